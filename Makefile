@@ -1,0 +1,51 @@
+# make demo   write a real, bootable image to a disk over HTTP, and prove it
+# make test   everything CI runs
+#
+# One profile serves everything but the benchmarks, so nothing is built twice.
+
+CARGO ?= cargo
+DENY_VERSION := 0.20.2
+TOOLS := target/tools
+
+.PHONY: help build demo test unit lint doc fuzz-check deny bench packages clean
+
+help:
+	@sed -n 's/^# //p' Makefile | head -n 2
+
+build:
+	$(CARGO) build --workspace
+
+demo: build
+	examples/demo/run.sh
+
+test: packages lint unit doc fuzz-check
+
+unit:
+	$(CARGO) test --workspace
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+doc:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+
+# fuzz targets need a nightly compiler to run, and none to be kept in step
+fuzz-check:
+	cd fuzz && RUSTFLAGS="--cfg fuzzing" $(CARGO) check --target-dir ../target/fuzz
+
+deny:
+	@command -v cargo-deny >/dev/null || test -x $(TOOLS)/bin/cargo-deny || \
+		$(CARGO) install --locked --root $(TOOLS) --version $(DENY_VERSION) cargo-deny
+	PATH="$(TOOLS)/bin:$$PATH" $(CARGO) deny check licenses bans sources
+
+# long: builds images from a Debian root file system, and times bty beside other tools
+bench:
+	tests/bench/run.sh
+
+packages:
+	@tests/install-packages.sh tests/packages.txt
+
+clean:
+	$(CARGO) clean
+	rm -rf build

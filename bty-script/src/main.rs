@@ -1,0 +1,32 @@
+//! The `bty` command: disks, images, catalogs and flashing from a terminal.
+//!
+//! People's text goes to stderr, results to stdout; `--json` writes one JSON object a line to stdout instead.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod cli;
+mod commands;
+mod exit;
+mod host;
+mod output;
+mod progress;
+
+use clap::Parser;
+
+fn main() -> std::process::ExitCode {
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return exit::usage(error.use_stderr());
+        }
+    };
+    let output = output::Output::new(cli.is_json());
+    match commands::run(cli, &output) {
+        Ok(code) => code,
+        Err(error) => {
+            output.error(&error);
+            exit::code(error.kind())
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The door to all origins: options of the network, and the runtime it runs on.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::oci::{OciBlob, OciReference};
+use crate::source::file::FileInput;
+use crate::{CancelToken, Location, Observer, Result, Source};
+
+pub(crate) mod net;
+
+/// How origins are reached. The library reads no environment variable: proxies and certificates are given here.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct ClientOptions {
+    /// Proxy for `http://`, as an address: `http://user:password@proxy:3128`.
+    pub http_proxy: Option<String>,
+    /// Proxy for `https://`.
+    pub https_proxy: Option<String>,
+    /// Hosts that are reached directly: names, domains, networks, separated by commas.
+    pub no_proxy: Option<String>,
+    /// PEM files of certificate authorities to trust besides the system's.
+    pub ca_files: Vec<PathBuf>,
+    /// Talk plain HTTP to OCI registries. Web addresses say themselves what they want.
+    pub plain_http: bool,
+    /// How long a connection may take to be made.
+    pub connect_timeout: Duration,
+    /// How long a transfer may stand still before it is taken as broken.
+    pub stall_timeout: Duration,
+    /// How often a request is made before its failure is final; progress starts the count anew.
+    pub attempts: u32,
+    /// How long to wait before the second attempt; doubles with each one, up to 10 s.
+    pub retry_delay: Duration,
+    /// Directory for downloads that need random access but cannot have it.
+    pub spool_dir: PathBuf,
+    /// Told about retries.
+    pub observer: Arc<dyn Observer>,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            http_proxy: None,
+            https_proxy: None,
+            no_proxy: None,
+            ca_files: Vec::new(),
+            plain_http: false,
+            connect_timeout: Duration::from_secs(15),
+            stall_timeout: Duration::from_secs(30),
+            attempts: 5,
+            retry_delay: Duration::from_millis(500),
+            spool_dir: PathBuf::from("/var/tmp"),
+            observer: Arc::new(()),
+        }
+    }
+}
+
+/// Opens origins. Cheap to clone. Local files need no network, and start none.
+#[derive(Clone)]
+pub struct Client {
+    options: Arc<ClientOptions>,
+    net: Arc<net::Net>,
+}
+
+impl Client {
+    /// A client. The network is set up when it is first needed.
+    #[must_use]
+    pub fn new(options: ClientOptions) -> Self {
+        let options = Arc::new(options);
+        Self { net: Arc::new(net::Net::new(Arc::clone(&options))), options }
+    }
+
+    /// The options it was made with.
+    #[must_use]
+    pub fn options(&self) -> &ClientOptions {
+        &self.options
+    }
+
+    /// Opens `reference`, a path or an address; see [`Location`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) when it cannot be understood,
+    /// [`ErrorKind::Source`](crate::ErrorKind::Source) when nothing is there or nobody answers.
+    pub fn open(&self, reference: &str, cancel: &CancelToken) -> Result<Source> {
+        self.open_location(&reference.parse()?, cancel)
+    }
+
+    /// Opens `location`.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_location(&self, location: &Location, cancel: &CancelToken) -> Result<Source> {
+        match location {
+            Location::File(path) => {
+                let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+                let input = Arc::new(FileInput::open(path)?);
+                Ok(Source { location: location.clone(), name, input, expected: None })
+            }
+            Location::Http(url) => self.net.open_http(url, cancel),
+            Location::Oci(reference) => self.net.open_oci(reference, cancel),
+        }
+    }
+
+    /// Finds the blob that `reference` stands for, without opening it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Source`](crate::ErrorKind::Source) when the registry does not answer or has no such artifact,
+    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) when it is an index of several platforms,
+    /// [`ErrorKind::Format`](crate::ErrorKind::Format) when nothing in it can be a disk image.
+    pub fn resolve_oci(&self, reference: &OciReference, cancel: &CancelToken) -> Result<OciBlob> {
+        self.net.resolve_oci(reference, cancel)
+    }
+
+    /// Reads all of `reference`, which must not be larger than `limit_bytes`: catalogs, checksum files.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); [`ErrorKind::Source`](crate::ErrorKind::Source) when it is too large.
+    pub fn read_small(&self, reference: &str, limit_bytes: u64, cancel: &CancelToken) -> Result<Vec<u8>> {
+        self.open(reference, cancel)?.read_small(limit_bytes, cancel)
+    }
+}
+
+impl Default for Client {
+    fn default() -> Self {
+        Self::new(ClientOptions::default())
+    }
+}

@@ -1,0 +1,196 @@
+//! Decompression: from wire bytes to the bytes of the disk image.
+//!
+//! The format is chosen from the first bytes, never from a name. All members, streams and frames of a file are one image;
+//! padding that the format allows is skipped, anything else after the end is an error. Where a format allows it, blocks
+//! decode on all cores. Memory stays below [`DecodeOptions::memory_bytes`] whatever a header claims.
+
+use std::io::{self, Read};
+
+use crate::source::Input;
+use crate::{CancelToken, Error, ErrorKind, Result};
+
+mod bzip2;
+mod gzip;
+mod lz4;
+#[cfg(test)]
+mod tests;
+mod walk;
+mod wire;
+mod xz;
+mod zstd;
+
+use wire::Wire;
+
+/// How many of the first bytes [`Compression::sniff`] wants to see; a shorter source is seen whole.
+#[cfg_attr(not(fuzzing), allow(dead_code, reason = "a fact of the format; callers have a MiB at hand"))]
+pub(crate) const SNIFF_BYTES: usize = 4 << 10;
+
+/// A compression format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Compression {
+    Gzip,
+    Xz,
+    Bzip2,
+    Zstd,
+    Lz4,
+}
+
+impl Compression {
+    /// Recognises the format of a stream by its first bytes; [`SNIFF_BYTES`] are enough.
+    /// Skippable frames, which zstd and lz4 share, are looked past.
+    pub(crate) fn sniff(head: &[u8]) -> Option<Self> {
+        let mut at = head;
+        while let Some(len) = skippable_bytes(at) {
+            match usize::try_from(len).ok().and_then(|len| at.get(len..)) {
+                Some(rest) if !rest.is_empty() => at = rest,
+                // nothing visible behind it: zstd is by far the more usual
+                _ => return Some(Self::Zstd),
+            }
+        }
+        let found = |magic: &[u8]| at.starts_with(magic);
+        if found(&[0x1f, 0x8b]) {
+            Some(Self::Gzip)
+        } else if found(&[0xfd, b'7', b'z', b'X', b'Z', 0]) {
+            Some(Self::Xz)
+        } else if found(b"BZh") && matches!(at.get(3), Some(b'1'..=b'9')) {
+            Some(Self::Bzip2)
+        } else if found(&[0x28, 0xb5, 0x2f, 0xfd]) {
+            Some(Self::Zstd)
+        } else if found(&[0x04, 0x22, 0x4d, 0x18]) || found(&[0x02, 0x21, 0x4c, 0x18]) {
+            Some(Self::Lz4)
+        } else {
+            None
+        }
+    }
+
+    /// The name of the format, as used in reports: `gzip`, `xz`, `bzip2`, `zstd`, `lz4`.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Xz => "xz",
+            Self::Bzip2 => "bzip2",
+            Self::Zstd => "zstd",
+            Self::Lz4 => "lz4",
+        }
+    }
+}
+
+/// The length in bytes of the skippable frame at the front of `bytes`, its header included: zstd and lz4 share
+/// `50..5f 2a 4d 18 | length u32 | that many bytes`, little-endian.
+fn skippable_bytes(bytes: &[u8]) -> Option<u64> {
+    let header = bytes.first_chunk::<8>()?;
+    let len = u32::from_le_bytes([header[4], header[5], header[6], header[7]]);
+    may_be_skippable(header).then_some(8 + u64::from(len))
+}
+
+/// True unless `bytes`, cut short or not, cannot start a skippable frame.
+fn may_be_skippable(bytes: &[u8]) -> bool {
+    let rest = bytes.get(1..bytes.len().min(4)).unwrap_or(&[]);
+    bytes.first().is_none_or(|first| first & 0xf0 == 0x50) && [0x2a, 0x4d, 0x18].starts_with(rest)
+}
+
+/// Bounds for decoders.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DecodeOptions {
+    /// Threads to decode with, at least 1.
+    pub(crate) threads: usize,
+    /// Memory the decoder may use in bytes: windows, dictionaries and blocks in flight together. Below 16 MiB counts as 16 MiB.
+    ///
+    /// 192 MiB open every zstd image made with `--long=27` and every xz preset. Parallel bzip2 wants about 50 MiB for each thread,
+    /// because one of its blocks may hold that much of zeros.
+    pub(crate) memory_bytes: u64,
+}
+
+/// Decodes `wire` from its start.
+///
+/// The reader returns `Ok(0)` only when all of `wire` was consumed and every checksum held. Its errors carry an [`Error`] of kind
+/// [`Format`](ErrorKind::Format); errors of `wire` pass through unchanged. After an error it only fails.
+pub(crate) fn decoder(
+    compression: Compression,
+    wire: Box<dyn Read + Send>,
+    options: DecodeOptions,
+) -> Result<Box<dyn Read + Send>> {
+    let options = DecodeOptions {
+        threads: options.threads.max(1),
+        memory_bytes: options.memory_bytes.max(16 * crate::size::MIB),
+    };
+    let inner: Box<dyn Read + Send> = match compression {
+        Compression::Gzip => Box::new(gzip::Gzip::new(Wire::new(wire))),
+        Compression::Xz => Box::new(xz::Xz::new(Wire::new(wire), options)),
+        Compression::Bzip2 => Box::new(bzip2::Bzip2::new(wire, options)),
+        Compression::Zstd => Box::new(zstd::Zstd::new(Wire::new(wire), options)),
+        Compression::Lz4 => Box::new(lz4::Lz4::new(Wire::new(wire))),
+    };
+    Ok(Box::new(Latched { inner, has_failed: false }))
+}
+
+/// The decoded size in bytes, where the compressed data tells it and a few reads find it.
+///
+/// It is a claim of the data, exact when the data is sound; decoding proves it. gzip and bzip2 have no trustworthy size: the
+/// field of gzip counts one member, modulo 4 GiB. zstd and lz4 must be walked from block to block to know that nothing follows, so
+/// only local files are looked at, and not for longer than a second.
+pub(crate) fn decoded_size(compression: Compression, source: &dyn Input, cancel: &CancelToken) -> Option<u64> {
+    if !source.is_seekable() {
+        return None;
+    }
+    match compression {
+        Compression::Xz => xz::decoded_size(source, cancel),
+        Compression::Zstd if source.as_file().is_some() => zstd::decoded_size(source, cancel),
+        Compression::Lz4 if source.as_file().is_some() => lz4::decoded_size(source, cancel),
+        _ => None,
+    }
+}
+
+/// Stops at the first error: several decoders would go on with wrong data, or ask to be called again for ever.
+struct Latched {
+    inner: Box<dyn Read + Send>,
+    has_failed: bool,
+}
+
+impl Read for Latched {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        if self.has_failed {
+            return Err(Error::new(ErrorKind::Format, "the decoder has failed before").into());
+        }
+        let result = self.inner.read(buf);
+        self.has_failed = result.is_err();
+        result
+    }
+}
+
+/// The error for damaged input, with the decoder's own words as its cause.
+fn damaged(format: Compression, offset: u64, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::new(ErrorKind::Format, format!("the {} data is damaged near wire offset {offset}", format.as_str()))
+        .because(cause)
+        .at_offset(offset)
+        .hint("fetch the image again, and compare its SHA-256 with the publisher's")
+}
+
+/// The error for input that stops before the format says so.
+fn truncated(format: Compression, offset: u64) -> Error {
+    Error::new(
+        ErrorKind::Format,
+        format!("the {} data is incomplete: it ends early, near wire offset {offset}", format.as_str()),
+    )
+    .at_offset(offset)
+    .hint("fetch the image again, and compare its size with the publisher's")
+}
+
+/// The error for bytes that belong to no member, stream or frame.
+fn trailing(format: Compression, offset: u64) -> Error {
+    Error::new(
+        ErrorKind::Format,
+        format!("bytes after the end of the {} data at wire offset {offset}", format.as_str()),
+    )
+    .at_offset(offset)
+    .hint("fetch the image again; if it is meant to be so, cut it off there and check the result")
+}
+
+/// The error for sound data that this library does not decode, with the reason.
+fn refused(format: Compression, offset: u64, reason: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Format, format!("the {} data cannot be used: {}", format.as_str(), reason.into()))
+        .at_offset(offset)
+}

@@ -1,0 +1,457 @@
+//! The decoders against files made by the real tools, whole, cut, damaged and hostile.
+
+use std::io::{self, Read, Write};
+use std::process::{Command, Stdio};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::size::MIB;
+use crate::source::file::FileInput;
+
+const OPTIONS: DecodeOptions = DecodeOptions { threads: 2, memory_bytes: 192 * MIB };
+
+/// Around a sector, the largest blocks of deflate and zstd, the buffers of this library.
+const SIZES: [usize; 12] = [0, 1, 511, 512, 513, 65_535, 65_536, 65_537, 1_048_575, 1_048_576, 1_048_577, 4_194_305];
+
+/// Random bytes, text and zeros in turn, so that stored, packed and run blocks all occur.
+fn content(len: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(len + 3 * 8192);
+    while bytes.len() < len {
+        for _ in 0..1024 {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            bytes.extend_from_slice(&state.to_le_bytes());
+        }
+        for line in 0..400 {
+            bytes.extend_from_slice(format!("line {line} of {state:x}\n").as_bytes());
+        }
+        bytes.resize(bytes.len() + 8192, 0);
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+/// What `command FILE` writes, or, when it ends in `-`, what it makes of its standard input.
+fn pack(command: &str, content: &[u8]) -> Vec<u8> {
+    let mut words = command.split(' ');
+    let mut tool = Command::new(words.next().unwrap());
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(content).unwrap();
+    tool.args(words.filter(|&word| word != "-"));
+    if command.ends_with(" -") {
+        tool.stdin(file.reopen().unwrap());
+    } else {
+        tool.arg(file.path());
+    }
+    let output = tool.stderr(Stdio::piped()).output().unwrap_or_else(|e| panic!("{command}: {e}"));
+    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+fn decode_with(compression: Compression, wire: impl Read + Send + 'static, options: DecodeOptions) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut reader = decoder(compression, Box::new(wire), options)?;
+    let result = reader.read_to_end(&mut bytes);
+    if result.is_err() {
+        assert!(reader.read(&mut [0]).is_err(), "an error is final");
+    }
+    result.map(|_| bytes).map_err(|e| Error::unwrap_io(e).expect("errors carry an Error"))
+}
+
+fn decode(compression: Compression, packed: &[u8]) -> Result<Vec<u8>> {
+    decode_with(compression, io::Cursor::new(packed.to_vec()), OPTIONS)
+}
+
+fn sniff(packed: &[u8]) -> Compression {
+    Compression::sniff(&packed[..packed.len().min(SNIFF_BYTES)]).expect("a known format")
+}
+
+#[test]
+fn formats_are_told_by_their_first_bytes_alone() {
+    for (head, expected) in [
+        (&b"\x1f\x8b"[..], Some(Compression::Gzip)),
+        (b"\xfd7zXZ\0", Some(Compression::Xz)),
+        (b"\xfd7zXZ", None),
+        (b"BZh1", Some(Compression::Bzip2)),
+        (b"BZh0", None),
+        (b"\x28\xb5\x2f\xfd", Some(Compression::Zstd)),
+        (b"\x02\x21\x4c\x18", Some(Compression::Lz4)),
+        // lzma alone has no magic, and is not guessed
+        (b"\x5d\0\0\x80\0\xff\xff\xff\xff", None),
+        (b"", None),
+        (b"\x50\x2a\x4d\x18\x02\0\0\0ab\x04\x22\x4d\x18", Some(Compression::Lz4)),
+        (b"\x5f\x2a\x4d\x18\xff\xff\xff\xff", Some(Compression::Zstd)),
+        (b"\x50\x2a\x4d\x18\0\0\0\0neither", None),
+    ] {
+        assert_eq!(Compression::sniff(head), expected, "{head:?}");
+    }
+}
+
+/// Every size alone, and with others behind it, the last of which is empty.
+fn decodes_what_it_packs(command: &str) {
+    let contents: Vec<_> = (0u64..).zip(SIZES).map(|(seed, size)| content(size, seed)).collect();
+    let packed: Vec<_> = contents.iter().map(|content| pack(command, content)).collect();
+    let compression = sniff(&packed[1]);
+    for first in 0..SIZES.len() {
+        let second = (first + 5) % SIZES.len();
+        for members in [&[first][..], &[first, second], &[first, 0, second], &[first, second, 0]] {
+            let file: Vec<u8> = members.iter().flat_map(|&i| packed[i].clone()).collect();
+            let expected: Vec<u8> = members.iter().flat_map(|&i| contents[i].clone()).collect();
+            let decoded = decode(compression, &file).unwrap_or_else(|e| panic!("{command}, {members:?}: {e:?}"));
+            assert!(decoded == expected, "{command}, {members:?}");
+        }
+    }
+}
+
+macro_rules! decodes {
+    ($($name:ident: $command:literal,)*) => {$(
+        #[test]
+        fn $name() {
+            decodes_what_it_packs($command);
+        }
+    )*};
+}
+
+decodes! {
+    decodes_gzip: "gzip -c",
+    decodes_pigz: "pigz -1 -c",
+    decodes_xz: "xz -0 -T1 -c",
+    decodes_xz_in_blocks: "xz -0 -T2 --block-size=200000 -c",
+    decodes_xz_with_other_check_and_filter: "xz --check=sha256 --x86 --lzma2=preset=0 -c",
+    decodes_bzip2: "bzip2 -c",
+    decodes_lbzip2: "lbzip2 -1 -c",
+    decodes_zstd: "zstd -q -c",
+    decodes_zstd_of_unknown_size: "zstd -q -c -",
+    decodes_zstd_with_large_window: "zstd -q --long=27 -c",
+    decodes_zstd_without_checksum: "zstd -q --no-check -c",
+    decodes_pzstd: "pzstd -q -1 -p 2 -c",
+    decodes_lz4: "lz4 -q -c",
+    decodes_lz4_linked: "lz4 -q -BD -B5 -c",
+    decodes_lz4_with_block_checksums: "lz4 -q -BX -B6 --content-size --no-frame-crc -c",
+}
+
+/// One of each format, small.
+fn samples(content: &[u8]) -> Vec<(Compression, Vec<u8>)> {
+    ["gzip -c", "xz -c", "bzip2 -c", "zstd -q -c", "zstd -q -c -", "lz4 -q -c"]
+        .map(|command| pack(command, content))
+        .map(|packed| (sniff(&packed), packed))
+        .to_vec()
+}
+
+/// Gives one byte at a time, and now and then an interruption.
+struct Dribble(io::Cursor<Vec<u8>>, bool);
+
+impl Read for Dribble {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.1 = !self.1;
+        if self.1 && self.0.position().is_multiple_of(7) {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        let len = buf.len().min(1);
+        self.0.read(&mut buf[..len])
+    }
+}
+
+#[test]
+fn a_slow_wire_gives_the_same_bytes() {
+    let content = content(150_001, 7);
+    for (compression, packed) in samples(&content) {
+        let twice = [packed.clone(), packed].concat();
+        let decoded = decode_with(compression, Dribble(io::Cursor::new(twice), false), OPTIONS).unwrap();
+        assert!(decoded == [&content[..], &content].concat(), "{compression:?}");
+    }
+}
+
+#[test]
+fn one_byte_at_a_time_reads_the_same() {
+    let content = content(70_001, 8);
+    for (compression, packed) in samples(&content) {
+        let mut reader = decoder(compression, Box::new(io::Cursor::new(packed)), OPTIONS).unwrap();
+        let (mut decoded, mut byte) = (Vec::new(), [0]);
+        while reader.read(&mut byte).unwrap() == 1 {
+            decoded.push(byte[0]);
+        }
+        assert!(decoded == content, "{compression:?}");
+    }
+}
+
+#[test]
+fn every_cut_is_an_error() {
+    let content = content(30_000, 9);
+    for (compression, packed) in samples(&content) {
+        for len in (0..packed.len()).step_by(13).chain(packed.len().saturating_sub(40)..packed.len()) {
+            let error = decode(compression, &packed[..len]).expect_err(&format!("{compression:?} cut at {len}"));
+            assert_eq!(error.kind(), ErrorKind::Format, "{compression:?} cut at {len}: {error}");
+        }
+        let one_and_a_bit = [&packed[..], &packed[..packed.len() - 1]].concat();
+        let error = decode(compression, &one_and_a_bit).unwrap_err();
+        assert!(error.to_string().contains("incomplete"), "{compression:?}: {error}");
+    }
+}
+
+#[test]
+fn a_flipped_bit_never_gives_wrong_bytes() {
+    let content = content(20_000, 10);
+    for (compression, packed) in samples(&content) {
+        for at in (0..packed.len()).step_by(11).chain(0..24).chain(packed.len() - 40..packed.len()) {
+            let mut damaged = packed.clone();
+            damaged[at] ^= 1 << (at % 8);
+            match decode(compression, &damaged) {
+                // the name and the time in a gzip header protect nothing
+                Ok(decoded) => assert!(decoded == content, "{compression:?} with byte {at} damaged"),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Format, "{compression:?}: {error}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn bytes_after_the_end_are_an_error_that_says_where() {
+    let content = content(9_000, 11);
+    for (compression, packed) in samples(&content) {
+        for garbage in [&b"x"[..], b"garbage", &[0, 0, 0, 7], &[0xff; 100_000]] {
+            let error = decode(compression, &[&packed, garbage].concat()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Format);
+            let text = error.to_string();
+            assert!(text.starts_with(&format!("bytes after the end of the {} data", compression.as_str())), "{text}");
+            let offset = error.offset().unwrap();
+            assert!((packed.len() as u64..packed.len() as u64 + 4).contains(&offset), "{offset}");
+            assert!(error.next_step().is_some());
+        }
+    }
+}
+
+#[test]
+fn only_the_padding_of_the_format_is_skipped() {
+    let content = content(9_000, 12);
+    for (compression, packed) in samples(&content) {
+        for zeros in [1, 3, 4, 512, 300_000] {
+            let allowed = match compression {
+                Compression::Gzip => true,
+                Compression::Xz => zeros % 4 == 0,
+                _ => false,
+            };
+            let result = decode(compression, &[&packed[..], &vec![0; zeros]].concat());
+            assert_eq!(result.is_ok(), allowed, "{compression:?} and {zeros} zeros: {:?}", result.err());
+        }
+    }
+    let xz = pack("xz -c", &content);
+    let decoded = decode(Compression::Xz, &[&xz[..], &[0; 8], &xz].concat()).unwrap();
+    assert_eq!(decoded.len(), 2 * content.len());
+}
+
+fn skippable(kind: u8, len: usize) -> Vec<u8> {
+    let header = [0x50 | kind, 0x2a, 0x4d, 0x18];
+    [&header[..], &u32::try_from(len).unwrap().to_le_bytes(), &vec![0xa5; len]].concat()
+}
+
+#[test]
+fn skippable_frames_are_skipped_wherever_they_are() {
+    let content = content(70_000, 13);
+    for packed in [pack("zstd -q -c", &content), pack("lz4 -q -c", &content)] {
+        let compression = sniff(&packed);
+        let file = [skippable(0, 0), packed.clone(), skippable(15, 600_000), packed, skippable(3, 9)].concat();
+        assert_eq!(sniff(&file), compression);
+        let decoded = decode(compression, &file).unwrap();
+        assert!(decoded == [&content[..], &content].concat());
+        for len in [file.len() - 1, file.len() - 12, file.len() - 16] {
+            let error = decode(compression, &file[..len]).unwrap_err();
+            assert!(error.to_string().contains("incomplete"), "{error}");
+        }
+    }
+}
+
+/// Fails once its bytes are read.
+struct Failing(io::Cursor<Vec<u8>>, Option<Error>);
+
+impl Read for Failing {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self.0.read(buf)? {
+            0 => Err(self.1.take().map_or_else(|| io::Error::other("asked again"), Into::into)),
+            n => Ok(n),
+        }
+    }
+}
+
+#[test]
+fn errors_of_the_wire_pass_through_as_they_are() {
+    let content = content(40_000, 14);
+    for (compression, packed) in samples(&content) {
+        for len in [0, 1, 4, 12, packed.len() / 2, packed.len() - 1, packed.len()] {
+            let wire = |error| Failing(io::Cursor::new(packed[..len].to_vec()), Some(error));
+            let lost = Error::new(ErrorKind::Source, "the server went away").at_offset(7).hint("try again");
+            let error = decode_with(compression, wire(lost), OPTIONS).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Source, "{compression:?} at {len}: {error}");
+            assert_eq!(error.to_string(), "the server went away");
+            assert_eq!((error.offset(), error.next_step()), (Some(7), Some("try again")));
+            let error = decode_with(compression, wire(Error::cancelled()), OPTIONS).unwrap_err();
+            assert!(error.is_cancelled(), "{compression:?} at {len}: {error}");
+        }
+    }
+}
+
+/// Decoding fails, on one thread as on several, with an error that says all of `words`.
+fn refuses(compression: Compression, packed: &[u8], words: &[&str]) {
+    for threads in [1, 4] {
+        let options = DecodeOptions { threads, ..OPTIONS };
+        let error = decode_with(compression, io::Cursor::new(packed.to_vec()), options).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Format, "{error}");
+        let text = format!("{error:?}");
+        assert!(words.iter().all(|word| text.contains(word)), "{text}");
+    }
+}
+
+#[test]
+fn hostile_zstd_headers_are_refused_by_name() {
+    const EMPTY_BLOCK: [u8; 3] = [1, 0, 0];
+    let frame = |header: &[u8]| [&[0x28, 0xb5, 0x2f, 0xfd], header, &EMPTY_BLOCK[..]].concat();
+    let zstd = |file: &[u8], words: &[&str]| refuses(Compression::Zstd, file, words);
+    let huge = (1u64 << 60).to_le_bytes();
+    zstd(&frame(&[0x00, 21 << 3]), &["its window is 2.0 GiB, and 128.0 MiB are allowed", "--long=27"]);
+    zstd(&frame(&[&[0xe0][..], &huge].concat()), &["its window is 1.0 EiB"]);
+    zstd(&frame(&[&[0xc0, 0][..], &huge].concat()), &["damaged", "another length than it declares"]);
+    zstd(&frame(&[0x01, 0, 77]), &["dictionary 77"]);
+    zstd(&[&frame(&[0, 0])[..6], &[7, 0, 0]].concat(), &["damaged"]);
+    zstd(&[0x50, 0x2a, 0x4d, 0x18, 0xff, 0xff, 0xff, 0xff, 1, 2, 3], &["incomplete"]);
+}
+
+#[test]
+fn a_hostile_xz_dictionary_is_refused_by_name() {
+    let mut file = pack("xz -c", b"x")[..12].to_vec();
+    // header of 12 bytes, one filter: LZMA2 with a dictionary of 1.5 GiB
+    let header = [2, 0, 0x21, 1, 37, 0, 0, 0];
+    file.extend_from_slice(&header);
+    file.extend_from_slice(&crc32fast::hash(&header).to_le_bytes());
+    file.resize(file.len() + 64, 0);
+    refuses(Compression::Xz, &file, &["a dictionary of 1.5 GiB, and 192.0 MiB of memory are allowed", "xz -9"]);
+}
+
+#[test]
+fn formats_without_an_answer_are_refused_with_a_sentence() {
+    let content = content(9_000, 15);
+    refuses(Compression::Lz4, &pack("lz4 -q -l -c", &content), &["legacy format", "lz4 -dc"]);
+    let mut randomised = pack("bzip2 -c", &content);
+    randomised[14] |= 0x80;
+    refuses(Compression::Bzip2, &randomised, &["randomised", "bzip2 -dc"]);
+    refuses(Compression::Lz4, &[0x04, 0x22, 0x4d, 0x18, 0x61, 0x40, 1, 0, 0, 0, 0], &["dictionary"]);
+    for compression in [Compression::Gzip, Compression::Xz, Compression::Bzip2, Compression::Zstd, Compression::Lz4] {
+        refuses(compression, b"", &["incomplete"]);
+        refuses(compression, b"no such format, and longer than any header", &[]);
+    }
+}
+
+#[test]
+fn an_lz4_frame_without_its_end_mark_is_incomplete() {
+    let packed = pack("lz4 -q --no-frame-crc -c", &content(9_000, 16));
+    let error = decode(Compression::Lz4, &packed[..packed.len() - 4]).unwrap_err();
+    assert!(error.to_string().contains("incomplete"), "{error}");
+}
+
+#[test]
+fn zstd_presets_and_windows_fit_the_usual_memory() {
+    let content = content(200_000, 17);
+    let mut window_128_mib = pack("zstd -q --long=27 -c -", &content);
+    assert_eq!(decode(Compression::Zstd, &window_128_mib).unwrap(), content);
+    // the descriptor's mantissa makes it an eighth more
+    window_128_mib[5] = 17 << 3 | 1;
+    refuses(Compression::Zstd, &window_128_mib, &["144.0 MiB"]);
+    assert_eq!(decode(Compression::Xz, &pack("xz -9e -c", &content)).unwrap(), content);
+}
+
+#[test]
+fn small_and_large_zstd_frames_come_in_order() {
+    let large = vec![b'z'; 40 << 20];
+    let contents = [content(300_000, 18), large, content(5_000_000, 19), Vec::new(), content(1, 20)];
+    for threads in [1, 3] {
+        for flags in ["zstd -q -1 -c", "zstd -q -1 -c -"] {
+            let file: Vec<u8> = contents.iter().flat_map(|content| pack(flags, content)).collect();
+            let options = DecodeOptions { threads, ..OPTIONS };
+            let decoded =
+                decode_with(Compression::Zstd, io::Cursor::new([&file[..], &file].concat()), options).unwrap();
+            let expected = contents.concat();
+            assert!(decoded == [&expected[..], &expected].concat(), "{flags} on {threads} threads");
+        }
+    }
+}
+
+#[test]
+fn little_memory_only_slows_down() {
+    let content = content(6_000_000, 21);
+    let options = DecodeOptions { threads: 4, memory_bytes: 0 };
+    for command in ["xz -1 -T2 --block-size=500000 -c", "bzip2 -c", "zstd -q -c", "pzstd -q -p 2 -c"] {
+        let packed = pack(command, &content);
+        let decoded = decode_with(sniff(&packed), io::Cursor::new(packed), options).unwrap();
+        assert!(decoded == content, "{command}");
+    }
+}
+
+fn size_of(packed: &[u8]) -> Option<u64> {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(packed).unwrap();
+    decoded_size(sniff(packed), &FileInput::open(file.path()).unwrap(), &CancelToken::new())
+}
+
+#[test]
+fn the_decoded_size_is_found_where_it_is_told() {
+    let content = content(1_000_001, 22);
+    let told = Some(content.len() as u64);
+    for (command, expected) in [
+        ("xz -0 -c", told),
+        ("xz -0 -T2 --block-size=70000 -c", told),
+        ("zstd -q -c", told),
+        ("zstd -q -c -", None),
+        ("lz4 -q --content-size -c", told),
+        ("lz4 -q -BX -BD -B4 --content-size -c", told),
+        ("lz4 -q -c", None),
+        ("gzip -c", None),
+        ("bzip2 -c", None),
+    ] {
+        let packed = pack(command, &content);
+        assert_eq!(size_of(&packed), expected, "{command}");
+        let twice = [packed.clone(), packed.clone()].concat();
+        assert_eq!(size_of(&twice), expected.map(|size| 2 * size), "{command}, twice");
+        assert_eq!(size_of(&packed[..packed.len() - 1]), None, "{command}, cut");
+        assert_eq!(size_of(&[&packed[..], b"garbage"].concat()), None, "{command}, and garbage");
+    }
+    let xz = pack("xz -0 -c", &content);
+    assert_eq!(size_of(&[&xz[..], &[0; 8192 + 4], &xz, &[0; 4]].concat()), Some(2_000_002));
+    assert_eq!(size_of(&pack("xz -c", b"")), Some(0));
+    let zstd = pack("zstd -q -c", &content);
+    assert_eq!(size_of(&[skippable(1, 70_000), zstd, skippable(2, 0)].concat()), told);
+    let claim = [&[0x28, 0xb5, 0x2f, 0xfd, 0xc0, 0][..], &(1u64 << 60).to_le_bytes(), &[1, 0, 0]].concat();
+    assert_eq!(size_of(&claim), None);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Foreign bytes behind the right magic: an error or an image, in bounded time.
+    #[test]
+    fn never_panics_on_foreign_bytes(kind in 0usize..5, bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        let (compression, magic) = [
+            (Compression::Gzip, &[0x1f, 0x8b, 8][..]),
+            (Compression::Xz, &[0xfd, b'7', b'z', b'X', b'Z', 0, 0, 4, 0xe6, 0xd6, 0xb4, 0x46]),
+            (Compression::Bzip2, b"BZh91AY&SY"),
+            (Compression::Zstd, &[0x28, 0xb5, 0x2f, 0xfd]),
+            (Compression::Lz4, &[0x04, 0x22, 0x4d, 0x18, 0x60, 0x40, 0x82]),
+        ][kind];
+        let file = [magic, &bytes].concat();
+        let _ = decode(compression, &file);
+        let _ = size_of(&file);
+    }
+
+    /// Several bytes of a sound lz4 frame without any checksum changed: the decoder of blocks is on its own.
+    #[test]
+    fn never_panics_on_damaged_lz4_blocks(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
+        thread_local!(static PACKED: Vec<u8> = pack("lz4 -q -BD -B4 --no-frame-crc -c", &content(200_000, 23)));
+        let mut packed = PACKED.with(Clone::clone);
+        let len = packed.len();
+        for (at, value) in changes {
+            packed[7 + at.index(len - 7)] = value;
+        }
+        let _ = decode(Compression::Lz4, &packed);
+    }
+}

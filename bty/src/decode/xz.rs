@@ -1,0 +1,125 @@
+//! xz: streams with padding between them, blocks decoded on all cores.
+//! [Format](https://tukaani.org/xz/xz-file-format.txt).
+//!
+//! The parallel decoder of liblzma ends with its stream, so the loop over streams and their padding is here.
+
+use std::io::{self, BufRead, Read};
+
+use liblzma::stream::{Action, Error as LzmaError, MtStreamBuilder, Status, Stream};
+
+use super::{Compression, DecodeOptions, Wire, damaged, refused, trailing, truncated};
+use crate::size::{MIB, human};
+use crate::{Error, ErrorKind};
+
+mod index;
+
+pub(super) use index::decoded_size;
+
+const MAGIC: [u8; 6] = [0xfd, b'7', b'z', b'X', b'Z', 0];
+
+/// Decodes xz.
+pub(super) struct Xz {
+    wire: Wire,
+    options: DecodeOptions,
+    /// The stream being decoded; none between streams.
+    stream: Option<Stream>,
+    is_first: bool,
+}
+
+impl Xz {
+    pub(super) fn new(wire: Wire, options: DecodeOptions) -> Self {
+        Self { wire, options, stream: None, is_first: true }
+    }
+
+    /// Begins the next stream; false at the end.
+    fn begin(&mut self) -> io::Result<bool> {
+        if !stream_follows(&mut self.wire, self.is_first)? {
+            return Ok(false);
+        }
+        self.is_first = false;
+        let memory = self.options.memory_bytes.saturating_sub(MIB);
+        // memlimit_threading bounds all blocks in flight together: with less memory fewer of them run at once
+        let stream = MtStreamBuilder::new()
+            .threads(u32::try_from(self.options.threads).unwrap_or(u32::MAX).min(256))
+            .memlimit_threading(memory)
+            .memlimit_stop(memory)
+            .decoder()
+            .map_err(|e| Error::new(ErrorKind::Host, "starting the xz decoder").because(e))?;
+        self.stream = Some(stream);
+        Ok(true)
+    }
+
+    fn explain(&self, error: LzmaError) -> Error {
+        let offset = self.wire.offset();
+        match error {
+            LzmaError::MemLimit => {
+                let limit = human(self.options.memory_bytes);
+                let needed = dictionary_bytes(self.wire.look_back(1024 + 12));
+                let needed =
+                    needed.map_or_else(|| "more memory".to_owned(), |n| format!("a dictionary of {}", human(n)));
+                refused(Compression::Xz, offset, format!("it needs {needed}, and {limit} of memory are allowed"))
+                    .hint("recompress it with xz -9 or less: xz -dc IMAGE | xz -9 -T0 > NEW")
+            }
+            LzmaError::Mem => Error::new(ErrorKind::Host, "decoding xz").because(error),
+            LzmaError::Options => refused(Compression::Xz, offset, "it uses a filter or option that is not known here")
+                .hint("recompress it: xz -dc IMAGE | xz -T0 > NEW"),
+            other => damaged(Compression::Xz, offset, other),
+        }
+    }
+}
+
+impl Read for Xz {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if self.stream.is_none() && !self.begin()? {
+                return Ok(0);
+            }
+            let Some(stream) = &mut self.stream else { continue };
+            let input = self.wire.fill_buf()?;
+            let at_end = input.is_empty();
+            let action = if at_end { Action::Finish } else { Action::Run };
+            let (in_before, out_before) = (stream.total_in(), stream.total_out());
+            let result = stream.process(input, buf, action);
+            let consumed = (stream.total_in() - in_before) as usize;
+            let produced = (stream.total_out() - out_before) as usize;
+            self.wire.consume(consumed);
+            match result {
+                Ok(Status::StreamEnd) => self.stream = None,
+                Ok(Status::MemNeeded) if at_end && produced == 0 => {
+                    return Err(truncated(Compression::Xz, self.wire.offset()).into());
+                }
+                Ok(_) => {}
+                Err(e) => return Err(self.explain(e).into()),
+            }
+            if produced > 0 {
+                return Ok(produced);
+            }
+        }
+    }
+}
+
+/// Skips the padding after a stream, zeros in groups of four; true when another stream follows.
+fn stream_follows(wire: &mut Wire, is_first: bool) -> io::Result<bool> {
+    if is_first {
+        // a short head is left to the decoder, which finds it incomplete
+        return if wire.is_at_end()? { Err(truncated(Compression::Xz, 0).into()) } else { Ok(true) };
+    }
+    while wire.peek(4)?.starts_with(&[0; 4]) {
+        wire.consume(4);
+    }
+    let head = wire.peek(MAGIC.len())?;
+    if head.is_empty() {
+        return Ok(false);
+    }
+    let looks_like_one = head.starts_with(&MAGIC[..head.len().min(MAGIC.len())]);
+    if looks_like_one { Ok(true) } else { Err(trailing(Compression::Xz, wire.offset()).into()) }
+}
+
+/// The dictionary's size in bytes, from a block header that ends `consumed`.
+///
+/// Filter LZMA2: id 0x21 | size of properties 0x01 | bits u8: 2 or 3, shifted left by bits / 2 + 11.
+fn dictionary_bytes(consumed: &[u8]) -> Option<u64> {
+    let at = consumed.windows(3).rposition(|w| w[0] == 0x21 && w[1] == 1 && w[2] <= 40)?;
+    let bits = u64::from(consumed[at + 2]);
+    Some(if bits == 40 { u64::from(u32::MAX) } else { (2 | (bits & 1)) << (bits / 2 + 11) })
+}

@@ -1,0 +1,280 @@
+//! Block devices and regular files as targets: exclusive, direct, and read back from the medium.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use rustix::fs::{Advice, FallocateFlags, FlockOperation, OFlags, fadvise, fallocate, fcntl_lock, fdatasync, flock};
+use rustix::io::Errno;
+
+use crate::device::{Device, ioctl};
+use crate::size::align_down;
+use crate::{Error, ErrorKind, Result};
+
+/// Direct I/O on a regular file goes in blocks of this many bytes: enough for every file system.
+const FILE_BLOCK: u64 = 4096;
+/// Logical sector size of a regular file: what virtual machines show for it by default.
+pub(crate) const FILE_SECTOR: u32 = 512;
+/// Without direct I/O, this many bytes may be in the page cache only.
+const CACHED_BYTES_MAX: u64 = 64 << 20;
+/// Others (udev, desktop services) look into a disk for a moment whenever it was written to.
+const REREAD_ATTEMPTS: u32 = 10;
+const REREAD_PAUSE: Duration = Duration::from_millis(100);
+
+/// What an opened target is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Writing, with nobody else beside.
+    Exclusive,
+    /// Reading, whoever else may use it.
+    ReadOnly,
+}
+
+/// An opened block device or regular file.
+#[derive(Debug)]
+pub(crate) struct SystemDevice {
+    /// Opened with `O_DIRECT`, if `is_direct`.
+    file: File,
+    size_bytes: u64,
+    sector_bytes: u32,
+    is_direct: bool,
+    /// For a regular file: what does not fill whole blocks goes through the page cache.
+    cached: Option<Cached>,
+    /// The device said that it cannot make zeros by itself.
+    lacks_zeroing: AtomicBool,
+}
+
+/// A regular file, opened without `O_DIRECT`.
+#[derive(Debug)]
+struct Cached {
+    file: File,
+    dirty_bytes: AtomicU64,
+}
+
+impl SystemDevice {
+    /// Opens the block device or regular file at `path`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] when somebody else uses it or the kernel protects it; [`ErrorKind::Target`] when it cannot be opened.
+    pub(crate) fn open(path: &Path, access: Access) -> Result<Self> {
+        let file = open(path, access, OFlags::DIRECT);
+        match file {
+            Ok(file) if is_block(&file) => Self::block(file, path, access),
+            Ok(file) => Self::regular(file, path, access, true),
+            // tmpfs on older kernels and some network file systems have no direct I/O
+            Err(e) if e.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
+                Self::regular(open(path, access, OFlags::empty()).map_err(|e| refused(path, e))?, path, access, false)
+            }
+            Err(e) => Err(refused(path, e)),
+        }
+    }
+
+    fn block(file: File, path: &Path, access: Access) -> Result<Self> {
+        let failed = |e: Errno| target_error("reading the size of", path, e.into());
+        let size_bytes = ioctl::size_bytes(&file).map_err(failed)?;
+        let sector_bytes = rustix::fs::ioctl_blksszget(&file).map_err(failed)?;
+        if access == Access::Exclusive && ioctl::is_read_only(&file).map_err(failed)? {
+            return Err(refused(path, Errno::ROFS.into()));
+        }
+        Ok(Self {
+            file,
+            size_bytes,
+            sector_bytes,
+            is_direct: true,
+            cached: None,
+            lacks_zeroing: AtomicBool::new(false),
+        })
+    }
+
+    fn regular(file: File, path: &Path, access: Access, is_direct: bool) -> Result<Self> {
+        let meta = file.metadata().map_err(|e| target_error("reading the size of", path, e))?;
+        if !meta.is_file() {
+            return Err(Error::new(ErrorKind::Refused, format!("{} is neither a disk nor a file", path.display()))
+                .with_path(path.display())
+                .hint("name a disk or a regular file; bty disks lists the disks"));
+        }
+        if access == Access::Exclusive {
+            lock(&file).map_err(|e| match e {
+                Errno::AGAIN | Errno::ACCESS => in_use(path, "by another process")
+                    .hint("end what uses it, such as a virtual machine or another flash, then try again"),
+                e => target_error("locking", path, e.into()),
+            })?;
+        }
+        let cached = open(path, access, OFlags::empty()).map_err(|e| target_error("opening", path, e))?;
+        Ok(Self {
+            file,
+            size_bytes: meta.len(),
+            sector_bytes: FILE_SECTOR,
+            is_direct,
+            cached: Some(Cached { file: cached, dirty_bytes: AtomicU64::new(0) }),
+            lacks_zeroing: AtomicBool::new(false),
+        })
+    }
+
+    /// The number that the kernel gave the opened disk when it appeared, if it does so.
+    pub(crate) fn diskseq(&self) -> Option<u64> {
+        ioctl::diskseq(&self.file).ok()
+    }
+
+    /// How many of `len` bytes at `offset` go in one piece, and through what: the page cache if there is a [`Cached`].
+    fn piece(&self, offset: u64, len: usize) -> (usize, Option<&Cached>) {
+        let Some(cached) = &self.cached else { return (len, None) };
+        let into_block = offset % FILE_BLOCK;
+        if !self.is_direct {
+            (len, Some(cached))
+        } else if into_block != 0 {
+            (len.min((FILE_BLOCK - into_block) as usize), Some(cached))
+        } else if len as u64 >= FILE_BLOCK {
+            (align_down(len as u64, FILE_BLOCK) as usize, None)
+        } else {
+            (len, Some(cached))
+        }
+    }
+}
+
+impl Device for SystemDevice {
+    fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    fn sector_bytes(&self) -> u32 {
+        self.sector_bytes
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        // a regular file would grow
+        let room = self.size_bytes.saturating_sub(offset);
+        if bytes.len() as u64 > room {
+            return Err(Errno::NOSPC.into());
+        }
+        match self.piece(offset, bytes.len()) {
+            (len, None) => self.file.write_at(&bytes[..len], offset),
+            (len, Some(cached)) => cached.write_at(&bytes[..len], offset),
+        }
+    }
+
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        match self.piece(offset, bytes.len()) {
+            (len, None) => self.file.read_at(&mut bytes[..len], offset),
+            (len, Some(cached)) => cached.read_at(&mut bytes[..len], offset),
+        }
+    }
+
+    fn zero_at(&self, offset: u64, len: u64) -> io::Result<()> {
+        if self.lacks_zeroing.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        if len == 0 {
+            return Ok(());
+        }
+        // on a block device this is write-zeroes, possibly with unmapping, and never a fallback to written zeros
+        let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match fallocate(&self.file, mode, offset, len) {
+            Ok(()) => Ok(()),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                self.lacks_zeroing.store(true, Ordering::Relaxed);
+                Err(io::ErrorKind::Unsupported.into())
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        if let Some(cached) = &self.cached {
+            cached.flush()?;
+        }
+        Ok(fdatasync(&self.file)?)
+    }
+
+    fn reread_table(&self) -> io::Result<()> {
+        if self.cached.is_some() {
+            return Ok(());
+        }
+        let mut attempt = 1;
+        loop {
+            match ioctl::reread_table(&self.file) {
+                Err(Errno::BUSY) if attempt < REREAD_ATTEMPTS => std::thread::sleep(REREAD_PAUSE),
+                result => return Ok(result?),
+            }
+            attempt += 1;
+        }
+    }
+}
+
+impl Cached {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        let n = self.file.write_at(bytes, offset)?;
+        ioctl::start_writeback(&self.file, offset, n as u64);
+        let dirty = self.dirty_bytes.fetch_add(n as u64, Ordering::Relaxed) + n as u64;
+        if dirty >= CACHED_BYTES_MAX {
+            self.flush()?;
+        }
+        Ok(n)
+    }
+
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        // only clean pages can be dropped
+        if self.dirty_bytes.load(Ordering::Relaxed) != 0 {
+            self.flush()?;
+        }
+        let start = align_down(offset, FILE_BLOCK);
+        let len = std::num::NonZeroU64::new(offset - start + bytes.len() as u64 + FILE_BLOCK);
+        fadvise(&self.file, start, len, Advice::DontNeed)?;
+        self.file.read_at(bytes, offset)
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.dirty_bytes.store(0, Ordering::Relaxed);
+        Ok(fdatasync(&self.file)?)
+    }
+}
+
+fn open(path: &Path, access: Access, flags: OFlags) -> io::Result<File> {
+    // O_EXCL without O_CREAT: on a block device, fail when it or a part of it is mounted or claimed. On a regular file it
+    // says nothing, the locks do.
+    let exclusive = if access == Access::Exclusive { OFlags::EXCL } else { OFlags::empty() };
+    let flags = (flags | exclusive).bits().cast_signed();
+    OpenOptions::new().read(true).write(access == Access::Exclusive).custom_flags(flags).open(path)
+}
+
+fn is_block(file: &File) -> bool {
+    file.metadata().is_ok_and(|meta| meta.file_type().is_block_device())
+}
+
+/// Locks a file against other flashes (flock) and against virtual machines (record locks, which QEMU uses).
+fn lock(file: impl AsFd) -> rustix::io::Result<()> {
+    flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+    match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
+        // file systems without record locks have no virtual machines that hold any
+        Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+        result => result,
+    }
+}
+
+fn in_use(path: &Path, by: &str) -> Error {
+    Error::new(ErrorKind::Refused, format!("{} is in use {by}", path.display())).with_path(path.display())
+}
+
+/// A failed open: refused when the kernel protects the target, the target's failure else.
+fn refused(path: &Path, error: io::Error) -> Error {
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::BUSY) => in_use(path, "by the kernel").hint("unmount or stop what is built on it, then try again"),
+        Some(Errno::ROFS) => Error::new(ErrorKind::Refused, format!("{} is read-only", path.display()))
+            .with_path(path.display())
+            .hint("remove its write protection (a switch on the card, or blockdev --setrw)"),
+        Some(Errno::ACCESS | Errno::PERM) => target_error("opening", path, error).hint("run this as root"),
+        Some(Errno::NOMEDIUM | Errno::NXIO) => target_error("opening", path, error).hint("insert the medium"),
+        _ => target_error("opening", path, error),
+    }
+}
+
+fn target_error(doing: &str, path: &Path, error: io::Error) -> Error {
+    Error::from_io(ErrorKind::Target, format!("{doing} {}", path.display()), error).with_path(path.display())
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,350 @@
+//! This machine as a [`Host`].
+
+use std::collections::HashSet;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::OFlags;
+
+use crate::device::Device;
+use crate::device::system::{Access, FILE_SECTOR, SystemDevice};
+use crate::disks::sysfs::{Node, Nodes, SystemRoots};
+use crate::disks::uses::Usage;
+use crate::disks::{Disk, DiskKind, Host, Partition, Use, signatures};
+use crate::size::align_up;
+use crate::table::{self, gpt};
+use crate::{Error, ErrorKind, Result};
+
+/// The way out when a file that should be created exists.
+const ALREADY_THERE: &str = "choose another name, remove it, or leave out --create to write to it as it is";
+
+/// The machine this runs on, read from sysfs and procfs at each call.
+///
+/// ```no_run
+/// use bty::{Host, SystemHost};
+///
+/// for disk in SystemHost::new().list()? {
+///     println!("{}", disk.summary());
+/// }
+/// # Ok::<(), bty::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct SystemHost {
+    roots: SystemRoots,
+}
+
+impl SystemHost {
+    /// The machine this runs on.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A machine described by other trees than `/sys`, `/proc`, `/dev`: the device nodes may be regular files.
+    #[must_use]
+    pub fn with_roots(roots: SystemRoots) -> Self {
+        Self { roots }
+    }
+
+    /// The disk that [`create`](Host::create) would make of the regular file `path`, which is not there yet: for planning before
+    /// anything is touched. `size_bytes` is rounded up to a sector.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] when something is at `path` already, or its directory is missing.
+    pub fn plan_file(&self, path: &Path, size_bytes: u64) -> Result<Disk> {
+        let refuse = |what: &str, next: &str| {
+            let message = format!("{} {what}", path.display());
+            Err(Error::new(ErrorKind::Refused, message).with_path(path.display()).hint(next))
+        };
+        if fs::symlink_metadata(path).is_ok() {
+            return refuse("is there already", ALREADY_THERE);
+        }
+        let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let (Ok(parent), Some(name)) = (fs::canonicalize(parent), path.file_name()) else {
+            return refuse("cannot be created", "create the directory that it should be in first");
+        };
+        if parent == self.roots.dev {
+            return refuse(
+                "would be a regular file among the devices",
+                "is the name of the disk right? bty disks lists them",
+            );
+        }
+        let mut disk = empty_disk(parent.join(name), DiskKind::File);
+        disk.size_bytes = align_up(size_bytes, u64::from(FILE_SECTOR));
+        disk.transport = Some("file".to_owned());
+        Ok(disk)
+    }
+
+    /// Everything about `node` that can be found without disturbing anybody.
+    fn describe(&self, node: &Node, nodes: &Nodes, usage: &Usage<'_>) -> Disk {
+        let mut disk = node.facts(nodes.disk_of(node), &self.roots);
+        disk.uses = usage.of_node(node);
+        match open_for_a_look(&node.path) {
+            Ok(file) => look(&mut disk, &file),
+            // the kernel has read the table for us
+            Err(_) => disk.partitions = nodes.partitions_of(&node.name).map(kernel_partition).collect(),
+        }
+        for partition in &mut disk.partitions {
+            let mut found = nodes.partitions_of(&node.name);
+            partition.path = found.find(|p| p.start_bytes() == partition.start_bytes).map(|p| p.path.clone());
+        }
+        disk.partitions.sort_by_key(|p| p.start_bytes);
+        disk
+    }
+
+    /// The identity of the device at `path` as of now.
+    fn identify(&self, path: &Path) -> Result<Disk> {
+        let nodes = Nodes::read(&self.roots)?;
+        match nodes.by_path(path) {
+            Some(node) => Ok(node.facts(nodes.disk_of(node), &self.roots)),
+            None => self.probe_file(path),
+        }
+    }
+
+    fn probe_file(&self, path: &Path) -> Result<Disk> {
+        let refuse = |what: &str| {
+            Error::new(ErrorKind::Refused, format!("{} {what}", path.display()))
+                .with_path(path.display())
+                .hint(self.list_as_hint("name a disk, or a regular file"))
+        };
+        let meta = fs::metadata(path).map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => {
+                let next = "name one that is there, or create a file to be a virtual machine's disk with --create=SIZE";
+                Error::new(ErrorKind::Refused, format!("there is nothing at {}", path.display()))
+                    .with_path(path.display())
+                    .hint(self.list_as_hint(next))
+            }
+            _ => refuse("cannot be examined").because(e),
+        })?;
+        let path = fs::canonicalize(path).map_err(|e| refuse("cannot be examined").because(e))?;
+        let kind = meta.file_type();
+        if kind.is_dir() {
+            return Err(refuse("is a directory"));
+        }
+        if kind.is_char_device() {
+            return Err(refuse("is a character device, not a disk"));
+        }
+        if kind.is_block_device() {
+            return Err(refuse("is a block device that the system does not describe"));
+        }
+        if !kind.is_file() {
+            return Err(refuse("is neither a disk nor a regular file"));
+        }
+        // what `dd of=/dev/sdx` leaves when there is no such disk; it fills the memory
+        if path.parent() == Some(&self.roots.dev) {
+            return Err(refuse("is a regular file among the devices, not a disk"));
+        }
+        let mut disk = empty_disk(path, DiskKind::File);
+        disk.size_bytes = meta.len();
+        disk.transport = Some("file".to_owned());
+        disk.is_read_only = rustix::fs::access(&disk.path, rustix::fs::Access::WRITE_OK).is_err();
+        Ok(disk)
+    }
+
+    fn list_as_hint(&self, next: &str) -> String {
+        let disks = self.list().unwrap_or_default();
+        if disks.is_empty() {
+            return format!("{next}; this machine shows no disks");
+        }
+        let lines: Vec<String> = disks.iter().map(|disk| format!("\n  {}", disk.summary())).collect();
+        format!("{next}; this machine has:{}", lines.concat())
+    }
+
+    /// Whoever has claimed the device without showing anywhere: a ZFS pool, a mount in another namespace.
+    fn add_hidden_use(&self, disk: &mut Disk) {
+        if disk.uses.is_empty() && is_claimed(&disk.path) {
+            disk.uses.push(Use::Busy { device: disk.path.clone(), hint: container(disk) });
+        }
+    }
+
+    /// Says who is in the way, if that can be found.
+    fn explain_refusal(&self, disk: &Disk, error: Error) -> Error {
+        if error.kind() != ErrorKind::Refused {
+            return error;
+        }
+        let uses = self.probe(&disk.path).map(|disk| disk.uses).unwrap_or_default();
+        if uses.is_empty() {
+            return error;
+        }
+        let uses: Vec<String> = uses.iter().map(ToString::to_string).collect();
+        Error::new(ErrorKind::Refused, format!("refusing {}: {}", disk.path.display(), uses.join("; ")))
+            .with_path(disk.path.display())
+            .hint("free the disk as said, then try again")
+    }
+}
+
+impl Host for SystemHost {
+    fn list(&self) -> Result<Vec<Disk>> {
+        let nodes = Nodes::read(&self.roots)?;
+        let usage = Usage::read(&nodes);
+        Ok(nodes.all.iter().filter(|node| node.is_listed()).map(|node| self.describe(node, &nodes, &usage)).collect())
+    }
+
+    fn probe(&self, path: &Path) -> Result<Disk> {
+        let nodes = Nodes::read(&self.roots)?;
+        let usage = Usage::read(&nodes);
+        if let Some(node) = nodes.by_path(path) {
+            let mut disk = self.describe(node, &nodes, &usage);
+            self.add_hidden_use(&mut disk);
+            return Ok(disk);
+        }
+        let mut disk = self.probe_file(path)?;
+        disk.uses = usage.of_file(&disk.path);
+        if let Ok(file) = open_for_a_look(&disk.path) {
+            look(&mut disk, &file);
+        }
+        Ok(disk)
+    }
+
+    fn open(&self, disk: &Disk) -> Result<Arc<dyn Device>> {
+        let device = self.open_checked(disk, Access::Exclusive)?;
+        Ok(Arc::new(device))
+    }
+
+    fn open_read_only(&self, disk: &Disk) -> Result<Arc<dyn Device>> {
+        let device = self.open_checked(disk, Access::ReadOnly)?;
+        Ok(Arc::new(device))
+    }
+
+    fn create(&self, path: &Path, size_bytes: u64) -> Result<()> {
+        let failed = |e: io::Error| {
+            let error = Error::from_io(ErrorKind::Target, format!("creating {}", path.display()), e);
+            error.with_path(path.display())
+        };
+        let file = match File::options().write(true).create_new(true).open(path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(Error::new(ErrorKind::Refused, format!("{} is there already", path.display()))
+                    .with_path(path.display())
+                    .hint(ALREADY_THERE));
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                return Err(failed(e).hint("create the directory that it should be in first"));
+            }
+            Err(e) => return Err(failed(e)),
+        };
+        file.set_len(size_bytes).map_err(|e| {
+            let _ = fs::remove_file(path);
+            failed(e).hint("choose a smaller size, or another file system")
+        })
+    }
+}
+
+impl SystemHost {
+    /// Opens `disk`, and makes sure that it is still the one that was probed.
+    fn open_checked(&self, disk: &Disk, access: Access) -> Result<SystemDevice> {
+        let swapped = |what: &str| {
+            Error::new(
+                ErrorKind::Refused,
+                format!("{} is another disk than the one chosen: {what}", disk.path.display()),
+            )
+            .with_path(disk.path.display())
+            .hint("list the disks again, and choose again")
+        };
+        let now = self.identify(&disk.path)?;
+        if !disk.is_same_disk(&now) {
+            return Err(swapped(&format!("it is now {}", now.summary())));
+        }
+        let device = SystemDevice::open(&disk.path, access).map_err(|error| self.explain_refusal(disk, error))?;
+        // the name may have changed hands between the two lines above: the opened disk itself is asked
+        if device.size_bytes() != disk.size_bytes || device.sector_bytes() != disk.logical_sector_bytes {
+            return Err(swapped(&format!("it has {} bytes, not {}", device.size_bytes(), disk.size_bytes)));
+        }
+        if let (Some(opened), Some(chosen)) = (device.diskseq(), disk.diskseq)
+            && opened != chosen
+        {
+            return Err(swapped("it was plugged in later"));
+        }
+        Ok(device)
+    }
+}
+
+fn empty_disk(path: PathBuf, kind: DiskKind) -> Disk {
+    Disk {
+        path,
+        kind,
+        size_bytes: 0,
+        logical_sector_bytes: FILE_SECTOR,
+        physical_sector_bytes: 4096,
+        vendor: None,
+        model: None,
+        serial: None,
+        wwn: None,
+        transport: None,
+        is_removable: false,
+        is_read_only: false,
+        is_rotational: None,
+        diskseq: None,
+        table: None,
+        content: None,
+        partitions: Vec::new(),
+        uses: Vec::new(),
+    }
+}
+
+fn kernel_partition(node: &Node) -> Partition {
+    Partition {
+        path: None,
+        number: node.count("partition").and_then(|number| u32::try_from(number).ok()).unwrap_or(0),
+        start_bytes: node.start_bytes(),
+        size_bytes: node.size_bytes(),
+        type_id: None,
+        name: None,
+        content: None,
+    }
+}
+
+fn open_for_a_look(path: &Path) -> io::Result<File> {
+    // a drive without a medium, or a terminal, must not make anybody wait
+    OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)
+}
+
+/// Fills in the partition table and the signatures.
+fn look(disk: &mut Disk, file: &File) {
+    let mut read = |offset: u64, buffer: &mut [u8]| file.read_exact_at(buffer, offset).is_ok();
+    disk.content = signatures::recognise(&mut read, disk.size_bytes);
+    if disk.kind == DiskKind::Partition {
+        return;
+    }
+    let sector = table_sector(disk, &mut read);
+    let Some(table) = table::read(&mut read, disk.size_bytes, sector) else { return };
+    disk.table = Some(table.kind);
+    disk.partitions = table.partitions;
+    let mut seen = HashSet::new();
+    for partition in &mut disk.partitions {
+        let start = partition.start_bytes;
+        // an extended partition begins with the table of those in it; overlapping entries are looked at once
+        if !seen.insert(start) {
+            continue;
+        }
+        let mut read = |offset: u64, buffer: &mut [u8]| start.checked_add(offset).is_some_and(|at| read(at, buffer));
+        partition.content = signatures::recognise(&mut read, partition.size_bytes);
+    }
+}
+
+/// The unit of the table: the disk's own sector, but in a file what its image was made for.
+fn table_sector(disk: &Disk, read: &mut table::ReadAt<'_>) -> u32 {
+    let mut head = [0; 8192];
+    let is_file = disk.kind == DiskKind::File && read(0, &mut head);
+    is_file.then(|| gpt::detect_sector_bytes(&head)).flatten().unwrap_or(disk.logical_sector_bytes)
+}
+
+/// True when the kernel says that the block device at `path` belongs to somebody.
+fn is_claimed(path: &Path) -> bool {
+    let flags = (OFlags::EXCL | OFlags::NONBLOCK).bits().cast_signed();
+    let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    opened.is_err_and(|e| e.raw_os_error() == Some(rustix::io::Errno::BUSY.raw_os_error()))
+}
+
+/// What on `disk` may have claimed it: a signature of something that is assembled from disks.
+fn container(disk: &Disk) -> Option<String> {
+    let kinds = disk.content.iter().chain(disk.partitions.iter().filter_map(|p| p.content.as_ref()));
+    let holds = |kind: &str| ["zfs", "lvm", "md", "bcache", "btrfs", "imsm", "ddf", "ceph", "luks"].contains(&kind);
+    kinds.map(|content| content.kind.as_str()).find(|kind| holds(kind)).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,269 @@
+//! Naming a disk so that it cannot be another.
+//!
+//! ```text
+//! /dev/sdb, ./vm.img      a path
+//! serial:S4EWNX0R123456   the disk with this serial number, exactly
+//! wwn:0x5002538e40b1c2d3  the disk with this world-wide name
+//! where:EXPR              the only disk for which all conditions hold: transport=nvme,size>=100G
+//! ```
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use crate::disks::{Disk, Host};
+use crate::size;
+use crate::{Error, ErrorKind, Result};
+
+/// Names one disk of a [`Host`]: by path, by identity, or by what it is like.
+///
+/// ```
+/// use bty::Selector;
+///
+/// let selector: Selector = "where: transport = nvme, size >= 100GiB".parse()?;
+/// assert_eq!(selector.to_string(), "where:transport=nvme,size>=100G");
+/// # Ok::<(), bty::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selector(Rule);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Rule {
+    Path(PathBuf),
+    Serial(String),
+    Wwn(String),
+    Where(Vec<Condition>),
+}
+
+/// One condition of `where:`; the field says which operators there are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Condition {
+    Text { field: TextField, operator: TextOperator, value: String },
+    Size { operator: SizeOperator, bytes: u64 },
+    Flag { field: FlagField, is: bool },
+}
+
+/// Declares an enumeration together with how its values are written.
+macro_rules! written {
+    ($(#[$doc:meta])* $name:ident { $($value:ident = $text:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        enum $name { $($value),+ }
+
+        impl $name {
+            const ALL: &[Self] = &[$(Self::$value),+];
+
+            fn as_str(self) -> &'static str {
+                match self { $(Self::$value => $text),+ }
+            }
+
+            fn parse(text: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|value| value.as_str() == text)
+            }
+        }
+    };
+}
+
+written!(TextField {
+    Path = "path",
+    Vendor = "vendor",
+    Model = "model",
+    Serial = "serial",
+    Wwn = "wwn",
+    Transport = "transport"
+});
+written!(FlagField { Removable = "removable", Rotational = "rotational" });
+written!(TextOperator { Is = "=", Contains = "~" });
+written!(
+    /// The two-character ones come first, so that they are found first.
+    SizeOperator { AtLeast = ">=", AtMost = "<=", Over = ">", Under = "<", Is = "=" }
+);
+
+const FORMS: &str = "write a path (/dev/sdb), serial:NUMBER, wwn:NAME, or where:CONDITIONS";
+const CONDITIONS: &str = "write conditions such as transport=nvme, model~samsung, size>=100G, removable=no, separated by commas; \
+    the fields are path, vendor, model, serial, wwn, transport (= or ~), size (= < <= > >=), removable, rotational (= yes or no)";
+
+impl FromStr for Selector {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let usage = |why: &str| Err(Error::new(ErrorKind::Usage, format!("{text:?} names no disk: {why}")).hint(FORMS));
+        let whole = text.trim();
+        let Some((prefix, rest)) = whole.split_once(':').map(|(prefix, rest)| (prefix, rest.trim())) else {
+            return if whole.is_empty() { usage("it is empty") } else { Ok(Self(Rule::Path(whole.into()))) };
+        };
+        match prefix {
+            "serial" | "wwn" if rest.is_empty() => usage("nothing follows the colon"),
+            "serial" => Ok(Self(Rule::Serial(rest.to_owned()))),
+            "wwn" => Ok(Self(Rule::Wwn(rest.to_lowercase()))),
+            "where" => rest.split(',').map(Condition::parse).collect::<Result<_>>().map(|all| Self(Rule::Where(all))),
+            _ if whole.contains('/') => Ok(Self(Rule::Path(whole.into()))),
+            _ => usage(&format!("there is no way to find one by {prefix:?}")),
+        }
+    }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Rule::Path(path) => write!(f, "{}", path.display()),
+            Rule::Serial(serial) => write!(f, "serial:{serial}"),
+            Rule::Wwn(wwn) => write!(f, "wwn:{wwn}"),
+            Rule::Where(conditions) => {
+                f.write_str("where:")?;
+                for (i, condition) in conditions.iter().enumerate() {
+                    write!(f, "{}{condition}", if i == 0 { "" } else { "," })?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Condition {
+    fn parse(text: &str) -> Result<Self> {
+        let bad = |why: &str| {
+            Error::new(ErrorKind::Usage, format!("{text:?} is no condition for a disk: {why}")).hint(CONDITIONS)
+        };
+        let at = text.find(['=', '~', '<', '>']).ok_or_else(|| bad("it has no operator"))?;
+        let field = text[..at].trim();
+        let operators = SizeOperator::ALL.iter().map(|o| o.as_str()).chain(["~"]);
+        let operator =
+            operators.into_iter().find(|o| text[at..].starts_with(o)).ok_or_else(|| bad("it has no operator"))?;
+        let value = text[at + operator.len()..].trim();
+        if value.is_empty() {
+            return Err(bad("it has no value"));
+        }
+        let wrong_operator = || bad(&format!("{field} cannot be compared with {operator}"));
+        if field == "size" {
+            let operator = SizeOperator::parse(operator).ok_or_else(wrong_operator)?;
+            return Ok(Self::Size { operator, bytes: size::parse(value)? });
+        }
+        if let Some(field) = FlagField::parse(field) {
+            let is = match (operator, value) {
+                ("=", "yes" | "true" | "1") => true,
+                ("=", "no" | "false" | "0") => false,
+                ("=", _) => return Err(bad("the value is yes or no")),
+                _ => return Err(wrong_operator()),
+            };
+            return Ok(Self::Flag { field, is });
+        }
+        let field = TextField::parse(field).ok_or_else(|| bad(&format!("there is no field {field:?}")))?;
+        let operator = TextOperator::parse(operator).ok_or_else(wrong_operator)?;
+        Ok(Self::Text { field, operator, value: value.to_owned() })
+    }
+
+    /// What a disk does not tell matches nothing.
+    fn holds(&self, disk: &Disk) -> bool {
+        match self {
+            Self::Text { field, operator, value } => {
+                let Some(text) = field.of(disk) else { return false };
+                match (operator, field) {
+                    (TextOperator::Contains, _) => text.to_lowercase().contains(&value.to_lowercase()),
+                    (TextOperator::Is, TextField::Path | TextField::Serial) => text.trim() == value,
+                    (TextOperator::Is, TextField::Wwn) => is_same_wwn(&text, value),
+                    (TextOperator::Is, _) => text.to_lowercase() == value.to_lowercase(),
+                }
+            }
+            Self::Size { operator, bytes } => match operator {
+                SizeOperator::AtLeast => disk.size_bytes >= *bytes,
+                SizeOperator::AtMost => disk.size_bytes <= *bytes,
+                SizeOperator::Over => disk.size_bytes > *bytes,
+                SizeOperator::Under => disk.size_bytes < *bytes,
+                SizeOperator::Is => disk.size_bytes == *bytes,
+            },
+            Self::Flag { field: FlagField::Removable, is } => disk.is_removable == *is,
+            Self::Flag { field: FlagField::Rotational, is } => disk.is_rotational == Some(*is),
+        }
+    }
+}
+
+impl TextField {
+    fn of(self, disk: &Disk) -> Option<String> {
+        match self {
+            Self::Path => Some(disk.path.display().to_string()),
+            Self::Vendor => disk.vendor.clone(),
+            Self::Model => disk.model.clone(),
+            Self::Serial => disk.serial.clone(),
+            Self::Wwn => disk.wwn.clone(),
+            Self::Transport => disk.transport.clone(),
+        }
+    }
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text { field, operator, value } => write!(f, "{}{}{value}", field.as_str(), operator.as_str()),
+            Self::Size { operator, bytes } => {
+                let units = [(size::GIB << 10, "T"), (size::GIB, "G"), (size::MIB, "M"), (size::KIB, "K")];
+                let unit = units.into_iter().find(|(unit, _)| *bytes != 0 && bytes % unit == 0);
+                let (unit, name) = unit.unwrap_or((1, ""));
+                write!(f, "size{}{}{name}", operator.as_str(), bytes / unit)
+            }
+            Self::Flag { field, is } => write!(f, "{}={}", field.as_str(), if *is { "yes" } else { "no" }),
+        }
+    }
+}
+
+/// Compares world-wide names; `0x` and `naa.` are two ways to write the same one.
+fn is_same_wwn(a: &str, b: &str) -> bool {
+    let bare = |wwn: &str| {
+        let wwn = wwn.trim().to_lowercase();
+        ["0x", "naa.", "eui."].iter().find_map(|prefix| wwn.strip_prefix(prefix)).unwrap_or(&wwn).to_owned()
+    };
+    bare(a) == bare(b)
+}
+
+impl Selector {
+    /// Finds the one disk that is meant.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] when there is none, or more than one, with the candidates in the next step; or when `where:` finds a
+    /// disk without serial number and world-wide name, which could be another one tomorrow. Else what `host` reports.
+    pub fn select(&self, host: &dyn Host) -> Result<Disk> {
+        if let Rule::Path(path) = &self.0 {
+            return host.probe(path);
+        }
+        let disks = host.list()?;
+        let found: Vec<&Disk> = disks.iter().filter(|disk| self.matches(disk)).collect();
+        let refuse = |message: String, hint: String| Err(Error::new(ErrorKind::Refused, message).hint(hint));
+        let one = match found[..] {
+            [] if disks.is_empty() => {
+                return refuse(format!("no disk matches {self}"), "this machine shows no disks".into());
+            }
+            [] => {
+                let all: Vec<&Disk> = disks.iter().collect();
+                return refuse(format!("no disk matches {self}"), lines("name one of those that are there:", &all));
+            }
+            [one] => one,
+            _ => {
+                let message = format!("{} disks match {self}", found.len());
+                return refuse(message, lines("name one of them, by serial number or path:", &found));
+            }
+        };
+        let has_identity = one.serial.is_some() || one.wwn.is_some();
+        if matches!(self.0, Rule::Where(_)) && !has_identity {
+            let path = one.path.display();
+            let message = format!("{path} matches {self}, but has neither serial number nor world-wide name");
+            return refuse(message, format!("name it by its path if you mean it: {path}"));
+        }
+        Ok(one.clone())
+    }
+
+    fn matches(&self, disk: &Disk) -> bool {
+        match &self.0 {
+            Rule::Path(path) => disk.path == *path,
+            Rule::Serial(serial) => disk.serial.as_deref().is_some_and(|found| found.trim() == serial),
+            Rule::Wwn(wwn) => disk.wwn.as_deref().is_some_and(|found| is_same_wwn(found, wwn)),
+            Rule::Where(conditions) => conditions.iter().all(|condition| condition.holds(disk)),
+        }
+    }
+}
+
+fn lines(heading: &str, disks: &[&Disk]) -> String {
+    disks.iter().fold(heading.to_owned(), |text, disk| format!("{text}\n  {}", disk.summary()))
+}
+
+#[cfg(test)]
+mod tests;

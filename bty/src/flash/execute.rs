@@ -1,0 +1,450 @@
+//! Execution: probe again, open, wipe, write, prove, finish.
+//!
+//! The source is read once for all targets. A target that is less than half as fast as another is left behind, so that it stops nobody;
+//! it gets a second reading of the source, from the extent where it was left.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+
+use crate::disks::{Disk, Host};
+use crate::extent::{Extent, ExtentReader};
+use crate::flash::lane::{Lane, Shared};
+use crate::flash::{FlashPlan, FlashReport, PhaseTime, TargetReport, finish};
+use crate::image::{HEAD_BYTES, Image, ReadCounts, Reading};
+use crate::progress::{Counts, TargetCounts};
+use crate::size::human;
+use crate::source::spool::check_digest;
+use crate::{CancelToken, Context, Digest, Error, ErrorKind, Event, Observer, Phase, Result};
+
+/// Buffers of 4 MiB between reader and writers.
+const BUFFERS: usize = 8;
+
+/// How long the reader waits for one lane, in sum, before it considers leaving it behind.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often progress is told.
+const TICK: Duration = Duration::from_millis(200);
+
+impl FlashPlan {
+    /// Carries the plan out: see the [module](crate::flash) for the steps and their promises.
+    ///
+    /// `image` must be the one the plan was made for. With several targets, one that fails does not stop the others: its
+    /// [`TargetReport`] tells why, and [`FlashReport::is_success`] is false.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with all reasons when a disk changed since the plan was made or a rule forbids it; nothing was written then.
+    /// [`ErrorKind::Source`], [`ErrorKind::Format`] or [`ErrorKind::Integrity`] when the image turned out bad, [`ErrorKind::Cancelled`] when cancelled:
+    /// no target boots then. Failures of targets are in the report.
+    pub fn execute(
+        &self,
+        image: &Image,
+        host: &dyn Host,
+        observer: &dyn Observer,
+        cancel: &CancelToken,
+    ) -> Result<FlashReport> {
+        let disks = self.probe_again(image, host)?;
+        let reading = Reading::new(BUFFERS + 4 * disks.len().saturating_sub(1).min(4), cancel);
+        let lanes = self.open(disks, host, cancel)?;
+        let board = Board::new(image, &reading.counts, lanes.iter().map(|l| Arc::clone(&l.shared)).collect());
+        let (running, over) = bounded(0);
+        thread::scope(|scope| {
+            scope.spawn(|| board.tell(observer, &over));
+            let result = Run { plan: self, image, reading: &reading, board: &board, observer }.run(lanes);
+            drop::<Sender<()>>(running);
+            result
+        })
+        .context(|| format!("flashing {}", image.info().name))
+    }
+
+    /// The disks as they are now; refuses when one is not the disk that was planned.
+    fn probe_again(&self, image: &Image, host: &dyn Host) -> Result<Vec<Disk>> {
+        let mut changed = Vec::new();
+        let mut disks = Vec::new();
+        for planned in &self.targets {
+            let now = host.probe(&planned.path)?;
+            if !planned.is_same_disk(&now) {
+                changed.push(format!(
+                    "{} is another disk than when the plan was made (then {}; now {})",
+                    planned.path.display(),
+                    planned.summary(),
+                    now.summary()
+                ));
+            }
+            disks.push(now);
+        }
+        if !changed.is_empty() {
+            return Err(Error::new(ErrorKind::Refused, format!("refusing {}", changed.join("; ")))
+                .hint("look at bty disks, and plan again"));
+        }
+        let fresh = Self::new(image, disks, self.options.clone());
+        let refusals = fresh.validate();
+        if refusals.is_empty() { Ok(fresh.targets) } else { Err(Self::refused(&refusals)) }
+    }
+
+    /// Opens every target before the first write, so that a refusal of one leaves all untouched.
+    fn open(&self, disks: Vec<Disk>, host: &dyn Host, cancel: &CancelToken) -> Result<Vec<Lane>> {
+        let opened = disks.iter().map(|disk| host.open(disk)).collect::<Result<Vec<_>>>()?;
+        disks
+            .into_iter()
+            .zip(opened)
+            .map(|(disk, device)| Lane::start(disk, device, self.options.verify, cancel))
+            .collect()
+    }
+}
+
+/// One execution.
+struct Run<'a> {
+    plan: &'a FlashPlan,
+    image: &'a Image,
+    reading: &'a Reading,
+    board: &'a Board,
+    observer: &'a dyn Observer,
+}
+
+/// What one reading of the image showed.
+#[derive(Default)]
+pub(super) struct Seen {
+    /// The first MiB, held back.
+    pub(super) head: Vec<u8>,
+    /// Size of the disk image.
+    pub(super) disk_bytes: u64,
+    data_bytes: u64,
+    digest: Option<Digest>,
+}
+
+impl Run<'_> {
+    fn run(&self, mut lanes: Vec<Lane>) -> Result<FlashReport> {
+        let result = self.steps(&mut lanes);
+        if let Err(error) = &result {
+            // nothing may still be writing when the caller is told
+            for lane in &mut lanes {
+                lane.shared.fail(repeat(error));
+                let _ = lane.drain();
+            }
+        }
+        result
+    }
+
+    fn steps(&self, lanes: &mut [Lane]) -> Result<FlashReport> {
+        self.enter(Phase::Wipe);
+        each(lanes, |lane| finish::wipe_before(&lane.shared));
+        let mut reports: Vec<Option<TargetReport>> = lanes.iter().map(|_| None).collect();
+        let mut waiting: Vec<usize> = (0..lanes.len()).collect();
+        let mut seen = self.write(lanes, &waiting)?;
+        loop {
+            let (behind, done): (Vec<usize>, Vec<usize>) =
+                waiting.iter().partition(|&&i| lanes[i].behind_from.is_some() && !lanes[i].shared.has_failed());
+            let finished = self.finish(lanes, &done, &seen)?;
+            done.into_iter().zip(finished).for_each(|(i, report)| reports[i] = Some(report));
+            if behind.is_empty() {
+                return Ok(self.report(&seen, reports.into_iter().flatten().collect()));
+            }
+            let names: Vec<&str> = behind.iter().map(|&i| lanes[i].shared.name.as_str()).collect();
+            self.notice(format!("reading the image again for {}, which is much slower", names.join(", ")));
+            match self.write(lanes, &behind) {
+                Ok(again) => seen = again,
+                // what was finished before stays finished: only those left behind fail
+                Err(error) => behind.iter().for_each(|&i| lanes[i].shared.fail(repeat(&error))),
+            }
+            waiting = behind;
+        }
+    }
+
+    fn write(&self, lanes: &mut [Lane], waiting: &[usize]) -> Result<Seen> {
+        self.enter(Phase::Write);
+        self.read_once(lanes, waiting)
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.board.enter(phase, self.observer);
+    }
+
+    fn notice(&self, message: String) {
+        self.observer.event(&Event::Notice { message });
+    }
+
+    /// Reads the whole image, and gives each waiting lane the extents that it has not had yet.
+    fn read_once(&self, lanes: &mut [Lane], waiting: &[usize]) -> Result<Seen> {
+        let starts: Vec<(usize, u64)> =
+            waiting.iter().map(|&i| (i, lanes[i].behind_from.take().unwrap_or(0))).collect();
+        self.reading.counts.reset();
+        let mut extents = self.image.extents(self.reading, false)?;
+        let mut seen = Seen { head: vec![0; HEAD_BYTES], disk_bytes: 0, data_bytes: 0, digest: None };
+        let mut number = 0;
+        while let Some(extent) = extents.next()? {
+            if let Some(part) = seen.hold_back(extent) {
+                for &(index, _) in starts.iter().filter(|(_, from)| number >= *from) {
+                    give(lanes, index, number, &part)?;
+                }
+                number += 1;
+            }
+            if starts.iter().all(|&(i, _)| lanes[i].shared.has_failed()) {
+                break;
+            }
+        }
+        self.check(&mut seen, &*extents, lanes, &starts)?;
+        Ok(seen)
+    }
+
+    /// Checks that what was read is what was promised.
+    fn check(
+        &self,
+        seen: &mut Seen,
+        extents: &dyn ExtentReader,
+        lanes: &[Lane],
+        starts: &[(usize, u64)],
+    ) -> Result<()> {
+        if starts.iter().all(|&(i, _)| lanes[i].shared.has_failed()) {
+            return Ok(()); // stopped early: there is nothing to check
+        }
+        let info = self.image.info();
+        if let Some(promised) = info.disk_bytes
+            && promised != seen.disk_bytes
+        {
+            return Err(Error::new(
+                ErrorKind::Source,
+                format!("the image promised {promised} bytes, and has {}", seen.disk_bytes),
+            )
+            .hint("it was changed or cut: fetch it again"));
+        }
+        seen.digest = extents.wire_digest();
+        match seen.digest {
+            Some(found) => check_digest(self.image.source(), found),
+            None if info.expected_sha256.is_some() => Err(Error::new(
+                ErrorKind::Integrity,
+                "the digest of the image could not be computed, because not all of it was read",
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Proves and completes the lanes `done`, side by side.
+    fn finish(&self, lanes: &mut [Lane], done: &[usize], seen: &Seen) -> Result<Vec<TargetReport>> {
+        for &i in done {
+            lanes[i].drain()?;
+        }
+        self.enter(if self.plan.options.verify { Phase::Verify } else { Phase::Finish });
+        let reports = thread::scope(|scope| {
+            let threads: Vec<_> = done
+                .iter()
+                .map(|&i| {
+                    let lane = &lanes[i];
+                    scope.spawn(move || finish::finish(lane, self.plan, self.image, seen))
+                })
+                .collect();
+            threads.into_iter().map(|t| t.join().expect("finishing does not panic")).collect::<Vec<_>>()
+        });
+        for (&i, report) in done.iter().zip(&reports) {
+            if let (Some(failure), true) = (&report.failure, lanes.len() > 1) {
+                self.observer.event(&Event::TargetFailed {
+                    target: lanes[i].shared.name.clone(),
+                    kind: failure.kind.clone(),
+                    message: failure.message.clone(),
+                });
+            }
+        }
+        Ok(reports)
+    }
+
+    fn report(&self, seen: &Seen, targets: Vec<TargetReport>) -> FlashReport {
+        let source_bytes = self.reading.counts.source_bytes.load(Ordering::Relaxed);
+        let info = self.image.info().clone();
+        FlashReport {
+            source_bytes,
+            skipped_bytes: info.source_bytes.map_or(0, |all| all.saturating_sub(source_bytes)),
+            source_sha256: seen.digest,
+            is_digest_checked: info.expected_sha256.is_some() && seen.digest == info.expected_sha256,
+            disk_bytes: seen.disk_bytes,
+            data_bytes: seen.data_bytes,
+            targets,
+            phases: self.board.times(),
+            image: info,
+        }
+    }
+}
+
+impl Seen {
+    /// Counts `extent`.
+    pub(super) fn count(&mut self, extent: &Extent) {
+        match extent {
+            Extent::Data { block, .. } => {
+                self.disk_bytes += block.len() as u64;
+                self.data_bytes += block.len() as u64;
+            }
+            Extent::Zero { len, .. } => self.disk_bytes += len,
+        }
+    }
+
+    /// Counts `extent`, keeps what belongs to the first MiB, and returns the rest.
+    fn hold_back(&mut self, extent: Extent) -> Option<Extent> {
+        self.count(&extent);
+        let held = HEAD_BYTES as u64;
+        match extent {
+            Extent::Data { offset, block } => {
+                if offset >= held {
+                    return Some(Extent::Data { offset, block });
+                }
+                #[allow(clippy::cast_possible_truncation)] // below one MiB
+                let start = offset as usize;
+                let kept = block.len().min(HEAD_BYTES - start);
+                self.head[start..start + kept].copy_from_slice(&block[..kept]);
+                (kept < block.len()).then(|| Extent::Data { offset: held, block: block.slice(kept..block.len()) })
+            }
+            Extent::Zero { offset, len } => {
+                let from = offset.max(held);
+                let end = offset + len;
+                (from < end).then(|| Extent::Zero { offset: from, len: end - from })
+            }
+        }
+    }
+
+    /// The part of the head that belongs to the image.
+    pub(super) fn head(&self) -> &[u8] {
+        let len = usize::try_from(self.disk_bytes).unwrap_or(usize::MAX).min(self.head.len());
+        &self.head[..len]
+    }
+}
+
+/// Gives lane `index` an extent, and waits for room; leaves it behind when it holds up faster ones too long.
+fn give(lanes: &mut [Lane], index: usize, number: u64, extent: &Extent) -> Result<()> {
+    let (offset, len) = match extent {
+        Extent::Data { offset, block } => (*offset, block.len() as u64),
+        Extent::Zero { offset, len } => (*offset, *len),
+    };
+    let lane = &lanes[index];
+    if !lane.is_active() {
+        return Ok(());
+    }
+    if offset.saturating_add(len) > lane.disk.size_bytes {
+        let size = human(lane.disk.size_bytes);
+        let message = format!("the image turned out larger than {}, which has {size}", lane.shared.name);
+        lane.shared.fail(Error::new(ErrorKind::Refused, message).hint("use a larger disk; this one does not boot now"));
+        return Ok(());
+    }
+    let mut order = Some(extent.clone());
+    while !should_leave_behind(lanes, index) {
+        if lanes[index].offer(&mut order)? {
+            return Ok(());
+        }
+    }
+    lanes[index].behind_from = Some(number);
+    Ok(())
+}
+
+fn should_leave_behind(lanes: &[Lane], index: usize) -> bool {
+    let lane = &lanes[index];
+    if lane.waited() < PATIENCE {
+        return false;
+    }
+    let fastest = lanes.iter().enumerate().filter(|(i, l)| *i != index && l.is_active()).map(|(_, l)| l.rate()).max();
+    fastest.is_some_and(|rate| rate / 2 > lane.rate())
+}
+
+/// The same error once more, for another lane.
+fn repeat(error: &Error) -> Error {
+    let copy = Error::new(error.kind(), error.to_string());
+    match error.next_step() {
+        Some(step) => copy.hint(step),
+        None => copy,
+    }
+}
+
+/// Does `work` for every lane at once; failures stay with their lane.
+fn each(lanes: &mut [Lane], work: impl Fn(&Lane) -> Result<()> + Sync) {
+    thread::scope(|scope| {
+        for lane in lanes.iter() {
+            scope.spawn(|| {
+                if let Err(error) = work(lane) {
+                    lane.shared.fail(error);
+                }
+            });
+        }
+    });
+}
+
+/// Where progress is collected, and told from.
+struct Board {
+    counts: Arc<ReadCounts>,
+    source_total: Option<u64>,
+    decoded_total: Option<u64>,
+    lanes: Vec<Arc<Shared>>,
+    phases: Mutex<Vec<(Phase, Instant)>>,
+    started: Instant,
+}
+
+impl Board {
+    fn new(image: &Image, counts: &Arc<ReadCounts>, lanes: Vec<Arc<Shared>>) -> Self {
+        Self {
+            counts: Arc::clone(counts),
+            source_total: image.info().source_bytes,
+            decoded_total: image.info().disk_bytes,
+            lanes,
+            phases: Mutex::new(Vec::new()),
+            started: Instant::now(),
+        }
+    }
+
+    /// Ends the phase before and begins `phase`.
+    fn enter(&self, phase: Phase, observer: &dyn Observer) {
+        if let Some(event) = self.progress() {
+            observer.event(&event);
+        }
+        self.phases.lock().expect("nobody panics holding it").push((phase, Instant::now()));
+        observer.event(&Event::Phase { phase });
+    }
+
+    /// Tells `observer` the counts, a few times a second, and once more when all is over.
+    fn tell(&self, observer: &dyn Observer, over: &Receiver<()>) {
+        loop {
+            let is_over = over.recv_timeout(TICK) != Err(RecvTimeoutError::Timeout);
+            if let Some(event) = self.progress() {
+                observer.event(&event);
+            }
+            if is_over {
+                return;
+            }
+        }
+    }
+
+    fn progress(&self) -> Option<Event> {
+        let phase = self.phases.lock().expect("nobody panics holding it").last()?.0;
+        let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let targets = self.lanes.iter().map(|lane| TargetCounts {
+            target: lane.name.clone(),
+            written_bytes: get(&lane.written_bytes),
+            durable_bytes: get(&lane.durable_bytes),
+            zeroed_bytes: get(&lane.zeroed_bytes),
+            verified_bytes: get(&lane.verified_bytes),
+            verify_total: Some(get(&lane.verify_total)).filter(|&total| total > 0),
+        });
+        Some(Event::Progress {
+            phase,
+            elapsed_ms: millis(self.started.elapsed()),
+            counts: Counts {
+                source_bytes: get(&self.counts.source_bytes),
+                source_total: self.source_total,
+                decoded_bytes: get(&self.counts.decoded_bytes),
+                decoded_total: self.decoded_total,
+            },
+            targets: targets.collect(),
+        })
+    }
+
+    fn times(&self) -> Vec<PhaseTime> {
+        let phases = self.phases.lock().expect("nobody panics holding it");
+        let ends = phases.iter().skip(1).map(|p| p.1).chain([Instant::now()]);
+        phases
+            .iter()
+            .zip(ends)
+            .map(|((phase, start), end)| PhaseTime { phase: phase.as_str().into(), elapsed_ms: millis(end - *start) })
+            .collect()
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,191 @@
+//! The plan, and every reason against it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::disks::{Disk, DiskKind, TableKind, Use};
+use crate::flash::{FlashOptions, FlashPlan};
+use crate::image::Image;
+use crate::size::{MIB, align_up, human};
+use crate::{Error, ErrorKind};
+
+/// A reason not to write. Its text names the target, the reason and the way out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Refusal {
+    /// The target concerned; absent when it is the plan as a whole.
+    pub target: Option<String>,
+    /// A word to match on: `in_use`, `too_small`, `read_only`, `partition`, `sector_size`, `same_as_source`, `twice`, `kind`, `no_target`, `no_gpt`.
+    pub reason: String,
+    /// One sentence without a full stop.
+    pub message: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.target {
+            Some(target) => write!(f, "{target}: {}", self.message),
+            None => f.write_str(&self.message),
+        }
+    }
+}
+
+impl FlashPlan {
+    /// Plans to write `image` to all of `targets`.
+    pub fn new(image: &Image, targets: Vec<Disk>, options: FlashOptions) -> Self {
+        let mut plan = Self { image: image.info().clone(), targets, options, notes: Vec::new() };
+        plan.notes = plan.take_note();
+        plan
+    }
+
+    /// Every reason against the plan; empty when it may be executed. Pure: looks at the plan and at nothing else.
+    #[must_use]
+    pub fn validate(&self) -> Vec<Refusal> {
+        let mut refusals = Vec::new();
+        if self.targets.is_empty() {
+            refusals.push(Refusal {
+                target: None,
+                reason: "no_target".into(),
+                message: "no target is given (bty disks lists them)".into(),
+            });
+        }
+        if self.options.fix_gpt && self.image.table != Some(TableKind::Gpt) {
+            refusals.push(Refusal {
+                target: None,
+                reason: "no_gpt".into(),
+                message: "the image has no GPT whose backup could be moved (leave out --fix-gpt)".into(),
+            });
+        }
+        for (index, disk) in self.targets.iter().enumerate() {
+            self.check_target(disk, &mut |reason, message| {
+                refusals.push(Refusal {
+                    target: Some(disk.path.display().to_string()),
+                    reason: reason.into(),
+                    message,
+                });
+            });
+            if self.targets[..index].iter().any(|earlier| is_same_medium(earlier, disk)) {
+                refusals.push(Refusal {
+                    target: Some(disk.path.display().to_string()),
+                    reason: "twice".into(),
+                    message: "it is named more than once (name every disk once)".into(),
+                });
+            }
+        }
+        refusals
+    }
+
+    fn check_target(&self, disk: &Disk, refuse: &mut dyn FnMut(&str, String)) {
+        for usage in &disk.uses {
+            let word = if matches!(usage, Use::System { .. }) { "system" } else { "in_use" };
+            refuse(word, usage.to_string());
+        }
+        match disk.kind {
+            DiskKind::Partition if !self.options.allow_partition => refuse(
+                "partition",
+                "it is a partition, and an image is for a whole disk (name the disk, or allow a partition explicitly)"
+                    .into(),
+            ),
+            DiskKind::Other => {
+                refuse("kind", "it is no disk that an image can be written to (bty disks lists them)".into());
+            }
+            _ => {}
+        }
+        if disk.is_read_only {
+            refuse("read_only", "it is read-only (look for a write-protect switch, or blockdev --setrw)".into());
+        }
+        if let Some(need) = self.image.least_bytes()
+            && align_up(need, u64::from(disk.logical_sector_bytes)) > disk.size_bytes
+        {
+            refuse(
+                "too_small",
+                format!(
+                    "the image needs {} ({need} bytes), the disk has {} ({} bytes) (use a larger disk)",
+                    human(need),
+                    human(disk.size_bytes),
+                    disk.size_bytes
+                ),
+            );
+        }
+        if let Some(sector) = self.image.sector_bytes
+            && sector != disk.logical_sector_bytes
+        {
+            refuse(
+                "sector_size",
+                format!(
+                    "the partition table of the image counts in sectors of {sector} bytes, the disk in sectors of {}: \
+                     nothing would be found at its place (use an image made for {}-byte sectors)",
+                    disk.logical_sector_bytes, disk.logical_sector_bytes
+                ),
+            );
+        }
+        if self.image.path.as_ref() == Some(&disk.path) {
+            refuse("same_as_source", "it is the image itself (name another target)".into());
+        }
+    }
+
+    fn take_note(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        match (self.image.disk_bytes, self.image.partitions_end()) {
+            (None, None) => notes.push(format!(
+                "the size of the image is not known before it is decoded ({} does not tell): whether it fits is seen while writing",
+                self.image.format
+            )),
+            (None, Some(end)) => notes.push(format!(
+                "the size of the image is not known before it is decoded; by its partition table it needs {}",
+                human(end)
+            )),
+            (Some(bytes), Some(end)) if end > bytes => notes.push(format!(
+                "the image has {}, but its partition table reaches {}: it may have been cut",
+                human(bytes),
+                human(end)
+            )),
+            _ => {}
+        }
+        if self.image.table.is_none() {
+            notes.push("no partition table was found in the image: it may not boot".into());
+        }
+        if self.image.expected_sha256.is_none() {
+            notes.push(
+                "no digest is known for the image: it is taken as it comes (--sha256, or a .sha256 file beside it)"
+                    .into(),
+            );
+        }
+        if !self.options.verify {
+            notes.push("verification is off: what the disk really holds will not be known".into());
+        }
+        for disk in &self.targets {
+            let sector = u64::from(disk.logical_sector_bytes);
+            if let Some(bytes) = self.image.disk_bytes
+                && bytes % sector != 0
+            {
+                let pad = align_up(bytes, sector) - bytes;
+                notes.push(format!(
+                    "the image ends inside a sector: {pad} zero bytes are added on {}",
+                    disk.path.display()
+                ));
+            }
+            let gpt = self.image.table == Some(TableKind::Gpt) && !self.options.fix_gpt;
+            if gpt && self.image.disk_bytes.is_some_and(|bytes| bytes + MIB <= disk.size_bytes) {
+                notes.push(format!(
+                    "{} is larger than the image: its backup GPT will not be at the end (--fix-gpt moves it)",
+                    disk.path.display()
+                ));
+            }
+        }
+        notes
+    }
+
+    /// All refusals as one error.
+    pub(super) fn refused(refusals: &[Refusal]) -> Error {
+        let list: Vec<String> = refusals.iter().map(ToString::to_string).collect();
+        Error::new(ErrorKind::Refused, format!("refusing {}", list.join("; ")))
+    }
+}
+
+/// Two paths, one medium: the same node, or a partition and its disk cannot be told apart here, but the same identity can.
+fn is_same_medium(a: &Disk, b: &Disk) -> bool {
+    a.path == b.path
+        || (a.diskseq.is_some() && a.diskseq == b.diskseq && a.kind == b.kind && a.size_bytes == b.size_bytes)
+}

@@ -1,0 +1,414 @@
+//! Proof: reading a disk back and comparing it, with the hashes taken while writing or with the image itself.
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use crossbeam_channel::bounded;
+use serde::{Deserialize, Serialize};
+
+use crate::disks::{Disk, Host};
+use crate::extent::{BUFFER_BYTES, Buffer, Extent, Pool, is_zero};
+use crate::flash::execute::Seen;
+use crate::flash::finish::integrity;
+use crate::flash::lane::Shared;
+use crate::flash::ledger::{Entry, GRAIN_BYTES, hash};
+use crate::image::{HEAD_BYTES, Image, ImageInfo, Reading};
+use crate::size::{align_down, align_up};
+use crate::source::spool::check_digest;
+use crate::table::gpt;
+use crate::{CancelToken, Digest, Error, ErrorKind, Result};
+
+/// Threads that read back; two keep a disk busy while one of them hashes.
+const READERS: usize = 2;
+
+/// Where a disk differs first, and what is there instead.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Difference {
+    /// Offset of the first differing byte on the disk.
+    pub offset: u64,
+    /// What was found there.
+    pub found: Found,
+}
+
+/// What was found instead of the image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "found", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Found {
+    /// Zeros: the write was lost, or the range was discarded.
+    Zeros,
+    /// What belongs elsewhere in the image: addresses wrap around, as on disks of fake capacity.
+    Elsewhere {
+        /// Where it belongs.
+        offset: u64,
+    },
+    /// What was there before: the write was lost.
+    Old,
+    /// Something else.
+    Other,
+}
+
+/// An error, and where the disk differs if that is the reason.
+pub(super) struct Mismatch {
+    pub(super) error: Error,
+    pub(super) difference: Option<Difference>,
+}
+
+/// Outcome of [`verify`]. Sizes and offsets are bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct VerifyReport {
+    /// The image.
+    pub image: ImageInfo,
+    /// The disk.
+    pub disk: Disk,
+    /// True when every byte of the image is on the disk.
+    pub is_equal: bool,
+    /// The first difference.
+    pub first_difference: Option<Difference>,
+    /// How many bytes differ.
+    pub different_bytes: u64,
+    /// How many bytes were compared: the size of the image.
+    pub compared_bytes: u64,
+    /// SHA-256 of the wire bytes, when all of them were read.
+    pub source_sha256: Option<Digest>,
+}
+
+/// Compares `disk` with `image`, byte by byte, from the medium. Writes nothing, and works on a disk in use.
+///
+/// With `fix_gpt` it expects the backup GPT at the end of the disk, as [`FlashOptions::fix_gpt`](crate::flash::FlashOptions) leaves it.
+/// `observed` is called with the bytes compared so far.
+///
+/// # Errors
+/// [`ErrorKind::Refused`] when the disk is smaller than the image; errors of the image and of the disk. A difference is no error.
+pub fn verify(
+    image: &Image,
+    disk: &Disk,
+    host: &dyn Host,
+    fix_gpt: bool,
+    observed: &(dyn Fn(u64) + Sync),
+    cancel: &CancelToken,
+) -> Result<VerifyReport> {
+    let shared = Shared::new(disk, host.open_read_only(disk)?, false, cancel)?;
+    let patch = Patch::of(image, disk, fix_gpt)?;
+    let reading = Reading::new(8, cancel);
+    let comparison = Comparison::new(&shared, patch);
+    let mut seen = Seen::default();
+    let mut digest = None;
+    comparison.feed(|give| {
+        let mut extents = image.extents(&reading, false)?;
+        while let Some(extent) = extents.next()? {
+            seen.count(&extent);
+            if seen.disk_bytes > disk.size_bytes {
+                let message = format!("the image is larger than {}", disk.path.display());
+                return Err(Error::new(ErrorKind::Refused, message).hint("is this the disk you meant?"));
+            }
+            give(extent)?;
+            observed(comparison.compared.load(Ordering::Relaxed));
+        }
+        digest = extents.wire_digest();
+        digest.map_or(Ok(()), |found| check_digest(image.source(), found))
+    })?;
+    let first = comparison.first();
+    let found = first.map(|offset| Difference { offset, found: look_at(&shared, offset) });
+    Ok(VerifyReport {
+        image: image.info().clone(),
+        disk: disk.clone(),
+        is_equal: found.is_none(),
+        first_difference: found,
+        different_bytes: comparison.different.load(Ordering::Relaxed),
+        compared_bytes: comparison.compared.load(Ordering::Relaxed),
+        source_sha256: digest,
+    })
+}
+
+/// The bytes that `--fix-gpt` changes, so that a comparison expects them.
+struct Patch(Vec<(u64, Vec<u8>)>);
+
+impl Patch {
+    fn of(image: &Image, disk: &Disk, fix_gpt: bool) -> Result<Self> {
+        let mut head = image.head().to_vec();
+        if fix_gpt && let Some(backup) = gpt::relocate_backup(&mut head, disk.size_bytes, disk.logical_sector_bytes)? {
+            return Ok(Self(vec![(0, head), (backup.backup_offset, backup.backup)]));
+        }
+        Ok(Self(Vec::new()))
+    }
+
+    /// `bytes` that belong at `offset`, with the changes made.
+    fn apply<'a>(&self, offset: u64, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+        let mut bytes = Cow::Borrowed(bytes);
+        for (at, new) in &self.0 {
+            let start = offset.max(*at);
+            let end = (offset + bytes.len() as u64).min(at + new.len() as u64);
+            if start < end {
+                let (len, to, from) = (index(end - start), index(start - offset), index(start - at));
+                bytes.to_mut()[to..to + len].copy_from_slice(&new[from..from + len]);
+            }
+        }
+        bytes
+    }
+
+    fn touches(&self, offset: u64, len: u64) -> bool {
+        self.0.iter().any(|(at, new)| offset < at + new.len() as u64 && *at < offset + len)
+    }
+}
+
+/// Compares extents with a disk on several threads.
+struct Comparison<'a> {
+    shared: &'a Shared,
+    patch: Patch,
+    first: AtomicU64,
+    different: AtomicU64,
+    compared: AtomicU64,
+}
+
+impl<'a> Comparison<'a> {
+    fn new(shared: &'a Shared, patch: Patch) -> Self {
+        let (first, different, compared) = (AtomicU64::new(u64::MAX), AtomicU64::new(0), AtomicU64::new(0));
+        Self { shared, patch, first, different, compared }
+    }
+
+    fn first(&self) -> Option<u64> {
+        Some(self.first.load(Ordering::SeqCst)).filter(|&at| at != u64::MAX)
+    }
+
+    /// Runs `source`, and compares every extent that it gives.
+    fn feed(&self, source: impl FnOnce(&dyn Fn(Extent) -> Result<()>) -> Result<()>) -> Result<()> {
+        let (orders, inbox) = bounded::<Extent>(16);
+        thread::scope(|scope| {
+            for _ in 0..READERS {
+                let inbox = inbox.clone();
+                scope.spawn(move || {
+                    for extent in inbox {
+                        if !self.shared.has_failed()
+                            && let Err(error) = self.compare(&extent)
+                        {
+                            self.shared.fail(error);
+                        }
+                    }
+                });
+            }
+            drop(inbox);
+            let stopped = || Error::new(ErrorKind::Target, format!("reading {} stopped", self.shared.name));
+            let result = source(&|extent| orders.send(extent).map_err(|_| stopped()));
+            drop(orders);
+            result
+        })?;
+        self.shared.take_failure().map_or(Ok(()), Err)
+    }
+
+    fn compare(&self, extent: &Extent) -> Result<()> {
+        let mut buffer = Pool::new(1).take(&self.shared.cancel)?;
+        let (start, len) = match extent {
+            Extent::Data { offset, block } => (*offset, block.len() as u64),
+            Extent::Zero { offset, len } => (*offset, *len),
+        };
+        for (offset, len) in pieces(start, len) {
+            let found = read_span(self.shared, offset, len, &mut buffer)?;
+            match extent {
+                Extent::Data { block, .. } => {
+                    let from = index(offset - start);
+                    self.note(offset, &self.patch.apply(offset, &block[from..from + len]), found);
+                }
+                Extent::Zero { .. } if self.patch.touches(offset, len as u64) => {
+                    self.note(offset, &self.patch.apply(offset, &vec![0; len]), found);
+                }
+                Extent::Zero { .. } if is_zero(found) => {}
+                Extent::Zero { .. } => self.note(offset, &vec![0; len], found),
+            }
+            self.compared.fetch_add(len as u64, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn note(&self, offset: u64, expected: &[u8], found: &[u8]) {
+        if expected == found {
+            return;
+        }
+        let mut differing = expected.iter().zip(found).enumerate().filter(|(_, (a, b))| a != b).map(|(i, _)| i as u64);
+        if let Some(first) = differing.next() {
+            self.first.fetch_min(offset + first, Ordering::SeqCst);
+            self.different.fetch_add(1 + differing.count() as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Cuts a range into pieces that fit a buffer even when both ends are unaligned.
+fn pieces(mut offset: u64, mut len: u64) -> impl Iterator<Item = (u64, usize)> {
+    const PIECE: u64 = (BUFFER_BYTES - GRAIN_BYTES) as u64;
+    std::iter::from_fn(move || {
+        let part = len.min(PIECE);
+        let piece = (part > 0).then_some((offset, index(part)));
+        offset += part;
+        len -= part;
+        piece
+    })
+}
+
+/// Reads a range at any offset; `len` is a piece's.
+fn read_span<'b>(shared: &Shared, offset: u64, len: usize, buffer: &'b mut Buffer) -> Result<&'b [u8]> {
+    let sector = u64::from(shared.device.sector_bytes());
+    let from = align_down(offset, sector);
+    let until = align_up(offset + len as u64, sector);
+    shared.read(from, &mut buffer[..index(until - from)])?;
+    let skip = index(offset - from);
+    Ok(&buffer[skip..skip + len])
+}
+
+/// Reads everything in `entries` back from the medium and compares it with the hashes taken while writing.
+pub(super) fn check_body(shared: &Shared, entries: &[Entry], image: &Image) -> Result<(), Mismatch> {
+    let total: u64 = entries.iter().map(|e| e.len).sum();
+    shared.verify_total.store(total + HEAD_BYTES as u64, Ordering::SeqCst);
+    let work = Mutex::new(entries.iter().flat_map(|e| pieces(e.offset, e.len).map(move |(at, len)| (e, at, len))));
+    let next = || work.lock().expect("nobody panics holding it").next();
+    let first = AtomicU64::new(u64::MAX);
+    thread::scope(|scope| {
+        for _ in 0..READERS {
+            scope.spawn(|| {
+                if let Err(error) = check_pieces(shared, &next, &first) {
+                    shared.fail(error);
+                }
+            });
+        }
+    });
+    if let Some(error) = shared.take_failure() {
+        return Err(error.into());
+    }
+    match first.into_inner() {
+        u64::MAX => Ok(()),
+        grain => Err(explain(shared, entries, grain, image)),
+    }
+}
+
+type Piece<'a> = (&'a Entry, u64, usize);
+
+fn check_pieces<'a>(shared: &Shared, next: &dyn Fn() -> Option<Piece<'a>>, first: &AtomicU64) -> Result<()> {
+    let mut buffer = Pool::new(1).take(&shared.cancel)?;
+    // pieces come in the order of their offsets: after a difference, only those already taken may hold an earlier one
+    while first.load(Ordering::SeqCst) == u64::MAX
+        && !shared.has_failed()
+        && let Some((entry, offset, len)) = next()
+    {
+        let found = read_span(shared, offset, len, &mut buffer)?;
+        if let Some(at) = first_bad_grain(entry, offset, found) {
+            first.fetch_min(at, Ordering::SeqCst);
+        } else {
+            shared.verified_bytes.fetch_add(len as u64, Ordering::Relaxed);
+        }
+    }
+    Ok(())
+}
+
+/// The offset of the first grain of `found`, read at `offset` inside `entry`, that is not what was written.
+fn first_bad_grain(entry: &Entry, offset: u64, found: &[u8]) -> Option<u64> {
+    let Some(hashes) = &entry.hashes else {
+        return (!is_zero(found)).then(|| offset + found.iter().position(|&b| b != 0).unwrap_or(0) as u64);
+    };
+    let start = index(offset - entry.offset) / GRAIN_BYTES;
+    let mut grains = found.chunks(GRAIN_BYTES).zip(&hashes[start..]).enumerate();
+    grains.find(|(_, (bytes, expected))| hash(bytes) != **expected).map(|(i, _)| offset + (i * GRAIN_BYTES) as u64)
+}
+
+/// Finds out exactly where a disk differs from what was written in the grain at `grain`, and what is there.
+fn explain(shared: &Shared, entries: &[Entry], grain: u64, image: &Image) -> Mismatch {
+    let entry = entries.iter().find(|e| e.offset <= grain && grain < e.offset + e.len && e.hashes.is_some());
+    let end = entry.map(|e| (e.offset + e.len).min(grain + GRAIN_BYTES as u64));
+    // where zeros should be, the offset is exact already
+    let offset = end.and_then(|end| locate(shared, grain..end, image)).unwrap_or(grain);
+    let found = match look_at(shared, offset) {
+        Found::Other if shared.remembers_old(offset) || any_old(shared, entries) => Found::Old,
+        Found::Other => elsewhere(shared, offset, image).unwrap_or(Found::Other),
+        zeros => zeros,
+    };
+    mismatch(shared, Difference { offset, found })
+}
+
+/// The first differing byte in `range`, by reading the image once more. `None` when that cannot be done.
+fn locate(shared: &Shared, range: Range<u64>, image: &Image) -> Option<u64> {
+    let reading = Reading::new(4, &shared.cancel);
+    let mut extents = image.extents(&reading, false).ok()?;
+    let mut buffer = Pool::new(1).take(&shared.cancel).ok()?;
+    while let Ok(Some(extent)) = extents.next() {
+        let Extent::Data { offset, block } = extent else { continue };
+        let (from, until) = (offset.max(range.start), (offset + block.len() as u64).min(range.end));
+        if from < until {
+            let found = read_span(shared, from, index(until - from), &mut buffer).ok()?;
+            let expected = &block[index(from - offset)..index(until - offset)];
+            if let Some(at) = expected.iter().zip(found).position(|(a, b)| a != b) {
+                return Some(from + at as u64);
+            }
+        }
+    }
+    None
+}
+
+/// What is on the disk at `offset`.
+fn look_at(shared: &Shared, offset: u64) -> Found {
+    let left = shared.device.size_bytes().saturating_sub(offset);
+    let zero = Pool::new(1).take(&shared.cancel).ok().and_then(|mut buffer| {
+        let found = read_span(shared, offset, index(left.min(512)), &mut buffer).ok()?;
+        Some(is_zero(found))
+    });
+    if zero == Some(true) { Found::Zeros } else { Found::Other }
+}
+
+/// The place where the sector found at `offset` belongs, by reading the image once more.
+fn elsewhere(shared: &Shared, offset: u64, image: &Image) -> Option<Found> {
+    let sector = u64::from(shared.device.sector_bytes());
+    let mut buffer = Pool::new(1).take(&shared.cancel).ok()?;
+    let found = read_span(shared, align_down(offset, sector), index(sector), &mut buffer).ok()?;
+    let reading = Reading::new(4, &shared.cancel);
+    let mut extents = image.extents(&reading, false).ok()?;
+    while let Ok(Some(extent)) = extents.next() {
+        let Extent::Data { offset, block } = extent else { continue };
+        if let Some(i) = block.chunks_exact(index(sector)).position(|bytes| bytes == found) {
+            return Some(Found::Elsewhere { offset: offset + i as u64 * sector });
+        }
+    }
+    None
+}
+
+/// True when a sample of the old content is still there inside a grain that should hold other data.
+fn any_old(shared: &Shared, entries: &[Entry]) -> bool {
+    let Ok(mut buffer) = Pool::new(1).take(&shared.cancel) else { return false };
+    shared.old_offsets().into_iter().filter(|&at| shared.remembers_old(at)).any(|at| {
+        let Some(entry) = entries.iter().find(|e| e.offset <= at && at < e.offset + e.len) else { return false };
+        let start = at - (at - entry.offset) % GRAIN_BYTES as u64;
+        let len = index((entry.offset + entry.len - start).min(GRAIN_BYTES as u64));
+        let found = read_span(shared, start, len, &mut buffer);
+        found.is_ok_and(|found| first_bad_grain(entry, start, found).is_some())
+    })
+}
+
+/// The mismatch for bytes that read back other than they were written.
+pub(super) fn differs(shared: &Shared, offset: u64, written: &[u8], found: &[u8]) -> Mismatch {
+    let at = written.iter().zip(found).position(|(a, b)| a != b).unwrap_or(0) as u64;
+    let found = if is_zero(&found[index(at)..]) { Found::Zeros } else { Found::Other };
+    mismatch(shared, Difference { offset: offset + at, found })
+}
+
+fn mismatch(shared: &Shared, difference: Difference) -> Mismatch {
+    let what = match &difference.found {
+        Found::Zeros => "zeros are there instead of the image: the write was lost".into(),
+        Found::Old => "the old content is still there: the write was lost".into(),
+        Found::Elsewhere { offset } => {
+            format!("what belongs at offset {offset} is there: the disk has less room than it claims")
+        }
+        Found::Other => "something else is there".into(),
+    };
+    let error = integrity(format!("{} differs from the image at offset {}: {what}", shared.name, difference.offset))
+        .with_path(&shared.name)
+        .at_offset(difference.offset)
+        .hint("the disk does not boot now; try another cable, port or disk, and do not trust this one");
+    Mismatch { error, difference: Some(difference) }
+}
+
+/// A length within one buffer as an index.
+#[allow(clippy::cast_possible_truncation)] // lengths here never exceed a buffer in memory
+fn index(bytes: u64) -> usize {
+    bytes as usize
+}

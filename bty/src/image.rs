@@ -1,0 +1,422 @@
+//! Images: what a source holds, found from its bytes, and its extents.
+//!
+//! [`Image::open`] looks at the beginning of a source (and at the header of a qcow2), so it is quick even for a remote image of many gigabytes.
+//! What cannot be written to a disk as it is (a tarball, an archive, a virtual disk of another kind, a web page) is refused here, with the way out.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+use crate::client::Client;
+use crate::decode::{self, Compression, DecodeOptions};
+use crate::disks::{Partition, TableKind};
+use crate::extent::{Extent, ExtentReader, Pool};
+use crate::image::qcow2::Qcow2;
+use crate::image::raw::RawExtents;
+use crate::image::stream::StreamExtents;
+use crate::size::MIB;
+use crate::source::{spool, wire};
+use crate::table::{self, gpt};
+use crate::{CancelToken, Context, Digest, Error, ErrorKind, Event, Location, Result, Source};
+
+pub mod directory;
+mod foreign;
+pub mod name;
+
+mod qcow2;
+mod raw;
+mod stream;
+
+/// How much of the disk image is looked at before anything is decided: boot sector, partition table, what is held back when flashing.
+pub(crate) const HEAD_BYTES: usize = MIB as usize;
+
+/// Memory that decoders may use, in bytes, the write buffers apart.
+pub(crate) const DECODER_BYTES: u64 = 192 * MIB;
+
+/// The format of an image, recognised from its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Format {
+    /// The bytes of the disk.
+    Raw,
+    /// gzip over raw; also pigz and bgzip.
+    Gzip,
+    /// xz over raw.
+    Xz,
+    /// bzip2 over raw.
+    Bzip2,
+    /// Zstandard over raw.
+    Zstd,
+    /// LZ4 frames over raw.
+    Lz4,
+    /// QEMU copy-on-write, version 2 or 3.
+    Qcow2,
+}
+
+impl Format {
+    /// The name used in reports and JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Gzip => "gzip",
+            Self::Xz => "xz",
+            Self::Bzip2 => "bzip2",
+            Self::Zstd => "zstd",
+            Self::Lz4 => "lz4",
+            Self::Qcow2 => "qcow2",
+        }
+    }
+
+    fn compression(self) -> Option<Compression> {
+        match self {
+            Self::Raw | Self::Qcow2 => None,
+            Self::Gzip => Some(Compression::Gzip),
+            Self::Xz => Some(Compression::Xz),
+            Self::Bzip2 => Some(Compression::Bzip2),
+            Self::Zstd => Some(Compression::Zstd),
+            Self::Lz4 => Some(Compression::Lz4),
+        }
+    }
+}
+
+impl From<Compression> for Format {
+    fn from(compression: Compression) -> Self {
+        match compression {
+            Compression::Gzip => Self::Gzip,
+            Compression::Xz => Self::Xz,
+            Compression::Bzip2 => Self::Bzip2,
+            Compression::Zstd => Self::Zstd,
+            Compression::Lz4 => Self::Lz4,
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What is known of an image. Serialises to the object of `bty image --json`; sizes and offsets are bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ImageInfo {
+    /// The reference it was opened from.
+    pub source: String,
+    /// A short name for people.
+    pub name: String,
+    /// The canonical path of a local image.
+    pub path: Option<PathBuf>,
+    /// Its format.
+    pub format: Format,
+    /// More about the format, for people.
+    pub detail: Option<String>,
+    /// Size as it comes over the wire, when the origin tells.
+    pub source_bytes: Option<u64>,
+    /// Size of the disk image inside, when it can be known without decoding it all.
+    pub disk_bytes: Option<u64>,
+    /// The SHA-256 its wire bytes must have, when somebody declared one.
+    pub expected_sha256: Option<Digest>,
+    /// Logical sector size its partition table was made for; absent without a GPT.
+    pub sector_bytes: Option<u32>,
+    /// Its partition table.
+    pub table: Option<TableKind>,
+    /// Its partitions.
+    pub partitions: Vec<Partition>,
+}
+
+impl ImageInfo {
+    /// The end of its last partition in bytes; absent without partitions.
+    #[must_use]
+    pub fn partitions_end(&self) -> Option<u64> {
+        self.partitions.iter().map(|p| p.start_bytes.saturating_add(p.size_bytes)).max()
+    }
+
+    /// How large a disk must be at least, as far as is known: the image's size, or where its last partition ends.
+    #[must_use]
+    pub fn least_bytes(&self) -> Option<u64> {
+        self.disk_bytes.or_else(|| self.partitions_end())
+    }
+}
+
+/// How to open an image.
+#[derive(Clone, Debug, Default)]
+pub struct OpenOptions {
+    /// The SHA-256 of the file as published.
+    pub sha256: Option<Digest>,
+    /// Do not look for a `.sha256` file beside a local image.
+    pub ignore_sidecar: bool,
+}
+
+/// An opened image; reads any number of times. Cheap to clone.
+#[derive(Clone)]
+pub struct Image {
+    source: Source,
+    info: ImageInfo,
+    qcow2: Option<Arc<Qcow2>>,
+    head: Arc<[u8]>,
+}
+
+/// All of an image, read once: see [`Image::read_fully`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Contents {
+    /// Bytes that came over the wire.
+    pub source_bytes: u64,
+    /// SHA-256 of the wire bytes.
+    pub source_sha256: Digest,
+    /// Size of the disk image.
+    pub disk_bytes: u64,
+    /// How much of it is not zero, at a grain of 64 KiB.
+    pub data_bytes: u64,
+}
+
+impl Image {
+    /// Opens the image at `reference` and finds out what it is.
+    ///
+    /// A `.sha256` file beside a local image declares its digest; so does a registry.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Source`] when it cannot be had; [`ErrorKind::Format`] when it is nothing that can be written to a disk, with the way out;
+    /// [`ErrorKind::Integrity`] when two declared digests differ.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use bty::{CancelToken, Client, Image, image::OpenOptions};
+    ///
+    /// let cancel = CancelToken::new();
+    /// let image = Image::open(&Client::default(), "debian.img.zst", &OpenOptions::default(), &cancel)?;
+    /// println!("{} {:?}", image.info().format, image.info().disk_bytes);
+    /// # Ok::<(), bty::Error>(())
+    /// ```
+    pub fn open(client: &Client, reference: &str, options: &OpenOptions, cancel: &CancelToken) -> Result<Self> {
+        let location: Location = reference.parse()?;
+        let mut source = client.open_location(&location, cancel)?;
+        if let (Location::File(path), false) = (&location, options.ignore_sidecar)
+            && let Some(digest) = directory::sidecar_digest(path)?
+        {
+            source = source.expect(digest)?;
+        }
+        if let Some(digest) = options.sha256 {
+            source = source.expect(digest)?;
+        }
+        Self::from_source(client, source, cancel).context(|| format!("examining {reference}"))
+    }
+
+    fn from_source(client: &Client, mut source: Source, cancel: &CancelToken) -> Result<Self> {
+        let wire_head = read_head(&source, cancel)?;
+        if wire_head.is_empty() {
+            return Err(Error::new(ErrorKind::Format, format!("{} is empty", source.location()))
+                .hint("fetch it again; an empty file is nothing to write to a disk"));
+        }
+        let qcow2 = if wire_head.starts_with(b"QFI\xfb") {
+            if !source.input.is_seekable() {
+                let message = format!("{} allows no partial reads: downloading it first", source.location());
+                client.options().observer.event(&Event::Notice { message });
+                source = spool::spool(&source, &client.options().spool_dir, cancel)?;
+            }
+            Some(Arc::new(Qcow2::open(&source, cancel)?))
+        } else {
+            None
+        };
+        let compression = Compression::sniff(&wire_head);
+        let format = match (&qcow2, compression) {
+            (Some(_), _) => Format::Qcow2,
+            (None, Some(compression)) => compression.into(),
+            (None, None) => Format::Raw,
+        };
+        let head = match (&qcow2, compression) {
+            (Some(qcow2), _) => qcow2_head(&source, qcow2, cancel)?,
+            (None, Some(compression)) => decoded_head(&source, compression, cancel)?,
+            (None, None) => wire_head,
+        };
+        foreign::refuse(&head, compression)?;
+        let disk_bytes = match (&qcow2, compression) {
+            (Some(qcow2), _) => Some(qcow2.virtual_bytes()),
+            (None, Some(compression)) => decode::decoded_size(compression, &*source.input, cancel),
+            (None, None) => source.len_bytes(),
+        };
+        let mut info = describe(&source, format, disk_bytes, &head);
+        info.detail = qcow2.as_deref().map(|qcow2| {
+            let clusters = crate::size::human(qcow2.cluster_bytes());
+            format!("version {}, clusters of {clusters}, compression {:?}", qcow2.version(), qcow2.compression())
+        });
+        Ok(Self { source, info, qcow2, head: head.into() })
+    }
+
+    /// What is known of it.
+    #[must_use]
+    pub fn info(&self) -> &ImageInfo {
+        &self.info
+    }
+
+    /// Where it comes from.
+    #[must_use]
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// Reads and decodes all of it, and checks its digest, without writing anything.
+    /// `observed` is called with the wire bytes and the decoded bytes so far, a few times a second.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); [`ErrorKind::Integrity`] when its digest is not the expected one.
+    pub fn read_fully(&self, observed: &dyn Fn(u64, u64), cancel: &CancelToken) -> Result<Contents> {
+        let reading = Reading::new(4, cancel);
+        let mut extents = self.extents(&reading, true)?;
+        let (mut disk_bytes, mut data_bytes) = (0, 0);
+        while let Some(extent) = extents.next()? {
+            match extent {
+                Extent::Data { block, .. } => {
+                    disk_bytes += block.len() as u64;
+                    data_bytes += block.len() as u64;
+                }
+                Extent::Zero { len, .. } => disk_bytes += len,
+            }
+            observed(reading.counts.source_bytes.load(Ordering::Relaxed), disk_bytes);
+        }
+        let source_sha256 = match extents.wire_digest() {
+            Some(digest) => digest,
+            None => digest_of(&self.source, &reading)?,
+        };
+        spool::check_digest(&self.source, source_sha256)?;
+        Ok(Contents {
+            source_bytes: reading.counts.source_bytes.load(Ordering::Relaxed),
+            source_sha256,
+            disk_bytes,
+            data_bytes,
+        })
+    }
+
+    /// Starts reading its extents. They cover every byte of the disk image once, in the same order every time.
+    ///
+    /// The wire digest is computed when one is expected, when it comes for free, or `with_digest`.
+    pub(crate) fn extents(&self, reading: &Reading, with_digest: bool) -> Result<Box<dyn ExtentReader>> {
+        let with_digest = with_digest || self.source.expected.is_some();
+        match (&self.qcow2, self.info.format.compression()) {
+            (Some(qcow2), _) => qcow2.extents(&self.source, reading),
+            (None, Some(compression)) => Ok(Box::new(StreamExtents::start(&self.source, compression, reading)?)),
+            (None, None) => Ok(Box::new(RawExtents::start(&self.source, reading, with_digest)?)),
+        }
+    }
+
+    /// The first MiB of the disk image, or all of a smaller one.
+    pub(crate) fn head(&self) -> &[u8] {
+        &self.head
+    }
+}
+
+fn describe(source: &Source, format: Format, disk_bytes: Option<u64>, head: &[u8]) -> ImageInfo {
+    let sector_bytes = gpt::detect_sector_bytes(head);
+    // a head is not a disk: what lies beyond it (a backup table) cannot be read, and a size that is not known bounds nothing
+    let table = table::read(&mut table::over(head), disk_bytes.unwrap_or(u64::MAX), sector_bytes.unwrap_or(512));
+    ImageInfo {
+        source: source.location().to_string(),
+        name: source.name().to_owned(),
+        path: match source.location() {
+            Location::File(path) => path.canonicalize().ok(),
+            _ => None,
+        },
+        format,
+        detail: None,
+        source_bytes: source.len_bytes(),
+        disk_bytes,
+        expected_sha256: source.expected_digest(),
+        sector_bytes,
+        table: table.as_ref().map(|t| t.kind),
+        partitions: table.map(|t| t.partitions).unwrap_or_default(),
+    }
+}
+
+/// The first bytes as they come over the wire.
+fn read_head(source: &Source, cancel: &CancelToken) -> Result<Vec<u8>> {
+    let mut head = vec![0; HEAD_BYTES];
+    let n = if source.input.is_seekable() {
+        source.input.read_at(&mut head, 0, cancel)?
+    } else {
+        let mut stream = source.input.stream(0, cancel)?;
+        wire::read_full(&mut stream, &mut head)
+            .map_err(|e| Error::from_io(ErrorKind::Source, format!("reading {}", source.location()), e))?
+    };
+    head.truncate(n);
+    Ok(head)
+}
+
+/// The first bytes of the disk image in a compressed source.
+fn decoded_head(source: &Source, compression: Compression, cancel: &CancelToken) -> Result<Vec<u8>> {
+    let wire = source.input.stream(0, cancel)?;
+    let options = DecodeOptions { threads: 1, memory_bytes: DECODER_BYTES };
+    let mut decoder = decode::decoder(compression, wire, options)?;
+    let mut head = vec![0; HEAD_BYTES];
+    let n = wire::read_full(&mut decoder, &mut head)
+        .map_err(|e| Error::from_io(ErrorKind::Format, format!("decoding {}", source.location()), e))?;
+    head.truncate(n);
+    Ok(head)
+}
+
+/// The first bytes of the disk in a qcow2 image.
+fn qcow2_head(source: &Source, qcow2: &Qcow2, cancel: &CancelToken) -> Result<Vec<u8>> {
+    let mut head = vec![0; HEAD_BYTES];
+    let n = qcow2.read_at_guest(source, &mut head, 0, cancel)?;
+    head.truncate(n);
+    Ok(head)
+}
+
+/// Digests a source that was read by parts.
+fn digest_of(source: &Source, reading: &Reading) -> Result<Digest> {
+    let (mut wire, digest) = wire::Wire::start(source, reading)?;
+    std::io::copy(&mut wire, &mut std::io::sink())
+        .map_err(|e| Error::from_io(ErrorKind::Source, format!("reading {}", source.location()), e))?;
+    let digest = *digest.lock().expect("nobody panics holding it");
+    digest.ok_or_else(Error::cancelled)
+}
+
+/// What every way of reading an image needs.
+#[derive(Clone)]
+pub(crate) struct Reading {
+    /// Where buffers come from.
+    pub(crate) pool: Arc<Pool>,
+    /// Threads to decode with, at least 1.
+    pub(crate) threads: usize,
+    /// Memory for decoders in bytes, the pool apart.
+    pub(crate) memory_bytes: u64,
+    /// Counts what was read, for progress.
+    pub(crate) counts: Arc<ReadCounts>,
+    /// Ends it.
+    pub(crate) cancel: CancelToken,
+}
+
+impl Reading {
+    /// With `buffers` in its pool, on all cores.
+    pub(crate) fn new(buffers: usize, cancel: &CancelToken) -> Self {
+        Self {
+            pool: Arc::new(Pool::new(buffers)),
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            memory_bytes: DECODER_BYTES,
+            counts: Arc::default(),
+            cancel: cancel.clone(),
+        }
+    }
+}
+
+/// Bytes so far; written by readers, read by whoever shows progress.
+#[derive(Debug, Default)]
+pub(crate) struct ReadCounts {
+    /// Taken from the source.
+    pub(crate) source_bytes: AtomicU64,
+    /// Decoded, zeros included.
+    pub(crate) decoded_bytes: AtomicU64,
+}
+
+impl ReadCounts {
+    /// Begins anew, for another reading of the same image.
+    pub(crate) fn reset(&self) {
+        self.source_bytes.store(0, Ordering::Relaxed);
+        self.decoded_bytes.store(0, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,196 @@
+//! A directory of image files, as on an image partition of a USB stick, and the `.sha256` files beside them.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::image::name;
+use crate::{Digest, Error, ErrorKind, Result, digest, size};
+
+/// A checksum file larger than this is something else.
+const MAX_SIDECAR_BYTES: u64 = size::MIB;
+
+/// An image file in a directory, as its name and directory entry describe it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ImageFile {
+    /// File name.
+    pub name: String,
+    /// Directory and file name.
+    pub path: PathBuf,
+    /// Format id that the name suggests, such as `img.zst`.
+    pub format: &'static str,
+    /// Size of the file in bytes.
+    pub size_bytes: u64,
+    /// The digest in its `.sha256` file; absent as well when that file cannot be understood, which flashing refuses.
+    pub sha256: Option<Digest>,
+    /// Architecture that the name suggests.
+    pub arch: Option<&'static str>,
+}
+
+/// Lists the image files in `dir`, sorted by name. Subdirectories, symbolic links and other names are left out.
+///
+/// # Errors
+/// [`ErrorKind::Source`] when the directory cannot be read.
+pub fn list(dir: &Path) -> Result<Vec<ImageFile>> {
+    let failed = |e: io::Error| {
+        Error::new(ErrorKind::Source, format!("listing {}", dir.display()))
+            .because(e)
+            .with_path(dir.display())
+            .hint("name a directory that holds image files")
+    };
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(format) = name::format(&name) else { continue };
+        // does not follow links; a file that vanished meanwhile is no error of the directory
+        let Ok(meta) = entry.metadata() else { continue };
+        if !meta.is_file() {
+            continue;
+        }
+        let path = entry.path();
+        let sha256 = sidecar_digest(&path).ok().flatten();
+        let arch = name::architecture(&name);
+        found.push(ImageFile { name, path, format, size_bytes: meta.len(), sha256, arch });
+    }
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(found)
+}
+
+/// The digest promised by the file `<image>.sha256` beside `image`; `None` when there is no such file.
+///
+/// It holds a bare digest, or lines as `sha256sum` writes them. A single digest counts whatever name it goes with, so that an
+/// image can be renamed together with its sidecar.
+///
+/// # Errors
+/// [`ErrorKind::Integrity`] when the file is there but promises nothing for `image`: better no flash than an unchecked one.
+pub fn sidecar_digest(image: &Path) -> Result<Option<Digest>> {
+    let mut sidecar = OsString::from(image);
+    sidecar.push(".sha256");
+    let sidecar = PathBuf::from(sidecar);
+    let text = match read_small_file(&sidecar) {
+        Ok(text) => text,
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
+        Err(e) => return Err(useless(&sidecar, "cannot be read").because(e)),
+    };
+    let name = image.file_name().unwrap_or_default().to_string_lossy();
+    digest::find_in_checksums(&text, &name).or_else(|| only_digest(&text)).map_or_else(
+        || Err(useless(&sidecar, &format!("holds no SHA-256 digest for {name}"))),
+        |digest| Ok(Some(digest)),
+    )
+}
+
+fn useless(sidecar: &Path, why: &str) -> Error {
+    Error::new(ErrorKind::Integrity, format!("{} {why}", sidecar.display()))
+        .with_path(sidecar.display())
+        .hint("put the digest of the image into it, or remove it")
+}
+
+/// The digest of a checksum file with a single line.
+fn only_digest(text: &str) -> Option<Digest> {
+    let mut lines = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#'));
+    let digest = lines.next()?.split_whitespace().next()?.parse().ok()?;
+    lines.next().is_none().then_some(digest)
+}
+
+fn read_small_file(path: &Path) -> io::Result<String> {
+    // looked at before it is opened: opening a pipe would wait for a writer
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
+    let mut text = String::new();
+    let read = File::open(path)?.take(MAX_SIDECAR_BYTES + 1).read_to_string(&mut text)?;
+    if read as u64 > MAX_SIDECAR_BYTES {
+        return Err(io::Error::other(format!("it is larger than {}", size::human(MAX_SIDECAR_BYTES))));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    fn dir_with(files: &[(&str, &[u8])]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, bytes) in files {
+            fs::write(dir.path().join(name), bytes).unwrap();
+        }
+        dir
+    }
+
+    #[test]
+    fn lists_images_sorted_and_nothing_else() {
+        let dir = dir_with(&[
+            ("b-arm64.img.zst", b"12345"),
+            ("a-amd64.ISO", b""),
+            ("a.img.zst.sha256", b"x"),
+            ("readme.txt", b"x"),
+            ("rootfs.tar.gz", b"x"),
+        ]);
+        fs::create_dir(dir.path().join("sub.img")).unwrap();
+        fs::write(dir.path().join("sub.img/inner.img"), b"x").unwrap();
+        std::os::unix::fs::symlink("b-arm64.img.zst", dir.path().join("link.img")).unwrap();
+        let listed = list(dir.path()).unwrap();
+        let shown: Vec<_> = listed.iter().map(|f| (f.name.as_str(), f.format, f.size_bytes, f.arch)).collect();
+        assert_eq!(
+            shown,
+            [("a-amd64.ISO", "iso", 0, Some("x86_64")), ("b-arm64.img.zst", "img.zst", 5, Some("arm64"))]
+        );
+        let json = serde_json::to_value(&listed[1]).unwrap();
+        assert_eq!(json["path"], dir.path().join("b-arm64.img.zst").to_str().unwrap());
+        assert_eq!(json["sha256"], serde_json::Value::Null);
+    }
+
+    #[test]
+    fn a_missing_directory_is_named() {
+        let error = list(Path::new("/nonexistent/images")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Source);
+        assert!(error.to_string().starts_with("listing /nonexistent/images: "), "{error}");
+    }
+
+    #[test]
+    fn reads_what_sha256sum_writes() {
+        let dir = dir_with(&[("a b.img", b"hello"), ("c.img", b"")]);
+        let summed = Command::new("sha256sum").args(["c.img", "a b.img"]).current_dir(&dir).output().unwrap().stdout;
+        fs::write(dir.path().join("a b.img.sha256"), &summed).unwrap();
+        let digest = sidecar_digest(&dir.path().join("a b.img")).unwrap();
+        assert_eq!(digest, Some(Digest::of(b"hello")));
+        assert_eq!(list(dir.path()).unwrap()[0].sha256, digest);
+        assert_eq!(sidecar_digest(&dir.path().join("c.img")).unwrap(), None);
+    }
+
+    #[test]
+    fn a_single_digest_counts_whatever_name_it_goes_with() {
+        let hex = Digest::of(b"x").to_string();
+        for text in [hex.clone(), format!("{}\n", hex.to_uppercase()), format!("{hex}  old-name.img\n")] {
+            let dir = dir_with(&[("a.img", b"x"), ("a.img.sha256", text.as_bytes())]);
+            assert_eq!(sidecar_digest(&dir.path().join("a.img")).unwrap(), Some(Digest::of(b"x")), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_sidecar_that_promises_nothing_is_an_error_and_does_not_hide_the_image() {
+        let hex = Digest::of(b"x").to_string();
+        let others = format!("{hex}  one.img\n{hex}  two.img\n");
+        let large = vec![b'\n'; MAX_SIDECAR_BYTES as usize + 1];
+        for text in [&b""[..], b"<html>", b"\xff\xfe", &hex.as_bytes()[1..], others.as_bytes(), &large] {
+            let dir = dir_with(&[("a.img", b"x"), ("a.img.sha256", text)]);
+            let error = sidecar_digest(&dir.path().join("a.img")).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Integrity);
+            assert!(error.path().unwrap().ends_with("/a.img.sha256"));
+            assert_eq!(list(dir.path()).unwrap()[0].sha256, None);
+        }
+    }
+
+    #[test]
+    fn a_pipe_as_sidecar_does_not_hang() {
+        let dir = dir_with(&[("a.img", b"x")]);
+        assert!(Command::new("mkfifo").arg(dir.path().join("a.img.sha256")).status().unwrap().success());
+        assert_eq!(sidecar_digest(&dir.path().join("a.img")).unwrap_err().kind(), ErrorKind::Integrity);
+    }
+}

@@ -1,0 +1,422 @@
+//! The data path: windows of the map, read in the order of the file, decompressed on several threads, given in a fixed order.
+//!
+//! ```text
+//! producer: walk the map -> sort by file offset -> batch = runs that fill one buffer -> read
+//! read -> (compressed: workers) -> reader, which gives the batches by number
+//! ```
+//!
+//! The producer takes the buffers in the order of the batches, so the batch that is due always has one, however small the pool.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+
+use super::cursor::{Cursor, TAIL_BYTES};
+use super::header::{Compression, DAMAGED, refuse};
+use super::map::{Check, Run, Walker, Window};
+use super::unpack::Unpacker;
+use super::{Qcow2, Source};
+use crate::extent::{BUFFER_ALIGN, BUFFER_BYTES, Buffer, Extent, ExtentReader, Pool, split_zeros};
+use crate::image::{ReadCounts, Reading};
+use crate::{CancelToken, Digest, Error, ErrorKind, Result};
+
+/// What one worker needs: the compressed bytes of a batch, those of one that waits, and a zstd window.
+const WORKER_BYTES: u64 = 16 << 20;
+
+/// One step of the result.
+enum Step {
+    Zeros(Vec<(u64, u64)>),
+    Extents(Vec<Extent>),
+    End(Option<Digest>),
+}
+
+/// Steps arrive in any order, and are given by number.
+type Numbered = (u64, Result<Step>);
+
+/// Gives the extents of an image.
+pub(super) struct Reader {
+    steps: Option<Receiver<Numbered>>,
+    early: BTreeMap<u64, Result<Step>>,
+    due: u64,
+    zeros: std::vec::IntoIter<(u64, u64)>,
+    extents: VecDeque<Extent>,
+    end: Option<Option<Digest>>,
+    counts: Arc<ReadCounts>,
+    cancel: CancelToken,
+    /// Cancels only what this reader started.
+    stop: CancelToken,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Reader {
+    pub(super) fn start(image: &Qcow2, source: &Source, reading: &Reading) -> Result<Self> {
+        let workers = (reading.memory_bytes / WORKER_BYTES).clamp(1, reading.threads.max(1) as u64) as usize;
+        let (give_step, steps) = bounded(workers + 2);
+        let (give_job, jobs) = bounded(1);
+        let mut reader = Self {
+            steps: Some(steps),
+            early: BTreeMap::new(),
+            due: 0,
+            zeros: Vec::new().into_iter(),
+            extents: VecDeque::new(),
+            end: None,
+            counts: Arc::clone(&reading.counts),
+            cancel: reading.cancel.clone(),
+            stop: CancelToken::new(),
+            threads: Vec::new(),
+        };
+        let producer = Producer {
+            image: image.clone(),
+            source: source.clone(),
+            pool: Arc::clone(&reading.pool),
+            counts: Arc::clone(&reading.counts),
+            stop: reader.stop.clone(),
+            steps: give_step.clone(),
+            jobs: give_job,
+            number: 0,
+        };
+        reader.spawn("qcow2 read", move || producer.run())?;
+        for _ in 0..workers {
+            let (jobs, steps) = (jobs.clone(), give_step.clone());
+            let (compression, cluster) = (image.header.compression, image.header.cluster_bytes() as usize);
+            reader.spawn("qcow2 unpack", move || work(&jobs, &steps, compression, cluster))?;
+        }
+        Ok(reader)
+    }
+
+    fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
+        let thread = Builder::new()
+            .name(name.to_owned())
+            .spawn(run)
+            .map_err(|e| Error::new(ErrorKind::Host, "starting a thread").because(e))?;
+        self.threads.push(thread);
+        Ok(())
+    }
+
+    /// The step that is due; waits for it.
+    fn step(&mut self) -> Result<Step> {
+        loop {
+            self.cancel.check()?;
+            if let Some(step) = self.early.remove(&self.due) {
+                self.due += 1;
+                return step;
+            }
+            let steps = self.steps.as_ref().ok_or_else(Error::cancelled)?;
+            match steps.recv_timeout(Duration::from_millis(100)) {
+                Ok((number, step)) => drop(self.early.insert(number, step)),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Error::new(ErrorKind::Host, "a thread that reads the image ended without an answer"));
+                }
+            }
+        }
+    }
+
+    /// Makes the threads end, and lets go of all buffers.
+    fn close(&mut self) {
+        self.stop.cancel();
+        self.steps = None;
+        self.early.clear();
+        self.extents.clear();
+        self.zeros = Vec::new().into_iter();
+    }
+}
+
+impl ExtentReader for Reader {
+    fn next(&mut self) -> Result<Option<Extent>> {
+        loop {
+            let zero = || self.zeros.next().map(|(offset, len)| Extent::Zero { offset, len });
+            if let Some(extent) = self.extents.pop_front().or_else(zero) {
+                let len = match &extent {
+                    Extent::Data { block, .. } => block.len() as u64,
+                    Extent::Zero { len, .. } => *len,
+                };
+                self.counts.decoded_bytes.fetch_add(len, Ordering::Relaxed);
+                return Ok(Some(extent));
+            }
+            if self.end.is_some() {
+                return Ok(None);
+            }
+            match self.step() {
+                Ok(Step::Zeros(zeros)) => self.zeros = zeros.into_iter(),
+                Ok(Step::Extents(extents)) => self.extents = extents.into(),
+                Ok(Step::End(digest)) => self.end = Some(digest),
+                Err(error) => {
+                    self.close();
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    fn wire_digest(&self) -> Option<Digest> {
+        self.end.flatten()
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.close();
+        for thread in self.threads.drain(..) {
+            // a thread that panicked has said so already
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Nobody wants the result any more.
+struct Dropped;
+
+/// The thread that reads.
+struct Producer {
+    image: Qcow2,
+    source: Source,
+    pool: Arc<Pool>,
+    counts: Arc<ReadCounts>,
+    stop: CancelToken,
+    steps: Sender<Numbered>,
+    jobs: Sender<Job>,
+    number: u64,
+}
+
+impl Producer {
+    fn run(mut self) {
+        let step = match self.produce() {
+            Ok(Ok(digest)) => Ok(Step::End(digest)),
+            Ok(Err(Dropped)) => return,
+            Err(error) => Err(error.with_path(&self.source.location)),
+        };
+        let _ = self.send(step);
+    }
+
+    fn send(&mut self, step: Result<Step>) -> Result<(), Dropped> {
+        self.number += 1;
+        self.steps.send((self.number - 1, step)).map_err(|_| Dropped)
+    }
+
+    fn produce(&mut self) -> Result<Result<Option<Digest>, Dropped>> {
+        let (image, source, stop) = (self.image.clone(), self.source.clone(), self.stop.clone());
+        let mut walker = Walker::new(&image, &source, 0..u64::MAX, &stop);
+        if source.expected.is_some() {
+            walker.remember(&image.checks);
+        }
+        let mut window = Window::default();
+        walker.fill(&mut window)?;
+        window.runs.sort_unstable_by_key(|run| (run.host, run.guest));
+        let checks = walker.take_checks().filter(|_| walker.is_done() && is_forward(&window.runs));
+        let (mut cursor, digest) = self.cursor(checks)?;
+        loop {
+            let zeros = std::mem::take(&mut window.zeros);
+            if !zeros.is_empty() && self.send(Ok(Step::Zeros(zeros))).is_err() {
+                return Ok(Err(Dropped));
+            }
+            let mut runs = Batches::new(&window.runs, image.cluster_bytes());
+            while let Some(batch) = runs.next_batch() {
+                if let Err(Dropped) = self.read(&mut cursor, batch)? {
+                    return Ok(Err(Dropped));
+                }
+            }
+            if walker.is_done() {
+                let found = cursor.finish(image.file_bytes)?;
+                return Ok(Ok(digest.or(found)));
+            }
+            window.runs.clear();
+            walker.fill(&mut window)?;
+            window.runs.sort_unstable_by_key(|run| (run.host, run.guest));
+        }
+    }
+
+    /// The cursor, and the digest when it needed a pass of its own: the file cannot be read front to back without a step back.
+    fn cursor(&self, checks: Option<Vec<Check>>) -> Result<(Cursor, Option<Digest>)> {
+        let counts = Some(Arc::clone(&self.counts));
+        if self.source.expected.is_none() {
+            return Ok((Cursor::new(&self.source, &self.stop, counts), None));
+        }
+        if let Some(checks) = checks {
+            return Ok((Cursor::whole(&self.source, &self.stop, counts, checks), None));
+        }
+        if self.source.input.as_file().is_none() {
+            return Err(Error::new(
+                ErrorKind::Source,
+                "the image is too fragmented to check its digest while it is read over the network",
+            )
+            .hint("download it first, then use the file"));
+        }
+        let pass = Cursor::whole(&self.source, &self.stop, counts, Vec::new());
+        let digest = pass.finish(self.image.file_bytes)?;
+        Ok((Cursor::new(&self.source, &self.stop, None), digest))
+    }
+
+    /// Reads `batch`; what is compressed goes on to the workers.
+    fn read(&mut self, cursor: &mut Cursor, batch: Vec<Run>) -> Result<Result<(), Dropped>> {
+        let mut buffer = self.pool.take(&self.stop)?;
+        let (places, segments) = lay_out(&batch, self.image.cluster_bytes());
+        let mut packed = Vec::new();
+        let mut parts = Vec::new();
+        for (run, at) in batch.into_iter().zip(places) {
+            if run.packed == 0 {
+                let part = &mut buffer[at..at + run.len as usize];
+                read_padded(cursor, part, run.host, self.image.file_bytes)?;
+            } else {
+                let start = packed.len();
+                packed.resize(start + run.packed as usize, 0);
+                cursor.read(&mut packed[start..], run.host)?;
+                parts.push((run, start, at));
+            }
+        }
+        if parts.is_empty() {
+            return Ok(self.send(Ok(Step::Extents(cut(buffer, &segments)))));
+        }
+        let path = self.source.location.to_string();
+        let job = Job { number: self.number, buffer, segments, packed, parts, path };
+        self.number += 1;
+        Ok(self.jobs.send(job).map_err(|_| Dropped))
+    }
+}
+
+/// A batch with something to decompress.
+struct Job {
+    number: u64,
+    buffer: Buffer,
+    segments: Vec<Segment>,
+    packed: Vec<u8>,
+    /// A run, where its compressed bytes start, and where its cluster belongs in the buffer.
+    parts: Vec<(Run, usize, usize)>,
+    path: String,
+}
+
+impl Job {
+    fn run(mut self, unpacker: &mut Unpacker, cluster: usize) -> Result<Step> {
+        for (run, start, at) in &self.parts {
+            let packed = &self.packed[*start..start + run.packed as usize];
+            if !unpacker.unpack(packed, &mut self.buffer[*at..at + cluster]) {
+                return Err(damaged(run).with_path(&self.path));
+            }
+        }
+        Ok(Step::Extents(cut(self.buffer, &self.segments)))
+    }
+}
+
+/// A thread that decompresses.
+fn work(jobs: &Receiver<Job>, steps: &Sender<Numbered>, compression: Compression, cluster: usize) {
+    let mut unpacker = Unpacker::new(compression);
+    for job in jobs {
+        let number = job.number;
+        let step = match &mut unpacker {
+            Ok(unpacker) => job.run(unpacker, cluster),
+            Err(_) => Err(Error::new(ErrorKind::Host, "setting up a decoder")),
+        };
+        if steps.send((number, step)).is_err() {
+            return;
+        }
+    }
+}
+
+/// A part of a buffer that belongs in one piece on the disk.
+#[derive(Debug, PartialEq, Eq)]
+struct Segment {
+    guest: u64,
+    at: usize,
+    len: usize,
+}
+
+fn cut(buffer: Buffer, segments: &[Segment]) -> Vec<Extent> {
+    let used = segments.last().map_or(0, |segment| segment.at + segment.len);
+    let block = buffer.freeze(used);
+    segments.iter().flat_map(|s| split_zeros(s.guest, &block.slice(s.at..s.at + s.len))).collect()
+}
+
+/// Space of a run in a buffer: a compressed cluster is decompressed whole even where the disk ends within it.
+fn space(run: &Run, cluster: u64) -> usize {
+    (if run.packed == 0 { run.len } else { cluster }) as usize
+}
+
+/// Cuts sorted runs into batches for one buffer each.
+struct Batches<'a> {
+    runs: std::slice::Iter<'a, Run>,
+    /// What is left of a run that is being cut.
+    rest: Option<Run>,
+    cluster: u64,
+}
+
+impl<'a> Batches<'a> {
+    fn new(runs: &'a [Run], cluster: u64) -> Self {
+        Self { runs: runs.iter(), rest: None, cluster }
+    }
+
+    fn next_batch(&mut self) -> Option<Vec<Run>> {
+        let mut batch = Vec::new();
+        let (mut used, mut packed) = (0, 0);
+        while let Some(run) = self.rest.take().or_else(|| self.runs.next().copied()) {
+            let whole = run.packed > 0 || run.len <= BUFFER_BYTES as u64;
+            if !whole && batch.is_empty() {
+                let len = BUFFER_BYTES as u64;
+                self.rest = Some(Run { host: run.host + len, guest: run.guest + len, len: run.len - len, packed: 0 });
+                return Some(vec![Run { len, ..run }]);
+            }
+            let space = if whole { space(&run, self.cluster).next_multiple_of(BUFFER_ALIGN) } else { usize::MAX };
+            let fits =
+                space <= BUFFER_BYTES - used && (batch.is_empty() || packed + run.packed as usize <= BUFFER_BYTES);
+            if !fits {
+                self.rest = Some(run);
+                break;
+            }
+            used += space;
+            packed += run.packed as usize;
+            batch.push(run);
+        }
+        (!batch.is_empty()).then_some(batch)
+    }
+}
+
+/// Places the runs of a batch in a buffer: neighbours on the disk side by side, others aligned.
+fn lay_out(batch: &[Run], cluster: u64) -> (Vec<usize>, Vec<Segment>) {
+    let mut order: Vec<usize> = (0..batch.len()).collect();
+    order.sort_unstable_by_key(|&index| batch[index].guest);
+    let mut places = vec![0; batch.len()];
+    let mut segments: Vec<Segment> = Vec::new();
+    let mut used = 0_usize;
+    for index in order {
+        let run = &batch[index];
+        match segments.last_mut() {
+            Some(last) if last.guest + last.len as u64 == run.guest => {
+                places[index] = last.at + last.len;
+                last.len += run.len as usize;
+            }
+            _ => {
+                places[index] = used.next_multiple_of(BUFFER_ALIGN);
+                segments.push(Segment { guest: run.guest, at: places[index], len: run.len as usize });
+            }
+        }
+        used = places[index] + space(run, cluster);
+    }
+    (places, segments)
+}
+
+/// True when runs, sorted, can be read without a step back of more than the shared sector of two compressed clusters.
+fn is_forward(runs: &[Run]) -> bool {
+    let mut end = 0;
+    runs.iter().all(|run| {
+        let forward = run.host + TAIL_BYTES as u64 >= end;
+        end = end.max(run.host_end());
+        forward
+    })
+}
+
+/// Fills `buf` from `host`; what lies behind the end of the file is zero, as the last cluster may be cut there.
+fn read_padded(cursor: &mut Cursor, buf: &mut [u8], host: u64, file_bytes: u64) -> Result<()> {
+    let present = (buf.len() as u64).min(file_bytes.saturating_sub(host)) as usize;
+    let (present, missing) = buf.split_at_mut(present);
+    missing.fill(0);
+    if present.is_empty() { Ok(()) } else { cursor.read(present, host) }
+}
+
+/// The error that a compressed cluster cannot be decompressed.
+pub(super) fn damaged(run: &Run) -> Error {
+    refuse(format!("the compressed cluster for offset {} of the disk is damaged", run.guest), DAMAGED)
+        .at_offset(run.host)
+}

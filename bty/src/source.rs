@@ -1,0 +1,200 @@
+//! Where image bytes come from: a file, a web server, an OCI registry.
+//!
+//! [`Client::open`](crate::Client::open) turns a reference into a [`Source`]: an origin that is known to be there, with its
+//! length and expected digest where the origin tells them. A source can be read any number of times.
+//!
+//! Readers obey one contract, whatever the origin: **a clean end means that all of it was there.** A body that is shorter or longer than promised,
+//! or that changed between two requests, is an error of kind [`Source`](crate::ErrorKind::Source), never an end.
+
+use std::fmt;
+use std::io::Read;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use url::Url;
+
+use crate::oci::OciReference;
+use crate::{CancelToken, Digest, Error, ErrorKind, Result};
+
+pub(crate) mod file;
+pub(crate) mod http;
+pub(crate) mod spool;
+pub(crate) mod wire;
+
+/// A reference to an origin, parsed from what a person wrote.
+///
+/// `http://` and `https://` are web addresses, `oras://` is an OCI artifact, `file://` and everything without a scheme is a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Location {
+    /// A local file.
+    File(PathBuf),
+    /// An object on a web server.
+    Http(Url),
+    /// A layer of an artifact in an OCI registry.
+    Oci(OciReference),
+}
+
+impl FromStr for Location {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let Some((scheme, _)) = text.split_once("://") else {
+            return Ok(Self::File(PathBuf::from(text)));
+        };
+        match scheme.to_ascii_lowercase().as_str() {
+            "http" | "https" => {
+                let url = Url::parse(text)
+                    .map_err(|e| Error::new(ErrorKind::Usage, format!("{text:?} is no address")).because(e))?;
+                if url.host_str().is_none_or(str::is_empty) {
+                    return Err(Error::new(ErrorKind::Usage, format!("{text:?} names no host")));
+                }
+                Ok(Self::Http(url))
+            }
+            "oras" => text.parse().map(Self::Oci),
+            "file" => Ok(Self::File(PathBuf::from(&text["file://".len()..]))),
+            other => Err(Error::new(ErrorKind::Usage, format!("{other}:// is not supported"))
+                .with_path(text)
+                .hint("give a path, or an http://, https:// or oras:// address")),
+        }
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Http(url) => url.fmt(f),
+            Self::Oci(reference) => reference.fmt(f),
+        }
+    }
+}
+
+/// How the bytes of one origin are had. One implementation per kind of origin, each in a file of its own.
+pub(crate) trait Input: Send + Sync {
+    /// Length in bytes, when the origin tells it.
+    fn len_bytes(&self) -> Option<u64>;
+
+    /// True when [`read_at`](Self::read_at) works, and [`stream`](Self::stream) from any offset.
+    fn is_seekable(&self) -> bool;
+
+    /// A reader from `offset` to the end. It resumes by itself after faults, fails within a second after `cancel`,
+    /// and returns `Ok(0)` only at the true end. Its errors carry an [`Error`] inside.
+    fn stream(&self, offset: u64, cancel: &CancelToken) -> Result<Box<dyn Read + Send>>;
+
+    /// Fills `buf` from `offset`; returns fewer bytes only at the end of the origin.
+    fn read_at(&self, buf: &mut [u8], offset: u64, cancel: &CancelToken) -> Result<usize>;
+
+    /// The local file behind it, if there is one: it may have holes, and must not be the target.
+    fn as_file(&self) -> Option<&std::fs::File> {
+        None
+    }
+}
+
+/// An opened origin. Cheap to clone; clones read independently.
+#[derive(Clone)]
+pub struct Source {
+    pub(crate) location: Location,
+    pub(crate) name: String,
+    pub(crate) input: Arc<dyn Input>,
+    pub(crate) expected: Option<Digest>,
+}
+
+impl Source {
+    /// What it was opened from.
+    #[must_use]
+    pub fn location(&self) -> &Location {
+        &self.location
+    }
+
+    /// A short name for people: the file name, or the title of the layer.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Length in bytes as it comes over the wire, when the origin tells it.
+    #[must_use]
+    pub fn len_bytes(&self) -> Option<u64> {
+        self.input.len_bytes()
+    }
+
+    /// The digest that the bytes must have: of the layer, from a `.sha256` file, or as given by [`expect`](Self::expect).
+    #[must_use]
+    pub fn expected_digest(&self) -> Option<Digest> {
+        self.expected
+    }
+
+    /// Adds the digest that the caller knows.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Integrity`] when the origin itself declares another one.
+    pub fn expect(mut self, digest: Digest) -> Result<Self> {
+        match self.expected {
+            Some(declared) if declared != digest => Err(Error::new(
+                ErrorKind::Integrity,
+                format!("{} is declared with digest {declared}, but {digest} is expected", self.location),
+            )
+            .hint("check which of the two is right; nothing was written")),
+            _ => {
+                self.expected = Some(digest);
+                Ok(self)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source")
+            .field("location", &self.location)
+            .field("len_bytes", &self.len_bytes())
+            .field("expected", &self.expected)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Source {
+    /// A reader from the start to the end, which fails within a second after `cancel`.
+    ///
+    /// Its clean end means that all of it was there; the digest is for the caller to check. An [`Error`] travels inside its I/O errors,
+    /// see [`Error::unwrap_io`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Source`] when it cannot be read.
+    pub fn reader(&self, cancel: &CancelToken) -> Result<impl Read + Send + use<>> {
+        self.input.stream(0, cancel)
+    }
+
+    /// Fills `buf` from `offset` bytes on; returns fewer only at the end. Needs an origin with random access.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Source`] when it cannot be read, or only from the start.
+    pub fn read_at(&self, buf: &mut [u8], offset: u64, cancel: &CancelToken) -> Result<usize> {
+        self.input.read_at(buf, offset, cancel)
+    }
+
+    /// Reads all of it, which must not be larger than `limit_bytes`; checks the digest where one is expected.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Source`] when it is too large or cannot be read, [`ErrorKind::Integrity`] when the digest differs.
+    pub fn read_small(&self, limit_bytes: u64, cancel: &CancelToken) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let reader = self.input.stream(0, cancel)?;
+        reader
+            .take(limit_bytes + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|e| Error::from_io(ErrorKind::Source, format!("reading {}", self.location), e))?;
+        if bytes.len() as u64 > limit_bytes {
+            return Err(Error::new(
+                ErrorKind::Source,
+                format!("{} is larger than {}", self.location, crate::size::human(limit_bytes)),
+            )
+            .with_path(&self.location)
+            .hint("is this the file you meant?"));
+        }
+        spool::check_digest(self, Digest::of(&bytes))?;
+        Ok(bytes)
+    }
+}

@@ -1,0 +1,276 @@
+//! One request to one address: redirects, tokens, what a status means, and when to try again.
+
+use std::error::Error as StdError;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, HeaderMap, IF_RANGE, RANGE, RETRY_AFTER,
+};
+use reqwest::{Response, StatusCode};
+use url::Url;
+
+use super::range;
+use crate::client::ClientOptions;
+use crate::client::net::Http;
+use crate::oci::Access;
+use crate::progress::Event;
+use crate::{Error, ErrorKind, Result};
+
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+
+/// Why a request failed, as far as trying again is concerned.
+pub(crate) enum Fault {
+    /// Would fail again.
+    Final(Error),
+    /// May pass; `wait` is what the server asked for.
+    Passing { error: Error, wait: Option<Duration> },
+}
+
+impl Fault {
+    pub(crate) fn passing(error: Error) -> Self {
+        Self::Passing { error, wait: None }
+    }
+
+    /// The same failure, with its error changed.
+    pub(crate) fn map(self, change: impl FnOnce(Error) -> Error) -> Self {
+        match self {
+            Self::Final(error) => Self::Final(change(error)),
+            Self::Passing { error, wait } => Self::Passing { error: change(error), wait },
+        }
+    }
+}
+
+/// Counts failures and waits between attempts.
+pub(crate) struct Retries<'a> {
+    options: &'a ClientOptions,
+    failures: u32,
+}
+
+impl<'a> Retries<'a> {
+    pub(crate) fn new(options: &'a ClientOptions) -> Self {
+        Self { options, failures: 0 }
+    }
+
+    /// Something arrived: the count starts anew.
+    pub(crate) fn progress(&mut self) {
+        self.failures = 0;
+    }
+
+    /// Returns when the next attempt is due; fails with the error of `fault` when there is none.
+    pub(crate) async fn after(&mut self, fault: Fault) -> Result<()> {
+        let (error, asked) = match fault {
+            Fault::Final(error) => return Err(error),
+            Fault::Passing { error, wait } => (error, wait),
+        };
+        self.failures += 1;
+        if self.failures >= self.options.attempts {
+            let tries = self.failures;
+            return Err(if tries > 1 { error.context(format!("giving up after {tries} attempts")) } else { error });
+        }
+        let doubled = self.options.retry_delay.saturating_mul(1 << (self.failures - 1).min(16));
+        let delay = asked.map_or(doubled.min(BACKOFF_MAX), |asked| asked.min(RETRY_AFTER_MAX));
+        let message = format!("{error}; trying again in {:.1} s", delay.as_secs_f64());
+        self.options.observer.event(&Event::Notice { message });
+        tokio::time::sleep(delay).await;
+        Ok(())
+    }
+}
+
+/// What is asked for.
+#[derive(Default)]
+pub(crate) struct Ask<'a> {
+    /// First byte, and one past the last where it is not the end of the object.
+    pub(crate) range: Option<(u64, Option<u64>)>,
+    /// Send the range only if the object still has this tag.
+    pub(crate) if_range: Option<&'a str>,
+    /// Wanted media types.
+    pub(crate) accept: Option<&'a str>,
+}
+
+/// An address, and what is needed to read from it.
+pub(crate) struct Origin {
+    pub(crate) http: Http,
+    url: Url,
+    shown: String,
+    access: Option<Arc<Access>>,
+    /// Where the address last redirected to. Later requests go there, so that a redirector does not send each to another mirror.
+    pinned: Mutex<Option<Url>>,
+}
+
+impl Origin {
+    pub(crate) fn new(http: Http, url: Url, access: Option<Arc<Access>>) -> Self {
+        let shown = shown(&url);
+        Self { http, url, shown, access, pinned: Mutex::new(None) }
+    }
+
+    /// An error of this address.
+    pub(crate) fn error(&self, message: impl Into<String>) -> Error {
+        Error::new(ErrorKind::Source, message).with_path(&self.shown).context(format!("fetching {}", self.shown))
+    }
+
+    /// Asks once; a reply has status 2xx or 416 and an undisguised body.
+    pub(crate) async fn get(&self, ask: &Ask<'_>) -> Result<Response, Fault> {
+        let reply = self.answer(ask).await?;
+        self.accept(reply)
+    }
+
+    /// Asks once, for a reply of any status. A refused token is renewed once.
+    pub(crate) async fn answer(&self, ask: &Ask<'_>) -> Result<Response, Fault> {
+        let pinned = self.pinned().take();
+        if let Some(url) = pinned {
+            let reply = self.send(&url, ask, None).await;
+            if let Ok(reply) = reply
+                && reply.status().is_success()
+            {
+                self.pinned().replace(url);
+                return Ok(reply);
+            }
+            // the redirection has expired, or that mirror fails: ask the origin for another
+        }
+        let reply = match &self.access {
+            None => self.send(&self.url, ask, None).await?,
+            Some(access) => {
+                let token = access.token().await;
+                let reply = self.send(&self.url, ask, token.as_deref()).await?;
+                if reply.status() == StatusCode::UNAUTHORIZED {
+                    let token = access.renew(token.as_deref()).await?;
+                    self.send(&self.url, ask, token.as_deref()).await?
+                } else {
+                    reply
+                }
+            }
+        };
+        if reply.status().is_success() && *reply.url() != self.url {
+            self.pinned().replace(reply.url().clone());
+        }
+        Ok(reply)
+    }
+
+    fn pinned(&self) -> std::sync::MutexGuard<'_, Option<Url>> {
+        self.pinned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn send(&self, url: &Url, ask: &Ask<'_>, token: Option<&str>) -> Result<Response, Fault> {
+        let mut request = self.http.client.get(url.clone()).header(ACCEPT_ENCODING, "identity");
+        if let Some((first, end)) = ask.range {
+            let last = end.map_or(String::new(), |end| (end - 1).to_string());
+            request = request.header(RANGE, format!("bytes={first}-{last}"));
+        }
+        if let Some(tag) = ask.if_range {
+            request = request.header(IF_RANGE, tag);
+        }
+        if let Some(types) = ask.accept {
+            request = request.header(ACCEPT, types);
+        }
+        if let Some(token) = token {
+            // reqwest drops this header when it is redirected to another host
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let patience = self.http.options.connect_timeout + self.http.options.stall_timeout;
+        match tokio::time::timeout(patience, request.send()).await {
+            Ok(reply) => reply.map_err(|e| self.unsent(&e)),
+            Err(_) => Err(Fault::passing(self.error(format!("no answer for {} s", patience.as_secs())))),
+        }
+    }
+
+    /// What became of a request that got no reply.
+    fn unsent(&self, error: &reqwest::Error) -> Fault {
+        let cause = root_cause(error);
+        if let Some(refusal) = tls_refusal(error) {
+            let error = self.error("the server's certificate is not trusted").because(refusal.to_string());
+            return Fault::Final(error.hint("check this machine's clock, or give the authority's certificate"));
+        }
+        if error.is_redirect() || error.is_builder() {
+            return Fault::Final(self.error(cause).hint("check the address"));
+        }
+        let message = if error.is_connect() { "cannot connect" } else { "the connection broke" };
+        let error = self.error(message).because(cause);
+        Fault::passing(error.hint("check the address, the network and the proxy"))
+    }
+
+    /// Judges the status and the coding of a reply.
+    pub(crate) fn accept(&self, reply: Response) -> Result<Response, Fault> {
+        let status = reply.status();
+        if !status.is_success() && status != StatusCode::RANGE_NOT_SATISFIABLE {
+            return Err(self.refused(status, reply.headers()));
+        }
+        match range::text(reply.headers(), &CONTENT_ENCODING) {
+            Some(coding) if !coding.trim().eq_ignore_ascii_case("identity") => Err(Fault::Final(
+                self.error(format!("the server sends it encoded as {coding:?}, though it was asked not to"))
+                    .hint("configure the server to send the file as it is"),
+            )),
+            _ => Ok(reply),
+        }
+    }
+
+    fn refused(&self, status: StatusCode, headers: &HeaderMap) -> Fault {
+        let error = self.error(format!("the server answered {status}"));
+        let passes = matches!(status.as_u16(), 408 | 425 | 429) || status.is_server_error();
+        if passes {
+            let wait = range::text(headers, &RETRY_AFTER).and_then(|text| text.trim().parse().ok());
+            return Fault::Passing { error: error.hint("try again later"), wait: wait.map(Duration::from_secs) };
+        }
+        let hint = match status.as_u16() {
+            401 | 403 => "only what is public can be read; a user and password may be part of an http(s) address",
+            404 | 410 => "check the address; nothing is there",
+            407 => "give the proxy's user and password in its address",
+            _ => "check the address",
+        };
+        Fault::Final(error.hint(hint))
+    }
+
+    /// The next piece of a body; `None` is its marked end. `position` is only for the error.
+    pub(crate) async fn chunk(&self, reply: &mut Response, position: u64) -> Result<Option<Bytes>, Fault> {
+        let stall = self.http.options.stall_timeout;
+        match tokio::time::timeout(stall, reply.chunk()).await {
+            Ok(Ok(chunk)) => Ok(chunk),
+            Ok(Err(e)) => {
+                let error = self.error(format!("the connection broke at offset {position}")).because(root_cause(&e));
+                Err(Fault::passing(error.at_offset(position)))
+            }
+            Err(_) => {
+                let error = self.error(format!("no data for {:.1} s at offset {position}", stall.as_secs_f64()));
+                Err(Fault::passing(error.at_offset(position)))
+            }
+        }
+    }
+}
+
+/// `url` without user and password.
+pub(crate) fn shown(url: &Url) -> String {
+    let mut url = url.clone();
+    // both fail only for addresses without a host, which have no credentials
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.into()
+}
+
+/// The text of the innermost cause: what a library says around it is of no use to an operator.
+fn root_cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn StdError = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+/// The reason why a certificate was refused, if that is what happened.
+fn tls_refusal(error: &reqwest::Error) -> Option<&rustls::Error> {
+    let mut cause: Option<&(dyn StdError + 'static)> = error.source();
+    while let Some(error) = cause {
+        if let Some(tls @ rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
+            return Some(tls);
+        }
+        // an io::Error hides what it carries from `source`
+        let carried = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        cause = match carried {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    None
+}

@@ -1,0 +1,53 @@
+//! A download into an unnamed temporary file, for what needs random access from an origin that gives none.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::{Mode, OFlags};
+
+use crate::digest::Hasher;
+use crate::source::file::FileInput;
+use crate::{CancelToken, Error, ErrorKind, Result, Source};
+
+/// Downloads all of `source` into an unnamed file in `dir`, checks its digest, and returns a source that reads the file.
+pub(crate) fn spool(source: &Source, dir: &Path, cancel: &CancelToken) -> Result<Source> {
+    let doing = || format!("downloading {} into {}", source.location, dir.display());
+    let failed = |e: io::Error| {
+        Error::from_io(ErrorKind::Host, doing(), e)
+            .with_path(dir.display())
+            .hint("its server allows no partial reads, so there must be room for all of it in the spool directory")
+    };
+    // unnamed, so that nothing is left behind whatever happens
+    let file = rustix::fs::open(dir, OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR)
+        .map_err(|e| failed(e.into()))?;
+    let mut file = File::from(file);
+    let mut stream = source.input.stream(0, cancel)?;
+    let mut hasher = Hasher::new();
+    let mut buf = vec![0; 1 << 20];
+    loop {
+        let n = stream.read(&mut buf).map_err(|e| Error::from_io(ErrorKind::Source, doing(), e))?;
+        if n == 0 {
+            break;
+        }
+        hasher.update(&buf[..n]);
+        file.write_all(&buf[..n]).map_err(failed)?;
+    }
+    check_digest(source, hasher.finish())?;
+    let input = FileInput::from_file(file, source.location.to_string())?;
+    Ok(Source { input: Arc::new(input), expected: None, ..source.clone() })
+}
+
+/// Fails when `found`, the digest of all bytes of `source`, is not the expected one.
+pub(crate) fn check_digest(source: &Source, found: crate::Digest) -> Result<()> {
+    match source.expected {
+        Some(expected) if expected != found => Err(Error::new(
+            ErrorKind::Integrity,
+            format!("{} has digest {found}, expected {expected}", source.location),
+        )
+        .with_path(&source.location)
+        .hint("the file is not the one that was published, or was damaged on its way: fetch it again, and check the digest")),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,119 @@
+//! The wire side of a stream: reads ahead on a thread of its own, counts, and digests on the way.
+
+use std::io::{self, Read};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::digest::Hasher;
+use crate::image::Reading;
+use crate::{CancelToken, Digest, Error, Result, Source};
+
+/// Bytes read at once; a digest of one chunk takes about a millisecond.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// Chunks between the thread and the reader.
+const CHUNKS_AHEAD: usize = 4;
+
+/// A [`Read`] over all of a source, read ahead and digested. Ends cleanly only when the source did.
+pub(crate) struct Wire {
+    chunks: Receiver<io::Result<Vec<u8>>>,
+    spent: Sender<Vec<u8>>,
+    current: Vec<u8>,
+    position: usize,
+    is_over: bool,
+    cancel: CancelToken,
+}
+
+/// The digest of a [`Wire`], there once all of it was read.
+pub(crate) type WireDigest = Arc<Mutex<Option<Digest>>>;
+
+impl Wire {
+    /// Starts reading `source` from its start.
+    pub(crate) fn start(source: &Source, reading: &Reading) -> Result<(Self, WireDigest)> {
+        let stream = source.input.stream(0, &reading.cancel)?;
+        let (full, chunks) = bounded(CHUNKS_AHEAD);
+        let (spent, empty) = bounded(CHUNKS_AHEAD + 2);
+        let digest = WireDigest::default();
+        let counts = Arc::clone(&reading.counts);
+        let result = Arc::clone(&digest);
+        thread::Builder::new()
+            .name("bty-wire".into())
+            .spawn(move || read_ahead(stream, &full, &empty, &counts.source_bytes, &result))
+            .map_err(|e| Error::from_io(crate::ErrorKind::Host, "starting a reader", e))?;
+        let cancel = reading.cancel.clone();
+        Ok((Self { chunks, spent, current: Vec::new(), position: 0, is_over: false, cancel }, digest))
+    }
+
+    fn next_chunk(&mut self) -> io::Result<()> {
+        let _ = self.spent.try_send(std::mem::take(&mut self.current));
+        self.position = 0;
+        match self.chunks.recv() {
+            Ok(chunk) => self.current = chunk?,
+            // the thread is gone without a word: only when it was told to stop
+            Err(_) if self.cancel.is_cancelled() => return Err(Error::cancelled().into()),
+            Err(_) => self.is_over = true,
+        }
+        Ok(())
+    }
+}
+
+impl Read for Wire {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        while self.position == self.current.len() && !self.is_over {
+            self.next_chunk()?;
+        }
+        let rest = &self.current[self.position..];
+        let n = rest.len().min(buf.len());
+        buf[..n].copy_from_slice(&rest[..n]);
+        self.position += n;
+        Ok(n)
+    }
+}
+
+fn read_ahead(
+    mut stream: Box<dyn Read + Send>,
+    full: &Sender<io::Result<Vec<u8>>>,
+    empty: &Receiver<Vec<u8>>,
+    count: &std::sync::atomic::AtomicU64,
+    digest: &WireDigest,
+) {
+    let mut hasher = Hasher::new();
+    loop {
+        let mut chunk = empty.try_recv().unwrap_or_default();
+        chunk.resize(CHUNK_BYTES, 0);
+        let n = match read_full(&mut stream, &mut chunk) {
+            Ok(n) => n,
+            Err(error) => {
+                let _ = full.send(Err(error));
+                return;
+            }
+        };
+        if n == 0 {
+            *digest.lock().expect("nobody panics holding it") = Some(hasher.finish());
+            return;
+        }
+        chunk.truncate(n);
+        hasher.update(&chunk);
+        count.fetch_add(n as u64, Ordering::Relaxed);
+        if full.send(Ok(chunk)).is_err() {
+            return; // nobody reads any more
+        }
+    }
+}
+
+/// Reads until `buf` is full or the stream ends.
+pub(crate) fn read_full(stream: &mut dyn Read, buf: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buf.len() {
+        match stream.read(&mut buf[filled..]) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(filled)
+}

@@ -1,0 +1,56 @@
+//! Small disk images with something in them.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// `len` bytes that look like a disk: a boot signature, data, long runs of zeros, data up to the last byte.
+#[must_use]
+pub fn disk_image(len: usize) -> Vec<u8> {
+    let mut image = vec![0; len];
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    for (i, chunk) in image.chunks_mut(96 << 10).enumerate() {
+        // one chunk of three is data; the last one always
+        if i % 3 == 0 || (i + 1) * (96 << 10) >= len {
+            for byte in chunk {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                *byte = state.to_le_bytes()[3];
+            }
+        }
+    }
+    if len >= 512 {
+        image[510] = 0x55;
+        image[511] = 0xaa;
+    }
+    image
+}
+
+/// Writes `bytes` to a file `name` in `dir`.
+pub fn write(dir: &Path, name: &str, bytes: &[u8]) -> PathBuf {
+    let path = dir.join(name);
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
+/// What a real program prints when `input` is its stdin: `filter(&["zstd", "-c"], bytes)`.
+///
+/// # Panics
+/// When the program is missing or fails: install it, the list is in the `Makefile`.
+#[must_use]
+pub fn filter(command: &[&str], input: &[u8]) -> Vec<u8> {
+    let mut child = Command::new(command[0])
+        .args(&command[1..])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|e| panic!("{}: {e}", command[0]));
+    let mut stdin = child.stdin.take().unwrap();
+    let output = std::thread::scope(|scope| {
+        scope.spawn(move || stdin.write_all(input).unwrap());
+        child.wait_with_output().unwrap()
+    });
+    assert!(output.status.success(), "{command:?}: {}", output.status);
+    output.stdout
+}

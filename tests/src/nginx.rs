@@ -1,0 +1,80 @@
+//! A real nginx with a private configuration (Debian package nginx-light).
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+use crate::{Daemon, free_port};
+
+/// A running nginx that serves a directory of its own.
+pub struct Nginx {
+    _daemon: Daemon,
+    directory: TempDir,
+    port: u16,
+    scheme: &'static str,
+}
+
+impl Nginx {
+    /// Starts one over plain HTTP; `settings` go into its `server` block.
+    #[must_use]
+    pub fn start(settings: &str) -> Self {
+        Self::start_in(tempfile::tempdir().expect("a temporary directory can be made"), settings, "http")
+    }
+
+    /// Starts one with a certificate for `localhost`, signed by an authority of its own: [`ca_file`](Self::ca_file).
+    #[must_use]
+    pub fn start_tls() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        make_certificates(directory.path());
+        Self::start_in(directory, "ssl_certificate server.pem; ssl_certificate_key server.key;", "https")
+    }
+
+    fn start_in(directory: TempDir, settings: &str, scheme: &'static str) -> Self {
+        let port = free_port();
+        let root = directory.path().join("root");
+        fs::create_dir(&root).expect("the directory is new");
+        let mut conf = String::from("worker_processes 1; master_process off; daemon off; pid nginx.pid;\n");
+        conf.push_str("error_log stderr crit; events { worker_connections 64; }\nhttp { access_log off;\n");
+        for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
+            writeln!(conf, "{kind}_temp_path tmp;").expect("a string takes all");
+        }
+        let ssl = if scheme == "https" { " ssl" } else { "" };
+        writeln!(conf, "server {{ listen 127.0.0.1:{port}{ssl}; root root; {settings} }} }}")
+            .expect("a string takes all");
+        fs::write(directory.path().join("nginx.conf"), conf).expect("the directory is ours");
+        let mut command = Command::new("/usr/sbin/nginx");
+        command.arg("-p").arg(directory.path()).args(["-c", "nginx.conf", "-e", "stderr"]).stdout(Stdio::null());
+        let daemon = Daemon::start(&mut command, port, "nginx-light");
+        Self { _daemon: daemon, directory, port, scheme }
+    }
+
+    /// Serves `bytes` as `name`; returns the address.
+    #[must_use]
+    pub fn put(&self, name: &str, bytes: &[u8]) -> String {
+        fs::write(self.directory.path().join("root").join(name), bytes).expect("the directory is ours");
+        let host = if self.scheme == "https" { "localhost" } else { "127.0.0.1" };
+        format!("{}://{host}:{}/{name}", self.scheme, self.port)
+    }
+
+    /// The certificate of its authority.
+    #[must_use]
+    pub fn ca_file(&self) -> PathBuf {
+        self.directory.path().join("ca.pem")
+    }
+}
+
+fn make_certificates(directory: &Path) {
+    let openssl = |arguments: &str| {
+        let output = Command::new("openssl").args(arguments.split(' ')).current_dir(directory).output();
+        let output = output.expect("the Debian package openssl is installed");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+    openssl(&format!("req -x509 {key} -keyout ca.key -out ca.pem -days 2 -subj /CN=test-authority"));
+    openssl(&format!("req {key} -keyout server.key -out server.csr -subj /CN=localhost"));
+    fs::write(directory.join("ext"), "subjectAltName=DNS:localhost\n").expect("the directory is ours");
+    openssl("x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 2 -extfile ext");
+}

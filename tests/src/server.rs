@@ -1,0 +1,293 @@
+//! A web server that misbehaves on request.
+//!
+//! A closure turns each request into a [`Reply`], which says what goes over the wire, and where it breaks. One connection serves one request.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// A request as it came.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// 0 for the first one of this server.
+    pub number: usize,
+    /// `GET`.
+    pub method: String,
+    /// The path, or the whole address when the server is used as a proxy.
+    pub target: String,
+    headers: Vec<(String, String)>,
+}
+
+impl Request {
+    /// The value of a header; `name` is lower-case.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
+    /// First byte and one past the last byte asked for, within `len`.
+    #[must_use]
+    pub fn range(&self, len: usize) -> Option<(usize, usize)> {
+        let (first, last) = self.header("range")?.strip_prefix("bytes=")?.split_once('-')?;
+        let end = if last.is_empty() { len } else { last.parse::<usize>().ok()? + 1 };
+        Some((first.parse().ok()?, end.min(len)))
+    }
+
+    /// True for the one-byte request that a client begins with.
+    #[must_use]
+    pub fn is_probe(&self) -> bool {
+        self.header("range") == Some("bytes=0-0")
+    }
+
+    fn parse(number: usize, head: &str) -> Self {
+        let mut lines = head.lines();
+        let mut words = lines.next().unwrap_or_default().split(' ').map(str::to_owned);
+        let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let headers = lines.filter_map(|line| line.split_once(':'));
+        let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned())).collect();
+        Self { number, method, target, headers }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Break {
+    Nothing,
+    Close,
+    Reset,
+    Stall,
+}
+
+/// What goes over the wire.
+#[derive(Clone)]
+pub struct Reply {
+    head: Vec<u8>,
+    body: Vec<u8>,
+    length: Option<usize>,
+    is_chunked: bool,
+    breaks: (Break, usize),
+}
+
+impl Reply {
+    /// An empty reply with a status.
+    #[must_use]
+    pub fn status(status: u16) -> Self {
+        let head = format!("HTTP/1.1 {status} Scripted\r\nConnection: close\r\n").into_bytes();
+        Self { head, body: Vec::new(), length: Some(0), is_chunked: false, breaks: (Break::Nothing, 0) }
+    }
+
+    /// A whole object.
+    #[must_use]
+    pub fn whole(body: &[u8]) -> Self {
+        Self::status(200).body(body)
+    }
+
+    /// A part of an object: `start..end` of `body`.
+    #[must_use]
+    pub fn part(body: &[u8], start: usize, end: usize) -> Self {
+        let range = format!("bytes {start}-{}/{}", end - 1, body.len());
+        Self::status(206).header("Content-Range", &range).body(&body[start..end])
+    }
+
+    /// What a good server says: the part that `request` wants, or all.
+    #[must_use]
+    pub fn file(request: &Request, body: &[u8], etag: &str) -> Self {
+        let is_current = request.header("if-range").is_none_or(|tag| tag == etag);
+        let reply = match request.range(body.len()) {
+            Some((start, end)) if is_current && start < end => Self::part(body, start, end),
+            _ => Self::whole(body),
+        };
+        reply.header("ETag", etag)
+    }
+
+    /// Exactly these bytes, then the end of the connection.
+    #[must_use]
+    pub fn raw(bytes: &[u8]) -> Self {
+        Self { head: bytes.to_vec(), length: None, ..Self::status(0) }
+    }
+
+    /// Adds a header.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.head.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+        self
+    }
+
+    /// Sets the body and its length.
+    #[must_use]
+    pub fn body(mut self, body: &[u8]) -> Self {
+        self.body = body.to_vec();
+        self.length = Some(body.len());
+        self
+    }
+
+    /// Promises another length than the body has.
+    #[must_use]
+    pub fn promise(mut self, length: usize) -> Self {
+        self.length = Some(length);
+        self
+    }
+
+    /// Sends the body in chunks, without a length.
+    #[must_use]
+    pub fn chunked(mut self) -> Self {
+        self.is_chunked = true;
+        self
+    }
+
+    /// Sends neither a length nor chunks: the body ends with the connection.
+    #[must_use]
+    pub fn until_close(mut self) -> Self {
+        self.length = None;
+        self
+    }
+
+    /// Closes after `len` bytes of body, in order.
+    #[must_use]
+    pub fn close_after(mut self, len: usize) -> Self {
+        self.breaks = (Break::Close, len);
+        self
+    }
+
+    /// Resets the connection after `len` bytes of body.
+    #[must_use]
+    pub fn reset_after(mut self, len: usize) -> Self {
+        self.breaks = (Break::Reset, len);
+        self
+    }
+
+    /// Sends nothing more after `len` bytes of body, but keeps the connection.
+    #[must_use]
+    pub fn stall_after(mut self, len: usize) -> Self {
+        self.breaks = (Break::Stall, len);
+        self
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let is_raw = !self.head.starts_with(b"HTTP/1.1 ") || self.head.ends_with(b"\r\n\r\n");
+        let mut bytes = self.head.clone();
+        if is_raw {
+            return bytes;
+        }
+        let body = match self.breaks {
+            (Break::Nothing, _) => &self.body[..],
+            (_, len) => &self.body[..len.min(self.body.len())],
+        };
+        if self.is_chunked {
+            bytes.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n");
+            for chunk in body.chunks(1000) {
+                bytes.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+                bytes.extend_from_slice(chunk);
+                bytes.extend_from_slice(b"\r\n");
+            }
+            if self.breaks.0 == Break::Nothing {
+                bytes.extend_from_slice(b"0\r\n\r\n");
+            }
+        } else {
+            if let Some(length) = self.length {
+                bytes.extend_from_slice(format!("Content-Length: {length}\r\n").as_bytes());
+            }
+            bytes.extend_from_slice(b"\r\n");
+            bytes.extend_from_slice(body);
+        }
+        bytes
+    }
+}
+
+/// A running server. Stops when dropped.
+pub struct Server {
+    address: SocketAddr,
+    requests: Arc<Mutex<Vec<Request>>>,
+    stopped: Arc<AtomicBool>,
+}
+
+impl Server {
+    /// Starts a server on a free port of the loopback.
+    pub fn start(script: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port can be had");
+        let address = listener.local_addr().expect("a listener has an address");
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let stopped = Arc::new(AtomicBool::new(false));
+        let (script, counter) = (Arc::new(script), Arc::new(AtomicUsize::new(0)));
+        let server = Self { address, requests: Arc::clone(&requests), stopped: Arc::clone(&stopped) };
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                if stopped.load(Ordering::SeqCst) {
+                    return;
+                }
+                let (script, counter) = (Arc::clone(&script), Arc::clone(&counter));
+                let (requests, stopped) = (Arc::clone(&requests), Arc::clone(&stopped));
+                std::thread::spawn(move || {
+                    // a client that goes away is its own business
+                    let _ = serve(stream, &stopped, |head| {
+                        let request = Request::parse(counter.fetch_add(1, Ordering::SeqCst), head);
+                        requests.lock().expect("no test panics with the lock").push(request.clone());
+                        script(&request)
+                    });
+                });
+            }
+        });
+        server
+    }
+
+    /// `127.0.0.1:port`.
+    #[must_use]
+    pub fn host(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// The address of `path`.
+    #[must_use]
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// All requests so far.
+    #[must_use]
+    pub fn requests(&self) -> Vec<Request> {
+        self.requests.lock().expect("no test panics with the lock").clone()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        // wakes the listener
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
+fn serve(mut stream: TcpStream, stopped: &AtomicBool, reply: impl FnOnce(&str) -> Reply) -> std::io::Result<()> {
+    // The last byte of the head stays unread: the kernel answers a close with unread data by a reset, which std cannot ask for.
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r") {
+        if stream.read(&mut byte)? == 0 {
+            return Ok(());
+        }
+        head.push(byte[0]);
+    }
+    let reply = reply(&String::from_utf8_lossy(&head));
+    stream.write_all(&reply.bytes())?;
+    match reply.breaks.0 {
+        Break::Reset => {
+            // lets the client take what was sent
+            std::thread::sleep(Duration::from_millis(20));
+            return Ok(());
+        }
+        Break::Stall => {
+            for _ in 0..500 {
+                if stopped.load(Ordering::SeqCst) {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+        Break::Nothing | Break::Close => {}
+    }
+    stream.read_exact(&mut byte)?;
+    stream.shutdown(Shutdown::Write)?;
+    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+    stream.read(&mut byte).map(drop)
+}
