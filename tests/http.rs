@@ -246,6 +246,12 @@ fn a_whole_of_another_length_than_at_first_is_an_error() {
 }
 
 #[test]
+fn another_version_of_the_same_length_than_when_it_was_opened_is_an_error() {
+    let server = after_probe(pattern(LEN), |_, request, body| Reply::file(request, body, "\"v2\""));
+    assert_fails(read(&server.url("/")), "its version is another one now");
+}
+
+#[test]
 fn a_chunked_body_ends_where_it_says() {
     let body = pattern(LEN);
     let served = body.clone();

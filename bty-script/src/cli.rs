@@ -6,8 +6,15 @@ use bty::{Digest, size};
 use clap::{Args, Parser, Subcommand};
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done; 1 the system failed; 2 usage; 3 refused by validation; 4 source (unreachable, truncated, unknown format);
-5 integrity (a digest or the read-back differs); 6 target I/O; 130 cancelled";
+Exit codes:
+  0    done
+  1    the system failed
+  2    usage
+  3    refused by validation; nothing was written
+  4    source: unreachable, truncated, unknown format
+  5    integrity: a digest or the read-back differs
+  6    target I/O
+  130  cancelled";
 
 const EXAMPLES: &str = "\
 Examples:

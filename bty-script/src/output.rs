@@ -36,11 +36,13 @@ impl Output {
         if !self.is_json {
             return;
         }
-        let mut object = serde_json::to_value(value).unwrap_or_default();
-        if let Value::Object(fields) = &mut object {
-            fields.insert("event".into(), event.into());
+        #[derive(Serialize)]
+        struct Tagged<'a, T> {
+            event: &'a str,
+            #[serde(flatten)]
+            value: &'a T,
         }
-        self.line(&object);
+        self.line(&serde_json::to_value(Tagged { event, value }).unwrap_or_default());
     }
 
     /// Text on stdout. A reader that went away is no reason to fail: what was done is done.

@@ -23,6 +23,7 @@ use crate::disks::Disk;
 use crate::image::ImageInfo;
 use crate::{Digest, Error, ErrorKind};
 
+mod board;
 mod execute;
 mod finish;
 mod lane;

@@ -3,19 +3,19 @@
 //! The source is read once for all targets. A target that is less than half as fast as another is left behind, so that it stops nobody;
 //! it gets a second reading of the source, from the extent where it was left.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Sender, bounded};
 
 use crate::disks::{Disk, Host};
 use crate::extent::{Extent, ExtentReader};
-use crate::flash::lane::{Lane, Shared};
-use crate::flash::{FlashPlan, FlashReport, PhaseTime, TargetReport, finish};
-use crate::image::{HEAD_BYTES, Image, ReadCounts, Reading};
-use crate::progress::{Counts, TargetCounts};
+use crate::flash::board::Board;
+use crate::flash::lane::Lane;
+use crate::flash::{FlashPlan, FlashReport, TargetReport, finish};
+use crate::image::{HEAD_BYTES, Image, Reading};
 use crate::size::human;
 use crate::source::spool::check_digest;
 use crate::{CancelToken, Context, Digest, Error, ErrorKind, Event, Observer, Phase, Result};
@@ -25,9 +25,6 @@ const BUFFERS: usize = 8;
 
 /// How long the reader waits for one lane, in sum, before it considers leaving it behind.
 const PATIENCE: Duration = Duration::from_secs(2);
-
-/// How often progress is told.
-const TICK: Duration = Duration::from_millis(200);
 
 impl FlashPlan {
     /// Carries the plan out: see the [module](crate::flash) for the steps and their promises.
@@ -364,87 +361,4 @@ fn each(lanes: &mut [Lane], work: impl Fn(&Lane) -> Result<()> + Sync) {
             });
         }
     });
-}
-
-/// Where progress is collected, and told from.
-struct Board {
-    counts: Arc<ReadCounts>,
-    source_total: Option<u64>,
-    decoded_total: Option<u64>,
-    lanes: Vec<Arc<Shared>>,
-    phases: Mutex<Vec<(Phase, Instant)>>,
-    started: Instant,
-}
-
-impl Board {
-    fn new(image: &Image, counts: &Arc<ReadCounts>, lanes: Vec<Arc<Shared>>) -> Self {
-        Self {
-            counts: Arc::clone(counts),
-            source_total: image.info().source_bytes,
-            decoded_total: image.info().disk_bytes,
-            lanes,
-            phases: Mutex::new(Vec::new()),
-            started: Instant::now(),
-        }
-    }
-
-    /// Ends the phase before and begins `phase`.
-    fn enter(&self, phase: Phase, observer: &dyn Observer) {
-        if let Some(event) = self.progress() {
-            observer.event(&event);
-        }
-        self.phases.lock().expect("nobody panics holding it").push((phase, Instant::now()));
-        observer.event(&Event::Phase { phase });
-    }
-
-    /// Tells `observer` the counts, a few times a second, and once more when all is over.
-    fn tell(&self, observer: &dyn Observer, over: &Receiver<()>) {
-        loop {
-            let is_over = over.recv_timeout(TICK) != Err(RecvTimeoutError::Timeout);
-            if let Some(event) = self.progress() {
-                observer.event(&event);
-            }
-            if is_over {
-                return;
-            }
-        }
-    }
-
-    fn progress(&self) -> Option<Event> {
-        let phase = self.phases.lock().expect("nobody panics holding it").last()?.0;
-        let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let targets = self.lanes.iter().map(|lane| TargetCounts {
-            target: lane.name.clone(),
-            written_bytes: get(&lane.written_bytes),
-            durable_bytes: get(&lane.durable_bytes),
-            zeroed_bytes: get(&lane.zeroed_bytes),
-            verified_bytes: get(&lane.verified_bytes),
-            verify_total: Some(get(&lane.verify_total)).filter(|&total| total > 0),
-        });
-        Some(Event::Progress {
-            phase,
-            elapsed_ms: millis(self.started.elapsed()),
-            counts: Counts {
-                source_bytes: get(&self.counts.source_bytes),
-                source_total: self.source_total,
-                decoded_bytes: get(&self.counts.decoded_bytes),
-                decoded_total: self.decoded_total,
-            },
-            targets: targets.collect(),
-        })
-    }
-
-    fn times(&self) -> Vec<PhaseTime> {
-        let phases = self.phases.lock().expect("nobody panics holding it");
-        let ends = phases.iter().skip(1).map(|p| p.1).chain([Instant::now()]);
-        phases
-            .iter()
-            .zip(ends)
-            .map(|((phase, start), end)| PhaseTime { phase: phase.as_str().into(), elapsed_ms: millis(end - *start) })
-            .collect()
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

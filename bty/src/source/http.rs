@@ -274,15 +274,17 @@ impl Transfer {
     }
 
     /// Checks a reply from the start; returns how long its body has to be.
-    fn check_whole(&mut self, reply: &Response) -> Result<Option<u64>, Fault> {
+    fn check_whole(&self, reply: &Response) -> Result<Option<u64>, Fault> {
         let facts = whole_or_known(&self.origin, reply, self.facts.len_bytes)?;
         if facts.len_bytes != self.facts.len_bytes {
             let shown = |len: Option<u64>| len.map_or("an unknown number of".to_owned(), |len| len.to_string());
             let (first, now) = (shown(self.facts.len_bytes), shown(facts.len_bytes));
             return Err(self.changed(&format!("{first} bytes at first, now {now}")));
         }
-        // nothing has been handed out yet, so another version of the same length may still be begun
-        self.facts.identity = facts.identity;
+        // what was seen when it was opened (a header, a partition table) must still hold
+        if !self.facts.identity.agrees_with(&facts.identity) {
+            return Err(self.changed("its version is another one now"));
+        }
         Ok(self.facts.len_bytes)
     }
 

@@ -36,7 +36,7 @@ pub(crate) fn spool(source: &Source, dir: &Path, cancel: &CancelToken) -> Result
     }
     check_digest(source, hasher.finish())?;
     let input = FileInput::from_file(file, source.location.to_string())?;
-    Ok(Source { input: Arc::new(input), expected: None, ..source.clone() })
+    Ok(Source { input: Arc::new(input), ..source.clone() })
 }
 
 /// Fails when `found`, the digest of all bytes of `source`, is not the expected one.

@@ -1,0 +1,17 @@
+//! Lists the disks of this machine, and says which are free.
+//!
+//! cargo run -p bty --example list_disks
+
+#![allow(clippy::print_stdout)]
+
+use bty::{Host, Result, SystemHost};
+
+fn main() -> Result<()> {
+    for disk in SystemHost::new().list()? {
+        println!("{}", disk.summary());
+        for usage in &disk.uses {
+            println!("    {usage}");
+        }
+    }
+    Ok(())
+}
