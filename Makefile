@@ -20,7 +20,7 @@ demo: build
 
 test: packages lint unit doc fuzz-check
 
-unit:
+unit: build
 	$(CARGO) test --workspace
 
 lint:

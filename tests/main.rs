@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod cli;
 mod flash;
+mod formats;
 mod http;
 mod oci;
+mod real;

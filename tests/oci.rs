@@ -28,7 +28,7 @@ fn read(reference: &str) -> bty::Result<Vec<u8>> {
     open(reference)?.read_small(LIMIT, &CancelToken::new())
 }
 
-fn layer(media_type: &str, title: &str, data: &[u8]) -> ImageLayer {
+pub(super) fn layer(media_type: &str, title: &str, data: &[u8]) -> ImageLayer {
     let annotations = BTreeMap::from([("org.opencontainers.image.title".to_owned(), title.to_owned())]);
     ImageLayer::new(data.to_vec(), media_type.to_owned(), (!title.is_empty()).then_some(annotations))
 }
@@ -43,7 +43,7 @@ fn with_pusher<T>(work: impl AsyncFnOnce(oci_client::Client) -> T) -> T {
 }
 
 /// Pushes an artifact; returns its manifest's digest.
-fn push(registry: &Registry, name: &str, layers: &[ImageLayer]) -> String {
+pub(super) fn push(registry: &Registry, name: &str, layers: &[ImageLayer]) -> String {
     with_pusher(async |client| {
         let reference: oci_client::Reference = format!("{}/{name}", registry.host()).parse().unwrap();
         let config = Config::new("{}", "application/vnd.oci.empty.v1+json".to_owned(), None);

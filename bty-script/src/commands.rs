@@ -25,7 +25,9 @@ pub(crate) fn run(cli: Cli, output: &Output) -> Result<ExitCode> {
         Verb::Flash(flash) => flash::run(&flash, &cli.network, output),
         Verb::Verify(verify) => verify::run(&verify, &cli.network, output),
         Verb::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "bty", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "bty", &mut script);
+            output.print(String::from_utf8_lossy(&script).trim_end());
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -8,12 +8,14 @@ mod cli;
 mod commands;
 mod exit;
 mod host;
+mod memory;
 mod output;
 mod progress;
 
 use clap::Parser;
 
 fn main() -> std::process::ExitCode {
+    memory::return_large_buffers();
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

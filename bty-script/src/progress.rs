@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use bty::image::ImageInfo;
 use bty::progress::{Counts, TargetCounts};
 use bty::size::human;
 use bty::{Event, Observer, Phase};
@@ -51,6 +52,29 @@ impl Watcher {
             && let Some(bars) = &view.bars
         {
             let _ = bars.clear();
+        }
+    }
+
+    /// Shows that `done` bytes of a disk were compared with `image`.
+    pub(crate) fn compared(&self, image: &ImageInfo, done: u64) {
+        let mut target = TargetCounts::default();
+        target.verified_bytes = done;
+        target.verify_total = image.disk_bytes;
+        self.tell(Phase::Verify, Counts::default(), vec![target]);
+    }
+
+    /// Shows how much of `image` was read and decoded.
+    pub(crate) fn read(&self, image: &ImageInfo, source_bytes: u64, decoded_bytes: u64) {
+        let mut counts = Counts::default();
+        (counts.source_bytes, counts.source_total) = (source_bytes, image.source_bytes);
+        (counts.decoded_bytes, counts.decoded_total) = (decoded_bytes, image.disk_bytes);
+        self.tell(Phase::Read, counts, Vec::new());
+    }
+
+    /// For people only: a program that asked for one object gets one.
+    fn tell(&self, phase: Phase, counts: Counts, targets: Vec<TargetCounts>) {
+        if !self.output.is_json() {
+            self.event(&Event::Progress { phase, elapsed_ms: 0, counts, targets });
         }
     }
 
@@ -123,7 +147,7 @@ impl View {
     fn measure(&mut self, phase: Phase, counts: &Counts, targets: &[TargetCounts]) -> Vec<Line> {
         let mut lines = Vec::new();
         match phase {
-            Phase::Write => {
+            Phase::Read | Phase::Write => {
                 lines.push(self.line("read", counts.source_bytes, counts.source_total));
                 lines.push(self.line("decode", counts.decoded_bytes, counts.decoded_total));
                 for target in targets {
@@ -147,9 +171,14 @@ impl View {
         let rate =
             self.rates.entry(what.to_owned()).or_insert(Rate { since: Instant::now(), from: done, per_second: 0 });
         let elapsed = rate.since.elapsed();
+        let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).max(1);
+        let now = done.saturating_sub(rate.from).saturating_mul(1000) / millis;
+        if rate.per_second == 0 && (100..1000).contains(&millis) {
+            // better a rough figure in the first second than none
+            return Line { what: what.to_owned(), done, total, per_second: now };
+        }
         if elapsed >= Duration::from_secs(1) {
-            let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).max(1);
-            rate.per_second = done.saturating_sub(rate.from).saturating_mul(1000) / millis;
+            rate.per_second = now;
             rate.since = Instant::now();
             rate.from = done;
         }
@@ -160,6 +189,11 @@ impl View {
         let Some(bars) = &self.bars else { return };
         for line in lines {
             let bar = self.shown.entry(line.what.clone()).or_insert_with(|| bars.add(new_bar(line.total)));
+            if let (None, Some(total)) = (bar.length(), line.total) {
+                // told only now
+                bar.set_length(total);
+                bar.set_style(style(line.total));
+            }
             bar.set_position(line.done);
             let eta = line.eta().map_or(String::new(), |s| format!(" {}:{:02} left", s / 60, s % 60));
             let total = line.total.map_or(String::new(), |t| format!("/{}", human(t)));
@@ -174,10 +208,13 @@ fn name_of(verb: &str, target: &TargetCounts, targets: &[TargetCounts]) -> Strin
 }
 
 fn new_bar(total: Option<u64>) -> ProgressBar {
-    let (bar, template) = match total {
-        Some(total) => (ProgressBar::new(total), "{bar:24} {msg}"),
-        None => (ProgressBar::no_length(), "{spinner:24} {msg}"),
-    };
+    let bar = total.map_or_else(ProgressBar::no_length, ProgressBar::new);
+    bar.with_style(style(total))
+}
+
+/// A bar for what has an end, and something that moves for what has none.
+fn style(total: Option<u64>) -> ProgressStyle {
+    let template = if total.is_some() { "{bar:24} {msg}" } else { "{spinner:24} {msg}" };
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    bar.with_style(style.progress_chars("=> ").tick_chars("|/-\\ "))
+    style.progress_chars("=> ").tick_chars("|/-\\ ")
 }

@@ -13,13 +13,16 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use crate::{CancelToken, Error, Result};
 
 /// Size of one buffer in bytes, and the most that is written at once.
-pub(crate) const BUFFER_BYTES: usize = 4 << 20;
+pub(crate) const BUFFER_BYTES: usize = 2 << 20;
 
 /// Alignment of every buffer in bytes: enough for direct I/O on any disk.
 pub(crate) const BUFFER_ALIGN: usize = 4096;
 
 /// Zero runs are looked for at this grain (bytes, aligned): small enough to find them, large enough not to shred the writes.
 pub(crate) const ZERO_GRAIN: usize = 64 << 10;
+
+/// Shorter runs of zeros between data are written with it (bytes): one large write is quicker than two and a zeroing between them.
+pub(crate) const ZERO_RUN_MIN: usize = 256 << 10;
 
 /// A piece of a disk image. Offsets and lengths are bytes.
 #[derive(Clone, Debug)]
@@ -150,26 +153,35 @@ pub(crate) fn is_zero(bytes: &[u8]) -> bool {
 /// Cuts the data of `block`, which belongs at `offset`, into data and zero extents along [`ZERO_GRAIN`].
 pub(crate) fn split_zeros(offset: u64, block: &Block) -> Vec<Extent> {
     let mut extents = Vec::new();
-    let mut start = 0;
-    let mut run_is_zero = None;
-    let mut at = 0;
-    let mut close = |range: Range<usize>, zero: Option<bool>| match zero {
-        Some(true) => extents.push(Extent::Zero { offset: offset + range.start as u64, len: range.len() as u64 }),
-        Some(false) => extents.push(Extent::Data { offset: offset + range.start as u64, block: block.slice(range) }),
-        None => {}
-    };
-    while at < block.len() {
-        let end = block.len().min(at + ZERO_GRAIN);
-        let zero = is_zero(&block[at..end]);
-        if run_is_zero != Some(zero) {
-            close(start..at, run_is_zero);
-            start = at;
-            run_is_zero = Some(zero);
+    let mut data_from = 0;
+    let zero_runs = zero_runs(block).filter(|run| run.len() >= ZERO_RUN_MIN.min(block.len()));
+    for run in zero_runs {
+        if data_from < run.start {
+            extents.push(Extent::Data { offset: offset + data_from as u64, block: block.slice(data_from..run.start) });
         }
-        at = end;
+        extents.push(Extent::Zero { offset: offset + run.start as u64, len: run.len() as u64 });
+        data_from = run.end;
     }
-    close(start..at, run_is_zero);
+    if data_from < block.len() {
+        extents.push(Extent::Data { offset: offset + data_from as u64, block: block.slice(data_from..block.len()) });
+    }
     extents
+}
+
+/// The runs of zero grains in `bytes`, in order.
+fn zero_runs(bytes: &[u8]) -> impl Iterator<Item = Range<usize>> + '_ {
+    let is_zero_at = |at: usize| is_zero(&bytes[at..bytes.len().min(at + ZERO_GRAIN)]);
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        while at < bytes.len() && !is_zero_at(at) {
+            at += ZERO_GRAIN;
+        }
+        let start = at;
+        while at < bytes.len() && is_zero_at(at) {
+            at += ZERO_GRAIN;
+        }
+        (start < bytes.len()).then(|| start..at.min(bytes.len()))
+    })
 }
 
 #[cfg(test)]
@@ -197,23 +209,32 @@ mod tests {
         drop(held);
     }
 
+    /// Offset, length, and whether it is data, of each piece.
+    fn pieces(bytes: &[u8]) -> Vec<(u64, usize, bool)> {
+        let tell = |extent| match extent {
+            Extent::Data { offset, block } => (offset, block.len(), true),
+            Extent::Zero { offset, len } => (offset, len as usize, false),
+        };
+        split_zeros(1000, &block(bytes)).into_iter().map(tell).collect()
+    }
+
     #[test]
     fn splits_along_the_grain_and_loses_nothing() {
-        let mut bytes = vec![0u8; 5 * ZERO_GRAIN + 17];
-        bytes[2 * ZERO_GRAIN] = 1;
-        bytes[4 * ZERO_GRAIN - 1] = 1;
-        let mut seen = Vec::new();
-        for extent in split_zeros(1000, &block(&bytes)) {
-            match extent {
-                Extent::Data { offset, block } => seen.push((offset - 1000, block.len(), true)),
-                Extent::Zero { offset, len } => seen.push((offset - 1000, len as usize, false)),
-            }
-        }
-        let grain = ZERO_GRAIN;
-        assert_eq!(
-            seen,
-            [(0, 2 * grain, false), (2 * grain as u64, 2 * grain, true), (4 * grain as u64, grain + 17, false)]
-        );
+        let run = ZERO_RUN_MIN;
+        let mut bytes = vec![0u8; 4 * run + 17];
+        bytes[run + 1] = 1;
+        bytes[2 * run - 1] = 1;
+        let at = |offset: usize| 1000 + offset as u64;
+        assert_eq!(pieces(&bytes), [(at(0), run, false), (at(run), run, true), (at(2 * run), 2 * run + 17, false)]);
+    }
+
+    #[test]
+    fn short_runs_of_zeros_stay_with_their_data() {
+        let mut bytes = vec![0u8; 2 * ZERO_RUN_MIN];
+        bytes[0] = 1;
+        bytes[ZERO_RUN_MIN] = 1;
+        assert_eq!(pieces(&bytes), [(1000, bytes.len(), true)]);
+        assert_eq!(pieces(&[0; 100]), [(1000, 100, false)]);
     }
 
     #[test]

@@ -172,7 +172,7 @@ pub struct Contents {
     pub source_sha256: Digest,
     /// Size of the disk image.
     pub disk_bytes: u64,
-    /// How much of it is not zero, at a grain of 64 KiB.
+    /// How much of it is data; the rest are runs of zeros of 256 KiB or more.
     pub data_bytes: u64,
 }
 

@@ -9,9 +9,9 @@ use std::process::{Command, Stdio};
 pub fn disk_image(len: usize) -> Vec<u8> {
     let mut image = vec![0; len];
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    for (i, chunk) in image.chunks_mut(96 << 10).enumerate() {
+    for (i, chunk) in image.chunks_mut(320 << 10).enumerate() {
         // one chunk of three is data; the last one always
-        if i % 3 == 0 || (i + 1) * (96 << 10) >= len {
+        if i % 3 == 0 || (i + 1) * (320 << 10) >= len {
             for byte in chunk {
                 state ^= state << 13;
                 state ^= state >> 7;
@@ -25,6 +25,20 @@ pub fn disk_image(len: usize) -> Vec<u8> {
         image[511] = 0xaa;
     }
     image
+}
+
+/// A disk of `len` bytes with something in it, and a GPT of one partition that ends before 6 MiB, made for sectors of `sector_bytes`.
+#[must_use]
+pub fn gpt_image(len: usize, sector_bytes: u32) -> Vec<u8> {
+    let dir = tempfile::tempdir().unwrap();
+    let mut image = disk_image(len);
+    image[..1 << 20].fill(0);
+    image[len - (1 << 20)..].fill(0);
+    let path = write(dir.path(), "disk", &image);
+    let sector = sector_bytes.to_string();
+    // sfdisk of Debian 12 cannot be told a sector size, fdisk can
+    let _ = filter(&["fdisk", "--sector-size", &sector, path.to_str().unwrap()], b"g\nn\n1\n\n+4M\nw\n");
+    std::fs::read(path).unwrap()
 }
 
 /// Writes `bytes` to a file `name` in `dir`.

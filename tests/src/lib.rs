@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 
+pub mod command;
 pub mod disk;
 pub mod images;
+pub mod loops;
 pub mod nginx;
 pub mod registry;
 pub mod server;

@@ -4,6 +4,9 @@ use std::io::{BufRead, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
 use bty::catalog::Catalog;
 use bty::flash::{FlashOptions, FlashPlan, FlashReport, Refusal, TargetReport};
@@ -36,14 +39,15 @@ pub(super) fn run(flash: &Flash, network: &Network, output: &Output) -> Result<E
         output.say("dry run: nothing was written");
         return Ok(ExitCode::SUCCESS);
     }
-    if !flash.yes && !ask(&plan, output)? {
+    if !flash.yes && !ask(&plan, output, &cancel)? {
         output.say("nothing was written");
         return Ok(ExitCode::from(exit::CANCELLED));
     }
     created.make(&system)?;
     let result = plan.execute(&image, &system, &*watcher, &cancel);
     watcher.clear();
-    let report = result.inspect_err(|_| created.remove())?;
+    let report = result.inspect_err(|_| created.remove(|_| true))?;
+    created.remove(|path| report.targets.iter().any(|t| t.disk.path == path && t.failure.is_some()));
     output.event("report", &report);
     tell(&report, output);
     match report.failure_kind() {
@@ -96,6 +100,8 @@ fn find_targets(
     let Some(size) = flash.create else {
         return flash.target.iter().map(|t| t.parse::<Selector>()?.select(system)).collect();
     };
+    // before a long read that would be for nothing
+    flash.target.iter().try_for_each(|target| system.plan_file(Path::new(target), 0).map(drop))?;
     let size = match size.or(image.info().disk_bytes) {
         Some(size) => size,
         None => {
@@ -121,9 +127,9 @@ impl Created {
         self.0.iter().try_for_each(|(path, size)| system.create(path, *size))
     }
 
-    /// A file that was made for a flash that failed is of no use to anybody.
-    fn remove(&self) {
-        for (path, _) in &self.0 {
+    /// Removes those that `failed`: a file that was made for a flash that failed is of no use to anybody.
+    fn remove(&self, failed: impl Fn(&Path) -> bool) {
+        for (path, _) in self.0.iter().filter(|(path, _)| failed(path)) {
             let _ = std::fs::remove_file(path);
         }
     }
@@ -134,6 +140,10 @@ fn show(plan: &FlashPlan, refusals: &[Refusal], flash: &Flash, output: &Output) 
         output.event("plan", &json!({ "plan": plan, "refusals": refusals }));
     }
     output.say(&format!("image   {}\n        {}", plan.image.name, image::summary(&plan.image)));
+    if let Some(digest) = plan.image.expected_sha256 {
+        // a line of its own just fits in 80 columns
+        output.say(&format!("        sha256 {digest}"));
+    }
     for disk in &plan.targets {
         output.say(&format!("target  {}", disks::headline(disk)));
         if flash.create.is_some() {
@@ -152,17 +162,31 @@ fn show(plan: &FlashPlan, refusals: &[Refusal], flash: &Flash, output: &Output) 
 }
 
 /// Asks for the word. Only a terminal can answer.
-fn ask(plan: &FlashPlan, output: &Output) -> Result<bool> {
+fn ask(plan: &FlashPlan, output: &Output, cancel: &CancelToken) -> Result<bool> {
     if !std::io::stdin().is_terminal() {
         return Err(Error::new(ErrorKind::Usage, "nobody is there to confirm: stdin is no terminal")
             .hint("give --yes to write without being asked"));
     }
     let names: Vec<String> = plan.targets.iter().map(|d| d.path.display().to_string()).collect();
     output.say(&format!("Type {} to write to {}:", output.paint("1", "yes"), names.join(", ")));
-    let mut answer = String::new();
-    let read = std::io::stdin().lock().read_line(&mut answer);
-    read.map_err(|e| Error::new(ErrorKind::Host, "reading the answer").because(e))?;
-    Ok(answer.trim() == "yes")
+    // on a thread of its own, so that one Ctrl-C is an answer too
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut answer = String::new();
+        let read = std::io::stdin().lock().read_line(&mut answer);
+        let _ = sender.send(read.map(|_| answer));
+    });
+    while !cancel.is_cancelled() {
+        match receiver.recv_timeout(Duration::from_millis(50)) {
+            Ok(answer) => {
+                let answer = answer.map_err(|e| Error::new(ErrorKind::Host, "reading the answer").because(e))?;
+                return Ok(answer.trim() == "yes");
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    Ok(false)
 }
 
 fn tell(report: &FlashReport, output: &Output) {
@@ -181,11 +205,11 @@ fn tell(report: &FlashReport, output: &Output) {
         target.notes.iter().for_each(|note| output.warn(note));
     }
     let digest = match (report.source_sha256, report.is_digest_checked) {
-        (Some(digest), true) => format!("sha256 {digest}, as expected"),
-        (Some(digest), false) => format!("sha256 {digest} (nobody said what it should be)"),
-        (None, _) => "digest not computed".into(),
+        (Some(digest), true) => format!("the digest is as expected:\n  sha256 {digest}"),
+        (Some(digest), false) => format!("nobody said what its digest should be, it is:\n  sha256 {digest}"),
+        (None, _) => "its digest was not computed".into(),
     };
-    output.say(&format!("{} read, {digest}, {:.1} s", human(report.source_bytes), seconds(total)));
+    output.say(&format!("{} read in {:.1} s; {digest}", human(report.source_bytes), seconds(total)));
 }
 
 fn describe(report: &FlashReport, target: &TargetReport) -> String {
@@ -193,7 +217,8 @@ fn describe(report: &FlashReport, target: &TargetReport) -> String {
         0 => "not verified".to_owned(),
         bytes => format!("{} read back and equal", human(bytes)),
     };
-    let zeros = human(report.disk_bytes - report.data_bytes);
+    // the first MiB is written as it is, zeros and all
+    let zeros = human(report.disk_bytes.saturating_sub(target.written_bytes));
     let mut text = format!("{} written, {zeros} made zero, {proof}", human(target.written_bytes));
     if target.backup_gpt_offset.is_some() {
         text.push_str(", backup GPT moved to the end");

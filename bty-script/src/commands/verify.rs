@@ -9,16 +9,21 @@ use bty::{ErrorKind, Result, Selector, SystemHost};
 
 use crate::cli::{Network, Verify};
 use crate::commands::flash::open_image;
-use crate::output::{Notices, Output};
+use crate::output::Output;
+use crate::progress::Watcher;
 use crate::{exit, host};
 
 pub(super) fn run(verify: &Verify, network: &Network, output: &Output) -> Result<ExitCode> {
     let cancel = host::cancel_on_signal()?;
-    let client = host::client(network, Arc::new(Notices(output.is_json())));
+    let watcher = Arc::new(Watcher::new(output.is_json()));
+    let client = host::client(network, watcher.clone());
     let image = open_image(&client, &verify.src, verify.catalog.as_deref(), verify.sha256, &cancel)?;
     let system = SystemHost::new();
     let disk = verify.target.parse::<Selector>()?.select(&system)?;
-    let report = flash::verify(&image, &disk, &system, verify.fix_gpt, &|_| {}, &cancel)?;
+    let observed = |compared| watcher.compared(image.info(), compared);
+    let report = flash::verify(&image, &disk, &system, verify.fix_gpt, &observed, &cancel);
+    watcher.clear();
+    let report = report?;
     output.event("report", &report);
     let Some(difference) = &report.first_difference else {
         output.say(&format!("{} holds the image: {} compared", disk.path.display(), human(report.compared_bytes)));
@@ -29,7 +34,7 @@ pub(super) fn run(verify: &Verify, network: &Network, output: &Output) -> Result
         _ => "other bytes",
     };
     output.say(&format!(
-        "{} differs from the image: first at offset {} ({found} there), {} in all",
+        "{} differs from the image: first at offset {} ({found} there), {} differ in all",
         disk.path.display(),
         difference.offset,
         human(report.different_bytes)

@@ -1,57 +1,171 @@
 //! gzip: members one after another, [RFC 1952](https://www.rfc-editor.org/rfc/rfc1952).
+//!
+//! Headers and trailers are read here, so that the checksum can be computed by the quickest code there is.
+//!
+//! ```text
+//! 0..2 magic 1f 8b | 2 method, 8 | 3 flags | 4..8 time | 8 extra flags | 9 system     little-endian
+//! flags: 2 header checksum u16 | 4 extra field, u16 length | 8 name, ends with 0 | 16 comment, ends with 0
+//! deflate data | CRC-32 u32 | size modulo 4 GiB u32
+//! ```
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 
-use flate2::bufread::GzDecoder;
+use flate2::{Decompress, FlushDecompress, Status};
 
-use super::{Compression, Wire, damaged, trailing, truncated};
+use super::{Compression, Wire, damaged, refused, trailing, truncated};
+
+/// Most that is inflated at once: the checksum is taken while the bytes are still in the cache.
+const STEP_BYTES: usize = 512 << 10;
 
 /// Decodes gzip.
 pub(super) struct Gzip {
+    wire: Wire,
+    inflater: Decompress,
+    checksum: crc32fast::Hasher,
+    member_bytes: u64,
     state: State,
 }
 
 enum State {
     /// Between members; `is_first` until one was read.
     Between {
-        wire: Wire,
         is_first: bool,
     },
-    Member(Box<GzDecoder<Wire>>),
-    /// Only while one state becomes the next.
-    Gone,
+    Member,
 }
 
 impl Gzip {
     pub(super) fn new(wire: Wire) -> Self {
-        Self { state: State::Between { wire, is_first: true } }
+        Self {
+            wire,
+            inflater: Decompress::new(false),
+            checksum: crc32fast::Hasher::new(),
+            member_bytes: 0,
+            state: State::Between { is_first: true },
+        }
+    }
+
+    fn begin_member(&mut self) -> io::Result<()> {
+        read_header(&mut self.wire)?;
+        self.inflater.reset(false);
+        self.checksum = crc32fast::Hasher::new();
+        self.member_bytes = 0;
+        self.state = State::Member;
+        Ok(())
+    }
+
+    /// Inflates some of a member; 0 only when it has ended.
+    fn inflate(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let wanted = buf.len().min(STEP_BYTES);
+        let buf = &mut buf[..wanted];
+        loop {
+            let offset = self.wire.offset();
+            let input = self.wire.peek(1)?;
+            let is_at_end = input.is_empty();
+            let (before_in, before_out) = (self.inflater.total_in(), self.inflater.total_out());
+            let status = self
+                .inflater
+                .decompress(input, buf, FlushDecompress::None)
+                .map_err(|e| damaged(Compression::Gzip, offset, e))?;
+            let consumed = (self.inflater.total_in() - before_in) as usize;
+            let produced = (self.inflater.total_out() - before_out) as usize;
+            self.wire.consume(consumed);
+            self.checksum.update(&buf[..produced]);
+            self.member_bytes += produced as u64;
+            if status == Status::StreamEnd {
+                self.end_member()?;
+                return Ok(produced);
+            }
+            if produced > 0 {
+                return Ok(produced);
+            }
+            if is_at_end {
+                return Err(truncated(Compression::Gzip, offset).into());
+            }
+        }
+    }
+
+    fn end_member(&mut self) -> io::Result<()> {
+        let offset = self.wire.offset();
+        let mut trailer = Vec::new();
+        if !self.wire.take_into(&mut trailer, 8)? {
+            return Err(truncated(Compression::Gzip, offset).into());
+        }
+        let checksum = std::mem::take(&mut self.checksum).finalize().to_le_bytes();
+        let size = self.member_bytes.to_le_bytes();
+        if trailer[..4] != checksum || trailer[4..] != size[..4] {
+            return Err(damaged(Compression::Gzip, offset, "its checksum or its size differs").into());
+        }
+        self.state = State::Between { is_first: false };
+        Ok(())
     }
 }
 
 impl Read for Gzip {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         loop {
-            match &mut self.state {
-                State::Between { wire, is_first } => {
-                    if !member_follows(wire, *is_first)? {
+            match self.state {
+                State::Between { is_first } => {
+                    if !member_follows(&mut self.wire, is_first)? {
                         return Ok(0);
                     }
-                    if let State::Between { wire, .. } = std::mem::replace(&mut self.state, State::Gone) {
-                        self.state = State::Member(Box::new(GzDecoder::new(wire)));
-                    }
+                    self.begin_member()?;
                 }
-                State::Member(member) => match member.read(buf) {
-                    Ok(0) => {
-                        if let State::Member(member) = std::mem::replace(&mut self.state, State::Gone) {
-                            self.state = State::Between { wire: member.into_inner(), is_first: false };
-                        }
-                    }
-                    Ok(n) => return Ok(n),
-                    Err(e) => return Err(explain(e, member.get_ref())),
+                State::Member => match self.inflate(buf)? {
+                    0 => {} // an empty member, or the end of one
+                    n => return Ok(n),
                 },
-                State::Gone => return Err(io::Error::other("the gzip decoder has no state")),
             }
         }
+    }
+}
+
+/// Reads the header of a member up to its data.
+fn read_header(wire: &mut Wire) -> io::Result<()> {
+    const CHECKSUM: u8 = 2;
+    const EXTRA: u8 = 4;
+    const TEXTS: [u8; 2] = [8, 16];
+    let start = wire.offset();
+    let mut header = Header { wire, checksum: crc32fast::Hasher::new() };
+    let fixed = header.take::<10>()?;
+    let flags = fixed[3];
+    if fixed[2] != 8 || flags & 0xe0 != 0 {
+        return Err(refused(Compression::Gzip, start, "its header has an unknown method or unknown flags")
+            .hint("fetch the image again; if it is meant to be so, recompress it with gzip")
+            .into());
+    }
+    if flags & EXTRA != 0 {
+        for _ in 0..u16::from_le_bytes(header.take()?) {
+            header.take::<1>()?;
+        }
+    }
+    for _ in TEXTS.iter().filter(|&&text| flags & text != 0) {
+        while header.take::<1>()? != [0] {}
+    }
+    if flags & CHECKSUM != 0 {
+        let computed = header.checksum.clone().finalize().to_le_bytes();
+        if header.take::<2>()? != computed[..2] {
+            return Err(damaged(Compression::Gzip, start, "the checksum of its header differs").into());
+        }
+    }
+    Ok(())
+}
+
+/// A header while it is read.
+struct Header<'a> {
+    wire: &'a mut Wire,
+    checksum: crc32fast::Hasher,
+}
+
+impl Header<'_> {
+    fn take<const N: usize>(&mut self) -> io::Result<[u8; N]> {
+        let offset = self.wire.offset();
+        let Some(&bytes) = self.wire.peek(N)?.first_chunk::<N>() else {
+            return Err(truncated(Compression::Gzip, offset).into());
+        };
+        self.wire.consume(N);
+        self.checksum.update(&bytes);
+        Ok(bytes)
     }
 }
 
@@ -71,22 +185,12 @@ fn member_follows(wire: &mut Wire, is_first: bool) -> io::Result<bool> {
         let zeros = there.iter().take_while(|&&byte| byte == 0).count();
         let all_zero = zeros == there.len();
         let at_end = there.is_empty();
-        io::BufRead::consume(wire, zeros);
+        wire.consume(zeros);
         if at_end {
             return Ok(false);
         }
         if !all_zero {
             return Err(trailing(Compression::Gzip, wire.offset()).into());
         }
-    }
-}
-
-fn explain(error: io::Error, wire: &Wire) -> io::Error {
-    if wire.has_failed() {
-        error
-    } else if error.kind() == io::ErrorKind::UnexpectedEof {
-        truncated(Compression::Gzip, wire.offset()).into()
-    } else {
-        damaged(Compression::Gzip, wire.offset(), error).into()
     }
 }

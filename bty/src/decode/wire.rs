@@ -13,23 +13,17 @@ pub(super) struct Wire {
     end: usize,
     offset: u64,
     has_ended: bool,
-    has_failed: bool,
 }
 
 impl Wire {
     pub(super) fn new(inner: Box<dyn Read + Send>) -> Self {
         let buf = vec![0; BUFFER_BYTES].into_boxed_slice();
-        Self { inner, buf, start: 0, end: 0, offset: 0, has_ended: false, has_failed: false }
+        Self { inner, buf, start: 0, end: 0, offset: 0, has_ended: false }
     }
 
     /// How many bytes were consumed.
     pub(super) fn offset(&self) -> u64 {
         self.offset
-    }
-
-    /// True once the reader behind it has failed: then an error seen is its own, and no fault of the data.
-    pub(super) fn has_failed(&self) -> bool {
-        self.has_failed
     }
 
     /// The next bytes: at least `count` (at most the buffer's size), fewer only at the end.
@@ -97,10 +91,7 @@ impl Wire {
                 Ok(0) => self.has_ended = true,
                 Ok(n) => self.end += n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) => {
-                    self.has_failed = true;
-                    return Err(e);
-                }
+                Err(e) => return Err(e),
             }
             return Ok(());
         }

@@ -20,8 +20,8 @@ use crate::size::human;
 use crate::source::spool::check_digest;
 use crate::{CancelToken, Context, Digest, Error, ErrorKind, Event, Observer, Phase, Result};
 
-/// Buffers of 4 MiB between reader and writers.
-const BUFFERS: usize = 8;
+/// Buffers of 2 MiB between reader and writers.
+const BUFFERS: usize = 20;
 
 /// How long the reader waits for one lane, in sum, before it considers leaving it behind.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -127,11 +127,13 @@ impl Run<'_> {
     }
 
     fn steps(&self, lanes: &mut [Lane]) -> Result<FlashReport> {
+        // reading ahead begins while the old heads are wiped
+        let extents = self.image.extents(self.reading, false)?;
         self.enter(Phase::Wipe);
         each(lanes, |lane| finish::wipe_before(&lane.shared));
         let mut reports: Vec<Option<TargetReport>> = lanes.iter().map(|_| None).collect();
         let mut waiting: Vec<usize> = (0..lanes.len()).collect();
-        let mut seen = self.write(lanes, &waiting)?;
+        let mut seen = self.write(lanes, &waiting, extents)?;
         loop {
             let (behind, done): (Vec<usize>, Vec<usize>) =
                 waiting.iter().partition(|&&i| lanes[i].behind_from.is_some() && !lanes[i].shared.has_failed());
@@ -142,18 +144,15 @@ impl Run<'_> {
             }
             let names: Vec<&str> = behind.iter().map(|&i| lanes[i].shared.name.as_str()).collect();
             self.notice(format!("reading the image again for {}, which is much slower", names.join(", ")));
-            match self.write(lanes, &behind) {
+            self.reading.counts.reset();
+            let again = self.image.extents(self.reading, false);
+            match again.and_then(|extents| self.write(lanes, &behind, extents)) {
                 Ok(again) => seen = again,
                 // what was finished before stays finished: only those left behind fail
                 Err(error) => behind.iter().for_each(|&i| lanes[i].shared.fail(repeat(&error))),
             }
             waiting = behind;
         }
-    }
-
-    fn write(&self, lanes: &mut [Lane], waiting: &[usize]) -> Result<Seen> {
-        self.enter(Phase::Write);
-        self.read_once(lanes, waiting)
     }
 
     fn enter(&self, phase: Phase) {
@@ -165,11 +164,10 @@ impl Run<'_> {
     }
 
     /// Reads the whole image, and gives each waiting lane the extents that it has not had yet.
-    fn read_once(&self, lanes: &mut [Lane], waiting: &[usize]) -> Result<Seen> {
+    fn write(&self, lanes: &mut [Lane], waiting: &[usize], mut extents: Box<dyn ExtentReader>) -> Result<Seen> {
+        self.enter(Phase::Write);
         let starts: Vec<(usize, u64)> =
             waiting.iter().map(|&i| (i, lanes[i].behind_from.take().unwrap_or(0))).collect();
-        self.reading.counts.reset();
-        let mut extents = self.image.extents(self.reading, false)?;
         let mut seen = Seen { head: vec![0; HEAD_BYTES], disk_bytes: 0, data_bytes: 0, digest: None };
         let mut number = 0;
         while let Some(extent) = extents.next()? {
@@ -235,6 +233,9 @@ impl Run<'_> {
                 .collect();
             threads.into_iter().map(|t| t.join().expect("finishing does not panic")).collect::<Vec<_>>()
         });
+        if reports.iter().filter_map(|r| r.failure.as_ref()).any(|f| f.kind == ErrorKind::Cancelled.as_str()) {
+            return Err(Error::cancelled());
+        }
         for (&i, report) in done.iter().zip(&reports) {
             if let (Some(failure), true) = (&report.failure, lanes.len() > 1) {
                 self.observer.event(&Event::TargetFailed {
@@ -319,7 +320,7 @@ fn give(lanes: &mut [Lane], index: usize, number: u64, extent: &Extent) -> Resul
     if offset.saturating_add(len) > lane.disk.size_bytes {
         let size = human(lane.disk.size_bytes);
         let message = format!("the image turned out larger than {}, which has {size}", lane.shared.name);
-        lane.shared.fail(Error::new(ErrorKind::Refused, message).hint("use a larger disk; this one does not boot now"));
+        lane.shared.fail(Error::new(ErrorKind::Target, message).hint("use a larger disk; this one does not boot now"));
         return Ok(());
     }
     let mut order = Some(extent.clone());

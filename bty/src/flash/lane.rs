@@ -3,7 +3,7 @@
 //! Lanes are independent: a failing one only stops itself. Buffers are shared, so a slow lane slows the reader; one that is much
 //! slower than the others is left behind on purpose and served by a second reading (see [`execute`](super::execute)).
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use crate::size::{align_down, align_up};
 use crate::{CancelToken, Error, ErrorKind, Result};
 
 /// Writes in flight: enough to keep a fast disk busy while the next buffer is filled.
-const WORKERS: usize = 3;
+const WORKERS: usize = 6;
 
 /// Extents that may wait. Only a few can hold data, because the buffers are bounded.
 const QUEUE: usize = 64;
@@ -31,6 +31,12 @@ const FLUSH_EVERY: Duration = Duration::from_secs(2);
 
 /// How many sectors of the old content are remembered.
 const SAMPLES: u64 = 64;
+
+/// A write that takes longer is cut in two the next time: all workers together then hold up a cancel for less than a second.
+const SLOW_WRITE: Duration = Duration::from_millis(300);
+
+/// The least that is written at once when a device is slow.
+const WRITE_MIN: usize = 128 << 10;
 
 /// The most that is zeroed by one command, so that a cancel need not wait long for it; adapts to the device.
 const ZERO_MAX: u64 = 1 << 30;
@@ -69,6 +75,8 @@ pub(super) struct Shared {
     sector: Mutex<()>,
     zero_offload: AtomicBool,
     zero_chunk: AtomicU64,
+    /// The most that is written at once; shrinks for slow devices, so that a cancel need not wait long.
+    write_chunk: AtomicUsize,
     /// Samples of what was there before, for telling a lost write from a wrong one.
     old: Mutex<Vec<(u64, Vec<u8>)>>,
     /// Cleared zeros to write where the device cannot make them itself.
@@ -195,6 +203,7 @@ impl Shared {
             sector: Mutex::new(()),
             zero_offload: AtomicBool::new(true),
             zero_chunk: AtomicU64::new(64 << 20),
+            write_chunk: AtomicUsize::new(BUFFER_BYTES),
             old: Mutex::new(Vec::new()),
             zeros: zeros.freeze(BUFFER_BYTES),
         })
@@ -283,9 +292,14 @@ impl Shared {
         Ok(())
     }
 
-    /// Zeroes a range that is not part of the image.
+    /// Zeroes a small range that is not part of the image, by writing zeros: nothing is left to the device.
     pub(super) fn wipe(&self, offset: u64, len: u64) -> Result<()> {
-        self.zero(offset, len)?;
+        let mut done = 0;
+        while done < len {
+            let part = (len - done).min(BUFFER_BYTES as u64);
+            self.write(offset + done, &self.zeros[..index(part)])?;
+            done += part;
+        }
         self.wiped_bytes.fetch_add(len, Ordering::Relaxed);
         Ok(())
     }
@@ -349,11 +363,16 @@ impl Shared {
         while done < bytes.len() {
             self.cancel.check()?;
             let at = offset + done as u64;
-            match self.device.write_at(&bytes[done..], at) {
+            let chunk = self.write_chunk.load(Ordering::Relaxed);
+            let start = Instant::now();
+            match self.device.write_at(&bytes[done..bytes.len().min(done + chunk)], at) {
                 Ok(0) => return Err(self.failed("writing to", at, std::io::ErrorKind::WriteZero.into())),
                 Ok(n) => done += n,
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(self.failed("writing to", at, e)),
+            }
+            if start.elapsed() > SLOW_WRITE {
+                self.write_chunk.store((chunk / 2).max(WRITE_MIN), Ordering::Relaxed);
             }
             self.beats.fetch_add(1, Ordering::Relaxed);
         }

@@ -128,14 +128,10 @@ impl FlashPlan {
     fn take_note(&self) -> Vec<String> {
         let mut notes = Vec::new();
         match (self.image.disk_bytes, self.image.partitions_end()) {
-            (None, None) => notes.push(format!(
-                "the size of the image is not known before it is decoded ({} does not tell): whether it fits is seen while writing",
-                self.image.format
-            )),
-            (None, Some(end)) => notes.push(format!(
-                "the size of the image is not known before it is decoded; by its partition table it needs {}",
-                human(end)
-            )),
+            (None, None) => {
+                notes.push("whether the image fits is seen while writing: it does not tell its size".into());
+            }
+            (None, Some(end)) => notes.push(format!("by its partition table the image needs {} at least", human(end))),
             (Some(bytes), Some(end)) if end > bytes => notes.push(format!(
                 "the image has {}, but its partition table reaches {}: it may have been cut",
                 human(bytes),

@@ -1,0 +1,27 @@
+#!/bin/sh
+# Times bty beside the tools that people use instead, on real images and a loop device; writes docs/benchmarks.md.
+# Needs root, about an hour, and 20 GiB in build/bench; images are built the first time, which takes half an hour more.
+# The figures are worth most on a machine that does nothing else meanwhile.
+#
+# usage: run.sh [--quick] [--rounds N] [--only WORD] [--output FILE] [--render]     see bench.py --help
+#   BTY    the bty command, default: a release build of this tree
+#   WORK   where images and results go, default build/bench
+set -eu
+export PATH="$PATH:/usr/sbin:/sbin" LC_ALL=C.UTF-8 PYTHONDONTWRITEBYTECODE=1
+
+here=$(dirname "$(realpath "$0")")
+tree=$(realpath "$here/../..")
+cd "$tree"
+
+case " $* " in
+*" --render "* | *" --help "*) exec python3 "$here/bench.py" "$@" ;;
+esac
+[ "$(id -u)" = 0 ] || { echo "run.sh: needs root: it sets up a loop device" >&2; exit 1; }
+tests/install-packages.sh "$here/packages.txt"
+if [ -z "${BTY:-}" ]; then
+    "${CARGO:-cargo}" build --release -p bty-script
+    BTY="${CARGO_TARGET_DIR:-target}/release/bty"
+fi
+BTY=$(realpath "$BTY")
+export BTY
+exec python3 "$here/bench.py" "$@"
