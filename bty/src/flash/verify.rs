@@ -21,8 +21,8 @@ use crate::source::spool::check_digest;
 use crate::table::gpt;
 use crate::{CancelToken, Digest, Error, ErrorKind, Result};
 
-/// Threads that read back; two keep a disk busy while one of them hashes.
-const READERS: usize = 2;
+/// Threads that read back: some keep the disk busy while others hash.
+const READERS: usize = 4;
 
 /// Where a disk differs first, and what is there instead.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
