@@ -1,8 +1,15 @@
 //! Doors for the fuzz targets in `fuzz/`, built only by cargo-fuzz. No part of the API.
 
 use std::io::{self, Read};
+use std::sync::Arc;
 
+use crate::catalog::Catalog;
 use crate::decode::{Compression, DecodeOptions, SNIFF_BYTES, decoder};
+use crate::disks::signatures;
+use crate::image::{Image, Reading};
+use crate::source::Input;
+use crate::table::{self, gpt};
+use crate::{CancelToken, Client, Location, Result, Selector, Source, digest, size};
 
 /// Decodes foreign bytes in whatever format they look like, as far as 64 MiB.
 pub fn decode(data: &[u8]) {
@@ -10,5 +17,64 @@ pub fn decode(data: &[u8]) {
     let options = DecodeOptions { threads: 2, memory_bytes: 64 << 20 };
     if let Ok(reader) = decoder(compression, Box::new(io::Cursor::new(data.to_vec())), options) {
         let _ = io::copy(&mut reader.take(64 << 20), &mut io::sink());
+    }
+}
+
+/// Opens foreign bytes as an image, a qcow2 most of all, and reads all of it, as far as 64 MiB.
+pub fn image(data: &[u8]) {
+    let input = Arc::new(Memory(data.to_vec()));
+    let source = Source { location: Location::File("fuzz".into()), name: "fuzz".into(), input, expected: None };
+    let cancel = CancelToken::new();
+    let Ok(image) = Image::from_source(&Client::default(), source, &cancel) else { return };
+    let Ok(mut extents) = image.extents(&Reading::new(4, &cancel), true) else { return };
+    let mut pieces = 0;
+    while pieces < 4096 && matches!(extents.next(), Ok(Some(_))) {
+        pieces += 1;
+    }
+}
+
+/// Reads foreign bytes as the beginning of a disk: partition tables, signatures, and moving the backup GPT.
+pub fn disk(data: &[u8]) {
+    let mut read = table::over(data);
+    for sector in [512, 4096] {
+        let _ = table::read(&mut read, data.len() as u64, sector);
+        let _ = gpt::relocate_backup(&mut data.to_vec(), 1 << 40, sector);
+    }
+    let _ = signatures::recognise(&mut read, data.len() as u64);
+}
+
+/// Reads foreign text as everything that people and servers write.
+pub fn text(data: &[u8]) {
+    let _ = Catalog::parse(data);
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let _ = text.parse::<Location>();
+    let _ = text.parse::<Selector>();
+    let _ = size::parse(text);
+    let _ = digest::find_in_checksums(text, "a.img");
+    let _ = crate::catalog::canonical_src(text);
+}
+
+/// Bytes in memory as an origin.
+struct Memory(Vec<u8>);
+
+impl Input for Memory {
+    fn len_bytes(&self) -> Option<u64> {
+        Some(self.0.len() as u64)
+    }
+
+    fn is_seekable(&self) -> bool {
+        true
+    }
+
+    fn stream(&self, offset: u64, _cancel: &CancelToken) -> Result<Box<dyn Read + Send>> {
+        let start = usize::try_from(offset).map_or(self.0.len(), |at| at.min(self.0.len()));
+        Ok(Box::new(io::Cursor::new(self.0[start..].to_vec())))
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64, _cancel: &CancelToken) -> Result<usize> {
+        let start = usize::try_from(offset).map_or(self.0.len(), |at| at.min(self.0.len()));
+        let n = buf.len().min(self.0.len() - start);
+        buf[..n].copy_from_slice(&self.0[start..start + n]);
+        Ok(n)
     }
 }

@@ -208,7 +208,8 @@ impl Image {
         Self::from_source(client, source, cancel).context(|| format!("examining {reference}"))
     }
 
-    fn from_source(client: &Client, mut source: Source, cancel: &CancelToken) -> Result<Self> {
+    /// The image in an opened source.
+    pub(crate) fn from_source(client: &Client, mut source: Source, cancel: &CancelToken) -> Result<Self> {
         let wire_head = read_head(&source, cancel)?;
         if wire_head.is_empty() {
             return Err(Error::new(ErrorKind::Format, format!("{} is empty", source.location()))
