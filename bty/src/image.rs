@@ -212,7 +212,7 @@ impl Image {
     pub(crate) fn from_source(client: &Client, mut source: Source, cancel: &CancelToken) -> Result<Self> {
         let wire_head = read_head(&source, cancel)?;
         if wire_head.is_empty() {
-            return Err(Error::new(ErrorKind::Format, format!("{} is empty", source.location()))
+            return Err(Error::new(ErrorKind::Format, "the file is empty")
                 .hint("fetch it again; an empty file is nothing to write to a disk"));
         }
         let qcow2 = if wire_head.starts_with(b"QFI\xfb") {

@@ -241,7 +241,7 @@ def main() -> None:
 
 
 def run(chosen: list[Case], directory: Path, rounds: int, results: Path) -> None:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     store = Store(directory)
     print("building images", flush=True)
     for case in chosen:

@@ -123,8 +123,15 @@ impl Created {
         Ok(disk)
     }
 
+    /// Makes all of them, or none.
     fn make(&self, system: &SystemHost) -> Result<()> {
-        self.0.iter().try_for_each(|(path, size)| system.create(path, *size))
+        for (i, (path, size)) in self.0.iter().enumerate() {
+            if let Err(error) = system.create(path, *size) {
+                self.remove(|made| self.0[..i].iter().any(|(earlier, _)| earlier == made));
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// Removes those that `failed`: a file that was made for a flash that failed is of no use to anybody.
