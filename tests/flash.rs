@@ -306,6 +306,26 @@ fn a_failing_target_does_not_stop_the_others() {
 }
 
 #[test]
+fn a_hanging_target_is_given_up_and_does_not_stop_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = disk_image(12 * MIB);
+    let image = open(&write(dir.path(), "a.img", &bytes));
+    for hang_write in [0, 4] {
+        let host = MemoryHost::default();
+        let good = FaultyDisk::new(12 * MIB, 512, Faults::default());
+        let hanging = FaultyDisk::new(12 * MIB, 512, Faults { hang_write: Some(hang_write), ..Faults::default() });
+        host.add("good", &good);
+        host.add("hanging", &hanging);
+        let mut options = FlashOptions::default();
+        options.stall_ms = 300;
+        let report = flash_to(&image, &host, options).unwrap();
+        assert!(report.targets[0].failure.is_none() && good.content() == bytes);
+        let failure = report.targets[1].failure.as_ref().unwrap();
+        assert!(failure.message.contains("has not finished a request"), "{failure:?}");
+    }
+}
+
+#[test]
 fn a_slow_target_is_left_behind_and_completed_by_a_second_reading() {
     let dir = tempfile::tempdir().unwrap();
     // many pieces of data, so that the queue of the slow disk fills
@@ -351,6 +371,28 @@ fn cancelling_ends_within_a_second_and_leaves_nothing_that_boots() {
     let requests = disk.log().len();
     std::thread::sleep(Duration::from_millis(100));
     assert_eq!(disk.log().len(), requests, "something was still writing after the caller was told");
+}
+
+#[test]
+fn cancelling_does_not_wait_for_a_hanging_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = open(&write(dir.path(), "a.img", &disk_image(16 * MIB)));
+    let disk = FaultyDisk::new(16 * MIB, 512, Faults { hang_write: Some(3), ..Faults::default() });
+    let host = MemoryHost::with(&disk);
+    let cancel = CancelToken::new();
+    let plan = FlashPlan::new(&image, host.list().unwrap(), FlashOptions::default());
+    let (error, waited) = std::thread::scope(|scope| {
+        let running = scope.spawn(|| plan.execute(&image, &host, &(), &cancel).unwrap_err());
+        while disk.log().len() < 4 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        cancel.cancel();
+        let start = Instant::now();
+        (running.join().unwrap(), start.elapsed())
+    });
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    assert!(waited < Duration::from_secs(3), "{waited:?}");
+    assert!(!is_bootable(&disk.content()));
 }
 
 #[test]

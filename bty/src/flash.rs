@@ -50,6 +50,8 @@ pub struct FlashOptions {
     pub allow_partition: bool,
     /// Where the firmware's variables are mounted.
     pub efivars: PathBuf,
+    /// A target that finishes not one request for so many milliseconds is given up.
+    pub stall_ms: u64,
 }
 
 impl Default for FlashOptions {
@@ -60,6 +62,7 @@ impl Default for FlashOptions {
             uefi_boot: false,
             allow_partition: false,
             efivars: PathBuf::from("/sys/firmware/efi/efivars"),
+            stall_ms: 120_000,
         }
     }
 }

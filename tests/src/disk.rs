@@ -34,6 +34,8 @@ pub struct Faults {
     pub no_zero_offload: bool,
     /// Each write takes so long.
     pub delay: Duration,
+    /// This write (counted from 0) and all after it never return.
+    pub hang_write: Option<usize>,
     /// Reading fails at or after this offset.
     pub fail_read_at: Option<u64>,
 }
@@ -126,6 +128,9 @@ impl FaultyDisk {
         }
         std::thread::sleep(self.faults.delay);
         let n = self.writes.fetch_add(1, Ordering::SeqCst);
+        while self.faults.hang_write.is_some_and(|from| n >= from) {
+            std::thread::park();
+        }
         if self.faults.fail_write.is_some_and(|from| n >= from) { Err(broken()) } else { Ok(()) }
     }
 

@@ -85,11 +85,7 @@ impl FlashPlan {
     /// Opens every target before the first write, so that a refusal of one leaves all untouched.
     fn open(&self, disks: Vec<Disk>, host: &dyn Host, cancel: &CancelToken) -> Result<Vec<Lane>> {
         let opened = disks.iter().map(|disk| host.open(disk)).collect::<Result<Vec<_>>>()?;
-        disks
-            .into_iter()
-            .zip(opened)
-            .map(|(disk, device)| Lane::start(disk, device, self.options.verify, cancel))
-            .collect()
+        disks.into_iter().zip(opened).map(|(disk, device)| Lane::start(disk, device, &self.options, cancel)).collect()
     }
 }
 
@@ -130,7 +126,8 @@ impl Run<'_> {
         // reading ahead begins while the old heads are wiped
         let extents = self.image.extents(self.reading, false)?;
         self.enter(Phase::Wipe);
-        each(lanes, |lane| finish::wipe_before(&lane.shared));
+        let wiping = lanes.iter().map(|lane| lane.begin(finish::wipe_before)).collect::<Result<Vec<_>>>()?;
+        lanes.iter_mut().zip(&wiping).for_each(|(lane, running)| lane.wait(running));
         let mut reports: Vec<Option<TargetReport>> = lanes.iter().map(|_| None).collect();
         let mut waiting: Vec<usize> = (0..lanes.len()).collect();
         let mut seen = self.write(lanes, &waiting, extents)?;
@@ -349,17 +346,4 @@ fn repeat(error: &Error) -> Error {
         Some(step) => copy.hint(step),
         None => copy,
     }
-}
-
-/// Does `work` for every lane at once; failures stay with their lane.
-fn each(lanes: &mut [Lane], work: impl Fn(&Lane) -> Result<()> + Sync) {
-    thread::scope(|scope| {
-        for lane in lanes.iter() {
-            scope.spawn(|| {
-                if let Err(error) = work(lane) {
-                    lane.shared.fail(error);
-                }
-            });
-        }
-    });
 }

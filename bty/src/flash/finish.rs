@@ -31,7 +31,9 @@ pub(super) fn finish(lane: &Lane, plan: &FlashPlan, image: &Image, seen: &Seen) 
     let shared = &lane.shared;
     let mut end = End { shared, plan, notes: Vec::new(), backup_gpt_offset: None, boot_entry: None };
     let failure = end.complete(image, seen).err().map(|mismatch| {
-        make_unbootable(shared);
+        if !shared.is_hung() {
+            make_unbootable(shared);
+        }
         Failure::new(&mismatch.error, mismatch.difference)
     });
     TargetReport {

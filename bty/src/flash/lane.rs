@@ -13,6 +13,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bo
 use crate::device::Device;
 use crate::disks::Disk;
 use crate::extent::{BUFFER_ALIGN, BUFFER_BYTES, Block, Extent, Pool, is_zero};
+use crate::flash::FlashOptions;
 use crate::flash::ledger::Ledger;
 use crate::size::{align_down, align_up};
 use crate::{CancelToken, Error, ErrorKind, Result};
@@ -23,8 +24,11 @@ const WORKERS: usize = 6;
 /// Extents that may wait. Only a few can hold data, because the buffers are bounded.
 const QUEUE: usize = 64;
 
-/// A target that finishes not one request for so long is given up.
-const STALL: Duration = Duration::from_secs(120);
+/// How often a wait looks up.
+const WAIT_STEP: Duration = Duration::from_millis(50);
+
+/// How long a cancel waits for requests that were begun.
+const CANCEL_PATIENCE: Duration = Duration::from_millis(800);
 
 /// How often what was written is flushed, so that the last flush is short and progress tells the truth.
 const FLUSH_EVERY: Duration = Duration::from_secs(2);
@@ -52,6 +56,7 @@ pub(super) struct Lane {
     pub(super) behind_from: Option<u64>,
     waited: Duration,
     beat_seen: (u64, Instant),
+    stall: Duration,
 }
 
 /// What workers, the reader and observers of progress share.
@@ -85,8 +90,13 @@ pub(super) struct Shared {
 
 impl Lane {
     /// A lane to `device`, with its workers waiting.
-    pub(super) fn start(disk: Disk, device: Arc<dyn Device>, with_ledger: bool, cancel: &CancelToken) -> Result<Self> {
-        let shared = Arc::new(Shared::new(&disk, device, with_ledger, cancel)?);
+    pub(super) fn start(
+        disk: Disk,
+        device: Arc<dyn Device>,
+        options: &FlashOptions,
+        cancel: &CancelToken,
+    ) -> Result<Self> {
+        let shared = Arc::new(Shared::new(&disk, device, options.verify, cancel)?);
         let (orders, inbox) = bounded(QUEUE);
         let (alive, running) = bounded(0);
         for _ in 0..WORKERS {
@@ -107,6 +117,7 @@ impl Lane {
             behind_from: None,
             waited: Duration::ZERO,
             beat_seen,
+            stall: Duration::from_millis(options.stall_ms),
         })
     }
 
@@ -145,20 +156,39 @@ impl Lane {
         self.shared.written_bytes.load(Ordering::Relaxed).saturating_mul(1_000_000) / busy
     }
 
+    /// Starts `work` on a thread of its own, which may hang with the device; [`wait`](Self::wait) for what it returns.
+    pub(super) fn begin(&self, work: impl FnOnce(&Shared) -> Result<()> + Send + 'static) -> Result<Receiver<()>> {
+        let (alive, running) = bounded(0);
+        let shared = Arc::clone(&self.shared);
+        spawn("bty-target", move || {
+            if let Err(error) = work(&shared) {
+                shared.fail(error);
+            }
+            drop::<Sender<()>>(alive);
+        })?;
+        Ok(running)
+    }
+
+    /// Waits until every sender of `running` is gone, or the device hangs. After a cancel only for a moment: what a slow device has
+    /// begun cannot be taken back, and does no harm behind a zeroed head.
+    pub(super) fn wait(&mut self, running: &Receiver<()>) {
+        let mut patience = CANCEL_PATIENCE;
+        while running.recv_timeout(WAIT_STEP) != Err(RecvTimeoutError::Disconnected) {
+            self.check_stall();
+            if self.shared.cancel.is_cancelled() {
+                patience = patience.saturating_sub(WAIT_STEP);
+            }
+            if self.shared.is_hung() || patience.is_zero() {
+                return; // its threads are left to the kernel
+            }
+        }
+    }
+
     /// Lets the workers finish what is queued and end; returns when they have.
     pub(super) fn drain(&mut self) -> Result<()> {
         self.orders = None;
-        while let Some(running) = &self.running {
-            match running.recv_timeout(Duration::from_millis(50)) {
-                Ok(()) => {}
-                Err(RecvTimeoutError::Disconnected) => self.running = None,
-                Err(RecvTimeoutError::Timeout) => {
-                    self.check_stall();
-                    if self.shared.is_hung() {
-                        break; // its threads are left to the kernel
-                    }
-                }
-            }
+        if let Some(running) = self.running.take() {
+            self.wait(&running);
         }
         self.shared.cancel.check()
     }
@@ -167,8 +197,9 @@ impl Lane {
         let beats = self.shared.beats.load(Ordering::Relaxed);
         if beats != self.beat_seen.0 {
             self.beat_seen = (beats, Instant::now());
-        } else if self.beat_seen.1.elapsed() > STALL {
-            let message = format!("{} has not finished a request for {} seconds", self.shared.name, STALL.as_secs());
+        } else if self.beat_seen.1.elapsed() > self.stall {
+            let seconds = self.stall.as_secs_f64();
+            let message = format!("{} has not finished a request for {seconds} seconds", self.shared.name);
             let error = Error::new(ErrorKind::Target, message).with_path(&self.shared.name);
             self.shared.fail(error.hint("look at the cable and at dmesg; the disk may be broken"));
             self.shared.beats.store(u64::MAX, Ordering::Relaxed);
@@ -253,7 +284,8 @@ impl Shared {
         self.failure.lock().expect("nobody panics holding it").take()
     }
 
-    fn is_hung(&self) -> bool {
+    /// True once the device was given up; then nothing more is asked of it.
+    pub(super) fn is_hung(&self) -> bool {
         self.beats.load(Ordering::Relaxed) == u64::MAX
     }
 
