@@ -89,10 +89,10 @@ impl Drop for LoopDisk {
 pub struct Mount(TempDir);
 
 impl Mount {
-    /// Mounts `device`.
+    /// Mounts `device`, to be read only: so whatever changes on it was written by somebody else than the file system.
     #[must_use]
     pub fn device(device: &str) -> Self {
-        Self::with(&[device])
+        Self::with(&["-o", "ro,noload", device])
     }
 
     /// Mounts an empty file system in memory that has room for `bytes`.
