@@ -354,7 +354,7 @@ fn a_slow_target_is_left_behind_and_completed_by_a_second_reading() {
 fn cancelling_ends_within_a_second_and_leaves_nothing_that_boots() {
     let dir = tempfile::tempdir().unwrap();
     let image = open(&write(dir.path(), "a.img", &disk_image(64 * MIB)));
-    let disk = FaultyDisk::new(64 * MIB, 512, Faults { delay: Duration::from_millis(20), ..Faults::default() });
+    let disk = FaultyDisk::new(64 * MIB, 512, Faults { delay: Duration::from_millis(60), ..Faults::default() });
     let host = MemoryHost::with(&disk);
     let cancel = CancelToken::new();
     let plan = FlashPlan::new(&image, host.list().unwrap(), FlashOptions::default());

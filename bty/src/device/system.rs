@@ -44,9 +44,21 @@ pub(crate) struct SystemDevice {
     is_direct: bool,
     /// For a regular file: what does not fill whole blocks goes through the page cache.
     cached: Option<Cached>,
-    /// The device said that it cannot make zeros by itself.
+    /// How it is asked to make zeros by itself.
+    zeroing: FallocateFlags,
+    /// The device said that it cannot.
     lacks_zeroing: AtomicBool,
 }
+
+/// Zeroes, and lets the device forget what was there: quick on flash memory, and never a fallback to zeros that the kernel writes.
+const FORGET: FallocateFlags = FallocateFlags::PUNCH_HOLE.union(FallocateFlags::KEEP_SIZE);
+
+/// Zeroes, and keeps the space. For loop devices: punching holes into the file behind one takes ten times as long, holds up the writes
+/// beside it, and takes from its owner the space that was set aside for it.
+const KEEP: FallocateFlags = FallocateFlags::ZERO_RANGE.union(FallocateFlags::KEEP_SIZE);
+
+/// Major number of loop devices.
+const LOOP_MAJOR: u32 = 7;
 
 /// A regular file, opened without `O_DIRECT`.
 #[derive(Debug)]
@@ -80,12 +92,15 @@ impl SystemDevice {
         if access == Access::Exclusive && ioctl::is_read_only(&file).map_err(failed)? {
             return Err(refused(path, Errno::ROFS.into()));
         }
+        let node = rustix::fs::fstat(&file).map_err(failed)?.st_rdev;
+        let zeroing = if rustix::fs::major(node) == LOOP_MAJOR { KEEP } else { FORGET };
         Ok(Self {
             file,
             size_bytes,
             sector_bytes,
             is_direct: true,
             cached: None,
+            zeroing,
             lacks_zeroing: AtomicBool::new(false),
         })
     }
@@ -111,6 +126,7 @@ impl SystemDevice {
             sector_bytes: FILE_SECTOR,
             is_direct,
             cached: Some(Cached { file: cached, dirty_bytes: AtomicU64::new(0) }),
+            zeroing: FORGET,
             lacks_zeroing: AtomicBool::new(false),
         })
     }
@@ -171,9 +187,7 @@ impl Device for SystemDevice {
         if len == 0 {
             return Ok(());
         }
-        // on a block device this is write-zeroes, possibly with unmapping, and never a fallback to written zeros
-        let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        match fallocate(&self.file, mode, offset, len) {
+        match fallocate(&self.file, self.zeroing, offset, len) {
             Ok(()) => Ok(()),
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
                 self.lacks_zeroing.store(true, Ordering::Relaxed);
