@@ -13,7 +13,7 @@ from images import GIB, IMAGES, MIB
 
 # case -> why its aim is missed; "case verify" and "case memory" for the other two tables
 WHY: dict[str, str] = {
-    "half-1g/bz2": "a block of zeros decodes to 46 MB, so only two blocks are in flight to keep memory below the limit, and the "
+    "bz2": "a block of zeros decodes to 46 MB, so only two blocks are in flight to keep memory below the limit, and the "
     "processors wait for each other. More memory would make it quicker.",
     "tenth-1g/xz-single": "nearly all of the time is LZMA decoding of the empty part, which is one thread's work.",
     "tenth-1g/xz-multi": "nearly all of the time is LZMA decoding of the empty part, on all processors in both tools.",
