@@ -1,6 +1,6 @@
 //! OCI registries: `oras://` references, anonymous tokens, manifests, the choice of a layer.
 //!
-//! The image is one layer of an artifact. Its blob is read like any web object ([`Source`](crate::Source)), and has to have the digest
+//! The image is one layer of an artifact. Its blob is read like any web object ([`Source`]), and has to have the digest
 //! and the length that the manifest says. There is no login: only what is public can be read.
 
 use std::sync::Arc;
