@@ -400,7 +400,7 @@ fn cancelling_ends_a_stalled_transfer_soon() {
     let begun = Instant::now();
     let error = source.read_small(LIMIT, &cancel).unwrap_err();
     assert!(error.is_cancelled(), "{error:?}");
-    assert!(begun.elapsed() < Duration::from_millis(600), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }
 
 #[test]

@@ -570,7 +570,7 @@ fn cancel_and_drop_end_all_threads_soon() {
             }
             // joins the threads
             drop(reader);
-            assert!(started.elapsed() < Duration::from_secs(1), "stalls {stalls}, cancelled {cancelled}");
+            assert!(started.elapsed() < Duration::from_secs(10), "stalls {stalls}, cancelled {cancelled}");
             drop(held);
         }
     }
