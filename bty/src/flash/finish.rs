@@ -13,7 +13,7 @@ use crate::flash::{Failure, FlashPlan, TargetReport, uefi, verify};
 use crate::image::{HEAD_BYTES, Image};
 use crate::size::{MIB, align_up};
 use crate::table::gpt;
-use crate::{CancelToken, Error, ErrorKind, Result};
+use crate::{CancelToken, Error, Result};
 
 /// Before anything is written: neither the old system nor a half-written new one may boot.
 pub(super) fn wipe_before(shared: &Shared) -> Result<()> {
@@ -192,9 +192,4 @@ impl From<Error> for Mismatch {
     fn from(error: Error) -> Self {
         Self { error, difference: None }
     }
-}
-
-/// Keeps the kind list in one place: a difference is an integrity error.
-pub(super) fn integrity(message: String) -> Error {
-    Error::new(ErrorKind::Integrity, message)
 }

@@ -73,6 +73,7 @@ pub(super) struct Shared {
     pub(super) ledger: Option<Ledger>,
     failure: Mutex<Option<Error>>,
     has_failed: AtomicBool,
+    is_given_up: AtomicBool,
     /// Requests finished; stands still when the device hangs.
     beats: AtomicU64,
     busy_micros: AtomicU64,
@@ -202,7 +203,7 @@ impl Lane {
             let message = format!("{} has not finished a request for {seconds} seconds", self.shared.name);
             let error = Error::new(ErrorKind::Target, message).with_path(&self.shared.name);
             self.shared.fail(error.hint("look at the cable and at dmesg; the disk may be broken"));
-            self.shared.beats.store(u64::MAX, Ordering::Relaxed);
+            self.shared.is_given_up.store(true, Ordering::SeqCst);
         }
     }
 }
@@ -229,6 +230,7 @@ impl Shared {
             ledger: with_ledger.then(Ledger::default),
             failure: Mutex::new(None),
             has_failed: AtomicBool::new(false),
+            is_given_up: AtomicBool::new(false),
             beats: AtomicU64::new(0),
             busy_micros: AtomicU64::new(0),
             sector: Mutex::new(()),
@@ -247,7 +249,9 @@ impl Shared {
         let mut buffer = Pool::new(1).take(&self.cancel)?;
         let sample = &mut buffer[..index(sector)];
         for at in (1..=SAMPLES).map(|i| i * step).take_while(|_| step > 0) {
-            self.read(at, sample)?;
+            if self.read(at, sample).is_err() {
+                break; // what was there does not matter enough: writing may well cure the sector
+            }
             if !is_zero(sample) {
                 self.old.lock().expect("nobody panics holding it").push((at, sample.to_vec()));
             }
@@ -286,7 +290,7 @@ impl Shared {
 
     /// True once the device was given up; then nothing more is asked of it.
     pub(super) fn is_hung(&self) -> bool {
-        self.beats.load(Ordering::Relaxed) == u64::MAX
+        self.is_given_up.load(Ordering::SeqCst)
     }
 
     /// Writes or zeroes one extent. After a failure or a cancel, extents are dropped unread, so that nobody waits for this lane.

@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 use crate::disks::{Disk, Host};
 use crate::extent::{BUFFER_BYTES, Buffer, Extent, Pool, is_zero};
 use crate::flash::execute::Seen;
-use crate::flash::finish::integrity;
 use crate::flash::lane::Shared;
 use crate::flash::ledger::{Entry, GRAIN_BYTES, hash};
 use crate::image::{HEAD_BYTES, Image, ImageInfo, Reading};
@@ -400,7 +399,8 @@ fn mismatch(shared: &Shared, difference: Difference) -> Mismatch {
         }
         Found::Other => "something else is there".into(),
     };
-    let error = integrity(format!("{} differs from the image at offset {}: {what}", shared.name, difference.offset))
+    let message = format!("{} differs from the image at offset {}: {what}", shared.name, difference.offset);
+    let error = Error::new(ErrorKind::Integrity, message)
         .with_path(&shared.name)
         .at_offset(difference.offset)
         .hint("the disk does not boot now; try another cable, port or disk, and do not trust this one");
