@@ -7,7 +7,7 @@ CARGO ?= cargo
 DENY_VERSION := 0.20.2
 TOOLS := target/tools
 
-.PHONY: help build demo test unit lint doc fuzz-check deny bench packages clean
+.PHONY: help build demo test unit lint doc fuzz-check deny bench bench-scripts test-reference packages clean
 
 help:
 	@sed -n 's/^# //p' Makefile | head -n 2
@@ -39,9 +39,20 @@ deny:
 		$(CARGO) install --locked --root $(TOOLS) --version $(DENY_VERSION) cargo-deny
 	PATH="$(TOOLS)/bin:$$PATH" $(CARGO) deny check licenses bans sources
 
+# opt-in: the reference server as a peer; installs it from its package registry
+test-reference: build packages
+	tests/reference/setup.sh target/reference
+	BTY_TEST_REFERENCE=$(CURDIR)/target/reference $(CARGO) test -p bty-tests -- reference::
+
 # long: builds images from a Debian root file system, and times bty beside other tools
 bench:
 	tests/bench/run.sh
+
+# a few minutes: what scripts cost, and how soon there is a prompt
+bench-scripts:
+	tests/reference/setup.sh target/reference
+	$(CARGO) build --release -p bty-script --bin bty --example engine_cost
+	python3 tests/bench/scripts.py target/release/bty target/release/examples/engine_cost target/reference docs/benchmarks-scripts.md
 
 packages:
 	@tests/install-packages.sh tests/packages.txt

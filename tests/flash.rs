@@ -19,7 +19,7 @@ fn open(path: &Path) -> Image {
 }
 
 fn flash_to(image: &Image, host: &MemoryHost, options: FlashOptions) -> Result<FlashReport> {
-    FlashPlan::new(image, host.list().unwrap(), options).execute(image, host, &(), &CancelToken::new())
+    FlashPlan::new(image.info(), host.list().unwrap(), options).execute(image, host, &(), &CancelToken::new())
 }
 
 fn flash(image: &Image, disk: &Arc<FaultyDisk>) -> Result<FlashReport> {
@@ -339,7 +339,7 @@ fn a_slow_target_is_left_behind_and_completed_by_a_second_reading() {
             notices.fetch_add(1, Ordering::SeqCst);
         }
     };
-    let plan = FlashPlan::new(&image, host.list().unwrap(), FlashOptions::default());
+    let plan = FlashPlan::new(image.info(), host.list().unwrap(), FlashOptions::default());
     let report = plan.execute(&image, &host, &observer, &CancelToken::new()).unwrap();
     assert!(report.is_success(), "{report:?}");
     assert!(fast.content() == bytes && slow.content() == bytes);
@@ -350,7 +350,7 @@ fn a_slow_target_is_left_behind_and_completed_by_a_second_reading() {
 fn cancel_after(requests: usize, image: &Image, disk: &Arc<FaultyDisk>) {
     let host = MemoryHost::with(disk);
     let cancel = CancelToken::new();
-    let plan = FlashPlan::new(image, host.list().unwrap(), FlashOptions::default());
+    let plan = FlashPlan::new(image.info(), host.list().unwrap(), FlashOptions::default());
     let (error, waited) = std::thread::scope(|scope| {
         let running = scope.spawn(|| plan.execute(image, &host, &(), &cancel).unwrap_err());
         while disk.log().len() < requests {
@@ -408,7 +408,7 @@ fn cancelling_while_it_reads_back_is_no_failure_of_the_disk() {
             cancel.cancel();
         }
     };
-    let plan = FlashPlan::new(&image, host.list().unwrap(), FlashOptions::default());
+    let plan = FlashPlan::new(image.info(), host.list().unwrap(), FlashOptions::default());
     let error = plan.execute(&image, &host, &observer, &cancel).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Cancelled);
     assert!(!is_bootable(&disk.content()));
@@ -420,7 +420,7 @@ fn a_disk_that_changed_since_the_plan_is_refused_and_untouched() {
     let image = open(&write(dir.path(), "a.img", &disk_image(MIB)));
     let disk = FaultyDisk::new(2 * MIB, 512, Faults::default());
     let host = MemoryHost::with(&disk);
-    let plan = FlashPlan::new(&image, host.list().unwrap(), FlashOptions::default());
+    let plan = FlashPlan::new(image.info(), host.list().unwrap(), FlashOptions::default());
     let path = Path::new("/dev/mem0");
     let use_it = Use::Mounted { device: path.into(), mountpoint: "/mnt".into() };
     type Change = Box<dyn Fn(&mut bty::Disk)>;
@@ -457,7 +457,7 @@ fn all_refusals_come_at_once_and_name_the_way_out() {
     partition.kind = bty::disks::DiskKind::Partition;
     let mut options = FlashOptions::default();
     options.fix_gpt = true;
-    let plan = FlashPlan::new(&image, vec![disk, partition.clone(), partition], options);
+    let plan = FlashPlan::new(image.info(), vec![disk, partition.clone(), partition], options);
     let refusals: Vec<String> = plan.validate().iter().map(ToString::to_string).collect();
     insta::assert_snapshot!(refusals.join("\n"), @r"
     the image has no GPT whose backup could be moved (leave out --fix-gpt)
@@ -472,7 +472,10 @@ fn all_refusals_come_at_once_and_name_the_way_out() {
     /dev/sdc1: it is named more than once (name every disk once)
     ");
     assert!(
-        FlashPlan::new(&image, Vec::new(), FlashOptions::default()).validate().iter().any(|r| r.reason == "no_target")
+        FlashPlan::new(image.info(), Vec::new(), FlashOptions::default())
+            .validate()
+            .iter()
+            .any(|r| r.reason == "no_target")
     );
 }
 

@@ -65,7 +65,12 @@ fn check(path: &Path, format: Format, expected: &[u8]) {
 }
 
 fn flash(image: &Image, host: &MemoryHost) -> Result<FlashReport> {
-    FlashPlan::new(image, host.list().unwrap(), FlashOptions::default()).execute(image, host, &(), &CancelToken::new())
+    FlashPlan::new(image.info(), host.list().unwrap(), FlashOptions::default()).execute(
+        image,
+        host,
+        &(),
+        &CancelToken::new(),
+    )
 }
 
 /// Makes an archive of disk images of `sizes`, and checks it against `reference`, the tool that decodes stdin.
@@ -357,7 +362,7 @@ fn an_image_made_for_another_sector_size_is_refused_with_the_reason() {
             assert!(disk.content() == bytes);
             continue;
         }
-        let refusals = FlashPlan::new(&image, host.list().unwrap(), FlashOptions::default()).validate();
+        let refusals = FlashPlan::new(image.info(), host.list().unwrap(), FlashOptions::default()).validate();
         assert_eq!(refusals.iter().map(|r| r.reason.as_str()).collect::<Vec<_>>(), ["sector_size"]);
         said.push(refusals[0].to_string());
         assert_eq!(flash(&image, &host).unwrap_err().kind(), ErrorKind::Refused);

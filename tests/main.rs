@@ -8,3 +8,8 @@ mod formats;
 mod http;
 mod oci;
 mod real;
+mod reference;
+mod repl;
+mod scripts;
+mod target;
+mod wizard;

@@ -8,7 +8,10 @@ use crate::oci::{OciBlob, OciReference};
 use crate::source::file::FileInput;
 use crate::{CancelToken, Location, Observer, Result, Source};
 
+mod exchange;
 pub(crate) mod net;
+
+pub use exchange::{Reply, Request};
 
 /// How origins are reached. The library reads no environment variable: proxies and certificates are given here.
 #[derive(Clone)]

@@ -119,6 +119,16 @@ pub struct Content {
     pub label: Option<String>,
 }
 
+impl fmt::Display for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.kind)?;
+        match &self.label {
+            Some(label) => write!(f, " {label:?}"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Something that uses a disk. Its text names the device, the user and the way out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "use", rename_all = "snake_case")]
@@ -198,6 +208,12 @@ impl fmt::Display for Use {
 }
 
 impl Disk {
+    /// A regular file of `size_bytes` that is to become a disk: for plans and dry runs. Looks at nothing.
+    #[must_use]
+    pub fn planned_file(path: &Path, size_bytes: u64) -> Self {
+        host::planned_file(path.to_owned(), size_bytes)
+    }
+
     /// One line for people: path, size, model, serial.
     #[must_use]
     pub fn summary(&self) -> String {
@@ -211,6 +227,25 @@ impl Disk {
             line.push_str(serial);
         }
         line
+    }
+
+    /// One line for people: what is on it now, and would be lost.
+    #[must_use]
+    pub fn contents(&self) -> String {
+        let table = match self.table {
+            Some(TableKind::Gpt) => "GPT",
+            Some(TableKind::Mbr) => "MBR",
+            None => match &self.content {
+                Some(content) => return content.to_string(),
+                None => return "no partition table or file system was recognised".into(),
+            },
+        };
+        let partitions = self.partitions.iter().map(|p| {
+            let content = p.content.as_ref().map_or_else(|| "unknown".to_owned(), ToString::to_string);
+            format!("{}: {content}, {}", p.number, crate::size::human(p.size_bytes))
+        });
+        let partitions: Vec<String> = partitions.collect();
+        format!("{table}, {}", if partitions.is_empty() { "no partitions".into() } else { partitions.join("; ") })
     }
 
     /// True when `other`, probed later at the same path, is the same piece of hardware in the same state of attachment.

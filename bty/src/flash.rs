@@ -156,6 +156,14 @@ pub struct Failure {
     pub difference: Option<Difference>,
 }
 
+impl TargetReport {
+    /// Makes it the report of a target that failed.
+    pub fn fail(&mut self, error: &Error) {
+        self.failure = Some(Failure::new(error, None));
+        self.verified_bytes = 0;
+    }
+}
+
 impl Failure {
     fn new(error: &Error, difference: Option<Difference>) -> Self {
         Self {
@@ -164,6 +172,36 @@ impl Failure {
             hint: error.next_step().map(str::to_owned),
             offset: error.offset(),
             difference,
+        }
+    }
+}
+
+impl FlashPlan {
+    /// The report of an execution in which all goes well and the image is all data, for dry runs. No time passes, and nothing is read.
+    #[must_use]
+    pub fn foresee(&self) -> FlashReport {
+        let disk_bytes = self.image.least_bytes().unwrap_or(0);
+        let target = |disk: &Disk| TargetReport {
+            disk: disk.clone(),
+            failure: None,
+            written_bytes: disk_bytes,
+            zeroed_bytes: 0,
+            wiped_bytes: 0,
+            verified_bytes: if self.options.verify { disk_bytes } else { 0 },
+            backup_gpt_offset: None,
+            boot_entry: None,
+            notes: Vec::new(),
+        };
+        FlashReport {
+            image: self.image.clone(),
+            source_bytes: self.image.source_bytes.unwrap_or(0),
+            skipped_bytes: 0,
+            source_sha256: self.image.expected_sha256,
+            is_digest_checked: self.image.expected_sha256.is_some(),
+            disk_bytes,
+            data_bytes: disk_bytes,
+            targets: self.targets.iter().map(target).collect(),
+            phases: Vec::new(),
         }
     }
 }

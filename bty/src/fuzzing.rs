@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::catalog::Catalog;
 use crate::decode::{Compression, DecodeOptions, SNIFF_BYTES, decoder};
 use crate::disks::signatures;
+use crate::hardware::smbios::Smbios;
 use crate::image::{Image, Reading};
 use crate::source::Input;
 use crate::table::{self, gpt};
@@ -41,6 +42,7 @@ pub fn disk(data: &[u8]) {
         let _ = gpt::relocate_backup(&mut data.to_vec(), 1 << 40, sector);
     }
     let _ = signatures::recognise(&mut read, data.len() as u64);
+    let _ = Smbios::parse(data);
 }
 
 /// Reads foreign text as everything that people and servers write.

@@ -131,6 +131,45 @@ pub struct ImageInfo {
 }
 
 impl ImageInfo {
+    /// A description of an image that nobody opened: for dry runs. The fields are public, to be filled in.
+    #[must_use]
+    pub fn described(source: impl Into<String>, format: Format) -> Self {
+        let source = source.into();
+        let name = source.rsplit('/').next().unwrap_or_default().to_owned();
+        Self {
+            source,
+            name,
+            path: None,
+            format,
+            detail: None,
+            source_bytes: None,
+            disk_bytes: None,
+            expected_sha256: None,
+            sector_bytes: None,
+            table: None,
+            partitions: Vec::new(),
+        }
+    }
+
+    /// One line for people: format, sizes, partition table.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let mut parts = vec![self.format.to_string()];
+        if let Some(bytes) = self.source_bytes {
+            parts.push(crate::size::human(bytes));
+        }
+        match self.disk_bytes {
+            Some(_) if self.format == Format::Raw => {}
+            Some(bytes) => parts.push(format!("decodes to {}", crate::size::human(bytes))),
+            None => parts.push("decodes to a size that it does not tell".into()),
+        }
+        if let Some(table) = self.table {
+            let sectors = self.sector_bytes.map_or(String::new(), |s| format!(" in {s}-byte sectors"));
+            parts.push(format!("{}{sectors}", format!("{table:?}").to_uppercase()));
+        }
+        parts.join(", ")
+    }
+
     /// The end of its last partition in bytes; absent without partitions.
     #[must_use]
     pub fn partitions_end(&self) -> Option<u64> {
@@ -174,6 +213,20 @@ pub struct Contents {
     pub disk_bytes: u64,
     /// How much of it is data; the rest are runs of zeros of 256 KiB or more.
     pub data_bytes: u64,
+}
+
+impl Contents {
+    /// What reading would find if all goes well and the image is all data: for dry runs.
+    #[must_use]
+    pub fn foreseen(image: &ImageInfo) -> Self {
+        let disk_bytes = image.least_bytes().unwrap_or(0);
+        Self {
+            source_bytes: image.source_bytes.unwrap_or(0),
+            source_sha256: image.expected_sha256.unwrap_or_else(|| Digest::of(image.source.as_bytes())),
+            disk_bytes,
+            data_bytes: disk_bytes,
+        }
+    }
 }
 
 impl Image {

@@ -14,7 +14,7 @@
 //! let host = SystemHost::new();
 //! let disk = "serial:4C530001230412115574".parse::<Selector>()?.select(&host)?;
 //!
-//! let plan = FlashPlan::new(&image, vec![disk], FlashOptions::default());
+//! let plan = FlashPlan::new(image.info(), vec![disk], FlashOptions::default());
 //! assert!(plan.validate().is_empty(), "each refusal names its reason and the way out");
 //! let report = plan.execute(&image, &host, &(), &cancel)?;
 //! assert!(report.is_success());
@@ -26,10 +26,12 @@
 //!
 //! | module | what it is about |
 //! |---|---|
-//! | [`source`] | where bytes come from: a file, a web server, a registry; [`Client`] opens them |
+//! | [`source`] | where bytes come from: a file, a web server, a registry |
+//! | [`client`] | how they are reached: [`Client`] opens sources, and exchanges small messages with servers |
 //! | [`image`] | what a source holds: format, sizes, partition table |
 //! | [`catalog`] | lists of images; [`image::directory`] lists a folder of them |
 //! | [`disks`] | what can be written to, who uses it, and how to name it: [`Selector`] |
+//! | [`hardware`] | the machine around the disks, and its inventory |
 //! | [`flash`] | plan, validate, execute, report; and compare without writing: [`flash::verify`] |
 //! | [`device`] | an opened target: the trait to implement for simulations |
 //! | [`progress`] | events for whoever watches, and the token that cancels |
@@ -39,11 +41,13 @@
 //! The library never prints, never exits, and reads no environment variable. Its functions block; the network runs on a runtime of its own.
 
 pub mod catalog;
+pub mod client;
 pub mod device;
 pub mod digest;
 pub mod disks;
 pub mod error;
 pub mod flash;
+pub mod hardware;
 pub mod image;
 pub mod oci;
 pub mod progress;
@@ -54,7 +58,6 @@ pub mod source;
 #[doc(hidden)]
 pub mod fuzzing;
 
-mod client;
 mod decode;
 mod extent;
 mod table;

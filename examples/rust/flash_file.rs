@@ -26,7 +26,7 @@ fn main() -> Result<()> {
     host.create(Path::new(&target), size.next_multiple_of(512))?;
     let disk = host.probe(Path::new(&target))?;
 
-    let plan = FlashPlan::new(&image, vec![disk], FlashOptions::default());
+    let plan = FlashPlan::new(image.info(), vec![disk], FlashOptions::default());
     for refusal in plan.validate() {
         eprintln!("refused: {refusal}");
     }

@@ -32,7 +32,8 @@ VERSIONS = {
 HEAD = """\
 # How fast
 
-Written by `make bench` (`tests/bench/run.sh`); edit the script, not this file.
+Written by `make bench` (`tests/bench/run.sh`); edit the script, not this file. What scripts cost is on
+[a page of its own](benchmarks-scripts.md).
 
 {summary}
 

@@ -7,8 +7,11 @@ pub mod disk;
 pub mod images;
 pub mod loops;
 pub mod nginx;
+pub mod plan_server;
+pub mod reference;
 pub mod registry;
 pub mod server;
+pub mod terminal;
 
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command};

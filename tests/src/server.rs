@@ -17,6 +17,8 @@ pub struct Request {
     pub method: String,
     /// The path, or the whole address when the server is used as a proxy.
     pub target: String,
+    /// What was sent with it.
+    pub body: Vec<u8>,
     headers: Vec<(String, String)>,
 }
 
@@ -25,6 +27,13 @@ impl Request {
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The JSON that was sent with it.
+    #[must_use]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|e| panic!("{e} in {:?}", String::from_utf8_lossy(&self.body)))
     }
 
     /// First byte and one past the last byte asked for, within `len`.
@@ -41,13 +50,13 @@ impl Request {
         self.header("range") == Some("bytes=0-0")
     }
 
-    fn parse(number: usize, head: &str) -> Self {
+    fn parse(number: usize, head: &str, body: Vec<u8>) -> Self {
         let mut lines = head.lines();
         let mut words = lines.next().unwrap_or_default().split(' ').map(str::to_owned);
         let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let headers = lines.filter_map(|line| line.split_once(':'));
         let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned())).collect();
-        Self { number, method, target, headers }
+        Self { number, method, target, body, headers }
     }
 }
 
@@ -220,8 +229,8 @@ impl Server {
                 let (requests, stopped) = (Arc::clone(&requests), Arc::clone(&stopped));
                 std::thread::spawn(move || {
                     // a client that goes away is its own business
-                    let _ = serve(stream, &stopped, |head| {
-                        let request = Request::parse(counter.fetch_add(1, Ordering::SeqCst), head);
+                    let _ = serve(stream, &stopped, |head, body| {
+                        let request = Request::parse(counter.fetch_add(1, Ordering::SeqCst), head, body);
                         requests.lock().expect("no test panics with the lock").push(request.clone());
                         script(&request)
                     });
@@ -258,7 +267,11 @@ impl Drop for Server {
     }
 }
 
-fn serve(mut stream: TcpStream, stopped: &AtomicBool, reply: impl FnOnce(&str) -> Reply) -> std::io::Result<()> {
+fn serve(
+    mut stream: TcpStream,
+    stopped: &AtomicBool,
+    reply: impl FnOnce(&str, Vec<u8>) -> Reply,
+) -> std::io::Result<()> {
     // The last byte of the head stays unread: the kernel answers a close with unread data by a reset, which std cannot ask for.
     let mut head = Vec::new();
     let mut byte = [0];
@@ -268,7 +281,19 @@ fn serve(mut stream: TcpStream, stopped: &AtomicBool, reply: impl FnOnce(&str) -
         }
         head.push(byte[0]);
     }
-    let reply = reply(&String::from_utf8_lossy(&head));
+    let head = String::from_utf8_lossy(&head).into_owned();
+    let body_bytes = head
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+        .and_then(|(_, length)| length.trim().parse().ok())
+        .unwrap_or(0);
+    let mut body = vec![0; body_bytes];
+    if body_bytes > 0 {
+        stream.read_exact(&mut byte)?;
+        stream.read_exact(&mut body)?;
+    }
+    let reply = reply(&head, body);
     stream.write_all(&reply.bytes())?;
     match reply.breaks.0 {
         Break::Reset => {
@@ -286,7 +311,9 @@ fn serve(mut stream: TcpStream, stopped: &AtomicBool, reply: impl FnOnce(&str) -
         }
         Break::Nothing | Break::Close => {}
     }
-    stream.read_exact(&mut byte)?;
+    if body_bytes == 0 {
+        stream.read_exact(&mut byte)?;
+    }
     stream.shutdown(Shutdown::Write)?;
     stream.set_read_timeout(Some(Duration::from_secs(1)))?;
     stream.read(&mut byte).map(drop)

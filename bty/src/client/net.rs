@@ -68,7 +68,7 @@ impl Net {
         oci::resolve(&*self.online()?, reference, cancel).map_err(|e| e.context(format!("resolving {reference}")))
     }
 
-    fn online(&self) -> Result<Arc<Online>> {
+    pub(crate) fn online(&self) -> Result<Arc<Online>> {
         let mut online = self.online.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(online) = online.as_ref() {
             return Ok(Arc::clone(online));
@@ -162,6 +162,8 @@ pub(crate) fn wait<F: Future>(future: F, cancel: &CancelToken) -> Result<F::Outp
 #[derive(Clone)]
 pub(crate) struct Http {
     pub(crate) client: reqwest::Client,
+    /// Follows no redirects: what is sent goes to the host that was named.
+    pub(crate) direct: reqwest::Client,
     pub(crate) options: Arc<ClientOptions>,
     /// The authorities that are trusted.
     pub(crate) roots: Arc<[CertificateDer<'static>]>,
@@ -181,25 +183,29 @@ impl Http {
             .with_no_client_auth();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
 
-        let mut builder = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            // some registries' storage resets long HTTP/2 streams
-            .http1_only()
-            .no_proxy()
-            .user_agent(USER_AGENT)
-            .referer(false)
-            .redirect(reqwest::redirect::Policy::limited(REDIRECTS_MAX))
-            .connect_timeout(options.connect_timeout)
-            // the bytes that were digested are the bytes on the wire
-            .no_gzip()
-            .no_brotli()
-            .no_zstd()
-            .no_deflate();
-        for proxy in proxies(options)? {
-            builder = builder.proxy(proxy);
-        }
-        let client = builder.build().map_err(|e| broken(&e))?;
-        Ok(Self { client, options: Arc::clone(options), roots: roots.into() })
+        let build = |redirects: reqwest::redirect::Policy| -> Result<reqwest::Client> {
+            let mut builder = reqwest::Client::builder()
+                .tls_backend_preconfigured(tls.clone())
+                // some registries' storage resets long HTTP/2 streams
+                .http1_only()
+                .no_proxy()
+                .user_agent(USER_AGENT)
+                .referer(false)
+                .redirect(redirects)
+                .connect_timeout(options.connect_timeout)
+                // the bytes that were digested are the bytes on the wire
+                .no_gzip()
+                .no_brotli()
+                .no_zstd()
+                .no_deflate();
+            for proxy in proxies(options)? {
+                builder = builder.proxy(proxy);
+            }
+            builder.build().map_err(|e| broken(&e))
+        };
+        let client = build(reqwest::redirect::Policy::limited(REDIRECTS_MAX))?;
+        let direct = build(reqwest::redirect::Policy::none())?;
+        Ok(Self { client, direct, options: Arc::clone(options), roots: roots.into() })
     }
 }
 

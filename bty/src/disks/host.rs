@@ -72,10 +72,7 @@ impl SystemHost {
                 "is the name of the disk right? bty disks lists them",
             );
         }
-        let mut disk = empty_disk(parent.join(name), DiskKind::File);
-        disk.size_bytes = align_up(size_bytes, u64::from(FILE_SECTOR));
-        disk.transport = Some("file".to_owned());
-        Ok(disk)
+        Ok(planned_file(parent.join(name), size_bytes))
     }
 
     /// Everything about `node` that can be found without disturbing anybody.
@@ -260,6 +257,13 @@ impl SystemHost {
         }
         Ok(device)
     }
+}
+
+pub(super) fn planned_file(path: PathBuf, size_bytes: u64) -> Disk {
+    let mut disk = empty_disk(path, DiskKind::File);
+    disk.size_bytes = align_up(size_bytes, u64::from(FILE_SECTOR));
+    disk.transport = Some("file".to_owned());
+    disk
 }
 
 fn empty_disk(path: PathBuf, kind: DiskKind) -> Disk {

@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 impl FlashPlan {
     /// Carries the plan out: see the [module](crate::flash) for the steps and their promises.
     ///
-    /// `image` must be the one the plan was made for. With several targets, one that fails does not stop the others: its
+    /// `image` must be the one the plan was made for; another one is refused. With several targets, one that fails does not stop the others: its
     /// [`TargetReport`] tells why, and [`FlashReport::is_success`] is false.
     ///
     /// # Errors
@@ -59,6 +59,10 @@ impl FlashPlan {
 
     /// The disks as they are now; refuses when one is not the disk that was planned.
     fn probe_again(&self, image: &Image, host: &dyn Host) -> Result<Vec<Disk>> {
+        if self.image != *image.info() {
+            let message = format!("the plan was made for {}, not for {}", self.image.source, image.info().source);
+            return Err(Error::new(ErrorKind::Refused, message).hint("plan again with the image that is to be written"));
+        }
         let mut changed = Vec::new();
         let mut disks = Vec::new();
         for planned in &self.targets {
@@ -77,7 +81,7 @@ impl FlashPlan {
             return Err(Error::new(ErrorKind::Refused, format!("refusing {}", changed.join("; ")))
                 .hint("look at bty disks, and plan again"));
         }
-        let fresh = Self::new(image, disks, self.options.clone());
+        let fresh = Self::new(image.info(), disks, self.options.clone());
         let refusals = fresh.validate();
         if refusals.is_empty() { Ok(fresh.targets) } else { Err(Self::refused(&refusals)) }
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::disks::{Disk, DiskKind, TableKind, Use};
 use crate::flash::{FlashOptions, FlashPlan};
-use crate::image::Image;
+use crate::image::ImageInfo;
 use crate::size::{MIB, align_up, human};
 use crate::{Error, ErrorKind};
 
@@ -32,9 +32,9 @@ impl fmt::Display for Refusal {
 }
 
 impl FlashPlan {
-    /// Plans to write `image` to all of `targets`.
-    pub fn new(image: &Image, targets: Vec<Disk>, options: FlashOptions) -> Self {
-        let mut plan = Self { image: image.info().clone(), targets, options, notes: Vec::new() };
+    /// Plans to write the image that `image` describes to all of `targets`.
+    pub fn new(image: &ImageInfo, targets: Vec<Disk>, options: FlashOptions) -> Self {
+        let mut plan = Self { image: image.clone(), targets, options, notes: Vec::new() };
         plan.notes = plan.take_note();
         plan
     }

@@ -77,6 +77,23 @@ pub struct VerifyReport {
     pub source_sha256: Option<Digest>,
 }
 
+impl VerifyReport {
+    /// The report of a comparison that nobody made: for dry runs.
+    #[must_use]
+    pub fn foreseen(image: &ImageInfo, disk: &Disk, is_equal: bool) -> Self {
+        let compared_bytes = image.least_bytes().unwrap_or(0);
+        Self {
+            image: image.clone(),
+            disk: disk.clone(),
+            is_equal,
+            first_difference: (!is_equal).then_some(Difference { offset: 0, found: Found::Other }),
+            different_bytes: if is_equal { 0 } else { compared_bytes },
+            compared_bytes,
+            source_sha256: image.expected_sha256,
+        }
+    }
+}
+
 /// Compares `disk` with `image`, byte by byte, from the medium. Writes nothing, and works on a disk in use.
 ///
 /// With `fix_gpt` it expects the backup GPT at the end of the disk, as [`FlashOptions::fix_gpt`](crate::flash::FlashOptions) leaves it.

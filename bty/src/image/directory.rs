@@ -31,6 +31,17 @@ pub struct ImageFile {
     pub arch: Option<&'static str>,
 }
 
+impl ImageFile {
+    /// An image file that nobody looked at: for dry runs. `None` when its name is not that of an image.
+    #[must_use]
+    pub fn described(path: &Path, size_bytes: u64) -> Option<Self> {
+        let name = path.file_name()?.to_string_lossy().into_owned();
+        let format = name::format(&name)?;
+        let arch = name::architecture(&name);
+        Some(Self { name, path: path.to_owned(), format, size_bytes, sha256: None, arch })
+    }
+}
+
 /// Lists the image files in `dir`, sorted by name. Subdirectories, symbolic links and other names are left out.
 ///
 /// # Errors

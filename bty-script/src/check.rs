@@ -1,0 +1,202 @@
+//! What is wrong with a script, found without running it: what does not compile, calls of functions that are not there, imports that
+//! lead nowhere.
+
+use std::collections::HashMap;
+
+use rhai::{AST, ASTNode, Expr, Position, Stmt};
+use serde::Serialize;
+
+use crate::engine::{Engine, Root, Script};
+use crate::error::{Place, ScriptError};
+use crate::reference::{self, Function, Kind};
+
+/// Something wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Finding {
+    /// One sentence without a full stop.
+    pub message: String,
+    /// What was meant, perhaps.
+    pub hint: Option<String>,
+    /// Where.
+    pub place: Option<Place>,
+}
+
+impl From<ScriptError> for Finding {
+    fn from(error: ScriptError) -> Self {
+        Self { message: error.message, hint: error.hint, place: error.place }
+    }
+}
+
+/// What is wrong with `script`, and with what it imports from its own directory, in the order of the text.
+#[must_use]
+pub fn check(engine: &Engine, script: &Script) -> Vec<Finding> {
+    let mut checker = Checker { engine, known: reference::functions(engine), findings: Vec::new(), seen: Vec::new() };
+    checker.file(&script.ast, script.name(), script.root());
+    checker.findings
+}
+
+struct Checker<'a> {
+    engine: &'a Engine,
+    known: Vec<Function>,
+    findings: Vec<Finding>,
+    seen: Vec<String>,
+}
+
+/// Functions of an imported module: name and number of parameters.
+type Exports = Vec<(String, usize)>;
+
+impl Checker<'_> {
+    fn file(&mut self, ast: &AST, file: &str, root: &Root) {
+        self.seen.push(file.to_owned());
+        let own: Exports = ast.iter_functions().map(|f| (f.name.to_owned(), f.params.len())).collect();
+        let imports = self.imports(ast, file, root);
+        let mut calls = Vec::new();
+        ast.walk(&mut |path: &[ASTNode<'_>]| {
+            let call = match path.last() {
+                Some(ASTNode::Expr(Expr::FnCall(call, position)) | ASTNode::Stmt(Stmt::FnCall(call, position))) => {
+                    Some((call, false, *position))
+                }
+                Some(ASTNode::Expr(Expr::MethodCall(call, position))) => Some((call, true, *position)),
+                _ => None,
+            };
+            if let Some((call, is_method, position)) = call.filter(|(call, ..)| call.op_token.is_none()) {
+                let namespace = call.namespace.path.iter().map(rhai::Ident::as_str).collect::<Vec<_>>().join("::");
+                calls.push((namespace, call.name.to_string(), call.args.len(), is_method, position));
+            }
+            true
+        });
+        for (namespace, name, args, is_method, position) in calls {
+            let wrong = match imports.get(&namespace) {
+                _ if name.starts_with("anon$") => None,
+                Some(None) => None,
+                Some(Some(exports)) => missing_in(exports, &namespace, &name, args),
+                None => self.missing(&own, &namespace, &name, args, is_method),
+            };
+            if let Some((message, hint)) = wrong {
+                self.find(message, hint, file, position);
+            }
+        }
+    }
+
+    fn find(&mut self, message: String, hint: Option<String>, file: &str, position: Position) {
+        let place = self.engine.sources.place(file, position);
+        self.findings.push(Finding { message, hint, place });
+    }
+
+    /// The modules that `ast` imports by a plain name; `None` for one that could not be looked into.
+    fn imports(&mut self, ast: &AST, file: &str, root: &Root) -> HashMap<String, Option<Exports>> {
+        let mut found = Vec::new();
+        ast.walk(&mut |path: &[ASTNode<'_>]| {
+            if let Some(ASTNode::Stmt(Stmt::Import(import, position))) = path.last() {
+                let name = match &import.0 {
+                    Expr::StringConstant(name, _) => Some(name.to_string()),
+                    _ => None,
+                };
+                found.push((name, import.1.name.to_string(), *position));
+            }
+            true
+        });
+        let mut imports = HashMap::new();
+        for (name, alias, position) in found {
+            let exports = name.and_then(|name| self.module(&name, file, root, position));
+            imports.insert(alias, exports);
+        }
+        imports
+    }
+
+    fn module(&mut self, name: &str, file: &str, root: &Root, position: Position) -> Option<Exports> {
+        let (path, text) = match root.find(name) {
+            Ok(found) => found,
+            Err(error) => {
+                self.find(error.message, error.hint, file, position);
+                return None;
+            }
+        };
+        match self.engine.compile(&path, &text, root) {
+            Ok(script) => {
+                if !self.seen.contains(&path) {
+                    self.file(&script.ast, &path, root);
+                }
+                Some(script.ast.iter_functions().map(|f| (f.name.to_owned(), f.params.len())).collect())
+            }
+            Err(error) => {
+                self.findings.push(error.into());
+                None
+            }
+        }
+    }
+
+    /// What is wrong with a call of a function of the host or of the script itself.
+    fn missing(
+        &self,
+        own: &Exports,
+        namespace: &str,
+        name: &str,
+        args: usize,
+        is_method: bool,
+    ) -> Option<(String, Option<String>)> {
+        if !namespace.is_empty() && !self.known.iter().any(|f| f.module == namespace) {
+            let modules = self.known.iter().map(|f| f.module.as_str());
+            return Some((format!("there is no module {namespace}"), did_you_mean(namespace, modules)));
+        }
+        // closures are called, and the engine's own words understand more than they say
+        const WORDS: [&str; 9] =
+            ["call", "curry", "Fn", "is_def_fn", "is_def_var", "is_shared", "type_of", "print", "debug"];
+        if namespace.is_empty() && WORDS.contains(&name) {
+            return None;
+        }
+        let is_callable = |f: &&Function| match namespace {
+            "" => f.kind != Kind::Field && (f.module.is_empty() || f.kind == Kind::Method),
+            _ => f.module == namespace && f.kind == Kind::Function,
+        };
+        let mut arities: Vec<usize> =
+            self.known.iter().filter(is_callable).filter(|f| f.name == name).map(|f| f.params.len()).collect();
+        let given = args + usize::from(is_method);
+        if namespace.is_empty() {
+            // a script's function called as a method gets its object as `this`
+            let own = own.iter().filter(|(known, _)| known == name);
+            arities.extend(own.map(|(_, arity)| arity + usize::from(is_method)));
+        }
+        if arities.contains(&given) {
+            return None;
+        }
+        let shown = if namespace.is_empty() { name.to_owned() } else { format!("{namespace}::{name}") };
+        if arities.is_empty() {
+            let names = self.known.iter().filter(is_callable).map(|f| f.name.as_str());
+            let names = names.chain(own.iter().filter(|_| namespace.is_empty()).map(|(name, _)| name.as_str()));
+            return Some((format!("there is no function {shown}"), did_you_mean(name, names)));
+        }
+        Some(wrong_count(&shown, args, arities.into_iter().map(|n| n - usize::from(is_method && n > 0)).collect()))
+    }
+}
+
+fn missing_in(exports: &Exports, namespace: &str, name: &str, args: usize) -> Option<(String, Option<String>)> {
+    let arities: Vec<usize> = exports.iter().filter(|(known, _)| known == name).map(|(_, arity)| *arity).collect();
+    if arities.contains(&args) {
+        return None;
+    }
+    let shown = format!("{namespace}::{name}");
+    if arities.is_empty() {
+        return Some((
+            format!("there is no function {shown}"),
+            did_you_mean(name, exports.iter().map(|(name, _)| name.as_str())),
+        ));
+    }
+    Some(wrong_count(&shown, args, arities))
+}
+
+fn did_you_mean<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
+    reference::close(name, names).map(|name| format!("did you mean {name}?"))
+}
+
+fn wrong_count(shown: &str, given: usize, mut arities: Vec<usize>) -> (String, Option<String>) {
+    arities.sort_unstable();
+    arities.dedup();
+    let counts: Vec<String> = arities.iter().map(ToString::to_string).collect();
+    let values = if given == 1 { "value" } else { "values" };
+    (format!("{shown} is called with {given} {values}"), Some(format!("it takes {}", counts.join(" or "))))
+}
+
+#[cfg(test)]
+mod tests;

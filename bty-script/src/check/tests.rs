@@ -1,0 +1,90 @@
+use std::fs;
+
+use super::*;
+use crate::{Host, Limits};
+
+fn findings(text: &str, root: &Root) -> Vec<String> {
+    let engine = Engine::new(Host::compute_only(), Limits::operator());
+    let script = engine.compile("script.rhai", text, root).unwrap();
+    let line = |f: Finding| {
+        let at = f.place.map(|p| format!("{}:{}:{}", p.file, p.line, p.column)).unwrap_or_default();
+        format!("{at}: {}{}", f.message, f.hint.map(|hint| format!(" ({hint})")).unwrap_or_default())
+    };
+    check(&engine, &script).into_iter().map(line).collect()
+}
+
+#[test]
+fn a_good_script_has_no_findings() {
+    let text = r#"
+        import "confirm" as confirm;
+        let usb = disks().filter(|d| d.transport == "usb" && !d.is_used);
+        for disk in usb { print(`${disk.path} ${disk.size_bytes / 2}`); helper(disk); disk.helper2(1); }
+        fn helper(d) { d.size_bytes.to_string().to_upper() }
+        fn helper2(n) { this.path + n }
+        let f = |x| x + 1;
+        f.call(2);
+        let plan = flash::plan("a.img", usb);
+        if plan.validate().is_empty() { plan.execute(|e| print(e)); }
+        confirm::confirm_flash(#{}, plan);
+    "#;
+    let found = findings(text, &Root::Bundled);
+    // what the flow exports is its own matter
+    assert!(found.iter().all(|f| f.contains("confirm::")), "{found:?}");
+}
+
+#[test]
+fn unknown_functions_and_wrong_counts_are_found_with_their_place() {
+    let found = findings(
+        "let d = disks::by_serail(\"X\");\nflash(\"a\");\nfn wait() { slep(1) }\nd.validate(1);\nnowhere(2);",
+        &Root::None,
+    );
+    assert_eq!(
+        found,
+        [
+            "script.rhai:1:16: there is no function disks::by_serail (did you mean by_serial?)",
+            "script.rhai:2:1: flash is called with 1 value (it takes 2 or 3 or 4)",
+            "script.rhai:4:3: validate is called with 1 value (it takes 0)",
+            "script.rhai:5:1: there is no function nowhere",
+            "script.rhai:3:13: there is no function slep (did you mean sleep?)",
+        ]
+    );
+}
+
+#[test]
+fn imports_are_followed_below_the_root_and_nowhere_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("secret.rhai"), "fn x() {}").unwrap();
+    fs::create_dir(dir.path().join("sub")).unwrap();
+    fs::write(dir.path().join("sub/good.rhai"), "fn twice(x) { x * 2 }").unwrap();
+    fs::write(dir.path().join("bad.rhai"), "fn f() { oops() }").unwrap();
+    fs::write(dir.path().join("broken.rhai"), "fn f( {").unwrap();
+    std::os::unix::fs::symlink(outside.path().join("secret.rhai"), dir.path().join("link.rhai")).unwrap();
+    let root = Root::Directory(dir.path().to_owned());
+    assert!(findings("import \"sub/good\" as g; g::twice(2);", &root).is_empty());
+    let up = format!("../{}/secret", outside.path().file_name().unwrap().to_str().unwrap());
+    let absolute = outside.path().join("secret").display().to_string();
+    for (text, why) in [
+        ("import \"sub/good\" as g; g::twice(2, 3);".to_owned(), "it takes 1"),
+        ("import \"sub/good\" as g; g::twyce(2);".to_owned(), "did you mean twice?"),
+        ("import \"bad\" as b; b::f();".to_owned(), "there is no function oops"),
+        ("import \"broken\" as b; b::f();".to_owned(), "broken.rhai:1"),
+        ("import \"gone\" as g;".to_owned(), "gone.rhai is not in"),
+        ("import \"link\" as l;".to_owned(), "leads out"),
+        (format!("import \"{up}\" as l;"), "only names below"),
+        (format!("import \"{absolute}\" as l;"), "only names below"),
+    ] {
+        let found = findings(&text, &root);
+        assert!(found.len() == 1 && found[0].contains(why), "{text}: {found:?}");
+    }
+}
+
+#[test]
+fn bundled_scripts_have_no_findings() {
+    let engine = Engine::new(Host::compute_only(), Limits::operator());
+    for name in crate::scripts::names() {
+        let script = engine.compile_bundled(name).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let found: Vec<String> = check(&engine, &script).iter().map(|f| format!("{f:?}")).collect();
+        assert!(found.is_empty(), "{name}: {}", found.join("\n"));
+    }
+}

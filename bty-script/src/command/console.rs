@@ -1,0 +1,130 @@
+//! Marks on the consoles, which people who read a serial line and tests wait for.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use bty::{Event, Observer, Phase};
+
+/// Where the marks go. Everything is best effort: a machine without these files flashes all the same.
+pub(crate) struct Marks {
+    kernel_log: PathBuf,
+    console: PathBuf,
+    status: PathBuf,
+    reached: Mutex<[u64; 2]>,
+}
+
+impl Default for Marks {
+    fn default() -> Self {
+        Self::below(Path::new("/dev"), Path::new("/run"))
+    }
+}
+
+impl Marks {
+    fn below(dev: &Path, run: &Path) -> Self {
+        Self {
+            kernel_log: dev.join("kmsg"),
+            console: dev.join("console"),
+            status: run.join("bty.status"),
+            reached: Mutex::default(),
+        }
+    }
+
+    /// A mark: on stderr, in the kernel's log, on the console.
+    pub(crate) fn mark(&self, text: &str) {
+        eprintln!("bty: {text}");
+        // one write is one record
+        append(&self.kernel_log, &format!("<6>bty: {text}\n"));
+        append(&self.console, &format!("bty: {text}\r\n"));
+    }
+
+    /// What is going on: on stderr, and in the status file.
+    pub(crate) fn status(&self, text: &str) {
+        eprintln!("bty: {text}");
+        let file = OpenOptions::new().create(true).append(true).open(&self.status);
+        let _ = file.and_then(|mut file| file.write_all(format!("bty: {text}\n").as_bytes()));
+    }
+
+    /// A mark for each quarter that is reached, on the console only: the kernel's log would scroll the bars away.
+    fn quarter(&self, stage: usize, name: &str, done: u64, total: Option<u64>) {
+        let Some(total) = total.filter(|&total| total > 0) else { return };
+        let quarter = (done.min(total).saturating_mul(4) / total).min(4);
+        let Ok(mut reached) = self.reached.lock() else { return };
+        while reached[stage] < quarter {
+            reached[stage] += 1;
+            append(&self.console, &format!("bty: {name} {}%\r\n", reached[stage] * 25));
+        }
+    }
+}
+
+fn append(path: &Path, text: &str) {
+    let file = OpenOptions::new().append(true).open(path);
+    let _ = file.and_then(|mut file| file.write_all(text.as_bytes()));
+}
+
+impl Observer for Marks {
+    fn event(&self, event: &Event) {
+        if let Event::Progress { phase: Phase::Write, counts, targets, .. } = event {
+            self.quarter(0, "download", counts.source_bytes, counts.source_total);
+            let written = targets.iter().map(|t| t.written_bytes + t.zeroed_bytes).min().unwrap_or(0);
+            self.quarter(1, "write", written, counts.decoded_total);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use bty::progress::{Counts, TargetCounts};
+
+    use super::*;
+
+    fn progress(source: u64, written: u64) -> Event {
+        let mut counts = Counts::default();
+        (counts.source_bytes, counts.source_total, counts.decoded_total) = (source, Some(100), Some(200));
+        let mut target = TargetCounts::default();
+        target.written_bytes = written;
+        Event::Progress { phase: Phase::Write, elapsed_ms: 0, counts, targets: vec![target] }
+    }
+
+    #[test]
+    fn quarters_are_marked_once_and_on_the_console_only() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["kmsg", "console"] {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        let marks = Marks::below(dir.path(), dir.path());
+        marks.mark("auto-flash starting");
+        for (source, written) in [(10, 0), (60, 40), (60, 50), (100, 200), (100, 200)] {
+            marks.event(&progress(source, written));
+        }
+        let console = fs::read_to_string(dir.path().join("console")).unwrap();
+        let lines: Vec<&str> = console.lines().collect();
+        assert_eq!(
+            lines,
+            [
+                "bty: auto-flash starting",
+                "bty: download 25%",
+                "bty: download 50%",
+                "bty: write 25%",
+                "bty: download 75%",
+                "bty: download 100%",
+                "bty: write 50%",
+                "bty: write 75%",
+                "bty: write 100%",
+            ]
+        );
+        assert_eq!(fs::read_to_string(dir.path().join("kmsg")).unwrap(), "<6>bty: auto-flash starting\n");
+    }
+
+    #[test]
+    fn a_machine_without_consoles_is_no_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let marks = Marks::below(&dir.path().join("gone"), &dir.path().join("gone"));
+        marks.mark("entered");
+        marks.status("starting");
+        assert!(!dir.path().join("gone").exists());
+    }
+}

@@ -1,0 +1,215 @@
+//! Progress on a terminal (bars) and elsewhere (a line every few seconds).
+
+use std::collections::HashMap;
+use std::io::IsTerminal;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use bty::progress::{Counts, TargetCounts};
+use bty::size::human;
+use bty::{Event, Observer, Phase};
+use bty_script::world::Onlooker;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::output::Output;
+
+/// How often a plain line is written where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// Shows events to whoever watches: JSON lines, bars, or plain lines.
+pub(crate) struct Watcher {
+    output: Output,
+    view: Mutex<View>,
+}
+
+struct View {
+    bars: Option<MultiProgress>,
+    shown: HashMap<String, ProgressBar>,
+    rates: HashMap<String, Rate>,
+    last_line: Instant,
+    phase: Option<Phase>,
+}
+
+/// Bytes a second, over the last seconds.
+struct Rate {
+    since: Instant,
+    from: u64,
+    per_second: u64,
+}
+
+impl Watcher {
+    pub(crate) fn new(is_json: bool) -> Self {
+        let with_bars = !is_json && std::io::stderr().is_terminal();
+        let bars = with_bars.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(8)));
+        let (shown, rates) = (HashMap::new(), HashMap::new());
+        let view = View { bars, shown, rates, last_line: Instant::now(), phase: None };
+        Self { output: Output::new(is_json), view: Mutex::new(view) }
+    }
+
+    /// Takes the bars off the screen.
+    pub(crate) fn clear(&self) {
+        if let Ok(view) = self.view.lock()
+            && let Some(bars) = &view.bars
+        {
+            let _ = bars.clear();
+        }
+    }
+
+    /// Shows `event` to people only: a program that asked for one object gets one.
+    pub(crate) fn tell(&self, event: &Event) {
+        if !self.output.is_json() {
+            self.event(event);
+        }
+    }
+
+    fn say(&self, view: &View, text: &str) {
+        match &view.bars {
+            Some(bars) => bars.suspend(|| self.output.say(text)),
+            None => self.output.say(text),
+        }
+    }
+}
+
+impl Onlooker for Watcher {
+    fn over(&self) {
+        self.clear();
+        if let Ok(mut view) = self.view.lock() {
+            view.rates.clear();
+            view.shown.clear();
+            view.phase = None;
+        }
+    }
+}
+
+impl Observer for Watcher {
+    fn event(&self, event: &Event) {
+        if self.output.is_json() {
+            return self.output.result(event, String::new);
+        }
+        let Ok(mut view) = self.view.lock() else { return };
+        match event {
+            Event::Phase { phase } => view.enter(*phase),
+            Event::Notice { message } => self.say(&view, &format!("note: {message}")),
+            Event::TargetFailed { target, message, .. } => self.say(&view, &format!("{target} failed: {message}")),
+            Event::Progress { phase, counts, targets, .. } => {
+                let lines = view.measure(*phase, counts, targets);
+                if view.bars.is_some() {
+                    view.draw(&lines);
+                } else if view.last_line.elapsed() >= LINE_EVERY {
+                    view.last_line = Instant::now();
+                    let text: Vec<String> = lines.iter().map(Line::plain).collect();
+                    self.say(&view, &format!("{}: {}", phase.as_str(), text.join("; ")));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// One thing that moves.
+struct Line {
+    what: String,
+    done: u64,
+    total: Option<u64>,
+    per_second: u64,
+}
+
+impl Line {
+    fn plain(&self) -> String {
+        let total = self.total.map_or(String::new(), |t| format!(" of {}", human(t)));
+        let eta = self.eta().map_or(String::new(), |s| format!(", {s} s left"));
+        format!("{} {}{total} ({}/s{eta})", self.what, human(self.done), human(self.per_second))
+    }
+
+    /// Seconds left at the current rate.
+    fn eta(&self) -> Option<u64> {
+        let left = self.total?.saturating_sub(self.done);
+        (self.per_second > 0 && left > 0).then(|| left / self.per_second)
+    }
+}
+
+impl View {
+    fn enter(&mut self, phase: Phase) {
+        if self.phase != Some(phase) {
+            self.rates.clear();
+            for bar in self.shown.drain().map(|(_, bar)| bar) {
+                bar.finish_and_clear();
+            }
+        }
+        self.phase = Some(phase);
+    }
+
+    fn measure(&mut self, phase: Phase, counts: &Counts, targets: &[TargetCounts]) -> Vec<Line> {
+        let mut lines = Vec::new();
+        match phase {
+            Phase::Read | Phase::Write => {
+                lines.push(self.line("read", counts.source_bytes, counts.source_total));
+                lines.push(self.line("decode", counts.decoded_bytes, counts.decoded_total));
+                for target in targets {
+                    let name = name_of("write", target, targets);
+                    let done = target.written_bytes + target.zeroed_bytes;
+                    lines.push(self.line(&name, done, counts.decoded_total));
+                }
+            }
+            Phase::Verify => {
+                for target in targets {
+                    let name = name_of("verify", target, targets);
+                    lines.push(self.line(&name, target.verified_bytes, target.verify_total));
+                }
+            }
+            _ => {}
+        }
+        lines
+    }
+
+    fn line(&mut self, what: &str, done: u64, total: Option<u64>) -> Line {
+        let rate =
+            self.rates.entry(what.to_owned()).or_insert(Rate { since: Instant::now(), from: done, per_second: 0 });
+        let elapsed = rate.since.elapsed();
+        let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).max(1);
+        let now = done.saturating_sub(rate.from).saturating_mul(1000) / millis;
+        if rate.per_second == 0 && (100..1000).contains(&millis) {
+            // better a rough figure in the first second than none
+            return Line { what: what.to_owned(), done, total, per_second: now };
+        }
+        if elapsed >= Duration::from_secs(1) {
+            rate.per_second = now;
+            rate.since = Instant::now();
+            rate.from = done;
+        }
+        Line { what: what.to_owned(), done, total, per_second: rate.per_second }
+    }
+
+    fn draw(&mut self, lines: &[Line]) {
+        let Some(bars) = &self.bars else { return };
+        for line in lines {
+            let bar = self.shown.entry(line.what.clone()).or_insert_with(|| bars.add(new_bar(line.total)));
+            if let (None, Some(total)) = (bar.length(), line.total) {
+                // told only now
+                bar.set_length(total);
+                bar.set_style(style(line.total));
+            }
+            bar.set_position(line.done);
+            let eta = line.eta().map_or(String::new(), |s| format!(" {}:{:02} left", s / 60, s % 60));
+            let total = line.total.map_or(String::new(), |t| format!("/{}", human(t)));
+            bar.set_message(format!("{:<7} {}{total} {}/s{eta}", line.what, human(line.done), human(line.per_second)));
+        }
+    }
+}
+
+/// With one target its name says nothing new.
+fn name_of(verb: &str, target: &TargetCounts, targets: &[TargetCounts]) -> String {
+    if targets.len() == 1 { verb.to_owned() } else { format!("{verb} {}", target.target) }
+}
+
+fn new_bar(total: Option<u64>) -> ProgressBar {
+    let bar = total.map_or_else(ProgressBar::no_length, ProgressBar::new);
+    bar.with_style(style(total))
+}
+
+/// A bar for what has an end, and something that moves for what has none.
+fn style(total: Option<u64>) -> ProgressStyle {
+    let template = if total.is_some() { "{bar:24} {msg}" } else { "{spinner:24} {msg}" };
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    style.progress_chars("=> ").tick_chars("|/-\\ ")
+}

@@ -1,0 +1,202 @@
+//! `bty repl`: scripts, line by line.
+
+use std::io::{BufRead, IsTerminal};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use bty::{CancelToken, Error, ErrorKind, Result};
+use bty_script::engine::{Interactive, Interrupts};
+use bty_script::error::Power;
+use bty_script::terminal::Terminal;
+use bty_script::{Ended, Limits, ScriptError, render};
+use rustyline::error::ReadlineError;
+use rustyline::history::FileHistory;
+use rustyline::{CompletionType, Config, Editor};
+
+use crate::cli::Network;
+use crate::output::Output;
+use crate::session::{Facts, Session};
+use crate::{exit, power};
+
+mod commands;
+mod complete;
+mod helper;
+mod highlight;
+mod input;
+
+use helper::Helper;
+
+const PROMPT: &str = "bty> ";
+const HISTORY_LINES: usize = 5000;
+
+/// Reads and runs lines until the end of the input.
+pub(crate) fn run(network: &Network, output: &Output) -> Result<ExitCode> {
+    let session = Session::new(network, output)?;
+    let engine = session.engine(Facts::default(), Interrupts::Script, Limits::operator());
+    let mut repl = Repl { interactive: Interactive::new(engine), session: &session, output };
+    if std::io::stdin().is_terminal() { repl.at_terminal() } else { repl.through_pipe() }
+}
+
+/// What comes after a line.
+pub(super) enum Next {
+    /// The next line.
+    Line,
+    /// The end, with this code.
+    End(ExitCode),
+}
+
+pub(super) struct Repl<'a> {
+    interactive: Interactive,
+    session: &'a Session,
+    output: &'a Output,
+}
+
+impl Repl<'_> {
+    /// With a person who edits lines.
+    fn at_terminal(&mut self) -> Result<ExitCode> {
+        let failed = |e: ReadlineError| Error::new(ErrorKind::Host, "reading the terminal").because(e);
+        let config = Config::builder().completion_type(CompletionType::List).auto_add_history(false);
+        let config = config.max_history_size(HISTORY_LINES).map_err(failed)?.build();
+        let mut editor: Editor<Helper, FileHistory> = Editor::with_config(config).map_err(failed)?;
+        editor.set_helper(Some(Helper::new(&self.interactive, self.output.has_colour())));
+        let history = history_file();
+        if let Some(path) = &history {
+            let _ = editor.load_history(path);
+        }
+        self.output.say(&format!("bty {} - :help tells more, Ctrl-D ends", env!("CARGO_PKG_VERSION")));
+        let code = loop {
+            self.session.signals.idle(true);
+            let line = editor.readline(PROMPT);
+            self.session.signals.idle(false);
+            let line = match line {
+                Ok(line) => line,
+                Err(ReadlineError::Interrupted) => continue,
+                Err(ReadlineError::Eof) => break ExitCode::SUCCESS,
+                Err(error) => return Err(failed(error)),
+            };
+            if line.trim().is_empty() {
+                continue;
+            }
+            let _ = editor.add_history_entry(line.as_str());
+            if let Next::End(code) = self.line(&line)? {
+                break code;
+            }
+            if let Some(helper) = editor.helper_mut() {
+                helper.learn(&self.interactive);
+            }
+        };
+        if let Some(path) = &history {
+            // a history that cannot be kept is no reason to fail
+            let _ = editor.save_history(path);
+        }
+        Ok(code)
+    }
+
+    /// Without a terminal: the first error ends it.
+    fn through_pipe(&mut self) -> Result<ExitCode> {
+        let failed = |e: std::io::Error| Error::new(ErrorKind::Host, "reading stdin").because(e);
+        let mut pending = String::new();
+        for line in std::io::stdin().lock().lines() {
+            pending.push_str(&line.map_err(failed)?);
+            pending.push('\n');
+            if input::is_incomplete(&pending) {
+                continue;
+            }
+            let whole = std::mem::take(&mut pending);
+            if let Some(code) = self.piped(&whole)? {
+                return Ok(code);
+            }
+        }
+        Ok(self.piped(&pending)?.unwrap_or(ExitCode::SUCCESS))
+    }
+
+    fn piped(&mut self, line: &str) -> Result<Option<ExitCode>> {
+        if line.trim().is_empty() {
+            return Ok(None);
+        }
+        if line.trim_start().starts_with(':') {
+            return match self.line(line)? {
+                Next::Line => Ok(None),
+                Next::End(code) => Ok(Some(code)),
+            };
+        }
+        match self.eval(line) {
+            Ok(ended) => match self.ended(&ended)? {
+                Next::Line => Ok(None),
+                Next::End(code) => Ok(Some(code)),
+            },
+            Err(error) => {
+                self.output.script_error(&error);
+                Ok(Some(exit::script(&error)))
+            }
+        }
+    }
+
+    /// Does what `line` says.
+    fn line(&mut self, line: &str) -> Result<Next> {
+        if let Some(command) = line.trim().strip_prefix(':') {
+            return self.command(command);
+        }
+        match self.eval(line) {
+            Ok(ended) => self.ended(&ended),
+            Err(error) => {
+                self.output.script_error(&error);
+                let is_over = self.session.signals.cancel().is_cancelled();
+                Ok(if is_over { Next::End(ExitCode::from(exit::CANCELLED)) } else { Next::Line })
+            }
+        }
+    }
+
+    fn eval(&mut self, line: &str) -> std::result::Result<Ended, ScriptError> {
+        let ended = self.interactive.eval(line, &CancelToken::new());
+        self.session.watcher.clear();
+        ended
+    }
+
+    /// Shows the value of a line.
+    fn ended(&self, ended: &Ended) -> Result<Next> {
+        if ended.by_exit {
+            let code = ended.value.as_int().ok().and_then(|code| u8::try_from(code).ok());
+            return Ok(Next::End(ExitCode::from(code.unwrap_or(0))));
+        }
+        if let Some(wish) = ended.power {
+            return self.power(wish);
+        }
+        let text = render::show(&ended.value, self.session.console.size().columns);
+        if !text.is_empty() {
+            self.output.print(&text);
+        }
+        Ok(Next::Line)
+    }
+
+    /// A slip at the prompt must not take the machine down.
+    fn power(&self, wish: Power) -> Result<Next> {
+        let prompt = "Type yes to take this machine down: ";
+        let answer = self.session.console.read_line(prompt, &self.session.signals.cancel())?;
+        if answer.as_deref().map(str::trim) == Some("yes") {
+            power::act(wish, false, self.output)?;
+            return Ok(Next::End(ExitCode::SUCCESS));
+        }
+        self.output.say("not done");
+        Ok(Next::Line)
+    }
+
+    /// `:time EXPRESSION`.
+    fn timed(&mut self, line: &str) -> Result<Next> {
+        let begun = Instant::now();
+        let next = self.line(line);
+        self.output.say(&format!("{:.3} s", begun.elapsed().as_secs_f64()));
+        next
+    }
+}
+
+/// Where the lines of earlier sessions are; the directory is made for the user alone.
+fn history_file() -> Option<PathBuf> {
+    use std::os::unix::fs::DirBuilderExt;
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let state = set("XDG_STATE_HOME").or_else(|| Some(set("HOME")?.join(".local/state")))?;
+    let dir = state.join("bty");
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).ok()?;
+    Some(dir.join("history"))
+}

@@ -1,0 +1,231 @@
+//! What can be typed next: modules, functions, fields, variables, disks, files, names in catalogs.
+
+use std::path::Path;
+
+use bty::Disk;
+use bty::catalog::Catalog;
+use bty_script::engine::Interactive;
+use bty_script::reference::{self, Function, Kind};
+use rhai::{Dynamic, Map};
+
+use super::commands::COMMANDS;
+use super::input;
+
+/// What the session knows at the moment.
+pub(super) struct Names {
+    pub(super) functions: Vec<Function>,
+    pub(super) own_functions: Vec<String>,
+    pub(super) variables: Vec<(String, Dynamic)>,
+    /// Looked up when they are asked for: sticks come and go.
+    pub(super) disks: Box<dyn Fn() -> Vec<Disk>>,
+}
+
+impl Names {
+    pub(super) fn of(interactive: &Interactive) -> Self {
+        let disks = interactive.engine().host().world().disks.clone();
+        Self {
+            functions: reference::functions(interactive.engine()),
+            own_functions: interactive.functions(),
+            variables: interactive.variables(),
+            disks: Box::new(move || disks.list().unwrap_or_default()),
+        }
+    }
+
+    pub(super) fn is_function(&self, word: &str) -> bool {
+        let is_own = self.own_functions.iter().any(|f| f.split('(').next() == Some(word));
+        is_own || self.functions.iter().any(|f| f.name == word && f.kind == Kind::Function && !f.is_standard)
+    }
+}
+
+/// Where the word that is completed begins in `before`, and what can stand there.
+pub(super) fn complete(before: &str, names: &Names) -> (usize, Vec<String>) {
+    if let Some(command) = before.strip_prefix(':') {
+        return of_command(command, names);
+    }
+    let around = input::surroundings(before);
+    if let Some(quote) = around.string {
+        let (start, typed) = (quote + 1, &before[quote + 1..]);
+        let call = around.open.last().map_or("", |&open| &before[..open]);
+        let argument = around.open.last().map_or(0, |&open| before[open..quote].matches(',').count());
+        return (start, matching(typed, of_string(call, argument, typed, names)));
+    }
+    let start = before.rfind(|c: char| !c.is_alphanumeric() && c != '_').map_or(0, |at| at + 1);
+    // the character before may have several bytes
+    let start = (start..=before.len()).find(|&at| before.is_char_boundary(at)).unwrap_or(before.len());
+    let (left, typed) = before.split_at(start);
+    let candidates = if let Some(left) = left.strip_suffix("::") {
+        let module = last_word(left);
+        let of_module = names.functions.iter().filter(|f| f.module == module && f.kind == Kind::Function);
+        of_module.map(|f| format!("{}(", f.name)).collect()
+    } else if let Some(left) = left.strip_suffix('.') {
+        members(last_word(left), names)
+    } else {
+        globals(names)
+    };
+    (start, matching(typed, candidates))
+}
+
+fn matching(typed: &str, mut candidates: Vec<String>) -> Vec<String> {
+    candidates.retain(|candidate| candidate.starts_with(typed) && candidate != typed);
+    candidates.sort();
+    candidates.dedup();
+    candidates
+}
+
+fn last_word(text: &str) -> &str {
+    let start = text.rfind(|c: char| !c.is_alphanumeric() && c != '_').map_or(0, |at| at + 1);
+    text.get(start..).unwrap_or_default()
+}
+
+fn of_command(command: &str, names: &Names) -> (usize, Vec<String>) {
+    let Some((name, argument)) = command.split_once(' ') else {
+        return (1, matching(command, COMMANDS.iter().map(|(name, _)| (*name).to_owned()).collect()));
+    };
+    let start = 1 + name.len() + 1;
+    let candidates = match name {
+        "doc" => {
+            let all = names.functions.iter().filter(|f| !f.is_standard && f.kind == Kind::Function);
+            all.map(|f| if f.module.is_empty() { f.name.clone() } else { format!("{}::{}", f.module, f.name) })
+                .collect()
+        }
+        "save" | "save!" => files(argument),
+        _ => return (start, Vec::new()),
+    };
+    (start, matching(argument, candidates))
+}
+
+/// Modules, functions without one, variables.
+fn globals(names: &Names) -> Vec<String> {
+    let modules = names.functions.iter().filter(|f| !f.module.is_empty()).map(|f| format!("{}::", f.module));
+    let functions = names.functions.iter().filter(|f| f.module.is_empty() && f.kind == Kind::Function);
+    let functions = functions.filter(|f| !f.name.contains('$')).map(|f| format!("{}(", f.name));
+    let own = names.own_functions.iter().filter_map(|f| f.split_inclusive('(').next()).map(str::to_owned);
+    let variables = names.variables.iter().map(|(name, _)| name.clone());
+    modules.chain(functions).chain(own).chain(variables).collect()
+}
+
+/// Fields and methods of the variable `name`; all that there are when it is none.
+fn members(name: &str, names: &Names) -> Vec<String> {
+    let value = names.variables.iter().find(|(known, _)| known == name).map(|(_, value)| value);
+    if let Some(map) = value.and_then(rhai::Dynamic::read_lock::<Map>) {
+        return map.keys().map(ToString::to_string).collect();
+    }
+    let kind = value.map(type_name);
+    let is_meant = |f: &&Function| {
+        let of = f.params.first().map(|(_, kind)| kind.as_str());
+        matches!(f.kind, Kind::Field | Kind::Method) && kind.as_deref().is_none_or(|kind| of == Some(kind))
+    };
+    let own = names.functions.iter().filter(is_meant);
+    own.map(|f| if f.kind == Kind::Method { format!("{}(", f.name) } else { f.name.clone() }).collect()
+}
+
+fn type_name(value: &Dynamic) -> String {
+    let name = value.type_name().rsplit("::").next().unwrap_or_default();
+    match name {
+        "FlashReport" => "Report",
+        "VerifyReport" => "Comparison",
+        "HostError" => "Error",
+        other => other,
+    }
+    .to_owned()
+}
+
+/// What a string can be that is the argument number `argument` of `call`.
+fn of_string(call: &str, argument: usize, typed: &str, names: &Names) -> Vec<String> {
+    let call = call.trim_end();
+    let is = |name: &str| call.ends_with(name);
+    let disks = || (names.disks)();
+    if is("by_serial") {
+        return disks().into_iter().filter_map(|disk| disk.serial).collect();
+    }
+    if is("by_wwn") {
+        return disks().into_iter().filter_map(|disk| disk.wwn).collect();
+    }
+    let names_disk = is("disks::select") || is("disks::wait") || is("disks::probe");
+    let takes_disk_second = is("flash") || is("verify") || is("flash::plan");
+    if names_disk || (takes_disk_second && argument == 1) {
+        return disks().iter().flat_map(selectors).chain(files(typed)).collect();
+    }
+    if is(".find") {
+        let catalogs = names.variables.iter().filter_map(|(_, value)| value.read_lock::<Catalog>());
+        return catalogs.flat_map(|c| c.entries().iter().map(|e| e.name.clone()).collect::<Vec<_>>()).collect();
+    }
+    let takes_file = ["images::open", "images::list", "catalog::load", "import"].iter().any(|name| is(name));
+    if takes_file || takes_disk_second || typed.contains('/') { files(typed) } else { Vec::new() }
+}
+
+fn selectors(disk: &Disk) -> Vec<String> {
+    let mut all = vec![disk.path.display().to_string()];
+    all.extend(disk.serial.as_ref().map(|serial| format!("serial:{serial}")));
+    all.extend(disk.wwn.as_ref().map(|wwn| format!("wwn:{wwn}")));
+    all
+}
+
+/// Files and directories that `typed` may become.
+fn files(typed: &str) -> Vec<String> {
+    let (dir, _) = typed.rsplit_once('/').map_or(("", typed), |(dir, name)| (&typed[..=dir.len()], name));
+    let entries = std::fs::read_dir(if dir.is_empty() { Path::new(".") } else { Path::new(dir) });
+    let named = entries.into_iter().flatten().flatten().map(|entry| {
+        let slash = if entry.path().is_dir() { "/" } else { "" };
+        format!("{dir}{}{slash}", entry.file_name().to_string_lossy())
+    });
+    named.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use bty_script::world::Described;
+    use bty_script::{Capabilities, Engine, Host, Limits};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn names() -> Names {
+        let world = "[[disks]]\npath = \"/dev/sda\"\nsize = \"8G\"\nserial = \"S1\"\nwwn = \"naa.1\"\n\
+            [[catalogs]]\nsrc = \"c.toml\"\nimages = [{ name = \"debian 13\", src = \"http://h/a.img\" }]\n";
+        let (world, ..) = Described::parse(world).unwrap();
+        let engine = Engine::new(Host::new(Capabilities::all(), world), Limits::operator());
+        let mut session = Interactive::new(engine);
+        let lines =
+            "let d = disks()[0]; let m = #{ alpha: 1, beta: 2 }; let c = catalog::load(\"c.toml\"); fn mine(x) { x }";
+        session.eval(lines, &Default::default()).unwrap();
+        Names::of(&session)
+    }
+
+    #[test]
+    fn the_word_at_the_cursor_is_completed() {
+        let names = names();
+        for (before, wanted) in [
+            ("dis", &["disks("][..]),
+            ("let x = disks::by_", &["by_serial(", "by_wwn("]),
+            ("d.ser", &["serial"]),
+            ("m.", &["alpha", "beta"]),
+            ("c.fi", &["find("]),
+            ("mi", &["mine(", "min("]),
+            ("disks::by_serial(\"", &["S1"]),
+            ("disks::select(\"s", &["serial:S1"]),
+            ("flash(\"a.img\", \"/dev", &["/dev/sda"]),
+            ("flash(\"a.img\", [\"w", &[]),
+            ("c.find(\"de", &["debian 13"]),
+            (":he", &["help"]),
+            (":doc disks::on", &["disks::only"]),
+            ("images::open(\"/etc/hostna", &["/etc/hostname"]),
+            ("print(\"/etc/hostna", &["/etc/hostname"]),
+            ("print(\"x", &[]),
+        ] {
+            let (start, found) = complete(before, &names);
+            assert!(start <= before.len());
+            assert!(wanted.iter().all(|w| found.contains(&(*w).to_owned())), "{before:?}: {found:?}");
+            assert!(!wanted.is_empty() || found.is_empty(), "{before:?}: {found:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_makes_it_panic(line in any::<String>()) {
+            let names = names();
+            let (start, _) = complete(&line, &names);
+            prop_assert!(line.is_char_boundary(start));
+        }
+    }
+}

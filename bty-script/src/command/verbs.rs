@@ -1,0 +1,84 @@
+//! One file a verb.
+
+mod catalog;
+mod check;
+mod disks;
+mod docs;
+mod eject;
+mod flash;
+mod image;
+mod images;
+mod run;
+mod test;
+mod verify;
+
+use std::process::ExitCode;
+
+use bty::{Error, ErrorKind, Result};
+use bty_script::Limits;
+use clap::CommandFactory;
+
+use crate::cli::{Cli, Start, Verb};
+use crate::console::Marks;
+use crate::output::Output;
+use crate::session::{Facts, Session};
+use crate::{repl, target, wizard};
+
+/// Runs the verb that was asked for.
+pub(crate) fn run(cli: Cli, output: &Output) -> Result<ExitCode> {
+    let network = &cli.network;
+    let Some(verb) = cli.verb else {
+        let session = Session::new(network, output)?;
+        return start(&cli.start, &session, output);
+    };
+    match verb {
+        Verb::Disks { .. } => disks::run(output),
+        Verb::Image { src, full, .. } => image::run(&src, full, network, output),
+        Verb::Images { dir, .. } => images::run(&dir, output),
+        Verb::Catalog { action } => catalog::run(action, network, output),
+        Verb::Flash(flash) => flash::run(&flash, network, output),
+        Verb::Verify(verify) => verify::run(&verify, network, output),
+        Verb::Run(run) => run::run(&run, network, output),
+        Verb::Check { files, .. } => check::run(&files, output),
+        Verb::Test { dir, .. } => test::run(&dir, output),
+        Verb::Repl => repl::run(network, output),
+        Verb::Eject { name, dir, force } => eject::run(&name, &dir, force, output),
+        Verb::Docs { name, markdown, definitions } => {
+            docs::run(name.as_deref(), markdown, definitions.as_deref(), output)
+        }
+        Verb::Man { dir } => {
+            clap_mangen::generate_to(Cli::command(), &dir).map_err(|e| {
+                Error::new(ErrorKind::Host, format!("writing man pages to {}", dir.display())).because(e)
+            })?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::ScriptWorker => {
+            let served = bty_script::worker::serve(&Limits::server());
+            served.map_err(|e| Error::new(ErrorKind::Host, "answering calls of scripts").because(e))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "bty", &mut script);
+            output.print(String::from_utf8_lossy(&script).trim_end());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// The wizard, or what a server wants.
+fn start(start: &Start, session: &Session, output: &Output) -> Result<ExitCode> {
+    let marks = Marks::default();
+    let version = env!("CARGO_PKG_VERSION");
+    marks.mark(&format!("entered v{version}"));
+    let result = match &start.mac {
+        Some(mac) => target::run(mac, start, session, output),
+        None => {
+            marks.status("starting interface ...");
+            let facts = Facts { catalog: start.catalog.clone(), ..Facts::default() };
+            wizard::run(session, facts, start.no_reboot, output)
+        }
+    };
+    marks.mark(&format!("exiting v{version}"));
+    result
+}

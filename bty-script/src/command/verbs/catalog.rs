@@ -1,0 +1,93 @@
+//! `bty catalog`.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use bty::catalog::{self, Catalog, Entry};
+use bty::size::human;
+use bty::{CancelToken, Client, ErrorKind, Result};
+use serde_json::json;
+
+use crate::cli::{CatalogAction, Network};
+use crate::output::{Notices, Output};
+use crate::{exit, network, signals};
+
+pub(super) fn run(action: CatalogAction, network: &Network, output: &Output) -> Result<ExitCode> {
+    let cancel = signals::cancel_on_signal()?;
+    let client = network::client(network, Arc::new(Notices(output.is_json())));
+    match action {
+        CatalogAction::Show { src, .. } => show(&Catalog::load(&client, &src, &cancel)?, output),
+        CatalogAction::Check { src, .. } => return check(&client, &src, output, &cancel),
+        CatalogAction::Add { catalog, src, name, sha256, sha_url, description, .. } => {
+            for src in &src {
+                let mut entry = examine(&client, src, name.as_deref(), &cancel)?;
+                let listed = sha_url.as_deref().map(|url| {
+                    let file = catalog::file_name(src).unwrap_or_else(|| entry.name.clone());
+                    catalog::fetch_checksum(&client, url, &file, &cancel)
+                });
+                entry.sha256 = listed.transpose()?.or(sha256).or(entry.sha256);
+                entry.description.clone_from(&description);
+                add(&catalog, &entry, output)?;
+            }
+        }
+        CatalogAction::Ref { src, .. } => {
+            for src in &src {
+                let canonical = catalog::canonical_src(src)?;
+                let reference = catalog::image_ref(src)?;
+                output.result(&json!({ "src": canonical, "ref": reference }), || format!("{reference}  {canonical}"));
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(catalog: &Catalog, output: &Output) {
+    for entry in catalog.entries() {
+        output.result(entry, || describe(entry));
+    }
+}
+
+fn describe(entry: &Entry) -> String {
+    let mut text = format!("{}\n    {}", entry.name, entry.src());
+    let size = entry.size_bytes.map(human);
+    let digest = entry.sha256.map(|d| format!("sha256 {d}"));
+    let facts: Vec<String> = [entry.format.clone(), entry.arch.clone(), size, digest].into_iter().flatten().collect();
+    if !facts.is_empty() {
+        text.push_str(&format!("\n    {}", facts.join(", ")));
+    }
+    if let Some(description) = &entry.description {
+        text.push_str(&format!("\n    {description}"));
+    }
+    text
+}
+
+fn check(client: &Client, src: &str, output: &Output, cancel: &CancelToken) -> Result<ExitCode> {
+    let catalog = Catalog::load(client, src, cancel)?;
+    let checks = catalog::check(client, &catalog, cancel)?;
+    for check in &checks {
+        output.result(check, || match check.problems.as_slice() {
+            [] => format!("ok      {}", check.name),
+            problems => format!("failed  {}: {}", check.name, problems.join("; ")),
+        });
+    }
+    let bad = checks.iter().filter(|c| !c.is_ok()).count();
+    output.say(&format!("{} entries, {bad} with problems", checks.len()));
+    Ok(if bad == 0 { ExitCode::SUCCESS } else { exit::code(ErrorKind::Source) })
+}
+
+/// An entry for `src`, with what the origin tells about it.
+fn examine(client: &Client, src: &str, name: Option<&str>, cancel: &CancelToken) -> Result<Entry> {
+    catalog::canonical_src(src)?;
+    let source = client.open(src, cancel)?;
+    let mut entry = Entry::new(name.unwrap_or(source.name()), src)?;
+    entry.size_bytes = source.len_bytes();
+    entry.sha256 = source.expected_digest();
+    Ok(entry)
+}
+
+fn add(path: &Path, entry: &Entry, output: &Output) -> Result<()> {
+    Catalog::append_to_file(path, entry)?;
+    output.result(entry, || format!("added {} to {}", entry.name, path.display()));
+    Ok(())
+}

@@ -1,0 +1,242 @@
+//! `bty flash`: plan, show, ask, execute, report.
+
+use std::io::{BufRead, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use bty::catalog::Catalog;
+use bty::flash::{FlashOptions, FlashPlan, FlashReport, Refusal, TargetReport};
+use bty::image::OpenOptions;
+use bty::size::human;
+use bty::{CancelToken, Client, Digest, Disk, Error, ErrorKind, Host, Image, Result, Selector, SystemHost};
+use serde_json::json;
+
+use crate::cli::{Flash, Network};
+use crate::output::Output;
+use crate::progress::Watcher;
+use crate::verbs::disks;
+use crate::{exit, network, signals};
+
+pub(super) fn run(flash: &Flash, network: &Network, output: &Output) -> Result<ExitCode> {
+    let cancel = signals::cancel_on_signal()?;
+    let watcher = Arc::new(Watcher::new(output.is_json()));
+    let client = network::client(network, watcher.clone());
+    let image = open_image(&client, &flash.src, flash.catalog.as_deref(), flash.sha256, &cancel)?;
+    let system = SystemHost::new();
+    let mut created = Created::default();
+    let targets = find_targets(flash, &image, &system, &mut created, output, &cancel)?;
+    let plan = FlashPlan::new(image.info(), targets, options(flash));
+    let refusals = plan.validate();
+    show(&plan, &refusals, flash, output);
+    if !refusals.is_empty() {
+        return Ok(ExitCode::from(exit::REFUSED));
+    }
+    if flash.dry_run {
+        output.say("dry run: nothing was written");
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !flash.yes && !ask(&plan, output, &cancel)? {
+        output.say("nothing was written");
+        return Ok(ExitCode::from(exit::CANCELLED));
+    }
+    created.make(&system)?;
+    let result = plan.execute(&image, &system, &*watcher, &cancel);
+    watcher.clear();
+    let report = result.inspect_err(|_| created.remove(|_| true))?;
+    created.remove(|path| report.targets.iter().any(|t| t.disk.path == path && t.failure.is_some()));
+    output.event("report", &report);
+    tell(&report, output);
+    match report.failure_kind() {
+        None => Ok(ExitCode::SUCCESS),
+        Some(kind) => Ok(exit::code(kind)),
+    }
+}
+
+/// The image that a person named: an entry of a catalog, a path or an address.
+pub(super) fn open_image(
+    client: &Client,
+    src: &str,
+    catalog: Option<&str>,
+    sha256: Option<Digest>,
+    cancel: &CancelToken,
+) -> Result<Image> {
+    let mut options = OpenOptions { sha256, ..OpenOptions::default() };
+    let Some(catalog) = catalog else { return Image::open(client, src, &options, cancel) };
+    let catalog = Catalog::load(client, catalog, cancel)?;
+    let entry = catalog.find(src)?;
+    if let (Some(given), Some(listed)) = (sha256, entry.sha256)
+        && given != listed
+    {
+        let message = format!("the catalog lists digest {listed} for {src:?}, but --sha256 is {given}");
+        return Err(
+            Error::new(ErrorKind::Integrity, message).hint("check which of the two is right; nothing was written")
+        );
+    }
+    options.sha256 = sha256.or(entry.sha256);
+    Image::open(client, entry.src(), &options, cancel)
+}
+
+fn options(flash: &Flash) -> FlashOptions {
+    let mut options = FlashOptions::default();
+    options.verify = !flash.no_verify;
+    options.fix_gpt = flash.fix_gpt;
+    options.uefi_boot = flash.uefi_boot;
+    options.allow_partition = flash.allow_partition;
+    options
+}
+
+fn find_targets(
+    flash: &Flash,
+    image: &Image,
+    system: &SystemHost,
+    created: &mut Created,
+    output: &Output,
+    cancel: &CancelToken,
+) -> Result<Vec<Disk>> {
+    let Some(size) = flash.create else {
+        return flash.target.iter().map(|t| t.parse::<Selector>()?.select(system)).collect();
+    };
+    // before a long read that would be for nothing
+    flash.target.iter().try_for_each(|target| system.plan_file(Path::new(target), 0).map(drop))?;
+    let size = match size.or(image.info().disk_bytes) {
+        Some(size) => size,
+        None => {
+            output.warn("the size of the image is not known before it is decoded: reading it once to find out");
+            image.read_fully(&|_, _| {}, cancel)?.disk_bytes
+        }
+    };
+    flash.target.iter().map(|target| created.plan(system, Path::new(target), size)).collect()
+}
+
+/// Files that become disks. They are made only after everything was checked and agreed to.
+#[derive(Default)]
+struct Created(Vec<(PathBuf, u64)>);
+
+impl Created {
+    fn plan(&mut self, system: &SystemHost, path: &Path, size_bytes: u64) -> Result<Disk> {
+        let disk = system.plan_file(path, size_bytes)?;
+        self.0.push((disk.path.clone(), disk.size_bytes));
+        Ok(disk)
+    }
+
+    /// Makes all of them, or none.
+    fn make(&self, system: &SystemHost) -> Result<()> {
+        for (i, (path, size)) in self.0.iter().enumerate() {
+            if let Err(error) = system.create(path, *size) {
+                self.remove(|made| self.0[..i].iter().any(|(earlier, _)| earlier == made));
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes those that `failed`: a file that was made for a flash that failed is of no use to anybody.
+    fn remove(&self, failed: impl Fn(&Path) -> bool) {
+        for (path, _) in self.0.iter().filter(|(path, _)| failed(path)) {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+fn show(plan: &FlashPlan, refusals: &[Refusal], flash: &Flash, output: &Output) {
+    if flash.dry_run || !refusals.is_empty() {
+        output.event("plan", &json!({ "plan": plan, "refusals": refusals }));
+    }
+    output.say(&format!("image   {}\n        {}", plan.image.name, plan.image.summary()));
+    if let Some(digest) = plan.image.expected_sha256 {
+        // a line of its own just fits in 80 columns
+        output.say(&format!("        sha256 {digest}"));
+    }
+    for disk in &plan.targets {
+        output.say(&format!("target  {}", disks::headline(disk)));
+        if flash.create.is_some() {
+            output.say("        will be created");
+        } else {
+            output.say(&format!("        now: {}", disk.contents()));
+            output.say(&format!("        {}", output.paint("1;31", "ALL OF IT WILL BE LOST")));
+        }
+    }
+    for note in &plan.notes {
+        output.warn(note);
+    }
+    for refusal in refusals {
+        output.say(&format!("{} {refusal}", output.paint("1;31", "refused")));
+    }
+}
+
+/// Asks for the word. Only a terminal can answer.
+fn ask(plan: &FlashPlan, output: &Output, cancel: &CancelToken) -> Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Error::new(ErrorKind::Usage, "nobody is there to confirm: stdin is no terminal")
+            .hint("give --yes to write without being asked"));
+    }
+    let names: Vec<String> = plan.targets.iter().map(|d| d.path.display().to_string()).collect();
+    output.say(&format!("Type {} to write to {}:", output.paint("1", "yes"), names.join(", ")));
+    // on a thread of its own, so that one Ctrl-C is an answer too
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut answer = String::new();
+        let read = std::io::stdin().lock().read_line(&mut answer);
+        let _ = sender.send(read.map(|_| answer));
+    });
+    while !cancel.is_cancelled() {
+        match receiver.recv_timeout(Duration::from_millis(50)) {
+            Ok(answer) => {
+                let answer = answer.map_err(|e| Error::new(ErrorKind::Host, "reading the answer").because(e))?;
+                return Ok(answer.trim() == "yes");
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    Ok(false)
+}
+
+fn tell(report: &FlashReport, output: &Output) {
+    let total: u64 = report.phases.iter().map(|p| p.elapsed_ms).sum();
+    for target in &report.targets {
+        let name = target.disk.path.display();
+        match &target.failure {
+            None => output.say(&format!("{} {name}: {}", output.paint("1;32", "done"), describe(report, target))),
+            Some(failure) => {
+                output.say(&format!("{} {name}: {}", output.paint("1;31", "failed"), failure.message));
+                if let Some(hint) = &failure.hint {
+                    output.say(&format!(" next: {hint}"));
+                }
+            }
+        }
+        target.notes.iter().for_each(|note| output.warn(note));
+    }
+    let digest = match (report.source_sha256, report.is_digest_checked) {
+        (Some(digest), true) => format!("the digest is as expected:\n  sha256 {digest}"),
+        (Some(digest), false) => format!("nobody said what its digest should be, it is:\n  sha256 {digest}"),
+        (None, _) => "its digest was not computed".into(),
+    };
+    output.say(&format!("{} read in {:.1} s; {digest}", human(report.source_bytes), seconds(total)));
+}
+
+fn describe(report: &FlashReport, target: &TargetReport) -> String {
+    let proof = match target.verified_bytes {
+        0 => "not verified".to_owned(),
+        bytes => format!("{} read back and equal", human(bytes)),
+    };
+    // the first MiB is written as it is, zeros and all
+    let zeros = human(report.disk_bytes.saturating_sub(target.written_bytes));
+    let mut text = format!("{} written, {zeros} made zero, {proof}", human(target.written_bytes));
+    if target.backup_gpt_offset.is_some() {
+        text.push_str(", backup GPT moved to the end");
+    }
+    if let Some(entry) = &target.boot_entry {
+        text.push_str(&format!(", {entry} boots next"));
+    }
+    text
+}
+
+#[allow(clippy::cast_precision_loss)] // shown with one decimal
+fn seconds(millis: u64) -> f64 {
+    millis as f64 / 1000.0
+}

@@ -1,0 +1,57 @@
+//! `bty image`.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use bty::image::{Contents, ImageInfo, OpenOptions};
+use bty::size::human;
+use bty::{Event, Image, Result};
+
+use crate::cli::Network;
+use crate::output::Output;
+use crate::progress::Watcher;
+use crate::{network, signals};
+
+pub(super) fn run(src: &str, full: bool, network: &Network, output: &Output) -> Result<ExitCode> {
+    let cancel = signals::cancel_on_signal()?;
+    let watcher = Arc::new(Watcher::new(output.is_json()));
+    let client = network::client(network, watcher.clone());
+    let image = Image::open(&client, src, &OpenOptions::default(), &cancel)?;
+    let info = image.info();
+    let observed = |source, decoded| watcher.tell(&Event::reading(info, source, decoded));
+    let contents = full.then(|| image.read_fully(&observed, &cancel)).transpose();
+    watcher.clear();
+    let contents = contents?;
+    let mut value = serde_json::to_value(info).unwrap_or_default();
+    if let (Some(contents), Some(fields)) = (&contents, value.as_object_mut()) {
+        fields.insert("contents".into(), serde_json::to_value(contents).unwrap_or_default());
+    }
+    output.result(&value, || describe(info, contents.as_ref()));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// An image on a few lines.
+pub(super) fn describe(info: &ImageInfo, contents: Option<&Contents>) -> String {
+    let mut text = format!("{}\n    {}", info.source, info.summary());
+    for p in &info.partitions {
+        let name = p.name.as_deref().map_or(String::new(), |n| format!(" {n:?}"));
+        text.push_str(&format!(
+            "\n    partition {}{name}: {} at {}",
+            p.number,
+            human(p.size_bytes),
+            human(p.start_bytes)
+        ));
+    }
+    if let (Some(digest), None) = (info.expected_sha256, contents) {
+        text.push_str(&format!("\n    sha256 {digest}"));
+    }
+    if let Some(all) = contents {
+        text.push_str(&format!(
+            "\n    read in full: {} decoded, {} of it not zero\n    sha256 {}",
+            human(all.disk_bytes),
+            human(all.data_bytes),
+            all.source_sha256
+        ));
+    }
+    text
+}

@@ -1,0 +1,84 @@
+//! `bty run`.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use bty::{Error, ErrorKind, Result};
+use bty_script::engine::Interrupts;
+use bty_script::world::{Described, Effect, Effects, Recorder, World};
+use bty_script::{Ended, Limits};
+
+use crate::cli::{Network, Run};
+use crate::output::Output;
+use crate::session::{Facts, Session};
+use crate::{exit, power};
+
+pub(super) fn run(run: &Run, network: &Network, output: &Output) -> Result<ExitCode> {
+    let session = Session::new(network, output)?;
+    let (world, effects) = world(run, &session)?;
+    let limits = Limits::operator().with_time(run.timeout.map(Duration::from_secs));
+    let engine = session.engine_of(world, Facts::default(), Interrupts::Script, limits);
+    let cancel = session.signals.cancel();
+    let ended = engine.compile_file(&run.file).and_then(|script| engine.run(&script, &run.args, &cancel));
+    session.watcher.clear();
+    if let Some(effects) = effects {
+        let power = ended.as_ref().ok().and_then(|ended| ended.power);
+        effects_of_dry_run(&effects, power.map(|action| Effect::Power { action }), output);
+        return finish(ended, output);
+    }
+    if let Ok(Ended { power: Some(wish), .. }) = &ended {
+        session.console.restore();
+        power::act(*wish, run.no_reboot, output)?;
+    }
+    finish(ended, output)
+}
+
+/// What the script acts on, and the effects of a dry run.
+fn world(run: &Run, session: &Session) -> Result<(World, Option<Effects>)> {
+    if !run.dry_run {
+        return Ok((session.world.clone(), None));
+    }
+    let Some(path) = &run.world else {
+        let (world, effects) = Recorder::dry(&session.world);
+        return Ok((world, Some(effects)));
+    };
+    let failed = |e: std::io::Error| Error::new(ErrorKind::Usage, format!("reading {}", path.display())).because(e);
+    let text = std::fs::read_to_string(path).map_err(failed)?;
+    let (mut world, effects, _) = Described::parse(&text)?;
+    let scripted = std::mem::replace(&mut world.terminal, session.console.clone());
+    world.terminal = std::sync::Arc::new(bty_script::terminal::Echo::new(scripted, session.console.clone()));
+    Ok((world, Some(effects)))
+}
+
+fn effects_of_dry_run(effects: &Effects, last: Option<Effect>, output: &Output) {
+    let all: Vec<Effect> = effects.list().into_iter().chain(last).collect();
+    if !output.is_json() {
+        let count = all.len();
+        output.say(&format!(
+            "dry run: nothing was done; {count} {} it would have had:",
+            if count == 1 { "effect" } else { "effects" }
+        ));
+    }
+    for effect in &all {
+        if output.is_json() {
+            output.event("effect", effect);
+        } else {
+            output.print(&format!("  {effect}"));
+        }
+    }
+}
+
+/// The exit code: what the script gave to `exit`, or why it failed.
+fn finish(ended: std::result::Result<Ended, bty_script::ScriptError>, output: &Output) -> Result<ExitCode> {
+    match ended {
+        Ok(ended) if ended.by_exit => {
+            let code = ended.value.as_int().ok().and_then(|code| u8::try_from(code).ok());
+            Ok(ExitCode::from(code.unwrap_or(0)))
+        }
+        Ok(_) => Ok(ExitCode::SUCCESS),
+        Err(error) => {
+            output.script_error(&error);
+            Ok(exit::script(&error))
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! `bty verify`.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use bty::flash::{self, Found};
+use bty::size::human;
+use bty::{ErrorKind, Event, Result, Selector, SystemHost};
+
+use crate::cli::{Network, Verify};
+use crate::output::Output;
+use crate::progress::Watcher;
+use crate::verbs::flash::open_image;
+use crate::{exit, network, signals};
+
+pub(super) fn run(verify: &Verify, network: &Network, output: &Output) -> Result<ExitCode> {
+    let cancel = signals::cancel_on_signal()?;
+    let watcher = Arc::new(Watcher::new(output.is_json()));
+    let client = network::client(network, watcher.clone());
+    let image = open_image(&client, &verify.src, verify.catalog.as_deref(), verify.sha256, &cancel)?;
+    let system = SystemHost::new();
+    let disk = verify.target.parse::<Selector>()?.select(&system)?;
+    let observed = |compared| watcher.tell(&Event::comparing(&disk, image.info(), compared));
+    let report = flash::verify(&image, &disk, &system, verify.fix_gpt, &observed, &cancel);
+    watcher.clear();
+    let report = report?;
+    output.event("report", &report);
+    let Some(difference) = &report.first_difference else {
+        output.say(&format!("{} holds the image: {} compared", disk.path.display(), human(report.compared_bytes)));
+        return Ok(ExitCode::SUCCESS);
+    };
+    let found = match difference.found {
+        Found::Zeros => "zeros",
+        _ => "other bytes",
+    };
+    output.say(&format!(
+        "{} differs from the image: first at offset {} ({found} there), {} differ in all",
+        disk.path.display(),
+        difference.offset,
+        human(report.different_bytes)
+    ));
+    output.say(" next: flash it again, or look for what wrote to it since (mounting a file system does)");
+    Ok(exit::code(ErrorKind::Integrity))
+}

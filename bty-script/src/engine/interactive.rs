@@ -1,0 +1,169 @@
+//! A session in which one line follows the other: variables and functions stay, statements are over.
+
+use std::path::PathBuf;
+
+use bty::CancelToken;
+use rhai::{AST, Dynamic, Scope};
+
+use super::{Ended, Engine, Root, Script, standard_scope};
+use crate::error::ScriptError;
+
+/// How errors name what was typed.
+const NAME: &str = "repl";
+
+/// An engine and what was typed so far.
+///
+/// ```
+/// use bty_script::engine::Interactive;
+/// use bty_script::{Engine, Host, Limits};
+///
+/// let mut session = Interactive::new(Engine::new(Host::compute_only(), Limits::operator()));
+/// session.eval("let x = 20; fn twice(n) { n * 2 }", &Default::default())?;
+/// let ended = session.eval("twice(x) + 2", &Default::default())?;
+/// assert_eq!(ended.value.as_int(), Ok(42));
+/// # Ok::<(), bty_script::ScriptError>(())
+/// ```
+pub struct Interactive {
+    engine: Engine,
+    scope: Scope<'static>,
+    /// Variables that every script has.
+    standard: usize,
+    functions: AST,
+    /// Everything that was typed, so that an error in an earlier function shows its own line.
+    typed: String,
+    good: Vec<String>,
+}
+
+impl Interactive {
+    /// A session without variables and functions of its own.
+    #[must_use]
+    pub fn new(engine: Engine) -> Self {
+        let scope = standard_scope(&engine.host, &[]);
+        let standard = scope.len();
+        Self { engine, scope, standard, functions: AST::empty(), typed: String::new(), good: Vec::new() }
+    }
+
+    /// The engine.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Runs `line`, which may have several lines. A line that fails leaves variables as they were named before.
+    ///
+    /// # Errors
+    /// Whatever it fails with; the session goes on.
+    pub fn eval(&mut self, line: &str, cancel: &CancelToken) -> Result<Ended, ScriptError> {
+        let line = line.trim_end();
+        let lines_before = self.typed.matches('\n').count();
+        self.typed.push_str(line);
+        self.typed.push('\n');
+        let text = format!("{}{line}", "\n".repeat(lines_before));
+        let root = Root::Directory(PathBuf::from("."));
+        let compiled = self.engine.compile_for(NAME, &text, &root, &self.scope);
+        self.engine.sources.add(NAME, &self.typed);
+        let script = compiled.map_err(|mut error| {
+            // the text was not known in full while it was compiled
+            error.place = error.place.and_then(|p| self.engine.sources.line_of(NAME, p.line, p.column));
+            error
+        })?;
+        let mut ast = self.functions.merge(&script.ast);
+        ast.set_source(NAME);
+        let merged = Script { ast, name: NAME.to_owned(), root };
+        let variables = self.scope.len();
+        let ended = self.engine.run_in(&mut self.scope, &merged, cancel);
+        match ended {
+            Ok(ended) => {
+                self.functions = merged.ast.clone_functions_only();
+                self.good.push(line.trim().to_owned());
+                Ok(ended)
+            }
+            Err(error) => {
+                self.scope.rewind(variables);
+                Err(error)
+            }
+        }
+    }
+
+    /// Names and values of its variables, the newest of a name only.
+    #[must_use]
+    pub fn variables(&self) -> Vec<(String, Dynamic)> {
+        let mut all: Vec<(String, Dynamic)> = Vec::new();
+        for (name, _, value) in self.scope.iter().skip(self.standard) {
+            all.retain(|(known, _)| known != name);
+            all.push((name.to_owned(), value));
+        }
+        all
+    }
+
+    /// Signatures of its functions.
+    #[must_use]
+    pub fn functions(&self) -> Vec<String> {
+        self.functions.iter_functions().map(|f| format!("{}({})", f.name, f.params.join(", "))).collect()
+    }
+
+    /// What succeeded so far, as a script that does the same.
+    ///
+    /// # Errors
+    /// When it does not compile as one piece.
+    pub fn script(&self) -> Result<String, ScriptError> {
+        let statement = |line: &String| {
+            let ends = line.ends_with([';', '}']) || line.starts_with("//");
+            format!("{line}{}\n", if ends { "" } else { ";" })
+        };
+        let text: String = self.good.iter().map(statement).collect();
+        self.engine.compile(NAME, &text, &Root::Directory(PathBuf::from(".")))?;
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Cause, Host, Limits};
+
+    fn session() -> Interactive {
+        Interactive::new(Engine::new(Host::compute_only(), Limits::operator()))
+    }
+
+    fn say(session: &mut Interactive, line: &str) -> Result<Ended, ScriptError> {
+        session.eval(line, &CancelToken::new())
+    }
+
+    #[test]
+    fn functions_and_variables_stay_and_statements_do_not_run_again() {
+        let mut session = session();
+        say(&mut session, "let log = [];").unwrap();
+        say(&mut session, "fn note(l, n) { l.push(n); l }\nlog = note(log, 1);").unwrap();
+        say(&mut session, "log = note(log, 2);").unwrap();
+        assert_eq!(say(&mut session, "log.len()").unwrap().value.as_int(), Ok(2));
+        let names: Vec<String> = session.variables().into_iter().map(|(name, _)| name).collect();
+        assert_eq!((names, session.functions()), (vec!["log".to_owned()], vec!["note(l, n)".to_owned()]));
+    }
+
+    #[test]
+    fn an_error_keeps_the_session_and_shows_the_line_that_it_is_in() {
+        let mut session = session();
+        say(&mut session, "let x = 1;").unwrap();
+        say(&mut session, "fn bad() {\n    throw \"oh\"\n}").unwrap();
+        let error = say(&mut session, "let y = 2; bad();").unwrap_err();
+        assert_eq!((error.cause, error.place.unwrap().text.as_str()), (Cause::Throw, "    throw \"oh\""));
+        let error = say(&mut session, "let z = ;").unwrap_err();
+        assert_eq!((error.cause, error.place.unwrap().text.as_str()), (Cause::Syntax, "let z = ;"));
+        assert!(say(&mut session, "y").is_err(), "what failed defined nothing");
+        assert_eq!(say(&mut session, "x").unwrap().value.as_int(), Ok(1));
+    }
+
+    #[test]
+    fn a_session_becomes_a_script_that_does_the_same() {
+        let mut session = session();
+        for line in ["let x = 3", "fn twice(n) { n * 2 }", "x = twice(x)", "if x > 5 { x += 1 }", "oops(", "x"] {
+            let _ = say(&mut session, line);
+        }
+        let text = session.script().unwrap();
+        assert!(!text.contains("oops"), "{text}");
+        let engine = Engine::new(Host::compute_only(), Limits::operator());
+        let script = engine.compile("saved", &format!("{text}x"), &Root::None).unwrap();
+        assert_eq!(engine.run(&script, &[], &CancelToken::new()).unwrap().value.as_int(), Ok(7));
+    }
+}

@@ -1,0 +1,277 @@
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bty::Client;
+use proptest::prelude::*;
+
+use super::*;
+use crate::convert::{Size, to_json};
+use crate::error::Cause;
+use crate::host::{Capabilities, Capability};
+use crate::terminal::Scripted;
+use crate::world::{Described, System};
+
+fn on(host: Host, limits: Limits, text: &str) -> Result<Ended, ScriptError> {
+    let engine = Engine::new(host, limits);
+    let script = engine.compile("script.rhai", text, &Root::None)?;
+    engine.run(&script, &[], &CancelToken::new())
+}
+
+fn compute(limits: Limits, text: &str) -> Result<Ended, ScriptError> {
+    on(Host::compute_only(), limits, text)
+}
+
+/// This machine, as far as reading and waiting go: nothing that a test runs may write.
+fn real() -> Host {
+    let world = System::world(Client::default(), Arc::new(Scripted::default()), Arc::new(()));
+    Host::new(Capabilities::NONE.with(Capability::Read).with(Capability::Power), world)
+}
+
+#[test]
+fn waiting_counts_as_time() {
+    let begun = Instant::now();
+    let limits = Limits::operator().with_time(Some(Duration::from_millis(200)));
+    let error = on(real(), limits, "sleep(600);").unwrap_err();
+    assert_eq!(error.cause, Cause::Limit, "{error}");
+    assert!(error.message.contains("longer than 0.2 s"), "{error}");
+    // a bound on hanging, not on speed
+    assert!(begun.elapsed() < Duration::from_secs(60));
+}
+
+#[test]
+fn catching_does_not_help_against_a_limit() {
+    let limits = Limits::operator().with_time(Some(Duration::from_millis(200)));
+    let error = on(real(), limits, "loop { try { sleep(600); } catch {} }").unwrap_err();
+    assert_eq!(error.cause, Cause::Limit, "{error}");
+}
+
+#[test]
+fn cancelling_ends_a_loop_and_a_wait() {
+    for text in ["loop {}", "sleep(600);", "loop { try { sleep(600); } catch {} }"] {
+        let engine = Engine::new(real(), Limits::operator());
+        let script = engine.compile("script.rhai", text, &Root::None).unwrap();
+        let cancel = CancelToken::new();
+        let host = engine.host.clone();
+        let canceller = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            host.interrupt();
+        });
+        let error = engine.run(&script, &[], &cancel).unwrap_err();
+        canceller.join().unwrap();
+        assert_eq!(error.kind(), "cancelled", "{text}: {error}");
+    }
+}
+
+#[test]
+fn nothing_can_be_evaluated_or_imported_behind_the_back() {
+    for (text, why) in [
+        ("eval(\"1\")", "eval"),
+        ("import \"/etc/passwd\" as p;", "nothing can be imported here"),
+        ("import \"confirm\" as c;", "nothing can be imported here"),
+        ("let x = nowhere;", "nowhere"),
+        ("timestamp()", "timestamp"),
+    ] {
+        let error = compute(Limits::operator(), text).unwrap_err();
+        assert!(error.message.contains(why), "{text}: {error}");
+        assert!(error.place.is_some(), "{text}: {error}");
+    }
+}
+
+#[test]
+fn a_host_without_capabilities_only_computes() {
+    for text in [
+        "disks()",
+        "disks::list()",
+        "disks::probe(\"/dev/sda\")",
+        "disks::select(\"serial:1\")",
+        "disks::by_serial(\"1\")",
+        "disks::by_wwn(\"1\")",
+        "disks::only(|d| true)",
+        "disks::wait(\"serial:1\", 1)",
+        "disks::create_file(\"x.img\", 1)",
+        "images::open(\"x.img\")",
+        "images::open(\"http://host/x.img\")",
+        "images::list(\".\")",
+        "catalog::load(\"x.toml\")",
+        "oci::resolve(\"oras://host/a/b:c\")",
+        "flash(\"x.img\", \"/dev/sda\")",
+        "flash::plan(\"x.img\", \"/dev/sda\")",
+        "verify(\"x.img\", \"/dev/sda\")",
+        "http::get(\"http://host\")",
+        "http::get_json(\"http://host\")",
+        "http::post_json(\"http://host\", 1)",
+        "system::hostname()",
+        "system::cmdline()",
+        "system::dmi()",
+        "system::inventory()",
+        "system::now()",
+        "system::time()",
+        "ui::say(\"x\")",
+        "ui::panel(\"x\", [])",
+        "ui::table([], [])",
+        "ui::ask(\"x\")",
+        "ui::confirm(\"x\")",
+        "ui::columns()",
+        "sleep(1)",
+        "sleep(0.5)",
+        "reboot()",
+        "power_off()",
+        "log(\"x\")",
+    ] {
+        let error = compute(Limits::server(), text).expect_err(text);
+        assert_eq!(error.kind(), "capability", "{text}: {error}");
+    }
+}
+
+#[test]
+fn local_images_need_no_network_and_others_do() {
+    let host = || {
+        Host::new(
+            Capabilities::NONE.with(Capability::Read),
+            System::world(Client::default(), Arc::new(Scripted::default()), Arc::new(())),
+        )
+    };
+    let local = on(host(), Limits::operator(), "images::open(\"/nowhere.img\")").unwrap_err();
+    assert_eq!(local.kind(), "source");
+    for text in ["images::open(\"http://127.0.0.1:1/x\")", "catalog::load(\"oras://127.0.0.1/a/b:c\")"] {
+        assert_eq!(on(host(), Limits::operator(), text).unwrap_err().kind(), "capability", "{text}");
+    }
+}
+
+const RACK: &str = r#"
+    [[disks]]
+    path = "/dev/sda"
+    size = 18446744073709551104
+    serial = "HUGE"
+    [[disks]]
+    path = "/dev/sdb"
+    size = "8G"
+    serial = "SMALL"
+    transport = "usb"
+    [[images]]
+    src = "/images/a.img"
+    disk_size = "16G"
+"#;
+
+fn described(text: &str) -> Result<Ended, ScriptError> {
+    let (world, ..) = Described::parse(RACK).unwrap();
+    on(Host::new(Capabilities::all(), world), Limits::operator(), text)
+}
+
+#[test]
+fn a_failure_of_the_host_is_a_value_and_a_throw_stays_what_it_was() {
+    let text = r#"
+        let found = [];
+        try { disks::by_serial("none") } catch (e) { found.push(type_of(e)); found.push(e.kind); found.push(e.hint.contains("HUGE")); }
+        try { flash("/images/a.img", "serial:SMALL") } catch (e) { found.push(e.kind); found.push(e.message.contains("16.0 GiB")); }
+        try { throw "mine" } catch (e) { found.push(type_of(e)); found.push(e); }
+        try { throw #{ code: 7 } } catch (e) { found.push(e.code); }
+        try { let a = [1]; a[5] } catch (e) { found.push(e.error); }
+        found
+    "#;
+    let found = to_json(&described(text).unwrap().value).unwrap();
+    let wanted =
+        serde_json::json!(["Error", "refused", true, "refused", true, "string", "mine", 7, "ErrorArrayBounds"]);
+    assert_eq!(found, wanted);
+}
+
+#[test]
+fn uncaught_failures_tell_whose_they_are() {
+    for (text, cause, kind) in [
+        ("disks::by_serial(\"none\")", Cause::Host, "refused"),
+        ("throw \"mine\"", Cause::Throw, "throw"),
+        ("try { disks::by_serial(\"none\") } catch (e) { throw e; }", Cause::Host, "refused"),
+        ("let a = [1]; a[5]", Cause::Script, "script"),
+        ("1 + ", Cause::Syntax, "syntax"),
+        ("size(-1)", Cause::Host, "usage"),
+    ] {
+        let error = described(text).unwrap_err();
+        assert_eq!((error.cause, error.kind()), (cause, kind), "{text}: {error}");
+    }
+}
+
+#[test]
+fn a_failure_in_a_function_shows_the_line_and_the_way_there() {
+    let error = described("fn pick(s) {\n    disks::by_serial(s)\n}\n\npick(\"none\");").unwrap_err();
+    let shown = error.to_string();
+    let wanted = "no disk matches serial:none\n  --> script.rhai:2:12\n   |\n 2 |     disks::by_serial(s)\n   |            ^\n  called from script.rhai:5:1";
+    assert_eq!(shown, wanted);
+}
+
+#[test]
+fn misspelt_options_are_refused() {
+    let error = described("flash(\"/images/a.img\", \"serial:HUGE\", #{ verfy: false })").unwrap_err();
+    assert_eq!(error.message, "flash has no option verfy");
+    let error = described("flash(\"/images/a.img\", \"serial:HUGE\", #{ verify: 1 })").unwrap_err();
+    assert_eq!(error.message, "the option verify is true or false");
+}
+
+#[test]
+fn reboot_ends_the_script_and_cannot_be_caught() {
+    let ended = described("try { reboot(); } catch { throw \"caught\" } throw \"went on\"").unwrap();
+    assert_eq!(ended.power, Some(Power::Reboot));
+    let ended = described("fn f() { power_off() } f(); throw \"went on\"").unwrap();
+    assert_eq!(ended.power, Some(Power::PowerOff));
+    let ended = described("fn f() { exit(3) } f();").unwrap();
+    assert!(ended.by_exit);
+    assert_eq!(ended.value.as_int(), Ok(3));
+}
+
+#[test]
+fn no_bit_of_a_size_is_lost() {
+    let text = "let d = disks::by_serial(\"HUGE\"); [d.size_bytes == size(\"18446744073709551104\"), d.size_bytes - 1 < d.size_bytes, `${d.size_bytes}`, d.size_bytes / 2 * 2 == d.size_bytes]";
+    let found = to_json(&described(text).unwrap().value).unwrap();
+    assert_eq!(found, serde_json::json!([true, true, "16.0 EiB", true]));
+    let error = described("disks::by_serial(\"HUGE\").size_bytes.bytes").unwrap_err();
+    assert!(error.message.contains("more than an integer holds"), "{error}");
+    for text in [
+        "disks::by_serial(\"HUGE\").size_bytes * 2",
+        "size(1) - 2",
+        "size(1) / 0",
+        "size(5) % size(0)",
+        "size(5) / size(0)",
+    ] {
+        assert!(described(text).unwrap_err().message.contains("is no size"), "{text}");
+    }
+}
+
+#[test]
+fn the_progress_function_sees_events_and_cancels_by_throwing() {
+    let text = r#"
+        let phases = [];
+        let report = flash("/images/a.img", "serial:HUGE", #{}, |e| if e.event == "phase" { phases.push(e.phase); });
+        [phases, report.is_success]
+    "#;
+    assert_eq!(
+        to_json(&described(text).unwrap().value).unwrap(),
+        serde_json::json!([["wipe", "write", "verify"], true])
+    );
+    let error = described("flash(\"/images/a.img\", \"serial:HUGE\", #{}, |e| throw \"enough\")").unwrap_err();
+    assert_eq!((error.cause, error.message.as_str()), (Cause::Throw, "enough"));
+}
+
+#[test]
+fn what_a_person_is_shown_cannot_drive_the_terminal() {
+    let (world, _, terminal) = Described::parse("").unwrap();
+    let text = "ui::say(\"a\\x1b[2Jb\\x07\"); ui::say(ui::paint(\"bad\", \"red\")); ui::say(ui::clean(\"x\\x1b[31my\")); ui::table([#{ a: \"\\x1b]0;t\\x07\" }]);";
+    on(Host::new(Capabilities::all(), world), Limits::operator(), text).unwrap();
+    assert!(terminal.shown().iter().all(|line| !line.contains(['\u{1b}', '\u{7}'])), "{:?}", terminal.shown());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn sizes_calculate_exactly(a in any::<u64>(), b in any::<u64>(), n in any::<i64>()) {
+        let engine = Engine::new(Host::compute_only(), Limits::operator());
+        let script = engine.compile("s", "fn sum(a, b) { a + b } fn less(a, n) { a < n } fn times(a, n) { a * n }", &Root::None).unwrap();
+        let call = |name: &str, left: Dynamic, right: Dynamic| engine.call(&script, name, vec![left, right], &CancelToken::new());
+        let size = |n: u64| Dynamic::from(Size(n));
+        let sum = call("sum", size(a), size(b)).ok().map(|e| e.value.cast::<Size>().0);
+        prop_assert_eq!(sum, a.checked_add(b));
+        let less = call("less", size(a), n.into()).unwrap().value.as_bool().unwrap();
+        prop_assert_eq!(less, i128::from(a) < i128::from(n));
+        let times = call("times", size(a), n.into()).ok().map(|e| e.value.cast::<Size>().0);
+        prop_assert_eq!(times, u64::try_from(i128::from(a).checked_mul(i128::from(n)).unwrap_or(-1)).ok());
+    }
+}

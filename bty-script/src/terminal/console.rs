@@ -1,0 +1,163 @@
+//! The terminal this process was started on.
+//!
+//! Lines are read by the terminal itself (its line mode), so that a serial line, a console without escape sequences and a pipe all work.
+
+use std::io::{IsTerminal, Write};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bty::{CancelToken, Error, ErrorKind, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::termios::{
+    InputModes, LocalModes, OptionalActions, OutputModes, Termios, tcgetattr, tcgetwinsize, tcsetattr,
+};
+
+use super::{Size, Style, Terminal};
+
+const CANCEL_POLL: Duration = Duration::from_millis(50);
+const SHOW_CURSOR: &str = "\x1b[?25h";
+
+/// The terminal of this process. Puts its modes back when dropped.
+pub struct Console {
+    has_colour: bool,
+    can_ask: bool,
+    before: Option<Termios>,
+}
+
+impl Console {
+    /// The terminal; `has_colour` where styles may be used.
+    #[must_use]
+    pub fn new(has_colour: bool) -> Self {
+        let stdin = std::io::stdin();
+        Self { has_colour, can_ask: stdin.is_terminal(), before: tcgetattr(&stdin).ok() }
+    }
+
+    /// Puts the modes and the cursor back to what they were; also done when dropped. For signal handlers and panics.
+    pub fn restore(&self) {
+        if let Some(before) = &self.before {
+            let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, before);
+            show_cursor();
+        }
+    }
+
+    /// Lines, echo, signals, and a cursor: whatever ran before may have left it otherwise.
+    fn make_usable(&self) {
+        let stdin = std::io::stdin();
+        let Ok(mut modes) = tcgetattr(&stdin) else { return };
+        modes.local_modes |= LocalModes::ICANON | LocalModes::ECHO | LocalModes::ECHOE | LocalModes::ISIG;
+        modes.input_modes |= InputModes::ICRNL;
+        modes.output_modes |= OutputModes::OPOST | OutputModes::ONLCR;
+        let _ = tcsetattr(&stdin, OptionalActions::Now, &modes);
+        show_cursor();
+    }
+
+    /// Waits at most `time`; true when somebody pressed Enter meanwhile. Without a terminal nobody can.
+    pub fn wait_for_enter(&self, time: Duration, cancel: &CancelToken) -> bool {
+        let end = Instant::now() + time;
+        if !self.can_ask {
+            while Instant::now() < end && !cancel.is_cancelled() {
+                thread::sleep(CANCEL_POLL.min(end.saturating_duration_since(Instant::now())));
+            }
+            return false;
+        }
+        self.wait_for_line(cancel, Some(end)) && read_line().is_ok_and(|line| line.is_some())
+    }
+
+    /// Waits until a whole line is there; false when cancelled, or when `end` has come.
+    fn wait_for_line(&self, cancel: &CancelToken, end: Option<Instant>) -> bool {
+        let stdin = std::io::stdin();
+        let pause = Timespec { tv_sec: 0, tv_nsec: i64::from(CANCEL_POLL.subsec_nanos()) };
+        while !cancel.is_cancelled() && end.is_none_or(|end| Instant::now() < end) {
+            let mut fds = [PollFd::new(&stdin, PollFlags::IN)];
+            match poll(&mut fds, Some(&pause)) {
+                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                _ => return true,
+            }
+        }
+        false
+    }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        self.restore();
+    }
+}
+
+fn show_cursor() {
+    let mut stderr = std::io::stderr();
+    if stderr.is_terminal() {
+        let _ = stderr.write_all(SHOW_CURSOR.as_bytes());
+        let _ = stderr.flush();
+    }
+}
+
+/// One line, read byte by byte so that nothing beyond it is taken from whoever reads next.
+fn read_line() -> std::io::Result<Option<String>> {
+    let stdin = std::io::stdin();
+    let mut line = Vec::new();
+    loop {
+        let mut byte = [0];
+        match rustix::io::read(&stdin, &mut byte) {
+            Ok(0) if line.is_empty() => return Ok(None),
+            Ok(0) => break,
+            Ok(_) if byte[0] == b'\n' => break,
+            Ok(_) => line.push(byte[0]),
+            // Ctrl-C arrives as a signal; whether it cancels is for the caller to see
+            Err(rustix::io::Errno::INTR) => return Ok(None),
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(Some(String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned()))
+}
+
+impl Terminal for Console {
+    fn size(&self) -> Size {
+        let told = [tcgetwinsize(std::io::stderr()), tcgetwinsize(std::io::stdout())].into_iter().flatten().next();
+        match told {
+            // a serial line tells nothing
+            Some(size) if size.ws_col > 0 && size.ws_row > 0 => {
+                Size { columns: size.ws_col.into(), rows: size.ws_row.into() }
+            }
+            _ => Size::default(),
+        }
+    }
+
+    fn print(&self, text: &str) {
+        let _ = writeln!(std::io::stdout().lock(), "{text}");
+    }
+
+    fn say(&self, text: &str) {
+        let _ = writeln!(std::io::stderr().lock(), "{text}");
+    }
+
+    fn read_line(&self, prompt: &str, cancel: &CancelToken) -> Result<Option<String>> {
+        if !self.can_ask {
+            return Err(Error::new(ErrorKind::Usage, "nobody is there to answer: stdin is no terminal")
+                .hint("run it on a terminal, or give the answers as arguments"));
+        }
+        self.make_usable();
+        {
+            let mut stderr = std::io::stderr().lock();
+            let _ = write!(stderr, "{prompt}");
+            let _ = stderr.flush();
+        }
+        if !self.wait_for_line(cancel, None) {
+            self.say("");
+            return Ok(None);
+        }
+        let line = read_line().map_err(|e| Error::new(ErrorKind::Host, "reading the answer").because(e))?;
+        if line.is_none() {
+            self.say("");
+        }
+        Ok(line)
+    }
+
+    fn paint(&self, style: Style, text: &str) -> String {
+        if self.has_colour && !text.is_empty() {
+            format!("\x1b[{}m{text}\x1b[0m", style.sgr())
+        } else {
+            text.to_owned()
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! How a machine is described in TOML or JSON. Unknown keys are errors: a typo must not make a test pass.
+
+use std::path::PathBuf;
+
+use bty::catalog::Entry;
+use bty::disks::{Content, Disk, DiskKind, Partition, TableKind, Use};
+use bty::hardware::Dmi;
+use bty::image::{Format, ImageInfo};
+use bty::{Digest, Error, ErrorKind, Result, size};
+use serde::{Deserialize, Deserializer};
+
+/// The whole description.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Description {
+    pub(super) machine: MachineFacts,
+    pub(super) disks: Vec<DiskFacts>,
+    pub(super) images: Vec<ImageFacts>,
+    pub(super) catalogs: Vec<CatalogFacts>,
+    pub(super) http: Vec<Answer>,
+    /// What the person types, line by line.
+    pub(super) answers: Vec<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct MachineFacts {
+    pub(super) hostname: String,
+    pub(super) cmdline: String,
+    /// RFC 3339.
+    pub(super) time: String,
+    pub(super) dmi: Dmi,
+}
+
+impl Default for MachineFacts {
+    fn default() -> Self {
+        Self {
+            hostname: "machine".into(),
+            cmdline: String::new(),
+            time: "2026-01-01T00:00:00Z".into(),
+            dmi: Dmi::default(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DiskFacts {
+    path: PathBuf,
+    #[serde(deserialize_with = "bytes")]
+    size: u64,
+    #[serde(default = "sector", rename = "sector")]
+    sector_bytes: u32,
+    vendor: Option<String>,
+    model: Option<String>,
+    serial: Option<String>,
+    wwn: Option<String>,
+    transport: Option<String>,
+    #[serde(default)]
+    removable: bool,
+    #[serde(default)]
+    read_only: bool,
+    rotational: Option<bool>,
+    table: Option<TableKind>,
+    content: Option<Content>,
+    #[serde(default)]
+    partitions: Vec<PartitionFacts>,
+    /// Where it is mounted, when it is.
+    mounted: Option<PathBuf>,
+    /// True for the disk that the system was started from.
+    #[serde(default)]
+    system: bool,
+    /// Seconds after the start at which it appears.
+    #[serde(default)]
+    pub(super) appears_after: u64,
+    /// Flashing it fails with this message.
+    pub(super) fails: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PartitionFacts {
+    #[serde(deserialize_with = "bytes")]
+    size: u64,
+    name: Option<String>,
+    #[serde(rename = "type")]
+    type_id: Option<String>,
+    content: Option<Content>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ImageFacts {
+    /// Path or address, as scripts name it.
+    pub(super) src: String,
+    format: Option<Format>,
+    #[serde(default, deserialize_with = "maybe_bytes")]
+    source_size: Option<u64>,
+    #[serde(default, deserialize_with = "maybe_bytes")]
+    disk_size: Option<u64>,
+    sha256: Option<Digest>,
+    table: Option<TableKind>,
+    #[serde(rename = "sector")]
+    sector_bytes: Option<u32>,
+    /// Opening it fails with this message.
+    pub(super) fails: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CatalogFacts {
+    /// Path or address, as scripts name it.
+    pub(super) src: String,
+    #[serde(default)]
+    images: Vec<EntryFacts>,
+    /// Loading it fails with this message.
+    pub(super) fails: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EntryFacts {
+    name: String,
+    src: String,
+    sha256: Option<Digest>,
+    format: Option<String>,
+    size_bytes: Option<u64>,
+    description: Option<String>,
+    arch: Option<String>,
+}
+
+/// What a server answers.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Answer {
+    pub(super) url: String,
+    #[serde(default = "get")]
+    pub(super) method: String,
+    #[serde(default = "ok")]
+    pub(super) status: u16,
+    #[serde(default)]
+    pub(super) json: serde_json::Value,
+}
+
+fn sector() -> u32 {
+    512
+}
+
+fn get() -> String {
+    "GET".into()
+}
+
+fn ok() -> u16 {
+    200
+}
+
+/// A number of bytes, or a size as people write it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Bytes {
+    Number(u64),
+    Text(String),
+}
+
+fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<u64, D::Error> {
+    match Bytes::deserialize(deserializer)? {
+        Bytes::Number(bytes) => Ok(bytes),
+        Bytes::Text(text) => size::parse(&text).map_err(serde::de::Error::custom),
+    }
+}
+
+fn maybe_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<u64>, D::Error> {
+    bytes(deserializer).map(Some)
+}
+
+impl Description {
+    /// Reads TOML, or JSON when the first character is a brace.
+    pub(super) fn parse(text: &str) -> Result<Self> {
+        let bad = |why: String| Error::new(ErrorKind::Usage, format!("the description of the machine: {why}"));
+        if text.trim_start().starts_with('{') {
+            return serde_json::from_str(text).map_err(|e| bad(e.to_string()));
+        }
+        toml::from_str(text).map_err(|e| bad(e.to_string().trim_end().to_owned()))
+    }
+}
+
+impl DiskFacts {
+    pub(super) fn disk(&self, diskseq: u64) -> Disk {
+        let mut start = size::MIB;
+        let mut partitions = Vec::new();
+        for (number, facts) in (1..).zip(&self.partitions) {
+            partitions.push(Partition {
+                path: Some(format!("{}p{number}", self.path.display()).into()),
+                number,
+                start_bytes: start,
+                size_bytes: facts.size,
+                type_id: facts.type_id.clone(),
+                name: facts.name.clone(),
+                content: facts.content.clone(),
+            });
+            start = start.saturating_add(facts.size);
+        }
+        let device = || self.path.clone();
+        let mounted = self.mounted.iter().map(|at| Use::Mounted { device: device(), mountpoint: at.clone() });
+        let system = self.system.then(|| Use::System { device: device() });
+        Disk {
+            path: self.path.clone(),
+            kind: DiskKind::Disk,
+            size_bytes: self.size,
+            logical_sector_bytes: self.sector_bytes,
+            physical_sector_bytes: 4096,
+            vendor: self.vendor.clone(),
+            model: self.model.clone(),
+            serial: self.serial.clone(),
+            wwn: self.wwn.clone(),
+            transport: self.transport.clone(),
+            is_removable: self.removable,
+            is_read_only: self.read_only,
+            is_rotational: self.rotational,
+            diskseq: Some(diskseq),
+            table: self.table.or((!partitions.is_empty()).then_some(TableKind::Gpt)),
+            content: self.content.clone(),
+            partitions,
+            uses: mounted.chain(system).collect(),
+        }
+    }
+}
+
+impl ImageFacts {
+    pub(super) fn info(&self) -> ImageInfo {
+        let mut info = ImageInfo::described(&self.src, self.format.unwrap_or(Format::Raw));
+        info.source_bytes = self.source_size.or(self.disk_size.filter(|_| info.format == Format::Raw));
+        info.disk_bytes = self.disk_size;
+        info.expected_sha256 = self.sha256;
+        info.table = self.table.or(Some(TableKind::Gpt));
+        info.sector_bytes = self.sector_bytes.or(Some(512)).filter(|_| info.table == Some(TableKind::Gpt));
+        info
+    }
+}
+
+impl CatalogFacts {
+    pub(super) fn catalog(&self) -> Result<bty::catalog::Catalog> {
+        let mut catalog = bty::catalog::Catalog::new();
+        for facts in &self.images {
+            let mut entry = Entry::new(&facts.name, &facts.src)?;
+            entry.sha256 = facts.sha256;
+            entry.format = facts.format.clone().or(entry.format);
+            entry.size_bytes = facts.size_bytes;
+            entry.description.clone_from(&facts.description);
+            entry.arch = facts.arch.clone().or(entry.arch);
+            catalog.add(entry)?;
+        }
+        Ok(catalog)
+    }
+}

@@ -1,0 +1,109 @@
+//! The world of scripts that only compute. The engine's capabilities are asked first, so nothing here is ever reached but by mistake.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bty::catalog::Catalog;
+use bty::client::{Reply, Request};
+use bty::flash::{FlashPlan, FlashReport, VerifyReport};
+use bty::hardware::{Dmi, Inventory};
+use bty::image::Contents;
+use bty::image::directory::ImageFile;
+use bty::{CancelToken, Device, Digest, Disk, Error, ErrorKind, Host, Observer, Result};
+
+use super::{Flasher, Image, Images, Machine, Web};
+use crate::terminal::{Size, Terminal};
+
+pub(super) struct Nothing;
+
+fn nothing<T>() -> Result<T> {
+    Err(Error::new(ErrorKind::Host, "nothing is here").hint("this host only computes"))
+}
+
+impl Host for Nothing {
+    fn list(&self) -> Result<Vec<Disk>> {
+        nothing()
+    }
+    fn probe(&self, _: &Path) -> Result<Disk> {
+        nothing()
+    }
+    fn open(&self, _: &Disk) -> Result<Arc<dyn Device>> {
+        nothing()
+    }
+    fn open_read_only(&self, _: &Disk) -> Result<Arc<dyn Device>> {
+        nothing()
+    }
+    fn create(&self, _: &Path, _: u64) -> Result<()> {
+        nothing()
+    }
+}
+
+impl Images for Nothing {
+    fn open(&self, _: &str, _: Option<Digest>, _: &CancelToken) -> Result<Image> {
+        nothing()
+    }
+    fn list(&self, _: &Path) -> Result<Vec<ImageFile>> {
+        nothing()
+    }
+    fn read_fully(&self, _: &Image, _: &dyn Observer, _: &CancelToken) -> Result<Contents> {
+        nothing()
+    }
+    fn catalog(&self, _: &str, _: &CancelToken) -> Result<Catalog> {
+        nothing()
+    }
+    fn resolve_oci(&self, _: &str, _: &CancelToken) -> Result<serde_json::Value> {
+        nothing()
+    }
+}
+
+impl Flasher for Nothing {
+    fn execute(&self, _: &FlashPlan, _: &Image, _: &dyn Observer, _: &CancelToken) -> Result<FlashReport> {
+        nothing()
+    }
+    fn verify(&self, _: &Image, _: &Disk, _: &dyn Observer, _: &CancelToken) -> Result<VerifyReport> {
+        nothing()
+    }
+    fn create(&self, _: &Path, _: u64) -> Result<Disk> {
+        nothing()
+    }
+}
+
+impl Machine for Nothing {
+    fn now(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH
+    }
+    fn sleep(&self, _: Duration, _: &CancelToken) -> Result<()> {
+        nothing()
+    }
+    fn hostname(&self) -> String {
+        String::new()
+    }
+    fn cmdline(&self) -> String {
+        String::new()
+    }
+    fn dmi(&self) -> Dmi {
+        Dmi::default()
+    }
+    fn inventory(&self) -> Result<Inventory> {
+        nothing()
+    }
+    fn log(&self, _: &str) {}
+}
+
+impl Web for Nothing {
+    fn exchange(&self, _: &Request<'_>, _: &CancelToken) -> Result<Reply> {
+        nothing()
+    }
+}
+
+impl Terminal for Nothing {
+    fn size(&self) -> Size {
+        Size::default()
+    }
+    fn print(&self, _: &str) {}
+    fn say(&self, _: &str) {}
+    fn read_line(&self, _: &str, _: &CancelToken) -> Result<Option<String>> {
+        nothing()
+    }
+}

@@ -1,0 +1,152 @@
+//! The machine this runs on.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use bty::catalog::Catalog;
+use bty::client::{Reply, Request};
+use bty::disks::SystemRoots;
+use bty::flash::{self, FlashPlan, FlashReport, VerifyReport};
+use bty::hardware::{self, Dmi, Inventory};
+use bty::image::directory::{self, ImageFile};
+use bty::image::{Contents, OpenOptions};
+use bty::{CancelToken, Client, Digest, Disk, Error, ErrorKind, Event, Host, Observer, Result, SystemHost};
+
+use super::{Flasher, Image, Images, Machine, Onlooker, Web, World};
+use crate::terminal::Terminal;
+
+/// How often a wait looks whether it was cancelled.
+const CANCEL_POLL: Duration = Duration::from_millis(50);
+
+/// All parts of this machine.
+pub struct System {
+    client: Client,
+    disks: SystemHost,
+}
+
+impl System {
+    /// The machine this runs on, which reaches others through `client`.
+    #[must_use]
+    pub fn world(client: Client, terminal: Arc<dyn Terminal>, observer: Arc<dyn Onlooker>) -> World {
+        let system = Arc::new(Self { client, disks: SystemHost::new() });
+        World {
+            disks: Arc::new(SystemHost::new()),
+            images: system.clone(),
+            flasher: system.clone(),
+            machine: system.clone(),
+            web: system,
+            terminal,
+            observer,
+        }
+    }
+}
+
+/// What a described image says when it is to be read.
+fn only_described() -> Error {
+    Error::new(ErrorKind::Usage, "the image is only described, it cannot be read").hint("open it with images::open")
+}
+
+fn opened(image: &Image) -> Result<&bty::Image> {
+    image.opened.as_ref().ok_or_else(only_described)
+}
+
+impl Images for System {
+    fn open(&self, reference: &str, sha256: Option<Digest>, cancel: &CancelToken) -> Result<Image> {
+        let options = OpenOptions { sha256, ..OpenOptions::default() };
+        bty::Image::open(&self.client, reference, &options, cancel).map(Image::from)
+    }
+
+    fn list(&self, dir: &Path) -> Result<Vec<ImageFile>> {
+        directory::list(dir)
+    }
+
+    fn read_fully(&self, image: &Image, observer: &dyn Observer, cancel: &CancelToken) -> Result<Contents> {
+        let observed = |source, decoded| observer.event(&Event::reading(&image.info, source, decoded));
+        opened(image)?.read_fully(&observed, cancel)
+    }
+
+    fn catalog(&self, reference: &str, cancel: &CancelToken) -> Result<Catalog> {
+        Catalog::load(&self.client, reference, cancel)
+    }
+
+    fn resolve_oci(&self, reference: &str, cancel: &CancelToken) -> Result<serde_json::Value> {
+        let blob = self.client.resolve_oci(&reference.parse()?, cancel)?;
+        Ok(serde_json::json!({ "digest": blob.digest, "size_bytes": blob.size_bytes, "title": blob.title }))
+    }
+}
+
+impl Flasher for System {
+    fn execute(
+        &self,
+        plan: &FlashPlan,
+        image: &Image,
+        observer: &dyn Observer,
+        cancel: &CancelToken,
+    ) -> Result<FlashReport> {
+        plan.execute(opened(image)?, &self.disks, observer, cancel)
+    }
+
+    fn verify(
+        &self,
+        image: &Image,
+        disk: &Disk,
+        observer: &dyn Observer,
+        cancel: &CancelToken,
+    ) -> Result<VerifyReport> {
+        let observed = |compared| observer.event(&Event::comparing(disk, &image.info, compared));
+        flash::verify(opened(image)?, disk, &self.disks, false, &observed, cancel)
+    }
+
+    fn create(&self, path: &Path, size_bytes: u64) -> Result<Disk> {
+        let disk = self.disks.plan_file(path, size_bytes)?;
+        self.disks.create(&disk.path, disk.size_bytes)?;
+        self.disks.probe(&disk.path)
+    }
+}
+
+impl Machine for System {
+    fn now(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
+    fn sleep(&self, time: Duration, cancel: &CancelToken) -> Result<()> {
+        let end = Instant::now() + time;
+        loop {
+            cancel.check()?;
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            thread::sleep(left.min(CANCEL_POLL));
+        }
+    }
+
+    fn hostname(&self) -> String {
+        rustix::system::uname().nodename().to_string_lossy().into_owned()
+    }
+
+    fn cmdline(&self) -> String {
+        std::fs::read_to_string("/proc/cmdline").unwrap_or_default().trim().to_owned()
+    }
+
+    fn dmi(&self) -> Dmi {
+        hardware::dmi(&SystemRoots::default())
+    }
+
+    fn inventory(&self) -> Result<Inventory> {
+        Inventory::collect(&self.disks, &SystemRoots::default())
+    }
+
+    /// The kernel's log is the one that survives: a serial console shows it.
+    fn log(&self, line: &str) {
+        let _ = std::fs::write("/dev/kmsg", format!("<6>bty: {line}\n"));
+    }
+}
+
+impl Web for System {
+    fn exchange(&self, request: &Request<'_>, cancel: &CancelToken) -> Result<Reply> {
+        self.client.exchange(request, cancel)
+    }
+}

@@ -1,0 +1,121 @@
+//! What a script cannot do to the machine. One process for itself: memory is measured for the whole of it.
+
+#![allow(clippy::unwrap_used)]
+
+use std::process::Command;
+use std::time::Duration;
+
+use bty::CancelToken;
+use bty_script::worker::Workers;
+use bty_script::{Cause, Ended, Engine, Host, Limits, Root, ScriptError};
+use serde_json::json;
+
+fn compute(limits: Limits, text: &str) -> Result<Ended, ScriptError> {
+    let engine = Engine::new(Host::compute_only(), limits);
+    let script = engine.compile("script.rhai", text, &Root::None)?;
+    engine.run(&script, &[], &CancelToken::new())
+}
+
+/// Scripts that use up the machine, each in its own way.
+const WAYS: [(&str, &str); 10] = [
+    ("a loop without an end", "let x = 0;\nloop { x += 1; }"),
+    ("a recursion without an end", "fn f(n) { f(n + 1) }\nf(0);"),
+    ("a string that doubles", "let s = \"xxxxxxxx\";\nloop { s += s; }"),
+    ("an array that grows", "let a = [];\nloop { a.push(\"xxxxxxxxxxxxxxxx\"); }"),
+    ("an array in an array", "let a = [1];\nloop { a = [a, a]; }"),
+    (
+        "a map that grows by assignment",
+        "let m = #{};\nlet i = 0;\nloop { let s = \"\"; s.pad(60000, 'x'); m[`${i}`] = s; i += 1; }",
+    ),
+    ("a map in a map", "let m = #{ a: 1 };\nloop { m = #{ a: m, b: m }; }"),
+    ("a string that is padded", "let s = \"\";\ns.pad(2000000000, 'x');"),
+    ("a blob", "let b = blob(2000000000);"),
+    ("variables", "fn f(n) { let a = \"x\"; a.pad(60000, 'x'); let b = a + \"y\"; f(n + 1) }\nf(0);"),
+];
+
+// one test: the others would count the memory of this one
+#[test]
+fn every_way_to_use_up_the_machine_ends_with_its_place() {
+    let mut unhurried = Limits::server().with_time(Some(Duration::from_secs(2)));
+    // memory and time have to hold alone
+    unhurried.operations = 0;
+    for (what, text) in WAYS {
+        let mut all = vec![Limits::server(), Limits::operator()];
+        match what {
+            "a loop without an end" => drop(all.pop()),
+            _ => all.push(unhurried.clone()),
+        }
+        for limits in all {
+            let error = compute(limits, text).map(drop).expect_err(what);
+            assert_eq!(error.cause, Cause::Limit, "{what}: {error}");
+            assert!(error.place.is_some(), "{what}: {error}");
+        }
+    }
+    let eats = "let m = #{};\nlet i = 0;\nloop { let s = \"\"; s.pad(1000000, 'x'); m[`${i}`] = s; i += 1; }";
+    let error = compute(Limits::operator(), eats).unwrap_err();
+    assert!(error.message.contains("of memory"), "{error}");
+}
+
+fn workers(count: usize) -> Workers {
+    let command = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bty"));
+        command.arg("script-worker");
+        command
+    };
+    Workers::new(command, Limits::server(), count)
+}
+
+#[test]
+fn a_worker_answers_and_tells_failures_with_their_place() {
+    let workers = workers(1);
+    let text = "fn boot(m) { if m.flashed { \"disk\" } else { throw `not yet: ${m.mac}` } }";
+    for _ in 0..3 {
+        let answer = workers.call("plan.rhai", text, "boot", &[json!({ "flashed": true })]);
+        assert_eq!(answer.unwrap(), json!("disk"));
+        let error =
+            workers.call("plan.rhai", text, "boot", &[json!({ "flashed": false, "mac": "52:54" })]).unwrap_err();
+        assert_eq!((error.cause, error.message.as_str()), (Cause::Throw, "not yet: 52:54"));
+        assert_eq!(error.place.unwrap().line, 1);
+    }
+    let error = workers.call("bad.rhai", "fn boot( {", "boot", &[]).unwrap_err();
+    assert_eq!(error.cause, Cause::Syntax, "{error}");
+    let error = workers.call("reads.rhai", "fn boot() { disks() }", "boot", &[]).unwrap_err();
+    assert_eq!(error.kind(), "capability", "{error}");
+}
+
+#[test]
+fn a_worker_is_ended_and_the_next_call_is_answered() {
+    let workers = workers(2);
+    for (what, text) in WAYS {
+        let bomb = format!("fn boot() {{ {} }}", text.replace("fn f(n)", "let g = |n| n; fn f(n)"));
+        // functions cannot be nested: those ways are tried by the test above
+        if text.contains("fn f") {
+            continue;
+        }
+        let error = workers.call("bomb.rhai", &bomb, "boot", &[]).expect_err(what);
+        assert_eq!(error.cause, Cause::Limit, "{what}: {error}");
+        let answer = workers.call("good.rhai", "fn boot() { 1 }", "boot", &[]);
+        assert_eq!(answer.unwrap(), json!(1), "after {what}");
+    }
+}
+
+#[test]
+fn a_worker_that_dies_is_replaced() {
+    // a process that ends at once stands for one that the system has killed
+    let workers = Workers::new(|| Command::new("true"), Limits::server(), 1);
+    for _ in 0..2 {
+        let error = workers.call("x.rhai", "fn boot() { 1 }", "boot", &[]).unwrap_err();
+        assert_eq!(error.cause, Cause::Limit, "{error}");
+    }
+    let hangs = Workers::new(
+        || {
+            let mut command = Command::new("sleep");
+            command.arg("1000");
+            command
+        },
+        Limits::server(),
+        1,
+    );
+    let error = hangs.call("x.rhai", "fn boot() { 1 }", "boot", &[]).unwrap_err();
+    assert!(error.message.contains("did not end in time"), "{error}");
+}

@@ -1,0 +1,10 @@
+#!/bin/sh
+# Installs the reference system, whose server and wizard are peers of tests and benchmarks, into a virtual environment. Quiet when it is there.
+#
+# usage: setup.sh DIR
+set -eu
+dir=$1 version=0.61.2
+[ "$(cat "$dir/version" 2>/dev/null)" = "$version" ] && exit 0
+python3 -m venv "$dir"
+"$dir/bin/pip" -q install "bty-lab[web,tui]==$version"
+echo "$version" >"$dir/version"
