@@ -311,3 +311,26 @@ fn a_progress_function_that_throws_stops_the_flash_and_the_disk_does_not_boot() 
     assert!(run.stderr.contains("error: enough"), "{}", run.stderr);
     assert!(disk.content()[..MIB].iter().all(|&byte| byte == 0), "the first MiB is not zero");
 }
+
+#[test]
+fn a_script_talks_to_the_server_that_it_names_and_to_no_other() {
+    use bty_tests::server::{Reply, Server};
+    let elsewhere = Server::start(|_| Reply::whole(b"\"secret\""));
+    let other = elsewhere.url("/");
+    let server = Server::start(move |request| match request.target.as_str() {
+        "/order" => Reply::whole(b"{\"n\": 1}"),
+        "/echo" => Reply::whole(&request.body),
+        "/empty" => Reply::status(204),
+        "/moved" => Reply::status(302).header("Location", &other),
+        "/text" => Reply::whole(b"hello"),
+        _ => Reply::status(500).body(b"no luck\nat all"),
+    });
+    let desk = Desk::new();
+    let script = desk.file(
+        "script.rhai",
+        "let base = ARGS[0];\nprint(http::get_json(`${base}/order`).n);\nprint(http::post_json(`${base}/echo`, #{ a: [1, \"x\"] }).a);\nprint(http::post_json(`${base}/empty`, 1) == ());\nprint(http::get(`${base}/moved`).status);\nfor path in [\"moved\", \"text\", \"gone\"] {\n    try { http::get_json(`${base}/${path}`) } catch (e) { print(`${e.kind} ${e.message.contains(path)}`); }\n}\n",
+    );
+    let run = bty(&["run", &script, server.url("").trim_end_matches('/')]).expect(0);
+    assert_eq!(run.stdout, "1\n[1, \"x\"]\ntrue\n302\nsource true\nsource true\nsource true\n");
+    assert!(elsewhere.requests().is_empty(), "a redirect was followed");
+}

@@ -217,6 +217,14 @@ fn ctrl_c_during_a_flash_cancels_it_and_keeps_the_wizard() {
 }
 
 #[test]
+fn without_a_terminal_there_is_no_wizard() {
+    let run = bty_tests::command::bty(&[]).expect(2);
+    assert!(run.stderr.contains("the wizard needs a terminal") && run.stderr.contains("bty --help"), "{}", run.stderr);
+    // an option for the wizard before a verb is a mistake, and not ignored
+    assert_eq!(bty_tests::command::bty(&["--catalog", "x.toml", "disks"]).code, 2);
+}
+
+#[test]
 fn a_killed_wizard_leaves_a_usable_terminal() {
     let shelf = Shelf::new();
     for signal in ["TERM", "HUP"] {

@@ -93,3 +93,6 @@ pub(crate) fn register(engine: &mut Engine) {
     engine.register_static_module("http", exported_module!(http::functions).into());
     engine.register_static_module("test", exported_module!(test::functions).into());
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,11 +20,10 @@
 use std::fmt::Write as _;
 
 use bty::CancelToken;
-use rhai::Dynamic;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::engine::{Ended, Engine, Root, standard_scope};
+use crate::engine::{Ended, Engine, Root};
 use crate::error::{Cause, HostError, ScriptError};
 
 mod json;
@@ -147,13 +146,8 @@ pub fn run(engine: &Engine, name: &str, text: &str, cancel: &CancelToken) -> Res
         error.hint = Some("write what the machine is to do into fn run(p) { … }".into());
         return Err(error);
     }
-    let mut scope = standard_scope(&engine.host, &[]);
-    let ended = engine.run_in(&mut scope, &script, cancel)?;
-    if ended.power.is_some() || ended.by_exit {
-        return Ok(ended);
-    }
-    let value = scope.get_value::<Dynamic>("PLAN").unwrap_or_default();
-    engine.call(&script, "run", vec![value], cancel)
+    // one run of one script, so that its statements outside functions happen once
+    engine.run(&engine.compile(name, &format!("{text}\nrun(PLAN)"), &Root::Bundled)?, &[], cancel)
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@ use serde_json::json;
 
 use super::*;
 use crate::convert::to_json;
-use crate::{Host, Limits};
+use crate::world::Described;
+use crate::{Capabilities, Host, Limits};
 
 fn engine() -> Engine {
     Engine::new(Host::compute_only(), Limits::operator())
@@ -58,6 +59,15 @@ fn hostile_values_stay_values() {
 fn a_plan_without_run_says_what_is_missing() {
     let error = run(&engine(), "plan", &plan(json!(1), "fn start(p) {}").render().unwrap(), &CancelToken::new());
     assert_eq!(error.unwrap_err().message, "the plan does not define run(p)");
+}
+
+#[test]
+fn statements_outside_functions_happen_once() {
+    let (world, _, terminal) = Described::parse("").unwrap();
+    let engine = Engine::new(Host::new(Capabilities::all(), world), Limits::operator());
+    let text = plan(json!(7), "print(\"once\");\nfn run(p) { print(p); }").render().unwrap();
+    run(&engine, "plan", &text, &CancelToken::new()).unwrap();
+    assert_eq!(terminal.printed(), ["once", "7"]);
 }
 
 #[test]

@@ -1,0 +1,162 @@
+use bty::CancelToken;
+use serde_json::{Value, json};
+
+use crate::convert::to_json;
+use crate::world::{Described, Effect};
+use crate::{Capabilities, Engine, Host, Limits, Root, ScriptError};
+
+const MACHINE: &str = r#"
+    [machine]
+    hostname = "rack-3"
+    cmdline = "quiet bty.mac=52:54:00:00:00:01 bty.note=\"a\""
+    time = "2026-11-24T08:30:00Z"
+    dmi = { vendor = "ACME", product = "Rack" }
+    [[disks]]
+    path = "/dev/sda"
+    size = "8G"
+    serial = "S1"
+    model = "Small"
+    partitions = [{ size = "1G", name = "root", content = { kind = "ext4", label = "old" } }]
+    [[disks]]
+    path = "/dev/sdb"
+    size = "8G"
+    serial = "LATE"
+    transport = "usb"
+    appears_after = 3
+    [[images]]
+    src = "/images/a.img"
+    disk_size = "4G"
+    sha256 = "6418d460e0a234cedbd008a77113f9f85975f153de727756c9082910c18dccd4"
+    [[images]]
+    src = "oras://registry.example/os/a:1"
+    format = "zstd"
+    source_size = "1G"
+    disk_size = "4G"
+    [[images]]
+    src = "/images/broken.img"
+    fails = "nobody answers"
+    [[catalogs]]
+    src = "lab.toml"
+    images = [{ name = "a", src = "oras://registry.example/os/a:1", size_bytes = 1073741824 }]
+    [[http]]
+    url = "http://h/order"
+    json = { serial = "S1", large = 18446744073709551615 }
+    [[http]]
+    url = "http://h/done"
+    method = "POST"
+    status = 409
+    json = "too late"
+"#;
+
+fn run(text: &str) -> (Result<Value, ScriptError>, Vec<Effect>) {
+    let (world, effects, _) = Described::parse(MACHINE).unwrap();
+    let engine = Engine::new(Host::new(Capabilities::all(), world), Limits::operator());
+    let script = engine.compile("script.rhai", text, &Root::None).unwrap_or_else(|e| panic!("{text}: {e}"));
+    let ended = engine.run(&script, &[], &CancelToken::new());
+    (ended.map(|ended| to_json(&ended.value).unwrap()), effects.list())
+}
+
+#[test]
+fn a_machine_tells_what_it_is() {
+    for (text, wanted) in [
+        ("system::hostname()", json!("rack-3")),
+        (
+            "let c = system::cmdline(); [c[\"bty.mac\"], c.quiet, c[\"bty.note\"]]",
+            json!(["52:54:00:00:00:01", true, "a"]),
+        ),
+        ("let d = system::dmi(); [d.vendor, d.product, d.serial]", json!(["ACME", "Rack", null])),
+        ("system::time()", json!("2026-11-24T08:30:00Z")),
+        ("let a = system::now(); sleep(90); system::now() - a", json!(90)),
+        ("system::inventory().disks.map(|d| d.serial)", json!(["S1"])),
+        ("disks().map(|d| d.path)", json!(["/dev/sda"])),
+        ("disks::wait(\"serial:LATE\", 10).path", json!("/dev/sdb")),
+        (
+            "let d = disks::by_serial(\"S1\"); [d.model, d.vendor, d.kind, d.is_used, d.logical_sector_bytes, d.contents]",
+            json!(["Small", null, "disk", false, 512, "GPT, 1: ext4 \"old\", 1.0 GiB"]),
+        ),
+        ("disks()[0].partitions[0].size_bytes == size(\"1G\")", json!(true)),
+    ] {
+        assert_eq!(run(text).0.unwrap_or_else(|e| panic!("{text}: {e}")), wanted, "{text}");
+    }
+}
+
+#[test]
+fn images_and_catalogs_are_had_by_every_name() {
+    for (text, wanted) in [
+        ("images::open(\"/images/a.img\").name", json!("a.img")),
+        (
+            "let i = images::open(\"oras://registry.example/os/a:1\"); [i.format, i.source_bytes, i.disk_bytes, i.table]",
+            json!(["zstd", 1u64 << 30, 4u64 << 30, "gpt"]),
+        ),
+        ("images::list(\"/images\").map(|f| f.name)", json!(["a.img", "broken.img"])),
+        ("images::read_fully(images::open(\"/images/a.img\")).disk_bytes", json!(4u64 << 30)),
+        ("images::architecture(\"debian-amd64.img\")", json!("x86_64")),
+        (
+            "let e = catalog::load(\"lab.toml\").find(\"a\"); [e.name, e.size_bytes, e.sha256]",
+            json!(["a", 1u64 << 30, null]),
+        ),
+        ("catalog::parse(\"version = 1\").entries.len()", json!(0)),
+        ("catalog::image_ref(\"http://H/a\") == catalog::image_ref(\"http://h/a\")", json!(true)),
+        ("oci::resolve(\"oras://registry.example/os/a:1\").size_bytes", json!(1u64 << 30)),
+    ] {
+        assert_eq!(run(text).0.unwrap_or_else(|e| panic!("{text}: {e}")), wanted, "{text}");
+    }
+}
+
+#[test]
+fn every_way_to_name_an_image_and_a_disk_flashes_it() {
+    for image in [
+        "\"/images/a.img\"",
+        "images::open(\"/images/a.img\")",
+        "images::list(\"/images\")[0]",
+        "catalog::load(\"lab.toml\").find(\"a\")",
+        "#{ src: \"/images/a.img\" }",
+    ] {
+        for disk in ["\"serial:S1\"", "disks()[0]", "[disks::by_serial(\"S1\")]", "[\"/dev/sda\"]"] {
+            let (result, effects) = run(&format!("flash({image}, {disk}).is_success"));
+            assert_eq!(result.unwrap_or_else(|e| panic!("{image} {disk}: {e}")), json!(true));
+            assert!(
+                matches!(effects.as_slice(), [Effect::Flash { targets, .. }] if targets[0].serial.as_deref() == Some("S1"))
+            );
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_flashed_has_a_reason_and_no_effect() {
+    for (text, kind, reason) in [
+        ("flash(\"/images/none.img\", \"serial:S1\")", "source", "the described machine has no /images/none.img"),
+        ("flash(\"/images/broken.img\", \"serial:S1\")", "source", "nobody answers"),
+        ("flash(#{}, \"serial:S1\")", "usage", "has no src"),
+        ("flash(\"/images/a.img\", 7)", "usage", "is no disk"),
+        ("flash(\"/images/a.img\", [])", "refused", "no target is given"),
+        ("flash(\"/images/a.img\", [\"serial:S1\", \"/dev/sda\"])", "refused", "named more than once"),
+        ("images::open(\"/images/a.img\", \"00\")", "usage", "00"),
+        ("verify(\"/images/a.img\", disks() + disks())", "usage", "one disk is compared at a time"),
+    ] {
+        let (result, effects) = run(text);
+        let error = result.expect_err(text);
+        assert_eq!(error.kind(), kind, "{text}: {error}");
+        assert!(error.message.contains(reason), "{text}: {error}");
+        assert!(effects.is_empty() && error.place.is_some(), "{text}");
+    }
+}
+
+#[test]
+fn verify_tells_whether_it_was_flashed() {
+    let text = "let before = verify(\"/images/a.img\", \"serial:S1\"); flash(\"/images/a.img\", \"serial:S1\"); \
+        let after = verify(\"/images/a.img\", \"serial:S1\"); [before.is_equal, before.first_difference.offset, after.is_equal, after.first_difference]";
+    assert_eq!(run(text).0.unwrap(), json!([false, 0, true, null]));
+}
+
+#[test]
+fn servers_are_asked_and_told_in_json() {
+    assert_eq!(run("http::get_json(\"http://h/order\").serial").0.unwrap(), json!("S1"));
+    // no bit is lost on the way in and out
+    assert_eq!(run("http::get_json(\"http://h/order\").large").0.unwrap(), json!(u64::MAX));
+    let (result, effects) = run("http::post_json(\"http://h/done\", #{ disk: disks()[0].serial })");
+    let error = result.unwrap_err();
+    assert_eq!((error.kind(), error.message.as_str()), ("source", "http://h/done answered 409: \"too late\""));
+    assert!(matches!(effects.as_slice(), [Effect::Post { body, .. }] if *body == json!({ "disk": "S1" })));
+    assert_eq!(run("http::post_json(\"http://h/done\", || 1)").0.unwrap_err().kind(), "usage");
+}
