@@ -181,6 +181,38 @@ fn scripts_end_with_the_code_that_they_give() {
 }
 
 #[test]
+fn for_programs_everything_on_stdout_is_json() {
+    let desk = Desk::new();
+    let script = desk.file("script.rhai", "print(\"one\\ntwo\");\nprint(1);\nthrow \"no\";");
+    let run = bty(&["run", &script, "--json"]).expect(7);
+    let events = run.json();
+    assert_eq!(events[0], serde_json::json!({ "event": "print", "text": "one\ntwo" }));
+    assert_eq!(
+        (&events[2]["event"], &events[2]["kind"], &events[2]["place"]["line"]),
+        (&"error".into(), &"throw".into(), &3.into())
+    );
+}
+
+#[test]
+fn three_times_ctrl_c_ends_what_nothing_else_ends() {
+    let desk = Desk::new();
+    let pipe = desk.path("pipe");
+    tool(&["mkfifo", pipe.to_str().unwrap()]);
+    // a pipe is no image, and nobody waits for it
+    let script = desk.file("script.rhai", "images::open(ARGS[0])");
+    assert!(bty(&["run", &script, pipe.to_str().unwrap()]).expect(4).stderr.contains("neither a file nor a disk"));
+    // a script that comes from a pipe is waited for
+    let mut child = bty_command(&["run", pipe.to_str().unwrap()]).spawn().unwrap();
+    let begun = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it does not end");
+        std::thread::sleep(Duration::from_millis(300));
+        tool(&["kill", "-INT", &child.id().to_string()]);
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
+#[test]
 fn ctrl_c_ends_a_script_that_would_go_on() {
     let desk = Desk::new();
     let script = desk.file("script.rhai", "print(\"ready\");\nloop { try { sleep(3600); } catch {} }");

@@ -23,6 +23,11 @@ impl FileInput {
             let error = Error::new(ErrorKind::Source, format!("opening {shown}")).because(e).with_path(&shown);
             if missing { error.hint("check the path; bty images DIR lists a directory") } else { error }
         };
+        // looked at before it is opened: opening a pipe would wait for a writer, and nobody could cancel that
+        let kind = std::fs::metadata(path).map_err(failed)?.file_type();
+        if !kind.is_file() && !kind.is_block_device() {
+            return Err(neither(&shown));
+        }
         let file = File::open(path).map_err(failed)?;
         Self::from_file(file, shown.clone())
     }
@@ -37,12 +42,16 @@ impl FileInput {
         } else if meta.file_type().is_block_device() {
             rustix::fs::seek(&file, rustix::fs::SeekFrom::End(0)).map_err(|e| failed(e.into()))?
         } else {
-            return Err(Error::new(ErrorKind::Source, format!("{shown} is neither a file nor a disk"))
-                .with_path(&shown)
-                .hint("name one image file; bty images DIR lists a directory"));
+            return Err(neither(&shown));
         };
         Ok(Self { file: Arc::new(file), path: shown, len_bytes })
     }
+}
+
+fn neither(shown: &str) -> Error {
+    Error::new(ErrorKind::Source, format!("{shown} is neither a file nor a disk"))
+        .with_path(shown)
+        .hint("name one image file; bty images DIR lists a directory")
 }
 
 impl Input for FileInput {

@@ -1,10 +1,12 @@
 //! `bty run`.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bty::{Error, ErrorKind, Result};
+use bty::{CancelToken, Error, ErrorKind, Result};
 use bty_script::engine::Interrupts;
+use bty_script::terminal::{Echo, Size, Terminal};
 use bty_script::world::{Described, Effect, Effects, Recorder, World};
 use bty_script::{Ended, Limits};
 
@@ -15,7 +17,10 @@ use crate::{exit, power};
 
 pub(super) fn run(run: &Run, network: &Network, output: &Output) -> Result<ExitCode> {
     let session = Session::new(network, output)?;
-    let (world, effects) = world(run, &session)?;
+    let (mut world, effects) = world(run, &session)?;
+    if output.is_json() {
+        world.terminal = Arc::new(Printed { screen: world.terminal, output: output.clone() });
+    }
     let limits = Limits::operator().with_time(run.timeout.map(Duration::from_secs));
     let engine = session.engine_of(world, Facts::default(), Interrupts::Script, limits);
     let cancel = session.signals.cancel();
@@ -33,6 +38,30 @@ pub(super) fn run(run: &Run, network: &Network, output: &Output) -> Result<ExitC
     finish(ended, output)
 }
 
+/// A terminal for programs: what a script prints is an object like the others.
+struct Printed {
+    screen: Arc<dyn Terminal>,
+    output: Output,
+}
+
+impl Terminal for Printed {
+    fn size(&self) -> Size {
+        self.screen.size()
+    }
+
+    fn print(&self, text: &str) {
+        self.output.event("print", &serde_json::json!({ "text": text }));
+    }
+
+    fn say(&self, text: &str) {
+        self.screen.say(text);
+    }
+
+    fn read_line(&self, prompt: &str, cancel: &CancelToken) -> Result<Option<String>> {
+        self.screen.read_line(prompt, cancel)
+    }
+}
+
 /// What the script acts on, and the effects of a dry run.
 fn world(run: &Run, session: &Session) -> Result<(World, Option<Effects>)> {
     if !run.dry_run {
@@ -45,8 +74,7 @@ fn world(run: &Run, session: &Session) -> Result<(World, Option<Effects>)> {
     let failed = |e: std::io::Error| Error::new(ErrorKind::Usage, format!("reading {}", path.display())).because(e);
     let text = std::fs::read_to_string(path).map_err(failed)?;
     let (mut world, effects, _) = Described::parse(&text)?;
-    let scripted = std::mem::replace(&mut world.terminal, session.console.clone());
-    world.terminal = std::sync::Arc::new(bty_script::terminal::Echo::new(scripted, session.console.clone()));
+    world.terminal = Arc::new(Echo::new(world.terminal, session.console.clone()));
     Ok((world, Some(effects)))
 }
 
