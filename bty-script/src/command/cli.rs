@@ -31,6 +31,14 @@ Examples:
   bty run lab.rhai --dry-run --world rack.toml   what a script would do to a described machine
   bty repl                                       the same functions, at a prompt";
 
+const RUN_EXAMPLES: &str = "\
+Examples:
+  bty run lab.rhai debian.img.zst                     ARGS[0] is the image
+  bty run lab.rhai --dry-run                          what it would do here
+  bty run lab.rhai --dry-run --world rack.toml        what it would do to a described machine
+  bty run lab.rhai --json                             one JSON object a line
+  bty run wizard.rhai                                 after: bty eject wizard";
+
 /// Writes operating-system images onto disks, and proves it.
 #[derive(Debug, Parser)]
 #[command(name = "bty", version, max_term_width = 100, after_help = EXIT_CODES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
@@ -120,9 +128,11 @@ pub(crate) enum Verb {
     #[command(after_help = EXIT_CODES)]
     Verify(Verify),
     /// Run a script
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = EXIT_CODES, after_long_help = format!("{RUN_EXAMPLES}\n\n{EXIT_CODES}"))]
     Run(Run),
     /// Say what is wrong with scripts, without running them
+    ///
+    /// Compiles them, and looks whether every function is there and takes so many values. Exit code 7 when anything is wrong.
     Check {
         /// The scripts
         #[arg(required = true, value_name = "FILE")]
@@ -132,6 +142,8 @@ pub(crate) enum Verb {
         json: bool,
     },
     /// Run the tests in *_test.rhai files, on described machines
+    ///
+    /// A test is a function test_… without parameters. Exit code 7 when one fails.
     Test {
         /// A directory, or one file
         #[arg(default_value = ".")]
@@ -141,6 +153,8 @@ pub(crate) enum Verb {
         json: bool,
     },
     /// Type scripts line by line
+    ///
+    /// Without a terminal it reads lines from stdin: echo 'disks()' | bty repl
     Repl,
     /// Write out a bundled script, with those it is made of, to change it
     Eject {

@@ -77,6 +77,8 @@ impl Drop for Running {
 pub(crate) struct Operation<'a> {
     meter: &'a Meter,
     token: CancelToken,
+    /// What waits for this: a flash whose progress function calls the host.
+    outer: Option<CancelToken>,
 }
 
 impl Deref for Operation<'_> {
@@ -89,7 +91,7 @@ impl Deref for Operation<'_> {
 
 impl Drop for Operation<'_> {
     fn drop(&mut self) {
-        self.meter.run().operation = None;
+        self.meter.run().operation = self.outer.take();
     }
 }
 
@@ -139,8 +141,8 @@ impl Meter {
             Interrupts::Script => run.cancel.clone(),
             Interrupts::Operation => CancelToken::new(),
         };
-        run.operation = Some(token.clone());
-        Operation { meter: self, token }
+        let outer = run.operation.replace(token.clone());
+        Operation { meter: self, token, outer }
     }
 
     /// Somebody pressed Ctrl-C.

@@ -3,7 +3,7 @@ use serde_json::json;
 
 use super::*;
 use crate::convert::to_json;
-use crate::world::Described;
+use crate::world::{Described, Effect};
 use crate::{Capabilities, Host, Limits};
 
 fn engine() -> Engine {
@@ -107,6 +107,30 @@ fn the_json_plan_has_the_wire_shape() {
         JsonPlan::Interactive { catalog: None }
     );
     assert!(serde_json::from_str::<JsonPlan>(r#"{"mode":"dance"}"#).is_err());
+}
+
+#[test]
+fn the_json_plan_flashes_the_disk_that_it_names_and_reboots() {
+    let world = "[[disks]]\npath = \"/dev/sda\"\nsize = \"8G\"\nserial = \"OTHER\"\n\
+        [[disks]]\npath = \"/dev/sdb\"\nsize = \"8G\"\nserial = \"S1\"\nappears_after = 5\n\
+        [[images]]\nsrc = \"http://h/a.img\"\ndisk_size = \"1G\"\n";
+    let digest = "6418d460e0a234cedbd008a77113f9f85975f153de727756c9082910c18dccd4";
+    for sha in [Some(digest), None] {
+        let (world, effects, _) = Described::parse(world).unwrap();
+        let engine = Engine::new(Host::new(Capabilities::all(), world), Limits::operator());
+        let plan =
+            json!({ "mode": "flash", "image": "http://h/a.img", "target_disk_serial": "S1", "disk_image_sha": sha });
+        let plan: JsonPlan = serde_json::from_value(plan).unwrap();
+        let text = plan.script("52:54:00:12:34:56").unwrap().render().unwrap();
+        let ended = run(&engine, "flash", &text, &CancelToken::new()).unwrap();
+        assert_eq!(ended.power, Some(crate::error::Power::Reboot));
+        // it waited for the disk, which came late
+        let flashed = effects.list().into_iter().find_map(|effect| match effect {
+            Effect::Flash { targets, sha256, .. } => Some((targets[0].serial.clone(), sha256.map(|d| d.to_string()))),
+            _ => None,
+        });
+        assert_eq!(flashed, Some((Some("S1".to_owned()), sha.map(str::to_owned))));
+    }
 }
 
 fn any_json() -> impl Strategy<Value = Value> {
