@@ -15,7 +15,7 @@ use crate::device::Device;
 mod host;
 mod selector;
 pub(crate) mod signatures;
-mod sysfs;
+pub(crate) mod sysfs;
 mod uses;
 
 pub use host::SystemHost;

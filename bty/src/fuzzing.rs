@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::catalog::Catalog;
 use crate::decode::{Compression, DecodeOptions, SNIFF_BYTES, decoder};
 use crate::disks::signatures;
-use crate::hardware::smbios::Smbios;
+use crate::hardware::{cpu, smbios};
 use crate::image::{Image, Reading};
 use crate::source::Input;
 use crate::table::{self, gpt};
@@ -34,7 +34,8 @@ pub fn image(data: &[u8]) {
     }
 }
 
-/// Reads foreign bytes as the beginning of a disk: partition tables, signatures, and moving the backup GPT.
+/// Reads foreign bytes as the beginning of a disk: partition tables, signatures, and moving the backup GPT. And as the firmware's table, which is of
+/// the same kind: numbers at fixed places.
 pub fn disk(data: &[u8]) {
     let mut read = table::over(data);
     for sector in [512, 4096] {
@@ -42,10 +43,10 @@ pub fn disk(data: &[u8]) {
         let _ = gpt::relocate_backup(&mut data.to_vec(), 1 << 40, sector);
     }
     let _ = signatures::recognise(&mut read, data.len() as u64);
-    let _ = Smbios::parse(data);
+    let _ = smbios::Table::parse(data);
 }
 
-/// Reads foreign text as everything that people and servers write.
+/// Reads foreign text as everything that people, servers and kernels write.
 pub fn text(data: &[u8]) {
     let _ = Catalog::parse(data);
     let Ok(text) = std::str::from_utf8(data) else { return };
@@ -54,6 +55,7 @@ pub fn text(data: &[u8]) {
     let _ = size::parse(text);
     let _ = digest::find_in_checksums(text, "a.img");
     let _ = crate::catalog::canonical_src(text);
+    let _ = cpu::parse_cpuinfo(text);
 }
 
 /// Bytes in memory as an origin.

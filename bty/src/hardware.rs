@@ -1,180 +1,186 @@
-//! The machine around the disks: what the firmware says about it, and the inventory that it posts to its server.
+//! Hardware: what a machine is made of, as it tells its server.
 //!
-//! Everything is read from sysfs, procfs and the SMBIOS table, without other programs. What the system does not tell is absent, and no error.
+//! [`Inventory::collect`] reads sysfs, procfs and the firmware's SMBIOS table, without other programs. Its disks look like those of `lsblk`, and its
+//! tree like that of `lshw -json`, for the sake of everything that reads those. [`dmi`] is the short answer: who made this machine, and which one it is.
+//!
+//! What the system does not tell, or tells only to root, is absent and never an error. The names of PCI devices are no part of this: where `lshw` has
+//! them from a database, the tree has numbers.
+//!
+//! ```no_run
+//! use bty::SystemHost;
+//! use bty::hardware::{HardwareRoots, Inventory};
+//!
+//! let inventory = Inventory::collect(&SystemHost::new(), &HardwareRoots::default())?;
+//! for disk in &inventory.disks {
+//!     println!("{} {}", disk.path, disk.size);
+//! }
+//! # Ok::<(), bty::Error>(())
+//! ```
 
-use std::path::Path;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::Result;
-use crate::disks::{Disk, DiskKind, Host, SystemRoots, Use};
+use crate::disks::{Disk, DiskKind, Host};
 
+pub(crate) mod cpu;
+mod dmi;
+mod drives;
+mod memory;
 mod network;
-mod processor;
-mod read;
+mod node;
+mod pci;
 pub(crate) mod smbios;
 mod tree;
 
-/// What a machine posts about itself: the body of `POST /pxe/{mac}/inventory`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// What a machine posts about itself. Serialises to the body of `POST /pxe/{mac}/inventory`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Inventory {
-    /// Whole disks.
+    /// Its disks, at most 64, sorted by path.
     pub disks: Vec<InventoryDisk>,
-    /// The hardware as a tree, in the shape of `lshw -json`.
-    pub lshw: Value,
+    /// Its hardware as a tree of objects, as `lshw -json` shows it; at most 1 MiB of JSON.
+    pub lshw: serde_json::Value,
 }
 
-/// A disk in an [`Inventory`].
+/// A disk in an [`Inventory`]. Serialises to the names of `lsblk`; text is cut to the lengths that a server accepts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct InventoryDisk {
     /// Device node, at most 255 characters.
     pub path: String,
-    /// Size as people read it: `465.8G`.
+    /// Size for people, as `lsblk` writes it: `465.8G`, `512M`.
     pub size: String,
     /// Size in bytes.
     pub size_bytes: u64,
     /// Always `disk`.
     #[serde(rename = "type")]
-    pub kind: String,
-    /// Vendor.
+    pub type_: String,
+    /// Vendor, at most 64 characters.
     pub vendor: Option<String>,
-    /// Model.
+    /// Model, at most 128 characters.
     pub model: Option<String>,
-    /// Serial number, at most 128 characters.
+    /// Serial number, at most 128 characters: what a server tells disks apart by.
     pub serial: Option<String>,
-    /// `nvme`, `sata`, `usb` …
+    /// Transport: `nvme`, `sata`, `usb` …
     pub tran: Option<String>,
     /// The medium can be taken out.
     pub removable: bool,
     /// Writes are refused by the kernel.
     pub readonly: bool,
-    /// Where it or one of its partitions is mounted.
+    /// Where it and its partitions are mounted; `[SWAP]` for swap space in use.
     pub mountpoints: Vec<String>,
 }
 
-impl From<&Disk> for InventoryDisk {
-    fn from(disk: &Disk) -> Self {
-        let mounted = disk.uses.iter().filter_map(|usage| match usage {
-            Use::Mounted { mountpoint, .. } => Some(mountpoint.display().to_string()),
-            _ => None,
-        });
-        Self {
-            path: disk.path.display().to_string().chars().take(255).collect(),
-            size: short_size(disk.size_bytes),
-            size_bytes: disk.size_bytes,
-            kind: "disk".into(),
-            vendor: disk.vendor.clone(),
-            model: disk.model.clone(),
-            serial: disk.serial.as_ref().map(|serial| serial.chars().take(128).collect()),
-            tran: disk.transport.clone(),
-            removable: disk.is_removable,
-            readonly: disk.is_read_only,
-            mountpoints: mounted.collect(),
-        }
+/// Where the system shows its hardware; tests bring trees of their own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HardwareRoots {
+    /// `/sys`.
+    pub sys: PathBuf,
+    /// `/proc`.
+    pub proc: PathBuf,
+}
+
+impl HardwareRoots {
+    /// Other trees than `/sys` and `/proc`. They need not exist.
+    pub fn new(sys: impl Into<PathBuf>, proc: impl Into<PathBuf>) -> Self {
+        Self { sys: sys.into(), proc: proc.into() }
     }
 }
 
-/// `465.8 GiB` as `lsblk` writes it: `465.8G`.
-fn short_size(bytes: u64) -> String {
-    let human = crate::size::human(bytes);
-    let (number, unit) = human.split_once(' ').unwrap_or((&human, ""));
-    format!("{}{}", number.strip_suffix(".0").unwrap_or(number), unit.chars().next().unwrap_or('B'))
+impl Default for HardwareRoots {
+    fn default() -> Self {
+        Self::new("/sys", "/proc")
+    }
 }
+
+/// How the firmware names the machine, from `/sys/class/dmi/id`. What a maker left at a placeholder (`To Be Filled By O.E.M.`) is absent, and so is
+/// what only root may read: serial numbers and the UUID.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Dmi {
+    /// Who made the machine.
+    pub vendor: Option<String>,
+    /// What it is called.
+    pub product: Option<String>,
+    /// The version of that.
+    pub version: Option<String>,
+    /// Its serial number.
+    pub serial: Option<String>,
+    /// Its UUID, as the kernel writes it.
+    pub uuid: Option<String>,
+    /// The number it is ordered by.
+    pub sku: Option<String>,
+    /// The family of products it belongs to.
+    pub family: Option<String>,
+    /// The kind of its case, one word: `desktop`, `notebook`, `rackmount`, `server`, `blade` …
+    pub chassis: Option<String>,
+    /// The serial number of the case.
+    pub chassis_serial: Option<String>,
+    /// The number its owner has given it.
+    pub asset_tag: Option<String>,
+    /// Who made the main board.
+    pub board_vendor: Option<String>,
+    /// What the main board is called.
+    pub board_product: Option<String>,
+    /// The version of the main board.
+    pub board_version: Option<String>,
+    /// The serial number of the main board.
+    pub board_serial: Option<String>,
+    /// Who made the firmware.
+    pub bios_vendor: Option<String>,
+    /// The version of the firmware.
+    pub bios_version: Option<String>,
+    /// The date of the firmware, as its maker wrote it: `03/14/2024`.
+    pub bios_date: Option<String>,
+}
+
+/// Reads how the firmware names the machine. A machine without DMI has none of it.
+#[must_use]
+pub fn dmi(roots: &HardwareRoots) -> Dmi {
+    dmi::read(roots)
+}
+
+/// A server refuses a whole inventory that has more.
+const DISKS_MAX: usize = 64;
 
 impl Inventory {
     /// An inventory of described disks and of no hardware: for dry runs.
     #[must_use]
     pub fn described(disks: &[Disk]) -> Self {
-        Self { disks: disks.iter().map(InventoryDisk::from).collect(), lshw: Value::Null }
+        Self { disks: disks.iter().map(InventoryDisk::from).collect(), lshw: serde_json::Value::Null }
     }
 
-    /// Looks at the disks of `host` and at the machine below `roots`.
+    /// Takes stock of the machine that `roots` show, with the disks of `host`. Only whole disks are listed: no loop devices, no files.
     ///
     /// # Errors
-    /// As of [`Host::list`].
-    pub fn collect(host: &dyn Host, roots: &SystemRoots) -> Result<Self> {
-        let disks = host.list()?;
-        let whole: Vec<&Disk> = disks.iter().filter(|disk| disk.kind == DiskKind::Disk).collect();
-        let lshw = tree::of(roots, &whole);
-        Ok(Self { disks: whole.into_iter().map(InventoryDisk::from).collect(), lshw })
+    /// Those of [`Host::list`].
+    pub fn collect(host: &dyn Host, roots: &HardwareRoots) -> Result<Self> {
+        let mut disks = host.list()?;
+        disks.retain(|disk| disk.kind == DiskKind::Disk);
+        disks.truncate(DISKS_MAX);
+        Ok(Self { lshw: tree::lshw(&disks, roots), disks: disks.iter().map(InventoryDisk::from).collect() })
     }
 }
 
-/// What the firmware says about the machine; absent for what it does not say, or says with a placeholder.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-#[non_exhaustive]
-pub struct Dmi {
-    /// Who made it.
-    pub vendor: Option<String>,
-    /// What it is.
-    pub product: Option<String>,
-    /// Which version of it.
-    pub version: Option<String>,
-    /// Its serial number; readable by root only.
-    pub serial: Option<String>,
-    /// Its UUID; readable by root only.
-    pub uuid: Option<String>,
-    /// Who made the board.
-    pub board_vendor: Option<String>,
-    /// What the board is.
-    pub board_product: Option<String>,
-    /// The serial number of the board; readable by root only.
-    pub board_serial: Option<String>,
-    /// Who made the firmware.
-    pub bios_vendor: Option<String>,
-    /// Its version.
-    pub bios_version: Option<String>,
-    /// Its date, as the firmware writes it.
-    pub bios_date: Option<String>,
+/// The first `bytes_max` of a file; none when it cannot be read.
+fn read_file(path: &Path, bytes_max: u64) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path).ok()?.take(bytes_max).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
 }
 
-/// What the firmware below `roots` says.
-#[must_use]
-pub fn dmi(roots: &SystemRoots) -> Dmi {
-    let dir = roots.sys.join("class/dmi/id");
-    let field = |name: &str| read::text(&dir.join(name)).filter(|text| !is_placeholder(text));
-    Dmi {
-        vendor: field("sys_vendor"),
-        product: field("product_name"),
-        version: field("product_version"),
-        serial: field("product_serial"),
-        uuid: field("product_uuid"),
-        board_vendor: field("board_vendor"),
-        board_product: field("board_name"),
-        board_serial: field("board_serial"),
-        bios_vendor: field("bios_vendor"),
-        bios_version: field("bios_version"),
-        bios_date: field("bios_date"),
-    }
-}
-
-/// What makers leave in fields that they did not fill in.
-fn is_placeholder(text: &str) -> bool {
-    const PLACEHOLDERS: [&str; 12] = [
-        "to be filled by o.e.m.",
-        "to be filled by oem",
-        "default string",
-        "system manufacturer",
-        "system product name",
-        "system version",
-        "system serial number",
-        "not specified",
-        "not available",
-        "not applicable",
-        "none",
-        "unknown",
-    ];
-    let text = text.trim().to_ascii_lowercase();
-    PLACEHOLDERS.contains(&text.as_str()) || text.chars().all(|c| matches!(c, '0' | '.' | '-' | 'x' | ' '))
-}
-
-/// The name that this machine has, from `/proc/sys/kernel/hostname`.
-fn hostname(proc: &Path) -> String {
-    read::text(&proc.join("sys/kernel/hostname")).unwrap_or_else(|| "computer".into())
+/// Names in a directory, sorted; none when it cannot be read.
+fn names_in(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    names
 }
 
 #[cfg(test)]

@@ -28,6 +28,12 @@ pub(super) mod functions {
         Ok(words.collect())
     }
 
+    /// The facts of `BTY`: functions do not see constants of the host.
+    #[rhai_fn(return_raw)]
+    pub fn facts(context: NativeCallContext) -> Outcome<Map> {
+        Ok((*Host::behind(&context)?.facts).clone())
+    }
+
     /// What the firmware says about the machine: `vendor`, `product`, `version`, `serial` and more; `()` for what it does not say.
     #[rhai_fn(return_raw)]
     pub fn dmi(context: NativeCallContext) -> Outcome<Dynamic> {

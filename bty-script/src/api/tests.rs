@@ -60,6 +60,7 @@ fn run(text: &str) -> (Result<Value, ScriptError>, Vec<Effect>) {
 fn a_machine_tells_what_it_is() {
     for (text, wanted) in [
         ("system::hostname()", json!("rack-3")),
+        ("fn version() { system::facts().version } version() == BTY.version", json!(true)),
         (
             "let c = system::cmdline(); [c[\"bty.mac\"], c.quiet, c[\"bty.note\"]]",
             json!(["52:54:00:00:00:01", true, "a"]),

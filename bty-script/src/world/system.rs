@@ -7,9 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bty::catalog::Catalog;
 use bty::client::{Reply, Request};
-use bty::disks::SystemRoots;
 use bty::flash::{self, FlashPlan, FlashReport, VerifyReport};
-use bty::hardware::{self, Dmi, Inventory};
+use bty::hardware::{self, Dmi, HardwareRoots, Inventory};
 use bty::image::directory::{self, ImageFile};
 use bty::image::{Contents, OpenOptions};
 use bty::{CancelToken, Client, Digest, Disk, Error, ErrorKind, Event, Host, Observer, Result, SystemHost};
@@ -132,11 +131,11 @@ impl Machine for System {
     }
 
     fn dmi(&self) -> Dmi {
-        hardware::dmi(&SystemRoots::default())
+        hardware::dmi(&HardwareRoots::default())
     }
 
     fn inventory(&self) -> Result<Inventory> {
-        Inventory::collect(&self.disks, &SystemRoots::default())
+        Inventory::collect(&self.disks, &HardwareRoots::default())
     }
 
     /// The kernel's log is the one that survives: a serial console shows it.

@@ -296,12 +296,12 @@ fn bytes(path: &Path) -> Option<Vec<u8>> {
 }
 
 /// An attribute as text; none when it says nothing.
-pub(super) fn text(dir: &Path, attribute: &str) -> Option<String> {
+pub(crate) fn text(dir: &Path, attribute: &str) -> Option<String> {
     clean(&bytes(&dir.join(attribute))?)
 }
 
 /// Text without padding; none when nothing is left, or when it is no text: a terminal shows it, and people compare it.
-fn clean(bytes: &[u8]) -> Option<String> {
+pub(crate) fn clean(bytes: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(bytes).ok()?;
     let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
     (!text.is_empty() && !text.chars().any(char::is_control)).then(|| text.to_owned())

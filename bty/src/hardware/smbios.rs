@@ -1,168 +1,264 @@
-//! The SMBIOS table, as far as the inventory needs it: memory modules and sockets.
+//! The firmware's own table of what is built in: SMBIOS specification (DSP0134) 3.7. Little-endian; foreign bytes, so nothing in it is believed.
 //!
 //! ```text
-//! structure: 0 type | 1 length of the formatted area, with these four bytes | 2..4 handle, little-endian | …
-//!            then its strings, each with a NUL, and one more NUL; two NULs when there are none
-//! type 17:   0c..0e size (MiB; bit 15: KiB; 7fff: see 1c) | 10 locator | 12 type | 13..15 type detail
-//!            15..17 speed (MT/s) | 17 manufacturer | 18 serial | 1a part | 1c..20 extended size (MiB)
-//! type 4:    04 socket | 07 manufacturer | 10 version | 14..16 max speed | 16..18 current speed (MHz)
+//! structure:  0 type | 1 length L of the formatted area, these four bytes included | 2..4 handle | 4..L fields, by type
+//!             L.. strings, each ended by NUL, the last by one more; two NULs when there are none
 //! ```
 //!
-//! DMTF DSP0134, version 3.7, sections 6.1, 7.5 and 7.18. The bytes come from firmware: nothing in them is believed without a look.
+//! A field that is a string holds its number in that set, from 1; 0 is none. Fields beyond L are of a later version than the table.
 
-/// A table with more structures is cut.
-const STRUCTURES_MAX: usize = 4096;
-/// Longer strings are cut.
-const STRING_MAX: usize = 128;
+use crate::hardware::dmi;
 
-/// A structure of the table.
-#[derive(Clone, Copy, Debug)]
-struct Structure<'a> {
-    kind: u8,
-    formatted: &'a [u8],
-    strings: &'a [u8],
-}
+/// Tables are a few KiB, those of the largest servers some hundred.
+pub(super) const TABLE_BYTES_MAX: u64 = 1 << 20;
+const STRUCTURES_MAX: usize = 1 << 14;
+const HEADER_BYTES: usize = 4;
 
-/// A memory module, or an empty slot for one.
+// types of structures
+const FIRMWARE: u8 = 0;
+const SYSTEM: u8 = 1;
+const BOARD: u8 = 2;
+const PROCESSOR: u8 = 4;
+const MEMORY_ARRAY: u8 = 16;
+const MEMORY_DEVICE: u8 = 17;
+const END: u8 = 127;
+
+/// What is used of a table. Numbers that stand for "unknown" are absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct MemoryModule {
-    /// 0 for an empty slot.
-    pub(crate) size_bytes: u64,
-    pub(crate) slot: Option<String>,
-    /// `DDR4` …
-    pub(crate) kind: Option<&'static str>,
-    /// In MT/s.
-    pub(crate) speed: Option<u16>,
-    pub(crate) vendor: Option<String>,
-    pub(crate) serial: Option<String>,
-    pub(crate) product: Option<String>,
+pub(crate) struct Table {
+    pub(super) firmware: Option<Firmware>,
+    /// The handle of the system.
+    pub(super) system: Option<u16>,
+    /// The handle of the main board.
+    pub(super) board: Option<u16>,
+    /// Central processors that are there.
+    pub(super) processors: Vec<Processor>,
+    /// Arrays of slots or chips.
+    pub(super) arrays: Vec<MemoryArray>,
+    /// Memory slots, empty ones too.
+    pub(super) devices: Vec<MemoryDevice>,
 }
 
-/// A socket with a processor.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Socket {
-    pub(crate) slot: Option<String>,
-    pub(crate) vendor: Option<String>,
-    pub(crate) version: Option<String>,
-    /// In MHz.
-    pub(crate) max_speed: Option<u16>,
-    /// In MHz.
-    pub(crate) speed: Option<u16>,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Firmware {
+    pub(super) handle: u16,
+    pub(super) rom_bytes: Option<u64>,
 }
 
-/// What the table tells.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Smbios {
-    pub(crate) memory: Vec<MemoryModule>,
-    pub(crate) sockets: Vec<Socket>,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Processor {
+    pub(super) handle: u16,
+    pub(super) socket: Option<String>,
+    pub(super) vendor: Option<String>,
+    pub(super) version: Option<String>,
+    pub(super) serial: Option<String>,
+    pub(super) external_mhz: Option<u64>,
+    pub(super) max_mhz: Option<u64>,
+    pub(super) current_mhz: Option<u64>,
+    pub(super) cores: Option<u64>,
+    pub(super) cores_enabled: Option<u64>,
+    pub(super) threads: Option<u64>,
 }
 
-impl Smbios {
-    /// Reads a table; what is cut or odd is left out.
-    pub(crate) fn parse(table: &[u8]) -> Self {
-        let mut found = Self::default();
-        for structure in structures(table) {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct MemoryArray {
+    pub(super) handle: u16,
+    /// It is for programs, not flash or a cache.
+    pub(super) is_system: bool,
+    /// It is on the main board, as nearly always.
+    pub(super) is_on_board: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct MemoryDevice {
+    pub(super) handle: u16,
+    /// The handle of its array.
+    pub(super) array: u16,
+    pub(super) size_bytes: Option<u64>,
+    /// The slot is known to be empty.
+    pub(super) is_empty: bool,
+    pub(super) width_bits: Option<u64>,
+    pub(super) form: u8,
+    pub(super) kind: u8,
+    pub(super) detail: u16,
+    pub(super) slot: Option<String>,
+    pub(super) vendor: Option<String>,
+    pub(super) serial: Option<String>,
+    pub(super) part: Option<String>,
+    /// Millions of transfers a second, as it is set to, or else as it could be.
+    pub(super) speed: Option<u64>,
+}
+
+impl Table {
+    /// Reads what there is, as far as it makes sense. Of any bytes: it never fails.
+    pub(crate) fn parse(bytes: &[u8]) -> Self {
+        let mut table = Self::default();
+        for structure in structures(bytes) {
             match structure.kind {
-                4 => found.sockets.push(socket(&structure)),
-                17 => found.memory.extend(module(&structure)),
+                FIRMWARE if table.firmware.is_none() => table.firmware = Some(structure.firmware()),
+                SYSTEM if table.system.is_none() => table.system = Some(structure.handle),
+                BOARD if table.board.is_none() => table.board = Some(structure.handle),
+                PROCESSOR => table.processors.extend(structure.processor()),
+                MEMORY_ARRAY => table.arrays.push(structure.memory_array()),
+                MEMORY_DEVICE => table.devices.push(structure.memory_device()),
                 _ => {}
             }
         }
-        found
+        table
     }
 }
 
-fn structures(mut table: &[u8]) -> Vec<Structure<'_>> {
-    const END_OF_TABLE: u8 = 127;
-    let mut all = Vec::new();
-    while all.len() < STRUCTURES_MAX {
-        let (Some(&kind), Some(&len)) = (table.first(), table.get(1)) else { break };
+/// One structure.
+#[derive(Clone, Copy, Debug)]
+struct Structure<'a> {
+    kind: u8,
+    handle: u16,
+    /// The formatted area, header included.
+    area: &'a [u8],
+    /// The set of strings, without the NULs at its end.
+    strings: &'a [u8],
+}
+
+/// The structures in `table`, up to the one that ends it, or to the first that makes no sense.
+fn structures(table: &[u8]) -> impl Iterator<Item = Structure<'_>> {
+    let mut rest = table;
+    std::iter::from_fn(move || {
+        let &[kind, len, low, high, ..] = rest else { return None };
         let len = usize::from(len);
-        if len < 4 || kind == END_OF_TABLE {
-            break;
+        if len < HEADER_BYTES || kind == END {
+            return None;
         }
-        let Some((formatted, rest)) = table.split_at_checked(len) else { break };
-        let Some(end) = rest.windows(2).position(|pair| pair == [0, 0]) else { break };
-        all.push(Structure { kind, formatted, strings: &rest[..end] });
-        table = &rest[end + 2..];
-    }
-    all
+        let (area, after) = rest.split_at_checked(len)?;
+        // a table may be cut off in the strings of its last structure
+        let end = after.windows(2).position(|pair| pair == [0, 0]);
+        let strings = &after[..end.unwrap_or(after.len())];
+        rest = end.map_or(&[], |end| &after[end + 2..]);
+        Some(Structure { kind, handle: u16::from_le_bytes([low, high]), area, strings })
+    })
+    .take(STRUCTURES_MAX)
 }
 
 impl Structure<'_> {
+    fn bytes<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+        self.area.get(at..)?.first_chunk().copied()
+    }
+
     fn byte(&self, at: usize) -> Option<u8> {
-        self.formatted.get(at).copied()
+        self.area.get(at).copied()
     }
 
     fn word(&self, at: usize) -> Option<u16> {
-        Some(u16::from_le_bytes([self.byte(at)?, self.byte(at + 1)?]))
+        self.bytes(at).map(u16::from_le_bytes)
     }
 
-    fn double_word(&self, at: usize) -> Option<u32> {
-        Some(u32::from(self.word(at)?) | u32::from(self.word(at + 2)?) << 16)
+    fn dword(&self, at: usize) -> Option<u32> {
+        self.bytes(at).map(u32::from_le_bytes)
     }
 
-    /// The string whose number is at `at`; numbers count from 1.
-    fn string(&self, at: usize) -> Option<String> {
+    /// The string whose number is at `at`, if it says something.
+    fn text(&self, at: usize) -> Option<String> {
         let number = usize::from(self.byte(at)?).checked_sub(1)?;
-        let bytes = self.strings.split(|&byte| byte == 0).nth(number)?;
-        let text: String =
-            String::from_utf8_lossy(bytes).chars().filter(|c| !c.is_control()).take(STRING_MAX).collect();
-        let text = text.trim();
-        (!text.is_empty() && !super::is_placeholder(text)).then(|| text.to_owned())
+        dmi::field(self.strings.split(|&byte| byte == 0).nth(number)?)
     }
 
-    fn speed(&self, at: usize) -> Option<u16> {
-        self.word(at).filter(|&speed| speed != 0 && speed != 0xffff)
+    /// A word for which 0 means unknown.
+    fn known(&self, at: usize) -> Option<u64> {
+        self.word(at).filter(|&value| value != 0).map(u64::from)
+    }
+
+    /// A count in the byte at `at`, or, when that is 255, in the word at `wide`. 0 is unknown.
+    fn count(&self, at: usize, wide: usize) -> Option<u64> {
+        match self.byte(at)? {
+            0 => None,
+            0xff => self.known(wide).filter(|&count| count != 0xffff).or(Some(0xff)),
+            count => Some(u64::from(count)),
+        }
+    }
+
+    // type 0:  9 size of the ROM in 64 KiB, less one; 255 is "see 24" | 24..26 its size: 0..14 number, 14..16 unit (0 MiB, 1 GiB)
+    fn firmware(&self) -> Firmware {
+        let extended = || {
+            let size = self.word(24)?;
+            let unit = match size >> 14 {
+                0 => 20,
+                1 => 30,
+                _ => return None,
+            };
+            Some(u64::from(size & 0x3fff) << unit)
+        };
+        let rom_bytes = match self.byte(9) {
+            Some(0xff) => extended().or(Some(16 << 20)),
+            size => size.map(|size| (u64::from(size) + 1) << 16),
+        };
+        Firmware { handle: self.handle, rom_bytes }
+    }
+
+    // type 4:  4 socket, string | 5 type (3 central processor) | 7 maker, string | 16 version, string | 18..20 external clock, MHz
+    //          20..22 highest speed, MHz | 22..24 speed, MHz | 24 status, bit 6 socket populated | 32 serial number, string
+    //          35 cores | 36 cores enabled | 37 threads | 42..44, 44..46, 46..48 the same where those are 255
+    fn processor(&self) -> Option<Processor> {
+        const CENTRAL: u8 = 3;
+        const POPULATED: u8 = 1 << 6;
+        if self.byte(5)? != CENTRAL || self.byte(24).is_some_and(|status| status & POPULATED == 0) {
+            return None;
+        }
+        Some(Processor {
+            handle: self.handle,
+            socket: self.text(4),
+            vendor: self.text(7),
+            version: self.text(16),
+            serial: self.text(32),
+            external_mhz: self.known(18),
+            max_mhz: self.known(20),
+            current_mhz: self.known(22),
+            cores: self.count(35, 42),
+            cores_enabled: self.count(36, 44),
+            threads: self.count(37, 46),
+        })
+    }
+
+    // type 16:  4 location (3 main board) | 5 use (3 system memory)
+    fn memory_array(&self) -> MemoryArray {
+        MemoryArray { handle: self.handle, is_system: self.byte(5) == Some(3), is_on_board: self.byte(4) == Some(3) }
+    }
+
+    // type 17:  4..6 handle of the array | 10..12 width of the data, bits | 14 form
+    //           12..14 size: 0 empty, ffff unknown, 7fff "see 28", with bit 15 in KiB, else in MiB
+    //           16 slot, string | 17 bank, string | 18 kind | 19..21 detail, bits | 21..23 speed, MT/s; ffff "see 84"
+    //           23 maker | 24 serial number | 26 part number, strings | 28..32 size, MiB | 32..34 speed it is set to; ffff "see 88"
+    //           84..88 speed | 88..92 speed it is set to
+    fn memory_device(&self) -> MemoryDevice {
+        let size_bytes = match self.word(12).unwrap_or(0xffff) {
+            0 | 0xffff => None,
+            0x7fff => self.dword(28).map(|size| u64::from(size & 0x7fff_ffff) << 20),
+            size if size & 0x8000 != 0 => Some(u64::from(size & 0x7fff) << 10),
+            size => Some(u64::from(size) << 20),
+        };
+        MemoryDevice {
+            handle: self.handle,
+            array: self.word(4).unwrap_or(u16::MAX),
+            size_bytes: size_bytes.filter(|&size| size > 0),
+            is_empty: self.word(12) == Some(0),
+            width_bits: self.known(10).filter(|&width| width != 0xffff),
+            form: self.byte(14).unwrap_or(0),
+            kind: self.byte(18).unwrap_or(0),
+            detail: self.word(19).unwrap_or(0),
+            slot: self.text(16).or_else(|| self.text(17)),
+            vendor: self.text(23),
+            serial: self.text(24),
+            part: self.text(26),
+            speed: self.speed(32, 88).or_else(|| self.speed(21, 84)),
+        }
+    }
+
+    fn speed(&self, at: usize, wide: usize) -> Option<u64> {
+        match self.word(at)? {
+            0 => None,
+            0xffff => self.dword(wide).filter(|&speed| speed != 0).map(|speed| u64::from(speed & 0x7fff_ffff)),
+            speed => Some(u64::from(speed)),
+        }
     }
 }
 
-fn socket(structure: &Structure<'_>) -> Socket {
-    Socket {
-        slot: structure.string(0x04),
-        vendor: structure.string(0x07),
-        version: structure.string(0x10),
-        max_speed: structure.speed(0x14),
-        speed: structure.speed(0x16),
-    }
-}
-
-/// `None` when the size is not known.
-fn module(structure: &Structure<'_>) -> Option<MemoryModule> {
-    let size_bytes = match structure.word(0x0c)? {
-        0xffff => return None,
-        0x7fff => u64::from(structure.double_word(0x1c)? & 0x7fff_ffff) << 20,
-        size if size & 0x8000 != 0 => u64::from(size & 0x7fff) << 10,
-        size => u64::from(size) << 20,
-    };
-    Some(MemoryModule {
-        size_bytes,
-        slot: structure.string(0x10),
-        kind: structure.byte(0x12).and_then(memory_type),
-        speed: structure.speed(0x15),
-        vendor: structure.string(0x17),
-        serial: structure.string(0x18),
-        product: structure.string(0x1a),
-    })
-}
-
-/// DSP0134, table 77.
-fn memory_type(code: u8) -> Option<&'static str> {
-    Some(match code {
-        0x0f => "SDRAM",
-        0x12 => "DDR",
-        0x13 => "DDR2",
-        0x18 => "DDR3",
-        0x1a => "DDR4",
-        0x1b => "LPDDR",
-        0x1c => "LPDDR2",
-        0x1d => "LPDDR3",
-        0x1e => "LPDDR4",
-        0x20 => "HBM",
-        0x21 => "HBM2",
-        0x22 => "DDR5",
-        0x23 => "LPDDR5",
-        0x24 => "HBM3",
-        _ => return None,
-    })
-}
+#[cfg(test)]
+pub(super) mod tests;

@@ -1,237 +1,294 @@
-use std::fs;
-use std::os::unix::fs::symlink;
+use super::smbios::tests::{module, structure};
+use super::*;
+use crate::disks::{Disk, SystemHost, SystemRoots, Use};
+use crate::{Device, Error, ErrorKind};
+use machine::{Machine, server};
+use serde_json::{Value, json};
 use std::sync::Arc;
 
-use proptest::prelude::*;
+mod machine;
 
-use super::smbios::Smbios;
-use super::*;
-use crate::{Device, Error, ErrorKind};
-
-/// A made-up machine: trees in the place of `/sys` and `/proc`.
-struct Machine {
-    _dir: tempfile::TempDir,
-    roots: SystemRoots,
+/// All nodes of a class, in the order of the tree.
+fn of_class<'a>(node: &'a Value, class: &str) -> Vec<&'a Value> {
+    let below = node["children"].as_array().into_iter().flatten().flat_map(|child| of_class(child, class));
+    (node["class"] == class).then_some(node).into_iter().chain(below).collect()
 }
 
-impl Machine {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let (sys, proc) = (dir.path().join("sys"), dir.path().join("proc"));
-        let roots = SystemRoots { sys, proc, ..SystemRoots::default() };
-        Self { _dir: dir, roots }
-    }
-
-    fn file(&self, path: &str, content: impl AsRef<[u8]>) {
-        let path = self.roots.sys.parent().unwrap().join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
-    }
-
-    fn link(&self, path: &str, to: &str) {
-        let root = self.roots.sys.parent().unwrap();
-        let path = root.join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        symlink(root.join(to), path).unwrap();
-    }
-
-    fn interface(&self, name: &str, device: &str, mac: &str) {
-        let dir = format!("{device}/net/{name}");
-        self.file(&format!("{dir}/address"), format!("{mac}\n"));
-        self.file(&format!("{dir}/type"), "1\n");
-        self.file(&format!("{dir}/carrier"), "1\n");
-        self.file(&format!("{dir}/speed"), "1000\n");
-        self.file(&format!("{dir}/duplex"), "full\n");
-        self.link(&format!("{dir}/device"), device);
-        self.link(&format!("sys/class/net/{name}"), &dir);
-    }
+/// Values of `key` in `nodes`.
+fn each<'a>(nodes: &[&'a Value], key: &str) -> Vec<&'a Value> {
+    nodes.iter().map(|node| &node[key]).collect()
 }
 
+#[test]
+fn a_server_tells_its_name_and_board() {
+    let machine = server();
+    let tree = machine.inventory().lshw;
+    assert_eq!((&tree["id"], &tree["class"], &tree["handle"]), (&json!("node7"), &json!("system"), &json!("DMI:0100")));
+    assert_eq!((&tree["product"], &tree["vendor"]), (&json!("PowerEdge R740"), &json!("Dell Inc.")));
+    assert_eq!((&tree["serial"], tree.get("version")), (&json!("7XK2P13"), None));
+    assert_eq!(
+        (&tree["description"], &tree["configuration"]["chassis"]),
+        (&json!("Rack Mount Chassis"), &json!("rackmount"))
+    );
+    assert_eq!(tree["capabilities"]["smp"], "Symmetric Multi-Processing");
+    let core = &tree["children"][0];
+    assert_eq!((&core["id"], &core["class"], &core["product"]), (&json!("core"), &json!("bus"), &json!("0923K0")));
+    let ids = each(&core["children"].as_array().unwrap().iter().collect::<Vec<_>>(), "id");
+    assert_eq!(ids, ["firmware", "cpu:0", "cpu:1", "memory", "pci:0", "pci:1"]);
+    let firmware = &core["children"][0];
+    assert_eq!((&firmware["version"], &firmware["size"]), (&json!("2.19.1"), &json!(32 << 20)));
+    assert_eq!(dmi(&machine.roots()).uuid.as_deref(), Some("4c4c4544-0058-4b10-8032-b7c04f503133"));
+}
+
+#[test]
+fn a_server_tells_its_processors_and_memory() {
+    let tree = server().inventory().lshw;
+    let cpus = of_class(&tree, "processor");
+    assert_eq!(each(&cpus, "slot"), ["CPU1", "CPU2"]);
+    assert_eq!(
+        cpus[0],
+        &json!({
+            "id": "cpu:0", "class": "processor", "claimed": true, "description": "CPU", "handle": "DMI:0400",
+            "product": "Intel(R) Xeon(R) Gold 5218 CPU @ 2.30GHz", "vendor": "Intel Corp.", "version": "6.85.7",
+            "businfo": "cpu@0", "slot": "CPU1", "units": "Hz", "size": 2_300_000_000u64, "capacity": 3_900_000_000u64,
+            "clock": 100_000_000, "width": usize::BITS,
+            "configuration": {"cores": "20", "enabledcores": "18", "threads": "36", "microcode": "1280"},
+            "capabilities": {"fpu": true, "vme": true, "x86-64": "64bits extensions (x86-64)"},
+        })
+    );
+    assert_eq!(cpus[1]["capacity"], 4_000_000_000u64);
+    let memory = &tree["children"][0]["children"][3];
+    assert_eq!((&memory["size"], &memory["units"]), (&json!(64u64 << 30), &json!("bytes")));
+    let banks: Vec<&Value> = memory["children"].as_array().unwrap().iter().collect();
+    assert_eq!(each(&banks, "id"), ["bank:0", "bank:1", "bank:2", "bank:3", "bank:4"]);
+    assert_eq!(
+        banks[1],
+        &json!({
+            "id": "bank:1", "class": "memory", "claimed": true, "handle": "DMI:1101", "physid": "1", "slot": "A2",
+            "description": "DIMM DDR4 Synchronous Registered (Buffered) 2933 MHz (0.3 ns)", "product": "M393A8G40AB2-CWE",
+            "vendor": "Samsung", "serial": "11223345", "units": "bytes", "size": 16u64 << 30, "width": 64,
+            "clock": 2_933_000_000u64,
+        })
+    );
+    assert_eq!((&banks[2]["description"], banks[2].get("size")), (&json!("[empty]"), None));
+}
+
+#[test]
+fn a_server_tells_its_network_interfaces() {
+    let tree = server().inventory().lshw;
+    let networks = of_class(&tree, "network");
+    assert_eq!(each(&networks, "logicalname"), ["idrac", "eno1"]);
+    assert_eq!(
+        networks[1],
+        &json!({
+            "id": "network", "class": "network", "claimed": true, "handle": "PCI:0000:02:00.0",
+            "description": "Ethernet interface", "vendor": "Intel Corporation", "product": "[8086:1563]", "version": "02",
+            "physid": "0", "businfo": "pci@0000:02:00.0", "logicalname": "eno1", "serial": "e4:43:4b:59:a8:b8",
+            "units": "bit/s", "size": 10_000_000_000u64,
+            "configuration": {
+                "driver": "ixgbe", "link": "yes", "speed": "10Gbit/s", "duplex": "full", "broadcast": "yes", "multicast": "yes",
+            },
+            "capabilities": {"ethernet": true, "physical": "Physical interface"},
+        })
+    );
+    let usb = networks[0];
+    assert_eq!((&usb["businfo"], &usb["product"]), (&json!("usb@1:14.3"), &json!("iDRAC Virtual NIC")));
+    assert_eq!((&usb["configuration"]["driver"], &usb["configuration"]["link"]), (&json!("rndis_host"), &json!("no")));
+    assert_eq!(usb.get("size"), None);
+}
+
+#[test]
+fn a_server_tells_its_disks_in_both_places() {
+    let inventory = server().inventory();
+    let disks = of_class(&inventory.lshw, "disk");
+    assert_eq!(each(&disks, "businfo"), ["scsi@0:0.0.0", "nvme@0:1"]);
+    assert_eq!(each(&disks, "description"), ["ATA Disk", "NVMe disk"]);
+    assert_eq!(each(&disks, "serial"), ["WD-WCC7K0123456", "S4EVNX0T123456"]);
+    assert_eq!((disks[0].get("vendor"), &disks[0]["size"]), (None, &json!(500_107_862_016u64)));
+    let controllers = of_class(&inventory.lshw, "storage");
+    assert_eq!(each(&controllers, "id"), ["sata", "nvme"]);
+    assert_eq!(each(&of_class(&inventory.lshw, "display"), "vendor"), ["[abcd]"]);
+
+    let listed: Vec<_> = inventory.disks.iter().map(|disk| (disk.size.as_str(), disk.tran.as_deref())).collect();
+    assert_eq!(listed, [("465.8G", Some("nvme")), ("465.8G", Some("sata"))]);
+    let body = serde_json::to_value(&inventory).unwrap();
+    let mut keys: Vec<&String> = body["disks"][0].as_object().unwrap().keys().collect();
+    keys.sort();
+    let wanted = "model mountpoints path readonly removable serial size size_bytes tran type vendor";
+    assert_eq!(keys, wanted.split(' ').collect::<Vec<_>>());
+    assert_eq!((&body["disks"][0]["type"], &body["disks"][0]["vendor"]), (&json!("disk"), &Value::Null));
+    assert_eq!(serde_json::from_value::<Inventory>(body).unwrap(), inventory);
+}
+
+#[test]
+fn a_virtual_machine_without_dmi_tells_what_the_kernel_knows() {
+    let machine = Machine::new();
+    machine.put("proc/cpuinfo", "processor\t: 0\nmodel name\t: QEMU CPU\ncore id\t: 0\n\nprocessor\t: 1\nmodel name\t: QEMU CPU\ncore id\t: 1\n");
+    machine.put("proc/meminfo", "MemTotal:       2014528 kB\nMemFree: 1 kB\n");
+    machine.pci("pci0000:00/0000:00:02.0", "0x018000", ("0x1af4", "0x1042"), "virtio-pci");
+    machine.disk(
+        "sys/devices/pci0000:00/0000:00:02.0/virtio1/block/vda",
+        "254:0",
+        &[("serial", "overlay"), ("removable", "1"), ("ro", "1")],
+    );
+    machine.pci("pci0000:00/0000:00:03.0", "0x020000", ("0x1af4", "0x1041"), "virtio-pci");
+    let nic = "sys/devices/pci0000:00/0000:00:03.0/virtio2";
+    machine.drive(nic, "virtio_net");
+    machine.interface("eth0", Some(nic), &[("address", "52:54:00:12:34:56"), ("carrier", "1"), ("speed", "2500")]);
+    // a card of two interfaces, and one of a bus that is no PCI
+    let both = machine.pci("pci0000:00/0000:00:04.0", "0x020000", ("0x15b3", "0x1003"), "mlx4_core");
+    machine.interface("eth1", Some(&both), &[("address", "02:00:00:00:00:01"), ("flags", "0x1002")]);
+    let slave = [("address", "02:00:00:00:00:01"), ("bonding_slave/perm_hwaddr", "02:00:00:00:00:02")];
+    machine.interface("eth2", Some(&both), &slave);
+    machine.interface("eth3", Some("sys/devices/vif-0"), &[("address", "00:16:3e:00:00:01"), ("wireless/x", "")]);
+
+    let inventory = machine.inventory();
+    let tree = &inventory.lshw;
+    assert_eq!((&tree["id"], &tree["description"], tree.get("handle")), (&json!("computer"), &json!("Computer"), None));
+    let cpus = of_class(tree, "processor");
+    assert_eq!(each(&cpus, "product"), ["QEMU CPU"]);
+    assert_eq!(cpus[0]["configuration"], json!({"cores": "2", "enabledcores": "2", "threads": "2"}));
+    assert_eq!(each(&of_class(tree, "memory"), "size"), [2_014_528 * 1024]);
+
+    let networks = of_class(tree, "network");
+    let [one, card, eth1, eth2, wireless] = &networks[..] else { panic!("{networks:#?}") };
+    assert_eq!((&one["businfo"], &one["vendor"]), (&json!("pci@0000:00:03.0"), &json!("Red Hat, Inc.")));
+    assert_eq!(
+        (&one["configuration"]["driver"], &one["configuration"]["speed"]),
+        (&json!("virtio_net"), &json!("2500Mbit/s"))
+    );
+    assert_eq!((card.get("serial"), &card["description"]), (None, &json!("Ethernet controller")));
+    assert_eq!((&eth1["id"], &eth1["disabled"]), (&json!("network:0"), &json!(true)));
+    assert_eq!(eth2["serial"], "02:00:00:00:00:02");
+    assert_eq!((&wireless["description"], wireless.get("businfo")), (&json!("Wireless interface"), None));
+    assert_eq!(each(&of_class(tree, "disk"), "businfo"), ["virtio@1"]);
+    assert!(inventory.disks[0].removable && inventory.disks[0].readonly);
+}
+
+#[test]
+fn memory_that_is_plugged_in_counts_more_than_what_the_kernel_leaves() {
+    let machine = Machine::new();
+    machine.put("proc/meminfo", "MemTotal: 1000 kB\n");
+    machine.put("sys/devices/system/memory/block_size_bytes", "8000000\n");
+    for (block, online) in [("memory0", "1"), ("memory1", "0"), ("memory32", "1"), ("memoryx", "1")] {
+        machine.put(&format!("sys/devices/system/memory/{block}/online"), online);
+    }
+    assert_eq!(each(&of_class(&machine.inventory().lshw, "memory"), "size"), [256 << 20]);
+}
+
+#[test]
+fn arrays_of_memory_are_shown_apart_and_flash_not_at_all() {
+    let machine = Machine::new();
+    let in_array = |array: u16| {
+        let mut bytes = module(array + 1, 1024, "slot", "1");
+        bytes[4..6].copy_from_slice(&array.to_le_bytes());
+        bytes
+    };
+    let array = |handle: u16, kind: u8| structure(16, handle, 23, &[(4, &[3, kind])], &[]);
+    let table = [array(0x10, 3), array(0x20, 4), array(0x30, 3), in_array(0x10), in_array(0x20), in_array(0x40)];
+    machine.put("sys/firmware/dmi/tables/DMI", table.concat());
+    let tree = machine.inventory().lshw;
+    let memory = of_class(&tree, "memory");
+    assert_eq!(each(&memory, "id"), ["memory:0", "bank:0", "bank:1", "memory:1"]);
+    assert_eq!(each(&memory, "size"), [2u64 << 30, 1 << 30, 1 << 30, 0]);
+}
+
+#[test]
+fn a_container_has_only_what_programs_made() {
+    let machine = Machine::new();
+    machine.interface("lo", None, &[("address", "00:00:00:00:00:00")]);
+    machine.interface("eth0", None, &[("address", "02:42:ac:11:00:02")]);
+    machine.put("sys/class/net/bonding_masters", "");
+    let tree = machine.inventory().lshw;
+    assert_eq!(each(&of_class(&tree, "network"), "serial"), ["02:42:ac:11:00:02"]);
+}
+
+/// A host of these disks and nothing else.
 struct Disks(Vec<Disk>);
 
 impl Host for Disks {
     fn list(&self) -> Result<Vec<Disk>> {
         Ok(self.0.clone())
     }
+
     fn probe(&self, _: &Path) -> Result<Disk> {
-        Err(Error::new(ErrorKind::Host, "not asked for"))
+        Err(Error::new(ErrorKind::Host, "only lists"))
     }
+
     fn open(&self, _: &Disk) -> Result<Arc<dyn Device>> {
-        Err(Error::new(ErrorKind::Host, "not asked for"))
+        Err(Error::new(ErrorKind::Host, "only lists"))
     }
-    fn open_read_only(&self, disk: &Disk) -> Result<Arc<dyn Device>> {
-        self.open(disk)
+
+    fn open_read_only(&self, _: &Disk) -> Result<Arc<dyn Device>> {
+        Err(Error::new(ErrorKind::Host, "only lists"))
     }
+
     fn create(&self, _: &Path, _: u64) -> Result<()> {
-        Err(Error::new(ErrorKind::Host, "not asked for"))
+        Err(Error::new(ErrorKind::Host, "only lists"))
     }
 }
 
-fn disk(path: &str, kind: DiskKind) -> Disk {
-    let mut disk = Disk::planned_file(Path::new(path), 500_107_862_016);
-    disk.kind = kind;
-    disk.transport = Some("nvme".into());
-    disk.serial = Some("S1".into());
-    disk
+fn disk(path: &str) -> Disk {
+    let facts = json!({
+        "path": path, "kind": "disk", "size_bytes": 512 << 20, "logical_sector_bytes": 512, "physical_sector_bytes": 4096,
+        "is_removable": false, "is_read_only": false, "table": "gpt", "uses": [],
+        "partitions": [{"path": format!("{path}1"), "number": 1, "start_bytes": 1 << 20, "size_bytes": 1 << 20,
+                        "content": {"kind": "vfat", "label": "EFI"}}],
+    });
+    serde_json::from_value(facts).unwrap()
 }
 
-/// A structure: its formatted area after the header, and its strings.
-fn structure(kind: u8, formatted: &[u8], strings: &[&str]) -> Vec<u8> {
-    let mut bytes = vec![kind, u8::try_from(formatted.len() + 4).unwrap(), 0x11, 0];
-    bytes.extend_from_slice(formatted);
-    strings.iter().for_each(|string| bytes.extend_from_slice(&[string.as_bytes(), &[0]].concat()));
-    bytes.extend_from_slice(if strings.is_empty() { &[0, 0] } else { &[0] });
-    bytes
-}
-
-/// A memory module of so many MiB in a slot.
-fn module(mib: u16, slot: &str) -> Vec<u8> {
-    let mut formatted = vec![0; 0x28 - 4];
-    let mut put = |at: usize, bytes: &[u8]| formatted[at - 4..at - 4 + bytes.len()].copy_from_slice(bytes);
-    put(0x0c, &mib.to_le_bytes());
-    put(0x10, &[1]);
-    put(0x12, &[0x1a]);
-    put(0x15, &3200u16.to_le_bytes());
-    put(0x17, &[2]);
-    put(0x18, &[3]);
-    put(0x1a, &[4]);
-    structure(17, &formatted, &[slot, "ACME", "M-1", "To Be Filled By O.E.M."])
-}
-
-fn server() -> Machine {
+#[test]
+fn an_empty_tree_is_an_empty_machine() {
     let machine = Machine::new();
-    for (name, value) in [
-        ("sys_vendor", "ACME"),
-        ("product_name", "Rack 3 "),
-        ("product_serial", "Default string"),
-        ("bios_version", "1.2"),
-    ] {
-        machine.file(&format!("sys/class/dmi/id/{name}"), format!("{value}\n"));
-    }
-    let table = [module(16384, "A1"), module(16384, "A2"), module(0, "B1"), structure(127, &[], &[])].concat();
-    machine.file("sys/firmware/dmi/tables/DMI", table);
-    let thread = |id: usize, package: usize, core: usize| {
-        format!(
-            "processor\t: {id}\nvendor_id\t: GenuineIntel\nmodel name\t: Fast CPU\nphysical id\t: {package}\ncore id\t\t: {core}\nmicrocode\t: 0x1\n\n"
-        )
-    };
-    let threads: String = (0..8).map(|id| thread(id, id % 2, id / 4)).collect();
-    machine.file("proc/cpuinfo", threads);
-    machine.file("proc/meminfo", "MemTotal:       32000000 kB\nMemFree: 1 kB\n");
-    machine.file("proc/sys/kernel/hostname", "rack-3\n");
-    let nic = "sys/devices/pci0000:00/0000:00:1f.6";
-    machine.file(&format!("{nic}/vendor"), "0x8086\n");
-    machine.file(&format!("{nic}/device"), "0x15b7\n");
-    machine.interface("eno1", nic, "52:54:00:00:00:01");
-    let usb = "sys/devices/pci0000:00/0000:00:14.0/usb1/1-3";
-    machine.file(&format!("{usb}/idVendor"), "0b1f\n");
-    machine.file(&format!("{usb}/product"), "Virtual NIC\n");
-    machine.interface("usb0", usb, "52:54:00:00:00:02");
-    machine.file("sys/class/net/lo/address", "00:00:00:00:00:00\n");
-    machine.file("sys/devices/pci0000:00/0000:00:17.0/class", "0x010601\n");
-    machine.link("sys/bus/pci/devices/0000:00:17.0", "sys/devices/pci0000:00/0000:00:17.0");
-    machine
-}
-
-fn nodes<'a>(tree: &'a Value, class: &str) -> Vec<&'a Value> {
-    let mut found = Vec::new();
-    let mut wanted = vec![tree];
-    while let Some(node) = wanted.pop() {
-        if node["class"] == class {
-            found.push(node);
-        }
-        wanted.extend(node["children"].as_array().into_iter().flatten().rev());
-    }
-    found
+    let inventory = Inventory::collect(&Disks(Vec::new()), &machine.roots()).unwrap();
+    let memory = json!({"id": "memory", "class": "memory", "claimed": true, "description": "System Memory"});
+    let core = json!({
+        "id": "core", "class": "bus", "claimed": true, "description": "Motherboard", "physid": "0", "children": [memory],
+    });
+    let tree = json!({
+        "id": "computer", "class": "system", "claimed": true, "description": "Computer", "width": usize::BITS, "children": [core],
+    });
+    assert_eq!((inventory.lshw, inventory.disks), (tree, Vec::new()));
+    assert_eq!(dmi(&machine.roots()), Dmi::default());
+    // without sysfs the system's own host fails, and says so
+    let roots = SystemRoots { sys: machine.at("sys"), ..SystemRoots::default() };
+    let error = Inventory::collect(&SystemHost::with_roots(roots), &machine.roots()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Host);
 }
 
 #[test]
-fn a_server_is_described_as_readers_of_lshw_expect() {
-    let machine = server();
-    let disks = Disks(vec![disk("/dev/loop0", DiskKind::Loop), disk("/dev/nvme0n1", DiskKind::Disk)]);
-    let inventory = Inventory::collect(&disks, &machine.roots).unwrap();
-    let tree = &inventory.lshw;
-    assert_eq!((&tree["id"], &tree["class"], &tree["product"]), (&"rack-3".into(), &"system".into(), &"Rack 3".into()));
-    assert!(tree.get("serial").is_none(), "a placeholder is no serial number");
+fn disks_fit_what_a_server_accepts() {
+    let mut sda = disk("/dev/sda");
+    sda.serial = Some("é".repeat(200));
+    sda.vendor = Some("v".repeat(65));
+    sda.path = format!("/dev/{}", "x".repeat(300)).into();
+    let mounted = |device: &str, at: &str| Use::Mounted { device: device.into(), mountpoint: at.into() };
+    sda.uses =
+        vec![mounted("/dev/sda1", "/boot"), Use::Swap { device: "/dev/sda2".into() }, mounted("/dev/sda", "/boot")];
+    let listed = InventoryDisk::from(&sda);
+    let lens = [&listed.path, listed.serial.as_ref().unwrap(), listed.vendor.as_ref().unwrap()];
+    assert_eq!(lens.map(|text| text.chars().count()), [255, 128, 64]);
+    assert_eq!((listed.size.as_str(), listed.size_bytes), ("512M", 512 << 20));
+    assert_eq!(listed.mountpoints, ["/boot", "[SWAP]"]);
 
-    let banks: Vec<_> =
-        nodes(tree, "memory").into_iter().filter(|n| n["id"].as_str().unwrap().starts_with("bank:")).collect();
-    assert_eq!(banks.len(), 3);
-    assert_eq!((&banks[0]["size"], &banks[0]["slot"]), (&(16u64 << 30).into(), &"A1".into()));
-    assert!(banks[0].get("product").is_none() && banks[2].get("size").is_none());
-    let all = nodes(tree, "memory").into_iter().find(|n| n["id"] == "memory").unwrap();
-    assert_eq!(all["size"], 32u64 << 30);
-
-    let processors = nodes(tree, "processor");
-    assert_eq!(processors.len(), 2);
-    assert_eq!(
-        (&processors[0]["product"], &processors[0]["configuration"]["cores"]),
-        (&"Fast CPU".into(), &"2".into())
-    );
-    assert_eq!(processors[0]["configuration"]["threads"], "4");
-
-    let nics = nodes(tree, "network");
-    assert_eq!(nics.len(), 2, "{nics:?}");
-    assert_eq!((&nics[0]["logicalname"], &nics[0]["serial"]), (&"eno1".into(), &"52:54:00:00:00:01".into()));
-    assert_eq!((&nics[0]["businfo"], &nics[0]["size"]), (&"pci@0000:00:1f.6".into(), &1_000_000_000u64.into()));
-    assert_eq!((&nics[1]["businfo"], &nics[1]["product"]), (&"usb@1:3".into(), &"Virtual NIC".into()));
-    assert_eq!(nodes(tree, "storage").len(), 1);
-
-    assert_eq!(inventory.disks.len(), 1);
-    let posted = serde_json::to_value(&inventory.disks[0]).unwrap();
-    assert_eq!(
-        (&posted["path"], &posted["size"], &posted["type"]),
-        (&"/dev/nvme0n1".into(), &"465.8G".into(), &"disk".into())
-    );
-    assert_eq!(nodes(tree, "disk")[0]["size"], 500_107_862_016u64);
+    let mut disks: Vec<Disk> = (0..100).map(|n| disk(&format!("/dev/sd{n}"))).collect();
+    disks[0].kind = DiskKind::Loop;
+    disks[1].uses = vec![mounted("/dev/sd11", "/mnt"), mounted("/dev/sd1", "/whole")];
+    let inventory = Inventory::collect(&Disks(disks), &Machine::new().roots()).unwrap();
+    assert_eq!((inventory.disks.len(), inventory.disks[0].path.as_str()), (64, "/dev/sd1"));
+    let volume = of_class(&inventory.lshw, "volume")[0].clone();
+    assert_eq!(volume["logicalname"], json!(["/dev/sd11", "/mnt"]));
+    assert_eq!((&volume["description"], &volume["configuration"]["label"]), (&json!("VFAT volume"), &json!("EFI")));
 }
 
 #[test]
-fn a_machine_that_tells_nothing_still_has_a_tree() {
+fn a_hostile_table_stays_small() {
     let machine = Machine::new();
-    let inventory = Inventory::collect(&Disks(Vec::new()), &machine.roots).unwrap();
-    assert_eq!((&inventory.lshw["class"], &inventory.lshw["id"]), (&"system".into(), &"computer".into()));
-    assert_eq!(dmi(&machine.roots), Dmi::default());
-}
-
-#[test]
-fn this_machine_has_a_processor_and_memory() {
-    let tree = Inventory::collect(&Disks(Vec::new()), &SystemRoots::default()).unwrap().lshw;
-    assert!(!nodes(&tree, "processor").is_empty());
-    let memory = nodes(&tree, "memory").into_iter().find(|node| node["id"] == "memory").unwrap();
-    assert!(memory["size"].as_u64().unwrap() > 64 << 20);
-}
-
-#[test]
-fn sizes_are_short() {
-    for (bytes, text) in [(500_107_862_016, "465.8G"), (16 << 30, "16G"), (512 << 20, "512M"), (0, "0B")] {
-        assert_eq!(short_size(bytes), text);
-    }
-}
-
-#[test]
-fn large_and_small_modules_have_their_sizes() {
-    let mut extended = module(0x7fff, "A1");
-    extended[0x1c..0x20].copy_from_slice(&(65536u32).to_le_bytes());
-    let kib = module(0x8000 | 512, "A2");
-    let unknown = module(0xffff, "A3");
-    let sizes: Vec<u64> =
-        Smbios::parse(&[extended, kib, unknown].concat()).memory.iter().map(|m| m.size_bytes).collect();
-    assert_eq!(sizes, [64 << 30, 512 << 10]);
-}
-
-proptest! {
-    #[test]
-    fn no_table_makes_the_parser_panic(table in prop::collection::vec(any::<u8>(), 0..2048)) {
-        let _ = Smbios::parse(&table);
-    }
-
-    #[test]
-    fn a_cut_or_changed_table_is_read_as_far_as_it_goes(at in 0usize..300, value in any::<u8>(), len in 0usize..300) {
-        let mut table = [module(8192, "A1"), module(8192, "A2"), structure(4, &[1; 40], &["CPU1"])].concat();
-        let at = at % table.len();
-        table[at] = value;
-        table.truncate(len);
-        prop_assert!(Smbios::parse(&table).memory.len() <= 2 + table.len() / 4);
-    }
+    let long = "\\\"".repeat(2000);
+    let slot = structure(17, 1, 40, &[(12, &[1, 0]), (16, &[1]), (23, &[1]), (24, &[1]), (26, &[1])], &[&long]);
+    machine.put("sys/firmware/dmi/tables/DMI", slot.repeat(5000));
+    let tree = machine.inventory().lshw;
+    assert!(tree.to_string().len() <= 1 << 20);
+    assert!(of_class(&tree, "memory").len() > 100);
 }
