@@ -8,9 +8,9 @@ use rhai::packages::{
     BasicArrayPackage, BasicBlobPackage, BasicMapPackage, BasicMathPackage, BitFieldPackage, CorePackage, LogicPackage,
     MoreStringPackage, Package,
 };
-use rhai::{AST, CallFnOptions, Dynamic, EvalAltResult, Scope};
+use rhai::{AST, ASTNode, CallFnOptions, Dynamic, EvalAltResult, Expr, Scope};
 
-use crate::error::{Cause, Power, ScriptError, Sources, Stop, innermost};
+use crate::error::{Cause, Place, Power, ScriptError, Sources, Stop, innermost};
 use crate::host::Host;
 use crate::{api, scripts};
 
@@ -207,7 +207,7 @@ impl Engine {
     ) -> Result<Ended, ScriptError> {
         let _running = self.begin(script, cancel);
         let result = self.rhai.eval_ast_with_scope::<Dynamic>(scope, &script.ast);
-        self.ended(result, &script.name)
+        self.ended(result, script)
     }
 
     /// Calls the function `name` of a script. Its statements outside functions are run first.
@@ -225,7 +225,7 @@ impl Engine {
         let mut scope = standard_scope(&self.host, &[]);
         let options = CallFnOptions::new().eval_ast(true).in_all_namespaces(true);
         let result = self.rhai.call_fn_with_options::<Dynamic>(options, &mut scope, &script.ast, name, args);
-        self.ended(result, &script.name)
+        self.ended(result, script)
     }
 
     fn begin(&self, script: &Script, cancel: &CancelToken) -> meter::Running {
@@ -234,7 +234,22 @@ impl Engine {
         host.meter.begin(&self.limits, cancel, host.capabilities, host.interrupts)
     }
 
-    fn ended(&self, result: Result<Dynamic, Box<EvalAltResult>>, file: &str) -> Result<Ended, ScriptError> {
+    /// The place of the only index of a script: looking up an element is the one step that the engine does not give a place.
+    fn only_index(&self, script: &Script) -> Option<Place> {
+        let mut found = Vec::new();
+        script.ast.walk(&mut |path: &[ASTNode<'_>]| {
+            if let Some(ASTNode::Expr(Expr::Index(_, _, position))) = path.last() {
+                found.push(*position);
+            }
+            true
+        });
+        match found[..] {
+            [position] => self.sources.place(script.name(), position),
+            _ => None,
+        }
+    }
+
+    fn ended(&self, result: Result<Dynamic, Box<EvalAltResult>>, script: &Script) -> Result<Ended, ScriptError> {
         let error = match result {
             Ok(value) => return Ok(Ended { value, ..Ended::default() }),
             Err(error) => error,
@@ -248,7 +263,10 @@ impl Engine {
                 _ => {}
             }
         }
-        let mut error = ScriptError::of(&error, file, &self.sources);
+        let mut error = ScriptError::of(&error, script.name(), &self.sources);
+        if error.cause == Cause::Limit && error.place.is_none() {
+            error.place = self.only_index(script);
+        }
         if error.cause == Cause::Script && error.hint.is_none() {
             error.hint = crate::reference::suggestion(self, &error.message);
         }

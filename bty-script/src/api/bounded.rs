@@ -24,7 +24,9 @@ fn padded(text: &ImmutableString, len: INT, with: &str) -> Outcome<ImmutableStri
     if len <= have || with.is_empty() {
         return Ok(text.clone());
     }
-    Ok(text.chars().chain(with.chars().cycle()).take(len).collect::<String>().into())
+    let (missing, unit) = (len - have, with.chars().count());
+    let rest: String = with.chars().take(missing % unit).collect();
+    Ok(format!("{text}{}{rest}", with.repeat(missing / unit)).into())
 }
 
 #[export_module]
