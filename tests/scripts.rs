@@ -80,7 +80,14 @@ fn bad_scripts_end_with_their_place_and_do_nothing() {
         let run = bty(&["run", &script, "--dry-run", "--world", &world, "--timeout", seconds]);
         assert!(matches!(run.code, 2 | 3 | 7), "{what}: {} {}", run.code, run.stderr);
         assert_eq!(run.stdout, "", "{what} had an effect");
-        shown.push_str(&format!("{what}: exit code {}\n{}\n", run.code, desk.redact(&run.stderr)));
+        let mut text = desk.redact(&run.stderr);
+        if let "an endless loop" | "a memory bomb" = what {
+            // somewhere in the loop: where exactly is a matter of time
+            let (before, place) = text.split_once("script.rhai:").unwrap_or_else(|| panic!("{what}: {text}"));
+            assert!(place.contains("loop {"), "{what}: {text}");
+            text = format!("{before}script.rhai:SOMEWHERE\n");
+        }
+        shown.push_str(&format!("{what}: exit code {}\n{text}\n", run.code));
     }
     insta::assert_snapshot!("bad_scripts", shown);
 }

@@ -120,6 +120,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_going_on_is_in_the_status_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let marks = Marks::below(dir.path(), dir.path());
+        marks.status("starting interface ...");
+        marks.status("server-driven mode");
+        let status = fs::read_to_string(dir.path().join("bty.status")).unwrap();
+        assert_eq!(status, "bty: starting interface ...\nbty: server-driven mode\n");
+    }
+
+    #[test]
     fn a_machine_without_consoles_is_no_error() {
         let dir = tempfile::tempdir().unwrap();
         let marks = Marks::below(&dir.path().join("gone"), &dir.path().join("gone"));

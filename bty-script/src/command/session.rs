@@ -50,6 +50,13 @@ impl Session {
     }
 }
 
+/// However it ends: signals keep the console too, so that it is not dropped by itself.
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.console.restore();
+    }
+}
+
 /// What scripts find in `BTY`, besides the version.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Facts {
