@@ -47,9 +47,9 @@ pub(crate) fn run(cli: Cli, output: &Output) -> Result<ExitCode> {
             docs::run(name.as_deref(), markdown, definitions.as_deref(), output)
         }
         Verb::Man { dir } => {
-            clap_mangen::generate_to(Cli::command(), &dir).map_err(|e| {
-                Error::new(ErrorKind::Host, format!("writing man pages to {}", dir.display())).because(e)
-            })?;
+            std::fs::create_dir_all(&dir).and_then(|()| clap_mangen::generate_to(Cli::command(), &dir)).map_err(
+                |e| Error::new(ErrorKind::Host, format!("writing man pages to {}", dir.display())).because(e),
+            )?;
             Ok(ExitCode::SUCCESS)
         }
         Verb::ScriptWorker => {
