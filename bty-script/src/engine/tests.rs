@@ -28,6 +28,42 @@ fn real() -> Host {
 }
 
 #[test]
+fn variables_functions_depth_and_modules_are_counted() {
+    let variables: String = (0..300).map(|i| format!("let v{i} = {i};\n")).collect();
+    let error = compute(Limits::server(), &variables).unwrap_err();
+    assert_eq!((error.cause, error.message.as_str()), (Cause::Limit, "there are too many variables"));
+    assert!(error.place.is_some());
+    let functions: String = (0..200).map(|i| format!("fn f{i}() {{}}\n")).collect();
+    assert_eq!(compute(Limits::server(), &functions).unwrap_err().cause, Cause::Syntax);
+    let deep = format!("{}1{}", "(".repeat(100), ")".repeat(100));
+    assert_eq!(compute(Limits::server(), &deep).unwrap_err().cause, Cause::Syntax);
+
+    let dir = tempfile::tempdir().unwrap();
+    let imports = |n: usize| (0..n).map(|i| format!("import \"m{i}\" as m{i};\n")).collect::<String>();
+    (0..30).for_each(|i| std::fs::write(dir.path().join(format!("m{i}.rhai")), "fn f() {}").unwrap());
+    let engine = Engine::new(Host::compute_only(), Limits::server());
+    let root = Root::Directory(dir.path().to_owned());
+    for (count, is_fine) in [(10, true), (30, false)] {
+        let script = engine.compile("script.rhai", &imports(count), &root).unwrap();
+        let ended = engine.run(&script, &[], &CancelToken::new());
+        assert_eq!(ended.is_ok(), is_fine, "{count} imports");
+        assert!(ended.err().is_none_or(|error| error.cause == Cause::Limit));
+    }
+}
+
+#[test]
+fn modules_that_import_each_other_are_a_mistake_and_no_hang() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("a.rhai"), "import \"b\" as b; fn f() {}").unwrap();
+    std::fs::write(dir.path().join("b.rhai"), "import \"a\" as a; fn f() {}").unwrap();
+    let engine = Engine::new(Host::compute_only(), Limits::operator());
+    let script = engine.compile("script.rhai", "import \"a\" as a;", &Root::Directory(dir.path().to_owned())).unwrap();
+    let error = engine.run(&script, &[], &CancelToken::new()).unwrap_err();
+    assert!(error.message.contains("a circle"), "{error}");
+    assert!(error.place.unwrap().file.ends_with("b.rhai"));
+}
+
+#[test]
 fn waiting_counts_as_time() {
     let begun = Instant::now();
     let limits = Limits::operator().with_time(Some(Duration::from_millis(200)));
