@@ -140,6 +140,12 @@ fn a_terminal_is_left_usable_by_every_end() {
         terminal.kill(signal);
         terminal.wait_exit();
         assert!(terminal.is_restored(), "after SIG{signal}");
+        let (on, off) = ("\x1b[?2004h", "\x1b[?2004l");
+        assert_eq!(
+            terminal.transcript().matches(on).count(),
+            terminal.transcript().matches(off).count(),
+            "SIG{signal}"
+        );
     }
 }
 
@@ -149,6 +155,11 @@ fn taking_the_machine_down_wants_the_word() {
     say(&mut terminal, "reboot()");
     terminal.answer("Type yes to take this machine down:", "no");
     terminal.wait_for("not done");
+    say(&mut terminal, "power_off()");
+    terminal.wait_for_prompt("Type yes to take this machine down:");
+    terminal.send("\x03");
+    say(&mut terminal, "\"still here\"");
+    terminal.wait_for("\n\"still here\"\n");
     say(&mut terminal, ":quit");
     assert_eq!(terminal.wait_exit(), 0);
 }

@@ -255,7 +255,7 @@ pub(crate) fn suggestion(engine: &Engine, message: &str) -> Option<String> {
     if let Some(signature) = message.strip_prefix("there is no function ") {
         let name = signature.split([' ', '(']).next().unwrap_or_default();
         let bare = name.rsplit("::").next().unwrap_or(name);
-        let names = all.iter().filter(|f| f.kind != Kind::Field).map(|f| f.name.as_str());
+        let names = all.iter().filter(|f| matches!(f.kind, Kind::Function | Kind::Method)).map(|f| f.name.as_str());
         if all.iter().any(|f| f.name == bare && f.kind != Kind::Field) {
             return Some(format!("it is called with other values: see bty docs {name}"));
         }
@@ -296,5 +296,5 @@ pub fn similar(engine: &Engine, name: &str) -> Option<String> {
     let all = functions(engine);
     let bare = name.rsplit("::").next().unwrap_or(name);
     let modules = MODULES.iter().chain(&TYPES).map(|(name, _)| *name);
-    close(bare, all.iter().map(|f| f.name.as_str()).chain(modules))
+    close(bare, all.iter().filter(|f| f.kind != Kind::Operator).map(|f| f.name.as_str()).chain(modules))
 }

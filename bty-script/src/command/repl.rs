@@ -173,7 +173,7 @@ impl Repl<'_> {
     /// A slip at the prompt must not take the machine down.
     fn power(&self, wish: Power) -> Result<Next> {
         let prompt = "Type yes to take this machine down: ";
-        let answer = self.session.console.read_line(prompt, &self.session.signals.cancel())?;
+        let answer = self.session.signals.ask(|cancel| self.session.console.read_line(prompt, cancel))?;
         if answer.as_deref().map(str::trim) == Some("yes") {
             power::act(wish, false, self.output)?;
             return Ok(Next::End(ExitCode::SUCCESS));

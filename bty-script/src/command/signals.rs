@@ -1,5 +1,6 @@
 //! Ctrl-C and the signals that end a program.
 
+use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -27,6 +28,8 @@ struct State {
     recent: Vec<Instant>,
     /// True while a line is edited: then nothing is to be cancelled, and an end is an end.
     is_idle: bool,
+    /// A question that Ctrl-C answers with no.
+    question: Option<CancelToken>,
 }
 
 /// A token that the first Ctrl-C, SIGTERM or SIGHUP cancels.
@@ -59,7 +62,19 @@ impl Signals {
 
     /// A line is being edited, or not any more.
     pub(crate) fn idle(&self, is_idle: bool) {
-        self.state().is_idle = is_idle;
+        let mut state = self.state();
+        state.is_idle = is_idle;
+        // several lines cancelled one after another are no impatience
+        state.recent.clear();
+    }
+
+    /// Asks a question that the next Ctrl-C answers with no, by way of the token.
+    pub(crate) fn ask<T>(&self, question: impl FnOnce(&CancelToken) -> T) -> T {
+        let token = CancelToken::new();
+        self.state().question = Some(token.clone());
+        let answer = question(&token);
+        self.state().question = None;
+        answer
     }
 
     /// No script runs any more: Ctrl-C cancels all again.
@@ -73,6 +88,12 @@ impl Signals {
 
     fn arrived(&self, signal: i32) {
         let mut state = self.state();
+        if let Some(question) = state.question.take() {
+            question.cancel();
+            if signal == SIGINT {
+                return;
+            }
+        }
         if signal == SIGINT {
             let (most, time) = IMPATIENCE;
             state.recent.retain(|at| at.elapsed() < time);
@@ -95,8 +116,15 @@ impl Signals {
     }
 }
 
+/// What the line editor switches on: pasted text comes in brackets.
+const NO_BRACKETED_PASTE: &str = "\x1b[?2004l";
+
 /// Ends the program, and leaves a usable terminal.
 fn end(state: &State) -> ! {
+    if state.is_idle {
+        let mut screen = std::io::stdout();
+        let _ = screen.write_all(NO_BRACKETED_PASTE.as_bytes()).and_then(|()| screen.flush());
+    }
     if let Some(console) = &state.console {
         console.restore();
     }
