@@ -195,7 +195,9 @@ impl Repl<'_> {
 fn history_file() -> Option<PathBuf> {
     use std::os::unix::fs::DirBuilderExt;
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let state = set("XDG_STATE_HOME").or_else(|| Some(set("HOME")?.join(".local/state")))?;
+    // a relative one is to be ignored, says the specification of these directories
+    let state =
+        set("XDG_STATE_HOME").filter(|dir| dir.is_absolute()).or_else(|| Some(set("HOME")?.join(".local/state")))?;
     let dir = state.join("bty");
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).ok()?;
     Some(dir.join("history"))

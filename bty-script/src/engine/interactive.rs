@@ -108,8 +108,10 @@ impl Interactive {
     /// When it does not compile as one piece.
     pub fn script(&self) -> Result<String, ScriptError> {
         let statement = |line: &String| {
-            let ends = line.ends_with([';', '}']) || line.starts_with("//");
-            format!("{line}{}\n", if ends { "" } else { ";" })
+            let ends = line.ends_with(';') || line.starts_with("fn ") || line.starts_with("//");
+            // a comment at the end of a line would take the semicolon with it
+            let end = if line.contains("//") { "\n;" } else { ";" };
+            format!("{line}{}\n", if ends { "" } else { end })
         };
         let text: String = self.good.iter().map(statement).collect();
         self.engine.compile(NAME, &text, &Root::Directory(PathBuf::from(".")))?;
@@ -157,7 +159,16 @@ mod tests {
     #[test]
     fn a_session_becomes_a_script_that_does_the_same() {
         let mut session = session();
-        for line in ["let x = 3", "fn twice(n) { n * 2 }", "x = twice(x)", "if x > 5 { x += 1 }", "oops(", "x"] {
+        for line in [
+            "let x = 3",
+            "fn twice(n) { n * 2 }",
+            "x = twice(x)",
+            "if x > 5 { x += 1 }",
+            "let m = #{ a: 1 }",
+            "m.a += x // more",
+            "oops(",
+            "x",
+        ] {
             let _ = say(&mut session, line);
         }
         let text = session.script().unwrap();
