@@ -125,10 +125,18 @@ fn history_is_in_the_state_directory_and_for_its_owner_alone() {
     assert!(fs::read_to_string(dir.join("history")).unwrap().contains("remember me"));
     assert!(!terminal.home().join("history").exists());
 
+    // a session that is killed keeps its lines too
+    let mut killed = repl().env("XDG_STATE_HOME", path).start();
+    say(&mut killed, "\"and me\"");
+    killed.wait_for("\n\"and me\"\n");
+    killed.kill("KILL");
+    killed.wait_exit();
+    assert!(fs::read_to_string(dir.join("history")).unwrap().contains("and me"));
+
     let mut again = repl().env("XDG_STATE_HOME", path).start();
     again.wait_for_prompt("bty>");
-    // the arrow goes back past :quit
-    again.send("\x1b[A\x1b[A\r");
+    // the arrow goes back past "and me" and :quit
+    again.send("\x1b[A\x1b[A\x1b[A\r");
     again.wait_for("\n\"remember me\"\n");
 }
 
@@ -172,6 +180,17 @@ fn a_pipe_is_read_to_the_first_error() {
     assert_eq!(bad.stdout, "2\n");
     assert!(bad.stderr.contains("--> repl:2:8"), "{}", bad.stderr);
     assert_eq!(piped("exit(9)\n1\n").code, 9);
+    let wrong = piped(":hepl\n1\n").expect(2);
+    assert!(wrong.stderr.contains("did you mean :help?") && wrong.stdout.is_empty(), "{}", wrong.stderr);
     assert_eq!(piped("").expect(0).stdout, "");
     assert_eq!(bty(&["repl"]).code, 0);
+}
+
+#[test]
+fn results_in_a_file_are_results_only() {
+    let line = format!("{} repl > out", bty_path().display());
+    let mut terminal = Start::new("/bin/sh".as_ref(), &["-c", &line]).env("TERM", "xterm-256color").start();
+    terminal.send("1 + 1\r\"two\"\r\x04");
+    assert_eq!(terminal.wait_exit(), 0, "{}", terminal.screen());
+    assert_eq!(fs::read_to_string(terminal.home().join("out")).unwrap(), "2\n\"two\"\n");
 }

@@ -83,13 +83,18 @@ fn a_plan_script_is_run_reported_and_only_then_rebooted() {
 
 #[test]
 fn progress_is_told_with_the_cycle_and_never_after_the_end() {
-    let Some(disk) = LoopDisk::new(32 << 20, 512) else { return };
-    let (compressed, _) = image();
+    let Some(disk) = LoopDisk::new(256 << 20, 512) else { return };
+    let mut content = gpt_image(200 * MIB, 512);
+    // nothing of it is zero, so that writing takes a while
+    content.iter_mut().skip(MIB).step_by(512).for_each(|byte| *byte |= 1);
+    let compressed = filter(&["zstd", "-q1c"], &content);
     let server = PlanServer::start(flashing(disk.path()), vec![("a.img.zst", compressed)]);
     let _ = machine(&server).expect(0);
     let all: Vec<Value> = server.requests("/status").iter().map(bty_tests::server::Request::json).collect();
     assert_eq!(all.last().unwrap()["status"], "done", "{all:?}");
-    for told in all.iter().filter(|report| report["status"] == "progress") {
+    assert_eq!(all[0]["status"], "progress", "{all:?}");
+    for told in &all[..all.len() - 1] {
+        assert_eq!(told["status"], "progress", "{all:?}");
         assert_eq!(told["cycle"], "token-1");
         assert!(told["progress"]["phase"].is_string() && told["progress"]["written_bytes"].is_u64(), "{told}");
     }

@@ -45,7 +45,7 @@ pub(crate) const MODULES: [(&str, &str); 9] = [
 ];
 
 /// The host's types, as scripts name them, and what they are.
-pub(crate) const TYPES: [(&str, &str); 10] = [
+pub(crate) const TYPES: [(&str, &str); 11] = [
     ("Size", "a number of bytes; prints as people read it, compares and calculates exactly"),
     ("Disk", "a disk as found"),
     ("Image", "an opened image"),
@@ -53,7 +53,8 @@ pub(crate) const TYPES: [(&str, &str); 10] = [
     ("Catalog", "a list of images"),
     ("Entry", "an image of a catalog"),
     ("Plan", "what would be written where"),
-    ("Report", "what was written, or compared"),
+    ("Report", "what was written"),
+    ("Comparison", "what a disk and an image have in common"),
     ("Error", "a failure of the host, as caught"),
     ("Outcome", "how a script ended that a test ran"),
 ];

@@ -19,7 +19,7 @@ mod limits;
 mod meter;
 mod resolve;
 
-pub use interactive::Interactive;
+pub use interactive::{Interactive, Variable};
 pub use limits::Limits;
 pub use meter::{Interrupts, Meter};
 pub use resolve::Root;
@@ -130,6 +130,13 @@ impl Engine {
         Self { rhai, host, sources, limits, resolver }
     }
 
+    /// The type of `value` as scripts name it.
+    #[must_use]
+    pub fn type_name(&self, value: &Dynamic) -> String {
+        let name = self.rhai.map_type_name(value.type_name());
+        name.rsplit("::").next().unwrap_or(name).to_owned()
+    }
+
     /// Compiles `text`, which is called `name` in messages; imports are looked up below `root`.
     ///
     /// # Errors
@@ -166,7 +173,7 @@ impl Engine {
         let text = std::fs::read_to_string(path).map_err(|e| {
             let mut host = crate::HostError::new("source", format!("reading {}: {e}", path.display()));
             host.path = Some(path.display().to_string());
-            ScriptError { host: Some(host.clone()), ..ScriptError::new(Cause::Host, host.message) }
+            ScriptError::from(host)
         })?;
         let parent =
             path.parent().filter(|p| !p.as_os_str().is_empty()).map_or_else(|| PathBuf::from("."), Path::to_owned);
@@ -181,11 +188,7 @@ impl Engine {
         let Some(text) = scripts::text(name) else {
             let host = crate::HostError::usage(format!("there is no bundled script {name:?}"))
                 .hint(format!("there are {}", scripts::names().join(", ")));
-            return Err(ScriptError {
-                hint: host.hint.clone(),
-                host: Some(host.clone()),
-                ..ScriptError::new(Cause::Host, host.message)
-            });
+            return Err(host.into());
         };
         self.compile(&format!("{name}.rhai"), text, &Root::Bundled)
     }
@@ -274,9 +277,7 @@ impl Engine {
         if error.cause == Cause::Cancelled
             && let Some(ms) = self.host.meter.timed_out()
         {
-            error.cause = Cause::Limit;
-            error.message =
-                format!("the script took longer than {} s", std::time::Duration::from_millis(ms).as_secs_f64());
+            error = ScriptError { place: error.place, calls: error.calls, ..ScriptError::timed_out(ms) };
         }
         Err(error)
     }

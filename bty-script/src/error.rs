@@ -170,11 +170,12 @@ impl ScriptError {
         Self { cause, message: message.into(), hint: None, place: None, calls: Vec::new(), host: None }
     }
 
-    /// A plan or script that is not even begun.
-    #[must_use]
-    pub fn refused(message: &str) -> Self {
-        let host = HostError::new("refused", message);
-        Self { host: Some(host), ..Self::new(Cause::Host, message) }
+    /// The clock ended the script, after so many milliseconds.
+    pub(crate) fn timed_out(millis: u64) -> Self {
+        let seconds = std::time::Duration::from_millis(millis).as_secs_f64();
+        let mut error = Self::new(Cause::Limit, format!("the script took longer than {seconds} s"));
+        error.hint = Some("look for a loop or a wait that takes too long".to_owned());
+        error
     }
 
     /// A word to match on: the host's kind, or `syntax`, `throw`, `script`, `limit`, `cancelled`.
@@ -203,6 +204,14 @@ impl ScriptError {
             "place": self.place,
             "calls": self.calls,
         })
+    }
+}
+
+/// A failure outside of any script: one that cannot be read, or is not even begun.
+impl From<HostError> for ScriptError {
+    fn from(host: HostError) -> Self {
+        let cause = if host.kind == "cancelled" { Cause::Cancelled } else { Cause::Host };
+        Self { hint: host.hint.clone(), host: Some(host.clone()), ..Self::new(cause, host.message) }
     }
 }
 

@@ -88,7 +88,7 @@ fn collect(engine: &Engine, with_standard: bool) -> Vec<Function> {
         let mut params: Vec<(String, String)> = meta.params_info.iter().map(|param| parameter(engine, param)).collect();
         params.truncate(meta.num_params);
         let first = params.first().map(|(_, kind)| kind.as_str()).unwrap_or_default();
-        let is_ours = TYPES.iter().any(|(name, _)| *name == first) || first == "Comparison";
+        let is_ours = TYPES.iter().any(|(name, _)| *name == first);
         let (name, kind) = match meta.name.strip_prefix("get$") {
             Some(field) => (field.to_owned(), Kind::Field),
             None if meta.name.contains('$') => return None,
@@ -123,6 +123,10 @@ fn parameter(engine: &Engine, text: &str) -> (String, String) {
     (name.trim().to_owned(), type_of(engine, kind))
 }
 
+/// Types whose names in Rust are others.
+const OTHER_NAMES: [(&str, &str); 3] =
+    [("HostError", "Error"), ("FlashReport", "Report"), ("VerifyReport", "Comparison")];
+
 /// A Rust type as scripts name it.
 fn type_of(engine: &Engine, text: &str) -> String {
     let mut kind = text.trim().trim_start_matches("&mut ").trim_start_matches('&').trim();
@@ -139,10 +143,10 @@ fn type_of(engine: &Engine, text: &str) -> String {
         "str" | "String" | "ImmutableString" => "String".into(),
         "Dynamic" => "any".into(),
         "FnPtr" => "fn".into(),
-        "HostError" => "Error".into(),
-        "FlashReport" => "Report".into(),
-        "VerifyReport" => "Comparison".into(),
-        _ => engine.rhai.map_type_name(bare).to_owned(),
+        _ => match OTHER_NAMES.iter().find(|(rust, _)| *rust == bare) {
+            Some((_, name)) => (*name).to_owned(),
+            None => engine.rhai.map_type_name(bare).to_owned(),
+        },
     }
 }
 
@@ -171,8 +175,7 @@ pub fn markdown() -> String {
         let about = format!("{}.", capital(about));
         let is_of = |f: &Function| {
             let of = f.params.first().map(|(_, kind)| kind.as_str());
-            matches!(f.kind, Kind::Field | Kind::Method)
-                && (of == Some(name) || (name == "Report" && of == Some("Comparison")))
+            matches!(f.kind, Kind::Field | Kind::Method) && of == Some(name)
         };
         section(&format!("Type `{name}`"), &about, &is_of);
     }
@@ -227,20 +230,13 @@ fn tidy(line: &str) -> String {
     if line.starts_with("///") {
         return format!("{}\n", line.trim_end());
     }
-    const NAMES: [(&str, &str); 7] = [
-        ("Outcome<", ""),
-        (" >;", ";"),
-        ("HostError", "Error"),
-        ("FlashReport", "Report"),
-        ("VerifyReport", "Comparison"),
-        ("-> String", "-> string"),
-        ("-> Array", "-> array"),
-    ];
-    NAMES.iter().fold(format!("{line}\n"), |line, (from, to)| line.replace(from, to))
+    const PIECES: [(&str, &str); 4] =
+        [("Outcome<", ""), (" >;", ";"), ("-> String", "-> string"), ("-> Array", "-> array")];
+    PIECES.iter().chain(&OTHER_NAMES).fold(format!("{line}\n"), |line, (from, to)| line.replace(from, to))
 }
 
-/// Names that are close to `wanted`, the closest first.
-pub(crate) fn close<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
+/// The one of `names` that is closest to `wanted`, if any is close.
+pub fn close<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
     let scored = names.filter(|name| *name != wanted).map(|name| (strsim::damerau_levenshtein(wanted, name), name));
     let allowed = wanted.chars().count().div_ceil(3);
     scored.min().filter(|(distance, _)| *distance <= allowed).map(|(_, name)| name.to_owned())

@@ -30,6 +30,9 @@ const SPARE_FACTOR: u64 = 2;
 /// How much longer than the script's own limit a worker is waited for: starting, compiling.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// What a limit on time is that is none: an hour, after which nobody waits for a decision any more.
+const UNLIMITED: Duration = Duration::from_secs(3600);
+
 /// As many compiled scripts are kept.
 const KEPT_SCRIPTS: usize = 64;
 
@@ -163,7 +166,7 @@ impl Workers {
     /// Whatever the script fails with; [`Cause::Limit`] also when its worker had to be ended.
     pub fn call(&self, name: &str, text: &str, function: &str, args: &[Value]) -> Result<Value, ScriptError> {
         let mut worker = self.take()?;
-        let time = self.limits.time.unwrap_or(Duration::MAX / 4) + PATIENCE;
+        let time = self.limits.time.unwrap_or(UNLIMITED) + PATIENCE;
         let result = worker.call(name, text, function, args, time, &self.limits);
         let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
         if worker.is_usable {

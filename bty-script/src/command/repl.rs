@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use bty::{CancelToken, Error, ErrorKind, Result};
+use bty::{CancelToken, Error, ErrorKind};
 use bty_script::engine::{Interactive, Interrupts};
 use bty_script::error::Power;
 use bty_script::terminal::Terminal;
-use bty_script::{Ended, Limits, ScriptError, render};
+use bty_script::{Ended, HostError, Limits, ScriptError, render};
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
 use rustyline::{CompletionType, Config, Editor};
@@ -31,11 +31,13 @@ const PROMPT: &str = "bty> ";
 const HISTORY_LINES: usize = 5000;
 
 /// Reads and runs lines until the end of the input.
-pub(crate) fn run(network: &Network, output: &Output) -> Result<ExitCode> {
+pub(crate) fn run(network: &Network, output: &Output) -> bty::Result<ExitCode> {
     let session = Session::new(network, output)?;
     let engine = session.engine(Facts::default(), Interrupts::Script, Limits::operator());
     let mut repl = Repl { interactive: Interactive::new(engine), session: &session, output };
-    if std::io::stdin().is_terminal() { repl.at_terminal() } else { repl.through_pipe() }
+    // the editor draws on stdout
+    let is_edited = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    if is_edited { repl.at_terminal() } else { repl.through_pipe() }
 }
 
 /// What comes after a line.
@@ -54,7 +56,7 @@ pub(super) struct Repl<'a> {
 
 impl Repl<'_> {
     /// With a person who edits lines.
-    fn at_terminal(&mut self) -> Result<ExitCode> {
+    fn at_terminal(&mut self) -> bty::Result<ExitCode> {
         let failed = |e: ReadlineError| Error::new(ErrorKind::Host, "reading the terminal").because(e);
         let config = Config::builder().completion_type(CompletionType::List).auto_add_history(false);
         let config = config.max_history_size(HISTORY_LINES).map_err(failed)?.build();
@@ -78,23 +80,23 @@ impl Repl<'_> {
             if line.trim().is_empty() {
                 continue;
             }
-            let _ = editor.add_history_entry(line.as_str());
-            if let Next::End(code) = self.line(&line)? {
+            let is_new = editor.add_history_entry(line.as_str()).unwrap_or(false);
+            if let Some(path) = history.as_ref().filter(|_| is_new) {
+                // at once, so that nothing is lost however it ends; one that cannot be kept is no reason to fail
+                let _ = editor.append_history(path);
+            }
+            if let Next::End(code) = self.line(&line) {
                 break code;
             }
             if let Some(helper) = editor.helper_mut() {
                 helper.learn(&self.interactive);
             }
         };
-        if let Some(path) = &history {
-            // a history that cannot be kept is no reason to fail
-            let _ = editor.save_history(path);
-        }
         Ok(code)
     }
 
     /// Without a terminal: the first error ends it.
-    fn through_pipe(&mut self) -> Result<ExitCode> {
+    fn through_pipe(&mut self) -> bty::Result<ExitCode> {
         let failed = |e: std::io::Error| Error::new(ErrorKind::Host, "reading stdin").because(e);
         let mut pending = String::new();
         for line in std::io::stdin().lock().lines() {
@@ -104,64 +106,53 @@ impl Repl<'_> {
                 continue;
             }
             let whole = std::mem::take(&mut pending);
-            if let Some(code) = self.piped(&whole)? {
+            if let Some(code) = self.piped(&whole) {
                 return Ok(code);
             }
         }
-        Ok(self.piped(&pending)?.unwrap_or(ExitCode::SUCCESS))
+        Ok(self.piped(&pending).unwrap_or(ExitCode::SUCCESS))
     }
 
-    fn piped(&mut self, line: &str) -> Result<Option<ExitCode>> {
+    fn piped(&mut self, line: &str) -> Option<ExitCode> {
         if line.trim().is_empty() {
-            return Ok(None);
+            return None;
         }
-        if line.trim_start().starts_with(':') {
-            return match self.line(line)? {
-                Next::Line => Ok(None),
-                Next::End(code) => Ok(Some(code)),
-            };
-        }
-        match self.eval(line) {
-            Ok(ended) => match self.ended(&ended)? {
-                Next::Line => Ok(None),
-                Next::End(code) => Ok(Some(code)),
-            },
+        match self.perform(line) {
+            Ok(Next::Line) => None,
+            Ok(Next::End(code)) => Some(code),
             Err(error) => {
                 self.output.script_error(&error);
-                Ok(Some(exit::script(&error)))
+                Some(exit::script(&error))
             }
         }
     }
 
-    /// Does what `line` says.
-    fn line(&mut self, line: &str) -> Result<Next> {
+    /// Does what `line` says; a failure is shown, and the session goes on.
+    fn line(&mut self, line: &str) -> Next {
+        self.perform(line).unwrap_or_else(|error| {
+            self.output.script_error(&error);
+            let is_over = self.session.signals.cancel().is_cancelled();
+            if is_over { Next::End(ExitCode::from(exit::CANCELLED)) } else { Next::Line }
+        })
+    }
+
+    fn perform(&mut self, line: &str) -> Result<Next, ScriptError> {
         if let Some(command) = line.trim().strip_prefix(':') {
             return self.command(command);
         }
-        match self.eval(line) {
-            Ok(ended) => self.ended(&ended),
-            Err(error) => {
-                self.output.script_error(&error);
-                let is_over = self.session.signals.cancel().is_cancelled();
-                Ok(if is_over { Next::End(ExitCode::from(exit::CANCELLED)) } else { Next::Line })
-            }
-        }
-    }
-
-    fn eval(&mut self, line: &str) -> std::result::Result<Ended, ScriptError> {
         let ended = self.interactive.eval(line, &CancelToken::new());
         self.session.watcher.clear();
-        ended
+        self.ended(&ended?)
     }
 
     /// Shows the value of a line.
-    fn ended(&self, ended: &Ended) -> Result<Next> {
+    fn ended(&self, ended: &Ended) -> Result<Next, ScriptError> {
         if ended.by_exit {
             let code = ended.value.as_int().ok().and_then(|code| u8::try_from(code).ok());
             return Ok(Next::End(ExitCode::from(code.unwrap_or(0))));
         }
         if let Some(wish) = ended.power {
-            return self.power(wish);
+            return self.power(wish).map_err(|error| HostError::from(error).into());
         }
         let text = render::show(&ended.value, self.session.console.size().columns);
         if !text.is_empty() {
@@ -171,7 +162,7 @@ impl Repl<'_> {
     }
 
     /// A slip at the prompt must not take the machine down.
-    fn power(&self, wish: Power) -> Result<Next> {
+    fn power(&self, wish: Power) -> bty::Result<Next> {
         let prompt = "Type yes to take this machine down: ";
         let answer = self.session.signals.ask(|cancel| self.session.console.read_line(prompt, cancel))?;
         if answer.as_deref().map(str::trim) == Some("yes") {
@@ -183,9 +174,9 @@ impl Repl<'_> {
     }
 
     /// `:time EXPRESSION`.
-    fn timed(&mut self, line: &str) -> Result<Next> {
+    fn timed(&mut self, line: &str) -> Result<Next, ScriptError> {
         let begun = Instant::now();
-        let next = self.line(line);
+        let next = self.perform(line);
         self.output.say(&format!("{:.3} s", begun.elapsed().as_secs_f64()));
         next
     }

@@ -13,7 +13,7 @@ use bty_script::engine::Interrupts;
 use bty_script::error::Power;
 use bty_script::plan::{self, Header, JsonPlan, Report};
 use bty_script::world::World;
-use bty_script::{Limits, ScriptError};
+use bty_script::{HostError, Limits, ScriptError};
 
 use crate::cli::Start;
 use crate::console::Marks;
@@ -155,9 +155,8 @@ impl Target<'_> {
 
     /// The same for a plan that cannot even begin.
     fn give_up(&self, reason: &str) -> Result<ExitCode> {
-        let mut error = ScriptError::refused(reason);
-        error.hint = Some("look at the plan of this machine on the server".into());
-        self.failed(&error)
+        let refused = HostError::new("refused", reason).hint("look at the plan of this machine on the server");
+        self.failed(&refused.into())
     }
 
     /// The wizard, with the server's catalog and a banner.

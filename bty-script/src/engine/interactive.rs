@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use bty::CancelToken;
-use rhai::{AST, Dynamic, Scope};
+use rhai::{AST, ASTNode, Dynamic, Expr, Scope, Stmt};
 
 use super::{Ended, Engine, Root, Script, standard_scope};
 use crate::error::ScriptError;
@@ -31,7 +31,28 @@ pub struct Interactive {
     functions: AST,
     /// Everything that was typed, so that an error in an earlier function shows its own line.
     typed: String,
-    good: Vec<String>,
+    good: Vec<Good>,
+}
+
+/// A line that succeeded.
+struct Good {
+    text: String,
+    /// Name and number of parameters of the functions that it defines.
+    defines: Vec<(String, usize)>,
+    /// True when it does nothing besides.
+    is_definition: bool,
+}
+
+/// A variable of a session.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Variable {
+    /// Its name.
+    pub name: String,
+    /// Its type, as scripts name it.
+    pub kind: String,
+    /// Its value.
+    pub value: Dynamic,
 }
 
 impl Interactive {
@@ -74,8 +95,11 @@ impl Interactive {
         let ended = self.engine.run_in(&mut self.scope, &merged, cancel);
         match ended {
             Ok(ended) => {
+                self.keep_imports(&script.ast);
                 self.functions = merged.ast.clone_functions_only();
-                self.good.push(line.trim().to_owned());
+                let defines = script.ast.iter_functions().map(|f| (f.name.to_owned(), f.params.len())).collect();
+                let is_definition = script.ast.statements().is_empty();
+                self.good.push(Good { text: line.trim().to_owned(), defines, is_definition });
                 Ok(ended)
             }
             Err(error) => {
@@ -85,13 +109,34 @@ impl Interactive {
         }
     }
 
-    /// Names and values of its variables, the newest of a name only.
+    /// What a line has imported stays, as the modules of the engine do.
+    fn keep_imports(&mut self, ast: &AST) {
+        let mut imports = Vec::new();
+        ast.walk(&mut |path: &[ASTNode<'_>]| {
+            // at the top only: others are over with their block
+            if let [ASTNode::Stmt(Stmt::Import(import, position))] = path
+                && let Expr::StringConstant(module, _) = &import.0
+            {
+                imports.push((module.to_string(), import.1.name.to_string(), *position));
+            }
+            true
+        });
+        let rhai = &mut self.engine.rhai;
+        for (module, alias, position) in imports {
+            // it is there already: the line has just run
+            if let Ok(module) = rhai.module_resolver().resolve(rhai, None, &module, position) {
+                rhai.register_static_module(alias, module);
+            }
+        }
+    }
+
+    /// Its variables, the newest of a name only.
     #[must_use]
-    pub fn variables(&self) -> Vec<(String, Dynamic)> {
-        let mut all: Vec<(String, Dynamic)> = Vec::new();
+    pub fn variables(&self) -> Vec<Variable> {
+        let mut all: Vec<Variable> = Vec::new();
         for (name, _, value) in self.scope.iter().skip(self.standard) {
-            all.retain(|(known, _)| known != name);
-            all.push((name.to_owned(), value));
+            all.retain(|known| known.name != name);
+            all.push(Variable { name: name.to_owned(), kind: self.engine.type_name(&value), value });
         }
         all
     }
@@ -107,13 +152,19 @@ impl Interactive {
     /// # Errors
     /// When it does not compile as one piece.
     pub fn script(&self) -> Result<String, ScriptError> {
-        let statement = |line: &String| {
-            let ends = line.ends_with(';') || line.starts_with("fn ") || line.starts_with("//");
-            // a comment at the end of a line would take the semicolon with it
-            let end = if line.contains("//") { "\n;" } else { ";" };
-            format!("{line}{}\n", if ends { "" } else { end })
+        // a function that was defined anew is defined once
+        let is_replaced = |at: usize, line: &Good| {
+            let later = |function| self.good[at + 1..].iter().any(|other| other.defines.contains(function));
+            line.is_definition && !line.defines.is_empty() && line.defines.iter().all(later)
         };
-        let text: String = self.good.iter().map(statement).collect();
+        let statement = |line: &Good| {
+            let text = &line.text;
+            // a comment at the end of a line would take the semicolon with it
+            let end = if text.contains("//") { "\n;" } else { ";" };
+            format!("{text}{}\n", if line.is_definition || text.ends_with(';') { "" } else { end })
+        };
+        let kept = self.good.iter().enumerate().filter(|(at, line)| !is_replaced(*at, line));
+        let text: String = kept.map(|(_, line)| statement(line)).collect();
         self.engine.compile(NAME, &text, &Root::Directory(PathBuf::from(".")))?;
         Ok(text)
     }
@@ -139,7 +190,7 @@ mod tests {
         say(&mut session, "fn note(l, n) { l.push(n); l }\nlog = note(log, 1);").unwrap();
         say(&mut session, "log = note(log, 2);").unwrap();
         assert_eq!(say(&mut session, "log.len()").unwrap().value.as_int(), Ok(2));
-        let names: Vec<String> = session.variables().into_iter().map(|(name, _)| name).collect();
+        let names: Vec<String> = session.variables().into_iter().map(|v| v.name).collect();
         assert_eq!((names, session.functions()), (vec!["log".to_owned()], vec!["note(l, n)".to_owned()]));
     }
 
@@ -154,6 +205,16 @@ mod tests {
         assert_eq!((error.cause, error.place.unwrap().text.as_str()), (Cause::Syntax, "let z = ;"));
         assert!(say(&mut session, "y").is_err(), "what failed defined nothing");
         assert_eq!(say(&mut session, "x").unwrap().value.as_int(), Ok(1));
+    }
+
+    #[test]
+    fn an_import_stays() {
+        let mut session = session();
+        say(&mut session, "import \"screen\" as screen;").unwrap();
+        assert_eq!(say(&mut session, "screen::cell(())").unwrap().value.into_string().as_deref(), Ok("-"));
+        say(&mut session, "fn dash() { screen::cell(()) }").unwrap();
+        assert_eq!(say(&mut session, "dash()").unwrap().value.into_string().as_deref(), Ok("-"));
+        assert!(session.script().unwrap().starts_with("import"));
     }
 
     #[test]

@@ -138,9 +138,7 @@ impl ScriptError {
 
     fn thrown(value: &Dynamic) -> Self {
         if let Some(host) = value.read_lock::<HostError>() {
-            let cause = if host.kind == "cancelled" { Cause::Cancelled } else { Cause::Host };
-            let message = host.message.clone();
-            return Self { hint: host.hint.clone(), host: Some(host.clone()), ..Self::new(cause, message) };
+            return host.clone().into();
         }
         let text = crate::render::plain(value);
         Self::new(Cause::Throw, if text.is_empty() { "the script gave up".to_owned() } else { text })
@@ -149,10 +147,7 @@ impl ScriptError {
     fn stopped(token: &Dynamic) -> Self {
         let stop = token.read_lock::<Stop>().map(|stop| stop.clone());
         match stop {
-            Some(Stop::Time(ms)) => Self {
-                hint: Some("look for a loop or a wait that takes too long".to_owned()),
-                ..Self::new(Cause::Limit, format!("the script took longer than {} s", seconds(ms)))
-            },
+            Some(Stop::Time(ms)) => Self::timed_out(ms),
             Some(Stop::Memory(bytes)) => Self {
                 hint: Some("look for something that grows in a loop".to_owned()),
                 ..Self::new(Cause::Limit, format!("the script took more than {} of memory", bty::size::human(bytes)))
@@ -160,11 +155,6 @@ impl ScriptError {
             _ => Self::new(Cause::Cancelled, "cancelled"),
         }
     }
-}
-
-#[allow(clippy::cast_precision_loss)] // shown
-fn seconds(ms: u64) -> f64 {
-    ms as f64 / 1000.0
 }
 
 /// The engine's texts begin with a capital, ours do not.

@@ -31,11 +31,7 @@ impl Recorder {
 
 /// The effect of `plan`, with the reasons against it found first, as the real executor finds them.
 pub(super) fn flash_effect(plan: &FlashPlan) -> Result<Effect> {
-    let refusals = plan.validate();
-    if !refusals.is_empty() {
-        let list: Vec<String> = refusals.iter().map(ToString::to_string).collect();
-        return Err(bty::Error::new(bty::ErrorKind::Refused, format!("refusing {}", list.join("; "))));
-    }
+    plan.check()?;
     Ok(Effect::Flash {
         image: plan.image.source.clone(),
         sha256: plan.image.expected_sha256,

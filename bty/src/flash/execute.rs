@@ -82,8 +82,8 @@ impl FlashPlan {
                 .hint("look at bty disks, and plan again"));
         }
         let fresh = Self::new(image.info(), disks, self.options.clone());
-        let refusals = fresh.validate();
-        if refusals.is_empty() { Ok(fresh.targets) } else { Err(Self::refused(&refusals)) }
+        fresh.check()?;
+        Ok(fresh.targets)
     }
 
     /// Opens every target before the first write, so that a refusal of one leaves all untouched.

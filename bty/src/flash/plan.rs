@@ -8,7 +8,7 @@ use crate::disks::{Disk, DiskKind, TableKind, Use};
 use crate::flash::{FlashOptions, FlashPlan};
 use crate::image::ImageInfo;
 use crate::size::{MIB, align_up, human};
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, Result};
 
 /// A reason not to write. Its text names the target, the reason and the way out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -173,10 +173,16 @@ impl FlashPlan {
         notes
     }
 
-    /// All refusals as one error.
-    pub(super) fn refused(refusals: &[Refusal]) -> Error {
-        let list: Vec<String> = refusals.iter().map(ToString::to_string).collect();
-        Error::new(ErrorKind::Refused, format!("refusing {}", list.join("; ")))
+    /// The same as [`validate`](Self::validate), with all reasons in one error.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] unless it may be executed.
+    pub fn check(&self) -> Result<()> {
+        let refusals: Vec<String> = self.validate().iter().map(ToString::to_string).collect();
+        if refusals.is_empty() {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Refused, format!("refusing {}", refusals.join("; "))))
     }
 }
 

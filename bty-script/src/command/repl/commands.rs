@@ -1,11 +1,10 @@
 //! Lines that begin with a colon.
 
 use std::fs::OpenOptions;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
-use bty::Result;
-use bty_script::{reference, render};
+use bty_script::{HostError, ScriptError, reference, render};
 
 use super::{Next, Repl};
 
@@ -22,68 +21,70 @@ pub(super) const COMMANDS: [(&str, &str); 7] = [
 
 impl Repl<'_> {
     /// Does what a line after its colon says.
-    pub(super) fn command(&mut self, command: &str) -> Result<Next> {
+    pub(super) fn command(&mut self, command: &str) -> Result<Next, ScriptError> {
         let (name, argument) = command.split_once(' ').map_or((command, ""), |(name, rest)| (name, rest.trim()));
         match name {
-            "help" | "h" | "?" => {
-                COMMANDS.iter().for_each(|(_, text)| self.output.print(text));
-                self.output.print("Tab completes, Ctrl-C stops what runs. Everything else is a script:\n  disks()\n  flash(\"a.img\", \"serial:…\")");
-            }
-            "doc" => self.doc(argument),
+            "help" | "h" | "?" => self.help(),
+            "doc" => self.doc(argument)?,
             "vars" => self.vars(),
             "time" => return self.timed(argument),
-            "save" => self.save(argument, false),
-            "save!" => self.save(argument, true),
+            "save" => self.save(argument, false)?,
+            "save!" => self.save(argument, true)?,
             "quit" | "q" => return Ok(Next::End(ExitCode::SUCCESS)),
-            _ => self.complain(&format!("there is no command :{name}"), ":help lists them"),
+            _ => {
+                let close = reference::close(name, COMMANDS.iter().map(|(name, _)| *name));
+                let next = close.map_or_else(|| ":help lists them".into(), |name| format!("did you mean :{name}?"));
+                return Err(wrong(format!("there is no command :{name}"), next));
+            }
         }
         Ok(Next::Line)
     }
 
-    fn complain(&self, message: &str, next: &str) {
-        self.output.say(&format!("{}: {message}", self.output.paint("1;31", "error")));
-        self.output.say(&format!(" {}: {next}", self.output.paint("1", "next")));
+    fn help(&self) {
+        COMMANDS.iter().for_each(|(_, text)| self.output.print(text));
+        self.output.print("Tab completes, Ctrl-C stops what runs. Everything else is a script:");
+        self.output.print("  disks()\n  flash(\"a.img\", \"serial:…\")");
     }
 
-    fn doc(&self, name: &str) {
+    fn doc(&self, name: &str) -> Result<(), ScriptError> {
         let engine = self.interactive.engine();
-        if name.is_empty() {
-            return self.output.print(&reference::overview(engine));
-        }
-        match (reference::about(engine, name), reference::similar(engine, name)) {
-            (Some(text), _) => self.output.print(&text),
-            (None, Some(close)) => {
-                self.complain(&format!("nothing is called {name}"), &format!("did you mean {close}?"));
-            }
-            (None, None) => self.complain(&format!("nothing is called {name}"), ":doc lists all"),
-        }
+        let text = if name.is_empty() { Some(reference::overview(engine)) } else { reference::about(engine, name) };
+        let text = text.ok_or_else(|| {
+            let close = reference::similar(engine, name);
+            let next = close.map_or_else(|| ":doc lists all".into(), |close| format!("did you mean {close}?"));
+            wrong(format!("nothing is called {name}"), next)
+        })?;
+        self.output.print(&text);
+        Ok(())
     }
 
     fn vars(&self) {
-        for (name, value) in self.interactive.variables() {
-            let shown = render::show(&value, usize::MAX);
+        for variable in self.interactive.variables() {
+            let (name, shown) = (variable.name, render::show(&variable.value, usize::MAX));
             let first: String = shown.lines().next().unwrap_or_default().chars().take(60).collect();
             self.output.print(&format!("{name} = {first}{}", if first.len() < shown.len() { " …" } else { "" }));
         }
         self.interactive.functions().iter().for_each(|function| self.output.print(&format!("fn {function}")));
     }
 
-    fn save(&self, path: &str, over: bool) {
+    fn save(&self, path: &str, over: bool) -> Result<(), ScriptError> {
         if path.is_empty() {
-            return self.complain("no file is named", ":save FILE");
+            return Err(wrong("no file is named", ":save FILE"));
         }
-        let text = match self.interactive.script() {
-            Ok(text) => text,
-            Err(error) => return self.output.script_error(&error),
-        };
+        let text = self.interactive.script()?;
         let mut options = OpenOptions::new();
         options.write(true).create(true).create_new(!over).truncate(over);
-        match options.open(path).and_then(|mut file| file.write_all(text.as_bytes())) {
-            Ok(()) => self.output.say(&format!("written; try it: bty run {path} --dry-run")),
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
-                self.complain(&format!("{path} is there already"), &format!(":save! {path} replaces it"));
+        options.open(path).and_then(|mut file| file.write_all(text.as_bytes())).map_err(|e| match e.kind() {
+            ErrorKind::AlreadyExists => {
+                HostError::new("refused", format!("{path} is there already")).hint(format!(":save! {path} replaces it"))
             }
-            Err(e) => self.complain(&format!("writing {path}: {e}"), "name another file"),
-        }
+            _ => HostError::new("host", format!("writing {path}: {e}")).hint("name another file"),
+        })?;
+        self.output.say(&format!("written; try it: bty run {path} --dry-run"));
+        Ok(())
     }
+}
+
+fn wrong(message: impl Into<String>, next: impl Into<String>) -> ScriptError {
+    HostError::usage(message).hint(next).into()
 }

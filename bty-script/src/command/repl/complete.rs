@@ -4,9 +4,9 @@ use std::path::Path;
 
 use bty::Disk;
 use bty::catalog::Catalog;
-use bty_script::engine::Interactive;
+use bty_script::engine::{Interactive, Variable};
 use bty_script::reference::{self, Function, Kind};
-use rhai::{Dynamic, Map};
+use rhai::Map;
 
 use super::commands::COMMANDS;
 use super::input;
@@ -15,7 +15,7 @@ use super::input;
 pub(super) struct Names {
     pub(super) functions: Vec<Function>,
     pub(super) own_functions: Vec<String>,
-    pub(super) variables: Vec<(String, Dynamic)>,
+    pub(super) variables: Vec<Variable>,
     /// Looked up when they are asked for: sticks come and go.
     pub(super) disks: Box<dyn Fn() -> Vec<Disk>>,
 }
@@ -100,34 +100,23 @@ fn globals(names: &Names) -> Vec<String> {
     let functions = names.functions.iter().filter(|f| f.module.is_empty() && f.kind == Kind::Function);
     let functions = functions.filter(|f| !f.name.contains('$')).map(|f| format!("{}(", f.name));
     let own = names.own_functions.iter().filter_map(|f| f.split_inclusive('(').next()).map(str::to_owned);
-    let variables = names.variables.iter().map(|(name, _)| name.clone());
+    let variables = names.variables.iter().map(|v| v.name.clone());
     modules.chain(functions).chain(own).chain(variables).collect()
 }
 
 /// Fields and methods of the variable `name`; all that there are when it is none.
 fn members(name: &str, names: &Names) -> Vec<String> {
-    let value = names.variables.iter().find(|(known, _)| known == name).map(|(_, value)| value);
-    if let Some(map) = value.and_then(rhai::Dynamic::read_lock::<Map>) {
+    let variable = names.variables.iter().find(|variable| variable.name == name);
+    if let Some(map) = variable.and_then(|variable| variable.value.read_lock::<Map>()) {
         return map.keys().map(ToString::to_string).collect();
     }
-    let kind = value.map(type_name);
     let is_meant = |f: &&Function| {
         let of = f.params.first().map(|(_, kind)| kind.as_str());
-        matches!(f.kind, Kind::Field | Kind::Method) && kind.as_deref().is_none_or(|kind| of == Some(kind))
+        matches!(f.kind, Kind::Field | Kind::Method)
+            && variable.is_none_or(|variable| of == Some(variable.kind.as_str()))
     };
     let own = names.functions.iter().filter(is_meant);
     own.map(|f| if f.kind == Kind::Method { format!("{}(", f.name) } else { f.name.clone() }).collect()
-}
-
-fn type_name(value: &Dynamic) -> String {
-    let name = value.type_name().rsplit("::").next().unwrap_or_default();
-    match name {
-        "FlashReport" => "Report",
-        "VerifyReport" => "Comparison",
-        "HostError" => "Error",
-        other => other,
-    }
-    .to_owned()
 }
 
 /// What a string can be that is the argument number `argument` of `call`.
@@ -147,7 +136,7 @@ fn of_string(call: &str, argument: usize, typed: &str, names: &Names) -> Vec<Str
         return disks().iter().flat_map(selectors).chain(files(typed)).collect();
     }
     if is(".find") {
-        let catalogs = names.variables.iter().filter_map(|(_, value)| value.read_lock::<Catalog>());
+        let catalogs = names.variables.iter().filter_map(|variable| variable.value.read_lock::<Catalog>());
         return catalogs.flat_map(|c| c.entries().iter().map(|e| e.name.clone()).collect::<Vec<_>>()).collect();
     }
     let takes_file = ["images::open", "images::list", "catalog::load", "import"].iter().any(|name| is(name));

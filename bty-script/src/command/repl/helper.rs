@@ -26,8 +26,7 @@ impl Helper {
 
     /// Takes note of what the last line has defined.
     pub(super) fn learn(&mut self, interactive: &Interactive) {
-        self.names.variables = interactive.variables();
-        self.names.own_functions = interactive.functions();
+        self.names = Names::of(interactive);
     }
 }
 

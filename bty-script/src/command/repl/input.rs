@@ -8,6 +8,8 @@ pub(super) struct Surroundings {
     /// Offset of the quote of the string that it ends in, if it ends in one.
     pub(super) string: Option<usize>,
     in_comment: bool,
+    /// The last character outside comments that is not blank.
+    last: Option<char>,
 }
 
 /// Looks at `text` from its beginning.
@@ -27,6 +29,10 @@ pub(super) fn surroundings(text: &str) -> Surroundings {
             continue;
         }
         let next = chars.peek().map(|(_, next)| *next);
+        let is_comment = c == '/' && matches!(next, Some('/' | '*'));
+        if !c.is_whitespace() && !is_comment {
+            found.last = Some(c);
+        }
         match (c, next) {
             ('/', Some('/')) => while chars.next_if(|(_, c)| *c != '\n').is_some() {},
             ('/', Some('*')) => found.in_comment = !skip_comment(&mut chars),
@@ -39,24 +45,31 @@ pub(super) fn surroundings(text: &str) -> Surroundings {
     found
 }
 
-/// Skips a block comment; false when it does not end.
+/// Skips a block comment, and those in it; false when it does not end.
 fn skip_comment(chars: &mut std::iter::Peekable<std::str::CharIndices<'_>>) -> bool {
-    let mut last = ' ';
     chars.next();
-    for (_, c) in chars.by_ref() {
-        if last == '*' && c == '/' {
+    let mut depth = 1;
+    while let Some((_, c)) = chars.next() {
+        match (c, chars.peek().map(|(_, next)| *next)) {
+            ('*', Some('/')) => depth -= 1,
+            ('/', Some('*')) => depth += 1,
+            _ => continue,
+        }
+        chars.next();
+        if depth == 0 {
             return true;
         }
-        last = c;
     }
     false
 }
 
-/// True when `text` wants another line: something is open.
+/// True when `text` wants another line: something is open, or an operator waits for its right side.
 pub(super) fn is_incomplete(text: &str) -> bool {
     let found = surroundings(text);
     let in_template = found.string.is_some_and(|at| text[at..].starts_with('`'));
-    !text.trim_start().starts_with(':') && (!found.open.is_empty() || in_template || found.in_comment)
+    let waits = found.string.is_none() && found.last.is_some_and(|last| "+-*/%=<>&|^,".contains(last));
+    let is_open = !found.open.is_empty() || in_template || found.in_comment || waits;
+    is_open && !text.trim_start().starts_with(':')
 }
 
 #[cfg(test)]
@@ -67,11 +80,36 @@ mod tests {
 
     #[test]
     fn what_is_open_wants_another_line() {
-        for text in ["fn f() {", "f(1,", "[1,\n2", "`a\n", "/* x", "if x { \"}\"", "#{ a: 1,"] {
+        for text in [
+            "fn f() {",
+            "f(1,",
+            "[1,\n2",
+            "`a\n",
+            "/* x",
+            "/* /* */",
+            "1 +",
+            "let x =",
+            "a && // b",
+            "if x { \"}\"",
+            "#{ a: 1,",
+        ] {
             assert!(is_incomplete(text), "{text:?}");
         }
-        for text in ["", "f()", "\"(\"", "\"\\\"(\"", "// {", "/* ( */ 1", "`(`", "'{'.len(", ":save {", "}"] {
-            assert!(!is_incomplete(text) || text == "'{'.len(", "{text:?}");
+        for text in [
+            "",
+            "f()",
+            "\"(\"",
+            "\"\\\"(\"",
+            "// {",
+            "/* ( */ 1",
+            "`(`",
+            ":save {",
+            "}",
+            "/* /* */ */ 1",
+            "\"a +\"",
+            "1 // +",
+        ] {
+            assert!(!is_incomplete(text), "{text:?}");
         }
     }
 

@@ -58,8 +58,7 @@ impl Inventory {
 
     /// Nobody needs it any more.
     pub(super) fn stop(self) {
+        // a request in flight may end; it is bounded by its own time
         self.is_over.store(true, Ordering::Relaxed);
-        // one request in flight may end; it is bounded by its own time
-        let _ = self.thread.is_finished();
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bty::client::{Reply, Request};
 use bty::{CancelToken, Client, Result};
@@ -16,8 +16,8 @@ use crate::session::Session;
 
 /// How long one answer may take.
 const ANSWER_TIME: Duration = Duration::from_secs(15);
-/// How long a process that has to end waits for its last answer.
-const LAST_WORDS_TIME: Duration = Duration::from_secs(3);
+/// How long an answer is waited for that nothing depends on: to progress, and to the last words of a process that has to end.
+const BRIEF_TIME: Duration = Duration::from_secs(3);
 /// Pauses between attempts: from the first to the last, which repeats.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LAST_PAUSE: Duration = Duration::from_secs(30);
@@ -170,7 +170,7 @@ impl Server {
     pub(super) fn report_once(&self, report: &Report) {
         let (url, body) = (self.url("status"), self.body(report));
         let mut request = Request::post_json(&url, &body);
-        request.timeout = LAST_WORDS_TIME;
+        request.timeout = BRIEF_TIME;
         let _ = self.client.exchange(&request, &CancelToken::new());
     }
 
@@ -179,29 +179,36 @@ impl Server {
         Inventory::start(Arc::clone(self), world)
     }
 
+    /// One attempt: lost progress is no loss.
+    fn tell_progress(&self, progress: Progress) {
+        let (url, body) = (self.url("status"), self.body(&Report::progress(progress)));
+        let mut request = Request::post_json(&url, &body);
+        request.timeout = BRIEF_TIME;
+        let _ = self.client.exchange(&request, &self.cancel);
+    }
+
     /// Somebody who tells the server how far it is: the newest state, now and then; nothing waits for it.
     pub(super) fn progress_reporter(self: &Arc<Self>) -> Reporter {
         let newest: Arc<Mutex<Newest>> = Arc::default();
         let (server, shared) = (Arc::clone(self), Arc::clone(&newest));
         let thread = thread::spawn(move || {
+            let mut told = None::<Instant>;
             loop {
-                let (progress, is_over) = {
+                let pause = told.map_or(Duration::ZERO, |told| PROGRESS_EVERY.saturating_sub(told.elapsed()));
+                let newest = {
                     let mut newest = shared.lock().unwrap_or_else(PoisonError::into_inner);
-                    (newest.progress.take(), newest.is_over)
+                    if newest.is_over {
+                        return;
+                    }
+                    // the first one is told at once, so that even a short flash is seen
+                    if pause.is_zero() { newest.progress.take() } else { None }
                 };
-                if is_over {
-                    return;
-                }
-                if let Some(progress) = progress {
-                    let body = server.body(&Report::progress(progress));
-                    let mut request = Request::post_json("", &body);
-                    let url = server.url("status");
-                    (request.url, request.timeout) = (&url, ANSWER_TIME);
-                    // lost progress is no loss
-                    let _ = server.client.exchange(&request, &server.cancel);
-                    thread::park_timeout(PROGRESS_EVERY);
-                } else {
-                    thread::park_timeout(PROGRESS_EVERY / 8);
+                match newest {
+                    Some(progress) => {
+                        server.tell_progress(progress);
+                        told = Some(Instant::now());
+                    }
+                    None => thread::park_timeout(if pause.is_zero() { PROGRESS_EVERY } else { pause }),
                 }
             }
         });
@@ -262,6 +269,9 @@ pub(super) struct Reporter {
 impl Reporter {
     pub(super) fn tell(&self, progress: Progress) {
         self.newest.lock().unwrap_or_else(PoisonError::into_inner).progress = Some(progress);
+        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            thread.thread().unpark();
+        }
     }
 
     /// No progress is told after this.
