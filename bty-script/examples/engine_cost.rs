@@ -5,10 +5,9 @@
 use std::process::Command;
 use std::time::Instant;
 
-use bty::CancelToken;
+use bty_script::decide::{Decider, MachineFacts, Question};
 use bty_script::worker::Workers;
 use bty_script::{Engine, Host, Limits, Root};
-use rhai::Dynamic;
 use serde_json::json;
 
 /// A plan as operators write it.
@@ -46,25 +45,29 @@ fn run(p) {
 
 fn main() {
     let command = std::env::args().nth(1).expect("usage: engine_cost BTY");
-    let machine = json!({
-        "mac": "52:54:00:12:34:56",
-        "labels": ["lab", "rack 3"],
-        "state": { "flashed": false },
-        "disks": [
+    let machine = MachineFacts {
+        mac: "52:54:00:12:34:56".into(),
+        labels: vec!["lab".into(), "rack 3".into()],
+        state: json!({ "flashed": false }),
+        disks: json!([
             { "path": "/dev/nvme0n1", "size": "500G", "serial": "S1", "tran": "nvme" },
             { "path": "/dev/sda", "size": "2T", "serial": "S2", "tran": "sata" },
-        ],
-    });
-    let cancel = CancelToken::new();
+        ]),
+        ..MachineFacts::default()
+    };
     let engine_us = median(50, || drop(Engine::new(Host::compute_only(), Limits::server())));
     let engine = Engine::new(Host::compute_only(), Limits::server());
     let compile_us = median(200, || drop(engine.compile("plan.rhai", PLAN, &Root::None).expect("it compiles")));
-    let script = engine.compile("plan.rhai", PLAN, &Root::None).expect("it compiles");
-    let value: Dynamic = rhai::serde::to_dynamic(&machine).expect("it is a value");
-    let call_us = median(2000, || {
-        let ended = engine.call(&script, "plan", vec![value.clone()], &cancel);
-        drop(ended.expect("it plans"));
-    });
+    let decider = Decider::new(engine);
+    let question = Question {
+        name: "plan.rhai",
+        text: PLAN,
+        function: "plan",
+        machine: Some(&machine),
+        args: Vec::new(),
+        catalog: "",
+    };
+    let call_us = median(2000, || drop(decider.decide(&question).expect("it plans")));
     let started = Instant::now();
     let workers = Workers::new(
         move || {
@@ -75,8 +78,7 @@ fn main() {
         Limits::server(),
         1,
     );
-    let args = [machine];
-    let call = || drop(workers.call("plan.rhai", PLAN, "plan", &args).expect("it plans"));
+    let call = || drop(workers.decide(&question).expect("it plans"));
     call();
     let first_us = micros(started);
     let worker_us = median(2000, call);

@@ -13,6 +13,7 @@ use bty::image::directory::ImageFile;
 use rhai::{Dynamic, Engine, NativeCallContext, exported_module};
 
 use crate::convert::Size;
+use crate::decide::Machine;
 use crate::error::HostError;
 use crate::world::Image;
 
@@ -25,6 +26,7 @@ pub(crate) mod flash;
 mod globals;
 mod http;
 mod images;
+mod machine;
 mod oci;
 mod size;
 mod system;
@@ -45,7 +47,7 @@ pub(crate) const MODULES: [(&str, &str); 9] = [
 ];
 
 /// The host's types, as scripts name them, and what they are.
-pub(crate) const TYPES: [(&str, &str); 11] = [
+pub(crate) const TYPES: [(&str, &str); 12] = [
     ("Size", "a number of bytes; prints as people read it, compares and calculates exactly"),
     ("Disk", "a disk as found"),
     ("Image", "an opened image"),
@@ -55,6 +57,7 @@ pub(crate) const TYPES: [(&str, &str); 11] = [
     ("Plan", "what would be written where"),
     ("Report", "what was written"),
     ("Comparison", "what a disk and an image have in common"),
+    ("Machine", "what a plan on a server decides about"),
     ("Error", "a failure of the host, as caught"),
     ("Outcome", "how a script ended that a test ran"),
 ];
@@ -76,6 +79,7 @@ pub(crate) fn register(engine: &mut Engine) {
     engine.register_type_with_name::<flash::Plan>("Plan");
     engine.register_type_with_name::<FlashReport>("Report");
     engine.register_type_with_name::<VerifyReport>("Comparison");
+    engine.register_type_with_name::<Machine>("Machine");
     engine.register_type_with_name::<HostError>("Error");
     engine.register_type_with_name::<test::Outcome>("Outcome");
 
@@ -84,6 +88,7 @@ pub(crate) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(size::functions).into());
     engine.register_global_module(exported_module!(failure::functions).into());
     engine.register_global_module(exported_module!(globals::functions).into());
+    engine.register_global_module(exported_module!(machine::functions).into());
     engine.register_static_module("disks", exported_module!(disks::functions).into());
     engine.register_static_module("images", exported_module!(images::functions).into());
     engine.register_static_module("catalog", exported_module!(catalog::functions).into());

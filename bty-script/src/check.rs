@@ -22,6 +22,14 @@ pub struct Finding {
     pub place: Option<Place>,
 }
 
+impl Finding {
+    /// Something wrong with a script as a whole.
+    #[must_use]
+    pub fn new(message: impl Into<String>, hint: Option<String>) -> Self {
+        Self { message: message.into(), hint, place: None }
+    }
+}
+
 impl From<ScriptError> for Finding {
     fn from(error: ScriptError) -> Self {
         Self { message: error.message, hint: error.hint, place: error.place }

@@ -9,6 +9,7 @@
 //! | [`world`] | what it does it to: this machine, a dry run, a described machine |
 //! | [`error`] | failures: the host's, the script's, and where they happened |
 //! | [`plan`] | plan scripts: what a server gives to a machine |
+//! | [`decide`] | what a server asks of a plan |
 //! | [`worker`] | scripts in a process of their own, whose memory is no matter |
 //! | [`check`] | what is wrong with a script, without running it |
 //! | [`reference`](mod@reference) | the functions, for people and for editors, made from the engine |
@@ -20,6 +21,7 @@
 //! The language is described at <https://rhai.rs/book>; what bty adds is in `docs/scripts.md`.
 
 pub mod check;
+pub mod decide;
 pub mod engine;
 pub mod error;
 pub mod host;

@@ -7,20 +7,20 @@
 //! The program that is started as a worker calls [`serve`] and does nothing else. Requests and answers are JSON, one a line, over its
 //! stdin and stdout.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bty::{CancelToken, Digest};
+use bty::Digest;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::convert::{from_json, to_json};
-use crate::engine::{Engine, Limits, Root, Script};
+use crate::decide::{Decider, Decision, MachineFacts, Question, digest_of};
+use crate::engine::{Engine, Limits};
 use crate::error::{Cause, Place, ScriptError};
 use crate::host::Host;
 
@@ -33,23 +33,27 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// What a limit on time is that is none: an hour, after which nobody waits for a decision any more.
 const UNLIMITED: Duration = Duration::from_secs(3600);
 
-/// As many compiled scripts are kept.
-const KEPT_SCRIPTS: usize = 64;
-
 #[derive(Serialize, Deserialize)]
 struct Request {
     /// Digest of name and text.
     script: Digest,
     /// Name and text, when the worker does not have the script yet.
     source: Option<(String, String)>,
+    /// Digest of the catalog.
+    catalog: Digest,
+    /// The catalog, when the worker does not have it yet.
+    catalog_toml: Option<String>,
     function: String,
+    machine: Option<MachineFacts>,
     args: Vec<Value>,
 }
 
 #[derive(Serialize, Deserialize)]
 enum Answer {
-    Value(Value),
+    Decided(Decision),
     Failed(Box<Failure>),
+    /// The worker has made room meanwhile.
+    Forgotten,
 }
 
 /// A [`ScriptError`] on its way between processes.
@@ -92,41 +96,34 @@ impl From<Failure> for ScriptError {
 /// # Errors
 /// When its memory cannot be bounded, or stdin and stdout fail.
 pub fn serve(limits: &Limits) -> std::io::Result<()> {
-    let engine = Engine::new(Host::compute_only(), limits.clone());
+    let decider = Decider::new(Engine::new(Host::compute_only(), limits.clone()));
     bound_memory(limits.memory_bytes * SPARE_FACTOR)?;
-    let mut scripts: HashMap<Digest, Script> = HashMap::new();
     for line in std::io::stdin().lock().lines() {
         let request: Request = serde_json::from_str(&line?)?;
-        let answer = match answer(&engine, &request, &mut scripts) {
-            Ok(value) => Answer::Value(value),
+        let answer = match answer(&decider, request) {
+            Ok(Some(decision)) => Answer::Decided(decision),
+            Ok(None) => Answer::Forgotten,
             Err(error) => Answer::Failed(Box::new(error.into())),
         };
         let mut out = std::io::stdout().lock();
-        serde_json::to_writer(&mut out, &answer)?;
-        out.write_all(b"\n")?;
+        let mut line = serde_json::to_vec(&answer)?;
+        line.push(b'\n');
+        out.write_all(&line)?;
         out.flush()?;
     }
     Ok(())
 }
 
-fn answer(engine: &Engine, request: &Request, scripts: &mut HashMap<Digest, Script>) -> Result<Value, ScriptError> {
-    if let Some((name, text)) = &request.source {
-        let script = engine.compile(name, text, &Root::None)?;
-        if scripts.len() >= KEPT_SCRIPTS {
-            scripts.clear();
-        }
-        scripts.insert(request.script, script);
+fn answer(decider: &Decider, request: Request) -> Result<Option<Decision>, ScriptError> {
+    let Request { script, source, catalog, catalog_toml, function, machine, args } = request;
+    if let Some((name, text)) = source {
+        decider.learn_script(script, &name, &text)?;
     }
-    let Some(script) = scripts.get(&request.script) else {
-        return Err(ScriptError::new(Cause::Script, FORGOTTEN));
-    };
-    let args = request.args.iter().map(|arg| from_json(arg, false)).collect();
-    let ended = engine.call(script, &request.function, args, &CancelToken::new())?;
-    to_json(&ended.value).map_err(|error| ScriptError::of(&error, script.name(), &engine.sources))
+    if let Some(toml) = catalog_toml {
+        decider.learn_catalog(catalog, &toml)?;
+    }
+    decider.answer(script, catalog, &function, machine, &args).transpose()
 }
-
-/// The worker has made room meanwhile.
-const FORGOTTEN: &str = "the worker does not have that script";
 
 /// Lets the process map `spare_bytes` more than it has now.
 fn bound_memory(spare_bytes: u64) -> std::io::Result<()> {
@@ -160,14 +157,14 @@ impl Workers {
         Self { command: Box::new(command), limits, pool, returned: Condvar::new() }
     }
 
-    /// Calls `function` of the script `text`, which is called `name` in messages. Blocks until a worker is free and has answered.
+    /// Answers `question`. Blocks until a worker is free and has answered.
     ///
     /// # Errors
     /// Whatever the script fails with; [`Cause::Limit`] also when its worker had to be ended.
-    pub fn call(&self, name: &str, text: &str, function: &str, args: &[Value]) -> Result<Value, ScriptError> {
+    pub fn decide(&self, question: &Question<'_>) -> Result<Decision, ScriptError> {
         let mut worker = self.take()?;
         let time = self.limits.time.unwrap_or(UNLIMITED) + PATIENCE;
-        let result = worker.call(name, text, function, args, time, &self.limits);
+        let result = worker.decide(question, time, &self.limits);
         let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
         if worker.is_usable {
             pool.idle.push(worker);
@@ -202,7 +199,7 @@ struct Worker {
     child: Child,
     requests: ChildStdin,
     answers: BufReader<ChildStdout>,
-    /// Scripts that it has.
+    /// Scripts and catalogs that it has.
     known: HashSet<Digest>,
     is_usable: bool,
 }
@@ -216,32 +213,32 @@ impl Worker {
         Ok(Self { child, requests, answers: BufReader::new(answers), known: HashSet::new(), is_usable: true })
     }
 
-    fn call(
-        &mut self,
-        name: &str,
-        text: &str,
-        function: &str,
-        args: &[Value],
-        time: Duration,
-        limits: &Limits,
-    ) -> Result<Value, ScriptError> {
-        let script = Digest::of(format!("{name}\0{text}").as_bytes());
-        let source = self.known.insert(script).then(|| (name.to_owned(), text.to_owned()));
-        let request = Request { script, source, function: function.to_owned(), args: args.to_vec() };
-        match self.exchange(&request, time) {
-            Ok(Answer::Value(value)) => Ok(value),
-            Ok(Answer::Failed(failure)) if failure.message == FORGOTTEN => {
-                self.known.clear();
-                self.call(name, text, function, args, time, limits)
-            }
-            Ok(Answer::Failed(failure)) => {
-                // one that does not compile is not kept
-                self.known.remove(&script);
-                Err((*failure).into())
-            }
-            Err(fault) => {
-                self.is_usable = false;
-                Err(self.explain(&fault, name, limits))
+    fn decide(&mut self, question: &Question<'_>, time: Duration, limits: &Limits) -> Result<Decision, ScriptError> {
+        let script = digest_of(question.name, question.text);
+        let catalog = Digest::of(question.catalog.as_bytes());
+        loop {
+            let request = Request {
+                script,
+                source: self.known.insert(script).then(|| (question.name.to_owned(), question.text.to_owned())),
+                catalog,
+                catalog_toml: self.known.insert(catalog).then(|| question.catalog.to_owned()),
+                function: question.function.to_owned(),
+                machine: question.machine.cloned(),
+                args: question.args.clone(),
+            };
+            match self.exchange(&request, time) {
+                Ok(Answer::Decided(decision)) => return Ok(decision),
+                Ok(Answer::Forgotten) => self.known.clear(),
+                Ok(Answer::Failed(failure)) => {
+                    // what does not compile is not kept, nor what came with it
+                    self.known.remove(&script);
+                    self.known.remove(&catalog);
+                    return Err((*failure).into());
+                }
+                Err(fault) => {
+                    self.is_usable = false;
+                    return Err(self.explain(&fault, question.name, limits));
+                }
             }
         }
     }

@@ -6,9 +6,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use bty::CancelToken;
+use bty_script::decide::{MachineFacts, Question};
 use bty_script::worker::Workers;
 use bty_script::{Cause, Ended, Engine, Host, Limits, Root, ScriptError};
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn compute(limits: Limits, text: &str) -> Result<Ended, ScriptError> {
     let engine = Engine::new(Host::compute_only(), limits);
@@ -65,21 +66,30 @@ fn workers(count: usize) -> Workers {
     Workers::new(command, Limits::server(), count)
 }
 
+fn ask(workers: &Workers, name: &str, text: &str, machine: &MachineFacts) -> Result<Value, ScriptError> {
+    let question = Question { name, text, function: "boot", machine: Some(machine), args: Vec::new(), catalog: "" };
+    workers.decide(&question).map(|decision| decision.value)
+}
+
+fn call(workers: &Workers, name: &str, text: &str) -> Result<Value, ScriptError> {
+    ask(workers, name, text, &MachineFacts::default())
+}
+
 #[test]
 fn a_worker_answers_and_tells_failures_with_their_place() {
     let workers = workers(1);
-    let text = "fn boot(m) { if m.flashed { \"disk\" } else { throw `not yet: ${m.mac}` } }";
+    let text = "fn boot(m) { if m.state.flashed == true { \"disk\" } else { throw `not yet: ${m.mac}` } }";
     for _ in 0..3 {
-        let answer = workers.call("plan.rhai", text, "boot", &[json!({ "flashed": true })]);
-        assert_eq!(answer.unwrap(), json!("disk"));
-        let error =
-            workers.call("plan.rhai", text, "boot", &[json!({ "flashed": false, "mac": "52:54" })]).unwrap_err();
+        let machine = MachineFacts { state: json!({ "flashed": true }), ..MachineFacts::default() };
+        assert_eq!(ask(&workers, "plan.rhai", text, &machine).unwrap(), json!("disk"));
+        let machine = MachineFacts { mac: "52:54".into(), ..MachineFacts::default() };
+        let error = ask(&workers, "plan.rhai", text, &machine).unwrap_err();
         assert_eq!((error.cause, error.message.as_str()), (Cause::Throw, "not yet: 52:54"));
         assert_eq!(error.place.unwrap().line, 1);
     }
-    let error = workers.call("bad.rhai", "fn boot( {", "boot", &[]).unwrap_err();
+    let error = call(&workers, "bad.rhai", "fn boot( {").unwrap_err();
     assert_eq!(error.cause, Cause::Syntax, "{error}");
-    let error = workers.call("reads.rhai", "fn boot() { disks() }", "boot", &[]).unwrap_err();
+    let error = call(&workers, "reads.rhai", "fn boot(m) { disks() }").unwrap_err();
     assert_eq!(error.kind(), "capability", "{error}");
 }
 
@@ -87,14 +97,14 @@ fn a_worker_answers_and_tells_failures_with_their_place() {
 fn a_worker_is_ended_and_the_next_call_is_answered() {
     let workers = workers(2);
     for (what, text) in WAYS {
-        let bomb = format!("fn boot() {{ {} }}", text.replace("fn f(n)", "let g = |n| n; fn f(n)"));
+        let bomb = format!("fn boot(machine) {{ {} }}", text.replace("fn f(n)", "let g = |n| n; fn f(n)"));
         // functions cannot be nested: those ways are tried by the test above
         if text.contains("fn f") {
             continue;
         }
-        let error = workers.call("bomb.rhai", &bomb, "boot", &[]).expect_err(what);
+        let error = call(&workers, "bomb.rhai", &bomb).expect_err(what);
         assert_eq!(error.cause, Cause::Limit, "{what}: {error}");
-        let answer = workers.call("good.rhai", "fn boot() { 1 }", "boot", &[]);
+        let answer = call(&workers, "good.rhai", "fn boot(m) { 1 }");
         assert_eq!(answer.unwrap(), json!(1), "after {what}");
     }
 }
@@ -104,7 +114,7 @@ fn a_worker_that_dies_is_replaced() {
     // a process that ends at once stands for one that the system has killed
     let workers = Workers::new(|| Command::new("true"), Limits::server(), 1);
     for _ in 0..2 {
-        let error = workers.call("x.rhai", "fn boot() { 1 }", "boot", &[]).unwrap_err();
+        let error = call(&workers, "x.rhai", "fn boot(m) { 1 }").unwrap_err();
         assert_eq!(error.cause, Cause::Limit, "{error}");
     }
     let hangs = Workers::new(
@@ -116,6 +126,6 @@ fn a_worker_that_dies_is_replaced() {
         Limits::server(),
         1,
     );
-    let error = hangs.call("x.rhai", "fn boot() { 1 }", "boot", &[]).unwrap_err();
+    let error = call(&hangs, "x.rhai", "fn boot(m) { 1 }").unwrap_err();
     assert!(error.message.contains("did not end in time"), "{error}");
 }

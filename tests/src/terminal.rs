@@ -21,6 +21,7 @@ pub struct Terminal {
     master: Box<dyn MasterPty + Send>,
     keyboard: Box<dyn Write + Send>,
     shown: Arc<Mutex<Shown>>,
+    reader: Option<thread::JoinHandle<()>>,
     home: TempDir,
 }
 
@@ -80,7 +81,7 @@ impl Start {
         let (rows, columns) = (self.size.rows.max(25), if self.size.cols == 0 { 80 } else { self.size.cols });
         let shown = Arc::new(Mutex::new(Shown { parser: vt100::Parser::new(rows, columns, 0), all: Vec::new() }));
         let seen = Arc::clone(&shown);
-        thread::spawn(move || {
+        let reader = thread::spawn(move || {
             let mut chunk = [0; 4096];
             while let Ok(len @ 1..) = screen.read(&mut chunk) {
                 let mut shown = seen.lock().expect("nobody panics holding it");
@@ -88,7 +89,7 @@ impl Start {
                 shown.all.extend_from_slice(&chunk[..len]);
             }
         });
-        Terminal { child, master: pair.master, keyboard, shown, home: self.home }
+        Terminal { child, master: pair.master, keyboard, shown, reader: Some(reader), home: self.home }
     }
 }
 
@@ -193,6 +194,10 @@ impl Terminal {
         let begun = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("it was started") {
+                // its last words may still be on their way
+                if let Some(reader) = self.reader.take() {
+                    let _ = reader.join();
+                }
                 return status.exit_code();
             }
             assert!(begun.elapsed() < PATIENCE, "it does not end:\n{}", self.screen());

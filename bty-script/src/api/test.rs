@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bty::CancelToken;
+use bty::catalog::Catalog;
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, FnPtr, NativeCallContext};
 use serde_json::Value;
 
 use crate::convert::{from_json, from_rust, to_json};
+use crate::decide::Machine;
 use crate::engine::{Ended, Engine, Limits};
 use crate::error::{self, HostError, ScriptError, raise};
 use crate::host::{Capabilities, Capability, Host};
@@ -135,6 +137,22 @@ pub(super) mod functions {
     #[rhai_fn(global, get = "value", pure)]
     pub fn value(outcome: &mut Outcome) -> Dynamic {
         outcome.0.result.as_ref().map(|ended| ended.value.clone()).unwrap_or_default()
+    }
+
+    /// A machine as plans on a server see it: a map with any of `mac`, `labels`, `params`, `state`, `image_ref`, `target_serial`, `disks`, `hardware`,
+    /// `flashed`, `history`, `inventory_at`, `now`, `clock`, `server`, and `catalog` as TOML.
+    #[rhai_fn(return_raw)]
+    pub fn machine(context: NativeCallContext, facts: rhai::Map) -> error::Outcome<Machine> {
+        Host::behind(&context)?;
+        let mut json = to_json(&facts.into())?;
+        let catalog = json.as_object_mut().and_then(|fields| fields.remove("catalog"));
+        let catalog = match catalog.as_ref().and_then(Value::as_str) {
+            Some(toml) => Catalog::parse(toml.as_bytes()).map_err(raise)?,
+            None => Catalog::new(),
+        };
+        let facts =
+            serde_json::from_value(json).map_err(|e| raise(HostError::usage(format!("that is no machine: {e}"))))?;
+        Ok(Machine::new(facts, Arc::new(catalog)))
     }
 
     /// Calls `function`, which must fail, and gives what it threw.

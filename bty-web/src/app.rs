@@ -1,0 +1,319 @@
+//! What every part of the server shares, and the one way in which a machine changes.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bty_script::worker::Workers;
+use tokio::sync::watch;
+
+use crate::auth::Auth;
+use crate::config::Config;
+use crate::db::Db;
+use crate::error::{Error, Result};
+use crate::events::{Actor, Bus, NewEvent};
+use crate::jobs::Jobs;
+use crate::mac::Mac;
+use crate::machine::{Machine, Outcome, Rules, Who, think::Decide};
+use crate::metrics::Metrics;
+use crate::plan::{Plan, bundled};
+use crate::store::{self, settings::Settings};
+use crate::time::Time;
+
+/// Machines are locked by the hash of their address, in as many shards.
+const LOCKS: usize = 256;
+
+/// The server.
+pub struct App {
+    /// Its configuration.
+    pub config: Config,
+    /// Its database.
+    pub db: Db,
+    /// Who listens to events.
+    pub bus: Bus,
+    /// Who may do what.
+    pub auth: Auth,
+    /// Work beside requests.
+    pub jobs: Jobs,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// What reaches other servers.
+    pub client: bty::Client,
+    /// When it was started.
+    pub started_at: Time,
+    decide: Arc<Decide<'static>>,
+    snapshot: RwLock<Arc<Snapshot>>,
+    locks: Vec<tokio::sync::Mutex<()>>,
+    hasher: RandomState,
+    stopping: watch::Sender<bool>,
+}
+
+/// What decides about machines besides themselves: kept in memory, so that the cost of a contact does not depend on it.
+#[derive(Clone)]
+pub struct Snapshot {
+    /// Operators' plans, by name.
+    pub plans: HashMap<String, Arc<Plan>>,
+    /// The catalog as TOML.
+    pub catalog: Arc<str>,
+    /// Where the bytes of images are now, by their references.
+    pub resolved: Arc<HashMap<String, String>>,
+    /// Settings.
+    pub settings: Settings,
+    /// The zone of the server's clock.
+    pub zone: jiff::tz::TimeZone,
+}
+
+impl Snapshot {
+    /// Reads it from the database.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn read(conn: &rusqlite::Connection) -> Result<Self> {
+        let plans = store::plans::all(conn)?.into_iter().map(|plan| (plan.name.clone(), Arc::new(plan))).collect();
+        let settings = store::settings::all(conn)?;
+        let entries = store::catalog::all(conn)?.into_iter();
+        let resolved = entries.filter_map(|e| Some((e.bty_image_ref, e.resolved_src.filter(|src| *src != e.src)?)));
+        Ok(Self {
+            plans,
+            catalog: store::catalog::toml(conn)?.into(),
+            resolved: Arc::new(resolved.collect()),
+            zone: settings.zone(),
+            settings,
+        })
+    }
+
+    /// The plan `name`, bundled or not.
+    #[must_use]
+    pub fn plan(&self, name: &str) -> Option<&Plan> {
+        bundled::find(name).or_else(|| self.plans.get(name).map(Arc::as_ref))
+    }
+
+    /// Version in the names of the live environment's files.
+    #[must_use]
+    pub fn netboot_version(&self) -> &str {
+        match self.settings.get("netboot.version") {
+            "" => env!("CARGO_PKG_VERSION"),
+            version => version,
+        }
+    }
+
+    /// The rules for a machine with this plan.
+    #[must_use]
+    pub fn rules<'a>(&'a self, plan: Option<&'a Plan>, decide: &'a Decide<'a>) -> Rules<'a> {
+        Rules {
+            plan,
+            catalog: &self.catalog,
+            resolved: &self.resolved,
+            decide,
+            window_ms: self.settings.number("plans.contact_window_ms"),
+            zone: &self.zone,
+            token: &random_token,
+        }
+    }
+}
+
+/// 128 random bits, as 32 hexadecimal digits.
+///
+/// # Panics
+/// When the system has no random numbers: then nothing here is safe.
+#[must_use]
+pub fn random_token() -> String {
+    let mut bytes = [0_u8; 16];
+    getrandom::fill(&mut bytes).expect("the system has random numbers");
+    hex(&bytes)
+}
+
+/// Bytes as hexadecimal digits.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A machine that is looked at, and what decides about it.
+pub struct Look<'a> {
+    /// The machine; none when it is not known.
+    pub machine: Option<Machine>,
+    /// Everything else.
+    pub snapshot: &'a Snapshot,
+    /// Who answers questions to plans.
+    pub decide: &'a Decide<'a>,
+}
+
+impl Look<'_> {
+    /// The rules for the machine's own plan, or for that of a machine that is not known.
+    #[must_use]
+    pub fn rules(&self, plan: &str) -> Rules<'_> {
+        self.snapshot.rules(self.snapshot.plan(plan), self.decide)
+    }
+}
+
+impl App {
+    /// Opens the state of `config`.
+    ///
+    /// # Errors
+    /// When the state cannot be opened.
+    pub fn open(config: Config) -> Result<Arc<Self>> {
+        let at = |what: &std::path::Path, e: std::io::Error| Error::internal(format!("making {}: {e}", what.display()));
+        for dir in [&config.state_dir, &config.boot_dir, &config.backup_dir] {
+            std::fs::create_dir_all(dir).map_err(|e| at(dir, e))?;
+        }
+        let bus = Bus::default();
+        let db = Db::open(&config.state_dir.join("state.db"), bus.clone())?;
+        let snapshot = db.read_blocking(Snapshot::read)?;
+        let auth = Auth::new(&config)?;
+        let workers = Workers::new(worker_command, bty_script::Limits::server(), config.script_workers);
+        let decide: Arc<Decide<'static>> = Arc::new(move |question: &_| workers.decide(question));
+        Ok(Arc::new(Self {
+            db,
+            bus,
+            auth,
+            jobs: Jobs::default(),
+            metrics: Metrics::default(),
+            client: bty::Client::default(),
+            started_at: Time::now(),
+            decide,
+            snapshot: RwLock::new(Arc::new(snapshot)),
+            locks: (0..LOCKS).map(|_| tokio::sync::Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            stopping: watch::Sender::new(false),
+            config,
+        }))
+    }
+
+    /// What decides about machines now.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Who answers questions to plans.
+    #[must_use]
+    pub fn decide(&self) -> Arc<Decide<'static>> {
+        Arc::clone(&self.decide)
+    }
+
+    /// Reads what decides about machines again, after it was changed.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn refresh(&self) -> Result<()> {
+        let snapshot = self.db.read(Snapshot::read).await?;
+        *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+        Ok(())
+    }
+
+    /// The same for a thread that may wait.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn refresh_blocking(&self) -> Result<()> {
+        let snapshot = self.db.read_blocking(Snapshot::read)?;
+        *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+        Ok(())
+    }
+
+    /// Nothing about a machine changes elsewhere while this is held.
+    async fn lock(&self, mac: &Mac) -> tokio::sync::MutexGuard<'_, ()> {
+        let shard = usize::try_from(self.hasher.hash_one(mac) % LOCKS as u64).unwrap_or_default();
+        self.locks[shard].lock().await
+    }
+
+    /// The same for all machines at once.
+    pub async fn lock_all(&self) -> Vec<tokio::sync::MutexGuard<'_, ()>> {
+        let mut held = Vec::with_capacity(LOCKS);
+        for lock in &self.locks {
+            held.push(lock.lock().await);
+        }
+        held
+    }
+
+    /// Looks at a machine, decides, and makes the change durable together with its events. Decisions about one machine are made one after the
+    /// other. `None` changes nothing.
+    ///
+    /// # Errors
+    /// Those of `decide`, and of the database.
+    pub async fn change<T: Send + 'static>(
+        self: &Arc<Self>,
+        mac: &Mac,
+        decide: impl FnOnce(&Look<'_>) -> Result<Outcome<T>> + Send + 'static,
+        also: impl FnOnce(&rusqlite::Connection) -> Result<()> + Send + 'static,
+    ) -> Result<(T, Machine)> {
+        let _held = self.lock(mac).await;
+        let (app, of) = (Arc::clone(self), mac.clone());
+        let (before, outcome) = tokio::task::spawn_blocking(move || {
+            let machine = app.db.read_blocking(|conn| store::machines::get(conn, &of))?;
+            let snapshot = app.snapshot();
+            let look = Look { machine, snapshot: &snapshot, decide: &*app.decide };
+            let outcome = decide(&look)?;
+            Ok::<_, Error>((look.machine, outcome))
+        })
+        .await
+        .map_err(Error::internal)??;
+        let Outcome { machine, events, answer } = outcome;
+        if events.is_empty() && before.as_ref() == Some(&machine) {
+            return Ok((answer, machine));
+        }
+        for event in &events {
+            self.metrics.event(event.kind);
+        }
+        let written = machine.clone();
+        self.db
+            .write(move |transaction| {
+                store::machines::put(transaction, &machine)?;
+                also(transaction)?;
+                events.iter().try_for_each(|event| transaction.tell(event).map(drop))
+            })
+            .await?;
+        Ok((answer, written))
+    }
+
+    /// The machine of a PXE client: the one that is known, or a new one with the plan for unknown ones, with the event that tells of it.
+    #[must_use]
+    pub fn discover(look: &Look<'_>, mac: &Mac, who: &Who) -> (Machine, Option<NewEvent>) {
+        if let Some(machine) = &look.machine {
+            return (machine.clone(), None);
+        }
+        let plan = look.snapshot.settings.get("plans.default");
+        let mut machine = Machine::new(mac.clone(), plan, who.now);
+        machine.discovered_at = Some(who.now);
+        let event = NewEvent::new("machine.discovered", mac.as_str(), format!("{mac}: a machine that is not known"));
+        let details = serde_json::json!({
+            "mac": mac, "boot_mode": plan, "source_ip": who.ip, "discovered_at": who.now, "base": who.base,
+        });
+        (machine, Some(event.by(Actor::PxeClient, who.ip.as_deref()).with(details)))
+    }
+
+    /// Writes an event that goes with no other change.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn tell(&self, event: NewEvent) -> Result<()> {
+        self.metrics.event(event.kind);
+        self.db.write(move |transaction| transaction.tell(&event).map(drop)).await
+    }
+
+    /// Tells everything that runs long to end.
+    pub fn stop(&self) {
+        self.stopping.send_replace(true);
+        self.jobs.cancel_all();
+    }
+
+    /// Ends when the server is to end.
+    pub async fn stopped(&self) {
+        let mut stopping = self.stopping.subscribe();
+        // the sender lives as long as the server
+        let _ = stopping.wait_for(|is| *is).await;
+    }
+}
+
+/// The process that runs scripts: this program again.
+fn worker_command() -> std::process::Command {
+    let program = std::env::var_os(WORKER_PROGRAM)
+        .map_or_else(|| std::env::current_exe().unwrap_or_else(|_| "bty-web".into()), std::path::PathBuf::from);
+    let mut command = std::process::Command::new(program);
+    command.arg("script-worker");
+    command
+}
+
+/// Tests, which are another program, say here which one runs scripts.
+pub const WORKER_PROGRAM: &str = "BTY_WEB_SCRIPT_WORKER";

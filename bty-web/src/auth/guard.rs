@@ -1,0 +1,151 @@
+//! What stands before the handlers: sessions, tokens, and requests that another site has made a browser send.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, Method, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Redirect, Response};
+use axum_extra::extract::cookie::SignedCookieJar;
+
+use super::{COOKIE, SESSION_MS, Scope, digest};
+use crate::app::App;
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::access;
+use crate::time::Time;
+
+/// Who is let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// Everybody: no password is set.
+    Everybody,
+    /// A browser with a session.
+    Session {
+        /// Digest of its token.
+        token_sha256: String,
+        /// What its forms must carry.
+        csrf: String,
+    },
+    /// A program with an API token.
+    Token {
+        /// Name of the token.
+        name: String,
+    },
+}
+
+impl Who {
+    /// What a form of a page carries against other sites.
+    #[must_use]
+    pub fn csrf(&self) -> &str {
+        match self {
+            Self::Session { csrf, .. } => csrf,
+            _ => "",
+        }
+    }
+
+    /// For who saved something.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::Everybody | Self::Session { .. } => "operator".into(),
+            Self::Token { name } => format!("token {name}"),
+        }
+    }
+}
+
+/// Which scope a group of routes asks for.
+#[derive(Clone)]
+pub struct Guard {
+    /// The server.
+    pub app: Arc<App>,
+    /// What a token must be allowed.
+    pub scope: Scope,
+    /// True for pages: who is not logged in is led to the form.
+    pub is_page: bool,
+}
+
+/// Lets in who may.
+pub async fn guard(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
+    match enter(&guard, request.headers()).await {
+        Ok(who) => {
+            request.extensions_mut().insert(who);
+            next.run(request).await
+        }
+        Err(error) if guard.is_page && error.kind == ErrorKind::LoginRequired => {
+            Redirect::to("/ui/login").into_response()
+        }
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn enter(guard: &Guard, headers: &HeaderMap) -> Result<Who> {
+    if guard.app.auth.is_open() {
+        return Ok(Who::Everybody);
+    }
+    if let Some(value) = headers.get(header::AUTHORIZATION) {
+        let token = value.to_str().ok().and_then(|value| value.strip_prefix("Bearer "));
+        let token = token.ok_or_else(|| Error::new(ErrorKind::LoginRequired, "only bearer tokens are understood"))?;
+        return by_token(guard, token.trim()).await;
+    }
+    match session(&guard.app, headers).await? {
+        Some(who) => Ok(who),
+        None => Err(Error::new(ErrorKind::LoginRequired, "login required")),
+    }
+}
+
+async fn by_token(guard: &Guard, token: &str) -> Result<Who> {
+    let (sha256, now) = (digest(token), Time::now());
+    let found = guard.app.db.read(move |conn| access::token(conn, &sha256, now)).await?;
+    let token = found.ok_or_else(|| Error::new(ErrorKind::LoginRequired, "the token is not known, or has ended"))?;
+    if !guard.scope.is_in(&token.scopes) {
+        let (has, needs) = (token.scopes.join(", "), guard.scope.as_str());
+        return Err(Error::new(ErrorKind::Forbidden, format!("this needs the scope {needs}; the token has {has}")));
+    }
+    if token.last_used_at.is_none_or(|last| now.ms_since(last) > 60_000) {
+        let id = token.id;
+        guard.app.db.write(move |transaction| access::use_token(transaction, id, now)).await?;
+    }
+    Ok(Who::Token { name: token.name })
+}
+
+/// The session of a browser, which lives longer by being used.
+///
+/// # Errors
+/// Those of the database.
+pub async fn session(app: &App, headers: &HeaderMap) -> Result<Option<Who>> {
+    let jar = SignedCookieJar::from_headers(headers, app.auth.key.clone());
+    let Some(cookie) = jar.get(COOKIE) else { return Ok(None) };
+    let (token_sha256, now) = (digest(cookie.value()), Time::now());
+    let wanted = token_sha256.clone();
+    let Some(session) = app.db.read(move |conn| access::session(conn, &wanted, now)).await? else { return Ok(None) };
+    // once a day is enough
+    if session.expires_at.ms_since(now) < SESSION_MS - SESSION_MS / 7 {
+        let sha256 = token_sha256.clone();
+        app.db.write(move |t| access::extend_session(t, &sha256, now.plus_ms(SESSION_MS))).await?;
+    }
+    Ok(Some(Who::Session { token_sha256, csrf: session.csrf }))
+}
+
+/// Refuses what another site has made a browser send: browsers say where a request comes from, other programs have no sessions to borrow.
+pub async fn same_origin(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    if is_safe || is_same_origin(&app, request.headers()) {
+        return next.run(request).await;
+    }
+    Error::new(ErrorKind::Forbidden, "the request comes from another site").into_response()
+}
+
+fn is_same_origin(app: &App, headers: &HeaderMap) -> bool {
+    let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    match headers.get("sec-fetch-site").map(axum::http::HeaderValue::as_bytes) {
+        Some(b"same-origin" | b"none") => return true,
+        Some(_) => return false,
+        None => {}
+    }
+    let Some(origin) = headers.get(header::ORIGIN) else { return true };
+    let Some(origin) = origin.to_str().ok() else { return false };
+    let bare =
+        |url: &str| url.trim_start_matches("http://").trim_start_matches("https://").trim_end_matches('/').to_owned();
+    let own = [text(header::HOST).map(str::to_owned), app.config.public_url.as_deref().map(bare)];
+    own.into_iter().flatten().any(|host| host == bare(origin))
+}

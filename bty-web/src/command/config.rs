@@ -1,0 +1,54 @@
+//! Looking at the configuration.
+
+use std::process::ExitCode;
+
+use bty_web::config::{Config, KEYS, SECRETS};
+use bty_web::error::{Error, Result};
+
+pub(crate) fn check(config: &Config) -> Result<ExitCode> {
+    for warning in &config.warnings {
+        eprintln!("warning: {warning}");
+    }
+    if config.password.is_none() {
+        eprintln!("warning: no admin password is set: everybody on the network can change everything");
+    }
+    println!("the configuration is right");
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn show(config: &Config) -> Result<ExitCode> {
+    for file in &config.files {
+        println!("# read {}", file.display());
+    }
+    let mut section = "";
+    for (key, ..) in KEYS {
+        let (value, origin) = &config.values[key];
+        let (of, name) = key.split_once('.').unwrap_or(("", key));
+        if of != section {
+            println!("{}[{of}]", if section.is_empty() { "" } else { "\n" });
+            section = of;
+        }
+        let shown = if SECRETS.contains(&key) && !value.is_empty() { "(set)" } else { value };
+        println!("{name} = {shown:?}  # {origin}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn openapi() -> Result<ExitCode> {
+    let dir = tempdir()?;
+    let env = |name: &str| (name == "BTY_PATHS_STATE_DIR").then(|| dir.display().to_string());
+    let config = Config::load(&bty_web::config::Sources { env: &env, named: &[] })?;
+    let app = bty_web::app::App::open(config)?;
+    let document = bty_web::routes::document(&app);
+    app.db.close();
+    std::fs::remove_dir_all(&dir)?;
+    println!("{}", document.to_pretty_json().map_err(Error::internal)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The routes are made for a server, so a server is made.
+fn tempdir() -> Result<std::path::PathBuf> {
+    let dir = std::env::temp_dir().join(format!("bty-web-{}", bty_web::app::random_token()));
+    std::fs::create_dir(&dir)?;
+    Ok(dir)
+}

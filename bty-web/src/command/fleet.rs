@@ -1,0 +1,46 @@
+//! A fleet of simulated machines against a server.
+
+use std::process::ExitCode;
+
+use bty_web::error::Result;
+use bty_web::fleet::{self, Options, Report};
+
+use crate::remote::{Server, table};
+
+/// As many violations are spelt out.
+const SHOWN: usize = 20;
+
+pub(crate) async fn run(server: &Server, options: Options) -> Result<ExitCode> {
+    let report = fleet::run(&fleet::Server::new(&server.base, server.token.clone())?, &options).await?;
+    if server.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        show(&report);
+    }
+    Ok(if report.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn show(report: &Report) {
+    let Report { machines, boots, requests, flashes, completed, crashes, repeated, late, seconds, .. } = report;
+    println!(
+        "{machines} machines, {boots} boots, {requests} requests in {seconds:.1} s ({:.0} a second)",
+        *requests as f64 / seconds
+    );
+    println!(
+        "{flashes} flashes begun, {completed} completed; {crashes} crashes, {repeated} messages repeated, {late} late"
+    );
+    let ms = |ms: f64| format!("{ms:.1}");
+    let rows: Vec<Vec<String>> = report
+        .times_ms
+        .iter()
+        .map(|(what, t)| vec![what.clone(), t.count.to_string(), ms(t.p50), ms(t.p99), ms(t.max)])
+        .collect();
+    table(&["Request", "Count", "p50 ms", "p99 ms", "max ms"], &rows);
+    for violation in report.violations.iter().take(SHOWN) {
+        println!("WRONG: {violation}");
+    }
+    match report.violations.len() {
+        0 => println!("no wrong decision"),
+        n => println!("{n} wrong decisions"),
+    }
+}

@@ -1,0 +1,115 @@
+//! Machines of a server.
+
+use std::process::ExitCode;
+
+use bty_web::error::{Error, ErrorKind, Result};
+use reqwest::Method;
+use serde_json::{Map, Value, json};
+
+use crate::cli::MachineVerb;
+use crate::remote::{Server, encoded, shown, table};
+
+pub(crate) async fn run(server: &Server, verb: MachineVerb) -> Result<ExitCode> {
+    match verb {
+        MachineVerb::List { query } => {
+            let query = query.map_or_else(String::new, |query| format!("?q={}", encoded(&query)));
+            let machines = server.get(&format!("/machines{query}")).await?;
+            if server.json {
+                println!("{machines:#}");
+            } else {
+                list(&machines);
+            }
+        }
+        MachineVerb::Show { mac } => println!("{:#}", server.get(&format!("/machines/{}", encoded(&mac))).await?),
+        MachineVerb::Set { mac, plan, image, disk, label, param, extra_args, again } => {
+            let mut changes = Map::new();
+            let empty = |text: String| if text.is_empty() { Value::Null } else { text.into() };
+            changes.extend(plan.map(|plan| ("boot_mode".into(), plan.into())));
+            changes.extend(disk.map(|disk| ("target_disk_serial".into(), empty(disk))));
+            changes.extend(extra_args.map(|args| ("extra_args".into(), args.into())));
+            changes.extend((!label.is_empty()).then(|| ("labels".into(), label.into())));
+            if let Some(image) = image {
+                changes.insert("bty_image_ref".into(), image_ref(server, &image).await?);
+            }
+            if !param.is_empty() {
+                changes.insert("params".into(), params(&param)?);
+            }
+            let machine = set(server, &mac, changes, again).await?;
+            if server.json {
+                println!("{machine:#}");
+            } else {
+                println!("{}: {}", shown(&machine["mac"]), shown(&machine["boot_mode"]));
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Changes a machine; one that is not known is added, one that is to be ordered again is saved as a whole.
+async fn set(server: &Server, mac: &str, changes: Map<String, Value>, again: bool) -> Result<Value> {
+    let path = format!("/machines/{}", encoded(mac));
+    let known = match server.get(&path).await {
+        Ok(machine) => Some(machine),
+        Err(error) if error.kind == ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    match known {
+        Some(_) if !again => server.send(Method::PATCH, &path, Some(&changes.into())).await,
+        known => {
+            let fields =
+                ["bty_image_ref", "labels", "boot_mode", "sanboot_drive", "target_disk_serial", "params", "extra_args"];
+            let mut binding: Map<String, Value> = Map::new();
+            for field in fields {
+                binding.extend(known.as_ref().map(|machine| (field.to_owned(), machine[field].clone())));
+            }
+            binding.extend(changes);
+            server.send(Method::PUT, &path, Some(&binding.into())).await
+        }
+    }
+}
+
+/// The reference of an image by its name.
+async fn image_ref(server: &Server, image: &str) -> Result<Value> {
+    if image.is_empty() {
+        return Ok(Value::Null);
+    }
+    if image.len() == 64 && image.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Ok(image.into());
+    }
+    let images = server.get("/images").await?;
+    let images: Vec<&Value> = images.as_array().into_iter().flatten().collect();
+    if let Some(found) = images.iter().find(|entry| entry["name"] == image) {
+        return Ok(found["ref"].clone());
+    }
+    let names: Vec<String> = images.iter().map(|entry| shown(&entry["name"])).collect();
+    Err(Error::invalid(format!("the catalog has no image {image:?}; it has {}", names.join(", "))))
+}
+
+fn params(given: &[String]) -> Result<Value> {
+    let mut params = Map::new();
+    for one in given {
+        let (name, value) = one.split_once('=').ok_or_else(|| Error::invalid(format!("{one:?} is not NAME=VALUE")))?;
+        params.insert(name.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| json!(value)));
+    }
+    Ok(params.into())
+}
+
+fn list(machines: &Value) {
+    let rows: Vec<Vec<String>> = machines
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|m| {
+            let labels: Vec<String> = m["labels"].as_array().into_iter().flatten().map(shown).collect();
+            vec![
+                shown(&m["mac"]),
+                shown(&m["boot_mode"]),
+                shown(&m["boot_state"]),
+                shown(&m["target_disk_serial"]),
+                shown(&m["last_seen_at"]),
+                labels.join(", "),
+            ]
+        })
+        .collect();
+    table(&["MAC", "Plan", "State", "Disk", "Last seen", "Labels"], &rows);
+}

@@ -1,0 +1,70 @@
+//! The `bty-web` command: the server, and what an operator does to one from a shell.
+
+// the binary speaks to a terminal
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use bty_web::config::{Config, Sources};
+use bty_web::error::{Error, ErrorKind, Result};
+use clap::Parser;
+
+mod cli;
+mod config;
+mod fleet;
+mod machine;
+mod plan;
+mod remote;
+mod serve;
+mod token;
+mod transfer;
+
+use cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("bty-web: {error}");
+            // what was asked for cannot be is 2, what failed is 1
+            ExitCode::from(match error.kind {
+                ErrorKind::Invalid | ErrorKind::Malformed => 2,
+                _ => 1,
+            })
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<ExitCode> {
+    let named = cli.config;
+    match cli.command.unwrap_or(Command::Serve) {
+        Command::Serve => serve::run(load(&named)?),
+        Command::CheckConfig => config::check(&load(&named)?),
+        Command::ShowConfig => config::show(&load(&named)?),
+        Command::Export { dest } => transfer::export(&load(&named)?, &dest),
+        Command::Import { path, armed } => transfer::import(&load(&named)?, &path, armed),
+        Command::Plan { remote, verb } => remote.run(async |server| plan::run(server, verb).await),
+        Command::Machine { remote, verb } => remote.run(async |server| machine::run(server, verb).await),
+        Command::Token { verb } => token::run(&load(&named)?, verb),
+        Command::HashPassword => token::hash_password(),
+        Command::SimulateFleet { remote, options } => remote.run(async |server| fleet::run(server, options).await),
+        Command::Openapi => config::openapi(),
+        Command::ScriptWorker => {
+            bty_script::worker::serve(&bty_script::Limits::server())?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn load(named: &[PathBuf]) -> Result<Config> {
+    let env = |name: &str| std::env::var(name).ok();
+    Config::load(&Sources { env: &env, named })
+}
+
+/// A runtime for commands that talk to a server.
+fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::from)?;
+    runtime.block_on(work)
+}

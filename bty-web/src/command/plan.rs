@@ -1,0 +1,135 @@
+//! Plans of a server.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use bty_web::error::{Error, ErrorKind, Result};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::cli::PlanVerb;
+use crate::remote::{Server, encoded, shown, table};
+
+pub(crate) async fn run(server: &Server, verb: PlanVerb) -> Result<ExitCode> {
+    match verb {
+        PlanVerb::List => {
+            let plans = server.get("/plans").await?;
+            if server.json {
+                println!("{plans:#}");
+            } else {
+                let row = |p: &Value| {
+                    vec![shown(&p["name"]), shown(&p["revision"]), shown(&p["machines"]), shown(&p["title"])]
+                };
+                let rows: Vec<Vec<String>> = plans.as_array().into_iter().flatten().map(row).collect();
+                table(&["Name", "Revision", "Machines", "What it does"], &rows);
+            }
+        }
+        PlanVerb::Show { name, revision } => {
+            let query = revision.map_or_else(String::new, |revision| format!("?revision={revision}"));
+            let plan = server.get(&format!("/plans/{}{query}", encoded(&name))).await?;
+            if server.json {
+                println!("{plan:#}");
+            } else {
+                print!("{}", plan["source"].as_str().unwrap_or_default());
+            }
+        }
+        PlanVerb::Edit { name, file, note } => edit(server, &name, file, &note).await?,
+        PlanVerb::Simulate { mac, boots, file, plan, catalog } => {
+            let source = file.as_deref().map(read).transpose()?;
+            let catalog = catalog.as_deref().map(read).transpose()?;
+            let mut suppose = json!({ "boots": boots });
+            for (name, value) in [("source", source), ("catalog", catalog), ("plan", plan)] {
+                if let Some(value) = value {
+                    suppose[name] = value.into();
+                }
+            }
+            simulate(server, mac, &suppose).await?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read(path: &Path) -> Result<String> {
+    let mut text = String::new();
+    let result = match path == Path::new("-") {
+        true => std::io::stdin().lock().read_to_string(&mut text),
+        false => std::fs::File::open(path).and_then(|mut file| file.read_to_string(&mut text)),
+    };
+    result.map_err(|e| Error::invalid(format!("reading {}: {e}", path.display())))?;
+    Ok(text)
+}
+
+async fn edit(server: &Server, name: &str, file: Option<PathBuf>, note: &str) -> Result<()> {
+    let path = format!("/plans/{}", encoded(name));
+    let known = match server.get(&path).await {
+        Ok(plan) => Some(plan),
+        Err(error) if error.kind == ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    let current =
+        known.as_ref().and_then(|plan| plan["source"].as_str()).unwrap_or("fn boot(m) {\n    boot_disk()\n}\n");
+    let base = known.as_ref().and_then(|plan| plan["revision"].as_i64()).unwrap_or(0);
+    let source = match file {
+        Some(file) => read(&file)?,
+        None => in_editor(name, current)?,
+    };
+    if known.is_some() && source == current {
+        println!("{name} is not changed");
+        return Ok(());
+    }
+    let body = json!({ "source": source, "note": note, "base_revision": base });
+    let saved = server.send(Method::PUT, &path, Some(&body)).await?;
+    println!("{name} is at revision {}", shown(&saved["revision"]));
+    Ok(())
+}
+
+/// What somebody makes of `text` in an editor.
+fn in_editor(name: &str, text: &str) -> Result<String> {
+    let editor =
+        ["VISUAL", "EDITOR"].into_iter().find_map(|name| std::env::var(name).ok()).unwrap_or_else(|| "vi".into());
+    let path = std::env::temp_dir().join(format!("{name}-{}.rhai", bty_web::app::random_token()));
+    std::fs::write(&path, text)?;
+    let status = std::process::Command::new("sh").args(["-c", &format!("{editor} \"$0\"")]).arg(&path).status();
+    let edited = std::fs::read_to_string(&path);
+    std::fs::remove_file(&path)?;
+    match status {
+        Ok(status) if status.success() => Ok(edited?),
+        _ => Err(Error::invalid(format!("{editor} did not end well: nothing is saved"))),
+    }
+}
+
+async fn simulate(server: &Server, mac: Option<String>, suppose: &Value) -> Result<()> {
+    let Some(mac) = mac else {
+        let report = server.send(Method::POST, "/simulate", Some(suppose)).await?;
+        if server.json {
+            println!("{report:#}");
+            return Ok(());
+        }
+        let row = |c: &Value| vec![shown(&c["mac"]), shown(&c["plan"]), shown(&c["summary"])];
+        let rows: Vec<Vec<String>> = report["changed"].as_array().into_iter().flatten().map(row).collect();
+        if !rows.is_empty() {
+            table(&["MAC", "Plan", "What changes"], &rows);
+        }
+        println!("{} of {} machines change", rows.len(), shown(&report["machines"]));
+        return Ok(());
+    };
+    let steps = server.send(Method::POST, &format!("/machines/{}/simulate", encoded(&mac)), Some(suppose)).await?;
+    if server.json {
+        println!("{steps:#}");
+        return Ok(());
+    }
+    let row = |s: &Value| {
+        vec![
+            shown(&s["boot"]),
+            shown(&s["offer"]),
+            shown(&s["mode"]),
+            shown(&s["image"]),
+            shown(&s["disk"]),
+            shown(&s["reason"]),
+        ]
+    };
+    let rows: Vec<Vec<String>> = steps.as_array().into_iter().flatten().map(row).collect();
+    table(&["Boot", "iPXE", "Live environment", "Image", "Disk", "Why"], &rows);
+    Ok(())
+}

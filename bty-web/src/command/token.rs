@@ -1,0 +1,87 @@
+//! Tokens and password hashes, in the state of this machine.
+
+use std::io::Read as _;
+use std::process::ExitCode;
+
+use bty_web::auth::{self, Scope};
+use bty_web::config::Config;
+use bty_web::db::Db;
+use bty_web::error::{Error, Result};
+use bty_web::events::{Actor, Bus, NewEvent};
+use bty_web::store::access;
+use bty_web::time::Time;
+
+use crate::cli::TokenVerb;
+use crate::remote::table;
+
+pub(crate) fn run(config: &Config, verb: TokenVerb) -> Result<ExitCode> {
+    std::fs::create_dir_all(&config.state_dir)?;
+    let db = Db::open(&config.state_dir.join("state.db"), Bus::default())?;
+    let now = Time::now();
+    match verb {
+        TokenVerb::List => list(&db)?,
+        TokenVerb::Create { name, scope, days } => {
+            let known = |scope: &String| Scope::ALL.iter().any(|known| known.as_str() == *scope);
+            if let Some(wrong) = scope.iter().find(|scope| !known(scope)) {
+                let all: Vec<&str> = Scope::ALL.iter().map(|scope| scope.as_str()).collect();
+                return Err(Error::invalid(format!("there is no scope {wrong:?}; there are {}", all.join(", "))));
+            }
+            let token = auth::secret();
+            let sha256 = auth::digest(&token);
+            let expires_at = days.map(|days| now.plus_ms(i64::from(days) * 24 * 3600 * 1000));
+            let id = db.write_blocking(move |transaction| {
+                let id = access::put_token(transaction, &name, &sha256, &scope, now, expires_at)?;
+                let event = NewEvent::new("auth.token.created", id.to_string(), format!("a token for {name} was made"));
+                transaction.tell(&event.by(Actor::Operator, None))?;
+                Ok(id)
+            })?;
+            eprintln!("token {id}; it is shown only now:");
+            println!("{token}");
+        }
+        TokenVerb::Revoke { id } => {
+            db.write_blocking(move |transaction| {
+                if !access::revoke_token(transaction, id, now)? {
+                    return Err(Error::not_found(format!("token {id}")));
+                }
+                let event = NewEvent::new("auth.token.revoked", id.to_string(), format!("token {id} was revoked"));
+                transaction.tell(&event.by(Actor::Operator, None)).map(drop)
+            })?;
+            println!("token {id} is revoked");
+        }
+    }
+    db.close();
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(db: &Db) -> Result<()> {
+    let time = |time: Option<Time>| time.map_or_else(|| "-".to_owned(), |time| time.to_string());
+    let tokens = db.read_blocking(access::tokens)?;
+    let rows: Vec<Vec<String>> = tokens
+        .into_iter()
+        .map(|t| {
+            let scopes = t.scopes.join(",");
+            vec![
+                t.id.to_string(),
+                t.name,
+                scopes,
+                time(Some(t.created_at)),
+                time(t.expires_at),
+                time(t.last_used_at),
+                time(t.revoked_at),
+            ]
+        })
+        .collect();
+    table(&["Id", "Name", "Scopes", "Created", "Ends", "Last used", "Revoked"], &rows);
+    Ok(())
+}
+
+pub(crate) fn hash_password() -> Result<ExitCode> {
+    let mut text = String::new();
+    std::io::stdin().lock().take(4096).read_to_string(&mut text)?;
+    let password = text.trim_end_matches(['\n', '\r']);
+    if password.is_empty() {
+        return Err(Error::invalid("the password on stdin is empty"));
+    }
+    println!("{}", auth::hash_password(password)?);
+    Ok(ExitCode::SUCCESS)
+}

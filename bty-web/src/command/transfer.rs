@@ -1,0 +1,71 @@
+//! Moving the state of this machine's server.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use bty_web::config::Config;
+use bty_web::db::Db;
+use bty_web::error::{Error, Result};
+use bty_web::events::Bus;
+use bty_web::jobs::backup::{FILE, write_durably};
+use bty_web::server::StateLock;
+use bty_web::time::Time;
+use bty_web::transfer::{self, Summary, reference};
+
+pub(crate) fn export(config: &Config, dest: &Path) -> Result<ExitCode> {
+    let path = config.state_dir.join("state.db");
+    if !path.is_file() {
+        return Err(Error::not_found(format!("the state {}", path.display())));
+    }
+    let db = Db::open(&path, Bus::default())?;
+    let bundle = db.read_blocking(transfer::export)?;
+    db.close();
+    std::fs::create_dir_all(dest)?;
+    write_durably(&dest.join(FILE), &serde_json::to_vec_pretty(&bundle)?)?;
+    println!("bty-web export -> {}: {} machines", dest.display(), bundle.machines.len());
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn import(config: &Config, path: &Path, armed: bool) -> Result<ExitCode> {
+    let inside = ["inventory.json", "state.db"].map(|name| path.join(name)).into_iter().find(|path| path.is_file());
+    let path = inside.unwrap_or_else(|| path.to_owned());
+    if !path.is_file() {
+        return Err(Error::invalid(format!("{} is no file, and has none to import", path.display())));
+    }
+    std::fs::create_dir_all(&config.state_dir)?;
+    let _lock = StateLock::take(&config.state_dir)?;
+    let now = Time::now();
+    // everything is read and understood before anything is opened for writing
+    let summary = if reference::is_database(&path) {
+        let contents = reference::read(&path)?;
+        let db = Db::open(&config.state_dir.join("state.db"), Bus::default())?;
+        let summary = db.write_blocking(move |transaction| reference::import(transaction, &contents, now));
+        db.close();
+        summary?
+    } else {
+        let bytes = std::fs::read(&path)?;
+        let wrong = |e: serde_json::Error| Error::invalid(format!("{}: {e}", path.display()));
+        let bundle = serde_json::from_slice(&bytes).map_err(wrong)?;
+        let db = Db::open(&config.state_dir.join("state.db"), Bus::default())?;
+        let summary = db.write_blocking(move |transaction| transfer::import(transaction, bundle, armed, now));
+        db.close();
+        summary?
+    };
+    tell(&summary);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn tell(summary: &Summary) {
+    for skipped in &summary.skipped {
+        eprintln!("skipped: {skipped}");
+    }
+    let Summary { format, machines, held, plans, images, settings, events, .. } = summary;
+    println!(
+        "bty-web import: {format}: {machines} machines, {plans} plans, {images} images, {settings} settings, {events} events"
+    );
+    if *held > 0 {
+        println!(
+            "{held} machines boot their disks until they are saved: their plans would write to disks (--armed: at once)"
+        );
+    }
+}

@@ -1,0 +1,355 @@
+//! The configuration: defaults, then files, then the environment. It is checked at the start, with all errors at once.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, ErrorKind, Problem, Result};
+use crate::net::Networks;
+
+/// Every key, its default and its variable. An empty variable is none.
+pub const KEYS: [(&str, &str, &str); 15] = [
+    ("admin.password", "", "BTY_ADMIN_PASSWORD"),
+    ("server.host", "0.0.0.0", "BTY_SERVER_HOST"),
+    ("server.port", "8080", "BTY_SERVER_PORT"),
+    ("server.public_url", "", "BTY_SERVER_PUBLIC_URL"),
+    ("server.trusted_proxy", "", "BTY_SERVER_TRUSTED_PROXY"),
+    ("server.session_secret", "", "BTY_SERVER_SESSION_SECRET"),
+    ("server.log", "info", "BTY_SERVER_LOG"),
+    ("server.log_format", "text", "BTY_SERVER_LOG_FORMAT"),
+    ("paths.state_dir", "/var/lib/bty", "BTY_PATHS_STATE_DIR"),
+    ("paths.boot_dir", "", "BTY_PATHS_BOOT_DIR"),
+    ("paths.backup_dir", "", "BTY_PATHS_BACKUP_DIR"),
+    ("paths.catalog_file", "", "BTY_PATHS_CATALOG_FILE"),
+    ("tuning.backup_max_parallel", "1", "BTY_TUNING_BACKUP_MAX_PARALLEL"),
+    ("tuning.max_upload_bytes", "200G", "BTY_TUNING_MAX_UPLOAD_BYTES"),
+    ("tuning.script_workers", "", "BTY_TUNING_SCRIPT_WORKERS"),
+];
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody has set it.
+    Default,
+    /// A file.
+    Toml(PathBuf),
+    /// A variable.
+    Env(&'static str),
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::Toml(path) => write!(f, "toml({})", path.display()),
+            Self::Env(name) => write!(f, "env({name})"),
+        }
+    }
+}
+
+/// The configuration of a server.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The admin's password, or its argon2 hash; none leaves the server open.
+    pub password: Option<String>,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// By which address it is reached, when requests do not tell.
+    pub public_url: Option<String>,
+    /// Proxies that are believed.
+    pub trusted_proxies: Networks,
+    /// What cookies are signed with; none makes and keeps one.
+    pub session_secret: Option<String>,
+    /// What is logged, as `RUST_LOG` has it.
+    pub log: String,
+    /// The log is JSON, a line an event.
+    pub logs_json: bool,
+    /// Where everything is.
+    pub state_dir: PathBuf,
+    /// Artifacts of the live environment.
+    pub boot_dir: PathBuf,
+    /// Backups.
+    pub backup_dir: PathBuf,
+    /// A catalog that is imported at the start.
+    pub catalog_file: PathBuf,
+    /// As many backups are made at a time.
+    pub backup_max_parallel: usize,
+    /// Larger uploads are refused.
+    pub max_upload_bytes: u64,
+    /// As many processes run scripts.
+    pub script_workers: usize,
+    /// Every value as text, and where it comes from.
+    pub values: BTreeMap<&'static str, (String, Origin)>,
+    /// Files that were read, the strongest last.
+    pub files: Vec<PathBuf>,
+    /// What is not wrong, but strange.
+    pub warnings: Vec<String>,
+}
+
+/// Where to look: the variables of the process, and what `--config` named.
+pub struct Sources<'a> {
+    /// A variable of the environment.
+    pub env: &'a dyn Fn(&str) -> Option<String>,
+    /// Files and directories that replace the usual ones.
+    pub named: &'a [PathBuf],
+}
+
+impl Config {
+    /// Reads and checks the configuration.
+    ///
+    /// # Errors
+    /// All problems at once.
+    pub fn load(sources: &Sources<'_>) -> Result<Self> {
+        let mut loader = Loader::default();
+        for (key, default, _) in KEYS {
+            loader.values.insert(key, (default.to_owned(), Origin::Default));
+        }
+        for path in loader.files(sources) {
+            loader.read(&path);
+        }
+        loader.environment(sources);
+        // a file in the state directory is weaker than the environment, which may say where that is
+        if sources.named.is_empty() {
+            let state = loader.values["paths.state_dir"].0.clone();
+            let path = Path::new(&state).join("bty.toml");
+            if path.is_file() && !loader.files.contains(&path) {
+                loader.read(&path);
+                loader.environment(sources);
+            }
+        }
+        loader.finish()
+    }
+}
+
+#[derive(Default)]
+struct Loader {
+    values: BTreeMap<&'static str, (String, Origin)>,
+    files: Vec<PathBuf>,
+    warnings: Vec<String>,
+    problems: Vec<Problem>,
+}
+
+impl Loader {
+    /// Files to read, the weakest first.
+    fn files(&mut self, sources: &Sources<'_>) -> Vec<PathBuf> {
+        if !sources.named.is_empty() {
+            let mut files = Vec::new();
+            for path in sources.named {
+                if path.is_dir() {
+                    files.extend(drop_ins(path));
+                } else if path.is_file() {
+                    files.push(path.clone());
+                } else {
+                    self.problems.push(Problem::new(path.display().to_string(), "is neither a file nor a directory"));
+                }
+            }
+            return files;
+        }
+        let set = |name: &str| (sources.env)(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let mut files = drop_ins(Path::new("/etc/bty/conf.d"));
+        files.extend(Some(PathBuf::from("/etc/bty/bty.toml")).filter(|path| path.is_file()));
+        files.extend(set("BTY_CONFIG_DIR").iter().flat_map(|dir| drop_ins(dir)));
+        if let Some(path) = set("BTY_CONFIG_FILE") {
+            if path.is_file() {
+                files.push(path);
+            } else {
+                self.problems.push(Problem::new("BTY_CONFIG_FILE", format!("{} is no file", path.display())));
+            }
+        }
+        files
+    }
+
+    fn read(&mut self, path: &Path) {
+        self.files.push(path.to_owned());
+        let mut wrong = |why: String| self.problems.push(Problem::new(path.display().to_string(), why));
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(e) => return wrong(e.to_string()),
+        };
+        let table: toml::Table = match text.parse() {
+            Ok(table) => table,
+            Err(e) => return wrong(format!("not valid TOML: {}", e.to_string().trim())),
+        };
+        for (section, value) in &table {
+            let Some(fields) = value.as_table() else {
+                self.warnings.push(format!("{}: {section} is no section", path.display()));
+                continue;
+            };
+            for (key, value) in fields {
+                self.field(path, &format!("{section}.{key}"), value);
+            }
+        }
+    }
+
+    fn field(&mut self, path: &Path, name: &str, value: &toml::Value) {
+        let Some((key, ..)) = KEYS.iter().find(|(key, ..)| *key == name) else {
+            self.warnings.push(format!("{}: {name} is not known, and ignored", path.display()));
+            return;
+        };
+        let text = match value {
+            toml::Value::String(text) => text.clone(),
+            toml::Value::Integer(number) => number.to_string(),
+            toml::Value::Boolean(is) => i32::from(*is).to_string(),
+            other => {
+                let why = format!("{name} must be text or a number, not {}", other.type_str());
+                return self.problems.push(Problem::new(path.display().to_string(), why));
+            }
+        };
+        self.values.insert(key, (text, Origin::Toml(path.to_owned())));
+    }
+
+    fn environment(&mut self, sources: &Sources<'_>) {
+        for (key, _, variable) in KEYS {
+            if let Some(value) = (sources.env)(variable).filter(|value| !value.is_empty()) {
+                self.values.insert(key, (value, Origin::Env(variable)));
+            }
+        }
+    }
+
+    fn finish(mut self) -> Result<Config> {
+        let text = |key: &str| self.values[key].0.clone();
+        let set = |key: &str| Some(text(key)).filter(|value| !value.is_empty());
+        let state_dir = PathBuf::from(text("paths.state_dir"));
+        let within = |key: &str, name: &str| set(key).map_or_else(|| state_dir.join(name), PathBuf::from);
+        let (boot_dir, backup_dir) = (within("paths.boot_dir", "boot"), within("paths.backup_dir", "backups"));
+        let catalog_file = within("paths.catalog_file", "catalog.toml");
+        let (password, public_url) = (set("admin.password"), set("server.public_url"));
+        let (session_secret, log) = (set("server.session_secret"), text("server.log"));
+        let logs_json = text("server.log_format") == "json";
+        let host: Option<IpAddr> = self.parse("server.host", "an address to listen at, such as 0.0.0.0");
+        let port: Option<u16> = self.parse("server.port", "a port from 1 to 65535");
+        let trusted_proxies: Option<Networks> = self.parse("server.trusted_proxy", "networks such as 10.0.0.0/8, or 1");
+        let backup_max_parallel: Option<usize> = self.parse("tuning.backup_max_parallel", "a number");
+        let max_upload_bytes = bty::size::parse(&text_of(&self.values, "tuning.max_upload_bytes")).ok();
+        if max_upload_bytes.is_none() {
+            self.wrong("tuning.max_upload_bytes", "a size such as 200G");
+        }
+        let script_workers = match text_of(&self.values, "tuning.script_workers").as_str() {
+            "" => Some(std::thread::available_parallelism().map_or(2, std::num::NonZero::get)),
+            _ => self.parse("tuning.script_workers", "a number of processes"),
+        };
+        if port == Some(0) {
+            self.wrong("server.port", "a port from 1 to 65535");
+        }
+        if script_workers == Some(0) || backup_max_parallel == Some(0) {
+            self.wrong("tuning.script_workers", "at least 1");
+        }
+        if !matches!(text_of(&self.values, "server.log_format").as_str(), "text" | "json") {
+            self.wrong("server.log_format", "text or json");
+        }
+        if let Some(url) = &public_url {
+            let is_url =
+                url.parse::<url::Url>().is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+            if !is_url {
+                self.wrong("server.public_url", "an address such as https://bty.example:8443");
+            }
+        }
+        if let Some(secret) = &session_secret
+            && secret.len() < 32
+        {
+            self.wrong("server.session_secret", "at least 32 characters");
+        }
+        if state_dir.as_os_str().is_empty() {
+            self.wrong("paths.state_dir", "a directory");
+        }
+        let (Some(host), Some(port), Some(trusted_proxies), Some(backup_max_parallel), Some(max_upload_bytes), true) =
+            (host, port, trusted_proxies, backup_max_parallel, max_upload_bytes, self.problems.is_empty())
+        else {
+            return Err(Error::new(ErrorKind::Invalid, "the configuration is wrong").with_problems(self.problems));
+        };
+        Ok(Config {
+            password,
+            listen: SocketAddr::new(host, port),
+            public_url,
+            trusted_proxies,
+            session_secret,
+            log,
+            logs_json,
+            state_dir,
+            boot_dir,
+            backup_dir,
+            catalog_file,
+            backup_max_parallel,
+            max_upload_bytes,
+            script_workers: script_workers.unwrap_or(1),
+            values: self.values,
+            files: self.files,
+            warnings: self.warnings,
+        })
+    }
+
+    fn parse<T: std::str::FromStr>(&mut self, key: &'static str, wanted: &str) -> Option<T> {
+        let parsed = self.values[key].0.trim().parse().ok();
+        if parsed.is_none() {
+            self.wrong(key, wanted);
+        }
+        parsed
+    }
+
+    fn wrong(&mut self, key: &'static str, wanted: &str) {
+        let (value, origin) = &self.values[key];
+        let shown: String = value.chars().take(64).flat_map(char::escape_debug).collect();
+        let shown = if SECRETS.contains(&key) { "the value".into() } else { shown };
+        self.problems.push(Problem::new(key, format!("{shown} ({origin}) is not {wanted}")));
+    }
+}
+
+/// Values that are never shown.
+pub const SECRETS: [&str; 2] = ["admin.password", "server.session_secret"];
+
+fn text_of(values: &BTreeMap<&'static str, (String, Origin)>, key: &str) -> String {
+    values[key].0.clone()
+}
+
+fn drop_ins(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut files: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|e| e == "toml")).collect();
+    files.sort();
+    files
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(env: &[(&str, &str)], named: &[PathBuf]) -> Result<Config> {
+        let find = |name: &str| env.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        Config::load(&Sources { env: &find, named })
+    }
+
+    #[test]
+    fn a_variable_beats_a_file_and_a_file_beats_a_default() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("10.toml"), "[server]\nport = 9000\nhost = \"127.0.0.1\"\n").unwrap();
+        std::fs::write(dir.path().join("20.toml"), "[server]\nport = 9001\nfuture = 1\n").unwrap();
+        let named = [dir.path().to_owned()];
+        let config = load(&[("BTY_SERVER_HOST", "::1"), ("BTY_SERVER_PORT", "")], &named).unwrap();
+        assert_eq!(config.listen.to_string(), "[::1]:9001");
+        assert_eq!(config.values["server.host"].1, Origin::Env("BTY_SERVER_HOST"));
+        assert_eq!(config.values["server.log"].1, Origin::Default);
+        assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
+    }
+
+    #[test]
+    fn all_errors_are_told_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("bty.toml");
+        std::fs::write(&file, "[server]\nport = 70000\nhost = [1]\n").unwrap();
+        let env = [
+            ("BTY_SERVER_TRUSTED_PROXY", "10.0.0.0/99"),
+            ("BTY_SERVER_SESSION_SECRET", "short"),
+            ("BTY_SERVER_PUBLIC_URL", "bty.example"),
+            ("BTY_TUNING_MAX_UPLOAD_BYTES", "much"),
+        ];
+        let error = load(&env, &[file, dir.path().join("gone")]).unwrap_err();
+        let text = error.to_string().replace(&dir.path().display().to_string(), "DIR");
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn directories_follow_the_state_directory() {
+        let config = load(&[("BTY_PATHS_STATE_DIR", "/srv/bty")], &[]).unwrap();
+        assert_eq!(config.boot_dir, Path::new("/srv/bty/boot"));
+        assert_eq!(config.password, None);
+    }
+}

@@ -1,0 +1,334 @@
+//! The database: one file, one writer, many readers.
+//!
+//! Changes are made by one thread. It takes what has gathered while it was busy, does all of it in one transaction, each change in a savepoint
+//! of its own, and answers after the commit. So many clients share one flush of the disk, and an answer means that it is durable.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, params};
+use rusqlite_migration::{M, Migrations};
+use tokio::sync::oneshot;
+
+use crate::error::{Error, Result};
+use crate::events::{Bus, Event, NewEvent};
+use crate::time::Time;
+
+/// As many changes share a transaction.
+const BATCH_MAX: usize = 512;
+
+/// As many changes wait before who asks has to.
+const QUEUE: usize = 4096;
+
+/// As many connections for reading are kept.
+const READERS_KEPT: usize = 16;
+
+/// Every schema that there has been. An upgrade keeps everything.
+fn migrations() -> Migrations<'static> {
+    Migrations::new(vec![M::up(include_str!("../migrations/0001_state.sql"))])
+}
+
+/// A change on its way to the writer: makes itself, and gives what is told to who waits for it.
+type Job = Box<dyn FnOnce(&Transaction<'_>) -> Finish + Send>;
+
+/// Tells who waits; the error is of the commit.
+type Finish = Box<dyn FnOnce(Result<()>) + Send>;
+
+/// The database. Cheap to clone.
+#[derive(Clone)]
+pub struct Db(Arc<Inner>);
+
+struct Inner {
+    path: PathBuf,
+    jobs: Mutex<Option<SyncSender<Job>>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    readers: Mutex<Vec<Connection>>,
+}
+
+/// What a change is made in.
+pub struct Transaction<'a> {
+    conn: &'a Connection,
+    events: std::cell::RefCell<Vec<Event>>,
+    now: Time,
+}
+
+impl std::ops::Deref for Transaction<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.conn
+    }
+}
+
+impl Transaction<'_> {
+    /// Writes an event down. Who listens hears of it after the commit.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn tell(&self, event: &NewEvent) -> Result<i64> {
+        let details = event.details.to_string();
+        let mut insert = self.conn.prepare_cached(
+            "INSERT INTO events (ts, kind, subject_kind, subject_id, actor, source_ip, summary, details_json)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?;
+        let id = insert.insert(params![
+            self.now,
+            event.kind,
+            event.subject_kind,
+            event.subject_id,
+            event.actor.as_str(),
+            event.source_ip,
+            event.summary,
+            details
+        ])?;
+        self.events.borrow_mut().push(Event {
+            id,
+            ts: self.now,
+            kind: event.kind.to_owned(),
+            subject_kind: event.subject_kind.to_owned(),
+            subject_id: event.subject_id.clone(),
+            actor: event.actor.as_str().to_owned(),
+            source_ip: event.source_ip.clone(),
+            summary: event.summary.clone(),
+            details: event.details.clone(),
+            acknowledged: false,
+        });
+        Ok(id)
+    }
+}
+
+impl Db {
+    /// Opens the database at `path`, or makes it, and brings its schema up to date.
+    ///
+    /// # Errors
+    /// When it cannot be opened, is newer than this program, or is no database.
+    pub fn open(path: &Path, bus: Bus) -> Result<Self> {
+        let at = |what: &str, e: &dyn std::fmt::Display| Error::internal(format!("{what} {}: {e}", path.display()));
+        let mut conn = Connection::open(path).map_err(|e| at("opening", &e))?;
+        prepare(&conn).map_err(|e| at("opening", &e))?;
+        migrations().to_latest(&mut conn).map_err(|e| at("bringing up to date", &e))?;
+        let (sender, receiver) = sync_channel(QUEUE);
+        let writer = std::thread::Builder::new().name("writer".into()).spawn(move || write(&conn, &receiver, &bus))?;
+        Ok(Self(Arc::new(Inner {
+            path: path.to_owned(),
+            jobs: Mutex::new(Some(sender)),
+            writer: Mutex::new(Some(writer)),
+            readers: Mutex::default(),
+        })))
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    /// Makes a change, and answers when it is durable. A change that fails leaves nothing behind.
+    ///
+    /// # Errors
+    /// Those of `change`, and of the commit.
+    pub async fn write<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (answer, answered) = oneshot::channel();
+        self.submit(change, answer)?;
+        answered.await.unwrap_or_else(|_| Err(Error::internal("the writer of the database has ended")))
+    }
+
+    /// The same for a thread that may wait.
+    ///
+    /// # Errors
+    /// Those of `change`, and of the commit.
+    pub fn write_blocking<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (answer, answered) = oneshot::channel();
+        self.submit(change, answer)?;
+        answered.blocking_recv().unwrap_or_else(|_| Err(Error::internal("the writer of the database has ended")))
+    }
+
+    fn submit<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
+        answer: oneshot::Sender<Result<T>>,
+    ) -> Result<()> {
+        let job: Job = Box::new(move |transaction| {
+            let result = in_savepoint(transaction, change);
+            Box::new(move |committed| {
+                // who asked may have gone
+                let _ = answer.send(committed.and(result));
+            })
+        });
+        let jobs = self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let gone = || Error::internal("the database is closed");
+        jobs.ok_or_else(gone)?.send(job).map_err(|_| gone())
+    }
+
+    /// Reads. Blocks: call it where that is allowed.
+    ///
+    /// # Errors
+    /// Those of `look`, and of opening the database.
+    pub fn read_blocking<T>(&self, look: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        let kept = self.0.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let conn = match kept {
+            Some(conn) => conn,
+            None => {
+                let conn = Connection::open_with_flags(&self.0.path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+                conn.busy_timeout(Duration::from_secs(10))?;
+                conn.set_prepared_statement_cache_capacity(64);
+                conn
+            }
+        };
+        let result = look(&conn);
+        let mut readers = self.0.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        if readers.len() < READERS_KEPT {
+            readers.push(conn);
+        }
+        result
+    }
+
+    /// Reads, on a thread for that.
+    ///
+    /// # Errors
+    /// Those of `look`, and of opening the database.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let db = self.clone();
+        tokio::task::spawn_blocking(move || db.read_blocking(look)).await.map_err(Error::internal)?
+    }
+
+    /// Copies the database to `path` while it is used.
+    ///
+    /// # Errors
+    /// Those of the database and of the file.
+    pub fn back_up(&self, path: &Path) -> Result<()> {
+        self.read_blocking(|conn| {
+            let mut copy = Connection::open(path)?;
+            let backup = rusqlite::backup::Backup::new(conn, &mut copy)?;
+            backup.run_to_completion(1024, Duration::from_millis(1), None)?;
+            Ok(())
+        })
+    }
+
+    /// Makes what is under way durable, and ends the writer. Later changes are refused.
+    pub fn close(&self) {
+        drop(self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let writer = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer {
+            let _ = writer.join();
+        }
+    }
+}
+
+fn prepare(conn: &Connection) -> rusqlite::Result<()> {
+    conn.busy_timeout(Duration::from_secs(10))?;
+    conn.pragma_update(None, "journal_mode", "WAL")?;
+    // every commit is on the disk before it is answered
+    conn.pragma_update(None, "synchronous", "FULL")?;
+    conn.pragma_update(None, "foreign_keys", true)?;
+    conn.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+/// What the writer does until nobody can ask any more.
+fn write(conn: &Connection, jobs: &Receiver<Job>, bus: &Bus) {
+    while let Ok(first) = jobs.recv() {
+        let transaction = Transaction { conn, events: std::cell::RefCell::default(), now: Time::now() };
+        let mut finishes = Vec::new();
+        let begun = conn.execute_batch("BEGIN IMMEDIATE");
+        if begun.is_ok() {
+            finishes.push(first(&transaction));
+            while finishes.len() < BATCH_MAX
+                && let Ok(job) = jobs.try_recv()
+            {
+                finishes.push(job(&transaction));
+            }
+        }
+        let committed = begun.and_then(|()| conn.execute_batch("COMMIT"));
+        if let Err(error) = &committed {
+            tracing::error!(%error, "a transaction could not be committed");
+            // an error of the commit may have ended the transaction already
+            let _ = conn.execute_batch("ROLLBACK");
+        }
+        if committed.is_ok() {
+            for event in transaction.events.into_inner() {
+                bus.tell(event);
+            }
+        }
+        for finish in finishes {
+            finish(committed.as_ref().map(|_| ()).map_err(|e| Error::internal(format!("database: {e}"))));
+        }
+    }
+}
+
+fn in_savepoint<T>(transaction: &Transaction<'_>, change: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+    let told = transaction.events.borrow().len();
+    transaction.conn.execute_batch("SAVEPOINT change")?;
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| change(transaction)))
+        .unwrap_or_else(|_| Err(Error::internal("a change of the database panicked")));
+    if result.is_ok() {
+        transaction.conn.execute_batch("RELEASE change")?;
+    } else {
+        transaction.events.borrow_mut().truncate(told);
+        transaction.conn.execute_batch("ROLLBACK TO change; RELEASE change")?;
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count(db: &Db) -> i64 {
+        db.read_blocking(|conn| Ok(conn.query_row("SELECT count(*) FROM settings", [], |row| row.get(0))?)).unwrap()
+    }
+
+    fn put(transaction: &Transaction<'_>, key: &str) -> Result<()> {
+        transaction.execute("INSERT INTO settings VALUES (?1, '', 0)", [key])?;
+        transaction.tell(&NewEvent::new("settings.display.updated", key, "changed"))?;
+        Ok(())
+    }
+
+    #[test]
+    fn a_change_that_fails_leaves_nothing_behind_and_spoils_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let bus = Bus::default();
+        let mut heard = bus.listen();
+        let db = Db::open(&dir.path().join("state.db"), bus).unwrap();
+        db.write_blocking(|t| put(t, "a")).unwrap();
+        let error = db.write_blocking(|t| put(t, "b").and_then(|()| put(t, "a"))).unwrap_err();
+        assert!(error.to_string().contains("UNIQUE"), "{error}");
+        db.write_blocking(|_| -> Result<()> { panic!("a defect") }).unwrap_err();
+        db.write_blocking(|t| put(t, "c")).unwrap();
+        assert_eq!(count(&db), 2);
+        let subjects: Vec<String> =
+            std::iter::from_fn(|| heard.try_recv().ok()).map(|event| event.subject_id).collect();
+        assert_eq!(subjects, ["a", "c"]);
+        db.close();
+        db.write_blocking(|t| put(t, "d")).unwrap_err();
+    }
+
+    #[test]
+    fn a_copy_has_all_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(&dir.path().join("state.db"), Bus::default()).unwrap();
+        for i in 0..100 {
+            db.write_blocking(move |t| put(t, &i.to_string())).unwrap();
+        }
+        let copy = dir.path().join("copy.db");
+        db.back_up(&copy).unwrap();
+        assert_eq!(count(&Db::open(&copy, Bus::default()).unwrap()), 100);
+    }
+
+    #[test]
+    fn the_schema_is_the_newest_one() {
+        migrations().validate().unwrap();
+    }
+}

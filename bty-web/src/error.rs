@@ -1,0 +1,206 @@
+//! Errors of the server, and how clients see them.
+
+use std::fmt;
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+/// Shorthand for results of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, by whose fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The request cannot be understood: 400.
+    Malformed,
+    /// Nobody is logged in: 401.
+    LoginRequired,
+    /// It is not allowed to who asks: 403.
+    Forbidden,
+    /// There is no such thing: 404.
+    NotFound,
+    /// It is not as the request assumes: 409.
+    Conflict,
+    /// It is too large: 413.
+    TooLarge,
+    /// It is understood, and wrong: 422.
+    Invalid,
+    /// Too many attempts: 429.
+    Throttled,
+    /// Something that the server depends on does not work: 502.
+    Upstream,
+    /// The server's own fault: 500.
+    Internal,
+}
+
+impl ErrorKind {
+    /// The status of an answer.
+    #[must_use]
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::Malformed => StatusCode::BAD_REQUEST,
+            Self::LoginRequired => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::Conflict => StatusCode::CONFLICT,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Throttled => StatusCode::TOO_MANY_REQUESTS,
+            Self::Upstream => StatusCode::BAD_GATEWAY,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+/// An error of the server.
+#[derive(Clone, Debug)]
+pub struct Error {
+    /// By whose fault.
+    pub kind: ErrorKind,
+    /// One sentence for who asked.
+    pub detail: String,
+    /// All problems, each with where it is; empty when there is only the one.
+    pub problems: Vec<Problem>,
+    /// Seconds after which to try again.
+    pub retry_after: Option<u64>,
+    /// What only the log gets.
+    pub cause: Option<String>,
+}
+
+/// One of several problems.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Problem {
+    /// The field, the line or the item.
+    pub at: String,
+    /// One sentence.
+    pub message: String,
+    /// The next step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl Problem {
+    /// A problem without a next step.
+    pub fn new(at: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { at: at.into(), message: message.into(), hint: None }
+    }
+}
+
+/// The body of every answer that is an error.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct ErrorBody {
+    /// One sentence.
+    pub detail: String,
+    /// All problems, when there are several or they have places.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<Problem>,
+}
+
+impl Error {
+    /// An error of `kind`.
+    pub fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), problems: Vec::new(), retry_after: None, cause: None }
+    }
+
+    /// What was asked for is not there.
+    pub fn not_found(what: impl fmt::Display) -> Self {
+        Self::new(ErrorKind::NotFound, format!("{what} is not known"))
+    }
+
+    /// It is understood, and wrong.
+    pub fn invalid(detail: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Invalid, detail)
+    }
+
+    /// It is wrong in several places.
+    #[must_use]
+    pub fn with_problems(mut self, problems: Vec<Problem>) -> Self {
+        self.problems = problems;
+        self
+    }
+
+    /// The server's own fault; `cause` is for the log only.
+    pub fn internal(cause: impl fmt::Display) -> Self {
+        let mut error = Self::new(ErrorKind::Internal, "the server failed; its log says why");
+        error.cause = Some(cause.to_string());
+        error
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)?;
+        for Problem { at, message, hint } in &self.problems {
+            write!(f, "\n  {at}: {message}")?;
+            if let Some(hint) = hint {
+                write!(f, " ({hint})")?;
+            }
+        }
+        match &self.cause {
+            Some(cause) => write!(f, ": {cause}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::internal(format!("database: {error}"))
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        Self::internal(error)
+    }
+}
+
+impl From<serde_json::Error> for Error {
+    fn from(error: serde_json::Error) -> Self {
+        Self::internal(format!("stored JSON: {error}"))
+    }
+}
+
+/// An error of the library on the way to somewhere else.
+impl From<bty::Error> for Error {
+    fn from(error: bty::Error) -> Self {
+        use bty::ErrorKind as Kind;
+        let kind = match error.kind() {
+            Kind::Catalog | Kind::Format => ErrorKind::Invalid,
+            Kind::Usage => ErrorKind::Malformed,
+            Kind::Source | Kind::Integrity => ErrorKind::Upstream,
+            _ => ErrorKind::Internal,
+        };
+        let hint = error.next_step().map(|hint| format!("; {hint}")).unwrap_or_default();
+        Self::new(kind, format!("{error}{hint}"))
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        if self.kind == ErrorKind::Internal {
+            tracing::error!(error = %self, "request failed");
+        }
+        let body = ErrorBody { detail: self.detail, problems: self.problems };
+        let mut response = (self.kind.status(), Json(body)).into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+/// Facts of an error, for the details of an event.
+impl Error {
+    /// As details of an event.
+    #[must_use]
+    pub fn details(&self) -> Value {
+        json!({ "error": self.detail, "problems": self.problems, "cause": self.cause })
+    }
+}

@@ -1,0 +1,124 @@
+//! What handlers take from requests, with errors in the one shape.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Query, Request};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
+
+use crate::app::App;
+use crate::auth::guard;
+use crate::error::{Error, ErrorKind, Result};
+use crate::mac::Mac;
+use crate::machine::Who;
+use crate::net::{Shown, see};
+use crate::time::Time;
+
+/// A body of JSON.
+pub struct Json<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self> {
+        let bytes = body(request, app).await?;
+        parse(&bytes).map(Self)
+    }
+}
+
+/// A body as it came.
+pub struct Body(pub Bytes);
+
+impl FromRequest<Arc<App>> for Body {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self> {
+        body(request, app).await.map(Self)
+    }
+}
+
+async fn body(request: Request, app: &Arc<App>) -> Result<Bytes> {
+    Bytes::from_request(request, app).await.map_err(|rejection: BytesRejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Error::new(ErrorKind::TooLarge, "the body is too large"),
+        _ => Error::new(ErrorKind::Malformed, "the body ended early"),
+    })
+}
+
+/// JSON of a body: 400 when it is none, 422 when it is another than is meant.
+///
+/// # Errors
+/// As said.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|e| {
+        let kind = if e.is_data() { ErrorKind::Invalid } else { ErrorKind::Malformed };
+        let text: String = e.to_string().chars().take(500).collect();
+        Error::new(kind, format!("the body: {text}"))
+    })
+}
+
+/// What follows the `?`.
+pub struct Params<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequestParts<Arc<App>> for Params<T> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self> {
+        let query = Query::<T>::from_request_parts(parts, app).await;
+        query.map(|Query(value)| Self(value)).map_err(|e| Error::invalid(format!("the query: {}", e.body_text())))
+    }
+}
+
+/// A part of the path, decoded.
+pub struct PathText(pub String);
+
+impl FromRequestParts<Arc<App>> for PathText {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self> {
+        let path = axum::extract::Path::<String>::from_request_parts(parts, app).await;
+        path.map(|axum::extract::Path(text)| Self(text))
+            .map_err(|_| Error::new(ErrorKind::Malformed, "the path is not UTF-8"))
+    }
+}
+
+/// A MAC address in the path.
+///
+/// # Errors
+/// [`ErrorKind::Malformed`].
+pub fn mac(text: &str) -> Result<Mac> {
+    text.parse().map_err(|e: crate::mac::NotAMac| Error::new(ErrorKind::Malformed, e.to_string()))
+}
+
+/// Who is asking: its address through the proxies that are believed, and by which address the server was reached.
+impl FromRequestParts<Arc<App>> for Who {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self> {
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+        let peer = peer.ok_or_else(|| Error::internal("a request without a peer"))?;
+        let config = &app.config;
+        let url = config.public_url.as_deref();
+        let seen = see(peer, &parts.headers, &config.trusted_proxies, url, config.listen.port());
+        Ok(Self { ip: Some(seen.ip.to_string()), now: Time::now(), base: seen.base })
+    }
+}
+
+/// The address of a client as it stands in URLs.
+#[must_use]
+pub fn shown(ip: std::net::IpAddr) -> String {
+    Shown(ip).to_string()
+}
+
+/// Who was let in.
+impl FromRequestParts<Arc<App>> for guard::Who {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self> {
+        // the guard stands before every handler that asks
+        parts.extensions.get::<Self>().cloned().ok_or_else(|| Error::internal("a route without a guard"))
+    }
+}

@@ -1,0 +1,311 @@
+//! One simulated machine.
+
+use std::time::{Duration, Instant};
+
+use bty_script::plan::Header;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{Random, Server, Tally, inventory};
+use crate::error::{Error, ErrorKind, Result};
+
+/// What is on the disk.
+#[derive(Clone, Debug, PartialEq)]
+enum Disk {
+    Blank,
+    Half,
+    Whole,
+}
+
+/// What iPXE was told.
+enum Offer {
+    Disk,
+    Live { token: String, artifacts: Vec<String> },
+    Other,
+}
+
+/// A machine, its disk, and what it expects of the server.
+pub(super) struct Simulated {
+    mac: String,
+    serial: String,
+    plan: &'static str,
+    image: String,
+    random: Random,
+    faults: u32,
+    disk: Disk,
+    /// The end of the last boot was acknowledged, and the disk was not booted since.
+    is_due: bool,
+    /// A flash was acknowledged, ever.
+    is_flashed: bool,
+    /// A report of an earlier boot that is still under way.
+    late: Option<Value>,
+}
+
+/// What a step ended with.
+enum Step {
+    Goes,
+    /// The machine lost power.
+    Crash,
+}
+
+const PROGRESS: [u64; 3] = [10, 50, 90];
+
+impl Simulated {
+    pub(super) fn new(number: u32, plan: &'static str, image: &str, random: Random, faults: u32) -> Self {
+        let [_, a, b, c] = number.to_be_bytes();
+        Self {
+            // locally administered, so no real machine has it
+            mac: format!("02:b7:f0:{a:02x}:{b:02x}:{c:02x}"),
+            serial: format!("SIM-{number}"),
+            plan,
+            image: image.to_owned(),
+            random,
+            faults,
+            disk: Disk::Blank,
+            is_due: false,
+            is_flashed: false,
+            late: None,
+        }
+    }
+
+    fn fails(&mut self) -> bool {
+        self.random.happens(self.faults)
+    }
+
+    /// An operator binds it.
+    pub(super) async fn bind(&self, server: &Server) -> Result<()> {
+        let flashes = self.plan.starts_with("bty-flash");
+        let binding = json!({
+            "boot_mode": self.plan, "labels": ["simulated"],
+            "bty_image_ref": flashes.then_some(&self.image), "target_disk_serial": flashes.then_some(&self.serial),
+        });
+        server.operate(Method::PUT, &format!("/machines/{}", self.mac), Some(binding)).await.map(drop)
+    }
+
+    /// One network boot.
+    pub(super) async fn boot(&mut self, server: &Server, tally: &Tally) -> Result<()> {
+        tally.count(|report| report.boots += 1);
+        let nonce = self.random.nonce();
+        let offer = self.contact(server, tally, &nonce).await?;
+        if let Some(late) = self.late.take() {
+            tally.count(|report| report.late += 1);
+            // whatever it is answered: it must not count
+            self.post(server, tally, "status", &late, None).await?;
+        }
+        match offer {
+            Offer::Disk => self.boots_disk(tally),
+            Offer::Other => {}
+            Offer::Live { token, artifacts } => {
+                self.check_live(tally);
+                if let Step::Crash = self.live(server, tally, &token, &artifacts).await? {
+                    tally.count(|report| report.crashes += 1);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks what iPXE does; sometimes twice, and then the answers are the same.
+    async fn contact(&mut self, server: &Server, tally: &Tally, nonce: &str) -> Result<Offer> {
+        let url = format!("{}/pxe/{}?boot={nonce}", server.base, self.mac.replace(':', "-"));
+        let script = self.get(server, tally, "contact", &url, "*/*").await?;
+        if self.fails() {
+            tally.count(|report| report.repeated += 1);
+            let again = self.get(server, tally, "contact", &url, "*/*").await?;
+            if again != script {
+                self.violation(tally, "a repeated contact was answered differently");
+            }
+        }
+        Ok(self.understand(tally, &script))
+    }
+
+    fn understand(&self, tally: &Tally, script: &str) -> Offer {
+        if !script.starts_with("#!ipxe") {
+            self.violation(tally, "a contact was not answered with a script");
+        }
+        let kernel = script.lines().find_map(|line| line.strip_prefix("kernel "));
+        let Some(kernel) = kernel else {
+            return if script.contains("sanboot") { Offer::Disk } else { Offer::Other };
+        };
+        let token = kernel.split(' ').find_map(|word| word.strip_prefix("bty.cycle=")).unwrap_or_default().to_owned();
+        let initrd = script.lines().find_map(|line| line.strip_prefix("initrd "));
+        let address = |line: &str| line.split(' ').next().unwrap_or_default().replace("${bty-base}", "");
+        Offer::Live { token, artifacts: std::iter::once(kernel).chain(initrd).map(address).collect() }
+    }
+
+    fn violation(&self, tally: &Tally, what: &str) {
+        let text = format!("{} ({}): {what}", self.mac, self.plan);
+        tally.count(|report| report.violations.push(text));
+    }
+
+    fn boots_disk(&mut self, tally: &Tally) {
+        let is_exit = self.plan == "ipxe-exit";
+        if self.disk == Disk::Half && !is_exit {
+            self.violation(tally, "a half-written disk is booted");
+        }
+        match self.plan {
+            "bty-flash-once" if !self.is_flashed => {
+                self.violation(tally, "the disk is booted, and nothing was flashed");
+            }
+            "bty-flash-always" | "bty-inventory" if !self.is_due => {
+                self.violation(tally, "the disk is booted, and nothing was completed since it was last");
+            }
+            "bty-tui" => self.violation(tally, "the disk is booted in place of the wizard"),
+            _ => {}
+        }
+        self.is_due = false;
+    }
+
+    fn check_live(&self, tally: &Tally) {
+        match self.plan {
+            "ipxe-exit" => self.violation(tally, "the live environment is booted, and nobody asked for it"),
+            "bty-flash-once" if self.is_flashed => self.violation(tally, "it is to be flashed again"),
+            "bty-flash-always" | "bty-inventory" if self.is_due => {
+                self.violation(tally, "the disk was to be booted after a completion");
+            }
+            _ => {}
+        }
+    }
+
+    async fn live(&mut self, server: &Server, tally: &Tally, token: &str, artifacts: &[String]) -> Result<Step> {
+        for artifact in artifacts {
+            let url = format!("{}{artifact}", server.base);
+            // they need not be there: what counts is that the server hears of it
+            self.head_of(server, tally, &url).await?;
+        }
+        if self.fails() {
+            return Ok(Step::Crash);
+        }
+        let posted = self.post(server, tally, "inventory", &inventory(&self.serial), Some(token)).await?;
+        if posted != 204 {
+            self.violation(tally, &format!("its inventory was answered with {posted}"));
+        }
+        let url = format!("{}/pxe/{}/plan?cycle={token}", server.base, self.mac);
+        let plan = self.get(server, tally, "plan", &url, "text/rhai, application/json;q=0.5").await?;
+        if let Ok(header) = Header::parse(&plan) {
+            if header.machine != self.mac || header.cycle != token {
+                self.violation(tally, "it got the plan of another machine or another boot");
+            }
+            return self.flash(server, tally, token, &plan).await;
+        }
+        let json: Value = serde_json::from_str(&plan).unwrap_or_default();
+        match (json["mode"].as_str(), self.plan) {
+            (Some("inventory"), "bty-inventory") => {
+                // the inventory was its end
+                self.is_due = true;
+                Ok(Step::Goes)
+            }
+            (Some("interactive"), "bty-tui") => Ok(Step::Goes),
+            (mode, _) => {
+                self.violation(tally, &format!("it got the mode {mode:?}"));
+                Ok(Step::Goes)
+            }
+        }
+    }
+
+    async fn flash(&mut self, server: &Server, tally: &Tally, token: &str, plan: &str) -> Result<Step> {
+        let literal = plan.lines().find(|line| line.starts_with("const PLAN")).unwrap_or_default();
+        if !self.plan.starts_with("bty-flash") {
+            self.violation(tally, "it is to be flashed, and nobody ordered it");
+        }
+        if !literal.contains(&format!("\"serial\": \"{}\"", self.serial)) || !literal.contains(&self.image) {
+            self.violation(tally, "it is to be flashed with another image, or on another disk, than it is bound to");
+        }
+        tally.count(|report| report.flashes += 1);
+        self.disk = Disk::Half;
+        for percent in PROGRESS {
+            let total = 1_000_000_u64;
+            let progress = json!({
+                "phase": "write", "source_bytes": total * percent / 100, "source_total": total, "decoded_bytes": total * percent / 100,
+                "decoded_total": total, "written_bytes": total * percent / 100, "verified_bytes": 0,
+            });
+            let body = json!({ "status": "progress", "cycle": token, "progress": progress });
+            self.post(server, tally, "status", &body, None).await?;
+            if self.fails() {
+                return Ok(Step::Crash);
+            }
+        }
+        if self.fails() {
+            let body = json!({ "status": "failed", "cycle": token, "reason": "a simulated fault" });
+            self.deliver(server, tally, &body).await?;
+            return Ok(Step::Goes);
+        }
+        self.disk = Disk::Whole;
+        let disk = json!({ "path": "/dev/nvme0n1", "serial": self.serial, "image": "simulated", "sha256": null, "disk_bytes": 1_000_000, "verified_bytes": 1_000_000 });
+        let body = json!({ "status": "done", "cycle": token, "disks": [disk] });
+        if self.fails() {
+            // power is lost before the report is out; it arrives at another boot, if at all
+            self.late = Some(body);
+            return Ok(Step::Crash);
+        }
+        self.deliver(server, tally, &body).await?;
+        tally.count(|report| report.completed += 1);
+        self.is_due = true;
+        self.is_flashed = true;
+        if self.fails() {
+            tally.count(|report| report.late += 1);
+            self.late = Some(body);
+        }
+        Ok(Step::Goes)
+    }
+
+    /// Reports until it is acknowledged; sometimes the answer is lost, and it is sent again.
+    async fn deliver(&mut self, server: &Server, tally: &Tally, body: &Value) -> Result<()> {
+        loop {
+            let status = self.post(server, tally, "status", body, None).await?;
+            if status != 204 {
+                self.violation(tally, &format!("its report was answered with {status}"));
+                return Ok(());
+            }
+            if !self.fails() {
+                return Ok(());
+            }
+            tally.count(|report| report.repeated += 1);
+        }
+    }
+
+    async fn get(&self, server: &Server, tally: &Tally, what: &'static str, url: &str, accept: &str) -> Result<String> {
+        let begun = Instant::now();
+        let response = server.client.get(url).header("accept", accept).send().await.map_err(gone)?;
+        let status = response.status();
+        let text = response.text().await.map_err(gone)?;
+        tally.time(what, begun);
+        if !status.is_success() {
+            self.violation(tally, &format!("{what} was answered with {status}"));
+        }
+        Ok(text)
+    }
+
+    async fn head_of(&self, server: &Server, tally: &Tally, url: &str) -> Result<()> {
+        let begun = Instant::now();
+        let request = server.client.get(url).header("range", "bytes=0-0").timeout(Duration::from_secs(30));
+        let response = request.send().await.map_err(gone)?;
+        tally.time("artifact", begun);
+        if response.status().is_server_error() {
+            self.violation(tally, &format!("an artifact was answered with {}", response.status()));
+        }
+        Ok(())
+    }
+
+    async fn post(
+        &self,
+        server: &Server,
+        tally: &Tally,
+        what: &'static str,
+        body: &Value,
+        token: Option<&str>,
+    ) -> Result<u16> {
+        let begun = Instant::now();
+        let query = token.map_or_else(String::new, |token| format!("?cycle={token}"));
+        let url = format!("{}/pxe/{}/{what}{query}", server.base, self.mac);
+        let request = server.client.post(url).header("content-type", "application/json").body(body.to_string());
+        let response = request.send().await.map_err(gone)?;
+        tally.time(what, begun);
+        Ok(response.status().as_u16())
+    }
+}
+
+#[allow(clippy::needless_pass_by_value)]
+fn gone(error: reqwest::Error) -> Error {
+    Error::new(ErrorKind::Upstream, format!("the server does not answer: {error}"))
+}

@@ -1,0 +1,210 @@
+//! The scripts that iPXE runs. Whatever goes wrong, a machine is never left at a prompt: it says so and boots its disk.
+
+use std::fmt::Write as _;
+
+use crate::mac::Mac;
+use crate::machine::Machine;
+use crate::machine::contact::Boot;
+
+/// The media type of all of them.
+pub const MEDIA_TYPE: &str = "text/plain; charset=utf-8";
+
+/// The words of the kernel command line that every live environment gets.
+const CMDLINE: &str = "components console=tty0 console=ttyS1,115200 console=ttyS0,115200 earlyprintk=ttyS0,115200 \
+                       plymouth.enable=0 modprobe.blacklist=nouveau,rndis_host nouveau.modeset=0 systemd.gpt_auto=0";
+
+const DRIVE: &str = "0x80";
+
+/// What is the same for every script: where the server is, and which live environment it has.
+#[derive(Clone, Debug)]
+pub struct Site<'a> {
+    /// Base address of the server.
+    pub base: &'a str,
+    /// Version in the names of the live environment's files.
+    pub version: &'a str,
+    /// Further words on every kernel command line.
+    pub extra_args: &'a str,
+}
+
+/// `/pxe-bootstrap.ipxe`: chains to the machine's script, with a nonce that tells this boot from others.
+#[must_use]
+pub fn bootstrap(base: &str, nonce: &str) -> String {
+    // the address of the interface that has the lease, which need not be the first one
+    format!("#!ipxe\nchain {}/pxe/${{mac:hexhyp}}?boot={nonce} || exit\n", word(base))
+}
+
+/// `/pxe/{mac}`: what `machine` does now.
+#[must_use]
+pub fn script(machine: &Machine, boot: &Boot, site: &Site<'_>) -> String {
+    let mut text = head(machine);
+    match boot {
+        Boot::Live { token, arguments, .. } => live(&mut text, machine, site, token, arguments),
+        Boot::Disk { reason } => {
+            let why = reason.as_deref().map_or_else(String::new, |reason| format!(": {reason}"));
+            let _ = writeln!(text, "echo bty: booting the disk{}", show(&why));
+            text.push_str("sleep 1\n");
+            local(&mut text, machine.sanboot_drive.as_deref());
+        }
+        Boot::Firmware { reason } => {
+            let _ = writeln!(text, "echo bty: going on with the firmware: {}", show(reason));
+            text.push_str("sleep 1\nexit\n");
+        }
+        Boot::Chain { address } => {
+            let _ = writeln!(text, "chain {} || goto local\n:local", word(address));
+            local(&mut text, machine.sanboot_drive.as_deref());
+        }
+        Boot::Failed { reason } => fail(&mut text, reason, machine.sanboot_drive.as_deref()),
+    }
+    text
+}
+
+/// The script for a machine of which nothing is known, or about which nothing can be decided: says why, and boots the disk.
+#[must_use]
+pub fn failed(reason: &str) -> String {
+    let mut text = String::from("#!ipxe\n");
+    fail(&mut text, reason, None);
+    text
+}
+
+fn head(machine: &Machine) -> String {
+    let unset = "none";
+    format!(
+        "#!ipxe\n# machine: {}\n# plan: {}\n# image: {}\n# labels: {}\n",
+        machine.mac,
+        show(&machine.plan),
+        show(machine.image_ref.as_deref().unwrap_or(unset)),
+        show(&machine.labels.join(", ")),
+    )
+}
+
+fn live(text: &mut String, machine: &Machine, site: &Site<'_>, token: &str, arguments: &str) {
+    let name = format!("bty-netboot-pc-x86_64-v{}", word(site.version));
+    let tag = tag(&machine.mac, token);
+    let mut extra = String::new();
+    for words in [site.extra_args, machine.extra_args.as_str(), arguments] {
+        if !words.trim().is_empty() {
+            let _ = write!(extra, " {}", show(words.trim()));
+        }
+    }
+    let _ = write!(
+        text,
+        "set bty-base {base}\n\
+         kernel ${{bty-base}}/boot/{name}.vmlinuz?{tag} boot=live fetch=${{bty-base}}/boot/{name}.squashfs {CMDLINE} \
+         bty.server=${{bty-base}} bty.mac={mac} bty.cycle={token}{extra} || goto local\n\
+         initrd ${{bty-base}}/boot/{name}.initrd?{tag} || goto local\n\
+         boot || goto local\n\
+         :local\n\
+         echo bty: the live environment could not be fetched from {base}\n\
+         sleep 5\n",
+        base = word(site.base),
+        mac = machine.mac,
+    );
+    local(text, machine.sanboot_drive.as_deref());
+}
+
+/// What marks the fetches of a machine's kernel and initrd.
+fn tag(mac: &Mac, token: &str) -> String {
+    format!("mac={mac}&cycle={token}")
+}
+
+fn fail(text: &mut String, reason: &str, drive: Option<&str>) {
+    let _ = writeln!(text, "echo bty: {}", show(reason));
+    text.push_str("sleep 5\n");
+    local(text, drive);
+}
+
+/// UEFI has no drive numbers: there the firmware goes on with its next boot device.
+fn local(text: &mut String, drive: Option<&str>) {
+    let drive = word(drive.unwrap_or(DRIVE));
+    let _ = writeln!(text, "iseq ${{platform}} efi && exit || sanboot --no-describe --drive {drive} || exit");
+}
+
+/// Text that a script shows: one line, and nothing that iPXE would expand or take for an operator.
+fn show(text: &str) -> String {
+    let plain = |c: char| match c {
+        c if c.is_control() => ' ',
+        '$' | '`' | '\\' | '|' | '&' | '#' | '<' | '>' => '_',
+        c if c.is_ascii() => c,
+        _ => '?',
+    };
+    text.chars().take(SHOWN_CHARS_MAX).map(plain).collect()
+}
+
+/// The consoles of machines have lines of 80 characters.
+const SHOWN_CHARS_MAX: usize = 1024;
+
+/// Text that is one word of a script.
+fn word(text: &str) -> String {
+    let is_plain =
+        |c: &char| c.is_ascii_graphic() && !matches!(c, '$' | '`' | '\\' | '|' | '"' | '\'' | '<' | '>' | '#');
+    text.chars().filter(is_plain).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Time;
+
+    const SITE: Site<'_> = Site { base: "http://10.0.0.1:8080", version: "0.1.0", extra_args: "pci=realloc" };
+
+    fn machine() -> Machine {
+        let mut machine = Machine::new("525400123456".parse().unwrap(), "bty-flash-once", Time(0));
+        machine.labels = vec!["lab".into(), "rack 3".into()];
+        machine.image_ref = Some("ab".repeat(32));
+        machine
+    }
+
+    #[test]
+    fn every_answer_is_a_script() {
+        let mut all = bootstrap("http://10.0.0.1:8080", "0123");
+        let boots = [
+            Boot::Live { token: "feed".into(), arguments: "quiet".into(), fallback: None },
+            Boot::Disk { reason: None },
+            Boot::Disk { reason: Some("not in this wave".into()) },
+            Boot::Firmware { reason: "no_target_disk".into() },
+            Boot::Chain { address: "https://h/other.ipxe".into() },
+            Boot::Failed { reason: "the plan failed".into() },
+        ];
+        for boot in &boots {
+            all.push_str("-----\n");
+            all.push_str(&script(&machine(), boot, &SITE));
+        }
+        all.push_str("-----\n");
+        all.push_str(&failed("x is no MAC address"));
+        insta::assert_snapshot!(all);
+    }
+
+    #[test]
+    fn no_value_becomes_code() {
+        let hostile = "x\nsanboot --drive 0x81\r\n${net0/mac} && shell || `id` # \u{1b}[2J";
+        let mut machine = machine();
+        machine.plan = hostile.into();
+        machine.image_ref = Some(hostile.into());
+        machine.labels = vec![hostile.into()];
+        machine.sanboot_drive = Some(hostile.into());
+        machine.extra_args = hostile.into();
+        let site = Site { base: hostile, version: hostile, extra_args: hostile };
+        let boots = [
+            Boot::Live { token: "feed".into(), arguments: hostile.into(), fallback: None },
+            Boot::Disk { reason: Some(hostile.into()) },
+            Boot::Firmware { reason: hostile.into() },
+            Boot::Chain { address: hostile.into() },
+            Boot::Failed { reason: hostile.into() },
+        ];
+        let lines = |machine: &Machine, site: &Site<'_>, boot: &Boot| -> Vec<String> {
+            script(machine, boot, site)
+                .lines()
+                .map(|line| line.split(' ').next().unwrap_or_default().to_owned())
+                .collect()
+        };
+        for boot in &boots {
+            let text = script(&machine, boot, &site);
+            assert!(!text.contains("net0") || !text.contains("${net0"), "{text}");
+            assert!(!text.contains('`') && !text.contains('\u{1b}') && !text.contains('\r'), "{text}");
+            // the same commands in the same order as with harmless values
+            let harmless = script(&super::tests::machine(), boot, &SITE);
+            assert_eq!(text.lines().count(), harmless.lines().count(), "{text}");
+            assert_eq!(lines(&machine, &site, boot), lines(&super::tests::machine(), &SITE, boot));
+        }
+    }
+}

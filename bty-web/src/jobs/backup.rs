@@ -1,0 +1,201 @@
+//! Backups: an export a directory, on request and by schedule.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{Handle, Job, Kind, start};
+use crate::app::App;
+use crate::error::{Error, Result};
+use crate::events::{Actor, NewEvent};
+use crate::store;
+use crate::time::Time;
+use crate::transfer;
+
+/// Name of the file in the directory of a backup.
+pub const FILE: &str = "inventory.json";
+
+/// How often the schedule is looked at.
+const TICK: Duration = Duration::from_secs(60);
+
+/// A backup on the disk.
+#[derive(Clone, Debug, serde::Serialize, utoipa::ToSchema)]
+pub struct OnDisk {
+    /// Its name: the time it was made, `2026-11-24T08-30-00Z`.
+    pub id: String,
+    /// Size in bytes.
+    pub size_bytes: u64,
+}
+
+/// Makes a backup when it is its turn.
+///
+/// # Errors
+/// Those of the database.
+pub async fn request(app: &Arc<App>, actor: Actor, ip: Option<String>, trigger: &'static str) -> Result<Job> {
+    let now = Time::now();
+    let id = free_id(app, now);
+    let event = NewEvent::new("backup.create.requested", id.clone(), format!("the backup {id} was asked for"));
+    app.tell(event.by(actor, ip.as_deref()).with(json!({ "trigger": trigger }))).await?;
+    let (shared, key) = (Arc::clone(app), id.clone());
+    Ok(start(app, Kind::Backup, id, move |handle| {
+        let tell = |event: NewEvent| shared.db.write_blocking(move |t| t.tell(&event).map(drop));
+        tell(
+            NewEvent::new("backup.create.started", key.clone(), format!("the backup {key} is being made"))
+                .by(actor, ip.as_deref()),
+        )?;
+        let result = make(&shared, &key, handle);
+        match &result {
+            Ok(details) => {
+                let event = NewEvent::new("backup.created", key.clone(), format!("the backup {key} was made"));
+                tell(event.by(actor, ip.as_deref()).with(details.clone()))?;
+                if trigger == "scheduled" {
+                    shared.db.write_blocking(move |t| {
+                        store::settings::put(t, "backup.last_run_at", &now.to_string(), now)
+                    })?;
+                    shared.refresh_blocking()?;
+                }
+            }
+            Err(error) => {
+                let _ = std::fs::remove_dir_all(shared.config.backup_dir.join(&key));
+                let (kind, what) = match handle.cancel.is_cancelled() {
+                    true => ("backup.create.cancelled", "was cancelled"),
+                    false => ("backup.failed", "failed"),
+                };
+                let event = NewEvent::new(kind, key.clone(), format!("the backup {key} {what}"));
+                tell(event.by(actor, ip.as_deref()).with(error.details()))?;
+            }
+        }
+        result
+    }))
+}
+
+fn free_id(app: &App, now: Time) -> String {
+    let base = now.timestamp().strftime("%Y-%m-%dT%H-%M-%SZ").to_string();
+    let is_free = |id: &str| {
+        !app.config.backup_dir.join(id).exists() && !app.jobs.list(Some(Kind::Backup)).iter().any(|job| job.key == id)
+    };
+    std::iter::once(base.clone()).chain((1..).map(|n| format!("{base}-{n}"))).find(|id| is_free(id)).unwrap_or(base)
+}
+
+fn make(app: &App, id: &str, handle: &Handle) -> Result<serde_json::Value> {
+    let dir = app.config.backup_dir.join(id);
+    let at = |e: std::io::Error| Error::internal(format!("writing {}: {e}", dir.display()));
+    std::fs::create_dir_all(&dir).map_err(at)?;
+    let bundle = app.db.read_blocking(transfer::export)?;
+    handle.cancel.check().map_err(Error::from)?;
+    let bytes = serde_json::to_vec_pretty(&bundle)?;
+    let path = dir.join(FILE);
+    write_durably(&path, &bytes).map_err(at)?;
+    let pruned = prune(app)?;
+    Ok(json!({ "machines": bundle.machines.len(), "size_bytes": bytes.len(), "pruned": pruned }))
+}
+
+/// Writes a file that is there as a whole, or not at all.
+///
+/// # Errors
+/// Those of the file system.
+pub fn write_durably(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::io::Write as _;
+    let new = path.with_extension("new");
+    let mut file = std::fs::File::create(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&new, path)?;
+    // the name has to be durable too
+    path.parent().map_or(Ok(()), |dir| std::fs::File::open(dir)?.sync_all())
+}
+
+/// Backups on the disk, the newest first. Other directories are left alone.
+///
+/// # Errors
+/// Those of the file system.
+pub fn list(app: &App) -> Result<Vec<OnDisk>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(&app.config.backup_dir)? {
+        let entry = entry?;
+        let Ok(id) = entry.file_name().into_string() else { continue };
+        let Ok(meta) = entry.path().join(FILE).metadata() else { continue };
+        if is_id(&id) {
+            found.push(OnDisk { id, size_bytes: meta.len() });
+        }
+    }
+    // by name is by time, since a shorter one of the same second came first
+    found.sort_by(|a, b| b.id.cmp(&a.id));
+    Ok(found)
+}
+
+/// True for names that this program gives.
+#[must_use]
+pub fn is_id(id: &str) -> bool {
+    let shape = "dddd-dd-ddTdd-dd-ddZ";
+    let (head, rest) = id.split_at_checked(shape.len()).unwrap_or((id, ""));
+    let fits = head.len() == shape.len()
+        && head.chars().zip(shape.chars()).all(|(c, s)| if s == 'd' { c.is_ascii_digit() } else { c == s });
+    fits && (rest.is_empty()
+        || rest.strip_prefix('-').is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())))
+}
+
+fn prune(app: &App) -> Result<Vec<String>> {
+    let keep = usize::try_from(app.snapshot().settings.number("backup.retention_count")).unwrap_or(1).max(1);
+    let mut pruned = Vec::new();
+    for old in list(app)?.into_iter().skip(keep) {
+        std::fs::remove_dir_all(app.config.backup_dir.join(&old.id))?;
+        let event = NewEvent::new("backup.pruned", old.id.clone(), format!("the backup {} was one too many", old.id));
+        app.db.write_blocking(move |t| t.tell(&event).map(drop))?;
+        pruned.push(old.id);
+    }
+    Ok(pruned)
+}
+
+/// Makes backups as the settings say, until the server ends.
+pub async fn schedule(app: Arc<App>) {
+    loop {
+        tokio::select! {
+            () = app.stopped() => return,
+            () = tokio::time::sleep(TICK) => {}
+        }
+        let snapshot = app.snapshot();
+        if is_due(&snapshot.settings, Time::now())
+            && !app.jobs.list(Some(Kind::Backup)).iter().any(|job| !job.status.is_over())
+            && let Err(error) = request(&app, Actor::System, None, "scheduled").await
+        {
+            tracing::warn!(%error, "a scheduled backup could not be asked for");
+        }
+    }
+}
+
+fn is_due(settings: &store::settings::Settings, now: Time) -> bool {
+    const DAY_MS: i64 = 24 * 3600 * 1000;
+    let every = match settings.get("backup.cadence") {
+        "daily" => DAY_MS,
+        "weekly" => 7 * DAY_MS,
+        _ => return false,
+    };
+    let last = Time::parse(settings.get("backup.last_run_at"));
+    settings.get("backup.enabled") == "1" && last.is_none_or(|last| now.ms_since(last) >= every)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_ours_are_backups() {
+        for id in ["2026-11-24T08-30-00Z", "2026-11-24T08-30-00Z-1", "2026-11-24T08-30-00Z-12"] {
+            assert!(is_id(id), "{id}");
+        }
+        for id in [
+            "",
+            "..",
+            "2026-11-24",
+            "2026-11-24T08-30-00Z-",
+            "2026-11-24T08-30-00Z/x",
+            "keep-this",
+            "äöü6-11-24T08-30-00Z",
+        ] {
+            assert!(!is_id(id), "{id}");
+        }
+    }
+}

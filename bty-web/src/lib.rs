@@ -1,0 +1,39 @@
+//! The bty server: a fleet of machines, each known by its MAC address and bound to a plan; and a log of what happened.
+//!
+//! | module | what it is about |
+//! |---|---|
+//! | [`machine`] | the rules: what a contact, a report, a save do to a machine. Pure |
+//! | [`plan`] | plans: bundled, saved, examined, rendered, simulated |
+//! | [`ipxe`] | the scripts that iPXE runs |
+//! | [`app`] | what all parts share; the one way in which a machine changes |
+//! | [`db`], [`store`] | the database, and all SQL |
+//! | [`events`] | the audit log |
+//! | [`catalog`] | the images that machines can be bound to |
+//! | [`jobs`] | artifacts, backups |
+//! | [`transfer`] | export and import |
+//! | [`auth`], [`net`], [`extract`] | who is asking, and what for |
+//! | [`routes`], [`pages`], [`error`] | every path, and what it answers |
+//! | [`config`], [`server`], [`fleet`] | the command: configuration, serving, simulated fleets |
+
+pub mod app;
+pub mod auth;
+pub mod catalog;
+pub mod config;
+pub mod db;
+pub mod error;
+pub mod events;
+pub mod extract;
+pub mod fleet;
+pub mod ipxe;
+pub mod jobs;
+pub mod mac;
+pub mod machine;
+pub mod metrics;
+pub mod net;
+pub mod pages;
+pub mod plan;
+pub mod routes;
+pub mod server;
+pub mod store;
+pub mod time;
+pub mod transfer;

@@ -1,0 +1,226 @@
+//! Who is asking, and by which address the server was reached.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+use axum::http::{HeaderMap, header};
+
+/// Networks whose proxies are believed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Networks(Vec<Network>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Network {
+    address: IpAddr,
+    prefix: u8,
+}
+
+/// Loopback and private ranges.
+const PRIVATE: &str = "127.0.0.0/8,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,169.254.0.0/16,::1,fc00::/7,fe80::/10";
+
+impl FromStr for Networks {
+    type Err = String;
+
+    /// Networks as `10.0.0.0/8` or single addresses, separated by commas or blanks. `1`, `true`, `yes` and `on` mean loopback and private ranges; nothing, `0`,
+    /// `false`, `no` and `off` mean none.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        match text.to_ascii_lowercase().as_str() {
+            "" | "0" | "false" | "no" | "off" => return Ok(Self::default()),
+            "1" | "true" | "yes" | "on" => return PRIVATE.parse(),
+            _ => {}
+        }
+        let parts = text.split([',', ' ']).filter(|part| !part.is_empty());
+        parts.map(network).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+fn network(text: &str) -> Result<Network, String> {
+    let wrong = || format!("{text:?} is no network such as 10.0.0.0/8");
+    let (address, prefix) = text.split_once('/').map_or((text, None), |(a, p)| (a, Some(p)));
+    let address: IpAddr = address.parse().map_err(|_| wrong())?;
+    let bits = if address.is_ipv4() { 32 } else { 128 };
+    let prefix = prefix.map_or(Ok(bits), |p| p.parse().map_err(|_| wrong()))?;
+    if prefix > bits { Err(wrong()) } else { Ok(Network { address, prefix }) }
+}
+
+impl Networks {
+    /// True when `ip` is in one of them.
+    #[must_use]
+    pub fn contain(&self, ip: IpAddr) -> bool {
+        self.0.iter().any(|network| network.contains(ip))
+    }
+
+    /// True when there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Network {
+    fn contains(self, ip: IpAddr) -> bool {
+        match (self.address, ip) {
+            (IpAddr::V4(own), IpAddr::V4(ip)) => same(own.to_bits().into(), ip.to_bits().into(), 32, self.prefix),
+            (IpAddr::V6(own), IpAddr::V6(ip)) => same(own.to_bits(), ip.to_bits(), 128, self.prefix),
+            _ => false,
+        }
+    }
+}
+
+fn same(a: u128, b: u128, bits: u8, prefix: u8) -> bool {
+    let shift = u32::from(bits - prefix);
+    a.checked_shr(shift) == b.checked_shr(shift)
+}
+
+/// `::ffff:a.b.c.d` is `a.b.c.d`.
+#[must_use]
+pub fn plain(ip: IpAddr) -> IpAddr {
+    ip.to_canonical()
+}
+
+/// A client as seen through the proxies that are believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Its address.
+    pub ip: IpAddr,
+    /// Base address by which it reached the server, without a slash at the end.
+    pub base: String,
+}
+
+/// Looks at a request from `peer`.
+#[must_use]
+pub fn see(peer: IpAddr, headers: &HeaderMap, trusted: &Networks, public_url: Option<&str>, port: u16) -> Seen {
+    let peer = plain(peer);
+    let is_proxy = trusted.contain(peer);
+    let ip = if is_proxy { forwarded_for(headers, trusted).unwrap_or(peer) } else { peer };
+    let first = |name: &str| {
+        let value = headers.get(name).filter(|_| is_proxy)?.to_str().ok()?;
+        value.split(',').next().map(|value| value.trim().to_owned())
+    };
+    let scheme = first("x-forwarded-proto").filter(|scheme| scheme == "https").unwrap_or_else(|| "http".into());
+    let host = first("x-forwarded-host")
+        .or_else(|| headers.get(header::HOST)?.to_str().ok().map(str::to_owned))
+        .filter(|host| is_host(host))
+        .unwrap_or_else(|| format!("{}:{port}", Shown(Ipv4Addr::LOCALHOST.into())));
+    // a proxy that tells the port apart from the host
+    let host = match first("x-forwarded-port") {
+        Some(port) if !has_port(&host) && port.parse::<u16>().is_ok() && !is_default(&scheme, &port) => {
+            format!("{host}:{port}")
+        }
+        _ => host,
+    };
+    let base = public_url.map_or_else(|| format!("{scheme}://{host}"), |url| url.trim_end_matches('/').to_owned());
+    Seen { ip, base }
+}
+
+/// The last address of the chain that is not a proxy of ours: what stands before it could be anything.
+fn forwarded_for(headers: &HeaderMap, trusted: &Networks) -> Option<IpAddr> {
+    let lists = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+    let all: Vec<&str> = lists.flat_map(|list| list.split(',')).map(str::trim).collect();
+    let mut first = None;
+    for text in all.into_iter().rev() {
+        let ip = plain(address(text)?);
+        first = Some(ip);
+        if !trusted.contain(ip) {
+            break;
+        }
+    }
+    first
+}
+
+/// An address, perhaps with a port.
+fn address(text: &str) -> Option<IpAddr> {
+    let bare = text.trim_start_matches('[').split(']').next().unwrap_or(text);
+    bare.parse()
+        .ok()
+        .or_else(|| text.rsplit_once(':')?.0.parse::<Ipv4Addr>().ok().map(IpAddr::V4))
+        .or_else(|| bare.parse::<Ipv6Addr>().ok().map(IpAddr::V6))
+}
+
+fn has_port(host: &str) -> bool {
+    host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok() && !host.ends_with(']'))
+}
+
+fn is_default(scheme: &str, port: &str) -> bool {
+    matches!((scheme, port), ("http", "80") | ("https", "443"))
+}
+
+/// Only what a host and a port can consist of: it goes into scripts.
+fn is_host(host: &str) -> bool {
+    !host.is_empty()
+        && host.len() <= 255
+        && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']'))
+}
+
+/// An address as it stands in a URL.
+pub struct Shown(pub IpAddr);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            IpAddr::V4(ip) => ip.fmt(f),
+            IpAddr::V6(ip) => write!(f, "[{ip}]"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+    }
+
+    fn seen(peer: &str, trusted: &str, pairs: &[(&'static str, &str)]) -> Seen {
+        see(peer.parse().unwrap(), &headers(pairs), &trusted.parse().unwrap(), None, 8080)
+    }
+
+    #[test]
+    fn a_proxy_is_believed_only_when_it_is_ours() {
+        let pairs = [("host", "bty:8080"), ("x-forwarded-for", "203.0.113.9"), ("x-forwarded-proto", "https")];
+        let direct = seen("198.51.100.1", "10.0.0.0/8", &pairs);
+        assert_eq!((direct.ip.to_string().as_str(), direct.base.as_str()), ("198.51.100.1", "http://bty:8080"));
+        let proxied = seen("10.1.2.3", "10.0.0.0/8", &pairs);
+        assert_eq!((proxied.ip.to_string().as_str(), proxied.base.as_str()), ("203.0.113.9", "https://bty:8080"));
+        assert_eq!(seen("10.1.2.3", "0", &pairs).ip.to_string(), "10.1.2.3");
+    }
+
+    #[test]
+    fn what_a_client_puts_into_the_chain_itself_is_not_believed() {
+        let pairs = [("x-forwarded-for", "1.1.1.1, 203.0.113.9, 10.0.0.7")];
+        assert_eq!(seen("10.1.2.3", "1", &pairs).ip.to_string(), "203.0.113.9");
+        let nonsense = [("x-forwarded-for", "203.0.113.9, <script>")];
+        assert_eq!(seen("10.1.2.3", "1", &nonsense).ip.to_string(), "10.1.2.3");
+    }
+
+    #[test]
+    fn mapped_addresses_are_the_old_ones() {
+        assert_eq!(seen("::ffff:192.0.2.1", "", &[]).ip.to_string(), "192.0.2.1");
+        assert!("1".parse::<Networks>().unwrap().contain(plain("::ffff:10.0.0.1".parse().unwrap())));
+    }
+
+    #[test]
+    fn ports_behind_a_proxy_are_right_and_hosts_are_hosts() {
+        let with = |pairs: &[(&'static str, &str)]| seen("127.0.0.1", "1", pairs).base;
+        assert_eq!(with(&[("host", "b"), ("x-forwarded-proto", "https"), ("x-forwarded-port", "443")]), "https://b");
+        assert_eq!(
+            with(&[("host", "b"), ("x-forwarded-port", "8443"), ("x-forwarded-proto", "https")]),
+            "https://b:8443"
+        );
+        assert_eq!(with(&[("host", "[fd00::1]:8080")]), "http://[fd00::1]:8080");
+        assert_eq!(with(&[("host", "x\tchain http://evil")]), "http://127.0.0.1:8080");
+    }
+
+    #[test]
+    fn networks_are_checked() {
+        for text in ["10.0.0.0/33", "fe80::/129", "x", "10.0.0.0/-1", "1.2.3.4/8/9"] {
+            assert!(text.parse::<Networks>().is_err(), "{text}");
+        }
+        let networks: Networks = "192.0.2.0/24, 2001:db8::/32".parse().unwrap();
+        assert!(networks.contain("192.0.2.255".parse().unwrap()) && !networks.contain("192.0.3.0".parse().unwrap()));
+        assert!("0.0.0.0/0".parse::<Networks>().unwrap().contain("8.8.8.8".parse().unwrap()));
+    }
+}

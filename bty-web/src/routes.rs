@@ -1,0 +1,234 @@
+//! Every path of the server.
+//!
+//! | room | paths |
+//! |---|---|
+//! | [`pxe`] | `/pxe-bootstrap.ipxe`, `/pxe/…`: what machines ask |
+//! | [`boot`] | `/boot/…`: artifacts of the live environment |
+//! | [`machines`] | `/machines…` |
+//! | [`plans`] | `/plans…`, `/simulate` |
+//! | [`catalog`] | `/images`, `/catalog…` |
+//! | [`events`] | `/events…`, SSE included |
+//! | [`workers`] | `/workers…`, `/boot/releases…`: jobs |
+//! | [`transfer`] | `/export`, `/import` |
+//! | [`settings`] | `/settings` |
+//! | [`access`] | `/tokens…` |
+//! | [`health`] | `/healthz`, `/version`, `/metrics`, `/openapi.json`, `/docs` |
+//! | [`pages`] | `/ui…` |
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::{HeaderValue, header};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Router};
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::OpenApi;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
+use utoipa_axum::routes;
+
+use crate::app::App;
+use crate::auth::Scope;
+use crate::auth::guard::{Guard, guard, same_origin};
+use crate::error::Error;
+
+mod access;
+mod boot;
+mod catalog;
+mod events;
+mod health;
+mod machines;
+mod pages;
+mod plans;
+mod pxe;
+mod settings;
+mod transfer;
+mod workers;
+
+/// JSON bodies are at most this large; those that may be larger say so.
+const BODY_BYTES_MAX: usize = 1 << 20;
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "bty",
+    description = "Machines, plans, events. Errors have the shape of ErrorBody. Times are ISO 8601 in UTC; sizes are bytes."
+))]
+struct Document;
+
+/// Everything, with the document that describes it.
+pub fn router(app: &Arc<App>) -> Router {
+    let (router, document) = api(app).split_for_parts();
+    let document = Arc::new(document);
+    let pages = pages::router(app);
+    router
+        .merge(pages)
+        .fallback(missing)
+        .method_not_allowed_fallback(not_allowed)
+        .layer(Extension(document))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(from_fn_with_state(Arc::clone(app), same_origin))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(headers))
+        .layer(from_fn_with_state(Arc::clone(app), measure))
+        .with_state(Arc::clone(app))
+}
+
+/// The document that describes every path, without a server.
+#[must_use]
+pub fn document(app: &Arc<App>) -> utoipa::openapi::OpenApi {
+    api(app).split_for_parts().1
+}
+
+type Api = OpenApiRouter<Arc<App>>;
+
+fn api(app: &Arc<App>) -> Api {
+    let guarded = |scope: Scope, routes: Api| {
+        let guarded = Guard { app: Arc::clone(app), scope, is_page: false };
+        routes.route_layer(from_fn_with_state(guarded, guard))
+    };
+    OpenApiRouter::with_openapi(Document::openapi())
+        .merge(open())
+        .merge(guarded(Scope::Read, read()))
+        .merge(guarded(Scope::Machines, changes_machines()))
+        .merge(guarded(Scope::Plans, changes_plans()))
+        .merge(guarded(Scope::Catalog, changes_catalog()))
+        .merge(guarded(Scope::Admin, administers()))
+}
+
+/// For everybody: machines, and who looks whether the server is there.
+fn open() -> Api {
+    OpenApiRouter::new()
+        .routes(routes!(pxe::bootstrap))
+        .routes(routes!(pxe::contact))
+        .routes(routes!(pxe::plan))
+        .routes(routes!(pxe::status))
+        .routes(routes!(pxe::inventory).layer(DefaultBodyLimit::max(pxe::INVENTORY_BYTES_MAX)))
+        .routes(routes!(boot::get))
+        .routes(routes!(catalog::images))
+        .routes(routes!(catalog::toml))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::version))
+        .routes(routes!(health::openapi))
+        .routes(routes!(health::docs))
+}
+
+fn read() -> Api {
+    OpenApiRouter::new()
+        .routes(routes!(machines::list))
+        .routes(routes!(machines::get))
+        .routes(routes!(machines::lshw))
+        .routes(routes!(machines::disks))
+        .routes(routes!(plans::list))
+        .routes(routes!(plans::get))
+        .routes(routes!(plans::revisions))
+        .routes(routes!(plans::diff))
+        .routes(routes!(plans::simulate_machine))
+        .routes(routes!(plans::simulate_fleet))
+        .routes(routes!(catalog::entries))
+        .routes(routes!(catalog::check))
+        .routes(routes!(events::list))
+        .routes(routes!(events::machines))
+        .routes(routes!(events::workers))
+        .routes(routes!(events::stream))
+        .routes(routes!(workers::jobs))
+        .routes(routes!(workers::releases))
+        .routes(routes!(workers::backups))
+        .routes(routes!(settings::get))
+        .routes(routes!(health::metrics))
+}
+
+fn changes_machines() -> Api {
+    OpenApiRouter::new()
+        .routes(routes!(machines::put))
+        .routes(routes!(machines::patch))
+        .routes(routes!(machines::delete))
+        .routes(routes!(events::acknowledge))
+}
+
+fn changes_plans() -> Api {
+    OpenApiRouter::new()
+        .routes(routes!(plans::check))
+        .routes(routes!(plans::put))
+        .routes(routes!(plans::roll_back))
+        .routes(routes!(plans::delete))
+}
+
+fn changes_catalog() -> Api {
+    OpenApiRouter::new()
+        .routes(routes!(catalog::add))
+        .routes(routes!(catalog::delete))
+        .routes(routes!(catalog::import))
+        .routes(routes!(catalog::upload))
+        .routes(routes!(catalog::refresh))
+}
+
+fn administers() -> Api {
+    OpenApiRouter::new()
+        .routes(routes!(boot::put).layer(DefaultBodyLimit::disable()))
+        .routes(routes!(workers::fetch_release))
+        .routes(routes!(workers::cancel_release))
+        .routes(routes!(workers::create_backup))
+        .routes(routes!(workers::cancel_backup))
+        .routes(routes!(transfer::export))
+        .routes(routes!(transfer::import).layer(DefaultBodyLimit::max(transfer::BUNDLE_BYTES_MAX)))
+        .routes(routes!(settings::put))
+        .routes(routes!(access::tokens))
+        .routes(routes!(access::create))
+        .routes(routes!(access::revoke))
+        .routes(routes!(access::end_sessions))
+}
+
+async fn missing() -> Response {
+    Error::new(crate::error::ErrorKind::NotFound, "there is no such path; /docs lists them").into_response()
+}
+
+async fn not_allowed() -> Response {
+    let body =
+        crate::error::ErrorBody { detail: "this path has other methods; /docs lists them".into(), problems: vec![] };
+    (axum::http::StatusCode::METHOD_NOT_ALLOWED, axum::Json(body)).into_response()
+}
+
+#[allow(clippy::needless_pass_by_value)] // as the layer calls it
+fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+    Error::internal(format!("a handler panicked: {}", text.unwrap_or("without a message"))).into_response()
+}
+
+/// Nothing is framed, sniffed, or loaded from elsewhere.
+async fn headers(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    let fixed = [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+    ];
+    for (name, value) in fixed {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    response
+}
+
+const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; connect-src 'self'; \
+                      form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// Counts and logs what was answered.
+async fn measure(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
+    let peer = request.extensions().get::<axum::extract::ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+    let response = next.run(request).await;
+    let seconds = begun.elapsed().as_secs_f64();
+    let status = response.status().as_u16();
+    app.metrics.request(method.as_str(), &route, status, seconds);
+    tracing::debug!(%method, %path, status, peer = ?peer, ms = seconds * 1e3, "answered");
+    response
+}

@@ -1,0 +1,157 @@
+//! Artifacts of the live environment, and what else machines fetch at boot.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncWriteExt;
+use tokio_util::io::StreamReader;
+use tower_http::services::ServeFile;
+
+use crate::app::App;
+use crate::error::{Error, ErrorKind, Result};
+use crate::events::{Actor, NewEvent};
+use crate::extract::{Params, PathText};
+use crate::machine::Who;
+use crate::machine::report::artifact;
+
+/// A bare file name: nothing that leads elsewhere, and nothing hidden.
+///
+/// # Errors
+/// [`ErrorKind::Malformed`].
+pub(super) fn file_name(name: &str) -> Result<&str> {
+    let is_plain = !name.is_empty()
+        && name.len() <= 255
+        && !name.starts_with('.')
+        && !name.contains(['/', '\\', '\0'])
+        && !name.chars().any(char::is_control);
+    if is_plain { Ok(name) } else { Err(Error::new(ErrorKind::Malformed, "that is no bare file name")) }
+}
+
+#[derive(Deserialize)]
+pub(super) struct Tag {
+    mac: Option<String>,
+    cycle: Option<String>,
+}
+
+/// A file. HEAD, `Range` and conditions are understood. With `mac` and `cycle` the server takes note that this machine boots.
+#[utoipa::path(get, path = "/boot/{name}", tag = "boot",
+    params(("name" = String, Path), ("mac" = Option<String>, Query), ("cycle" = Option<String>, Query)),
+    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 206), (status = 400, body = crate::error::ErrorBody),
+        (status = 404, body = crate::error::ErrorBody), (status = 416)))]
+pub(super) async fn get(
+    State(app): State<Arc<App>>,
+    PathText(name): PathText,
+    Params(tag): Params<Tag>,
+    who: Who,
+    request: Request,
+) -> Result<Response> {
+    let name = file_name(&name)?;
+    let path = app.config.boot_dir.join(name);
+    // a link could lead anywhere
+    let is_file = tokio::fs::symlink_metadata(&path).await.is_ok_and(|meta| meta.is_file());
+    if !is_file {
+        return Err(Error::not_found(format!("the file {name}")));
+    }
+    if *request.method() == axum::http::Method::GET {
+        heard(&app, &tag, who, name).await?;
+    }
+    let served = ServeFile::new(&path).try_call(request).await?;
+    let mut response = served.into_response();
+    let headers = response.headers_mut();
+    let disposition = format!("attachment; filename=\"{}\"", name.replace(['"', '\\'], "_"));
+    headers.insert(
+        header::CONTENT_DISPOSITION,
+        HeaderValue::try_from(disposition).unwrap_or(HeaderValue::from_static("attachment")),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
+    app.metrics.sent(length.unwrap_or_default());
+    Ok(response)
+}
+
+/// A machine that is known fetches its live environment.
+async fn heard(app: &Arc<App>, tag: &Tag, who: Who, name: &str) -> Result<()> {
+    let Some(mac) = tag.mac.as_deref().and_then(|mac| mac.parse().ok()) else { return Ok(()) };
+    let (token, name) = (tag.cycle.clone(), name.to_owned());
+    let changed = app.change(
+        &mac,
+        move |look| match &look.machine {
+            Some(machine) => Ok(artifact(machine, &who, token.as_deref(), &name)),
+            None => Err(Error::not_found("the machine")),
+        },
+        |_| Ok(()),
+    );
+    match changed.await {
+        Err(error) if error.kind != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// A file that was uploaded.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct Uploaded {
+    name: String,
+    size_bytes: u64,
+    path: String,
+}
+
+/// Uploads a file, in one piece: it is there when all of it has come, or not at all.
+#[utoipa::path(put, path = "/boot/{name}", tag = "boot", params(("name" = String, Path)),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses((status = 200, body = Uploaded), (status = 400, body = crate::error::ErrorBody), (status = 413, body = crate::error::ErrorBody)))]
+pub(super) async fn put(
+    State(app): State<Arc<App>>,
+    PathText(name): PathText,
+    who: Who,
+    request: Request,
+) -> Result<axum::Json<Uploaded>> {
+    let name = file_name(&name)?.to_owned();
+    let path = app.config.boot_dir.join(&name);
+    let partial = Partial(app.config.boot_dir.join(format!(".{name}.{}.partial", crate::app::random_token())));
+    let size_bytes = receive(&app, &partial.0, request).await?;
+    tokio::fs::rename(&partial.0, &path).await?;
+    let event = NewEvent::new(
+        "netboot.artifact.uploaded",
+        name.clone(),
+        format!("{name} was uploaded, {}", bty::size::human(size_bytes)),
+    );
+    let event = event.by(Actor::Operator, who.ip.as_deref());
+    app.tell(event.with(serde_json::json!({ "name": name, "size_bytes": size_bytes }))).await?;
+    Ok(axum::Json(Uploaded { path: format!("/boot/{name}"), name, size_bytes }))
+}
+
+async fn receive(app: &App, path: &std::path::Path, request: Request) -> Result<u64> {
+    use futures_util::TryStreamExt as _;
+    let limit = app.config.max_upload_bytes;
+    let too_large = || Error::new(ErrorKind::TooLarge, format!("uploads have at most {}", bty::size::human(limit)));
+    let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|bytes| bytes > limit) {
+        return Err(too_large());
+    }
+    let stream = request.into_body().into_data_stream().map_err(std::io::Error::other);
+    let mut body = StreamReader::new(stream);
+    let mut file = tokio::fs::File::create(path).await?;
+    let mut limited = tokio::io::AsyncReadExt::take(&mut body, limit.saturating_add(1));
+    let copied = tokio::io::copy_buf(&mut limited, &mut file).await;
+    let bytes = copied.map_err(|_| Error::new(ErrorKind::Malformed, "the body ended early"))?;
+    if bytes > limit {
+        return Err(too_large());
+    }
+    file.flush().await?;
+    file.sync_all().await?;
+    Ok(bytes)
+}
+
+/// A file that goes away when it was not finished.
+struct Partial(PathBuf);
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // it is gone when it was finished
+        let _ = std::fs::remove_file(&self.0);
+    }
+}

@@ -1,0 +1,203 @@
+//! The catalog: for clients, and for operators.
+
+use std::sync::Arc;
+
+use axum::extract::{Multipart, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Redirect, Response};
+use serde::{Deserialize, Serialize};
+
+use crate::app::App;
+use crate::catalog::{self, Imported, NewImage, Refreshed};
+use crate::error::{Error, ErrorBody, ErrorKind, Result};
+use crate::events::Actor;
+use crate::extract::{Json, Params};
+use crate::machine::Who;
+use crate::store::{self, catalog::Stored};
+
+/// An image as clients see it.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct Image {
+    name: String,
+    format: Option<String>,
+    size_bytes: Option<u64>,
+    /// Where its bytes are.
+    url: String,
+    /// What machines are bound by.
+    #[serde(rename = "ref")]
+    image_ref: String,
+    /// The first twelve digits of its digest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sha_short: Option<String>,
+    cached: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    arch: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<String>,
+}
+
+/// The images of the catalog.
+#[utoipa::path(get, path = "/images", tag = "catalog", responses((status = 200, body = Vec<Image>)))]
+pub(super) async fn images(State(app): State<Arc<App>>) -> Result<axum::Json<Vec<Image>>> {
+    let entries = app.db.read(store::catalog::all).await?;
+    let image = |entry: Stored| Image {
+        sha_short: entry.disk_image_sha.as_deref().map(|sha| sha.chars().take(12).collect()),
+        name: entry.name,
+        format: entry.format,
+        size_bytes: entry.size_bytes,
+        url: entry.src,
+        image_ref: entry.bty_image_ref,
+        cached: false,
+        arch: entry.arch,
+        description: entry.description,
+    };
+    Ok(axum::Json(entries.into_iter().map(image).collect()))
+}
+
+/// The catalog as clients read it: all entries, those without a digest included.
+#[utoipa::path(get, path = "/catalog.toml", tag = "catalog", responses((status = 200, content_type = "application/toml", body = String)))]
+pub(super) async fn toml(State(app): State<Arc<App>>) -> Response {
+    let text = app.snapshot().catalog.to_string();
+    ([(header::CONTENT_TYPE, "application/toml")], text).into_response()
+}
+
+/// The entries as they are kept.
+#[utoipa::path(get, path = "/catalog/entries", tag = "catalog", responses((status = 200, body = Vec<Stored>), (status = 401, body = ErrorBody)))]
+pub(super) async fn entries(State(app): State<Arc<App>>) -> Result<axum::Json<Vec<Stored>>> {
+    app.db.read(store::catalog::all).await.map(axum::Json)
+}
+
+/// An image that is to be added.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewEntry {
+    /// `http://`, `https://` or `oras://`.
+    image_url: String,
+    /// Address of a file with its digest, as `sha256sum` writes it.
+    #[serde(default)]
+    sha_url: Option<String>,
+    /// What its reference must be.
+    #[serde(default, rename = "ref")]
+    reference: Option<String>,
+    /// What it is called; else as its address or its registry says.
+    #[serde(default)]
+    name: Option<String>,
+    /// For people.
+    #[serde(default)]
+    description: Option<String>,
+}
+
+/// Adds an image by its address, which must be there.
+#[utoipa::path(post, path = "/catalog/entries", tag = "catalog", request_body = NewEntry,
+    responses((status = 201, body = Stored), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 409, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)))]
+pub(super) async fn add(
+    State(app): State<Arc<App>>,
+    who: Who,
+    Json(new): Json<NewEntry>,
+) -> Result<(StatusCode, axum::Json<Stored>)> {
+    let NewEntry { image_url, sha_url, reference, name, description } = new;
+    let new = NewImage { image_url, sha_url, reference, name, description };
+    let stored = catalog::add(&app, &who, new).await?;
+    Ok((StatusCode::CREATED, axum::Json(stored)))
+}
+
+#[derive(Deserialize)]
+pub(super) struct Of {
+    src: String,
+}
+
+/// Deletes an entry for good: no import and no restart brings it back, only adding it again does.
+#[utoipa::path(delete, path = "/catalog/entries", tag = "catalog", params(("src" = String, Query)),
+    responses((status = 204), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
+pub(super) async fn delete(State(app): State<Arc<App>>, Params(of): Params<Of>, who: Who) -> Result<StatusCode> {
+    catalog::delete(&app, &who, of.src).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Deserialize)]
+pub(super) struct From {
+    source: String,
+}
+
+/// Imports a catalog: an `http://`, `https://` or `oras://` address, or a path on the server.
+#[utoipa::path(post, path = "/catalog/import", tag = "catalog", params(("source" = String, Query)),
+    responses((status = 200, body = Imported), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 422, body = ErrorBody)))]
+pub(super) async fn import(
+    State(app): State<Arc<App>>,
+    Params(from): Params<From>,
+    who: Who,
+) -> Result<axum::Json<Imported>> {
+    catalog::import(&app, &who, Actor::Operator, from.source).await.map(axum::Json)
+}
+
+/// Imports a catalog that is uploaded as `file`. Answers with the summary for who accepts JSON, else goes back to the pages.
+#[utoipa::path(post, path = "/ui/catalog/upload", tag = "catalog", request_body(content = Vec<u8>, content_type = "multipart/form-data"),
+    responses((status = 200, body = Imported), (status = 303), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)))]
+pub(super) async fn upload(
+    State(app): State<Arc<App>>,
+    who: Who,
+    headers: axum::http::HeaderMap,
+    form: Result<Multipart, axum::extract::multipart::MultipartRejection>,
+) -> Result<Response> {
+    let malformed = |e: String| Error::new(ErrorKind::Malformed, format!("the form: {e}"));
+    let mut form = form.map_err(|e| malformed(e.body_text()))?;
+    while let Some(field) = form.next_field().await.map_err(|e| malformed(e.body_text()))? {
+        if field.name() != Some("file") {
+            continue;
+        }
+        let name = field.file_name().unwrap_or("catalog.toml").chars().take(255).collect::<String>();
+        let bytes = field.bytes().await.map_err(|e| match e.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Error::new(ErrorKind::TooLarge, "a catalog has at most 1 MiB"),
+            _ => malformed(e.body_text()),
+        })?;
+        let parsed = catalog::parse(&bytes)?;
+        let source = format!("upload:{name}");
+        let imported = catalog::import_catalog(&app, &who, Actor::Operator, source, &parsed).await?;
+        let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        return Ok(match accept.contains("text/html") {
+            true => Redirect::to("/ui/images").into_response(),
+            false => axum::Json(imported).into_response(),
+        });
+    }
+    Err(Error::invalid("the form has no file"))
+}
+
+#[derive(Deserialize)]
+pub(super) struct Perhaps {
+    src: Option<String>,
+}
+
+/// Looks at all tags again, or at one entry, and takes note of what they mean now.
+#[utoipa::path(post, path = "/catalog/refresh", tag = "catalog", params(("src" = Option<String>, Query)),
+    responses((status = 200, body = Refreshed), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
+pub(super) async fn refresh(
+    State(app): State<Arc<App>>,
+    Params(of): Params<Perhaps>,
+    who: Who,
+) -> Result<axum::Json<Refreshed>> {
+    catalog::refresh(&app, &who, Actor::Operator, of.src).await.map(axum::Json)
+}
+
+/// Whether images are where the catalog says, and as it says: all, or one. Fetches nothing.
+#[utoipa::path(get, path = "/catalog/check", tag = "catalog", params(("src" = Option<String>, Query)),
+    responses((status = 200, body = Vec<Object>), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
+pub(super) async fn check(
+    State(app): State<Arc<App>>,
+    Params(of): Params<Perhaps>,
+) -> Result<axum::Json<Vec<bty::catalog::EntryCheck>>> {
+    let mut entries = app.db.read(store::catalog::all).await?;
+    if let Some(src) = of.src {
+        entries.retain(|entry| entry.src == src);
+        if entries.is_empty() {
+            return Err(Error::not_found(format!("the image {}", src.chars().take(512).collect::<String>())));
+        }
+    }
+    let checked = tokio::task::spawn_blocking(move || {
+        let mut catalog = bty::catalog::Catalog::new();
+        for entry in &entries {
+            catalog.add(entry.entry()?)?;
+        }
+        Ok::<_, Error>(bty::catalog::check(&app.client, &catalog, &bty::CancelToken::new())?)
+    });
+    checked.await.map_err(Error::internal)?.map(axum::Json)
+}

@@ -1,0 +1,62 @@
+//! Whether the server is there, what it is, and what it can be asked.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::app::App;
+use crate::error::{Error, ErrorBody, Result};
+use crate::{pages, store};
+
+/// All is well.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct Health {
+    status: &'static str,
+}
+
+/// Whether the server can read its state.
+#[utoipa::path(get, path = "/healthz", tag = "server", responses((status = 200, body = Health)))]
+pub(super) async fn healthz(State(app): State<Arc<App>>) -> Result<axum::Json<Health>> {
+    app.db.read(store::machines::count).await?;
+    Ok(axum::Json(Health { status: "ok" }))
+}
+
+/// The version of the server.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct Version {
+    version: &'static str,
+}
+
+/// The version of the server.
+#[utoipa::path(get, path = "/version", tag = "server", responses((status = 200, body = Version)))]
+pub(super) async fn version() -> axum::Json<Version> {
+    axum::Json(Version { version: env!("CARGO_PKG_VERSION") })
+}
+
+/// What is counted, for Prometheus.
+#[utoipa::path(get, path = "/metrics", tag = "server", responses((status = 200, content_type = "text/plain", body = String), (status = 401, body = ErrorBody)))]
+pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response> {
+    let read = app.db.read(|conn| Ok((store::machines::count(conn)?, store::events::tripwire(conn)?)));
+    let (machines, failures) = read.await?;
+    let text = app.metrics.render(machines, failures);
+    Ok(([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response())
+}
+
+/// This document.
+#[utoipa::path(get, path = "/openapi.json", tag = "server", responses((status = 200, body = Object)))]
+pub(super) async fn openapi(
+    Extension(document): Extension<Arc<utoipa::openapi::OpenApi>>,
+) -> axum::Json<utoipa::openapi::OpenApi> {
+    axum::Json((*document).clone())
+}
+
+/// This document, for people.
+#[utoipa::path(get, path = "/docs", tag = "server", responses((status = 200, content_type = "text/html", body = String)))]
+pub(super) async fn docs(Extension(document): Extension<Arc<utoipa::openapi::OpenApi>>) -> Result<Response> {
+    let document = serde_json::to_value(&*document).map_err(Error::internal)?;
+    pages::docs(&document)
+}

@@ -1,0 +1,387 @@
+//! Machines, for operators.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::app::{App, Look};
+use crate::error::{Error, ErrorBody, ErrorKind, Problem, Result};
+use crate::events::{Actor, NewEvent};
+use crate::extract::{Json, Params, PathText, mac};
+use crate::mac::Mac;
+use crate::machine::save::{Binding, save};
+use crate::machine::{Cycle, Machine, Outcome, Who};
+use crate::plan::params::Need;
+use crate::store;
+use crate::time::Time;
+
+/// A machine as operators see it.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct Shown {
+    /// MAC address.
+    #[schema(value_type = String)]
+    pub mac: Mac,
+    /// How it is bound.
+    #[serde(flatten)]
+    pub binding: Binding,
+    /// When it was first seen by itself.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub discovered_at: Option<Time>,
+    /// When it was last heard of.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_seen_at: Option<Time>,
+    /// From which address.
+    pub last_seen_ip: Option<String>,
+    /// When an image was last flashed and proven.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_flashed_at: Option<Time>,
+    /// Reference of that image.
+    pub last_flashed_ref: Option<String>,
+    /// Digest of that image.
+    pub last_flashed_sha256: Option<String>,
+    /// Its disks as it posted them.
+    #[schema(value_type = Vec<Object>)]
+    pub known_disks: Option<Value>,
+    /// When.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub known_disks_at: Option<Time>,
+    /// What plans choose by.
+    #[schema(value_type = Object)]
+    pub hardware: Value,
+    /// Where it is, for people.
+    pub boot_state: String,
+    /// What its plan remembers.
+    #[schema(value_type = Object)]
+    pub state: Value,
+    /// The boot cycle that is open, or was last; without its token.
+    #[schema(value_type = Object)]
+    pub cycle: Option<ShownCycle>,
+    /// When it was added.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Time,
+    /// When an operator last changed it.
+    #[schema(value_type = String, format = DateTime)]
+    pub updated_at: Time,
+}
+
+/// A boot cycle as operators see it. The token is the machine's own.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ShownCycle {
+    opened_at: Time,
+    opened_by: Option<String>,
+    heard_at: Time,
+    stage: crate::machine::Stage,
+    order: Option<crate::machine::Ordered>,
+    progress: Option<Value>,
+}
+
+impl From<&Cycle> for ShownCycle {
+    fn from(cycle: &Cycle) -> Self {
+        Self {
+            opened_at: cycle.opened_at,
+            opened_by: cycle.opened_by.clone(),
+            heard_at: cycle.heard_at,
+            stage: cycle.stage,
+            order: cycle.order.clone(),
+            progress: cycle.progress.clone(),
+        }
+    }
+}
+
+impl From<&Machine> for Shown {
+    fn from(machine: &Machine) -> Self {
+        let flashed = machine.flashed.as_ref();
+        Self {
+            mac: machine.mac.clone(),
+            binding: Binding::of(machine),
+            discovered_at: machine.discovered_at,
+            last_seen_at: machine.last_seen_at,
+            last_seen_ip: machine.last_seen_ip.clone(),
+            last_flashed_at: flashed.map(|flashed| flashed.at),
+            last_flashed_ref: flashed.and_then(|flashed| flashed.image.clone()),
+            last_flashed_sha256: flashed.and_then(|flashed| flashed.sha256.clone()),
+            known_disks: machine.disks.clone(),
+            known_disks_at: machine.disks_at,
+            hardware: machine.hardware.clone(),
+            boot_state: machine.boot_state(),
+            state: machine.state.clone(),
+            cycle: machine.cycle.as_ref().map(ShownCycle::from),
+            created_at: machine.created_at,
+            updated_at: machine.updated_at,
+        }
+    }
+}
+
+/// Which machines; none of it gives all.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Wanted {
+    /// Text in address, label, plan, image reference or network address.
+    q: Option<String>,
+    /// Only with this label.
+    label: Option<String>,
+    /// Only with this plan.
+    plan: Option<String>,
+}
+
+impl Wanted {
+    fn lets(&self, machine: &Machine) -> bool {
+        let is_text = |text: &str| self.q.as_ref().is_none_or(|q| text.to_lowercase().contains(&q.to_lowercase()));
+        let is_found = is_text(machine.mac.as_str())
+            || machine.labels.iter().any(|label| is_text(label))
+            || [Some(&machine.plan), machine.image_ref.as_ref(), machine.last_seen_ip.as_ref()]
+                .into_iter()
+                .flatten()
+                .any(|text| is_text(text));
+        is_found
+            && self.label.as_ref().is_none_or(|label| machine.labels.contains(label))
+            && self.plan.as_ref().is_none_or(|plan| machine.plan == *plan)
+    }
+}
+
+/// Machines, sorted by MAC address.
+#[utoipa::path(get, path = "/machines", tag = "machines",
+    params(("q" = Option<String>, Query, description = "text anywhere in it"), ("label" = Option<String>, Query), ("plan" = Option<String>, Query)),
+    responses((status = 200, body = Vec<Shown>), (status = 401, body = ErrorBody)))]
+pub(super) async fn list(State(app): State<Arc<App>>, Params(wanted): Params<Wanted>) -> Result<Response> {
+    let json = app
+        .db
+        .read(move |conn| {
+            let machines = store::machines::all(conn)?;
+            let shown: Vec<Shown> = machines.iter().filter(|m| wanted.lets(m)).map(Shown::from).collect();
+            Ok(serde_json::to_vec(&shown)?)
+        })
+        .await?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
+}
+
+/// One machine.
+#[utoipa::path(get, path = "/machines/{mac}", tag = "machines", params(("mac" = String, Path)),
+    responses((status = 200, body = Shown), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
+pub(super) async fn get(State(app): State<Arc<App>>, PathText(path): PathText) -> Result<axum::Json<Shown>> {
+    let mac = mac(&path)?;
+    let wanted = mac.clone();
+    let machine = app.db.read(move |conn| store::machines::get(conn, &wanted)).await?;
+    machine.map(|machine| axum::Json(Shown::from(&machine))).ok_or_else(|| Error::not_found(mac))
+}
+
+/// Binds a machine: all of it, what is left out becomes the default. A machine that is not known is added. Saving orders again, also when nothing has
+/// changed; a change of labels, drive or kernel arguments alone does not.
+#[utoipa::path(put, path = "/machines/{mac}", tag = "machines", params(("mac" = String, Path)), request_body = Binding,
+    responses((status = 200, body = Shown), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)))]
+pub(super) async fn put(
+    State(app): State<Arc<App>>,
+    PathText(path): PathText,
+    who: Who,
+    Json(binding): Json<Binding>,
+) -> Result<axum::Json<Shown>> {
+    let mac = mac(&path)?;
+    let fresh = mac.clone();
+    bind(&app, &mac, who, move |look, who| {
+        let fresh = Machine::new(fresh, &binding.boot_mode, who.now);
+        let checked = check(look, &binding)?;
+        Ok(save(look.machine.as_ref(), fresh, &look.rules(&checked.boot_mode), who, &checked))
+    })
+    .await
+}
+
+/// Binds `mac` as `decide` says.
+pub(super) async fn bind(
+    app: &Arc<App>,
+    mac: &Mac,
+    who: Who,
+    decide: impl FnOnce(&Look<'_>, &Who) -> Result<Outcome<()>> + Send + 'static,
+) -> Result<axum::Json<Shown>> {
+    let ((), machine) = app.change(mac, move |look| decide(look, &who), |_| Ok(())).await?;
+    Ok(axum::Json(Shown::from(&machine)))
+}
+
+/// Changes of a machine: what is named, and nothing else.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Changes {
+    #[serde(default, deserialize_with = "named")]
+    #[schema(value_type = Option<String>)]
+    bty_image_ref: Option<Option<String>>,
+    labels: Option<Vec<String>>,
+    boot_mode: Option<String>,
+    #[serde(default, deserialize_with = "named")]
+    #[schema(value_type = Option<String>)]
+    sanboot_drive: Option<Option<String>>,
+    #[serde(default, deserialize_with = "named")]
+    #[schema(value_type = Option<String>)]
+    target_disk_serial: Option<Option<String>>,
+    #[schema(value_type = Option<Object>)]
+    params: Option<Map<String, Value>>,
+    extra_args: Option<String>,
+}
+
+/// Null is a value here: it takes away what was set.
+fn named<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+impl Changes {
+    fn apply(self, binding: &mut Binding) {
+        if let Some(image) = self.bty_image_ref {
+            binding.bty_image_ref = image;
+        }
+        if let Some(drive) = self.sanboot_drive {
+            binding.sanboot_drive = drive;
+        }
+        if let Some(serial) = self.target_disk_serial {
+            binding.target_disk_serial = serial;
+        }
+        binding.labels = self.labels.unwrap_or_else(|| std::mem::take(&mut binding.labels));
+        binding.boot_mode = self.boot_mode.unwrap_or_else(|| std::mem::take(&mut binding.boot_mode));
+        binding.params = self.params.unwrap_or_else(|| std::mem::take(&mut binding.params));
+        binding.extra_args = self.extra_args.unwrap_or_else(|| std::mem::take(&mut binding.extra_args));
+    }
+}
+
+/// Changes a machine that is known. A request that changes nothing orders nothing.
+#[utoipa::path(patch, path = "/machines/{mac}", tag = "machines", params(("mac" = String, Path)), request_body = Changes,
+    responses((status = 200, body = Shown), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)))]
+pub(super) async fn patch(
+    State(app): State<Arc<App>>,
+    PathText(path): PathText,
+    who: Who,
+    Json(changes): Json<Changes>,
+) -> Result<axum::Json<Shown>> {
+    let mac = mac(&path)?;
+    let of = mac.clone();
+    bind(&app, &mac, who, move |look, who| {
+        let machine = look.machine.clone().ok_or_else(|| Error::not_found(of))?;
+        let before = Binding::of(&machine);
+        let mut binding = before.clone();
+        changes.apply(&mut binding);
+        if binding == before {
+            return Ok(Outcome { machine, events: Vec::new(), answer: () });
+        }
+        let checked = check(look, &binding)?;
+        Ok(save(Some(&machine), machine.clone(), &look.rules(&checked.boot_mode), who, &checked))
+    })
+    .await
+}
+
+/// Refuses a binding that cannot work, with all reasons.
+fn check(look: &Look<'_>, binding: &Binding) -> Result<Binding> {
+    let mut problems: Vec<Problem> =
+        binding.problems().into_iter().map(|(field, why)| Problem::new(field, why)).collect();
+    let plan = look.snapshot.plan(&binding.boot_mode);
+    match plan {
+        None => {
+            let mut problem = Problem::new("boot_mode", format!("there is no plan {:?}", short(&binding.boot_mode)));
+            problem.hint = Some("GET /plans lists them".into());
+            problems.push(problem);
+        }
+        Some(plan) => {
+            let wrong = plan.declared.problems(&binding.params);
+            problems.extend(wrong.into_iter().map(|why| Problem::new("params", why)));
+        }
+    }
+    let catalog = bty::catalog::Catalog::parse(look.snapshot.catalog.as_bytes()).unwrap_or_default();
+    let image =
+        binding.bty_image_ref.as_ref().map(|image| image.parse().ok().and_then(|r| catalog.by_ref(&r).cloned()));
+    if let Some(None) = image {
+        let mut problem = Problem::new("bty_image_ref", "the catalog has no image with this reference");
+        problem.hint = Some("GET /images lists them".into());
+        problems.push(problem);
+    }
+    problems.extend(disk_problems(look, binding, image.flatten().as_ref()));
+    if problems.is_empty() {
+        return Ok(binding.clone());
+    }
+    Err(Error::invalid("the machine cannot be bound like this").with_problems(problems))
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
+/// What is wrong with the disk: a plan that flashes the bound image needs one, and it must be able to hold the image.
+fn disk_problems(look: &Look<'_>, binding: &Binding, image: Option<&bty::catalog::Entry>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let needs = look.snapshot.plan(&binding.boot_mode).map_or(&[][..], |plan| &plan.declared.needs);
+    if needs.contains(&Need::Image) && binding.bty_image_ref.is_none() {
+        let mut problem = Problem::new("bty_image_ref", "the plan writes an image, and none is named");
+        problem.hint = Some("GET /images lists them".into());
+        problems.push(problem);
+    }
+    if needs.contains(&Need::Disk) && binding.target_disk_serial.is_none() {
+        let mut problem = Problem::new("target_disk_serial", "the plan writes to a disk, and none is named");
+        problem.hint = Some("give the serial number of the disk; the machine's inventory lists them".into());
+        problems.push(problem);
+    }
+    let disks = look.machine.as_ref().and_then(|machine| machine.disks.as_ref()).and_then(Value::as_array);
+    let (Some(disks), Some(serial)) = (disks, &binding.target_disk_serial) else { return problems };
+    let Some(disk) = disks.iter().find(|disk| disk["serial"].as_str().map(str::trim) == Some(serial.trim())) else {
+        return problems;
+    };
+    if disk["readonly"] == true {
+        problems.push(Problem::new("target_disk_serial", format!("{serial} is read-only")));
+    }
+    if let (Some(size), Some(needed)) = (disk["size_bytes"].as_u64(), image.and_then(|image| image.size_bytes))
+        && needed > size
+    {
+        let (needed, size) = (bty::size::human(needed), bty::size::human(size));
+        problems.push(Problem::new("target_disk_serial", format!("the image has {needed}, the disk {size}")));
+    }
+    problems
+}
+
+/// Deletes a machine. When it boots from the network again, it is a machine that is not known.
+#[utoipa::path(delete, path = "/machines/{mac}", tag = "machines", params(("mac" = String, Path)),
+    responses((status = 204), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
+pub(super) async fn delete(State(app): State<Arc<App>>, PathText(path): PathText, who: Who) -> Result<StatusCode> {
+    let mac = mac(&path)?;
+    let _held = app.lock_all().await;
+    app.db
+        .write(move |transaction| {
+            if !store::machines::delete(transaction, &mac)? {
+                return Err(Error::not_found(mac));
+            }
+            let event = NewEvent::new("machine.deleted", mac.as_str(), format!("{mac} was deleted"));
+            transaction.tell(&event.by(Actor::Operator, who.ip.as_deref())).map(drop)
+        })
+        .await?;
+    app.metrics.event("machine.deleted");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The hardware of a machine as it posted it.
+#[utoipa::path(get, path = "/machines/{mac}/lshw.json", tag = "machines", params(("mac" = String, Path)),
+    responses((status = 200, body = Object), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
+pub(super) async fn lshw(State(app): State<Arc<App>>, PathText(path): PathText) -> Result<Response> {
+    let mac = mac(&path)?;
+    let wanted = mac.clone();
+    let found = app.db.read(move |conn| store::machines::lshw(conn, &wanted)).await?;
+    let (text, _) = found.ok_or_else(|| missing(&mac))?;
+    Ok(attachment(&format!("{}-lshw.json", mac.hyphens()), text))
+}
+
+/// The disks of a machine as it posted them.
+#[utoipa::path(get, path = "/machines/{mac}/disks.json", tag = "machines", params(("mac" = String, Path)),
+    responses((status = 200, body = Vec<Object>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
+pub(super) async fn disks(State(app): State<Arc<App>>, PathText(path): PathText) -> Result<Response> {
+    let mac = mac(&path)?;
+    let wanted = mac.clone();
+    let machine = app.db.read(move |conn| store::machines::get(conn, &wanted)).await?;
+    let disks = machine.and_then(|machine| machine.disks).ok_or_else(|| missing(&mac))?;
+    Ok(attachment(&format!("{}-disks.json", mac.hyphens()), disks.to_string()))
+}
+
+fn missing(mac: &Mac) -> Error {
+    Error::new(ErrorKind::NotFound, format!("{mac} is not known, or has posted no inventory"))
+}
+
+fn attachment(name: &str, json: String) -> Response {
+    let mut response = ([(header::CONTENT_TYPE, "application/json")], json).into_response();
+    if let Ok(value) = HeaderValue::try_from(format!("attachment; filename=\"{name}\"")) {
+        response.headers_mut().insert(header::CONTENT_DISPOSITION, value);
+    }
+    response
+}

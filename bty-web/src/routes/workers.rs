@@ -1,0 +1,159 @@
+//! Jobs: artifacts of the live environment, backups.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use crate::app::App;
+use crate::error::{Error, ErrorBody, Result};
+use crate::events::Actor;
+use crate::extract::{Body, PathText, parse};
+use crate::jobs::{Job, Kind, backup, netboot};
+use crate::machine::Who;
+
+/// All jobs, the newest first.
+#[utoipa::path(get, path = "/workers", tag = "jobs", responses((status = 200, body = Vec<Job>), (status = 401, body = ErrorBody)))]
+pub(super) async fn jobs(State(app): State<Arc<App>>) -> axum::Json<Vec<Job>> {
+    axum::Json(app.jobs.list(None))
+}
+
+/// Artifacts and their fetches.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct Releases {
+    boot_root: String,
+    max_parallel: usize,
+    fetches: Vec<Job>,
+    /// The version that machines boot.
+    version: String,
+    /// Its files.
+    artifacts: Vec<Artifact>,
+}
+
+/// A file that machines boot.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct Artifact {
+    name: String,
+    is_present: bool,
+    size_bytes: Option<u64>,
+}
+
+/// The artifacts of the live environment, and how their fetches go.
+#[utoipa::path(get, path = "/boot/releases", tag = "jobs", responses((status = 200, body = Releases), (status = 401, body = ErrorBody)))]
+pub(super) async fn releases(State(app): State<Arc<App>>) -> axum::Json<Releases> {
+    let version = app.snapshot().netboot_version().to_owned();
+    let present = netboot::present(&app.config.boot_dir, &version).into_iter();
+    let artifact =
+        |(name, size_bytes): (String, Option<u64>)| Artifact { name, is_present: size_bytes.is_some(), size_bytes };
+    axum::Json(Releases {
+        boot_root: app.config.boot_dir.display().to_string(),
+        max_parallel: 1,
+        fetches: app.jobs.list(Some(Kind::Release)),
+        artifacts: present.map(artifact).collect(),
+        version,
+    })
+}
+
+/// Which release.
+#[derive(Default, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tag {
+    /// Letters, digits, `.`, `_` and `-`; `latest` is the server's own version.
+    #[serde(default)]
+    tag: Option<String>,
+}
+
+fn check_tag(tag: &str) -> Result<()> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let is_tag = !tag.is_empty() && tag.len() <= 128 && tag.chars().all(is_plain) && !tag.starts_with('.');
+    if is_tag { Ok(()) } else { Err(Error::invalid("a tag has letters, digits, ., _ and -")) }
+}
+
+/// A body that may be left out.
+fn perhaps<T: serde::de::DeserializeOwned + Default>(bytes: &Bytes) -> Result<T> {
+    if bytes.is_empty() { Ok(T::default()) } else { parse(bytes) }
+}
+
+/// Fetches the artifacts of a release: in the background, checked, and going on where an earlier attempt ended.
+#[utoipa::path(post, path = "/boot/releases", tag = "jobs", request_body = Tag,
+    responses((status = 202, body = Job), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)))]
+pub(super) async fn fetch_release(
+    State(app): State<Arc<App>>,
+    who: Who,
+    Body(body): Body,
+) -> Result<(StatusCode, axum::Json<Job>)> {
+    let wanted: Tag = perhaps(&body)?;
+    let default = || app.snapshot().settings.get("upstream.netboot_tag").to_owned();
+    let tag = wanted.tag.unwrap_or_else(default);
+    check_tag(&tag)?;
+    let job = netboot::request(&app, &who, tag).await?;
+    Ok((StatusCode::ACCEPTED, axum::Json(job)))
+}
+
+/// Ends a fetch.
+#[utoipa::path(delete, path = "/boot/releases/{tag}", tag = "jobs", params(("tag" = String, Path)),
+    responses((status = 200, body = Job), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
+pub(super) async fn cancel_release(State(app): State<Arc<App>>, PathText(tag): PathText) -> Result<axum::Json<Job>> {
+    check_tag(&tag)?;
+    app.jobs.cancel(Kind::Release, &tag).map(axum::Json)
+}
+
+/// Backups and their jobs.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct Backups {
+    backups_root: String,
+    max_parallel: usize,
+    /// Jobs.
+    backups: Vec<Job>,
+    /// Backups that are there, the newest first.
+    on_disk: Vec<backup::OnDisk>,
+}
+
+/// The backups that are there, and how others go.
+#[utoipa::path(get, path = "/workers/backups", tag = "jobs", responses((status = 200, body = Backups), (status = 401, body = ErrorBody)))]
+pub(super) async fn backups(State(app): State<Arc<App>>) -> Result<axum::Json<Backups>> {
+    let shared = Arc::clone(&app);
+    let on_disk = tokio::task::spawn_blocking(move || backup::list(&shared)).await.map_err(Error::internal)??;
+    Ok(axum::Json(Backups {
+        backups_root: app.config.backup_dir.display().to_string(),
+        max_parallel: app.config.backup_max_parallel,
+        backups: app.jobs.list(Some(Kind::Backup)),
+        on_disk,
+    }))
+}
+
+/// Why a backup is made.
+#[derive(Default, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Trigger {
+    /// `manual` or `scheduled`; the latter counts for the schedule.
+    #[serde(default)]
+    trigger: Option<String>,
+}
+
+/// Makes a backup of everything but the audit log.
+#[utoipa::path(post, path = "/workers/backups", tag = "jobs", request_body = Trigger,
+    responses((status = 202, body = Job), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)))]
+pub(super) async fn create_backup(
+    State(app): State<Arc<App>>,
+    who: Who,
+    Body(body): Body,
+) -> Result<(StatusCode, axum::Json<Job>)> {
+    let wanted: Trigger = perhaps(&body)?;
+    let trigger = match wanted.trigger.as_deref() {
+        None | Some("manual") => "manual",
+        Some("scheduled") => "scheduled",
+        Some(_) => return Err(Error::invalid("trigger is manual or scheduled")),
+    };
+    let job = backup::request(&app, Actor::Operator, who.ip, trigger).await?;
+    Ok((StatusCode::ACCEPTED, axum::Json(job)))
+}
+
+/// Ends the making of a backup.
+#[utoipa::path(delete, path = "/workers/backups/{id}", tag = "jobs", params(("id" = String, Path)),
+    responses((status = 200, body = Job), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
+pub(super) async fn cancel_backup(State(app): State<Arc<App>>, PathText(id): PathText) -> Result<axum::Json<Job>> {
+    app.jobs.cancel(Kind::Backup, &id).map(axum::Json)
+}

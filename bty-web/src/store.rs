@@ -1,0 +1,21 @@
+//! SQL: what the database holds, as values. Functions take a connection, so that several make one transaction.
+
+pub mod access;
+pub mod catalog;
+pub mod events;
+pub mod machines;
+pub mod plans;
+pub mod settings;
+
+/// `text` for `LIKE … ESCAPE '\'`, anywhere in a column.
+fn anywhere(text: &str) -> String {
+    let mut pattern = String::from("%");
+    for c in text.chars() {
+        if matches!(c, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern.push('%');
+    pattern
+}

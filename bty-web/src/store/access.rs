@@ -1,0 +1,162 @@
+//! Sessions and API tokens. Only digests of them are kept.
+
+use rusqlite::{Connection, OptionalExtension, params};
+use serde::Serialize;
+
+use crate::error::Result;
+use crate::time::Time;
+
+/// A session of a browser.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// What its forms must carry.
+    pub csrf: String,
+    /// When it ends.
+    pub expires_at: Time,
+}
+
+/// Keeps a session.
+///
+/// # Errors
+/// Those of the database.
+pub fn put_session(
+    conn: &Connection,
+    token_sha256: &str,
+    session: &Session,
+    now: Time,
+    ip: Option<&str>,
+) -> Result<()> {
+    conn.execute("DELETE FROM sessions WHERE expires_at < ?1", [now])?;
+    let values = params![token_sha256, session.csrf, now, session.expires_at, ip];
+    conn.execute("INSERT INTO sessions VALUES (?1, ?2, ?3, ?4, ?5)", values)?;
+    Ok(())
+}
+
+/// The session with this token, if it has not expired.
+///
+/// # Errors
+/// Those of the database.
+pub fn session(conn: &Connection, token_sha256: &str, now: Time) -> Result<Option<Session>> {
+    let mut select =
+        conn.prepare_cached("SELECT csrf, expires_at FROM sessions WHERE token_sha256 = ?1 AND expires_at > ?2")?;
+    let found = select
+        .query_row(params![token_sha256, now], |row| Ok(Session { csrf: row.get(0)?, expires_at: row.get(1)? }))
+        .optional()?;
+    Ok(found)
+}
+
+/// Puts the end of a session off.
+///
+/// # Errors
+/// Those of the database.
+pub fn extend_session(conn: &Connection, token_sha256: &str, expires_at: Time) -> Result<()> {
+    conn.execute("UPDATE sessions SET expires_at = ?2 WHERE token_sha256 = ?1", params![token_sha256, expires_at])?;
+    Ok(())
+}
+
+/// Ends a session, or all of them; gives how many.
+///
+/// # Errors
+/// Those of the database.
+pub fn end_sessions(conn: &Connection, token_sha256: Option<&str>) -> Result<usize> {
+    Ok(match token_sha256 {
+        Some(token) => conn.execute("DELETE FROM sessions WHERE token_sha256 = ?1", [token])?,
+        None => conn.execute("DELETE FROM sessions", [])?,
+    })
+}
+
+/// An API token, without the token.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub struct ApiToken {
+    /// Its number.
+    pub id: i64,
+    /// What it is for.
+    pub name: String,
+    /// What it may do.
+    pub scopes: Vec<String>,
+    /// When it was made.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Time,
+    /// When it ends.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub expires_at: Option<Time>,
+    /// When it was last used, to the minute.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_used_at: Option<Time>,
+    /// When it was revoked.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub revoked_at: Option<Time>,
+}
+
+const COLUMNS: &str = "id, name, scopes, created_at, expires_at, last_used_at, revoked_at";
+
+/// Keeps an API token; gives its number.
+///
+/// # Errors
+/// Those of the database.
+pub fn put_token(
+    conn: &Connection,
+    name: &str,
+    token_sha256: &str,
+    scopes: &[String],
+    now: Time,
+    expires_at: Option<Time>,
+) -> Result<i64> {
+    let sql = "INSERT INTO api_tokens (name, token_sha256, scopes, created_at, expires_at) VALUES (?1, ?2, ?3, ?4, ?5)";
+    conn.execute(sql, params![name, token_sha256, scopes.join(" "), now, expires_at])?;
+    Ok(conn.last_insert_rowid())
+}
+
+/// The API token with this digest, if it can be used.
+///
+/// # Errors
+/// Those of the database.
+pub fn token(conn: &Connection, token_sha256: &str, now: Time) -> Result<Option<ApiToken>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM api_tokens
+         WHERE token_sha256 = ?1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?2)"
+    );
+    let mut select = conn.prepare_cached(&sql)?;
+    Ok(select.query_row(params![token_sha256, now], from_row).optional()?)
+}
+
+/// All API tokens, the newest first.
+///
+/// # Errors
+/// Those of the database.
+pub fn tokens(conn: &Connection) -> Result<Vec<ApiToken>> {
+    let mut select = conn.prepare_cached(&format!("SELECT {COLUMNS} FROM api_tokens ORDER BY id DESC"))?;
+    let rows = select.query_map([], from_row)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Takes note that a token was used.
+///
+/// # Errors
+/// Those of the database.
+pub fn use_token(conn: &Connection, id: i64, now: Time) -> Result<()> {
+    conn.execute("UPDATE api_tokens SET last_used_at = ?2 WHERE id = ?1", params![id, now])?;
+    Ok(())
+}
+
+/// Revokes a token. False when there is none that could be used.
+///
+/// # Errors
+/// Those of the database.
+pub fn revoke_token(conn: &Connection, id: i64, now: Time) -> Result<bool> {
+    let sql = "UPDATE api_tokens SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL";
+    Ok(conn.execute(sql, params![id, now])? > 0)
+}
+
+fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<ApiToken> {
+    let scopes: String = row.get(2)?;
+    Ok(ApiToken {
+        id: row.get(0)?,
+        name: row.get(1)?,
+        scopes: scopes.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned).collect(),
+        created_at: row.get(3)?,
+        expires_at: row.get(4)?,
+        last_used_at: row.get(5)?,
+        revoked_at: row.get(6)?,
+    })
+}

@@ -1,0 +1,129 @@
+//! The audit log: appended to by the writer, read and acknowledged here.
+
+use rusqlite::types::Value as Sql;
+use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
+
+use super::anywhere;
+use crate::error::Result;
+use crate::events::Event;
+
+/// Which events; all that are none filter nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Exactly this kind.
+    pub kind: Option<String>,
+    /// Exactly this kind of subject.
+    pub subject_kind: Option<String>,
+    /// Exactly this subject.
+    pub subject_id: Option<String>,
+    /// Exactly this actor.
+    pub actor: Option<String>,
+    /// Exactly this address.
+    pub source_ip: Option<String>,
+    /// Only failures, or only what is none.
+    pub failed: Option<bool>,
+    /// Only what is acknowledged, or what is not.
+    pub acknowledged: Option<bool>,
+    /// Only older ones than this.
+    pub before_id: Option<i64>,
+    /// Text anywhere in kind, subject, actor, address or summary, whatever its case.
+    pub text: Option<String>,
+}
+
+/// At most so many events are given at a time.
+pub const LIMIT_MAX: u32 = 500;
+
+const COLUMNS: &str = "id, ts, kind, subject_kind, subject_id, actor, source_ip, summary, details_json, acknowledged";
+
+/// The newest `limit` events that `filter` lets through, the newest first.
+///
+/// # Errors
+/// Those of the database.
+pub fn list(conn: &Connection, filter: &Filter, limit: u32) -> Result<Vec<Event>> {
+    let (condition, mut values) = condition(filter);
+    values.push(Sql::Integer(limit.clamp(1, LIMIT_MAX).into()));
+    let sql = format!("SELECT {COLUMNS} FROM events {condition} ORDER BY id DESC LIMIT ?");
+    let mut select = conn.prepare_cached(&sql)?;
+    let rows = select.query_map(params_from_iter(values), |row| Ok(from_row(row)))?;
+    rows.map(|row| row?).collect()
+}
+
+fn condition(filter: &Filter) -> (String, Vec<Sql>) {
+    let mut terms: Vec<String> = Vec::new();
+    let mut values = Vec::new();
+    let exact = [
+        ("kind", &filter.kind),
+        ("subject_kind", &filter.subject_kind),
+        ("subject_id", &filter.subject_id),
+        ("actor", &filter.actor),
+        ("source_ip", &filter.source_ip),
+    ];
+    for (column, value) in exact {
+        if let Some(value) = value {
+            terms.push(format!("{column} = ?"));
+            values.push(Sql::Text(value.clone()));
+        }
+    }
+    match filter.failed {
+        Some(true) => terms.push("kind LIKE '%failed'".into()),
+        Some(false) => terms.push("kind NOT LIKE '%failed'".into()),
+        None => {}
+    }
+    if let Some(is) = filter.acknowledged {
+        terms.push(format!("acknowledged = {}", i32::from(is)));
+    }
+    if let Some(before) = filter.before_id {
+        terms.push("id < ?".into());
+        values.push(Sql::Integer(before));
+    }
+    if let Some(text) = filter.text.as_deref().filter(|text| !text.is_empty()) {
+        let columns = ["kind", "subject_kind", "subject_id", "actor", "ifnull(source_ip, '')", "summary"];
+        let terms_of_text: Vec<String> = columns.iter().map(|c| format!("{c} LIKE ? ESCAPE '\\'")).collect();
+        terms.push(format!("({})", terms_of_text.join(" OR ")));
+        values.extend(columns.map(|_| Sql::Text(anywhere(text))));
+    }
+    let condition = if terms.is_empty() { String::new() } else { format!("WHERE {}", terms.join(" AND ")) };
+    (condition, values)
+}
+
+/// One event.
+///
+/// # Errors
+/// Those of the database.
+pub fn get(conn: &Connection, id: i64) -> Result<Option<Event>> {
+    let sql = format!("SELECT {COLUMNS} FROM events WHERE id = ?1");
+    conn.query_row(&sql, [id], |row| Ok(from_row(row))).optional()?.transpose()
+}
+
+/// Takes note that an operator has seen an event, or not after all. False when there is no such event.
+///
+/// # Errors
+/// Those of the database.
+pub fn acknowledge(conn: &Connection, id: i64, acknowledged: bool) -> Result<bool> {
+    Ok(conn.execute("UPDATE events SET acknowledged = ?2 WHERE id = ?1", (id, acknowledged))? > 0)
+}
+
+/// How many failures nobody has acknowledged.
+///
+/// # Errors
+/// Those of the database.
+pub fn tripwire(conn: &Connection) -> Result<i64> {
+    let sql = "SELECT count(*) FROM events WHERE acknowledged = 0 AND kind LIKE '%failed'";
+    Ok(conn.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
+}
+
+fn from_row(row: &Row<'_>) -> Result<Event> {
+    let details: String = row.get(8)?;
+    Ok(Event {
+        id: row.get(0)?,
+        ts: row.get(1)?,
+        kind: row.get(2)?,
+        subject_kind: row.get(3)?,
+        subject_id: row.get(4)?,
+        actor: row.get(5)?,
+        source_ip: row.get(6)?,
+        summary: row.get(7)?,
+        details: serde_json::from_str(&details)?,
+        acknowledged: row.get(9)?,
+    })
+}

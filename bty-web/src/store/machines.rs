@@ -1,0 +1,162 @@
+//! Machines, and the hardware that they posted.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::error::Result;
+use crate::mac::Mac;
+use crate::machine::Machine;
+use crate::time::Time;
+
+const COLUMNS: &str = "mac, plan, image_ref, target_serial, sanboot_drive, extra_args, params_json, labels_json, \
+                       state_json, hold, cycle_json, answers_json, history_json, disks_json, disks_at, hardware_json, \
+                       flashed_json, discovered_at, last_seen_at, last_seen_ip, created_at, updated_at";
+
+/// The machine with this address.
+///
+/// # Errors
+/// Those of the database.
+pub fn get(conn: &Connection, mac: &Mac) -> Result<Option<Machine>> {
+    let mut select = conn.prepare_cached(&format!("SELECT {COLUMNS} FROM machines WHERE mac = ?1"))?;
+    select.query_row([mac.as_str()], |row| Ok(from_row(row))).optional()?.transpose()
+}
+
+/// All machines, sorted by address.
+///
+/// # Errors
+/// Those of the database.
+pub fn all(conn: &Connection) -> Result<Vec<Machine>> {
+    let mut select = conn.prepare_cached(&format!("SELECT {COLUMNS} FROM machines ORDER BY mac"))?;
+    let rows = select.query_map([], |row| Ok(from_row(row)))?;
+    rows.map(|row| row?).collect()
+}
+
+/// How many there are.
+///
+/// # Errors
+/// Those of the database.
+pub fn count(conn: &Connection) -> Result<i64> {
+    Ok(conn.query_row("SELECT count(*) FROM machines", [], |row| row.get(0))?)
+}
+
+/// How many are bound to each plan.
+///
+/// # Errors
+/// Those of the database.
+pub fn count_by_plan(conn: &Connection) -> Result<Vec<(String, i64)>> {
+    let mut select = conn.prepare_cached("SELECT plan, count(*) FROM machines GROUP BY plan")?;
+    let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Writes all of a machine, whether it is there or not.
+///
+/// # Errors
+/// Those of the database.
+pub fn put(conn: &Connection, machine: &Machine) -> Result<()> {
+    let mut upsert = conn.prepare_cached(&format!(
+        "INSERT INTO machines ({COLUMNS})
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)
+         ON CONFLICT (mac) DO UPDATE SET
+             plan = ?2, image_ref = ?3, target_serial = ?4, sanboot_drive = ?5, extra_args = ?6, params_json = ?7,
+             labels_json = ?8, state_json = ?9, hold = ?10, cycle_json = ?11, answers_json = ?12, history_json = ?13,
+             disks_json = ?14, disks_at = ?15, hardware_json = ?16, flashed_json = ?17, discovered_at = ?18,
+             last_seen_at = ?19, last_seen_ip = ?20, created_at = ?21, updated_at = ?22"
+    ))?;
+    upsert.execute(params![
+        machine.mac.as_str(),
+        machine.plan,
+        machine.image_ref,
+        machine.target_serial,
+        machine.sanboot_drive,
+        machine.extra_args,
+        json(&machine.params)?,
+        json(&machine.labels)?,
+        json(&machine.state)?,
+        machine.hold,
+        machine.cycle.as_ref().map(json).transpose()?,
+        json(&machine.answers)?,
+        json(&machine.history)?,
+        machine.disks.as_ref().map(json).transpose()?,
+        machine.disks_at,
+        json(&machine.hardware)?,
+        machine.flashed.as_ref().map(json).transpose()?,
+        machine.discovered_at,
+        machine.last_seen_at,
+        machine.last_seen_ip,
+        machine.created_at,
+        machine.updated_at,
+    ])?;
+    Ok(())
+}
+
+/// Deletes a machine and its hardware. False when there was none.
+///
+/// # Errors
+/// Those of the database.
+pub fn delete(conn: &Connection, mac: &Mac) -> Result<bool> {
+    Ok(conn.execute("DELETE FROM machines WHERE mac = ?1", [mac.as_str()])? > 0)
+}
+
+/// Writes the hardware of a machine, which must be there.
+///
+/// # Errors
+/// Those of the database.
+pub fn put_lshw(conn: &Connection, mac: &Mac, lshw: &str, at: Time) -> Result<()> {
+    let sql =
+        "INSERT INTO machine_lshw VALUES (?1, ?2, ?3) ON CONFLICT (mac) DO UPDATE SET lshw_json = ?2, lshw_at = ?3";
+    conn.prepare_cached(sql)?.execute(params![mac.as_str(), lshw, at])?;
+    Ok(())
+}
+
+/// The hardware of a machine as it posted it, and when.
+///
+/// # Errors
+/// Those of the database.
+pub fn lshw(conn: &Connection, mac: &Mac) -> Result<Option<(String, Time)>> {
+    let sql = "SELECT lshw_json, lshw_at FROM machine_lshw WHERE mac = ?1";
+    Ok(conn.query_row(sql, [mac.as_str()], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
+}
+
+fn from_row(row: &Row<'_>) -> Result<Machine> {
+    let mac: String = row.get(0)?;
+    Ok(Machine {
+        mac: mac.parse().map_err(crate::error::Error::internal)?,
+        plan: row.get(1)?,
+        image_ref: row.get(2)?,
+        target_serial: row.get(3)?,
+        sanboot_drive: row.get(4)?,
+        extra_args: row.get(5)?,
+        params: parse(row, 6)?,
+        labels: parse(row, 7)?,
+        state: parse(row, 8)?,
+        hold: row.get(9)?,
+        cycle: maybe(row, 10)?,
+        answers: parse(row, 11)?,
+        history: parse(row, 12)?,
+        disks: maybe::<Value>(row, 13)?,
+        disks_at: row.get(14)?,
+        hardware: parse(row, 15)?,
+        flashed: maybe(row, 16)?,
+        discovered_at: row.get(17)?,
+        last_seen_at: row.get(18)?,
+        last_seen_ip: row.get(19)?,
+        created_at: row.get(20)?,
+        updated_at: row.get(21)?,
+    })
+}
+
+fn json<T: Serialize>(value: &T) -> Result<String> {
+    Ok(serde_json::to_string(value)?)
+}
+
+fn parse<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> Result<T> {
+    Ok(serde_json::from_str(row.get_ref(column)?.as_str().map_err(rusqlite::Error::from)?)?)
+}
+
+fn maybe<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> Result<Option<T>> {
+    let text: Option<String> = row.get(column)?;
+    Ok(text.map(|text| serde_json::from_str(&text)).transpose()?)
+}

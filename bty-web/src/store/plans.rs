@@ -1,0 +1,114 @@
+//! Operators' plans, in revisions.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::Serialize;
+
+use crate::error::Result;
+use crate::plan::Plan;
+use crate::time::Time;
+
+/// A revision in a list.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub struct Revision {
+    /// Its number, from 1.
+    pub revision: i64,
+    /// What it was saved for.
+    pub note: String,
+    /// By whom.
+    pub saved_by: String,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    pub saved_at: Time,
+}
+
+const NEWEST: &str = "SELECT r.name, r.revision, r.source, r.declared_json, r.note, r.saved_at
+                      FROM plans p JOIN plan_revisions r ON r.name = p.name AND r.revision = p.revision
+                      WHERE p.deleted_at IS NULL";
+
+/// The newest revision of every plan that is not deleted.
+///
+/// # Errors
+/// Those of the database.
+pub fn all(conn: &Connection) -> Result<Vec<Plan>> {
+    let mut select = conn.prepare_cached(&format!("{NEWEST} ORDER BY r.name"))?;
+    let rows = select.query_map([], |row| Ok(from_row(row)))?;
+    rows.map(|row| row?).collect()
+}
+
+/// One revision of a plan; also of a deleted one.
+///
+/// # Errors
+/// Those of the database.
+pub fn revision(conn: &Connection, name: &str, revision: i64) -> Result<Option<Plan>> {
+    let sql = "SELECT name, revision, source, declared_json, note, saved_at FROM plan_revisions
+               WHERE name = ?1 AND revision = ?2";
+    conn.query_row(sql, (name, revision), |row| Ok(from_row(row))).optional()?.transpose()
+}
+
+/// The revisions of a plan, the newest first.
+///
+/// # Errors
+/// Those of the database.
+pub fn revisions(conn: &Connection, name: &str) -> Result<Vec<Revision>> {
+    let mut select = conn.prepare_cached(
+        "SELECT revision, note, saved_by, saved_at FROM plan_revisions WHERE name = ?1 ORDER BY revision DESC",
+    )?;
+    let rows = select.query_map([name], |row| {
+        Ok(Revision { revision: row.get(0)?, note: row.get(1)?, saved_by: row.get(2)?, saved_at: row.get(3)? })
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// The newest revision of `name`, with whether it is deleted.
+///
+/// # Errors
+/// Those of the database.
+pub fn newest(conn: &Connection, name: &str) -> Result<Option<(i64, bool)>> {
+    let sql = "SELECT revision, deleted_at IS NOT NULL FROM plans WHERE name = ?1";
+    Ok(conn.query_row(sql, [name], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
+}
+
+/// Saves `plan` as the revision that it says, which becomes the newest.
+///
+/// # Errors
+/// Those of the database.
+pub fn put(conn: &Connection, plan: &Plan, saved_by: &str, now: Time) -> Result<()> {
+    conn.execute(
+        "INSERT INTO plans VALUES (?1, ?2, NULL) ON CONFLICT (name) DO UPDATE SET revision = ?2, deleted_at = NULL",
+        (&plan.name, plan.revision),
+    )?;
+    conn.execute(
+        "INSERT INTO plan_revisions VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        params![
+            plan.name,
+            plan.revision,
+            plan.source,
+            serde_json::to_string(&plan.declared)?,
+            plan.note,
+            saved_by,
+            now
+        ],
+    )?;
+    Ok(())
+}
+
+/// Deletes a plan; its revisions stay. False when there was none.
+///
+/// # Errors
+/// Those of the database.
+pub fn delete(conn: &Connection, name: &str, now: Time) -> Result<bool> {
+    Ok(conn.execute("UPDATE plans SET deleted_at = ?2 WHERE name = ?1 AND deleted_at IS NULL", (name, now))? > 0)
+}
+
+fn from_row(row: &Row<'_>) -> Result<Plan> {
+    let declared: String = row.get(3)?;
+    Ok(Plan {
+        name: row.get(0)?,
+        revision: row.get(1)?,
+        source: row.get(2)?,
+        declared: serde_json::from_str(&declared)?,
+        is_bundled: false,
+        note: row.get(4)?,
+        saved_at: row.get(5)?,
+    })
+}
