@@ -12,4 +12,5 @@ mod reference;
 mod repl;
 mod scripts;
 mod target;
+mod web;
 mod wizard;

@@ -12,6 +12,7 @@ pub mod reference;
 pub mod registry;
 pub mod server;
 pub mod terminal;
+pub mod web;
 
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command};

@@ -107,14 +107,11 @@ pub fn write_durably(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     path.parent().map_or(Ok(()), |dir| std::fs::File::open(dir)?.sync_all())
 }
 
-/// Backups on the disk, the newest first. Other directories are left alone.
-///
-/// # Errors
-/// Those of the file system.
-pub fn list(app: &App) -> Result<Vec<OnDisk>> {
+/// Backups on the disk, the newest first. Other directories are left alone; a directory that cannot be read has none.
+#[must_use]
+pub fn list(app: &App) -> Vec<OnDisk> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(&app.config.backup_dir)? {
-        let entry = entry?;
+    for entry in std::fs::read_dir(&app.config.backup_dir).into_iter().flatten().flatten() {
         let Ok(id) = entry.file_name().into_string() else { continue };
         let Ok(meta) = entry.path().join(FILE).metadata() else { continue };
         if is_id(&id) {
@@ -123,7 +120,7 @@ pub fn list(app: &App) -> Result<Vec<OnDisk>> {
     }
     // by name is by time, since a shorter one of the same second came first
     found.sort_by(|a, b| b.id.cmp(&a.id));
-    Ok(found)
+    found
 }
 
 /// True for names that this program gives.
@@ -140,7 +137,7 @@ pub fn is_id(id: &str) -> bool {
 fn prune(app: &App) -> Result<Vec<String>> {
     let keep = usize::try_from(app.snapshot().settings.number("backup.retention_count")).unwrap_or(1).max(1);
     let mut pruned = Vec::new();
-    for old in list(app)?.into_iter().skip(keep) {
+    for old in list(app).into_iter().skip(keep) {
         std::fs::remove_dir_all(app.config.backup_dir.join(&old.id))?;
         let event = NewEvent::new("backup.pruned", old.id.clone(), format!("the backup {} was one too many", old.id));
         app.db.write_blocking(move |t| t.tell(&event).map(drop))?;

@@ -115,7 +115,7 @@ pub(super) struct Backups {
 #[utoipa::path(get, path = "/workers/backups", tag = "jobs", responses((status = 200, body = Backups), (status = 401, body = ErrorBody)))]
 pub(super) async fn backups(State(app): State<Arc<App>>) -> Result<axum::Json<Backups>> {
     let shared = Arc::clone(&app);
-    let on_disk = tokio::task::spawn_blocking(move || backup::list(&shared)).await.map_err(Error::internal)??;
+    let on_disk = tokio::task::spawn_blocking(move || backup::list(&shared)).await.map_err(Error::internal)?;
     Ok(axum::Json(Backups {
         backups_root: app.config.backup_dir.display().to_string(),
         max_parallel: app.config.backup_max_parallel,

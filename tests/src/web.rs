@@ -1,0 +1,251 @@
+//! The real server, with a state of its own, and a plain HTTP client that sends what it is told.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{command, free_port};
+
+/// A running server.
+pub struct Web {
+    child: Option<Child>,
+    state: TempDir,
+    port: u16,
+    env: Vec<(String, String)>,
+    /// Headers of every request.
+    pub headers: Vec<(String, String)>,
+}
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// Its headers, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// Its body.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// A header.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The body as text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The body as JSON; null when it is none.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
+    /// The same, when its status is `status`.
+    ///
+    /// # Panics
+    /// When it is not.
+    pub fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{}", self.text());
+        self
+    }
+}
+
+/// Path of the built server.
+#[must_use]
+pub fn web_path() -> PathBuf {
+    command::bty_path().with_file_name("bty-web")
+}
+
+impl Web {
+    /// Starts a server without a password.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// Starts a server with variables of its environment.
+    #[must_use]
+    pub fn with(env: &[(&str, &str)]) -> Self {
+        let state = tempfile::tempdir().expect("a temporary directory can be made");
+        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let mut web = Self { child: None, state, port: free_port(), env, headers: Vec::new() };
+        web.launch();
+        web
+    }
+
+    /// A command of the server's program, on the same state.
+    #[must_use]
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(web_path());
+        command.args(arguments);
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("BTY_PATHS_STATE_DIR", self.state.path())
+            .env("BTY_SERVER_HOST", "127.0.0.1")
+            .env("BTY_SERVER_PORT", self.port.to_string())
+            .env("BTY_WEB_SERVER", self.base())
+            .envs(self.env.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    fn launch(&mut self) {
+        let log = std::fs::File::create(self.state.path().join("log")).expect("the state can be written");
+        let mut command = self.command(&[]);
+        let child = command.stdout(Stdio::null()).stderr(log).spawn();
+        self.child = Some(child.expect("bty-web was built: cargo build --workspace"));
+        let begun = Instant::now();
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "bty-web does not listen:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// What it has logged since it was started.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.state.path().join("log")).unwrap_or_default()
+    }
+
+    /// Its state directory.
+    #[must_use]
+    pub fn state(&self) -> &Path {
+        self.state.path()
+    }
+
+    /// `http://127.0.0.1:port`.
+    #[must_use]
+    pub fn base(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Kills it, as a power cut would.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Asks it to end; gives how long that took.
+    ///
+    /// # Panics
+    /// When it does not end well.
+    pub fn end(&mut self) -> Duration {
+        let begun = Instant::now();
+        if let Some(mut child) = self.child.take() {
+            command::tool(&["kill", "-TERM", &child.id().to_string()]);
+            let status = child.wait().expect("it was started");
+            assert!(status.success(), "{status}\n{}", self.log());
+        }
+        begun.elapsed()
+    }
+
+    /// Kills it, and starts it again on the same state.
+    pub fn restart(&mut self) {
+        self.kill();
+        self.launch();
+    }
+
+    /// Starts it again after [`end`](Self::end) or [`kill`](Self::kill).
+    pub fn again(&mut self) {
+        self.launch();
+    }
+
+    /// Sends bytes, and gives what comes back until the server closes.
+    #[must_use]
+    pub fn raw(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
+        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("it is a socket");
+        // it may answer and close before it has read all
+        let _ = stream.write_all(bytes);
+        let mut answer = Vec::new();
+        let mut chunk = [0; 65536];
+        while let Ok(len @ 1..) = stream.read(&mut chunk) {
+            answer.extend_from_slice(&chunk[..len]);
+        }
+        answer
+    }
+
+    /// A request.
+    ///
+    /// # Panics
+    /// When the answer is no HTTP.
+    #[must_use]
+    pub fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        let mut head = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
+        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+            head += &format!("Host: 127.0.0.1:{}\r\n", self.port);
+        }
+        let own = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        for (name, value) in own.chain(headers.iter().copied()) {
+            head += &format!("{name}: {value}\r\n");
+        }
+        let mut bytes = (head + "\r\n").into_bytes();
+        bytes.extend_from_slice(body);
+        parse(&self.raw(&bytes))
+    }
+
+    /// What `path` answers.
+    #[must_use]
+    pub fn get(&self, path: &str) -> Answer {
+        self.request("GET", path, &[], b"")
+    }
+
+    /// What `path` answers to a body of JSON.
+    #[must_use]
+    pub fn send(&self, method: &str, path: &str, json: &Value) -> Answer {
+        self.request(method, path, &[("Content-Type", "application/json")], json.to_string().as_bytes())
+    }
+
+    /// Kinds of the events about a subject, oldest first.
+    #[must_use]
+    pub fn events(&self, subject: &str) -> Vec<String> {
+        let listed = self.get(&format!("/events?limit=500&subject_id={subject}")).expect(200).json();
+        let kinds = listed["events"].as_array().into_iter().flatten().rev();
+        kinds.filter_map(|event| event["kind"].as_str().map(str::to_owned)).collect()
+    }
+}
+
+impl Drop for Web {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn parse(bytes: &[u8]) -> Answer {
+    let shown = || String::from_utf8_lossy(bytes).into_owned();
+    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap_or_else(|| panic!("no HTTP: {:?}", shown()));
+    let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+    let mut lines = head.lines();
+    let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok());
+    let headers = lines.filter_map(|line| line.split_once(':'));
+    let headers: Vec<(String, String)> =
+        headers.map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned())).collect();
+    let is_chunked = headers.iter().any(|(name, value)| name == "transfer-encoding" && value == "chunked");
+    let body = &bytes[end + 4..];
+    let body = if is_chunked { unchunk(body) } else { body.to_vec() };
+    Answer { status: status.unwrap_or_else(|| panic!("no HTTP: {:?}", shown())), headers, body }
+}
+
+fn unchunk(mut bytes: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    while let Some(end) = bytes.windows(2).position(|two| two == b"\r\n") {
+        let size = usize::from_str_radix(&String::from_utf8_lossy(&bytes[..end]), 16).unwrap_or(0);
+        let Some(chunk) = bytes.get(end + 2..end + 2 + size) else { break };
+        body.extend_from_slice(chunk);
+        bytes = bytes.get(end + 4 + size..).unwrap_or_default();
+    }
+    body
+}

@@ -1,0 +1,145 @@
+//! Who may do what.
+
+use bty_tests::web::{Answer, Web};
+use serde_json::json;
+
+use super::pxe::MAC;
+
+const FORM: (&str, &str) = ("Content-Type", "application/x-www-form-urlencoded");
+
+fn log_in(web: &Web, password: &str) -> Answer {
+    web.request("POST", "/ui/login", &[FORM], format!("password={password}").as_bytes())
+}
+
+fn cookie(answer: &Answer) -> String {
+    answer.header("set-cookie").unwrap().split(';').next().unwrap().to_owned()
+}
+
+#[test]
+fn without_a_password_everybody_may_and_every_page_says_so() {
+    let web = Web::start();
+    assert!(web.get("/ui/machines").expect(200).text().contains("No admin password is set"));
+    assert!(web.log().contains("no admin password is set"));
+    web.get("/machines").expect(200);
+}
+
+#[test]
+fn a_session_begins_with_the_password_lives_on_and_can_be_ended() {
+    let mut web = Web::with(&[("BTY_ADMIN_PASSWORD", "s3cret")]);
+    assert_eq!(web.get("/machines").expect(401).json(), json!({ "detail": "login required" }));
+    assert_eq!(web.get("/ui/machines").expect(303).header("location"), Some("/ui/login"));
+    assert!(log_in(&web, "wrong").expect(200).text().contains("Invalid password."));
+    let answer = log_in(&web, "s3cret").expect(303);
+    let set = answer.header("set-cookie").unwrap();
+    assert!(set.starts_with("bty-token=") && set.contains("HttpOnly") && set.contains("SameSite=Strict"), "{set}");
+    assert!(!set.contains("Secure"), "it was asked by http");
+    let secure =
+        web.request("POST", "/ui/login", &[FORM, ("X-Forwarded-Proto", "https")], b"password=s3cret").expect(303);
+    assert!(!secure.header("set-cookie").unwrap().contains("Secure"), "nobody's proxy is believed");
+    let own = cookie(&answer);
+    let with = |web: &Web, method: &str, path: &str, body: &str| {
+        web.request(method, path, &[("Cookie", &own), FORM], body.as_bytes())
+    };
+    let page = with(&web, "GET", "/ui/machines", "").expect(200).text();
+    web.restart();
+    with(&web, "GET", "/machines", "").expect(200);
+    let forged = own.replace(|c: char| c.is_ascii_digit(), "0");
+    web.request("GET", "/machines", &[("Cookie", &forged)], b"").expect(401);
+    with(&web, "POST", "/ui/logout", "csrf=wrong").expect(403);
+    let csrf = page.split("name=\"csrf\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    with(&web, "POST", "/ui/logout", &format!("csrf={csrf}")).expect(303);
+    with(&web, "GET", "/machines", "").expect(401);
+    let other = cookie(&log_in(&web, "s3cret").expect(303));
+    web.request("DELETE", "/sessions", &[("Cookie", &other)], b"").expect(200);
+    web.request("GET", "/machines", &[("Cookie", &other)], b"").expect(401);
+}
+
+#[test]
+fn another_site_cannot_use_a_session() {
+    let web = Web::with(&[("BTY_ADMIN_PASSWORD", "s3cret")]);
+    let own = cookie(&log_in(&web, "s3cret"));
+    let put = |headers: &[(&str, &str)]| {
+        let mut all = vec![("Cookie", own.as_str()), ("Content-Type", "application/json")];
+        all.extend_from_slice(headers);
+        web.request("PUT", &format!("/machines/{MAC}"), &all, b"{}").status
+    };
+    assert_eq!(put(&[("Sec-Fetch-Site", "cross-site")]), 403);
+    assert_eq!(put(&[("Sec-Fetch-Site", "same-site")]), 403);
+    assert_eq!(put(&[("Origin", "http://evil.example")]), 403);
+    assert_eq!(put(&[("Origin", "null")]), 403);
+    assert_eq!(put(&[("Sec-Fetch-Site", "same-origin"), ("Origin", "http://evil.example")]), 200);
+    assert_eq!(put(&[("Host", "bty.lan"), ("Origin", "http://bty.lan")]), 200);
+    assert_eq!(put(&[]), 200, "programs do not say where they are");
+    // also where no password is set
+    let open = Web::start();
+    let answer = open.request("DELETE", "/sessions", &[("Sec-Fetch-Site", "cross-site")], b"");
+    assert_eq!(answer.status, 403);
+}
+
+#[test]
+fn who_guesses_has_to_wait() {
+    let web = Web::with(&[("BTY_ADMIN_PASSWORD", "s3cret")]);
+    for _ in 0..5 {
+        log_in(&web, "guess").expect(200);
+    }
+    let answer = log_in(&web, "s3cret").expect(429);
+    assert_eq!(answer.header("retry-after"), Some("11"));
+    assert!(answer.text().contains("too many wrong passwords"));
+}
+
+#[test]
+fn tokens_do_what_their_scopes_allow_and_no_more() {
+    let mut web = Web::with(&[("BTY_ADMIN_PASSWORD", "s3cret")]);
+    let create = |scopes: &[&str]| {
+        let mut arguments = vec!["token", "create", "test"];
+        for scope in scopes {
+            arguments.extend(["--scope", scope]);
+        }
+        let output = web.command(&arguments).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let (machines, read, admin) = (create(&["machines"]), create(&["read"]), create(&["admin"]));
+    let status = |token: &str, method: &str, path: &str, body: &[u8]| {
+        let bearer = format!("Bearer {token}");
+        web.request(method, path, &[("Authorization", &bearer), ("Content-Type", "application/json")], body).status
+    };
+    let path = format!("/machines/{MAC}");
+    assert_eq!((status(&read, "GET", "/machines", b""), status(&read, "PUT", &path, b"{}")), (200, 403));
+    assert_eq!((status(&machines, "PUT", &path, b"{}"), status(&machines, "GET", "/events", b"")), (200, 200));
+    assert_eq!(status(&machines, "PUT", "/settings", b"{}"), 403);
+    assert_eq!((status(&machines, "GET", "/tokens", b""), status(&machines, "POST", "/tokens", b"{}")), (403, 403));
+    assert_eq!((status("made-up", "GET", "/machines", b""), status("", "GET", "/machines", b"")), (401, 401));
+    assert_eq!(status(&admin, "POST", "/tokens", br#"{"name":"ci","scopes":["catalog"],"days":1}"#), 201);
+    assert_eq!(status(&admin, "POST", "/tokens", br#"{"name":"ci","scopes":["root"]}"#), 422);
+    assert_eq!(status(&admin, "DELETE", "/tokens/1", b""), 204);
+    assert_eq!(status(&machines, "GET", "/machines", b""), 401, "revoked");
+    web.headers.push(("Authorization".into(), format!("Bearer {admin}")));
+    let list = web.get("/tokens").expect(200);
+    assert!(!list.text().contains(&read), "a token is shown once");
+    let log = web.get("/events?limit=500").text();
+    assert!(!log.contains(&read) && !log.contains("s3cret"), "no secret in the log of events");
+    for token in [&read, &machines, &admin] {
+        let db = std::fs::read(web.state().join("state.db")).unwrap();
+        assert!(!db.windows(token.len()).any(|window| window == token.as_bytes()), "no token in the database");
+    }
+}
+
+#[test]
+fn every_answer_has_its_headers_and_nothing_is_loaded_from_elsewhere() {
+    let web = Web::start();
+    for path in ["/ui/machines", "/docs", "/machines", "/nowhere", "/pxe-bootstrap.ipxe"] {
+        let answer = web.get(path);
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{path}");
+        assert_eq!(answer.header("x-frame-options"), Some("DENY"), "{path}");
+        let policy = answer.header("content-security-policy").unwrap();
+        assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{path}: {policy}");
+        for outside in ["http://cdn", "https://", "//unpkg", "style=\"", "<script>"] {
+            let found = answer.text().contains(outside);
+            assert!(!found || outside == "https://", "{path} has {outside}");
+        }
+    }
+    let docs = web.get("/docs").text();
+    assert!(!docs.contains("src=\"http") && !docs.contains("href=\"http"));
+    assert_eq!(web.get("/openapi.json").json()["info"]["title"], "bty");
+}

@@ -1,0 +1,114 @@
+//! The catalog.
+
+use bty_tests::server::{Reply, Server};
+use bty_tests::web::Web;
+use serde_json::json;
+
+fn encoded(text: &str) -> String {
+    text.bytes().map(|b| format!("%{b:02X}")).collect()
+}
+
+#[test]
+fn images_are_added_by_their_address_with_what_their_origin_tells() {
+    let web = Web::start();
+    let sha = "ab".repeat(32);
+    let sums = format!("{sha} *debian.img.zst\n");
+    let origin = Server::start(move |request| match request.target.as_str() {
+        "/debian.img.zst" => Reply::file(request, &[7; 1000], "\"1\""),
+        "/SHA256SUMS" => Reply::whole(sums.as_bytes()),
+        _ => Reply::status(404),
+    });
+    let base = format!("http://{}", origin.host());
+    let image = json!({ "image_url": format!("{base}/debian.img.zst"), "sha_url": format!("{base}/SHA256SUMS"), "description": "server \"x\"\n" });
+    let added = web.send("POST", "/catalog/entries", &image).expect(201).json();
+    assert_eq!(
+        (&added["name"], &added["format"], &added["size_bytes"]),
+        (&json!("debian.img.zst"), &json!("img.zst"), &json!(1000))
+    );
+    assert_eq!(added["disk_image_sha"], sha);
+    web.send("POST", "/catalog/entries", &image).expect(409);
+    for (body, status) in [
+        (json!({ "image_url": "file:///etc/passwd" }), 422),
+        (json!({ "image_url": "ftp://h/x.img" }), 422),
+        (json!({ "image_url": base }), 422),
+        (json!({ "image_url": format!("{base}/a.img"), "ref": "0".repeat(64) }), 422),
+        (json!({ "image_url": format!("{base}/gone.img") }), 400),
+        (
+            json!({ "image_url": format!("{base}/debian.img.zst"), "sha_url": format!("{base}/gone"), "name": "other" }),
+            400,
+        ),
+        (json!({ "image_url": 7 }), 422),
+        (json!({ "image_url": "http://h/x.img", "extra": 1 }), 422),
+    ] {
+        let answer = web.send("POST", "/catalog/entries", &body);
+        assert_eq!(answer.status, status, "{body}: {}", answer.text());
+    }
+    let toml = web.get("/catalog.toml").expect(200);
+    assert_eq!(toml.header("content-type"), Some("application/toml"));
+    assert!(toml.text().contains("description = \"server \\\"x\\\"\\n\""), "{}", toml.text());
+    let checked = web.get("/catalog/check").expect(200).json();
+    assert_eq!(checked[0]["problems"], json!([]));
+    let failed = web.get("/events?kind=catalog.entry.add.failed").json();
+    assert_eq!(failed["events"].as_array().map(Vec::len), Some(7), "a body that is none is no attempt: {failed}");
+}
+
+#[test]
+fn what_is_deleted_stays_deleted_until_it_is_added_again() {
+    let text = "version = 1\n[[images]]\nname = \"a\"\nsrc = \"http://127.0.0.1:9/a.img\"\n[[images]]\nname = \"b\"\nsrc = \"http://127.0.0.1:9/b.img\"\n";
+    let mut web = Web::start();
+    std::fs::write(web.state().join("catalog.toml"), text).unwrap();
+    web.restart();
+    let names = |web: &Web| {
+        let images = web.get("/images").json();
+        images.as_array().unwrap().iter().map(|i| i["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    for _ in 0..200 {
+        if names(&web) == ["a", "b"] {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert_eq!(names(&web), ["a", "b"], "both have no digest, and are served all the same");
+    let path = format!("/catalog/entries?src={}", encoded("http://127.0.0.1:9/a.img"));
+    web.request("DELETE", &path, &[], b"").expect(204);
+    web.request("DELETE", &path, &[], b"").expect(404);
+    web.restart();
+    let file = encoded(web.state().join("catalog.toml").to_str().unwrap());
+    let imported = web.request("POST", &format!("/catalog/import?source={file}"), &[], b"").expect(200).json();
+    assert_eq!((&imported["imported"], &imported["skipped"]), (&json!(0), &json!(2)), "{imported}");
+    assert_eq!(names(&web), ["b"]);
+    // what the catalog says now is what counts
+    std::fs::write(
+        web.state().join("catalog.toml"),
+        text.replace("name = \"b\"", "name = \"b\"\nsha256 = \"".to_owned().as_str())
+            .replace("sha256 = \"\n", &format!("sha256 = \"{}\"\n", "cd".repeat(32))),
+    )
+    .unwrap();
+    let imported = web.request("POST", &format!("/catalog/import?source={file}"), &[], b"").expect(200).json();
+    assert_eq!((&imported["updated"], &imported["errors"]), (&json!(1), &json!([])), "{imported}");
+    web.request("POST", "/catalog/import?source=/no/such/file", &[], b"").expect(400);
+    assert!(web.events("/no/such/file").contains(&"catalog.entries.import.failed".to_owned()));
+}
+
+#[test]
+fn a_catalog_is_uploaded_and_its_mistakes_are_told() {
+    let web = Web::start();
+    let upload = |content: &str| {
+        let body = format!(
+            "--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"c.toml\"\r\n\r\n{content}\r\n--x--\r\n"
+        );
+        web.request(
+            "POST",
+            "/ui/catalog/upload",
+            &[("Content-Type", "multipart/form-data; boundary=x")],
+            body.as_bytes(),
+        )
+    };
+    let good = upload("version = 1\n[[images]]\nname = \"a\"\nsrc = \"http://127.0.0.1:9/a.img\"\n").expect(200);
+    assert_eq!(good.json()["imported"], 1);
+    let bad =
+        upload("version = 1\n[[images]]\nname = \"a\"\nsrc = \"file:///a.img\"\nsha256 = \"x\"\n").expect(422).text();
+    assert!(bad.contains("sha256 must be 64") && bad.contains("local file"), "{bad}");
+    upload(&"x".repeat(2 << 20)).expect(413);
+    web.request("POST", "/ui/catalog/upload", &[("Content-Type", "text/plain")], b"x").expect(400);
+}

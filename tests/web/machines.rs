@@ -1,0 +1,79 @@
+//! Machines, for operators.
+
+use bty_tests::web::Web;
+use serde_json::{Value, json};
+
+use super::pxe::{MAC, add_image};
+
+#[test]
+fn a_binding_that_cannot_work_is_refused_with_all_reasons() {
+    let web = Web::start();
+    web.get(&format!("/pxe/{MAC}?boot=1")).expect(200);
+    let disks = json!({ "disks": [{ "path": "/dev/sda", "serial": "S1", "size_bytes": 1, "readonly": true }] });
+    web.send("POST", &format!("/pxe/{MAC}/inventory"), &disks).expect(204);
+    let wrong = json!({
+        "boot_mode": "bty-window", "bty_image_ref": "0".repeat(64), "target_disk_serial": "S1", "sanboot_drive": "C:",
+        "labels": ["-x", "a\u{1b}b"], "params": { "from_hour": 24, "colour": 1 }, "extra_args": "bty.server=http://evil",
+    });
+    let answer = web.send("PUT", &format!("/machines/{MAC}"), &wrong).expect(422).json();
+    let problems: Vec<String> = answer["problems"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| format!("{}: {}", p["at"].as_str().unwrap(), p["message"].as_str().unwrap()))
+        .collect();
+    insta::assert_snapshot!("refused_binding", problems.join("\n"));
+    assert_eq!(web.get(&format!("/machines/{MAC}")).json()["boot_mode"], "bty-inventory", "nothing has changed");
+    // a plan that writes needs something to write, and something to write to
+    let answer = web.send("PUT", &format!("/machines/{MAC}"), &json!({ "boot_mode": "bty-flash-once" })).expect(422);
+    assert_eq!(answer.json()["problems"].as_array().map(Vec::len), Some(2), "{}", answer.text());
+}
+
+#[test]
+fn put_replaces_all_of_it_and_patch_only_what_it_names() {
+    let web = Web::start();
+    let image = add_image(&web);
+    let path = format!("/machines/{}", MAC.to_uppercase());
+    let full = json!({ "boot_mode": "bty-flash-once", "bty_image_ref": image, "target_disk_serial": "S1", "labels": ["b", "a", "b"], "sanboot_drive": "0x81" });
+    let machine = web.send("PUT", &path, &full).expect(200).json();
+    assert_eq!(machine["mac"], MAC);
+    assert_eq!(machine["labels"], json!(["a", "b"]));
+    let machine = web.send("PATCH", &path, &json!({ "labels": ["c"], "sanboot_drive": null })).expect(200).json();
+    assert_eq!((&machine["labels"], &machine["sanboot_drive"]), (&json!(["c"]), &Value::Null));
+    assert_eq!(machine["target_disk_serial"], "S1");
+    let machine = web.send("PUT", &path, &json!({})).expect(200).json();
+    assert_eq!((&machine["boot_mode"], &machine["bty_image_ref"]), (&json!("ipxe-exit"), &Value::Null));
+    web.send("PATCH", &path, &json!({ "labels": [] })).expect(200);
+    let before = web.events(MAC).len();
+    web.send("PATCH", &path, &json!({ "labels": [] })).expect(200);
+    assert_eq!(web.events(MAC).len(), before, "a request that changes nothing is no save");
+    web.send("PATCH", "/machines/525400000099", &json!({})).expect(404);
+    web.request("DELETE", &path, &[], b"").expect(204);
+    web.request("DELETE", &path, &[], b"").expect(404);
+    web.get(&path).expect(404);
+}
+
+#[test]
+fn lists_are_filtered_and_downloads_are_as_posted() {
+    let web = Web::start();
+    for (n, label) in [(1, "rack 1"), (2, "rack 2")] {
+        web.send("PUT", &format!("/machines/52540000000{n}"), &json!({ "labels": [label] })).expect(200);
+    }
+    let count = |query: &str| web.get(&format!("/machines?{query}")).expect(200).json().as_array().map(Vec::len);
+    assert_eq!(
+        (count(""), count("q=RACK"), count("label=rack%201"), count("plan=bty-tui")),
+        (Some(2), Some(2), Some(1), Some(0))
+    );
+    assert_eq!(count("q=%25"), Some(0), "a percent sign is a percent sign");
+    web.get("/machines/525400000001/lshw.json").expect(404);
+    let lshw = json!({ "id": "x", "class": "system", "children": [{ "odd": "ünï" }] });
+    web.send("POST", "/pxe/525400000001/inventory", &json!({ "disks": [], "lshw": lshw })).expect(204);
+    let answer = web.get("/machines/525400000001/lshw.json").expect(200);
+    assert_eq!(answer.json(), lshw);
+    assert_eq!(answer.header("content-disposition"), Some("attachment; filename=\"52-54-00-00-00-01-lshw.json\""));
+    assert_eq!(web.get("/machines/525400000001/disks.json").expect(200).json(), json!([]));
+    // hardware that is too large is dropped, and the one before is kept
+    let large = json!({ "disks": [], "lshw": { "x": "y".repeat(5 << 20) } });
+    web.send("POST", "/pxe/525400000001/inventory", &large).expect(204);
+    assert_eq!(web.get("/machines/525400000001/lshw.json").json(), lshw);
+}

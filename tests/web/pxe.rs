@@ -1,0 +1,162 @@
+//! What machines are answered.
+
+use bty_tests::web::Web;
+use serde_json::json;
+
+pub(super) const MAC: &str = "52:54:00:12:34:56";
+
+/// The token in a script for iPXE.
+pub(super) fn token(script: &str) -> String {
+    let word = script.split_whitespace().find_map(|word| word.strip_prefix("bty.cycle="));
+    word.unwrap_or_else(|| panic!("no live environment:\n{script}")).to_owned()
+}
+
+/// Adds an image that nobody fetches, and gives its reference.
+pub(super) fn add_image(web: &Web) -> String {
+    let path = web.state().join("test.toml");
+    let text = "version = 1\n[[images]]\nname = \"debian\"\nsrc = \"https://images.example/debian.img.zst\"\n";
+    std::fs::write(&path, format!("{text}sha256 = \"{}\"\n", "ab".repeat(32))).unwrap();
+    let imported = web.request("POST", &format!("/catalog/import?source={}", path.display()), &[], b"").expect(200);
+    assert_eq!(imported.json()["imported"], 1, "{}", imported.text());
+    web.get("/images").json()[0]["ref"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_bootstrap_leads_to_the_machine_by_the_address_it_was_asked_at() {
+    let web = Web::with(&[("BTY_SERVER_TRUSTED_PROXY", "127.0.0.0/8")]);
+    let script = |headers: &[(&str, &str)]| {
+        let answer = web.request("GET", "/pxe-bootstrap.ipxe", headers, b"").expect(200);
+        assert_eq!(answer.header("cache-control"), Some("no-store"), "a nonce is for one boot");
+        let text = answer.text();
+        text.split("?boot=").next().unwrap().to_owned()
+    };
+    assert_eq!(script(&[("Host", "bty.lan:8080")]), "#!ipxe\nchain http://bty.lan:8080/pxe/${mac:hexhyp}");
+    let proxied = [("Host", "bty.lan"), ("X-Forwarded-Proto", "https"), ("X-Forwarded-Port", "8443")];
+    assert_eq!(script(&proxied), "#!ipxe\nchain https://bty.lan:8443/pxe/${mac:hexhyp}");
+    assert!(!script(&[("Host", "a b`id`${x}")]).contains('`'));
+}
+
+#[test]
+fn a_machine_that_is_not_known_is_discovered_and_takes_stock() {
+    let web = Web::start();
+    let answer = web.get("/pxe/52-54-00-12-34-56?boot=1").expect(200);
+    assert!(answer.header("content-type").unwrap().starts_with("text/plain"));
+    assert!(answer.header("content-length").is_some());
+    let token = token(&answer.text());
+    assert_eq!(web.get("/pxe/525400123456?boot=1").text(), answer.text(), "the same boot");
+    web.request("GET", &format!("/boot/bty-netboot-pc-x86_64-v0.1.0.vmlinuz?mac={MAC}&cycle={token}"), &[], b"")
+        .expect(404);
+    let posted = json!({ "disks": [{ "path": "/dev/sda", "size": "20G", "serial": " S1 ", "unknown": 1 }], "lshw": { "class": "system", "vendor": "ACME" } });
+    web.send("POST", &format!("/pxe/{MAC}/inventory?cycle={token}"), &posted).expect(204);
+    let plan = web.get(&format!("/pxe/{MAC}/plan?cycle={token}")).expect(200);
+    assert_eq!(plan.json(), json!({ "mode": "inventory" }));
+    assert!(web.get("/pxe/52-54-00-12-34-56?boot=2").text().contains("sanboot --no-describe --drive 0x80"));
+    let machine = web.get(&format!("/machines/{MAC}")).expect(200).json();
+    assert_eq!(machine["known_disks"][0]["serial"], "S1");
+    assert_eq!(machine["known_disks"][0]["size_bytes"], 20_u64 << 30);
+    assert_eq!(machine["hardware"]["vendor"], "ACME");
+    let kinds =
+        ["machine.discovered", "netboot.pxe.offered", "machine.inventory", "netboot.pxe.plan", "netboot.pxe.offered"];
+    assert_eq!(web.events(MAC), kinds);
+}
+
+#[test]
+fn what_is_wrong_is_a_script_that_says_so_and_boots_the_disk() {
+    let web = Web::start();
+    for path in ["/pxe/xyz", "/pxe/%00", "/pxe/%F0%28", "/pxe/52:54:00:12:34:56:78", "/pxe/%24%7Bmac%7D"] {
+        let answer = web.get(path).expect(200);
+        let text = answer.text();
+        assert!(text.starts_with("#!ipxe\necho bty: ") && text.contains("sanboot"), "{path}: {text}");
+        assert!(!text.contains("${mac}"), "{text}");
+    }
+    assert_eq!(web.get("/machines").json(), json!([]), "nothing was added");
+}
+
+#[test]
+fn a_flash_goes_from_the_contact_to_the_proven_disk() {
+    let web = Web::start();
+    let image = add_image(&web);
+    let binding = json!({ "boot_mode": "bty-flash-once", "bty_image_ref": image, "target_disk_serial": "S1", "labels": ["lab"], "extra_args": "pci=realloc" });
+    web.send("PUT", &format!("/machines/{MAC}"), &binding).expect(200);
+    web.send("PUT", "/settings", &json!({ "netboot.extra_args": "mitigations=off" })).expect(200);
+    let script = web.get("/pxe/52-54-00-12-34-56?boot=1").expect(200).text();
+    assert!(script.contains(" mitigations=off pci=realloc || goto local"), "{script}");
+    let token = token(&script);
+    let wants = [("Accept", "text/rhai, application/json;q=0.5")];
+    let plan = web.request("GET", &format!("/pxe/{MAC}/plan?cycle={token}"), &wants, b"").expect(200);
+    assert!(plan.header("content-type").unwrap().starts_with("text/rhai"));
+    let text = plan.text();
+    let head = format!(
+        "//! bty plan script 1\n//! machine: {MAC}\n//! plan: bty-flash-once\n//! revision: 0\n//! cycle: {token}\nconst PLAN = #{{"
+    );
+    assert!(text.starts_with(&head), "{text}");
+    let plan = web.get(&format!("/pxe/{MAC}/plan?cycle={token}")).json();
+    let wanted = json!({
+        "mode": "flash", "image": "https://images.example/debian.img.zst", "target_disk_serial": "S1", "name": "debian",
+        "disk_image_sha": "ab".repeat(32), "format": "img.zst",
+    });
+    assert_eq!(plan, wanted);
+
+    let status = format!("/pxe/{MAC}/status");
+    let progress = json!({ "status": "progress", "cycle": token, "progress": { "phase": "write", "source_bytes": 1, "source_total": 2, "decoded_bytes": 1, "decoded_total": null, "written_bytes": 1, "verified_bytes": 0 } });
+    web.send("POST", &status, &progress).expect(204);
+    assert_eq!(web.get(&format!("/machines/{MAC}")).json()["cycle"]["progress"]["phase"], "write");
+    let mut done = json!({ "status": "done", "cycle": "another" });
+    web.send("POST", &status, &done).expect(409);
+    done["cycle"] = token.into();
+    web.send("POST", &status, &done).expect(204);
+    web.send("POST", &status, &done).expect(204);
+    let machine = web.get(&format!("/machines/{MAC}")).json();
+    assert_eq!(machine["boot_state"], "flashed; booting disk");
+    assert_eq!(machine["last_flashed_ref"], machine["bty_image_ref"]);
+    assert_eq!(web.events(MAC).iter().filter(|kind| *kind == "machine.flashed").count(), 1);
+    assert!(web.get("/pxe/52-54-00-12-34-56?boot=2").text().contains("sanboot"));
+}
+
+#[test]
+fn who_is_not_known_leaves_a_trace_and_nothing_else() {
+    let web = Web::start();
+    web.send("POST", &format!("/pxe/{MAC}/status"), &json!({ "status": "done" })).expect(404);
+    web.send("POST", &format!("/pxe/{MAC}/inventory"), &json!({ "disks": [] })).expect(404);
+    assert_eq!(web.get("/machines").json(), json!([]));
+    assert_eq!(web.events(MAC), ["pxe.client.orphan", "pxe.client.orphan"]);
+}
+
+#[test]
+fn files_have_lengths_ranges_and_no_way_out() {
+    let web = Web::start();
+    web.request("PUT", "/boot/kernel", &[], b"0123456789").expect(200);
+    let head = web.request("HEAD", "/boot/kernel", &[], b"").expect(200);
+    assert_eq!((head.header("content-length"), head.body.len()), (Some("10"), 0));
+    let part = web.request("GET", "/boot/kernel", &[("Range", "bytes=2-4")], b"").expect(206);
+    assert_eq!((part.text().as_str(), part.header("content-range")), ("234", Some("bytes 2-4/10")));
+    web.request("GET", "/boot/kernel", &[("Range", "bytes=20-")], b"").expect(416);
+    std::os::unix::fs::symlink("/etc/passwd", web.state().join("boot/link")).unwrap();
+    for (path, status) in [
+        ("/boot/missing", 404),
+        ("/boot/link", 404),
+        ("/boot/..%2Fstate.db", 400),
+        ("/boot/%2e%2e%2fstate.db", 400),
+        ("/boot/.hidden", 400),
+        ("/boot/a%5Cb", 400),
+        ("/boot/a%00", 400),
+        ("/boot/../state.db", 404),
+    ] {
+        let answer = web.get(path);
+        assert_eq!(answer.status, status, "{path}: {}", answer.text());
+    }
+    web.request("PUT", "/boot/..%2Fevil", &[], b"x").expect(400);
+    let names = std::fs::read_dir(web.state().join("boot")).unwrap().count();
+    assert_eq!(names, 2, "the kernel and the link");
+}
+
+#[test]
+fn an_upload_is_whole_or_not_there() {
+    let web = Web::with(&[("BTY_TUNING_MAX_UPLOAD_BYTES", "10")]);
+    web.request("PUT", "/boot/big", &[], b"01234567890").expect(413);
+    let chunked = b"PUT /boot/big HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n01234567890\r\n0\r\n\r\n";
+    assert!(String::from_utf8_lossy(&web.raw(chunked)).starts_with("HTTP/1.1 413"));
+    web.request("PUT", "/boot/right", &[], b"0123456789").expect(200);
+    let names: Vec<_> = std::fs::read_dir(web.state().join("boot")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names, ["right"]);
+}

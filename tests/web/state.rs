@@ -1,0 +1,254 @@
+//! What is kept: through crashes, upgrades, and moves.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bty_tests::server::{Reply, Server};
+use bty_tests::web::Web;
+use serde_json::{Value, json};
+
+use super::pxe::{MAC, add_image};
+
+#[test]
+fn nothing_that_was_acknowledged_is_lost_when_the_server_is_killed() {
+    let mut web = Web::start();
+    let acknowledged: Arc<Mutex<Vec<String>>> = Arc::default();
+    for round in 0..4 {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let base = web.base();
+        let writers: Vec<_> = (0..8)
+            .map(|writer| {
+                let (base, is_over, acknowledged) = (base.clone(), Arc::clone(&is_over), Arc::clone(&acknowledged));
+                std::thread::spawn(move || {
+                    let client = bty::Client::default();
+                    for n in 0.. {
+                        let nonce = format!("{round}-{writer}-{n}");
+                        let url = format!("{base}/pxe/02000000{round:02}{writer:02}?boot={nonce}");
+                        let request = bty::client::Request::get(&url);
+                        match client.exchange(&request, &bty::CancelToken::new()) {
+                            Ok(reply) if reply.is_success() => acknowledged.lock().unwrap().push(nonce),
+                            _ => return,
+                        }
+                        if is_over.load(Ordering::Relaxed) {
+                            return;
+                        }
+                    }
+                })
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(300));
+        web.kill();
+        is_over.store(true, Ordering::Relaxed);
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        web.again();
+    }
+    let acknowledged = acknowledged.lock().unwrap();
+    assert!(acknowledged.len() > 50, "{}", acknowledged.len());
+    // one event a contact, and one for each machine that was new
+    let offered = count(&web, "netboot.pxe.offered");
+    assert!(offered >= acknowledged.len(), "{offered} events for {} answers", acknowledged.len());
+    assert!(offered <= acknowledged.len() + 4 * 8, "what was not answered is at most one for each writer");
+    assert_eq!(count(&web, "machine.discovered"), web.get("/machines").json().as_array().unwrap().len());
+}
+
+fn count(web: &Web, kind: &str) -> usize {
+    let (mut total, mut before) = (0, String::new());
+    loop {
+        let page = web.get(&format!("/events?kind={kind}&limit=500{before}")).expect(200).json();
+        let events = page["events"].as_array().unwrap();
+        let Some(last) = events.last() else { return total };
+        total += events.len();
+        before = format!("&before_id={}", last["id"]);
+    }
+}
+
+#[test]
+fn an_export_brings_everything_to_another_server_and_orders_nothing_by_itself() {
+    let web = Web::start();
+    let image = add_image(&web);
+    web.send("PUT", "/plans/mine", &json!({ "source": "fn boot(m) { boot_disk() }", "note": "why" })).expect(200);
+    web.send("PUT", "/settings", &json!({ "display.timezone": "Europe/Berlin", "plans.default": "mine" })).expect(200);
+    let flash =
+        json!({ "boot_mode": "bty-flash-once", "bty_image_ref": image, "target_disk_serial": "S1", "labels": ["lab"] });
+    web.send("PUT", &format!("/machines/{MAC}"), &flash).expect(200);
+    web.send("PUT", "/machines/020000000001", &json!({ "boot_mode": "mine" })).expect(200);
+    web.send(
+        "POST",
+        &format!("/pxe/{MAC}/inventory"),
+        &json!({ "disks": [{ "path": "/dev/sda", "serial": "S1" }], "lshw": { "product": "Rack" } }),
+    )
+    .expect(204);
+    let dir = tempfile::tempdir().unwrap();
+    let output = web.command(&["export", dir.path().to_str().unwrap()]).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stdout).contains(": 2 machines"), "{output:?}");
+
+    let mut other = Web::start();
+    let refused = other.command(&["import", dir.path().to_str().unwrap()]).output().unwrap();
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("a server uses the state"), "{refused:?}");
+    other.end();
+    let output = other.command(&["import", dir.path().to_str().unwrap()]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        said.contains("2 machines, 1 plans, 1 images, 2 settings") && said.contains("1 machines boot their disks"),
+        "{output:?}"
+    );
+    other.again();
+    for path in ["/images", "/plans", "/settings"] {
+        assert_eq!(other.get(path).json(), web.get(path).json(), "{path}");
+    }
+    let machine = other.get(&format!("/machines/{MAC}")).json();
+    assert_eq!((&machine["labels"], &machine["hardware"]["product"]), (&json!(["lab"]), &json!("Rack")));
+    assert_eq!(machine["boot_state"], "on hold: it was imported");
+    let script = other.get(&format!("/pxe/{MAC}?boot=1")).text();
+    assert!(script.contains("on hold until it is saved") && !script.contains("kernel"), "{script}");
+    other.send("PUT", &format!("/machines/{MAC}"), &flash).expect(200);
+    assert!(other.get(&format!("/pxe/{MAC}?boot=2")).text().contains("kernel"));
+    // over HTTP, into a server that runs; bundles that are none are told, and change nothing
+    let bundle: Value = web.get("/export").expect(200).json();
+    let summary = other.send("POST", "/import?armed=true", &bundle).expect(200).json();
+    assert_eq!((&summary["machines"], &summary["held"]), (&json!(2), &json!(0)));
+    for bad in
+        [json!({}), json!({ "bty_export_version": 99 }), json!({ "bty_export_version": 4, "machines": 7 }), json!([])]
+    {
+        other.send("POST", "/import", &bad).expect(422);
+    }
+    let third = json!({ "bty_export_version": 3, "machines": [{ "mac": "02-00-00-00-00-07", "known_disks": [{ "path": "/dev/sda" }], "hw_lshw": null }, { "mac": "x" }] });
+    let summary = other.send("POST", "/import", &third).expect(200).json();
+    assert_eq!((&summary["machines"], summary["skipped"].as_array().map(Vec::len)), (&json!(1), Some(1)));
+    assert_eq!(other.get("/machines/020000000007").json()["boot_mode"], "bty-inventory");
+}
+
+fn ended(web: &Web, path: &str, list: &str) -> Value {
+    for _ in 0..500 {
+        let job = web.get(path).json()[list][0].clone();
+        if !matches!(job["status"].as_str(), Some("queued" | "running")) {
+            return job;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("it does not end");
+}
+
+#[test]
+fn backups_are_made_pruned_and_can_be_imported() {
+    let web = Web::start();
+    web.send("PUT", &format!("/machines/{MAC}"), &json!({ "labels": ["kept"] })).expect(200);
+    web.send("PUT", "/settings", &json!({ "backup.retention_count": 2 })).expect(200);
+    std::fs::create_dir(web.state().join("backups/not-ours")).unwrap();
+    for _ in 0..3 {
+        let job = web.send("POST", "/workers/backups", &json!({ "trigger": "manual" })).expect(202).json();
+        assert_eq!(job["kind"], "backup");
+        assert_eq!(ended(&web, "/workers/backups", "backups")["status"], "completed");
+    }
+    let on_disk = web.get("/workers/backups").json()["on_disk"].clone();
+    assert_eq!(on_disk.as_array().map(Vec::len), Some(2), "{on_disk}");
+    assert!(web.state().join("backups/not-ours").is_dir());
+    let id = on_disk[0]["id"].as_str().unwrap();
+    let bundle = std::fs::read(web.state().join("backups").join(id).join("inventory.json")).unwrap();
+    let bundle: Value = serde_json::from_slice(&bundle).unwrap();
+    assert_eq!(
+        (&bundle["machines"][0]["labels"], &bundle["settings"]["backup.retention_count"]),
+        (&json!(["kept"]), &json!("2"))
+    );
+    let kinds = web.events(id);
+    assert_eq!(kinds, ["backup.create.requested", "backup.create.started", "backup.created"]);
+    // nowhere to write to
+    std::fs::remove_dir_all(web.state().join("backups")).unwrap();
+    std::fs::write(web.state().join("backups"), b"").unwrap();
+    web.send("POST", "/workers/backups", &json!({})).expect(202);
+    let job = ended(&web, "/workers/backups", "backups");
+    assert_eq!(job["status"], "failed", "{job}");
+    assert_eq!(web.get("/events?limit=1").json()["events"][0]["kind"], "backup.failed");
+    web.send("POST", "/workers/backups", &json!({ "trigger": "whim" })).expect(422);
+    web.request("DELETE", "/workers/backups/none", &[], b"").expect(404);
+}
+
+fn digest(bytes: &[u8]) -> String {
+    bty::Digest::of(bytes).to_string()
+}
+
+/// A place that has the artifacts of a release; its first answer for the squashfs breaks off.
+fn releases(sums: &str) -> Server {
+    let kernel = vec![1_u8; 100_000];
+    let initrd = vec![2_u8; 200_000];
+    let squashfs: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
+    let name = |part: &str| format!("bty-netboot-pc-x86_64-v1.2.3.{part}");
+    let listed = match sums {
+        "right" => format!(
+            "{} *{}\n{}  {}\n{}  {}\n",
+            digest(&kernel),
+            name("vmlinuz"),
+            digest(&initrd),
+            name("initrd"),
+            digest(&squashfs),
+            name("squashfs")
+        ),
+        _ => {
+            format!("{0}  {1}\n{0}  {2}\n{0}  {3}\n", "0".repeat(64), name("vmlinuz"), name("initrd"), name("squashfs"))
+        }
+    };
+    Server::start(move |request| {
+        let file = request.target.rsplit('/').next().unwrap_or_default();
+        match file.rsplit('.').next() {
+            _ if !request.target.starts_with("/bty/v1.2.3/") => Reply::status(404),
+            Some("vmlinuz") => Reply::file(request, &kernel, "\"k\""),
+            Some("initrd") => Reply::file(request, &initrd, "\"i\""),
+            Some("squashfs") => Reply::file(request, &squashfs, "\"s\""),
+            Some("sha256") => Reply::whole(listed.as_bytes()),
+            _ => Reply::status(404),
+        }
+    })
+}
+
+#[test]
+fn artifacts_are_fetched_checked_and_from_then_on_booted() {
+    let mut web = Web::start();
+    let origin = releases("right");
+    let repo = format!("http://{}/bty", origin.host());
+    web.send("PUT", "/settings", &json!({ "upstream.netboot_repo": repo })).expect(422);
+    web.kill();
+    let mut web = Web::with(&[("BTY_BOOT_RELEASE_REPO", &repo)]);
+    // what an earlier attempt has left is gone on with
+    let partial: Vec<u8> = (0..1_000_000_u32).map(|n| (n % 251) as u8).collect();
+    std::fs::write(web.state().join("boot/.bty-netboot-pc-x86_64-v1.2.3.squashfs.partial"), partial).unwrap();
+    web.send("POST", "/boot/releases", &json!({ "tag": "v1.2.3" })).expect(202);
+    let job = ended(&web, "/boot/releases", "fetches");
+    assert_eq!(job["status"], "completed", "{job}");
+    let releases_now = web.get("/boot/releases").json();
+    assert_eq!(releases_now["version"], "1.2.3");
+    assert!(releases_now["artifacts"].as_array().unwrap().iter().all(|a| a["is_present"] == true), "{releases_now}");
+    let read: usize = origin
+        .requests()
+        .iter()
+        .filter(|r| r.target.ends_with("squashfs"))
+        .filter_map(|r| r.range(3_000_000))
+        .map(|(from, to)| to - from)
+        .sum();
+    assert!((2_000_000..2_100_000).contains(&read), "{read} bytes were read of the rest");
+    assert!(web.get(&format!("/pxe/{MAC}?boot=1")).text().contains("/boot/bty-netboot-pc-x86_64-v1.2.3.vmlinuz"));
+    web.restart();
+    web.send("POST", "/boot/releases", &json!({ "tag": "v1.2.3" })).expect(202);
+    assert_eq!(ended(&web, "/boot/releases", "fetches")["status"], "completed", "it can be fetched again");
+    web.send("POST", "/boot/releases", &json!({ "tag": "v9" })).expect(202);
+    let job = ended(&web, "/boot/releases", "fetches");
+    assert_eq!((&job["key"], &job["status"]), (&json!("v9"), &json!("failed")));
+    assert!(job["error"].as_str().unwrap().contains("404"), "{job}");
+    for tag in ["", "../x", "a/b", "-"] {
+        let answer = web.send("POST", "/boot/releases", &json!({ "tag": tag }));
+        assert!(answer.status == 422 || (tag == "-" && answer.status == 202), "{tag}: {}", answer.text());
+    }
+}
+
+#[test]
+fn artifacts_with_another_digest_are_thrown_away() {
+    let origin = releases("wrong");
+    let repo = format!("http://{}/bty", origin.host());
+    let web = Web::with(&[("BTY_BOOT_RELEASE_REPO", &repo)]);
+    web.send("POST", "/boot/releases", &json!({ "tag": "v1.2.3" })).expect(202);
+    let job = ended(&web, "/boot/releases", "fetches");
+    assert_eq!(job["status"], "failed");
+    assert!(job["error"].as_str().unwrap().contains("it was thrown away"), "{job}");
+    assert_eq!(std::fs::read_dir(web.state().join("boot")).unwrap().count(), 0);
+    assert_eq!(web.events("v1.2.3").last().map(String::as_str), Some("netboot.artifacts.fetch.failed"));
+}
