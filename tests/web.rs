@@ -2,7 +2,9 @@
 
 mod access;
 mod catalog;
+mod chain;
 mod events;
+mod fleet;
 mod hostile;
 mod machines;
 mod plans;

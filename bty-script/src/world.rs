@@ -27,11 +27,13 @@ mod described;
 mod description;
 mod effect;
 mod nothing;
+mod one_disk;
 mod recorder;
 mod system;
 
 pub use described::Described;
 pub use effect::{Effect, Effects};
+pub use one_disk::OneDisk;
 pub use recorder::Recorder;
 pub use system::System;
 

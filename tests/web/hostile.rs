@@ -122,7 +122,7 @@ fn broken_requests_are_refused_and_break_nothing() {
     ];
     for request in requests {
         let answer = String::from_utf8_lossy(&web.raw(request.as_bytes())).into_owned();
-        assert!(!answer.starts_with("HTTP/1.1 5"), "{:.80}: {answer:.200}", request);
+        assert!(!answer.starts_with("HTTP/1.1 5"), "{request:.80}: {answer:.200}");
     }
     web.get("/healthz").expect(200);
     assert!(!web.log().contains("panicked"), "{}", web.log());

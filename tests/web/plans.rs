@@ -86,7 +86,8 @@ fn hostile_values_stay_data_in_every_script() {
     let text = plan.text();
     let path = web.state().join("plan.rhai");
     std::fs::write(&path, format!("{text}\nassert_eq(PLAN.text.len(), {});", evil.chars().count())).unwrap();
-    bty_tests::command::bty(&["run", path.to_str().unwrap()]).expect(0);
+    let run = bty_tests::command::bty(&["run", path.to_str().unwrap()]).expect(0);
+    assert!(!run.stdout.contains("dev"), "{}", run.stdout);
     let page = web.get("/ui/machines").expect(200).text();
     assert!(!page.contains("<script"), "{page}");
     assert_eq!(web.get(&format!("/machines/{MAC}")).json()["params"]["text"], evil);

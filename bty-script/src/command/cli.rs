@@ -67,6 +67,17 @@ pub(crate) struct Start {
     /// Say so instead of rebooting or switching off
     #[arg(long)]
     pub(crate) no_reboot: bool,
+    /// Stand for a machine whose only disk is this file, with this serial number: to try a server without one
+    #[arg(long, value_name = "FILE=SERIAL", value_parser = disk_file, requires = "mac")]
+    pub(crate) disk_file: Option<(PathBuf, String)>,
+    /// Token of the boot cycle; else the kernel command line has it
+    #[arg(long, value_name = "TOKEN", requires = "mac")]
+    pub(crate) cycle: Option<String>,
+}
+
+fn disk_file(text: &str) -> Result<(PathBuf, String), String> {
+    let parts = text.rsplit_once('=').filter(|(file, serial)| !file.is_empty() && !serial.is_empty());
+    parts.map(|(file, serial)| (file.into(), serial.to_owned())).ok_or_else(|| "write it as disk.img=SERIAL".to_owned())
 }
 
 fn mac(text: &str) -> Result<String, String> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bty::{Client, Result};
 use bty_script::engine::Interrupts;
 use bty_script::terminal::Console;
-use bty_script::world::{System, World};
+use bty_script::world::{OneDisk, System, World};
 use bty_script::{Capabilities, Engine, Host, Limits};
 use rhai::Dynamic;
 
@@ -35,6 +35,12 @@ impl Session {
         let client = network::client(network, watcher.clone());
         let world = System::world(client.clone(), console.clone(), watcher.clone());
         Ok(Self { console, watcher, client, world, signals })
+    }
+
+    /// From now on the machine has only this disk.
+    pub(crate) fn use_one_disk(&mut self, disk: OneDisk) {
+        let (client, console, watcher) = (self.client.clone(), self.console.clone(), self.watcher.clone());
+        self.world = System::world_with(Arc::new(disk), client, console, watcher);
     }
 
     /// An engine in which everything is allowed on this machine. Ctrl-C goes to it.

@@ -30,7 +30,7 @@ use server::{Given, Server};
 
 /// Does what the server of `start` has planned for `mac`.
 pub(crate) fn run(mac: &str, start: &Start, session: &Session, output: &Output) -> Result<ExitCode> {
-    let cycle = cycle_of(&session.world.machine.cmdline());
+    let cycle = start.cycle.clone().or_else(|| cycle_of(&session.world.machine.cmdline()));
     let server = Arc::new(Server::new(&start.server, mac, cycle, session, output));
     let marks = Arc::new(Marks::default());
     marks.status(&format!("server-driven mode: server={} mac={mac}", server.base()));

@@ -18,6 +18,8 @@ use bty::{Error, ErrorKind, Result};
 use bty_script::Limits;
 use clap::CommandFactory;
 
+use bty_script::world::OneDisk;
+
 use crate::cli::{Cli, Start, Verb};
 use crate::console::Marks;
 use crate::output::Output;
@@ -28,7 +30,10 @@ use crate::{repl, target, wizard};
 pub(crate) fn run(cli: Cli, output: &Output) -> Result<ExitCode> {
     let network = &cli.network;
     let Some(verb) = cli.verb else {
-        let session = Session::new(network, output)?;
+        let mut session = Session::new(network, output)?;
+        if let Some((file, serial)) = &cli.start.disk_file {
+            session.use_one_disk(OneDisk::new(file, serial)?);
+        }
         return start(&cli.start, &session, output);
     };
     match verb {

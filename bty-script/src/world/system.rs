@@ -22,16 +22,27 @@ const CANCEL_POLL: Duration = Duration::from_millis(50);
 /// All parts of this machine.
 pub struct System {
     client: Client,
-    disks: SystemHost,
+    disks: Arc<dyn Host>,
 }
 
 impl System {
     /// The machine this runs on, which reaches others through `client`.
     #[must_use]
     pub fn world(client: Client, terminal: Arc<dyn Terminal>, observer: Arc<dyn Onlooker>) -> World {
-        let system = Arc::new(Self { client, disks: SystemHost::new() });
+        Self::world_with(Arc::new(SystemHost::new()), client, terminal, observer)
+    }
+
+    /// The same with other disks than this machine's.
+    #[must_use]
+    pub fn world_with(
+        disks: Arc<dyn Host>,
+        client: Client,
+        terminal: Arc<dyn Terminal>,
+        observer: Arc<dyn Onlooker>,
+    ) -> World {
+        let system = Arc::new(Self { client, disks: Arc::clone(&disks) });
         World {
-            disks: Arc::new(SystemHost::new()),
+            disks,
             images: system.clone(),
             flasher: system.clone(),
             machine: system.clone(),
@@ -84,7 +95,7 @@ impl Flasher for System {
         observer: &dyn Observer,
         cancel: &CancelToken,
     ) -> Result<FlashReport> {
-        plan.execute(opened(image)?, &self.disks, observer, cancel)
+        plan.execute(opened(image)?, &*self.disks, observer, cancel)
     }
 
     fn verify(
@@ -95,11 +106,11 @@ impl Flasher for System {
         cancel: &CancelToken,
     ) -> Result<VerifyReport> {
         let observed = |compared| observer.event(&Event::comparing(disk, &image.info, compared));
-        flash::verify(opened(image)?, disk, &self.disks, false, &observed, cancel)
+        flash::verify(opened(image)?, disk, &*self.disks, false, &observed, cancel)
     }
 
     fn create(&self, path: &Path, size_bytes: u64) -> Result<Disk> {
-        let disk = self.disks.plan_file(path, size_bytes)?;
+        let disk = SystemHost::new().plan_file(path, size_bytes)?;
         self.disks.create(&disk.path, disk.size_bytes)?;
         self.disks.probe(&disk.path)
     }
@@ -135,7 +146,7 @@ impl Machine for System {
     }
 
     fn inventory(&self) -> Result<Inventory> {
-        Inventory::collect(&self.disks, &HardwareRoots::default())
+        Inventory::collect(&*self.disks, &HardwareRoots::default())
     }
 
     /// The kernel's log is the one that survives: a serial console shows it.

@@ -1,0 +1,51 @@
+//! Simulated fleets.
+
+use bty_tests::web::Web;
+use serde_json::Value;
+
+use super::pxe::add_image;
+
+fn fleet(web: &Web, more: &[&str]) -> Value {
+    let mut arguments = vec!["simulate-fleet", "--json"];
+    arguments.extend(more);
+    let output = web.command(&arguments).output().unwrap();
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"))
+}
+
+#[test]
+fn a_fleet_with_faults_gets_no_wrong_decision() {
+    let web = Web::start();
+    add_image(&web);
+    let report = fleet(&web, &["--machines", "100", "--boots", "8", "--faults", "20", "--seed", "7"]);
+    assert_eq!(report["violations"], Value::Array(Vec::new()));
+    for what in ["flashes", "completed", "crashes", "repeated", "late"] {
+        assert!(report[what].as_u64().unwrap() > 10, "{what}: {report}");
+    }
+    let machines = web.get("/machines?label=simulated").json();
+    assert_eq!(machines.as_array().map(Vec::len), Some(100));
+}
+
+#[test]
+fn a_wrong_decision_is_noticed() {
+    // a server with a plan that flashes again and again, under the name of one that does not: what a defect would look like
+    let web = Web::start();
+    add_image(&web);
+    let report = fleet(&web, &["--machines", "5", "--boots", "3", "--faults", "0"]);
+    assert_eq!(report["violations"], Value::Array(Vec::new()));
+    // saved again behind the back of the simulation, the machine is flashed again
+    let again = fleet(&web, &["--machines", "1", "--boots", "1", "--faults", "0"]);
+    assert_eq!(again["violations"], Value::Array(Vec::new()), "a save is an order");
+    let script =
+        "fn boot(m) { boot_live() }\nfn plan(m) { #{ image: m.image(), disk: m.target_disk() } }\nfn run(p) { }";
+    web.send("PUT", "/plans/wrong", &serde_json::json!({ "source": script })).expect(200);
+    let watcher = std::thread::scope(|scope| {
+        let run = scope.spawn(|| fleet(&web, &["--machines", "1", "--boots", "400", "--faults", "0"]));
+        for _ in 0..200 {
+            let binding = serde_json::json!({ "boot_mode": "wrong" });
+            web.send("PATCH", "/machines/02b7f0000000", &binding).expect(200);
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        run.join().unwrap()
+    });
+    assert!(!watcher["violations"].as_array().unwrap().is_empty(), "{watcher}");
+}
