@@ -41,6 +41,11 @@ impl From<ScriptError> for Finding {
 pub fn check(engine: &Engine, script: &Script) -> Vec<Finding> {
     let mut checker = Checker { engine, known: reference::functions(engine), findings: Vec::new(), seen: Vec::new() };
     checker.file(&script.ast, script.name(), script.root());
+    // the engine keeps functions in no order
+    checker.findings.sort_by_key(|finding| {
+        let place = finding.place.as_ref();
+        place.map(|p| (p.file != script.name(), p.file.clone(), p.line, p.column))
+    });
     checker.findings
 }
 

@@ -66,6 +66,12 @@ impl Lab {
         bty_command(&arguments).output().unwrap().into()
     }
 
+    /// The same, which must go well.
+    fn live_well(&self, token: &str) {
+        let run = self.live(token).expect(0);
+        assert!(run.stderr.contains("bty: exiting"), "{}", run.stderr);
+    }
+
     fn is_flashed(&self) -> bool {
         let disk = std::fs::read(self.disk()).unwrap();
         disk[..8 * MIB] == self.content
@@ -113,7 +119,7 @@ fn flash_always_alternates_and_a_dead_origin_is_a_failure_that_is_offered_again(
     for _ in 0..2 {
         lab.spoil();
         let script = lab.boot();
-        lab.live(&token(&script)).expect(0);
+        lab.live_well(&token(&script));
         assert!(lab.is_flashed());
         assert!(lab.boot().contains("sanboot"));
     }
@@ -180,7 +186,7 @@ fn the_other_bundled_plans_flash_as_they_say() {
             assert!(lab.boot().contains("kernel "), "never flashed");
         }
         let script = lab.boot();
-        lab.live(&token(&script)).expect(0);
+        lab.live_well(&token(&script));
         assert!(lab.is_flashed(), "{plan}");
         assert!(lab.boot().contains("sanboot"), "{plan}");
         // what is flashed already would not be flashed by the first of them again
@@ -188,10 +194,10 @@ fn the_other_bundled_plans_flash_as_they_say() {
     }
     bind(&lab, "bty-flash-by-hardware", json!({ "image": "debian" }), &[]);
     let script = lab.boot();
-    lab.live(&token(&script)).expect(0);
+    lab.live_well(&token(&script));
     assert!(!lab.is_flashed(), "first it takes stock");
     let script = lab.boot();
-    lab.live(&token(&script)).expect(0);
+    lab.live_well(&token(&script));
     assert!(lab.is_flashed());
     assert!(lab.boot().contains("sanboot"));
 }
@@ -211,8 +217,8 @@ fn who_is_started_by_hand_gets_what_a_contact_would_say() {
     let run = |_| -> Outcome {
         bty_command(&["--server", &base, "--mac", MAC, "--no-reboot", "--disk-file", &disk]).output().unwrap().into()
     };
-    run(1).expect(0);
-    assert!(lab.is_flashed());
+    let first = run(1).expect(0);
+    assert!(lab.is_flashed(), "{}", first.stderr);
     lab.spoil();
     let again = run(2).expect(0);
     assert!(again.stderr.contains("Plan: nothing to do"), "{}", again.stderr);
