@@ -1,4 +1,4 @@
-# make demo   write a real, bootable image to a disk over HTTP, and prove it
+# make demo   write a real, bootable image to a disk over HTTP, prove it, and let a server do the same to a machine
 # make test   everything CI runs
 #
 # One profile serves everything but the benchmarks, so nothing is built twice.
@@ -7,7 +7,7 @@ CARGO ?= cargo
 DENY_VERSION := 0.20.2
 TOOLS := target/tools
 
-.PHONY: help build demo test unit lint doc fuzz-check deny bench bench-scripts test-reference packages clean
+.PHONY: help build demo test unit lint doc fuzz-check deny bench bench-scripts bench-server fleet test-reference test-api packages clean
 
 help:
 	@sed -n 's/^# //p' Makefile | head -n 2
@@ -42,7 +42,7 @@ deny:
 # opt-in: the reference server as a peer; installs it from its package registry
 test-reference: build packages
 	tests/reference/setup.sh target/reference
-	BTY_TEST_REFERENCE=$(CURDIR)/target/reference $(CARGO) test -p bty-tests -- reference::
+	BTY_TEST_REFERENCE=$(CURDIR)/target/reference $(CARGO) test -p bty-tests -- reference:: peer::
 
 # long: builds images from a Debian root file system, and times bty beside other tools
 bench:
@@ -53,6 +53,20 @@ bench-scripts:
 	tests/reference/setup.sh target/reference
 	$(CARGO) build --release -p bty-script --bin bty --example engine_cost
 	python3 tests/bench/scripts.py target/release/bty target/release/examples/engine_cost target/reference docs/benchmarks-scripts.md
+
+# about five minutes: the server beside the reference server; needs wrk
+bench-server:
+	tests/reference/setup.sh target/reference
+	$(CARGO) build --release -p bty-web
+	python3 tests/bench/server.py target/release/bty-web target/reference docs/benchmarks-server.md
+
+# long: a thousand simulated machines in many runs, each with another seed; ends with the first wrong decision
+fleet: build
+	tests/fleet.sh target/debug/bty-web
+
+# opt-in: a tool that makes requests from the document of the API; installs it from its package registry
+test-api: build
+	tests/schemathesis.sh target/debug/bty-web target/schemathesis
 
 packages:
 	@tests/install-packages.sh tests/packages.txt

@@ -11,7 +11,7 @@ use oci_client::client::{ClientConfig, ClientProtocol, Config, ImageLayer};
 use oci_client::manifest::{ImageIndexEntry, OciImageIndex};
 use oci_client::secrets::RegistryAuth;
 
-const IMAGE: &str = "application/octet-stream";
+pub(super) const IMAGE: &str = "application/octet-stream";
 const LIMIT: u64 = 1 << 20;
 
 fn options() -> ClientOptions {

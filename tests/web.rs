@@ -3,10 +3,12 @@
 mod access;
 mod catalog;
 mod chain;
+mod command;
 mod events;
 mod fleet;
 mod hostile;
 mod machines;
+mod peer;
 mod plans;
 mod pxe;
 mod state;

@@ -159,6 +159,8 @@ impl App {
         }
         let bus = Bus::default();
         let db = Db::open(&config.state_dir.join("state.db"), bus.clone())?;
+        // what machines posted is nobody else's business
+        std::fs::set_permissions(db.path(), std::os::unix::fs::PermissionsExt::from_mode(0o640))?;
         let snapshot = db.read_blocking(Snapshot::read)?;
         let auth = Auth::new(&config)?;
         let workers = Workers::new(worker_command, bty_script::Limits::server(), config.script_workers);
@@ -167,9 +169,9 @@ impl App {
             db,
             bus,
             auth,
-            jobs: Jobs::default(),
+            jobs: Jobs::new(config.backup_max_parallel),
             metrics: Metrics::default(),
-            client: bty::Client::default(),
+            client: config.network.client(),
             started_at: Time::now(),
             decide,
             snapshot: RwLock::new(Arc::new(snapshot)),

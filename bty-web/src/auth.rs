@@ -143,7 +143,7 @@ impl Auth {
         if left <= 0 {
             return Ok(());
         }
-        let seconds = u64::try_from(left / 1000 + 1).unwrap_or(1);
+        let seconds = u64::try_from(left).unwrap_or_default().div_ceil(1000);
         let mut error = Error::new(ErrorKind::Throttled, format!("too many wrong passwords: try again in {seconds} s"));
         error.retry_after = Some(seconds);
         Err(error)
@@ -241,12 +241,12 @@ mod tests {
             auth.guessed(ip, false, now);
         }
         let error = auth.check_guesses(ip, now).unwrap_err();
-        assert_eq!((error.kind, error.retry_after), (ErrorKind::Throttled, Some(11)));
+        assert_eq!((error.kind, error.retry_after), (ErrorKind::Throttled, Some(10)));
         auth.check_guesses(other, now).unwrap();
         now = now.plus_ms(10_000);
         auth.check_guesses(ip, now).unwrap();
         auth.guessed(ip, false, now);
-        assert_eq!(auth.check_guesses(ip, now).unwrap_err().retry_after, Some(21));
+        assert_eq!(auth.check_guesses(ip, now).unwrap_err().retry_after, Some(20));
         auth.guessed(ip, true, now);
         auth.check_guesses(ip, now).unwrap();
     }

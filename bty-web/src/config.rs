@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use bty::{Client, ClientOptions};
+
 use crate::error::{Error, ErrorKind, Problem, Result};
 use crate::net::Networks;
 
 /// Every key, its default and its variable. An empty variable is none.
-pub const KEYS: [(&str, &str, &str); 15] = [
+pub const KEYS: [(&str, &str, &str); 17] = [
     ("admin.password", "", "BTY_ADMIN_PASSWORD"),
     ("server.host", "0.0.0.0", "BTY_SERVER_HOST"),
     ("server.port", "8080", "BTY_SERVER_PORT"),
@@ -17,6 +19,8 @@ pub const KEYS: [(&str, &str, &str); 15] = [
     ("server.session_secret", "", "BTY_SERVER_SESSION_SECRET"),
     ("server.log", "info", "BTY_SERVER_LOG"),
     ("server.log_format", "text", "BTY_SERVER_LOG_FORMAT"),
+    ("network.ca_files", "", "BTY_NETWORK_CA_FILES"),
+    ("network.plain_http", "", "BTY_NETWORK_PLAIN_HTTP"),
     ("paths.state_dir", "/var/lib/bty", "BTY_PATHS_STATE_DIR"),
     ("paths.boot_dir", "", "BTY_PATHS_BOOT_DIR"),
     ("paths.backup_dir", "", "BTY_PATHS_BACKUP_DIR"),
@@ -64,6 +68,8 @@ pub struct Config {
     pub log: String,
     /// The log is JSON, a line an event.
     pub logs_json: bool,
+    /// How other servers are reached.
+    pub network: Network,
     /// Where everything is.
     pub state_dir: PathBuf,
     /// Artifacts of the live environment.
@@ -84,6 +90,30 @@ pub struct Config {
     pub files: Vec<PathBuf>,
     /// What is not wrong, but strange.
     pub warnings: Vec<String>,
+}
+
+/// How other servers are reached.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// Proxies of the environment: for `http`, for `https`, and for whom there is none.
+    pub proxies: [Option<String>; 3],
+    /// Certificate authorities that are trusted besides the system's.
+    pub ca_files: Vec<PathBuf>,
+    /// Plain HTTP is spoken with registries.
+    pub plain_http: bool,
+}
+
+impl Network {
+    /// A client that reaches them so.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        let mut options = ClientOptions::default();
+        let [http, https, none] = self.proxies.clone();
+        (options.http_proxy, options.https_proxy, options.no_proxy) = (http, https, none);
+        options.ca_files.clone_from(&self.ca_files);
+        options.plain_http = self.plain_http;
+        Client::new(options)
+    }
 }
 
 /// Where to look: the variables of the process, and what `--config` named.
@@ -117,7 +147,7 @@ impl Config {
                 loader.environment(sources);
             }
         }
-        loader.finish()
+        loader.finish(sources)
     }
 }
 
@@ -206,7 +236,7 @@ impl Loader {
         }
     }
 
-    fn finish(mut self) -> Result<Config> {
+    fn finish(mut self, sources: &Sources<'_>) -> Result<Config> {
         let text = |key: &str| self.values[key].0.clone();
         let set = |key: &str| Some(text(key)).filter(|value| !value.is_empty());
         let state_dir = PathBuf::from(text("paths.state_dir"));
@@ -215,6 +245,7 @@ impl Loader {
         let catalog_file = within("paths.catalog_file", "catalog.toml");
         let (password, public_url) = (set("admin.password"), set("server.public_url"));
         let (session_secret, log) = (set("server.session_secret"), text("server.log"));
+        let network = self.network(sources);
         let logs_json = text("server.log_format") == "json";
         let host: Option<IpAddr> = self.parse("server.host", "an address to listen at, such as 0.0.0.0");
         let port: Option<u16> = self.parse("server.port", "a port from 1 to 65535");
@@ -265,6 +296,7 @@ impl Loader {
             session_secret,
             log,
             logs_json,
+            network,
             state_dir,
             boot_dir,
             backup_dir,
@@ -276,6 +308,18 @@ impl Loader {
             files: self.files,
             warnings: self.warnings,
         })
+    }
+
+    fn network(&self, sources: &Sources<'_>) -> Network {
+        let variable =
+            |names: [&str; 2]| names.iter().filter_map(|name| (sources.env)(name)).find(|value| !value.is_empty());
+        let names = [["http_proxy", "HTTP_PROXY"], ["https_proxy", "HTTPS_PROXY"], ["no_proxy", "NO_PROXY"]];
+        let files = text_of(&self.values, "network.ca_files");
+        Network {
+            proxies: names.map(variable),
+            ca_files: files.split(',').map(str::trim).filter(|file| !file.is_empty()).map(PathBuf::from).collect(),
+            plain_http: is_yes(&text_of(&self.values, "network.plain_http")),
+        }
     }
 
     fn parse<T: std::str::FromStr>(&mut self, key: &'static str, wanted: &str) -> Option<T> {
@@ -296,6 +340,10 @@ impl Loader {
 
 /// Values that are never shown.
 pub const SECRETS: [&str; 2] = ["admin.password", "server.session_secret"];
+
+fn is_yes(text: &str) -> bool {
+    matches!(text.to_ascii_lowercase().as_str(), "1" | "true" | "yes" | "on")
+}
 
 fn text_of(values: &BTreeMap<&'static str, (String, Origin)>, key: &str) -> String {
     values[key].0.clone()

@@ -7,7 +7,7 @@ use tokio::sync::broadcast;
 use crate::time::Time;
 
 /// Every kind of event, and whether it is told about a failure.
-pub const KINDS: [&str; 57] = [
+pub const KINDS: [&str; 56] = [
     "machine.discovered",
     "machine.created",
     "machine.upserted",
@@ -64,7 +64,6 @@ pub const KINDS: [&str; 57] = [
     "auth.token.revoked",
     "auth.sessions.revoked",
     "system.started",
-    "system.schema.migrated",
 ];
 
 /// Who acts.

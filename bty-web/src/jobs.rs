@@ -101,10 +101,12 @@ pub struct Jobs {
 /// As many ended jobs are remembered.
 const ENDED_MAX: usize = 50;
 
-impl Default for Jobs {
-    fn default() -> Self {
-        let turn = || Arc::new(tokio::sync::Semaphore::new(1));
-        Self { held: Mutex::default(), changes: broadcast::channel(256).0, turns: [turn(), turn()] }
+impl Jobs {
+    /// With so many backups at a time; artifacts are fetched one release after the other.
+    #[must_use]
+    pub fn new(backups: usize) -> Self {
+        let turns = [1, backups.max(1)].map(|n| Arc::new(tokio::sync::Semaphore::new(n)));
+        Self { held: Mutex::default(), changes: broadcast::channel(256).0, turns }
     }
 }
 

@@ -70,6 +70,7 @@ pub fn router(app: &Arc<App>) -> Router {
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn_with_state(Arc::clone(app), same_origin))
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(to_the_end))
         .layer(from_fn(headers))
         .layer(from_fn_with_state(Arc::clone(app), measure))
         .with_state(Arc::clone(app))
@@ -194,6 +195,12 @@ async fn not_allowed() -> Response {
 fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
     let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
     Error::internal(format!("a handler panicked: {}", text.unwrap_or("without a message"))).into_response()
+}
+
+/// What was begun is done, also when the client goes meanwhile: a change that is written is followed by what has to know of it.
+async fn to_the_end(request: Request, next: Next) -> Response {
+    let answered = tokio::spawn(next.run(request)).await;
+    answered.unwrap_or_else(|e| Error::internal(format!("a request ended early: {e}")).into_response())
 }
 
 /// Nothing is framed, sniffed, or loaded from elsewhere.

@@ -1,9 +1,10 @@
 #!/bin/bash
 # The whole of bty in a minute: builds a bootable image, serves it over HTTP, flashes it to a disk full of old data,
-# verifies the disk, and boots it if there is an emulator. As root with loop devices the disk is a block device, else a file.
+# verifies the disk, and boots it if there is an emulator; then a server that lets a machine be flashed. As root with loop devices the disk is a block device, else a file.
 #
 # usage: run.sh
 #   BTY        the bty command, default target/debug/bty
+#   STAY       0: end when all is shown, rather than with Ctrl-C
 #   BUILD_DIR  where everything goes, default build/demo
 #   BOOT       1: boot, or fail; 0: do not; default: boot when qemu-system-x86_64 is there
 #   FIRMWARE   path of a UEFI firmware for the emulator, for example /usr/share/ovmf/OVMF.fd; default BIOS
@@ -38,6 +39,7 @@ main() {
     serve
     flash
     if [ "${BOOT:-}" = 1 ] || { [ -z "${BOOT:-}" ] && command -v "${qemu[0]}" >/dev/null; }; then boot; fi
+    BTY=$bty BUILD_DIR=$build "$here/server.sh" "$url"
     step "done"
 }
 

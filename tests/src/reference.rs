@@ -48,6 +48,12 @@ impl Reference {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// Its database.
+    #[must_use]
+    pub fn database(&self) -> PathBuf {
+        self.state.path().join("state.db")
+    }
+
     /// What `path` answers to the operator; null when it is no JSON.
     #[must_use]
     pub fn get(&self, path: &str) -> Value {

@@ -84,6 +84,19 @@ impl Web {
         web
     }
 
+    /// Starts a server with a copy of this database.
+    ///
+    /// # Panics
+    /// When it cannot be copied.
+    #[must_use]
+    pub fn with_state_of(database: &Path) -> Self {
+        let state = tempfile::tempdir().expect("a temporary directory can be made");
+        std::fs::copy(database, state.path().join("state.db")).expect("the database can be copied");
+        let mut web = Self { child: None, state, port: free_port(), env: Vec::new(), headers: Vec::new() };
+        web.launch();
+        web
+    }
+
     /// A command of the server's program, on the same state.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {

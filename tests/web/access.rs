@@ -83,7 +83,8 @@ fn who_guesses_has_to_wait() {
         log_in(&web, "guess").expect(200);
     }
     let answer = log_in(&web, "s3cret").expect(429);
-    assert_eq!(answer.header("retry-after"), Some("11"));
+    let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=10).contains(&wait), "{wait}");
     assert!(answer.text().contains("too many wrong passwords"));
 }
 

@@ -1,8 +1,11 @@
 //! The catalog.
 
+use bty_tests::registry::Registry;
 use bty_tests::server::{Reply, Server};
 use bty_tests::web::Web;
 use serde_json::json;
+
+use super::pxe::{MAC, token};
 
 fn encoded(text: &str) -> String {
     text.bytes().map(|b| format!("%{b:02X}")).collect()
@@ -111,4 +114,42 @@ fn a_catalog_is_uploaded_and_its_mistakes_are_told() {
     assert!(bad.contains("sha256 must be 64") && bad.contains("local file"), "{bad}");
     upload(&"x".repeat(2 << 20)).expect(413);
     web.request("POST", "/ui/catalog/upload", &[("Content-Type", "text/plain")], b"x").expect(400);
+}
+
+#[test]
+fn a_tag_that_moves_is_noticed_and_what_is_flashed_is_what_was_looked_at() {
+    let registry = Registry::start();
+    let push = |content: &[u8]| {
+        crate::oci::push(&registry, "lab/debian:13", &[crate::oci::layer(crate::oci::IMAGE, "debian.img.gz", content)]);
+        bty::Digest::of(content).to_string()
+    };
+    let first = push(b"first");
+    let web = Web::with(&[("BTY_NETWORK_PLAIN_HTTP", "1")]);
+    let src = format!("oras://{}/lab/debian:13", registry.host());
+    let added = web.send("POST", "/catalog/entries", &json!({ "image_url": src, "name": "debian" })).expect(201).json();
+    assert_eq!(
+        (&added["disk_image_sha"], &added["is_tag"], &added["size_bytes"]),
+        (&json!(first), &json!(true), &json!(5))
+    );
+    let binding =
+        json!({ "boot_mode": "bty-flash-once", "bty_image_ref": added["bty_image_ref"], "target_disk_serial": "S1" });
+    web.send("PUT", &format!("/machines/{MAC}"), &binding).expect(200);
+    let plan = |n: u32| {
+        let script = web.get(&format!("/pxe/{MAC}?boot={n}")).text();
+        web.get(&format!("/pxe/{MAC}/plan?cycle={}", token(&script))).json()
+    };
+    let pinned = |digest: &str| format!("oras://{}/lab/debian@sha256:{digest}", registry.host());
+    assert_eq!(plan(1)["image"], pinned(&first));
+    let second = push(b"another");
+    assert_eq!(plan(2)["image"], pinned(&first), "until somebody has looked");
+    let refreshed = web.request("POST", "/catalog/refresh", &[], b"").expect(200).json();
+    assert_eq!(refreshed["moved"], json!(["debian"]), "{refreshed}");
+    let given = plan(3);
+    assert_eq!((&given["image"], &given["disk_image_sha"]), (&json!(pinned(&second)), &json!(second)));
+    let event = web.get("/events?kind=catalog.entry.moved").json();
+    assert_eq!(
+        (&event["events"][0]["details"]["old"], &event["events"][0]["details"]["new"]),
+        (&json!(first), &json!(second))
+    );
+    assert!(web.get("/catalog.toml").text().contains(&second));
 }

@@ -151,6 +151,12 @@ fn backups_are_made_pruned_and_can_be_imported() {
         (&bundle["machines"][0]["labels"], &bundle["settings"]["backup.retention_count"]),
         (&json!(["kept"]), &json!("2"))
     );
+    let copy = web.state().join("backups").join(id).join("state.db");
+    let refused = web.command(&["import", copy.to_str().unwrap()]).output().unwrap();
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("a server uses the state"), "{refused:?}");
+    let restored = Web::with_state_of(&copy);
+    assert_eq!(restored.get("/machines").json(), web.get("/machines").json());
+    assert!(restored.events(MAC).contains(&"machine.created".to_owned()));
     let kinds = web.events(id);
     assert_eq!(kinds, ["backup.create.requested", "backup.create.started", "backup.created"]);
     // nowhere to write to

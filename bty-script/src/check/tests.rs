@@ -43,9 +43,9 @@ fn unknown_functions_and_wrong_counts_are_found_with_their_place() {
         [
             "script.rhai:1:16: there is no function disks::by_serail (did you mean by_serial?)",
             "script.rhai:2:1: flash is called with 1 value (it takes 2 or 3 or 4)",
+            "script.rhai:3:13: there is no function slep (did you mean sleep?)",
             "script.rhai:4:3: validate is called with 1 value (it takes 0)",
             "script.rhai:5:1: there is no function nowhere",
-            "script.rhai:3:13: there is no function slep (did you mean sleep?)",
         ]
     );
 }

@@ -11,13 +11,13 @@ use serde_json::Value;
 #[derive(Args)]
 pub(crate) struct Remote {
     /// Address of the server
-    #[arg(long, env = "BTY_WEB_SERVER", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    #[arg(long, global = true, env = "BTY_WEB_SERVER", default_value = "http://127.0.0.1:8080", value_name = "URL")]
     server: String,
     /// A token of that server; none when it has no password
-    #[arg(long, env = "BTY_WEB_TOKEN", hide_env_values = true)]
+    #[arg(long, global = true, env = "BTY_WEB_TOKEN", hide_env_values = true)]
     token: Option<String>,
     /// Print JSON
-    #[arg(long)]
+    #[arg(long, global = true)]
     json: bool,
 }
 

@@ -17,6 +17,9 @@ use crate::transfer;
 /// Name of the file in the directory of a backup.
 pub const FILE: &str = "inventory.json";
 
+/// Name of the copy of the database beside it.
+const COPY: &str = "state.db";
+
 /// How often the schedule is looked at.
 const TICK: Duration = Duration::from_secs(60);
 
@@ -88,6 +91,11 @@ fn make(app: &App, id: &str, handle: &Handle) -> Result<serde_json::Value> {
     let bytes = serde_json::to_vec_pretty(&bundle)?;
     let path = dir.join(FILE);
     write_durably(&path, &bytes).map_err(at)?;
+    handle.cancel.check().map_err(Error::from)?;
+    let copy = dir.join(COPY);
+    app.db.back_up(&copy)?;
+    std::fs::set_permissions(&copy, std::os::unix::fs::PermissionsExt::from_mode(0o640)).map_err(at)?;
+    std::fs::File::open(&copy).and_then(|file| file.sync_all()).map_err(at)?;
     let pruned = prune(app)?;
     Ok(json!({ "machines": bundle.machines.len(), "size_bytes": bytes.len(), "pruned": pruned }))
 }
@@ -177,6 +185,18 @@ fn is_due(settings: &store::settings::Settings, now: Time) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_backup_is_due_a_day_or_a_week_after_the_last_one() {
+        let now = Time::parse("2026-11-24T08:30:00Z").unwrap();
+        let due = |pairs: &[(&str, &str)]| is_due(&store::settings::Settings::of(pairs), now);
+        let daily = [("backup.enabled", "1"), ("backup.cadence", "daily")];
+        let with = |last: &'static str| due(&[daily[0], daily[1], ("backup.last_run_at", last)]);
+        assert!(due(&daily) && with("2026-11-23T08:30:00Z") && !with("2026-11-23T08:30:01Z"));
+        assert!(!due(&[daily[1]]) && !due(&[daily[0]]), "nobody has asked for it");
+        let weekly = ("backup.cadence", "weekly");
+        assert!(!due(&[daily[0], weekly, ("backup.last_run_at", "2026-11-18T08:30:00Z")]));
+    }
 
     #[test]
     fn only_names_of_ours_are_backups() {

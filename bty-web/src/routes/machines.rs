@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use tokio::sync::mpsc;
 
 use crate::app::{App, Look};
 use crate::error::{Error, ErrorBody, ErrorKind, Problem, Result};
@@ -146,16 +148,49 @@ impl Wanted {
 #[utoipa::path(get, path = "/machines", tag = "machines",
     params(("q" = Option<String>, Query, description = "text anywhere in it"), ("label" = Option<String>, Query), ("plan" = Option<String>, Query)),
     responses((status = 200, body = Vec<Shown>), (status = 401, body = ErrorBody)))]
-pub(super) async fn list(State(app): State<Arc<App>>, Params(wanted): Params<Wanted>) -> Result<Response> {
-    let json = app
-        .db
-        .read(move |conn| {
-            let machines = store::machines::all(conn)?;
-            let shown: Vec<Shown> = machines.iter().filter(|m| wanted.lets(m)).map(Shown::from).collect();
-            Ok(serde_json::to_vec(&shown)?)
-        })
-        .await?;
-    Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
+pub(super) async fn list(State(app): State<Arc<App>>, Params(wanted): Params<Wanted>) -> Response {
+    let (chunks, sent) = mpsc::channel(CHUNKS);
+    tokio::task::spawn_blocking(move || {
+        let listed = app.db.read_blocking(|conn| write_list(conn, &wanted, &chunks));
+        if let Err(error) = listed {
+            tracing::error!(%error, "a list of machines ended early");
+            // the answer breaks off, so that it is not taken for all of them
+            let _ = chunks.blocking_send(Err(std::io::Error::other("the list ended early")));
+        }
+    });
+    let body = futures_util::stream::unfold(sent, async |mut sent| Some((sent.recv().await?, sent)));
+    ([(header::CONTENT_TYPE, "application/json")], axum::body::Body::from_stream(body)).into_response()
+}
+
+/// A list is sent in pieces of about this many bytes, of which so many wait for a slow client: memory does not depend on the number of machines.
+const CHUNK_BYTES: usize = 64 << 10;
+const CHUNKS: usize = 2;
+
+fn write_list(
+    conn: &rusqlite::Connection,
+    wanted: &Wanted,
+    chunks: &mpsc::Sender<std::io::Result<Bytes>>,
+) -> Result<()> {
+    let mut chunk = vec![b'['];
+    let mut is_first = true;
+    store::machines::each(conn, |machine| {
+        if !wanted.lets(&machine) {
+            return Ok(true);
+        }
+        if !std::mem::take(&mut is_first) {
+            chunk.push(b',');
+        }
+        serde_json::to_writer(&mut chunk, &Shown::from(&machine))?;
+        if chunk.len() < CHUNK_BYTES {
+            return Ok(true);
+        }
+        let full = std::mem::replace(&mut chunk, Vec::with_capacity(CHUNK_BYTES + 4096));
+        // false when the client has gone
+        Ok(chunks.blocking_send(Ok(full.into())).is_ok())
+    })?;
+    chunk.push(b']');
+    let _ = chunks.blocking_send(Ok(chunk.into()));
+    Ok(())
 }
 
 /// One machine.

@@ -33,6 +33,21 @@ pub fn all(conn: &Connection) -> Result<Vec<Machine>> {
     rows.map(|row| row?).collect()
 }
 
+/// Looks at all machines, sorted by address, one after the other, for as long as `look` wants more.
+///
+/// # Errors
+/// Those of the database and of `look`.
+pub fn each(conn: &Connection, mut look: impl FnMut(Machine) -> Result<bool>) -> Result<()> {
+    let mut select = conn.prepare_cached(&format!("SELECT {COLUMNS} FROM machines ORDER BY mac"))?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        if !look(from_row(row)?)? {
+            break;
+        }
+    }
+    Ok(())
+}
+
 /// How many there are.
 ///
 /// # Errors

@@ -28,6 +28,11 @@ pub const KEYS: [(&str, &str, &str); 12] = [
 pub struct Settings(BTreeMap<String, String>);
 
 impl Settings {
+    #[cfg(test)]
+    pub(crate) fn of(pairs: &[(&str, &str)]) -> Self {
+        Self(pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect())
+    }
+
     /// What is set, else the default; empty for unknown keys.
     #[must_use]
     pub fn get(&self, key: &str) -> &str {

@@ -45,7 +45,9 @@ pub fn read(path: &Path) -> Result<Contents> {
         conn.query_row(sql, [table], |row| row.get::<_, bool>(0))
     };
     if !has("machines")? || !has("bty_version")? {
-        return Err(Error::invalid(format!("{} is no state.db of the reference", path.display())));
+        let own =
+            "; a copy of bty's own is not imported but put in place of the server's, which must not run meanwhile";
+        return Err(Error::invalid(format!("{} is no state.db of the reference{own}", path.display())));
     }
     let pairs = |table: &str, a: &str, b: &str| -> Result<Vec<(String, String)>> {
         let text = |row: &Value, name: &str| row[name].as_str().unwrap_or_default().to_owned();

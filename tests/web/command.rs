@@ -1,0 +1,100 @@
+//! The command beside `serve`.
+
+use std::process::Output;
+
+use bty_tests::web::{Web, web_path};
+
+use super::pxe::{MAC, add_image};
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn run(web: &Web, arguments: &[&str], code: i32) -> String {
+    let output = web.command(arguments).output().unwrap();
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", said(&output));
+    said(&output)
+}
+
+#[test]
+fn help_is_as_it_was() {
+    let output = std::process::Command::new(web_path()).arg("--help").output().unwrap();
+    insta::assert_snapshot!("help", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+fn machines_are_bound_and_simulated_from_a_shell() {
+    let web = Web::start();
+    add_image(&web);
+    let mut shown = run(
+        &web,
+        &["machine", "set", MAC, "--plan", "bty-flash-once", "--image", "debian", "--disk", "S1", "--label", "lab"],
+        0,
+    );
+    shown += &run(&web, &["machine", "list"], 0);
+    shown += &run(&web, &["plan", "simulate", MAC], 0);
+    shown += &run(&web, &["machine", "set", MAC, "--plan", "bty-rollout"], 2);
+    shown += &run(
+        &web,
+        &["machine", "set", MAC, "--plan", "bty-rollout", "--param", "label=lab", "--param", "percent=50"],
+        0,
+    );
+    shown += &run(&web, &["machine", "set", MAC, "--image", "fedora"], 2);
+    shown += &run(&web, &["machine", "show", "xx"], 2);
+    shown += &run(&web, &["machine", "show", "525400000001"], 1);
+    insta::assert_snapshot!("machines", shown);
+    let before = web.events(MAC).len();
+    run(&web, &["machine", "set", MAC, "--plan", "bty-rollout"], 0);
+    assert_eq!(web.events(MAC).len(), before, "nothing has changed, and nothing is ordered");
+    run(&web, &["machine", "set", MAC, "--again"], 0);
+    assert_eq!(web.events(MAC).len(), before + 1);
+    let gone = web.command(&["machine", "list", "--server", "127.0.0.1:9"]).output().unwrap();
+    assert_eq!(gone.status.code(), Some(1));
+    assert!(said(&gone).contains("http://127.0.0.1:9/machines: "), "{}", said(&gone));
+}
+
+#[test]
+fn plans_are_edited_and_compared_from_a_shell() {
+    let web = Web::start();
+    let file = web.state().join("new.rhai");
+    let edit = |text: &str, code: i32| {
+        std::fs::write(&file, text).unwrap();
+        run(&web, &["plan", "edit", "mine", "--file", file.to_str().unwrap(), "--note", "a try"], code)
+    };
+    assert_eq!(edit("fn boot(m) { boot_disk() }\n", 0), "mine is at revision 1\n");
+    assert_eq!(edit("fn boot(m) { boot_disk() }\n", 0), "mine is not changed\n");
+    insta::assert_snapshot!("refused_plan", edit("fn boot(m) { boot_dsik() }\n", 2));
+    assert_eq!(run(&web, &["plan", "show", "mine"], 0), "fn boot(m) { boot_disk() }\n");
+    let edited =
+        web.command(&["plan", "edit", "mine"]).env("EDITOR", "sed -i s/boot_disk/boot_live/").output().unwrap();
+    assert_eq!(said(&edited), "mine is at revision 2\n");
+    let failed = web.command(&["plan", "edit", "mine"]).env("EDITOR", "false").output().unwrap();
+    assert!(said(&failed).contains("nothing is saved"), "{}", said(&failed));
+    run(&web, &["machine", "set", MAC, "--plan", "mine"], 0);
+    std::fs::write(&file, "fn boot(m) { boot_disk() }\n").unwrap();
+    let compared = run(&web, &["plan", "simulate", "--plan", "mine", "--file", file.to_str().unwrap()], 0);
+    assert!(compared.contains("disk instead of exit") && compared.contains("1 of 1 machines change"), "{compared}");
+    let list = run(&web, &["plan", "list"], 0);
+    assert!(list.contains("bty-flash-once") && list.lines().any(|line| line.starts_with("mine  ")), "{list}");
+}
+
+#[test]
+fn the_configuration_is_checked_and_shown_without_its_secrets() {
+    let web = Web::with(&[("BTY_ADMIN_PASSWORD", "s3cret")]);
+    assert!(run(&web, &["check-config"], 0).contains("the configuration is right"));
+    let shown = run(&web, &["show-config"], 0);
+    assert!(shown.contains("password = \"(set)\"  # env(BTY_ADMIN_PASSWORD)") && !shown.contains("s3cret"), "{shown}");
+    let wrong = web.command(&["check-config"]).env("BTY_SERVER_PORT", "http").output().unwrap();
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(said(&wrong).contains("server.port: http (env(BTY_SERVER_PORT)) is not a port"), "{}", said(&wrong));
+    let taken = web.command(&[]).output().unwrap();
+    assert!(said(&taken).contains("listening at"), "{}", said(&taken));
+    let mut hash = web.command(&["hash-password"]);
+    hash.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut child = hash.spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"s3cret\n").unwrap();
+    let hash = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+    let other = Web::with(&[("BTY_ADMIN_PASSWORD", hash.trim())]);
+    let form = [("Content-Type", "application/x-www-form-urlencoded")];
+    other.request("POST", "/ui/login", &form, b"password=s3cret").expect(303);
+}

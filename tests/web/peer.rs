@@ -1,0 +1,144 @@
+//! The reference's own client against this server, and its database in it: `make test-reference`.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bty_tests::images::{filter, gpt_image, write};
+use bty_tests::loops::LoopDisk;
+use bty_tests::reference::Reference;
+use bty_tests::server::{Reply, Server};
+use bty_tests::web::Web;
+use serde_json::json;
+
+use super::pxe::{MAC, token};
+
+const MIB: usize = 1 << 20;
+
+/// The reference's programs, when somebody asked for these tests.
+fn venv() -> Option<PathBuf> {
+    let venv = std::env::var_os("BTY_TEST_REFERENCE").map(PathBuf::from);
+    if venv.is_none() {
+        eprintln!("skipped: make test-reference runs it");
+    }
+    venv
+}
+
+fn tool(dir: &Path, name: &str, text: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    let path = write(dir, name, text.as_bytes());
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// Tools that give a loop device the serial number of a disk, and reboot nothing.
+fn tools(dir: &Path, device: &str) {
+    tool(dir, "systemctl", "#!/bin/sh\nexit 0\n");
+    let lsblk = format!(
+        "#!/usr/bin/env python3\nimport json, subprocess, sys\nraw = subprocess.run(['/usr/bin/lsblk', *sys.argv[1:]], capture_output=True, text=True)\n\
+         try:\n    found = json.loads(raw.stdout)\nexcept ValueError:\n    print(raw.stdout, end='')\n    sys.exit(raw.returncode)\n\
+         for disk in found['blockdevices']:\n    if disk.get('path') == '{device}':\n        disk.update(serial='FILE-1', type='disk')\n\
+         print(json.dumps(found))\nsys.exit(raw.returncode)\n"
+    );
+    tool(dir, "lsblk", &lsblk);
+}
+
+#[test]
+fn the_reference_client_is_flashed_by_this_server() {
+    let Some(venv) = venv() else { return };
+    let Some(disk) = LoopDisk::new(32 << 20, 512) else { return };
+    let content = gpt_image(8 * MIB, 512);
+    let compressed = filter(&["zstd", "-q3c"], &content);
+    let sha256 = bty::Digest::of(&compressed).to_string();
+    let origin = Server::start(move |request| Reply::file(request, &compressed, "\"1\""));
+    let web = Web::start();
+    let dir = tempfile::tempdir().unwrap();
+    tools(dir.path(), disk.path());
+    let text = format!(
+        "version = 1\n[[images]]\nname = \"debian\"\nsrc = \"http://{}/debian.img.zst\"\nsha256 = \"{sha256}\"\n",
+        origin.host()
+    );
+    let catalog = write(dir.path(), "catalog.toml", text.as_bytes());
+    web.request("POST", &format!("/catalog/import?source={}", catalog.display()), &[], b"").expect(200);
+    let image = web.get("/images").json()[0]["ref"].clone();
+    let binding = json!({ "boot_mode": "bty-flash-once", "bty_image_ref": image, "target_disk_serial": "FILE-1" });
+    web.send("PUT", &format!("/machines/{MAC}"), &binding).expect(200);
+    // it boots as it always did, and knows nothing of tokens
+    assert!(!token(&web.get(&format!("/pxe/{MAC}?boot=1")).text()).is_empty());
+    let path = format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap());
+    let mut client = Command::new(venv.join("bin/bty"))
+        .args(["--server", &web.base(), "--mac", MAC])
+        .env("PATH", path)
+        .env("TERM", "dumb")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    while !web.events(MAC).contains(&"machine.flashed".to_owned()) && begun.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let kinds = web.events(MAC);
+    let _ = client.kill();
+    let _ = client.wait();
+    assert_eq!(kinds.iter().filter(|kind| *kind == "machine.flashed").count(), 1, "it tells its end twice: {kinds:?}");
+    assert!(kinds.contains(&"machine.inventory".to_owned()), "{kinds:?}");
+    assert!(disk.content()[..8 * MIB] == content, "the disk does not hold the image");
+    assert!(web.get(&format!("/pxe/{MAC}?boot=2")).text().contains("sanboot"));
+}
+
+#[test]
+fn a_reference_server_is_moved_over_in_one_command() {
+    let Some(reference) = Reference::start() else { return };
+    let entry = reference.send("POST", "/catalog/entries", &json!({ "image_url": "http://127.0.0.1:9/a.img.gz" }));
+    let image = entry["bty_image_ref"].clone();
+    let bind = |mac: &str, fields: serde_json::Value| {
+        let _ = reference.get(&format!("/pxe/{mac}/plan"));
+        let bound = reference.send("PUT", &format!("/machines/{mac}"), &fields);
+        assert_eq!(bound["mac"], mac, "{bound}");
+    };
+    bind(
+        "52:54:00:00:00:01",
+        json!({ "boot_mode": "bty-flash-once", "bty_image_ref": image, "target_disk_serial": "S1", "labels": ["rack 1", "lab"] }),
+    );
+    bind(
+        "52:54:00:00:00:02",
+        json!({ "boot_mode": "bty-flash-always", "bty_image_ref": image, "target_disk_serial": "S2", "sanboot_drive": "0x81" }),
+    );
+    bind("52:54:00:00:00:03", json!({ "boot_mode": "bty-inventory" }));
+    // the second one is armed and flashed: the disk is due
+    let _ = reference.get("/boot/none?mac=52:54:00:00:00:02");
+    let _ = reference.send("POST", "/pxe/52:54:00:00:00:02/status", &json!({ "status": "done" }));
+    let inventory =
+        json!({ "disks": [{ "path": "/dev/sda", "serial": "S3", "size": "20G" }], "lshw": { "product": "Rack 9" } });
+    let _ = reference.send("POST", "/pxe/52:54:00:00:00:03/inventory", &inventory);
+    let events = reference.get("/events?limit=500")["events"].as_array().map(Vec::len).unwrap();
+    let machines = reference.get("/machines");
+
+    let mut web = Web::start();
+    web.end();
+    let output = web.command(&["import", reference.database().to_str().unwrap()]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        said.contains("3 machines") && said.contains("1 images") && said.contains(&format!("{events} events")),
+        "{output:?}"
+    );
+    web.again();
+    let moved = web.get("/machines").json();
+    for (ours, theirs) in moved.as_array().unwrap().iter().zip(machines.as_array().unwrap()) {
+        for field in
+            ["mac", "boot_mode", "bty_image_ref", "target_disk_serial", "sanboot_drive", "labels", "last_seen_ip"]
+        {
+            assert_eq!(ours[field], theirs[field], "{field} of {}", theirs["mac"]);
+        }
+    }
+    assert_eq!(moved[2]["hardware"]["product"], "Rack 9");
+    assert_eq!(web.get("/catalog/entries").json()[0]["bty_image_ref"], image);
+    assert!(web.get("/pxe/52:54:00:00:00:01?boot=1").text().contains("kernel "), "it is still to be flashed");
+    let theirs = reference.get("/machines/52:54:00:00:00:02");
+    assert!(theirs["last_flashed_at"].is_string(), "{theirs}");
+    assert_eq!(
+        moved[1]["last_flashed_at"].as_str().map(|at| &at[..19]),
+        theirs["last_flashed_at"].as_str().map(|at| &at[..19])
+    );
+}
