@@ -23,6 +23,9 @@ use crate::time::Time;
 /// Machines are locked by the hash of their address, in as many shards.
 const LOCKS: usize = 256;
 
+/// As many long lists are sent at a time.
+const LISTS: usize = 4;
+
 /// The server.
 pub struct App {
     /// Its configuration.
@@ -37,6 +40,8 @@ pub struct App {
     pub jobs: Jobs,
     /// What is counted.
     pub metrics: Metrics,
+    /// As many long lists are sent at a time: a slow client must not keep a thread from contacts.
+    pub lists: Arc<tokio::sync::Semaphore>,
     /// What reaches other servers.
     pub client: bty::Client,
     /// When it was started.
@@ -172,6 +177,7 @@ impl App {
             jobs: Jobs::new(config.backup_max_parallel),
             metrics: Metrics::default(),
             client: config.network.client(),
+            lists: Arc::new(tokio::sync::Semaphore::new(LISTS)),
             started_at: Time::now(),
             decide,
             snapshot: RwLock::new(Arc::new(snapshot)),
@@ -308,14 +314,9 @@ impl App {
     }
 }
 
-/// The process that runs scripts: this program again.
+/// The process that runs scripts: this program again, also when an upgrade has replaced its file meanwhile.
 fn worker_command() -> std::process::Command {
-    let program = std::env::var_os(WORKER_PROGRAM)
-        .map_or_else(|| std::env::current_exe().unwrap_or_else(|_| "bty-web".into()), std::path::PathBuf::from);
-    let mut command = std::process::Command::new(program);
+    let mut command = std::process::Command::new("/proc/self/exe");
     command.arg("script-worker");
     command
 }
-
-/// Tests, which are another program, say here which one runs scripts.
-pub const WORKER_PROGRAM: &str = "BTY_WEB_SCRIPT_WORKER";

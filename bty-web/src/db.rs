@@ -24,7 +24,10 @@ const BATCH_MAX: usize = 512;
 const QUEUE: usize = 4096;
 
 /// As many connections for reading are kept.
-const READERS_KEPT: usize = 16;
+const READERS_KEPT: usize = 8;
+
+/// Pages that a connection for reading keeps, in KiB: a row is found by its key, and the system has the file in memory anyway.
+const READER_CACHE_KIB: i64 = 256;
 
 /// Every schema that there has been. An upgrade keeps everything.
 fn migrations() -> Migrations<'static> {
@@ -180,6 +183,7 @@ impl Db {
             None => {
                 let conn = Connection::open_with_flags(&self.0.path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
                 conn.busy_timeout(Duration::from_secs(10))?;
+                conn.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
                 conn.set_prepared_statement_cache_capacity(64);
                 conn
             }
@@ -285,6 +289,7 @@ fn in_savepoint<T>(transaction: &Transaction<'_>, change: impl FnOnce(&Transacti
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store;
 
     fn count(db: &Db) -> i64 {
         db.read_blocking(|conn| Ok(conn.query_row("SELECT count(*) FROM settings", [], |row| row.get(0))?)).unwrap()
@@ -325,6 +330,49 @@ mod tests {
         let copy = dir.path().join("copy.db");
         db.back_up(&copy).unwrap();
         assert_eq!(count(&Db::open(&copy, Bus::default()).unwrap()), 100);
+    }
+
+    #[test]
+    fn a_state_of_every_earlier_schema_is_opened_with_all_that_it_holds() {
+        let schemas = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas");
+        let mut opened = 0;
+        for file in std::fs::read_dir(schemas).unwrap() {
+            let file = file.unwrap().path();
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("state.db");
+            Connection::open(&path).unwrap().execute_batch(&std::fs::read_to_string(&file).unwrap()).unwrap();
+            let db = Db::open(&path, Bus::default()).unwrap();
+            db.read_blocking(|conn| {
+                let machines = store::machines::all(conn)?;
+                assert_eq!(
+                    (machines.len(), machines[0].boot_state().as_str()),
+                    (1, "flashed; booting disk"),
+                    "{file:?}"
+                );
+                assert_eq!(machines[0].labels, ["lab"]);
+                assert!(store::machines::lshw(conn, &machines[0].mac)?.is_some());
+                assert_eq!(store::plans::all(conn)?[0].source, "fn boot(m) { boot_disk() }");
+                assert_eq!(store::catalog::all(conn)?[0].name, "demo");
+                assert_eq!(store::access::tokens(conn)?[0].name, "ci");
+                assert_eq!(store::events::list(conn, &store::events::Filter::default(), 500)?.len(), 10);
+                assert_eq!(store::settings::all(conn)?.get("display.timezone"), "UTC");
+                Ok(())
+            })
+            .unwrap();
+            opened += 1;
+        }
+        assert!(opened >= 1, "one a schema that there has been");
+    }
+
+    #[test]
+    fn a_state_of_a_later_program_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.db");
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        let error = Db::open(&path, Bus::default()).map(drop).unwrap_err().to_string();
+        assert!(error.contains("bringing up to date"), "{error}");
+        std::fs::write(&path, "this is no database").unwrap();
+        assert!(Db::open(&path, Bus::default()).is_err());
     }
 
     #[test]

@@ -101,15 +101,6 @@ pub struct Jobs {
 /// As many ended jobs are remembered.
 const ENDED_MAX: usize = 50;
 
-impl Jobs {
-    /// With so many backups at a time; artifacts are fetched one release after the other.
-    #[must_use]
-    pub fn new(backups: usize) -> Self {
-        let turns = [1, backups.max(1)].map(|n| Arc::new(tokio::sync::Semaphore::new(n)));
-        Self { held: Mutex::default(), changes: broadcast::channel(256).0, turns }
-    }
-}
-
 /// How a job tells how far it is, and learns that it is to end.
 pub struct Handle {
     app: Arc<App>,
@@ -137,6 +128,13 @@ impl Handle {
 }
 
 impl Jobs {
+    /// With so many backups at a time; artifacts are fetched one release after the other.
+    #[must_use]
+    pub fn new(backups: usize) -> Self {
+        let turns = [1, backups.max(1)].map(|n| Arc::new(tokio::sync::Semaphore::new(n)));
+        Self { held: Mutex::default(), changes: broadcast::channel(256).0, turns }
+    }
+
     /// Every job, the newest first.
     #[must_use]
     pub fn list(&self, kind: Option<Kind>) -> Vec<Job> {
@@ -235,15 +233,10 @@ async fn run(handle: Handle, work: impl FnOnce(&Handle) -> Result<Value> + Send 
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
     };
+    // one that is cancelled while it waits has its turn at once: it ends as soon as it begins, and writes that down
     let permit = tokio::select! {
-        permit = turn.acquire_owned() => permit,
-        () = cancelled => {
-            app.jobs.update(kind, &key, true, |job| {
-                job.status = Status::Cancelled;
-                job.ended_at = Some(Time::now());
-            });
-            return;
-        }
+        permit = turn.acquire_owned() => permit.ok(),
+        () = cancelled => None,
     };
     app.jobs.update(kind, &key, true, |job| {
         job.status = Status::Running;

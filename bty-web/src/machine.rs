@@ -81,7 +81,7 @@ pub struct Machine {
     pub updated_at: Time,
 }
 
-/// A boot cycle.
+/// A boot cycle. Kept as JSON: a field that is added needs a default, for states of earlier programs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cycle {
     /// Its token: 32 hexadecimal digits.

@@ -214,6 +214,26 @@ mod tests {
         assert_eq!(with(&[("host", "x\tchain http://evil")]), "http://127.0.0.1:8080");
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_headers_say_the_base_is_an_address(host in "\\PC{0,40}", forwarded in "\\PC{0,40}", proto in "\\PC{0,9}") {
+            let pairs = [("host", host), ("x-forwarded-for", forwarded), ("x-forwarded-proto", proto)];
+            let value = |(name, value): (&'static str, String)| {
+                Some((name.parse().ok()?, axum::http::HeaderValue::from_str(&value).ok()?))
+            };
+            let headers: HeaderMap = pairs.into_iter().filter_map(value).collect();
+            let seen = see("10.0.0.1".parse().unwrap(), &headers, &"1".parse().unwrap(), None, 8080);
+            let rest = seen.base.trim_start_matches("http://").trim_start_matches("https://");
+            proptest::prop_assert!(!rest.is_empty() && is_host(rest), "{}", seen.base);
+        }
+
+        #[test]
+        fn no_text_makes_reading_networks_fail_badly(text in "\\PC{0,40}") {
+            let _ = text.parse::<Networks>();
+            let _ = address(&text);
+        }
+    }
+
     #[test]
     fn networks_are_checked() {
         for text in ["10.0.0.0/33", "fe80::/129", "x", "10.0.0.0/-1", "1.2.3.4/8/9"] {

@@ -49,7 +49,7 @@ Ratio: requests a second of bty-web over those of the reference. A dash: not one
 |---|---|---|---|---|
 {starts}
 
-Memory is the resident size of the server and, for bty-web, of its script workers together.
+Memory is the proportional size (`Pss`) of the server and, for bty-web, of its script workers together.
 
 ## Aims
 
@@ -131,7 +131,7 @@ class Server:
             pid, parent = int(status.parent.name), int(re.search(r"PPid:\s+(\d+)", text)[1])
             if pid in wanted or parent in wanted:
                 wanted.add(pid)
-                found = re.search(r"VmRSS:\s+(\d+)", text)
+                found = re.search(r"Pss:\s+(\d+)", (status.parent / "smaps_rollup").read_text())
                 kib += int(found[1]) if found else 0
         return kib / 1024
 

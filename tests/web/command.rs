@@ -23,6 +23,12 @@ fn help_is_as_it_was() {
 }
 
 #[test]
+fn shells_complete_the_command() {
+    let output = std::process::Command::new(web_path()).args(["completions", "bash"]).output().unwrap();
+    assert!(said(&output).contains("simulate-fleet"));
+}
+
+#[test]
 fn machines_are_bound_and_simulated_from_a_shell() {
     let web = Web::start();
     add_image(&web);

@@ -94,6 +94,40 @@ fn hostile_values_stay_data_in_every_script() {
 }
 
 #[test]
+fn a_catalog_with_hostile_names_and_addresses_stays_data() {
+    let web = Web::start();
+    let name = "\\\"}; disks::list(); `${1}` <script>alert(1)</script> & || echo";
+    let text = format!(
+        "version = 1\n[[images]]\nname = \"{name}\"\nsrc = \"https://h/a'b`id`$(x)<i>.img\"\nformat = \"x\\\"<b>\"\n"
+    );
+    let path = web.state().join("evil.toml");
+    std::fs::write(&path, text).unwrap();
+    let imported = web.request("POST", &format!("/catalog/import?source={}", path.display()), &[], b"").expect(200);
+    assert_eq!(imported.json()["imported"], 1, "{}", imported.text());
+    let image = web.get("/images").json()[0].clone();
+    let binding = json!({ "boot_mode": "bty-flash-once", "bty_image_ref": image["ref"], "target_disk_serial": "S1\"}; reboot(); //" });
+    web.send("PUT", &format!("/machines/{MAC}"), &binding).expect(200);
+    let token = token(&web.get(&format!("/pxe/{MAC}?boot=1")).text());
+    let path = format!("/pxe/{MAC}/plan?cycle={token}");
+    let plan = web.request("GET", &path, &[("Accept", "text/rhai")], b"").expect(200).text();
+    let literal = plan.lines().find(|line| line.starts_with("const PLAN = ")).unwrap();
+    let json: serde_json::Value = serde_json::from_str(
+        literal
+            .trim_start_matches("const PLAN = #")
+            .trim_end_matches(';')
+            .replace("#{", "{")
+            .replace(": ()", ": null")
+            .as_str(),
+    )
+    .unwrap();
+    assert_eq!((&json["image"]["name"], &json["disk"]["serial"]), (&image["name"], &binding["target_disk_serial"]));
+    assert_eq!(web.get(&path).json()["name"], image["name"]);
+    let page = web.get("/ui/machines").expect(200).text();
+    assert!(page.contains("&#60;script&#62;") && !page.contains("<script"), "{page}");
+    bty::catalog::Catalog::parse(web.get("/catalog.toml").text().as_bytes()).unwrap();
+}
+
+#[test]
 fn a_machine_and_the_fleet_are_simulated_and_nothing_changes() {
     let web = Web::start();
     let image = add_image(&web);

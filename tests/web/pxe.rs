@@ -73,6 +73,16 @@ fn what_is_wrong_is_a_script_that_says_so_and_boots_the_disk() {
 }
 
 #[test]
+fn asking_for_the_head_of_a_script_is_no_contact() {
+    let web = Web::start();
+    for path in [format!("/pxe/{MAC}?boot=1"), format!("/pxe/{MAC}/plan")] {
+        let answer = web.request("HEAD", &path, &[], b"");
+        assert_eq!(answer.status, 405, "{path}");
+    }
+    assert_eq!(web.get("/machines").json(), json!([]));
+}
+
+#[test]
 fn a_flash_goes_from_the_contact_to_the_proven_disk() {
     let web = Web::start();
     let image = add_image(&web);

@@ -247,6 +247,29 @@ fn artifacts_are_fetched_checked_and_from_then_on_booted() {
 }
 
 #[test]
+fn a_fetch_that_is_cancelled_ends_and_says_so() {
+    let origin = Server::start(|_| Reply::raw(b"").stall_after(0));
+    let repo = format!("http://{}/bty", origin.host());
+    let web = Web::with(&[("BTY_BOOT_RELEASE_REPO", &repo)]);
+    for tag in ["v1", "v2"] {
+        web.send("POST", "/boot/releases", &json!({ "tag": tag })).expect(202);
+    }
+    // the second one waits for its turn
+    web.request("DELETE", "/boot/releases/v2", &[], b"").expect(200);
+    web.request("DELETE", "/boot/releases/v1", &[], b"").expect(200);
+    for _ in 0..200 {
+        let jobs = web.get("/boot/releases").json()["fetches"].clone();
+        if jobs.as_array().unwrap().iter().all(|job| job["status"] == "cancelled") {
+            let kinds = web.events("v1");
+            assert_eq!(kinds.last().map(String::as_str), Some("netboot.artifacts.fetch.cancelled"), "{kinds:?}");
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("{}", web.get("/boot/releases").text());
+}
+
+#[test]
 fn artifacts_with_another_digest_are_thrown_away() {
     let origin = releases("wrong");
     let repo = format!("http://{}/bty", origin.host());

@@ -80,6 +80,8 @@ pub(crate) enum Command {
     },
     /// Print the document of the API
     Openapi,
+    /// Print completions for a shell: bty-web completions bash >/etc/bash_completion.d/bty-web
+    Completions { shell: clap_complete::Shell },
     /// Run scripts for a server; only a server starts it
     #[command(hide = true)]
     ScriptWorker,

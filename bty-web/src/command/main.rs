@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use bty_web::config::{Config, Sources};
 use bty_web::error::{Error, ErrorKind, Result};
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
 
 mod cli;
 mod config;
@@ -51,6 +51,10 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::HashPassword => token::hash_password(),
         Command::SimulateFleet { remote, options } => remote.run(async |server| fleet::run(server, options).await),
         Command::Openapi => config::openapi(),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "bty-web", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
         Command::ScriptWorker => {
             bty_script::worker::serve(&bty_script::Limits::server())?;
             Ok(ExitCode::SUCCESS)
@@ -63,8 +67,13 @@ fn load(named: &[PathBuf]) -> Result<Config> {
     Config::load(&Sources { env: &env, named })
 }
 
+/// Threads that wait for the disk and for scripts.
+const BLOCKING_THREADS: usize = 16;
+
 /// A runtime for commands that talk to a server.
 fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::from)?;
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    // each has memory of its own, and what they do is short
+    let runtime = builder.max_blocking_threads(BLOCKING_THREADS).enable_all().build().map_err(Error::from)?;
     runtime.block_on(work)
 }

@@ -85,6 +85,7 @@ fn free_id(app: &App, now: Time) -> String {
 fn make(app: &App, id: &str, handle: &Handle) -> Result<serde_json::Value> {
     let dir = app.config.backup_dir.join(id);
     let at = |e: std::io::Error| Error::internal(format!("writing {}: {e}", dir.display()));
+    handle.cancel.check().map_err(Error::from)?;
     std::fs::create_dir_all(&dir).map_err(at)?;
     let bundle = app.db.read_blocking(transfer::export)?;
     handle.cancel.check().map_err(Error::from)?;

@@ -92,19 +92,21 @@ pub(super) fn open_cycle(machine: &mut Machine, who: &Who, boot: &Boot, stage: S
     true
 }
 
+/// A nonce that comes again after so long, in milliseconds, is one that somebody has written into a script of their own.
+const NONCE_MS: i64 = 10 * 60 * 1000;
+
 /// The answer that this boot of the machine has been given already.
 fn repeated(machine: &Machine, rules: &Rules<'_>, who: &Who, contact: &Contact) -> Option<Boot> {
-    match &contact.nonce {
-        Some(_) => {
-            machine.answers.iter().find(|answer| answer.nonce == contact.nonce).map(|answer| answer.boot.clone())
-        }
+    let is_near = |answer: &&Answered, ms: i64| (0..ms).contains(&who.now.ms_since(answer.at));
+    let same = match &contact.nonce {
+        Some(_) => machine.answers.iter().find(|answer| answer.nonce == contact.nonce && is_near(answer, NONCE_MS)),
         // only the last one: whatever came between was another boot
         None => {
-            let last = machine.answers.last()?;
-            let is_near = (0..rules.window_ms).contains(&who.now.ms_since(last.at));
-            (last.nonce.is_none() && last.ip == who.ip && is_near).then(|| last.boot.clone())
+            let last = machine.answers.last();
+            last.filter(|last| last.nonce.is_none() && last.ip == who.ip && is_near(last, rules.window_ms))
         }
-    }
+    };
+    same.map(|answer| answer.boot.clone())
 }
 
 /// What the plan says, or what is safe when it says nothing.

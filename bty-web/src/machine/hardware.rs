@@ -41,6 +41,8 @@ fn walk(node: &Value, depth: usize, see: &mut impl FnMut(&Value)) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -58,6 +60,35 @@ mod tests {
         assert_eq!((&found["cpus"], &found["cpu"]), (&json!(2), &json!("Fast 9")));
         assert_eq!(found["memory_bytes"], 17179869184_u64);
         assert_eq!(found["version"], Value::Null);
+    }
+
+    /// JSON of any shape.
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            "[a-z:]{0,9}".prop_map(Value::from),
+        ];
+        let key =
+            prop_oneof![Just("children".to_owned()), Just("class".to_owned()), Just("size".to_owned()), "[a-z]{1,4}"];
+        leaf.prop_recursive(6, 60, 6, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                prop::collection::vec((key.clone(), inner), 0..6).prop_map(|fields| fields.into_iter().collect()),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_tree_has_facts_of_the_right_kind(tree in any_json()) {
+            let found = facts(&tree);
+            prop_assert!(found["cpus"].is_u64());
+            prop_assert!(["vendor", "product", "serial"].iter().all(|name| found[*name].is_null() || found[*name].is_string()));
+            // what a plan declares is foreign too
+            let _ = crate::plan::Declared::parse(&tree);
+        }
     }
 
     #[test]

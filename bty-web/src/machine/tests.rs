@@ -87,7 +87,7 @@ impl World {
         let outcome = act(&self.machine, &rules, &self.who);
         self.machine = outcome.machine;
         self.told = outcome.events;
-        self.who.now = self.who.now.plus_ms(60_000);
+        self.who.now = self.who.now.plus_ms(1000);
         outcome.answer
     }
 
@@ -238,6 +238,14 @@ fn a_contact_that_is_repeated_gets_the_same_answer_and_changes_nothing() {
     let token = live(&world.boot("3"));
     assert_eq!(world.boot("2"), first);
     assert_eq!(world.machine.open_cycle().unwrap().token, token);
+}
+
+#[test]
+fn a_nonce_that_never_changes_does_not_stop_a_machine_for_ever() {
+    let mut world = World::bound("bty-flash-always");
+    world.flash("fixed");
+    world.who.now = world.who.now.plus_ms(10 * 60 * 1000);
+    assert!(is_disk(&world.boot("fixed")));
 }
 
 #[test]

@@ -150,7 +150,10 @@ impl Wanted {
     responses((status = 200, body = Vec<Shown>), (status = 401, body = ErrorBody)))]
 pub(super) async fn list(State(app): State<Arc<App>>, Params(wanted): Params<Wanted>) -> Response {
     let (chunks, sent) = mpsc::channel(CHUNKS);
+    // the server is never closed to them
+    let turn = app.lists.clone().acquire_owned().await.ok();
     tokio::task::spawn_blocking(move || {
+        let _turn = turn;
         let listed = app.db.read_blocking(|conn| write_list(conn, &wanted, &chunks));
         if let Err(error) = listed {
             tracing::error!(%error, "a list of machines ended early");

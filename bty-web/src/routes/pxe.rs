@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bty_script::plan::{MEDIA_TYPE as RHAI, Report};
 use serde::Deserialize;
@@ -56,7 +56,11 @@ pub(super) async fn contact(
     path: Result<PathText>,
     query: Result<Params<Boots>>,
     who: Who,
+    method: Method,
 ) -> Response {
+    if method == Method::HEAD {
+        return changes_something();
+    }
     match try_contact(&app, path, query, who).await {
         Ok(text) => script(text),
         Err(error) => {
@@ -66,6 +70,11 @@ pub(super) async fn contact(
             script(ipxe::failed(&error.detail))
         }
     }
+}
+
+/// Asking is a contact, and a contact changes something; HEAD must not.
+fn changes_something() -> Response {
+    StatusCode::METHOD_NOT_ALLOWED.into_response()
 }
 
 async fn try_contact(app: &Arc<App>, path: Result<PathText>, query: Result<Params<Boots>>, who: Who) -> Result<String> {
@@ -113,7 +122,11 @@ pub(super) async fn plan(
     Params(query): Params<Cycle>,
     headers: HeaderMap,
     who: Who,
+    method: Method,
 ) -> Result<Response> {
+    if method == Method::HEAD {
+        return Ok(changes_something());
+    }
     let mac = mac(&path)?;
     let (of, base, token) = (mac.clone(), who.base.clone(), query.token());
     let changed = app.change(
