@@ -30,9 +30,11 @@ fn tool(dir: &Path, name: &str, text: &str) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// Tools that give a loop device the serial number of a disk, and reboot nothing.
+/// Tools that give a loop device the serial number of a disk, reboot nothing, and stand for those of udev, which is not everywhere.
 fn tools(dir: &Path, device: &str) {
-    tool(dir, "systemctl", "#!/bin/sh\nexit 0\n");
+    for name in ["systemctl", "partprobe", "udevadm"] {
+        tool(dir, name, "#!/bin/sh\nexit 0\n");
+    }
     let lsblk = format!(
         "#!/usr/bin/env python3\nimport json, subprocess, sys\nraw = subprocess.run(['/usr/bin/lsblk', *sys.argv[1:]], capture_output=True, text=True)\n\
          try:\n    found = json.loads(raw.stdout)\nexcept ValueError:\n    print(raw.stdout, end='')\n    sys.exit(raw.returncode)\n\
@@ -70,7 +72,7 @@ fn the_reference_client_is_flashed_by_this_server() {
         .env("PATH", path)
         .env("TERM", "dumb")
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdout(std::fs::File::create(dir.path().join("said")).unwrap())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
@@ -81,7 +83,8 @@ fn the_reference_client_is_flashed_by_this_server() {
     let kinds = web.events(MAC);
     let _ = client.kill();
     let _ = client.wait();
-    assert_eq!(kinds.iter().filter(|kind| *kind == "machine.flashed").count(), 1, "it tells its end twice: {kinds:?}");
+    let failed = std::fs::read_to_string(dir.path().join("said")).unwrap();
+    assert_eq!(kinds.iter().filter(|kind| *kind == "machine.flashed").count(), 1, "it tells its end twice: {kinds:?}\n{failed}");
     assert!(kinds.contains(&"machine.inventory".to_owned()), "{kinds:?}");
     assert!(disk.content()[..8 * MIB] == content, "the disk does not hold the image");
     assert!(web.get(&format!("/pxe/{MAC}?boot=2")).text().contains("sanboot"));
