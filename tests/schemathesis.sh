@@ -16,6 +16,6 @@ BTY_BOOT_RELEASE_REPO=http://127.0.0.1:9/none BTY_PATHS_STATE_DIR=$state BTY_SER
 web_pid=$!
 until curl --silent --fail "http://127.0.0.1:$port/healthz" >/dev/null; do sleep 0.1; done
 # streams do not end, and answers to what is not a method of a path are the router's
-"$venv/bin/schemathesis" run "http://127.0.0.1:$port/openapi.json" --max-examples "$examples" --exclude-path-regex '^/events/(stream|machines|workers)$' \
+"$venv/bin/schemathesis" run "http://127.0.0.1:$port/openapi.json" --phases examples,coverage,fuzzing --max-examples "$examples" --exclude-path-regex '^/events/(stream|machines|workers)$' \
     --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance --suppress-health-check all --workers 2
 ! grep -q panicked "$state/log"

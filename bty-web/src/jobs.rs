@@ -17,6 +17,7 @@ pub mod netboot;
 /// What a job does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = JobKind)]
 pub enum Kind {
     /// Fetches the artifacts of a release.
     Release,
@@ -27,6 +28,7 @@ pub enum Kind {
 /// Where a job is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = JobStatus)]
 pub enum Status {
     /// It waits for its turn.
     Queued,
@@ -199,7 +201,7 @@ pub fn start(
         kind,
         key: key.clone(),
         status: Status::Queued,
-        progress: Value::Null,
+        progress: serde_json::json!({}),
         error: None,
         requested_at: Time::now(),
         started_at: None,

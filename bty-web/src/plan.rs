@@ -127,6 +127,7 @@ pub type Params = Map<String, Value>;
 
 /// What a plan is bound with in lists.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = PlanSummary)]
 pub struct Summary {
     /// Its name.
     pub name: String,

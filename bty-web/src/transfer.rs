@@ -66,6 +66,7 @@ pub struct ExportedPlan {
 
 /// What came of an import.
 #[derive(Debug, Default, Serialize, utoipa::ToSchema)]
+#[schema(as = ImportSummary)]
 pub struct Summary {
     /// What it was.
     pub format: String,

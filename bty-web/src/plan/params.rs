@@ -62,7 +62,7 @@ pub struct Parameter {
     pub kind: Kind,
     /// Its value where none is set; without one it must be set.
     #[serde(default)]
-    #[schema(value_type = Object)]
+    #[schema(value_type = Value)]
     pub preset: Option<Value>,
     /// The smallest number.
     #[serde(default)]
@@ -81,6 +81,7 @@ pub struct Parameter {
 /// What a parameter holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = ParameterKind)]
 pub enum Kind {
     /// Text.
     String,

@@ -38,7 +38,7 @@ pub(super) async fn version() -> axum::Json<Version> {
 }
 
 /// What is counted, for Prometheus.
-#[utoipa::path(get, path = "/metrics", tag = "server", responses((status = 200, content_type = "text/plain", body = String), (status = 401, body = ErrorBody)))]
+#[utoipa::path(get, path = "/metrics", tag = "server", responses((status = 200, content_type = "application/openmetrics-text", body = String), (status = 401, body = ErrorBody)))]
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response> {
     let read = app.db.read(|conn| Ok((store::machines::count(conn)?, store::events::tripwire(conn)?)));
     let (machines, failures) = read.await?;

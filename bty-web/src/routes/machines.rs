@@ -46,13 +46,13 @@ pub(crate) struct Shown {
     /// Digest of that image.
     pub last_flashed_sha256: Option<String>,
     /// Its disks as it posted them.
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Option<Vec<Object>>)]
     pub known_disks: Option<Value>,
     /// When.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub known_disks_at: Option<Time>,
     /// What plans choose by.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     pub hardware: Value,
     /// Where it is, for people.
     pub boot_state: String,
@@ -60,7 +60,7 @@ pub(crate) struct Shown {
     #[schema(value_type = Object)]
     pub state: Value,
     /// The boot cycle that is open, or was last; without its token.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     pub cycle: Option<ShownCycle>,
     /// When it was added.
     #[schema(value_type = String, format = DateTime)]

@@ -41,7 +41,7 @@ pub(super) struct Which {
 
 /// A plan with its source: the newest revision, or the one that is asked for.
 #[utoipa::path(get, path = "/plans/{name}", tag = "plans", params(("name" = String, Path), ("revision" = Option<i64>, Query)),
-    responses((status = 200, body = Plan), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
+    responses((status = 200, body = Plan), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub(super) async fn get(
     State(app): State<Arc<App>>,
     PathText(name): PathText,
