@@ -84,7 +84,11 @@ fn the_reference_client_is_flashed_by_this_server() {
     let _ = client.kill();
     let _ = client.wait();
     let failed = std::fs::read_to_string(dir.path().join("said")).unwrap();
-    assert_eq!(kinds.iter().filter(|kind| *kind == "machine.flashed").count(), 1, "it tells its end twice: {kinds:?}\n{failed}");
+    assert_eq!(
+        kinds.iter().filter(|kind| *kind == "machine.flashed").count(),
+        1,
+        "it tells its end twice: {kinds:?}\n{failed}"
+    );
     assert!(kinds.contains(&"machine.inventory".to_owned()), "{kinds:?}");
     assert!(disk.content()[..8 * MIB] == content, "the disk does not hold the image");
     assert!(web.get(&format!("/pxe/{MAC}?boot=2")).text().contains("sanboot"));

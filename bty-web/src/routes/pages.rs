@@ -23,7 +23,7 @@ use crate::store::{self, access};
 use crate::time::Time;
 
 /// As many machines are listed.
-const ROWS_MAX: usize = 1000;
+const ROWS_MAX: usize = 500;
 
 pub(super) fn router(app: &Arc<App>) -> Router<Arc<App>> {
     let page = Guard { app: Arc::clone(app), scope: Scope::Admin, is_page: true };
@@ -132,8 +132,16 @@ async fn log_out(
 }
 
 async fn machines(State(app): State<Arc<App>>, by: guard::Who) -> Result<Response> {
-    let (machines, images) = app.db.read(|conn| Ok((store::machines::all(conn)?, store::catalog::all(conn)?))).await?;
-    let total = machines.len();
+    let read = app.db.read(|conn| {
+        let mut machines = Vec::new();
+        store::machines::each(conn, |machine| {
+            machines.push(machine);
+            Ok(machines.len() < ROWS_MAX)
+        })?;
+        Ok((machines, store::machines::count(conn)?, store::catalog::all(conn)?))
+    });
+    let (machines, total, images) = read.await?;
+    let total = usize::try_from(total).unwrap_or_default();
     let snapshot = app.snapshot();
     let shown = |time: Option<Time>| {
         let zoned = time.map(|time| time.timestamp().to_zoned_datetime(snapshot.zone.clone()));
@@ -149,7 +157,7 @@ async fn machines(State(app): State<Arc<App>>, by: guard::Who) -> Result<Respons
         labels: machine.labels,
         plan: machine.plan,
     };
-    let rows = machines.into_iter().take(ROWS_MAX).map(row).collect();
+    let rows = machines.into_iter().map(row).collect();
     let frame = Frame { csrf: by.csrf().to_owned(), is_open: app.auth.is_open(), is_inside: true };
     render(&Machines { frame, total, rows })
 }
