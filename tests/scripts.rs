@@ -153,6 +153,11 @@ fn a_dry_run_on_this_machine_reads_and_writes_nothing() {
 fn the_examples_pass_their_tests() {
     let run = bty(&["test", &examples()]).expect(0);
     assert!(run.stderr.ends_with("16 passed, 0 failed\n"), "{}", run.stderr);
+    let plans = format!("{}/../plans", examples());
+    let run = bty(&["test", &plans]).expect(0);
+    assert!(run.stderr.ends_with("3 passed, 0 failed\n"), "{}", run.stderr);
+    let checked = bty(&["check", &format!("{plans}/canary.rhai")]).expect(0);
+    assert!(checked.stderr.contains("nothing to say"), "{}", checked.stderr);
 }
 
 #[test]

@@ -62,6 +62,8 @@ pub struct Snapshot {
     pub catalog: Arc<str>,
     /// Where the bytes of images are now, by their references.
     pub resolved: Arc<HashMap<String, String>>,
+    /// Names of images, by their references.
+    pub names: Arc<HashMap<String, String>>,
     /// Settings.
     pub settings: Settings,
     /// The zone of the server's clock.
@@ -76,12 +78,15 @@ impl Snapshot {
     pub fn read(conn: &rusqlite::Connection) -> Result<Self> {
         let plans = store::plans::all(conn)?.into_iter().map(|plan| (plan.name.clone(), Arc::new(plan))).collect();
         let settings = store::settings::all(conn)?;
-        let entries = store::catalog::all(conn)?.into_iter();
-        let resolved = entries.filter_map(|e| Some((e.bty_image_ref, e.resolved_src.filter(|src| *src != e.src)?)));
+        let entries = store::catalog::all(conn)?;
+        let names = entries.iter().map(|e| (e.bty_image_ref.clone(), e.name.clone())).collect();
+        let resolved =
+            entries.into_iter().filter_map(|e| Some((e.bty_image_ref, e.resolved_src.filter(|src| *src != e.src)?)));
         Ok(Self {
             plans,
             catalog: store::catalog::toml(conn)?.into(),
             resolved: Arc::new(resolved.collect()),
+            names: Arc::new(names),
             zone: settings.zone(),
             settings,
         })
@@ -109,6 +114,7 @@ impl Snapshot {
             plan,
             catalog: &self.catalog,
             resolved: &self.resolved,
+            names: &self.names,
             decide,
             window_ms: self.settings.number("plans.contact_window_ms"),
             zone: &self.zone,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 use bty::{Client, ClientOptions};
@@ -237,77 +238,70 @@ impl Loader {
     }
 
     fn finish(mut self, sources: &Sources<'_>) -> Result<Config> {
-        let text = |key: &str| self.values[key].0.clone();
-        let set = |key: &str| Some(text(key)).filter(|value| !value.is_empty());
-        let state_dir = PathBuf::from(text("paths.state_dir"));
-        let within = |key: &str, name: &str| set(key).map_or_else(|| state_dir.join(name), PathBuf::from);
-        let (boot_dir, backup_dir) = (within("paths.boot_dir", "boot"), within("paths.backup_dir", "backups"));
-        let catalog_file = within("paths.catalog_file", "catalog.toml");
-        let (password, public_url) = (set("admin.password"), set("server.public_url"));
-        let (session_secret, log) = (set("server.session_secret"), text("server.log"));
-        let network = self.network(sources);
-        let logs_json = text("server.log_format") == "json";
+        self.check_texts();
         let host: Option<IpAddr> = self.parse("server.host", "an address to listen at, such as 0.0.0.0");
-        let port: Option<u16> = self.parse("server.port", "a port from 1 to 65535");
+        let port: Option<NonZero<u16>> = self.parse("server.port", "a port from 1 to 65535");
         let trusted_proxies: Option<Networks> = self.parse("server.trusted_proxy", "networks such as 10.0.0.0/8, or 1");
-        let backup_max_parallel: Option<usize> = self.parse("tuning.backup_max_parallel", "a number");
+        let backups: Option<NonZero<usize>> = self.parse("tuning.backup_max_parallel", "a number from 1");
+        let script_workers: Option<NonZero<usize>> = match text_of(&self.values, "tuning.script_workers").as_str() {
+            "" => std::thread::available_parallelism().ok().or(NonZero::new(2)),
+            _ => self.parse("tuning.script_workers", "a number of processes from 1"),
+        };
         let max_upload_bytes = bty::size::parse(&text_of(&self.values, "tuning.max_upload_bytes")).ok();
         if max_upload_bytes.is_none() {
             self.wrong("tuning.max_upload_bytes", "a size such as 200G");
         }
-        let script_workers = match text_of(&self.values, "tuning.script_workers").as_str() {
-            "" => Some(std::thread::available_parallelism().map_or(2, std::num::NonZero::get)),
-            _ => self.parse("tuning.script_workers", "a number of processes"),
-        };
-        if port == Some(0) {
-            self.wrong("server.port", "a port from 1 to 65535");
-        }
-        if script_workers == Some(0) || backup_max_parallel == Some(0) {
-            self.wrong("tuning.script_workers", "at least 1");
-        }
-        if !matches!(text_of(&self.values, "server.log_format").as_str(), "text" | "json") {
-            self.wrong("server.log_format", "text or json");
-        }
-        if let Some(url) = &public_url {
-            let is_url =
-                url.parse::<url::Url>().is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-            if !is_url {
-                self.wrong("server.public_url", "an address such as https://bty.example:8443");
-            }
-        }
-        if let Some(secret) = &session_secret
-            && secret.len() < 32
-        {
-            self.wrong("server.session_secret", "at least 32 characters");
-        }
-        if state_dir.as_os_str().is_empty() {
-            self.wrong("paths.state_dir", "a directory");
-        }
-        let (Some(host), Some(port), Some(trusted_proxies), Some(backup_max_parallel), Some(max_upload_bytes), true) =
-            (host, port, trusted_proxies, backup_max_parallel, max_upload_bytes, self.problems.is_empty())
+        let read = (host, port, trusted_proxies, backups, script_workers, max_upload_bytes, self.problems.is_empty());
+        let (Some(host), Some(port), Some(trusted_proxies), Some(backups), Some(workers), Some(max_upload_bytes), true) =
+            read
         else {
             return Err(Error::new(ErrorKind::Invalid, "the configuration is wrong").with_problems(self.problems));
         };
+        let text = |key: &str| text_of(&self.values, key);
+        let set = |key: &str| Some(text(key)).filter(|value| !value.is_empty());
+        let state_dir = PathBuf::from(text("paths.state_dir"));
+        let within = |key: &str, name: &str| set(key).map_or_else(|| state_dir.join(name), PathBuf::from);
         Ok(Config {
-            password,
-            listen: SocketAddr::new(host, port),
-            public_url,
+            password: set("admin.password"),
+            listen: SocketAddr::new(host, port.get()),
+            public_url: set("server.public_url"),
             trusted_proxies,
-            session_secret,
-            log,
-            logs_json,
-            network,
+            session_secret: set("server.session_secret"),
+            log: text("server.log"),
+            logs_json: text("server.log_format") == "json",
+            network: self.network(sources),
+            boot_dir: within("paths.boot_dir", "boot"),
+            backup_dir: within("paths.backup_dir", "backups"),
+            catalog_file: within("paths.catalog_file", "catalog.toml"),
             state_dir,
-            boot_dir,
-            backup_dir,
-            catalog_file,
-            backup_max_parallel,
+            backup_max_parallel: backups.get(),
             max_upload_bytes,
-            script_workers: script_workers.unwrap_or(1),
+            script_workers: workers.get(),
             values: self.values,
             files: self.files,
             warnings: self.warnings,
         })
+    }
+
+    /// Values that stay text, and are not any text.
+    fn check_texts(&mut self) {
+        let text = |key: &str| text_of(&self.values, key);
+        let (url, secret) = (text("server.public_url"), text("server.session_secret"));
+        let is_format = matches!(text("server.log_format").as_str(), "text" | "json");
+        let has_state = !text("paths.state_dir").is_empty();
+        let is_web = |url: url::Url| matches!(url.scheme(), "http" | "https") && url.has_host();
+        if !is_format {
+            self.wrong("server.log_format", "text or json");
+        }
+        if !url.is_empty() && !url.parse().is_ok_and(is_web) {
+            self.wrong("server.public_url", "an address such as https://bty.example:8443");
+        }
+        if (1..SECRET_CHARS_MIN).contains(&secret.len()) {
+            self.wrong("server.session_secret", "at least 32 characters");
+        }
+        if !has_state {
+            self.wrong("paths.state_dir", "a directory");
+        }
     }
 
     fn network(&self, sources: &Sources<'_>) -> Network {
@@ -337,6 +331,9 @@ impl Loader {
         self.problems.push(Problem::new(key, format!("{shown} ({origin}) is not {wanted}")));
     }
 }
+
+/// Shorter secrets can be guessed.
+const SECRET_CHARS_MIN: usize = 32;
 
 /// Values that are never shown.
 pub const SECRETS: [&str; 2] = ["admin.password", "server.session_secret"];

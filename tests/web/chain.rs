@@ -52,10 +52,13 @@ impl Lab {
         self.web.send("PUT", &format!("/machines/{MAC}"), &binding).expect(200);
     }
 
-    /// A network boot: what iPXE is told.
+    /// A network boot: what iPXE is told. The server is killed and started again before and after.
     fn boot(&mut self) -> String {
         self.boots += 1;
-        self.web.get(&format!("/pxe/52-54-00-12-34-56?boot=b{}", self.boots)).expect(200).text()
+        self.web.restart();
+        let script = self.web.get(&format!("/pxe/52-54-00-12-34-56?boot=b{}", self.boots)).expect(200).text();
+        self.web.restart();
+        script
     }
 
     /// The live environment, as far as `bty` is concerned.
@@ -138,6 +141,33 @@ fn flash_always_alternates_and_a_dead_origin_is_a_failure_that_is_offered_again(
     assert_eq!(std::fs::read(lab.disk()).unwrap()[..512], [0; 512], "it does not boot");
     assert_eq!(lab.state(), "flash failed");
     assert!(lab.boot().contains("kernel "), "it is offered again");
+}
+
+#[test]
+fn a_server_that_dies_during_the_flash_hears_of_its_end_once_it_is_back() {
+    let mut lab = Lab::new();
+    lab.bind("bty-flash-once");
+    let token = token(&lab.boot());
+    let run = std::thread::scope(|scope| {
+        let disk = format!("{}={SERIAL}", lab.disk().display());
+        let (base, token) = (lab.web.base(), token.clone());
+        let machine = scope.spawn(move || -> Outcome {
+            let arguments = ["--server", &base, "--mac", MAC, "--no-reboot", "--disk-file", &disk, "--cycle", &token];
+            bty_command(&arguments).output().unwrap().into()
+        });
+        while !lab.web.events(MAC).contains(&"netboot.pxe.plan".to_owned()) {
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        lab.web.kill();
+        std::thread::sleep(std::time::Duration::from_millis(700));
+        lab.web.again();
+        machine.join().unwrap()
+    });
+    assert!(run.expect(0).stderr.contains("flash complete"));
+    assert!(lab.is_flashed());
+    let kinds = lab.web.events(MAC);
+    assert_eq!(kinds.iter().filter(|kind| *kind == "machine.flashed").count(), 1, "{kinds:?}");
+    assert!(lab.boot().contains("sanboot"));
 }
 
 #[test]

@@ -77,3 +77,22 @@ fn lists_are_filtered_and_downloads_are_as_posted() {
     web.send("POST", "/pxe/525400000001/inventory", &large).expect(204);
     assert_eq!(web.get("/machines/525400000001/lshw.json").json(), lshw);
 }
+
+#[test]
+fn a_long_list_is_whole_and_a_client_that_goes_keeps_nothing_waiting() {
+    let web = Web::start();
+    let machine = |n: u32| json!({ "mac": format!("0200{n:08x}"), "known_disks": [{ "path": "/dev/sda", "model": "x".repeat(100) }] });
+    let bundle = json!({ "bty_export_version": 3, "machines": (0..5000).map(machine).collect::<Vec<_>>() });
+    web.send("POST", "/import", &bundle).expect(200);
+    for _ in 0..20 {
+        let mut stream = std::net::TcpStream::connect(web.base().trim_start_matches("http://")).unwrap();
+        std::io::Write::write_all(&mut stream, b"GET /machines HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        // it goes before anything is sent
+    }
+    let list = web.get("/machines").expect(200).json();
+    let list = list.as_array().expect("the list is whole");
+    assert_eq!(list.len(), 5000);
+    assert!(list.is_sorted_by_key(|machine| machine["mac"].as_str().unwrap().to_owned()));
+    let page = web.get("/ui/machines").expect(200).text();
+    assert!(page.contains("The first 500 of 5000"), "{page:.500}");
+}

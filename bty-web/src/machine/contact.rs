@@ -70,7 +70,8 @@ pub fn contact(machine: &Machine, rules: &Rules<'_>, who: &Who, contact: &Contac
     for event in &events {
         machine.remember(who.now, event.kind);
     }
-    events.push(offered(&machine, who, &boot, unfinished));
+    let image_name = machine.image_ref.as_ref().and_then(|image| rules.names.get(image));
+    events.push(offered(&machine, who, &boot, unfinished, image_name));
     Outcome { machine, events, answer: boot }
 }
 
@@ -187,7 +188,13 @@ fn offer_kind(machine: &Machine, boot: &Boot) -> String {
     }
 }
 
-fn offered(machine: &Machine, who: &Who, boot: &Boot, unfinished: Option<Stage>) -> NewEvent {
+fn offered(
+    machine: &Machine,
+    who: &Who,
+    boot: &Boot,
+    unfinished: Option<Stage>,
+    image_name: Option<&String>,
+) -> NewEvent {
     let (offer, reason) = match boot {
         Boot::Disk { reason } => ("disk", reason.clone()),
         Boot::Live { .. } => ("live", None),
@@ -206,6 +213,7 @@ fn offered(machine: &Machine, who: &Who, boot: &Boot, unfinished: Option<Stage>)
         .with(json!({
             "boot_mode": machine.plan, "offer": offer, "offer_kind": kind, "reason": reason,
             "sanboot_drive": machine.sanboot_drive, "bty_image_ref": machine.image_ref,
+            "image_name": image_name,
             "target_disk_serial": machine.target_serial,
             "after_inventory": flag(is_disk && is_inventory),
             "sanboot_after_flash": flag(is_disk && machine.flashed.is_some() && !is_inventory && machine.plan != bundled::IPXE_EXIT),

@@ -27,6 +27,7 @@ struct World {
     decider: Decider,
     catalog: String,
     resolved: HashMap<String, String>,
+    names: HashMap<String, String>,
     plan: Option<Plan>,
     tokens: std::sync::atomic::AtomicU32,
     who: Who,
@@ -44,6 +45,7 @@ impl World {
             decider: Decider::new(Engine::new(Host::compute_only(), Limits::server())),
             catalog: format!("version = 1\n{}{}", entry("debian", SRC), entry("other", OTHER)),
             resolved: HashMap::new(),
+            names: HashMap::from([(image_ref(SRC), "debian".into())]),
             plan: None,
             tokens: 0.into(),
             machine: Machine::new("525400123456".parse().unwrap(), plan, who.now),
@@ -79,6 +81,7 @@ impl World {
             plan: self.plan.as_ref(),
             catalog: &self.catalog,
             resolved: &self.resolved,
+            names: &self.names,
             decide: &decide,
             window_ms: 3000,
             zone: &jiff::tz::TimeZone::UTC,
@@ -198,6 +201,7 @@ fn a_crash_is_never_taken_for_done_in_any_cycle() {
             assert!(!offered.is_empty());
             let token = live(&world.boot(&format!("{round}-last")));
             assert_eq!(world.told[0].details["retry_after_armed_no_done"], true, "{plan}");
+            assert_eq!(world.told[0].details["image_name"], "debian", "{plan}");
             world.order(Some(&token));
             world.report(Some(&token), "done");
             assert!(is_disk(&world.boot(&format!("{round}-disk"))), "{plan}");

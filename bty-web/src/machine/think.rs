@@ -23,6 +23,8 @@ pub struct Rules<'a> {
     pub catalog: &'a str,
     /// Where the bytes of an image are now, by its reference: for tags, what the tag meant when it was last looked at.
     pub resolved: &'a HashMap<String, String>,
+    /// Names of images, by their references.
+    pub names: &'a HashMap<String, String>,
     /// Who answers.
     pub decide: &'a Decide<'a>,
     /// For so long, in milliseconds, a contact without a nonce is taken for a repetition of the one before.

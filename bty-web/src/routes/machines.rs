@@ -1,6 +1,8 @@
 //! Machines, for operators.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use axum::extract::State;
@@ -150,18 +152,26 @@ impl Wanted {
     responses((status = 200, body = Vec<Shown>), (status = 401, body = ErrorBody)))]
 pub(super) async fn list(State(app): State<Arc<App>>, Params(wanted): Params<Wanted>) -> Response {
     let (chunks, sent) = mpsc::channel(CHUNKS);
+    let is_whole = Arc::new(AtomicBool::new(false));
+    let written = Arc::clone(&is_whole);
     // the server is never closed to them
     let turn = app.lists.clone().acquire_owned().await.ok();
     tokio::task::spawn_blocking(move || {
         let _turn = turn;
-        let listed = app.db.read_blocking(|conn| write_list(conn, &wanted, &chunks));
-        if let Err(error) = listed {
-            tracing::error!(%error, "a list of machines ended early");
-            // the answer breaks off, so that it is not taken for all of them
-            let _ = chunks.blocking_send(Err(std::io::Error::other("the list ended early")));
+        match app.db.read_blocking(|conn| write_list(conn, &wanted, &chunks)) {
+            Ok(()) => written.store(true, Ordering::Release),
+            Err(error) => tracing::warn!(%error, "a list of machines ended early"),
         }
     });
-    let body = futures_util::stream::unfold(sent, async |mut sent| Some((sent.recv().await?, sent)));
+    // one that ends early breaks off, so that it is not taken for all of them
+    let body = futures_util::stream::unfold((sent, is_whole), async |(mut sent, is_whole)| {
+        let next: std::io::Result<Bytes> = match sent.recv().await {
+            Some(chunk) => Ok(chunk),
+            None if is_whole.swap(true, Ordering::Acquire) => return None,
+            None => Err(std::io::Error::other("the list ended early")),
+        };
+        Some((next, (sent, is_whole)))
+    });
     ([(header::CONTENT_TYPE, "application/json")], axum::body::Body::from_stream(body)).into_response()
 }
 
@@ -169,11 +179,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, Params(wanted): Params<Wan
 const CHUNK_BYTES: usize = 64 << 10;
 const CHUNKS: usize = 2;
 
-fn write_list(
-    conn: &rusqlite::Connection,
-    wanted: &Wanted,
-    chunks: &mpsc::Sender<std::io::Result<Bytes>>,
-) -> Result<()> {
+fn write_list(conn: &rusqlite::Connection, wanted: &Wanted, chunks: &mpsc::Sender<Bytes>) -> Result<()> {
     let mut chunk = vec![b'['];
     let mut is_first = true;
     store::machines::each(conn, |machine| {
@@ -188,12 +194,27 @@ fn write_list(
             return Ok(true);
         }
         let full = std::mem::replace(&mut chunk, Vec::with_capacity(CHUNK_BYTES + 4096));
-        // false when the client has gone
-        Ok(chunks.blocking_send(Ok(full.into())).is_ok())
+        send(chunks, full.into()).map(|()| true)
     })?;
     chunk.push(b']');
-    let _ = chunks.blocking_send(Ok(chunk.into()));
-    Ok(())
+    send(chunks, chunk.into())
+}
+
+/// A client that takes nothing for so long has gone: until then the database keeps the state that it reads.
+const TAKES_AFTER: Duration = Duration::from_secs(30);
+
+/// Sends a piece, or tells that the client has gone.
+fn send(chunks: &mpsc::Sender<Bytes>, chunk: Bytes) -> Result<()> {
+    let begun = Instant::now();
+    let mut waiting = chunk;
+    loop {
+        match chunks.try_send(waiting) {
+            Ok(()) => return Ok(()),
+            Err(mpsc::error::TrySendError::Full(chunk)) if begun.elapsed() < TAKES_AFTER => waiting = chunk,
+            Err(_) => return Err(Error::new(ErrorKind::Upstream, "the client takes no more")),
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// One machine.

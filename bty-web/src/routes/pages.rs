@@ -34,6 +34,7 @@ pub(super) fn router(app: &Arc<App>) -> Router<Arc<App>> {
     Router::new()
         .route("/", get(|| async { Redirect::to("/ui/login") }))
         .route("/ui", get(|| async { Redirect::to("/ui/machines") }))
+        .route("/ui/dashboard", get(|| async { Redirect::to("/ui/machines") }))
         .route("/ui/login", get(login).post(log_in))
         .route("/static/bty.css", get(css))
         .merge(guarded)
