@@ -2,18 +2,18 @@
 //!
 //! | room | paths |
 //! |---|---|
-//! | [`pxe`] | `/pxe-bootstrap.ipxe`, `/pxe/…`: what machines ask |
-//! | [`boot`] | `/boot/…`: artifacts of the live environment |
-//! | [`machines`] | `/machines…` |
-//! | [`plans`] | `/plans…`, `/simulate` |
-//! | [`catalog`] | `/images`, `/catalog…` |
-//! | [`events`] | `/events…`, SSE included |
-//! | [`workers`] | `/workers…`, `/boot/releases…`: jobs |
-//! | [`transfer`] | `/export`, `/import` |
-//! | [`settings`] | `/settings` |
-//! | [`access`] | `/tokens…` |
-//! | [`health`] | `/healthz`, `/version`, `/metrics`, `/openapi.json`, `/docs` |
-//! | [`pages`] | `/ui…` |
+//! | `pxe` | `/pxe-bootstrap.ipxe`, `/pxe/…`: what machines ask |
+//! | `boot` | `/boot/…`: artifacts of the live environment |
+//! | `machines` | `/machines…` |
+//! | `plans` | `/plans…`, `/simulate` |
+//! | `catalog` | `/images`, `/catalog…` |
+//! | `events` | `/events…`, SSE included |
+//! | `workers` | `/workers…`, `/boot/releases…`: jobs |
+//! | `transfer` | `/export`, `/import` |
+//! | `settings` | `/settings` |
+//! | `access` | `/tokens…` |
+//! | `health` | `/healthz`, `/version`, `/metrics`, `/openapi.json`, `/docs` |
+//! | `pages` | `/ui…` |
 
 use std::net::SocketAddr;
 use std::sync::Arc;
