@@ -2,13 +2,12 @@
 //!
 //! Changes are made by one thread. It takes what has gathered while it was busy, does all of it in one transaction, each change in a savepoint
 //! of its own, and answers after the commit. So many clients share one flush of the disk, and an answer means that it is durable.
-//! What has gathered in the write-ahead log is brought into the database by a thread of its own, which nobody waits for.
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, params};
 use rusqlite_migration::{M, Migrations};
@@ -23,9 +22,6 @@ const BATCH_MAX: usize = 512;
 
 /// As many changes wait before who asks has to.
 const QUEUE: usize = 4096;
-
-/// Who holds the database longer than this has a defect.
-const BUSY: Duration = Duration::from_secs(10);
 
 /// As many connections for reading are kept.
 const READERS_KEPT: usize = 8;
@@ -51,7 +47,7 @@ pub struct Db(Arc<Inner>);
 struct Inner {
     path: PathBuf,
     jobs: Mutex<Option<SyncSender<Job>>>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
     readers: Mutex<Vec<Connection>>,
 }
 
@@ -118,22 +114,11 @@ impl Db {
         prepare(&conn).map_err(|e| at("opening", &e))?;
         migrations().to_latest(&mut conn).map_err(|e| at("bringing up to date", &e))?;
         let (sender, receiver) = sync_channel(QUEUE);
-        let (ended, end) = sync_channel(0);
-        let log = Log::new(path);
-        let keeper = Connection::open(path)?;
-        prepare(&keeper)?;
-        let keeping = log.clone();
-        let keeper =
-            std::thread::Builder::new().name("checkpoints".into()).spawn(move || keeping.keep(&keeper, &end))?;
-        let write = move || {
-            write(&conn, &receiver, &bus, &log);
-            drop(ended);
-        };
-        let writer = std::thread::Builder::new().name("writer".into()).spawn(write)?;
+        let writer = std::thread::Builder::new().name("writer".into()).spawn(move || write(&conn, &receiver, &bus))?;
         Ok(Self(Arc::new(Inner {
             path: path.to_owned(),
             jobs: Mutex::new(Some(sender)),
-            threads: Mutex::new(vec![writer, keeper]),
+            writer: Mutex::new(Some(writer)),
             readers: Mutex::default(),
         })))
     }
@@ -197,7 +182,7 @@ impl Db {
             Some(conn) => conn,
             None => {
                 let conn = Connection::open_with_flags(&self.0.path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-                conn.busy_timeout(BUSY)?;
+                conn.busy_timeout(Duration::from_secs(10))?;
                 conn.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
                 conn.set_prepared_statement_cache_capacity(64);
                 conn
@@ -239,79 +224,26 @@ impl Db {
     /// Makes what is under way durable, and ends the writer. Later changes are refused.
     pub fn close(&self) {
         drop(self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner).take());
-        for thread in self.0.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            let _ = thread.join();
+        let writer = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer {
+            let _ = writer.join();
         }
     }
 }
 
 fn prepare(conn: &Connection) -> rusqlite::Result<()> {
-    conn.busy_timeout(BUSY)?;
+    conn.busy_timeout(Duration::from_secs(10))?;
     conn.pragma_update(None, "journal_mode", "WAL")?;
     // every commit is on the disk before it is answered
     conn.pragma_update(None, "synchronous", "FULL")?;
-    // see Log
-    conn.pragma_update(None, "wal_autocheckpoint", 0)?;
     conn.pragma_update(None, "foreign_keys", true)?;
     conn.set_prepared_statement_cache_capacity(64);
     Ok(())
 }
 
-/// The write-ahead log of a database. The database would bring it in by itself in the middle of somebody's change, who then waits for many flushes.
-#[derive(Clone)]
-struct Log(PathBuf);
-
-/// The log is brought in when it has this size.
-const LOG_BYTES: u64 = 4 << 20;
-
-/// Under a load that never pauses, the log never begins anew by itself: at this size the writer sees to it. By then most of it has been brought in.
-const LOG_BYTES_MAX: u64 = 64 << 20;
-
-const LOG_EVERY: Duration = Duration::from_millis(250);
-
-impl Log {
-    fn new(database: &Path) -> Self {
-        let mut path = database.as_os_str().to_owned();
-        path.push("-wal");
-        Self(path.into())
-    }
-
-    fn has(&self, bytes: u64) -> bool {
-        std::fs::metadata(&self.0).is_ok_and(|meta| meta.len() >= bytes)
-    }
-
-    /// Brings in what has gathered, until `end` is closed.
-    fn keep(&self, conn: &Connection, end: &Receiver<()>) {
-        while end.recv_timeout(LOG_EVERY) == Err(RecvTimeoutError::Timeout) {
-            if self.has(LOG_BYTES) {
-                bring_in(conn, "PASSIVE");
-            }
-        }
-    }
-}
-
-fn bring_in(conn: &Connection, how: &str) {
-    if let Err(error) = conn.query_row(&format!("PRAGMA wal_checkpoint({how})"), [], |_| Ok(())) {
-        tracing::warn!(%error, "the write-ahead log could not be brought in; it will be tried again");
-    }
-}
-
-/// Begins the log anew, if nobody reads an older state at the moment: nobody is waited for.
-fn begin_log_anew(conn: &Connection) {
-    if conn.busy_timeout(Duration::ZERO).is_ok() {
-        bring_in(conn, "TRUNCATE");
-    }
-    let _ = conn.busy_timeout(BUSY);
-}
-
 /// What the writer does until nobody can ask any more.
-fn write(conn: &Connection, jobs: &Receiver<Job>, bus: &Bus, log: &Log) {
-    let mut tried = Instant::now();
+fn write(conn: &Connection, jobs: &Receiver<Job>, bus: &Bus) {
     while let Ok(first) = jobs.recv() {
-        if tried.elapsed() > LOG_EVERY && log.has(LOG_BYTES_MAX) {
-            begin_log_anew(conn);
-            tried = Instant::now();
-        }
         let transaction = Transaction { conn, events: std::cell::RefCell::default(), now: Time::now() };
         let mut finishes = Vec::new();
         let begun = conn.execute_batch("BEGIN IMMEDIATE");
