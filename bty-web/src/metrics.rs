@@ -53,7 +53,10 @@ impl Default for Metrics {
 impl Metrics {
     /// A request was answered.
     pub fn request(&self, method: &str, route: &str, status: u16, seconds: f64) {
-        let labels = Request { method: method.to_owned(), route: route.to_owned(), status };
+        // a client can make up methods, and each would be counted for ever
+        let known = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+        let method = known.into_iter().find(|known| *known == method).unwrap_or("other").to_owned();
+        let labels = Request { method, route: route.to_owned(), status };
         self.requests.get_or_create(&labels).inc();
         self.durations.observe(seconds);
     }
@@ -77,5 +80,26 @@ impl Metrics {
         // writing into a string does not fail
         let _ = text::encode(&mut rendered, &self.registry);
         rendered
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods_that_somebody_makes_up_are_one() {
+        let metrics = Metrics::default();
+        for method in ["GET", "BREW", "WHEN"] {
+            metrics.request(method, "/machines", 405, 0.001);
+        }
+        metrics.event("machine.created");
+        let text = metrics.render(7, 1);
+        assert!(
+            text.contains("bty_http_requests_total{method=\"other\",route=\"/machines\",status=\"405\"} 2"),
+            "{text}"
+        );
+        assert!(text.contains("bty_machines 7") && text.contains("bty_unacknowledged_failures 1"), "{text}");
+        assert!(!text.contains("BREW"), "{text}");
     }
 }
