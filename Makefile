@@ -47,6 +47,7 @@ test-reference: build packages
 # long: builds images from a Debian root file system, and times bty beside other tools
 bench:
 	tests/bench/run.sh
+	$(MAKE) bench-server
 
 # a few minutes: what scripts cost, and how soon there is a prompt
 bench-scripts:

@@ -158,7 +158,8 @@ impl Web {
     pub fn end(&mut self) -> Duration {
         let begun = Instant::now();
         if let Some(mut child) = self.child.take() {
-            command::tool(&["kill", "-TERM", &child.id().to_string()]);
+            // of the shell: the program is not everywhere
+            command::tool(&["sh", "-c", &format!("kill -TERM {}", child.id())]);
             let status = child.wait().expect("it was started");
             assert!(status.success(), "{status}\n{}", self.log());
         }
