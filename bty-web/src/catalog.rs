@@ -47,7 +47,7 @@ struct Resolved {
 }
 
 /// True for an address of a registry that names a tag, which can move.
-fn is_tag(src: &str) -> bool {
+pub(crate) fn is_tag(src: &str) -> bool {
     src.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("oras://")) && !src.contains('@')
 }
 

@@ -15,7 +15,7 @@ use crate::auth::guard;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mac::Mac;
 use crate::machine::Who;
-use crate::net::{Shown, see};
+use crate::net::see;
 use crate::time::Time;
 
 /// A body of JSON.
@@ -105,12 +105,6 @@ impl FromRequestParts<Arc<App>> for Who {
         let seen = see(peer, &parts.headers, &config.trusted_proxies, url, config.listen.port());
         Ok(Self { ip: Some(seen.ip.to_string()), now: Time::now(), base: seen.base })
     }
-}
-
-/// The address of a client as it stands in URLs.
-#[must_use]
-pub fn shown(ip: std::net::IpAddr) -> String {
-    Shown(ip).to_string()
 }
 
 /// Who was let in.

@@ -5,13 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::client::Server;
+use crate::error::{Error, Result};
 
 mod machine;
 mod random;
@@ -119,55 +120,6 @@ impl Tally {
     }
 }
 
-/// An HTTP client with this program's one TLS provider.
-///
-/// # Errors
-/// When it cannot be made.
-pub fn client() -> Result<reqwest::Client> {
-    // installed already is as good
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let builder = reqwest::Client::builder().timeout(Duration::from_secs(60)).pool_max_idle_per_host(256);
-    builder.build().map_err(Error::internal)
-}
-
-/// A server, and who asks it.
-#[derive(Clone)]
-pub struct Server {
-    /// Its address, without a slash at the end.
-    pub base: String,
-    /// A token that may bind machines.
-    pub token: Option<String>,
-    client: reqwest::Client,
-}
-
-impl Server {
-    /// The server at `base`.
-    ///
-    /// # Errors
-    /// When no client can be made.
-    pub fn new(base: &str, token: Option<String>) -> Result<Self> {
-        Ok(Self { base: base.trim_end_matches('/').to_owned(), token, client: client()? })
-    }
-
-    async fn operate(&self, method: reqwest::Method, path: &str, body: Option<Value>) -> Result<Value> {
-        let mut request = self.client.request(method, format!("{}{path}", self.base));
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token);
-        }
-        if let Some(body) = body {
-            request = request.header("content-type", "application/json").body(body.to_string());
-        }
-        let gone = |e: reqwest::Error| Error::new(ErrorKind::Upstream, format!("{}: {e}", self.base));
-        let response = request.send().await.map_err(gone)?;
-        let status = response.status();
-        let text = response.text().await.map_err(gone)?;
-        if !status.is_success() {
-            return Err(Error::new(ErrorKind::Upstream, format!("{path} answered {status}: {text}")));
-        }
-        Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
-    }
-}
-
 /// Runs the fleet against `server`.
 ///
 /// # Errors
@@ -176,7 +128,7 @@ pub async fn run(server: &Server, options: &Options) -> Result<Report> {
     let image = match &options.image {
         Some(image) => image.clone(),
         None => {
-            let images = server.operate(reqwest::Method::GET, "/images", None).await?;
+            let images = server.get("/images").await?;
             let first = images[0]["ref"].as_str().map(str::to_owned);
             first.ok_or_else(|| Error::invalid("the catalog of the server has no image: add one first"))?
         }

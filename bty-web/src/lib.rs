@@ -13,11 +13,12 @@
 //! | [`transfer`] | export and import |
 //! | [`auth`], [`net`], [`extract`] | who is asking, and what for |
 //! | [`routes`], [`pages`], [`error`] | every path, and what it answers |
-//! | [`config`], [`server`], [`fleet`] | the command: configuration, serving, simulated fleets |
+//! | [`config`], [`server`], [`client`], [`fleet`] | the command: configuration, serving, asking another server, simulated fleets |
 
 pub mod app;
 pub mod auth;
 pub mod catalog;
+pub mod client;
 pub mod config;
 pub mod db;
 pub mod error;

@@ -227,7 +227,7 @@ fn import_image(transaction: &Transaction<'_>, entry: &Value, now: Time, summary
         transaction,
         &Stored {
             bty_image_ref: checked.image_ref().to_string(),
-            is_tag: src.to_ascii_lowercase().starts_with("oras://") && !src.contains('@'),
+            is_tag: crate::catalog::is_tag(&src),
             src,
             resolved_src: text("resolved_src"),
             resolved_at: text("resolved_at").and_then(|at| Time::parse(&at)),

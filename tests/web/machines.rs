@@ -54,6 +54,34 @@ fn put_replaces_all_of_it_and_patch_only_what_it_names() {
 }
 
 #[test]
+fn what_the_docs_say_is_at_most_is_at_most() {
+    let web = Web::start();
+    let path = format!("/machines/{MAC}");
+    let status = |body: &Value| web.send("PUT", &path, body).status;
+    let labels = |n: usize| json!({ "labels": (0..n).map(|n| format!("l{n}")).collect::<Vec<_>>() });
+    assert_eq!((status(&labels(16)), status(&labels(17))), (200, 422));
+    let long = |field: &str, n: usize| json!({ field: "x".repeat(n) });
+    assert_eq!((status(&long("target_disk_serial", 128)), status(&long("target_disk_serial", 129))), (200, 422));
+    assert_eq!((status(&long("extra_args", 1024)), status(&long("extra_args", 1025))), (200, 422));
+    assert_eq!(
+        (status(&json!({ "labels": ["x".repeat(64)] })), status(&json!({ "labels": ["x".repeat(65)] }))),
+        (200, 422)
+    );
+    let plan = |bytes: usize, parameters: usize| {
+        let declared: String =
+            (0..parameters).map(|n| format!("p{n}: #{{ type: \"bool\", preset: false }},")).collect();
+        let head = format!("fn boot(m) {{ boot_disk() }}\nfn declare() {{ #{{ parameters: #{{ {declared} }} }} }}\n//");
+        let source = format!("{head}{}", "x".repeat(bytes.saturating_sub(head.len())));
+        web.send("PUT", "/plans/long", &json!({ "source": source })).status
+    };
+    assert_eq!((plan(256 << 10, 0), plan((256 << 10) + 1, 0), plan(0, 32), plan(0, 33)), (200, 422, 200, 422));
+    let status = |path: &str, bytes: usize| web.request("POST", path, &[], &vec![b' '; bytes]).status;
+    assert_eq!((status("/simulate", 1 << 20), status("/simulate", (1 << 20) + 1)), (400, 413));
+    let path = format!("/pxe/{MAC}/inventory");
+    assert_eq!((status(&path, 8 << 20), status(&path, (8 << 20) + 1)), (400, 413));
+}
+
+#[test]
 fn lists_are_filtered_and_downloads_are_as_posted() {
     let web = Web::start();
     for (n, label) in [(1, "rack 1"), (2, "rack 2")] {

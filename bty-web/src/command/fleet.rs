@@ -11,7 +11,7 @@ use crate::remote::{Server, table};
 const SHOWN: usize = 20;
 
 pub(crate) async fn run(server: &Server, options: Options) -> Result<ExitCode> {
-    let report = fleet::run(&fleet::Server::new(&server.base, server.token.clone())?, &options).await?;
+    let report = fleet::run(&server.api, &options).await?;
     if server.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {

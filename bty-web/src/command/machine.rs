@@ -13,14 +13,14 @@ pub(crate) async fn run(server: &Server, verb: MachineVerb) -> Result<ExitCode> 
     match verb {
         MachineVerb::List { query } => {
             let query = query.map_or_else(String::new, |query| format!("?q={}", encoded(&query)));
-            let machines = server.get(&format!("/machines{query}")).await?;
+            let machines = server.api.get(&format!("/machines{query}")).await?;
             if server.json {
                 println!("{machines:#}");
             } else {
                 list(&machines);
             }
         }
-        MachineVerb::Show { mac } => println!("{:#}", server.get(&format!("/machines/{}", encoded(&mac))).await?),
+        MachineVerb::Show { mac } => println!("{:#}", server.api.get(&format!("/machines/{}", encoded(&mac))).await?),
         MachineVerb::Set { mac, plan, image, disk, label, param, extra_args, again } => {
             let mut changes = Map::new();
             let empty = |text: String| if text.is_empty() { Value::Null } else { text.into() };
@@ -48,13 +48,13 @@ pub(crate) async fn run(server: &Server, verb: MachineVerb) -> Result<ExitCode> 
 /// Changes a machine; one that is not known is added, one that is to be ordered again is saved as a whole.
 async fn set(server: &Server, mac: &str, changes: Map<String, Value>, again: bool) -> Result<Value> {
     let path = format!("/machines/{}", encoded(mac));
-    let known = match server.get(&path).await {
+    let known = match server.api.get(&path).await {
         Ok(machine) => Some(machine),
         Err(error) if error.kind == ErrorKind::NotFound => None,
         Err(error) => return Err(error),
     };
     match known {
-        Some(_) if !again => server.send(Method::PATCH, &path, Some(&changes.into())).await,
+        Some(_) if !again => server.api.send(Method::PATCH, &path, Some(&changes.into())).await,
         known => {
             let fields =
                 ["bty_image_ref", "labels", "boot_mode", "sanboot_drive", "target_disk_serial", "params", "extra_args"];
@@ -63,7 +63,7 @@ async fn set(server: &Server, mac: &str, changes: Map<String, Value>, again: boo
                 binding.extend(known.as_ref().map(|machine| (field.to_owned(), machine[field].clone())));
             }
             binding.extend(changes);
-            server.send(Method::PUT, &path, Some(&binding.into())).await
+            server.api.send(Method::PUT, &path, Some(&binding.into())).await
         }
     }
 }
@@ -76,7 +76,7 @@ async fn image_ref(server: &Server, image: &str) -> Result<Value> {
     if image.len() == 64 && image.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Ok(image.into());
     }
-    let images = server.get("/images").await?;
+    let images = server.api.get("/images").await?;
     let images: Vec<&Value> = images.as_array().into_iter().flatten().collect();
     if let Some(found) = images.iter().find(|entry| entry["name"] == image) {
         return Ok(found["ref"].clone());

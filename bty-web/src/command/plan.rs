@@ -14,7 +14,7 @@ use crate::remote::{Server, encoded, shown, table};
 pub(crate) async fn run(server: &Server, verb: PlanVerb) -> Result<ExitCode> {
     match verb {
         PlanVerb::List => {
-            let plans = server.get("/plans").await?;
+            let plans = server.api.get("/plans").await?;
             if server.json {
                 println!("{plans:#}");
             } else {
@@ -27,7 +27,7 @@ pub(crate) async fn run(server: &Server, verb: PlanVerb) -> Result<ExitCode> {
         }
         PlanVerb::Show { name, revision } => {
             let query = revision.map_or_else(String::new, |revision| format!("?revision={revision}"));
-            let plan = server.get(&format!("/plans/{}{query}", encoded(&name))).await?;
+            let plan = server.api.get(&format!("/plans/{}{query}", encoded(&name))).await?;
             if server.json {
                 println!("{plan:#}");
             } else {
@@ -62,7 +62,7 @@ fn read(path: &Path) -> Result<String> {
 
 async fn edit(server: &Server, name: &str, file: Option<PathBuf>, note: &str) -> Result<()> {
     let path = format!("/plans/{}", encoded(name));
-    let known = match server.get(&path).await {
+    let known = match server.api.get(&path).await {
         Ok(plan) => Some(plan),
         Err(error) if error.kind == ErrorKind::NotFound => None,
         Err(error) => return Err(error),
@@ -79,7 +79,7 @@ async fn edit(server: &Server, name: &str, file: Option<PathBuf>, note: &str) ->
         return Ok(());
     }
     let body = json!({ "source": source, "note": note, "base_revision": base });
-    let saved = server.send(Method::PUT, &path, Some(&body)).await?;
+    let saved = server.api.send(Method::PUT, &path, Some(&body)).await?;
     println!("{name} is at revision {}", shown(&saved["revision"]));
     Ok(())
 }
@@ -101,7 +101,7 @@ fn in_editor(name: &str, text: &str) -> Result<String> {
 
 async fn simulate(server: &Server, mac: Option<String>, suppose: &Value) -> Result<()> {
     let Some(mac) = mac else {
-        let report = server.send(Method::POST, "/simulate", Some(suppose)).await?;
+        let report = server.api.send(Method::POST, "/simulate", Some(suppose)).await?;
         if server.json {
             println!("{report:#}");
             return Ok(());
@@ -114,7 +114,7 @@ async fn simulate(server: &Server, mac: Option<String>, suppose: &Value) -> Resu
         println!("{} of {} machines change", rows.len(), shown(&report["machines"]));
         return Ok(());
     };
-    let steps = server.send(Method::POST, &format!("/machines/{}/simulate", encoded(&mac)), Some(suppose)).await?;
+    let steps = server.api.send(Method::POST, &format!("/machines/{}/simulate", encoded(&mac)), Some(suppose)).await?;
     if server.json {
         println!("{steps:#}");
         return Ok(());

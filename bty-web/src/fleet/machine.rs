@@ -6,7 +6,8 @@ use bty_script::plan::Header;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{Random, Server, Tally, inventory};
+use super::{Random, Tally, inventory};
+use crate::client::Server;
 use crate::error::{Error, ErrorKind, Result};
 
 /// What is on the disk.
@@ -79,7 +80,7 @@ impl Simulated {
             "boot_mode": self.plan, "labels": ["simulated"],
             "bty_image_ref": flashes.then_some(&self.image), "target_disk_serial": flashes.then_some(&self.serial),
         });
-        server.operate(Method::PUT, &format!("/machines/{}", self.mac), Some(binding)).await.map(drop)
+        server.send(Method::PUT, &format!("/machines/{}", self.mac), Some(&binding)).await.map(drop)
     }
 
     /// One network boot.

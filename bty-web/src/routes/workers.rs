@@ -13,6 +13,7 @@ use crate::events::Actor;
 use crate::extract::{Body, PathText, parse};
 use crate::jobs::{Job, Kind, backup, netboot};
 use crate::machine::Who;
+use crate::store::settings::is_tag;
 
 /// All jobs, the newest first.
 #[utoipa::path(get, path = "/workers", tag = "jobs", responses((status = 200, body = Vec<Job>), (status = 401, body = ErrorBody)))]
@@ -66,9 +67,7 @@ pub(super) struct Tag {
 }
 
 fn check_tag(tag: &str) -> Result<()> {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    let is_tag = !tag.is_empty() && tag.len() <= 128 && tag.chars().all(is_plain) && !tag.starts_with('.');
-    if is_tag { Ok(()) } else { Err(Error::invalid("a tag has letters, digits, ., _ and -")) }
+    if is_tag(tag) { Ok(()) } else { Err(Error::invalid("a tag has letters, digits, ., _ and -")) }
 }
 
 /// A body that may be left out.

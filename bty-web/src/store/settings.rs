@@ -93,8 +93,10 @@ pub fn check(key: &str, value: &str) -> Result<()> {
     }
 }
 
-fn is_tag(text: &str) -> bool {
-    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
+/// True for the tag of a release, and for what goes into a file's name like one.
+pub(crate) fn is_tag(text: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    !text.is_empty() && text.len() <= 128 && !text.starts_with('.') && text.chars().all(is_plain)
 }
 
 /// Reads all of them.
