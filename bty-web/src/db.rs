@@ -110,9 +110,13 @@ impl Db {
     /// When it cannot be opened, is newer than this program, or is no database.
     pub fn open(path: &Path, bus: Bus) -> Result<Self> {
         let at = |what: &str, e: &dyn std::fmt::Display| Error::internal(format!("{what} {}: {e}", path.display()));
+        // a server and a command may find the same old schema, or none, at the same time: one of them upgrades
+        let turn = std::fs::File::create(path.with_extension("schema.lock")).map_err(|e| at("opening", &e))?;
+        turn.lock().map_err(|e| at("opening", &e))?;
         let mut conn = Connection::open(path).map_err(|e| at("opening", &e))?;
         prepare(&conn).map_err(|e| at("opening", &e))?;
         migrations().to_latest(&mut conn).map_err(|e| at("bringing up to date", &e))?;
+        drop(turn);
         let (sender, receiver) = sync_channel(QUEUE);
         let writer = std::thread::Builder::new().name("writer".into()).spawn(move || write(&conn, &receiver, &bus))?;
         Ok(Self(Arc::new(Inner {
@@ -318,6 +322,26 @@ mod tests {
         assert_eq!(subjects, ["a", "c"]);
         db.close();
         db.write_blocking(|t| put(t, "d")).unwrap_err();
+    }
+
+    #[test]
+    fn who_opens_a_new_database_at_the_same_time_gets_the_same() {
+        for _ in 0..10 {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("state.db");
+            let start = std::sync::Barrier::new(4);
+            std::thread::scope(|scope| {
+                for key in ["a", "b", "c", "d"] {
+                    let (path, start) = (&path, &start);
+                    scope.spawn(move || {
+                        start.wait();
+                        let db = Db::open(path, Bus::default()).unwrap();
+                        db.write_blocking(move |t| put(t, key)).unwrap();
+                    });
+                }
+            });
+            assert_eq!(count(&Db::open(&path, Bus::default()).unwrap()), 4);
+        }
     }
 
     #[test]
