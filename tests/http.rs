@@ -439,3 +439,26 @@ fn credentials_in_an_address_are_sent_but_not_shown() {
     assert!(!format!("{error:?} {:?}", error.path()).contains("secret"), "{error:?}");
     assert_eq!(server.requests()[0].header("authorization"), Some("Basic dXNlcjpzZWNyZXQ="));
 }
+
+#[test]
+fn addresses_that_may_not_be_reached_are_not_asked_also_not_by_a_redirection() {
+    let inside = Server::start(|_| Reply::whole(b"secret"));
+    let address = inside.url("/x");
+    let name = address.replace("127.0.0.1", "localhost");
+    let mut options = options();
+    options.may_reach = Some(Arc::new(|ip: std::net::IpAddr| !ip.is_loopback()));
+    let client = Client::new(options);
+    for url in [&address, &name] {
+        let error = client.open(url, &CancelToken::new()).unwrap_err();
+        assert!(error.to_string().contains("may not be reached"), "{error}");
+        assert!(!error.to_string().contains("attempts"), "it is not tried again: {error}");
+    }
+    assert_eq!(inside.requests().len(), 0);
+    // 127.0.0.2 stands for the address that a redirection leads to
+    let elsewhere = address.replace("127.0.0.1", "127.0.0.2");
+    let outside = Server::start(move |_| Reply::status(302).header("Location", &elsewhere));
+    let mut options = self::options();
+    options.may_reach = Some(Arc::new(|ip: std::net::IpAddr| ip != std::net::IpAddr::from([127, 0, 0, 2])));
+    let error = Client::new(options).open(&outside.url("/x"), &CancelToken::new()).unwrap_err();
+    assert!(error.to_string().contains("127.0.0.2 is at an address that may not be reached"), "{error}");
+}

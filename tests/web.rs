@@ -1,6 +1,7 @@
 //! `bty-web` over HTTP: a module a theme.
 
 mod access;
+mod cache;
 mod catalog;
 mod chain;
 mod command;

@@ -8,6 +8,8 @@ use bty_script::worker::Workers;
 use tokio::sync::watch;
 
 use crate::auth::Auth;
+use crate::bytes::Bytes;
+use crate::cache::Cache;
 use crate::config::Config;
 use crate::db::Db;
 use crate::error::{Error, Result};
@@ -36,10 +38,14 @@ pub struct App {
     pub bus: Bus,
     /// Who may do what.
     pub auth: Auth,
+    /// The cache host of this process.
+    pub cache: Option<Arc<Cache>>,
+    /// How images are had through a cache host.
+    pub bytes: Bytes,
     /// Work beside requests.
     pub jobs: Jobs,
     /// What is counted.
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
     /// As many long lists are sent at a time: a slow client must not keep a thread from contacts.
     pub lists: Arc<tokio::sync::Semaphore>,
     /// What reaches other servers.
@@ -114,6 +120,7 @@ impl Snapshot {
             plan,
             catalog: &self.catalog,
             resolved: &self.resolved,
+            bytes: None,
             names: &self.names,
             decide,
             window_ms: self.settings.number("plans.contact_window_ms"),
@@ -174,14 +181,20 @@ impl App {
         std::fs::set_permissions(db.path(), std::os::unix::fs::PermissionsExt::from_mode(0o640))?;
         let snapshot = db.read_blocking(Snapshot::read)?;
         let auth = Auth::new(&config)?;
+        let cache = config
+            .cache
+            .as_ref()
+            .map(|(_, options)| Cache::open(options.clone(), &config.network.options(), db.clone()));
         let workers = Workers::new(worker_command, bty_script::Limits::server(), config.script_workers);
         let decide: Arc<Decide<'static>> = Arc::new(move |question: &_| workers.decide(question));
         Ok(Arc::new(Self {
             db,
             bus,
             auth,
+            cache: cache.transpose()?,
+            bytes: Bytes::new(&config),
             jobs: Jobs::new(config.backup_max_parallel),
-            metrics: Metrics::default(),
+            metrics: Arc::default(),
             client: config.network.client(),
             lists: Arc::new(tokio::sync::Semaphore::new(LISTS)),
             started_at: Time::now(),
@@ -281,6 +294,24 @@ impl App {
         Ok((answer, written))
     }
 
+    /// Looks at a machine without changing it.
+    ///
+    /// # Errors
+    /// Those of `look`, and of the database.
+    pub async fn look<T: Send + 'static>(
+        self: &Arc<Self>,
+        mac: &Mac,
+        look: impl FnOnce(&Look<'_>) -> T + Send + 'static,
+    ) -> Result<T> {
+        let (app, of) = (Arc::clone(self), mac.clone());
+        let looked = tokio::task::spawn_blocking(move || {
+            let machine = app.db.read_blocking(|conn| store::machines::get(conn, &of))?;
+            let snapshot = app.snapshot();
+            Ok(look(&Look { machine, snapshot: &snapshot, decide: &*app.decide }))
+        });
+        looked.await.map_err(Error::internal)?
+    }
+
     /// The machine of a PXE client: the one that is known, or a new one with the plan for unknown ones, with the event that tells of it.
     #[must_use]
     pub fn discover(look: &Look<'_>, mac: &Mac, who: &Who) -> (Machine, Option<NewEvent>) {
@@ -304,6 +335,12 @@ impl App {
     pub async fn tell(&self, event: NewEvent) -> Result<()> {
         self.metrics.event(event.kind);
         self.db.write(move |transaction| transaction.tell(&event).map(drop)).await
+    }
+
+    /// Where people begin.
+    #[must_use]
+    pub fn home(&self) -> &'static str {
+        if self.config.is_cache_only { "/ui/cache" } else { "/ui/machines" }
     }
 
     /// Tells everything that runs long to end.

@@ -18,8 +18,10 @@ use crate::time::Time;
 
 pub mod guard;
 
-/// Name of the cookie that a session is in.
-pub const COOKIE: &str = "bty-token";
+/// Name of the cookie that a session is in. Browsers tell ports of a host not apart: a cache host beside a server has another.
+const COOKIE: &str = "bty-token";
+/// That of a cache host.
+const CACHE_COOKIE: &str = "bty-cache-token";
 
 /// A session ends when it has not been used for so long.
 pub const SESSION_MS: i64 = 7 * 24 * 3600 * 1000;
@@ -75,6 +77,8 @@ pub struct Auth {
     password: Option<Password>,
     /// What cookies are signed with.
     pub key: Key,
+    /// Name of the cookie that a session is in.
+    pub cookie: &'static str,
     guesses: Mutex<HashMap<IpAddr, Guesses>>,
 }
 
@@ -111,7 +115,8 @@ impl Auth {
                 .map(|d| *d.as_bytes())
                 .concat(),
         );
-        Ok(Self { password, key, guesses: Mutex::default() })
+        let cookie = if config.is_cache_only { CACHE_COOKIE } else { COOKIE };
+        Ok(Self { password, key, cookie, guesses: Mutex::default() })
     }
 
     /// True when everybody is the admin: no password is set.

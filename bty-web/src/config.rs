@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Problem, Result};
 use crate::net::Networks;
 
 /// Every key, its default and its variable. An empty variable is none.
-pub const KEYS: [(&str, &str, &str); 17] = [
+pub const KEYS: [(&str, &str, &str); 32] = [
     ("admin.password", "", "BTY_ADMIN_PASSWORD"),
     ("server.host", "0.0.0.0", "BTY_SERVER_HOST"),
     ("server.port", "8080", "BTY_SERVER_PORT"),
@@ -26,6 +26,21 @@ pub const KEYS: [(&str, &str, &str); 17] = [
     ("paths.boot_dir", "", "BTY_PATHS_BOOT_DIR"),
     ("paths.backup_dir", "", "BTY_PATHS_BACKUP_DIR"),
     ("paths.catalog_file", "", "BTY_PATHS_CATALOG_FILE"),
+    ("paths.boot_seed_dir", "/usr/share/bty/boot-seed", "BTY_BOOT_SEED_DIR"),
+    ("withcache.url", "", "BTY_WITHCACHE_URL"),
+    ("cache.embedded", "0", "BTY_CACHE_EMBEDDED"),
+    ("cache.listen", "0.0.0.0:3000", "BTY_CACHE_LISTEN"),
+    ("cache.dir", "", "BTY_CACHE_DIR"),
+    ("cache.max_bytes", "", "BTY_CACHE_MAX_BYTES"),
+    ("cache.curate", "0", "BTY_CACHE_CURATE"),
+    ("cache.keep_query", "0", "BTY_CACHE_KEEP_QUERY"),
+    ("cache.origins", "", "BTY_CACHE_ORIGINS"),
+    ("cache.reach", "", "BTY_CACHE_REACH"),
+    ("cache.fresh_s", "60", "BTY_CACHE_FRESH_S"),
+    ("tftp.embedded", "0", "BTY_TFTP_EMBEDDED"),
+    ("tftp.listen", "0.0.0.0:69", "BTY_TFTP_LISTEN"),
+    ("tftp.root", "", "BTY_TFTP_ROOT"),
+    ("netboot.tftp_probe_host", "", "BTY_NETBOOT_TFTP_PROBE_HOST"),
     ("tuning.backup_max_parallel", "1", "BTY_TUNING_BACKUP_MAX_PARALLEL"),
     ("tuning.max_upload_bytes", "200G", "BTY_TUNING_MAX_UPLOAD_BYTES"),
     ("tuning.script_workers", "", "BTY_TUNING_SCRIPT_WORKERS"),
@@ -75,10 +90,30 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Artifacts of the live environment.
     pub boot_dir: PathBuf,
+    /// Artifacts that come with the program: they are there when the boot directory has none of their names.
+    pub boot_seed_dir: PathBuf,
     /// Backups.
     pub backup_dir: PathBuf,
     /// A catalog that is imported at the start.
     pub catalog_file: PathBuf,
+    /// Address of the cache host that images are had through; empty for none, or for that of this process.
+    pub cache_url: String,
+    /// This process is a cache host, and nothing else.
+    pub is_cache_only: bool,
+    /// The cache host runs in this process, and listens there.
+    pub cache: Option<(SocketAddr, crate::cache::Options)>,
+    /// What a cache host of this process would be told.
+    pub cache_options: crate::cache::Options,
+    /// Where it would listen.
+    pub cache_listen: SocketAddr,
+    /// TFTP runs in this process.
+    pub tftp_is_embedded: bool,
+    /// Where TFTP listens.
+    pub tftp_listen: SocketAddr,
+    /// Directory of the files that TFTP serves.
+    pub tftp_root: PathBuf,
+    /// Host whose TFTP machines use; empty for this one.
+    pub tftp_probe_host: String,
     /// As many backups are made at a time.
     pub backup_max_parallel: usize,
     /// Larger uploads are refused.
@@ -108,12 +143,18 @@ impl Network {
     /// A client that reaches them so.
     #[must_use]
     pub fn client(&self) -> Client {
+        Client::new(self.options())
+    }
+
+    /// The options of such a client.
+    #[must_use]
+    pub fn options(&self) -> ClientOptions {
         let mut options = ClientOptions::default();
         let [http, https, none] = self.proxies.clone();
         (options.http_proxy, options.https_proxy, options.no_proxy) = (http, https, none);
         options.ca_files.clone_from(&self.ca_files);
         options.plain_http = self.plain_http;
-        Client::new(options)
+        options
     }
 }
 
@@ -247,16 +288,24 @@ impl Loader {
             "" => std::thread::available_parallelism().ok().or(NonZero::new(2)),
             _ => self.parse("tuning.script_workers", "a number of processes from 1"),
         };
+        let cache_listen: Option<SocketAddr> = self.parse("cache.listen", "an address and a port such as 0.0.0.0:3000");
+        let tftp_listen: Option<SocketAddr> = self.parse("tftp.listen", "an address and a port such as 0.0.0.0:69");
+        let cache = self.cache();
         let max_upload_bytes = bty::size::parse(&text_of(&self.values, "tuning.max_upload_bytes")).ok();
         if max_upload_bytes.is_none() {
             self.wrong("tuning.max_upload_bytes", "a size such as 200G");
         }
-        let read = (host, port, trusted_proxies, backups, script_workers, max_upload_bytes, self.problems.is_empty());
-        let (Some(host), Some(port), Some(trusted_proxies), Some(backups), Some(workers), Some(max_upload_bytes), true) =
-            read
-        else {
+        let network = (host, port, trusted_proxies, cache_listen, tftp_listen);
+        let tuning = (backups, script_workers, max_upload_bytes, cache);
+        let (Some(host), Some(port), Some(trusted_proxies), Some(cache_listen), Some(tftp_listen)) = network else {
             return Err(Error::new(ErrorKind::Invalid, "the configuration is wrong").with_problems(self.problems));
         };
+        let (Some(backups), Some(workers), Some(max_upload_bytes), Some(cache_options)) = tuning else {
+            return Err(Error::new(ErrorKind::Invalid, "the configuration is wrong").with_problems(self.problems));
+        };
+        if !self.problems.is_empty() {
+            return Err(Error::new(ErrorKind::Invalid, "the configuration is wrong").with_problems(self.problems));
+        }
         let text = |key: &str| text_of(&self.values, key);
         let set = |key: &str| Some(text(key)).filter(|value| !value.is_empty());
         let state_dir = PathBuf::from(text("paths.state_dir"));
@@ -273,6 +322,16 @@ impl Loader {
             boot_dir: within("paths.boot_dir", "boot"),
             backup_dir: within("paths.backup_dir", "backups"),
             catalog_file: within("paths.catalog_file", "catalog.toml"),
+            boot_seed_dir: PathBuf::from(text("paths.boot_seed_dir")),
+            is_cache_only: false,
+            cache_url: text("withcache.url").trim_end_matches('/').to_owned(),
+            cache: is_yes(&text("cache.embedded")).then(|| (cache_listen, cache_options.clone())),
+            cache_options,
+            cache_listen,
+            tftp_is_embedded: is_yes(&text("tftp.embedded")),
+            tftp_listen,
+            tftp_root: within("tftp.root", "boot"),
+            tftp_probe_host: text("netboot.tftp_probe_host"),
             state_dir,
             backup_max_parallel: backups.get(),
             max_upload_bytes,
@@ -283,15 +342,51 @@ impl Loader {
         })
     }
 
+    /// What a cache host is told.
+    fn cache(&mut self) -> Option<crate::cache::Options> {
+        let origins = self.parse(
+            "cache.origins",
+            "hosts such as *.example.org, or beginnings of addresses such as https://h/images/",
+        );
+        let reach = self.parse("cache.reach", "networks such as 127.0.0.0/8");
+        let fresh_s: Option<u32> = self.parse("cache.fresh_s", "a number of seconds");
+        let max = text_of(&self.values, "cache.max_bytes");
+        let max_bytes = match max.trim() {
+            "" | "0" => None,
+            text => match bty::size::parse(text) {
+                Ok(bytes) => Some(bytes),
+                Err(_) => {
+                    self.wrong("cache.max_bytes", "a size such as 200G");
+                    return None;
+                }
+            },
+        };
+        let text = |key: &str| text_of(&self.values, key);
+        let dir = Some(text("cache.dir")).filter(|dir| !dir.is_empty()).map(PathBuf::from);
+        Some(crate::cache::Options {
+            dir: dir.unwrap_or_else(|| Path::new(&text("paths.state_dir")).join("cache")),
+            max_bytes,
+            is_curated: is_yes(&text("cache.curate")),
+            keep_query: is_yes(&text("cache.keep_query")),
+            origins: origins?,
+            reach: reach?,
+            fresh_ms: i64::from(fresh_s?) * 1000,
+        })
+    }
+
     /// Values that stay text, and are not any text.
     fn check_texts(&mut self) {
         let text = |key: &str| text_of(&self.values, key);
         let (url, secret) = (text("server.public_url"), text("server.session_secret"));
+        let cache = text("withcache.url");
         let is_format = matches!(text("server.log_format").as_str(), "text" | "json");
         let has_state = !text("paths.state_dir").is_empty();
         let is_web = |url: url::Url| matches!(url.scheme(), "http" | "https") && url.has_host();
         if !is_format {
             self.wrong("server.log_format", "text or json");
+        }
+        if !cache.is_empty() && !cache.parse().is_ok_and(is_web) {
+            self.wrong("withcache.url", "an address such as http://cache.example:3000");
         }
         if !url.is_empty() && !url.parse().is_ok_and(is_web) {
             self.wrong("server.public_url", "an address such as https://bty.example:8443");

@@ -31,7 +31,10 @@ const READER_CACHE_KIB: i64 = 256;
 
 /// Every schema that there has been. An upgrade keeps everything.
 fn migrations() -> Migrations<'static> {
-    Migrations::new(vec![M::up(include_str!("../migrations/0001_state.sql"))])
+    Migrations::new(vec![
+        M::up(include_str!("../migrations/0001_state.sql")),
+        M::up(include_str!("../migrations/0002_cache.sql")),
+    ])
 }
 
 /// A change on its way to the writer: makes itself, and gives what is told to who waits for it.
@@ -67,6 +70,12 @@ impl std::ops::Deref for Transaction<'_> {
 }
 
 impl Transaction<'_> {
+    /// When it was begun.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
     /// Writes an event down. Who listens hears of it after the commit.
     ///
     /// # Errors
@@ -380,6 +389,15 @@ mod tests {
                 assert_eq!(store::access::tokens(conn)?[0].name, "ci");
                 assert_eq!(store::events::list(conn, &store::events::Filter::default(), 500)?.len(), 10);
                 assert_eq!(store::settings::all(conn)?.get("display.timezone"), "UTC");
+                // what the first schema did not have
+                let is_first = file.ends_with("0001.sql");
+                assert_eq!(
+                    store::cache::objects(conn)?.first().map(|o| (o.hits, o.is_pinned)),
+                    (!is_first).then_some((3, true))
+                );
+                assert_eq!(store::cache::parts(conn)?.first().map(|part| part.kept_bytes), (!is_first).then_some(9));
+                assert_eq!(store::cache::misses(conn, 9)?.first().map(|miss| miss.count), (!is_first).then_some(2));
+                assert_eq!(store::cache::tags(conn)?.len(), usize::from(!is_first));
                 Ok(())
             })
             .unwrap();

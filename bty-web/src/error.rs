@@ -31,6 +31,8 @@ pub enum ErrorKind {
     Invalid,
     /// Too many attempts: 429.
     Throttled,
+    /// There is no room for it: 507.
+    Full,
     /// Something that the server depends on does not work: 502.
     Upstream,
     /// The server's own fault: 500.
@@ -50,6 +52,7 @@ impl ErrorKind {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Throttled => StatusCode::TOO_MANY_REQUESTS,
+            Self::Full => StatusCode::INSUFFICIENT_STORAGE,
             Self::Upstream => StatusCode::BAD_GATEWAY,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }

@@ -7,7 +7,7 @@ use tokio::sync::broadcast;
 use crate::time::Time;
 
 /// Every kind of event; those that end in `failed` are failures.
-pub const KINDS: [&str; 52] = [
+pub const KINDS: [&str; 64] = [
     "machine.discovered",
     "machine.created",
     "machine.upserted",
@@ -39,6 +39,18 @@ pub const KINDS: [&str; 52] = [
     "netboot.artifacts.fetch.cancelled",
     "netboot.artifacts.fetch.failed",
     "netboot.artifact.uploaded",
+    "cache.object.filled",
+    "cache.object.deleted",
+    "cache.object.evicted",
+    "cache.object.outdated",
+    "cache.object.lost",
+    "cache.object.pinned",
+    "cache.object.unpinned",
+    "cache.fill.cancelled",
+    "cache.fill.failed",
+    "cache.tag.moved",
+    "tftp.client.first",
+    "tftp.failed",
     "settings.upstream.updated",
     "settings.backup.updated",
     "settings.display.updated",
@@ -91,7 +103,7 @@ impl Actor {
 pub struct NewEvent {
     /// One of [`KINDS`].
     pub kind: &'static str,
-    /// `machine`, `plan`, `catalog`, `netboot`, `settings`, `auth`, `backup` or `system`.
+    /// `machine`, `plan`, `catalog`, `cache`, `netboot`, `settings`, `auth`, `backup` or `system`.
     pub subject_kind: &'static str,
     /// Which one.
     pub subject_id: String,
@@ -119,6 +131,8 @@ impl NewEvent {
             Some("netboot") => "netboot",
             Some("plan") => "plan",
             Some("catalog") => "catalog",
+            Some("cache") => "cache",
+            Some("tftp") => "netboot",
             Some("settings") => "settings",
             Some("backup" | "state") => "backup",
             Some("auth") => "auth",
@@ -172,7 +186,7 @@ pub struct Event {
     pub ts: Time,
     /// What.
     pub kind: String,
-    /// `machine`, `plan`, `catalog`, `netboot`, `settings`, `auth`, `backup` or `system`.
+    /// `machine`, `plan`, `catalog`, `cache`, `netboot`, `settings`, `auth`, `backup` or `system`.
     pub subject_kind: String,
     /// Which one.
     pub subject_id: String,

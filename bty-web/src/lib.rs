@@ -9,6 +9,8 @@
 //! | [`db`], [`store`] | the database, and all SQL |
 //! | [`events`] | the audit log |
 //! | [`catalog`] | the images that machines can be bound to |
+//! | [`cache`] | the cache host: objects of origins |
+//! | [`bytes`] | whether a machine gets its image from the origin or through a cache host |
 //! | [`jobs`] | artifacts, backups |
 //! | [`transfer`] | export and import |
 //! | [`auth`], [`net`], [`extract`] | who is asking, and what for |
@@ -17,6 +19,8 @@
 
 pub mod app;
 pub mod auth;
+pub mod bytes;
+pub mod cache;
 pub mod catalog;
 pub mod client;
 pub mod config;

@@ -68,6 +68,26 @@ fn same(a: u128, b: u128, bits: u8, prefix: u8) -> bool {
     a.checked_shr(shift) == b.checked_shr(shift)
 }
 
+/// False for addresses that mean this host, its link, or everybody on it: who lets this host ask them, sees what is not meant for others, such as the
+/// metadata of a cloud (169.254.169.254, fd00:ec2::254).
+#[must_use]
+pub fn is_elsewhere(ip: IpAddr) -> bool {
+    match plain(ip) {
+        IpAddr::V4(ip) => {
+            !(ip.is_loopback()
+                || ip.is_unspecified()
+                || ip.is_link_local()
+                || ip.is_multicast()
+                || ip.is_broadcast()
+                || ip.octets()[0] == 0)
+        }
+        IpAddr::V6(ip) => {
+            let is_metadata = ip == Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+            !(ip.is_loopback() || ip.is_unspecified() || ip.is_unicast_link_local() || ip.is_multicast() || is_metadata)
+        }
+    }
+}
+
 /// `::ffff:a.b.c.d` is `a.b.c.d`.
 #[must_use]
 pub fn plain(ip: IpAddr) -> IpAddr {
@@ -225,6 +245,30 @@ mod tests {
         fn no_text_makes_reading_networks_fail_badly(text in "\\PC{0,40}") {
             let _ = text.parse::<Networks>();
             let _ = address(&text);
+        }
+    }
+
+    #[test]
+    fn addresses_of_this_host_and_its_link_are_not_elsewhere() {
+        for text in [
+            "127.0.0.1",
+            "127.8.8.8",
+            "0.0.0.0",
+            "0.1.2.3",
+            "169.254.169.254",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::1",
+            "::",
+            "fe80::1",
+            "ff02::1",
+            "::ffff:127.0.0.1",
+            "fd00:ec2::254",
+        ] {
+            assert!(!is_elsewhere(text.parse().unwrap()), "{text}");
+        }
+        for text in ["10.0.0.1", "192.168.1.1", "8.8.8.8", "fd00::1", "2001:db8::1"] {
+            assert!(is_elsewhere(text.parse().unwrap()), "{text}");
         }
     }
 

@@ -4,6 +4,7 @@ use askama::Template;
 use axum::response::{Html, IntoResponse, Response};
 use serde_json::Value;
 
+use crate::app::App;
 use crate::error::{Error, Result};
 
 /// What every page needs.
@@ -14,9 +15,25 @@ pub struct Frame {
     pub is_open: bool,
     /// Somebody is logged in.
     pub is_inside: bool,
+    /// The page that people begin with.
+    pub home: &'static str,
+    /// Pages, by name and path.
+    pub nav: Vec<(&'static str, &'static str)>,
 }
 
 impl Frame {
+    /// The frame of a page of `app`.
+    #[must_use]
+    pub fn of(app: &App, csrf: &str, is_inside: bool) -> Self {
+        let pages = [
+            (!app.config.is_cache_only, ("Machines", "/ui/machines")),
+            (app.cache.is_some(), ("Cache", "/ui/cache")),
+            (true, ("API", "/docs")),
+        ];
+        let nav = pages.into_iter().filter(|(is_there, _)| *is_there).map(|(_, page)| page).collect();
+        Self { csrf: csrf.to_owned(), is_open: app.auth.is_open(), is_inside, home: app.home(), nav }
+    }
+
     fn version(&self) -> &'static str {
         env!("CARGO_PKG_VERSION")
     }
@@ -64,6 +81,72 @@ pub struct Row {
     pub last_flashed: String,
 }
 
+/// The cache host.
+#[derive(Template)]
+#[template(path = "cache.html")]
+pub struct CachePage {
+    /// The frame.
+    pub frame: Frame,
+    /// What went wrong with the last form.
+    pub error: Option<String>,
+    /// So much is taken.
+    pub used: String,
+    /// More it may not have.
+    pub max: Option<String>,
+    /// Only what an operator asks for is fetched.
+    pub is_curated: bool,
+    /// So many objects there are.
+    pub total: usize,
+    /// The last used ones.
+    pub objects: Vec<ObjectRow>,
+    /// What is on its way.
+    pub fills: Vec<FillRow>,
+    /// What was asked for and not there.
+    pub misses: Vec<MissRow>,
+}
+
+/// An object of the cache.
+pub struct ObjectRow {
+    /// Its key.
+    pub key: String,
+    /// Where it came from.
+    pub address: String,
+    /// Its size.
+    pub size: String,
+    /// Its digest.
+    pub sha256: String,
+    /// How often it was asked for.
+    pub hits: u64,
+    /// When it was last asked for.
+    pub used: String,
+    /// It is kept for ever.
+    pub is_pinned: bool,
+}
+
+/// An object on its way to the cache.
+pub struct FillRow {
+    /// Its key.
+    pub key: String,
+    /// Where it comes from.
+    pub address: String,
+    /// So much of it is here.
+    pub done: String,
+    /// Its size.
+    pub total: String,
+    /// Since when.
+    pub since: String,
+}
+
+/// What was asked for and not in the cache.
+pub struct MissRow {
+    /// Its address.
+    pub address: String,
+    /// How often.
+    pub count: u64,
+    /// When last.
+    pub last: String,
+}
+
 /// The API.
 #[derive(Template)]
 #[template(path = "docs.html")]
@@ -102,7 +185,7 @@ pub fn render(page: &impl Template) -> Result<Response> {
 ///
 /// # Errors
 /// When it cannot be rendered.
-pub fn docs(document: &Value) -> Result<Response> {
+pub fn docs(app: &App, document: &Value) -> Result<Response> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut operations = Vec::new();
     for (path, methods) in document["paths"].as_object().into_iter().flatten() {
@@ -128,7 +211,7 @@ pub fn docs(document: &Value) -> Result<Response> {
     let schemas = document["components"]["schemas"].as_object().into_iter().flatten();
     let pretty = |value: &Value| serde_json::to_string_pretty(value).unwrap_or_default();
     render(&Docs {
-        frame: Frame { csrf: String::new(), is_open: false, is_inside: false },
+        frame: Frame { is_open: false, ..Frame::of(app, "", false) },
         operations,
         schemas: schemas.map(|(name, schema)| (name.clone(), pretty(schema))).collect(),
     })

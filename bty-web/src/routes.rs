@@ -7,6 +7,7 @@
 //! | `machines` | `/machines…` |
 //! | `plans` | `/plans…`, `/simulate` |
 //! | `catalog` | `/images`, `/catalog…` |
+//! | `cache` | `/b/…`, `/blob`, `/cache…`: the cache host |
 //! | `events` | `/events…`, SSE included |
 //! | `workers` | `/workers…`, `/boot/releases…`: jobs |
 //! | `transfer` | `/export`, `/import` |
@@ -36,6 +37,7 @@ use crate::error::Error;
 
 mod access;
 mod boot;
+mod cache;
 mod catalog;
 mod events;
 mod health;
@@ -59,9 +61,34 @@ struct Document;
 
 /// Everything, with the document that describes it.
 pub fn router(app: &Arc<App>) -> Router {
-    let (router, document) = api(app).split_for_parts();
+    assemble(app, api(app), pages::router(app))
+}
+
+/// What a cache host has besides its objects: its state, its events, and who may see them.
+pub fn cache_router(app: &Arc<App>) -> Router {
+    let open = serves_objects().merge(describes_itself());
+    let read = OpenApiRouter::new()
+        .routes(routes!(cache::state))
+        .routes(routes!(events::list))
+        .routes(routes!(events::stream))
+        .routes(routes!(health::metrics));
+    let administers = OpenApiRouter::new()
+        .routes(routes!(events::acknowledge))
+        .routes(routes!(access::tokens))
+        .routes(routes!(access::create))
+        .routes(routes!(access::revoke))
+        .routes(routes!(access::end_sessions));
+    let api = OpenApiRouter::with_openapi(Document::openapi())
+        .merge(open)
+        .merge(guarded(app, Scope::Read, read))
+        .merge(guarded(app, Scope::Catalog, changes_cache()))
+        .merge(guarded(app, Scope::Admin, administers));
+    assemble(app, api, pages::cache_router(app))
+}
+
+fn assemble(app: &Arc<App>, api: Api, pages: Router<Arc<App>>) -> Router {
+    let (router, document) = api.split_for_parts();
     let document = Arc::new(document);
-    let pages = pages::router(app);
     router
         .merge(pages)
         .fallback(missing)
@@ -84,18 +111,19 @@ pub fn document(app: &Arc<App>) -> utoipa::openapi::OpenApi {
 
 type Api = OpenApiRouter<Arc<App>>;
 
+fn guarded(app: &Arc<App>, scope: Scope, routes: Api) -> Api {
+    let guarded = Guard { app: Arc::clone(app), scope, is_page: false };
+    routes.route_layer(from_fn_with_state(guarded, guard))
+}
+
 fn api(app: &Arc<App>) -> Api {
-    let guarded = |scope: Scope, routes: Api| {
-        let guarded = Guard { app: Arc::clone(app), scope, is_page: false };
-        routes.route_layer(from_fn_with_state(guarded, guard))
-    };
     OpenApiRouter::with_openapi(Document::openapi())
         .merge(open())
-        .merge(guarded(Scope::Read, read()))
-        .merge(guarded(Scope::Machines, changes_machines()))
-        .merge(guarded(Scope::Plans, changes_plans()))
-        .merge(guarded(Scope::Catalog, changes_catalog()))
-        .merge(guarded(Scope::Admin, administers()))
+        .merge(guarded(app, Scope::Read, read()))
+        .merge(guarded(app, Scope::Machines, changes_machines()))
+        .merge(guarded(app, Scope::Plans, changes_plans()))
+        .merge(guarded(app, Scope::Catalog, changes_catalog()))
+        .merge(guarded(app, Scope::Admin, administers()))
 }
 
 /// For everybody: machines, and who looks whether the server is there.
@@ -109,6 +137,12 @@ fn open() -> Api {
         .routes(routes!(boot::get))
         .routes(routes!(catalog::images))
         .routes(routes!(catalog::toml))
+        .merge(serves_objects())
+        .merge(describes_itself())
+}
+
+fn describes_itself() -> Api {
+    OpenApiRouter::new()
         .routes(routes!(health::healthz))
         .routes(routes!(health::version))
         .routes(routes!(health::openapi))
@@ -129,6 +163,8 @@ fn read() -> Api {
         .routes(routes!(plans::simulate_fleet))
         .routes(routes!(catalog::entries))
         .routes(routes!(catalog::check))
+        .routes(routes!(catalog::cached))
+        .routes(routes!(cache::state))
         .routes(routes!(events::list))
         .routes(routes!(events::machines))
         .routes(routes!(events::workers))
@@ -138,6 +174,20 @@ fn read() -> Api {
         .routes(routes!(workers::backups))
         .routes(routes!(settings::get))
         .routes(routes!(health::metrics))
+}
+
+/// What machines get from a cache host.
+fn serves_objects() -> Api {
+    OpenApiRouter::new().routes(routes!(cache::object)).routes(routes!(cache::blob))
+}
+
+fn changes_cache() -> Api {
+    OpenApiRouter::new()
+        .routes(routes!(cache::fetch))
+        .routes(routes!(cache::delete))
+        .routes(routes!(cache::pin, cache::unpin))
+        .routes(routes!(cache::cancel))
+        .routes(routes!(cache::forget))
 }
 
 fn changes_machines() -> Api {
@@ -163,6 +213,8 @@ fn changes_catalog() -> Api {
         .routes(routes!(catalog::import))
         .routes(routes!(catalog::upload))
         .routes(routes!(catalog::refresh))
+        .routes(routes!(catalog::warm))
+        .merge(changes_cache())
 }
 
 fn administers() -> Api {

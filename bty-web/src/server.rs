@@ -8,6 +8,7 @@ use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
 
 use crate::app::App;
+use crate::cache::front;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::events::{Actor, NewEvent};
@@ -46,13 +47,80 @@ impl StateLock {
 /// When the state cannot be opened, or the address is taken.
 pub async fn serve(config: Config, stop: impl Future<Output = ()> + Send + 'static) -> Result<()> {
     let listen = config.listen;
-    let bind = |e: std::io::Error| Error::internal(format!("listening at {listen}: {e}"));
-    let listener = TcpListener::bind(listen).await.map_err(bind)?;
+    let listener = listen_at(listen).await?;
     std::fs::create_dir_all(&config.state_dir)
         .map_err(|e| Error::internal(format!("making {}: {e}", config.state_dir.display())))?;
     let _lock = StateLock::take(&config.state_dir)?;
-    let app = App::open(config)?;
+    let app = open(config).await?;
     serve_at(app, listener, stop).await
+}
+
+/// Is a cache host, and nothing else, until `stop` ends: with its own state, log-in and events, in the directory of its objects.
+///
+/// # Errors
+/// When the state cannot be opened, or the address is taken.
+pub async fn serve_cache(mut config: Config, stop: impl Future<Output = ()> + Send + 'static) -> Result<()> {
+    std::fs::create_dir_all(&config.state_dir)
+        .map_err(|e| Error::internal(format!("making {}: {e}", config.state_dir.display())))?;
+    let listen = config.cache_listen;
+    let listener = listen_at(listen).await?;
+    config.is_cache_only = true;
+    // what stands in a base address that no request tells
+    config.listen = listen;
+    config.cache = Some((listen, config.cache_options.clone()));
+    let _lock = StateLock::take(&config.state_dir)?;
+    let app = open(config).await?;
+    greet(&app, "a cache host", listener.local_addr()?).await?;
+    let end = Arc::clone(&app);
+    tokio::spawn(async move {
+        stop.await;
+        tracing::info!("ending");
+        end.stop();
+    });
+    serve_objects(&app, listener).await?;
+    close(&app).await
+}
+
+/// Opens the state, which blocks.
+async fn open(config: Config) -> Result<Arc<App>> {
+    tokio::task::spawn_blocking(move || App::open(config)).await.map_err(Error::internal)?
+}
+
+async fn listen_at(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|e| Error::internal(format!("listening at {address}: {e}")))
+}
+
+/// Serves the cache of this process until it is to end.
+async fn serve_objects(app: &Arc<App>, listener: TcpListener) -> Result<()> {
+    let Some(cache) = app.cache.clone() else { return Ok(()) };
+    let (metrics, router) = (Arc::clone(&app.metrics), routes::cache_router(app));
+    let (tending, waiting) = (Arc::clone(app), Arc::clone(app));
+    tokio::spawn(Arc::clone(&cache).tend(async move { tending.stopped().await }));
+    front::serve(Arc::clone(&cache), metrics, listener, router, async move { waiting.stopped().await }).await?;
+    cache.stop().await;
+    Ok(())
+}
+
+/// Says what is served, and what is strange about it.
+async fn greet(app: &Arc<App>, what: &str, address: SocketAddr) -> Result<()> {
+    for warning in &app.config.warnings {
+        tracing::warn!("{warning}");
+    }
+    if app.auth.is_open() {
+        tracing::warn!("no admin password is set: everybody on this network can change everything");
+    }
+    let version = env!("CARGO_PKG_VERSION");
+    app.tell(NewEvent::new("system.started", "server", format!("bty-web {version}, {what}, serves at {address}")))
+        .await?;
+    tracing::info!(%address, state = %app.config.state_dir.display(), "{what} serves");
+    Ok(())
+}
+
+/// Closes the database, once all that is under way is written down.
+async fn close(app: &Arc<App>) -> Result<()> {
+    let _ = tokio::time::timeout(GRACE, app.jobs.drain()).await;
+    let db = app.db.clone();
+    tokio::task::spawn_blocking(move || db.close()).await.map_err(Error::internal)
 }
 
 /// Serves an opened server at a socket.
@@ -65,21 +133,17 @@ pub async fn serve_at(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
     let address = listener.local_addr()?;
-    for warning in &app.config.warnings {
-        tracing::warn!("{warning}");
-    }
-    if app.auth.is_open() {
-        tracing::warn!("no admin password is set: everybody on this network can change everything");
-    }
-    app.tell(NewEvent::new(
-        "system.started",
-        "server",
-        format!("bty-web {} serves at {address}", env!("CARGO_PKG_VERSION")),
-    ))
-    .await?;
+    greet(&app, "a server", address).await?;
+    let objects = match &app.config.cache {
+        Some((listen, _)) => {
+            let listener = listen_at(*listen).await?;
+            let shared = Arc::clone(&app);
+            Some(tokio::spawn(async move { serve_objects(&shared, listener).await }))
+        }
+        None => None,
+    };
     tokio::spawn(import_file(Arc::clone(&app)));
     tokio::spawn(backup::schedule(Arc::clone(&app)));
-    tracing::info!(%address, state = %app.config.state_dir.display(), "serving");
     let router = routes::router(&app).into_make_service_with_connect_info::<SocketAddr>();
     let (shared, ended) = (Arc::clone(&app), Arc::new(tokio::sync::Notify::new()));
     let told = Arc::clone(&ended);
@@ -99,9 +163,10 @@ pub async fn serve_at(
         }
     }
     // whatever is under way is ended, and written down, before the database closes
-    let _ = tokio::time::timeout(GRACE, app.jobs.drain()).await;
-    let db = app.db.clone();
-    tokio::task::spawn_blocking(move || db.close()).await.map_err(Error::internal)
+    if let Some(objects) = objects {
+        objects.await.map_err(Error::internal)??;
+    }
+    close(&app).await
 }
 
 /// Imports the catalog file of the configuration, if there is one. What an operator has deleted stays deleted.

@@ -1,6 +1,7 @@
 //! SQL: what the database holds, as values. Functions take a connection, so that several make one transaction.
 
 pub mod access;
+pub mod cache;
 pub mod catalog;
 pub mod events;
 pub mod machines;

@@ -1,5 +1,6 @@
 //! The door to all origins: options of the network, and the runtime it runs on.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use crate::{CancelToken, Location, Observer, Result, Source};
 
 mod exchange;
 pub(crate) mod net;
+pub(crate) mod reach;
 
 pub use exchange::{Reply, Request};
 
@@ -37,9 +39,15 @@ pub struct ClientOptions {
     pub retry_delay: Duration,
     /// Directory for downloads that need random access but cannot have it.
     pub spool_dir: PathBuf,
+    /// Says which addresses may be reached; none lets all be. For programs that fetch what others name: it is asked about every host, also of redirections
+    /// and of registries' token servers. What goes through a proxy is the proxy's business.
+    pub may_reach: Option<MayReach>,
     /// Told about retries.
     pub observer: Arc<dyn Observer>,
 }
+
+/// Says whether an address may be reached.
+pub type MayReach = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
 
 impl Default for ClientOptions {
     fn default() -> Self {
@@ -54,6 +62,7 @@ impl Default for ClientOptions {
             attempts: 5,
             retry_delay: Duration::from_millis(500),
             spool_dir: PathBuf::from("/var/tmp"),
+            may_reach: None,
             observer: Arc::new(()),
         }
     }

@@ -86,6 +86,11 @@ pub(crate) trait Input: Send + Sync {
     /// Fills `buf` from `offset`; returns fewer bytes only at the end of the origin.
     fn read_at(&self, buf: &mut [u8], offset: u64, cancel: &CancelToken) -> Result<usize>;
 
+    /// What tells this version from others, for as long as the origin keeps it: a strong ETag, or a time and a length.
+    fn version(&self) -> Option<String> {
+        None
+    }
+
     /// The local file behind it, if there is one: it may have holes, and must not be the target.
     fn as_file(&self) -> Option<&std::fs::File> {
         None
@@ -165,6 +170,27 @@ impl Source {
     /// [`ErrorKind::Source`] when it cannot be read.
     pub fn reader(&self, cancel: &CancelToken) -> Result<impl Read + Send + use<>> {
         self.input.stream(0, cancel)
+    }
+
+    /// A reader from `offset` bytes on, with the same promises. Needs an origin with random access, see [`is_seekable`](Self::is_seekable).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Source`] when it cannot be read, or only from the start.
+    pub fn reader_from(&self, offset: u64, cancel: &CancelToken) -> Result<impl Read + Send + use<>> {
+        self.input.stream(offset, cancel)
+    }
+
+    /// True when it can be read from any offset.
+    #[must_use]
+    pub fn is_seekable(&self) -> bool {
+        self.input.is_seekable()
+    }
+
+    /// What tells this version of the object from others: two sources of the same location with the same version have the same bytes. None when the origin
+    /// says nothing about that, and for local files.
+    #[must_use]
+    pub fn version(&self) -> Option<String> {
+        self.expected.map(|digest| format!("sha256:{digest}")).or_else(|| self.input.version())
     }
 
     /// Fills `buf` from `offset` bytes on; returns fewer only at the end. Needs an origin with random access.

@@ -10,7 +10,7 @@ use crate::{Daemon, free_port};
 
 /// A running registry over plain HTTP, without login.
 pub struct Registry {
-    _daemon: Daemon,
+    daemon: Option<Daemon>,
     directory: TempDir,
     port: u16,
 }
@@ -23,21 +23,35 @@ impl Registry {
         let port = free_port();
         let storage = directory.path().join("storage");
         let conf = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n",
+            "version: 0.1\nlog: {{accesslog: {{disabled: false}}, level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n",
             storage.display()
         );
         let path = directory.path().join("config.yml");
         fs::write(&path, conf).expect("the directory is ours");
         let mut command = Command::new("docker-registry");
-        command.arg("serve").arg(&path).stdout(Stdio::null()).stderr(Stdio::null());
+        let log = fs::File::create(directory.path().join("access.log")).expect("the directory is ours");
+        command.arg("serve").arg(&path).stdout(log).stderr(Stdio::null());
         let daemon = Daemon::start(&mut command, port, "docker-registry");
-        Self { _daemon: daemon, directory, port }
+        Self { daemon: Some(daemon), directory, port }
     }
 
     /// `127.0.0.1:port`.
     #[must_use]
     pub fn host(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Switches it off.
+    pub fn end(&mut self) {
+        self.daemon = None;
+    }
+
+    /// How often all of the blob with digest `hex` was pulled.
+    #[must_use]
+    pub fn pulls(&self, hex: &str) -> usize {
+        let log = fs::read_to_string(self.directory.path().join("access.log")).unwrap_or_default();
+        let asked = format!("/blobs/sha256:{hex} HTTP/1.1\" 200 ");
+        log.lines().filter(|line| line.contains("\"GET ") && line.contains(&asked)).count()
     }
 
     /// The file in which it keeps the blob with digest `hex`.

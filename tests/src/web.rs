@@ -17,6 +17,7 @@ pub struct Web {
     state: TempDir,
     port: u16,
     env: Vec<(String, String)>,
+    arguments: Vec<String>,
     /// Headers of every request.
     pub headers: Vec<(String, String)>,
 }
@@ -79,9 +80,31 @@ impl Web {
     pub fn with(env: &[(&str, &str)]) -> Self {
         let state = tempfile::tempdir().expect("a temporary directory can be made");
         let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let mut web = Self { child: None, state, port: free_port(), env, headers: Vec::new() };
+        let mut web = Self { child: None, state, port: free_port(), env, headers: Vec::new(), arguments: Vec::new() };
         web.launch();
         web
+    }
+
+    /// Starts a cache host that may reach the loopback, with further arguments.
+    #[must_use]
+    pub fn cache(arguments: &[&str], env: &[(&str, &str)]) -> Self {
+        let mut web = Self::idle_cache(arguments, env);
+        web.launch();
+        web
+    }
+
+    /// A cache host that [`again`](Self::again) starts.
+    #[must_use]
+    pub fn idle_cache(arguments: &[&str], env: &[(&str, &str)]) -> Self {
+        let state = tempfile::tempdir().expect("a temporary directory can be made");
+        let port = free_port();
+        let dir = state.path().to_string_lossy().into_owned();
+        let listen = format!("127.0.0.1:{port}");
+        let own = ["cache", "--data-dir", &dir, "--listen", &listen];
+        let arguments = own.iter().chain(arguments).map(|text| (*text).to_owned()).collect();
+        let reach = ("BTY_CACHE_REACH", "127.0.0.0/8");
+        let env = [reach].iter().chain(env).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Self { child: None, state, port, env, headers: Vec::new(), arguments }
     }
 
     /// Starts a server with a copy of this database.
@@ -92,7 +115,8 @@ impl Web {
     pub fn with_state_of(database: &Path) -> Self {
         let state = tempfile::tempdir().expect("a temporary directory can be made");
         std::fs::copy(database, state.path().join("state.db")).expect("the database can be copied");
-        let mut web = Self { child: None, state, port: free_port(), env: Vec::new(), headers: Vec::new() };
+        let mut web =
+            Self { child: None, state, port: free_port(), env: Vec::new(), headers: Vec::new(), arguments: Vec::new() };
         web.launch();
         web
     }
@@ -115,7 +139,8 @@ impl Web {
 
     fn launch(&mut self) {
         let log = std::fs::File::create(self.state.path().join("log")).expect("the state can be written");
-        let mut command = self.command(&[]);
+        let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
+        let mut command = self.command(&arguments);
         let child = command.stdout(Stdio::null()).stderr(log).spawn();
         self.child = Some(child.expect("bty-web was built: cargo build --workspace"));
         let begun = Instant::now();
@@ -141,6 +166,21 @@ impl Web {
     #[must_use]
     pub fn base(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// The port that it listens at.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Id of its process.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[must_use]
+    pub fn process(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
     }
 
     /// Kills it, as a power cut would.

@@ -8,7 +8,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum_extra::extract::cookie::SignedCookieJar;
 
-use super::{COOKIE, SESSION_MS, Scope, digest};
+use super::{SESSION_MS, Scope, digest};
 use crate::app::App;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::access;
@@ -114,7 +114,7 @@ async fn by_token(guard: &Guard, token: &str) -> Result<Who> {
 /// Those of the database.
 pub async fn session(app: &App, headers: &HeaderMap) -> Result<Option<Who>> {
     let jar = SignedCookieJar::from_headers(headers, app.auth.key.clone());
-    let Some(cookie) = jar.get(COOKIE) else { return Ok(None) };
+    let Some(cookie) = jar.get(app.auth.cookie) else { return Ok(None) };
     let (token_sha256, now) = (digest(cookie.value()), Time::now());
     let wanted = token_sha256.clone();
     let Some(session) = app.db.read(move |conn| access::session(conn, &wanted, now)).await? else { return Ok(None) };

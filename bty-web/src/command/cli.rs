@@ -6,6 +6,7 @@ use bty_web::fleet::Options;
 use clap::{Parser, Subcommand};
 
 use crate::remote::Remote;
+use crate::serve::CacheOptions;
 
 /// The bty server: machines, plans, events.
 #[derive(Parser)]
@@ -22,6 +23,7 @@ const EXAMPLES: &str = "\
 Examples:
   bty-web                                        serve with the configuration of this machine
   BTY_PATHS_STATE_DIR=/tmp/s bty-web             the same with a state of its own
+  bty-web cache --data-dir /srv/cache --max-bytes 200G      between origins and a rack
   bty-web import /old/state.db                   move over from the reference server
   bty-web machine set 52:54:00:12:34:56 --plan bty-flash-once --image \"debian 13\" --disk S1
   bty-web plan simulate 52:54:00:12:34:56        what it would do at its next boots
@@ -33,6 +35,8 @@ Exit codes: 0 done, 1 it failed, 2 the command or the configuration is wrong.";
 pub(crate) enum Command {
     /// Serve; what is done without a command
     Serve,
+    /// Be a cache host, and nothing else: objects of origins for many machines
+    Cache(CacheOptions),
     /// Read the configuration, and tell all that is wrong with it
     CheckConfig,
     /// Print every value of the configuration, and where it comes from

@@ -1,14 +1,62 @@
 //! Serving until somebody ends it.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use bty_web::config::Config;
 use bty_web::error::{Error, Result};
 use bty_web::server;
+use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 pub(crate) fn run(config: Config) -> Result<ExitCode> {
+    start_log(&config)?;
+    until_told(|stop| server::serve(config, stop))
+}
+
+/// What a cache host is told on its command line.
+#[derive(Args)]
+pub(crate) struct CacheOptions {
+    /// Directory of its state, and of its objects unless cache.dir says where those are
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Where it listens, instead of cache.listen
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// Larger than this it does not grow, instead of cache.max_bytes: 200G
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_bytes: Option<u64>,
+    /// Only fetch what an operator asks for
+    #[arg(long)]
+    curate: bool,
+    /// The query of an address belongs to its key
+    #[arg(long)]
+    keep_query: bool,
+}
+
+fn size(text: &str) -> std::result::Result<u64, String> {
+    bty::size::parse(text).map_err(|e| e.to_string())
+}
+
+pub(crate) fn cache(mut config: Config, options: CacheOptions) -> Result<ExitCode> {
+    start_log(&config)?;
+    let own = &mut config.cache_options;
+    if let Some(dir) = options.data_dir {
+        // the state goes with the objects: a host of its own needs nothing else
+        let is_named = config.values.get("cache.dir").is_some_and(|(value, _)| !value.is_empty());
+        own.dir = if is_named { own.dir.clone() } else { dir.join("blobs") };
+        config.state_dir = dir;
+    }
+    own.max_bytes = options.max_bytes.filter(|bytes| *bytes > 0).or(own.max_bytes);
+    own.is_curated |= options.curate;
+    own.keep_query |= options.keep_query;
+    config.cache_listen = options.listen.unwrap_or(config.cache_listen);
+    until_told(|stop| server::serve_cache(config, stop))
+}
+
+fn start_log(config: &Config) -> Result<()> {
     let filter = EnvFilter::try_new(&config.log).map_err(|e| Error::invalid(format!("server.log: {e}")))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if config.logs_json {
@@ -17,16 +65,23 @@ pub(crate) fn run(config: Config) -> Result<ExitCode> {
         log.with_ansi(std::env::var_os("NO_COLOR").is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr()))
             .init();
     }
+    Ok(())
+}
+
+/// Does `work` until somebody ends the process.
+fn until_told<W: Future<Output = Result<()>>>(work: impl FnOnce(Stop) -> W) -> Result<ExitCode> {
     crate::block_on(async {
         let mut end = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        server::serve(config, async move {
+        work(Box::pin(async move {
             tokio::select! {
                 _ = end.recv() => {}
                 _ = interrupt.recv() => {}
             }
-        })
+        }))
         .await
     })?;
     Ok(ExitCode::SUCCESS)
 }
+
+type Stop = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;

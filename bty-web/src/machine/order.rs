@@ -74,7 +74,7 @@ pub fn order(machine: &Machine, rules: &Rules<'_>, who: &Who, token: Option<&str
     for event in &events {
         machine.remember(who.now, event.kind);
     }
-    events.push(told(&machine, who, &answer));
+    events.push(told(&machine, rules, who, &answer));
     Outcome { machine, events, answer }
 }
 
@@ -204,13 +204,18 @@ fn understand(mut value: Value, rules: &Rules<'_>) -> Result<Order, String> {
     if let Some(src) = value["image"]["ref"].as_str().and_then(|image| rules.resolved.get(image)) {
         value["image"]["src"] = src.as_str().into();
     }
+    if let Some(choice) = rules.bytes.filter(|choice| value["image"]["src"] == choice.src)
+        && let Some(url) = &choice.url
+    {
+        value["image"]["src"] = url.as_str().into();
+    }
     if bty_script::plan::literal(&value).is_err() {
         return Err("plan(m) gave a number that no script can hold".into());
     }
     Ok(Order { mode, value, token: String::new(), reason: None })
 }
 
-fn told(machine: &Machine, who: &Who, order: &Order) -> NewEvent {
+fn told(machine: &Machine, rules: &Rules<'_>, who: &Who, order: &Order) -> NewEvent {
     let kind = match (order.mode, &order.reason) {
         (Mode::Interactive, Some(_)) => "plan:interactive:flash-unresolved".to_owned(),
         (Mode::Interactive, None) => "plan:interactive:tui".to_owned(),
@@ -218,11 +223,15 @@ fn told(machine: &Machine, who: &Who, order: &Order) -> NewEvent {
         (mode, _) => format!("plan:{}:{}", mode.as_str(), machine.plan),
     };
     let image = &order.value["image"];
+    let is_from =
+        |choice: &&crate::bytes::Choice| image["src"] == choice.src || choice.url.as_deref() == image["src"].as_str();
+    let bytes = rules.bytes.filter(is_from).map(crate::bytes::Choice::details);
     NewEvent::new("netboot.pxe.plan", machine.mac.as_str(), format!("{}: {kind}", machine.mac))
         .by(Actor::PxeClient, who.ip.as_deref())
         .with(json!({
             "boot_mode": machine.plan, "mode": order.mode.as_str(), "plan_kind": kind, "reason": order.reason,
             "bty_image_ref": image["ref"], "image_name": image["name"], "image": image["src"],
             "disk_image_sha": image["sha256"], "target_disk_serial": order.value["disk"]["serial"],
+            "withcache": bytes,
         }))
 }

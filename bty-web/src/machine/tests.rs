@@ -80,6 +80,7 @@ impl World {
             plan: self.plan.as_ref(),
             catalog: &self.catalog,
             resolved: &self.resolved,
+            bytes: None,
             names: &self.names,
             decide: &decide,
             window_ms: 3000,

@@ -23,6 +23,8 @@ pub struct Rules<'a> {
     pub catalog: &'a str,
     /// Where the bytes of an image are now, by its reference: for tags, what the tag meant when it was last looked at.
     pub resolved: &'a HashMap<String, String>,
+    /// Whether the image of the order goes through a cache host; none where nobody has asked.
+    pub bytes: Option<&'a crate::bytes::Choice>,
     /// Names of images, by their references.
     pub names: &'a HashMap<String, String>,
     /// Who answers.

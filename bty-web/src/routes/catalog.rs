@@ -8,6 +8,8 @@ use axum::response::{IntoResponse, Redirect, Response};
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
+use crate::bytes::{Status, source};
+use crate::cache::address::{Address, blob_url};
 use crate::catalog::{self, Imported, NewImage, Refreshed};
 use crate::error::{Error, ErrorBody, ErrorKind, Result};
 use crate::events::Actor;
@@ -29,6 +31,7 @@ pub(super) struct Image {
     /// The first twelve digits of its digest.
     #[serde(skip_serializing_if = "Option::is_none")]
     sha_short: Option<String>,
+    /// A cache host has all of it.
     cached: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     arch: Option<String>,
@@ -41,24 +44,97 @@ pub(super) struct Image {
 pub(super) async fn images(State(app): State<Arc<App>>) -> Result<axum::Json<Vec<Image>>> {
     let entries = app.db.read(store::catalog::all).await?;
     let image = |entry: Stored| Image {
+        cached: app.bytes.is_cached(&app, &entry),
         sha_short: entry.disk_image_sha.as_deref().map(|sha| sha.chars().take(12).collect()),
         name: entry.name,
         format: entry.format,
         size_bytes: entry.size_bytes,
         url: entry.src,
         image_ref: entry.bty_image_ref,
-        cached: false,
         arch: entry.arch,
         description: entry.description,
     };
     Ok(axum::Json(entries.into_iter().map(image).collect()))
 }
 
-/// The catalog as clients read it: all entries, those without a digest included.
+/// The catalog as clients read it: all entries, those without a digest included. When there is a cache host and it answers, addresses lead there.
 #[utoipa::path(get, path = "/catalog.toml", tag = "catalog", responses((status = 200, content_type = "application/toml", body = String)))]
-pub(super) async fn toml(State(app): State<Arc<App>>) -> Response {
-    let text = app.snapshot().catalog.to_string();
-    ([(header::CONTENT_TYPE, "application/toml")], text).into_response()
+pub(super) async fn toml(State(app): State<Arc<App>>, who: Who) -> Result<Response> {
+    let text = match app.bytes.host(&who.base) {
+        Some(host) if app.bytes.is_reachable(&app).await => {
+            let entries = app.db.read(store::catalog::all).await?;
+            let mut catalog = bty::catalog::Catalog::new();
+            for stored in entries {
+                let mut entry = stored.entry()?;
+                let source = source(&stored);
+                if source.parse::<Address>().is_ok() {
+                    let name = bty::catalog::file_name(source).unwrap_or_else(|| stored.name.clone());
+                    let url = blob_url(&host, source, &name, stored.disk_image_sha.as_deref());
+                    let kept = entry;
+                    entry = bty::catalog::Entry::new(kept.name.clone(), url)?;
+                    (entry.sha256, entry.format, entry.size_bytes) = (kept.sha256, kept.format, kept.size_bytes);
+                    (entry.description, entry.arch) = (kept.description, kept.arch);
+                }
+                catalog.add(entry)?;
+            }
+            catalog.to_toml()
+        }
+        _ => app.snapshot().catalog.to_string(),
+    };
+    Ok(([(header::CONTENT_TYPE, "application/toml")], text).into_response())
+}
+
+/// Where the cache host stands with an image.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct Cached {
+    name: String,
+    src: String,
+    status: Status,
+}
+
+/// Where the cache host stands with images: all, or one. It is asked; nothing is fetched that was not asked for before.
+#[utoipa::path(get, path = "/catalog/cache", tag = "catalog", params(("src" = Option<String>, Query)),
+    responses((status = 200, body = Vec<Cached>), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
+pub(super) async fn cached(
+    State(app): State<Arc<App>>,
+    Params(of): Params<Perhaps>,
+    who: Who,
+) -> Result<axum::Json<Vec<Cached>>> {
+    look(&app, &who, of.src, false).await.map(axum::Json)
+}
+
+/// Has the cache host fetch images before machines ask for them: all, or one. The answer does not wait for that.
+#[utoipa::path(post, path = "/catalog/warm", tag = "catalog", params(("src" = Option<String>, Query)),
+    responses((status = 200, body = Vec<Cached>), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody),
+        (status = 429, body = ErrorBody), (status = 502, body = ErrorBody)))]
+pub(super) async fn warm(
+    State(app): State<Arc<App>>,
+    Params(of): Params<Perhaps>,
+    who: Who,
+) -> Result<axum::Json<Vec<Cached>>> {
+    look(&app, &who, of.src, true).await.map(axum::Json)
+}
+
+async fn look(app: &Arc<App>, who: &Who, src: Option<String>, is_warming: bool) -> Result<Vec<Cached>> {
+    let entries = chosen(app, src).await?;
+    let mut all = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let status = app.bytes.look(app, &who.base, &entry, is_warming).await?;
+        all.push(Cached { name: entry.name, src: entry.src, status });
+    }
+    Ok(all)
+}
+
+/// All entries, or one.
+async fn chosen(app: &App, src: Option<String>) -> Result<Vec<Stored>> {
+    let mut entries = app.db.read(store::catalog::all).await?;
+    if let Some(src) = src {
+        entries.retain(|entry| entry.src == src);
+        if entries.is_empty() {
+            return Err(Error::not_found(format!("the image {}", src.chars().take(512).collect::<String>())));
+        }
+    }
+    Ok(entries)
 }
 
 /// The entries as they are kept.
@@ -185,13 +261,7 @@ pub(super) async fn check(
     State(app): State<Arc<App>>,
     Params(of): Params<Perhaps>,
 ) -> Result<axum::Json<Vec<bty::catalog::EntryCheck>>> {
-    let mut entries = app.db.read(store::catalog::all).await?;
-    if let Some(src) = of.src {
-        entries.retain(|entry| entry.src == src);
-        if entries.is_empty() {
-            return Err(Error::not_found(format!("the image {}", src.chars().take(512).collect::<String>())));
-        }
-    }
+    let entries = chosen(&app, of.src).await?;
     let checked = tokio::task::spawn_blocking(move || {
         let mut catalog = bty::catalog::Catalog::new();
         for entry in &entries {

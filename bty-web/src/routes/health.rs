@@ -56,7 +56,10 @@ pub(super) async fn openapi(
 
 /// This document, for people.
 #[utoipa::path(get, path = "/docs", tag = "server", responses((status = 200, content_type = "text/html", body = String)))]
-pub(super) async fn docs(Extension(document): Extension<Arc<utoipa::openapi::OpenApi>>) -> Result<Response> {
+pub(super) async fn docs(
+    State(app): State<Arc<App>>,
+    Extension(document): Extension<Arc<utoipa::openapi::OpenApi>>,
+) -> Result<Response> {
     let document = serde_json::to_value(&*document).map_err(Error::internal)?;
-    pages::docs(&document)
+    pages::docs(&app, &document)
 }

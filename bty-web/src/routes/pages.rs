@@ -13,8 +13,8 @@ use axum_extra::extract::cookie::{Cookie, SameSite, SignedCookieJar};
 use serde::Deserialize;
 
 use crate::app::App;
+use crate::auth::Scope;
 use crate::auth::guard::{self, Guard, guard};
-use crate::auth::{COOKIE, Scope};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Actor, NewEvent};
 use crate::machine::{Machine, Who};
@@ -22,22 +22,34 @@ use crate::pages::{Frame, Login, Machines, Row, render};
 use crate::store::{self, access};
 use crate::time::Time;
 
+mod cache;
+
 /// As many machines are listed.
 const ROWS_MAX: usize = 500;
 
 pub(super) fn router(app: &Arc<App>) -> Router<Arc<App>> {
     let page = Guard { app: Arc::clone(app), scope: Scope::Admin, is_page: true };
+    let guarded = Router::new().route("/ui/machines", get(machines)).route_layer(from_fn_with_state(page, guard));
+    Router::new().route("/ui/dashboard", get(home)).merge(guarded).merge(cache_router(app))
+}
+
+/// Pages of a cache host.
+pub(super) fn cache_router(app: &Arc<App>) -> Router<Arc<App>> {
+    let page = Guard { app: Arc::clone(app), scope: Scope::Admin, is_page: true };
     let guarded = Router::new()
-        .route("/ui/machines", get(machines))
+        .route("/ui/cache", get(cache::page).post(cache::act))
         .route("/ui/logout", post(log_out))
         .route_layer(from_fn_with_state(page, guard));
     Router::new()
         .route("/", get(|| async { Redirect::to("/ui/login") }))
-        .route("/ui", get(|| async { Redirect::to("/ui/machines") }))
-        .route("/ui/dashboard", get(|| async { Redirect::to("/ui/machines") }))
+        .route("/ui", get(home))
         .route("/ui/login", get(login).post(log_in))
         .route("/static/bty.css", get(css))
         .merge(guarded)
+}
+
+async fn home(State(app): State<Arc<App>>) -> Redirect {
+    Redirect::to(app.home())
 }
 
 async fn css() -> Response {
@@ -47,13 +59,13 @@ async fn css() -> Response {
 
 async fn login(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response> {
     if app.auth.is_open() || guard::session(&app, &headers).await?.is_some() {
-        return Ok(Redirect::to("/ui/machines").into_response());
+        return Ok(Redirect::to(app.home()).into_response());
     }
     render(&Login { frame: outside(&app), error: None })
 }
 
 fn outside(app: &App) -> Frame {
-    Frame { csrf: String::new(), is_open: app.auth.is_open(), is_inside: false }
+    Frame::of(app, "", false)
 }
 
 #[derive(Deserialize)]
@@ -69,7 +81,7 @@ async fn log_in(
 ) -> Result<Response> {
     let Form(form) = form.map_err(|e| Error::new(ErrorKind::Malformed, format!("the form: {}", e.body_text())))?;
     if app.auth.is_open() {
-        return Ok(Redirect::to("/ui/machines").into_response());
+        return Ok(Redirect::to(app.home()).into_response());
     }
     let ip: IpAddr = who.ip.as_deref().and_then(|ip| ip.parse().ok()).unwrap_or(IpAddr::from([0, 0, 0, 0]));
     if let Err(error) = app.auth.check_guesses(ip, who.now) {
@@ -92,14 +104,14 @@ async fn log_in(
         return render(&Login { frame: outside(&app), error: Some("Invalid password.".into()) });
     }
     let token = super::access::open_session(&app, who.ip.clone(), who.now).await?;
-    let cookie = Cookie::build((COOKIE, token))
+    let cookie = Cookie::build((app.auth.cookie, token))
         .path("/")
         .http_only(true)
         .same_site(SameSite::Strict)
         .secure(who.base.starts_with("https://"))
         .build();
     let jar = SignedCookieJar::from_headers(&headers, app.auth.key.clone()).add(cookie);
-    Ok((jar, Redirect::to("/ui/machines")).into_response())
+    Ok((jar, Redirect::to(app.home())).into_response())
 }
 
 #[derive(Deserialize)]
@@ -128,7 +140,7 @@ async fn log_out(
         })
         .await?;
     let jar = SignedCookieJar::from_headers(&headers, app.auth.key.clone());
-    let gone = Cookie::build((COOKIE, "")).path("/").build();
+    let gone = Cookie::build((app.auth.cookie, "")).path("/").build();
     Ok((jar.remove(gone), Redirect::to("/ui/login")).into_response())
 }
 
@@ -159,7 +171,7 @@ async fn machines(State(app): State<Arc<App>>, by: guard::Who) -> Result<Respons
         plan: machine.plan,
     };
     let rows = machines.into_iter().map(row).collect();
-    let frame = Frame { csrf: by.csrf().to_owned(), is_open: app.auth.is_open(), is_inside: true };
+    let frame = Frame::of(&app, by.csrf(), true);
     render(&Machines { frame, total, rows })
 }
 

@@ -10,10 +10,12 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::app::{App, random_token};
+use crate::bytes::Choice;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Actor, NewEvent};
 use crate::extract::{Json, Params, PathText, mac};
 use crate::ipxe;
+use crate::mac::Mac;
 use crate::machine::contact::{Boot, Contact, contact as decide};
 use crate::machine::order::order;
 use crate::machine::report::{Posted, Receipt, inventory as take, report};
@@ -129,11 +131,14 @@ pub(super) async fn plan(
     }
     let mac = mac(&path)?;
     let (of, base, token) = (mac.clone(), who.base.clone(), query.token());
+    let choice = choose_bytes(&app, &mac, &who, token.clone()).await?;
     let changed = app.change(
         &mac,
         move |look| {
             let (machine, discovered) = App::discover(look, &of, &who);
-            let mut outcome = order(&machine, &look.rules(&machine.plan), &who, token.as_deref());
+            let mut rules = look.rules(&machine.plan);
+            rules.bytes = choice.as_ref();
+            let mut outcome = order(&machine, &rules, &who, token.as_deref());
             outcome.events.splice(0..0, discovered);
             let plan = look.snapshot.plan(&machine.plan).cloned();
             Ok(Outcome { machine: outcome.machine, events: outcome.events, answer: (outcome.answer, plan) })
@@ -148,6 +153,24 @@ pub(super) async fn plan(
         return Ok(([(header::CONTENT_TYPE, "text/rhai; charset=utf-8")], text).into_response());
     }
     Ok(axum::Json(render::json(&order, &base)).into_response())
+}
+
+/// Whether the image of the order that is about to be given goes through a cache host. The machine must not wait for that with its lock held, so
+/// the order is thought through before; when it turns out another one, its image comes from the origin.
+async fn choose_bytes(app: &Arc<App>, mac: &Mac, who: &Who, token: Option<String>) -> Result<Option<Choice>> {
+    if app.bytes.host(&who.base).is_none() {
+        return Ok(None);
+    }
+    let (of, asked) = (mac.clone(), who.clone());
+    let thought = app.look(mac, move |look| {
+        let (machine, _) = App::discover(look, &of, &asked);
+        order(&machine, &look.rules(&machine.plan), &asked, token.as_deref()).answer.value
+    });
+    let value = thought.await?;
+    let image = &value["image"];
+    let Some(src) = image["src"].as_str() else { return Ok(None) };
+    let name = bty::catalog::file_name(src).or_else(|| image["name"].as_str().map(str::to_owned)).unwrap_or_default();
+    Ok(Some(app.bytes.choose(app, &who.base, src, &name, image["sha256"].as_str()).await))
 }
 
 /// How it goes, and how it ended.
@@ -215,18 +238,12 @@ pub(super) async fn status(
     }
 }
 
-fn known<'a>(machine: Option<&'a Machine>, mac: &crate::mac::Mac) -> Result<&'a Machine> {
+fn known<'a>(machine: Option<&'a Machine>, mac: &Mac) -> Result<&'a Machine> {
     machine.ok_or_else(|| Error::not_found(mac))
 }
 
 /// A machine that is not known has told something: nothing changes, and it is written down.
-async fn noted<T>(
-    app: &Arc<App>,
-    mac: &crate::mac::Mac,
-    who: &Who,
-    what: &str,
-    result: Result<(T, Machine)>,
-) -> Result<T> {
+async fn noted<T>(app: &Arc<App>, mac: &Mac, who: &Who, what: &str, result: Result<(T, Machine)>) -> Result<T> {
     if let Err(error) = &result
         && error.kind == ErrorKind::NotFound
     {

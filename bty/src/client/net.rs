@@ -17,7 +17,8 @@ use rustls::pki_types::pem::PemObject;
 use tokio::runtime::{Builder, Runtime};
 use url::Url;
 
-use super::ClientOptions;
+use super::reach::{self, Guarded};
+use super::{ClientOptions, MayReach};
 use crate::oci::{self, OciBlob, OciReference};
 use crate::source::http;
 use crate::{CancelToken, Error, ErrorKind, Location, Result, Source};
@@ -198,15 +199,31 @@ impl Http {
                 .no_brotli()
                 .no_zstd()
                 .no_deflate();
+            if let Some(may_reach) = &options.may_reach {
+                builder = builder.dns_resolver(Arc::new(Guarded(Arc::clone(may_reach))));
+            }
             for proxy in proxies(options)? {
                 builder = builder.proxy(proxy);
             }
             builder.build().map_err(|e| broken(&e))
         };
-        let client = build(reqwest::redirect::Policy::limited(REDIRECTS_MAX))?;
+        let client = build(follow(options.may_reach.clone()))?;
         let direct = build(reqwest::redirect::Policy::none())?;
         Ok(Self { client, direct, options: Arc::clone(options), roots: roots.into() })
     }
+}
+
+/// Follows redirections, so far and to where it is allowed.
+fn follow(may_reach: Option<MayReach>) -> reqwest::redirect::Policy {
+    reqwest::redirect::Policy::custom(move |attempt| {
+        if let Err(refused) = reach::check_literal(may_reach.as_ref(), attempt.url()) {
+            return attempt.error(refused);
+        }
+        match attempt.previous().len() > REDIRECTS_MAX {
+            true => attempt.error("too many redirects"),
+            false => attempt.follow(),
+        }
+    })
 }
 
 fn proxies(options: &ClientOptions) -> Result<Vec<Proxy>> {

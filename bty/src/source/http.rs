@@ -113,6 +113,10 @@ impl Input for HttpInput {
         self.facts.has_ranges
     }
 
+    fn version(&self) -> Option<String> {
+        self.facts.identity.version(self.facts.len_bytes)
+    }
+
     fn stream(&self, offset: u64, cancel: &CancelToken) -> Result<Box<dyn Read + Send>> {
         if offset > 0 && !self.facts.has_ranges {
             return Err(self.without_ranges());

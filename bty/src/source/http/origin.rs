@@ -15,6 +15,7 @@ use url::Url;
 use super::range;
 use crate::client::ClientOptions;
 use crate::client::net::Http;
+use crate::client::reach;
 use crate::oci::Access;
 use crate::progress::Event;
 use crate::{Error, ErrorKind, Result};
@@ -137,6 +138,8 @@ impl Origin {
                 let token = access.token().await;
                 let reply = self.send(&self.url, ask, token.as_deref()).await?;
                 if reply.status() == StatusCode::UNAUTHORIZED {
+                    let checked = reach::check_realm(self.http.options.may_reach.as_ref(), reply.headers()).await;
+                    checked.map_err(|refused| Fault::Final(self.error(refused.to_string())))?;
                     let token = access.renew(token.as_deref()).await?;
                     self.send(&self.url, ask, token.as_deref()).await?
                 } else {
@@ -155,6 +158,8 @@ impl Origin {
     }
 
     async fn send(&self, url: &Url, ask: &Ask<'_>, token: Option<&str>) -> Result<Response, Fault> {
+        reach::check_literal(self.http.options.may_reach.as_ref(), url)
+            .map_err(|refused| Fault::Final(self.error(refused.to_string())))?;
         let mut request = self.http.client.get(url.clone()).header(ACCEPT_ENCODING, "identity");
         if let Some((first, end)) = ask.range {
             let last = end.map_or(String::new(), |end| (end - 1).to_string());
@@ -180,6 +185,9 @@ impl Origin {
     /// What became of a request that got no reply.
     fn unsent(&self, error: &reqwest::Error) -> Fault {
         let cause = root_cause(error);
+        if is_refused(error) {
+            return Fault::Final(self.error(cause));
+        }
         if let Some(refusal) = tls_refusal(error) {
             let error = self.error("the server's certificate is not trusted").because(refusal.to_string());
             return Fault::Final(error.hint("check this machine's clock, or give the authority's certificate"));
@@ -256,6 +264,18 @@ fn root_cause(error: &reqwest::Error) -> String {
         cause = inner;
     }
     cause.to_string()
+}
+
+/// True when an address was not to be reached.
+fn is_refused(error: &reqwest::Error) -> bool {
+    let mut cause: Option<&(dyn StdError + 'static)> = error.source();
+    while let Some(error) = cause {
+        if error.is::<reach::Refused>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// The reason why a certificate was refused, if that is what happened.

@@ -50,6 +50,12 @@ impl Identity {
         self.etag.as_deref().filter(|etag| etag.starts_with('"'))
     }
 
+    /// What the object is known by: its strong tag, else when it was changed and how long it is.
+    pub(super) fn version(&self, len_bytes: Option<u64>) -> Option<String> {
+        let by_time = || Some(format!("{} {}", self.last_modified.as_deref()?, len_bytes?));
+        self.strong().map(str::to_owned).or_else(by_time)
+    }
+
     /// False when the two surely are different versions. Mirrors may disagree about the time of one file, so it counts only where a tag is missing.
     pub(super) fn agrees_with(&self, other: &Self) -> bool {
         let opaque = |etag: &str| etag.strip_prefix("W/").unwrap_or(etag).to_owned();

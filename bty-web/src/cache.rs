@@ -1,0 +1,608 @@
+//! The cache host: objects of origins, kept by their addresses and proven by their digests.
+//!
+//! ```text
+//!  GET /b/… ─► address ─► (registry: digest) ─► whole object ─────────────► sendfile
+//!                                           └─► fill: one per object ─► file ─► sendfile, as it grows
+//! ```
+//!
+//! An object is filled once, however many clients ask; each reads from the file as far as it has come. The last byte is withheld until the digest
+//! is proven, so that nobody takes a wrong object for a whole one.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bty::{CancelToken, Client, ClientOptions, Digest};
+use serde_json::json;
+
+use crate::db::Db;
+use crate::error::{Error, ErrorKind, Result};
+use crate::events::{Actor, NewEvent};
+use crate::net::Networks;
+use crate::server::StateLock;
+use crate::store::cache as rows;
+use crate::time::Time;
+
+pub mod address;
+mod fill;
+pub mod front;
+pub mod http;
+pub mod object;
+mod room;
+
+use address::{Address, Key, Origins, blob_key};
+use object::{Fill, Object, Part};
+
+/// As many objects are filled at a time; others wait for their turn.
+const FILLS_AT_A_TIME: usize = 8;
+
+/// As many fills wait or run. More are refused.
+const FILLS_MAX: usize = 256;
+
+/// As many origins are asked at a time whether something has changed.
+const ASKS_AT_A_TIME: usize = 32;
+
+/// An origin that does not answer so soon is taken as away.
+const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// An origin that was away is not asked again before.
+const AWAY_MS: i64 = 10_000;
+
+/// How often uses of objects are written down.
+const TEND_EVERY: Duration = Duration::from_secs(5);
+
+/// What a cache host is told at its start.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Directory of the files.
+    pub dir: PathBuf,
+    /// Larger than this it does not grow; none for the disk's size.
+    pub max_bytes: Option<u64>,
+    /// Only what an operator asks for is fetched.
+    pub is_curated: bool,
+    /// The query belongs to the key.
+    pub keep_query: bool,
+    /// Origins that may be asked; all when none are named.
+    pub origins: Origins,
+    /// Networks that are reached although they are local to this host.
+    pub reach: Networks,
+    /// So long is an object taken as it is before its origin is asked again.
+    pub fresh_ms: i64,
+}
+
+/// A cache host.
+pub struct Cache {
+    /// What it was told.
+    pub options: Options,
+    /// What is counted.
+    pub counts: Counts,
+    db: Db,
+    client: Client,
+    /// Impatient: for questions that have an answer also when nobody is there.
+    asker: Client,
+    held: Mutex<Held>,
+    turns: Arc<tokio::sync::Semaphore>,
+    asks: tokio::sync::Semaphore,
+    asking: Vec<tokio::sync::Mutex<()>>,
+    hasher: RandomState,
+    is_stopping: AtomicBool,
+    _lock: StateLock,
+}
+
+/// What is counted since the start.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Answers from whole objects.
+    pub hits: AtomicU64,
+    /// Answers from objects that are on their way.
+    pub joined: AtomicU64,
+    /// What was not there.
+    pub misses: AtomicU64,
+    /// Answers from objects whose origin could not be asked.
+    pub stale: AtomicU64,
+    /// Objects that were filled.
+    pub fills: AtomicU64,
+    /// Fills that failed.
+    pub failures: AtomicU64,
+    /// Objects that made room for others.
+    pub evictions: AtomicU64,
+    /// Bytes that clients got.
+    pub sent_bytes: AtomicU64,
+    /// Bytes that origins gave.
+    pub fetched_bytes: AtomicU64,
+}
+
+#[derive(Default)]
+struct Held {
+    objects: HashMap<Key, Arc<Object>>,
+    fills: HashMap<Key, Arc<Fill>>,
+    parts: HashMap<Key, Part>,
+    tags: HashMap<String, (Digest, Time)>,
+}
+
+/// How an object is had.
+#[derive(Clone)]
+pub enum Served {
+    /// It is whole; stale when its origin could not be asked whether it has changed.
+    Whole {
+        /// The object.
+        object: Arc<Object>,
+        /// Its file. It can be read for as long as somebody has it, also when the object is deleted.
+        file: Arc<File>,
+        /// Nobody knows whether it has changed.
+        is_stale: bool,
+    },
+    /// It is on its way.
+    Filling(Arc<Fill>),
+}
+
+/// Where the bytes of an address are to come from.
+struct Wanted {
+    address: Address,
+    key: Key,
+    /// Digest that its name promises.
+    declared: Option<Digest>,
+    is_stale: bool,
+}
+
+impl Cache {
+    /// Opens the cache in the directory of `options`, which no other may use. `client` says how origins are reached.
+    ///
+    /// # Errors
+    /// When the directory cannot be used, or another one uses it.
+    pub fn open(options: Options, client: &ClientOptions, db: Db) -> Result<Arc<Self>> {
+        let at = |e: std::io::Error| Error::internal(format!("making {}: {e}", options.dir.display()));
+        std::fs::create_dir_all(&options.dir).map_err(at)?;
+        let lock = StateLock::take(&options.dir)?;
+        let mut patient = client.clone();
+        let reach = options.reach.clone();
+        patient.may_reach = Some(Arc::new(move |ip: IpAddr| crate::net::is_elsewhere(ip) || reach.contain(ip)));
+        let mut impatient = patient.clone();
+        (impatient.attempts, impatient.connect_timeout, impatient.stall_timeout) =
+            (1, Duration::from_secs(3), Duration::from_secs(5));
+        let held = room::take_stock(&options.dir, &db)?;
+        Ok(Arc::new(Self {
+            options,
+            counts: Counts::default(),
+            db,
+            client: Client::new(patient),
+            asker: Client::new(impatient),
+            held: Mutex::new(held),
+            turns: Arc::new(tokio::sync::Semaphore::new(FILLS_AT_A_TIME)),
+            asks: tokio::sync::Semaphore::new(ASKS_AT_A_TIME),
+            asking: (0..64).map(|_| tokio::sync::Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            is_stopping: false.into(),
+            _lock: lock,
+        }))
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn path(&self, key: &Key) -> PathBuf {
+        self.options.dir.join(key.to_string())
+    }
+
+    fn part_path(&self, key: &Key) -> PathBuf {
+        self.options.dir.join(format!("{key}.part"))
+    }
+
+    /// The object at `address`, which is filled when it is not there. With `expected`, only these bytes will do.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Forbidden`] when this origin may not be asked, [`ErrorKind::NotFound`] when the cache is curated, [`ErrorKind::Upstream`] when the
+    /// origin does not answer or has other bytes, [`ErrorKind::Throttled`] when too much is on its way.
+    pub async fn get(self: &Arc<Self>, address: &Address, expected: Option<Digest>) -> Result<Served> {
+        self.check_origin(address)?;
+        let wanted = self.resolve(address).await?;
+        if let Some(served) = self.whole(&wanted, expected).await? {
+            let count = if matches!(served, Served::Whole { is_stale: true, .. }) {
+                &self.counts.stale
+            } else {
+                &self.counts.hits
+            };
+            count.fetch_add(1, Ordering::Relaxed);
+            return Ok(served);
+        }
+        if self.options.is_curated && !self.held().fills.contains_key(&wanted.key) {
+            self.missed(address);
+            return Err(Error::new(ErrorKind::NotFound, "cache miss (recorded); only an operator adds objects here"));
+        }
+        self.fill(&wanted, expected, Actor::PxeClient)
+    }
+
+    /// What is here of `address`, without asking anybody.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Forbidden`] when this origin may not be asked.
+    pub fn peek(&self, address: &Address) -> Result<Option<Served>> {
+        self.check_origin(address)?;
+        let held = self.held();
+        let key = self.known(&held, address).map_or_else(|| address.key(self.options.keep_query), blob_key);
+        if let Some(served) = self.open_whole(&held, &key, false) {
+            return Ok(Some(served));
+        }
+        Ok(held.fills.get(&key).map(|fill| Served::Filling(Arc::clone(fill))))
+    }
+
+    fn check_origin(&self, address: &Address) -> Result<()> {
+        if self.options.origins.allow(address) {
+            return Ok(());
+        }
+        let detail = format!(
+            "{} is not among the origins of this cache; its operator can allow it in cache.origins",
+            address.host()
+        );
+        Err(Error::new(ErrorKind::Forbidden, detail))
+    }
+
+    /// Takes note that something was asked for and not there.
+    fn missed(&self, address: &Address) {
+        self.counts.misses.fetch_add(1, Ordering::Relaxed);
+        let (db, key, address) = (self.db.clone(), address.key(self.options.keep_query), address.to_string());
+        tokio::spawn(async move {
+            let counted = db.write(move |t| rows::count_miss(t, &key, &address, t.now())).await;
+            if let Err(error) = counted {
+                tracing::warn!(%error, "a miss was not counted");
+            }
+        });
+    }
+
+    /// The digest that a name in a registry stands for, as far as that is known here.
+    fn known(&self, held: &Held, address: &Address) -> Option<Digest> {
+        let Address::Registry(reference) = address else { return None };
+        let named = reference.digest().filter(|digest| held.objects.contains_key(&blob_key(*digest)));
+        named.or_else(|| held.tags.get(&address.to_string()).map(|(digest, _)| *digest))
+    }
+
+    async fn resolve(&self, address: &Address) -> Result<Wanted> {
+        let Address::Registry(reference) = address else {
+            let key = address.key(self.options.keep_query);
+            return Ok(Wanted { address: address.clone(), key, declared: None, is_stale: false });
+        };
+        let as_blob = |digest: Digest, is_stale: bool| Wanted {
+            address: Address::Registry(reference.with_digest(digest)),
+            key: blob_key(digest),
+            declared: Some(digest),
+            is_stale,
+        };
+        let is_tag = reference.tag().is_some();
+        let is_fresh = |checked_at: Time| !is_tag || Time::now().ms_since(checked_at) < self.options.fresh_ms;
+        let look = || {
+            let held = self.held();
+            if let Some(digest) = reference.digest().filter(|digest| held.objects.contains_key(&blob_key(*digest))) {
+                return Some((digest, true));
+            }
+            held.tags.get(&address.to_string()).map(|(digest, checked_at)| (*digest, is_fresh(*checked_at)))
+        };
+        if let Some((digest, true)) = look() {
+            return Ok(as_blob(digest, false));
+        }
+        let name = address.to_string();
+        let _one = self.asking(&name).lock().await;
+        // somebody else may have asked meanwhile
+        let known = look();
+        if let Some((digest, true)) = known {
+            return Ok(as_blob(digest, false));
+        }
+        let (client, asked) = (self.asker.clone(), reference.clone());
+        match (self.ask(move |cancel| client.resolve_oci(&asked, cancel)).await, known) {
+            (Ok(blob), known) => {
+                self.stands_for(&name, blob.digest, known.map(|(digest, _)| digest)).await?;
+                Ok(as_blob(blob.digest, false))
+            }
+            (Err(error), Some((digest, _))) => {
+                tracing::warn!(%error, address = name, "the registry was not asked; going on with what the tag was");
+                self.held().tags.insert(name, (digest, self.soon()));
+                Ok(as_blob(digest, true))
+            }
+            (Err(error), None) => Err(error),
+        }
+    }
+
+    async fn stands_for(&self, name: &str, digest: Digest, before: Option<Digest>) -> Result<()> {
+        let now = Time::now();
+        self.held().tags.insert(name.to_owned(), (digest, now));
+        let moved = before.filter(|before| *before != digest);
+        let name = name.to_owned();
+        let written = self.db.write(move |t| {
+            rows::put_tag(t, &name, &digest, now)?;
+            let Some(before) = moved else { return Ok(()) };
+            let event = NewEvent::new("cache.tag.moved", name.clone(), format!("{name} stands for other bytes now"));
+            t.tell(&event.with(json!({ "from": before.to_string(), "to": digest.to_string() }))).map(drop)
+        });
+        written.await
+    }
+
+    /// A whole object that will do; none when it has to be filled.
+    async fn whole(&self, wanted: &Wanted, expected: Option<Digest>) -> Result<Option<Served>> {
+        let find = || self.held().objects.get(&wanted.key).cloned();
+        let Some(mut object) = find() else { return Ok(None) };
+        let is_due = |object: &Object| {
+            let age = Time::now().ms_since(object.checked_at());
+            let is_other = expected.is_some_and(|digest| digest != object.facts.sha256);
+            !object.facts.is_fixed
+                && age >= if is_other { AWAY_MS.min(self.options.fresh_ms) } else { self.options.fresh_ms }
+        };
+        let mut is_stale = wanted.is_stale;
+        if is_due(&object) {
+            let _one = self.asking(&object.facts.address).lock().await;
+            object = match find() {
+                Some(object) => object,
+                None => return Ok(None),
+            };
+            if is_due(&object) {
+                match self.is_unchanged(&wanted.address, &object).await {
+                    Ok(true) => object.checked(Time::now()),
+                    Ok(false) => {
+                        self.drop_object(
+                            &object,
+                            "cache.object.outdated",
+                            "its origin has another version",
+                            Actor::System,
+                        )
+                        .await?;
+                        return Ok(None);
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, address = object.facts.address, "the origin was not asked; going on with what is here");
+                        object.checked(self.soon());
+                        is_stale = true;
+                    }
+                }
+            }
+        }
+        object::check(&object, expected)?;
+        let served = self.open_whole(&self.held(), &wanted.key, is_stale);
+        object.hit(Time::now());
+        Ok(served)
+    }
+
+    /// Opens a whole object. Its file has its name for as long as `held` is not changed.
+    fn open_whole(&self, held: &Held, key: &Key, is_stale: bool) -> Option<Served> {
+        let object = Arc::clone(held.objects.get(key)?);
+        match File::open(self.path(key)) {
+            Ok(file) => Some(Served::Whole { object, file: Arc::new(file), is_stale }),
+            Err(error) => {
+                tracing::warn!(%error, address = object.facts.address, "the file of an object cannot be opened");
+                None
+            }
+        }
+    }
+
+    /// When something counts as checked so that it is checked again soon.
+    fn soon(&self) -> Time {
+        Time::now().plus_ms(AWAY_MS.min(self.options.fresh_ms) - self.options.fresh_ms)
+    }
+
+    async fn is_unchanged(&self, address: &Address, object: &Object) -> Result<bool> {
+        let (client, text) = (self.asker.clone(), address.to_string());
+        let found = self.ask(move |cancel| client.open(&text, cancel).map(|s| (s.version(), s.len_bytes()))).await?;
+        let (version, len_bytes) = found;
+        let is_as_long = len_bytes.is_none_or(|len| len == object.facts.size_bytes);
+        Ok(is_as_long && (version.is_none() || version == object.facts.version))
+    }
+
+    fn asking(&self, name: &str) -> &tokio::sync::Mutex<()> {
+        let shard = usize::try_from(self.hasher.hash_one(name) % self.asking.len() as u64).unwrap_or_default();
+        &self.asking[shard]
+    }
+
+    /// Asks an origin on a thread of its own, for so long as somebody may wait.
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&CancelToken) -> bty::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let _permit = self.asks.acquire().await.map_err(Error::internal)?;
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let cancel = CancelToken::new();
+        let token = cancel.clone();
+        std::thread::Builder::new().name("cache-ask".into()).spawn(move || {
+            // who asked may have gone
+            let _ = answer.send(question(&token));
+        })?;
+        match tokio::time::timeout(ASK_TIMEOUT, answered).await {
+            Ok(Ok(result)) => result.map_err(Error::from),
+            Ok(Err(_)) => Err(Error::internal("asking an origin ended without an answer")),
+            Err(_) => {
+                cancel.cancel();
+                Err(Error::new(
+                    ErrorKind::Upstream,
+                    format!("the origin does not answer within {} s", ASK_TIMEOUT.as_secs()),
+                ))
+            }
+        }
+    }
+
+    /// The fill of an object: the one that is under way, or a new one.
+    fn fill(self: &Arc<Self>, wanted: &Wanted, expected: Option<Digest>, actor: Actor) -> Result<Served> {
+        let mut held = self.held();
+        if let Some(object) = held.objects.get(&wanted.key) {
+            object::check(object, expected)?;
+            if let Some(served) = self.open_whole(&held, &wanted.key, false) {
+                return Ok(served);
+            }
+            // somebody has taken its file away
+            held.objects.remove(&wanted.key);
+        }
+        let running = held.fills.get(&wanted.key).map(Arc::clone);
+        let is_new = running.is_none();
+        let fill = match running {
+            Some(fill) => fill,
+            None if held.fills.len() >= FILLS_MAX => {
+                let mut error =
+                    Error::new(ErrorKind::Throttled, format!("{FILLS_MAX} objects are on their way already"));
+                error.retry_after = Some(30);
+                return Err(error);
+            }
+            None => {
+                let fill = Arc::new(Fill::new(wanted.key, wanted.address.to_string()));
+                held.fills.insert(wanted.key, Arc::clone(&fill));
+                fill
+            }
+        };
+        fill.wanted.lock().unwrap_or_else(PoisonError::into_inner).extend(expected);
+        drop(held);
+        match is_new {
+            true => {
+                self.missed(&wanted.address);
+                fill::start(Arc::clone(self), Arc::clone(&fill), wanted.declared, actor);
+            }
+            false => {
+                self.counts.joined.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        Ok(Served::Filling(fill))
+    }
+
+    /// Writes down what has been used, every few seconds, until the server ends.
+    pub async fn tend(self: Arc<Self>, stopped: impl Future<Output = ()>) {
+        let mut stopped = std::pin::pin!(stopped);
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(TEND_EVERY) => {}
+                () = &mut stopped => break,
+            }
+            self.save().await;
+        }
+    }
+
+    async fn save(&self) {
+        let used: Vec<_> = self.held().objects.values().filter(|o| o.take_unsaved()).map(|o| o.now()).collect();
+        if used.is_empty() {
+            return;
+        }
+        let saved = self.db.write(move |t| used.iter().try_for_each(|facts| rows::put_object(t, facts))).await;
+        if let Err(error) = saved {
+            tracing::warn!(%error, "uses of the cache were not written down");
+        }
+    }
+
+    /// Ends all fills; what has come of them is kept.
+    pub async fn stop(&self) {
+        self.is_stopping.store(true, Ordering::SeqCst);
+        self.held().fills.values().for_each(|fill| fill.cancel.cancel());
+        for _ in 0..500 {
+            if self.held().fills.is_empty() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        self.save().await;
+    }
+}
+
+/// What operators do.
+impl Cache {
+    /// All whole objects, the last used first.
+    #[must_use]
+    pub fn objects(&self) -> Vec<object::Facts> {
+        let mut all: Vec<_> = self.held().objects.values().map(|object| object.now()).collect();
+        all.sort_by_key(|facts| (std::cmp::Reverse(facts.used_at), facts.key.to_string()));
+        all
+    }
+
+    /// All fills, the first one first.
+    #[must_use]
+    pub fn fills(&self) -> Vec<Arc<Fill>> {
+        let mut all: Vec<_> = self.held().fills.values().cloned().collect();
+        all.sort_by_key(|fill| fill.started_at);
+        all
+    }
+
+    /// The whole object with this key, or with this address.
+    fn find(&self, key: &Key) -> Result<Arc<Object>> {
+        let found = self.held().objects.get(key).cloned();
+        found.ok_or_else(|| Error::not_found(format!("the object {key}")))
+    }
+
+    /// Fetches an object, also when the cache is curated.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn fetch(self: &Arc<Self>, address: &Address, expected: Option<Digest>) -> Result<Served> {
+        self.check_origin(address)?;
+        let wanted = self.resolve(address).await?;
+        match self.whole(&wanted, expected).await? {
+            Some(served) => Ok(served),
+            None => self.fill(&wanted, expected, Actor::Operator),
+        }
+    }
+
+    /// Deletes a whole object. Who reads it, reads it to its end.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`].
+    pub async fn delete(&self, key: &Key) -> Result<()> {
+        let object = self.find(key)?;
+        self.drop_object(&object, "cache.object.deleted", "an operator has deleted it", Actor::Operator).await
+    }
+
+    /// Keeps an object for ever, or no longer.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`].
+    pub async fn pin(&self, key: &Key, is_pinned: bool) -> Result<object::Facts> {
+        let object = self.find(key)?;
+        object.pin(is_pinned);
+        let facts = object.now();
+        let (kind, what) = match is_pinned {
+            true => ("cache.object.pinned", "is kept for ever"),
+            false => ("cache.object.unpinned", "may be evicted"),
+        };
+        let event =
+            NewEvent::new(kind, facts.address.clone(), format!("{} {what}", facts.address)).by(Actor::Operator, None);
+        let written = facts.clone();
+        self.db.write(move |t| rows::put_object(t, &written).and_then(|()| t.tell(&event).map(drop))).await?;
+        Ok(facts)
+    }
+
+    /// Ends a fill; what has come of it is thrown away.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`].
+    pub fn cancel(&self, key: &Key) -> Result<()> {
+        let found = self.held().fills.get(key).cloned();
+        found.ok_or_else(|| Error::not_found(format!("the fill {key}")))?.cancel.cancel();
+        Ok(())
+    }
+
+    /// Bytes of whole objects, and of parts.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        room::used(&self.held())
+    }
+
+    async fn drop_object(&self, object: &Arc<Object>, kind: &'static str, why: &str, actor: Actor) -> Result<()> {
+        let key = object.facts.key;
+        {
+            let mut held = self.held();
+            // another version may have taken its place
+            if held.objects.get(&key).is_some_and(|now| Arc::ptr_eq(now, object)) {
+                held.objects.remove(&key);
+                remove(&self.path(&key));
+            }
+        }
+        let (address, size_bytes, sha256) =
+            (object.facts.address.clone(), object.facts.size_bytes, object.facts.sha256);
+        let event = NewEvent::new(kind, address.clone(), format!("{address}: {why}")).by(actor, None);
+        let event = event.with(json!({ "size_bytes": size_bytes, "sha256": sha256.to_string() }));
+        self.db.write(move |t| rows::delete_object(t, &key).and_then(|()| t.tell(&event).map(drop))).await
+    }
+}
+
+/// Removes a file that may be gone already.
+fn remove(path: &Path) {
+    if let Err(e) = std::fs::remove_file(path)
+        && e.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %path.display(), error = %e, "a file of the cache could not be removed");
+    }
+}

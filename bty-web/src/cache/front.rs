@@ -1,0 +1,331 @@
+//! Connections of clients. Requests for objects are answered here, by `sendfile`: the bytes go from the page cache to the socket. A connection that asks
+//! for anything else is handed to the router, with what has been read of it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ConnectInfo;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
+use tokio::net::{TcpListener, TcpStream};
+use tower::ServiceExt as _;
+
+use super::Cache;
+use super::http::{self, Answer, Ask, Body, Payload};
+use crate::metrics::Metrics;
+
+/// A longer head is refused.
+const HEAD_BYTES_MAX: usize = 16 << 10;
+const HEADERS_MAX: usize = 64;
+
+/// A client that says nothing for so long is gone.
+const IDLE: Duration = Duration::from_secs(75);
+
+/// A client that takes nothing for so long is gone.
+const STALL: Duration = Duration::from_secs(60);
+
+/// Bytes of one `sendfile`: it blocks while it reads from the disk.
+const SEND_BYTES: usize = 1 << 20;
+
+/// As many clients are served at a time; others wait.
+const CLIENTS_MAX: usize = 4096;
+
+/// Serves `cache`, and everything else through `router`, until `stopped`.
+///
+/// # Errors
+/// Those of the socket.
+pub async fn serve(
+    cache: Arc<Cache>,
+    metrics: Arc<Metrics>,
+    listener: TcpListener,
+    router: Router,
+    stopped: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let mut stopped = std::pin::pin!(stopped);
+    let clients = Arc::new(tokio::sync::Semaphore::new(CLIENTS_MAX));
+    loop {
+        let permit = Arc::clone(&clients).acquire_owned().await.map_err(io::Error::other)?;
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = &mut stopped => return Ok(()),
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // out of file descriptors: others end
+                tracing::warn!(%error, "a client was not accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let (cache, metrics, router) = (Arc::clone(&cache), Arc::clone(&metrics), router.clone());
+        tokio::spawn(async move {
+            let _permit = permit;
+            let connection = Connection { stream, peer, cache, metrics };
+            if let Err(error) = connection.run(router).await {
+                tracing::debug!(%peer, %error, "a connection ended");
+            }
+        });
+    }
+}
+
+struct Connection {
+    stream: TcpStream,
+    peer: SocketAddr,
+    cache: Arc<Cache>,
+    metrics: Arc<Metrics>,
+}
+
+/// A request whose head has come.
+struct Head {
+    method: String,
+    target: String,
+    is_last: bool,
+    is_old: bool,
+    range: Option<String>,
+    if_range: Option<String>,
+    if_none_match: Option<String>,
+    has_body: bool,
+    len: usize,
+}
+
+impl Connection {
+    async fn run(mut self, router: Router) -> io::Result<()> {
+        self.stream.set_nodelay(true)?;
+        let mut read = Vec::new();
+        loop {
+            let Some(head) = self.head(&mut read).await? else { return Ok(()) };
+            let (path, query) = head.target.split_once('?').unwrap_or((&head.target, ""));
+            let is_plain = matches!(head.method.as_str(), "GET" | "HEAD") && !head.has_body;
+            if !is_plain || !http::is_object(path) {
+                return self.hand_over(read, router).await;
+            }
+            let begun = std::time::Instant::now();
+            let ask = Ask {
+                path,
+                query,
+                is_head: head.method == "HEAD",
+                range: head.range.as_deref(),
+                if_range: head.if_range.as_deref(),
+                if_none_match: head.if_none_match.as_deref(),
+            };
+            let answer = http::answer(&self.cache, &ask).await;
+            let route = if path == "/blob" { "/blob" } else { "/b/{address}/{name}" };
+            let seconds = begun.elapsed().as_secs_f64();
+            self.metrics.request(&head.method, route, answer.status, seconds);
+            tracing::debug!(method = head.method, path, status = answer.status, peer = %self.peer, ms = seconds * 1e3, "answered");
+            if let Err(error) = self.send(&answer, &head).await {
+                // a body that ends early must not look whole: the connection is reset
+                let _ = self.stream.set_zero_linger();
+                return Err(error);
+            }
+            if head.is_last {
+                return self.stream.shutdown().await;
+            }
+            read.drain(..head.len);
+        }
+    }
+
+    /// Reads the head of a request, which stays in `read`. None when the client has gone.
+    async fn head(&mut self, read: &mut Vec<u8>) -> io::Result<Option<Head>> {
+        loop {
+            match parse(read) {
+                Parsed::Head(head) => return Ok(Some(head)),
+                // the router says what is wrong with it
+                Parsed::Wrong => {
+                    let (method, target) = (String::new(), String::new());
+                    let (range, if_range, if_none_match) = (None, None, None);
+                    return Ok(Some(Head {
+                        method,
+                        target,
+                        is_last: true,
+                        is_old: false,
+                        range,
+                        if_range,
+                        if_none_match,
+                        has_body: false,
+                        len: 0,
+                    }));
+                }
+                Parsed::Short => {}
+            }
+            let mut chunk = [0; 4096];
+            match tokio::time::timeout(IDLE, self.stream.read(&mut chunk)).await {
+                Ok(Ok(0)) | Err(_) => return Ok(None),
+                Ok(Ok(n)) => read.extend_from_slice(&chunk[..n]),
+                Ok(Err(error)) => return Err(error),
+            }
+        }
+    }
+
+    async fn hand_over(self, read: Vec<u8>, router: Router) -> io::Result<()> {
+        let peer = self.peer;
+        let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+            request.extensions_mut().insert(ConnectInfo(peer));
+            router.clone().oneshot(request)
+        });
+        let (reader, writer) = self.stream.into_split();
+        let stream = tokio::io::join(io::Cursor::new(read).chain(reader), writer);
+        let mut builder = hyper::server::conn::http1::Builder::new();
+        builder.timer(hyper_util::rt::TokioTimer::new()).header_read_timeout(IDLE);
+        builder.serve_connection(TokioIo::new(stream), service).await.map_err(io::Error::other)
+    }
+
+    async fn send(&mut self, answer: &Answer, head: &Head) -> io::Result<()> {
+        // the end of a body whose length nobody knows is marked by chunks, or by the end of the connection
+        let is_chunked = answer.length().is_none() && !head.is_old;
+        let mut text = format!("HTTP/1.1 {} {}\r\n", answer.status, reason(answer.status));
+        for (name, value) in &answer.headers {
+            text.push_str(&format!("{name}: {value}\r\n"));
+        }
+        let is_known = answer.headers.iter().any(|(name, _)| *name == "content-length");
+        match &answer.payload {
+            _ if is_chunked => text.push_str("transfer-encoding: chunked\r\n"),
+            Payload::Text(body) if !is_known && answer.status != 304 => {
+                text.push_str(&format!("content-length: {}\r\n", body.len()));
+            }
+            _ => {}
+        }
+        text.push_str(if head.is_last { "connection: close\r\n\r\n" } else { "\r\n" });
+        match &answer.payload {
+            Payload::Text(body) => {
+                text.push_str(if head.method == "HEAD" { "" } else { body });
+                self.write(text.as_bytes()).await
+            }
+            Payload::Bytes(body) => {
+                self.write(text.as_bytes()).await?;
+                self.send_body(body, is_chunked).await
+            }
+        }
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        tokio::time::timeout(STALL, self.stream.write_all(bytes)).await?
+    }
+
+    async fn send_body(&mut self, body: &Body, is_chunked: bool) -> io::Result<()> {
+        let mut at = body.start;
+        while body.end.is_none_or(|end| at < end) {
+            let there = body.readable(at).await.map_err(|error| {
+                tracing::warn!(peer = %self.peer, %error, "a client did not get all of an object");
+                io::Error::other(error)
+            })?;
+            if there <= at {
+                break;
+            }
+            if is_chunked {
+                self.write(format!("{:x}\r\n", there - at).as_bytes()).await?;
+            }
+            self.send_file(body, at, there).await?;
+            if is_chunked {
+                self.write(b"\r\n").await?;
+            }
+            at = there;
+        }
+        if is_chunked { self.write(b"0\r\n\r\n").await } else { Ok(()) }
+    }
+
+    /// Sends the bytes from `at` to `end`, which are in the file.
+    async fn send_file(&self, body: &Body, mut at: u64, end: u64) -> io::Result<()> {
+        while at < end {
+            tokio::time::timeout(STALL, self.stream.writable()).await??;
+            let len = usize::try_from(end - at).unwrap_or(usize::MAX).min(SEND_BYTES);
+            let sent = self.stream.try_io(Interest::WRITABLE, || {
+                let mut offset = at;
+                rustix::fs::sendfile(self.stream.as_fd(), body.file.as_fd(), Some(&mut offset), len)
+                    .map_err(io::Error::from)
+            });
+            match sent {
+                Ok(0) => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::UnexpectedEof,
+                        "the file of an object is shorter than it was",
+                    ));
+                }
+                Ok(n) => {
+                    at += n as u64;
+                    http::sent(&self.cache, n as u64);
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+}
+
+enum Parsed {
+    Head(Head),
+    Short,
+    Wrong,
+}
+
+fn parse(bytes: &[u8]) -> Parsed {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut request = httparse::Request::new(&mut headers);
+    let len = match request.parse(bytes) {
+        Ok(httparse::Status::Complete(len)) => len,
+        Ok(httparse::Status::Partial) if bytes.len() < HEAD_BYTES_MAX => return Parsed::Short,
+        _ => return Parsed::Wrong,
+    };
+    let is_old = request.version == Some(0);
+    let text = |name: &str| {
+        let mut all = request.headers.iter();
+        all.find(|header| header.name.eq_ignore_ascii_case(name))
+            .and_then(|header| std::str::from_utf8(header.value).ok())
+    };
+    let says = |word: &str| text("connection").is_some_and(|value| value.to_ascii_lowercase().contains(word));
+    Parsed::Head(Head {
+        method: request.method.unwrap_or_default().to_owned(),
+        target: request.path.unwrap_or_default().to_owned(),
+        is_last: says("close") || (is_old && !says("keep-alive")),
+        is_old,
+        range: text("range").map(str::to_owned),
+        if_range: text("if-range").map(str::to_owned),
+        if_none_match: text("if-none-match").map(str::to_owned),
+        has_body: text("transfer-encoding").is_some()
+            || text("content-length").is_some_and(|length| length.trim() != "0"),
+        len,
+    })
+}
+
+fn reason(status: u16) -> &'static str {
+    hyper::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("Answer")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_reading_a_head_fail_badly(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+            if let Parsed::Head(head) = parse(&bytes) {
+                proptest::prop_assert!(head.len <= bytes.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_head_that_never_ends_is_wrong() {
+        assert!(matches!(parse(&[b'x'; HEAD_BYTES_MAX]), Parsed::Wrong));
+        let endless = format!("GET / HTTP/1.1\r\nx: {}", "x".repeat(HEAD_BYTES_MAX));
+        assert!(matches!(parse(endless.as_bytes()), Parsed::Wrong));
+        assert!(matches!(parse(b"GET / HTTP/1.1\r\n"), Parsed::Short));
+    }
+
+    #[test]
+    fn a_request_says_whether_it_is_the_last_one() {
+        let is_last = |text: &str| match parse(text.as_bytes()) {
+            Parsed::Head(head) => head.is_last,
+            _ => panic!("{text}"),
+        };
+        assert!(!is_last("GET /b/x/y HTTP/1.1\r\n\r\n") && is_last("GET /b/x/y HTTP/1.0\r\n\r\n"));
+        assert!(is_last("GET / HTTP/1.1\r\nConnection: Close\r\n\r\n"));
+        assert!(!is_last("GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n"));
+    }
+}
