@@ -3,18 +3,20 @@
 # usage: install-packages.sh LIST
 set -eu
 
-missing=""
-for package in $(grep -v '^#' "$1"); do
-    state=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
-    [ "$state" = installed ] || missing="$missing $package"
-done
-[ -n "$missing" ] || exit 0
+missing() {
+    for package in $(grep -v '^#' "$1"); do
+        state=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
+        [ "$state" = installed ] || printf ' %s' "$package"
+    done
+}
+
+wanted=$(missing "$1")
+[ -n "$wanted" ] || exit 0
 
 if [ "$(id -u)" != 0 ]; then
-    echo "missing Debian packages; as root: apt-get install$missing" >&2
+    echo "missing Debian packages; as root: apt-get install$wanted" >&2
     exit 1
 fi
-echo "installing:$missing"
 # daemons are started by the tests themselves, on ports of their own
 export DEBIAN_FRONTEND=noninteractive
 policy=/usr/sbin/policy-rc.d
@@ -23,8 +25,13 @@ if [ ! -e $policy ]; then
     chmod +x $policy
     trap 'rm -f $policy' EXIT
 fi
-# shellcheck disable=SC2086 # a list
-apt-get -qq -y --no-install-recommends install $missing || {
-    apt-get -qq update
-    apt-get -qq -y --no-install-recommends install $missing
-}
+# a second time for what the first has put out: a qemu-utils that is newer than the archive's does not go with its emulators
+for pass in 1 2; do
+    wanted=$(missing "$1")
+    [ -n "$wanted" ] || exit 0
+    echo "installing:$wanted"
+    # shellcheck disable=SC2086 # a list
+    apt-get -qq -y --no-install-recommends install $wanted || [ $pass = 1 ]
+    [ $pass = 2 ] || apt-get -qq update
+done
+[ -z "$(missing "$1")" ]

@@ -1,6 +1,7 @@
 //! `bty-web` over HTTP: a module a theme.
 
 mod access;
+mod bytes;
 mod cache;
 mod catalog;
 mod chain;
@@ -13,3 +14,4 @@ mod peer;
 mod plans;
 mod pxe;
 mod state;
+mod tftp;

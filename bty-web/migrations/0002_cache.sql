@@ -1,3 +1,6 @@
+-- version of the live environment's files; empty for the server's
+ALTER TABLE machines ADD COLUMN netboot_version TEXT NOT NULL DEFAULT '';
+
 -- What the cache host holds; the bytes are files beside the database, named by their keys.
 
 -- whole objects

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use bty_script::worker::Workers;
 use tokio::sync::watch;
@@ -20,6 +20,7 @@ use crate::machine::{Machine, Outcome, Rules, Who, think::Decide};
 use crate::metrics::Metrics;
 use crate::plan::{Plan, bundled};
 use crate::store::{self, settings::Settings};
+use crate::tftp::Tftp;
 use crate::time::Time;
 
 /// Machines are locked by the hash of their address, in as many shards.
@@ -42,6 +43,8 @@ pub struct App {
     pub cache: Option<Arc<Cache>>,
     /// How images are had through a cache host.
     pub bytes: Bytes,
+    /// TFTP in this process, once it serves.
+    pub tftp: OnceLock<Arc<Tftp>>,
     /// Work beside requests.
     pub jobs: Jobs,
     /// What is counted.
@@ -193,6 +196,7 @@ impl App {
             auth,
             cache: cache.transpose()?,
             bytes: Bytes::new(&config),
+            tftp: OnceLock::new(),
             jobs: Jobs::new(config.backup_max_parallel),
             metrics: Arc::default(),
             client: config.network.client(),

@@ -158,6 +158,34 @@ impl Network {
     }
 }
 
+impl Config {
+    /// Host and port of the TFTP server that machines use.
+    #[must_use]
+    pub fn tftp_probe(&self) -> (String, u16) {
+        let listen = self.tftp_listen;
+        let cache_host = || self.cache_url.parse::<url::Url>().ok()?.host_str().map(str::to_owned);
+        let host = match () {
+            () if !self.tftp_probe_host.is_empty() => self.tftp_probe_host.clone(),
+            () if self.tftp_is_embedded && !listen.ip().is_unspecified() => crate::net::Shown(listen.ip()).to_string(),
+            () if self.tftp_is_embedded => "127.0.0.1".to_owned(),
+            () => cache_host().unwrap_or_else(|| "127.0.0.1".to_owned()),
+        };
+        (host, listen.port())
+    }
+
+    /// What TFTP is told.
+    #[must_use]
+    pub fn tftp(&self) -> crate::tftp::Options {
+        crate::tftp::Options {
+            listen: self.tftp_listen,
+            roots: vec![self.tftp_root.clone(), self.boot_seed_dir.clone()],
+            further: Vec::new(),
+            server_url: self.public_url.clone(),
+            server_port: self.listen.port(),
+        }
+    }
+}
+
 /// Where to look: the variables of the process, and what `--config` named.
 pub struct Sources<'a> {
     /// A variable of the environment.

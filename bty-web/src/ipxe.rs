@@ -33,6 +33,23 @@ pub fn bootstrap(base: &str, nonce: &str) -> String {
     format!("#!ipxe\nchain {}/pxe/${{mac:hexhyp}}?boot={nonce} || exit\n", word(base))
 }
 
+/// `autoexec.ipxe`: what iPXE fetches by itself from where it came from, and runs. Firmware may have left it an address, or not.
+#[must_use]
+pub fn autoexec(base: &str) -> String {
+    format!(
+        "#!ipxe\n\
+         ifopen ||\n\
+         isset ${{ip}} || dhcp || goto none\n\
+         chain {base}/pxe-bootstrap.ipxe || goto none\n\
+         exit\n\
+         :none\n\
+         echo bty: {base} could not be reached; going on with the firmware\n\
+         sleep 5\n\
+         exit 1\n",
+        base = word(base),
+    )
+}
+
 /// `/pxe/{mac}`: what `machine` does now.
 #[must_use]
 pub fn script(machine: &Machine, boot: &Boot, site: &Site<'_>) -> String {
@@ -156,7 +173,7 @@ mod tests {
 
     #[test]
     fn every_answer_is_a_script() {
-        let mut all = bootstrap("http://10.0.0.1:8080", "0123");
+        let mut all = format!("{}-----\n{}", bootstrap(SITE.base, "0123"), autoexec(SITE.base));
         let boots = [
             Boot::Live { token: "feed".into(), arguments: "quiet".into(), fallback: None },
             Boot::Disk { reason: None },

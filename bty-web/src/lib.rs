@@ -11,6 +11,7 @@
 //! | [`catalog`] | the images that machines can be bound to |
 //! | [`cache`] | the cache host: objects of origins |
 //! | [`bytes`] | whether a machine gets its image from the origin or through a cache host |
+//! | [`tftp`], [`netboot`] | boot programs for firmware; versions of the live environment |
 //! | [`jobs`] | artifacts, backups |
 //! | [`transfer`] | export and import |
 //! | [`auth`], [`net`], [`extract`] | who is asking, and what for |
@@ -35,10 +36,12 @@ pub mod mac;
 pub mod machine;
 pub mod metrics;
 pub mod net;
+pub mod netboot;
 pub mod pages;
 pub mod plan;
 pub mod routes;
 pub mod server;
 pub mod store;
+pub mod tftp;
 pub mod time;
 pub mod transfer;

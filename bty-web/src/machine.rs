@@ -44,6 +44,9 @@ pub struct Machine {
     pub sanboot_drive: Option<String>,
     /// Further words on its kernel command line.
     pub extra_args: String,
+    /// Version of the live environment's files; empty for the server's.
+    #[serde(default)]
+    pub netboot_version: String,
     /// Values of the plan's parameters that an operator has set.
     pub params: serde_json::Map<String, Value>,
     /// For people, and for plans to choose by; sorted.
@@ -201,6 +204,7 @@ impl Machine {
             target_serial: None,
             sanboot_drive: None,
             extra_args: String::new(),
+            netboot_version: String::new(),
             params: serde_json::Map::new(),
             labels: Vec::new(),
             state: Value::Object(serde_json::Map::new()),

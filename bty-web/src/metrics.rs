@@ -1,6 +1,6 @@
 //! What is counted, for Prometheus.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -8,6 +8,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+
+use crate::cache::Cache;
+use crate::tftp;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Request {
@@ -21,6 +24,11 @@ struct Kind {
     kind: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
 /// Counters and gauges.
 pub struct Metrics {
     registry: Registry,
@@ -30,6 +38,34 @@ pub struct Metrics {
     machines: Gauge,
     failures: Gauge,
     bytes: Counter<u64, AtomicU64>,
+    cache: CacheMetrics,
+    tftp: TftpMetrics,
+}
+
+/// Of the cache host: set from its own counts when they are asked for.
+#[derive(Default)]
+struct CacheMetrics {
+    answers: Family<Outcome, Counter>,
+    fills: Family<Outcome, Counter>,
+    sent: Counter,
+    fetched: Counter,
+    evictions: Counter,
+    used: Gauge,
+}
+
+/// Of TFTP, likewise.
+#[derive(Default)]
+struct TftpMetrics {
+    transfers: Family<Outcome, Counter>,
+    sent: Counter,
+}
+
+fn set(counter: &Counter, count: &AtomicU64) {
+    counter.inner().store(count.load(Ordering::Relaxed), Ordering::Relaxed);
+}
+
+fn set_of(family: &Family<Outcome, Counter>, outcome: &'static str, count: &AtomicU64) {
+    set(&family.get_or_create(&Outcome { outcome }), count);
 }
 
 impl Default for Metrics {
@@ -46,7 +82,16 @@ impl Default for Metrics {
         registry.register("machines", "Machines that are known", machines.clone());
         registry.register("unacknowledged_failures", "Failures that nobody has acknowledged", failures.clone());
         registry.register_with_unit("boot_sent", "Artifacts that were sent to machines", Unit::Bytes, bytes.clone());
-        Self { registry, requests, durations, events, machines, failures, bytes }
+        let (cache, tftp) = (CacheMetrics::default(), TftpMetrics::default());
+        registry.register("cache_answers", "Objects that clients asked for", cache.answers.clone());
+        registry.register("cache_fills", "Objects that were fetched", cache.fills.clone());
+        registry.register("cache_evictions", "Objects that made room", cache.evictions.clone());
+        registry.register_with_unit("cache_sent", "Objects that were sent", Unit::Bytes, cache.sent.clone());
+        registry.register_with_unit("cache_fetched", "What origins gave", Unit::Bytes, cache.fetched.clone());
+        registry.register_with_unit("cache_used", "Room that is taken", Unit::Bytes, cache.used.clone());
+        registry.register("tftp_transfers", "Files that clients asked for", tftp.transfers.clone());
+        registry.register_with_unit("tftp_sent", "Files that were sent", Unit::Bytes, tftp.sent.clone());
+        Self { registry, requests, durations, events, machines, failures, bytes, cache, tftp }
     }
 }
 
@@ -69,6 +114,36 @@ impl Metrics {
     /// Bytes of an artifact were sent.
     pub fn sent(&self, bytes: u64) {
         self.bytes.inc_by(bytes);
+    }
+
+    /// Takes over what the cache host has counted.
+    pub fn cache(&self, cache: &Cache) {
+        let (counts, own) = (&cache.counts, &self.cache);
+        for (outcome, count) in
+            [("hit", &counts.hits), ("stale", &counts.stale), ("joined", &counts.joined), ("miss", &counts.misses)]
+        {
+            set_of(&own.answers, outcome, count);
+        }
+        set_of(&own.fills, "filled", &counts.fills);
+        set_of(&own.fills, "failed", &counts.failures);
+        set(&own.evictions, &counts.evictions);
+        set(&own.sent, &counts.sent_bytes);
+        set(&own.fetched, &counts.fetched_bytes);
+        own.used.set(i64::try_from(cache.used_bytes()).unwrap_or(i64::MAX));
+    }
+
+    /// Takes over what TFTP has counted.
+    pub fn tftp(&self, counts: &tftp::Counts) {
+        let own = &self.tftp;
+        for (outcome, count) in [
+            ("sent", &counts.sent),
+            ("broken", &counts.broken),
+            ("unknown", &counts.unknown),
+            ("refused", &counts.refused),
+        ] {
+            set_of(&own.transfers, outcome, count);
+        }
+        set(&own.sent, &counts.sent_bytes);
     }
 
     /// All of it as text, with what only the database knows.

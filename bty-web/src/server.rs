@@ -14,8 +14,9 @@ use crate::error::{Error, Result};
 use crate::events::{Actor, NewEvent};
 use crate::jobs::backup;
 use crate::machine::Who;
+use crate::tftp::{First, Tftp};
 use crate::time::Time;
-use crate::{catalog, routes};
+use crate::{catalog, routes, tftp};
 
 /// How long connections and jobs have to end by themselves.
 const GRACE: Duration = Duration::from_secs(10);
@@ -101,6 +102,56 @@ async fn serve_objects(app: &Arc<App>, listener: TcpListener) -> Result<()> {
     Ok(())
 }
 
+/// Serves boot programs, and nothing else, until `stop` ends. `metrics` is where what it counts can be read.
+///
+/// # Errors
+/// When it cannot listen.
+pub async fn serve_tftp(
+    options: tftp::Options,
+    metrics: Option<SocketAddr>,
+    stop: impl Future<Output = ()> + Send,
+) -> Result<()> {
+    let tftp = Tftp::new(options, |first: First| {
+        let (ip, mac, name) = (first.ip, first.mac.as_deref().unwrap_or("unknown"), first.name);
+        tracing::info!(%ip, mac, name, "a client asks for the first time");
+    });
+    if let Some(address) = metrics {
+        let listener = listen_at(address).await?;
+        let counted = Arc::clone(&tftp);
+        let render = move || {
+            let metrics = crate::metrics::Metrics::default();
+            metrics.tftp(&counted.counts);
+            async move { metrics.render(0, 0) }
+        };
+        let router = axum::Router::new()
+            .route("/metrics", axum::routing::get(render))
+            .route("/healthz", axum::routing::get(|| async { axum::Json(serde_json::json!({ "status": "ok" })) }));
+        tokio::spawn(axum::serve(listener, router).into_future());
+    }
+    tftp::serve(tftp, stop).await
+}
+
+/// Serves boot programs beside the server.
+async fn start_tftp(app: &Arc<App>) -> Result<()> {
+    let (shared, runtime) = (Arc::clone(app), tokio::runtime::Handle::current());
+    let tftp = Tftp::new(app.config.tftp(), move |first: First| {
+        let id = first.mac.clone().unwrap_or_else(|| first.ip.to_string());
+        let event = NewEvent::new("tftp.client.first", id, format!("{} asks for {} over TFTP", first.ip, first.name));
+        let event = event.by(Actor::PxeClient, Some(&first.ip.to_string()));
+        let event = event.with(serde_json::json!({ "mac": first.mac, "name": first.name }));
+        let event = if first.mac.is_some() { NewEvent { subject_kind: "machine", ..event } } else { event };
+        let app = Arc::clone(&shared);
+        runtime.spawn(async move {
+            if let Err(error) = app.tell(event).await {
+                tracing::warn!(%error, "a client of TFTP was not written down");
+            }
+        });
+    });
+    let _ = app.tftp.set(Arc::clone(&tftp));
+    let waiting = Arc::clone(app);
+    tftp::serve(tftp, async move { waiting.stopped().await }).await
+}
+
 /// Says what is served, and what is strange about it.
 async fn greet(app: &Arc<App>, what: &str, address: SocketAddr) -> Result<()> {
     for warning in &app.config.warnings {
@@ -142,6 +193,17 @@ pub async fn serve_at(
         }
         None => None,
     };
+    if app.config.tftp_is_embedded {
+        let shared = Arc::clone(&app);
+        tokio::spawn(async move {
+            if let Err(error) = start_tftp(&shared).await {
+                tracing::error!(%error, "TFTP does not serve");
+                let event = NewEvent::new("tftp.failed", "tftp", format!("TFTP does not serve: {error}"));
+                // the log has it too
+                let _ = shared.tell(event.with(error.details())).await;
+            }
+        });
+    }
     tokio::spawn(import_file(Arc::clone(&app)));
     tokio::spawn(backup::schedule(Arc::clone(&app)));
     let router = routes::router(&app).into_make_service_with_connect_info::<SocketAddr>();

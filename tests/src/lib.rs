@@ -6,12 +6,15 @@ pub mod command;
 pub mod disk;
 pub mod images;
 pub mod loops;
+pub mod netns;
 pub mod nginx;
 pub mod plan_server;
+pub mod qemu;
 pub mod reference;
 pub mod registry;
 pub mod server;
 pub mod terminal;
+pub mod tftp;
 pub mod web;
 
 use std::net::{TcpListener, TcpStream};

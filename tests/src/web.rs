@@ -57,7 +57,7 @@ impl Answer {
     /// # Panics
     /// When it is not.
     pub fn expect(self, status: u16) -> Self {
-        assert_eq!(self.status, status, "{}", self.text());
+        assert_eq!(self.status, status, "{}", self.text().chars().take(2000).collect::<String>());
         self
     }
 }

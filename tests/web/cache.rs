@@ -411,9 +411,9 @@ fn a_fill_that_was_ended_with_the_host_goes_on_and_another_version_begins_anew()
 #[test]
 fn what_was_used_longest_ago_makes_room_and_what_is_pinned_or_read_stays() {
     let origin = Nginx::start("");
-    let put = |name: &str| path(&origin.put(name, &pattern(4 * MIB)));
+    let put = |name: &str| path(&origin.put(name, &pattern(20 * MIB)));
     let (a, b, c, d) = (put("a.img"), put("b.img"), put("c.img"), put("d.img"));
-    let web = Web::cache(&["--max-bytes", "9M"], &[]);
+    let web = Web::cache(&["--max-bytes", "45M"], &[]);
     let names = || -> Vec<String> {
         let state = wait(&web, is_idle);
         let all = state["objects"].as_array().unwrap().iter();
@@ -437,21 +437,21 @@ fn what_was_used_longest_ago_makes_room_and_what_is_pinned_or_read_stays() {
         web.request("PUT", &format!("/cache/objects/{}/pin", key("a.img")), &[], b"").expect(200).json()["is_pinned"],
         true
     );
-    // c is being read: its client has not taken more than the buffers of the socket
+    // c is being read: it does not fit into the buffers of the socket
     let mut reading = Open::get(&web, &c, "");
     let (_, begun) = reading.read(1);
     let full = web.get(&d).expect(507);
     assert!(full.text().contains("pinned or being read"), "{}", full.text());
     assert_eq!(names(), ["a.img", "c.img"]);
     let (rest, is_well) = reading.rest();
-    assert!(is_well && begun.len() + rest.len() == 4 * MIB);
+    assert!(is_well && begun.len() + rest.len() == 20 * MIB);
     let _ = web.get(&d).expect(200);
     assert_eq!(names(), ["a.img", "d.img"]);
     let _ = web.request("DELETE", &format!("/cache/objects/{}/pin", key("a.img")), &[], b"").expect(200);
     let _ = web.get(&b).expect(200);
     assert_eq!(names(), ["b.img", "d.img"]);
-    let large = web.get(&path(&origin.put("large.img", &pattern(10 * MIB)))).expect(507);
-    assert!(large.text().contains("the cache may have 9.0 MiB"), "{}", large.text());
+    let large = web.get(&path(&origin.put("large.img", &pattern(50 * MIB)))).expect(507);
+    assert!(large.text().contains("the cache may have 45.0 MiB"), "{}", large.text());
     let kinds = web.get("/events?limit=500").text();
     for kind in ["cache.object.evicted", "cache.object.pinned", "cache.object.unpinned", "cache.fill.failed"] {
         assert!(kinds.contains(kind), "{kind}");

@@ -281,3 +281,52 @@ fn artifacts_with_another_digest_are_thrown_away() {
     assert_eq!(std::fs::read_dir(web.state().join("boot")).unwrap().count(), 0);
     assert_eq!(web.events("v1.2.3").last().map(String::as_str), Some("netboot.artifacts.fetch.failed"));
 }
+
+#[test]
+fn versions_of_the_live_environment_are_listed_verified_and_pinned_to_machines() {
+    let seed = tempfile::tempdir().unwrap();
+    let web = Web::with(&[("BTY_BOOT_SEED_DIR", seed.path().to_str().unwrap())]);
+    let put = |version: &str, part: &str, bytes: &[u8]| {
+        let name = format!("bty-netboot-pc-x86_64-v{version}.{part}");
+        web.request("PUT", &format!("/boot/{name}"), &[], bytes).expect(200);
+        format!("{}  {name}\n", bty::Digest::of(bytes))
+    };
+    let own = env!("CARGO_PKG_VERSION");
+    let listed = web.get("/boot/releases").expect(200).json();
+    assert!(listed["mismatch"].as_str().unwrap().contains(&format!("v{own}.vmlinuz")), "{listed}");
+    let sums: String = ["vmlinuz", "initrd", "squashfs"].iter().map(|part| put(own, part, part.as_bytes())).collect();
+    let _ = put(own, "sha256", sums.as_bytes());
+    let listed = web.get("/boot/releases").expect(200).json();
+    assert_eq!((&listed["mismatch"], &listed["versions"][0]["version"]), (&json!(null), &json!(own)));
+    assert_eq!(listed["versions"][0]["files"][2]["sha256"], bty::Digest::of(b"squashfs").to_string());
+    let verified = web.get(&format!("/boot/releases/{own}/verify")).expect(200).json();
+    assert_eq!((&verified["is_right"], &verified["wrong"]), (&json!(true), &json!([])));
+    // another one comes with the program, but not all of it
+    for part in ["vmlinuz", "initrd"] {
+        std::fs::write(seed.path().join(format!("bty-netboot-pc-x86_64-v9.9.{part}")), part).unwrap();
+    }
+    assert_eq!(web.get("/boot/bty-netboot-pc-x86_64-v9.9.initrd").expect(200).text(), "initrd");
+    let machine = "/machines/525400123456";
+    let refused =
+        web.send("PUT", machine, &json!({ "boot_mode": "bty-inventory", "netboot_version": "9.9" })).expect(422);
+    assert!(refused.text().contains("not all there"), "{}", refused.text());
+    assert_eq!(web.send("PUT", machine, &json!({ "netboot_version": "../x" })).status, 422);
+    let verified = web.get("/boot/releases/9.9/verify").expect(200).json();
+    assert_eq!(verified["wrong"].as_array().unwrap().len(), 3, "{verified}");
+    let _ = put("9.9", "squashfs", b"squashfs");
+    let bound =
+        web.send("PUT", machine, &json!({ "boot_mode": "bty-inventory", "netboot_version": "9.9" })).expect(200).json();
+    assert_eq!(bound["netboot_version"], "9.9");
+    let script = web.get("/pxe/52-54-00-12-34-56").text();
+    assert!(script.contains("v9.9.vmlinuz") && !script.contains(&format!("v{own}.")), "{script}");
+    assert!(web.get("/pxe/52-54-00-12-34-57").text().contains(&format!("v{own}.vmlinuz")), "others boot the server's");
+    // a file that was damaged, and a version that the server is not
+    let _ = put(own, "initrd", b"damaged");
+    let verified = web.get(&format!("/boot/releases/{own}/verify")).expect(200).json();
+    assert!(verified["wrong"][0].as_str().unwrap().contains("initrd has the SHA-256"), "{verified}");
+    web.send("PUT", "/settings", &json!({ "netboot.version": "9.9" })).expect(200);
+    let health = web.get("/netboot/health").expect(200).json();
+    assert!(health["mismatch"].as_str().unwrap().contains("version 9.9"), "{health}");
+    assert_eq!(web.get("/boot/releases/7/verify").status, 404);
+    assert_eq!(web.get("/boot/releases/..%2fx/verify").status, 400);
+}

@@ -118,7 +118,10 @@ impl Connection {
             let seconds = begun.elapsed().as_secs_f64();
             self.metrics.request(&head.method, route, answer.status, seconds);
             tracing::debug!(method = head.method, path, status = answer.status, peer = %self.peer, ms = seconds * 1e3, "answered");
-            if let Err(error) = self.send(&answer, &head).await {
+            let sent = self.send(&answer, &head).await;
+            // the object may make room for others, before the client knows that it has all
+            drop(answer);
+            if let Err(error) = sent {
                 // a body that ends early must not look whole: the connection is reset
                 let _ = self.stream.set_zero_linger();
                 return Err(error);

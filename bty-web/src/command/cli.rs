@@ -6,7 +6,7 @@ use bty_web::fleet::Options;
 use clap::{Parser, Subcommand};
 
 use crate::remote::Remote;
-use crate::serve::CacheOptions;
+use crate::serve::{CacheOptions, TftpOptions};
 
 /// The bty server: machines, plans, events.
 #[derive(Parser)]
@@ -24,6 +24,7 @@ Examples:
   bty-web                                        serve with the configuration of this machine
   BTY_PATHS_STATE_DIR=/tmp/s bty-web             the same with a state of its own
   bty-web cache --data-dir /srv/cache --max-bytes 200G      between origins and a rack
+  bty-web tftp --root /srv/ipxe --server-url http://bty.lan:8080
   bty-web import /old/state.db                   move over from the reference server
   bty-web machine set 52:54:00:12:34:56 --plan bty-flash-once --image \"debian 13\" --disk S1
   bty-web plan simulate 52:54:00:12:34:56        what it would do at its next boots
@@ -37,6 +38,8 @@ pub(crate) enum Command {
     Serve,
     /// Be a cache host, and nothing else: objects of origins for many machines
     Cache(CacheOptions),
+    /// Serve boot programs to firmware, and nothing else
+    Tftp(TftpOptions),
     /// Read the configuration, and tell all that is wrong with it
     CheckConfig,
     /// Print every value of the configuration, and where it comes from
@@ -162,6 +165,9 @@ pub(crate) enum MachineVerb {
         /// Further words on its kernel command line
         #[arg(long)]
         extra_args: Option<String>,
+        /// Version of the live environment that it boots; empty for the server's
+        #[arg(long, value_name = "VERSION")]
+        netboot_version: Option<String>,
         /// Order again, also when nothing changes
         #[arg(long)]
         again: bool,

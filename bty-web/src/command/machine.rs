@@ -21,12 +21,13 @@ pub(crate) async fn run(server: &Server, verb: MachineVerb) -> Result<ExitCode> 
             }
         }
         MachineVerb::Show { mac } => println!("{:#}", server.api.get(&format!("/machines/{}", encoded(&mac))).await?),
-        MachineVerb::Set { mac, plan, image, disk, label, param, extra_args, again } => {
+        MachineVerb::Set { mac, plan, image, disk, label, param, extra_args, netboot_version, again } => {
             let mut changes = Map::new();
             let empty = |text: String| if text.is_empty() { Value::Null } else { text.into() };
             changes.extend(plan.map(|plan| ("boot_mode".into(), plan.into())));
             changes.extend(disk.map(|disk| ("target_disk_serial".into(), empty(disk))));
             changes.extend(extra_args.map(|args| ("extra_args".into(), args.into())));
+            changes.extend(netboot_version.map(|version| ("netboot_version".into(), version.into())));
             changes.extend((!label.is_empty()).then(|| ("labels".into(), label.into())));
             if let Some(image) = image {
                 changes.insert("bty_image_ref".into(), image_ref(server, &image).await?);
@@ -56,8 +57,16 @@ async fn set(server: &Server, mac: &str, changes: Map<String, Value>, again: boo
     match known {
         Some(_) if !again => server.api.send(Method::PATCH, &path, Some(&changes.into())).await,
         known => {
-            let fields =
-                ["bty_image_ref", "labels", "boot_mode", "sanboot_drive", "target_disk_serial", "params", "extra_args"];
+            let fields = [
+                "bty_image_ref",
+                "labels",
+                "boot_mode",
+                "sanboot_drive",
+                "target_disk_serial",
+                "params",
+                "extra_args",
+                "netboot_version",
+            ];
             let mut binding: Map<String, Value> = Map::new();
             for field in fields {
                 binding.extend(known.as_ref().map(|machine| (field.to_owned(), machine[field].clone())));

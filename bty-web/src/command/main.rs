@@ -41,6 +41,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
     let named = cli.config;
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(load(&named)?),
+        Command::Tftp(options) => serve::tftp(&load(&named)?, options),
         Command::Cache(options) => serve::cache(load(&named)?, options),
         Command::CheckConfig => config::check(&load(&named)?),
         Command::ShowConfig => config::show(&load(&named)?),

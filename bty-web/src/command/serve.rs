@@ -36,6 +36,42 @@ pub(crate) struct CacheOptions {
     keep_query: bool,
 }
 
+/// What TFTP is told on its command line.
+#[derive(Args)]
+pub(crate) struct TftpOptions {
+    /// Where it listens (UDP), instead of tftp.listen
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// Directory of the boot programs, instead of tftp.root
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// A file of that directory that may be asked for besides the boot programs
+    #[arg(long, value_name = "NAME")]
+    allow: Vec<String>,
+    /// Where machines reach the server, when that is not this host: http://bty.lan:8080
+    #[arg(long, value_name = "URL")]
+    server_url: Option<String>,
+    /// Serve /metrics and /healthz there
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics: Option<SocketAddr>,
+}
+
+pub(crate) fn tftp(config: &Config, options: TftpOptions) -> Result<ExitCode> {
+    start_log(config)?;
+    bty_web::tftp::check_names(&options.allow)?;
+    let mut own = config.tftp();
+    own.listen = options.listen.unwrap_or(own.listen);
+    if let Some(root) = options.root {
+        if !root.is_dir() {
+            return Err(Error::invalid(format!("{} is no directory", root.display())));
+        }
+        own.roots = vec![root];
+    }
+    own.further = options.allow;
+    own.server_url = options.server_url.or(own.server_url);
+    until_told(|stop| server::serve_tftp(own, options.metrics, stop))
+}
+
 fn size(text: &str) -> std::result::Result<u64, String> {
     bty::size::parse(text).map_err(|e| e.to_string())
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bty::digest::Hasher;
@@ -14,15 +14,10 @@ use crate::app::App;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Actor, NewEvent};
 use crate::machine::Who;
+use crate::netboot::{PARTS, SUMS_BYTES_MAX, file_name};
 use crate::store;
 
-/// The last part of their names.
-const PARTS: [&str; 3] = ["vmlinuz", "initrd", "squashfs"];
-
 const CHUNK: usize = 1 << 20;
-
-/// A file with digests is at most this large.
-const SUMS_BYTES_MAX: u64 = 1 << 20;
 
 /// Which release, and from where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,16 +43,8 @@ impl Release {
     }
 
     fn name(&self, part: &str) -> String {
-        format!("bty-netboot-pc-x86_64-v{}.{part}", self.version)
+        file_name(&self.version, part)
     }
-}
-
-/// Names of the files that machines boot, with whether they are there.
-#[must_use]
-pub fn present(dir: &Path, version: &str) -> Vec<(String, Option<u64>)> {
-    let release = Release { base: String::new(), version: version.to_owned() };
-    let size = |name: &str| dir.join(name).metadata().ok().filter(std::fs::Metadata::is_file).map(|meta| meta.len());
-    PARTS.iter().map(|part| release.name(part)).map(|name| (name.clone(), size(&name))).collect()
 }
 
 /// Fetches a release when it is its turn; one that is there is fetched again.

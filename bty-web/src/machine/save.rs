@@ -35,6 +35,9 @@ pub struct Binding {
     /// Further words on the kernel command line of the live environment.
     #[serde(default)]
     pub extra_args: String,
+    /// Version of the live environment's files, which must be there; empty for the server's.
+    #[serde(default)]
+    pub netboot_version: String,
 }
 
 fn exit() -> String {
@@ -51,6 +54,7 @@ impl Default for Binding {
             target_disk_serial: None,
             params: Map::new(),
             extra_args: String::new(),
+            netboot_version: String::new(),
         }
     }
 }
@@ -71,6 +75,7 @@ impl Binding {
             target_disk_serial: machine.target_serial.clone(),
             params: machine.params.clone(),
             extra_args: machine.extra_args.clone(),
+            netboot_version: machine.netboot_version.clone(),
         }
     }
 
@@ -101,6 +106,9 @@ impl Binding {
             }
         }
         problems.extend(check_arguments(&self.extra_args).err().map(|why| ("extra_args", why)));
+        if !self.netboot_version.is_empty() && !crate::store::settings::is_tag(&self.netboot_version) {
+            problems.push(("netboot_version", "must be letters, digits, ., _ and -".into()));
+        }
         problems
     }
 }
@@ -139,6 +147,7 @@ pub fn save(machine: Option<&Machine>, fresh: Machine, rules: &Rules<'_>, who: &
     after.target_serial = binding.target_disk_serial.as_deref().map(|serial| serial.trim().to_owned());
     after.sanboot_drive.clone_from(&binding.sanboot_drive);
     after.extra_args.clone_from(&binding.extra_args);
+    after.netboot_version.clone_from(&binding.netboot_version);
     after.params.clone_from(&binding.params);
     after.labels.clone_from(&binding.labels);
     after.updated_at = who.now;
@@ -153,7 +162,7 @@ pub fn save(machine: Option<&Machine>, fresh: Machine, rules: &Rules<'_>, who: &
     let details = json!({
         "boot_mode": after.plan, "bty_image_ref": after.image_ref, "target_disk_serial": after.target_serial,
         "labels": after.labels, "sanboot_drive": after.sanboot_drive, "params": after.params,
-        "extra_args": after.extra_args, "changed": changed, "is_order": is_order,
+        "extra_args": after.extra_args, "netboot_version": after.netboot_version, "changed": changed, "is_order": is_order,
     });
     let event = NewEvent::new(kind, mac.as_str(), summary).by(Actor::Operator, who.ip.as_deref());
     let mut events = vec![event.with(details.clone())];
@@ -182,6 +191,7 @@ fn differences(before: &Binding, after: &Binding) -> Vec<&'static str> {
         ("labels", before.labels != after.labels),
         ("sanboot_drive", before.sanboot_drive != after.sanboot_drive),
         ("extra_args", before.extra_args != after.extra_args),
+        ("netboot_version", before.netboot_version != after.netboot_version),
     ];
     fields.into_iter().filter(|(_, differs)| *differs).map(|(field, _)| field).collect()
 }

@@ -17,6 +17,8 @@ use crate::events::{Actor, NewEvent};
 use crate::extract::{Params, PathText};
 use crate::machine::Who;
 use crate::machine::report::artifact;
+use crate::tftp::AUTOEXEC;
+use crate::{ipxe, netboot};
 
 /// A bare file name: nothing that leads elsewhere, and nothing hidden.
 ///
@@ -37,7 +39,7 @@ pub(super) struct Tag {
     cycle: Option<String>,
 }
 
-/// A file. HEAD, `Range` and conditions are understood. With `mac` and `cycle` the server takes note that this machine boots.
+/// A file; `autoexec.ipxe` is made for who asks. HEAD, `Range` and conditions are understood. With `mac` and `cycle` the server takes note that this machine boots.
 #[utoipa::path(get, path = "/boot/{name}", tag = "boot",
     params(("name" = String, Path), ("mac" = Option<String>, Query), ("cycle" = Option<String>, Query)),
     responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 206), (status = 400, body = crate::error::ErrorBody),
@@ -50,12 +52,10 @@ pub(super) async fn get(
     request: Request,
 ) -> Result<Response> {
     let name = file_name(&name)?;
-    let path = app.config.boot_dir.join(name);
-    // a link could lead anywhere
-    let is_file = tokio::fs::symlink_metadata(&path).await.is_ok_and(|meta| meta.is_file());
-    if !is_file {
-        return Err(Error::not_found(format!("the file {name}")));
+    if name == AUTOEXEC {
+        return Ok(([(header::CONTENT_TYPE, ipxe::MEDIA_TYPE)], ipxe::autoexec(&who.base)).into_response());
     }
+    let path = netboot::find(&app.config, name).ok_or_else(|| Error::not_found(format!("the file {name}")))?;
     if *request.method() == axum::http::Method::GET {
         heard(&app, &tag, who, name).await?;
     }

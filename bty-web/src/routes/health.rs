@@ -42,6 +42,8 @@ pub(super) async fn version() -> axum::Json<Version> {
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response> {
     let read = app.db.read(|conn| Ok((store::machines::count(conn)?, store::events::tripwire(conn)?)));
     let (machines, failures) = read.await?;
+    app.cache.iter().for_each(|cache| app.metrics.cache(cache));
+    app.tftp.get().into_iter().for_each(|tftp| app.metrics.tftp(&tftp.counts));
     let text = app.metrics.render(machines, failures);
     Ok(([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response())
 }

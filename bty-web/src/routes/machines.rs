@@ -19,6 +19,7 @@ use crate::extract::{Json, Params, PathText, mac};
 use crate::mac::Mac;
 use crate::machine::save::{Binding, save};
 use crate::machine::{Cycle, Machine, Outcome, Who};
+use crate::netboot::Release;
 use crate::plan::params::Need;
 use crate::store;
 use crate::time::Time;
@@ -238,6 +239,7 @@ pub(super) async fn put(
     Json(binding): Json<Binding>,
 ) -> Result<axum::Json<Shown>> {
     let mac = mac(&path)?;
+    has_version(&app, &binding.netboot_version)?;
     let fresh = mac.clone();
     bind(&app, &mac, who, move |look, who| {
         let fresh = Machine::new(fresh, &binding.boot_mode, who.now);
@@ -276,6 +278,7 @@ pub(super) struct Changes {
     #[schema(value_type = Option<Object>)]
     params: Option<Map<String, Value>>,
     extra_args: Option<String>,
+    netboot_version: Option<String>,
 }
 
 /// Null is a value here: it takes away what was set.
@@ -298,6 +301,7 @@ impl Changes {
         binding.boot_mode = self.boot_mode.unwrap_or_else(|| std::mem::take(&mut binding.boot_mode));
         binding.params = self.params.unwrap_or_else(|| std::mem::take(&mut binding.params));
         binding.extra_args = self.extra_args.unwrap_or_else(|| std::mem::take(&mut binding.extra_args));
+        binding.netboot_version = self.netboot_version.unwrap_or_else(|| std::mem::take(&mut binding.netboot_version));
     }
 }
 
@@ -311,6 +315,7 @@ pub(super) async fn patch(
     Json(changes): Json<Changes>,
 ) -> Result<axum::Json<Shown>> {
     let mac = mac(&path)?;
+    has_version(&app, changes.netboot_version.as_deref().unwrap_or_default())?;
     let of = mac.clone();
     bind(&app, &mac, who, move |look, who| {
         let machine = look.machine.clone().ok_or_else(|| Error::not_found(of))?;
@@ -324,6 +329,16 @@ pub(super) async fn patch(
         Ok(save(Some(&machine), machine.clone(), &look.rules(&checked.boot_mode), who, &checked))
     })
     .await
+}
+
+/// Refuses a version of the live environment that is not there: the machine would find out at its boot.
+fn has_version(app: &App, version: &str) -> Result<()> {
+    if version.is_empty() || Release::of(&app.config, version).is_complete() {
+        return Ok(());
+    }
+    let detail =
+        format!("netboot_version: the files of {version:?} are not all there; GET /boot/releases lists what is");
+    Err(Error::invalid(detail))
 }
 
 /// Refuses a binding that cannot work, with all reasons.

@@ -97,7 +97,9 @@ async fn try_contact(app: &Arc<App>, path: Result<PathText>, query: Result<Param
     let (boot, machine): (Boot, Machine) = changed.await?;
     let snapshot = app.snapshot();
     let extra_args = snapshot.settings.get("netboot.extra_args");
-    let site = ipxe::Site { base: &base, version: snapshot.netboot_version(), extra_args };
+    let version = Some(machine.netboot_version.as_str()).filter(|version| !version.is_empty());
+    let version = version.unwrap_or_else(|| snapshot.netboot_version());
+    let site = ipxe::Site { base: &base, version, extra_args };
     Ok(ipxe::script(&machine, &boot, &site))
 }
 

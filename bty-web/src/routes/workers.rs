@@ -4,16 +4,19 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
-use crate::error::{Error, ErrorBody, Result};
+use crate::error::{Error, ErrorBody, ErrorKind, Result};
 use crate::events::Actor;
 use crate::extract::{Body, PathText, parse};
 use crate::jobs::{Job, Kind, backup, netboot};
 use crate::machine::Who;
+use crate::netboot::{self as boot, Artifact, Release};
 use crate::store::settings::is_tag;
+use crate::tftp::probe::{Probe, probe};
 
 /// All jobs, the newest first.
 #[utoipa::path(get, path = "/workers", tag = "jobs", responses((status = 200, body = Vec<Job>), (status = 401, body = ErrorBody)))]
@@ -27,33 +30,102 @@ pub(super) struct Releases {
     boot_root: String,
     max_parallel: usize,
     fetches: Vec<Job>,
-    /// The version that machines boot.
+    /// The version that machines boot, unless they are bound to another.
     version: String,
+    /// What is wrong with that.
+    mismatch: Option<String>,
     /// Its files.
     artifacts: Vec<Artifact>,
+    /// All versions of which something is there.
+    versions: Vec<Release>,
+    /// Boot programs that are there.
+    programs: Vec<Program>,
 }
 
-/// A file that machines boot.
+/// A boot program.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct Artifact {
+pub(super) struct Program {
     name: String,
-    is_present: bool,
-    size_bytes: Option<u64>,
+    size_bytes: u64,
 }
 
 /// The artifacts of the live environment, and how their fetches go.
 #[utoipa::path(get, path = "/boot/releases", tag = "jobs", responses((status = 200, body = Releases), (status = 401, body = ErrorBody)))]
 pub(super) async fn releases(State(app): State<Arc<App>>) -> axum::Json<Releases> {
     let version = app.snapshot().netboot_version().to_owned();
-    let present = netboot::present(&app.config.boot_dir, &version).into_iter();
-    let artifact =
-        |(name, size_bytes): (String, Option<u64>)| Artifact { name, is_present: size_bytes.is_some(), size_bytes };
+    let program = |(name, size_bytes): (String, u64)| Program { name, size_bytes };
     axum::Json(Releases {
         boot_root: app.config.boot_dir.display().to_string(),
         max_parallel: 1,
         fetches: app.jobs.list(Some(Kind::Release)),
-        artifacts: present.map(artifact).collect(),
+        mismatch: boot::mismatch(&app.config, &version),
+        artifacts: Release::of(&app.config, &version).files,
+        versions: boot::releases(&app.config),
+        programs: boot::programs(&app.config).into_iter().map(program).collect(),
         version,
+    })
+}
+
+/// What came of comparing files with their digests.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct Verified {
+    version: String,
+    is_right: bool,
+    /// What is wrong.
+    wrong: Vec<String>,
+}
+
+/// Compares the files of a version with their digests. Reads all of them: that takes seconds.
+#[utoipa::path(get, path = "/boot/releases/{version}/verify", tag = "jobs", params(("version" = String, Path)),
+    responses((status = 200, body = Verified), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
+pub(super) async fn verify(State(app): State<Arc<App>>, PathText(version): PathText) -> Result<axum::Json<Verified>> {
+    if !is_tag(&version) {
+        return Err(Error::new(ErrorKind::Malformed, "that is no version"));
+    }
+    let release = Release::of(&app.config, &version);
+    if release.files.iter().all(|file| !file.is_present) {
+        return Err(Error::not_found(format!("the version {version}")));
+    }
+    let wrong = tokio::task::spawn_blocking(move || release.verify()).await.map_err(Error::internal)??;
+    Ok(axum::Json(Verified { version, is_right: wrong.is_empty(), wrong }))
+}
+
+/// What a DHCP server has to be told so that machines boot from here, by the address that was asked.
+#[utoipa::path(get, path = "/netboot/dhcp", tag = "boot", responses((status = 200, content_type = "text/plain", body = String), (status = 401, body = ErrorBody)))]
+pub(super) async fn dhcp(who: Who) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], boot::dhcp(&who.base)).into_response()
+}
+
+/// Whether machines can boot from here.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct NetbootHealth {
+    /// TFTP, as a machine would ask it.
+    tftp: Probe,
+    /// What is wrong with the files of the live environment.
+    mismatch: Option<String>,
+    /// Boot programs that are there.
+    programs: Vec<Program>,
+    /// The cache host answers; null when there is none.
+    cache_is_reachable: Option<bool>,
+}
+
+/// Whether machines can boot from here. TFTP is asked for a boot program, as firmware would.
+#[utoipa::path(get, path = "/netboot/health", tag = "boot", responses((status = 200, body = NetbootHealth), (status = 401, body = ErrorBody)))]
+pub(super) async fn health(State(app): State<Arc<App>>, who: Who) -> axum::Json<NetbootHealth> {
+    let (host, port) = app.config.tftp_probe();
+    let version = app.snapshot().netboot_version().to_owned();
+    let cache_is_reachable = match app.bytes.host(&who.base) {
+        Some(_) => Some(app.bytes.is_reachable(&app).await),
+        None => None,
+    };
+    axum::Json(NetbootHealth {
+        tftp: probe(&host, port).await,
+        mismatch: boot::mismatch(&app.config, &version),
+        programs: boot::programs(&app.config)
+            .into_iter()
+            .map(|(name, size_bytes)| Program { name, size_bytes })
+            .collect(),
+        cache_is_reachable,
     })
 }
 

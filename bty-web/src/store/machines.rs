@@ -12,7 +12,7 @@ use crate::time::Time;
 
 const COLUMNS: &str = "mac, plan, image_ref, target_serial, sanboot_drive, extra_args, params_json, labels_json, \
                        state_json, hold, cycle_json, answers_json, history_json, disks_json, disks_at, hardware_json, \
-                       flashed_json, discovered_at, last_seen_at, last_seen_ip, created_at, updated_at";
+                       flashed_json, discovered_at, last_seen_at, last_seen_ip, created_at, updated_at, netboot_version";
 
 /// The machine with this address.
 ///
@@ -73,12 +73,13 @@ pub fn count_by_plan(conn: &Connection) -> Result<Vec<(String, i64)>> {
 pub fn put(conn: &Connection, machine: &Machine) -> Result<()> {
     let mut upsert = conn.prepare_cached(&format!(
         "INSERT INTO machines ({COLUMNS})
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)
          ON CONFLICT (mac) DO UPDATE SET
              plan = ?2, image_ref = ?3, target_serial = ?4, sanboot_drive = ?5, extra_args = ?6, params_json = ?7,
              labels_json = ?8, state_json = ?9, hold = ?10, cycle_json = ?11, answers_json = ?12, history_json = ?13,
              disks_json = ?14, disks_at = ?15, hardware_json = ?16, flashed_json = ?17, discovered_at = ?18,
-             last_seen_at = ?19, last_seen_ip = ?20, created_at = ?21, updated_at = ?22"
+             last_seen_at = ?19, last_seen_ip = ?20, created_at = ?21, updated_at = ?22,
+             netboot_version = ?23"
     ))?;
     upsert.execute(params![
         machine.mac.as_str(),
@@ -103,6 +104,7 @@ pub fn put(conn: &Connection, machine: &Machine) -> Result<()> {
         machine.last_seen_ip,
         machine.created_at,
         machine.updated_at,
+        machine.netboot_version,
     ])?;
     Ok(())
 }
@@ -160,6 +162,7 @@ fn from_row(row: &Row<'_>) -> Result<Machine> {
         last_seen_ip: row.get(19)?,
         created_at: row.get(20)?,
         updated_at: row.get(21)?,
+        netboot_version: row.get(22)?,
     })
 }
 

@@ -1,0 +1,191 @@
+//! Images on their way to machines: through a cache host when there is one, from their origin when not.
+
+use std::path::PathBuf;
+
+use bty::Digest;
+use bty_tests::command::{Outcome, bty_command};
+use bty_tests::images::{filter, gpt_image, write};
+use bty_tests::nginx::Nginx;
+use bty_tests::registry::Registry;
+use bty_tests::web::Web;
+use serde_json::{Value, json};
+
+use super::pxe::token;
+use crate::oci::{IMAGE, layer, push};
+
+const MIB: usize = 1 << 20;
+
+/// An image, and what it is once it is on a disk.
+fn image() -> (Vec<u8>, Vec<u8>) {
+    let content = gpt_image(8 * MIB, 512);
+    (filter(&["zstd", "-q3c"], &content), content)
+}
+
+/// A server with the images of a catalog, and directories for disks.
+struct Site {
+    web: Web,
+    dir: tempfile::TempDir,
+    content: Vec<u8>,
+}
+
+impl Site {
+    /// With one image at `src`.
+    fn new(src: &str, sha256: Option<&str>, content: Vec<u8>, env: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let all = [("BTY_NETWORK_PLAIN_HTTP", "1")];
+        let web = Web::with(&[&all, env].concat());
+        let sha256 = sha256.map_or_else(String::new, |sha256| format!("sha256 = \"{sha256}\"\n"));
+        let text = format!("version = 1\n[[images]]\nname = \"debian\"\nsrc = \"{src}\"\n{sha256}");
+        let catalog = write(dir.path(), "catalog.toml", text.as_bytes());
+        web.request("POST", &format!("/catalog/import?source={}", catalog.display()), &[], b"").expect(200);
+        Self { web, dir, content }
+    }
+
+    fn disk(&self, number: usize) -> PathBuf {
+        self.dir.path().join(format!("disk{number}.img"))
+    }
+
+    /// Binds machine `number`, and lets it boot; gives the token of its cycle.
+    fn boot(&self, number: usize) -> (String, String) {
+        let mac = format!("52:54:00:00:00:{number:02x}");
+        write(self.dir.path(), &format!("disk{number}.img"), &vec![0xA5; 16 * MIB]);
+        let image = self.web.get("/images").json()[0]["ref"].clone();
+        let binding = json!({ "boot_mode": "bty-flash-once", "bty_image_ref": image, "target_disk_serial": "S1" });
+        self.web.send("PUT", &format!("/machines/{mac}"), &binding).expect(200);
+        let script = self.web.get(&format!("/pxe/{}?boot=b", mac.replace(':', "-"))).expect(200).text();
+        (mac, token(&script))
+    }
+
+    /// The live environment of machine `number`.
+    fn flash(&self, number: usize) -> Outcome {
+        let (mac, token) = self.boot(number);
+        let disk = format!("{}=S1", self.disk(number).display());
+        let base = self.web.base();
+        bty_command(&["--server", &base, "--mac", &mac, "--no-reboot", "--disk-file", &disk, "--cycle", &token])
+            .output()
+            .unwrap()
+            .into()
+    }
+
+    fn flash_well(&self, number: usize) {
+        let run = self.flash(number).expect(0);
+        let disk = std::fs::read(self.disk(number)).unwrap();
+        assert!(disk[..8 * MIB] == self.content, "{}", run.stderr);
+    }
+
+    /// What was decided about the bytes of machine `number`, and the address that it was given.
+    fn decision(&self, number: usize) -> (Value, String) {
+        let mac = format!("52:54:00:00:00:{number:02x}");
+        let listed = self.web.get(&format!("/events?subject_id={mac}&q=netboot.pxe.plan")).expect(200).json();
+        let plan =
+            listed["events"].as_array().unwrap().iter().find(|e| e["kind"] == "netboot.pxe.plan").unwrap().clone();
+        (plan["details"]["withcache"].clone(), plan["details"]["image"].as_str().unwrap_or_default().to_owned())
+    }
+}
+
+#[test]
+fn three_machines_are_flashed_from_one_pull_and_the_third_without_the_registry() {
+    let mut registry = Registry::start();
+    let (packed, content) = image();
+    push(&registry, "team/images:v1", &[layer(IMAGE, "debian.img.zst", &packed)]);
+    let hex = Digest::of(&packed).to_string();
+    let cache = Web::cache(&[], &[("BTY_NETWORK_PLAIN_HTTP", "1")]);
+    let src = format!("oras://{}/team/images:v1", registry.host());
+    let site = Site::new(&src, None, content, &[("BTY_WITHCACHE_URL", &cache.base())]);
+    std::thread::scope(|scope| {
+        for number in [1, 2] {
+            let site = &site;
+            scope.spawn(move || site.flash_well(number));
+        }
+    });
+    assert_eq!(registry.pulls(&hex), 1, "one pull for both");
+    registry.end();
+    site.flash_well(3);
+    assert_eq!(registry.pulls(&hex), 1);
+    let (decision, address) = site.decision(3);
+    assert_eq!(
+        (&decision["hit"], &decision["served_from"], &decision["configured"]),
+        (&json!(true), &json!("withcache"), &json!(true))
+    );
+    assert!(address.starts_with(&cache.base()) && address.contains(&format!("?sha256={hex}")), "{address}");
+    let (decision, _) = site.decision(1);
+    assert_eq!(decision["served_from"], "withcache", "{decision}");
+    assert_eq!(cache.get("/cache").json()["fetched_bytes"], json!(packed.len()));
+}
+
+#[test]
+fn without_the_cache_machines_go_to_the_origin_and_it_is_written_down() {
+    let origin = Nginx::start("");
+    let (packed, content) = image();
+    let url = origin.put("debian.img.zst", &packed);
+    let hex = Digest::of(&packed).to_string();
+    let mut cache = Web::cache(&[], &[]);
+    let site = Site::new(&url, Some(&hex), content, &[("BTY_WITHCACHE_URL", &cache.base())]);
+    cache.kill();
+    site.flash_well(1);
+    let (decision, address) = site.decision(1);
+    assert_eq!((&decision["status"], &decision["served_from"]), (&json!("away"), &json!("origin")));
+    assert_eq!(address, url);
+    assert!(site.web.get("/catalog.toml").expect(200).text().contains(&url));
+    cache.again();
+    site.flash_well(2);
+    assert_eq!(site.decision(2).0["served_from"], "withcache");
+    let text = site.web.get("/catalog.toml").expect(200).text();
+    assert!(
+        text.contains(&format!("{}/b/", cache.base())) && text.contains(&hex) && text.contains("debian.img.zst"),
+        "{text}"
+    );
+    let catalog = bty::catalog::Catalog::parse(text.as_bytes()).unwrap();
+    assert_eq!(catalog.entries()[0].name, "debian");
+}
+
+#[test]
+fn a_cache_that_has_other_bytes_than_the_plan_says_gives_none() {
+    let origin = Nginx::start("");
+    let (packed, content) = image();
+    let old = filter(&["zstd", "-q1c"], &gpt_image(9 * MIB, 512));
+    let url = origin.put("debian.img.zst", &old);
+    let cache = Web::cache(&[], &[("BTY_CACHE_FRESH_S", "86400")]);
+    assert_eq!(cache.get(&super::cache::path(&url)).expect(200).body, old);
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    // the tag of the world has moved: the catalog says so, the cache does not know yet
+    let _ = origin.put("debian.img.zst", &packed);
+    let site =
+        Site::new(&url, Some(&Digest::of(&packed).to_string()), content, &[("BTY_WITHCACHE_URL", &cache.base())]);
+    std::thread::sleep(std::time::Duration::from_secs(10));
+    site.flash_well(1);
+    assert_eq!(site.decision(1).0["served_from"], "withcache");
+    assert!(cache.get("/events").text().contains("cache.object.outdated"));
+}
+
+#[test]
+fn a_server_with_a_cache_of_its_own_warms_it_and_shows_what_is_there() {
+    let origin = Nginx::start("");
+    let (packed, content) = image();
+    let url = origin.put("debian.img.zst", &packed);
+    let hex = Digest::of(&packed).to_string();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let listen = format!("127.0.0.1:{port}");
+    let env = [("BTY_CACHE_EMBEDDED", "1"), ("BTY_CACHE_LISTEN", listen.as_str()), ("BTY_CACHE_REACH", "127.0.0.0/8")];
+    let site = Site::new(&url, Some(&hex), content, &env);
+    let status = || site.web.get("/catalog/cache").expect(200).json()[0]["status"].clone();
+    assert_eq!((status(), site.web.get("/images").json()[0]["cached"].clone()), (json!("miss"), json!(false)));
+    let begun = site.web.request("POST", "/catalog/warm", &[], b"").expect(200).json();
+    assert!(matches!(begun[0]["status"].as_str(), Some("filling" | "hit")), "{begun}");
+    while status() != "hit" {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert_eq!(site.web.get("/images").json()[0]["cached"], true);
+    site.flash_well(1);
+    let (decision, address) = site.decision(1);
+    assert_eq!((&decision["hit"], &decision["served_from"]), (&json!(true), &json!("withcache")));
+    assert!(address.starts_with(&format!("http://{listen}/b/")), "the address that the machine has reached: {address}");
+    assert_eq!(site.web.get("/cache").expect(200).json()["objects"][0]["sha256"], hex);
+    assert!(site.web.get("/ui/cache").expect(200).text().contains("debian.img.zst"));
+    assert!(site.web.get("/metrics").text().contains("bty_cache_answers_total{outcome=\"hit\"}"));
+    assert_eq!(site.web.request("POST", "/catalog/warm?src=nothing", &[], b"").status, 404);
+    // without one there is nothing to show
+    let bare = Web::start();
+    assert!(bare.get("/cache").expect(404).text().contains("cache.embedded"));
+    assert_eq!(bare.get("/blob?url=http://h/x").status, 404);
+}

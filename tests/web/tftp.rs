@@ -1,0 +1,468 @@
+//! TFTP: real clients, bad ones, bad networks, and a machine that boots.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bty_tests::command::tool;
+use bty_tests::netns::Netns;
+use bty_tests::pattern;
+use bty_tests::qemu::{Firmware, Machine, ipxe};
+use bty_tests::tftp::Download;
+use bty_tests::web::{Web, web_path};
+use serde_json::json;
+
+const LEN: usize = 300_001;
+
+/// A TFTP server on its own.
+struct Tftp {
+    child: Child,
+    dir: tempfile::TempDir,
+    address: SocketAddr,
+}
+
+impl Tftp {
+    fn start(listen: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("ipxe.efi"), pattern(LEN)).unwrap();
+        let (root, url) = (dir.path().to_str().unwrap(), "http://bty.lan:8080");
+        let log = std::fs::File::create(dir.path().join("log")).unwrap();
+        let child = Command::new(web_path())
+            .args([
+                "tftp",
+                "--listen",
+                listen,
+                "--root",
+                root,
+                "--server-url",
+                url,
+                "--allow",
+                "empty.bin",
+                "--allow",
+                "exact.bin",
+            ])
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut tftp = Self { child, dir, address: listen.parse().unwrap() };
+        if tftp.address.ip().is_unspecified() {
+            tftp.address.set_ip([127, 0, 0, 1].into());
+        }
+        std::fs::write(tftp.dir.path().join("empty.bin"), b"").unwrap();
+        std::fs::write(tftp.dir.path().join("exact.bin"), pattern(1024)).unwrap();
+        let begun = Instant::now();
+        while tftp.client().ask("ipxe.efi", "tsize\x000\0")[..2] != [0, 6] {
+            assert!(begun.elapsed() < Duration::from_secs(20), "{}", tftp.log());
+        }
+        tftp
+    }
+
+    fn client(&self) -> Client {
+        let socket = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        Client { socket, server: self.address, from: self.address }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Tftp {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A client that does what no good one does.
+struct Client {
+    socket: UdpSocket,
+    server: SocketAddr,
+    /// Who answers: a port of its own for each transfer.
+    from: SocketAddr,
+}
+
+impl Client {
+    fn request(name: &str, options: &str) -> Vec<u8> {
+        [b"\x00\x01".as_slice(), name.as_bytes(), b"\0octet\0", options.as_bytes()].concat()
+    }
+
+    /// The first answer to a request; empty when there is none.
+    fn ask(&mut self, name: &str, options: &str) -> Vec<u8> {
+        self.socket.send_to(&Self::request(name, options), self.server).unwrap();
+        let answer = self.receive().unwrap_or_default();
+        if answer.is_empty() { vec![0, 0] } else { answer }
+    }
+
+    fn receive(&mut self) -> Option<Vec<u8>> {
+        let mut packet = vec![0; 65536];
+        let (len, from) = self.socket.recv_from(&mut packet).ok()?;
+        self.from = from;
+        packet.truncate(len);
+        Some(packet)
+    }
+
+    fn say(&self, code: u16, number: u16) {
+        let packet = [code.to_be_bytes(), number.to_be_bytes()].concat();
+        let packet = if code == 5 { [packet, b"no\0".to_vec()].concat() } else { packet };
+        self.socket.send_to(&packet, self.from).unwrap();
+    }
+
+    /// All that comes without being asked for, until nothing comes for a while.
+    fn rest(&mut self) -> Vec<Vec<u8>> {
+        std::iter::from_fn(|| self.receive()).collect()
+    }
+}
+
+fn free_port() -> u16 {
+    UdpSocket::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}
+
+fn loopback() -> String {
+    format!("127.0.0.1:{}", free_port())
+}
+
+/// Number of a DATA packet.
+fn number(packet: &[u8]) -> u16 {
+    assert_eq!(packet[..2], [0, 3], "{packet:?}");
+    u16::from_be_bytes([packet[2], packet[3]])
+}
+
+#[test]
+fn every_client_gets_every_byte() {
+    let tftp = Tftp::start(&loopback());
+    let dir = tempfile::tempdir().unwrap();
+    let port = tftp.address.port().to_string();
+    let out = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    tool(&["curl", "-sS", "-o", &out("curl"), &format!("tftp://127.0.0.1:{port}/ipxe.efi")]);
+    tool(&[
+        "curl",
+        "-sS",
+        "--tftp-blksize",
+        "1468",
+        "-o",
+        &out("blksize"),
+        &format!("tftp://127.0.0.1:{port}/boot/ipxe.efi"),
+    ]);
+    tool(&["curl", "-sS", "--tftp-no-options", "-o", &out("plain"), &format!("tftp://127.0.0.1:{port}/ipxe.efi")]);
+    tool(&[
+        "curl",
+        "-sS",
+        "--tftp-blksize",
+        "65464",
+        "-o",
+        &out("large"),
+        &format!("tftp://127.0.0.1:{port}/ipxe.efi"),
+    ]);
+    for (name, option) in [("atftp", "blksize 1428"), ("window", "windowsize 16"), ("window-of-all", "windowsize 64")] {
+        tool(&["atftp", "--option", option, "-g", "-r", "ipxe.efi", "-l", &out(name), "127.0.0.1", &port]);
+    }
+    let hpa =
+        format!("cd {} && tftp -m binary 127.0.0.1 {port} -c get ipxe.efi && mv ipxe.efi hpa", dir.path().display());
+    tool(&["sh", "-c", &hpa]);
+    for name in ["curl", "blksize", "plain", "large", "atftp", "window", "window-of-all", "hpa"] {
+        assert!(std::fs::read(out(name)).unwrap() == pattern(LEN), "{name}");
+    }
+    // a whole number of blocks ends with an empty one, and nothing is one empty block
+    tool(&["curl", "-sS", "-o", &out("exact"), &format!("tftp://127.0.0.1:{port}/exact.bin")]);
+    assert!(std::fs::read(out("exact")).unwrap() == pattern(1024));
+    assert_eq!(tftp.client().ask("empty.bin", ""), [0, 3, 0, 1]);
+    tool(&["curl", "-sS", "-o", &out("script"), &format!("tftp://127.0.0.1:{port}/autoexec.ipxe")]);
+    let script = std::fs::read_to_string(out("script")).unwrap();
+    assert!(script.contains("chain http://bty.lan:8080/pxe-bootstrap.ipxe"), "{script}");
+}
+
+#[test]
+fn options_are_answered_within_limits() {
+    let tftp = Tftp::start(&loopback());
+    let ask = |options: &str| String::from_utf8_lossy(&tftp.client().ask("ipxe.efi", options)[2..]).into_owned();
+    let mut told = String::new();
+    for options in [
+        "tsize\x000\0blksize\x001468\0windowsize\x008\0",
+        "blksize\x0065464\0windowsize\x0065535\0",
+        "timeout\x003\0tsize\x000\0",
+        "timeout\x00255\0tsize\x000\0",
+        "BLKSIZE\x00512\0",
+        "blksize\x007\0windowsize\x000\0tsize\x000\0unknown\x001\0",
+    ] {
+        told.push_str(&format!("{} -> {}\n", options.replace('\0', " "), ask(options).replace('\0', " ")));
+    }
+    insta::assert_snapshot!(told);
+}
+
+#[test]
+fn what_is_not_meant_for_clients_is_refused_once_and_with_less_than_was_asked() {
+    let tftp = Tftp::start(&loopback());
+    std::fs::write(tftp.dir.path().join("secret.txt"), b"secret").unwrap();
+    for name in ["secret.txt", "../../../../etc/passwd", "/etc/shadow", "log", "", "no-such-boot-program.efi"] {
+        let mut client = tftp.client();
+        let answer = client.ask(name, "");
+        assert_eq!(answer[..4], [0, 5, 0, 1], "{name:?}: {answer:?}");
+        assert_eq!(client.rest().len(), 0, "{name:?}: it is not repeated");
+    }
+    // a write
+    let mut client = tftp.client();
+    client.socket.send_to(b"\x00\x02ipxe.efi\0octet\0", client.server).unwrap();
+    assert_eq!(client.receive().unwrap()[..2], [0, 5]);
+    assert!(std::fs::read(tftp.dir.path().join("ipxe.efi")).unwrap() == pattern(LEN));
+    // nonsense is not answered at all
+    for nonsense in [
+        b"".as_slice(),
+        b"\x00",
+        b"\x00\x01",
+        b"\x00\x01x",
+        b"\x00\x09\x00\x00",
+        b"\x00\x04\x00\x01",
+        b"\x00\x01ipxe.efi\0octet\0blksize",
+        &[0xff; 1400],
+    ] {
+        let mut client = tftp.client();
+        client.socket.send_to(nonsense, client.server).unwrap();
+        assert_eq!(client.rest().len(), 0, "{nonsense:?}");
+    }
+    assert_eq!(tftp.client().ask("ipxe.efi", "tsize\x000\0")[..2], [0, 6], "it still serves");
+}
+
+#[test]
+fn a_client_that_only_wanted_the_size_is_left_alone_and_served_from_the_same_port() {
+    let tftp = Tftp::start(&loopback());
+    let mut client = tftp.client();
+    assert_eq!(client.ask("ipxe.efi", "tsize\x000\0")[..2], [0, 6]);
+    client.say(5, 8);
+    std::thread::sleep(Duration::from_millis(50));
+    let again = client.ask("ipxe.efi", "blksize\x001468\0");
+    assert_eq!(&again[2..9], b"blksize", "{:?}", String::from_utf8_lossy(&again));
+    client.say(4, 0);
+    assert_eq!(number(&client.receive().unwrap()), 1);
+    client.say(5, 0);
+    client.socket.set_read_timeout(Some(Duration::from_millis(1500))).unwrap();
+    assert_eq!(client.rest().len(), 0, "nothing after the client has said no");
+}
+
+#[test]
+fn a_window_whose_first_block_was_lost_comes_again_at_once() {
+    let tftp = Tftp::start(&loopback());
+    let mut client = tftp.client();
+    let _ = client.ask("ipxe.efi", "blksize\x001468\0windowsize\x008\0");
+    client.say(4, 0);
+    let window = |client: &mut Client| -> Vec<u16> { (0..8).map(|_| number(&client.receive().unwrap())).collect() };
+    assert_eq!(window(&mut client), [1, 2, 3, 4, 5, 6, 7, 8]);
+    let begun = Instant::now();
+    client.say(4, 0);
+    assert_eq!(window(&mut client), [1, 2, 3, 4, 5, 6, 7, 8]);
+    assert!(begun.elapsed() < Duration::from_millis(500), "not only after a second");
+    // the middle was lost: it goes on after what has come
+    client.say(4, 4);
+    assert_eq!(window(&mut client), [5, 6, 7, 8, 9, 10, 11, 12]);
+    // a client that repeats itself for each packet does not get the window for each packet
+    for _ in 0..50 {
+        client.say(4, 4);
+    }
+    let more = client.rest().len();
+    assert!(more <= 64, "{more} packets");
+}
+
+#[test]
+fn a_flood_in_the_name_of_others_gets_a_bounded_answer_and_does_not_keep_others_out() {
+    let tftp = Tftp::start(&loopback());
+    let (mut sent, mut received) = (0, 0);
+    let clients: Vec<Client> = (0..200).map(|_| tftp.client()).collect();
+    for client in &clients {
+        let request = Client::request("ipxe.efi", "blksize\x001468\0");
+        client.socket.send_to(&request, client.server).unwrap();
+        sent += request.len();
+    }
+    // they never answer: until all has been given up
+    std::thread::sleep(Duration::from_secs(4));
+    for mut client in clients {
+        received += client.rest().iter().map(Vec::len).sum::<usize>();
+    }
+    assert!(received < sent, "{received} bytes for {sent}");
+    let mut other = tftp.client();
+    assert_eq!(other.ask("ipxe.efi", "tsize\x000\0")[..2], [0, 6]);
+    // the threads and files are few also with thousands of requests for what is not there
+    for _ in 0..3000 {
+        let client = tftp.client();
+        client.socket.send_to(&Client::request("x", ""), client.server).unwrap();
+    }
+    let files = std::fs::read_dir(format!("/proc/{}/fd", tftp.child.id())).unwrap().count();
+    assert!(files < 1200, "{files} files are open");
+}
+
+#[test]
+fn a_host_with_several_addresses_answers_from_the_one_that_was_asked() {
+    let ns = Netns::new();
+    ns.ip("addr add 10.99.0.1/24 dev lo");
+    ns.ip("addr add 10.99.0.2/24 dev lo");
+    ns.run(|| {
+        let tftp = Tftp::start("0.0.0.0:6969");
+        let from = |to: &str| {
+            let mut client = Client { server: format!("{to}:6969").parse().unwrap(), ..tftp.client() };
+            client.socket = UdpSocket::bind(("0.0.0.0", 0)).unwrap();
+            client.socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+            assert_eq!(client.ask("ipxe.efi", "")[..2], [0, 3], "{to}: {}", tftp.log());
+            client.from.ip().to_string()
+        };
+        for to in ["10.99.0.1", "10.99.0.2", "127.0.0.1"] {
+            assert_eq!(from(to), to);
+        }
+        // one that comes later
+        ns.ip("addr add 10.99.0.3/24 dev lo");
+        std::thread::sleep(Duration::from_secs(6));
+        assert_eq!(from("10.99.0.3"), "10.99.0.3");
+    });
+}
+
+#[test]
+fn lost_packets_are_survived_and_cost_little() {
+    let tftp = Tftp::start(&loopback());
+    for window in [1, 4, 16] {
+        for seed in 0..3 {
+            // of the packets that come, and of those that go
+            let download = Download { server: tftp.address, name: "ipxe.efi", block: 1468, window, loss: 0.03, seed };
+            assert!(download.run().unwrap() == pattern(LEN), "window {window}, seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn the_server_serves_boot_programs_itself_and_shows_that_it_does() {
+    let port = free_port();
+    let listen = format!("127.0.0.1:{port}");
+    let web = Web::with(&[("BTY_TFTP_EMBEDDED", "1"), ("BTY_TFTP_LISTEN", &listen)]);
+    let health = || web.get("/netboot/health").expect(200).json();
+    let begun = Instant::now();
+    while health()["tftp"]["is_reachable"] != true {
+        assert!(begun.elapsed() < Duration::from_secs(10), "{}", health());
+    }
+    assert_eq!(health()["tftp"]["has_file"], false, "there is none yet");
+    web.request("PUT", "/boot/ipxe.efi", &[], b"boot program").expect(200);
+    let told = health();
+    assert_eq!((&told["tftp"]["has_file"], &told["programs"][0]["name"]), (&json!(true), &json!("ipxe.efi")));
+    assert!(told["mismatch"].as_str().unwrap().contains("is missing"), "{told}");
+    let script = tool(&["curl", "-sS", &format!("tftp://{listen}/autoexec.ipxe")]);
+    let base = web.base();
+    assert!(script.contains(&format!("chain {base}/pxe-bootstrap.ipxe")), "{script}");
+    assert_eq!(web.get("/boot/autoexec.ipxe").expect(200).text(), script, "HTTP Boot gets the same");
+    let named = web.request("GET", "/boot/autoexec.ipxe", &[("Host", "bty.lan:99")], b"").text();
+    assert!(named.contains("http://bty.lan:99/"), "{named}");
+    let metrics = web.get("/metrics").text();
+    assert!(metrics.contains("bty_tftp_transfers_total{outcome=\"unknown\"}"), "{metrics}");
+    let events = web.get("/events?limit=500").json();
+    let first: Vec<_> =
+        events["events"].as_array().unwrap().iter().filter(|e| e["kind"] == "tftp.client.first").collect();
+    assert_eq!(first.len(), 1, "a client is new once");
+    assert_eq!(first[0]["source_ip"], "127.0.0.1");
+    // somebody else's, and nobody's
+    let other = Web::with(&[("BTY_NETBOOT_TFTP_PROBE_HOST", "127.0.0.1"), ("BTY_TFTP_LISTEN", "127.0.0.1:1")]);
+    assert_eq!(other.get("/netboot/health").expect(200).json()["tftp"]["is_reachable"], false);
+}
+
+#[test]
+fn a_port_that_is_taken_is_told_with_the_way_out() {
+    let taken = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+    let listen = taken.local_addr().unwrap().to_string();
+    let output = Command::new(web_path())
+        .args(["tftp", "--listen", &listen, "--root", "/"])
+        .stdout(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("listening at 127.0.0.1"), "{output:?}");
+    let output = Command::new(web_path()).args(["tftp", "--root", "/nonexistent"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+}
+
+/// A rack: a bridge, the server, and a DHCP server that is told what the server says.
+struct Rack {
+    ns: Netns,
+    web: Web,
+    dnsmasq: Child,
+    _dir: tempfile::TempDir,
+}
+
+const ADDRESS: &str = "172.31.77.1";
+const MAC: &str = "52:54:00:aa:bb:01";
+
+impl Rack {
+    /// With the lines for dnsmasq under the heading that has `what` in it.
+    fn new(what: &str) -> Self {
+        let (programs, ns, dir) = (ipxe(), Netns::new(), tempfile::tempdir().unwrap());
+        for arguments in [
+            "link add br0 type bridge forward_delay 0",
+            "addr add 172.31.77.1/24 dev br0",
+            // iPXE waits for a router of IPv6
+            "addr add fd77::1/64 dev br0 nodad",
+            "link set br0 up",
+            "tuntap add tap0 mode tap",
+            "link set tap0 master br0 up",
+        ] {
+            ns.ip(arguments);
+        }
+        let (web, dnsmasq) = ns.run(|| {
+            let programs = programs.to_str().unwrap();
+            let web = Web::with(&[
+                ("BTY_SERVER_HOST", "0.0.0.0"),
+                ("BTY_TFTP_EMBEDDED", "1"),
+                ("BTY_TFTP_LISTEN", "0.0.0.0:69"),
+                ("BTY_TFTP_ROOT", programs),
+                ("BTY_BOOT_SEED_DIR", programs),
+            ]);
+            let host = format!("{ADDRESS}:{}", web.port());
+            let told = web.request("GET", "/netboot/dhcp", &[("Host", &host)], b"").expect(200).text();
+            let section = told.split("\n\n").find(|section| section.lines().next().unwrap().contains(what)).unwrap();
+            let common = "port=0\ninterface=br0\nbind-interfaces\nno-ping\nleasefile-ro\ndhcp-range=172.31.77.50,172.31.77.99,1h\n\
+                          enable-ra\ndhcp-range=fd77::,ra-only,64\nra-param=br0,3,60\n";
+            std::fs::write(dir.path().join("dnsmasq.conf"), format!("{common}{section}\n")).unwrap();
+            let of = |option: &str, name: &str| format!("--{option}={}", dir.path().join(name).display());
+            let mut dnsmasq = Command::new("dnsmasq");
+            dnsmasq.args(["-k", "--user=root", "--log-facility=-"]).args([of("conf-file", "dnsmasq.conf"), of("pid-file", "pid")]);
+            let log = std::fs::File::create(dir.path().join("dnsmasq.log")).unwrap();
+            (web, dnsmasq.stderr(log).spawn().expect("the Debian package dnsmasq-base is installed"))
+        });
+        Self { ns, web, dnsmasq, _dir: dir }
+    }
+
+    /// Power on, and wait until the machine asks for its own script.
+    fn boots(&self, firmware: Firmware) {
+        self.ns.run(|| {
+            let mut machine = Machine::start(firmware, "tap0", MAC);
+            let took = machine.wait(Duration::from_secs(180), "a contact", |_| {
+                self.web.get("/machines").json().as_array().is_some_and(|machines| !machines.is_empty())
+            });
+            println!("{firmware:?}: {took:.1?} from power-on to the contact");
+            let machines = self.web.get("/machines").json();
+            assert_eq!(machines[0]["mac"], MAC, "{machines}");
+            assert!(self.web.events(MAC).contains(&"machine.discovered".to_owned()));
+        });
+    }
+}
+
+impl Drop for Rack {
+    fn drop(&mut self) {
+        let _ = self.dnsmasq.kill();
+        let _ = self.dnsmasq.wait();
+    }
+}
+
+#[test]
+fn uefi_boots_over_tftp_with_one_line_of_dhcp() {
+    let rack = Rack::new("one line");
+    rack.boots(Firmware::Uefi);
+    let kinds = rack.ns.run(|| rack.web.events(MAC));
+    assert!(kinds.contains(&"tftp.client.first".to_owned()), "{kinds:?}");
+}
+
+#[test]
+fn bios_boots_with_the_lines_for_it() {
+    Rack::new("BIOS, UEFI").boots(Firmware::Bios);
+}
+
+#[test]
+fn uefi_boots_over_http_without_tftp() {
+    let rack = Rack::new("HTTP Boot");
+    rack.boots(Firmware::UefiHttp);
+    let kinds = rack.ns.run(|| rack.web.events(MAC));
+    assert!(!kinds.contains(&"tftp.client.first".to_owned()), "{kinds:?}");
+}
