@@ -7,7 +7,7 @@ CARGO ?= cargo
 DENY_VERSION := 0.20.2
 TOOLS := target/tools
 
-.PHONY: help build demo test unit lint doc fuzz-check deny bench bench-scripts bench-server fleet test-reference test-api packages clean
+.PHONY: help build demo test unit lint doc fuzz-check deny bench bench-scripts bench-server bench-bytes fleet test-reference test-api packages clean
 
 help:
 	@sed -n 's/^# //p' Makefile | head -n 2
@@ -47,7 +47,7 @@ test-reference: build packages
 # long: builds images from a Debian root file system, and times bty beside other tools
 bench:
 	tests/bench/run.sh
-	$(MAKE) bench-server
+	$(MAKE) bench-server bench-bytes
 
 # a few minutes: what scripts cost, and how soon there is a prompt
 bench-scripts:
@@ -60,6 +60,14 @@ bench-server:
 	tests/reference/setup.sh target/reference
 	$(CARGO) build --release -p bty-web
 	python3 tests/bench/server.py target/release/bty-web target/reference docs/benchmarks-server.md
+
+# about ten minutes: the cache host and TFTP beside others; installs nginx-light, tftpd-hpa, dnsmasq-base, and the reference's cache host
+bench-bytes:
+	tests/install-packages.sh tests/bench/packages-bytes.txt
+	test -x target/withcache/bin/withcache-server || { python3 -m venv target/withcache && target/withcache/bin/pip -q install withcache==0.6.2; }
+	$(CARGO) build --release -p bty-web
+	$(CARGO) build --release -p bty-tests --example load
+	python3 tests/bench/bytes.py target/release/bty-web target/release/examples/load target/withcache docs/benchmarks-bytes.md
 
 # long: a thousand simulated machines in many runs, each with another seed; ends with the first wrong decision
 fleet: build

@@ -104,15 +104,10 @@ impl Release {
 }
 
 fn digest(path: &Path) -> Result<Digest> {
-    use std::io::Read as _;
-    let mut file = std::fs::File::open(path)?;
-    let (mut hasher, mut chunk) = (bty::digest::Hasher::new(), vec![0; 1 << 20]);
-    loop {
-        match file.read(&mut chunk).map_err(|e| Error::internal(format!("reading {}: {e}", path.display())))? {
-            0 => return Ok(hasher.finish()),
-            n => hasher.update(&chunk[..n]),
-        }
-    }
+    let at = |e: std::io::Error| Error::internal(format!("reading {}: {e}", path.display()));
+    let mut hasher = bty::digest::Hasher::new();
+    hasher.read(&mut std::fs::File::open(path).map_err(at)?).map_err(at)?;
+    Ok(hasher.finish())
 }
 
 fn read_sums(path: &Path) -> Option<String> {

@@ -36,7 +36,7 @@ const FILE_BYTES_MAX: u64 = 64 << 20;
 const TRANSFERS_MAX: usize = 1024;
 
 /// As many of them to clients with one address that have not answered yet.
-const UNANSWERED_MAX: usize = 16;
+const UNANSWERED_MAX: usize = 128;
 
 /// As many clients are remembered.
 const CLIENTS_MAX: usize = 10_000;
@@ -197,11 +197,12 @@ impl Counts {
 
 /// How long a client that does not answer is waited for, and how often it is asked again.
 const TIMEOUT: Duration = Duration::from_secs(1);
-const RETRIES: u32 = 6;
+const RETRIES: u32 = 12;
 /// What a client may ask for instead, in seconds.
 const CLIENT_TIMEOUT_MAX_S: u8 = 5;
-/// Until a client has answered for the first time.
-const FIRST_RETRIES: u32 = 2;
+/// Until a client has answered for the first time it is sent one packet a request. Its answer may be lost too, and come again.
+const FIRST_RETRIES: u32 = 0;
+const FIRST_TIMEOUT: Duration = Duration::from_secs(5);
 /// A lost packet is sent again after four round trips, but not sooner.
 const TIMEOUT_MIN: Duration = Duration::from_millis(20);
 /// An Ethernet frame holds such a block with its headers.

@@ -99,6 +99,25 @@ impl Hasher {
         self.0.update(bytes);
     }
 
+    /// Adds all that `reader` has from here on; gives how much that was.
+    ///
+    /// # Errors
+    /// Those of `reader`.
+    pub fn read(&mut self, reader: &mut impl std::io::Read) -> std::io::Result<u64> {
+        let (mut chunk, mut len) = (vec![0; 1 << 20], 0);
+        loop {
+            match reader.read(&mut chunk) {
+                Ok(0) => return Ok(len),
+                Ok(n) => {
+                    self.update(&chunk[..n]);
+                    len += n as u64;
+                }
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
     /// The digest of all that was added.
     #[must_use]
     pub fn finish(self) -> Digest {

@@ -3,8 +3,8 @@
 #
 # usage: setup.sh DIR
 set -eu
-dir=$1 version=0.61.2
-[ "$(cat "$dir/version" 2>/dev/null)" = "$version" ] && exit 0
+dir=$1 version=0.61.2 cache=0.6.2
+[ "$(cat "$dir/version" 2>/dev/null)" = "$version $cache" ] && exit 0
 python3 -m venv "$dir"
-"$dir/bin/pip" -q install "bty-lab[web,tui]==$version"
-echo "$version" >"$dir/version"
+"$dir/bin/pip" -q install "bty-lab[web,tui]==$version" "withcache==$cache"
+echo "$version $cache" >"$dir/version"

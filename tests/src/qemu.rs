@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -26,10 +27,14 @@ pub struct Machine {
 /// Boot programs of Debian's trixie, which `media/ipxe.sh` gets: those of older releases fetch no script by themselves.
 #[must_use]
 pub fn ipxe() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let dir = root.join("target/ipxe");
-    crate::command::tool(&[root.join("media/ipxe.sh").to_str().unwrap(), dir.to_str().unwrap()]);
-    dir
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    let get = || {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let dir = root.join("target/ipxe");
+        crate::command::tool(&[root.join("media/ipxe.sh").to_str().unwrap(), dir.to_str().unwrap()]);
+        dir
+    };
+    DIR.get_or_init(get).clone()
 }
 
 impl Machine {

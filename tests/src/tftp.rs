@@ -123,6 +123,8 @@ impl Download<'_> {
                         return Ok(bytes);
                     }
                 }
+                // its acknowledgement was lost
+                3 if number == last => line.repeat()?,
                 // one is missing: from there on, once a window
                 3 if number.wrapping_sub(last) < 0x8000 => {
                     since = 0;

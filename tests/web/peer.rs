@@ -45,6 +45,40 @@ fn tools(dir: &Path, device: &str) {
 }
 
 #[test]
+fn clients_of_the_reference_cache_host_are_served_by_this_one() {
+    let Some(venv) = venv() else { return };
+    let content = bty_tests::pattern(3 * MIB);
+    let served = content.clone();
+    let origin = Server::start(move |request| Reply::file(request, &served, "\"1\""));
+    let cache = Web::cache(&[], &[]);
+    let origin_url = format!("http://{}/a b.img", origin.host()).replace(' ', "%20");
+    // the library: a miss warms, and then the object is served from the cache
+    let script = format!(
+        "import time\nfrom withcache import client\nimport urllib.request, hashlib\ncache, origin = '{}', '{origin_url}'\n\
+         assert client.serve_url(cache, origin) is None\n\
+         while client.serve_url(cache, origin) is None: time.sleep(0.01)\n\
+         url = client.serve_url(cache, origin)\n\
+         answer = urllib.request.urlopen(url)\nbytes = answer.read()\n\
+         assert answer.headers['X-Withcache-Sha256'] == hashlib.sha256(bytes).hexdigest()\nprint(len(bytes))\n",
+        cache.base()
+    );
+    let python = Command::new(venv.join("bin/python3")).args(["-c", &script]).output().unwrap();
+    assert!(python.status.success(), "{}", String::from_utf8_lossy(&python.stderr));
+    assert_eq!(String::from_utf8_lossy(&python.stdout).trim(), content.len().to_string());
+    // the stand-in for curl
+    let out = tempfile::NamedTempFile::new().unwrap();
+    let curl = Command::new(venv.join("bin/curlwithcache"))
+        .env("WITHCACHE_SERVER", cache.base())
+        .args(["-sS", "-o", out.path().to_str().unwrap(), &origin_url])
+        .output()
+        .unwrap();
+    assert!(curl.status.success(), "{curl:?}");
+    assert!(std::fs::read(out.path()).unwrap() == content);
+    let transfers = origin.requests().iter().filter(|request| !request.is_probe()).count();
+    assert_eq!(transfers, 1, "both came from the cache");
+}
+
+#[test]
 fn the_reference_client_is_flashed_by_this_server() {
     let Some(venv) = venv() else { return };
     let Some(disk) = LoopDisk::new(32 << 20, 512) else { return };

@@ -62,6 +62,8 @@ impl Address {
     /// # Errors
     /// [`ErrorKind::Malformed`].
     pub fn decode(text: &str) -> Result<Self> {
+        // some clients write the = of the end as they write it in a query
+        let text = text.replace("%3D", "=").replace("%3d", "=");
         let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('='));
         let decoded = bytes.ok().and_then(|bytes| String::from_utf8(bytes).ok());
         decoded.ok_or_else(|| Error::new(ErrorKind::Malformed, "the path holds no address in Base64"))?.parse()
@@ -189,7 +191,9 @@ mod tests {
         for path in ["", "!", "_w", "aHR0", "aHR0cDovL2g="] {
             let _ = Address::decode(path);
         }
-        assert_eq!(Address::decode("aHR0cDovL2gvYS5pbWc=").unwrap(), address("http://h/a.img"));
+        for text in ["aHR0cDovL2gvYS5pbWc=", "aHR0cDovL2gvYS5pbWc", "aHR0cDovL2gvYS5pbWc%3D"] {
+            assert_eq!(Address::decode(text).unwrap(), address("http://h/a.img"));
+        }
     }
 
     #[test]

@@ -111,7 +111,10 @@ impl<'a> Filling<'a> {
             version: version.unwrap_or_default(),
             kept_bytes: done,
         };
-        let hasher = hash(&mut file)?;
+        // what an earlier fill has left
+        let mut hasher = Hasher::new();
+        file.seek(SeekFrom::Start(0))?;
+        hasher.read(&mut file)?;
         let opened = Opened { etag, len_bytes: source.len_bytes(), file: Arc::new(file.try_clone()?) };
         *fill.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(opened);
         let filling = Self { cache, fill, source, declared, part, is_resumable, file, hasher, done, resumed_at: done };
@@ -248,19 +251,6 @@ fn stored(error: std::io::Error) -> Error {
             Error::new(ErrorKind::Full, format!("the disk of the cache is full: {error}"))
         }
         _ => Error::internal(format!("writing to the cache: {error}")),
-    }
-}
-
-/// Hashes what an earlier fill has left.
-fn hash(file: &mut File) -> Result<Hasher> {
-    let mut hasher = Hasher::new();
-    let mut chunk = vec![0; CHUNK_BYTES];
-    file.seek(SeekFrom::Start(0))?;
-    loop {
-        match file.read(&mut chunk)? {
-            0 => return Ok(hasher),
-            n => hasher.update(&chunk[..n]),
-        }
     }
 }
 

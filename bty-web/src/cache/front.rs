@@ -10,6 +10,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::ConnectInfo;
 use hyper_util::rt::TokioIo;
+use rustix::net::sockopt::set_tcp_cork;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt as _;
@@ -188,7 +189,10 @@ impl Connection {
         let is_known = answer.headers.iter().any(|(name, _)| *name == "content-length");
         match &answer.payload {
             _ if is_chunked => text.push_str("transfer-encoding: chunked\r\n"),
-            Payload::Text(body) if !is_known && answer.status != 304 => {
+            // of an object whose length nobody knows yet, HEAD tells none
+            Payload::Text(body)
+                if !is_known && answer.status != 304 && !(head.method == "HEAD" && answer.status == 200) =>
+            {
                 text.push_str(&format!("content-length: {}\r\n", body.len()));
             }
             _ => {}
@@ -200,8 +204,11 @@ impl Connection {
                 self.write(text.as_bytes()).await
             }
             Payload::Bytes(body) => {
+                // whole segments, until the end
+                set_tcp_cork(&self.stream, true)?;
                 self.write(text.as_bytes()).await?;
-                self.send_body(body, is_chunked).await
+                self.send_body(body, is_chunked).await?;
+                Ok(set_tcp_cork(&self.stream, false)?)
             }
         }
     }

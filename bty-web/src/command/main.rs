@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use bty_web::config::{Config, Sources};
 use bty_web::error::{Error, ErrorKind, Result};
 use clap::{CommandFactory as _, Parser};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 mod cli;
 mod config;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<ExitCode> {
     let named = cli.config;
+    raise_files();
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(load(&named)?),
         Command::Tftp(options) => serve::tftp(&load(&named)?, options),
@@ -62,6 +64,13 @@ fn run(cli: Cli) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// A server has a file for each client: as many as the system allows, and not the few that a shell begins with.
+fn raise_files() {
+    let limit = getrlimit(Resource::Nofile);
+    // it stays as it is where that is not allowed
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 fn load(named: &[PathBuf]) -> Result<Config> {

@@ -180,13 +180,7 @@ fn hash_kept(file: &mut File, hasher: &mut Hasher, total: Option<u64>) -> Result
         file.set_len(0)?;
         return Ok(0);
     }
-    let mut buffer = vec![0; CHUNK];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(kept),
-            n => hasher.update(&buffer[..n]),
-        }
-    }
+    Ok(hasher.read(file)?)
 }
 
 fn whole(

@@ -10,7 +10,8 @@ use tokio::sync::oneshot;
 
 use super::handler::Requests;
 use super::{
-    BLOCK_BYTES_MAX, CLIENT_TIMEOUT_MAX_S, FIRST_RETRIES, RETRIES, TIMEOUT, TIMEOUT_MIN, Tftp, WINDOW_MAX, unbound,
+    BLOCK_BYTES_MAX, CLIENT_TIMEOUT_MAX_S, FIRST_RETRIES, FIRST_TIMEOUT, RETRIES, TIMEOUT, TIMEOUT_MIN, Tftp,
+    WINDOW_MAX, unbound,
 };
 use crate::error::{Error, Result};
 
@@ -75,7 +76,7 @@ fn listen(tftp: &Arc<Tftp>, ip: IpAddr) -> Result<Listener> {
         .timeout(TIMEOUT)
         .client_timeout_limit(CLIENT_TIMEOUT_MAX_S)
         .max_send_retries(RETRIES)
-        .max_first_retries(FIRST_RETRIES)
+        .first_packet(FIRST_RETRIES, FIRST_TIMEOUT)
         .min_timeout(TIMEOUT_MIN)
         .block_size_limit(BLOCK_BYTES_MAX)
         .window_size_limit(WINDOW_MAX);

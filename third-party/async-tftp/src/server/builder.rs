@@ -1,7 +1,7 @@
 use async_executor::Executor;
 use async_io::Async;
 use async_lock::Mutex;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub struct TftpServerBuilder<H: Handler> {
     block_size_limit: Option<u16>,
     window_size_limit: Option<u16>,
     max_send_retries: u32,
-    max_first_retries: u32,
+    first_packet: Option<(u32, Duration)>,
     min_timeout: Option<Duration>,
     client_timeout_limit: Option<u8>,
     ignore_client_timeout: bool,
@@ -70,7 +70,7 @@ impl<H: Handler> TftpServerBuilder<H> {
             block_size_limit: None,
             window_size_limit: None,
             max_send_retries: 100,
-            max_first_retries: u32::MAX,
+            first_packet: None,
             min_timeout: None,
             client_timeout_limit: None,
             ignore_client_timeout: false,
@@ -169,16 +169,16 @@ impl<H: Handler> TftpServerBuilder<H> {
         }
     }
 
-    /// Set maximum send retries for the first packet of a transfer.
+    /// Set send retries and retry timeout for the first packet of a transfer.
     ///
     /// Nobody knows whether a client that has not answered yet has asked at all:
     /// the address of a request is easily forged. This bounds what such a client
-    /// is sent.
+    /// is sent. When it does not answer, it is not sent an error either.
     ///
-    /// Default: as many as for any other packet.
-    pub fn max_first_retries(self, retries: u32) -> Self {
+    /// Default: as for any other packet.
+    pub fn first_packet(self, retries: u32, timeout: Duration) -> Self {
         TftpServerBuilder {
-            max_first_retries: retries,
+            first_packet: Some((retries, timeout)),
             ..self
         }
     }
@@ -257,7 +257,7 @@ impl<H: Handler> TftpServerBuilder<H> {
             block_size_limit: self.block_size_limit,
             window_size_limit: self.window_size_limit,
             max_send_retries: self.max_send_retries,
-            max_first_retries: self.max_first_retries,
+            first_packet: self.first_packet,
             min_timeout: self.min_timeout,
             client_timeout_limit: self.client_timeout_limit,
             ignore_client_timeout: self.ignore_client_timeout,
@@ -269,7 +269,7 @@ impl<H: Handler> TftpServerBuilder<H> {
         Ok(TftpServer {
             socket,
             handler: Arc::new(Mutex::new(self.handle)),
-            reqs_in_progress: Arc::new(Mutex::new(HashSet::new())),
+            reqs_in_progress: Arc::new(Mutex::new(HashMap::new())),
             ex: Executor::new(),
             config,
             local_ip,

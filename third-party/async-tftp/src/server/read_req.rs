@@ -1,18 +1,19 @@
-use async_io::Async;
+use async_io::{Async, Timer};
 use bytes::{BufMut, Bytes, BytesMut};
-use futures_lite::{AsyncRead, AsyncReadExt};
+use futures_lite::{future, AsyncRead, AsyncReadExt};
 use log::trace;
 use std::cmp;
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::slice;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::packet::{Opts, Packet, RwReq, PACKET_DATA_HEADER_LEN};
 use crate::server::{ServerConfig, DEFAULT_BLOCK_SIZE};
-use crate::utils::io_timeout;
 
 pub(crate) struct ReadRequest<'r, R>
 where
@@ -24,12 +25,15 @@ where
     block_size: usize,
     timeout: Duration,
     min_timeout: Option<Duration>,
+    timer: Timer,
+    /// When the timer rings.
+    alarm: Option<Instant>,
     /// Smoothed round trip, once there was one.
     round_trip: Option<Duration>,
     max_send_retries: u32,
-    max_first_retries: u32,
+    first_packet: Option<(u32, Duration)>,
     /// The client has answered.
-    is_answered: bool,
+    is_answered: Arc<AtomicBool>,
     oack_opts: Option<Opts>,
     window_size: usize,
 }
@@ -56,6 +60,7 @@ where
         req: &RwReq,
         config: ServerConfig,
         local_ip: IpAddr,
+        is_answered: Arc<AtomicBool>,
     ) -> Result<ReadRequest<'r, R>> {
         let oack_opts = build_oack_opts(&config, req, file_size);
 
@@ -86,10 +91,12 @@ where
             block_size,
             timeout,
             min_timeout: config.min_timeout,
+            timer: Timer::never(),
+            alarm: None,
             round_trip: None,
             max_send_retries: config.max_send_retries,
-            max_first_retries: config.max_first_retries,
-            is_answered: false,
+            first_packet: config.first_packet,
+            is_answered,
             oack_opts,
             window_size: negotiated_window_size,
         })
@@ -98,6 +105,11 @@ where
     pub(crate) async fn handle(&mut self) {
         if let Err(e) = self.try_handle().await {
             trace!("RRQ request failed (peer: {}, error: {})", &self.peer, &e);
+            let is_silent = matches!(e, Error::MaxSendRetriesReached(..));
+            let is_answered = self.is_answered.load(Ordering::Relaxed);
+            if is_silent && !is_answered && self.first_packet.is_some() {
+                return;
+            }
             let mut buffer = BytesMut::with_capacity(DEFAULT_BLOCK_SIZE);
             Packet::Error(e.into()).encode(&mut buffer);
             let buf = buffer.split().freeze();
@@ -197,12 +209,10 @@ where
         window: &VecDeque<Bytes>,
         window_base: u16,
     ) -> Result<Option<u16>> {
-        let max_retries = if self.is_answered {
-            self.max_send_retries
-        } else {
-            self.max_send_retries.min(self.max_first_retries)
+        let (max_retries, mut timeout) = match self.first_packet {
+            Some(first) if !self.is_answered.load(Ordering::Relaxed) => first,
+            _ => (self.max_send_retries, self.first_timeout()),
         };
-        let mut timeout = self.first_timeout();
         // a client that repeats itself for every packet must not get the window for every packet
         let mut may_repeat = window.len() > 1;
 
@@ -230,7 +240,7 @@ where
                         blocks_acked,
                         window.len()
                     );
-                    self.is_answered = true;
+                    self.is_answered.store(true, Ordering::Relaxed);
                     // what was sent more than once may have been answered for the first time
                     if retry == 0 {
                         self.measured(sent.elapsed());
@@ -281,47 +291,72 @@ where
         timeout: Duration,
         may_repeat: bool,
     ) -> io::Result<Answer> {
-        // We can not use `self` within `async_std::io::timeout` because not all
-        // struct members implement `Sync`. So we borrow only what we need.
-        let socket = &mut self.socket;
-        let peer = self.peer;
+        let deadline = Instant::now() + timeout;
+        // Setting a timer costs more than a packet, so it stays as it is for as
+        // long as it does not ring too late.
+        if self.alarm.map_or(true, |alarm| alarm > deadline) {
+            self.set_alarm(deadline);
+        }
+        let mut buf = [0u8; 1024];
 
-        io_timeout(timeout, async {
-            let mut buf = [0u8; 1024];
-
-            loop {
-                let (len, recved_peer) = socket.recv_from(&mut buf[..]).await?;
-
-                // if the packet do not come from the client we are serving, then ignore it
-                if recved_peer != peer {
-                    continue;
+        loop {
+            let (socket, timer) = (&self.socket, &mut self.timer);
+            let has_data = future::or(
+                async { socket.readable().await.map(|()| true) },
+                async {
+                    timer.await;
+                    Ok(false)
+                },
+            )
+            .await?;
+            if !has_data {
+                self.alarm = None;
+                if Instant::now() >= deadline {
+                    return Err(io::ErrorKind::TimedOut.into());
                 }
-
-                // parse only valid packets, the rest are ignored
-                match Packet::decode(&buf[..len]) {
-                    Ok(Packet::Ack(recved_block_id)) => {
-                        // number of blocks acked, also when the block id has wrapped
-                        let acked = recved_block_id
-                            .wrapping_sub(window_base)
-                            .wrapping_add(1);
-                        if (1..=window_len).contains(&acked) {
-                            return Ok(Answer::Acked(acked));
-                        }
-                        if acked == 0 && may_repeat {
-                            return Ok(Answer::Repeated);
-                        }
-                        trace!("Unexpected ack packet {recved_block_id}, window_base: {window_base}, window_len: {window_len}");
-                    }
-                    // an error is never answered
-                    Ok(Packet::Error(e)) => {
-                        trace!("RRQ (peer: {peer}) - Client error: {e:?}");
-                        return Ok(Answer::Ended);
-                    }
-                    _ => {}
-                }
+                self.set_alarm(deadline);
+                continue;
             }
-        })
-        .await
+            let (len, recved_peer) =
+                match self.socket.get_ref().recv_from(&mut buf[..]) {
+                    Ok(received) => received,
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => continue,
+                    Err(e) => return Err(e),
+                };
+
+            // if the packet do not come from the client we are serving, then ignore it
+            if recved_peer != self.peer {
+                continue;
+            }
+
+            // parse only valid packets, the rest are ignored
+            match Packet::decode(&buf[..len]) {
+                Ok(Packet::Ack(recved_block_id)) => {
+                    // number of blocks acked, also when the block id has wrapped
+                    let acked = recved_block_id
+                        .wrapping_sub(window_base)
+                        .wrapping_add(1);
+                    if (1..=window_len).contains(&acked) {
+                        return Ok(Answer::Acked(acked));
+                    }
+                    if acked == 0 && may_repeat {
+                        return Ok(Answer::Repeated);
+                    }
+                    trace!("Unexpected ack packet {recved_block_id}, window_base: {window_base}, window_len: {window_len}");
+                }
+                // an error is never answered
+                Ok(Packet::Error(e)) => {
+                    trace!("RRQ (peer: {}) - Client error: {e:?}", self.peer);
+                    return Ok(Answer::Ended);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn set_alarm(&mut self, at: Instant) {
+        self.timer.set_at(at);
+        self.alarm = Some(at);
     }
 
     async fn read_block(&mut self, buf: &mut [u8]) -> Result<usize> {

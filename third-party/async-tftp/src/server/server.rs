@@ -1,10 +1,11 @@
-use async_executor::Executor;
+use async_executor::{Executor, Task};
 use async_io::Async;
 use async_lock::Mutex;
 use log::trace;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,10 +22,18 @@ where
 {
     pub(crate) socket: Async<UdpSocket>,
     pub(crate) handler: Arc<Mutex<H>>,
-    pub(crate) reqs_in_progress: Arc<Mutex<HashSet<SocketAddr>>>,
+    pub(crate) reqs_in_progress: Arc<Mutex<HashMap<SocketAddr, InProgress>>>,
     pub(crate) ex: Executor<'static>,
     pub(crate) config: ServerConfig,
     pub(crate) local_ip: IpAddr,
+}
+
+/// A request that is served.
+pub(crate) struct InProgress {
+    /// The client has answered.
+    pub(crate) is_answered: Arc<AtomicBool>,
+    /// Cancelled when this is dropped.
+    pub(crate) _task: Task<()>,
 }
 
 #[derive(Clone)]
@@ -33,7 +42,7 @@ pub(crate) struct ServerConfig {
     pub(crate) block_size_limit: Option<u16>,
     pub(crate) window_size_limit: Option<u16>,
     pub(crate) max_send_retries: u32,
-    pub(crate) max_first_retries: u32,
+    pub(crate) first_packet: Option<(u32, Duration)>,
     pub(crate) min_timeout: Option<Duration>,
     pub(crate) client_timeout_limit: Option<u8>,
     pub(crate) ignore_client_timeout: bool,
@@ -76,24 +85,31 @@ where
             Err(_) => return,
         };
 
-        if !self.reqs_in_progress.lock().await.insert(peer) {
-            // Ignore pending requests
-            return;
+        let mut reqs_in_progress = self.reqs_in_progress.lock().await;
+        if let Some(pending) = reqs_in_progress.get(&peer) {
+            if pending.is_answered.load(Ordering::Relaxed) {
+                // Ignore pending requests
+                return;
+            }
+            // Our first packet was lost: begin anew
         }
 
-        match packet {
+        let in_progress = match packet {
             Packet::Rrq(req) => self.handle_rrq(peer, req),
             Packet::Wrq(req) => self.handle_wrq(peer, req),
             _ => unreachable!(),
-        }
+        };
+        reqs_in_progress.insert(peer, in_progress);
     }
 
-    fn handle_rrq(&self, peer: SocketAddr, req: RwReq) {
+    fn handle_rrq(&self, peer: SocketAddr, req: RwReq) -> InProgress {
         trace!("RRQ recieved (peer: {}, req: {:?})", &peer, &req);
 
         let handler = Arc::clone(&self.handler);
         let config = self.config.clone();
         let local_ip = self.local_ip;
+        let is_answered = Arc::new(AtomicBool::new(false));
+        let answered = Arc::clone(&is_answered);
 
         // Prepare request future
         let req_fut = async move {
@@ -111,6 +127,7 @@ where
                 &req,
                 config,
                 local_ip,
+                answered,
             )
             .await?;
 
@@ -122,12 +139,13 @@ where
         let reqs_in_progress = Arc::clone(&self.reqs_in_progress);
 
         // Run request future in a new task
-        self.ex
-            .spawn(run_req(req_fut, peer, reqs_in_progress, local_ip))
-            .detach();
+        let _task = self
+            .ex
+            .spawn(run_req(req_fut, peer, reqs_in_progress, local_ip));
+        InProgress { is_answered, _task }
     }
 
-    fn handle_wrq(&self, peer: SocketAddr, req: RwReq) {
+    fn handle_wrq(&self, peer: SocketAddr, req: RwReq) -> InProgress {
         trace!("WRQ recieved (peer: {}, req: {:?})", &peer, &req);
 
         let handler = Arc::clone(&self.handler);
@@ -159,9 +177,11 @@ where
         let reqs_in_progress = Arc::clone(&self.reqs_in_progress);
 
         // Run request future in a new task
-        self.ex
-            .spawn(run_req(req_fut, peer, reqs_in_progress, local_ip))
-            .detach();
+        let _task = self
+            .ex
+            .spawn(run_req(req_fut, peer, reqs_in_progress, local_ip));
+        let is_answered = Arc::new(AtomicBool::new(true));
+        InProgress { is_answered, _task }
     }
 }
 
@@ -182,7 +202,7 @@ async fn send_error(
 async fn run_req(
     req_fut: impl Future<Output = Result<()>>,
     peer: SocketAddr,
-    reqs_in_progress: Arc<Mutex<HashSet<SocketAddr>>>,
+    reqs_in_progress: Arc<Mutex<HashMap<SocketAddr, InProgress>>>,
     local_ip: IpAddr,
 ) {
     if let Err(e) = req_fut.await {
