@@ -179,6 +179,7 @@ fn fifty_cold_clients_are_one_transfer() {
     });
     assert_eq!(transfers(&origin).len(), 1);
     let state = wait(&web, is_idle);
+    assert_eq!(state["missed"], json!([]), "what is here is not missed");
     assert_eq!((&state["fetched_bytes"], &state["objects"][0]["size_bytes"]), (&json!(4 * MIB), &json!(4 * MIB)));
 }
 

@@ -263,7 +263,11 @@ impl Cache {
         let kept = result.as_ref().ok().filter(|filled| !filled.is_unwanted).map(|filled| Arc::clone(&filled.object));
         let facts = kept.as_ref().map(|object| object.facts.clone());
         let written = self.db.write_blocking(move |t| {
-            facts.iter().try_for_each(|facts| rows::put_object(t, facts))?;
+            if let Some(facts) = facts {
+                rows::put_object(t, &facts)?;
+                // it is not missed any more
+                rows::forget_misses(t, Some(&facts.key))?;
+            }
             t.tell(&event).map(drop)
         });
         let progress = match (written, result) {
