@@ -44,8 +44,7 @@ its processes together.
 
 ## Cache: misses
 
-An origin that gives 25 MiB/s a connection, and an object of 256 MiB that the cache has not: a client alone, then 50 at once with another object. `curl` is one
-client at the origin itself.
+An origin that gives 25 MiB/s a connection, and an object of 256 MiB that the cache has not: a client alone, then 50 at once with another object.
 
 | | first client done after, s | last client done after, s | transfers from the origin |
 |---|---|---|---|
