@@ -479,7 +479,7 @@ impl Cache {
         if used.is_empty() {
             return;
         }
-        let saved = self.db.write(move |t| used.iter().try_for_each(|facts| rows::put_object(t, facts))).await;
+        let saved = self.db.write(move |t| used.iter().try_for_each(|facts| rows::use_object(t, facts))).await;
         if let Err(error) = saved {
             tracing::warn!(%error, "uses of the cache were not written down");
         }
@@ -517,7 +517,7 @@ impl Cache {
         all
     }
 
-    /// The whole object with this key, or with this address.
+    /// The whole object with this key.
     fn find(&self, key: &Key) -> Result<Arc<Object>> {
         let found = self.held().objects.get(key).cloned();
         found.ok_or_else(|| Error::not_found(format!("the object {key}")))
@@ -560,7 +560,7 @@ impl Cache {
         let event =
             NewEvent::new(kind, facts.address.clone(), format!("{} {what}", facts.address)).by(Actor::Operator, None);
         let written = facts.clone();
-        self.db.write(move |t| rows::put_object(t, &written).and_then(|()| t.tell(&event).map(drop))).await?;
+        self.db.write(move |t| rows::use_object(t, &written).and_then(|()| t.tell(&event).map(drop))).await?;
         Ok(facts)
     }
 

@@ -270,7 +270,17 @@ fn a_first_packet_that_was_lost_comes_again_when_it_is_asked_for_again() {
     // whatever is asked for, and however often: one answer a request
     for _ in 0..3 {
         assert_eq!(client.ask("ipxe.efi", "blksize\x001468\0")[..2], [0, 6]);
+        std::thread::sleep(Duration::from_millis(250));
     }
+    // but not without end: who asks may not be whom it says
+    let request = Client::request("ipxe.efi", "");
+    for _ in 0..100 {
+        client.socket.send_to(&request, client.server).unwrap();
+    }
+    let answers = client.rest().len();
+    assert!(answers <= 2, "{answers} answers to 100 requests");
+    std::thread::sleep(Duration::from_millis(250));
+    assert_eq!(client.ask("ipxe.efi", "blksize\x001468\0")[..2], [0, 6]);
     assert_eq!(client.rest().len(), 0);
     client.say(4, 0);
     assert_eq!(number(&client.receive().unwrap()), 1);

@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
@@ -258,7 +259,7 @@ impl Connection {
                 }
                 Ok(n) => {
                     at += n as u64;
-                    http::sent(&self.cache, n as u64);
+                    self.cache.counts.sent_bytes.fetch_add(n as u64, Ordering::Relaxed);
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(e) => return Err(e),

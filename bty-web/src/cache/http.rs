@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bty::Digest;
 use url::form_urlencoded;
@@ -274,11 +273,6 @@ fn refused(error: &Error) -> Answer {
     answer.headers.extend(error.retry_after.map(|seconds| ("retry-after", seconds.to_string())));
     answer.payload = Payload::Text(serde_json::json!({ "detail": error.detail }).to_string());
     answer
-}
-
-/// Counts what a client got.
-pub(super) fn sent(cache: &Cache, bytes: u64) {
-    cache.counts.sent_bytes.fetch_add(bytes, Ordering::Relaxed);
 }
 
 #[cfg(test)]

@@ -74,6 +74,25 @@ pub fn put_object(conn: &Connection, object: &Facts) -> Result<()> {
     delete_part(conn, &object.key)
 }
 
+/// Writes down how a whole object is used. One that is gone meanwhile, or another version, stays as it is.
+///
+/// # Errors
+/// Those of the database.
+pub fn use_object(conn: &Connection, object: &Facts) -> Result<()> {
+    conn.prepare_cached(
+        "UPDATE cache_objects SET is_pinned = ?3, hits = ?4, checked_at = ?5, used_at = ?6 WHERE key = ?1 AND etag = ?2",
+    )?
+    .execute(params![
+        object.key.to_string(),
+        object.etag,
+        object.is_pinned,
+        signed(object.hits),
+        object.checked_at,
+        object.used_at,
+    ])?;
+    Ok(())
+}
+
 /// Forgets an object.
 ///
 /// # Errors

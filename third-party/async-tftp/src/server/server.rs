@@ -7,7 +7,7 @@ use std::future::Future;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::read_req::*;
 use super::write_req::*;
@@ -28,10 +28,15 @@ where
     pub(crate) local_ip: IpAddr,
 }
 
+/// A request that is repeated sooner than that is ignored.
+const RESTART_AFTER: Duration = Duration::from_millis(200);
+
 /// A request that is served.
 pub(crate) struct InProgress {
     /// The client has answered.
     pub(crate) is_answered: Arc<AtomicBool>,
+    /// When it was begun.
+    pub(crate) begun: Instant,
     /// Cancelled when this is dropped.
     pub(crate) _task: Task<()>,
 }
@@ -87,7 +92,9 @@ where
 
         let mut reqs_in_progress = self.reqs_in_progress.lock().await;
         if let Some(pending) = reqs_in_progress.get(&peer) {
-            if pending.is_answered.load(Ordering::Relaxed) {
+            // Not for every request: who asks may use the address of somebody else
+            let is_early = pending.begun.elapsed() < RESTART_AFTER;
+            if is_early || pending.is_answered.load(Ordering::Relaxed) {
                 // Ignore pending requests
                 return;
             }
@@ -142,7 +149,7 @@ where
         let _task = self
             .ex
             .spawn(run_req(req_fut, peer, reqs_in_progress, local_ip));
-        InProgress { is_answered, _task }
+        InProgress { is_answered, begun: Instant::now(), _task }
     }
 
     fn handle_wrq(&self, peer: SocketAddr, req: RwReq) -> InProgress {
@@ -181,7 +188,7 @@ where
             .ex
             .spawn(run_req(req_fut, peer, reqs_in_progress, local_ip));
         let is_answered = Arc::new(AtomicBool::new(true));
-        InProgress { is_answered, _task }
+        InProgress { is_answered, begun: Instant::now(), _task }
     }
 }
 
