@@ -7,7 +7,7 @@ CARGO ?= cargo
 DENY_VERSION := 0.20.2
 TOOLS := target/tools
 
-.PHONY: help build demo test unit lint doc fuzz-check deny bench bench-scripts bench-server bench-bytes fleet test-reference test-api packages clean
+.PHONY: help build demo test unit lint doc fuzz-check deny media test-chain bench bench-scripts bench-server bench-bytes fleet test-reference test-api packages clean
 
 help:
 	@sed -n 's/^# //p' Makefile | head -n 2
@@ -38,6 +38,14 @@ deny:
 	@command -v cargo-deny >/dev/null || test -x $(TOOLS)/bin/cargo-deny || \
 		$(CARGO) install --locked --root $(TOOLS) --version $(DENY_VERSION) cargo-deny
 	PATH="$(TOOLS)/bin:$$PATH" $(CARGO) deny check licenses bans sources
+
+# a few minutes: everything that machines boot, in target/media
+media: packages
+	media/build
+
+# about twenty minutes: every machine of the chain, from power-on to the flashed system. `make test` runs the short ones.
+test-chain: build packages
+	$(CARGO) test -p bty-tests -- --include-ignored --test-threads=2 chain::
 
 # opt-in: the reference server as a peer; installs it from its package registry
 test-reference: build packages

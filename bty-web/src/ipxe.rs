@@ -2,16 +2,23 @@
 
 use std::fmt::Write as _;
 
-use crate::mac::Mac;
 use crate::machine::Machine;
 use crate::machine::contact::Boot;
+use crate::netboot::Environment;
 
 /// The media type of all of them.
 pub const MEDIA_TYPE: &str = "text/plain; charset=utf-8";
 
 /// The words of the kernel command line that every live environment gets.
-const CMDLINE: &str = "components console=tty0 console=ttyS1,115200 console=ttyS0,115200 earlyprintk=ttyS0,115200 \
-                       plymouth.enable=0 modprobe.blacklist=nouveau,rndis_host nouveau.modeset=0 systemd.gpt_auto=0";
+const CMDLINE: &str = "modprobe.blacklist=nouveau,rndis_host nouveau.modeset=0 plymouth.enable=0 systemd.gpt_auto=0";
+
+/// What the reference's live environment gets besides. The line whose console is named last is the one of BMCs.
+const REFERENCE_CMDLINE: &str =
+    "components console=tty0 console=ttyS1,115200 console=ttyS0,115200 earlyprintk=ttyS0,115200";
+
+/// What our own gets besides. A serial line takes a second for each 11 KiB: of the kernel only warnings are worth that. A kernel that has stopped
+/// starts the machine again after a minute, so that it asks its server again.
+const SMALL_CMDLINE: &str = "loglevel=5 panic=60";
 
 const DRIVE: &str = "0x80";
 
@@ -22,6 +29,8 @@ pub struct Site<'a> {
     pub base: &'a str,
     /// Version in the names of the live environment's files.
     pub version: &'a str,
+    /// Whose live environment that is.
+    pub environment: Environment,
     /// Further words on every kernel command line.
     pub extra_args: &'a str,
 }
@@ -30,7 +39,7 @@ pub struct Site<'a> {
 #[must_use]
 pub fn bootstrap(base: &str, nonce: &str) -> String {
     // the address of the interface that has the lease, which need not be the first one
-    format!("#!ipxe\nchain {}/pxe/${{mac:hexhyp}}?boot={nonce} || exit\n", word(base))
+    format!("#!ipxe\nchain --replace {}/pxe/${{mac:hexhyp}}?boot={nonce} || exit 1\n", word(base))
 }
 
 /// `autoexec.ipxe`: what iPXE fetches by itself from where it came from, and runs. Firmware may have left it an address, or not.
@@ -40,8 +49,7 @@ pub fn autoexec(base: &str) -> String {
         "#!ipxe\n\
          ifopen ||\n\
          isset ${{ip}} || dhcp || goto none\n\
-         chain {base}/pxe-bootstrap.ipxe || goto none\n\
-         exit\n\
+         chain --replace {base}/pxe-bootstrap.ipxe || goto none\n\
          :none\n\
          echo bty: {base} could not be reached; going on with the firmware\n\
          sleep 5\n\
@@ -64,10 +72,10 @@ pub fn script(machine: &Machine, boot: &Boot, site: &Site<'_>) -> String {
         }
         Boot::Firmware { reason } => {
             let _ = writeln!(text, "echo bty: going on with the firmware: {}", show(reason));
-            text.push_str("sleep 1\nexit\n");
+            text.push_str("sleep 1\nexit 1\n");
         }
         Boot::Chain { address } => {
-            let _ = writeln!(text, "chain {} || goto local\n:local", word(address));
+            let _ = writeln!(text, "chain --replace {} || goto local\n:local", word(address));
             local(&mut text, machine.sanboot_drive.as_deref());
         }
         Boot::Failed { reason } => fail(&mut text, reason, machine.sanboot_drive.as_deref()),
@@ -95,20 +103,37 @@ fn head(machine: &Machine) -> String {
 }
 
 fn live(text: &mut String, machine: &Machine, site: &Site<'_>, token: &str, arguments: &str) {
-    let name = format!("bty-netboot-pc-x86_64-v{}", word(site.version));
-    let tag = tag(&machine.mac, token);
+    let tag = format!("mac={}&cycle={token}", machine.mac);
     let mut extra = String::new();
     for words in [site.extra_args, machine.extra_args.as_str(), arguments] {
         if !words.trim().is_empty() {
             let _ = write!(extra, " {}", show(words.trim()));
         }
     }
+    let _ = writeln!(text, "set bty-base {}", word(site.base));
+    let _ = match site.environment {
+        Environment::Small => write!(
+            text,
+            "set bty-arch x86_64\n\
+             set bty-consoles console=tty0 console=ttyS1,115200 console=ttyS0,115200\n\
+             iseq ${{buildarch}} arm64 && set bty-arch arm64 ||\n\
+             iseq ${{buildarch}} arm64 && set bty-consoles console=tty0 console=ttyAMA0,115200 ||\n\
+             set bty-files ${{bty-base}}/boot/bty-netboot-pc-${{bty-arch}}-v{version}\n\
+             set bty-args ${{bty-consoles}} {SMALL_CMDLINE}\n",
+            version = word(site.version),
+        ),
+        Environment::Reference => write!(
+            text,
+            "set bty-files ${{bty-base}}/boot/bty-netboot-pc-x86_64-v{version}\n\
+             set bty-args {REFERENCE_CMDLINE}\n",
+            version = word(site.version),
+        ),
+    };
     let _ = write!(
         text,
-        "set bty-base {base}\n\
-         kernel ${{bty-base}}/boot/{name}.vmlinuz?{tag} boot=live fetch=${{bty-base}}/boot/{name}.squashfs {CMDLINE} \
+        "kernel ${{bty-files}}.vmlinuz?{tag} boot=live fetch=${{bty-files}}.squashfs ${{bty-args}} {CMDLINE} \
          bty.server=${{bty-base}} bty.mac={mac} bty.cycle={token}{extra} || goto local\n\
-         initrd ${{bty-base}}/boot/{name}.initrd?{tag} || goto local\n\
+         initrd ${{bty-files}}.initrd?{tag} || goto local\n\
          boot || goto local\n\
          :local\n\
          echo bty: the live environment could not be fetched from {base}\n\
@@ -119,21 +144,17 @@ fn live(text: &mut String, machine: &Machine, site: &Site<'_>, token: &str, argu
     local(text, machine.sanboot_drive.as_deref());
 }
 
-/// What marks the fetches of a machine's kernel and initrd.
-fn tag(mac: &Mac, token: &str) -> String {
-    format!("mac={mac}&cycle={token}")
-}
-
 fn fail(text: &mut String, reason: &str, drive: Option<&str>) {
     let _ = writeln!(text, "echo bty: {}", show(reason));
     text.push_str("sleep 5\n");
     local(text, drive);
 }
 
-/// UEFI has no drive numbers: there the firmware goes on with its next boot device.
+/// UEFI has no drive numbers: there the firmware goes on with its next boot device. It does so only after a failure: a boot program that ends
+/// well leads to its menu, where a machine waits for ever. So every script replaces the one before, and says 1 at its end.
 fn local(text: &mut String, drive: Option<&str>) {
     let drive = word(drive.unwrap_or(DRIVE));
-    let _ = writeln!(text, "iseq ${{platform}} efi && exit || sanboot --no-describe --drive {drive} || exit");
+    let _ = write!(text, "iseq ${{platform}} efi && exit 1 ||\nsanboot --no-describe --drive {drive} || exit 1\n");
 }
 
 /// Text that a script shows: one line, and nothing that iPXE would expand or take for an operator.
@@ -162,7 +183,12 @@ mod tests {
     use super::*;
     use crate::time::Time;
 
-    const SITE: Site<'_> = Site { base: "http://10.0.0.1:8080", version: "0.1.0", extra_args: "pci=realloc" };
+    const SITE: Site<'_> = Site {
+        base: "http://10.0.0.1:8080",
+        version: "0.1.0",
+        environment: Environment::Small,
+        extra_args: "pci=realloc",
+    };
 
     fn machine() -> Machine {
         let mut machine = Machine::new("525400123456".parse().unwrap(), "bty-flash-once", Time(0));
@@ -186,6 +212,9 @@ mod tests {
             all.push_str("-----\n");
             all.push_str(&script(&machine(), boot, &SITE));
         }
+        let reference = Site { environment: Environment::Reference, ..SITE };
+        all.push_str("-----\n");
+        all.push_str(&script(&machine(), &boots[0], &reference));
         all.push_str("-----\n");
         all.push_str(&failed("x is no MAC address"));
         insta::assert_snapshot!(all);
@@ -200,7 +229,7 @@ mod tests {
         machine.labels = vec![hostile.into()];
         machine.sanboot_drive = Some(hostile.into());
         machine.extra_args = hostile.into();
-        let site = Site { base: hostile, version: hostile, extra_args: hostile };
+        let site = Site { base: hostile, version: hostile, extra_args: hostile, ..SITE };
         let boots = [
             Boot::Live { token: "feed".into(), arguments: hostile.into(), fallback: None },
             Boot::Disk { reason: Some(hostile.into()) },

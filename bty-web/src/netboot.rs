@@ -18,6 +18,28 @@ pub const SUMS_BYTES_MAX: u64 = 1 << 20;
 
 const PREFIX: &str = "bty-netboot-pc-x86_64-v";
 
+/// The last part of the name of the list of what went in: only our own releases have it.
+pub const PARTS_LIST: &str = "spdx.json";
+
+/// Whose live environment a release is: they are told different things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Environment {
+    /// Ours: small, and the squashfs only when somebody wants it.
+    Small,
+    /// The reference's.
+    Reference,
+}
+
+impl Environment {
+    /// That of `version`: ours has the list of its parts among its digests. What is not there is taken for ours.
+    #[must_use]
+    pub fn of(config: &Config, version: &str) -> Self {
+        let sums = find(config, &file_name(version, "sha256")).and_then(|path| read_sums(&path));
+        let is_ours = |sums: String| bty::digest::find_in_checksums(&sums, &file_name(version, PARTS_LIST)).is_some();
+        if sums.is_none_or(is_ours) { Self::Small } else { Self::Reference }
+    }
+}
+
 /// Name of a file of the live environment.
 #[must_use]
 pub fn file_name(version: &str, part: &str) -> String {

@@ -1,5 +1,7 @@
-//! Machines: QEMU without KVM, their firmware, and what they say on their serial line.
+//! Machines: QEMU without KVM, their firmware, their disks, and what they say on their serial line.
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -16,6 +18,34 @@ pub enum Firmware {
     Uefi,
     /// The same, which knows HTTP Boot only.
     UefiHttp,
+    /// OVMF with Secure Boot and the keys that machines are sold with.
+    UefiSecure,
+    /// UEFI on arm64.
+    Arm,
+}
+
+/// How a disk is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bus {
+    /// NVMe.
+    Nvme,
+    /// SATA.
+    Ahci,
+    /// VirtIO.
+    Virtio,
+    /// A USB stick.
+    Usb,
+    /// A CD.
+    Cd,
+}
+
+/// A machine that is being put together. It boots in the order in which things were added.
+pub struct Hardware {
+    firmware: Firmware,
+    arguments: Vec<String>,
+    next: u32,
+    has_usb: bool,
+    dir: TempDir,
 }
 
 /// A machine that runs; switched off when dropped.
@@ -37,33 +67,133 @@ pub fn ipxe() -> PathBuf {
     DIR.get_or_init(get).clone()
 }
 
+impl Hardware {
+    /// A board with its firmware.
+    #[must_use]
+    pub fn new(firmware: Firmware) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut this = Self { firmware, arguments: Vec::new(), next: 1, has_usb: false, dir };
+        match firmware {
+            Firmware::Bios => {}
+            Firmware::Uefi | Firmware::UefiHttp => {
+                this.flash("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd");
+            }
+            Firmware::UefiSecure => {
+                this.flash("/usr/share/OVMF/OVMF_CODE_4M.secboot.fd", "/usr/share/OVMF/OVMF_VARS_4M.ms.fd");
+                this.with(&["-global", "driver=cfi.pflash01,property=secure,value=on"]);
+            }
+            Firmware::Arm => this.flash("/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd"),
+        }
+        this
+    }
+
+    fn flash(&mut self, code: &str, variables: &str) {
+        let vars = self.dir.path().join("vars.fd");
+        std::fs::copy(variables, &vars).expect("the Debian packages ovmf and qemu-efi-aarch64 are installed");
+        self.with(&["-drive", &format!("if=pflash,format=raw,readonly=on,file={code}")]);
+        self.with(&["-drive", &format!("if=pflash,format=raw,file={}", vars.display())]);
+        // no waiting for IPv6
+        self.with(&["-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n"]);
+        let has_pxe = if self.firmware == Firmware::UefiHttp { "n" } else { "y" };
+        self.with(&["-fw_cfg", &format!("name=opt/org.tianocore/IPv4PXESupport,string={has_pxe}")]);
+    }
+
+    fn with(&mut self, arguments: &[&str]) {
+        self.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+    }
+
+    fn bootindex(&mut self) -> u32 {
+        self.next += 1;
+        self.next - 1
+    }
+
+    /// With a network card that is plugged to `tap`.
+    #[must_use]
+    pub fn card(mut self, tap: &str, mac: &str) -> Self {
+        let id = format!("n{}", self.next);
+        // UEFI has a network stack of its own
+        let rom = if self.firmware == Firmware::Bios { "" } else { ",romfile=" };
+        let device = format!("virtio-net-pci,netdev={id},mac={mac},bootindex={}{rom}", self.bootindex());
+        self.with(&["-netdev", &format!("tap,id={id},ifname={tap},script=no,downscript=no"), "-device", &device]);
+        self
+    }
+
+    /// With a disk whose content is in the file at `path`.
+    #[must_use]
+    pub fn disk(self, bus: Bus, path: &Path, serial: &str) -> Self {
+        let file = format!(r#"{{"driver":"file","filename":"{}"}}"#, path.display());
+        self.disk_of(bus, &file, serial)
+    }
+
+    /// With a disk that fails to write its sector `sector` (of 512 bytes), once.
+    #[must_use]
+    pub fn failing_disk(self, bus: Bus, path: &Path, serial: &str, sector: u64) -> Self {
+        let file = format!(
+            r#"{{"driver":"blkdebug","image":{{"driver":"file","filename":"{}"}},"inject-error":[{{"event":"write_aio","errno":5,"sector":{sector}}}]}}"#,
+            path.display()
+        );
+        self.disk_of(bus, &file, serial)
+    }
+
+    fn disk_of(mut self, bus: Bus, file: &str, serial: &str) -> Self {
+        let id = format!("d{}", self.next);
+        let index = self.bootindex();
+        let read_only = bus == Bus::Cd;
+        let node = format!(r#"{{"node-name":"{id}","driver":"raw","read-only":{read_only},"file":{file}}}"#);
+        self.with(&["-blockdev", &node]);
+        if bus == Bus::Usb && !self.has_usb {
+            self.has_usb = true;
+            self.with(&["-device", "qemu-xhci,id=usb"]);
+        }
+        let device = match bus {
+            Bus::Nvme => format!("nvme,drive={id},serial={serial}"),
+            Bus::Ahci => format!("ide-hd,drive={id},serial={serial}"),
+            Bus::Virtio => format!("virtio-blk-pci,drive={id},serial={serial}"),
+            Bus::Usb => format!("usb-storage,drive={id},bus=usb.0,serial={serial},removable=on"),
+            Bus::Cd => format!("ide-cd,drive={id},serial={serial}"),
+        };
+        self.with(&["-device", &format!("{device},bootindex={index}")]);
+        self
+    }
+
+    /// Switches it on.
+    #[must_use]
+    pub fn start(self) -> Machine {
+        let at = |name: &str| self.dir.path().join(name).display().to_string();
+        let serial = format!("socket,id=s,path={},server=on,wait=off,logfile={}", at("serial"), at("serial.log"));
+        let mut command =
+            Command::new(if self.firmware == Firmware::Arm { "qemu-system-aarch64" } else { "qemu-system-x86_64" });
+        // /dev/kvm may be there and not work
+        command.args([
+            "-accel",
+            "tcg,thread=multi",
+            "-cpu",
+            "max",
+            "-m",
+            "1024",
+            "-display",
+            "none",
+            "-nodefaults",
+            "-vga",
+            "none",
+        ]);
+        command.args(match self.firmware {
+            Firmware::Arm => ["-M", "virt"],
+            Firmware::UefiSecure => ["-M", "q35,graphics=off,smm=on"],
+            _ => ["-M", "q35,graphics=off"],
+        });
+        command.args(["-chardev", &serial, "-serial", "chardev:s", "-device", "virtio-rng-pci"]);
+        let log = std::fs::File::create(at("qemu.log")).unwrap();
+        let child = command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
+        Machine { child: child.expect("the Debian package qemu-system-x86 is installed"), dir: self.dir }
+    }
+}
+
 impl Machine {
-    /// Switches a machine on whose network card is plugged to `tap`.
+    /// Switches a machine on that has nothing but a network card, plugged to `tap`.
     #[must_use]
     pub fn start(firmware: Firmware, tap: &str, mac: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let serial = format!("file:{}", dir.path().join("serial.log").display());
-        let mut command = Command::new("qemu-system-x86_64");
-        // /dev/kvm may be there and not work
-        command.args(["-M", "q35,graphics=off", "-accel", "tcg,thread=multi", "-cpu", "max", "-m", "1024"]);
-        command.args(["-display", "none", "-nodefaults", "-vga", "none", "-no-reboot", "-serial", &serial]);
-        let netdev = format!("tap,id=n,ifname={tap},script=no,downscript=no");
-        let mut device = format!("virtio-net-pci,netdev=n,mac={mac},bootindex=1");
-        if firmware != Firmware::Bios {
-            let vars = dir.path().join("vars.fd");
-            std::fs::copy("/usr/share/OVMF/OVMF_VARS_4M.fd", &vars).expect("the Debian package ovmf is installed");
-            let code = "if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd";
-            command.args(["-drive", code, "-drive", &format!("if=pflash,format=raw,file={}", vars.display())]);
-            // the firmware's own network stack, and no waiting for IPv6
-            device.push_str(",romfile=");
-            command.args(["-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n"]);
-            let has_pxe = if firmware == Firmware::Uefi { "y" } else { "n" };
-            command.args(["-fw_cfg", &format!("name=opt/org.tianocore/IPv4PXESupport,string={has_pxe}")]);
-        }
-        command.args(["-netdev", &netdev, "-device", &device, "-device", "virtio-rng-pci"]);
-        let log = std::fs::File::create(dir.path().join("qemu.log")).unwrap();
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
-        Self { child: child.expect("the Debian package qemu-system-x86 is installed"), dir }
+        Hardware::new(firmware).card(tap, mac).start()
     }
 
     /// What it has said, without what moves the cursor.
@@ -71,8 +201,16 @@ impl Machine {
     pub fn said(&self) -> String {
         let read = |name: &str| std::fs::read(self.dir.path().join(name)).unwrap_or_default();
         let (serial, qemu) = (read("serial.log"), read("qemu.log"));
-        let plain = |c: &char| !c.is_control() || *c == '\n';
-        String::from_utf8_lossy(&serial).chars().filter(plain).collect::<String>() + &String::from_utf8_lossy(&qemu)
+        plain(&String::from_utf8_lossy(&serial)) + &String::from_utf8_lossy(&qemu)
+    }
+
+    /// Types on its serial line.
+    pub fn type_in(&self, keys: &str) {
+        let mut line = UnixStream::connect(self.dir.path().join("serial")).unwrap();
+        line.write_all(keys.as_bytes()).unwrap();
+        // it is read before the line is hung up: what it says meanwhile is in the log
+        line.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        let _ = line.read(&mut [0; 4096]);
     }
 
     /// Waits until `is`; fails when the machine goes elsewhere, or takes longer than `limit`.
@@ -87,16 +225,51 @@ impl Machine {
                 return begun.elapsed();
             }
             let has_ended = self.child.try_wait().is_ok_and(|status| status.is_some());
-            let is_lost = has_ended || said.contains("Shell>") || begun.elapsed() > limit;
+            let is_lost = has_ended || LOST.iter().any(|sign| said.contains(sign)) || begun.elapsed() > limit;
             assert!(!is_lost, "{what} did not happen in {:.0?}; the machine said:\n{said}", begun.elapsed());
             std::thread::sleep(Duration::from_millis(50));
         }
     }
+
+    /// Waits until it has switched itself off.
+    ///
+    /// # Panics
+    /// When that takes longer than `limit`.
+    pub fn wait_off(&mut self, limit: Duration) {
+        let begun = Instant::now();
+        while self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            assert!(begun.elapsed() < limit, "it does not switch itself off; it said:\n{}", self.said());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+/// What a machine says that goes nowhere.
+const LOST: [&str; 4] = ["Shell>", "Kernel panic", "BdsDxe: No bootable option", "No bootable device"];
+
+/// Text without what moves a cursor or sets a colour.
+fn plain(text: &str) -> String {
+    let mut plain = String::new();
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        if c == '\u{1b}' {
+            if chars.next() == Some('[') {
+                // parameters, up to the letter that says what they are for
+                chars.by_ref().find(|c| ('@'..='~').contains(c));
+            }
+        } else if !c.is_control() || c == '\n' {
+            plain.push(c);
+        }
+    }
+    plain
 }
 
 impl Drop for Machine {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("the machine has said:\n{}", self.said());
+        }
     }
 }

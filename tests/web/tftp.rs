@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use bty_tests::command::tool;
 use bty_tests::netns::Netns;
 use bty_tests::pattern;
-use bty_tests::qemu::{Firmware, Machine, ipxe};
+use bty_tests::qemu::{Firmware, Machine};
+use bty_tests::rack::{MAC, Rack};
 use bty_tests::tftp::Download;
 use bty_tests::web::{Web, web_path};
 use serde_json::json;
@@ -403,95 +404,37 @@ fn a_port_that_is_taken_is_told_with_the_way_out() {
     assert_eq!(output.status.code(), Some(2), "{output:?}");
 }
 
-/// A rack: a bridge, the server, and a DHCP server that is told what the server says.
-struct Rack {
-    ns: Netns,
-    web: Web,
-    dnsmasq: Child,
-    _dir: tempfile::TempDir,
-}
-
-const ADDRESS: &str = "172.31.77.1";
-const MAC: &str = "52:54:00:aa:bb:01";
-
-impl Rack {
-    /// With the lines for dnsmasq under the heading that has `what` in it.
-    fn new(what: &str) -> Self {
-        let (programs, ns, dir) = (ipxe(), Netns::new(), tempfile::tempdir().unwrap());
-        for arguments in [
-            "link add br0 type bridge forward_delay 0",
-            "addr add 172.31.77.1/24 dev br0",
-            // iPXE waits for a router of IPv6
-            "addr add fd77::1/64 dev br0 nodad",
-            "link set br0 up",
-            "tuntap add tap0 mode tap",
-            "link set tap0 master br0 up",
-        ] {
-            ns.ip(arguments);
-        }
-        let (web, dnsmasq) = ns.run(|| {
-            let programs = programs.to_str().unwrap();
-            let web = Web::with(&[
-                ("BTY_SERVER_HOST", "0.0.0.0"),
-                ("BTY_TFTP_EMBEDDED", "1"),
-                ("BTY_TFTP_LISTEN", "0.0.0.0:69"),
-                ("BTY_TFTP_ROOT", programs),
-                ("BTY_BOOT_SEED_DIR", programs),
-            ]);
-            let host = format!("{ADDRESS}:{}", web.port());
-            let told = web.request("GET", "/netboot/dhcp", &[("Host", &host)], b"").expect(200).text();
-            let section = told.split("\n\n").find(|section| section.lines().next().unwrap().contains(what)).unwrap();
-            let common = "port=0\ninterface=br0\nbind-interfaces\nno-ping\nleasefile-ro\ndhcp-range=172.31.77.50,172.31.77.99,1h\n\
-                          enable-ra\ndhcp-range=fd77::,ra-only,64\nra-param=br0,3,60\n";
-            std::fs::write(dir.path().join("dnsmasq.conf"), format!("{common}{section}\n")).unwrap();
-            let of = |option: &str, name: &str| format!("--{option}={}", dir.path().join(name).display());
-            let mut dnsmasq = Command::new("dnsmasq");
-            dnsmasq.args(["-k", "--user=root", "--log-facility=-"]).args([of("conf-file", "dnsmasq.conf"), of("pid-file", "pid")]);
-            let log = std::fs::File::create(dir.path().join("dnsmasq.log")).unwrap();
-            (web, dnsmasq.stderr(log).spawn().expect("the Debian package dnsmasq-base is installed"))
+/// Power on, and wait until the machine asks for its own script.
+fn boots(rack: &Rack, firmware: Firmware) {
+    rack.ns.run(|| {
+        let mut machine = Machine::start(firmware, "tap0", MAC);
+        let took = machine.wait(Duration::from_secs(180), "a contact", |_| {
+            rack.web.get("/machines").json().as_array().is_some_and(|machines| !machines.is_empty())
         });
-        Self { ns, web, dnsmasq, _dir: dir }
-    }
-
-    /// Power on, and wait until the machine asks for its own script.
-    fn boots(&self, firmware: Firmware) {
-        self.ns.run(|| {
-            let mut machine = Machine::start(firmware, "tap0", MAC);
-            let took = machine.wait(Duration::from_secs(180), "a contact", |_| {
-                self.web.get("/machines").json().as_array().is_some_and(|machines| !machines.is_empty())
-            });
-            println!("{firmware:?}: {took:.1?} from power-on to the contact");
-            let machines = self.web.get("/machines").json();
-            assert_eq!(machines[0]["mac"], MAC, "{machines}");
-            assert!(self.web.events(MAC).contains(&"machine.discovered".to_owned()));
-        });
-    }
-}
-
-impl Drop for Rack {
-    fn drop(&mut self) {
-        let _ = self.dnsmasq.kill();
-        let _ = self.dnsmasq.wait();
-    }
+        println!("{firmware:?}: {took:.1?} from power-on to the contact");
+        let machines = rack.web.get("/machines").json();
+        assert_eq!(machines[0]["mac"], MAC, "{machines}");
+        assert!(rack.web.events(MAC).contains(&"machine.discovered".to_owned()));
+    });
 }
 
 #[test]
 fn uefi_boots_over_tftp_with_one_line_of_dhcp() {
-    let rack = Rack::new("one line");
-    rack.boots(Firmware::Uefi);
+    let rack = Rack::new("one line", &[], &[]);
+    boots(&rack, Firmware::Uefi);
     let kinds = rack.ns.run(|| rack.web.events(MAC));
     assert!(kinds.contains(&"tftp.client.first".to_owned()), "{kinds:?}");
 }
 
 #[test]
 fn bios_boots_with_the_lines_for_it() {
-    Rack::new("BIOS, UEFI").boots(Firmware::Bios);
+    boots(&Rack::new("BIOS, UEFI", &[], &[]), Firmware::Bios);
 }
 
 #[test]
 fn uefi_boots_over_http_without_tftp() {
-    let rack = Rack::new("HTTP Boot");
-    rack.boots(Firmware::UefiHttp);
+    let rack = Rack::new("HTTP Boot", &[], &[]);
+    boots(&rack, Firmware::UefiHttp);
     let kinds = rack.ns.run(|| rack.web.events(MAC));
     assert!(!kinds.contains(&"tftp.client.first".to_owned()), "{kinds:?}");
 }

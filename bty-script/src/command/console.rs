@@ -10,14 +10,17 @@ use bty::{Event, Observer, Phase};
 /// Where the marks go. Everything is best effort: a machine without these files flashes all the same.
 pub(crate) struct Marks {
     kernel_log: PathBuf,
-    console: PathBuf,
+    /// None when all consoles show this program anyway.
+    console: Option<PathBuf>,
     status: PathBuf,
     reached: Mutex<[u64; 2]>,
 }
 
 impl Default for Marks {
     fn default() -> Self {
-        Self::below(Path::new("/dev"), Path::new("/run"))
+        let marks = Self::below(Path::new("/dev"), Path::new("/run"));
+        let is_shared = std::env::var("BTY_CONSOLES").is_ok_and(|how| how == "shared");
+        Self { console: marks.console.filter(|_| !is_shared), ..marks }
     }
 }
 
@@ -25,7 +28,7 @@ impl Marks {
     fn below(dev: &Path, run: &Path) -> Self {
         Self {
             kernel_log: dev.join("kmsg"),
-            console: dev.join("console"),
+            console: Some(dev.join("console")),
             status: run.join("bty.status"),
             reached: Mutex::default(),
         }
@@ -36,7 +39,11 @@ impl Marks {
         eprintln!("bty: {text}");
         // one write is one record
         append(&self.kernel_log, &format!("<6>bty: {text}\n"));
-        append(&self.console, &format!("bty: {text}\r\n"));
+        self.show(text);
+    }
+
+    fn show(&self, text: &str) {
+        self.console.iter().for_each(|console| append(console, &format!("bty: {text}\r\n")));
     }
 
     /// What is going on: on stderr, and in the status file.
@@ -53,7 +60,7 @@ impl Marks {
         let Ok(mut reached) = self.reached.lock() else { return };
         while reached[stage] < quarter {
             reached[stage] += 1;
-            append(&self.console, &format!("bty: {name} {}%\r\n", reached[stage] * 25));
+            self.show(&format!("{name} {}%", reached[stage] * 25));
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::app::App;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Actor, NewEvent};
 use crate::machine::Who;
-use crate::netboot::{PARTS, SUMS_BYTES_MAX, file_name};
+use crate::netboot::{PARTS, PARTS_LIST, SUMS_BYTES_MAX, file_name};
 use crate::store;
 
 const CHUNK: usize = 1 << 20;
@@ -111,6 +111,8 @@ fn fetch(app: &App, release: &Release, handle: &Handle) -> Result<Value> {
             .ok_or_else(|| Error::new(ErrorKind::Upstream, format!("{sums_url} has no digest of {name}")))?;
         wanted.push((name, digest));
     }
+    let list = release.name(PARTS_LIST);
+    wanted.extend(bty::digest::find_in_checksums(&text, &list).map(|digest| (list, digest)));
     let mut files = json!({});
     for (name, digest) in &wanted {
         let partial = dir.join(format!(".{name}.partial"));

@@ -20,6 +20,7 @@ use crate::machine::contact::{Boot, Contact, contact as decide};
 use crate::machine::order::order;
 use crate::machine::report::{Posted, Receipt, inventory as take, report};
 use crate::machine::{Machine, Outcome, Who};
+use crate::netboot::Environment;
 use crate::plan::render;
 use crate::store;
 
@@ -99,7 +100,8 @@ async fn try_contact(app: &Arc<App>, path: Result<PathText>, query: Result<Param
     let extra_args = snapshot.settings.get("netboot.extra_args");
     let version = Some(machine.netboot_version.as_str()).filter(|version| !version.is_empty());
     let version = version.unwrap_or_else(|| snapshot.netboot_version());
-    let site = ipxe::Site { base: &base, version, extra_args };
+    let environment = Environment::of(&app.config, version);
+    let site = ipxe::Site { base: &base, version, environment, extra_args };
     Ok(ipxe::script(&machine, &boot, &site))
 }
 

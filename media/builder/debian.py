@@ -1,0 +1,98 @@
+"""Debian packages, single ones: fetched by apt, which checks the archive's signature, and unpacked below a work directory.
+
+apt has a configuration of its own here: nothing of this system's package lists changes, and no package is installed."""
+
+import glob
+import hashlib
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+COMPONENTS = "main non-free-firmware"
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package that went in."""
+
+    name: str
+    version: str
+    arch: str
+    sha256: str
+    root: Path
+
+
+class Archive:
+    """A suite of Debian for one architecture (`amd64`, `arm64`)."""
+
+    def __init__(self, work: Path, arch: str, suite: str):
+        self.arch, self.suite = arch, suite
+        self.dir = work / f"debian-{suite}-{arch}"
+        self.packages: dict[str, Package] = {}
+        for sub in ("lists/partial", "debs/partial", "parts", "roots"):
+            (self.dir / sub).mkdir(parents=True, exist_ok=True)
+        (self.dir / "sources.list").write_text(self.source() + "\n")
+        (self.dir / "status").touch()
+        if not glob.glob(f"{self.dir}/lists/*_Packages*"):
+            self.apt("update")
+
+    def source(self) -> str:
+        """The line that names the mirror this system uses."""
+        return f"deb [signed-by={KEYRING}] {mirror()} {self.suite} {COMPONENTS}"
+
+    def apt(self, *words: str, tool: str = "apt-get", cwd: Path | None = None) -> str:
+        options = {
+            "Dir::Etc::SourceList": self.dir / "sources.list",
+            "Dir::Etc::SourceParts": self.dir / "parts",
+            "Dir::State::Lists": self.dir / "lists",
+            "Dir::State::status": self.dir / "status",
+            "Dir::Cache::Archives": self.dir / "debs",
+            "Dir::Cache::pkgcache": "",
+            "Dir::Cache::srcpkgcache": "",
+            "APT::Architecture": self.arch,
+            "APT::Architectures": self.arch,
+            "APT::Sandbox::User": "root",
+            "Acquire::Retries": "3",
+        }
+        flags = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+        return subprocess.run([tool, "-q", *flags, *words], check=True, cwd=cwd, text=True, stdout=subprocess.PIPE).stdout
+
+    def get(self, name: str) -> Package:
+        """Fetches and unpacks a package, once."""
+        if name in self.packages:
+            return self.packages[name]
+        shown = self.apt("show", "--no-all-versions", name, tool="apt-cache")
+        field = dict(re.findall(r"^(Version|Architecture|SHA256): (\S+)$", shown, re.MULTILINE))
+        file = self.dir / "debs" / f"{name}_{field['Version'].replace(':', '%3a')}_{field['Architecture']}.deb"
+        if not file.exists() or sha256(file) != field["SHA256"]:
+            self.apt("download", name, cwd=file.parent)
+        root = self.dir / "roots" / file.stem
+        if not root.exists():
+            part = root.with_suffix(".part")
+            subprocess.run(["dpkg-deb", "-x", file, part], check=True)
+            part.rename(root)
+        self.packages[name] = Package(name, field["Version"], field["Architecture"], field["SHA256"], root)
+        return self.packages[name]
+
+    def kernel(self) -> Package:
+        """The package of the current kernel."""
+        depends = self.apt("depends", f"linux-image-{self.arch}", tool="apt-cache")
+        return self.get(re.search(r"Depends: (linux-image-\d\S*)", depends)[1])
+
+
+def mirror() -> str:
+    """The mirror of Debian that this system uses."""
+    for path in ["/etc/apt/sources.list", *sorted(glob.glob("/etc/apt/sources.list.d/*"))]:
+        text = Path(path).read_text() if os.path.isfile(path) else ""
+        for found in re.findall(r"^(?:deb (?:\[[^]]*\] )?|URIs: *)(https?://\S+)", text, re.MULTILINE):
+            if "security" not in found:
+                return found
+    return "http://deb.debian.org/debian"
+
+
+def sha256(file: Path) -> str:
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,29 @@
+"""FAT file systems with files in them, made without mounting: the same files, the same bytes."""
+
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+#: mtools and mkfs.vfat write times; these are the ones that they write.
+EPOCH = {**os.environ, "SOURCE_DATE_EPOCH": "315532800", "TZ": "UTC"}
+
+
+def build(files: dict[str, bytes], size: int, label: str) -> bytes:
+    """A file system of `size` bytes: FAT32 from 64 MiB on, FAT16 below."""
+    with tempfile.TemporaryDirectory() as work:
+        image, stage = Path(work) / "fat", Path(work) / "stage"
+        image.touch()
+        os.truncate(image, size)
+        kind = "32" if size >= 64 << 20 else "16"
+        subprocess.run(["mkfs.vfat", "--invariant", "-F", kind, "-n", label, image], check=True, stdout=subprocess.DEVNULL)
+        for path, content in files.items():
+            file = stage / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+        for path in sorted(stage.rglob("*"), key=str):
+            os.utime(path, (315532800, 315532800))
+        top = sorted(stage.iterdir())
+        # -m keeps the times of the files
+        subprocess.run(["mcopy", "-s", "-m", "-Q", "-i", image, *top, "::"], check=True, env=EPOCH)
+        return image.read_bytes()

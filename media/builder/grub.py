@@ -1,0 +1,27 @@
+"""GRUB: programs with the script that they begin with built in, from the modules of this system's packages."""
+
+import subprocess
+import tempfile
+from pathlib import Path
+
+MODULES = "part_gpt part_msdos fat iso9660 normal linux search search_fs_file search_label configfile serial terminal echo test sleep".split()
+BIOS = ["biosdisk", "linux16"]
+LIB = Path("/usr/lib/grub")
+
+
+def image(target: str, script: str, modules: list[str]) -> bytes:
+    with tempfile.TemporaryDirectory() as work:
+        early, out = Path(work) / "early.cfg", Path(work) / "out"
+        early.write_text(script)
+        subprocess.run(["grub-mkimage", "-O", target, "-o", out, "-p", "/grub", "-c", early, *modules], check=True)
+        return out.read_bytes()
+
+
+def efi(script: str) -> bytes:
+    """For x86_64 UEFI; not signed."""
+    return image("x86_64-efi", script, [*MODULES, "chain"])
+
+
+def bios(script: str) -> tuple[bytes, bytes]:
+    """For BIOS: the boot sector, and what it loads."""
+    return (LIB / "i386-pc/boot.img").read_bytes(), image("i386-pc", script, [*MODULES, *BIOS])

@@ -1,0 +1,59 @@
+"""What went in, beside what came out: a document of SPDX 2.3."""
+
+import json
+from pathlib import Path
+
+from .debian import Archive, sha256
+
+
+def write(path: Path, version: str, archive: Archive, own: dict[str, Path], products: list[Path]):
+    """Lists Debian packages, own programs, and the files that were made of them."""
+    name = path.name.removesuffix(".spdx.json")
+
+    def package(ident: str, **more) -> dict:
+        common = {"downloadLocation": "NOASSERTION", "filesAnalyzed": False, "licenseConcluded": "NOASSERTION", "copyrightText": "NOASSERTION"}
+        return {"SPDXID": f"SPDXRef-{ident}", **common, **more}
+
+    def digest(value: str) -> list[dict]:
+        return [{"algorithm": "SHA256", "checksumValue": value}]
+
+    packages = []
+    for found in sorted(archive.packages.values(), key=lambda found: found.name):
+        reference = f"pkg:deb/debian/{found.name}@{found.version}?arch={found.arch}&distro={archive.suite}"
+        packages.append(
+            package(
+                f"deb-{found.name}".replace("+", "-"),
+                name=found.name,
+                versionInfo=found.version,
+                supplier="Organization: Debian",
+                checksums=digest(found.sha256),
+                externalRefs=[{"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": reference}],
+            )
+        )
+    for program, file in sorted(own.items()):
+        packages.append(package(f"own-{program}", name=program, versionInfo=version, checksums=digest(sha256(file))))
+    files = [
+        {"SPDXID": f"SPDXRef-file-{file.name}".replace("_", "-"), "fileName": f"./{file.name}", "checksums": digest(sha256(file))}
+        for file in sorted(products)
+    ]
+    contained = [{"spdxElementId": "SPDXRef-DOCUMENT", "relationshipType": "DESCRIBES", "relatedSpdxElement": file["SPDXID"]} for file in files]
+    inputs = "".join(sorted(found["checksums"][0]["checksumValue"] for found in packages))
+    document = {
+        "spdxVersion": "SPDX-2.3",
+        "dataLicense": "CC0-1.0",
+        "SPDXID": "SPDXRef-DOCUMENT",
+        "name": name,
+        "documentNamespace": f"urn:bty:{name}:{text_digest(inputs)}",
+        # the same inputs give the same document
+        "creationInfo": {"created": "1970-01-01T00:00:00Z", "creators": ["Tool: bty-media"]},
+        "packages": packages,
+        "files": files,
+        "relationships": contained,
+    }
+    path.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def text_digest(text: str) -> str:
+    import hashlib
+
+    return hashlib.sha256(text.encode()).hexdigest()

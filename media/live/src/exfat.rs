@@ -1,0 +1,162 @@
+//! Gives an exFAT file system another size, in place and without touching a file.
+//!
+//! That works because its allocation table and its bitmap were made for the largest size that it can get: `media/build` formats the
+//! largest one and cuts it off. Structures are those of Microsoft's "exFAT file system specification", sections 3 and 7.1.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+/// Sectors of the boot region, of which the last one holds the checksum. A copy follows.
+const BOOT_SECTORS: usize = 12;
+/// The largest part of the root directory that is looked through: labels and bitmaps are at its begin.
+const ROOT_BYTES_MAX: usize = 4096;
+const BITMAP: u8 = 0x81;
+const LABEL: u8 = 0x83;
+const PERCENT_UNKNOWN: u8 = 0xff;
+
+/// An exFAT file system in a file or a disk.
+pub(crate) struct ExFat<'a> {
+    file: &'a File,
+    /// Where it begins, in bytes.
+    start: u64,
+    boot: Vec<u8>,
+    sector: u64,
+}
+
+impl<'a> ExFat<'a> {
+    /// Reads what is at `start`.
+    pub(crate) fn open(file: &'a File, start: u64) -> Result<Self, String> {
+        let mut head = vec![0; 512];
+        read(file, start, &mut head)?;
+        let shift = u32::from(head[108]);
+        if &head[3..11] != b"EXFAT   " || !(9..=12).contains(&shift) || head[109] > 25 || head[110] != 1 {
+            return Err("there is no exFAT file system".into());
+        }
+        let sector = 1 << shift;
+        let mut boot = vec![0; BOOT_SECTORS * sector];
+        read(file, start, &mut boot)?;
+        let this = Self { file, start, boot, sector: sector as u64 };
+        if this.boot[11 * sector..11 * sector + 4] != this.checksum().to_le_bytes() {
+            return Err("the checksum of its boot region is wrong: let a computer check the stick".into());
+        }
+        Ok(this)
+    }
+
+    fn u32(&self, at: usize) -> u64 {
+        u64::from(u32::from_le_bytes([self.boot[at], self.boot[at + 1], self.boot[at + 2], self.boot[at + 3]]))
+    }
+
+    /// Its size.
+    pub(crate) fn bytes(&self) -> u64 {
+        let mut value = [0; 8];
+        value.copy_from_slice(&self.boot[72..80]);
+        u64::from_le_bytes(value).saturating_mul(self.sector)
+    }
+
+    fn clusters(&self) -> u64 {
+        self.u32(92)
+    }
+
+    fn cluster_bytes(&self) -> u64 {
+        self.sector << self.boot[109]
+    }
+
+    /// Where a cluster begins; they are counted from 2.
+    fn cluster_at(&self, cluster: u64) -> u64 {
+        self.start + self.u32(88) * self.sector + cluster.saturating_sub(2) * self.cluster_bytes()
+    }
+
+    /// The first entry of a kind in the root directory, and where it is.
+    fn entry(&self, kind: u8) -> Result<Option<(u64, [u8; 32])>, String> {
+        let at = self.cluster_at(self.u32(96));
+        let len = usize::try_from(self.cluster_bytes()).unwrap_or(ROOT_BYTES_MAX).min(ROOT_BYTES_MAX);
+        let mut root = vec![0; len];
+        read(self.file, at, &mut root)?;
+        let found = root.as_chunks::<32>().0.iter().zip((at..).step_by(32)).find(|(entry, _)| entry[0] == kind);
+        Ok(found.map(|(entry, at)| (at, *entry)))
+    }
+
+    /// Its label.
+    pub(crate) fn label(&self) -> Result<String, String> {
+        let Some((_, entry)) = self.entry(LABEL)? else { return Ok(String::new()) };
+        let chars =
+            entry[2..24].as_chunks::<2>().0.iter().take(usize::from(entry[1])).map(|pair| u16::from_le_bytes(*pair));
+        Ok(char::decode_utf16(chars).map(|c| c.unwrap_or('?')).collect())
+    }
+
+    /// The largest size that its tables have room for.
+    pub(crate) fn bytes_max(&self) -> u64 {
+        // entries of the table take 4 bytes, and two of them are no clusters; the bitmap has one cluster
+        let of_table = (self.u32(84) * self.sector / 4).saturating_sub(2);
+        let clusters = of_table.min(self.cluster_bytes() * 8);
+        self.u32(88) * self.sector + clusters * self.cluster_bytes()
+    }
+
+    /// Gives it the size `bytes`, or somewhat less. A crash leaves the one size or the other.
+    pub(crate) fn fit(&mut self, bytes: u64) -> Result<(), String> {
+        let (at, mut entry) = self.entry(BITMAP)?.ok_or("its root directory has no bitmap")?;
+        let bitmap = self.cluster_at(u64::from(u32::from_le_bytes([entry[20], entry[21], entry[22], entry[23]])));
+        let bytes = bytes.min(self.bytes_max());
+        let clusters = bytes.saturating_sub(self.u32(88) * self.sector) / self.cluster_bytes();
+        let (old, new) = (self.clusters(), clusters);
+        if new == 0 || old > self.cluster_bytes() * 8 {
+            return Err("its tables have no room for this size".into());
+        }
+        let (fewer, more) = (old.min(new), old.max(new));
+        let mut bits = vec![0; usize::try_from(more.div_ceil(8)).map_err(|e| e.to_string())?];
+        read(self.file, bitmap, &mut bits)?;
+        let is_used = |cluster: u64| bits[(cluster / 8) as usize] >> (cluster % 8) & 1 == 1;
+        if new < old && (new..old).any(is_used) {
+            return Err("there are files behind the new end".into());
+        }
+        // what the bitmap says about clusters that did not exist means nothing
+        let kept = bits[(fewer / 8) as usize..].first().map(|byte| byte & ((1u16 << (fewer % 8)) - 1) as u8);
+        bits[(fewer / 8) as usize..].fill(0);
+        if let Some(kept) = kept {
+            bits[(fewer / 8) as usize] = kept;
+        }
+        write(self.file, bitmap, &bits)?;
+        entry[24..32].copy_from_slice(&new.div_ceil(8).to_le_bytes());
+        write(self.file, at, &entry)?;
+        self.boot[72..80].copy_from_slice(&(bytes / self.sector).to_le_bytes());
+        self.boot[92..96].copy_from_slice(&u32::try_from(new).map_err(|e| e.to_string())?.to_le_bytes());
+        self.boot[112] = PERCENT_UNKNOWN;
+        let sum: Vec<u8> = self.checksum().to_le_bytes().repeat(self.sector as usize / 4);
+        let last = (BOOT_SECTORS - 1) * self.sector as usize;
+        self.boot[last..].copy_from_slice(&sum);
+        sync(self.file)?;
+        // the copy first: one of the two is whole at any time
+        write(self.file, self.start + BOOT_SECTORS as u64 * self.sector, &self.boot)?;
+        sync(self.file)?;
+        write(self.file, self.start, &self.boot)?;
+        sync(self.file)
+    }
+
+    /// Of the boot region without its last sector, and without what changes all the time.
+    fn checksum(&self) -> u32 {
+        let bytes = self.boot[..11 * self.sector as usize].iter().enumerate();
+        let counted = bytes.filter(|(at, _)| ![106, 107, 112].contains(at));
+        counted.fold(0, |sum: u32, (_, &byte)| sum.rotate_right(1).wrapping_add(u32::from(byte)))
+    }
+}
+
+/// Gives the file system in a file another size, and the file too.
+pub(crate) fn fit_file(path: &Path, bytes: &str) -> Result<(), String> {
+    let bytes = bytes.parse().map_err(|_| format!("{bytes:?} is no number of bytes"))?;
+    let file = OpenOptions::new().read(true).write(true).open(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    ExFat::open(&file, 0)?.fit(bytes)?;
+    file.set_len(bytes).map_err(|e| e.to_string())
+}
+
+fn read(mut file: &File, at: u64, bytes: &mut [u8]) -> Result<(), String> {
+    file.seek(SeekFrom::Start(at)).and_then(|_| file.read_exact(bytes)).map_err(|e| format!("reading: {e}"))
+}
+
+fn write(mut file: &File, at: u64, bytes: &[u8]) -> Result<(), String> {
+    file.seek(SeekFrom::Start(at)).and_then(|_| file.write_all(bytes)).map_err(|e| format!("writing: {e}"))
+}
+
+fn sync(file: &File) -> Result<(), String> {
+    file.sync_all().map_err(|e| format!("writing: {e}"))
+}

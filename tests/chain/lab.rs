@@ -1,0 +1,129 @@
+//! A rack with an image in a registry, and machines with disks.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use bty_tests::images::filter;
+use bty_tests::media::{MARKER, marker_image, product};
+use bty_tests::qemu::{Bus, Firmware, Hardware, Machine};
+use bty_tests::rack::{MAC, Rack};
+use bty_tests::registry::Registry;
+use serde_json::{Value, json};
+
+use crate::oci::{IMAGE, layer, push};
+
+pub(super) const SERIAL: &str = "CHAIN-1";
+/// Without KVM, and beside other tests.
+pub(super) const PATIENCE: Duration = Duration::from_secs(240);
+const DISK_BYTES: u64 = 96 << 20;
+
+pub(super) struct Lab {
+    pub(super) rack: Rack,
+    /// What is to be on the disk in the end.
+    pub(super) content: Vec<u8>,
+    pub(super) image_ref: String,
+    _registry: Registry,
+}
+
+impl Lab {
+    /// With the lines for DHCP under the heading that has `what` in it.
+    pub(super) fn new(what: &str) -> Self {
+        Self::with(what, &marker_image())
+    }
+
+    /// The same with another image.
+    pub(super) fn with(what: &str, image: &Path) -> Self {
+        let files = product("netboot-pc", "x86_64");
+        let files: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
+        let env = [
+            ("BTY_NETWORK_PLAIN_HTTP", "1"),
+            ("BTY_CACHE_EMBEDDED", "1"),
+            ("BTY_CACHE_LISTEN", "0.0.0.0:3000"),
+            ("BTY_CACHE_REACH", "127.0.0.0/8"),
+        ];
+        let rack = Rack::new(what, &files, &env);
+        let content = std::fs::read(image).unwrap();
+        let packed = filter(&["zstd", "-q3c"], &content);
+        let (registry, image_ref) = rack.ns.run(|| {
+            let registry = Registry::start();
+            push(&registry, "team/marker:v1", &[layer(IMAGE, "marker.img.zst", &packed)]);
+            let catalog = format!(
+                "version = 1\n[[images]]\nname = \"marker\"\nsrc = \"oras://{}/team/marker:v1\"\nformat = \"img.zst\"\n",
+                registry.host()
+            );
+            let path = rack.dir().join("catalog.toml");
+            std::fs::write(&path, catalog).unwrap();
+            rack.web.request("POST", &format!("/catalog/import?source={}", path.display()), &[], b"").expect(200);
+            let image_ref = rack.web.get("/images").json()[0]["ref"].as_str().unwrap().to_owned();
+            (registry, image_ref)
+        });
+        Self { rack, content, image_ref, _registry: registry }
+    }
+
+    /// A disk full of old data.
+    pub(super) fn disk(&self) -> PathBuf {
+        let path = self.rack.dir().join("disk.img");
+        std::fs::write(&path, vec![0xA5; DISK_BYTES as usize]).unwrap();
+        path
+    }
+
+    /// Binds the machine.
+    pub(super) fn bind(&self, plan: &str, serial: &str) {
+        let binding = json!({ "boot_mode": plan, "bty_image_ref": self.image_ref, "target_disk_serial": serial });
+        self.rack.ns.run(|| self.rack.web.send("PUT", &format!("/machines/{MAC}"), &binding).expect(200));
+    }
+
+    /// A machine with its card, which boots first.
+    pub(super) fn hardware(&self, firmware: Firmware) -> Hardware {
+        Hardware::new(firmware).card("tap0", MAC)
+    }
+
+    pub(super) fn power_on(&self, hardware: Hardware) -> Machine {
+        self.rack.ns.run(|| hardware.start())
+    }
+
+    /// What the server knows about the machine.
+    pub(super) fn machine(&self) -> Value {
+        self.rack.ns.run(|| self.rack.web.get(&format!("/machines/{MAC}")).json())
+    }
+
+    pub(super) fn events(&self) -> Vec<String> {
+        self.rack.ns.run(|| self.rack.web.events(MAC))
+    }
+
+    pub(super) fn count(&self, kind: &str) -> usize {
+        self.events().iter().filter(|known| *known == kind).count()
+    }
+
+    /// Waits until the machine has had `times` events of a kind.
+    pub(super) fn wait_for(&self, machine: &mut Machine, kind: &str, times: usize) -> Duration {
+        machine.wait(PATIENCE, kind, |_| self.count(kind) >= times)
+    }
+
+    pub(super) fn is_flashed(&self, disk: &Path) -> bool {
+        std::fs::read(disk).unwrap()[..self.content.len()] == self.content
+    }
+
+    /// From power-on to the marker: the disk is flashed once, and is the image in the end.
+    pub(super) fn flashes(&self, firmware: Firmware, bus: Bus) {
+        let disk = self.disk();
+        self.bind("bty-flash-once", SERIAL);
+        let begun = Instant::now();
+        let mut machine = self.power_on(self.hardware(firmware).disk(bus, &disk, SERIAL));
+        self.wait_for(&mut machine, "netboot.pxe.plan", 1);
+        let plan = begun.elapsed();
+        self.wait_for(&mut machine, "machine.flashed", 1);
+        let flashed = begun.elapsed();
+        machine.wait(PATIENCE, "the flashed system", |said| said.contains(MARKER));
+        println!(
+            "{firmware:?} {bus:?}: plan after {plan:.1?}, flashed after {flashed:.1?}, system after {:.1?}",
+            begun.elapsed()
+        );
+        machine.wait_off(PATIENCE);
+        drop(machine);
+        assert!(self.is_flashed(&disk), "the disk is the image");
+        let known = self.machine();
+        assert_eq!(known["known_disks"][0]["serial"], SERIAL, "{known}");
+        assert_eq!(self.count("machine.flashed"), 1, "{:?}", self.events());
+    }
+}

@@ -1,0 +1,88 @@
+//! A rack: a network of its own, the server, and a DHCP server that is told what the server says.
+
+use std::path::Path;
+use std::process::{Child, Command};
+
+use tempfile::TempDir;
+
+use crate::netns::Netns;
+use crate::qemu::ipxe;
+use crate::web::Web;
+
+/// Address of the server.
+pub const ADDRESS: &str = "172.31.77.1";
+/// The first card's.
+pub const MAC: &str = "52:54:00:aa:bb:01";
+
+/// A rack with places for machines: `tap0` and `tap1`.
+pub struct Rack {
+    /// Its network.
+    pub ns: Netns,
+    /// Its server.
+    pub web: Web,
+    dnsmasq: Child,
+    dir: TempDir,
+}
+
+impl Rack {
+    /// With the lines for dnsmasq under the heading that has `what` in it, and further files that machines boot.
+    #[must_use]
+    pub fn new(what: &str, files: &[&Path], env: &[(&str, &str)]) -> Self {
+        let (ns, dir) = (Netns::new(), tempfile::tempdir().unwrap());
+        for arguments in [
+            "link add br0 type bridge forward_delay 0",
+            "addr add 172.31.77.1/24 dev br0",
+            // iPXE waits for a router of IPv6
+            "addr add fd77::1/64 dev br0 nodad",
+            "link set br0 up",
+            "tuntap add tap0 mode tap",
+            "link set tap0 master br0 up",
+            "tuntap add tap1 mode tap",
+            "link set tap1 master br0 up",
+        ] {
+            ns.ip(arguments);
+        }
+        let seed = dir.path().join("boot");
+        std::fs::create_dir(&seed).unwrap();
+        let programs = std::fs::read_dir(ipxe()).unwrap().map(|entry| entry.unwrap().path());
+        for file in programs.chain(files.iter().map(|file| file.to_path_buf())) {
+            std::fs::copy(&file, seed.join(file.file_name().unwrap())).unwrap();
+        }
+        let (web, dnsmasq) = ns.run(|| {
+            let seed = seed.to_str().unwrap();
+            let own = [
+                ("BTY_SERVER_HOST", "0.0.0.0"),
+                ("BTY_TFTP_EMBEDDED", "1"),
+                ("BTY_TFTP_LISTEN", "0.0.0.0:69"),
+                ("BTY_TFTP_ROOT", seed),
+                ("BTY_BOOT_SEED_DIR", seed),
+            ];
+            let web = Web::with(&[&own, env].concat());
+            let host = format!("{ADDRESS}:{}", web.port());
+            let told = web.request("GET", "/netboot/dhcp", &[("Host", &host)], b"").expect(200).text();
+            let section = told.split("\n\n").find(|section| section.lines().next().unwrap().contains(what)).unwrap();
+            let common = "port=0\ninterface=br0\nbind-interfaces\nno-ping\nleasefile-ro\ndhcp-range=172.31.77.50,172.31.77.99,1h\n\
+                          enable-ra\ndhcp-range=fd77::,ra-only,64\nra-param=br0,3,60\n";
+            std::fs::write(dir.path().join("dnsmasq.conf"), format!("{common}{section}\n")).unwrap();
+            let of = |option: &str, name: &str| format!("--{option}={}", dir.path().join(name).display());
+            let mut dnsmasq = Command::new("dnsmasq");
+            dnsmasq.args(["-k", "--user=root", "--log-facility=-"]).args([of("conf-file", "dnsmasq.conf"), of("pid-file", "pid")]);
+            let log = std::fs::File::create(dir.path().join("dnsmasq.log")).unwrap();
+            (web, dnsmasq.stderr(log).spawn().expect("the Debian package dnsmasq-base is installed"))
+        });
+        Self { ns, web, dnsmasq, dir }
+    }
+
+    /// A directory for disks.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+impl Drop for Rack {
+    fn drop(&mut self) {
+        let _ = self.dnsmasq.kill();
+        let _ = self.dnsmasq.wait();
+    }
+}
