@@ -4,3 +4,4 @@
 
 mod lab;
 mod network;
+mod sticks;

@@ -125,6 +125,8 @@ pub enum Stop {
 pub enum Power {
     /// Restart.
     Reboot,
+    /// Start the kernel that was loaded, without a restart.
+    Kexec,
     /// Switch off.
     PowerOff,
 }

@@ -18,7 +18,7 @@ const REFERENCE_CMDLINE: &str =
 
 /// What our own gets besides. A serial line takes a second for each 11 KiB: of the kernel only warnings are worth that. A kernel that has stopped
 /// starts the machine again after a minute, so that it asks its server again.
-const SMALL_CMDLINE: &str = "loglevel=5 panic=60";
+const SMALL_CMDLINE: &str = "${bty-consoles} loglevel=5 panic=60";
 
 const DRIVE: &str = "0x80";
 
@@ -111,29 +111,24 @@ fn live(text: &mut String, machine: &Machine, site: &Site<'_>, token: &str, argu
         }
     }
     let _ = writeln!(text, "set bty-base {}", word(site.base));
-    let _ = match site.environment {
-        Environment::Small => write!(
-            text,
-            "set bty-arch x86_64\n\
-             set bty-consoles console=tty0 console=ttyS1,115200 console=ttyS0,115200\n\
-             iseq ${{buildarch}} arm64 && set bty-arch arm64 ||\n\
-             iseq ${{buildarch}} arm64 && set bty-consoles console=tty0 console=ttyAMA0,115200 ||\n\
-             set bty-files ${{bty-base}}/boot/bty-netboot-pc-${{bty-arch}}-v{version}\n\
-             set bty-args ${{bty-consoles}} {SMALL_CMDLINE}\n",
-            version = word(site.version),
-        ),
-        Environment::Reference => write!(
-            text,
-            "set bty-files ${{bty-base}}/boot/bty-netboot-pc-x86_64-v{version}\n\
-             set bty-args {REFERENCE_CMDLINE}\n",
-            version = word(site.version),
-        ),
+    let (arch, args) = match site.environment {
+        Environment::Small => {
+            text.push_str(
+                "set bty-arch x86_64\n\
+                 set bty-consoles console=tty0 console=ttyS1,115200 console=ttyS0,115200\n\
+                 iseq ${buildarch} arm64 && set bty-arch arm64 ||\n\
+                 iseq ${buildarch} arm64 && set bty-consoles console=tty0 console=ttyAMA0,115200 ||\n",
+            );
+            ("${bty-arch}", SMALL_CMDLINE)
+        }
+        Environment::Reference => ("x86_64", REFERENCE_CMDLINE),
     };
+    let name = format!("bty-netboot-pc-{arch}-v{}", word(site.version));
     let _ = write!(
         text,
-        "kernel ${{bty-files}}.vmlinuz?{tag} boot=live fetch=${{bty-files}}.squashfs ${{bty-args}} {CMDLINE} \
+        "kernel ${{bty-base}}/boot/{name}.vmlinuz?{tag} boot=live fetch=${{bty-base}}/boot/{name}.squashfs {args} {CMDLINE} \
          bty.server=${{bty-base}} bty.mac={mac} bty.cycle={token}{extra} || goto local\n\
-         initrd ${{bty-files}}.initrd?{tag} || goto local\n\
+         initrd ${{bty-base}}/boot/{name}.initrd?{tag} || goto local\n\
          boot || goto local\n\
          :local\n\
          echo bty: the live environment could not be fetched from {base}\n\

@@ -40,6 +40,7 @@
 //!
 //! The library never prints, never exits, and reads no environment variable. Its functions block; the network runs on a runtime of its own.
 
+pub mod boot;
 pub mod catalog;
 pub mod client;
 pub mod device;

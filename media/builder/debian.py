@@ -21,8 +21,8 @@ class Package:
     name: str
     version: str
     arch: str
-    sha256: str
-    root: Path
+    sha256: str | None
+    root: Path | None
 
 
 class Archive:
@@ -62,7 +62,7 @@ class Archive:
 
     def get(self, name: str) -> Package:
         """Fetches and unpacks a package, once."""
-        if name in self.packages:
+        if name in self.packages and self.packages[name].root:
             return self.packages[name]
         shown = self.apt("show", "--no-all-versions", name, tool="apt-cache")
         field = dict(re.findall(r"^(Version|Architecture|SHA256): (\S+)$", shown, re.MULTILINE))
@@ -76,6 +76,10 @@ class Archive:
             part.rename(root)
         self.packages[name] = Package(name, field["Version"], field["Architecture"], field["SHA256"], root)
         return self.packages[name]
+
+    def note(self, name: str, version: str, arch: str):
+        """A package that others have fetched, and that went in too."""
+        self.packages.setdefault(name, Package(name, version, arch, None, None))
 
     def kernel(self) -> Package:
         """The package of the current kernel."""

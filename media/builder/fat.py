@@ -10,12 +10,12 @@ EPOCH = {**os.environ, "SOURCE_DATE_EPOCH": "315532800", "TZ": "UTC"}
 
 
 def build(files: dict[str, bytes], size: int, label: str) -> bytes:
-    """A file system of `size` bytes: FAT32 from 64 MiB on, FAT16 below."""
+    """A file system of `size` bytes: of the kind that the size asks for."""
     with tempfile.TemporaryDirectory() as work:
         image, stage = Path(work) / "fat", Path(work) / "stage"
         image.touch()
         os.truncate(image, size)
-        kind = "32" if size >= 64 << 20 else "16"
+        kind = "32" if size >= 64 << 20 else "16" if size >= 16 << 20 else "12"
         subprocess.run(["mkfs.vfat", "--invariant", "-F", kind, "-n", label, image], check=True, stdout=subprocess.DEVNULL)
         for path, content in files.items():
             file = stage / path

@@ -1,18 +1,18 @@
 """The products: what each of them is made of, and what its files are called."""
 
-import subprocess
+import shutil
 import tomllib
 from functools import cached_property
 from pathlib import Path
 
-from . import sbom, small
+from . import chain, full, ramdisk, sbom, small, stick
 from .debian import Archive, sha256
 from .programs import programs
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 KNOWN = {
-    "x86_64": ["netboot-pc"],
-    "arm64": ["netboot-pc"],
+    "x86_64": ["netboot-pc", "ramdisk", "usbboot-pc", "chain"],
+    "arm64": ["netboot-pc", "ramdisk"],
 }
 
 
@@ -66,8 +66,30 @@ class Builder:
         vmlinuz, archive = small.build(self.archive, paths, self.work)
         return vmlinuz.read_bytes(), small.compress(archive)
 
+    @cached_property
+    def full(self) -> Path:
+        """The full environment."""
+        return full.build(self.archive, self.version, self.work)
+
     def netboot_pc(self) -> list[Path]:
-        vmlinuz, initrd = self.file("netboot-pc", "vmlinuz"), self.file("netboot-pc", "initrd")
-        vmlinuz.write_bytes(self.small[0])
-        initrd.write_bytes(self.small[1])
-        return [vmlinuz, initrd]
+        files = [self.file("netboot-pc", end) for end in ("vmlinuz", "initrd", "squashfs")]
+        for file, content in zip(files, self.small):
+            file.write_bytes(content)
+        shutil.copyfile(self.full, files[2])
+        return files
+
+    def ramdisk(self) -> list[Path]:
+        file = self.file("ramdisk", "efi")
+        ramdisk.build(file, self.version, self.archive, *self.small, self.work)
+        return [file]
+
+    def usbboot_pc(self) -> list[Path]:
+        file = self.file("usbboot-pc", "iso")
+        content = {"bty/vmlinuz": self.small[0], "bty/initrd": self.small[1], "bty/full.squashfs": self.full.read_bytes()}
+        stick.build(file, self.version, self.archive, self.programs, content)
+        return [file]
+
+    def chain(self) -> list[Path]:
+        file = self.file("chain", "iso")
+        chain.build(file, self.version, self.archive)
+        return [file]

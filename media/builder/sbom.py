@@ -1,5 +1,6 @@
 """What went in, beside what came out: a document of SPDX 2.3."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def write(path: Path, version: str, archive: Archive, own: dict[str, Path], prod
                 name=found.name,
                 versionInfo=found.version,
                 supplier="Organization: Debian",
-                checksums=digest(found.sha256),
+                **({"checksums": digest(found.sha256)} if found.sha256 else {}),
                 externalRefs=[{"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": reference}],
             )
         )
@@ -37,13 +38,13 @@ def write(path: Path, version: str, archive: Archive, own: dict[str, Path], prod
         for file in sorted(products)
     ]
     contained = [{"spdxElementId": "SPDXRef-DOCUMENT", "relationshipType": "DESCRIBES", "relatedSpdxElement": file["SPDXID"]} for file in files]
-    inputs = "".join(sorted(found["checksums"][0]["checksumValue"] for found in packages))
+    inputs = "".join(sorted(f"{found['name']} {found['versionInfo']}" for found in packages))
     document = {
         "spdxVersion": "SPDX-2.3",
         "dataLicense": "CC0-1.0",
         "SPDXID": "SPDXRef-DOCUMENT",
         "name": name,
-        "documentNamespace": f"urn:bty:{name}:{text_digest(inputs)}",
+        "documentNamespace": f"urn:bty:{name}:{hashlib.sha256(inputs.encode()).hexdigest()}",
         # the same inputs give the same document
         "creationInfo": {"created": "1970-01-01T00:00:00Z", "creators": ["Tool: bty-media"]},
         "packages": packages,
@@ -52,8 +53,3 @@ def write(path: Path, version: str, archive: Archive, own: dict[str, Path], prod
     }
     path.write_text(json.dumps(document, indent=1) + "\n")
 
-
-def text_digest(text: str) -> str:
-    import hashlib
-
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -37,6 +37,7 @@ def build(archive: Archive, programs: dict[str, Path], work: Path) -> tuple[Path
     busybox(tree, archive)
     for path, program in programs.items():
         tree.copy(path, program, 0o755)
+    tree.link("sbin/bty-live", "/init")
     tree.copy("etc/udhcpc.script", HERE / "udhcpc.script", 0o755)
     tree.add(HERE / "etc", "etc")
     tree.put("etc/ssl/certs/ca-certificates.crt", authorities(archive))

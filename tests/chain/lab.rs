@@ -17,6 +17,18 @@ pub(super) const SERIAL: &str = "CHAIN-1";
 pub(super) const PATIENCE: Duration = Duration::from_secs(240);
 const DISK_BYTES: u64 = 96 << 20;
 
+/// The image comes through the cache host in the server's process.
+const ENV: [(&str, &str); 4] = [
+    ("BTY_NETWORK_PLAIN_HTTP", "1"),
+    ("BTY_CACHE_EMBEDDED", "1"),
+    ("BTY_CACHE_LISTEN", "0.0.0.0:3000"),
+    ("BTY_CACHE_REACH", "127.0.0.0/8"),
+];
+
+fn borrowed(files: &[PathBuf]) -> Vec<&Path> {
+    files.iter().map(PathBuf::as_path).collect()
+}
+
 pub(super) struct Lab {
     pub(super) rack: Rack,
     /// What is to be on the disk in the end.
@@ -27,21 +39,23 @@ pub(super) struct Lab {
 
 impl Lab {
     /// With the lines for DHCP under the heading that has `what` in it.
-    pub(super) fn new(what: &str) -> Self {
+    pub(super) fn new(what: &'static str) -> Self {
         Self::with(what, &marker_image())
     }
 
     /// The same with another image.
     pub(super) fn with(what: &str, image: &Path) -> Self {
-        let files = product("netboot-pc", "x86_64");
-        let files: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
-        let env = [
-            ("BTY_NETWORK_PLAIN_HTTP", "1"),
-            ("BTY_CACHE_EMBEDDED", "1"),
-            ("BTY_CACHE_LISTEN", "0.0.0.0:3000"),
-            ("BTY_CACHE_REACH", "127.0.0.0/8"),
-        ];
-        let rack = Rack::new(what, &files, &env);
+        Self::in_rack(Rack::new(what, &borrowed(&product("netboot-pc", "x86_64")), &ENV), image)
+    }
+
+    /// With lines for DHCP that are made of all that the server says about it, and with further files to boot.
+    pub(super) fn with_lines(lines: impl FnOnce(&str) -> String + Send, files: &[&Path]) -> Self {
+        let all = product("netboot-pc", "x86_64");
+        let all = [&borrowed(&all), files].concat();
+        Self::in_rack(Rack::with_lines(lines, &all, &ENV), &marker_image())
+    }
+
+    fn in_rack(rack: Rack, image: &Path) -> Self {
         let content = std::fs::read(image).unwrap();
         let packed = filter(&["zstd", "-q3c"], &content);
         let (registry, image_ref) = rack.ns.run(|| {

@@ -1,8 +1,13 @@
 //! Machines that boot from the network.
 
-use bty_tests::qemu::{Bus, Firmware};
+use std::path::Path;
+use std::time::{Duration, Instant};
 
-use super::lab::Lab;
+use bty_tests::media::{MARKER, product};
+use bty_tests::qemu::{Bus, Firmware};
+use bty_tests::rack::{MAC, Rack};
+
+use super::lab::{Lab, PATIENCE, SERIAL};
 
 #[test]
 fn bios_and_nvme() {
@@ -10,6 +15,185 @@ fn bios_and_nvme() {
 }
 
 #[test]
+fn uefi_and_virtio() {
+    Lab::new("one line").flashes(Firmware::Uefi, Bus::Virtio);
+}
+
+#[test]
+#[ignore = "long: make test-chain"]
 fn uefi_and_ahci() {
     Lab::new("one line").flashes(Firmware::Uefi, Bus::Ahci);
+}
+
+#[test]
+#[ignore = "long: make test-chain"]
+fn uefi_http_boot() {
+    Lab::new("HTTP Boot").flashes(Firmware::UefiHttp, Bus::Nvme);
+}
+
+#[test]
+#[ignore = "long: make test-chain"]
+fn one_file_by_uefi_http_boot() {
+    let files = product("ramdisk", "x86_64");
+    let efi = files.iter().find(|file| file.extension().is_some_and(|end| end == "efi")).unwrap().clone();
+    let name = efi.file_name().unwrap().to_str().unwrap().to_owned();
+    let lab = Lab::with_lines(move |told| section(told, "HTTP Boot").replace("snponly.efi", &name), &[&efi]);
+    lab.flashes(Firmware::UefiHttp, Bus::Nvme);
+}
+
+fn section(told: &str, what: &str) -> String {
+    told.split("\n\n").find(|section| section.lines().next().unwrap().contains(what)).unwrap().to_owned()
+}
+
+#[test]
+#[ignore = "long: make test-chain"]
+fn flash_always_flashes_at_every_other_boot() {
+    let lab = Lab::new("BIOS, UEFI");
+    lab.bind("bty-flash-always", SERIAL);
+    for cycle in 1..=3 {
+        let disk = lab.disk();
+        let mut machine = lab.power_on(lab.hardware(Firmware::Bios).disk(Bus::Nvme, &disk, SERIAL));
+        machine.wait(PATIENCE, "the flashed system", |said| said.contains(MARKER));
+        machine.wait_off(PATIENCE);
+        drop(machine);
+        assert!(lab.is_flashed(&disk), "cycle {cycle}");
+        assert_eq!(lab.count("machine.flashed"), cycle);
+        assert_eq!(lab.count("netboot.pxe.offered"), 2 * cycle, "to flash, and to boot the disk: {:?}", lab.events());
+    }
+}
+
+#[test]
+#[ignore = "long: make test-chain"]
+fn a_server_that_is_restarted_in_the_middle_hears_of_the_end() {
+    let mut lab = Lab::new("BIOS, UEFI");
+    let disk = lab.disk();
+    lab.bind("bty-flash-once", SERIAL);
+    let mut machine = lab.power_on(lab.hardware(Firmware::Bios).disk(Bus::Nvme, &disk, SERIAL));
+    machine.wait(PATIENCE, "the middle", |_| has_changed(&disk, 8 << 20));
+    lab.rack.web.kill();
+    assert!(!has_changed(&disk, lab.content.len() - (1 << 20)), "it was not the middle any more");
+    std::thread::sleep(Duration::from_secs(3));
+    let Rack { ns, web, .. } = &mut lab.rack;
+    ns.run(|| web.again());
+    machine.wait(PATIENCE, "the flashed system", |said| said.contains(MARKER));
+    machine.wait_off(PATIENCE);
+    drop(machine);
+    assert!(lab.is_flashed(&disk));
+    assert_eq!(lab.count("machine.flashed"), 1, "{:?}", lab.events());
+}
+
+/// The old data at `offset` is gone.
+fn has_changed(disk: &Path, offset: usize) -> bool {
+    std::fs::read(disk).is_ok_and(|bytes| bytes[offset] != 0xA5)
+}
+
+#[test]
+#[ignore = "long: make test-chain"]
+fn a_machine_that_loses_power_in_the_middle_does_not_boot_and_is_flashed_again() {
+    let lab = Lab::new("BIOS, UEFI");
+    let disk = lab.disk();
+    lab.bind("bty-flash-once", SERIAL);
+    let mut machine = lab.power_on(lab.hardware(Firmware::Bios).disk(Bus::Nvme, &disk, SERIAL));
+    machine.wait(PATIENCE, "the middle", |_| has_changed(&disk, 8 << 20));
+    drop(machine);
+    assert!(!lab.is_flashed(&disk), "it was not the middle any more");
+    assert_eq!(std::fs::read(&disk).unwrap()[..512], [0; 512], "it has no boot sector");
+    let mut machine = lab.power_on(lab.hardware(Firmware::Bios).disk(Bus::Nvme, &disk, SERIAL));
+    machine.wait(PATIENCE, "the flashed system", |said| said.contains(MARKER));
+    machine.wait_off(PATIENCE);
+    drop(machine);
+    assert!(lab.is_flashed(&disk));
+    assert_eq!(lab.count("machine.flashed"), 1, "{:?}", lab.events());
+}
+
+#[test]
+#[ignore = "long: make test-chain"]
+fn a_disk_that_fails_is_told_and_does_not_boot() {
+    let lab = Lab::new("BIOS, UEFI");
+    let disk = lab.disk();
+    lab.bind("bty-flash-once", SERIAL);
+    let sector = (32 << 20) / 512;
+    let hardware = lab.hardware(Firmware::Bios).failing_disk(Bus::Nvme, &disk, SERIAL, sector);
+    let mut machine = lab.power_on(hardware);
+    lab.wait_for(&mut machine, "machine.flash_failed", 1);
+    machine.wait(PATIENCE, "the wizard with the reason", |said| said.contains("the plan failed"));
+    drop(machine);
+    assert_eq!(std::fs::read(&disk).unwrap()[..512], [0; 512], "it has no boot sector");
+    let reason = lab.machine()["last_error"].to_string();
+    println!("{reason}");
+    assert_eq!(lab.count("machine.flashed"), 0);
+}
+
+#[test]
+#[ignore = "long: make test-chain"]
+fn a_wrong_serial_writes_nothing() {
+    let lab = Lab::new("BIOS, UEFI");
+    let disk = lab.disk();
+    lab.bind("bty-flash-once", "ANOTHER");
+    let mut machine = lab.power_on(lab.hardware(Firmware::Bios).disk(Bus::Nvme, &disk, SERIAL));
+    lab.wait_for(&mut machine, "machine.flash_failed", 1);
+    machine.wait(PATIENCE, "the wizard with the reason", |said| said.contains("ANOTHER"));
+    drop(machine);
+    assert!(std::fs::read(&disk).unwrap().iter().all(|&byte| byte == 0xA5), "something was written");
+}
+
+#[test]
+#[ignore = "long: make test-chain"]
+fn an_unknown_machine_ends_in_machines_with_its_inventory() {
+    let lab = Lab::new("BIOS, UEFI");
+    let disk = lab.disk();
+    let hardware = lab.hardware(Firmware::Bios).disk(Bus::Ahci, &disk, SERIAL).clock("2001-02-03");
+    let mut machine = lab.power_on(hardware);
+    lab.wait_for(&mut machine, "machine.inventory", 1);
+    // it boots its disk then, which has nothing
+    lab.wait_for(&mut machine, "netboot.pxe.offered", 2);
+    assert!(machine.said().contains("behind the server's and has been set"), "{}", machine.said());
+    drop(machine);
+    let known = lab.machine();
+    assert_eq!(known["boot_state"], "inventoried; booting disk", "{known}");
+    let disks = &known["known_disks"];
+    assert_eq!((&disks[0]["serial"], &disks[0]["size_bytes"]), (&SERIAL.into(), &(96 << 20).into()), "{disks}");
+    let lshw = lab.rack.ns.run(|| lab.rack.web.get(&format!("/machines/{MAC}/lshw.json")).expect(200).text());
+    let lshw = lshw.replace([' ', '\n'], "");
+    for part in
+        ["StandardPC", "\"class\":\"processor\"", "\"class\":\"memory\"", "\"class\":\"network\"", MAC, "virtio_net"]
+    {
+        assert!(lshw.contains(part), "{part} is not in {lshw}");
+    }
+    assert!(std::fs::read(&disk).unwrap().iter().all(|&byte| byte == 0xA5), "something was written");
+}
+
+#[test]
+#[ignore = "long: make test-chain"]
+fn of_two_cards_the_one_that_has_booted_is_used() {
+    let lab = Lab::new("BIOS, UEFI");
+    let disk = lab.disk();
+    lab.bind("bty-flash-once", SERIAL);
+    // the other one is found first by Linux, and has a network behind it too
+    let hardware = lab.hardware(Firmware::Bios).card("tap1", "52:54:00:aa:bb:02").disk(Bus::Virtio, &disk, SERIAL);
+    let mut machine = lab.power_on(hardware);
+    lab.wait_for(&mut machine, "machine.flashed", 1);
+    let said = machine.said();
+    assert!(said.contains("has 172.31.77.") && said.contains(&format!("({MAC})")), "{said}");
+    assert!(!said.contains("(52:54:00:aa:bb:02)"), "{said}");
+}
+
+#[test]
+#[ignore = "long: make test-chain"]
+fn a_person_gets_the_full_environment_when_it_is_asked_for() {
+    let lab = Lab::new("BIOS, UEFI");
+    let disk = lab.disk();
+    lab.bind("bty-tui", SERIAL);
+    let mut machine = lab.power_on(lab.hardware(Firmware::Bios).disk(Bus::Nvme, &disk, SERIAL));
+    machine.wait(PATIENCE, "the wizard", |said| said.contains("Pick an image:"));
+    machine.type_in("\x1c");
+    machine.wait(PATIENCE, "a shell", |said| said.contains("bty# "));
+    machine.type_in("bty-live full\r");
+    let begun = Instant::now();
+    machine.wait(PATIENCE, "the full environment", |said| said.contains("root@"));
+    println!("the full environment after {:.1?}", begun.elapsed());
+    machine.type_in("systemctl is-active bty-on-tty1 ssh; nvme list; bty --version; echo all is $((1 + 1))\r");
+    machine.wait(PATIENCE, "tools", |said| said.contains("all is 2"));
+    let said = machine.said();
+    assert!(said.contains("active\nactive") && said.contains("/dev/nvme0n1"), "{said}");
 }

@@ -1,14 +1,16 @@
 //! What machines boot, as `media/build` makes it, and an image that says on its consoles that it runs.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use crate::command::tool;
 
 /// What the marker image says once it runs.
 pub const MARKER: &str = "the flashed system runs";
 
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+/// Those that this process has built, one at a time.
+static BUILT: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
@@ -17,8 +19,11 @@ fn root() -> &'static Path {
 /// The files of a product; built first, when anything that it is made of has changed.
 #[must_use]
 pub fn product(name: &str, arch: &str) -> Vec<PathBuf> {
-    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    tool(&[root().join("media/build").to_str().unwrap(), "--arch", arch, name]);
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if !built.contains(&format!("{name}-{arch}")) {
+        tool(&[root().join("media/build").to_str().unwrap(), "--arch", arch, name]);
+        built.insert(format!("{name}-{arch}"));
+    }
     let prefix = format!("bty-{name}-{arch}-v{}.", env!("CARGO_PKG_VERSION"));
     let files = std::fs::read_dir(root().join("target/media")).unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<PathBuf> =
@@ -31,8 +36,18 @@ pub fn product(name: &str, arch: &str) -> Vec<PathBuf> {
 /// A disk image that boots with BIOS and UEFI, says [`MARKER`], and switches the machine off. 64 MiB.
 #[must_use]
 pub fn marker_image() -> PathBuf {
-    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _one = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     let path = root().join("target/media-work/marker.img");
     tool(&["python3", root().join("tests/media/marker.py").to_str().unwrap(), path.to_str().unwrap(), MARKER]);
     path
+}
+
+/// A copy of a stick's image on a stick of `bytes`, with a file on its partition for images.
+pub fn stick(image: &Path, copy: &Path, bytes: u64, file: Option<(&Path, &str)>) {
+    tool(&["cp", "--sparse=always", image.to_str().unwrap(), copy.to_str().unwrap()]);
+    if let Some((file, name)) = file {
+        let script = root().join("tests/media/put.py");
+        tool(&["python3", script.to_str().unwrap(), copy.to_str().unwrap(), file.to_str().unwrap(), name]);
+    }
+    std::fs::File::options().write(true).open(copy).unwrap().set_len(bytes).unwrap();
 }

@@ -156,6 +156,13 @@ impl Hardware {
         self
     }
 
+    /// With a clock that stands at a date, such as `2001-01-01`.
+    #[must_use]
+    pub fn clock(mut self, date: &str) -> Self {
+        self.with(&["-rtc", &format!("base={date}")]);
+        self
+    }
+
     /// Switches it on.
     #[must_use]
     pub fn start(self) -> Machine {

@@ -11,6 +11,8 @@ use crate::web::Web;
 
 /// Address of the server.
 pub const ADDRESS: &str = "172.31.77.1";
+/// And its base address.
+pub const BASE: &str = "http://172.31.77.1:8080";
 /// The first card's.
 pub const MAC: &str = "52:54:00:aa:bb:01";
 
@@ -28,6 +30,16 @@ impl Rack {
     /// With the lines for dnsmasq under the heading that has `what` in it, and further files that machines boot.
     #[must_use]
     pub fn new(what: &str, files: &[&Path], env: &[(&str, &str)]) -> Self {
+        let section = |told: &str| {
+            let section = told.split("\n\n").find(|section| section.lines().next().unwrap().contains(what));
+            section.unwrap_or_default().to_owned()
+        };
+        Self::with_lines(section, files, env)
+    }
+
+    /// The same with lines that are made of all that the server says about DHCP.
+    #[must_use]
+    pub fn with_lines(lines: impl FnOnce(&str) -> String + Send, files: &[&Path], env: &[(&str, &str)]) -> Self {
         let (ns, dir) = (Netns::new(), tempfile::tempdir().unwrap());
         for arguments in [
             "link add br0 type bridge forward_delay 0",
@@ -57,13 +69,13 @@ impl Rack {
                 ("BTY_TFTP_ROOT", seed),
                 ("BTY_BOOT_SEED_DIR", seed),
             ];
-            let web = Web::with(&[&own, env].concat());
+            let web = Web::at(8080, &[&own, env].concat());
             let host = format!("{ADDRESS}:{}", web.port());
             let told = web.request("GET", "/netboot/dhcp", &[("Host", &host)], b"").expect(200).text();
-            let section = told.split("\n\n").find(|section| section.lines().next().unwrap().contains(what)).unwrap();
+            let lines = lines(&told);
             let common = "port=0\ninterface=br0\nbind-interfaces\nno-ping\nleasefile-ro\ndhcp-range=172.31.77.50,172.31.77.99,1h\n\
                           enable-ra\ndhcp-range=fd77::,ra-only,64\nra-param=br0,3,60\n";
-            std::fs::write(dir.path().join("dnsmasq.conf"), format!("{common}{section}\n")).unwrap();
+            std::fs::write(dir.path().join("dnsmasq.conf"), format!("{common}{lines}\n")).unwrap();
             let of = |option: &str, name: &str| format!("--{option}={}", dir.path().join(name).display());
             let mut dnsmasq = Command::new("dnsmasq");
             dnsmasq.args(["-k", "--user=root", "--log-facility=-"]).args([of("conf-file", "dnsmasq.conf"), of("pid-file", "pid")]);

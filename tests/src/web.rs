@@ -78,9 +78,15 @@ impl Web {
     /// Starts a server with variables of its environment.
     #[must_use]
     pub fn with(env: &[(&str, &str)]) -> Self {
+        Self::at(free_port(), env)
+    }
+
+    /// Starts a server that listens at `port`, in a network where nobody else does.
+    #[must_use]
+    pub fn at(port: u16, env: &[(&str, &str)]) -> Self {
         let state = tempfile::tempdir().expect("a temporary directory can be made");
         let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let mut web = Self { child: None, state, port: free_port(), env, headers: Vec::new(), arguments: Vec::new() };
+        let mut web = Self { child: None, state, port, env, headers: Vec::new(), arguments: Vec::new() };
         web.launch();
         web
     }

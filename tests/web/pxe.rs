@@ -30,9 +30,9 @@ fn the_bootstrap_leads_to_the_machine_by_the_address_it_was_asked_at() {
         let text = answer.text();
         text.split("?boot=").next().unwrap().to_owned()
     };
-    assert_eq!(script(&[("Host", "bty.lan:8080")]), "#!ipxe\nchain http://bty.lan:8080/pxe/${mac:hexhyp}");
+    assert_eq!(script(&[("Host", "bty.lan:8080")]), "#!ipxe\nchain --replace http://bty.lan:8080/pxe/${mac:hexhyp}");
     let proxied = [("Host", "bty.lan"), ("X-Forwarded-Proto", "https"), ("X-Forwarded-Port", "8443")];
-    assert_eq!(script(&proxied), "#!ipxe\nchain https://bty.lan:8443/pxe/${mac:hexhyp}");
+    assert_eq!(script(&proxied), "#!ipxe\nchain --replace https://bty.lan:8443/pxe/${mac:hexhyp}");
     assert!(!script(&[("Host", "a b`id`${x}")]).contains('`'));
 }
 

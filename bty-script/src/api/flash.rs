@@ -166,16 +166,22 @@ fn watched(
     })
 }
 
+/// A disk or a selector that means one.
+pub(crate) fn one_disk(context: &NativeCallContext<'_>, disk: &Dynamic) -> Outcome<Disk> {
+    let mut disks = disks_of(context, disk)?;
+    match (disks.pop(), disks.is_empty()) {
+        (Some(disk), true) => Ok(disk),
+        _ => Err(raise(HostError::usage("this is for one disk at a time"))),
+    }
+}
+
 /// Compares a disk with an image.
 pub(crate) fn verify(context: &NativeCallContext<'_>, image: &Dynamic, disk: &Dynamic) -> Outcome<Dynamic> {
     let host = Host::of(context, Capability::Read)?;
-    let disks = disks_of(context, disk)?;
-    let [disk] = disks.as_slice() else {
-        return Err(raise(HostError::usage("one disk is compared at a time")));
-    };
+    let disk = one_disk(context, disk)?;
     let image = image_of(context, image)?;
     let cancel = host.meter.operation();
-    let compare = || host.world.flasher.verify(&image, disk, &*host.world.observer, &cancel);
+    let compare = || host.world.flasher.verify(&image, &disk, &*host.world.observer, &cancel);
     let report = host.meter.with_buffers(compare);
     host.world.observer.over();
     report.map(Dynamic::from).map_err(raise)

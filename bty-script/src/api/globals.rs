@@ -77,6 +77,16 @@ pub(super) mod functions {
         end(&context, Power::Reboot)
     }
 
+    /// Ends the script; then the machine goes straight into the system on a disk, past the firmware. Fails when its kernel is not found: then
+    /// `reboot()` is the way.
+    #[rhai_fn(volatile, return_raw)]
+    pub fn kexec(context: NativeCallContext, disk: Dynamic) -> Outcome<Dynamic> {
+        let host = Host::of(&context, Capability::Power)?;
+        let disk = crate::api::flash::one_disk(&context, &disk)?;
+        host.world.machine.load_kernel(&disk.path).map_err(raise)?;
+        end(&context, Power::Kexec)
+    }
+
     /// Ends the script; then the machine is switched off.
     #[rhai_fn(volatile, return_raw)]
     pub fn power_off(context: NativeCallContext) -> Outcome<Dynamic> {

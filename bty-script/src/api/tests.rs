@@ -133,7 +133,7 @@ fn what_cannot_be_flashed_has_a_reason_and_no_effect() {
         ("flash(\"/images/a.img\", [])", "refused", "no target is given"),
         ("flash(\"/images/a.img\", [\"serial:S1\", \"/dev/sda\"])", "refused", "named more than once"),
         ("images::open(\"/images/a.img\", \"00\")", "usage", "00"),
-        ("verify(\"/images/a.img\", disks() + disks())", "usage", "one disk is compared at a time"),
+        ("verify(\"/images/a.img\", disks() + disks())", "usage", "this is for one disk at a time"),
     ] {
         let (result, effects) = run(text);
         let error = result.expect_err(text);

@@ -18,6 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) fn act(power: Power, only_say: bool, output: &Output) -> Result<()> {
     let (name, verb) = match power {
         Power::PowerOff => ("power off", "poweroff"),
+        Power::Kexec => ("kexec", "kexec"),
         _ => ("reboot", "reboot"),
     };
     if only_say {
@@ -30,6 +31,7 @@ pub(crate) fn act(power: Power, only_say: bool, output: &Output) -> Result<()> {
     }
     let command = match power {
         Power::PowerOff => RebootCommand::PowerOff,
+        Power::Kexec => RebootCommand::Kexec,
         _ => RebootCommand::Restart,
     };
     rustix::system::reboot(command).map_err(|e| {

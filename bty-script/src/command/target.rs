@@ -126,8 +126,10 @@ impl Target<'_> {
         self.server.report(&Report::done(flashed))?;
         match ended.power {
             Some(wish) => {
-                if is_flashed && wish == Power::Reboot {
-                    self.marks.mark("flash complete; rebooting");
+                match wish {
+                    Power::Reboot if is_flashed => self.marks.mark("flash complete; rebooting"),
+                    Power::Kexec => self.marks.mark("flash complete; starting its kernel"),
+                    _ => {}
                 }
                 self.session.console.restore();
                 power::act(wish, self.start.no_reboot, self.output)?;

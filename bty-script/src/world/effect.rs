@@ -93,6 +93,7 @@ impl fmt::Display for Effect {
             Self::Sleep { millis } => write!(f, "wait {}.{:03} s", millis / 1000, millis % 1000),
             Self::Log { line } => write!(f, "log {line}"),
             Self::Power { action: Power::Reboot } => f.write_str("reboot"),
+            Self::Power { action: Power::Kexec } => f.write_str("kexec"),
             Self::Power { action: Power::PowerOff } => f.write_str("power off"),
         }
     }

@@ -88,6 +88,10 @@ impl Machine for Nothing {
     fn inventory(&self) -> Result<Inventory> {
         nothing()
     }
+    fn load_kernel(&self, _: &Path) -> Result<String> {
+        nothing()
+    }
+
     fn log(&self, _: &str) {}
 }
 

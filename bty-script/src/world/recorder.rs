@@ -104,6 +104,10 @@ impl Machine for Recorder {
         self.inner.machine.inventory()
     }
 
+    fn load_kernel(&self, _: &Path) -> Result<String> {
+        Ok("/vmlinuz".into())
+    }
+
     fn log(&self, line: &str) {
         self.effects.add(Effect::Log { line: line.to_owned() });
     }

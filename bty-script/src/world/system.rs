@@ -150,6 +150,12 @@ impl Machine for System {
     }
 
     /// The kernel's log is the one that survives: a serial console shows it.
+    fn load_kernel(&self, disk: &Path) -> Result<String> {
+        // its partitions have changed since it was flashed
+        let disk = self.disks.probe(disk)?;
+        bty::boot::load_kernel(&disk).map(|kernel| kernel.linux.display().to_string())
+    }
+
     fn log(&self, line: &str) {
         let _ = std::fs::write("/dev/kmsg", format!("<6>bty: {line}\n"));
     }

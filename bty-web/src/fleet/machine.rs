@@ -130,7 +130,9 @@ impl Simulated {
         };
         let token = kernel.split(' ').find_map(|word| word.strip_prefix("bty.cycle=")).unwrap_or_default().to_owned();
         let initrd = script.lines().find_map(|line| line.strip_prefix("initrd "));
-        let address = |line: &str| line.split(' ').next().unwrap_or_default().replace("${bty-base}", "");
+        let address = |line: &str| {
+            line.split(' ').next().unwrap_or_default().replace("${bty-base}", "").replace("${bty-arch}", "x86_64")
+        };
         Offer::Live { token, artifacts: std::iter::once(kernel).chain(initrd).map(address).collect() }
     }
 

@@ -30,7 +30,11 @@ impl<'a> ExFat<'a> {
         let mut head = vec![0; 512];
         read(file, start, &mut head)?;
         let shift = u32::from(head[108]);
-        if &head[3..11] != b"EXFAT   " || !(9..=12).contains(&shift) || head[109] > 25 || head[110] != 1 {
+        if &head[3..11] != b"EXFAT   "
+            || !(9..=12).contains(&shift)
+            || u32::from(head[109]) > 25 - shift
+            || head[110] != 1
+        {
             return Err("there is no exFAT file system".into());
         }
         let sector = 1 << shift;
@@ -141,11 +145,14 @@ impl<'a> ExFat<'a> {
     }
 }
 
-/// Gives the file system in a file another size, and the file too.
+/// For `media/build`: gives the file system in a file another size, and the file too, and a serial number that is always the same.
 pub(crate) fn fit_file(path: &Path, bytes: &str) -> Result<(), String> {
     let bytes = bytes.parse().map_err(|_| format!("{bytes:?} is no number of bytes"))?;
     let file = OpenOptions::new().read(true).write(true).open(path).map_err(|e| format!("{}: {e}", path.display()))?;
-    ExFat::open(&file, 0)?.fit(bytes)?;
+    let mut system = ExFat::open(&file, 0)?;
+    // mkfs takes the time for it; a build that is done again gives the same
+    system.boot[100..104].copy_from_slice(b"BTY1");
+    system.fit(bytes)?;
     file.set_len(bytes).map_err(|e| e.to_string())
 }
 
@@ -159,4 +166,93 @@ fn write(mut file: &File, at: u64, bytes: &[u8]) -> Result<(), String> {
 
 fn sync(file: &File) -> Result<(), String> {
     file.sync_all().map_err(|e| format!("writing: {e}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn tool(command: &[&str]) -> String {
+        let output =
+            Command::new(command[0]).args(&command[1..]).output().expect("the Debian package exfatprogs is installed");
+        assert!(output.status.success(), "{command:?}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// A file system whose tables are made for 64 GiB, cut off.
+    fn made(bytes: u64) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(64 << 30).unwrap();
+        let path = file.path().to_str().unwrap();
+        tool(&["mkfs.exfat", "-c", "512K", "-L", "BTY_IMAGES", path]);
+        fit_file(file.path(), &bytes.to_string()).unwrap();
+        file
+    }
+
+    #[test]
+    fn another_size_is_another_size_and_clean() {
+        let file = made(32 * MIB);
+        let path = file.path().to_str().unwrap();
+        for mib in [32, 33, 100, 4096, 65536, 40] {
+            fit_file(file.path(), &(mib * MIB).to_string()).unwrap();
+            tool(&["fsck.exfat", "-n", path]);
+            let system = ExFat::open(file.as_file(), 0).unwrap();
+            assert_eq!((system.bytes(), system.label().unwrap()), (mib * MIB, "BTY_IMAGES".to_owned()));
+        }
+    }
+
+    #[test]
+    fn it_gets_no_larger_than_its_tables_and_no_smaller_than_its_files() {
+        let file = made(32 * MIB);
+        let mut system = ExFat::open(file.as_file(), 0).unwrap();
+        file.as_file().set_len(1 << 40).unwrap();
+        system.fit(1 << 40).unwrap();
+        let system = ExFat::open(file.as_file(), 0).unwrap();
+        assert_eq!(system.bytes(), system.bytes_max());
+        assert!((64 << 30..65 << 30).contains(&system.bytes()), "{}", system.bytes());
+        tool(&["fsck.exfat", "-n", file.path().to_str().unwrap()]);
+        // the three clusters of the system itself
+        let mut system = ExFat::open(file.as_file(), 0).unwrap();
+        let heap = system.cluster_at(2);
+        assert_eq!(system.fit(heap + MIB).unwrap_err(), "there are files behind the new end");
+        assert!(system.fit(MIB).is_err());
+    }
+
+    #[test]
+    fn what_is_damaged_or_something_else_is_refused() {
+        let file = made(32 * MIB);
+        write(file.as_file(), 200, b"x").unwrap();
+        assert!(ExFat::open(file.as_file(), 0).is_err_and(|why| why.contains("checksum")));
+        write(file.as_file(), 3, b"NTFS    ").unwrap();
+        assert!(ExFat::open(file.as_file(), 0).is_err());
+        assert!(ExFat::open(file.as_file(), 1 << 40).is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_panic(head in proptest::collection::vec(proptest::num::u8::ANY, 512), shift in 8u8..14, size in 0u64..1 << 40) {
+            let file = tempfile::tempfile().unwrap();
+            file.set_len(4 << 20).unwrap();
+            let mut head = head;
+            head[3..11].copy_from_slice(b"EXFAT   ");
+            (head[108], head[109], head[110]) = (shift, head[109] % 26, 1);
+            write(&file, 0, &head).unwrap();
+            // with the right checksum, so that it is looked into
+            if let Err(why) = ExFat::open(&file, 0) && why.contains("checksum") {
+                let sector = 1usize << shift;
+                let mut boot = vec![0; BOOT_SECTORS * sector];
+                read(&file, 0, &mut boot).unwrap();
+                let sum = ExFat { file: &file, start: 0, boot, sector: sector as u64 }.checksum();
+                write(&file, 11 * sector as u64, &sum.to_le_bytes()).unwrap();
+            }
+            if let Ok(mut system) = ExFat::open(&file, 0) {
+                let _ = (system.label(), system.bytes(), system.bytes_max());
+                let _ = system.fit(size);
+            }
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::stick;
 use crate::words::Words;
 
 /// The root that process 1 goes on with.
@@ -58,10 +59,9 @@ pub(crate) fn prepare(words: &Words, say: &mut dyn FnMut(&str)) -> Result<(), St
     }
     // the cards keep their addresses; services of the full environment ask again
     let _ = Command::new("/bin/killall").arg("udhcpc").status();
-    for place in ["/dev", "/proc", "/sys", "/run"] {
-        run(&["/bin/mount", "--move", place, &format!("{ROOT}{place}")])?;
-    }
-    Ok(())
+    // no program can be started any more once they are gone
+    let move_there = |place: &str| rustix::mount::mount_move(place, &*format!("{ROOT}{place}"));
+    ["/proc", "/sys", "/run", "/dev"].into_iter().try_for_each(move_there).map_err(|e| format!("moving mounts: {e}"))
 }
 
 /// For process 1: becomes the full environment's. It returns when that cannot be, with the reason.
@@ -96,11 +96,8 @@ fn fetch(url: &str, say: &mut dyn FnMut(&str)) -> Result<PathBuf, String> {
 /// Finds it on the stick that the machine was started from.
 fn on_stick() -> Result<PathBuf, String> {
     fs::create_dir_all("/full/stick").map_err(|e| e.to_string())?;
-    let found = Command::new("/sbin/findfs").arg(format!("LABEL={STICK_LABEL}")).output().map_err(|e| e.to_string())?;
-    let device = String::from_utf8_lossy(&found.stdout).trim().to_owned();
-    if device.is_empty() {
-        return Err("nobody said where it is (fetch=), and there is no stick with it".into());
-    }
+    let found = stick::file_systems().into_iter().find(|seen| seen.label == STICK_LABEL);
+    let device = found.ok_or("nobody said where it is (fetch=), and there is no stick with it")?.device;
     run(&["/bin/mount", "-t", "iso9660", "-o", "ro", &device, "/full/stick"])?;
     Ok(Path::new("/full/stick").join(ON_STICK))
 }

@@ -1,7 +1,5 @@
 //! What the environment does: devices, network, `bty`, and what a person at one of the consoles wants instead.
 
-use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
@@ -51,8 +49,8 @@ struct Manager {
     network: Network,
     started: Started,
     begun: Instant,
-    /// Where images are, once a stick was found.
-    images: Option<String>,
+    /// A stick was found.
+    has_images: bool,
     looks_for_stick: bool,
 }
 
@@ -73,7 +71,7 @@ pub(crate) fn run() -> Result<u8, String> {
         step: Step::Waiting(Waiting::new()),
         begun: Instant::now(),
         shell: None,
-        images: None,
+        has_images: false,
         words,
         consoles,
         sender,
@@ -114,7 +112,7 @@ impl Manager {
     fn look(&mut self) {
         let state = self.network.look();
         let Step::Waiting(waiting) = &mut self.step else { return };
-        let line = if self.looks_for_stick && self.images.is_none() {
+        let line = if self.looks_for_stick && !self.has_images {
             "disks: looking for images".into()
         } else {
             screen::network(&state)
@@ -141,8 +139,8 @@ impl Manager {
         self.looks_for_stick = false;
         if let Some(stick) = found {
             self.words.complete(stick.words);
-            self.say(&format!("  images: {} of {}\n", stick.images, stick.device));
-            self.images = Some(stick.images);
+            self.say(&format!("  images: those of {}\n", stick.device));
+            self.has_images = true;
         }
         match self.words.server() {
             Some(server) => self.say(&format!("  server: {server}, named on the stick\n")),
@@ -168,13 +166,6 @@ impl Manager {
     }
 
     fn start_bty(&mut self, server: Option<(&str, &str)>) {
-        if let Some(images) = &self.images {
-            let _ = fs::create_dir_all("/var/lib/bty");
-            let _ = fs::remove_file("/var/lib/bty/images");
-            if Path::new("/var/lib/bty/images") != Path::new(images) {
-                let _ = std::os::unix::fs::symlink(images, "/var/lib/bty/images");
-            }
-        }
         quiet_kernel();
         let mut command = vec!["/bin/bty"];
         if let Some((server, mac)) = server {
@@ -227,9 +218,9 @@ impl Manager {
             (Step::Waiting(_), Some(b'\r' | b'\n')) => self.start_bty(None),
             (Step::Ended, Some(b'\r' | b'\n')) => {
                 self.begun = Instant::now();
-                self.looks_for_stick = self.images.is_none() && self.words.server().is_none();
+                self.looks_for_stick = !self.has_images && self.words.server().is_none();
                 self.step = Step::Waiting(Waiting::new());
-                if self.images.is_some() && self.words.server().is_none() {
+                if self.has_images && self.words.server().is_none() {
                     self.start_bty(None);
                 }
             }

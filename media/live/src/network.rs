@@ -16,6 +16,12 @@ const CARDS: &str = "/sys/class/net";
 /// How long the card that has booted is the only one that is asked.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// What UEFI HTTP Boot says of itself: the DHCP server answers with the address of a file on the server.
+#[cfg(target_arch = "x86_64")]
+const HTTP_CLIENT: [&str; 4] = ["-V", "HTTPClient:Arch:00016:UNDI:003001", "-x", "0x5d:0010"];
+#[cfg(not(target_arch = "x86_64"))]
+const HTTP_CLIENT: [&str; 4] = ["-V", "HTTPClient:Arch:00019:UNDI:003001", "-x", "0x5d:0013"];
+
 /// What a DHCP server has said.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Lease {
@@ -44,6 +50,8 @@ pub(crate) enum State {
 pub(crate) struct Network {
     /// The one that has booted.
     wanted: Option<String>,
+    /// DHCP is to name the server, as it did for the firmware.
+    asks_for_server: bool,
     begun: Instant,
     /// Those that ask, in the order in which they began.
     asking: BTreeMap<String, usize>,
@@ -53,7 +61,8 @@ impl Network {
     pub(crate) fn new(words: &Words) -> Self {
         let _ = fs::create_dir_all(STATE);
         let _ = Command::new("/bin/ip").args(["link", "set", "lo", "up"]).status();
-        Self { wanted: words.mac(), begun: Instant::now(), asking: BTreeMap::new() }
+        let asks_for_server = words.get("bty.server") == Some("dhcp");
+        Self { wanted: words.mac(), asks_for_server, begun: Instant::now(), asking: BTreeMap::new() }
     }
 
     /// Looks at the cards; lets those ask that have come. Cheap enough to be called all the time.
@@ -66,7 +75,7 @@ impl Network {
                 // the card that has booted also goes before the others when packets leave
                 let metric = if is_wanted { 10 } else { 100 } + self.asking.len();
                 self.asking.insert(card.clone(), metric);
-                ask(card, metric);
+                ask(card, metric, self.asks_for_server);
             }
         }
         let leases = || self.asking.iter().filter_map(|(card, metric)| Some((metric, lease(card, cards.get(card)?)?)));
@@ -105,12 +114,13 @@ fn cards(root: &Path) -> BTreeMap<String, String> {
     fs::read_dir(root).into_iter().flatten().flatten().filter_map(card).collect()
 }
 
-fn ask(card: &str, metric: usize) {
+fn ask(card: &str, metric: usize, asks_for_server: bool) {
     let _ = Command::new("/bin/ip").args(["link", "set", card, "up"]).status();
     // asks four times a second apart, says so, pauses for two seconds, and begins again: a port of a switch may take half a minute
     let _ = Command::new("/sbin/udhcpc")
         .args(["-f", "-i", card, "-s", "/etc/udhcpc.script", "-t", "4", "-T", "1", "-A", "2"])
         .args(["-O", "tftp", "-O", "bootfile"])
+        .args(if asks_for_server { HTTP_CLIENT.as_slice() } else { &[] })
         .env("metric", metric.to_string())
         .stdin(Stdio::null())
         .stdout(Stdio::null())

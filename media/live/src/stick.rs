@@ -1,11 +1,12 @@
 //! The stick that the machine was started from: its images, and the words of its `bty.txt`.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
 
+use crate::exfat::ExFat;
 use crate::grow;
 use crate::words::Words;
 
@@ -14,35 +15,37 @@ pub(crate) const LABEL: &str = "BTY_IMAGES";
 /// Directory for images on media that are not bty's own, such as those of Ventoy.
 const DIRECTORY: &str = "bty-images";
 const PLACE: &str = "/run/bty-live/stick";
+/// Where `bty` looks for images.
+const IMAGES: &str = "/var/lib/bty/images";
+const BLOCK: &str = "/sys/class/block";
 
 /// A stick with images.
 pub(crate) struct Stick {
     /// Its partition.
     pub(crate) device: String,
-    /// Where its images are.
-    pub(crate) images: String,
     /// What its `bty.txt` says.
     pub(crate) words: Words,
 }
 
-/// A file system as `blkid` sees it.
+/// A file system of the kinds that media have.
 #[derive(Debug, PartialEq)]
-struct Seen {
-    device: String,
-    label: String,
-    kind: String,
+pub(crate) struct FileSystem {
+    /// What it is on, `/dev/sda3`.
+    pub(crate) device: String,
+    /// As the kernel calls it.
+    pub(crate) kind: &'static str,
+    /// Its label; unknown for FAT, where nobody asks.
+    pub(crate) label: String,
 }
 
 /// Looks for it. The partition for images is grown first when there is room behind it.
 pub(crate) fn find(say: &mut dyn FnMut(&str)) -> Option<Stick> {
-    let output = Command::new("/sbin/blkid").output().ok()?;
-    let seen = parse(&String::from_utf8_lossy(&output.stdout));
+    let seen = file_systems();
     if let Some(own) = seen.iter().find(|seen| seen.label == LABEL) {
         return own_partition(own, say);
     }
     // nothing of a built-in disk is mounted: it may be the one to be written
-    let foreign = seen.iter().filter(|seen| ["vfat", "exfat", "iso9660"].contains(&seen.kind.as_str()));
-    foreign.filter(|seen| is_removable(&seen.device)).find_map(|seen| {
+    seen.iter().filter(|seen| is_removable(&seen.device)).find_map(|seen| {
         mount_it(seen)?;
         let images = Path::new(PLACE).join(DIRECTORY);
         if images.is_dir() {
@@ -53,11 +56,9 @@ pub(crate) fn find(say: &mut dyn FnMut(&str)) -> Option<Stick> {
     })
 }
 
-fn own_partition(own: &Seen, say: &mut dyn FnMut(&str)) -> Option<Stick> {
-    match disk_of(&own.device)
-        .ok_or_else(|| "its disk is not known".to_owned())
-        .and_then(|disk| grow::disk(&disk, Path::new("/sys")))
-    {
+fn own_partition(own: &FileSystem, say: &mut dyn FnMut(&str)) -> Option<Stick> {
+    let disk = disk_of(&own.device).ok_or_else(|| "its disk is not known".to_owned());
+    match disk.and_then(|disk| grow::disk(&disk, Path::new("/sys"))) {
         Ok(grow::Grown::Already) => {}
         Ok(grown) => say(&format!("images: {grown}")),
         // too small is still good enough
@@ -67,36 +68,52 @@ fn own_partition(own: &Seen, say: &mut dyn FnMut(&str)) -> Option<Stick> {
     Some(stick(own, Path::new(PLACE)))
 }
 
-fn stick(seen: &Seen, images: &Path) -> Stick {
-    let words = ["bty.txt", "BTY.TXT"].iter().find_map(|name| fs::read_to_string(Path::new(PLACE).join(name)).ok());
-    let words = words.or_else(|| fs::read_to_string(images.join("bty.txt")).ok()).unwrap_or_default();
-    Stick { device: seen.device.clone(), images: images.display().to_string(), words: Words::parse(&words) }
+fn stick(seen: &FileSystem, images: &Path) -> Stick {
+    let words = [Path::new(PLACE), images].iter().find_map(|dir| fs::read_to_string(dir.join("bty.txt")).ok());
+    let words = Words::parse(&words.unwrap_or_default());
+    let _ = fs::create_dir_all(IMAGES).map(|()| mount_bind(images, IMAGES));
+    Stick { device: seen.device.clone(), words }
 }
 
-fn mount_it(seen: &Seen) -> Option<()> {
+fn mount_it(seen: &FileSystem) -> Option<()> {
     fs::create_dir_all(PLACE).ok()?;
     let flags = MountFlags::RDONLY | MountFlags::NOATIME | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount(&*seen.device, PLACE, &*seen.kind, flags, None).ok()
+    mount(&*seen.device, PLACE, seen.kind, flags, None).ok()
 }
 
-/// Lines such as `/dev/sda3: LABEL="BTY_IMAGES" UUID="1234-5678" TYPE="exfat"`.
-fn parse(text: &str) -> Vec<Seen> {
-    let line = |line: &str| {
-        let (device, rest) = line.split_once(": ")?;
-        let value = |name: &str| {
-            let (_, after) =
-                format!(" {rest}").split_once(&format!(" {name}=\"")).map(|(a, b)| (a.to_owned(), b.to_owned()))?;
-            after.split_once('"').map(|(value, _)| value.to_owned())
-        };
-        let label = value("LABEL").unwrap_or_default();
-        Some(Seen { device: device.to_owned(), label, kind: value("TYPE").unwrap_or_default() })
+/// The file systems of all block devices.
+pub(crate) fn file_systems() -> Vec<FileSystem> {
+    let entries = fs::read_dir(BLOCK).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    let see = |name: String| {
+        let device = format!("/dev/{name}");
+        let (kind, label) = recognise(&File::open(&device).ok()?)?;
+        Some(FileSystem { device, kind, label })
     };
-    text.lines().filter_map(line).collect()
+    names.into_iter().filter_map(see).collect()
+}
+
+/// Kind and label of what is in a file or device.
+fn recognise(mut file: &File) -> Option<(&'static str, String)> {
+    let mut head = [0; 512];
+    file.rewind().and_then(|()| file.read_exact(&mut head)).ok()?;
+    if &head[3..11] == b"EXFAT   " {
+        return Some(("exfat", ExFat::open(file, 0).and_then(|system| system.label()).unwrap_or_default()));
+    }
+    if head[510..] == [0x55, 0xaa] && (&head[54..57] == b"FAT" || &head[82..85] == b"FAT") {
+        return Some(("vfat", String::new()));
+    }
+    // ECMA-119, 8.4: the primary volume descriptor is in sector 16
+    let mut volume = [0; 72];
+    file.seek(SeekFrom::Start(16 * 2048)).and_then(|_| file.read_exact(&mut volume)).ok()?;
+    let label = String::from_utf8_lossy(&volume[40..72]).trim_end().to_owned();
+    (&volume[..6] == b"\x01CD001").then_some(("iso9660", label))
 }
 
 /// The directory of a block device in sysfs.
 fn sysfs(device: &str) -> Option<PathBuf> {
-    fs::canonicalize(Path::new("/sys/class/block").join(device.strip_prefix("/dev/")?)).ok()
+    fs::canonicalize(Path::new(BLOCK).join(device.strip_prefix("/dev/")?)).ok()
 }
 
 /// The disk that a partition is on.
@@ -115,14 +132,23 @@ fn is_removable(device: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn recognised(bytes: &[u8]) -> Option<(&'static str, String)> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), bytes).unwrap();
+        recognise(&File::open(file.path()).unwrap())
+    }
+
     #[test]
-    fn partitions_are_known_by_their_labels() {
-        let text = "/dev/sda3: LABEL=\"BTY_IMAGES\" UUID=\"1234-5678\" TYPE=\"exfat\"\n/dev/sda2: UUID=\"x\" TYPE=\"vfat\"\nnonsense\n";
-        let seen = |device: &str, label: &str, kind: &str| Seen {
-            device: device.into(),
-            label: label.into(),
-            kind: kind.into(),
-        };
-        assert_eq!(parse(text), [seen("/dev/sda3", "BTY_IMAGES", "exfat"), seen("/dev/sda2", "", "vfat")]);
+    fn media_are_known_by_what_is_on_them() {
+        let mut iso = vec![0; 40_000];
+        iso[32_768..32_774].copy_from_slice(b"\x01CD001");
+        iso[32_808..32_840].copy_from_slice(b"BTY_USB                         ");
+        assert_eq!(recognised(&iso), Some(("iso9660", "BTY_USB".into())));
+        let mut fat = vec![0; 4096];
+        fat[82..87].copy_from_slice(b"FAT32");
+        fat[510..512].copy_from_slice(&[0x55, 0xaa]);
+        assert_eq!(recognised(&fat), Some(("vfat", String::new())));
+        assert_eq!(recognised(&[0; 40_000]), None);
+        assert_eq!(recognised(b"short"), None);
     }
 }

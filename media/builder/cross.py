@@ -1,0 +1,58 @@
+"""A root file system of Debian sid in which Rust programs for arm64 are built on another architecture; its compiler comes with the library for arm64.
+
+It is made and used in a mount namespace of its own: this system's mounts stay as they are."""
+
+import os
+import subprocess
+from pathlib import Path
+
+from .debian import KEYRING, mirror
+
+PACKAGES = "rustc,cargo,libstd-rust-dev,libstd-rust-dev:arm64,gcc,libc6-dev,gcc-aarch64-linux-gnu,libc6-dev-arm64-cross,ca-certificates"
+TARGET = "aarch64-unknown-linux-gnu"
+VARIABLES = {
+    "HOME": "/root",
+    "PATH": "/usr/bin:/bin:/usr/sbin:/sbin",
+    "LC_ALL": "C.UTF-8",
+    "CARGO_HOME": "/cargo",
+    "CARGO_TARGET_DIR": "/source/target/arm64",
+    "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER": "aarch64-linux-gnu-gcc",
+    "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS": "-C target-feature=+crt-static --remap-path-prefix=/source=bty",
+    "CC_aarch64_unknown_linux_gnu": "aarch64-linux-gnu-gcc",
+    "AR_aarch64_unknown_linux_gnu": "aarch64-linux-gnu-ar",
+}
+
+
+def build(source: Path, work: Path, packages: list[str]) -> Path:
+    """Builds `packages`, which are arguments of cargo; gives the directory with the programs, already stripped."""
+    root = work / "cross-sid"
+    if not root.exists():
+        make(root)
+    names = [name for flag, name in zip(packages, packages[1:]) if flag == "--bin"]
+    out = f"/source/target/arm64/{TARGET}/release"
+    cargo = Path(os.environ.get("CARGO_HOME", Path.home() / ".cargo"))
+    script = f"""set -e
+mount --rbind /proc {root}/proc
+mkdir -p {root}/source {root}/cargo
+mount --bind {source} {root}/source
+mount --bind {cargo} {root}/cargo
+cat /etc/ssl/certs/ca-certificates.crt >{root}/etc/ssl/certs/ca-certificates.crt
+cat /etc/resolv.conf >{root}/etc/resolv.conf
+cat /etc/hosts >{root}/etc/hosts
+cd /
+exec chroot {root} /bin/sh -c 'cd /source && cargo build --release --target {TARGET} {' '.join(packages)} && cd {out} && aarch64-linux-gnu-strip {' '.join(names)}'
+"""
+    proxies = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
+    subprocess.run(["unshare", "--mount", "sh", "-c", script], check=True, env={**proxies, **VARIABLES})
+    return source / f"target/arm64/{TARGET}/release"
+
+
+def make(root: Path):
+    part = root.with_suffix(".part")
+    subprocess.run(["rm", "-rf", part], check=True)
+    command = ["mmdebstrap", "--quiet", "--variant=apt", "--architectures=amd64,arm64", f"--include={PACKAGES}"]
+    command += ["--aptopt=APT::Install-Recommends \"false\"", "--aptopt=Acquire::Check-Valid-Until \"false\""]
+    command += ["--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/doc/*"]
+    source = f"deb [signed-by={KEYRING}] {mirror()} sid main"
+    subprocess.run([*command, "sid", part, source], check=True)
+    part.rename(root)

@@ -1,0 +1,53 @@
+"""The full environment: a root file system with systemd and tools, for people. It has no kernel: the small environment takes its own along."""
+
+import hashlib
+import os
+import subprocess
+from pathlib import Path
+
+from .debian import Archive
+
+HERE = Path(__file__).resolve().parent.parent / "full"
+EPOCH = "315532800"
+
+
+def build(archive: Archive, version: str, work: Path) -> Path:
+    """Gives the squashfs; made once for the same packages."""
+    packages = [line for line in (HERE / "packages").read_text().split("\n") if line and not line.startswith("#")]
+    lists = sorted((archive.dir / "lists").glob("*_Packages*"))
+    files = sorted(path for path in HERE.rglob("*") if path.is_file())
+    key = hashlib.sha256(version.encode() + b"".join(hashlib.sha256(path.read_bytes()).digest() for path in [*files, *lists])).hexdigest()
+    out, stamp = work / f"full-{archive.arch}.squashfs", work / f"full-{archive.arch}.key"
+    if not (out.exists() and stamp.exists() and stamp.read_text() == key):
+        make(archive, version, packages, out)
+        stamp.write_text(key)
+    for line in (work / f"full-{archive.arch}.packages").read_text().splitlines():
+        archive.note(*line.split(" "))
+    return out
+
+
+def make(archive: Archive, version: str, packages: list[str], out: Path):
+    tar = out.with_suffix(".tar")
+    hooks = [
+        # those that are the same for everybody are nobody's
+        'rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/machine-id "$1"/var/lib/dbus/machine-id "$1"/etc/resolv.conf "$1"/etc/hostname',
+        'rm -rf "$1"/var/log/* "$1"/var/cache/* "$1"/var/lib/apt/lists/* "$1"/usr/share/doc/* "$1"/usr/share/man/* "$1"/usr/share/locale/*',
+        f'sed -i "s/@VERSION@/{version}/" "$1"/etc/issue "$1"/etc/motd',
+        'echo root:bty | chroot "$1" chpasswd',
+        'chroot "$1" systemctl -q enable bty-on-tty1.service bty-ssh-keys.service systemd-networkd.service',
+        'chroot "$1" systemctl -q mask systemd-networkd-wait-online.service apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer',
+        'chroot "$1" systemctl -q set-default multi-user.target',
+    ]
+    command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--architectures={archive.arch}", "--format=tar"]
+    command += ["--aptopt=APT::Install-Recommends \"false\"", "--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/doc/*"]
+    command += [f"--include={','.join(packages)}", f'--customize-hook=tar -C {HERE}/root -c --owner=0 --group=0 . | tar -C "$1" -x --no-same-permissions']
+    names = out.with_suffix(".packages")
+    listing = f"chroot \"$1\" dpkg-query -W -f '${{Package}} ${{Version}} ${{Architecture}}\\n' > {names}"
+    command += [f"--customize-hook={hook}" for hook in [*hooks, listing]]
+    env = {**os.environ, "SOURCE_DATE_EPOCH": EPOCH}
+    subprocess.run([*command, archive.suite, tar, archive.source()], check=True, env=env)
+    out.unlink(missing_ok=True)
+    squash = ["mksquashfs", "-", out, "-tar", "-quiet", "-no-progress", "-comp", "zstd", "-Xcompression-level", "15", "-b", "256K"]
+    with open(tar, "rb") as stream:
+        subprocess.run([*squash, "-mkfs-time", EPOCH, "-exports", "-xattrs"], check=True, stdin=stream, env={k: v for k, v in env.items() if k != "SOURCE_DATE_EPOCH"})
+    tar.unlink()

@@ -1,0 +1,53 @@
+"""Images that are a CD and a stick at once: ISO 9660 with El Torito for both firmwares, and a partition table over the same bytes.
+
+The table is an MBR: partition 2 is the EFI system partition, and partition 3, if there is one, a file system behind everything else, which may
+grow. They do not overlap: Windows takes no notice of what follows an overlap."""
+
+import os
+import shutil
+import struct
+import subprocess
+import tempfile
+from pathlib import Path
+
+from . import grub
+
+EPOCH = "315532800"
+MIB, SECTOR = 1 << 20, 512
+#: In the fields for cylinders, heads and sectors: look at the sector numbers instead.
+LBA = b"\xfe\xff\xff"
+
+
+def build(out: Path, label: str, files: dict[str, bytes], esp: Path, bios: str):
+    """Writes the image. `bios` is the script that GRUB begins with on BIOS; `esp` is the EFI system partition in a file."""
+    with tempfile.TemporaryDirectory() as work:
+        stage = Path(work) / "stage"
+        eltorito = grub.image("i386-pc-eltorito", bios, [*grub.MODULES, *grub.BIOS])
+        for path, content in {**files, "boot/eltorito.img": eltorito}.items():
+            file = stage / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+        for path in [*stage.rglob("*"), stage]:
+            path.chmod(0o755 if path.is_dir() else 0o644)
+            os.utime(path, (int(EPOCH), int(EPOCH)))
+        part = Path(work) / "iso"
+        command = ["xorriso", "-as", "mkisofs", "-quiet", "-o", part, "-V", label, "-J", "-joliet-long", "-r", "-uid", "0", "-gid", "0"]
+        command += ["-b", "boot/eltorito.img", "-c", "boot/boot.cat", "-no-emul-boot", "-boot-load-size", "4", "-boot-info-table"]
+        command += ["--grub2-boot-info", "--grub2-mbr", grub.LIB / "i386-pc/boot_hybrid.img", "--mbr-force-bootable"]
+        command += ["-partition_offset", "16", "-append_partition", "2", "0xef", esp]
+        command += ["-eltorito-alt-boot", "-e", "--interval:appended_partition_2:all::", "-no-emul-boot", stage]
+        subprocess.run(command, check=True, env={**os.environ, "SOURCE_DATE_EPOCH": EPOCH})
+        shutil.copyfile(part, out)
+
+
+def append(out: Path, content: Path, kind: int):
+    """Adds partition 3 behind everything, at a whole MiB."""
+    with open(out, "r+b") as disk:
+        start = -(-disk.seek(0, os.SEEK_END) // MIB) * MIB
+        disk.truncate(start)
+        entry = struct.pack("<B3sB3sII", 0, LBA, kind, LBA, start // SECTOR, content.stat().st_size // SECTOR)
+        disk.seek(446 + 2 * len(entry))
+        disk.write(entry)
+        disk.seek(start)
+        with open(content, "rb") as source:
+            shutil.copyfileobj(source, disk, MIB)

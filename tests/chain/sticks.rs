@@ -1,0 +1,166 @@
+//! Machines that are started from a stick or a CD.
+
+use std::path::{Path, PathBuf};
+
+use bty_tests::command::tool;
+use bty_tests::images::filter;
+use bty_tests::media::{MARKER, marker_image, product, stick};
+use bty_tests::qemu::{Bus, Firmware, Hardware, Machine};
+use bty_tests::rack::BASE;
+
+use super::lab::{Lab, PATIENCE, SERIAL};
+
+const GIB: u64 = 1 << 30;
+
+fn iso(name: &str) -> PathBuf {
+    product(name, "x86_64").into_iter().find(|file| file.extension().is_some_and(|end| end == "iso")).unwrap()
+}
+
+/// Flashes through the wizard on the serial line; the stick is in a directory of its own.
+fn offline(firmware: Firmware, bus: Bus) {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let content = std::fs::read(marker_image()).unwrap();
+    std::fs::write(at("marker.img.zst"), filter(&["zstd", "-q3c"], &content)).unwrap();
+    stick(&iso("usbboot-pc"), &at("stick"), GIB, Some((&at("marker.img.zst"), "marker.img.zst")));
+    std::fs::write(at("disk"), vec![0xA5; 96 << 20]).unwrap();
+
+    let mut machine =
+        Hardware::new(firmware).disk(Bus::Usb, &at("stick"), "STICK").disk(bus, &at("disk"), SERIAL).start();
+    machine.wait(PATIENCE, "the wizard", |said| said.contains("Pick an image:"));
+    assert!(machine.said().contains("the partition has been grown to "), "{}", machine.said());
+    machine.type_in("1\r");
+    machine.wait(PATIENCE, "the disks", |said| said.contains("Pick the disk to write to:"));
+    machine.type_in(&format!("{}\r", number_of(&machine, SERIAL)));
+    machine.wait(PATIENCE, "the question", |said| said.contains("Type yes to erase and write:"));
+    machine.type_in("yes\r");
+    machine.wait(PATIENCE, "the result", |said| said.contains("Reboot now?:"));
+    drop(machine);
+
+    assert!(std::fs::read(at("disk")).unwrap()[..content.len()] == content, "the disk is the image");
+    let mut machine = Hardware::new(firmware).disk(bus, &at("disk"), SERIAL).start();
+    machine.wait(PATIENCE, "the flashed system", |said| said.contains(MARKER));
+    images_are_whole(&at("stick"));
+}
+
+/// The number that the wizard gave to the disk with this serial number.
+fn number_of(machine: &Machine, serial: &str) -> String {
+    let said = machine.said();
+    let line = said.lines().rfind(|line| line.contains(serial) && line.contains("/dev/"));
+    let word = line.and_then(|line| line.split_whitespace().find(|word| word.bytes().all(|b| b.is_ascii_digit())));
+    word.unwrap_or_else(|| panic!("{serial} is not offered:\n{said}")).to_owned()
+}
+
+/// The partition for images has no fault after it was grown, and still its file.
+fn images_are_whole(stick: &Path) {
+    let part = stick.with_file_name("part");
+    let table = std::fs::read(stick).unwrap();
+    let start = u32::from_le_bytes(table[486..490].try_into().unwrap()) as usize * 512;
+    std::fs::write(&part, &table[start..]).unwrap();
+    tool(&["fsck.exfat", "-n", part.to_str().unwrap()]);
+    let name: Vec<u8> = "marker.img.zst".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    assert!(table[start..start + (24 << 20)].windows(name.len()).any(|window| window == name), "the file is gone");
+}
+
+#[test]
+fn a_stick_flashes_offline_with_bios() {
+    offline(Firmware::Bios, Bus::Nvme);
+}
+
+#[test]
+#[ignore = "long: make test-chain"]
+fn a_stick_flashes_offline_with_uefi() {
+    offline(Firmware::Uefi, Bus::Ahci);
+}
+
+#[test]
+#[ignore = "long: make test-chain"]
+fn a_stick_is_started_by_secure_boot() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("stick");
+    stick(&iso("usbboot-pc"), &path, GIB, None);
+    let mut machine = Hardware::new(Firmware::UefiSecure).disk(Bus::Usb, &path, "STICK").start();
+    machine.wait(PATIENCE, "the wizard", |said| said.contains("Pick an image source:"));
+    machine.type_in("\x1c");
+    machine.wait(PATIENCE, "a shell", |said| said.contains("bty# "));
+    machine.type_in("dmesg | grep -i 'secure boot'; exit\r");
+    machine.wait(PATIENCE, "Secure Boot", |said| said.contains("Secure boot enabled"));
+}
+
+#[test]
+#[ignore = "long: make test-chain"]
+fn it_is_a_cd_too() {
+    for firmware in [Firmware::Bios, Firmware::Uefi] {
+        let mut machine = Hardware::new(firmware).disk(Bus::Cd, &iso("usbboot-pc"), "CD").start();
+        machine.wait(PATIENCE, "the wizard", |said| said.contains("Pick an image source:"));
+    }
+}
+
+#[test]
+#[ignore = "long: make test-chain"]
+fn a_file_on_the_stick_names_a_server() {
+    let lab = Lab::new("one line");
+    let (path, words) = (lab.rack.dir().join("stick"), lab.rack.dir().join("bty.txt"));
+    std::fs::write(&words, format!("# the lab's\r\nbty.server={BASE}\r\n")).unwrap();
+    stick(&iso("usbboot-pc"), &path, GIB, Some((&words, "bty.txt")));
+    let disk = lab.disk();
+    lab.bind("bty-flash-once", SERIAL);
+    let hardware = Hardware::new(Firmware::Uefi).disk(Bus::Usb, &path, "STICK");
+    let hardware = hardware.disk(Bus::Nvme, &disk, SERIAL).card("tap0", bty_tests::rack::MAC);
+    let mut machine = lab.power_on(hardware);
+    // by BootNext, past the stick
+    machine.wait(PATIENCE, "the flashed system", |said| said.contains(MARKER));
+    drop(machine);
+    assert!(lab.is_flashed(&disk));
+    assert_eq!(lab.count("machine.flashed"), 1);
+}
+
+/// From the medium that leads to a server to the flashed system.
+fn chain(firmware: Firmware, bus: Bus, named: bool) {
+    // firmware boots nothing from this network by itself
+    let lab = Lab::with_lines(|_| if named { String::new() } else { "dhcp-boot=none,,172.31.77.1".into() }, &[]);
+    let path = lab.rack.dir().join("chain");
+    stick(&iso("chain"), &path, 8 << 20, None);
+    if named {
+        name_server(&path);
+    }
+    let disk = lab.disk();
+    lab.bind("bty-flash-once", SERIAL);
+    let hardware = Hardware::new(firmware).disk(bus, &path, "CHAIN");
+    let hardware = hardware.disk(Bus::Virtio, &disk, SERIAL).card("tap0", bty_tests::rack::MAC);
+    let mut machine = lab.power_on(hardware);
+    machine.wait(PATIENCE, "the flashed system", |said| said.contains(MARKER));
+    drop(machine);
+    assert!(lab.is_flashed(&disk));
+}
+
+/// Writes the server's address into the script on the stick, as a person would.
+fn name_server(stick: &Path) {
+    let table = std::fs::read(stick).unwrap();
+    let start = u32::from_le_bytes(table[470..474].try_into().unwrap()) * 512;
+    let (fat, script) = (format!("{}@@{start}", stick.display()), stick.with_file_name("autoexec.ipxe"));
+    tool(&["mcopy", "-n", "-i", &fat, "::autoexec.ipxe", script.to_str().unwrap()]);
+    let text = std::fs::read_to_string(&script).unwrap();
+    let changed = text.replace("#set bty-server http://192.0.2.1:8080", &format!("set bty-server {BASE}"));
+    assert_ne!(text, changed);
+    std::fs::write(&script, changed).unwrap();
+    tool(&["mcopy", "-o", "-i", &fat, script.to_str().unwrap(), "::autoexec.ipxe"]);
+}
+
+#[test]
+#[ignore = "long: make test-chain"]
+fn the_chain_stick_asks_dhcp_for_the_server_with_bios() {
+    chain(Firmware::Bios, Bus::Usb, false);
+}
+
+#[test]
+#[ignore = "long: make test-chain"]
+fn the_chain_stick_names_the_server_with_uefi() {
+    chain(Firmware::Uefi, Bus::Usb, true);
+}
+
+#[test]
+#[ignore = "long: make test-chain"]
+fn the_chain_cd_asks_dhcp_for_the_server_with_uefi() {
+    chain(Firmware::Uefi, Bus::Cd, false);
+}
