@@ -20,7 +20,8 @@ const REFERENCE_CMDLINE: &str =
 /// starts the machine again after a minute, so that it asks its server again.
 const SMALL_CMDLINE: &str = "${bty-consoles} loglevel=5 panic=60";
 
-const DRIVE: &str = "0x80";
+/// The machine's first disk; a medium that has been started before it has set another one.
+const DRIVE: &str = "isset ${bty-drive} || set bty-drive 0x80\n";
 
 /// What is the same for every script: where the server is, and which live environment it has.
 #[derive(Clone, Debug)]
@@ -148,8 +149,9 @@ fn fail(text: &mut String, reason: &str, drive: Option<&str>) {
 /// UEFI has no drive numbers: there the firmware goes on with its next boot device. It does so only after a failure: a boot program that ends
 /// well leads to its menu, where a machine waits for ever. So every script replaces the one before, and says 1 at its end.
 fn local(text: &mut String, drive: Option<&str>) {
-    let drive = word(drive.unwrap_or(DRIVE));
-    let _ = write!(text, "iseq ${{platform}} efi && exit 1 ||\nsanboot --no-describe --drive {drive} || exit 1\n");
+    text.push_str("iseq ${platform} efi && exit 1 ||\n");
+    let drive = drive.map_or_else(|| (DRIVE, "${bty-drive}".into()), |drive| ("", word(drive)));
+    let _ = write!(text, "{}sanboot --no-describe --drive {} || exit 1\n", drive.0, drive.1);
 }
 
 /// Text that a script shows: one line, and nothing that iPXE would expand or take for an operator.
@@ -238,14 +240,15 @@ mod tests {
                 .map(|line| line.split(' ').next().unwrap_or_default().to_owned())
                 .collect()
         };
+        let with_drive = || Machine { sanboot_drive: Some("0x81".into()), ..super::tests::machine() };
         for boot in &boots {
             let text = script(&machine, boot, &site);
             assert!(!text.contains("net0") || !text.contains("${net0"), "{text}");
             assert!(!text.contains('`') && !text.contains('\u{1b}') && !text.contains('\r'), "{text}");
             // the same commands in the same order as with harmless values
-            let harmless = script(&super::tests::machine(), boot, &SITE);
+            let harmless = script(&with_drive(), boot, &SITE);
             assert_eq!(text.lines().count(), harmless.lines().count(), "{text}");
-            assert_eq!(lines(&machine, &site, boot), lines(&super::tests::machine(), &SITE, boot));
+            assert_eq!(lines(&machine, &site, boot), lines(&with_drive(), &SITE, boot));
         }
     }
 }

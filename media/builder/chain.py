@@ -24,6 +24,7 @@ def build(out: Path, version: str, archive: Archive):
         "autoexec.ipxe": (HERE / "autoexec.ipxe").read_bytes(),
         "ipxe.lkrn": ipxe["ipxe.lkrn"].read_bytes(),
         "grub.cfg": (HERE / "grub.cfg").read_bytes(),
+        "second.ipxe": (HERE / "second.ipxe").read_bytes(),
     }
     with tempfile.TemporaryDirectory() as work:
         esp = Path(work) / "esp"

@@ -4,7 +4,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-MODULES = "part_gpt part_msdos fat iso9660 normal linux search search_fs_file search_label configfile serial terminal echo test sleep".split()
+MODULES = "part_gpt part_msdos fat iso9660 normal linux search search_fs_file search_label configfile serial terminal echo test sleep regexp".split()
 BIOS = ["biosdisk", "linux16"]
 LIB = Path("/usr/lib/grub")
 

@@ -139,5 +139,9 @@ impl Lab {
         let known = self.machine();
         assert_eq!(known["known_disks"][0]["serial"], SERIAL, "{known}");
         assert_eq!(self.count("machine.flashed"), 1, "{:?}", self.events());
+        let contacts = self.count("netboot.pxe.offered");
+        if firmware != Firmware::Bios {
+            assert!(contacts <= 1, "UEFI boots the disk next, without the network: {:?}", self.events());
+        }
     }
 }

@@ -171,7 +171,7 @@ fn every_client_gets_every_byte() {
     assert_eq!(tftp.client().ask("empty.bin", ""), [0, 3, 0, 1]);
     tool(&["curl", "-sS", "-o", &out("script"), &format!("tftp://127.0.0.1:{port}/autoexec.ipxe")]);
     let script = std::fs::read_to_string(out("script")).unwrap();
-    assert!(script.contains("chain http://bty.lan:8080/pxe-bootstrap.ipxe"), "{script}");
+    assert!(script.contains("chain --replace http://bty.lan:8080/pxe-bootstrap.ipxe"), "{script}");
 }
 
 #[test]
@@ -373,7 +373,7 @@ fn the_server_serves_boot_programs_itself_and_shows_that_it_does() {
     assert!(told["mismatch"].as_str().unwrap().contains("is missing"), "{told}");
     let script = tool(&["curl", "-sS", &format!("tftp://{listen}/autoexec.ipxe")]);
     let base = web.base();
-    assert!(script.contains(&format!("chain {base}/pxe-bootstrap.ipxe")), "{script}");
+    assert!(script.contains(&format!("chain --replace {base}/pxe-bootstrap.ipxe")), "{script}");
     assert_eq!(web.get("/boot/autoexec.ipxe").expect(200).text(), script, "HTTP Boot gets the same");
     let named = web.request("GET", "/boot/autoexec.ipxe", &[("Host", "bty.lan:99")], b"").text();
     assert!(named.contains("http://bty.lan:99/"), "{named}");

@@ -19,7 +19,11 @@ const GLOBAL: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
 /// Kept without power, readable while booting and afterwards.
 const ATTRIBUTES: [u8; 4] = [7, 0, 0, 0];
 const LOAD_OPTION_ACTIVE: u32 = 1;
-const ENTRIES: u32 = 0x1_0000;
+/// Numbers for an entry of ours, the first one first: firmware that makes entries takes the lowest number that is not in `BootOrder` (EDK II
+/// does), and would write its own over ours, which is not in it.
+fn numbers() -> impl Iterator<Item = u16> {
+    (0..=0xFF).rev().chain(0x100..=u16::MAX)
+}
 
 /// What became of the wish to boot the disk next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +75,7 @@ pub(crate) fn set_boot_next(efivars: &Path, table: Option<&Gpt>, label: &str, lo
             taken.push(number);
         }
     }
-    let Some(entry) = (0..ENTRIES).filter_map(|n| u16::try_from(n).ok()).find(|n| !taken.contains(n)) else {
+    let Some(entry) = numbers().find(|number| !taken.contains(number)) else {
         return Ok(BootNext::Skipped { reason: "the firmware has no free boot entry" });
     };
     write(efivars, &format!("Boot{entry:04X}"), &load_option(esp, label, loader))?;

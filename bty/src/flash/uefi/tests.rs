@@ -62,11 +62,11 @@ fn replaces_its_own_entry_and_leaves_all_others() {
     let before = fs::read(variable(dir, "Boot0000")).unwrap();
     for _ in 0..2 {
         let set = set_boot_next(dir, Some(&table), LABEL, fallback_loader().unwrap()).unwrap();
-        assert_eq!(set, BootNext::Set { entry: 1 });
-        assert_eq!(fs::read(variable(dir, "BootNext")).unwrap(), [7, 0, 0, 0, 1, 0]);
+        assert_eq!(set, BootNext::Set { entry: 0xFF });
+        assert_eq!(fs::read(variable(dir, "BootNext")).unwrap(), [7, 0, 0, 0, 0xFF, 0]);
         assert!(!variable(dir, "Boot000A").exists());
     }
-    let ours = fs::read(variable(dir, "Boot0001")).unwrap();
+    let ours = fs::read(variable(dir, "Boot00FF")).unwrap();
     assert_eq!(ours[..4], ATTRIBUTES);
     assert_eq!(description(&ours).as_deref(), Some(LABEL));
     assert_eq!(fs::read(variable(dir, "Boot0000")).unwrap(), before);
@@ -101,7 +101,7 @@ fn survives_odd_variables() {
     fs::write(variable(dir.path(), "BootXYZ0"), [7]).unwrap();
     fs::write(dir.path().join("Boot0002-11111111-93ca-11d2-aa0d-00e098032b8c"), [7]).unwrap();
     let set = set_boot_next(dir.path(), Some(&table), LABEL, r"\x").unwrap();
-    assert_eq!(set, BootNext::Set { entry: 2 });
+    assert_eq!(set, BootNext::Set { entry: 0xFF });
 }
 
 #[test]
