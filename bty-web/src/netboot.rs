@@ -200,8 +200,11 @@ pub fn dhcp(base: &str) -> String {
          \n\
          # dnsmasq, UEFI HTTP Boot: without TFTP.\n\
          dhcp-match=set:http,option:client-arch,16\n\
+         dhcp-match=set:http-arm64,option:client-arch,19\n\
          dhcp-option-force=tag:http,60,HTTPClient\n\
+         dhcp-option-force=tag:http-arm64,60,HTTPClient\n\
          dhcp-boot=tag:http,{base}/boot/snponly.efi\n\
+         dhcp-boot=tag:http-arm64,{base}/boot/snponly-arm64.efi\n\
          \n\
          # Others: next-server (option 66) {host}, file name (option 67) snponly.efi for UEFI, undionly.kpxe for BIOS;\n\
          # for the user class (option 77) iPXE: {base}/pxe-bootstrap.ipxe\n"

@@ -2,13 +2,16 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from .debian import Archive
 
 HERE = Path(__file__).resolve().parent.parent / "full"
 EPOCH = "315532800"
+NATIVE = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine)
 
 
 def build(archive: Archive, version: str, work: Path) -> Path:
@@ -26,7 +29,18 @@ def build(archive: Archive, version: str, work: Path) -> Path:
     return out
 
 
+def check(arch: str):
+    """Programs of the packages run while they are installed: those of another architecture need an emulator that the kernel knows."""
+    if not shutil.which("arch-test") or subprocess.run(["arch-test", arch], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
+        sys.exit(
+            f"media/build: this machine does not run programs for {arch}, which the full environment is made with. Install arch-test, qemu-user-static and "
+            "binfmt-support, and mount binfmt_misc on /proc/sys/fs/binfmt_misc; or build ramdisk alone, which needs none of it"
+        )
+
+
 def make(archive: Archive, version: str, packages: list[str], out: Path):
+    if archive.arch != NATIVE:
+        check(archive.arch)
     tar = out.with_suffix(".tar")
     hooks = [
         # those that are the same for everybody are nobody's

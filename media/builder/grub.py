@@ -15,13 +15,3 @@ def image(target: str, script: str, modules: list[str]) -> bytes:
         early.write_text(script)
         subprocess.run(["grub-mkimage", "-O", target, "-o", out, "-p", "/grub", "-c", early, *modules], check=True)
         return out.read_bytes()
-
-
-def efi(script: str) -> bytes:
-    """For x86_64 UEFI; not signed."""
-    return image("x86_64-efi", script, [*MODULES, "chain"])
-
-
-def bios(script: str) -> tuple[bytes, bytes]:
-    """For BIOS: the boot sector, and what it loads."""
-    return (LIB / "i386-pc/boot.img").read_bytes(), image("i386-pc", script, [*MODULES, *BIOS])

@@ -15,7 +15,6 @@ use crate::oci::{IMAGE, layer, push};
 pub(super) const SERIAL: &str = "CHAIN-1";
 /// Without KVM, and beside other tests.
 pub(super) const PATIENCE: Duration = Duration::from_secs(240);
-const DISK_BYTES: u64 = 96 << 20;
 
 /// The image comes through the cache host in the server's process.
 const ENV: [(&str, &str); 4] = [
@@ -39,13 +38,18 @@ pub(super) struct Lab {
 
 impl Lab {
     /// With the lines for DHCP under the heading that has `what` in it.
-    pub(super) fn new(what: &'static str) -> Self {
-        Self::with(what, &marker_image())
+    pub(super) fn new(what: &str) -> Self {
+        Self::of(what, "x86_64")
     }
 
     /// The same with another image.
     pub(super) fn with(what: &str, image: &Path) -> Self {
         Self::in_rack(Rack::new(what, &borrowed(&product("netboot-pc", "x86_64")), &ENV), image)
+    }
+
+    /// The same for another architecture.
+    pub(super) fn of(what: &str, arch: &str) -> Self {
+        Self::in_rack(Rack::new(what, &borrowed(&product("netboot-pc", arch)), &ENV), &marker_image())
     }
 
     /// With lines for DHCP that are made of all that the server says about it, and with further files to boot.
@@ -77,13 +81,20 @@ impl Lab {
     /// A disk full of old data.
     pub(super) fn disk(&self) -> PathBuf {
         let path = self.rack.dir().join("disk.img");
-        std::fs::write(&path, vec![0xA5; DISK_BYTES as usize]).unwrap();
+        std::fs::write(&path, vec![0xA5; self.content.len() + (32 << 20)]).unwrap();
         path
     }
 
     /// Binds the machine.
     pub(super) fn bind(&self, plan: &str, serial: &str) {
-        let binding = json!({ "boot_mode": plan, "bty_image_ref": self.image_ref, "target_disk_serial": serial });
+        self.bind_with(plan, serial, &json!({}));
+    }
+
+    /// The same with parameters of the plan.
+    pub(super) fn bind_with(&self, plan: &str, serial: &str, parameters: &Value) {
+        let binding = json!({
+            "boot_mode": plan, "bty_image_ref": self.image_ref, "target_disk_serial": serial, "params": parameters,
+        });
         self.rack.ns.run(|| self.rack.web.send("PUT", &format!("/machines/{MAC}"), &binding).expect(200));
     }
 

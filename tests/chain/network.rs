@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use bty_tests::media::{MARKER, product};
+use bty_tests::media::{MARKER, debian_image, product};
 use bty_tests::qemu::{Bus, Firmware};
 use bty_tests::rack::{MAC, Rack};
+use serde_json::json;
 
 use super::lab::{Lab, PATIENCE, SERIAL};
 
@@ -34,15 +35,49 @@ fn uefi_http_boot() {
 #[test]
 #[ignore = "long: make test-chain"]
 fn one_file_by_uefi_http_boot() {
-    let files = product("ramdisk", "x86_64");
-    let efi = files.iter().find(|file| file.extension().is_some_and(|end| end == "efi")).unwrap().clone();
-    let name = efi.file_name().unwrap().to_str().unwrap().to_owned();
-    let lab = Lab::with_lines(move |told| section(told, "HTTP Boot").replace("snponly.efi", &name), &[&efi]);
-    lab.flashes(Firmware::UefiHttp, Bus::Nvme);
+    one_file("x86_64").flashes(Firmware::UefiHttp, Bus::Nvme);
+}
+
+/// Firmware gets the environment itself by HTTP Boot, as one file.
+pub(super) fn one_file(arch: &str) -> Lab {
+    let files = product("ramdisk", arch);
+    let efi = files.iter().find(|file| file.extension().is_some_and(|end| end == "efi")).unwrap();
+    let name = efi.file_name().unwrap().to_str().unwrap();
+    let program = if arch == "arm64" { "snponly-arm64.efi" } else { "snponly.efi" };
+    Lab::with_lines(|told| section(told, "HTTP Boot").replace(program, name), &[efi])
 }
 
 fn section(told: &str, what: &str) -> String {
     told.split("\n\n").find(|section| section.lines().next().unwrap().contains(what)).unwrap().to_owned()
+}
+
+/// An installed Debian starts from the disk; by `kexec` without a second time with the firmware.
+fn installed(firmware: Firmware, after: &str) {
+    let lab = Lab::with(if firmware == Firmware::Bios { "BIOS, UEFI" } else { "one line" }, &debian_image());
+    let disk = lab.disk();
+    lab.bind_with("bty-flash-once", SERIAL, &json!({ "after": after }));
+    let mut machine = lab.power_on(lab.hardware(firmware).disk(Bus::Nvme, &disk, SERIAL));
+    machine.wait(PATIENCE, "the flashed system", |said| said.contains(&format!("{MARKER}: systemd")));
+    machine.wait_off(PATIENCE);
+    let said = machine.said();
+    drop(machine);
+    // what the system itself does not change: the table, the loaders, the ESP
+    let untouched = 9 << 20;
+    assert!(std::fs::read(&disk).unwrap()[..untouched] == lab.content[..untouched]);
+    assert_eq!(lab.count("machine.flashed"), 1, "{:?}", lab.events());
+    assert_eq!(lab.count("netboot.pxe.offered"), 1, "{:?}; the machine said:\n{said}", lab.events());
+}
+
+#[test]
+#[ignore = "long: make test-chain"]
+fn an_installed_debian_is_flashed_and_boots() {
+    installed(Firmware::Uefi, "reboot");
+}
+
+#[test]
+#[ignore = "long: make test-chain"]
+fn kexec_goes_straight_into_the_flashed_system() {
+    installed(Firmware::Bios, "kexec");
 }
 
 #[test]

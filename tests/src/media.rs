@@ -36,9 +36,20 @@ pub fn product(name: &str, arch: &str) -> Vec<PathBuf> {
 /// A disk image that boots with BIOS and UEFI, says [`MARKER`], and switches the machine off. 64 MiB.
 #[must_use]
 pub fn marker_image() -> PathBuf {
+    made("marker")
+}
+
+/// An installed Debian that does the same: its kernel and initramfs, systemd, ext4 and an ESP. 650 MiB.
+#[must_use]
+pub fn debian_image() -> PathBuf {
+    made("debian")
+}
+
+fn made(name: &str) -> PathBuf {
     let _one = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
-    let path = root().join("target/media-work/marker.img");
-    tool(&["python3", root().join("tests/media/marker.py").to_str().unwrap(), path.to_str().unwrap(), MARKER]);
+    let path = root().join(format!("target/media-work/{name}.img"));
+    let script = root().join(format!("tests/media/{name}.py"));
+    tool(&["python3", script.to_str().unwrap(), path.to_str().unwrap(), MARKER]);
     path
 }
 

@@ -22,6 +22,8 @@ pub enum Firmware {
     UefiSecure,
     /// UEFI on arm64.
     Arm,
+    /// The same, which knows HTTP Boot only.
+    ArmHttp,
 }
 
 /// How a disk is attached.
@@ -82,7 +84,9 @@ impl Hardware {
                 this.flash("/usr/share/OVMF/OVMF_CODE_4M.secboot.fd", "/usr/share/OVMF/OVMF_VARS_4M.ms.fd");
                 this.with(&["-global", "driver=cfi.pflash01,property=secure,value=on"]);
             }
-            Firmware::Arm => this.flash("/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd"),
+            Firmware::Arm | Firmware::ArmHttp => {
+                this.flash("/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd");
+            }
         }
         this
     }
@@ -94,7 +98,7 @@ impl Hardware {
         self.with(&["-drive", &format!("if=pflash,format=raw,file={}", vars.display())]);
         // no waiting for IPv6
         self.with(&["-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n"]);
-        let has_pxe = if self.firmware == Firmware::UefiHttp { "n" } else { "y" };
+        let has_pxe = if matches!(self.firmware, Firmware::UefiHttp | Firmware::ArmHttp) { "n" } else { "y" };
         self.with(&["-fw_cfg", &format!("name=opt/org.tianocore/IPv4PXESupport,string={has_pxe}")]);
     }
 
@@ -168,14 +172,15 @@ impl Hardware {
     pub fn start(self) -> Machine {
         let at = |name: &str| self.dir.path().join(name).display().to_string();
         let serial = format!("socket,id=s,path={},server=on,wait=off,logfile={}", at("serial"), at("serial.log"));
-        let mut command =
-            Command::new(if self.firmware == Firmware::Arm { "qemu-system-aarch64" } else { "qemu-system-x86_64" });
+        let is_arm = matches!(self.firmware, Firmware::Arm | Firmware::ArmHttp);
+        let mut command = Command::new(if is_arm { "qemu-system-aarch64" } else { "qemu-system-x86_64" });
         // /dev/kvm may be there and not work
         command.args([
             "-accel",
             "tcg,thread=multi",
             "-cpu",
-            "max",
+            // signed pointers are slow to emulate
+            if is_arm { "max,pauth-impdef=on" } else { "max" },
             "-m",
             "1024",
             "-display",
@@ -185,7 +190,7 @@ impl Hardware {
             "none",
         ]);
         command.args(match self.firmware {
-            Firmware::Arm => ["-M", "virt"],
+            Firmware::Arm | Firmware::ArmHttp => ["-M", "virt"],
             Firmware::UefiSecure => ["-M", "q35,graphics=off,smm=on"],
             _ => ["-M", "q35,graphics=off"],
         });
@@ -214,10 +219,15 @@ impl Machine {
     /// Types on its serial line.
     pub fn type_in(&self, keys: &str) {
         let mut line = UnixStream::connect(self.dir.path().join("serial")).unwrap();
-        line.write_all(keys.as_bytes()).unwrap();
-        // it is read before the line is hung up: what it says meanwhile is in the log
-        line.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-        let _ = line.read(&mut [0; 4096]);
+        line.set_read_timeout(Some(Duration::from_millis(150))).unwrap();
+        // as much as the port holds at a time; it is taken before the line is hung up. What the machine says meanwhile is in the log.
+        for keys in keys.as_bytes().chunks(12) {
+            line.write_all(keys).unwrap();
+            let begun = Instant::now();
+            while begun.elapsed() < Duration::from_millis(150) {
+                let _ = line.read(&mut [0; 4096]);
+            }
+        }
     }
 
     /// Waits until `is`; fails when the machine goes elsewhere, or takes longer than `limit`.

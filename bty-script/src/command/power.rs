@@ -13,6 +13,8 @@ use crate::output::Output;
 
 /// How long a service manager gets to bring the machine down in order.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// What was said last gets to the consoles meanwhile, which others show.
+const LAST_WORDS: Duration = Duration::from_millis(300);
 
 /// Does it; with `only_say` it says so instead.
 pub(crate) fn act(power: Power, only_say: bool, output: &Output) -> Result<()> {
@@ -29,6 +31,7 @@ pub(crate) fn act(power: Power, only_say: bool, output: &Output) -> Result<()> {
     if ask_service_manager(verb) {
         thread::sleep(PATIENCE);
     }
+    thread::sleep(LAST_WORDS);
     let command = match power {
         Power::PowerOff => RebootCommand::PowerOff,
         Power::Kexec => RebootCommand::Kexec,

@@ -117,7 +117,7 @@ impl Manager {
         } else {
             screen::network(&state)
         };
-        if let Some(line) = waiting.line(&line) {
+        if let Some(line) = waiting.line(&line).filter(|_| self.shell.is_none()) {
             self.consoles.write(line.as_bytes());
         }
         if !self.started.is_settled() {
