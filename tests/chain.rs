@@ -4,5 +4,6 @@
 
 mod arm64;
 mod lab;
+mod media;
 mod network;
 mod sticks;

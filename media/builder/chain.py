@@ -26,6 +26,7 @@ def build(out: Path, version: str, archive: Archive):
         "grub.cfg": (HERE / "grub.cfg").read_bytes(),
         "second.ipxe": (HERE / "second.ipxe").read_bytes(),
     }
+    archive.note_installed("grub-pc-bin")
     with tempfile.TemporaryDirectory() as work:
         esp = Path(work) / "esp"
         esp.write_bytes(fat.build(files, ESP_BYTES, "BTY_CHAIN"))

@@ -77,9 +77,19 @@ class Archive:
         self.packages[name] = Package(name, field["Version"], field["Architecture"], field["SHA256"], root)
         return self.packages[name]
 
-    def note(self, name: str, version: str, arch: str):
-        """A package that others have fetched, and that went in too."""
-        self.packages.setdefault(name, Package(name, version, arch, None, None))
+    def note(self, names: list[str]):
+        """Packages that others have fetched, in their current version, and that went in too."""
+        shown = self.apt("show", "--no-all-versions", *names, tool="apt-cache")
+        for text in shown.split("\n\n"):
+            field = dict(re.findall(r"^(Package|Version|Architecture|SHA256): (\S+)$", text, re.MULTILINE))
+            if field:
+                found = Package(field["Package"], field["Version"], field["Architecture"], field["SHA256"], None)
+                self.packages.setdefault(found.name, found)
+
+    def note_installed(self, name: str):
+        """A package of this system, of which something went in."""
+        shown = subprocess.run(["dpkg-query", "-W", "-f", "${Version} ${Architecture}", name], check=True, text=True, stdout=subprocess.PIPE).stdout
+        self.packages.setdefault(name, Package(name, *shown.split(" "), None, None))
 
     def kernel(self) -> Package:
         """The package of the current kernel."""

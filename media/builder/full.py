@@ -11,6 +11,8 @@ from .debian import Archive
 
 HERE = Path(__file__).resolve().parent.parent / "full"
 EPOCH = "315532800"
+#: "bty", with a salt that is the same each time; with the escapes for a shell.
+PASSWORD = r"\$6\$bty\$yQrNDr.V3eHQDB5tGdGcxB78My3VOwM5gsW4/gM19ttTnzqkHZa.dda4kjNNrzBWV07Z1OtBHSk4p141D5PCr0"
 NATIVE = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine)
 
 
@@ -18,14 +20,13 @@ def build(archive: Archive, version: str, work: Path) -> Path:
     """Gives the squashfs; made once for the same packages."""
     packages = [line for line in (HERE / "packages").read_text().split("\n") if line and not line.startswith("#")]
     lists = sorted((archive.dir / "lists").glob("*_Packages*"))
-    files = sorted(path for path in HERE.rglob("*") if path.is_file())
+    files = [Path(__file__), *sorted(path for path in HERE.rglob("*") if path.is_file())]
     key = hashlib.sha256(version.encode() + b"".join(hashlib.sha256(path.read_bytes()).digest() for path in [*files, *lists])).hexdigest()
     out, stamp = work / f"full-{archive.arch}.squashfs", work / f"full-{archive.arch}.key"
     if not (out.exists() and stamp.exists() and stamp.read_text() == key):
         make(archive, version, packages, out)
         stamp.write_text(key)
-    for line in (work / f"full-{archive.arch}.packages").read_text().splitlines():
-        archive.note(*line.split(" "))
+    archive.note((work / f"full-{archive.arch}.packages").read_text().split())
     return out
 
 
@@ -44,10 +45,10 @@ def make(archive: Archive, version: str, packages: list[str], out: Path):
     tar = out.with_suffix(".tar")
     hooks = [
         # those that are the same for everybody are nobody's
-        'rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/machine-id "$1"/var/lib/dbus/machine-id "$1"/etc/resolv.conf "$1"/etc/hostname',
+        'rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/nvme/host* "$1"/etc/machine-id "$1"/var/lib/dbus/machine-id "$1"/etc/resolv.conf "$1"/etc/hostname',
         'rm -rf "$1"/var/log/* "$1"/var/cache/* "$1"/var/lib/apt/lists/* "$1"/usr/share/doc/* "$1"/usr/share/man/* "$1"/usr/share/locale/*',
         f'sed -i "s/@VERSION@/{version}/" "$1"/etc/issue "$1"/etc/motd',
-        'echo root:bty | chroot "$1" chpasswd',
+        f'sed -i "s#^root:.*#root:{PASSWORD}:19000:0:99999:7:::#" "$1"/etc/shadow && rm -f "$1"/etc/*-',
         'chroot "$1" systemctl -q enable bty-on-tty1.service bty-ssh-keys.service systemd-networkd.service',
         'chroot "$1" systemctl -q mask systemd-networkd-wait-online.service apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer',
         'chroot "$1" systemctl -q set-default multi-user.target',
@@ -56,12 +57,12 @@ def make(archive: Archive, version: str, packages: list[str], out: Path):
     command += ["--aptopt=APT::Install-Recommends \"false\"", "--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/doc/*"]
     command += [f"--include={','.join(packages)}", f'--customize-hook=tar -C {HERE}/root -c --owner=0 --group=0 . | tar -C "$1" -x --no-same-permissions']
     names = out.with_suffix(".packages")
-    listing = f"chroot \"$1\" dpkg-query -W -f '${{Package}} ${{Version}} ${{Architecture}}\\n' > {names}"
+    listing = f"chroot \"$1\" dpkg-query -W -f '${{Package}}\\n' > {names}"
     command += [f"--customize-hook={hook}" for hook in [*hooks, listing]]
     env = {**os.environ, "SOURCE_DATE_EPOCH": EPOCH}
     subprocess.run([*command, archive.suite, tar, archive.source()], check=True, env=env)
     out.unlink(missing_ok=True)
     squash = ["mksquashfs", "-", out, "-tar", "-quiet", "-no-progress", "-comp", "zstd", "-Xcompression-level", "15", "-b", "256K"]
     with open(tar, "rb") as stream:
-        subprocess.run([*squash, "-mkfs-time", EPOCH, "-exports", "-xattrs"], check=True, stdin=stream, env={k: v for k, v in env.items() if k != "SOURCE_DATE_EPOCH"})
+        subprocess.run([*squash, "-mkfs-time", EPOCH, "-all-time", EPOCH, "-root-mode", "755", "-exports", "-xattrs"], check=True, stdin=stream, env={k: v for k, v in env.items() if k != "SOURCE_DATE_EPOCH"})
     tar.unlink()

@@ -26,6 +26,7 @@ class Builder:
         self.archive = Archive(self.work.resolve(), {"x86_64": "amd64", "arm64": "arm64"}[self.arch], options.suite)
         self.version = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["version"]
         self.given = options.programs
+        self.parts: dict[str, tuple] = {}
 
     def build(self, names: list[str]):
         for name in names:
@@ -34,9 +35,12 @@ class Builder:
             sums = self.out / f"{stem}.sha256"
             if stamp.exists() and stamp.read_text() == inputs and sums.exists():
                 continue
+            self.archive.packages = {}
             files = getattr(self, name.replace("-", "_"))()
             document = self.out / f"{stem}.spdx.json"
-            sbom.write(document, self.version, self.archive, self.programs, files)
+            # there is nothing of ours in it but a script
+            own = {} if name == "chain" else self.programs
+            sbom.write(document, self.version, self.archive, own, files)
             listed = "".join(f"{sha256(file)}  {file.name}\n" for file in [*files, document])
             sums.write_text(listed)
             stamp.write_text(inputs)
@@ -59,17 +63,30 @@ class Builder:
     def programs(self) -> dict[str, Path]:
         return programs(self.arch, self.work, self.given)
 
-    @cached_property
+    @property
     def small(self) -> tuple[bytes, bytes]:
         """Kernel, and the archive of the small environment."""
+        return self.part("small", self.make_small)
+
+    @property
+    def full(self) -> Path:
+        """The full environment."""
+        return self.part("full", lambda: full.build(self.archive, self.version, self.work))
+
+    def part(self, name: str, make):
+        """What several products have is made once; its packages are noted with each of them."""
+        if name not in self.parts:
+            others, self.archive.packages = self.archive.packages, {}
+            self.parts[name] = make(), self.archive.packages
+            self.archive.packages = others
+        made, packages = self.parts[name]
+        self.archive.packages = {**packages, **self.archive.packages}
+        return made
+
+    def make_small(self) -> tuple[bytes, bytes]:
         paths = {"init": self.programs["bty-live"], "bin/bty": self.programs["bty"]}
         vmlinuz, archive = small.build(self.archive, paths, self.work)
         return vmlinuz.read_bytes(), small.compress(archive)
-
-    @cached_property
-    def full(self) -> Path:
-        """The full environment."""
-        return full.build(self.archive, self.version, self.work)
 
     def netboot_pc(self) -> list[Path]:
         files = [self.file("netboot-pc", end) for end in ("vmlinuz", "initrd", "squashfs")]

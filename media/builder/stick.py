@@ -31,6 +31,7 @@ def build(out: Path, version: str, archive: Archive, programs: dict[str, Path], 
         # where that one looks, on sticks and on CDs
         "EFI/debian/grub.cfg": EARLY.encode(),
     }
+    archive.note_installed("grub-pc-bin")
     with tempfile.TemporaryDirectory() as work:
         esp, images = Path(work) / "esp", Path(work) / "images"
         esp.write_bytes(fat.build(efi, ESP_BYTES, "BTY_BOOT"))

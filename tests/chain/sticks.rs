@@ -115,6 +115,26 @@ fn a_file_on_the_stick_names_a_server() {
     assert_eq!(lab.count("machine.flashed"), 1);
 }
 
+#[test]
+#[ignore = "long: make test-chain"]
+fn without_an_address_the_screen_says_so_and_a_shell_is_one_key_away() {
+    let lab = Lab::new("one line");
+    lab.rack.ns.ip("link set tap1 nomaster");
+    let (path, words) = (lab.rack.dir().join("stick"), lab.rack.dir().join("bty.txt"));
+    std::fs::write(&words, format!("bty.server={BASE}\n")).unwrap();
+    stick(&iso("usbboot-pc"), &path, GIB, Some((&words, "bty.txt")));
+    let hardware = Hardware::new(Firmware::Bios).disk(Bus::Usb, &path, "STICK").card("tap1", bty_tests::rack::MAC);
+    let mut machine = lab.power_on(hardware);
+    let reason = "eth0: no DHCP server has answered, asking again";
+    machine.wait(PATIENCE, "the reason", |said| said.contains(reason));
+    machine.type_in("\x1c");
+    machine.wait(PATIENCE, "a shell", |said| said.contains("bty# "));
+    machine.type_in("exit\r");
+    machine.wait(PATIENCE, "waiting", |said| said.contains("waiting again"));
+    machine.type_in("\r");
+    machine.wait(PATIENCE, "the wizard", |said| said.contains("Pick an image"));
+}
+
 /// From the medium that leads to a server to the flashed system.
 fn chain(firmware: Firmware, bus: Bus, named: bool) {
     // firmware boots nothing from this network by itself
