@@ -150,8 +150,11 @@ fn fail(text: &mut String, reason: &str, drive: Option<&str>) {
 /// well leads to its menu, where a machine waits for ever. So every script replaces the one before, and says 1 at its end.
 fn local(text: &mut String, drive: Option<&str>) {
     text.push_str("iseq ${platform} efi && exit 1 ||\n");
-    let drive = drive.map_or_else(|| (DRIVE, "${bty-drive}".into()), |drive| ("", word(drive)));
-    let _ = write!(text, "{}sanboot --no-describe --drive {} || exit 1\n", drive.0, drive.1);
+    if drive.is_none() {
+        text.push_str(DRIVE);
+    }
+    let drive = drive.map_or_else(|| "${bty-drive}".into(), word);
+    let _ = writeln!(text, "sanboot --no-describe --drive {drive} || exit 1");
 }
 
 /// Text that a script shows: one line, and nothing that iPXE would expand or take for an operator.
