@@ -43,11 +43,11 @@ deny:
 media: packages
 	media/build
 
-# about twenty minutes: every machine of the chain, from power-on to the flashed system. `make test` runs the short ones.
+# about ten minutes: every machine of the chain, from power-on to the flashed system. `make test` runs the short ones.
 test-chain: build packages
 	$(CARGO) test -p bty-tests -- --include-ignored --test-threads=2 --skip chain::arm64 chain::
 
-# about twenty minutes: the same for arm64, whose programs are built in a root file system of Debian sid, and emulated
+# about ten minutes: the same for arm64, whose programs are built in a root file system of Debian sid, and emulated
 test-arm64: build packages
 	tests/install-packages.sh tests/packages-arm64.txt
 	mountpoint -q /proc/sys/fs/binfmt_misc || mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc

@@ -204,7 +204,7 @@ pub fn dhcp(base: &str) -> String {
          dhcp-option-force=tag:http,60,HTTPClient\n\
          dhcp-option-force=tag:http-arm64,60,HTTPClient\n\
          dhcp-boot=tag:http,{base}/boot/snponly.efi\n\
-         dhcp-boot=tag:http-arm64,{base}/boot/snponly-arm64.efi\n\
+         dhcp-boot=tag:http-arm64,{base}/boot/ipxe-arm64.efi\n\
          \n\
          # Others: next-server (option 66) {host}, file name (option 67) snponly.efi for UEFI, undionly.kpxe for BIOS;\n\
          # for the user class (option 77) iPXE: {base}/pxe-bootstrap.ipxe\n"

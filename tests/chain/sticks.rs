@@ -117,6 +117,24 @@ fn a_file_on_the_stick_names_a_server() {
 
 #[test]
 #[ignore = "long: make test-chain"]
+fn the_server_can_be_typed_in() {
+    for firmware in [Firmware::Bios, Firmware::Uefi] {
+        let lab = Lab::new("one line");
+        let path = lab.rack.dir().join("stick");
+        stick(&iso("usbboot-pc"), &path, GIB, None);
+        let hardware = Hardware::new(firmware).disk(Bus::Usb, &path, "STICK").card("tap0", bty_tests::rack::MAC);
+        let mut machine = lab.power_on(hardware);
+        machine.wait(PATIENCE, "the menu", |said| said.contains("a server to be typed in"));
+        machine.type_in("\x1b[B\x1b[B\r");
+        machine.wait(PATIENCE, "the question", |said| said.contains("Address of the server"));
+        machine.type_in("172.31.77.2\x7f1:8080\r");
+        machine.wait(PATIENCE, "the plan", |said| said.contains("server: http://172.31.77.1:8080"));
+        lab.wait_for(&mut machine, "netboot.pxe.plan", 1);
+    }
+}
+
+#[test]
+#[ignore = "long: make test-chain"]
 fn without_an_address_the_screen_says_so_and_a_shell_is_one_key_away() {
     let lab = Lab::new("one line");
     lab.rack.ns.ip("link set tap1 nomaster");

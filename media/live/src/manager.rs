@@ -32,6 +32,8 @@ enum Event {
 }
 
 enum Step {
+    /// The address of the server is being typed in.
+    Asking(String),
     /// Something is missing before `bty` can start.
     Waiting(Waiting),
     /// `bty` runs.
@@ -63,12 +65,12 @@ pub(crate) fn run() -> Result<u8, String> {
     let (sender, events) = channel();
     let consoles = Consoles::open(&words, &sender, Event::Typed);
     let network = Network::new(&words);
-    consoles.write(screen::banner(words.server().as_deref(), words.mac().as_deref()).as_bytes());
+    consoles.write(screen::banner(&words).as_bytes());
     USEFUL.iter().for_each(|module| modules.load(module));
     mounts::firmware_variables();
     let mut manager = Manager {
-        looks_for_stick: words.server().is_none() && words.get("bty.server").is_none(),
-        step: Step::Waiting(Waiting::new()),
+        looks_for_stick: words.get("bty.server").is_none(),
+        step: if words.asks_person() { Step::Asking(String::new()) } else { Step::Waiting(Waiting::new()) },
         begun: Instant::now(),
         shell: None,
         has_images: false,
@@ -83,6 +85,9 @@ pub(crate) fn run() -> Result<u8, String> {
 
 impl Manager {
     fn follow(&mut self, events: &Receiver<Event>) -> Result<u8, String> {
+        if let Step::Asking(_) = self.step {
+            self.say(screen::WHICH_SERVER);
+        }
         loop {
             match events.recv_timeout(TICK) {
                 Ok(Event::Typed(keys)) => self.typed(&keys),
@@ -151,8 +156,8 @@ impl Manager {
     /// The server's plan is wanted, and there is an address to ask from.
     fn go_to_server(&mut self, lease: &Lease) {
         // a file for one machine only would be no file for a stick
-        let named = self.words.get("bty.server").filter(|server| *server != "dhcp").and_then(|_| self.words.server());
-        let server = named.or_else(|| lease.server.clone()).unwrap_or_else(|| "http://bty-server:8080".into());
+        let server =
+            self.words.server().or_else(|| lease.server.clone()).unwrap_or_else(|| "http://bty-server:8080".into());
         let mac = self.words.mac().unwrap_or_else(|| lease.mac.clone());
         if self.words.wants_full() {
             full::ask().unwrap_or_else(|why| self.say(&why));
@@ -203,6 +208,29 @@ impl Manager {
             Step::Running(_) => self.say("\nback in bty; what it shows next is shown here\n"),
             Step::Ended => self.say(&screen::ended(0)),
             Step::Waiting(_) => self.say("\nwaiting again\n"),
+            Step::Asking(_) => self.say(screen::WHICH_SERVER),
+        }
+    }
+
+    /// A line, with no more than a way to take back: none means that there is no server.
+    fn server_typed(&mut self, keys: &[u8]) {
+        let Step::Asking(address) = &mut self.step else { return };
+        for key in keys {
+            match key {
+                b'\r' | b'\n' => {
+                    self.words.set_server(address);
+                    self.looks_for_stick = address.is_empty();
+                    self.begun = Instant::now();
+                    self.step = Step::Waiting(Waiting::new());
+                    return self.say("\n");
+                }
+                0x08 | 0x7f if address.pop().is_some() => self.consoles.write(b"\x08 \x08"),
+                b'!'..=b'~' => {
+                    address.push(char::from(*key));
+                    self.consoles.write(&[*key]);
+                }
+                _ => {}
+            }
         }
     }
 
@@ -215,10 +243,11 @@ impl Manager {
         }
         match (&mut self.step, keys.first()) {
             (Step::Running(terminal), _) => terminal.write(keys),
+            (Step::Asking(_), _) => self.server_typed(keys),
             (Step::Waiting(_), Some(b'\r' | b'\n')) => self.start_bty(None),
             (Step::Ended, Some(b'\r' | b'\n')) => {
                 self.begun = Instant::now();
-                self.looks_for_stick = !self.has_images && self.words.server().is_none();
+                self.looks_for_stick = !self.has_images && self.words.get("bty.server").is_none();
                 self.step = Step::Waiting(Waiting::new());
                 if self.has_images && self.words.server().is_none() {
                     self.start_bty(None);

@@ -61,8 +61,7 @@ impl Network {
     pub(crate) fn new(words: &Words) -> Self {
         let _ = fs::create_dir_all(STATE);
         let _ = Command::new("/bin/ip").args(["link", "set", "lo", "up"]).status();
-        let asks_for_server = words.get("bty.server") == Some("dhcp");
-        Self { wanted: words.mac(), asks_for_server, begun: Instant::now(), asking: BTreeMap::new() }
+        Self { wanted: words.mac(), asks_for_server: words.asks_dhcp(), begun: Instant::now(), asking: BTreeMap::new() }
     }
 
     /// Looks at the cards; lets those ask that have come. Cheap enough to be called all the time.

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::network::State;
+use crate::words::Words;
 
 /// How often a line is shown again that has not changed.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -35,12 +36,14 @@ impl Waiting {
 }
 
 /// The first lines: version, how it was started, and by whom it is led.
-pub(crate) fn banner(server: Option<&str>, mac: Option<&str>) -> String {
-    let who = match server {
+pub(crate) fn banner(words: &Words) -> String {
+    let who = match words.server() {
         Some(server) => format!("network, plans of {server}"),
+        None if words.asks_dhcp() => "network, plans of the server that DHCP names".into(),
+        None if words.asks_person() => "network, server to be typed in".into(),
         None => "local, no server named".into(),
     };
-    let card = mac.map(|mac| format!(", card {mac}")).unwrap_or_default();
+    let card = words.mac().map(|mac| format!(", card {mac}")).unwrap_or_default();
     format!(
         "\nbty {} live environment | {who}{card}\n  Enter: do not wait   Ctrl-\\: shell   {}\n",
         env!("CARGO_PKG_VERSION"),
@@ -59,6 +62,9 @@ pub(crate) fn network(state: &State) -> String {
         State::Up(lease) => format!("network: {} has {} ({})", lease.card, lease.ip, lease.mac),
     }
 }
+
+/// What a person is asked.
+pub(crate) const WHICH_SERVER: &str = "\nAddress of the server, such as http://192.0.2.1:8080 (Enter: none): ";
 
 /// `bty` has ended, and nobody has said what is next.
 pub(crate) fn ended(code: u32) -> String {

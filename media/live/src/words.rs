@@ -40,9 +40,24 @@ impl Words {
         self.0.iter().filter(move |(known, _)| known == name).filter_map(|(_, value)| value.as_deref())
     }
 
-    /// Base address of the server.
+    /// The server is named by DHCP.
+    pub(crate) fn asks_dhcp(&self) -> bool {
+        self.get("bty.server") == Some("dhcp")
+    }
+
+    /// The server is named by a person.
+    pub(crate) fn asks_person(&self) -> bool {
+        self.get("bty.server") == Some("ask")
+    }
+
+    /// From now on the server is the one at this address.
+    pub(crate) fn set_server(&mut self, address: &str) {
+        self.0.push(("bty.server".into(), Some(address.into())));
+    }
+
+    /// Base address of the server, when it is known.
     pub(crate) fn server(&self) -> Option<String> {
-        let url = self.get("bty.server")?.trim_end_matches('/');
+        let url = self.get("bty.server").filter(|_| !self.asks_dhcp() && !self.asks_person())?.trim_end_matches('/');
         Some(if url.contains("://") { url.to_owned() } else { format!("http://{url}") })
     }
 
@@ -81,6 +96,16 @@ mod tests {
         assert!(!words.wants_full() && words.get("quiet").is_none());
         assert_eq!(Words::parse("bty.mac=5254.00ab.cdef").mac().as_deref(), Some("52:54:00:ab:cd:ef"));
         assert_eq!(Words::parse("bty.mac=52:54").mac(), None);
+    }
+
+    #[test]
+    fn somebody_else_may_name_the_server() {
+        assert!(Words::parse("bty.server=dhcp").asks_dhcp());
+        let mut words = Words::parse("bty.server=ask");
+        assert!(words.asks_person() && words.server().is_none());
+        words.set_server("10.0.0.1:8080");
+        assert_eq!(words.server().as_deref(), Some("http://10.0.0.1:8080"));
+        assert!(!words.asks_person());
     }
 
     #[test]
