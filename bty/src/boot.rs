@@ -11,6 +11,8 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use crate::device::ioctl;
 use crate::disks::Disk;
 use crate::error::{Error, ErrorKind, Result};
+use crate::flash::FlashOptions;
+use crate::flash::uefi::{self, BootNext};
 
 /// File systems that are looked at. They are mounted read-only, one after another, in a place of their own.
 const KINDS: [&str; 6] = ["vfat", "ext2", "ext3", "ext4", "xfs", "btrfs"];
@@ -52,6 +54,18 @@ pub fn load_kernel(disk: &Disk) -> Result<Kernel> {
     let tried = if tried.is_empty() { "it has no file system that is understood".to_owned() } else { tried.join(", ") };
     Err(Error::new(ErrorKind::Host, format!("no kernel was found on {}: {tried}", disk.path.display()))
         .hint("reboot instead"))
+}
+
+/// Lets UEFI boot the disk that was flashed last next, once, whatever its boot order says. `Err` of the inner result is why that cannot be: half a
+/// sentence, such as "this machine was not started by UEFI".
+///
+/// # Errors
+/// [`ErrorKind::Host`] when the firmware's variables cannot be changed.
+pub fn flashed_next(options: &FlashOptions) -> Result<std::result::Result<(), &'static str>> {
+    Ok(match uefi::flashed_next(&options.efivars)? {
+        BootNext::Set { .. } => Ok(()),
+        BootNext::Skipped { reason } => Err(reason),
+    })
 }
 
 /// A file system that is mounted as long as this lives.

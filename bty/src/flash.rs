@@ -29,7 +29,7 @@ mod finish;
 mod lane;
 mod ledger;
 mod plan;
-mod uefi;
+pub(crate) mod uefi;
 mod verify;
 
 pub use plan::Refusal;

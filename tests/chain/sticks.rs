@@ -110,6 +110,11 @@ fn a_file_on_the_stick_names_a_server() {
     let mut machine = lab.power_on(hardware);
     // by BootNext, past the stick
     machine.wait(PATIENCE, "the flashed system", |said| said.contains(MARKER));
+    machine.wait_off(PATIENCE);
+    // at every later start the stick comes first
+    machine.again();
+    machine.wait(PATIENCE, "the second start", |said| said.contains("going on with the flashed disk"));
+    machine.wait(PATIENCE, "the flashed system", |said| said.contains(MARKER));
     drop(machine);
     assert!(lab.is_flashed(&disk));
     assert_eq!(lab.count("machine.flashed"), 1);

@@ -53,6 +53,7 @@ pub struct Hardware {
 /// A machine that runs; switched off when dropped.
 pub struct Machine {
     child: Child,
+    command: Command,
     dir: TempDir,
 }
 
@@ -196,8 +197,9 @@ impl Hardware {
         });
         command.args(["-chardev", &serial, "-serial", "chardev:s", "-device", "virtio-rng-pci"]);
         let log = std::fs::File::create(at("qemu.log")).unwrap();
-        let child = command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
-        Machine { child: child.expect("the Debian package qemu-system-x86 is installed"), dir: self.dir }
+        command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let child = command.spawn().expect("the Debian package qemu-system-x86 is installed");
+        Machine { child, command, dir: self.dir }
     }
 }
 
@@ -246,6 +248,15 @@ impl Machine {
             assert!(!is_lost, "{what} did not happen in {:.0?}; the machine said:\n{said}", begun.elapsed());
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// Switches it on again, with what its firmware remembers. What it said before is gone.
+    ///
+    /// # Panics
+    /// When it is still on.
+    pub fn again(&mut self) {
+        assert!(self.child.try_wait().unwrap().is_some(), "it is off");
+        self.child = self.command.spawn().unwrap();
     }
 
     /// Waits until it has switched itself off.

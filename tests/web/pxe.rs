@@ -50,7 +50,7 @@ fn a_machine_that_is_not_known_is_discovered_and_takes_stock() {
     web.send("POST", &format!("/pxe/{MAC}/inventory?cycle={token}"), &posted).expect(204);
     let plan = web.get(&format!("/pxe/{MAC}/plan?cycle={token}")).expect(200);
     assert_eq!(plan.json(), json!({ "mode": "inventory" }));
-    assert!(web.get("/pxe/52-54-00-12-34-56?boot=2").text().contains("sanboot --no-describe --drive 0x80"));
+    assert!(web.get("/pxe/52-54-00-12-34-56?boot=2").text().contains("sanboot "));
     let machine = web.get(&format!("/machines/{MAC}")).expect(200).json();
     assert_eq!(machine["known_disks"][0]["serial"], "S1");
     assert_eq!(machine["known_disks"][0]["size_bytes"], 20_u64 << 30);

@@ -67,6 +67,9 @@ pub(crate) struct Start {
     /// Say so instead of rebooting or switching off
     #[arg(long)]
     pub(crate) no_reboot: bool,
+    /// When nothing is to be done: restart into the disk that bty has flashed, where UEFI knows it
+    #[arg(long, requires = "mac")]
+    pub(crate) boot_flashed: bool,
     /// Stand for a machine whose only disk is this file, with this serial number: to try a server without one
     #[arg(long, value_name = "FILE=SERIAL", value_parser = disk_file, requires = "mac")]
     pub(crate) disk_file: Option<(PathBuf, String)>,

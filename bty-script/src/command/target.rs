@@ -46,6 +46,9 @@ pub(crate) fn run(mac: &str, start: &Start, session: &Session, output: &Output) 
         }
         Given::Json(JsonPlan::Exit) => {
             output.say("Plan: nothing to do");
+            if start.boot_flashed {
+                boot_flashed(start, output)?;
+            }
             Ok(ExitCode::SUCCESS)
         }
         Given::Json(JsonPlan::Interactive { catalog }) => {
@@ -69,6 +72,20 @@ pub(crate) fn run(mac: &str, start: &Start, session: &Session, output: &Output) 
 fn cycle_of(cmdline: &str) -> Option<String> {
     let found = cmdline.split_whitespace().find_map(|word| word.strip_prefix("bty.cycle="));
     found.filter(|token| !token.is_empty()).map(str::to_owned)
+}
+
+/// Whoever was started by a medium comes here at every start, and has a disk to go on with.
+fn boot_flashed(start: &Start, output: &Output) -> Result<()> {
+    match bty::boot::flashed_next(&bty::flash::FlashOptions::default())? {
+        Ok(()) => {
+            output.say("going on with the flashed disk");
+            power::act(Power::Reboot, start.no_reboot, output)
+        }
+        Err(reason) => {
+            output.say(&format!("staying here: {reason}"));
+            Ok(())
+        }
+    }
 }
 
 struct Target<'a> {

@@ -83,6 +83,27 @@ pub(crate) fn set_boot_next(efivars: &Path, table: Option<&Gpt>, label: &str, lo
     Ok(BootNext::Set { entry })
 }
 
+/// Lets the firmware boot the disk that was flashed last next, once, by the entry that was made then.
+///
+/// # Errors
+/// [`ErrorKind::Host`] when a variable cannot be changed.
+pub(crate) fn flashed_next(efivars: &Path) -> Result<BootNext> {
+    let Some(variables) = list(efivars)? else {
+        return Ok(BootNext::Skipped { reason: "this machine was not started by UEFI" });
+    };
+    // firmware deletes the wish when it follows it: one that does not would have the machine restart for ever
+    if variables.iter().any(|name| name.starts_with("BootNext-")) {
+        return Ok(BootNext::Skipped { reason: "the firmware has not followed the last BootNext" });
+    }
+    let is_ours =
+        |name: &String| fs::read(efivars.join(name)).is_ok_and(|bytes| description(&bytes).as_deref() == Some(LABEL));
+    let Some(entry) = variables.iter().filter(|name| is_ours(name)).find_map(|name| entry_number(name)) else {
+        return Ok(BootNext::Skipped { reason: "the firmware knows no disk that bty has flashed" });
+    };
+    write(efivars, "BootNext", &entry.to_le_bytes())?;
+    Ok(BootNext::Set { entry })
+}
+
 /// Names of all variables; `None` when there are none to be had.
 fn list(efivars: &Path) -> Result<Option<Vec<String>>> {
     let entries = match fs::read_dir(efivars) {

@@ -174,7 +174,7 @@ impl Manager {
         quiet_kernel();
         let mut command = vec!["/bin/bty"];
         if let Some((server, mac)) = server {
-            command.extend(["--server", server, "--mac", mac]);
+            command.extend(["--server", server, "--mac", mac, "--boot-flashed"]);
         }
         match Terminal::start(&command, &self.sender, Event::Bty) {
             Ok(terminal) => self.step = Step::Running(terminal),

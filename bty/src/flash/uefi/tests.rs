@@ -93,6 +93,24 @@ fn does_nothing_without_uefi_or_system_partition() {
 }
 
 #[test]
+fn the_disk_that_was_flashed_last_is_booted_next_once_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let reason = || match flashed_next(dir).unwrap() {
+        BootNext::Skipped { reason } => reason,
+        set => panic!("{set:?}"),
+    };
+    assert!(reason().contains("UEFI"));
+    put(dir, "Boot0000", "debian");
+    assert!(reason().contains("no disk that bty has flashed"));
+    put(dir, "Boot00FE", LABEL);
+    assert_eq!(flashed_next(dir).unwrap(), BootNext::Set { entry: 0xFE });
+    assert_eq!(fs::read(variable(dir, "BootNext")).unwrap(), [7, 0, 0, 0, 0xFE, 0]);
+    // the machine comes back, and it is still there
+    assert!(reason().contains("has not followed"));
+}
+
+#[test]
 fn survives_odd_variables() {
     let table = table("2:ef00");
     let dir = tempfile::tempdir().unwrap();
