@@ -141,11 +141,11 @@ pub trait Machine: Send + Sync {
     /// When the system does not tell.
     fn inventory(&self) -> Result<Inventory>;
 
-    /// Makes the kernel of the system on a disk ready, to be started instead of a restart. Gives the kernel's path.
+    /// Makes the kernel of the system on a disk ready, to be started instead of a restart.
     ///
     /// # Errors
     /// When none is found, or it cannot be loaded.
-    fn load_kernel(&self, disk: &Path) -> Result<String>;
+    fn load_kernel(&self, disk: &Path) -> Result<()>;
 
     /// Takes note of a line, in the log.
     fn log(&self, line: &str);

@@ -16,7 +16,8 @@ const CMDLINE: &str = "modprobe.blacklist=nouveau,rndis_host nouveau.modeset=0 p
 const REFERENCE_CMDLINE: &str =
     "components console=tty0 console=ttyS1,115200 console=ttyS0,115200 earlyprintk=ttyS0,115200";
 
-/// What our own gets besides. Of serial lines of one kind the kernel itself uses the first that is named; our environment uses all. A serial line takes a second for each 11 KiB: of the kernel only warnings are worth that. A kernel that has stopped
+/// What our own gets besides. Of serial lines of one kind the kernel itself uses the first that is named, our environment all of them. Such a
+/// line takes a second for each 11 KiB: of the kernel only warnings are worth that. A kernel that has stopped
 /// starts the machine again after a minute, so that it asks its server again.
 const SMALL_CMDLINE: &str = "${bty-consoles} loglevel=5 panic=60";
 

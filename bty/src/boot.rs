@@ -56,16 +56,15 @@ pub fn load_kernel(disk: &Disk) -> Result<Kernel> {
         .hint("reboot instead"))
 }
 
-/// Lets UEFI boot the disk that was flashed last next, once, whatever its boot order says. `Err` of the inner result is why that cannot be: half a
-/// sentence, such as "this machine was not started by UEFI".
+/// Lets UEFI boot the disk that was flashed last next, once, whatever its boot order says.
 ///
 /// # Errors
-/// [`ErrorKind::Host`] when the firmware's variables cannot be changed.
-pub fn flashed_next(options: &FlashOptions) -> Result<std::result::Result<(), &'static str>> {
-    Ok(match uefi::flashed_next(&options.efivars)? {
+/// [`ErrorKind::Host`] when that cannot be: no UEFI, no such disk, a firmware that has not followed the last wish, or variables that cannot be changed.
+pub fn flashed_next(options: &FlashOptions) -> Result<()> {
+    match uefi::flashed_next(&options.efivars)? {
         BootNext::Set { .. } => Ok(()),
-        BootNext::Skipped { reason } => Err(reason),
-    })
+        BootNext::Skipped { reason } => Err(Error::new(ErrorKind::Host, reason)),
+    }
 }
 
 /// A file system that is mounted as long as this lives.

@@ -107,6 +107,23 @@ impl Lab {
         self.rack.ns.run(|| hardware.start())
     }
 
+    /// A machine with BIOS and an old NVMe disk, bound to a plan and switched on.
+    pub(super) fn start(&self, plan: &str) -> (PathBuf, Machine) {
+        let disk = self.disk();
+        self.bind(plan, SERIAL);
+        let machine = self.power_on(self.hardware(Firmware::Bios).disk(Bus::Nvme, &disk, SERIAL));
+        (disk, machine)
+    }
+
+    /// The flashed system runs, and switches the machine off: its disk is the image, and was flashed once.
+    pub(super) fn ends(&self, mut machine: Machine, disk: &Path) {
+        machine.wait(PATIENCE, "the flashed system", |said| said.contains(MARKER));
+        machine.wait_off(PATIENCE);
+        drop(machine);
+        assert!(self.is_flashed(disk), "the disk is the image");
+        assert_eq!(self.count("machine.flashed"), 1, "{:?}", self.events());
+    }
+
     /// What the server knows about the machine.
     pub(super) fn machine(&self) -> Value {
         self.rack.ns.run(|| self.rack.web.get(&format!("/machines/{MAC}")).json())
@@ -144,14 +161,11 @@ impl Lab {
             "{firmware:?} {bus:?}: plan after {plan:.1?}, flashed after {flashed:.1?}, system after {:.1?}",
             begun.elapsed()
         );
-        machine.wait_off(PATIENCE);
-        drop(machine);
-        assert!(self.is_flashed(&disk), "the disk is the image");
+        self.ends(machine, &disk);
         let known = self.machine();
         assert_eq!(known["known_disks"][0]["serial"], SERIAL, "{known}");
-        assert_eq!(self.count("machine.flashed"), 1, "{:?}", self.events());
-        let contacts = self.count("netboot.pxe.offered");
         if firmware != Firmware::Bios {
+            let contacts = self.count("netboot.pxe.offered");
             assert!(contacts <= 1, "UEFI boots the disk next, without the network: {:?}", self.events());
         }
     }

@@ -101,20 +101,14 @@ fn flash_always_flashes_at_every_other_boot() {
 #[ignore = "long: make test-chain"]
 fn a_server_that_is_restarted_in_the_middle_hears_of_the_end() {
     let mut lab = Lab::new("BIOS, UEFI");
-    let disk = lab.disk();
-    lab.bind("bty-flash-once", SERIAL);
-    let mut machine = lab.power_on(lab.hardware(Firmware::Bios).disk(Bus::Nvme, &disk, SERIAL));
+    let (disk, mut machine) = lab.start("bty-flash-once");
     machine.wait(PATIENCE, "the middle", |_| has_changed(&disk, 8 << 20));
     lab.rack.web.kill();
     assert!(!has_changed(&disk, lab.content.len() - (1 << 20)), "it was not the middle any more");
     std::thread::sleep(Duration::from_secs(3));
     let Rack { ns, web, .. } = &mut lab.rack;
     ns.run(|| web.again());
-    machine.wait(PATIENCE, "the flashed system", |said| said.contains(MARKER));
-    machine.wait_off(PATIENCE);
-    drop(machine);
-    assert!(lab.is_flashed(&disk));
-    assert_eq!(lab.count("machine.flashed"), 1, "{:?}", lab.events());
+    lab.ends(machine, &disk);
 }
 
 /// The old data at `offset` is gone.
@@ -126,19 +120,13 @@ fn has_changed(disk: &Path, offset: usize) -> bool {
 #[ignore = "long: make test-chain"]
 fn a_machine_that_loses_power_in_the_middle_does_not_boot_and_is_flashed_again() {
     let lab = Lab::new("BIOS, UEFI");
-    let disk = lab.disk();
-    lab.bind("bty-flash-once", SERIAL);
-    let mut machine = lab.power_on(lab.hardware(Firmware::Bios).disk(Bus::Nvme, &disk, SERIAL));
+    let (disk, mut machine) = lab.start("bty-flash-once");
     machine.wait(PATIENCE, "the middle", |_| has_changed(&disk, 8 << 20));
     drop(machine);
     assert!(!lab.is_flashed(&disk), "it was not the middle any more");
     assert_eq!(std::fs::read(&disk).unwrap()[..512], [0; 512], "it has no boot sector");
-    let mut machine = lab.power_on(lab.hardware(Firmware::Bios).disk(Bus::Nvme, &disk, SERIAL));
-    machine.wait(PATIENCE, "the flashed system", |said| said.contains(MARKER));
-    machine.wait_off(PATIENCE);
-    drop(machine);
-    assert!(lab.is_flashed(&disk));
-    assert_eq!(lab.count("machine.flashed"), 1, "{:?}", lab.events());
+    let machine = lab.power_on(lab.hardware(Firmware::Bios).disk(Bus::Nvme, &disk, SERIAL));
+    lab.ends(machine, &disk);
 }
 
 #[test]
@@ -154,8 +142,6 @@ fn a_disk_that_fails_is_told_and_does_not_boot() {
     machine.wait(PATIENCE, "the wizard with the reason", |said| said.contains("the plan failed"));
     drop(machine);
     assert_eq!(std::fs::read(&disk).unwrap()[..512], [0; 512], "it has no boot sector");
-    let reason = lab.machine()["last_error"].to_string();
-    println!("{reason}");
     assert_eq!(lab.count("machine.flashed"), 0);
 }
 
@@ -217,9 +203,7 @@ fn of_two_cards_the_one_that_has_booted_is_used() {
 #[ignore = "long: make test-chain"]
 fn a_person_gets_the_full_environment_when_it_is_asked_for() {
     let lab = Lab::new("BIOS, UEFI");
-    let disk = lab.disk();
-    lab.bind("bty-tui", SERIAL);
-    let mut machine = lab.power_on(lab.hardware(Firmware::Bios).disk(Bus::Nvme, &disk, SERIAL));
+    let (_disk, mut machine) = lab.start("bty-tui");
     machine.wait(PATIENCE, "the wizard", |said| said.contains("Pick an image:"));
     machine.type_in("\x1c");
     machine.wait(PATIENCE, "a shell", |said| said.contains("bty# "));

@@ -76,16 +76,12 @@ fn cycle_of(cmdline: &str) -> Option<String> {
 
 /// Whoever was started by a medium comes here at every start, and has a disk to go on with.
 fn boot_flashed(start: &Start, output: &Output) -> Result<()> {
-    match bty::boot::flashed_next(&bty::flash::FlashOptions::default())? {
-        Ok(()) => {
-            output.say("going on with the flashed disk");
-            power::act(Power::Reboot, start.no_reboot, output)
-        }
-        Err(reason) => {
-            output.say(&format!("staying here: {reason}"));
-            Ok(())
-        }
+    if let Err(error) = bty::boot::flashed_next(&bty::flash::FlashOptions::default()) {
+        output.say(&format!("staying here: {error}"));
+        return Ok(());
     }
+    output.say("going on with the flashed disk");
+    power::act(Power::Reboot, start.no_reboot, output)
 }
 
 struct Target<'a> {
@@ -145,7 +141,7 @@ impl Target<'_> {
             Some(wish) => {
                 match wish {
                     Power::Reboot if is_flashed => self.marks.mark("flash complete; rebooting"),
-                    Power::Kexec => self.marks.mark("flash complete; starting its kernel"),
+                    Power::Kexec if is_flashed => self.marks.mark("flash complete; starting its kernel"),
                     _ => {}
                 }
                 self.session.console.restore();

@@ -88,7 +88,7 @@ impl Machine for Nothing {
     fn inventory(&self) -> Result<Inventory> {
         nothing()
     }
-    fn load_kernel(&self, _: &Path) -> Result<String> {
+    fn load_kernel(&self, _: &Path) -> Result<()> {
         nothing()
     }
 

@@ -22,6 +22,8 @@ pub(crate) struct ExFat<'a> {
     start: u64,
     boot: Vec<u8>,
     sector: u64,
+    /// The boot region is damaged, and this is its copy: an interrupted [`ExFat::fit`].
+    pub(crate) is_copy: bool,
 }
 
 impl<'a> ExFat<'a> {
@@ -37,14 +39,22 @@ impl<'a> ExFat<'a> {
         {
             return Err("there is no exFAT file system".into());
         }
-        let sector = 1 << shift;
-        let mut boot = vec![0; BOOT_SECTORS * sector];
-        read(file, start, &mut boot)?;
-        let this = Self { file, start, boot, sector: sector as u64 };
-        if this.boot[11 * sector..11 * sector + 4] != this.checksum().to_le_bytes() {
-            return Err("the checksum of its boot region is wrong: let a computer check the stick".into());
+        let sector = 1u64 << shift;
+        let len = BOOT_SECTORS << shift;
+        let mut this = Self { file, start, boot: vec![0; len], sector, is_copy: false };
+        for (at, is_copy) in [(start, false), (start + len as u64, true)] {
+            read(file, at, &mut this.boot)?;
+            this.is_copy = is_copy;
+            if this.boot[3..11] == head[3..11] && this.boot[108..=110] == head[108..=110] && this.is_whole() {
+                return Ok(this);
+            }
         }
-        Ok(this)
+        Err("the checksum of its boot region is wrong: let a computer check the stick".into())
+    }
+
+    fn is_whole(&self) -> bool {
+        let last = (BOOT_SECTORS - 1) * self.sector as usize;
+        self.boot[last..last + 4] == self.checksum().to_le_bytes()
     }
 
     fn u32(&self, at: usize) -> u64 {
@@ -97,7 +107,7 @@ impl<'a> ExFat<'a> {
         self.u32(88) * self.sector + clusters * self.cluster_bytes()
     }
 
-    /// Gives it the size `bytes`, or somewhat less. A crash leaves the one size or the other.
+    /// Gives it the size `bytes`, or somewhat less. Interrupted anywhere it is complete after the next time, and no file is touched.
     pub(crate) fn fit(&mut self, bytes: u64) -> Result<(), String> {
         let (at, mut entry) = self.entry(BITMAP)?.ok_or("its root directory has no bitmap")?;
         let bitmap = self.cluster_at(u64::from(u32::from_le_bytes([entry[20], entry[21], entry[22], entry[23]])));
@@ -160,23 +170,51 @@ fn read(mut file: &File, at: u64, bytes: &mut [u8]) -> Result<(), String> {
     file.seek(SeekFrom::Start(at)).and_then(|_| file.read_exact(bytes)).map_err(|e| format!("reading: {e}"))
 }
 
-fn write(mut file: &File, at: u64, bytes: &[u8]) -> Result<(), String> {
+pub(crate) fn write(mut file: &File, at: u64, bytes: &[u8]) -> Result<(), String> {
+    #[cfg(test)]
+    tests::may_write(file, at, bytes)?;
     file.seek(SeekFrom::Start(at)).and_then(|_| file.write_all(bytes)).map_err(|e| format!("writing: {e}"))
 }
 
-fn sync(file: &File) -> Result<(), String> {
+pub(crate) fn sync(file: &File) -> Result<(), String> {
     file.sync_all().map_err(|e| format!("writing: {e}"))
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::cell::Cell;
     use std::process::Command;
 
     use super::*;
 
-    const MIB: u64 = 1 << 20;
+    pub(crate) const MIB: u64 = 1 << 20;
 
-    fn tool(command: &[&str]) -> String {
+    thread_local! {
+        /// So many writes go well, and the next one is the last thing that happens.
+        static GOOD_WRITES: Cell<Option<u32>> = const { Cell::new(None) };
+    }
+
+    pub(crate) fn interrupt_after(writes: Option<u32>) {
+        GOOD_WRITES.set(writes);
+    }
+
+    /// The write that is interrupted gets half of its sectors to the medium.
+    pub(super) fn may_write(mut file: &File, at: u64, bytes: &[u8]) -> Result<(), String> {
+        match GOOD_WRITES.get() {
+            None => Ok(()),
+            Some(0) => {
+                file.seek(SeekFrom::Start(at)).unwrap();
+                file.write_all(&bytes[..bytes.len() / 1024 * 512]).unwrap();
+                Err("no power".into())
+            }
+            Some(left) => {
+                GOOD_WRITES.set(Some(left - 1));
+                Ok(())
+            }
+        }
+    }
+
+    pub(crate) fn tool(command: &[&str]) -> String {
         let output =
             Command::new(command[0]).args(&command[1..]).output().expect("the Debian package exfatprogs is installed");
         assert!(output.status.success(), "{command:?}: {output:?}");
@@ -184,7 +222,7 @@ mod tests {
     }
 
     /// A file system whose tables are made for 64 GiB, cut off.
-    fn made(bytes: u64) -> tempfile::NamedTempFile {
+    pub(crate) fn made(bytes: u64) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(64 << 30).unwrap();
         let path = file.path().to_str().unwrap();
@@ -226,6 +264,8 @@ mod tests {
     fn what_is_damaged_or_something_else_is_refused() {
         let file = made(32 * MIB);
         write(file.as_file(), 200, b"x").unwrap();
+        assert!(ExFat::open(file.as_file(), 0).is_ok_and(|system| system.is_copy));
+        write(file.as_file(), 12 * 512 + 200, b"x").unwrap();
         assert!(ExFat::open(file.as_file(), 0).is_err_and(|why| why.contains("checksum")));
         write(file.as_file(), 3, b"NTFS    ").unwrap();
         assert!(ExFat::open(file.as_file(), 0).is_err());
@@ -246,7 +286,7 @@ mod tests {
                 let sector = 1usize << shift;
                 let mut boot = vec![0; BOOT_SECTORS * sector];
                 read(&file, 0, &mut boot).unwrap();
-                let sum = ExFat { file: &file, start: 0, boot, sector: sector as u64 }.checksum();
+                let sum = ExFat { file: &file, start: 0, boot, sector: sector as u64, is_copy: false }.checksum();
                 write(&file, 11 * sector as u64, &sum.to_le_bytes()).unwrap();
             }
             if let Ok(mut system) = ExFat::open(&file, 0) {

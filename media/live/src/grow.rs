@@ -1,12 +1,12 @@
 //! Lets the partition for images reach the end of its disk, and its file system with it. Nothing is copied: the files stay where they are.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::fs::{self, OpenOptions};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::process::Command;
 
-use crate::exfat::ExFat;
+use crate::exfat::{ExFat, sync, write};
 use crate::stick::LABEL;
 
 /// A partition table of this kind counts in them.
@@ -44,7 +44,7 @@ pub(crate) fn disk(disk: &Path, sys: &Path) -> Result<Grown, String> {
     let number = last_partition(&table).ok_or("the disk has no partition table of the kind that sticks of bty have")?;
     let entry = 446 + 16 * number;
     let field = |at: usize| u64::from(u32::from_le_bytes([table[at], table[at + 1], table[at + 2], table[at + 3]]));
-    let (start, old) = (field(entry + 8) * SECTOR, field(entry + 12) * SECTOR);
+    let start = field(entry + 8) * SECTOR;
     let mut system = ExFat::open(&file, start)?;
     if system.label()? != LABEL {
         return Err(format!("the last partition is not {LABEL}"));
@@ -52,22 +52,17 @@ pub(crate) fn disk(disk: &Path, sys: &Path) -> Result<Grown, String> {
     // whole MiB, as the partition began
     let room = disk_bytes.min(SECTORS_MAX * SECTOR).saturating_sub(start) >> 20 << 20;
     let new = room.min(system.bytes_max());
-    if new < old.max(system.bytes()) + LITTLE {
+    // what was interrupted has a partition that is larger already, or a boot region that is half written
+    if new < system.bytes() + LITTLE && !system.is_copy {
         return Ok(Grown::Already);
     }
     // the table first: a file system that is smaller than its partition is whole
     table[entry + 12..entry + 16]
         .copy_from_slice(&u32::try_from(new / SECTOR).map_err(|e| e.to_string())?.to_le_bytes());
-    write(&file, &table).map_err(at)?;
+    write(&file, 0, &table).and_then(|()| sync(&file))?;
     system.fit(new)?;
     tell_kernel(disk, number + 1, new, sys)?;
     Ok(Grown::To(new))
-}
-
-fn write(mut file: &File, table: &[u8]) -> std::io::Result<()> {
-    file.rewind()?;
-    file.write_all(table)?;
-    file.sync_all()
 }
 
 /// Index of the partition that begins last, when the disk has a table.
@@ -92,4 +87,54 @@ fn tell_kernel(disk: &Path, number: usize, bytes: u64, sys: &Path) -> Result<(),
     let size = fs::read_to_string(dir.join(format!("{name}{infix}{number}/size"))).unwrap_or_default();
     let is_known = size.trim().parse::<u64>().is_ok_and(|sectors| sectors * SECTOR == bytes);
     if is_known { Ok(()) } else { Err("the kernel still has the old partition table: start the machine again".into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exfat::tests::{MIB, interrupt_after, made, tool};
+
+    /// A stick of 200 MiB, whose partition for images has 32 MiB.
+    fn stick() -> tempfile::NamedTempFile {
+        let (file, part) = (tempfile::NamedTempFile::new().unwrap(), made(32 * MIB));
+        file.as_file().set_len(200 * MIB).unwrap();
+        let mut table = [0; 512];
+        table[450] = 7;
+        table[454..458].copy_from_slice(&2048u32.to_le_bytes());
+        table[458..462].copy_from_slice(&65536u32.to_le_bytes());
+        table[510..].copy_from_slice(&[0x55, 0xaa]);
+        write(file.as_file(), 0, &table).unwrap();
+        write(file.as_file(), MIB, &fs::read(part.path()).unwrap()).unwrap();
+        file
+    }
+
+    fn check(stick: &Path) {
+        let part = tempfile::NamedTempFile::new().unwrap();
+        let bytes = fs::read(stick).unwrap();
+        assert_eq!(bytes[458..462], (199u32 * 2048).to_le_bytes());
+        fs::write(part.path(), &bytes[1 << 20..]).unwrap();
+        tool(&["fsck.exfat", "-n", part.path().to_str().unwrap()]);
+        let system = ExFat::open(part.as_file(), 0).unwrap();
+        assert_eq!((system.bytes(), system.is_copy), (199 * MIB, false));
+    }
+
+    #[test]
+    fn interrupted_at_any_write_it_is_complete_after_the_next_start() {
+        let sys = tempfile::tempdir().unwrap();
+        let mut interruptions = 0;
+        loop {
+            let stick = stick();
+            interrupt_after(Some(interruptions));
+            let first = disk(stick.path(), sys.path());
+            interrupt_after(None);
+            if first.is_ok() {
+                break check(stick.path());
+            }
+            disk(stick.path(), sys.path()).unwrap();
+            check(stick.path());
+            assert_eq!(disk(stick.path(), sys.path()).unwrap(), Grown::Already);
+            interruptions += 1;
+        }
+        assert!(interruptions >= 5, "table, bitmap, its entry, copy, boot region: {interruptions}");
+    }
 }

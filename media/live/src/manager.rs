@@ -69,8 +69,8 @@ pub(crate) fn run() -> Result<u8, String> {
     USEFUL.iter().for_each(|module| modules.load(module));
     mounts::firmware_variables();
     let mut manager = Manager {
-        looks_for_stick: words.get("bty.server").is_none(),
-        step: if words.asks_person() { Step::Asking(String::new()) } else { Step::Waiting(Waiting::new()) },
+        looks_for_stick: !words.is_led(),
+        step: Step::Waiting(Waiting::new()),
         begun: Instant::now(),
         shell: None,
         has_images: false,
@@ -85,9 +85,7 @@ pub(crate) fn run() -> Result<u8, String> {
 
 impl Manager {
     fn follow(&mut self, events: &Receiver<Event>) -> Result<u8, String> {
-        if let Step::Asking(_) = self.step {
-            self.say(screen::WHICH_SERVER);
-        }
+        self.ask_person();
         loop {
             match events.recv_timeout(TICK) {
                 Ok(Event::Typed(keys)) => self.typed(&keys),
@@ -147,9 +145,21 @@ impl Manager {
             self.say(&format!("  images: those of {}\n", stick.device));
             self.has_images = true;
         }
-        match self.words.server() {
-            Some(server) => self.say(&format!("  server: {server}, named on the stick\n")),
-            None => self.start_bty(None),
+        if !self.words.is_led() {
+            return self.start_bty(None);
+        }
+        self.say("  server: the stick says which\n");
+        if self.words.asks_dhcp() {
+            self.network.ask_for_server();
+        }
+        self.ask_person();
+    }
+
+    /// When it is a person who names the server.
+    fn ask_person(&mut self) {
+        if self.words.asks_person() {
+            self.step = Step::Asking(String::new());
+            self.say(screen::WHICH_SERVER);
         }
     }
 
@@ -212,6 +222,16 @@ impl Manager {
         }
     }
 
+    /// With what is known by now.
+    fn begin_again(&mut self) {
+        self.begun = Instant::now();
+        self.looks_for_stick = !self.has_images && !self.words.is_led();
+        self.step = Step::Waiting(Waiting::new());
+        if self.has_images && !self.words.is_led() {
+            self.start_bty(None);
+        }
+    }
+
     /// A line, with no more than a way to take back: none means that there is no server.
     fn server_typed(&mut self, keys: &[u8]) {
         let Step::Asking(address) = &mut self.step else { return };
@@ -219,10 +239,8 @@ impl Manager {
             match key {
                 b'\r' | b'\n' => {
                     self.words.set_server(address);
-                    self.looks_for_stick = address.is_empty();
-                    self.begun = Instant::now();
-                    self.step = Step::Waiting(Waiting::new());
-                    return self.say("\n");
+                    self.say("\n");
+                    return self.begin_again();
                 }
                 0x08 | 0x7f if address.pop().is_some() => self.consoles.write(b"\x08 \x08"),
                 b'!'..=b'~' => {
@@ -245,14 +263,7 @@ impl Manager {
             (Step::Running(terminal), _) => terminal.write(keys),
             (Step::Asking(_), _) => self.server_typed(keys),
             (Step::Waiting(_), Some(b'\r' | b'\n')) => self.start_bty(None),
-            (Step::Ended, Some(b'\r' | b'\n')) => {
-                self.begun = Instant::now();
-                self.looks_for_stick = !self.has_images && self.words.get("bty.server").is_none();
-                self.step = Step::Waiting(Waiting::new());
-                if self.has_images && self.words.server().is_none() {
-                    self.start_bty(None);
-                }
-            }
+            (Step::Ended, Some(b'\r' | b'\n')) => self.begin_again(),
             (Step::Ended, Some(b's')) => self.start_shell(),
             (Step::Ended, Some(b'f')) => full::ask().unwrap_or_else(|why| self.say(&why)),
             (Step::Ended, Some(b'r')) => power(rustix::system::RebootCommand::Restart),

@@ -64,6 +64,15 @@ impl Network {
         Self { wanted: words.mac(), asks_for_server: words.asks_dhcp(), begun: Instant::now(), asking: BTreeMap::new() }
     }
 
+    /// Begins again, with DHCP to name the server.
+    pub(crate) fn ask_for_server(&mut self) {
+        let _ = Command::new("/bin/killall").arg("udhcpc").status();
+        self.asking.keys().for_each(|card| drop(fs::remove_file(Path::new(STATE).join(card))));
+        self.asking.clear();
+        self.asks_for_server = true;
+        self.begun = Instant::now();
+    }
+
     /// Looks at the cards; lets those ask that have come. Cheap enough to be called all the time.
     pub(crate) fn look(&mut self) -> State {
         let cards = cards(Path::new(CARDS));

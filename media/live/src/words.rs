@@ -50,9 +50,17 @@ impl Words {
         self.get("bty.server") == Some("ask")
     }
 
-    /// From now on the server is the one at this address.
+    /// From now on the server is the one at this address; without one there is none.
     pub(crate) fn set_server(&mut self, address: &str) {
-        self.0.push(("bty.server".into(), Some(address.into())));
+        self.0.retain(|(name, _)| name != "bty.server");
+        if !address.is_empty() {
+            self.0.push(("bty.server".into(), Some(address.into())));
+        }
+    }
+
+    /// A server leads, whoever names it.
+    pub(crate) fn is_led(&self) -> bool {
+        self.get("bty.server").is_some()
     }
 
     /// Base address of the server, when it is known.
@@ -105,7 +113,9 @@ mod tests {
         assert!(words.asks_person() && words.server().is_none());
         words.set_server("10.0.0.1:8080");
         assert_eq!(words.server().as_deref(), Some("http://10.0.0.1:8080"));
-        assert!(!words.asks_person());
+        assert!(words.is_led() && !words.asks_person());
+        words.set_server("");
+        assert!(!words.is_led());
     }
 
     #[test]
