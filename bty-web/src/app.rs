@@ -18,7 +18,9 @@ use crate::jobs::Jobs;
 use crate::mac::Mac;
 use crate::machine::{Machine, Outcome, Rules, Who, think::Decide};
 use crate::metrics::Metrics;
+use crate::pages::notice::Notices;
 use crate::plan::{Plan, bundled};
+use crate::rates::Rates;
 use crate::store::{self, settings::Settings};
 use crate::tftp::Tftp;
 use crate::time::Time;
@@ -47,6 +49,10 @@ pub struct App {
     pub tftp: OnceLock<Arc<Tftp>>,
     /// Work beside requests.
     pub jobs: Jobs,
+    /// How fast machines are being flashed.
+    pub rates: Rates,
+    /// What pages tell after a form.
+    pub notices: Notices,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// As many long lists are sent at a time: a slow client must not keep a thread from contacts.
@@ -198,6 +204,8 @@ impl App {
             bytes: Bytes::new(&config),
             tftp: OnceLock::new(),
             jobs: Jobs::new(config.backup_max_parallel),
+            rates: Rates::default(),
+            notices: Notices::default(),
             metrics: Arc::default(),
             client: config.network.client(),
             lists: Arc::new(tokio::sync::Semaphore::new(LISTS)),
@@ -295,6 +303,7 @@ impl App {
                 events.iter().try_for_each(|event| transaction.tell(event).map(drop))
             })
             .await?;
+        self.bus.touch(written.mac.clone());
         Ok((answer, written))
     }
 
@@ -344,7 +353,7 @@ impl App {
     /// Where people begin.
     #[must_use]
     pub fn home(&self) -> &'static str {
-        if self.config.is_cache_only { "/ui/cache" } else { "/ui/machines" }
+        if self.config.is_cache_only { "/ui/cache" } else { "/ui/dashboard" }
     }
 
     /// Tells everything that runs long to end.

@@ -190,11 +190,13 @@ impl IntoResponse for Error {
         if self.kind == ErrorKind::Internal {
             tracing::error!(error = %self, "request failed");
         }
-        let body = ErrorBody { detail: self.detail, problems: self.problems };
+        let body = ErrorBody { detail: self.detail.clone(), problems: self.problems.clone() };
         let mut response = (self.kind.status(), Json(body)).into_response();
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
+        // who looks at pages gets a page of it
+        response.extensions_mut().insert(self);
         response
     }
 }

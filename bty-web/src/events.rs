@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::broadcast;
 
+use crate::mac::Mac;
 use crate::time::Time;
 
 /// Every kind of event; those that end in `failed` are failures.
@@ -205,11 +206,14 @@ pub struct Event {
 
 /// Who listens to what is written, while it is written.
 #[derive(Clone)]
-pub struct Bus(broadcast::Sender<Event>);
+pub struct Bus {
+    events: broadcast::Sender<Event>,
+    machines: broadcast::Sender<Mac>,
+}
 
 impl Default for Bus {
     fn default() -> Self {
-        Self(broadcast::channel(1024).0)
+        Self { events: broadcast::channel(1024).0, machines: broadcast::channel(1024).0 }
     }
 }
 
@@ -217,12 +221,23 @@ impl Bus {
     /// Tells everybody who listens.
     pub fn tell(&self, event: Event) {
         // nobody may be there
-        let _ = self.0.send(event);
+        let _ = self.events.send(event);
     }
 
     /// Listens from now on.
     #[must_use]
     pub fn listen(&self) -> broadcast::Receiver<Event> {
-        self.0.subscribe()
+        self.events.subscribe()
+    }
+
+    /// Tells that a machine has changed, also where that is no event: how far its flash is.
+    pub fn touch(&self, mac: Mac) {
+        let _ = self.machines.send(mac);
+    }
+
+    /// Listens to which machines change, from now on.
+    #[must_use]
+    pub fn machines(&self) -> broadcast::Receiver<Mac> {
+        self.machines.subscribe()
     }
 }

@@ -39,6 +39,7 @@ pub mod net;
 pub mod netboot;
 pub mod pages;
 pub mod plan;
+pub mod rates;
 pub mod routes;
 pub mod server;
 pub mod store;

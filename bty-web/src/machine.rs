@@ -25,8 +25,10 @@ pub mod hardware;
 pub mod order;
 pub mod report;
 pub mod save;
+pub mod standing;
 pub mod think;
 
+pub use standing::{Phase, Standing};
 pub use think::{Rules, Thought};
 
 /// What is known of a machine. The fields that an operator binds are `plan` to `labels`.
@@ -259,36 +261,18 @@ impl Machine {
         }
     }
 
-    /// Where it is, for people: `pending flash`, `live env running; awaiting flash`, `flashed; booting disk` and their like. Empty when there is
-    /// nothing to say.
+    /// Where it is.
+    #[must_use]
+    pub fn standing(&self) -> Standing<'_> {
+        let mode = self.cycle.as_ref().and_then(|cycle| cycle.order.as_ref()).map(|order| order.mode.as_str());
+        let stage = self.cycle.as_ref().map(|cycle| cycle.stage);
+        Standing { plan: &self.plan, hold: self.hold.as_deref(), stage, mode }
+    }
+
+    /// Where it is, for people; see [`Standing::text`].
     #[must_use]
     pub fn boot_state(&self) -> String {
-        if let Some(why) = &self.hold {
-            return format!("on hold: {why}");
-        }
-        let mode = self.cycle.as_ref().and_then(|cycle| cycle.order.as_ref()).map(|order| order.mode.as_str());
-        let awaited = match (mode, self.plan.as_str()) {
-            (Some("flash"), _) | (None, "bty-flash-once" | "bty-flash-always") => "flash",
-            (Some("inventory"), _) | (None, "bty-inventory") => "inventory",
-            _ => "completion",
-        };
-        match self.cycle.as_ref().map(|cycle| cycle.stage) {
-            Some(Stage::Offered) => format!("sent to the live env; awaiting {awaited}"),
-            Some(Stage::Booting | Stage::Working) => format!("live env running; awaiting {awaited}"),
-            Some(Stage::Done) => match awaited {
-                "flash" => "flashed; booting disk".into(),
-                "inventory" => "inventoried; booting disk".into(),
-                _ => "completed".into(),
-            },
-            Some(Stage::Failed) => format!("{awaited} failed"),
-            Some(Stage::Lost) => format!("{awaited} was interrupted"),
-            Some(Stage::Superseded) | None => match self.plan.as_str() {
-                "bty-flash-once" => "pending flash".into(),
-                "bty-flash-always" => "ready to flash".into(),
-                "bty-inventory" => "pending inventory".into(),
-                _ => String::new(),
-            },
-        }
+        self.standing().text()
     }
 }
 

@@ -10,6 +10,8 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::tftp;
 
+pub mod dhcp;
+
 /// The last parts of the names of a version's files.
 pub const PARTS: [&str; 3] = ["vmlinuz", "initrd", "squashfs"];
 
@@ -177,36 +179,4 @@ pub fn mismatch(config: &Config, version: &str) -> Option<String> {
     (version != own).then(|| {
         format!("machines boot version {version}, the server is version {own}: plans may use what it does not know")
     })
-}
-
-/// What a DHCP server has to be told so that machines boot from the server at `base`: for dnsmasq line by line, and as options for others.
-#[must_use]
-pub fn dhcp(base: &str) -> String {
-    let host = base.parse::<url::Url>().ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
-    format!(
-        "# dnsmasq, UEFI machines: one line. iPXE finds the rest by itself.\n\
-         dhcp-boot=snponly.efi,,{host}\n\
-         \n\
-         # dnsmasq, BIOS, UEFI and arm64 machines. iPXE says what it is when it asks again.\n\
-         dhcp-userclass=set:ipxe,iPXE\n\
-         dhcp-match=set:bios,option:client-arch,0\n\
-         dhcp-match=set:uefi,option:client-arch,7\n\
-         dhcp-match=set:uefi,option:client-arch,9\n\
-         dhcp-match=set:arm64,option:client-arch,11\n\
-         dhcp-boot=tag:ipxe,{base}/pxe-bootstrap.ipxe\n\
-         dhcp-boot=tag:!ipxe,tag:bios,undionly.kpxe,,{host}\n\
-         dhcp-boot=tag:!ipxe,tag:uefi,snponly.efi,,{host}\n\
-         dhcp-boot=tag:!ipxe,tag:arm64,ipxe-arm64.efi,,{host}\n\
-         \n\
-         # dnsmasq, UEFI HTTP Boot: without TFTP.\n\
-         dhcp-match=set:http,option:client-arch,16\n\
-         dhcp-match=set:http-arm64,option:client-arch,19\n\
-         dhcp-option-force=tag:http,60,HTTPClient\n\
-         dhcp-option-force=tag:http-arm64,60,HTTPClient\n\
-         dhcp-boot=tag:http,{base}/boot/snponly.efi\n\
-         dhcp-boot=tag:http-arm64,{base}/boot/ipxe-arm64.efi\n\
-         \n\
-         # Others: next-server (option 66) {host}, file name (option 67) snponly.efi for UEFI, undionly.kpxe for BIOS;\n\
-         # for the user class (option 77) iPXE: {base}/pxe-bootstrap.ipxe\n"
-    )
 }

@@ -1,176 +1,145 @@
-//! Pages, as templates.
+//! Pages for operators: what they show, and what their forms do.
+//!
+//! A page is a file here with its handlers, and a template of the same name. What forms change, they change by the handlers of the API: pages know no other
+//! way. Pages are whole without scripts; with them, regions that are marked `data-live` follow what happens, see [`live`].
+//!
+//! | file | what it is about |
+//! |---|---|
+//! | [`frame`] | what every page has: navigation, notices, times in the operator's zone |
+//! | [`form`] | what a form has sent |
+//! | [`notice`] | what is told after a form, and how it is undone |
+//! | [`live`] | what pages follow |
+//! | [`pictures`] | drawings |
+//! | [`highlight`] | scripts in colours |
+//! | [`assets`] | the style sheet and the scripts |
+
+use std::sync::Arc;
 
 use askama::Template;
-use axum::response::{Html, IntoResponse, Response};
-use serde_json::Value;
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::header;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{Html, IntoResponse, Redirect, Response};
+use axum::routing::{get, post};
 
 use crate::app::App;
+use crate::auth::Scope;
+use crate::auth::guard::{self, Guard};
 use crate::error::{Error, Result};
 
-/// What every page needs.
-pub struct Frame {
-    /// What forms carry against other sites.
-    pub csrf: String,
-    /// No password is set: everybody is the admin.
-    pub is_open: bool,
-    /// Somebody is logged in.
-    pub is_inside: bool,
-    /// The page that people begin with.
-    pub home: &'static str,
-    /// Pages, by name and path.
-    pub nav: Vec<(&'static str, &'static str)>,
+pub mod account;
+pub mod assets;
+pub mod backups;
+pub mod cache;
+pub mod dashboard;
+pub mod docs;
+pub mod events;
+pub mod form;
+pub mod frame;
+pub mod highlight;
+pub mod images;
+pub mod live;
+pub mod login;
+pub mod machine;
+pub mod machines;
+pub mod netboot;
+pub mod notice;
+pub mod pictures;
+pub mod plan;
+pub mod plans;
+pub mod settings;
+
+pub use frame::Frame;
+
+/// Every page.
+pub fn router(app: &Arc<App>) -> Router<Arc<App>> {
+    let pages = Router::new()
+        .route("/ui/dashboard", get(dashboard::page))
+        .route("/ui/machines", get(machines::page))
+        .route("/ui/machines/add", post(machines::add))
+        .route("/ui/machines/{mac}", get(machine::page).post(machine::save))
+        .route("/ui/machines/{mac}/preview", post(machine::preview))
+        .route("/ui/machines/{mac}/delete", post(machine::delete))
+        .route("/ui/plans", get(plans::page).post(plan::save))
+        .route("/ui/plans/new", get(plan::new))
+        .route("/ui/plans/check", post(plan::check))
+        .route("/ui/plans/{name}", get(plan::page))
+        .route("/ui/plans/{name}/edit", get(plan::edit))
+        .route("/ui/plans/{name}/roll-back", post(plan::roll_back))
+        .route("/ui/plans/{name}/delete", post(plan::delete))
+        .route("/ui/images", get(images::page).post(images::act))
+        .route("/ui/netboot", get(netboot::page).post(netboot::act))
+        .route("/ui/netboot/probe", get(netboot::probe))
+        .route("/ui/backups", get(backups::page).post(backups::act))
+        .route("/ui/backups/{id}", get(backups::download))
+        .route("/ui/settings", get(settings::page).post(settings::act))
+        .route("/ui/undo", post(notice::undo));
+    cache_router(app).merge(guarded(app, pages))
 }
 
-impl Frame {
-    /// The frame of a page of `app`.
-    #[must_use]
-    pub fn of(app: &App, csrf: &str, is_inside: bool) -> Self {
-        let pages = [
-            (!app.config.is_cache_only, ("Machines", "/ui/machines")),
-            (app.cache.is_some(), ("Cache", "/ui/cache")),
-            (true, ("API", "/docs")),
-        ];
-        let nav = pages.into_iter().filter(|(is_there, _)| *is_there).map(|(_, page)| page).collect();
-        Self { csrf: csrf.to_owned(), is_open: app.auth.is_open(), is_inside, home: app.home(), nav }
-    }
-
-    fn version(&self) -> &'static str {
-        env!("CARGO_PKG_VERSION")
-    }
+/// The pages of a cache host.
+pub fn cache_router(app: &Arc<App>) -> Router<Arc<App>> {
+    let pages = Router::new()
+        .route("/ui/cache", get(cache::page).post(cache::act))
+        .route("/ui/events", get(events::page).post(events::act))
+        .route("/ui/account", get(account::page).post(account::act))
+        .route("/ui/live", get(live::stream))
+        .route("/ui/logout", post(login::log_out));
+    Router::new()
+        .route("/", get(|| async { Redirect::to("/ui/login") }))
+        .route("/ui", get(home))
+        .route("/ui/login", get(login::page).post(login::log_in))
+        .route("/static/{name}", get(assets::get))
+        .merge(guarded(app, pages))
 }
 
-/// The log-in form.
+fn guarded(app: &Arc<App>, pages: Router<Arc<App>>) -> Router<Arc<App>> {
+    let guard = Guard { app: Arc::clone(app), scope: Scope::Admin, is_page: true };
+    pages
+        .route_layer(from_fn_with_state(Arc::clone(app), errors_as_pages))
+        .route_layer(from_fn_with_state(guard, guard::guard))
+}
+
+async fn home(State(app): State<Arc<App>>) -> Redirect {
+    Redirect::to(app.home())
+}
+
+/// What went wrong, for people.
 #[derive(Template)]
-#[template(path = "login.html")]
-pub struct Login {
-    /// The frame.
-    pub frame: Frame,
-    /// Why the last attempt failed.
-    pub error: Option<String>,
-}
-
-/// The machines.
-#[derive(Template)]
-#[template(path = "machines.html")]
-pub struct Machines {
-    /// The frame.
-    pub frame: Frame,
-    /// How many there are.
-    pub total: usize,
-    /// The first ones.
-    pub rows: Vec<Row>,
-}
-
-/// A machine in the list.
-pub struct Row {
-    /// MAC address.
-    pub mac: String,
-    /// Its labels.
-    pub labels: Vec<String>,
-    /// Its plan.
-    pub plan: String,
-    /// Name of its image.
-    pub image: String,
-    /// Where it is.
-    pub state: String,
-    /// When it was last heard of.
-    pub last_seen: String,
-    /// From which address.
-    pub last_ip: String,
-    /// When it was last flashed.
-    pub last_flashed: String,
-}
-
-/// The cache host.
-#[derive(Template)]
-#[template(path = "cache.html")]
-pub struct CachePage {
-    /// The frame.
-    pub frame: Frame,
-    /// What went wrong with the last form.
-    pub error: Option<String>,
-    /// So much is taken.
-    pub used: String,
-    /// More it may not have.
-    pub max: Option<String>,
-    /// Only what an operator asks for is fetched.
-    pub is_curated: bool,
-    /// So many objects there are.
-    pub total: usize,
-    /// The last used ones.
-    pub objects: Vec<ObjectRow>,
-    /// What is on its way.
-    pub fills: Vec<FillRow>,
-    /// What was asked for and not there.
-    pub misses: Vec<MissRow>,
-}
-
-/// An object of the cache.
-pub struct ObjectRow {
-    /// Its key.
-    pub key: String,
-    /// Where it came from.
-    pub address: String,
-    /// Its size.
-    pub size: String,
-    /// Its digest.
-    pub sha256: String,
-    /// How often it was asked for.
-    pub hits: u64,
-    /// When it was last asked for.
-    pub used: String,
-    /// It is kept for ever.
-    pub is_pinned: bool,
-}
-
-/// An object on its way to the cache.
-pub struct FillRow {
-    /// Its key.
-    pub key: String,
-    /// Where it comes from.
-    pub address: String,
-    /// So much of it is here.
-    pub done: String,
-    /// Its size.
-    pub total: String,
-    /// Since when.
-    pub since: String,
-}
-
-/// What was asked for and not in the cache.
-pub struct MissRow {
-    /// Its address.
-    pub address: String,
-    /// How often.
-    pub count: u64,
-    /// When last.
-    pub last: String,
-}
-
-/// The API.
-#[derive(Template)]
-#[template(path = "docs.html")]
-struct Docs {
+#[template(path = "error.html")]
+struct Fault {
     frame: Frame,
-    operations: Vec<Operation>,
-    schemas: Vec<(String, String)>,
+    title: &'static str,
+    error: Error,
 }
 
-struct Operation {
-    method: String,
-    path: String,
-    summary: String,
-    description: String,
-    parameters: Vec<Parameter>,
-    body: String,
-    responses: Vec<(String, String)>,
+/// What went wrong is a page for who looks at pages.
+async fn errors_as_pages(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let who = request.extensions().get::<guard::Who>().cloned();
+    let path = request.uri().path().to_owned();
+    let mut response = next.run(request).await;
+    let Some(error) = response.extensions_mut().remove::<Error>() else { return response };
+    let title = response.status().canonical_reason().unwrap_or("Error");
+    let Ok(frame) = Frame::of(&app, who.as_ref(), &path, None).await else { return response };
+    let Ok(page) = (Fault { frame, title, error }).render() else { return response };
+    response.headers_mut().remove(header::CONTENT_LENGTH);
+    let (mut parts, _) = response.into_parts();
+    parts.headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/html; charset=utf-8"));
+    Response::from_parts(parts, page.into())
 }
 
-struct Parameter {
-    name: String,
-    place: String,
-    is_required: bool,
-    about: String,
+/// A size for people.
+#[must_use]
+pub fn size(bytes: impl std::borrow::Borrow<u64>) -> String {
+    bty::size::human(*bytes.borrow())
+}
+
+/// How much of `total` is done, of a hundred; none of nothing.
+#[must_use]
+pub fn percent(done: u64, total: u64) -> u64 {
+    let percent = (u128::from(done) * 100).checked_div(u128::from(total)).unwrap_or_default();
+    u64::try_from(percent).unwrap_or(100).min(100)
 }
 
 /// A page as an answer.
@@ -179,51 +148,4 @@ struct Parameter {
 /// When it cannot be rendered.
 pub fn render(page: &impl Template) -> Result<Response> {
     Ok(Html(page.render().map_err(Error::internal)?).into_response())
-}
-
-/// The document of the API as a page.
-///
-/// # Errors
-/// When it cannot be rendered.
-pub fn docs(app: &App, document: &Value) -> Result<Response> {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let mut operations = Vec::new();
-    for (path, methods) in document["paths"].as_object().into_iter().flatten() {
-        for (method, operation) in methods.as_object().into_iter().flatten() {
-            let parameter = |p: &Value| Parameter {
-                name: text(&p["name"]),
-                place: text(&p["in"]),
-                is_required: p["required"] == true,
-                about: text(&p["description"]),
-            };
-            let responses = operation["responses"].as_object().into_iter().flatten();
-            operations.push(Operation {
-                method: method.to_uppercase(),
-                path: path.clone(),
-                summary: text(&operation["summary"]),
-                description: text(&operation["description"]),
-                parameters: operation["parameters"].as_array().into_iter().flatten().map(parameter).collect(),
-                body: contents(&operation["requestBody"]["content"]),
-                responses: responses.map(|(status, r)| (status.clone(), contents(&r["content"]))).collect(),
-            });
-        }
-    }
-    let schemas = document["components"]["schemas"].as_object().into_iter().flatten();
-    let pretty = |value: &Value| serde_json::to_string_pretty(value).unwrap_or_default();
-    render(&Docs {
-        frame: Frame { is_open: false, ..Frame::of(app, "", false) },
-        operations,
-        schemas: schemas.map(|(name, schema)| (name.clone(), pretty(schema))).collect(),
-    })
-}
-
-/// Media types with what they hold.
-fn contents(content: &Value) -> String {
-    let one = |(media, value): (&String, &Value)| {
-        let schema = &value["schema"];
-        let name = |schema: &Value| schema["$ref"].as_str().and_then(|r| r.rsplit('/').next()).map(str::to_owned);
-        let shape = name(schema).or_else(|| name(&schema["items"]).map(|name| format!("array of {name}")));
-        shape.map_or_else(|| media.clone(), |shape| format!("{media}: {shape}"))
-    };
-    content.as_object().into_iter().flatten().map(one).collect::<Vec<_>>().join(", ")
 }

@@ -14,7 +14,7 @@
 //! | `settings` | `/settings` |
 //! | `access` | `/tokens…` |
 //! | `health` | `/healthz`, `/version`, `/metrics`, `/openapi.json`, `/docs` |
-//! | `pages` | `/ui…` |
+//! | [`crate::pages`] | `/ui…`, `/static/…` |
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -35,19 +35,18 @@ use crate::auth::Scope;
 use crate::auth::guard::{Guard, guard, same_origin};
 use crate::error::Error;
 
-mod access;
+pub(crate) mod access;
 mod boot;
-mod cache;
-mod catalog;
-mod events;
+pub(crate) mod cache;
+pub(crate) mod catalog;
+pub(crate) mod events;
 mod health;
-mod machines;
-mod pages;
-mod plans;
+pub(crate) mod machines;
+pub(crate) mod plans;
 mod pxe;
-mod settings;
-mod transfer;
-mod workers;
+pub(crate) mod settings;
+pub(crate) mod transfer;
+pub(crate) mod workers;
 
 /// JSON bodies are at most this large; those that may be larger say so.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -61,7 +60,7 @@ struct Document;
 
 /// Everything, with the document that describes it.
 pub fn router(app: &Arc<App>) -> Router {
-    assemble(app, api(app), pages::router(app))
+    assemble(app, api(app), crate::pages::router(app))
 }
 
 /// What a cache host has besides its objects: its state, its events, and who may see them.
@@ -83,7 +82,7 @@ pub fn cache_router(app: &Arc<App>) -> Router {
         .merge(guarded(app, Scope::Read, read))
         .merge(guarded(app, Scope::Catalog, changes_cache()))
         .merge(guarded(app, Scope::Admin, administers));
-    assemble(app, api, pages::cache_router(app))
+    assemble(app, api, crate::pages::cache_router(app))
 }
 
 fn assemble(app: &Arc<App>, api: Api, pages: Router<Arc<App>>) -> Router {

@@ -36,6 +36,33 @@ pub struct Step {
     pub events: Vec<String>,
 }
 
+impl Step {
+    /// True when a disk would be written, or a script runs that may do so.
+    #[must_use]
+    pub fn writes(&self) -> bool {
+        matches!(self.mode, Some("flash" | "script"))
+    }
+
+    /// In a few words.
+    #[must_use]
+    pub fn words(&self) -> String {
+        match (self.mode, &self.image) {
+            (Some("flash"), Some(image)) => format!("flash {image}"),
+            (Some("script"), _) => "run the plan's script".into(),
+            (Some("interactive"), _) => "ask a person".into(),
+            (Some("inventory"), _) => "take the inventory".into(),
+            (Some(mode), _) => mode.to_owned(),
+            (None, _) => match self.offer {
+                "disk" => "boot the disk".into(),
+                "firmware" => "go on in the firmware's order".into(),
+                "chain" => "boot elsewhere".into(),
+                "failed" => "show what is wrong".into(),
+                other => other.to_owned(),
+            },
+        }
+    }
+}
+
 /// Simulates `boots` network boots, each of which ends as it should.
 #[must_use]
 pub fn simulate(machine: &Machine, rules: &Rules<'_>, who: &Who, boots: u32) -> Vec<Step> {

@@ -18,29 +18,29 @@ use crate::time::Time;
 
 /// All tokens, without what they are.
 #[utoipa::path(get, path = "/tokens", tag = "access", responses((status = 200, body = Vec<ApiToken>), (status = 401, body = ErrorBody)))]
-pub(super) async fn tokens(State(app): State<Arc<App>>) -> Result<axum::Json<Vec<ApiToken>>> {
+pub(crate) async fn tokens(State(app): State<Arc<App>>) -> Result<axum::Json<Vec<ApiToken>>> {
     app.db.read(access::tokens).await.map(axum::Json)
 }
 
 /// A token that is to be made.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct NewToken {
+pub(crate) struct NewToken {
     /// What it is for.
-    name: String,
+    pub(crate) name: String,
     /// What it may do.
-    scopes: Vec<Scope>,
+    pub(crate) scopes: Vec<Scope>,
     /// It ends after so many days.
     #[serde(default)]
-    days: Option<u32>,
+    pub(crate) days: Option<u32>,
 }
 
 /// A token, shown this once.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct Made {
-    id: i64,
+pub(crate) struct Made {
+    pub(crate) id: i64,
     /// For `Authorization: Bearer …`.
-    token: String,
+    pub(crate) token: String,
 }
 
 const NAME_CHARS_MAX: usize = 128;
@@ -49,7 +49,7 @@ const DAY_MS: i64 = 24 * 3600 * 1000;
 /// Makes a token. It is shown once, and only its digest is kept.
 #[utoipa::path(post, path = "/tokens", tag = "access", request_body = NewToken,
     responses((status = 201, body = Made), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)))]
-pub(super) async fn create(
+pub(crate) async fn create(
     State(app): State<Arc<App>>,
     who: Who,
     Json(new): Json<NewToken>,
@@ -82,7 +82,7 @@ pub(super) async fn create(
 /// Revokes a token.
 #[utoipa::path(delete, path = "/tokens/{id}", tag = "access", params(("id" = i64, Path)),
     responses((status = 204), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
-pub(super) async fn revoke(State(app): State<Arc<App>>, PathText(id): PathText, who: Who) -> Result<StatusCode> {
+pub(crate) async fn revoke(State(app): State<Arc<App>>, PathText(id): PathText, who: Who) -> Result<StatusCode> {
     let id: i64 = id.parse().map_err(|_| Error::new(ErrorKind::Malformed, "a token has a number"))?;
     app.db
         .write(move |transaction| {
@@ -98,13 +98,13 @@ pub(super) async fn revoke(State(app): State<Arc<App>>, PathText(id): PathText, 
 
 /// How many sessions were ended.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct EndedSessions {
-    ended: usize,
+pub(crate) struct EndedSessions {
+    pub(crate) ended: usize,
 }
 
 /// Ends all sessions of browsers.
 #[utoipa::path(delete, path = "/sessions", tag = "access", responses((status = 200, body = EndedSessions), (status = 401, body = ErrorBody)))]
-pub(super) async fn end_sessions(State(app): State<Arc<App>>, who: Who) -> Result<axum::Json<EndedSessions>> {
+pub(crate) async fn end_sessions(State(app): State<Arc<App>>, who: Who) -> Result<axum::Json<EndedSessions>> {
     let ended = app
         .db
         .write(move |transaction| {
@@ -118,7 +118,7 @@ pub(super) async fn end_sessions(State(app): State<Arc<App>>, who: Who) -> Resul
 }
 
 /// Keeps a session; gives its token.
-pub(super) async fn open_session(app: &App, ip: Option<String>, now: Time) -> Result<String> {
+pub(crate) async fn open_session(app: &App, ip: Option<String>, now: Time) -> Result<String> {
     let token = secret();
     let sha256 = digest(&token);
     let session = access::Session { csrf: secret(), expires_at: now.plus_ms(crate::auth::SESSION_MS) };

@@ -27,7 +27,7 @@ const MISSES_LISTED: i64 = 200;
 /// Bytes read at once for a client that is served by the router.
 const CHUNK_BYTES: u64 = 256 << 10;
 
-pub(super) fn own(app: &App) -> Result<&Arc<Cache>> {
+pub(crate) fn own(app: &App) -> Result<&Arc<Cache>> {
     app.cache
         .as_ref()
         .ok_or_else(|| Error::new(ErrorKind::NotFound, "this server has no cache of its own: cache.embedded is off"))
@@ -41,7 +41,7 @@ pub(super) fn own(app: &App) -> Result<&Arc<Cache>> {
     responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 206), (status = 304), (status = 400, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 416), (status = 429, body = ErrorBody), (status = 502, body = ErrorBody),
         (status = 507, body = ErrorBody)))]
-pub(super) async fn object(State(app): State<Arc<App>>, request: Request) -> Result<Response> {
+pub(crate) async fn object(State(app): State<Arc<App>>, request: Request) -> Result<Response> {
     serve(own(&app)?, request).await
 }
 
@@ -50,7 +50,7 @@ pub(super) async fn object(State(app): State<Arc<App>>, request: Request) -> Res
     responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 206), (status = 304), (status = 400, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 416), (status = 429, body = ErrorBody), (status = 502, body = ErrorBody),
         (status = 507, body = ErrorBody)))]
-pub(super) async fn blob(State(app): State<Arc<App>>, request: Request) -> Result<Response> {
+pub(crate) async fn blob(State(app): State<Arc<App>>, request: Request) -> Result<Response> {
     serve(own(&app)?, request).await
 }
 
@@ -105,7 +105,7 @@ fn response(cache: &Arc<Cache>, answer: Answer) -> Result<Response> {
 
 /// What a cache host holds, and does.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct CacheState {
+pub(crate) struct CacheState {
     /// Bytes that are taken.
     used_bytes: u64,
     /// Larger than this it does not grow; null for the disk's size.
@@ -136,7 +136,7 @@ pub(super) struct CacheState {
 
 /// A whole object.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct CachedObject {
+pub(crate) struct CachedObject {
     key: String,
     address: String,
     sha256: String,
@@ -169,7 +169,7 @@ impl From<Facts> for CachedObject {
 
 /// An object on its way.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct CacheFill {
+pub(crate) struct CacheFill {
     key: String,
     address: String,
     done_bytes: u64,
@@ -181,7 +181,7 @@ pub(super) struct CacheFill {
 
 /// What the cache host holds, and does.
 #[utoipa::path(get, path = "/cache", tag = "cache", responses((status = 200, body = CacheState), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
-pub(super) async fn state(State(app): State<Arc<App>>) -> Result<axum::Json<CacheState>> {
+pub(crate) async fn state(State(app): State<Arc<App>>) -> Result<axum::Json<CacheState>> {
     let cache = own(&app)?;
     let missed = app.db.read(|conn| rows::misses(conn, MISSES_LISTED)).await?;
     let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
@@ -212,7 +212,7 @@ pub(super) async fn state(State(app): State<Arc<App>>) -> Result<axum::Json<Cach
 /// An object that is to be fetched.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct NewObject {
+pub(crate) struct NewObject {
     /// `http://`, `https://` or `oras://`.
     url: String,
     /// Only these bytes will do.
@@ -222,7 +222,7 @@ pub(super) struct NewObject {
 
 /// How an object stands.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct Standing {
+pub(crate) struct Standing {
     /// `hit` or `filling`.
     status: &'static str,
     key: String,
@@ -233,12 +233,12 @@ pub(super) struct Standing {
     responses((status = 200, body = Standing), (status = 202, body = Standing), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody),
         (status = 429, body = ErrorBody), (status = 502, body = ErrorBody)))]
-pub(super) async fn fetch(State(app): State<Arc<App>>, Json(new): Json<NewObject>) -> Result<Response> {
+pub(crate) async fn fetch(State(app): State<Arc<App>>, Json(new): Json<NewObject>) -> Result<Response> {
     let (status, standing) = start(own(&app)?, &new.url, new.sha256.as_deref()).await?;
     Ok((status, axum::Json(standing)).into_response())
 }
 
-pub(super) async fn start(cache: &Arc<Cache>, url: &str, sha256: Option<&str>) -> Result<(StatusCode, Standing)> {
+pub(crate) async fn start(cache: &Arc<Cache>, url: &str, sha256: Option<&str>) -> Result<(StatusCode, Standing)> {
     let address: Address = url.trim().parse()?;
     let wrong = |e: bty::Error| Error::invalid(format!("sha256: {e}"));
     let expected = sha256.map(str::parse).transpose().map_err(wrong)?;
@@ -248,14 +248,14 @@ pub(super) async fn start(cache: &Arc<Cache>, url: &str, sha256: Option<&str>) -
     })
 }
 
-pub(super) fn key(text: &str) -> Result<Digest> {
+pub(crate) fn key(text: &str) -> Result<Digest> {
     text.parse().map_err(|_| Error::new(ErrorKind::Malformed, "a key has 64 hexadecimal digits"))
 }
 
 /// Deletes an object. Who reads it, reads it to its end.
 #[utoipa::path(delete, path = "/cache/objects/{key}", tag = "cache", params(("key" = String, Path)),
     responses((status = 204), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
-pub(super) async fn delete(State(app): State<Arc<App>>, PathText(text): PathText) -> Result<StatusCode> {
+pub(crate) async fn delete(State(app): State<Arc<App>>, PathText(text): PathText) -> Result<StatusCode> {
     own(&app)?.delete(&key(&text)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -263,28 +263,28 @@ pub(super) async fn delete(State(app): State<Arc<App>>, PathText(text): PathText
 /// Keeps an object for ever: it never makes room for others.
 #[utoipa::path(put, path = "/cache/objects/{key}/pin", tag = "cache", params(("key" = String, Path)),
     responses((status = 200, body = CachedObject), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
-pub(super) async fn pin(State(app): State<Arc<App>>, PathText(text): PathText) -> Result<axum::Json<CachedObject>> {
+pub(crate) async fn pin(State(app): State<Arc<App>>, PathText(text): PathText) -> Result<axum::Json<CachedObject>> {
     Ok(axum::Json(own(&app)?.pin(&key(&text)?, true).await?.into()))
 }
 
 /// Lets an object make room for others again.
 #[utoipa::path(delete, path = "/cache/objects/{key}/pin", tag = "cache", params(("key" = String, Path)),
     responses((status = 200, body = CachedObject), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
-pub(super) async fn unpin(State(app): State<Arc<App>>, PathText(text): PathText) -> Result<axum::Json<CachedObject>> {
+pub(crate) async fn unpin(State(app): State<Arc<App>>, PathText(text): PathText) -> Result<axum::Json<CachedObject>> {
     Ok(axum::Json(own(&app)?.pin(&key(&text)?, false).await?.into()))
 }
 
 /// Ends the fill of an object; its clients are told by a broken connection.
 #[utoipa::path(delete, path = "/cache/fills/{key}", tag = "cache", params(("key" = String, Path)),
     responses((status = 204), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
-pub(super) async fn cancel(State(app): State<Arc<App>>, PathText(text): PathText) -> Result<StatusCode> {
+pub(crate) async fn cancel(State(app): State<Arc<App>>, PathText(text): PathText) -> Result<StatusCode> {
     own(&app)?.cancel(&key(&text)?)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// Forgets all that was asked for and not there.
 #[utoipa::path(delete, path = "/cache/misses", tag = "cache", responses((status = 204), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
-pub(super) async fn forget(State(app): State<Arc<App>>) -> Result<StatusCode> {
+pub(crate) async fn forget(State(app): State<Arc<App>>) -> Result<StatusCode> {
     own(&app)?;
     app.db.write(|t| rows::forget_misses(t, None)).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{Multipart, State};
 use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
@@ -19,7 +19,7 @@ use crate::store::{self, catalog::Stored};
 
 /// An image as clients see it.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct Image {
+pub(crate) struct Image {
     name: String,
     format: Option<String>,
     size_bytes: Option<u64>,
@@ -41,7 +41,7 @@ pub(super) struct Image {
 
 /// The images of the catalog.
 #[utoipa::path(get, path = "/images", tag = "catalog", responses((status = 200, body = Vec<Image>)))]
-pub(super) async fn images(State(app): State<Arc<App>>) -> Result<axum::Json<Vec<Image>>> {
+pub(crate) async fn images(State(app): State<Arc<App>>) -> Result<axum::Json<Vec<Image>>> {
     let entries = app.db.read(store::catalog::all).await?;
     let image = |entry: Stored| Image {
         cached: app.bytes.is_cached(&app, &entry),
@@ -59,7 +59,7 @@ pub(super) async fn images(State(app): State<Arc<App>>) -> Result<axum::Json<Vec
 
 /// The catalog as clients read it: all entries, those without a digest included. When there is a cache host and it answers, addresses lead there.
 #[utoipa::path(get, path = "/catalog.toml", tag = "catalog", responses((status = 200, content_type = "application/toml", body = String)))]
-pub(super) async fn toml(State(app): State<Arc<App>>, who: Who) -> Result<Response> {
+pub(crate) async fn toml(State(app): State<Arc<App>>, who: Who) -> Result<Response> {
     let text = match app.bytes.host(&who.base) {
         Some(host) if app.bytes.is_reachable(&app).await => {
             let entries = app.db.read(store::catalog::all).await?;
@@ -86,16 +86,16 @@ pub(super) async fn toml(State(app): State<Arc<App>>, who: Who) -> Result<Respon
 
 /// Where the cache host stands with an image.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct Cached {
-    name: String,
-    src: String,
-    status: Status,
+pub(crate) struct Cached {
+    pub(crate) name: String,
+    pub(crate) src: String,
+    pub(crate) status: Status,
 }
 
 /// Where the cache host stands with images: all, or one. It is asked; nothing is fetched that was not asked for before.
 #[utoipa::path(get, path = "/catalog/cache", tag = "catalog", params(("src" = Option<String>, Query)),
     responses((status = 200, body = Vec<Cached>), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
-pub(super) async fn cached(
+pub(crate) async fn cached(
     State(app): State<Arc<App>>,
     Params(of): Params<Perhaps>,
     who: Who,
@@ -107,7 +107,7 @@ pub(super) async fn cached(
 #[utoipa::path(post, path = "/catalog/warm", tag = "catalog", params(("src" = Option<String>, Query)),
     responses((status = 200, body = Vec<Cached>), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody),
         (status = 429, body = ErrorBody), (status = 502, body = ErrorBody)))]
-pub(super) async fn warm(
+pub(crate) async fn warm(
     State(app): State<Arc<App>>,
     Params(of): Params<Perhaps>,
     who: Who,
@@ -139,34 +139,34 @@ async fn chosen(app: &App, src: Option<String>) -> Result<Vec<Stored>> {
 
 /// The entries as they are kept.
 #[utoipa::path(get, path = "/catalog/entries", tag = "catalog", responses((status = 200, body = Vec<Stored>), (status = 401, body = ErrorBody)))]
-pub(super) async fn entries(State(app): State<Arc<App>>) -> Result<axum::Json<Vec<Stored>>> {
+pub(crate) async fn entries(State(app): State<Arc<App>>) -> Result<axum::Json<Vec<Stored>>> {
     app.db.read(store::catalog::all).await.map(axum::Json)
 }
 
 /// An image that is to be added.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct NewEntry {
+pub(crate) struct NewEntry {
     /// `http://`, `https://` or `oras://`.
-    image_url: String,
+    pub(crate) image_url: String,
     /// Address of a file with its digest, as `sha256sum` writes it.
     #[serde(default)]
-    sha_url: Option<String>,
+    pub(crate) sha_url: Option<String>,
     /// What its reference must be.
     #[serde(default, rename = "ref")]
-    reference: Option<String>,
+    pub(crate) reference: Option<String>,
     /// What it is called; else as its address or its registry says.
     #[serde(default)]
-    name: Option<String>,
+    pub(crate) name: Option<String>,
     /// For people.
     #[serde(default)]
-    description: Option<String>,
+    pub(crate) description: Option<String>,
 }
 
 /// Adds an image by its address, which must be there.
 #[utoipa::path(post, path = "/catalog/entries", tag = "catalog", request_body = NewEntry,
     responses((status = 201, body = Stored), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 409, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)))]
-pub(super) async fn add(
+pub(crate) async fn add(
     State(app): State<Arc<App>>,
     who: Who,
     Json(new): Json<NewEntry>,
@@ -178,27 +178,27 @@ pub(super) async fn add(
 }
 
 #[derive(Deserialize)]
-pub(super) struct Of {
-    src: String,
+pub(crate) struct Of {
+    pub(crate) src: String,
 }
 
 /// Deletes an entry for good: no import and no restart brings it back, only adding it again does.
 #[utoipa::path(delete, path = "/catalog/entries", tag = "catalog", params(("src" = String, Query)),
     responses((status = 204), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
-pub(super) async fn delete(State(app): State<Arc<App>>, Params(of): Params<Of>, who: Who) -> Result<StatusCode> {
+pub(crate) async fn delete(State(app): State<Arc<App>>, Params(of): Params<Of>, who: Who) -> Result<StatusCode> {
     catalog::delete(&app, &who, of.src).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 #[derive(Deserialize)]
-pub(super) struct From {
-    source: String,
+pub(crate) struct From {
+    pub(crate) source: String,
 }
 
 /// Imports a catalog: an `http://`, `https://` or `oras://` address, or a path on the server.
 #[utoipa::path(post, path = "/catalog/import", tag = "catalog", params(("source" = String, Query)),
     responses((status = 200, body = Imported), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 422, body = ErrorBody)))]
-pub(super) async fn import(
+pub(crate) async fn import(
     State(app): State<Arc<App>>,
     Params(from): Params<From>,
     who: Who,
@@ -209,12 +209,26 @@ pub(super) async fn import(
 /// Imports a catalog that is uploaded as `file`. Answers with the summary for who accepts JSON, else goes back to the pages.
 #[utoipa::path(post, path = "/ui/catalog/upload", tag = "catalog", request_body(content = Vec<u8>, content_type = "multipart/form-data"),
     responses((status = 200, body = Imported), (status = 303), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)))]
-pub(super) async fn upload(
+pub(crate) async fn upload(
     State(app): State<Arc<App>>,
     who: Who,
     headers: axum::http::HeaderMap,
     form: Result<Multipart, axum::extract::multipart::MultipartRejection>,
 ) -> Result<Response> {
+    let imported = uploaded(&app, &who, form).await;
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if accept.contains("text/html") {
+        let notice = imported.map(|imported| crate::pages::images::told(&imported));
+        return Ok(crate::pages::notice::tell_result(&app, "/ui/images", notice));
+    }
+    imported.map(|imported| axum::Json(imported).into_response())
+}
+
+async fn uploaded(
+    app: &Arc<App>,
+    who: &Who,
+    form: Result<Multipart, axum::extract::multipart::MultipartRejection>,
+) -> Result<Imported> {
     let malformed = |e: String| Error::new(ErrorKind::Malformed, format!("the form: {e}"));
     let mut form = form.map_err(|e| malformed(e.body_text()))?;
     while let Some(field) = form.next_field().await.map_err(|e| malformed(e.body_text()))? {
@@ -227,26 +241,20 @@ pub(super) async fn upload(
             _ => malformed(e.body_text()),
         })?;
         let parsed = catalog::parse(&bytes)?;
-        let source = format!("upload:{name}");
-        let imported = catalog::import_catalog(&app, &who, Actor::Operator, source, &parsed).await?;
-        let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        return Ok(match accept.contains("text/html") {
-            true => Redirect::to("/ui/images").into_response(),
-            false => axum::Json(imported).into_response(),
-        });
+        return catalog::import_catalog(app, who, Actor::Operator, format!("upload:{name}"), &parsed).await;
     }
     Err(Error::invalid("the form has no file"))
 }
 
 #[derive(Deserialize)]
-pub(super) struct Perhaps {
-    src: Option<String>,
+pub(crate) struct Perhaps {
+    pub(crate) src: Option<String>,
 }
 
 /// Looks at all tags again, or at one entry, and takes note of what they mean now.
 #[utoipa::path(post, path = "/catalog/refresh", tag = "catalog", params(("src" = Option<String>, Query)),
     responses((status = 200, body = Refreshed), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
-pub(super) async fn refresh(
+pub(crate) async fn refresh(
     State(app): State<Arc<App>>,
     Params(of): Params<Perhaps>,
     who: Who,
@@ -257,7 +265,7 @@ pub(super) async fn refresh(
 /// Whether images are where the catalog says, and as it says: all, or one. Fetches nothing.
 #[utoipa::path(get, path = "/catalog/check", tag = "catalog", params(("src" = Option<String>, Query)),
     responses((status = 200, body = Vec<Object>), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
-pub(super) async fn check(
+pub(crate) async fn check(
     State(app): State<Arc<App>>,
     Params(of): Params<Perhaps>,
 ) -> Result<axum::Json<Vec<bty::catalog::EntryCheck>>> {

@@ -18,7 +18,7 @@ use crate::routes::machines::Shown;
 use crate::store::{self, events::Filter};
 
 #[derive(Deserialize)]
-pub(super) struct Wanted {
+pub(crate) struct Wanted {
     kind: Option<String>,
     subject_kind: Option<String>,
     subject_id: Option<String>,
@@ -33,7 +33,7 @@ pub(super) struct Wanted {
 
 /// Events, the newest first.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct Listed {
+pub(crate) struct Listed {
     events: Vec<Event>,
     /// Failures that nobody has acknowledged, in all of the log.
     unacknowledged_failures: i64,
@@ -47,7 +47,7 @@ const LIMIT: i64 = 50;
         ("source_ip" = Option<String>, Query), ("failed" = Option<bool>, Query), ("acknowledged" = Option<bool>, Query),
         ("before_id" = Option<i64>, Query), ("q" = Option<String>, Query), ("limit" = Option<i64>, Query, description = "1 to 500, else the nearest; 50")),
     responses((status = 200, body = Listed), (status = 401, body = ErrorBody), (status = 422, body = ErrorBody)))]
-pub(super) async fn list(State(app): State<Arc<App>>, Params(wanted): Params<Wanted>) -> Result<axum::Json<Listed>> {
+pub(crate) async fn list(State(app): State<Arc<App>>, Params(wanted): Params<Wanted>) -> Result<axum::Json<Listed>> {
     let limit = u32::try_from(wanted.limit.unwrap_or(LIMIT).clamp(1, store::events::LIMIT_MAX.into())).unwrap_or(1);
     let filter = Filter {
         failed: flag("failed", wanted.failed.as_deref())?,
@@ -77,7 +77,7 @@ fn flag(name: &str, value: Option<&str>) -> Result<Option<bool>> {
 }
 
 #[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct Acknowledged {
+pub(crate) struct Acknowledged {
     id: i64,
     acknowledged: bool,
 }
@@ -85,7 +85,7 @@ pub(super) struct Acknowledged {
 /// An operator has taken note of an event.
 #[utoipa::path(post, path = "/events/{id}/ack", tag = "events", params(("id" = i64, Path)),
     responses((status = 200, body = Acknowledged), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
-pub(super) async fn acknowledge(
+pub(crate) async fn acknowledge(
     State(app): State<Arc<App>>,
     PathText(id): PathText,
 ) -> Result<axum::Json<Acknowledged>> {
@@ -104,14 +104,14 @@ type Told = axum::response::sse::Sse<KeepAliveStream<Boxed>>;
 
 /// Every event as it is written: `event: event`, with the event as JSON.
 #[utoipa::path(get, path = "/events/stream", tag = "events", responses((status = 200, content_type = "text/event-stream", body = String), (status = 401, body = ErrorBody)))]
-pub(super) async fn stream(State(app): State<Arc<App>>) -> Told {
+pub(crate) async fn stream(State(app): State<Arc<App>>) -> Told {
     let events = app.bus.listen();
     follow(app, events, |_, event| Box::pin(async move { json("event", &event) }))
 }
 
 /// Every change of a machine: `event: machines-update`, with the machine as JSON, or `{"mac", "deleted"}`.
 #[utoipa::path(get, path = "/events/machines", tag = "events", responses((status = 200, content_type = "text/event-stream", body = String), (status = 401, body = ErrorBody)))]
-pub(super) async fn machines(State(app): State<Arc<App>>) -> Told {
+pub(crate) async fn machines(State(app): State<Arc<App>>) -> Told {
     let events = app.bus.listen();
     follow(app, events, |app, event: Event| {
         Box::pin(async move {
@@ -130,7 +130,7 @@ pub(super) async fn machines(State(app): State<Arc<App>>) -> Told {
 
 /// Every change of a job: `event: worker-state-changed`, with `kind`, `key` and `status`.
 #[utoipa::path(get, path = "/events/workers", tag = "events", responses((status = 200, content_type = "text/event-stream", body = String), (status = 401, body = ErrorBody)))]
-pub(super) async fn workers(State(app): State<Arc<App>>) -> Told {
+pub(crate) async fn workers(State(app): State<Arc<App>>) -> Told {
     let jobs = app.jobs.listen();
     follow(app, jobs, |_, change| Box::pin(async move { json("worker-state-changed", &change) }))
 }

@@ -63,5 +63,5 @@ pub(super) async fn docs(
     Extension(document): Extension<Arc<utoipa::openapi::OpenApi>>,
 ) -> Result<Response> {
     let document = serde_json::to_value(&*document).map_err(Error::internal)?;
-    pages::docs(&app, &document)
+    pages::docs::docs(&app, &document)
 }

@@ -123,7 +123,7 @@ impl From<&Machine> for Shown {
 
 /// Which machines; none of it gives all.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Wanted {
+pub(crate) struct Wanted {
     /// Text in address, label, plan, image reference or network address.
     q: Option<String>,
     /// Only with this label.
@@ -151,7 +151,7 @@ impl Wanted {
 #[utoipa::path(get, path = "/machines", tag = "machines",
     params(("q" = Option<String>, Query, description = "text anywhere in it"), ("label" = Option<String>, Query), ("plan" = Option<String>, Query)),
     responses((status = 200, body = Vec<Shown>), (status = 401, body = ErrorBody)))]
-pub(super) async fn list(State(app): State<Arc<App>>, Params(wanted): Params<Wanted>) -> Response {
+pub(crate) async fn list(State(app): State<Arc<App>>, Params(wanted): Params<Wanted>) -> Response {
     let (chunks, sent) = mpsc::channel(CHUNKS);
     let is_whole = Arc::new(AtomicBool::new(false));
     let written = Arc::clone(&is_whole);
@@ -221,7 +221,7 @@ fn send(chunks: &mpsc::Sender<Bytes>, chunk: Bytes) -> Result<()> {
 /// One machine.
 #[utoipa::path(get, path = "/machines/{mac}", tag = "machines", params(("mac" = String, Path)),
     responses((status = 200, body = Shown), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
-pub(super) async fn get(State(app): State<Arc<App>>, PathText(path): PathText) -> Result<axum::Json<Shown>> {
+pub(crate) async fn get(State(app): State<Arc<App>>, PathText(path): PathText) -> Result<axum::Json<Shown>> {
     let mac = mac(&path)?;
     let wanted = mac.clone();
     let machine = app.db.read(move |conn| store::machines::get(conn, &wanted)).await?;
@@ -232,7 +232,7 @@ pub(super) async fn get(State(app): State<Arc<App>>, PathText(path): PathText) -
 /// changed; a change of labels, drive or kernel arguments alone does not.
 #[utoipa::path(put, path = "/machines/{mac}", tag = "machines", params(("mac" = String, Path)), request_body = Binding,
     responses((status = 200, body = Shown), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)))]
-pub(super) async fn put(
+pub(crate) async fn put(
     State(app): State<Arc<App>>,
     PathText(path): PathText,
     who: Who,
@@ -250,7 +250,7 @@ pub(super) async fn put(
 }
 
 /// Binds `mac` as `decide` says.
-pub(super) async fn bind(
+pub(crate) async fn bind(
     app: &Arc<App>,
     mac: &Mac,
     who: Who,
@@ -263,7 +263,7 @@ pub(super) async fn bind(
 /// Changes of a machine: what is named, and nothing else.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Changes {
+pub(crate) struct Changes {
     #[serde(default, deserialize_with = "named")]
     #[schema(value_type = Option<String>)]
     bty_image_ref: Option<Option<String>>,
@@ -308,7 +308,7 @@ impl Changes {
 /// Changes a machine that is known. A request that changes nothing orders nothing.
 #[utoipa::path(patch, path = "/machines/{mac}", tag = "machines", params(("mac" = String, Path)), request_body = Changes,
     responses((status = 200, body = Shown), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)))]
-pub(super) async fn patch(
+pub(crate) async fn patch(
     State(app): State<Arc<App>>,
     PathText(path): PathText,
     who: Who,
@@ -342,7 +342,7 @@ fn has_version(app: &App, version: &str) -> Result<()> {
 }
 
 /// Refuses a binding that cannot work, with all reasons.
-fn check(look: &Look<'_>, binding: &Binding) -> Result<Binding> {
+pub(crate) fn check(look: &Look<'_>, binding: &Binding) -> Result<Binding> {
     let mut problems: Vec<Problem> =
         binding.problems().into_iter().map(|(field, why)| Problem::new(field, why)).collect();
     let plan = look.snapshot.plan(&binding.boot_mode);
@@ -410,7 +410,7 @@ fn disk_problems(look: &Look<'_>, binding: &Binding, image: Option<&bty::catalog
 /// Deletes a machine. When it boots from the network again, it is a machine that is not known.
 #[utoipa::path(delete, path = "/machines/{mac}", tag = "machines", params(("mac" = String, Path)),
     responses((status = 204), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
-pub(super) async fn delete(State(app): State<Arc<App>>, PathText(path): PathText, who: Who) -> Result<StatusCode> {
+pub(crate) async fn delete(State(app): State<Arc<App>>, PathText(path): PathText, who: Who) -> Result<StatusCode> {
     let mac = mac(&path)?;
     let _held = app.lock_all().await;
     app.db
@@ -429,7 +429,7 @@ pub(super) async fn delete(State(app): State<Arc<App>>, PathText(path): PathText
 /// The hardware of a machine as it posted it.
 #[utoipa::path(get, path = "/machines/{mac}/lshw.json", tag = "machines", params(("mac" = String, Path)),
     responses((status = 200, body = Object), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
-pub(super) async fn lshw(State(app): State<Arc<App>>, PathText(path): PathText) -> Result<Response> {
+pub(crate) async fn lshw(State(app): State<Arc<App>>, PathText(path): PathText) -> Result<Response> {
     let mac = mac(&path)?;
     let wanted = mac.clone();
     let found = app.db.read(move |conn| store::machines::lshw(conn, &wanted)).await?;
@@ -440,7 +440,7 @@ pub(super) async fn lshw(State(app): State<Arc<App>>, PathText(path): PathText) 
 /// The disks of a machine as it posted them.
 #[utoipa::path(get, path = "/machines/{mac}/disks.json", tag = "machines", params(("mac" = String, Path)),
     responses((status = 200, body = Vec<Object>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
-pub(super) async fn disks(State(app): State<Arc<App>>, PathText(path): PathText) -> Result<Response> {
+pub(crate) async fn disks(State(app): State<Arc<App>>, PathText(path): PathText) -> Result<Response> {
     let mac = mac(&path)?;
     let wanted = mac.clone();
     let machine = app.db.read(move |conn| store::machines::get(conn, &wanted)).await?;

@@ -19,7 +19,7 @@ use crate::store::{self, plans::Revision};
 
 /// All plans, bundled ones first.
 #[utoipa::path(get, path = "/plans", tag = "plans", responses((status = 200, body = Vec<Summary>), (status = 401, body = ErrorBody)))]
-pub(super) async fn list(State(app): State<Arc<App>>) -> Result<axum::Json<Vec<Summary>>> {
+pub(crate) async fn list(State(app): State<Arc<App>>) -> Result<axum::Json<Vec<Summary>>> {
     let counts = app.db.read(store::machines::count_by_plan).await?;
     let snapshot = app.snapshot();
     let mut own: Vec<&Plan> = snapshot.plans.values().map(Arc::as_ref).collect();
@@ -35,14 +35,14 @@ pub(super) async fn list(State(app): State<Arc<App>>) -> Result<axum::Json<Vec<S
 }
 
 #[derive(Deserialize)]
-pub(super) struct Which {
-    revision: Option<i64>,
+pub(crate) struct Which {
+    pub(crate) revision: Option<i64>,
 }
 
 /// A plan with its source: the newest revision, or the one that is asked for.
 #[utoipa::path(get, path = "/plans/{name}", tag = "plans", params(("name" = String, Path), ("revision" = Option<i64>, Query)),
     responses((status = 200, body = Plan), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
-pub(super) async fn get(
+pub(crate) async fn get(
     State(app): State<Arc<App>>,
     PathText(name): PathText,
     Params(which): Params<Which>,
@@ -69,7 +69,7 @@ fn short(name: &str) -> String {
 /// The revisions of a plan, the newest first; also of a deleted one.
 #[utoipa::path(get, path = "/plans/{name}/revisions", tag = "plans", params(("name" = String, Path)),
     responses((status = 200, body = Vec<Revision>), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
-pub(super) async fn revisions(
+pub(crate) async fn revisions(
     State(app): State<Arc<App>>,
     PathText(name): PathText,
 ) -> Result<axum::Json<Vec<Revision>>> {
@@ -82,16 +82,16 @@ pub(super) async fn revisions(
 }
 
 #[derive(Deserialize)]
-pub(super) struct Between {
-    from: i64,
-    to: i64,
+pub(crate) struct Between {
+    pub(crate) from: i64,
+    pub(crate) to: i64,
 }
 
 /// What has changed between two revisions, as a unified diff.
 #[utoipa::path(get, path = "/plans/{name}/diff", tag = "plans",
     params(("name" = String, Path), ("from" = i64, Query), ("to" = i64, Query)),
     responses((status = 200, body = String, content_type = "text/plain"), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
-pub(super) async fn diff(
+pub(crate) async fn diff(
     State(app): State<Arc<App>>,
     PathText(name): PathText,
     Params(between): Params<Between>,
@@ -104,28 +104,28 @@ pub(super) async fn diff(
 /// A script that is to become a plan.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Script {
+pub(crate) struct Script {
     /// The script.
-    source: String,
+    pub(crate) source: String,
     /// What it is saved for.
     #[serde(default)]
-    note: String,
+    pub(crate) note: String,
     /// The revision that it was made from; refused with 409 when there is a newer one. Zero for a new plan.
     #[serde(default)]
-    base_revision: Option<i64>,
+    pub(crate) base_revision: Option<i64>,
 }
 
 /// What is wrong with a script, and what it declares.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct Report {
-    problems: Vec<Problem>,
-    declared: plan::Declared,
+pub(crate) struct Report {
+    pub(crate) problems: Vec<Problem>,
+    pub(crate) declared: plan::Declared,
 }
 
 /// Looks at a script without saving it.
 #[utoipa::path(post, path = "/plans/check", tag = "plans", request_body = Script,
     responses((status = 200, body = Report), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)))]
-pub(super) async fn check(Json(script): Json<Script>) -> Result<axum::Json<Report>> {
+pub(crate) async fn check(Json(script): Json<Script>) -> Result<axum::Json<Report>> {
     let examined = tokio::task::spawn_blocking(move || examine("plan", &script.source)).await;
     let examined = examined.map_err(Error::internal)?;
     Ok(axum::Json(Report { problems: problems(&examined), declared: examined.declared }))
@@ -143,7 +143,7 @@ fn problems(examined: &plan::Examined) -> Vec<Problem> {
 /// Saves a plan as a new revision. A script with anything wrong in it is refused, with all of it.
 #[utoipa::path(put, path = "/plans/{name}", tag = "plans", params(("name" = String, Path)), request_body = Script,
     responses((status = 200, body = Plan), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 409, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)))]
-pub(super) async fn put(
+pub(crate) async fn put(
     State(app): State<Arc<App>>,
     PathText(name): PathText,
     who: Who,
@@ -210,14 +210,14 @@ async fn save(
 /// Which revision to go back to.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Back {
-    revision: i64,
+pub(crate) struct Back {
+    pub(crate) revision: i64,
 }
 
 /// Saves an earlier revision as the newest one.
 #[utoipa::path(post, path = "/plans/{name}/roll-back", tag = "plans", params(("name" = String, Path)), request_body = Back,
     responses((status = 200, body = Plan), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)))]
-pub(super) async fn roll_back(
+pub(crate) async fn roll_back(
     State(app): State<Arc<App>>,
     PathText(name): PathText,
     who: Who,
@@ -233,7 +233,7 @@ pub(super) async fn roll_back(
 /// Deletes a plan that no machine is bound to. Its revisions stay.
 #[utoipa::path(delete, path = "/plans/{name}", tag = "plans", params(("name" = String, Path)),
     responses((status = 204), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
-pub(super) async fn delete(State(app): State<Arc<App>>, PathText(name): PathText, who: Who) -> Result<StatusCode> {
+pub(crate) async fn delete(State(app): State<Arc<App>>, PathText(name): PathText, who: Who) -> Result<StatusCode> {
     if bundled::find(&name).is_some() {
         return Err(Error::new(ErrorKind::Conflict, format!("{name} is bundled, and cannot be deleted")));
     }
@@ -262,22 +262,22 @@ pub(super) async fn delete(State(app): State<Arc<App>>, PathText(name): PathText
 /// What is simulated; what is left out is as it is.
 #[derive(Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Suppose {
+pub(crate) struct Suppose {
     /// So many network boots, at most 50.
     #[serde(default)]
-    boots: Option<u32>,
+    pub(crate) boots: Option<u32>,
     /// The machine is saved with this binding first.
     #[serde(default)]
-    binding: Option<crate::machine::save::Binding>,
+    pub(crate) binding: Option<crate::machine::save::Binding>,
     /// Machines with this plan get this script instead.
     #[serde(default)]
-    plan: Option<String>,
+    pub(crate) plan: Option<String>,
     /// The script.
     #[serde(default)]
-    source: Option<String>,
+    pub(crate) source: Option<String>,
     /// Another catalog, as TOML.
     #[serde(default)]
-    catalog: Option<String>,
+    pub(crate) catalog: Option<String>,
 }
 
 const BOOTS: u32 = 4;
@@ -332,7 +332,7 @@ fn steps(app: &App, snapshot: &Snapshot, machine: &Machine, who: &Who, suppose: 
 /// What a machine would do at its next network boots, if each of them ended as it should. Changes nothing.
 #[utoipa::path(post, path = "/machines/{mac}/simulate", tag = "plans", params(("mac" = String, Path)), request_body = Suppose,
     responses((status = 200, body = Vec<Step>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)))]
-pub(super) async fn simulate_machine(
+pub(crate) async fn simulate_machine(
     State(app): State<Arc<App>>,
     Path(path): Path<String>,
     who: Who,
@@ -359,30 +359,30 @@ pub(super) async fn simulate_machine(
 
 /// What would change for the fleet.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct FleetReport {
+pub(crate) struct FleetReport {
     /// Machines that were simulated.
-    machines: usize,
+    pub(crate) machines: usize,
     /// Machines for which nothing changes.
-    unchanged: usize,
+    pub(crate) unchanged: usize,
     /// The others.
-    changed: Vec<Changed>,
+    pub(crate) changed: Vec<Changed>,
 }
 
 /// What would change for one machine.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct Changed {
-    mac: String,
-    plan: String,
+pub(crate) struct Changed {
+    pub(crate) mac: String,
+    pub(crate) plan: String,
     /// One sentence.
-    summary: String,
-    now: Vec<Step>,
-    then: Vec<Step>,
+    pub(crate) summary: String,
+    pub(crate) now: Vec<Step>,
+    pub(crate) then: Vec<Step>,
 }
 
 /// What would change for every machine with another plan or another catalog. Changes nothing.
 #[utoipa::path(post, path = "/simulate", tag = "plans", request_body = Suppose,
     responses((status = 200, body = FleetReport), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)))]
-pub(super) async fn simulate_fleet(
+pub(crate) async fn simulate_fleet(
     State(app): State<Arc<App>>,
     who: Who,
     Json(suppose): Json<Suppose>,

@@ -225,6 +225,8 @@ pub(super) async fn status(
         return Err(Error::invalid(format!("at most {DISKS_MAX} disks are understood")));
     }
     let token = body.cycle.filter(|token| !token.is_empty()).or(query.token());
+    let is_under_way = body.status == "progress";
+    let (progress, now) = (body.progress.clone(), who.now);
     let posted =
         Report { status: body.status, reason: body.reason, cycle: None, progress: body.progress, disks: body.disks };
     let (of, orphan) = (mac.clone(), who.clone());
@@ -237,7 +239,13 @@ pub(super) async fn status(
         |_| Ok(()),
     );
     match noted(&app, &mac, &orphan, "status", changed.await).await? {
-        Receipt::Accepted | Receipt::Repeated => Ok(StatusCode::NO_CONTENT),
+        Receipt::Accepted | Receipt::Repeated => {
+            match progress.filter(|_| is_under_way) {
+                Some(progress) => app.rates.progress(&mac, &progress, now),
+                None => app.rates.end(&mac),
+            }
+            Ok(StatusCode::NO_CONTENT)
+        }
         Receipt::Refused(why) => Err(Error::new(ErrorKind::Conflict, why)),
     }
 }

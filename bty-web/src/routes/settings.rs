@@ -15,11 +15,11 @@ use crate::store::settings::{self, KEYS, check};
 
 /// A setting.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct Setting {
-    key: &'static str,
-    value: String,
-    default: &'static str,
-    about: &'static str,
+pub(crate) struct Setting {
+    pub(crate) key: &'static str,
+    pub(crate) value: String,
+    pub(crate) default: &'static str,
+    pub(crate) about: &'static str,
 }
 
 fn shown(app: &App) -> Vec<Setting> {
@@ -35,14 +35,14 @@ fn shown(app: &App) -> Vec<Setting> {
 
 /// All settings, with their defaults.
 #[utoipa::path(get, path = "/settings", tag = "settings", responses((status = 200, body = Vec<Setting>), (status = 401, body = ErrorBody)))]
-pub(super) async fn get(State(app): State<Arc<App>>) -> axum::Json<Vec<Setting>> {
+pub(crate) async fn get(State(app): State<Arc<App>>) -> axum::Json<Vec<Setting>> {
     axum::Json(shown(&app))
 }
 
 /// Changes the settings that are named: all of them, or none when any is wrong.
 #[utoipa::path(put, path = "/settings", tag = "settings", request_body = Object,
     responses((status = 200, body = Vec<Setting>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)))]
-pub(super) async fn put(
+pub(crate) async fn put(
     State(app): State<Arc<App>>,
     who: Who,
     Json(changes): Json<Map<String, Value>>,

@@ -12,16 +12,16 @@ use crate::machine::Who;
 use crate::transfer::{self, Bundle, Summary};
 
 /// Exports are at most this large.
-pub(super) const BUNDLE_BYTES_MAX: usize = 1 << 30;
+pub(crate) const BUNDLE_BYTES_MAX: usize = 1 << 30;
 
 /// Everything but the audit log, sessions and tokens.
 #[utoipa::path(get, path = "/export", tag = "transfer", responses((status = 200, body = Bundle), (status = 401, body = ErrorBody)))]
-pub(super) async fn export(State(app): State<Arc<App>>) -> Result<axum::Json<Bundle>> {
+pub(crate) async fn export(State(app): State<Arc<App>>) -> Result<axum::Json<Bundle>> {
     app.db.read(transfer::export).await.map(axum::Json)
 }
 
 #[derive(Deserialize)]
-pub(super) struct How {
+pub(crate) struct How {
     #[serde(default)]
     armed: bool,
 }
@@ -29,7 +29,7 @@ pub(super) struct How {
 /// Imports an export, or a bundle of the reference. Machines whose plans write to disks boot their disks until they are saved, unless `armed=true`.
 #[utoipa::path(post, path = "/import", tag = "transfer", params(("armed" = Option<bool>, Query)), request_body = Object,
     responses((status = 200, body = Summary), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)))]
-pub(super) async fn import(
+pub(crate) async fn import(
     State(app): State<Arc<App>>,
     Params(how): Params<How>,
     who: Who,

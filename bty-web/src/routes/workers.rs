@@ -20,38 +20,38 @@ use crate::tftp::probe::{Probe, probe};
 
 /// All jobs, the newest first.
 #[utoipa::path(get, path = "/workers", tag = "jobs", responses((status = 200, body = Vec<Job>), (status = 401, body = ErrorBody)))]
-pub(super) async fn jobs(State(app): State<Arc<App>>) -> axum::Json<Vec<Job>> {
+pub(crate) async fn jobs(State(app): State<Arc<App>>) -> axum::Json<Vec<Job>> {
     axum::Json(app.jobs.list(None))
 }
 
 /// Artifacts and their fetches.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct Releases {
-    boot_root: String,
-    max_parallel: usize,
-    fetches: Vec<Job>,
+pub(crate) struct Releases {
+    pub(crate) boot_root: String,
+    pub(crate) max_parallel: usize,
+    pub(crate) fetches: Vec<Job>,
     /// The version that machines boot, unless they are bound to another.
-    version: String,
+    pub(crate) version: String,
     /// What is wrong with that.
-    mismatch: Option<String>,
+    pub(crate) mismatch: Option<String>,
     /// Its files.
-    artifacts: Vec<Artifact>,
+    pub(crate) artifacts: Vec<Artifact>,
     /// All versions of which something is there.
-    versions: Vec<Release>,
+    pub(crate) versions: Vec<Release>,
     /// Boot programs that are there.
-    programs: Vec<Program>,
+    pub(crate) programs: Vec<Program>,
 }
 
 /// A boot program.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct Program {
-    name: String,
-    size_bytes: u64,
+pub(crate) struct Program {
+    pub(crate) name: String,
+    pub(crate) size_bytes: u64,
 }
 
 /// The artifacts of the live environment, and how their fetches go.
 #[utoipa::path(get, path = "/boot/releases", tag = "jobs", responses((status = 200, body = Releases), (status = 401, body = ErrorBody)))]
-pub(super) async fn releases(State(app): State<Arc<App>>) -> axum::Json<Releases> {
+pub(crate) async fn releases(State(app): State<Arc<App>>) -> axum::Json<Releases> {
     let version = app.snapshot().netboot_version().to_owned();
     let program = |(name, size_bytes): (String, u64)| Program { name, size_bytes };
     axum::Json(Releases {
@@ -68,17 +68,17 @@ pub(super) async fn releases(State(app): State<Arc<App>>) -> axum::Json<Releases
 
 /// What came of comparing files with their digests.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct Verified {
-    version: String,
-    is_right: bool,
+pub(crate) struct Verified {
+    pub(crate) version: String,
+    pub(crate) is_right: bool,
     /// What is wrong.
-    wrong: Vec<String>,
+    pub(crate) wrong: Vec<String>,
 }
 
 /// Compares the files of a version with their digests. Reads all of them: that takes seconds.
 #[utoipa::path(get, path = "/boot/releases/{version}/verify", tag = "jobs", params(("version" = String, Path)),
     responses((status = 200, body = Verified), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
-pub(super) async fn verify(State(app): State<Arc<App>>, PathText(version): PathText) -> Result<axum::Json<Verified>> {
+pub(crate) async fn verify(State(app): State<Arc<App>>, PathText(version): PathText) -> Result<axum::Json<Verified>> {
     if !is_tag(&version) {
         return Err(Error::new(ErrorKind::Malformed, "that is no version"));
     }
@@ -92,26 +92,26 @@ pub(super) async fn verify(State(app): State<Arc<App>>, PathText(version): PathT
 
 /// What a DHCP server has to be told so that machines boot from here, by the address that was asked.
 #[utoipa::path(get, path = "/netboot/dhcp", tag = "boot", responses((status = 200, content_type = "text/plain", body = String), (status = 401, body = ErrorBody)))]
-pub(super) async fn dhcp(who: Who) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], boot::dhcp(&who.base)).into_response()
+pub(crate) async fn dhcp(who: Who) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], boot::dhcp::text(&who.base)).into_response()
 }
 
 /// Whether machines can boot from here.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct NetbootHealth {
+pub(crate) struct NetbootHealth {
     /// TFTP, as a machine would ask it.
-    tftp: Probe,
+    pub(crate) tftp: Probe,
     /// What is wrong with the files of the live environment.
-    mismatch: Option<String>,
+    pub(crate) mismatch: Option<String>,
     /// Boot programs that are there.
-    programs: Vec<Program>,
+    pub(crate) programs: Vec<Program>,
     /// The cache host answers; null when there is none.
-    cache_is_reachable: Option<bool>,
+    pub(crate) cache_is_reachable: Option<bool>,
 }
 
 /// Whether machines can boot from here. TFTP is asked for a boot program, as firmware would.
 #[utoipa::path(get, path = "/netboot/health", tag = "boot", responses((status = 200, body = NetbootHealth), (status = 401, body = ErrorBody)))]
-pub(super) async fn health(State(app): State<Arc<App>>, who: Who) -> axum::Json<NetbootHealth> {
+pub(crate) async fn health(State(app): State<Arc<App>>, who: Who) -> axum::Json<NetbootHealth> {
     let (host, port) = app.config.tftp_probe();
     let version = app.snapshot().netboot_version().to_owned();
     let cache_is_reachable = match app.bytes.host(&who.base) {
@@ -132,7 +132,7 @@ pub(super) async fn health(State(app): State<Arc<App>>, who: Who) -> axum::Json<
 /// Which release.
 #[derive(Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Tag {
+pub(crate) struct Tag {
     /// Letters, digits, `.`, `_` and `-`; `latest` is the server's own version.
     #[serde(default)]
     tag: Option<String>,
@@ -150,7 +150,7 @@ fn perhaps<T: serde::de::DeserializeOwned + Default>(bytes: &Bytes) -> Result<T>
 /// Fetches the artifacts of a release: in the background, checked, and going on where an earlier attempt ended.
 #[utoipa::path(post, path = "/boot/releases", tag = "jobs", request_body = Tag,
     responses((status = 202, body = Job), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)))]
-pub(super) async fn fetch_release(
+pub(crate) async fn fetch_release(
     State(app): State<Arc<App>>,
     who: Who,
     Body(body): Body,
@@ -166,25 +166,25 @@ pub(super) async fn fetch_release(
 /// Ends a fetch.
 #[utoipa::path(delete, path = "/boot/releases/{tag}", tag = "jobs", params(("tag" = String, Path)),
     responses((status = 200, body = Job), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
-pub(super) async fn cancel_release(State(app): State<Arc<App>>, PathText(tag): PathText) -> Result<axum::Json<Job>> {
+pub(crate) async fn cancel_release(State(app): State<Arc<App>>, PathText(tag): PathText) -> Result<axum::Json<Job>> {
     check_tag(&tag)?;
     app.jobs.cancel(Kind::Release, &tag).map(axum::Json)
 }
 
 /// Backups and their jobs.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct Backups {
-    backups_root: String,
-    max_parallel: usize,
+pub(crate) struct Backups {
+    pub(crate) backups_root: String,
+    pub(crate) max_parallel: usize,
     /// Jobs.
-    backups: Vec<Job>,
+    pub(crate) backups: Vec<Job>,
     /// Backups that are there, the newest first.
-    on_disk: Vec<backup::OnDisk>,
+    pub(crate) on_disk: Vec<backup::OnDisk>,
 }
 
 /// The backups that are there, and how others go.
 #[utoipa::path(get, path = "/workers/backups", tag = "jobs", responses((status = 200, body = Backups), (status = 401, body = ErrorBody)))]
-pub(super) async fn backups(State(app): State<Arc<App>>) -> Result<axum::Json<Backups>> {
+pub(crate) async fn backups(State(app): State<Arc<App>>) -> Result<axum::Json<Backups>> {
     let shared = Arc::clone(&app);
     let on_disk = tokio::task::spawn_blocking(move || backup::list(&shared)).await.map_err(Error::internal)?;
     Ok(axum::Json(Backups {
@@ -198,7 +198,7 @@ pub(super) async fn backups(State(app): State<Arc<App>>) -> Result<axum::Json<Ba
 /// Why a backup is made.
 #[derive(Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Trigger {
+pub(crate) struct Trigger {
     /// `manual` or `scheduled`; the latter counts for the schedule.
     #[serde(default)]
     trigger: Option<String>,
@@ -207,7 +207,7 @@ pub(super) struct Trigger {
 /// Makes a backup of everything but the audit log.
 #[utoipa::path(post, path = "/workers/backups", tag = "jobs", request_body = Trigger,
     responses((status = 202, body = Job), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)))]
-pub(super) async fn create_backup(
+pub(crate) async fn create_backup(
     State(app): State<Arc<App>>,
     who: Who,
     Body(body): Body,
@@ -225,6 +225,6 @@ pub(super) async fn create_backup(
 /// Ends the making of a backup.
 #[utoipa::path(delete, path = "/workers/backups/{id}", tag = "jobs", params(("id" = String, Path)),
     responses((status = 200, body = Job), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
-pub(super) async fn cancel_backup(State(app): State<Arc<App>>, PathText(id): PathText) -> Result<axum::Json<Job>> {
+pub(crate) async fn cancel_backup(State(app): State<Arc<App>>, PathText(id): PathText) -> Result<axum::Json<Job>> {
     app.jobs.cancel(Kind::Backup, &id).map(axum::Json)
 }

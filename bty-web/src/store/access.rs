@@ -45,6 +45,35 @@ pub fn session(conn: &Connection, token_sha256: &str, now: Time) -> Result<Optio
     Ok(found)
 }
 
+/// A session in a list.
+#[derive(Clone, Debug)]
+pub struct OpenSession {
+    /// Digest of its token.
+    pub token_sha256: String,
+    /// When it began.
+    pub created_at: Time,
+    /// When it ends, unless it is used.
+    pub expires_at: Time,
+    /// From where it was begun.
+    pub source_ip: Option<String>,
+}
+
+/// The sessions that have not expired, the newest first.
+///
+/// # Errors
+/// Those of the database.
+pub fn sessions(conn: &Connection, now: Time) -> Result<Vec<OpenSession>> {
+    let mut select = conn.prepare_cached(
+        "SELECT token_sha256, created_at, expires_at, source_ip FROM sessions WHERE expires_at > ?1 ORDER BY created_at DESC",
+    )?;
+    let session = |row: &rusqlite::Row<'_>| {
+        let (token_sha256, created_at) = (row.get(0)?, row.get(1)?);
+        Ok(OpenSession { token_sha256, created_at, expires_at: row.get(2)?, source_ip: row.get(3)? })
+    };
+    let rows = select.query_map([now], session)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
 /// Puts the end of a session off.
 ///
 /// # Errors

@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 use super::anywhere;
 use crate::error::Result;
 use crate::events::Event;
+use crate::time::Time;
 
 /// Which events; all that are none filter nothing.
 #[derive(Clone, Debug, Default)]
@@ -101,6 +102,98 @@ pub fn get(conn: &Connection, id: i64) -> Result<Option<Event>> {
 /// Those of the database.
 pub fn acknowledge(conn: &Connection, id: i64, acknowledged: bool) -> Result<bool> {
     Ok(conn.execute("UPDATE events SET acknowledged = ?2 WHERE id = ?1", (id, acknowledged))? > 0)
+}
+
+/// The same for many; gives how many there are.
+///
+/// # Errors
+/// Those of the database.
+pub fn acknowledge_all(conn: &Connection, ids: &[i64], acknowledged: bool) -> Result<usize> {
+    let mut update = conn.prepare_cached("UPDATE events SET acknowledged = ?2 WHERE id = ?1 AND acknowledged <> ?2")?;
+    ids.iter().try_fold(0, |n, id| Ok(n + update.execute((id, acknowledged))?))
+}
+
+/// Every failure that nobody has acknowledged is acknowledged; gives which.
+///
+/// # Errors
+/// Those of the database.
+pub fn acknowledge_failures(conn: &Connection) -> Result<Vec<i64>> {
+    let sql = "SELECT id FROM events WHERE acknowledged = 0 AND kind LIKE '%failed'";
+    let ids = conn.prepare_cached(sql)?.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()?;
+    acknowledge_all(conn, &ids, true)?;
+    Ok(ids)
+}
+
+/// True when something of this kind has ever happened.
+///
+/// # Errors
+/// Those of the database.
+pub fn has_kind(conn: &Connection, kind: &str) -> Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM events WHERE kind = ?1)";
+    Ok(conn.prepare_cached(sql)?.query_row([kind], |row| row.get(0))?)
+}
+
+/// What a search has found.
+pub struct Found {
+    /// Events, the newest first.
+    pub events: Vec<Event>,
+    /// Where to go on; none at the end of the log.
+    pub next: Option<i64>,
+    /// So far the log was searched: everything newer is found.
+    pub searched_to: Option<Time>,
+}
+
+/// As many events are looked at in one search, and as many are given.
+pub const SEARCH_MAX: usize = 60_000;
+
+/// The newest events that `filter` lets through and that `is_wanted`, up to `limit`. A search looks at no more than [`SEARCH_MAX`] of them: it says
+/// where to go on.
+///
+/// # Errors
+/// Those of the database.
+pub fn search(
+    conn: &Connection,
+    filter: &Filter,
+    limit: usize,
+    is_wanted: impl Fn(&Words<'_>) -> bool,
+) -> Result<Found> {
+    let (condition, mut values) = condition(filter);
+    values.push(Sql::Integer(i64::try_from(SEARCH_MAX).unwrap_or(i64::MAX)));
+    let sql = format!("SELECT {COLUMNS} FROM events {condition} ORDER BY id DESC LIMIT ?");
+    let mut select = conn.prepare_cached(&sql)?;
+    let mut rows = select.query(params_from_iter(values))?;
+    let mut found = Found { events: Vec::new(), next: None, searched_to: None };
+    let mut looked = 0;
+    while let Some(row) = rows.next()? {
+        looked += 1;
+        if is_wanted(&Words(row)) {
+            found.events.push(from_row(row)?);
+        }
+        if found.events.len() == limit || looked == SEARCH_MAX {
+            found.next = Some(row.get(0)?);
+            found.searched_to = Some(row.get(1)?);
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// The words of an event, as they are in the database.
+pub struct Words<'a>(&'a Row<'a>);
+
+impl Words<'_> {
+    /// `needle`, in lower case, is anywhere in kind, subject, actor, address or summary.
+    #[must_use]
+    pub fn have(&self, needle: &str) -> bool {
+        (2..=7).any(|column| self.0.get_ref(column).ok().and_then(|v| v.as_str().ok()).is_some_and(|t| has(t, needle)))
+    }
+}
+
+fn has(text: &str, needle: &str) -> bool {
+    match text.is_ascii() {
+        true => text.as_bytes().windows(needle.len().max(1)).any(|part| part.eq_ignore_ascii_case(needle.as_bytes())),
+        false => text.to_lowercase().contains(needle),
+    }
 }
 
 /// How many failures nobody has acknowledged.

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::error::Result;
 use crate::mac::Mac;
-use crate::machine::Machine;
+use crate::machine::{Machine, Stage, Standing};
 use crate::time::Time;
 
 const COLUMNS: &str = "mac, plan, image_ref, target_serial, sanboot_drive, extra_args, params_json, labels_json, \
@@ -48,6 +48,72 @@ pub fn each(conn: &Connection, mut look: impl FnMut(Machine) -> Result<bool>) ->
     Ok(())
 }
 
+/// What lists of thousands show of a machine.
+#[derive(Clone, Debug)]
+pub struct Brief {
+    /// MAC address.
+    pub mac: String,
+    /// Its labels.
+    pub labels: Vec<String>,
+    /// Name of its plan.
+    pub plan: String,
+    /// Reference of its image.
+    pub image_ref: Option<String>,
+    /// Serial number of its disk.
+    pub serial: Option<String>,
+    /// Why it boots its disk and nothing else.
+    pub hold: Option<String>,
+    /// Where its boot cycle is.
+    pub stage: Option<Stage>,
+    /// What was ordered in that.
+    pub mode: Option<String>,
+    /// When it was last heard of.
+    pub seen_at: Option<Time>,
+    /// From which address.
+    pub seen_ip: Option<String>,
+    /// When it was last flashed.
+    pub flashed_at: Option<Time>,
+}
+
+impl Brief {
+    /// Where it is.
+    #[must_use]
+    pub fn standing(&self) -> Standing<'_> {
+        Standing { plan: &self.plan, hold: self.hold.as_deref(), stage: self.stage, mode: self.mode.as_deref() }
+    }
+}
+
+/// All machines, sorted by address, with what lists show of them.
+///
+/// # Errors
+/// Those of the database.
+pub fn briefs(conn: &Connection) -> Result<Vec<Brief>> {
+    let mut select = conn.prepare_cached(
+        "SELECT mac, labels_json, plan, image_ref, target_serial, hold, cycle_json ->> '$.stage',
+                cycle_json ->> '$.order.mode', last_seen_at, last_seen_ip, flashed_json ->> '$.at'
+         FROM machines ORDER BY mac",
+    )?;
+    let brief = |row: &Row<'_>| {
+        let stage: Option<String> = row.get(6)?;
+        let flashed: Option<String> = row.get(10)?;
+        Ok(Brief {
+            mac: row.get(0)?,
+            labels: parse(row, 1)?,
+            plan: row.get(2)?,
+            image_ref: row.get(3)?,
+            serial: row.get(4)?,
+            hold: row.get(5)?,
+            stage: stage.and_then(|stage| serde_json::from_value(Value::String(stage)).ok()),
+            mode: row.get(7)?,
+            seen_at: row.get(8)?,
+            seen_ip: row.get(9)?,
+            flashed_at: flashed.and_then(|at| Time::parse(&at)),
+        })
+    };
+    let rows = select.query_map([], |row| Ok(brief(row)))?;
+    rows.map(|row| row?).collect()
+}
+
 /// How many there are.
 ///
 /// # Errors
@@ -62,6 +128,17 @@ pub fn count(conn: &Connection) -> Result<i64> {
 /// Those of the database.
 pub fn count_by_plan(conn: &Connection) -> Result<Vec<(String, i64)>> {
     let mut select = conn.prepare_cached("SELECT plan, count(*) FROM machines GROUP BY plan")?;
+    let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// How many are bound to each image.
+///
+/// # Errors
+/// Those of the database.
+pub fn count_by_image(conn: &Connection) -> Result<Vec<(String, i64)>> {
+    let sql = "SELECT image_ref, count(*) FROM machines WHERE image_ref IS NOT NULL GROUP BY image_ref";
+    let mut select = conn.prepare_cached(sql)?;
     let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }

@@ -1,0 +1,156 @@
+//! The audit log: one search box, everything that can be clicked narrows it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::State;
+use axum::response::Response;
+use serde::Deserialize;
+use url::form_urlencoded;
+
+use super::form::Fields;
+use super::notice::{Notice, Undo, tell_result};
+use super::{Frame, render};
+use crate::app::App;
+use crate::error::{Error, Result};
+use crate::events::{Event, KINDS};
+use crate::extract::Params;
+use crate::mac::Mac;
+use crate::store::events::{self, Filter, Found};
+use crate::time::Time;
+
+/// As many are on a page.
+const ROWS: usize = 50;
+
+/// What is searched for.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Wanted {
+    q: String,
+    before: Option<i64>,
+}
+
+/// A search: what the database finds by itself, and words that are looked for in what it finds.
+#[derive(Debug, Default)]
+struct Search {
+    filter: Filter,
+    words: Vec<String>,
+}
+
+impl Search {
+    /// `failed`, `ack:no`, `ack:yes`, `actor:operator`, a kind, a MAC address and an IP address mean just that; all other words are text.
+    fn parse(text: &str) -> Self {
+        let mut search = Self::default();
+        for word in text.split_whitespace().take(16) {
+            let lower = word.to_lowercase();
+            let filter = &mut search.filter;
+            match lower.as_str() {
+                "failed" => filter.failed = Some(true),
+                "ack:no" => filter.acknowledged = Some(false),
+                "ack:yes" => filter.acknowledged = Some(true),
+                _ if KINDS.contains(&lower.as_str()) => filter.kind = Some(lower),
+                _ => match (lower.strip_prefix("actor:"), lower.parse::<Mac>(), lower.parse::<IpAddr>()) {
+                    (Some(actor), ..) => filter.actor = Some(actor.to_owned()),
+                    (None, Ok(mac), _) => {
+                        filter.subject_kind = Some("machine".into());
+                        filter.subject_id = Some(mac.to_string());
+                    }
+                    (None, Err(_), Ok(ip)) => filter.source_ip = Some(ip.to_string()),
+                    _ => search.words.push(lower),
+                },
+            }
+        }
+        search
+    }
+
+    fn find(mut self, conn: &rusqlite::Connection, before: Option<i64>) -> Result<Found> {
+        self.filter.before_id = before;
+        let words = &self.words;
+        events::search(conn, &self.filter, ROWS, |event| words.iter().all(|word| event.have(word)))
+    }
+}
+
+#[derive(Template)]
+#[template(path = "events.html")]
+struct Events {
+    frame: Frame,
+    wanted: Wanted,
+    here: String,
+    events: Vec<Event>,
+    /// Where older ones are.
+    older: Option<String>,
+    /// The search has ended before it was at the end of the log.
+    searched_to: Option<Time>,
+}
+
+/// The page.
+pub async fn page(State(app): State<Arc<App>>, frame: Frame, Params(wanted): Params<Wanted>) -> Result<Response> {
+    let (search, before) = (Search::parse(&wanted.q), wanted.before);
+    let Found { events, next, searched_to } = app.db.read(move |conn| search.find(conn, before)).await?;
+    let is_short = events.len() < ROWS;
+    let page = Events {
+        here: path(&wanted.q, wanted.before),
+        older: next.map(|id| path(&wanted.q, Some(id))),
+        searched_to: searched_to.filter(|_| is_short),
+        wanted,
+        events,
+        frame,
+    };
+    render(&page)
+}
+
+fn path(q: &str, before: Option<i64>) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    if !q.is_empty() {
+        query.append_pair("q", q);
+    }
+    if let Some(before) = before {
+        query.append_pair("before", &before.to_string());
+    }
+    format!("/ui/events?{}", query.finish())
+}
+
+/// Takes note of events, or not after all.
+pub async fn act(State(app): State<Arc<App>>, fields: Fields) -> Response {
+    let back = fields.back("/ui/events").to_owned();
+    let done = acknowledge(&app, &fields).await;
+    tell_result(&app, &back, done)
+}
+
+async fn acknowledge(app: &App, fields: &Fields) -> Result<Notice> {
+    let act = fields.text("act").to_owned();
+    let ids: Vec<i64> = fields.all("id").filter_map(|id| id.parse().ok()).take(1000).collect();
+    let ids = match act.as_str() {
+        "all" => app.db.write(|t| events::acknowledge_failures(t)).await?,
+        "ack" | "unack" if ids.is_empty() => return Err(Error::invalid("no event is ticked")),
+        "ack" | "unack" => {
+            let (wanted, is) = (ids.clone(), act == "ack");
+            app.db.write(move |t| events::acknowledge_all(t, &wanted, is).map(drop)).await?;
+            ids
+        }
+        _ => return Err(Error::invalid("there is no such act")),
+    };
+    let text = match (ids.len(), act.as_str()) {
+        (n, "unack") => format!("{n} events are to be looked at again."),
+        (n, _) => format!("{n} events are acknowledged."),
+    };
+    Ok(Notice::done(text).or(Undo::Acknowledged { ids, acknowledged: act == "unack" }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_a_search_mean_what_the_page_says() {
+        let search = Search::parse("machine.flashed 52-54-00-AA-bb-01 10.0.0.7 failed ack:no actor:operator Debian x");
+        let filter = search.filter;
+        assert_eq!(filter.kind.as_deref(), Some("machine.flashed"));
+        assert_eq!(filter.subject_id.as_deref(), Some("52:54:00:aa:bb:01"));
+        assert_eq!(filter.source_ip.as_deref(), Some("10.0.0.7"));
+        assert_eq!((filter.failed, filter.acknowledged), (Some(true), Some(false)));
+        assert_eq!(filter.actor.as_deref(), Some("operator"));
+        assert_eq!(search.words, ["debian", "x"]);
+    }
+}

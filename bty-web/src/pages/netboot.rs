@@ -1,0 +1,162 @@
+//! What machines boot, whether it reaches them, and what the DHCP server has to be told.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::State;
+use axum::response::Response;
+use serde::Deserialize;
+
+use super::form::Fields;
+use super::notice::{Notice, tell_result};
+use super::{Frame, percent, render};
+use crate::app::App;
+use crate::error::{Error, Problem, Result};
+use crate::extract::{Body, Params, PathText};
+use crate::jobs::Job;
+use crate::machine::Who;
+use crate::netboot::Release;
+use crate::netboot::dhcp::{Snippet, Value, snippets, values};
+use crate::routes::workers::{self as api, NetbootHealth, Releases};
+
+/// By which address machines reach the server.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Wanted {
+    base: String,
+}
+
+#[derive(Template)]
+#[template(path = "netboot.html")]
+struct Netboot {
+    frame: Frame,
+    releases: Releases,
+    fetches: Vec<Fetch>,
+    tag: String,
+    /// The addresses that values can be shown for, each with whether they are.
+    bases: Vec<(String, String, bool)>,
+    /// Other versions of the live environment.
+    others: Vec<Release>,
+    is_loopback: bool,
+    values: Vec<Value>,
+    snippets: Vec<Snippet>,
+}
+
+/// A fetch of a release.
+struct Fetch {
+    job: Job,
+    percent: u64,
+    done: String,
+}
+
+impl Fetch {
+    fn new(job: Job) -> Self {
+        let files = job.progress.as_object().into_iter().flatten().filter(|(_, file)| file.is_object());
+        let (mut done, mut total, mut last) = (0_u64, 0_u64, String::new());
+        for (name, file) in files {
+            done = done.saturating_add(file["bytes"].as_u64().unwrap_or_default());
+            total = total.saturating_add(file["total"].as_u64().unwrap_or_default());
+            last.clone_from(name);
+        }
+        let human = bty::size::human;
+        Self { done: format!("{last} {} of {}", human(done), human(total)), percent: percent(done, total), job }
+    }
+
+    fn is_under_way(&self) -> bool {
+        !self.job.status.is_over()
+    }
+}
+
+/// The page.
+pub async fn page(
+    State(app): State<Arc<App>>,
+    who: Who,
+    frame: Frame,
+    Params(wanted): Params<Wanted>,
+) -> Result<Response> {
+    let axum::Json(mut releases) = api::releases(State(Arc::clone(&app))).await;
+    let bases = bases(&app, &who);
+    let base = bases.iter().map(|(_, base)| base).find(|base| **base == wanted.base).unwrap_or(&who.base).clone();
+    let page = Netboot {
+        fetches: std::mem::take(&mut releases.fetches).into_iter().take(5).map(Fetch::new).collect(),
+        tag: app.snapshot().settings.get("upstream.netboot_tag").to_owned(),
+        is_loopback: base.contains("://127.") || base.contains("://localhost") || base.contains("://[::1]"),
+        values: values(&base),
+        snippets: snippets(&base),
+        others: releases.versions.iter().filter(|other| other.version != releases.version).cloned().collect(),
+        bases: bases.into_iter().map(|(name, address)| (name, address.clone(), address == base)).collect(),
+        releases,
+        frame,
+    };
+    render(&page)
+}
+
+/// By which addresses the server can be reached: the one of this request, and those of its interfaces.
+fn bases(app: &App, who: &Who) -> Vec<(String, String)> {
+    let mut bases = vec![("as you have reached it".to_owned(), who.base.clone())];
+    let port = app.config.listen.port();
+    for interface in if_addrs::get_if_addrs().unwrap_or_default() {
+        let ip = interface.ip();
+        let is_link_local = matches!(ip, std::net::IpAddr::V6(v6) if v6.segments()[0] & 0xffc0 == 0xfe80);
+        if ip.is_loopback() || is_link_local {
+            continue;
+        }
+        let base = format!("http://{}", std::net::SocketAddr::new(ip, port));
+        if !bases.iter().any(|(_, known)| *known == base) {
+            bases.push((interface.name, base));
+        }
+    }
+    bases
+}
+
+/// What a look at TFTP and the rest has found. It takes a moment: the page asks for it when it is there.
+#[derive(Template)]
+#[template(path = "netboot_probe.html")]
+struct Probes {
+    health: NetbootHealth,
+}
+
+/// Looks whether machines can boot from here.
+pub async fn probe(State(app): State<Arc<App>>, who: Who) -> Result<Response> {
+    let axum::Json(health) = api::health(State(app), who).await;
+    render(&Probes { health })
+}
+
+/// A form of the page.
+pub async fn act(State(app): State<Arc<App>>, who: Who, fields: Fields) -> Response {
+    let done = done(&app, who, &fields).await;
+    tell_result(&app, "/ui/netboot", done)
+}
+
+async fn done(app: &Arc<App>, who: Who, fields: &Fields) -> Result<Notice> {
+    let state = || State(Arc::clone(app));
+    let key = fields.text("key").to_owned();
+    match fields.text("act") {
+        "fetch" => {
+            let body =
+                fields.maybe("tag").map_or_else(Vec::new, |tag| serde_json::json!({ "tag": tag }).to_string().into());
+            let (_, axum::Json(job)) = api::fetch_release(state(), who, Body(body.into())).await?;
+            Ok(Notice::done(format!("The release {} is being fetched.", job.key)))
+        }
+        "cancel" => {
+            let cancelled = api::cancel_release(state(), PathText(key)).await;
+            cancelled
+                .map(|_| Notice::done("The fetch is cancelled. It goes on where it was when it is asked for again."))
+        }
+        "verify" => {
+            let axum::Json(verified) = api::verify(state(), PathText(key)).await?;
+            let problems: Vec<Problem> =
+                verified.wrong.into_iter().map(|wrong| Problem::new(verified.version.clone(), wrong)).collect();
+            let text = match verified.is_right {
+                true => format!("All files of version {} have the digests of their release.", verified.version),
+                false => format!("Version {} is not as its release.", verified.version),
+            };
+            Ok(Notice { is_wrong: !verified.is_right, problems, ..Notice::done(text) })
+        }
+        "boot" => {
+            let values = [("netboot.version".to_owned(), key.clone().into())].into_iter().collect();
+            super::settings::put(app, who, values, &format!("Machines boot version {key} from now on.")).await
+        }
+        _ => Err(Error::invalid("there is no such act")),
+    }
+}
