@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::events::{Event, KINDS};
 use crate::extract::Params;
 use crate::mac::Mac;
-use crate::store::events::{self, Filter, Found};
+use crate::store::events::{self, Filter, Found, Words};
 use crate::time::Time;
 
 /// As many are on a page.
@@ -31,11 +31,33 @@ pub struct Wanted {
     before: Option<i64>,
 }
 
-/// A search: what the database finds by itself, and words that are looked for in what it finds.
+/// A search: what the database finds by its indexes, and what is looked for in that, event by event.
 #[derive(Debug, Default)]
 struct Search {
     filter: Filter,
-    words: Vec<String>,
+    words: Vec<Word>,
+}
+
+/// What an event has to be.
+#[derive(Debug, PartialEq, Eq)]
+enum Word {
+    Failed,
+    Acknowledged(bool),
+    By(String),
+    From(String),
+    Text(String),
+}
+
+impl Word {
+    fn is_in(&self, event: &Words<'_>) -> bool {
+        match self {
+            Self::Failed => event.has_failed(),
+            Self::Acknowledged(is) => event.is_acknowledged() == *is,
+            Self::By(actor) => event.is_by(actor),
+            Self::From(ip) => event.is_from(ip),
+            Self::Text(text) => event.have(text),
+        }
+    }
 }
 
 impl Search {
@@ -44,30 +66,37 @@ impl Search {
         let mut search = Self::default();
         for word in text.split_whitespace().take(16) {
             let lower = word.to_lowercase();
-            let filter = &mut search.filter;
-            match lower.as_str() {
-                "failed" => filter.failed = Some(true),
-                "ack:no" => filter.acknowledged = Some(false),
-                "ack:yes" => filter.acknowledged = Some(true),
-                _ if KINDS.contains(&lower.as_str()) => filter.kind = Some(lower),
-                _ => match (lower.strip_prefix("actor:"), lower.parse::<Mac>(), lower.parse::<IpAddr>()) {
-                    (Some(actor), ..) => filter.actor = Some(actor.to_owned()),
-                    (None, Ok(mac), _) => {
-                        filter.subject_kind = Some("machine".into());
-                        filter.subject_id = Some(mac.to_string());
-                    }
-                    (None, Err(_), Ok(ip)) => filter.source_ip = Some(ip.to_string()),
-                    _ => search.words.push(lower),
+            let word = match (lower.as_str(), lower.parse::<Mac>(), lower.parse::<IpAddr>()) {
+                ("failed", ..) => Word::Failed,
+                ("ack:no", ..) => Word::Acknowledged(false),
+                ("ack:yes", ..) => Word::Acknowledged(true),
+                (kind, ..) if KINDS.contains(&kind) => {
+                    search.filter.kind = Some(lower);
+                    continue;
+                }
+                (_, Ok(mac), _) => {
+                    search.filter.subject_kind = Some("machine".into());
+                    search.filter.subject_id = Some(mac.to_string());
+                    continue;
+                }
+                (_, _, Ok(ip)) => Word::From(ip.to_string()),
+                (text, ..) => match text.strip_prefix("actor:") {
+                    Some(actor) => Word::By(actor.to_owned()),
+                    None => Word::Text(lower),
                 },
-            }
+            };
+            search.words.push(word);
+        }
+        // there is an index for what is still to be looked at
+        if search.words.contains(&Word::Failed) && search.words.contains(&Word::Acknowledged(false)) {
+            (search.filter.failed, search.filter.acknowledged) = (Some(true), Some(false));
         }
         search
     }
 
     fn find(mut self, conn: &rusqlite::Connection, before: Option<i64>) -> Result<Found> {
         self.filter.before_id = before;
-        let words = &self.words;
-        events::search(conn, &self.filter, ROWS, |event| words.iter().all(|word| event.have(word)))
+        events::search(conn, &self.filter, ROWS, |event| self.words.iter().all(|word| word.is_in(event)))
     }
 }
 
@@ -148,9 +177,15 @@ mod tests {
         let filter = search.filter;
         assert_eq!(filter.kind.as_deref(), Some("machine.flashed"));
         assert_eq!(filter.subject_id.as_deref(), Some("52:54:00:aa:bb:01"));
-        assert_eq!(filter.source_ip.as_deref(), Some("10.0.0.7"));
         assert_eq!((filter.failed, filter.acknowledged), (Some(true), Some(false)));
-        assert_eq!(filter.actor.as_deref(), Some("operator"));
-        assert_eq!(search.words, ["debian", "x"]);
+        let words = [
+            Word::From("10.0.0.7".into()),
+            Word::Failed,
+            Word::Acknowledged(false),
+            Word::By("operator".into()),
+            Word::Text("debian".into()),
+            Word::Text("x".into()),
+        ];
+        assert_eq!(search.words, words);
     }
 }

@@ -205,10 +205,14 @@ async fn show(
     let machine = machine.unwrap_or_else(|| Machine::new(mac.clone(), bundled::IPXE_EXIT, who.now));
     let binding = sent.clone().unwrap_or_else(|| Binding::of(&machine));
     // what it does next without a form is what it does as it is
-    let steps = simulate(app, who, &mac, sent.or(is_new.then(|| binding.clone()))).await;
-    let (steps, problem) = match steps {
-        Ok(steps) => (steps, problem),
-        Err(error) => (Vec::new(), problem.or(Some(error))),
+    let next = match problem {
+        None => simulate(app, who, &mac, sent.or(is_new.then(|| binding.clone()))).await,
+        // what cannot be saved does nothing
+        Some(error) => Err(error),
+    };
+    let (steps, problem) = match next {
+        Ok(steps) => (steps, None),
+        Err(error) => (Vec::new(), Some(error)),
     };
     let hardware = Hardware::read(lshw.as_ref().map(|(text, _)| text.as_str()), &mac);
     let disks = disks(&machine, &hardware, &snapshot.names);
@@ -327,9 +331,13 @@ pub async fn preview(
     let Known { machine, lshw, images, .. } = known(&app, &mac).await?;
     let hardware = Hardware::read(lshw.as_ref().map(|(text, _)| text.as_str()), &mac);
     let disks = machine.as_ref().map(|machine| disks(machine, &hardware, &snapshot.names)).unwrap_or_default();
-    let problem = check(&app, &mac, &binding).await.err();
-    let (steps, problem) = match simulate(&app, &who, &mac, Some(binding.clone())).await {
-        Ok(steps) => (steps, problem),
+    let next = match check(&app, &mac, &binding).await {
+        Ok(()) => simulate(&app, &who, &mac, Some(binding.clone())).await,
+        // what cannot be saved does nothing
+        Err(error) => Err(error),
+    };
+    let (steps, problem) = match next {
+        Ok(steps) => (steps, None),
         Err(error) => (Vec::new(), Some(error)),
     };
     render(&Preview { form: form(&snapshot, binding, images, &disks), steps, problem })

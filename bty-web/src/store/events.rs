@@ -144,7 +144,7 @@ pub struct Found {
 }
 
 /// As many events are looked at in one search, and as many are given.
-pub const SEARCH_MAX: usize = 60_000;
+pub const SEARCH_MAX: usize = 40_000;
 
 /// The newest events that `filter` lets through and that `is_wanted`, up to `limit`. A search looks at no more than [`SEARCH_MAX`] of them: it says
 /// where to go on.
@@ -182,10 +182,38 @@ pub fn search(
 pub struct Words<'a>(&'a Row<'a>);
 
 impl Words<'_> {
+    /// It is a failure.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.text(2).ends_with("failed")
+    }
+
+    /// An operator has taken note of it.
+    #[must_use]
+    pub fn is_acknowledged(&self) -> bool {
+        self.0.get(9).unwrap_or_default()
+    }
+
+    /// `actor` has done it.
+    #[must_use]
+    pub fn is_by(&self, actor: &str) -> bool {
+        self.text(5) == actor
+    }
+
+    /// It came from this address.
+    #[must_use]
+    pub fn is_from(&self, ip: &str) -> bool {
+        self.text(6) == ip
+    }
+
+    fn text(&self, column: usize) -> &str {
+        self.0.get_ref(column).ok().and_then(|value| value.as_str().ok()).unwrap_or_default()
+    }
+
     /// `needle`, in lower case, is anywhere in kind, subject, actor, address or summary.
     #[must_use]
     pub fn have(&self, needle: &str) -> bool {
-        (2..=7).any(|column| self.0.get_ref(column).ok().and_then(|v| v.as_str().ok()).is_some_and(|t| has(t, needle)))
+        (2..=7).any(|column| has(self.text(column), needle))
     }
 }
 
