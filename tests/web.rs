@@ -10,6 +10,7 @@ mod events;
 mod fleet;
 mod hostile;
 mod machines;
+mod pages;
 mod peer;
 mod plans;
 mod pxe;

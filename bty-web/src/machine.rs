@@ -109,6 +109,9 @@ pub struct Cycle {
     pub progress: Option<Value>,
     /// When it was last heard of.
     pub heard_at: Time,
+    /// An operator has given a new order since it was closed: it says nothing of where the machine is.
+    #[serde(default)]
+    pub is_past: bool,
 }
 
 /// Where a boot cycle is.
@@ -264,8 +267,9 @@ impl Machine {
     /// Where it is.
     #[must_use]
     pub fn standing(&self) -> Standing<'_> {
-        let mode = self.cycle.as_ref().and_then(|cycle| cycle.order.as_ref()).map(|order| order.mode.as_str());
-        let stage = self.cycle.as_ref().map(|cycle| cycle.stage);
+        let cycle = self.cycle.as_ref().filter(|cycle| !cycle.is_past);
+        let mode = cycle.and_then(|cycle| cycle.order.as_ref()).map(|order| order.mode.as_str());
+        let stage = cycle.map(|cycle| cycle.stage);
         Standing { plan: &self.plan, hold: self.hold.as_deref(), stage, mode }
     }
 

@@ -89,6 +89,7 @@ pub(super) fn open_cycle(machine: &mut Machine, who: &Who, boot: &Boot, stage: S
         order: None,
         progress: None,
         heard_at: who.now,
+        is_past: false,
     });
     true
 }

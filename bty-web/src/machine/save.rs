@@ -171,6 +171,9 @@ pub fn save(machine: Option<&Machine>, fresh: Machine, rules: &Rules<'_>, who: &
         after.state = json!({});
         after.answers.clear();
         after.close_cycle(Stage::Superseded);
+        if let Some(cycle) = &mut after.cycle {
+            cycle.is_past = true;
+        }
     }
     after.remember(who.now, kind);
     let mut details = details;

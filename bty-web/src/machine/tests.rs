@@ -175,6 +175,28 @@ fn flash_once_flashes_once_and_again_after_a_save_that_changes_nothing() {
 }
 
 #[test]
+fn after_a_new_order_the_state_is_what_is_pending_and_not_how_the_last_one_ended() {
+    let mut world = World::bound("bty-flash-once");
+    world.flash("a");
+    assert_eq!(
+        (world.machine.boot_state().as_str(), world.machine.standing().phase()),
+        ("flashed; booting disk", Phase::Done)
+    );
+    world.save(&binding("bty-flash-once"));
+    assert_eq!(
+        (world.machine.boot_state().as_str(), world.machine.standing().phase()),
+        ("pending flash", Phase::Pending)
+    );
+    // the same report once more is still known
+    let token = world.machine.cycle.as_ref().map(|cycle| cycle.token.clone());
+    assert_eq!(world.report(token.as_deref(), "done"), Receipt::Repeated);
+    let with_labels = Binding { labels: vec!["lab".into()], ..binding("bty-flash-once") };
+    world.flash("b");
+    world.save(&with_labels);
+    assert_eq!(world.machine.boot_state(), "flashed; booting disk", "labels order nothing");
+}
+
+#[test]
 fn labels_alone_order_nothing() {
     let mut world = World::bound("bty-flash-once");
     world.flash("1");

@@ -90,11 +90,13 @@ impl Brief {
 pub fn briefs(conn: &Connection) -> Result<Vec<Brief>> {
     let mut select = conn.prepare_cached(
         "SELECT mac, labels_json, plan, image_ref, target_serial, hold, cycle_json ->> '$.stage',
-                cycle_json ->> '$.order.mode', last_seen_at, last_seen_ip, flashed_json ->> '$.at'
+                cycle_json ->> '$.order.mode', last_seen_at, last_seen_ip, flashed_json ->> '$.at', cycle_json ->> '$.is_past'
          FROM machines ORDER BY mac",
     )?;
     let brief = |row: &Row<'_>| {
+        let is_past: Option<bool> = row.get(11)?;
         let stage: Option<String> = row.get(6)?;
+        let stage = stage.filter(|_| is_past != Some(true));
         let flashed: Option<String> = row.get(10)?;
         Ok(Brief {
             mac: row.get(0)?,
@@ -104,7 +106,7 @@ pub fn briefs(conn: &Connection) -> Result<Vec<Brief>> {
             serial: row.get(4)?,
             hold: row.get(5)?,
             stage: stage.and_then(|stage| serde_json::from_value(Value::String(stage)).ok()),
-            mode: row.get(7)?,
+            mode: row.get::<_, Option<String>>(7)?.filter(|_| is_past != Some(true)),
             seen_at: row.get(8)?,
             seen_ip: row.get(9)?,
             flashed_at: flashed.and_then(|at| Time::parse(&at)),
@@ -254,4 +256,54 @@ fn parse<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> Result<T> {
 fn maybe<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> Result<Option<T>> {
     let text: Option<String> = row.get(column)?;
     Ok(text.map(|text| serde_json::from_str(&text)).transpose()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::Db;
+    use crate::events::Bus;
+    use crate::machine::{Cycle, Flashed, Ordered};
+
+    #[test]
+    fn what_lists_show_is_what_the_machine_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(&dir.path().join("state.db"), Bus::default()).unwrap();
+        let order = Ordered { mode: "flash".into(), image_ref: None, image_name: None, sha256: None, serial: None };
+        let stages = [Stage::Offered, Stage::Working, Stage::Done, Stage::Failed, Stage::Lost, Stage::Superseded];
+        let mut machines = Vec::new();
+        for (n, stage) in stages.into_iter().enumerate() {
+            for (is_past, order) in [(false, None), (false, Some(order.clone())), (true, Some(order.clone()))] {
+                let mac = format!("02:00:00:00:{n:02x}:{:02x}", machines.len()).parse().unwrap();
+                let mut machine = Machine::new(mac, "bty-flash-once", Time(1));
+                machine.hold = (n == 2 && is_past).then(|| "why".to_owned());
+                machine.flashed = Some(Flashed { at: Time(7), image: None, sha256: None, serial: None });
+                machine.cycle = Some(Cycle {
+                    token: String::new(),
+                    opened_at: Time(1),
+                    opened_by: None,
+                    stage,
+                    is_tokenless: false,
+                    fallback: None,
+                    has_inventory: false,
+                    order,
+                    progress: None,
+                    heard_at: Time(1),
+                    is_past,
+                });
+                machines.push(machine);
+            }
+        }
+        machines.push(Machine::new("02:00:00:00:ff:ff".parse().unwrap(), "ipxe-exit", Time(1)));
+        let kept = machines.clone();
+        db.write_blocking(move |t| kept.iter().try_for_each(|machine| put(t, machine))).unwrap();
+        let briefs = db.read_blocking(briefs).unwrap();
+        assert_eq!(briefs.len(), machines.len());
+        for (brief, machine) in briefs.iter().zip(&machines) {
+            assert_eq!(brief.mac, machine.mac.as_str());
+            assert_eq!(brief.standing().text(), machine.boot_state());
+            assert_eq!(brief.standing().phase(), machine.standing().phase());
+            assert_eq!(brief.flashed_at, machine.flashed.as_ref().map(|flashed| flashed.at));
+        }
+    }
 }

@@ -1,0 +1,251 @@
+//! Pages for operators, as a browser without scripts has them. What needs one is in `tests/browser`.
+
+use bty_tests::web::{Answer, Web};
+use serde_json::json;
+use url::form_urlencoded;
+
+use super::pxe::{MAC, add_image, token};
+
+const PAGE: &str = "/ui/machines/52-54-00-12-34-56";
+
+/// Sends a form, and gives the answer.
+fn post(web: &Web, path: &str, fields: &[(&str, &str)]) -> Answer {
+    let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+    web.request("POST", path, &[("Content-Type", "application/x-www-form-urlencoded")], body.as_bytes())
+}
+
+/// Sends a form that is taken, and gives the page that it leads to.
+fn done(web: &Web, path: &str, fields: &[(&str, &str)]) -> String {
+    let answer = post(web, path, fields).expect(303);
+    web.get(answer.header("location").unwrap()).expect(200).text()
+}
+
+/// Presses the button that undoes what `page` tells of.
+fn undo(web: &Web, page: &str) -> String {
+    done(web, "/ui/undo", &[("id", field(page, "id")), ("back", "/ui/dashboard")])
+}
+
+/// The value of a hidden field.
+fn field<'a>(page: &'a str, name: &str) -> &'a str {
+    let found = page.split(&format!("name=\"{name}\" value=\"")).nth(1);
+    found.unwrap_or_else(|| panic!("no field {name} in {page}")).split('"').next().unwrap()
+}
+
+/// Every hidden field of the form that asks for a confirmation.
+fn confirmation(page: &str) -> Vec<(String, String)> {
+    let form =
+        page.split("<section class=\"card danger\"").nth(1).expect("it is asked").split("</form>").next().unwrap();
+    let fields = form.split("<input type=\"hidden\" name=\"").skip(1);
+    let pair = |text: &str| {
+        let mut parts = text.splitn(3, '"');
+        let name = parts.next().unwrap().to_owned();
+        (name, parts.nth(1).unwrap_or_default().split('"').next().unwrap().to_owned())
+    };
+    // `name" value="…"`
+    fields.map(pair).map(|(name, rest)| (name, rest)).collect()
+}
+
+fn bound(web: &Web) -> serde_json::Value {
+    web.get(&format!("/machines/{MAC}")).json()["boot_mode"].clone()
+}
+
+/// A machine with an inventory, and an image.
+fn stage() -> (Web, String) {
+    let web = Web::start();
+    let image = add_image(&web);
+    let token = token(&web.get(&format!("/pxe/{MAC}?boot=1")).text());
+    let disk = json!({ "path": "/dev/sda", "serial": "S1", "size_bytes": 64_u64 << 30, "model": "Fast Disk" });
+    let posted = json!({ "disks": [disk], "lshw": { "class": "system", "vendor": "ACME" } });
+    web.send("POST", &format!("/pxe/{MAC}/inventory?cycle={token}"), &posted).expect(204);
+    web.get(&format!("/pxe/{MAC}/plan?cycle={token}")).expect(200);
+    (web, image)
+}
+
+#[test]
+fn a_plan_that_writes_is_saved_only_after_all_that_it_does_was_shown() {
+    let (web, image) = stage();
+    let form = [("boot_mode", "bty-flash-once"), ("bty_image_ref", image.as_str()), ("target_disk_serial", "S1")];
+    let asked = post(&web, PAGE, &form).expect(200).text();
+    for shown in
+        ["This overwrites a disk", "debian", "Fast Disk", "64.0 GiB", "<code>S1</code>", "at its next network boot"]
+    {
+        assert!(asked.contains(shown), "{shown} in {asked}");
+    }
+    assert_eq!(bound(&web), "bty-inventory", "nothing is saved yet");
+    // what was confirmed is what was shown
+    let confirmed = field(&asked, "confirmed").to_owned();
+    let other = [form[0], form[1], ("target_disk_serial", "S2"), ("confirmed", confirmed.as_str())];
+    assert!(post(&web, PAGE, &other).expect(200).text().contains("This overwrites a disk"));
+    assert_eq!(bound(&web), "bty-inventory", "another disk was confirmed");
+    let fields = confirmation(&asked);
+    let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let page = done(&web, PAGE, &fields);
+    assert!(page.contains("is saved: the plan is bty-flash-once") && page.contains("pending flash"), "{page}");
+    assert_eq!(bound(&web), "bty-flash-once");
+}
+
+#[test]
+fn a_binding_that_cannot_work_is_shown_again_with_all_reasons() {
+    let (web, _) = stage();
+    let form = [("boot_mode", "bty-flash-once"), ("labels", "lab, -x"), ("sanboot_drive", "C:")];
+    let page = post(&web, PAGE, &form).expect(422).text();
+    for shown in ["the plan writes an image", "the plan writes to a disk", "sanboot_drive", "value=\"lab, -x\""] {
+        assert!(page.contains(shown), "{shown} in {page}");
+    }
+    assert_eq!(bound(&web), "bty-inventory");
+}
+
+#[test]
+fn a_save_is_undone_until_the_machine_has_booted_since() {
+    let (web, _) = stage();
+    let saved = done(&web, PAGE, &[("boot_mode", "ipxe-exit"), ("labels", "lab")]);
+    let before = web.get(&format!("/machines/{MAC}")).json();
+    assert!(undo(&web, &saved).contains("It is undone."));
+    let after = web.get(&format!("/machines/{MAC}")).json();
+    assert_eq!((&after["boot_mode"], &after["labels"]), (&json!("bty-inventory"), &json!([])), "was {before}");
+    assert!(undo(&web, &saved).contains("can no longer be undone"), "an undo is done once");
+
+    let saved = done(&web, PAGE, &[("boot_mode", "bty-tui")]);
+    web.get(&format!("/pxe/{MAC}?boot=2")).expect(200);
+    assert!(undo(&web, &saved).contains("has changed since"));
+    assert_eq!(bound(&web), "bty-tui");
+}
+
+#[test]
+fn a_deleted_machine_comes_back_with_its_inventory() {
+    let (web, _) = stage();
+    web.send("PATCH", &format!("/machines/{MAC}"), &json!({ "labels": ["lab"] })).expect(200);
+    let page = done(&web, &format!("{PAGE}/delete"), &[]);
+    web.get(&format!("/machines/{MAC}")).expect(404);
+    assert!(undo(&web, &page).contains("It is undone."));
+    let machine = web.get(&format!("/machines/{MAC}")).expect(200).json();
+    assert_eq!((&machine["labels"], &machine["known_disks"][0]["serial"]), (&json!(["lab"]), &json!("S1")));
+    web.get(&format!("/machines/{MAC}/lshw.json")).expect(200);
+    assert!(web.get(PAGE).text().contains("ACME"));
+}
+
+#[test]
+fn images_settings_plans_and_acknowledgements_are_undone() {
+    let (web, _) = stage();
+    let src = web.get("/images").json()[0]["url"].as_str().unwrap().to_owned();
+    let page = done(&web, "/ui/images", &[("act", "delete"), ("key", &src)]);
+    assert_eq!(web.get("/images").json(), json!([]));
+    undo(&web, &page);
+    assert_eq!(web.get("/images").json()[0]["url"], src.as_str());
+
+    let page = done(&web, "/ui/settings", &[("setting.display.timezone", "Europe/Berlin")]);
+    assert!(page.contains(" CET</time>") || page.contains(" CEST</time>") || !page.contains(" UTC</time>"), "{page}");
+    undo(&web, &page);
+    let settings = web.get("/settings").json();
+    let zone = settings.as_array().unwrap().iter().find(|s| s["key"] == "display.timezone").unwrap().clone();
+    assert_eq!(zone["value"], "UTC");
+
+    let script = |title: &str| format!("//! {title}\r\nfn boot(m) {{ boot_disk() }}\r\n");
+    let save = |title: &str, base: &str| {
+        done(
+            &web,
+            "/ui/plans",
+            &[("name", "night"), ("source", &script(title)), ("base_revision", base), ("note", title)],
+        )
+    };
+    save("first", "0");
+    let page = save("second", "1");
+    assert!(
+        !web.get("/plans/night").json()["source"].as_str().unwrap().contains('\r'),
+        "line ends are those of the script"
+    );
+    undo(&web, &page);
+    assert!(web.get("/plans/night").json()["source"].as_str().unwrap().contains("first"));
+    let page = done(&web, "/ui/plans/night/delete", &[]);
+    web.get("/plans/night").expect(404);
+    undo(&web, &page);
+    web.get("/plans/night").expect(200);
+
+    post(&web, "/ui/images", &[("act", "import"), ("source", "/nowhere/at/all.toml")]).expect(303);
+    let failures = || web.get("/events?failed=true").json()["unacknowledged_failures"].clone();
+    assert_eq!(failures(), 1);
+    let page = done(&web, "/ui/events", &[("act", "all")]);
+    assert_eq!(failures(), 0);
+    undo(&web, &page);
+    assert_eq!(failures(), 1);
+}
+
+#[test]
+fn what_is_wrong_with_a_script_is_told_at_its_line_and_nothing_is_saved() {
+    let web = Web::start();
+    let source = "//! Broken\nfn boot(m) {\n    boot_disk(\n}\n";
+    let page = post(&web, "/ui/plans", &[("name", "night"), ("source", source), ("is_new", "1")]).expect(422).text();
+    assert!(page.contains("data-line=\"4\"") || page.contains("data-line=\"3\""), "{page}");
+    assert!(page.contains("//! Broken"), "what was typed is kept");
+    web.get("/plans/night").expect(404);
+    let conflict = [("name", "bty-tui"), ("source", "fn boot(m) { boot_disk() }"), ("is_new", "1")];
+    assert!(post(&web, "/ui/plans", &conflict).expect(409).text().contains("is bundled"));
+}
+
+#[test]
+fn the_search_of_events_finds_by_what_is_clicked_and_by_words() {
+    let (web, _) = stage();
+    let found = |q: &str| {
+        web.get(&format!("/ui/events?q={}", q.replace(' ', "+"))).expect(200).text().matches("id=\"e-").count()
+    };
+    let all = web.events(MAC).len();
+    assert_eq!(found(MAC), all);
+    assert_eq!(found("52-54-00-12-34-56 machine.inventory"), 1);
+    assert_eq!(found("actor:pxe-client"), all);
+    assert_eq!(found("a MACHINE not known"), 1);
+    assert_eq!(found("failed"), 0);
+    assert_eq!(found("192.0.2.1"), 0);
+    assert!(found("127.0.0.1") >= all);
+}
+
+#[test]
+fn a_form_of_another_session_and_a_page_that_is_not_there_are_told_as_pages() {
+    let web = Web::with(&[("BTY_ADMIN_PASSWORD", "s3cret")]);
+    let form = ("Content-Type", "application/x-www-form-urlencoded");
+    let answer = web.request("POST", "/ui/login", &[form], b"password=s3cret").expect(303);
+    let cookie = answer.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+    let with = |method: &str, path: &str, body: &str| {
+        web.request(method, path, &[("Cookie", cookie.as_str()), form], body.as_bytes())
+    };
+    for path in ["/ui/settings", "/ui/undo", "/ui/machines/525400123456", "/ui/plans", "/ui/account", "/ui/logout"] {
+        let refused = with("POST", path, "csrf=wrong&act=end-all&boot_mode=ipxe-exit").expect(403);
+        assert!(refused.text().contains("load the page again"), "{path}");
+    }
+    let missing = with("GET", "/ui/plans/nowhere", "").expect(404);
+    assert!(missing.header("content-type").unwrap().starts_with("text/html"));
+    assert!(missing.text().contains("<nav") && missing.text().contains("the plan nowhere"), "{}", missing.text());
+    assert_eq!(with("GET", "/machines/525400123456", "").expect(404).header("content-type"), Some("application/json"));
+}
+
+#[test]
+fn a_token_is_shown_once_and_a_new_password_as_its_hash() {
+    let web = Web::start();
+    let page = done(&web, "/ui/account", &[("act", "token"), ("name", "ci"), ("scope", "read")]);
+    let secret = page.split("id=\"secret\">").nth(1).unwrap().split('<').next().unwrap().to_owned();
+    assert_eq!(secret.len(), 64, "{secret}");
+    assert!(!web.get("/ui/account").text().contains(&secret));
+    let form = [("act", "hash"), ("new", "correct horse"), ("again", "correct horse")];
+    assert!(done(&web, "/ui/account", &form).contains("$argon2id$"));
+    let differ = [("act", "hash"), ("new", "correct horse"), ("again", "correct house")];
+    assert!(done(&web, "/ui/account", &differ).contains("not the same"));
+}
+
+#[test]
+fn a_backup_is_made_fetched_and_deleted() {
+    let web = Web::start();
+    done(&web, "/ui/backups", &[("act", "create")]);
+    let begun = std::time::Instant::now();
+    let id = loop {
+        let state = web.get("/workers/backups").json();
+        if let Some(id) = state["on_disk"][0]["id"].as_str() {
+            break id.to_owned();
+        }
+        assert!(begun.elapsed().as_secs() < 30, "{state}");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    };
+    assert_eq!(web.get(&format!("/ui/backups/{id}")).expect(200).json()["bty_export_version"], 4);
+    web.get("/ui/backups/..%2Fstate.db").expect(404);
+    let page = done(&web, "/ui/backups", &[("act", "delete"), ("key", &id)]);
+    assert!(page.contains("is deleted"), "{page}");
+    assert!(done(&web, "/ui/backups", &[("act", "delete"), ("key", "../..")]).contains("role=\"alert\""));
+}
