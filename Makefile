@@ -7,7 +7,7 @@ CARGO ?= cargo
 DENY_VERSION := 0.20.2
 TOOLS := target/tools
 
-.PHONY: help build demo test unit lint doc fuzz-check deny media test-chain test-arm64 bench bench-scripts bench-server bench-bytes fleet test-reference test-api packages clean
+.PHONY: help build demo test unit test-browser bench-pages lint doc fuzz-check deny media test-chain test-arm64 bench bench-scripts bench-server bench-bytes fleet test-reference test-api packages clean
 
 help:
 	@sed -n 's/^# //p' Makefile | head -n 2
@@ -18,10 +18,20 @@ build:
 demo: build
 	examples/demo/run.sh
 
-test: packages lint unit doc fuzz-check
+test: packages lint unit test-browser doc fuzz-check
 
 unit: build
 	$(CARGO) test --workspace
+
+# about three minutes: every page in a browser; screenshots in target/screenshots. Needs node and npm
+test-browser: build packages
+	tests/browser/run.sh
+
+# a few minutes: the time of every page with 10,000 machines and 1,000,000 events
+bench-pages: packages
+	$(CARGO) build --release -p bty-web
+	BTY_WEB=$(CURDIR)/target/release/bty-web tests/browser/run.sh --speed > target/benchmarks-pages.md
+	mv target/benchmarks-pages.md docs/benchmarks-pages.md
 
 lint:
 	$(CARGO) fmt --all --check

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::serve::ListenerExt as _;
+use bty_script::decide::Question;
 use tokio::net::TcpListener;
 
 use crate::app::App;
@@ -14,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::events::{Actor, NewEvent};
 use crate::jobs::backup;
 use crate::machine::Who;
+use crate::plan::bundled;
 use crate::tftp::{First, Tftp};
 use crate::time::Time;
 use crate::{catalog, routes, tftp};
@@ -80,6 +82,19 @@ pub async fn serve_cache(mut config: Config, stop: impl Future<Output = ()> + Se
     });
     serve_objects(&app, listener).await?;
     close(&app).await
+}
+
+/// Starts the first process that runs scripts, so that neither the first machine nor the first page waits for it.
+fn start_worker(app: &App) {
+    let decide = app.decide();
+    tokio::task::spawn_blocking(move || {
+        let plan = bundled::all().first().map(|plan| plan.source.as_str()).unwrap_or_default();
+        let question =
+            Question { name: "first", text: plan, function: "declare", machine: None, args: Vec::new(), catalog: "" };
+        if let Err(error) = decide(&question) {
+            tracing::warn!(%error, "no process runs scripts");
+        }
+    });
 }
 
 /// Opens the state, which blocks.
@@ -185,6 +200,7 @@ pub async fn serve_at(
 ) -> Result<()> {
     let address = listener.local_addr()?;
     greet(&app, "a server", address).await?;
+    start_worker(&app);
     let objects = match &app.config.cache {
         Some((listen, _)) => {
             let listener = listen_at(*listen).await?;

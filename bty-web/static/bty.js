@@ -11,6 +11,7 @@
   let source = null;
   let lastHeard = 0;
   let isAway = false;
+  let wasAway = false;
   let wanted = new Set();
   let timer = null;
   let lastFetch = 0;
@@ -25,10 +26,12 @@
     lastHeard = Date.now();
     source.addEventListener("hello", (event) => {
       lastHeard = Date.now();
-      if (event.data !== document.body.dataset.version) location.reload();
+      const [version] = event.data.split(" ");
+      if (version !== document.body.dataset.seen.split(" ")[0]) location.reload();
+      // what was missed meanwhile; how far a flash is, is no event
+      if (wasAway || event.data !== document.body.dataset.seen) want("all");
+      wasAway = false;
       if (isAway) tellAway(false);
-      // what was missed meanwhile
-      want("all");
     });
     source.addEventListener("changed", (event) => {
       lastHeard = Date.now();
@@ -42,6 +45,7 @@
   }
 
   function leave() {
+    if (source) wasAway = true;
     source?.close();
     source = null;
   }

@@ -41,8 +41,7 @@ fn confirmation(page: &str) -> Vec<(String, String)> {
         let name = parts.next().unwrap().to_owned();
         (name, parts.nth(1).unwrap_or_default().split('"').next().unwrap().to_owned())
     };
-    // `name" value="…"`
-    fields.map(pair).map(|(name, rest)| (name, rest)).collect()
+    fields.map(pair).collect()
 }
 
 fn bound(web: &Web) -> serde_json::Value {

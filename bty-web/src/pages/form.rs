@@ -10,6 +10,9 @@ use crate::app::App;
 use crate::auth::guard;
 use crate::error::{Error, ErrorKind, Result};
 
+/// What is told to who sends a form of another session.
+pub const FOREIGN: &str = "the form is not from this session: load the page again";
+
 /// The fields of a form of ours: one from another session is refused.
 #[derive(Clone, Debug, Default)]
 pub struct Fields(Vec<(String, String)>);
@@ -70,7 +73,7 @@ impl FromRequest<Arc<App>> for Fields {
         let fields = Self(form_urlencoded::parse(&bytes).into_owned().collect());
         let csrf = who.as_ref().map(guard::Who::csrf).unwrap_or_default();
         if fields.raw("csrf") != csrf {
-            return Err(Error::new(ErrorKind::Forbidden, "the form is not from this session: load the page again"));
+            return Err(Error::new(ErrorKind::Forbidden, FOREIGN));
         }
         Ok(fields)
     }

@@ -31,6 +31,8 @@ pub struct Frame {
     pub notice: Option<(String, Arc<Notice>)>,
     /// Failures that nobody has acknowledged.
     pub failures: i64,
+    /// Number of the newest event.
+    pub newest: i64,
     /// Jobs that are under way.
     pub jobs: usize,
     /// When it was made.
@@ -44,7 +46,8 @@ impl Frame {
     /// # Errors
     /// Those of the database.
     pub async fn of(app: &App, who: Option<&guard::Who>, path: &str, told: Option<&str>) -> Result<Self> {
-        let failures = app.db.read(store::events::tripwire).await?;
+        let (failures, newest) =
+            app.db.read(|conn| Ok((store::events::tripwire(conn)?, store::events::newest(conn)?))).await?;
         Ok(Self {
             csrf: who.map(guard::Who::csrf).unwrap_or_default().to_owned(),
             is_inside: who.is_some(),
@@ -52,6 +55,7 @@ impl Frame {
             path: path.to_owned(),
             notice: told.and_then(|id| Some((id.to_owned(), app.notices.find(id)?))),
             failures,
+            newest,
             jobs: app.jobs.list(None).iter().filter(|job| !job.status.is_over()).count(),
             ..Self::outside(app)
         })
@@ -69,6 +73,7 @@ impl Frame {
             path: String::new(),
             notice: None,
             failures: 0,
+            newest: 0,
             jobs: 0,
             now: Time::now(),
             zone: app.snapshot().zone.clone(),

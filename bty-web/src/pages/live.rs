@@ -22,7 +22,8 @@ const FILLS: Duration = Duration::from_secs(1);
 /// More machines at once are only told as `machines`.
 const MACHINES_MAX: usize = 50;
 
-/// Topics that have changed: `event: changed`, with their names in the data, blanks between. The first message is `event: hello` with the version.
+/// Topics that have changed: `event: changed`, with their names in the data, blanks between. The first message is `event: hello` with the version and the
+/// number of the newest event.
 pub async fn stream(State(app): State<Arc<App>>) -> Response {
     let listening = Listening {
         events: app.bus.listen(),
@@ -52,7 +53,9 @@ impl Listening {
     /// What is told next; none when the server ends.
     async fn next(&mut self) -> Option<Sse> {
         if std::mem::take(&mut self.is_first) {
-            return Some(Sse::default().event("hello").data(env!("CARGO_PKG_VERSION")));
+            // a page that is as new as this has missed nothing
+            let newest = self.app.db.read(crate::store::events::newest).await.unwrap_or_default();
+            return Some(Sse::default().event("hello").data(format!("{} {newest}", env!("CARGO_PKG_VERSION"))));
         }
         let mut until: Option<Instant> = None;
         // how far a fetch of the cache host is, is no event

@@ -19,7 +19,7 @@ use crate::machine::Phase;
 use crate::store::{self, machines::Brief};
 
 /// As many are on a page.
-const PER_PAGE: [usize; 4] = [25, 50, 100, 250];
+const PER_PAGE: [usize; 3] = [25, 50, 100];
 
 /// What is to be shown, as in the address.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -120,7 +120,7 @@ struct Machines {
     total: usize,
     found: usize,
     first: usize,
-    per_page: [(usize, bool); 4],
+    per_page: [(usize, bool); 3],
     rows: Vec<Row>,
     columns: Vec<Column>,
     phases: [Phase; 5],

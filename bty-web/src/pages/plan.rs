@@ -95,8 +95,9 @@ fn diff_line(line: &str) -> DiffLine {
 #[template(path = "plan_edit.html")]
 struct Edit {
     frame: Frame,
-    /// Empty for a new one.
     name: String,
+    /// It is to be a plan of its own: its name is still to be chosen.
+    is_new: bool,
     source: String,
     note: String,
     base_revision: i64,
@@ -157,8 +158,18 @@ pub async fn new(State(app): State<Arc<App>>, frame: Frame, Params(begin): Param
     let from = begin.from.as_deref().unwrap_or("bty-flash-once");
     let plan = snapshot.plan(from).ok_or_else(|| Error::not_found(format!("the plan {from}")))?;
     let checked = examine(&plan.source).await?;
-    let (name, source) = (String::new(), plan.source.clone());
-    render(&Edit { frame, name, source, note: String::new(), base_revision: 0, checked, report: None, error: None })
+    let edit = Edit {
+        frame,
+        name: String::new(),
+        is_new: true,
+        source: plan.source.clone(),
+        note: String::new(),
+        base_revision: 0,
+        checked,
+        report: None,
+        error: None,
+    };
+    render(&edit)
 }
 
 /// The editor of a plan that is there.
@@ -169,8 +180,18 @@ pub async fn edit(State(app): State<Arc<App>>, Path(name): Path<String>, frame: 
         return Ok(Redirect::to(&format!("/ui/plans/new?from={name}")).into_response());
     }
     let checked = examine(&plan.source).await?;
-    let (source, base_revision) = (plan.source.clone(), plan.revision);
-    render(&Edit { frame, name, source, note: String::new(), base_revision, checked, report: None, error: None })
+    let edit = Edit {
+        frame,
+        name,
+        is_new: false,
+        source: plan.source.clone(),
+        note: String::new(),
+        base_revision: plan.revision,
+        checked,
+        report: None,
+        error: None,
+    };
+    render(&edit)
 }
 
 /// What is wrong with a script that is being written.
@@ -214,8 +235,7 @@ pub async fn save(
     // problems of the script are shown at their lines
     let error =
         error.map(|error| if checked.problems.is_empty() { error } else { Error { problems: Vec::new(), ..error } });
-    let frame_name = if is_new { String::new() } else { name.clone() };
-    let mut response = render(&Edit { frame, name: frame_name, source, note, base_revision, checked, report, error })?;
+    let mut response = render(&Edit { frame, name, is_new, source, note, base_revision, checked, report, error })?;
     *response.status_mut() = status;
     Ok(response)
 }

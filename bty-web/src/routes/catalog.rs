@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
+use crate::auth::guard;
 use crate::bytes::{Status, source};
 use crate::cache::address::{Address, blob_url};
 use crate::catalog::{self, Imported, NewImage, Refreshed};
@@ -212,10 +213,11 @@ pub(crate) async fn import(
 pub(crate) async fn upload(
     State(app): State<Arc<App>>,
     who: Who,
+    by: guard::Who,
     headers: axum::http::HeaderMap,
     form: Result<Multipart, axum::extract::multipart::MultipartRejection>,
 ) -> Result<Response> {
-    let imported = uploaded(&app, &who, form).await;
+    let imported = uploaded(&app, &who, &by, form).await;
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if accept.contains("text/html") {
         let notice = imported.map(|imported| crate::pages::images::told(&imported));
@@ -227,11 +229,20 @@ pub(crate) async fn upload(
 async fn uploaded(
     app: &Arc<App>,
     who: &Who,
+    by: &guard::Who,
     form: Result<Multipart, axum::extract::multipart::MultipartRejection>,
 ) -> Result<Imported> {
     let malformed = |e: String| Error::new(ErrorKind::Malformed, format!("the form: {e}"));
     let mut form = form.map_err(|e| malformed(e.body_text()))?;
+    let mut is_ours = !matches!(by, guard::Who::Session { .. });
     while let Some(field) = form.next_field().await.map_err(|e| malformed(e.body_text()))? {
+        if field.name() == Some("csrf") {
+            is_ours |= field.text().await.map_err(|e| malformed(e.body_text()))? == by.csrf();
+            continue;
+        }
+        if !is_ours {
+            return Err(Error::new(ErrorKind::Forbidden, crate::pages::form::FOREIGN));
+        }
         if field.name() != Some("file") {
             continue;
         }

@@ -84,7 +84,7 @@ pub(crate) async fn verify(State(app): State<Arc<App>>, PathText(version): PathT
     }
     let release = Release::of(&app.config, &version);
     if release.files.iter().all(|file| !file.is_present) {
-        return Err(Error::not_found(format!("the version {version}")));
+        return Err(Error::new(ErrorKind::NotFound, format!("none of the files of version {version} are here")));
     }
     let wrong = tokio::task::spawn_blocking(move || release.verify()).await.map_err(Error::internal)??;
     Ok(axum::Json(Verified { version, is_right: wrong.is_empty(), wrong }))

@@ -224,6 +224,15 @@ fn has(text: &str, needle: &str) -> bool {
     }
 }
 
+/// Number of the newest event; zero when there is none.
+///
+/// # Errors
+/// Those of the database.
+pub fn newest(conn: &Connection) -> Result<i64> {
+    let sql = "SELECT ifnull(max(id), 0) FROM events";
+    Ok(conn.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
+}
+
 /// How many failures nobody has acknowledged.
 ///
 /// # Errors

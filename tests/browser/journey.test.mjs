@@ -1,0 +1,172 @@
+// A newcomer, with the browser alone: from an empty server to a machine that is flashed by a plan of their own, and who did what.
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
+import { each, faultless, picture } from './lib/checks.mjs';
+import { enter, openBrowser, operator } from './lib/browser.mjs';
+import { card, press, told } from './lib/form.mjs';
+import { Machine } from './lib/machine.mjs';
+import { origin } from './lib/origin.mjs';
+import { fleet } from './lib/seeds.mjs';
+import { Server } from './lib/server.mjs';
+
+let browser, server, files;
+
+before(async () => {
+  browser = await openBrowser();
+  server = await Server.start();
+  files = await origin({ 'debian-13.img': 'an image '.repeat(10_000) });
+});
+
+after(async () => {
+  await browser?.close();
+  await server?.end();
+  files?.end();
+});
+
+const go = async (page, name) => {
+  await page.getByRole('navigation', { name: 'Pages' }).getByRole('link', { name }).click();
+  await page.getByRole('heading', { level: 1, name }).waitFor();
+};
+
+// A step of the list for newcomers has turned green, by itself.
+const isDone = (page, what) =>
+  page.locator('#first li.well').filter({ hasText: what }).waitFor();
+
+// What a release has, as a build of the live environment puts it there.
+async function putRelease(server) {
+  const { version } = await server.api('GET', '/version');
+  await each(['vmlinuz', 'initrd', 'squashfs'], async (part) => {
+    const answer = await server.request('PUT', `/boot/bty-netboot-pc-x86_64-v${version}.${part}`, part);
+    assert.ok(answer.ok, part);
+  });
+}
+
+test('from an empty server to a flashed machine, and who did what', async () => {
+  const page = await operator(browser, server, { logIn: false });
+  const machine = new Machine(server, 0x123456);
+
+  await page.goto('/');
+  await page.waitForURL('**/ui/login');
+  await enter(page);
+  const steps = page.locator('#first li');
+  assert.ok(await steps.count() >= 4, 'it says what to do first');
+  assert.equal(await page.locator('#first li.well').count(), 0);
+
+  // what machines boot
+  await putRelease(server);
+  await isDone(page, 'Get what machines boot');
+
+  // an image
+  await page.locator('#first').getByRole('link', { name: 'Add an image' }).click();
+  const add = card(page, 'Add an image');
+  await add.getByLabel('Address', { exact: true }).fill(`${files.base}/debian-13.img`);
+  await add.getByLabel('Name').fill('debian 13');
+  await add.getByLabel('Address of its digest').fill(`${files.base}/debian-13.img.sha256`);
+  await press(add, 'Add');
+  await told(page, 'debian 13 is in the catalog');
+  await go(page, 'Dashboard');
+  await isDone(page, 'Add an image');
+
+  // the DHCP server is told, and the machine is switched on
+  await page.locator('#first').getByRole('link', { name: 'Tell your DHCP server' }).click();
+  await page.locator('#dhcp').getByText('dnsmasq').first().waitFor();
+  await go(page, 'Dashboard');
+  await machine.boot();
+  await isDone(page, 'Tell your DHCP server');
+  await isDone(page, 'Switch the first machine on');
+
+  // a plan of their own: what is wrong is told at its line, then it is right
+  await go(page, 'Plans');
+  await page.getByRole('link', { name: 'New plan' }).click();
+  await page.getByLabel('Name').fill('my-flash');
+  const script = page.getByLabel('Script');
+  const bundled = await script.inputValue();
+  await script.fill(bundled.replace('fn boot(m) {', 'fn boot(m {'));
+  await page.locator('#problems li[data-line]').first().waitFor();
+  await script.fill(bundled.replace(/^\/\/!.*/, '//! Flash the bound image once, my way.'));
+  await page.getByText('Nothing is wrong with it').waitFor();
+  await page.getByLabel('Note').fill('my first plan');
+  await press(page, 'Save');
+  await told(page, 'my-flash is saved as revision 1');
+  await page.getByRole('link', { name: 'Edit', exact: true }).click();
+  await script.fill(`${await script.inputValue()}\n// as the rack wants it\n`);
+  await press(page, 'Save');
+  await told(page, 'my-flash is saved as revision 2');
+
+  // it is bound
+  await go(page, 'Machines');
+  await page.getByRole('link', { name: machine.mac }).click();
+  const form = page.locator('#binding');
+  await form.getByLabel('Plan', { exact: true }).selectOption('my-flash');
+  await form.getByLabel('Image', { exact: true }).selectOption({ index: 1 });
+  await form.getByLabel('Disk that may be written').selectOption(machine.serial);
+  await press(form, 'Save');
+  const danger = page.locator('.danger');
+  await danger.getByText(machine.serial).first().waitFor();
+  await danger.getByText('debian 13').first().waitFor();
+  await danger.getByRole('button').click();
+  await told(page, 'the plan is my-flash');
+
+  // it is switched on again, and flashed
+  const plan = await machine.boot();
+  assert.match(plan, /plan: my-flash/);
+  assert.match(plan, /as the rack wants it/);
+  assert.ok(plan.includes(machine.serial) && plan.includes('debian-13.img'), 'the image and the disk that were chosen');
+  await machine.progress(40);
+  await page.waitForFunction(() => document.querySelector('#state progress')?.value === 40);
+  await machine.done();
+  await page.locator('#history').getByText('machine.flashed').first().waitFor();
+  assert.match(await machine.contact(), /sanboot/, 'from now on it boots its disk');
+  await go(page, 'Dashboard');
+  await page.locator('#first').waitFor({ state: 'detached' });
+
+  // who did what
+  await go(page, 'Events');
+  const event = (kind) => page.locator('#log tbody tr').filter({ hasText: kind });
+  await event('plan.created').getByRole('link', { name: 'my-flash' }).first().waitFor();
+  await event('plan.created').getByRole('link', { name: 'operator' }).waitFor();
+  await event('catalog.entry.added').getByRole('link', { name: 'operator' }).waitFor();
+  await event('machine.flashed').getByText(machine.mac).first().waitFor();
+  await page.getByRole('searchbox', { name: 'Search' }).fill(`${machine.mac} actor:operator`);
+  await page.waitForURL('**actor*');
+  const rows = page.locator('#log tbody tr');
+  await page.waitForFunction(() => [...document.querySelectorAll('#log tbody tr')].every((row) => row.textContent.includes('operator')));
+  assert.ok(await rows.count() >= 1);
+  assert.match(await rows.first().innerText(), /boot_mode|my-flash|machine\.(upserted|created)/);
+  await rows.first().getByText('127.0.0.1').waitFor();
+  faultless(page, 'the journey');
+  await page.context().close();
+});
+
+// Machines at work report at their pace, so that the rates in the pictures are of this world.
+const REPORTS = 3;
+const PACE_MS = 2500;
+
+async function work(machines) {
+  for (let report = 1; report <= REPORTS; report += 1) {
+    await pause(PACE_MS);
+    for (const [i, machine] of machines.entries()) await machine.progress(10 * i + 5 * report);
+  }
+}
+
+test('pictures of the main steps', async () => {
+  const shown = await Server.start();
+  try {
+    const { machines } = await fleet(shown);
+    await putRelease(shown);
+    await work(machines.filter((_, n) => n % 5 === 1));
+    const page = await operator(browser, shown);
+    await page.goto('/ui/dashboard');
+    await picture(page, 'readme', 'dashboard');
+    await page.goto(machines[16].path);
+    await page.locator('#state progress').waitFor();
+    await picture(page, 'readme', 'machine');
+    await page.goto('/ui/plans/night/edit');
+    await page.locator('#gutter span').first().waitFor();
+    await picture(page, 'readme', 'plan-editor');
+    faultless(page, 'pictures');
+  } finally {
+    await shown.end();
+  }
+});

@@ -1,0 +1,113 @@
+// The real server, with a state of its own.
+import { spawn } from 'node:child_process';
+import { createServer } from 'node:net';
+import { mkdtempSync, mkdirSync, openSync, closeSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { until } from './wait.mjs';
+
+export const PASSWORD = 'correct horse battery';
+
+const program = process.env.BTY_WEB ?? new URL('../../../target/debug/bty-web', import.meta.url).pathname;
+
+export function freePort() {
+  return new Promise((resolve, reject) => {
+    const probe = createServer();
+    probe.once('error', reject);
+    probe.listen(0, '127.0.0.1', () => {
+      const { port } = probe.address();
+      probe.close(() => resolve(port));
+    });
+  });
+}
+
+export class Server {
+  // `password: null` leaves the server open.
+  static async start({ password = PASSWORD, env = {} } = {}) {
+    const server = new Server();
+    server.password = password;
+    server.state = mkdtempSync(join(tmpdir(), 'bty-browser-'));
+    server.seed = join(server.state, 'seed');
+    mkdirSync(server.seed);
+    server.port = await freePort();
+    server.base = `http://127.0.0.1:${server.port}`;
+    server.env = env;
+    // a test that dies must leave nothing behind
+    process.on('exit', () => {
+      server.child?.kill('SIGKILL');
+      rmSync(server.state, { recursive: true, force: true });
+    });
+    await server.launch();
+    return server;
+  }
+
+  // An own cache host in the same process, which may fetch from this machine.
+  static async withCache(options = {}) {
+    const listen = `127.0.0.1:${await freePort()}`;
+    const cache = { BTY_CACHE_EMBEDDED: '1', BTY_CACHE_LISTEN: listen, BTY_CACHE_REACH: '127.0.0.0/8' };
+    return Server.start({ ...options, env: { ...cache, ...options.env } });
+  }
+
+  async launch() {
+    const log = openSync(join(this.state, 'log'), 'a');
+    const env = {
+      PATH: process.env.PATH,
+      BTY_PATHS_STATE_DIR: this.state,
+      BTY_BOOT_SEED_DIR: this.seed,
+      BTY_SERVER_HOST: '127.0.0.1',
+      BTY_SERVER_PORT: String(this.port),
+      ...(this.password ? { BTY_ADMIN_PASSWORD: this.password } : {}),
+      ...this.env,
+    };
+    const child = spawn(program, [], { env, stdio: ['ignore', 'ignore', log] });
+    closeSync(log);
+    this.child = child;
+    this.exited = new Promise((resolve) => child.once('exit', resolve));
+    child.once('error', (error) => console.error(`${program}: ${error.message}`));
+    await until('the server answers', async () => {
+      if (child.exitCode !== null) throw new Error(`bty-web ended:\n${this.log()}`);
+      return (await fetch(`${this.base}/healthz`).catch(() => null))?.ok;
+    });
+    if (this.password) await this.logIn();
+  }
+
+  async stop() {
+    if (!this.child) return;
+    this.child.kill('SIGTERM');
+    await this.exited;
+    this.child = null;
+  }
+
+  // Ends it for good.
+  async end() {
+    await this.stop();
+    rmSync(this.state, { recursive: true, force: true });
+  }
+
+  log() {
+    return readFileSync(join(this.state, 'log'), 'utf8');
+  }
+
+  async logIn() {
+    const body = new URLSearchParams({ password: this.password });
+    const answer = await fetch(`${this.base}/ui/login`, { method: 'POST', body, redirect: 'manual' });
+    this.cookie = answer.headers.get('set-cookie').split(';')[0];
+  }
+
+  // A request as the operator; a body that is no text is sent as JSON.
+  async request(method, path, body) {
+    const headers = this.cookie ? { cookie: this.cookie } : {};
+    const isText = typeof body === 'string';
+    if (body !== undefined && !isText) headers['content-type'] = 'application/json';
+    const sent = isText || body === undefined ? body : JSON.stringify(body);
+    return fetch(this.base + path, { method, headers, body: sent, redirect: 'manual' });
+  }
+
+  // The same, which must go well; gives what JSON it was answered.
+  async api(method, path, body) {
+    const answer = await this.request(method, path, body);
+    const text = await answer.text();
+    if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${text}`);
+    return text && answer.headers.get('content-type')?.includes('json') ? JSON.parse(text) : text;
+  }
+}

@@ -1,0 +1,124 @@
+// Every page: it is valid, accessible and quiet, fits windows of any width in light and dark, and can be read without scripts.
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { accessible, each, faultless, fits, picture, valid } from './lib/checks.mjs';
+import { enter, openBrowser, operator, REFUSED } from './lib/browser.mjs';
+import { EMPTY_PAGES, PAGES } from './lib/pages.mjs';
+import { fleet } from './lib/seeds.mjs';
+import { Server } from './lib/server.mjs';
+
+const WIDTHS = { phone: [360, 740], desk: [1280, 900], wall: [3840, 2160] };
+const SCHEMES = ['light', 'dark'];
+
+let browser, full, empty;
+
+before(async () => {
+  browser = await openBrowser();
+  full = await Server.withCache();
+  empty = await Server.withCache({ password: null });
+  await fleet(full);
+});
+
+after(async () => {
+  await browser?.close();
+  await full?.end();
+  await empty?.end();
+});
+
+// Colours are the same at every width; what is side by side is not.
+const isForAxe = (width, scheme) => width === 'desk' || (width === 'phone' && scheme === 'light');
+
+async function look(page, [name, path], width, scheme, kind) {
+  const what = `${name} (${width}, ${scheme}, ${kind})`;
+  page.faults.length = 0;
+  const answer = await page.goto(path);
+  assert.equal(answer.status(), 200, what);
+  assert.equal(await page.getByRole('heading', { level: 1 }).first().isVisible(), true, what);
+  // its own scripts have run before anything is measured
+  await page.evaluate(() => document.readyState === 'complete' || new Promise((done) => addEventListener('load', done)));
+  await fits(page, what);
+  if (isForAxe(width, scheme)) await accessible(page, what);
+  await picture(page, kind, `${name}-${width}-${scheme}`);
+  faultless(page, what);
+}
+
+async function lookAtAll(server, pages, width, scheme, kind) {
+  const [w, h] = WIDTHS[width];
+  const page = await operator(browser, server, { viewport: { width: w, height: h }, colorScheme: scheme });
+  await each(pages, (one) => look(page, one, width, scheme, kind));
+  await page.context().close();
+}
+
+for (const width of Object.keys(WIDTHS)) {
+  for (const scheme of SCHEMES) {
+    test(`a fleet, ${width}, ${scheme}`, () => lookAtAll(full, PAGES, width, scheme, 'fleet'));
+  }
+}
+test('nothing yet, phone, dark', () => lookAtAll(empty, EMPTY_PAGES, 'phone', 'dark', 'empty'));
+test('nothing yet, desk, light', () => lookAtAll(empty, EMPTY_PAGES, 'desk', 'light', 'empty'));
+
+test('the log-in and what is not there', async () => {
+  for (const scheme of SCHEMES) {
+    const page = await operator(browser, full, { logIn: false, colorScheme: scheme, viewport: { width: 360, height: 740 }, allow: [REFUSED] });
+    await page.goto('/ui/login');
+    await fits(page, 'login');
+    await accessible(page, `login, ${scheme}`);
+    await picture(page, 'fleet', `login-phone-${scheme}`);
+    await enter(page);
+    assert.equal((await page.goto('/ui/plans/no-such-plan')).status(), 404);
+    await fits(page, 'error');
+    await accessible(page, `error, ${scheme}`);
+    assert.equal(await page.getByRole('alert').isVisible(), true, 'it says what is wrong');
+    assert.equal(await page.getByRole('navigation', { name: 'Pages' }).isVisible(), true, 'it leads on');
+    faultless(page, 'login');
+    await page.context().close();
+  }
+});
+
+const served = async (server, path) => (await server.request('GET', path)).text();
+
+for (const [kind, pages, server] of [['a fleet', PAGES, () => full], ['nothing yet', EMPTY_PAGES, () => empty]]) {
+  test(`the HTML is valid: ${kind}`, async () => {
+    await each(pages, async ([name, path]) => valid(await served(server(), path), name));
+  });
+}
+
+test('the HTML is valid: the log-in, an error, the probe', async () => {
+  await valid(await (await fetch(`${full.base}/ui/login`)).text(), 'login');
+  await valid(await served(full, '/ui/plans/no-such-plan'), 'error');
+  // a part of a page
+  const probe = await served(full, '/ui/netboot/probe');
+  await valid(`<!doctype html><html lang="en"><head><title>x</title></head><body>${probe}</body></html>`, 'probe');
+});
+
+test('without scripts: log-in, every page, a search', async () => {
+  const page = await operator(browser, full, { javaScriptEnabled: false });
+  for (const [name, path] of PAGES) {
+    assert.equal((await page.goto(path)).status(), 200, name);
+    assert.equal(await page.getByRole('heading', { level: 1 }).first().isVisible(), true, name);
+    const text = await page.getByRole('main').innerText();
+    assert.ok(text.length > 100, `${name} can be read: ${text}`);
+  }
+  await page.goto('/ui/machines');
+  await page.getByRole('searchbox', { name: 'Search' }).fill('02:b7:f0:00:00:03');
+  await page.getByRole('button', { name: 'Search' }).click();
+  await page.waitForURL('**q=02*');
+  assert.equal(await page.locator('#list tbody tr').count(), 1);
+  await page.context().close();
+});
+
+test('a page that is not for everybody leads to the log-in', async () => {
+  for (const [name, path] of PAGES.filter(([name]) => name !== 'docs')) {
+    const answer = await fetch(full.base + path, { redirect: 'manual' });
+    assert.deepEqual([answer.status, answer.headers.get('location')], [303, '/ui/login'], name);
+  }
+});
+
+test('nothing comes from elsewhere', async () => {
+  const page = await operator(browser, full);
+  const strange = [];
+  page.on('request', (request) => request.url().startsWith(full.base) || strange.push(request.url()));
+  for (const [, path] of PAGES) await page.goto(path);
+  assert.deepEqual(strange, []);
+  await page.context().close();
+});

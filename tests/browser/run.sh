@@ -1,0 +1,24 @@
+#!/bin/sh
+# Tests of the pages in a browser: all, or those of the files that are named. The server must be built.
+# usage: run.sh [FILE...] | run.sh --speed   (no test: prints how long pages take)
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+chromium=${CHROMIUM:-/usr/bin/chromium}
+[ -x "$chromium" ] || { echo "needs $chromium: apt-get install --no-install-recommends chromium" >&2; exit 2; }
+program=${BTY_WEB:-$here/../../target/debug/bty-web}
+[ -x "$program" ] || { echo "needs $program: cargo build --workspace" >&2; exit 2; }
+cd "$here"
+if [ ! -d node_modules ] || [ package-lock.json -nt node_modules ]; then
+    npm ci --no-audit --no-fund
+    touch node_modules
+fi
+# a build meanwhile must not change what is tested
+copy=$(mktemp -d)
+trap 'rm -rf "$copy"' EXIT
+cp "$program" "$copy/bty-web"
+if [ "${1:-}" = --speed ]; then
+    BTY_WEB=$copy/bty-web node speed.mjs
+    exit
+fi
+[ $# -gt 0 ] || set -- *.test.mjs
+BTY_WEB=$copy/bty-web node --test --test-concurrency=2 "$@"
