@@ -28,6 +28,12 @@ fn borrowed(files: &[PathBuf]) -> Vec<&Path> {
     files.iter().map(PathBuf::as_path).collect()
 }
 
+/// A shell, from wherever the machine is.
+pub(super) fn open_shell(machine: &mut Machine) {
+    machine.type_in("\x1c");
+    machine.wait(PATIENCE, "a shell", |said| said.contains("bty# "));
+}
+
 pub(super) struct Lab {
     pub(super) rack: Rack,
     /// What is to be on the disk in the end.

@@ -1,14 +1,16 @@
 //! Machines that boot from the network.
 
-use std::path::Path;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bty_tests::media::{MARKER, debian_image, product};
-use bty_tests::qemu::{Bus, Firmware};
+use bty_tests::qemu::{Bus, Firmware, Machine};
 use bty_tests::rack::{MAC, Rack};
 use serde_json::json;
 
-use super::lab::{Lab, PATIENCE, SERIAL};
+use super::lab::{Lab, PATIENCE, SERIAL, open_shell};
 
 #[test]
 fn bios_and_nvme() {
@@ -97,31 +99,41 @@ fn flash_always_flashes_at_every_other_boot() {
     }
 }
 
+/// A machine that is being flashed, for eight seconds: its disk is slow, so that the middle is not over before anybody looks.
+fn in_the_middle(lab: &Lab) -> (PathBuf, Machine) {
+    let disk = lab.disk();
+    lab.bind("bty-flash-once", SERIAL);
+    let hardware = lab.hardware(Firmware::Bios).slow_disk(Bus::Nvme, &disk, SERIAL, 8 << 20);
+    let mut machine = lab.power_on(hardware);
+    machine.wait(PATIENCE, "the middle", |_| has_changed(&disk, 8 << 20));
+    (disk, machine)
+}
+
+/// The old data at `offset` is gone.
+fn has_changed(disk: &Path, offset: u64) -> bool {
+    let mut byte = [0xA5];
+    File::open(disk).unwrap().read_exact_at(&mut byte, offset).unwrap();
+    byte != [0xA5]
+}
+
 #[test]
 #[ignore = "long: make test-chain"]
 fn a_server_that_is_restarted_in_the_middle_hears_of_the_end() {
     let mut lab = Lab::new("BIOS, UEFI");
-    let (disk, mut machine) = lab.start("bty-flash-once");
-    machine.wait(PATIENCE, "the middle", |_| has_changed(&disk, 8 << 20));
+    let (disk, machine) = in_the_middle(&lab);
     lab.rack.web.kill();
-    assert!(!has_changed(&disk, lab.content.len() - (1 << 20)), "it was not the middle any more");
+    assert!(!has_changed(&disk, lab.content.len() as u64 - (1 << 20)), "it was not the middle any more");
     std::thread::sleep(Duration::from_secs(3));
     let Rack { ns, web, .. } = &mut lab.rack;
     ns.run(|| web.again());
     lab.ends(machine, &disk);
 }
 
-/// The old data at `offset` is gone.
-fn has_changed(disk: &Path, offset: usize) -> bool {
-    std::fs::read(disk).is_ok_and(|bytes| bytes[offset] != 0xA5)
-}
-
 #[test]
 #[ignore = "long: make test-chain"]
 fn a_machine_that_loses_power_in_the_middle_does_not_boot_and_is_flashed_again() {
     let lab = Lab::new("BIOS, UEFI");
-    let (disk, mut machine) = lab.start("bty-flash-once");
-    machine.wait(PATIENCE, "the middle", |_| has_changed(&disk, 8 << 20));
+    let (disk, machine) = in_the_middle(&lab);
     drop(machine);
     assert!(!lab.is_flashed(&disk), "it was not the middle any more");
     assert_eq!(std::fs::read(&disk).unwrap()[..512], [0; 512], "it has no boot sector");
@@ -199,18 +211,25 @@ fn of_two_cards_the_one_that_has_booted_is_used() {
     assert!(!said.contains("(52:54:00:aa:bb:02)"), "{said}");
 }
 
+/// From a shell to the full environment, until nothing of it is on its way any more.
+pub(super) fn go_on_with_full(machine: &mut Machine) {
+    machine.type_in("bty-live full\r");
+    let begun = Instant::now();
+    machine.wait(PATIENCE, "the full environment", |said| said.contains("root@"));
+    println!("the full environment after {:.1?}", begun.elapsed());
+    // the prompt is there before all services are
+    machine.type_in("timeout 200 systemctl is-system-running --wait; echo booting is $((1 + 1))\r");
+    machine.wait(PATIENCE, "the end of booting", |said| said.contains("booting is 2"));
+}
+
 #[test]
 #[ignore = "long: make test-chain"]
 fn a_person_gets_the_full_environment_when_it_is_asked_for() {
     let lab = Lab::new("BIOS, UEFI");
     let (_disk, mut machine) = lab.start("bty-tui");
     machine.wait(PATIENCE, "the wizard", |said| said.contains("Pick an image:"));
-    machine.type_in("\x1c");
-    machine.wait(PATIENCE, "a shell", |said| said.contains("bty# "));
-    machine.type_in("bty-live full\r");
-    let begun = Instant::now();
-    machine.wait(PATIENCE, "the full environment", |said| said.contains("root@"));
-    println!("the full environment after {:.1?}", begun.elapsed());
+    open_shell(&mut machine);
+    go_on_with_full(&mut machine);
     machine.type_in("systemctl is-active bty-on-tty1 ssh; nvme list; bty --version; echo all is $((1 + 1))\r");
     machine.wait(PATIENCE, "tools", |said| said.contains("all is 2"));
     let said = machine.said();

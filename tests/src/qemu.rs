@@ -1,6 +1,6 @@
 //! Machines: QEMU without KVM, their firmware, their disks, and what they say on their serial line.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -47,6 +47,8 @@ pub struct Hardware {
     arguments: Vec<String>,
     next: u32,
     has_usb: bool,
+    /// What is plugged in later, as the monitor is told.
+    late: Vec<String>,
     dir: TempDir,
 }
 
@@ -54,6 +56,8 @@ pub struct Hardware {
 pub struct Machine {
     child: Child,
     command: Command,
+    line: Option<UnixStream>,
+    late: Vec<String>,
     dir: TempDir,
 }
 
@@ -75,7 +79,7 @@ impl Hardware {
     #[must_use]
     pub fn new(firmware: Firmware) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut this = Self { firmware, arguments: Vec::new(), next: 1, has_usb: false, dir };
+        let mut this = Self { firmware, arguments: Vec::new(), next: 1, has_usb: false, late: Vec::new(), dir };
         match firmware {
             Firmware::Bios => {}
             Firmware::Uefi | Firmware::UefiHttp => {
@@ -123,21 +127,53 @@ impl Hardware {
         self
     }
 
+    /// With a place for a network card, which [`Machine::plug_in`] puts there.
+    #[must_use]
+    pub fn late_card(mut self, tap: &str, mac: &str) -> Self {
+        self.with(&["-netdev", &format!("tap,id=late,ifname={tap},script=no,downscript=no")]);
+        self.with(&["-device", "pcie-root-port,id=port,chassis=1,slot=1"]);
+        self.late.push(format!("virtio-net-pci,netdev=late,mac={mac},bus=port,romfile="));
+        self
+    }
+
+    /// With a USB disk that [`Machine::plug_in`] plugs in.
+    #[must_use]
+    pub fn late_disk(mut self, path: &Path, serial: &str) -> Self {
+        self.with(&["-blockdev", &format!(r#"{{"node-name":"late","driver":"raw","file":{}}}"#, file(path))]);
+        self.usb();
+        self.late.push(format!("usb-storage,drive=late,bus=usb.0,serial={serial}"));
+        self
+    }
+
     /// With a disk whose content is in the file at `path`.
     #[must_use]
     pub fn disk(self, bus: Bus, path: &Path, serial: &str) -> Self {
-        let file = format!(r#"{{"driver":"file","filename":"{}"}}"#, path.display());
-        self.disk_of(bus, &file, serial)
+        self.disk_of(bus, &file(path), serial)
     }
 
     /// With a disk that fails to write its sector `sector` (of 512 bytes), once.
     #[must_use]
     pub fn failing_disk(self, bus: Bus, path: &Path, serial: &str, sector: u64) -> Self {
         let file = format!(
-            r#"{{"driver":"blkdebug","image":{{"driver":"file","filename":"{}"}},"inject-error":[{{"event":"write_aio","errno":5,"sector":{sector}}}]}}"#,
-            path.display()
+            r#"{{"driver":"blkdebug","image":{},"inject-error":[{{"event":"write_aio","errno":5,"sector":{sector}}}]}}"#,
+            file(path)
         );
         self.disk_of(bus, &file, serial)
+    }
+
+    /// With a disk that takes no more than this in a second.
+    #[must_use]
+    pub fn slow_disk(mut self, bus: Bus, path: &Path, serial: &str, bytes_per_second: u64) -> Self {
+        let limits = format!(r#"{{"bps-write":{bytes_per_second}}}"#);
+        self.with(&["-object", &format!(r#"{{"qom-type":"throttle-group","id":"slow","limits":{limits}}}"#)]);
+        self.disk_of(bus, &format!(r#"{{"driver":"throttle","throttle-group":"slow","file":{}}}"#, file(path)), serial)
+    }
+
+    fn usb(&mut self) {
+        if !self.has_usb {
+            self.has_usb = true;
+            self.with(&["-device", "qemu-xhci,id=usb"]);
+        }
     }
 
     fn disk_of(mut self, bus: Bus, file: &str, serial: &str) -> Self {
@@ -146,9 +182,8 @@ impl Hardware {
         let read_only = bus == Bus::Cd;
         let node = format!(r#"{{"node-name":"{id}","driver":"raw","read-only":{read_only},"file":{file}}}"#);
         self.with(&["-blockdev", &node]);
-        if bus == Bus::Usb && !self.has_usb {
-            self.has_usb = true;
-            self.with(&["-device", "qemu-xhci,id=usb"]);
+        if bus == Bus::Usb {
+            self.usb();
         }
         let device = match bus {
             Bus::Nvme => format!("nvme,drive={id},serial={serial}"),
@@ -196,11 +231,17 @@ impl Hardware {
             _ => ["-M", "q35,graphics=off"],
         });
         command.args(["-chardev", &serial, "-serial", "chardev:s", "-device", "virtio-rng-pci"]);
+        command.args(["-monitor", &format!("unix:{},server=on,wait=off", at("monitor"))]);
         let log = std::fs::File::create(at("qemu.log")).unwrap();
         command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let child = command.spawn().expect("the Debian package qemu-system-x86 is installed");
-        Machine { child, command, dir: self.dir }
+        Machine { child, command, line: None, late: self.late, dir: self.dir }
     }
+}
+
+/// Where the content of a disk is, for QEMU.
+fn file(path: &Path) -> String {
+    format!(r#"{{"driver":"file","filename":"{}"}}"#, path.display())
 }
 
 impl Machine {
@@ -218,18 +259,31 @@ impl Machine {
         plain(&String::from_utf8_lossy(&serial)) + &String::from_utf8_lossy(&qemu)
     }
 
-    /// Types on its serial line.
-    pub fn type_in(&self, keys: &str) {
-        let mut line = UnixStream::connect(self.dir.path().join("serial")).unwrap();
-        line.set_read_timeout(Some(Duration::from_millis(150))).unwrap();
-        // as much as the port holds at a time; it is taken before the line is hung up. What the machine says meanwhile is in the log.
-        for keys in keys.as_bytes().chunks(12) {
-            line.write_all(keys).unwrap();
-            let begun = Instant::now();
-            while begun.elapsed() < Duration::from_millis(150) {
-                let _ = line.read(&mut [0; 4096]);
-            }
+    /// Types on its serial line. The line is never hung up, since that takes away what the machine has not read yet.
+    pub fn type_in(&mut self, keys: &str) {
+        let path = self.dir.path().join("serial");
+        let line = self.line.get_or_insert_with(|| {
+            let line = UnixStream::connect(path).unwrap();
+            let mut shown = line.try_clone().unwrap();
+            // it is in the log; a line that nobody reads would stop the machine
+            std::thread::spawn(move || std::io::copy(&mut shown, &mut std::io::sink()));
+            line
+        });
+        line.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Plugs in what comes late.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub fn plug_in(&self) {
+        let mut monitor = BufReader::new(UnixStream::connect(self.dir.path().join("monitor")).unwrap());
+        for device in &self.late {
+            monitor.get_mut().write_all(format!("device_add {device}\n").as_bytes()).unwrap();
         }
+        monitor.get_mut().write_all(b"info status\n").unwrap();
+        let answers = monitor.lines().map(Result::unwrap).take_while(|line| !line.starts_with("VM status"));
+        assert!(answers.inspect(|line| println!("{line}")).all(|line| !line.contains("Error")));
     }
 
     /// Waits until `is`; fails when the machine goes elsewhere, or takes longer than `limit`.
@@ -239,11 +293,12 @@ impl Machine {
     pub fn wait(&mut self, limit: Duration, what: &str, mut is: impl FnMut(&str) -> bool) -> Duration {
         let begun = Instant::now();
         loop {
+            // first, since it may say its last words and end while this looks
+            let has_ended = self.child.try_wait().is_ok_and(|status| status.is_some());
             let said = self.said();
             if is(&said) {
                 return begun.elapsed();
             }
-            let has_ended = self.child.try_wait().is_ok_and(|status| status.is_some());
             let is_lost = has_ended || LOST.iter().any(|sign| said.contains(sign)) || begun.elapsed() > limit;
             assert!(!is_lost, "{what} did not happen in {:.0?}; the machine said:\n{said}", begun.elapsed());
             std::thread::sleep(Duration::from_millis(50));
@@ -256,6 +311,8 @@ impl Machine {
     /// When it is still on.
     pub fn again(&mut self) {
         assert!(self.child.try_wait().unwrap().is_some(), "it is off");
+        std::fs::remove_file(self.dir.path().join("serial.log")).unwrap();
+        self.line = None;
         self.child = self.command.spawn().unwrap();
     }
 
