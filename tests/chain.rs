@@ -4,6 +4,7 @@
 
 mod arm64;
 mod lab;
+mod late;
 mod media;
 mod network;
 mod sticks;

@@ -59,8 +59,8 @@ impl Lab {
     }
 
     /// With lines for DHCP that are made of all that the server says about it, and with further files to boot.
-    pub(super) fn with_lines(lines: impl FnOnce(&str) -> String + Send, files: &[&Path]) -> Self {
-        let all = product("netboot-pc", "x86_64");
+    pub(super) fn with_lines(lines: impl FnOnce(&str) -> String + Send, arch: &str, files: &[&Path]) -> Self {
+        let all = product("netboot-pc", arch);
         let all = [&borrowed(&all), files].concat();
         Self::in_rack(Rack::with_lines(lines, &all, &ENV), &marker_image())
     }

@@ -46,7 +46,7 @@ pub(super) fn one_file(arch: &str) -> Lab {
     let efi = files.iter().find(|file| file.extension().is_some_and(|end| end == "efi")).unwrap();
     let name = efi.file_name().unwrap().to_str().unwrap();
     let program = if arch == "arm64" { "ipxe-arm64.efi" } else { "snponly.efi" };
-    Lab::with_lines(|told| section(told, "HTTP Boot").replace(program, name), &[efi])
+    Lab::with_lines(|told| section(told, "HTTP Boot").replace(program, name), arch, &[efi])
 }
 
 fn section(told: &str, what: &str) -> String {

@@ -6,23 +6,26 @@ use bty_tests::command::tool;
 use bty_tests::images::filter;
 use bty_tests::media::{MARKER, marker_image, product, stick};
 use bty_tests::qemu::{Bus, Firmware, Hardware, Machine};
-use bty_tests::rack::BASE;
+use bty_tests::rack::{BASE, MAC};
+use tempfile::TempDir;
 
-use super::lab::{Lab, PATIENCE, SERIAL};
+use super::lab::{Lab, PATIENCE, SERIAL, open_shell};
 
 const GIB: u64 = 1 << 30;
+/// DHCP names the server, and nothing to boot.
+const NEXT_SERVER: &str = "dhcp-boot=none,,172.31.77.1";
 
-fn iso(name: &str) -> PathBuf {
-    product(name, "x86_64").into_iter().find(|file| file.extension().is_some_and(|end| end == "iso")).unwrap()
+fn iso(name: &str, firmware: Firmware) -> PathBuf {
+    product(name, firmware.arch()).into_iter().find(|file| file.extension().is_some_and(|end| end == "iso")).unwrap()
 }
 
-/// Flashes through the wizard on the serial line; the stick is in a directory of its own.
-fn offline(firmware: Firmware, bus: Bus) {
+/// Flashes through the wizard on the serial line; gives the directory with the stick and the disk.
+pub(super) fn flash_offline(firmware: Firmware, bus: Bus) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let content = std::fs::read(marker_image()).unwrap();
     std::fs::write(at("marker.img.zst"), filter(&["zstd", "-q3c"], &content)).unwrap();
-    stick(&iso("usbboot-pc"), &at("stick"), GIB, Some((&at("marker.img.zst"), "marker.img.zst")));
+    stick(&iso("usbboot-pc", firmware), &at("stick"), GIB, Some((&at("marker.img.zst"), "marker.img.zst")));
     std::fs::write(at("disk"), vec![0xA5; 96 << 20]).unwrap();
 
     let mut machine =
@@ -38,9 +41,14 @@ fn offline(firmware: Firmware, bus: Bus) {
     drop(machine);
 
     assert!(std::fs::read(at("disk")).unwrap()[..content.len()] == content, "the disk is the image");
-    let mut machine = Hardware::new(firmware).disk(bus, &at("disk"), SERIAL).start();
-    machine.wait(PATIENCE, "the flashed system", |said| said.contains(MARKER));
     images_are_whole(&at("stick"));
+    dir
+}
+
+fn offline(firmware: Firmware, bus: Bus) {
+    let dir = flash_offline(firmware, bus);
+    let mut machine = Hardware::new(firmware).disk(bus, &dir.path().join("disk"), SERIAL).start();
+    machine.wait(PATIENCE, "the flashed system", |said| said.contains(MARKER));
 }
 
 /// The number that the wizard gave to the disk with this serial number.
@@ -78,11 +86,10 @@ fn a_stick_flashes_offline_with_uefi() {
 fn a_stick_is_started_by_secure_boot() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("stick");
-    stick(&iso("usbboot-pc"), &path, GIB, None);
+    stick(&iso("usbboot-pc", Firmware::UefiSecure), &path, GIB, None);
     let mut machine = Hardware::new(Firmware::UefiSecure).disk(Bus::Usb, &path, "STICK").start();
     machine.wait(PATIENCE, "the wizard", |said| said.contains("Pick an image source:"));
-    machine.type_in("\x1c");
-    machine.wait(PATIENCE, "a shell", |said| said.contains("bty# "));
+    open_shell(&mut machine);
     machine.type_in("dmesg | grep -i 'secure boot'; exit\r");
     machine.wait(PATIENCE, "Secure Boot", |said| said.contains("Secure boot enabled"));
 }
@@ -91,22 +98,28 @@ fn a_stick_is_started_by_secure_boot() {
 #[ignore = "long: make test-chain"]
 fn it_is_a_cd_too() {
     for firmware in [Firmware::Bios, Firmware::Uefi] {
-        let mut machine = Hardware::new(firmware).disk(Bus::Cd, &iso("usbboot-pc"), "CD").start();
+        let mut machine = Hardware::new(firmware).disk(Bus::Cd, &iso("usbboot-pc", firmware), "CD").start();
         machine.wait(PATIENCE, "the wizard", |said| said.contains("Pick an image source:"));
     }
+}
+
+/// A stick with a file for words of the kernel command line.
+pub(super) fn stick_that_says(lab: &Lab, text: &str) -> PathBuf {
+    let (path, words) = (lab.rack.dir().join("stick"), lab.rack.dir().join("bty.txt"));
+    std::fs::write(&words, text).unwrap();
+    stick(&iso("usbboot-pc", Firmware::Bios), &path, GIB, Some((&words, "bty.txt")));
+    path
 }
 
 #[test]
 #[ignore = "long: make test-chain"]
 fn a_file_on_the_stick_names_a_server() {
     let lab = Lab::new("one line");
-    let (path, words) = (lab.rack.dir().join("stick"), lab.rack.dir().join("bty.txt"));
-    std::fs::write(&words, format!("# the lab's\r\nbty.server={BASE}\r\n")).unwrap();
-    stick(&iso("usbboot-pc"), &path, GIB, Some((&words, "bty.txt")));
+    let path = stick_that_says(&lab, &format!("# the lab's\r\nbty.server={BASE}\r\n"));
     let disk = lab.disk();
     lab.bind("bty-flash-once", SERIAL);
     let hardware = Hardware::new(Firmware::Uefi).disk(Bus::Usb, &path, "STICK");
-    let hardware = hardware.disk(Bus::Nvme, &disk, SERIAL).card("tap0", bty_tests::rack::MAC);
+    let hardware = hardware.disk(Bus::Nvme, &disk, SERIAL).card("tap0", MAC);
     let mut machine = lab.power_on(hardware);
     // by BootNext, past the stick
     machine.wait(PATIENCE, "the flashed system", |said| said.contains(MARKER));
@@ -126,8 +139,8 @@ fn the_server_can_be_typed_in() {
     for firmware in [Firmware::Bios, Firmware::Uefi] {
         let lab = Lab::new("one line");
         let path = lab.rack.dir().join("stick");
-        stick(&iso("usbboot-pc"), &path, GIB, None);
-        let hardware = Hardware::new(firmware).disk(Bus::Usb, &path, "STICK").card("tap0", bty_tests::rack::MAC);
+        stick(&iso("usbboot-pc", firmware), &path, GIB, None);
+        let hardware = Hardware::new(firmware).disk(Bus::Usb, &path, "STICK").card("tap0", MAC);
         let mut machine = lab.power_on(hardware);
         machine.wait(PATIENCE, "the menu", |said| said.contains("a server to be typed in"));
         // twice down; the sequence of an arrow key may come in parts, and mean something else
@@ -141,38 +154,56 @@ fn the_server_can_be_typed_in() {
 
 #[test]
 #[ignore = "long: make test-chain"]
+fn a_file_on_the_stick_leaves_the_server_to_dhcp_or_to_a_person() {
+    let lab = Lab::with_lines(|_| NEXT_SERVER.into(), "x86_64", &[]);
+    for (times, who) in (1..).zip(["dhcp", "ask"]) {
+        let path = stick_that_says(&lab, &format!("bty.server={who}\n"));
+        let hardware = Hardware::new(Firmware::Bios).disk(Bus::Usb, &path, "STICK").card("tap0", MAC);
+        let mut machine = lab.power_on(hardware);
+        if who == "ask" {
+            machine.wait(PATIENCE, "the question", |said| said.contains("Address of the server"));
+            machine.type_in("172.31.77.1:8080\r");
+        }
+        machine.wait(PATIENCE, "the server", |said| said.contains(&format!("server: {BASE}")));
+        lab.wait_for(&mut machine, "netboot.pxe.plan", times);
+    }
+}
+
+#[test]
+#[ignore = "long: make test-chain"]
 fn without_an_address_the_screen_says_so_and_a_shell_is_one_key_away() {
     let lab = Lab::new("one line");
     lab.rack.ns.ip("link set tap1 nomaster");
-    let (path, words) = (lab.rack.dir().join("stick"), lab.rack.dir().join("bty.txt"));
-    std::fs::write(&words, format!("bty.server={BASE}\n")).unwrap();
-    stick(&iso("usbboot-pc"), &path, GIB, Some((&words, "bty.txt")));
-    let hardware = Hardware::new(Firmware::Bios).disk(Bus::Usb, &path, "STICK").card("tap1", bty_tests::rack::MAC);
+    let path = stick_that_says(&lab, &format!("bty.server={BASE}\n"));
+    let hardware = Hardware::new(Firmware::Bios).disk(Bus::Usb, &path, "STICK").card("tap1", MAC);
     let mut machine = lab.power_on(hardware);
     let reason = "eth0: no DHCP server has answered, asking again";
     machine.wait(PATIENCE, "the reason", |said| said.contains(reason));
-    machine.type_in("\x1c");
-    machine.wait(PATIENCE, "a shell", |said| said.contains("bty# "));
+    open_shell(&mut machine);
     machine.type_in("exit\r");
     machine.wait(PATIENCE, "waiting", |said| said.contains("waiting again"));
     machine.type_in("\r");
     machine.wait(PATIENCE, "the wizard", |said| said.contains("Pick an image"));
 }
 
-/// From the medium that leads to a server to the flashed system.
-fn chain(firmware: Firmware, bus: Bus, named: bool) {
-    // firmware boots nothing from this network by itself
-    let lab = Lab::with_lines(|_| if named { String::new() } else { "dhcp-boot=none,,172.31.77.1".into() }, &[]);
+/// A rack from which firmware boots nothing by itself, and a machine with the medium that leads to the server.
+pub(super) fn chained(firmware: Firmware, bus: Bus, named: bool) -> (Lab, Hardware) {
+    let lab = Lab::with_lines(|_| if named { String::new() } else { NEXT_SERVER.into() }, firmware.arch(), &[]);
     let path = lab.rack.dir().join("chain");
-    stick(&iso("chain"), &path, 8 << 20, None);
+    stick(&iso("chain", firmware), &path, 8 << 20, None);
     if named {
         name_server(&path);
     }
+    let hardware = Hardware::new(firmware).disk(bus, &path, "CHAIN").card("tap0", MAC);
+    (lab, hardware)
+}
+
+/// From that medium to the flashed system.
+fn chain(firmware: Firmware, bus: Bus, named: bool) {
+    let (lab, hardware) = chained(firmware, bus, named);
     let disk = lab.disk();
     lab.bind("bty-flash-once", SERIAL);
-    let hardware = Hardware::new(firmware).disk(bus, &path, "CHAIN");
-    let hardware = hardware.disk(Bus::Virtio, &disk, SERIAL).card("tap0", bty_tests::rack::MAC);
-    let mut machine = lab.power_on(hardware);
+    let mut machine = lab.power_on(hardware.disk(Bus::Virtio, &disk, SERIAL));
     machine.wait(PATIENCE, "the flashed system", |said| said.contains(MARKER));
     drop(machine);
     assert!(lab.is_flashed(&disk));

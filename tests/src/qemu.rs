@@ -26,6 +26,14 @@ pub enum Firmware {
     ArmHttp,
 }
 
+impl Firmware {
+    /// The architecture of its machine.
+    #[must_use]
+    pub fn arch(self) -> &'static str {
+        if matches!(self, Self::Arm | Self::ArmHttp) { "arm64" } else { "x86_64" }
+    }
+}
+
 /// How a disk is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bus {
@@ -131,8 +139,8 @@ impl Hardware {
     #[must_use]
     pub fn late_card(mut self, tap: &str, mac: &str) -> Self {
         self.with(&["-netdev", &format!("tap,id=late,ifname={tap},script=no,downscript=no")]);
-        self.with(&["-device", "pcie-root-port,id=port,chassis=1,slot=1"]);
-        self.late.push(format!("virtio-net-pci,netdev=late,mac={mac},bus=port,romfile="));
+        self.with(&["-device", "pcie-root-port,id=place,chassis=1,slot=1"]);
+        self.late.push(format!("virtio-net-pci,netdev=late,mac={mac},bus=place,romfile="));
         self
     }
 
@@ -208,7 +216,7 @@ impl Hardware {
     pub fn start(self) -> Machine {
         let at = |name: &str| self.dir.path().join(name).display().to_string();
         let serial = format!("socket,id=s,path={},server=on,wait=off,logfile={}", at("serial"), at("serial.log"));
-        let is_arm = matches!(self.firmware, Firmware::Arm | Firmware::ArmHttp);
+        let is_arm = self.firmware.arch() == "arm64";
         let mut command = Command::new(if is_arm { "qemu-system-aarch64" } else { "qemu-system-x86_64" });
         // /dev/kvm may be there and not work
         command.args([

@@ -87,12 +87,17 @@ pub(super) mod functions {
         let selector: Selector = selector.parse().map_err(raise)?;
         let cancel = host.meter.operation();
         let mut left = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+        let mut is_told = false;
         loop {
             match selector.select(&*host.world.disks) {
                 Ok(disk) => return Ok(disk),
                 // more than one match is no matter of time
                 Err(error) if left.is_zero() || error.to_string().contains(" disks match ") => {
                     return Err(raise(error));
+                }
+                Err(_) if !is_told => {
+                    is_told = true;
+                    host.world.terminal.say(&format!("waiting up to {seconds} s for the disk {selector}"));
                 }
                 Err(_) => {}
             }
