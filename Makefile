@@ -53,7 +53,7 @@ deny:
 media: packages
 	media/build
 
-# about ten minutes: every machine of the chain, from power-on to the flashed system. `make test` runs the short ones.
+# about a quarter of an hour: every machine of the chain, from power-on to the flashed system. `make test` runs the short ones.
 test-chain: build packages
 	$(CARGO) test -p bty-tests -- --include-ignored --test-threads=2 --skip chain::arm64 chain::
 

@@ -1,4 +1,6 @@
-"""The way to a server, and nothing else: iPXE on a stick or a CD. UEFI starts iPXE itself, which reads the script beside it; BIOS starts it by GRUB."""
+"""The way to a server, and nothing else: iPXE on a stick or a CD. UEFI starts iPXE itself, which reads the script beside it; BIOS starts it by GRUB.
+
+That of x86_64 starts machines with arm64 too; that of arm64 has nothing else."""
 
 import tempfile
 from pathlib import Path
@@ -16,18 +18,22 @@ EARLY = f"search --no-floppy --set=root --file /{MARK}\nsource /grub.cfg\n"
 def build(out: Path, version: str, archive: Archive):
     root = archive.get("ipxe").root
     ipxe = {path.name: path for path in root.glob("usr/lib/ipxe/**/*") if path.is_file()}
+    has_bios = archive.arch == "amd64"
     files = {
         MARK: version.encode() + b"\n",
-        "EFI/BOOT/BOOTX64.EFI": ipxe["ipxe.efi"].read_bytes(),
         "EFI/BOOT/BOOTAA64.EFI": ipxe["ipxe-arm64.efi"].read_bytes(),
         # for the person with the stick in the hand
         "autoexec.ipxe": (HERE / "autoexec.ipxe").read_bytes(),
-        "ipxe.lkrn": ipxe["ipxe.lkrn"].read_bytes(),
-        "grub.cfg": (HERE / "grub.cfg").read_bytes(),
-        "second.ipxe": (HERE / "second.ipxe").read_bytes(),
     }
-    archive.note_installed("grub-pc-bin")
+    if has_bios:
+        files |= {
+            "EFI/BOOT/BOOTX64.EFI": ipxe["ipxe.efi"].read_bytes(),
+            "ipxe.lkrn": ipxe["ipxe.lkrn"].read_bytes(),
+            "grub.cfg": (HERE / "grub.cfg").read_bytes(),
+            "second.ipxe": (HERE / "second.ipxe").read_bytes(),
+        }
+        archive.note_installed("grub-pc-bin")
     with tempfile.TemporaryDirectory() as work:
         esp = Path(work) / "esp"
         esp.write_bytes(fat.build(files, ESP_BYTES, "BTY_CHAIN"))
-        iso.build(out, "BTY_CHAIN", {"README.txt": (HERE / "README.txt").read_bytes()}, esp, EARLY)
+        iso.build(out, "BTY_CHAIN", {"README.txt": (HERE / "README.txt").read_bytes()}, esp, EARLY if has_bios else None)

@@ -18,24 +18,28 @@ MIB, SECTOR = 1 << 20, 512
 LBA = b"\xfe\xff\xff"
 
 
-def build(out: Path, label: str, files: dict[str, bytes], esp: Path, bios: str):
-    """Writes the image. `bios` is the script that GRUB begins with on BIOS; `esp` is the EFI system partition in a file."""
+def build(out: Path, label: str, files: dict[str, bytes], esp: Path, bios: str | None):
+    """Writes the image. `bios` is the script that GRUB begins with on BIOS, where there is one; `esp` is the EFI system partition in a file."""
     with tempfile.TemporaryDirectory() as work:
         stage = Path(work) / "stage"
-        eltorito = grub.image("i386-pc-eltorito", bios, [*grub.MODULES, *grub.BIOS])
-        for path, content in {**files, "boot/eltorito.img": eltorito}.items():
+        if bios:
+            files = {**files, "boot/eltorito.img": grub.image("i386-pc-eltorito", bios, [*grub.MODULES, *grub.BIOS])}
+        for path, content in files.items():
             file = stage / path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
+        # for the catalog
+        (stage / "boot").mkdir(exist_ok=True)
         for path in [*stage.rglob("*"), stage]:
             path.chmod(0o755 if path.is_dir() else 0o644)
             os.utime(path, (int(EPOCH), int(EPOCH)))
         part = Path(work) / "iso"
         command = ["xorriso", "-as", "mkisofs", "-quiet", "-o", part, "-V", label, "-J", "-joliet-long", "-r", "-uid", "0", "-gid", "0"]
-        command += ["-b", "boot/eltorito.img", "-c", "boot/boot.cat", "-no-emul-boot", "-boot-load-size", "4", "-boot-info-table"]
-        command += ["--grub2-boot-info", "--grub2-mbr", grub.LIB / "i386-pc/boot_hybrid.img", "--mbr-force-bootable"]
-        command += ["-partition_offset", "16", "-append_partition", "2", "0xef", esp]
-        command += ["-eltorito-alt-boot", "-e", "--interval:appended_partition_2:all::", "-no-emul-boot", stage]
+        if bios:
+            command += ["-b", "boot/eltorito.img", "-no-emul-boot", "-boot-load-size", "4", "-boot-info-table", "--grub2-boot-info"]
+            command += ["--grub2-mbr", grub.LIB / "i386-pc/boot_hybrid.img", "--mbr-force-bootable", "-eltorito-alt-boot"]
+        command += ["-c", "boot/boot.cat", "-partition_offset", "16", "-append_partition", "2", "0xef", esp]
+        command += ["-e", "--interval:appended_partition_2:all::", "-no-emul-boot", stage]
         subprocess.run(command, check=True, env={**os.environ, "SOURCE_DATE_EPOCH": EPOCH})
         shutil.copyfile(part, out)
 

@@ -12,7 +12,7 @@ from .programs import programs
 ROOT = Path(__file__).resolve().parent.parent.parent
 KNOWN = {
     "x86_64": ["netboot-pc", "ramdisk", "usbboot-pc", "chain"],
-    "arm64": ["netboot-pc", "ramdisk"],
+    "arm64": ["netboot-pc", "ramdisk", "usbboot-pc", "chain"],
 }
 
 
@@ -90,8 +90,9 @@ class Builder:
 
     def netboot_pc(self) -> list[Path]:
         files = [self.file("netboot-pc", end) for end in ("vmlinuz", "initrd", "squashfs")]
-        for file, content in zip(files, self.small):
-            file.write_bytes(content)
+        vmlinuz, initrd = self.small
+        files[0].write_bytes(small.pack_kernel(vmlinuz, self.archive.arch))
+        files[1].write_bytes(initrd)
         shutil.copyfile(self.full, files[2])
         return files
 
@@ -102,6 +103,7 @@ class Builder:
 
     def usbboot_pc(self) -> list[Path]:
         file = self.file("usbboot-pc", "iso")
+        # GRUB asks for the signature of what is in the file: packed, the kernel would have none
         content = {"bty/vmlinuz": self.small[0], "bty/initrd": self.small[1], "bty/full.squashfs": self.full.read_bytes()}
         stick.build(file, self.version, self.archive, self.programs, content)
         return [file]

@@ -5,10 +5,10 @@ import subprocess
 from pathlib import Path
 
 from .debian import Archive
+from .small import CONSOLES
 
 #: There is nobody who could name the server: DHCP does.
 CMDLINE = "console=tty0 loglevel=5 panic=60 modprobe.blacklist=nouveau,rndis_host nouveau.modeset=0 bty.server=dhcp"
-CONSOLES = {"amd64": "console=ttyS0,115200 console=ttyS1,115200", "arm64": "console=ttyAMA0,115200"}
 STUBS = {"amd64": "linuxx64.efi.stub", "arm64": "linuxaa64.efi.stub"}
 
 

@@ -25,6 +25,8 @@ FIRMWARE = [
 NO_FIRMWARE = ("netronome/flower", "netronome/bpf", "netronome/nic-sriov", "liquidio", "bnx2x/bnx2x-e1-7.13.15", "bnx2x/bnx2x-e1h-7.13.15", "bnx2x/bnx2x-e2-7.13.15")
 #: What `bty-live` and the `modprobe` of BusyBox read.
 INDEXES = ("modules.alias", "modules.builtin", "modules.dep")
+#: The lines beside the screen that it is shown on.
+CONSOLES = {"amd64": "console=ttyS0,115200 console=ttyS1,115200", "arm64": "console=ttyAMA0,115200"}
 DIRS = ["dev", "proc", "sys", "run", "tmp", "root", "mnt", "full", "var/tmp", "var/lib/bty/images", "etc", "lib/modules"]
 
 
@@ -119,6 +121,13 @@ def firmware(tree: Tree, archive: Archive, files: list[Path]):
         packed = pool.map(lambda file: compress(file.read_bytes()), found.values())
         for name, content in zip(found, packed):
             tree.put(f"lib/firmware/{name}.zst", content)
+
+
+def pack_kernel(vmlinuz: bytes, arch: str) -> bytes:
+    """As iPXE gets it, which knows gzip: Debian's kernel for arm64 does not unpack itself."""
+    if arch != "arm64":
+        return vmlinuz
+    return subprocess.run(["libdeflate-gzip", "-12", "-c"], input=vmlinuz, check=True, stdout=subprocess.PIPE).stdout
 
 
 def compress(content: bytes) -> bytes:

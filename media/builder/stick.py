@@ -6,6 +6,7 @@ from pathlib import Path
 
 from . import fat, iso
 from .debian import Archive
+from .small import CONSOLES
 
 HERE = Path(__file__).resolve().parent.parent / "stick"
 MIB = 1 << 20
@@ -16,28 +17,37 @@ IMAGES_MAX_BYTES = (1 << 41) - (4 << 20)
 IMAGES_BYTES = 32 * MIB
 #: Both firmwares find what they boot by this file, whatever the medium is called.
 MARK = "bty/stick"
+#: What UEFI calls the architecture, and Debian's GRUB.
+EFI = {"amd64": ("x64", "x86_64"), "arm64": ("aa64", "arm64")}
+#: The menu on a serial line; UEFI of arm64 shows it there by itself.
+SERIAL = {"amd64": "serial --unit=0 --speed=115200\nterminal_input console serial\nterminal_output console serial", "arm64": ""}
 EARLY = f"search --no-floppy --set=root --file /{MARK}\nset prefix=($root)/boot/grub\nconfigfile /boot/grub/grub.cfg\n"
 
 
 def build(out: Path, version: str, archive: Archive, programs: dict[str, Path], files: dict[str, bytes]):
     """`files` are the kernel and the environments, in `bty/`."""
-    menu = (HERE / "grub.cfg").read_text().replace("@VERSION@", version).encode()
+    menu = (HERE / "grub.cfg").read_text()
+    for name, value in {"VERSION": version, "SERIAL": SERIAL[archive.arch], "CONSOLES": CONSOLES[archive.arch]}.items():
+        menu = menu.replace(f"@{name}@", value)
     readme = (HERE / "README.txt").read_bytes()
-    shim = archive.get("shim-signed").root / "usr/lib/shim/shimx64.efi.signed"
-    signed = archive.get("grub-efi-amd64-signed").root / "usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed"
+    efi_arch, grub_arch = EFI[archive.arch]
+    shim = archive.get("shim-signed").root / f"usr/lib/shim/shim{efi_arch}.efi.signed"
+    signed = archive.get(f"grub-efi-{archive.arch}-signed").root / f"usr/lib/grub/{grub_arch}-efi-signed/grub{efi_arch}.efi.signed"
     efi = {
-        "EFI/BOOT/BOOTX64.EFI": shim.read_bytes(),
-        "EFI/BOOT/grubx64.efi": signed.read_bytes(),
+        f"EFI/BOOT/BOOT{efi_arch.upper()}.EFI": shim.read_bytes(),
+        f"EFI/BOOT/grub{efi_arch}.efi": signed.read_bytes(),
         # where that one looks, on sticks and on CDs
         "EFI/debian/grub.cfg": EARLY.encode(),
     }
-    archive.note_installed("grub-pc-bin")
+    has_bios = archive.arch == "amd64"
+    if has_bios:
+        archive.note_installed("grub-pc-bin")
     with tempfile.TemporaryDirectory() as work:
         esp, images = Path(work) / "esp", Path(work) / "images"
         esp.write_bytes(fat.build(efi, ESP_BYTES, "BTY_BOOT"))
         format_images(images, programs["bty-live"])
-        content = {**files, **efi, MARK: version.encode() + b"\n", "boot/grub/grub.cfg": menu, "README.txt": readme}
-        iso.build(out, "BTY_USB", content, esp, EARLY)
+        content = {**files, **efi, MARK: version.encode() + b"\n", "boot/grub/grub.cfg": menu.encode(), "README.txt": readme}
+        iso.build(out, "BTY_USB", content, esp, EARLY if has_bios else None)
         # of the kind that exFAT has
         iso.append(out, images, 0x07)
 

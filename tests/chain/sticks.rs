@@ -81,17 +81,21 @@ fn a_stick_flashes_offline_with_uefi() {
     offline(Firmware::Uefi, Bus::Ahci);
 }
 
-#[test]
-#[ignore = "long: make test-chain"]
-fn a_stick_is_started_by_secure_boot() {
+pub(super) fn secure_boot(firmware: Firmware) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("stick");
-    stick(&iso("usbboot-pc", Firmware::UefiSecure), &path, GIB, None);
-    let mut machine = Hardware::new(Firmware::UefiSecure).disk(Bus::Usb, &path, "STICK").start();
+    stick(&iso("usbboot-pc", firmware), &path, GIB, None);
+    let mut machine = Hardware::new(firmware).disk(Bus::Usb, &path, "STICK").start();
     machine.wait(PATIENCE, "the wizard", |said| said.contains("Pick an image source:"));
     open_shell(&mut machine);
     machine.type_in("dmesg | grep -i 'secure boot'; exit\r");
     machine.wait(PATIENCE, "Secure Boot", |said| said.contains("Secure boot enabled"));
+}
+
+#[test]
+#[ignore = "long: make test-chain"]
+fn a_stick_is_started_by_secure_boot() {
+    secure_boot(Firmware::UefiSecure);
 }
 
 #[test]

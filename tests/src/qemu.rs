@@ -24,13 +24,15 @@ pub enum Firmware {
     Arm,
     /// The same, which knows HTTP Boot only.
     ArmHttp,
+    /// The same with Secure Boot and the keys that machines are sold with.
+    ArmSecure,
 }
 
 impl Firmware {
     /// The architecture of its machine.
     #[must_use]
     pub fn arch(self) -> &'static str {
-        if matches!(self, Self::Arm | Self::ArmHttp) { "arm64" } else { "x86_64" }
+        if matches!(self, Self::Arm | Self::ArmHttp | Self::ArmSecure) { "arm64" } else { "x86_64" }
     }
 }
 
@@ -100,6 +102,7 @@ impl Hardware {
             Firmware::Arm | Firmware::ArmHttp => {
                 this.flash("/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd");
             }
+            Firmware::ArmSecure => this.flash("/usr/share/AAVMF/AAVMF_CODE.ms.fd", "/usr/share/AAVMF/AAVMF_VARS.ms.fd"),
         }
         this
     }
@@ -234,7 +237,7 @@ impl Hardware {
             "none",
         ]);
         command.args(match self.firmware {
-            Firmware::Arm | Firmware::ArmHttp => ["-M", "virt"],
+            _ if is_arm => ["-M", "virt"],
             Firmware::UefiSecure => ["-M", "q35,graphics=off,smm=on"],
             _ => ["-M", "q35,graphics=off"],
         });
