@@ -10,6 +10,8 @@ use bty::{Client, ClientOptions};
 use crate::error::{Error, ErrorKind, Problem, Result};
 use crate::net::Networks;
 
+pub mod edit;
+
 /// Every key, its default and its variable. An empty variable is none.
 pub const KEYS: [(&str, &str, &str); 32] = [
     ("admin.password", "", "BTY_ADMIN_PASSWORD"),
@@ -124,6 +126,8 @@ pub struct Config {
     pub values: BTreeMap<&'static str, (String, Origin)>,
     /// Files that were read, the strongest last.
     pub files: Vec<PathBuf>,
+    /// The file that an operator's changes are written to; none when the files were named.
+    pub own_file: Option<PathBuf>,
     /// What is not wrong, but strange.
     pub warnings: Vec<String>,
 }
@@ -286,14 +290,9 @@ impl Loader {
             self.warnings.push(format!("{}: {name} is not known, and ignored", path.display()));
             return;
         };
-        let text = match value {
-            toml::Value::String(text) => text.clone(),
-            toml::Value::Integer(number) => number.to_string(),
-            toml::Value::Boolean(is) => i32::from(*is).to_string(),
-            other => {
-                let why = format!("{name} must be text or a number, not {}", other.type_str());
-                return self.problems.push(Problem::new(path.display().to_string(), why));
-            }
+        let Some(text) = plain(value) else {
+            let why = format!("{name} must be text or a number, not {}", value.type_str());
+            return self.problems.push(Problem::new(path.display().to_string(), why));
         };
         self.values.insert(key, (text, Origin::Toml(path.to_owned())));
     }
@@ -360,6 +359,7 @@ impl Loader {
             tftp_listen,
             tftp_root: within("tftp.root", "boot"),
             tftp_probe_host: text("netboot.tftp_probe_host"),
+            own_file: sources.named.is_empty().then(|| state_dir.join("bty.toml")),
             state_dir,
             backup_max_parallel: backups.get(),
             max_upload_bytes,
@@ -460,6 +460,16 @@ const SECRET_CHARS_MIN: usize = 32;
 
 /// Values that are never shown.
 pub const SECRETS: [&str; 2] = ["admin.password", "server.session_secret"];
+
+/// A value of a file as text; none for what is none.
+fn plain(value: &toml::Value) -> Option<String> {
+    match value {
+        toml::Value::String(text) => Some(text.clone()),
+        toml::Value::Integer(number) => Some(number.to_string()),
+        toml::Value::Boolean(is) => Some(i32::from(*is).to_string()),
+        _ => None,
+    }
+}
 
 fn is_yes(text: &str) -> bool {
     matches!(text.to_ascii_lowercase().as_str(), "1" | "true" | "yes" | "on")

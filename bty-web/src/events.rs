@@ -8,7 +8,7 @@ use crate::mac::Mac;
 use crate::time::Time;
 
 /// Every kind of event; those that end in `failed` are failures.
-pub const KINDS: [&str; 64] = [
+pub const KINDS: [&str; 65] = [
     "machine.discovered",
     "machine.created",
     "machine.upserted",
@@ -57,6 +57,7 @@ pub const KINDS: [&str; 64] = [
     "settings.display.updated",
     "settings.netboot.updated",
     "settings.plans.updated",
+    "settings.configuration.updated",
     "backup.created",
     "backup.create.requested",
     "backup.create.started",

@@ -74,6 +74,7 @@ pub fn router(app: &Arc<App>) -> Router<Arc<App>> {
         .route("/ui/backups", get(backups::page).post(backups::act))
         .route("/ui/backups/{id}", get(backups::download))
         .route("/ui/settings", get(settings::page).post(settings::act))
+        .route("/ui/settings/configuration", post(settings::configure))
         .route("/ui/undo", post(notice::undo));
     cache_router(app).merge(guarded(app, pages))
 }

@@ -248,3 +248,20 @@ fn a_backup_is_made_fetched_and_deleted() {
     assert!(page.contains("is deleted"), "{page}");
     assert!(done(&web, "/ui/backups", &[("act", "delete"), ("key", "../..")]).contains("role=\"alert\""));
 }
+
+#[test]
+fn a_value_of_the_configuration_is_changed_for_the_next_start() {
+    let mut web = Web::start();
+    let form = |key: &'static str, value: &'static str| [("key", key), ("value", value)];
+    let path = "/ui/settings/configuration";
+    let page = done(&web, path, &form("server.public_url", "https://bty.example"));
+    assert!(page.contains("after the next start: https://bty.example"), "{page}");
+    assert!(done(&web, path, &form("server.port", "9")).contains("is set by BTY_SERVER_PORT"));
+    assert!(done(&web, path, &form("server.public_url", "nonsense")).contains("role=\"alert\""));
+    web.restart();
+    let page = web.get("/ui/settings").text();
+    assert!(
+        page.contains("<span class=\"address\">https://bty.example</span>") && !page.contains("after the next start")
+    );
+    assert!(web.get("/ui/events?q=settings.configuration.updated").text().contains("https://bty.example"));
+}

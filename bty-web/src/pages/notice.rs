@@ -131,11 +131,13 @@ impl Notices {
 #[must_use]
 pub fn tell(app: &App, to: &str, notice: impl Into<Notice>) -> Response {
     let id = app.notices.keep(notice.into());
+    let (to, fragment) = to.split_once('#').unwrap_or((to, ""));
     let (path, query) = to.split_once('?').unwrap_or((to, ""));
     let mut kept = url::form_urlencoded::Serializer::new(String::new());
     kept.extend_pairs(url::form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name != "told"));
     let query = kept.append_pair("told", &id).finish();
-    Redirect::to(&format!("{path}?{query}")).into_response()
+    let fragment = if fragment.is_empty() { String::new() } else { format!("#{fragment}") };
+    Redirect::to(&format!("{path}?{query}{fragment}")).into_response()
 }
 
 /// Leads to the page `to`, which tells what came of a form.

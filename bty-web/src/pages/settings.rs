@@ -5,14 +5,15 @@ use std::sync::Arc;
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::form::Fields;
 use super::notice::{Notice, Undo, tell_result};
 use super::{Frame, render};
 use crate::app::App;
 use crate::config::{self, Origin, SECRETS};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::events::{Actor, NewEvent};
 use crate::extract::Json;
 use crate::machine::Who;
 use crate::routes;
@@ -51,6 +52,10 @@ struct Configured {
     /// `default`, `file` or `environment`.
     source: &'static str,
     variable: &'static str,
+    /// It can be changed here.
+    is_open: bool,
+    /// Another value is in the file, and counts after the next start.
+    pending: Option<String>,
 }
 
 /// The headings, by the first part of keys.
@@ -105,8 +110,10 @@ fn configured(app: &App, key: &'static str, variable: &'static str) -> Configure
         Origin::Toml(_) => "file",
         Origin::Env(_) => "environment",
     };
+    let pending = config::edit::pending(&app.config, key).filter(|pending| pending != value && !SECRETS.contains(&key));
+    let is_open = config::edit::obstacle(&app.config, key).is_none();
     let value = if is_secret { "(is set, and not shown)".into() } else { value.clone() };
-    Configured { key, value, origin: origin.to_string(), source, variable }
+    Configured { key, value, origin: origin.to_string(), source, variable, is_open, pending }
 }
 
 /// Saves the settings of a form: those that are named `setting.KEY`.
@@ -117,6 +124,33 @@ pub async fn act(State(app): State<Arc<App>>, who: Who, fields: Fields) -> Respo
         .collect();
     let done = put(&app, who, values, "The settings are saved.").await;
     tell_result(&app, "/ui/settings", done)
+}
+
+/// Sets a key of the configuration for the next start.
+pub async fn configure(State(app): State<Arc<App>>, who: Who, fields: Fields) -> Response {
+    let (key, text) = (fields.text("key").to_owned(), fields.text("value").to_owned());
+    let (shared, of, wanted) = (Arc::clone(&app), key.clone(), text.clone());
+    let set = tokio::task::spawn_blocking(move || {
+        let env = |name: &str| std::env::var(name).ok();
+        config::edit::set(&shared.config, &env, &of, &wanted)
+    });
+    let set = set.await.map_err(Error::internal).flatten();
+    let done = match set {
+        Ok(()) => tell_configured(&app, &who, key, text).await,
+        Err(error) => Err(error),
+    };
+    tell_result(&app, "/ui/settings#configuration", done)
+}
+
+async fn tell_configured(app: &App, who: &Who, key: String, text: String) -> Result<Notice> {
+    let event = NewEvent::new(
+        "settings.configuration.updated",
+        key.clone(),
+        format!("{key} is {text:?} from the next start on"),
+    );
+    let details = json!({ "key": key, "old": app.config.values[key.as_str()].0, "new": text });
+    app.tell(event.by(Actor::Operator, who.ip.as_deref()).with(details)).await?;
+    Ok(Notice::done(format!("{key} is saved. It counts when the server is started again.")))
 }
 
 /// Saves settings that differ from what is there, with a way back.
