@@ -15,7 +15,9 @@
 //! | [`jobs`] | artifacts, backups |
 //! | [`transfer`] | export and import |
 //! | [`auth`], [`net`], [`extract`] | who is asking, and what for |
-//! | [`routes`], [`pages`], [`error`] | every path, and what it answers |
+//! | [`routes`], [`error`] | every path of the API, and what it answers |
+//! | [`pages`] | what people see in a browser |
+//! | [`rates`] | how fast machines are being flashed |
 //! | [`config`], [`server`], [`client`], [`fleet`] | the command: configuration, serving, asking another server, simulated fleets |
 
 pub mod app;
