@@ -6,6 +6,7 @@ mod cache;
 mod catalog;
 mod chain;
 mod command;
+mod deploy;
 mod events;
 mod fleet;
 mod hostile;

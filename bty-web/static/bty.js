@@ -12,6 +12,7 @@
   let lastHeard = 0;
   let isAway = false;
   let wasAway = false;
+  let isOld = false;
   let wanted = new Set();
   let timer = null;
   let lastFetch = 0;
@@ -21,13 +22,17 @@
   // ---- what happens on the server
 
   function follow() {
-    if (source || document.hidden || !follows()) return;
+    if (source || isOld || document.hidden || !follows()) return;
     source = new EventSource(follows());
     lastHeard = Date.now();
     source.addEventListener("hello", (event) => {
       lastHeard = Date.now();
       const [version] = event.data.split(" ");
-      if (version !== document.body.dataset.seen.split(" ")[0]) location.reload();
+      // loading it again by itself would lose what is being typed
+      if (version !== document.body.dataset.seen.split(" ")[0]) {
+        isOld = true;
+        return say(`The server is version ${version} now. Load this page again when nothing in it is unsaved.`);
+      }
       // what was missed meanwhile; how far a flash is, is no event
       if (wasAway || event.data !== document.body.dataset.seen) want("all");
       wasAway = false;
@@ -37,11 +42,21 @@
       lastHeard = Date.now();
       event.data.split(" ").forEach(want);
     });
-    source.onerror = () => {
+    source.onerror = async () => {
       leave();
-      if (!document.hidden) tellAway(true);
+      if (document.hidden || (await isOutside())) return;
+      tellAway(true);
       setTimeout(follow, RETRY_MS);
     };
+  }
+
+  // The session has ended: the server answers, and leads to the log-in.
+  async function isOutside(given) {
+    const response = given ?? (await fetch(location.href, { headers: { Accept: "text/html" } }).catch(() => null));
+    if (!response?.redirected || new URL(response.url).pathname !== "/ui/login") return false;
+    isOld = true;
+    say("You are no longer logged in. Log in in another tab, then load this page again.");
+    return true;
   }
 
   function leave() {
@@ -52,15 +67,19 @@
 
   function tellAway(is) {
     isAway = is;
-    showAway();
+    say(is ? "The server does not answer. What is shown is from before; it is tried again." : "");
   }
 
-  function showAway() {
+  // The line at the top, which stays when another page is swapped in.
+  let said = "";
+  function say(text = said) {
+    said = text;
     const line = document.getElementById("offline");
-    if (line) line.textContent = isAway ? "The server does not answer. What is shown is from before; it is tried again." : "";
+    if (line) line.textContent = text;
   }
 
   function want(topic) {
+    if (isOld) return;
     wanted.add(topic);
     if (timer) return;
     timer = setTimeout(refresh, Math.max(0, lastFetch + GAP_MS - Date.now()));
@@ -87,7 +106,7 @@
       const at = location.href;
       try {
         const response = await fetch(at, { headers: { Accept: "text/html" } });
-        if (response.redirected && new URL(response.url).pathname === "/ui/login") return location.assign("/ui/login");
+        if (await isOutside(response)) return;
         const page = new DOMParser().parseFromString(await response.text(), "text/html");
         // the operator may have gone on meanwhile
         if (response.ok && at === location.href) find().forEach((region) => renew(region, page));
@@ -123,7 +142,7 @@
   // ---- pages that are swapped in
 
   document.addEventListener("htmx:afterSettle", (event) => {
-    showAway();
+    say();
     editor();
     // readers of screens hear of the new page
     if (event.detail.boosted) document.getElementById("main")?.focus({ preventScroll: true });

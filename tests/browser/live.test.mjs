@@ -184,13 +184,18 @@ test('the server goes and comes back', async () => {
   await finish(page, 'offline');
 });
 
-test('who was logged out elsewhere is led to the log-in', async () => {
+test('who was logged out elsewhere is told so, and keeps what is typed', async () => {
   const first = await open('Machines');
+  await first.getByLabel('Add by MAC').fill('02:b7');
   const second = await operator(browser, server);
   await second.goto('/ui/account');
   await second.getByText('End all sessions').first().click();
   await second.getByRole('button', { name: 'End all sessions' }).click();
   await second.waitForURL('**/ui/login');
+  await first.locator('#offline').getByText('no longer logged in').waitFor();
+  assert.equal(await first.getByLabel('Add by MAC').inputValue(), '02:b7');
+  assert.equal(await isTheSame(first), true);
+  await first.reload();
   await first.waitForURL('**/ui/login');
   await first.context().close();
   await second.context().close();

@@ -55,7 +55,8 @@ impl Drop for Daemon {
 }
 
 /// A port that nobody uses at the moment.
-pub(crate) fn free_port() -> u16 {
+#[must_use]
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port can be had");
     listener.local_addr().expect("a listener has an address").port()
 }

@@ -32,18 +32,32 @@ impl Nginx {
         Self::start_in(directory, "ssl_certificate server.pem; ssl_certificate_key server.key;", "https")
     }
 
+    /// Starts one with servers of the caller, as files of `conf.d` have them, of which one listens with TLS at `port`. Where `conf` says `CERTIFICATE` and
+    /// `KEY`, there are those for `localhost`.
+    #[must_use]
+    pub fn with_servers(conf: &str, port: u16) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        make_certificates(directory.path());
+        let conf = conf.replace("CERTIFICATE", "server.pem").replace("KEY", "server.key");
+        Self::launch(directory, &conf, port, "https")
+    }
+
     fn start_in(directory: TempDir, settings: &str, scheme: &'static str) -> Self {
         let port = free_port();
         let root = directory.path().join("root");
         fs::create_dir(&root).expect("the directory is new");
+        let ssl = if scheme == "https" { " ssl" } else { "" };
+        let servers = format!("server {{ listen 127.0.0.1:{port}{ssl}; root root; {settings} }}");
+        Self::launch(directory, &servers, port, scheme)
+    }
+
+    fn launch(directory: TempDir, servers: &str, port: u16, scheme: &'static str) -> Self {
         let mut conf = String::from("worker_processes 1; master_process off; daemon off; pid nginx.pid;\n");
         conf.push_str("error_log stderr crit; events { worker_connections 64; }\nhttp { access_log off;\n");
         for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
             writeln!(conf, "{kind}_temp_path tmp;").expect("a string takes all");
         }
-        let ssl = if scheme == "https" { " ssl" } else { "" };
-        writeln!(conf, "server {{ listen 127.0.0.1:{port}{ssl}; root root; {settings} }} }}")
-            .expect("a string takes all");
+        writeln!(conf, "{servers} }}").expect("a string takes all");
         fs::write(directory.path().join("nginx.conf"), conf).expect("the directory is ours");
         let mut command = Command::new("/usr/sbin/nginx");
         command.arg("-p").arg(directory.path()).args(["-c", "nginx.conf", "-e", "stderr"]).stdout(Stdio::null());

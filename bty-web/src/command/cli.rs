@@ -44,6 +44,12 @@ pub(crate) enum Command {
     CheckConfig,
     /// Print every value of the configuration, and where it comes from
     ShowConfig,
+    /// Ask the server of this machine whether it is well: 0 it is, 1 it is not. For health checks
+    Health {
+        /// Another one, such as a cache host: http://127.0.0.1:3000
+        #[arg(long)]
+        url: Option<String>,
+    },
     /// Write DEST/inventory.json: everything but the audit log and secrets
     Export {
         /// A directory, made when it is not there

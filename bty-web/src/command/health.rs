@@ -1,0 +1,39 @@
+//! Whether the server of this machine answers: for whoever restarts what does not.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use bty_web::client::Server;
+use bty_web::config::Config;
+use bty_web::error::{Error, ErrorKind, Result};
+
+/// Who does not answer within this time is not well.
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Asks `url`, or the server that `config` tells of. Says nothing when all is well.
+pub(crate) fn run(config: impl FnOnce() -> Result<Config>, url: Option<String>) -> Result<ExitCode> {
+    let url = match url {
+        Some(url) => url,
+        None => format!("http://{}", reachable(config()?.listen)),
+    };
+    let server = Server::new(&url, None)?;
+    crate::block_on(async {
+        let late = |_| Error::new(ErrorKind::Upstream, format!("{url} does not answer within {} s", TIMEOUT.as_secs()));
+        let answer = tokio::time::timeout(TIMEOUT, server.get("/healthz")).await.map_err(late)??;
+        match answer["status"].as_str() {
+            Some("ok") => Ok(ExitCode::SUCCESS),
+            _ => Err(Error::new(ErrorKind::Upstream, format!("{url} is no server of ours"))),
+        }
+    })
+}
+
+/// An address to ask at, for one to listen at.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}

@@ -1,0 +1,170 @@
+//! What is put before and around the server: the files of `deploy/`.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use bty_tests::free_port;
+use bty_tests::nginx::Nginx;
+use bty_tests::web::{Web, web_path};
+
+fn file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(name)
+}
+
+/// nginx with the file that we give away, before a server with a password; for people, and for machines.
+struct Site {
+    web: Web,
+    nginx: Nginx,
+    tls: u16,
+    plain: u16,
+}
+
+impl Site {
+    fn start() -> Self {
+        let web = Web::with(&[("BTY_ADMIN_PASSWORD", "s3cret"), ("BTY_SERVER_TRUSTED_PROXY", "127.0.0.1/32")]);
+        let (tls, plain) = (free_port(), free_port());
+        let conf = std::fs::read_to_string(file("nginx/bty.conf")).unwrap();
+        let changes = [
+            ("127.0.0.1:8080", web.base().trim_start_matches("http://").to_owned()),
+            ("listen 443 ssl", format!("listen 127.0.0.1:{tls} ssl")),
+            ("listen 80", format!("listen 127.0.0.1:{plain}")),
+            ("/etc/ssl/bty.pem", "CERTIFICATE".into()),
+            ("/etc/ssl/private/bty.key", "KEY".into()),
+        ];
+        let conf = changes.iter().fold(conf, |conf, (from, to)| {
+            assert!(conf.contains(from), "{from} is in the file");
+            conf.replace(from, to)
+        });
+        Self { web, nginx: Nginx::with_servers(&conf, tls), tls, plain }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("https://localhost:{}{path}", self.tls)
+    }
+
+    fn curl(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("curl");
+        // the client's address is another one than that of nginx
+        command
+            .args(["-sS", "--max-time", "60", "--interface", "127.0.0.2", "--cacert"])
+            .arg(self.nginx.ca_file())
+            .args(arguments);
+        command
+    }
+
+    /// Logs in, and gives the cookie.
+    fn log_in(&self) -> (String, String) {
+        let origin = format!("Origin: {}", self.url(""));
+        let output =
+            self.curl(&["-i", "-H", &origin, "-d", "password=s3cret", &self.url("/ui/login")]).output().unwrap();
+        let head = text(&output);
+        let cookie =
+            head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap_or_else(|| panic!("{head}"));
+        (cookie.split(';').next().unwrap().to_owned(), head.clone())
+    }
+}
+
+fn text(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn behind_nginx_people_have_tls_live_pages_and_large_uploads() {
+    let site = Site::start();
+    let (cookie, head) = site.log_in();
+    assert!(head.contains("; Secure"), "the session is for TLS only: {head}");
+    let cookie = format!("Cookie: {cookie}");
+
+    // what happens is heard at once, and not when a buffer is full
+    let mut listening =
+        site.curl(&["-N", "-H", &cookie, &site.url("/events/stream")]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(listening.stdout.take().unwrap()).lines();
+    let heard = std::thread::spawn(move || lines.find_map(|line| line.ok().filter(|line| line.starts_with("data:"))));
+    // the stream tells only what comes after it was opened
+    let told = std::time::Instant::now();
+    while !heard.is_finished() {
+        assert!(told.elapsed().as_secs() < 30, "nothing is heard");
+        let report = [("Content-Type", "application/json")];
+        site.web.request("POST", "/pxe/525400999999/status", &report, br#"{"status":"done"}"#).expect(404);
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    assert!(heard.join().unwrap().unwrap().contains("\"kind\":"));
+    listening.kill().unwrap();
+    listening.wait().unwrap();
+
+    let large = site.web.state().join("large");
+    std::fs::File::create(&large).unwrap().set_len(80 << 20).unwrap();
+    let name = "/boot/bty-netboot-pc-x86_64-v9.9.9.squashfs";
+    let upload =
+        ["-T", large.to_str().unwrap(), "-H", &cookie, "-w", "%{http_code}", "-o", "/dev/null", &site.url(name)];
+    assert_eq!(text(&site.curl(&upload).output().unwrap()), "200");
+    assert_eq!(site.web.state().join("boot").join(&name[6..]).metadata().unwrap().len(), 80 << 20);
+
+    // who did it is known by the address of the client, and machines are sent where the request came from
+    let cookie_header = [("Cookie", cookie.trim_start_matches("Cookie: "))];
+    let events = site.web.request("GET", "/events?kind=auth.login.succeeded", &cookie_header, b"").expect(200).json();
+    assert_eq!(events["events"][0]["source_ip"], "127.0.0.2");
+    let script = text(&site.curl(&[&site.url("/pxe-bootstrap.ipxe")]).output().unwrap());
+    assert!(script.contains(&site.url("/pxe/")), "{script}");
+}
+
+#[test]
+fn behind_nginx_machines_have_plain_http_and_nothing_that_needs_a_password() {
+    let site = Site::start();
+    let status = |path: &str| {
+        let url = format!("http://127.0.0.1:{}{path}", site.plain);
+        text(&site.curl(&["-o", "/dev/null", "-w", "%{http_code}", &url]).output().unwrap())
+    };
+    for path in ["/pxe-bootstrap.ipxe", "/pxe/52-54-00-12-34-56?boot=1", "/catalog.toml", "/images", "/healthz"] {
+        assert_eq!(status(path), "200", "{path}");
+    }
+    for path in ["/ui/login", "/machines", "/events", "/", "/pxe-bootstrap.ipxe.bak", "/settings"] {
+        assert_eq!(status(path), "404", "{path}");
+    }
+}
+
+#[test]
+fn the_units_are_understood_and_keep_the_server_in_bounds() {
+    for name in ["bty-web", "bty-cache", "bty-tftp"] {
+        let dir = tempfile::tempdir().unwrap();
+        let unit = dir.path().join(format!("{name}.service"));
+        let text = std::fs::read_to_string(file(&format!("systemd/{name}.service"))).unwrap();
+        assert!(text.contains("ExecStart=/usr/bin/bty-web"), "{name}");
+        std::fs::write(&unit, text.replace("/usr/bin/bty-web", web_path().to_str().unwrap())).unwrap();
+        let analyze = |arguments: &[&str]| {
+            let output = Command::new("systemd-analyze").args(arguments).arg(&unit).output();
+            let output = output.expect("the Debian package systemd is installed");
+            let said =
+                format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            (output.status.success(), said)
+        };
+        let (is_understood, said) = analyze(&["verify", "--man=no"]);
+        assert!(is_understood && !said.contains(name), "{said}");
+        // of a hundred: what a program in this unit could do to the machine
+        let (is_bounded, said) = analyze(&["security", "--offline=yes", "--threshold=25"]);
+        assert!(is_bounded, "{said}");
+    }
+}
+
+#[test]
+fn health_says_by_its_exit_code_whether_the_server_answers() {
+    let mut web = Web::with(&[("BTY_ADMIN_PASSWORD", "s3cret")]);
+    let health = |web: &Web, more: &[&str]| {
+        let output = web.command(&[&["health"], more].concat()).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    assert_eq!(health(&web, &[]), (Some(0), String::new()));
+    let cache = Web::cache(&[], &[]);
+    assert_eq!(health(&web, &["--url", &cache.base()]), (Some(0), String::new()));
+    let other = Nginx::start("");
+    let page = other.put("healthz", b"<html>");
+    let (code, said) = health(&web, &["--url", page.trim_end_matches("/healthz")]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("is no server of ours"), "{said}");
+    web.end();
+    let (code, said) = health(&web, &[]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("refused"), "{said}");
+}
