@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`frame`] | what every page has: navigation, notices, times in the operator's zone |
 //! | [`form`] | what a form has sent |
+//! | [`columns`] | heads of tables that can be sorted by |
 //! | [`notice`] | what is told after a form, and how it is undone |
 //! | [`live`] | what pages follow |
 //! | [`pictures`] | drawings |
@@ -32,6 +33,7 @@ pub mod account;
 pub mod assets;
 pub mod backups;
 pub mod cache;
+pub mod columns;
 pub mod dashboard;
 pub mod docs;
 pub mod events;

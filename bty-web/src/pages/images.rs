@@ -7,7 +7,9 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
+use url::form_urlencoded;
 
+use super::columns::{Column, Head, columns, down, key, up};
 use super::form::Fields;
 use super::notice::{Notice, Undo, tell_result};
 use super::{Frame, render};
@@ -24,7 +26,46 @@ use crate::store::{self, catalog::Stored};
 #[serde(default)]
 pub struct Wanted {
     q: String,
+    sort: String,
 }
+
+impl Wanted {
+    fn sorted_by(&self, sort: &str) -> String {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        if !self.q.is_empty() {
+            query.append_pair("q", &self.q);
+        }
+        format!("/ui/images?{}", query.append_pair("sort", sort).finish())
+    }
+
+    fn sort(&self, rows: &mut [Row]) {
+        let (column, is_down) = key(&self.sort);
+        match column {
+            "size" => rows.sort_by_key(|row| row.image.size_bytes),
+            "format" => rows.sort_by(|a, b| a.image.format.cmp(&b.image.format)),
+            "arch" => rows.sort_by(|a, b| a.image.arch.cmp(&b.image.arch)),
+            "sha256" => rows.sort_by(|a, b| a.image.disk_image_sha.cmp(&b.image.disk_image_sha)),
+            "machines" => rows.sort_by_key(|row| row.machines),
+            "source" => rows.sort_by(|a, b| a.image.src.cmp(&b.image.src)),
+            // they come by name
+            _ => {}
+        }
+        if is_down {
+            rows.reverse();
+        }
+    }
+}
+
+/// The columns.
+const HEADS: [Head; 7] = [
+    up("Name", "name"),
+    down("Size", "size"),
+    up("Format", "format"),
+    up("Arch", "arch"),
+    up("SHA-256", "sha256"),
+    down("Machines", "machines"),
+    up("Source", "source"),
+];
 
 #[derive(Template)]
 #[template(path = "images.html")]
@@ -32,6 +73,7 @@ struct Images {
     frame: Frame,
     wanted: Wanted,
     rows: Vec<Row>,
+    columns: Vec<Column>,
     total: usize,
     catalog_url: String,
     has_cache: bool,
@@ -62,8 +104,12 @@ pub async fn page(
         machines: machines.get(&image.bty_image_ref).copied().unwrap_or_default(),
         image,
     };
+    let mut rows: Vec<Row> =
+        entries.into_iter().filter(|image| needle.is_empty() || has(image, &needle)).map(row).collect();
+    wanted.sort(&mut rows);
     let page = Images {
-        rows: entries.into_iter().filter(|image| needle.is_empty() || has(image, &needle)).map(row).collect(),
+        columns: columns(&HEADS, &wanted.sort, |sort| wanted.sorted_by(sort)),
+        rows,
         catalog_url: app.snapshot().settings.get("upstream.catalog_url").to_owned(),
         has_cache: app.bytes.host(&who.base).is_some(),
         total,

@@ -12,6 +12,9 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep_until};
 
 use crate::app::App;
+use crate::auth::guard::Who;
+use crate::store::access;
+use crate::time::Time;
 
 /// What happens meanwhile is told at once.
 const GATHER: Duration = Duration::from_millis(400);
@@ -24,12 +27,15 @@ const MACHINES_MAX: usize = 50;
 
 /// Topics that have changed: `event: changed`, with their names in the data, blanks between. The first message is `event: hello` with the version and the
 /// number of the newest event.
-pub async fn stream(State(app): State<Arc<App>>) -> Response {
+///
+/// It ends with the session that has opened it.
+pub async fn stream(State(app): State<Arc<App>>, by: Who) -> Response {
     let listening = Listening {
         events: app.bus.listen(),
         machines: app.bus.machines(),
         jobs: app.jobs.listen(),
         topics: BTreeSet::new(),
+        by,
         app,
         is_first: true,
     };
@@ -46,6 +52,7 @@ struct Listening {
     machines: tokio::sync::broadcast::Receiver<crate::mac::Mac>,
     jobs: tokio::sync::broadcast::Receiver<crate::jobs::Change>,
     topics: BTreeSet<String>,
+    by: Who,
     is_first: bool,
 }
 
@@ -91,8 +98,19 @@ impl Listening {
             }
             until.get_or_insert(Instant::now() + GATHER);
         }
+        if !self.may_still().await {
+            return None;
+        }
         let topics: Vec<String> = std::mem::take(&mut self.topics).into_iter().collect();
         Some(Sse::default().event("changed").data(topics.join(" ")))
+    }
+
+    /// The session that has opened this is still one.
+    async fn may_still(&self) -> bool {
+        let Who::Session { token_sha256, .. } = &self.by else { return true };
+        let (sha256, now) = (token_sha256.clone(), Time::now());
+        let found = self.app.db.read(move |conn| access::session(conn, &sha256, now)).await;
+        found.is_ok_and(|session| session.is_some())
     }
 
     fn topic(&mut self, name: &str) {

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 use url::form_urlencoded;
 
+use super::columns::{Column, Head, columns, down, key, up};
 use super::form::Fields;
 use super::notice::tell;
 use super::{Frame, render};
@@ -63,10 +64,7 @@ impl Wanted {
     }
 
     fn sort(&self, machines: &mut [Brief], names: &HashMap<String, String>) {
-        let (column, is_down) = match self.sort.strip_prefix('-') {
-            Some(column) => (column, true),
-            None => (self.sort.as_str(), false),
-        };
+        let (column, is_down) = key(&self.sort);
         let image = |machine: &Brief| machine.image_ref.as_ref().and_then(|image| names.get(image)).cloned();
         match column {
             "image" => machines.sort_by_cached_key(image),
@@ -103,13 +101,16 @@ fn has(machine: &Brief, names: &HashMap<String, String>, needle: &str) -> bool {
         || is(&machine.standing().text())
 }
 
-/// A column that can be sorted by.
-struct Column {
-    name: &'static str,
-    path: String,
-    /// `ascending`, `descending` or nothing.
-    order: &'static str,
-}
+/// The columns, but for labels.
+const HEADS: [Head; 7] = [
+    up("MAC", "mac"),
+    up("Image", "image"),
+    up("Plan", "plan"),
+    up("State", "state"),
+    down("Last seen", "seen"),
+    up("Address", "address"),
+    down("Last flashed", "flashed"),
+];
 
 #[derive(Template)]
 #[template(path = "machines.html")]
@@ -155,7 +156,7 @@ pub async fn page(State(app): State<Arc<App>>, frame: Frame, Params(wanted): Par
     let rows: Vec<Row> =
         machines.into_iter().skip(first).take(per_page).map(|brief| row(brief, &snapshot.names)).collect();
     let page = Machines {
-        columns: columns(&wanted),
+        columns: columns(&HEADS, &wanted.sort, |sort| wanted.with("sort", sort)),
         before: (number > 1).then(|| wanted.with("page", &(number - 1).to_string())),
         after: (first + rows.len() < found).then(|| wanted.with("page", &(number + 1).to_string())),
         phases: Phase::ALL,
@@ -184,31 +185,6 @@ fn row(brief: Brief, names: &HashMap<String, String>) -> Row {
         image: image.unwrap_or_default(),
         brief,
     }
-}
-
-fn columns(wanted: &Wanted) -> Vec<Column> {
-    let all = [
-        ("MAC", "mac"),
-        ("Image", "image"),
-        ("Plan", "plan"),
-        ("State", "state"),
-        ("Last seen", "seen"),
-        ("Address", "address"),
-        ("Last flashed", "flashed"),
-    ];
-    let now = if wanted.sort.is_empty() { "mac" } else { &wanted.sort };
-    let column = |(name, key): (&'static str, &str)| {
-        let down = format!("-{key}");
-        let (next, order) = match now {
-            now if now == key => (down.as_str(), "ascending"),
-            now if now == down => (key, "descending"),
-            // what is newest is wanted first
-            _ if matches!(key, "seen" | "flashed") => (down.as_str(), ""),
-            _ => (key, ""),
-        };
-        Column { name, path: wanted.with("sort", next), order }
-    };
-    all.into_iter().map(column).collect()
 }
 
 /// Leads to the page of a machine that may not be known yet: it is added by saving it there.
