@@ -58,6 +58,8 @@ async function choose(page, text) {
 test('a machine is bound to bty-flash-once by keyboard alone', async () => {
   const page = await operator(browser, server, { logIn: false });
   await page.goto('/ui/login');
+  // the field is focused when the page is drawn, which is after it is loaded
+  await page.waitForFunction(() => document.activeElement.id === 'password');
   await page.keyboard.type(PASSWORD);
   await page.keyboard.press('Enter');
   await heading(page, 'Dashboard');

@@ -1,6 +1,7 @@
 //! What machines boot, whether it reaches them, and what the DHCP server has to be told.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use askama::Template;
 use axum::extract::State;
@@ -94,17 +95,20 @@ pub async fn page(
 /// By which addresses the server can be reached: the one of this request, and those of its interfaces.
 fn bases(app: &App, who: &Who) -> Vec<(String, String)> {
     let mut bases = vec![("as you have reached it".to_owned(), who.base.clone())];
-    let port = app.config.listen.port();
+    bases.extend(interfaces(app.config.listen.port()).into_iter().filter(|(_, base)| *base != who.base));
+    bases
+}
+
+/// The addresses of this machine that others may reach, by the names of their interfaces.
+fn interfaces(port: u16) -> Vec<(String, String)> {
+    let mut bases = Vec::new();
     for interface in if_addrs::get_if_addrs().unwrap_or_default() {
         let ip = interface.ip();
         let is_link_local = matches!(ip, std::net::IpAddr::V6(v6) if v6.segments()[0] & 0xffc0 == 0xfe80);
         if ip.is_loopback() || is_link_local {
             continue;
         }
-        let base = format!("http://{}", std::net::SocketAddr::new(ip, port));
-        if !bases.iter().any(|(_, known)| *known == base) {
-            bases.push((interface.name, base));
-        }
+        bases.push((interface.name, format!("http://{}", std::net::SocketAddr::new(ip, port))));
     }
     bases
 }
@@ -114,12 +118,46 @@ fn bases(app: &App, who: &Who) -> Vec<(String, String)> {
 #[template(path = "netboot_probe.html")]
 struct Probes {
     health: NetbootHealth,
+    http: Vec<HttpProbe>,
+}
+
+/// Whether firmware that boots by HTTP gets a program at one of the server's addresses.
+struct HttpProbe {
+    url: String,
+    is_well: bool,
+    detail: String,
+}
+
+/// As many addresses are tried, and so long.
+const ADDRESSES_MAX: usize = 8;
+const PROBE_TIMEOUT: Duration = Duration::from_millis(1500);
+
+impl HttpProbe {
+    async fn of(client: &reqwest::Client, url: String) -> Self {
+        let (is_well, detail) = match client.head(&url).send().await {
+            Ok(answer) if answer.status().is_success() => (true, "it is there".to_owned()),
+            Ok(answer) => (false, format!("the answer is {}", answer.status())),
+            Err(error) if error.is_timeout() => (false, "no answer".into()),
+            Err(_) => (false, "nobody listens there: machines of this network cannot boot".into()),
+        };
+        Self { url, is_well, detail }
+    }
+
+    /// At every address of this machine that is not for itself only.
+    async fn all(app: &App) -> Vec<Self> {
+        let program = crate::netboot::programs(&app.config).into_iter().find(|(name, _)| name.ends_with(".efi"));
+        let client = reqwest::Client::builder().timeout(PROBE_TIMEOUT).no_proxy().build();
+        let (Some((name, _)), Ok(client)) = (program, client) else { return Vec::new() };
+        let bases = interfaces(app.config.listen.port()).into_iter().take(ADDRESSES_MAX);
+        let probes = bases.map(|(_, base)| Self::of(&client, format!("{base}/boot/{name}")));
+        futures_util::future::join_all(probes).await
+    }
 }
 
 /// Looks whether machines can boot from here.
 pub async fn probe(State(app): State<Arc<App>>, who: Who) -> Result<Response> {
-    let axum::Json(health) = api::health(State(app), who).await;
-    render(&Probes { health })
+    let (axum::Json(health), http) = tokio::join!(api::health(State(Arc::clone(&app)), who), HttpProbe::all(&app));
+    render(&Probes { health, http })
 }
 
 /// A form of the page.
