@@ -40,6 +40,13 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// False only for plans of which it is certain that they write to no disk. What an operator's own script may do at some later time cannot be seen by
+    /// looking at its next boots.
+    #[must_use]
+    pub fn may_write(&self) -> bool {
+        !(self.is_bundled && bundled::HARMLESS.contains(&self.name.as_str()))
+    }
+
     /// The first line of its documentation.
     #[must_use]
     pub fn title(&self) -> &str {

@@ -7,6 +7,7 @@
   const RETRY_MS = 2000;
   // A server that says nothing for so long has gone: it says something every ten seconds.
   const SILENCE_MS = 25000;
+  const ANSWER_MS = 10000;
 
   let source = null;
   let lastHeard = 0;
@@ -42,17 +43,23 @@
       lastHeard = Date.now();
       event.data.split(" ").forEach(want);
     });
-    source.onerror = async () => {
-      leave();
-      if (document.hidden || (await isOutside())) return;
-      tellAway(true);
-      setTimeout(follow, RETRY_MS);
-    };
+    source.addEventListener("still", () => (lastHeard = Date.now()));
+    source.onerror = lose;
+  }
+
+  // A server that is cut off does not refuse: it never answers.
+  const look = () => fetch(location.href, { headers: { Accept: "text/html" }, signal: AbortSignal.timeout(ANSWER_MS) });
+
+  async function lose() {
+    leave();
+    if (document.hidden || (await isOutside())) return;
+    tellAway(true);
+    setTimeout(follow, RETRY_MS);
   }
 
   // The session has ended: the server answers, and leads to the log-in.
   async function isOutside(given) {
-    const response = given ?? (await fetch(location.href, { headers: { Accept: "text/html" } }).catch(() => null));
+    const response = given ?? (await look().catch(() => null));
     if (!response?.redirected || new URL(response.url).pathname !== "/ui/login") return false;
     isOld = true;
     say("You are no longer logged in. Log in in another tab, then load this page again.");
@@ -105,7 +112,7 @@
     if (find().length) {
       const at = location.href;
       try {
-        const response = await fetch(at, { headers: { Accept: "text/html" } });
+        const response = await look();
         if (await isOutside(response)) return;
         const page = new DOMParser().parseFromString(await response.text(), "text/html");
         // the operator may have gone on meanwhile
@@ -128,10 +135,7 @@
   }
 
   setInterval(() => {
-    if (source && Date.now() - lastHeard > SILENCE_MS && source.readyState !== EventSource.OPEN) {
-      leave();
-      follow();
-    }
+    if (source && Date.now() - lastHeard > SILENCE_MS) lose();
   }, 5000);
 
   // a page that nobody sees keeps no connection: browsers have few for one server

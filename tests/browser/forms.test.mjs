@@ -147,6 +147,9 @@ test('machine: the binding, and its next boots while it is edited', async () => 
   await form.getByText('More', { exact: true }).click();
   await form.getByLabel('Labels').fill('spare, r7');
   await press(form, 'Save');
+  // not at the next boots, but at some later one
+  await page.locator('.danger').getByText('This can overwrite a disk').waitFor();
+  await page.locator('.danger').getByRole('button').click();
   await told(page, 'the plan is night');
   const saved = await machine.shown();
   assert.deepEqual([saved.boot_mode, saved.params, saved.labels], ['night', { rack: 'r7' }, ['r7', 'spare']]);
@@ -240,7 +243,7 @@ test('plans: a new one, what is wrong at its line, a revision, the way back', as
   await told(page, 'revision 2');
   await page.getByRole('link', { name: 'What has changed since' }).click();
   await page.locator('.diff .added').filter({ hasText: '// more' }).waitFor();
-  await press(page, 'Go back to this');
+  await confirm(page.locator('tr').filter({ hasText: 'begun' }), 'Go back to this');
   await told(page, 'mine is as revision 1 again');
   assert.equal((await server.api('GET', '/plans/mine')).source, SOURCE);
   await press(page, 'Undo');

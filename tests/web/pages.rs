@@ -84,6 +84,71 @@ fn a_plan_that_writes_is_saved_only_after_all_that_it_does_was_shown() {
 }
 
 #[test]
+fn a_plan_that_may_write_later_is_confirmed_too() {
+    let (web, image) = stage();
+    // a window that is not open at the next boots, an hour apart each
+    let hour = web.get("/version").header("date").unwrap().split(' ').nth(4).unwrap()[..2].parse::<u32>().unwrap();
+    let (from, to) = (((hour + 9) % 24).to_string(), ((hour + 10) % 24).to_string());
+    let form = [
+        ("boot_mode", "bty-window"),
+        ("bty_image_ref", image.as_str()),
+        ("target_disk_serial", "S1"),
+        ("param.from_hour", from.as_str()),
+        ("param.to_hour", to.as_str()),
+    ];
+    let asked = post(&web, PAGE, &form).expect(200).text();
+    assert!(asked.contains("This can overwrite a disk") && asked.contains("when the plan says so"), "{asked}");
+    assert!(asked.contains("<code>S1</code>") && asked.contains("Fast Disk"));
+    assert_eq!(bound(&web), "bty-inventory", "nothing is saved yet");
+
+    let source = "fn boot(m) { boot_disk() }";
+    web.send("PUT", "/plans/own", &json!({ "source": source })).expect(200);
+    assert!(post(&web, PAGE, &[("boot_mode", "own")]).expect(200).text().contains("This can overwrite a disk"));
+    let harmless = done(&web, PAGE, &[("boot_mode", "ipxe-exit")]);
+    assert!(harmless.contains("is saved"));
+}
+
+#[test]
+fn a_script_that_machines_follow_is_shown_with_what_it_changes_before_it_is_saved() {
+    let (web, _) = stage();
+    let first = "fn boot(m) { boot_disk() }";
+    web.send("PUT", "/plans/own", &json!({ "source": first })).expect(200);
+    web.send("PUT", &format!("/machines/{MAC}"), &json!({ "boot_mode": "own" })).expect(200);
+    let second = "fn boot(m) { boot_live() }";
+    let save = |source: &str, confirmed: &str| {
+        post(
+            &web,
+            "/ui/plans",
+            &[("name", "own"), ("source", source), ("base_revision", "1"), ("confirmed", confirmed)],
+        )
+    };
+    let asked = save(second, "").expect(200).text();
+    assert!(asked.contains("Save for its machines: 1") && asked.contains("something for 1"), "{asked}");
+    assert_eq!(web.get("/plans/own").json()["revision"], 1, "nothing is saved yet");
+    let confirmed = asked.split("name=\"confirmed\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    save("fn boot(m) { boot_live() } // other", &confirmed).expect(200);
+    assert_eq!(web.get("/plans/own").json()["revision"], 1, "another script was confirmed");
+    save(second, &confirmed).expect(303);
+    assert_eq!(web.get("/plans/own").json()["revision"], 2);
+}
+
+#[test]
+fn unknown_machines_get_a_plan_that_may_write_only_with_a_tick() {
+    let web = Web::start();
+    let default = || {
+        let settings = web.get("/settings").json();
+        settings.as_array().unwrap().iter().find(|s| s["key"] == "plans.default").unwrap()["value"].clone()
+    };
+    let form = ("setting.plans.default", "bty-flash-by-hardware");
+    assert!(done(&web, "/ui/settings", &[form]).contains("nobody has looked at; tick"));
+    assert_eq!(default(), "bty-inventory");
+    done(&web, "/ui/settings", &[("setting.plans.default", "bty-tui")]);
+    assert_eq!(default(), "bty-tui");
+    done(&web, "/ui/settings", &[form, ("may_write", "on")]);
+    assert_eq!(default(), "bty-flash-by-hardware");
+}
+
+#[test]
 fn a_binding_that_cannot_work_is_shown_again_with_all_reasons() {
     let (web, _) = stage();
     let form = [("boot_mode", "bty-flash-once"), ("labels", "lab, -x"), ("sanboot_drive", "C:")];

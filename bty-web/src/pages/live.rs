@@ -39,11 +39,13 @@ pub async fn stream(State(app): State<Arc<App>>, by: Who) -> Response {
         app,
         is_first: true,
     };
+    // a comment is not heard by scripts: who hears nothing cannot tell a quiet server from one that is gone
+    let still = KeepAlive::new().interval(Duration::from_secs(10)).event(Sse::default().event("still").data("."));
     let stream = futures_util::stream::unfold(listening, |mut listening| async move {
         let next = listening.next().await?;
         Some((Ok::<_, Infallible>(next), listening))
     });
-    Answer::new(stream).keep_alive(KeepAlive::new().interval(Duration::from_secs(10))).into_response()
+    Answer::new(stream).keep_alive(still).into_response()
 }
 
 struct Listening {

@@ -122,6 +122,8 @@ struct Confirm {
     image_size: String,
     disk: String,
     serial: String,
+    /// It is seen to happen at the next boots; else it may happen later.
+    is_sure: bool,
     /// When, in words.
     when: String,
     fields: Vec<(String, String)>,
@@ -348,7 +350,7 @@ async fn check(app: &Arc<App>, mac: &Mac, binding: &Binding) -> Result<()> {
     app.look(mac, move |look| routes::machines::check(look, &binding).map(drop)).await?
 }
 
-/// Saves a binding. One that leads to a write is shown first, with all that it will do.
+/// Saves a binding. One that leads to a write, or whose plan may write at some later time, is shown first, with all that it will do.
 pub async fn save(
     State(app): State<Arc<App>>,
     Path(path): Path<String>,
@@ -367,7 +369,8 @@ pub async fn save(
     }
     let steps = simulate(&app, &who, &mac, Some(wanted.clone())).await?;
     let writes: Vec<u32> = steps.iter().filter(|step| step.writes()).map(|step| step.boot).collect();
-    if !writes.is_empty() && fields.text("confirmed") != confirmed(&wanted) {
+    let may_write = app.snapshot().plan(&wanted.boot_mode).is_some_and(Plan::may_write) || !writes.is_empty();
+    if may_write && fields.text("confirmed") != confirmed(&wanted) {
         let confirm = confirm(&app, &mac, &wanted, writes, &steps).await?;
         return show(&app, frame, &who, mac, Some(wanted), None, Some(confirm)).await;
     }
@@ -426,7 +429,12 @@ async fn confirm(app: &App, mac: &Mac, wanted: &Binding, writes: Vec<u32>, steps
     Ok(Confirm {
         image: name.unwrap_or_else(|| "what the plan chooses".into()),
         image_size: image.and_then(|image| image.size_bytes).map_or_else(String::new, bty::size::human),
-        disk: disk.map_or_else(|| "a disk that the inventory does not have".into(), Disk::about),
+        disk: match (disk, serial.is_empty()) {
+            (Some(disk), _) => disk.about(),
+            (None, true) => "what the plan chooses".into(),
+            (None, false) => "a disk that the inventory does not have".into(),
+        },
+        is_sure: !writes.is_empty(),
         serial,
         when: when(&writes),
         fields,
@@ -437,6 +445,7 @@ async fn confirm(app: &App, mac: &Mac, wanted: &Binding, writes: Vec<u32>, steps
 fn when(writes: &[u32]) -> String {
     let numbers: Vec<String> = writes.iter().map(u32::to_string).collect();
     match writes {
+        [] => "when the plan says so; at none of its next network boots, as things are now".into(),
         [1] => "at its next network boot".into(),
         [1, ..] => format!("at its next network boot, and again: of the next ones at {}", numbers.join(", ")),
         _ => format!("at network boot {} from now", numbers.join(", ")),

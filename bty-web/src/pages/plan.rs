@@ -6,6 +6,7 @@ use askama::Template;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
+use bty::Digest;
 use serde::Deserialize;
 
 use super::form::Fields;
@@ -19,7 +20,7 @@ use crate::machine::Who;
 use crate::plan::{Declared, Plan};
 use crate::routes;
 use crate::routes::plans::{Back, Between, FleetReport, Script, Suppose, Which};
-use crate::store::plans::Revision;
+use crate::store::{self, plans::Revision};
 
 /// What is asked of the page of a plan.
 #[derive(Deserialize)]
@@ -102,7 +103,9 @@ struct Edit {
     note: String,
     base_revision: i64,
     checked: Checked,
-    /// What would change for the fleet, when that was asked for.
+    /// So many machines follow the script as soon as it is saved, and this stands for the script that is confirmed.
+    asks: Option<(i64, String)>,
+    /// What would change for the fleet, when that was asked for or is asked.
     report: Option<FleetReport>,
     error: Option<Error>,
 }
@@ -166,6 +169,7 @@ pub async fn new(State(app): State<Arc<App>>, frame: Frame, Params(begin): Param
         note: String::new(),
         base_revision: 0,
         checked,
+        asks: None,
         report: None,
         error: None,
     };
@@ -188,6 +192,7 @@ pub async fn edit(State(app): State<Arc<App>>, Path(name): Path<String>, frame: 
         note: String::new(),
         base_revision: plan.revision,
         checked,
+        asks: None,
         report: None,
         error: None,
     };
@@ -204,7 +209,13 @@ fn source(fields: &Fields) -> String {
     fields.raw("source").replace("\r\n", "\n")
 }
 
-/// Saves the script, or shows what it would change for the fleet.
+/// Machines that are bound to the plan.
+async fn followers(app: &App, name: &str) -> Result<i64> {
+    let counts = app.db.read(store::machines::count_by_plan).await?;
+    Ok(counts.into_iter().find(|(plan, _)| plan == name).map_or(0, |(_, machines)| machines))
+}
+
+/// Saves the script, or shows what it would change for the fleet. A script that machines follow at once is shown so first.
 pub async fn save(
     State(app): State<Arc<App>>,
     who: Who,
@@ -217,7 +228,10 @@ pub async fn save(
     let is_new = fields.has("is_new");
     let mut report = None;
     let mut error = None;
-    if fields.has("simulate") {
+    let followers = followers(&app, &name).await?;
+    let confirmation = Digest::of(source.as_bytes()).to_string();
+    let is_asked = followers > 0 && fields.text("confirmed") != confirmation;
+    if fields.has("simulate") || is_asked {
         let suppose = Suppose { plan: Some(name.clone()), source: Some(source.clone()), ..Suppose::default() };
         match routes::plans::simulate_fleet(State(Arc::clone(&app)), who, Json(suppose)).await {
             Ok(axum::Json(found)) => report = Some(found),
@@ -230,12 +244,14 @@ pub async fn save(
             Err(wrong) => error = Some(wrong),
         }
     }
+    let asks = (is_asked && error.is_none()).then_some((followers, confirmation));
     let checked = examine(&source).await?;
     let status = error.as_ref().map_or(StatusCode::OK, |error| error.kind.status());
     // problems of the script are shown at their lines
     let error =
         error.map(|error| if checked.problems.is_empty() { error } else { Error { problems: Vec::new(), ..error } });
-    let mut response = render(&Edit { frame, name, is_new, source, note, base_revision, checked, report, error })?;
+    let mut response =
+        render(&Edit { frame, name, is_new, source, note, base_revision, checked, asks, report, error })?;
     *response.status_mut() = status;
     Ok(response)
 }

@@ -122,8 +122,22 @@ pub async fn act(State(app): State<Arc<App>>, who: Who, fields: Fields) -> Respo
         .each()
         .filter_map(|(name, value)| Some((name.strip_prefix("setting.")?.to_owned(), value.trim().into())))
         .collect();
-    let done = put(&app, who, values, "The settings are saved.").await;
+    let done = match unlooked(&app, &values).filter(|_| !fields.has("may_write")) {
+        Some(error) => Err(error),
+        None => put(&app, who, values, "The settings are saved.").await,
+    };
     tell_result(&app, "/ui/settings", done)
+}
+
+/// Why the plan of machines that are not known needs a tick: it may write to disks that nobody has looked at.
+fn unlooked(app: &App, values: &Map<String, Value>) -> Option<Error> {
+    let (key, snapshot) = ("plans.default", app.snapshot());
+    let name = values.get(key)?.as_str().filter(|name| *name != snapshot.settings.get(key))?;
+    snapshot.plan(name).filter(|plan| plan.may_write())?;
+    let detail = format!(
+        "{key}: {name} can write to disks of machines that nobody has looked at; tick the box beside it if that is meant"
+    );
+    Some(Error::invalid(detail))
 }
 
 /// Sets a key of the configuration for the next start.

@@ -9,6 +9,9 @@ pub const IPXE_EXIT: &str = "ipxe-exit";
 /// Takes the inventory; what unknown machines get.
 pub const INVENTORY: &str = "bty-inventory";
 
+/// Those that order no write, whatever happens.
+pub const HARMLESS: [&str; 3] = [IPXE_EXIT, INVENTORY, "bty-tui"];
+
 /// Name and text of every bundled plan, the least invasive first.
 const ALL: [(&str, &str); 9] = [
     (IPXE_EXIT, include_str!("../plans/ipxe-exit.rhai")),
@@ -50,6 +53,13 @@ pub fn find(name: &str) -> Option<&'static Plan> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whether_a_bundled_plan_may_write_is_as_it_declares() {
+        for plan in all() {
+            assert_eq!(plan.may_write(), plan.declared.runs || !plan.declared.needs.is_empty(), "{}", plan.name);
+        }
+    }
 
     #[test]
     fn every_bundled_plan_is_as_it_demands_of_others() {
