@@ -7,7 +7,7 @@ CARGO ?= cargo
 DENY_VERSION := 0.20.2
 TOOLS := target/tools
 
-.PHONY: help build demo test unit test-browser bench-pages lint doc fuzz-check deny media test-chain test-arm64 bench bench-scripts bench-server bench-bytes fleet test-reference test-api packages clean
+.PHONY: help build demo test unit test-browser bench-pages lint doc fuzz-check deny media images test-chain test-arm64 bench bench-scripts bench-server bench-bytes fleet test-reference test-api packages clean
 
 help:
 	@sed -n 's/^# //p' Makefile | head -n 2
@@ -53,9 +53,13 @@ deny:
 media: packages
 	media/build
 
-# about a quarter of an hour: every machine of the chain, from power-on to the flashed system. `make test` runs the short ones.
+# a few minutes for each architecture: container images, in target/images. ARCHES="--arch x86_64" makes one only
+images: packages
+	deploy/images/build $(ARCHES)
+
+# about a quarter of an hour: every machine of the chain, from power-on to the flashed system, and sites of containers. `make test` runs the short ones.
 test-chain: build packages
-	$(CARGO) test -p bty-tests -- --include-ignored --test-threads=2 --skip chain::arm64 chain::
+	$(CARGO) test -p bty-tests -- --include-ignored --test-threads=2 --skip chain::arm64 chain:: lab::
 
 # about ten minutes: the same for arm64, whose programs are built in a root file system of Debian sid, and emulated
 test-arm64: build packages

@@ -7,6 +7,7 @@ mod cli;
 mod flash;
 mod formats;
 mod http;
+mod lab;
 mod oci;
 mod real;
 mod reference;

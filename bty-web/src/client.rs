@@ -40,6 +40,18 @@ impl Server {
         self.send(Method::GET, path, None).await
     }
 
+    /// Whether there is something at `path`.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), but for what is not found.
+    pub async fn has(&self, path: &str) -> Result<bool> {
+        match self.send(Method::HEAD, path, None).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// What `path` answers to a body.
     ///
     /// # Errors

@@ -199,6 +199,24 @@ pub struct Sources<'a> {
 }
 
 impl Config {
+    /// Every value and where it comes from, as TOML; secrets only as set or not.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        let mut text: String = self.files.iter().map(|file| format!("# read {}\n", file.display())).collect();
+        let mut section = "";
+        for (key, ..) in KEYS {
+            let (value, origin) = &self.values[key];
+            let (of, name) = key.split_once('.').unwrap_or(("", key));
+            if of != section {
+                text += &format!("{}[{of}]\n", if section.is_empty() { "" } else { "\n" });
+                section = of;
+            }
+            let shown = if SECRETS.contains(&key) && !value.is_empty() { "(set)" } else { value };
+            text += &format!("{name} = {shown:?}  # {origin}\n");
+        }
+        text
+    }
+
     /// Reads and checks the configuration.
     ///
     /// # Errors

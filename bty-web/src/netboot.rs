@@ -73,6 +73,8 @@ pub struct Artifact {
     pub name: String,
     /// It is there.
     pub is_present: bool,
+    /// No machine boots without it. The full environment of our own releases is fetched only when somebody wants it.
+    pub is_needed: bool,
     /// Its size.
     pub size_bytes: Option<u64>,
     /// The digest that its release says it has.
@@ -87,20 +89,26 @@ impl Release {
     #[must_use]
     pub fn of(config: &Config, version: &str) -> Self {
         let sums = find(config, &file_name(version, "sha256")).and_then(|path| read_sums(&path)).unwrap_or_default();
+        let is_small = Environment::of(config, version) == Environment::Small;
         let artifact = |part: &str| {
             let name = file_name(version, part);
             let path = find(config, &name);
             let size_bytes = path.as_ref().and_then(|path| path.metadata().ok()).map(|meta| meta.len());
             let sha256 = bty::digest::find_in_checksums(&sums, &name);
-            Artifact { is_present: path.is_some(), name, size_bytes, sha256, path }
+            let is_needed = part != "squashfs" || !is_small;
+            Artifact { is_present: path.is_some(), is_needed, name, size_bytes, sha256, path }
         };
         Self { version: version.to_owned(), files: PARTS.into_iter().map(artifact).collect() }
     }
 
-    /// True when all of its files are there.
+    /// True when all that a machine needs is there.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.files.iter().all(|file| file.is_present)
+        self.missing().next().is_none()
+    }
+
+    fn missing(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().filter(|file| file.is_needed && !file.is_present).map(|file| file.name.as_str())
     }
 
     /// Compares the files with their digests; gives what is wrong. Reads all of them: that takes seconds.
@@ -111,6 +119,7 @@ impl Release {
         let mut wrong = Vec::new();
         for file in &self.files {
             match (&file.path, file.sha256) {
+                (None, _) if !file.is_needed => {}
                 (None, _) => wrong.push(format!("{} is missing", file.name)),
                 (Some(_), None) => {
                     wrong.push(format!("{} has no digest in {}", file.name, file_name(&self.version, "sha256")));
@@ -171,7 +180,7 @@ pub fn programs(config: &Config) -> Vec<(String, u64)> {
 #[must_use]
 pub fn mismatch(config: &Config, version: &str) -> Option<String> {
     let release = Release::of(config, version);
-    let missing: Vec<&str> = release.files.iter().filter(|f| !f.is_present).map(|f| f.name.as_str()).collect();
+    let missing: Vec<&str> = release.missing().collect();
     if !missing.is_empty() {
         return Some(format!("machines are sent to version {version}, of which {} is missing", missing.join(", ")));
     }

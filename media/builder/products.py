@@ -7,7 +7,7 @@ from pathlib import Path
 
 from . import chain, full, ramdisk, sbom, small, stick
 from .debian import Archive, sha256
-from .programs import programs
+from .programs import LIVE, programs
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 KNOWN = {
@@ -40,7 +40,7 @@ class Builder:
             document = self.out / f"{stem}.spdx.json"
             # there is nothing of ours in it but a script
             own = {} if name == "chain" else self.programs
-            sbom.write(document, self.version, self.archive, own, files)
+            sbom.write(document, self.version, self.archive, own, files, list(LIVE.values()))
             listed = "".join(f"{sha256(file)}  {file.name}\n" for file in [*files, document])
             sums.write_text(listed)
             stamp.write_text(inputs)

@@ -1,4 +1,4 @@
-"""`bty` and `bty-live` as static programs, which run without anything else."""
+"""Static programs, which run without anything else."""
 
 import os
 import subprocess
@@ -7,26 +7,28 @@ from pathlib import Path
 from . import cross
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PACKAGES = ["-p", "bty-script", "--bin", "bty", "-p", "bty-live", "--bin", "bty-live"]
-NAMES = ["bty", "bty-live"]
+# a program, and the crate that it is in
+LIVE = {"bty": "bty-script", "bty-live": "bty-live"}
+SERVER = {"bty-web": "bty-web"}
 
 
-def programs(arch: str, work: Path, given: Path | None) -> dict[str, Path]:
+def programs(arch: str, work: Path, given: Path | None, wanted: dict[str, str] = LIVE) -> dict[str, Path]:
     """Their paths: those in `given`, else they are built."""
     if given:
-        return {name: given / name for name in NAMES}
+        return {name: given / name for name in wanted}
+    packages = [word for name, crate in wanted.items() for word in ("-p", crate, "--bin", name)]
     if arch == "arm64":
-        built = cross.build(ROOT, work, PACKAGES)
-        return {name: built / name for name in NAMES}
-    built = native()
+        built = cross.build(ROOT, ROOT / "target/media-work", packages)
+        return {name: built / name for name in wanted}
+    built = native(packages)
     stripped = work / f"programs-{arch}"
     stripped.mkdir(exist_ok=True)
-    for name in NAMES:
+    for name in wanted:
         subprocess.run(["strip", "-o", stripped / name, built / name], check=True)
-    return {name: stripped / name for name in NAMES}
+    return {name: stripped / name for name in wanted}
 
 
-def native() -> Path:
+def native(packages: list[str]) -> Path:
     """Builds them for this machine's architecture. A target that is named keeps build scripts from being linked statically."""
     target = "x86_64-unknown-linux-gnu"
     dir = ROOT / "target/static"
@@ -35,6 +37,6 @@ def native() -> Path:
     # what an outer cargo tells its children would have build scripts run again
     outer = {name: value for name, value in os.environ.items() if name == "CARGO_HOME" or not name.startswith("CARGO_")}
     env = {**outer, "CARGO_TARGET_DIR": str(dir), "RUSTFLAGS": flags}
-    cargo = [os.environ.get("CARGO", "cargo"), "build", "--release", "--target", target, *PACKAGES]
+    cargo = [os.environ.get("CARGO", "cargo"), "build", "--release", "--target", target, *packages]
     subprocess.run(cargo, check=True, cwd=ROOT, env=env)
     return dir / target / "release"

@@ -13,17 +13,17 @@ from .debian import Archive, sha256
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-def crates(arch: str) -> list[tuple[str, str, str]]:
+def crates(arch: str, packages: list[str]) -> list[tuple[str, str, str]]:
     """Name, version and digest of what our programs are made of."""
     target = {"amd64": "x86_64", "arm64": "aarch64"}[arch] + "-unknown-linux-gnu"
     command = [os.environ.get("CARGO", "cargo"), "tree", "--locked", "--edges=normal", "--prefix=none", "--format={p}", f"--target={target}"]
-    tree = subprocess.run([*command, "-p", "bty-script", "-p", "bty-live"], check=True, cwd=ROOT, text=True, stdout=subprocess.PIPE).stdout
+    tree = subprocess.run([*command, *(word for name in packages for word in ("-p", name))], check=True, cwd=ROOT, text=True, stdout=subprocess.PIPE).stdout
     used = {tuple(line.split()[:2]) for line in tree.splitlines() if line}
     locked = tomllib.loads((ROOT / "Cargo.lock").read_text())["package"]
     return [(one["name"], one["version"], one["checksum"]) for one in locked if "checksum" in one and (one["name"], f"v{one['version']}") in used]
 
 
-def write(path: Path, version: str, archive: Archive, own: dict[str, Path], products: list[Path]):
+def write(path: Path, version: str, archive: Archive, own: dict[str, Path], products: list[Path], made_of: list[str]):
     """Lists Debian packages, own programs with their crates, and the files that were made of them."""
     name = path.name.removesuffix(".spdx.json")
 
@@ -49,7 +49,7 @@ def write(path: Path, version: str, archive: Archive, own: dict[str, Path], prod
         )
     for program, file in sorted(own.items()):
         packages.append(package(f"own-{program}", name=program, versionInfo=version, checksums=digest(sha256(file))))
-    for crate, number, checksum in crates(archive.arch) if own else []:
+    for crate, number, checksum in crates(archive.arch, made_of) if own else []:
         reference = {"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": f"pkg:cargo/{crate}@{number}"}
         packages.append(package(f"crate-{crate}-{number}".replace("_", "-").replace("+", "-"), name=crate, versionInfo=number, checksums=digest(checksum), externalRefs=[reference]))
     files = [

@@ -10,6 +10,7 @@ pub mod media;
 pub mod netns;
 pub mod nginx;
 pub mod plan_server;
+pub mod podman;
 pub mod qemu;
 pub mod rack;
 pub mod reference;

@@ -31,6 +31,13 @@ impl Netns {
         tool(&command);
     }
 
+    /// A cable from it to another: `here` is its own end, `there` the other's.
+    pub fn cable(&self, here: &str, other: &Self, there: &str) {
+        self.ip(&format!("link add {here} type veth peer name {there} netns {}", other.0));
+        self.ip(&format!("link set {here} up"));
+        other.ip(&format!("link set {there} up"));
+    }
+
     /// A command in it.
     pub fn tool(&self, command: &[&str]) {
         let mut all = vec!["ip", "netns", "exec", &self.0];

@@ -214,7 +214,13 @@ pub struct Server {
 impl Server {
     /// Starts a server on a free port of the loopback.
     pub fn start(script: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port can be had");
+        Self::start_at("127.0.0.1", script)
+    }
+
+    /// The same at another address of this machine.
+    #[must_use]
+    pub fn start_at(ip: &str, script: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind((ip, 0)).expect("a port can be had");
         let address = listener.local_addr().expect("a listener has an address");
         let requests = Arc::new(Mutex::new(Vec::new()));
         let stopped = Arc::new(AtomicBool::new(false));

@@ -46,9 +46,12 @@ pub(crate) enum Command {
     ShowConfig,
     /// Ask the server of this machine whether it is well: 0 it is, 1 it is not. For health checks
     Health {
-        /// Another one, such as a cache host: http://127.0.0.1:3000
+        /// Another one: http://127.0.0.1:8081
         #[arg(long)]
         url: Option<String>,
+        /// The cache host of this machine, at cache.listen
+        #[arg(long, conflicts_with = "url")]
+        cache: bool,
     },
     /// Write DEST/inventory.json: everything but the audit log and secrets
     Export {

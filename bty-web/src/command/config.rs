@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use bty_web::config::{Config, KEYS, SECRETS};
+use bty_web::config::Config;
 use bty_web::error::{Error, Result};
 
 pub(crate) fn check(config: &Config) -> Result<ExitCode> {
@@ -17,20 +17,7 @@ pub(crate) fn check(config: &Config) -> Result<ExitCode> {
 }
 
 pub(crate) fn show(config: &Config) -> Result<ExitCode> {
-    for file in &config.files {
-        println!("# read {}", file.display());
-    }
-    let mut section = "";
-    for (key, ..) in KEYS {
-        let (value, origin) = &config.values[key];
-        let (of, name) = key.split_once('.').unwrap_or(("", key));
-        if of != section {
-            println!("{}[{of}]", if section.is_empty() { "" } else { "\n" });
-            section = of;
-        }
-        let shown = if SECRETS.contains(&key) && !value.is_empty() { "(set)" } else { value };
-        println!("{name} = {shown:?}  # {origin}");
-    }
+    print!("{}", config.shown());
     Ok(ExitCode::SUCCESS)
 }
 

@@ -11,10 +11,11 @@ use bty_web::error::{Error, ErrorKind, Result};
 /// Who does not answer within this time is not well.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Asks `url`, or the server that `config` tells of. Says nothing when all is well.
-pub(crate) fn run(config: impl FnOnce() -> Result<Config>, url: Option<String>) -> Result<ExitCode> {
+/// Asks `url`, or the server that `config` tells of, or its cache host. Says nothing when all is well.
+pub(crate) fn run(config: impl FnOnce() -> Result<Config>, url: Option<String>, cache: bool) -> Result<ExitCode> {
     let url = match url {
         Some(url) => url,
+        None if cache => format!("http://{}", reachable(config()?.cache_listen)),
         None => format!("http://{}", reachable(config()?.listen)),
     };
     let server = Server::new(&url, None)?;

@@ -48,7 +48,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Cache(options) => serve::cache(load(&named)?, options),
         Command::CheckConfig => config::check(&load(&named)?),
         Command::ShowConfig => config::show(&load(&named)?),
-        Command::Health { url } => health::run(|| load(&named), url),
+        Command::Health { url, cache } => health::run(|| load(&named), url, cache),
         Command::Export { dest } => transfer::export(&load(&named)?, &dest),
         Command::Import { path, armed } => transfer::import(&load(&named)?, &path, armed),
         Command::Plan { remote, verb } => remote.run(async |server| plan::run(server, verb).await),

@@ -81,8 +81,15 @@ pub(crate) fn cache(mut config: Config, options: CacheOptions) -> Result<ExitCod
     let own = &mut config.cache_options;
     if let Some(dir) = options.data_dir {
         // the state goes with the objects: a host of its own needs nothing else
-        let is_named = config.values.get("cache.dir").is_some_and(|(value, _)| !value.is_empty());
-        own.dir = if is_named { own.dir.clone() } else { dir.join("blobs") };
+        let is_named = |key: &str| config.values.get(key).is_some_and(|(value, _)| !value.is_empty());
+        let follows = [
+            ("cache.dir", &mut own.dir, "blobs"),
+            ("paths.boot_dir", &mut config.boot_dir, "boot"),
+            ("paths.backup_dir", &mut config.backup_dir, "backups"),
+        ];
+        for (_, path, name) in follows.into_iter().filter(|(key, ..)| !is_named(key)) {
+            *path = dir.join(name);
+        }
         config.state_dir = dir;
     }
     own.max_bytes = options.max_bytes.filter(|bytes| *bytes > 0).or(own.max_bytes);

@@ -1,0 +1,27 @@
+//! What the site's server would be told.
+
+use std::path::absolute;
+use std::process::ExitCode;
+
+use bty_web::config::{Config, Sources};
+
+use crate::cli::ShowConfig;
+use crate::failure::{Failure, Result};
+use crate::settings;
+
+pub(crate) fn run(options: &ShowConfig) -> Result<ExitCode> {
+    let dest = absolute(&options.dest).map_err(Failure::at(&options.dest))?;
+    let envvars = std::fs::read_to_string(dest.join(settings::FILE)).unwrap_or_default();
+    let said = |name: &str| {
+        envvars.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix('=').map(str::to_owned))
+    };
+    let mut files = options.config.clone();
+    if files.is_empty() {
+        let site = crate::settings::Settings::read(&dest)?;
+        let own = [dest.join("bty.toml"), site.data_dir.join("bty/bty.toml")];
+        files.extend(own.into_iter().filter(|file| file.exists()));
+    }
+    let config = Config::load(&Sources { env: &said, named: &files }).map_err(|e| Failure::new(e.to_string()))?;
+    print!("{}", config.shown());
+    Ok(ExitCode::SUCCESS)
+}

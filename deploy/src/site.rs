@@ -1,0 +1,352 @@
+//! A site: its directory, and what is in it.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::os::unix::fs::{OpenOptionsExt as _, chown};
+use std::path::{Path, PathBuf, absolute};
+
+use askama::Template;
+use bty::Digest;
+use serde::{Deserialize, Serialize};
+
+use crate::cli::{New, Place};
+use crate::failure::{Failure, Result};
+use crate::manager::Manager;
+use crate::services::{self, Service, UID};
+use crate::settings::{self, Settings};
+use crate::{compose, podman, units};
+
+/// The version of this command, and of the images that it starts.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// A site with its settings.
+pub(crate) struct Site {
+    /// Its directory.
+    pub(crate) dest: PathBuf,
+    pub(crate) settings: Settings,
+}
+
+/// What bty-lab knows of a site: `site.json`.
+#[derive(Default, Serialize, Deserialize)]
+struct State {
+    /// What runs, once something was started.
+    running: Option<Running>,
+    /// Digests of files as they were written, by their names: a file that is still so was changed by nobody.
+    written: BTreeMap<String, Digest>,
+}
+
+/// What runs, and who runs it.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub(crate) struct Running {
+    pub(crate) version: String,
+    pub(crate) manager: Manager,
+}
+
+impl Running {
+    /// What such a file says.
+    pub(crate) fn of_file(path: &Path) -> Option<Self> {
+        serde_json::from_str::<State>(&std::fs::read_to_string(path).ok()?).ok()?.running
+    }
+}
+
+/// A password that was just made; it is nowhere else in plain text.
+pub(crate) struct Password(pub(crate) String);
+
+#[derive(Template)]
+#[template(path = "envvars", escape = "none")]
+struct Envvars<'a> {
+    dest: std::path::Display<'a>,
+    host_addr: IpAddr,
+    data_dir: String,
+    prefix: &'a str,
+    profiles: &'a str,
+}
+
+#[derive(Template)]
+#[template(path = "bty.toml", escape = "none")]
+struct Toml {
+    hash: String,
+    secret: String,
+}
+
+#[derive(Template)]
+#[template(path = "README.md", escape = "none")]
+struct Readme<'a> {
+    dest: std::path::Display<'a>,
+    url: String,
+}
+
+impl Site {
+    /// The label that tells whose a container is.
+    pub(crate) const LABEL: &'static str = "bty.site";
+
+    /// A site that is there.
+    pub(crate) fn open(place: &Place) -> Result<Self> {
+        let dest = absolute(&place.dest).map_err(Failure::at(&place.dest))?;
+        if !dest.join(settings::FILE).exists() {
+            let failure = Failure::new(format!("{} is no site: it has no {}", dest.display(), settings::FILE));
+            return Err(failure.or(format!("bty-lab deploy {}", dest.display())));
+        }
+        let mut settings = Settings::read(&dest)?;
+        if let Some(dir) = &place.data_dir {
+            settings.data_dir = absolute(dir).map_err(Failure::at(dir))?;
+        }
+        Ok(Self { dest, settings })
+    }
+
+    /// The same, or what a new one would be; nothing is written.
+    pub(crate) fn open_or_new(place: &Place, new: &New, profiles: &str) -> Result<Self> {
+        let dest = absolute(&place.dest).map_err(Failure::at(&place.dest))?;
+        if dest.join(settings::FILE).exists() {
+            let site = Self::open(place)?;
+            let differs = |what: bool, name: &str| match what {
+                true => {
+                    Err(Failure::new(format!("{} says another {name}", site.envvars().display())).or("change it there"))
+                }
+                false => Ok(()),
+            };
+            differs(new.host_addr.is_some_and(|addr| addr != site.settings.host_addr), "HOST_ADDR")?;
+            differs(new.prefix.as_ref().is_some_and(|prefix| *prefix != site.settings.prefix), "BTY_IMAGE_PREFIX")?;
+            let said = Settings::read(&dest)?.data_dir;
+            differs(site.settings.data_dir != said, "BTY_HOST_DATA_DIR")?;
+            return Ok(site);
+        }
+        let data_dir = match &place.data_dir {
+            Some(dir) => absolute(dir).map_err(Failure::at(dir))?,
+            None => dest.join("data"),
+        };
+        let settings = Settings {
+            host_addr: new.host_addr.unwrap_or_else(address),
+            data_dir,
+            prefix: new.prefix.clone().unwrap_or_else(|| "localhost".into()).trim_end_matches('/').to_owned(),
+            profiles: profiles.split(',').map(str::to_owned).collect(),
+            port: 8080,
+            cache_port: 3000,
+            tftp: ([0, 0, 0, 0], 69).into(),
+        };
+        Ok(Self { dest, settings })
+    }
+
+    pub(crate) fn envvars(&self) -> PathBuf {
+        self.dest.join(settings::FILE)
+    }
+
+    pub(crate) fn toml(&self) -> PathBuf {
+        self.dest.join("bty.toml")
+    }
+
+    fn state_file(&self) -> PathBuf {
+        self.dest.join("site.json")
+    }
+
+    fn state(&self) -> State {
+        let text = std::fs::read_to_string(self.state_file()).unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+
+    fn set_state(&self, state: &State) -> Result<()> {
+        let text = serde_json::to_string_pretty(state).unwrap_or_default() + "\n";
+        write(&self.state_file(), &text, 0o644)
+    }
+
+    /// What was started last.
+    pub(crate) fn running(&self) -> Option<Running> {
+        self.state().running
+    }
+
+    pub(crate) fn set_running(&self, running: Option<&Running>) -> Result<()> {
+        self.set_state(&State { running: running.cloned(), ..self.state() })
+    }
+
+    /// What of this machine a container sees, where, and how.
+    pub(crate) fn mounts(&self, service: &Service) -> Vec<(PathBuf, &'static str, &'static str)> {
+        let Some((dir, path)) = service.state else { return Vec::new() };
+        vec![(self.settings.data_dir.join(dir), path, "Z"), (self.toml(), "/etc/bty/bty.toml", "ro,z")]
+    }
+
+    /// Files that are made anew with each version.
+    pub(crate) fn generated(&self, version: &str, with_units: bool) -> Vec<(PathBuf, String)> {
+        let readme = Readme { dest: self.dest.display(), url: self.settings.url() };
+        let mut files = vec![
+            (self.dest.join("compose.yml"), compose::compose(&self.settings, version)),
+            (self.dest.join("README.md"), readme.render().unwrap_or_default()),
+        ];
+        if with_units {
+            let units = services::all(&self.settings, version);
+            let user = !podman::is_root();
+            files.extend(
+                units
+                    .iter()
+                    .map(|one| (self.dest.join("quadlet").join(units::file_name(one)), units::unit(self, one, user))),
+            );
+        }
+        files
+    }
+
+    /// Writes what is made anew for a version over what is there.
+    pub(crate) fn write_for(&self, version: &str) -> Result<()> {
+        let mut state = self.state();
+        for (path, text) in self.generated(version, self.dest.join("quadlet").is_dir()) {
+            write(&path, &text, 0o644)?;
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            state.written.insert(name, Digest::of(text.as_bytes()));
+        }
+        self.set_state(&state)
+    }
+
+    /// Writes what is missing, and what is made anew when `force` says so. What a person has set stays.
+    ///
+    /// When it fails, what it has written is gone again.
+    pub(crate) fn write(&self, with_units: bool, force: bool) -> Result<Option<Password>> {
+        let mut written = Vec::new();
+        let result = self.write_all(with_units, force, &mut written);
+        if result.is_err() {
+            for path in written.iter().rev() {
+                // directories go only when they are empty
+                let _ = if path.is_dir() { std::fs::remove_dir(path) } else { std::fs::remove_file(path) };
+            }
+        }
+        result
+    }
+
+    fn write_all(&self, with_units: bool, force: bool, written: &mut Vec<PathBuf>) -> Result<Option<Password>> {
+        let mut made = |path: &Path, text: &str, mode: u32| {
+            make_dir(path.parent().unwrap_or(path), written)?;
+            if !path.exists() {
+                written.push(path.to_owned());
+            }
+            write(path, text, mode)
+        };
+        let mut state = self.state();
+        for (path, text) in self.generated(VERSION, with_units) {
+            let found = std::fs::read(&path).ok();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let is_own =
+                |found: &Vec<u8>| found == text.as_bytes() || state.written.get(&name) == Some(&Digest::of(found));
+            if !force && !found.as_ref().is_none_or(is_own) {
+                let failure = Failure::new(format!("{} was changed, and would be written over", path.display()));
+                return Err(failure.or("--force does that; envvars, bty.toml and data stay in any case"));
+            }
+            if found.as_deref() != Some(text.as_bytes()) {
+                made(&path, &text, 0o644)?;
+            }
+            state.written.insert(name, Digest::of(text.as_bytes()));
+        }
+        self.set_state(&state)?;
+        if !self.envvars().exists() {
+            made(&self.envvars(), &self.envvars_text(), 0o640)?;
+        }
+        let mut password = None;
+        if !self.toml().exists() {
+            let (text, new) = toml()?;
+            made(&self.toml(), &text, 0o640)?;
+            password = Some(new);
+        }
+        self.make_data(written)?;
+        self.give_to_owner(written)?;
+        Ok(password)
+    }
+
+    fn envvars_text(&self) -> String {
+        let data = &self.settings.data_dir;
+        let data_dir = if *data == self.dest.join("data") { "./data".to_owned() } else { data.display().to_string() };
+        let profiles = self.settings.profiles.join(",");
+        let text = Envvars {
+            dest: self.dest.display(),
+            host_addr: self.settings.host_addr,
+            data_dir,
+            prefix: &self.settings.prefix,
+            profiles: &profiles,
+        };
+        text.render().unwrap_or_default() + "\n"
+    }
+
+    /// Directories of data belong to the programs: to their user, or to who starts them without root.
+    fn make_data(&self, written: &mut Vec<PathBuf>) -> Result<()> {
+        for service in services::all(&self.settings, VERSION) {
+            let Some(dir) = service.state_dir(&self.settings) else { continue };
+            make_dir(&dir, written)?;
+            set_mode(&dir, 0o750)?;
+            if podman::is_root() {
+                chown(&dir, Some(UID), Some(UID)).map_err(Failure::at(&dir))?;
+            }
+        }
+        if podman::is_root() {
+            chown(self.toml(), Some(UID), Some(UID)).map_err(Failure::at(&self.toml()))?;
+        }
+        Ok(())
+    }
+
+    /// What `sudo` has made belongs to who called it, and can be edited.
+    fn give_to_owner(&self, written: &[PathBuf]) -> Result<()> {
+        let id = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
+        let (Some(uid), Some(gid)) = (id("SUDO_UID"), id("SUDO_GID")) else { return Ok(()) };
+        let is_theirs = |path: &&PathBuf| {
+            path.starts_with(&self.dest) && !path.starts_with(&self.settings.data_dir) && **path != self.toml()
+        };
+        written
+            .iter()
+            .filter(is_theirs)
+            .try_for_each(|path| chown(path, Some(uid), Some(gid)).map_err(Failure::at(path)))
+    }
+}
+
+/// A new password, and the file that knows it.
+fn toml() -> Result<(String, Password)> {
+    let secret = bty_web::auth::secret();
+    let password: String = secret.chars().filter(char::is_ascii_alphanumeric).take(20).collect();
+    let hash = bty_web::auth::hash_password(&password).map_err(|e| Failure::new(e.to_string()))?;
+    let text = Toml { hash, secret: bty_web::auth::secret() }.render().unwrap_or_default() + "\n";
+    Ok((text, Password(password)))
+}
+
+/// Makes it with those above it, and notes which were made.
+fn make_dir(dir: &Path, written: &mut Vec<PathBuf>) -> Result<()> {
+    let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
+    for dir in missing.into_iter().rev() {
+        std::fs::create_dir(dir).map_err(Failure::at(dir))?;
+        written.push(dir.to_owned());
+    }
+    Ok(())
+}
+
+/// Writes a file as a whole, or not at all.
+pub(crate) fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
+    let part = path.with_extension("part");
+    let result = (|| {
+        let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&part)?;
+        // who it belonged to, it belongs to
+        if let Ok(meta) = path.metadata() {
+            use std::os::unix::fs::MetadataExt as _;
+            let _ = chown(&part, Some(meta.uid()), Some(meta.gid()));
+        }
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&part, path)
+    })();
+    result.map_err(|error| {
+        let _ = std::fs::remove_file(&part);
+        Failure::at(path)(error)
+    })
+}
+
+fn set_mode(path: &Path, mode: u32) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(Failure::at(path))
+}
+
+/// The address of the way out; else of the first network there is; else this machine's own.
+fn address() -> IpAddr {
+    // no packet is sent: the kernel says which address it would use
+    let way_out = || {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+        socket.connect(("198.51.100.1", 80)).ok()?;
+        Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_unspecified())
+    };
+    let any = || {
+        let mut all = if_addrs::get_if_addrs().ok()?.into_iter().filter(|found| !found.is_loopback());
+        all.find(|found| found.ip().is_ipv4()).map(|found| found.ip())
+    };
+    way_out().or_else(any).unwrap_or(Ipv4Addr::LOCALHOST.into())
+}

@@ -1,0 +1,6 @@
+//! A site: container images, what `bty-lab` does with podman, and what it says when that goes wrong.
+
+mod doctor;
+mod fake;
+mod images;
+mod site;

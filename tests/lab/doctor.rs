@@ -1,0 +1,154 @@
+//! What `bty-lab doctor` finds.
+
+use std::process::{Child, Command};
+
+use bty_tests::command::Outcome;
+use bty_tests::netns::Netns;
+use serde_json::Value;
+
+use super::fake::Host;
+
+/// Everything that it says is wrong: check and detail.
+fn wrong(run: &Outcome) -> Vec<(String, String)> {
+    let all: Vec<Value> =
+        serde_json::from_str(&run.stdout).unwrap_or_else(|e| panic!("{e}: {}{}", run.stdout, run.stderr));
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let wrong: Vec<_> = all.iter().filter(|finding| finding["level"] == "wrong").collect();
+    assert!(wrong.iter().all(|finding| finding["next"].is_string()), "each says what to do: {}", run.stdout);
+    assert_eq!(run.code, i32::from(!wrong.is_empty()));
+    wrong.iter().map(|finding| (text(&finding["check"]), text(&finding["detail"]))).collect()
+}
+
+fn has(found: &[(String, String)], check: &str, detail: &str) {
+    assert!(found.iter().any(|(c, d)| c == check && d.contains(detail)), "{check}: {detail} is not in {found:#?}");
+}
+
+/// The services of these tests have no live environment.
+fn without_live(mut found: Vec<(String, String)>) -> Vec<(String, String)> {
+    found.retain(|(_, detail)| !detail.contains("netboot-pc"));
+    found
+}
+
+#[test]
+fn a_site_that_runs_is_well_and_each_fault_is_found_alone() {
+    let host = Host::new();
+    let _ = host.lab(&["deploy", "site"]).expect(0);
+    let doctor = || host.lab(&["doctor", "site", "--json"]);
+    let found = wrong(&doctor());
+    has(&found, "boot", "netboot-pc");
+    assert_eq!(without_live(found), []);
+
+    let site = host.dir().join("site");
+    let sh = |script: &str| {
+        assert!(
+            host.ns.run(|| Command::new("sh").args(["-ec", script]).current_dir(&site).status().unwrap().success())
+        );
+    };
+    sh("chmod 777 data/bty");
+    has(&wrong(&doctor()), "data", "everybody on this machine can write");
+    sh("chmod 750 data/bty && chown 0 data/bty");
+    has(&wrong(&doctor()), "data", "belongs to user 0, its program is user 1000");
+    sh("chown 1000 data/bty && chmod 644 bty.toml");
+    has(&wrong(&doctor()), "files", "everybody on this machine can read");
+    sh("chmod 640 bty.toml && touch -d 2100-01-01 site.json");
+    has(&wrong(&doctor()), "clock", "behind the last change");
+    sh(
+        "touch site.json && nft add table inet f && nft add chain inet f input '{ type filter hook input priority 0; policy drop; }' && nft add rule inet f input iif lo accept && nft add rule inet f input tcp dport 3000 accept",
+    );
+    let found = wrong(&doctor());
+    has(&found, "firewall", "nftables does not let 8080/tcp through");
+    assert!(!found.iter().any(|(_, detail)| detail.contains("3000/tcp")), "{found:#?}");
+    sh("nft delete table inet f && ip addr del 192.0.2.77/24 dev br0 && ip addr add 192.0.2.78/24 dev br0");
+    let found = wrong(&doctor());
+    has(&found, "address", "HOST_ADDR 192.0.2.77 is on no interface; there are 192.0.2.78");
+    has(&found, "network", "the server does not answer at http://192.0.2.77:8080");
+    sh("ip addr add 192.0.2.77/24 dev br0 && ip route add default via 192.0.2.1 && ip link set br0 up");
+    has(&wrong(&doctor()), "resolver", "");
+    sh("ip route del default && kill $(cat ../pids/bty-tftp)");
+    let found = wrong(&doctor());
+    has(&found, "services", "bty-tftp is not well");
+    has(&found, "boot", "TFTP at 192.0.2.77:69");
+    sh("sed -i s/running/exited/ ../containers/bty-cache && rm bty.toml");
+    let found = wrong(&doctor());
+    has(&found, "services", "bty-cache does not run: it is exited");
+    has(&found, "files", "bty.toml is missing");
+}
+
+/// A DHCP server on a network of machines.
+struct Dhcp(Child);
+
+impl Dhcp {
+    fn start(ns: &Netns, lines: &[&str]) -> Self {
+        let common = [
+            "-k",
+            "--user=root",
+            "--conf-file=/dev/null",
+            "--port=0",
+            "--interface=eth1",
+            "--bind-interfaces",
+            "--leasefile-ro",
+            "--pid-file",
+            "--no-ping",
+            "--log-facility=/dev/null",
+        ];
+        let child = ns.run(|| {
+            Command::new("dnsmasq")
+                .args(common)
+                .arg("--dhcp-range=198.51.100.50,198.51.100.99,1h")
+                .args(lines)
+                .spawn()
+                .unwrap()
+        });
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        Self(child)
+    }
+}
+
+impl Drop for Dhcp {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn dhcp_is_asked_as_machines_ask_and_what_it_says_is_judged() {
+    let host = Host::new();
+    let _ = host.lab(&["init", "site"]).expect(0);
+    // somebody else's host: no packet of a host's own address is taken from a cable
+    let machines = Netns::new();
+    host.ns.cable("eth0", &machines, "eth1");
+    machines.ip("addr add 198.51.100.1/24 dev eth1");
+    let ask = || {
+        let run = host.lab(&["doctor", "site", "--dhcp", "eth0", "--json"]);
+        let all: Vec<Value> =
+            serde_json::from_str(&run.stdout).unwrap_or_else(|e| panic!("{e}: {}{}", run.stdout, run.stderr));
+        let dhcp = all.iter().filter(|finding| finding["check"] == "dhcp");
+        dhcp.map(|finding| format!("{} {}", finding["level"].as_str().unwrap(), finding["detail"].as_str().unwrap()))
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    let mut told = vec![format!("# no server\n{}", ask())];
+    {
+        let _dhcp = Dhcp::start(&machines, &[]);
+        told.push(format!("# addresses only\n{}", ask()));
+    }
+    let right = [
+        "--dhcp-match=set:ipxe,77,iPXE",
+        "--dhcp-match=set:bios,93,0",
+        "--dhcp-boot=tag:ipxe,http://192.0.2.77:8080/pxe-bootstrap.ipxe",
+        "--dhcp-boot=tag:bios,tag:!ipxe,undionly.kpxe,,192.0.2.77",
+        "--dhcp-boot=tag:!bios,tag:!ipxe,snponly.efi,,192.0.2.77",
+    ];
+    {
+        let _dhcp = Dhcp::start(&machines, &right);
+        told.push(format!("# as the server says\n{}", ask()));
+    }
+    {
+        let _dhcp = Dhcp::start(&machines, &["--dhcp-boot=pxelinux.0,,198.51.100.200"]);
+        told.push(format!("# somebody else's\n{}", ask()));
+    }
+    insta::assert_snapshot!("dhcp", told.join("\n\n"));
+    let unknown = host.lab(&["doctor", "site", "--dhcp", "eth77"]).expect(1);
+    assert!(unknown.stderr.contains("there is no network interface eth77"), "{}", unknown.stderr);
+}

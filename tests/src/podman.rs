@@ -1,0 +1,136 @@
+//! podman, with images and containers of its own, and the programs of this tree as images.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use tempfile::TempDir;
+
+use crate::command::{Outcome, bty_path, tool};
+
+/// Where systemd does not run, and limits cannot be raised.
+const CONF: &str = "[engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\n\
+                    [containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1000:1000\"]\n";
+
+/// Builds share a directory of parts.
+static ONE: Mutex<()> = Mutex::new(());
+static ARCHIVE: OnceLock<PathBuf> = OnceLock::new();
+
+/// `deploy/images/build`, for this machine's architecture.
+pub fn build(arguments: &[&str]) {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/images/build");
+    tool(&[&[program.to_str().unwrap(), "--arch", "x86_64"], arguments].concat());
+}
+
+/// The archive of images of this machine's architecture; built once.
+#[must_use]
+pub fn archive() -> &'static Path {
+    ARCHIVE.get_or_init(|| {
+        build(&[]);
+        let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/images");
+        images.join(format!("bty-images-x86_64-v{}.tar.zst", env!("CARGO_PKG_VERSION")))
+    })
+}
+
+/// A storage of its own; containers in it are ended when it is dropped.
+pub struct Podman {
+    dir: TempDir,
+}
+
+impl Podman {
+    /// An empty one.
+    #[must_use]
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name).display().to_string();
+        let storage =
+            format!("[storage]\ndriver = \"overlay\"\ngraphroot = \"{}\"\nrunroot = \"{}\"\n", at("graph"), at("run"));
+        std::fs::write(at("storage.conf"), storage).unwrap();
+        std::fs::write(at("containers.conf"), CONF).unwrap();
+        Self { dir }
+    }
+
+    /// A directory that goes with it.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// One with the images of this tree.
+    #[must_use]
+    pub fn loaded() -> Self {
+        let podman = Self::new();
+        let _ = podman.run(&["load", "--quiet", "--input", archive().to_str().unwrap()]).expect(0);
+        podman
+    }
+
+    /// A program that calls podman.
+    #[must_use]
+    pub fn command(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command.args(arguments).env("CONTAINERS_STORAGE_CONF", self.dir.path().join("storage.conf"));
+        command.env("CONTAINERS_CONF", self.dir.path().join("containers.conf")).current_dir(self.dir.path());
+        command
+    }
+
+    /// podman itself.
+    #[must_use]
+    pub fn run(&self, arguments: &[&str]) -> Outcome {
+        self.command("podman", arguments).output().expect("the Debian package podman is installed").into()
+    }
+
+    /// `bty-lab`, without anybody to ask.
+    #[must_use]
+    pub fn lab(&self, arguments: &[&str]) -> Outcome {
+        self.lab_of(&lab_path(), arguments)
+    }
+
+    /// Another one.
+    #[must_use]
+    pub fn lab_of(&self, program: &Path, arguments: &[&str]) -> Outcome {
+        let mut command = self.command(program.to_str().unwrap(), arguments);
+        command.stdin(std::process::Stdio::null()).output().unwrap().into()
+    }
+}
+
+/// Path of the built `bty-lab`.
+#[must_use]
+pub fn lab_path() -> PathBuf {
+    bty_path().with_file_name("bty-lab")
+}
+
+/// The version that [`earlier`] makes.
+pub const EARLIER: &str = "0.0.0";
+
+/// A program as it would be of the version before: the beginning of this one's name is replaced wherever it is. Compilers cut such texts into words of four
+/// bytes, so no more is.
+pub fn earlier(program: &Path, to: &Path) {
+    let (from, new) = (b"0.1.", b"0.0.");
+    assert!(env!("CARGO_PKG_VERSION").as_bytes().starts_with(from), "say here what the versions are");
+    let mut bytes = std::fs::read(program).unwrap();
+    let found: Vec<usize> =
+        bytes.windows(from.len()).enumerate().filter(|(_, window)| window == from).map(|(at, _)| at).collect();
+    for at in found {
+        bytes[at..][..new.len()].copy_from_slice(new);
+    }
+    std::fs::write(to, bytes).unwrap();
+    std::fs::set_permissions(to, program.metadata().unwrap().permissions()).unwrap();
+    let said = tool(&[to.to_str().unwrap(), "--version"]);
+    assert!(said.trim_end().ends_with(EARLIER), "{said}");
+}
+
+impl Default for Podman {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Podman {
+    fn drop(&mut self) {
+        let _ = self.run(&["rm", "--all", "--force", "--time=2"]);
+        // its layers are mounted otherwise
+        let _ = self.run(&["unmount", "--all", "--force"]);
+        let _ = self.run(&["system", "reset", "--force"]);
+    }
+}
