@@ -15,5 +15,7 @@ mod pages;
 mod peer;
 mod plans;
 mod pxe;
+mod start;
 mod state;
 mod tftp;
+mod upgrade;
