@@ -168,6 +168,8 @@ fn the_kubernetes_manifest_keeps_the_server_in_bounds() {
     for mount in container["volumeMounts"].as_array().unwrap() {
         assert!(volumes.contains(&&mount["name"]), "{mount}");
     }
+    // a password that is in a file of ours would be everybody's
+    assert!(container["envFrom"][0]["secretRef"]["name"] == "bty-web" && !all.to_string().contains("\"Secret\""));
     assert_eq!(server["volumeClaimTemplates"][0]["spec"]["accessModes"][0], "ReadWriteOnce");
     // and what it is told is understood
     let dir = tempfile::tempdir().unwrap();
