@@ -7,7 +7,7 @@ CARGO ?= cargo
 DENY_VERSION := 0.20.2
 TOOLS := target/tools
 
-.PHONY: help build demo test unit test-browser bench-pages lint doc fuzz-check deny media images test-chain test-arm64 bench bench-scripts bench-server bench-bytes fleet test-reference test-api packages clean
+.PHONY: help build demo test unit test-browser bench-pages lint doc fuzz-check deny deb media images test-chain test-arm64 bench bench-scripts bench-server bench-bytes fleet test-reference test-api packages clean
 
 help:
 	@sed -n 's/^# //p' Makefile | head -n 2
@@ -48,6 +48,13 @@ deny:
 	@command -v cargo-deny >/dev/null || test -x $(TOOLS)/bin/cargo-deny || \
 		$(CARGO) install --locked --root $(TOOLS) --version $(DENY_VERSION) cargo-deny
 	PATH="$(TOOLS)/bin:$$PATH" $(CARGO) deny check licenses bans sources
+
+# a few minutes: target/bty_VERSION_ARCH.deb, of static programs. DEB_PROGRAMS has them, where they are built already
+DEB_PROGRAMS ?= target/static/x86_64-unknown-linux-gnu/release
+deb:
+	test -x $(DEB_PROGRAMS)/bty-web || CARGO_TARGET_DIR=target/static RUSTFLAGS="-C target-feature=+crt-static" \
+		$(CARGO) build --release --target x86_64-unknown-linux-gnu -p bty-script --bin bty -p bty-web --bin bty-web
+	deploy/debian/build $(DEB_PROGRAMS) target
 
 # a few minutes: everything that machines boot, in target/media
 media: packages

@@ -24,7 +24,7 @@ use crate::db::Db;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Actor, NewEvent};
 use crate::net::Networks;
-use crate::server::StateLock;
+use crate::state::{self, StateLock, Use};
 use crate::store::cache as rows;
 use crate::time::Time;
 
@@ -156,9 +156,7 @@ impl Cache {
     /// # Errors
     /// When the directory cannot be used, or another one uses it.
     pub fn open(options: Options, client: &ClientOptions, db: Db) -> Result<Arc<Self>> {
-        let at = |e: std::io::Error| Error::internal(format!("making {}: {e}", options.dir.display()));
-        std::fs::create_dir_all(&options.dir).map_err(at)?;
-        let lock = StateLock::take(&options.dir)?;
+        let lock = state::claim(&options.dir, Use::Objects)?;
         let mut patient = client.clone();
         let reach = options.reach.clone();
         patient.may_reach = Some(Arc::new(move |ip: IpAddr| crate::net::is_elsewhere(ip) || reach.contain(ip)));

@@ -13,7 +13,7 @@ use crate::net::Networks;
 pub mod edit;
 
 /// Every key, its default and its variable. An empty variable is none.
-pub const KEYS: [(&str, &str, &str); 32] = [
+pub const KEYS: [(&str, &str, &str); 33] = [
     ("admin.password", "", "BTY_ADMIN_PASSWORD"),
     ("server.host", "0.0.0.0", "BTY_SERVER_HOST"),
     ("server.port", "8080", "BTY_SERVER_PORT"),
@@ -25,6 +25,7 @@ pub const KEYS: [(&str, &str, &str); 32] = [
     ("network.ca_files", "", "BTY_NETWORK_CA_FILES"),
     ("network.plain_http", "", "BTY_NETWORK_PLAIN_HTTP"),
     ("paths.state_dir", "/var/lib/bty", "BTY_PATHS_STATE_DIR"),
+    ("paths.remote_state", "0", "BTY_PATHS_REMOTE_STATE"),
     ("paths.boot_dir", "", "BTY_PATHS_BOOT_DIR"),
     ("paths.backup_dir", "", "BTY_PATHS_BACKUP_DIR"),
     ("paths.catalog_file", "", "BTY_PATHS_CATALOG_FILE"),
@@ -90,6 +91,8 @@ pub struct Config {
     pub network: Network,
     /// Where everything is.
     pub state_dir: PathBuf,
+    /// The state may be on a file system of the network.
+    pub state_may_be_remote: bool,
     /// Artifacts of the live environment.
     pub boot_dir: PathBuf,
     /// Artifacts that come with the program: they are there when the boot directory has none of their names.
@@ -364,6 +367,7 @@ impl Loader {
             log: text("server.log"),
             logs_json: text("server.log_format") == "json",
             network: self.network(sources),
+            state_may_be_remote: is_yes(&text("paths.remote_state")),
             boot_dir: within("paths.boot_dir", "boot"),
             backup_dir: within("paths.backup_dir", "backups"),
             catalog_file: within("paths.catalog_file", "catalog.toml"),

@@ -8,7 +8,7 @@ use crate::mac::Mac;
 use crate::time::Time;
 
 /// Every kind of event; those that end in `failed` are failures.
-pub const KINDS: [&str; 65] = [
+pub const KINDS: [&str; 66] = [
     "machine.discovered",
     "machine.created",
     "machine.upserted",
@@ -74,6 +74,7 @@ pub const KINDS: [&str; 65] = [
     "auth.token.revoked",
     "auth.sessions.revoked",
     "system.started",
+    "system.schema.upgraded",
 ];
 
 /// Who acts.

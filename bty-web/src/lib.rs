@@ -6,6 +6,7 @@
 //! | [`plan`] | plans: bundled, saved, examined, rendered, simulated |
 //! | [`ipxe`] | the scripts that iPXE runs |
 //! | [`app`] | what all parts share; the one way in which a machine changes |
+//! | [`state`] | whether a directory may be used for a state |
 //! | [`db`], [`store`] | the database, and all SQL |
 //! | [`events`] | the audit log |
 //! | [`catalog`] | the images that machines can be bound to |
@@ -44,6 +45,7 @@ pub mod plan;
 pub mod rates;
 pub mod routes;
 pub mod server;
+pub mod state;
 pub mod store;
 pub mod tftp;
 pub mod time;

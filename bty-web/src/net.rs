@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use axum::http::{HeaderMap, header};
 
+use crate::error::{Error, ErrorKind};
+
 /// Networks whose proxies are believed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Networks(Vec<Network>);
@@ -178,6 +180,17 @@ impl fmt::Display for Shown {
             IpAddr::V6(ip) => write!(f, "[{ip}]"),
         }
     }
+}
+
+/// What is wrong with a port that cannot be had, and what to do; `variable` says where to listen.
+pub(crate) fn cannot_listen(at: &str, port: u16, variable: &str, e: &std::io::Error) -> Error {
+    let hint = match e.kind() {
+        std::io::ErrorKind::AddrInUse => format!("end what listens there, or choose another port with {variable}"),
+        std::io::ErrorKind::AddrNotAvailable => format!("name an address of this host with {variable}"),
+        _ if port < 1024 => "ports below 1024 need root, or CAP_NET_BIND_SERVICE".to_owned(),
+        _ => format!("choose another one with {variable}"),
+    };
+    Error::new(ErrorKind::Conflict, format!("listening at {at}: {e}; {hint}"))
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use crate::events::{Actor, NewEvent};
 use crate::jobs::backup;
 use crate::machine::Who;
 use crate::plan::bundled;
+use crate::state::{self, StateLock, Use};
 use crate::tftp::{First, Tftp};
 use crate::time::Time;
 use crate::{catalog, routes, tftp};
@@ -23,37 +24,14 @@ use crate::{catalog, routes, tftp};
 /// How long connections and jobs have to end by themselves.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// One process at a time changes a state; the lock ends with the process.
-pub struct StateLock(#[allow(dead_code)] std::fs::File);
-
-impl StateLock {
-    /// Takes the lock of the state in `dir`.
-    ///
-    /// # Errors
-    /// When somebody has it.
-    pub fn take(dir: &std::path::Path) -> Result<Self> {
-        let path = dir.join("state.lock");
-        let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path)?;
-        file.try_lock().map(|()| Self(file)).map_err(|e| match e {
-            std::fs::TryLockError::WouldBlock => {
-                let detail = format!("a server uses the state in {}: end it first", dir.display());
-                Error::new(crate::error::ErrorKind::Conflict, detail)
-            }
-            std::fs::TryLockError::Error(e) => Error::internal(format!("locking {}: {e}", path.display())),
-        })
-    }
-}
-
 /// Serves until `stop` ends.
 ///
 /// # Errors
 /// When the state cannot be opened, or the address is taken.
 pub async fn serve(config: Config, stop: impl Future<Output = ()> + Send + 'static) -> Result<()> {
-    let listen = config.listen;
-    let listener = listen_at(listen).await?;
-    std::fs::create_dir_all(&config.state_dir)
-        .map_err(|e| Error::internal(format!("making {}: {e}", config.state_dir.display())))?;
-    let _lock = StateLock::take(&config.state_dir)?;
+    // a port that is taken is told before anything is made
+    let listener = listen_at(config.listen, "BTY_SERVER_PORT").await?;
+    let _lock = claim(&config)?;
     let app = open(config).await?;
     serve_at(app, listener, stop).await
 }
@@ -63,15 +41,13 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()> + Send + 'stat
 /// # Errors
 /// When the state cannot be opened, or the address is taken.
 pub async fn serve_cache(mut config: Config, stop: impl Future<Output = ()> + Send + 'static) -> Result<()> {
-    std::fs::create_dir_all(&config.state_dir)
-        .map_err(|e| Error::internal(format!("making {}: {e}", config.state_dir.display())))?;
     let listen = config.cache_listen;
-    let listener = listen_at(listen).await?;
+    let listener = listen_at(listen, "BTY_CACHE_LISTEN").await?;
     config.is_cache_only = true;
     // what stands in a base address that no request tells
     config.listen = listen;
     config.cache = Some((listen, config.cache_options.clone()));
-    let _lock = StateLock::take(&config.state_dir)?;
+    let _lock = claim(&config)?;
     let app = open(config).await?;
     greet(&app, "a cache host", listener.local_addr()?).await?;
     let end = Arc::clone(&app);
@@ -102,8 +78,16 @@ async fn open(config: Config) -> Result<Arc<App>> {
     tokio::task::spawn_blocking(move || App::open(config)).await.map_err(Error::internal)?
 }
 
-async fn listen_at(address: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|e| Error::internal(format!("listening at {address}: {e}")))
+/// Takes the state of this configuration for this process.
+fn claim(config: &Config) -> Result<StateLock> {
+    state::claim(&config.state_dir, Use::State { may_be_remote: config.state_may_be_remote })
+}
+
+/// Listens; `variable` is what says where.
+async fn listen_at(address: SocketAddr, variable: &str) -> Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|e| crate::net::cannot_listen(&address.to_string(), address.port(), variable, &e))
 }
 
 /// Serves the cache of this process until it is to end.
@@ -131,7 +115,7 @@ pub async fn serve_tftp(
         tracing::info!(%ip, mac, name, "a client asks for the first time");
     });
     if let Some(address) = metrics {
-        let listener = listen_at(address).await?;
+        let listener = listen_at(address, "--metrics").await?;
         let counted = Arc::clone(&tftp);
         let render = move || {
             let metrics = crate::metrics::Metrics::default();
@@ -203,7 +187,7 @@ pub async fn serve_at(
     start_worker(&app);
     let objects = match &app.config.cache {
         Some((listen, _)) => {
-            let listener = listen_at(*listen).await?;
+            let listener = listen_at(*listen, "BTY_CACHE_LISTEN").await?;
             let shared = Arc::clone(&app);
             Some(tokio::spawn(async move { serve_objects(&shared, listener).await }))
         }

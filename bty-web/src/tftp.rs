@@ -172,9 +172,21 @@ fn find_neighbour(table: &str, ip: IpAddr) -> Option<String> {
 }
 
 /// What is wrong with a port that cannot be had.
-fn unbound(address: SocketAddr, e: &dyn std::fmt::Display) -> Error {
-    let hint = if address.port() < 1024 { "; ports below 1024 need root, or CAP_NET_BIND_SERVICE" } else { "" };
-    Error::internal(format!("listening at {address} (UDP): {e}{hint}"))
+fn unbound(address: SocketAddr, e: &std::io::Error) -> Error {
+    crate::net::cannot_listen(&format!("{address} (UDP)"), address.port(), "BTY_TFTP_LISTEN", e)
+}
+
+/// Checks that there is something to serve.
+///
+/// # Errors
+/// When none of `roots` is a directory that can be read.
+pub fn check_roots(roots: &[PathBuf]) -> Result<()> {
+    if roots.iter().any(|root| std::fs::read_dir(root).is_ok()) {
+        return Ok(());
+    }
+    let named: Vec<String> = roots.iter().map(|root| root.display().to_string()).collect();
+    let detail = format!("there is nothing to serve: {} is no directory that can be read", named.join(" or "));
+    Err(Error::invalid(format!("{detail}; name that of the boot programs with --root")))
 }
 
 /// Checks names that an operator allows.

@@ -31,11 +31,15 @@ pub fn pattern(len_bytes: usize) -> Vec<u8> {
 }
 
 /// A daemon of the tests; killed when dropped.
-pub(crate) struct Daemon(Child);
+pub struct Daemon(Child);
 
 impl Daemon {
     /// Starts `command` and waits until something listens on `port` of the loopback.
-    pub(crate) fn start(command: &mut Command, port: u16, package: &str) -> Self {
+    ///
+    /// # Panics
+    /// When it does not.
+    #[must_use]
+    pub fn start(command: &mut Command, port: u16, package: &str) -> Self {
         let child = command.spawn().unwrap_or_else(|e| panic!("{e}: is the Debian package {package} installed?"));
         let daemon = Self(child);
         let begun = Instant::now();

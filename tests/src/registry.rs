@@ -19,13 +19,27 @@ impl Registry {
     /// Starts one with empty storage.
     #[must_use]
     pub fn start() -> Self {
+        Self::with(
+            "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: /var/lib/docker-registry\nhttp:\n  addr: 0.0.0.0:5000\n",
+        )
+    }
+
+    /// Starts one with a configuration, of which storage and address are replaced.
+    ///
+    /// # Panics
+    /// When they are not in it.
+    #[must_use]
+    pub fn with(conf: &str) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         let port = free_port();
         let storage = directory.path().join("storage");
-        let conf = format!(
-            "version: 0.1\nlog: {{accesslog: {{disabled: false}}, level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n",
-            storage.display()
-        );
+        let mut conf = conf.to_owned() + "log: {accesslog: {disabled: false}, level: error}\n";
+        for (from, to) in
+            [("/var/lib/docker-registry", storage.display().to_string()), ("0.0.0.0:5000", format!("127.0.0.1:{port}"))]
+        {
+            assert!(conf.contains(from), "{from} is in {conf}");
+            conf = conf.replace(from, &to);
+        }
         let path = directory.path().join("config.yml");
         fs::write(&path, conf).expect("the directory is ours");
         let mut command = Command::new("docker-registry");

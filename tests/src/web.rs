@@ -91,6 +91,21 @@ impl Web {
         web
     }
 
+    /// A server that [`again`](Self::again) starts, with this in its state: `state.db` as SQL says.
+    ///
+    /// # Panics
+    /// When the database cannot be made.
+    #[must_use]
+    pub fn idle(sql: Option<&Path>, env: &[(&str, &str)]) -> Self {
+        let state = tempfile::tempdir().expect("a temporary directory can be made");
+        if let Some(sql) = sql {
+            let database = state.path().join("state.db");
+            command::tool(&["sqlite3", "-bail", &database.to_string_lossy(), &format!(".read {}", sql.display())]);
+        }
+        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Self { child: None, state, port: free_port(), env, headers: Vec::new(), arguments: Vec::new() }
+    }
+
     /// Starts a cache host that may reach the loopback, with further arguments.
     #[must_use]
     pub fn cache(arguments: &[&str], env: &[(&str, &str)]) -> Self {
@@ -141,6 +156,30 @@ impl Web {
             .env("BTY_WEB_SERVER", self.base())
             .envs(self.env.iter().map(|(name, value)| (name, value)));
         command
+    }
+
+    /// What a command says that must not begin to serve: it ends with 1, and in one sentence.
+    ///
+    /// # Panics
+    /// When it serves, or ends otherwise.
+    #[must_use]
+    pub fn refuses(&self, command: &mut Command) -> String {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("bty-web was built");
+        let begun = Instant::now();
+        while child.try_wait().expect("it was started").is_none() {
+            if begun.elapsed() > Duration::from_secs(20) {
+                let _ = child.kill();
+                panic!("it serves: {:?}", child.wait_with_output());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let output = child.wait_with_output().expect("it has ended");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        let mut lines = said.lines().filter(|line| line.starts_with("bty-web: "));
+        let line = lines.next().unwrap_or_else(|| panic!("nothing is told: {said}")).to_owned();
+        assert!(said.ends_with(&format!("{line}\n")), "it is the last that is said, in one line: {said}");
+        line
     }
 
     fn launch(&mut self) {

@@ -4,9 +4,9 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use bty_tests::free_port;
 use bty_tests::nginx::Nginx;
 use bty_tests::web::{Web, web_path};
+use bty_tests::{Daemon, free_port};
 
 fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(name)
@@ -77,22 +77,7 @@ fn behind_nginx_people_have_tls_live_pages_and_large_uploads() {
     assert!(head.contains("; Secure"), "the session is for TLS only: {head}");
     let cookie = format!("Cookie: {cookie}");
 
-    // what happens is heard at once, and not when a buffer is full
-    let mut listening =
-        site.curl(&["-N", "-H", &cookie, &site.url("/events/stream")]).stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(listening.stdout.take().unwrap()).lines();
-    let heard = std::thread::spawn(move || lines.find_map(|line| line.ok().filter(|line| line.starts_with("data:"))));
-    // the stream tells only what comes after it was opened
-    let told = std::time::Instant::now();
-    while !heard.is_finished() {
-        assert!(told.elapsed().as_secs() < 30, "nothing is heard");
-        let report = [("Content-Type", "application/json")];
-        site.web.request("POST", "/pxe/525400999999/status", &report, br#"{"status":"done"}"#).expect(404);
-        std::thread::sleep(std::time::Duration::from_millis(100));
-    }
-    assert!(heard.join().unwrap().unwrap().contains("\"kind\":"));
-    listening.kill().unwrap();
-    listening.wait().unwrap();
+    hears(&site.web, site.curl(&["-N", "-H", &cookie, &site.url("/events/stream")]));
 
     let large = site.web.state().join("large");
     std::fs::File::create(&large).unwrap().set_len(80 << 20).unwrap();
@@ -108,6 +93,113 @@ fn behind_nginx_people_have_tls_live_pages_and_large_uploads() {
     assert_eq!(events["events"][0]["source_ip"], "127.0.0.2");
     let script = text(&site.curl(&[&site.url("/pxe-bootstrap.ipxe")]).output().unwrap());
     assert!(script.contains(&site.url("/pxe/")), "{script}");
+}
+
+#[test]
+fn behind_caddy_people_have_tls_live_pages_and_large_uploads() {
+    let web = Web::with(&[("BTY_ADMIN_PASSWORD", "s3cret"), ("BTY_SERVER_TRUSTED_PROXY", "127.0.0.1/32")]);
+    let (dir, tls) = (tempfile::tempdir().unwrap(), free_port());
+    let conf = std::fs::read_to_string(file("caddy/Caddyfile")).unwrap();
+    assert!(conf.contains("bty.example {") && conf.contains("127.0.0.1:8080"));
+    // an authority of its own, and no port but ours
+    let own = "{\n\tadmin off\n\tskip_install_trust\n\tauto_https disable_redirects\n}\n";
+    let conf = conf
+        .replace("bty.example {", &format!("https://localhost:{tls} {{\n\ttls internal"))
+        .replace("127.0.0.1:8080", web.base().trim_start_matches("http://"));
+    let path = dir.path().join("Caddyfile");
+    std::fs::write(&path, format!("{own}{conf}")).unwrap();
+    let mut command = Command::new("caddy");
+    command.args(["run", "--adapter", "caddyfile", "--config"]).arg(&path).stderr(Stdio::null()).stdout(Stdio::null());
+    command.env("XDG_DATA_HOME", dir.path()).env("XDG_CONFIG_HOME", dir.path()).env("HOME", dir.path());
+    let _caddy = Daemon::start(&mut command, tls, "caddy");
+    let url = |path: &str| format!("https://localhost:{tls}{path}");
+    let ca = dir.path().join("caddy/pki/authorities/local/root.crt");
+    let curl = |arguments: &[&str]| {
+        let mut command = Command::new("curl");
+        command.args(["-sS", "--max-time", "60", "--retry", "5", "--retry-all-errors", "--http1.1"]);
+        command.args(["--interface", "127.0.0.2", "--cacert"]).arg(&ca).args(arguments);
+        command
+    };
+    let origin = format!("Origin: {}", url(""));
+    let head = text(&curl(&["-i", "-H", &origin, "-d", "password=s3cret", &url("/ui/login")]).output().unwrap());
+    assert!(head.contains("; Secure"), "the session is for TLS only: {head}");
+    let cookie = head.lines().find(|line| line.to_ascii_lowercase().starts_with("set-cookie: ")).unwrap();
+    let cookie = format!("Cookie: {}", cookie[12..].split(';').next().unwrap());
+    hears(&web, curl(&["-N", "-H", &cookie, &url("/events/stream")]));
+
+    let large = dir.path().join("large");
+    std::fs::File::create(&large).unwrap().set_len(80 << 20).unwrap();
+    let name = "/boot/bty-netboot-pc-x86_64-v9.9.9.squashfs";
+    let upload = ["-T", large.to_str().unwrap(), "-H", &cookie, "-w", "%{http_code}", "-o", "/dev/null", &url(name)];
+    assert_eq!(text(&curl(&upload).output().unwrap()), "200");
+    let cookie = [("Cookie", cookie.trim_start_matches("Cookie: "))];
+    let events = web.request("GET", "/events?kind=auth.login.succeeded", &cookie, b"").expect(200).json();
+    assert_eq!(events["events"][0]["source_ip"], "127.0.0.2");
+    let script = text(&curl(&[&url("/pxe-bootstrap.ipxe")]).output().unwrap());
+    assert!(script.contains(&url("/pxe/")), "{script}");
+}
+
+#[test]
+fn the_kubernetes_manifest_keeps_the_server_in_bounds() {
+    let script = "import json, sys, yaml; json.dump(list(yaml.safe_load_all(open(sys.argv[1]))), sys.stdout)";
+    let output =
+        Command::new("/usr/bin/python3").args(["-c", script]).arg(file("kubernetes/bty.yaml")).output().unwrap();
+    let all: serde_json::Value = serde_json::from_str(&text(&output)).unwrap();
+    let find =
+        |kind: &str| all.as_array().unwrap().iter().find(|one| one["kind"] == kind).unwrap_or_else(|| panic!("{kind}"));
+    let (server, service) = (&find("StatefulSet")["spec"], &find("Service")["spec"]);
+    assert_eq!((&server["replicas"], &server["selector"]["matchLabels"]), (&1.into(), &service["selector"]));
+    let pod = &server["template"]["spec"];
+    assert_eq!(
+        (&pod["securityContext"]["runAsUser"], &pod["securityContext"]["fsGroup"]),
+        (&1000.into(), &1000.into())
+    );
+    let container = &pod["containers"][0];
+    assert_eq!(container["image"], concat!("localhost/bty-web:", env!("CARGO_PKG_VERSION")));
+    assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
+    assert_eq!(container["securityContext"]["capabilities"]["drop"][0], "ALL");
+    // the names that are used are there
+    let ports: Vec<_> = container["ports"].as_array().unwrap().iter().map(|port| &port["name"]).collect();
+    for port in service["ports"].as_array().unwrap() {
+        assert!(ports.contains(&&port["targetPort"]), "{port}");
+    }
+    let volumes = pod["volumes"].as_array().unwrap().iter().map(|volume| &volume["name"]);
+    let volumes: Vec<_> = volumes.chain([&server["volumeClaimTemplates"][0]["metadata"]["name"]]).collect();
+    for mount in container["volumeMounts"].as_array().unwrap() {
+        assert!(volumes.contains(&&mount["name"]), "{mount}");
+    }
+    // a password that is in a file of ours would be everybody's
+    assert!(container["envFrom"][0]["secretRef"]["name"] == "bty-web" && !all.to_string().contains("\"Secret\""));
+    assert_eq!(server["volumeClaimTemplates"][0]["spec"]["accessModes"][0], "ReadWriteOnce");
+    // and what it is told is understood
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("bty.toml");
+    std::fs::write(&config, find("ConfigMap")["data"]["bty.toml"].as_str().unwrap()).unwrap();
+    let mut check = Command::new(web_path());
+    check.args(["check-config", "--config"]).arg(&config);
+    for variable in container["env"].as_array().unwrap().iter().filter(|one| one["name"] != "BTY_CONFIG_FILE") {
+        check.env(variable["name"].as_str().unwrap(), variable["value"].as_str().unwrap());
+    }
+    let said = text(&check.output().unwrap());
+    assert!(said.contains("the configuration is right") && !said.contains("not known"), "{said}");
+}
+
+/// What happens is heard at once by who listens with `listen`, and not when a buffer is full.
+fn hears(web: &Web, mut listen: Command) {
+    let mut listening = listen.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(listening.stdout.take().unwrap()).lines();
+    let heard = std::thread::spawn(move || lines.find_map(|line| line.ok().filter(|line| line.starts_with("data:"))));
+    // the stream tells only what comes after it was opened
+    let told = std::time::Instant::now();
+    while !heard.is_finished() {
+        assert!(told.elapsed().as_secs() < 30, "nothing is heard");
+        let report = [("Content-Type", "application/json")];
+        web.request("POST", "/pxe/525400999999/status", &report, br#"{"status":"done"}"#).expect(404);
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    assert!(heard.join().unwrap().unwrap().contains("\"kind\":"));
+    listening.kill().unwrap();
+    listening.wait().unwrap();
 }
 
 #[test]

@@ -62,11 +62,9 @@ pub(crate) fn tftp(config: &Config, options: TftpOptions) -> Result<ExitCode> {
     let mut own = config.tftp();
     own.listen = options.listen.unwrap_or(own.listen);
     if let Some(root) = options.root {
-        if !root.is_dir() {
-            return Err(Error::invalid(format!("{} is no directory", root.display())));
-        }
         own.roots = vec![root];
     }
+    bty_web::tftp::check_roots(&own.roots)?;
     own.further = options.allow;
     own.server_url = options.server_url.or(own.server_url);
     until_told(|stop| server::serve_tftp(own, options.metrics, stop))

@@ -16,7 +16,7 @@ use crate::remote::table;
 
 pub(crate) fn run(config: &Config, verb: TokenVerb) -> Result<ExitCode> {
     std::fs::create_dir_all(&config.state_dir)?;
-    let db = Db::open(&config.state_dir.join("state.db"), Bus::default())?;
+    let db = Db::open_beside(&config.state_dir.join("state.db"), Bus::default())?;
     let now = Time::now();
     match verb {
         TokenVerb::List => list(&db)?,

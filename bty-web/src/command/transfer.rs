@@ -8,7 +8,7 @@ use bty_web::db::Db;
 use bty_web::error::{Error, Result};
 use bty_web::events::Bus;
 use bty_web::jobs::backup::{FILE, write_durably};
-use bty_web::server::StateLock;
+use bty_web::state::{self, Use};
 use bty_web::time::Time;
 use bty_web::transfer::{self, Summary, reference};
 
@@ -17,7 +17,7 @@ pub(crate) fn export(config: &Config, dest: &Path) -> Result<ExitCode> {
     if !path.is_file() {
         return Err(Error::not_found(format!("the state {}", path.display())));
     }
-    let db = Db::open(&path, Bus::default())?;
+    let db = Db::open_beside(&path, Bus::default())?;
     let bundle = db.read_blocking(transfer::export)?;
     db.close();
     std::fs::create_dir_all(dest)?;
@@ -32,8 +32,7 @@ pub(crate) fn import(config: &Config, path: &Path, armed: bool) -> Result<ExitCo
     if !path.is_file() {
         return Err(Error::invalid(format!("{} is no file, and has none to import", path.display())));
     }
-    std::fs::create_dir_all(&config.state_dir)?;
-    let _lock = StateLock::take(&config.state_dir)?;
+    let _lock = state::claim(&config.state_dir, Use::State { may_be_remote: config.state_may_be_remote })?;
     let now = Time::now();
     // everything is read and understood before anything is opened for writing
     let summary = if reference::is_database(&path) {

@@ -72,7 +72,7 @@ fn listen(tftp: &Arc<Tftp>, ip: IpAddr) -> Result<Listener> {
     let handler = Requests { tftp: Arc::clone(tftp), local: ip };
     let builder = TftpServerBuilder::with_handler(handler)
         .std_socket(socket)
-        .map_err(|e| unbound(address, &e))?
+        .map_err(|e| Error::internal(format!("listening at {address} (UDP): {e}")))?
         .timeout(TIMEOUT)
         .client_timeout_limit(CLIENT_TIMEOUT_MAX_S)
         .max_send_retries(RETRIES)

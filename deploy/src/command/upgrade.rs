@@ -14,7 +14,7 @@ use crate::steps::Steps;
 use crate::{images, podman};
 
 /// What a service keeps in its directory besides what can be fetched again.
-const STATE: [&str; 4] = ["state.db", "state.db-wal", "bty.toml", "session-secret"];
+const STATE: [&str; 5] = ["state.db", "state.db-wal", "state.db-shm", "bty.toml", "session-secret"];
 
 pub(crate) fn run(options: &Upgrade) -> Result<ExitCode> {
     let site = Site::open(&options.place)?;

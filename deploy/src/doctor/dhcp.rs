@@ -176,7 +176,7 @@ fn judge(site: &Site, client: &str, offers: &[Offer]) -> Vec<Finding> {
     let boots: Vec<(String, String)> = offers.iter().filter_map(Offer::boot).collect();
     match &boots[..] {
         [] => {
-            findings.push(Finding::wrong("dhcp", format!("{client}: an address is offered, and nothing to boot"), see))
+            findings.push(Finding::wrong("dhcp", format!("{client}: an address is offered, and nothing to boot"), see));
         }
         [(host, file)] if *host == site.settings.host_addr.to_string() => {
             findings.push(Finding::ok("dhcp", format!("{client}: sent to {host} for {file}")));

@@ -58,7 +58,8 @@ impl Identity {
 
     /// False when the two surely are different versions. Mirrors may disagree about the time of one file, so it counts only where a tag is missing.
     pub(super) fn agrees_with(&self, other: &Self) -> bool {
-        let opaque = |etag: &str| etag.strip_prefix("W/").unwrap_or(etag).to_owned();
+        // a mirror of a registry leaves out the quotes as long as it has not the blob itself
+        let opaque = |etag: &str| etag.strip_prefix("W/").unwrap_or(etag).trim_matches('"').to_owned();
         match (&self.etag, &other.etag) {
             (Some(a), Some(b)) => opaque(a) == opaque(b),
             _ => match (&self.last_modified, &other.last_modified) {
@@ -123,6 +124,7 @@ mod tests {
             Identity { etag: some(etag), last_modified: some(time) }
         };
         assert!(id("\"a\"", "1").agrees_with(&id("W/\"a\"", "2")));
+        assert!(id("\"a\"", "1").agrees_with(&id("a", "1")));
         assert!(!id("\"a\"", "1").agrees_with(&id("\"b\"", "1")));
         assert!(!id("\"a\"", "1").agrees_with(&id("", "2")));
         assert!(id("", "").agrees_with(&id("\"a\"", "1")));

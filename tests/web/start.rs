@@ -1,0 +1,144 @@
+//! What is looked at before a server begins: its directory, and who else uses it.
+
+use std::path::Path;
+use std::process::Command;
+
+use bty_tests::command::tool;
+use bty_tests::loops::Mount;
+use bty_tests::web::{Web, web_path};
+
+/// A server of `web`'s configuration, with its state in `dir`.
+fn server(web: &Web, dir: &Path) -> Command {
+    let mut command = web.command(&[]);
+    command.env("BTY_PATHS_STATE_DIR", dir);
+    command
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+}
+
+#[test]
+fn a_state_on_a_file_system_of_the_network_is_refused_unless_an_operator_wants_it() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mounted = to.path().to_str().unwrap();
+    // a real mount with the name of one that has its files from elsewhere
+    tool(&["bindfs", "-o", "subtype=sshfs", from.path().to_str().unwrap(), mounted]);
+    let mut web = Web::idle(None, &[("BTY_PATHS_STATE_DIR", mounted)]);
+    let dir = to.path().join("made/for/it");
+    let said = web.refuses(&mut server(&web, &dir));
+    let left = names(from.path());
+    let cache = web.refuses(web.command(&["cache"]).args(["--listen", "127.0.0.1:0", "--data-dir", mounted]));
+    web = Web::idle(None, &[("BTY_PATHS_REMOTE_STATE", "1"), ("BTY_PATHS_STATE_DIR", mounted)]);
+    web.again();
+    let (well, log) = (web.get("/healthz").status, web.log());
+    web.end();
+    tool(&["umount", mounted]);
+    assert!(said.contains("fuse.sshfs") && said.contains("BTY_PATHS_REMOTE_STATE=1"), "{said}");
+    assert_eq!(left, [""; 0], "nothing was made");
+    assert!(cache.contains("fuse.sshfs"), "{cache}");
+    assert_eq!(well, 200);
+    assert!(log.contains("WARN") && log.contains("is on fuse.sshfs"), "{log}");
+}
+
+#[test]
+fn a_state_that_cannot_be_written_is_told_with_the_way_out() {
+    let web = Web::idle(None, &[]);
+    // root, without what lets root write everywhere
+    let dir = tempfile::tempdir().unwrap();
+    let shown = dir.path().to_str().unwrap();
+    tool(&["chown", "65534", shown]);
+    tool(&["chmod", "755", shown]);
+    let ordinary = |dir: &Path, arguments: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--inh-caps=-dac_override", "--bounding-set=-dac_override"]).arg(web_path()).args(arguments);
+        let own = web.command(&[]);
+        command.env_clear().envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.env("BTY_PATHS_STATE_DIR", dir);
+        command
+    };
+    let said = web.refuses(&mut ordinary(dir.path(), &[]));
+    assert!(
+        said.contains(&format!("cannot be written by user 0: give it to that user (chown -R 0 {shown})")),
+        "{said}"
+    );
+    assert_eq!(names(dir.path()), [""; 0]);
+    // a directory that is right, with a database that somebody else has made
+    tool(&["chown", "0", shown]);
+    std::fs::write(dir.path().join("state.db"), b"").unwrap();
+    tool(&["chown", "65534", &format!("{shown}/state.db")]);
+    tool(&["chmod", "644", &format!("{shown}/state.db")]);
+    let said = web.refuses(&mut ordinary(dir.path(), &[]));
+    assert!(said.contains("cannot be written by user 0"), "{said}");
+    // the objects of a cache
+    tool(&["chown", "65534", shown]);
+    let own = tempfile::tempdir().unwrap();
+    let mut cache = ordinary(own.path(), &["cache", "--listen", "127.0.0.1:0"]);
+    let said = web.refuses(cache.env("BTY_CACHE_DIR", dir.path()));
+    assert!(said.contains("cannot be written by user 0") && said.contains("BTY_CACHE_DIR"), "{said}");
+    // a file in its place
+    let file = own.path().join("file");
+    std::fs::write(&file, b"").unwrap();
+    let said = web.refuses(&mut server(&web, &file));
+    assert!(said.contains("cannot be used") && said.contains("BTY_PATHS_STATE_DIR"), "{said}");
+}
+
+#[test]
+fn a_disk_that_is_full_or_read_only_is_told_before_anything_is_made() {
+    let web = Web::idle(None, &[]);
+    let small = Mount::memory(4 << 20);
+    let said = web.refuses(&mut server(&web, &small.path().join("state")));
+    assert!(said.contains("has room for 4.0 MiB, and needs 8.0 MiB at least"), "{said}");
+    assert_eq!(names(small.path()), [""; 0]);
+    let fixed = Mount::memory(64 << 20);
+    tool(&["mount", "-o", "remount,ro", fixed.path().to_str().unwrap()]);
+    for said in [
+        web.refuses(&mut server(&web, fixed.path())),
+        web.refuses(web.command(&["cache", "--listen", "127.0.0.1:0"]).env("BTY_CACHE_DIR", fixed.path())),
+    ] {
+        assert!(said.contains("can only be read: mount it for writing"), "{said}");
+    }
+}
+
+#[test]
+fn a_second_one_with_the_same_state_or_port_is_told_to_end_the_first() {
+    let web = Web::start();
+    let own = tempfile::tempdir().unwrap();
+    let mut second = web.command(&[]);
+    let said = web.refuses(second.env("BTY_PATHS_STATE_DIR", own.path().join("state")));
+    assert!(said.contains("end what listens there, or choose another port with BTY_SERVER_PORT"), "{said}");
+    assert_eq!(names(own.path()), [""; 0]);
+    let state = web.state().to_str().unwrap();
+    let cache = Web::cache(&[], &[]);
+    for said in [
+        web.refuses(web.command(&[]).env("BTY_SERVER_PORT", bty_tests::free_port().to_string())),
+        web.refuses(&mut web.command(&["cache", "--listen", "127.0.0.1:0", "--data-dir", state])),
+        web.refuses(&mut web.command(&[
+            "cache",
+            "--listen",
+            "127.0.0.1:0",
+            "--data-dir",
+            cache.state().to_str().unwrap(),
+        ])),
+        web.refuses(
+            web.command(&["cache", "--listen", "127.0.0.1:0"])
+                .env("BTY_PATHS_STATE_DIR", own.path())
+                .env("BTY_CACHE_DIR", cache.state().join("blobs")),
+        ),
+    ] {
+        assert!(said.contains("a server uses the state in ") && said.contains(": end it first"), "{said}");
+    }
+    assert_eq!((web.get("/healthz").status, cache.get("/healthz").status), (200, 200));
+}
+
+#[test]
+fn tftp_without_boot_programs_says_where_it_looked() {
+    let web = Web::idle(None, &[("BTY_BOOT_SEED_DIR", "/nonexistent")]);
+    let output = web.command(&["tftp", "--listen", "127.0.0.1:0"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("there is nothing to serve") && said.contains("/nonexistent") && said.contains("--root"),
+        "{said}"
+    );
+}
