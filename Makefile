@@ -52,8 +52,8 @@ deny:
 # a few minutes: target/bty_VERSION_ARCH.deb, of static programs. DEB_PROGRAMS has them, where they are built already
 DEB_PROGRAMS ?= target/static/x86_64-unknown-linux-gnu/release
 deb:
-	test -x $(DEB_PROGRAMS)/bty-web || CARGO_TARGET_DIR=target/static RUSTFLAGS="-C target-feature=+crt-static" \
-		$(CARGO) build --release --target x86_64-unknown-linux-gnu -p bty-script --bin bty -p bty-web --bin bty-web
+	test -x $(DEB_PROGRAMS)/bty-lab || CARGO_TARGET_DIR=target/static RUSTFLAGS="-C target-feature=+crt-static" \
+		$(CARGO) build --release --target x86_64-unknown-linux-gnu -p bty-script --bin bty -p bty-web --bin bty-web -p bty-lab --bin bty-lab
 	deploy/debian/build $(DEB_PROGRAMS) target
 
 # a few minutes: everything that machines boot, in target/media
