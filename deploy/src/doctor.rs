@@ -66,7 +66,7 @@ impl fmt::Display for Finding {
 
 pub(crate) fn run(options: &cli::Doctor) -> Result<ExitCode> {
     let site = Site::open(&options.place)?;
-    let running = site.running().unwrap_or(Running { version: VERSION.into(), manager: Manager::found() });
+    let running = site.running().unwrap_or_else(|| Running::of(VERSION, Manager::found()));
     let mut findings = services::podman();
     findings.extend(files::look(&site, &running));
     findings.extend(services::look(&site, &running));

@@ -41,9 +41,17 @@ struct State {
 pub(crate) struct Running {
     pub(crate) version: String,
     pub(crate) manager: Manager,
+    /// Its containers are root's.
+    #[serde(default)]
+    pub(crate) is_root: bool,
 }
 
 impl Running {
+    /// By who runs this command.
+    pub(crate) fn of(version: &str, manager: Manager) -> Self {
+        Self { version: version.to_owned(), manager, is_root: podman::is_root() }
+    }
+
     /// What such a file says.
     pub(crate) fn of_file(path: &Path) -> Option<Self> {
         serde_json::from_str::<State>(&std::fs::read_to_string(path).ok()?).ok()?.running
@@ -87,6 +95,14 @@ impl Site {
         if !dest.join(settings::FILE).exists() {
             let failure = Failure::new(format!("{} is no site: it has no {}", dest.display(), settings::FILE));
             return Err(failure.or(format!("bty-lab deploy {}", dest.display())));
+        }
+        // containers of another user cannot even be seen
+        if let Some(running) =
+            Running::of_file(&dest.join("site.json")).filter(|running| running.is_root != podman::is_root())
+        {
+            let (who, next) =
+                if running.is_root { ("root", "sudo bty-lab …") } else { ("a user without root", "as that user") };
+            return Err(Failure::new(format!("{} was deployed by {who}", dest.display())).or(next));
         }
         let mut settings = Settings::read(&dest)?;
         if let Some(dir) = &place.data_dir {
@@ -189,8 +205,7 @@ impl Site {
         let mut state = self.state();
         for (path, text) in self.generated(version, self.dest.join("quadlet").is_dir()) {
             write(&path, &text, 0o644)?;
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            state.written.insert(name, Digest::of(text.as_bytes()));
+            state.written.insert(name_of(&path), Digest::of(text.as_bytes()));
         }
         self.set_state(&state)
     }
@@ -221,7 +236,7 @@ impl Site {
         let mut state = self.state();
         for (path, text) in self.generated(VERSION, with_units) {
             let found = std::fs::read(&path).ok();
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let name = name_of(&path);
             let is_own =
                 |found: &Vec<u8>| found == text.as_bytes() || state.written.get(&name) == Some(&Digest::of(found));
             if !force && !found.as_ref().is_none_or(is_own) {
@@ -290,6 +305,11 @@ impl Site {
             .filter(is_theirs)
             .try_for_each(|path| chown(path, Some(uid), Some(gid)).map_err(Failure::at(path)))
     }
+}
+
+/// What a file is called in `site.json`.
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// A new password, and the file that knows it.

@@ -247,6 +247,18 @@ fn a_directory_that_cannot_be_written_is_named_with_the_way_out() {
 }
 
 #[test]
+fn a_site_of_root_is_left_to_root() {
+    let host = Host::new();
+    let _ = host.lab(&["deploy", "site"]).expect(0);
+    let program = lab_path();
+    let words =
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", program.to_str().unwrap(), "doctor", "site"];
+    let run: Outcome = host.ns.run(|| host.command(&words).output().unwrap().into());
+    let run = run.expect(1);
+    assert!(run.stderr.contains("site was deployed by root\n  next: sudo bty-lab"), "{}", run.stderr);
+}
+
+#[test]
 fn a_half_written_site_is_taken_away_again() {
     let host = Host::new();
     std::fs::create_dir(host.path("site")).unwrap();

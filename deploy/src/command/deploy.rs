@@ -38,7 +38,7 @@ pub(crate) fn run(options: &Deploy) -> Result<ExitCode> {
     let password = site.write(false, options.force)?;
     steps.say("files", &format!("{}, data in {}", site.dest.display(), site.settings.data_dir.display()));
     // a deploy that is broken off here is gone on with by the next one
-    site.set_running(Some(&Running { version: version.clone(), manager }))?;
+    site.set_running(Some(&Running::of(&version, manager)))?;
     if let Err(failure) = again(&site, before, manager, &services, &version) {
         let _ = manager.stop(&site);
         say_password(password);

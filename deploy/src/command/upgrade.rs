@@ -39,7 +39,7 @@ fn go_on(site: &Site, before: &Running, archive: Option<&Path>) -> Result<ExitCo
     let failures = before.manager.stop(site);
     let _ = failures;
     let backup = Backup::of(site);
-    let after = Running { version: VERSION.into(), manager: Manager::found() };
+    let after = Running::of(VERSION, Manager::found());
     let result = backup.make(site).and_then(|()| {
         steps.say("backup", &backup.dir.display().to_string());
         site.write_for(VERSION)?;
