@@ -37,7 +37,11 @@ fn nothing_that_was_acknowledged_is_lost_when_the_server_is_killed() {
                 })
             })
             .collect();
-        std::thread::sleep(Duration::from_millis(300));
+        // in the middle of it, however slow the machine is
+        let wanted = acknowledged.lock().unwrap().len() + 20;
+        while acknowledged.lock().unwrap().len() < wanted && !writers.iter().all(std::thread::JoinHandle::is_finished) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
         web.kill();
         is_over.store(true, Ordering::Relaxed);
         writers.into_iter().for_each(|writer| writer.join().unwrap());

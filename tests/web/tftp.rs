@@ -379,9 +379,12 @@ fn the_server_serves_boot_programs_itself_and_shows_that_it_does() {
     assert!(named.contains("http://bty.lan:99/"), "{named}");
     let metrics = web.get("/metrics").text();
     assert!(metrics.contains("bty_tftp_transfers_total{outcome=\"unknown\"}"), "{metrics}");
-    let events = web.get("/events?limit=500").json();
-    let first: Vec<_> =
-        events["events"].as_array().unwrap().iter().filter(|e| e["kind"] == "tftp.client.first").collect();
+    // it is written down beside the transfer
+    let first = || web.get("/events?kind=tftp.client.first&limit=500").json()["events"].as_array().unwrap().clone();
+    while first().is_empty() && begun.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let first = first();
     assert_eq!(first.len(), 1, "a client is new once");
     assert_eq!(first[0]["source_ip"], "127.0.0.1");
     // somebody else's, and nobody's
