@@ -206,6 +206,21 @@ fn the_two_documented_commands_make_a_site_and_one_ends_it() {
     assert_eq!(host.podman.run(&["images", "--quiet"]).expect(0).stdout, "");
 }
 
+#[test]
+#[ignore = "long: make test-chain"]
+fn without_root_a_site_is_its_users_own_and_has_no_tftp() {
+    let host = Host::new(Podman::new());
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("lab/rootless.sh");
+    let (archive, program) = (archive().display().to_string(), lab_path().display().to_string());
+    let home = host.podman.dir().join("home").display().to_string();
+    let words = ["--mount", "sh", script.to_str().unwrap(), &home, &program, &archive];
+    let mut command = host.podman.command("unshare", &words);
+    let run = Outcome::from(host.ns.run(|| command.output().unwrap())).expect(0);
+    for said in ["TFTP      none: it needs root", "nothing to complain about", "4243 site/data/bty/state.db", "done"] {
+        assert!(run.stdout.contains(said), "{said} is not in {}{}", run.stdout, run.stderr);
+    }
+}
+
 /// A podman-compose that knows profiles: that of Debian 12 does not.
 fn podman_compose() -> PathBuf {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/podman-compose");
