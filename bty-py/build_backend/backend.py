@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import sysconfig
@@ -105,7 +106,7 @@ def _pack(built, wheel_directory):
     with zipfile.ZipFile(wheel_directory / name, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as wheel:
         for inside, content in [*((inside, path.read_bytes()) for inside, path in files.items()), *((n, t.encode()) for n, t in texts.items())]:
             entry = zipfile.ZipInfo(inside)
-            entry.external_attr = (0o755 if "/scripts/" in inside or inside.endswith(".so") else 0o644) << 16
+            entry.external_attr = (stat.S_IFREG | (0o755 if "/scripts/" in inside or inside.endswith(".so") else 0o644)) << 16
             entry.compress_type = zipfile.ZIP_DEFLATED
             wheel.writestr(entry, content)
             digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()

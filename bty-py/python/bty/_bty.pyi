@@ -961,3 +961,6 @@ def script_run(
     cancel: Cancel,
     client: Optional[Client],
 ) -> dict[str, Any]: ...
+def script_decide(
+    name: str, text: str, function: str, machine: Optional[dict[str, Any]], args: list[Any], catalog: str
+) -> dict[str, Any]: ...

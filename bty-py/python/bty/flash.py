@@ -334,12 +334,11 @@ def _execute(plan: FlashPlan, tell: Callable[..., None], cancel: Optional[Cancel
     def told(event: Event) -> None:
         if event.event == "phase" and event.phase == "write":
             tell("writing", note=image.format or "?")
-        elif event.event == "phase" and event.phase == "finish":
-            tell("synced")
         elif event.event == "progress" and event.phase == "write":
             tell("writing_progress", total_bytes=total, bytes_written=event.decoded_bytes)
             if image.url:
                 tell("downloading_progress", total_bytes=event.source_total, bytes_downloaded=event.source_bytes)
 
     planned.execute(progress=told, cancel=cancel)
+    tell("synced")
     tell("partprobed")
