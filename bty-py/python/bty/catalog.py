@@ -219,8 +219,15 @@ def parse_sha256_manifest(text: str, target_name: Optional[str] = None) -> str:
     if found is None and len(lines) == 1 and not target_name:
         found = _bty.find_in_checksums(lines[0].split()[0], "")
     if found is None:
-        what = f"no digest of {target_name!r}" if target_name else "not exactly one digest"
-        raise CatalogError(f"the sha256 manifest has {what}" if lines else "empty sha256 manifest")
+        if not lines:
+            raise CatalogError("empty sha256 manifest")
+        from .images import is_sha256_hex
+
+        odd = [line for line in lines if not is_sha256_hex(line.split()[0].lower())]
+        if odd:
+            raise CatalogError(f"malformed sha256 line in manifest: {odd[0]!r}")
+        what = f"does not list a digest of {target_name!r}" if target_name else "lists several digests"
+        raise CatalogError(f"the sha256 manifest {what}")
     return found
 
 

@@ -173,11 +173,11 @@ def _digest(sha: Optional[str]) -> Optional[str]:
 def _info(reference: str, format_hint: Optional[str], sha: Optional[str], **where: Any) -> ImageInfo:
     with images.open(reference, sha256=sha, ignore_sidecar=True) as image:
         found = image.info
-    format = images.format(found.name) or format_hint or images._IDS.get(found.format)
+    format = images._known(found.name, found.format, format_hint)
     return ImageInfo(
         format=format,
         size_bytes=found.source_bytes or 0,
-        virtual_size_bytes=found.disk_bytes,
+        virtual_size_bytes=found.disk_bytes if format else None,
         expected_sha=found.expected_sha256,
         **where,
     )
@@ -302,7 +302,7 @@ def execute_plan(plan: FlashPlan, *, progress: Optional[ProgressCallback] = None
     tell: Callable[..., None] = lambda event, **facts: progress(FlashProgress(event, **facts)) if progress else None  # noqa: E731
     tell("started", total_bytes=plan.image.virtual_size_bytes)
     try:
-        _check_target(plan.target)
+        _check(plan)
         _execute(plan, tell, cancel)
     except FlashCancelled as error:
         error.args = ("flash cancelled by operator",)
@@ -317,10 +317,16 @@ def execute_plan(plan: FlashPlan, *, progress: Optional[ProgressCallback] = None
     tell("done")
 
 
-def _check_target(planned: TargetInfo) -> None:
-    now = probe_target(planned.path)
+def _check(plan: FlashPlan) -> None:
+    """What the reference's words are for; the library refuses for all its own reasons after it."""
+    planned, now = plan.target, probe_target(plan.target.path)
     if not now.is_block_device:
         raise FlashRaceError(f"target is no longer a block device: {planned.path}")
+    if now.mountpoints:
+        raise FlashRaceError(f"target has mounted partitions: {', '.join(now.mountpoints)} (unmount them)")
+    if plan.image.format is None:
+        # a tarball, a text: as bytes of a disk they are nothing
+        raise FlashError(f"cannot flash image of format {plan.image.format!r}: {_format_problem(plan.image)}")
     if planned.size_bytes is not None and now.size_bytes != planned.size_bytes:
         raise FlashRaceError(f"target size changed: {planned.size_bytes} bytes when planned, {now.size_bytes} now: {planned.path}")
 

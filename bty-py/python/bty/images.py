@@ -40,8 +40,16 @@ __all__ = [
 #: Where images of a machine are when nobody says otherwise.
 DEFAULT_IMAGE_ROOT = Path("/var/lib/bty/images")
 
+_UNKNOWN = "unrecognised image: names end in .qcow2, .img, .img.gz, .img.xz, .img.zst, .img.bz2, .img.lz4, .raw or .iso"
+
 #: How a format that was found from the bytes is called in lists of files.
 _IDS = {"raw": "img", "gzip": "img.gz", "xz": "img.xz", "bzip2": "img.bz2", "zstd": "img.zst", "lz4": "img.lz4", "qcow2": "qcow2"}
+
+
+def _known(name: str, found: str, hint: Optional[str] = None) -> Optional[str]:
+    """The id of an image: by its name, else as its lister says, else by its bytes. Plain bytes could be anything."""
+    by_bytes = _IDS.get(found) if found != "raw" and not is_tarball(name) else None
+    return format(name) or hint or by_bytes
 
 
 def open(
@@ -230,10 +238,12 @@ def inspect_image(path: Union[str, PathLike[str]]) -> dict[str, Any]:
     info: dict[str, Any] = {"path": str(path), "format": detect_format(path), "size_bytes": path.stat().st_size}
     try:
         with open(path, ignore_sidecar=True) as image:
-            info["format"] = info["format"] or _IDS.get(image.info.format)
+            info["format"] = _known(path.name, image.info.format)
             info["detail"] = image.info.to_dict()
     except _bty_error() as error:
         info["detail_error"] = str(error)
+    if info["format"] is None:
+        info["detail_error"] = f"{path.name} is a tarball: extract it, and use what is in it" if is_tarball(path.name) else _UNKNOWN
     return info
 
 

@@ -156,7 +156,7 @@ mod tests {
         let caught = value(&engine, "try { lab::sum(1, \"a\") } catch (e) { e.kind }").unwrap();
         assert_eq!(caught, "lab");
         let error = value(&engine, "\n lab::sum(1, \"a\")").unwrap_err();
-        assert_eq!((error.kind(), error.place.map(|place| place.line)), ("lab", Some(2)));
+        assert_eq!((error.kind(), error.place.as_ref().map(|place| place.line)), ("lab", Some(2)));
     }
 
     #[test]
