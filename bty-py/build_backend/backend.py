@@ -7,6 +7,7 @@ A program that starts itself again (`bty-web` does, for the scripts of plans) mu
 
 import base64
 import hashlib
+import io
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ import stat
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -29,8 +31,8 @@ def _profile():
 
 
 def _workspace():
-    """The directory of the workspace: the parent in a checkout, the same or its parent in an sdist."""
-    return next(dir for dir in (HERE.parent, HERE) if (dir / "Cargo.lock").exists())
+    """The directory of the workspace, in a checkout as in an sdist."""
+    return HERE.parent
 
 
 def _build_programs():
@@ -57,24 +59,35 @@ def _maturin():
     return maturin
 
 
-def _with_profile(settings):
-    if _profile() == "dev":
-        os.environ["MATURIN_PEP517_ARGS"] = "--profile dev"
-    return settings
-
-
 def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
     built = os.environ.get("BTY_PY_BUILT")
     if built:
         _take(Path(built))
         return _pack(Path(built), Path(wheel_directory))
     _build_programs()
-    return _maturin().build_wheel(wheel_directory, _with_profile(config_settings), metadata_directory)
+    if _profile() != "release":
+        os.environ["MATURIN_PEP517_ARGS"] = f"--profile {_profile()}"
+    return _maturin().build_wheel(wheel_directory, config_settings, metadata_directory)
 
 
 def build_sdist(sdist_directory, config_settings=None):
-    SCRIPTS.mkdir(parents=True, exist_ok=True)
-    return _maturin().build_sdist(sdist_directory, config_settings)
+    """All of the tree: the programs need more of it than the module. The settings of the module are put at its top, where they are looked for."""
+    version, root = _version(), _workspace()
+    name = f"bty-{version}"
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, check=True, capture_output=True).stdout.decode()
+    settings = (HERE / "pyproject.toml").read_text()
+    for key, value in (("backend-path = [", "build_backend"), ("python-source = ", "python"), ("data = ", "wheel-data"), ("readme = ", "README.md")):
+        settings = settings.replace(f'{key}"{value}"', f'{key}"bty-py/{value}"')
+    settings = settings.replace("[tool.maturin]", '[tool.maturin]\nmanifest-path = "bty-py/Cargo.toml"')
+    texts = {"pyproject.toml": settings, "PKG-INFO": f"Metadata-Version: 2.1\nName: bty\nVersion: {version}\nRequires-Python: >=3.9\n"}
+    with tarfile.open(Path(sdist_directory) / f"{name}.tar.gz", "w:gz") as archive:
+        for path in sorted(filter(None, listed.split("\0"))):
+            archive.add(root / path, f"{name}/{path}", recursive=False)
+        for path, text in texts.items():
+            entry = tarfile.TarInfo(f"{name}/{path}")
+            entry.size = len(text.encode())
+            archive.addfile(entry, io.BytesIO(text.encode()))
+    return f"{name}.tar.gz"
 
 
 def get_requires_for_build_wheel(config_settings=None):
