@@ -227,6 +227,15 @@ def test_fork(image, disk):
     assert child.returncode == 0, err
 
 
+@pytest.mark.parametrize("begin", ["bty.flashing(*sys.argv[1:])", "asyncio.run(asyncio.wait_for(bty.aflash(*sys.argv[1:]), 0.3))"])
+def test_program_that_ends_meanwhile(disk, begin):
+    with slow_image(image_bytes(4 * MIB), 3 * MIB) as (address, _):
+        child = run_python(f"import asyncio, bty, contextlib, sys\nwith contextlib.suppress(asyncio.TimeoutError):\n    work = {begin}", address, disk.path)
+        out, err = child.communicate(timeout=60)
+    assert child.returncode == 0, err
+    assert Path(disk.path).read_bytes()[:512] == bytes(512)
+
+
 def resident():
     gc.collect()
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -6,12 +6,11 @@ The work is done in threads; the loop goes on. Cancelling a task cancels its wor
 from __future__ import annotations
 
 import asyncio
-import threading
 from functools import partial
 
 from . import _bty
 from ._bty import CancelToken, Event, FlashReport, Image, Plan, VerifyReport
-from .work import either
+from .work import either, start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ async def _in_thread(work: Callable[..., T], cancel: Cancel) -> T:
         except RuntimeError:
             pass  # the loop was closed meanwhile: nobody waits any more
 
-    threading.Thread(target=run, name="bty-work", daemon=True).start()
+    start(run, token)
     try:
         return await asyncio.shield(ended)
     except asyncio.CancelledError:

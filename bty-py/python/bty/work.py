@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import queue
 import threading
 
@@ -30,6 +31,35 @@ def either(mine: CancelToken, theirs: Union[CancelToken, Callable[[], bool], Non
     return lambda: mine.is_cancelled or wish()
 
 
+#: Work that goes on, and what cancels it.
+_running: dict[threading.Thread, CancelToken] = {}
+
+
+def start(work: Callable[[], None], token: CancelToken) -> threading.Thread:
+    """Does ``work`` in a thread of its own, which ends with the program."""
+
+    def run() -> None:
+        try:
+            work()
+        finally:
+            _running.pop(threading.current_thread(), None)
+
+    thread = threading.Thread(target=run, name="bty-work", daemon=True)
+    _running[thread] = token
+    thread.start()
+    return thread
+
+
+@atexit.register
+def _end() -> None:
+    # a thread that came back into an interpreter that is gone would end the process the hard way
+    running = list(_running.items())
+    for _, token in running:
+        token.cancel()
+    for thread, _ in running:
+        thread.join()
+
+
 class Flashing:
     """Work in a thread of its own. Iterating gives its events until it has ended; :meth:`result` gives its report, or raises why it failed.
 
@@ -44,8 +74,7 @@ class Flashing:
         self._failure: Optional[BaseException] = None
         self._is_told = False
         stop = either(self._token, cancel)
-        self._thread = threading.Thread(target=self._work, args=(stop, client), name="bty-flash", daemon=True)
-        self._thread.start()
+        self._thread = start(lambda: self._work(stop, client), self._token)
 
     def _work(self, stop: Union[CancelToken, Callable[[], bool]], client: Optional[Client]) -> None:
         try:
