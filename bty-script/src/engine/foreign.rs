@@ -153,7 +153,8 @@ mod tests {
     fn scripts_call_functions_of_the_program_around_them() {
         let engine = engine(&[("lab::sum", 2), ("sum", 3)]).unwrap();
         assert_eq!(value(&engine, "lab::sum(1, 2) + sum(1, 1, 1)").unwrap(), 6);
-        let caught = value(&engine, "try { lab::sum(1, \"a\") } catch (e) { e.kind }").unwrap();
+        let caught =
+            value(&engine, "let kind = (); try { lab::sum(1, \"a\") } catch (e) { kind = e.kind; } kind").unwrap();
         assert_eq!(caught, "lab");
         let error = value(&engine, "\n lab::sum(1, \"a\")").unwrap_err();
         assert_eq!((error.kind(), error.place.as_ref().map(|place| place.line)), ("lab", Some(2)));
