@@ -102,6 +102,7 @@ bench-bytes:
 
 # a few minutes: what Python adds, and the module beside the reference package
 bench-python:
+	tests/install-packages.sh tests/bench/packages.txt
 	tests/reference/setup.sh target/reference
 	$(CARGO) build --release -p bty-py
 	python3 tests/bench/python.py target/release/lib_bty.so target/reference docs/benchmarks-python.md
