@@ -7,7 +7,7 @@ CARGO ?= cargo
 DENY_VERSION := 0.20.2
 TOOLS := target/tools
 
-.PHONY: help build demo test unit test-browser bench-pages lint doc fuzz-check deny deb media images test-chain test-arm64 bench bench-scripts bench-server bench-bytes fleet test-reference test-api packages clean
+.PHONY: help build demo test unit test-browser test-python bench-pages lint doc fuzz-check deny deb media images test-chain test-arm64 bench bench-scripts bench-server bench-bytes bench-python fleet test-reference test-api packages clean
 
 help:
 	@sed -n 's/^# //p' Makefile | head -n 2
@@ -18,7 +18,7 @@ build:
 demo: build
 	examples/demo/run.sh
 
-test: packages lint unit test-browser doc fuzz-check
+test: packages lint unit test-browser test-python doc fuzz-check
 
 unit: build
 	$(CARGO) test --workspace
@@ -26,6 +26,10 @@ unit: build
 # about three minutes: every page in a browser; screenshots in target/screenshots. Needs node and npm
 test-browser: build packages
 	tests/browser/run.sh
+
+# a few minutes: the Python module in virtual environments of its own, on the system's Python and on others that are there
+test-python: build packages
+	bty-py/test.sh
 
 # a few minutes: the time of every page with 10,000 machines and 1,000,000 events
 bench-pages: packages
@@ -79,6 +83,8 @@ test-arm64: build packages
 test-reference: build packages
 	tests/reference/setup.sh target/reference
 	BTY_TEST_REFERENCE=$(CURDIR)/target/reference $(CARGO) test -p bty-tests -- reference:: peer::
+	bty-py/test.sh -q -x tests/test_docs.py
+	tests/reference/python.sh $(CURDIR)/target/py/bin/python target/reference-tests
 
 # long: builds images from a Debian root file system, and times bty beside other tools
 bench:
@@ -104,6 +110,13 @@ bench-bytes:
 	$(CARGO) build --release -p bty-web
 	$(CARGO) build --release -p bty-tests --example load
 	python3 tests/bench/bytes.py target/release/bty-web target/release/examples/load target/withcache docs/benchmarks-bytes.md
+
+# a few minutes: what Python adds, and the module beside the reference package
+bench-python:
+	tests/install-packages.sh tests/bench/packages.txt
+	tests/reference/setup.sh target/reference
+	$(CARGO) build --release -p bty-py
+	python3 tests/bench/python.py target/release/lib_bty.so target/reference docs/benchmarks-python.md
 
 # long: a thousand simulated machines in many runs, each with another seed; ends with the first wrong decision
 fleet: build

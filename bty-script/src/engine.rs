@@ -14,11 +14,13 @@ use crate::error::{Cause, Place, Power, ScriptError, Sources, Stop, innermost};
 use crate::host::Host;
 use crate::{api, scripts};
 
+mod foreign;
 mod interactive;
 mod limits;
 mod meter;
 mod resolve;
 
+pub use foreign::{Foreign, ForeignFunction};
 pub use interactive::{Interactive, Variable};
 pub use limits::Limits;
 pub use meter::{Interrupts, Meter};

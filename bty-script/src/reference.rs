@@ -86,7 +86,8 @@ fn collect(engine: &Engine, with_standard: bool) -> Vec<Function> {
     let describe = |info: rhai::FuncInfo<'_>| {
         let meta = info.metadata;
         let mut params: Vec<(String, String)> = meta.params_info.iter().map(|param| parameter(engine, param)).collect();
-        params.truncate(meta.num_params);
+        // functions of the program around the engine have no names for theirs
+        params.resize(meta.num_params, ("value".to_owned(), "any".to_owned()));
         let first = params.first().map(|(_, kind)| kind.as_str()).unwrap_or_default();
         let is_ours = TYPES.iter().any(|(name, _)| *name == first);
         let (name, kind) = match meta.name.strip_prefix("get$") {

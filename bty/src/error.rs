@@ -174,6 +174,16 @@ impl Error {
         self.0.hint.as_deref()
     }
 
+    /// The kind of the I/O error that is the cause, when one is: tells a missing file from one that may not be read.
+    #[must_use]
+    pub fn io_kind(&self) -> Option<io::ErrorKind> {
+        let cause = self.0.source.as_deref()?;
+        match cause.downcast_ref::<Self>() {
+            Some(inner) => inner.io_kind(),
+            None => cause.downcast_ref::<io::Error>().map(io::Error::kind),
+        }
+    }
+
     /// True when the caller cancelled.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
@@ -249,6 +259,15 @@ mod tests {
             error.to_string(),
             "flashing debian-13 to /dev/sdb: writing at offset 4194304: No space left on device (os error 28)"
         );
+    }
+
+    #[test]
+    fn tells_what_the_system_said_through_its_layers() {
+        let missing = Error::from_io(ErrorKind::Source, "opening a", io::ErrorKind::NotFound.into());
+        assert_eq!(missing.io_kind(), Some(io::ErrorKind::NotFound));
+        let outer = Error::new(ErrorKind::Catalog, "reading the catalog").because(missing);
+        assert_eq!(outer.io_kind(), Some(io::ErrorKind::NotFound));
+        assert_eq!(Error::cancelled().io_kind(), None);
     }
 
     #[test]

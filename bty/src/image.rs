@@ -202,7 +202,7 @@ pub struct Image {
 }
 
 /// All of an image, read once: see [`Image::read_fully`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Contents {
     /// Bytes that came over the wire.

@@ -15,6 +15,7 @@ use oci_client::manifest::{
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Reference, RegistryOperation};
 use reqwest::StatusCode;
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::client::net::{Http, Online, USER_AGENT};
@@ -38,7 +39,7 @@ const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(60);
 const LISTED_MAX: usize = 16;
 
 /// The blob that a reference stands for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct OciBlob {
     /// Digest of its bytes.

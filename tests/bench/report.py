@@ -33,7 +33,7 @@ HEAD = """\
 # How fast
 
 Written by `make bench` (`tests/bench/run.sh`); edit the script, not this file. What scripts cost is on
-[a page of its own](benchmarks-scripts.md).
+[a page of its own](benchmarks-scripts.md), and so is [Python](benchmarks-python.md).
 
 {summary}
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Catalog, Entry};
 use crate::{CancelToken, Client, Context, Digest, Error, ErrorKind, Result, Source, digest, size};
@@ -16,7 +16,7 @@ const AT_A_TIME: usize = 8;
 const MAX_CHECKSUM_BYTES: u64 = size::MIB;
 
 /// What was found at the `src` of an entry.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct EntryCheck {
     /// Name of the entry.

@@ -99,16 +99,24 @@ impl Lane {
     ) -> Result<Self> {
         let shared = Arc::new(Shared::new(&disk, device, options.verify, cancel)?);
         let (orders, inbox) = bounded(QUEUE);
-        let (alive, running) = bounded(0);
+        let (alive, ended) = bounded(0);
         for _ in 0..WORKERS {
             let (shared, inbox, alive) = (Arc::clone(&shared), inbox.clone(), alive.clone());
             spawn("bty-writer", move || {
                 inbox.iter().for_each(|extent| shared.carry_out(&extent));
-                drop(alive);
+                // the device first: whoever is told that the work has ended may open it
+                drop(shared);
+                drop::<Sender<()>>(alive);
             })?;
         }
-        let (flusher, ended) = (Arc::clone(&shared), running.clone());
-        spawn("bty-flusher", move || flusher.flush_regularly(&ended))?;
+        let (flushing, running) = bounded(0);
+        let flusher = Arc::clone(&shared);
+        spawn("bty-flusher", move || {
+            flusher.flush_regularly(&ended);
+            drop(flusher);
+            // it ends after the workers, and so tells for all of them
+            drop::<Sender<()>>(flushing);
+        })?;
         let beat_seen = (0, Instant::now());
         Ok(Self {
             disk,
@@ -165,6 +173,7 @@ impl Lane {
             if let Err(error) = work(&shared) {
                 shared.fail(error);
             }
+            drop(shared);
             drop::<Sender<()>>(alive);
         })?;
         Ok(running)

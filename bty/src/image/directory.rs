@@ -5,7 +5,8 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::image::name;
 use crate::{Digest, Error, ErrorKind, Result, digest, size};
@@ -29,6 +30,36 @@ pub struct ImageFile {
     pub sha256: Option<Digest>,
     /// Architecture that the name suggests.
     pub arch: Option<&'static str>,
+}
+
+/// An [`ImageFile`] as data.
+#[derive(Deserialize)]
+struct Written {
+    name: String,
+    path: PathBuf,
+    format: String,
+    size_bytes: u64,
+    sha256: Option<Digest>,
+    arch: Option<String>,
+}
+
+impl TryFrom<Written> for ImageFile {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<Self, String> {
+        let Written { name, path, format, size_bytes, sha256, arch } = written;
+        let format = name::known_format(&format).ok_or_else(|| format!("{format:?} is no format"))?;
+        let arch =
+            arch.map(|arch| name::known_architecture(&arch).ok_or_else(|| format!("{arch:?} is no architecture")));
+        Ok(Self { name, path, format, size_bytes, sha256, arch: arch.transpose()? })
+    }
+}
+
+/// The derived one would borrow the static names from its input.
+impl<'de> Deserialize<'de> for ImageFile {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Written::deserialize(deserializer)?.try_into().map_err(D::Error::custom)
+    }
 }
 
 impl ImageFile {

@@ -54,6 +54,16 @@ pub fn architecture(name: &str) -> Option<&'static str> {
     ARCHITECTURES.iter().find(|(token, _)| name.contains(token)).map(|(_, arch)| *arch)
 }
 
+/// A format id from elsewhere, as it is known here.
+pub(super) fn known_format(id: &str) -> Option<&'static str> {
+    FORMATS.iter().copied().find(|known| *known == id)
+}
+
+/// The same for an architecture.
+pub(super) fn known_architecture(name: &str) -> Option<&'static str> {
+    ARCHITECTURES.iter().map(|(_, arch)| *arch).find(|arch| *arch == name)
+}
+
 fn suffix_among(name: &str, suffixes: &[&'static str]) -> Option<&'static str> {
     let name = name.to_ascii_lowercase();
     suffixes.iter().copied().find(|suffix| name.strip_suffix(suffix).is_some_and(|stem| stem.ends_with('.')))

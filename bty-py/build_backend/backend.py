@@ -1,0 +1,133 @@
+"""Builds the wheel: maturin makes the module, cargo the programs that go with it, as they are, into the wheel's scripts.
+
+A program that starts itself again (`bty-web` does, for the scripts of plans) must be a program, not an entry point of Python.
+
+`BTY_PY_PROFILE=dev` builds for tests. `BTY_PY_BUILT=DIR` takes what `cargo build --workspace` has left in DIR, so that tests build nothing twice.
+"""
+
+import base64
+import hashlib
+import io
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import zipfile
+from pathlib import Path
+
+#: What is installed beside the module: the cargo package of each program.
+PROGRAMS = {"bty": "bty-script", "bty-web": "bty-web", "bty-lab": "bty-lab"}
+
+HERE = Path(__file__).resolve().parent.parent
+SCRIPTS = HERE / "wheel-data" / "scripts"
+
+
+def _profile():
+    return os.environ.get("BTY_PY_PROFILE", "release")
+
+
+def _workspace():
+    """The directory of the workspace, in a checkout as in an sdist."""
+    return HERE.parent
+
+
+def _build_programs():
+    """Builds the programs, and puts them where maturin looks for data."""
+    packages = [word for package in PROGRAMS.values() for word in ("-p", package)]
+    target = Path(os.environ.get("CARGO_TARGET_DIR", _workspace() / "target"))
+    names = [word for name in PROGRAMS for word in ("--bin", name)]
+    build = ["cargo", "build", "--locked", "--profile", _profile(), *packages, *names]
+    triple = os.environ.get("CARGO_BUILD_TARGET")
+    subprocess.run(build, cwd=_workspace(), check=True)
+    _take(target / (triple or "") / ("debug" if _profile() == "dev" else _profile()))
+
+
+def _take(built):
+    shutil.rmtree(SCRIPTS, ignore_errors=True)
+    SCRIPTS.mkdir(parents=True)
+    for name in PROGRAMS:
+        shutil.copy2(built / name, SCRIPTS / name)
+
+
+def _maturin():
+    import maturin
+
+    return maturin
+
+
+def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
+    built = os.environ.get("BTY_PY_BUILT")
+    if built:
+        _take(Path(built))
+        return _pack(Path(built), Path(wheel_directory))
+    _build_programs()
+    if _profile() != "release":
+        os.environ["MATURIN_PEP517_ARGS"] = f"--profile {_profile()}"
+    return _maturin().build_wheel(wheel_directory, config_settings, metadata_directory)
+
+
+def build_sdist(sdist_directory, config_settings=None):
+    """All of the tree: the programs need more of it than the module. The settings of the module are put at its top, where they are looked for."""
+    version, root = _version(), _workspace()
+    name = f"bty-{version}"
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, check=True, capture_output=True).stdout.decode()
+    settings = (HERE / "pyproject.toml").read_text()
+    for key, value in (("backend-path = [", "build_backend"), ("python-source = ", "python"), ("data = ", "wheel-data"), ("readme = ", "README.md")):
+        settings = settings.replace(f'{key}"{value}"', f'{key}"bty-py/{value}"')
+    settings = settings.replace("[tool.maturin]", '[tool.maturin]\nmanifest-path = "bty-py/Cargo.toml"')
+    texts = {"pyproject.toml": settings, "PKG-INFO": f"Metadata-Version: 2.1\nName: bty\nVersion: {version}\nRequires-Python: >=3.9\n"}
+    with tarfile.open(Path(sdist_directory) / f"{name}.tar.gz", "w:gz") as archive:
+        for path in sorted(filter(None, listed.split("\0"))):
+            archive.add(root / path, f"{name}/{path}", recursive=False)
+        for path, text in texts.items():
+            entry = tarfile.TarInfo(f"{name}/{path}")
+            entry.size = len(text.encode())
+            archive.addfile(entry, io.BytesIO(text.encode()))
+    return f"{name}.tar.gz"
+
+
+def get_requires_for_build_wheel(config_settings=None):
+    return []
+
+
+def get_requires_for_build_sdist(config_settings=None):
+    return []
+
+
+def _version():
+    text = (_workspace() / "Cargo.toml").read_text()
+    return re.search(r'\[workspace\.package\]\s*version = "([^"]+)"', text)[1]
+
+
+def _pack(built, wheel_directory):
+    """The same wheel as maturin's, from a library that is there already. For tests: it is bound to this machine."""
+    version, machine = _version(), sysconfig.get_platform().replace("-", "_")
+    info, tag = f"bty-{version}.dist-info", f"cp39-abi3-{machine}"
+    files = {f"bty/{path.name}": path for path in sorted((HERE / "python/bty").iterdir()) if path.suffix in (".py", ".pyi", ".typed")}
+    files["bty/py.typed"] = HERE / "python/bty/py.typed"
+    files["bty/_bty.abi3.so"] = built / "lib_bty.so"
+    files.update({f"bty-{version}.data/scripts/{name}": SCRIPTS / name for name in PROGRAMS})
+    texts = {
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: bty\nVersion: {version}\nRequires-Python: >=3.9\n",
+        f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: bty\nRoot-Is-Purelib: false\nTag: {tag}\n",
+    }
+    name, records = f"bty-{version}-{tag}.whl", []
+    with zipfile.ZipFile(wheel_directory / name, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as wheel:
+        for inside, content in [*((inside, path.read_bytes()) for inside, path in files.items()), *((n, t.encode()) for n, t in texts.items())]:
+            entry = zipfile.ZipInfo(inside)
+            entry.external_attr = (stat.S_IFREG | (0o755 if "/scripts/" in inside or inside.endswith(".so") else 0o644)) << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            wheel.writestr(entry, content)
+            digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+            records.append(f"{inside},sha256={digest},{len(content)}")
+        wheel.writestr(f"{info}/RECORD", "\n".join([*records, f"{info}/RECORD,,", ""]))
+    return name
+
+
+if __name__ == "__main__":
+    # usage: backend.py DIR   makes a wheel in DIR from $BTY_PY_BUILT
+    print(build_wheel(sys.argv[1]))

@@ -1,0 +1,172 @@
+"""Writes operating-system images onto disks, and proves it.
+
+>>> import bty, tempfile, pathlib
+>>> dir = pathlib.Path(tempfile.mkdtemp())
+>>> _ = (dir / "system.img").write_bytes(b"bootable" * 65536)
+>>> disk = bty.disks.create_file(dir / "disk", 1 << 20)
+>>> report = bty.flash(dir / "system.img", disk)
+>>> report.is_success, report.targets[0].verified_bytes
+(True, 524288)
+
+All sizes and offsets are bytes, as ``int``. Paths may be text or anything with a path. Every write is a :class:`Plan` that is validated and
+carried out by one executor, and read back.
+
+===================  =================================================================
+:mod:`bty.disks`     what can be written to, and how to name it
+:mod:`bty.images`    what can be written: files, web servers, registries
+:mod:`bty.catalog`   lists of images
+:mod:`bty.oras`      artifacts in registries
+:mod:`bty.flash`     plan, write, prove; also a function: ``bty.flash(image, disk)``
+:mod:`bty.aio`       the same for ``async`` programs
+:mod:`bty.script`    scripts, checked, run, and tried on described machines
+:mod:`bty.client`    a server of machines
+:mod:`bty.inventory` the machine around the disks
+:mod:`bty.size`      sizes as people write them
+:mod:`bty.errors`    exceptions
+===================  =================================================================
+"""
+
+from __future__ import annotations
+
+import sys as _sys
+
+from . import _bty, errors
+from ._bty import (
+    CancelToken,
+    Catalog,
+    Client,
+    Content,
+    Contents,
+    Difference,
+    Disk,
+    Dmi,
+    Entry,
+    EntryCheck,
+    Event,
+    Failure,
+    FlashOptions,
+    FlashReport,
+    Image,
+    ImageFile,
+    ImageInfo,
+    InventoryDisk,
+    OciBlob,
+    Partition,
+    PhaseTime,
+    Plan,
+    Refusal,
+    TargetCounts,
+    TargetReport,
+    Use,
+    VerifyReport,
+    __version__,
+    verify,
+)
+from .errors import (
+    CatalogError,
+    Error,
+    FlashCancelled,
+    FlashError,
+    FlashIntegrityError,
+    FlashRaceError,
+    FormatError,
+    HostError,
+    OrasError,
+    RefusedError,
+    ScriptError,
+    ServerError,
+    SourceError,
+    TargetError,
+    UsageError,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from . import aio, catalog, client, disks, images, inventory, oras, script, size
+    from ._flash import flash
+    from .aio import aflash, averify
+    from .work import Flashing, flashing
+
+__all__ = [
+    "CancelToken",
+    "Catalog",
+    "CatalogError",
+    "Client",
+    "Content",
+    "Contents",
+    "Difference",
+    "Disk",
+    "Dmi",
+    "Entry",
+    "EntryCheck",
+    "Error",
+    "Event",
+    "Failure",
+    "FlashCancelled",
+    "FlashError",
+    "FlashIntegrityError",
+    "FlashOptions",
+    "FlashRaceError",
+    "FlashReport",
+    "Flashing",
+    "FormatError",
+    "HostError",
+    "Image",
+    "ImageFile",
+    "ImageInfo",
+    "InventoryDisk",
+    "OciBlob",
+    "OrasError",
+    "Partition",
+    "PhaseTime",
+    "Plan",
+    "RefusedError",
+    "Refusal",
+    "ScriptError",
+    "ServerError",
+    "SourceError",
+    "TargetCounts",
+    "TargetError",
+    "TargetReport",
+    "UsageError",
+    "Use",
+    "VerifyReport",
+    "__version__",
+    "aflash",
+    "aio",
+    "averify",
+    "catalog",
+    "client",
+    "disks",
+    "errors",
+    "flash",
+    "flashing",
+    "images",
+    "inventory",
+    "oras",
+    "script",
+    "size",
+    "verify",
+]
+
+#: What is imported when it is first used, and from where: a program that only lists disks needs neither threads nor sockets.
+_LATER = {"aflash": "aio", "averify": "aio", "Flashing": "work", "flashing": "work"}
+_MODULES = ("aio", "catalog", "client", "disks", "flash", "images", "inventory", "oras", "script", "size")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        __import__(f"{__name__}.{name}")
+        return _sys.modules[f"{__name__}.{name}"]
+    if name in _LATER:
+        __import__(f"{__name__}.{_LATER[name]}")
+        found = getattr(_sys.modules[f"{__name__}.{_LATER[name]}"], name)
+        globals()[name] = found
+        return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

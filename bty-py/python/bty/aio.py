@@ -1,0 +1,213 @@
+"""The same for ``async`` programs: ``await bty.aflash(…)``, ``async for event in bty.aio.flashing(…)``.
+
+The work is done in threads; the loop goes on. Cancelling a task cancels its work, and waits until it has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+from . import _bty
+from ._bty import CancelToken, Event, FlashReport, Image, Plan, VerifyReport
+from .work import either, start
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable
+    from os import PathLike
+    from typing import Any, Callable, Optional, TypeVar, Union
+
+    from ._bty import Catalog, Client, DiskLike, Disks, Entry, ImageFile, ImageLike
+
+    T = TypeVar("T")
+    Cancel = Union[CancelToken, Callable[[], bool], None]
+    Progress = Union[Callable[[Event], object], Callable[[Event], Awaitable[object]], None]
+
+__all__ = ["aflash", "averify", "execute", "flashing", "load_catalog", "open_image"]
+
+
+async def _in_thread(work: Callable[..., T], cancel: Cancel) -> T:
+    """Does ``work(cancel=…)`` in a thread of its own: the pool of the loop is for short work."""
+    loop = asyncio.get_running_loop()
+    token = CancelToken()
+    ended: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: Any, failure: Optional[BaseException]) -> None:
+        if ended.done():
+            return
+        if failure is None:
+            ended.set_result(result)
+        else:
+            ended.set_exception(failure)
+
+    def run() -> None:
+        result, failure = None, None
+        try:
+            result = work(cancel=either(token, cancel))
+        except BaseException as raised:  # noqa: BLE001 - it is raised in the task
+            failure = raised
+        try:
+            loop.call_soon_threadsafe(settle, result, failure)
+        except RuntimeError:
+            pass  # the loop was closed meanwhile: nobody waits any more
+
+    start(run, token)
+    try:
+        return await asyncio.shield(ended)
+    except asyncio.CancelledError:
+        token.cancel()
+        await asyncio.wait([ended])
+        # taken note of
+        ended.exception()
+        raise
+
+
+def _in_loop(progress: Progress) -> Optional[Callable[[Event], object]]:
+    """Has ``progress`` called in the loop, and waits for it: what it raises cancels the work."""
+    if progress is None:
+        return None
+    loop = asyncio.get_running_loop()
+
+    async def tell(event: Event) -> None:
+        answer = progress(event)
+        if asyncio.iscoroutine(answer):
+            await answer
+
+    return lambda event: asyncio.run_coroutine_threadsafe(tell(event), loop).result()
+
+
+async def open_image(
+    reference: Union[str, PathLike[str], Entry, ImageFile],
+    *,
+    sha256: Optional[str] = None,
+    ignore_sidecar: bool = False,
+    client: Optional[Client] = None,
+    cancel: Cancel = None,
+) -> Image:
+    """The same as :func:`bty.images.open`.
+
+    >>> import asyncio, bty, tempfile
+    >>> with tempfile.NamedTemporaryFile(suffix=".img") as file:
+    ...     _ = file.write(b"boot" * 1024), file.flush()
+    ...     asyncio.run(bty.aio.open_image(file.name)).info.disk_bytes
+    4096
+    """
+    work = partial(_bty.images_open, reference, sha256=sha256, ignore_sidecar=ignore_sidecar, client=client)
+    return await _in_thread(work, cancel)
+
+
+async def load_catalog(reference: Union[str, PathLike[str]], *, client: Optional[Client] = None, cancel: Cancel = None) -> Catalog:
+    """The same as :func:`bty.catalog.load`.
+
+    >>> import asyncio, bty
+    >>> try:
+    ...     asyncio.run(bty.aio.load_catalog("/nowhere.toml"))
+    ... except bty.CatalogError as error:
+    ...     print(error.path)
+    /nowhere.toml
+    """
+    return await _in_thread(partial(_bty.catalog_load, reference, client=client), cancel)
+
+
+async def execute(plan: Plan, *, progress: Progress = None, cancel: Cancel = None, client: Optional[Client] = None) -> FlashReport:
+    """The same as ``plan.execute()``. ``progress`` is called in the loop, and may be a coroutine function.
+
+    >>> import asyncio, bty, pathlib, tempfile
+    >>> dir = pathlib.Path(tempfile.mkdtemp())
+    >>> _ = (dir / "system.img").write_bytes(b"bootable" * 65536)
+    >>> plan = bty.Plan(dir / "system.img", bty.disks.create_file(dir / "disk", 1 << 20))
+    >>> asyncio.run(bty.aio.execute(plan)).is_success
+    True
+    """
+    return await _in_thread(partial(plan.execute, progress=_in_loop(progress), client=client), cancel)
+
+
+async def aflash(
+    image: ImageLike,
+    disk: Disks,
+    *,
+    sha256: Optional[str] = None,
+    progress: Progress = None,
+    cancel: Cancel = None,
+    client: Optional[Client] = None,
+    **options: Any,
+) -> FlashReport:
+    """The same as :func:`bty.flash`. ``progress`` is called in the loop, and may be a coroutine function.
+
+    >>> import asyncio, bty, pathlib, tempfile
+    >>> dir = pathlib.Path(tempfile.mkdtemp())
+    >>> _ = (dir / "system.img").write_bytes(b"bootable" * 65536)
+    >>> disk = bty.disks.create_file(dir / "disk", 1 << 20)
+    >>> asyncio.run(bty.aflash(dir / "system.img", disk)).is_success
+    True
+    """
+    plan: Plan = await _in_thread(partial(_bty.Plan, image, disk, sha256=sha256, client=client, **options), cancel)
+    return await execute(plan, progress=progress, cancel=cancel, client=client)
+
+
+async def averify(
+    image: ImageLike,
+    disk: DiskLike,
+    *,
+    fix_gpt: bool = False,
+    sha256: Optional[str] = None,
+    progress: Progress = None,
+    cancel: Cancel = None,
+    client: Optional[Client] = None,
+) -> VerifyReport:
+    """The same as :func:`bty.verify`.
+
+    >>> import asyncio, bty, pathlib, tempfile
+    >>> dir = pathlib.Path(tempfile.mkdtemp())
+    >>> _ = (dir / "system.img").write_bytes(b"bootable" * 65536)
+    >>> asyncio.run(bty.averify(dir / "system.img", dir / "system.img")).is_equal
+    True
+    """
+    work = partial(_bty.verify, image, disk, fix_gpt=fix_gpt, sha256=sha256, progress=_in_loop(progress), client=client)
+    return await _in_thread(work, cancel)
+
+
+async def flashing(
+    image: ImageLike,
+    disk: Disks,
+    *,
+    sha256: Optional[str] = None,
+    cancel: Cancel = None,
+    client: Optional[Client] = None,
+    **options: Any,
+) -> AsyncIterator[Event]:
+    """The events of a flash as it goes on. Raises why it failed at the end; leaving the loop early cancels it.
+
+    >>> import asyncio, bty, pathlib, tempfile
+    >>> dir = pathlib.Path(tempfile.mkdtemp())
+    >>> _ = (dir / "system.img").write_bytes(b"bootable" * 65536)
+    >>> disk = bty.disks.create_file(dir / "disk", 1 << 20)
+    >>> async def phases():
+    ...     return [event.phase async for event in bty.aio.flashing(dir / "system.img", disk) if event.event == "phase"]
+    >>> asyncio.run(phases())
+    ['wipe', 'write', 'verify']
+    """
+    events: asyncio.Queue[Optional[Event]] = asyncio.Queue()
+    token = CancelToken()
+    work = asyncio.ensure_future(
+        aflash(
+            image,
+            disk,
+            sha256=sha256,
+            progress=events.put_nowait,
+            cancel=either(token, cancel),
+            client=client,
+            **options,
+        )
+    )
+    work.add_done_callback(lambda _: events.put_nowait(None))
+    try:
+        while (event := await events.get()) is not None:
+            yield event
+        await work
+    finally:
+        token.cancel()
+        await asyncio.wait([work])
+        if not work.cancelled():
+            work.exception()

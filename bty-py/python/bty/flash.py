@@ -1,0 +1,350 @@
+"""Plan, write, prove. The module is also a function: ``bty.flash(image, disk)``.
+
+Functions from ``probe_image`` on have the names, arguments and answers of the reference package; they make a :class:`bty.Plan` and carry it out.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from . import _bty, images
+from ._bty import FlashOptions, FlashReport, Plan, Refusal, TargetReport, VerifyReport, verify
+from .errors import Error, FlashCancelled, FlashError, FlashIntegrityError, FlashRaceError, FormatError, RefusedError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from os import PathLike
+    from typing import Any, Callable, Optional, Union
+
+    from ._bty import CancelToken, Client, Disks, Event, ImageLike
+
+    ProgressCallback = Callable[["FlashProgress"], None]
+    CancelCheck = Callable[[], bool]
+
+__all__ = [
+    "FlashCancelled",
+    "FlashError",
+    "FlashIntegrityError",
+    "FlashOptions",
+    "FlashPlan",
+    "FlashProgress",
+    "FlashRaceError",
+    "FlashReport",
+    "ImageInfo",
+    "Plan",
+    "RefusedError",
+    "Refusal",
+    "TargetInfo",
+    "TargetReport",
+    "VerifyReport",
+    "execute_plan",
+    "flash",
+    "make_plan",
+    "probe_image",
+    "probe_image_url",
+    "probe_target",
+    "validate_plan",
+    "verify",
+]
+
+
+def flash(
+    image: ImageLike,
+    disk: Disks,
+    *,
+    sha256: Optional[str] = None,
+    progress: Optional[Callable[[Event], object]] = None,
+    cancel: Union[CancelToken, Callable[[], bool], None] = None,
+    client: Optional[Client] = None,
+    verify: bool = True,
+    fix_gpt: bool = False,
+    uefi_boot: bool = False,
+    allow_partition: bool = False,
+    efivars: Union[str, PathLike[str]] = "/sys/firmware/efi/efivars",
+    stall_ms: int = 120_000,
+) -> FlashReport:
+    """Writes an image to a disk or several, and proves it. Blocks; other threads run meanwhile.
+
+    ``image`` is an :class:`bty.Image`, a path, an address, or an entry of a catalog. ``disk`` is a :class:`bty.Disk`, a path, a selector
+    (``serial:…``, ``wwn:…``, ``where:…``), or a sequence of them. ``progress`` is called with each :class:`bty.Event`, a few times a second; what it
+    raises cancels the flash. ``cancel`` is a :class:`bty.CancelToken` or a function. Ctrl-C cancels too.
+
+    Raises :class:`bty.RefusedError` before anything is written; :class:`bty.FlashIntegrityError`, :class:`bty.TargetError` and :class:`bty.FlashCancelled` after:
+    the disk does not boot then. ``report`` of the exception tells about each disk.
+
+    >>> import bty, pathlib, tempfile
+    >>> dir = pathlib.Path(tempfile.mkdtemp())
+    >>> _ = (dir / "system.img").write_bytes(b"bootable" * 65536)
+    >>> disk = bty.disks.create_file(dir / "disk", 1 << 20)
+    >>> bty.flash(dir / "system.img", disk).disk_bytes
+    524288
+    """
+    options = {
+        "verify": verify,
+        "fix_gpt": fix_gpt,
+        "uefi_boot": uefi_boot,
+        "allow_partition": allow_partition,
+        "efivars": efivars,
+        "stall_ms": stall_ms,
+    }
+    plan = Plan(image, disk, sha256=sha256, client=client, cancel=cancel, **options)  # type: ignore[arg-type]
+    return plan.execute(progress=progress, cancel=cancel, client=client)
+
+
+class _Callable(types.ModuleType):
+    """Lets the module be called."""
+
+    def __call__(self, *args: Any, **options: Any) -> FlashReport:
+        return flash(*args, **options)
+
+
+sys.modules[__name__].__class__ = _Callable
+
+
+# The reference package.
+
+
+@dataclass
+class ImageInfo:
+    """An image, as looked at. Sizes are bytes."""
+
+    path: Optional[Path]
+    format: Optional[str]
+    size_bytes: int
+    virtual_size_bytes: Optional[int]
+    url: Optional[str] = None
+    expected_sha: Optional[str] = None
+
+    @property
+    def display(self) -> str:
+        """Where it is."""
+        return self.url or str(self.path)
+
+
+@dataclass
+class TargetInfo:
+    """A target, as looked at. ``size_bytes`` is ``None`` for what is no block device."""
+
+    path: Path
+    exists: bool
+    is_block_device: bool
+    size_bytes: Optional[int]
+    mountpoints: list[str]
+
+
+@dataclass
+class FlashPlan:
+    """What will be written where. :class:`bty.Plan` says more."""
+
+    image: ImageInfo
+    target: TargetInfo
+    notes: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain data; paths as text."""
+        image, target = asdict(self.image), asdict(self.target)
+        image["path"] = None if self.image.path is None else str(self.image.path)
+        target["path"] = str(self.target.path)
+        return {"image": image, "target": target, "notes": list(self.notes)}
+
+
+@dataclass(frozen=True)
+class FlashProgress:
+    """``started``, ``writing``, ``writing_progress``, ``downloading_progress``, ``synced``, ``partprobed``, ``done`` or ``failed``."""
+
+    event: str
+    note: str = ""
+    total_bytes: Optional[int] = None
+    bytes_written: Optional[int] = None
+    bytes_downloaded: Optional[int] = None
+
+
+def _digest(sha: Optional[str]) -> Optional[str]:
+    """64 hexadecimal digits, or nothing."""
+    digits = (sha or "").strip().lower()
+    if digits.startswith("sha256:"):
+        digits = digits[len("sha256:") :]
+    return digits if images.is_sha256_hex(digits) else None
+
+
+def _info(reference: str, format_hint: Optional[str], sha: Optional[str], **where: Any) -> ImageInfo:
+    with images.open(reference, sha256=sha, ignore_sidecar=True) as image:
+        found = image.info
+    format = images._known(found.name, found.format, format_hint)
+    return ImageInfo(
+        format=format,
+        size_bytes=found.source_bytes or 0,
+        virtual_size_bytes=found.disk_bytes if format else None,
+        expected_sha=found.expected_sha256,
+        **where,
+    )
+
+
+def probe_image(path: Path) -> ImageInfo:
+    """Looks at an image file. What cannot be flashed has no ``format``.
+
+    Raises ``FileNotFoundError``.
+
+    >>> import bty, pathlib, tempfile
+    >>> file = pathlib.Path(tempfile.mkdtemp()) / "system.img"
+    >>> _ = file.write_bytes(b"boot" * 1024)
+    >>> bty.flash.probe_image(file).virtual_size_bytes
+    4096
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"image not found: {path}")
+    try:
+        return _info(str(path), None, None, path=path)
+    except FormatError:
+        # by its name it may be an image; whether it is one is decided from the bytes, when it is flashed
+        return ImageInfo(path, images.detect_format(path), path.stat().st_size, None)
+
+
+def probe_image_url(url: str, format_hint: Optional[str] = None, *, expected_sha: Optional[str] = None) -> ImageInfo:
+    """Looks at an image at an ``http://``, ``https://`` or ``oras://`` address.
+
+    Raises ``ValueError`` for other addresses, ``FileNotFoundError`` when nobody answers.
+
+    >>> import bty
+    >>> bty.flash.probe_image_url("ftp://example.org/a.img")
+    Traceback (most recent call last):
+    ValueError: image URL must be http://, https://, or oras://: ftp://example.org/a.img
+    """
+    if url.split("://", 1)[0].lower() not in ("http", "https", "oras"):
+        raise ValueError(f"image URL must be http://, https://, or oras://: {url}")
+    is_oras = url.lower().startswith("oras://")
+    try:
+        return _info(url, format_hint or ("img.gz" if is_oras else None), None if is_oras else _digest(expected_sha), path=None, url=url)
+    except Error as error:
+        what = "oras ref not resolvable" if is_oras else "image URL not reachable"
+        raise FileNotFoundError(f"{what}: {url} ({error})") from error
+
+
+def probe_target(path: Path) -> TargetInfo:
+    """Looks at a target. Never raises.
+
+    >>> import bty, pathlib
+    >>> bty.flash.probe_target(pathlib.Path("/dev/no-such-disk")).exists
+    False
+    """
+    path = Path(path)
+    try:
+        if not path.is_block_device():
+            return TargetInfo(path, path.exists(), False, None, [])
+        disk = _bty.disks_probe(path)
+    except (OSError, Error):
+        return TargetInfo(path, path.exists(), path.is_block_device(), None, [])
+    mounted = [use["mountpoint"] for use in disk.to_dict()["uses"] if use["use"] == "mounted"]
+    return TargetInfo(path, True, True, disk.size_bytes, mounted)
+
+
+def make_plan(image: ImageInfo, target: TargetInfo) -> FlashPlan:
+    """Puts both together. Looks at nothing.
+
+    >>> import bty, pathlib
+    >>> image = bty.flash.ImageInfo(pathlib.Path("a.img"), "img", 4096, 4096)
+    >>> bty.flash.make_plan(image, bty.flash.probe_target(pathlib.Path("/dev/no-such-disk"))).notes
+    []
+    """
+    unknown = image.format is not None and image.virtual_size_bytes is None
+    note = "image virtual size could not be determined; size-fits-target check skipped"
+    return FlashPlan(image, target, [note] if unknown else [])
+
+
+def _format_problem(image: ImageInfo) -> str:
+    if images.is_tarball(image.display):
+        return f"image is a tarball, not a disk image: {image.display}. Extract first, and flash what is in it"
+    return f"image format not recognised: {image.display}"
+
+
+def validate_plan(plan: FlashPlan) -> list[str]:
+    """Why the plan may not be carried out, as far as the plan tells; empty when nothing is against it. Looks at nothing.
+
+    The disk itself is asked by :func:`execute_plan`, which refuses for all the reasons of :meth:`bty.Plan.validate`.
+
+    >>> import bty, pathlib
+    >>> image = bty.flash.ImageInfo(pathlib.Path("a.img"), "img", 4096, 4096)
+    >>> bty.flash.validate_plan(bty.flash.make_plan(image, bty.flash.probe_target(pathlib.Path("/dev/no-such-disk"))))
+    ['target does not exist: /dev/no-such-disk']
+    """
+    image, target = plan.image, plan.target
+    problems = [_format_problem(image)] if image.format is None else []
+    if not target.exists:
+        problems.append(f"target does not exist: {target.path}")
+    elif not target.is_block_device:
+        problems.append(f"target is not a block device: {target.path}")
+    if target.mountpoints:
+        problems.append(f"target has mounted partitions: {', '.join(target.mountpoints)} (unmount them)")
+    needed, there = image.virtual_size_bytes, target.size_bytes
+    if needed is not None and there is not None and needed > there:
+        problems.append(f"image ({needed} bytes) is larger than target ({there} bytes)")
+    return problems
+
+
+def execute_plan(plan: FlashPlan, *, progress: Optional[ProgressCallback] = None, cancel: Optional[CancelCheck] = None) -> None:
+    """Writes the image to the target, and reads it back: :meth:`bty.Plan.execute` in the reference's words.
+
+    Raises :class:`bty.FlashRaceError` when the target is no longer as it was looked at, :class:`bty.FlashError` and its children else.
+
+    >>> import bty, pathlib
+    >>> image = bty.flash.ImageInfo(pathlib.Path("a.img"), "img", 4096, 4096)
+    >>> target = bty.flash.TargetInfo(pathlib.Path("/dev/no-such-disk"), True, True, 8192, [])
+    >>> try:
+    ...     bty.flash.execute_plan(bty.flash.make_plan(image, target))
+    ... except bty.FlashRaceError as error:
+    ...     print(error)
+    target is no longer a block device: /dev/no-such-disk
+    """
+    tell: Callable[..., None] = lambda event, **facts: progress(FlashProgress(event, **facts)) if progress else None  # noqa: E731
+    tell("started", total_bytes=plan.image.virtual_size_bytes)
+    try:
+        _check(plan)
+        _execute(plan, tell, cancel)
+    except FlashCancelled as error:
+        error.args = ("flash cancelled by operator",)
+        tell("failed", note=str(error))
+        raise
+    except FlashError as error:
+        tell("failed", note=str(error))
+        raise
+    except Error as error:
+        tell("failed", note=str(error))
+        raise FlashError(str(error)) from error
+    tell("done")
+
+
+def _check(plan: FlashPlan) -> None:
+    """What the reference's words are for; the library refuses for all its own reasons after it."""
+    planned, now = plan.target, probe_target(plan.target.path)
+    if not now.is_block_device:
+        raise FlashRaceError(f"target is no longer a block device: {planned.path}")
+    if now.mountpoints:
+        raise FlashRaceError(f"target has mounted partitions: {', '.join(now.mountpoints)} (unmount them)")
+    if plan.image.format is None:
+        # a tarball, a text: as bytes of a disk they are nothing
+        raise FlashError(f"cannot flash image of format {plan.image.format!r}: {_format_problem(plan.image)}")
+    if planned.size_bytes is not None and now.size_bytes != planned.size_bytes:
+        raise FlashRaceError(f"target size changed: {planned.size_bytes} bytes when planned, {now.size_bytes} now: {planned.path}")
+
+
+def _execute(plan: FlashPlan, tell: Callable[..., None], cancel: Optional[CancelCheck]) -> None:
+    image = plan.image
+    sha = _digest(image.expected_sha)
+    planned = Plan(image.url or str(image.path), Path(plan.target.path), sha256=sha, cancel=cancel)
+    total = planned.image.disk_bytes
+
+    def told(event: Event) -> None:
+        if event.event == "phase" and event.phase == "write":
+            tell("writing", note=image.format or "?")
+        elif event.event == "progress" and event.phase == "write":
+            tell("writing_progress", total_bytes=total, bytes_written=event.decoded_bytes)
+            if image.url:
+                tell("downloading_progress", total_bytes=event.source_total, bytes_downloaded=event.source_bytes)
+
+    planned.execute(progress=told, cancel=cancel)
+    tell("synced")
+    tell("partprobed")

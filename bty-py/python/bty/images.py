@@ -1,0 +1,253 @@
+"""Images: what a source holds, found from its bytes; and directories of image files."""
+
+from __future__ import annotations
+
+import builtins
+from pathlib import Path
+
+from . import _bty
+from ._bty import Contents, Image, ImageFile, ImageInfo
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from os import PathLike
+    from typing import Any, Callable, Optional, Union
+
+    from ._bty import CancelToken, Client, Entry
+
+__all__ = [
+    "DEFAULT_IMAGE_ROOT",
+    "Contents",
+    "Image",
+    "ImageFile",
+    "ImageInfo",
+    "architecture",
+    "default_image_root",
+    "detect_arch_from_name",
+    "detect_format",
+    "format",
+    "inspect_image",
+    "is_sha256_hex",
+    "is_tarball",
+    "is_tarball_extension",
+    "list",
+    "list_images",
+    "open",
+    "read_fully",
+    "sidecar_digest",
+]
+
+#: Where images of a machine are when nobody says otherwise.
+DEFAULT_IMAGE_ROOT = Path("/var/lib/bty/images")
+
+_UNKNOWN = "unrecognised image: names end in .qcow2, .img, .img.gz, .img.xz, .img.zst, .img.bz2, .img.lz4, .raw or .iso"
+
+#: How a format that was found from the bytes is called in lists of files.
+_IDS = {"raw": "img", "gzip": "img.gz", "xz": "img.xz", "bzip2": "img.bz2", "zstd": "img.zst", "lz4": "img.lz4", "qcow2": "qcow2"}
+
+
+def _known(name: str, found: str, hint: Optional[str] = None) -> Optional[str]:
+    """The id of an image: by its name, else as its lister says, else by its bytes. Plain bytes could be anything."""
+    by_bytes = _IDS.get(found) if found != "raw" and not is_tarball(name) else None
+    return format(name) or hint or by_bytes
+
+
+def open(
+    reference: Union[str, PathLike[str], Entry, ImageFile],
+    *,
+    sha256: Optional[str] = None,
+    ignore_sidecar: bool = False,
+    client: Optional[Client] = None,
+    cancel: Union[CancelToken, Callable[[], bool], None] = None,
+) -> Image:
+    """Opens an image at a path, an ``http://``, ``https://`` or ``oras://`` address, or of a catalog, and finds out what it is.
+
+    ``sha256`` is that of the file as published. A ``.sha256`` file beside a local image counts as well, unless ``ignore_sidecar``.
+
+    Raises :class:`bty.SourceError` when it cannot be had (also ``FileNotFoundError``, ``PermissionError``), :class:`bty.FormatError` when it is nothing that
+    can be written to a disk, :class:`bty.FlashIntegrityError` when two digests differ.
+
+    >>> import bty, tempfile
+    >>> with tempfile.NamedTemporaryFile(suffix=".img") as file:
+    ...     _ = file.write(b"boot" * 1024), file.flush()
+    ...     with bty.images.open(file.name) as image:
+    ...         print(image.info.format, image.info.disk_bytes)
+    raw 4096
+    """
+    return _bty.images_open(reference, sha256=sha256, ignore_sidecar=ignore_sidecar, client=client, cancel=cancel)
+
+
+def list(dir: Union[str, PathLike[str]]) -> builtins.list[ImageFile]:
+    """The image files in a directory, sorted by name. Links, subdirectories and other names are left out.
+
+    Raises :class:`bty.SourceError` (also ``FileNotFoundError``) when the directory cannot be read.
+
+    >>> import bty, pathlib, tempfile
+    >>> dir = pathlib.Path(tempfile.mkdtemp())
+    >>> _ = (dir / "debian-13-amd64.img").write_bytes(b"boot")
+    >>> [(file.name, file.format, file.size_bytes, file.arch) for file in bty.images.list(dir)]
+    [('debian-13-amd64.img', 'img', 4, 'x86_64')]
+    """
+    return _bty.images_list(dir)
+
+
+def read_fully(
+    image: Image,
+    *,
+    progress: Optional[Callable[[_bty.Event], object]] = None,
+    cancel: Union[CancelToken, Callable[[], bool], None] = None,
+) -> Contents:
+    """Reads all of an image without writing it, and checks its digest: the same as ``image.read_fully()``.
+
+    Raises :class:`bty.FlashIntegrityError` when its digest is not as promised.
+
+    >>> import bty, tempfile
+    >>> with tempfile.NamedTemporaryFile(suffix=".img") as file:
+    ...     _ = file.write(b"boot" * 1024), file.flush()
+    ...     bty.images.read_fully(bty.images.open(file.name)).disk_bytes
+    4096
+    """
+    return image.read_fully(progress=progress, cancel=cancel)
+
+
+def sidecar_digest(path: Union[str, PathLike[str]]) -> Optional[str]:
+    """The digest that the ``.sha256`` file beside an image promises; ``None`` when there is no such file.
+
+    Raises :class:`bty.FlashIntegrityError` when the file is there but promises nothing for the image.
+
+    >>> import bty
+    >>> bty.images.sidecar_digest("/nowhere/debian.img") is None
+    True
+    """
+    return _bty.images_sidecar(path)
+
+
+def architecture(name: str) -> Optional[str]:
+    """The architecture that a name suggests. For display only.
+
+    >>> import bty
+    >>> bty.images.architecture("debian-13-amd64.img.zst")
+    'x86_64'
+    """
+    return _bty.images_architecture(name)
+
+
+def format(name: str) -> Optional[str]:
+    """The format id that a name suggests. What is written is decided from the bytes.
+
+    >>> import bty
+    >>> bty.images.format("Debian-13.IMG.ZST")
+    'img.zst'
+    """
+    return _bty.images_format(name)
+
+
+def is_tarball(name: str) -> bool:
+    """True for the name of a tarball, which must be unpacked before its image can be flashed.
+
+    >>> import bty
+    >>> bty.images.is_tarball("rootfs.tar.gz")
+    True
+    """
+    return _bty.images_is_tarball(name)
+
+
+# What follows has the names, arguments and answers of the reference package.
+
+
+def default_image_root() -> Path:
+    """Where images are: ``BTY_IMAGE_ROOT``, else :data:`DEFAULT_IMAGE_ROOT`.
+
+    >>> import bty
+    >>> str(bty.images.default_image_root()).startswith("/")
+    True
+    """
+    import os
+
+    root = os.environ.get("BTY_IMAGE_ROOT")
+    return Path(root) if root else DEFAULT_IMAGE_ROOT
+
+
+def detect_format(path: Union[str, PathLike[str]]) -> Optional[str]:
+    """The same as :func:`format`, of a path.
+
+    >>> import bty
+    >>> bty.images.detect_format("/srv/debian.qcow2")
+    'qcow2'
+    """
+    return format(Path(path).name)
+
+
+def detect_arch_from_name(name: str) -> Optional[str]:
+    """The same as :func:`architecture`.
+
+    >>> import bty
+    >>> bty.images.detect_arch_from_name("alpine-aarch64.img")
+    'arm64'
+    """
+    return architecture(name)
+
+
+def is_tarball_extension(name: str) -> bool:
+    """The same as :func:`is_tarball`.
+
+    >>> import bty
+    >>> bty.images.is_tarball_extension("debian.img")
+    False
+    """
+    return is_tarball(name)
+
+
+def is_sha256_hex(s: str) -> bool:
+    """True for 64 lower-case hexadecimal digits.
+
+    >>> import bty
+    >>> bty.images.is_sha256_hex("0" * 64), bty.images.is_sha256_hex("A" * 64)
+    (True, False)
+    """
+    return len(s) == 64 and all(digit in "0123456789abcdef" for digit in s)
+
+
+def list_images(root: Union[str, PathLike[str]]) -> builtins.list[ImageFile]:
+    """The same as :func:`list`; a directory that is not there has no images.
+
+    >>> import bty
+    >>> bty.images.list_images("/nowhere")
+    []
+    """
+    return list(root) if Path(root).is_dir() else []
+
+
+def inspect_image(path: Union[str, PathLike[str]]) -> dict[str, Any]:
+    """``path``, ``format``, ``size_bytes`` and ``detail``, or ``detail_error`` when the image cannot be understood. No program is started.
+
+    Raises ``FileNotFoundError`` and ``IsADirectoryError``.
+
+    >>> import bty, tempfile
+    >>> with tempfile.NamedTemporaryFile(suffix=".img") as file:
+    ...     _ = file.write(b"boot" * 1024), file.flush()
+    ...     found = bty.images.inspect_image(file.name)
+    >>> found["format"], found["size_bytes"]
+    ('img', 4096)
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(path)
+    if not path.exists():
+        raise FileNotFoundError(path)
+    info: dict[str, Any] = {"path": str(path), "format": detect_format(path), "size_bytes": path.stat().st_size}
+    try:
+        with open(path, ignore_sidecar=True) as image:
+            info["format"] = _known(path.name, image.info.format)
+            info["detail"] = image.info.to_dict()
+    except _bty_error() as error:
+        info["detail_error"] = str(error)
+    if info["format"] is None:
+        info["detail_error"] = f"{path.name} is a tarball: extract it, and use what is in it" if is_tarball(path.name) else _UNKNOWN
+    return info
+
+
+def _bty_error() -> type[Exception]:
+    from .errors import Error
+
+    return Error

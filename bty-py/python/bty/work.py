@@ -1,0 +1,169 @@
+"""A flash that goes on while the program looks at its events."""
+
+from __future__ import annotations
+
+import atexit
+import queue
+import threading
+
+from . import _bty
+from ._bty import CancelToken, Event, FlashReport, Plan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from os import PathLike
+    from typing import Any, Callable, Optional, Union
+
+    from ._bty import Client, Disks, ImageLike
+
+__all__ = ["Flashing", "flashing"]
+
+
+def either(mine: CancelToken, theirs: Union[CancelToken, Callable[[], bool], None]) -> Union[CancelToken, Callable[[], bool]]:
+    """Cancels when one of two wants it."""
+    if theirs is None:
+        return mine
+    if isinstance(theirs, CancelToken):
+        token = theirs
+        return lambda: mine.is_cancelled or token.is_cancelled
+    wish = theirs
+    return lambda: mine.is_cancelled or wish()
+
+
+#: Work that goes on, and what cancels it.
+_running: dict[threading.Thread, CancelToken] = {}
+
+
+def start(work: Callable[[], None], token: CancelToken) -> threading.Thread:
+    """Does ``work`` in a thread of its own, which ends with the program."""
+
+    def run() -> None:
+        try:
+            work()
+        finally:
+            _running.pop(threading.current_thread(), None)
+
+    thread = threading.Thread(target=run, name="bty-work", daemon=True)
+    _running[thread] = token
+    thread.start()
+    return thread
+
+
+@atexit.register
+def _end() -> None:
+    # a thread that came back into an interpreter that is gone would end the process the hard way
+    running = list(_running.items())
+    for _, token in running:
+        token.cancel()
+    for thread, _ in running:
+        thread.join()
+
+
+class Flashing:
+    """Work in a thread of its own. Iterating gives its events until it has ended; :meth:`result` gives its report, or raises why it failed.
+
+    As a context manager: leaving the block waits for the end and raises what went wrong, leaving it by an exception cancels first.
+    """
+
+    def __init__(self, plan: Plan, *, cancel: Union[CancelToken, Callable[[], bool], None] = None, client: Optional[Client] = None) -> None:
+        self.plan = plan
+        self._events: queue.SimpleQueue[Optional[Event]] = queue.SimpleQueue()
+        self._token = CancelToken()
+        self._report: Optional[FlashReport] = None
+        self._failure: Optional[BaseException] = None
+        self._is_told = False
+        stop = either(self._token, cancel)
+        self._thread = start(lambda: self._work(stop, client), self._token)
+
+    def _work(self, stop: Union[CancelToken, Callable[[], bool]], client: Optional[Client]) -> None:
+        try:
+            self._report = self.plan.execute(progress=self._events.put, cancel=stop, client=client)
+        except BaseException as failure:  # noqa: BLE001 - it is raised where the result is asked for
+            self._failure = failure
+        finally:
+            self._events.put(None)
+
+    def cancel(self) -> None:
+        """Cancels; returns at once. The work ends within a second."""
+        self._token.cancel()
+
+    @property
+    def is_running(self) -> bool:
+        """True until the work has ended."""
+        return self._thread.is_alive()
+
+    def result(self, timeout: Optional[float] = None) -> FlashReport:
+        """Waits for the end, at most ``timeout`` seconds; then ``TimeoutError``. Raises why the work failed."""
+        end = None if timeout is None else timeout
+        self._thread.join(end)
+        if self._thread.is_alive():
+            raise TimeoutError("the flash is still running")
+        self._is_told = True
+        if self._failure is not None:
+            raise self._failure
+        assert self._report is not None
+        return self._report
+
+    def __iter__(self) -> Iterator[Event]:
+        while True:
+            event = self._events.get()
+            if event is None:
+                # whoever asks again is told again
+                self._events.put(None)
+                return
+            yield event
+
+    def __enter__(self) -> Flashing:
+        return self
+
+    def __exit__(self, kind: Any, *_rest: Any) -> None:
+        if kind is not None:
+            self.cancel()
+        self._thread.join()
+        if kind is None and not self._is_told:
+            self.result()
+
+
+def flashing(
+    image: ImageLike,
+    disk: Disks,
+    *,
+    sha256: Optional[str] = None,
+    cancel: Union[CancelToken, Callable[[], bool], None] = None,
+    client: Optional[Client] = None,
+    verify: bool = True,
+    fix_gpt: bool = False,
+    uefi_boot: bool = False,
+    allow_partition: bool = False,
+    efivars: Union[str, PathLike[str]] = "/sys/firmware/efi/efivars",
+    stall_ms: int = 120_000,
+) -> Flashing:
+    """Begins to flash, as :func:`bty.flash`, and gives the events of it one by one.
+
+    Raises what :class:`bty.Plan` raises, and :class:`bty.RefusedError` before anything is begun.
+
+    >>> import bty, pathlib, tempfile
+    >>> dir = pathlib.Path(tempfile.mkdtemp())
+    >>> _ = (dir / "system.img").write_bytes(b"bootable" * 65536)
+    >>> disk = bty.disks.create_file(dir / "disk", 1 << 20)
+    >>> with bty.flashing(dir / "system.img", disk) as work:
+    ...     phases = [event.phase for event in work if event.event == "phase"]
+    >>> phases, work.result().is_success
+    (['wipe', 'write', 'verify'], True)
+    """
+    plan = _bty.Plan(
+        image,
+        disk,
+        sha256=sha256,
+        cancel=cancel,
+        client=client,
+        verify=verify,
+        fix_gpt=fix_gpt,
+        uefi_boot=uefi_boot,
+        allow_partition=allow_partition,
+        efivars=efivars,
+        stall_ms=stall_ms,
+    )
+    plan.check()
+    return Flashing(plan, cancel=cancel, client=client)

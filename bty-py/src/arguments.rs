@@ -1,0 +1,69 @@
+//! What Python programs may give where a path, a digest or a disk is wanted.
+
+use std::path::PathBuf;
+
+use bty::{Digest, Selector, SystemHost};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString};
+
+use crate::errors;
+use crate::values::Disk;
+
+/// Text, or anything with a path: what names an image, a catalog or a file.
+pub(crate) fn text(value: &Bound<'_, PyAny>) -> PyResult<String> {
+    let path = value.py().import("os")?.getattr("fspath")?.call1((value,))?;
+    let text = if path.is_instance_of::<PyBytes>() {
+        value.py().import("os")?.getattr("fsdecode")?.call1((path,))?
+    } else {
+        path
+    };
+    let text = text.cast_into::<PyString>().map_err(PyErr::from)?;
+    let text = text.to_cow().map_err(|_| PyValueError::new_err("the path is no UTF-8"))?;
+    if text.contains('\0') {
+        return Err(PyValueError::new_err("embedded null byte"));
+    }
+    Ok(text.into_owned())
+}
+
+/// The path of a file or a device.
+pub(crate) fn path(value: &Bound<'_, PyAny>) -> PyResult<PathBuf> {
+    text(value).map(PathBuf::from)
+}
+
+/// A SHA-256, with or without `sha256:` in front.
+pub(crate) fn digest(py: Python<'_>, text: Option<&str>) -> PyResult<Option<Digest>> {
+    text.map(|text| text.parse().map_err(|error| errors::of(py, &error))).transpose()
+}
+
+/// The disks that are meant: a disk, a path, a selector such as `serial:…`, or a sequence of them.
+pub(crate) fn disks(value: &Bound<'_, PyAny>) -> PyResult<Vec<bty::Disk>> {
+    if value.is_instance_of::<PyString>() || value.hasattr("__fspath__")? || value.is_instance_of::<Disk>() {
+        return Ok(vec![disk(value)?]);
+    }
+    let Ok(items) = value.try_iter() else {
+        let name = value.get_type().qualname()?;
+        let message = format!("a disk is a Disk, a path or a selector such as 'serial:…', not {name}");
+        return Err(PyTypeError::new_err(message));
+    };
+    let mut found = Vec::new();
+    for item in items {
+        found.push(disk(&item?)?);
+    }
+    Ok(found)
+}
+
+/// One disk.
+pub(crate) fn disk(value: &Bound<'_, PyAny>) -> PyResult<bty::Disk> {
+    if let Ok(disk) = value.cast::<Disk>() {
+        return Ok(disk.get().0.clone());
+    }
+    let text = text(value)?;
+    let py = value.py();
+    let is_path = !value.is_instance_of::<PyString>();
+    let found = py.detach(|| {
+        let host = SystemHost::new();
+        if is_path { bty::Host::probe(&host, text.as_ref()) } else { text.parse::<Selector>()?.select(&host) }
+    });
+    found.map_err(|error| errors::of(py, &error))
+}

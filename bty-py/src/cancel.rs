@@ -1,0 +1,75 @@
+//! Tokens that cancel.
+
+use pyo3::prelude::*;
+
+/// Cancels long work from another thread. Cannot be undone. As a context manager it cancels at the end of the block.
+#[pyclass(frozen, module = "bty")]
+#[derive(Clone, Default)]
+pub(crate) struct CancelToken(bty::CancelToken);
+
+#[pymethods]
+impl CancelToken {
+    #[new]
+    fn new() -> Self {
+        Self::default()
+    }
+
+    /// Cancels.
+    fn cancel(&self) {
+        self.0.cancel();
+    }
+
+    /// True once cancelled.
+    #[getter]
+    fn is_cancelled(&self) -> bool {
+        self.0.is_cancelled()
+    }
+
+    fn __enter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_failure))]
+    fn __exit__(&self, _failure: &Bound<'_, PyAny>) {
+        self.0.cancel();
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<bty.CancelToken {}>", if self.0.is_cancelled() { "cancelled" } else { "not cancelled" })
+    }
+}
+
+/// What a caller gives to be able to cancel: a token, or a function that tells.
+pub(crate) enum Cancel<'py> {
+    Never,
+    Token(bty::CancelToken),
+    Function(Bound<'py, PyAny>),
+}
+
+impl<'py> Cancel<'py> {
+    /// From an argument `cancel`.
+    pub(crate) fn of(argument: Option<Bound<'py, PyAny>>) -> PyResult<Self> {
+        let Some(argument) = argument else { return Ok(Self::Never) };
+        if let Ok(token) = argument.cast::<CancelToken>() {
+            return Ok(Self::Token(token.get().0.clone()));
+        }
+        if argument.is_callable() {
+            return Ok(Self::Function(argument));
+        }
+        let message = "cancel is a CancelToken, or a function that returns True to cancel";
+        Err(pyo3::exceptions::PyTypeError::new_err(message))
+    }
+
+    /// True when the caller wants to cancel.
+    pub(crate) fn is_wanted(&self) -> PyResult<bool> {
+        match self {
+            Self::Never => Ok(false),
+            Self::Token(token) => Ok(token.is_cancelled()),
+            Self::Function(function) => function.call0()?.is_truthy(),
+        }
+    }
+}
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<CancelToken>()
+}

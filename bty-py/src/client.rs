@@ -1,0 +1,107 @@
+//! How origins are reached.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bty::ClientOptions;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+use crate::arguments;
+
+/// The door to all origins: proxies, certificates, patience. Without arguments it takes the proxies of the environment.
+#[pyclass(frozen, module = "bty")]
+pub(crate) struct Client {
+    options: ClientOptions,
+    /// The client, and the process it works in: its threads do not live on in a fork.
+    made: Mutex<(u32, bty::Client)>,
+}
+
+fn variable(names: [&str; 2]) -> Option<String> {
+    names.into_iter().filter_map(|name| std::env::var(name).ok()).find(|value| !value.is_empty())
+}
+
+fn seconds(value: Option<f64>, default: Duration) -> PyResult<Duration> {
+    let Some(value) = value else { return Ok(default) };
+    Duration::try_from_secs_f64(value).map_err(|error| PyValueError::new_err(error.to_string()))
+}
+
+impl Client {
+    /// The client of the process that this is.
+    pub(crate) fn get(&self) -> bty::Client {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if made.0 != std::process::id() {
+            let lost = std::mem::replace(&mut *made, (std::process::id(), bty::Client::new(self.options.clone())));
+            // ending it would wait for threads that stayed behind
+            std::mem::forget(lost);
+        }
+        made.1.clone()
+    }
+
+    fn with(options: ClientOptions) -> Self {
+        Self { made: Mutex::new((std::process::id(), bty::Client::new(options.clone()))), options }
+    }
+
+    fn options_of_environment() -> ClientOptions {
+        let mut options = ClientOptions::default();
+        options.http_proxy = variable(["http_proxy", "HTTP_PROXY"]);
+        options.https_proxy = variable(["https_proxy", "HTTPS_PROXY"]);
+        options.no_proxy = variable(["no_proxy", "NO_PROXY"]);
+        options
+    }
+}
+
+#[pymethods]
+impl Client {
+    #[new]
+    #[pyo3(signature = (*, http_proxy=None, https_proxy=None, no_proxy=None, ca_files=None, plain_http=false,
+        connect_timeout=None, stall_timeout=None, attempts=None, retry_delay=None, spool_dir=None))]
+    #[allow(clippy::too_many_arguments)] // an option each
+    fn new(
+        http_proxy: Option<String>,
+        https_proxy: Option<String>,
+        no_proxy: Option<String>,
+        ca_files: Option<Vec<Bound<'_, PyAny>>>,
+        plain_http: bool,
+        connect_timeout: Option<f64>,
+        stall_timeout: Option<f64>,
+        attempts: Option<u32>,
+        retry_delay: Option<f64>,
+        spool_dir: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let mut options = Self::options_of_environment();
+        options.http_proxy = http_proxy.or(options.http_proxy);
+        options.https_proxy = https_proxy.or(options.https_proxy);
+        options.no_proxy = no_proxy.or(options.no_proxy);
+        let files = ca_files.unwrap_or_default();
+        options.ca_files = files.iter().map(arguments::path).collect::<PyResult<Vec<PathBuf>>>()?;
+        options.plain_http = plain_http;
+        options.connect_timeout = seconds(connect_timeout, options.connect_timeout)?;
+        options.stall_timeout = seconds(stall_timeout, options.stall_timeout)?;
+        options.attempts = attempts.unwrap_or(options.attempts).max(1);
+        options.retry_delay = seconds(retry_delay, options.retry_delay)?;
+        if let Some(dir) = spool_dir {
+            options.spool_dir = arguments::path(&dir)?;
+        }
+        Ok(Self::with(options))
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<bty.Client attempts={}>", self.options.attempts)
+    }
+}
+
+/// The client that was given, or the one that all share.
+pub(crate) fn of(py: Python<'_>, given: Option<&Bound<'_, Client>>) -> bty::Client {
+    static SHARED: PyOnceLock<Client> = PyOnceLock::new();
+    match given {
+        Some(client) => client.get().get(),
+        None => SHARED.get_or_init(py, || Client::with(Client::options_of_environment())).get(),
+    }
+}
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Client>()
+}

@@ -1,0 +1,76 @@
+//! Disks, and the machine around them.
+
+use bty::hardware::{HardwareRoots, Inventory};
+use bty::{Host, SystemHost};
+use pyo3::prelude::*;
+
+use crate::values::{Disk, Dmi};
+use crate::{arguments, errors, json};
+
+/// All disks that a person might mean, sorted by path.
+#[pyfunction]
+fn disks_list(py: Python<'_>) -> PyResult<Vec<Disk>> {
+    let disks = py.detach(|| SystemHost::new().list());
+    Ok(disks.map_err(|error| errors::of(py, &error))?.into_iter().map(Disk::from).collect())
+}
+
+/// The disk, partition, loop device or file at a path.
+#[pyfunction]
+fn disks_probe(py: Python<'_>, path: &Bound<'_, PyAny>) -> PyResult<Disk> {
+    let path = arguments::path(path)?;
+    py.detach(|| SystemHost::new().probe(&path)).map(Disk).map_err(|error| errors::of(py, &error))
+}
+
+/// The one disk that a selector means.
+#[pyfunction]
+fn disks_select(selector: &Bound<'_, PyAny>) -> PyResult<Disk> {
+    arguments::disk(selector).map(Disk)
+}
+
+/// Creates a file to be used as a disk.
+#[pyfunction]
+fn disks_create_file(py: Python<'_>, path: &Bound<'_, PyAny>, size_bytes: u64) -> PyResult<Disk> {
+    let path = arguments::path(path)?;
+    let made = py.detach(|| {
+        let host = SystemHost::new();
+        host.create(&path, size_bytes)?;
+        host.probe(&path)
+    });
+    made.map(Disk).map_err(|error| errors::of(py, &error))
+}
+
+/// Disks and hardware, as a machine posts them.
+#[pyfunction]
+fn inventory(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    let found = py.detach(|| Inventory::collect(&SystemHost::new(), &HardwareRoots::default()));
+    json::from_rust(py, &found.map_err(|error| errors::of(py, &error))?)
+}
+
+/// How the firmware names the machine.
+#[pyfunction]
+fn dmi(py: Python<'_>) -> Dmi {
+    Dmi(py.detach(|| bty::hardware::dmi(&HardwareRoots::default())))
+}
+
+/// A size in bytes, from text.
+#[pyfunction]
+fn size_parse(py: Python<'_>, text: &str) -> PyResult<u64> {
+    bty::size::parse(text).map_err(|error| errors::of(py, &error))
+}
+
+/// A size as people read it.
+#[pyfunction]
+fn size_human(bytes: u64) -> String {
+    bty::size::human(bytes)
+}
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(disks_list, module)?)?;
+    module.add_function(wrap_pyfunction!(disks_probe, module)?)?;
+    module.add_function(wrap_pyfunction!(disks_select, module)?)?;
+    module.add_function(wrap_pyfunction!(disks_create_file, module)?)?;
+    module.add_function(wrap_pyfunction!(inventory, module)?)?;
+    module.add_function(wrap_pyfunction!(dmi, module)?)?;
+    module.add_function(wrap_pyfunction!(size_parse, module)?)?;
+    module.add_function(wrap_pyfunction!(size_human, module)?)
+}

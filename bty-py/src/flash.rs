@@ -1,0 +1,203 @@
+//! Plan, validate, execute, report; and compare without writing. There is no other way to a write than [`Plan::execute`].
+
+use bty::flash::{FlashOptions, FlashPlan};
+use bty::{ErrorKind, Event, Observer as _, SystemHost};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyType};
+
+use crate::cancel::Cancel;
+use crate::client::Client;
+use crate::images::{Image, Opening, open};
+use crate::run::run;
+use crate::values::{Disk, FlashReport, ImageInfo, Refusal, VerifyReport};
+use crate::{arguments, errors, json, value, values};
+
+/// What will be written where. Making and validating it touches nothing.
+#[pyclass(frozen, module = "bty")]
+pub(crate) struct Plan {
+    plan: FlashPlan,
+    image: Option<bty::Image>,
+}
+
+/// A misspelt option must not be ignored: it may be the one that keeps data.
+fn options(given: Option<&Bound<'_, PyDict>>) -> PyResult<FlashOptions> {
+    let mut options = FlashOptions::default();
+    for (name, value) in given.iter().flat_map(|given| given.iter()) {
+        match name.extract::<String>()?.as_str() {
+            "verify" => options.verify = value.extract()?,
+            "fix_gpt" => options.fix_gpt = value.extract()?,
+            "uefi_boot" => options.uefi_boot = value.extract()?,
+            "allow_partition" => options.allow_partition = value.extract()?,
+            "efivars" => options.efivars = arguments::path(&value)?,
+            "stall_ms" => options.stall_ms = value.extract()?,
+            name => {
+                let known = "verify, fix_gpt, uefi_boot, allow_partition, efivars, stall_ms";
+                let message = format!("flashing has no option {name}; the options are {known}");
+                return Err(pyo3::exceptions::PyTypeError::new_err(message));
+            }
+        }
+    }
+    Ok(options)
+}
+
+#[pymethods]
+impl Plan {
+    /// Plans to write `image` to `disks`.
+    #[new]
+    #[pyo3(signature = (image, disks, *, sha256=None, client=None, cancel=None, **options))]
+    fn new(
+        image: &Bound<'_, PyAny>,
+        disks: &Bound<'_, PyAny>,
+        sha256: Option<&str>,
+        client: Option<&Bound<'_, Client>>,
+        cancel: Option<Bound<'_, PyAny>>,
+        options: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
+        let options = self::options(options)?;
+        // before a download that would be for nothing
+        let disks = arguments::disks(disks)?;
+        if let Ok(info) = image.cast::<ImageInfo>() {
+            return Ok(Self { plan: FlashPlan::new(&info.get().0, disks, options), image: None });
+        }
+        let cancel = Cancel::of(cancel)?;
+        let image = open(image, &Opening { sha256, ignore_sidecar: false, client, cancel: &cancel })?;
+        Ok(Self { plan: FlashPlan::new(image.info(), disks, options), image: Some(image) })
+    }
+
+    /// The image, as examined.
+    #[getter]
+    fn image(&self) -> ImageInfo {
+        self.plan.image.clone().into()
+    }
+
+    /// The disks, as probed when the plan was made.
+    #[getter]
+    fn targets(&self) -> Vec<Disk> {
+        self.plan.targets.iter().cloned().map(Disk).collect()
+    }
+
+    /// The options.
+    #[getter]
+    fn options(&self) -> values::FlashOptions {
+        self.plan.options.clone().into()
+    }
+
+    /// What a person should know that forbids nothing.
+    #[getter]
+    fn notes(&self) -> Vec<String> {
+        self.plan.notes.clone()
+    }
+
+    /// Every reason against the plan; empty when it may be carried out.
+    fn validate(&self) -> Vec<Refusal> {
+        self.plan.validate().into_iter().map(Refusal).collect()
+    }
+
+    /// Raises `RefusedError` with all reasons unless it may be carried out.
+    fn check(&self, py: Python<'_>) -> PyResult<()> {
+        self.plan.check().map_err(|error| errors::refused(py, &error, self.plan.validate()))
+    }
+
+    /// The report of an execution in which all goes well. Nothing is read or written.
+    fn foresee(&self) -> FlashReport {
+        self.plan.foresee().into()
+    }
+
+    /// Carries the plan out.
+    #[pyo3(signature = (*, image=None, progress=None, cancel=None, client=None))]
+    fn execute(
+        &self,
+        py: Python<'_>,
+        image: Option<&Bound<'_, Image>>,
+        progress: Option<Bound<'_, PyAny>>,
+        cancel: Option<Bound<'_, PyAny>>,
+        client: Option<&Bound<'_, Client>>,
+    ) -> PyResult<FlashReport> {
+        self.check(py)?;
+        let cancel = Cancel::of(cancel)?;
+        let image = match image {
+            Some(image) => image.get().get()?,
+            None => self.open(py, client, &cancel)?,
+        };
+        let report = run(py, &cancel, progress.as_ref(), |caller, token| {
+            self.plan.execute(&image, &SystemHost::new(), caller, token)
+        })?;
+        // nothing was against it a moment ago
+        let raced = |error: &bty::Error| match error.kind() {
+            ErrorKind::Refused => errors::as_kind(py, error, "race"),
+            _ => errors::of(py, error),
+        };
+        let report = report.map_err(|error| raced(&error))?;
+        errors::of_report(py, &report).map_or(Ok(FlashReport(report)), Err)
+    }
+
+    /// The same as plain data.
+    fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        json::from_rust(py, &self.plan)
+    }
+
+    /// Makes it from what `to_dict()` gave; the image is opened when it is carried out.
+    #[classmethod]
+    fn from_dict(_: &Bound<'_, PyType>, data: &Bound<'_, PyAny>) -> PyResult<Self> {
+        Ok(Self { plan: json::to_rust(data)?, image: None })
+    }
+
+    fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
+        other.cast::<Self>().is_ok_and(|other| other.get().plan == self.plan)
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        value::repr(slf.as_any(), &["image", "targets", "options", "notes"])
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<value::Reduced<'py>> {
+        value::reduce(slf.as_any())
+    }
+}
+
+impl Plan {
+    fn open(&self, py: Python<'_>, client: Option<&Bound<'_, Client>>, cancel: &Cancel<'_>) -> PyResult<bty::Image> {
+        if let Some(image) = &self.image {
+            return Image::from(image.clone()).get();
+        }
+        let sha256 = self.plan.image.expected_sha256.map(|digest| digest.to_string());
+        let opening = Opening { sha256: sha256.as_deref(), ignore_sidecar: false, client, cancel };
+        open(pyo3::types::PyString::new(py, &self.plan.image.source).as_any(), &opening)
+    }
+}
+
+/// Compares a disk with an image. Writes nothing.
+#[pyfunction]
+#[pyo3(signature = (image, disk, *, fix_gpt=false, sha256=None, progress=None, cancel=None, client=None))]
+#[allow(clippy::too_many_arguments)] // as in Python
+fn verify(
+    py: Python<'_>,
+    image: &Bound<'_, PyAny>,
+    disk: &Bound<'_, PyAny>,
+    fix_gpt: bool,
+    sha256: Option<&str>,
+    progress: Option<Bound<'_, PyAny>>,
+    cancel: Option<Bound<'_, PyAny>>,
+    client: Option<&Bound<'_, Client>>,
+) -> PyResult<VerifyReport> {
+    let cancel = Cancel::of(cancel)?;
+    let disk = arguments::disk(disk)?;
+    let image = open(image, &Opening { sha256, ignore_sidecar: false, client, cancel: &cancel })?;
+    let report = run(py, &cancel, progress.as_ref(), |caller, token| {
+        let observed = |compared| caller.event(&Event::comparing(&disk, image.info(), compared));
+        bty::flash::verify(&image, &disk, &SystemHost::new(), fix_gpt, &observed, token)
+    })?;
+    report.map(VerifyReport).map_err(|error| errors::of(py, &error))
+}
+
+/// Lets UEFI boot the disk that was flashed last next, once.
+#[pyfunction]
+fn boot_flashed_next(py: Python<'_>) -> PyResult<()> {
+    bty::boot::flashed_next(&FlashOptions::default()).map_err(|error| errors::of(py, &error))
+}
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Plan>()?;
+    module.add_function(wrap_pyfunction!(verify, module)?)?;
+    module.add_function(wrap_pyfunction!(boot_flashed_next, module)?)
+}

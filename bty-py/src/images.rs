@@ -1,0 +1,225 @@
+//! Images: opened ones, and directories of files.
+
+use std::sync::{Mutex, PoisonError};
+
+use bty::image::{OpenOptions, directory, name};
+use bty::{Event, Location, Observer as _};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use crate::cancel::Cancel;
+use crate::catalog::Entry;
+use crate::client::{self, Client};
+use crate::run::run;
+use crate::values::{Contents, ImageFile, ImageInfo, OciBlob};
+use crate::{arguments, errors};
+
+/// An opened image. Reads any number of times, also from several threads at once.
+#[pyclass(frozen, module = "bty")]
+pub(crate) struct Image {
+    opened: Mutex<Option<bty::Image>>,
+    info: bty::image::ImageInfo,
+    process: u32,
+}
+
+impl From<bty::Image> for Image {
+    fn from(image: bty::Image) -> Self {
+        Self { info: image.info().clone(), opened: Mutex::new(Some(image)), process: std::process::id() }
+    }
+}
+
+impl Image {
+    /// The image, unless it was closed.
+    pub(crate) fn get(&self) -> PyResult<bty::Image> {
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let image = opened.ok_or_else(|| PyValueError::new_err("the image is closed"))?;
+        let is_local = matches!(image.source().location(), Location::File(_));
+        if !is_local && self.process != std::process::id() {
+            // the threads that read it are not in this process
+            return Err(PyRuntimeError::new_err("the image was opened before the fork: open it again"));
+        }
+        Ok(image)
+    }
+}
+
+#[pymethods]
+impl Image {
+    /// What is known of it.
+    #[getter(info)]
+    fn py_info(&self) -> ImageInfo {
+        self.info.clone().into()
+    }
+
+    /// True once closed.
+    #[getter]
+    fn closed(&self) -> bool {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
+    /// Lets go of its file or connection. Work that reads it goes on.
+    fn close(&self) {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// Reads and decodes all of it, and checks its digest.
+    #[pyo3(signature = (*, progress=None, cancel=None))]
+    fn read_fully(
+        &self,
+        py: Python<'_>,
+        progress: Option<Bound<'_, PyAny>>,
+        cancel: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<Contents> {
+        let image = self.get()?;
+        let cancel = Cancel::of(cancel)?;
+        let contents = run(py, &cancel, progress.as_ref(), |caller, token| {
+            let observed = |source, decoded| caller.event(&Event::reading(image.info(), source, decoded));
+            image.read_fully(&observed, token)
+        })?;
+        contents.map(Contents).map_err(|error| errors::of(py, &error))
+    }
+
+    fn __enter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_failure))]
+    fn __exit__(&self, _failure: &Bound<'_, PyAny>) {
+        self.close();
+    }
+
+    fn __repr__(&self) -> String {
+        let state = if self.closed() { ", closed" } else { "" };
+        format!("<bty.Image {:?}, {}{state}>", self.info.source, self.info.summary())
+    }
+}
+
+/// What can be opened: a reference, an image file, an entry of a catalog; and the digest that it brings along.
+fn reference(image: &Bound<'_, PyAny>) -> PyResult<(String, Option<bty::Digest>)> {
+    if let Ok(entry) = image.cast::<Entry>() {
+        let entry = &entry.get().0;
+        return Ok((entry.src().to_owned(), entry.sha256));
+    }
+    if let Ok(file) = image.cast::<ImageFile>() {
+        let path = file.get().0.path.to_str().ok_or_else(|| PyValueError::new_err("the path is no UTF-8"))?;
+        return Ok((path.to_owned(), None));
+    }
+    if image.is_instance_of::<PyString>() || image.hasattr("__fspath__")? {
+        return Ok((arguments::text(image)?, None));
+    }
+    let name = image.get_type().qualname()?;
+    Err(PyTypeError::new_err(format!("an image is an Image, a path, an address or an Entry, not {name}")))
+}
+
+/// How an image is to be opened.
+pub(crate) struct Opening<'a, 'py> {
+    pub(crate) sha256: Option<&'a str>,
+    pub(crate) ignore_sidecar: bool,
+    pub(crate) client: Option<&'a Bound<'py, Client>>,
+    pub(crate) cancel: &'a Cancel<'py>,
+}
+
+/// The image itself when it is an opened one, else opens it.
+pub(crate) fn open(image: &Bound<'_, PyAny>, opening: &Opening<'_, '_>) -> PyResult<bty::Image> {
+    let py = image.py();
+    let sha256 = arguments::digest(py, opening.sha256)?;
+    if let Ok(opened) = image.cast::<Image>() {
+        let opened = opened.get().get()?;
+        if sha256.is_some() && sha256 != opened.info().expected_sha256 {
+            return Err(PyValueError::new_err("the image was opened without this digest: give it when opening"));
+        }
+        return Ok(opened);
+    }
+    let (reference, brought) = reference(image)?;
+    let options = OpenOptions { sha256: sha256.or(brought), ignore_sidecar: opening.ignore_sidecar };
+    let client = client::of(py, opening.client);
+    let opened = run(py, opening.cancel, None, |_, token| bty::Image::open(&client, &reference, &options, token))?;
+    opened.map_err(|error| errors::of(py, &error))
+}
+
+/// Opens an image and finds out what it is.
+#[pyfunction]
+#[pyo3(signature = (reference, *, sha256=None, ignore_sidecar=false, client=None, cancel=None))]
+fn images_open(
+    reference: &Bound<'_, PyAny>,
+    sha256: Option<&str>,
+    ignore_sidecar: bool,
+    client: Option<&Bound<'_, Client>>,
+    cancel: Option<Bound<'_, PyAny>>,
+) -> PyResult<Image> {
+    let cancel = Cancel::of(cancel)?;
+    open(reference, &Opening { sha256, ignore_sidecar, client, cancel: &cancel }).map(Image::from)
+}
+
+/// The image files in a directory, sorted by name.
+#[pyfunction]
+fn images_list(py: Python<'_>, dir: &Bound<'_, PyAny>) -> PyResult<Vec<ImageFile>> {
+    let dir = arguments::path(dir)?;
+    let files = py.detach(|| directory::list(&dir)).map_err(|error| errors::of(py, &error))?;
+    Ok(files.into_iter().map(ImageFile).collect())
+}
+
+/// The digest that the `.sha256` file beside an image promises.
+#[pyfunction]
+fn images_sidecar(py: Python<'_>, path: &Bound<'_, PyAny>) -> PyResult<Option<String>> {
+    let path = arguments::path(path)?;
+    let digest = py.detach(|| directory::sidecar_digest(&path)).map_err(|error| errors::of(py, &error))?;
+    Ok(digest.map(|digest| digest.to_string()))
+}
+
+/// The architecture that a name suggests.
+#[pyfunction]
+fn images_architecture(name: &str) -> Option<&'static str> {
+    name::architecture(name)
+}
+
+/// The format id that a name suggests.
+#[pyfunction]
+fn images_format(name: &str) -> Option<&'static str> {
+    name::format(name)
+}
+
+/// True when a name is one of a tarball.
+#[pyfunction]
+fn images_is_tarball(name: &str) -> bool {
+    name::is_tarball(name)
+}
+
+/// The blob that an `oras://` reference stands for now.
+#[pyfunction]
+#[pyo3(signature = (reference, *, client=None, cancel=None))]
+fn oci_resolve(
+    py: Python<'_>,
+    reference: &str,
+    client: Option<&Bound<'_, Client>>,
+    cancel: Option<Bound<'_, PyAny>>,
+) -> PyResult<OciBlob> {
+    let reference = reference.parse().map_err(|error| errors::of(py, &error))?;
+    let client = client::of(py, client);
+    let blob = run(py, &Cancel::of(cancel)?, None, |_, token| client.resolve_oci(&reference, token))?;
+    let of_registry = |error: &bty::Error| match error.kind() {
+        bty::ErrorKind::Source => errors::as_kind(py, error, "oras"),
+        _ => errors::of(py, error),
+    };
+    blob.map(OciBlob).map_err(|error| of_registry(&error))
+}
+
+/// The registry, repository, tag and digest of an `oras://` reference.
+#[pyfunction]
+fn oci_parse(py: Python<'_>, reference: &str) -> PyResult<(String, String, Option<String>, Option<String>)> {
+    let parsed: bty::oci::OciReference = reference.parse().map_err(|error| errors::of(py, &error))?;
+    let digest = parsed.digest().map(|digest| format!("sha256:{digest}"));
+    Ok((parsed.registry().to_owned(), parsed.repository().to_owned(), parsed.tag().map(str::to_owned), digest))
+}
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Image>()?;
+    module.add_function(wrap_pyfunction!(images_open, module)?)?;
+    module.add_function(wrap_pyfunction!(images_list, module)?)?;
+    module.add_function(wrap_pyfunction!(images_sidecar, module)?)?;
+    module.add_function(wrap_pyfunction!(images_architecture, module)?)?;
+    module.add_function(wrap_pyfunction!(images_format, module)?)?;
+    module.add_function(wrap_pyfunction!(images_is_tarball, module)?)?;
+    module.add_function(wrap_pyfunction!(oci_resolve, module)?)?;
+    module.add_function(wrap_pyfunction!(oci_parse, module)?)
+}

@@ -1,0 +1,94 @@
+//! Data of the library as plain Python values, and back.
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Number, Value};
+
+/// Deeper data is refused: it would be more than a thread's stack holds.
+const DEPTH_MAX: usize = 128;
+
+/// A value of the library as dictionaries, lists, text and numbers.
+pub(crate) fn from_rust<'py, T: Serialize + ?Sized>(py: Python<'py>, value: &T) -> PyResult<Bound<'py, PyAny>> {
+    let value = serde_json::to_value(value).map_err(|e| PyValueError::new_err(e.to_string()))?;
+    to_python(py, &value)
+}
+
+/// JSON as Python sees it.
+pub(crate) fn to_python<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
+    Ok(match value {
+        Value::Null => py.None().into_bound(py),
+        Value::Bool(is) => PyBool::new(py, *is).to_owned().into_any(),
+        Value::Number(number) => match (number.as_u64(), number.as_i64()) {
+            (Some(number), _) => number.into_pyobject(py)?.into_any(),
+            (None, Some(number)) => number.into_pyobject(py)?.into_any(),
+            (None, None) => PyFloat::new(py, number.as_f64().unwrap_or_default()).into_any(),
+        },
+        Value::String(text) => PyString::new(py, text).into_any(),
+        Value::Array(items) => {
+            let list = PyList::empty(py);
+            for item in items {
+                list.append(to_python(py, item)?)?;
+            }
+            list.into_any()
+        }
+        Value::Object(fields) => {
+            let dict = PyDict::new(py);
+            for (name, field) in fields {
+                dict.set_item(name, to_python(py, field)?)?;
+            }
+            dict.into_any()
+        }
+    })
+}
+
+/// What Python gave, as a value of the library.
+pub(crate) fn to_rust<T: DeserializeOwned>(value: &Bound<'_, PyAny>) -> PyResult<T> {
+    serde_json::from_value(from_python(value)?).map_err(|e| PyValueError::new_err(e.to_string()))
+}
+
+/// Python data as JSON: `None`, booleans, numbers, text, paths, lists, tuples, dictionaries with text as keys, and values of this module.
+pub(crate) fn from_python(value: &Bound<'_, PyAny>) -> PyResult<Value> {
+    nested(value, 0)
+}
+
+fn nested(value: &Bound<'_, PyAny>, depth: usize) -> PyResult<Value> {
+    if depth > DEPTH_MAX {
+        return Err(PyValueError::new_err("the data is nested too deeply"));
+    }
+    if value.is_none() {
+        return Ok(Value::Null);
+    }
+    if let Ok(is) = value.cast::<PyBool>() {
+        return Ok(Value::Bool(is.is_true()));
+    }
+    if value.is_instance_of::<PyInt>() {
+        let number = value.extract::<u64>().map(Number::from).or_else(|_| value.extract::<i64>().map(Number::from))?;
+        return Ok(Value::Number(number));
+    }
+    if value.is_instance_of::<PyFloat>() {
+        let number = Number::from_f64(value.extract()?);
+        return number.map(Value::Number).ok_or_else(|| PyValueError::new_err("the number is not finite"));
+    }
+    if let Ok(text) = value.cast::<PyString>() {
+        return Ok(Value::String(text.to_cow()?.into_owned()));
+    }
+    if let Ok(dict) = value.cast::<PyDict>() {
+        let fields = dict.iter().map(|(name, field)| Ok((name.extract::<String>()?, nested(&field, depth + 1)?)));
+        return Ok(Value::Object(fields.collect::<PyResult<Map<_, _>>>()?));
+    }
+    if value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>() {
+        let items = value.try_iter()?.map(|item| nested(&item?, depth + 1));
+        return Ok(Value::Array(items.collect::<PyResult<_>>()?));
+    }
+    if let Ok(to_dict) = value.getattr("to_dict") {
+        return nested(&to_dict.call0()?, depth + 1);
+    }
+    if value.hasattr("__fspath__")? {
+        return Ok(Value::String(super::arguments::text(value)?));
+    }
+    let name = value.get_type().qualname()?;
+    Err(PyTypeError::new_err(format!("{name} is no data that can be passed on")))
+}

@@ -1,0 +1,340 @@
+//! Scripts: run, checked, and asked; with functions of Python.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bty::{CancelToken, Event, Observer};
+use bty_script::check::Finding;
+use bty_script::decide::{Decider, MachineFacts, Question};
+use bty_script::engine::{Foreign, ForeignFunction};
+use bty_script::terminal::{Scripted, Size, Terminal};
+use bty_script::world::{Described, Effect, Effects, Onlooker, Recorder, System, World};
+use bty_script::{Capabilities, Capability, Ended, Engine, Host, HostError, Limits, Root, Script, ScriptError};
+use crossbeam_channel::bounded;
+use pyo3::exceptions::{PyException, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use serde_json::{Value, json};
+
+use crate::cancel::Cancel;
+use crate::client::{self, Client};
+use crate::errors::Failure;
+use crate::run::{Call, Caller, run};
+use crate::{arguments, json};
+
+/// A function of Python, by name; with how many arguments it may be called.
+type Functions = Vec<(String, Vec<usize>, Py<PyAny>)>;
+
+/// What a function of Python raised last.
+type Raised = Arc<Mutex<Option<PyErr>>>;
+
+/// What is to be run, and where.
+struct Task {
+    name: String,
+    text: String,
+    root: Root,
+    args: Vec<String>,
+    /// The function to call instead of running all of it, and its arguments.
+    function: Option<(String, Vec<Value>)>,
+    /// The description of a machine.
+    world: Option<String>,
+    is_dry: bool,
+    capabilities: Capabilities,
+    limits: Limits,
+    client: bty::Client,
+}
+
+/// What came of it.
+struct Done {
+    ended: Ended,
+    effects: Vec<Effect>,
+    terminal: Scripted,
+}
+
+/// What a script prints is given to Python, and kept.
+struct Screen {
+    kept: Scripted,
+    caller: Caller,
+    print: Option<Arc<Py<PyAny>>>,
+}
+
+impl Terminal for Screen {
+    fn size(&self) -> Size {
+        Size::default()
+    }
+
+    fn print(&self, text: &str) {
+        self.kept.print(text);
+        if let Some(print) = self.print.clone() {
+            let text = text.to_owned();
+            self.caller.call(Box::new(move |py| print.bind(py).call1((text,)).map(drop)));
+        }
+    }
+
+    fn say(&self, text: &str) {
+        self.kept.say(text);
+    }
+
+    fn read_line(&self, prompt: &str, cancel: &CancelToken) -> bty::Result<Option<String>> {
+        self.kept.read_line(prompt, cancel)
+    }
+}
+
+struct Watcher(Caller);
+
+impl Observer for Watcher {
+    fn event(&self, event: &Event) {
+        self.0.event(event);
+    }
+}
+
+impl Onlooker for Watcher {}
+
+/// The function as scripts call it: done in the thread that called, and waited for.
+fn foreign(caller: &Caller, function: Py<PyAny>, raised: &Raised) -> Foreign {
+    let (caller, function, raised) = (caller.clone(), Arc::new(function), Arc::clone(raised));
+    Arc::new(move |args: Vec<Value>| {
+        let (answer, answered) = bounded(1);
+        let (function, raised) = (Arc::clone(&function), Arc::clone(&raised));
+        let call: Call = Box::new(move |py| {
+            let result = match ask(py, &function, &args) {
+                Ok(value) => Ok(value),
+                Err(error) if error.is_instance_of::<PyException>(py) => {
+                    let message = error.value(py).to_string();
+                    *raised.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    Err(HostError::new("python", message))
+                }
+                // Ctrl-C and its like are for nobody else
+                Err(error) => return Err(error),
+            };
+            // a script that was cancelled meanwhile waits no more
+            let _ = answer.send(result);
+            Ok(())
+        });
+        caller.call(call);
+        answered.recv().unwrap_or_else(|_| Err(HostError::new("cancelled", "cancelled")))
+    })
+}
+
+fn ask(py: Python<'_>, function: &Py<PyAny>, args: &[Value]) -> PyResult<Value> {
+    let args = args.iter().map(|arg| json::to_python(py, arg)).collect::<PyResult<Vec<_>>>()?;
+    json::from_python(&function.bind(py).call1(PyTuple::new(py, args)?)?)
+}
+
+fn capabilities(names: &[String]) -> PyResult<Capabilities> {
+    names.iter().try_fold(Capabilities::NONE, |all, name| {
+        let one = match name.as_str() {
+            "all" => return Ok(Capabilities::all()),
+            "read" => Capability::Read,
+            "network" => Capability::Network,
+            "flash" => Capability::Flash,
+            "dialogs" => Capability::Dialogs,
+            "power" => Capability::Power,
+            _ => {
+                let known = "read, network, flash, dialogs, power, all";
+                return Err(PyValueError::new_err(format!("{name:?} is no capability; there are {known}")));
+            }
+        };
+        Ok(all.with(one))
+    })
+}
+
+fn failure(py: Python<'_>, error: &ScriptError) -> PyErr {
+    let host = error.host.as_ref();
+    let failure = Failure {
+        kind: "script",
+        message: error.to_string(),
+        path: host.and_then(|host| host.path.as_deref()),
+        offset: host.and_then(|host| host.offset),
+        hint: error.hint.as_deref(),
+        system: None,
+    };
+    let raised = failure.raise(py);
+    let told = (|| {
+        let value = raised.value(py);
+        value.setattr("kind", error.kind())?;
+        value.setattr("place", json::from_rust(py, &error.place)?)?;
+        value.setattr("calls", json::from_rust(py, &error.calls)?)
+    })();
+    told.map_or_else(|error| error, |()| raised)
+}
+
+impl Task {
+    /// What the script acts on, the effects on it, and what was shown.
+    fn world(&self, screen: Screen, caller: &Caller) -> bty::Result<(World, Effects, Scripted)> {
+        let kept = screen.kept.clone();
+        let (mut world, effects) = if let Some(text) = &self.world {
+            let (world, effects, answers) = Described::parse(text)?;
+            let screen = Screen { kept: answers.clone(), ..screen };
+            return Ok((World { terminal: Arc::new(screen), ..world }, effects, answers));
+        } else {
+            let watcher = Arc::new(Watcher(caller.clone()));
+            let world = System::world(self.client.clone(), Arc::new(screen), watcher);
+            if self.is_dry { Recorder::dry(&world) } else { (world, Effects::default()) }
+        };
+        if self.is_dry {
+            world.observer = Arc::new(());
+        }
+        Ok((world, effects, kept))
+    }
+
+    fn compile(&self, engine: &Engine) -> Result<Script, ScriptError> {
+        engine.compile(&self.name, &self.text, &self.root)
+    }
+
+    fn run(
+        &self,
+        caller: &Caller,
+        screen: Screen,
+        functions: &[ForeignFunction],
+        cancel: &CancelToken,
+    ) -> Result<Done, ScriptError> {
+        let failed = |error: bty::Error| ScriptError::from(HostError::from(error));
+        let (world, effects, terminal) = self.world(screen, caller).map_err(failed)?;
+        let mut engine = Engine::new(Host::new(self.capabilities, world), self.limits.clone());
+        engine.add_functions(functions)?;
+        let script = self.compile(&engine)?;
+        let ended = match &self.function {
+            Some((name, values)) => engine.call_with(&script, name, values, cancel)?,
+            None => engine.run(&script, &self.args, cancel)?,
+        };
+        Ok(Done { ended, effects: effects.list(), terminal })
+    }
+}
+
+fn to_python<'py>(py: Python<'py>, done: &Done) -> PyResult<Bound<'py, PyAny>> {
+    let Done { ended, effects, terminal } = done;
+    let value = ended.data().map_err(|error| failure(py, &error))?;
+    let answer = json!({
+        "value": value, "by_exit": ended.by_exit, "power": ended.power, "effects": effects,
+        "printed": terminal.printed(), "shown": terminal.shown(),
+    });
+    json::to_python(py, &answer)
+}
+
+fn root(root: Option<&Bound<'_, PyAny>>) -> PyResult<Root> {
+    Ok(root.map(arguments::path).transpose()?.map_or(Root::None, Root::Directory))
+}
+
+/// Runs a script, or calls a function of it.
+#[pyfunction]
+#[pyo3(signature = (name, text, root, args, world, dry, function, values, functions, capabilities, timeout, print, progress, cancel, client))]
+#[allow(clippy::too_many_arguments)] // named in `bty.script.run`
+fn script_run<'py>(
+    py: Python<'py>,
+    name: String,
+    text: String,
+    root: Option<Bound<'py, PyAny>>,
+    args: Vec<String>,
+    world: Option<String>,
+    dry: bool,
+    function: Option<String>,
+    values: Vec<Bound<'py, PyAny>>,
+    functions: &Bound<'py, PyDict>,
+    capabilities: Vec<String>,
+    timeout: Option<f64>,
+    print: Option<Py<PyAny>>,
+    progress: Option<Bound<'py, PyAny>>,
+    cancel: Option<Bound<'py, PyAny>>,
+    client: Option<Bound<'py, Client>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let values = values.iter().map(json::from_python).collect::<PyResult<Vec<_>>>()?;
+    let timeout = timeout.map(Duration::try_from_secs_f64).transpose();
+    let timeout = timeout.map_err(|error| PyValueError::new_err(error.to_string()))?;
+    let task = Task {
+        name,
+        text,
+        root: self::root(root.as_ref())?,
+        args,
+        function: function.map(|function| (function, values)),
+        world,
+        is_dry: dry,
+        capabilities: self::capabilities(&capabilities)?,
+        limits: Limits::operator().with_time(timeout),
+        client: client::of(py, client.as_ref()),
+    };
+    let functions: Functions = given(functions)?;
+    let raised = Raised::default();
+    let cancel = Cancel::of(cancel)?;
+    let print = print.map(Arc::new);
+    let done = run(py, &cancel, progress.as_ref(), |caller, token| {
+        let screen = Screen { kept: Scripted::default(), caller: caller.clone(), print };
+        let functions: Vec<ForeignFunction> = functions
+            .into_iter()
+            .map(|(name, arities, function)| ForeignFunction {
+                name,
+                arities,
+                function: foreign(caller, function, &raised),
+            })
+            .collect();
+        task.run(caller, screen, &functions, token)
+    })?;
+    match done {
+        Ok(done) => to_python(py, &done),
+        Err(error) => match raised.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(raised) if error.kind() == "python" => Err(raised),
+            _ => Err(failure(py, &error)),
+        },
+    }
+}
+
+/// Names, numbers of arguments, and functions.
+fn given(functions: &Bound<'_, PyDict>) -> PyResult<Functions> {
+    let all = functions.iter().map(|(name, function)| {
+        let (arities, function): (Vec<usize>, Py<PyAny>) = function.extract()?;
+        Ok((name.extract()?, arities, function))
+    });
+    all.collect()
+}
+
+/// What is wrong with a script, found without running it.
+#[pyfunction]
+fn script_check<'py>(
+    py: Python<'py>,
+    name: String,
+    text: String,
+    root: Option<Bound<'py, PyAny>>,
+    functions: &Bound<'py, PyDict>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let root = self::root(root.as_ref())?;
+    let mut known = Vec::new();
+    for (name, arities) in functions {
+        let function: Foreign = Arc::new(|_| Ok(Value::Null));
+        known.push(ForeignFunction { name: name.extract()?, arities: arities.extract()?, function });
+    }
+    let findings = py.detach(|| {
+        let mut engine = Engine::new(Host::compute_only(), Limits::operator());
+        engine.add_functions(&known)?;
+        Ok::<_, HostError>(match engine.compile(&name, &text, &root) {
+            Ok(script) => bty_script::check::check(&engine, &script),
+            Err(error) => vec![Finding::from(error)],
+        })
+    });
+    json::from_rust(py, &findings.map_err(|error| failure(py, &error.into()))?)
+}
+
+/// Asks a plan about a machine, as a server does.
+#[pyfunction]
+fn script_decide<'py>(
+    py: Python<'py>,
+    name: &str,
+    text: &str,
+    function: &str,
+    machine: Option<Bound<'py, PyAny>>,
+    args: Vec<Bound<'py, PyAny>>,
+    catalog: &str,
+) -> PyResult<Bound<'py, PyAny>> {
+    let machine: Option<MachineFacts> = machine.as_ref().map(json::to_rust).transpose()?;
+    let args = args.iter().map(json::from_python).collect::<PyResult<Vec<_>>>()?;
+    let decision = py.detach(|| {
+        let decider = Decider::new(Engine::new(Host::compute_only(), Limits::server()));
+        decider.decide(&Question { name, text, function, machine: machine.as_ref(), args, catalog })
+    });
+    json::from_rust(py, &decision.map_err(|error| failure(py, &error))?)
+}
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(script_run, module)?)?;
+    module.add_function(wrap_pyfunction!(script_check, module)?)?;
+    module.add_function(wrap_pyfunction!(script_decide, module)?)
+}

@@ -1,0 +1,28 @@
+"""Examples in docstrings, and that there is one."""
+
+import doctest
+import importlib
+import inspect
+
+import pytest
+
+MODULES = ["bty", *(f"bty.{name}" for name in "aio catalog client disks errors flash images inventory oras script size work".split())]
+#: Need somebody who answers, or are another name of what has an example.
+WITHOUT = {"canonicalise_src", "image_ref_for_src", "load_bytes", "fetch_bytes", "load_source", "default_manifest_path", "stream_src", "fetch_sha256_for_url"}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples(name):
+    module = importlib.import_module(name)
+    outcome = doctest.testmod(module)
+    assert outcome.failed == 0
+    assert outcome.attempted > 0
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_function_has_one(name):
+    module = importlib.import_module(name)
+    for word in getattr(module, "__all__", ()):
+        thing = getattr(module, word)
+        if inspect.isfunction(thing) and thing.__module__ == name and word not in WITHOUT:
+            assert ">>>" in (thing.__doc__ or ""), f"{name}.{word}"

@@ -1,0 +1,280 @@
+"""Writing, cancelling, failing; from threads, signals and forks."""
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from conftest import MIB, image_bytes
+from slow import slow_image
+
+import bty
+
+
+def test_flash_writes_and_proves(image, disk):
+    events = []
+    report = bty.flash(image, disk, progress=events.append)
+    assert Path(disk.path).read_bytes()[: 2 * MIB] == image.read_bytes()
+    assert report.is_success and report.disk_bytes == 2 * MIB
+    assert report.targets[0].verified_bytes >= 2 * MIB
+    assert [event.phase for event in events if event.event == "phase"][:3] == ["wipe", "write", "verify"]
+    assert all(isinstance(event.source_bytes, int) for event in events if event.event == "progress")
+    assert bty.verify(image, disk).is_equal
+
+
+def test_difference_is_found(image, disk):
+    bty.flash(image, disk)
+    with open(disk.path, "r+b") as file:
+        file.seek(MIB + 7)
+        file.write(b"\x55\xaa")
+    report = bty.verify(image, disk)
+    assert not report.is_equal and report.first_difference.offset in (MIB + 7, MIB + 8)
+
+
+def test_digest_that_differs_leaves_nothing_bootable(image, disk):
+    with pytest.raises(bty.FlashIntegrityError) as raised:
+        bty.flash(image, disk, sha256="0" * 64)
+    assert raised.value.kind == "integrity"
+    assert Path(disk.path).read_bytes()[:512] == bytes(512)
+
+
+def test_all_refusals_at_once(tmp_path, image):
+    small = bty.disks.create_file(tmp_path / "small", MIB)
+    plan = bty.Plan(image, [small.replace(is_read_only=True)])
+    assert {refusal.reason for refusal in plan.validate()} == {"too_small", "read_only"}
+    with pytest.raises(bty.RefusedError) as raised:
+        plan.execute()
+    assert len(raised.value.refusals) == 2
+    assert Path(small.path).read_bytes() == bytes(MIB)
+
+
+def test_disk_that_changed_after_the_plan(image, disk):
+    plan = bty.Plan(image, disk)
+    plan.check()
+    os.truncate(disk.path, 3 * MIB)
+    with pytest.raises(bty.FlashRaceError):
+        plan.execute()
+
+
+def test_plan_survives_pickling(image, disk):
+    import pickle
+
+    plan = pickle.loads(pickle.dumps(bty.Plan(image, disk, fix_gpt=False)))
+    assert plan == bty.Plan(image, disk)
+    assert plan.execute().is_success
+
+
+def test_misspelt_option_is_no_option(image, disk):
+    with pytest.raises(TypeError, match="verfy"):
+        bty.Plan(image, disk, verfy=False)
+    with pytest.raises(TypeError):
+        bty.flash(image, disk, verfy=False)
+
+
+def test_four_at_once(tmp_path, image):
+    disks = [bty.disks.create_file(tmp_path / f"disk{n}", 4 * MIB) for n in range(4)]
+    reports = {}
+    threads = [threading.Thread(target=lambda n=n: reports.update({n: bty.flash(image, disks[n])})) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [reports[n].is_success for n in range(4)] == [True] * 4
+    assert all(Path(disk.path).read_bytes()[: 2 * MIB] == image.read_bytes() for disk in disks)
+
+
+def test_four_targets_of_one_flash(tmp_path, image):
+    disks = [bty.disks.create_file(tmp_path / f"disk{n}", 4 * MIB) for n in range(4)]
+    report = bty.flash(image, disks)
+    assert [target.disk.path for target in report.targets] == [disk.path for disk in disks]
+
+
+def test_other_threads_run_meanwhile(disk):
+    with slow_image(image_bytes(4 * MIB), 3 * MIB) as (address, release):
+        counted = []
+
+        def count():
+            while not counted or len(counted) < 100:
+                counted.append(1)
+                time.sleep(0)
+            release.set()
+
+        thread = threading.Thread(target=count)
+        thread.start()
+        # would never end if the other thread could not run
+        assert bty.flash(address, disk).is_success
+        thread.join()
+
+
+@pytest.mark.parametrize("kind", ["token", "function", "event"])
+def test_cancel(disk, kind):
+    with slow_image(image_bytes(4 * MIB), 3 * MIB) as (address, _):
+        token, event = bty.CancelToken(), threading.Event()
+        cancel = {"token": token, "function": lambda: event.is_set(), "event": event.is_set}[kind]
+
+        def progress(happened):
+            if happened.event == "progress" and happened.phase == "write":
+                token.cancel()
+                event.set()
+
+        with pytest.raises(bty.FlashCancelled) as raised:
+            bty.flash(address, disk, progress=progress, cancel=cancel)
+        assert raised.value.kind == "cancelled"
+    assert Path(disk.path).read_bytes()[:512] == bytes(512)
+
+
+def test_callback_that_raises(disk):
+    class Mine(Exception):
+        pass
+
+    def progress(event):
+        if event.phase == "write":
+            raise Mine("enough")
+
+    with slow_image(image_bytes(4 * MIB), 3 * MIB) as (address, _):
+        with pytest.raises(Mine, match="enough"):
+            bty.flash(address, disk, progress=progress)
+    assert Path(disk.path).read_bytes()[:512] == bytes(512)
+    # nothing is held any more
+    assert bty.disks.probe(disk.path).uses == []
+
+
+def test_events_as_an_iterator(image, disk):
+    with bty.flashing(image, disk) as work:
+        kinds = {event.event for event in work}
+        assert "progress" in kinds
+        assert list(work) == []
+    assert work.result().is_success and not work.is_running
+
+
+def test_leaving_the_block_by_an_exception_cancels(disk):
+    with slow_image(image_bytes(4 * MIB), 3 * MIB) as (address, _):
+        with pytest.raises(KeyError):
+            with bty.flashing(address, disk) as work:
+                raise KeyError
+        assert not work.is_running
+        with pytest.raises(bty.FlashCancelled):
+            work.result()
+
+
+def test_what_failed_is_raised_at_the_end_of_the_block(image, disk):
+    with pytest.raises(bty.FlashIntegrityError):
+        with bty.flashing(image, disk, sha256="0" * 64):
+            pass
+
+
+def run_python(text, *args):
+    return subprocess.Popen([sys.executable, "-X", "dev", "-c", textwrap.dedent(text), *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_ctrl_c(disk):
+    program = """
+        import bty, sys
+        def progress(event):
+            if event.phase == "write":
+                print("writing", flush=True)
+        try:
+            bty.flash(sys.argv[1], sys.argv[2], progress=progress)
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+    """
+    with slow_image(image_bytes(4 * MIB), 3 * MIB) as (address, _):
+        child = run_python(program, address, disk.path)
+        assert child.stdout.readline() == "writing\n"
+        child.send_signal(signal.SIGINT)
+        # without the signal it would wait for the server, which waits for the end of this block
+        out, err = child.communicate(timeout=30)
+    assert "interrupted" in out, err
+    assert child.returncode == 0
+    assert Path(disk.path).read_bytes()[:512] == bytes(512)
+
+
+def test_fork(image, disk):
+    program = """
+        import bty, os, sys, warnings
+        warnings.simplefilter("ignore")
+        address, image, disk, other = sys.argv[1:]
+        assert bty.images.open(address).info.disk_bytes
+        remote = bty.images.open(address)
+        child = os.fork()
+        if child == 0:
+            try:
+                assert bty.flash(image, disk).is_success
+                assert bty.images.open(address).info.disk_bytes
+                try:
+                    remote.read_fully()
+                except RuntimeError as error:
+                    assert "fork" in str(error)
+                else:
+                    os._exit(3)
+                os._exit(0)
+            except BaseException as error:
+                print(error, file=sys.stderr, flush=True)
+                os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert bty.flash(image, other).is_success
+    """
+    other = bty.disks.create_file(disk.path.with_name("other"), 4 * MIB)
+    with slow_image(image_bytes(MIB), 2 * MIB) as (address, _):
+        child = run_python(program, address, image, disk.path, other.path)
+        out, err = child.communicate(timeout=60)
+    assert child.returncode == 0, err
+
+
+@pytest.mark.parametrize("begin", ["bty.flashing(*sys.argv[1:])", "asyncio.run(asyncio.wait_for(bty.aflash(*sys.argv[1:]), 0.3))"])
+def test_program_that_ends_meanwhile(disk, begin):
+    with slow_image(image_bytes(4 * MIB), 3 * MIB) as (address, _):
+        child = run_python(f"import asyncio, bty, contextlib, sys\nwith contextlib.suppress(asyncio.TimeoutError):\n    work = {begin}", address, disk.path)
+        out, err = child.communicate(timeout=60)
+    assert child.returncode == 0, err
+    assert Path(disk.path).read_bytes()[:512] == bytes(512)
+
+
+def resident():
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_a_thousand_flashes_leave_nothing_behind(tmp_path):
+    image = tmp_path / "tiny.img"
+    image.write_bytes(image_bytes(65536))
+    disk = bty.disks.create_file(tmp_path / "disk", 131072)
+
+    def flash(times):
+        for _ in range(times):
+            assert bty.flash(image, disk, progress=lambda event: event.to_dict()).is_success
+
+    flash(100)
+    memory, files, threads = resident(), len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
+    flash(900)
+    assert len(os.listdir("/proc/self/fd")) == files
+    assert len(os.listdir("/proc/self/task")) == threads
+    # a leak of one event in each flash would be more
+    assert resident() - memory < 16 * MIB
+
+
+@pytest.mark.skipif(os.environ.get("BTY_TEST_NO_ROOT") is not None, reason="BTY_TEST_NO_ROOT is set")
+def test_loop_device(tmp_path, image):
+    backing = tmp_path / "backing"
+    with open(backing, "wb") as file:
+        file.truncate(8 * MIB)
+    path = subprocess.run(["losetup", "--find", "--show", backing], check=True, capture_output=True, text=True).stdout.strip()
+    try:
+        assert path in [str(disk.path) for disk in bty.disks.list()]
+        assert bty.flash(image, path).is_success
+        told = []
+        plan = bty.flash.make_plan(bty.flash.probe_image(image), bty.flash.probe_target(Path(path)))
+        assert bty.flash.validate_plan(plan) == []
+        bty.flash.execute_plan(plan, progress=told.append)
+        assert [event.event for event in told if event.event != "writing_progress"] == ["started", "writing", "synced", "partprobed", "done"]
+        assert told[-2].event == "partprobed" and told[0].total_bytes == 2 * MIB
+        with pytest.raises(bty.FlashCancelled, match="flash cancelled by operator"):
+            bty.flash.execute_plan(plan, cancel=lambda: True)
+    finally:
+        subprocess.run(["losetup", "--detach", path], check=True)

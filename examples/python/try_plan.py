@@ -1,0 +1,30 @@
+"""Tests a script that asks a rack for power, on a machine that is only described."""
+
+from __future__ import annotations
+
+import bty
+
+SCRIPT = """
+if lab::power("rack-7") != "on" { throw "no power" }
+flash("debian.img", disks::only(|d| d.transport == "nvme"));
+lab::note("flashed");
+"""
+
+WORLD = {
+    "disks": [{"path": "/dev/nvme0n1", "size": "512G", "serial": "A", "transport": "nvme"}],
+    "images": [{"src": "debian.img", "disk_size": "2G"}],
+}
+
+
+def main() -> None:
+    notes: list[str] = []
+    functions = {"lab::power": lambda rack: "on", "lab::note": notes.append}
+    assert bty.script.check(text=SCRIPT, functions=functions) == []
+    outcome = bty.script.simulate(text=SCRIPT, functions=functions, world=WORLD)
+    assert outcome.flashed[0]["targets"][0]["serial"] == "A"
+    assert notes == ["flashed"]
+    print("it writes to", outcome.flashed[0]["targets"][0]["path"])
+
+
+if __name__ == "__main__":
+    main()
