@@ -70,6 +70,11 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
     return _maturin().build_wheel(wheel_directory, config_settings, metadata_directory)
 
 
+def prepare_metadata_for_build_wheel(metadata_directory, config_settings=None):
+    # else pip would build everything to learn the version
+    return _maturin().prepare_metadata_for_build_wheel(metadata_directory, config_settings)
+
+
 def build_sdist(sdist_directory, config_settings=None):
     """All of the tree: the programs need more of it than the module. The settings of the module are put at its top, where they are looked for."""
     version, root = _version(), _workspace()

@@ -2,10 +2,10 @@
 //!
 //! | module | what it is about |
 //! |---|---|
-//! | [`run`] | long work beside Python: signals, cancellation, callbacks |
-//! | [`json`], [`value`] | data of the library as Python values |
-//! | [`errors`] | failures as exceptions |
-//! | [`arguments`] | what Python programs may give: paths, disks, images |
+//! | `run` | long work beside Python: signals, cancellation, callbacks |
+//! | `json`, `value` | data of the library as Python values |
+//! | `errors` | failures as exceptions |
+//! | `arguments` | what Python programs may give: paths, disks, images |
 //! | `values`, `events`, `disks`, `images`, `client`, `flash`, `catalog`, `script` | the topics, with the words of the library |
 //!
 //! What users see is in `python/bty`, and described in `docs/python.md`.
