@@ -52,7 +52,7 @@ def test_notebook():
     assert all(not cell.get("outputs") for cell in nbformat.read(EXAMPLES / "flash.ipynb", as_version=4).cells)
 
 
-@pytest.mark.parametrize("program", ["bty", "bty-web"])
+@pytest.mark.parametrize("program", ["bty", "bty-web", "bty-lab"])
 def test_programs_of_the_wheel(program):
     path = Path(sys.prefix) / "bin" / program
     shown = subprocess.run([path, "--version"], check=True, capture_output=True, text=True).stdout
