@@ -71,7 +71,8 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
 
 
 def prepare_metadata_for_build_wheel(metadata_directory, config_settings=None):
-    # else pip would build everything to learn the version
+    # else pip would build everything to learn the version; maturin looks for the directory all the same
+    SCRIPTS.mkdir(parents=True, exist_ok=True)
     return _maturin().prepare_metadata_for_build_wheel(metadata_directory, config_settings)
 
 
