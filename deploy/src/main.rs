@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+mod ask;
 mod cli;
 mod command;
 mod compose;
@@ -18,6 +19,7 @@ mod failure;
 mod images;
 mod manager;
 mod podman;
+mod ports;
 mod services;
 mod settings;
 mod site;

@@ -1,10 +1,7 @@
 //! Starting a site, from nothing or again.
 
-use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-
-use bty_web::client::Server;
 
 use super::init::{say_password, warn_of_loopback};
 use crate::cli::Deploy;
@@ -13,7 +10,7 @@ use crate::manager::{self, Manager};
 use crate::services::{self, Service};
 use crate::site::{Running, Site, VERSION};
 use crate::steps::Steps;
-use crate::{doctor, images, podman};
+use crate::{doctor, images, podman, ports};
 
 /// A service that does not answer within this time is taken for one that never will.
 const STARTS_WITHIN: Duration = Duration::from_secs(30);
@@ -32,8 +29,8 @@ pub(crate) fn run(options: &Deploy) -> Result<ExitCode> {
             .or(format!("podman rm {name}, or bty-lab purge for that site")));
     }
     let before = site.running().map_or(manager, |running| running.manager);
-    check_ports(&site, &services)?;
-    steps.say("ports", &ports(&site, &services));
+    ports::check(&site, &services)?;
+    steps.say("ports", &ports::list(&site, &services));
     steps.say("images", &images::have(&services, options.images.as_deref())?);
     let password = site.write(false, options.force)?;
     steps.say("files", &format!("{}, data in {}", site.dest.display(), site.settings.data_dir.display()));
@@ -79,7 +76,7 @@ fn running_version(site: &Site) -> Result<String> {
 pub(super) fn again(site: &Site, before: Manager, manager: Manager, services: &[Service], version: &str) -> Result<()> {
     // what is not there cannot be stopped; what could not be stopped is noticed when its name or port is wanted
     let _ = before.stop(site);
-    check_ports(site, services)?;
+    ports::check(site, services)?;
     manager.start(site, services)?;
     answers(site, services, version)
 }
@@ -105,72 +102,6 @@ fn answers(site: &Site, services: &[Service], version: &str) -> Result<()> {
             Some(_) => std::thread::sleep(Duration::from_millis(200)),
         }
     }
-}
-
-/// What the server at `url` says at `path`.
-pub(crate) fn ask(url: &str, path: &str) -> std::result::Result<serde_json::Value, String> {
-    talk(url, async |server| server.get(path).await)
-}
-
-/// Whether the server at `url` has something at `path`.
-pub(crate) fn has(url: &str, path: &str) -> std::result::Result<bool, String> {
-    talk(url, async |server| server.has(path).await)
-}
-
-fn talk<T>(url: &str, say: impl AsyncFnOnce(&Server) -> bty_web::error::Result<T>) -> std::result::Result<T, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
-    runtime.block_on(async {
-        let server = Server::new(url, None).map_err(|e| short(&e))?;
-        let answer = tokio::time::timeout(Duration::from_secs(3), say(&server)).await;
-        answer.map_err(|_| format!("{url} does not answer within 3 s"))?.map_err(|e| short(&e))
-    })
-}
-
-/// The cause alone: whoever reads it knows who was asked for what.
-fn short(error: &bty_web::error::Error) -> String {
-    let text = error.to_string();
-    text.rsplit(": ").next().unwrap_or(&text).to_owned()
-}
-
-/// A port of a service that is not running must be free.
-fn check_ports(site: &Site, services: &[Service]) -> Result<()> {
-    let taken: Vec<String> = services
-        .iter()
-        .filter(|service| podman::container(service.name).is_none_or(|found| found.state != "running"))
-        .filter_map(|service| taken(site, service))
-        .collect();
-    if taken.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::new(taken.join("; "))
-        .or(format!("end what has it (ss -lptu), or choose another port in {}", site.envvars().display())))
-}
-
-/// Why the port of a service cannot be had.
-fn taken(site: &Site, service: &Service) -> Option<String> {
-    let any = |port| SocketAddr::from(([0, 0, 0, 0], port));
-    let (result, port) = match service.profile {
-        Some("tftp") => {
-            (UdpSocket::bind(site.settings.tftp).map(drop), format!("UDP port {}", site.settings.tftp.port()))
-        }
-        Some(_) => {
-            (TcpListener::bind(any(site.settings.cache_port)).map(drop), format!("port {}", site.settings.cache_port))
-        }
-        None => (TcpListener::bind(any(site.settings.port)).map(drop), format!("port {}", site.settings.port)),
-    };
-    result.err().map(|error| match error.kind() {
-        std::io::ErrorKind::AddrInUse => format!("{port}, which {} needs, is taken", service.name),
-        _ => format!("{port}, which {} needs, cannot be had: {error}", service.name),
-    })
-}
-
-fn ports(site: &Site, services: &[Service]) -> String {
-    let of = |service: &Service| match service.profile {
-        Some("tftp") => format!("{} (UDP)", site.settings.tftp.port()),
-        Some(_) => site.settings.cache_port.to_string(),
-        None => site.settings.port.to_string(),
-    };
-    services.iter().map(of).collect::<Vec<_>>().join(", ")
 }
 
 fn summary(site: &Site, manager: Manager) {

@@ -1,7 +1,7 @@
 //! Whether what machines boot is there, and fits the server.
 
 use super::Finding;
-use crate::command::deploy::has;
+use crate::ask::has;
 use crate::site::{Running, Site};
 
 pub(super) fn look(site: &Site, running: &Running) -> Vec<Finding> {

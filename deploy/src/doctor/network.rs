@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use super::Finding;
-use crate::command::deploy::ask;
+use crate::ask::ask;
 use crate::site::Site;
 
 pub(super) fn look(site: &Site) -> Vec<Finding> {

@@ -1,7 +1,7 @@
 //! Whether the services run, in the version that they should have.
 
 use super::Finding;
-use crate::command::deploy::ask;
+use crate::ask::ask;
 use crate::podman;
 use crate::services::{Service, chosen};
 use crate::site::{Running, Site, VERSION};
