@@ -189,7 +189,7 @@ def test_ctrl_c(disk):
         assert child.stdout.readline() == "writing\n"
         child.send_signal(signal.SIGINT)
         # without the signal it would wait for the server, which waits for the end of this block
-        out, err = child.communicate(timeout=30)
+        out, err = child.communicate(timeout=300)
     assert "interrupted" in out, err
     assert child.returncode == 0
     assert Path(disk.path).read_bytes()[:512] == bytes(512)
@@ -223,7 +223,7 @@ def test_fork(image, disk):
     other = bty.disks.create_file(disk.path.with_name("other"), 4 * MIB)
     with slow_image(image_bytes(MIB), 2 * MIB) as (address, _):
         child = run_python(program, address, image, disk.path, other.path)
-        out, err = child.communicate(timeout=60)
+        out, err = child.communicate(timeout=300)
     assert child.returncode == 0, err
 
 
@@ -231,7 +231,7 @@ def test_fork(image, disk):
 def test_program_that_ends_meanwhile(disk, begin):
     with slow_image(image_bytes(4 * MIB), 3 * MIB) as (address, _):
         child = run_python(f"import asyncio, bty, contextlib, sys\nwith contextlib.suppress(asyncio.TimeoutError):\n    work = {begin}", address, disk.path)
-        out, err = child.communicate(timeout=60)
+        out, err = child.communicate(timeout=300)
     assert child.returncode == 0, err
     assert Path(disk.path).read_bytes()[:512] == bytes(512)
 
