@@ -47,7 +47,9 @@ impl Podman {
         let storage =
             format!("[storage]\ndriver = \"overlay\"\ngraphroot = \"{}\"\nrunroot = \"{}\"\n", at("graph"), at("run"));
         std::fs::write(at("storage.conf"), storage).unwrap();
-        std::fs::write(at("containers.conf"), CONF).unwrap();
+        // another test that cleans up would have this one's containers forgotten otherwise
+        let own = CONF.replace("[engine]\n", &format!("[engine]\ntmp_dir = \"{}\"\n", at("libpod")));
+        std::fs::write(at("containers.conf"), own).unwrap();
         Self { dir }
     }
 
