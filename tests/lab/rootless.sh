@@ -15,7 +15,7 @@ for name in passwd group subuid subgid; do
     mount --bind "$home/etc/$name" "/etc/$name"
 done
 printf '[storage]\ndriver = "overlay"\ngraphroot = "%s/storage"\nrunroot = "%s/run/containers"\n' "$home" "$home" >"$home/storage.conf"
-cp "$CONTAINERS_CONF" "$home/containers.conf"
+sed "s|^tmp_dir.*|tmp_dir = \"$home/run/libpod\"|" "$CONTAINERS_CONF" >"$home/containers.conf"
 cp "$archive" "$home/images.tar.zst"
 chown -R 4243:4243 "$home"
 chmod 755 "${home%/home}"
