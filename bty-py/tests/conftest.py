@@ -38,14 +38,6 @@ def disk(tmp_path):
 
 
 @pytest.fixture
-def large(tmp_path):
-    """An image that takes long enough to be cancelled: it comes from a pipe-like slow server."""
-    path = tmp_path / "large.img"
-    path.write_bytes(image_bytes(64 * MIB))
-    return path
-
-
-@pytest.fixture
 def web(tmp_path):
     """A real server; gives its address and a way to run its command."""
     program = Path(sys.prefix) / "bin" / "bty-web"

@@ -74,6 +74,21 @@ fn a_site_that_runs_is_well_and_each_fault_is_found_alone() {
     has(&found, "files", "bty.toml is missing");
 }
 
+#[test]
+fn firewalld_and_ufw_are_asked_for_each_port() {
+    let host = Host::new();
+    let _ = host.lab(&["init", "site"]).expect(0);
+    let firewall = || {
+        let all: Vec<Value> = serde_json::from_str(&host.lab(&["doctor", "site", "--json"]).stdout).unwrap();
+        let found = all.iter().filter(|finding| finding["check"] == "firewall");
+        found.map(|finding| finding["detail"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    host.program("ufw", "echo 'Status: active'; echo '8080/tcp ALLOW Anywhere'; echo '3000 ALLOW Anywhere'; echo '69/udp DENY Anywhere'");
+    assert_eq!(firewall(), ["ufw does not let 69/udp through"]);
+    host.program("firewall-cmd", "case $1 in --state) echo running ;; --query-port=3000/tcp) exit 1 ;; esac");
+    assert_eq!(firewall(), ["firewalld does not let 3000/tcp through"]);
+}
+
 /// A DHCP server on a network of machines.
 struct Dhcp(Child);
 

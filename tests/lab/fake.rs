@@ -52,6 +52,13 @@ impl Host {
         self.dir.path().join(name)
     }
 
+    /// A program that is found before the system's.
+    pub(super) fn program(&self, name: &str, script: &str) {
+        let path = self.path("bin").join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
     fn put(&self, name: &str, text: &str) {
         std::fs::write(self.path(name), text).unwrap();
     }
@@ -309,6 +316,23 @@ fn where_systemd_runs_units_are_installed_and_taken_away() {
         .collect::<Vec<_>>()
         .join("\n");
     insta::assert_snapshot!("systemctl", calls);
+}
+
+#[test]
+fn no_state_is_touched_while_a_service_cannot_be_stopped() {
+    let host = Host::new();
+    let _ = host.lab(&["deploy", "site"]).expect(0);
+    host.put("fails", "rm the container cannot be stopped\n");
+    let refused = host.lab(&["upgrade", "site"]).expect(1);
+    assert!(refused.stderr.contains("cannot be stopped; the data is as it was"), "{}", refused.stderr);
+    assert!(!host.path("site/backup").exists());
+    std::fs::remove_file(host.path("fails")).unwrap();
+    let _ = host.lab(&["upgrade", "site"]).expect(0);
+    let kept = host.path("site/data/bty/state.db");
+    std::fs::write(&kept, "of now").unwrap();
+    host.put("fails", "rm the container cannot be stopped\n");
+    let _ = host.lab(&["upgrade", "site", "--back"]).expect(1);
+    assert_eq!(std::fs::read_to_string(&kept).unwrap(), "of now");
 }
 
 #[test]

@@ -36,8 +36,7 @@ fn go_on(site: &Site, before: &Running, archive: Option<&Path>) -> Result<ExitCo
     let services = services::chosen(&site.settings, VERSION);
     // all that can fail without stopping anything comes first
     steps.say("images", &images::have(&services, archive)?);
-    let failures = before.manager.stop(site);
-    let _ = failures;
+    stop(site, before.manager)?;
     let backup = Backup::of(site);
     let after = Running::of(VERSION, Manager::found());
     let result = backup.make(site).and_then(|()| {
@@ -58,6 +57,15 @@ fn go_on(site: &Site, before: &Running, archive: Option<&Path>) -> Result<ExitCo
             Ok(ExitCode::SUCCESS)
         }
         Err(failure) => Err(undo(site, &backup, before, after.manager, &failure)),
+    }
+}
+
+/// Nobody's state is copied or replaced while its program may still run.
+fn stop(site: &Site, manager: Manager) -> Result<()> {
+    match manager.stop(site).into_iter().next() {
+        Some(failure) => Err(Failure::new(format!("{failure}; the data is as it was"))
+            .or(format!("bty-lab deploy {}", site.dest.display()))),
+        None => Ok(()),
     }
 }
 
@@ -83,7 +91,7 @@ fn go_back(site: &Site, before: &Running) -> Result<ExitCode> {
 fn restore(site: &Site, backup: &Backup, earlier: &Running, manager: Manager) -> Result<()> {
     let services = services::chosen(&site.settings, &earlier.version);
     images::have(&services, None)?;
-    let _ = manager.stop(site);
+    stop(site, manager)?;
     backup.put_back(site)?;
     site.write_for(&earlier.version)?;
     site.set_running(Some(earlier))?;
