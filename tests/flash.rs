@@ -306,10 +306,14 @@ fn a_hanging_target_is_given_up_and_does_not_stop_the_others() {
     let dir = tempfile::tempdir().unwrap();
     let bytes = disk_image(12 * MIB);
     let image = open(&write(dir.path(), "a.img", &bytes));
-    for hang_write in [0, 4] {
+    let while_wiping = Faults { hang_write: Some(0), ..Faults::default() };
+    let while_writing = Faults { hang_write: Some(4), ..Faults::default() };
+    let in_the_last_flush = Faults { hang_flush: Some(1), ..Faults::default() };
+    let while_read_back = Faults { hang_read_after: Some(2), ..Faults::default() };
+    for faults in [while_wiping, while_writing, in_the_last_flush, while_read_back] {
         let host = MemoryHost::default();
         let good = FaultyDisk::new(12 * MIB, 512, Faults::default());
-        let hanging = FaultyDisk::new(12 * MIB, 512, Faults { hang_write: Some(hang_write), ..Faults::default() });
+        let hanging = FaultyDisk::new(12 * MIB, 512, faults);
         host.add("good", &good);
         host.add("hanging", &hanging);
         let mut options = FlashOptions::default();
@@ -318,6 +322,7 @@ fn a_hanging_target_is_given_up_and_does_not_stop_the_others() {
         assert!(report.targets[0].failure.is_none() && good.content() == bytes);
         let failure = report.targets[1].failure.as_ref().unwrap();
         assert!(failure.message.contains("has not finished a request"), "{failure:?}");
+        assert!(!is_bootable(&hanging.content()) || hanging.log().len() == 1, "{:?}", hanging.log());
     }
 }
 
@@ -394,6 +399,73 @@ fn cancelling_does_not_wait_for_a_hanging_disk() {
     let image = open(&write(dir.path(), "a.img", &disk_image(16 * MIB)));
     let disk = FaultyDisk::new(16 * MIB, 512, Faults { hang_write: Some(3), ..Faults::default() });
     cancel_after(4, &image, &disk);
+}
+
+#[test]
+fn cancelling_does_not_wait_for_the_last_flush_of_a_slow_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = open(&write(dir.path(), "a.img", &disk_image(2 * MIB)));
+    let disk = FaultyDisk::new(4 * MIB, 512, Faults { hang_flush: Some(1), ..Faults::default() });
+    let host = MemoryHost::with(&disk);
+    let cancel = CancelToken::new();
+    let plan = FlashPlan::new(image.info(), host.list().unwrap(), FlashOptions::default());
+    let error = std::thread::scope(|scope| {
+        let running = scope.spawn(|| plan.execute(&image, &host, &(), &cancel).unwrap_err());
+        while disk.log().iter().filter(|request| **request == Request::Flush).count() < 2 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        cancel.cancel();
+        running.join().unwrap()
+    });
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    assert!(!is_bootable(&disk.content()));
+}
+
+#[test]
+fn cancelling_waits_for_all_hanging_disks_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = open(&write(dir.path(), "a.img", &disk_image(8 * MIB)));
+    let host = MemoryHost::default();
+    let hanging = Faults { hang_write: Some(3), ..Faults::default() };
+    let disks: Vec<_> = (0..16).map(|_| FaultyDisk::new(8 * MIB, 512, hanging.clone())).collect();
+    for (i, disk) in disks.iter().enumerate() {
+        host.add(&format!("d{i}"), disk);
+    }
+    let cancel = CancelToken::new();
+    let plan = FlashPlan::new(image.info(), host.list().unwrap(), FlashOptions::default());
+    let (error, waited) = std::thread::scope(|scope| {
+        let running = scope.spawn(|| plan.execute(&image, &host, &(), &cancel).unwrap_err());
+        while disks.iter().any(|disk| disk.log().len() < 4) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        cancel.cancel();
+        let start = Instant::now();
+        (running.join().unwrap(), start.elapsed())
+    });
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    assert!(waited < Duration::from_secs(6), "{waited:?}: as long as all of them one after the other");
+}
+
+#[test]
+fn a_disk_file_is_free_when_its_flash_has_returned() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = open(&write(dir.path(), "a.img", &disk_image(MIB)));
+    let path = write(dir.path(), "disk", &vec![0; 2 * MIB]);
+    let host = bty::SystemHost::new();
+    for i in 0..100 {
+        let plan = FlashPlan::new(image.info(), vec![host.probe(&path).unwrap()], FlashOptions::default());
+        let cancel = CancelToken::new();
+        let observer = |event: &Event| {
+            if i % 2 == 1 && matches!(event, Event::Phase { phase: bty::Phase::Write }) {
+                cancel.cancel();
+            }
+        };
+        let result = plan.execute(&image, &host, &observer, &cancel);
+        assert_eq!(result.is_ok(), i % 2 == 0, "{result:?}");
+        // another program's lock is refused at once
+        let file = std::fs::File::open(&path).unwrap();
+        file.try_lock().unwrap_or_else(|e| panic!("flash {i}: {e}"));
+    }
 }
 
 #[test]

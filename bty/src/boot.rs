@@ -9,10 +9,9 @@ use std::path::{Path, PathBuf};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use crate::device::ioctl;
-use crate::disks::Disk;
+use crate::disks::{Disk, Host};
 use crate::error::{Error, ErrorKind, Result};
-use crate::flash::FlashOptions;
-use crate::flash::uefi::{self, BootNext};
+use crate::flash::{self, FlashOptions, uefi};
 
 /// File systems that are looked at. They are mounted read-only, one after another, in a place of their own.
 const KINDS: [&str; 6] = ["vfat", "ext2", "ext3", "ext4", "xfs", "btrfs"];
@@ -29,6 +28,21 @@ pub struct Kernel {
     pub initrd: Option<PathBuf>,
     /// Its command line.
     pub options: String,
+}
+
+/// What became of the wish to boot a disk next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BootNext {
+    /// The firmware will boot `Boot####` next, once.
+    Set {
+        /// The number of the entry.
+        entry: u16,
+    },
+    /// Nothing was changed, for this reason.
+    Skipped {
+        /// Half a sentence.
+        reason: &'static str,
+    },
 }
 
 /// Finds the kernel of the system on `disk`, and makes it ready: `reboot(LINUX_REBOOT_CMD_KEXEC)` starts it. Until then nothing has changed.
@@ -54,6 +68,19 @@ pub fn load_kernel(disk: &Disk) -> Result<Kernel> {
     let tried = if tried.is_empty() { "it has no file system that is understood".to_owned() } else { tried.join(", ") };
     Err(Error::new(ErrorKind::Host, format!("no kernel was found on {}: {tried}", disk.path.display()))
         .hint("reboot instead"))
+}
+
+/// Lets UEFI boot `disk` next, once, by an entry named `label`, which replaces earlier ones of that name. Its boot order stays as it is. This is what
+/// [`FlashOptions::uefi_boot`] does at the end of a flash, for a disk that was flashed without. Of `options`, only `efivars` matters.
+///
+/// # Errors
+/// [`ErrorKind::Host`] when a variable cannot be changed, [`ErrorKind::Format`] when the partition table is damaged; errors of reading the disk.
+pub fn disk_next(host: &dyn Host, disk: &Disk, label: &str, options: &FlashOptions) -> Result<BootNext> {
+    if !uefi::is_there(&options.efivars)? {
+        return Ok(uefi::NO_UEFI);
+    }
+    let head = flash::read_head(disk, host)?;
+    uefi::boot_next(&options.efivars, &head, disk.logical_sector_bytes, label)
 }
 
 /// Lets UEFI boot the disk that was flashed last next, once, whatever its boot order says.

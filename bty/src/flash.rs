@@ -33,6 +33,7 @@ pub(crate) mod uefi;
 mod verify;
 
 pub use plan::Refusal;
+pub(crate) use verify::read_head;
 pub use verify::{Difference, Found, VerifyReport, verify};
 
 /// What to do besides writing. The default verifies and does nothing else.

@@ -36,6 +36,10 @@ pub struct Faults {
     pub delay: Duration,
     /// This write (counted from 0) and all after it never return.
     pub hang_write: Option<usize>,
+    /// This flush (counted from 0) and all after it never return.
+    pub hang_flush: Option<usize>,
+    /// Reads after so many flushes never return.
+    pub hang_read_after: Option<usize>,
     /// Reading fails at or after this offset.
     pub fail_read_at: Option<u64>,
 }
@@ -124,13 +128,12 @@ impl FaultyDisk {
         self.log.lock().unwrap().push(request);
         if request == Request::Flush {
             let n = self.flushes.fetch_add(1, Ordering::SeqCst);
+            hang_if(self.faults.hang_flush.is_some_and(|from| n >= from));
             return if self.faults.fail_flush.is_some_and(|from| n >= from) { Err(broken()) } else { Ok(()) };
         }
         std::thread::sleep(self.faults.delay);
         let n = self.writes.fetch_add(1, Ordering::SeqCst);
-        while self.faults.hang_write.is_some_and(|from| n >= from) {
-            std::thread::park();
-        }
+        hang_if(self.faults.hang_write.is_some_and(|from| n >= from));
         if self.faults.fail_write.is_some_and(|from| n >= from) { Err(broken()) } else { Ok(()) }
     }
 
@@ -148,6 +151,12 @@ impl FaultyDisk {
         let sector = u64::from(self.sector_bytes);
         let is_aligned = offset.is_multiple_of(sector) && len.is_multiple_of(sector) && address.is_multiple_of(512);
         if is_aligned && offset + len <= self.size_bytes() { Ok(()) } else { Err(io::ErrorKind::InvalidInput.into()) }
+    }
+}
+
+fn hang_if(does: bool) {
+    while does {
+        std::thread::park();
     }
 }
 
@@ -184,6 +193,8 @@ impl Device for FaultyDisk {
 
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
         self.check(offset, bytes.len() as u64, bytes.as_ptr() as usize)?;
+        let flushes = self.flushes.load(Ordering::SeqCst);
+        hang_if(self.faults.hang_read_after.is_some_and(|from| flushes >= from));
         if self.faults.fail_read_at.is_some_and(|from| offset + bytes.len() as u64 > from) {
             return Err(broken());
         }

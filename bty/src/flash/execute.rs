@@ -13,8 +13,9 @@ use crossbeam_channel::{Sender, bounded};
 use crate::disks::{Disk, Host};
 use crate::extent::{Extent, ExtentReader};
 use crate::flash::board::Board;
-use crate::flash::lane::Lane;
-use crate::flash::{FlashPlan, FlashReport, TargetReport, finish};
+use crate::flash::finish::{self, Finishing, Work};
+use crate::flash::lane::{Lane, Patience, Shared};
+use crate::flash::{FlashPlan, FlashReport, TargetReport};
 use crate::image::{HEAD_BYTES, Image, Reading};
 use crate::size::human;
 use crate::source::spool::check_digest;
@@ -24,7 +25,7 @@ use crate::{CancelToken, Context, Digest, Error, ErrorKind, Event, Observer, Pha
 const BUFFERS: usize = 20;
 
 /// How long the reader waits for one lane, in sum, before it considers leaving it behind.
-const PATIENCE: Duration = Duration::from_secs(2);
+const SLOWNESS: Duration = Duration::from_secs(2);
 
 impl FlashPlan {
     /// Carries the plan out: see the [module](crate::flash) for the steps and their promises.
@@ -89,7 +90,9 @@ impl FlashPlan {
     /// Opens every target before the first write, so that a refusal of one leaves all untouched.
     fn open(&self, disks: Vec<Disk>, host: &dyn Host, cancel: &CancelToken) -> Result<Vec<Lane>> {
         let opened = disks.iter().map(|disk| host.open(disk)).collect::<Result<Vec<_>>>()?;
-        disks.into_iter().zip(opened).map(|(disk, device)| Lane::start(disk, device, &self.options, cancel)).collect()
+        let patience = Patience::default();
+        let start = |(disk, device)| Lane::start(disk, device, &self.options, &patience, cancel);
+        disks.into_iter().zip(opened).map(start).collect()
     }
 }
 
@@ -103,7 +106,7 @@ struct Run<'a> {
 }
 
 /// What one reading of the image showed.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Seen {
     /// The first MiB, held back.
     pub(super) head: Vec<u8>,
@@ -130,8 +133,12 @@ impl Run<'_> {
         // reading ahead begins while the old heads are wiped
         let extents = self.image.extents(self.reading, false)?;
         self.enter(Phase::Wipe);
-        let wiping = lanes.iter().map(|lane| lane.begin(finish::wipe_before)).collect::<Result<Vec<_>>>()?;
-        lanes.iter_mut().zip(&wiping).for_each(|(lane, running)| lane.wait(running));
+        let wipe = |shared: &Shared| finish::wipe_before(shared).unwrap_or_else(|error| shared.fail(error));
+        let wiping: Vec<_> = lanes.iter().map(|lane| lane.begin(wipe)).collect();
+        for (lane, running) in lanes.iter_mut().zip(&wiping) {
+            // a lane that hangs has failed by then, and a cancel is seen by the reader
+            let _ = lane.wait(running);
+        }
         let mut reports: Vec<Option<TargetReport>> = lanes.iter().map(|_| None).collect();
         let mut waiting: Vec<usize> = (0..lanes.len()).collect();
         let mut seen = self.write(lanes, &waiting, extents)?;
@@ -224,16 +231,10 @@ impl Run<'_> {
             lanes[i].drain()?;
         }
         self.enter(if self.plan.options.verify { Phase::Verify } else { Phase::Finish });
-        let reports = thread::scope(|scope| {
-            let threads: Vec<_> = done
-                .iter()
-                .map(|&i| {
-                    let lane = &lanes[i];
-                    scope.spawn(move || finish::finish(lane, self.plan, self.image, seen))
-                })
-                .collect();
-            threads.into_iter().map(|t| t.join().expect("finishing does not panic")).collect::<Vec<_>>()
-        });
+        let work = Work { options: self.plan.options.clone(), image: self.image.clone(), seen: seen.clone() };
+        let work = Arc::new(work);
+        let ends: Vec<_> = done.iter().map(|&i| Finishing::begin(&lanes[i], &work)).collect();
+        let reports: Vec<_> = done.iter().zip(ends).map(|(&i, end)| end.wait(&mut lanes[i])).collect();
         if reports.iter().filter_map(|r| r.failure.as_ref()).any(|f| f.kind == ErrorKind::Cancelled.as_str()) {
             return Err(Error::cancelled());
         }
@@ -336,7 +337,7 @@ fn give(lanes: &mut [Lane], index: usize, number: u64, extent: &Extent) -> Resul
 
 fn should_leave_behind(lanes: &[Lane], index: usize) -> bool {
     let lane = &lanes[index];
-    if lane.waited() < PATIENCE {
+    if lane.waited() < SLOWNESS {
         return false;
     }
     let fastest = lanes.iter().enumerate().filter(|(i, l)| *i != index && l.is_active()).map(|(_, l)| l.rate()).max();

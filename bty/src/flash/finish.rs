@@ -1,15 +1,17 @@
 //! The end of a lane: stale signatures, flush, proof, and only then the first MiB.
 
-use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use crossbeam_channel::Receiver;
+
+use crate::boot::BootNext;
 use crate::disks::signatures::stale_ranges;
 use crate::extent::{Buffer, Pool};
 use crate::flash::execute::Seen;
 use crate::flash::lane::{Lane, Shared};
-use crate::flash::uefi::BootNext;
 use crate::flash::verify::Mismatch;
-use crate::flash::{Failure, FlashPlan, TargetReport, uefi, verify};
+use crate::flash::{Failure, FlashOptions, TargetReport, uefi, verify};
 use crate::image::{HEAD_BYTES, Image};
 use crate::size::{MIB, align_up};
 use crate::table::gpt;
@@ -26,50 +28,89 @@ pub(super) fn wipe_before(shared: &Shared) -> Result<()> {
     shared.flush()
 }
 
-/// Completes the lane and tells what became of it. A lane that fails does not boot.
-pub(super) fn finish(lane: &Lane, plan: &FlashPlan, image: &Image, seen: &Seen) -> TargetReport {
-    let shared = &lane.shared;
-    let mut end = End { shared, plan, notes: Vec::new(), backup_gpt_offset: None, boot_entry: None };
-    let failure = end.complete(image, seen).err().map(|mismatch| {
-        if !shared.is_hung() {
-            make_unbootable(shared);
-        }
-        Failure::new(&mismatch.error, mismatch.difference)
-    });
-    TargetReport {
-        disk: lane.disk.clone(),
-        failure,
-        written_bytes: shared.written_bytes.load(Ordering::SeqCst),
-        zeroed_bytes: shared.zeroed_bytes.load(Ordering::SeqCst),
-        wiped_bytes: shared.wiped_bytes.load(Ordering::SeqCst),
-        verified_bytes: shared.verified_bytes.load(Ordering::SeqCst),
-        backup_gpt_offset: end.backup_gpt_offset,
-        boot_entry: end.boot_entry,
-        notes: end.notes,
-    }
+/// What the end of a lane needs to know. It is shared with threads that a hanging device may keep.
+pub(super) struct Work {
+    pub(super) options: FlashOptions,
+    pub(super) image: Image,
+    pub(super) seen: Seen,
 }
 
-struct End<'a> {
-    shared: &'a Shared,
-    plan: &'a FlashPlan,
+/// The end of a lane, going on.
+pub(super) struct Finishing {
+    running: Receiver<()>,
+    outcome: Arc<OnceLock<Outcome>>,
+}
+
+/// What became of a lane.
+#[derive(Clone, Default)]
+struct Outcome {
+    failure: Option<Failure>,
     notes: Vec<String>,
     backup_gpt_offset: Option<u64>,
     boot_entry: Option<String>,
 }
 
+impl Finishing {
+    /// Begins to complete `lane`. A lane that fails does not boot.
+    pub(super) fn begin(lane: &Lane, work: &Arc<Work>) -> Self {
+        let (work, outcome) = (Arc::clone(work), Arc::new(OnceLock::new()));
+        let told = Arc::clone(&outcome);
+        let running = lane.begin(move |shared| {
+            let mut end = End { shared, work: &work, outcome: Outcome::default() };
+            let failure = end.complete().err();
+            end.outcome.failure = failure.map(|mismatch| Failure::new(&mismatch.error, mismatch.difference));
+            let has_failed = end.outcome.failure.is_some();
+            let _ = told.set(end.outcome);
+            if has_failed && !shared.is_hung() {
+                make_unbootable(shared);
+            }
+        });
+        Self { running, outcome }
+    }
+
+    /// Waits for the end, and tells what became of the lane.
+    pub(super) fn wait(self, lane: &mut Lane) -> TargetReport {
+        let left = lane.wait(&self.running).err();
+        // what was found before its device hung says more
+        let outcome = self.outcome.get().cloned().unwrap_or_else(|| {
+            let error = left.or_else(|| lane.shared.take_failure()).expect("the end of a lane does not panic");
+            Outcome { failure: Some(Failure::new(&error, None)), ..Outcome::default() }
+        });
+        let get = |count: &AtomicU64| count.load(Ordering::SeqCst);
+        TargetReport {
+            disk: lane.disk.clone(),
+            failure: outcome.failure,
+            written_bytes: get(&lane.shared.written_bytes),
+            zeroed_bytes: get(&lane.shared.zeroed_bytes),
+            wiped_bytes: get(&lane.shared.wiped_bytes),
+            verified_bytes: get(&lane.shared.verified_bytes),
+            backup_gpt_offset: outcome.backup_gpt_offset,
+            boot_entry: outcome.boot_entry,
+            notes: outcome.notes,
+        }
+    }
+}
+
+struct End<'a> {
+    shared: &'a Shared,
+    work: &'a Work,
+    outcome: Outcome,
+}
+
 impl End<'_> {
-    fn complete(&mut self, image: &Image, seen: &Seen) -> Result<(), Mismatch> {
+    fn complete(&mut self) -> Result<(), Mismatch> {
         if let Some(error) = self.shared.take_failure() {
             return Err(error.into());
         }
+        let work = self.work;
         let mut head = Pool::new(1).take(&self.shared.cancel)?;
-        let head_len = self.lay_out_head(&mut head, seen);
-        self.wipe_after(seen.disk_bytes)?;
+        let head_len = self.lay_out_head(&mut head, work.seen.head());
+        self.wipe_after(work.seen.disk_bytes)?;
         self.shared.flush()?;
         if let Some(ledger) = &self.shared.ledger {
-            verify::check_body(self.shared, &ledger.take_sorted(), image)?;
+            verify::check_body(self.shared, &ledger.take_sorted(), &work.image)?;
         }
-        if self.plan.options.fix_gpt {
+        if work.options.fix_gpt {
             // after the proof, because it may change the last sectors of the image
             self.relocate_gpt(&mut head[..head_len])?;
         }
@@ -79,8 +120,7 @@ impl End<'_> {
     }
 
     /// The first MiB, padded to a sector; its length.
-    fn lay_out_head(&self, head: &mut Buffer, seen: &Seen) -> usize {
-        let bytes = seen.head();
+    fn lay_out_head(&self, head: &mut Buffer, bytes: &[u8]) -> usize {
         let sector = u64::from(self.shared.device.sector_bytes());
         let len = usize::try_from(align_up(bytes.len() as u64, sector)).expect("at most one MiB");
         head[..bytes.len()].copy_from_slice(bytes);
@@ -110,7 +150,7 @@ impl End<'_> {
         let device = &self.shared.device;
         let moved = gpt::relocate_backup(head, device.size_bytes(), device.sector_bytes())?;
         let Some(backup) = moved else {
-            self.notes.push("the backup GPT was at the end of the disk already".into());
+            self.outcome.notes.push("the backup GPT was at the end of the disk already".into());
             return Ok(());
         };
         self.shared.write(backup.backup_offset, &backup.backup)?;
@@ -118,20 +158,20 @@ impl End<'_> {
         let mut found = Pool::new(1).take(&self.shared.cancel)?;
         let found = &mut found[..backup.backup.len()];
         self.shared.read(backup.backup_offset, found)?;
-        if self.plan.options.verify && found != backup.backup.as_slice() {
+        if self.work.options.verify && found != backup.backup.as_slice() {
             return Err(verify::differs(self.shared, backup.backup_offset, &backup.backup, found));
         }
-        self.backup_gpt_offset = Some(backup.backup_offset);
+        self.outcome.backup_gpt_offset = Some(backup.backup_offset);
         Ok(())
     }
 
     /// The last write: from here on the disk boots.
     fn write_head(&self, head: &[u8]) -> Result<(), Mismatch> {
-        self.shared.cancel.check()?;
+        self.shared.begin_to_boot()?;
         self.shared.write(0, head)?;
         self.shared.written_bytes.fetch_add(head.len() as u64, Ordering::SeqCst);
         self.shared.flush()?;
-        if self.plan.options.verify {
+        if self.work.options.verify {
             let mut found = Pool::new(1).take(&self.shared.cancel)?;
             let found = &mut found[..head.len()];
             self.shared.read(0, found)?;
@@ -145,28 +185,25 @@ impl End<'_> {
 
     /// Tells the kernel, and the firmware when asked to. The disk is complete by now: what fails here is a note.
     fn announce(&mut self, head: &[u8]) {
-        if let Err(error) = self.shared.device.reread_table() {
-            self.notes
+        if let Err(error) = self.shared.ask(|device| device.reread_table()) {
+            self.outcome
+                .notes
                 .push(format!("the kernel did not re-read the partition table ({error}): partprobe or a reboot helps"));
         }
-        if !self.plan.options.uefi_boot {
+        if !self.work.options.uefi_boot {
             return;
         }
-        match boot_next(&self.plan.options.efivars, head, self.shared.device.sector_bytes()) {
-            Ok(BootNext::Set { entry }) => self.boot_entry = Some(format!("Boot{entry:04X}")),
-            Ok(BootNext::Skipped { reason }) => self.notes.push(format!("the boot order is as it was: {reason}")),
-            Err(error) => self.notes.push(format!("the firmware was not told to boot it next: {error}")),
-        }
+        let efivars = &self.work.options.efivars;
+        let note = match uefi::boot_next(efivars, head, self.shared.device.sector_bytes(), uefi::LABEL) {
+            Ok(BootNext::Set { entry }) => {
+                self.outcome.boot_entry = Some(format!("Boot{entry:04X}"));
+                return;
+            }
+            Ok(BootNext::Skipped { reason }) => format!("the boot order is as it was: {reason}"),
+            Err(error) => format!("the firmware was not told to boot it next: {error}"),
+        };
+        self.outcome.notes.push(note);
     }
-}
-
-/// Asks the firmware to boot the disk that begins with `head` next, once.
-fn boot_next(efivars: &Path, head: &[u8], sector: u32) -> Result<BootNext> {
-    let Some(loader) = uefi::fallback_loader() else {
-        return Ok(BootNext::Skipped { reason: "UEFI has no fallback loader for this architecture" });
-    };
-    let table = gpt::read(head, sector)?;
-    uefi::set_boot_next(efivars, table.as_ref(), uefi::LABEL, loader)
 }
 
 /// Zeroes the first MiB again, whatever state the lane is in; even when cancelled.
@@ -180,12 +217,12 @@ fn make_unbootable(shared: &Shared) {
     while at < len {
         let end = usize::try_from(len).unwrap_or(HEAD_BYTES);
         let start = usize::try_from(at).unwrap_or(end);
-        match shared.device.write_at(&zeros[start..end], at) {
+        match shared.ask(|device| device.write_at(&zeros[start..end], at)) {
             Ok(n) if n > 0 => at = align_up(at + n as u64, sector),
             _ => break,
         }
     }
-    let _ = shared.device.flush();
+    let _ = shared.ask(|device| device.flush());
 }
 
 impl From<Error> for Mismatch {

@@ -3,8 +3,9 @@
 //! Lanes are independent: a failing one only stops itself. Buffers are shared, so a slow lane slows the reader; one that is much
 //! slower than the others is left behind on purpose and served by a second reading (see [`execute`](super::execute)).
 
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -55,9 +56,23 @@ pub(super) struct Lane {
     /// Number of the first extent it has not been given, once it was left behind.
     pub(super) behind_from: Option<u64>,
     waited: Duration,
-    beat_seen: (u64, Instant),
+    beats_seen: (Beats, Instant),
     stall: Duration,
+    patience: Patience,
 }
+
+/// How long a cancel still waits for requests that were begun: once for all lanes, since they are waited for one after the other.
+#[derive(Clone, Default)]
+pub(super) struct Patience(Arc<OnceLock<Instant>>);
+
+impl Patience {
+    fn is_over(&self, cancel: &CancelToken) -> bool {
+        cancel.is_cancelled() && self.0.get_or_init(Instant::now).elapsed() > CANCEL_PATIENCE
+    }
+}
+
+/// Requests that were made, and those that have finished: both stand still, and differ, when the device hangs.
+type Beats = (u64, u64);
 
 /// What workers, the reader and observers of progress share.
 pub(super) struct Shared {
@@ -74,8 +89,10 @@ pub(super) struct Shared {
     failure: Mutex<Option<Error>>,
     has_failed: AtomicBool,
     is_given_up: AtomicBool,
-    /// Requests finished; stands still when the device hangs.
-    beats: AtomicU64,
+    asked: AtomicU64,
+    answered: AtomicU64,
+    /// From the write of the first MiB on: then a cancel waits until that is taken back.
+    may_boot: AtomicBool,
     busy_micros: AtomicU64,
     /// Guards sectors that two extents share.
     sector: Mutex<()>,
@@ -95,6 +112,7 @@ impl Lane {
         disk: Disk,
         device: Arc<dyn Device>,
         options: &FlashOptions,
+        patience: &Patience,
         cancel: &CancelToken,
     ) -> Result<Self> {
         let shared = Arc::new(Shared::new(&disk, device, options.verify, cancel)?);
@@ -117,7 +135,6 @@ impl Lane {
             // it ends after the workers, and so tells for all of them
             drop::<Sender<()>>(flushing);
         })?;
-        let beat_seen = (0, Instant::now());
         Ok(Self {
             disk,
             shared,
@@ -125,8 +142,9 @@ impl Lane {
             running: Some(running),
             behind_from: None,
             waited: Duration::ZERO,
-            beat_seen,
+            beats_seen: ((0, 0), Instant::now()),
             stall: Duration::from_millis(options.stall_ms),
+            patience: patience.clone(),
         })
     }
 
@@ -165,55 +183,64 @@ impl Lane {
         self.shared.written_bytes.load(Ordering::Relaxed).saturating_mul(1_000_000) / busy
     }
 
-    /// Starts `work` on a thread of its own, which may hang with the device; [`wait`](Self::wait) for what it returns.
-    pub(super) fn begin(&self, work: impl FnOnce(&Shared) -> Result<()> + Send + 'static) -> Result<Receiver<()>> {
+    /// Starts `work` on a thread of its own, which may hang with the device; [`wait`](Self::wait) for its end.
+    pub(super) fn begin(&self, work: impl FnOnce(&Shared) + Send + 'static) -> Receiver<()> {
         let (alive, running) = bounded(0);
         let shared = Arc::clone(&self.shared);
-        spawn("bty-target", move || {
-            if let Err(error) = work(&shared) {
-                shared.fail(error);
-            }
+        let started = spawn("bty-target", move || {
+            work(&shared);
             drop(shared);
             drop::<Sender<()>>(alive);
-        })?;
-        Ok(running)
+        });
+        if let Err(error) = started {
+            self.shared.fail(error);
+        }
+        running
     }
 
     /// Waits until every sender of `running` is gone, or the device hangs. After a cancel only for a moment: what a slow device has
     /// begun cannot be taken back, and does no harm behind a zeroed head.
-    pub(super) fn wait(&mut self, running: &Receiver<()>) {
-        let mut patience = CANCEL_PATIENCE;
+    ///
+    /// # Errors
+    /// Why it was not waited for any longer. Its threads are left to the kernel then.
+    pub(super) fn wait(&mut self, running: &Receiver<()>) -> Result<()> {
         while running.recv_timeout(WAIT_STEP) != Err(RecvTimeoutError::Disconnected) {
             self.check_stall();
-            if self.shared.cancel.is_cancelled() {
-                patience = patience.saturating_sub(WAIT_STEP);
+            if self.shared.is_hung() {
+                return Err(self.hung());
             }
-            if self.shared.is_hung() || patience.is_zero() {
-                return; // its threads are left to the kernel
+            if self.patience.is_over(&self.shared.cancel) && !self.shared.may_boot.load(Ordering::SeqCst) {
+                return Err(Error::cancelled());
             }
         }
+        Ok(())
     }
 
     /// Lets the workers finish what is queued and end; returns when they have.
     pub(super) fn drain(&mut self) -> Result<()> {
         self.orders = None;
         if let Some(running) = self.running.take() {
-            self.wait(&running);
+            // a device that hangs has failed by then
+            let _ = self.wait(&running);
         }
         self.shared.cancel.check()
     }
 
     fn check_stall(&mut self) {
-        let beats = self.shared.beats.load(Ordering::Relaxed);
-        if beats != self.beat_seen.0 {
-            self.beat_seen = (beats, Instant::now());
-        } else if self.beat_seen.1.elapsed() > self.stall {
-            let seconds = self.stall.as_secs_f64();
-            let message = format!("{} has not finished a request for {seconds} seconds", self.shared.name);
-            let error = Error::new(ErrorKind::Target, message).with_path(&self.shared.name);
-            self.shared.fail(error.hint("look at the cable and at dmesg; the disk may be broken"));
+        let beats = self.shared.beats();
+        if beats != self.beats_seen.0 || beats.0 == beats.1 {
+            self.beats_seen = (beats, Instant::now());
+        } else if self.beats_seen.1.elapsed() > self.stall {
+            self.shared.fail(self.hung());
             self.shared.is_given_up.store(true, Ordering::SeqCst);
         }
+    }
+
+    fn hung(&self) -> Error {
+        let (name, seconds) = (&self.shared.name, self.stall.as_secs_f64());
+        Error::new(ErrorKind::Target, format!("{name} has not finished a request for {seconds} seconds"))
+            .with_path(name)
+            .hint("look at the cable and at dmesg; the disk may be broken")
     }
 }
 
@@ -240,7 +267,9 @@ impl Shared {
             failure: Mutex::new(None),
             has_failed: AtomicBool::new(false),
             is_given_up: AtomicBool::new(false),
-            beats: AtomicU64::new(0),
+            asked: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
+            may_boot: AtomicBool::new(false),
             busy_micros: AtomicU64::new(0),
             sector: Mutex::new(()),
             zero_offload: AtomicBool::new(true),
@@ -295,6 +324,28 @@ impl Shared {
     /// The failure, once.
     pub(super) fn take_failure(&self) -> Option<Error> {
         self.failure.lock().expect("nobody panics holding it").take()
+    }
+
+    /// Makes a request of the device, and counts it.
+    pub(super) fn ask<T>(&self, request: impl FnOnce(&dyn Device) -> io::Result<T>) -> io::Result<T> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let result = request(&*self.device);
+        self.answered.fetch_add(1, Ordering::Relaxed);
+        result
+    }
+
+    fn beats(&self) -> Beats {
+        (self.asked.load(Ordering::Relaxed), self.answered.load(Ordering::Relaxed))
+    }
+
+    /// From here on the disk may boot. Fails when nobody waits for it any more.
+    pub(super) fn begin_to_boot(&self) -> Result<()> {
+        self.may_boot.store(true, Ordering::SeqCst);
+        self.cancel.check()?;
+        if self.is_hung() {
+            return Err(Error::new(ErrorKind::Target, format!("{} was given up", self.name)));
+        }
+        Ok(())
     }
 
     /// True once the device was given up; then nothing more is asked of it.
@@ -410,16 +461,15 @@ impl Shared {
             let at = offset + done as u64;
             let chunk = self.write_chunk.load(Ordering::Relaxed);
             let start = Instant::now();
-            match self.device.write_at(&bytes[done..bytes.len().min(done + chunk)], at) {
-                Ok(0) => return Err(self.failed("writing to", at, std::io::ErrorKind::WriteZero.into())),
+            match self.ask(|device| device.write_at(&bytes[done..bytes.len().min(done + chunk)], at)) {
+                Ok(0) => return Err(self.failed("writing to", at, io::ErrorKind::WriteZero.into())),
                 Ok(n) => done += n,
-                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(self.failed("writing to", at, e)),
             }
             if start.elapsed() > SLOW_WRITE {
                 self.write_chunk.store((chunk / 2).max(WRITE_MIN), Ordering::Relaxed);
             }
-            self.beats.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -430,15 +480,14 @@ impl Shared {
             let chunk = self.zero_chunk.load(Ordering::Relaxed);
             let part = len.min(chunk);
             let start = Instant::now();
-            match self.device.zero_at(offset, part) {
+            match self.ask(|device| device.zero_at(offset, part)) {
                 Ok(()) => {}
-                Err(e) if e.kind() == std::io::ErrorKind::Unsupported => {
+                Err(e) if e.kind() == io::ErrorKind::Unsupported => {
                     self.zero_offload.store(false, Ordering::Relaxed);
                     break;
                 }
                 Err(e) => return Err(self.failed("zeroing", offset, e)),
             }
-            self.beats.fetch_add(1, Ordering::Relaxed);
             match start.elapsed().as_millis() {
                 0..50 if part == chunk => self.zero_chunk.store((chunk * 2).min(ZERO_MAX), Ordering::Relaxed),
                 300.. => self.zero_chunk.store((chunk / 2).max(ZERO_MIN), Ordering::Relaxed),
@@ -462,13 +511,12 @@ impl Shared {
         while done < bytes.len() {
             self.cancel.check()?;
             let at = offset + done as u64;
-            match self.device.read_at(&mut bytes[done..], at) {
-                Ok(0) => return Err(self.failed("reading back", at, std::io::ErrorKind::UnexpectedEof.into())),
+            match self.ask(|device| device.read_at(&mut bytes[done..], at)) {
+                Ok(0) => return Err(self.failed("reading back", at, io::ErrorKind::UnexpectedEof.into())),
                 Ok(n) => done += n,
-                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(self.failed("reading back", at, e)),
             }
-            self.beats.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -476,13 +524,12 @@ impl Shared {
     /// Flushes; what was written before is durable afterwards.
     pub(super) fn flush(&self) -> Result<()> {
         let before = self.written_bytes.load(Ordering::SeqCst);
-        self.device.flush().map_err(|e| {
+        self.ask(|device| device.flush()).map_err(|e| {
             Error::new(ErrorKind::Target, format!("flushing {}", self.name))
                 .because(e)
                 .with_path(&self.name)
                 .hint("the device lost data it had accepted: look at dmesg, try another cable, port or disk")
         })?;
-        self.beats.fetch_add(1, Ordering::Relaxed);
         self.durable_bytes.fetch_max(before, Ordering::SeqCst);
         Ok(())
     }
@@ -500,8 +547,8 @@ impl Shared {
         }
     }
 
-    fn failed(&self, doing: &str, offset: u64, cause: std::io::Error) -> Error {
-        let full = cause.kind() == std::io::ErrorKind::StorageFull;
+    fn failed(&self, doing: &str, offset: u64, cause: io::Error) -> Error {
+        let full = cause.kind() == io::ErrorKind::StorageFull;
         let error = Error::new(ErrorKind::Target, format!("{doing} {} at offset {offset}", self.name))
             .because(cause)
             .with_path(&self.name)

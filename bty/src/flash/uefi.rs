@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 
+use crate::boot::BootNext;
 use crate::table::gpt::{self, Gpt, GptPartition};
 use crate::{Error, ErrorKind, Result};
 
@@ -25,23 +26,10 @@ fn numbers() -> impl Iterator<Item = u16> {
     (0..=0xFF).rev().chain(0x100..=u16::MAX)
 }
 
-/// What became of the wish to boot the disk next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum BootNext {
-    /// The firmware will boot `Boot####` next, once.
-    Set {
-        /// The number of the entry.
-        entry: u16,
-    },
-    /// Nothing was changed, for this reason.
-    Skipped {
-        /// Half a sentence.
-        reason: &'static str,
-    },
-}
+pub(crate) const NO_UEFI: BootNext = BootNext::Skipped { reason: "this machine was not started by UEFI" };
 
 /// The loader that firmware of this machine's architecture looks for on a disk without an entry of its own.
-pub(crate) fn fallback_loader() -> Option<&'static str> {
+fn fallback_loader() -> Option<&'static str> {
     match std::env::consts::ARCH {
         "x86_64" => Some(r"\EFI\BOOT\BOOTX64.EFI"),
         "x86" => Some(r"\EFI\BOOT\BOOTIA32.EFI"),
@@ -51,17 +39,27 @@ pub(crate) fn fallback_loader() -> Option<&'static str> {
     }
 }
 
+/// Makes the firmware boot the disk that begins with `head` next, once, by an entry named `label`.
+///
+/// # Errors
+/// [`ErrorKind::Host`] when a variable cannot be changed, [`ErrorKind::Format`] when the partition table is damaged. The disk is not affected: callers warn.
+pub(crate) fn boot_next(efivars: &Path, head: &[u8], sector: u32, label: &str) -> Result<BootNext> {
+    let Some(loader) = fallback_loader() else {
+        return Ok(BootNext::Skipped { reason: "UEFI has no fallback loader for this architecture" });
+    };
+    let table = gpt::read(head, sector)?;
+    set_boot_next(efivars, table.as_ref(), label, loader)
+}
+
 /// Makes the firmware boot `loader` on the EFI system partition of `table` next, once, by an entry named `label`. Earlier
 /// entries of that name are deleted. `efivars` is where efivarfs is mounted.
 ///
 /// # Errors
 /// [`ErrorKind::Host`] when a variable cannot be changed. The disk is not affected: callers warn.
-pub(crate) fn set_boot_next(efivars: &Path, table: Option<&Gpt>, label: &str, loader: &str) -> Result<BootNext> {
-    let Some(variables) = list(efivars)? else {
-        return Ok(BootNext::Skipped { reason: "this machine was not started by UEFI" });
-    };
+fn set_boot_next(efivars: &Path, table: Option<&Gpt>, label: &str, loader: &str) -> Result<BootNext> {
+    let Some(variables) = list(efivars)? else { return Ok(NO_UEFI) };
     let Some(esp) = table.and_then(gpt::esp) else {
-        return Ok(BootNext::Skipped { reason: "the image has no EFI system partition" });
+        return Ok(BootNext::Skipped { reason: "the disk has no EFI system partition" });
     };
     let mut taken = Vec::new();
     for name in variables {
@@ -88,9 +86,7 @@ pub(crate) fn set_boot_next(efivars: &Path, table: Option<&Gpt>, label: &str, lo
 /// # Errors
 /// [`ErrorKind::Host`] when a variable cannot be changed.
 pub(crate) fn flashed_next(efivars: &Path) -> Result<BootNext> {
-    let Some(variables) = list(efivars)? else {
-        return Ok(BootNext::Skipped { reason: "this machine was not started by UEFI" });
-    };
+    let Some(variables) = list(efivars)? else { return Ok(NO_UEFI) };
     // firmware deletes the wish when it follows it: one that does not would have the machine restart for ever
     if variables.iter().any(|name| name.starts_with("BootNext-")) {
         return Ok(BootNext::Skipped { reason: "the firmware has not followed the last BootNext" });
@@ -102,6 +98,11 @@ pub(crate) fn flashed_next(efivars: &Path) -> Result<BootNext> {
     };
     write(efivars, "BootNext", &entry.to_le_bytes())?;
     Ok(BootNext::Set { entry })
+}
+
+/// True on a machine that was started by UEFI.
+pub(crate) fn is_there(efivars: &Path) -> Result<bool> {
+    Ok(list(efivars)?.is_some())
 }
 
 /// Names of all variables; `None` when there are none to be had.

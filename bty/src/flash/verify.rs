@@ -142,6 +142,17 @@ pub fn verify(
     })
 }
 
+/// The first MiB of `disk`, from the medium.
+pub(crate) fn read_head(disk: &Disk, host: &dyn Host) -> Result<Vec<u8>> {
+    let cancel = CancelToken::new();
+    let shared = Shared::new(disk, host.open_read_only(disk)?, false, &cancel)?;
+    let sector = u64::from(shared.device.sector_bytes());
+    let len = index(align_down(shared.device.size_bytes().min(HEAD_BYTES as u64), sector));
+    let mut head = Pool::new(1).take(&cancel)?;
+    shared.read(0, &mut head[..len])?;
+    Ok(head[..len].to_vec())
+}
+
 /// The bytes that `--fix-gpt` changes, so that a comparison expects them.
 struct Patch(Vec<(u64, Vec<u8>)>);
 
