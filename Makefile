@@ -7,7 +7,7 @@ CARGO ?= cargo
 DENY_VERSION := 0.20.2
 TOOLS := target/tools
 
-.PHONY: help build demo test unit test-browser test-python bench-pages lint doc fuzz-check deny deb media images test-chain test-arm64 bench bench-scripts bench-server bench-bytes bench-python fleet test-reference test-api packages clean
+.PHONY: help build demo test unit test-browser test-python bench-pages lint doc fuzz-check deny deb media images wheels test-wheels test-chain test-arm64 bench bench-scripts bench-server bench-bytes bench-python fleet test-reference test-api packages clean
 
 help:
 	@sed -n 's/^# //p' Makefile | head -n 2
@@ -30,6 +30,15 @@ test-browser: build packages
 # a few minutes: the Python module in virtual environments of its own, on the system's Python and on others that are there
 test-python: build packages
 	bty-py/test.sh
+
+# about half an hour: what is published of the Python module, in target/wheels. ARCHES="--arch x86_64" makes one only
+wheels: packages
+	bty-py/wheels $(ARCHES)
+
+# about ten minutes: those, installed, on the newest Python and on arm64 too; and the sdist, built where there is no network
+test-wheels: packages
+	tests/install-packages.sh tests/packages-arm64.txt
+	bty-py/test-wheels.sh
 
 # a few minutes: the time of every page with 10,000 machines and 1,000,000 events
 bench-pages: packages
@@ -56,8 +65,7 @@ deny:
 # a few minutes: target/bty_VERSION_ARCH.deb, of static programs. DEB_PROGRAMS has them, where they are built already
 DEB_PROGRAMS ?= target/static/x86_64-unknown-linux-gnu/release
 deb:
-	test -x $(DEB_PROGRAMS)/bty-lab || CARGO_TARGET_DIR=target/static RUSTFLAGS="-C target-feature=+crt-static" \
-		$(CARGO) build --release --target x86_64-unknown-linux-gnu -p bty-script --bin bty -p bty-web --bin bty-web -p bty-lab --bin bty-lab
+	test -x $(DEB_PROGRAMS)/bty-lab || (cd media && python3 -m builder.programs)
 	deploy/debian/build $(DEB_PROGRAMS) target
 
 # a few minutes: everything that machines boot, in target/media

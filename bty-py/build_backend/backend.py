@@ -43,14 +43,16 @@ def _build_programs():
     build = ["cargo", "build", "--locked", "--profile", _profile(), *packages, *names]
     triple = os.environ.get("CARGO_BUILD_TARGET")
     subprocess.run(build, cwd=_workspace(), check=True)
-    _take(target / (triple or "") / ("debug" if _profile() == "dev" else _profile()))
+    built = target / (triple or "") / ("debug" if _profile() == "dev" else _profile())
+    put({name: built / name for name in PROGRAMS})
 
 
-def _take(built):
+def put(programs):
+    """Puts the programs, names and paths, where maturin looks for data."""
     shutil.rmtree(SCRIPTS, ignore_errors=True)
     SCRIPTS.mkdir(parents=True)
-    for name in PROGRAMS:
-        shutil.copy2(built / name, SCRIPTS / name)
+    for name, path in programs.items():
+        shutil.copy2(path, SCRIPTS / name)
 
 
 def _maturin():
@@ -62,7 +64,6 @@ def _maturin():
 def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
     built = os.environ.get("BTY_PY_BUILT")
     if built:
-        _take(Path(built))
         return _pack(Path(built), Path(wheel_directory))
     _build_programs()
     if _profile() != "release":
@@ -79,13 +80,13 @@ def prepare_metadata_for_build_wheel(metadata_directory, config_settings=None):
 def build_sdist(sdist_directory, config_settings=None):
     """All of the tree: the programs need more of it than the module. The settings of the module are put at its top, where they are looked for."""
     version, root = _version(), _workspace()
-    name = f"bty-{version}"
+    name = f"bty_lab-{version}"
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, check=True, capture_output=True).stdout.decode()
     settings = (HERE / "pyproject.toml").read_text()
     for key, value in (("backend-path = [", "build_backend"), ("python-source = ", "python"), ("data = ", "wheel-data"), ("readme = ", "README.md")):
         settings = settings.replace(f'{key}"{value}"', f'{key}"bty-py/{value}"')
     settings = settings.replace("[tool.maturin]", '[tool.maturin]\nmanifest-path = "bty-py/Cargo.toml"')
-    texts = {"pyproject.toml": settings, "PKG-INFO": f"Metadata-Version: 2.1\nName: bty\nVersion: {version}\nRequires-Python: >=3.9\n"}
+    texts = {"pyproject.toml": settings, "PKG-INFO": f"Metadata-Version: 2.1\nName: bty-lab\nVersion: {version}\nRequires-Python: >=3.9\n"}
     with tarfile.open(Path(sdist_directory) / f"{name}.tar.gz", "w:gz") as archive:
         for path in sorted(filter(None, listed.split("\0"))):
             archive.add(root / path, f"{name}/{path}", recursive=False)
@@ -112,16 +113,16 @@ def _version():
 def _pack(built, wheel_directory):
     """The same wheel as maturin's, from a library that is there already. For tests: it is bound to this machine."""
     version, machine = _version(), sysconfig.get_platform().replace("-", "_")
-    info, tag = f"bty-{version}.dist-info", f"cp39-abi3-{machine}"
+    info, tag = f"bty_lab-{version}.dist-info", f"cp39-abi3-{machine}"
     files = {f"bty/{path.name}": path for path in sorted((HERE / "python/bty").iterdir()) if path.suffix in (".py", ".pyi", ".typed")}
     files["bty/py.typed"] = HERE / "python/bty/py.typed"
     files["bty/_bty.abi3.so"] = built / "lib_bty.so"
-    files.update({f"bty-{version}.data/scripts/{name}": SCRIPTS / name for name in PROGRAMS})
+    files.update({f"bty_lab-{version}.data/scripts/{name}": built / name for name in PROGRAMS})
     texts = {
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: bty\nVersion: {version}\nRequires-Python: >=3.9\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: bty-lab\nVersion: {version}\nRequires-Python: >=3.9\n",
         f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: bty\nRoot-Is-Purelib: false\nTag: {tag}\n",
     }
-    name, records = f"bty-{version}-{tag}.whl", []
+    name, records = f"bty_lab-{version}-{tag}.whl", []
     with zipfile.ZipFile(wheel_directory / name, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as wheel:
         for inside, content in [*((inside, path.read_bytes()) for inside, path in files.items()), *((n, t.encode()) for n, t in texts.items())]:
             entry = zipfile.ZipInfo(inside)

@@ -1,5 +1,7 @@
 //! Disks, and the machine around them.
 
+use bty::boot::{self, BootNext};
+use bty::flash::FlashOptions;
 use bty::hardware::{HardwareRoots, Inventory};
 use bty::{Host, SystemHost};
 use pyo3::prelude::*;
@@ -39,6 +41,24 @@ fn disks_create_file(py: Python<'_>, path: &Bound<'_, PyAny>, size_bytes: u64) -
     made.map(Disk).map_err(|error| errors::of(py, &error))
 }
 
+/// Lets the firmware boot a disk next, once: the number of its entry, or why nothing was changed.
+#[pyfunction]
+fn disks_boot_next(
+    disk: &Bound<'_, PyAny>,
+    label: &str,
+    efivars: &Bound<'_, PyAny>,
+) -> PyResult<(Option<u16>, &'static str)> {
+    let py = disk.py();
+    let mut options = FlashOptions::default();
+    options.efivars = arguments::path(efivars)?;
+    let disk = arguments::disk(disk)?;
+    let set = py.detach(|| boot::disk_next(&SystemHost::new(), &disk, label, &options));
+    match set.map_err(|error| errors::of(py, &error))? {
+        BootNext::Set { entry } => Ok((Some(entry), "")),
+        BootNext::Skipped { reason } => Ok((None, reason)),
+    }
+}
+
 /// Disks and hardware, as a machine posts them.
 #[pyfunction]
 fn inventory(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
@@ -69,6 +89,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(disks_probe, module)?)?;
     module.add_function(wrap_pyfunction!(disks_select, module)?)?;
     module.add_function(wrap_pyfunction!(disks_create_file, module)?)?;
+    module.add_function(wrap_pyfunction!(disks_boot_next, module)?)?;
     module.add_function(wrap_pyfunction!(inventory, module)?)?;
     module.add_function(wrap_pyfunction!(dmi, module)?)?;
     module.add_function(wrap_pyfunction!(size_parse, module)?)?;

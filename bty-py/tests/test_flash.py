@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -167,6 +168,29 @@ def test_what_failed_is_raised_at_the_end_of_the_block(image, disk):
     with pytest.raises(bty.FlashIntegrityError):
         with bty.flashing(image, disk, sha256="0" * 64):
             pass
+
+
+def test_boot_next_makes_an_entry_of_ours_and_leaves_all_others(disk, tmp_path):
+    made = subprocess.run(["sgdisk", "-n", "1:2048:+1M", "-t", "1:ef00", disk.path], capture_output=True, text=True)
+    assert made.returncode == 0, made
+    efivars = tmp_path / "efivars"
+    efivars.mkdir()
+    with pytest.raises(bty.HostError, match="not started by UEFI"):
+        bty.disks.boot_next(disk, efivars=efivars)
+    guid = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
+    entry = bytes([7, 0, 0, 0, 1, 0, 0, 0, 0, 0]) + "debian\0".encode("utf-16-le")
+    (efivars / f"Boot0000-{guid}").write_bytes(entry)
+    assert [bty.disks.boot_next(disk.path, efivars=efivars, label="mine") for _ in range(2)] == [0xFF, 0xFF]
+    assert (efivars / f"BootNext-{guid}").read_bytes() == bytes([7, 0, 0, 0, 0xFF, 0])
+    assert (efivars / f"Boot0000-{guid}").read_bytes() == entry
+    assert "mine\0".encode("utf-16-le") in (efivars / f"Boot00FF-{guid}").read_bytes()
+    assert len(list(efivars.iterdir())) == 3
+
+
+def test_a_machine_without_uefi_is_left_as_it_is(disk):
+    told = bty.flash.register_uefi_boot_entry(Path(disk.path), label="bty test")
+    # this machine may have been started by UEFI, but the disk has no partition for it
+    assert re.match("skipped UEFI boot entry: (this machine was not started by UEFI|the disk has no EFI system partition)$", told)
 
 
 def run_python(text, *args):

@@ -17,11 +17,11 @@ def backend():
 
 
 def test_version_is_that_of_the_workspace():
-    assert bty.__version__ == importlib.metadata.version("bty") == backend()._version()
+    assert bty.__version__ == importlib.metadata.version("bty-lab") == backend()._version()
 
 
 def test_wheel_needs_nothing_and_is_for_all_pythons():
-    wheel = importlib.metadata.distribution("bty")
+    wheel = importlib.metadata.distribution("bty-lab")
     assert wheel.requires is None
     assert "Tag: cp39-abi3-" in wheel.read_text("WHEEL")
     names = {str(path) for path in wheel.files}
@@ -33,7 +33,7 @@ def test_sdist_has_all_that_is_built(tmp_path):
     name = backend().build_sdist(tmp_path)
     with tarfile.open(tmp_path / name) as archive:
         names = {path.partition("/")[2] for path in archive.getnames()}
-        settings = archive.extractfile(f"bty-{bty.__version__}/pyproject.toml").read().decode()
+        settings = archive.extractfile(f"bty_lab-{bty.__version__}/pyproject.toml").read().decode()
     assert {"PKG-INFO", "Cargo.lock", "bty-py/Cargo.toml", "bty-py/build_backend/backend.py", "bty-web/Cargo.toml"} <= names
     for line in ('backend-path = ["bty-py/build_backend"]', 'python-source = "bty-py/python"', 'manifest-path = "bty-py/Cargo.toml"', 'data = "bty-py/wheel-data"'):
         assert line in settings

@@ -131,7 +131,7 @@ pub struct TargetReport {
     pub zeroed_bytes: u64,
     /// Ranges beyond the image made zero: stale signatures, padding of the last sector.
     pub wiped_bytes: u64,
-    /// Read back from the medium and found equal; 0 without verification.
+    /// Read back from the medium and found equal, wiped ranges behind the image included; 0 without verification.
     pub verified_bytes: u64,
     /// Offset of the backup GPT that was written at the end of the disk.
     pub backup_gpt_offset: Option<u64>,

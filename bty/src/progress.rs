@@ -55,7 +55,7 @@ pub enum Phase {
     Write,
     /// Reading the targets back and comparing.
     Verify,
-    /// Writing the first MiB, re-reading the partition table.
+    /// Writing the first MiB, re-reading the partition table. Told when nothing is read back; else it is a part of `Verify`.
     Finish,
 }
 

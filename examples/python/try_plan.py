@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Callable
+
 import bty
 
 SCRIPT = """
@@ -16,9 +18,13 @@ WORLD = {
 }
 
 
+def power(rack: str) -> str:
+    return "on"
+
+
 def main() -> None:
     notes: list[str] = []
-    functions = {"lab::power": lambda rack: "on", "lab::note": notes.append}
+    functions: dict[str, Callable[..., object]] = {"lab::power": power, "lab::note": notes.append}
     assert bty.script.check(text=SCRIPT, functions=functions) == []
     outcome = bty.script.simulate(text=SCRIPT, functions=functions, world=WORLD)
     assert outcome.flashed[0]["targets"][0]["serial"] == "A"

@@ -15,9 +15,7 @@ VARIABLES = {
     "PATH": "/usr/bin:/bin:/usr/sbin:/sbin",
     "LC_ALL": "C.UTF-8",
     "CARGO_HOME": "/cargo",
-    "CARGO_TARGET_DIR": "/source/target/arm64",
     "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER": "aarch64-linux-gnu-gcc",
-    "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS": "-C target-feature=+crt-static --remap-path-prefix=/source=bty",
     "CC_aarch64_unknown_linux_gnu": "aarch64-linux-gnu-gcc",
     "AR_aarch64_unknown_linux_gnu": "aarch64-linux-gnu-ar",
 }
@@ -25,11 +23,18 @@ VARIABLES = {
 
 def build(source: Path, work: Path, packages: list[str]) -> Path:
     """Builds `packages`, which are arguments of cargo; gives the directory with the programs, already stripped."""
+    names = [name for flag, name in zip(packages, packages[1:]) if flag == "--bin"]
+    out = f"target/arm64/{TARGET}/release"
+    command = f"cargo build --release --target {TARGET} {' '.join(packages)} && cd {out} && aarch64-linux-gnu-strip {' '.join(names)}"
+    run(source, work, command, "target/arm64", "-C target-feature=+crt-static")
+    return source / out
+
+
+def run(source: Path, work: Path, command: str, target: str, flags: str = ""):
+    """Runs a command of the shell in `source`, where cargo builds for arm64 into `target`."""
     root = work / "cross-sid"
     if not root.exists():
         make(root)
-    names = [name for flag, name in zip(packages, packages[1:]) if flag == "--bin"]
-    out = f"/source/target/arm64/{TARGET}/release"
     cargo = Path(os.environ.get("CARGO_HOME", Path.home() / ".cargo"))
     script = f"""set -e
 mount --rbind /proc {root}/proc
@@ -40,17 +45,19 @@ cat /etc/ssl/certs/ca-certificates.crt >{root}/etc/ssl/certs/ca-certificates.crt
 cat /etc/resolv.conf >{root}/etc/resolv.conf
 cat /etc/hosts >{root}/etc/hosts
 cd /
-exec chroot {root} /bin/sh -c 'cd /source && cargo build --release --target {TARGET} {' '.join(packages)} && cd {out} && aarch64-linux-gnu-strip {' '.join(names)}'
+exec chroot {root} /bin/sh -c 'cd /source && {command}'
 """
+    flags = f"{flags} --remap-path-prefix=/source=bty".strip()
+    own = {"CARGO_TARGET_DIR": f"/source/{target}", "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS": flags}
     proxies = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
-    subprocess.run(["unshare", "--mount", "sh", "-c", script], check=True, env={**proxies, **VARIABLES})
-    return source / f"target/arm64/{TARGET}/release"
+    subprocess.run(["unshare", "--mount", "sh", "-c", script], check=True, env={**proxies, **VARIABLES, **own})
 
 
-def make(root: Path):
+def make(root: Path, arches: str = "amd64,arm64", packages: str = PACKAGES):
+    """Makes a root file system of sid."""
     part = root.with_suffix(".part")
     subprocess.run(["rm", "-rf", part], check=True)
-    command = ["mmdebstrap", "--quiet", "--variant=apt", "--architectures=amd64,arm64", f"--include={PACKAGES}"]
+    command = ["mmdebstrap", "--quiet", "--variant=apt", f"--architectures={arches}", f"--include={packages}"]
     command += ["--aptopt=APT::Install-Recommends \"false\"", "--aptopt=Acquire::Check-Valid-Until \"false\""]
     command += ["--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/doc/*"]
     source = f"deb [signed-by={KEYRING}] {mirror()} sid main"

@@ -10,13 +10,14 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 # a program, and the crate that it is in
 LIVE = {"bty": "bty-script", "bty-live": "bty-live"}
 SERVER = {"bty-web": "bty-web"}
+COMMANDS = {"bty": "bty-script", "bty-web": "bty-web", "bty-lab": "bty-lab"}
 
 
 def programs(arch: str, work: Path, given: Path | None, wanted: dict[str, str] = LIVE) -> dict[str, Path]:
     """Their paths: those in `given`, else they are built."""
     if given:
         return {name: given / name for name in wanted}
-    packages = [word for name, crate in wanted.items() for word in ("-p", crate, "--bin", name)]
+    packages = words(wanted)
     if arch == "arm64":
         built = cross.build(ROOT, ROOT / "target/media-work", packages)
         return {name: built / name for name in wanted}
@@ -26,6 +27,11 @@ def programs(arch: str, work: Path, given: Path | None, wanted: dict[str, str] =
     for name in wanted:
         subprocess.run(["strip", "-o", stripped / name, built / name], check=True)
     return {name: stripped / name for name in wanted}
+
+
+def words(wanted: dict[str, str]) -> list[str]:
+    """The same, as cargo wants it."""
+    return [word for name, crate in wanted.items() for word in ("-p", crate, "--bin", name)]
 
 
 def native(packages: list[str]) -> Path:
@@ -40,3 +46,8 @@ def native(packages: list[str]) -> Path:
     cargo = [os.environ.get("CARGO", "cargo"), "build", "--release", "--target", target, *packages]
     subprocess.run(cargo, check=True, cwd=ROOT, env=env)
     return dir / target / "release"
+
+
+if __name__ == "__main__":
+    # usage, in media/: python3 -m builder.programs     builds the commands for this machine's architecture
+    print(native(words(COMMANDS)))

@@ -155,8 +155,10 @@ impl FaultyDisk {
 }
 
 fn hang_if(does: bool) {
-    while does {
-        std::thread::park();
+    if does {
+        loop {
+            std::thread::park();
+        }
     }
 }
 

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import sys as _sys
 
-from . import _bty, errors
+from . import errors
 from ._bty import (
     CancelToken,
     Catalog,

@@ -20,7 +20,7 @@ from .errors import ServerError, SourceError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any, Optional, TypeVar, Union
+    from typing import Any, Optional, TypeVar
 
     T = TypeVar("T")
 
@@ -30,6 +30,10 @@ __all__ = ["Event", "Image", "Machine", "Plan", "Server", "ServerError", "Step"]
 _SAFE = ("GET", "HEAD")
 #: Answers of a server, or of what is before it, that may be another one a moment later.
 _PASSING = (429, 502, 503, 504)
+
+
+def _nothing() -> dict[str, Any]:
+    return {}
 
 
 def _time(text: Optional[str]) -> Optional[datetime]:
@@ -57,9 +61,9 @@ class Machine:
     mac: str
     boot_mode: str
     bty_image_ref: Optional[str] = None
-    labels: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list[str])
     target_disk_serial: Optional[str] = None
-    params: dict[str, Any] = field(default_factory=dict)
+    params: dict[str, Any] = field(default_factory=_nothing)
     sanboot_drive: Optional[str] = None
     extra_args: str = ""
     netboot_version: str = ""
@@ -70,7 +74,7 @@ class Machine:
     discovered_at: Optional[datetime] = None
     last_seen_at: Optional[datetime] = None
     last_flashed_at: Optional[datetime] = None
-    extra: dict[str, Any] = field(default_factory=dict, repr=False)
+    extra: dict[str, Any] = field(default_factory=_nothing, repr=False)
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ class Plan:
     title: str = ""
     revision: int = 0
     source: Optional[str] = None
-    extra: dict[str, Any] = field(default_factory=dict, repr=False)
+    extra: dict[str, Any] = field(default_factory=_nothing, repr=False)
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ class Image:
     src: str = ""
     format: Optional[str] = None
     size_bytes: Optional[int] = None
-    extra: dict[str, Any] = field(default_factory=dict, repr=False)
+    extra: dict[str, Any] = field(default_factory=_nothing, repr=False)
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,7 @@ class Event:
     source_ip: Optional[str] = None
     details: Any = None
     acknowledged: bool = False
-    extra: dict[str, Any] = field(default_factory=dict, repr=False)
+    extra: dict[str, Any] = field(default_factory=_nothing, repr=False)
 
 
 @dataclass(frozen=True)
@@ -123,8 +127,8 @@ class Step:
     image: Optional[str] = None
     sha256: Optional[str] = None
     disk: Optional[str] = None
-    events: list[str] = field(default_factory=list)
-    extra: dict[str, Any] = field(default_factory=dict, repr=False)
+    events: list[str] = field(default_factory=list[str])
+    extra: dict[str, Any] = field(default_factory=_nothing, repr=False)
 
 
 class Server:

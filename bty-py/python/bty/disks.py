@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from os import PathLike
     from typing import Any, Callable, Optional, Union
 
-__all__ = ["Content", "Disk", "Partition", "Use", "create_file", "list", "list_disks", "only", "probe", "select", "wait"]
+    from ._bty import DiskLike
+
+__all__ = ["Content", "Disk", "Partition", "Use", "boot_next", "create_file", "list", "list_disks", "only", "probe", "select", "wait"]
 
 
 def list() -> builtins.list[Disk]:
@@ -119,6 +121,28 @@ def create_file(path: Union[str, PathLike[str]], size_bytes: int) -> Disk:
     4194304
     """
     return _bty.disks_create_file(path, size_bytes)
+
+
+def boot_next(disk: DiskLike, *, label: str = "bty flashed", efivars: Union[str, PathLike[str]] = "/sys/firmware/efi/efivars") -> int:
+    """Lets UEFI boot ``disk`` next, once, and returns the number of the entry that it makes for that; earlier entries named ``label`` are deleted. The boot
+    order stays as it is. ``bty.flash(…, uefi_boot=True)`` does the same at its end.
+
+    Raises :class:`bty.HostError` when this machine was not started by UEFI, the disk has no EFI system partition, or a variable cannot be changed.
+
+    >>> import bty, os, tempfile
+    >>> disk = bty.disks.create_file(os.path.join(tempfile.mkdtemp(), "disk"), 4 << 20)
+    >>> try:
+    ...     bty.disks.boot_next(disk, efivars="/nowhere")
+    ... except bty.HostError as error:
+    ...     print(error)
+    this machine was not started by UEFI
+    """
+    entry, reason = _bty.disks_boot_next(disk, label, efivars)
+    if entry is None:
+        from .errors import _make
+
+        raise _make("host", reason)
+    return entry
 
 
 def _lsblk_size(size: int) -> str:

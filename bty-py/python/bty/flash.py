@@ -46,6 +46,7 @@ __all__ = [
     "probe_image",
     "probe_image_url",
     "probe_target",
+    "register_uefi_boot_entry",
     "validate_plan",
     "verify",
 ]
@@ -141,7 +142,7 @@ class FlashPlan:
 
     image: ImageInfo
     target: TargetInfo
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list[str])
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain data; paths as text."""
@@ -299,7 +300,11 @@ def execute_plan(plan: FlashPlan, *, progress: Optional[ProgressCallback] = None
     ...     print(error)
     target is no longer a block device: /dev/no-such-disk
     """
-    tell: Callable[..., None] = lambda event, **facts: progress(FlashProgress(event, **facts)) if progress else None  # noqa: E731
+
+    def tell(event: str, **facts: Any) -> None:
+        if progress:
+            progress(FlashProgress(event, **facts))
+
     tell("started", total_bytes=plan.image.virtual_size_bytes)
     try:
         _check(plan)
@@ -348,3 +353,18 @@ def _execute(plan: FlashPlan, tell: Callable[..., None], cancel: Optional[Cancel
     planned.execute(progress=told, cancel=cancel)
     tell("synced")
     tell("partprobed")
+
+
+def register_uefi_boot_entry(target_disk: Path, *, label: str = "bty flashed") -> str:
+    """Lets UEFI boot the disk next, once, and tells in a sentence what became of that: :func:`bty.disks.boot_next` is the same with a number and exceptions.
+
+    Raises :class:`bty.HostError` when the firmware's variables cannot be changed.
+
+    >>> import bty, inspect
+    >>> inspect.signature(bty.flash.register_uefi_boot_entry).parameters["label"].default
+    'bty flashed'
+    """
+    entry, reason = _bty.disks_boot_next(target_disk, label, "/sys/firmware/efi/efivars")
+    if entry is None:
+        return f"skipped UEFI boot entry: {reason}"
+    return f"registered UEFI boot entry Boot{entry:04X} -> {target_disk}; BootNext set for the next boot, BootOrder untouched"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from . import _bty
@@ -21,6 +22,8 @@ __all__ = [
     "Image",
     "ImageFile",
     "ImageInfo",
+    "ImageSource",
+    "UnifiedImage",
     "architecture",
     "default_image_root",
     "detect_arch_from_name",
@@ -153,6 +156,42 @@ def is_tarball(name: str) -> bool:
 
 
 # What follows has the names, arguments and answers of the reference package.
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """Where an image can be had: ``kind`` is ``local`` (a path) or ``manifest`` (an address)."""
+
+    kind: str
+    location: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain data."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class UnifiedImage:
+    """An image by its reference, with all its names and sources. ``size_bytes`` is that of the file. For programs that keep such lists: nothing here makes them."""
+
+    ref: str
+    sha256: Optional[str]
+    names: tuple[str, ...]
+    format: Optional[str]
+    size_bytes: Optional[int]
+    sources: tuple[ImageSource, ...]
+    cached: bool
+    arch: Optional[str] = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain data, with lists.
+
+        >>> import bty
+        >>> source = bty.images.ImageSource("local", "/srv/a.img")
+        >>> bty.images.UnifiedImage("0" * 64, None, ("a",), "img", 4096, (source,), False).to_dict()["sources"]
+        [{'kind': 'local', 'location': '/srv/a.img'}]
+        """
+        return {**asdict(self), "names": [*self.names], "sources": [source.to_dict() for source in self.sources]}
 
 
 def default_image_root() -> Path:

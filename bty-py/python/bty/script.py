@@ -19,6 +19,10 @@ from .errors import ScriptError
 __all__ = ["Decision", "Finding", "Outcome", "ScriptError", "check", "decide", "run", "simulate"]
 
 
+def _nothing() -> list[dict[str, Any]]:
+    return []
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How a script ended, when it did not fail."""
@@ -30,11 +34,11 @@ class Outcome:
     #: ``reboot``, ``kexec`` or ``power_off``: what it wants to become of the machine. Nothing is done about it here.
     power: Optional[str] = None
     #: What it would have done, or did to a described machine; each has an ``effect``: ``flash``, ``create``, ``post``, ``sleep``, ``log``.
-    effects: list[dict[str, Any]] = field(default_factory=list)
+    effects: list[dict[str, Any]] = field(default_factory=_nothing)
     #: What it printed.
-    printed: list[str] = field(default_factory=list)
+    printed: list[str] = field(default_factory=list[str])
     #: All that was on the screen: results, texts, questions and answers.
-    shown: list[str] = field(default_factory=list)
+    shown: list[str] = field(default_factory=list[str])
 
     @property
     def flashed(self) -> list[dict[str, Any]]:
