@@ -92,7 +92,7 @@ test-reference: build packages
 	tests/reference/setup.sh target/reference
 	BTY_TEST_REFERENCE=$(CURDIR)/target/reference $(CARGO) test -p bty-tests -- reference:: peer::
 	bty-py/test.sh -q -x tests/test_docs.py
-	tests/reference/python.sh $(CURDIR)/target/py/bin/python target/reference-tests
+	tests/reference/python.sh $(CURDIR)/target/py/bin/python $(CURDIR)/target/reference-tests
 
 # long: builds images from a Debian root file system, and times bty beside other tools
 bench:
