@@ -14,9 +14,14 @@ struct Stream(BufReader<TcpStream>);
 
 impl Stream {
     fn open(web: &Web, path: &str) -> Self {
+        Self::with(web, path, "")
+    }
+
+    /// With a line of its own in the head.
+    fn with(web: &Web, path: &str, line: &str) -> Self {
         let mut stream = TcpStream::connect(web.base().trim_start_matches("http://")).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n{line}\r\n").unwrap();
         let mut lines = BufReader::new(stream);
         let mut line = String::new();
         while line != "\r\n" {
@@ -31,8 +36,12 @@ impl Stream {
         let mut name = String::new();
         loop {
             let mut line = String::new();
-            if self.0.read_line(&mut line).unwrap_or(0) == 0 {
-                return None;
+            match self.0.read_line(&mut line) {
+                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => panic!("it goes on, and tells nothing"),
+                Ok(0) | Err(_) => return None,
+                // the last chunk: the answer ends, and the connection need not
+                Ok(_) if line == "0\r\n" => return None,
+                Ok(_) => {}
             }
             if let Some(event) = line.strip_prefix("event: ") {
                 name = event.trim().to_owned();
@@ -80,6 +89,29 @@ fn events_are_filtered_paged_and_acknowledged() {
     web.request("POST", "/events/999999/ack", &[], b"").expect(404);
     web.request("POST", "/events/x/ack", &[], b"").expect(400);
     web.get("/events?failed=perhaps").expect(422);
+}
+
+#[test]
+fn streams_end_with_the_token_that_has_opened_them() {
+    let mut web = Web::with(&[("BTY_ADMIN_PASSWORD", "s3cret")]);
+    let create = |scope: &str| {
+        let output = web.command(&["token", "create", scope, "--scope", scope]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let (read, admin) = (create("read"), create("admin"));
+    let bearer = |token: &str| format!("Authorization: Bearer {token}\r\n");
+    let mut revoked = Stream::with(&web, "/events/stream", &bearer(&read));
+    let mut kept = Stream::with(&web, "/events/stream", &bearer(&admin));
+    web.headers.push(("Authorization".into(), format!("Bearer {admin}")));
+    web.get(&format!("/pxe/{MAC}?boot=1")).expect(200);
+    assert_eq!(revoked.next().unwrap().1["kind"], "machine.discovered");
+    web.request("DELETE", "/tokens/1", &[], b"").expect(204);
+    web.send("PUT", "/machines/020000000001", &json!({})).expect(200);
+    while let Some((_, event)) = revoked.next() {
+        assert_ne!(event["kind"], "machine.created", "that happened after it was revoked");
+    }
+    while kept.next().expect("it goes on").1["kind"] != "machine.created" {}
 }
 
 #[test]

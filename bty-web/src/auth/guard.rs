@@ -30,6 +30,8 @@ pub enum Who {
     Token {
         /// Name of the token.
         name: String,
+        /// Its digest.
+        token_sha256: String,
     },
 }
 
@@ -48,8 +50,23 @@ impl Who {
     pub fn name(&self) -> String {
         match self {
             Self::Everybody | Self::Session { .. } => "operator".into(),
-            Self::Token { name } => format!("token {name}"),
+            Self::Token { name, .. } => format!("token {name}"),
         }
+    }
+
+    /// True while what has let it in counts: for answers that go on. Scopes of a token do not change.
+    pub async fn may_still(&self, app: &App) -> bool {
+        let now = Time::now();
+        let found = match self.clone() {
+            Self::Everybody => Ok(true),
+            Self::Session { token_sha256, .. } => {
+                app.db.read(move |conn| Ok(access::session(conn, &token_sha256, now)?.is_some())).await
+            }
+            Self::Token { token_sha256, .. } => {
+                app.db.read(move |conn| Ok(access::token(conn, &token_sha256, now)?.is_some())).await
+            }
+        };
+        found.unwrap_or(false)
     }
 }
 
@@ -95,6 +112,7 @@ async fn enter(guard: &Guard, headers: &HeaderMap) -> Result<Who> {
 
 async fn by_token(guard: &Guard, token: &str) -> Result<Who> {
     let (sha256, now) = (digest(token), Time::now());
+    let token_sha256 = sha256.clone();
     let found = guard.app.db.read(move |conn| access::token(conn, &sha256, now)).await?;
     let token = found.ok_or_else(|| Error::new(ErrorKind::LoginRequired, "the token is not known, or has ended"))?;
     if !guard.scope.is_in(&token.scopes) {
@@ -105,7 +123,7 @@ async fn by_token(guard: &Guard, token: &str) -> Result<Who> {
         let id = token.id;
         guard.app.db.write(move |transaction| access::use_token(transaction, id, now)).await?;
     }
-    Ok(Who::Token { name: token.name })
+    Ok(Who::Token { name: token.name, token_sha256 })
 }
 
 /// The session of a browser, which lives longer by being used.

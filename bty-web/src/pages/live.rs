@@ -13,8 +13,6 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::app::App;
 use crate::auth::guard::Who;
-use crate::store::access;
-use crate::time::Time;
 
 /// What happens meanwhile is told at once.
 const GATHER: Duration = Duration::from_millis(400);
@@ -100,19 +98,11 @@ impl Listening {
             }
             until.get_or_insert(Instant::now() + GATHER);
         }
-        if !self.may_still().await {
+        if !self.by.may_still(&self.app).await {
             return None;
         }
         let topics: Vec<String> = std::mem::take(&mut self.topics).into_iter().collect();
         Some(Sse::default().event("changed").data(topics.join(" ")))
-    }
-
-    /// The session that has opened this is still one.
-    async fn may_still(&self) -> bool {
-        let Who::Session { token_sha256, .. } = &self.by else { return true };
-        let (sha256, now) = (token_sha256.clone(), Time::now());
-        let found = self.app.db.read(move |conn| access::session(conn, &sha256, now)).await;
-        found.is_ok_and(|session| session.is_some())
     }
 
     fn topic(&mut self, name: &str) {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::app::App;
+use crate::auth::guard::Who;
 use crate::error::{Error, ErrorBody, ErrorKind, Result};
 use crate::events::Event;
 use crate::extract::{Params, PathText};
@@ -104,16 +105,16 @@ type Told = axum::response::sse::Sse<KeepAliveStream<Boxed>>;
 
 /// Every event as it is written: `event: event`, with the event as JSON.
 #[utoipa::path(get, path = "/events/stream", tag = "events", responses((status = 200, content_type = "text/event-stream", body = String), (status = 401, body = ErrorBody)))]
-pub(crate) async fn stream(State(app): State<Arc<App>>) -> Told {
+pub(crate) async fn stream(State(app): State<Arc<App>>, by: Who) -> Told {
     let events = app.bus.listen();
-    follow(app, events, |_, event| Box::pin(async move { json("event", &event) }))
+    follow(app, by, events, |_, event| Box::pin(async move { json("event", &event) }))
 }
 
 /// Every change of a machine: `event: machines-update`, with the machine as JSON, or `{"mac", "deleted"}`.
 #[utoipa::path(get, path = "/events/machines", tag = "events", responses((status = 200, content_type = "text/event-stream", body = String), (status = 401, body = ErrorBody)))]
-pub(crate) async fn machines(State(app): State<Arc<App>>) -> Told {
+pub(crate) async fn machines(State(app): State<Arc<App>>, by: Who) -> Told {
     let events = app.bus.listen();
-    follow(app, events, |app, event: Event| {
+    follow(app, by, events, |app, event: Event| {
         Box::pin(async move {
             if event.subject_kind != "machine" {
                 return None;
@@ -130,9 +131,9 @@ pub(crate) async fn machines(State(app): State<Arc<App>>) -> Told {
 
 /// Every change of a job: `event: worker-state-changed`, with `kind`, `key` and `status`.
 #[utoipa::path(get, path = "/events/workers", tag = "events", responses((status = 200, content_type = "text/event-stream", body = String), (status = 401, body = ErrorBody)))]
-pub(crate) async fn workers(State(app): State<Arc<App>>) -> Told {
+pub(crate) async fn workers(State(app): State<Arc<App>>, by: Who) -> Told {
     let jobs = app.jobs.listen();
-    follow(app, jobs, |_, change| Box::pin(async move { json("worker-state-changed", &change) }))
+    follow(app, by, jobs, |_, change| Box::pin(async move { json("worker-state-changed", &change) }))
 }
 
 fn json<T: Serialize>(name: &str, value: &T) -> Option<Sse> {
@@ -141,22 +142,24 @@ fn json<T: Serialize>(name: &str, value: &T) -> Option<Sse> {
 
 type Shaped = std::pin::Pin<Box<dyn Future<Output = Option<Sse>> + Send>>;
 
-/// Follows what is told until the server ends or the client goes. Who is too slow misses some, and goes on.
+/// Follows what is told until the server ends, the client goes, or may no longer know. Who is too slow misses some, and goes on.
 fn follow<T: Clone + Send + 'static>(
     app: Arc<App>,
+    by: Who,
     told: broadcast::Receiver<T>,
     shape: impl Fn(Arc<App>, T) -> Shaped + Send + Sync + 'static,
 ) -> Told {
-    let stream = futures_util::stream::unfold((app, told, shape), |(app, mut told, shape)| async move {
+    let stream = futures_util::stream::unfold((app, by, told, shape), |(app, by, mut told, shape)| async move {
         loop {
             let next = tokio::select! {
                 () = app.stopped() => return None,
                 next = told.recv() => next,
             };
             match next {
+                Ok(_) if !by.may_still(&app).await => return None,
                 Ok(next) => {
                     if let Some(sse) = shape(Arc::clone(&app), next).await {
-                        return Some((Ok(sse), (app, told, shape)));
+                        return Some((Ok(sse), (app, by, told, shape)));
                     }
                 }
                 Err(RecvError::Lagged(_)) => {}
