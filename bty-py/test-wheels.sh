@@ -58,6 +58,8 @@ inside arm64 'bty_lab-*_aarch64.whl' sh -c 'cd /source/bty-py && python3 -m pyte
 
 echo "the sdist, without a network"
 rm -rf "$work/offline"
-CARGO_NET_OFFLINE=true CARGO_TARGET_DIR="$work/offline-target" BTY_PY_PROFILE=dev unshare --net \
+# also those of other systems: maturin asks for all
+(cd "$root" && cargo fetch --locked)
+PATH="$root/target/py/bin:$PATH" CARGO_NET_OFFLINE=true CARGO_TARGET_DIR="$work/offline-target" BTY_PY_PROFILE=dev unshare --net \
     "$root/target/py/bin/pip" -q wheel --no-index --no-deps --no-build-isolation -w "$work/offline" "$wheels"/bty_lab-*.tar.gz
 ls "$work/offline"/bty_lab-*.whl

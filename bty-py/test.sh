@@ -17,9 +17,10 @@ rm -rf "$wheels"
 mkdir -p "$wheels"
 "$env/bin/python" "$here/build_backend/backend.py" "$wheels"
 "$env/bin/pip" -q install --force-reinstall --no-deps "$wheels"/*.whl
+cd "$root"
+"$env/bin/mypy" --cache-dir "$env/mypy" bty-py/python/bty examples/python/*.py
+"$env/bin/pyright" --warnings -p pyproject.toml --pythonpath "$env/bin/python" bty-py/python/bty examples/python/*.py
 cd "$here"
-"$env/bin/mypy" --cache-dir "$env/mypy" python/bty ../examples/python/*.py
-"$env/bin/pyright" --warnings -p pyproject.toml --pythonpath "$env/bin/python" python/bty ../examples/python/*.py
 "$env/bin/python" -X dev -m pytest -p no:cacheprovider tests "$@"
 own=$("$env/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 for version in 3.9 3.10 3.11 3.12 3.13 3.14; do

@@ -78,22 +78,16 @@ def prepare_metadata_for_build_wheel(metadata_directory, config_settings=None):
 
 
 def build_sdist(sdist_directory, config_settings=None):
-    """All of the tree: the programs need more of it than the module. The settings of the module are put at its top, where they are looked for."""
+    """All of the tree: the programs need more of it than the module."""
     version, root = _version(), _workspace()
     name = f"bty_lab-{version}"
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, check=True, capture_output=True).stdout.decode()
-    settings = (HERE / "pyproject.toml").read_text()
-    for key, value in (("backend-path = [", "build_backend"), ("python-source = ", "python"), ("data = ", "wheel-data"), ("readme = ", "README.md")):
-        settings = settings.replace(f'{key}"{value}"', f'{key}"bty-py/{value}"')
-    settings = settings.replace("[tool.maturin]", '[tool.maturin]\nmanifest-path = "bty-py/Cargo.toml"')
-    texts = {"pyproject.toml": settings, "PKG-INFO": f"Metadata-Version: 2.1\nName: bty-lab\nVersion: {version}\nRequires-Python: >=3.9\n"}
     with tarfile.open(Path(sdist_directory) / f"{name}.tar.gz", "w:gz") as archive:
         for path in sorted(filter(None, listed.split("\0"))):
             archive.add(root / path, f"{name}/{path}", recursive=False)
-        for path, text in texts.items():
-            entry = tarfile.TarInfo(f"{name}/{path}")
-            entry.size = len(text.encode())
-            archive.addfile(entry, io.BytesIO(text.encode()))
+        entry, text = tarfile.TarInfo(f"{name}/PKG-INFO"), _metadata(version)
+        entry.size = len(text)
+        archive.addfile(entry, io.BytesIO(text))
     return f"{name}.tar.gz"
 
 
@@ -110,6 +104,11 @@ def _version():
     return re.search(r'\[workspace\.package\]\s*version = "([^"]+)"', text)[1]
 
 
+def _metadata(version):
+    """What has to be told of a package at least."""
+    return f"Metadata-Version: 2.1\nName: bty-lab\nVersion: {version}\nRequires-Python: >=3.9\n".encode()
+
+
 def _pack(built, wheel_directory):
     """The same wheel as maturin's, from a library that is there already. For tests: it is bound to this machine."""
     version, machine = _version(), sysconfig.get_platform().replace("-", "_")
@@ -119,12 +118,12 @@ def _pack(built, wheel_directory):
     files["bty/_bty.abi3.so"] = built / "lib_bty.so"
     files.update({f"bty_lab-{version}.data/scripts/{name}": built / name for name in PROGRAMS})
     texts = {
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: bty-lab\nVersion: {version}\nRequires-Python: >=3.9\n",
-        f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: bty\nRoot-Is-Purelib: false\nTag: {tag}\n",
+        f"{info}/METADATA": _metadata(version),
+        f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: bty\nRoot-Is-Purelib: false\nTag: {tag}\n".encode(),
     }
     name, records = f"bty_lab-{version}-{tag}.whl", []
     with zipfile.ZipFile(wheel_directory / name, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as wheel:
-        for inside, content in [*((inside, path.read_bytes()) for inside, path in files.items()), *((n, t.encode()) for n, t in texts.items())]:
+        for inside, content in [*((inside, path.read_bytes()) for inside, path in files.items()), *texts.items()]:
             entry = zipfile.ZipInfo(inside)
             entry.external_attr = (stat.S_IFREG | (0o755 if "/scripts/" in inside or inside.endswith(".so") else 0o644)) << 16
             entry.compress_type = zipfile.ZIP_DEFLATED

@@ -33,7 +33,4 @@ def test_sdist_has_all_that_is_built(tmp_path):
     name = backend().build_sdist(tmp_path)
     with tarfile.open(tmp_path / name) as archive:
         names = {path.partition("/")[2] for path in archive.getnames()}
-        settings = archive.extractfile(f"bty_lab-{bty.__version__}/pyproject.toml").read().decode()
-    assert {"PKG-INFO", "Cargo.lock", "bty-py/Cargo.toml", "bty-py/build_backend/backend.py", "bty-web/Cargo.toml"} <= names
-    for line in ('backend-path = ["bty-py/build_backend"]', 'python-source = "bty-py/python"', 'manifest-path = "bty-py/Cargo.toml"', 'data = "bty-py/wheel-data"'):
-        assert line in settings
+    assert {"PKG-INFO", "pyproject.toml", "Cargo.lock", "bty-py/Cargo.toml", "bty-py/build_backend/backend.py", "bty-web/Cargo.toml"} <= names
