@@ -447,6 +447,23 @@ fn cancelling_waits_for_all_hanging_disks_at_once() {
 }
 
 #[test]
+fn cancelling_a_comparison_does_not_wait_for_a_hanging_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = open(&write(dir.path(), "a.img", &disk_image(96 * MIB)));
+    let disk = FaultyDisk::new(96 * MIB, 512, Faults { hang_read_after: Some(0), ..Faults::default() });
+    let host = MemoryHost::with(&disk);
+    let target = host.list().unwrap().remove(0);
+    let cancel = CancelToken::new();
+    let error = std::thread::scope(|scope| {
+        let running = scope.spawn(|| verify(&image, &target, &host, false, &|_| {}, &cancel).unwrap_err());
+        std::thread::sleep(Duration::from_millis(200));
+        cancel.cancel();
+        running.join().unwrap()
+    });
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+}
+
+#[test]
 fn a_disk_file_is_free_when_its_flash_has_returned() {
     let dir = tempfile::tempdir().unwrap();
     let image = open(&write(dir.path(), "a.img", &disk_image(MIB)));

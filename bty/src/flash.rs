@@ -31,6 +31,7 @@ mod ledger;
 mod plan;
 pub(crate) mod uefi;
 mod verify;
+mod watch;
 
 pub use plan::Refusal;
 pub(crate) use verify::read_head;

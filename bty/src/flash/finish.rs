@@ -73,7 +73,7 @@ impl Finishing {
         let left = lane.wait(&self.running).err();
         // what was found before its device hung says more
         let outcome = self.outcome.get().cloned().unwrap_or_else(|| {
-            let error = left.or_else(|| lane.shared.take_failure()).expect("the end of a lane does not panic");
+            let error = left.or_else(|| lane.shared.take_failure()).expect("what has no outcome has failed");
             Outcome { failure: Some(Failure::new(&error, None)), ..Outcome::default() }
         });
         let get = |count: &AtomicU64| count.load(Ordering::SeqCst);

@@ -4,8 +4,9 @@
 //! slower than the others is left behind on purpose and served by a second reading (see [`execute`](super::execute)).
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use crate::disks::Disk;
 use crate::extent::{BUFFER_ALIGN, BUFFER_BYTES, Block, Extent, Pool, is_zero};
 use crate::flash::FlashOptions;
 use crate::flash::ledger::Ledger;
+use crate::flash::watch::{Beats, Patience, Watch};
 use crate::size::{align_down, align_up};
 use crate::{CancelToken, Error, ErrorKind, Result};
 
@@ -24,12 +26,6 @@ const WORKERS: usize = 6;
 
 /// Extents that may wait. Only a few can hold data, because the buffers are bounded.
 const QUEUE: usize = 64;
-
-/// How often a wait looks up.
-const WAIT_STEP: Duration = Duration::from_millis(50);
-
-/// How long a cancel waits for requests that were begun.
-const CANCEL_PATIENCE: Duration = Duration::from_millis(800);
 
 /// How often what was written is flushed, so that the last flush is short and progress tells the truth.
 const FLUSH_EVERY: Duration = Duration::from_secs(2);
@@ -56,23 +52,8 @@ pub(super) struct Lane {
     /// Number of the first extent it has not been given, once it was left behind.
     pub(super) behind_from: Option<u64>,
     waited: Duration,
-    beats_seen: (Beats, Instant),
-    stall: Duration,
-    patience: Patience,
+    watch: Watch,
 }
-
-/// How long a cancel still waits for requests that were begun: once for all lanes, since they are waited for one after the other.
-#[derive(Clone, Default)]
-pub(super) struct Patience(Arc<OnceLock<Instant>>);
-
-impl Patience {
-    fn is_over(&self, cancel: &CancelToken) -> bool {
-        cancel.is_cancelled() && self.0.get_or_init(Instant::now).elapsed() > CANCEL_PATIENCE
-    }
-}
-
-/// Requests that were made, and those that have finished: both stand still, and differ, when the device hangs.
-type Beats = (u64, u64);
 
 /// What workers, the reader and observers of progress share.
 pub(super) struct Shared {
@@ -92,7 +73,7 @@ pub(super) struct Shared {
     asked: AtomicU64,
     answered: AtomicU64,
     /// From the write of the first MiB on: then a cancel waits until that is taken back.
-    may_boot: AtomicBool,
+    pub(super) may_boot: AtomicBool,
     busy_micros: AtomicU64,
     /// Guards sectors that two extents share.
     sector: Mutex<()>,
@@ -119,22 +100,15 @@ impl Lane {
         let (orders, inbox) = bounded(QUEUE);
         let (alive, ended) = bounded(0);
         for _ in 0..WORKERS {
-            let (shared, inbox, alive) = (Arc::clone(&shared), inbox.clone(), alive.clone());
-            spawn("bty-writer", move || {
+            let inbox = inbox.clone();
+            spawn("bty-writer", &shared, &alive, move |shared| {
                 inbox.iter().for_each(|extent| shared.carry_out(&extent));
-                // the device first: whoever is told that the work has ended may open it
-                drop(shared);
-                drop::<Sender<()>>(alive);
             })?;
         }
+        // it ends after the workers, and so tells for all of them
         let (flushing, running) = bounded(0);
-        let flusher = Arc::clone(&shared);
-        spawn("bty-flusher", move || {
-            flusher.flush_regularly(&ended);
-            drop(flusher);
-            // it ends after the workers, and so tells for all of them
-            drop::<Sender<()>>(flushing);
-        })?;
+        spawn("bty-flusher", &shared, &flushing, move |shared| shared.flush_regularly(&ended))?;
+        let watch = Watch::new(&shared, options.stall_ms, patience);
         Ok(Self {
             disk,
             shared,
@@ -142,9 +116,7 @@ impl Lane {
             running: Some(running),
             behind_from: None,
             waited: Duration::ZERO,
-            beats_seen: ((0, 0), Instant::now()),
-            stall: Duration::from_millis(options.stall_ms),
-            patience: patience.clone(),
+            watch,
         })
     }
 
@@ -168,7 +140,8 @@ impl Lane {
             }
         }
         self.shared.cancel.check()?;
-        self.check_stall();
+        // a device that was given up has failed
+        let _ = self.watch.check();
         Ok(self.shared.has_failed())
     }
 
@@ -186,34 +159,15 @@ impl Lane {
     /// Starts `work` on a thread of its own, which may hang with the device; [`wait`](Self::wait) for its end.
     pub(super) fn begin(&self, work: impl FnOnce(&Shared) + Send + 'static) -> Receiver<()> {
         let (alive, running) = bounded(0);
-        let shared = Arc::clone(&self.shared);
-        let started = spawn("bty-target", move || {
-            work(&shared);
-            drop(shared);
-            drop::<Sender<()>>(alive);
-        });
-        if let Err(error) = started {
+        if let Err(error) = spawn("bty-target", &self.shared, &alive, work) {
             self.shared.fail(error);
         }
         running
     }
 
-    /// Waits until every sender of `running` is gone, or the device hangs. After a cancel only for a moment: what a slow device has
-    /// begun cannot be taken back, and does no harm behind a zeroed head.
-    ///
-    /// # Errors
-    /// Why it was not waited for any longer. Its threads are left to the kernel then.
+    /// Waits for what was begun: see [`Watch::wait`].
     pub(super) fn wait(&mut self, running: &Receiver<()>) -> Result<()> {
-        while running.recv_timeout(WAIT_STEP) != Err(RecvTimeoutError::Disconnected) {
-            self.check_stall();
-            if self.shared.is_hung() {
-                return Err(self.hung());
-            }
-            if self.patience.is_over(&self.shared.cancel) && !self.shared.may_boot.load(Ordering::SeqCst) {
-                return Err(Error::cancelled());
-            }
-        }
-        Ok(())
+        self.watch.wait(running)
     }
 
     /// Lets the workers finish what is queued and end; returns when they have.
@@ -225,28 +179,27 @@ impl Lane {
         }
         self.shared.cancel.check()
     }
-
-    fn check_stall(&mut self) {
-        let beats = self.shared.beats();
-        if beats != self.beats_seen.0 || beats.0 == beats.1 {
-            self.beats_seen = (beats, Instant::now());
-        } else if self.beats_seen.1.elapsed() > self.stall {
-            self.shared.fail(self.hung());
-            self.shared.is_given_up.store(true, Ordering::SeqCst);
-        }
-    }
-
-    fn hung(&self) -> Error {
-        let (name, seconds) = (&self.shared.name, self.stall.as_secs_f64());
-        Error::new(ErrorKind::Target, format!("{name} has not finished a request for {seconds} seconds"))
-            .with_path(name)
-            .hint("look at the cable and at dmesg; the disk may be broken")
-    }
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
-    let started = thread::Builder::new().name(name.into()).spawn(work);
-    started.map(drop).map_err(|e| Error::from_io(ErrorKind::Host, "starting a writer", e))
+/// Does `work` in a thread that nobody joins, since the device may keep it. `alive` is gone when it has ended, and holds the device no more.
+pub(super) fn spawn(
+    name: &str,
+    shared: &Arc<Shared>,
+    alive: &Sender<()>,
+    work: impl FnOnce(&Shared) + Send + 'static,
+) -> Result<()> {
+    let (shared, alive) = (Arc::clone(shared), alive.clone());
+    let body = move || {
+        // what a thread that panics leaves undone must not pass for done
+        if catch_unwind(AssertUnwindSafe(|| work(&shared))).is_err() {
+            shared.fail(Error::new(ErrorKind::Host, "bty has failed in a way that it should not").hint("report it"));
+        }
+        // the device first: whoever is told that the work has ended may open it
+        drop(shared);
+        drop(alive);
+    };
+    let started = thread::Builder::new().name(name.into()).spawn(body);
+    started.map(drop).map_err(|e| Error::from_io(ErrorKind::Host, "starting a thread", e))
 }
 
 impl Shared {
@@ -334,7 +287,7 @@ impl Shared {
         result
     }
 
-    fn beats(&self) -> Beats {
+    pub(super) fn beats(&self) -> Beats {
         (self.asked.load(Ordering::Relaxed), self.answered.load(Ordering::Relaxed))
     }
 
@@ -346,6 +299,11 @@ impl Shared {
             return Err(Error::new(ErrorKind::Target, format!("{} was given up", self.name)));
         }
         Ok(())
+    }
+
+    /// Nothing more is asked of the device.
+    pub(super) fn give_up(&self) {
+        self.is_given_up.store(true, Ordering::SeqCst);
     }
 
     /// True once the device was given up; then nothing more is asked of it.

@@ -2,18 +2,20 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
-use crossbeam_channel::bounded;
+use crossbeam_channel::{SendTimeoutError, bounded};
 use serde::{Deserialize, Serialize};
 
 use crate::disks::{Disk, Host};
 use crate::extent::{BUFFER_BYTES, Buffer, Extent, Pool, is_zero};
+use crate::flash::FlashOptions;
 use crate::flash::execute::Seen;
-use crate::flash::lane::Shared;
+use crate::flash::lane::{Shared, spawn};
 use crate::flash::ledger::{Entry, GRAIN_BYTES, hash};
+use crate::flash::watch::{Patience, WAIT_STEP, Watch};
 use crate::image::{HEAD_BYTES, Image, ImageInfo, Reading};
 use crate::size::{align_down, align_up};
 use crate::source::spool::check_digest;
@@ -109,10 +111,10 @@ pub fn verify(
     observed: &(dyn Fn(u64) + Sync),
     cancel: &CancelToken,
 ) -> Result<VerifyReport> {
-    let shared = Shared::new(disk, host.open_read_only(disk)?, false, cancel)?;
+    let shared = Arc::new(Shared::new(disk, host.open_read_only(disk)?, false, cancel)?);
     let patch = Patch::of(image, disk, fix_gpt)?;
     let reading = Reading::new(8, cancel);
-    let comparison = Comparison::new(&shared, patch);
+    let comparison = Arc::new(Comparison::new(&shared, patch));
     let mut seen = Seen::default();
     let mut digest = None;
     comparison.feed(|give| {
@@ -185,47 +187,63 @@ impl Patch {
 }
 
 /// Compares extents with a disk on several threads.
-struct Comparison<'a> {
-    shared: &'a Shared,
+struct Comparison {
+    shared: Arc<Shared>,
     patch: Patch,
     first: AtomicU64,
     different: AtomicU64,
     compared: AtomicU64,
 }
 
-impl<'a> Comparison<'a> {
-    fn new(shared: &'a Shared, patch: Patch) -> Self {
+impl Comparison {
+    fn new(shared: &Arc<Shared>, patch: Patch) -> Self {
         let (first, different, compared) = (AtomicU64::new(u64::MAX), AtomicU64::new(0), AtomicU64::new(0));
-        Self { shared, patch, first, different, compared }
+        Self { shared: Arc::clone(shared), patch, first, different, compared }
     }
 
     fn first(&self) -> Option<u64> {
         Some(self.first.load(Ordering::SeqCst)).filter(|&at| at != u64::MAX)
     }
 
-    /// Runs `source`, and compares every extent that it gives.
-    fn feed(&self, source: impl FnOnce(&dyn Fn(Extent) -> Result<()>) -> Result<()>) -> Result<()> {
+    /// Runs `source`, and compares every extent that it gives. The threads that read are not joined: the disk may hang.
+    fn feed(self: &Arc<Self>, source: impl FnOnce(&mut dyn FnMut(Extent) -> Result<()>) -> Result<()>) -> Result<()> {
         let (orders, inbox) = bounded::<Extent>(16);
-        thread::scope(|scope| {
-            for _ in 0..READERS {
-                let inbox = inbox.clone();
-                scope.spawn(move || {
-                    for extent in inbox {
-                        if !self.shared.has_failed()
-                            && let Err(error) = self.compare(&extent)
-                        {
-                            self.shared.fail(error);
-                        }
-                    }
-                });
+        let (alive, running) = bounded(0);
+        for _ in 0..READERS {
+            let (this, inbox) = (Arc::clone(self), inbox.clone());
+            spawn("bty-reader", &self.shared, &alive, move |_| {
+                inbox.iter().for_each(|extent| this.carry_out(&extent));
+            })?;
+        }
+        drop((inbox, alive));
+        let mut watch = Watch::new(&self.shared, FlashOptions::default().stall_ms, &Patience::default());
+        let result = source(&mut |mut extent| {
+            loop {
+                extent = match orders.send_timeout(extent, WAIT_STEP) {
+                    Ok(()) => return Ok(()),
+                    Err(SendTimeoutError::Timeout(extent)) => extent,
+                    Err(SendTimeoutError::Disconnected(_)) => return Err(self.stopped()),
+                };
+                self.shared.cancel.check()?;
+                watch.check()?;
             }
-            drop(inbox);
-            let stopped = || Error::new(ErrorKind::Target, format!("reading {} stopped", self.shared.name));
-            let result = source(&|extent| orders.send(extent).map_err(|_| stopped()));
-            drop(orders);
-            result
-        })?;
+        });
+        drop(orders);
+        let waited = watch.wait(&running);
+        result.and(waited)?;
         self.shared.take_failure().map_or(Ok(()), Err)
+    }
+
+    fn stopped(&self) -> Error {
+        Error::new(ErrorKind::Target, format!("reading {} stopped", self.shared.name))
+    }
+
+    fn carry_out(&self, extent: &Extent) {
+        if !self.shared.has_failed()
+            && let Err(error) = self.compare(extent)
+        {
+            self.shared.fail(error);
+        }
     }
 
     fn compare(&self, extent: &Extent) -> Result<()> {
@@ -235,7 +253,7 @@ impl<'a> Comparison<'a> {
             Extent::Zero { offset, len } => (*offset, *len),
         };
         for (offset, len) in pieces(start, len) {
-            let found = read_span(self.shared, offset, len, &mut buffer)?;
+            let found = read_span(&self.shared, offset, len, &mut buffer)?;
             match extent {
                 Extent::Data { block, .. } => {
                     let from = index(offset - start);
