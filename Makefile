@@ -35,7 +35,7 @@ test-python: build packages
 wheels: packages
 	bty-py/wheels $(ARCHES)
 
-# about twenty minutes: those, installed, on the newest Python and on arm64 too; and the sdist, built where there is no network
+# about half an hour: those, installed, on the newest Python and on arm64 too; and the sdist, built where there is no network
 test-wheels: packages
 	tests/install-packages.sh tests/packages-arm64.txt
 	bty-py/test-wheels.sh
