@@ -193,6 +193,9 @@ impl Web {
             assert!(begun.elapsed() < Duration::from_secs(20), "bty-web does not listen:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(5));
         }
+        // it listens before its state is open, and answers after that
+        let answer = self.raw(b"GET /healthz HTTP/1.0\r\n\r\n");
+        assert!(answer.starts_with(b"HTTP/1."), "bty-web does not answer:\n{}", self.log());
     }
 
     /// What it has logged since it was started.
