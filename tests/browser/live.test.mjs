@@ -73,9 +73,9 @@ test('a half-typed word stays when machines appear', async () => {
 
 test('scroll and selection stay when a machine appears', async () => {
   const page = await open('Machines', { viewport: { width: 1280, height: 400 } });
-  await page.evaluate(() => scrollTo(0, 600));
+  // there is something to scroll once the page has its style
+  await page.waitForFunction(() => (scrollTo({ top: 600, behavior: 'instant' }), scrollY > 100));
   const at = await page.evaluate(() => scrollY);
-  assert.ok(at > 100, 'there is something to scroll');
   await row(page, machines[30]).evaluate((row) => getSelection().selectAllChildren(row.querySelector('.mac')));
   // the last one of the list, so that nothing moves above
   const machine = new Machine(server, 0xfffffe);
