@@ -1,5 +1,6 @@
 """Writing, cancelling, failing; from threads, signals and forks."""
 
+import functools
 import gc
 import os
 import re
@@ -194,7 +195,10 @@ def test_a_machine_without_uefi_is_left_as_it_is(disk):
 
 
 def run_python(text, *args):
-    return subprocess.Popen([sys.executable, "-X", "dev", "-c", textwrap.dedent(text), *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-X", "dev", "-c", textwrap.dedent(text), *map(str, args)]
+    # a shell has its background jobs ignore Ctrl-C, and so would their children
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
 
 
 def test_ctrl_c(disk):
