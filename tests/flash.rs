@@ -422,6 +422,30 @@ fn cancelling_does_not_wait_for_the_last_flush_of_a_slow_disk() {
 }
 
 #[test]
+fn cancelling_during_the_last_write_waits_until_it_is_taken_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = open(&write(dir.path(), "a.img", &disk_image(MIB)));
+    // slower than a cancel is patient
+    let disk = FaultyDisk::new(2 * MIB, 512, Faults { delay: Duration::from_millis(1200), ..Faults::default() });
+    let host = MemoryHost::with(&disk);
+    let cancel = CancelToken::new();
+    let plan = FlashPlan::new(image.info(), host.list().unwrap(), FlashOptions::default());
+    let is_at_start = |request: &Request| matches!(request, Request::Write(0, _));
+    let error = std::thread::scope(|scope| {
+        let running = scope.spawn(|| plan.execute(&image, &host, &(), &cancel).unwrap_err());
+        // the first one wipes
+        while disk.log().iter().filter(|request| is_at_start(request)).count() < 2 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        cancel.cancel();
+        running.join().unwrap()
+    });
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    let zeroed_again = disk.log().iter().filter(|request| is_at_start(request)).count();
+    assert_eq!((zeroed_again, is_bootable(&disk.content())), (3, false));
+}
+
+#[test]
 fn cancelling_waits_for_all_hanging_disks_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let image = open(&write(dir.path(), "a.img", &disk_image(8 * MIB)));
