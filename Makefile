@@ -1,142 +1,159 @@
-# make demo   write a real, bootable image to a disk over HTTP, prove it, and let a server do the same to a machine
-# make test   everything CI runs
+# make demo   writes an image to a disk over HTTP, proves it and boots it; then a server has a machine flashed
+# make test   all tests that need no emulated machine
 #
-# One profile serves everything but the benchmarks, so nothing is built twice.
+# `make help` lists every target. One profile serves everything but benchmarks and releases, so nothing is built twice.
 
 CARGO ?= cargo
 DENY_VERSION := 0.20.2
 TOOLS := target/tools
+# most tests wait for something, so more of them than there are cores can run
+THREADS ?= 6
+# an emulated machine computes: three share two cores best
+MACHINES ?= 3
+# in CI nothing is compiled twice, so what makes the second time faster only costs time
+BUILD := $(if $(CI),env CARGO_INCREMENTAL=0) $(CARGO)
+# the harness of the tests of the whole
+WHOLE = $(BUILD) test --workspace --test tests --quiet --
 
-.PHONY: help build demo test unit test-browser test-python bench-pages lint doc fuzz-check deny deb media images wheels test-wheels test-chain test-arm64 bench bench-scripts bench-server bench-bytes bench-python fleet test-reference test-api packages clean
+.PHONY: help build demo check test unit whole lint doc test-python test-browser test-chain deny test-all test-arm64 test-times \
+    deb media images wheels test-wheels test-reference test-api fleet bench bench-pages bench-scripts bench-server bench-bytes bench-python packages clean
 
-help:
-	@sed -n 's/^# //p' Makefile | head -n 2
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F '|' '{ printf "%-22s %s\n", $$1, $$2 }'
 
-build:
-	$(CARGO) build --workspace
+# --- while working ---
 
-demo: build
-	examples/demo/run.sh
+build: packages ## everything, with its tests; 5 min from nothing
+	tests/step build $(BUILD) build --workspace --all-targets
 
-test: packages lint unit test-browser test-python doc fuzz-check
+demo: ## the main job, from an empty checkout; 4 min from nothing, then 1 min
+	@CARGO="$(CARGO)" examples/demo/run.sh --check
+	@printf '\n== compiling bty and bty-web: up to 4 minutes on two cores, seconds when they are up to date\n'
+	$(CARGO) build -p bty-script --bin bty -p bty-web --bin bty-web
+	@examples/demo/run.sh
+
+check: ## format, lint and unit tests; 2 min after a change. CRATE=bty: the tests of one crate
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+	$(CARGO) test $(if $(CRATE),-p $(CRATE),--workspace --lib --bins) --quiet
+
+# --- before every commit, and in CI ---
+
+test: ## everything that needs no emulated machine; 10 min after a build
+	$(MAKE) --jobs=2 --output-sync=target test-browser lint test-python whole unit doc
+
+lint: build
+	tests/step format $(CARGO) fmt --all --check
+	tests/step clippy $(BUILD) clippy --workspace --all-targets --quiet -- -D warnings
 
 unit: build
-	$(CARGO) test --workspace
+	RUST_TEST_THREADS=$(THREADS) tests/step unit $(BUILD) test --workspace --quiet --lib --bins --test limits
+	tests/step doctests $(BUILD) test --workspace --quiet --doc
 
-# about three minutes: every page in a browser; screenshots in target/screenshots. Needs node and npm
-test-browser: build packages
-	tests/browser/run.sh
+whole: build packages ## flashes, servers, terminals and networks, with real peers; 3 min. FILTER=web::cache: some of them
+	RUST_TEST_THREADS=$(THREADS) tests/step whole $(WHOLE) $(FILTER)
 
-# a few minutes: the Python module in virtual environments of its own, on the system's Python and on others that are there
-test-python: build packages
-	bty-py/test.sh
+doc: build
+	RUSTDOCFLAGS="-D warnings" tests/step doc $(BUILD) doc --workspace --no-deps --quiet
 
-# about half an hour: what is published of the Python module, in target/wheels. ARCHES="--arch x86_64" makes one only
-wheels: packages
+test-browser: build packages ## every page in a browser; 3 min, screenshots in target/screenshots. Needs node and npm
+	tests/step browser tests/browser/run.sh
+
+test-python: build packages ## the Python module, on each Python that is here; 3 min
+	tests/step python bty-py/test.sh
+
+test-chain: build packages ## machines from power-on, and sites of containers; 8 min. FILTER=chain::faults: some of them
+	RUST_TEST_THREADS=$(MACHINES) tests/step chain $(WHOLE) --ignored --skip matrix:: $(FILTER)
+
+deny: ## licences, sources and directions of dependencies; at once unless Cargo.lock or deny.toml has changed
+	@tests/step deny tests/deny.sh $(TOOLS) $(DENY_VERSION)
+
+# --- before a release ---
+
+test-all: test test-chain deny test-arm64 fleet ## the whole matrix, arm64, wheels, reference peers, fault campaigns; hours
+	RUST_TEST_THREADS=$(MACHINES) tests/step matrix $(WHOLE) --ignored --skip matrix::arm64 matrix::
+	$(MAKE) test-reference test-api wheels test-wheels
+
+test-arm64: build packages ## the chain on arm64, emulated; 10 min. Builds in a root file system of Debian sid
+	tests/install-packages.sh tests/packages-arm64.txt
+	mountpoint -q /proc/sys/fs/binfmt_misc || mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc
+	update-binfmts --enable qemu-aarch64
+	RUST_TEST_THREADS=1 tests/step arm64 $(WHOLE) --ignored matrix::arm64
+
+test-times: packages build ## the time of each step and the 30 slowest tests, as tables
+	tests/times.sh $(THREADS) $(MACHINES)
+
+test-reference: build packages ## the reference server as a peer; installs it from its package registry
+	tests/reference/setup.sh target/reference
+	BTY_TEST_REFERENCE=$(CURDIR)/target/reference $(WHOLE) reference:: peer::
+	bty-py/test.sh -q -x tests/test_docs.py
+	tests/reference/python.sh $(CURDIR)/target/py/bin/python $(CURDIR)/target/reference-tests
+
+test-api: build ## requests made from the document of the API; installs a tool from its package registry
+	tests/schemathesis.sh target/debug/bty-web target/schemathesis
+
+fleet: build ## a thousand simulated machines in many runs, each with another seed; ends with the first wrong decision
+	tests/fleet.sh target/debug/bty-web
+
+# --- what is published ---
+
+deb: ## target/bty_VERSION_ARCH.deb, of static programs; 6 min. DEB_PROGRAMS has them, where they are built already
+	test -x $(DEB_PROGRAMS)/bty-lab || (cd media && python3 -m builder.programs)
+	deploy/debian/build $(DEB_PROGRAMS) target
+DEB_PROGRAMS ?= target/static/x86_64-unknown-linux-gnu/release
+
+media: packages ## everything that machines boot, in target/media; 10 min
+	media/build
+
+images: packages ## container images of both architectures, in target/images; 15 min. ARCHES="--arch x86_64": one
+	deploy/images/build $(ARCHES)
+
+wheels: packages ## the published Python module, in target/wheels; 30 min. ARCHES="--arch x86_64": one
 	bty-py/wheels $(ARCHES)
 
-# about half an hour: those, installed, on the newest Python and on arm64 too; and the sdist, built where there is no network
-test-wheels: packages
+test-wheels: packages ## those, installed on the newest Python and on arm64, and the sdist without a network; 30 min
 	tests/install-packages.sh tests/packages-arm64.txt
 	bty-py/test-wheels.sh
 
-# a few minutes: the time of every page with 10,000 machines and 1,000,000 events
-bench-pages: packages
+# --- benchmarks: each writes a page of docs/ ---
+
+bench: ## bty beside other tools, on images made of a Debian root file system; an hour
+	tests/bench/run.sh
+	$(MAKE) bench-server bench-bytes
+
+bench-pages: packages ## every page with 10,000 machines and 1,000,000 events; 10 min
 	$(CARGO) build --release -p bty-web
 	BTY_WEB=$(CURDIR)/target/release/bty-web tests/browser/run.sh --speed > target/benchmarks-pages.md
 	mv target/benchmarks-pages.md docs/benchmarks-pages.md
 
-lint:
-	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets -- -D warnings
-
-doc:
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
-
-# fuzz targets need a nightly compiler to run, and none to be kept in step
-fuzz-check:
-	cd fuzz && RUSTFLAGS="--cfg fuzzing" $(CARGO) check --target-dir ../target/fuzz
-
-deny:
-	@command -v cargo-deny >/dev/null || test -x $(TOOLS)/bin/cargo-deny || \
-		$(CARGO) install --locked --root $(TOOLS) --version $(DENY_VERSION) cargo-deny
-	PATH="$(TOOLS)/bin:$$PATH" $(CARGO) deny check licenses bans sources
-
-# a few minutes: target/bty_VERSION_ARCH.deb, of static programs. DEB_PROGRAMS has them, where they are built already
-DEB_PROGRAMS ?= target/static/x86_64-unknown-linux-gnu/release
-deb:
-	test -x $(DEB_PROGRAMS)/bty-lab || (cd media && python3 -m builder.programs)
-	deploy/debian/build $(DEB_PROGRAMS) target
-
-# a few minutes: everything that machines boot, in target/media
-media: packages
-	media/build
-
-# a few minutes for each architecture: container images, in target/images. ARCHES="--arch x86_64" makes one only
-images: packages
-	deploy/images/build $(ARCHES)
-
-# about a quarter of an hour: every machine of the chain, from power-on to the flashed system, and sites of containers. `make test` runs the short ones.
-test-chain: build packages
-	$(CARGO) test -p bty-tests -- --include-ignored --test-threads=2 --skip chain::arm64 chain:: lab::
-
-# about ten minutes: the same for arm64, whose programs are built in a root file system of Debian sid, and emulated
-test-arm64: build packages
-	tests/install-packages.sh tests/packages-arm64.txt
-	mountpoint -q /proc/sys/fs/binfmt_misc || mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc
-	update-binfmts --enable qemu-aarch64
-	$(CARGO) test -p bty-tests -- --include-ignored --test-threads=1 chain::arm64
-
-# opt-in: the reference server as a peer; installs it from its package registry
-test-reference: build packages
-	tests/reference/setup.sh target/reference
-	BTY_TEST_REFERENCE=$(CURDIR)/target/reference $(CARGO) test -p bty-tests -- reference:: peer::
-	bty-py/test.sh -q -x tests/test_docs.py
-	tests/reference/python.sh $(CURDIR)/target/py/bin/python $(CURDIR)/target/reference-tests
-
-# long: builds images from a Debian root file system, and times bty beside other tools
-bench:
-	tests/bench/run.sh
-	$(MAKE) bench-server bench-bytes
-
-# a few minutes: what scripts cost, and how soon there is a prompt
-bench-scripts:
+bench-scripts: ## what scripts cost, and how soon there is a prompt; 10 min
 	tests/reference/setup.sh target/reference
 	$(CARGO) build --release -p bty-script --bin bty --example engine_cost
 	python3 tests/bench/scripts.py target/release/bty target/release/examples/engine_cost target/reference docs/benchmarks-scripts.md
 
-# about five minutes: the server beside the reference server; needs wrk
-bench-server:
+bench-server: ## the server beside the reference server; 15 min, needs wrk
 	tests/reference/setup.sh target/reference
 	$(CARGO) build --release -p bty-web
 	python3 tests/bench/server.py target/release/bty-web target/reference docs/benchmarks-server.md
 
-# about ten minutes: the cache host and TFTP beside others; installs nginx-light, tftpd-hpa, dnsmasq-base, and the reference's cache host
-bench-bytes:
+bench-bytes: ## cache host and TFTP beside others; 20 min, installs nginx, tftpd-hpa, dnsmasq and the reference's cache host
 	tests/install-packages.sh tests/bench/packages-bytes.txt
 	test -x target/withcache/bin/withcache-server || { python3 -m venv target/withcache && target/withcache/bin/pip -q install withcache==0.6.2; }
 	$(CARGO) build --release -p bty-web
 	$(CARGO) build --release -p bty-tests --example load
 	python3 tests/bench/bytes.py target/release/bty-web target/release/examples/load target/withcache docs/benchmarks-bytes.md
 
-# a few minutes: what Python adds, and the module beside the reference package
-bench-python:
+bench-python: ## what Python adds, and the module beside the reference package; 10 min
 	tests/install-packages.sh tests/bench/packages.txt
 	tests/reference/setup.sh target/reference
 	$(CARGO) build --release -p bty-py
 	python3 tests/bench/python.py target/release/lib_bty.so target/reference docs/benchmarks-python.md
 
-# long: a thousand simulated machines in many runs, each with another seed; ends with the first wrong decision
-fleet: build
-	tests/fleet.sh target/debug/bty-web
+# --- the rest ---
 
-# opt-in: a tool that makes requests from the document of the API; installs it from its package registry
-test-api: build
-	tests/schemathesis.sh target/debug/bty-web target/schemathesis
+packages: ## installs the Debian packages that tests use
+	@tests/step packages tests/install-packages.sh tests/packages.txt
 
-packages:
-	@tests/install-packages.sh tests/packages.txt
-
-clean:
+clean: ## removes everything that was built
 	$(CARGO) clean
 	rm -rf build

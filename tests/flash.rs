@@ -11,6 +11,7 @@ use bty::image::OpenOptions;
 use bty::{CancelToken, Client, Device, Digest, Error, ErrorKind, Event, Host, Image, Result};
 use bty_tests::disk::{Faults, FaultyDisk, MemoryHost, Request, describe};
 use bty_tests::images::{disk_image, filter, write};
+use bty_tests::{LIMIT, eventually};
 
 const MIB: usize = 1 << 20;
 
@@ -310,20 +311,26 @@ fn a_hanging_target_is_given_up_and_does_not_stop_the_others() {
     let while_writing = Faults { hang_write: Some(4), ..Faults::default() };
     let in_the_last_flush = Faults { hang_flush: Some(1), ..Faults::default() };
     let while_read_back = Faults { hang_read_after: Some(2), ..Faults::default() };
-    for faults in [while_wiping, while_writing, in_the_last_flush, while_read_back] {
+    let check = |faults: Faults| {
         let host = MemoryHost::default();
         let good = FaultyDisk::new(12 * MIB, 512, Faults::default());
         let hanging = FaultyDisk::new(12 * MIB, 512, faults);
         host.add("good", &good);
         host.add("hanging", &hanging);
         let mut options = FlashOptions::default();
-        options.stall_ms = 300;
+        // the good disk must finish each request in that time, also on a loaded machine
+        options.stall_ms = 2000;
         let report = flash_to(&image, &host, options).unwrap();
         assert!(report.targets[0].failure.is_none() && good.content() == bytes);
         let failure = report.targets[1].failure.as_ref().unwrap();
         assert!(failure.message.contains("has not finished a request"), "{failure:?}");
         assert!(!is_bootable(&hanging.content()) || hanging.log().len() == 1, "{:?}", hanging.log());
-    }
+    };
+    std::thread::scope(|scope| {
+        for faults in [while_wiping, while_writing, in_the_last_flush, while_read_back] {
+            scope.spawn(|| check(faults));
+        }
+    });
 }
 
 #[test]
@@ -351,20 +358,34 @@ fn a_slow_target_is_left_behind_and_completed_by_a_second_reading() {
     assert_eq!(notices.load(Ordering::SeqCst), 1);
 }
 
+/// Runs `work` until `is_time`, then cancels it. Returns its error, and how long it took to end.
+fn cancel_when(
+    is_time: impl Fn() -> bool,
+    what: &str,
+    cancel: &CancelToken,
+    work: impl FnOnce() -> Error + Send,
+) -> (Error, Duration) {
+    std::thread::scope(|scope| {
+        let running = scope.spawn(work);
+        let waiting = || eventually(LIMIT, what, || (is_time() || running.is_finished()).then_some(()));
+        let waited = std::panic::catch_unwind(std::panic::AssertUnwindSafe(waiting));
+        // also after a failure: the scope waits for the thread
+        cancel.cancel();
+        let begun = Instant::now();
+        let error = running.join().unwrap();
+        waited.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        (error, begun.elapsed())
+    })
+}
+
 /// Flashes, cancels after so many requests, and expects an end soon that leaves nothing that boots.
 fn cancel_after(requests: usize, image: &Image, disk: &Arc<FaultyDisk>) {
     let host = MemoryHost::with(disk);
     let cancel = CancelToken::new();
     let plan = FlashPlan::new(image.info(), host.list().unwrap(), FlashOptions::default());
-    let (error, waited) = std::thread::scope(|scope| {
-        let running = scope.spawn(|| plan.execute(image, &host, &(), &cancel).unwrap_err());
-        while disk.log().len() < requests {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        cancel.cancel();
-        let start = Instant::now();
-        (running.join().unwrap(), start.elapsed())
-    });
+    let is_time = || disk.log().len() >= requests;
+    let work = || plan.execute(image, &host, &(), &cancel).unwrap_err();
+    let (error, waited) = cancel_when(is_time, "the disk gets its requests", &cancel, work);
     assert_eq!(error.kind(), ErrorKind::Cancelled);
     assert!(waited < Duration::from_secs(10), "{waited:?}");
     assert!(!is_bootable(&disk.content()));
@@ -389,6 +410,7 @@ fn cancelling_ends_within_a_second_and_leaves_nothing_that_boots() {
     let disk = FaultyDisk::new(64 * MIB, 512, Faults { delay: Duration::from_millis(60), ..Faults::default() });
     cancel_after(20, &image, &disk);
     let requests = disk.log().len();
+    // longer than a write takes: nothing else shows that no write follows
     std::thread::sleep(Duration::from_millis(100));
     assert_eq!(disk.log().len(), requests, "something was still writing after the caller was told");
 }
@@ -409,14 +431,9 @@ fn cancelling_does_not_wait_for_the_last_flush_of_a_slow_disk() {
     let host = MemoryHost::with(&disk);
     let cancel = CancelToken::new();
     let plan = FlashPlan::new(image.info(), host.list().unwrap(), FlashOptions::default());
-    let error = std::thread::scope(|scope| {
-        let running = scope.spawn(|| plan.execute(&image, &host, &(), &cancel).unwrap_err());
-        while disk.log().iter().filter(|request| **request == Request::Flush).count() < 2 {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        cancel.cancel();
-        running.join().unwrap()
-    });
+    let is_time = || disk.log().iter().filter(|request| **request == Request::Flush).count() >= 2;
+    let work = || plan.execute(&image, &host, &(), &cancel).unwrap_err();
+    let (error, _) = cancel_when(is_time, "the last flush begins", &cancel, work);
     assert_eq!(error.kind(), ErrorKind::Cancelled);
     assert!(!is_bootable(&disk.content()));
 }
@@ -425,21 +442,16 @@ fn cancelling_does_not_wait_for_the_last_flush_of_a_slow_disk() {
 fn cancelling_during_the_last_write_waits_until_it_is_taken_back() {
     let dir = tempfile::tempdir().unwrap();
     let image = open(&write(dir.path(), "a.img", &disk_image(MIB)));
-    // slower than a cancel is patient
-    let disk = FaultyDisk::new(2 * MIB, 512, Faults { delay: Duration::from_millis(1200), ..Faults::default() });
+    // a cancel waits 800 ms for requests that have begun: the write takes longer
+    let disk = FaultyDisk::new(2 * MIB, 512, Faults { delay: Duration::from_millis(1000), ..Faults::default() });
     let host = MemoryHost::with(&disk);
     let cancel = CancelToken::new();
     let plan = FlashPlan::new(image.info(), host.list().unwrap(), FlashOptions::default());
     let is_at_start = |request: &Request| matches!(request, Request::Write(0, _));
-    let error = std::thread::scope(|scope| {
-        let running = scope.spawn(|| plan.execute(&image, &host, &(), &cancel).unwrap_err());
-        // the first one wipes
-        while disk.log().iter().filter(|request| is_at_start(request)).count() < 2 {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        cancel.cancel();
-        running.join().unwrap()
-    });
+    // the first one wipes
+    let is_time = || disk.log().iter().filter(|request| is_at_start(request)).count() >= 2;
+    let work = || plan.execute(&image, &host, &(), &cancel).unwrap_err();
+    let (error, _) = cancel_when(is_time, "the last write begins", &cancel, work);
     assert_eq!(error.kind(), ErrorKind::Cancelled);
     let zeroed_again = disk.log().iter().filter(|request| is_at_start(request)).count();
     assert_eq!((zeroed_again, is_bootable(&disk.content())), (3, false));
@@ -448,26 +460,21 @@ fn cancelling_during_the_last_write_waits_until_it_is_taken_back() {
 #[test]
 fn cancelling_waits_for_all_hanging_disks_at_once() {
     let dir = tempfile::tempdir().unwrap();
-    let image = open(&write(dir.path(), "a.img", &disk_image(8 * MIB)));
+    let image = open(&write(dir.path(), "a.img", &disk_image(4 * MIB)));
     let host = MemoryHost::default();
-    let hanging = Faults { hang_write: Some(3), ..Faults::default() };
-    let disks: Vec<_> = (0..16).map(|_| FaultyDisk::new(8 * MIB, 512, hanging.clone())).collect();
+    let hanging = Faults { hang_write: Some(1), ..Faults::default() };
+    let disks: Vec<_> = (0..32).map(|_| FaultyDisk::new(4 * MIB, 512, hanging.clone())).collect();
     for (i, disk) in disks.iter().enumerate() {
         host.add(&format!("d{i}"), disk);
     }
     let cancel = CancelToken::new();
     let plan = FlashPlan::new(image.info(), host.list().unwrap(), FlashOptions::default());
-    let (error, waited) = std::thread::scope(|scope| {
-        let running = scope.spawn(|| plan.execute(&image, &host, &(), &cancel).unwrap_err());
-        while disks.iter().any(|disk| disk.log().len() < 4) {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        cancel.cancel();
-        let start = Instant::now();
-        (running.join().unwrap(), start.elapsed())
-    });
+    let is_time = || disks.iter().all(|disk| disk.log().len() >= 2);
+    let work = || plan.execute(&image, &host, &(), &cancel).unwrap_err();
+    let (error, waited) = cancel_when(is_time, "all disks hang", &cancel, work);
     assert_eq!(error.kind(), ErrorKind::Cancelled);
-    assert!(waited < Duration::from_secs(6), "{waited:?}: as long as all of them one after the other");
+    // 800 ms for each of them would be more than 25 s
+    assert!(waited < Duration::from_secs(15), "{waited:?}: as long as all of them one after the other");
 }
 
 #[test]
@@ -478,12 +485,10 @@ fn cancelling_a_comparison_does_not_wait_for_a_hanging_disk() {
     let host = MemoryHost::with(&disk);
     let target = host.list().unwrap().remove(0);
     let cancel = CancelToken::new();
-    let error = std::thread::scope(|scope| {
-        let running = scope.spawn(|| verify(&image, &target, &host, false, &|_| {}, &cancel).unwrap_err());
-        std::thread::sleep(Duration::from_millis(200));
-        cancel.cancel();
-        running.join().unwrap()
-    });
+    // one reference here, one in the host, and the third in the comparison
+    let is_time = || Arc::strong_count(&disk) > 2;
+    let work = || verify(&image, &target, &host, false, &|_| {}, &cancel).unwrap_err();
+    let (error, _) = cancel_when(is_time, "the comparison opens the disk", &cancel, work);
     assert_eq!(error.kind(), ErrorKind::Cancelled);
 }
 

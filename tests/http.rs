@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use bty::{CancelToken, Client, ClientOptions, Error, ErrorKind, Event};
 use bty_tests::nginx::Nginx;
-use bty_tests::pattern;
 use bty_tests::server::{Reply, Request, Server};
+use bty_tests::{eventually, pattern};
 
 const LEN: usize = 300_000;
 const LIMIT: u64 = 1 << 20;
@@ -18,7 +18,7 @@ type PartScript = fn(&[u8]) -> Reply;
 pub(crate) fn options() -> ClientOptions {
     let mut options = ClientOptions::default();
     options.retry_delay = Duration::from_millis(5);
-    options.stall_timeout = Duration::from_secs(5);
+    options.stall_timeout = Duration::from_secs(30);
     options.attempts = 3;
     options
 }
@@ -98,10 +98,9 @@ fn reads_small_and_empty_files_from_nginx() {
 fn trusts_an_authority_that_is_given_and_no_other() {
     let nginx = Nginx::start_tls();
     let url = nginx.put("disk.img", b"over tls");
-    let begun = Instant::now();
     let error = assert_fails(read(&url), "certificate is not trusted");
     assert!(error.next_step().unwrap().contains("clock"));
-    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert!(!error.to_string().contains("attempts"), "it is not tried again: {error}");
 
     let mut options = options();
     options.ca_files.push(nginx.ca_file());
@@ -138,7 +137,8 @@ fn resumes_after_a_stall_and_after_an_early_end() {
             }
         });
         let mut options = options();
-        options.stall_timeout = Duration::from_millis(200);
+        // the answers that do not stall must not take as long, also on a loaded machine
+        options.stall_timeout = Duration::from_secs(1);
         let read = Client::new(options).read_small(&server.url("/"), LIMIT, &CancelToken::new());
         assert_eq!(read.unwrap(), body);
         assert_eq!(server.requests().len(), 3);
@@ -357,9 +357,8 @@ fn a_redirect_loop_ends() {
 
 #[test]
 fn nobody_there_is_tried_a_few_times() {
-    let gone = Server::start(|_| Reply::status(200)).url("/");
-    std::thread::sleep(Duration::from_millis(20));
-    let error = assert_fails(read(&gone), "cannot connect");
+    // nobody gets this port by chance, as could happen with that of a server that has ended
+    let error = assert_fails(read("http://127.0.0.1:9/"), "cannot connect");
     assert!(error.to_string().contains("giving up after 3 attempts"), "{error}");
 }
 
@@ -389,18 +388,20 @@ fn malformed_replies_are_errors() {
 fn cancelling_ends_a_stalled_transfer_soon() {
     let server = after_probe(pattern(LEN), |_, request, body| Reply::file(request, body, "\"v1\"").stall_after(1000));
     let mut options = options();
-    options.stall_timeout = Duration::from_secs(30);
+    options.stall_timeout = Duration::from_secs(300);
     let cancel = CancelToken::new();
-    let canceller = cancel.clone();
     let source = Client::new(options).open(&server.url("/"), &cancel).unwrap();
-    std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(50));
-        canceller.cancel();
+    std::thread::scope(|scope| {
+        let reading = scope.spawn(|| source.read_small(LIMIT, &cancel).unwrap_err());
+        let has_begun = || server.requests().iter().any(|request| !request.is_probe()).then_some(());
+        eventually(bty_tests::LIMIT, "the transfer begins", has_begun);
+        cancel.cancel();
+        let begun = Instant::now();
+        let error = reading.join().unwrap();
+        assert!(error.is_cancelled(), "{error:?}");
+        // the server ends the transfer after a minute
+        assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
     });
-    let begun = Instant::now();
-    let error = source.read_small(LIMIT, &cancel).unwrap_err();
-    assert!(error.is_cancelled(), "{error:?}");
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }
 
 #[test]

@@ -2,5 +2,5 @@
 
 mod doctor;
 mod fake;
-mod images;
-mod site;
+pub(crate) mod images;
+pub(crate) mod site;

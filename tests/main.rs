@@ -8,6 +8,7 @@ mod flash;
 mod formats;
 mod http;
 mod lab;
+mod matrix;
 mod oci;
 mod real;
 mod reference;

@@ -3,6 +3,7 @@
 use bty_tests::command::{Outcome, bty_command, bty_path, tool};
 use bty_tests::reference::Reference;
 use bty_tests::terminal::Start;
+use bty_tests::{LIMIT, eventually};
 use serde_json::{Value, json};
 
 const MAC: &str = "52:54:00:12:34:56";
@@ -61,11 +62,8 @@ fn a_flash_that_fails_is_an_event_of_the_server() {
     bind(&server, &fields);
     let mut child =
         bty_command(&["--server", &server.host(), "--mac", MAC, "--no-reboot"]).spawn().expect("it was built");
-    let begun = std::time::Instant::now();
-    while !server.events(MAC).contains(&"machine.inventory".to_owned()) {
-        assert!(begun.elapsed() < std::time::Duration::from_secs(60));
-        std::thread::sleep(std::time::Duration::from_millis(100));
-    }
+    let has_inventory = || server.events(MAC).contains(&"machine.inventory".to_owned()).then_some(());
+    eventually(LIMIT, "the inventory arrives", has_inventory);
     // it waits for the disk, which may still be plugged in
     tool(&["kill", "-INT", &child.id().to_string()]);
     assert_eq!(child.wait().expect("it was started").code(), Some(130));

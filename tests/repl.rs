@@ -65,9 +65,8 @@ fn a_session_flashes_is_saved_and_the_script_does_the_same() {
 fn ctrl_c_stops_what_runs_and_keeps_the_session() {
     let mut terminal = repl().start();
     say(&mut terminal, "let x = 41;");
-    say(&mut terminal, "loop {}");
-    terminal.wait_for("loop {}");
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    say(&mut terminal, "print(6 * 7 + 1); loop {}");
+    terminal.wait_for("\n43");
     terminal.send("\x03");
     terminal.wait_for("error: cancelled");
     say(&mut terminal, "x + 1");

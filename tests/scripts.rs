@@ -1,12 +1,14 @@
 //! Scripts as people run them: `bty run`, `check`, `test`, `eject`, `docs`, on described machines and on real disks.
 
 use std::fs;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bty_tests::command::{Outcome, bty, bty_command, tool};
 use bty_tests::images::{gpt_image, write};
 use bty_tests::loops::LoopDisk;
+use bty_tests::{LIMIT, eventually};
 use tempfile::TempDir;
 
 const MIB: usize = 1 << 20;
@@ -215,13 +217,18 @@ fn three_times_ctrl_c_ends_what_nothing_else_ends() {
     assert!(bty(&["run", &script, pipe.to_str().unwrap()]).expect(4).stderr.contains("neither a file nor a disk"));
     // a script that comes from a pipe is waited for
     let mut child = bty_command(&["run", pipe.to_str().unwrap()]).spawn().unwrap();
-    let begun = Instant::now();
-    while child.try_wait().unwrap().is_none() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "it does not end");
-        std::thread::sleep(Duration::from_millis(300));
-        tool(&["kill", "-INT", &child.id().to_string()]);
-    }
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    // can be opened so only while somebody reads
+    let mut options = std::fs::File::options();
+    options.write(true).custom_flags(libc::O_NONBLOCK);
+    let _writer = eventually(LIMIT, "the script is read", || options.open(&pipe).ok());
+    let status = eventually(LIMIT, "it ends", || {
+        let status = child.try_wait().unwrap();
+        if status.is_none() {
+            tool(&["kill", "-INT", &child.id().to_string()]);
+        }
+        status
+    });
+    assert_eq!(status.code(), Some(130));
 }
 
 #[test]

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -115,15 +116,15 @@ def _pack(built, wheel_directory):
     info, tag = f"bty_lab-{version}.dist-info", f"cp39-abi3-{machine}"
     files = {f"bty/{path.name}": path for path in sorted((HERE / "python/bty").iterdir()) if path.suffix in (".py", ".pyi", ".typed")}
     files["bty/py.typed"] = HERE / "python/bty/py.typed"
-    files["bty/_bty.abi3.so"] = built / "lib_bty.so"
-    files.update({f"bty_lab-{version}.data/scripts/{name}": built / name for name in PROGRAMS})
+    binaries = {"bty/_bty.abi3.so": "lib_bty.so", **{f"bty_lab-{version}.data/scripts/{name}": name for name in PROGRAMS}}
     texts = {
         f"{info}/METADATA": _metadata(version),
         f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: bty\nRoot-Is-Purelib: false\nTag: {tag}\n".encode(),
     }
     name, records = f"bty_lab-{version}-{tag}.whl", []
     with zipfile.ZipFile(wheel_directory / name, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as wheel:
-        for inside, content in [*((inside, path.read_bytes()) for inside, path in files.items()), *texts.items()]:
+        contents = {inside: path.read_bytes() for inside, path in files.items()} | {inside: _stripped(built / name) for inside, name in binaries.items()}
+        for inside, content in [*contents.items(), *texts.items()]:
             entry = zipfile.ZipInfo(inside)
             entry.external_attr = (stat.S_IFREG | (0o755 if "/scripts/" in inside or inside.endswith(".so") else 0o644)) << 16
             entry.compress_type = zipfile.ZIP_DEFLATED
@@ -132,6 +133,13 @@ def _pack(built, wheel_directory):
             records.append(f"{inside},sha256={digest},{len(content)}")
         wheel.writestr(f"{info}/RECORD", "\n".join([*records, f"{info}/RECORD,,", ""]))
     return name
+
+
+def _stripped(path):
+    """A binary without debug information, which is most of it."""
+    with tempfile.NamedTemporaryFile() as out:
+        subprocess.run(["strip", "-o", out.name, path], check=True)
+        return Path(out.name).read_bytes()
 
 
 if __name__ == "__main__":

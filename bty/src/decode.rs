@@ -22,7 +22,7 @@ mod zstd;
 use wire::Wire;
 
 /// How many of the first bytes [`Compression::sniff`] wants to see; a shorter source is seen whole.
-#[cfg_attr(not(fuzzing), allow(dead_code, reason = "a fact of the format; callers have a MiB at hand"))]
+#[cfg_attr(not(feature = "fuzzing"), allow(dead_code, reason = "a fact of the format; callers have a MiB at hand"))]
 pub(crate) const SNIFF_BYTES: usize = 4 << 10;
 
 /// A compression format.

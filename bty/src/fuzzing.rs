@@ -1,4 +1,4 @@
-//! Doors for the fuzz targets in `fuzz/`, built only by cargo-fuzz. No part of the API.
+//! Entry points for the fuzz targets in `fuzz/`. Not part of the API.
 
 use std::io::{self, Read};
 use std::sync::Arc;

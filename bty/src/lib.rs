@@ -55,7 +55,7 @@ pub mod progress;
 pub mod size;
 pub mod source;
 
-#[cfg(fuzzing)]
+#[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
 

@@ -1,71 +1,61 @@
-#!/bin/bash
-# A server with a state of its own, and a machine whose only disk is a file: it boots from the network, is flashed over HTTP, and boots its disk.
-# Prints what the server has written down, and stays up until Ctrl-C.
-#
-# usage: server.sh IMAGE_URL
-#   BTY, BTY_WEB  the commands, default target/debug/bty and target/debug/bty-web
-#   BUILD_DIR     where everything goes, default build/demo
-#   PORT          where the server listens, default 8080
-#   STAY          0: end when it is done
-set -euo pipefail
+# shellcheck shell=bash disable=SC2154 # build, bty_web: run.sh sets them
+# Starts bty-web with a state of its own, and uploads images to it. Sourced by run.sh, after common.sh.
+#   PORT  where the server listens; default 8080, or the next free port
 
-image=$1
-bty=$(realpath -m "${BTY:-target/debug/bty}")
-bty_web=$(realpath -m "${BTY_WEB:-target/debug/bty-web}")
-build=$(realpath -m "${BUILD_DIR:-build/demo}")
-port=${PORT:-8080} mac=52:54:00:de:00:01 serial=DEMO-1
-base="http://127.0.0.1:$port" state="$build/server" disk="$build/machine.img"
-web_pid=''
+web_pid='' server_log="$build/server.log"
 
-cleanup() { [ -z "$web_pid" ] || kill "$web_pid" 2>/dev/null || true; }
-trap cleanup EXIT
-trap 'exit 130' INT TERM
+# A connection succeeds when a program listens there.
+port_in_use() { (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-step() { printf '\n== %s\n' "$*"; }
-fail() { echo "server.sh: $*" >&2; exit 1; }
-api() { curl --silent --show-error --fail-with-body "$@"; }
+# choose_port [FROM]: sets port and base.
+choose_port() {
+    port=${PORT:-${1:-8080}}
+    [[ $port =~ ^[0-9]+$ ]] || fail "PORT=$port is not a number"
+    if port_in_use "$port"; then
+        [ -z "${PORT:-}" ] || fail "port $PORT is in use; set PORT to another one, or leave it out to take a free one"
+        while port_in_use "$port"; do port=$((port + 1)); done
+        echo "port ${1:-8080} is in use; the server takes port $port"
+    fi
+    base="http://127.0.0.1:$port"
+}
 
-main() {
-    command -v curl >/dev/null || fail "curl is not there"
-    step "starting a server at $base"
-    rm -rf "$state" && mkdir -p "$state"
-    BTY_PATHS_STATE_DIR=$state BTY_SERVER_HOST=127.0.0.1 BTY_SERVER_PORT=$port "$bty_web" 2>"$build/server.log" &
+start_server() {
+    until launch; do
+        if [ -n "${PORT:-}" ] || ! grep -qi 'in use' "$server_log"; then
+            tail -n 5 "$server_log" >&2
+            fail "bty-web does not start, see $server_log"
+        fi
+        # another program was faster
+        choose_port $((port + 1))
+    done
+    echo "bty-web serves at $base (log: $server_log)"
+}
+
+launch() {
+    local state="$build/server" deadline=$((SECONDS + 60))
+    rm -rf "$state" && mkdir -p "$state/config"
+    # an empty directory replaces the configuration of this machine
+    BTY_PATHS_STATE_DIR=$state BTY_SERVER_HOST=127.0.0.1 BTY_SERVER_PORT=$port "$bty_web" --config "$state/config" 2>"$server_log" &
     web_pid=$!
-    for _ in $(seq 100); do
-        api "$base/healthz" >/dev/null 2>&1 && break
-        kill -0 "$web_pid" 2>/dev/null || fail "it does not start, see $build/server.log (is port $port taken? set PORT)"
+    while kill -0 "$web_pid" 2>/dev/null && [ $SECONDS -lt $deadline ]; do
+        ! api "$base/healthz" >/dev/null 2>&1 || return 0
         sleep 0.05
     done
-    export BTY_WEB_SERVER=$base
-    api -X POST -H 'Content-Type: application/json' -d "{\"image_url\":\"$image\",\"name\":\"demo\"}" "$base/catalog/entries" >/dev/null
-    "$bty_web" machine set "$mac" --plan bty-flash-once --image demo --disk "$serial" --label demo
-    step "what the machine will do at its next boots"
-    "$bty_web" plan simulate "$mac"
-
-    step "first boot from the network: iPXE asks"
-    boot | tee "$build/boot.ipxe" | grep -E '^(kernel|iseq)' | cut -c 1-100
-    token=$(grep -o 'bty.cycle=[0-9a-f]*' "$build/boot.ipxe" | head -n 1 | cut -d = -f 2)
-    step "the live environment asks, and does as it is told"
-    rm -f "$disk" && head -c 128M /dev/zero | tr '\0' '\377' >"$disk"
-    "$bty" --server "$base" --mac "$mac" --cycle "$token" --disk-file "$disk=$serial" --no-reboot
-    step "second boot from the network: iPXE boots the disk"
-    boot | grep -E '^(kernel|echo|iseq)'
-    step "what happened"
-    api "$base/events?subject_id=$mac&limit=20" | timeline
-    step "the server is at $base/ui/machines (its log: $build/server.log)"
-    [ "${STAY:-1}" = 0 ] || { echo "Ctrl-C ends it"; wait "$web_pid"; }
+    stop_server
+    return 1
 }
 
-# as iPXE does: the bootstrap script leads to the machine's own
-boot() {
-    local url
-    url=$(api "$base/pxe-bootstrap.ipxe" | grep -o 'http[^ ]*')
-    api "${url/\$\{mac:hexhyp\}/${mac//:/-}}"
+stop_server() {
+    [ -z "$web_pid" ] || { kill "$web_pid" 2>/dev/null && wait "$web_pid" 2>/dev/null; } || true
+    web_pid=''
 }
 
-# the summaries of events, oldest first
-timeline() {
-    grep -o '"ts":"[^"]*"\|"kind":"[^"]*"\|"summary":"[^"]*"' | sed 's/^"[a-z]*":"//; s/"$//' | paste -d ' ' - - - | tac
-}
+api() { curl --silent --show-error --fail --noproxy '*' "$@"; }
 
-main
+# upload FILE: sets url. The server answers requests for parts of the file, so an interrupted flash can be resumed.
+upload() {
+    local name=${1##*/}
+    api -T "$1" "$base/boot/$name" >/dev/null
+    url="$base/boot/$name"
+    echo "$url"
+}

@@ -1,4 +1,4 @@
 //! Every decoder, chosen by the first bytes as in the field.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| bty::fuzzing::decode(data));
+bty_fuzz::target!(bty::fuzzing::decode);

@@ -1,4 +1,4 @@
 //! Images of every kind: opened, mapped, and read to the end.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| bty::fuzzing::image(data));
+bty_fuzz::target!(bty::fuzzing::image);

@@ -26,12 +26,15 @@ class Builder:
         self.archive = Archive(self.work.resolve(), {"x86_64": "amd64", "arm64": "arm64"}[self.arch], options.suite)
         self.version = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["version"]
         self.given = options.programs
+        self.has_full = not options.quick
+        self.level = 3 if options.quick else 19
         self.parts: dict[str, tuple] = {}
 
     def build(self, names: list[str]):
         for name in names:
             stem, inputs = self.stem(name), self.inputs()
-            stamp = self.work / f"{stem}.inputs"
+            # beside the product: other products of the same name may be made from the same parts
+            stamp = self.out / f".{stem}.inputs"
             sums = self.out / f"{stem}.sha256"
             if stamp.exists() and stamp.read_text() == inputs and sums.exists():
                 continue
@@ -51,7 +54,8 @@ class Builder:
         """A digest of everything that the products are made of: programs, package lists, and what is in this directory."""
         here = sorted(path for path in (ROOT / "media").rglob("*") if path.is_file() and "live" not in path.relative_to(ROOT / "media").parts[:1])
         lists = sorted((self.archive.dir / "lists").glob("*_Packages*"))
-        return "".join(sha256(file) + "\n" for file in [*here, *lists, *self.programs.values()])
+        digests = "".join(sha256(file) + "\n" for file in [*here, *lists, *self.programs.values()])
+        return f"full: {self.has_full}, level: {self.level}\n{digests}"
 
     def stem(self, product: str) -> str:
         return f"bty-{product}-{self.arch}-v{self.version}"
@@ -85,15 +89,17 @@ class Builder:
 
     def make_small(self) -> tuple[bytes, bytes]:
         paths = {"init": self.programs["bty-live"], "bin/bty": self.programs["bty"]}
-        vmlinuz, archive = small.build(self.archive, paths, self.work)
-        return vmlinuz.read_bytes(), small.compress(archive)
+        vmlinuz, archive = small.build(self.archive, paths, self.work, self.level)
+        return vmlinuz.read_bytes(), small.compress(archive, self.level)
 
     def netboot_pc(self) -> list[Path]:
-        files = [self.file("netboot-pc", end) for end in ("vmlinuz", "initrd", "squashfs")]
+        files = [self.file("netboot-pc", end) for end in ("vmlinuz", "initrd")]
         vmlinuz, initrd = self.small
         files[0].write_bytes(small.pack_kernel(vmlinuz, self.archive.arch))
         files[1].write_bytes(initrd)
-        shutil.copyfile(self.full, files[2])
+        if self.has_full:
+            files.append(self.file("netboot-pc", "squashfs"))
+            shutil.copyfile(self.full, files[2])
         return files
 
     def ramdisk(self) -> list[Path]:
@@ -104,7 +110,9 @@ class Builder:
     def usbboot_pc(self) -> list[Path]:
         file = self.file("usbboot-pc", "iso")
         # GRUB asks for the signature of what is in the file: packed, the kernel would have none
-        content = {"bty/vmlinuz": self.small[0], "bty/initrd": self.small[1], "bty/full.squashfs": self.full.read_bytes()}
+        content = {"bty/vmlinuz": self.small[0], "bty/initrd": self.small[1]}
+        if self.has_full:
+            content["bty/full.squashfs"] = self.full.read_bytes()
         stick.build(file, self.version, self.archive, self.programs, content)
         return [file]
 

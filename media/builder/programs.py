@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 from . import cross
@@ -14,19 +15,25 @@ COMMANDS = {"bty": "bty-script", "bty-web": "bty-web", "bty-lab": "bty-lab"}
 
 
 def programs(arch: str, work: Path, given: Path | None, wanted: dict[str, str] = LIVE) -> dict[str, Path]:
-    """Their paths: those in `given`, else they are built."""
-    if given:
-        return {name: given / name for name in wanted}
+    """Paths of the programs without debug information: those in `given`, else they are built."""
     packages = words(wanted)
     if arch == "arm64":
-        built = cross.build(ROOT, ROOT / "target/media-work", packages)
+        built = given or cross.build(ROOT, ROOT / "target/media-work", packages)
         return {name: built / name for name in wanted}
-    built = native(packages)
+    built = given or native(packages)
     stripped = work / f"programs-{arch}"
     stripped.mkdir(exist_ok=True)
     for name in wanted:
+        require_static(built / name)
         subprocess.run(["strip", "-o", stripped / name, built / name], check=True)
     return {name: stripped / name for name in wanted}
+
+
+def require_static(program: Path):
+    """Nothing that a program would be linked with at its start is there where it runs."""
+    shown = subprocess.run(["readelf", "--program-headers", "--wide", program], check=True, text=True, stdout=subprocess.PIPE).stdout
+    if " INTERP " in shown:
+        sys.exit(f"{program} is linked dynamically: build it where there is a static C library (libc.a), or leave --programs out")
 
 
 def words(wanted: dict[str, str]) -> list[str]:

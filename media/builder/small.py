@@ -30,7 +30,7 @@ CONSOLES = {"amd64": "console=ttyS0,115200 console=ttyS1,115200", "arm64": "cons
 DIRS = ["dev", "proc", "sys", "run", "tmp", "root", "mnt", "full", "var/tmp", "var/lib/bty/images", "etc", "lib/modules"]
 
 
-def build(archive: Archive, programs: dict[str, Path], work: Path) -> tuple[Path, bytes]:
+def build(archive: Archive, programs: dict[str, Path], work: Path, level: int) -> tuple[Path, bytes]:
     """Gives the kernel, and the archive with everything else, not compressed."""
     kernel = archive.kernel()
     tree = Tree()
@@ -43,7 +43,7 @@ def build(archive: Archive, programs: dict[str, Path], work: Path) -> tuple[Path
     tree.copy("etc/udhcpc.script", HERE / "udhcpc.script", 0o755)
     tree.add(HERE / "etc", "etc")
     tree.put("etc/ssl/certs/ca-certificates.crt", authorities(archive))
-    modules(tree, archive, kernel.root, work)
+    modules(tree, archive, kernel.root, work, level)
     (vmlinuz,) = kernel.root.glob("boot/vmlinuz-*")
     return vmlinuz, tree.pack()
 
@@ -75,7 +75,7 @@ def wanted(path: str, rules: list[str]) -> bool:
     return bool(said) and not said[-1].startswith("-")
 
 
-def modules(tree: Tree, archive: Archive, kernel: Path, work: Path):
+def modules(tree: Tree, archive: Archive, kernel: Path, work: Path, level: int):
     """Adds the modules that are wanted, those that they need, indexes for both, and their firmware."""
     (source,) = kernel.glob("usr/lib/modules/*")
     release = source.name
@@ -102,10 +102,10 @@ def modules(tree: Tree, archive: Archive, kernel: Path, work: Path):
         if index.name not in INDEXES:
             index.unlink()
     tree.add(stage / "lib/modules", "lib/modules")
-    firmware(tree, archive, [target / file for file in sorted(files)])
+    firmware(tree, archive, [target / file for file in sorted(files)], level)
 
 
-def firmware(tree: Tree, archive: Archive, files: list[Path]):
+def firmware(tree: Tree, archive: Archive, files: list[Path], level: int):
     """Adds what these modules may ask for, as far as Debian has it. The kernel unpacks it."""
     ask = ["modinfo", "-F", "firmware"]
     with ThreadPoolExecutor() as pool:
@@ -118,7 +118,7 @@ def firmware(tree: Tree, archive: Archive, files: list[Path]):
                 # a module may name a whole family of files
                 for file in sorted(root.glob(name)):
                     found.setdefault(str(file.relative_to(root)), file)
-        packed = pool.map(lambda file: compress(file.read_bytes()), found.values())
+        packed = pool.map(lambda file: compress(file.read_bytes(), level), found.values())
         for name, content in zip(found, packed):
             tree.put(f"lib/firmware/{name}.zst", content)
 
@@ -130,7 +130,7 @@ def pack_kernel(vmlinuz: bytes, arch: str) -> bytes:
     return subprocess.run(["libdeflate-gzip", "-12", "-c"], input=vmlinuz, check=True, stdout=subprocess.PIPE).stdout
 
 
-def compress(content: bytes) -> bytes:
+def compress(content: bytes, level: int) -> bytes:
     """With one thread, whose result does not depend on the machine; the kernel needs the check and knows no long windows."""
-    command = ["zstd", "-q", "-19", "--single-thread", "--check", "-c"]
+    command = ["zstd", "-q", f"-{level}", "--single-thread", "--check", "-c"]
     return subprocess.run(command, input=content, check=True, stdout=subprocess.PIPE).stdout

@@ -1,20 +1,21 @@
 //! A rack with an image in a registry, and machines with disks.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bty_tests::images::filter;
-use bty_tests::media::{MARKER, marker_image, product};
+use bty_tests::media::{MARKER, full_product, marker_image, product};
 use bty_tests::qemu::{Bus, Firmware, Hardware, Machine};
-use bty_tests::rack::{MAC, Rack};
+use bty_tests::rack::{BASE, MAC, Rack};
 use bty_tests::registry::Registry;
 use serde_json::{Value, json};
 
 use crate::oci::{IMAGE, layer, push};
 
-pub(super) const SERIAL: &str = "CHAIN-1";
+pub(crate) const SERIAL: &str = "CHAIN-1";
 /// Without KVM, and beside other tests.
-pub(super) const PATIENCE: Duration = Duration::from_secs(240);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
 
 /// The image comes through the cache host in the server's process.
 const ENV: [(&str, &str); 4] = [
@@ -29,37 +30,43 @@ fn borrowed(files: &[PathBuf]) -> Vec<&Path> {
 }
 
 /// A shell, from wherever the machine is.
-pub(super) fn open_shell(machine: &mut Machine) {
+pub(crate) fn open_shell(machine: &mut Machine) {
     machine.type_in("\x1c");
     machine.wait(PATIENCE, "a shell", |said| said.contains("bty# "));
 }
 
-pub(super) struct Lab {
-    pub(super) rack: Rack,
+pub(crate) struct Lab {
+    pub(crate) rack: Rack,
     /// What is to be on the disk in the end.
-    pub(super) content: Vec<u8>,
-    pub(super) image_ref: String,
+    pub(crate) content: Vec<u8>,
+    pub(crate) image_ref: String,
     _registry: Registry,
 }
 
 impl Lab {
     /// With the lines for DHCP under the heading that has `what` in it.
-    pub(super) fn new(what: &str) -> Self {
+    pub(crate) fn new(what: &str) -> Self {
         Self::of(what, "x86_64")
     }
 
     /// The same with another image.
-    pub(super) fn with(what: &str, image: &Path) -> Self {
+    pub(crate) fn with(what: &str, image: &Path) -> Self {
         Self::in_rack(Rack::new(what, &borrowed(&product("netboot-pc", "x86_64")), &ENV), image)
     }
 
+    /// The same with the full environment on the server.
+    pub(crate) fn with_full() -> Self {
+        let files = full_product("netboot-pc", "x86_64");
+        Self::in_rack(Rack::new("BIOS, UEFI", &borrowed(&files), &ENV), &marker_image())
+    }
+
     /// The same for another architecture.
-    pub(super) fn of(what: &str, arch: &str) -> Self {
+    pub(crate) fn of(what: &str, arch: &str) -> Self {
         Self::in_rack(Rack::new(what, &borrowed(&product("netboot-pc", arch)), &ENV), &marker_image())
     }
 
     /// With lines for DHCP that are made of all that the server says about it, and with further files to boot.
-    pub(super) fn with_lines(lines: impl FnOnce(&str) -> String + Send, arch: &str, files: &[&Path]) -> Self {
+    pub(crate) fn with_lines(lines: impl FnOnce(&str) -> String + Send, arch: &str, files: &[&Path]) -> Self {
         let all = product("netboot-pc", arch);
         let all = [&borrowed(&all), files].concat();
         Self::in_rack(Rack::with_lines(lines, &all, &ENV), &marker_image())
@@ -85,19 +92,19 @@ impl Lab {
     }
 
     /// A disk full of old data.
-    pub(super) fn disk(&self) -> PathBuf {
+    pub(crate) fn disk(&self) -> PathBuf {
         let path = self.rack.dir().join("disk.img");
         std::fs::write(&path, vec![0xA5; self.content.len() + (32 << 20)]).unwrap();
         path
     }
 
     /// Binds the machine.
-    pub(super) fn bind(&self, plan: &str, serial: &str) {
+    pub(crate) fn bind(&self, plan: &str, serial: &str) {
         self.bind_with(plan, serial, &json!({}));
     }
 
     /// The same with parameters of the plan.
-    pub(super) fn bind_with(&self, plan: &str, serial: &str, parameters: &Value) {
+    pub(crate) fn bind_with(&self, plan: &str, serial: &str, parameters: &Value) {
         let binding = json!({
             "boot_mode": plan, "bty_image_ref": self.image_ref, "target_disk_serial": serial, "params": parameters,
         });
@@ -105,16 +112,46 @@ impl Lab {
     }
 
     /// A machine with its card, which boots first.
-    pub(super) fn hardware(&self, firmware: Firmware) -> Hardware {
+    pub(crate) fn hardware(&self, firmware: Firmware) -> Hardware {
         Hardware::new(firmware).card("tap0", MAC)
     }
 
-    pub(super) fn power_on(&self, hardware: Hardware) -> Machine {
+    pub(crate) fn power_on(&self, hardware: Hardware) -> Machine {
         self.rack.ns.run(|| hardware.start())
     }
 
+    /// The script that iPXE gets at the next boot.
+    pub(crate) fn next_boot(&self) -> String {
+        static BOOTS: AtomicUsize = AtomicUsize::new(0);
+        let path = format!("/pxe/{}?boot={}", MAC.replace(':', "-"), BOOTS.fetch_add(1, Ordering::Relaxed));
+        self.rack.ns.run(|| self.rack.web.get(&path).expect(200).text())
+    }
+
+    /// Starts the machine with kernel and initramfs at once, and with the command line that iPXE would give it.
+    pub(crate) fn boot_kernel(&self, hardware: Hardware) -> Machine {
+        let script = self.next_boot();
+        let line = script.lines().find_map(|line| line.strip_prefix("kernel ")).unwrap_or_else(|| panic!("{script}"));
+        let words = line.split(" || ").next().unwrap().split_once(' ').unwrap().1;
+        self.boot_kernel_with(hardware, &words.replace("${bty-base}", BASE).replace("${bty-consoles}", ""))
+    }
+
+    /// The same with words of the test's on the command line.
+    pub(crate) fn boot_kernel_with(&self, hardware: Hardware, words: &str) -> Machine {
+        let files = product("netboot-pc", "x86_64");
+        let file = |end: &str| files.iter().find(|file| file.extension().is_some_and(|e| e == end)).unwrap();
+        let words = format!("console=ttyS0,115200 {words}");
+        self.power_on(hardware.kernel(file("vmlinuz"), file("initrd"), &words))
+    }
+
+    /// Waits until the server knows that the disk is flashed, and compares the disk.
+    pub(crate) fn is_flashed_once(&self, machine: &mut Machine, disk: &Path) {
+        self.wait_for(machine, "machine.flashed", 1);
+        assert!(self.is_flashed(disk), "the disk is the image");
+        assert_eq!(self.count("machine.flashed"), 1, "{:?}", self.events());
+    }
+
     /// A machine with BIOS and an old NVMe disk, bound to a plan and switched on.
-    pub(super) fn start(&self, plan: &str) -> (PathBuf, Machine) {
+    pub(crate) fn start(&self, plan: &str) -> (PathBuf, Machine) {
         let disk = self.disk();
         self.bind(plan, SERIAL);
         let machine = self.power_on(self.hardware(Firmware::Bios).disk(Bus::Nvme, &disk, SERIAL));
@@ -122,7 +159,7 @@ impl Lab {
     }
 
     /// The flashed system runs, and switches the machine off: its disk is the image, and was flashed once.
-    pub(super) fn ends(&self, mut machine: Machine, disk: &Path) {
+    pub(crate) fn ends(&self, mut machine: Machine, disk: &Path) {
         machine.wait(PATIENCE, "the flashed system", |said| said.contains(MARKER));
         machine.wait_off(PATIENCE);
         drop(machine);
@@ -131,29 +168,29 @@ impl Lab {
     }
 
     /// What the server knows about the machine.
-    pub(super) fn machine(&self) -> Value {
+    pub(crate) fn machine(&self) -> Value {
         self.rack.ns.run(|| self.rack.web.get(&format!("/machines/{MAC}")).json())
     }
 
-    pub(super) fn events(&self) -> Vec<String> {
+    pub(crate) fn events(&self) -> Vec<String> {
         self.rack.ns.run(|| self.rack.web.events(MAC))
     }
 
-    pub(super) fn count(&self, kind: &str) -> usize {
+    pub(crate) fn count(&self, kind: &str) -> usize {
         self.events().iter().filter(|known| *known == kind).count()
     }
 
     /// Waits until the machine has had `times` events of a kind.
-    pub(super) fn wait_for(&self, machine: &mut Machine, kind: &str, times: usize) -> Duration {
+    pub(crate) fn wait_for(&self, machine: &mut Machine, kind: &str, times: usize) -> Duration {
         machine.wait(PATIENCE, kind, |_| self.count(kind) >= times)
     }
 
-    pub(super) fn is_flashed(&self, disk: &Path) -> bool {
+    pub(crate) fn is_flashed(&self, disk: &Path) -> bool {
         std::fs::read(disk).unwrap()[..self.content.len()] == self.content
     }
 
     /// From power-on to the marker: the disk is flashed once, and is the image in the end.
-    pub(super) fn flashes(&self, firmware: Firmware, bus: Bus) {
+    pub(crate) fn flashes(&self, firmware: Firmware, bus: Bus) {
         let disk = self.disk();
         self.bind("bty-flash-once", SERIAL);
         let begun = Instant::now();

@@ -11,16 +11,16 @@ use tempfile::TempDir;
 
 use super::lab::{Lab, PATIENCE, SERIAL, open_shell};
 
-const GIB: u64 = 1 << 30;
+pub(crate) const GIB: u64 = 1 << 30;
 /// DHCP names the server, and nothing to boot.
-const NEXT_SERVER: &str = "dhcp-boot=none,,172.31.77.1";
+pub(crate) const NEXT_SERVER: &str = "dhcp-boot=none,,172.31.77.1";
 
-fn iso(name: &str, firmware: Firmware) -> PathBuf {
+pub(crate) fn iso(name: &str, firmware: Firmware) -> PathBuf {
     product(name, firmware.arch()).into_iter().find(|file| file.extension().is_some_and(|end| end == "iso")).unwrap()
 }
 
 /// Flashes through the wizard on the serial line; gives the directory with the stick and the disk.
-pub(super) fn flash_offline(firmware: Firmware, bus: Bus) -> TempDir {
+pub(crate) fn flash_offline(firmware: Firmware, bus: Bus) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let content = std::fs::read(marker_image()).unwrap();
@@ -45,7 +45,7 @@ pub(super) fn flash_offline(firmware: Firmware, bus: Bus) -> TempDir {
     dir
 }
 
-fn offline(firmware: Firmware, bus: Bus) {
+pub(crate) fn offline(firmware: Firmware, bus: Bus) {
     let dir = flash_offline(firmware, bus);
     let mut machine = Hardware::new(firmware).disk(bus, &dir.path().join("disk"), SERIAL).start();
     machine.wait(PATIENCE, "the flashed system", |said| said.contains(MARKER));
@@ -71,17 +71,12 @@ fn images_are_whole(stick: &Path) {
 }
 
 #[test]
+#[ignore = "starts machines: make test-chain"]
 fn a_stick_flashes_offline_with_bios() {
     offline(Firmware::Bios, Bus::Nvme);
 }
 
-#[test]
-#[ignore = "long: make test-chain"]
-fn a_stick_flashes_offline_with_uefi() {
-    offline(Firmware::Uefi, Bus::Ahci);
-}
-
-pub(super) fn secure_boot(firmware: Firmware) {
+pub(crate) fn secure_boot(firmware: Firmware) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("stick");
     stick(&iso("usbboot-pc", firmware), &path, GIB, None);
@@ -93,105 +88,13 @@ pub(super) fn secure_boot(firmware: Firmware) {
 }
 
 #[test]
-#[ignore = "long: make test-chain"]
+#[ignore = "starts machines: make test-chain"]
 fn a_stick_is_started_by_secure_boot() {
     secure_boot(Firmware::UefiSecure);
 }
 
-#[test]
-#[ignore = "long: make test-chain"]
-fn it_is_a_cd_too() {
-    for firmware in [Firmware::Bios, Firmware::Uefi] {
-        let mut machine = Hardware::new(firmware).disk(Bus::Cd, &iso("usbboot-pc", firmware), "CD").start();
-        machine.wait(PATIENCE, "the wizard", |said| said.contains("Pick an image source:"));
-    }
-}
-
-/// A stick with a file for words of the kernel command line.
-pub(super) fn stick_that_says(lab: &Lab, text: &str) -> PathBuf {
-    let (path, words) = (lab.rack.dir().join("stick"), lab.rack.dir().join("bty.txt"));
-    std::fs::write(&words, text).unwrap();
-    stick(&iso("usbboot-pc", Firmware::Bios), &path, GIB, Some((&words, "bty.txt")));
-    path
-}
-
-#[test]
-#[ignore = "long: make test-chain"]
-fn a_file_on_the_stick_names_a_server() {
-    let lab = Lab::new("one line");
-    let path = stick_that_says(&lab, &format!("# the lab's\r\nbty.server={BASE}\r\n"));
-    let disk = lab.disk();
-    lab.bind("bty-flash-once", SERIAL);
-    let hardware = Hardware::new(Firmware::Uefi).disk(Bus::Usb, &path, "STICK");
-    let hardware = hardware.disk(Bus::Nvme, &disk, SERIAL).card("tap0", MAC);
-    let mut machine = lab.power_on(hardware);
-    // by BootNext, past the stick
-    machine.wait(PATIENCE, "the flashed system", |said| said.contains(MARKER));
-    machine.wait_off(PATIENCE);
-    // at every later start the stick comes first
-    lab.rack.ns.run(|| machine.again());
-    machine.wait(PATIENCE, "the second start", |said| said.contains("going on with the flashed disk"));
-    machine.wait(PATIENCE, "the flashed system", |said| said.contains(MARKER));
-    drop(machine);
-    assert!(lab.is_flashed(&disk));
-    assert_eq!(lab.count("machine.flashed"), 1);
-}
-
-#[test]
-#[ignore = "long: make test-chain"]
-fn the_server_can_be_typed_in() {
-    for firmware in [Firmware::Bios, Firmware::Uefi] {
-        let lab = Lab::new("one line");
-        let path = lab.rack.dir().join("stick");
-        stick(&iso("usbboot-pc", firmware), &path, GIB, None);
-        let hardware = Hardware::new(firmware).disk(Bus::Usb, &path, "STICK").card("tap0", MAC);
-        let mut machine = lab.power_on(hardware);
-        machine.wait(PATIENCE, "the menu", |said| said.contains("a server to be typed in"));
-        // twice down; the sequence of an arrow key may come in parts, and mean something else
-        machine.type_in("\x0e\x0e\r");
-        machine.wait(PATIENCE, "the question", |said| said.contains("Address of the server"));
-        machine.type_in("172.31.77.2\x7f1:8080\r");
-        machine.wait(PATIENCE, "the plan", |said| said.contains("server: http://172.31.77.1:8080"));
-        lab.wait_for(&mut machine, "netboot.pxe.plan", 1);
-    }
-}
-
-#[test]
-#[ignore = "long: make test-chain"]
-fn a_file_on_the_stick_leaves_the_server_to_dhcp_or_to_a_person() {
-    let lab = Lab::with_lines(|_| NEXT_SERVER.into(), "x86_64", &[]);
-    for (times, who) in (1..).zip(["dhcp", "ask"]) {
-        let path = stick_that_says(&lab, &format!("bty.server={who}\n"));
-        let hardware = Hardware::new(Firmware::Bios).disk(Bus::Usb, &path, "STICK").card("tap0", MAC);
-        let mut machine = lab.power_on(hardware);
-        if who == "ask" {
-            machine.wait(PATIENCE, "the question", |said| said.contains("Address of the server"));
-            machine.type_in("172.31.77.1:8080\r");
-        }
-        machine.wait(PATIENCE, "the server", |said| said.contains(&format!("server: {BASE}")));
-        lab.wait_for(&mut machine, "netboot.pxe.plan", times);
-    }
-}
-
-#[test]
-#[ignore = "long: make test-chain"]
-fn without_an_address_the_screen_says_so_and_a_shell_is_one_key_away() {
-    let lab = Lab::new("one line");
-    lab.rack.ns.ip("link set tap1 nomaster");
-    let path = stick_that_says(&lab, &format!("bty.server={BASE}\n"));
-    let hardware = Hardware::new(Firmware::Bios).disk(Bus::Usb, &path, "STICK").card("tap1", MAC);
-    let mut machine = lab.power_on(hardware);
-    let reason = "eth0: no DHCP server has answered, asking again";
-    machine.wait(PATIENCE, "the reason", |said| said.contains(reason));
-    open_shell(&mut machine);
-    machine.type_in("exit\r");
-    machine.wait(PATIENCE, "waiting", |said| said.contains("waiting again"));
-    machine.type_in("\r");
-    machine.wait(PATIENCE, "the wizard", |said| said.contains("Pick an image"));
-}
-
 /// A rack from which firmware boots nothing by itself, and a machine with the medium that leads to the server.
-pub(super) fn chained(firmware: Firmware, bus: Bus, named: bool) -> (Lab, Hardware) {
+pub(crate) fn chained(firmware: Firmware, bus: Bus, named: bool) -> (Lab, Hardware) {
     let lab = Lab::with_lines(|_| if named { String::new() } else { NEXT_SERVER.into() }, firmware.arch(), &[]);
     let path = lab.rack.dir().join("chain");
     stick(&iso("chain", firmware), &path, 8 << 20, None);
@@ -203,7 +106,7 @@ pub(super) fn chained(firmware: Firmware, bus: Bus, named: bool) -> (Lab, Hardwa
 }
 
 /// From that medium to the flashed system.
-fn chain(firmware: Firmware, bus: Bus, named: bool) {
+pub(crate) fn chain(firmware: Firmware, bus: Bus, named: bool) {
     let (lab, hardware) = chained(firmware, bus, named);
     let disk = lab.disk();
     lab.bind("bty-flash-once", SERIAL);
@@ -227,19 +130,7 @@ fn name_server(stick: &Path) {
 }
 
 #[test]
-#[ignore = "long: make test-chain"]
+#[ignore = "starts machines: make test-chain"]
 fn the_chain_stick_asks_dhcp_for_the_server_with_bios() {
     chain(Firmware::Bios, Bus::Usb, false);
-}
-
-#[test]
-#[ignore = "long: make test-chain"]
-fn the_chain_stick_names_the_server_with_uefi() {
-    chain(Firmware::Uefi, Bus::Usb, true);
-}
-
-#[test]
-#[ignore = "long: make test-chain"]
-fn the_chain_cd_asks_dhcp_for_the_server_with_uefi() {
-    chain(Firmware::Uefi, Bus::Cd, false);
 }

@@ -4,6 +4,7 @@ use std::process::{Child, Command};
 
 use bty_tests::command::Outcome;
 use bty_tests::netns::Netns;
+use bty_tests::{LIMIT, eventually};
 use serde_json::Value;
 
 use super::fake::Host;
@@ -114,8 +115,11 @@ impl Dhcp {
                 .spawn()
                 .unwrap()
         });
-        std::thread::sleep(std::time::Duration::from_millis(500));
-        Self(child)
+        let dhcp = Self(child);
+        // port 67 of UDP, as the kernel lists it
+        let listens = || ns.run(|| std::fs::read_to_string("/proc/thread-self/net/udp").unwrap().contains(":0043 "));
+        eventually(LIMIT, "dnsmasq listens", || listens().then_some(()));
+        dhcp
     }
 }
 

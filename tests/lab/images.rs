@@ -2,18 +2,18 @@
 
 use bty_tests::command::tool;
 use bty_tests::netns::Netns;
-use bty_tests::podman::{Podman, build};
-use bty_tests::registry::Registry;
+use bty_tests::podman::Podman;
+use bty_tests::{LIMIT, eventually};
 use serde_json::Value;
 
-const IMAGES: [&str; 3] = ["bty-web", "bty-cache", "bty-tftp"];
+pub(crate) const IMAGES: [&str; 3] = ["bty-web", "bty-cache", "bty-tftp"];
 
-fn name(image: &str) -> String {
+pub(crate) fn name(image: &str) -> String {
     format!("localhost/{image}:{}", env!("CARGO_PKG_VERSION"))
 }
 
 #[test]
-#[ignore = "long: make test-chain"]
+#[ignore = "starts containers: make test-chain"]
 fn images_have_one_program_no_shell_and_nobody_who_is_root() {
     let podman = Podman::loaded();
     for image in IMAGES {
@@ -40,34 +40,7 @@ fn images_have_one_program_no_shell_and_nobody_who_is_root() {
 }
 
 #[test]
-#[ignore = "long: make test-chain"]
-fn the_same_inputs_give_the_same_layers() {
-    let layers = |podman: &Podman| {
-        IMAGES.map(|image| {
-            podman.run(&["image", "inspect", "--format", "{{json .RootFS.Layers}}", &name(image)]).expect(0).stdout
-        })
-    };
-    let podman = Podman::loaded();
-    let first = layers(&podman);
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let out = podman.dir().join("out");
-    // the lists of the archive are an input, everything else is made again
-    let work = podman.dir().join("work");
-    std::fs::create_dir(&work).unwrap();
-    let from = root.join("target/images-work");
-    tool(&["cp", "-a", from.join("debian-trixie-amd64").to_str().unwrap(), work.to_str().unwrap()]);
-    let programs = from.join("programs-x86_64");
-    let options =
-        ["--out", out.to_str().unwrap(), "--work", work.to_str().unwrap(), "--programs", programs.to_str().unwrap()];
-    build(&options);
-    let again = Podman::new();
-    let file = std::fs::read_dir(&out).unwrap().next().unwrap().unwrap().path();
-    let _ = again.run(&["load", "--quiet", "--input", file.to_str().unwrap()]).expect(0);
-    assert_eq!(layers(&again), first);
-}
-
-#[test]
-#[ignore = "long: make test-chain"]
+#[ignore = "starts containers: make test-chain"]
 fn each_image_runs_with_nothing_writable_but_its_state() {
     let (podman, ns) = (Podman::loaded(), Netns::new());
     for image in IMAGES {
@@ -85,28 +58,15 @@ fn each_image_runs_with_nothing_writable_but_its_state() {
         let own = ["run", "--detach", "--network=host", "--name", image, "--volume", &volume];
         ns.run(|| {
             let _ = podman.run(&[&own[..], &hard, &[name(image).as_str()]].concat()).expect(0);
-            let well = || podman.run(&["healthcheck", "run", image]).code == 0;
-            let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
-            while !well() {
-                assert!(std::time::Instant::now() < until, "{image}: {:?}", podman.run(&["logs", image]));
-                std::thread::sleep(std::time::Duration::from_millis(200));
-            }
+            let begun = std::time::Instant::now();
+            eventually(LIMIT, &format!("{image} is healthy"), || {
+                let is_healthy = podman.run(&["healthcheck", "run", image]).code == 0;
+                assert!(is_healthy || begun.elapsed() < LIMIT, "{image}: {:?}", podman.run(&["logs", image]));
+                is_healthy.then_some(())
+            });
         });
         let written = podman.run(&["diff", image]).expect(0).stdout;
         assert!(written.lines().all(|line| !line.contains("usr") && !line.contains("/etc/bty")), "{written}");
         let _ = podman.run(&["rm", "--force", "--time=10", image]).expect(0);
     }
-}
-
-#[test]
-#[ignore = "long: make test-chain"]
-fn images_are_pushed_as_lists_of_architectures() {
-    let (registry, dir) = (Registry::start(), tempfile::tempdir().unwrap());
-    let prefix = format!("{}/site", registry.host());
-    build(&["--push", &prefix, "--plain-http", "--out", dir.path().to_str().unwrap()]);
-    let url = format!("http://{}/v2/site/bty-web/manifests/{}", registry.host(), env!("CARGO_PKG_VERSION"));
-    let accept =
-        "Accept: application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.oci.image.index.v1+json";
-    let list: Value = serde_json::from_str(&tool(&["curl", "-sS", "-H", accept, &url])).unwrap();
-    assert_eq!(list["manifests"][0]["platform"]["architecture"], "amd64", "{list}");
 }

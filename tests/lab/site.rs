@@ -1,9 +1,8 @@
 //! The main job, with the real podman: from nothing to a flashed machine, to the next version and back, to nothing.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-use bty_tests::command::{Outcome, bty_command, tool};
+use bty_tests::command::{Outcome, bty_command};
 use bty_tests::images::{filter, gpt_image, write};
 use bty_tests::netns::Netns;
 use bty_tests::podman::{EARLIER, Podman, archive, earlier, lab_path};
@@ -18,13 +17,13 @@ const MAC: &str = "52:54:00:12:34:56";
 const SERIAL: &str = "LAB1";
 
 /// A machine with podman and no network but that of a rack.
-struct Host {
-    podman: Podman,
-    ns: Netns,
+pub(crate) struct Host {
+    pub(crate) podman: Podman,
+    pub(crate) ns: Netns,
 }
 
 impl Host {
-    fn new(podman: Podman) -> Self {
+    pub(crate) fn new(podman: Podman) -> Self {
         let ns = Netns::new();
         for arguments in ["link add br0 type bridge", "addr add 192.0.2.77/24 dev br0", "link set br0 up"] {
             ns.ip(arguments);
@@ -32,11 +31,11 @@ impl Host {
         Self { podman, ns }
     }
 
-    fn lab(&self, arguments: &[&str]) -> Outcome {
+    pub(crate) fn lab(&self, arguments: &[&str]) -> Outcome {
         self.ns.run(|| self.podman.lab(arguments))
     }
 
-    fn site(&self) -> PathBuf {
+    pub(crate) fn site(&self) -> PathBuf {
         self.podman.dir().join("site")
     }
 
@@ -153,7 +152,7 @@ fn flash(host: &Host) {
 }
 
 #[test]
-#[ignore = "long: make test-chain"]
+#[ignore = "starts containers: make test-chain"]
 fn a_machine_is_flashed_and_its_site_goes_on_to_the_next_version_and_back() {
     let host = Host::new(Podman::loaded());
     let before = version_before(&host.podman);
@@ -184,7 +183,7 @@ fn a_machine_is_flashed_and_its_site_goes_on_to_the_next_version_and_back() {
 }
 
 #[test]
-#[ignore = "long: make test-chain"]
+#[ignore = "starts containers: make test-chain"]
 fn the_two_documented_commands_make_a_site_and_one_ends_it() {
     let host = Host::new(Podman::new());
     let _ = host.lab(&["deploy", "site", "--images", archive().to_str().unwrap()]).expect(0);
@@ -204,92 +203,4 @@ fn the_two_documented_commands_make_a_site_and_one_ends_it() {
     assert!(!host.site().exists());
     assert_eq!(host.podman.run(&["ps", "--all", "--quiet"]).expect(0).stdout, "");
     assert_eq!(host.podman.run(&["images", "--quiet"]).expect(0).stdout, "");
-}
-
-#[test]
-#[ignore = "long: make test-chain"]
-fn without_root_a_site_is_its_users_own_and_has_no_tftp() {
-    let host = Host::new(Podman::new());
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("lab/rootless.sh");
-    let (archive, program) = (archive().display().to_string(), lab_path().display().to_string());
-    let home = host.podman.dir().join("home").display().to_string();
-    let words = ["--mount", "sh", script.to_str().unwrap(), &home, &program, &archive];
-    let mut command = host.podman.command("unshare", &words);
-    let run = Outcome::from(host.ns.run(|| command.output().unwrap())).expect(0);
-    for said in ["TFTP      none: it needs root", "nothing to complain about", "4243 site/data/bty/state.db", "done"] {
-        assert!(run.stdout.contains(said), "{said} is not in {}{}", run.stdout, run.stderr);
-    }
-}
-
-/// A podman-compose that knows profiles: that of Debian 12 does not.
-fn podman_compose() -> PathBuf {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/podman-compose");
-    let program = dir.join("bin/podman-compose");
-    if !program.exists() {
-        tool(&["python3", "-m", "venv", dir.to_str().unwrap()]);
-        tool(&[dir.join("bin/pip").to_str().unwrap(), "install", "--quiet", "podman-compose==1.6.0"]);
-    }
-    program
-}
-
-#[test]
-#[ignore = "long: make test-chain"]
-fn compose_starts_the_same_services() {
-    let host = Host::new(Podman::loaded());
-    let _ = host.lab(&["init", "site"]).expect(0);
-    let program = podman_compose();
-    let compose = |arguments: &[&str]| {
-        let all = [&["--env-file", "envvars"], arguments].concat();
-        let mut command = host.podman.command(program.to_str().unwrap(), &all);
-        Outcome::from(host.ns.run(|| command.current_dir(host.site()).output().unwrap()))
-    };
-    let up = compose(&["up", "-d"]).expect(0);
-    let until = Instant::now() + Duration::from_secs(20);
-    loop {
-        let doctor = host.lab(&["doctor", "site", "--json"]);
-        let found: Vec<Value> = serde_json::from_str(&doctor.stdout).unwrap();
-        let mut services = found.iter().filter(|finding| finding["check"] == "services");
-        if services.clone().count() == 3 && services.all(|finding| finding["level"] == "ok") {
-            break;
-        }
-        assert!(Instant::now() < until, "{up:?} {doctor:?}");
-        std::thread::sleep(Duration::from_millis(500));
-    }
-    let _ = compose(&["down"]).expect(0);
-}
-
-/// Quadlet of Debian 13, from its package: that of Debian 12 has none.
-fn quadlet() -> PathBuf {
-    let script = "import sys; sys.dont_write_bytecode = True; sys.path.insert(0, sys.argv[1] + '/media')\n\
-                  from pathlib import Path; from builder.debian import Archive\n\
-                  print(Archive(Path(sys.argv[1] + '/target/images-work'), 'amd64', 'trixie').get('podman').root)";
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    std::fs::create_dir_all(root.join("target/images-work")).unwrap();
-    let dir = tool(&["python3", "-c", script, root.to_str().unwrap()]);
-    Path::new(dir.trim()).join("usr/libexec/podman/quadlet")
-}
-
-#[test]
-#[ignore = "long: make test-chain"]
-fn quadlet_and_systemd_understand_the_units() {
-    let host = Host::new(Podman::new());
-    let _ = host.lab(&["init", "site", "--systemd"]).expect(0);
-    let mut command = host.podman.command(quadlet().to_str().unwrap(), &["-dryrun"]);
-    let said = Outcome::from(command.env("QUADLET_UNIT_DIRS", host.site().join("quadlet")).output().unwrap()).expect(0);
-    let units: Vec<(&str, &str)> =
-        said.stdout.split("---").skip(1).collect::<Vec<_>>().chunks(2).map(|two| (two[0], two[1])).collect();
-    assert_eq!(
-        units.iter().map(|unit| unit.0).collect::<Vec<_>>(),
-        ["bty-cache.service", "bty-tftp.service", "bty-web.service"]
-    );
-    for (name, text) in units {
-        let hard = ["--read-only", "--cap-drop all", "--security-opt=no-new-privileges", "--network host"];
-        assert!(hard.iter().all(|word| text.contains(word)), "{text}");
-        let file = host.podman.dir().join(name);
-        std::fs::write(&file, text).unwrap();
-        let verified =
-            host.podman.command("systemd-analyze", &["verify", "--man=no", file.to_str().unwrap()]).output().unwrap();
-        let verified = Outcome::from(verified).expect(0);
-        assert!(!verified.stderr.contains("Unknown key"), "{}", verified.stderr);
-    }
 }

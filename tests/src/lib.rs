@@ -20,14 +20,37 @@ pub mod terminal;
 pub mod tftp;
 pub mod web;
 
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+/// How long a test waits for something that takes milliseconds on an idle machine. Generous: a limit that is too short makes a flake, one that is too long costs
+/// nothing unless the test fails.
+pub const LIMIT: Duration = Duration::from_secs(60);
 
 /// Bytes that differ at every offset a test may confuse: a counter in each 4 bytes.
 #[must_use]
 pub fn pattern(len_bytes: usize) -> Vec<u8> {
     (0u32..).flat_map(u32::to_be_bytes).take(len_bytes).collect()
+}
+
+/// Calls `probe` until it returns something. The pauses grow from 1 ms to 50 ms, so that a quick answer is seen at once and a slow one costs nothing.
+///
+/// # Panics
+/// When `limit` is over: `what` did not happen.
+pub fn eventually<T>(limit: Duration, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let (begun, mut pause) = (Instant::now(), Duration::from_millis(1));
+    loop {
+        // measured before the probe, which may take long itself
+        let waited = begun.elapsed();
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(waited < limit, "{what}: not within {limit:?}");
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
 }
 
 /// A daemon of the tests; killed when dropped.
@@ -42,11 +65,8 @@ impl Daemon {
     pub fn start(command: &mut Command, port: u16, package: &str) -> Self {
         let child = command.spawn().unwrap_or_else(|e| panic!("{e}: is the Debian package {package} installed?"));
         let daemon = Self(child);
-        let begun = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(20), "{package} does not listen on port {port}");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let what = format!("{package} listens on port {port}");
+        eventually(LIMIT, &what, || TcpStream::connect(("127.0.0.1", port)).ok());
         daemon
     }
 }
@@ -59,9 +79,22 @@ impl Drop for Daemon {
     }
 }
 
-/// A port that nobody uses at the moment.
+/// A port of the loopback that is free for TCP and UDP.
+///
+/// No two calls in one process return the same port, so tests that start servers at the same time do not compete for it. The ports are below those that the
+/// kernel assigns itself (32768 and up).
 #[must_use]
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port can be had");
-    listener.local_addr().expect("a listener has an address").port()
+    const FIRST: u32 = 10_000;
+    const COUNT: u32 = 22_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // another test process begins elsewhere
+    let start = std::process::id().wrapping_mul(499);
+    let ports = std::iter::repeat_with(|| {
+        let number = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        u16::try_from(FIRST + number).expect("it is below 32768")
+    });
+    let is_free =
+        |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok() && UdpSocket::bind(("127.0.0.1", *port)).is_ok();
+    ports.take(COUNT as usize).find(is_free).expect("a loopback port is free")
 }

@@ -4,28 +4,47 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use crate::command::tool;
+use crate::command::{bty_path, tool};
 
 /// What the marker image says once it runs.
 pub const MARKER: &str = "the flashed system runs";
 
-/// Those that this process has built, one at a time.
+/// Products that this process has built, or knows to be current. Builds share a directory of parts, so only one runs at a time.
 static BUILT: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// The files of a product; built first, when anything that it is made of has changed.
+/// The files of a product without the full environment, made of the programs that the tests run; built first when an input has changed.
 #[must_use]
 pub fn product(name: &str, arch: &str) -> Vec<PathBuf> {
+    build(name, arch, "target/media-test", &["--quick"])
+}
+
+/// The same with the full environment, as it is published.
+#[must_use]
+pub fn full_product(name: &str, arch: &str) -> Vec<PathBuf> {
+    build(name, arch, "target/media-test-full", &[])
+}
+
+fn build(name: &str, arch: &str, out: &str, options: &[&str]) -> Vec<PathBuf> {
+    let out = root().join(out);
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
-    if !built.contains(&format!("{name}-{arch}")) {
-        tool(&[root().join("media/build").to_str().unwrap(), "--arch", arch, name]);
-        built.insert(format!("{name}-{arch}"));
+    let key = format!("{name} {arch} {options:?}");
+    if !built.contains(&key) {
+        let mut words = vec![root().join("media/build").display().to_string()];
+        words.extend(["--arch", arch, "--out", out.to_str().unwrap()].map(str::to_owned));
+        // cargo builds for this machine's architecture only
+        if arch == "x86_64" {
+            words.extend(["--programs".to_owned(), bty_path().parent().unwrap().display().to_string()]);
+        }
+        words.extend(options.iter().map(|option| (*option).to_owned()).chain([name.to_owned()]));
+        tool(&words.iter().map(String::as_str).collect::<Vec<_>>());
+        built.insert(key);
     }
     let prefix = format!("bty-{name}-{arch}-v{}.", env!("CARGO_PKG_VERSION"));
-    let files = std::fs::read_dir(root().join("target/media")).unwrap().map(|entry| entry.unwrap().path());
+    let files = std::fs::read_dir(out).unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<PathBuf> =
         files.filter(|file| file.file_name().unwrap().to_str().unwrap().starts_with(&prefix)).collect();
     files.sort();

@@ -7,6 +7,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use tempfile::TempDir;
 
 use crate::command::{Outcome, bty_path, tool};
+use crate::web::web_path;
 
 /// Where systemd does not run, and limits cannot be raised.
 const CONF: &str = "[engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\n\
@@ -16,11 +17,19 @@ const CONF: &str = "[engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\
 static ONE: Mutex<()> = Mutex::new(());
 static ARCHIVE: OnceLock<PathBuf> = OnceLock::new();
 
-/// `deploy/images/build`, for this machine's architecture.
+/// `deploy/images/build` with the programs that the tests run, for this machine's architecture.
 pub fn build(arguments: &[&str]) {
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/images/build");
-    tool(&[&[program.to_str().unwrap(), "--arch", "x86_64"], arguments].concat());
+    let (programs, live, out) = (web_path(), target().join("media-test"), target().join("images-test"));
+    let programs = programs.parent().unwrap().to_str().unwrap();
+    let own = [program.to_str().unwrap(), "--arch", "x86_64", "--programs", programs];
+    let places = ["--live", live.to_str().unwrap(), "--out", out.to_str().unwrap()];
+    tool(&[&own[..], &places, arguments].concat());
+}
+
+fn target() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target")
 }
 
 /// The archive of images of this machine's architecture; built once.
@@ -28,8 +37,7 @@ pub fn build(arguments: &[&str]) {
 pub fn archive() -> &'static Path {
     ARCHIVE.get_or_init(|| {
         build(&[]);
-        let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/images");
-        images.join(format!("bty-images-x86_64-v{}.tar.zst", env!("CARGO_PKG_VERSION")))
+        target().join(format!("images-test/bty-images-x86_64-v{}.tar.zst", env!("CARGO_PKG_VERSION")))
     })
 }
 

@@ -1,10 +1,10 @@
 //! Machines: QEMU without KVM, their firmware, their disks, and what they say on their serial line.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -66,9 +66,39 @@ pub struct Hardware {
 pub struct Machine {
     child: Child,
     command: Command,
-    line: Option<UnixStream>,
+    line: SerialLine,
     late: Vec<String>,
     dir: TempDir,
+}
+
+/// The serial line of a machine. All that arrives is kept here and not in a log of QEMU's: QEMU logs a byte once more each time its socket does not take it.
+struct SerialLine {
+    socket: UnixStream,
+    received: Arc<Mutex<Vec<u8>>>,
+}
+
+impl SerialLine {
+    /// QEMU lets the machine start when somebody has connected, so that nothing is missed.
+    fn connect(path: &Path, qemu: &mut Child) -> Self {
+        let socket = crate::eventually(crate::LIMIT, "QEMU opens the serial line", || {
+            assert!(qemu.try_wait().unwrap().is_none(), "QEMU has ended, see its log");
+            UnixStream::connect(path).ok()
+        });
+        let received = Arc::new(Mutex::new(Vec::new()));
+        let (mut reading, kept) = (socket.try_clone().unwrap(), Arc::clone(&received));
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(len @ 1..) = reading.read(&mut bytes) {
+                kept.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&bytes[..len]);
+            }
+        });
+        Self { socket, received }
+    }
+
+    fn text(&self) -> String {
+        let received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
+        plain(&String::from_utf8_lossy(&received))
+    }
 }
 
 /// Boot programs of Debian's trixie, which `media/ipxe.sh` gets: those of older releases fetch no script by themselves.
@@ -207,6 +237,14 @@ impl Hardware {
         self
     }
 
+    /// Starts with this kernel and initramfs, and no boot program. It does so again at each restart.
+    #[must_use]
+    pub fn kernel(mut self, kernel: &Path, initramfs: &Path, command_line: &str) -> Self {
+        let (kernel, initramfs) = (kernel.to_str().unwrap(), initramfs.to_str().unwrap());
+        self.with(&["-kernel", kernel, "-initrd", initramfs, "-append", command_line]);
+        self
+    }
+
     /// With a clock that stands at a date, such as `2001-01-01`.
     #[must_use]
     pub fn clock(mut self, date: &str) -> Self {
@@ -218,7 +256,7 @@ impl Hardware {
     #[must_use]
     pub fn start(self) -> Machine {
         let at = |name: &str| self.dir.path().join(name).display().to_string();
-        let serial = format!("socket,id=s,path={},server=on,wait=off,logfile={}", at("serial"), at("serial.log"));
+        let serial = format!("socket,id=s,path={},server=on,wait=on", at("serial"));
         let is_arm = self.firmware.arch() == "arm64";
         let mut command = Command::new(if is_arm { "qemu-system-aarch64" } else { "qemu-system-x86_64" });
         // /dev/kvm may be there and not work
@@ -245,9 +283,19 @@ impl Hardware {
         command.args(["-monitor", &format!("unix:{},server=on,wait=off", at("monitor"))]);
         let log = std::fs::File::create(at("qemu.log")).unwrap();
         command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let child = command.spawn().expect("the Debian package qemu-system-x86 is installed");
-        Machine { child, command, line: None, late: self.late, dir: self.dir }
+        let (child, line) = switch_on(&mut command, self.dir.path());
+        Machine { child, command, line, late: self.late, dir: self.dir }
     }
+}
+
+/// Starts QEMU and connects its serial line.
+fn switch_on(command: &mut Command, dir: &Path) -> (Child, SerialLine) {
+    let path = dir.join("serial");
+    // that of an earlier start refuses connections
+    let _ = std::fs::remove_file(&path);
+    let mut child = command.spawn().expect("the Debian package qemu-system-x86 is installed");
+    let line = SerialLine::connect(&path, &mut child);
+    (child, line)
 }
 
 /// Where the content of a disk is, for QEMU.
@@ -265,22 +313,13 @@ impl Machine {
     /// What it has said, without what moves the cursor.
     #[must_use]
     pub fn said(&self) -> String {
-        let read = |name: &str| std::fs::read(self.dir.path().join(name)).unwrap_or_default();
-        let (serial, qemu) = (read("serial.log"), read("qemu.log"));
-        plain(&String::from_utf8_lossy(&serial)) + &String::from_utf8_lossy(&qemu)
+        let qemu = std::fs::read(self.dir.path().join("qemu.log")).unwrap_or_default();
+        self.line.text() + &String::from_utf8_lossy(&qemu)
     }
 
-    /// Types on its serial line. The line is never hung up, since that takes away what the machine has not read yet.
+    /// Types on its serial line.
     pub fn type_in(&mut self, keys: &str) {
-        let path = self.dir.path().join("serial");
-        let line = self.line.get_or_insert_with(|| {
-            let line = UnixStream::connect(path).unwrap();
-            let mut shown = line.try_clone().unwrap();
-            // it is in the log; a line that nobody reads would stop the machine
-            std::thread::spawn(move || std::io::copy(&mut shown, &mut std::io::sink()));
-            line
-        });
-        line.write_all(keys.as_bytes()).unwrap();
+        self.line.socket.write_all(keys.as_bytes()).unwrap();
     }
 
     /// Plugs in what comes late.
@@ -312,7 +351,8 @@ impl Machine {
             }
             let is_lost = has_ended || LOST.iter().any(|sign| said.contains(sign)) || begun.elapsed() > limit;
             assert!(!is_lost, "{what} did not happen in {:.0?}; the machine said:\n{said}", begun.elapsed());
-            std::thread::sleep(Duration::from_millis(50));
+            // no call for each byte: a line brings them one by one, and this looks at all of the text
+            std::thread::sleep(POLL);
         }
     }
 
@@ -322,9 +362,7 @@ impl Machine {
     /// When it is still on.
     pub fn again(&mut self) {
         assert!(self.child.try_wait().unwrap().is_some(), "it is off");
-        std::fs::remove_file(self.dir.path().join("serial.log")).unwrap();
-        self.line = None;
-        self.child = self.command.spawn().unwrap();
+        (self.child, self.line) = switch_on(&mut self.command, self.dir.path());
     }
 
     /// Waits until it has switched itself off.
@@ -335,10 +373,12 @@ impl Machine {
         let begun = Instant::now();
         while self.child.try_wait().is_ok_and(|status| status.is_none()) {
             assert!(begun.elapsed() < limit, "it does not switch itself off; it said:\n{}", self.said());
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(POLL);
         }
     }
 }
+
+const POLL: Duration = Duration::from_millis(20);
 
 /// What a machine says that goes nowhere.
 const LOST: [&str; 4] = ["Shell>", "Kernel panic", "BdsDxe: No bootable option", "No bootable device"];

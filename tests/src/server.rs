@@ -2,11 +2,13 @@
 //!
 //! A closure turns each request into a [`Reply`], which says what goes over the wire, and where it breaks. One connection serves one request.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use crate::LIMIT;
 
 /// A request as it came.
 #[derive(Clone, Debug)]
@@ -303,18 +305,11 @@ fn serve(
     stream.write_all(&reply.bytes())?;
     match reply.breaks.0 {
         Break::Reset => {
-            // lets the client take what was sent
+            // Gives the client time to read what was sent before the reset. No server can see when that has happened.
             std::thread::sleep(Duration::from_millis(20));
             return Ok(());
         }
-        Break::Stall => {
-            for _ in 0..500 {
-                if stopped.load(Ordering::SeqCst) {
-                    break;
-                }
-                std::thread::sleep(Duration::from_millis(10));
-            }
-        }
+        Break::Stall => return stall(&mut stream, stopped),
         Break::Nothing | Break::Close => {}
     }
     if body_bytes == 0 {
@@ -323,4 +318,20 @@ fn serve(
     stream.shutdown(Shutdown::Write)?;
     stream.set_read_timeout(Some(Duration::from_secs(1)))?;
     stream.read(&mut byte).map(drop)
+}
+
+/// Keeps the connection open until the client closes it or the server is dropped.
+fn stall(stream: &mut TcpStream, stopped: &AtomicBool) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(Duration::from_millis(20)))?;
+    let begun = Instant::now();
+    while !stopped.load(Ordering::SeqCst) && begun.elapsed() < LIMIT {
+        match stream.read(&mut [0]) {
+            Ok(0) => break,
+            // the last byte of the head
+            Ok(_) => {}
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
 }

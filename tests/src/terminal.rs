@@ -6,14 +6,11 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
 use tempfile::TempDir;
 
-/// A test that waits longer has hung.
-const PATIENCE: Duration = Duration::from_secs(60);
-const POLL: Duration = Duration::from_millis(20);
+use crate::{LIMIT, eventually};
 
 /// A program and its terminal. The program is killed when this is dropped.
 pub struct Terminal {
@@ -137,11 +134,7 @@ impl Terminal {
     }
 
     fn wait_until(&self, what: &str, is_there: impl Fn(&str) -> bool) {
-        let begun = Instant::now();
-        while !is_there(&self.screen()) {
-            assert!(begun.elapsed() < PATIENCE, "{what:?} was not shown, but:\n{}", self.screen());
-            thread::sleep(POLL);
-        }
+        eventually(LIMIT, &format!("the terminal shows {what:?}"), || is_there(&self.screen()).then_some(()));
     }
 
     /// Types `keys`.
@@ -191,23 +184,20 @@ impl Terminal {
     /// # Panics
     /// When it does not end.
     pub fn wait_exit(&mut self) -> u32 {
-        let begun = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().expect("it was started") {
-                // its last words may still be on their way
-                if let Some(reader) = self.reader.take() {
-                    let _ = reader.join();
-                }
-                return status.exit_code();
-            }
-            assert!(begun.elapsed() < PATIENCE, "it does not end:\n{}", self.screen());
-            thread::sleep(POLL);
+        let status = eventually(LIMIT, "the program ends", || self.child.try_wait().expect("it was started"));
+        // the last of its output may not have been read yet
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
         }
+        status.exit_code()
     }
 }
 
 impl Drop for Terminal {
     fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("the terminal shows:\n{}", self.screen());
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

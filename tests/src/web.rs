@@ -1,6 +1,6 @@
 //! The real server, with a state of its own, and a plain HTTP client that sends what it is told.
 
-use std::io::{Read, Write};
+use std::io::{Read, Seek as _, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{command, free_port};
+use crate::{LIMIT, command, eventually, free_port};
 
 /// A running server.
 pub struct Web {
@@ -164,18 +164,25 @@ impl Web {
     /// When it serves, or ends otherwise.
     #[must_use]
     pub fn refuses(&self, command: &mut Command) -> String {
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("bty-web was built");
+        let mut log = tempfile::tempfile().expect("a temporary file can be made");
+        let stderr = log.try_clone().expect("a file can be shared");
+        let child = command.stdout(Stdio::null()).stderr(stderr).spawn().expect("bty-web was built");
+        let mut running = Running(child);
+        let mut said = String::new();
         let begun = Instant::now();
-        while child.try_wait().expect("it was started").is_none() {
-            if begun.elapsed() > Duration::from_secs(20) {
-                let _ = child.kill();
-                panic!("it serves: {:?}", child.wait_with_output());
+        let status = eventually(LIMIT, "bty-web refuses to serve and ends", || {
+            let status = running.0.try_wait().expect("it was started");
+            if status.is_none() && begun.elapsed() < LIMIT {
+                return None;
             }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        let output = child.wait_with_output().expect("it has ended");
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(1), "{said}");
+            said.clear();
+            log.rewind().and_then(|()| log.read_to_string(&mut said)).expect("the log is text");
+            if status.is_none() {
+                eprintln!("bty-web serves:\n{said}");
+            }
+            status
+        });
+        assert_eq!(status.code(), Some(1), "{said}");
         let mut lines = said.lines().filter(|line| line.starts_with("bty-web: "));
         let line = lines.next().unwrap_or_else(|| panic!("nothing is told: {said}")).to_owned();
         assert!(said.ends_with(&format!("{line}\n")), "it is the last that is said, in one line: {said}");
@@ -188,14 +195,15 @@ impl Web {
         let mut command = self.command(&arguments);
         let child = command.stdout(Stdio::null()).stderr(log).spawn();
         self.child = Some(child.expect("bty-web was built: cargo build --workspace"));
-        let begun = Instant::now();
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(20), "bty-web does not listen:\n{}", self.log());
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        eventually(LIMIT, "bty-web listens", || {
+            let child = self.child.as_mut().expect("it was just started");
+            // another process may listen on its port
+            assert!(child.try_wait().expect("it was started").is_none(), "bty-web has ended");
+            TcpStream::connect(("127.0.0.1", self.port)).ok()
+        });
         // it listens before its state is open, and answers after that
         let answer = self.raw(b"GET /healthz HTTP/1.0\r\n\r\n");
-        assert!(answer.starts_with(b"HTTP/1."), "bty-web does not answer:\n{}", self.log());
+        assert!(answer.starts_with(b"HTTP/1."), "bty-web does not answer");
     }
 
     /// What it has logged since it was started.
@@ -269,7 +277,7 @@ impl Web {
     #[must_use]
     pub fn raw(&self, bytes: &[u8]) -> Vec<u8> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
-        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("it is a socket");
+        stream.set_read_timeout(Some(LIMIT)).expect("it is a socket");
         // it may answer and close before it has read all
         let _ = stream.write_all(bytes);
         let mut answer = Vec::new();
@@ -323,6 +331,20 @@ impl Web {
 impl Drop for Web {
     fn drop(&mut self) {
         self.kill();
+        if std::thread::panicking() {
+            eprintln!("log of bty-web on port {}:\n{}", self.port, self.log());
+        }
+    }
+}
+
+/// A process that is killed when dropped.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // both fail only when it has ended
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -1,6 +1,7 @@
 //! Images on their way to machines: through a cache host when there is one, from their origin when not.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bty::Digest;
 use bty_tests::command::{Outcome, bty_command};
@@ -8,6 +9,7 @@ use bty_tests::images::{filter, gpt_image, write};
 use bty_tests::nginx::Nginx;
 use bty_tests::registry::Registry;
 use bty_tests::web::Web;
+use bty_tests::{LIMIT, eventually, free_port};
 use serde_json::{Value, json};
 
 use super::pxe::token;
@@ -145,14 +147,15 @@ fn a_cache_that_has_other_bytes_than_the_plan_says_gives_none() {
     let (packed, content) = image();
     let old = filter(&["zstd", "-q1c"], &gpt_image(9 * MIB, 512));
     let url = origin.put("debian.img.zst", &old);
-    let cache = Web::cache(&[], &[("BTY_CACHE_FRESH_S", "86400")]);
+    let mut cache = Web::cache(&[], &[("BTY_CACHE_FRESH_S", "86400")]);
     assert_eq!(cache.get(&super::cache::path(&url)).expect(200).body, old);
-    std::thread::sleep(std::time::Duration::from_millis(1100));
+    super::cache::wait(&cache, "keeps the object", |state| state["objects"][0]["size_bytes"] == json!(old.len()));
     // the tag of the world has moved: the catalog says so, the cache does not know yet
     let _ = origin.put("debian.img.zst", &packed);
     let site =
         Site::new(&url, Some(&Digest::of(&packed).to_string()), content, &[("BTY_WITHCACHE_URL", &cache.base())]);
-    std::thread::sleep(std::time::Duration::from_secs(10));
+    // so long an origin is not asked again because somebody wants other bytes
+    super::cache::age(&mut cache, Duration::from_secs(10));
     site.flash_well(1);
     assert_eq!(site.decision(1).0["served_from"], "withcache");
     assert!(cache.get("/events").text().contains("cache.object.outdated"));
@@ -164,17 +167,14 @@ fn a_server_with_a_cache_of_its_own_warms_it_and_shows_what_is_there() {
     let (packed, content) = image();
     let url = origin.put("debian.img.zst", &packed);
     let hex = Digest::of(&packed).to_string();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let listen = format!("127.0.0.1:{port}");
+    let listen = format!("127.0.0.1:{}", free_port());
     let env = [("BTY_CACHE_EMBEDDED", "1"), ("BTY_CACHE_LISTEN", listen.as_str()), ("BTY_CACHE_REACH", "127.0.0.0/8")];
     let site = Site::new(&url, Some(&hex), content, &env);
     let status = || site.web.get("/catalog/cache").expect(200).json()[0]["status"].clone();
     assert_eq!((status(), site.web.get("/images").json()[0]["cached"].clone()), (json!("miss"), json!(false)));
     let begun = site.web.request("POST", "/catalog/warm", &[], b"").expect(200).json();
     assert!(matches!(begun[0]["status"].as_str(), Some("filling" | "hit")), "{begun}");
-    while status() != "hit" {
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
+    eventually(LIMIT, "the image is in the cache", || (status() == "hit").then_some(()));
     assert_eq!(site.web.get("/images").json()[0]["cached"], true);
     site.flash_well(1);
     let (decision, address) = site.decision(1);

@@ -2,18 +2,19 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use base64::Engine as _;
 use bty::Digest;
+use bty_tests::command::tool;
 use bty_tests::loops::Mount;
 use bty_tests::nginx::Nginx;
-use bty_tests::pattern;
 use bty_tests::registry::Registry;
 use bty_tests::server::{Reply, Request, Server};
 use bty_tests::web::Web;
+use bty_tests::{LIMIT, eventually, pattern};
 use serde_json::{Value, json};
 
 use crate::oci::{IMAGE, layer, push};
@@ -32,7 +33,7 @@ struct Open(TcpStream);
 impl Open {
     fn get(web: &Web, path: &str, headers: &str) -> Self {
         let mut stream = TcpStream::connect(("127.0.0.1", web.port())).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nHost: cache\r\nConnection: close\r\n{headers}\r\n").unwrap();
         Self(stream)
     }
@@ -63,21 +64,35 @@ impl Open {
     }
 }
 
-/// Waits until `is` of the state of the cache.
-fn wait(web: &Web, is: impl Fn(&Value) -> bool) -> Value {
-    let begun = Instant::now();
-    loop {
+/// Waits until `is` is true of the state of the cache. `what` says what the cache does then.
+pub(super) fn wait(web: &Web, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+    let mut last = Value::Null;
+    eventually(LIMIT, &format!("the cache {what}"), || {
         let state = web.get("/cache").expect(200).json();
         if is(&state) {
-            return state;
+            return Some(state);
         }
-        assert!(begun.elapsed() < Duration::from_secs(30), "{state:#}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+        if last != state {
+            eprintln!("{state:#}");
+            last = state;
+        }
+        None
+    })
 }
 
-fn is_idle(state: &Value) -> bool {
-    state["fills"].as_array().unwrap().is_empty()
+/// Waits until nothing is being fetched.
+fn wait_idle(web: &Web) -> Value {
+    wait(web, "fetches nothing any more", |state| state["fills"].as_array().unwrap().is_empty())
+}
+
+/// Restarts the host with a state in which it has last asked its origins `by` earlier.
+pub(super) fn age(web: &mut Web, by: Duration) {
+    web.end();
+    let changes = ["cache_objects", "cache_tags"]
+        .map(|table| format!("UPDATE {table} SET checked_at = checked_at - {};", by.as_millis()));
+    let database = web.state().join("state.db");
+    tool(&["sqlite3", "-bail", database.to_str().unwrap(), &changes.concat()]);
+    web.again();
 }
 
 /// Requests for more than the first byte: what a transfer is.
@@ -88,28 +103,25 @@ fn transfers(origin: &Server) -> Vec<Request> {
 /// An origin whose object stops in the middle until it is let go.
 struct Gate {
     origin: Server,
-    opened: Arc<std::sync::atomic::AtomicBool>,
+    opened: Arc<(Mutex<bool>, Condvar)>,
 }
 
 /// An origin that sends all of `body` to who asks first, but stops at `at` for as long as the gate is shut.
 fn gate(body: Vec<u8>, at: usize) -> Gate {
-    let opened = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let is_open = Arc::clone(&opened);
+    let opened: Arc<(Mutex<bool>, Condvar)> = Arc::default();
+    let shared = Arc::clone(&opened);
     let origin = Server::start(move |request| {
         let reply = Reply::file(request, &body, "\"1\"");
-        if request.is_probe() || is_open.load(Ordering::SeqCst) {
+        let (is_open, is_changed) = &*shared;
+        let is_open = is_open.lock().unwrap();
+        if request.is_probe() || *is_open {
             return reply;
         }
         match request.range(body.len()) {
             None => reply.close_after(at),
             // whoever goes on has to wait
             Some(_) => {
-                for _ in 0..2000 {
-                    if is_open.load(Ordering::SeqCst) {
-                        break;
-                    }
-                    std::thread::sleep(Duration::from_millis(5));
-                }
+                let _ = is_changed.wait_timeout_while(is_open, LIMIT, |is_open| !*is_open).unwrap();
                 reply
             }
         }
@@ -119,7 +131,8 @@ fn gate(body: Vec<u8>, at: usize) -> Gate {
 
 impl Gate {
     fn open(&self) {
-        self.opened.store(true, Ordering::SeqCst);
+        *self.opened.0.lock().unwrap() = true;
+        self.opened.1.notify_all();
     }
 }
 
@@ -142,7 +155,7 @@ fn a_miss_streams_while_it_fills_and_who_comes_late_reads_what_is_there() {
     );
     let known = web.request("HEAD", &path, &[], b"").expect(200);
     assert_eq!((known.header("x-cache"), known.header("content-length")), (Some("filling"), Some("300000")));
-    let state = wait(&web, |_| true);
+    let state = web.get("/cache").expect(200).json();
     assert_eq!((&state["fills"][0]["done_bytes"], &state["fills"][0]["total_bytes"]), (&json!(LEN / 2), &json!(LEN)));
     gate.open();
     let rest = |open: Open, mut begun: Vec<u8>| {
@@ -152,7 +165,7 @@ fn a_miss_streams_while_it_fills_and_who_comes_late_reads_what_is_there() {
     };
     assert_eq!(rest(first, begun), (body.clone(), true));
     assert_eq!(rest(late, body[..LEN / 2].to_vec()), (body.clone(), true));
-    wait(&web, is_idle);
+    wait_idle(&web);
     let hit = web.get(&path).expect(200);
     assert_eq!(
         (hit.header("x-cache"), hit.header("x-withcache-sha256")),
@@ -177,7 +190,7 @@ fn fifty_cold_clients_are_one_transfer() {
         }
     });
     assert_eq!(transfers(&origin).len(), 1);
-    let state = wait(&web, is_idle);
+    let state = wait_idle(&web);
     assert_eq!(state["missed"], json!([]), "what is here is not missed");
     assert_eq!((&state["fetched_bytes"], &state["objects"][0]["size_bytes"]), (&json!(4 * MIB), &json!(4 * MIB)));
 }
@@ -189,7 +202,7 @@ fn conditions_and_ranges_are_those_of_the_standard() {
     let web = Web::cache(&[], &[]);
     let path = path(&origin.put("a.img", &body));
     let etag = web.get(&path).expect(200).header("etag").unwrap().to_owned();
-    wait(&web, is_idle);
+    wait_idle(&web);
     let ask = |headers: &[(&str, &str)]| web.request("GET", &path, headers, b"");
     assert_eq!(ask(&[("If-None-Match", &etag)]).expect(304).body, b"");
     assert_eq!(ask(&[("Range", "bytes=-10"), ("If-Range", &etag)]).expect(206).body, body[LEN - 10..]);
@@ -256,7 +269,7 @@ fn wrong_bytes_never_come_to_their_end_and_are_never_kept() {
     let web = Web::cache(&[], &[("BTY_NETWORK_PLAIN_HTTP", "1")]);
     let path = path(&format!("oras://{}/team/images:v1", registry.host()));
     assert!(is_broken(&web, &path));
-    let state = wait(&web, is_idle);
+    let state = wait_idle(&web);
     assert_eq!((&state["objects"], &state["used_bytes"]), (&json!([]), &json!(0)));
     let events = web.get("/events").json();
     assert_eq!(events["events"][0]["kind"], "cache.fill.failed");
@@ -268,22 +281,26 @@ fn wrong_bytes_never_come_to_their_end_and_are_never_kept() {
 
 #[test]
 fn who_names_a_digest_gets_these_bytes_or_none() {
-    let origin = Nginx::start("");
     let body = pattern(LEN);
-    let url = origin.put("a.img", &body);
+    let object = Arc::new(Mutex::new((body.clone(), "\"1\"")));
+    let now = Arc::clone(&object);
+    let origin = Server::start(move |request| {
+        let (body, etag) = now.lock().unwrap().clone();
+        Reply::file(request, &body, etag)
+    });
+    let url = origin.url("/a.img");
     let web = Web::cache(&[], &[("BTY_CACHE_FRESH_S", "0")]);
     let of = |digest: Digest| format!("{}?sha256={digest}", path(&url));
     let other = pattern(LEN + 4)[4..].to_vec();
     assert!(is_broken(&web, &of(Digest::of(&other))));
-    assert_eq!(wait(&web, is_idle)["objects"], json!([]), "nobody wants it");
+    assert_eq!(wait_idle(&web)["objects"], json!([]), "nobody wants it");
     assert_eq!(web.get(&of(Digest::of(&body))).expect(200).body, body);
-    wait(&web, is_idle);
+    wait_idle(&web);
     let refused = web.get(&of(Digest::of(&other))).expect(502);
     assert!(refused.text().contains("not"), "{}", refused.text());
     assert_eq!(web.get(&path(&url)).expect(200).body, body, "the others still have it");
     // the origin has changed: who knows that gets the new bytes
-    std::thread::sleep(Duration::from_millis(1100));
-    let _ = origin.put("a.img", &other);
+    *object.lock().unwrap() = (other.clone(), "\"2\"");
     assert_eq!(web.get(&of(Digest::of(&other))).expect(200).body, other);
     let _ = web.get(&format!("{}?sha256=xyz", path(&url))).expect(400);
 }
@@ -346,17 +363,17 @@ fn faults_of_origins_are_survived_or_told_and_nothing_wrong_is_kept() {
         let path = path(&origin.url("/a.img"));
         if is_well {
             assert!(web.get(&path).expect(200).body == body, "{name}");
-            wait(&web, is_idle);
+            wait_idle(&web);
             assert_eq!(web.get(&path).expect(200).header("x-cache"), Some("hit"), "{name}");
         } else {
             assert!(is_broken(&web, &path), "{name}");
-            wait(&web, is_idle);
+            wait_idle(&web);
             let event = web.get("/events?limit=1").json()["events"][0].clone();
             assert_eq!(event["kind"], "cache.fill.failed", "{name}");
             assert!(event["subject_id"].as_str().unwrap().contains(&origin.host()), "{name}");
         }
     }
-    let kept = wait(&web, |_| true);
+    let kept = web.get("/cache").expect(200).json();
     assert_eq!(kept["objects"].as_array().unwrap().len(), 2, "{kept:#}");
 }
 
@@ -368,7 +385,7 @@ fn a_fill_that_is_killed_goes_on_where_it_was() {
     let mut web = Web::cache(&[], &[]);
     let path = path(&gate.origin.url("/a.img"));
     let _ = web.request("HEAD", &path, &[], b"").expect(404);
-    wait(&web, |state| state["fills"][0]["done_bytes"] == json!(68 * MIB));
+    wait(&web, "has fetched what the gate lets through", |state| state["fills"][0]["done_bytes"] == json!(68 * MIB));
     web.kill();
     let before = transfers(&gate.origin).len();
     gate.open();
@@ -399,7 +416,9 @@ fn a_fill_that_was_ended_with_the_host_goes_on_and_another_version_begins_anew()
         if version == 3 {
             break;
         }
-        wait(&web, |state| state["fills"][0]["done_bytes"].as_u64().is_some_and(|bytes| bytes > 0));
+        wait(&web, "has fetched something", |state| {
+            state["fills"][0]["done_bytes"].as_u64().is_some_and(|bytes| bytes > 0)
+        });
         web.end();
         web.again();
     }
@@ -415,7 +434,7 @@ fn what_was_used_longest_ago_makes_room_and_what_is_pinned_or_read_stays() {
     let (a, b, c, d) = (put("a.img"), put("b.img"), put("c.img"), put("d.img"));
     let web = Web::cache(&["--max-bytes", "45M"], &[]);
     let names = || -> Vec<String> {
-        let state = wait(&web, is_idle);
+        let state = wait_idle(&web);
         let all = state["objects"].as_array().unwrap().iter();
         let mut names: Vec<String> =
             all.map(|o| o["address"].as_str().unwrap().rsplit('/').next().unwrap().to_owned()).collect();
@@ -424,11 +443,11 @@ fn what_was_used_longest_ago_makes_room_and_what_is_pinned_or_read_stays() {
     };
     for path in [&a, &b, &a] {
         let _ = web.get(path).expect(200);
-        wait(&web, is_idle);
+        wait_idle(&web);
     }
     let _ = web.get(&c).expect(200);
     assert_eq!(names(), ["a.img", "c.img"], "b was used longest ago");
-    let state = wait(&web, |_| true);
+    let state = web.get("/cache").expect(200).json();
     let key = |name: &str| {
         let mut all = state["objects"].as_array().unwrap().iter();
         all.find(|o| o["address"].as_str().unwrap().ends_with(name)).unwrap()["key"].as_str().unwrap().to_owned()
@@ -475,7 +494,7 @@ fn a_disk_that_is_full_is_told_and_nothing_half_is_kept() {
     let free = 96 * MIB - 24 * MIB;
     std::fs::write(dir.path().join("else"), vec![1; free]).unwrap();
     assert!(is_broken(&web, &path(&chunked.url("/a.img"))));
-    let state = wait(&web, is_idle);
+    let state = wait_idle(&web);
     let files = std::fs::read_dir(dir.path().join("cache")).unwrap().flatten();
     let files: Vec<_> = files.map(|entry| entry.file_name()).filter(|name| name != "state.lock").collect();
     assert!(files.len() == state["objects"].as_array().unwrap().len(), "{files:?} {state:#}");
@@ -532,16 +551,18 @@ fn a_tag_that_moves_is_noticed_and_a_registry_that_is_away_is_not() {
     let mut registry = Registry::start();
     let (old, new) = (pattern(LEN), pattern(LEN + 4)[4..].to_vec());
     push(&registry, "team/images:v1", &[layer(IMAGE, "disk.img", &old)]);
-    let web = Web::cache(&[], &[("BTY_NETWORK_PLAIN_HTTP", "1"), ("BTY_CACHE_FRESH_S", "1")]);
+    let mut web = Web::cache(&[], &[("BTY_NETWORK_PLAIN_HTTP", "1"), ("BTY_CACHE_FRESH_S", "3600")]);
     let tag = path(&format!("oras://{}/team/images:v1", registry.host()));
     assert_eq!(web.get(&tag).expect(200).body, old);
     push(&registry, "team/images:v1", &[layer(IMAGE, "disk.img", &new)]);
-    assert_eq!(web.get(&tag).expect(200).body, old, "fresh for a second");
-    std::thread::sleep(Duration::from_millis(1100));
+    assert_eq!(web.get(&tag).expect(200).body, old, "fresh for an hour");
+    wait_idle(&web);
+    age(&mut web, Duration::from_secs(3600));
     assert_eq!(web.get(&tag).expect(200).body, new);
     assert!(web.get("/events").text().contains("cache.tag.moved"));
     registry.end();
-    std::thread::sleep(Duration::from_millis(1100));
+    wait_idle(&web);
+    age(&mut web, Duration::from_secs(3600));
     let stale = web.get(&tag).expect(200);
     assert_eq!((stale.header("x-cache"), &stale.body), (Some("stale"), &new));
     // the old bytes by their digest need nobody
@@ -574,9 +595,8 @@ fn a_curated_host_fetches_only_what_an_operator_asks_for() {
     assert!(matches!(begun.status, 200 | 202), "{}", begun.text());
     let key = begun.json()["key"].as_str().unwrap().to_owned();
     assert_eq!(web.get(&path(&url)).expect(200).body.len(), LEN);
-    while asked("GET", "/cache", &Value::Null).json()["objects"][0]["key"] != json!(key) {
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let has_it = || asked("GET", "/cache", &Value::Null).json()["objects"][0]["key"] == json!(key);
+    eventually(LIMIT, "the cache keeps the object", || has_it().then_some(()));
     assert_eq!(asked("DELETE", "/cache/misses", &Value::Null).status, 204);
     assert_eq!(asked("DELETE", &format!("/cache/objects/{key}"), &Value::Null).status, 204);
     assert_eq!(asked("DELETE", &format!("/cache/objects/{key}"), &Value::Null).status, 404);
@@ -592,11 +612,12 @@ fn a_fill_is_cancelled_and_its_clients_are_told_by_a_broken_connection() {
     let web = Web::cache(&[], &[]);
     let mut client = Open::get(&web, &path(&gate.origin.url("/a.img")), "");
     let (_, begun) = client.read(LEN / 2);
-    let key = wait(&web, |state| !is_idle(state))["fills"][0]["key"].as_str().unwrap().to_owned();
+    let state = wait(&web, "fetches something", |state| state["fills"][0]["key"].is_string());
+    let key = state["fills"][0]["key"].as_str().unwrap().to_owned();
     assert_eq!(web.request("DELETE", &format!("/cache/fills/{key}"), &[], b"").status, 204);
     let (rest, is_well) = client.rest();
     assert!(!is_well && begun.len() + rest.len() < LEN);
-    let state = wait(&web, is_idle);
+    let state = wait_idle(&web);
     assert_eq!((&state["objects"], &state["used_bytes"]), (&json!([]), &json!(0)));
     assert!(web.get("/events").text().contains("cache.fill.cancelled"));
 }
@@ -614,10 +635,11 @@ fn the_page_shows_what_is_here_and_its_forms_work() {
     let escaped: String = url::form_urlencoded::byte_serialize(url.as_bytes()).collect();
     let begun = post(&format!("act=fetch&url={escaped}&sha256=")).expect(303);
     assert!(begun.header("location").unwrap().starts_with("/ui/cache?told="), "{begun:?}");
-    let key = wait(&web, |state| !state["objects"].as_array().unwrap().is_empty())["objects"][0]["key"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let key =
+        wait(&web, "keeps the object", |state| !state["objects"].as_array().unwrap().is_empty())["objects"][0]["key"]
+            .as_str()
+            .unwrap()
+            .to_owned();
     let page = web.get("/ui/cache").expect(200).text();
     assert!(page.contains("a.img") && page.contains("293.0 KiB") && !page.contains("Unpin"), "{page}");
     let _ = post(&format!("act=pin&key={key}")).expect(303);

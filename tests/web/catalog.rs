@@ -3,6 +3,7 @@
 use bty_tests::registry::Registry;
 use bty_tests::server::{Reply, Server};
 use bty_tests::web::Web;
+use bty_tests::{LIMIT, eventually};
 use serde_json::json;
 
 use super::pxe::{MAC, token};
@@ -65,13 +66,8 @@ fn what_is_deleted_stays_deleted_until_it_is_added_again() {
         let images = web.get("/images").json();
         images.as_array().unwrap().iter().map(|i| i["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
-    for _ in 0..200 {
-        if names(&web) == ["a", "b"] {
-            break;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
-    assert_eq!(names(&web), ["a", "b"], "both have no digest, and are served all the same");
+    // both have no digest
+    eventually(LIMIT, "both images are served", || (names(&web) == ["a", "b"]).then_some(()));
     let path = format!("/catalog/entries?src={}", encoded("http://127.0.0.1:9/a.img"));
     web.request("DELETE", &path, &[], b"").expect(204);
     web.request("DELETE", &path, &[], b"").expect(404);

@@ -1,11 +1,15 @@
 //! From a catalog entry to the bytes on a disk: the real server, the real `bty`, and a file for a disk.
 
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bty_tests::command::{Outcome, bty_command};
 use bty_tests::images::{filter, gpt_image, write};
 use bty_tests::server::{Reply, Server};
 use bty_tests::web::Web;
+use bty_tests::{LIMIT, eventually};
 use serde_json::json;
 
 use super::pxe::{MAC, token};
@@ -17,6 +21,8 @@ const SERIAL: &str = "FILE-1";
 struct Lab {
     web: Web,
     origin: Server,
+    /// Whoever holds this holds the transfers of the origin back.
+    transfers: Arc<Mutex<()>>,
     content: Vec<u8>,
     image_ref: String,
     dir: tempfile::TempDir,
@@ -29,7 +35,12 @@ impl Lab {
         let compressed = filter(&["zstd", "-q3c"], &content);
         let sha256 = bty::Digest::of(&compressed).to_string();
         let served = compressed.clone();
-        let origin = Server::start(move |request| Reply::file(request, &served, "\"1\""));
+        let transfers: Arc<Mutex<()>> = Arc::default();
+        let turn = Arc::clone(&transfers);
+        let origin = Server::start(move |request| {
+            let _turn = (!request.is_probe()).then(|| turn.lock().unwrap_or_else(PoisonError::into_inner));
+            Reply::file(request, &served, "\"1\"")
+        });
         let dir = tempfile::tempdir().unwrap();
         write(dir.path(), "disk.img", &vec![0xA5; 32 * MIB]);
         let web = Web::start();
@@ -40,7 +51,7 @@ impl Lab {
         let catalog = write(dir.path(), "catalog.toml", text.as_bytes());
         web.request("POST", &format!("/catalog/import?source={}", catalog.display()), &[], b"").expect(200);
         let image_ref = web.get("/images").json()[0]["ref"].as_str().unwrap().to_owned();
-        Self { web, origin, content, image_ref, dir, boots: 0 }
+        Self { web, origin, transfers, content, image_ref, dir, boots: 0 }
     }
 
     fn disk(&self) -> PathBuf {
@@ -148,22 +159,29 @@ fn a_server_that_dies_during_the_flash_hears_of_its_end_once_it_is_back() {
     let mut lab = Lab::new();
     lab.bind("bty-flash-once");
     let token = token(&lab.boot());
-    let run = std::thread::scope(|scope| {
-        let disk = format!("{}={SERIAL}", lab.disk().display());
-        let (base, token) = (lab.web.base(), token.clone());
-        let machine = scope.spawn(move || -> Outcome {
-            let arguments = ["--server", &base, "--mac", MAC, "--no-reboot", "--disk-file", &disk, "--cycle", &token];
-            bty_command(&arguments).output().unwrap().into()
-        });
-        while !lab.web.events(MAC).contains(&"netboot.pxe.plan".to_owned()) {
-            std::thread::sleep(std::time::Duration::from_millis(2));
-        }
-        lab.web.kill();
-        std::thread::sleep(std::time::Duration::from_millis(700));
-        lab.web.again();
-        machine.join().unwrap()
+    let disk = format!("{}={SERIAL}", lab.disk().display());
+    let base = lab.web.base();
+    let arguments = ["--server", &base, "--mac", MAC, "--no-reboot", "--disk-file", &disk, "--cycle", &token];
+    let transfers = Arc::clone(&lab.transfers);
+    let held = transfers.lock().unwrap();
+    let mut machine = bty_command(&arguments).stdout(Stdio::null()).spawn().unwrap();
+    let wanted = ["machine.inventory", "netboot.pxe.plan"];
+    eventually(LIMIT, "the machine gets its plan", || {
+        let kinds = lab.web.events(MAC);
+        wanted.iter().all(|wanted| kinds.iter().any(|kind| kind == wanted)).then_some(())
     });
-    assert!(run.expect(0).stderr.contains("flash complete"));
+    lab.web.kill();
+    drop(held);
+    let mut lines = BufReader::new(machine.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let mut said: Vec<String> = Vec::new();
+    let is_missed = |line: &String| line.contains("/status") && line.contains("trying again");
+    while !said.last().is_some_and(is_missed) {
+        said.push(lines.next().unwrap_or_else(|| panic!("it does not report: {said:#?}")));
+    }
+    lab.web.again();
+    said.extend(lines);
+    assert_eq!(machine.wait().unwrap().code(), Some(0), "{said:#?}");
+    assert!(said.iter().any(|line| line.contains("flash complete")), "{said:#?}");
     assert!(lab.is_flashed());
     let kinds = lab.web.events(MAC);
     assert_eq!(kinds.iter().filter(|kind| *kind == "machine.flashed").count(), 1, "{kinds:?}");

@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use bty_tests::nginx::Nginx;
 use bty_tests::web::{Web, web_path};
-use bty_tests::{Daemon, free_port};
+use bty_tests::{Daemon, LIMIT, eventually, free_port};
 
 fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(name)
@@ -190,13 +190,14 @@ fn hears(web: &Web, mut listen: Command) {
     let mut lines = BufReader::new(listening.stdout.take().unwrap()).lines();
     let heard = std::thread::spawn(move || lines.find_map(|line| line.ok().filter(|line| line.starts_with("data:"))));
     // the stream tells only what comes after it was opened
-    let told = std::time::Instant::now();
-    while !heard.is_finished() {
-        assert!(told.elapsed().as_secs() < 30, "nothing is heard");
+    eventually(LIMIT, "an event is heard", || {
+        if heard.is_finished() {
+            return Some(());
+        }
         let report = [("Content-Type", "application/json")];
         web.request("POST", "/pxe/525400999999/status", &report, br#"{"status":"done"}"#).expect(404);
-        std::thread::sleep(std::time::Duration::from_millis(100));
-    }
+        None
+    });
     assert!(heard.join().unwrap().unwrap().contains("\"kind\":"));
     listening.kill().unwrap();
     listening.wait().unwrap();

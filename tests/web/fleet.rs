@@ -1,6 +1,7 @@
 //! Simulated fleets.
 
 use bty_tests::web::Web;
+use bty_tests::{LIMIT, eventually};
 use serde_json::Value;
 
 use super::pxe::add_image;
@@ -39,12 +40,12 @@ fn a_wrong_decision_is_noticed() {
         "fn boot(m) { boot_live() }\nfn plan(m) { #{ image: m.image(), disk: m.target_disk() } }\nfn run(p) { }";
     web.send("PUT", "/plans/wrong", &serde_json::json!({ "source": script })).expect(200);
     let watcher = std::thread::scope(|scope| {
-        let run = scope.spawn(|| fleet(&web, &["--machines", "1", "--boots", "400", "--faults", "0"]));
-        for _ in 0..200 {
+        let run = scope.spawn(|| fleet(&web, &["--machines", "1", "--boots", "100", "--faults", "0"]));
+        eventually(LIMIT, "the simulation ends", || {
             let binding = serde_json::json!({ "boot_mode": "wrong" });
             web.send("PATCH", "/machines/02b7f0000000", &binding).expect(200);
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
+            run.is_finished().then_some(())
+        });
         run.join().unwrap()
     });
     assert!(!watcher["violations"].as_array().unwrap().is_empty(), "{watcher}");

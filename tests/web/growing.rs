@@ -8,7 +8,7 @@ use bty_tests::nginx::Nginx;
 use bty_tests::registry::Registry;
 use bty_tests::server::{Reply, Server};
 use bty_tests::web::{Web, web_path};
-use bty_tests::{Daemon, free_port, pattern};
+use bty_tests::{Daemon, LIMIT, eventually, free_port, pattern};
 
 const KERNEL: &str = "bty-netboot-pc-x86_64-v9.9.squashfs";
 /// More than two pieces of what nginx keeps.
@@ -144,13 +144,9 @@ fn a_mirror_of_a_registry_gives_images_that_it_has_fetched_once() {
     };
     flash();
     // it goes on with what it has begun to fetch
-    let begun = std::time::Instant::now();
-    while !mirror.blob_file(hex).exists() {
-        assert!(begun.elapsed().as_secs() < 20, "the mirror keeps nothing");
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
-    let pulls = registry.pulls(hex);
-    assert!(pulls > 0);
+    eventually(LIMIT, "the mirror keeps the blob", || mirror.blob_file(hex).exists().then_some(()));
+    let pulls =
+        eventually(LIMIT, "the registry logs the pull", || Some(registry.pulls(hex)).filter(|pulls| *pulls > 0));
     flash();
     assert_eq!(registry.pulls(hex), pulls, "nothing of it is fetched again");
     // what it has is had without the registry

@@ -1,6 +1,7 @@
 //! Pages for operators, as a browser without scripts has them. What needs one is in `tests/browser`.
 
 use bty_tests::web::{Answer, Web};
+use bty_tests::{LIMIT, eventually};
 use serde_json::json;
 use url::form_urlencoded;
 
@@ -298,15 +299,9 @@ fn a_token_is_shown_once_and_a_new_password_as_its_hash() {
 fn a_backup_is_made_fetched_and_deleted() {
     let web = Web::start();
     done(&web, "/ui/backups", &[("act", "create")]);
-    let begun = std::time::Instant::now();
-    let id = loop {
-        let state = web.get("/workers/backups").json();
-        if let Some(id) = state["on_disk"][0]["id"].as_str() {
-            break id.to_owned();
-        }
-        assert!(begun.elapsed().as_secs() < 30, "{state}");
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    };
+    let id = eventually(LIMIT, "the backup is made", || {
+        web.get("/workers/backups").json()["on_disk"][0]["id"].as_str().map(str::to_owned)
+    });
     assert_eq!(web.get(&format!("/ui/backups/{id}")).expect(200).json()["bty_export_version"], 4);
     web.get("/ui/backups/..%2Fstate.db").expect(404);
     let page = done(&web, "/ui/backups", &[("act", "delete"), ("key", &id)]);

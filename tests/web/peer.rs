@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bty_tests::images::{filter, gpt_image, write};
 use bty_tests::loops::LoopDisk;
 use bty_tests::reference::Reference;
 use bty_tests::server::{Reply, Server};
 use bty_tests::web::Web;
+use bty_tests::{LIMIT, eventually};
 use serde_json::json;
 
 use super::pxe::{MAC, token};
@@ -112,9 +113,10 @@ fn the_reference_client_is_flashed_by_this_server() {
         .spawn()
         .unwrap();
     let begun = Instant::now();
-    while !web.events(MAC).contains(&"machine.flashed".to_owned()) && begun.elapsed() < Duration::from_secs(60) {
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    // what it has said is shown below when it has failed
+    eventually(LIMIT, "the machine is flashed", || {
+        (web.events(MAC).contains(&"machine.flashed".to_owned()) || begun.elapsed() >= LIMIT).then_some(())
+    });
     let kinds = web.events(MAC);
     let _ = client.kill();
     let _ = client.wait();

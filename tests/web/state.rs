@@ -2,10 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use bty_tests::server::{Reply, Server};
 use bty_tests::web::Web;
+use bty_tests::{LIMIT, eventually};
 use serde_json::{Value, json};
 
 use super::pxe::{MAC, add_image};
@@ -39,9 +39,10 @@ fn nothing_that_was_acknowledged_is_lost_when_the_server_is_killed() {
             .collect();
         // in the middle of it, however slow the machine is
         let wanted = acknowledged.lock().unwrap().len() + 20;
-        while acknowledged.lock().unwrap().len() < wanted && !writers.iter().all(std::thread::JoinHandle::is_finished) {
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        eventually(LIMIT, "the server acknowledges contacts", || {
+            let is_enough = acknowledged.lock().unwrap().len() >= wanted;
+            (is_enough || writers.iter().all(std::thread::JoinHandle::is_finished)).then_some(())
+        });
         web.kill();
         is_over.store(true, Ordering::Relaxed);
         writers.into_iter().for_each(|writer| writer.join().unwrap());
@@ -124,14 +125,10 @@ fn an_export_brings_everything_to_another_server_and_orders_nothing_by_itself() 
 }
 
 fn ended(web: &Web, path: &str, list: &str) -> Value {
-    for _ in 0..500 {
+    eventually(LIMIT, "the job ends", || {
         let job = web.get(path).json()[list][0].clone();
-        if !matches!(job["status"].as_str(), Some("queued" | "running")) {
-            return job;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    panic!("it does not end");
+        (!matches!(job["status"].as_str(), Some("queued" | "running"))).then_some(job)
+    })
 }
 
 #[test]
@@ -261,16 +258,20 @@ fn a_fetch_that_is_cancelled_ends_and_says_so() {
     // the second one waits for its turn
     web.request("DELETE", "/boot/releases/v2", &[], b"").expect(200);
     web.request("DELETE", "/boot/releases/v1", &[], b"").expect(200);
-    for _ in 0..200 {
+    let mut last = Value::Null;
+    eventually(LIMIT, "both fetches are cancelled", || {
         let jobs = web.get("/boot/releases").json()["fetches"].clone();
         if jobs.as_array().unwrap().iter().all(|job| job["status"] == "cancelled") {
-            let kinds = web.events("v1");
-            assert_eq!(kinds.last().map(String::as_str), Some("netboot.artifacts.fetch.cancelled"), "{kinds:?}");
-            return;
+            return Some(());
         }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    panic!("{}", web.get("/boot/releases").text());
+        if last != jobs {
+            eprintln!("{jobs}");
+            last = jobs;
+        }
+        None
+    });
+    let kinds = web.events("v1");
+    assert_eq!(kinds.last().map(String::as_str), Some("netboot.artifacts.fetch.cancelled"), "{kinds:?}");
 }
 
 #[test]

@@ -23,7 +23,11 @@ fn compute(limits: Limits, text: &str) -> Result<Ended, ScriptError> {
 
 /// This machine, as far as reading and waiting go: nothing that a test runs may write.
 fn real() -> Host {
-    let world = System::world(Client::default(), Arc::new(Scripted::default()), Arc::new(()));
+    real_with(Scripted::default())
+}
+
+fn real_with(terminal: Scripted) -> Host {
+    let world = System::world(Client::default(), Arc::new(terminal), Arc::new(()));
     Host::new(Capabilities::NONE.with(Capability::Read).with(Capability::Power), world)
 }
 
@@ -84,12 +88,16 @@ fn catching_does_not_help_against_a_limit() {
 #[test]
 fn cancelling_ends_a_loop_and_a_wait() {
     for text in ["loop {}", "sleep(600);", "loop { try { sleep(600); } catch {} }"] {
-        let engine = Engine::new(real(), Limits::operator());
-        let script = engine.compile("script.rhai", text, &Root::None).unwrap();
+        let terminal = Scripted::default();
+        let engine = Engine::new(real_with(terminal.clone()), Limits::operator());
+        let script = engine.compile("script.rhai", &format!("print(\"begun\"); {text}"), &Root::None).unwrap();
         let cancel = CancelToken::new();
         let host = engine.host.clone();
         let canceller = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(100));
+            let begun = Instant::now();
+            while terminal.printed().is_empty() && begun.elapsed() < Duration::from_secs(60) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
             host.interrupt();
         });
         let error = engine.run(&script, &[], &cancel).unwrap_err();

@@ -67,6 +67,7 @@ impl Input for MemoryInput {
 impl Read for MemoryStream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if self.memory.stalls {
+            // as a connection on which nothing arrives: it only notices a cancel
             loop {
                 self.cancel.check()?;
                 std::thread::sleep(Duration::from_millis(10));
@@ -570,7 +571,8 @@ fn cancel_and_drop_end_all_threads_soon() {
             }
             // joins the threads
             drop(reader);
-            assert!(started.elapsed() < Duration::from_secs(10), "stalls {stalls}, cancelled {cancelled}");
+            // a bound on hanging, not on speed
+            assert!(started.elapsed() < Duration::from_secs(30), "stalls {stalls}, cancelled {cancelled}");
             drop(held);
         }
     }

@@ -4,9 +4,9 @@ use std::time::Instant;
 
 use bty_tests::qemu::{Bus, Firmware, Hardware};
 
-use super::lab::{Lab, SERIAL};
-use super::network::one_file;
-use super::sticks::{chained, flash_offline, secure_boot};
+use crate::chain::lab::{Lab, SERIAL};
+use crate::chain::network::one_file;
+use crate::chain::sticks::{chained, flash_offline, secure_boot};
 
 fn flashes(lab: &Lab, hardware: Hardware) {
     let disk = lab.disk();
@@ -24,33 +24,33 @@ fn flashes(lab: &Lab, hardware: Hardware) {
 }
 
 #[test]
-#[ignore = "long: make test-arm64"]
+#[ignore = "long: make test-all"]
 fn by_ipxe() {
     let lab = Lab::of("BIOS, UEFI", "arm64");
     flashes(&lab, lab.hardware(Firmware::Arm));
 }
 
 #[test]
-#[ignore = "long: make test-arm64"]
+#[ignore = "long: make test-all"]
 fn one_file_by_http_boot() {
     let lab = one_file("arm64");
     flashes(&lab, lab.hardware(Firmware::ArmHttp));
 }
 
 #[test]
-#[ignore = "long: make test-arm64"]
+#[ignore = "long: make test-all"]
 fn a_stick_flashes_offline() {
     flash_offline(Firmware::Arm, Bus::Virtio);
 }
 
 #[test]
-#[ignore = "long: make test-arm64"]
+#[ignore = "long: make test-all"]
 fn a_stick_is_started_by_secure_boot() {
     secure_boot(Firmware::ArmSecure);
 }
 
 #[test]
-#[ignore = "long: make test-arm64"]
+#[ignore = "long: make test-all"]
 fn the_chain_stick_names_the_server() {
     let (lab, hardware) = chained(Firmware::Arm, Bus::Usb, true);
     flashes(&lab, hardware);

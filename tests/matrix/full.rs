@@ -1,0 +1,64 @@
+//! The full environment, which takes four minutes to build.
+
+use std::path::Path;
+use std::time::Instant;
+
+use bty_tests::command::tool;
+use bty_tests::qemu::{Bus, Firmware, Machine};
+
+use crate::chain::lab::{Lab, PATIENCE, SERIAL, open_shell};
+
+/// From a shell to the full environment, until nothing of it is on its way any more.
+fn go_on_with_full(machine: &mut Machine) {
+    machine.type_in("bty-live full\r");
+    let begun = Instant::now();
+    machine.wait(PATIENCE, "the full environment", |said| said.contains("root@"));
+    println!("the full environment after {:.1?}", begun.elapsed());
+    // the prompt is there before all services are
+    machine.type_in("timeout 200 systemctl is-system-running --wait; echo booting is $((1 + 1))\r");
+    machine.wait(PATIENCE, "the end of booting", |said| said.contains("booting is 2"));
+}
+
+#[test]
+#[ignore = "long: make test-all"]
+fn a_person_gets_the_full_environment_when_it_is_asked_for() {
+    let lab = Lab::with_full();
+    let (_disk, mut machine) = lab.start("bty-tui");
+    machine.wait(PATIENCE, "the wizard", |said| said.contains("Pick an image:"));
+    open_shell(&mut machine);
+    go_on_with_full(&mut machine);
+    machine.type_in("systemctl is-active bty-on-tty1 ssh; nvme list; bty --version; echo all is $((1 + 1))\r");
+    machine.wait(PATIENCE, "tools", |said| said.contains("all is 2"));
+    let said = machine.said();
+    assert!(said.contains("active\nactive") && said.contains("/dev/nvme0n1"), "{said}");
+}
+/// Says how many of them there are; the command itself, which is shown too, does not say it.
+const COUNT: &str = "echo assembled here: $(ls /sys/block | grep -cE '^(md|dm-)')\r";
+
+#[test]
+#[ignore = "long: make test-all"]
+fn volumes_of_an_old_system_are_not_assembled_and_are_flashed_over() {
+    let lab = Lab::with_full();
+    let disk = lab.disk();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("media/volumes.py");
+    tool(&["python3", script.to_str().unwrap(), disk.to_str().unwrap()]);
+    let hardware = || lab.hardware(Firmware::Bios).disk(Bus::Nvme, &disk, SERIAL);
+
+    lab.bind("bty-tui", SERIAL);
+    let mut machine = lab.power_on(hardware());
+    machine.wait(PATIENCE, "the wizard", |said| said.contains("Pick an image:"));
+    open_shell(&mut machine);
+    machine.type_in(COUNT);
+    machine.wait(PATIENCE, "a look", |said| said.contains("assembled here: 0"));
+    go_on_with_full(&mut machine);
+    // its tools know what they are, so that they could be
+    machine.type_in("mdadm --examine /dev/nvme0n1p1; lvs --noheadings old; echo all is $((1 + 1))\r");
+    machine.wait(PATIENCE, "tools", |said| said.contains("all is 2"));
+    assert!(machine.said().contains("Raid Level : raid1") && machine.said().contains("root old"), "{}", machine.said());
+    machine.type_in(COUNT);
+    machine.wait(PATIENCE, "another look", |said| said.matches("assembled here: 0").count() == 2);
+    drop(machine);
+
+    lab.bind("bty-flash-once", SERIAL);
+    lab.ends(lab.power_on(hardware()), &disk);
+}
