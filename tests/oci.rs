@@ -259,8 +259,97 @@ fn a_denied_token_is_final() {
         Reply::status(401).header("WWW-Authenticate", &format!("Bearer realm=\"http://{host}/token\""))
     });
     let error = read(&format!("oras://{}/team/images:v1", registry.host())).unwrap_err();
-    assert!(error.to_string().contains("asking") && error.to_string().contains("DENIED"), "{error:?}");
-    assert_eq!(registry.requests().len(), 3);
+    assert!(error.to_string().contains("asking") && error.to_string().contains("403"), "{error:?}");
+    assert!(!format!("{error:?}").contains("DENIED"), "what a foreign server says stays there: {error:?}");
+    // the manifest, and the token: nothing else is asked
+    assert_eq!(registry.requests().len(), 2);
+}
+
+/// A client that may reach 127.0.0.2, where the hostile registry is, and nothing else.
+fn bounded() -> Client {
+    let mut options = options();
+    options.attempts = 1;
+    options.may_reach = Some(std::sync::Arc::new(|ip: std::net::IpAddr| ip == std::net::IpAddr::from([127, 0, 0, 2])));
+    Client::new(options)
+}
+
+/// What a client that may not reach the loopback says about an artifact of `registry`, when the registry lures it to an internal service.
+fn lured(registry: &Server, secret: &Server) -> String {
+    let reference = format!("oras://{}/team/images:v1", registry.host());
+    let error = bounded().open(&reference, &CancelToken::new()).unwrap_err();
+    assert_eq!(secret.requests().len(), 0, "the internal service was asked: {error:?}");
+    assert!(!format!("{error:?}").contains("SECRET"), "{error:?}");
+    error.to_string()
+}
+
+#[test]
+fn a_registry_cannot_lure_a_client_to_an_internal_token_server() {
+    let secret = Server::start(|_| Reply::whole(b"SECRET"));
+    let port = secret.host().split_once(':').unwrap().1.to_owned();
+    for host in
+        ["127.0.0.1", "127.1", "2130706433", "0x7f000001", "0177.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "localhost"]
+    {
+        let realm = format!("http://{host}:{port}/token");
+        let registry = Server::start_at("127.0.0.2", move |_| {
+            Reply::status(401).header("WWW-Authenticate", &format!("Bearer realm=\"{realm}\",service=\"x\""))
+        });
+        let error = lured(&registry, &secret);
+        assert!(error.contains("may not be reached"), "{host}: {error}");
+    }
+}
+
+#[test]
+fn neither_another_challenge_nor_a_redirection_leads_to_an_internal_service() {
+    let secret = Server::start(|_| Reply::whole(b"{\"token\": \"SECRET\"}"));
+    for lure in ["realm of /v2/", "redirection of /v2/", "redirection of the token", "redirection of the manifest"] {
+        let target = secret.url("/internal");
+        let registry = Server::start_at("127.0.0.2", move |request| {
+            let host = request.header("host").unwrap_or_default();
+            let challenge =
+                |realm: &str| Reply::status(401).header("WWW-Authenticate", &format!("Bearer realm=\"{realm}\""));
+            match (lure, request.target.as_str()) {
+                ("realm of /v2/", "/v2/") => challenge(&target),
+                ("redirection of /v2/", "/v2/") => Reply::status(302).header("Location", &target),
+                ("redirection of the token", path) if path.starts_with("/token") => {
+                    Reply::status(302).header("Location", &target)
+                }
+                ("redirection of the manifest", path) if path.contains("/manifests/") => {
+                    Reply::status(302).header("Location", &target)
+                }
+                (_, path) if path.starts_with("/token") => Reply::whole(b"{\"token\": \"t\"}"),
+                _ => challenge(&format!("http://{host}/token")),
+            }
+        });
+        let _ = lured(&registry, &secret);
+    }
+}
+
+#[test]
+fn a_token_without_an_end_is_cut_off() {
+    let registry = Server::start(|request| {
+        let host = request.header("host").unwrap_or_default();
+        match request.target.starts_with("/token") {
+            true => Reply::whole(&vec![b' '; 64 << 20]),
+            false => Reply::status(401).header("WWW-Authenticate", &format!("Bearer realm=\"http://{host}/token\"")),
+        }
+    });
+    let error = read(&format!("oras://{}/team/images:v1", registry.host())).unwrap_err();
+    assert!(error.to_string().contains("larger than 256.0 KiB"), "{error:?}");
+}
+
+#[test]
+fn a_registry_that_asks_for_a_token_only_at_the_manifest_is_read() {
+    let disk = pattern(1000);
+    let manifest = manifest_of(&disk);
+    let registry = guarded(
+        |_| true,
+        move |request| match request.target.as_str() {
+            "/v2/team/images/manifests/v1" => Reply::whole(&manifest),
+            _ => Reply::file(request, &disk, "\"v1\""),
+        },
+    );
+    assert_eq!(read(&format!("oras://{}/team/images:v1", registry.host())).unwrap(), pattern(1000));
+    assert!(registry.requests().iter().all(|request| request.target != "/v2/"), "only what is wanted is asked for");
 }
 
 #[test]

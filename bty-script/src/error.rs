@@ -168,7 +168,9 @@ pub struct ScriptError {
 }
 
 impl ScriptError {
-    pub(crate) fn new(cause: Cause, message: impl Into<String>) -> Self {
+    /// A failure without a place, for whoever decides in the place of a script.
+    #[must_use]
+    pub fn new(cause: Cause, message: impl Into<String>) -> Self {
         Self { cause, message: message.into(), hint: None, place: None, calls: Vec::new(), host: None }
     }
 

@@ -21,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::pages::notice::Notices;
 use crate::plan::{Plan, bundled};
 use crate::rates::Rates;
+use crate::simulations::{self, Simulations};
 use crate::store::{self, settings::Settings};
 use crate::tftp::Tftp;
 use crate::time::Time;
@@ -61,6 +62,8 @@ pub struct App {
     pub client: bty::Client,
     /// When it was started.
     pub started_at: Time,
+    /// Simulations, which take no worker from contacts.
+    pub simulations: Simulations,
     decide: Arc<Decide<'static>>,
     snapshot: RwLock<Arc<Snapshot>>,
     locks: Vec<tokio::sync::Mutex<()>>,
@@ -118,6 +121,15 @@ impl Snapshot {
     pub fn netboot_version(&self) -> &str {
         match self.settings.get("netboot.version") {
             "" => env!("CARGO_PKG_VERSION"),
+            version => version,
+        }
+    }
+
+    /// The version that `machine` boots: the one that it is bound to, or the server's.
+    #[must_use]
+    pub fn netboot_version_of<'a>(&'a self, machine: &'a Machine) -> &'a str {
+        match machine.netboot_version.as_str() {
+            "" => self.netboot_version(),
             version => version,
         }
     }
@@ -196,6 +208,7 @@ impl App {
             .map(|(_, options)| Cache::open(options.clone(), &config.network.options(), db.clone()));
         let workers = Workers::new(worker_command, bty_script::Limits::server(), config.script_workers);
         let decide: Arc<Decide<'static>> = Arc::new(move |question: &_| workers.decide(question));
+        let simulating = Workers::new(worker_command, bty_script::Limits::server(), simulations::AT_A_TIME);
         Ok(Arc::new(Self {
             db,
             bus,
@@ -210,6 +223,7 @@ impl App {
             client: config.network.client(),
             lists: Arc::new(tokio::sync::Semaphore::new(LISTS)),
             started_at: Time::now(),
+            simulations: Simulations::new(simulating),
             decide,
             snapshot: RwLock::new(Arc::new(snapshot)),
             locks: (0..LOCKS).map(|_| tokio::sync::Mutex::default()).collect(),

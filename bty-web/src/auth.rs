@@ -1,22 +1,20 @@
 //! Who may do what: the admin by password and session, programs by tokens with scopes.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 
-use argon2::{Argon2, PasswordHash, PasswordHasher, PasswordVerifier};
 use axum_extra::extract::cookie::Key;
 use bty::Digest;
 use serde::{Deserialize, Serialize};
-use subtle::ConstantTimeEq;
 
 use crate::app::random_token;
 use crate::config::Config;
-use crate::error::{Error, ErrorKind, Result};
-use crate::time::Time;
+use crate::error::{Error, Result};
 
 pub mod guard;
+mod password;
+
+pub use password::{Password, hash_password};
 
 /// Name of the cookie that a session is in. Browsers tell ports of a host not apart: a cache host beside a server has another.
 const COOKIE: &str = "bty-token";
@@ -25,13 +23,6 @@ const CACHE_COOKIE: &str = "bty-cache-token";
 
 /// A session ends when it has not been used for so long.
 pub const SESSION_MS: i64 = 7 * 24 * 3600 * 1000;
-
-/// Wrong passwords from one address before it has to wait, and the wait for each further one.
-const ATTEMPTS_FREE: u32 = 5;
-const WAIT_MS: i64 = 10_000;
-const WAIT_MAX_MS: i64 = 15 * 60 * 1000;
-/// As many addresses are remembered.
-const ADDRESSES_MAX: usize = 10_000;
 
 /// What a token may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -72,27 +63,13 @@ impl Scope {
     }
 }
 
-/// Checks passwords, and slows down who guesses.
+/// How an operator logs in.
 pub struct Auth {
     password: Option<Password>,
     /// What cookies are signed with.
     pub key: Key,
     /// Name of the cookie that a session is in.
     pub cookie: &'static str,
-    guesses: Mutex<HashMap<IpAddr, Guesses>>,
-}
-
-enum Password {
-    /// Its digest: what is compared has one length, and tells nothing by the time it takes.
-    Plain(Digest),
-    /// An argon2 hash.
-    Hash(String),
-}
-
-#[derive(Clone, Copy)]
-struct Guesses {
-    wrong: u32,
-    last: Time,
 }
 
 impl Auth {
@@ -105,18 +82,13 @@ impl Auth {
             Some(secret) => secret.clone(),
             None => kept_secret(&config.state_dir.join("session-secret"))?,
         };
-        let password = config.password.as_ref().map(|password| match PasswordHash::new(password) {
-            Ok(_) => Password::Hash(password.clone()),
-            Err(_) => Password::Plain(Digest::of(password.as_bytes())),
-        });
-        // the secret may be shorter than a key has to be
-        let key = Key::from(
-            &[Digest::of(secret.as_bytes()), Digest::of(format!("{secret}.").as_bytes())]
-                .map(|d| *d.as_bytes())
-                .concat(),
-        );
+        // another password makes another key, which ends all sessions
+        let secret = format!("{secret}\n{}", config.password.as_deref().unwrap_or_default());
+        // a key has 64 bytes
+        let key = [Digest::of(secret.as_bytes()), Digest::of(format!("{secret}.").as_bytes())].map(|d| *d.as_bytes());
+        let key = Key::from(&key.concat());
         let cookie = if config.is_cache_only { CACHE_COOKIE } else { COOKIE };
-        Ok(Self { password, key, cookie, guesses: Mutex::default() })
+        Ok(Self { password: config.password.as_deref().map(Password::new), key, cookie })
     }
 
     /// True when everybody is the admin: no password is set.
@@ -125,57 +97,16 @@ impl Auth {
         self.password.is_none()
     }
 
-    /// True for the admin's password. Slow, when it is kept as a hash.
-    #[must_use]
-    pub fn is_password(&self, text: &str) -> bool {
-        match &self.password {
-            None => false,
-            Some(Password::Plain(digest)) => digest.as_bytes().ct_eq(Digest::of(text.as_bytes()).as_bytes()).into(),
-            Some(Password::Hash(hash)) => PasswordHash::new(hash)
-                .is_ok_and(|hash| Argon2::default().verify_password(text.as_bytes(), &hash).is_ok()),
-        }
-    }
-
-    /// Refuses an address that has guessed too often.
+    /// True when `text` is the admin's password; false when there is none. See [`Password::check`].
     ///
     /// # Errors
-    /// [`ErrorKind::Throttled`], with the time to wait.
-    pub fn check_guesses(&self, ip: IpAddr, now: Time) -> Result<()> {
-        let guesses = self.guesses.lock().unwrap_or_else(PoisonError::into_inner).get(&ip).copied();
-        let Some(guesses) = guesses.filter(|guesses| guesses.wrong >= ATTEMPTS_FREE) else { return Ok(()) };
-        let wait = WAIT_MS.saturating_mul(1 << (guesses.wrong - ATTEMPTS_FREE).min(16)).min(WAIT_MAX_MS);
-        let left = wait - now.ms_since(guesses.last);
-        if left <= 0 {
-            return Ok(());
+    /// [`ErrorKind::Throttled`](crate::error::ErrorKind::Throttled), with the time to wait.
+    pub async fn check_password(&self, ip: IpAddr, text: String) -> Result<bool> {
+        match &self.password {
+            None => Ok(false),
+            Some(password) => password.check(ip, text).await,
         }
-        let seconds = u64::try_from(left).unwrap_or_default().div_ceil(1000);
-        let mut error = Error::new(ErrorKind::Throttled, format!("too many wrong passwords: try again in {seconds} s"));
-        error.retry_after = Some(seconds);
-        Err(error)
     }
-
-    /// Takes note of how a guess ended.
-    pub fn guessed(&self, ip: IpAddr, is_right: bool, now: Time) {
-        let mut guesses = self.guesses.lock().unwrap_or_else(PoisonError::into_inner);
-        if is_right {
-            guesses.remove(&ip);
-            return;
-        }
-        if guesses.len() >= ADDRESSES_MAX {
-            guesses.retain(|_, guesses| now.ms_since(guesses.last) < WAIT_MAX_MS);
-        }
-        let entry = guesses.entry(ip).or_insert(Guesses { wrong: 0, last: now });
-        entry.wrong = entry.wrong.saturating_add(1);
-        entry.last = now;
-    }
-}
-
-/// A password as it can stand in a configuration file.
-///
-/// # Errors
-/// Those of the random numbers.
-pub fn hash_password(text: &str) -> Result<String> {
-    Argon2::default().hash_password(text.as_bytes()).map(|hash| hash.to_string()).map_err(Error::internal)
 }
 
 /// What is kept of a token.
@@ -216,10 +147,8 @@ mod tests {
     use super::*;
 
     fn auth(password: Option<&str>) -> Auth {
-        let dir = tempfile::tempdir().unwrap();
-        let state = dir.path().display().to_string();
         let find = |name: &str| match name {
-            "BTY_PATHS_STATE_DIR" => Some(state.clone()),
+            "BTY_SERVER_SESSION_SECRET" => Some("0123456789abcdef0123456789abcdef".to_owned()),
             "BTY_ADMIN_PASSWORD" => password.map(str::to_owned),
             _ => None,
         };
@@ -227,33 +156,10 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_plain_or_a_hash() {
-        let hash = hash_password("secret").unwrap();
-        assert!(hash.starts_with("$argon2id$"), "{hash}");
-        for auth in [auth(Some("secret")), auth(Some(&hash))] {
-            assert!(auth.is_password("secret") && !auth.is_password("Secret") && !auth.is_password(""));
-            assert!(!auth.is_password(&hash), "the hash is no password");
-        }
-        assert!(auth(None).is_open() && !auth(None).is_password(""));
-    }
-
-    #[test]
-    fn who_guesses_waits_longer_each_time_and_nobody_else_does() {
-        let (auth, ip, other) = (auth(Some("x")), "192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
-        let mut now = Time(0);
-        for _ in 0..ATTEMPTS_FREE {
-            auth.check_guesses(ip, now).unwrap();
-            auth.guessed(ip, false, now);
-        }
-        let error = auth.check_guesses(ip, now).unwrap_err();
-        assert_eq!((error.kind, error.retry_after), (ErrorKind::Throttled, Some(10)));
-        auth.check_guesses(other, now).unwrap();
-        now = now.plus_ms(10_000);
-        auth.check_guesses(ip, now).unwrap();
-        auth.guessed(ip, false, now);
-        assert_eq!(auth.check_guesses(ip, now).unwrap_err().retry_after, Some(20));
-        auth.guessed(ip, true, now);
-        auth.check_guesses(ip, now).unwrap();
+    fn another_password_makes_another_key() {
+        let key = |password| auth(password).key.master().to_vec();
+        assert_eq!(key(Some("a")), key(Some("a")));
+        assert!(key(Some("a")) != key(Some("b")) && key(Some("a")) != key(None));
     }
 
     #[test]

@@ -12,9 +12,10 @@ use crate::net::Networks;
 
 pub mod edit;
 
-/// Every key, its default and its variable. An empty variable is none.
-pub const KEYS: [(&str, &str, &str); 33] = [
+/// Every key, its default and its variable. An empty variable counts as unset, except for the password.
+pub const KEYS: [(&str, &str, &str); 34] = [
     ("admin.password", "", "BTY_ADMIN_PASSWORD"),
+    ("admin.open", "0", "BTY_ADMIN_OPEN"),
     ("server.host", "0.0.0.0", "BTY_SERVER_HOST"),
     ("server.port", "8080", "BTY_SERVER_PORT"),
     ("server.public_url", "", "BTY_SERVER_PUBLIC_URL"),
@@ -75,6 +76,10 @@ impl std::fmt::Display for Origin {
 pub struct Config {
     /// The admin's password, or its argon2 hash; none leaves the server open.
     pub password: Option<String>,
+    /// A password is set, but empty: somebody has failed to make one.
+    pub password_is_empty: bool,
+    /// An operator wants a server without a password.
+    pub open_is_wanted: bool,
     /// Where it listens.
     pub listen: SocketAddr,
     /// By which address it is reached, when requests do not tell.
@@ -244,6 +249,23 @@ impl Config {
         }
         loader.finish(sources)
     }
+
+    /// Refuses to serve at `listen` without a password, unless an operator wants that. On the loopback of a machine only its own users can do harm.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`], with the way out.
+    pub fn check_login(&self, listen: SocketAddr) -> Result<()> {
+        let why = if self.password_is_empty {
+            "it is set, but empty; set a password, or do not set it"
+        } else if self.password.is_none() && !self.open_is_wanted && !listen.ip().is_loopback() {
+            "it is not set, so everybody on the network could change everything; set one (see bty-web hash-password), or \
+             set admin.open = 1 if that is what you want"
+        } else {
+            return Ok(());
+        };
+        let problem = Problem::new("admin.password", why.to_owned());
+        Err(Error::new(ErrorKind::Invalid, "the configuration is wrong").with_problems(vec![problem]))
+    }
 }
 
 #[derive(Default)]
@@ -360,6 +382,10 @@ impl Loader {
         let within = |key: &str, name: &str| set(key).map_or_else(|| state_dir.join(name), PathBuf::from);
         Ok(Config {
             password: set("admin.password"),
+            password_is_empty: text("admin.password").is_empty()
+                && (self.values["admin.password"].1 != Origin::Default
+                    || (sources.env)("BTY_ADMIN_PASSWORD").is_some()),
+            open_is_wanted: is_yes(&text("admin.open")),
             listen: SocketAddr::new(host, port.get()),
             public_url: set("server.public_url"),
             trusted_proxies,
@@ -544,6 +570,30 @@ mod tests {
         let error = load(&env, &[file, dir.path().join("gone")]).unwrap_err();
         let text = error.to_string().replace(&dir.path().display().to_string(), "DIR");
         insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn a_server_is_open_only_where_somebody_wants_that() {
+        let check = |env: &[(&str, &str)]| {
+            let config = load(env, &[]).unwrap();
+            config.check_login(config.listen).map_err(|e| e.to_string())
+        };
+        assert!(check(&[]).unwrap_err().contains("admin.open = 1"));
+        assert!(check(&[("BTY_SERVER_HOST", "192.0.2.1")]).is_err());
+        assert!(check(&[("BTY_ADMIN_PASSWORD", "")]).unwrap_err().contains("set, but empty"));
+        assert!(check(&[("BTY_ADMIN_PASSWORD", ""), ("BTY_ADMIN_OPEN", "1"), ("BTY_SERVER_HOST", "::1")]).is_err());
+        for env in [
+            ("BTY_SERVER_HOST", "127.0.0.1"),
+            ("BTY_SERVER_HOST", "::1"),
+            ("BTY_ADMIN_OPEN", "1"),
+            ("BTY_ADMIN_PASSWORD", "x"),
+        ] {
+            assert_eq!(check(&[env]), Ok(()), "{env:?}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("bty.toml");
+        std::fs::write(&file, "[admin]\npassword = \"\"\n").unwrap();
+        assert!(load(&[], &[file]).unwrap().password_is_empty);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Query, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
+use bty::CancelToken;
 use serde::de::DeserializeOwned;
 
 use crate::app::App;
@@ -108,6 +109,18 @@ impl FromRequestParts<Arc<App>> for Who {
 }
 
 /// Who was let in.
+/// Cancelled when the client of a request is gone.
+#[derive(Clone, Default)]
+pub struct ClientGone(pub CancelToken);
+
+impl FromRequestParts<Arc<App>> for ClientGone {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self> {
+        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_default())
+    }
+}
+
 impl FromRequestParts<Arc<App>> for guard::Who {
     type Rejection = Error;
 

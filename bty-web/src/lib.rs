@@ -45,6 +45,7 @@ pub mod plan;
 pub mod rates;
 pub mod routes;
 pub mod server;
+pub mod simulations;
 pub mod state;
 pub mod store;
 pub mod tftp;

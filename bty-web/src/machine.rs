@@ -13,6 +13,8 @@
 //! A *boot cycle* is the unit of trust: it is opened when a machine is sent to the live environment, has a random token, and is closed by the
 //! end that the live environment reports, by the next contact, or by a save. Only an open cycle can be completed, once.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -251,6 +253,10 @@ impl Machine {
         self.cycle.as_ref().filter(|cycle| cycle.stage.is_open())
     }
 
+    fn open_cycle_mut(&mut self) -> Option<&mut Cycle> {
+        self.cycle.as_mut().filter(|cycle| cycle.stage.is_open())
+    }
+
     /// True when the boot was for the inventory, and the inventory is here.
     fn has_done_inventory(&self) -> bool {
         let is_done =
@@ -289,6 +295,14 @@ pub struct Who {
     pub now: Time,
     /// Base address by which the server was reached, such as `http://10.0.0.1:8080`.
     pub base: String,
+}
+
+impl Who {
+    /// The address of the client; the unspecified one when it is not known.
+    #[must_use]
+    pub fn address(&self) -> IpAddr {
+        self.ip.as_deref().and_then(|ip| ip.parse().ok()).unwrap_or(IpAddr::from([0, 0, 0, 0]))
+    }
 }
 
 /// What came of something that happened.

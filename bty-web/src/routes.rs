@@ -25,6 +25,7 @@ use axum::http::{HeaderValue, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
+use bty::CancelToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
@@ -34,6 +35,7 @@ use crate::app::App;
 use crate::auth::Scope;
 use crate::auth::guard::{Guard, guard, same_origin};
 use crate::error::Error;
+use crate::extract::ClientGone;
 
 pub(crate) mod access;
 mod boot;
@@ -252,9 +254,21 @@ fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
 }
 
 /// What was begun is done, also when the client goes meanwhile: a change that is written is followed by what has to know of it.
-async fn to_the_end(request: Request, next: Next) -> Response {
+async fn to_the_end(mut request: Request, next: Next) -> Response {
+    let gone = ClientGone::default();
+    request.extensions_mut().insert(gone.clone());
+    // dropped early when the client goes
+    let _guard = CancelOnDrop(gone.0);
     let answered = tokio::spawn(next.run(request)).await;
     answered.unwrap_or_else(|e| Error::internal(format!("a request ended early: {e}")).into_response())
+}
+
+struct CancelOnDrop(CancelToken);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
 }
 
 /// Nothing is framed, sniffed, or loaded from elsewhere.

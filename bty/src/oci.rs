@@ -6,19 +6,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use oci_client::client::{Certificate, CertificateEncoding, ClientConfig, ClientProtocol};
-use oci_client::errors::OciDistributionError;
+use oci_client::Reference;
 use oci_client::manifest::{
     IMAGE_MANIFEST_LIST_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_INDEX_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE,
     OciImageIndex, OciManifest, Versioned,
 };
-use oci_client::secrets::RegistryAuth;
-use oci_client::{Reference, RegistryOperation};
 use reqwest::StatusCode;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::client::net::{Http, Online, USER_AGENT};
+use crate::client::net::{Http, Online};
 use crate::source::Input as _;
 use crate::source::http::origin::{Ask, Fault, Origin, Retries};
 use crate::source::http::{self, HttpInput};
@@ -26,6 +23,9 @@ use crate::{CancelToken, Digest, Error, ErrorKind, Location, Result, Source};
 
 mod layer;
 mod reference;
+mod token;
+
+pub(crate) use token::Access;
 
 pub use reference::OciReference;
 
@@ -83,22 +83,24 @@ pub(crate) fn resolve(online: &Online, reference: &OciReference, cancel: &Cancel
 struct Registry {
     http: Http,
     reference: OciReference,
+    /// Where its API is, which for Docker Hub is another host than the one in references.
+    host: String,
     access: Arc<Access>,
 }
 
 impl Registry {
     fn new(http: &Http, reference: &OciReference) -> Self {
         let (registry, repository) = (reference.registry().to_owned(), reference.repository().to_owned());
+        let named = Reference::with_tag(registry, repository.clone(), "latest".to_owned());
+        let host = named.resolve_registry().to_owned();
         // a token is for a repository, whatever the tag
-        let oci = Reference::with_tag(registry, repository, "latest".to_owned());
-        let access = Access { http: http.clone(), reference: oci, token: tokio::sync::Mutex::default() };
-        Self { http: http.clone(), reference: reference.clone(), access: Arc::new(access) }
+        let access = Access::new(http.clone(), host.clone(), repository);
+        Self { http: http.clone(), reference: reference.clone(), host, access: Arc::new(access) }
     }
 
     fn url(&self, kind: &str, name: &str) -> Result<Url> {
         let scheme = if self.http.options.plain_http { "http" } else { "https" };
-        let host = self.access.reference.resolve_registry();
-        let text = format!("{scheme}://{host}/v2/{}/{kind}/{name}", self.reference.repository());
+        let text = format!("{scheme}://{}/v2/{}/{kind}/{name}", self.host, self.reference.repository());
         Url::parse(&text).map_err(|e| Error::new(ErrorKind::Usage, format!("{text:?} is no address")).because(e))
     }
 
@@ -143,20 +145,12 @@ impl Registry {
         if reply.status() == StatusCode::NOT_FOUND || is_blob {
             return Ok(None);
         }
-        let mut reply = origin.accept(reply)?;
+        let reply = origin.accept(reply)?;
         if reply.status() != StatusCode::OK {
             return Err(Fault::Final(origin.error(format!("the registry answered {}", reply.status()))));
         }
         let named = reply.headers().get("docker-content-digest").and_then(|value| value.to_str().ok()?.parse().ok());
-        let mut bytes = Vec::new();
-        while let Some(chunk) = origin.chunk(&mut reply, bytes.len() as u64).await? {
-            if bytes.len() + chunk.len() > MANIFEST_BYTES_MAX {
-                return Err(Fault::Final(
-                    origin.error("the manifest is larger than 10 MiB").hint("check the reference"),
-                ));
-            }
-            bytes.extend_from_slice(&chunk);
-        }
+        let bytes = origin.read_all(reply, MANIFEST_BYTES_MAX).await?;
         match self.reference.digest().or(named) {
             Some(expected) if expected != Digest::of(&bytes) => {
                 let message = format!("the manifest has digest {}, expected {expected}", Digest::of(&bytes));
@@ -223,93 +217,4 @@ fn parse(manifest: &[u8]) -> Result<OciManifest> {
         return Err(Error::new(ErrorKind::Format, message).hint("push the artifact again with a current tool"));
     }
     serde_json::from_slice(manifest).map_err(malformed)
-}
-
-/// The right to read one repository: an anonymous token, where the registry wants one.
-pub(crate) struct Access {
-    http: Http,
-    reference: Reference,
-    token: tokio::sync::Mutex<Option<String>>,
-}
-
-impl Access {
-    /// The token to try; none before the registry has refused to do without.
-    pub(crate) async fn token(&self) -> Option<String> {
-        self.token.lock().await.clone()
-    }
-
-    /// Another token, because `refused` was refused. `None` when the registry hands out none.
-    pub(crate) async fn renew(&self, refused: Option<&str>) -> Result<Option<String>, Fault> {
-        let mut held = self.token.lock().await;
-        // another request may have renewed it meanwhile
-        if held.as_deref() == refused {
-            *held = None;
-            *held = self.mint().await?;
-        }
-        Ok(held.clone())
-    }
-
-    async fn mint(&self) -> Result<Option<String>, Fault> {
-        let registry = self.reference.resolve_registry();
-        let failed = |message: &str| {
-            let error = Error::new(ErrorKind::Source, message).with_path(registry);
-            error.context(format!("asking {registry} for a token"))
-        };
-        let client =
-            self.client().map_err(|fault| fault.map(|e| e.context(format!("asking {registry} for a token"))))?;
-        let auth = client.auth(&self.reference, &RegistryAuth::Anonymous, RegistryOperation::Pull);
-        match tokio::time::timeout(EXCHANGE_TIMEOUT, auth).await {
-            Ok(Ok(token)) => Ok(token),
-            Ok(Err(e)) => {
-                let is_passing = may_pass(&e);
-                let error = failed("it hands out none")
-                    .because(e)
-                    .hint("only what is public can be read; check the repository");
-                Err(if is_passing { Fault::passing(error) } else { Fault::Final(error) })
-            }
-            Err(_) => Err(Fault::passing(failed("the registry takes too long"))),
-        }
-    }
-
-    fn client(&self) -> Result<oci_client::Client, Fault> {
-        let options = &self.http.options;
-        if self.http.roots.is_empty() {
-            // it would look for certificates by itself, in places that an environment variable names
-            let error = Error::new(ErrorKind::Host, "this system has no certificate authorities");
-            return Err(Fault::Final(error.hint("install ca-certificates, or give the authority's certificate")));
-        }
-        // fails when the program has chosen a provider, which is as good
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let certificate = |root: &rustls::pki_types::CertificateDer<'_>| Certificate {
-            encoding: CertificateEncoding::Der,
-            data: root.to_vec(),
-        };
-        let is_direct = options.http_proxy.is_none() && options.https_proxy.is_none();
-        let config = ClientConfig {
-            protocol: if options.plain_http { ClientProtocol::Http } else { ClientProtocol::Https },
-            tls_certs_only: self.http.roots.iter().map(certificate).collect(),
-            user_agent: USER_AGENT,
-            connect_timeout: Some(options.connect_timeout),
-            read_timeout: Some(options.stall_timeout),
-            // without any proxy it would take the environment's, so it gets one that is never used
-            http_proxy: if is_direct { Some("http://localhost".to_owned()) } else { options.http_proxy.clone() },
-            https_proxy: options.https_proxy.clone(),
-            no_proxy: if is_direct { Some("*,0.0.0.0/0,::/0".to_owned()) } else { options.no_proxy.clone() },
-            ..ClientConfig::default()
-        };
-        oci_client::Client::try_from(config)
-            .map_err(|e| Fault::Final(Error::new(ErrorKind::Host, "setting up the registry client").because(e)))
-    }
-}
-
-/// Whether a refusal to hand out a token may pass. The client drops the status, so a refusal is told by its words.
-fn may_pass(error: &OciDistributionError) -> bool {
-    match error {
-        OciDistributionError::RequestError(_) => true,
-        OciDistributionError::AuthenticationFailure(reason) => {
-            let reason = reason.to_ascii_lowercase();
-            !["denied", "unauthorized", "forbidden", "not found"].iter().any(|word| reason.contains(word))
-        }
-        _ => false,
-    }
 }

@@ -463,7 +463,7 @@ test('account: a hash, a token, sessions', async () => {
     await press(password, 'Make its hash');
   };
   await fill('wrong', 'new password', 'new password');
-  await refused(page, 'not the password of now');
+  await refused(page, 'not the current password');
   await fill(PASSWORD, 'new password', 'other password');
   await refused(page, 'not the same');
   await fill(PASSWORD, 'new password', 'new password');

@@ -5,6 +5,8 @@ echo "$site|running|$image" >"$FAKE/containers/$name"
 set -a
 . "$envvars"
 BTY_PATHS_STATE_DIR="$FAKE/state/$name"
+# a container has its password from bty.toml
+BTY_ADMIN_OPEN=1
 set +a
 case "$name" in
 bty-web) set -- serve ;;

@@ -64,6 +64,7 @@ impl Rack {
             let seed = seed.to_str().unwrap();
             let own = [
                 ("BTY_SERVER_HOST", "0.0.0.0"),
+                ("BTY_ADMIN_OPEN", "1"),
                 ("BTY_TFTP_EMBEDDED", "1"),
                 ("BTY_TFTP_LISTEN", "0.0.0.0:69"),
                 ("BTY_TFTP_ROOT", seed),

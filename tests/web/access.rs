@@ -89,6 +89,87 @@ fn who_guesses_has_to_wait() {
 }
 
 #[test]
+fn a_server_that_everybody_may_change_must_be_wanted() {
+    let web = Web::start();
+    let start = |env: &[(&str, &str)]| {
+        let mut command = web.command(&["check-config"]);
+        let output = command.envs(env.iter().copied()).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, said) = start(&[("BTY_ADMIN_PASSWORD", "")]);
+    assert!(code == Some(2) && said.contains("admin.password: it is set, but empty"), "{said}");
+    let (code, said) = start(&[("BTY_SERVER_HOST", "0.0.0.0")]);
+    assert!(code == Some(2) && said.contains("set admin.open = 1"), "{said}");
+    assert_eq!(start(&[("BTY_SERVER_HOST", "0.0.0.0"), ("BTY_ADMIN_OPEN", "1")]).0, Some(0));
+    // a server refuses to start as well, and says the same
+    let mut serve = web.command(&[]);
+    let output = serve.env("BTY_SERVER_HOST", "0.0.0.0").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("set admin.open = 1"), "{output:?}");
+}
+
+#[test]
+fn another_site_cannot_pass_for_an_open_server() {
+    let web = Web::with(&[("BTY_SERVER_PUBLIC_URL", "http://bty.lan:8080")]);
+    let at = |host: &str, path: &str| web.request("GET", path, &[("Host", host)], b"").status;
+    for path in ["/machines", "/ui/machines", "/events"] {
+        assert_eq!(at("evil.example", path), 403, "{path}");
+        for host in ["127.0.0.1:8080", "[::1]", "localhost", "bty.lan"] {
+            assert_eq!(at(host, path), 200, "{host}{path}");
+        }
+    }
+    assert_eq!(at("evil.example", &format!("/pxe/{MAC}")), 200, "machines may call it as they like");
+    let told = web.request("GET", "/machines", &[("Host", "evil.example")], b"").text();
+    assert!(told.contains("server.public_url"), "it names the way out: {told}");
+}
+
+#[test]
+fn a_script_of_ones_own_is_simulated_only_for_who_may_save_one() {
+    let web = Web::with(&[("BTY_ADMIN_PASSWORD", "s3cret")]);
+    let create = |scope: &str| {
+        let output = web.command(&["token", "create", "test", "--scope", scope]).output().unwrap();
+        format!("Bearer {}", String::from_utf8(output.stdout).unwrap().trim())
+    };
+    let (read, plans) = (create("read"), create("plans"));
+    let simulate = |token: &str, path: &str, source: Option<&str>| {
+        let binding = json!({ "boot_mode": "ipxe-exit" });
+        let body = json!({ "plan": "own", "source": source, "binding": binding, "boots": 2 }).to_string();
+        let headers = [("Authorization", token), ("Content-Type", "application/json")];
+        web.request("POST", path, &headers, body.as_bytes()).status
+    };
+    let source = Some("//! Own\nfn boot(m) { boot_disk() }\n");
+    for path in [format!("/machines/{MAC}/simulate"), "/simulate".to_owned()] {
+        assert_eq!(simulate(&read, &path, source), 403, "{path}");
+        assert_eq!(simulate(&plans, &path, source), 200, "{path}");
+        assert_eq!(simulate(&read, &path, None), 200, "{path}");
+    }
+}
+
+#[test]
+fn simulations_keep_no_machine_waiting() {
+    let web = Web::with(&[("BTY_TUNING_SCRIPT_WORKERS", "1")]);
+    let slow = "//! Slow\nfn boot(m) { loop {} }\n";
+    let body = json!({ "plan": "slow", "boots": 50, "binding": { "boot_mode": "slow" }, "source": slow }).to_string();
+    let head = format!(
+        "POST /machines/{MAC}/simulate HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let clients: Vec<_> = (0..20)
+        .map(|_| {
+            let mut stream = std::net::TcpStream::connect(("127.0.0.1", web.port())).unwrap();
+            std::io::Write::write_all(&mut stream, (head.clone() + &body).as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    // each loop ends after 250 ms: all of them would take minutes
+    let begun = std::time::Instant::now();
+    assert!(web.get(&format!("/pxe/{MAC}")).expect(200).text().contains("#!ipxe"));
+    web.get("/healthz").expect(200);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(10), "{:?}", begun.elapsed());
+    drop(clients);
+}
+
+#[test]
 fn tokens_do_what_their_scopes_allow_and_no_more() {
     let mut web = Web::with(&[("BTY_ADMIN_PASSWORD", "s3cret")]);
     let create = |scopes: &[&str]| {

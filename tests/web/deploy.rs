@@ -176,6 +176,8 @@ fn the_kubernetes_manifest_keeps_the_server_in_bounds() {
     let config = dir.path().join("bty.toml");
     std::fs::write(&config, find("ConfigMap")["data"]["bty.toml"].as_str().unwrap()).unwrap();
     let mut check = Command::new(web_path());
+    // of the secret
+    check.env("BTY_ADMIN_PASSWORD", "s3cret");
     check.args(["check-config", "--config"]).arg(&config);
     for variable in container["env"].as_array().unwrap().iter().filter(|one| one["name"] != "BTY_CONFIG_FILE") {
         check.env(variable["name"].as_str().unwrap(), variable["value"].as_str().unwrap());

@@ -21,7 +21,7 @@ impl Stream {
     fn with(web: &Web, path: &str, line: &str) -> Self {
         let mut stream = TcpStream::connect(web.base().trim_start_matches("http://")).unwrap();
         stream.set_read_timeout(Some(LIMIT)).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n{line}\r\n").unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{line}\r\n").unwrap();
         let mut lines = BufReader::new(stream);
         let mut line = String::new();
         while line != "\r\n" {

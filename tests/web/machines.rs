@@ -114,7 +114,7 @@ fn a_long_list_is_whole_and_a_client_that_goes_keeps_nothing_waiting() {
     web.send("POST", "/import", &bundle).expect(200);
     for _ in 0..20 {
         let mut stream = std::net::TcpStream::connect(web.base().trim_start_matches("http://")).unwrap();
-        std::io::Write::write_all(&mut stream, b"GET /machines HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        std::io::Write::write_all(&mut stream, b"GET /machines HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").unwrap();
         // it goes before anything is sent
     }
     let list = web.get("/machines").expect(200).json();

@@ -114,6 +114,7 @@ fn a_flash_goes_from_the_contact_to_the_proven_disk() {
     let mut done = json!({ "status": "done", "cycle": "another" });
     web.send("POST", &status, &done).expect(409);
     done["cycle"] = token.into();
+    done["disks"] = json!([{ "path": "/dev/sda", "serial": "S1", "image": "debian", "sha256": "ab".repeat(32), "disk_bytes": 1, "verified_bytes": 1 }]);
     web.send("POST", &status, &done).expect(204);
     web.send("POST", &status, &done).expect(204);
     let machine = web.get(&format!("/machines/{MAC}")).json();
@@ -164,7 +165,7 @@ fn files_have_lengths_ranges_and_no_way_out() {
 fn an_upload_is_whole_or_not_there() {
     let web = Web::with(&[("BTY_TUNING_MAX_UPLOAD_BYTES", "10")]);
     web.request("PUT", "/boot/big", &[], b"01234567890").expect(413);
-    let chunked = b"PUT /boot/big HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n01234567890\r\n0\r\n\r\n";
+    let chunked = b"PUT /boot/big HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n01234567890\r\n0\r\n\r\n";
     assert!(String::from_utf8_lossy(&web.raw(chunked)).starts_with("HTTP/1.1 413"));
     web.request("PUT", "/boot/right", &[], b"0123456789").expect(200);
     let names: Vec<_> = std::fs::read_dir(web.state().join("boot")).unwrap().map(|e| e.unwrap().file_name()).collect();

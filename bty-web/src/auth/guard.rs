@@ -32,6 +32,8 @@ pub enum Who {
         name: String,
         /// Its digest.
         token_sha256: String,
+        /// What it may do.
+        scopes: Vec<String>,
     },
 }
 
@@ -51,6 +53,26 @@ impl Who {
         match self {
             Self::Everybody | Self::Session { .. } => "operator".into(),
             Self::Token { name, .. } => format!("token {name}"),
+        }
+    }
+
+    /// What tells it from others, for budgets.
+    #[must_use]
+    pub fn key(&self) -> String {
+        match self {
+            Self::Everybody => "everybody".into(),
+            Self::Session { token_sha256, .. } | Self::Token { token_sha256, .. } => token_sha256.clone(),
+        }
+    }
+
+    /// Refuses a token without `scope`; operators may do everything.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Forbidden`].
+    pub fn require(&self, scope: Scope) -> Result<()> {
+        match self {
+            Self::Token { scopes, .. } if !scope.is_in(scopes) => Err(lacks(scope, scopes)),
+            _ => Ok(()),
         }
     }
 
@@ -97,7 +119,7 @@ pub async fn guard(State(guard): State<Guard>, mut request: Request, next: Next)
 
 async fn enter(guard: &Guard, headers: &HeaderMap) -> Result<Who> {
     if guard.app.auth.is_open() {
-        return Ok(Who::Everybody);
+        return by_host(&guard.app, headers);
     }
     if let Some(value) = headers.get(header::AUTHORIZATION) {
         let token = value.to_str().ok().and_then(|value| value.strip_prefix("Bearer "));
@@ -110,20 +132,62 @@ async fn enter(guard: &Guard, headers: &HeaderMap) -> Result<Who> {
     }
 }
 
+/// Lets everybody in who calls the server by a name that it knows. Any web site can make its own name lead to this address (DNS rebinding), and its script is then
+/// of the same origin as our pages: only a password tells it from an operator.
+fn by_host(app: &App, headers: &HeaderMap) -> Result<Who> {
+    // every browser names a host
+    let Some(host) = headers.get(header::HOST) else { return Ok(Who::Everybody) };
+    let host = host.to_str().unwrap_or_default();
+    if is_own_host(host, &own_name(), app.config.public_url.as_deref()) {
+        return Ok(Who::Everybody);
+    }
+    let shown: String = host.chars().filter(|c| !c.is_control()).take(100).collect();
+    let why = format!(
+        "this server has no password, and {shown:?} is not a name of it: use its IP address, set server.public_url to this name, or set a password"
+    );
+    Err(Error::new(ErrorKind::Forbidden, why))
+}
+
+fn own_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// True for IP addresses, `localhost`, the name of this machine, and the host of `public_url`.
+fn is_own_host(host: &str, own_name: &str, public_url: Option<&str>) -> bool {
+    let Ok(url) = url::Url::parse(&format!("http://{host}")) else { return false };
+    let public = public_url.and_then(|url| url::Url::parse(url).ok()?.host_str().map(str::to_owned));
+    match url.host() {
+        Some(url::Host::Domain(name)) => {
+            let own = [
+                "localhost".to_owned(),
+                own_name.to_ascii_lowercase(),
+                format!("{}.local", own_name.to_ascii_lowercase()),
+            ];
+            own.iter().chain(&public).any(|known| known == name)
+        }
+        Some(_) => true,
+        None => false,
+    }
+}
+
+fn lacks(scope: Scope, scopes: &[String]) -> Error {
+    let (has, needs) = (scopes.join(", "), scope.as_str());
+    Error::new(ErrorKind::Forbidden, format!("this needs the scope {needs}; the token has {has}"))
+}
+
 async fn by_token(guard: &Guard, token: &str) -> Result<Who> {
     let (sha256, now) = (digest(token), Time::now());
     let token_sha256 = sha256.clone();
     let found = guard.app.db.read(move |conn| access::token(conn, &sha256, now)).await?;
     let token = found.ok_or_else(|| Error::new(ErrorKind::LoginRequired, "the token is not known, or has ended"))?;
     if !guard.scope.is_in(&token.scopes) {
-        let (has, needs) = (token.scopes.join(", "), guard.scope.as_str());
-        return Err(Error::new(ErrorKind::Forbidden, format!("this needs the scope {needs}; the token has {has}")));
+        return Err(lacks(guard.scope, &token.scopes));
     }
     if token.last_used_at.is_none_or(|last| now.ms_since(last) > 60_000) {
         let id = token.id;
         guard.app.db.write(move |transaction| access::use_token(transaction, id, now)).await?;
     }
-    Ok(Who::Token { name: token.name, token_sha256 })
+    Ok(Who::Token { name: token.name, token_sha256, scopes: token.scopes })
 }
 
 /// The session of a browser, which lives longer by being used.
@@ -166,4 +230,38 @@ fn is_same_origin(app: &App, headers: &HeaderMap) -> bool {
         |url: &str| url.trim_start_matches("http://").trim_start_matches("https://").trim_end_matches('/').to_owned();
     let own = [text(header::HOST).map(str::to_owned), app.config.public_url.as_deref().map(bare)];
     own.into_iter().flatten().any(|host| host == bare(origin))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_its_own_lead_to_an_open_server() {
+        let is_own = |host: &str| is_own_host(host, "Flasher", Some("https://bty.example:8443/"));
+        for host in [
+            "10.0.0.1",
+            "10.0.0.1:8080",
+            "[::1]:8080",
+            "[fe80::1]",
+            "localhost:8080",
+            "flasher",
+            "flasher.local:8080",
+            "BTY.example",
+        ] {
+            assert!(is_own(host), "{host}");
+        }
+        for host in [
+            "",
+            "evil.example",
+            "evil.example:8080",
+            "flasher.evil.example",
+            "10.0.0.1.evil.example",
+            "localhost.evil.example",
+            "a b",
+            "bty.example@evil.example",
+        ] {
+            assert!(!is_own(host), "{host}");
+        }
+    }
 }

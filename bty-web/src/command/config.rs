@@ -9,8 +9,9 @@ pub(crate) fn check(config: &Config) -> Result<ExitCode> {
     for warning in &config.warnings {
         eprintln!("warning: {warning}");
     }
+    config.check_login(config.listen)?;
     if config.password.is_none() {
-        eprintln!("warning: no admin password is set: everybody on the network can change everything");
+        eprintln!("warning: no admin password is set: everybody who reaches {} can change everything", config.listen);
     }
     println!("the configuration is right");
     Ok(ExitCode::SUCCESS)

@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 pub(crate) fn run(config: Config) -> Result<ExitCode> {
+    config.check_login(config.listen)?;
     start_log(&config)?;
     until_told(|stop| server::serve(config, stop))
 }
@@ -94,6 +95,7 @@ pub(crate) fn cache(mut config: Config, options: CacheOptions) -> Result<ExitCod
     own.is_curated |= options.curate;
     own.keep_query |= options.keep_query;
     config.cache_listen = options.listen.unwrap_or(config.cache_listen);
+    config.check_login(config.cache_listen)?;
     until_told(|stop| server::serve_cache(config, stop))
 }
 

@@ -47,6 +47,8 @@ pub enum Boot {
 pub struct Contact {
     /// What tells this boot of the machine from others, if iPXE came by the bootstrap script.
     pub nonce: Option<String>,
+    /// The live environment that the machine is offered knows no tokens: the reference's.
+    pub is_tokenless: bool,
 }
 
 /// Decides a contact. A contact that is repeated within one boot changes nothing.
@@ -61,6 +63,9 @@ pub fn contact(machine: &Machine, rules: &Rules<'_>, who: &Who, contact: &Contac
     machine.close_cycle(Stage::Lost);
     let (boot, failure) = decide(&mut machine, rules, who);
     open_cycle(&mut machine, who, &boot, Stage::Offered);
+    if let Some(cycle) = machine.open_cycle_mut() {
+        cycle.is_tokenless = contact.is_tokenless;
+    }
     let answered = Answered { nonce: contact.nonce.clone(), ip: who.ip.clone(), at: who.now, boot: boot.clone() };
     if machine.answers.len() >= ANSWERS_MAX {
         machine.answers.remove(0);

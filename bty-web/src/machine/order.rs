@@ -116,11 +116,7 @@ fn standing(machine: &Machine, token: Option<&str>) -> Standing {
 fn fresh(machine: &mut Machine, rules: &Rules<'_>, who: &Who, events: &mut Vec<NewEvent>) -> bool {
     let (boot, failure) = decide(machine, rules, who);
     events.extend(failure);
-    let is_live = open_cycle(machine, who, &boot, Stage::Booting);
-    if let Some(cycle) = machine.cycle.as_mut().filter(|_| is_live) {
-        cycle.is_tokenless = true;
-    }
-    is_live
+    open_cycle(machine, who, &boot, Stage::Booting)
 }
 
 fn work(machine: &mut Machine, rules: &Rules<'_>, who: &Who, token: Option<&str>, events: &mut Vec<NewEvent>) -> Order {
@@ -152,8 +148,6 @@ fn with_cycle(machine: &mut Machine, who: &Who, token: Option<&str>, mut order: 
     cycle.heard_at = who.now;
     cycle.order = Some(ordered(&order));
     let is_opener = cycle.opened_by == who.ip;
-    // a live environment that does not know of tokens: then its address has to do
-    cycle.is_tokenless |= token.is_none() && is_opener;
     // the token is for who has it already, and for who opened the cycle
     if token.is_some() || is_opener {
         order.token.clone_from(&cycle.token);

@@ -99,11 +99,12 @@ fn refused(machine: &Machine, who: &Who, report: &Report, why: &str, events: &mu
 
 /// An operator has saved the machine while it was being flashed: the flash is a fact, and no completion of the new binding.
 fn overtaken(machine: &mut Machine, who: &Who, report: &Report, events: &mut Vec<NewEvent>) {
+    let needs_proof = machine.cycle.as_ref().is_some_and(|cycle| !cycle.is_tokenless);
     let order = machine.cycle.as_mut().and_then(|cycle| {
         cycle.stage = Stage::Done;
         cycle.order.clone()
     });
-    if let Some(flashed) = flashed(who, order.as_ref(), &report.disks) {
+    if let Some(flashed) = flashed(who, order.as_ref(), &report.disks, needs_proof) {
         let summary =
             format!("{}: flashed, but it was saved meanwhile; the new binding is still to be done", machine.mac);
         let details = json!({ "is_overtaken": true, "disks": report.disks, "bty_image_ref": flashed.image });
@@ -121,12 +122,14 @@ fn said(machine: &Machine, who: &Who, kind: &'static str, summary: String, detai
 fn end(machine: &mut Machine, rules: &Rules<'_>, who: &Who, report: &Report, events: &mut Vec<NewEvent>) {
     let order = machine.cycle.as_ref().and_then(|cycle| cycle.order.clone());
     let mac = machine.mac.clone();
-    let wrong = wrong_disk(order.as_ref(), &report.disks);
+    // the reference's live environment cannot say what it has written
+    let needs_proof = machine.cycle.as_ref().is_some_and(|cycle| !cycle.is_tokenless);
+    let wrong = wrong_disk(order.as_ref(), &report.disks, needs_proof);
     let (kind, stage, summary, details) = if report.status != "done" || wrong.is_some() {
         let reason = wrong.or_else(|| report.reason.clone()).unwrap_or_else(|| "no reason was given".into());
         let details = json!({ "reason": reason, "boot_mode": machine.plan, "disks": report.disks });
         ("machine.flash_failed", Stage::Failed, format!("{mac}: failed: {reason}"), details)
-    } else if let Some(flashed) = flashed(who, order.as_ref(), &report.disks) {
+    } else if let Some(flashed) = flashed(who, order.as_ref(), &report.disks, needs_proof) {
         let serial = flashed.serial.as_deref().unwrap_or("its disk");
         let image = order.as_ref().and_then(|order| order.image_name.clone());
         let summary = format!("{mac}: {} is on {serial}", image.as_deref().unwrap_or("an image"));
@@ -164,9 +167,8 @@ pub(super) fn tell_plan(
 }
 
 /// What was flashed, when something was: what the report proves, or what was ordered when the report can only say that it is done.
-fn flashed(who: &Who, order: Option<&Ordered>, disks: &[FlashedDisk]) -> Option<Flashed> {
-    let is_flash = order.is_some_and(|order| order.mode == "flash");
-    let is_asked = order.is_some_and(|order| order.mode == "interactive");
+fn flashed(who: &Who, order: Option<&Ordered>, disks: &[FlashedDisk], needs_proof: bool) -> Option<Flashed> {
+    let may_have = order.is_some_and(|order| matches!(order.mode.as_str(), "flash" | "interactive")) && !needs_proof;
     let proof = match order.and_then(|order| order.serial.as_deref()) {
         Some(serial) => disks.iter().find(|disk| is_serial(disk, serial)).or(disks.first()),
         None => disks.first(),
@@ -178,7 +180,7 @@ fn flashed(who: &Who, order: Option<&Ordered>, disks: &[FlashedDisk]) -> Option<
             sha256: disk.sha256.map(|digest| digest.to_string()).or_else(|| order?.sha256.clone()),
             serial: disk.serial.clone(),
         }),
-        (None, Some(order)) if is_flash || is_asked => Some(Flashed {
+        (None, Some(order)) if may_have => Some(Flashed {
             at: who.now,
             image: order.image_ref.clone(),
             sha256: order.sha256.clone(),
@@ -193,8 +195,11 @@ fn is_serial(disk: &FlashedDisk, serial: &str) -> bool {
 }
 
 /// Why the disks of a report are not what was ordered.
-fn wrong_disk(order: Option<&Ordered>, disks: &[FlashedDisk]) -> Option<String> {
-    let order = order.filter(|order| order.mode == "flash" && !disks.is_empty())?;
+fn wrong_disk(order: Option<&Ordered>, disks: &[FlashedDisk], needs_proof: bool) -> Option<String> {
+    let order = order.filter(|order| order.mode == "flash" && (needs_proof || !disks.is_empty()))?;
+    if disks.is_empty() {
+        return Some("the report does not name the disk that was written".into());
+    }
     let serial = order.serial.as_deref()?;
     let Some(disk) = disks.iter().find(|disk| is_serial(disk, serial)) else {
         return Some(format!("disk {serial} was ordered, and is not among those that were flashed"));
@@ -204,24 +209,27 @@ fn wrong_disk(order: Option<&Ordered>, disks: &[FlashedDisk]) -> Option<String> 
         .then(|| format!("an image with SHA-256 {ordered} was ordered, and one with {found} was flashed"))
 }
 
-/// Takes the inventory of a machine: always as a fact, and for its plan when it comes from the machine's open cycle or there is none.
+/// Takes the inventory of a machine. While a boot cycle is open, only that cycle changes what is known of the machine: anybody may post an inventory, and the disks
+/// that a plan chooses from must not change under it. Any other inventory is noted as an event.
 #[must_use]
 pub fn inventory(machine: &Machine, rules: &Rules<'_>, who: &Who, token: Option<&str>, posted: &Posted) -> Outcome<()> {
     let mut after = machine.clone();
-    after.seen(who);
-    after.disks = Some(posted.disks.clone());
-    after.disks_at = Some(who.now);
-    if let Some(lshw) = &posted.lshw {
-        after.hardware = hardware::facts(lshw);
-    }
     let counts = match machine.open_cycle() {
         None => token.is_none(),
         Some(cycle) => match token {
             Some(token) => token == cycle.token,
-            // it is posted before the plan is asked for: the address has to do
-            None => cycle.opened_by == who.ip && cycle.stage != Stage::Done,
+            // a stick posts it before its plan has told it the token: the address has to do
+            None => cycle.opened_by == who.ip,
         },
     };
+    if counts || machine.open_cycle().is_none() {
+        after.seen(who);
+        after.disks = Some(posted.disks.clone());
+        after.disks_at = Some(who.now);
+        if let Some(lshw) = &posted.lshw {
+            after.hardware = hardware::facts(lshw);
+        }
+    }
     let disks = posted.disks.as_array().map_or(0, Vec::len);
     let details = json!({ "disks": disks, "has_lshw": posted.lshw.is_some(), "counts": counts });
     let plural = if disks == 1 { "disk" } else { "disks" };

@@ -95,7 +95,12 @@ impl World {
     }
 
     fn boot(&mut self, nonce: &str) -> Boot {
-        self.with(|m, rules, who| contact(m, rules, who, &Contact { nonce: Some(nonce.into()) }))
+        self.with(|m, rules, who| contact(m, rules, who, &Contact { nonce: Some(nonce.into()), is_tokenless: false }))
+    }
+
+    /// A contact that offers the reference's live environment, which knows no tokens.
+    fn boot_reference(&mut self, nonce: &str) -> Boot {
+        self.with(|m, rules, who| contact(m, rules, who, &Contact { nonce: Some(nonce.into()), is_tokenless: true }))
     }
 
     fn order(&mut self, token: Option<&str>) -> Order {
@@ -308,9 +313,9 @@ fn a_completion_counts_for_its_cycle_once_and_for_no_other() {
 }
 
 #[test]
-fn who_knows_no_token_is_known_by_the_address_that_opened_the_cycle() {
+fn the_reference_is_known_by_the_address_that_opened_the_cycle() {
     let mut world = World::bound("bty-flash-once");
-    live(&world.boot("1"));
+    live(&world.boot_reference("1"));
     let order = world.order(None);
     assert_eq!(order.mode, Mode::Flash);
     world.who.ip = Some("10.0.0.66".into());
@@ -320,6 +325,40 @@ fn who_knows_no_token_is_known_by_the_address_that_opened_the_cycle() {
     let told = Report { status: "done".into(), ..Report::default() };
     assert_eq!(world.with(|m, rules, who| report(m, rules, who, None, &told)), Receipt::Accepted);
     assert_eq!(world.kinds(), ["machine.flashed"]);
+}
+
+#[test]
+fn a_stranger_who_asks_for_the_plan_cannot_end_the_cycle_without_a_token_or_a_proof() {
+    let mut world = World::bound("bty-flash-once");
+    world.who.ip = Some("10.0.0.66".into());
+    let order = world.order(None);
+    let bare = Report { status: "done".into(), ..Report::default() };
+    let done = |world: &mut World, token: Option<&str>| world.with(|m, rules, who| report(m, rules, who, token, &bare));
+    assert!(
+        matches!(done(&mut world, None), Receipt::Refused(_)),
+        "no contact has offered an environment without tokens"
+    );
+    assert!(matches!(world.report(None, "done"), Receipt::Refused(_)));
+    assert_eq!(done(&mut world, Some(&order.token)), Receipt::Accepted);
+    assert_eq!(world.kinds(), ["machine.flash_failed"], "nothing says which disk was written");
+    assert_eq!(world.machine.flashed, None);
+    live(&world.boot("1"));
+}
+
+#[test]
+fn an_inventory_of_a_stranger_changes_nothing_while_a_cycle_is_open() {
+    let mut world = World::bound("bty-flash-once");
+    let token = live(&world.boot("1"));
+    world.inventory(Some(&token));
+    let disks = world.machine.disks.clone();
+    let foreign = Posted { disks: json!([{ "path": "/dev/sda", "serial": "EVIL", "size_bytes": 1 }]), lshw: None };
+    for (ip, token) in [("10.0.0.66", None), ("10.0.0.66", Some("made up")), ("10.0.0.9", Some("made up"))] {
+        world.who.ip = Some(ip.into());
+        world.with(|m, rules, who| inventory(m, rules, who, token, &foreign));
+        assert_eq!(world.machine.disks, disks, "{ip} {token:?}");
+        assert_eq!(world.kinds(), ["machine.inventory"], "it is on record");
+        assert_eq!(world.told[0].details["counts"], false);
+    }
 }
 
 #[test]

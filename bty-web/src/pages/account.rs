@@ -76,7 +76,7 @@ async fn done(app: &Arc<App>, who: Who, by: guard::Who, fields: &Fields) -> Resu
                 .await?;
             Ok(Notice::done(format!("{ended} sessions were ended.")))
         }
-        "hash" => hash(app, by, fields).await,
+        "hash" => hash(app, &who, by, fields).await,
         _ => Err(Error::invalid("there is no such act")),
     }
 }
@@ -95,7 +95,7 @@ async fn token(app: &Arc<App>, who: Who, fields: &Fields) -> Result<Notice> {
 }
 
 /// A new password as it can stand in the configuration. The server does not write its own configuration.
-async fn hash(app: &Arc<App>, by: guard::Who, fields: &Fields) -> Result<Notice> {
+async fn hash(app: &Arc<App>, who: &Who, by: guard::Who, fields: &Fields) -> Result<Notice> {
     let (now, new, again) =
         (fields.raw("now").to_owned(), fields.raw("new").to_owned(), fields.raw("again").to_owned());
     if new.chars().count() < 8 {
@@ -104,13 +104,11 @@ async fn hash(app: &Arc<App>, by: guard::Who, fields: &Fields) -> Result<Notice>
     if new != again {
         return Err(Error::invalid("the two new passwords are not the same"));
     }
-    let shared = Arc::clone(app);
     let needs_proof = matches!(by, guard::Who::Session { .. });
-    let hashed = tokio::task::spawn_blocking(move || match needs_proof && !shared.auth.is_password(&now) {
-        true => Err(Error::invalid("that is not the password of now")),
-        false => hash_password(&new),
-    });
-    let secret = hashed.await.map_err(Error::internal)??;
+    if needs_proof && !app.auth.check_password(who.address(), now).await? {
+        return Err(Error::invalid("that is not the current password"));
+    }
+    let secret = tokio::task::spawn_blocking(move || hash_password(&new)).await.map_err(Error::internal)??;
     let text =
         "Put this into admin.password of the configuration, or into BTY_ADMIN_PASSWORD, and start the server again:";
     Ok(Notice { secret: Some(secret), ..Notice::done(text) })

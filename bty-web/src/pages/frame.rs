@@ -15,6 +15,8 @@ use crate::time::Time;
 
 /// What every page needs. Handlers of guarded pages take it from the request.
 pub struct Frame {
+    /// Who looks at it; `None` for who is not logged in.
+    pub principal: Option<guard::Who>,
     /// What forms carry against other sites.
     pub csrf: String,
     /// No password is set: everybody is the admin.
@@ -57,6 +59,7 @@ impl Frame {
             failures,
             newest,
             jobs: app.jobs.list(None).iter().filter(|job| !job.status.is_over()).count(),
+            principal: who.cloned(),
             ..Self::outside(app)
         })
     }
@@ -65,6 +68,7 @@ impl Frame {
     #[must_use]
     pub fn outside(app: &App) -> Self {
         Self {
+            principal: None,
             csrf: String::new(),
             is_open: app.auth.is_open(),
             is_inside: false,

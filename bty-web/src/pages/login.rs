@@ -1,6 +1,5 @@
 //! The log-in.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use askama::Template;
@@ -53,21 +52,10 @@ pub async fn log_in(
     if app.auth.is_open() {
         return Ok(Redirect::to(app.home()).into_response());
     }
-    let ip: IpAddr = who.ip.as_deref().and_then(|ip| ip.parse().ok()).unwrap_or(IpAddr::from([0, 0, 0, 0]));
-    if let Err(error) = app.auth.check_guesses(ip, who.now) {
-        let event = NewEvent::new("auth.login.throttled", "admin", "a log-in had to wait");
-        app.tell(event.by(Actor::Operator, who.ip.as_deref())).await?;
-        let mut response = render(&Login { frame: Frame::outside(&app), error: Some(error.detail.clone()) })?;
-        *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
-        if let Some(seconds) = error.retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
-        }
-        return Ok(response);
-    }
-    let shared = Arc::clone(&app);
-    let is_right = tokio::task::spawn_blocking(move || shared.auth.is_password(&form.password)).await;
-    let is_right = is_right.map_err(Error::internal)?;
-    app.auth.guessed(ip, is_right, who.now);
+    let is_right = match app.auth.check_password(who.address(), form.password).await {
+        Ok(is_right) => is_right,
+        Err(error) => return throttled(&app, &who, &error).await,
+    };
     if !is_right {
         let event = NewEvent::new("auth.login.failed", "admin", "a log-in failed");
         app.tell(event.by(Actor::Operator, who.ip.as_deref())).await?;
@@ -82,6 +70,18 @@ pub async fn log_in(
         .build();
     let jar = SignedCookieJar::from_headers(&headers, app.auth.key.clone()).add(cookie);
     Ok((jar, Redirect::to(app.home())).into_response())
+}
+
+/// The form again, with the time to wait.
+async fn throttled(app: &Arc<App>, who: &Who, error: &Error) -> Result<Response> {
+    let event = NewEvent::new("auth.login.throttled", "admin", "a log-in had to wait");
+    app.tell(event.by(Actor::Operator, who.ip.as_deref())).await?;
+    let mut response = render(&Login { frame: Frame::outside(app), error: Some(error.detail.clone()) })?;
+    *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+    if let Some(seconds) = error.retry_after {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    Ok(response)
 }
 
 /// Ends the session.

@@ -7,12 +7,14 @@ use askama::Template;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use bty::CancelToken;
 use serde_json::{Map, Value};
 
 use super::form::Fields;
 use super::notice::{Notice, Undo, tell, tell_result};
 use super::{Frame, percent, render};
 use crate::app::{App, Snapshot};
+use crate::auth::guard;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
 use crate::extract::{Json, PathText, mac};
@@ -208,7 +210,7 @@ async fn show(
     let binding = sent.clone().unwrap_or_else(|| Binding::of(&machine));
     // what it does next without a form is what it does as it is
     let next = match problem {
-        None => simulate(app, who, &mac, sent.or(is_new.then(|| binding.clone()))).await,
+        None => simulate(app, who, &frame, &mac, sent.or(is_new.then(|| binding.clone()))).await,
         // what cannot be saved does nothing
         Some(error) => Err(error),
     };
@@ -308,11 +310,11 @@ fn typed(kind: Kind, text: String) -> Value {
     }
 }
 
-async fn simulate(app: &Arc<App>, who: &Who, mac: &Mac, binding: Option<Binding>) -> Result<Vec<Step>> {
+async fn simulate(app: &Arc<App>, who: &Who, frame: &Frame, mac: &Mac, binding: Option<Binding>) -> Result<Vec<Step>> {
     let suppose = routes::plans::Suppose { binding, ..Default::default() };
-    let steps =
-        routes::plans::simulate_machine(State(Arc::clone(app)), Path(mac.to_string()), who.clone(), Json(suppose));
-    steps.await.map(|axum::Json(steps)| steps)
+    let by = frame.principal.clone().unwrap_or(guard::Who::Everybody);
+    let simulating = routes::plans::Simulating { who: who.clone(), by, gone: CancelToken::new() };
+    routes::plans::simulate_one(app, mac.as_str(), simulating, suppose).await
 }
 
 /// Draws the parameters and the next boots anew for a form that is being edited.
@@ -334,7 +336,7 @@ pub async fn preview(
     let hardware = Hardware::read(lshw.as_ref().map(|(text, _)| text.as_str()), &mac);
     let disks = machine.as_ref().map(|machine| disks(machine, &hardware, &snapshot.names)).unwrap_or_default();
     let next = match check(&app, &mac, &binding).await {
-        Ok(()) => simulate(&app, &who, &mac, Some(binding.clone())).await,
+        Ok(()) => simulate(&app, &who, &frame, &mac, Some(binding.clone())).await,
         // what cannot be saved does nothing
         Err(error) => Err(error),
     };
@@ -367,7 +369,7 @@ pub async fn save(
     if let Err(error) = check(&app, &mac, &wanted).await {
         return show(&app, frame, &who, mac, Some(wanted), Some(error), None).await;
     }
-    let steps = simulate(&app, &who, &mac, Some(wanted.clone())).await?;
+    let steps = simulate(&app, &who, &frame, &mac, Some(wanted.clone())).await?;
     let writes: Vec<u32> = steps.iter().filter(|step| step.writes()).map(|step| step.boot).collect();
     let may_write = app.snapshot().plan(&wanted.boot_mode).is_some_and(Plan::may_write) || !writes.is_empty();
     if may_write && fields.text("confirmed") != confirmed(&wanted) {

@@ -6,7 +6,7 @@ use askama::Template;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
-use bty::Digest;
+use bty::{CancelToken, Digest};
 use serde::Deserialize;
 
 use super::form::Fields;
@@ -233,8 +233,9 @@ pub async fn save(
     let is_asked = followers > 0 && fields.text("confirmed") != confirmation;
     if fields.has("simulate") || is_asked {
         let suppose = Suppose { plan: Some(name.clone()), source: Some(source.clone()), ..Suppose::default() };
-        match routes::plans::simulate_fleet(State(Arc::clone(&app)), who, Json(suppose)).await {
-            Ok(axum::Json(found)) => report = Some(found),
+        let simulating = routes::plans::Simulating { who, by, gone: CancelToken::new() };
+        match routes::plans::simulate_all(&app, simulating, suppose).await {
+            Ok(found) => report = Some(found),
             Err(wrong) => error = Some(wrong),
         }
     } else {

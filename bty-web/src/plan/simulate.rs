@@ -80,7 +80,7 @@ pub fn simulate(machine: &Machine, rules: &Rules<'_>, who: &Who, boots: u32) -> 
 
 fn one(machine: &Machine, rules: &Rules<'_>, who: &Who, boot: u32) -> (Machine, Step) {
     let nonce = Some(format!("simulated-{boot}"));
-    let contacted = contact(machine, rules, who, &Contact { nonce });
+    let contacted = contact(machine, rules, who, &Contact { nonce, is_tokenless: false });
     let (offer, reason, token) = match contacted.answer {
         Boot::Disk { reason } => ("disk", reason, None),
         Boot::Live { token, fallback, .. } => ("live", fallback, Some(token)),

@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use bty::CancelToken;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::app::{App, Snapshot};
-use crate::auth::guard;
+use crate::auth::{Scope, guard};
 use crate::error::{Error, ErrorBody, ErrorKind, Problem, Result};
 use crate::events::{Actor, NewEvent};
-use crate::extract::{Json, Params, PathText, mac};
+use crate::extract::{ClientGone, Json, Params, PathText, mac};
+use crate::machine::think::Decide;
 use crate::machine::{Machine, Who};
 use crate::plan::simulate::{BOOTS_MAX, Step, simulate};
 use crate::plan::{self, Plan, Summary, bundled, examine};
@@ -323,38 +325,63 @@ fn supposed<'a>(snapshot: &'a Snapshot, name: &str, suppose: &Suppose) -> Option
     own.or_else(|| snapshot.plan(name))
 }
 
-fn steps(app: &App, snapshot: &Snapshot, machine: &Machine, who: &Who, suppose: &Suppose) -> Vec<Step> {
-    let decide = app.decide();
-    let plan = supposed(snapshot, &machine.plan, suppose);
-    simulate(machine, &snapshot.rules(plan, &*decide), who, suppose.boots())
+/// A simulation: who wants it, and whether somebody still does.
+pub(crate) struct Simulating {
+    pub(crate) who: Who,
+    pub(crate) by: guard::Who,
+    pub(crate) gone: CancelToken,
 }
 
-/// What a machine would do at its next network boots, if each of them ended as it should. Changes nothing.
+impl Simulating {
+    /// Refuses a script of whoever may not save one: it runs all the same.
+    fn check(&self, suppose: &Suppose) -> Result<()> {
+        if suppose.source.is_some() { self.by.require(Scope::Plans) } else { Ok(()) }
+    }
+}
+
+fn steps(snapshot: &Snapshot, decide: &Decide<'_>, machine: &Machine, who: &Who, suppose: &Suppose) -> Vec<Step> {
+    let plan = supposed(snapshot, &machine.plan, suppose);
+    simulate(machine, &snapshot.rules(plan, decide), who, suppose.boots())
+}
+
+/// What a machine would do at its next network boots, if each of them ended as it should. Changes nothing. A script of one's own needs the scope `plans`.
 #[utoipa::path(post, path = "/machines/{mac}/simulate", tag = "plans", params(("mac" = String, Path)), request_body = Suppose,
-    responses((status = 200, body = Vec<Step>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)))]
+    responses((status = 200, body = Vec<Step>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody), (status = 429, body = ErrorBody)))]
 pub(crate) async fn simulate_machine(
     State(app): State<Arc<App>>,
     Path(path): Path<String>,
     who: Who,
+    by: guard::Who,
+    gone: ClientGone,
     Json(suppose): Json<Suppose>,
 ) -> Result<axum::Json<Vec<Step>>> {
-    let mac = mac(&path)?;
-    let steps = tokio::task::spawn_blocking(move || {
-        let known = app.db.read_blocking(|conn| store::machines::get(conn, &mac))?;
-        let snapshot = suppose.snapshot(&app.snapshot())?;
+    simulate_one(&app, &path, Simulating { who, by, gone: gone.0 }, suppose).await.map(axum::Json)
+}
+
+/// The same for pages.
+pub(crate) async fn simulate_one(
+    app: &Arc<App>,
+    path: &str,
+    simulating: Simulating,
+    suppose: Suppose,
+) -> Result<Vec<Step>> {
+    simulating.check(&suppose)?;
+    let (mac, shared, who) = (mac(path)?, Arc::clone(app), simulating.who);
+    let work = move |decide: &Decide<'_>| {
+        let known = shared.db.read_blocking(|conn| store::machines::get(conn, &mac))?;
+        let snapshot = suppose.snapshot(&shared.snapshot())?;
         let machine = match (&suppose.binding, known) {
             (None, known) => known.ok_or_else(|| Error::not_found(&mac))?,
             (Some(binding), known) => {
-                let decide = app.decide();
                 let plan = supposed(&snapshot, &binding.boot_mode, &suppose);
                 let fresh = Machine::new(mac, &binding.boot_mode, who.now);
-                let rules = snapshot.rules(plan, &*decide);
+                let rules = snapshot.rules(plan, decide);
                 crate::machine::save::save(known.as_ref(), fresh, &rules, &who, binding).machine
             }
         };
-        Ok::<_, Error>(steps(&app, &snapshot, &machine, &who, &suppose))
-    });
-    steps.await.map_err(Error::internal)?.map(axum::Json)
+        Ok(steps(&snapshot, decide, &machine, &who, &suppose))
+    };
+    app.simulations.run(simulating.by.key(), simulating.gone, work).await
 }
 
 /// What would change for the fleet.
@@ -379,35 +406,47 @@ pub(crate) struct Changed {
     pub(crate) then: Vec<Step>,
 }
 
-/// What would change for every machine with another plan or another catalog. Changes nothing.
+/// What would change for every machine with another plan or another catalog. Changes nothing. A script of one's own needs the scope `plans`.
 #[utoipa::path(post, path = "/simulate", tag = "plans", request_body = Suppose,
-    responses((status = 200, body = FleetReport), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)))]
+    responses((status = 200, body = FleetReport), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody), (status = 429, body = ErrorBody)))]
 pub(crate) async fn simulate_fleet(
     State(app): State<Arc<App>>,
     who: Who,
+    by: guard::Who,
+    gone: ClientGone,
     Json(suppose): Json<Suppose>,
 ) -> Result<axum::Json<FleetReport>> {
-    let report = tokio::task::spawn_blocking(move || {
-        let machines = app.db.read_blocking(store::machines::all)?;
-        let now = app.snapshot();
-        let then = suppose.snapshot(&now)?;
-        let mut report = FleetReport { machines: machines.len(), unchanged: 0, changed: Vec::new() };
-        let nothing = Suppose { boots: suppose.boots, ..Suppose::default() };
-        for machine in machines {
-            let is_meant = suppose.catalog.is_some() || suppose.plan.as_ref().is_none_or(|plan| machine.plan == *plan);
-            let before = if is_meant { steps(&app, &now, &machine, &who, &nothing) } else { Vec::new() };
-            let after = if is_meant { steps(&app, &then, &machine, &who, &suppose) } else { Vec::new() };
-            if before == after {
-                report.unchanged += 1;
-                continue;
-            }
-            let summary = summary(&before, &after);
-            let (mac, plan) = (machine.mac.to_string(), machine.plan);
-            report.changed.push(Changed { mac, plan, summary, now: before, then: after });
+    simulate_all(&app, Simulating { who, by, gone: gone.0 }, suppose).await.map(axum::Json)
+}
+
+/// The same for pages.
+pub(crate) async fn simulate_all(app: &Arc<App>, simulating: Simulating, suppose: Suppose) -> Result<FleetReport> {
+    simulating.check(&suppose)?;
+    let (shared, who) = (Arc::clone(app), simulating.who);
+    let work = move |decide: &Decide<'_>| compare(&shared, decide, &who, &suppose);
+    app.simulations.run(simulating.by.key(), simulating.gone, work).await
+}
+
+/// Simulates every machine as it is, and as it would be.
+fn compare(app: &App, decide: &Decide<'_>, who: &Who, suppose: &Suppose) -> Result<FleetReport> {
+    let machines = app.db.read_blocking(store::machines::all)?;
+    let now = app.snapshot();
+    let then = suppose.snapshot(&now)?;
+    let mut report = FleetReport { machines: machines.len(), unchanged: 0, changed: Vec::new() };
+    let nothing = Suppose { boots: suppose.boots, ..Suppose::default() };
+    for machine in machines {
+        let is_meant = suppose.catalog.is_some() || suppose.plan.as_ref().is_none_or(|plan| machine.plan == *plan);
+        let before = if is_meant { steps(&now, decide, &machine, who, &nothing) } else { Vec::new() };
+        let after = if is_meant { steps(&then, decide, &machine, who, suppose) } else { Vec::new() };
+        if before == after {
+            report.unchanged += 1;
+            continue;
         }
-        Ok::<_, Error>(report)
-    });
-    report.await.map_err(Error::internal)?.map(axum::Json)
+        let summary = summary(&before, &after);
+        let (mac, plan) = (machine.mac.to_string(), machine.plan);
+        report.changed.push(Changed { mac, plan, summary, now: before, then: after });
+    }
+    Ok(report)
 }
 
 fn summary(before: &[Step], after: &[Step]) -> String {

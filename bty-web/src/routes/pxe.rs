@@ -84,23 +84,23 @@ async fn try_contact(app: &Arc<App>, path: Result<PathText>, query: Result<Param
     let mac = mac(&path?.0)?;
     let nonce = query.ok().and_then(|Params(query)| query.boot);
     let nonce = nonce.filter(|nonce| !nonce.is_empty() && nonce.len() <= NONCE_BYTES_MAX);
-    let (of, base) = (mac.clone(), who.base.clone());
+    let (of, base, shared) = (mac.clone(), who.base.clone(), Arc::clone(app));
     let changed = app.change(
         &mac,
         move |look| {
             let (machine, discovered) = App::discover(look, &of, &who);
-            let mut outcome = decide(&machine, &look.rules(&machine.plan), &who, &Contact { nonce });
+            let environment = Environment::of(&shared.config, look.snapshot.netboot_version_of(&machine));
+            let contact = Contact { nonce, is_tokenless: environment == Environment::Reference };
+            let mut outcome = decide(&machine, &look.rules(&machine.plan), &who, &contact);
             outcome.events.splice(0..0, discovered);
-            Ok(outcome)
+            Ok(Outcome { machine: outcome.machine, events: outcome.events, answer: (outcome.answer, environment) })
         },
         |_| Ok(()),
     );
-    let (boot, machine): (Boot, Machine) = changed.await?;
+    let ((boot, environment), machine): ((Boot, Environment), Machine) = changed.await?;
     let snapshot = app.snapshot();
     let extra_args = snapshot.settings.get("netboot.extra_args");
-    let version = Some(machine.netboot_version.as_str()).filter(|version| !version.is_empty());
-    let version = version.unwrap_or_else(|| snapshot.netboot_version());
-    let environment = Environment::of(&app.config, version);
+    let version = snapshot.netboot_version_of(&machine);
     let site = ipxe::Site { base: &base, version, environment, extra_args };
     Ok(ipxe::script(&machine, &boot, &site))
 }

@@ -6,7 +6,8 @@ use reqwest::Method;
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use url::Url;
 
-use crate::client::Client;
+use crate::client::{Client, reach};
+use crate::source::http::origin::shown;
 use crate::{CancelToken, Error, ErrorKind, Result};
 
 /// A request to the host that its address names. Redirects are not followed: they are answers like others.
@@ -97,6 +98,9 @@ impl Client {
                 Error::new(ErrorKind::Usage, format!("{:?} is no address of a server", request.url))
                     .hint("write http://HOST/PATH or https://HOST/PATH")
             })?;
+        let shown = shown(&url);
+        reach::check_literal(self.options.may_reach.as_ref(), &url)
+            .map_err(|refused| Error::new(ErrorKind::Source, refused.to_string()).with_path(&shown))?;
         let online = self.net.online()?;
         let method = if request.body.is_some() { Method::POST } else { Method::GET };
         let mut builder = online.http().direct.request(method, url.clone());
@@ -104,7 +108,7 @@ impl Client {
         if let Some((kind, body)) = &request.body {
             builder = builder.header(CONTENT_TYPE, *kind).body(body.clone());
         }
-        let (limit, shown) = (request.limit_bytes, url.to_string());
+        let limit = request.limit_bytes;
         let failed = move |why: &str, e: Option<reqwest::Error>| {
             let error = Error::new(ErrorKind::Source, format!("{why} {shown}")).with_path(&shown);
             match e {

@@ -166,8 +166,6 @@ pub(crate) struct Http {
     /// Follows no redirects: what is sent goes to the host that was named.
     pub(crate) direct: reqwest::Client,
     pub(crate) options: Arc<ClientOptions>,
-    /// The authorities that are trusted.
-    pub(crate) roots: Arc<[CertificateDer<'static>]>,
 }
 
 impl Http {
@@ -175,7 +173,7 @@ impl Http {
         let broken =
             |e: &dyn std::fmt::Display| Error::new(ErrorKind::Host, format!("setting up the HTTP client: {e}"));
         let mut store = RootCertStore::empty();
-        store.add_parsable_certificates(roots.iter().cloned());
+        store.add_parsable_certificates(roots);
         // A provider of our own: the process-wide default belongs to the program, not to a library.
         let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()
@@ -209,7 +207,7 @@ impl Http {
         };
         let client = build(follow(options.may_reach.clone()))?;
         let direct = build(reqwest::redirect::Policy::none())?;
-        Ok(Self { client, direct, options: Arc::clone(options), roots: roots.into() })
+        Ok(Self { client, direct, options: Arc::clone(options) })
     }
 }
 

@@ -5,7 +5,6 @@ use std::fmt;
 use std::net::IpAddr;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
 use url::{Host, Url};
 
 use super::MayReach;
@@ -50,29 +49,6 @@ pub(crate) fn check_literal(may_reach: Option<&MayReach>, url: &Url) -> Result<(
     if may_reach.is_none_or(|may_reach| may_reach(ip)) { Ok(()) } else { Err(Refused(ip.to_string())) }
 }
 
-/// Refuses a token server that a registry names in `headers`. It is reached by another client, so it is looked at before.
-pub(crate) async fn check_realm(may_reach: Option<&MayReach>, headers: &HeaderMap) -> Result<(), Refused> {
-    let Some(may_reach) = may_reach else { return Ok(()) };
-    let values = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
-    for url in values.filter_map(realm) {
-        check_literal(Some(may_reach), &url)?;
-        if let Some(Host::Domain(name)) = url.host() {
-            let found = tokio::net::lookup_host((name, 0)).await.into_iter().flatten();
-            if found.into_iter().any(|address| !may_reach(address.ip().to_canonical())) {
-                return Err(Refused(name.to_owned()));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The `realm` of a challenge, where it is an address.
-fn realm(challenge: &str) -> Option<Url> {
-    let at = challenge.to_ascii_lowercase().find("realm=")? + "realm=".len();
-    let rest = challenge[at..].trim_start_matches('"');
-    rest.split(['"', ',']).next()?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -105,18 +81,5 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let found = runtime.block_on(Guarded(public()).resolve("localhost".parse().unwrap()));
         assert!(found.err().unwrap().to_string().contains("may not be reached"));
-    }
-
-    #[test]
-    fn a_token_server_is_looked_at() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let is_refused = |challenge: &str| {
-            let headers = HeaderMap::from_iter([(WWW_AUTHENTICATE, challenge.parse().unwrap())]);
-            runtime.block_on(check_realm(Some(&public()), &headers)).is_err()
-        };
-        assert!(is_refused("Bearer realm=\"http://127.0.0.1:5001/token\",service=\"x\""));
-        assert!(is_refused("Bearer service=x,Realm=http://localhost/token"));
-        assert!(!is_refused("Bearer realm=\"http://192.0.2.1/token\""));
-        assert!(!is_refused("Basic realm=\"a house\""));
     }
 }

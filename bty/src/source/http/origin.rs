@@ -138,9 +138,7 @@ impl Origin {
                 let token = access.token().await;
                 let reply = self.send(&self.url, ask, token.as_deref()).await?;
                 if reply.status() == StatusCode::UNAUTHORIZED {
-                    let checked = reach::check_realm(self.http.options.may_reach.as_ref(), reply.headers()).await;
-                    checked.map_err(|refused| Fault::Final(self.error(refused.to_string())))?;
-                    let token = access.renew(token.as_deref()).await?;
+                    let token = access.renew(token.as_deref(), reply.headers()).await?;
                     self.send(&self.url, ask, token.as_deref()).await?
                 } else {
                     reply
@@ -229,6 +227,21 @@ impl Origin {
             _ => "check the address",
         };
         Fault::Final(error.hint(hint))
+    }
+
+    /// All of a body that must be small. Nothing of it gets into an error.
+    pub(crate) async fn read_all(&self, mut reply: Response, limit_bytes: usize) -> Result<Vec<u8>, Fault> {
+        let mut bytes = Vec::new();
+        while let Some(chunk) = self.chunk(&mut reply, bytes.len() as u64).await? {
+            if bytes.len() + chunk.len() > limit_bytes {
+                let limit = crate::size::human(limit_bytes as u64);
+                return Err(Fault::Final(
+                    self.error(format!("the answer is larger than {limit}")).hint("check the address"),
+                ));
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes)
     }
 
     /// The next piece of a body; `None` is its marked end. `position` is only for the error.

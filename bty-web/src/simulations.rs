@@ -1,0 +1,101 @@
+//! Simulations take turns, so that whoever asks for many of them takes nothing from machines.
+//!
+//! They run in worker processes of their own: those that decide contacts are never lent. Each principal has one at a time, all of them together have
+//! [`AT_A_TIME`], and each ends at its deadline or when its client is gone.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use bty::CancelToken;
+use bty_script::worker::Workers;
+use bty_script::{Cause, ScriptError};
+use tokio::sync::Semaphore;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::machine::think::Decide;
+
+/// Simulations that run at the same time, and worker processes for them.
+pub const AT_A_TIME: usize = 2;
+/// How long a simulation waits for its turn.
+const TURN: Duration = Duration::from_secs(10);
+/// How long all decisions of one simulation may take.
+const TIME_MAX: Duration = Duration::from_secs(60);
+
+type Turn = Arc<tokio::sync::Mutex<()>>;
+
+/// Runs simulations.
+pub struct Simulations {
+    workers: Arc<Workers>,
+    slots: Arc<Semaphore>,
+    turns: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
+}
+
+impl Simulations {
+    /// With workers of their own.
+    #[must_use]
+    pub fn new(workers: Workers) -> Self {
+        Self { workers: Arc::new(workers), slots: Arc::new(Semaphore::new(AT_A_TIME)), turns: Mutex::default() }
+    }
+
+    /// Runs `work` on a thread that may block, when it is the turn of `principal`. Decisions fail once the deadline is over or `gone` is cancelled.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Throttled`] when its turn does not come; [`ErrorKind::Invalid`] when it takes too long; else those of `work`.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        principal: String,
+        gone: CancelToken,
+        work: impl FnOnce(&Decide<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let turn = async {
+            let own = self.turn_of(principal).lock_owned().await;
+            Ok::<_, Error>((own, Arc::clone(&self.slots).acquire_owned().await.map_err(Error::internal)?))
+        };
+        let busy = |_| {
+            let mut error =
+                Error::new(ErrorKind::Throttled, "other simulations are under way: try again when they have ended");
+            error.retry_after = Some(TURN.as_secs());
+            error
+        };
+        let turn = tokio::time::timeout(TURN, turn).await.map_err(busy)??;
+        let workers = Arc::clone(&self.workers);
+        let simulated = tokio::task::spawn_blocking(move || {
+            // held until the thread is free again, also when nobody waits for it any more
+            let _turn = turn;
+            bounded(&workers, &gone, work)
+        });
+        simulated.await.map_err(Error::internal)?
+    }
+
+    fn turn_of(&self, principal: String) -> Turn {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.retain(|_, turn| turn.strong_count() > 0);
+        if let Some(turn) = turns.get(&principal).and_then(Weak::upgrade) {
+            return turn;
+        }
+        let turn = Turn::default();
+        turns.insert(principal, Arc::downgrade(&turn));
+        turn
+    }
+}
+
+fn bounded<T>(workers: &Workers, gone: &CancelToken, work: impl FnOnce(&Decide<'_>) -> Result<T>) -> Result<T> {
+    let (deadline, is_late) = (Instant::now() + TIME_MAX, AtomicBool::new(false));
+    let decide = |question: &bty_script::decide::Question<'_>| {
+        if Instant::now() >= deadline || gone.is_cancelled() {
+            is_late.store(true, Ordering::Relaxed);
+            return Err(ScriptError::new(Cause::Limit, "the simulation has ended"));
+        }
+        workers.decide(question)
+    };
+    let done = work(&decide)?;
+    match is_late.into_inner() {
+        false => Ok(done),
+        true => Err(Error::invalid(format!(
+            "the simulation takes longer than {} s: simulate fewer boots, one machine, or a quicker plan",
+            TIME_MAX.as_secs()
+        ))),
+    }
+}
