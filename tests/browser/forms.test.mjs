@@ -457,7 +457,7 @@ test('account: a hash, a token, sessions', async () => {
   await page.goto('/ui/account');
   const password = card(page, 'Password');
   const fill = async (now, next, again) => {
-    await password.getByLabel('Password of now').fill(now);
+    await password.getByLabel('Current password').fill(now);
     await password.getByLabel('New password').fill(next);
     await password.getByLabel('Again').fill(again);
     await press(password, 'Make its hash');
