@@ -23,7 +23,7 @@ help: ## this list
 
 # --- while working ---
 
-build: packages ## everything, with its tests; 5 min from nothing
+build: packages ## everything, with its tests; 7 min from nothing
 	tests/step build $(BUILD) build --workspace --all-targets
 
 demo: ## the main job, from an empty checkout; 4 min from nothing, then 1 min
@@ -39,7 +39,7 @@ check: ## format, lint and unit tests; 2 min after a change. CRATE=bty: the test
 
 # --- before every commit, and in CI ---
 
-test: ## everything that needs no emulated machine; 10 min after a build
+test: ## everything that needs no emulated machine; 11 min after a build
 	$(MAKE) --jobs=2 --output-sync=target test-browser lint test-python whole unit doc
 
 lint: build
@@ -62,7 +62,7 @@ test-browser: build packages ## every page in a browser; 3 min, screenshots in t
 test-python: build packages ## the Python module, on each Python that is here; 3 min
 	tests/step python bty-py/test.sh
 
-test-chain: build packages ## machines from power-on, and sites of containers; 8 min. FILTER=chain::faults: some of them
+test-chain: build packages ## machines from power-on, and sites of containers; 10 min. FILTER=chain::faults: some of them
 	RUST_TEST_THREADS=$(MACHINES) tests/step chain $(WHOLE) --ignored --skip matrix:: $(FILTER)
 
 deny: ## licences, sources and directions of dependencies; at once unless Cargo.lock or deny.toml has changed
