@@ -26,7 +26,7 @@ help: ## this list
 build: packages ## everything, with its tests; 7 min from nothing
 	tests/step build $(BUILD) build --workspace --all-targets
 
-demo: ## the main job, from an empty checkout; 7 min from nothing, then 1 min
+demo: ## the main job, from an empty checkout; more than 6 min from nothing, then 1 min
 	@CARGO="$(CARGO)" examples/demo/run.sh --check
 	@printf '\n== compiling bty and bty-web: several minutes the first time, seconds when they are up to date\n'
 	$(CARGO) build -p bty-script --bin bty -p bty-web --bin bty-web

@@ -25,7 +25,7 @@ const TIME_MAX: Duration = Duration::from_secs(60);
 
 type Turn = Arc<tokio::sync::Mutex<()>>;
 
-/// Runs simulations.
+/// Gives each principal its turn, and lends workers that decide no contacts.
 pub struct Simulations {
     workers: Arc<Workers>,
     slots: Arc<Semaphore>,
