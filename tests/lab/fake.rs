@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use bty_tests::command::Outcome;
+use bty_tests::command::{Outcome, write_program};
 use bty_tests::netns::Netns;
 use bty_tests::podman::lab_path;
 use bty_tests::qemu::ipxe;
@@ -34,8 +34,7 @@ impl Host {
         std::os::unix::fs::symlink(ipxe(), host.path("ipxe")).unwrap();
         let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("lab");
         for (from, to) in [("podman.sh", "bin/podman"), ("start.sh", "start")] {
-            std::fs::copy(here.join(from), host.path(to)).unwrap();
-            std::fs::set_permissions(host.path(to), std::fs::Permissions::from_mode(0o755)).unwrap();
+            write_program(&host.path(to), &std::fs::read_to_string(here.join(from)).unwrap());
         }
         host.put("version", "5.4.2");
         for image in IMAGES {
@@ -54,9 +53,7 @@ impl Host {
 
     /// A program that is found before the system's.
     pub(super) fn program(&self, name: &str, script: &str) {
-        let path = self.path("bin").join(name);
-        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&self.path("bin").join(name), &format!("#!/bin/sh\n{script}\n"));
     }
 
     fn put(&self, name: &str, text: &str) {
@@ -84,8 +81,7 @@ impl Host {
     /// The same where systemd runs, with units of Quadlet.
     fn lab_with_systemd(&self, arguments: &[&str]) -> Outcome {
         let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("lab/systemctl.sh");
-        std::fs::copy(here, self.path("bin/systemctl")).unwrap();
-        std::fs::set_permissions(self.path("bin/systemctl"), std::fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&self.path("bin/systemctl"), &std::fs::read_to_string(here).unwrap());
         let script = r#"set -e
             mkdir -p /run/systemd /etc/containers
             mount -t tmpfs tmpfs /run/systemd && mkdir /run/systemd/system

@@ -1,7 +1,7 @@
 //! The `bty` command and other programs, run to their end.
 
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
@@ -47,6 +47,24 @@ impl From<Output> for Outcome {
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
     }
+}
+
+/// Writes a program that a test runs.
+///
+/// Another program writes it: a child that a test beside this one starts would inherit the open file, and a file that
+/// is open for writing cannot be run ("Text file busy").
+///
+/// # Panics
+/// When it cannot be written.
+pub fn write_program(path: &Path, text: &str) {
+    let mut writer = Command::new("sh")
+        .args(["-c", "cat > \"$0\" && chmod 755 \"$0\""])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("every system has sh");
+    writer.stdin.take().expect("it is a pipe").write_all(text.as_bytes()).expect("sh reads it");
+    assert!(writer.wait().expect("it was started").success(), "{} cannot be written", path.display());
 }
 
 /// Where cargo puts the `bty` command: beside the directory of the test.

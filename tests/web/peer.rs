@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use bty_tests::command::write_program;
 use bty_tests::images::{filter, gpt_image, write};
 use bty_tests::loops::LoopDisk;
 use bty_tests::reference::Reference;
@@ -26,9 +27,7 @@ fn venv() -> Option<PathBuf> {
 }
 
 fn tool(dir: &Path, name: &str, text: &str) {
-    use std::os::unix::fs::PermissionsExt;
-    let path = write(dir, name, text.as_bytes());
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&dir.join(name), text);
 }
 
 /// Tools that give a loop device the serial number of a disk, reboot nothing, and stand for those of udev, which is not everywhere.
