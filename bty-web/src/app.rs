@@ -8,6 +8,7 @@ use bty_script::worker::Workers;
 use tokio::sync::watch;
 
 use crate::auth::Auth;
+use crate::blocking::blocking;
 use crate::bytes::Bytes;
 use crate::cache::Cache;
 use crate::config::Config;
@@ -293,15 +294,14 @@ impl App {
     ) -> Result<(T, Machine)> {
         let _held = self.lock(mac).await;
         let (app, of) = (Arc::clone(self), mac.clone());
-        let (before, outcome) = tokio::task::spawn_blocking(move || {
+        let (before, outcome) = blocking(move || {
             let machine = app.db.read_blocking(|conn| store::machines::get(conn, &of))?;
             let snapshot = app.snapshot();
             let look = Look { machine, snapshot: &snapshot, decide: &*app.decide };
             let outcome = decide(&look)?;
             Ok::<_, Error>((look.machine, outcome))
         })
-        .await
-        .map_err(Error::internal)??;
+        .await??;
         let Outcome { machine, events, answer } = outcome;
         if events.is_empty() && before.as_ref() == Some(&machine) {
             return Ok((answer, machine));
@@ -331,12 +331,12 @@ impl App {
         look: impl FnOnce(&Look<'_>) -> T + Send + 'static,
     ) -> Result<T> {
         let (app, of) = (Arc::clone(self), mac.clone());
-        let looked = tokio::task::spawn_blocking(move || {
+        let looked = blocking(move || {
             let machine = app.db.read_blocking(|conn| store::machines::get(conn, &of))?;
             let snapshot = app.snapshot();
             Ok(look(&Look { machine, snapshot: &snapshot, decide: &*app.decide }))
         });
-        looked.await.map_err(Error::internal)?
+        looked.await?
     }
 
     /// The machine of a PXE client: the one that is known, or a new one with the plan for unknown ones, with the event that tells of it.

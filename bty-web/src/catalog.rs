@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::app::App;
+use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind, Problem, Result};
 use crate::events::{Actor, NewEvent};
 use crate::machine::Who;
@@ -86,7 +87,7 @@ pub struct NewImage {
 /// the catalog already.
 pub async fn add(app: &Arc<App>, who: &Who, new: NewImage) -> Result<Stored> {
     let (shared, now, url) = (Arc::clone(app), who.now, new.image_url.clone());
-    let made = tokio::task::spawn_blocking(move || make(&shared, &new, now)).await.map_err(Error::internal)?;
+    let made = blocking(move || make(&shared, &new, now)).await?;
     let result = match made {
         Ok(stored) => insert(app, who, stored).await,
         Err(error) => Err(error),
@@ -192,8 +193,8 @@ fn put_whole(conn: &rusqlite::Connection, stored: &Stored) -> Result<()> {
 /// When it cannot be had or understood.
 pub async fn import(app: &Arc<App>, who: &Who, actor: Actor, source: String) -> Result<Imported> {
     let (client, from) = (app.client.clone(), source.clone());
-    let loaded = tokio::task::spawn_blocking(move || Catalog::load(&client, &from, &CancelToken::new()));
-    match loaded.await.map_err(Error::internal)? {
+    let loaded = blocking(move || Catalog::load(&client, &from, &CancelToken::new()));
+    match loaded.await? {
         Ok(catalog) => import_catalog(app, who, actor, source, &catalog).await,
         Err(error) => {
             // whatever is wrong with it: who asked has named it
@@ -222,8 +223,7 @@ pub async fn import_catalog(
     catalog: &Catalog,
 ) -> Result<Imported> {
     let (shared, entries, now) = (Arc::clone(app), catalog.entries().to_vec(), who.now);
-    let resolved =
-        tokio::task::spawn_blocking(move || resolve_all(&shared, &entries, now)).await.map_err(Error::internal)?;
+    let resolved = blocking(move || resolve_all(&shared, &entries, now)).await?;
     let (ip, from) = (who.ip.clone(), source.clone());
     let imported = app
         .db
@@ -332,7 +332,7 @@ pub async fn refresh(app: &Arc<App>, who: &Who, actor: Actor, src: Option<String
         return Err(Error::not_found(format!("the image {src}")));
     }
     let (shared, now) = (Arc::clone(app), who.now);
-    let looked = tokio::task::spawn_blocking(move || {
+    let looked = blocking(move || {
         let look = |mut entry: Stored| match resolve(&shared, &entry.src) {
             Ok(resolved) => {
                 let before = entry.disk_image_sha.clone();

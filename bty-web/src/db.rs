@@ -12,6 +12,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, params};
 use tokio::sync::oneshot;
 
+use crate::blocking::blocking;
 use crate::error::{Error, Result};
 use crate::events::{Bus, Event, NewEvent};
 use crate::state::StateLock;
@@ -240,7 +241,7 @@ impl Db {
         look: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let db = self.clone();
-        tokio::task::spawn_blocking(move || db.read_blocking(look)).await.map_err(Error::internal)?
+        blocking(move || db.read_blocking(look)).await?
     }
 
     /// Copies the database to `path` while it is used.

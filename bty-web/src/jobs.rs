@@ -8,6 +8,7 @@ use serde_json::Value;
 use tokio::sync::broadcast;
 
 use crate::app::App;
+use crate::blocking::blocking;
 use crate::error::{Error, Result};
 use crate::time::Time;
 
@@ -245,7 +246,7 @@ async fn run(handle: Handle, work: impl FnOnce(&Handle) -> Result<Value> + Send 
         job.started_at = Some(Time::now());
     });
     let cancel = handle.cancel.clone();
-    let result = tokio::task::spawn_blocking(move || work(&handle)).await;
+    let result = blocking(move || work(&handle)).await;
     let result = result.unwrap_or_else(|_| Err(Error::internal("the job panicked")));
     app.jobs.update(kind, &key, true, |job| {
         job.ended_at = Some(Time::now());

@@ -23,6 +23,7 @@
 
 pub mod app;
 pub mod auth;
+mod blocking;
 pub mod bytes;
 pub mod cache;
 pub mod catalog;

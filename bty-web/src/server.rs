@@ -9,6 +9,7 @@ use bty_script::decide::Question;
 use tokio::net::TcpListener;
 
 use crate::app::App;
+use crate::blocking::blocking;
 use crate::cache::front;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -63,19 +64,19 @@ pub async fn serve_cache(mut config: Config, stop: impl Future<Output = ()> + Se
 /// Starts the first process that runs scripts, so that neither the first machine nor the first page waits for it.
 fn start_worker(app: &App) {
     let decide = app.decide();
-    tokio::task::spawn_blocking(move || {
+    drop(blocking(move || {
         let plan = bundled::all().first().map(|plan| plan.source.as_str()).unwrap_or_default();
         let question =
             Question { name: "first", text: plan, function: "declare", machine: None, args: Vec::new(), catalog: "" };
         if let Err(error) = decide(&question) {
             tracing::warn!(%error, "no process runs scripts");
         }
-    });
+    }));
 }
 
 /// Opens the state, which blocks.
 async fn open(config: Config) -> Result<Arc<App>> {
-    tokio::task::spawn_blocking(move || App::open(config)).await.map_err(Error::internal)?
+    blocking(move || App::open(config)).await?
 }
 
 /// Takes the state of this configuration for this process.
@@ -170,7 +171,7 @@ async fn greet(app: &Arc<App>, what: &str, address: SocketAddr) -> Result<()> {
 async fn close(app: &Arc<App>) -> Result<()> {
     let _ = tokio::time::timeout(GRACE, app.jobs.drain()).await;
     let db = app.db.clone();
-    tokio::task::spawn_blocking(move || db.close()).await.map_err(Error::internal)
+    blocking(move || db.close()).await
 }
 
 /// Serves an opened server at a socket.

@@ -13,6 +13,7 @@ use bty_script::worker::Workers;
 use bty_script::{Cause, ScriptError};
 use tokio::sync::Semaphore;
 
+use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind, Result};
 use crate::machine::think::Decide;
 
@@ -61,12 +62,12 @@ impl Simulations {
         };
         let turn = tokio::time::timeout(TURN, turn).await.map_err(busy)??;
         let workers = Arc::clone(&self.workers);
-        let simulated = tokio::task::spawn_blocking(move || {
+        let simulated = blocking(move || {
             // held until the thread is free again, also when nobody waits for it any more
             let _turn = turn;
             bounded(&workers, &gone, work)
         });
-        simulated.await.map_err(Error::internal)?
+        simulated.await?
     }
 
     fn turn_of(&self, principal: String) -> Turn {

@@ -5,7 +5,7 @@
 # usage: run.sh [--check]
 #   --check    only check what building bty and the demo need: installs it (as root on Debian), or lists it and fails
 #
-#   BTY, BTY_WEB  the commands, default target/debug/bty and target/debug/bty-web
+#   BTY, BTY_WEB  the commands, default target/demo/bty and target/demo/bty-web
 #   BUILD_DIR     where everything goes, default build/demo
 #   PORT          where the server listens, default 8080 or the next free port
 #   STAY          0: end when all is shown, rather than with Ctrl-C
@@ -14,8 +14,8 @@
 #   QEMU          the emulator and its options, default qemu-system-x86_64
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
-bty=$(realpath -m "${BTY:-${CARGO_TARGET_DIR:-target}/debug/bty}")
-bty_web=$(realpath -m "${BTY_WEB:-${CARGO_TARGET_DIR:-target}/debug/bty-web}")
+bty=$(realpath -m "${BTY:-${CARGO_TARGET_DIR:-target}/demo/bty}")
+bty_web=$(realpath -m "${BTY_WEB:-${CARGO_TARGET_DIR:-target}/demo/bty-web}")
 build=$(realpath -m "${BUILD_DIR:-build/demo}")
 disk="$build/disk.img" disk_mib=128 loop='' bootable=1
 # shellcheck source=common.sh

@@ -9,7 +9,10 @@ use bty_web::error::{Error, Result};
 use bty_web::server;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 pub(crate) fn run(config: Config) -> Result<ExitCode> {
     config.check_login(config.listen)?;
@@ -100,14 +103,15 @@ pub(crate) fn cache(mut config: Config, options: CacheOptions) -> Result<ExitCod
 }
 
 fn start_log(config: &Config) -> Result<()> {
-    let filter = EnvFilter::try_new(&config.log).map_err(|e| Error::invalid(format!("server.log: {e}")))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if config.logs_json {
-        log.json().flatten_event(true).init();
+    let filter: Targets = config.log.parse().map_err(|e| Error::invalid(format!("server.log: {e}")))?;
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let log = if config.logs_json {
+        log.json().flatten_event(true).boxed()
     } else {
         log.with_ansi(std::env::var_os("NO_COLOR").is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr()))
-            .init();
-    }
+            .boxed()
+    };
+    tracing_subscriber::registry().with(log).with(filter).init();
     Ok(())
 }
 

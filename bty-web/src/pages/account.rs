@@ -11,6 +11,7 @@ use super::notice::{Notice, tell, tell_result};
 use super::{Frame, render};
 use crate::app::App;
 use crate::auth::{Scope, guard, hash_password};
+use crate::blocking::blocking;
 use crate::error::{Error, Result};
 use crate::events::{Actor, NewEvent};
 use crate::extract::{Json, PathText};
@@ -108,7 +109,7 @@ async fn hash(app: &Arc<App>, who: &Who, by: guard::Who, fields: &Fields) -> Res
     if needs_proof && !app.auth.check_password(who.address(), now).await? {
         return Err(Error::invalid("that is not the current password"));
     }
-    let secret = tokio::task::spawn_blocking(move || hash_password(&new)).await.map_err(Error::internal)??;
+    let secret = blocking(move || hash_password(&new)).await??;
     let text =
         "Put this into admin.password of the configuration, or into BTY_ADMIN_PASSWORD, and start the server again:";
     Ok(Notice { secret: Some(secret), ..Notice::done(text) })

@@ -11,6 +11,7 @@ use super::form::Fields;
 use super::notice::{Notice, tell_result};
 use super::{Frame, render};
 use crate::app::App;
+use crate::blocking::blocking;
 use crate::error::{Error, Result};
 use crate::events::{Actor, NewEvent};
 use crate::extract::{Body, PathText};
@@ -95,7 +96,7 @@ async fn done(app: &Arc<App>, who: Who, fields: &Fields) -> Result<Notice> {
 
 async fn delete(app: &Arc<App>, who: &Who, id: String) -> Result<Notice> {
     let dir = known(app, &id)?;
-    tokio::task::spawn_blocking(move || std::fs::remove_dir_all(dir)).await.map_err(Error::internal)??;
+    blocking(move || std::fs::remove_dir_all(dir)).await??;
     let event = NewEvent::new("backup.pruned", id.clone(), format!("the backup {id} was deleted"));
     app.tell(event.by(Actor::Operator, who.ip.as_deref())).await?;
     Ok(Notice::done(format!("The backup {id} is deleted.")))

@@ -11,6 +11,7 @@ use super::form::Fields;
 use super::notice::{Notice, Undo, tell_result};
 use super::{Frame, render};
 use crate::app::App;
+use crate::blocking::blocking;
 use crate::config::{self, Origin, SECRETS};
 use crate::error::{Error, Result};
 use crate::events::{Actor, NewEvent};
@@ -144,11 +145,11 @@ fn unlooked(app: &App, values: &Map<String, Value>) -> Option<Error> {
 pub async fn configure(State(app): State<Arc<App>>, who: Who, fields: Fields) -> Response {
     let (key, text) = (fields.text("key").to_owned(), fields.text("value").to_owned());
     let (shared, of, wanted) = (Arc::clone(&app), key.clone(), text.clone());
-    let set = tokio::task::spawn_blocking(move || {
+    let set = blocking(move || {
         let env = |name: &str| std::env::var(name).ok();
         config::edit::set(&shared.config, &env, &of, &wanted)
     });
-    let set = set.await.map_err(Error::internal).flatten();
+    let set = set.await.flatten();
     let done = match set {
         Ok(()) => tell_configured(&app, &who, key, text).await,
         Err(error) => Err(error),

@@ -12,6 +12,7 @@ use bty::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
+use crate::blocking::blocking;
 use crate::cache::address::Address;
 use crate::cache::http::{self, Answer, Ask, Payload};
 use crate::cache::object::Facts;
@@ -84,11 +85,11 @@ fn response(cache: &Arc<Cache>, answer: Answer) -> Result<Response> {
                         return Ok(None);
                     }
                     let len = usize::try_from((there - at).min(CHUNK_BYTES)).unwrap_or_default();
-                    let read = tokio::task::spawn_blocking(move || {
+                    let read = blocking(move || {
                         let mut chunk = vec![0; len];
                         body.file.read_exact_at(&mut chunk, at).map(|()| chunk)
                     });
-                    let chunk = read.await.map_err(Error::internal)??;
+                    let chunk = read.await??;
                     cache.counts.sent_bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
                     Ok::<_, Error>(Some((Bytes::from(chunk), at + len as u64)))
                 }

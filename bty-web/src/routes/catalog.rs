@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::auth::guard;
+use crate::blocking::blocking;
 use crate::bytes::{Status, source};
 use crate::cache::address::{Address, blob_url};
 use crate::catalog::{self, Imported, NewImage, Refreshed};
@@ -281,12 +282,12 @@ pub(crate) async fn check(
     Params(of): Params<Perhaps>,
 ) -> Result<axum::Json<Vec<bty::catalog::EntryCheck>>> {
     let entries = chosen(&app, of.src).await?;
-    let checked = tokio::task::spawn_blocking(move || {
+    let checked = blocking(move || {
         let mut catalog = bty::catalog::Catalog::new();
         for entry in &entries {
             catalog.add(entry.entry()?)?;
         }
         Ok::<_, Error>(bty::catalog::check(&app.client, &catalog, &bty::CancelToken::new())?)
     });
-    checked.await.map_err(Error::internal)?.map(axum::Json)
+    checked.await?.map(axum::Json)
 }

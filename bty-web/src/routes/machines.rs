@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
 use crate::app::{App, Look};
+use crate::blocking::blocking;
 use crate::error::{Error, ErrorBody, ErrorKind, Problem, Result};
 use crate::events::{Actor, NewEvent};
 use crate::extract::{Json, Params, PathText, mac};
@@ -157,13 +158,13 @@ pub(crate) async fn list(State(app): State<Arc<App>>, Params(wanted): Params<Wan
     let written = Arc::clone(&is_whole);
     // the server is never closed to them
     let turn = app.lists.clone().acquire_owned().await.ok();
-    tokio::task::spawn_blocking(move || {
+    drop(blocking(move || {
         let _turn = turn;
         match app.db.read_blocking(|conn| write_list(conn, &wanted, &chunks)) {
             Ok(()) => written.store(true, Ordering::Release),
             Err(error) => tracing::warn!(%error, "a list of machines ended early"),
         }
-    });
+    }));
     // one that ends early breaks off, so that it is not taken for all of them
     let body = futures_util::stream::unfold((sent, is_whole), async |(mut sent, is_whole)| {
         let next: std::io::Result<Bytes> = match sent.recv().await {

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::app::{App, Snapshot};
 use crate::auth::{Scope, guard};
+use crate::blocking::blocking;
 use crate::error::{Error, ErrorBody, ErrorKind, Problem, Result};
 use crate::events::{Actor, NewEvent};
 use crate::extract::{ClientGone, Json, Params, PathText, mac};
@@ -128,8 +129,7 @@ pub(crate) struct Report {
 #[utoipa::path(post, path = "/plans/check", tag = "plans", request_body = Script,
     responses((status = 200, body = Report), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub(crate) async fn check(Json(script): Json<Script>) -> Result<axum::Json<Report>> {
-    let examined = tokio::task::spawn_blocking(move || examine("plan", &script.source)).await;
-    let examined = examined.map_err(Error::internal)?;
+    let examined = blocking(move || examine("plan", &script.source)).await?;
     Ok(axum::Json(Report { problems: problems(&examined), declared: examined.declared }))
 }
 
@@ -172,7 +172,7 @@ async fn save(
         return Err(Error::invalid("note is one line of at most 500 characters"));
     }
     let (file, source) = (name.to_owned(), script.source.clone());
-    let examined = tokio::task::spawn_blocking(move || examine(&file, &source)).await.map_err(Error::internal)?;
+    let examined = blocking(move || examine(&file, &source)).await?;
     let found = problems(&examined);
     if !found.is_empty() {
         return Err(Error::invalid("the plan is not saved: something is wrong with it").with_problems(found));

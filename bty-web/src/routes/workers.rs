@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
+use crate::blocking::blocking;
 use crate::error::{Error, ErrorBody, ErrorKind, Result};
 use crate::events::Actor;
 use crate::extract::{Body, PathText, parse};
@@ -86,7 +87,7 @@ pub(crate) async fn verify(State(app): State<Arc<App>>, PathText(version): PathT
     if release.files.iter().all(|file| !file.is_present) {
         return Err(Error::new(ErrorKind::NotFound, format!("none of the files of version {version} are here")));
     }
-    let wrong = tokio::task::spawn_blocking(move || release.verify()).await.map_err(Error::internal)??;
+    let wrong = blocking(move || release.verify()).await??;
     Ok(axum::Json(Verified { version, is_right: wrong.is_empty(), wrong }))
 }
 
@@ -186,7 +187,7 @@ pub(crate) struct Backups {
 #[utoipa::path(get, path = "/workers/backups", tag = "jobs", responses((status = 200, body = Backups), (status = 401, body = ErrorBody)))]
 pub(crate) async fn backups(State(app): State<Arc<App>>) -> Result<axum::Json<Backups>> {
     let shared = Arc::clone(&app);
-    let on_disk = tokio::task::spawn_blocking(move || backup::list(&shared)).await.map_err(Error::internal)?;
+    let on_disk = blocking(move || backup::list(&shared)).await?;
     Ok(axum::Json(Backups {
         backups_root: app.config.backup_dir.display().to_string(),
         max_parallel: app.config.backup_max_parallel,
