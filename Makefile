@@ -16,7 +16,7 @@ BUILD := $(if $(CI),env CARGO_INCREMENTAL=0) $(CARGO)
 WHOLE = $(BUILD) test --workspace --test tests --quiet --
 
 .PHONY: help build demo check test unit whole lint doc test-python test-browser test-chain deny test-all test-arm64 test-times \
-    deb media images wheels test-wheels test-reference test-api fleet bench bench-pages bench-scripts bench-server bench-bytes bench-python packages clean
+    deb media images wheels test-wheels test-reference test-api test-strangers fleet bench bench-pages bench-scripts bench-server bench-bytes bench-python packages clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F '|' '{ printf "%-22s %s\n", $$1, $$2 }'
@@ -94,6 +94,10 @@ test-api: build ## requests made from the document of the API; installs a tool f
 
 fleet: build ## a thousand simulated machines in many runs, each with another seed; ends with the first wrong decision
 	tests/fleet.sh target/debug/bty-web
+
+test-strangers: ## a flood of connections, invented machines and log-ins, measured against the limits of docs/security.md; 5 min
+	$(CARGO) build --release -p bty-web
+	tests/strangers.py target/release/bty-web
 
 # --- what is published ---
 

@@ -19,5 +19,6 @@ mod plans;
 mod pxe;
 mod start;
 mod state;
+mod strangers;
 mod tftp;
 mod upgrade;

@@ -9,20 +9,22 @@ use tokio::sync::watch;
 
 use crate::auth::Auth;
 use crate::blocking::blocking;
+use crate::bodies::Bodies;
 use crate::bytes::Bytes;
 use crate::cache::Cache;
 use crate::config::Config;
+use crate::config::limits::PerMinute;
 use crate::db::Db;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Actor, Bus, NewEvent};
 use crate::jobs::Jobs;
 use crate::mac::Mac;
 use crate::machine::{Machine, Outcome, Rules, Who, think::Decide};
-use crate::metrics::Metrics;
+use crate::metrics::{Limit, Metrics};
 use crate::pages::notice::Notices;
 use crate::plan::{Plan, bundled};
 use crate::rates::Rates;
-use crate::simulations::{self, Simulations};
+use crate::simulations::Simulations;
 use crate::store::{self, settings::Settings};
 use crate::tftp::Tftp;
 use crate::time::Time;
@@ -49,6 +51,8 @@ pub struct App {
     pub bytes: Bytes,
     /// TFTP in this process, once it serves.
     pub tftp: OnceLock<Arc<Tftp>>,
+    /// Bodies that are being sent.
+    pub bodies: Bodies,
     /// Work beside requests.
     pub jobs: Jobs,
     /// How fast machines are being flashed.
@@ -63,6 +67,8 @@ pub struct App {
     pub client: bty::Client,
     /// When it was started.
     pub started_at: Time,
+    /// Machines that become known.
+    pub new_machines: PerMinute,
     /// Simulations, which take no worker from contacts.
     pub simulations: Simulations,
     decide: Arc<Decide<'static>>,
@@ -209,13 +215,14 @@ impl App {
             .map(|(_, options)| Cache::open(options.clone(), &config.network.options(), db.clone()));
         let workers = Workers::new(worker_command, bty_script::Limits::server(), config.script_workers);
         let decide: Arc<Decide<'static>> = Arc::new(move |question: &_| workers.decide(question));
-        let simulating = Workers::new(worker_command, bty_script::Limits::server(), simulations::AT_A_TIME);
+        let simulating = Workers::new(worker_command, bty_script::Limits::server(), config.limits.simulations);
         Ok(Arc::new(Self {
             db,
             bus,
             auth,
             cache: cache.transpose()?,
             bytes: Bytes::new(&config),
+            bodies: Bodies::new(&config.limits),
             tftp: OnceLock::new(),
             jobs: Jobs::new(config.backup_max_parallel),
             rates: Rates::default(),
@@ -224,7 +231,8 @@ impl App {
             client: config.network.client(),
             lists: Arc::new(tokio::sync::Semaphore::new(LISTS)),
             started_at: Time::now(),
-            simulations: Simulations::new(simulating),
+            new_machines: PerMinute::new(config.limits.new_machines_per_minute),
+            simulations: Simulations::new(simulating, config.limits.simulations),
             decide,
             snapshot: RwLock::new(Arc::new(snapshot)),
             locks: (0..LOCKS).map(|_| tokio::sync::Mutex::default()).collect(),
@@ -281,7 +289,7 @@ impl App {
         held
     }
 
-    /// Looks at a machine, decides, and makes the change durable together with its events. Decisions about one machine are made one after the
+    /// Looks at a machine, decides, and makes the change durable together with its events. `also` makes further changes, and learns whether the machine is new. Decisions about one machine are made one after the
     /// other. `None` changes nothing.
     ///
     /// # Errors
@@ -290,7 +298,7 @@ impl App {
         self: &Arc<Self>,
         mac: &Mac,
         decide: impl FnOnce(&Look<'_>) -> Result<Outcome<T>> + Send + 'static,
-        also: impl FnOnce(&rusqlite::Connection) -> Result<()> + Send + 'static,
+        also: impl FnOnce(&rusqlite::Connection, bool) -> Result<()> + Send + 'static,
     ) -> Result<(T, Machine)> {
         let _held = self.lock(mac).await;
         let (app, of) = (Arc::clone(self), mac.clone());
@@ -309,11 +317,11 @@ impl App {
         for event in &events {
             self.metrics.event(event.kind);
         }
-        let written = machine.clone();
+        let (written, is_new) = (machine.clone(), before.is_none());
         self.db
             .write(move |transaction| {
                 store::machines::put(transaction, &machine)?;
-                also(transaction)?;
+                also(transaction, is_new)?;
                 events.iter().try_for_each(|event| transaction.tell(event).map(drop))
             })
             .await?;
@@ -340,8 +348,20 @@ impl App {
     }
 
     /// The machine of a PXE client: the one that is known, or a new one with the plan for unknown ones, with the event that tells of it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Throttled`] when too many have become known in this minute.
+    pub fn discover(&self, look: &Look<'_>, mac: &Mac, who: &Who) -> Result<(Machine, Option<NewEvent>)> {
+        if look.machine.is_none() && !self.new_machines.admit() {
+            let detail = "too many unknown machines have asked in this minute: this one is not known yet";
+            return Err(Error::limited(ErrorKind::Throttled, Limit::NewMachines, 60, detail));
+        }
+        Ok(Self::known_or_new(look, mac, who))
+    }
+
+    /// The same, whether it may become known or not.
     #[must_use]
-    pub fn discover(look: &Look<'_>, mac: &Mac, who: &Who) -> (Machine, Option<NewEvent>) {
+    pub fn known_or_new(look: &Look<'_>, mac: &Mac, who: &Who) -> (Machine, Option<NewEvent>) {
         if let Some(machine) = &look.machine {
             return (machine.clone(), None);
         }

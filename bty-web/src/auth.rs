@@ -88,7 +88,11 @@ impl Auth {
         let key = [Digest::of(secret.as_bytes()), Digest::of(format!("{secret}.").as_bytes())].map(|d| *d.as_bytes());
         let key = Key::from(&key.concat());
         let cookie = if config.is_cache_only { CACHE_COOKIE } else { COOKIE };
-        Ok(Self { password: config.password.as_deref().map(Password::new), key, cookie })
+        Ok(Self {
+            password: config.password.as_deref().map(|password| Password::new(password, config.limits.waiting_logins)),
+            key,
+            cookie,
+        })
     }
 
     /// True when everybody is the admin: no password is set.

@@ -11,9 +11,12 @@ use crate::error::{Error, ErrorKind, Problem, Result};
 use crate::net::Networks;
 
 pub mod edit;
+pub mod limits;
+
+use limits::Limits;
 
 /// Every key, its default and its variable. An empty variable counts as unset, except for the password.
-pub const KEYS: [(&str, &str, &str); 34] = [
+pub const KEYS: [(&str, &str, &str); 46] = [
     ("admin.password", "", "BTY_ADMIN_PASSWORD"),
     ("admin.open", "0", "BTY_ADMIN_OPEN"),
     ("server.host", "0.0.0.0", "BTY_SERVER_HOST"),
@@ -48,6 +51,18 @@ pub const KEYS: [(&str, &str, &str); 34] = [
     ("tuning.backup_max_parallel", "1", "BTY_TUNING_BACKUP_MAX_PARALLEL"),
     ("tuning.max_upload_bytes", "200G", "BTY_TUNING_MAX_UPLOAD_BYTES"),
     ("tuning.script_workers", "", "BTY_TUNING_SCRIPT_WORKERS"),
+    ("limits.connections", "4096", "BTY_LIMITS_CONNECTIONS"),
+    ("limits.connections_per_address", "256", "BTY_LIMITS_CONNECTIONS_PER_ADDRESS"),
+    ("limits.head_s", "10", "BTY_LIMITS_HEAD_S"),
+    ("limits.body_bytes", "16M", "BTY_LIMITS_BODY_BYTES"),
+    ("limits.body_rate", "16K", "BTY_LIMITS_BODY_RATE"),
+    ("limits.waiting_logins", "16", "BTY_LIMITS_WAITING_LOGINS"),
+    ("limits.simulations", "2", "BTY_LIMITS_SIMULATIONS"),
+    ("limits.new_machines_per_minute", "1000", "BTY_LIMITS_NEW_MACHINES_PER_MINUTE"),
+    ("limits.unassigned_machines", "5000", "BTY_LIMITS_UNASSIGNED_MACHINES"),
+    ("limits.unassigned_bytes", "128K", "BTY_LIMITS_UNASSIGNED_BYTES"),
+    ("limits.event_days", "0", "BTY_LIMITS_EVENT_DAYS"),
+    ("limits.events", "0", "BTY_LIMITS_EVENTS"),
 ];
 
 /// Where a value comes from.
@@ -130,6 +145,8 @@ pub struct Config {
     pub max_upload_bytes: u64,
     /// As many processes run scripts.
     pub script_workers: usize,
+    /// What strangers may take.
+    pub limits: Limits,
     /// Every value as text, and where it comes from.
     pub values: BTreeMap<&'static str, (String, Origin)>,
     /// Files that were read, the strongest last.
@@ -360,17 +377,17 @@ impl Loader {
         };
         let cache_listen: Option<SocketAddr> = self.parse("cache.listen", "an address and a port such as 0.0.0.0:3000");
         let tftp_listen: Option<SocketAddr> = self.parse("tftp.listen", "an address and a port such as 0.0.0.0:69");
-        let cache = self.cache();
+        let (cache, limits) = (self.cache(), Limits::read(&mut self));
         let max_upload_bytes = bty::size::parse(&text_of(&self.values, "tuning.max_upload_bytes")).ok();
         if max_upload_bytes.is_none() {
             self.wrong("tuning.max_upload_bytes", "a size such as 200G");
         }
         let network = (host, port, trusted_proxies, cache_listen, tftp_listen);
-        let tuning = (backups, script_workers, max_upload_bytes, cache);
+        let tuning = (backups, script_workers, max_upload_bytes, cache, limits);
         let (Some(host), Some(port), Some(trusted_proxies), Some(cache_listen), Some(tftp_listen)) = network else {
             return Err(Error::new(ErrorKind::Invalid, "the configuration is wrong").with_problems(self.problems));
         };
-        let (Some(backups), Some(workers), Some(max_upload_bytes), Some(cache_options)) = tuning else {
+        let (Some(backups), Some(workers), Some(max_upload_bytes), Some(cache_options), Some(limits)) = tuning else {
             return Err(Error::new(ErrorKind::Invalid, "the configuration is wrong").with_problems(self.problems));
         };
         if !self.problems.is_empty() {
@@ -412,6 +429,7 @@ impl Loader {
             backup_max_parallel: backups.get(),
             max_upload_bytes,
             script_workers: workers.get(),
+            limits,
             values: self.values,
             files: self.files,
             warnings: self.warnings,

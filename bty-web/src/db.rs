@@ -16,6 +16,7 @@ use crate::blocking::blocking;
 use crate::error::{Error, Result};
 use crate::events::{Bus, Event, NewEvent};
 use crate::state::StateLock;
+use crate::store;
 use crate::time::Time;
 
 mod schema;
@@ -77,11 +78,14 @@ impl Transaction<'_> {
         self.now
     }
 
-    /// Writes an event down. Who listens hears of it after the commit.
+    /// Writes an event down, and gives its number. Who listens hears of it after the commit; of one that only adds to the count of another nobody does.
     ///
     /// # Errors
     /// Those of the database.
     pub fn tell(&self, event: &NewEvent) -> Result<i64> {
+        if let Some(id) = store::events::repeat(self.conn, event, self.now)? {
+            return Ok(id);
+        }
         let details = event.details.to_string();
         let mut insert = self.conn.prepare_cached(
             "INSERT INTO events (ts, kind, subject_kind, subject_id, actor, source_ip, summary, details_json)
@@ -108,6 +112,8 @@ impl Transaction<'_> {
             summary: event.summary.clone(),
             details: event.details.clone(),
             acknowledged: false,
+            count: 1,
+            last_ts: self.now,
         });
         Ok(id)
     }
@@ -333,7 +339,6 @@ fn in_savepoint<T>(transaction: &Transaction<'_>, change: impl FnOnce(&Transacti
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store;
 
     fn count(db: &Db) -> i64 {
         db.read_blocking(|conn| Ok(conn.query_row("SELECT count(*) FROM settings", [], |row| row.get(0))?)).unwrap()
@@ -419,7 +424,7 @@ mod tests {
                 assert_eq!(store::catalog::all(conn)?[0].name, "demo");
                 assert_eq!(store::access::tokens(conn)?[0].name, "ci");
                 let kinds = store::events::list(conn, &store::events::Filter::default(), 500)?.len();
-                assert_eq!(kinds, 10 + usize::from(file.ends_with("0001.sql")), "and the upgrade");
+                assert_eq!(kinds, 10 + usize::from(!file.ends_with("0003.sql")), "and the upgrade");
                 assert_eq!(store::settings::all(conn)?.get("display.timezone"), "UTC");
                 // what the first schema did not have
                 let is_first = file.ends_with("0001.sql");

@@ -8,6 +8,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::metrics::Limit;
+
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -17,6 +19,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum ErrorKind {
     /// The request cannot be understood: 400.
     Malformed,
+    /// It comes too slowly: 408.
+    Slow,
+    /// The server is busy with others: 503.
+    Busy,
     /// Nobody is logged in: 401.
     LoginRequired,
     /// It is not allowed to who asks: 403.
@@ -45,6 +51,8 @@ impl ErrorKind {
     pub fn status(self) -> StatusCode {
         match self {
             Self::Malformed => StatusCode::BAD_REQUEST,
+            Self::Slow => StatusCode::REQUEST_TIMEOUT,
+            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::LoginRequired => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
@@ -70,6 +78,8 @@ pub struct Error {
     pub problems: Vec<Problem>,
     /// Seconds after which to try again.
     pub retry_after: Option<u64>,
+    /// Which limit was reached.
+    pub limit: Option<Limit>,
     /// What only the log gets.
     pub cause: Option<String>,
 }
@@ -106,7 +116,7 @@ pub struct ErrorBody {
 impl Error {
     /// An error of `kind`.
     pub fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), problems: Vec::new(), retry_after: None, cause: None }
+        Self { kind, detail: detail.into(), problems: Vec::new(), retry_after: None, limit: None, cause: None }
     }
 
     /// What was asked for is not there.
@@ -124,6 +134,11 @@ impl Error {
     pub fn with_problems(mut self, problems: Vec<Problem>) -> Self {
         self.problems = problems;
         self
+    }
+
+    /// A limit was reached: it may go through after `seconds`.
+    pub fn limited(kind: ErrorKind, limit: Limit, seconds: u64, detail: impl Into<String>) -> Self {
+        Self { retry_after: Some(seconds), limit: Some(limit), ..Self::new(kind, detail) }
     }
 
     /// The server's own fault; `cause` is for the log only.

@@ -77,6 +77,22 @@ pub const KINDS: [&str; 66] = [
     "system.schema.upgraded",
 ];
 
+/// Kinds that anybody in the network can cause, again and again: many of them about one subject are counted in one.
+pub const REPEATABLE: [&str; 12] = [
+    "machine.discovered",
+    "machine.inventory",
+    "netboot.pxe.offered",
+    "netboot.pxe.plan",
+    "netboot.flasher.armed",
+    "pxe.client.orphan",
+    "pxe.client.refused",
+    "plan.failed",
+    "cache.fill.failed",
+    "tftp.client.first",
+    "auth.login.failed",
+    "auth.login.throttled",
+];
+
 /// Who acts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -204,6 +220,11 @@ pub struct Event {
     pub details: Value,
     /// An operator has taken note of it.
     pub acknowledged: bool,
+    /// How often it happened: more than once when a client repeats itself so fast that single events would tell nothing more.
+    pub count: i64,
+    /// When it happened last.
+    #[schema(value_type = String, format = DateTime)]
+    pub last_ts: Time,
 }
 
 /// Who listens to what is written, while it is written.

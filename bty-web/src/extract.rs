@@ -13,9 +13,11 @@ use serde::de::DeserializeOwned;
 
 use crate::app::App;
 use crate::auth::guard;
+use crate::bodies::{self, NoMemory, Share, TooSlow};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mac::Mac;
 use crate::machine::Who;
+use crate::metrics::Limit;
 use crate::net::see;
 use crate::time::Time;
 
@@ -43,10 +45,28 @@ impl FromRequest<Arc<App>> for Body {
 }
 
 async fn body(request: Request, app: &Arc<App>) -> Result<Bytes> {
+    let is_stranger = request.extensions().get::<guard::Who>().is_none();
+    // held until the request has been answered
+    let share = request.extensions().get::<Share>().filter(|_| is_stranger).cloned();
+    let request = match share {
+        Some(share) => request.map(|body| share.count(body)),
+        None => request,
+    };
     Bytes::from_request(request, app).await.map_err(|rejection: BytesRejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => Error::new(ErrorKind::TooLarge, "the body is too large"),
+        _ if bodies::is_from::<TooSlow>(&rejection) => too_slow(app),
+        _ if bodies::is_from::<NoMemory>(&rejection) => {
+            let detail = "too many bodies are being sent: try again in a few seconds";
+            Error::limited(ErrorKind::Busy, Limit::BodyMemory, 5, detail)
+        }
         _ => Error::new(ErrorKind::Malformed, "the body ended early"),
     })
+}
+
+/// A body came too slowly.
+pub fn too_slow(app: &App) -> Error {
+    let rate = app.config.limits.body_rate;
+    Error::limited(ErrorKind::Slow, Limit::SlowBody, 1, format!("the body came slower than {rate} bytes/s"))
 }
 
 /// JSON of a body: 400 when it is none, 422 when it is another than is meant.

@@ -24,11 +24,13 @@
 pub mod app;
 pub mod auth;
 mod blocking;
+pub mod bodies;
 pub mod bytes;
 pub mod cache;
 pub mod catalog;
 pub mod client;
 pub mod config;
+pub mod connections;
 pub mod db;
 pub mod error;
 pub mod events;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -29,12 +29,61 @@ struct Outcome {
     outcome: &'static str,
 }
 
+/// A limit that somebody has reached; docs/server.md says which key of the configuration sets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Limit {
+    /// All connections are taken.
+    Connections,
+    /// All connections of one address are taken.
+    ConnectionsPerAddress,
+    /// A client reads nothing of its answer.
+    StalledAnswer,
+    /// The body of a request comes too slowly.
+    SlowBody,
+    /// The memory for bodies is taken.
+    BodyMemory,
+    /// Passwords are tried too often, or too many wait.
+    Logins,
+    /// Other simulations are under way.
+    Simulations,
+    /// Too many machines became known in this minute.
+    NewMachines,
+    /// An unassigned machine made room for another.
+    UnassignedMachines,
+    /// The hardware facts of an unassigned machine are too large.
+    UnassignedBytes,
+}
+
+impl EncodeLabelValue for Limit {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        use std::fmt::Write as _;
+        encoder.write_str(match self {
+            Self::Connections => "connections",
+            Self::ConnectionsPerAddress => "connections_per_address",
+            Self::StalledAnswer => "stalled_answer",
+            Self::SlowBody => "slow_body",
+            Self::BodyMemory => "body_memory",
+            Self::Logins => "logins",
+            Self::Simulations => "simulations",
+            Self::NewMachines => "new_machines",
+            Self::UnassignedMachines => "unassigned_machines",
+            Self::UnassignedBytes => "unassigned_bytes",
+        })
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refusal {
+    reason: Limit,
+}
+
 /// Counters and gauges.
 pub struct Metrics {
     registry: Registry,
     requests: Family<Request, Counter>,
     durations: Histogram,
     events: Family<Kind, Counter>,
+    refused: Family<Refusal, Counter>,
     machines: Gauge,
     failures: Gauge,
     bytes: Counter<u64, AtomicU64>,
@@ -72,13 +121,14 @@ impl Default for Metrics {
     fn default() -> Self {
         // half a millisecond to eight seconds
         let durations = Histogram::new((0..15).map(|n| 0.0005 * f64::from(1 << n)));
-        let (requests, events) = (Family::default(), Family::default());
+        let (requests, events, refused) = (Family::default(), Family::default(), Family::<Refusal, Counter>::default());
         let (machines, failures) = (Gauge::default(), Gauge::default());
         let bytes = Counter::default();
         let mut registry = Registry::with_prefix("bty");
         registry.register("http_requests", "Requests that were answered", requests.clone());
         registry.register_with_unit("http_request_duration", "Time to the answer", Unit::Seconds, durations.clone());
         registry.register("events", "Events that were written", events.clone());
+        registry.register("refused", "What was refused because a limit was reached", refused.clone());
         registry.register("machines", "Machines that are known", machines.clone());
         registry.register("unacknowledged_failures", "Failures that nobody has acknowledged", failures.clone());
         registry.register_with_unit("boot_sent", "Artifacts that were sent to machines", Unit::Bytes, bytes.clone());
@@ -91,7 +141,7 @@ impl Default for Metrics {
         registry.register_with_unit("cache_used", "Room that is taken", Unit::Bytes, cache.used.clone());
         registry.register("tftp_transfers", "Files that clients asked for", tftp.transfers.clone());
         registry.register_with_unit("tftp_sent", "Files that were sent", Unit::Bytes, tftp.sent.clone());
-        Self { registry, requests, durations, events, machines, failures, bytes, cache, tftp }
+        Self { registry, requests, durations, events, refused, machines, failures, bytes, cache, tftp }
     }
 }
 
@@ -109,6 +159,11 @@ impl Metrics {
     /// An event was written.
     pub fn event(&self, kind: &str) {
         self.events.get_or_create(&Kind { kind: kind.to_owned() }).inc();
+    }
+
+    /// Something was refused because this limit was reached.
+    pub fn refuse(&self, reason: Limit) {
+        self.refused.get_or_create(&Refusal { reason }).inc();
     }
 
     /// Bytes of an artifact were sent.

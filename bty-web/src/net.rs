@@ -96,6 +96,15 @@ pub fn plain(ip: IpAddr) -> IpAddr {
     ip.to_canonical()
 }
 
+/// What a client is counted by: an IPv4 address, or a /64 of IPv6, which one machine has for itself.
+#[must_use]
+pub fn network_of(ip: IpAddr) -> IpAddr {
+    match plain(ip) {
+        IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) >> 64 << 64).into()),
+        ip => ip,
+    }
+}
+
 /// A client as seen through the proxies that are believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {

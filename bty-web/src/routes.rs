@@ -98,6 +98,7 @@ fn assemble(app: &Arc<App>, api: Api, pages: Router<Arc<App>>) -> Router {
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn_with_state(Arc::clone(app), same_origin))
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(Arc::clone(app), limit_bodies))
         .layer(from_fn(to_the_end))
         .layer(from_fn(headers))
         .layer(from_fn_with_state(Arc::clone(app), measure))
@@ -253,6 +254,15 @@ fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
     Error::internal(format!("a handler panicked: {}", text.unwrap_or("without a message"))).into_response()
 }
 
+/// Bodies must not come too slowly, and those of strangers share a limited memory.
+async fn limit_bodies(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    let share = app.bodies.share();
+    request.extensions_mut().insert(share.clone());
+    let response = next.run(request.map(|body| app.bodies.pace(body))).await;
+    drop(share);
+    response
+}
+
 /// What was begun is done, also when the client goes meanwhile: a change that is written is followed by what has to know of it.
 async fn to_the_end(mut request: Request, next: Next) -> Response {
     let gone = ClientGone::default();
@@ -304,6 +314,9 @@ async fn measure(State(app): State<Arc<App>>, request: Request, next: Next) -> R
     let seconds = begun.elapsed().as_secs_f64();
     let status = response.status().as_u16();
     app.metrics.request(method.as_str(), &route, status, seconds);
+    if let Some(limit) = response.extensions().get::<Error>().and_then(|error| error.limit) {
+        app.metrics.refuse(limit);
+    }
     tracing::debug!(%method, %path, status, peer = ?peer, ms = seconds * 1e3, "answered");
     response
 }

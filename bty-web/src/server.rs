@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::serve::ListenerExt as _;
 use bty_script::decide::Question;
 use tokio::net::TcpListener;
 
@@ -12,6 +11,7 @@ use crate::app::App;
 use crate::blocking::blocking;
 use crate::cache::front;
 use crate::config::Config;
+use crate::connections::{Connections, Permit};
 use crate::error::{Error, Result};
 use crate::events::{Actor, NewEvent};
 use crate::jobs::backup;
@@ -20,7 +20,7 @@ use crate::plan::bundled;
 use crate::state::{self, StateLock, Use};
 use crate::tftp::{First, Tftp};
 use crate::time::Time;
-use crate::{catalog, routes, tftp};
+use crate::{catalog, routes, store, tftp};
 
 /// How long connections and jobs have to end by themselves.
 const GRACE: Duration = Duration::from_secs(10);
@@ -97,7 +97,13 @@ async fn serve_objects(app: &Arc<App>, listener: TcpListener) -> Result<()> {
     let (metrics, router) = (Arc::clone(&app.metrics), routes::cache_router(app));
     let (tending, waiting) = (Arc::clone(app), Arc::clone(app));
     tokio::spawn(Arc::clone(&cache).tend(async move { tending.stopped().await }));
-    front::serve(Arc::clone(&cache), metrics, listener, router, async move { waiting.stopped().await }).await?;
+    let connections =
+        Connections::new(app.config.limits.clone(), app.config.trusted_proxies.clone(), Arc::clone(&metrics));
+    let serve = |stream, peer, permit| {
+        front::serve(Arc::clone(&cache), Arc::clone(&metrics), router.clone(), stream, peer, permit)
+    };
+    let serving = connections.serve(listener, async move { waiting.stopped().await }, serve);
+    end_in_time(app, serving).await;
     cache.stop().await;
     Ok(())
 }
@@ -207,29 +213,63 @@ pub async fn serve_at(
     }
     tokio::spawn(import_file(Arc::clone(&app)));
     tokio::spawn(backup::schedule(Arc::clone(&app)));
-    let router = routes::router(&app).into_make_service_with_connect_info::<SocketAddr>();
-    let (shared, ended) = (Arc::clone(&app), Arc::new(tokio::sync::Notify::new()));
-    let told = Arc::clone(&ended);
+    tokio::spawn(prune_events(Arc::clone(&app)));
+    let router = routes::router(&app);
+    let shared = Arc::clone(&app);
     let stopping = async move {
         stop.await;
         tracing::info!("ending");
         shared.stop();
-        told.notify_one();
     };
-    // an answer is small, and waits for nothing
-    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-    let serving = axum::serve(listener, router).with_graceful_shutdown(stopping);
-    tokio::select! {
-        served = serving.into_future() => served?,
-        () = async { ended.notified().await; tokio::time::sleep(GRACE).await } => {
-            tracing::warn!("connections were still open after {} s", GRACE.as_secs());
-        }
-    }
+    let limits = app.config.limits.clone();
+    let connections = Connections::new(limits, app.config.trusted_proxies.clone(), Arc::clone(&app.metrics));
+    let serve = |stream, peer, permit: Permit| permit.serve_http(stream, peer, router.clone());
+    end_in_time(&app, connections.serve(listener, stopping, serve)).await;
     // whatever is under way is ended, and written down, before the database closes
     if let Some(objects) = objects {
         objects.await.map_err(Error::internal)??;
     }
     close(&app).await
+}
+
+/// Serves until all connections have ended, or some are still open when it is time.
+async fn end_in_time(app: &Arc<App>, serving: impl Future<Output = ()>) {
+    tokio::select! {
+        () = serving => {}
+        () = async { app.stopped().await; tokio::time::sleep(GRACE).await } => {
+            tracing::warn!("connections were still open after {} s", GRACE.as_secs());
+        }
+    }
+}
+
+/// Deletes events that are too old or too many, every hour, where the configuration wants that.
+async fn prune_events(app: Arc<App>) {
+    const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+    let limits = &app.config.limits;
+    let days = Some(i64::from(limits.event_days)).filter(|&days| days > 0);
+    let keep = Some(limits.events).filter(|&events| events > 0);
+    if days.is_none() && keep.is_none() {
+        return;
+    }
+    loop {
+        let before = days.map(|days| Time(Time::now().0 - days * DAY_MS));
+        loop {
+            match app.db.write(move |transaction| store::events::prune(transaction, before, keep)).await {
+                Ok(0) => break,
+                Ok(deleted) => {
+                    tracing::info!(deleted, "events were deleted, as limits.event_days and limits.events say")
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "old events were not deleted");
+                    break;
+                }
+            }
+        }
+        tokio::select! {
+            () = app.stopped() => return,
+            () = tokio::time::sleep(Duration::from_secs(60 * 60)) => {}
+        }
+    }
 }
 
 /// Imports the catalog file of the configuration, if there is one. What an operator has deleted stays deleted.

@@ -1,7 +1,7 @@
 //! Simulations take turns, so that whoever asks for many of them takes nothing from machines.
 //!
 //! They run in worker processes of their own: those that decide contacts are never lent. Each principal has one at a time, all of them together have
-//! [`AT_A_TIME`], and each ends at its deadline or when its client is gone.
+//! as many as the configuration says, and each ends at its deadline or when its client is gone.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,9 +16,8 @@ use tokio::sync::Semaphore;
 use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind, Result};
 use crate::machine::think::Decide;
+use crate::metrics::Limit;
 
-/// Simulations that run at the same time, and worker processes for them.
-pub const AT_A_TIME: usize = 2;
 /// How long a simulation waits for its turn.
 const TURN: Duration = Duration::from_secs(10);
 /// How long all decisions of one simulation may take.
@@ -34,10 +33,10 @@ pub struct Simulations {
 }
 
 impl Simulations {
-    /// With workers of their own.
+    /// With workers of their own, of which there are `at_a_time`.
     #[must_use]
-    pub fn new(workers: Workers) -> Self {
-        Self { workers: Arc::new(workers), slots: Arc::new(Semaphore::new(AT_A_TIME)), turns: Mutex::default() }
+    pub fn new(workers: Workers, at_a_time: usize) -> Self {
+        Self { workers: Arc::new(workers), slots: Arc::new(Semaphore::new(at_a_time)), turns: Mutex::default() }
     }
 
     /// Runs `work` on a thread that may block, when it is the turn of `principal`. Decisions fail once the deadline is over or `gone` is cancelled.
@@ -55,10 +54,8 @@ impl Simulations {
             Ok::<_, Error>((own, Arc::clone(&self.slots).acquire_owned().await.map_err(Error::internal)?))
         };
         let busy = |_| {
-            let mut error =
-                Error::new(ErrorKind::Throttled, "other simulations are under way: try again when they have ended");
-            error.retry_after = Some(TURN.as_secs());
-            error
+            let detail = "other simulations are under way: try again when they have ended";
+            Error::limited(ErrorKind::Throttled, Limit::Simulations, TURN.as_secs(), detail)
         };
         let turn = tokio::time::timeout(TURN, turn).await.map_err(busy)??;
         let workers = Arc::clone(&self.workers);

@@ -14,6 +14,8 @@ use subtle::ConstantTimeEq;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::Limit;
+use crate::net::network_of;
 
 /// Wrong passwords from one address before it has to wait, and the wait after the next one, which doubles with each further one.
 const ATTEMPTS_FREE: u32 = 5;
@@ -21,9 +23,6 @@ const WAIT: Duration = Duration::from_secs(10);
 const WAIT_MAX: Duration = Duration::from_secs(15 * 60);
 /// Number of addresses whose attempts are remembered; the one that tried longest ago makes room.
 const ADDRESSES_MAX: usize = 10_000;
-/// Number of passwords that wait for the thread that checks them.
-const WAITING_MAX: usize = 16;
-
 /// What is compared with.
 #[derive(Clone)]
 enum Secret {
@@ -46,6 +45,7 @@ impl Secret {
 /// Checks the admin's password, and slows down guesses.
 pub struct Password {
     secret: Secret,
+    waiting_max: usize,
     attempts: Mutex<HashMap<IpAddr, Attempts>>,
     checker: OnceLock<mpsc::Sender<Check>>,
 }
@@ -62,14 +62,14 @@ struct Check {
 }
 
 impl Password {
-    /// For a password as the configuration has it: in clear, or as an argon2 hash.
+    /// For a password as the configuration has it: in clear, or as an argon2 hash. At most `waiting_max` passwords wait to be checked.
     #[must_use]
-    pub fn new(configured: &str) -> Self {
+    pub fn new(configured: &str, waiting_max: usize) -> Self {
         let secret = match PasswordHash::new(configured) {
             Ok(_) => Secret::Hash(configured.to_owned()),
             Err(_) => Secret::Plain(Digest::of(configured.as_bytes())),
         };
-        Self { secret, attempts: Mutex::default(), checker: OnceLock::new() }
+        Self { secret, waiting_max, attempts: Mutex::default(), checker: OnceLock::new() }
     }
 
     /// True when `text` is the password. The attempt counts as failed until it has succeeded, so attempts at the same time gain nothing.
@@ -92,7 +92,7 @@ impl Password {
         let (answer, checked) = oneshot::channel();
         let busy = |_| throttled("too many passwords are being checked", Duration::from_secs(1));
         self.checker
-            .get_or_init(|| start_checker(self.secret.clone()))
+            .get_or_init(|| start_checker(self.secret.clone(), self.waiting_max))
             .try_send(Check { text, answer })
             .map_err(busy)?;
         checked.await.map_err(Error::internal)
@@ -125,22 +125,13 @@ impl Password {
 
 fn throttled(why: &str, wait: Duration) -> Error {
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-    let mut error = Error::new(ErrorKind::Throttled, format!("{why}: try again in {seconds} s"));
-    error.retry_after = Some(seconds);
-    error
-}
-
-/// What attempts are counted for: an IPv4 address, or a /64 of IPv6, which one machine has for itself.
-fn network_of(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) >> 64 << 64).into()),
-        ip => ip,
-    }
+    let detail = format!("{why}: try again in {seconds} s");
+    Error::limited(ErrorKind::Throttled, Limit::Logins, seconds, detail)
 }
 
 /// Starts the one thread that checks hashes; it ends when the sender is dropped. One thread reuses the memory of the check before, many keep that of each.
-fn start_checker(secret: Secret) -> mpsc::Sender<Check> {
-    let (sender, mut waiting) = mpsc::channel::<Check>(WAITING_MAX);
+fn start_checker(secret: Secret, waiting_max: usize) -> mpsc::Sender<Check> {
+    let (sender, mut waiting) = mpsc::channel::<Check>(waiting_max);
     let work = move || {
         while let Some(Check { text, answer }) = waiting.blocking_recv() {
             // whoever asked may be gone: then nothing is worth checking
@@ -175,7 +166,7 @@ mod tests {
     async fn a_password_is_plain_or_a_hash() {
         let hash = hash_password("secret").unwrap();
         assert!(hash.starts_with("$argon2id$"), "{hash}");
-        for password in [Password::new("secret"), Password::new(&hash)] {
+        for password in [Password::new("secret", 16), Password::new(&hash, 16)] {
             for (n, (text, expected)) in
                 [("secret", true), ("Secret", false), ("", false), (&*hash, false)].into_iter().enumerate()
             {
@@ -187,7 +178,7 @@ mod tests {
 
     #[test]
     fn each_wrong_password_makes_its_address_wait_longer_and_no_other() {
-        let (password, guesser, other) = (Password::new("x"), ip("192.0.2.1"), ip("192.0.2.2"));
+        let (password, guesser, other) = (Password::new("x", 16), ip("192.0.2.1"), ip("192.0.2.2"));
         let mut now = Instant::now();
         for _ in 0..ATTEMPTS_FREE {
             password.count_attempt(guesser, now).unwrap();
@@ -202,7 +193,7 @@ mod tests {
 
     #[tokio::test]
     async fn guesses_at_the_same_time_are_counted_before_they_are_checked() {
-        let password = std::sync::Arc::new(Password::new(&hash_password("secret").unwrap()));
+        let password = std::sync::Arc::new(Password::new(&hash_password("secret").unwrap(), 16));
         let tasks: Vec<_> = (0..200)
             .map(|n| {
                 let password = std::sync::Arc::clone(&password);
@@ -218,7 +209,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_so_many_addresses_wait_for_a_check() {
-        let password = std::sync::Arc::new(Password::new(&hash_password("secret").unwrap()));
+        let password = std::sync::Arc::new(Password::new(&hash_password("secret").unwrap(), 16));
         let tasks: Vec<_> = (0..200)
             .map(|n| {
                 let password = std::sync::Arc::clone(&password);
@@ -241,7 +232,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_right_password_ends_the_count() {
-        let password = Password::new("secret");
+        let password = Password::new("secret", 16);
         for _ in 1..ATTEMPTS_FREE {
             assert!(!password.check(ip("192.0.2.1"), "x".into()).await.unwrap());
         }
@@ -254,7 +245,7 @@ mod tests {
 
     #[test]
     fn a_network_of_ipv6_counts_as_one_and_the_table_has_an_end() {
-        let (password, now) = (Password::new("x"), Instant::now());
+        let (password, now) = (Password::new("x", 16), Instant::now());
         for n in 0..u32::try_from(ADDRESSES_MAX).unwrap() + 10 {
             password.count_attempt(ip(&format!("10.{}.{}.{}", n >> 16, (n >> 8) & 255, n & 255)), now).unwrap();
         }

@@ -9,15 +9,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::ConnectInfo;
-use hyper_util::rt::TokioIo;
 use rustix::net::sockopt::set_tcp_cork;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
-use tokio::net::{TcpListener, TcpStream};
-use tower::ServiceExt as _;
+use tokio::net::TcpStream;
 
 use super::Cache;
 use super::http::{self, Answer, Ask, Body, Payload};
+use crate::connections::Permit;
 use crate::metrics::Metrics;
 
 /// A longer head is refused.
@@ -33,46 +31,19 @@ const STALL: Duration = Duration::from_secs(60);
 /// Bytes of one `sendfile`: it blocks while it reads from the disk.
 const SEND_BYTES: usize = 1 << 20;
 
-/// As many clients are served at a time; others wait.
-const CLIENTS_MAX: usize = 4096;
-
-/// Serves `cache`, and everything else through `router`, until `stopped`.
+/// Serves a client of `cache`, and what is no object through `router`.
 ///
 /// # Errors
-/// Those of the socket.
+/// Those of the connection.
 pub async fn serve(
     cache: Arc<Cache>,
     metrics: Arc<Metrics>,
-    listener: TcpListener,
     router: Router,
-    stopped: impl Future<Output = ()>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    permit: Permit,
 ) -> io::Result<()> {
-    let mut stopped = std::pin::pin!(stopped);
-    let clients = Arc::new(tokio::sync::Semaphore::new(CLIENTS_MAX));
-    loop {
-        let permit = Arc::clone(&clients).acquire_owned().await.map_err(io::Error::other)?;
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = &mut stopped => return Ok(()),
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // out of file descriptors: others end
-                tracing::warn!(%error, "a client was not accepted");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let (cache, metrics, router) = (Arc::clone(&cache), Arc::clone(&metrics), router.clone());
-        tokio::spawn(async move {
-            let _permit = permit;
-            let connection = Connection { stream, peer, cache, metrics };
-            if let Err(error) = connection.run(router).await {
-                tracing::debug!(%peer, %error, "a connection ended");
-            }
-        });
-    }
+    Connection { stream, peer, cache, metrics, permit }.run(router).await
 }
 
 struct Connection {
@@ -80,9 +51,11 @@ struct Connection {
     peer: SocketAddr,
     cache: Arc<Cache>,
     metrics: Arc<Metrics>,
+    permit: Permit,
 }
 
 /// A request whose head has come.
+#[derive(Default)]
 struct Head {
     method: String,
     target: String,
@@ -97,7 +70,6 @@ struct Head {
 
 impl Connection {
     async fn run(mut self, router: Router) -> io::Result<()> {
-        self.stream.set_nodelay(true)?;
         let mut read = Vec::new();
         loop {
             let Some(head) = self.head(&mut read).await? else { return Ok(()) };
@@ -106,6 +78,7 @@ impl Connection {
             if !is_plain || !http::is_object(path) {
                 return self.hand_over(read, router).await;
             }
+            let _work = self.permit.work();
             let begun = std::time::Instant::now();
             let ask = Ask {
                 path,
@@ -135,49 +108,19 @@ impl Connection {
         }
     }
 
-    /// Reads the head of a request, which stays in `read`. None when the client has gone.
+    /// Reads the head of a request, which stays in `read`. None when the client has gone, is too slow, or its connection is to end.
     async fn head(&mut self, read: &mut Vec<u8>) -> io::Result<Option<Head>> {
-        loop {
-            match parse(read) {
-                Parsed::Head(head) => return Ok(Some(head)),
-                // the router says what is wrong with it
-                Parsed::Wrong => {
-                    let (method, target) = (String::new(), String::new());
-                    let (range, if_range, if_none_match) = (None, None, None);
-                    return Ok(Some(Head {
-                        method,
-                        target,
-                        is_last: true,
-                        is_old: false,
-                        range,
-                        if_range,
-                        if_none_match,
-                        has_body: false,
-                        len: 0,
-                    }));
-                }
-                Parsed::Short => {}
-            }
-            let mut chunk = [0; 4096];
-            match tokio::time::timeout(IDLE, self.stream.read(&mut chunk)).await {
-                Ok(Ok(0)) | Err(_) => return Ok(None),
-                Ok(Ok(n)) => read.extend_from_slice(&chunk[..n]),
-                Ok(Err(error)) => return Err(error),
-            }
+        let Self { stream, permit, .. } = self;
+        tokio::select! {
+            head = read_head(stream, read, permit.head_time()) => head,
+            () = permit.end() => Ok(None),
         }
     }
 
     async fn hand_over(self, read: Vec<u8>, router: Router) -> io::Result<()> {
-        let peer = self.peer;
-        let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
-            request.extensions_mut().insert(ConnectInfo(peer));
-            router.clone().oneshot(request)
-        });
         let (reader, writer) = self.stream.into_split();
         let stream = tokio::io::join(io::Cursor::new(read).chain(reader), writer);
-        let mut builder = hyper::server::conn::http1::Builder::new();
-        builder.timer(hyper_util::rt::TokioTimer::new()).header_read_timeout(IDLE);
-        builder.serve_connection(TokioIo::new(stream), service).await.map_err(io::Error::other)
+        self.permit.serve_http(stream, self.peer, router).await
     }
 
     async fn send(&mut self, answer: &Answer, head: &Head) -> io::Result<()> {
@@ -266,6 +209,30 @@ impl Connection {
             }
         }
         Ok(())
+    }
+}
+
+async fn read_head(stream: &mut TcpStream, read: &mut Vec<u8>, head_time: Duration) -> io::Result<Option<Head>> {
+    let mut deadline = tokio::time::Instant::now() + if read.is_empty() { IDLE } else { head_time };
+    loop {
+        match parse(read) {
+            Parsed::Head(head) => return Ok(Some(head)),
+            // the router says what is wrong with it
+            Parsed::Wrong => return Ok(Some(Head::default())),
+            Parsed::Short => {}
+        }
+        let mut chunk = [0; 4096];
+        match tokio::time::timeout_at(deadline, stream.read(&mut chunk)).await {
+            Ok(Ok(0)) | Err(_) => return Ok(None),
+            Ok(Ok(n)) => {
+                // the whole head has one deadline, which no further byte moves
+                if read.is_empty() {
+                    deadline = tokio::time::Instant::now() + head_time;
+                }
+                read.extend_from_slice(&chunk[..n]);
+            }
+            Ok(Err(error)) => return Err(error),
+        }
     }
 }
 

@@ -8,8 +8,11 @@ use rusqlite_migration::{M, Migrations};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Every schema that there has been, each by what leads to it from the one before. An upgrade keeps everything.
-const STEPS: [&str; 2] =
-    [include_str!("../../migrations/0001_state.sql"), include_str!("../../migrations/0002_cache.sql")];
+const STEPS: [&str; 3] = [
+    include_str!("../../migrations/0001_state.sql"),
+    include_str!("../../migrations/0002_cache.sql"),
+    include_str!("../../migrations/0003_limits.sql"),
+];
 
 /// An upgrade that was made.
 #[derive(Clone, Debug, PartialEq, Eq)]

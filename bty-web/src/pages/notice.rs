@@ -195,7 +195,7 @@ async fn machine(
         Ok(Outcome { machine: before, events, answer: () })
     };
     let hardware = mac.clone();
-    let also = move |conn: &rusqlite::Connection| match &lshw {
+    let also = move |conn: &rusqlite::Connection, _: bool| match &lshw {
         Some((text, at)) => store::machines::put_lshw(conn, &hardware, text, *at),
         None => Ok(()),
     };

@@ -83,7 +83,7 @@ async fn heard(app: &Arc<App>, tag: &Tag, who: Who, name: &str) -> Result<()> {
             Some(machine) => Ok(artifact(machine, &who, token.as_deref(), &name)),
             None => Err(Error::not_found("the machine")),
         },
-        |_| Ok(()),
+        |_, _| Ok(()),
     );
     match changed.await {
         Err(error) if error.kind != ErrorKind::NotFound => Err(error),

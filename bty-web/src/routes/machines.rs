@@ -257,7 +257,7 @@ pub(crate) async fn bind(
     who: Who,
     decide: impl FnOnce(&Look<'_>, &Who) -> Result<Outcome<()>> + Send + 'static,
 ) -> Result<axum::Json<Shown>> {
-    let ((), machine) = app.change(mac, move |look| decide(look, &who), |_| Ok(())).await?;
+    let ((), machine) = app.change(mac, move |look| decide(look, &who), |_, _| Ok(())).await?;
     Ok(axum::Json(Shown::from(&machine)))
 }
 

@@ -20,6 +20,7 @@ use crate::machine::contact::{Boot, Contact, contact as decide};
 use crate::machine::order::order;
 use crate::machine::report::{Posted, Receipt, inventory as take, report};
 use crate::machine::{Machine, Outcome, Who};
+use crate::metrics::Limit;
 use crate::netboot::Environment;
 use crate::plan::render;
 use crate::store;
@@ -70,6 +71,10 @@ pub(super) async fn contact(
             if error.kind == ErrorKind::Internal {
                 tracing::error!(%error, "a contact failed");
             }
+            // its status does not tell
+            if let Some(limit) = error.limit {
+                app.metrics.refuse(limit);
+            }
             script(ipxe::failed(&error.detail))
         }
     }
@@ -88,14 +93,14 @@ async fn try_contact(app: &Arc<App>, path: Result<PathText>, query: Result<Param
     let changed = app.change(
         &mac,
         move |look| {
-            let (machine, discovered) = App::discover(look, &of, &who);
+            let (machine, discovered) = shared.discover(look, &of, &who)?;
             let environment = Environment::of(&shared.config, look.snapshot.netboot_version_of(&machine));
             let contact = Contact { nonce, is_tokenless: environment == Environment::Reference };
             let mut outcome = decide(&machine, &look.rules(&machine.plan), &who, &contact);
             outcome.events.splice(0..0, discovered);
             Ok(Outcome { machine: outcome.machine, events: outcome.events, answer: (outcome.answer, environment) })
         },
-        |_| Ok(()),
+        make_room(app),
     );
     let ((boot, environment), machine): ((Boot, Environment), Machine) = changed.await?;
     let snapshot = app.snapshot();
@@ -134,12 +139,12 @@ pub(super) async fn plan(
         return Ok(changes_something());
     }
     let mac = mac(&path)?;
-    let (of, base, token) = (mac.clone(), who.base.clone(), query.token());
+    let (of, base, token, shared) = (mac.clone(), who.base.clone(), query.token(), Arc::clone(&app));
     let choice = choose_bytes(&app, &mac, &who, token.clone()).await?;
     let changed = app.change(
         &mac,
         move |look| {
-            let (machine, discovered) = App::discover(look, &of, &who);
+            let (machine, discovered) = shared.discover(look, &of, &who)?;
             let mut rules = look.rules(&machine.plan);
             rules.bytes = choice.as_ref();
             let mut outcome = order(&machine, &rules, &who, token.as_deref());
@@ -147,7 +152,7 @@ pub(super) async fn plan(
             let plan = look.snapshot.plan(&machine.plan).cloned();
             Ok(Outcome { machine: outcome.machine, events: outcome.events, answer: (outcome.answer, plan) })
         },
-        |_| Ok(()),
+        make_room(&app),
     );
     let ((order, plan), machine) = changed.await?;
     let wants_script = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).is_some_and(|v| v.contains(RHAI));
@@ -159,6 +164,20 @@ pub(super) async fn plan(
     Ok(axum::Json(render::json(&order, &base)).into_response())
 }
 
+/// Forgets unassigned machines when there are too many, in the transaction that may have added one.
+fn make_room(app: &Arc<App>) -> impl FnOnce(&rusqlite::Connection, bool) -> Result<()> + Send + 'static {
+    let app = Arc::clone(app);
+    move |conn, is_new| {
+        let max = app.config.limits.unassigned_machines;
+        if is_new && max > 0 {
+            for _ in 0..store::machines::make_room(conn, max)? {
+                app.metrics.refuse(Limit::UnassignedMachines);
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Whether the image of the order that is about to be given goes through a cache host. The machine must not wait for that with its lock held, so
 /// the order is thought through before; when it turns out another one, its image comes from the origin.
 async fn choose_bytes(app: &Arc<App>, mac: &Mac, who: &Who, token: Option<String>) -> Result<Option<Choice>> {
@@ -167,7 +186,7 @@ async fn choose_bytes(app: &Arc<App>, mac: &Mac, who: &Who, token: Option<String
     }
     let (of, asked) = (mac.clone(), who.clone());
     let thought = app.look(mac, move |look| {
-        let (machine, _) = App::discover(look, &of, &asked);
+        let (machine, _) = App::known_or_new(look, &of, &asked);
         order(&machine, &look.rules(&machine.plan), &asked, token.as_deref()).answer.value
     });
     let value = thought.await?;
@@ -236,7 +255,7 @@ pub(super) async fn status(
             let machine = known(look.machine.as_ref(), &of)?;
             Ok(report(machine, &look.rules(&machine.plan), &who, token.as_deref(), &posted))
         },
-        |_| Ok(()),
+        |_, _| Ok(()),
     );
     match noted(&app, &mac, &orphan, "status", changed.await).await? {
         Receipt::Accepted | Receipt::Repeated => {
@@ -258,6 +277,7 @@ fn known<'a>(machine: Option<&'a Machine>, mac: &Mac) -> Result<&'a Machine> {
 async fn noted<T>(app: &Arc<App>, mac: &Mac, who: &Who, what: &str, result: Result<(T, Machine)>) -> Result<T> {
     if let Err(error) = &result
         && error.kind == ErrorKind::NotFound
+        && app.new_machines.admit()
     {
         let event =
             NewEvent::new("pxe.client.orphan", mac.as_str(), format!("{mac}: {what} of a machine that is not known"));
@@ -356,7 +376,7 @@ pub(super) async fn inventory(
     let text = lshw.as_ref().map(Value::to_string).filter(|text| text.len() <= LSHW_BYTES_MAX);
     let posted = Posted { disks: serde_json::to_value(&body.disks)?, lshw: lshw.filter(|_| text.is_some()) };
     let (of, orphan, token) = (mac.clone(), who.clone(), query.token());
-    let (at, write_of) = (who.now, mac.clone());
+    let (at, write_of, shared) = (who.now, mac.clone(), Arc::clone(&app));
     let changed = app.change(
         &mac,
         move |look| {
@@ -366,9 +386,14 @@ pub(super) async fn inventory(
             };
             Ok(take(&machine, &look.rules(&machine.plan), &who, token.as_deref(), &posted))
         },
-        move |conn| match text {
-            Some(text) => store::machines::put_lshw(conn, &write_of, &text, at),
-            None => Ok(()),
+        move |conn, _| {
+            let Some(text) = text else { return Ok(()) };
+            let max = shared.config.limits.unassigned_bytes;
+            if text.len() > max && store::machines::is_unassigned(conn, &write_of)? {
+                shared.metrics.refuse(Limit::UnassignedBytes);
+                return Ok(());
+            }
+            store::machines::put_lshw(conn, &write_of, &text, at)
         },
     );
     noted(&app, &mac, &orphan, "inventory", changed.await).await?;

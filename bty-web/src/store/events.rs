@@ -1,11 +1,11 @@
 //! The audit log: appended to by the writer, read and acknowledged here.
 
 use rusqlite::types::Value as Sql;
-use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use super::anywhere;
 use crate::error::Result;
-use crate::events::Event;
+use crate::events::{Event, NewEvent, REPEATABLE};
 use crate::time::Time;
 
 /// Which events; all that are none filter nothing.
@@ -34,7 +34,8 @@ pub struct Filter {
 /// At most so many events are given at a time.
 pub const LIMIT_MAX: u32 = 500;
 
-const COLUMNS: &str = "id, ts, kind, subject_kind, subject_id, actor, source_ip, summary, details_json, acknowledged";
+const COLUMNS: &str = "id, ts, kind, subject_kind, subject_id, actor, source_ip, summary, details_json, acknowledged, count, \
+                       ifnull(last_ts, ts)";
 
 /// The newest `limit` events that `filter` lets through, the newest first.
 ///
@@ -47,6 +48,65 @@ pub fn list(conn: &Connection, filter: &Filter, limit: u32) -> Result<Vec<Event>
     let mut select = conn.prepare_cached(&sql)?;
     let rows = select.query_map(params_from_iter(values), |row| Ok(from_row(row)))?;
     rows.map(|row| row?).collect()
+}
+
+/// As many events of one subject, all of them such as anybody can cause, are kept within [`REPEATED_WITHIN_MS`]; further ones are counted.
+const REPEATED_MAX: u32 = 16;
+const REPEATED_WITHIN_MS: i64 = 60 * 60 * 1000;
+
+/// Counts `event` in an earlier one, when its subject has had enough of such events lately; gives the number of that one.
+///
+/// # Errors
+/// Those of the database.
+pub fn repeat(conn: &Connection, event: &NewEvent, now: Time) -> Result<Option<i64>> {
+    if !REPEATABLE.contains(&event.kind) {
+        return Ok(None);
+    }
+    let mut select = conn.prepare_cached(
+        "SELECT id, kind, ifnull(last_ts, ts) FROM events WHERE subject_kind = ?1 AND subject_id = ?2 ORDER BY id DESC LIMIT ?3",
+    )?;
+    let rows = select.query_map(params![event.subject_kind, event.subject_id, REPEATED_MAX], |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, Time>(2)?))
+    })?;
+    let (mut recent, mut same) = (0, None);
+    for row in rows {
+        let (id, kind, at) = row?;
+        if !REPEATABLE.contains(&kind.as_str()) || now.ms_since(at) > REPEATED_WITHIN_MS {
+            return Ok(None);
+        }
+        recent += 1;
+        same = same.or((kind == event.kind).then_some(id));
+    }
+    let Some(id) = same.filter(|_| recent == REPEATED_MAX) else { return Ok(None) };
+    // a failure that comes again is news again
+    let mut update = conn.prepare_cached(
+        "UPDATE events SET count = count + 1, last_ts = ?2, source_ip = ?3, summary = ?4, details_json = ?5,
+                acknowledged = acknowledged AND kind NOT LIKE '%failed'
+         WHERE id = ?1",
+    )?;
+    update.execute(params![id, now, event.source_ip, event.summary, event.details.to_string()])?;
+    Ok(Some(id))
+}
+
+/// As many events are deleted in one transaction: others want to write as well.
+const PRUNED_MAX: u32 = 5_000;
+
+/// Deletes events that happened last before `before`, and all but the newest `keep`; gives how many, at most 5,000 at a time.
+///
+/// # Errors
+/// Those of the database.
+pub fn prune(conn: &Connection, before: Option<Time>, keep: Option<u32>) -> Result<usize> {
+    let mut deleted = 0;
+    if let Some(before) = before {
+        let sql = "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE ifnull(last_ts, ts) < ?1 ORDER BY id LIMIT ?2)";
+        deleted += conn.execute(sql, params![before, PRUNED_MAX])?;
+    }
+    if let Some(keep) = keep {
+        let sql = "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE id <=
+                       (SELECT id FROM events ORDER BY id DESC LIMIT 1 OFFSET ?1) ORDER BY id LIMIT ?2)";
+        deleted += conn.execute(sql, params![keep, PRUNED_MAX])?;
+    }
+    Ok(deleted)
 }
 
 fn condition(filter: &Filter) -> (String, Vec<Sql>) {
@@ -255,5 +315,71 @@ fn from_row(row: &Row<'_>) -> Result<Event> {
         summary: row.get(7)?,
         details: serde_json::from_str(&details)?,
         acknowledged: row.get(9)?,
+        count: row.get(10)?,
+        last_ts: row.get(11)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::Db;
+    use crate::events::Bus;
+
+    fn open() -> (tempfile::TempDir, Db) {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(&dir.path().join("state.db"), Bus::default()).unwrap();
+        (dir, db)
+    }
+
+    fn tell(db: &Db, kind: &'static str, summary: &str) {
+        let event = NewEvent::new(kind, "02:00:00:00:00:01", summary);
+        db.write_blocking(move |transaction| transaction.tell(&event)).unwrap();
+    }
+
+    fn all(db: &Db) -> Vec<(String, i64, String)> {
+        let events = db.read_blocking(|conn| list(conn, &Filter::default(), LIMIT_MAX)).unwrap();
+        events.into_iter().map(|event| (event.kind, event.count, event.summary)).collect()
+    }
+
+    #[test]
+    fn who_repeats_himself_is_counted_and_hides_nothing() {
+        let (_dir, db) = open();
+        tell(&db, "machine.flashed", "before");
+        for n in 0..500 {
+            tell(&db, if n % 2 == 0 { "netboot.pxe.offered" } else { "machine.inventory" }, &format!("no. {n}"));
+        }
+        let events = all(&db);
+        assert_eq!(events.len(), 17, "{events:?}");
+        assert_eq!(events.iter().map(|event| event.1).sum::<i64>(), 501);
+        assert!(events.iter().any(|event| event.2 == "no. 499"), "the last one is told: {events:?}");
+        // what only its own cycle can cause is always an event of its own, and what follows it too
+        tell(&db, "machine.flashed", "after");
+        tell(&db, "netboot.pxe.offered", "again");
+        assert_eq!(all(&db).len(), 19);
+    }
+
+    #[test]
+    fn a_failure_that_is_repeated_is_to_be_acknowledged_again() {
+        let (_dir, db) = open();
+        for n in 0..20 {
+            tell(&db, "plan.failed", &format!("no. {n}"));
+        }
+        db.write_blocking(|conn| acknowledge_failures(conn)).unwrap();
+        tell(&db, "plan.failed", "once more");
+        assert_eq!(db.read_blocking(tripwire).unwrap(), 1);
+    }
+
+    #[test]
+    fn old_and_surplus_events_are_deleted_the_oldest_first() {
+        let (_dir, db) = open();
+        for n in 0..10 {
+            tell(&db, "machine.flashed", &format!("no. {n}"));
+        }
+        assert_eq!(db.write_blocking(|conn| prune(conn, None, Some(4))).unwrap(), 6);
+        assert_eq!(db.write_blocking(|conn| prune(conn, None, Some(4))).unwrap(), 0);
+        assert_eq!(all(&db).last().unwrap().2, "no. 6");
+        assert_eq!(db.write_blocking(|conn| prune(conn, Some(Time(Time::now().0 + 1000)), None)).unwrap(), 4);
+        assert!(all(&db).is_empty());
+    }
 }

@@ -196,6 +196,41 @@ pub fn delete(conn: &Connection, mac: &Mac) -> Result<bool> {
     Ok(conn.execute("DELETE FROM machines WHERE mac = ?1", [mac.as_str()])? > 0)
 }
 
+/// Machines that became known by themselves, and that nothing was done with; the same words as in the index `machines_unassigned`.
+const UNASSIGNED: &str =
+    "discovered_at IS NOT NULL AND updated_at = created_at AND image_ref IS NULL AND target_serial IS NULL
+                          AND labels_json = '[]' AND flashed_json IS NULL";
+
+/// True when nothing was done with this machine yet.
+///
+/// # Errors
+/// Those of the database.
+pub fn is_unassigned(conn: &Connection, mac: &Mac) -> Result<bool> {
+    let mut select =
+        conn.prepare_cached(&format!("SELECT EXISTS (SELECT 1 FROM machines WHERE mac = ?1 AND {UNASSIGNED})"))?;
+    Ok(select.query_row([mac.as_str()], |row| row.get(0))?)
+}
+
+/// Forgets unassigned machines, with all that they left, until `max` are there: first the one that was seen longest ago. Gives how many.
+///
+/// # Errors
+/// Those of the database.
+pub fn make_room(conn: &Connection, max: u32) -> Result<usize> {
+    let count = format!("SELECT count(*) FROM machines WHERE {UNASSIGNED}");
+    let there: u32 = conn.prepare_cached(&count)?.query_row([], |row| row.get(0))?;
+    let oldest = format!("SELECT mac FROM machines WHERE {UNASSIGNED} ORDER BY last_seen_at LIMIT ?1");
+    let mut select = conn.prepare_cached(&oldest)?;
+    let macs =
+        select.query_map([there.saturating_sub(max)], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
+    for mac in &macs {
+        conn.prepare_cached("DELETE FROM machines WHERE mac = ?1")?.execute([mac])?;
+        // nobody has done anything with it, so only it has told of itself
+        let sql = "DELETE FROM events WHERE subject_kind = 'machine' AND subject_id = ?1 AND actor = 'pxe-client'";
+        conn.prepare_cached(sql)?.execute([mac])?;
+    }
+    Ok(macs.len())
+}
+
 /// Writes the hardware of a machine, which must be there.
 ///
 /// # Errors
@@ -262,8 +297,50 @@ fn maybe<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> Result<Option<T>>
 mod tests {
     use super::*;
     use crate::db::Db;
-    use crate::events::Bus;
+    use crate::events::{Actor, Bus, NewEvent};
     use crate::machine::{Cycle, Flashed, Ordered};
+    use crate::store::events::Filter;
+
+    #[test]
+    fn strangers_make_room_for_strangers_and_never_for_an_assigned_machine() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(&dir.path().join("state.db"), Bus::default()).unwrap();
+        let change: [fn(&mut Machine); 5] = [
+            |machine| machine.updated_at = Time(2),
+            |machine| machine.image_ref = Some("ab".repeat(32)),
+            |machine| machine.labels = vec!["lab".into()],
+            |machine| machine.flashed = Some(Flashed { at: Time(7), image: None, sha256: None, serial: None }),
+            |machine| machine.discovered_at = None,
+        ];
+        db.write_blocking(move |conn| {
+            for n in 0..20_u8 {
+                let mut machine =
+                    Machine::new(format!("02:00:00:00:00:{n:02x}").parse().unwrap(), "ipxe-exit", Time(1));
+                machine.discovered_at = Some(Time(1));
+                machine.last_seen_at = Some(Time(n.into()));
+                if let Some(change) = change.get(usize::from(n)) {
+                    change(&mut machine);
+                }
+                put(conn, &machine)?;
+                conn.tell(
+                    &NewEvent::new("machine.discovered", machine.mac.as_str(), "new").by(Actor::PxeClient, None),
+                )?;
+            }
+            assert_eq!(make_room(conn, 3)?, 12);
+            assert_eq!(make_room(conn, 3)?, 0);
+            Ok(())
+        })
+        .unwrap();
+        let left: Vec<Machine> = db.read_blocking(all).unwrap();
+        let seen: Vec<i64> = left.iter().map(|machine| machine.last_seen_at.unwrap().0).collect();
+        assert_eq!(seen, [0, 1, 2, 3, 4, 17, 18, 19], "all that are assigned, and who was seen last");
+        let events = crate::store::events::list;
+        assert_eq!(db.read_blocking(|conn| events(conn, &Filter::default(), 500)).unwrap().len(), 8);
+        for machine in &left {
+            let is = db.read_blocking(|conn| is_unassigned(conn, &machine.mac)).unwrap();
+            assert_eq!(is, machine.last_seen_at.unwrap().0 > 4);
+        }
+    }
 
     #[test]
     fn what_lists_show_is_what_the_machine_says() {
