@@ -51,7 +51,7 @@ pub const KEYS: [(&str, &str, &str); 46] = [
     ("tuning.backup_max_parallel", "1", "BTY_TUNING_BACKUP_MAX_PARALLEL"),
     ("tuning.max_upload_bytes", "200G", "BTY_TUNING_MAX_UPLOAD_BYTES"),
     ("tuning.script_workers", "", "BTY_TUNING_SCRIPT_WORKERS"),
-    ("limits.connections", "4096", "BTY_LIMITS_CONNECTIONS"),
+    ("limits.connections", "2048", "BTY_LIMITS_CONNECTIONS"),
     ("limits.connections_per_address", "256", "BTY_LIMITS_CONNECTIONS_PER_ADDRESS"),
     ("limits.head_s", "10", "BTY_LIMITS_HEAD_S"),
     ("limits.body_bytes", "16M", "BTY_LIMITS_BODY_BYTES"),

@@ -5,13 +5,13 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use argon2::{Argon2, PasswordHash, PasswordHasher, PasswordVerifier};
+use argon2::{Algorithm, Argon2, Block, Params, PasswordHash, PasswordHasher, Version};
 use bty::Digest;
 use subtle::ConstantTimeEq;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::Limit;
@@ -23,22 +23,42 @@ const WAIT: Duration = Duration::from_secs(10);
 const WAIT_MAX: Duration = Duration::from_secs(15 * 60);
 /// Number of addresses whose attempts are remembered; the one that tried longest ago makes room.
 const ADDRESSES_MAX: usize = 10_000;
+/// The thread that checks hashes gives its memory back when nobody has asked for so long.
+const IDLE: Duration = Duration::from_secs(5);
+
 /// What is compared with.
 #[derive(Clone)]
 enum Secret {
     /// Digest of a password in clear: what is compared has one length, and its time tells nothing.
     Plain(Digest),
     /// An argon2 hash.
-    Hash(String),
+    Hash(Hash),
 }
 
-impl Secret {
-    fn is(&self, text: &str) -> bool {
-        match self {
-            Self::Plain(digest) => digest.as_bytes().ct_eq(Digest::of(text.as_bytes()).as_bytes()).into(),
-            Self::Hash(hash) => PasswordHash::new(hash)
-                .is_ok_and(|hash| Argon2::default().verify_password(text.as_bytes(), &hash).is_ok()),
-        }
+/// An argon2 hash, and how it was made.
+#[derive(Clone)]
+struct Hash {
+    argon2: Argon2<'static>,
+    salt: Vec<u8>,
+    output: Vec<u8>,
+}
+
+impl Hash {
+    /// Of `$argon2id$…`; none for any other text.
+    fn parse(text: &str) -> Option<Self> {
+        let hash = PasswordHash::new(text).ok()?;
+        let algorithm = Algorithm::try_from(hash.algorithm.as_str()).ok()?;
+        let version = hash.version.map_or(Ok(Version::default()), Version::try_from).ok()?;
+        let argon2 = Argon2::new(algorithm, version, Params::try_from(&hash).ok()?);
+        Some(Self { argon2, salt: hash.salt?.as_ref().to_vec(), output: hash.hash?.as_bytes().to_vec() })
+    }
+
+    /// True when `text` is the password. `memory` is kept for the next check: where it is taken and given back each time, the allocator scatters it.
+    fn is(&self, text: &str, memory: &mut Vec<Block>) -> bool {
+        memory.resize(self.argon2.params().block_count(), Block::default());
+        let mut output = vec![0; self.output.len()];
+        let hashed = self.argon2.hash_password_into_with_memory(text.as_bytes(), &self.salt, &mut output, memory);
+        hashed.is_ok() && output.ct_eq(&self.output).into()
     }
 }
 
@@ -47,7 +67,7 @@ pub struct Password {
     secret: Secret,
     waiting_max: usize,
     attempts: Mutex<HashMap<IpAddr, Attempts>>,
-    checker: OnceLock<mpsc::Sender<Check>>,
+    checker: OnceLock<mpsc::SyncSender<Check>>,
 }
 
 #[derive(Clone, Copy)]
@@ -65,9 +85,9 @@ impl Password {
     /// For a password as the configuration has it: in clear, or as an argon2 hash. At most `waiting_max` passwords wait to be checked.
     #[must_use]
     pub fn new(configured: &str, waiting_max: usize) -> Self {
-        let secret = match PasswordHash::new(configured) {
-            Ok(_) => Secret::Hash(configured.to_owned()),
-            Err(_) => Secret::Plain(Digest::of(configured.as_bytes())),
+        let secret = match Hash::parse(configured) {
+            Some(hash) => Secret::Hash(hash),
+            None => Secret::Plain(Digest::of(configured.as_bytes())),
         };
         Self { secret, waiting_max, attempts: Mutex::default(), checker: OnceLock::new() }
     }
@@ -79,8 +99,8 @@ impl Password {
     pub async fn check(&self, ip: IpAddr, text: String) -> Result<bool> {
         self.count_attempt(ip, Instant::now())?;
         let is_right = match &self.secret {
-            Secret::Plain(_) => self.secret.is(&text),
-            Secret::Hash(_) => self.check_hash(text).await?,
+            Secret::Plain(digest) => digest.as_bytes().ct_eq(Digest::of(text.as_bytes()).as_bytes()).into(),
+            Secret::Hash(hash) => self.check_hash(hash, text).await?,
         };
         if is_right {
             self.lock().remove(&network_of(ip));
@@ -88,11 +108,11 @@ impl Password {
         Ok(is_right)
     }
 
-    async fn check_hash(&self, text: String) -> Result<bool> {
+    async fn check_hash(&self, hash: &Hash, text: String) -> Result<bool> {
         let (answer, checked) = oneshot::channel();
         let busy = |_| throttled("too many passwords are being checked", Duration::from_secs(1));
         self.checker
-            .get_or_init(|| start_checker(self.secret.clone(), self.waiting_max))
+            .get_or_init(|| start_checker(hash.clone(), self.waiting_max))
             .try_send(Check { text, answer })
             .map_err(busy)?;
         checked.await.map_err(Error::internal)
@@ -129,14 +149,20 @@ fn throttled(why: &str, wait: Duration) -> Error {
     Error::limited(ErrorKind::Throttled, Limit::Logins, seconds, detail)
 }
 
-/// Starts the one thread that checks hashes; it ends when the sender is dropped. One thread reuses the memory of the check before, many keep that of each.
-fn start_checker(secret: Secret, waiting_max: usize) -> mpsc::Sender<Check> {
-    let (sender, mut waiting) = mpsc::channel::<Check>(waiting_max);
+/// Starts the one thread that checks hashes; it ends when the sender is dropped.
+fn start_checker(hash: Hash, waiting_max: usize) -> mpsc::SyncSender<Check> {
+    let (sender, waiting) = mpsc::sync_channel::<Check>(waiting_max);
     let work = move || {
-        while let Some(Check { text, answer }) = waiting.blocking_recv() {
-            // whoever asked may be gone: then nothing is worth checking
-            if !answer.is_closed() {
-                let _ = answer.send(secret.is(&text));
+        let mut memory = Vec::new();
+        loop {
+            match waiting.recv_timeout(IDLE) {
+                // whoever asked may be gone: then nothing is worth checking
+                Ok(Check { text, answer }) if !answer.is_closed() => {
+                    let _ = answer.send(hash.is(&text, &mut memory));
+                }
+                Ok(_) => {}
+                Err(mpsc::RecvTimeoutError::Timeout) => memory = Vec::new(),
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
             }
         }
     };
