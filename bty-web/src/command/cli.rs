@@ -171,7 +171,7 @@ pub(crate) enum MachineVerb {
         /// A parameter of the plan: NAME=VALUE, where the value is JSON or else text
         #[arg(long, value_name = "NAME=VALUE")]
         param: Vec<String>,
-        /// Further words on its kernel command line
+        /// Further words on its kernel command line: whoever sets them is root on the target
         #[arg(long)]
         extra_args: Option<String>,
         /// Version of the live environment that it boots; empty for the server's

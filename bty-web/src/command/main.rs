@@ -9,7 +9,8 @@ use std::process::ExitCode;
 use bty_web::config::{Config, Sources};
 use bty_web::error::{Error, ErrorKind, Result};
 use clap::{CommandFactory as _, Parser};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::fs::Mode;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
 
 mod cli;
 mod config;
@@ -25,6 +26,9 @@ mod transfer;
 use cli::{Cli, Command};
 
 fn main() -> ExitCode {
+    // state, secrets and backups are for the user of the server and its group
+    let mask = umask(Mode::empty());
+    umask(mask | Mode::RWXO);
     let cli = Cli::parse();
     match run(cli) {
         Ok(code) => code,
