@@ -152,7 +152,7 @@ fn the_kubernetes_manifest_keeps_the_server_in_bounds() {
     let pod = &server["template"]["spec"];
     assert_eq!(
         (&pod["securityContext"]["runAsUser"], &pod["securityContext"]["fsGroup"]),
-        (&1000.into(), &1000.into())
+        (&61069.into(), &61069.into())
     );
     let container = &pod["containers"][0];
     assert_eq!(container["image"], concat!("localhost/bty-web:", env!("CARGO_PKG_VERSION")));
