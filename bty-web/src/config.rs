@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind, Problem, Result};
 use crate::net::Networks;
 
 pub mod edit;
+pub mod env_file;
 
 /// Every key, its default and its variable. An empty variable counts as unset, except for the password.
 pub const KEYS: [(&str, &str, &str); 34] = [

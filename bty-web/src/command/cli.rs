@@ -30,6 +30,9 @@ Examples:
   bty-web plan simulate 52:54:00:12:34:56        what it would do at its next boots
   bty-web token create ci --scope machines       for programs: shown once
 
+Commands also read the variables in /etc/bty/bty-web.env, which the service of systemd has: those of
+the environment are stronger, BTY_ENV_FILE names another file, and --config leaves it out.
+
 Exit codes: 0 done, 1 it failed, 2 the command or the configuration is wrong.";
 
 #[derive(Subcommand)]

@@ -13,11 +13,7 @@ use bty_web::time::Time;
 use bty_web::transfer::{self, Summary, reference};
 
 pub(crate) fn export(config: &Config, dest: &Path) -> Result<ExitCode> {
-    let path = config.state_dir.join("state.db");
-    if !path.is_file() {
-        return Err(Error::not_found(format!("the state {}", path.display())));
-    }
-    let db = Db::open_beside(&path, Bus::default())?;
+    let db = crate::existing_state(config)?;
     let bundle = db.read_blocking(transfer::export)?;
     db.close();
     std::fs::create_dir_all(dest)?;
