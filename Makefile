@@ -15,7 +15,7 @@ BUILD := $(if $(CI),env CARGO_INCREMENTAL=0) $(CARGO)
 # the harness of the tests of the whole
 WHOLE = $(BUILD) test --workspace --test tests --quiet --
 
-.PHONY: help build demo check test unit whole lint doc test-python test-browser test-chain deny test-all test-arm64 test-times \
+.PHONY: help build demo check test unit whole lint doc test-python test-browser test-chain deny advisories test-all test-arm64 test-times \
     deb media images wheels test-wheels test-reference test-api test-strangers fleet bench bench-pages bench-scripts bench-server bench-bytes bench-python packages clean
 
 help: ## this list
@@ -65,10 +65,13 @@ test-python: build packages ## the Python module, on each Python that is here; 3
 test-chain: build packages ## machines from power-on, and sites of containers; 10 min. FILTER=chain::faults: some of them
 	RUST_TEST_THREADS=$(MACHINES) tests/step chain $(WHOLE) --ignored --skip matrix:: $(FILTER)
 
-deny: ## licences, sources and directions of dependencies; at once unless Cargo.lock or deny.toml has changed
+deny: ## licences, sources and directions of dependencies, offline; at once unless Cargo.lock or deny.toml has changed
 	@tests/step deny tests/deny.sh $(TOOLS) $(DENY_VERSION)
 
 # --- before a release ---
+
+advisories: ## known vulnerabilities of dependencies; fetches the RustSec database, and fails without one of the last 30 days
+	@tests/step advisories tests/advisories.sh $(TOOLS) $(DENY_VERSION)
 
 test-all: test test-chain deny test-arm64 fleet ## the whole matrix, arm64, wheels, reference peers, fault campaigns; hours
 	RUST_TEST_THREADS=$(MACHINES) tests/step matrix $(WHOLE) --ignored --skip matrix::arm64 matrix::

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod advisories;
 mod chain;
 mod cli;
 mod flash;

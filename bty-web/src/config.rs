@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind, Problem, Result};
 use crate::net::Networks;
 
 pub mod edit;
+pub mod env_file;
 pub mod limits;
 
 use limits::Limits;

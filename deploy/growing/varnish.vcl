@@ -5,19 +5,17 @@ backend server { .host = "127.0.0.1"; .port = "8080"; }
 backend cache { .host = "127.0.0.1"; .port = "3000"; }
 
 sub vcl_recv {
+    # plain HTTP, where a password or token could be read on the way: none is forwarded, and only reports of machines are accepted
+    if (req.method != "GET" && req.method != "HEAD" && !(req.method == "POST" && req.url ~ "^/pxe/")) {
+        return (synth(403));
+    }
+    unset req.http.Cookie;
+    unset req.http.Authorization;
     set req.backend_hint = server;
     if (req.url ~ "^/b/") {
         set req.backend_hint = cache;
     } else if (req.url !~ "^/boot/.+\.(vmlinuz|initrd|squashfs|efi|kpxe)$") {
-        # machines' scripts, plans and reports go through untouched, and live pages as they come
-        return (pipe);
-    }
-    if (req.method != "GET" && req.method != "HEAD") {
-        return (pass);
-    }
-    unset req.http.Cookie;
-    # what is kept is open to everybody: with a password it would not be
-    if (req.http.Authorization) {
+        # machines' scripts, plans and reports are never cached
         return (pass);
     }
     return (hash);

@@ -18,6 +18,7 @@ mod doctor;
 mod failure;
 mod images;
 mod manager;
+mod owner;
 mod podman;
 mod ports;
 mod services;

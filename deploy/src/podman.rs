@@ -97,6 +97,8 @@ pub(crate) fn start(site: &Site, service: &Service) -> Result<()> {
             .map(str::to_owned)
             .into();
     arguments.extend(["--cap-drop=all", "--security-opt=no-new-privileges", "--stop-timeout=30"].map(str::to_owned));
+    // also for images of a version that had another user
+    arguments.push(format!("--user={UID}:{UID}"));
     arguments.push(format!("--name={}", service.name));
     arguments.push(format!("--label={}={}", Site::LABEL, site.dest.display()));
     arguments.push(format!("--env-file={}", site.envvars().display()));

@@ -4,8 +4,15 @@ use std::path::PathBuf;
 
 use crate::settings::Settings;
 
-/// User of the programs in their containers.
-pub(crate) const UID: u32 = 1000;
+/// User and group of the programs in their containers, and owner of their data on the host when root starts them.
+///
+/// Nobody may have this number by chance, because whoever has it owns the site. `useradd` and `adduser` give none above 60000 by themselves, systemd gives
+/// 60001 to 60705 and 61184 to 65519 to users of its own, and Debian has allocated none here. It is below 65536, so that a user namespace of the usual size
+/// has it. `deploy/images`, `deploy/kubernetes` and the documentation name it too; a test compares them.
+pub(crate) const UID: u32 = 61069;
+
+/// What it was before: the number of the first person with an account on most hosts.
+pub(crate) const EARLIER_UID: u32 = 1000;
 
 /// A container.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,4 +83,36 @@ pub(crate) fn all(settings: &Settings, version: &str) -> Vec<Service> {
 pub(crate) fn chosen(settings: &Settings, version: &str) -> Vec<Service> {
     let is_chosen = |service: &Service| service.profile.is_none_or(|profile| settings.has(profile));
     all(settings, version).into_iter().filter(is_chosen).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::UID;
+
+    #[test]
+    fn the_user_of_the_programs_is_the_same_everywhere() {
+        let files = [
+            (
+                "images/Containerfile",
+                include_str!("../images/Containerfile"),
+                vec![format!("USER {UID}:{UID}"), format!("--chown={UID}:{UID} ")],
+            ),
+            ("images/build", include_str!("../images/build"), vec![format!("\nUID = {UID}\n")]),
+            (
+                "kubernetes/bty.yaml",
+                include_str!("../kubernetes/bty.yaml"),
+                vec![format!("runAsUser: {UID}\n"), format!("runAsGroup: {UID}\n"), format!("fsGroup: {UID}\n")],
+            ),
+            ("docs/deploy.md", include_str!("../../docs/deploy.md"), vec![format!("user {UID}")]),
+        ];
+        for (name, text, words) in files {
+            for word in words {
+                assert!(text.contains(&word), "{name} says {word:?}");
+            }
+            // the documentation says how to leave the former user
+            assert!(name.starts_with("docs/") || !text.contains(": 1000") && !text.contains("1000:1000"), "{name}");
+        }
+        // see the table at https://systemd.io/UIDS-GIDS/
+        assert!((60706..=61183).contains(&UID), "in a range that nobody allocates");
+    }
 }

@@ -15,7 +15,7 @@ use crate::failure::{Failure, Result};
 use crate::manager::Manager;
 use crate::services::{self, Service, UID};
 use crate::settings::{self, Settings};
-use crate::{compose, podman, units};
+use crate::{compose, owner, podman, units};
 
 /// The version of this command, and of the images that it starts.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -277,17 +277,17 @@ impl Site {
         text.render().unwrap_or_default() + "\n"
     }
 
-    /// Directories of data belong to the programs: to their user, or to who starts them without root.
+    /// New directories of data belong to the programs: to their user, or to whoever starts them without root. [`owner::settle`] is for those that are there.
     fn make_data(&self, written: &mut Vec<PathBuf>) -> Result<()> {
         for service in services::all(&self.settings, VERSION) {
-            let Some(dir) = service.state_dir(&self.settings) else { continue };
+            let Some(dir) = service.state_dir(&self.settings).filter(|dir| !dir.exists()) else { continue };
             make_dir(&dir, written)?;
-            set_mode(&dir, 0o750)?;
+            set_mode(&dir, owner::DIR_MODE)?;
             if podman::is_root() {
                 chown(&dir, Some(UID), Some(UID)).map_err(Failure::at(&dir))?;
             }
         }
-        if podman::is_root() {
+        if podman::is_root() && written.contains(&self.toml()) {
             chown(self.toml(), Some(UID), Some(UID)).map_err(Failure::at(&self.toml()))?;
         }
         Ok(())

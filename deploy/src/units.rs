@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::podman::keep_id;
-use crate::services::Service;
+use crate::services::{Service, UID};
 use crate::site::Site;
 
 /// Name of a service's file, of which Quadlet makes `NAME.service`.
@@ -23,6 +23,8 @@ pub(crate) fn unit(site: &Site, service: &Service, user: bool) -> String {
         service.image,
     );
     let mut line = |key: &str, value: &dyn std::fmt::Display| _ = writeln!(text, "{key}={value}");
+    line("User", &UID);
+    line("Group", &UID);
     for capability in &service.capabilities {
         line("AddCapability", &format_args!("CAP_{capability}"));
     }

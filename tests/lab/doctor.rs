@@ -7,7 +7,7 @@ use bty_tests::netns::Netns;
 use bty_tests::{LIMIT, eventually};
 use serde_json::Value;
 
-use super::fake::Host;
+use super::fake::{Host, UID};
 
 /// Everything that it says is wrong: check and detail.
 fn wrong(run: &Outcome) -> Vec<(String, String)> {
@@ -46,10 +46,10 @@ fn a_site_that_runs_is_well_and_each_fault_is_found_alone() {
         );
     };
     sh("chmod 777 data/bty");
-    has(&wrong(&doctor()), "data", "everybody on this machine can write");
-    sh("chmod 750 data/bty && chown 0 data/bty");
-    has(&wrong(&doctor()), "data", "belongs to user 0, its program is user 1000");
-    sh("chown 1000 data/bty && chmod 644 bty.toml");
+    has(&wrong(&doctor()), "data", "other users of this machine have access");
+    sh("chmod 700 data/bty && chown 0 data/bty");
+    has(&wrong(&doctor()), "data", &format!("belongs to user 0, its program is user {UID}"));
+    sh(&format!("chown {UID} data/bty && chmod 644 bty.toml"));
     has(&wrong(&doctor()), "files", "everybody on this machine can read");
     sh("chmod 640 bty.toml && touch -d 2100-01-01 site.json");
     has(&wrong(&doctor()), "clock", "behind the last change");
@@ -73,6 +73,37 @@ fn a_site_that_runs_is_well_and_each_fault_is_found_alone() {
     let found = wrong(&doctor());
     has(&found, "services", "bty-cache does not run: it is exited");
     has(&found, "files", "bty.toml is missing");
+}
+
+#[test]
+fn a_person_who_owns_the_site_by_a_number_is_found() {
+    let host = Host::new();
+    let _ = host.lab(&["init", "site"]).expect(0);
+    let owners = || {
+        let found = wrong(&host.lab(&["doctor", "site", "--json"]));
+        found.into_iter().filter(|(check, _)| check == "owner").map(|(_, detail)| detail).collect::<Vec<_>>()
+    };
+    assert_eq!(owners(), [""; 0]);
+    host.program("getent", "case $2 in 1000) echo 'ada:x:1000:1000::/home/ada:/bin/sh' ;; *) exit 2 ;; esac");
+    assert_eq!(owners(), [""; 0], "she owns nothing of it");
+    let own = |script: &str| {
+        let dir = host.dir().join("site");
+        assert!(Command::new("sh").args(["-ec", script]).current_dir(dir).status().unwrap().success());
+    };
+    own("chown 1000:1000 data/bty bty.toml");
+    let found = owners();
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(
+        found[0].ends_with("site/data/bty belongs to user 1000, who is ada on this host and so administers the site")
+    );
+    own(&format!("chown {UID}:{UID} data/bty bty.toml"));
+    host.program("getent", &format!("echo 'bob:x:{UID}:{UID}::/home/bob:/bin/sh'"));
+    assert_eq!(
+        owners(),
+        [format!("user {UID}, to whom the site belongs, is bob on this host and so administers the site")]
+    );
+    host.program("getent", &format!("echo 'bty:x:{UID}:{UID}::/nonexistent:/usr/sbin/nologin'"));
+    assert_eq!(owners(), [""; 0], "that user was made for this");
 }
 
 #[test]

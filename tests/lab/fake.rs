@@ -12,6 +12,10 @@ use bty_tests::qemu::ipxe;
 use bty_tests::web::web_path;
 use tempfile::TempDir;
 
+/// The user of the programs, and what it was before.
+pub(super) const UID: u32 = 61069;
+const EARLIER_UID: u32 = 1000;
+
 const IMAGES: [&str; 3] = ["bty-web", "bty-cache", "bty-tftp"];
 
 /// A host whose podman does as it is told, in a network of its own.
@@ -127,8 +131,8 @@ fn deploy_starts_services_that_can_do_little_and_tells_the_password_once() {
         .join("\n");
     insta::assert_snapshot!("podman_run", host.plain(&runs));
     let [toml, data] = ["site/bty.toml", "site/data/bty"].map(|name| host.path(name).metadata().unwrap());
-    assert_eq!((toml.mode() & 0o777, toml.uid()), (0o640, 1000));
-    assert_eq!((data.mode() & 0o777, data.uid()), (0o750, 1000), "nobody else writes there");
+    assert_eq!((toml.mode() & 0o777, toml.uid()), (0o640, UID));
+    assert_eq!((data.mode() & 0o777, data.uid()), (0o700, UID), "nobody else enters it");
     let word = password.split_whitespace().nth(4).unwrap();
     let files = Command::new("grep").args(["-r", "-l", word]).arg(host.path("site")).output().unwrap().stdout;
     assert!(word.len() >= 16 && files.is_empty(), "it is nowhere in plain text");
@@ -312,6 +316,83 @@ fn where_systemd_runs_units_are_installed_and_taken_away() {
         .collect::<Vec<_>>()
         .join("\n");
     insta::assert_snapshot!("systemctl", calls);
+}
+
+/// Gives what is in the site to the user of an earlier version.
+fn of_earlier_version(host: &Host) {
+    let script = format!("chown -R -h {EARLIER_UID}:{EARLIER_UID} data bty.toml && chmod 750 data/*");
+    let mut command = Command::new("sh");
+    command.args(["-ec", &script]).current_dir(host.path("site"));
+    assert!(command.status().unwrap().success());
+}
+
+fn owner(path: &Path) -> (u32, u32) {
+    let meta = path.symlink_metadata().unwrap();
+    (meta.uid(), meta.gid())
+}
+
+#[test]
+fn a_site_of_an_earlier_version_is_handed_over_and_nothing_else_is() {
+    let host = Host::new();
+    let _ = host.lab(&["deploy", "site"]).expect(0);
+    let data = host.path("site/data/bty");
+    std::fs::create_dir(data.join("backups")).unwrap();
+    for name in ["state.db", "session-secret", "backups/state.db"] {
+        std::fs::write(data.join(name), "secret").unwrap();
+    }
+    of_earlier_version(&host);
+    // what its user may have put there to get at files of others
+    host.put("outside", "root's");
+    std::fs::hard_link(host.path("outside"), data.join("hard")).unwrap();
+    let theirs = host.path("theirs");
+    std::fs::create_dir(&theirs).unwrap();
+    std::fs::write(theirs.join("file"), "a person's").unwrap();
+    std::os::unix::fs::chown(theirs.join("file"), Some(EARLIER_UID), Some(EARLIER_UID)).unwrap();
+    for (name, to) in [("link", &theirs), ("file-link", &theirs.join("file")), ("gone", &host.path("gone"))] {
+        std::os::unix::fs::symlink(to, data.join(name)).unwrap();
+        std::os::unix::fs::lchown(data.join(name), Some(EARLIER_UID), Some(EARLIER_UID)).unwrap();
+    }
+    std::fs::write(data.join("third"), "somebody else's").unwrap();
+    std::os::unix::fs::chown(data.join("third"), Some(1234), Some(1234)).unwrap();
+
+    let _ = host.lab(&["deploy", "site"]).expect(0);
+    for name in ["", "state.db", "session-secret", "backups", "backups/state.db", "link", "gone"] {
+        assert_eq!(owner(&data.join(name)), (UID, UID), "{name}");
+    }
+    assert_eq!(owner(&host.path("site/data/withcache")), (UID, UID));
+    assert_eq!(owner(&host.path("site/bty.toml")), (UID, UID));
+    assert_eq!(data.metadata().unwrap().mode() & 0o777, 0o700);
+    assert_eq!(owner(&host.path("outside")), (0, 0));
+    assert_eq!(owner(&theirs), (0, 0));
+    assert_eq!(owner(&theirs.join("file")), (EARLIER_UID, EARLIER_UID));
+    assert_eq!(owner(&data.join("third")), (1234, 1234));
+    let calls = host.calls();
+    assert!(
+        calls.lines().filter(|line| line.contains(" run ")).all(|line| line.contains(&format!("--user={UID}:{UID}")))
+    );
+}
+
+#[test]
+fn an_upgrade_and_the_way_back_hand_the_data_over_while_nothing_runs() {
+    let host = Host::new();
+    let _ = host.lab(&["deploy", "site"]).expect(0);
+    let state = host.path("site/data/bty/state.db");
+    std::fs::write(&state, "of before").unwrap();
+    of_earlier_version(&host);
+    let _ = host.lab(&["upgrade", "site"]).expect(0);
+    assert_eq!(owner(&state), (UID, UID));
+    let backup = host.path("site/backup");
+    assert_eq!(backup.metadata().unwrap().mode() & 0o777, 0o700, "copies of secrets are in it");
+    assert_eq!(owner(&backup.join("bty-web/state.db")), (EARLIER_UID, EARLIER_UID), "as it was");
+    std::fs::write(&state, "of after").unwrap();
+    let _ = host.lab(&["upgrade", "site", "--back"]).expect(0);
+    assert_eq!(std::fs::read_to_string(&state).unwrap(), "of before");
+    assert_eq!(owner(&state), (UID, UID), "the image of before runs as the same user");
+
+    of_earlier_version(&host);
+    host.put("fails", "rm the container cannot be stopped\n");
+    let _ = host.lab(&["upgrade", "site"]).expect(1);
+    assert_eq!(owner(&state), (EARLIER_UID, EARLIER_UID), "a program that still runs keeps its data");
 }
 
 #[test]

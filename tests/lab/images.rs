@@ -20,7 +20,7 @@ fn images_have_one_program_no_shell_and_nobody_who_is_root() {
         let said: Value =
             serde_json::from_str(&podman.run(&["image", "inspect", &name(image)]).expect(0).stdout).unwrap();
         let said = &said[0];
-        assert_eq!(said["Config"]["User"], "1000:1000");
+        assert_eq!(said["Config"]["User"], "61069:61069");
         assert_eq!(said["Labels"]["org.opencontainers.image.version"], env!("CARGO_PKG_VERSION"));
         assert_eq!(said["Labels"]["org.opencontainers.image.revision"].as_str().unwrap().len(), 40);
         assert!(said["Healthcheck"]["Test"].to_string().contains("health"), "{said}");
@@ -46,7 +46,7 @@ fn each_image_runs_with_nothing_writable_but_its_state() {
     for image in IMAGES {
         let state = podman.dir().join(image);
         std::fs::create_dir(&state).unwrap();
-        std::os::unix::fs::chown(&state, Some(1000), Some(1000)).unwrap();
+        std::os::unix::fs::chown(&state, Some(61069), Some(61069)).unwrap();
         let volume = format!("{}:/var/lib/{}", state.display(), if image == "bty-web" { "bty" } else { image });
         let hard = [
             "--read-only",

@@ -151,6 +151,8 @@ impl Web {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("BTY_PATHS_STATE_DIR", self.state.path())
+            // not that of a server of this machine
+            .env("BTY_ENV_FILE", "")
             .env("BTY_SERVER_HOST", "127.0.0.1")
             .env("BTY_SERVER_PORT", self.port.to_string())
             .env("BTY_WEB_SERVER", self.base())

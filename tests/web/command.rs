@@ -104,3 +104,70 @@ fn the_configuration_is_checked_and_shown_without_its_secrets() {
     let form = [("Content-Type", "application/x-www-form-urlencoded")];
     other.request("POST", "/ui/login", &form, b"password=s3cret").expect(303);
 }
+
+#[test]
+fn commands_read_the_environment_file_of_the_service() {
+    let web = Web::idle(None, &[]);
+    let (elsewhere, file) = (tempfile::tempdir().unwrap(), web.state().join("bty-web.env"));
+    let state = elsewhere.path().display().to_string();
+    let hash = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHQ$aGFzaA";
+    let text =
+        format!("# of the service\nBTY_ADMIN_PASSWORD='{hash}'\nBTY_PATHS_STATE_DIR=\"{state}\"\nBTY_SERVER_PORT=7\n");
+    std::fs::write(&file, text).unwrap();
+    let command = |arguments: &[&str], env: &[(&str, &str)]| {
+        let mut command = std::process::Command::new(web_path());
+        command.args(arguments).env_clear().env("BTY_ENV_FILE", &file).envs(env.iter().copied());
+        let output = command.output().unwrap();
+        (output.status.code().unwrap(), said(&output))
+    };
+    let (code, checked) = command(&["check-config"], &[]);
+    assert!(code == 0 && !checked.contains("warning"), "a password is set: {checked}");
+    let (_, shown) = command(&["show-config"], &[("BTY_SERVER_PORT", "8")]);
+    assert!(
+        shown.contains(&format!("password = \"(set)\"  # env(BTY_ADMIN_PASSWORD) of {}\n", file.display())),
+        "{shown}"
+    );
+    assert!(shown.contains("port = \"8\"  # env(BTY_SERVER_PORT)\n"), "the environment is stronger: {shown}");
+
+    let (code, refused) = command(&["token", "create", "ci", "--scope", "read"], &[]);
+    assert!(code == 1 && refused.contains(&format!("there is no state in {state}; ")), "{refused}");
+    let mut server = Web::start();
+    server.end();
+    std::fs::copy(server.state().join("state.db"), elsewhere.path().join("state.db")).unwrap();
+    assert_eq!(command(&["token", "create", "ci", "--scope", "read"], &[]).0, 0, "in the state of the service");
+    assert!(command(&["token", "list"], &[]).1.contains("ci"));
+
+    let config = web.state().join("other.toml");
+    std::fs::write(&config, "[server]\nport = 9\nhost = \"127.0.0.1\"\n").unwrap();
+    let (_, other) = command(&["show-config", "--config", config.to_str().unwrap()], &[]);
+    assert!(other.contains("port = \"9\"") && other.contains("password = \"\""), "another server's: {other}");
+
+    // as root, only a directory cannot be read
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    let (code, warned) = command(&["check-config"], &[("BTY_SERVER_HOST", "127.0.0.1")]);
+    assert!(code == 0 && warned.contains(&format!("warning: cannot read {}: ", file.display())), "{warned}");
+}
+
+#[test]
+fn commands_about_a_state_never_make_one() {
+    let web = Web::idle(None, &[]);
+    let dir = web.state().join("nowhere");
+    for arguments in [
+        &["token", "create", "ci", "--scope", "admin"][..],
+        &["token", "list"],
+        &["token", "revoke", "1"],
+        &["export", "/nonexistent/x"],
+    ] {
+        for dir in [&dir, web.state()] {
+            let output = web.command(arguments).env("BTY_PATHS_STATE_DIR", dir).output().unwrap();
+            assert_eq!(output.status.code(), Some(1));
+            let expected = format!(
+                "bty-web: there is no state in {}; name the directory of the server's state with BTY_PATHS_STATE_DIR, or the server's configuration with --config\n",
+                dir.display()
+            );
+            assert_eq!(said(&output), expected);
+        }
+    }
+    assert_eq!(std::fs::read_dir(web.state()).unwrap().count(), 0, "nothing was made");
+}

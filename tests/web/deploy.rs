@@ -152,7 +152,7 @@ fn the_kubernetes_manifest_keeps_the_server_in_bounds() {
     let pod = &server["template"]["spec"];
     assert_eq!(
         (&pod["securityContext"]["runAsUser"], &pod["securityContext"]["fsGroup"]),
-        (&1000.into(), &1000.into())
+        (&61069.into(), &61069.into())
     );
     let container = &pod["containers"][0];
     assert_eq!(container["image"], concat!("localhost/bty-web:", env!("CARGO_PKG_VERSION")));
@@ -218,6 +218,87 @@ fn behind_nginx_machines_have_plain_http_and_nothing_that_needs_a_password() {
     for path in ["/ui/login", "/machines", "/events", "/", "/pxe-bootstrap.ipxe.bak", "/settings"] {
         assert_eq!(status(path), "404", "{path}");
     }
+}
+
+/// The status of a request with a token that may do everything, over plain HTTP at `port`; a body makes it a JSON request.
+fn plain_with_token(port: u16, token: &str, method: &str, path: &str, body: &str) -> String {
+    let mut command = Command::new("curl");
+    command.args(["-sS", "--max-time", "60", "-o", "/dev/null", "-w", "%{http_code}", "-X", method]);
+    command.args(["-H", &format!("Authorization: Bearer {token}")]);
+    if method == "HEAD" {
+        command.arg("--head");
+    } else if !body.is_empty() {
+        command.args(["-H", "Content-Type: application/json", "-d", body]);
+    }
+    text(&command.arg(format!("http://127.0.0.1:{port}{path}")).output().unwrap())
+}
+
+/// What a plain port refuses and what it lets through. The token would be accepted over TLS.
+fn refuses_writes(web: &Web, port: u16) {
+    let name = "/boot/bty-netboot-pc-x86_64-v9.9.9.squashfs";
+    let token = web.command(&["token", "create", "ci", "--scope", "admin"]).output().unwrap();
+    let token = text(&token).trim().to_owned();
+    let bearer = format!("Bearer {token}");
+    let own = [("Authorization", bearer.as_str())];
+    let _ = web.request("PUT", name, &own, b"x").expect(200);
+    let send = |method: &str, path: &str, body: &str| plain_with_token(port, &token, method, path, body);
+    for (method, path) in [
+        ("PUT", name),
+        ("DELETE", name),
+        ("POST", name),
+        ("PUT", "/catalog.toml"),
+        ("POST", "/images"),
+        ("DELETE", "/pxe/525400123456"),
+        ("PUT", "/pxe/525400123456/status"),
+        ("PATCH", "/blob"),
+        ("POST", "/pxe-bootstrap.ipxe"),
+        ("OPTIONS", "/healthz"),
+    ] {
+        assert_eq!(send(method, path, "{}"), "403", "{method} {path}");
+    }
+    assert_eq!(std::fs::read(web.state().join("boot").join(&name[6..])).unwrap(), b"x", "nothing was written");
+    assert_eq!(send("GET", name, ""), "200");
+    assert_eq!(send("HEAD", name, ""), "200");
+    // reports of machines get through to the server, which knows no such machine
+    assert_eq!(send("POST", "/pxe/525400999999/status", r#"{"status":"done"}"#), "404");
+    // what needs the token is refused, because it is not forwarded
+    assert_ne!(send("GET", "/machines", ""), "200", "the token is not forwarded");
+}
+
+#[test]
+fn plain_ports_let_nothing_be_written_with_a_token() {
+    let site = Site::start();
+    refuses_writes(&site.web, site.plain);
+}
+
+#[test]
+fn plain_ports_of_caches_let_nothing_be_written_with_a_token() {
+    let web = Web::with(&[("BTY_ADMIN_PASSWORD", "s3cret"), ("BTY_SERVER_TRUSTED_PROXY", "127.0.0.1/32")]);
+    let (port, kept) = (free_port(), tempfile::tempdir().unwrap());
+    let conf = std::fs::read_to_string(file("growing/nginx-cache.conf")).unwrap();
+    let conf = conf
+        .replace("/var/cache/nginx/bty", &kept.path().display().to_string())
+        .replace("127.0.0.1:8080", web.base().trim_start_matches("http://"))
+        .replace("listen 80", &format!("listen 127.0.0.1:{port}"));
+    let _nginx = Nginx::with_servers(&conf, port);
+    refuses_writes(&web, port);
+
+    let (port, dir) = (free_port(), tempfile::tempdir().unwrap());
+    let conf = std::fs::read_to_string(file("growing/varnish.vcl")).unwrap();
+    let vcl = dir.path().join("bty.vcl");
+    std::fs::write(&vcl, conf.replace("\"8080\"", &format!("\"{}\"", web.port()))).unwrap();
+    let mut command = Command::new("/usr/sbin/varnishd");
+    command.args(["-F", "-j", "none", "-a", &format!("127.0.0.1:{port}"), "-s", "malloc,20m", "-n"]);
+    command.arg(dir.path().join("work")).arg("-f").arg(&vcl).stdout(Stdio::null()).stderr(Stdio::null());
+    let _varnish = Daemon::start(&mut command, port, "varnish");
+    refuses_writes(&web, port);
+    // a connection stays bounded after its first request
+    let twice = "GET /healthz HTTP/1.1\r\nHost: h\r\n\r\nPUT /boot/a.squashfs HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx";
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    std::io::Write::write_all(&mut stream, twice.as_bytes()).unwrap();
+    let mut answers = String::new();
+    let _ = std::io::Read::read_to_string(&mut stream, &mut answers);
+    assert!(answers.contains("200 OK") && answers.contains(" 403 "), "{answers}");
 }
 
 #[test]

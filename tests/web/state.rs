@@ -152,6 +152,11 @@ fn backups_are_made_pruned_and_can_be_imported() {
         (&bundle["machines"][0]["labels"], &bundle["settings"]["backup.retention_count"]),
         (&json!(["kept"]), &json!("2"))
     );
+    for name in ["", "inventory.json", "state.db"] {
+        let meta = web.state().join("backups").join(id).join(name).metadata().unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::mode(&meta.permissions()) & 0o777;
+        assert_eq!(mode, if meta.is_dir() { 0o750 } else { 0o640 }, "{name}");
+    }
     let copy = web.state().join("backups").join(id).join("state.db");
     let refused = web.command(&["import", copy.to_str().unwrap()]).output().unwrap();
     assert!(String::from_utf8_lossy(&refused.stderr).contains("a server uses the state"), "{refused:?}");

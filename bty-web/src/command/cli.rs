@@ -30,6 +30,9 @@ Examples:
   bty-web plan simulate 52:54:00:12:34:56        what it would do at its next boots
   bty-web token create ci --scope machines       for programs: shown once
 
+Commands also read the variables in /etc/bty/bty-web.env, which the service of systemd has: those of
+the environment are stronger, BTY_ENV_FILE names another file, and --config leaves it out.
+
 Exit codes: 0 done, 1 it failed, 2 the command or the configuration is wrong.";
 
 #[derive(Subcommand)]
@@ -171,7 +174,7 @@ pub(crate) enum MachineVerb {
         /// A parameter of the plan: NAME=VALUE, where the value is JSON or else text
         #[arg(long, value_name = "NAME=VALUE")]
         param: Vec<String>,
-        /// Further words on its kernel command line
+        /// Further words on its kernel command line: whoever sets them is root on the target
         #[arg(long)]
         extra_args: Option<String>,
         /// Version of the live environment that it boots; empty for the server's

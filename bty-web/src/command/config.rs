@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use bty_web::config::Config;
+use bty_web::config::env_file::EnvFile;
 use bty_web::error::{Error, Result};
 
 pub(crate) fn check(config: &Config) -> Result<ExitCode> {
@@ -17,8 +18,14 @@ pub(crate) fn check(config: &Config) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(crate) fn show(config: &Config) -> Result<ExitCode> {
-    print!("{}", config.shown());
+pub(crate) fn show(config: &Config, file: &EnvFile, env: impl Fn(&str) -> Option<String>) -> Result<ExitCode> {
+    let mut text = config.shown();
+    if let Some(path) = &file.path {
+        for name in file.values.keys().filter(|name| env(name).is_none()) {
+            text = text.replace(&format!("# env({name})\n"), &format!("# env({name}) of {}\n", path.display()));
+        }
+    }
+    print!("{text}");
     Ok(ExitCode::SUCCESS)
 }
 

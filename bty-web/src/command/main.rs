@@ -6,10 +6,14 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use bty_web::config::env_file::EnvFile;
 use bty_web::config::{Config, Sources};
+use bty_web::db::Db;
 use bty_web::error::{Error, ErrorKind, Result};
+use bty_web::events::Bus;
 use clap::{CommandFactory as _, Parser};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::fs::Mode;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
 
 mod cli;
 mod config;
@@ -25,6 +29,9 @@ mod transfer;
 use cli::{Cli, Command};
 
 fn main() -> ExitCode {
+    // state, secrets and backups are for the user of the server and its group
+    let mask = umask(Mode::empty());
+    umask(mask | Mode::RWXO);
     let cli = Cli::parse();
     match run(cli) {
         Ok(code) => code,
@@ -42,13 +49,27 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<ExitCode> {
     let named = cli.config;
     raise_files();
+    // a service has been given its environment by whoever started it
+    let serves = |named: &[PathBuf]| Config::load(&Sources { env: &variable, named });
+    let file = match named.is_empty() {
+        true => EnvFile::find(variable),
+        // --config names another server's configuration, to which the file does not belong
+        false => EnvFile::default(),
+    };
+    let warn = || file.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    // monitors may not be allowed to read the file, and need it only for a port
+    let load_quietly = |named: &[PathBuf]| Config::load(&Sources { env: &|name| file.over(variable, name), named });
+    let load = |named: &[PathBuf]| {
+        warn();
+        load_quietly(named)
+    };
     match cli.command.unwrap_or(Command::Serve) {
-        Command::Serve => serve::run(load(&named)?),
-        Command::Tftp(options) => serve::tftp(&load(&named)?, options),
-        Command::Cache(options) => serve::cache(load(&named)?, options),
+        Command::Serve => serve::run(serves(&named)?),
+        Command::Tftp(options) => serve::tftp(&serves(&named)?, options),
+        Command::Cache(options) => serve::cache(serves(&named)?, options),
         Command::CheckConfig => config::check(&load(&named)?),
-        Command::ShowConfig => config::show(&load(&named)?),
-        Command::Health { url, cache } => health::run(|| load(&named), url, cache),
+        Command::ShowConfig => config::show(&load(&named)?, &file, variable),
+        Command::Health { url, cache } => health::run(|| load_quietly(&named), url, cache).inspect_err(|_| warn()),
         Command::Export { dest } => transfer::export(&load(&named)?, &dest),
         Command::Import { path, armed } => transfer::import(&load(&named)?, &path, armed),
         Command::Plan { remote, verb } => remote.run(async |server| plan::run(server, verb).await),
@@ -75,9 +96,23 @@ fn raise_files() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
-fn load(named: &[PathBuf]) -> Result<Config> {
-    let env = |name: &str| std::env::var(name).ok();
-    Config::load(&Sources { env: &env, named })
+/// A variable of this process.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// The database of a server that has run here. A command about a state never makes one: it would be another than the server's.
+fn existing_state(config: &Config) -> Result<Db> {
+    let (dir, path) = (config.state_dir.display(), config.state_dir.join("state.db"));
+    let next = "name the directory of the server's state with BTY_PATHS_STATE_DIR, or the server's configuration with --config";
+    match path.metadata() {
+        Ok(meta) if meta.is_file() => Db::open_beside(&path, Bus::default()),
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::new(
+            ErrorKind::Forbidden,
+            format!("cannot look for a state in {dir}: {e}; run this as root or as the server's user, or {next}"),
+        )),
+        _ => Err(Error::new(ErrorKind::NotFound, format!("there is no state in {dir}; {next}"))),
+    }
 }
 
 /// Threads that wait for the disk and for scripts.

@@ -7,7 +7,7 @@ use bty_web::auth::{self, Scope};
 use bty_web::config::Config;
 use bty_web::db::Db;
 use bty_web::error::{Error, Result};
-use bty_web::events::{Actor, Bus, NewEvent};
+use bty_web::events::{Actor, NewEvent};
 use bty_web::store::access;
 use bty_web::time::Time;
 
@@ -15,8 +15,7 @@ use crate::cli::TokenVerb;
 use crate::remote::table;
 
 pub(crate) fn run(config: &Config, verb: TokenVerb) -> Result<ExitCode> {
-    std::fs::create_dir_all(&config.state_dir)?;
-    let db = Db::open_beside(&config.state_dir.join("state.db"), Bus::default())?;
+    let db = crate::existing_state(config)?;
     let now = Time::now();
     match verb {
         TokenVerb::List => list(&db)?,

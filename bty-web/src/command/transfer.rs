@@ -7,21 +7,17 @@ use bty_web::config::Config;
 use bty_web::db::Db;
 use bty_web::error::{Error, Result};
 use bty_web::events::Bus;
-use bty_web::jobs::backup::{FILE, write_durably};
+use bty_web::jobs::backup::{FILE, PRIVATE_FILE, write_durably};
 use bty_web::state::{self, Use};
 use bty_web::time::Time;
 use bty_web::transfer::{self, Summary, reference};
 
 pub(crate) fn export(config: &Config, dest: &Path) -> Result<ExitCode> {
-    let path = config.state_dir.join("state.db");
-    if !path.is_file() {
-        return Err(Error::not_found(format!("the state {}", path.display())));
-    }
-    let db = Db::open_beside(&path, Bus::default())?;
+    let db = crate::existing_state(config)?;
     let bundle = db.read_blocking(transfer::export)?;
     db.close();
     std::fs::create_dir_all(dest)?;
-    write_durably(&dest.join(FILE), &serde_json::to_vec_pretty(&bundle)?)?;
+    write_durably(&dest.join(FILE), &serde_json::to_vec_pretty(&bundle)?, PRIVATE_FILE)?;
     println!("bty-web export -> {}: {} machines", dest.display(), bundle.machines.len());
     Ok(ExitCode::SUCCESS)
 }

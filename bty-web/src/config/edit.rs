@@ -6,7 +6,7 @@ use toml_edit::{DocumentMut, Item, Table, value};
 
 use super::{Config, KEYS, Origin, SECRETS, Sources, plain};
 use crate::error::{Error, ErrorKind, Problem, Result};
-use crate::jobs::backup::write_durably;
+use crate::jobs::backup::{PRIVATE_FILE, write_durably};
 
 /// Where the state is cannot be said in the state.
 const FIXED: &str = "paths.state_dir";
@@ -72,9 +72,8 @@ pub fn set(config: &Config, env: &dyn Fn(&str) -> Option<String>, key: &str, tex
     }
     let after = document.to_string();
     check(config, env, file, &after)?;
-    write_durably(file, after.as_bytes()).map_err(at)?;
     // other values in it may be secrets
-    std::fs::set_permissions(file, std::os::unix::fs::PermissionsExt::from_mode(0o640)).map_err(at)
+    write_durably(file, after.as_bytes(), PRIVATE_FILE).map_err(at)
 }
 
 /// Loads the configuration as the next start would.

@@ -1,6 +1,7 @@
 //! Backups: an export a directory, on request and by schedule.
 
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,12 @@ pub const FILE: &str = "inventory.json";
 
 /// Name of the copy of the database beside it.
 const COPY: &str = "state.db";
+
+/// Mode of files that only the server's user and group may read: a copy of the database has digests of tokens and sessions.
+pub const PRIVATE_FILE: u32 = 0o640;
+
+/// Mode of the directories that such files are in.
+const PRIVATE_DIR: u32 = 0o750;
 
 /// How often the schedule is looked at.
 const TICK: Duration = Duration::from_secs(60);
@@ -86,29 +93,50 @@ fn make(app: &App, id: &str, handle: &Handle) -> Result<serde_json::Value> {
     let dir = app.config.backup_dir.join(id);
     let at = |e: std::io::Error| Error::internal(format!("writing {}: {e}", dir.display()));
     handle.cancel.check().map_err(Error::from)?;
-    std::fs::create_dir_all(&dir).map_err(at)?;
+    make_dir(&app.config.backup_dir, id).map_err(at)?;
     let bundle = app.db.read_blocking(transfer::export)?;
     handle.cancel.check().map_err(Error::from)?;
     let bytes = serde_json::to_vec_pretty(&bundle)?;
     let path = dir.join(FILE);
-    write_durably(&path, &bytes).map_err(at)?;
+    write_durably(&path, &bytes, PRIVATE_FILE).map_err(at)?;
     handle.cancel.check().map_err(Error::from)?;
     let copy = dir.join(COPY);
+    // SQLite would create it readable for everybody
+    std::fs::OpenOptions::new().write(true).create_new(true).mode(PRIVATE_FILE).open(&copy).map_err(at)?;
     app.db.back_up(&copy)?;
-    std::fs::set_permissions(&copy, std::os::unix::fs::PermissionsExt::from_mode(0o640)).map_err(at)?;
     std::fs::File::open(&copy).and_then(|file| file.sync_all()).map_err(at)?;
     let pruned = prune(app)?;
     Ok(json!({ "machines": bundle.machines.len(), "size_bytes": bytes.len(), "pruned": pruned }))
 }
 
-/// Writes a file that is there as a whole, or not at all.
+/// Makes the directory of a backup. Earlier backups may be from a version that let everybody read them: their directories are closed too.
+fn make_dir(base: &Path, id: &str) -> std::io::Result<PathBuf> {
+    let dir = base.join(id);
+    std::fs::DirBuilder::new().recursive(true).mode(PRIVATE_DIR).create(&dir)?;
+    for entry in std::fs::read_dir(base)?.flatten() {
+        if entry.file_name().to_str().is_some_and(is_id) && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            let mode = entry.metadata()?.permissions().mode() & 0o7777;
+            if mode & !PRIVATE_DIR != 0 {
+                std::fs::set_permissions(entry.path(), std::fs::Permissions::from_mode(mode & PRIVATE_DIR))?;
+            }
+        }
+    }
+    Ok(dir)
+}
+
+/// Replaces a file as a whole, or leaves it as it was. A new file gets at most `mode`, before anything is in it.
 ///
 /// # Errors
 /// Those of the file system.
-pub fn write_durably(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+pub fn write_durably(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
     use std::io::Write as _;
     let new = path.with_extension("new");
-    let mut file = std::fs::File::create(&new)?;
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&new)?;
+    // a file that was left behind keeps the mode that it had
+    let now = file.metadata()?.permissions().mode() & 0o7777;
+    if now & !mode != 0 {
+        file.set_permissions(std::fs::Permissions::from_mode(now & mode))?;
+    }
     file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(&new, path)?;
@@ -197,6 +225,26 @@ mod tests {
         assert!(!due(&[daily[1]]) && !due(&[daily[0]]), "nobody has asked for it");
         let weekly = ("backup.cadence", "weekly");
         assert!(!due(&[daily[0], weekly, ("backup.last_run_at", "2026-11-18T08:30:00Z")]));
+    }
+
+    #[test]
+    fn a_backup_is_for_the_server_and_its_group_only() {
+        let base = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        let set = |path: &Path, mode: u32| {
+            std::fs::create_dir(path).unwrap();
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let (earlier, other) = (base.path().join("2026-11-24T08-30-00Z"), base.path().join("not-ours"));
+        set(&earlier, 0o755);
+        set(&other, 0o755);
+        let dir = make_dir(base.path(), "2026-11-24T08-30-01Z").unwrap();
+        assert_eq!((mode(&dir), mode(&earlier), mode(&other)), (0o750, 0o750, 0o755));
+        let file = dir.join(FILE);
+        std::fs::write(file.with_extension("new"), "of a server that was killed").unwrap();
+        std::fs::set_permissions(file.with_extension("new"), std::fs::Permissions::from_mode(0o644)).unwrap();
+        write_durably(&file, b"{}", PRIVATE_FILE).unwrap();
+        assert_eq!(mode(&file), 0o640);
     }
 
     #[test]

@@ -175,11 +175,20 @@ pub fn check_arguments(arguments: &str) -> Result<(), String> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || " .,:;=_-+/@%*[]\"'".contains(c);
     match arguments.chars().find(|c| !is_plain(*c)) {
         Some(c) => Err(format!("kernel arguments cannot have {c:?}")),
-        None if arguments.split(' ').any(|word| word.starts_with("bty.") || word == "---" || word == "--") => {
-            Err("kernel arguments that begin with bty. are the server's own".into())
+        None if arguments.split(' ').any(is_own_word) => {
+            Err("kernel arguments that begin with bty. are the server's own, except bty.environment= and bty.ssh_key="
+                .into())
         }
         None => Ok(()),
     }
+}
+
+/// Words of the live environment that an operator or a plan sets. The server sets the others.
+const OPEN_WORDS: [&str; 2] = ["bty.environment=", "bty.ssh_key="];
+
+fn is_own_word(word: &str) -> bool {
+    let is_open = OPEN_WORDS.iter().any(|open| word.starts_with(open));
+    (word.starts_with("bty.") && !is_open) || word == "---" || word == "--"
 }
 
 /// What kind of answer it is, in the words of the log.

@@ -592,3 +592,15 @@ fn hardware_chooses_the_image_and_the_disk() {
 }
 
 mod sequences;
+
+#[test]
+fn kernel_arguments_choose_the_environment_and_name_keys_and_not_the_server() {
+    let key = "AAAAC3NzaC1lZDI1NTE5AAAAIGn+Zr1o0TnXUu9pKcAlMOYUEqZ0qYzq6xY6t8fHk1aB";
+    let check = super::contact::check_arguments;
+    for right in ["quiet", "bty.environment=full", &format!("pci=realloc bty.environment=full bty.ssh_key={key}")] {
+        assert_eq!(check(right), Ok(()), "{right}");
+    }
+    for wrong in ["bty.server=http://192.0.2.9", "bty.cycle=1", "bty.ssh_key", "quiet bty.mac=525400123456", "a -- b"] {
+        assert!(check(wrong).unwrap_err().contains("the server's own"), "{wrong}");
+    }
+}

@@ -13,7 +13,11 @@ pub const KEYS: [(&str, &str, &str); 12] = [
     ("upstream.netboot_tag", "latest", "tag that is fetched"),
     ("upstream.catalog_url", bty::catalog::DEFAULT_URL, "catalog that is offered for import"),
     ("netboot.version", "", "version of the artifacts that machines boot; empty for the server's own"),
-    ("netboot.extra_args", "", "further words on the kernel command line of every machine"),
+    (
+        "netboot.extra_args",
+        "",
+        "further words on the kernel command line of every machine; whoever sets them is root on every target",
+    ),
     ("plans.default", crate::plan::bundled::INVENTORY, "plan of machines that are not known"),
     ("plans.contact_window_ms", "3000", "so long is a contact without a nonce taken for a repetition"),
     ("display.timezone", "UTC", "zone of what people read, and of the clock that plans see"),

@@ -10,7 +10,7 @@ use crate::manager::{self, Manager};
 use crate::services::{self, Service};
 use crate::site::{Running, Site, VERSION};
 use crate::steps::Steps;
-use crate::{doctor, images, podman, ports};
+use crate::{doctor, images, owner, podman, ports};
 
 /// A service that does not answer within this time is taken for one that never will.
 const STARTS_WITHIN: Duration = Duration::from_secs(30);
@@ -77,6 +77,7 @@ pub(super) fn again(site: &Site, before: Manager, manager: Manager, services: &[
     // what is not there cannot be stopped; what could not be stopped is noticed when its name or port is wanted
     let _ = before.stop(site);
     ports::check(site, services)?;
+    owner::settle(site)?;
     manager.start(site, services)?;
     answers(site, services, version)
 }

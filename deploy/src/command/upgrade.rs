@@ -1,6 +1,6 @@
 //! From one version to the next, and back.
 
-use std::os::unix::fs::{MetadataExt as _, chown};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -11,7 +11,7 @@ use crate::manager::Manager;
 use crate::services;
 use crate::site::{Running, Site, VERSION};
 use crate::steps::Steps;
-use crate::{images, podman};
+use crate::{images, owner, podman};
 
 /// What a service keeps in its directory besides what can be fetched again.
 const STATE: [&str; 5] = ["state.db", "state.db-wal", "state.db-shm", "bty.toml", "session-secret"];
@@ -124,10 +124,11 @@ impl Backup {
     fn make(&self, site: &Site) -> Result<()> {
         let part = Self { dir: self.dir.with_extension("part") };
         let _ = std::fs::remove_dir_all(&part.dir);
+        let mut private = std::fs::DirBuilder::new();
+        private.recursive(true).mode(owner::DIR_MODE).create(&part.dir).map_err(Failure::at(&part.dir))?;
         for (from, to) in part.files(site) {
             copy(&from, &to)?;
         }
-        std::fs::create_dir_all(&part.dir).map_err(Failure::at(&part.dir))?;
         // somebody may have changed what is made anew
         for name in ["site.json", "compose.yml", "README.md"] {
             copy(&site.dest.join(name), &part.dir.join(name))?;

@@ -4,9 +4,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::Finding;
-use crate::podman;
 use crate::services::{UID, chosen};
 use crate::site::{Running, Site};
+use crate::{owner, podman};
 
 /// Less than this is soon none.
 const ROOM: u64 = 1 << 30;
@@ -36,16 +36,48 @@ pub(super) fn look(site: &Site, running: &Running) -> Vec<Finding> {
         ));
     }
     for service in chosen(&site.settings, &running.version) {
-        findings.extend(service.state_dir(&site.settings).and_then(|dir| state(&dir)));
+        findings.extend(service.state_dir(&site.settings).and_then(|dir| state(site, &dir)));
     }
+    findings.extend(people(site));
     findings.push(room(&site.settings.data_dir));
     findings
 }
 
+/// People of this host who own the site without being meant to: whoever owns the database makes a token that may do everything.
+fn people(site: &Site) -> Vec<Finding> {
+    if !podman::is_root() {
+        // the site of a user is that user's
+        return Vec::new();
+    }
+    let mut findings: Vec<Finding> = owner::owned(site)
+        .iter()
+        .filter_map(|path| Some((path, owner::person(path)?)))
+        .filter(|(_, (uid, _))| *uid != UID)
+        .map(|(path, (uid, name))| {
+            Finding::wrong(
+                "owner",
+                format!(
+                    "{} belongs to user {uid}, who is {name} on this host and so administers the site",
+                    path.display()
+                ),
+                format!("bty-lab deploy {} gives it to user {UID}, whom nobody is", site.dest.display()),
+            )
+        })
+        .collect();
+    if let Some(name) = owner::name(UID).filter(|name| name != "bty") {
+        findings.push(Finding::wrong(
+            "owner",
+            format!("user {UID}, to whom the site belongs, is {name} on this host and so administers the site"),
+            format!("give that user another number: usermod --uid NUMBER {name}"),
+        ));
+    }
+    findings
+}
+
 /// What is wrong with a directory of state.
-fn state(dir: &Path) -> Option<Finding> {
+fn state(site: &Site, dir: &Path) -> Option<Finding> {
     let owner = if podman::is_root() { UID } else { rustix::process::geteuid().as_raw() };
-    let next = format!("chown {owner} {0} && chmod 750 {0}", dir.display());
+    let next = format!("bty-lab deploy {} sets owner and mode", site.dest.display());
     match dir.metadata() {
         Err(error) => Some(Finding::wrong("data", format!("{}: {error}", dir.display()), "bty-lab deploy makes it")),
         Ok(meta) if meta.uid() != owner => Some(Finding::wrong(
@@ -53,9 +85,15 @@ fn state(dir: &Path) -> Option<Finding> {
             format!("{} belongs to user {}, its program is user {owner}", dir.display(), meta.uid()),
             next,
         )),
-        Ok(meta) if meta.mode() & 0o002 != 0 => {
-            Some(Finding::wrong("data", format!("everybody on this machine can write to {}", dir.display()), next))
-        }
+        Ok(meta) if meta.mode() & 0o077 != 0 => Some(Finding::wrong(
+            "data",
+            format!(
+                "other users of this machine have access to {}: its mode is {:04o}",
+                dir.display(),
+                meta.mode() & 0o7777
+            ),
+            next,
+        )),
         Ok(_) => None,
     }
 }

@@ -5,8 +5,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::stick;
 use crate::words::Words;
+use crate::{ssh, stick};
 
 /// The root that process 1 goes on with.
 pub(crate) const ROOT: &str = "/full/root";
@@ -57,6 +57,7 @@ pub(crate) fn prepare(words: &Words, say: &mut dyn FnMut(&str)) -> Result<(), St
         fs::create_dir_all(to.parent().unwrap_or(&to)).map_err(|e| e.to_string())?;
         run(&["/bin/cp", "-a", from, &to.to_string_lossy()])?;
     }
+    ssh::authorize(words, Path::new(ROOT), say)?;
     // the cards keep their addresses; services of the full environment ask again
     let _ = Command::new("/bin/killall").arg("udhcpc").status();
     // no program can be started any more once they are gone

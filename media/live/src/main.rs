@@ -18,6 +18,7 @@ mod modules;
 mod mounts;
 mod network;
 mod screen;
+mod ssh;
 mod stick;
 mod terminal;
 mod words;
