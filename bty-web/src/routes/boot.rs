@@ -4,12 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, header};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
 use tokio_util::io::StreamReader;
-use tower_http::services::ServeFile;
 
 use crate::app::App;
 use crate::error::{Error, ErrorKind, Result};
@@ -18,7 +17,7 @@ use crate::extract::{Params, PathText};
 use crate::machine::Who;
 use crate::machine::report::artifact;
 use crate::tftp::AUTOEXEC;
-use crate::{ipxe, netboot};
+use crate::{ipxe, netboot, serve_file};
 
 /// A bare file name: nothing that leads elsewhere, and nothing hidden.
 ///
@@ -42,8 +41,8 @@ pub(super) struct Tag {
 /// A file; `autoexec.ipxe` is made for who asks. HEAD, `Range` and conditions are understood. With `mac` and `cycle` the server takes note that this machine boots.
 #[utoipa::path(get, path = "/boot/{name}", tag = "boot",
     params(("name" = String, Path), ("mac" = Option<String>, Query), ("cycle" = Option<String>, Query)),
-    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 206), (status = 400, body = crate::error::ErrorBody),
-        (status = 404, body = crate::error::ErrorBody), (status = 416)))]
+    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 206), (status = 304), (status = 400, body = crate::error::ErrorBody),
+        (status = 404, body = crate::error::ErrorBody), (status = 412), (status = 416)))]
 pub(super) async fn get(
     State(app): State<Arc<App>>,
     PathText(name): PathText,
@@ -59,15 +58,9 @@ pub(super) async fn get(
     if *request.method() == axum::http::Method::GET {
         heard(&app, &tag, who, name).await?;
     }
-    let served = ServeFile::new(&path).try_call(request).await?;
-    let mut response = served.into_response();
-    let headers = response.headers_mut();
-    let disposition = format!("attachment; filename=\"{}\"", name.replace(['"', '\\'], "_"));
-    headers.insert(
-        header::CONTENT_DISPOSITION,
-        HeaderValue::try_from(disposition).unwrap_or(HeaderValue::from_static("attachment")),
-    );
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    let is_head = *request.method() == axum::http::Method::HEAD;
+    let response = serve_file::respond(&path, name, "application/octet-stream", is_head, request.headers()).await?;
+    let headers = response.headers();
     let length = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
     app.metrics.sent(length.unwrap_or_default());
     Ok(response)
