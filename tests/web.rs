@@ -9,6 +9,7 @@ mod command;
 mod deploy;
 mod events;
 mod fleet;
+mod full;
 mod growing;
 mod hostile;
 mod machines;

@@ -215,7 +215,7 @@ impl Answer {
 }
 
 fn refused(error: &Error) -> Answer {
-    if error.kind == ErrorKind::Internal {
+    if matches!(error.kind, ErrorKind::Internal | ErrorKind::Full) {
         tracing::error!(%error, "a request to the cache failed");
     }
     let mut answer = Answer::new(error.kind.status().as_u16(), "refused");

@@ -33,6 +33,8 @@ pub struct Frame {
     pub notice: Option<(String, Arc<Notice>)>,
     /// Failures that nobody has acknowledged.
     pub failures: i64,
+    /// Why the state cannot be changed at present.
+    pub shortage: Option<String>,
     /// Number of the newest event.
     pub newest: i64,
     /// Jobs that are under way.
@@ -57,6 +59,7 @@ impl Frame {
             path: path.to_owned(),
             notice: told.and_then(|id| Some((id.to_owned(), app.notices.find(id)?))),
             failures,
+            shortage: app.shortage(),
             newest,
             jobs: app.jobs.list(None).iter().filter(|job| !job.status.is_over()).count(),
             principal: who.cloned(),
@@ -77,6 +80,7 @@ impl Frame {
             path: String::new(),
             notice: None,
             failures: 0,
+            shortage: None,
             newest: 0,
             jobs: 0,
             now: Time::now(),

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::header;
@@ -18,6 +19,10 @@ use crate::machine::Who;
 use crate::machine::report::artifact;
 use crate::tftp::AUTOEXEC;
 use crate::{ipxe, netboot, serve_file};
+
+/// Limits of what is read of an upload after it has failed.
+const DRAIN: Duration = Duration::from_secs(5);
+const DRAIN_BYTES_MAX: u64 = 256 << 20;
 
 /// A bare file name: nothing that leads elsewhere, and nothing hidden.
 ///
@@ -95,7 +100,8 @@ pub(super) struct Uploaded {
 /// Uploads a file, in one piece: it is there when all of it has come, or not at all.
 #[utoipa::path(put, path = "/boot/{name}", tag = "boot", params(("name" = String, Path)),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 200, body = Uploaded), (status = 400, body = crate::error::ErrorBody), (status = 413, body = crate::error::ErrorBody)))]
+    responses((status = 200, body = Uploaded), (status = 400, body = crate::error::ErrorBody), (status = 413, body = crate::error::ErrorBody),
+        (status = 507, body = crate::error::ErrorBody)))]
 pub(super) async fn put(
     State(app): State<Arc<App>>,
     PathText(name): PathText,
@@ -106,7 +112,7 @@ pub(super) async fn put(
     let path = app.config.boot_dir.join(&name);
     let partial = Partial(app.config.boot_dir.join(format!(".{name}.{}.partial", crate::app::random_token())));
     let size_bytes = receive(&app, &partial.0, request).await?;
-    tokio::fs::rename(&partial.0, &path).await?;
+    tokio::fs::rename(&partial.0, &path).await.map_err(|e| Error::writing(&app.config.boot_dir, &e))?;
     let event = NewEvent::new(
         "netboot.artifact.uploaded",
         name.clone(),
@@ -127,16 +133,37 @@ async fn receive(app: &App, path: &std::path::Path, request: Request) -> Result<
     }
     let stream = request.into_body().into_data_stream().map_err(std::io::Error::other);
     let mut body = StreamReader::new(stream);
-    let mut file = tokio::fs::File::create(path).await?;
+    let dir = &app.config.boot_dir;
+    if let (Some(declared), Some(free)) = (declared, crate::state::free_bytes(dir))
+        && declared > free
+    {
+        return Err(Error::full(format!("an upload of {declared} bytes, {free} are free")).in_dir(dir));
+    }
+    let unwritten = |e: std::io::Error| Error::writing(dir, &e);
+    let mut file = tokio::fs::File::create(path).await.map_err(unwritten)?;
     let mut limited = tokio::io::AsyncReadExt::take(&mut body, limit.saturating_add(1));
     let copied = tokio::io::copy_buf(&mut limited, &mut file).await;
-    let bytes = copied.map_err(|_| Error::new(ErrorKind::Malformed, "the body ended early"))?;
+    // only the file has errors of the system: those of the body were made here
+    let bytes = match copied {
+        Ok(bytes) => bytes,
+        Err(e) if e.raw_os_error().is_some() => {
+            drain(&mut body).await;
+            return Err(unwritten(e));
+        }
+        Err(_) => return Err(Error::new(ErrorKind::Malformed, "the body ended early")),
+    };
     if bytes > limit {
         return Err(too_large());
     }
-    file.flush().await?;
-    file.sync_all().await?;
+    file.flush().await.map_err(unwritten)?;
+    file.sync_all().await.map_err(unwritten)?;
     Ok(bytes)
+}
+
+/// Reads what a client still sends: if the connection were closed before, the client would see a reset instead of the answer.
+async fn drain(body: &mut (impl tokio::io::AsyncRead + Unpin)) {
+    let mut rest = tokio::io::AsyncReadExt::take(body, DRAIN_BYTES_MAX);
+    let _ = tokio::time::timeout(DRAIN, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
 }
 
 /// A file that goes away when it was not finished.
