@@ -342,7 +342,7 @@ impl Writer {
             }
         }
         let committed = match transaction.ended_by.take() {
-            Some(error) => Err(error),
+            Some(error) => Err(error.in_dir(&self.dir)),
             None => begun.and_then(|()| conn.execute_batch("COMMIT")).map_err(|e| Error::from(e).in_dir(&self.dir)),
         };
         if let Err(error) = &committed {
