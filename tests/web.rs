@@ -20,5 +20,6 @@ mod plans;
 mod pxe;
 mod start;
 mod state;
+mod subpath;
 mod tftp;
 mod upgrade;

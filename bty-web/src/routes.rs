@@ -90,7 +90,11 @@ pub fn cache_router(app: &Arc<App>) -> Router {
 }
 
 fn assemble(app: &Arc<App>, api: Api, pages: Router<Arc<App>>) -> Router {
-    let (router, document) = api.split_for_parts();
+    let (router, mut document) = api.split_for_parts();
+    let root: Arc<str> = app.config.root().into();
+    if !root.is_empty() {
+        document.servers = Some(vec![utoipa::openapi::Server::new(&*root)]);
+    }
     let document = Arc::new(document);
     let router = router
         .merge(pages)
@@ -106,8 +110,13 @@ fn assemble(app: &Arc<App>, api: Api, pages: Router<Arc<App>>) -> Router {
         .with_state(Arc::clone(app));
     // a layer of the router itself would see a request after its route was chosen
     Router::new().fallback(move |mut request: Request| {
-        rewrite::rewrite(request.uri_mut());
-        router.clone().oneshot(request)
+        rewrite::rewrite(request.uri_mut(), &root);
+        let (router, root) = (router.clone(), Arc::clone(&root));
+        async move {
+            let mut response = router.oneshot(request).await;
+            response.iter_mut().for_each(|response| rewrite::redirect(response.headers_mut(), &root));
+            response
+        }
     })
 }
 

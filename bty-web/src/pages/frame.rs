@@ -23,6 +23,8 @@ pub struct Frame {
     pub is_open: bool,
     /// Somebody is logged in.
     pub is_inside: bool,
+    /// The path below which browsers reach the server, without a slash at the end: links of pages begin with it.
+    pub root: String,
     /// The page that people begin with.
     pub home: &'static str,
     /// Pages, by name and path.
@@ -75,6 +77,7 @@ impl Frame {
             csrf: String::new(),
             is_open: app.auth.is_open(),
             is_inside: false,
+            root: app.config.root(),
             home: app.home(),
             nav: Vec::new(),
             path: String::new(),
