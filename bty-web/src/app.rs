@@ -384,6 +384,14 @@ impl App {
         self.db.write(move |transaction| transaction.tell(&event).map(drop)).await
     }
 
+    /// Why the state cannot be changed at present; none when it can.
+    #[must_use]
+    pub fn shortage(&self) -> Option<String> {
+        let dir = &self.config.state_dir;
+        let failed = || format!("the last change failed: {}", Error::full("").in_dir(dir).detail);
+        crate::state::shortage(dir).or_else(|| self.db.is_full().then(failed))
+    }
+
     /// Where people begin.
     #[must_use]
     pub fn home(&self) -> &'static str {

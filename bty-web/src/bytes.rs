@@ -101,6 +101,8 @@ impl Bytes {
         let mut url: url::Url = base.parse().ok()?;
         url.set_scheme("http").ok()?;
         url.set_port(Some(self.port?)).ok()?;
+        // the server may be below a path of a proxy; its cache host is not
+        url.set_path("");
         Some(url.as_str().trim_end_matches('/').to_owned())
     }
 

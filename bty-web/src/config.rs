@@ -189,6 +189,13 @@ impl Network {
 }
 
 impl Config {
+    /// The path below which browsers and machines reach the server: `/bty` for `http://h/bty`, empty for most.
+    #[must_use]
+    pub fn root(&self) -> String {
+        let url = self.public_url.as_deref().and_then(|url| url.parse::<url::Url>().ok());
+        url.map(|url| url.path().trim_end_matches('/').to_owned()).unwrap_or_default()
+    }
+
     /// Host and port of the TFTP server that machines use.
     #[must_use]
     pub fn tftp_probe(&self) -> (String, u16) {
@@ -485,6 +492,11 @@ impl Loader {
         }
         if !url.is_empty() && !url.parse().is_ok_and(is_web) {
             self.wrong("server.public_url", "an address such as https://bty.example:8443");
+        } else if let Some(why) = not_a_base(&url) {
+            // the value may have a password
+            let origin = &self.values["server.public_url"].1;
+            let why = format!("the value ({origin}) has {why}; give an address such as https://bty.example:8443");
+            self.problems.push(Problem::new("server.public_url", why));
         }
         if (1..SECRET_CHARS_MIN).contains(&secret.len()) {
             self.wrong("server.session_secret", "at least 32 characters");
@@ -519,6 +531,23 @@ impl Loader {
         let shown: String = value.chars().take(64).flat_map(char::escape_debug).collect();
         let shown = if SECRETS.contains(&key) { "the value".into() } else { shown };
         self.problems.push(Problem::new(key, format!("{shown} ({origin}) is not {wanted}")));
+    }
+}
+
+/// Why paths cannot be appended to this address to make those that machines are sent to.
+fn not_a_base(text: &str) -> Option<&'static str> {
+    let url: url::Url = text.parse().ok()?;
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._~%/:[]".contains(c);
+    let (bare, path) = (text.trim_end_matches('/'), url.path().trim_end_matches('/'));
+    match () {
+        () if !url.username().is_empty() || url.password().is_some() => {
+            Some("a user name or a password, which every machine would get")
+        }
+        () if url.query().is_some() => Some("a query (?), where the path of each request is appended"),
+        () if url.fragment().is_some() => Some("a fragment (#), where the path of each request is appended"),
+        () if !bare.chars().all(is_plain) => Some("characters that do not belong into the scripts of machines"),
+        () if !bare.ends_with(path) || path.contains("//") => Some("a path that is written in a roundabout way"),
+        () => None,
     }
 }
 
@@ -589,6 +618,40 @@ mod tests {
         let error = load(&env, &[file, dir.path().join("gone")]).unwrap_err();
         let text = error.to_string().replace(&dir.path().display().to_string(), "DIR");
         insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn a_public_address_is_one_that_paths_can_be_appended_to() {
+        let check = |url: &str| {
+            load(&[("BTY_SERVER_PUBLIC_URL", url)], &[]).map(|config| config.root()).map_err(|e| e.to_string())
+        };
+        for (url, root) in [
+            ("https://bty.example:8443", ""),
+            ("http://10.0.0.1/", ""),
+            ("http://[fd00::1]:8080", ""),
+            ("http://h/bty", "/bty"),
+            ("http://h/a/b-c//", "/a/b-c"),
+        ] {
+            assert_eq!(check(url).as_deref(), Ok(root), "{url}");
+        }
+        for (url, why) in [
+            ("http://h/?a=b", "a query"),
+            ("http://h/bty?", "a query"),
+            ("http://h/#top", "a fragment"),
+            ("http://admin:s3cret@h/", "a user name or a password"),
+            ("http://admin@h/", "a user name or a password"),
+            ("http://h/${mac}", "characters"),
+            ("http://h/a b", "characters"),
+            ("http://h/a/../b", "roundabout"),
+            ("http://h/a//b", "roundabout"),
+        ] {
+            let told = check(url).unwrap_err();
+            assert!(
+                told.contains("server.public_url: the value (env(BTY_SERVER_PUBLIC_URL)) has") && told.contains(why),
+                "{url}: {told}"
+            );
+            assert!(!told.contains("s3cret"), "{told}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! of its own, and answers after the commit. So many clients share one flush of the disk, and an answer means that it is durable.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -13,7 +14,7 @@ use rusqlite::{Connection, OpenFlags, params};
 use tokio::sync::oneshot;
 
 use crate::blocking::blocking;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Bus, Event, NewEvent};
 use crate::state::StateLock;
 use crate::store;
@@ -51,6 +52,8 @@ pub struct Db(Arc<Inner>);
 
 struct Inner {
     path: PathBuf,
+    /// The last change failed because there was no space left for it.
+    is_full: Arc<AtomicBool>,
     jobs: Mutex<Option<SyncSender<Job>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     readers: Mutex<Vec<Connection>>,
@@ -60,6 +63,10 @@ struct Inner {
 pub struct Transaction<'a> {
     conn: &'a Connection,
     events: std::cell::RefCell<Vec<Event>>,
+    /// Why SQLite has rolled back all of it: after some errors it does so by itself.
+    ended_by: std::cell::RefCell<Option<Error>>,
+    /// A change has found no space left.
+    is_full: std::cell::Cell<bool>,
     now: Time,
 }
 
@@ -136,9 +143,13 @@ impl Db {
         prepare(&conn).map_err(|e| at(&e))?;
         drop(turn);
         let (sender, receiver) = sync_channel(QUEUE);
-        let writer = std::thread::Builder::new().name("writer".into()).spawn(move || write(&conn, &receiver, &bus))?;
+        let is_full = Arc::new(AtomicBool::default());
+        let writer =
+            Writer { conn, dir: path.parent().unwrap_or(Path::new(".")).to_owned(), is_full: Arc::clone(&is_full) };
+        let writer = std::thread::Builder::new().name("writer".into()).spawn(move || writer.run(&receiver, &bus))?;
         let db = Self(Arc::new(Inner {
             path: path.to_owned(),
+            is_full,
             jobs: Mutex::new(Some(sender)),
             writer: Mutex::new(Some(writer)),
             readers: Mutex::default(),
@@ -168,6 +179,24 @@ impl Db {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0.path
+    }
+
+    /// True when the last change failed because there was no space left for it.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.0.is_full.load(Ordering::Relaxed)
+    }
+
+    /// Finds out whether there is space for a change again: writes the version of the schema, which stays as it is.
+    ///
+    /// # Errors
+    /// [`Full`](crate::error::ErrorKind::Full) when there is none, and those of the database.
+    pub async fn try_write(&self) -> Result<()> {
+        self.write(|t| {
+            let version: i64 = t.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+            Ok(t.pragma_update(None, "user_version", version)?)
+        })
+        .await
     }
 
     /// Makes a change, and answers when it is durable. A change that fails leaves nothing behind.
@@ -201,8 +230,9 @@ impl Db {
         change: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
         answer: oneshot::Sender<Result<T>>,
     ) -> Result<()> {
+        let dir = self.0.path.parent().unwrap_or(Path::new(".")).to_owned();
         let job: Job = Box::new(move |transaction| {
-            let result = in_savepoint(transaction, change);
+            let result = in_savepoint(transaction, change).map_err(|error| error.in_dir(&dir));
             Box::new(move |committed| {
                 // who asked may have gone
                 let _ = answer.send(committed.and(result));
@@ -284,35 +314,63 @@ fn prepare(conn: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// What the writer does until nobody can ask any more.
-fn write(conn: &Connection, jobs: &Receiver<Job>, bus: &Bus) {
-    while let Ok(first) = jobs.recv() {
-        let transaction = Transaction { conn, events: std::cell::RefCell::default(), now: Time::now() };
+/// The thread that makes all changes.
+struct Writer {
+    conn: Connection,
+    dir: PathBuf,
+    is_full: Arc<AtomicBool>,
+}
+
+impl Writer {
+    /// Makes changes until nobody can ask for one any more.
+    fn run(self, jobs: &Receiver<Job>, bus: &Bus) {
+        while let Ok(first) = jobs.recv() {
+            self.batch(first, jobs, bus);
+        }
+        close(&self.conn);
+    }
+
+    /// Makes one transaction of `first` and what else waits.
+    fn batch(&self, first: Job, jobs: &Receiver<Job>, bus: &Bus) {
+        let conn = &self.conn;
+        let (events, ended_by) = (std::cell::RefCell::default(), std::cell::RefCell::default());
+        let transaction = Transaction { conn, events, ended_by, is_full: false.into(), now: Time::now() };
         let mut finishes = Vec::new();
         let begun = conn.execute_batch("BEGIN IMMEDIATE");
         if begun.is_ok() {
             finishes.push(first(&transaction));
             while finishes.len() < BATCH_MAX
+                // a change after that would be in no transaction
+                && transaction.ended_by.borrow().is_none()
                 && let Ok(job) = jobs.try_recv()
             {
                 finishes.push(job(&transaction));
             }
         }
-        let committed = begun.and_then(|()| conn.execute_batch("COMMIT"));
+        let committed = match transaction.ended_by.take() {
+            Some(error) => Err(error.in_dir(&self.dir)),
+            None => begun.and_then(|()| conn.execute_batch("COMMIT")).map_err(|e| Error::from(e).in_dir(&self.dir)),
+        };
         if let Err(error) = &committed {
             tracing::error!(%error, "a transaction could not be committed");
             // an error of the commit may have ended the transaction already
             let _ = conn.execute_batch("ROLLBACK");
         }
+        let is_full = committed.as_ref().is_err_and(|error| error.kind == ErrorKind::Full);
+        self.is_full.store(is_full || transaction.is_full.get(), Ordering::Relaxed);
         if committed.is_ok() {
             for event in transaction.events.into_inner() {
                 bus.tell(event);
             }
         }
         for finish in finishes {
-            finish(committed.as_ref().map(|_| ()).map_err(|e| Error::internal(format!("database: {e}"))));
+            finish(committed.clone());
         }
     }
+}
+
+/// Brings the log of the database into its file.
+fn close(conn: &Connection) {
     // whoever puts another database in the place of this one must not find a log of this one beside it; a reader may still be at it
     let brought_in = conn
         .busy_timeout(CLOSE_TIMEOUT)
@@ -327,11 +385,16 @@ fn in_savepoint<T>(transaction: &Transaction<'_>, change: impl FnOnce(&Transacti
     transaction.conn.execute_batch("SAVEPOINT change")?;
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| change(transaction)))
         .unwrap_or_else(|_| Err(Error::internal("a change of the database panicked")));
-    if result.is_ok() {
-        transaction.conn.execute_batch("RELEASE change")?;
-    } else {
+    if let Err(error) = &result {
         transaction.events.borrow_mut().truncate(told);
-        transaction.conn.execute_batch("ROLLBACK TO change; RELEASE change")?;
+        transaction.is_full.set(transaction.is_full.get() || error.kind == ErrorKind::Full);
+        if transaction.conn.is_autocommit() {
+            *transaction.ended_by.borrow_mut() = Some(error.clone());
+        } else {
+            transaction.conn.execute_batch("ROLLBACK TO change; RELEASE change")?;
+        }
+    } else {
+        transaction.conn.execute_batch("RELEASE change")?;
     }
     result
 }
@@ -367,6 +430,26 @@ mod tests {
         assert_eq!(subjects, ["a", "c"]);
         db.close();
         db.write_blocking(|t| put(t, "d")).unwrap_err();
+    }
+
+    #[test]
+    fn a_change_without_room_is_told_and_the_next_that_has_room_ends_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(&dir.path().join("state.db"), Bus::default()).unwrap();
+        db.write_blocking(|t| put(t, "a")).unwrap();
+        // as many pages as there are, as on a disk that is full
+        let limit = |pages: i64| {
+            db.write_blocking(move |t| Ok(t.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?))
+        };
+        limit(1).unwrap();
+        let error = db.write_blocking(|t| put(t, &"x".repeat(1 << 20))).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Full, "{error}");
+        assert!(error.detail.contains(&format!("no space left in {}", dir.path().display())), "{error}");
+        assert!(db.is_full());
+        limit(1 << 30).unwrap();
+        db.write_blocking(|t| put(t, "b")).unwrap();
+        assert!(!db.is_full());
+        assert_eq!(count(&db), 2, "nothing is left of what failed");
     }
 
     #[test]

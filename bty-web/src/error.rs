@@ -1,6 +1,7 @@
 //! Errors of the server, and how clients see them.
 
 use std::fmt;
+use std::path::Path;
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -141,6 +142,28 @@ impl Error {
         Self { retry_after: Some(seconds), limit: Some(limit), ..Self::new(kind, detail) }
     }
 
+    /// A file system has no space left for a change; `cause` is for the log only.
+    pub fn full(cause: impl fmt::Display) -> Self {
+        let mut error = Self::new(ErrorKind::Full, format!("no space left on the server's disk; {FREE_SPACE}"));
+        error.cause = Some(cause.to_string());
+        error
+    }
+
+    /// An error of writing into `dir`.
+    pub fn writing(dir: &Path, error: &std::io::Error) -> Self {
+        let cause = format!("writing {}: {error}", dir.display());
+        if is_full(error) { Self::full(cause).in_dir(dir) } else { Self::internal(cause) }
+    }
+
+    /// Names the directory whose file system has no space left. Other errors stay as they are.
+    #[must_use]
+    pub fn in_dir(mut self, dir: &Path) -> Self {
+        if self.kind == ErrorKind::Full {
+            self.detail = format!("no space left in {}; {FREE_SPACE}", dir.display());
+        }
+        self
+    }
+
     /// The server's own fault; `cause` is for the log only.
     pub fn internal(cause: impl fmt::Display) -> Self {
         let mut error = Self::new(ErrorKind::Internal, "the server failed; its log says why");
@@ -167,15 +190,29 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// What an operator does about a full file system.
+const FREE_SPACE: &str =
+    "delete something there, such as old backups or versions of the live environment, or enlarge its file system";
+
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+}
+
 impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
-        Self::internal(format!("database: {error}"))
+        let cause = format!("database: {error}");
+        let code = error.sqlite_error().copied();
+        // the file of shared memory beside the database may be what cannot grow
+        let is_full = code.is_some_and(|code| {
+            code.code == rusqlite::ErrorCode::DiskFull || code.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE
+        });
+        if is_full { Self::full(cause) } else { Self::internal(cause) }
     }
 }
 
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
-        Self::internal(error)
+        if is_full(&error) { Self::full(error) } else { Self::internal(error) }
     }
 }
 
@@ -202,7 +239,7 @@ impl From<bty::Error> for Error {
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        if self.kind == ErrorKind::Internal {
+        if matches!(self.kind, ErrorKind::Internal | ErrorKind::Full) {
             tracing::error!(error = %self, "request failed");
         }
         let body = ErrorBody { detail: self.detail.clone(), problems: self.problems.clone() };
@@ -222,5 +259,30 @@ impl Error {
     #[must_use]
     pub fn details(&self) -> Value {
         json!({ "error": self.detail, "problems": self.problems, "cause": self.cause })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_with_its_directory_and_the_next_step() {
+        let dir = Path::new("/var/lib/bty/boot");
+        for code in [rustix::io::Errno::NOSPC, rustix::io::Errno::DQUOT] {
+            let error = Error::writing(dir, &code.into());
+            assert_eq!(error.kind.status(), StatusCode::INSUFFICIENT_STORAGE);
+            assert!(error.detail.starts_with("no space left in /var/lib/bty/boot; delete something there"), "{error}");
+        }
+        let other = Error::writing(dir, &rustix::io::Errno::IO.into());
+        assert_eq!((other.kind, other.clone().in_dir(dir).detail), (ErrorKind::Internal, other.detail));
+    }
+
+    #[test]
+    fn a_database_without_room_is_no_fault_of_the_server() {
+        let kind = |code| Error::from(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None)).kind;
+        assert_eq!(kind(rusqlite::ffi::SQLITE_FULL), ErrorKind::Full);
+        assert_eq!(kind(rusqlite::ffi::SQLITE_IOERR_SHMSIZE), ErrorKind::Full);
+        assert_eq!(kind(rusqlite::ffi::SQLITE_IOERR_READ), ErrorKind::Internal);
     }
 }

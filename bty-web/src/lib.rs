@@ -17,6 +17,7 @@
 //! | [`transfer`] | export and import |
 //! | [`auth`], [`net`], [`extract`] | who is asking, and what for |
 //! | [`routes`], [`error`] | every path of the API, and what it answers |
+//! | [`conditional`] | conditional requests and ranges, for everything that is downloaded |
 //! | [`pages`] | what people see in a browser |
 //! | [`rates`] | how fast machines are being flashed |
 //! | [`config`], [`server`], [`client`], [`fleet`] | the command: configuration, serving, asking another server, simulated fleets |
@@ -29,6 +30,7 @@ pub mod bytes;
 pub mod cache;
 pub mod catalog;
 pub mod client;
+pub mod conditional;
 pub mod config;
 pub mod connections;
 pub mod db;
@@ -47,6 +49,7 @@ pub mod pages;
 pub mod plan;
 pub mod rates;
 pub mod routes;
+mod serve_file;
 pub mod server;
 pub mod simulations;
 pub mod state;

@@ -132,6 +132,16 @@ async fn errors_as_pages(State(app): State<Arc<App>>, request: Request, next: Ne
     Response::from_parts(parts, page.into())
 }
 
+/// What went wrong, as a page for a browser that is not logged in.
+pub fn outside_fault(app: &App, error: Error) -> Response {
+    let status = error.kind.status();
+    let title = status.canonical_reason().unwrap_or("Error");
+    match (Fault { frame: Frame::outside(app), title, error: error.clone() }).render() {
+        Ok(page) => (status, Html(page)).into_response(),
+        Err(_) => error.into_response(),
+    }
+}
+
 /// A size for people.
 #[must_use]
 pub fn size(bytes: impl std::borrow::Borrow<u64>) -> String {

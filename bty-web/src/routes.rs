@@ -26,6 +26,7 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use bty::CancelToken;
+use tower::ServiceExt as _;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
@@ -46,6 +47,7 @@ mod health;
 pub(crate) mod machines;
 pub(crate) mod plans;
 mod pxe;
+mod rewrite;
 pub(crate) mod settings;
 pub(crate) mod transfer;
 pub(crate) mod workers;
@@ -88,9 +90,13 @@ pub fn cache_router(app: &Arc<App>) -> Router {
 }
 
 fn assemble(app: &Arc<App>, api: Api, pages: Router<Arc<App>>) -> Router {
-    let (router, document) = api.split_for_parts();
+    let (router, mut document) = api.split_for_parts();
+    let root: Arc<str> = app.config.root().into();
+    if !root.is_empty() {
+        document.servers = Some(vec![utoipa::openapi::Server::new(&*root)]);
+    }
     let document = Arc::new(document);
-    router
+    let router = router
         .merge(pages)
         .fallback(missing)
         .method_not_allowed_fallback(not_allowed)
@@ -102,7 +108,17 @@ fn assemble(app: &Arc<App>, api: Api, pages: Router<Arc<App>>) -> Router {
         .layer(from_fn(to_the_end))
         .layer(from_fn(headers))
         .layer(from_fn_with_state(Arc::clone(app), measure))
-        .with_state(Arc::clone(app))
+        .with_state(Arc::clone(app));
+    // a layer of the router itself would see a request after its route was chosen
+    Router::new().fallback(move |mut request: Request| {
+        rewrite::rewrite(request.uri_mut(), &root);
+        let (router, root) = (router.clone(), Arc::clone(&root));
+        async move {
+            let mut response = router.oneshot(request).await;
+            response.iter_mut().for_each(|response| rewrite::redirect(response.headers_mut(), &root));
+            response
+        }
+    })
 }
 
 /// The document that describes every path, without a server.

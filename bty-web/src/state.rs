@@ -105,6 +105,20 @@ fn remote(dir: &Path, name: &str) -> String {
     )
 }
 
+/// Bytes that a file in `dir` may have; none when its file system does not tell.
+pub(crate) fn free_bytes(dir: &Path) -> Option<u64> {
+    rustix::fs::statvfs(dir).ok().map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Why a server cannot keep a change in `dir`; none when there is space for one, or the file system does not tell.
+#[must_use]
+pub fn shortage(dir: &Path) -> Option<String> {
+    let free = free_bytes(dir)?;
+    let (free, min) = (free < ROOM_BYTES_MIN).then(|| (bty::size::human(free), bty::size::human(ROOM_BYTES_MIN)))?;
+    let dir = dir.display();
+    Some(format!("{dir} has room for {free}, and needs {min} at least: delete something there, such as old backups"))
+}
+
 /// Why there is not enough room; none when there is.
 fn room(there: &Path, dir: &Path, purpose: Use) -> Result<Option<String>> {
     let stat = rustix::fs::statvfs(there).map_err(std::io::Error::from)?;

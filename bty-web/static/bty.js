@@ -60,7 +60,7 @@
   // The session has ended: the server answers, and leads to the log-in.
   async function isOutside(given) {
     const response = given ?? (await look().catch(() => null));
-    if (!response?.redirected || new URL(response.url).pathname !== "/ui/login") return false;
+    if (!response?.redirected || !new URL(response.url).pathname.endsWith("/ui/login")) return false;
     isOld = true;
     say("You are no longer logged in. Log in in another tab, then load this page again.");
     return true;

@@ -225,3 +225,28 @@ fn every_answer_has_its_headers_and_nothing_is_loaded_from_elsewhere() {
     assert!(!docs.contains("src=\"http") && !docs.contains("href=\"http"));
     assert_eq!(web.get("/openapi.json").json()["info"]["title"], "bty");
 }
+
+#[test]
+fn behind_a_proxy_that_changes_the_host_the_log_in_says_what_to_set() {
+    let mut web = Web::with(&[("BTY_ADMIN_PASSWORD", "s3cret"), ("BTY_SERVER_TRUSTED_PROXY", "127.0.0.0/8")]);
+    let origin = ("Origin", "http://bty.example");
+    let log_in = |web: &Web, more: &[(&str, &str)]| {
+        let fields: Vec<_> = [FORM, origin, ("Accept", "text/html,*/*;q=0.8")].iter().chain(more).copied().collect();
+        web.request("POST", "/ui/login", &fields, b"password=s3cret")
+    };
+    for _ in 0..3 {
+        let page = log_in(&web, &[]).expect(403);
+        assert!(page.header("content-type").unwrap().starts_with("text/html"));
+        let text = page.text();
+        let host = web.base().replace("http://", "");
+        for part in ["Origin: http://bty.example", &host, "server.public_url", "server.trusted_proxy", "127.0.0.1"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+    assert_eq!(web.log().matches("server.trusted_proxy").count(), 1, "once a minute: {}", web.log());
+    let json = web.request("POST", "/ui/login", &[FORM, origin], b"password=s3cret").expect(403).json();
+    assert!(json["detail"].as_str().unwrap().contains("another site"), "{json}");
+    log_in(&web, &[("X-Forwarded-Host", "bty.example")]).expect(303);
+    web = Web::with(&[("BTY_ADMIN_PASSWORD", "s3cret"), ("BTY_SERVER_PUBLIC_URL", "http://bty.example/")]);
+    log_in(&web, &[]).expect(303);
+}

@@ -141,10 +141,32 @@ fn files_have_lengths_ranges_and_no_way_out() {
     assert_eq!((head.header("content-length"), head.body.len()), (Some("10"), 0));
     let part = web.request("GET", "/boot/kernel", &[("Range", "bytes=2-4")], b"").expect(206);
     assert_eq!((part.text().as_str(), part.header("content-range")), ("234", Some("bytes 2-4/10")));
-    web.request("GET", "/boot/kernel", &[("Range", "bytes=20-")], b"").expect(416);
+    let tag = part.header("etag").unwrap();
+    let past = web.request("GET", "/boot/kernel", &[("Range", "bytes=20-")], b"").expect(416);
+    assert_eq!(past.header("content-range"), Some("bytes */10"));
+    for (fields, status, body) in [
+        (&[("Range", "bytes=2-4"), ("If-Range", tag)][..], 206, "234"),
+        (&[("Range", "bytes=2-4"), ("If-Range", "\"other\"")], 200, "0123456789"),
+        (&[("Range", "bytes=2-4"), ("If-Range", "Sun, 06 Nov 1994 08:49:37 GMT")], 200, "0123456789"),
+        (&[("Range", "bytes=0-1,3-4")], 200, "0123456789"),
+        (&[("Range", "lines=0-1")], 200, "0123456789"),
+        (&[("If-None-Match", tag)], 304, ""),
+        (&[("If-Match", "\"other\"")], 412, ""),
+    ] {
+        let answer = web.request("GET", "/boot/kernel", fields, b"").expect(status);
+        assert_eq!(answer.text(), body, "{fields:?}");
+    }
+    web.request("PUT", "/boot/kernel", &[], b"abcdefghij").expect(200);
+    let resumed = web.request("GET", "/boot/kernel", &[("Range", "bytes=5-"), ("If-Range", tag)], b"").expect(200);
+    assert_eq!(resumed.text(), "abcdefghij", "two versions are not joined");
     std::os::unix::fs::symlink("/etc/passwd", web.state().join("boot/link")).unwrap();
     for (path, status) in [
         ("/boot/missing", 404),
+        ("/boot//kernel", 200),
+        ("//boot///kernel", 200),
+        ("/boot//link", 404),
+        ("/boot//../state.db", 404),
+        ("/boot//..%2Fstate.db", 400),
         ("/boot/link", 404),
         ("/boot/..%2Fstate.db", 400),
         ("/boot/%2e%2e%2fstate.db", 400),

@@ -1,8 +1,10 @@
 //! What stands before the handlers: sessions, tokens, and requests that another site has made a browser send.
 
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
@@ -10,7 +12,9 @@ use axum_extra::extract::cookie::SignedCookieJar;
 
 use super::{SESSION_MS, Scope, digest};
 use crate::app::App;
+use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
+use crate::net::see;
 use crate::store::access;
 use crate::time::Time;
 
@@ -211,30 +215,137 @@ pub async fn session(app: &App, headers: &HeaderMap) -> Result<Option<Who>> {
 /// Refuses what another site has made a browser send: browsers say where a request comes from, other programs have no sessions to borrow.
 pub async fn same_origin(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    if is_safe || is_same_origin(&app, request.headers()) {
+    if is_safe {
         return next.run(request).await;
     }
-    Error::new(ErrorKind::Forbidden, "the request comes from another site").into_response()
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+    let own = own_hosts(&app.config, peer, request.headers());
+    let Some(told) = foreign_origin(request.headers(), &own) else { return next.run(request).await };
+    let error = other_site(&told, &own, peer);
+    if is_first_in_a_minute() {
+        tracing::warn!(%error, path = request.uri().path(), "a request was refused, as another site may have sent it");
+    }
+    let accepts = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    match accepts.is_some_and(|accepts| accepts.contains("text/html")) {
+        true => crate::pages::outside_fault(&app, error),
+        false => error.into_response(),
+    }
 }
 
-fn is_same_origin(app: &App, headers: &HeaderMap) -> bool {
-    let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    match headers.get("sec-fetch-site").map(axum::http::HeaderValue::as_bytes) {
-        Some(b"same-origin" | b"none") => return true,
-        Some(_) => return false,
-        None => {}
+/// Hosts, with their ports, by which this server is reached: what the request says, what a trusted proxy says, and `server.public_url`.
+fn own_hosts(config: &Config, peer: Option<IpAddr>, headers: &HeaderMap) -> Vec<String> {
+    let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let proxied = peer.map(|peer| see(peer, headers, &config.trusted_proxies, None, config.listen.port()).base);
+    let mut own: Vec<String> = host.into_iter().collect();
+    for host in [proxied.as_deref(), config.public_url.as_deref()].into_iter().flatten().filter_map(host_of) {
+        if !own.contains(&host) {
+            own.push(host);
+        }
     }
-    let Some(origin) = headers.get(header::ORIGIN) else { return true };
-    let Some(origin) = origin.to_str().ok() else { return false };
-    let bare =
-        |url: &str| url.trim_start_matches("http://").trim_start_matches("https://").trim_end_matches('/').to_owned();
-    let own = [text(header::HOST).map(str::to_owned), app.config.public_url.as_deref().map(bare)];
-    own.into_iter().flatten().any(|host| host == bare(origin))
+    own
+}
+
+/// Host and port of an address; a port that its scheme implies is left out, as in `Origin`.
+fn host_of(address: &str) -> Option<String> {
+    let url: url::Url = address.parse().ok()?;
+    let host = url.host_str()?;
+    Some(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
+}
+
+/// The header that says that a browser sends this for another site, as `Origin: https://h`; none for requests of our own pages and of other programs.
+fn foreign_origin(headers: &HeaderMap, own: &[String]) -> Option<String> {
+    let shown = |value: &axum::http::HeaderValue| {
+        String::from_utf8_lossy(value.as_bytes()).chars().filter(|c| !c.is_control()).take(100).collect::<String>()
+    };
+    if let Some(site) = headers.get("sec-fetch-site") {
+        let is_own = matches!(site.as_bytes(), b"same-origin" | b"none");
+        return (!is_own).then(|| format!("Sec-Fetch-Site: {}", shown(site)));
+    }
+    let origin = headers.get(header::ORIGIN)?;
+    let host = origin.to_str().ok().and_then(host_of);
+    let is_own = host.is_some_and(|host| own.iter().any(|own| own.eq_ignore_ascii_case(&host)));
+    (!is_own).then(|| format!("Origin: {}", shown(origin)))
+}
+
+fn other_site(told: &str, own: &[String], peer: Option<IpAddr>) -> Error {
+    let expected: String = own.join(" or ").chars().filter(|c| !c.is_control()).take(200).collect();
+    let from = peer.map_or_else(String::new, |peer| format!(" (to {}, if that is the proxy)", crate::net::plain(peer)));
+    let mut error = Error::new(
+        ErrorKind::Forbidden,
+        format!("the request comes from another site: the browser sent \"{told}\", and this server expects {expected}"),
+    );
+    // a browser that names the site itself is not mistaken about it
+    if told.starts_with("Origin: ") {
+        error.detail += &format!(
+            "; behind a proxy that changes Host, set server.public_url to the address in the browser, or let the proxy send X-Forwarded-Host and \
+             set server.trusted_proxy{from}"
+        );
+    }
+    error
+}
+
+/// True once a minute: a proxy that is set up wrongly must not fill the log.
+fn is_first_in_a_minute() -> bool {
+    static LAST: Mutex<Option<Instant>> = Mutex::new(None);
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_first = last.is_none_or(|last| last.elapsed() >= Duration::from_secs(60));
+    if is_first {
+        *last = Some(Instant::now());
+    }
+    is_first
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What the guard says of a request from a proxy at 10.0.0.9.
+    fn told(env: &[(&str, &str)], fields: &[(&'static str, &str)]) -> Option<String> {
+        let find = |name: &str| env.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        let config = Config::load(&crate::config::Sources { env: &find, named: &[] }).unwrap();
+        let headers = fields.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+        let peer = Some("10.0.0.9".parse().unwrap());
+        let own = own_hosts(&config, peer, &headers);
+        foreign_origin(&headers, &own).map(|told| other_site(&told, &own, peer).detail)
+    }
+
+    #[test]
+    fn a_proxy_that_changes_the_host_is_told_from_another_site() {
+        let inside = ("host", "127.0.0.1:8080");
+        let why = told(&[], &[inside, ("origin", "https://bty.example")]).unwrap();
+        for part in [
+            "\"Origin: https://bty.example\"",
+            "expects 127.0.0.1:8080",
+            "server.public_url",
+            "server.trusted_proxy (to 10.0.0.9",
+        ] {
+            assert!(why.contains(part), "{part}: {why}");
+        }
+        let origin = ("origin", "https://bty.example");
+        let forwarded = [inside, origin, ("x-forwarded-host", "bty.example"), ("x-forwarded-proto", "https")];
+        assert!(told(&[], &forwarded).is_some(), "anybody can send that");
+        assert_eq!(told(&[("BTY_SERVER_TRUSTED_PROXY", "10.0.0.0/8")], &forwarded), None);
+        for url in ["https://bty.example", "https://bty.example:443/bty/"] {
+            assert_eq!(told(&[("BTY_SERVER_PUBLIC_URL", url)], &[inside, origin]), None, "{url}");
+        }
+        assert!(told(&[("BTY_SERVER_PUBLIC_URL", "https://bty.example:8443")], &[inside, origin]).is_some());
+    }
+
+    #[test]
+    fn pages_of_our_own_and_programs_are_let_in_and_other_sites_are_not() {
+        let host = ("host", "h:8080");
+        assert_eq!(told(&[], &[host]), None);
+        assert_eq!(told(&[], &[host, ("origin", "http://h:8080")]), None);
+        assert_eq!(told(&[], &[host, ("sec-fetch-site", "same-origin"), ("origin", "null")]), None);
+        for fields in [
+            [host, ("origin", "http://evil.example")],
+            [host, ("origin", "http://h:8081")],
+            [host, ("origin", "null")],
+            [host, ("sec-fetch-site", "cross-site")],
+        ] {
+            assert!(told(&[], &fields).unwrap().contains("another site"), "{fields:?}");
+        }
+    }
 
     #[test]
     fn only_names_of_its_own_lead_to_an_open_server() {

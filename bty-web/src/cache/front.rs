@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 
 use super::Cache;
 use super::http::{self, Answer, Ask, Body, Payload};
+use crate::conditional::Conditions;
 use crate::connections::Permit;
 use crate::metrics::Metrics;
 
@@ -61,9 +62,7 @@ struct Head {
     target: String,
     is_last: bool,
     is_old: bool,
-    range: Option<String>,
-    if_range: Option<String>,
-    if_none_match: Option<String>,
+    conditions: Conditions,
     has_body: bool,
     len: usize,
 }
@@ -80,14 +79,7 @@ impl Connection {
             }
             let _work = self.permit.work();
             let begun = std::time::Instant::now();
-            let ask = Ask {
-                path,
-                query,
-                is_head: head.method == "HEAD",
-                range: head.range.as_deref(),
-                if_range: head.if_range.as_deref(),
-                if_none_match: head.if_none_match.as_deref(),
-            };
+            let ask = Ask { path, query, is_head: head.method == "HEAD", conditions: head.conditions.clone() };
             let answer = http::answer(&self.cache, &ask).await;
             let route = if path == "/blob" { "/blob" } else { "/b/{address}/{name}" };
             let seconds = begun.elapsed().as_secs_f64();
@@ -262,9 +254,7 @@ fn parse(bytes: &[u8]) -> Parsed {
         target: request.path.unwrap_or_default().to_owned(),
         is_last: says("close") || (is_old && !says("keep-alive")),
         is_old,
-        range: text("range").map(str::to_owned),
-        if_range: text("if-range").map(str::to_owned),
-        if_none_match: text("if-none-match").map(str::to_owned),
+        conditions: Conditions::read(request.headers.iter().map(|header| (header.name, header.value))),
         has_body: text("transfer-encoding").is_some()
             || text("content-length").is_some_and(|length| length.trim() != "0"),
         len,

@@ -1,4 +1,4 @@
-//! What the cache host answers to a request for an object: RFC 9110, sections 13 (conditions) and 14 (ranges).
+//! What the cache host answers to a request for an object.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use url::form_urlencoded;
 use super::address::Address;
 use super::object::Fill;
 use super::{Cache, Served};
+use crate::conditional::{Conditions, Selection, Validators, select};
 use crate::error::{Error, ErrorKind, Result};
 
 /// What is asked for.
@@ -20,12 +21,8 @@ pub struct Ask<'a> {
     pub query: &'a str,
     /// Only the head.
     pub is_head: bool,
-    /// `Range`.
-    pub range: Option<&'a str>,
-    /// `If-Range`.
-    pub if_range: Option<&'a str>,
-    /// `If-None-Match`.
-    pub if_none_match: Option<&'a str>,
+    /// The conditions of the request.
+    pub conditions: Conditions,
 }
 
 /// An answer: the head, and where the body is.
@@ -96,7 +93,7 @@ pub async fn answer(cache: &Arc<Cache>, ask: &Ask<'_>) -> Answer {
 async fn try_answer(cache: &Arc<Cache>, ask: &Ask<'_>) -> Result<Answer> {
     let (address, expected) = target(ask)?;
     if ask.is_head {
-        return head(cache, &address, expected);
+        return head(cache, &address, expected, &ask.conditions);
     }
     let served = cache.get(&address, expected).await?;
     let how = match &served {
@@ -124,22 +121,19 @@ fn target(ask: &Ask<'_>) -> Result<(Address, Option<Digest>)> {
 }
 
 /// What is known, without waiting for anybody. What is not there is fetched for who comes later.
-fn head(cache: &Arc<Cache>, address: &Address, expected: Option<Digest>) -> Result<Answer> {
+fn head(cache: &Arc<Cache>, address: &Address, expected: Option<Digest>, conditions: &Conditions) -> Result<Answer> {
     let found = cache.peek(address)?;
     let is_other = |digest: Digest| expected.is_some_and(|expected| expected != digest);
     match found {
         Some(Served::Whole { object, .. }) if !is_other(object.facts.sha256) => {
             let facts = &object.facts;
-            let mut answer = Answer::new(200, "hit");
-            answer.describe(&facts.etag, Some(facts.sha256), Some(facts.size_bytes));
-            Ok(answer)
+            let current = Validators { etag: &facts.etag, modified: None, len: Some(facts.size_bytes) };
+            Ok(Answer::selected(select(conditions, true, &current), "hit", &current, Some(facts.sha256)))
         }
         Some(Served::Filling(fill)) => {
-            let mut answer = Answer::new(200, "filling");
-            if let Some(opened) = fill.opened() {
-                answer.describe(&opened.etag, None, opened.len_bytes);
-            }
-            Ok(answer)
+            let Some(opened) = fill.opened() else { return Ok(Answer::new(200, "filling")) };
+            let current = Validators { etag: &opened.etag, modified: None, len: opened.len_bytes };
+            Ok(Answer::selected(select(conditions, true, &current), "filling", &current, None))
         }
         _ if cache.options.is_curated => {
             cache.missed(address);
@@ -168,74 +162,16 @@ async fn whole(served: Served, ask: &Ask<'_>, expected: Option<Digest>, how: &st
             (opened.etag, None, opened.len_bytes, opened.file, Some(Arc::clone(fill)))
         }
     };
-    if ask.if_none_match.is_some_and(|tags| tags.split(',').any(|tag| is_same(tag, &etag) || tag.trim() == "*")) {
-        let mut answer = Answer::new(304, how);
-        answer.headers.push(("etag", etag));
-        return Ok(answer);
-    }
-    // a range of another version would be spliced to what the client has
-    let is_current = ask.if_range.is_none_or(|tag| tag.trim() == etag);
-    let range = ask.range.filter(|_| is_current).zip(len_bytes).map(|(range, len)| parse_range(range, len));
-    let mut answer = Answer::new(200, how);
-    let (start, end) = match (range, len_bytes) {
-        (Some(Range::Part(start, end)), Some(len)) => {
-            answer.status = 206;
-            answer.headers.push(("content-range", format!("bytes {start}-{}/{len}", end - 1)));
-            answer.describe(&etag, sha256, Some(end - start));
-            (start, Some(end))
-        }
-        (Some(Range::Unsatisfiable), Some(len)) => {
-            let mut answer = Answer::new(416, how);
-            answer.headers.push(("content-range", format!("bytes */{len}")));
-            return Ok(answer);
-        }
-        (_, len) => {
-            answer.describe(&etag, sha256, len);
-            (0, len)
-        }
+    let current = Validators { etag: &etag, modified: None, len: len_bytes };
+    let selection = select(&ask.conditions, false, &current);
+    let mut answer = Answer::selected(selection, how, &current, sha256);
+    let (start, end) = match selection {
+        Selection::Whole => (0, len_bytes),
+        Selection::Part(start, end) => (start, Some(end)),
+        _ => return Ok(answer),
     };
     answer.payload = Payload::Bytes(Body { file, start, end, fill, expected, _served: served });
     Ok(answer)
-}
-
-fn is_same(tag: &str, etag: &str) -> bool {
-    tag.trim().trim_start_matches("W/") == etag
-}
-
-/// What a `Range` asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Range {
-    /// One that is not understood, or several: all of it is sent.
-    Whole,
-    /// From the first to one past the last byte.
-    Part(u64, u64),
-    /// Nothing of it is there.
-    Unsatisfiable,
-}
-
-fn parse_range(text: &str, len: u64) -> Range {
-    let number = |text: &str| match text.bytes().all(|b| b.is_ascii_digit()) {
-        true => text.parse::<u64>().ok(),
-        false => None,
-    };
-    let parts =
-        text.trim().strip_prefix("bytes=").filter(|ranges| !ranges.contains(',')).and_then(|r| r.split_once('-'));
-    let (start, end) = match parts {
-        Some(("", last)) => match number(last.trim()) {
-            Some(n) => (len.saturating_sub(n), if n == 0 { 0 } else { len }),
-            None => return Range::Whole,
-        },
-        Some((first, last)) => match (number(first.trim()), last.trim()) {
-            (Some(first), "") => (first, len),
-            (Some(first), last) => match number(last) {
-                Some(last) if last >= first => (first, last.saturating_add(1).min(len)),
-                _ => return Range::Whole,
-            },
-            (None, _) => return Range::Whole,
-        },
-        None => return Range::Whole,
-    };
-    if start < end { Range::Part(start, end) } else { Range::Unsatisfiable }
 }
 
 impl Answer {
@@ -244,14 +180,28 @@ impl Answer {
         Self { status, headers, payload: Payload::Text(String::new()) }
     }
 
-    fn describe(&mut self, etag: &str, sha256: Option<Digest>, len_bytes: Option<u64>) {
-        self.headers.push(("content-type", "application/octet-stream".into()));
-        self.headers.push(("etag", etag.to_owned()));
-        self.headers.extend(sha256.map(|digest| ("x-withcache-sha256", digest.to_string())));
-        if let Some(len) = len_bytes {
-            self.headers.push(("accept-ranges", "bytes".into()));
-            self.headers.push(("content-length", len.to_string()));
+    /// The head of the answer with `selection` of an object.
+    fn selected(selection: Selection, how: &str, current: &Validators<'_>, sha256: Option<Digest>) -> Self {
+        let mut answer = Self::new(selection.status(), how);
+        let mut set = |name, value: String| answer.headers.push((name, value));
+        set("etag", current.etag.to_owned());
+        if let Some(value) = current.len.and_then(|len| selection.content_range(len)) {
+            set("content-range", value);
         }
+        let sent = match selection {
+            Selection::Whole => current.len,
+            Selection::Part(start, end) => Some(end - start),
+            _ => return answer,
+        };
+        set("content-type", "application/octet-stream".into());
+        if let Some(digest) = sha256 {
+            set("x-withcache-sha256", digest.to_string());
+        }
+        if let Some(len) = sent {
+            set("accept-ranges", "bytes".into());
+            set("content-length", len.to_string());
+        }
+        answer
     }
 
     /// The length that the head promises.
@@ -265,7 +215,7 @@ impl Answer {
 }
 
 fn refused(error: &Error) -> Answer {
-    if error.kind == ErrorKind::Internal {
+    if matches!(error.kind, ErrorKind::Internal | ErrorKind::Full) {
         tracing::error!(%error, "a request to the cache failed");
     }
     let mut answer = Answer::new(error.kind.status().as_u16(), "refused");
@@ -273,41 +223,4 @@ fn refused(error: &Error) -> Answer {
     answer.headers.extend(error.retry_after.map(|seconds| ("retry-after", seconds.to_string())));
     answer.payload = Payload::Text(serde_json::json!({ "detail": error.detail }).to_string());
     answer
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges_are_those_of_the_standard() {
-        for (text, range) in [
-            ("bytes=0-0", Range::Part(0, 1)),
-            ("bytes=5-", Range::Part(5, 10)),
-            ("bytes=5-99", Range::Part(5, 10)),
-            ("bytes=-3", Range::Part(7, 10)),
-            ("bytes=-99", Range::Part(0, 10)),
-            ("bytes=-0", Range::Unsatisfiable),
-            ("bytes=10-", Range::Unsatisfiable),
-            ("bytes=9-10", Range::Part(9, 10)),
-            ("bytes=5-4", Range::Whole),
-            ("bytes=0-1,3-4", Range::Whole),
-            ("bytes=a-", Range::Whole),
-            ("items=0-1", Range::Whole),
-            ("bytes=+1-2", Range::Whole),
-            ("bytes=18446744073709551615-", Range::Unsatisfiable),
-        ] {
-            assert_eq!(parse_range(text, 10), range, "{text}");
-        }
-        assert_eq!(parse_range("bytes=0-", 0), Range::Unsatisfiable);
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn whatever_is_asked_for_is_within_the_object(text in "(bytes=)?[0-9,-]{0,24}|\\PC{0,20}", len in 0..u64::MAX) {
-            if let Range::Part(start, end) = parse_range(&text, len) {
-                proptest::prop_assert!(start < end && end <= len);
-            }
-        }
-    }
 }

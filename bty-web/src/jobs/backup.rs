@@ -55,7 +55,7 @@ pub async fn request(app: &Arc<App>, actor: Actor, ip: Option<String>, trigger: 
             NewEvent::new("backup.create.started", key.clone(), format!("the backup {key} is being made"))
                 .by(actor, ip.as_deref()),
         )?;
-        let result = make(&shared, &key, handle);
+        let result = make(&shared, &key, handle).map_err(|error| error.in_dir(&shared.config.backup_dir));
         match &result {
             Ok(details) => {
                 let event = NewEvent::new("backup.created", key.clone(), format!("the backup {key} was made"));
@@ -74,7 +74,10 @@ pub async fn request(app: &Arc<App>, actor: Actor, ip: Option<String>, trigger: 
                     false => ("backup.failed", "failed"),
                 };
                 let event = NewEvent::new(kind, key.clone(), format!("the backup {key} {what}"));
-                tell(event.by(actor, ip.as_deref()).with(error.details()))?;
+                // there may be no space for an event either; the job tells why the backup failed
+                if let Err(untold) = tell(event.by(actor, ip.as_deref()).with(error.details())) {
+                    tracing::error!(%error, %untold, "a backup failed");
+                }
             }
         }
         result
@@ -91,7 +94,7 @@ fn free_id(app: &App, now: Time) -> String {
 
 fn make(app: &App, id: &str, handle: &Handle) -> Result<serde_json::Value> {
     let dir = app.config.backup_dir.join(id);
-    let at = |e: std::io::Error| Error::internal(format!("writing {}: {e}", dir.display()));
+    let at = |e: std::io::Error| Error::writing(&dir, &e);
     handle.cancel.check().map_err(Error::from)?;
     make_dir(&app.config.backup_dir, id).map_err(at)?;
     let bundle = app.db.read_blocking(transfer::export)?;

@@ -127,7 +127,14 @@ fn fetch(app: &App, release: &Release, handle: &Handle) -> Result<Value> {
                 handle.progress(files.clone());
             },
             handle,
-        )?;
+        );
+        let bytes = bytes.map_err(|error| {
+            if error.kind == ErrorKind::Full {
+                // what is kept for the next attempt would keep the disk full
+                let _ = std::fs::remove_file(&partial);
+            }
+            error.in_dir(dir)
+        })?;
         files[name] = json!({ "bytes": bytes, "total": bytes, "sha256": digest });
     }
     // all of them, or none: a kernel does not go with another one's modules

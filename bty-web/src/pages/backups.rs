@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::extract::{Path, State};
-use axum::http::header;
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, Method};
+use axum::response::Response;
 
 use super::form::Fields;
 use super::notice::{Notice, tell_result};
@@ -18,6 +18,7 @@ use crate::extract::{Body, PathText};
 use crate::jobs::backup::{self, FILE, is_id};
 use crate::machine::Who;
 use crate::routes::workers::{self as api, Backups};
+use crate::serve_file;
 use crate::time::Time;
 
 #[derive(Template)]
@@ -47,12 +48,15 @@ pub async fn page(State(app): State<Arc<App>>, frame: Frame) -> Result<Response>
 }
 
 /// The export of a backup.
-pub async fn download(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Response> {
+pub async fn download(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response> {
     let path = known(&app, &id)?.join(FILE);
-    let bytes = tokio::fs::read(path).await?;
-    let name = format!("attachment; filename=\"bty-{id}.json\"");
-    Ok(([(header::CONTENT_TYPE, "application/json".to_owned()), (header::CONTENT_DISPOSITION, name)], bytes)
-        .into_response())
+    let name = format!("bty-{id}.json");
+    serve_file::respond(&path, &name, "application/json", method == Method::HEAD, &headers).await
 }
 
 /// The directory of a backup that is there.

@@ -94,7 +94,7 @@ pub async fn page(State(app): State<Arc<App>>, who: Who, frame: Frame) -> Result
         phases: Phase::ALL.map(|phase| (phase, count(phase))).to_vec(),
         last_seen: machines.iter().filter_map(|machine| machine.seen_at).max(),
         last_flashed: machines.iter().filter_map(|machine| machine.flashed_at).max(),
-        fleet: pictures::fleet(machines),
+        fleet: pictures::fleet(machines, &frame.root),
         curve: pictures::curve(&app.rates.curve(frame.now)),
         busy: read.busy.iter().map(busy).collect(),
         busy_total: count(Phase::Working),

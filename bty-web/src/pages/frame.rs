@@ -23,6 +23,8 @@ pub struct Frame {
     pub is_open: bool,
     /// Somebody is logged in.
     pub is_inside: bool,
+    /// The path below which browsers reach the server, without a slash at the end: links of pages begin with it.
+    pub root: String,
     /// The page that people begin with.
     pub home: &'static str,
     /// Pages, by name and path.
@@ -33,6 +35,8 @@ pub struct Frame {
     pub notice: Option<(String, Arc<Notice>)>,
     /// Failures that nobody has acknowledged.
     pub failures: i64,
+    /// Why the state cannot be changed at present.
+    pub shortage: Option<String>,
     /// Number of the newest event.
     pub newest: i64,
     /// Jobs that are under way.
@@ -57,6 +61,7 @@ impl Frame {
             path: path.to_owned(),
             notice: told.and_then(|id| Some((id.to_owned(), app.notices.find(id)?))),
             failures,
+            shortage: app.shortage(),
             newest,
             jobs: app.jobs.list(None).iter().filter(|job| !job.status.is_over()).count(),
             principal: who.cloned(),
@@ -72,11 +77,13 @@ impl Frame {
             csrf: String::new(),
             is_open: app.auth.is_open(),
             is_inside: false,
+            root: app.config.root(),
             home: app.home(),
             nav: Vec::new(),
             path: String::new(),
             notice: None,
             failures: 0,
+            shortage: None,
             newest: 0,
             jobs: 0,
             now: Time::now(),

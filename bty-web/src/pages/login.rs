@@ -63,7 +63,7 @@ pub async fn log_in(
     }
     let token = crate::routes::access::open_session(&app, who.ip.clone(), who.now).await?;
     let cookie = Cookie::build((app.auth.cookie, token))
-        .path("/")
+        .path(cookie_path(&app))
         .http_only(true)
         .same_site(SameSite::Strict)
         .secure(who.base.starts_with("https://"))
@@ -84,6 +84,14 @@ async fn throttled(app: &Arc<App>, who: &Who, error: &Error) -> Result<Response>
     Ok(response)
 }
 
+/// The session is for this server only, which may share its host with others.
+fn cookie_path(app: &App) -> String {
+    match app.config.root() {
+        root if root.is_empty() => "/".to_owned(),
+        root => root,
+    }
+}
+
 /// Ends the session.
 pub async fn log_out(
     State(app): State<Arc<App>>,
@@ -101,6 +109,6 @@ pub async fn log_out(
         })
         .await?;
     let jar = SignedCookieJar::from_headers(&headers, app.auth.key.clone());
-    let gone = Cookie::build((app.auth.cookie, "")).path("/").build();
+    let gone = Cookie::build((app.auth.cookie, "")).path(cookie_path(&app)).build();
     Ok((jar.remove(gone), Redirect::to("/ui/login")).into_response())
 }

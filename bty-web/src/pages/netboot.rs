@@ -117,6 +117,7 @@ fn interfaces(port: u16) -> Vec<(String, String)> {
 #[derive(Template)]
 #[template(path = "netboot_probe.html")]
 struct Probes {
+    root: String,
     health: NetbootHealth,
     http: Vec<HttpProbe>,
 }
@@ -157,7 +158,7 @@ impl HttpProbe {
 /// Looks whether machines can boot from here.
 pub async fn probe(State(app): State<Arc<App>>, who: Who) -> Result<Response> {
     let (axum::Json(health), http) = tokio::join!(api::health(State(Arc::clone(&app)), who), HttpProbe::all(&app));
-    render(&Probes { health, http })
+    render(&Probes { root: app.config.root(), health, http })
 }
 
 /// A form of the page.

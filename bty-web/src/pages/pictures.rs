@@ -35,8 +35,8 @@ const STEP: usize = 15;
 
 /// A tile a machine, in the colour of its phase; machines of a phase side by side.
 #[must_use]
-pub fn fleet(machines: &[Brief]) -> String {
-    if machines.len() <= LINKED_MAX { linked_tiles(machines) } else { rows_of_tiles(machines) }
+pub fn fleet(machines: &[Brief], root: &str) -> String {
+    if machines.len() <= LINKED_MAX { linked_tiles(machines, root) } else { rows_of_tiles(machines) }
 }
 
 fn frame(columns: usize, rows: usize, about: &str) -> String {
@@ -44,7 +44,7 @@ fn frame(columns: usize, rows: usize, about: &str) -> String {
     format!("<svg class=\"fleet\" viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{about}\">")
 }
 
-fn linked_tiles(machines: &[Brief]) -> String {
+fn linked_tiles(machines: &[Brief], root: &str) -> String {
     const COLUMNS: usize = 40;
     let rows = machines.len().div_ceil(COLUMNS);
     // links in a picture are no picture to a reader of screens
@@ -55,10 +55,11 @@ fn linked_tiles(machines: &[Brief]) -> String {
         let standing = machine.standing();
         let what = Some(standing.text()).filter(|text| !text.is_empty()).unwrap_or_else(|| machine.plan.clone());
         let title = escape(&format!("{} {}: {what}", machine.mac, machine.labels.join(" ")));
+        let root = escape(root);
         let (phase, hyphens) = (standing.phase().as_str(), machine.mac.replace(':', "-"));
         let _ = write!(
             svg,
-            "<a href=\"/ui/machines/{hyphens}\" aria-label=\"{title}\"><rect class=\"{phase}\" x=\"{x}\" y=\"{y}\" \
+            "<a href=\"{root}/ui/machines/{hyphens}\" aria-label=\"{title}\"><rect class=\"{phase}\" x=\"{x}\" y=\"{y}\" \
              width=\"{TILE}\" height=\"{TILE}\" rx=\"2\"><title>{title}</title></rect></a>"
         );
     }
@@ -194,7 +195,7 @@ mod tests {
 
     #[test]
     fn what_a_machine_says_is_no_markup() {
-        let svg = fleet(&[machine(1, Some("<script>alert(1)</script>"))]);
+        let svg = fleet(&[machine(1, Some("<script>alert(1)</script>"))], "");
         assert!(!svg.contains("<script") && !svg.contains("<b>") && svg.contains("&lt;script&gt;"), "{svg}");
         let bar = disk(&serde_json::json!({ "path": "\"><script>", "size_bytes": 100 }), 100, &[]);
         assert!(!bar.contains("<script"), "{bar}");
@@ -203,7 +204,7 @@ mod tests {
     #[test]
     fn ten_thousand_machines_are_a_small_drawing() {
         let machines: Vec<Brief> = (0..10_000).map(|n| machine(n, (n % 3 == 0).then_some("x"))).collect();
-        let svg = fleet(&machines);
+        let svg = fleet(&machines, "");
         assert!(svg.len() < 20_000, "{} bytes", svg.len());
         assert_eq!(svg.matches("class=\"trouble\"").count(), 3334_usize.div_ceil(125));
     }

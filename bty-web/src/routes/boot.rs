@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, header};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
 use tokio_util::io::StreamReader;
-use tower_http::services::ServeFile;
 
 use crate::app::App;
 use crate::error::{Error, ErrorKind, Result};
@@ -18,7 +18,11 @@ use crate::extract::{Params, PathText};
 use crate::machine::Who;
 use crate::machine::report::artifact;
 use crate::tftp::AUTOEXEC;
-use crate::{ipxe, netboot};
+use crate::{ipxe, netboot, serve_file};
+
+/// Limits of what is read of an upload after it has failed.
+const DRAIN: Duration = Duration::from_secs(5);
+const DRAIN_BYTES_MAX: u64 = 256 << 20;
 
 /// A bare file name: nothing that leads elsewhere, and nothing hidden.
 ///
@@ -42,8 +46,8 @@ pub(super) struct Tag {
 /// A file; `autoexec.ipxe` is made for who asks. HEAD, `Range` and conditions are understood. With `mac` and `cycle` the server takes note that this machine boots.
 #[utoipa::path(get, path = "/boot/{name}", tag = "boot",
     params(("name" = String, Path), ("mac" = Option<String>, Query), ("cycle" = Option<String>, Query)),
-    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 206), (status = 400, body = crate::error::ErrorBody),
-        (status = 404, body = crate::error::ErrorBody), (status = 416)))]
+    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 206), (status = 304), (status = 400, body = crate::error::ErrorBody),
+        (status = 404, body = crate::error::ErrorBody), (status = 412), (status = 416)))]
 pub(super) async fn get(
     State(app): State<Arc<App>>,
     PathText(name): PathText,
@@ -59,15 +63,9 @@ pub(super) async fn get(
     if *request.method() == axum::http::Method::GET {
         heard(&app, &tag, who, name).await?;
     }
-    let served = ServeFile::new(&path).try_call(request).await?;
-    let mut response = served.into_response();
-    let headers = response.headers_mut();
-    let disposition = format!("attachment; filename=\"{}\"", name.replace(['"', '\\'], "_"));
-    headers.insert(
-        header::CONTENT_DISPOSITION,
-        HeaderValue::try_from(disposition).unwrap_or(HeaderValue::from_static("attachment")),
-    );
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    let is_head = *request.method() == axum::http::Method::HEAD;
+    let response = serve_file::respond(&path, name, "application/octet-stream", is_head, request.headers()).await?;
+    let headers = response.headers();
     let length = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
     app.metrics.sent(length.unwrap_or_default());
     Ok(response)
@@ -102,7 +100,8 @@ pub(super) struct Uploaded {
 /// Uploads a file, in one piece: it is there when all of it has come, or not at all.
 #[utoipa::path(put, path = "/boot/{name}", tag = "boot", params(("name" = String, Path)),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 200, body = Uploaded), (status = 400, body = crate::error::ErrorBody), (status = 413, body = crate::error::ErrorBody)))]
+    responses((status = 200, body = Uploaded), (status = 400, body = crate::error::ErrorBody), (status = 413, body = crate::error::ErrorBody),
+        (status = 507, body = crate::error::ErrorBody)))]
 pub(super) async fn put(
     State(app): State<Arc<App>>,
     PathText(name): PathText,
@@ -113,7 +112,7 @@ pub(super) async fn put(
     let path = app.config.boot_dir.join(&name);
     let partial = Partial(app.config.boot_dir.join(format!(".{name}.{}.partial", crate::app::random_token())));
     let size_bytes = receive(&app, &partial.0, request).await?;
-    tokio::fs::rename(&partial.0, &path).await?;
+    tokio::fs::rename(&partial.0, &path).await.map_err(|e| Error::writing(&app.config.boot_dir, &e))?;
     let event = NewEvent::new(
         "netboot.artifact.uploaded",
         name.clone(),
@@ -134,16 +133,37 @@ async fn receive(app: &App, path: &std::path::Path, request: Request) -> Result<
     }
     let stream = request.into_body().into_data_stream().map_err(std::io::Error::other);
     let mut body = StreamReader::new(stream);
-    let mut file = tokio::fs::File::create(path).await?;
+    let dir = &app.config.boot_dir;
+    if let (Some(declared), Some(free)) = (declared, crate::state::free_bytes(dir))
+        && declared > free
+    {
+        return Err(Error::full(format!("an upload of {declared} bytes, {free} are free")).in_dir(dir));
+    }
+    let unwritten = |e: std::io::Error| Error::writing(dir, &e);
+    let mut file = tokio::fs::File::create(path).await.map_err(unwritten)?;
     let mut limited = tokio::io::AsyncReadExt::take(&mut body, limit.saturating_add(1));
     let copied = tokio::io::copy_buf(&mut limited, &mut file).await;
-    let bytes = copied.map_err(|_| Error::new(ErrorKind::Malformed, "the body ended early"))?;
+    // only the file has errors of the system: those of the body were made here
+    let bytes = match copied {
+        Ok(bytes) => bytes,
+        Err(e) if e.raw_os_error().is_some() => {
+            drain(&mut body).await;
+            return Err(unwritten(e));
+        }
+        Err(_) => return Err(Error::new(ErrorKind::Malformed, "the body ended early")),
+    };
     if bytes > limit {
         return Err(too_large());
     }
-    file.flush().await?;
-    file.sync_all().await?;
+    file.flush().await.map_err(unwritten)?;
+    file.sync_all().await.map_err(unwritten)?;
     Ok(bytes)
+}
+
+/// Reads what a client still sends: if the connection were closed before, the client would see a reset instead of the answer.
+async fn drain(body: &mut (impl tokio::io::AsyncRead + Unpin)) {
+    let mut rest = tokio::io::AsyncReadExt::take(body, DRAIN_BYTES_MAX);
+    let _ = tokio::time::timeout(DRAIN, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
 }
 
 /// A file that goes away when it was not finished.

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bty::Digest;
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,7 @@ use crate::cache::address::Address;
 use crate::cache::http::{self, Answer, Ask, Payload};
 use crate::cache::object::Facts;
 use crate::cache::{Cache, Served};
+use crate::conditional::Conditions;
 use crate::error::{Error, ErrorBody, ErrorKind, Result};
 use crate::extract::{Json, PathText};
 use crate::store::cache::{self as rows, Miss};
@@ -34,12 +35,12 @@ pub(crate) fn own(app: &App) -> Result<&Arc<Cache>> {
         .ok_or_else(|| Error::new(ErrorKind::NotFound, "this server has no cache of its own: cache.embedded is off"))
 }
 
-/// An object of an origin, whose address is in the path in URL-safe Base64. What is not here is fetched while it is sent. `Range`, `If-Range` and
-/// `If-None-Match` are understood; HEAD waits for nobody. `X-Cache` says how it was had: `hit`, `stale`, `filling`, `miss`, `curated`, `refused`.
+/// An object of an origin, whose address is in the path in URL-safe Base64. What is not here is fetched while it is sent. `Range` and
+/// conditions are understood; HEAD waits for nobody. `X-Cache` says how it was had: `hit`, `stale`, `filling`, `miss`, `curated`, `refused`.
 #[utoipa::path(get, path = "/b/{address}/{name}", tag = "cache",
     params(("address" = String, Path), ("name" = String, Path, description = "for people: anything"),
            ("sha256" = Option<String>, Query, description = "only these bytes will do")),
-    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 206), (status = 304), (status = 400, body = ErrorBody),
+    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 206), (status = 304), (status = 400, body = ErrorBody), (status = 412),
         (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 416), (status = 429, body = ErrorBody), (status = 502, body = ErrorBody),
         (status = 507, body = ErrorBody)))]
 pub(crate) async fn object(State(app): State<Arc<App>>, request: Request) -> Result<Response> {
@@ -48,7 +49,7 @@ pub(crate) async fn object(State(app): State<Arc<App>>, request: Request) -> Res
 
 /// The same, with the address in the query.
 #[utoipa::path(get, path = "/blob", tag = "cache", params(("url" = String, Query), ("sha256" = Option<String>, Query)),
-    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 206), (status = 304), (status = 400, body = ErrorBody),
+    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 206), (status = 304), (status = 400, body = ErrorBody), (status = 412),
         (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 416), (status = 429, body = ErrorBody), (status = 502, body = ErrorBody),
         (status = 507, body = ErrorBody)))]
 pub(crate) async fn blob(State(app): State<Arc<App>>, request: Request) -> Result<Response> {
@@ -57,14 +58,11 @@ pub(crate) async fn blob(State(app): State<Arc<App>>, request: Request) -> Resul
 
 async fn serve(cache: &Arc<Cache>, request: Request) -> Result<Response> {
     let (request, _) = request.into_parts();
-    let text = |name: HeaderName| request.headers.get(name).and_then(|value| value.to_str().ok());
     let ask = Ask {
         path: request.uri.path(),
         query: request.uri.query().unwrap_or_default(),
         is_head: request.method == axum::http::Method::HEAD,
-        range: text(header::RANGE),
-        if_range: text(header::IF_RANGE),
-        if_none_match: text(header::IF_NONE_MATCH),
+        conditions: Conditions::of(&request.headers),
     };
     response(cache, http::answer(cache, &ask).await)
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::State;
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
@@ -12,17 +12,28 @@ use crate::app::App;
 use crate::error::{Error, ErrorBody, Result};
 use crate::{pages, store};
 
-/// All is well.
+/// The health of the server.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(super) struct Health {
+    /// `ok`, or `full` when there is no space left for a change of the state.
     status: &'static str,
+    /// Why it is not `ok`, and what to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
 }
 
-/// Whether the server can read its state.
-#[utoipa::path(get, path = "/healthz", tag = "server", responses((status = 200, body = Health)))]
-pub(super) async fn healthz(State(app): State<Arc<App>>) -> Result<axum::Json<Health>> {
+/// Whether the server can read its state, and has space to change it.
+#[utoipa::path(get, path = "/healthz", tag = "server", responses((status = 200, body = Health), (status = 503, body = Health)))]
+pub(super) async fn healthz(State(app): State<Arc<App>>) -> Result<(StatusCode, axum::Json<Health>)> {
     app.db.read(store::machines::count).await?;
-    Ok(axum::Json(Health { status: "ok" }))
+    if app.db.is_full() {
+        // somebody may have made space since; whether there is any is what counts
+        let _ = app.db.try_write().await;
+    }
+    Ok(match app.shortage() {
+        None => (StatusCode::OK, axum::Json(Health { status: "ok", detail: None })),
+        why => (StatusCode::SERVICE_UNAVAILABLE, axum::Json(Health { status: "full", detail: why })),
+    })
 }
 
 /// The version of the server.

@@ -68,7 +68,7 @@ pub(super) async fn contact(
     match try_contact(&app, path, query, who).await {
         Ok(text) => script(text),
         Err(error) => {
-            if error.kind == ErrorKind::Internal {
+            if matches!(error.kind, ErrorKind::Internal | ErrorKind::Full) {
                 tracing::error!(%error, "a contact failed");
             }
             // its status does not tell
