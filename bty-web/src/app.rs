@@ -201,6 +201,13 @@ impl App {
         let db = Db::open(&config.state_dir.join("state.db"), bus.clone())?;
         // what machines posted is nobody else's business
         std::fs::set_permissions(db.path(), std::os::unix::fs::PermissionsExt::from_mode(0o640))?;
+        let cleaned = db.write_blocking(|t| store::catalog::forget_passwords(t))?;
+        if !cleaned.is_empty() {
+            tracing::warn!(
+                images = cleaned.join(", "),
+                "addresses of images had a user or a password, which everybody could read: they were removed"
+            );
+        }
         let snapshot = db.read_blocking(Snapshot::read)?;
         let auth = Auth::new(&config)?;
         let cache = config

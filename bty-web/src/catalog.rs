@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bty::catalog::{self, Catalog, Entry, file_name};
-use bty::{CancelToken, Digest, Location};
+use bty::{CancelToken, Digest, Location, redact};
 use serde::Serialize;
 use serde_json::json;
 
@@ -95,7 +95,7 @@ pub async fn add(app: &Arc<App>, who: &Who, new: NewImage) -> Result<Stored> {
     match &result {
         Ok(_) => app.refresh().await?,
         Err(error) => {
-            let shown: String = url.chars().take(512).collect();
+            let shown: String = redact::address(&url).chars().take(512).collect();
             let event = NewEvent::new(
                 "catalog.entry.add.failed",
                 shown.clone(),
@@ -107,11 +107,30 @@ pub async fn add(app: &Arc<App>, who: &Who, new: NewImage) -> Result<Stored> {
     result
 }
 
+/// Refuses what a client of the API may not name: files of the server, and addresses with a password, which would be shown to others.
+fn check_foreign(what: &str, address: &str) -> Result<()> {
+    if let Location::File(_) = address.parse::<Location>()? {
+        return Err(Error::invalid(format!(
+            "{what}: give an http://, https:// or oras:// address, not a file of the server"
+        )));
+    }
+    if redact::has_credentials(address) {
+        let detail = format!(
+            "{what}: write the address without a user and a password, and serve the file where no login is needed"
+        );
+        return Err(Error::invalid(detail));
+    }
+    Ok(())
+}
+
 fn make(app: &App, new: &NewImage, now: Time) -> Result<Stored> {
     let src = new.image_url.trim();
     let image_ref = catalog::image_ref(src).map_err(|e| Error::invalid(format!("image_url: {e}")))?;
     if new.reference.as_ref().is_some_and(|reference| *reference != image_ref.to_string()) {
         return Err(Error::invalid(format!("ref: the reference of this address is {image_ref}")));
+    }
+    if let Some(url) = &new.sha_url {
+        check_foreign("sha_url", url)?;
     }
     // what an address cannot be is told before anything is asked
     Entry::new("unnamed", src).map_err(|e| Error::invalid(format!("image_url: {e}")))?;

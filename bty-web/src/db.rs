@@ -9,12 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use bty::redact;
 use rusqlite::{Connection, OpenFlags, params};
 use tokio::sync::oneshot;
 
 use crate::blocking::blocking;
 use crate::error::{Error, Result};
-use crate::events::{Bus, Event, NewEvent};
+use crate::events::{Bus, Event, NewEvent, without_passwords};
 use crate::state::StateLock;
 use crate::time::Time;
 
@@ -77,12 +78,14 @@ impl Transaction<'_> {
         self.now
     }
 
-    /// Writes an event down. Who listens hears of it after the commit.
+    /// Writes an event down, without passwords in addresses. Who listens hears of it after the commit.
     ///
     /// # Errors
     /// Those of the database.
     pub fn tell(&self, event: &NewEvent) -> Result<i64> {
-        let details = event.details.to_string();
+        let summary = redact::text(&event.summary).into_owned();
+        let subject_id = redact::address(&event.subject_id).into_owned();
+        let details = without_passwords(event.details.clone());
         let mut insert = self.conn.prepare_cached(
             "INSERT INTO events (ts, kind, subject_kind, subject_id, actor, source_ip, summary, details_json)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
@@ -91,22 +94,22 @@ impl Transaction<'_> {
             self.now,
             event.kind,
             event.subject_kind,
-            event.subject_id,
+            subject_id,
             event.actor.as_str(),
             event.source_ip,
-            event.summary,
-            details
+            summary,
+            details.to_string()
         ])?;
         self.events.borrow_mut().push(Event {
             id,
             ts: self.now,
             kind: event.kind.to_owned(),
             subject_kind: event.subject_kind.to_owned(),
-            subject_id: event.subject_id.clone(),
+            subject_id,
             actor: event.actor.as_str().to_owned(),
             source_ip: event.source_ip.clone(),
-            summary: event.summary.clone(),
-            details: event.details.clone(),
+            summary,
+            details,
             acknowledged: false,
         });
         Ok(id)

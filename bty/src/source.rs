@@ -15,7 +15,7 @@ use std::sync::Arc;
 use url::Url;
 
 use crate::oci::OciReference;
-use crate::{CancelToken, Digest, Error, ErrorKind, Result};
+use crate::{CancelToken, Digest, Error, ErrorKind, Result, redact};
 
 pub(crate) mod file;
 pub(crate) mod http;
@@ -45,27 +45,29 @@ impl FromStr for Location {
         };
         match scheme.to_ascii_lowercase().as_str() {
             "http" | "https" => {
-                let url = Url::parse(text)
-                    .map_err(|e| Error::new(ErrorKind::Usage, format!("{text:?} is no address")).because(e))?;
+                let url = Url::parse(text).map_err(|e| {
+                    Error::new(ErrorKind::Usage, format!("{:?} is no address", redact::address(text))).because(e)
+                })?;
                 if url.host_str().is_none_or(str::is_empty) {
-                    return Err(Error::new(ErrorKind::Usage, format!("{text:?} names no host")));
+                    return Err(Error::new(ErrorKind::Usage, format!("{:?} names no host", redact::address(text))));
                 }
                 Ok(Self::Http(url))
             }
             "oras" => text.parse().map(Self::Oci),
             "file" => Ok(Self::File(PathBuf::from(&text["file://".len()..]))),
             other => Err(Error::new(ErrorKind::Usage, format!("{other}:// is not supported"))
-                .with_path(text)
+                .with_path(redact::address(text))
                 .hint("give a path, or an http://, https:// or oras:// address")),
         }
     }
 }
 
+/// Without user and password: what is displayed gets into messages and lists.
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => path.display().fmt(f),
-            Self::Http(url) => url.fmt(f),
+            Self::Http(url) => f.write_str(&http::origin::shown(url)),
             Self::Oci(reference) => reference.fmt(f),
         }
     }

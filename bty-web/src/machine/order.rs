@@ -187,6 +187,11 @@ fn understand(mut value: Value, rules: &Rules<'_>) -> Result<Order, String> {
             if !is_text(&value["image"]["src"]) {
                 return Err("plan(m) gave no image with a src".into());
             }
+            if value["image"]["src"].as_str().is_some_and(bty::redact::has_credentials) {
+                return Err(
+                    "plan(m) gave an image whose src has a user or a password, and everybody can read a plan".into()
+                );
+            }
             if !is_text(&value["disk"]["serial"]) {
                 return Err("plan(m) gave no disk with a serial".into());
             }

@@ -366,3 +366,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_address_with_a_password_is_refused_and_not_shown() {
+    for src in ["http://user:s3cr3t@h/a.img", "https://s3cr3t@h/a.img"] {
+        let error = Entry::new("a", src).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Catalog);
+        let shown = format!("{error} {error:?} {:?}", error.next_step());
+        assert!(shown.contains("password") && !shown.contains("s3cr3t"), "{shown}");
+        let error =
+            Catalog::parse(format!("version = 1\n[[images]]\nname = \"a\"\nsrc = \"{src}\"\n").as_bytes()).unwrap_err();
+        assert!(!format!("{error:?}").contains("s3cr3t"), "{error:?}");
+    }
+}

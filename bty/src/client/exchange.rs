@@ -8,7 +8,7 @@ use url::Url;
 
 use crate::client::{Client, reach};
 use crate::source::http::origin::shown;
-use crate::{CancelToken, Error, ErrorKind, Result};
+use crate::{CancelToken, Error, ErrorKind, Result, redact};
 
 /// A request to the host that its address names. Redirects are not followed: they are answers like others.
 #[derive(Clone, Debug)]
@@ -95,7 +95,7 @@ impl Client {
     pub fn exchange(&self, request: &Request<'_>, cancel: &CancelToken) -> Result<Reply> {
         let url =
             Url::parse(request.url).ok().filter(|url| matches!(url.scheme(), "http" | "https")).ok_or_else(|| {
-                Error::new(ErrorKind::Usage, format!("{:?} is no address of a server", request.url))
+                Error::new(ErrorKind::Usage, format!("{:?} is no address of a server", redact::address(request.url)))
                     .hint("write http://HOST/PATH or https://HOST/PATH")
             })?;
         let shown = shown(&url);

@@ -229,7 +229,7 @@ fn proxies(options: &ClientOptions) -> Result<Vec<Proxy>> {
     let bad = |scheme: &str, e: reqwest::Error| {
         Error::new(ErrorKind::Usage, format!("the proxy for {scheme} is no address"))
             .because(e.without_url())
-            .hint("write http://host:port, or http://user:password@host:port")
+            .hint("write http://host:port; a user and a password stand before the host, as in user:password@host")
     };
     let no_proxy = || options.no_proxy.as_deref().and_then(NoProxy::from_string);
     let mut proxies = Vec::new();
