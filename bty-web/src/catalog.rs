@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bty::catalog::{self, Catalog, Entry, file_name};
-use bty::{CancelToken, Digest, Location, redact};
+use bty::{CancelToken, Client, Digest, Location, redact};
 use serde::Serialize;
 use serde_json::json;
 
@@ -53,9 +53,9 @@ pub(crate) fn is_tag(src: &str) -> bool {
 }
 
 /// Looks where an image is. Blocks.
-fn resolve(app: &App, src: &str) -> Result<Resolved> {
+fn resolve(client: &Client, src: &str) -> Result<Resolved> {
     let cancel = CancelToken::new();
-    let source = app.client.open(src, &cancel)?;
+    let source = client.open(src, &cancel)?;
     let sha256 = source.expected_digest();
     let src = match (source.location(), sha256) {
         // the blob itself: what the tag means later does not matter
@@ -140,7 +140,7 @@ fn make(app: &App, new: &NewImage, now: Time) -> Result<Stored> {
         return Err(Error::invalid("image_url: its path has no file name"));
     }
     let unreachable = |error: Error| Error { kind: ErrorKind::Malformed, ..error };
-    let resolved = resolve(app, src).map_err(unreachable)?;
+    let resolved = resolve(&app.client, src).map_err(unreachable)?;
     let name = new.name.clone().or_else(|| file.filter(|_| !is_oras)).unwrap_or_else(|| resolved.name.clone());
     let mut entry = Entry::new(name, src).map_err(|e| Error::invalid(e.to_string()))?;
     let mut sha256 = resolved.sha256;
@@ -206,15 +206,33 @@ fn put_whole(conn: &rusqlite::Connection, stored: &Stored) -> Result<()> {
     store::catalog::put(conn, stored)
 }
 
-/// Imports the catalog at `source`: an address, or a path on the server.
+/// Refuses a catalog that a client of the API may not have imported: `may_read_files` says whether it is an admin, who may name files of the server.
+///
+/// # Errors
+/// [`ErrorKind::Forbidden`] for a file, whether it is there or not; [`ErrorKind::Invalid`] for what is no address, or one with a password.
+pub fn check_source(source: &str, may_read_files: bool) -> Result<()> {
+    match source.parse::<Location>().map_err(|e| Error::invalid(format!("source: {e}")))? {
+        Location::File(_) if may_read_files => Ok(()),
+        Location::File(_) => {
+            let detail = "source: files of the server need the scope admin; give an http://, https:// or oras:// address, or upload the catalog";
+            Err(Error::new(ErrorKind::Forbidden, detail))
+        }
+        _ => check_foreign("source", source),
+    }
+}
+
+/// Imports the catalog at `source`: an address, or a path on the server. What an operator has not configured is reached as far as [`App::guarded`] allows.
 ///
 /// # Errors
 /// When it cannot be had or understood.
 pub async fn import(app: &Arc<App>, who: &Who, actor: Actor, source: String) -> Result<Imported> {
-    let (client, from) = (app.client.clone(), source.clone());
-    let loaded = blocking(move || Catalog::load(&client, &from, &CancelToken::new()));
+    let is_configured = source == app.snapshot().settings.get("upstream.catalog_url")
+        || matches!(source.parse(), Ok(Location::File(_)));
+    let client = if is_configured { &app.client } else { &app.guarded };
+    let (loader, from) = (client.clone(), source.clone());
+    let loaded = blocking(move || Catalog::load(&loader, &from, &CancelToken::new()));
     match loaded.await? {
-        Ok(catalog) => import_catalog(app, who, actor, source, &catalog).await,
+        Ok(catalog) => import_catalog(app, client, who, actor, source, &catalog).await,
         Err(error) => {
             // whatever is wrong with it: who asked has named it
             let error = Error::new(ErrorKind::Malformed, Error::from(error).detail);
@@ -229,20 +247,21 @@ pub async fn import(app: &Arc<App>, who: &Who, actor: Actor, source: String) -> 
     }
 }
 
-/// Imports the entries of `catalog`. Tags are resolved; an entry that is there is updated when the catalog says something else, and stays deleted
+/// Imports the entries of `catalog`. Tags are resolved through `client`; an entry that is there is updated when the catalog says something else, and stays deleted
 /// when it was deleted.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn import_catalog(
     app: &Arc<App>,
+    client: &Client,
     who: &Who,
     actor: Actor,
     source: String,
     catalog: &Catalog,
 ) -> Result<Imported> {
-    let (shared, entries, now) = (Arc::clone(app), catalog.entries().to_vec(), who.now);
-    let resolved = blocking(move || resolve_all(&shared, &entries, now)).await?;
+    let (client, entries, now) = (client.clone(), catalog.entries().to_vec(), who.now);
+    let resolved = blocking(move || resolve_all(&client, &entries, now)).await?;
     let (ip, from) = (who.ip.clone(), source.clone());
     let imported = app
         .db
@@ -295,12 +314,12 @@ fn import_one(conn: &rusqlite::Connection, mut entry: Stored, outcome: &mut Impo
 const AT_A_TIME: usize = 8;
 
 /// Entries as they are kept, each with what is wrong with its tag.
-fn resolve_all(app: &App, entries: &[Entry], now: Time) -> Vec<(Stored, Option<String>)> {
+fn resolve_all(client: &Client, entries: &[Entry], now: Time) -> Vec<(Stored, Option<String>)> {
     let one = |entry: &Entry| {
         if !is_tag(entry.src()) {
             return (stored(entry, None, None, now), None);
         }
-        match resolve(app, entry.src()) {
+        match resolve(client, entry.src()) {
             Ok(resolved) => {
                 let mut entry = entry.clone();
                 entry.sha256 = resolved.sha256.or(entry.sha256);
@@ -352,7 +371,7 @@ pub async fn refresh(app: &Arc<App>, who: &Who, actor: Actor, src: Option<String
     }
     let (shared, now) = (Arc::clone(app), who.now);
     let looked = blocking(move || {
-        let look = |mut entry: Stored| match resolve(&shared, &entry.src) {
+        let look = |mut entry: Stored| match resolve(&shared.client, &entry.src) {
             Ok(resolved) => {
                 let before = entry.disk_image_sha.clone();
                 entry.resolved_src = Some(resolved.src);

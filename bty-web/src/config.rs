@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bty::{Client, ClientOptions};
 
@@ -171,6 +172,15 @@ impl Network {
 }
 
 impl Config {
+    /// A client that reaches neither this host nor its link, except for the networks in `cache.reach`.
+    #[must_use]
+    pub fn guarded_client(&self) -> Client {
+        let mut options = self.network.options();
+        let reach = self.cache_options.reach.clone();
+        options.may_reach = Some(Arc::new(move |ip| crate::net::is_elsewhere(ip) || reach.contain(ip)));
+        Client::new(options)
+    }
+
     /// Host and port of the TFTP server that machines use.
     #[must_use]
     pub fn tftp_probe(&self) -> (String, u16) {

@@ -57,6 +57,31 @@ fn images_are_added_by_their_address_with_what_their_origin_tells() {
 }
 
 #[test]
+fn passwords_of_origins_are_neither_taken_nor_shown() {
+    let web = Web::start();
+    let origin = Server::start(|request| Reply::file(request, &[7; 1000], "\"1\""));
+    let secret = |name: &str| origin.url(name).replace("http://", "http://user:s3cr3t@");
+    let refused = [
+        web.send("POST", "/catalog/entries", &json!({ "image_url": secret("/a.img") })).expect(422),
+        web.send("POST", "/catalog/entries", &json!({ "image_url": origin.url("/a.img"), "sha_url": secret("/s") })).expect(422),
+        web.send("POST", "/catalog/entries", &json!({ "image_url": origin.url("/a.img"), "sha_url": "/etc/passwd" })).expect(422),
+        web.request("POST", &format!("/catalog/import?source={}", encoded(&secret("/c.toml"))), &[], b"").expect(422),
+        web.send("PUT", "/settings", &json!({ "upstream.catalog_url": secret("/c.toml") })).expect(422),
+        web.send("POST", "/catalog/entries", &json!({ "image_url": "http://user:s3cr3t@h:99999/a.img" })).expect(422),
+    ];
+    assert!(refused[0].text().contains("password"), "{}", refused[0].text());
+    let file = web.state().join("with-password.toml");
+    std::fs::write(&file, format!("version = 1\n[[images]]\nname = \"a\"\nsrc = \"{}\"\n", secret("/a.img"))).unwrap();
+    let imported = web.request("POST", &format!("/catalog/import?source={}", file.display()), &[], b"").expect(400);
+    assert!(imported.text().contains("password"), "{}", imported.text());
+    assert_eq!(origin.requests().len(), 0);
+    let pages = ["/images", "/catalog.toml", "/catalog/entries", "/events", "/ui/events", "/ui/images"].map(|path| web.get(path));
+    for text in refused.iter().chain([&imported]).chain(&pages).map(|answer| answer.text()).chain([web.log()]) {
+        assert!(!text.contains("s3cr3t"), "{text}");
+    }
+}
+
+#[test]
 fn what_is_deleted_stays_deleted_until_it_is_added_again() {
     let text = "version = 1\n[[images]]\nname = \"a\"\nsrc = \"http://127.0.0.1:9/a.img\"\n[[images]]\nname = \"b\"\nsrc = \"http://127.0.0.1:9/b.img\"\n";
     let mut web = Web::start();
