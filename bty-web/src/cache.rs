@@ -724,7 +724,9 @@ mod tests {
         for address in ["http://images.example:80/b.img?x=1", "https://10.0.0.5:8443/c", "oras://GHCR.io/other/x:t"] {
             assert_eq!(refusal(&cache, address), None, "{address}");
         }
-        for address in ["https://images.example/b.img", "http://images.example:81/b", "http://10.0.0.5/c", "oras://h.example/x:t"] {
+        for address in
+            ["https://images.example/b.img", "http://images.example:81/b", "http://10.0.0.5/c", "oras://h.example/x:t"]
+        {
             assert!(refusal(&cache, address).is_some(), "{address}");
         }
     }

@@ -486,12 +486,9 @@ impl Loader {
     }
 
     fn network(&self, sources: &Sources<'_>) -> Network {
-        let variable =
-            |names: [&str; 2]| names.iter().filter_map(|name| (sources.env)(name)).find(|value| !value.is_empty());
-        let names = [["http_proxy", "HTTP_PROXY"], ["https_proxy", "HTTPS_PROXY"], ["no_proxy", "NO_PROXY"]];
         let files = text_of(&self.values, "network.ca_files");
         Network {
-            proxies: names.map(variable),
+            proxies: proxies(sources.env),
             ca_files: files.split(',').map(str::trim).filter(|file| !file.is_empty()).map(PathBuf::from).collect(),
             plain_http: is_yes(&text_of(&self.values, "network.plain_http")),
         }
@@ -511,6 +508,12 @@ impl Loader {
         let shown = if SECRETS.contains(&key) { "the value".into() } else { shown };
         self.problems.push(Problem::new(key, format!("{shown} ({origin}) is not {wanted}")));
     }
+}
+
+/// What the environment says of proxies: for `http`, for `https`, and for whom there is none.
+pub(crate) fn proxies(env: &dyn Fn(&str) -> Option<String>) -> [Option<String>; 3] {
+    let names = [["http_proxy", "HTTP_PROXY"], ["https_proxy", "HTTPS_PROXY"], ["no_proxy", "NO_PROXY"]];
+    names.map(|names| names.iter().filter_map(|name| env(name)).find(|value| !value.is_empty()))
 }
 
 /// Shorter secrets can be guessed.

@@ -99,7 +99,7 @@ fn standing(machine: &Machine, token: Option<&str>) -> Standing {
         return if token.is_some() { Standing::Foreign } else { Standing::None };
     };
     match token {
-        Some(token) if token != cycle.token => Standing::Foreign,
+        Some(token) if !crate::auth::is_same(token, &cycle.token) => Standing::Foreign,
         Some(_) => match cycle.stage {
             Stage::Done => Standing::Done,
             Stage::Failed => Standing::Failed,

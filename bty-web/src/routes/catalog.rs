@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
-use crate::auth::{Scope, guard};
+use crate::auth::{Scope, guard, is_same};
 use crate::blocking::blocking;
 use crate::bytes::{Status, source};
 use crate::cache::address::{Address, blob_url};
@@ -240,7 +240,7 @@ async fn uploaded(
     let mut is_ours = !matches!(by, guard::Who::Session { .. });
     while let Some(field) = form.next_field().await.map_err(|e| malformed(e.body_text()))? {
         if field.name() == Some("csrf") {
-            is_ours |= field.text().await.map_err(|e| malformed(e.body_text()))? == by.csrf();
+            is_ours |= is_same(&field.text().await.map_err(|e| malformed(e.body_text()))?, by.csrf());
             continue;
         }
         if !is_ours {
@@ -255,7 +255,8 @@ async fn uploaded(
             _ => malformed(e.body_text()),
         })?;
         let parsed = catalog::parse(&bytes)?;
-        return catalog::import_catalog(app, &app.guarded, who, Actor::Operator, format!("upload:{name}"), &parsed).await;
+        return catalog::import_catalog(app, &app.guarded, who, Actor::Operator, format!("upload:{name}"), &parsed)
+            .await;
     }
     Err(Error::invalid("the form has no file"))
 }

@@ -183,6 +183,7 @@ impl Http {
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
 
         let build = |redirects: reqwest::redirect::Policy| -> Result<reqwest::Client> {
+            #[expect(clippy::disallowed_methods, reason = "this is the client that all requests go through")]
             let mut builder = reqwest::Client::builder()
                 .tls_backend_preconfigured(tls.clone())
                 // some registries' storage resets long HTTP/2 streams
@@ -198,7 +199,7 @@ impl Http {
                 .no_zstd()
                 .no_deflate();
             if let Some(may_reach) = &options.may_reach {
-                builder = builder.dns_resolver(Arc::new(Guarded(Arc::clone(may_reach))));
+                builder = builder.dns_resolver(Arc::new(Guarded::new(Arc::clone(may_reach))));
             }
             for proxy in proxies(options)? {
                 builder = builder.proxy(proxy);
