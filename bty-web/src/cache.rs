@@ -725,7 +725,7 @@ mod tests {
             assert_eq!(refusal(&cache, address), None, "{address}");
         }
         for address in
-            ["https://images.example/b.img", "http://images.example:81/b", "http://10.0.0.5/c", "oras://h.example/x:t"]
+            ["https://images.example/b.img", "http://images.example:81/b", "http://10.0.0.5/c", "oras://h.example/a/x:t"]
         {
             assert!(refusal(&cache, address).is_some(), "{address}");
         }
