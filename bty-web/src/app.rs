@@ -1,6 +1,6 @@
 //! What every part of the server shares, and the one way in which a machine changes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
@@ -12,6 +12,7 @@ use crate::blocking::blocking;
 use crate::bodies::Bodies;
 use crate::bytes::Bytes;
 use crate::cache::Cache;
+use crate::cache::address::Address;
 use crate::config::Config;
 use crate::config::limits::PerMinute;
 use crate::db::Db;
@@ -63,8 +64,10 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// As many long lists are sent at a time: a slow client must not keep a thread from contacts.
     pub lists: Arc<tokio::sync::Semaphore>,
-    /// What reaches other servers.
+    /// What reaches other servers that an operator has named.
     pub client: bty::Client,
+    /// What reaches servers that catalogs and API clients name: not this host, its link or the metadata of a cloud, unless they are in `cache.reach`.
+    pub guarded: bty::Client,
     /// When it was started.
     pub started_at: Time,
     /// Machines that become known.
@@ -89,6 +92,8 @@ pub struct Snapshot {
     pub resolved: Arc<HashMap<String, String>>,
     /// Names of images, by their references.
     pub names: Arc<HashMap<String, String>>,
+    /// Where the images of the catalog are: schemes, hosts and ports.
+    pub origins: Arc<HashSet<String>>,
     /// Settings.
     pub settings: Settings,
     /// The zone of the server's clock.
@@ -105,6 +110,8 @@ impl Snapshot {
         let settings = store::settings::all(conn)?;
         let entries = store::catalog::all(conn)?;
         let names = entries.iter().map(|e| (e.bty_image_ref.clone(), e.name.clone())).collect();
+        let addresses = entries.iter().flat_map(|e| [Some(&e.src), e.resolved_src.as_ref()]).flatten();
+        let origins = addresses.filter_map(|address| Some(address.parse::<Address>().ok()?.origin())).collect();
         let resolved =
             entries.into_iter().filter_map(|e| Some((e.bty_image_ref, e.resolved_src.filter(|src| *src != e.src)?)));
         Ok(Self {
@@ -112,6 +119,7 @@ impl Snapshot {
             catalog: store::catalog::toml(conn)?.into(),
             resolved: Arc::new(resolved.collect()),
             names: Arc::new(names),
+            origins: Arc::new(origins),
             zone: settings.zone(),
             settings,
         })
@@ -207,12 +215,26 @@ impl App {
         let db = Db::open(&config.state_dir.join("state.db"), bus.clone())?;
         // what machines posted is nobody else's business
         std::fs::set_permissions(db.path(), std::os::unix::fs::PermissionsExt::from_mode(0o640))?;
+        let cleaned = db.write_blocking(|t| store::catalog::forget_passwords(t))?;
+        if !cleaned.is_empty() {
+            tracing::warn!(
+                images = cleaned.join(", "),
+                "addresses of images had a user or a password, which everybody could read: they were removed"
+            );
+        }
         let snapshot = db.read_blocking(Snapshot::read)?;
         let auth = Auth::new(&config)?;
         let cache = config
             .cache
             .as_ref()
-            .map(|(_, options)| Cache::open(options.clone(), &config.network.options(), db.clone()));
+            .map(|(_, options)| {
+                let has_catalog = !config.is_cache_only;
+                Cache::open(options.clone(), &config.network.options(), db.clone(), has_catalog)
+            })
+            .transpose()?;
+        if let Some(cache) = &cache {
+            cache.set_catalog(Arc::clone(&snapshot.origins));
+        }
         let workers = Workers::new(worker_command, bty_script::Limits::server(), config.script_workers);
         let decide: Arc<Decide<'static>> = Arc::new(move |question: &_| workers.decide(question));
         let simulating = Workers::new(worker_command, bty_script::Limits::server(), config.limits.simulations);
@@ -220,7 +242,7 @@ impl App {
             db,
             bus,
             auth,
-            cache: cache.transpose()?,
+            cache,
             bytes: Bytes::new(&config),
             bodies: Bodies::new(&config.limits),
             tftp: OnceLock::new(),
@@ -229,6 +251,7 @@ impl App {
             notices: Notices::default(),
             metrics: Arc::default(),
             client: config.network.client(),
+            guarded: config.guarded_client(),
             lists: Arc::new(tokio::sync::Semaphore::new(LISTS)),
             started_at: Time::now(),
             new_machines: PerMinute::new(config.limits.new_machines_per_minute),
@@ -259,8 +282,7 @@ impl App {
     /// # Errors
     /// Those of the database.
     pub async fn refresh(&self) -> Result<()> {
-        let snapshot = self.db.read(Snapshot::read).await?;
-        *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+        self.take(self.db.read(Snapshot::read).await?);
         Ok(())
     }
 
@@ -269,9 +291,15 @@ impl App {
     /// # Errors
     /// Those of the database.
     pub fn refresh_blocking(&self) -> Result<()> {
-        let snapshot = self.db.read_blocking(Snapshot::read)?;
-        *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+        self.take(self.db.read_blocking(Snapshot::read)?);
         Ok(())
+    }
+
+    fn take(&self, snapshot: Snapshot) {
+        if let Some(cache) = &self.cache {
+            cache.set_catalog(Arc::clone(&snapshot.origins));
+        }
+        *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
     }
 
     /// Nothing about a machine changes elsewhere while this is held.

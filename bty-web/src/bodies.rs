@@ -28,7 +28,6 @@ impl Bodies {
     }
 
     /// The same body, which fails with [`TooSlow`] when it comes too slowly.
-    #[must_use]
     pub fn pace(&self, body: Body) -> Body {
         let sleep = Box::pin(tokio::time::sleep(self.grace));
         Body::new(Paced { inner: body, rate: self.rate, must_begin: Instant::now() + self.grace, bytes: 0, sleep })
@@ -50,7 +49,6 @@ pub struct Share {
 
 impl Share {
     /// The same body, which fails with [`NoMemory`] when all of the memory is taken.
-    #[must_use]
     pub fn count(&self, body: Body) -> Body {
         Body::new(Counted { inner: body, share: self.clone() })
     }
@@ -94,7 +92,7 @@ impl std::error::Error for NoMemory {}
 /// True when `error` is a `T`, or comes from one.
 #[must_use]
 pub fn is_from<T: std::error::Error + 'static>(error: &(dyn std::error::Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<T>())
+    std::iter::successors(Some(error), |error| error.source()).any(<dyn std::error::Error>::is::<T>)
 }
 
 struct Paced {

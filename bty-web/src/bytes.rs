@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bty::Client;
+use bty::client::{Reply, Request};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -16,6 +18,9 @@ use crate::store::catalog::Stored;
 
 /// A cache host that does not answer so soon is taken as away.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Its answers to questions about an object have no body, and a few bytes about itself.
+const PROBE_BYTES_MAX: usize = 64 << 10;
 
 /// As many answers of a cache host are remembered, for lists.
 const SEEN_MAX: usize = 4096;
@@ -76,7 +81,6 @@ pub struct Bytes {
     url: String,
     /// Port of the cache host in this process.
     port: Option<u16>,
-    client: Option<reqwest::Client>,
     seen: Mutex<HashMap<String, Status>>,
 }
 
@@ -84,12 +88,8 @@ impl Bytes {
     /// As `config` says.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        // one TLS provider for all of the program; installed already is as good
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let builder = reqwest::Client::builder().timeout(PROBE_TIMEOUT).redirect(reqwest::redirect::Policy::none());
-        let client = (!config.cache_url.is_empty()).then(|| builder.build().ok()).flatten();
         let port = config.cache.as_ref().map(|(listen, _)| listen.port());
-        Self { url: config.cache_url.clone(), port, client, seen: Mutex::default() }
+        Self { url: config.cache_url.clone(), port, seen: Mutex::default() }
     }
 
     /// The cache host, as a machine reaches it that has reached this server at `base`.
@@ -121,9 +121,9 @@ impl Bytes {
     }
 
     async fn status(&self, app: &App, address: &Address, url: &str, sha256: Option<&str>) -> Status {
-        let status = match (&app.cache, &self.client) {
-            (_, Some(client)) => probe(client, url, sha256).await,
-            (Some(cache), None) => match cache.peek(address) {
+        let status = match &app.cache {
+            _ if !self.url.is_empty() => probe(&app.client, url, sha256).await,
+            Some(cache) => match cache.peek(address) {
                 Ok(Some(Served::Whole { object, .. }))
                     if sha256.is_none_or(|sha| object.facts.sha256.to_string() == sha) =>
                 {
@@ -135,7 +135,7 @@ impl Bytes {
                 Ok(_) => Status::Curated,
                 Err(_) => Status::Refused,
             },
-            (None, None) => Status::None,
+            None => Status::None,
         };
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.len() >= SEEN_MAX {
@@ -150,7 +150,7 @@ impl Bytes {
     pub fn is_cached(&self, app: &App, entry: &Stored) -> bool {
         let Ok(address) = source(entry).parse::<Address>() else { return false };
         match &app.cache {
-            Some(cache) if self.client.is_none() => matches!(cache.peek(&address), Ok(Some(Served::Whole { .. }))),
+            Some(cache) if self.url.is_empty() => matches!(cache.peek(&address), Ok(Some(Served::Whole { .. }))),
             _ => {
                 let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
                 seen.get(&address.to_string()) == Some(&Status::Hit)
@@ -160,11 +160,11 @@ impl Bytes {
 
     /// True when the cache host answers.
     pub async fn is_reachable(&self, app: &App) -> bool {
-        match &self.client {
-            Some(client) => {
-                client.get(format!("{}/healthz", self.url)).send().await.is_ok_and(|r| r.status().is_success())
+        match self.url.as_str() {
+            "" => app.cache.is_some(),
+            url => {
+                exchange(&app.client, &format!("{url}/healthz"), "GET").await.is_some_and(|reply| reply.is_success())
             }
-            None => app.cache.is_some(),
         }
     }
 
@@ -196,11 +196,19 @@ pub fn source(entry: &Stored) -> &str {
     entry.resolved_src.as_deref().unwrap_or(&entry.src)
 }
 
+/// What a cache host elsewhere answers, within so much time and so many bytes.
+async fn exchange(client: &Client, url: &str, method: &str) -> Option<Reply> {
+    let mut request = Request::get(url);
+    (request.method, request.timeout, request.limit_bytes) = (Some(method), PROBE_TIMEOUT, PROBE_BYTES_MAX);
+    let reply = client.exchange_async(&request).await;
+    reply.inspect_err(|error| tracing::debug!(%error, "a cache host did not answer")).ok()
+}
+
 /// Asks a cache host elsewhere. Ours says how it stands in `X-Cache`; that of the reference fetches only what is asked for again.
-async fn probe(client: &reqwest::Client, url: &str, sha256: Option<&str>) -> Status {
-    let Ok(answer) = client.head(url).send().await else { return Status::Away };
-    let text = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok());
-    match (answer.status().as_u16(), text("x-cache")) {
+async fn probe(client: &Client, url: &str, sha256: Option<&str>) -> Status {
+    let Some(answer) = exchange(client, url, "HEAD").await else { return Status::Away };
+    let text = |name: &str| answer.header(name);
+    match (answer.status, text("x-cache")) {
         (200, Some("filling")) => Status::Filling,
         (200, _) => match (text("x-withcache-sha256"), sha256) {
             (Some(has), Some(wanted)) if !has.eq_ignore_ascii_case(wanted) => Status::Other,
@@ -210,5 +218,48 @@ async fn probe(client: &reqwest::Client, url: &str, sha256: Option<&str>) -> Sta
         (404, _) => Status::Curated,
         (400..=499, _) => Status::Refused,
         _ => Status::Away,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+    use std::time::Instant;
+
+    use super::*;
+
+    /// A cache host that answers once, with `head` and then `body` for as long as somebody reads.
+    fn endless(head: &'static str, body: &'static [u8], pause: Duration) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(format!("HTTP/1.1 {head}\r\n\r\n").as_bytes());
+            while stream.write_all(body).is_ok() {
+                std::thread::sleep(pause);
+            }
+        });
+        base
+    }
+
+    fn ask(url: &str) -> Option<Reply> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(exchange(&Client::default(), url, "GET"))
+    }
+
+    #[test]
+    fn an_answer_of_a_cache_host_without_an_end_is_cut_off() {
+        let begun = Instant::now();
+        assert!(ask(&endless("200 OK", &[b'x'; 4096], Duration::ZERO)).is_none());
+        assert!(begun.elapsed() < PROBE_TIMEOUT, "by its size: {:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn a_cache_host_that_answers_slowly_is_away() {
+        let begun = Instant::now();
+        assert!(ask(&endless("200 OK", b"x", Duration::from_millis(100))).is_none());
+        assert!((PROBE_TIMEOUT..PROBE_TIMEOUT * 4).contains(&begun.elapsed()), "{:?}", begun.elapsed());
     }
 }

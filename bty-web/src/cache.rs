@@ -8,15 +8,16 @@
 //! An object is filled once, however many clients ask; each reads from the file as far as it has come. The last byte is withheld until the digest
 //! is proven, so that nobody takes a wrong object for a whole one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
+use bty::client::MayReach;
 use bty::{CancelToken, Client, ClientOptions, Digest};
 use serde_json::json;
 
@@ -50,6 +51,9 @@ const ASKS_AT_A_TIME: usize = 32;
 /// An origin that does not answer so soon is taken as away.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A name that is not found so soon is left to the client.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// An origin that was away is not asked again before.
 const AWAY_MS: i64 = 10_000;
 
@@ -67,7 +71,7 @@ pub struct Options {
     pub is_curated: bool,
     /// The query belongs to the key.
     pub keep_query: bool,
-    /// Origins that may be asked; all when none are named.
+    /// Origins that may be asked. When none are named, those of the catalog; a cache host without a catalog then asks public addresses.
     pub origins: Origins,
     /// Networks that are reached although they are local to this host.
     pub reach: Networks,
@@ -90,6 +94,9 @@ pub struct Cache {
     asks: tokio::sync::Semaphore,
     asking: Vec<tokio::sync::Mutex<()>>,
     hasher: RandomState,
+    /// Origins of the catalog; none for a cache host without a catalog.
+    catalog: Option<RwLock<Arc<HashSet<String>>>>,
+    reaches: MayReach,
     is_stopping: AtomicBool,
     _lock: StateLock,
 }
@@ -151,15 +158,19 @@ struct Wanted {
 }
 
 impl Cache {
-    /// Opens the cache in the directory of `options`, which no other may use. `client` says how origins are reached.
+    /// Opens the cache in the directory of `options`, which no other may use. `client` says how origins are reached, `has_catalog` that
+    /// [`set_catalog`](Self::set_catalog) tells which origins there are.
     ///
     /// # Errors
     /// When the directory cannot be used, or another one uses it.
-    pub fn open(options: Options, client: &ClientOptions, db: Db) -> Result<Arc<Self>> {
+    pub fn open(options: Options, client: &ClientOptions, db: Db, has_catalog: bool) -> Result<Arc<Self>> {
         let lock = state::claim(&options.dir, Use::Objects)?;
         let mut patient = client.clone();
         let reach = options.reach.clone();
-        patient.may_reach = Some(Arc::new(move |ip: IpAddr| crate::net::is_elsewhere(ip) || reach.contain(ip)));
+        let is_public_only = options.origins.is_empty() && !has_catalog;
+        let is_default = if is_public_only { crate::net::is_public } else { crate::net::is_elsewhere };
+        let reaches: MayReach = Arc::new(move |ip: IpAddr| is_default(ip) || reach.contain(ip));
+        patient.may_reach = Some(Arc::clone(&reaches));
         let mut impatient = patient.clone();
         (impatient.attempts, impatient.connect_timeout, impatient.stall_timeout) =
             (1, Duration::from_secs(3), Duration::from_secs(5));
@@ -175,9 +186,18 @@ impl Cache {
             asks: tokio::sync::Semaphore::new(ASKS_AT_A_TIME),
             asking: (0..64).map(|_| tokio::sync::Mutex::default()).collect(),
             hasher: RandomState::new(),
+            catalog: has_catalog.then(RwLock::default),
+            reaches,
             is_stopping: false.into(),
             _lock: lock,
         }))
+    }
+
+    /// Tells which origins the catalog names, by [`Address::origin`].
+    pub fn set_catalog(&self, origins: Arc<HashSet<String>>) {
+        if let Some(catalog) = &self.catalog {
+            *catalog.write().unwrap_or_else(PoisonError::into_inner) = origins;
+        }
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -198,7 +218,7 @@ impl Cache {
     /// [`ErrorKind::Forbidden`] when this origin may not be asked, [`ErrorKind::NotFound`] when the cache is curated, [`ErrorKind::Upstream`] when the
     /// origin does not answer or has other bytes, [`ErrorKind::Throttled`] when too much is on its way.
     pub async fn get(self: &Arc<Self>, address: &Address, expected: Option<Digest>) -> Result<Served> {
-        self.check_origin(address)?;
+        self.check(address).await?;
         let wanted = self.resolve(address).await?;
         if let Some(served) = self.whole(&wanted, expected).await? {
             let count = if matches!(served, Served::Whole { is_stale: true, .. }) {
@@ -230,15 +250,68 @@ impl Cache {
         Ok(held.fills.get(&key).map(|fill| Served::Filling(Arc::clone(fill))))
     }
 
+    /// Whether clients may have `address` fetched, as far as its name tells.
     fn check_origin(&self, address: &Address) -> Result<()> {
-        if self.options.origins.allow(address) {
+        let host = address.host();
+        let detail = match &self.catalog {
+            _ if !self.options.origins.is_empty() => match self.options.origins.allow(address) {
+                true => return Ok(()),
+                false => {
+                    format!("{host} is not among the origins of this cache; its operator can allow it in cache.origins")
+                }
+            },
+            // what is here already was fetched by somebody who may
+            _ if self.is_here(address) => return Ok(()),
+            Some(catalog) => match catalog.read().unwrap_or_else(PoisonError::into_inner).contains(&address.origin()) {
+                true => return Ok(()),
+                false => format!(
+                    "no image of the catalog is at {}; its operator can add the image to the catalog, or allow {host} in cache.origins",
+                    address.origin()
+                ),
+            },
+            None => match host_ip(address) {
+                Some(ip) if !(self.reaches)(ip) => return Err(self.unreachable(address, ip)),
+                _ => return Ok(()),
+            },
+        };
+        Err(Error::new(ErrorKind::Forbidden, detail))
+    }
+
+    /// The same, with a look at where a name leads when that decides. The client looks again when it connects; this is for a clear answer.
+    async fn check(&self, address: &Address) -> Result<()> {
+        self.check_origin(address)?;
+        let is_decided = self.catalog.is_some() || !self.options.origins.is_empty() || self.is_here(address);
+        let target = address.target().filter(|_| !is_decided && host_ip(address).is_none());
+        let Some(target) = target else { return Ok(()) };
+        // behind a proxy, names need not be known here
+        let Ok(Ok(found)) = tokio::time::timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host(target)).await else {
             return Ok(());
+        };
+        let found: Vec<IpAddr> = found.map(|found| crate::net::plain(found.ip())).collect();
+        match found.first() {
+            Some(ip) if !found.iter().any(|ip| (self.reaches)(*ip)) => Err(self.unreachable(address, *ip)),
+            _ => Ok(()),
         }
+    }
+
+    fn unreachable(&self, address: &Address, ip: IpAddr) -> Error {
+        let way = match crate::net::is_elsewhere(ip) {
+            true => "the origin in cache.origins, or its network in cache.reach",
+            false => "its network in cache.reach",
+        };
         let detail = format!(
-            "{} is not among the origins of this cache; its operator can allow it in cache.origins",
+            "{} is at an address that may not be reached from here: without cache.origins, this cache host asks public addresses only; \
+             its operator can name {way}",
             address.host()
         );
-        Err(Error::new(ErrorKind::Forbidden, detail))
+        Error::new(ErrorKind::Forbidden, detail)
+    }
+
+    /// True for what is kept, or on its way.
+    fn is_here(&self, address: &Address) -> bool {
+        let held = self.held();
+        let key = self.known(&held, address).map_or_else(|| address.key(self.options.keep_query), blob_key);
+        held.objects.contains_key(&key) || held.fills.contains_key(&key)
     }
 
     /// Takes note that something was asked for and not there.
@@ -521,12 +594,14 @@ impl Cache {
         found.ok_or_else(|| Error::not_found(format!("the object {key}")))
     }
 
-    /// Fetches an object, also when the cache is curated.
+    /// Fetches an object, also when the cache is curated, and when the catalog does not name its origin.
     ///
     /// # Errors
     /// As [`get`](Self::get).
     pub async fn fetch(self: &Arc<Self>, address: &Address, expected: Option<Digest>) -> Result<Served> {
-        self.check_origin(address)?;
+        if self.catalog.is_none() || !self.options.origins.is_empty() {
+            self.check(address).await?;
+        }
         let wanted = self.resolve(address).await?;
         match self.whole(&wanted, expected).await? {
             Some(served) => Ok(served),
@@ -596,11 +671,95 @@ impl Cache {
     }
 }
 
+/// The address that the host of an origin is written as.
+fn host_ip(address: &Address) -> Option<IpAddr> {
+    let (host, _) = address.target()?;
+    host.trim_start_matches('[').trim_end_matches(']').parse().ok().map(crate::net::plain)
+}
+
 /// Removes a file that may be gone already.
 fn remove(path: &Path) {
     if let Err(e) = std::fs::remove_file(path)
         && e.kind() != std::io::ErrorKind::NotFound
     {
         tracing::warn!(path = %path.display(), error = %e, "a file of the cache could not be removed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::Bus;
+
+    /// The cache in `dir`, and what it says about addresses.
+    fn cache(dir: &Path, origins: &str, reach: &str, has_catalog: bool) -> Arc<Cache> {
+        let options = Options {
+            dir: dir.join("cache"),
+            max_bytes: None,
+            is_curated: false,
+            keep_query: false,
+            origins: origins.parse().unwrap(),
+            reach: reach.parse().unwrap(),
+            fresh_ms: 0,
+        };
+        let db = Db::open(&dir.join("state.db"), Bus::default()).unwrap();
+        Cache::open(options, &ClientOptions::default(), db, has_catalog).unwrap()
+    }
+
+    fn refusal(cache: &Cache, address: &str) -> Option<String> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let refused = runtime.block_on(cache.check(&address.parse().unwrap())).err()?;
+        assert_eq!(refused.kind, ErrorKind::Forbidden);
+        Some(refused.detail)
+    }
+
+    #[test]
+    fn beside_a_catalog_only_its_origins_are_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = cache(dir.path(), "", "", true);
+        let refused = refusal(&cache, "http://images.example/a.img").unwrap();
+        assert!(refused.contains("catalog") && refused.contains("cache.origins"), "{refused}");
+        let named = ["http://images.example", "https://10.0.0.5:8443", "oras://ghcr.io"];
+        cache.set_catalog(Arc::new(named.map(str::to_owned).into()));
+        for address in ["http://images.example:80/b.img?x=1", "https://10.0.0.5:8443/c", "oras://GHCR.io/other/x:t"] {
+            assert_eq!(refusal(&cache, address), None, "{address}");
+        }
+        for address in [
+            "https://images.example/b.img",
+            "http://images.example:81/b",
+            "http://10.0.0.5/c",
+            "oras://h.example/a/x:t",
+        ] {
+            assert!(refusal(&cache, address).is_some(), "{address}");
+        }
+    }
+
+    #[test]
+    fn without_a_catalog_only_public_addresses_are_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = cache(dir.path(), "", "10.1.0.0/16", false);
+        for address in ["http://8.8.8.8/x", "http://10.1.2.3/x", "http://[2001:db8::1]/x"] {
+            assert_eq!(refusal(&cache, address), None, "{address}");
+        }
+        for address in ["http://10.2.0.1/x", "http://[fd00::1]:8080/x", "oras://192.168.1.1:5000/a/b:t"] {
+            let refused = refusal(&cache, address).unwrap();
+            assert!(refused.contains("cache.origins") && refused.contains("cache.reach"), "{refused}");
+        }
+        // naming it would not be enough
+        for address in ["http://127.0.0.1/x", "http://localhost/x", "http://0x7f.1/x"] {
+            let refused = refusal(&cache, address).unwrap();
+            assert!(refused.contains("its network in cache.reach"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn origins_that_an_operator_names_are_all_there_are() {
+        for has_catalog in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            let cache = cache(dir.path(), "10.0.0.5", "", has_catalog);
+            cache.set_catalog(Arc::new(["http://images.example".to_owned()].into()));
+            assert_eq!(refusal(&cache, "http://10.0.0.5/x"), None);
+            assert!(refusal(&cache, "http://images.example/x").unwrap().contains("cache.origins"));
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bty::catalog::{self, Catalog, Entry, file_name};
-use bty::{CancelToken, Digest, Location};
+use bty::{CancelToken, Client, Digest, Location, redact};
 use serde::Serialize;
 use serde_json::json;
 
@@ -53,9 +53,9 @@ pub(crate) fn is_tag(src: &str) -> bool {
 }
 
 /// Looks where an image is. Blocks.
-fn resolve(app: &App, src: &str) -> Result<Resolved> {
+fn resolve(client: &Client, src: &str) -> Result<Resolved> {
     let cancel = CancelToken::new();
-    let source = app.client.open(src, &cancel)?;
+    let source = client.open(src, &cancel)?;
     let sha256 = source.expected_digest();
     let src = match (source.location(), sha256) {
         // the blob itself: what the tag means later does not matter
@@ -95,7 +95,7 @@ pub async fn add(app: &Arc<App>, who: &Who, new: NewImage) -> Result<Stored> {
     match &result {
         Ok(_) => app.refresh().await?,
         Err(error) => {
-            let shown: String = url.chars().take(512).collect();
+            let shown: String = redact::address(&url).chars().take(512).collect();
             let event = NewEvent::new(
                 "catalog.entry.add.failed",
                 shown.clone(),
@@ -107,11 +107,30 @@ pub async fn add(app: &Arc<App>, who: &Who, new: NewImage) -> Result<Stored> {
     result
 }
 
+/// Refuses what a client of the API may not name: files of the server, and addresses with a password, which would be shown to others.
+fn check_foreign(what: &str, address: &str) -> Result<()> {
+    if let Location::File(_) = address.parse::<Location>()? {
+        return Err(Error::invalid(format!(
+            "{what}: give an http://, https:// or oras:// address, not a file of the server"
+        )));
+    }
+    if redact::has_credentials(address) {
+        let detail = format!(
+            "{what}: write the address without a user and a password, and serve the file where no login is needed"
+        );
+        return Err(Error::invalid(detail));
+    }
+    Ok(())
+}
+
 fn make(app: &App, new: &NewImage, now: Time) -> Result<Stored> {
     let src = new.image_url.trim();
     let image_ref = catalog::image_ref(src).map_err(|e| Error::invalid(format!("image_url: {e}")))?;
     if new.reference.as_ref().is_some_and(|reference| *reference != image_ref.to_string()) {
         return Err(Error::invalid(format!("ref: the reference of this address is {image_ref}")));
+    }
+    if let Some(url) = &new.sha_url {
+        check_foreign("sha_url", url)?;
     }
     // what an address cannot be is told before anything is asked
     Entry::new("unnamed", src).map_err(|e| Error::invalid(format!("image_url: {e}")))?;
@@ -121,7 +140,7 @@ fn make(app: &App, new: &NewImage, now: Time) -> Result<Stored> {
         return Err(Error::invalid("image_url: its path has no file name"));
     }
     let unreachable = |error: Error| Error { kind: ErrorKind::Malformed, ..error };
-    let resolved = resolve(app, src).map_err(unreachable)?;
+    let resolved = resolve(&app.client, src).map_err(unreachable)?;
     let name = new.name.clone().or_else(|| file.filter(|_| !is_oras)).unwrap_or_else(|| resolved.name.clone());
     let mut entry = Entry::new(name, src).map_err(|e| Error::invalid(e.to_string()))?;
     let mut sha256 = resolved.sha256;
@@ -187,15 +206,33 @@ fn put_whole(conn: &rusqlite::Connection, stored: &Stored) -> Result<()> {
     store::catalog::put(conn, stored)
 }
 
-/// Imports the catalog at `source`: an address, or a path on the server.
+/// Refuses a catalog that a client of the API may not have imported: `may_read_files` says whether it is an admin, who may name files of the server.
+///
+/// # Errors
+/// [`ErrorKind::Forbidden`] for a file, whether it is there or not; [`ErrorKind::Invalid`] for what is no address, or one with a password.
+pub fn check_source(source: &str, may_read_files: bool) -> Result<()> {
+    match source.parse::<Location>().map_err(|e| Error::invalid(format!("source: {e}")))? {
+        Location::File(_) if may_read_files => Ok(()),
+        Location::File(_) => {
+            let detail = "source: files of the server need the scope admin; give an http://, https:// or oras:// address, or upload the catalog";
+            Err(Error::new(ErrorKind::Forbidden, detail))
+        }
+        _ => check_foreign("source", source),
+    }
+}
+
+/// Imports the catalog at `source`: an address, or a path on the server. What an operator has not configured is reached as far as [`App::guarded`] allows.
 ///
 /// # Errors
 /// When it cannot be had or understood.
 pub async fn import(app: &Arc<App>, who: &Who, actor: Actor, source: String) -> Result<Imported> {
-    let (client, from) = (app.client.clone(), source.clone());
-    let loaded = blocking(move || Catalog::load(&client, &from, &CancelToken::new()));
+    let is_configured = source == app.snapshot().settings.get("upstream.catalog_url")
+        || matches!(source.parse(), Ok(Location::File(_)));
+    let client = if is_configured { &app.client } else { &app.guarded };
+    let (loader, from) = (client.clone(), source.clone());
+    let loaded = blocking(move || Catalog::load(&loader, &from, &CancelToken::new()));
     match loaded.await? {
-        Ok(catalog) => import_catalog(app, who, actor, source, &catalog).await,
+        Ok(catalog) => import_catalog(app, client, who, actor, source, &catalog).await,
         Err(error) => {
             // whatever is wrong with it: who asked has named it
             let error = Error::new(ErrorKind::Malformed, Error::from(error).detail);
@@ -210,20 +247,21 @@ pub async fn import(app: &Arc<App>, who: &Who, actor: Actor, source: String) -> 
     }
 }
 
-/// Imports the entries of `catalog`. Tags are resolved; an entry that is there is updated when the catalog says something else, and stays deleted
+/// Imports the entries of `catalog`. Tags are resolved through `client`; an entry that is there is updated when the catalog says something else, and stays deleted
 /// when it was deleted.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn import_catalog(
     app: &Arc<App>,
+    client: &Client,
     who: &Who,
     actor: Actor,
     source: String,
     catalog: &Catalog,
 ) -> Result<Imported> {
-    let (shared, entries, now) = (Arc::clone(app), catalog.entries().to_vec(), who.now);
-    let resolved = blocking(move || resolve_all(&shared, &entries, now)).await?;
+    let (client, entries, now) = (client.clone(), catalog.entries().to_vec(), who.now);
+    let resolved = blocking(move || resolve_all(&client, &entries, now)).await?;
     let (ip, from) = (who.ip.clone(), source.clone());
     let imported = app
         .db
@@ -276,12 +314,12 @@ fn import_one(conn: &rusqlite::Connection, mut entry: Stored, outcome: &mut Impo
 const AT_A_TIME: usize = 8;
 
 /// Entries as they are kept, each with what is wrong with its tag.
-fn resolve_all(app: &App, entries: &[Entry], now: Time) -> Vec<(Stored, Option<String>)> {
+fn resolve_all(client: &Client, entries: &[Entry], now: Time) -> Vec<(Stored, Option<String>)> {
     let one = |entry: &Entry| {
         if !is_tag(entry.src()) {
             return (stored(entry, None, None, now), None);
         }
-        match resolve(app, entry.src()) {
+        match resolve(client, entry.src()) {
             Ok(resolved) => {
                 let mut entry = entry.clone();
                 entry.sha256 = resolved.sha256.or(entry.sha256);
@@ -333,7 +371,7 @@ pub async fn refresh(app: &Arc<App>, who: &Who, actor: Actor, src: Option<String
     }
     let (shared, now) = (Arc::clone(app), who.now);
     let looked = blocking(move || {
-        let look = |mut entry: Stored| match resolve(&shared, &entry.src) {
+        let look = |mut entry: Stored| match resolve(&shared.client, &entry.src) {
             Ok(resolved) => {
                 let before = entry.disk_image_sha.clone();
                 entry.resolved_src = Some(resolved.src);

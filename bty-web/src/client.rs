@@ -2,10 +2,18 @@
 
 use std::time::Duration;
 
-use reqwest::Method;
+use axum::http::Method;
+use bty::client::{Reply, Request};
+use bty::{Client, ClientOptions};
 use serde_json::Value;
 
 use crate::error::{Error, ErrorKind, Problem, Result};
+
+/// Lists of machines, images and plans are the largest answers.
+const ANSWER_BYTES_MAX: usize = 256 << 20;
+
+/// All of an answer must come within this time.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A server, and who asks it.
 #[derive(Clone)]
@@ -14,22 +22,24 @@ pub struct Server {
     pub base: String,
     /// One of its tokens; none when it has no password.
     pub token: Option<String>,
-    /// What requests are made with.
-    pub(crate) client: reqwest::Client,
+    client: Client,
 }
 
 impl Server {
     /// The server at `address`; `http://` is put in front of a bare one.
     ///
     /// # Errors
-    /// When no client can be made.
+    /// When `address` is none of a web server.
     pub fn new(address: &str, token: Option<String>) -> Result<Self> {
-        // one TLS provider for all of the program; installed already is as good
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let builder = reqwest::Client::builder().timeout(Duration::from_secs(60)).pool_max_idle_per_host(256);
+        let mut options = ClientOptions::default();
+        [options.http_proxy, options.https_proxy, options.no_proxy] =
+            crate::config::proxies(&|name| std::env::var(name).ok());
         let base = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
         let base = base.trim_end_matches('/').to_owned();
-        Ok(Self { base, token, client: builder.build().map_err(Error::internal)? })
+        if !base.parse::<url::Url>().is_ok_and(|url| matches!(url.scheme(), "http" | "https")) {
+            return Err(Error::new(ErrorKind::Malformed, format!("{base} is no address of a server")));
+        }
+        Ok(Self { base, token, client: Client::new(options) })
     }
 
     /// What `path` answers.
@@ -58,23 +68,18 @@ impl Server {
     /// [`ErrorKind::Upstream`] when it does not answer; else what it answered, with its problems.
     pub async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
         let url = format!("{}{path}", self.base);
-        let mut request = self.client.request(method, &url);
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token);
-        }
-        if let Some(body) = body {
-            request = request.header("content-type", "application/json").body(body.to_string());
-        }
-        let gone = |e: reqwest::Error| Error::new(ErrorKind::Upstream, format!("{url}: {}", chain(&e)));
-        let response = request.send().await.map_err(gone)?;
-        let status = response.status();
-        let bytes = response.bytes().await.map_err(gone)?;
-        let json: Value = serde_json::from_slice(&bytes)
-            .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
-        if status.is_success() {
+        let mut request = Request::get(&url);
+        request.method = Some(method.as_str());
+        request.headers.extend(self.token.as_ref().map(|token| ("authorization", format!("Bearer {token}"))));
+        request.body = body.map(|body| ("application/json", body.to_string().into_bytes()));
+        let reply = self.exchange(request).await?;
+        let json: Value = serde_json::from_slice(&reply.body)
+            .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&reply.body).into_owned()));
+        if reply.is_success() {
             return Ok(json);
         }
-        let kind = match status.as_u16() {
+        let status = reply.status;
+        let kind = match status {
             400 => ErrorKind::Malformed,
             422 => ErrorKind::Invalid,
             404 => ErrorKind::NotFound,
@@ -82,7 +87,7 @@ impl Server {
             _ => ErrorKind::Upstream,
         };
         let detail = json["detail"].as_str().map_or_else(|| format!("{url} answered {status}"), str::to_owned);
-        let hint = if status.as_u16() == 401 { " (give a token: bty-web token create)" } else { "" };
+        let hint = if status == 401 { " (give a token: bty-web token create)" } else { "" };
         let text = |problem: &Value, name: &str| problem[name].as_str().map(str::to_owned);
         let problem = |p: &Value| Problem {
             at: text(p, "at").unwrap_or_default(),
@@ -92,17 +97,11 @@ impl Server {
         let problems = json["problems"].as_array().into_iter().flatten().map(problem).collect();
         Err(Error::new(kind, format!("{detail}{hint}")).with_problems(problems))
     }
-}
 
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let more = cause.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        source = cause.source();
+    /// Sends `request` as it is, and waits a minute for the whole answer.
+    pub(crate) async fn exchange(&self, mut request: Request<'_>) -> Result<Reply> {
+        (request.timeout, request.limit_bytes) = (ANSWER_TIMEOUT, ANSWER_BYTES_MAX);
+        let gone = |e: bty::Error| Error { kind: ErrorKind::Upstream, ..Error::from(e) };
+        self.client.exchange_async(&request).await.map_err(gone)
     }
-    text
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bty::{Client, ClientOptions};
 
@@ -194,6 +195,15 @@ impl Config {
     pub fn root(&self) -> String {
         let url = self.public_url.as_deref().and_then(|url| url.parse::<url::Url>().ok());
         url.map(|url| url.path().trim_end_matches('/').to_owned()).unwrap_or_default()
+    }
+
+    /// A client that reaches neither this host nor its link, except for the networks in `cache.reach`.
+    #[must_use]
+    pub fn guarded_client(&self) -> Client {
+        let mut options = self.network.options();
+        let reach = self.cache_options.reach.clone();
+        options.may_reach = Some(Arc::new(move |ip| crate::net::is_elsewhere(ip) || reach.contain(ip)));
+        Client::new(options)
     }
 
     /// Host and port of the TFTP server that machines use.
@@ -507,12 +517,9 @@ impl Loader {
     }
 
     fn network(&self, sources: &Sources<'_>) -> Network {
-        let variable =
-            |names: [&str; 2]| names.iter().filter_map(|name| (sources.env)(name)).find(|value| !value.is_empty());
-        let names = [["http_proxy", "HTTP_PROXY"], ["https_proxy", "HTTPS_PROXY"], ["no_proxy", "NO_PROXY"]];
         let files = text_of(&self.values, "network.ca_files");
         Network {
-            proxies: names.map(variable),
+            proxies: proxies(sources.env),
             ca_files: files.split(',').map(str::trim).filter(|file| !file.is_empty()).map(PathBuf::from).collect(),
             plain_http: is_yes(&text_of(&self.values, "network.plain_http")),
         }
@@ -549,6 +556,12 @@ fn not_a_base(text: &str) -> Option<&'static str> {
         () if !bare.ends_with(path) || path.contains("//") => Some("a path that is written in a roundabout way"),
         () => None,
     }
+}
+
+/// What the environment says of proxies: for `http`, for `https`, and for whom there is none.
+pub(crate) fn proxies(env: &dyn Fn(&str) -> Option<String>) -> [Option<String>; 3] {
+    let names = [["http_proxy", "HTTP_PROXY"], ["https_proxy", "HTTPS_PROXY"], ["no_proxy", "NO_PROXY"]];
+    names.map(|names| names.iter().filter_map(|name| env(name)).find(|value| !value.is_empty()))
 }
 
 /// Shorter secrets can be guessed.

@@ -10,12 +10,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use bty::redact;
 use rusqlite::{Connection, OpenFlags, params};
 use tokio::sync::oneshot;
 
 use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind, Result};
-use crate::events::{Bus, Event, NewEvent};
+use crate::events::{Bus, Event, NewEvent, without_passwords};
 use crate::state::StateLock;
 use crate::store;
 use crate::time::Time;
@@ -85,15 +86,21 @@ impl Transaction<'_> {
         self.now
     }
 
-    /// Writes an event down, and gives its number. Who listens hears of it after the commit; of one that only adds to the count of another nobody does.
+    /// Writes an event down, without passwords in addresses, and gives its number. Who listens hears of it after the commit; of one that only adds to the count of
+    /// another nobody does.
     ///
     /// # Errors
     /// Those of the database.
     pub fn tell(&self, event: &NewEvent) -> Result<i64> {
-        if let Some(id) = store::events::repeat(self.conn, event, self.now)? {
+        let event = NewEvent {
+            summary: redact::text(&event.summary).into_owned(),
+            subject_id: redact::address(&event.subject_id).into_owned(),
+            details: without_passwords(event.details.clone()),
+            ..event.clone()
+        };
+        if let Some(id) = store::events::repeat(self.conn, &event, self.now)? {
             return Ok(id);
         }
-        let details = event.details.to_string();
         let mut insert = self.conn.prepare_cached(
             "INSERT INTO events (ts, kind, subject_kind, subject_id, actor, source_ip, summary, details_json)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
@@ -106,18 +113,18 @@ impl Transaction<'_> {
             event.actor.as_str(),
             event.source_ip,
             event.summary,
-            details
+            event.details.to_string()
         ])?;
         self.events.borrow_mut().push(Event {
             id,
             ts: self.now,
             kind: event.kind.to_owned(),
             subject_kind: event.subject_kind.to_owned(),
-            subject_id: event.subject_id.clone(),
+            subject_id: event.subject_id,
             actor: event.actor.as_str().to_owned(),
-            source_ip: event.source_ip.clone(),
-            summary: event.summary.clone(),
-            details: event.details.clone(),
+            source_ip: event.source_ip,
+            summary: event.summary,
+            details: event.details,
             acknowledged: false,
             count: 1,
             last_ts: self.now,

@@ -6,6 +6,7 @@ use std::path::Path;
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bty::redact;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -98,9 +99,10 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem without a next step.
+    /// A problem without a next step. Passwords in addresses are taken out.
     pub fn new(at: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { at: at.into(), message: message.into(), hint: None }
+        let shown = |text: String| redact::text(&text).into_owned();
+        Self { at: shown(at.into()), message: shown(message.into()), hint: None }
     }
 }
 
@@ -115,9 +117,16 @@ pub struct ErrorBody {
 }
 
 impl Error {
-    /// An error of `kind`.
+    /// An error of `kind`. Passwords in addresses are taken out of `detail`.
     pub fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), problems: Vec::new(), retry_after: None, limit: None, cause: None }
+        Self {
+            kind,
+            detail: redact::text(&detail.into()).into_owned(),
+            problems: Vec::new(),
+            retry_after: None,
+            limit: None,
+            cause: None,
+        }
     }
 
     /// What was asked for is not there.

@@ -1,5 +1,6 @@
 //! The audit log: what happened, written in the same transaction as the change that it tells of.
 
+use bty::redact;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::broadcast;
@@ -192,6 +193,19 @@ impl NewEvent {
             other => other,
         };
         self
+    }
+}
+
+/// The same details, with passwords taken out of all addresses in them.
+#[must_use]
+pub fn without_passwords(details: Value) -> Value {
+    match details {
+        Value::String(text) => Value::String(redact::text(&text).into_owned()),
+        Value::Array(items) => items.into_iter().map(without_passwords).collect(),
+        Value::Object(fields) => {
+            Value::Object(fields.into_iter().map(|(name, value)| (name, without_passwords(value))).collect())
+        }
+        other => other,
     }
 }
 

@@ -90,6 +90,34 @@ pub fn is_elsewhere(ip: IpAddr) -> bool {
     }
 }
 
+/// True for addresses that the whole Internet reaches: neither this host and its link, nor a private network.
+#[must_use]
+pub fn is_public(ip: IpAddr) -> bool {
+    let ip = plain(ip);
+    let is_private = match ip {
+        IpAddr::V4(ip) => is_private_v4(ip),
+        IpAddr::V6(ip) => match ip.segments() {
+            // an address of IPv4 behind a translator, or in a 6to4 tunnel
+            [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
+                let [a, b] = high.to_be_bytes();
+                let [c, d] = low.to_be_bytes();
+                let ip = Ipv4Addr::new(a, b, c, d);
+                is_private_v4(ip) || !is_elsewhere(ip.into())
+            }
+            // the translator of a site
+            [0x64, 0xff9b, 1, ..] => true,
+            _ => ip.is_unique_local(),
+        },
+    };
+    is_elsewhere(ip) && !is_private
+}
+
+fn is_private_v4(ip: Ipv4Addr) -> bool {
+    let [a, b, ..] = ip.octets();
+    // 100.64.0.0/10 is shared by the customers of a provider, 198.18.0.0/15 is for benchmarks
+    ip.is_private() || (a == 100 && b & 0xc0 == 64) || (a == 198 && b & 0xfe == 18)
+}
+
 /// `::ffff:a.b.c.d` is `a.b.c.d`.
 #[must_use]
 pub fn plain(ip: IpAddr) -> IpAddr {
@@ -291,6 +319,32 @@ mod tests {
         }
         for text in ["10.0.0.1", "192.168.1.1", "8.8.8.8", "fd00::1", "2001:db8::1"] {
             assert!(is_elsewhere(text.parse().unwrap()), "{text}");
+        }
+    }
+
+    #[test]
+    fn private_networks_are_not_public() {
+        for text in [
+            "10.0.0.1",
+            "172.16.0.1",
+            "192.168.1.1",
+            "100.64.0.1",
+            "198.18.0.1",
+            "127.0.0.1",
+            "169.254.169.254",
+            "fd00::1",
+            "fe80::1",
+            "::1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::10.0.0.1",
+            "64:ff9b::127.0.0.1",
+            "64:ff9b:1::1",
+            "2002:a00:1::",
+        ] {
+            assert!(!is_public(text.parse().unwrap()), "{text}");
+        }
+        for text in ["8.8.8.8", "172.32.0.1", "100.128.0.1", "2001:db8::1", "64:ff9b::8.8.8.8"] {
+            assert!(is_public(text.parse().unwrap()), "{text}");
         }
     }
 

@@ -148,15 +148,22 @@ fn api(app: &Arc<App>) -> Api {
 fn open() -> Api {
     OpenApiRouter::new()
         .routes(routes!(pxe::bootstrap))
-        .routes(routes!(pxe::contact))
-        .routes(routes!(pxe::plan))
-        .routes(routes!(pxe::status))
-        .routes(routes!(pxe::inventory).layer(DefaultBodyLimit::max(pxe::INVENTORY_BYTES_MAX)))
+        .merge(is_contacted())
         .routes(routes!(boot::get))
         .routes(routes!(catalog::images))
         .routes(routes!(catalog::toml))
         .merge(serves_objects())
         .merge(describes_itself())
+}
+
+/// What machines ask and report. It changes their state, so no web site may have a browser ask it.
+fn is_contacted() -> Api {
+    OpenApiRouter::new()
+        .routes(routes!(pxe::contact))
+        .routes(routes!(pxe::plan))
+        .routes(routes!(pxe::status))
+        .routes(routes!(pxe::inventory).layer(DefaultBodyLimit::max(pxe::INVENTORY_BYTES_MAX)))
+        .route_layer(axum::middleware::from_fn(crate::auth::guard::refuse_browsers))
 }
 
 fn describes_itself() -> Api {

@@ -257,7 +257,7 @@ async fn prune_events(app: Arc<App>) {
             match app.db.write(move |transaction| store::events::prune(transaction, before, keep)).await {
                 Ok(0) => break,
                 Ok(deleted) => {
-                    tracing::info!(deleted, "events were deleted, as limits.event_days and limits.events say")
+                    tracing::info!(deleted, "events were deleted, as limits.event_days and limits.events say");
                 }
                 Err(error) => {
                     tracing::warn!(%error, "old events were not deleted");

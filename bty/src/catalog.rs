@@ -18,7 +18,7 @@
 //! | field | needed | meaning |
 //! |---|---|---|
 //! | `name` | yes | unique within the catalog |
-//! | `src` | yes | `http://`, `https://` or `oras://`; never `file://`, which would mean nothing to another machine |
+//! | `src` | yes | `http://`, `https://` or `oras://`; never `file://`, which would mean nothing to another machine, and never with a user or a password, since everybody reads a catalog |
 //! | `sha256` | no | of the bytes as they come over the wire, 64 hexadecimal digits |
 //! | `ref` | no | must be [`image_ref`] of `src`; a check on who wrote the catalog |
 //! | `format` | no | a hint; else from `name`, then from `src` |
@@ -31,7 +31,7 @@
 use serde::Serialize;
 
 use crate::image::name;
-use crate::{CancelToken, Client, Digest, Error, ErrorKind, Result};
+use crate::{CancelToken, Client, Digest, Error, ErrorKind, Result, redact};
 
 mod check;
 mod close;
@@ -113,6 +113,10 @@ fn check_src(src: &str) -> Result<Digest> {
         ))
         .hint("serve the file over HTTP or push it to a registry; local images are found by their directory"));
     }
+    if redact::has_credentials(src) {
+        return Err(refused(format!("{} is written with a user or a password, and a catalog is for everybody", reference::quote(src)))
+            .hint("write the address without them, and serve the image where machines need no login, for example through a proxy that logs in for them"));
+    }
     Ok(Digest::of(canonical.as_bytes()))
 }
 
@@ -143,16 +147,17 @@ impl Catalog {
     /// [`ErrorKind::Catalog`] when it cannot be had, is larger than [`MAX_BYTES`] or cannot be understood,
     /// [`ErrorKind::Usage`] when `reference` is no path or address.
     pub fn load(client: &Client, reference: &str, cancel: &CancelToken) -> Result<Self> {
-        let doing = || format!("reading the catalog {reference}");
+        let shown = &*redact::address(reference);
+        let doing = || format!("reading the catalog {shown}");
         let bytes = client.read_small(reference, MAX_BYTES, cancel).map_err(|error| match error.kind() {
             ErrorKind::Source => {
                 let hint = error.next_step().map(str::to_owned);
-                let error = Error::new(ErrorKind::Catalog, doing()).because(error).with_path(reference);
+                let error = Error::new(ErrorKind::Catalog, doing()).because(error).with_path(shown);
                 if let Some(hint) = hint { error.hint(hint) } else { error }
             }
             _ => error.context(doing()),
         })?;
-        Self::parse(&bytes).map_err(|error| error.context(doing()).with_path(reference))
+        Self::parse(&bytes).map_err(|error| error.context(doing()).with_path(shown))
     }
 
     /// The schema version.

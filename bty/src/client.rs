@@ -9,11 +9,15 @@ use crate::oci::{OciBlob, OciReference};
 use crate::source::file::FileInput;
 use crate::{CancelToken, Location, Observer, Result, Source};
 
+pub(crate) mod body;
 mod exchange;
 pub(crate) mod net;
 pub(crate) mod reach;
 
 pub use exchange::{Reply, Request};
+
+/// No disk is larger than this today, in bytes; see [`ClientOptions::image_bytes_max`].
+pub const IMAGE_BYTES_MAX: u64 = 64 << 40;
 
 /// How origins are reached. The library reads no environment variable: proxies and certificates are given here.
 #[derive(Clone)]
@@ -33,6 +37,10 @@ pub struct ClientOptions {
     pub connect_timeout: Duration,
     /// How long a transfer may stand still before it is taken as broken.
     pub stall_timeout: Duration,
+    /// How long a small object may take to be read as a whole: catalogs, checksum files.
+    pub document_timeout: Duration,
+    /// An image that claims to be larger is refused: 64 TiB unless a program says otherwise.
+    pub image_bytes_max: u64,
     /// How often a request is made before its failure is final; progress starts the count anew.
     pub attempts: u32,
     /// How long to wait before the second attempt; doubles with each one, up to 10 s.
@@ -59,6 +67,8 @@ impl Default for ClientOptions {
             plain_http: false,
             connect_timeout: Duration::from_secs(15),
             stall_timeout: Duration::from_secs(30),
+            document_timeout: Duration::from_secs(120),
+            image_bytes_max: IMAGE_BYTES_MAX,
             attempts: 5,
             retry_delay: Duration::from_millis(500),
             spool_dir: PathBuf::from("/var/tmp"),
@@ -124,12 +134,12 @@ impl Client {
         self.net.resolve_oci(reference, cancel)
     }
 
-    /// Reads all of `reference`, which must not be larger than `limit_bytes`: catalogs, checksum files.
+    /// Reads all of `reference`, which must not be larger than `limit_bytes`, within [`ClientOptions::document_timeout`]: catalogs, checksum files.
     ///
     /// # Errors
-    /// As [`open`](Self::open); [`ErrorKind::Source`](crate::ErrorKind::Source) when it is too large.
+    /// As [`open`](Self::open); [`ErrorKind::Source`](crate::ErrorKind::Source) when it is too large, or takes too long.
     pub fn read_small(&self, reference: &str, limit_bytes: u64, cancel: &CancelToken) -> Result<Vec<u8>> {
-        self.open(reference, cancel)?.read_small(limit_bytes, cancel)
+        self.open(reference, cancel)?.read_within(limit_bytes, self.options.document_timeout, cancel)
     }
 }
 

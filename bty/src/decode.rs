@@ -141,6 +141,12 @@ pub(crate) fn decoded_size(compression: Compression, source: &dyn Input, cancel:
     }
 }
 
+/// All walkers over the same bytes, for fuzzing.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn walk_sizes(source: &dyn Input, cancel: &CancelToken) {
+    let _ = (xz::decoded_size(source, cancel), zstd::decoded_size(source, cancel), lz4::decoded_size(source, cancel));
+}
+
 /// Stops at the first error: several decoders would go on with wrong data, or ask to be called again for ever.
 struct Latched {
     inner: Box<dyn Read + Send>,

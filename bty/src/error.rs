@@ -8,8 +8,11 @@
 //!
 //! The next step, where there is one, is apart in [`hint`](Error::hint), so that a command can show it on a line of its own.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
+
+use crate::redact;
 
 /// Shorthand for a result with [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -77,12 +80,13 @@ struct Inner {
 }
 
 impl Error {
-    /// A new error of `kind`. `message` is lower-case and has no full stop.
+    /// A new error of `kind`. `message` is lower-case and has no full stop. Passwords in addresses are taken out of it, and out of what is added later, the next
+    /// step excepted.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self(Box::new(Inner {
             kind,
             context: Vec::new(),
-            message: message.into(),
+            message: without_passwords(message.into()),
             path: None,
             offset: None,
             hint: None,
@@ -118,7 +122,7 @@ impl Error {
     /// Adds what was being done, in gerund: `"flashing debian-13 to /dev/sdb"`.
     #[must_use]
     pub fn context(mut self, doing: impl Into<String>) -> Self {
-        self.0.context.push(doing.into());
+        self.0.context.push(without_passwords(doing.into()));
         self
     }
 
@@ -139,7 +143,7 @@ impl Error {
     /// Names the file, device or address that the error is about.
     #[must_use]
     pub fn with_path(mut self, path: impl fmt::Display) -> Self {
-        self.0.path.get_or_insert_with(|| path.to_string());
+        self.0.path.get_or_insert_with(|| redact::address(&path.to_string()).into_owned());
         self
     }
 
@@ -188,6 +192,13 @@ impl Error {
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.0.kind == ErrorKind::Cancelled
+    }
+}
+
+fn without_passwords(text: String) -> String {
+    match redact::text(&text) {
+        Cow::Owned(text) => text,
+        Cow::Borrowed(_) => text,
     }
 }
 

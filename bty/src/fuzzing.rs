@@ -3,11 +3,14 @@
 use std::io::{self, Read};
 use std::sync::Arc;
 
+use crate::boot;
 use crate::catalog::Catalog;
-use crate::decode::{Compression, DecodeOptions, SNIFF_BYTES, decoder};
+use crate::decode::{self, Compression, DecodeOptions, SNIFF_BYTES, decoder};
 use crate::disks::signatures;
+use crate::flash::uefi;
 use crate::hardware::{cpu, smbios};
 use crate::image::{Image, Reading};
+use crate::oci::{self, token::Challenge};
 use crate::source::Input;
 use crate::table::{self, gpt};
 use crate::{CancelToken, Client, Location, Result, Selector, Source, digest, size};
@@ -56,6 +59,29 @@ pub fn text(data: &[u8]) {
     let _ = digest::find_in_checksums(text, "a.img");
     let _ = crate::catalog::canonical_src(text);
     let _ = cpu::parse_cpuinfo(text);
+}
+
+/// Reads foreign bytes as what registries answer: manifests, and challenges of `WWW-Authenticate`.
+pub fn registry(data: &[u8]) {
+    let _ = oci::read_manifest(data);
+    if let Ok(text) = std::str::from_utf8(data)
+        && let Some(challenge) = Challenge::find(text)
+    {
+        let _ = challenge.url("team/images");
+    }
+}
+
+/// Hops through foreign bytes for the size that they decode to.
+pub fn sizes(data: &[u8]) {
+    decode::walk_sizes(&Memory(data.to_vec()), &CancelToken::new());
+}
+
+/// Reads foreign bytes as what a flashed disk and the firmware say about booting: entries of boot loaders, and UEFI variables.
+pub fn boot(data: &[u8]) {
+    uefi::read_variable(data);
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let _ = boot::parse_entry(text);
+    let _ = boot::grub(text);
 }
 
 /// Bytes in memory as an origin.

@@ -272,7 +272,7 @@ impl Image {
             if !source.input.is_seekable() {
                 let message = format!("{} allows no partial reads: downloading it first", source.location());
                 client.options().observer.event(&Event::Notice { message });
-                source = spool::spool(&source, &client.options().spool_dir, cancel)?;
+                source = spool::spool(&source, client.options(), cancel)?;
             }
             Some(Arc::new(Qcow2::open(&source, cancel)?))
         } else {
@@ -295,6 +295,9 @@ impl Image {
             (None, Some(compression)) => decode::decoded_size(compression, &*source.input, cancel),
             (None, None) => source.len_bytes(),
         };
+        for claimed in [source.len_bytes(), disk_bytes].into_iter().flatten() {
+            check_size(claimed, client.options().image_bytes_max)?;
+        }
         let mut info = describe(&source, format, disk_bytes, &head);
         info.detail = qcow2.as_deref().map(|qcow2| {
             let clusters = crate::size::human(qcow2.cluster_bytes());
@@ -363,6 +366,16 @@ impl Image {
     pub(crate) fn head(&self) -> &[u8] {
         &self.head
     }
+}
+
+/// Refuses a size that only a damaged or a hostile image claims.
+pub(crate) fn check_size(claimed: u64, limit: u64) -> Result<()> {
+    if claimed <= limit {
+        return Ok(());
+    }
+    let (claimed, limit) = (crate::size::human(claimed), crate::size::human(limit));
+    Err(Error::new(ErrorKind::Format, format!("it claims to be {claimed} large, and the limit is {limit}"))
+        .hint("the image is damaged or hostile: fetch it again; a program can raise the limit with ClientOptions::image_bytes_max"))
 }
 
 fn describe(source: &Source, format: Format, disk_bytes: Option<u64>, head: &[u8]) -> ImageInfo {
@@ -472,5 +485,28 @@ impl ReadCounts {
     pub(crate) fn reset(&self) {
         self.source_bytes.store(0, Ordering::Relaxed);
         self.decoded_bytes.store(0, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ClientOptions;
+
+    #[test]
+    fn an_image_that_claims_to_be_larger_than_the_limit_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.img");
+        std::fs::write(&path, [7; 4096]).unwrap();
+        let open = |image_bytes_max| {
+            let client = Client::new(ClientOptions { image_bytes_max, ..ClientOptions::default() });
+            Image::open(&client, path.to_str().unwrap(), &OpenOptions::default(), &CancelToken::new())
+        };
+        assert!(open(4096).is_ok());
+        let error = open(4095).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Format);
+        assert!(error.next_step().is_some_and(|step| step.contains("image_bytes_max")), "{error}");
+        assert!(check_size(64 << 40, ClientOptions::default().image_bytes_max).is_ok());
+        assert!(check_size((64 << 40) + 1, ClientOptions::default().image_bytes_max).is_err());
     }
 }

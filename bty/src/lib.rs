@@ -35,6 +35,7 @@
 //! | [`flash`] | plan, validate, execute, report; and compare without writing: [`flash::verify`] |
 //! | [`device`] | an opened target: the trait to implement for simulations |
 //! | [`progress`] | events for whoever watches, and the token that cancels |
+//! | [`redact`] | addresses without passwords, for messages and lists |
 //!
 //! All sizes and offsets are bytes, as `u64`. Errors have a [kind](ErrorKind) to match on, and a [next step](Error::next_step) for people.
 //!
@@ -52,6 +53,7 @@ pub mod hardware;
 pub mod image;
 pub mod oci;
 pub mod progress;
+pub mod redact;
 pub mod size;
 pub mod source;
 

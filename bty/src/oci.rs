@@ -23,7 +23,7 @@ use crate::{CancelToken, Digest, Error, ErrorKind, Location, Result, Source};
 
 mod layer;
 mod reference;
-mod token;
+pub(crate) mod token;
 
 pub(crate) use token::Access;
 
@@ -207,6 +207,15 @@ impl Registry {
             None => error.hint("push the artifact again; the index names no digest"),
         }
     }
+}
+
+/// The layer of a manifest that is taken for the image, for fuzzing.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn read_manifest(manifest: &[u8]) -> Result<()> {
+    if let OciManifest::Image(image) = parse(manifest)? {
+        let _ = layer::choose(&image.layers).map(layer::title);
+    }
+    Ok(())
 }
 
 fn parse(manifest: &[u8]) -> Result<OciManifest> {

@@ -7,15 +7,16 @@
 //! or that changed between two requests, is an error of kind [`Source`](crate::ErrorKind::Source), never an end.
 
 use std::fmt;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use url::Url;
 
 use crate::oci::OciReference;
-use crate::{CancelToken, Digest, Error, ErrorKind, Result};
+use crate::{CancelToken, ClientOptions, Digest, Error, ErrorKind, Result, redact};
 
 pub(crate) mod file;
 pub(crate) mod http;
@@ -45,27 +46,29 @@ impl FromStr for Location {
         };
         match scheme.to_ascii_lowercase().as_str() {
             "http" | "https" => {
-                let url = Url::parse(text)
-                    .map_err(|e| Error::new(ErrorKind::Usage, format!("{text:?} is no address")).because(e))?;
+                let url = Url::parse(text).map_err(|e| {
+                    Error::new(ErrorKind::Usage, format!("{:?} is no address", redact::address(text))).because(e)
+                })?;
                 if url.host_str().is_none_or(str::is_empty) {
-                    return Err(Error::new(ErrorKind::Usage, format!("{text:?} names no host")));
+                    return Err(Error::new(ErrorKind::Usage, format!("{:?} names no host", redact::address(text))));
                 }
                 Ok(Self::Http(url))
             }
             "oras" => text.parse().map(Self::Oci),
             "file" => Ok(Self::File(PathBuf::from(&text["file://".len()..]))),
             other => Err(Error::new(ErrorKind::Usage, format!("{other}:// is not supported"))
-                .with_path(text)
+                .with_path(redact::address(text))
                 .hint("give a path, or an http://, https:// or oras:// address")),
         }
     }
 }
 
+/// Without user and password: what is displayed gets into messages and lists.
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => path.display().fmt(f),
-            Self::Http(url) => url.fmt(f),
+            Self::Http(url) => f.write_str(&http::origin::shown(url)),
             Self::Oci(reference) => reference.fmt(f),
         }
     }
@@ -201,17 +204,33 @@ impl Source {
         self.input.read_at(buf, offset, cancel)
     }
 
-    /// Reads all of it, which must not be larger than `limit_bytes`; checks the digest where one is expected.
+    /// Reads all of it, which must not be larger than `limit_bytes`, within two minutes; checks the digest where one is expected.
     ///
     /// # Errors
-    /// [`ErrorKind::Source`] when it is too large or cannot be read, [`ErrorKind::Integrity`] when the digest differs.
+    /// [`ErrorKind::Source`] when it is too large, takes too long or cannot be read, [`ErrorKind::Integrity`] when the digest differs.
     pub fn read_small(&self, limit_bytes: u64, cancel: &CancelToken) -> Result<Vec<u8>> {
+        self.read_within(limit_bytes, ClientOptions::default().document_timeout, cancel)
+    }
+
+    /// The same within `deadline`. A read that is under way then ends first, which the stall timeout bounds.
+    pub(crate) fn read_within(&self, limit_bytes: u64, deadline: Duration, cancel: &CancelToken) -> Result<Vec<u8>> {
+        let begun = Instant::now();
         let mut bytes = Vec::new();
-        let reader = self.input.stream(0, cancel)?;
-        reader
-            .take(limit_bytes + 1)
-            .read_to_end(&mut bytes)
-            .map_err(|e| Error::from_io(ErrorKind::Source, format!("reading {}", self.location), e))?;
+        let mut reader = self.input.stream(0, cancel)?.take(limit_bytes.saturating_add(1));
+        let mut piece = vec![0; 64 << 10];
+        loop {
+            match reader.read(&mut piece) {
+                Ok(0) => break,
+                Ok(n) => bytes.extend_from_slice(&piece[..n]),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(Error::from_io(ErrorKind::Source, format!("reading {}", self.location), e)),
+            }
+            if begun.elapsed() > deadline {
+                let message = format!("{} takes longer than {:.1} s", self.location, deadline.as_secs_f64());
+                let error = Error::new(ErrorKind::Source, message).with_path(&self.location);
+                return Err(error.hint("the server is too slow; download the file first, or use another server"));
+            }
+        }
         if bytes.len() as u64 > limit_bytes {
             return Err(Error::new(
                 ErrorKind::Source,
@@ -222,5 +241,60 @@ impl Source {
         }
         spool::check_digest(self, Digest::of(&bytes))?;
         Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An origin that gives one byte after each pause, without an end.
+    struct Endless(Duration);
+
+    impl Input for Endless {
+        fn len_bytes(&self) -> Option<u64> {
+            None
+        }
+        fn is_seekable(&self) -> bool {
+            false
+        }
+        fn stream(&self, _: u64, _: &CancelToken) -> Result<Box<dyn Read + Send>> {
+            struct Stream(Duration);
+            impl Read for Stream {
+                fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+                    std::thread::sleep(self.0);
+                    buf[0] = b'x';
+                    Ok(1)
+                }
+            }
+            Ok(Box::new(Stream(self.0)))
+        }
+        fn read_at(&self, _: &mut [u8], _: u64, _: &CancelToken) -> Result<usize> {
+            panic!("it is read from its beginning")
+        }
+    }
+
+    fn endless(pause: Duration) -> Source {
+        Source {
+            location: Location::File("x".into()),
+            name: "x".into(),
+            input: Arc::new(Endless(pause)),
+            expected: None,
+        }
+    }
+
+    #[test]
+    fn a_document_without_an_end_is_cut_off() {
+        let error = endless(Duration::ZERO).read_small(1000, &CancelToken::new()).unwrap_err();
+        assert!(error.to_string().contains("larger than 1000 B"), "{error}");
+    }
+
+    #[test]
+    fn a_document_that_comes_slowly_is_given_up() {
+        let (begun, deadline) = (Instant::now(), Duration::from_millis(200));
+        let slow = endless(Duration::from_millis(10));
+        let error = slow.read_within(1 << 20, deadline, &CancelToken::new()).unwrap_err();
+        assert!(error.to_string().contains("takes longer than 0.2 s"), "{error}");
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     }
 }

@@ -250,3 +250,39 @@ fn behind_a_proxy_that_changes_the_host_the_log_in_says_what_to_set() {
     web = Web::with(&[("BTY_ADMIN_PASSWORD", "s3cret"), ("BTY_SERVER_PUBLIC_URL", "http://bty.example/")]);
     log_in(&web, &[]).expect(303);
 }
+
+#[test]
+fn no_web_site_can_have_a_browser_contact_the_server_for_a_machine() {
+    let web = Web::start();
+    let contact = format!("/pxe/{}?boot=b", MAC.replace(':', "-"));
+    for header in [("Sec-Fetch-Mode", "no-cors"), ("Sec-Fetch-Site", "cross-site"), ("Referer", "http://evil.example/")]
+    {
+        for path in [&contact, &format!("/pxe/{MAC}/plan")] {
+            let refused = web.request("GET", path, &[header], b"").expect(403);
+            assert!(refused.text().contains("browsers are refused"), "{}", refused.text());
+        }
+    }
+    assert_eq!(web.get("/machines").expect(200).json(), json!([]), "none was discovered");
+    web.get(&contact).expect(200);
+}
+
+#[test]
+fn a_token_for_the_catalog_learns_nothing_of_the_servers_files() {
+    let web = Web::with(&[("BTY_ADMIN_PASSWORD", "s3cret")]);
+    let created = web.command(&["token", "create", "ci", "--scope", "catalog"]).output().unwrap();
+    let token = String::from_utf8(created.stdout).unwrap().lines().next().unwrap().to_owned();
+    let bearer = format!("Bearer {token}");
+    let ask = |path: &str, body: &str| {
+        web.request("POST", path, &[("Authorization", &bearer), ("Content-Type", "application/json")], body.as_bytes())
+    };
+    let answers = ["/etc/passwd", "/gone", "file:///etc/passwd", "FILE:///gone"]
+        .map(|source| ask(&format!("/catalog/import?source={source}"), "").expect(403).text());
+    assert!(answers.iter().all(|text| *text == answers[0] && text.contains("admin")), "{answers:?}");
+    let image = r#"{"image_url": "http://127.0.0.1:9/a.img", "sha_url": "/etc/passwd"}"#;
+    assert!(ask("/catalog/entries", image).expect(422).text().contains("not a file of the server"));
+    // nor does it look at services of this host by an import
+    let inside = bty_tests::server::Server::start(|_| bty_tests::server::Reply::whole(b"secret"));
+    let refused = ask(&format!("/catalog/import?source={}", inside.url("/c.toml")), "").expect(400);
+    assert!(refused.text().contains("may not be reached"), "{}", refused.text());
+    assert_eq!(inside.requests().len(), 0);
+}

@@ -531,11 +531,12 @@ fn only_origins_that_are_allowed_are_asked() {
         "http://[::1]/x".into(),
         "http://0/x".into(),
     ] {
-        let answer = web.get(&path(&url)).expect(502);
+        let answer = web.get(&path(&url)).expect(403);
         assert!(answer.text().contains("may not be reached"), "{url}: {}", answer.text());
+        assert!(answer.text().contains("cache.reach"), "{url}: {}", answer.text());
         assert!(!answer.text().contains("secret"));
     }
-    let answer = web.get(&path(&format!("oras://{}/team/images:v1", inside.host()))).expect(502);
+    let answer = web.get(&path(&format!("oras://{}/team/images:v1", inside.host()))).expect(403);
     assert!(answer.text().contains("may not be reached"), "{}", answer.text());
     assert_eq!(inside.requests().len(), 0);
     let listed = Web::cache(&[], &[("BTY_CACHE_ORIGINS", "images.example *.lan")]);
@@ -544,6 +545,27 @@ fn only_origins_that_are_allowed_are_asked() {
     assert_eq!(listed.request("HEAD", &path(&inside.url("/x")), &[], b"").status, 403);
     assert_eq!(listed.send("POST", "/cache/objects", &json!({ "url": inside.url("/x") })).status, 403);
     assert_eq!(inside.requests().len(), 0);
+}
+
+#[test]
+fn beside_a_server_only_origins_of_the_catalog_are_asked() {
+    let origin = Server::start(|_| Reply::whole(b"an image"));
+    let stranger = Server::start(|_| Reply::whole(b"secret"));
+    let listen = format!("127.0.0.1:{}", bty_tests::free_port());
+    let env = [("BTY_CACHE_EMBEDDED", "1"), ("BTY_CACHE_LISTEN", listen.as_str()), ("BTY_CACHE_REACH", "127.0.0.0/8")];
+    let web = Web::with(&env);
+    let refused = web.get(&path(&origin.url("/a.img"))).expect(403);
+    assert!(refused.text().contains("cache.origins"), "{}", refused.text());
+    assert_eq!(origin.requests().len(), 0);
+    web.send("POST", "/catalog/entries", &json!({ "image_url": origin.url("/a.img") })).expect(201);
+    assert_eq!(web.get(&path(&origin.url("/a.img"))).expect(200).body, b"an image");
+    assert_eq!(web.get(&path(&origin.url("/b.img"))).expect(200).body, b"an image");
+    assert_eq!(web.get(&path(&stranger.url("/x"))).status, 403);
+    assert_eq!(web.request("HEAD", &path(&stranger.url("/x")), &[], b"").status, 403);
+    assert_eq!(stranger.requests().len(), 0);
+    // an operator may fetch anything; then it is here for everybody
+    web.send("POST", "/cache/objects", &json!({ "url": stranger.url("/x") })).expect(202);
+    assert_eq!(web.get(&path(&stranger.url("/x"))).expect(200).body, b"secret");
 }
 
 #[test]

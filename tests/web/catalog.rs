@@ -2,7 +2,7 @@
 
 use bty_tests::registry::Registry;
 use bty_tests::server::{Reply, Server};
-use bty_tests::web::Web;
+use bty_tests::web::{Answer, Web};
 use bty_tests::{LIMIT, eventually};
 use serde_json::json;
 
@@ -54,6 +54,34 @@ fn images_are_added_by_their_address_with_what_their_origin_tells() {
     assert_eq!(checked[0]["problems"], json!([]));
     let failed = web.get("/events?kind=catalog.entry.add.failed").json();
     assert_eq!(failed["events"].as_array().map(Vec::len), Some(7), "a body that is none is no attempt: {failed}");
+}
+
+#[test]
+fn passwords_of_origins_are_neither_taken_nor_shown() {
+    let web = Web::start();
+    let origin = Server::start(|request| Reply::file(request, &[7; 1000], "\"1\""));
+    let secret = |name: &str| origin.url(name).replace("http://", "http://user:s3cr3t@");
+    let refused = [
+        web.send("POST", "/catalog/entries", &json!({ "image_url": secret("/a.img") })).expect(422),
+        web.send("POST", "/catalog/entries", &json!({ "image_url": origin.url("/a.img"), "sha_url": secret("/s") }))
+            .expect(422),
+        web.send("POST", "/catalog/entries", &json!({ "image_url": origin.url("/a.img"), "sha_url": "/etc/passwd" }))
+            .expect(422),
+        web.request("POST", &format!("/catalog/import?source={}", encoded(&secret("/c.toml"))), &[], b"").expect(422),
+        web.send("PUT", "/settings", &json!({ "upstream.catalog_url": secret("/c.toml") })).expect(422),
+        web.send("POST", "/catalog/entries", &json!({ "image_url": "http://user:s3cr3t@h:99999/a.img" })).expect(422),
+    ];
+    assert!(refused[0].text().contains("password"), "{}", refused[0].text());
+    let file = web.state().join("with-password.toml");
+    std::fs::write(&file, format!("version = 1\n[[images]]\nname = \"a\"\nsrc = \"{}\"\n", secret("/a.img"))).unwrap();
+    let imported = web.request("POST", &format!("/catalog/import?source={}", file.display()), &[], b"").expect(400);
+    assert!(imported.text().contains("password"), "{}", imported.text());
+    assert_eq!(origin.requests().len(), 0);
+    let pages = ["/images", "/catalog.toml", "/catalog/entries", "/events", "/ui/events", "/ui/images"]
+        .map(|path| web.get(path));
+    for text in refused.iter().chain([&imported]).chain(&pages).map(Answer::text).chain([web.log()]) {
+        assert!(!text.contains("s3cr3t"), "{text}");
+    }
 }
 
 #[test]

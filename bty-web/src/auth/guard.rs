@@ -121,6 +121,19 @@ pub async fn guard(State(guard): State<Guard>, mut request: Request, next: Next)
     }
 }
 
+/// Refuses what a browser sends: a page of any site can make it ask for an address with an image or a link, and a contact opens a boot cycle.
+/// Firmware, iPXE and the live environment send none of these headers.
+pub async fn refuse_browsers(request: Request, next: Next) -> Response {
+    let is_browser =
+        ["sec-fetch-mode", "sec-fetch-site", "referer"].iter().any(|name| request.headers().contains_key(*name));
+    if is_browser {
+        let detail =
+            "browsers are refused here: a contact changes the state of a machine; look at its page, or ask with curl";
+        return Error::new(ErrorKind::Forbidden, detail).into_response();
+    }
+    next.run(request).await
+}
+
 async fn enter(guard: &Guard, headers: &HeaderMap) -> Result<Who> {
     if guard.app.auth.is_open() {
         return by_host(&guard.app, headers);

@@ -100,6 +100,29 @@ impl Address {
     }
 }
 
+impl Address {
+    /// Scheme, host and port of the origin, as a catalog allows them.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        match self {
+            Self::Web(url) => url.origin().ascii_serialization(),
+            Self::Registry(_) => format!("oras://{}", self.host()),
+        }
+    }
+
+    /// Host and port that a client connects to.
+    #[must_use]
+    pub fn target(&self) -> Option<(String, u16)> {
+        match self {
+            Self::Web(url) => Some((url.host_str()?.to_owned(), url.port_or_known_default()?)),
+            Self::Registry(_) => {
+                let url = Url::parse(&format!("https://{}/", self.host())).ok()?;
+                Some((url.host_str()?.to_owned(), url.port_or_known_default()?))
+            }
+        }
+    }
+}
+
 /// What a blob of a registry is kept by, whichever repository it is in.
 #[must_use]
 pub fn blob_key(digest: Digest) -> Key {
@@ -142,7 +165,13 @@ impl FromStr for Origins {
 }
 
 impl Origins {
-    /// True when `address` is one of them, or when none are named.
+    /// True when none are named.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// True when `address` is one of them.
     #[must_use]
     pub fn allow(&self, address: &Address) -> bool {
         let (host, text) = (address.host(), address.to_string());
@@ -156,7 +185,7 @@ impl Origins {
             (false, Some(domain)) => bare.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.')),
             (false, None) => *pattern == host || pattern == bare,
         };
-        self.0.is_empty() || self.0.iter().any(is)
+        self.0.iter().any(is)
     }
 }
 
@@ -225,9 +254,25 @@ mod tests {
         ] {
             assert_eq!(origins.allow(&address(text)), is_allowed, "{text}");
         }
-        assert!(Origins::default().allow(&address("http://any/x")));
+        assert!(Origins::default().is_empty() && !origins.is_empty());
         for text in ["https://h", "a/b", "ftp://h/x"] {
             assert!(text.parse::<Origins>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port() {
+        for (text, origin, target) in [
+            ("HTTPS://H.Example/a?b", "https://h.example", ("h.example", 443)),
+            ("http://h:80/a", "http://h", ("h", 80)),
+            ("http://h:8080/a", "http://h:8080", ("h", 8080)),
+            ("oras://GHCR.io/a/b:t", "oras://ghcr.io", ("ghcr.io", 443)),
+            ("oras://h:5000/a/b:t", "oras://h:5000", ("h", 5000)),
+            ("http://[::1]:81/a", "http://[::1]:81", ("[::1]", 81)),
+        ] {
+            let address = address(text);
+            assert_eq!(address.origin(), origin);
+            assert_eq!(address.target(), Some((target.0.to_owned(), target.1)));
         }
     }
 

@@ -101,7 +101,7 @@ impl Connection {
     }
 
     /// Reads the head of a request, which stays in `read`. None when the client has gone, is too slow, or its connection is to end.
-    async fn head(&mut self, read: &mut Vec<u8>) -> io::Result<Option<Head>> {
+    async fn head(&mut self, read: &mut Vec<u8>) -> io::Result<Option<Box<Head>>> {
         let Self { stream, permit, .. } = self;
         tokio::select! {
             head = read_head(stream, read, permit.head_time()) => head,
@@ -204,13 +204,13 @@ impl Connection {
     }
 }
 
-async fn read_head(stream: &mut TcpStream, read: &mut Vec<u8>, head_time: Duration) -> io::Result<Option<Head>> {
+async fn read_head(stream: &mut TcpStream, read: &mut Vec<u8>, head_time: Duration) -> io::Result<Option<Box<Head>>> {
     let mut deadline = tokio::time::Instant::now() + if read.is_empty() { IDLE } else { head_time };
     loop {
         match parse(read) {
             Parsed::Head(head) => return Ok(Some(head)),
             // the router says what is wrong with it
-            Parsed::Wrong => return Ok(Some(Head::default())),
+            Parsed::Wrong => return Ok(Some(Box::default())),
             Parsed::Short => {}
         }
         let mut chunk = [0; 4096];
@@ -229,7 +229,7 @@ async fn read_head(stream: &mut TcpStream, read: &mut Vec<u8>, head_time: Durati
 }
 
 enum Parsed {
-    Head(Head),
+    Head(Box<Head>),
     Short,
     Wrong,
 }
@@ -249,7 +249,7 @@ fn parse(bytes: &[u8]) -> Parsed {
             .and_then(|header| std::str::from_utf8(header.value).ok())
     };
     let says = |word: &str| text("connection").is_some_and(|value| value.to_ascii_lowercase().contains(word));
-    Parsed::Head(Head {
+    Parsed::Head(Box::new(Head {
         method: request.method.unwrap_or_default().to_owned(),
         target: request.path.unwrap_or_default().to_owned(),
         is_last: says("close") || (is_old && !says("keep-alive")),
@@ -258,7 +258,7 @@ fn parse(bytes: &[u8]) -> Parsed {
         has_body: text("transfer-encoding").is_some()
             || text("content-length").is_some_and(|length| length.trim() != "0"),
         len,
-    })
+    }))
 }
 
 fn reason(status: u16) -> &'static str {

@@ -93,6 +93,7 @@ pub async fn answer(cache: &Arc<Cache>, ask: &Ask<'_>) -> Answer {
 async fn try_answer(cache: &Arc<Cache>, ask: &Ask<'_>) -> Result<Answer> {
     let (address, expected) = target(ask)?;
     if ask.is_head {
+        cache.check(&address).await?;
         return head(cache, &address, expected, &ask.conditions);
     }
     let served = cache.get(&address, expected).await?;

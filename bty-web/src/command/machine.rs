@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
+use axum::http::Method;
 use bty_web::error::{Error, ErrorKind, Result};
-use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use crate::cli::MachineVerb;

@@ -4,8 +4,8 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use axum::http::Method;
 use bty_web::error::{Error, ErrorKind, Result};
-use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::cli::PlanVerb;

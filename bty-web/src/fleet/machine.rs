@@ -1,14 +1,15 @@
 //! One simulated machine.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use axum::http::Method;
+use bty::client::Request;
 use bty_script::plan::Header;
-use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{Random, Tally, inventory};
 use crate::client::Server;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 
 /// What is on the disk.
 #[derive(Clone, Debug, PartialEq)]
@@ -269,23 +270,24 @@ impl Simulated {
 
     async fn get(&self, server: &Server, tally: &Tally, what: &'static str, url: &str, accept: &str) -> Result<String> {
         let begun = Instant::now();
-        let response = server.client.get(url).header("accept", accept).send().await.map_err(gone)?;
-        let status = response.status();
-        let text = response.text().await.map_err(gone)?;
+        let mut request = Request::get(url);
+        request.accept = accept;
+        let reply = server.exchange(request).await?;
         tally.time(what, begun);
-        if !status.is_success() {
-            self.violation(tally, &format!("{what} was answered with {status}"));
+        if !reply.is_success() {
+            self.violation(tally, &format!("{what} was answered with {}", reply.status));
         }
-        Ok(text)
+        Ok(String::from_utf8_lossy(&reply.body).into_owned())
     }
 
     async fn head_of(&self, server: &Server, tally: &Tally, url: &str) -> Result<()> {
         let begun = Instant::now();
-        let request = server.client.get(url).header("range", "bytes=0-0").timeout(Duration::from_secs(30));
-        let response = request.send().await.map_err(gone)?;
+        let mut request = Request::get(url);
+        request.headers.push(("range", "bytes=0-0".to_owned()));
+        let reply = server.exchange(request).await?;
         tally.time("artifact", begun);
-        if response.status().is_server_error() {
-            self.violation(tally, &format!("an artifact was answered with {}", response.status()));
+        if reply.status >= 500 {
+            self.violation(tally, &format!("an artifact was answered with {}", reply.status));
         }
         Ok(())
     }
@@ -301,14 +303,8 @@ impl Simulated {
         let begun = Instant::now();
         let query = token.map_or_else(String::new, |token| format!("?cycle={token}"));
         let url = format!("{}/pxe/{}/{what}{query}", server.base, self.mac);
-        let request = server.client.post(url).header("content-type", "application/json").body(body.to_string());
-        let response = request.send().await.map_err(gone)?;
+        let reply = server.exchange(Request::post_json(&url, body)).await?;
         tally.time(what, begun);
-        Ok(response.status().as_u16())
+        Ok(reply.status)
     }
-}
-
-#[allow(clippy::needless_pass_by_value)]
-fn gone(error: reqwest::Error) -> Error {
-    Error::new(ErrorKind::Upstream, format!("the server does not answer: {error}"))
 }

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bty::digest::Hasher;
 use bty::{Digest, Source};
@@ -18,6 +19,12 @@ use crate::netboot::{PARTS, PARTS_LIST, SUMS_BYTES_MAX, file_name};
 use crate::store;
 
 const CHUNK: usize = 1 << 20;
+
+/// No artifact of a live environment comes near it.
+const ARTIFACT_BYTES_MAX: u64 = 16 << 30;
+
+/// A release that takes longer to fetch is given up; what has come is kept for the next attempt.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(6 * 3600);
 
 /// Which release, and from where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +107,7 @@ fn use_version(app: &App, version: &str) -> Result<()> {
 }
 
 fn fetch(app: &App, release: &Release, handle: &Handle) -> Result<Value> {
+    let bounds = Bounds { until: Instant::now() + FETCH_TIMEOUT, handle };
     let sums_url = format!("{}/{}", release.base, release.name("sha256"));
     let sums = app.client.read_small(&sums_url, SUMS_BYTES_MAX, &handle.cancel)?;
     let text = String::from_utf8_lossy(&sums).into_owned();
@@ -126,7 +134,7 @@ fn fetch(app: &App, release: &Release, handle: &Handle) -> Result<Value> {
                 files[name] = json!({ "bytes": done, "total": total });
                 handle.progress(files.clone());
             },
-            handle,
+            &bounds,
         );
         let bytes = bytes.map_err(|error| {
             if error.kind == ErrorKind::Full {
@@ -145,28 +153,55 @@ fn fetch(app: &App, release: &Release, handle: &Handle) -> Result<Value> {
     Ok(files)
 }
 
+/// What bounds a fetch: its operator, its time, and the size of each file.
+struct Bounds<'a> {
+    until: Instant,
+    handle: &'a Handle,
+}
+
+impl Bounds<'_> {
+    fn check(&self, done: u64) -> Result<()> {
+        self.handle.cancel.check()?;
+        if done > ARTIFACT_BYTES_MAX {
+            let limit = bty::size::human(ARTIFACT_BYTES_MAX);
+            return Err(Error::new(
+                ErrorKind::Upstream,
+                format!("the file is larger than {limit}; check upstream.netboot_repo"),
+            ));
+        }
+        if Instant::now() > self.until {
+            let hours = FETCH_TIMEOUT.as_secs() / 3600;
+            return Err(Error::new(
+                ErrorKind::Upstream,
+                format!("the release did not come within {hours} hours; fetch it again to go on"),
+            ));
+        }
+        Ok(())
+    }
+}
+
 /// Fetches `source` into `path`, going on where an earlier attempt ended, and checks it.
 fn download(
     source: &Source,
     path: &PathBuf,
     digest: Digest,
     told: &mut dyn FnMut(u64, Option<u64>),
-    handle: &Handle,
+    bounds: &Bounds<'_>,
 ) -> Result<u64> {
     let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
     let mut hasher = Hasher::new();
     let kept = hash_kept(&mut file, &mut hasher, source.len_bytes())?;
     let done = match kept {
-        0 => whole(source, &mut file, &mut hasher, told, handle)?,
-        kept => match rest(source, &mut file, &mut hasher, kept, told, handle) {
+        0 => whole(source, &mut file, &mut hasher, told, bounds)?,
+        kept => match rest(source, &mut file, &mut hasher, kept, told, bounds) {
             Ok(done) => done,
-            Err(error) if handle.cancel.is_cancelled() => return Err(error),
+            Err(error) if bounds.handle.cancel.is_cancelled() => return Err(error),
             // a server without ranges: from the beginning
             Err(_) => {
                 hasher = Hasher::new();
                 file.seek(SeekFrom::Start(0))?;
                 file.set_len(0)?;
-                whole(source, &mut file, &mut hasher, told, handle)?
+                whole(source, &mut file, &mut hasher, told, bounds)?
             }
         },
     };
@@ -197,12 +232,12 @@ fn whole(
     file: &mut File,
     hasher: &mut Hasher,
     told: &mut dyn FnMut(u64, Option<u64>),
-    handle: &Handle,
+    bounds: &Bounds<'_>,
 ) -> Result<u64> {
-    let mut reader = source.reader(&handle.cancel)?;
+    let mut reader = source.reader(&bounds.handle.cancel)?;
     let (mut buffer, mut done) = (vec![0; CHUNK], 0);
     loop {
-        handle.cancel.check().map_err(Error::from)?;
+        bounds.check(done)?;
         let n = reader.read(&mut buffer).map_err(|e| Error::new(ErrorKind::Upstream, e.to_string()))?;
         if n == 0 {
             return Ok(done);
@@ -218,15 +253,15 @@ fn rest(
     hasher: &mut Hasher,
     mut done: u64,
     told: &mut dyn FnMut(u64, Option<u64>),
-    handle: &Handle,
+    bounds: &Bounds<'_>,
 ) -> Result<u64> {
     let mut buffer = vec![0; CHUNK * 4];
     loop {
-        handle.cancel.check().map_err(Error::from)?;
+        bounds.check(done)?;
         if source.len_bytes() == Some(done) {
             return Ok(done);
         }
-        match source.read_at(&mut buffer, done, &handle.cancel)? {
+        match source.read_at(&mut buffer, done, &bounds.handle.cancel)? {
             0 => return Ok(done),
             n => done += keep(file, hasher, &buffer[..n])?,
         }

@@ -99,7 +99,7 @@ fn standing(machine: &Machine, token: Option<&str>) -> Standing {
         return if token.is_some() { Standing::Foreign } else { Standing::None };
     };
     match token {
-        Some(token) if token != cycle.token => Standing::Foreign,
+        Some(token) if !crate::auth::is_same(token, &cycle.token) => Standing::Foreign,
         Some(_) => match cycle.stage {
             Stage::Done => Standing::Done,
             Stage::Failed => Standing::Failed,
@@ -186,6 +186,11 @@ fn understand(mut value: Value, rules: &Rules<'_>) -> Result<Order, String> {
         None if value.get("image").is_some() || value.get("disk").is_some() => {
             if !is_text(&value["image"]["src"]) {
                 return Err("plan(m) gave no image with a src".into());
+            }
+            if value["image"]["src"].as_str().is_some_and(bty::redact::has_credentials) {
+                return Err(
+                    "plan(m) gave an image whose src has a user or a password, and everybody can read a plan".into()
+                );
             }
             if !is_text(&value["disk"]["serial"]) {
                 return Err("plan(m) gave no disk with a serial".into());

@@ -4,6 +4,7 @@ use bty_script::plan::{FlashedDisk, Report};
 use serde_json::{Value, json};
 
 use super::{Flashed, Machine, Ordered, Outcome, Rules, Stage, Thought, Who, hardware};
+use crate::auth::is_same;
 use crate::events::{Actor, NewEvent};
 
 /// What a machine is told about its report.
@@ -79,7 +80,7 @@ fn belongs(machine: &Machine, who: &Who, token: Option<&str>) -> Belongs {
         return Belongs::Foreign("no boot cycle is open for this machine");
     };
     let is_own = match token {
-        Some(token) => token == cycle.token,
+        Some(token) => is_same(token, &cycle.token),
         None => cycle.is_tokenless && cycle.opened_by == who.ip,
     };
     match (is_own, token) {
@@ -217,7 +218,7 @@ pub fn inventory(machine: &Machine, rules: &Rules<'_>, who: &Who, token: Option<
     let counts = match machine.open_cycle() {
         None => token.is_none(),
         Some(cycle) => match token {
-            Some(token) => token == cycle.token,
+            Some(token) => is_same(token, &cycle.token),
             // a stick posts it before its plan has told it the token: the address has to do
             None => cycle.opened_by == who.ip,
         },
@@ -269,7 +270,7 @@ pub fn artifact(machine: &Machine, who: &Who, token: Option<&str>, name: &str) -
     let mut after = machine.clone();
     after.seen(who);
     let mut events = Vec::new();
-    let is_own = after.open_cycle().is_some_and(|cycle| token.is_some_and(|token| token == cycle.token));
+    let is_own = after.open_cycle().is_some_and(|cycle| token.is_some_and(|token| is_same(token, &cycle.token)));
     if let Some(cycle) = after.cycle.as_mut().filter(|cycle| is_own && cycle.stage == Stage::Offered) {
         cycle.stage = Stage::Booting;
         cycle.heard_at = who.now;

@@ -14,6 +14,7 @@ use super::form::Fields;
 use super::notice::{Notice, Undo, tell_result};
 use super::{Frame, render};
 use crate::app::App;
+use crate::auth::guard;
 use crate::catalog::Imported;
 use crate::error::{Error, Problem, Result};
 use crate::extract::{Json, Params};
@@ -127,12 +128,12 @@ fn has(image: &Stored, needle: &str) -> bool {
 }
 
 /// A form of the page.
-pub async fn act(State(app): State<Arc<App>>, who: Who, fields: Fields) -> Response {
-    let done = done(&app, who, &fields).await;
+pub async fn act(State(app): State<Arc<App>>, who: Who, by: guard::Who, fields: Fields) -> Response {
+    let done = done(&app, who, by, &fields).await;
     tell_result(&app, "/ui/images", done)
 }
 
-async fn done(app: &Arc<App>, who: Who, fields: &Fields) -> Result<Notice> {
+async fn done(app: &Arc<App>, who: Who, by: guard::Who, fields: &Fields) -> Result<Notice> {
     let state = || State(Arc::clone(app));
     let of = || Params(Perhaps { src: fields.maybe("key") });
     match fields.text("act") {
@@ -149,7 +150,7 @@ async fn done(app: &Arc<App>, who: Who, fields: &Fields) -> Result<Notice> {
         }
         "import" => {
             let source = Params(api::From { source: fields.text("source").to_owned() });
-            let axum::Json(imported) = api::import(state(), source, who).await?;
+            let axum::Json(imported) = api::import(state(), source, who, by).await?;
             Ok(told(&imported))
         }
         "check" => {

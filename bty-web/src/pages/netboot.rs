@@ -1,11 +1,13 @@
 //! What machines boot, whether it reaches them, and what the DHCP server has to be told.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
+use bty::Client;
+use bty::client::Request;
 use serde::Deserialize;
 
 use super::form::Fields;
@@ -134,11 +136,14 @@ const ADDRESSES_MAX: usize = 8;
 const PROBE_TIMEOUT: Duration = Duration::from_millis(1500);
 
 impl HttpProbe {
-    async fn of(client: &reqwest::Client, url: String) -> Self {
-        let (is_well, detail) = match client.head(&url).send().await {
-            Ok(answer) if answer.status().is_success() => (true, "it is there".to_owned()),
-            Ok(answer) => (false, format!("the answer is {}", answer.status())),
-            Err(error) if error.is_timeout() => (false, "no answer".into()),
+    async fn of(client: &Client, url: String) -> Self {
+        let begun = Instant::now();
+        let mut request = Request::get(&url);
+        (request.method, request.timeout) = (Some("HEAD"), PROBE_TIMEOUT);
+        let (is_well, detail) = match client.exchange_async(&request).await {
+            Ok(answer) if answer.is_success() => (true, "it is there".to_owned()),
+            Ok(answer) => (false, format!("the answer is {}", answer.status)),
+            Err(_) if begun.elapsed() >= PROBE_TIMEOUT => (false, "no answer".into()),
             Err(_) => (false, "nobody listens there: machines of this network cannot boot".into()),
         };
         Self { url, is_well, detail }
@@ -147,8 +152,9 @@ impl HttpProbe {
     /// At every address of this machine that is not for itself only.
     async fn all(app: &App) -> Vec<Self> {
         let program = crate::netboot::programs(&app.config).into_iter().find(|(name, _)| name.ends_with(".efi"));
-        let client = reqwest::Client::builder().timeout(PROBE_TIMEOUT).no_proxy().build();
-        let (Some((name, _)), Ok(client)) = (program, client) else { return Vec::new() };
+        let Some((name, _)) = program else { return Vec::new() };
+        // no proxy stands between this machine and itself
+        let client = Client::default();
         let bases = interfaces(app.config.listen.port()).into_iter().take(ADDRESSES_MAX);
         let probes = bases.map(|(_, base)| Self::of(&client, format!("{base}/boot/{name}")));
         futures_util::future::join_all(probes).await

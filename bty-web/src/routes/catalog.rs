@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
-use crate::auth::guard;
+use crate::auth::{Scope, guard, is_same};
 use crate::blocking::blocking;
 use crate::bytes::{Status, source};
 use crate::cache::address::{Address, blob_url};
@@ -197,14 +197,16 @@ pub(crate) struct From {
     pub(crate) source: String,
 }
 
-/// Imports a catalog: an `http://`, `https://` or `oras://` address, or a path on the server.
+/// Imports a catalog: an `http://`, `https://` or `oras://` address, or a path on the server, which needs the scope `admin`.
 #[utoipa::path(post, path = "/catalog/import", tag = "catalog", params(("source" = String, Query)),
-    responses((status = 200, body = Imported), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 422, body = ErrorBody)))]
+    responses((status = 200, body = Imported), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub(crate) async fn import(
     State(app): State<Arc<App>>,
     Params(from): Params<From>,
     who: Who,
+    by: guard::Who,
 ) -> Result<axum::Json<Imported>> {
+    catalog::check_source(&from.source, by.require(Scope::Admin).is_ok())?;
     catalog::import(&app, &who, Actor::Operator, from.source).await.map(axum::Json)
 }
 
@@ -238,7 +240,7 @@ async fn uploaded(
     let mut is_ours = !matches!(by, guard::Who::Session { .. });
     while let Some(field) = form.next_field().await.map_err(|e| malformed(e.body_text()))? {
         if field.name() == Some("csrf") {
-            is_ours |= field.text().await.map_err(|e| malformed(e.body_text()))? == by.csrf();
+            is_ours |= is_same(&field.text().await.map_err(|e| malformed(e.body_text()))?, by.csrf());
             continue;
         }
         if !is_ours {
@@ -253,7 +255,8 @@ async fn uploaded(
             _ => malformed(e.body_text()),
         })?;
         let parsed = catalog::parse(&bytes)?;
-        return catalog::import_catalog(app, who, Actor::Operator, format!("upload:{name}"), &parsed).await;
+        return catalog::import_catalog(app, &app.guarded, who, Actor::Operator, format!("upload:{name}"), &parsed)
+            .await;
     }
     Err(Error::invalid("the form has no file"))
 }

@@ -1,6 +1,7 @@
 //! The entries of the catalog.
 
 use bty::catalog::{Catalog, Entry};
+use bty::redact;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 
@@ -126,6 +127,29 @@ impl Stored {
     }
 }
 
+/// Takes users and passwords out of all addresses, which earlier programs have kept; gives the names of their images.
+///
+/// # Errors
+/// Those of the database.
+pub fn forget_passwords(conn: &Connection) -> Result<Vec<String>> {
+    let sql = "SELECT image_ref, name, src, resolved_src, sha_url FROM catalog_entries
+               WHERE instr(src || ifnull(resolved_src, '') || ifnull(sha_url, ''), '@') > 0";
+    let mut select = conn.prepare(sql)?;
+    let columns = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, [row.get(2)?, row.get(3)?, row.get(4)?]));
+    let found =
+        select.query_map([], columns)?.collect::<rusqlite::Result<Vec<(String, String, [Option<String>; 3])>>>()?;
+    let mut names = Vec::new();
+    for (image_ref, name, addresses) in found {
+        if addresses.iter().flatten().any(|address| redact::has_credentials(address)) {
+            let [src, resolved_src, sha_url] = addresses.map(|a| a.map(|a| redact::address(&a).into_owned()));
+            let sql = "UPDATE catalog_entries SET src = ?2, resolved_src = ?3, sha_url = ?4 WHERE image_ref = ?1";
+            conn.execute(sql, (image_ref, src, resolved_src, sha_url))?;
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
 /// The catalog that clients and plans get, as TOML.
 ///
 /// # Errors
@@ -154,4 +178,68 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Stored> {
         is_tag: row.get(11)?,
         added_at: row.get(12)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::Db;
+    use crate::events::{Bus, NewEvent};
+
+    #[test]
+    fn passwords_that_earlier_programs_kept_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(&dir.path().join("state.db"), Bus::default()).unwrap();
+        let image_ref = bty::catalog::image_ref("http://h/a.img").unwrap().to_string();
+        let old = Stored {
+            bty_image_ref: image_ref,
+            src: "http://user:s3cr3t@h/a.img".into(),
+            resolved_src: Some("http://user:s3cr3t@h/a.img".into()),
+            resolved_at: None,
+            disk_image_sha: None,
+            name: "a".into(),
+            sha_url: Some("http://:s3cr3t@h/SHA256SUMS".into()),
+            format: None,
+            size_bytes: None,
+            description: Some("me@example.org".into()),
+            arch: None,
+            is_tag: false,
+            added_at: Time::now(),
+        };
+        db.write_blocking(move |t| put(t, &old)).unwrap();
+        assert_eq!(db.write_blocking(|t| forget_passwords(t)).unwrap(), ["a"]);
+        assert!(db.write_blocking(|t| forget_passwords(t)).unwrap().is_empty());
+        let [entry] = db.read_blocking(all).unwrap().try_into().unwrap();
+        assert_eq!(entry.src, "http://h/a.img");
+        assert_eq!(entry.resolved_src.as_deref(), Some("http://h/a.img"));
+        assert_eq!(entry.sha_url.as_deref(), Some("http://h/SHA256SUMS"));
+        assert!(db.read_blocking(toml).unwrap().contains("\"http://h/a.img\""));
+    }
+
+    #[test]
+    fn events_show_no_passwords_neither_new_ones_nor_old_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(&dir.path().join("state.db"), Bus::default()).unwrap();
+        let src = "http://user:s3cr3t@h/a.img";
+        let event = NewEvent::new("catalog.entry.deleted", src, format!("{src} was deleted"));
+        let event = event.with(serde_json::json!({ "tried": [{ "src": src }] }));
+        db.write_blocking(move |t| {
+            let id = t.tell(&event)?;
+            t.execute("INSERT INTO events SELECT id + 1, ts, kind, subject_kind, ?2, actor, source_ip, ?2, json_array(?2), 0 FROM events WHERE id = ?1", (id, src))?;
+            Ok(())
+        })
+        .unwrap();
+        let kept: String = db
+            .read_blocking(|c| {
+                Ok(c.query_row("SELECT summary || subject_id || details_json FROM events WHERE id = 1", [], |r| {
+                    r.get(0)
+                })?)
+            })
+            .unwrap();
+        assert!(!kept.contains("s3cr3t"), "{kept}");
+        let events = db.read_blocking(|conn| crate::store::events::list(conn, &Default::default(), 10)).unwrap();
+        assert_eq!(events.len(), 2);
+        assert!(!format!("{events:?}").contains("s3cr3t"), "{events:?}");
+        assert_eq!(events[1].details["tried"][0]["src"], "http://h/a.img");
+    }
 }

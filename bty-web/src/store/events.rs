@@ -1,11 +1,12 @@
 //! The audit log: appended to by the writer, read and acknowledged here.
 
+use bty::redact;
 use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use super::anywhere;
 use crate::error::Result;
-use crate::events::{Event, NewEvent, REPEATABLE};
+use crate::events::{Event, NewEvent, REPEATABLE, without_passwords};
 use crate::time::Time;
 
 /// Which events; all that are none filter nothing.
@@ -302,18 +303,20 @@ pub fn tripwire(conn: &Connection) -> Result<i64> {
     Ok(conn.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
 }
 
+/// Earlier programs have written passwords of addresses down.
 fn from_row(row: &Row<'_>) -> Result<Event> {
     let details: String = row.get(8)?;
+    let (subject_id, summary): (String, String) = (row.get(4)?, row.get(7)?);
     Ok(Event {
         id: row.get(0)?,
         ts: row.get(1)?,
         kind: row.get(2)?,
         subject_kind: row.get(3)?,
-        subject_id: row.get(4)?,
+        subject_id: redact::address(&subject_id).into_owned(),
         actor: row.get(5)?,
         source_ip: row.get(6)?,
-        summary: row.get(7)?,
-        details: serde_json::from_str(&details)?,
+        summary: redact::text(&summary).into_owned(),
+        details: without_passwords(serde_json::from_str(&details)?),
         acknowledged: row.get(9)?,
         count: row.get(10)?,
         last_ts: row.get(11)?,

@@ -88,6 +88,9 @@ pub fn check(key: &str, value: &str) -> Result<()> {
             Some((owner, name)) if is_tag(owner) && is_tag(name) => Ok(()),
             _ => wrong("must be owner/name"),
         },
+        "upstream.catalog_url" if bty::redact::has_credentials(value) => {
+            wrong("must be written without a user and a password: events and lists show it")
+        }
         "upstream.catalog_url" => value.parse::<bty::Location>().map(drop).map_err(Error::from),
         _ if !KEYS.iter().any(|(known, ..)| *known == key) => {
             let known: Vec<&str> = KEYS.iter().map(|(known, ..)| *known).collect();

@@ -7,7 +7,7 @@ use std::thread;
 use serde::{Deserialize, Serialize};
 
 use super::{Catalog, Entry};
-use crate::{CancelToken, Client, Context, Digest, Error, ErrorKind, Result, Source, digest, size};
+use crate::{CancelToken, Client, Context, Digest, Error, ErrorKind, Result, Source, digest, redact, size};
 
 /// Images that are checked at a time: most of the time is spent waiting for servers.
 const AT_A_TIME: usize = 8;
@@ -106,12 +106,13 @@ fn check_entry(open: &dyn Fn(&str) -> Result<Source>, entry: &Entry) -> EntryChe
 /// # Errors
 /// [`ErrorKind::Catalog`] when it says nothing about `name`, and as [`Client::read_small`].
 pub fn fetch_checksum(client: &Client, reference: &str, name: &str, cancel: &CancelToken) -> Result<Digest> {
+    let shown = &*redact::address(reference);
     let bytes = client
         .read_small(reference, MAX_CHECKSUM_BYTES, cancel)
-        .context(|| format!("fetching the checksum file {reference}"))?;
+        .context(|| format!("fetching the checksum file {shown}"))?;
     std::str::from_utf8(&bytes).ok().and_then(|text| digest::find_in_checksums(text, name)).ok_or_else(|| {
-        Error::new(ErrorKind::Catalog, format!("{reference} has no SHA-256 digest of {name:?}"))
-            .with_path(reference)
+        Error::new(ErrorKind::Catalog, format!("{shown} has no SHA-256 digest of {name:?}"))
+            .with_path(shown)
             .hint("give the address of a file that sha256sum wrote, with the file name of the image in it")
     })
 }

@@ -10,7 +10,7 @@
 
 use url::Url;
 
-use crate::{Digest, Error, ErrorKind, Result};
+use crate::{Digest, Error, ErrorKind, Result, redact};
 
 /// As much of a foreign text as is quoted.
 const QUOTED_CHARS: usize = 80;
@@ -134,8 +134,9 @@ fn oras(rest: &str) -> Canonical {
     }
 }
 
-/// Quotes a foreign text: on one line, without control characters, and not too long.
+/// Quotes a foreign text: on one line, without control characters and passwords, and not too long.
 pub(super) fn quote(text: &str) -> String {
+    let text = &*redact::address(text);
     match text.char_indices().nth(QUOTED_CHARS) {
         Some((end, _)) => format!("{:?}...", &text[..end]),
         None => format!("{text:?}"),

@@ -165,6 +165,10 @@ impl Fields<'_, '_> {
             return None;
         }
         let size = integer(value.get_ref()).and_then(|n| u64::try_from(n).ok());
+        if let Some(Err(e)) = size.map(|size| crate::image::check_size(size, crate::client::IMAGE_BYTES_MAX)) {
+            self.problem(Some(value.span()), &format!("size_bytes: {e}"));
+            return None;
+        }
         if size.is_none() {
             self.problem(Some(value.span()), "size_bytes is negative or too large");
         }

@@ -366,3 +366,45 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_address_with_a_password_is_refused_and_not_shown() {
+    for src in ["http://user:s3cr3t@h/a.img", "https://s3cr3t@h/a.img"] {
+        let error = Entry::new("a", src).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Catalog);
+        let shown = format!("{error} {error:?} {:?}", error.next_step());
+        assert!(shown.contains("password") && !shown.contains("s3cr3t"), "{shown}");
+        let error =
+            Catalog::parse(format!("version = 1\n[[images]]\nname = \"a\"\nsrc = \"{src}\"\n").as_bytes()).unwrap_err();
+        assert!(!format!("{error:?}").contains("s3cr3t"), "{error:?}");
+    }
+}
+
+#[test]
+fn a_catalog_without_an_end_is_cut_off() {
+    use std::io::{Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/catalog.toml", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            std::thread::spawn(move || {
+                let mut stream = stream.unwrap();
+                let _ = stream.read(&mut [0; 4096]);
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+                let piece = [b"10000\r\n".as_slice(), &[b'#'; 0x10000], b"\r\n"].concat();
+                while stream.write_all(&piece).is_ok() {}
+            });
+        }
+    });
+    let error = Catalog::load(&Client::default(), &url, &CancelToken::new()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Catalog);
+    assert!(error.to_string().contains("larger than 4.0 MiB"), "{error}");
+}
+
+#[test]
+fn a_size_that_no_disk_has_is_a_problem() {
+    let toml =
+        |size: u64| format!("version = 1\n[[images]]\nname = \"a\"\nsrc = \"http://h/a\"\nsize_bytes = {size}\n");
+    assert!(Catalog::parse(toml(64 << 40).as_bytes()).is_ok());
+    assert!(problem(&toml((64 << 40) + 1)).contains("the limit is 64.0 TiB"));
+}

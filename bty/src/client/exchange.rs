@@ -1,14 +1,17 @@
 //! Small messages to and from a server: one request, one whole answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Method;
-use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use url::Url;
 
+use crate::client::body::{self, Failure};
+use crate::client::net::Online;
 use crate::client::{Client, reach};
 use crate::source::http::origin::shown;
-use crate::{CancelToken, Error, ErrorKind, Result};
+use crate::{CancelToken, Error, ErrorKind, Result, redact};
 
 /// A request to the host that its address names. Redirects are not followed: they are answers like others.
 #[derive(Clone, Debug)]
@@ -18,7 +21,11 @@ pub struct Request<'a> {
     pub url: &'a str,
     /// What is wanted, as of the `Accept` header.
     pub accept: &'a str,
-    /// Type and bytes to send; the request is then a POST, else a GET.
+    /// The method in capitals; none for a POST when there is a body, else for a GET.
+    pub method: Option<&'a str>,
+    /// Further headers, each with its name in lower case.
+    pub headers: Vec<(&'a str, String)>,
+    /// Type and bytes to send.
     pub body: Option<(&'a str, Vec<u8>)>,
     /// The answer must come within so much time, all of it.
     pub timeout: Duration,
@@ -30,7 +37,15 @@ impl<'a> Request<'a> {
     /// A GET of anything at `url`, answered within 30 s by at most 4 MiB.
     #[must_use]
     pub fn get(url: &'a str) -> Self {
-        Self { url, accept: "*/*", body: None, timeout: Duration::from_secs(30), limit_bytes: 4 << 20 }
+        Self {
+            url,
+            accept: "*/*",
+            method: None,
+            headers: Vec::new(),
+            body: None,
+            timeout: Duration::from_secs(30),
+            limit_bytes: 4 << 20,
+        }
     }
 
     /// A POST of JSON to `url`, with the same limits.
@@ -52,6 +67,8 @@ pub struct Reply {
     pub status: u16,
     /// The `Content-Type`, without parameters, in lower case.
     pub content_type: Option<String>,
+    /// The headers, names in lower case, as far as they are text.
+    pub headers: Vec<(String, String)>,
     /// All of the body.
     pub body: Vec<u8>,
 }
@@ -60,7 +77,18 @@ impl Reply {
     /// An answer that nobody gave: for dry runs.
     #[must_use]
     pub fn json_of(status: u16, json: &serde_json::Value) -> Self {
-        Self { status, content_type: Some("application/json".into()), body: json.to_string().into_bytes() }
+        Self {
+            status,
+            content_type: Some("application/json".into()),
+            headers: Vec::new(),
+            body: json.to_string().into_bytes(),
+        }
+    }
+
+    /// A header, by its name in lower case.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// True for a status of 2xx.
@@ -93,22 +121,49 @@ impl Client {
     /// [`ErrorKind::Usage`] when the address is none; [`ErrorKind::Source`] when nobody answers, or too late, or with too much.
     /// An answer with any status is no error.
     pub fn exchange(&self, request: &Request<'_>, cancel: &CancelToken) -> Result<Reply> {
+        let (online, exchange) = self.prepare(request)?;
+        online.run(exchange, cancel)
+    }
+
+    /// The same for programs with a runtime of their own: the exchange runs on the client's threads, and ends when the future is dropped.
+    ///
+    /// # Errors
+    /// As [`exchange`](Self::exchange).
+    pub async fn exchange_async(&self, request: &Request<'_>) -> Result<Reply> {
+        let (online, exchange) = self.prepare(request)?;
+        let mut task = AbortOnDrop(online.spawn(exchange));
+        match (&mut task.0).await {
+            Ok(result) => result,
+            Err(e) => Err(Error::new(ErrorKind::Host, "a network task ended unexpectedly").because(e)),
+        }
+    }
+
+    fn prepare(
+        &self,
+        request: &Request<'_>,
+    ) -> Result<(Arc<Online>, impl Future<Output = Result<Reply>> + Send + use<>)> {
         let url =
             Url::parse(request.url).ok().filter(|url| matches!(url.scheme(), "http" | "https")).ok_or_else(|| {
-                Error::new(ErrorKind::Usage, format!("{:?} is no address of a server", request.url))
+                Error::new(ErrorKind::Usage, format!("{:?} is no address of a server", redact::address(request.url)))
                     .hint("write http://HOST/PATH or https://HOST/PATH")
             })?;
         let shown = shown(&url);
         reach::check_literal(self.options.may_reach.as_ref(), &url)
             .map_err(|refused| Error::new(ErrorKind::Source, refused.to_string()).with_path(&shown))?;
         let online = self.net.online()?;
-        let method = if request.body.is_some() { Method::POST } else { Method::GET };
-        let mut builder = online.http().direct.request(method, url.clone());
+        let default = if request.body.is_some() { "POST" } else { "GET" };
+        let method = request.method.unwrap_or(default);
+        let method = Method::from_bytes(method.as_bytes())
+            .map_err(|e| Error::new(ErrorKind::Usage, format!("{method:?} is no method of HTTP")).because(e))?;
+        let mut builder = online.http().direct.request(method, url);
         builder = builder.header(ACCEPT, request.accept).timeout(request.timeout);
+        for (name, value) in &request.headers {
+            builder = builder.header(*name, value);
+        }
         if let Some((kind, body)) = &request.body {
             builder = builder.header(CONTENT_TYPE, *kind).body(body.clone());
         }
-        let limit = request.limit_bytes;
+        let (limit, timeout) = (request.limit_bytes, request.timeout);
         let failed = move |why: &str, e: Option<reqwest::Error>| {
             let error = Error::new(ErrorKind::Source, format!("{why} {shown}")).with_path(&shown);
             match e {
@@ -116,22 +171,29 @@ impl Client {
                 None => error,
             }
         };
-        online.run(
-            async move {
-                let mut response = builder.send().await.map_err(|e| failed("asking", Some(e)))?;
-                let content_type = response.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok());
-                let content_type =
-                    content_type.map(|v| v.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
-                let mut body = Vec::new();
-                while let Some(chunk) = response.chunk().await.map_err(|e| failed("reading the answer of", Some(e)))? {
-                    if body.len() + chunk.len() > limit {
-                        return Err(failed("too much was answered by", None));
-                    }
-                    body.extend_from_slice(&chunk);
-                }
-                Ok(Reply { status: response.status().as_u16(), content_type, body })
-            },
-            cancel,
-        )
+        let exchange = async move {
+            let mut response = builder.send().await.map_err(|e| failed("asking", Some(e)))?;
+            let body = body::read(&mut response, limit, timeout).await.map_err(|failure| match failure {
+                Failure::Broken(e) => failed("reading the answer of", Some(e)),
+                Failure::Late(_) | Failure::Stalled(_) => failed("the answer does not come in time from", None),
+                Failure::TooLarge(_) => failed("too much was answered by", None),
+            })?;
+            let text = |value: &HeaderValue| value.to_str().ok().map(str::to_owned);
+            let headers = response.headers().iter();
+            let headers: Vec<_> = headers.filter_map(|(name, value)| Some((name.to_string(), text(value)?))).collect();
+            let content_type = headers.iter().find(|(name, _)| name == CONTENT_TYPE.as_str());
+            let content_type =
+                content_type.map(|(_, v)| v.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
+            Ok(Reply { status: response.status().as_u16(), content_type, headers, body })
+        };
+        Ok((online, exchange))
+    }
+}
+
+struct AbortOnDrop(tokio::task::JoinHandle<Result<Reply>>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }

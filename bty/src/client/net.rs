@@ -183,6 +183,7 @@ impl Http {
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
 
         let build = |redirects: reqwest::redirect::Policy| -> Result<reqwest::Client> {
+            #[expect(clippy::disallowed_methods, reason = "this is the client that all requests go through")]
             let mut builder = reqwest::Client::builder()
                 .tls_backend_preconfigured(tls.clone())
                 // some registries' storage resets long HTTP/2 streams
@@ -198,7 +199,7 @@ impl Http {
                 .no_zstd()
                 .no_deflate();
             if let Some(may_reach) = &options.may_reach {
-                builder = builder.dns_resolver(Arc::new(Guarded(Arc::clone(may_reach))));
+                builder = builder.dns_resolver(Arc::new(Guarded::new(Arc::clone(may_reach))));
             }
             for proxy in proxies(options)? {
                 builder = builder.proxy(proxy);
@@ -229,7 +230,7 @@ fn proxies(options: &ClientOptions) -> Result<Vec<Proxy>> {
     let bad = |scheme: &str, e: reqwest::Error| {
         Error::new(ErrorKind::Usage, format!("the proxy for {scheme} is no address"))
             .because(e.without_url())
-            .hint("write http://host:port, or http://user:password@host:port")
+            .hint("write http://host:port; a user and a password stand before the host, as in user:password@host")
     };
     let no_proxy = || options.no_proxy.as_deref().and_then(NoProxy::from_string);
     let mut proxies = Vec::new();

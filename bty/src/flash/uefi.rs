@@ -131,6 +131,13 @@ fn description(file: &[u8]) -> Option<String> {
     Some(String::from_utf16_lossy(&units.take_while(|&unit| unit != 0).collect::<Vec<_>>()))
 }
 
+/// A variable's file and its name, for fuzzing.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn read_variable(data: &[u8]) {
+    let _ = description(data);
+    let _ = std::str::from_utf8(data).map(entry_number);
+}
+
 /// An `EFI_LOAD_OPTION`, UEFI specification 2.10, sections 3.1.3, 10.3.5.1 and 10.3.5.4; little-endian.
 ///
 /// ```text

@@ -89,7 +89,7 @@ struct Answer {
 
 /// What a registry wants before it answers: the parameters of a `Bearer` challenge.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Challenge {
+pub(crate) struct Challenge {
     realm: String,
     service: Option<String>,
     scope: Option<String>,
@@ -97,7 +97,7 @@ pub(super) struct Challenge {
 
 impl Challenge {
     /// The first `Bearer` challenge of a `WWW-Authenticate` header, which may hold several of several schemes (RFC 9110, section 11.6.1).
-    pub(super) fn find(header: &str) -> Option<Self> {
+    pub(crate) fn find(header: &str) -> Option<Self> {
         let mut rest = header;
         let mut found: Option<Self> = None;
         while let Some((name, value, after)) = next_part(rest) {
@@ -122,7 +122,7 @@ impl Challenge {
     }
 
     /// Address of the token for `repository`; `None` when the realm is no web address.
-    fn url(&self, repository: &str) -> Option<Url> {
+    pub(crate) fn url(&self, repository: &str) -> Option<Url> {
         let mut url = Url::parse(&self.realm).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
         let scope = self.scope.clone().unwrap_or_else(|| format!("repository:{repository}:pull"));
         let service = self.service.iter().map(|service| ("service", service));

@@ -2,17 +2,17 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 
 use crate::digest::Hasher;
 use crate::source::file::FileInput;
-use crate::{CancelToken, Error, ErrorKind, Result, Source};
+use crate::{CancelToken, ClientOptions, Error, ErrorKind, Result, Source, image};
 
-/// Downloads all of `source` into an unnamed file in `dir`, checks its digest, and returns a source that reads the file.
-pub(crate) fn spool(source: &Source, dir: &Path, cancel: &CancelToken) -> Result<Source> {
+/// Downloads all of `source` into an unnamed file in the spool directory, checks its digest, and returns a source that reads the file.
+pub(crate) fn spool(source: &Source, options: &ClientOptions, cancel: &CancelToken) -> Result<Source> {
+    let dir = options.spool_dir.as_path();
     let doing = || format!("downloading {} into {}", source.location, dir.display());
     let failed = |e: io::Error| {
         Error::from_io(ErrorKind::Host, doing(), e)
@@ -26,11 +26,14 @@ pub(crate) fn spool(source: &Source, dir: &Path, cancel: &CancelToken) -> Result
     let mut stream = source.input.stream(0, cancel)?;
     let mut hasher = Hasher::new();
     let mut buf = vec![0; 1 << 20];
+    let mut done = 0;
     loop {
         let n = stream.read(&mut buf).map_err(|e| Error::from_io(ErrorKind::Source, doing(), e))?;
         if n == 0 {
             break;
         }
+        done += n as u64;
+        image::check_size(done, options.image_bytes_max).map_err(|e| e.context(doing()))?;
         hasher.update(&buf[..n]);
         file.write_all(&buf[..n]).map_err(failed)?;
     }

@@ -14,6 +14,7 @@ use url::Url;
 
 use super::range;
 use crate::client::ClientOptions;
+use crate::client::body::{self, Failure};
 use crate::client::net::Http;
 use crate::client::reach;
 use crate::oci::Access;
@@ -21,6 +22,8 @@ use crate::progress::Event;
 use crate::{Error, ErrorKind, Result};
 
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// Bounds the body of a small answer, however slowly it comes.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
 /// Why a request failed, as far as trying again is concerned.
@@ -229,35 +232,33 @@ impl Origin {
         Fault::Final(error.hint(hint))
     }
 
-    /// All of a body that must be small. Nothing of it gets into an error.
+    /// All of a body that must be small, and come within a minute. Nothing of it gets into an error.
     pub(crate) async fn read_all(&self, mut reply: Response, limit_bytes: usize) -> Result<Vec<u8>, Fault> {
-        let mut bytes = Vec::new();
-        while let Some(chunk) = self.chunk(&mut reply, bytes.len() as u64).await? {
-            if bytes.len() + chunk.len() > limit_bytes {
-                let limit = crate::size::human(limit_bytes as u64);
-                return Err(Fault::Final(
-                    self.error(format!("the answer is larger than {limit}")).hint("check the address"),
-                ));
+        body::read(&mut reply, limit_bytes, BODY_TIMEOUT).await.map_err(|failure| self.unread(failure, 0))
+    }
+
+    /// What became of a body that was not read; `position` is as far as it came.
+    fn unread(&self, failure: Failure, position: u64) -> Fault {
+        let error = match failure {
+            Failure::Broken(e) => {
+                self.error(format!("the connection broke at offset {position}")).because(root_cause(&e))
             }
-            bytes.extend_from_slice(&chunk);
-        }
-        Ok(bytes)
+            Failure::Stalled(time) => {
+                self.error(format!("no data for {:.1} s at offset {position}", time.as_secs_f64()))
+            }
+            Failure::Late(time) => self.error(format!("the answer takes longer than {} s", time.as_secs())),
+            Failure::TooLarge(limit) => {
+                let limit = crate::size::human(limit as u64);
+                let error = self.error(format!("the answer is larger than {limit}"));
+                return Fault::Final(error.hint("check the address"));
+            }
+        };
+        Fault::passing(error.at_offset(position))
     }
 
     /// The next piece of a body; `None` is its marked end. `position` is only for the error.
     pub(crate) async fn chunk(&self, reply: &mut Response, position: u64) -> Result<Option<Bytes>, Fault> {
-        let stall = self.http.options.stall_timeout;
-        match tokio::time::timeout(stall, reply.chunk()).await {
-            Ok(Ok(chunk)) => Ok(chunk),
-            Ok(Err(e)) => {
-                let error = self.error(format!("the connection broke at offset {position}")).because(root_cause(&e));
-                Err(Fault::passing(error.at_offset(position)))
-            }
-            Err(_) => {
-                let error = self.error(format!("no data for {:.1} s at offset {position}", stall.as_secs_f64()));
-                Err(Fault::passing(error.at_offset(position)))
-            }
-        }
+        body::chunk(reply, self.http.options.stall_timeout).await.map_err(|failure| self.unread(failure, position))
     }
 }
 
