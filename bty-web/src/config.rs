@@ -546,6 +546,8 @@ fn not_a_base(text: &str) -> Option<&'static str> {
     let url: url::Url = text.parse().ok()?;
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._~%/:[]".contains(c);
     let (bare, path) = (text.trim_end_matches('/'), url.path().trim_end_matches('/'));
+    let Some((_, after_scheme)) = bare.split_once("://") else { return Some("no // after its scheme") };
+    let written = after_scheme.find('/').map_or("", |start| &after_scheme[start..]);
     match () {
         () if !url.username().is_empty() || url.password().is_some() => {
             Some("a user name or a password, which every machine would get")
@@ -553,7 +555,7 @@ fn not_a_base(text: &str) -> Option<&'static str> {
         () if url.query().is_some() => Some("a query (?), where the path of each request is appended"),
         () if url.fragment().is_some() => Some("a fragment (#), where the path of each request is appended"),
         () if !bare.chars().all(is_plain) => Some("characters that do not belong into the scripts of machines"),
-        () if !bare.ends_with(path) || path.contains("//") => Some("a path that is written in a roundabout way"),
+        () if written != path || path.contains("//") => Some("a path that is written in a roundabout way"),
         () => None,
     }
 }
@@ -657,6 +659,7 @@ mod tests {
             ("http://h/a b", "characters"),
             ("http://h/a/../b", "roundabout"),
             ("http://h/a//b", "roundabout"),
+            ("http:h", "no //"),
         ] {
             let told = check(url).unwrap_err();
             assert!(

@@ -31,7 +31,8 @@ fn links(page: &str) -> BTreeSet<String> {
 fn every_link_of_every_page_leads_below_the_path() {
     let web = below(&[("BTY_CACHE_EMBEDDED", "1"), ("BTY_CACHE_LISTEN", &format!("127.0.0.1:{}", free_port()))]);
     let image = add_image(&web);
-    let binding = json!({ "boot_mode": "bty-flash-once", "bty_image_ref": image, "labels": ["lab"] });
+    let binding =
+        json!({ "boot_mode": "bty-flash-once", "bty_image_ref": image, "target_disk_serial": "S1", "labels": ["lab"] });
     web.send("PUT", &format!("/machines/{MAC}"), &binding).expect(200);
     web.request("PUT", "/boot/undionly.kpxe", &[], b"x").expect(200);
     web.send("POST", "/workers/backups", &json!({})).expect(202);
