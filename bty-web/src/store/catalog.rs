@@ -225,7 +225,7 @@ mod tests {
         let event = event.with(serde_json::json!({ "tried": [{ "src": src }] }));
         db.write_blocking(move |t| {
             let id = t.tell(&event)?;
-            t.execute("INSERT INTO events SELECT id + 1, ts, kind, subject_kind, ?2, actor, source_ip, ?2, json_array(?2), 0 FROM events WHERE id = ?1", (id, src))?;
+            t.execute("INSERT INTO events SELECT id + 1, ts, kind, subject_kind, ?2, actor, source_ip, ?2, json_array(?2), 0, 1, NULL FROM events WHERE id = ?1", (id, src))?;
             Ok(())
         })
         .unwrap();
