@@ -44,7 +44,7 @@ export class Server {
   // An own cache host in the same process, which may fetch from this machine.
   static async withCache(options = {}) {
     const listen = `127.0.0.1:${await freePort()}`;
-    const cache = { BTY_CACHE_EMBEDDED: '1', BTY_CACHE_LISTEN: listen, BTY_CACHE_REACH: '127.0.0.0/8' };
+    const cache = { BTY_CACHE_EMBEDDED: '1', BTY_CACHE_LISTEN: listen, BTY_CACHE_REACH: '127.0.0.0/8', BTY_CACHE_ORIGINS: '127.0.0.1' };
     return Server.start({ ...options, env: { ...cache, ...options.env } });
   }
 
