@@ -62,7 +62,7 @@ impl Simulations {
         let simulated = blocking(move || {
             // held until the thread is free again, also when nobody waits for it any more
             let _turn = turn;
-            bounded(&workers, &gone, work)
+            bounded(&|question| workers.decide(question), &gone, Instant::now() + TIME_MAX, work)
         });
         simulated.await?
     }
@@ -79,14 +79,20 @@ impl Simulations {
     }
 }
 
-fn bounded<T>(workers: &Workers, gone: &CancelToken, work: impl FnOnce(&Decide<'_>) -> Result<T>) -> Result<T> {
-    let (deadline, is_late) = (Instant::now() + TIME_MAX, AtomicBool::new(false));
+/// Does `work` with `decide`, which fails once `deadline` is over or `gone` is cancelled.
+fn bounded<T>(
+    decide: &Decide<'_>,
+    gone: &CancelToken,
+    deadline: Instant,
+    work: impl FnOnce(&Decide<'_>) -> Result<T>,
+) -> Result<T> {
+    let is_late = AtomicBool::new(false);
     let decide = |question: &bty_script::decide::Question<'_>| {
         if Instant::now() >= deadline || gone.is_cancelled() {
             is_late.store(true, Ordering::Relaxed);
             return Err(ScriptError::new(Cause::Limit, "the simulation has ended"));
         }
-        workers.decide(question)
+        decide(question)
     };
     let done = work(&decide)?;
     match is_late.into_inner() {
@@ -95,5 +101,51 @@ fn bounded<T>(workers: &Workers, gone: &CancelToken, work: impl FnOnce(&Decide<'
             "the simulation takes longer than {} s: simulate fewer boots, one machine, or a quicker plan",
             TIME_MAX.as_secs()
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use bty_script::decide::Question;
+
+    use super::*;
+
+    /// A simulation of a hundred boots, each of which does `then`; gives how many were decided.
+    fn simulate(gone: &CancelToken, deadline: Instant, then: impl Fn(usize) + Send + Sync) -> (Result<()>, usize) {
+        let decided = AtomicUsize::new(0);
+        let decide = |_: &Question<'_>| {
+            then(decided.fetch_add(1, Ordering::Relaxed));
+            Err(ScriptError::new(Cause::Limit, "a plan that fails"))
+        };
+        let result = bounded(&decide, gone, deadline, |decide| {
+            for _ in 0..100 {
+                let function = "boot";
+                let _ =
+                    decide(&Question { name: "p", text: "", function, machine: None, args: Vec::new(), catalog: "" });
+            }
+            Ok(())
+        });
+        (result, decided.into_inner())
+    }
+
+    #[test]
+    fn a_simulation_decides_nothing_more_when_its_time_is_over() {
+        let (result, decided) = simulate(&CancelToken::new(), Instant::now(), |_| ());
+        assert_eq!((result.unwrap_err().kind, decided), (ErrorKind::Invalid, 0));
+        let (result, decided) = simulate(&CancelToken::new(), Instant::now() + TIME_MAX, |_| ());
+        assert_eq!((result.is_ok(), decided), (true, 100));
+    }
+
+    #[test]
+    fn a_simulation_ends_when_its_client_is_gone() {
+        let gone = CancelToken::new();
+        let (result, decided) = simulate(&gone, Instant::now() + TIME_MAX, |n| {
+            if n == 9 {
+                gone.cancel();
+            }
+        });
+        assert_eq!((result.is_err(), decided), (true, 10));
     }
 }

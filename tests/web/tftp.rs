@@ -309,6 +309,32 @@ fn a_window_whose_first_block_was_lost_comes_again_at_once() {
 const REPEATS_AFTER: Duration = Duration::from_millis(220);
 
 #[test]
+fn no_packet_is_too_strange() {
+    let tftp = Tftp::start(&loopback());
+    let mut client = tftp.client_at("127.0.0.2");
+    let whole = b"\x00\x01ipxe.efi\0octet\0blksize\01468\0tsize\00\0windowsize\04\0timeout\01\0";
+    // a request with each of its bytes changed, cut off after each of them, and packets of every kind with nothing right in them
+    let mut packets: Vec<Vec<u8>> = (0..whole.len()).map(|end| whole[..end].to_vec()).collect();
+    for at in 0..whole.len() {
+        for byte in [0, b'9', 0x7f, 0xff] {
+            let mut packet = whole.to_vec();
+            packet[at] = byte;
+            packets.push(packet);
+        }
+    }
+    packets.extend((0..=u8::MAX).map(|code| [vec![0, code], pattern(usize::from(code) * 7)].concat()));
+    packets.push([whole.as_slice(), &b"blksize\0999999999999999999999\0".repeat(1500)].concat());
+    for packet in &packets {
+        client.socket.send_to(packet, tftp.address).unwrap();
+    }
+    client.rest();
+    let (server, name) = (tftp.address, "ipxe.efi");
+    let download = Download { server, name, block: 1468, window: 4, loss: 0.0, seed: 1 };
+    assert!(download.run().unwrap() == pattern(LEN), "who asks rightly is served as before");
+    assert!(!tftp.log().contains("panicked"), "{}", tftp.log());
+}
+
+#[test]
 fn a_first_packet_that_was_lost_comes_again_when_it_is_asked_for_again() {
     let tftp = Tftp::start(&loopback());
     let mut client = tftp.client();
