@@ -312,7 +312,7 @@ const REPEATS_AFTER: Duration = Duration::from_millis(220);
 fn no_packet_is_too_strange() {
     let tftp = Tftp::start(&loopback());
     let mut client = tftp.client_at("127.0.0.2");
-    let whole = b"\x00\x01ipxe.efi\0octet\0blksize\01468\0tsize\00\0windowsize\04\0timeout\01\0";
+    let whole = b"\x00\x01ipxe.efi\0octet\0blksize\x001468\0tsize\x000\0windowsize\x004\0timeout\x001\0";
     // a request with each of its bytes changed, cut off after each of them, and packets of every kind with nothing right in them
     let mut packets: Vec<Vec<u8>> = (0..whole.len()).map(|end| whole[..end].to_vec()).collect();
     for at in 0..whole.len() {
@@ -323,7 +323,7 @@ fn no_packet_is_too_strange() {
         }
     }
     packets.extend((0..=u8::MAX).map(|code| [vec![0, code], pattern(usize::from(code) * 7)].concat()));
-    packets.push([whole.as_slice(), &b"blksize\0999999999999999999999\0".repeat(1500)].concat());
+    packets.push([whole.as_slice(), &b"blksize\x00999999999999999999999\0".repeat(1500)].concat());
     for packet in &packets {
         client.socket.send_to(packet, tftp.address).unwrap();
     }
