@@ -27,7 +27,7 @@ impl Bodies {
         Self { grace: BODY_GRACE, rate: limits.body_rate, memory: Arc::new(Semaphore::new(limits.body_bytes)) }
     }
 
-    /// The same body, which fails with [`TooSlow`] when it comes too slowly.
+    /// The same body, which fails with [`Refusal::TooSlow`] when it comes too slowly.
     pub fn pace(&self, body: Body) -> Body {
         let sleep = Box::pin(tokio::time::sleep(self.grace));
         Body::new(Paced { inner: body, rate: self.rate, must_begin: Instant::now() + self.grace, bytes: 0, sleep })
@@ -48,7 +48,7 @@ pub struct Share {
 }
 
 impl Share {
-    /// The same body, which fails with [`NoMemory`] when all of the memory is taken.
+    /// The same body, which fails with [`Refusal::NoMemory`] when all of the memory is taken.
     pub fn count(&self, body: Body) -> Body {
         Body::new(Counted { inner: body, share: self.clone() })
     }
@@ -65,35 +65,33 @@ impl Share {
     }
 }
 
-/// A body came too slowly.
-#[derive(Debug)]
-pub struct TooSlow;
+/// Why a body was not read to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It came too slowly.
+    TooSlow,
+    /// All of the memory for bodies is taken.
+    NoMemory,
+}
 
-impl fmt::Display for TooSlow {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the body came too slowly")
+impl Refusal {
+    /// The refusal that `error` comes from.
+    #[must_use]
+    pub fn of(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
+        std::iter::successors(Some(error), |error| error.source()).find_map(|error| error.downcast_ref().copied())
     }
 }
 
-impl std::error::Error for TooSlow {}
-
-/// All of the memory for bodies is taken.
-#[derive(Debug)]
-pub struct NoMemory;
-
-impl fmt::Display for NoMemory {
+impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("too many bodies are being sent")
+        f.write_str(match self {
+            Self::TooSlow => "the body came too slowly",
+            Self::NoMemory => "too many bodies are being sent",
+        })
     }
 }
 
-impl std::error::Error for NoMemory {}
-
-/// True when `error` is a `T`, or comes from one.
-#[must_use]
-pub fn is_from<T: std::error::Error + 'static>(error: &(dyn std::error::Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |error| error.source()).any(<dyn std::error::Error>::is::<T>)
-}
+impl std::error::Error for Refusal {}
 
 struct Paced {
     inner: Body,
@@ -124,7 +122,7 @@ impl hyper::body::Body for Paced {
                 // what has come so far may have taken so long
                 let due = this.must_begin + Duration::from_millis(this.bytes.saturating_mul(1000) / this.rate);
                 this.sleep.as_mut().reset(due);
-                this.sleep.as_mut().poll(cx).map(|()| Some(Err(TooSlow.into())))
+                this.sleep.as_mut().poll(cx).map(|()| Some(Err(Refusal::TooSlow.into())))
             }
         }
     }
@@ -152,7 +150,9 @@ impl hyper::body::Body for Counted {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::BoxError>>> {
         Pin::new(&mut self.inner).poll_frame(cx).map(|frame| match frame? {
-            Ok(frame) if !self.share.take(frame.data_ref().map_or(0, Bytes::len)) => Some(Err(NoMemory.into())),
+            Ok(frame) if !self.share.take(frame.data_ref().map_or(0, Bytes::len)) => {
+                Some(Err(Refusal::NoMemory.into()))
+            }
             frame => Some(frame.map_err(Into::into)),
         })
     }
@@ -196,7 +196,7 @@ mod tests {
             }
             assert!(chunks < 1000, "a byte each 10 ms is slower than 1 MiB/s");
         };
-        assert!(is_from::<TooSlow>(&error));
+        assert_eq!(Refusal::of(&error), Some(Refusal::TooSlow));
         // each chunk is worth a minute
         let mut steady = bodies(1).pace(trickle(60 << 20)).into_data_stream();
         for _ in 0..20 {
@@ -210,7 +210,7 @@ mod tests {
         let (first, second) = (bodies.share(), bodies.share());
         let read = async |share: &Share| axum::body::to_bytes(share.count(Body::from(vec![0; 1000])), 2000).await;
         assert_eq!(read(&first).await.unwrap().len(), 1000);
-        assert!(is_from::<NoMemory>(&read(&second).await.unwrap_err()));
+        assert_eq!(Refusal::of(&read(&second).await.unwrap_err()), Some(Refusal::NoMemory));
         drop(first);
         assert_eq!(read(&second).await.unwrap().len(), 1000);
     }

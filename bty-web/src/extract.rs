@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use crate::app::App;
 use crate::auth::guard;
-use crate::bodies::{self, NoMemory, Share, TooSlow};
+use crate::bodies::{Refusal, Share};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mac::Mac;
 use crate::machine::Who;
@@ -54,19 +54,23 @@ async fn body(request: Request, app: &Arc<App>) -> Result<Bytes> {
     };
     Bytes::from_request(request, app).await.map_err(|rejection: BytesRejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => Error::new(ErrorKind::TooLarge, "the body is too large"),
-        _ if bodies::is_from::<TooSlow>(&rejection) => too_slow(app),
-        _ if bodies::is_from::<NoMemory>(&rejection) => {
-            let detail = "too many bodies are being sent: try again in a few seconds";
-            Error::limited(ErrorKind::Busy, Limit::BodyMemory, 5, detail)
-        }
-        _ => Error::new(ErrorKind::Malformed, "the body ended early"),
+        _ => broken_body(app, &rejection),
     })
 }
 
-/// A body came too slowly.
-pub fn too_slow(app: &App) -> Error {
-    let rate = app.config.limits.body_rate;
-    Error::limited(ErrorKind::Slow, Limit::SlowBody, 1, format!("the body came slower than {rate} bytes/s"))
+/// A body was not read to its end.
+pub fn broken_body(app: &App, error: &(dyn std::error::Error + 'static)) -> Error {
+    match Refusal::of(error) {
+        Some(Refusal::TooSlow) => {
+            let detail = format!("the body came slower than {} bytes/s", app.config.limits.body_rate);
+            Error::limited(ErrorKind::Slow, Limit::SlowBody, 1, detail)
+        }
+        Some(Refusal::NoMemory) => {
+            let detail = "too many bodies are being sent: try again in a few seconds";
+            Error::limited(ErrorKind::Busy, Limit::BodyMemory, 5, detail)
+        }
+        None => Error::new(ErrorKind::Malformed, "the body ended early"),
+    }
 }
 
 /// JSON of a body: 400 when it is none, 422 when it is another than is meant.

@@ -164,3 +164,18 @@ fn an_unassigned_machine_leaves_little() {
     web.send("POST", &inventory, &hardware).expect(204);
     web.get(&lshw).expect(200);
 }
+
+#[test]
+fn old_events_are_deleted_where_the_configuration_says_so() {
+    let mut web = Web::with(&[]);
+    for n in 0..8 {
+        web.send("PUT", &format!("/machines/02-00-00-00-00-0{n}"), &serde_json::json!({})).expect(200);
+    }
+    std::fs::write(web.state().join("bty.toml"), "[limits]\nevents = 5\n").unwrap();
+    web.restart();
+    eventually(LIMIT, "the surplus is deleted", || {
+        let events = web.get("/events?limit=500").expect(200).json();
+        (events["events"].as_array().unwrap().len() <= 5).then_some(())
+    });
+    assert_eq!(web.get("/machines").expect(200).json().as_array().unwrap().len(), 8, "and no machine");
+}

@@ -14,7 +14,7 @@ use tokio_util::io::StreamReader;
 use crate::app::App;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Actor, NewEvent};
-use crate::extract::{Params, PathText};
+use crate::extract::{Params, PathText, broken_body};
 use crate::machine::Who;
 use crate::machine::report::artifact;
 use crate::tftp::AUTOEXEC;
@@ -150,7 +150,7 @@ async fn receive(app: &App, path: &std::path::Path, request: Request) -> Result<
             drain(&mut body).await;
             return Err(unwritten(e));
         }
-        Err(_) => return Err(Error::new(ErrorKind::Malformed, "the body ended early")),
+        Err(e) => return Err(broken_body(app, &e)),
     };
     if bytes > limit {
         return Err(too_large());
