@@ -153,6 +153,12 @@
   });
   document.addEventListener("htmx:sendError", () => tellAway(true));
 
+  // An answer that is still on its way knows nothing of this character, and would take it away; the form asks again.
+  document.addEventListener("input", (event) => {
+    const form = event.target.closest?.("form[data-hx-sync]");
+    if (form) htmx.trigger(form, "htmx:abort");
+  });
+
   // ---- the editor of plans: numbers beside lines, marks where something is wrong
 
   function editor() {

@@ -15,6 +15,12 @@ import { PASSWORD, Server } from './lib/server.mjs';
 
 let browser, server, machines, files, page;
 
+const deferred = () => {
+  let resolve;
+  const promise = new Promise((done) => (resolve = done));
+  return { promise, resolve };
+};
+
 before(async () => {
   browser = await openBrowser();
   // nothing outside is asked: a fetch of a release fails at once, and always
@@ -156,6 +162,25 @@ test('machine: the binding, and its next boots while it is edited', async () => 
   await press(page, 'Undo');
   await told(page, 'It is undone');
   assert.equal((await machine.shown()).boot_mode, 'ipxe-exit');
+});
+
+test('machine: what is typed outlives an answer to what was there before', async () => {
+  const form = page.locator('#binding');
+  await page.goto(machines[6].path);
+  await form.getByLabel('Plan', { exact: true }).selectOption('night');
+  await form.getByLabel('rack (needed)').waitFor();
+  const held = deferred();
+  await page.route('**/preview', async (route) => {
+    await held.promise;
+    await route.continue();
+  }, { times: 1 });
+  await form.getByLabel('Image', { exact: true }).selectOption({ index: 1 });
+  await form.getByLabel('rack (needed)').pressSequentially('r7');
+  const answered = page.waitForResponse('**/preview');
+  held.resolve();
+  await answered;
+  await page.waitForFunction(() => !document.querySelector('.htmx-request, .htmx-swapping, .htmx-settling'));
+  assert.equal(await form.getByLabel('rack (needed)').inputValue(), 'r7');
 });
 
 test('machine: what overwrites a disk is shown first', async () => {
