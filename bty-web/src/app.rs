@@ -160,6 +160,7 @@ impl Snapshot {
             names: &self.names,
             decide,
             window_ms: self.settings.number("plans.contact_window_ms"),
+            silent_boots_max: u32::try_from(self.settings.number("machines.silent_boots")).unwrap_or_default(),
             zone: &self.zone,
             token: &random_token,
         }

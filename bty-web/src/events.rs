@@ -9,13 +9,14 @@ use crate::mac::Mac;
 use crate::time::Time;
 
 /// Every kind of event; those that end in `failed` are failures.
-pub const KINDS: [&str; 66] = [
+pub const KINDS: [&str; 68] = [
     "machine.discovered",
     "machine.created",
     "machine.upserted",
     "machine.deleted",
     "machine.flashed",
     "machine.flash_failed",
+    "machine.boot_failed",
     "machine.completed",
     "machine.inventory",
     "netboot.pxe.offered",
@@ -58,6 +59,7 @@ pub const KINDS: [&str; 66] = [
     "settings.display.updated",
     "settings.netboot.updated",
     "settings.plans.updated",
+    "settings.machines.updated",
     "settings.configuration.updated",
     "backup.created",
     "backup.create.requested",

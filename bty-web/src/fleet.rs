@@ -65,6 +65,8 @@ pub struct Report {
     pub repeated: u64,
     /// Messages of earlier boots that arrived late.
     pub late: u64,
+    /// Times that a machine was taken for stalled, and was saved again.
+    pub stalled: u64,
     /// Wrong decisions.
     pub violations: Vec<String>,
     /// Seconds.

@@ -126,11 +126,12 @@ fn live(text: &mut String, machine: &Machine, site: &Site<'_>, token: &str, argu
         Environment::Reference => ("x86_64", REFERENCE_CMDLINE),
     };
     let name = format!("bty-netboot-pc-{arch}-v{}", word(site.version));
+    // under UEFI, iPXE of before 2021 hands an initramfs over as a file, which the kernel must be told the name of
     let _ = write!(
         text,
-        "kernel ${{bty-base}}/boot/{name}.vmlinuz?{tag} boot=live fetch=${{bty-base}}/boot/{name}.squashfs {args} {CMDLINE} \
+        "kernel ${{bty-base}}/boot/{name}.vmlinuz?{tag} initrd=initrd boot=live fetch=${{bty-base}}/boot/{name}.squashfs {args} {CMDLINE} \
          bty.server=${{bty-base}} bty.mac={mac} bty.cycle={token}{extra} || goto local\n\
-         initrd ${{bty-base}}/boot/{name}.initrd?{tag} || goto local\n\
+         initrd --name initrd ${{bty-base}}/boot/{name}.initrd?{tag} || goto local\n\
          boot || goto local\n\
          :local\n\
          echo bty: the live environment could not be fetched from {base}\n\

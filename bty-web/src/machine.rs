@@ -114,6 +114,16 @@ pub struct Cycle {
     /// An operator has given a new order since it was closed: it says nothing of where the machine is.
     #[serde(default)]
     pub is_past: bool,
+    /// The live environment did not start in as many boots directly before this one.
+    #[serde(default)]
+    pub silent_before: u32,
+}
+
+impl Cycle {
+    /// Nothing has shown that the live environment started: it has neither posted an inventory nor asked for an order that needs none.
+    fn is_silent(&self) -> bool {
+        !self.has_inventory && self.order.as_ref().is_none_or(|order| order.mode == "inventory")
+    }
 }
 
 /// Where a boot cycle is.
@@ -134,6 +144,8 @@ pub enum Stage {
     Lost,
     /// An operator has saved the machine meanwhile. Closed.
     Superseded,
+    /// The live environment did not start, several boots in a row: the machine boots its disk until it is saved. Closed.
+    Stalled,
 }
 
 impl Stage {
@@ -255,6 +267,17 @@ impl Machine {
 
     fn open_cycle_mut(&mut self) -> Option<&mut Cycle> {
         self.cycle.as_mut().filter(|cycle| cycle.stage.is_open())
+    }
+
+    /// In how many boots, up to the last one, the live environment did not start.
+    fn silent_boots(&self) -> u32 {
+        let lost = self.cycle.as_ref().filter(|cycle| !cycle.is_past && cycle.stage == Stage::Lost);
+        lost.filter(|cycle| cycle.is_silent()).map_or(0, |cycle| cycle.silent_before.saturating_add(1))
+    }
+
+    /// The live environment did not start in several boots, and no operator has saved the machine since.
+    fn is_stalled(&self) -> bool {
+        self.cycle.as_ref().is_some_and(|cycle| !cycle.is_past && cycle.stage == Stage::Stalled)
     }
 
     /// True when the boot was for the inventory, and the inventory is here.

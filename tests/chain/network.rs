@@ -17,6 +17,13 @@ fn uefi_and_virtio() {
     Lab::new("one line").flashes(Firmware::Uefi, Bus::Virtio);
 }
 
+/// Such an iPXE gives the initramfs to the kernel by its name alone.
+#[test]
+#[ignore = "starts machines: make test-chain"]
+fn uefi_and_an_old_ipxe_in_the_rom_of_the_card() {
+    Lab::new("BIOS, UEFI").flashes(Firmware::UefiRom, Bus::Nvme);
+}
+
 #[test]
 #[ignore = "starts machines: make test-chain"]
 fn uefi_http_boot() {

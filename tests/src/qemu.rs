@@ -16,6 +16,8 @@ pub enum Firmware {
     Bios,
     /// OVMF, with the network stack of its own.
     Uefi,
+    /// OVMF, with iPXE in the card's ROM: that of 2019, as many cards have it.
+    UefiRom,
     /// The same, which knows HTTP Boot only.
     UefiHttp,
     /// OVMF with Secure Boot and the keys that machines are sold with.
@@ -122,7 +124,7 @@ impl Hardware {
         let mut this = Self { firmware, arguments: Vec::new(), next: 1, has_usb: false, late: Vec::new(), dir };
         match firmware {
             Firmware::Bios => {}
-            Firmware::Uefi | Firmware::UefiHttp => {
+            Firmware::Uefi | Firmware::UefiRom | Firmware::UefiHttp => {
                 this.flash("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd");
             }
             Firmware::UefiSecure => {
@@ -162,7 +164,11 @@ impl Hardware {
     pub fn card(mut self, tap: &str, mac: &str) -> Self {
         let id = format!("n{}", self.next);
         // UEFI has a network stack of its own
-        let rom = if self.firmware == Firmware::Bios { "" } else { ",romfile=" };
+        let rom = match self.firmware {
+            Firmware::Bios => "",
+            Firmware::UefiRom => ",romfile=/usr/lib/ipxe/qemu/efi-virtio.rom",
+            _ => ",romfile=",
+        };
         let device = format!("virtio-net-pci,netdev={id},mac={mac},bootindex={}{rom}", self.bootindex());
         self.with(&["-netdev", &format!("tap,id={id},ifname={tap},script=no,downscript=no"), "-device", &device]);
         self

@@ -193,3 +193,22 @@ fn an_upload_is_whole_or_not_there() {
     let names: Vec<_> = std::fs::read_dir(web.state().join("boot")).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(names, ["right"]);
 }
+
+#[test]
+fn a_machine_whose_live_environment_never_starts_boots_its_disk_and_is_on_the_dashboard() {
+    let web = Web::start();
+    let contact = |boot: u32| web.get(&format!("/pxe/{MAC}?boot={boot}")).expect(200).text();
+    for boot in 1..=3 {
+        token(&contact(boot));
+    }
+    let script = contact(4);
+    assert!(script.contains("stalled: ") && script.contains("sanboot "), "{script}");
+    assert!(web.get("/ui/dashboard").expect(200).text().contains("did not start in 3 boots"));
+    assert!(web.get("/metrics").text().contains("bty_unacknowledged_failures 1"));
+    assert!(web.get(&format!("/ui/machines/{}", MAC.replace(':', "-"))).text().contains("stalled: "));
+    // the operator's save is another try, and the setting is how often
+    web.send("PUT", "/settings", &json!({ "machines.silent_boots": "1" })).expect(200);
+    web.send("PUT", &format!("/machines/{MAC}"), &json!({ "boot_mode": "bty-inventory" })).expect(200);
+    token(&contact(5));
+    assert!(contact(6).contains("stalled: "));
+}

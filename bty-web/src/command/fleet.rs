@@ -21,13 +21,14 @@ pub(crate) async fn run(server: &Server, options: Options) -> Result<ExitCode> {
 }
 
 fn show(report: &Report) {
-    let Report { machines, boots, requests, flashes, completed, crashes, repeated, late, seconds, .. } = report;
+    let Report { machines, boots, requests, flashes, completed, crashes, repeated, late, stalled, seconds, .. } =
+        report;
     println!(
         "{machines} machines, {boots} boots, {requests} requests in {seconds:.1} s ({:.0} a second)",
         *requests as f64 / seconds
     );
     println!(
-        "{flashes} flashes begun, {completed} completed; {crashes} crashes, {repeated} messages repeated, {late} late"
+        "{flashes} flashes begun, {completed} completed; {crashes} crashes, {repeated} messages repeated, {late} late, {stalled} stalled"
     );
     let ms = |ms: f64| format!("{ms:.1}");
     let rows: Vec<Vec<String>> = report

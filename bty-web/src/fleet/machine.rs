@@ -23,6 +23,7 @@ enum Disk {
 enum Offer {
     Disk,
     Live { token: String, artifacts: Vec<String> },
+    Stalled,
     Other,
 }
 
@@ -39,6 +40,8 @@ pub(super) struct Simulated {
     is_due: bool,
     /// A flash was acknowledged, ever.
     is_flashed: bool,
+    /// In as many boots, up to the last one, the live environment did not start.
+    silent_boots: u32,
     /// A report of an earlier boot that is still under way.
     late: Option<Value>,
 }
@@ -66,6 +69,7 @@ impl Simulated {
             disk: Disk::Blank,
             is_due: false,
             is_flashed: false,
+            silent_boots: 0,
             late: None,
         }
     }
@@ -96,6 +100,7 @@ impl Simulated {
         }
         match offer {
             Offer::Disk => self.boots_disk(tally),
+            Offer::Stalled => self.is_saved_again(server, tally).await?,
             Offer::Other => {}
             Offer::Live { token, artifacts } => {
                 self.check_live(tally);
@@ -127,10 +132,14 @@ impl Simulated {
         }
         let kernel = script.lines().find_map(|line| line.strip_prefix("kernel "));
         let Some(kernel) = kernel else {
-            return if script.contains("sanboot") { Offer::Disk } else { Offer::Other };
+            return match script {
+                script if script.contains("echo bty: stalled: ") => Offer::Stalled,
+                script if script.contains("sanboot") => Offer::Disk,
+                _ => Offer::Other,
+            };
         };
         let token = kernel.split(' ').find_map(|word| word.strip_prefix("bty.cycle=")).unwrap_or_default().to_owned();
-        let initrd = script.lines().find_map(|line| line.strip_prefix("initrd "));
+        let initrd = script.lines().find_map(|line| line.strip_prefix("initrd --name initrd "));
         let address = |line: &str| {
             line.split(' ').next().unwrap_or_default().replace("${bty-base}", "").replace("${bty-arch}", "x86_64")
         };
@@ -140,6 +149,16 @@ impl Simulated {
     fn violation(&self, tally: &Tally, what: &str) {
         let text = format!("{} ({}): {what}", self.mac, self.plan);
         tally.count(|report| report.violations.push(text));
+    }
+
+    /// An operator looks at the stalled machine, and saves it: that is another order.
+    async fn is_saved_again(&mut self, server: &Server, tally: &Tally) -> Result<()> {
+        tally.count(|report| report.stalled += 1);
+        if self.silent_boots == 0 {
+            self.violation(tally, "it is taken for stalled, although its live environment has started");
+        }
+        (self.silent_boots, self.is_due, self.is_flashed) = (0, false, false);
+        self.bind(server).await
     }
 
     fn boots_disk(&mut self, tally: &Tally) {
@@ -178,8 +197,10 @@ impl Simulated {
             self.head_of(server, tally, &url).await?;
         }
         if self.fails() {
+            self.silent_boots += 1;
             return Ok(Step::Crash);
         }
+        self.silent_boots = 0;
         let posted = self.post(server, tally, "inventory", &inventory(&self.serial), Some(token)).await?;
         if posted != 204 {
             self.violation(tally, &format!("its inventory was answered with {posted}"));

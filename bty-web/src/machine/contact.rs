@@ -61,10 +61,12 @@ pub fn contact(machine: &Machine, rules: &Rules<'_>, who: &Who, contact: &Contac
     machine.seen(who);
     let unfinished = machine.open_cycle().map(|cycle| cycle.stage);
     machine.close_cycle(Stage::Lost);
-    let (boot, failure) = decide(&mut machine, rules, who);
+    let silent = machine.silent_boots();
+    let (boot, failure) = decide_or_stall(&mut machine, rules, who, silent);
     open_cycle(&mut machine, who, &boot, Stage::Offered);
     if let Some(cycle) = machine.open_cycle_mut() {
         cycle.is_tokenless = contact.is_tokenless;
+        cycle.silent_before = silent;
     }
     let answered = Answered { nonce: contact.nonce.clone(), ip: who.ip.clone(), at: who.now, boot: boot.clone() };
     if machine.answers.len() >= ANSWERS_MAX {
@@ -95,6 +97,7 @@ pub(super) fn open_cycle(machine: &mut Machine, who: &Who, boot: &Boot, stage: S
         progress: None,
         heard_at: who.now,
         is_past: false,
+        silent_before: 0,
     });
     true
 }
@@ -115,6 +118,32 @@ fn repeated(machine: &Machine, rules: &Rules<'_>, who: &Who, contact: &Contact) 
     };
     same.map(|answer| answer.boot.clone())
 }
+
+/// What the plan says; but a machine whose live environment never starts is not sent there for ever.
+fn decide_or_stall(machine: &mut Machine, rules: &Rules<'_>, who: &Who, silent: u32) -> (Boot, Option<NewEvent>) {
+    if machine.is_stalled() {
+        return (Boot::Failed { reason: STALLED.into() }, None);
+    }
+    let before = machine.state.clone();
+    let (boot, failure) = decide(machine, rules, who);
+    let is_too_often = rules.silent_boots_max > 0 && silent >= rules.silent_boots_max;
+    if !is_too_often || !matches!(boot, Boot::Live { .. }) {
+        return (boot, failure);
+    }
+    machine.state = before;
+    if let Some(cycle) = &mut machine.cycle {
+        cycle.stage = Stage::Stalled;
+    }
+    let reason =
+        format!("the live environment did not start in {silent} boots; the machine boots its disk until it is saved");
+    let event = NewEvent::new("machine.boot_failed", machine.mac.as_str(), format!("{}: {reason}", machine.mac))
+        .by(Actor::PxeClient, who.ip.as_deref())
+        .with(json!({ "reason": reason, "boot_mode": machine.plan, "boots": silent }));
+    (Boot::Failed { reason: STALLED.into() }, Some(event))
+}
+
+/// What a stalled machine shows.
+const STALLED: &str = "stalled: the live environment did not start; save this machine on the server to try again";
 
 /// What the plan says, or what is safe when it says nothing.
 pub(super) fn decide(machine: &mut Machine, rules: &Rules<'_>, who: &Who) -> (Boot, Option<NewEvent>) {

@@ -103,7 +103,7 @@ fn standing(machine: &Machine, token: Option<&str>) -> Standing {
         Some(_) => match cycle.stage {
             Stage::Done => Standing::Done,
             Stage::Failed => Standing::Failed,
-            Stage::Lost => Standing::Foreign,
+            Stage::Lost | Stage::Stalled => Standing::Foreign,
             Stage::Superseded => Standing::None,
             _ => Standing::Open,
         },

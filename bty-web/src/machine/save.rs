@@ -171,9 +171,10 @@ pub fn save(machine: Option<&Machine>, fresh: Machine, rules: &Rules<'_>, who: &
         after.state = json!({});
         after.answers.clear();
         after.close_cycle(Stage::Superseded);
-        if let Some(cycle) = &mut after.cycle {
-            cycle.is_past = true;
-        }
+    }
+    // another version of the live environment, or other words for its kernel, are a reason to try again too
+    if let Some(cycle) = after.cycle.as_mut().filter(|cycle| is_order || cycle.stage == Stage::Stalled) {
+        cycle.is_past = true;
     }
     after.remember(who.now, kind);
     let mut details = details;

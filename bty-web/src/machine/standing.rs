@@ -18,7 +18,7 @@ pub struct Standing<'a> {
 /// What an operator has to think of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
-    /// Somebody has to look at it: it is on hold, has failed, or was interrupted.
+    /// Somebody has to look at it: it is on hold, has failed, was interrupted, or is stalled.
     Trouble,
     /// Its live environment is at work.
     Working,
@@ -52,7 +52,7 @@ impl Standing<'_> {
     #[must_use]
     pub fn phase(&self) -> Phase {
         match (self.hold, self.stage) {
-            (Some(_), _) | (None, Some(Stage::Failed | Stage::Lost)) => Phase::Trouble,
+            (Some(_), _) | (None, Some(Stage::Failed | Stage::Lost | Stage::Stalled)) => Phase::Trouble,
             (None, Some(stage)) if stage.is_open() => Phase::Working,
             (None, Some(Stage::Done)) => Phase::Done,
             _ if matches!(self.plan, "bty-flash-once" | "bty-flash-always" | "bty-inventory") => Phase::Pending,
@@ -82,6 +82,7 @@ impl Standing<'_> {
             },
             Some(Stage::Failed) => format!("{awaited} failed"),
             Some(Stage::Lost) => format!("{awaited} was interrupted"),
+            Some(Stage::Stalled) => "stalled: the live env did not start; booting disk".into(),
             Some(Stage::Superseded) | None => match self.plan {
                 "bty-flash-once" => "pending flash".into(),
                 "bty-flash-always" => "ready to flash".into(),

@@ -29,6 +29,7 @@ struct World {
     names: HashMap<String, String>,
     plan: Option<Plan>,
     tokens: std::sync::atomic::AtomicU32,
+    silent_boots_max: u32,
     who: Who,
     machine: Machine,
     told: Vec<NewEvent>,
@@ -47,6 +48,7 @@ impl World {
             names: HashMap::from([(image_ref(SRC), "debian".into())]),
             plan: None,
             tokens: 0.into(),
+            silent_boots_max: 3,
             machine: Machine::new("525400123456".parse().unwrap(), plan, who.now),
             who,
             told: Vec::new(),
@@ -84,6 +86,7 @@ impl World {
             names: &self.names,
             decide: &decide,
             window_ms: 3000,
+            silent_boots_max: self.silent_boots_max,
             zone: &jiff::tz::TimeZone::UTC,
             token: &token,
         };
@@ -478,6 +481,54 @@ fn a_plan_that_fails_after_the_flash_is_on_hold_and_flashes_no_more() {
         assert!(matches!(world.boot(nonce), Boot::Failed { .. }), "{nonce}");
     }
     assert_eq!(world.order(None).mode, Mode::Exit, "not even when it is asked directly");
+}
+
+#[test]
+fn a_live_environment_that_never_starts_is_left_after_three_boots_until_the_machine_is_saved() {
+    for plan in ["bty-flash-once", "bty-inventory"] {
+        let mut world = World::bound(plan);
+        for nonce in ["1", "2", "3"] {
+            live(&world.boot(nonce));
+        }
+        let before = world.machine.state.clone();
+        assert!(matches!(world.boot("4"), Boot::Failed { .. }), "{plan}");
+        assert_eq!(world.kinds(), ["machine.boot_failed", "netboot.pxe.offered"]);
+        assert_eq!((world.machine.boot_state().split(':').next(), &world.machine.state), (Some("stalled"), &before));
+        assert!(matches!(world.boot("5"), Boot::Failed { .. }), "{plan}");
+        assert_eq!(world.kinds(), ["netboot.pxe.offered"], "it is told once");
+        let other = Binding { netboot_version: "1.2.3".into(), ..binding(plan) };
+        world.save(&other);
+        live(&world.boot("6"));
+    }
+}
+
+#[test]
+fn a_live_environment_that_has_started_is_not_stalled_however_often_it_is_interrupted() {
+    let mut world = World::bound("bty-flash-once");
+    for nonce in ["1", "2", "3", "4", "5", "6"] {
+        let token = live(&world.boot(nonce));
+        match nonce {
+            "1" | "2" => {}
+            "4" => world.inventory(Some(&token)),
+            _ => assert_eq!(world.order(Some(&token)).mode, Mode::Flash),
+        }
+    }
+    // of an inventory's boot, the inventory is the sign
+    let mut world = World::bound("bty-inventory");
+    for nonce in ["1", "2", "3"] {
+        let token = live(&world.boot(nonce));
+        assert_eq!(world.order(Some(&token)).mode, Mode::Inventory);
+    }
+    assert!(matches!(world.boot("4"), Boot::Failed { .. }));
+}
+
+#[test]
+fn without_a_limit_a_machine_is_sent_to_its_live_environment_for_ever() {
+    let mut world = World::bound("bty-flash-once");
+    world.silent_boots_max = 0;
+    for nonce in 0..20 {
+        live(&world.boot(&nonce.to_string()));
+    }
 }
 
 #[test]

@@ -31,6 +31,8 @@ pub struct Rules<'a> {
     pub decide: &'a Decide<'a>,
     /// For so long, in milliseconds, a contact without a nonce is taken for a repetition of the one before.
     pub window_ms: i64,
+    /// After as many boots in which the live environment did not start, the machine boots its disk; 0 for never.
+    pub silent_boots_max: u32,
     /// The zone of the server's clock.
     pub zone: &'a jiff::tz::TimeZone,
     /// A new token.

@@ -80,6 +80,7 @@ pub(crate) async fn put(
                     Some("backup") => "settings.backup.updated",
                     Some("netboot") => "settings.netboot.updated",
                     Some("plans") => "settings.plans.updated",
+                    Some("machines") => "settings.machines.updated",
                     _ => "settings.display.updated",
                 };
                 let details = json!({ "key": key, "old": before.settings.get(&key), "new": value });

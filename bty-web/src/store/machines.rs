@@ -347,7 +347,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let db = Db::open(&dir.path().join("state.db"), Bus::default()).unwrap();
         let order = Ordered { mode: "flash".into(), image_ref: None, image_name: None, sha256: None, serial: None };
-        let stages = [Stage::Offered, Stage::Working, Stage::Done, Stage::Failed, Stage::Lost, Stage::Superseded];
+        let stages = [
+            Stage::Offered,
+            Stage::Working,
+            Stage::Done,
+            Stage::Failed,
+            Stage::Lost,
+            Stage::Superseded,
+            Stage::Stalled,
+        ];
         let mut machines = Vec::new();
         for (n, stage) in stages.into_iter().enumerate() {
             for (is_past, order) in [(false, None), (false, Some(order.clone())), (true, Some(order.clone()))] {
@@ -367,6 +375,7 @@ mod tests {
                     progress: None,
                     heard_at: Time(1),
                     is_past,
+                    silent_before: 0,
                 });
                 machines.push(machine);
             }

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::time::Time;
 
 /// Every key, its default, and what it is about.
-pub const KEYS: [(&str, &str, &str); 12] = [
+pub const KEYS: [(&str, &str, &str); 13] = [
     ("upstream.netboot_repo", "safl/bty", "repository whose releases have the netboot artifacts"),
     ("upstream.netboot_tag", "latest", "tag that is fetched"),
     ("upstream.catalog_url", bty::catalog::DEFAULT_URL, "catalog that is offered for import"),
@@ -20,6 +20,11 @@ pub const KEYS: [(&str, &str, &str); 12] = [
     ),
     ("plans.default", crate::plan::bundled::INVENTORY, "plan of machines that are not known"),
     ("plans.contact_window_ms", "3000", "so long is a contact without a nonce taken for a repetition"),
+    (
+        "machines.silent_boots",
+        "3",
+        "after as many boots in which its live environment did not start, a machine boots its disk until it is saved; 0 sends it there for ever",
+    ),
     ("display.timezone", "UTC", "zone of what people read, and of the clock that plans see"),
     ("backup.enabled", "0", "1 makes backups by itself"),
     ("backup.cadence", "manual", "daily, weekly or manual"),
@@ -76,6 +81,7 @@ pub fn check(key: &str, value: &str) -> Result<()> {
         "backup.cadence" if !matches!(value, "daily" | "weekly" | "manual") => wrong("must be daily, weekly or manual"),
         "backup.retention_count" => number(1..=10_000),
         "plans.contact_window_ms" => number(0..=600_000),
+        "machines.silent_boots" => number(0..=1000),
         "plans.default" => crate::plan::check_name(value).map_err(Error::invalid),
         "display.timezone" if value != "UTC" && jiff::tz::TimeZone::get(value).is_err() => {
             wrong("is no zone of this system's database, such as Europe/Berlin")

@@ -50,6 +50,8 @@ struct Invariants {
     is_flashed: bool,
     boots: u32,
     is_flipped: bool,
+    /// Boots since the live environment has given a sign, or the machine was saved.
+    silent_boots: u32,
 }
 
 fn walk(plan: &str, steps: &[Step]) {
@@ -83,6 +85,9 @@ fn walk(plan: &str, steps: &[Step]) {
                 // one that names no boot counts when none is open: somebody has started it by hand
                 let by_hand = token.is_none() && before.open_cycle().is_none();
                 let counts = by_hand || (*is_own && is.token.is_some() && !is.is_over);
+                if counts && !before.is_stalled() {
+                    is.silent_boots = 0;
+                }
                 if plan == "bty-inventory" && counts {
                     is.is_due = true;
                 }
@@ -97,6 +102,12 @@ fn walk(plan: &str, steps: &[Step]) {
                 let token = if *is_own { is.token.clone() } else { Some("foreign".into()) };
                 let Some(token) = token else { continue };
                 let order = world.order(Some(&token));
+                if plan == "bty-inventory" {
+                    // saved meanwhile: it is in a new cycle
+                    is.silent_boots += u32::from(before.open_cycle().is_none() && world.machine.open_cycle().is_some());
+                } else if *is_own && !before.is_stalled() {
+                    is.silent_boots = 0;
+                }
                 let is_flash = order.mode == Mode::Flash;
                 assert!(!is_flash || (flashes && *is_own), "{plan}: a flash that nobody ordered");
                 if is_flash {
@@ -152,13 +163,16 @@ fn walk(plan: &str, steps: &[Step]) {
                 is.is_flipped ^= *changes;
                 let image = if is.is_flipped { OTHER } else { SRC };
                 world.save(&Binding { bty_image_ref: Some(image_ref(image)), ..relabelled(&world, plan) });
-                (is.is_due, is.is_flashed, is.is_over) = (false, false, true);
+                (is.is_due, is.is_flashed, is.is_over, is.silent_boots) = (false, false, true, 0);
             }
             Step::Label => {
                 let count = world.machine.labels.len() as u32;
                 let mut binding = Binding::of(&world.machine);
                 binding.labels = if count == 0 { vec!["lab".into()] } else { Vec::new() };
                 world.save(&binding);
+                if before.is_stalled() {
+                    is.silent_boots = 0;
+                }
                 assert_eq!(world.machine.state, before.state, "{plan}: labels order nothing");
             }
         }
@@ -183,9 +197,13 @@ fn contacted(world: &mut World, is: &mut Invariants, plan: &str) {
         (Boot::Live { .. }, "bty-flash-once") => assert!(!is.is_flashed, "{plan}: flashed twice for one save"),
         (Boot::Live { .. }, "bty-flash-always" | "bty-inventory") => assert!(!is.is_due, "{plan}: the disk is due"),
         (Boot::Live { .. }, "bty-tui") => {}
+        (Boot::Failed { .. }, _) if world.machine.is_stalled() => {
+            assert!(is.silent_boots >= 3, "{plan}: stalled after {} boots", is.silent_boots);
+        }
         (other, _) => panic!("{plan}: {other:?}"),
     }
     if let Boot::Live { token, .. } = boot {
+        is.silent_boots += 1;
         is.token = Some(token);
         is.is_over = false;
     }
