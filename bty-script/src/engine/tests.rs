@@ -315,7 +315,11 @@ proptest! {
         prop_assert_eq!(sum, a.checked_add(b));
         let less = call("less", size(a), n.into()).unwrap().value.as_bool().unwrap();
         prop_assert_eq!(less, i128::from(a) < i128::from(n));
-        let times = call("times", size(a), n.into()).ok().map(|e| e.value.cast::<Size>().0);
-        prop_assert_eq!(times, u64::try_from(i128::from(a).checked_mul(i128::from(n)).unwrap_or(-1)).ok());
+        let times = call("times", size(a), n.into()).ok().map(|e| match e.value.as_int() {
+            Ok(below_zero) => i128::from(below_zero),
+            Err(_) => i128::from(e.value.cast::<Size>().0),
+        });
+        let exact = i128::from(a).checked_mul(i128::from(n));
+        prop_assert_eq!(times, exact.filter(|n| (i128::from(i64::MIN)..=i128::from(u64::MAX)).contains(n)));
     }
 }
