@@ -5,6 +5,7 @@
 mod advisories;
 mod chain;
 mod cli;
+mod escapes;
 mod flash;
 mod formats;
 mod http;

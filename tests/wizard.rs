@@ -56,7 +56,9 @@ fn number_of(terminal: &Terminal, path: &str) -> String {
 fn an_image_is_flashed_through_the_wizard_on_a_console() {
     let Some(disk) = LoopDisk::new(32 << 20, 512) else { return };
     let shelf = Shelf::new();
-    let mut terminal = shelf.wizard(&["--catalog", &shelf.path("Catalog.toml")]).start();
+    // as media of bty start it
+    let start = shelf.wizard(&["--catalog", &shelf.path("Catalog.toml")]).env("BTY_LIVE", "1");
+    let mut terminal = start.start();
     terminal.wait_for("> Pick an image:");
     insta::assert_snapshot!("wizard_image", shelf.redact(&terminal.screen()));
     terminal.send("1\r");
@@ -78,6 +80,51 @@ fn an_image_is_flashed_through_the_wizard_on_a_console() {
     assert!(terminal.transcript().contains("reboot: not done, because of --no-reboot"));
     assert!(terminal.is_restored());
     assert!(disk.content()[..8 * MIB] == shelf.content, "the disk does not hold the image");
+}
+
+#[test]
+fn a_computer_that_somebody_works_at_restarts_only_by_the_word() {
+    let Some(disk) = LoopDisk::new(32 << 20, 512) else { return };
+    let shelf = Shelf::new();
+    for (answers, restarts) in [(&["", ""][..], false), (&["r", "reboot"], true)] {
+        let mut terminal = shelf.wizard(&[]).start();
+        terminal.answer("> Pick an image:", "1");
+        terminal.wait_for_prompt("> Pick the disk to write to:");
+        let number = number_of(&terminal, disk.path());
+        terminal.send(&format!("{number}\r"));
+        terminal.answer("> Type yes to erase and write:", "yes");
+        terminal.wait_for("> What now?:");
+        assert!(terminal.screen().contains("Flash completed."), "{}", terminal.screen());
+        assert!(terminal.screen().contains("[reboot] RESTART THIS COMPUTER"), "{}", terminal.screen());
+        terminal.answer("> What now?:", answers[0]);
+        if restarts {
+            terminal.wait_for("type the word reboot");
+            terminal.answer("(press Enter to continue)", "");
+            terminal.answer("> What now?:", answers[1]);
+        }
+        assert_eq!(terminal.wait_exit(), 0, "{}", terminal.screen());
+        assert_eq!(terminal.transcript().contains("reboot: not done, because of --no-reboot"), restarts);
+    }
+}
+
+#[test]
+fn a_refusal_before_the_first_write_leaves_the_disk_as_it_was_and_says_so() {
+    let Some(disk) = LoopDisk::new(32 << 20, 512) else { return };
+    let shelf = Shelf::new();
+    let mut terminal = shelf.wizard(&[]).start();
+    terminal.answer("> Pick an image:", "1");
+    terminal.wait_for_prompt("> Pick the disk to write to:");
+    let number = number_of(&terminal, disk.path());
+    terminal.send(&format!("{number}\r"));
+    terminal.wait_for("> Type yes to erase and write:");
+    // somebody begins to use the disk between the plan and the word
+    bty_tests::command::tool(&["mkfs.ext4", "-q", disk.path()]);
+    let _mount = Mount::device(disk.path());
+    terminal.send("yes\r");
+    terminal.wait_for("> What now?:");
+    let screen = terminal.screen();
+    assert!(screen.contains("Flash FAILED.") && screen.contains("is mounted on"), "{screen}");
+    assert!(screen.contains("Nothing was written") && !screen.contains("partial write"), "{screen}");
 }
 
 #[test]

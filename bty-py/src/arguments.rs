@@ -1,5 +1,7 @@
 //! What Python programs may give where a path, a digest or a disk is wanted.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use bty::{Digest, Selector, SystemHost};
@@ -10,25 +12,20 @@ use pyo3::types::{PyBytes, PyString};
 use crate::errors;
 use crate::values::Disk;
 
-/// Text, or anything with a path: what names an image, a catalog or a file.
+/// Text, or anything with a path: what names an image, a catalog or a file. A path that is not UTF-8 becomes a `file://` address.
 pub(crate) fn text(value: &Bound<'_, PyAny>) -> PyResult<String> {
-    let path = value.py().import("os")?.getattr("fspath")?.call1((value,))?;
-    let text = if path.is_instance_of::<PyBytes>() {
-        value.py().import("os")?.getattr("fsdecode")?.call1((path,))?
-    } else {
-        path
-    };
-    let text = text.cast_into::<PyString>().map_err(PyErr::from)?;
-    let text = text.to_cow().map_err(|_| PyValueError::new_err("the path is no UTF-8"))?;
-    if text.contains('\0') {
+    let bytes = value.py().import("os")?.getattr("fsencode")?.call1((value,))?;
+    let bytes = bytes.cast_into::<PyBytes>().map_err(PyErr::from)?;
+    let bytes = bytes.as_bytes();
+    if bytes.contains(&0) {
         return Err(PyValueError::new_err("embedded null byte"));
     }
-    Ok(text.into_owned())
+    Ok(bty::text::argument(OsStr::from_bytes(bytes)))
 }
 
 /// The path of a file or a device.
 pub(crate) fn path(value: &Bound<'_, PyAny>) -> PyResult<PathBuf> {
-    text(value).map(PathBuf::from)
+    text(value).map(|text| bty::text::path_of_reference(&text))
 }
 
 /// A SHA-256, with or without `sha256:` in front.
@@ -63,7 +60,7 @@ pub(crate) fn disk(value: &Bound<'_, PyAny>) -> PyResult<bty::Disk> {
     let is_path = !value.is_instance_of::<PyString>();
     let found = py.detach(|| {
         let host = SystemHost::new();
-        if is_path { bty::Host::probe(&host, text.as_ref()) } else { text.parse::<Selector>()?.select(&host) }
+        if is_path { bty::Host::probe(&host, &bty::text::path_of_reference(&text)) } else { text.parse::<Selector>()?.select(&host) }
     });
     found.map_err(|error| errors::of(py, &error))
 }

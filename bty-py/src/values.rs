@@ -63,7 +63,7 @@ value! {
         /// The disk or partition.
         device: PathBuf = |it| {
             let value = serde_json::to_value(it).ok();
-            value.and_then(|it| Some(it.get("device")?.as_str()?.into())).unwrap_or_default()
+            value.and_then(|it| Some(bty::text::path_of_reference(it.get("device")?.as_str()?))).unwrap_or_default()
         };
         /// The sentence.
         message: String = ToString::to_string;
@@ -262,6 +262,11 @@ value! {
         boot_entry: Option<String> = |it| it.boot_entry.clone();
         /// What a person should know.
         notes: Vec<String> = |it| it.notes.clone();
+    } {
+        /// True when it was flashed.
+        fn __bool__(&self) -> bool {
+            self.0.failure.is_none()
+        }
     }
 }
 
@@ -302,6 +307,11 @@ value! {
         fn is_success(&self) -> bool {
             self.0.is_success()
         }
+
+        /// The same as `is_success`.
+        fn __bool__(&self) -> bool {
+            self.0.is_success()
+        }
     }
 }
 
@@ -322,6 +332,11 @@ value! {
         compared_bytes: u64 = |it| it.compared_bytes;
         /// SHA-256 of the wire bytes, when all were read.
         source_sha256: Option<String> = |it| text(it.source_sha256.as_ref());
+    } {
+        /// The same as `is_equal`.
+        fn __bool__(&self) -> bool {
+            self.0.is_equal
+        }
     }
 }
 
@@ -388,6 +403,11 @@ value! {
         /// True when nothing is wrong.
         #[getter]
         fn is_ok(&self) -> bool {
+            self.0.is_ok()
+        }
+
+        /// The same as `is_ok`.
+        fn __bool__(&self) -> bool {
             self.0.is_ok()
         }
     }

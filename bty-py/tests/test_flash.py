@@ -317,3 +317,31 @@ def test_loop_device(tmp_path, image):
             bty.flash.execute_plan(plan, cancel=lambda: True)
     finally:
         subprocess.run(["losetup", "--detach", path], check=True)
+
+
+def test_reports_are_as_true_as_what_they_tell(image, disk):
+    report = bty.flash(image, disk)
+    assert report and report.targets[0] and bty.verify(image, disk)
+    with open(disk.path, "r+b") as file:
+        file.seek(MIB + 7)
+        file.write(b"\x55\xaa")
+    compared = bty.verify(image, disk)
+    assert not compared and bool(compared) is compared.is_equal
+    failed = report.to_dict()
+    failed["targets"][0]["failure"] = {"kind": "target", "message": "x", "hint": None, "offset": None, "difference": None}
+    failed = bty.FlashReport.from_dict(failed)
+    assert not failed and not failed.targets[0]
+    check = bty.Catalog([bty.Entry("a", "http://127.0.0.1:1/a.img")]).check()[0]
+    assert not check and bool(check) is check.is_ok
+
+
+def test_paths_that_are_not_utf8(tmp_path, image):
+    odd = os.fsencode(tmp_path) + b"/o\xff.img"
+    with open(odd, "wb") as file:
+        file.write(image.read_bytes())
+    disk = bty.disks.create_file(os.fsencode(tmp_path) + b"/d\xfe", 4 * MIB)
+    assert os.fsencode(disk.path) == os.fsencode(tmp_path) + b"/d\xfe"
+    assert bty.flash(odd, disk) and bty.verify(os.fsdecode(odd), disk.path)
+    assert bty.Disk.from_dict(disk.to_dict()) == disk
+    (found,) = [file for file in bty.images.list(tmp_path) if file.name == "o\\xff.img"]
+    assert os.fsencode(found.path) == odd and bty.verify(found, disk)

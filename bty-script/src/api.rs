@@ -6,6 +6,8 @@
 // what is public in a binding is what the macro exports; it unwraps what it has checked itself
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::needless_pass_by_value)]
 
+use std::any::TypeId;
+
 use bty::Disk;
 use bty::catalog::{Catalog, Entry};
 use bty::flash::{FlashReport, VerifyReport};
@@ -17,9 +19,11 @@ use crate::decide::Machine;
 use crate::error::HostError;
 use crate::world::Image;
 
+mod arrays;
 mod assert;
 mod bounded;
 mod catalog;
+mod compare;
 mod disks;
 mod failure;
 pub(crate) mod flash;
@@ -62,6 +66,22 @@ pub(crate) const TYPES: [(&str, &str); 12] = [
     ("Outcome", "how a script ended that a test ran"),
 ];
 
+/// The same types in Rust, to register something for each of them.
+const HOST_TYPES: [fn() -> TypeId; 12] = [
+    TypeId::of::<Size>,
+    TypeId::of::<Disk>,
+    TypeId::of::<Image>,
+    TypeId::of::<ImageFile>,
+    TypeId::of::<Catalog>,
+    TypeId::of::<Entry>,
+    TypeId::of::<flash::Plan>,
+    TypeId::of::<FlashReport>,
+    TypeId::of::<VerifyReport>,
+    TypeId::of::<Machine>,
+    TypeId::of::<HostError>,
+    TypeId::of::<test::Outcome>,
+];
+
 /// The type of `value` as scripts name it, with an article.
 pub(crate) fn type_name(context: &NativeCallContext<'_>, value: &Dynamic) -> String {
     let name = context.engine().map_type_name(value.type_name());
@@ -84,8 +104,10 @@ pub(crate) fn register(engine: &mut Engine) {
     engine.register_type_with_name::<test::Outcome>("Outcome");
 
     engine.register_global_module(exported_module!(bounded::functions).into());
+    engine.register_global_module(exported_module!(arrays::functions).into());
     engine.register_global_module(exported_module!(assert::functions).into());
     engine.register_global_module(exported_module!(size::functions).into());
+    compare::register(engine);
     engine.register_global_module(exported_module!(failure::functions).into());
     engine.register_global_module(exported_module!(globals::functions).into());
     engine.register_global_module(exported_module!(machine::functions).into());

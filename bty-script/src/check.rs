@@ -1,5 +1,5 @@
 //! What is wrong with a script, found without running it: what does not compile, calls of functions that are not there, imports that
-//! lead nowhere.
+//! lead nowhere, comparisons of values that cannot be compared.
 
 use std::collections::HashMap;
 
@@ -9,6 +9,8 @@ use serde::Serialize;
 use crate::engine::{Engine, Root, Script};
 use crate::error::{Place, ScriptError};
 use crate::reference::{self, Function, Kind};
+
+mod types;
 
 /// Something wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -79,6 +81,7 @@ impl Checker<'_> {
             }
             true
         });
+        self.comparisons(ast, file);
         for (namespace, name, args, is_method, position) in calls {
             let wrong = match imports.get(&namespace) {
                 _ if name.starts_with("anon$") => None,
@@ -89,6 +92,27 @@ impl Checker<'_> {
             if let Some((message, hint)) = wrong {
                 self.find(message, hint, file, position);
             }
+        }
+    }
+
+    /// Comparisons that fail or never hold.
+    fn comparisons(&mut self, ast: &AST, file: &str) {
+        let mut wrong = Vec::new();
+        ast.walk(&mut |path: &[ASTNode<'_>]| {
+            let found = match path.last() {
+                Some(ASTNode::Expr(Expr::FnCall(call, at)) | ASTNode::Stmt(Stmt::FnCall(call, at))) => {
+                    types::comparison(call, &self.known).map(|found| (found, *at))
+                }
+                Some(ASTNode::Stmt(Stmt::Switch(switch, at))) => {
+                    types::switch(&switch.0, &self.known).map(|found| (found, *at))
+                }
+                _ => None,
+            };
+            wrong.extend(found);
+            true
+        });
+        for ((message, hint), position) in wrong {
+            self.find(message, hint, file, position);
         }
     }
 

@@ -111,6 +111,8 @@ impl Engine {
         // the time package is left out: its clock is not the host's
         MoreStringPackage::new().register_into_engine(&mut rhai);
         api::register(&mut rhai);
+        // else values of the language's own types are compared without a look at ours: 5 > "1G" would be false
+        rhai.set_fast_operators(false);
         limits.apply(&mut rhai);
         rhai.disable_symbol("eval");
         rhai.set_strict_variables(true);

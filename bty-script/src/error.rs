@@ -16,7 +16,8 @@ pub use place::{Place, Sources};
 /// What a host function returns to the engine.
 pub(crate) type Outcome<T> = Result<T, Box<EvalAltResult>>;
 
-/// A failure of the host, as a script sees it: type `Error`, with the fields `kind`, `message`, `path`, `offset`, `hint` and `report`.
+/// A failure of the host, as a script sees it: type `Error`, with the fields `kind`, `message`, `path`, `offset`, `hint`, `report` and
+/// `has_written`.
 #[derive(Clone, Debug)]
 pub struct HostError {
     /// A word to match on: the kinds of [`bty::ErrorKind`], and `capability` for what this host does not let scripts do.
@@ -31,13 +32,15 @@ pub struct HostError {
     pub hint: Option<String>,
     /// The report of the flash that failed, as data.
     pub report: Option<Value>,
+    /// True when writing had begun before: the disk may hold a part of an image, and does not boot.
+    pub has_written: bool,
 }
 
 impl HostError {
     /// An error of `kind`.
     #[must_use]
     pub fn new(kind: &str, message: impl Into<String>) -> Self {
-        Self { kind: kind.into(), message: message.into(), path: None, offset: None, hint: None, report: None }
+        Self { kind: kind.into(), message: message.into(), path: None, offset: None, hint: None, report: None, has_written: false }
     }
 
     /// Adds the next step.
@@ -69,6 +72,7 @@ impl From<bty::Error> for HostError {
             offset: error.offset(),
             hint: error.next_step().map(str::to_owned),
             report: None,
+            has_written: error.has_written(),
         }
     }
 }

@@ -4,6 +4,7 @@ use bty::Disk;
 use bty::catalog::{Catalog, Entry};
 use bty::image::directory::ImageFile;
 use bty::size::human;
+use bty::text;
 use rhai::{Array, Dynamic, Map};
 
 use crate::api::flash::Plan;
@@ -32,7 +33,7 @@ impl Table {
     pub fn lines(&self, width: usize) -> Vec<String> {
         let rows = || std::iter::once(&self.headers).chain(&self.rows);
         let columns = rows().map(Vec::len).max().unwrap_or(0);
-        let cell = |row: &[String], at: usize| row.get(at).map(|text| clean(text)).unwrap_or_default();
+        let cell = |row: &[String], at: usize| row.get(at).map(|text| text::escape(text).into_owned()).unwrap_or_default();
         let mut widths: Vec<usize> =
             (0..columns).map(|at| rows().map(|row| cell(row, at).chars().count()).max().unwrap_or(0)).collect();
         let gaps = 2 * columns.saturating_sub(1);
@@ -46,11 +47,6 @@ impl Table {
         };
         rows().map(line).collect()
     }
-}
-
-/// Escape sequences of a disk's model or a catalog's text must not reach the terminal.
-pub(crate) fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// `text` in exactly `width` characters.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::oci::{OciBlob, OciReference};
 use crate::source::file::FileInput;
-use crate::{CancelToken, Location, Observer, Result, Source};
+use crate::{CancelToken, Location, Observer, Result, Source, text};
 
 pub(crate) mod body;
 mod exchange;
@@ -115,7 +115,7 @@ impl Client {
     pub fn open_location(&self, location: &Location, cancel: &CancelToken) -> Result<Source> {
         match location {
             Location::File(path) => {
-                let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+                let name = text::shown_name(path.file_name().unwrap_or(path.as_os_str()));
                 let input = Arc::new(FileInput::open(path)?);
                 Ok(Source { location: location.clone(), name, input, expected: None })
             }

@@ -43,6 +43,7 @@ pub enum DiskKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disk {
     /// Device node or file: `/dev/nvme0n1`.
+    #[serde(with = "crate::text::path")]
     pub path: PathBuf,
     /// What kind of target it is.
     pub kind: DiskKind,
@@ -95,6 +96,7 @@ pub enum TableKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Partition {
     /// Device node, when the kernel has one.
+    #[serde(with = "crate::text::optional_path", default)]
     pub path: Option<PathBuf>,
     /// Number in the table, from 1.
     pub number: u32,
@@ -137,18 +139,22 @@ pub enum Use {
     /// A file system on it is mounted.
     Mounted {
         /// The disk or partition.
+        #[serde(with = "crate::text::path")]
         device: PathBuf,
         /// Where.
+        #[serde(with = "crate::text::path")]
         mountpoint: PathBuf,
     },
     /// It is swap space in use.
     Swap {
         /// The disk or partition.
+        #[serde(with = "crate::text::path")]
         device: PathBuf,
     },
     /// Another block device is built on it: device-mapper, LVM, MD, bcache.
     Held {
         /// The disk or partition.
+        #[serde(with = "crate::text::path")]
         device: PathBuf,
         /// The device built on it, with its name where it has one: `dm-0 (vg0-root)`.
         holder: String,
@@ -156,13 +162,16 @@ pub enum Use {
     /// A loop device is attached to it.
     Loop {
         /// The file or disk.
+        #[serde(with = "crate::text::path")]
         device: PathBuf,
         /// The loop device.
+        #[serde(with = "crate::text::path")]
         holder: PathBuf,
     },
     /// A member of an active ZFS pool (known only by its signature and the kernel's refusal to open it).
     Busy {
         /// The disk or partition.
+        #[serde(with = "crate::text::path")]
         device: PathBuf,
         /// What its signature says.
         hint: Option<String>,
@@ -170,6 +179,7 @@ pub enum Use {
     /// The running system was started from it.
     System {
         /// The disk or partition.
+        #[serde(with = "crate::text::path")]
         device: PathBuf,
     },
 }

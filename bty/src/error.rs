@@ -76,6 +76,7 @@ struct Inner {
     path: Option<String>,
     offset: Option<u64>,
     hint: Option<String>,
+    has_written: bool,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -90,6 +91,7 @@ impl Error {
             path: None,
             offset: None,
             hint: None,
+            has_written: false,
             source: None,
         }))
     }
@@ -152,6 +154,19 @@ impl Error {
     pub fn at_offset(mut self, offset: u64) -> Self {
         self.0.offset.get_or_insert(offset);
         self
+    }
+
+    /// Says that it came when targets were being written.
+    #[must_use]
+    pub(crate) fn after_writing(mut self) -> Self {
+        self.0.has_written = true;
+        self
+    }
+
+    /// True when writing to the targets had begun before it: they may hold a part of the image, and do not boot. Otherwise nothing was written.
+    #[must_use]
+    pub fn has_written(&self) -> bool {
+        self.0.has_written
     }
 
     /// What to match on.

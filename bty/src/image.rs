@@ -111,6 +111,7 @@ pub struct ImageInfo {
     /// A short name for people.
     pub name: String,
     /// The canonical path of a local image.
+    #[serde(with = "crate::text::optional_path", default)]
     pub path: Option<PathBuf>,
     /// Its format.
     pub format: Format,

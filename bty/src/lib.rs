@@ -56,6 +56,7 @@ pub mod progress;
 pub mod redact;
 pub mod size;
 pub mod source;
+pub mod text;
 
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]

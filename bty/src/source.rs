@@ -6,8 +6,10 @@
 //! Readers obey one contract, whatever the origin: **a clean end means that all of it was there.** A body that is shorter or longer than promised,
 //! or that changed between two requests, is an error of kind [`Source`](crate::ErrorKind::Source), never an end.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -16,7 +18,7 @@ use std::time::{Duration, Instant};
 use url::Url;
 
 use crate::oci::OciReference;
-use crate::{CancelToken, ClientOptions, Digest, Error, ErrorKind, Result, redact};
+use crate::{CancelToken, ClientOptions, Digest, Error, ErrorKind, Result, redact, text};
 
 pub(crate) mod file;
 pub(crate) mod http;
@@ -25,7 +27,8 @@ pub(crate) mod wire;
 
 /// A reference to an origin, parsed from what a person wrote.
 ///
-/// `http://` and `https://` are web addresses, `oras://` is an OCI artifact, `file://` and everything without a scheme is a path.
+/// `http://` and `https://` are web addresses, `oras://` is an OCI artifact, `file://` is a path in which `%20` is a blank, and everything without a
+/// scheme is a path as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Location {
@@ -55,7 +58,7 @@ impl FromStr for Location {
                 Ok(Self::Http(url))
             }
             "oras" => text.parse().map(Self::Oci),
-            "file" => Ok(Self::File(PathBuf::from(&text["file://".len()..]))),
+            "file" => file_path(&text["file://".len()..]).map(Self::File),
             other => Err(Error::new(ErrorKind::Usage, format!("{other}:// is not supported"))
                 .with_path(redact::address(text))
                 .hint("give a path, or an http://, https:// or oras:// address")),
@@ -63,11 +66,38 @@ impl FromStr for Location {
     }
 }
 
+/// The path in what follows `file://`. `localhost` is this machine (RFC 8089); nothing but `%` is special in the rest.
+fn file_path(rest: &str) -> Result<PathBuf> {
+    let path = match rest.get(..10) {
+        Some(host) if host.eq_ignore_ascii_case("localhost/") => &rest[9..],
+        _ => rest,
+    };
+    let bytes = percent_decoded(path);
+    if bytes.contains(&0) {
+        let error = Error::new(ErrorKind::Usage, format!("{:?} names no file", format!("file://{rest}")));
+        return Err(error.hint("%00 cannot be part of a path"));
+    }
+    Ok(PathBuf::from(OsString::from_vec(bytes)))
+}
+
+/// `%41` is `A`; what is malformed stays as it is.
+pub(crate) fn percent_decoded(text: &str) -> Vec<u8> {
+    let mut rest = text.as_bytes();
+    let mut decoded = Vec::with_capacity(rest.len());
+    while let Some((&byte, after)) = rest.split_first() {
+        let digits = after.get(..2).filter(|d| byte == b'%' && d.iter().all(u8::is_ascii_hexdigit));
+        let value = digits.and_then(|d| u8::from_str_radix(std::str::from_utf8(d).ok()?, 16).ok());
+        decoded.push(value.unwrap_or(byte));
+        rest = if value.is_some() { &after[2..] } else { after };
+    }
+    decoded
+}
+
 /// Without user and password: what is displayed gets into messages and lists.
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File(path) => path.display().fmt(f),
+            Self::File(path) => f.write_str(&text::path_reference(path)),
             Self::Http(url) => f.write_str(&http::origin::shown(url)),
             Self::Oci(reference) => reference.fmt(f),
         }

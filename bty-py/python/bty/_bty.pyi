@@ -345,6 +345,8 @@ class TargetReport:
     @property
     def notes(self) -> list[str]:
         """What a person should know."""
+    def __bool__(self) -> bool:
+        """True when it was flashed."""
     def to_dict(self) -> dict[str, Any]:
         """The same as plain data, with the names and units of the command's ``--json``."""
     @staticmethod
@@ -405,6 +407,8 @@ class FlashReport:
     @property
     def is_success(self) -> bool:
         """True when every target was flashed and, unless switched off, verified."""
+    def __bool__(self) -> bool:
+        """The same as ``is_success``."""
     def to_dict(self) -> dict[str, Any]:
         """The same as plain data, with the names and units of the command's ``--json``."""
     @staticmethod
@@ -438,6 +442,8 @@ class VerifyReport:
     @property
     def source_sha256(self) -> Optional[str]:
         """SHA-256 of the wire bytes, when all were read."""
+    def __bool__(self) -> bool:
+        """The same as ``is_equal``."""
     def to_dict(self) -> dict[str, Any]:
         """The same as plain data, with the names and units of the command's ``--json``."""
     @staticmethod
@@ -546,6 +552,8 @@ class EntryCheck:
     @property
     def is_ok(self) -> bool:
         """True when nothing is wrong."""
+    def __bool__(self) -> bool:
+        """The same as ``is_ok``."""
     def to_dict(self) -> dict[str, Any]:
         """The same as plain data, with the names and units of the command's ``--json``."""
     @staticmethod

@@ -44,6 +44,12 @@ pub(super) mod functions {
         error.report.as_ref().map_or(Dynamic::UNIT, |report| from_json(report, true))
     }
 
+    /// True when writing to a disk had begun before the failure: it may hold a part of an image, and does not boot. Otherwise nothing was written.
+    #[rhai_fn(get = "has_written", pure)]
+    pub fn has_written(error: &mut HostError) -> bool {
+        error.has_written
+    }
+
     /// The message.
     #[rhai_fn(name = "to_string", name = "to_debug", pure)]
     pub fn to_string(error: &mut HostError) -> String {

@@ -111,7 +111,7 @@ pub(super) mod functions {
     #[rhai_fn(volatile, return_raw)]
     pub fn log(context: NativeCallContext, line: &str) -> Outcome<()> {
         let host = Host::of(&context, Capability::Read)?;
-        host.world.machine.log(&crate::render::clean(line));
+        host.world.machine.log(&bty::text::escape(line));
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Sizes: exact arithmetic with numbers of bytes.
+//! Sizes: exact arithmetic with numbers of bytes. How they compare is in [`compare`](super::compare).
 
 use rhai::plugin::*;
 use rhai::{Dynamic, INT};
@@ -7,7 +7,28 @@ use crate::convert::Size;
 use crate::error::{HostError, Outcome, raise_unplaced};
 
 fn overflow(what: &str) -> Box<rhai::EvalAltResult> {
-    raise_unplaced(HostError::usage(format!("the {what} is no size: below zero, or above 2^64 - 1 bytes")))
+    raise_unplaced(HostError::usage(format!("the {what} is no size: below -2^63, or above 2^64 - 1 bytes")))
+}
+
+fn wide(size: Size) -> i128 {
+    i128::from(size.0)
+}
+
+/// A size, or below zero an integer: so a difference of sizes can be compared with 0, and order an array.
+fn signed(bytes: i128, what: &str) -> Outcome<Dynamic> {
+    if let Ok(size) = u64::try_from(bytes) {
+        return Ok(Dynamic::from(Size(size)));
+    }
+    INT::try_from(bytes).map(Dynamic::from).map_err(|_| overflow(what))
+}
+
+/// Joining a size and a text makes a text. Where the text is a size itself, that is hardly what was meant.
+fn not_a_size(text: &str) -> Outcome<&str> {
+    if bty::size::parse(text).is_err() {
+        return Ok(text);
+    }
+    let error = HostError::usage(format!("a size and the text {text:?} cannot be added"));
+    Err(raise_unplaced(error.hint(format!("write size({text:?}) to add sizes, or `${{…}}` to make a text of both"))))
 }
 
 #[export_module]
@@ -42,29 +63,52 @@ pub(super) mod functions {
     }
 
     #[rhai_fn(name = "+", return_raw)]
-    pub fn add_bytes(a: Size, b: INT) -> Outcome<Size> {
-        a.0.checked_add_signed(b).map(Size).ok_or_else(|| overflow("sum"))
+    pub fn add_bytes(a: Size, b: INT) -> Outcome<Dynamic> {
+        signed(wide(a) + i128::from(b), "sum")
+    }
+
+    #[rhai_fn(name = "+", return_raw)]
+    pub fn add_to_bytes(a: INT, b: Size) -> Outcome<Dynamic> {
+        add_bytes(b, a)
+    }
+
+    #[rhai_fn(name = "+", return_raw)]
+    pub fn append(a: Size, text: &str) -> Outcome<String> {
+        not_a_size(text).map(|text| format!("{a}{text}"))
+    }
+
+    #[rhai_fn(name = "+", return_raw)]
+    pub fn prepend(text: &str, a: Size) -> Outcome<String> {
+        not_a_size(text).map(|text| format!("{text}{a}"))
     }
 
     #[rhai_fn(name = "-", return_raw)]
-    pub fn subtract(a: Size, b: Size) -> Outcome<Size> {
-        a.0.checked_sub(b.0).map(Size).ok_or_else(|| overflow("difference"))
+    pub fn subtract(a: Size, b: Size) -> Outcome<Dynamic> {
+        signed(wide(a) - wide(b), "difference")
     }
 
     #[rhai_fn(name = "-", return_raw)]
-    pub fn subtract_bytes(a: Size, b: INT) -> Outcome<Size> {
-        let less = b.checked_neg().and_then(|b| a.0.checked_add_signed(b));
-        less.map(Size).ok_or_else(|| overflow("difference"))
+    pub fn subtract_bytes(a: Size, b: INT) -> Outcome<Dynamic> {
+        signed(wide(a) - i128::from(b), "difference")
+    }
+
+    #[rhai_fn(name = "-", return_raw)]
+    pub fn subtract_from_bytes(a: INT, b: Size) -> Outcome<Dynamic> {
+        signed(i128::from(a) - wide(b), "difference")
+    }
+
+    #[rhai_fn(name = "-", return_raw)]
+    pub fn negate(a: Size) -> Outcome<Dynamic> {
+        signed(-wide(a), "negative")
     }
 
     #[rhai_fn(name = "*", return_raw)]
-    pub fn multiply(a: Size, times: INT) -> Outcome<Size> {
-        let product = u64::try_from(times).ok().and_then(|times| a.0.checked_mul(times));
-        product.map(Size).ok_or_else(|| overflow("product"))
+    pub fn multiply(a: Size, times: INT) -> Outcome<Dynamic> {
+        wide(a).checked_mul(i128::from(times)).ok_or_else(|| overflow("product")).and_then(|n| signed(n, "product"))
     }
 
     #[rhai_fn(name = "*", return_raw)]
-    pub fn multiply_left(times: INT, a: Size) -> Outcome<Size> {
+    pub fn multiply_left(times: INT, a: Size) -> Outcome<Dynamic> {
         multiply(a, times)
     }
 
@@ -85,93 +129,27 @@ pub(super) mod functions {
         a.0.checked_rem(b.0).map(Size).ok_or_else(|| overflow("remainder"))
     }
 
-    #[rhai_fn(name = "==")]
-    pub fn equal(a: Size, b: Size) -> bool {
-        a == b
+    /// The larger one; a number of bytes and a text such as `"4G"` count as sizes.
+    #[rhai_fn(name = "max", return_raw)]
+    pub fn max_of(a: Size, b: Dynamic) -> Outcome<Size> {
+        Ok(a.max(Size::from_dynamic(&b)?))
     }
 
-    #[rhai_fn(name = "!=")]
-    pub fn unequal(a: Size, b: Size) -> bool {
-        a != b
+    /// The larger one; a number of bytes and a text such as `"4G"` count as sizes.
+    #[rhai_fn(name = "max", return_raw)]
+    pub fn max_with(a: Dynamic, b: Size) -> Outcome<Size> {
+        max_of(b, a)
     }
 
-    #[rhai_fn(name = "<")]
-    pub fn less(a: Size, b: Size) -> bool {
-        a < b
+    /// The smaller one; a number of bytes and a text such as `"4G"` count as sizes.
+    #[rhai_fn(name = "min", return_raw)]
+    pub fn min_of(a: Size, b: Dynamic) -> Outcome<Size> {
+        Ok(a.min(Size::from_dynamic(&b)?))
     }
 
-    #[rhai_fn(name = "<=")]
-    pub fn at_most(a: Size, b: Size) -> bool {
-        a <= b
-    }
-
-    #[rhai_fn(name = ">")]
-    pub fn more(a: Size, b: Size) -> bool {
-        a > b
-    }
-
-    #[rhai_fn(name = ">=")]
-    pub fn at_least(a: Size, b: Size) -> bool {
-        a >= b
-    }
-
-    #[rhai_fn(name = "==")]
-    pub fn equal_bytes(a: Size, b: INT) -> bool {
-        i128::from(a.0) == i128::from(b)
-    }
-
-    #[rhai_fn(name = "!=")]
-    pub fn unequal_bytes(a: Size, b: INT) -> bool {
-        i128::from(a.0) != i128::from(b)
-    }
-
-    #[rhai_fn(name = "<")]
-    pub fn less_bytes(a: Size, b: INT) -> bool {
-        i128::from(a.0) < i128::from(b)
-    }
-
-    #[rhai_fn(name = "<=")]
-    pub fn at_most_bytes(a: Size, b: INT) -> bool {
-        i128::from(a.0) <= i128::from(b)
-    }
-
-    #[rhai_fn(name = ">")]
-    pub fn more_bytes(a: Size, b: INT) -> bool {
-        i128::from(a.0) > i128::from(b)
-    }
-
-    #[rhai_fn(name = ">=")]
-    pub fn at_least_bytes(a: Size, b: INT) -> bool {
-        i128::from(a.0) >= i128::from(b)
-    }
-
-    #[rhai_fn(name = "==")]
-    pub fn bytes_equal(a: INT, b: Size) -> bool {
-        i128::from(a) == i128::from(b.0)
-    }
-
-    #[rhai_fn(name = "!=")]
-    pub fn bytes_unequal(a: INT, b: Size) -> bool {
-        i128::from(a) != i128::from(b.0)
-    }
-
-    #[rhai_fn(name = "<")]
-    pub fn bytes_less(a: INT, b: Size) -> bool {
-        i128::from(a) < i128::from(b.0)
-    }
-
-    #[rhai_fn(name = "<=")]
-    pub fn bytes_at_most(a: INT, b: Size) -> bool {
-        i128::from(a) <= i128::from(b.0)
-    }
-
-    #[rhai_fn(name = ">")]
-    pub fn bytes_more(a: INT, b: Size) -> bool {
-        i128::from(a) > i128::from(b.0)
-    }
-
-    #[rhai_fn(name = ">=")]
-    pub fn bytes_at_least(a: INT, b: Size) -> bool {
-        i128::from(a) >= i128::from(b.0)
+    /// The smaller one; a number of bytes and a text such as `"4G"` count as sizes.
+    #[rhai_fn(name = "min", return_raw)]
+    pub fn min_with(a: Dynamic, b: Size) -> Outcome<Size> {
+        min_of(b, a)
     }
 }

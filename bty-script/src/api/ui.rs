@@ -1,15 +1,17 @@
 //! `ui`.
 
+use bty::text;
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, INT, NativeCallContext};
 
 use crate::error::{HostError, Outcome, raise};
 use crate::host::{Capability, Host};
 use crate::render::{self, Table};
-use crate::terminal::Style;
+use crate::terminal::{Style, shown};
 
 fn show(context: &NativeCallContext<'_>, text: &str) -> Outcome<()> {
-    Host::of(context, Capability::Dialogs)?.world.terminal.say(text);
+    // the terminal takes styles as `paint` makes them, and escapes the rest
+    Host::of(context, Capability::Dialogs)?.world.terminal.say(&shown(text, true));
     Ok(())
 }
 
@@ -19,27 +21,7 @@ fn paint(context: &NativeCallContext<'_>, style: &str, text: &str) -> Outcome<St
         let message = format!("there is no style {style:?}");
         raise(HostError::usage(message).hint("use strong, good, warning, bad or quiet"))
     })?;
-    Ok(host.world.terminal.paint(known, &clean_lines(text)))
-}
-
-/// Keeps line ends and styles as `paint` makes them; other control characters could drive the terminal.
-fn clean_lines(text: &str) -> String {
-    let mut clean = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(c) = rest.chars().next() {
-        let style = rest.strip_prefix("\x1b[").and_then(|sgr| {
-            let end = sgr.find(|c: char| !c.is_ascii_digit() && c != ';')?;
-            sgr[end..].starts_with('m').then_some(2 + end + 1)
-        });
-        let len = style.unwrap_or(c.len_utf8());
-        if style.is_some() || !c.is_control() || c == '\n' {
-            clean.push_str(&rest[..len]);
-        } else {
-            clean.push(' ');
-        }
-        rest = &rest[len..];
-    }
-    clean
+    Ok(host.world.terminal.paint(known, &shown(text, true)))
 }
 
 fn show_table(context: &NativeCallContext<'_>, table: &Table) -> Outcome<()> {
@@ -56,7 +38,7 @@ pub(super) mod functions {
     /// A line of text for the person.
     #[rhai_fn(volatile, return_raw)]
     pub fn say(context: NativeCallContext, text: &str) -> Outcome<()> {
-        show(&context, &clean_lines(text))
+        show(&context, text)
     }
 
     /// The same in a style: `strong`, `good`, `warning`, `bad` or `quiet`. Without colour it is plain.
@@ -72,9 +54,9 @@ pub(super) mod functions {
         paint(&context, style, text)
     }
 
-    /// Text from elsewhere (a model, a name in a catalog) without control characters, so that it can be shown.
+    /// Text from elsewhere (a model, a name in a catalog) with its control characters written out (`\u{1b}`), so that it can be shown in a line.
     pub fn clean(text: &str) -> String {
-        render::clean(text)
+        text::escape(text).into_owned()
     }
 
     /// A frame with a title around lines.
@@ -83,13 +65,13 @@ pub(super) mod functions {
         let host = Host::of(&context, Capability::Dialogs)?;
         let terminal = &host.world.terminal;
         let width = terminal.size().columns.clamp(20, 100);
-        let title = render::clean(title);
+        let title = text::escape(title);
         let left = width.saturating_sub(title.chars().count()) / 2;
         let right = width.saturating_sub(title.chars().count() + left);
         let top = format!("{}{title}{}", "=".repeat(left), "=".repeat(right));
         terminal.say(&terminal.paint(Style::Strong, &top));
         for line in &lines {
-            terminal.say(&clean_lines(&render::plain(line)));
+            terminal.say(&shown(&render::plain(line), true));
         }
         terminal.say(&terminal.paint(Style::Strong, &"=".repeat(width)));
         Ok(())

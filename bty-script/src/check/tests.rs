@@ -51,6 +51,30 @@ fn unknown_functions_and_wrong_counts_are_found_with_their_place() {
 }
 
 #[test]
+fn comparisons_that_fail_are_found() {
+    let found = findings(
+        "fn f(d, x) {\nd.size_bytes.bytes > \"100G\";\nd.size_bytes > \"big\";\n\"4096\" == d.logical_sector_bytes;\nd.size_bytes < ();\n\
+         switch d.size_bytes { \"1G\" => 1 }\nsize(\"1G\") <= [];\nd.size_bytes.bytes in [1, \"2G\"];\n}",
+        &Root::None,
+    );
+    let heads: Vec<&str> = found.iter().map(|line| line.split(" (").next().unwrap()).collect();
+    assert_eq!(
+        heads,
+        [
+            "script.rhai:2:20: a number and a text cannot be compared by >",
+            "script.rhai:3:14: \"big\" is not a size",
+            "script.rhai:4:8: a text and a number cannot be compared by ==",
+            "script.rhai:5:14: ()",
+            "script.rhai:6:1: a size matches no case of a switch",
+            "script.rhai:7:12: a size and an array cannot be compared by <=",
+            "script.rhai:8:20: a text and a number cannot be compared by ==",
+        ]
+    );
+    let fine = "fn f(d, p) { d.size_bytes > \"100G\"; d.size_bytes == (); p.disk == \"auto\"; p.n == \"all\"; d.serial == \"1\"; d.size_bytes > 1e9 }";
+    assert_eq!(findings(fine, &Root::None), [""; 0]);
+}
+
+#[test]
 fn imports_are_followed_below_the_root_and_nowhere_else() {
     let dir = tempfile::tempdir().unwrap();
     let outside = tempfile::tempdir().unwrap();

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use bty::{Digest, size};
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 const EXIT_CODES: &str = "\
@@ -56,7 +57,7 @@ pub(crate) struct Cli {
 #[command(next_help_heading = "Without a verb: the wizard, or what a server wants")]
 pub(crate) struct Start {
     /// Begin the wizard with this catalog (path, http(s):// or oras:// reference)
-    #[arg(long, value_name = "SRC")]
+    #[arg(long, value_name = "SRC", value_parser = reference())]
     pub(crate) catalog: Option<String>,
     /// Do what the server has planned for the machine with this MAC address
     #[arg(long, value_name = "MAC", value_parser = mac)]
@@ -76,6 +77,11 @@ pub(crate) struct Start {
     /// Token of the boot cycle; else the kernel command line has it
     #[arg(long, value_name = "TOKEN", requires = "mac")]
     pub(crate) cycle: Option<String>,
+}
+
+/// A path, an address or a name, as text: a path that is not UTF-8 becomes a `file://` address.
+fn reference() -> impl TypedValueParser<Value = String> {
+    OsStringValueParser::new().map(|argument| bty::text::argument(&argument))
 }
 
 fn disk_file(text: &str) -> Result<(PathBuf, String), String> {
@@ -113,6 +119,7 @@ pub(crate) enum Verb {
     /// Show what an image is
     Image {
         /// Path, http(s):// or oras:// reference
+        #[arg(value_parser = reference())]
         src: String,
         /// Read all of it: exact sizes and its SHA-256
         #[arg(long)]
@@ -212,6 +219,7 @@ pub(crate) enum CatalogAction {
     /// List the entries of a catalog
     Show {
         /// Path, http(s):// or oras:// reference of the catalog
+        #[arg(value_parser = reference())]
         src: String,
         /// One JSON object an entry
         #[arg(long)]
@@ -220,6 +228,7 @@ pub(crate) enum CatalogAction {
     /// Check a catalog, and that its images are there
     Check {
         /// Path, http(s):// or oras:// reference of the catalog
+        #[arg(value_parser = reference())]
         src: String,
         /// One JSON object an entry
         #[arg(long)]
@@ -262,12 +271,13 @@ pub(crate) enum CatalogAction {
 #[derive(Args, Debug)]
 pub(crate) struct Flash {
     /// The image: path, http(s):// or oras:// reference, or the name of an entry of --catalog
+    #[arg(value_parser = reference())]
     pub(crate) src: String,
     /// The disks: path, serial:…, wwn:… or where:transport=usb,size<64G
-    #[arg(required = true)]
+    #[arg(required = true, value_parser = reference())]
     pub(crate) target: Vec<String>,
     /// Take SRC from this catalog (path, http(s):// or oras:// reference)
-    #[arg(long, value_name = "C")]
+    #[arg(long, value_name = "C", value_parser = reference())]
     pub(crate) catalog: Option<String>,
     /// SHA-256 that the image file must have, as published
     #[arg(long, value_name = "HEX")]
@@ -324,11 +334,13 @@ pub(crate) struct Run {
 #[derive(Args, Debug)]
 pub(crate) struct Verify {
     /// The image: path, http(s):// or oras:// reference, or the name of an entry of --catalog
+    #[arg(value_parser = reference())]
     pub(crate) src: String,
     /// The disk: path, serial:…, wwn:… or where:…
+    #[arg(value_parser = reference())]
     pub(crate) target: String,
     /// Take SRC from this catalog
-    #[arg(long, value_name = "C")]
+    #[arg(long, value_name = "C", value_parser = reference())]
     pub(crate) catalog: Option<String>,
     /// SHA-256 that the image file must have, as published
     #[arg(long, value_name = "HEX")]

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use bty::{Event, Observer, Phase};
+use bty::{Event, Observer, Phase, text};
 
 /// Where the marks go. Everything is best effort: a machine without these files flashes all the same.
 pub(crate) struct Marks {
@@ -36,6 +36,7 @@ impl Marks {
 
     /// A mark: on stderr, in the kernel's log, on the console.
     pub(crate) fn mark(&self, text: &str) {
+        let text = &*text::escape(text);
         eprintln!("bty: {text}");
         // one write is one record
         append(&self.kernel_log, &format!("<6>bty: {text}\n"));
@@ -48,6 +49,7 @@ impl Marks {
 
     /// What is going on: on stderr, and in the status file.
     pub(crate) fn status(&self, text: &str) {
+        let text = &*text::escape(text);
         eprintln!("bty: {text}");
         let file = OpenOptions::new().create(true).append(true).open(&self.status);
         let _ = file.and_then(|mut file| file.write_all(format!("bty: {text}\n").as_bytes()));

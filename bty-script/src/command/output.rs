@@ -2,8 +2,9 @@
 
 use std::io::{IsTerminal, Write};
 
-use bty::{Error, Event, Observer};
+use bty::{Error, Event, Observer, text};
 use bty_script::ScriptError;
+use bty_script::terminal::{Style, stdout};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -24,12 +25,12 @@ impl Output {
         self.is_json
     }
 
-    /// A result: as JSON, or as `text`.
-    pub(crate) fn result<T: Serialize>(&self, value: &T, text: impl FnOnce() -> String) {
+    /// A result: as JSON, or as what is `shown`.
+    pub(crate) fn result<T: Serialize>(&self, value: &T, shown: impl FnOnce() -> String) {
         if self.is_json {
             self.line(&serde_json::to_value(value).unwrap_or_default());
         } else {
-            self.print(&text());
+            self.print(&shown());
         }
     }
 
@@ -47,19 +48,30 @@ impl Output {
         self.line(&serde_json::to_value(Tagged { event, value }).unwrap_or_default());
     }
 
-    /// Text on stdout. A reader that went away is no reason to fail: what was done is done.
-    pub(crate) fn print(&self, text: &str) {
-        let _ = writeln!(std::io::stdout().lock(), "{text}");
+    /// Text on stdout; see [`stdout`] for what happens when that cannot be written.
+    pub(crate) fn print(&self, shown: &str) {
+        stdout::write_line(&text::escape_lines(shown));
+    }
+
+    /// The same after a word in a style.
+    pub(crate) fn print_marked(&self, style: Style, word: &str, after: &str) {
+        stdout::write_line(&format!("{}{}", self.paint(style, word), text::escape_lines(after)));
     }
 
     /// Text for people, on stderr.
-    pub(crate) fn say(&self, text: &str) {
-        let _ = writeln!(std::io::stderr().lock(), "{text}");
+    pub(crate) fn say(&self, shown: &str) {
+        let _ = writeln!(std::io::stderr().lock(), "{}", text::escape_lines(shown));
+    }
+
+    /// The same with a word in a style.
+    pub(crate) fn say_marked(&self, before: &str, style: Style, word: &str, after: &str) {
+        let (before, after) = (text::escape_lines(before), text::escape_lines(after));
+        let _ = writeln!(std::io::stderr().lock(), "{before}{}{after}", self.paint(style, word));
     }
 
     /// A warning for people.
-    pub(crate) fn warn(&self, text: &str) {
-        self.say(&format!("{}: {text}", self.paint("33", "note")));
+    pub(crate) fn warn(&self, warning: &str) {
+        self.say_marked("", Style::Warning, "note", &format!(": {warning}"));
     }
 
     /// The error: for people with the next step on a line of its own.
@@ -74,10 +86,7 @@ impl Output {
                 "offset": error.offset(),
             }));
         }
-        self.say(&format!("{}: {error}", self.paint("1;31", "error")));
-        if let Some(hint) = error.next_step() {
-            self.say(&format!(" {}: {hint}", self.paint("1", "next")));
-        }
+        self.failure(&error.to_string(), error.next_step());
     }
 
     /// A script's failure, with its place.
@@ -85,9 +94,18 @@ impl Output {
         if self.is_json {
             self.event("error", &error.to_json());
         }
-        self.say(&format!("{}: {error}", self.paint("1;31", "error")));
-        if let Some(hint) = &error.hint {
-            self.say(&format!(" {}: {hint}", self.paint("1", "next")));
+        self.failure(&error.to_string(), error.hint.as_deref());
+    }
+
+    /// An error for people only: stdout takes nothing.
+    pub(crate) fn lost(&self, error: &Error) {
+        self.failure(&error.to_string(), error.next_step());
+    }
+
+    fn failure(&self, message: &str, hint: Option<&str>) {
+        self.say_marked("", Style::Bad, "error", &format!(": {message}"));
+        if let Some(hint) = hint {
+            self.say_marked(" ", Style::Strong, "next", &format!(": {hint}"));
         }
     }
 
@@ -95,13 +113,13 @@ impl Output {
         self.has_colour
     }
 
-    /// `text` in an SGR style, on terminals that want it.
-    pub(crate) fn paint(&self, style: &str, text: &str) -> String {
-        if self.has_colour { format!("\x1b[{style}m{text}\x1b[0m") } else { text.to_owned() }
+    /// A word of ours in a style, on terminals that want it.
+    fn paint(&self, style: Style, word: &str) -> String {
+        if self.has_colour { format!("\x1b[{}m{word}\x1b[0m", style.sgr()) } else { word.to_owned() }
     }
 
     fn line(&self, value: &Value) {
-        self.print(&value.to_string());
+        stdout::write_line(&text::escape_json(&value.to_string()));
     }
 }
 

@@ -199,7 +199,7 @@ impl View {
 
 /// With one target its name says nothing new.
 fn name_of(verb: &str, target: &TargetCounts, targets: &[TargetCounts]) -> String {
-    if targets.len() == 1 { verb.to_owned() } else { format!("{verb} {}", target.target) }
+    if targets.len() == 1 { verb.to_owned() } else { format!("{verb} {}", bty::text::escape(&target.target)) }
 }
 
 fn new_bar(total: Option<u64>) -> ProgressBar {

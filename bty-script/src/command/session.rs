@@ -78,6 +78,7 @@ impl Facts {
         vec![
             ("image_root", image_root().into()),
             ("uefi_boot", registers_uefi_boot().into()),
+            ("is_live", is_set("BTY_LIVE").into()),
             ("catalog", text(self.catalog)),
             ("mac", text(self.mac)),
             ("server", text(self.server)),
@@ -92,6 +93,10 @@ fn image_root() -> String {
 
 /// Whether the wizard lets the firmware boot the flashed disk next.
 fn registers_uefi_boot() -> bool {
-    let wish = std::env::var("BTY_REGISTER_UEFI_BOOT").unwrap_or_default();
+    is_set("BTY_REGISTER_UEFI_BOOT")
+}
+
+fn is_set(name: &str) -> bool {
+    let wish = std::env::var(name).unwrap_or_default();
     ["1", "true", "yes", "on"].contains(&wish.to_ascii_lowercase().as_str())
 }

@@ -270,7 +270,7 @@ fn no_bit_of_a_size_is_lost() {
     assert!(error.message.contains("more than an integer holds"), "{error}");
     for text in [
         "disks::by_serial(\"HUGE\").size_bytes * 2",
-        "size(1) - 2",
+        "size(0) - disks::by_serial(\"HUGE\").size_bytes",
         "size(1) / 0",
         "size(5) % size(0)",
         "size(5) / size(0)",
@@ -294,6 +294,140 @@ fn the_progress_function_sees_events_and_cancels_by_throwing() {
     assert_eq!((error.cause, error.message.as_str()), (Cause::Throw, "enough"));
 }
 
+/// The value of `text` as JSON, or the message of its failure and the hint.
+fn outcome(text: &str) -> Result<serde_json::Value, String> {
+    let shown = |error: ScriptError| format!("{}: {}", error.message, error.hint.unwrap_or_default());
+    compute(Limits::operator(), text).map(|ended| to_json(&ended.value).unwrap()).map_err(shown)
+}
+
+#[test]
+fn sizes_compare_with_texts_and_numbers_in_every_operator() {
+    for (text, wanted) in [
+        ("size(\"500GB\") > \"100G\"", true),
+        ("size(\"500GB\") >= \"500GB\"", true),
+        ("size(\"500GB\") < \"100G\"", false),
+        ("\"100G\" < size(\"500GB\")", true),
+        ("\"100G\" <= size(\"1G\")", false),
+        ("size(\"1G\") == \"1GiB\"", true),
+        ("size(\"1G\") != \"1GiB\"", false),
+        ("\"1024M\" == size(\"1G\")", true),
+        ("size(\"1G\") in [\"1G\", \"2G\"]", true),
+        ("[\"1G\", \"2G\"].index_of(size(\"2G\")) == 1", true),
+        ("[size(\"1G\")] == [\"1G\"]", true),
+        ("size(1000) > 999.5", true),
+        ("999.5 < size(1000)", true),
+        ("size(\"18446744073709551615\") < 1.9e19", true),
+        ("size(\"9007199254740993\") == 9007199254740992.0", false),
+        ("size(0) > -0.5", true),
+        ("size(5) == 5", true),
+        ("5 != size(5)", false),
+        ("size(5) == () || () == size(5)", false),
+        ("size(5) != ()", true),
+        ("max(size(\"1G\"), \"2G\") == \"2G\" && min(3, size(5)) == 3", true),
+        ("size(1) - size(3) == -2 && size(1) - size(3) < 0", true),
+        ("-size(2) == -2 && 5 - size(7) == -2 && size(2) * -3 == -6", true),
+        // the language's own comparisons stay what they are
+        ("1 < 2 && 1.5 > 1 && \"a\" < \"b\" && 'a' == \"a\" && true != false && [1] == [1] && #{a: 1} == #{a: 1}", true),
+        ("#{} == \"auto\" || 5 == \"all\" || () == 1 || \"\" == ()", false),
+        ("let limit = \"1G\"; [size(\"2G\")].all(|s| s > limit)", true),
+    ] {
+        assert_eq!(outcome(text), Ok(wanted.into()), "{text}");
+    }
+}
+
+#[test]
+fn values_of_unlike_types_are_never_silently_out_of_order() {
+    for (text, why) in [
+        ("size(5) > \"big\"", "\"big\" is not a size"),
+        ("size(5) == \"big\"", "\"big\" is not a size"),
+        ("size(5).bytes > \"100G\"", "a number and a text cannot be compared by >: write size(\"100G\")"),
+        ("\"100G\" == 5", "a text and a number cannot be compared by ==: write size(\"100G\")"),
+        ("5.5 != \"100G\"", "cannot be compared by !="),
+        ("5 in [\"4G\"]", "cannot be compared by =="),
+        ("5 < \"x\"", "parse_int() and parse_float()"),
+        ("() < 5", "() and a number cannot be compared by <: () stands for a value that is not known"),
+        ("size(5) >= ()", "a size and () cannot be compared by >="),
+        ("\"x\" > ()", "a text and () cannot be compared"),
+        ("() <= ()", "cannot be compared"),
+        ("size(5) < true", "a size and true or false cannot be compared"),
+        ("size(5) == [5]", "a size and an array cannot be compared by =="),
+        ("[1] < 2", "an array and a number cannot be compared"),
+        ("size(5) + \"1G\"", "a size and the text \"1G\" cannot be added"),
+        ("let s = size(5); s += \"1G\"; s", "cannot be added"),
+        ("size(5) * 1.5", "there is no function * (Size, f64)"),
+        ("size(5) / \"1\"", "there is no function /"),
+        ("max(5, \"1G\")", "there is no function max"),
+    ] {
+        let error = outcome(text).expect_err(text);
+        assert!(error.contains(why), "{text}: {error}");
+    }
+    assert_eq!(outcome("\"free: \" + size(1024) + \" here\""), Ok("free: 1.0 KiB here".into()));
+    let error = compute(Limits::operator(), "let a = 1;\nif a > \"100G\" { throw 1 }").unwrap_err();
+    assert_eq!(error.place.map(|place| (place.line, place.column)), Some((2, 6)));
+}
+
+#[test]
+fn a_comparator_orders_or_ends_the_script() {
+    let sizes = "let s = [size(\"3G\"), size(\"1G\"), size(\"2G\")];";
+    let of = |rest: &str| outcome(&format!("{sizes} {rest} s.map(|x| x / size(\"1G\"))"));
+    for (sort, wanted) in [
+        ("s.sort(|a, b| a - b);", [1, 2, 3]),
+        ("s.sort(|a, b| b - a);", [3, 2, 1]),
+        ("s.sort(|a, b| -(a - b));", [3, 2, 1]),
+        ("s.sort_by(|a, b| a < b);", [1, 2, 3]),
+        ("s.sort(|a, b| a >= b);", [3, 2, 1]),
+        ("s = s.order(|a, b| a.bytes - b.bytes);", [1, 2, 3]),
+        ("s.sort(|a, b| (a.bytes - b.bytes) / 2.0);", [1, 2, 3]),
+    ] {
+        assert_eq!(of(sort), Ok(serde_json::json!(wanted)), "{sort}");
+    }
+    for (sort, why) in [
+        ("s.sort(|a, b| a.nothing - b.nothing);", "has no field nothing"),
+        ("s.sort(|a, b| throw \"no\");", "no"),
+        ("s.sort(|a, b| \"a\");", "the function given to sort() gave a value of type string"),
+        ("s.order(|a, b| ());", "the function given to sort() gave"),
+        ("s.sort(|a, b| a);", "contradicts itself"),
+        ("s.sort(|a| 1);", "there is no function"),
+    ] {
+        let error = of(sort).expect_err(sort);
+        assert!(error.contains(why), "{sort}: {error}");
+    }
+    assert_eq!(outcome("let s = [3, 1]; try { s.sort(|a, b| throw 1) } catch {} s"), Ok(serde_json::json!([3, 1])));
+    assert_eq!(outcome("let s = [1, 1, 1]; s.sort(|a, b| a < b); s.sort(|a, b| a <= b); s"), Ok(serde_json::json!([1, 1, 1])));
+}
+
+#[test]
+fn what_a_function_says_of_an_item_is_true_or_false() {
+    for (text, wanted) in [
+        ("[1, 2, 3].filter(|x| x > 1)", serde_json::json!([2, 3])),
+        ("[1, 2, 3].filter(|x, i| i > 1)", serde_json::json!([3])),
+        ("[1, 2, 3].filter(|| this < 2)", serde_json::json!([1])),
+        ("[1, 2, 3].find(|x| x > 1)", serde_json::json!(2)),
+        ("[1, 2, 3].find(|x| x > 1, -1)", serde_json::json!(3)),
+        ("[1, 2, 3].find(|x| x > 9)", serde_json::json!(null)),
+        ("[1, 2, 3].index_of(|x| x > 2)", serde_json::json!(2)),
+        ("[1, 2, 3].index_of(2)", serde_json::json!(1)),
+        ("[[].all(|x| x), [].some(|x| x), [1, 2].all(|x| x > 1), [1, 2].some(|x| x > 1)]", serde_json::json!([true, false, false, true])),
+        ("let a = [1, 2, 3]; let b = a.drain(|x| x < 2); [a, b]", serde_json::json!([[2, 3], [1]])),
+        ("let a = [1, 2, 3]; let b = a.retain(|x| x < 2); [a, b]", serde_json::json!([[1], [2, 3]])),
+        ("let a = [1, 1, 2, 1]; a.dedup(); a", serde_json::json!([1, 2, 1])),
+        ("let a = [1, 3, 2, 4]; a.dedup(|a, b| a % 2 == b % 2); a", serde_json::json!([1, 2])),
+        ("#{ a: 1, b: 2 }.filter(|k, v| v > 1)", serde_json::json!({ "b": 2 })),
+        ("fn big(x) { x > 1 } [1, 2].filter(\"big\") + [1, 2].filter(big)", serde_json::json!([2, 2])),
+    ] {
+        assert_eq!(outcome(text), Ok(wanted), "{text}");
+    }
+    for call in ["filter(|x| 1)", "find(|x| \"\")", "index_of(|x| ())", "some(|x| x)", "all(|x| x)", "drain(|x| x)", "retain(|x| x)", "dedup(|a, b| 0)"] {
+        let error = outcome(&format!("let a = [1, 2]; a.{call}")).expect_err(call);
+        let name = call.split('(').next().unwrap();
+        assert!(error.starts_with(&format!("the function given to {name}() gave a value of type")), "{call}: {error}");
+        let error = outcome(&format!("let a = [1, 2]; a.{name}(|a| nowhere(a))")).expect_err(call);
+        assert!(error.starts_with("there is no function"), "{call}: {error}");
+    }
+    let error = outcome("#{ a: 1 }.filter(|k, v| v)").unwrap_err();
+    assert!(error.contains("given to filter() gave"), "{error}");
+}
+
 #[test]
 fn what_a_person_is_shown_cannot_drive_the_terminal() {
     let (world, _, terminal) = Described::parse("").unwrap();
@@ -315,7 +449,11 @@ proptest! {
         prop_assert_eq!(sum, a.checked_add(b));
         let less = call("less", size(a), n.into()).unwrap().value.as_bool().unwrap();
         prop_assert_eq!(less, i128::from(a) < i128::from(n));
-        let times = call("times", size(a), n.into()).ok().map(|e| e.value.cast::<Size>().0);
-        prop_assert_eq!(times, u64::try_from(i128::from(a).checked_mul(i128::from(n)).unwrap_or(-1)).ok());
+        let times = call("times", size(a), n.into()).ok().map(|e| match e.value.as_int() {
+            Ok(below_zero) => i128::from(below_zero),
+            Err(_) => i128::from(e.value.cast::<Size>().0),
+        });
+        let exact = i128::from(a).checked_mul(i128::from(n));
+        prop_assert_eq!(times, exact.filter(|n| (i128::from(i64::MIN)..=i128::from(u64::MAX)).contains(n)));
     }
 }

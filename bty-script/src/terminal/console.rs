@@ -12,7 +12,7 @@ use rustix::termios::{
     InputModes, LocalModes, OptionalActions, OutputModes, Termios, tcgetattr, tcgetwinsize, tcsetattr,
 };
 
-use super::{Size, Style, Terminal};
+use super::{Size, Style, Terminal, shown, stdout};
 
 const CANCEL_POLL: Duration = Duration::from_millis(50);
 const SHOW_CURSOR: &str = "\x1b[?25h";
@@ -124,11 +124,11 @@ impl Terminal for Console {
     }
 
     fn print(&self, text: &str) {
-        let _ = writeln!(std::io::stdout().lock(), "{text}");
+        stdout::write_line(&shown(text, self.has_colour && std::io::stdout().is_terminal()));
     }
 
     fn say(&self, text: &str) {
-        let _ = writeln!(std::io::stderr().lock(), "{text}");
+        let _ = writeln!(std::io::stderr().lock(), "{}", shown(text, self.has_colour));
     }
 
     fn read_line(&self, prompt: &str, cancel: &CancelToken) -> Result<Option<String>> {
@@ -139,7 +139,7 @@ impl Terminal for Console {
         self.make_usable();
         {
             let mut stderr = std::io::stderr().lock();
-            let _ = write!(stderr, "{prompt}");
+            let _ = write!(stderr, "{}", shown(prompt, self.has_colour));
             let _ = stderr.flush();
         }
         if !self.wait_for_line(cancel, None) {

@@ -6,6 +6,8 @@ use bty_web::config::Config;
 use bty_web::config::env_file::EnvFile;
 use bty_web::error::{Error, Result};
 
+use crate::print::{self, out, out_json};
+
 pub(crate) fn check(config: &Config) -> Result<ExitCode> {
     for warning in &config.warnings {
         eprintln!("warning: {warning}");
@@ -14,7 +16,7 @@ pub(crate) fn check(config: &Config) -> Result<ExitCode> {
     if config.password.is_none() {
         eprintln!("warning: no admin password is set: everybody who reaches {} can change everything", config.listen);
     }
-    println!("the configuration is right");
+    out!("the configuration is right");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -25,7 +27,7 @@ pub(crate) fn show(config: &Config, file: &EnvFile, env: impl Fn(&str) -> Option
             text = text.replace(&format!("# env({name})\n"), &format!("# env({name}) of {}\n", path.display()));
         }
     }
-    print!("{text}");
+    print::text(&text);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -37,7 +39,7 @@ pub(crate) fn openapi() -> Result<ExitCode> {
     let document = bty_web::routes::document(&app);
     app.db.close();
     std::fs::remove_dir_all(&dir)?;
-    println!("{}", document.to_pretty_json().map_err(Error::internal)?);
+    out_json!("{}", document.to_pretty_json().map_err(Error::internal)?);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -6,6 +6,7 @@ use bty_web::error::Result;
 use bty_web::fleet::{self, Options, Report};
 
 use crate::remote::{Server, table};
+use crate::print::{out, out_json};
 
 /// As many violations are spelt out.
 const SHOWN: usize = 20;
@@ -13,7 +14,7 @@ const SHOWN: usize = 20;
 pub(crate) async fn run(server: &Server, options: Options) -> Result<ExitCode> {
     let report = fleet::run(&server.api, &options).await?;
     if server.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        out_json!("{}", serde_json::to_string_pretty(&report)?);
     } else {
         show(&report);
     }
@@ -23,11 +24,11 @@ pub(crate) async fn run(server: &Server, options: Options) -> Result<ExitCode> {
 fn show(report: &Report) {
     let Report { machines, boots, requests, flashes, completed, crashes, repeated, late, stalled, seconds, .. } =
         report;
-    println!(
+    out!(
         "{machines} machines, {boots} boots, {requests} requests in {seconds:.1} s ({:.0} a second)",
         *requests as f64 / seconds
     );
-    println!(
+    out!(
         "{flashes} flashes begun, {completed} completed; {crashes} crashes, {repeated} messages repeated, {late} late, {stalled} stalled"
     );
     let ms = |ms: f64| format!("{ms:.1}");
@@ -38,10 +39,10 @@ fn show(report: &Report) {
         .collect();
     table(&["Request", "Count", "p50 ms", "p99 ms", "max ms"], &rows);
     for violation in report.violations.iter().take(SHOWN) {
-        println!("WRONG: {violation}");
+        out!("WRONG: {violation}");
     }
     match report.violations.len() {
-        0 => println!("no wrong decision"),
-        n => println!("{n} wrong decisions"),
+        0 => out!("no wrong decision"),
+        n => out!("{n} wrong decisions"),
     }
 }

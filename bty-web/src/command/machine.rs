@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::MachineVerb;
 use crate::remote::{Server, encoded, shown, table};
+use crate::print::{out, out_json};
 
 pub(crate) async fn run(server: &Server, verb: MachineVerb) -> Result<ExitCode> {
     match verb {
@@ -15,12 +16,12 @@ pub(crate) async fn run(server: &Server, verb: MachineVerb) -> Result<ExitCode> 
             let query = query.map_or_else(String::new, |query| format!("?q={}", encoded(&query)));
             let machines = server.api.get(&format!("/machines{query}")).await?;
             if server.json {
-                println!("{machines:#}");
+                out_json!("{machines:#}");
             } else {
                 list(&machines);
             }
         }
-        MachineVerb::Show { mac } => println!("{:#}", server.api.get(&format!("/machines/{}", encoded(&mac))).await?),
+        MachineVerb::Show { mac } => out_json!("{:#}", server.api.get(&format!("/machines/{}", encoded(&mac))).await?),
         MachineVerb::Set { mac, plan, image, disk, label, param, extra_args, netboot_version, again } => {
             let mut changes = Map::new();
             let empty = |text: String| if text.is_empty() { Value::Null } else { text.into() };
@@ -37,9 +38,9 @@ pub(crate) async fn run(server: &Server, verb: MachineVerb) -> Result<ExitCode> 
             }
             let machine = set(server, &mac, changes, again).await?;
             if server.json {
-                println!("{machine:#}");
+                out_json!("{machine:#}");
             } else {
-                println!("{}: {}", shown(&machine["mac"]), shown(&machine["boot_mode"]));
+                out!("{}: {}", shown(&machine["mac"]), shown(&machine["boot_mode"]));
             }
         }
     }

@@ -19,8 +19,10 @@ mod cli;
 mod config;
 mod fleet;
 mod health;
+mod log;
 mod machine;
 mod plan;
+mod print;
 mod remote;
 mod serve;
 mod token;
@@ -34,15 +36,26 @@ fn main() -> ExitCode {
     umask(mask | Mode::RWXO);
     let cli = Cli::parse();
     match run(cli) {
-        Ok(code) => code,
+        Ok(code) => with_results(code),
         Err(error) => {
-            eprintln!("bty-web: {error}");
+            eprintln!("bty-web: {}", bty::text::escape_lines(&error.to_string()));
             // what was asked for cannot be is 2, what failed is 1
             ExitCode::from(match error.kind {
                 ErrorKind::Invalid | ErrorKind::Malformed => 2,
                 _ => 1,
             })
         }
+    }
+}
+
+/// The exit code, unless results were lost and nothing else went wrong.
+fn with_results(code: ExitCode) -> ExitCode {
+    match bty_script::terminal::stdout::failure() {
+        Some(why) if code == ExitCode::SUCCESS => {
+            eprintln!("bty-web: writing results to stdout: {why}; make room, or write them elsewhere");
+            ExitCode::FAILURE
+        }
+        _ => code,
     }
 }
 
@@ -56,7 +69,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         // --config names another server's configuration, to which the file does not belong
         false => EnvFile::default(),
     };
-    let warn = || file.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    let warn = || file.warnings.iter().for_each(|warning| eprintln!("warning: {}", bty::text::escape_lines(warning)));
     // monitors may not be allowed to read the file, and need it only for a port
     let load_quietly = |named: &[PathBuf]| Config::load(&Sources { env: &|name| file.over(variable, name), named });
     let load = |named: &[PathBuf]| {

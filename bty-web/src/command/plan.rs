@@ -10,13 +10,14 @@ use serde_json::{Value, json};
 
 use crate::cli::PlanVerb;
 use crate::remote::{Server, encoded, shown, table};
+use crate::print::{self, out, out_json};
 
 pub(crate) async fn run(server: &Server, verb: PlanVerb) -> Result<ExitCode> {
     match verb {
         PlanVerb::List => {
             let plans = server.api.get("/plans").await?;
             if server.json {
-                println!("{plans:#}");
+                out_json!("{plans:#}");
             } else {
                 let row = |p: &Value| {
                     vec![shown(&p["name"]), shown(&p["revision"]), shown(&p["machines"]), shown(&p["title"])]
@@ -29,9 +30,9 @@ pub(crate) async fn run(server: &Server, verb: PlanVerb) -> Result<ExitCode> {
             let query = revision.map_or_else(String::new, |revision| format!("?revision={revision}"));
             let plan = server.api.get(&format!("/plans/{}{query}", encoded(&name))).await?;
             if server.json {
-                println!("{plan:#}");
+                out_json!("{plan:#}");
             } else {
-                print!("{}", plan["source"].as_str().unwrap_or_default());
+                print::text(plan["source"].as_str().unwrap_or_default());
             }
         }
         PlanVerb::Edit { name, file, note } => edit(server, &name, file, &note).await?,
@@ -75,12 +76,12 @@ async fn edit(server: &Server, name: &str, file: Option<PathBuf>, note: &str) ->
         None => in_editor(name, current)?,
     };
     if known.is_some() && source == current {
-        println!("{name} is not changed");
+        out!("{name} is not changed");
         return Ok(());
     }
     let body = json!({ "source": source, "note": note, "base_revision": base });
     let saved = server.api.send(Method::PUT, &path, Some(&body)).await?;
-    println!("{name} is at revision {}", shown(&saved["revision"]));
+    out!("{name} is at revision {}", shown(&saved["revision"]));
     Ok(())
 }
 
@@ -103,7 +104,7 @@ async fn simulate(server: &Server, mac: Option<String>, suppose: &Value) -> Resu
     let Some(mac) = mac else {
         let report = server.api.send(Method::POST, "/simulate", Some(suppose)).await?;
         if server.json {
-            println!("{report:#}");
+            out_json!("{report:#}");
             return Ok(());
         }
         let row = |c: &Value| vec![shown(&c["mac"]), shown(&c["plan"]), shown(&c["summary"])];
@@ -111,12 +112,12 @@ async fn simulate(server: &Server, mac: Option<String>, suppose: &Value) -> Resu
         if !rows.is_empty() {
             table(&["MAC", "Plan", "What changes"], &rows);
         }
-        println!("{} of {} machines change", rows.len(), shown(&report["machines"]));
+        out!("{} of {} machines change", rows.len(), shown(&report["machines"]));
         return Ok(());
     };
     let steps = server.api.send(Method::POST, &format!("/machines/{}/simulate", encoded(&mac)), Some(suppose)).await?;
     if server.json {
-        println!("{steps:#}");
+        out_json!("{steps:#}");
         return Ok(());
     }
     let row = |s: &Value| {

@@ -7,6 +7,8 @@ use bty_web::error::Result;
 use clap::Args;
 use serde_json::Value;
 
+use crate::print::out;
+
 /// Which server, and who is asking.
 #[derive(Args)]
 pub(crate) struct Remote {
@@ -45,7 +47,7 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) {
     }
     let line = |cells: Vec<&str>| {
         let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        println!("{}", padded.collect::<Vec<_>>().join("  ").trim_end());
+        out!("{}", padded.collect::<Vec<_>>().join("  ").trim_end());
     };
     line(head.to_vec());
     for row in rows {
@@ -58,7 +60,7 @@ pub(crate) fn shown(value: &Value) -> String {
     match value {
         Value::Null => "-".into(),
         Value::String(text) if text.is_empty() => "-".into(),
-        Value::String(text) => text.chars().filter(|c| !c.is_control()).collect(),
+        Value::String(text) => bty::text::escape(text).into_owned(),
         other => other.to_string(),
     }
 }

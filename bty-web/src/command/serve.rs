@@ -14,6 +14,8 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use crate::log::Lines;
+
 pub(crate) fn run(config: Config) -> Result<ExitCode> {
     config.check_login(config.listen)?;
     start_log(&config)?;
@@ -104,13 +106,11 @@ pub(crate) fn cache(mut config: Config, options: CacheOptions) -> Result<ExitCod
 
 fn start_log(config: &Config) -> Result<()> {
     let filter: Targets = config.log.parse().map_err(|e| Error::invalid(format!("server.log: {e}")))?;
-    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let log = if config.logs_json {
-        log.json().flatten_event(true).boxed()
-    } else {
-        log.with_ansi(std::env::var_os("NO_COLOR").is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr()))
-            .boxed()
-    };
+    let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let has_styles = !config.logs_json && std::env::var_os("NO_COLOR").is_none() && is_terminal;
+    let log = tracing_subscriber::fmt::layer().with_writer(Lines { is_json: config.logs_json, has_styles });
+    let log =
+        if config.logs_json { log.json().flatten_event(true).boxed() } else { log.with_ansi(has_styles).boxed() };
     tracing_subscriber::registry().with(log).with(filter).init();
     Ok(())
 }

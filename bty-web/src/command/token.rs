@@ -13,6 +13,7 @@ use bty_web::time::Time;
 
 use crate::cli::TokenVerb;
 use crate::remote::table;
+use crate::print::out;
 
 pub(crate) fn run(config: &Config, verb: TokenVerb) -> Result<ExitCode> {
     let db = crate::existing_state(config)?;
@@ -35,7 +36,7 @@ pub(crate) fn run(config: &Config, verb: TokenVerb) -> Result<ExitCode> {
                 Ok(id)
             })?;
             eprintln!("token {id}; it is shown only now:");
-            println!("{token}");
+            out!("{token}");
         }
         TokenVerb::Revoke { id } => {
             db.write_blocking(move |transaction| {
@@ -45,7 +46,7 @@ pub(crate) fn run(config: &Config, verb: TokenVerb) -> Result<ExitCode> {
                 let event = NewEvent::new("auth.token.revoked", id.to_string(), format!("token {id} was revoked"));
                 transaction.tell(&event.by(Actor::Operator, None)).map(drop)
             })?;
-            println!("token {id} is revoked");
+            out!("token {id} is revoked");
         }
     }
     db.close();
@@ -81,6 +82,6 @@ pub(crate) fn hash_password() -> Result<ExitCode> {
     if password.is_empty() {
         return Err(Error::invalid("the password on stdin is empty"));
     }
-    println!("{}", auth::hash_password(password)?);
+    out!("{}", auth::hash_password(password)?);
     Ok(ExitCode::SUCCESS)
 }

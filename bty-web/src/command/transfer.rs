@@ -12,13 +12,15 @@ use bty_web::state::{self, Use};
 use bty_web::time::Time;
 use bty_web::transfer::{self, Summary, reference};
 
+use crate::print::out;
+
 pub(crate) fn export(config: &Config, dest: &Path) -> Result<ExitCode> {
     let db = crate::existing_state(config)?;
     let bundle = db.read_blocking(transfer::export)?;
     db.close();
     std::fs::create_dir_all(dest)?;
     write_durably(&dest.join(FILE), &serde_json::to_vec_pretty(&bundle)?, PRIVATE_FILE)?;
-    println!("bty-web export -> {}: {} machines", dest.display(), bundle.machines.len());
+    out!("bty-web export -> {}: {} machines", dest.display(), bundle.machines.len());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -55,11 +57,11 @@ fn tell(summary: &Summary) {
         eprintln!("skipped: {skipped}");
     }
     let Summary { format, machines, held, plans, images, settings, events, .. } = summary;
-    println!(
+    out!(
         "bty-web import: {format}: {machines} machines, {plans} plans, {images} images, {settings} settings, {events} events"
     );
     if *held > 0 {
-        println!(
+        out!(
             "{held} machines boot their disks until they are saved: their plans would write to disks (--armed: at once)"
         );
     }

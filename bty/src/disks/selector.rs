@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::disks::{Disk, Host};
-use crate::size;
+use crate::{size, text};
 use crate::{Error, ErrorKind, Result};
 
 /// Names one disk of a [`Host`]: by path, by identity, or by what it is like.
@@ -97,6 +97,7 @@ impl FromStr for Selector {
             "serial" => Ok(Self(Rule::Serial(rest.to_owned()))),
             "wwn" => Ok(Self(Rule::Wwn(rest.to_lowercase()))),
             "where" => rest.split(',').map(Condition::parse).collect::<Result<_>>().map(|all| Self(Rule::Where(all))),
+            _ if whole.starts_with("file://") => Ok(Self(Rule::Path(text::path_of_reference(whole)))),
             _ if whole.contains('/') => Ok(Self(Rule::Path(whole.into()))),
             _ => usage(&format!("there is no way to find one by {prefix:?}")),
         }
@@ -106,7 +107,7 @@ impl FromStr for Selector {
 impl fmt::Display for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Rule::Path(path) => write!(f, "{}", path.display()),
+            Rule::Path(path) => f.write_str(&text::path_reference(path)),
             Rule::Serial(serial) => write!(f, "serial:{serial}"),
             Rule::Wwn(wwn) => write!(f, "wwn:{wwn}"),
             Rule::Where(conditions) => {

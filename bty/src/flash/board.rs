@@ -46,6 +46,11 @@ impl Board {
         observer.event(&Event::Phase { phase });
     }
 
+    /// True from the first write on.
+    pub(super) fn has_begun(&self) -> bool {
+        !self.phases.lock().expect("nobody panics holding it").is_empty()
+    }
+
     /// Tells `observer` the counts, a few times a second, and once more when all is over.
     pub(super) fn tell(&self, observer: &dyn Observer, over: &Receiver<()>) {
         loop {

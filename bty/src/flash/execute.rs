@@ -56,6 +56,7 @@ impl FlashPlan {
             drop::<Sender<()>>(running);
             result
         })
+        .map_err(|error| if board.has_begun() { error.after_writing() } else { error })
         .context(|| format!("flashing {}", image.info().name))
     }
 

@@ -9,7 +9,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::image::name;
-use crate::{Digest, Error, ErrorKind, Result, digest, size};
+use crate::{Digest, Error, ErrorKind, Result, digest, size, text};
 
 /// A checksum file larger than this is something else.
 const MAX_SIDECAR_BYTES: u64 = size::MIB;
@@ -21,6 +21,7 @@ pub struct ImageFile {
     /// File name.
     pub name: String,
     /// Directory and file name.
+    #[serde(with = "crate::text::path")]
     pub path: PathBuf,
     /// Format id that the name suggests, such as `img.zst`.
     pub format: &'static str,
@@ -36,6 +37,7 @@ pub struct ImageFile {
 #[derive(Deserialize)]
 struct Written {
     name: String,
+    #[serde(with = "crate::text::path")]
     path: PathBuf,
     format: String,
     size_bytes: u64,
@@ -66,7 +68,7 @@ impl ImageFile {
     /// An image file that nobody looked at: for dry runs. `None` when its name is not that of an image.
     #[must_use]
     pub fn described(path: &Path, size_bytes: u64) -> Option<Self> {
-        let name = path.file_name()?.to_string_lossy().into_owned();
+        let name = text::shown_name(path.file_name()?);
         let format = name::format(&name)?;
         let arch = name::architecture(&name);
         Some(Self { name, path: path.to_owned(), format, size_bytes, sha256: None, arch })
@@ -87,7 +89,7 @@ pub fn list(dir: &Path) -> Result<Vec<ImageFile>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).map_err(failed)? {
         let entry = entry.map_err(failed)?;
-        let name = entry.file_name().to_string_lossy().into_owned();
+        let name = text::shown_name(&entry.file_name());
         let Some(format) = name::format(&name) else { continue };
         // does not follow links; a file that vanished meanwhile is no error of the directory
         let Ok(meta) = entry.metadata() else { continue };

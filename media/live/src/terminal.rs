@@ -33,6 +33,8 @@ impl Terminal {
             ("HOME", "/root"),
             ("PATH", "/bin:/sbin:/usr/bin:/usr/sbin"),
             ("BTY_CONSOLES", "shared"),
+            // the wizard may restart this computer by one key
+            ("BTY_LIVE", "1"),
         ] {
             builder.env(name, value);
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bty::catalog::{self, Catalog, Entry};
 use bty::size::human;
-use bty::{CancelToken, Client, ErrorKind, Result};
+use bty::{CancelToken, Client, ErrorKind, Result, text};
 use serde_json::json;
 
 use crate::cli::{CatalogAction, Network};
@@ -49,17 +49,17 @@ fn show(catalog: &Catalog, output: &Output) {
 }
 
 fn describe(entry: &Entry) -> String {
-    let mut text = format!("{}\n    {}", entry.name, entry.src());
+    let mut shown = format!("{}\n    {}", text::escape(&entry.name), text::escape(entry.src()));
     let size = entry.size_bytes.map(human);
     let digest = entry.sha256.map(|d| format!("sha256 {d}"));
     let facts: Vec<String> = [entry.format.clone(), entry.arch.clone(), size, digest].into_iter().flatten().collect();
     if !facts.is_empty() {
-        text.push_str(&format!("\n    {}", facts.join(", ")));
+        shown.push_str(&format!("\n    {}", text::escape(&facts.join(", "))));
     }
     if let Some(description) = &entry.description {
-        text.push_str(&format!("\n    {description}"));
+        shown.push_str(&format!("\n    {}", text::escape(description)));
     }
-    text
+    shown
 }
 
 fn check(client: &Client, src: &str, output: &Output, cancel: &CancelToken) -> Result<ExitCode> {
@@ -67,8 +67,8 @@ fn check(client: &Client, src: &str, output: &Output, cancel: &CancelToken) -> R
     let checks = catalog::check(client, &catalog, cancel)?;
     for check in &checks {
         output.result(check, || match check.problems.as_slice() {
-            [] => format!("ok      {}", check.name),
-            problems => format!("failed  {}: {}", check.name, problems.join("; ")),
+            [] => format!("ok      {}", text::escape(&check.name)),
+            problems => format!("failed  {}: {}", text::escape(&check.name), text::escape(&problems.join("; "))),
         });
     }
     let bad = checks.iter().filter(|c| !c.is_ok()).count();
@@ -88,6 +88,6 @@ fn examine(client: &Client, src: &str, name: Option<&str>, cancel: &CancelToken)
 
 fn add(path: &Path, entry: &Entry, output: &Output) -> Result<()> {
     Catalog::append_to_file(path, entry)?;
-    output.result(entry, || format!("added {} to {}", entry.name, path.display()));
+    output.result(entry, || format!("added {} to {}", text::escape(&entry.name), text::escape_name(path)));
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use bty::size::human;
-use bty::{Disk, Host, Result, SystemHost};
+use bty::{Disk, Host, Result, SystemHost, text};
 
 use crate::output::Output;
 
@@ -20,33 +20,33 @@ pub(super) fn run(output: &Output) -> Result<ExitCode> {
 
 /// A disk on a few lines: what it is, what is on it, who uses it.
 pub(super) fn describe(disk: &Disk) -> String {
-    let mut text = headline(disk);
-    text.push_str(&format!("\n    {}", disk.contents()));
+    let mut shown = headline(disk);
+    shown.push_str(&format!("\n    {}", text::escape(&disk.contents())));
     for usage in &disk.uses {
-        text.push_str(&format!("\n    in use: {usage}"));
+        shown.push_str(&format!("\n    in use: {}", text::escape(&usage.to_string())));
     }
-    text
+    shown
 }
 
 /// Path, size, transport, model and serial.
 pub(super) fn headline(disk: &Disk) -> String {
-    let mut text = format!("{:<14} {:>9}", disk.path.display(), human(disk.size_bytes));
+    let mut line = format!("{:<14} {:>9}", text::escape_name(&disk.path), human(disk.size_bytes));
     let model = [&disk.vendor, &disk.model].into_iter().flatten().cloned().collect::<Vec<_>>().join(" ");
     for part in [disk.transport.as_deref(), Some(model.as_str())].into_iter().flatten().filter(|p| !p.is_empty()) {
-        text.push_str(&format!("  {part}"));
+        line.push_str(&format!("  {part}"));
     }
     match (&disk.serial, &disk.wwn) {
-        (Some(serial), _) => text.push_str(&format!("  serial {serial}")),
-        (None, Some(wwn)) => text.push_str(&format!("  wwn {wwn}")),
+        (Some(serial), _) => line.push_str(&format!("  serial {serial}")),
+        (None, Some(wwn)) => line.push_str(&format!("  wwn {wwn}")),
         (None, None) => {}
     }
     if disk.logical_sector_bytes != 512 {
-        text.push_str(&format!("  {}-byte sectors", disk.logical_sector_bytes));
+        line.push_str(&format!("  {}-byte sectors", disk.logical_sector_bytes));
     }
     for (flag, word) in [(disk.is_removable, "removable"), (disk.is_read_only, "read-only")] {
         if flag {
-            text.push_str(&format!("  {word}"));
+            line.push_str(&format!("  {word}"));
         }
     }
-    text
+    text::escape(&line).into_owned()
 }

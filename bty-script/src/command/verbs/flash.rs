@@ -12,7 +12,8 @@ use bty::catalog::Catalog;
 use bty::flash::{FlashOptions, FlashPlan, FlashReport, Refusal, TargetReport};
 use bty::image::OpenOptions;
 use bty::size::human;
-use bty::{CancelToken, Client, Digest, Disk, Error, ErrorKind, Host, Image, Result, Selector, SystemHost};
+use bty::{CancelToken, Client, Digest, Disk, Error, ErrorKind, Host, Image, Result, Selector, SystemHost, text};
+use bty_script::terminal::Style;
 use serde_json::json;
 
 use crate::cli::{Flash, Network};
@@ -101,7 +102,8 @@ fn find_targets(
         return flash.target.iter().map(|t| t.parse::<Selector>()?.select(system)).collect();
     };
     // before a long read that would be for nothing
-    flash.target.iter().try_for_each(|target| system.plan_file(Path::new(target), 0).map(drop))?;
+    let paths: Vec<PathBuf> = flash.target.iter().map(|target| text::path_of_reference(target)).collect();
+    paths.iter().try_for_each(|path| system.plan_file(path, 0).map(drop))?;
     let size = match size.or(image.info().disk_bytes) {
         Some(size) => size,
         None => {
@@ -109,7 +111,7 @@ fn find_targets(
             image.read_fully(&|_, _| {}, cancel)?.disk_bytes
         }
     };
-    flash.target.iter().map(|target| created.plan(system, Path::new(target), size)).collect()
+    paths.iter().map(|path| created.plan(system, path, size)).collect()
 }
 
 /// Files that become disks. They are made only after everything was checked and agreed to.
@@ -146,7 +148,7 @@ fn show(plan: &FlashPlan, refusals: &[Refusal], flash: &Flash, output: &Output) 
     if flash.dry_run || !refusals.is_empty() {
         output.event("plan", &json!({ "plan": plan, "refusals": refusals }));
     }
-    output.say(&format!("image   {}\n        {}", plan.image.name, plan.image.summary()));
+    output.say(&format!("image   {}\n        {}", text::escape(&plan.image.name), text::escape(&plan.image.summary())));
     if let Some(digest) = plan.image.expected_sha256 {
         // a line of its own just fits in 80 columns
         output.say(&format!("        sha256 {digest}"));
@@ -156,15 +158,15 @@ fn show(plan: &FlashPlan, refusals: &[Refusal], flash: &Flash, output: &Output) 
         if flash.create.is_some() {
             output.say("        will be created");
         } else {
-            output.say(&format!("        now: {}", disk.contents()));
-            output.say(&format!("        {}", output.paint("1;31", "ALL OF IT WILL BE LOST")));
+            output.say(&format!("        now: {}", text::escape(&disk.contents())));
+            output.say_marked("        ", Style::Bad, "ALL OF IT WILL BE LOST", "");
         }
     }
     for note in &plan.notes {
         output.warn(note);
     }
     for refusal in refusals {
-        output.say(&format!("{} {refusal}", output.paint("1;31", "refused")));
+        output.say_marked("", Style::Bad, "refused", &format!(" {refusal}"));
     }
 }
 
@@ -174,8 +176,8 @@ fn ask(plan: &FlashPlan, output: &Output, cancel: &CancelToken) -> Result<bool> 
         return Err(Error::new(ErrorKind::Usage, "nobody is there to confirm: stdin is no terminal")
             .hint("give --yes to write without being asked"));
     }
-    let names: Vec<String> = plan.targets.iter().map(|d| d.path.display().to_string()).collect();
-    output.say(&format!("Type {} to write to {}:", output.paint("1", "yes"), names.join(", ")));
+    let names: Vec<String> = plan.targets.iter().map(|d| text::escape_name(&d.path)).collect();
+    output.say_marked("Type ", Style::Strong, "yes", &format!(" to write to {}:", names.join(", ")));
     // on a thread of its own, so that one Ctrl-C is an answer too
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
@@ -199,11 +201,11 @@ fn ask(plan: &FlashPlan, output: &Output, cancel: &CancelToken) -> Result<bool> 
 fn tell(report: &FlashReport, output: &Output) {
     let total: u64 = report.phases.iter().map(|p| p.elapsed_ms).sum();
     for target in &report.targets {
-        let name = target.disk.path.display();
+        let name = text::escape_name(&target.disk.path);
         match &target.failure {
-            None => output.say(&format!("{} {name}: {}", output.paint("1;32", "done"), describe(report, target))),
+            None => output.say_marked("", Style::Good, "done", &format!(" {name}: {}", describe(report, target))),
             Some(failure) => {
-                output.say(&format!("{} {name}: {}", output.paint("1;31", "failed"), failure.message));
+                output.say_marked("", Style::Bad, "failed", &format!(" {name}: {}", failure.message));
                 if let Some(hint) = &failure.hint {
                     output.say(&format!(" next: {hint}"));
                 }

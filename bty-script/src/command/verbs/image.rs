@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bty::image::{Contents, ImageInfo, OpenOptions};
 use bty::size::human;
-use bty::{Event, Image, Result};
+use bty::{Event, Image, Result, text};
 
 use crate::cli::Network;
 use crate::output::Output;
@@ -32,10 +32,10 @@ pub(super) fn run(src: &str, full: bool, network: &Network, output: &Output) -> 
 
 /// An image on a few lines.
 pub(super) fn describe(info: &ImageInfo, contents: Option<&Contents>) -> String {
-    let mut text = format!("{}\n    {}", info.source, info.summary());
+    let mut shown = format!("{}\n    {}", text::escape(&info.source), text::escape(&info.summary()));
     for p in &info.partitions {
-        let name = p.name.as_deref().map_or(String::new(), |n| format!(" {n:?}"));
-        text.push_str(&format!(
+        let name = p.name.as_deref().map_or(String::new(), |n| format!(" {}", text::escape(&format!("{n:?}"))));
+        shown.push_str(&format!(
             "\n    partition {}{name}: {} at {}",
             p.number,
             human(p.size_bytes),
@@ -43,15 +43,15 @@ pub(super) fn describe(info: &ImageInfo, contents: Option<&Contents>) -> String 
         ));
     }
     if let (Some(digest), None) = (info.expected_sha256, contents) {
-        text.push_str(&format!("\n    sha256 {digest}"));
+        shown.push_str(&format!("\n    sha256 {digest}"));
     }
     if let Some(all) = contents {
-        text.push_str(&format!(
+        shown.push_str(&format!(
             "\n    read in full: {} decoded, {} of it not zero\n    sha256 {}",
             human(all.disk_bytes),
             human(all.data_bytes),
             all.source_sha256
         ));
     }
-    text
+    shown
 }

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use bty::Result;
+use bty::{Result, text};
+use bty_script::terminal::Style;
 use bty_script::testing::{self, TestResult};
 
 use crate::output::Output;
@@ -19,7 +20,11 @@ pub(super) fn run(dir: &Path, output: &Output) -> Result<ExitCode> {
             } else {
                 failed += 1;
             }
-            output.result(&result, || describe(&result, output));
+            if output.is_json() {
+                output.result(&result, String::new);
+            } else {
+                show(&result, output);
+            }
         });
         cancel.check()?;
     }
@@ -27,10 +32,10 @@ pub(super) fn run(dir: &Path, output: &Output) -> Result<ExitCode> {
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(exit::SCRIPT) })
 }
 
-fn describe(result: &TestResult, output: &Output) -> String {
-    let name = format!("{}  {}", result.file.display(), result.name);
+fn show(result: &TestResult, output: &Output) {
+    let name = format!("{}  {}", text::escape_name(&result.file), result.name);
     match &result.text {
-        None => format!("{}  {name}", output.paint("1;32", "ok    ")),
-        Some(text) => format!("{}  {name}\n{text}", output.paint("1;31", "failed")),
+        None => output.print_marked(Style::Good, "ok    ", &format!("  {name}")),
+        Some(text) => output.print_marked(Style::Bad, "failed", &format!("  {name}\n{text}")),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bty::flash::{self, Found};
 use bty::size::human;
-use bty::{ErrorKind, Event, Result, Selector, SystemHost};
+use bty::{ErrorKind, Event, Result, Selector, SystemHost, text};
 
 use crate::cli::{Network, Verify};
 use crate::output::Output;
@@ -26,7 +26,7 @@ pub(super) fn run(verify: &Verify, network: &Network, output: &Output) -> Result
     let report = report?;
     output.event("report", &report);
     let Some(difference) = &report.first_difference else {
-        output.say(&format!("{} holds the image: {} compared", disk.path.display(), human(report.compared_bytes)));
+        output.say(&format!("{} holds the image: {} compared", text::escape_name(&disk.path), human(report.compared_bytes)));
         return Ok(ExitCode::SUCCESS);
     };
     let found = match difference.found {
@@ -35,7 +35,7 @@ pub(super) fn run(verify: &Verify, network: &Network, output: &Output) -> Result
     };
     output.say(&format!(
         "{} differs from the image: first at offset {} ({found} there), {} differ in all",
-        disk.path.display(),
+        text::escape_name(&disk.path),
         difference.offset,
         human(report.different_bytes)
     ));

@@ -1,0 +1,101 @@
+//! Lines of the log: one line a record, with nothing in it that a terminal acts on.
+
+use std::io::{self, Write};
+
+use bty::text;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Writes records to stderr.
+#[derive(Clone, Copy)]
+pub(super) struct Lines {
+    pub(super) is_json: bool,
+    /// Escape characters are the formatter's own: it escapes those in values.
+    pub(super) has_styles: bool,
+}
+
+impl Lines {
+    /// A record as it is written, without the end of its line.
+    fn shown(self, record: &str) -> String {
+        if self.is_json {
+            return text::escape_json(record).into_owned();
+        }
+        if !self.has_styles {
+            return text::escape(record).into_owned();
+        }
+        record.split('\x1b').map(text::escape).collect::<Vec<_>>().join("\x1b")
+    }
+}
+
+/// The formatter gives a record at a time.
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let record = String::from_utf8_lossy(bytes);
+        let shown = self.shown(record.strip_suffix('\n').unwrap_or(&record));
+        writeln!(io::stderr().lock(), "{shown}")?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        *self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::*;
+
+    /// What the formatter makes of a hostile value, as it would be written.
+    fn logged(is_json: bool, has_styles: bool) -> String {
+        #[derive(Clone, Default)]
+        struct Kept(Arc<Mutex<String>>);
+        let kept = Kept::default();
+        struct Keep(Lines, Kept);
+        impl Write for Keep {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                let record = String::from_utf8_lossy(bytes);
+                let shown = self.0.shown(record.strip_suffix('\n').unwrap());
+                self.1.0.lock().unwrap().push_str(&format!("{shown}\n"));
+                Ok(bytes.len())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let (lines, writer) = (Lines { is_json, has_styles }, kept.clone());
+        let layer = tracing_subscriber::fmt::layer().with_writer(move || Keep(lines, writer.clone()));
+        let name = "d\x1b[2K\x1b]0;owned\x07\u{9b}2J\r\n2026 ERROR forged \u{202e}";
+        let event = || tracing::warn!(disk = %name, other = name, "it is {name}");
+        match is_json {
+            true => tracing::subscriber::with_default(tracing_subscriber::registry().with(layer.json()), event),
+            false => tracing::subscriber::with_default(tracing_subscriber::registry().with(layer.with_ansi(has_styles)), event),
+        }
+        let text = kept.0.lock().unwrap().clone();
+        text
+    }
+
+    #[test]
+    fn a_record_is_one_line_and_drives_no_terminal() {
+        for (is_json, has_styles) in [(false, false), (false, true), (true, false)] {
+            let text = logged(is_json, has_styles);
+            assert_eq!(text.matches('\n').count(), 1, "{text:?}");
+            assert!(text.contains("owned") && text.contains("forged"), "{text:?}");
+            let acts = |c: char| (c.is_control() && c != '\n' && c != '\x1b') || c == '\u{202e}';
+            assert!(!text.contains(acts), "{text:?}");
+            assert!(!text.contains("\x1b]") && !text.contains("\x1b[2K"), "{text:?}");
+            assert!(has_styles || !text.contains('\x1b'), "{text:?}");
+        }
+    }
+}

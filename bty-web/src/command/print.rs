@@ -1,0 +1,25 @@
+//! Results on stdout. What cannot be written is told at the end, see [`stdout`](bty_script::terminal::stdout).
+
+use std::io::Write as _;
+
+use bty_script::terminal::stdout;
+
+/// Prints a line of text like `println!`, with nothing in it that a terminal acts on.
+macro_rules! out {
+    ($($argument:tt)*) => { bty_script::terminal::stdout::write_line(&bty::text::escape_lines(&format!($($argument)*))) };
+}
+
+/// Prints a JSON document.
+macro_rules! out_json {
+    ($($argument:tt)*) => { bty_script::terminal::stdout::write_line(&bty::text::escape_json(&format!($($argument)*))) };
+}
+
+pub(crate) use {out, out_json};
+
+/// Prints a text of several lines: exactly where a program reads it.
+pub(crate) fn text(text: &str) {
+    let mut screen = std::io::stdout().lock();
+    let is_shown = std::io::IsTerminal::is_terminal(&screen);
+    let shown = if is_shown { bty::text::escape_lines(text) } else { text.into() };
+    stdout::note(screen.write_all(shown.as_bytes()).and_then(|()| screen.flush()));
+}

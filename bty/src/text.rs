@@ -1,0 +1,212 @@
+//! Text from elsewhere (names in a catalog, file names, models of disks, answers of servers) as a person may read it in a terminal.
+//!
+//! Every program of bty shows text through these functions, so that no name can move the cursor, change the title of a window, hide a
+//! line or turn the direction of writing.
+
+use std::borrow::Cow;
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use crate::source::Location;
+
+/// `text` in one line: control characters, line ends included, are written out as `\u{1b}`, `\n` and `\t`.
+///
+/// ```
+/// assert_eq!(bty::text::escape("debian 13"), "debian 13");
+/// assert_eq!(bty::text::escape("x\x1b[2K\n"), r"x\u{1b}[2K\n");
+/// ```
+#[must_use]
+pub fn escape(text: &str) -> Cow<'_, str> {
+    escape_but(text, |_| false)
+}
+
+/// The same for text of several lines: line ends and tabs stay.
+#[must_use]
+pub fn escape_lines(text: &str) -> Cow<'_, str> {
+    escape_but(text, |c| c == '\n' || c == '\t')
+}
+
+/// A file name in one line. Bytes that are not UTF-8 are written out as `\xff`.
+///
+/// ```
+/// use std::os::unix::ffi::OsStrExt;
+///
+/// let name = std::ffi::OsStr::from_bytes(b"a\xff\x1b.img");
+/// assert_eq!(bty::text::escape_name(name), r"a\xff\u{1b}.img");
+/// ```
+#[must_use]
+pub fn escape_name(name: impl AsRef<OsStr>) -> String {
+    escape(&shown_name(name.as_ref())).into_owned()
+}
+
+/// The same without the escapes of characters: a name for messages and reports, in which each byte that is not UTF-8 is written out.
+#[must_use]
+pub(crate) fn shown_name(name: &OsStr) -> String {
+    let chunks = name.as_bytes().utf8_chunks();
+    let parts = chunks.map(|chunk| {
+        let bytes: String = chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")).collect();
+        format!("{}{bytes}", chunk.valid())
+    });
+    parts.collect()
+}
+
+/// A JSON document with the characters escaped that JSON itself lets through and a terminal acts on. It stays the same document.
+#[must_use]
+pub fn escape_json(json: &str) -> Cow<'_, str> {
+    let acts = |c: char| is_active(c) && c != '\n' && c != '\t' && c != '\r';
+    if !json.contains(acts) {
+        return Cow::Borrowed(json);
+    }
+    let mut escaped = String::with_capacity(json.len());
+    for c in json.chars() {
+        // all of them are in the basic plane
+        let _ = if acts(c) { write!(escaped, "\\u{:04x}", u32::from(c)) } else { escaped.write_char(c) };
+    }
+    Cow::Owned(escaped)
+}
+
+/// Text that names `path` where a path or an address is wanted: the path itself, or a `file://` address with `%ff` for its bytes when it
+/// is not UTF-8. JSON, options and scripts are text, and such a path would be lost in them.
+///
+/// ```
+/// use std::ffi::OsStr;
+/// use std::os::unix::ffi::OsStrExt;
+///
+/// assert_eq!(bty::text::path_reference("/images/a b.img"), "/images/a b.img");
+/// assert_eq!(bty::text::path_reference(OsStr::from_bytes(b"/images/a \xff.img")), "file:///images/a%20%FF.img");
+/// ```
+#[must_use]
+pub fn path_reference(path: impl AsRef<OsStr>) -> String {
+    let path = path.as_ref();
+    if let Some(text) = path.to_str().filter(|text| !text.contains("://")) {
+        return text.to_owned();
+    }
+    // in file://localhost/x the first part is a host
+    let mut address = String::from(if path.as_bytes().starts_with(b"/") { "file://" } else { "file://./" });
+    for &byte in path.as_bytes() {
+        let is_plain = byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
+        let _ = if is_plain { address.write_char(char::from(byte)) } else { write!(address, "%{byte:02X}") };
+    }
+    address
+}
+
+/// What a person gave where a path, an address or another name is wanted: the text itself, or [`path_reference`] of what is not UTF-8.
+#[must_use]
+pub fn argument(given: &OsStr) -> String {
+    given.to_str().map_or_else(|| path_reference(given), str::to_owned)
+}
+
+/// The path that [`path_reference`] named.
+#[must_use]
+pub fn path_of_reference(reference: &str) -> PathBuf {
+    match reference.parse() {
+        Ok(Location::File(path)) => path,
+        _ => PathBuf::from(reference),
+    }
+}
+
+/// For fields of type `PathBuf` that are written as JSON.
+pub(crate) mod path {
+    use std::path::{Path, PathBuf};
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&super::path_reference(path))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+        Ok(super::path_of_reference(&String::deserialize(deserializer)?))
+    }
+}
+
+/// The same for fields of type `Option<PathBuf>`.
+pub(crate) mod optional_path {
+    use std::path::PathBuf;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[allow(clippy::ref_option)] // serde gives it so
+    pub(crate) fn serialize<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+        match path {
+            Some(path) => serializer.serialize_some(&super::path_reference(path)),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+        Ok(Option::<String>::deserialize(deserializer)?.map(|text| super::path_of_reference(&text)))
+    }
+}
+
+fn escape_but(text: &str, stays: impl Fn(char) -> bool) -> Cow<'_, str> {
+    let acts = |c: char| is_active(c) && !stays(c);
+    if !text.contains(&acts) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if acts(c) { escaped.extend(c.escape_default()) } else { escaped.push(c) }
+    }
+    Cow::Owned(escaped)
+}
+
+/// True for what a terminal acts on in place of showing it: control characters of both sets, separators of lines, and marks that turn
+/// the direction of writing.
+fn is_active(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_path_that_is_not_utf8_survives_json() {
+        let path = PathBuf::from(OsStr::from_bytes(b"/d/a\xff.img"));
+        let disk = crate::Disk::planned_file(&path, 1);
+        let json = serde_json::to_value(&disk).unwrap();
+        assert_eq!(json["path"], "file:///d/a%FF.img");
+        assert_eq!(serde_json::from_value::<crate::Disk>(json).unwrap().path, path);
+    }
+
+    #[test]
+    fn every_control_character_is_written_out() {
+        for code in (0..0x20).chain(0x7f..0xa0).chain([0x200e, 0x2028, 0x202e, 0x2066, 0xfeff]) {
+            let c = char::from_u32(code).unwrap();
+            let text = format!("a{c}b");
+            let shown = escape(&text);
+            assert!(shown.is_ascii() && shown.starts_with("a\\") && shown.ends_with('b'), "{shown:?}");
+        }
+        assert_eq!(escape_lines("a\n\tb\r\u{9b}c"), "a\n\tb\\r\\u{9b}c");
+        assert!(matches!(escape("Ünïcödé 日本 🖥"), Cow::Borrowed(_)));
+    }
+
+    proptest! {
+        #[test]
+        fn every_path_is_found_again(bytes in prop::collection::vec(1u8.., 1..20)) {
+            let path = PathBuf::from("/d").join(OsStr::from_bytes(&bytes));
+            prop_assert_eq!(path_of_reference(&path_reference(&path)), path);
+        }
+
+        #[test]
+        fn a_json_document_stays_the_same(text in any::<String>()) {
+            let json = serde_json::to_string(&serde_json::json!({ &text: [&text, "\u{7f}\u{9b}\u{202e}"] })).unwrap();
+            let escaped = escape_json(&json);
+            prop_assert!(!escaped.contains(is_active));
+            let same = serde_json::from_str::<serde_json::Value>(&escaped).unwrap();
+            prop_assert_eq!(same, serde_json::from_str::<serde_json::Value>(&json).unwrap());
+        }
+
+        #[test]
+        fn nothing_that_acts_is_left(text in any::<String>(), bytes in any::<Vec<u8>>()) {
+            prop_assert!(!escape(&text).contains(is_active));
+            prop_assert!(!escape_name(OsStr::from_bytes(&bytes)).contains(is_active));
+        }
+    }
+}
