@@ -28,10 +28,12 @@ fn options(given: Option<&Bound<'_, PyDict>>) -> PyResult<FlashOptions> {
             "fix_gpt" => options.fix_gpt = value.extract()?,
             "uefi_boot" => options.uefi_boot = value.extract()?,
             "allow_partition" => options.allow_partition = value.extract()?,
+            "raw" => options.raw = value.extract()?,
+            "overwrite" => options.overwrite = value.extract()?,
             "efivars" => options.efivars = arguments::path(&value)?,
             "stall_ms" => options.stall_ms = value.extract()?,
             name => {
-                let known = "verify, fix_gpt, uefi_boot, allow_partition, efivars, stall_ms";
+                let known = "verify, fix_gpt, uefi_boot, allow_partition, raw, overwrite, efivars, stall_ms";
                 let message = format!("flashing has no option {name}; the options are {known}");
                 return Err(pyo3::exceptions::PyTypeError::new_err(message));
             }

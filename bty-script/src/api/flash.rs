@@ -52,8 +52,10 @@ fn options_of(map: &Map) -> Outcome<FlashOptions> {
             "fix_gpt" => options.fix_gpt = flag?,
             "uefi_boot" => options.uefi_boot = flag?,
             "allow_partition" => options.allow_partition = flag?,
+            "raw" => options.raw = flag?,
+            "overwrite" => options.overwrite = flag?,
             _ => {
-                let hint = "the options are verify, fix_gpt, uefi_boot, allow_partition";
+                let hint = "the options are verify, fix_gpt, uefi_boot, allow_partition, raw, overwrite";
                 return Err(raise(HostError::usage(format!("flash has no option {name}")).hint(hint)));
             }
         }
@@ -131,14 +133,16 @@ fn watched(
     let sender = std::sync::Mutex::new(sender);
     thread::scope(|scope| {
         let (own, flasher) = (&cancel, &host.world.flasher);
-        let work = scope.spawn(move || {
+        let work = move || {
             let observer = |event: &Event| {
                 // nobody listens after the function has failed
                 let _ = sender.lock().map(|sender| sender.send(event.clone()));
             };
             // the end of this thread drops the sender, and so ends the loop below
             flasher.execute(&plan.plan, &plan.image, &observer, own)
-        });
+        };
+        let started = thread::Builder::new().spawn_scoped(scope, work);
+        let work = started.map_err(|e| raise(Error::new(ErrorKind::Host, "starting a thread").because(e)))?;
         let mut thrown = None;
         loop {
             if outer.is_cancelled() {
