@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
 
 use crate::cancel::Cancel;
+use crate::catalog::Entry;
 use crate::client::Client;
 use crate::images::{Image, Opening, open};
 use crate::run::run;
@@ -55,7 +56,8 @@ impl Plan {
         cancel: Option<Bound<'_, PyAny>>,
         options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        let options = self::options(options)?;
+        let mut options = self::options(options)?;
+        options.raw |= image.cast::<Entry>().is_ok_and(|entry| entry.get().0.raw);
         // before a download that would be for nothing
         let disks = arguments::disks(disks)?;
         if let Ok(info) = image.cast::<ImageInfo>() {

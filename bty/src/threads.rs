@@ -9,10 +9,7 @@ use crate::{Error, ErrorKind, Result};
 ///
 /// # Errors
 /// [`ErrorKind::Host`] when the system refuses the thread.
-pub(crate) fn start<T: Send + 'static>(
-    name: &str,
-    body: impl FnOnce() -> T + Send + 'static,
-) -> Result<JoinHandle<T>> {
+pub(crate) fn start<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>> {
     Builder::new().name(name.to_owned()).spawn(body).map_err(refused)
 }
 
@@ -55,9 +52,9 @@ pub(crate) fn available(wanted: usize) -> usize {
 
 /// The error for a thread that the system did not give.
 pub(crate) fn refused(error: io::Error) -> Error {
-    Error::new(ErrorKind::Host, "starting a thread").because(error).hint(
-        "allow more processes or memory (ulimit -u, ulimit -v, the limits of the container), then try again",
-    )
+    Error::new(ErrorKind::Host, "starting a thread")
+        .because(error)
+        .hint("allow more processes or memory (ulimit -u, ulimit -v, the limits of the container), then try again")
 }
 
 #[cfg(test)]

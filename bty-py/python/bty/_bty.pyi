@@ -863,6 +863,7 @@ class Entry:
         size_bytes: Optional[int] = None,
         description: Optional[str] = None,
         arch: Optional[str] = None,
+        raw: bool = False,
     ) -> None: ...
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> Entry:
@@ -881,6 +882,9 @@ class Entry:
     def description(self) -> Optional[str]: ...
     @property
     def arch(self) -> Optional[str]: ...
+    @property
+    def raw(self) -> bool:
+        """True when it is written although nothing in it may say that it is a disk."""
     @property
     def ref(self) -> str:
         """What machines are bound by."""

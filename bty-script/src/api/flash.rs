@@ -3,6 +3,7 @@
 use std::sync::mpsc;
 use std::thread;
 
+use bty::catalog::Entry;
 use bty::flash::{FlashOptions, FlashPlan, FlashReport, VerifyReport};
 use bty::{CancelToken, Disk, Error, ErrorKind, Event, Selector};
 use rhai::plugin::*;
@@ -63,8 +64,17 @@ fn options_of(map: &Map) -> Outcome<FlashOptions> {
     Ok(options)
 }
 
+/// True when the entry of a catalog, or the map of a plan, says that the image is written whatever it looks like.
+fn says_raw(image: &Dynamic) -> bool {
+    let of_entry = image.read_lock::<Entry>().is_some_and(|entry| entry.raw);
+    let of_map =
+        image.read_lock::<Map>().is_some_and(|map| map.get("raw").is_some_and(|raw| raw.as_bool() == Ok(true)));
+    of_entry || of_map
+}
+
 fn plan(context: &NativeCallContext<'_>, image: &Dynamic, disks: &Dynamic, options: &Map) -> Outcome<Plan> {
-    let options = options_of(options)?;
+    let mut options = options_of(options)?;
+    options.raw |= says_raw(image);
     // before a download that would be for nothing
     let disks = disks_of(context, disks)?;
     let image = image_of(context, image)?;

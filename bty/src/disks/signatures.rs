@@ -271,12 +271,7 @@ fn usual_offsets() -> impl Iterator<Item = u64> {
 /// What to make zero beyond an image that ends at `image_end`, so that nothing of the disk's past comes alive: ascending,
 /// whole sectors of `sector` bytes, never before the image's end. `partitions` are the byte ranges of those that were on the disk, and of
 /// those that the image makes.
-pub(crate) fn stale_ranges(
-    image_end: u64,
-    disk_bytes: u64,
-    sector: u32,
-    partitions: &[Range<u64>],
-) -> Vec<Range<u64>> {
+pub(crate) fn stale_ranges(image_end: u64, disk_bytes: u64, sector: u32, partitions: &[Range<u64>]) -> Vec<Range<u64>> {
     let start = align_up(image_end, u64::from(sector));
     let end = align_down(disk_bytes, u64::from(sector));
     let places = [

@@ -532,14 +532,13 @@ impl Shared {
     pub(super) fn flush(&self) -> Result<()> {
         let before = self.written_bytes.load(Ordering::SeqCst);
         self.ask(|device| device.flush()).map_err(|e| {
-            Error::new(ErrorKind::Target, format!("flushing {}", self.name))
-                .because(e)
-                .with_path(&self.name)
-                .hint(if self.is_file {
+            Error::new(ErrorKind::Target, format!("flushing {}", self.name)).because(e).with_path(&self.name).hint(
+                if self.is_file {
                     "look at dmesg, and at the disk and the file system that hold the file"
                 } else {
                     "the device lost data it had accepted: look at dmesg, try another cable, port or disk"
-                })
+                },
+            )
         })?;
         self.durable_bytes.fetch_max(before, Ordering::SeqCst);
         Ok(())

@@ -73,9 +73,10 @@ impl FlashPlan {
             refusals.push(Refusal {
                 target: None,
                 reason: UNRECOGNIZED.into(),
-                message: "no partition table, file system or boot sector was found in the image, so it is probably another \
+                message:
+                    "no partition table, file system or boot sector was found in the image, so it is probably another \
                           file than you meant (look at it; --raw writes it as it is)"
-                    .into(),
+                        .into(),
             });
         }
         for (index, disk) in self.targets.iter().enumerate() {
@@ -144,7 +145,9 @@ impl FlashPlan {
         if let (Some(holds), false) = (&disk.file_holds, self.options.overwrite) {
             refuse(
                 "overwrite",
-                format!("it is a file that holds {holds}, which would be lost (name another file, or give --overwrite)"),
+                format!(
+                    "it is a file that holds {holds}, which would be lost (name another file, or give --overwrite)"
+                ),
             );
         }
         if self.image.path.as_ref() == Some(&disk.path) {

@@ -171,7 +171,10 @@ impl Patch {
     /// What it changes behind `end`, as ranges of zeros that it changes.
     fn behind(&self, end: u64) -> Vec<Extent> {
         let ranges = self.0.iter().map(|(at, new)| (end.max(*at), at + new.len() as u64));
-        ranges.filter(|(from, until)| from < until).map(|(offset, until)| Extent::Zero { offset, len: until - offset }).collect()
+        ranges
+            .filter(|(from, until)| from < until)
+            .map(|(offset, until)| Extent::Zero { offset, len: until - offset })
+            .collect()
     }
 
     /// `bytes` that belong at `offset`, with the changes made.
@@ -323,9 +326,7 @@ pub(super) fn check_body(shared: &Shared, entries: &[Entry], image: &Image) -> R
             shared.fail(error);
         }
     };
-    thread::scope(|scope| {
-        threads::start_some(READERS, || threads::start_in(scope, "bty-reader", check).map(drop))
-    })?;
+    thread::scope(|scope| threads::start_some(READERS, || threads::start_in(scope, "bty-reader", check).map(drop)))?;
     if let Some(error) = shared.take_failure() {
         return Err(error.into());
     }
@@ -452,14 +453,13 @@ fn mismatch(shared: &Shared, difference: Difference) -> Mismatch {
         Found::Other => "something else is there".into(),
     };
     let message = format!("{} differs from the image at offset {}: {what}", shared.name, difference.offset);
-    let error = Error::new(ErrorKind::Integrity, message)
-        .with_path(&shared.name)
-        .at_offset(difference.offset)
-        .hint(if shared.is_file {
+    let error = Error::new(ErrorKind::Integrity, message).with_path(&shared.name).at_offset(difference.offset).hint(
+        if shared.is_file {
             "the file is no disk that boots now; look at dmesg, and at the disk and the file system that hold it"
         } else {
             "the disk does not boot now; try another cable, port or disk, and do not trust this one"
-        });
+        },
+    );
     Mismatch { error, difference: Some(difference) }
 }
 

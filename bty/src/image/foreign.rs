@@ -5,7 +5,8 @@ use crate::{Error, ErrorKind, Result};
 
 const CONVERT: &str = "convert it: qemu-img convert -O qcow2 IN OUT";
 const FOR_PHONES: &str = "it is for the flash memory of a device: use the device's own tool (fastboot, for example)";
-const FOR_BOARDS: &str = "it is for the flash memory of a board: use the vendor's own tool, or look for an SD card image";
+const FOR_BOARDS: &str =
+    "it is for the flash memory of a board: use the vendor's own tool, or look for an SD card image";
 const OTHER_FILE: &str = "is this the file you meant?";
 const RESTORE: &str = "it is a backup: restore it with the program that made it";
 
@@ -52,7 +53,12 @@ const FOREIGN: &[(usize, &[u8], &str, &str)] = &[
     (0, b"EVF\x09\x0d\x0a\xff\0", "an EnCase image (E01)", "convert it: ewfexport -f raw FILE"),
     (0, b"\xfe\xef\x01", "a Ghost backup", RESTORE),
     // discs
-    (0, b"\0\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\0", "a raw copy of a CD (bin)", "convert it to ISO (bchunk or ccd2iso)"),
+    (
+        0,
+        b"\0\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\0",
+        "a raw copy of a CD (bin)",
+        "convert it to ISO (bchunk or ccd2iso)",
+    ),
     (0, b"MComprHD", "a compressed disc of MAME (chd)", "unpack it: chdman extractraw"),
     (0, b"CISO", "a compressed disc (cso)", "unpack it and flash what is inside"),
     // phones
@@ -200,9 +206,8 @@ fn is_old_tar(head: &[u8]) -> bool {
 fn is_lzma(head: &[u8]) -> bool {
     let Some(header) = head.first_chunk::<13>() else { return false };
     let dictionary = u32::from_le_bytes([header[1], header[2], header[3], header[4]]);
-    let size = u64::from_le_bytes([
-        header[5], header[6], header[7], header[8], header[9], header[10], header[11], header[12],
-    ]);
+    let size =
+        u64::from_le_bytes([header[5], header[6], header[7], header[8], header[9], header[10], header[11], header[12]]);
     let half = 1_u32.checked_shl(dictionary.checked_ilog2().unwrap_or(0)).unwrap_or(0);
     let usual = dictionary == u32::MAX || dictionary != 0 && (dictionary == half || dictionary == half | half >> 1);
     header[0] < 225 && usual && (size == u64::MAX || size < 256 << 30)
@@ -230,7 +235,10 @@ fn text(head: &[u8]) -> Option<Found> {
         let quoted: String = line.chars().take(QUOTED_MAX).collect();
         let more = if line.chars().count() > QUOTED_MAX { "…" } else { "" };
         let what = format!("text that begins with \"{}{more}\"", quoted.replace('\t', " "));
-        (what, "the address may need a log-in or have moved, or the download has failed: look at the file, and fetch it again")
+        (
+            what,
+            "the address may need a log-in or have moved, or the download has failed: look at the file, and fetch it again",
+        )
     })
 }
 
@@ -254,7 +262,8 @@ fn printable(head: &[u8]) -> Option<&str> {
 
 /// Lines of `digest  name`, or `SHA256 (name) = digest`.
 fn is_checksum_list(text: &str) -> bool {
-    let is_digest = |word: &str| matches!(word.len(), 32 | 40 | 64 | 96 | 128) && word.bytes().all(|b| b.is_ascii_hexdigit());
+    let is_digest =
+        |word: &str| matches!(word.len(), 32 | 40 | 64 | 96 | 128) && word.bytes().all(|b| b.is_ascii_hexdigit());
     let mut lines = text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#'));
     lines.next().is_some_and(|line| line.split_whitespace().any(is_digest))
 }

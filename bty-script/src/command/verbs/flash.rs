@@ -25,11 +25,13 @@ pub(super) fn run(flash: &Flash, network: &Network, output: &Output) -> Result<E
     let cancel = signals::cancel_on_signal()?;
     let watcher = Arc::new(Watcher::new(output.is_json()));
     let client = network::client(network, watcher.clone());
-    let image = open_image(&client, &flash.src, flash.catalog.as_deref(), flash.sha256, &cancel)?;
+    let (image, is_raw) = open_image(&client, &flash.src, flash.catalog.as_deref(), flash.sha256, &cancel)?;
     let system = SystemHost::new();
     let mut created = Created::default();
     let targets = find_targets(flash, &image, &system, &mut created, output, &cancel)?;
-    let mut plan = FlashPlan::new(image.info(), targets, options(flash));
+    let mut options = options(flash);
+    options.raw |= is_raw;
+    let mut plan = FlashPlan::new(image.info(), targets, options);
     let refusals = plan.validate();
     show(&plan, &refusals, flash, output);
     let is_asked = may_ask_about(&refusals, flash);
@@ -59,16 +61,16 @@ pub(super) fn run(flash: &Flash, network: &Network, output: &Output) -> Result<E
     }
 }
 
-/// The image that a person named: an entry of a catalog, a path or an address.
+/// The image that a person named: an entry of a catalog, a path or an address; and whether the catalog says that it is written whatever it looks like.
 pub(super) fn open_image(
     client: &Client,
     src: &str,
     catalog: Option<&str>,
     sha256: Option<Digest>,
     cancel: &CancelToken,
-) -> Result<Image> {
+) -> Result<(Image, bool)> {
     let mut options = OpenOptions { sha256, ..OpenOptions::default() };
-    let Some(catalog) = catalog else { return Image::open(client, src, &options, cancel) };
+    let Some(catalog) = catalog else { return Ok((Image::open(client, src, &options, cancel)?, false)) };
     let catalog = Catalog::load(client, catalog, cancel)?;
     let entry = catalog.find(src)?;
     if let (Some(given), Some(listed)) = (sha256, entry.sha256)
@@ -80,7 +82,7 @@ pub(super) fn open_image(
         );
     }
     options.sha256 = sha256.or(entry.sha256);
-    Image::open(client, entry.src(), &options, cancel)
+    Ok((Image::open(client, entry.src(), &options, cancel)?, entry.raw))
 }
 
 /// True when nothing but a person's word is missing: what the image is was not recognized, and somebody is there to answer.

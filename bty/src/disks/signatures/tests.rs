@@ -148,9 +148,20 @@ fn merges_and_clips_near_the_end_of_the_disk() {
     assert_eq!(stale_ranges(8 * MIB, 8 * MIB - 512, 512, &[]), []);
     assert_eq!(stale_ranges(8 * MIB - 1, 8 * MIB, 512, &[]), []);
     assert_eq!(stale_ranges(8 * MIB - 512, 8 * MIB, 512, &[]), vec![Range { start: 8 * MIB - 512, end: 8 * MIB }]);
-    assert_eq!(stale_ranges(6 * MIB + 1, 8 * MIB + 4095, 4096, &[]), vec![Range { start: 6 * MIB + 4096, end: 8 * MIB }]);
+    assert_eq!(
+        stale_ranges(6 * MIB + 1, 8 * MIB + 4095, 4096, &[]),
+        vec![Range { start: 6 * MIB + 4096, end: 8 * MIB }]
+    );
     assert_eq!(stale_ranges(0, 0, 512, &[]), []);
-    assert_eq!(stale_ranges(GIB - MIB, 2 * GIB, 512, &[]), [GIB - MIB..GIB + 512 * KIB, 1025 * MIB..1025 * MIB + 512 * KIB, 1028 * MIB..1028 * MIB + 512 * KIB, 2 * GIB - MIB..2 * GIB]);
+    assert_eq!(
+        stale_ranges(GIB - MIB, 2 * GIB, 512, &[]),
+        [
+            GIB - MIB..GIB + 512 * KIB,
+            1025 * MIB..1025 * MIB + 512 * KIB,
+            1028 * MIB..1028 * MIB + 512 * KIB,
+            2 * GIB - MIB..2 * GIB
+        ]
+    );
 }
 
 proptest! {

@@ -62,7 +62,10 @@ fn text_is_named_by_what_it_looks_like() {
     assert!(refusal(b"-----BEGIN PGP SIGNATURE-----\n\niQ\n", None).contains("signature"));
     let list = format!("{}  d.img\n", "0".repeat(64));
     assert!(refusal(list.as_bytes(), None).contains("list of checksums"));
-    assert!(refusal(b"SHA256 (d.img) = 4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393", None).contains("checksums"));
+    assert!(
+        refusal(b"SHA256 (d.img) = 4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393", None)
+            .contains("checksums")
+    );
     assert!(refusal(b"404: Not Found", None).starts_with("this is text that begins with \"404: Not Found\", not"));
     assert!(refusal(b"Found. Redirecting to https://x", Some(Compression::Gzip)).contains("inside gzip"));
     // cut inside a character
