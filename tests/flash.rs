@@ -24,7 +24,10 @@ fn flash_to(image: &Image, host: &MemoryHost, options: FlashOptions) -> Result<F
 }
 
 fn flash(image: &Image, disk: &Arc<FaultyDisk>) -> Result<FlashReport> {
-    flash_to(image, &MemoryHost::with(disk), FlashOptions::default())
+    // some images are too small for a boot sector
+    let mut options = FlashOptions::default();
+    options.raw = true;
+    flash_to(image, &MemoryHost::with(disk), options)
 }
 
 /// Flashes `bytes` to one disk with `faults` that is half as large again.

@@ -19,3 +19,4 @@ mod scripts;
 mod target;
 mod web;
 mod wizard;
+mod wrong_files;

@@ -39,6 +39,7 @@ fn qcow2_with_ballast(dir: &Path) -> (Vec<u8>, Vec<u8>) {
     tool(&["qemu-io", "-c", "write -P 1 0 16M", path]);
     tool(&["qemu-img", "snapshot", "-c", "old", path]);
     tool(&["qemu-io", "-c", "write -P 2 0 16M", path]);
+    tool(&["qemu-io", "-c", "write -P 0x55 510 1", "-c", "write -P 0xaa 511 1", path]);
     let raw = dir.join("raw");
     tool(&["qemu-img", "convert", "-O", "raw", path, raw.to_str().unwrap()]);
     (fs::read(path).unwrap(), fs::read(raw).unwrap())

@@ -20,7 +20,7 @@ pub(crate) struct Entry(pub(crate) catalog::Entry);
 #[pymethods]
 impl Entry {
     #[new]
-    #[pyo3(signature = (name, src, sha256=None, format=None, size_bytes=None, description=None, arch=None))]
+    #[pyo3(signature = (name, src, sha256=None, format=None, size_bytes=None, description=None, arch=None, raw=false))]
     #[allow(clippy::too_many_arguments)] // a field each
     fn new(
         py: Python<'_>,
@@ -31,6 +31,7 @@ impl Entry {
         size_bytes: Option<u64>,
         description: Option<String>,
         arch: Option<String>,
+        raw: bool,
     ) -> PyResult<Self> {
         let mut entry = catalog::Entry::new(name, src).map_err(|error| errors::of(py, &error))?;
         entry.sha256 = arguments::digest(py, sha256)?;
@@ -38,6 +39,7 @@ impl Entry {
         entry.size_bytes = size_bytes;
         entry.description = description;
         entry.arch = arch.or(entry.arch);
+        entry.raw = raw;
         Ok(Self(entry))
     }
 
@@ -90,6 +92,11 @@ impl Entry {
         self.0.arch.as_deref()
     }
 
+    #[getter]
+    fn raw(&self) -> bool {
+        self.0.raw
+    }
+
     /// What machines are bound by.
     #[getter]
     fn r#ref(&self) -> String {
@@ -115,13 +122,13 @@ impl Entry {
         slf: &Bound<'py, Self>,
     ) -> (
         Bound<'py, PyType>,
-        (String, String, Option<String>, Option<String>, Option<u64>, Option<String>, Option<String>),
+        (String, String, Option<String>, Option<String>, Option<u64>, Option<String>, Option<String>, bool),
     ) {
         let it = slf.get();
         let owned = |text: Option<&str>| text.map(str::to_owned);
         let texts = (owned(it.format()), owned(it.description()), owned(it.arch()));
         let (name, src) = (it.name().to_owned(), it.src().to_owned());
-        (slf.get_type(), (name, src, it.sha256(), texts.0, it.size_bytes(), texts.1, texts.2))
+        (slf.get_type(), (name, src, it.sha256(), texts.0, it.size_bytes(), texts.1, texts.2, it.raw()))
     }
 }
 

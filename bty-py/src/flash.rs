@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
 
 use crate::cancel::Cancel;
+use crate::catalog::Entry;
 use crate::client::Client;
 use crate::images::{Image, Opening, open};
 use crate::run::run;
@@ -28,10 +29,12 @@ fn options(given: Option<&Bound<'_, PyDict>>) -> PyResult<FlashOptions> {
             "fix_gpt" => options.fix_gpt = value.extract()?,
             "uefi_boot" => options.uefi_boot = value.extract()?,
             "allow_partition" => options.allow_partition = value.extract()?,
+            "raw" => options.raw = value.extract()?,
+            "overwrite" => options.overwrite = value.extract()?,
             "efivars" => options.efivars = arguments::path(&value)?,
             "stall_ms" => options.stall_ms = value.extract()?,
             name => {
-                let known = "verify, fix_gpt, uefi_boot, allow_partition, efivars, stall_ms";
+                let known = "verify, fix_gpt, uefi_boot, allow_partition, raw, overwrite, efivars, stall_ms";
                 let message = format!("flashing has no option {name}; the options are {known}");
                 return Err(pyo3::exceptions::PyTypeError::new_err(message));
             }
@@ -53,7 +56,8 @@ impl Plan {
         cancel: Option<Bound<'_, PyAny>>,
         options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        let options = self::options(options)?;
+        let mut options = self::options(options)?;
+        options.raw |= image.cast::<Entry>().is_ok_and(|entry| entry.get().0.raw);
         // before a download that would be for nothing
         let disks = arguments::disks(disks)?;
         if let Ok(info) = image.cast::<ImageInfo>() {

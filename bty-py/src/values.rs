@@ -113,6 +113,8 @@ value! {
         partitions: Vec<Partition> = |it| all(&it.partitions);
         /// Who uses it: any entry forbids writing.
         uses: Vec<Use> = |it| all(&it.uses);
+        /// What a regular file holds that bty has not made a disk of; none for devices.
+        file_holds: Option<String> = |it| it.file_holds.clone();
     } {
         /// One line for people: path, size, model, serial.
         fn summary(&self) -> String {
@@ -162,6 +164,10 @@ value! {
         table: Option<String> = |it| it.table.map(|table| word(&table));
         /// Its partitions.
         partitions: Vec<Partition> = |it| all(&it.partitions);
+        /// File system, RAID or LVM signature on the whole image.
+        content: Option<Content> = |it| maybe(it.content.as_ref());
+        /// True when a partition table, a file system or a boot sector was found in it.
+        is_recognized: bool = |it| it.is_recognized;
     } {
         /// One line for people: format, sizes, partition table.
         fn summary(&self) -> String {
@@ -187,6 +193,10 @@ value! {
         uefi_boot: bool = |it| it.uefi_boot;
         /// Write to a partition instead of a whole disk.
         allow_partition: bool = |it| it.allow_partition;
+        /// Write an image in which no partition table, file system or boot sector was found.
+        raw: bool = |it| it.raw;
+        /// Write to a regular file that holds an image or an archive, and that bty did not make a disk of.
+        overwrite: bool = |it| it.overwrite;
         /// Where the firmware's variables are mounted.
         efivars: PathBuf = |it| it.efivars.clone();
         /// A target that finishes no request for so many milliseconds is given up.

@@ -22,6 +22,7 @@ def image_bytes(size):
     for at in range(0, size, 4096):
         data[at : at + 8] = at.to_bytes(8, "little")
     data[size // 4 : size // 2] = bytes(size // 2 - size // 4)
+    data[510:512] = b"\x55\xaa"
     return bytes(data)
 
 

@@ -70,6 +70,9 @@ pub struct Entry {
     pub description: Option<String>,
     /// Architecture such as `x86_64`; for display.
     pub arch: Option<String>,
+    /// It is written although nothing in it may say that it is a disk: see [`FlashOptions::raw`](crate::flash::FlashOptions::raw).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub raw: bool,
 }
 
 impl Entry {
@@ -86,7 +89,7 @@ impl Entry {
         let from_src = || file_name(&src).and_then(|file| name::format(&file));
         let format = name::format(&name).or_else(from_src).map(str::to_owned);
         let arch = name::architecture(&name).map(str::to_owned);
-        Ok(Self { name, src, image_ref, sha256: None, format, size_bytes: None, description: None, arch })
+        Ok(Self { name, src, image_ref, sha256: None, format, size_bytes: None, description: None, arch, raw: false })
     }
 
     /// Where the image is, as written in the catalog.

@@ -79,6 +79,10 @@ pub struct Disk {
     pub partitions: Vec<Partition>,
     /// Who uses it or one of its partitions: any entry forbids writing.
     pub uses: Vec<Use>,
+    /// What a regular file holds that bty has not made a disk of: `a qcow2 image`, `gzip data`, `a disk image`. Absent for devices, for files
+    /// of zeros, and for files that bty has written an image to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_holds: Option<String>,
 }
 
 /// Kind of partition table.

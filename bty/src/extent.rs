@@ -5,12 +5,13 @@
 //! not depend on the size of the image, and a slow disk slows the reader down.
 
 use std::ops::{Deref, DerefMut, Range};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use crate::{CancelToken, Error, Result};
+use crate::size::human;
+use crate::{CancelToken, Error, ErrorKind, Result};
 
 /// Size of one buffer in bytes, and the most that is written at once.
 pub(crate) const BUFFER_BYTES: usize = 2 << 20;
@@ -44,40 +45,81 @@ pub(crate) trait ExtentReader: Send {
     }
 }
 
-/// A fixed number of aligned buffers.
+/// A bounded number of aligned buffers. They are allocated when they are first needed; when memory runs short, those that are there do.
 pub(crate) struct Pool {
     free: Receiver<Vec<u8>>,
     give_back: Sender<Vec<u8>>,
+    /// How many were allocated, and how many there may be.
+    made: Mutex<(usize, usize)>,
 }
 
+/// With fewer buffers than this, readers of several threads might wait for each other.
+const BUFFERS_MIN: usize = 4;
+
 impl Pool {
-    /// A pool of `count` buffers of [`BUFFER_BYTES`]. Memory is touched when a buffer is first filled.
+    /// A pool of up to `count` buffers of [`BUFFER_BYTES`].
     pub(crate) fn new(count: usize) -> Self {
         let (give_back, free) = bounded(count);
-        for _ in 0..count {
-            // one page more than needed, so that an aligned start can be found without unsafe code
-            let raw = vec![0; BUFFER_BYTES + BUFFER_ALIGN];
-            give_back.send(raw).expect("the channel holds `count` buffers");
-        }
-        Self { free, give_back }
+        Self { free, give_back, made: Mutex::new((0, count)) }
     }
 
     /// Takes a buffer; waits while all are in use.
     ///
     /// # Errors
-    /// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled) when cancelled while waiting.
+    /// [`ErrorKind::Cancelled`] when cancelled while waiting; [`ErrorKind::Host`] when the system has no memory for the first ones.
     pub(crate) fn take(&self, cancel: &CancelToken) -> Result<Buffer> {
         loop {
+            let at_once = self.free.try_recv().ok();
+            if let Some(raw) = at_once.map_or_else(|| self.make(), |raw| Ok(Some(raw)))? {
+                return Ok(self.buffer(raw));
+            }
             match self.free.recv_timeout(Duration::from_millis(100)) {
-                Ok(raw) => {
-                    let start = raw.as_ptr().align_offset(BUFFER_ALIGN);
-                    return Ok(Buffer { raw, start, give_back: self.give_back.clone() });
-                }
+                Ok(raw) => return Ok(self.buffer(raw)),
                 Err(RecvTimeoutError::Timeout) => cancel.check()?,
                 Err(RecvTimeoutError::Disconnected) => return Err(Error::cancelled()),
             }
         }
     }
+
+    fn buffer(&self, raw: Vec<u8>) -> Buffer {
+        let start = raw.as_ptr().align_offset(BUFFER_ALIGN);
+        Buffer { raw, start, give_back: self.give_back.clone() }
+    }
+
+    /// Another buffer, if there may be one.
+    fn make(&self) -> Result<Option<Vec<u8>>> {
+        let mut made = self.made.lock().expect("nobody panics holding it");
+        let (count, most) = *made;
+        if count == most {
+            return Ok(None);
+        }
+        // one page more than needed, so that an aligned start can be found without unsafe code
+        match zeroed(BUFFER_BYTES + BUFFER_ALIGN) {
+            Ok(raw) => {
+                made.0 += 1;
+                Ok(Some(raw))
+            }
+            Err(_) if count >= BUFFERS_MIN => {
+                made.1 = count;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// `len` zero bytes; memory is touched when they are first written.
+///
+/// # Errors
+/// [`ErrorKind::Host`] when the system has no memory for them.
+pub(crate) fn zeroed(len: usize) -> Result<Vec<u8>> {
+    // only asks: what is reserved so would have to be filled with zeros by hand
+    Vec::<u8>::new().try_reserve_exact(len).map_err(|e| {
+        Error::new(ErrorKind::Host, format!("asking for {} of memory", human(len as u64)))
+            .because(e)
+            .hint("allow more memory (ulimit -v, the limit of the container), then try again")
+    })?;
+    Ok(vec![0; len])
 }
 
 /// One aligned buffer of [`BUFFER_BYTES`]; goes back to its pool when dropped. Holds old bytes until filled.

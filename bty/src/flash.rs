@@ -50,6 +50,10 @@ pub struct FlashOptions {
     pub uefi_boot: bool,
     /// Write to a partition instead of a whole disk.
     pub allow_partition: bool,
+    /// Write an image in which no partition table, file system or boot sector was found.
+    pub raw: bool,
+    /// Write to a regular file that holds an image or an archive, and that bty did not make a disk of.
+    pub overwrite: bool,
     /// Where the firmware's variables are mounted.
     pub efivars: PathBuf,
     /// A target that finishes not one request for so many milliseconds is given up.
@@ -63,6 +67,8 @@ impl Default for FlashOptions {
             fix_gpt: false,
             uefi_boot: false,
             allow_partition: false,
+            raw: false,
+            overwrite: false,
             efivars: PathBuf::from("/sys/firmware/efi/efivars"),
             stall_ms: 120_000,
         }
@@ -222,6 +228,7 @@ impl FlashReport {
         match kinds.first() {
             None => None,
             Some(_) if kinds.contains(&"integrity") => Some(ErrorKind::Integrity),
+            Some(_) if kinds.iter().all(|&kind| kind == "host") => Some(ErrorKind::Host),
             Some(_) => Some(ErrorKind::Target),
         }
     }

@@ -43,7 +43,7 @@ pub fn disk(data: &[u8]) {
     let mut read = table::over(data);
     for sector in [512, 4096] {
         let _ = table::read(&mut read, data.len() as u64, sector);
-        let _ = gpt::relocate_backup(&mut data.to_vec(), 1 << 40, sector);
+        let _ = gpt::relocate_backup(&mut data.to_vec(), &mut table::over(data), 1 << 40, sector);
     }
     let _ = signatures::recognise(&mut read, data.len() as u64);
     let _ = smbios::Table::parse(data);

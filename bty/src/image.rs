@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::client::Client;
 use crate::decode::{self, Compression, DecodeOptions};
-use crate::disks::{Partition, TableKind};
-use crate::extent::{Extent, ExtentReader, Pool};
+use crate::disks::{Content, Partition, TableKind, signatures};
+use crate::extent::{Extent, ExtentReader, Pool, zeroed};
 use crate::image::qcow2::Qcow2;
 use crate::image::raw::RawExtents;
 use crate::image::stream::StreamExtents;
@@ -23,7 +23,7 @@ use crate::table::{self, gpt};
 use crate::{CancelToken, Context, Digest, Error, ErrorKind, Event, Location, Result, Source};
 
 pub mod directory;
-mod foreign;
+pub(crate) mod foreign;
 pub mod name;
 
 mod qcow2;
@@ -129,6 +129,18 @@ pub struct ImageInfo {
     pub table: Option<TableKind>,
     /// Its partitions.
     pub partitions: Vec<Partition>,
+    /// File system, RAID or LVM signature on the whole image; beside a partition table on images for discs and sticks.
+    #[serde(default)]
+    pub content: Option<Content>,
+    /// True when a partition table, a file system or a boot sector was found in it. Others are nearly always the wrong file: they are written only
+    /// with [`FlashOptions::raw`](crate::flash::FlashOptions::raw).
+    #[serde(default = "recognized")]
+    pub is_recognized: bool,
+}
+
+/// What an older version described was opened by it as a disk image.
+fn recognized() -> bool {
+    true
 }
 
 impl ImageInfo {
@@ -149,6 +161,8 @@ impl ImageInfo {
             sector_bytes: None,
             table: None,
             partitions: Vec::new(),
+            content: None,
+            is_recognized: true,
         }
     }
 
@@ -167,6 +181,10 @@ impl ImageInfo {
         if let Some(table) = self.table {
             let sectors = self.sector_bytes.map_or(String::new(), |s| format!(" in {s}-byte sectors"));
             parts.push(format!("{}{sectors}", format!("{table:?}").to_uppercase()));
+        }
+        parts.extend(self.content.as_ref().map(ToString::to_string));
+        if !self.is_recognized {
+            parts.push("no partition table, file system or boot sector".into());
         }
         parts.join(", ")
     }
@@ -290,7 +308,6 @@ impl Image {
             (None, Some(compression)) => decoded_head(&source, compression, cancel)?,
             (None, None) => wire_head,
         };
-        foreign::refuse(&head, compression)?;
         let disk_bytes = match (&qcow2, compression) {
             (Some(qcow2), _) => Some(qcow2.virtual_bytes()),
             (None, Some(compression)) => decode::decoded_size(compression, &*source.input, cancel),
@@ -300,6 +317,10 @@ impl Image {
             check_size(claimed, client.options().image_bytes_max)?;
         }
         let mut info = describe(&source, format, disk_bytes, &head);
+        foreign::refuse(&head, compression, info.is_recognized)?;
+        if format == Format::Raw {
+            foreign::refuse_footer(&read_footer(&source, cancel)?)?;
+        }
         info.detail = qcow2.as_deref().map(|qcow2| {
             let clusters = crate::size::human(qcow2.cluster_bytes());
             format!("version {}, clusters of {clusters}, compression {:?}", qcow2.version(), qcow2.compression())
@@ -338,6 +359,7 @@ impl Image {
             }
             observed(reading.counts.source_bytes.load(Ordering::Relaxed), disk_bytes);
         }
+        self.source.input.check_unchanged()?;
         let source_sha256 = match extents.wire_digest() {
             Some(digest) => digest,
             None => digest_of(&self.source, &reading)?,
@@ -383,6 +405,9 @@ fn describe(source: &Source, format: Format, disk_bytes: Option<u64>, head: &[u8
     let sector_bytes = gpt::detect_sector_bytes(head);
     // a head is not a disk: what lies beyond it (a backup table) cannot be read, and a size that is not known bounds nothing
     let table = table::read(&mut table::over(head), disk_bytes.unwrap_or(u64::MAX), sector_bytes.unwrap_or(512));
+    let is_whole = head.len() < HEAD_BYTES;
+    let seen_bytes = if is_whole { head.len() as u64 } else { disk_bytes.unwrap_or(u64::MAX) };
+    let content = signatures::recognise(&mut table::over(head), seen_bytes);
     ImageInfo {
         source: source.location().to_string(),
         name: source.name().to_owned(),
@@ -397,13 +422,15 @@ fn describe(source: &Source, format: Format, disk_bytes: Option<u64>, head: &[u8
         expected_sha256: source.expected_digest(),
         sector_bytes,
         table: table.as_ref().map(|t| t.kind),
+        is_recognized: table.is_some() || content.is_some() || table::has_boot_sector(head),
         partitions: table.map(|t| t.partitions).unwrap_or_default(),
+        content,
     }
 }
 
 /// The first bytes as they come over the wire.
 fn read_head(source: &Source, cancel: &CancelToken) -> Result<Vec<u8>> {
-    let mut head = vec![0; HEAD_BYTES];
+    let mut head = zeroed(HEAD_BYTES)?;
     let n = if source.input.is_seekable() {
         source.input.read_at(&mut head, 0, cancel)?
     } else {
@@ -415,12 +442,28 @@ fn read_head(source: &Source, cancel: &CancelToken) -> Result<Vec<u8>> {
     Ok(head)
 }
 
+/// The last bytes of a raw image, where some virtual disks say what they are. Of a remote one they are read only when its size is that of a disk
+/// and a footer: it costs a request.
+fn read_footer(source: &Source, cancel: &CancelToken) -> Result<Vec<u8>> {
+    let mut footer = vec![0; foreign::FOOTER_BYTES];
+    let at = source.len_bytes().and_then(|len| len.checked_sub(footer.len() as u64));
+    let Some(at) = at.filter(|at| source.input.as_file().is_some() || at.is_multiple_of(4 * crate::size::KIB)) else {
+        return Ok(Vec::new());
+    };
+    if !source.input.is_seekable() {
+        return Ok(Vec::new());
+    }
+    let n = source.input.read_at(&mut footer, at, cancel)?;
+    footer.truncate(n);
+    Ok(footer)
+}
+
 /// The first bytes of the disk image in a compressed source.
 fn decoded_head(source: &Source, compression: Compression, cancel: &CancelToken) -> Result<Vec<u8>> {
     let wire = source.input.stream(0, cancel)?;
     let options = DecodeOptions { threads: 1, memory_bytes: DECODER_BYTES };
     let mut decoder = decode::decoder(compression, wire, options)?;
-    let mut head = vec![0; HEAD_BYTES];
+    let mut head = zeroed(HEAD_BYTES)?;
     let n = wire::read_full(&mut decoder, &mut head)
         .map_err(|e| Error::from_io(ErrorKind::Format, format!("decoding {}", source.location()), e))?;
     head.truncate(n);
@@ -429,7 +472,7 @@ fn decoded_head(source: &Source, compression: Compression, cancel: &CancelToken)
 
 /// The first bytes of the disk in a qcow2 image.
 fn qcow2_head(source: &Source, qcow2: &Qcow2, cancel: &CancelToken) -> Result<Vec<u8>> {
-    let mut head = vec![0; HEAD_BYTES];
+    let mut head = zeroed(HEAD_BYTES)?;
     let n = qcow2.read_at_guest(source, &mut head, 0, cancel)?;
     head.truncate(n);
     Ok(head)

@@ -65,6 +65,7 @@ pub mod fuzzing;
 mod decode;
 mod extent;
 mod table;
+mod threads;
 
 pub use client::{Client, ClientOptions};
 pub use device::Device;

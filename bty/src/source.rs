@@ -124,6 +124,14 @@ pub(crate) trait Input: Send + Sync {
         None
     }
 
+    /// Fails when it is no longer what was opened, as far as can be seen without reading it again. For the end of a reading.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Source`] when it has changed.
+    fn check_unchanged(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// The local file behind it, if there is one: it may have holes, and must not be the target.
     fn as_file(&self) -> Option<&std::fs::File> {
         None

@@ -260,6 +260,7 @@ pub fn describe(name: &str, size_bytes: u64, sector_bytes: u32) -> Disk {
         content: None,
         partitions: Vec::new(),
         uses: Vec::new(),
+        file_holds: None,
     }
 }
 

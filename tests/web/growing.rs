@@ -126,7 +126,7 @@ fn varnish_before_it_keeps_artifacts_and_images() {
 #[test]
 fn a_mirror_of_a_registry_gives_images_that_it_has_fetched_once() {
     let mut registry = Registry::start();
-    let disk = pattern(3 << 20);
+    let disk = bty_tests::images::disk_image(3 << 20);
     let layer = crate::oci::layer(crate::oci::IMAGE, "disk.img", &disk);
     crate::oci::push(&registry, "lab/disk:v1", &[layer]);
     let remote = [("https://ghcr.io", format!("http://{}", registry.host()))];

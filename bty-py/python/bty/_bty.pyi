@@ -148,6 +148,9 @@ class Disk:
     @property
     def uses(self) -> list[Use]:
         """Who uses it: any entry forbids writing."""
+    @property
+    def file_holds(self) -> Optional[str]:
+        """What a regular file holds that bty has not made a disk of; none for devices."""
     def summary(self) -> str:
         """One line for people: path, size, model, serial."""
     def contents(self) -> str:
@@ -202,6 +205,12 @@ class ImageInfo:
     @property
     def partitions(self) -> list[Partition]:
         """Its partitions."""
+    @property
+    def content(self) -> Optional[Content]:
+        """File system, RAID or LVM signature on the whole image."""
+    @property
+    def is_recognized(self) -> bool:
+        """True when a partition table, a file system or a boot sector was found in it."""
     def summary(self) -> str:
         """One line for people: format, sizes, partition table."""
     @property
@@ -231,6 +240,12 @@ class FlashOptions:
     @property
     def allow_partition(self) -> bool:
         """Write to a partition instead of a whole disk."""
+    @property
+    def raw(self) -> bool:
+        """Write an image in which no partition table, file system or boot sector was found."""
+    @property
+    def overwrite(self) -> bool:
+        """Write to a regular file that holds an image or an archive, and that bty did not make a disk of."""
     @property
     def efivars(self) -> Path:
         """Where the firmware's variables are mounted."""
@@ -810,6 +825,8 @@ class Plan:
         fix_gpt: bool = False,
         uefi_boot: bool = False,
         allow_partition: bool = False,
+        raw: bool = False,
+        overwrite: bool = False,
         efivars: PathLike = "/sys/firmware/efi/efivars",
         stall_ms: int = 120_000,
     ) -> None: ...
@@ -854,6 +871,7 @@ class Entry:
         size_bytes: Optional[int] = None,
         description: Optional[str] = None,
         arch: Optional[str] = None,
+        raw: bool = False,
     ) -> None: ...
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> Entry:
@@ -872,6 +890,9 @@ class Entry:
     def description(self) -> Optional[str]: ...
     @property
     def arch(self) -> Optional[str]: ...
+    @property
+    def raw(self) -> bool:
+        """True when it is written although nothing in it may say that it is a disk."""
     @property
     def ref(self) -> str:
         """What machines are bound by."""

@@ -38,6 +38,8 @@ class _Flash:
         fix_gpt: bool = False,
         uefi_boot: bool = False,
         allow_partition: bool = False,
+        raw: bool = False,
+        overwrite: bool = False,
         efivars: _bty.PathLike = "/sys/firmware/efi/efivars",
         stall_ms: int = 120_000,
     ) -> _bty.FlashReport: ...

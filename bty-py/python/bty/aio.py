@@ -115,7 +115,7 @@ async def execute(plan: Plan, *, progress: Progress = None, cancel: Cancel = Non
 
     >>> import asyncio, bty, pathlib, tempfile
     >>> dir = pathlib.Path(tempfile.mkdtemp())
-    >>> _ = (dir / "system.img").write_bytes(b"bootable" * 65536)
+    >>> _ = (dir / "system.img").write_bytes(bytes(510) + b"\x55\xaa" + bytes(523776))
     >>> plan = bty.Plan(dir / "system.img", bty.disks.create_file(dir / "disk", 1 << 20))
     >>> asyncio.run(bty.aio.execute(plan)).is_success
     True
@@ -137,7 +137,7 @@ async def aflash(
 
     >>> import asyncio, bty, pathlib, tempfile
     >>> dir = pathlib.Path(tempfile.mkdtemp())
-    >>> _ = (dir / "system.img").write_bytes(b"bootable" * 65536)
+    >>> _ = (dir / "system.img").write_bytes(bytes(510) + b"\x55\xaa" + bytes(523776))
     >>> disk = bty.disks.create_file(dir / "disk", 1 << 20)
     >>> asyncio.run(bty.aflash(dir / "system.img", disk)).is_success
     True
@@ -160,7 +160,7 @@ async def averify(
 
     >>> import asyncio, bty, pathlib, tempfile
     >>> dir = pathlib.Path(tempfile.mkdtemp())
-    >>> _ = (dir / "system.img").write_bytes(b"bootable" * 65536)
+    >>> _ = (dir / "system.img").write_bytes(bytes(510) + b"\x55\xaa" + bytes(523776))
     >>> asyncio.run(bty.averify(dir / "system.img", dir / "system.img")).is_equal
     True
     """
@@ -181,7 +181,7 @@ async def flashing(
 
     >>> import asyncio, bty, pathlib, tempfile
     >>> dir = pathlib.Path(tempfile.mkdtemp())
-    >>> _ = (dir / "system.img").write_bytes(b"bootable" * 65536)
+    >>> _ = (dir / "system.img").write_bytes(bytes(510) + b"\x55\xaa" + bytes(523776))
     >>> disk = bty.disks.create_file(dir / "disk", 1 << 20)
     >>> async def phases():
     ...     return [event.phase async for event in bty.aio.flashing(dir / "system.img", disk) if event.event == "phase"]

@@ -64,6 +64,8 @@ def flash(
     fix_gpt: bool = False,
     uefi_boot: bool = False,
     allow_partition: bool = False,
+    raw: bool = False,
+    overwrite: bool = False,
     efivars: Union[str, PathLike[str]] = "/sys/firmware/efi/efivars",
     stall_ms: int = 120_000,
 ) -> FlashReport:
@@ -73,12 +75,15 @@ def flash(
     (``serial:…``, ``wwn:…``, ``where:…``), or a sequence of them. ``progress`` is called with each :class:`bty.Event`, a few times a second; what it
     raises cancels the flash. ``cancel`` is a :class:`bty.CancelToken` or a function. Ctrl-C cancels too.
 
+    ``raw`` writes an image in which no partition table, file system or boot sector was found, which is refused otherwise: it is nearly always the
+    wrong file. ``overwrite`` writes to a regular file that holds an image or an archive.
+
     Raises :class:`bty.RefusedError` before anything is written; :class:`bty.FlashIntegrityError`, :class:`bty.TargetError` and :class:`bty.FlashCancelled` after:
     the disk does not boot then. ``report`` of the exception tells about each disk.
 
     >>> import bty, pathlib, tempfile
     >>> dir = pathlib.Path(tempfile.mkdtemp())
-    >>> _ = (dir / "system.img").write_bytes(b"bootable" * 65536)
+    >>> _ = (dir / "system.img").write_bytes(bytes(510) + b"\x55\xaa" + bytes(523776))
     >>> disk = bty.disks.create_file(dir / "disk", 1 << 20)
     >>> bty.flash(dir / "system.img", disk).disk_bytes
     524288
@@ -88,6 +93,8 @@ def flash(
         "fix_gpt": fix_gpt,
         "uefi_boot": uefi_boot,
         "allow_partition": allow_partition,
+        "raw": raw,
+        "overwrite": overwrite,
         "efivars": efivars,
         "stall_ms": stall_ms,
     }

@@ -136,6 +136,8 @@ def flashing(
     fix_gpt: bool = False,
     uefi_boot: bool = False,
     allow_partition: bool = False,
+    raw: bool = False,
+    overwrite: bool = False,
     efivars: Union[str, PathLike[str]] = "/sys/firmware/efi/efivars",
     stall_ms: int = 120_000,
 ) -> Flashing:
@@ -145,7 +147,7 @@ def flashing(
 
     >>> import bty, pathlib, tempfile
     >>> dir = pathlib.Path(tempfile.mkdtemp())
-    >>> _ = (dir / "system.img").write_bytes(b"bootable" * 65536)
+    >>> _ = (dir / "system.img").write_bytes(bytes(510) + b"\x55\xaa" + bytes(523776))
     >>> disk = bty.disks.create_file(dir / "disk", 1 << 20)
     >>> with bty.flashing(dir / "system.img", disk) as work:
     ...     phases = [event.phase for event in work if event.event == "phase"]
@@ -162,6 +164,8 @@ def flashing(
         fix_gpt=fix_gpt,
         uefi_boot=uefi_boot,
         allow_partition=allow_partition,
+        raw=raw,
+        overwrite=overwrite,
         efivars=efivars,
         stall_ms=stall_ms,
     )

@@ -118,6 +118,12 @@ pub(super) mod functions {
         text(entry.arch.as_ref())
     }
 
+    /// True when the catalog says that it is written although nothing in it may say that it is a disk.
+    #[rhai_fn(global, get = "raw", pure)]
+    pub fn raw(entry: &mut Entry) -> bool {
+        entry.raw
+    }
+
     /// Name and source.
     #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
     pub fn entry_to_string(entry: &mut Entry) -> String {

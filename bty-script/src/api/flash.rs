@@ -3,6 +3,7 @@
 use std::sync::mpsc;
 use std::thread;
 
+use bty::catalog::Entry;
 use bty::flash::{FlashOptions, FlashPlan, FlashReport, VerifyReport};
 use bty::{CancelToken, Disk, Error, ErrorKind, Event, Selector};
 use rhai::plugin::*;
@@ -52,8 +53,10 @@ fn options_of(map: &Map) -> Outcome<FlashOptions> {
             "fix_gpt" => options.fix_gpt = flag?,
             "uefi_boot" => options.uefi_boot = flag?,
             "allow_partition" => options.allow_partition = flag?,
+            "raw" => options.raw = flag?,
+            "overwrite" => options.overwrite = flag?,
             _ => {
-                let hint = "the options are verify, fix_gpt, uefi_boot, allow_partition";
+                let hint = "the options are verify, fix_gpt, uefi_boot, allow_partition, raw, overwrite";
                 return Err(raise(HostError::usage(format!("flash has no option {name}")).hint(hint)));
             }
         }
@@ -61,8 +64,17 @@ fn options_of(map: &Map) -> Outcome<FlashOptions> {
     Ok(options)
 }
 
+/// True when the entry of a catalog, or the map of a plan, says that the image is written whatever it looks like.
+fn says_raw(image: &Dynamic) -> bool {
+    let of_entry = image.read_lock::<Entry>().is_some_and(|entry| entry.raw);
+    let of_map =
+        image.read_lock::<Map>().is_some_and(|map| map.get("raw").is_some_and(|raw| raw.as_bool() == Ok(true)));
+    of_entry || of_map
+}
+
 fn plan(context: &NativeCallContext<'_>, image: &Dynamic, disks: &Dynamic, options: &Map) -> Outcome<Plan> {
-    let options = options_of(options)?;
+    let mut options = options_of(options)?;
+    options.raw |= says_raw(image);
     // before a download that would be for nothing
     let disks = disks_of(context, disks)?;
     let image = image_of(context, image)?;
@@ -132,14 +144,16 @@ fn watched(
     let sender = std::sync::Mutex::new(sender);
     thread::scope(|scope| {
         let (own, flasher) = (&cancel, &host.world.flasher);
-        let work = scope.spawn(move || {
+        let work = move || {
             let observer = |event: &Event| {
                 // nobody listens after the function has failed
                 let _ = sender.lock().map(|sender| sender.send(event.clone()));
             };
             // the end of this thread drops the sender, and so ends the loop below
             flasher.execute(&plan.plan, &plan.image, &observer, own)
-        });
+        };
+        let started = thread::Builder::new().spawn_scoped(scope, work);
+        let work = started.map_err(|e| raise(Error::new(ErrorKind::Host, "starting a thread").because(e)))?;
         let mut thrown = None;
         loop {
             if outer.is_cancelled() {

@@ -133,6 +133,18 @@ pub(super) mod functions {
         from_rust(&image.info.partitions)
     }
 
+    /// File system, RAID or LVM signature on the whole image, as a map with `kind` and `label`; `()` without one.
+    #[rhai_fn(global, get = "content", pure, return_raw)]
+    pub fn content(image: &mut Image) -> Outcome<Dynamic> {
+        from_rust(&image.info.content)
+    }
+
+    /// True when a partition table, a file system or a boot sector was found in it; others are written only with `raw: true`.
+    #[rhai_fn(global, get = "is_recognized", pure)]
+    pub fn is_recognized(image: &mut Image) -> bool {
+        image.info.is_recognized
+    }
+
     /// Format, sizes and partition table in one line.
     #[rhai_fn(global, get = "summary", pure)]
     pub fn summary(image: &mut Image) -> String {

@@ -297,6 +297,12 @@ pub(crate) struct Flash {
     /// Allow a partition as the target
     #[arg(long)]
     pub(crate) allow_partition: bool,
+    /// Write it although no partition table, file system or boot sector was found in it
+    #[arg(long)]
+    pub(crate) raw: bool,
+    /// Write to a file although it holds an image or an archive
+    #[arg(long)]
+    pub(crate) overwrite: bool,
     /// Create the target as a file, of SIZE or as large as the image
     #[arg(long, value_name = "SIZE", num_args = 0..=1, require_equals = true, value_parser = size::parse)]
     pub(crate) create: Option<Option<u64>>,

@@ -44,7 +44,12 @@ impl Signals {
         let mut arriving = Arriving::new([SIGINT, SIGTERM, SIGHUP])
             .map_err(|e| Error::new(ErrorKind::Host, "listening for signals").because(e))?;
         let listener = signals.clone();
-        thread::spawn(move || arriving.forever().for_each(|signal| listener.arrived(signal)));
+        let listening = move || arriving.forever().for_each(|signal| listener.arrived(signal));
+        thread::Builder::new().spawn(listening).map_err(|e| {
+            Error::new(ErrorKind::Host, "starting a thread to listen for signals")
+                .because(e)
+                .hint("allow more processes (ulimit -u, the limit of the container), then try again")
+        })?;
         Ok(signals)
     }
 

@@ -121,7 +121,8 @@ impl Meter {
         run.cancel = own.clone();
         let over = Arc::new((Mutex::new(false), Condvar::new()));
         let (watched, outer, timed_out) = (Arc::clone(&over), cancel.clone(), Arc::clone(&self.is_timed_out));
-        thread::spawn(move || {
+        let refused = own.clone();
+        let watch = move || {
             let deadline = Instant::now() + time;
             let mut is_over = watched.0.lock().unwrap_or_else(PoisonError::into_inner);
             while !*is_over && !outer.is_cancelled() && Instant::now() < deadline {
@@ -130,7 +131,12 @@ impl Meter {
             }
             timed_out.store(!*is_over && !outer.is_cancelled(), Ordering::SeqCst);
             own.cancel();
-        });
+        };
+        if thread::Builder::new().spawn(watch).is_err() {
+            // nobody would end it in time
+            self.is_timed_out.store(true, Ordering::SeqCst);
+            refused.cancel();
+        }
         Running(Some(over))
     }
 

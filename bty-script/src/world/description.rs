@@ -102,6 +102,9 @@ pub(super) struct ImageFacts {
     table: Option<TableKind>,
     #[serde(rename = "sector")]
     sector_bytes: Option<u32>,
+    /// False when nothing in it says that it is a disk.
+    #[serde(default = "yes")]
+    recognized: bool,
     /// Opening it fails with this message.
     pub(super) fails: Option<String>,
 }
@@ -184,6 +187,10 @@ impl Description {
     }
 }
 
+fn yes() -> bool {
+    true
+}
+
 impl DiskFacts {
     pub(super) fn disk(&self, diskseq: u64) -> Disk {
         let mut start = size::MIB;
@@ -222,6 +229,7 @@ impl DiskFacts {
             content: self.content.clone(),
             partitions,
             uses: mounted.chain(system).collect(),
+            file_holds: None,
         }
     }
 }
@@ -232,7 +240,8 @@ impl ImageFacts {
         info.source_bytes = self.source_size.or(self.disk_size.filter(|_| info.format == Format::Raw));
         info.disk_bytes = self.disk_size;
         info.expected_sha256 = self.sha256;
-        info.table = self.table.or(Some(TableKind::Gpt));
+        info.is_recognized = self.recognized;
+        info.table = self.table.or(Some(TableKind::Gpt)).filter(|_| self.recognized);
         info.sector_bytes = self.sector_bytes.or(Some(512)).filter(|_| info.table == Some(TableKind::Gpt));
         info
     }

@@ -28,7 +28,8 @@ impl OneDisk {
         if disk.path != self.path {
             return disk;
         }
-        Disk { kind: DiskKind::Disk, serial: Some(self.serial.clone()), ..disk }
+        // whoever names the file as a disk has said that it may be written
+        Disk { kind: DiskKind::Disk, serial: Some(self.serial.clone()), file_holds: None, ..disk }
     }
 
     /// The disk as the system knows it, if it is still the one that is meant.

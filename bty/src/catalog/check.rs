@@ -7,7 +7,7 @@ use std::thread;
 use serde::{Deserialize, Serialize};
 
 use super::{Catalog, Entry};
-use crate::{CancelToken, Client, Context, Digest, Error, ErrorKind, Result, Source, digest, redact, size};
+use crate::{CancelToken, Client, Context, Digest, Error, ErrorKind, Result, Source, digest, redact, size, threads};
 
 /// Images that are checked at a time: most of the time is spent waiting for servers.
 const AT_A_TIME: usize = 8;
@@ -55,17 +55,19 @@ fn check_with(
 ) -> Result<Vec<EntryCheck>> {
     let next = AtomicUsize::new(0);
     let done = Mutex::new(Vec::with_capacity(entries.len()));
-    thread::scope(|scope| {
-        for _ in 0..AT_A_TIME.min(entries.len()) {
-            scope.spawn(|| {
-                while let Some((index, entry)) = claim(&next, entries)
-                    && !cancel.is_cancelled()
-                {
-                    let checked = check_entry(open, entry);
-                    done.lock().unwrap_or_else(PoisonError::into_inner).push((index, checked));
-                }
-            });
+    let work = || {
+        while let Some((index, entry)) = claim(&next, entries)
+            && !cancel.is_cancelled()
+        {
+            let checked = check_entry(open, entry);
+            done.lock().unwrap_or_else(PoisonError::into_inner).push((index, checked));
         }
+    };
+    thread::scope(|scope| {
+        let wanted = AT_A_TIME.min(entries.len());
+        let started = threads::start_some(wanted, || threads::start_in(scope, "bty-check", work).map(drop));
+        // without another thread it is done on this one
+        started.unwrap_or_else(|_| work());
     });
     cancel.check()?;
     let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);

@@ -98,6 +98,7 @@ impl Fields<'_, '_> {
         let arch = self.string("arch").filter(|(text, _)| !text.is_empty());
         let description = self.string("description").map(|(text, _)| text);
         let size_bytes = self.size();
+        let raw = self.boolean("raw");
         let (src, src_span) = self.required("src")?;
         let name = self.name().map_or_else(|| "unnamed".to_owned(), |(name, _)| name);
         let mut entry = match Entry::new(name, src) {
@@ -116,6 +117,7 @@ impl Fields<'_, '_> {
         entry.arch = arch.map(|(text, _)| text).or(entry.arch);
         entry.size_bytes = size_bytes;
         entry.description = description;
+        entry.raw = raw;
         (self.problems.count == before).then_some(entry)
     }
 
@@ -173,6 +175,15 @@ impl Fields<'_, '_> {
             self.problem(Some(value.span()), "size_bytes is negative or too large");
         }
         size
+    }
+
+    fn boolean(&mut self, field: &str) -> bool {
+        let Some(value) = self.fields.get(field) else { return false };
+        let Some(is_true) = value.get_ref().as_bool() else {
+            self.wrong_type(field, "true or false", value);
+            return false;
+        };
+        is_true
     }
 
     fn wrong_type(&mut self, field: &str, wanted: &str, found: &Spanned<DeValue<'_>>) {

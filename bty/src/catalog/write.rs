@@ -98,6 +98,7 @@ fn fields_toml(entry: &Entry) -> String {
     field("size_bytes", entry.size_bytes.filter(|&n| i64::try_from(n).is_ok()).map(|n| n.to_string()));
     field("description", optional(&entry.description));
     field("arch", optional(&entry.arch));
+    field("raw", entry.raw.then(|| "true".to_owned()));
     toml
 }
 

@@ -21,7 +21,7 @@ use super::reach::{self, Guarded};
 use super::{ClientOptions, MayReach};
 use crate::oci::{self, OciBlob, OciReference};
 use crate::source::http;
-use crate::{CancelToken, Error, ErrorKind, Location, Result, Source};
+use crate::{CancelToken, Error, ErrorKind, Location, Result, Source, threads};
 
 /// How the library introduces itself to servers.
 pub(crate) const USER_AGENT: &str = concat!("bty/", env!("CARGO_PKG_VERSION"));
@@ -79,6 +79,9 @@ impl Net {
     }
 }
 
+/// Threads of the network: one for requests, one while it is busy with TLS.
+const WORKERS: usize = 2;
+
 /// The network once it runs. Lives as long as the last client, source or reader that uses it.
 pub(crate) struct Online {
     /// Taken only by `drop`.
@@ -89,8 +92,12 @@ pub(crate) struct Online {
 impl Online {
     fn start(options: &Arc<ClientOptions>) -> Result<Self> {
         let http = Http::new(options, trusted_roots(options)?)?;
+        // the runtime panics when it is refused a thread
+        if threads::available(WORKERS) < WORKERS {
+            return Err(threads::refused(std::io::ErrorKind::WouldBlock.into()).context("starting the network threads"));
+        }
         let runtime = Builder::new_multi_thread()
-            .worker_threads(2)
+            .worker_threads(WORKERS)
             .thread_name("bty-net")
             .enable_all()
             .build()

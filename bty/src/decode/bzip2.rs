@@ -9,6 +9,7 @@ use mibz2::{BzReader, ErrorKind as BzErrorKind, Kernels};
 
 use super::{Compression, DecodeOptions, damaged, refused, trailing, truncated};
 use crate::size::MIB;
+use crate::threads;
 
 /// What one block in flight may take: 46 MB of output, its symbols, a worker's tables.
 const BLOCK_BYTES: u64 = 56 * MIB;
@@ -22,8 +23,12 @@ impl Bzip2 {
     pub(super) fn new(wire: Box<dyn Read + Send>, options: DecodeOptions) -> Self {
         let fitting = options.memory_bytes.saturating_sub(OVERHEAD_BYTES) / BLOCK_BYTES;
         let slots = usize::try_from(fitting).unwrap_or(usize::MAX).clamp(1, 2 * options.threads);
-        let threads = options.threads.min(slots);
-        Self(BzReader::parallel_with(wire, threads, slots, Kernels::detect()))
+        // it starts two more to read and to look for blocks, and panics when one is refused
+        let threads = threads::available(options.threads.min(slots) + 2).saturating_sub(2);
+        Self(match threads {
+            0 => BzReader::with_kernels(wire, Kernels::detect()),
+            threads => BzReader::parallel_with(wire, threads, slots, Kernels::detect()),
+        })
     }
 }
 

@@ -9,7 +9,7 @@ use liblzma::stream::{Action, Error as LzmaError, MtStreamBuilder, Status, Strea
 
 use super::{Compression, DecodeOptions, Wire, damaged, refused, trailing, truncated};
 use crate::size::{MIB, human};
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, threads};
 
 mod index;
 
@@ -39,12 +39,16 @@ impl Xz {
         self.is_first = false;
         let memory = self.options.memory_bytes.saturating_sub(MIB);
         // memlimit_threading bounds all blocks in flight together: with less memory fewer of them run at once
-        let stream = MtStreamBuilder::new()
-            .threads(u32::try_from(self.options.threads).unwrap_or(u32::MAX).min(256))
-            .memlimit_threading(memory)
-            .memlimit_stop(memory)
-            .decoder()
-            .map_err(|e| Error::new(ErrorKind::Host, "starting the xz decoder").because(e))?;
+        let stream = match threads::available(self.options.threads.min(256)) {
+            // it works on the thread of its caller
+            0 => Stream::new_stream_decoder(memory, 0),
+            threads => MtStreamBuilder::new()
+                .threads(u32::try_from(threads).unwrap_or(1))
+                .memlimit_threading(memory)
+                .memlimit_stop(memory)
+                .decoder(),
+        };
+        let stream = stream.map_err(|e| Error::new(ErrorKind::Host, "starting the xz decoder").because(e))?;
         self.stream = Some(stream);
         Ok(true)
     }
@@ -60,7 +64,9 @@ impl Xz {
                 refused(Compression::Xz, offset, format!("it needs {needed}, and {limit} of memory are allowed"))
                     .hint("recompress it with xz -9 or less: xz -dc IMAGE | xz -9 -T0 > NEW")
             }
-            LzmaError::Mem => Error::new(ErrorKind::Host, "decoding xz").because(error),
+            LzmaError::Mem => Error::new(ErrorKind::Host, "decoding xz").because(error).hint(
+                "the system gave no memory or no thread: allow more (ulimit -v, ulimit -u, the limits of the container)",
+            ),
             LzmaError::Options => refused(Compression::Xz, offset, "it uses a filter or option that is not known here")
                 .hint("recompress it: xz -dc IMAGE | xz -T0 > NEW"),
             other => damaged(Compression::Xz, offset, other),

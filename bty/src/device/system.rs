@@ -120,9 +120,12 @@ impl SystemDevice {
             })?;
         }
         let cached = open(path, access, OFlags::empty()).map_err(|e| target_error("opening", path, e))?;
+        if access == Access::Exclusive {
+            mark_as_disk(&file);
+        }
         Ok(Self {
             file,
-            size_bytes: meta.len(),
+            size_bytes: file_bytes(meta.len()),
             sector_bytes: FILE_SECTOR,
             is_direct,
             cached: Some(Cached { file: cached, dirty_bytes: AtomicU64::new(0) }),
@@ -245,6 +248,25 @@ impl Cached {
         self.dirty_bytes.store(0, Ordering::Relaxed);
         Ok(fdatasync(&self.file)?)
     }
+}
+
+/// The size of a disk in a file of `len` bytes: whole sectors. What is left over is not touched.
+pub(crate) fn file_bytes(len: u64) -> u64 {
+    align_down(len, u64::from(FILE_SECTOR))
+}
+
+/// Attribute of a file that bty has made or written as a disk.
+const DISK_MARK: &str = "user.bty.disk";
+
+/// Marks a file as a disk of bty's, so that the next flash need not be told that it may be written. File systems without attributes forget it.
+pub(crate) fn mark_as_disk(file: impl AsFd) {
+    let _ = rustix::fs::fsetxattr(file, DISK_MARK, b"1", rustix::fs::XattrFlags::empty());
+}
+
+/// True when the file has that mark.
+pub(crate) fn is_marked_as_disk(file: impl AsFd) -> bool {
+    let mut value = [0_u8; 8];
+    rustix::fs::fgetxattr(file, DISK_MARK, &mut value[..]).is_ok()
 }
 
 fn open(path: &Path, access: Access, flags: OFlags) -> io::Result<File> {

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use rustix::fs::OFlags;
 
 use crate::device::Device;
-use crate::device::system::{Access, FILE_SECTOR, SystemDevice};
+use crate::device::system::{Access, FILE_SECTOR, SystemDevice, file_bytes, is_marked_as_disk, mark_as_disk};
 use crate::disks::sysfs::{Node, Nodes, SystemRoots};
 use crate::disks::uses::Usage;
 use crate::disks::{Disk, DiskKind, Host, Partition, Use, signatures};
+use crate::image::foreign;
 use crate::size::align_up;
 use crate::table::{self, gpt};
 use crate::{Error, ErrorKind, Result};
@@ -135,7 +136,7 @@ impl SystemHost {
             return Err(refuse("is a regular file among the devices, not a disk"));
         }
         let mut disk = empty_disk(path, DiskKind::File);
-        disk.size_bytes = meta.len();
+        disk.size_bytes = file_bytes(meta.len());
         disk.transport = Some("file".to_owned());
         disk.is_read_only = rustix::fs::access(&disk.path, rustix::fs::Access::WRITE_OK).is_err();
         Ok(disk)
@@ -192,6 +193,7 @@ impl Host for SystemHost {
         disk.uses = usage.of_file(&disk.path);
         if let Ok(file) = open_for_a_look(&disk.path) {
             look(&mut disk, &file);
+            disk.file_holds = held_in_file(&disk, &file);
         }
         Ok(disk)
     }
@@ -223,6 +225,7 @@ impl Host for SystemHost {
             }
             Err(e) => return Err(failed(e)),
         };
+        mark_as_disk(&file);
         file.set_len(size_bytes).map_err(|e| {
             let _ = fs::remove_file(path);
             failed(e).hint("choose a smaller size, or another file system")
@@ -286,6 +289,7 @@ fn empty_disk(path: PathBuf, kind: DiskKind) -> Disk {
         content: None,
         partitions: Vec::new(),
         uses: Vec::new(),
+        file_holds: None,
     }
 }
 
@@ -327,6 +331,24 @@ fn look(disk: &mut Disk, file: &File) {
         let mut read = |offset: u64, buffer: &mut [u8]| start.checked_add(offset).is_some_and(|at| read(at, buffer));
         partition.content = signatures::recognise(&mut read, partition.size_bytes);
     }
+}
+
+/// What a file holds that somebody may want to keep. Zeros are nothing, and neither is what bty wrote there itself; but bty leaves no archive.
+fn held_in_file(disk: &Disk, file: &File) -> Option<String> {
+    let mut head = vec![0; 8192];
+    let mut filled = 0;
+    while let Ok(n @ 1..) = file.read_at(&mut head[filled..], filled as u64) {
+        filled += n;
+    }
+    head.truncate(filled);
+    if head.is_empty() {
+        return None;
+    }
+    if let Some(name) = foreign::name_of_file(&head) {
+        return Some(name);
+    }
+    let is_disk = disk.table.is_some() || disk.content.is_some() || table::has_boot_sector(&head);
+    (is_disk && !is_marked_as_disk(file)).then(|| "a disk image".to_owned())
 }
 
 /// The unit of the table: the disk's own sector, but in a file what its image was made for.

@@ -67,6 +67,32 @@ const MAGICS: &[Magic] = &[
     magic("swap", &[(65526, b"SWAPSPACE2")], Label::Bytes(1052, 16)),
     // volume descriptor in sector 16 of 2048 bytes: 0 type (1 primary), 1..6 magic, 40..72 volume name
     magic("iso9660", &[(32768, b"\x01CD001")], Label::Bytes(32808, 32)),
+    // UDF begins a sequence of descriptors there, which names its version later
+    magic("udf", &[(32769, b"BEA01")], Label::None),
+    magic("apfs", &[(32, b"NXSB")], Label::None),
+    magic("hfsplus", &[(1024, b"H+\0\x04")], Label::None),
+    magic("hfsplus", &[(1024, b"HX\0\x05")], Label::None),
+    magic("refs", &[(0, b"\0\0\0ReFS\0")], Label::None),
+    // jfs super block at 32 KiB: 0..4 magic, 152..168 label
+    magic("jfs", &[(32768, b"JFS1")], Label::Bytes(32920, 16)),
+    // nilfs2 super block at 1024: 0..4 version 2, 6..8 magic, 152..232 label
+    magic("nilfs2", &[(1024, b"\x02\0\0\0"), (1030, b"\x34\x34")], Label::Bytes(1176, 80)),
+    magic("reiserfs", &[(65588, b"ReIsErFs")], Label::Bytes(65636, 16)),
+    magic("reiserfs", &[(65588, b"ReIsEr2Fs")], Label::Bytes(65636, 16)),
+    // bcachefs super block at 4096: 24..40 magic, 72..104 label
+    magic(
+        "bcachefs",
+        &[(4120, b"\xc6\x85\x73\xf6\x66\xce\x90\xa9\xd9\x6a\x60\xcf\x80\x3d\xf7\xef")],
+        Label::Bytes(4168, 32),
+    ),
+    magic("gfs2", &[(65536, b"\x01\x16\x19\x70\0\0\0\x01")], Label::None),
+    magic("ocfs2", &[(8192, b"OCFSV2")], Label::None),
+    // ufs super block at 8 KiB or 64 KiB: 1372..1376 magic of version 1 or 2, little-endian
+    magic("ufs", &[(9564, b"\x54\x19\x01\0")], Label::None),
+    magic("ufs", &[(66908, b"\x19\x01\x54\x19")], Label::None),
+    magic("cramfs", &[(0, b"\x45\x3d\xcd\x28")], Label::None),
+    magic("romfs", &[(0, b"-rom1fs-")], Label::None),
+    magic("ubi", &[(0, b"UBI#\x01")], Label::None),
     // boot sectors: 3..11 name; 54 or 82 file system, 43 or 71 label
     magic("ntfs", &[(3, b"NTFS    "), (510, b"\x55\xaa")], Label::None),
     magic("vfat", &[(82, b"FAT32   "), (510, b"\x55\xaa")], Label::Bytes(71, 11)),
@@ -226,23 +252,54 @@ fn raid_at_end(read: &mut ReadAt<'_>, size_bytes: u64) -> Option<Content> {
     None
 }
 
+/// How much is made zero where a file system may begin or end.
+const PLACE_BYTES: u64 = MIB;
+
+/// How much is made zero where a partition often begins: as far as any signature at the start of one, the two labels of ZFS included.
+const USUAL_BYTES: u64 = 512 * KIB;
+
+/// Sizes of first and second partitions that installers and makers of images choose, in MiB.
+const USUAL_SIZES: [u64; 16] = [16, 32, 64, 100, 128, 200, 256, 260, 300, 500, 512, 538, 550, 600, 1024, 2048];
+
+/// Where partitions often begin, in MiB: behind a gap of 1 or 4 MiB and a partition of a usual size.
+fn usual_offsets() -> impl Iterator<Item = u64> {
+    let behind_gap = USUAL_SIZES.into_iter().flat_map(|size| [size + 1, size + 4]);
+    let powers = (0..25).map(|bits| 1 << bits);
+    behind_gap.chain(powers).map(|mib| mib * MIB)
+}
+
 /// What to make zero beyond an image that ends at `image_end`, so that nothing of the disk's past comes alive: ascending,
-/// whole sectors of `sector` bytes, never before the image's end.
-pub(crate) fn stale_ranges(image_end: u64, disk_bytes: u64, sector: u32) -> Vec<Range<u64>> {
+/// whole sectors of `sector` bytes, never before the image's end. `partitions` are the byte ranges of those that were on the disk, and of
+/// those that the image makes.
+pub(crate) fn stale_ranges(image_end: u64, disk_bytes: u64, sector: u32, partitions: &[Range<u64>]) -> Vec<Range<u64>> {
     let start = align_up(image_end, u64::from(sector));
     let end = align_down(disk_bytes, u64::from(sector));
     let places = [
         // right behind the image: whatever began where the disk's free space begins now
-        (start, MIB),
+        (start, PLACE_BYTES),
         // Ceph BlueStore keeps copies of its label here
         (GIB, 4 * KIB),
         (10 * GIB, 4 * KIB),
         (100 * GIB, 4 * KIB),
         (1000 * GIB, 4 * KIB),
         // backup GPT, MD 0.90 and 1.0, Intel and DDF RAID, the last two ZFS labels
-        (end.saturating_sub(MIB), MIB),
+        (end.saturating_sub(PLACE_BYTES), PLACE_BYTES),
     ];
-    let mut ranges = places.map(|(at, len)| at.max(start)..at.saturating_add(len).min(end)).to_vec();
+    let usual = usual_offsets().map(|at| (at, USUAL_BYTES));
+    let of_partitions = partitions.iter().flat_map(edges).map(|range| (range.start, range.end - range.start));
+    let ranges = places.into_iter().chain(usual).chain(of_partitions);
+    let ranges = ranges.map(|(at, len)| at.max(start)..at.saturating_add(len).min(end));
+    merged(ranges.map(|range| align_down(range.start, sector.into())..align_up(range.end, sector.into())).collect())
+}
+
+/// Where the signatures of a partition lie that is at `partition`: at its start and at its end.
+pub(crate) fn edges(partition: &Range<u64>) -> [Range<u64>; 2] {
+    let Range { start, end } = *partition;
+    [start..start.saturating_add(PLACE_BYTES).min(end), end.saturating_sub(PLACE_BYTES).max(start)..end]
+}
+
+/// Ascending, without empty ones, and without those that touch another.
+pub(crate) fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
     ranges.retain(|range| range.start < range.end);
     ranges.sort_by_key(|range| range.start);
     let mut merged: Vec<Range<u64>> = Vec::new();

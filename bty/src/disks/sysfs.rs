@@ -215,6 +215,7 @@ impl Node {
             content: None,
             partitions: Vec::new(),
             uses: Vec::new(),
+            file_holds: None,
         }
     }
 

@@ -11,16 +11,18 @@ use std::time::Duration;
 use crossbeam_channel::{Sender, bounded};
 
 use crate::disks::{Disk, Host};
-use crate::extent::{Extent, ExtentReader};
+use crate::extent::{Extent, ExtentReader, zeroed};
 use crate::flash::board::Board;
 use crate::flash::finish::{self, Finishing, Work};
 use crate::flash::lane::{Lane, Shared};
+use crate::flash::plan::cut;
 use crate::flash::watch::Patience;
 use crate::flash::{FlashPlan, FlashReport, TargetReport};
-use crate::image::{HEAD_BYTES, Image, Reading};
+use crate::image::foreign::{FOOTER_BYTES, is_vhd_footer};
+use crate::image::{HEAD_BYTES, Image, ImageInfo, Reading};
 use crate::size::human;
 use crate::source::spool::check_digest;
-use crate::{CancelToken, Context, Digest, Error, ErrorKind, Event, Observer, Phase, Result};
+use crate::{CancelToken, Context, Digest, Error, ErrorKind, Event, Observer, Phase, Result, threads};
 
 /// Buffers of 2 MiB between reader and writers.
 const BUFFERS: usize = 20;
@@ -51,7 +53,7 @@ impl FlashPlan {
         let board = Board::new(image, &reading.counts, lanes.iter().map(|l| Arc::clone(&l.shared)).collect());
         let (running, over) = bounded(0);
         thread::scope(|scope| {
-            scope.spawn(|| board.tell(observer, &over));
+            threads::start_in(scope, "bty-progress", || board.tell(observer, &over))?;
             let result = Run { plan: self, image, reading: &reading, board: &board, observer }.run(lanes);
             drop::<Sender<()>>(running);
             result
@@ -116,6 +118,8 @@ pub(super) struct Seen {
     pub(super) disk_bytes: u64,
     data_bytes: u64,
     digest: Option<Digest>,
+    /// The last bytes so far are the footer of a virtual disk.
+    ends_in_footer: bool,
 }
 
 impl Run<'_> {
@@ -178,7 +182,7 @@ impl Run<'_> {
         self.enter(Phase::Write);
         let starts: Vec<(usize, u64)> =
             waiting.iter().map(|&i| (i, lanes[i].behind_from.take().unwrap_or(0))).collect();
-        let mut seen = Seen { head: vec![0; HEAD_BYTES], disk_bytes: 0, data_bytes: 0, digest: None };
+        let mut seen = Seen { head: zeroed(HEAD_BYTES)?, ..Seen::default() };
         let mut number = 0;
         while let Some(extent) = extents.next()? {
             if let Some(part) = seen.hold_back(extent) {
@@ -207,6 +211,7 @@ impl Run<'_> {
             return Ok(()); // stopped early: there is nothing to check
         }
         let info = self.image.info();
+        self.image.source().input.check_unchanged()?;
         if let Some(promised) = info.disk_bytes
             && promised != seen.disk_bytes
         {
@@ -276,9 +281,30 @@ impl Seen {
             Extent::Data { block, .. } => {
                 self.disk_bytes += block.len() as u64;
                 self.data_bytes += block.len() as u64;
+                let footer = block.len().checked_sub(FOOTER_BYTES).map(|at| &block[at..]);
+                self.ends_in_footer = footer.is_some_and(is_vhd_footer);
             }
-            Extent::Zero { len, .. } => self.disk_bytes += len,
+            Extent::Zero { len, .. } => {
+                self.disk_bytes += len;
+                self.ends_in_footer = false;
+            }
         }
+    }
+
+    /// What a person should know of the image `info` that only reading all of it has shown.
+    pub(super) fn notes(&self, info: &ImageInfo) -> Vec<String> {
+        let mut notes = Vec::new();
+        if let (None, Some(end)) = (info.disk_bytes, info.partitions_end())
+            && end > self.disk_bytes
+        {
+            notes.push(cut(self.disk_bytes, end));
+        }
+        if self.ends_in_footer {
+            notes.push(format!(
+                "the image is a Virtual PC disk (vhd) of fixed size: its footer of {FOOTER_BYTES} bytes was written along, and does no harm"
+            ));
+        }
+        notes
     }
 
     /// Counts `extent`, keeps what belongs to the first MiB, and returns the rest.

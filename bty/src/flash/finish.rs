@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use crossbeam_channel::Receiver;
 
 use crate::boot::BootNext;
-use crate::disks::signatures::stale_ranges;
+use crate::disks::signatures::{edges, merged, stale_ranges};
 use crate::extent::{Buffer, Pool};
 use crate::flash::execute::Seen;
 use crate::flash::lane::{Lane, Shared};
@@ -21,6 +21,12 @@ use crate::{CancelToken, Error, Result};
 pub(super) fn wipe_before(shared: &Shared) -> Result<()> {
     let size = shared.device.size_bytes();
     shared.remember_old()?;
+    // while the old table tells where they are; and before it goes, so that a flash that is interrupted here knows it the next time
+    let old = shared.remember_partitions();
+    for range in merged(old.iter().flat_map(edges).collect()) {
+        shared.wipe(range.start, range.end - range.start)?;
+    }
+    shared.flush()?;
     let head = size.min(HEAD_BYTES as u64);
     shared.wipe(0, head)?;
     let tail = size.saturating_sub(MIB).max(head);
@@ -106,6 +112,7 @@ impl End<'_> {
         let mut head = Pool::new(1).take(&self.shared.cancel)?;
         let head_len = self.lay_out_head(&mut head, work.seen.head());
         self.wipe_after(work.seen.disk_bytes)?;
+        self.outcome.notes.extend(work.seen.notes(work.image.info()));
         self.shared.flush()?;
         if let Some(ledger) = &self.shared.ledger {
             verify::check_body(self.shared, &ledger.take_sorted(), &work.image)?;
@@ -135,7 +142,10 @@ impl End<'_> {
         let end = disk_bytes.max(HEAD_BYTES as u64).min(size);
         let padded = align_up(end, u64::from(sector)).min(size);
         let pad = (padded > end).then_some(end..padded);
-        for range in pad.into_iter().chain(stale_ranges(padded, size, sector)) {
+        let of_image = self.work.image.info().partitions.iter();
+        let of_image = of_image.map(|p| p.start_bytes..p.start_bytes.saturating_add(p.size_bytes));
+        let partitions: Vec<_> = self.shared.old_partitions().into_iter().chain(of_image).collect();
+        for range in pad.into_iter().chain(stale_ranges(padded, size, sector, &partitions)) {
             let len = range.end - range.start;
             self.shared.wipe(range.start, len)?;
             if let Some(ledger) = &self.shared.ledger {
@@ -148,7 +158,8 @@ impl End<'_> {
     /// Moves the backup GPT to the end of the disk: patches the held-back head, and writes the backup.
     fn relocate_gpt(&mut self, head: &mut [u8]) -> Result<(), Mismatch> {
         let device = &self.shared.device;
-        let moved = gpt::relocate_backup(head, device.size_bytes(), device.sector_bytes())?;
+        let mut on_disk = |offset: u64, bytes: &mut [u8]| self.shared.read_bytes(offset, bytes).is_ok();
+        let moved = gpt::relocate_backup(head, &mut on_disk, device.size_bytes(), device.sector_bytes())?;
         let Some(backup) = moved else {
             self.outcome.notes.push("the backup GPT was at the end of the disk already".into());
             return Ok(());

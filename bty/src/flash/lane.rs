@@ -4,22 +4,22 @@
 //! slower than the others is left behind on purpose and served by a second reading (see [`execute`](super::execute)).
 
 use std::io;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded};
 
 use crate::device::Device;
-use crate::disks::Disk;
+use crate::disks::{Disk, DiskKind};
 use crate::extent::{BUFFER_ALIGN, BUFFER_BYTES, Block, Extent, Pool, is_zero};
 use crate::flash::FlashOptions;
 use crate::flash::ledger::Ledger;
 use crate::flash::watch::{Beats, Patience, Watch};
 use crate::size::{align_down, align_up};
-use crate::{CancelToken, Error, ErrorKind, Result};
+use crate::{CancelToken, Error, ErrorKind, Result, table, threads};
 
 /// Writes in flight: enough to keep a fast disk busy while the next buffer is filled.
 const WORKERS: usize = 6;
@@ -32,6 +32,9 @@ const FLUSH_EVERY: Duration = Duration::from_secs(2);
 
 /// How many sectors of the old content are remembered.
 const SAMPLES: u64 = 64;
+
+/// A table with more partitions than this was made to annoy: each costs two MiB of zeros.
+const OLD_PARTITIONS_MAX: usize = 256;
 
 /// A write that takes longer is cut in two the next time: all workers together then hold up a cancel for less than a second.
 const SLOW_WRITE: Duration = Duration::from_millis(300);
@@ -58,6 +61,8 @@ pub(super) struct Lane {
 /// What workers, the reader and observers of progress share.
 pub(super) struct Shared {
     pub(super) name: String,
+    /// A regular file: then no cable is to blame.
+    pub(super) is_file: bool,
     pub(super) device: Arc<dyn Device>,
     pub(super) cancel: CancelToken,
     pub(super) written_bytes: AtomicU64,
@@ -83,6 +88,8 @@ pub(super) struct Shared {
     write_chunk: AtomicUsize,
     /// Samples of what was there before, for telling a lost write from a wrong one.
     old: Mutex<Vec<(u64, Vec<u8>)>>,
+    /// Where partitions were before.
+    old_partitions: Mutex<Vec<Range<u64>>>,
     /// Cleared zeros to write where the device cannot make them itself.
     zeros: Block,
 }
@@ -99,12 +106,13 @@ impl Lane {
         let shared = Arc::new(Shared::new(&disk, device, options.verify, cancel)?);
         let (orders, inbox) = bounded(QUEUE);
         let (alive, ended) = bounded(0);
-        for _ in 0..WORKERS {
+        threads::start_some(WORKERS, || {
             let inbox = inbox.clone();
             spawn("bty-writer", &shared, &alive, move |shared| {
                 inbox.iter().for_each(|extent| shared.carry_out(&extent));
-            })?;
-        }
+            })
+        })?;
+        drop(alive);
         // it ends after the workers, and so tells for all of them
         let (flushing, running) = bounded(0);
         spawn("bty-flusher", &shared, &flushing, move |shared| shared.flush_regularly(&ended))?;
@@ -198,8 +206,7 @@ pub(super) fn spawn(
         drop(shared);
         drop(alive);
     };
-    let started = thread::Builder::new().name(name.into()).spawn(body);
-    started.map(drop).map_err(|e| Error::from_io(ErrorKind::Host, "starting a thread", e))
+    threads::start(name, body).map(drop)
 }
 
 impl Shared {
@@ -208,6 +215,7 @@ impl Shared {
         zeros.fill(0);
         Ok(Self {
             name: disk.path.display().to_string(),
+            is_file: disk.kind == DiskKind::File,
             device,
             cancel: cancel.clone(),
             written_bytes: AtomicU64::new(0),
@@ -229,6 +237,7 @@ impl Shared {
             zero_chunk: AtomicU64::new(64 << 20),
             write_chunk: AtomicUsize::new(BUFFER_BYTES),
             old: Mutex::new(Vec::new()),
+            old_partitions: Mutex::new(Vec::new()),
             zeros: zeros.freeze(BUFFER_BYTES),
         })
     }
@@ -248,6 +257,24 @@ impl Shared {
             }
         }
         Ok(())
+    }
+
+    /// Finds out where the partitions of the old table are, and returns it.
+    pub(super) fn remember_partitions(&self) -> Vec<Range<u64>> {
+        let size = self.device.size_bytes();
+        // what cannot be read cannot be found by the new system either
+        let mut read = |offset: u64, bytes: &mut [u8]| self.read_bytes(offset, bytes).is_ok();
+        let mut partitions = table::ranges(&mut read, size, self.device.sector_bytes());
+        partitions.truncate(OLD_PARTITIONS_MAX);
+        partitions.iter_mut().for_each(|range| range.end = range.end.min(size));
+        partitions.retain(|range| range.start < range.end);
+        self.old_partitions.lock().expect("nobody panics holding it").clone_from(&partitions);
+        partitions
+    }
+
+    /// Where the partitions of the old table were.
+    pub(super) fn old_partitions(&self) -> Vec<Range<u64>> {
+        self.old_partitions.lock().expect("nobody panics holding it").clone()
     }
 
     /// Where samples of the old content were taken.
@@ -347,7 +374,14 @@ impl Shared {
     }
 
     /// Zeroes a small range that is not part of the image, by writing zeros: nothing is left to the device.
+    ///
+    /// In a file they are holes: the file system answers for what it reads as.
     pub(super) fn wipe(&self, offset: u64, len: u64) -> Result<()> {
+        if self.is_file {
+            self.zero(offset, len)?;
+            self.wiped_bytes.fetch_add(len, Ordering::Relaxed);
+            return Ok(());
+        }
         let mut done = 0;
         while done < len {
             let part = (len - done).min(BUFFER_BYTES as u64);
@@ -479,14 +513,32 @@ impl Shared {
         Ok(())
     }
 
+    /// Fills `bytes`, at most a buffer less two sectors, from any offset.
+    pub(super) fn read_bytes(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
+        let sector = u64::from(self.device.sector_bytes());
+        let from = align_down(offset, sector);
+        let until = offset.checked_add(bytes.len() as u64).map(|end| align_up(end, sector));
+        let Some(until) = until.filter(|&until| until <= self.device.size_bytes()) else {
+            return Err(self.failed("reading", offset, io::ErrorKind::UnexpectedEof.into()));
+        };
+        let mut buffer = Pool::new(1).take(&self.cancel)?;
+        let span = &mut buffer[..index(until - from)];
+        self.read(from, span)?;
+        bytes.copy_from_slice(&span[index(offset - from)..][..bytes.len()]);
+        Ok(())
+    }
+
     /// Flushes; what was written before is durable afterwards.
     pub(super) fn flush(&self) -> Result<()> {
         let before = self.written_bytes.load(Ordering::SeqCst);
         self.ask(|device| device.flush()).map_err(|e| {
-            Error::new(ErrorKind::Target, format!("flushing {}", self.name))
-                .because(e)
-                .with_path(&self.name)
-                .hint("the device lost data it had accepted: look at dmesg, try another cable, port or disk")
+            Error::new(ErrorKind::Target, format!("flushing {}", self.name)).because(e).with_path(&self.name).hint(
+                if self.is_file {
+                    "look at dmesg, and at the disk and the file system that hold the file"
+                } else {
+                    "the device lost data it had accepted: look at dmesg, try another cable, port or disk"
+                },
+            )
         })?;
         self.durable_bytes.fetch_max(before, Ordering::SeqCst);
         Ok(())
@@ -513,6 +565,8 @@ impl Shared {
             .at_offset(offset);
         error.hint(if full {
             "the file system that holds the target is full: make room, then flash again"
+        } else if self.is_file {
+            "look at dmesg, and at the disk and the file system that hold the file, then flash again"
         } else {
             "look at dmesg; try another cable, port or disk, then flash again"
         })

@@ -16,10 +16,22 @@ use crate::{Error, ErrorKind, Result};
 pub struct Refusal {
     /// The target concerned; absent when it is the plan as a whole.
     pub target: Option<String>,
-    /// A word to match on: `in_use`, `too_small`, `read_only`, `partition`, `sector_size`, `same_as_source`, `twice`, `kind`, `no_target`, `no_gpt`.
+    /// A word to match on: `in_use`, `too_small`, `read_only`, `partition`, `sector_size`, `same_as_source`, `twice`, `kind`, `no_target`, `no_gpt`,
+    /// `unrecognized`, `overwrite`.
     pub reason: String,
     /// One sentence without a full stop.
     pub message: String,
+}
+
+/// Reason of the refusal that [`FlashOptions::raw`] answers.
+const UNRECOGNIZED: &str = "unrecognized";
+
+impl Refusal {
+    /// True when the image does not look like one, which only a person can decide about: with [`FlashOptions::raw`] it is written.
+    #[must_use]
+    pub fn is_unrecognized_image(&self) -> bool {
+        self.reason == UNRECOGNIZED
+    }
 }
 
 impl fmt::Display for Refusal {
@@ -55,6 +67,16 @@ impl FlashPlan {
                 target: None,
                 reason: "no_gpt".into(),
                 message: "the image has no GPT whose backup could be moved (leave out --fix-gpt)".into(),
+            });
+        }
+        if !self.image.is_recognized && !self.options.raw {
+            refusals.push(Refusal {
+                target: None,
+                reason: UNRECOGNIZED.into(),
+                message:
+                    "no partition table, file system or boot sector was found in the image, so it is probably another \
+                          file than you meant (look at it; --raw writes it as it is)"
+                        .into(),
             });
         }
         for (index, disk) in self.targets.iter().enumerate() {
@@ -120,6 +142,14 @@ impl FlashPlan {
                 ),
             );
         }
+        if let (Some(holds), false) = (&disk.file_holds, self.options.overwrite) {
+            refuse(
+                "overwrite",
+                format!(
+                    "it is a file that holds {holds}, which would be lost (name another file, or give --overwrite)"
+                ),
+            );
+        }
         if self.image.path.as_ref() == Some(&disk.path) {
             refuse("same_as_source", "it is the image itself (name another target)".into());
         }
@@ -132,14 +162,12 @@ impl FlashPlan {
                 notes.push("whether the image fits is seen while writing: it does not tell its size".into());
             }
             (None, Some(end)) => notes.push(format!("by its partition table the image needs {} at least", human(end))),
-            (Some(bytes), Some(end)) if end > bytes => notes.push(format!(
-                "the image has {}, but its partition table reaches {}: it may have been cut",
-                human(bytes),
-                human(end)
-            )),
+            (Some(bytes), Some(end)) if end > bytes => notes.push(cut(bytes, end)),
             _ => {}
         }
-        if self.image.table.is_none() {
+        if !self.image.is_recognized {
+            notes.push("no partition table, file system or boot sector was found in the image".into());
+        } else if self.image.table.is_none() {
             notes.push("no partition table was found in the image: it may not boot".into());
         }
         if self.image.expected_sha256.is_none() {
@@ -184,6 +212,12 @@ impl FlashPlan {
         }
         Err(Error::new(ErrorKind::Refused, format!("refusing {}", refusals.join("; "))))
     }
+}
+
+/// The note about an image of `bytes` whose partition table reaches `end`.
+pub(super) fn cut(bytes: u64, end: u64) -> String {
+    let (has, reaches) = (human(bytes), human(end));
+    format!("the image has {has}, but its partition table reaches {reaches}: it may have been cut")
 }
 
 /// Two paths, one medium: the same node, or a partition and its disk cannot be told apart here, but the same identity can.

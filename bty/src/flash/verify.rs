@@ -20,7 +20,7 @@ use crate::image::{HEAD_BYTES, Image, ImageInfo, Reading};
 use crate::size::{align_down, align_up};
 use crate::source::spool::check_digest;
 use crate::table::gpt;
-use crate::{CancelToken, Digest, Error, ErrorKind, Result};
+use crate::{CancelToken, Digest, Error, ErrorKind, Result, threads};
 
 /// Threads that read back: some keep the disk busy while others hash.
 const READERS: usize = 4;
@@ -73,7 +73,7 @@ pub struct VerifyReport {
     pub first_difference: Option<Difference>,
     /// How many bytes differ.
     pub different_bytes: u64,
-    /// How many bytes were compared: the size of the image.
+    /// How many bytes were compared: the size of the image, and a backup GPT behind it.
     pub compared_bytes: u64,
     /// SHA-256 of the wire bytes, when all of them were read.
     pub source_sha256: Option<Digest>,
@@ -112,7 +112,7 @@ pub fn verify(
     cancel: &CancelToken,
 ) -> Result<VerifyReport> {
     let shared = Arc::new(Shared::new(disk, host.open_read_only(disk)?, false, cancel)?);
-    let patch = Patch::of(image, disk, fix_gpt)?;
+    let patch = if fix_gpt { Patch::of(image, disk, &shared)? } else { Patch(Vec::new()) };
     let reading = Reading::new(8, cancel);
     let comparison = Arc::new(Comparison::new(&shared, patch));
     let mut seen = Seen::default();
@@ -128,6 +128,8 @@ pub fn verify(
             give(extent)?;
             observed(comparison.compared.load(Ordering::Relaxed));
         }
+        comparison.patch.behind(seen.disk_bytes).into_iter().try_for_each(give)?;
+        image.source().input.check_unchanged()?;
         digest = extents.wire_digest();
         digest.map_or(Ok(()), |found| check_digest(image.source(), found))
     })?;
@@ -159,12 +161,20 @@ pub(crate) fn read_head(disk: &Disk, host: &dyn Host) -> Result<Vec<u8>> {
 struct Patch(Vec<(u64, Vec<u8>)>);
 
 impl Patch {
-    fn of(image: &Image, disk: &Disk, fix_gpt: bool) -> Result<Self> {
+    fn of(image: &Image, disk: &Disk, shared: &Shared) -> Result<Self> {
         let mut head = image.head().to_vec();
-        if fix_gpt && let Some(backup) = gpt::relocate_backup(&mut head, disk.size_bytes, disk.logical_sector_bytes)? {
-            return Ok(Self(vec![(0, head), (backup.backup_offset, backup.backup)]));
-        }
-        Ok(Self(Vec::new()))
+        let mut on_disk = |offset: u64, bytes: &mut [u8]| shared.read_bytes(offset, bytes).is_ok();
+        let backup = gpt::expected_backup(&mut head, &mut on_disk, disk.size_bytes, disk.logical_sector_bytes)?;
+        Ok(Self(backup.map_or(Vec::new(), |backup| vec![(0, head), (backup.backup_offset, backup.backup)])))
+    }
+
+    /// What it changes behind `end`, as ranges of zeros that it changes.
+    fn behind(&self, end: u64) -> Vec<Extent> {
+        let ranges = self.0.iter().map(|(at, new)| (end.max(*at), at + new.len() as u64));
+        ranges
+            .filter(|(from, until)| from < until)
+            .map(|(offset, until)| Extent::Zero { offset, len: until - offset })
+            .collect()
     }
 
     /// `bytes` that belong at `offset`, with the changes made.
@@ -209,12 +219,12 @@ impl Comparison {
     fn feed(self: &Arc<Self>, source: impl FnOnce(&mut dyn FnMut(Extent) -> Result<()>) -> Result<()>) -> Result<()> {
         let (orders, inbox) = bounded::<Extent>(16);
         let (alive, running) = bounded(0);
-        for _ in 0..READERS {
+        threads::start_some(READERS, || {
             let (this, inbox) = (Arc::clone(self), inbox.clone());
             spawn("bty-reader", &self.shared, &alive, move |_| {
                 inbox.iter().for_each(|extent| this.carry_out(&extent));
-            })?;
-        }
+            })
+        })?;
         drop((inbox, alive));
         let mut watch = Watch::new(&self.shared, FlashOptions::default().stall_ms, &Patience::default());
         let result = source(&mut |mut extent| {
@@ -311,15 +321,12 @@ pub(super) fn check_body(shared: &Shared, entries: &[Entry], image: &Image) -> R
     let work = Mutex::new(entries.iter().flat_map(|e| pieces(e.offset, e.len).map(move |(at, len)| (e, at, len))));
     let next = || work.lock().expect("nobody panics holding it").next();
     let first = AtomicU64::new(u64::MAX);
-    thread::scope(|scope| {
-        for _ in 0..READERS {
-            scope.spawn(|| {
-                if let Err(error) = check_pieces(shared, &next, &first) {
-                    shared.fail(error);
-                }
-            });
+    let check = || {
+        if let Err(error) = check_pieces(shared, &next, &first) {
+            shared.fail(error);
         }
-    });
+    };
+    thread::scope(|scope| threads::start_some(READERS, || threads::start_in(scope, "bty-reader", check).map(drop)))?;
     if let Some(error) = shared.take_failure() {
         return Err(error.into());
     }
@@ -446,10 +453,13 @@ fn mismatch(shared: &Shared, difference: Difference) -> Mismatch {
         Found::Other => "something else is there".into(),
     };
     let message = format!("{} differs from the image at offset {}: {what}", shared.name, difference.offset);
-    let error = Error::new(ErrorKind::Integrity, message)
-        .with_path(&shared.name)
-        .at_offset(difference.offset)
-        .hint("the disk does not boot now; try another cable, port or disk, and do not trust this one");
+    let error = Error::new(ErrorKind::Integrity, message).with_path(&shared.name).at_offset(difference.offset).hint(
+        if shared.is_file {
+            "the file is no disk that boots now; look at dmesg, and at the disk and the file system that hold it"
+        } else {
+            "the disk does not boot now; try another cable, port or disk, and do not trust this one"
+        },
+    );
     Mismatch { error, difference: Some(difference) }
 }
 

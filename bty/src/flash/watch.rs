@@ -77,6 +77,10 @@ impl Watch {
         let (name, seconds) = (&self.shared.name, self.stall.as_secs_f64());
         Error::new(ErrorKind::Target, format!("{name} has not finished a request for {seconds} seconds"))
             .with_path(name)
-            .hint("look at the cable and at dmesg; the disk may be broken")
+            .hint(if self.shared.is_file {
+                "look at dmesg, and at the disk and the file system that hold the file"
+            } else {
+                "look at the cable and at dmesg; the disk may be broken"
+            })
     }
 }

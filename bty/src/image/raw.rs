@@ -15,7 +15,7 @@ use crate::digest::Hasher;
 use crate::extent::{BUFFER_BYTES, Block, Extent, ExtentReader, split_zeros};
 use crate::image::Reading;
 use crate::source::wire::read_full;
-use crate::{Digest, Error, ErrorKind, Result, Source};
+use crate::{Digest, Error, ErrorKind, Result, Source, threads};
 
 /// Blocks that may wait for the digest thread; each keeps a buffer of the pool.
 const BLOCKS_BEHIND: usize = 3;
@@ -184,27 +184,24 @@ struct Digester {
 impl Digester {
     fn start() -> Result<Self> {
         let (pieces, inbox) = bounded(BLOCKS_BEHIND);
-        let thread = std::thread::Builder::new()
-            .name("bty-digest".into())
-            .spawn(move || {
-                let zeros = Arc::new(vec![0; 1 << 20]);
-                let mut hasher = Hasher::new();
-                for piece in inbox {
-                    match piece {
-                        Piece::Data(block) => hasher.update(&block),
-                        Piece::Zeros(mut left) => {
-                            while left > 0 {
-                                let n = left.min(zeros.len() as u64);
-                                #[allow(clippy::cast_possible_truncation)] // at most one MiB
-                                hasher.update(&zeros[..n as usize]);
-                                left -= n;
-                            }
+        let thread = threads::start("bty-digest", move || {
+            let zeros = Arc::new(vec![0; 1 << 20]);
+            let mut hasher = Hasher::new();
+            for piece in inbox {
+                match piece {
+                    Piece::Data(block) => hasher.update(&block),
+                    Piece::Zeros(mut left) => {
+                        while left > 0 {
+                            let n = left.min(zeros.len() as u64);
+                            #[allow(clippy::cast_possible_truncation)] // at most one MiB
+                            hasher.update(&zeros[..n as usize]);
+                            left -= n;
                         }
                     }
                 }
-                hasher.finish()
-            })
-            .map_err(|e| Error::from_io(ErrorKind::Host, "starting a digest", e))?;
+            }
+            hasher.finish()
+        })?;
         Ok(Self { pieces, thread })
     }
 

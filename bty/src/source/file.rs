@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::source::Input;
 use crate::{CancelToken, Error, ErrorKind, Result};
@@ -13,6 +14,8 @@ pub(crate) struct FileInput {
     file: Arc<File>,
     path: String,
     len_bytes: u64,
+    /// When a regular file was last written to.
+    modified: Option<SystemTime>,
 }
 
 impl FileInput {
@@ -44,7 +47,8 @@ impl FileInput {
         } else {
             return Err(neither(&shown));
         };
-        Ok(Self { file: Arc::new(file), path: shown, len_bytes })
+        let modified = if meta.is_file() { meta.modified().ok() } else { None };
+        Ok(Self { file: Arc::new(file), path: shown, len_bytes, modified })
     }
 }
 
@@ -87,6 +91,21 @@ impl Input for FileInput {
         Ok(filled)
     }
 
+    fn check_unchanged(&self) -> Result<()> {
+        if self.modified.is_none() {
+            return Ok(());
+        }
+        let now = self.file.metadata().map_err(|e| failed_read(&self.path, 0, e))?;
+        let how = if now.len() != self.len_bytes {
+            format!("{} bytes at first, now {}", self.len_bytes, now.len())
+        } else if now.modified().ok() != self.modified {
+            "somebody wrote to it".to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(changed(&self.path, &how))
+    }
+
     fn as_file(&self) -> Option<&File> {
         Some(&self.file)
     }
@@ -97,6 +116,12 @@ fn failed_read(path: &str, offset: u64, error: io::Error) -> Error {
         .because(error)
         .with_path(path)
         .at_offset(offset)
+}
+
+fn changed(path: &str, how: &str) -> Error {
+    Error::new(ErrorKind::Source, format!("{path} changed while it was read: {how}"))
+        .with_path(path)
+        .hint("wait until the file is complete, then start again")
 }
 
 struct FileStream {
@@ -114,17 +139,8 @@ impl Read for FileStream {
         self.position += n as u64;
         let ended_early = n == 0 && !buf.is_empty() && self.position < self.len_bytes;
         if ended_early || self.position > self.len_bytes {
-            return Err(Error::new(
-                ErrorKind::Source,
-                format!(
-                    "{} changed while it was read: {} bytes at first, now {}",
-                    self.path, self.len_bytes, self.position
-                ),
-            )
-            .with_path(&self.path)
-            .at_offset(self.position)
-            .hint("wait until the file is complete, then start again")
-            .into());
+            let how = format!("{} bytes at first, now {}", self.len_bytes, self.position);
+            return Err(changed(&self.path, &how).at_offset(self.position).into());
         }
         Ok(n)
     }

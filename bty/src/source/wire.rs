@@ -3,13 +3,12 @@
 use std::io::{self, Read};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::digest::Hasher;
 use crate::image::Reading;
-use crate::{CancelToken, Digest, Error, Result, Source};
+use crate::{CancelToken, Digest, Error, ErrorKind, Result, Source, threads};
 
 /// Bytes read at once; a digest of one chunk takes about a millisecond.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -24,6 +23,7 @@ pub(crate) struct Wire {
     current: Vec<u8>,
     position: usize,
     is_over: bool,
+    digest: WireDigest,
     cancel: CancelToken,
 }
 
@@ -39,12 +39,11 @@ impl Wire {
         let digest = WireDigest::default();
         let counts = Arc::clone(&reading.counts);
         let result = Arc::clone(&digest);
-        thread::Builder::new()
-            .name("bty-wire".into())
-            .spawn(move || read_ahead(stream, &full, &empty, &counts.source_bytes, &result))
-            .map_err(|e| Error::from_io(crate::ErrorKind::Host, "starting a reader", e))?;
+        threads::start("bty-wire", move || read_ahead(stream, &full, &empty, &counts.source_bytes, &result))?;
         let cancel = reading.cancel.clone();
-        Ok((Self { chunks, spent, current: Vec::new(), position: 0, is_over: false, cancel }, digest))
+        let of_reader = Arc::clone(&digest);
+        let this = Self { chunks, spent, current: Vec::new(), position: 0, is_over: false, digest: of_reader, cancel };
+        Ok((this, digest))
     }
 
     fn next_chunk(&mut self) -> io::Result<()> {
@@ -54,7 +53,9 @@ impl Wire {
             Ok(chunk) => self.current = chunk?,
             // the thread is gone without a word: only when it was told to stop
             Err(_) if self.cancel.is_cancelled() => return Err(Error::cancelled().into()),
-            Err(_) => self.is_over = true,
+            Err(_) if self.digest.lock().is_ok_and(|digest| digest.is_some()) => self.is_over = true,
+            // an end without a digest is not the end of the source
+            Err(_) => return Err(Error::new(ErrorKind::Host, "the thread that reads ahead is gone").into()),
         }
         Ok(())
     }

@@ -246,13 +246,62 @@ pub(crate) struct Relocated {
 }
 
 /// Makes the table in `head`, the first MiB of an image, fit a disk of `disk_bytes`: patches the primary header and the
-/// protective MBR in place, and gives the backup to write at the end. `None`, and nothing patched, when there is no GPT or
-/// its backup is at the end already.
+/// protective MBR in place, and gives the backup to write at the end. `None`, and nothing patched, when there is no GPT, or its backup is at
+/// the end already, as `disk` shows.
 ///
 /// # Errors
 /// [`ErrorKind::Format`] when the table is damaged; [`ErrorKind::Refused`] when a partition or the backup does not fit the disk.
-pub(crate) fn relocate_backup(head: &mut [u8], disk_bytes: u64, sector: u32) -> Result<Option<Relocated>> {
+pub(crate) fn relocate_backup(
+    head: &mut [u8],
+    disk: &mut ReadAt<'_>,
+    disk_bytes: u64,
+    sector: u32,
+) -> Result<Option<Relocated>> {
     let Some(gpt) = read(head, sector)? else { return Ok(None) };
+    // an image that fills the disk is its maker's business, also where a partition touches the end
+    if is_backup_at_end(&gpt, disk, disk_bytes, sector) {
+        return Ok(None);
+    }
+    relocated(head, &gpt, disk_bytes, sector).map(Some)
+}
+
+/// What [`relocate_backup`] has left on `disk`, which is compared with the image that begins with `head`: a backup that it made is told from one
+/// of the image, which may be in another place.
+///
+/// # Errors
+/// As [`relocate_backup`].
+pub(crate) fn expected_backup(
+    head: &mut [u8],
+    disk: &mut ReadAt<'_>,
+    disk_bytes: u64,
+    sector: u32,
+) -> Result<Option<Relocated>> {
+    let Some(gpt) = read(head, sector)? else { return Ok(None) };
+    let is_of_image = is_backup_at_end(&gpt, disk, disk_bytes, sector);
+    let mut patched = head.to_vec();
+    let made = match relocated(&mut patched, &gpt, disk_bytes, sector) {
+        Err(_) if is_of_image => return Ok(None),
+        made => made?,
+    };
+    let mut found = vec![0; made.backup.len()];
+    let is_made = disk(made.backup_offset, &mut found) && found == made.backup;
+    if is_of_image && !is_made {
+        return Ok(None);
+    }
+    head.copy_from_slice(&patched);
+    Ok(Some(made))
+}
+
+/// True when the last sector of `disk` is where the backup of `gpt` belongs, and holds it.
+fn is_backup_at_end(gpt: &Gpt, disk: &mut ReadAt<'_>, disk_bytes: u64, sector: u32) -> bool {
+    let last_lba = (disk_bytes / u64::from(sector)).checked_sub(1);
+    last_lba == Some(gpt.alternate_lba)
+        && read_copy(disk, gpt.alternate_lba, sector)
+            .is_ok_and(|backup| backup.alternate_lba == 1 && backup.entries_crc == gpt.entries_crc)
+}
+
+/// Patches `head`, whose table is `gpt`, and makes the backup.
+fn relocated(head: &mut [u8], gpt: &Gpt, disk_bytes: u64, sector: u32) -> Result<Relocated> {
     let bytes = u64::from(sector);
     let too_small = |what: String| {
         Error::new(ErrorKind::Refused, format!("moving the backup partition table: {what}"))
@@ -260,10 +309,6 @@ pub(crate) fn relocate_backup(head: &mut [u8], disk_bytes: u64, sector: u32) -> 
     };
     let entries_sectors = gpt.entries_bytes.div_ceil(bytes);
     let disk_sectors = disk_bytes / bytes;
-    // an image that fills the disk is its maker's business, also where a partition touches the end
-    if disk_sectors.checked_sub(1) == Some(gpt.alternate_lba) {
-        return Ok(None);
-    }
     let backup_lba = disk_sectors.saturating_sub(1 + entries_sectors);
     // the head is written last and as it is: the backup must not lie in it
     if backup_lba.saturating_mul(bytes) < head.len() as u64 || backup_lba < gpt.entries_lba + entries_sectors {
@@ -278,7 +323,7 @@ pub(crate) fn relocate_backup(head: &mut [u8], disk_bytes: u64, sector: u32) -> 
             backup_lba - 1
         )));
     }
-    let entries = entries_in(head, &gpt, sector).map(<[u8]>::to_vec).unwrap_or_default();
+    let entries = entries_in(head, gpt, sector).map(<[u8]>::to_vec).unwrap_or_default();
     let (header_at, header_bytes) = (sector as usize, gpt.header_bytes);
     let primary = &mut head[header_at..header_at + header_bytes];
     primary[32..40].copy_from_slice(&last_lba.to_le_bytes());
@@ -295,8 +340,8 @@ pub(crate) fn relocate_backup(head: &mut [u8], disk_bytes: u64, sector: u32) -> 
     backup.extend_from_slice(&header);
     backup.resize(((entries_sectors + 1) * bytes) as usize, 0);
     resize_protective_mbr(head, disk_sectors);
-    let old_backup = old_backup(&gpt, entries_sectors, backup_lba, bytes);
-    Ok(Some(Relocated { backup_offset: backup_lba * bytes, backup, old_backup }))
+    let old_backup = old_backup(gpt, entries_sectors, backup_lba, bytes);
+    Ok(Relocated { backup_offset: backup_lba * bytes, backup, old_backup })
 }
 
 fn seal(header: &mut [u8]) {

@@ -15,7 +15,8 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// An inventory on its way.
 pub(super) struct Inventory {
-    thread: JoinHandle<bool>,
+    /// None when the system gave no thread: the server goes without.
+    thread: Option<JoinHandle<bool>>,
     is_over: Arc<AtomicBool>,
 }
 
@@ -24,7 +25,7 @@ impl Inventory {
         let machine = Arc::clone(&world.machine);
         let is_over = Arc::new(AtomicBool::new(false));
         let over = Arc::clone(&is_over);
-        let thread = thread::spawn(move || {
+        let thread = thread::Builder::new().spawn(move || {
             let Ok(inventory) = machine.inventory() else { return false };
             let body = serde_json::to_value(&inventory).unwrap_or_default();
             let ends = |pause: Duration| {
@@ -46,12 +47,12 @@ impl Inventory {
             }
             false
         });
-        Self { thread, is_over }
+        Self { thread: thread.ok(), is_over }
     }
 
     /// Waits until it has arrived, or never will.
     pub(super) fn wait(&self, server: &Server) {
-        while !self.thread.is_finished() && !server.cancel().is_cancelled() {
+        while self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) && !server.cancel().is_cancelled() {
             thread::sleep(POLL);
         }
     }

@@ -157,13 +157,17 @@ impl Server {
     pub(super) fn report_in_background(self: &Arc<Self>, report: &Report) -> Told {
         let server = Arc::clone(self);
         let body = self.body(report);
-        Told(thread::spawn(move || {
+        let told = thread::Builder::new().spawn(move || {
             let is_over = |pause| {
                 thread::sleep(pause);
                 server.cancel.is_cancelled()
             };
             server.post("status", &body, &is_over);
-        }))
+        });
+        if told.is_err() {
+            self.report_once(report);
+        }
+        Told(told.ok())
     }
 
     /// One attempt, for a process that has to end.
@@ -191,7 +195,7 @@ impl Server {
     pub(super) fn progress_reporter(self: &Arc<Self>) -> Reporter {
         let newest: Arc<Mutex<Newest>> = Arc::default();
         let (server, shared) = (Arc::clone(self), Arc::clone(&newest));
-        let thread = thread::spawn(move || {
+        let thread = thread::Builder::new().spawn(move || {
             let mut told = None::<Instant>;
             loop {
                 let pause = told.map_or(Duration::ZERO, |told| PROGRESS_EVERY.saturating_sub(told.elapsed()));
@@ -212,7 +216,8 @@ impl Server {
                 }
             }
         });
-        Reporter { newest, thread: Mutex::new(Some(thread)) }
+        // without a thread nothing is told until the end, which needs none
+        Reporter { newest, thread: Mutex::new(thread.ok()) }
     }
 }
 
@@ -245,12 +250,12 @@ fn understand(url: &str, reply: &Reply) -> Given {
 }
 
 /// A report that is on its way.
-pub(super) struct Told(JoinHandle<()>);
+pub(super) struct Told(Option<JoinHandle<()>>);
 
 impl Told {
     /// Waits until it was acknowledged or refused.
     pub(super) fn wait(self) {
-        let _ = self.0.join();
+        let _ = self.0.map(JoinHandle::join);
     }
 }
 

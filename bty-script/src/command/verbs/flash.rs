@@ -26,24 +26,29 @@ pub(super) fn run(flash: &Flash, network: &Network, output: &Output) -> Result<E
     let cancel = signals::cancel_on_signal()?;
     let watcher = Arc::new(Watcher::new(output.is_json()));
     let client = network::client(network, watcher.clone());
-    let image = open_image(&client, &flash.src, flash.catalog.as_deref(), flash.sha256, &cancel)?;
+    let (image, is_raw) = open_image(&client, &flash.src, flash.catalog.as_deref(), flash.sha256, &cancel)?;
     let system = SystemHost::new();
     let mut created = Created::default();
     let targets = find_targets(flash, &image, &system, &mut created, output, &cancel)?;
-    let plan = FlashPlan::new(image.info(), targets, options(flash));
+    let mut options = options(flash);
+    options.raw |= is_raw;
+    let mut plan = FlashPlan::new(image.info(), targets, options);
     let refusals = plan.validate();
     show(&plan, &refusals, flash, output);
-    if !refusals.is_empty() {
+    let is_asked = may_ask_about(&refusals, flash);
+    if !refusals.is_empty() && !is_asked {
         return Ok(ExitCode::from(exit::REFUSED));
     }
     if flash.dry_run {
         output.say("dry run: nothing was written");
         return Ok(ExitCode::SUCCESS);
     }
-    if !flash.yes && !ask(&plan, output, &cancel)? {
+    let word = if is_asked { "raw" } else { "yes" };
+    if !flash.yes && !ask(&plan, word, output, &cancel)? {
         output.say("nothing was written");
         return Ok(ExitCode::from(exit::CANCELLED));
     }
+    plan.options.raw |= is_asked;
     created.make(&system)?;
     let result = plan.execute(&image, &system, &*watcher, &cancel);
     watcher.clear();
@@ -57,16 +62,16 @@ pub(super) fn run(flash: &Flash, network: &Network, output: &Output) -> Result<E
     }
 }
 
-/// The image that a person named: an entry of a catalog, a path or an address.
+/// The image that a person named: an entry of a catalog, a path or an address; and whether the catalog says that it is written whatever it looks like.
 pub(super) fn open_image(
     client: &Client,
     src: &str,
     catalog: Option<&str>,
     sha256: Option<Digest>,
     cancel: &CancelToken,
-) -> Result<Image> {
+) -> Result<(Image, bool)> {
     let mut options = OpenOptions { sha256, ..OpenOptions::default() };
-    let Some(catalog) = catalog else { return Image::open(client, src, &options, cancel) };
+    let Some(catalog) = catalog else { return Ok((Image::open(client, src, &options, cancel)?, false)) };
     let catalog = Catalog::load(client, catalog, cancel)?;
     let entry = catalog.find(src)?;
     if let (Some(given), Some(listed)) = (sha256, entry.sha256)
@@ -78,7 +83,13 @@ pub(super) fn open_image(
         );
     }
     options.sha256 = sha256.or(entry.sha256);
-    Image::open(client, entry.src(), &options, cancel)
+    Ok((Image::open(client, entry.src(), &options, cancel)?, entry.raw))
+}
+
+/// True when nothing but a person's word is missing: what the image is was not recognized, and somebody is there to answer.
+fn may_ask_about(refusals: &[Refusal], flash: &Flash) -> bool {
+    let is_question = !refusals.is_empty() && refusals.iter().all(Refusal::is_unrecognized_image);
+    is_question && !flash.yes && !flash.dry_run && std::io::stdin().is_terminal()
 }
 
 fn options(flash: &Flash) -> FlashOptions {
@@ -87,6 +98,8 @@ fn options(flash: &Flash) -> FlashOptions {
     options.fix_gpt = flash.fix_gpt;
     options.uefi_boot = flash.uefi_boot;
     options.allow_partition = flash.allow_partition;
+    options.raw = flash.raw;
+    options.overwrite = flash.overwrite;
     options
 }
 
@@ -170,26 +183,27 @@ fn show(plan: &FlashPlan, refusals: &[Refusal], flash: &Flash, output: &Output) 
     }
 }
 
-/// Asks for the word. Only a terminal can answer.
-fn ask(plan: &FlashPlan, output: &Output, cancel: &CancelToken) -> Result<bool> {
+/// Asks for `word`. Only a terminal can answer.
+fn ask(plan: &FlashPlan, word: &'static str, output: &Output, cancel: &CancelToken) -> Result<bool> {
     if !std::io::stdin().is_terminal() {
         return Err(Error::new(ErrorKind::Usage, "nobody is there to confirm: stdin is no terminal")
             .hint("give --yes to write without being asked"));
     }
     let names: Vec<String> = plan.targets.iter().map(|d| text::escape_name(&d.path)).collect();
-    output.say_marked("Type ", Style::Strong, "yes", &format!(" to write to {}:", names.join(", ")));
+    output.say_marked("Type ", Style::Strong, word, &format!(" to write to {}:", names.join(", ")));
     // on a thread of its own, so that one Ctrl-C is an answer too
     let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
+    let reading = thread::Builder::new().spawn(move || {
         let mut answer = String::new();
         let read = std::io::stdin().lock().read_line(&mut answer);
         let _ = sender.send(read.map(|_| answer));
     });
+    reading.map_err(|e| Error::new(ErrorKind::Host, "starting a thread").because(e))?;
     while !cancel.is_cancelled() {
         match receiver.recv_timeout(Duration::from_millis(50)) {
             Ok(answer) => {
                 let answer = answer.map_err(|e| Error::new(ErrorKind::Host, "reading the answer").because(e))?;
-                return Ok(answer.trim() == "yes");
+                return Ok(answer.trim() == word);
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,

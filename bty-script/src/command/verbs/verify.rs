@@ -17,7 +17,7 @@ pub(super) fn run(verify: &Verify, network: &Network, output: &Output) -> Result
     let cancel = signals::cancel_on_signal()?;
     let watcher = Arc::new(Watcher::new(output.is_json()));
     let client = network::client(network, watcher.clone());
-    let image = open_image(&client, &verify.src, verify.catalog.as_deref(), verify.sha256, &cancel)?;
+    let (image, _) = open_image(&client, &verify.src, verify.catalog.as_deref(), verify.sha256, &cancel)?;
     let system = SystemHost::new();
     let disk = verify.target.parse::<Selector>()?.select(&system)?;
     let observed = |compared| watcher.tell(&Event::comparing(&disk, image.info(), compared));

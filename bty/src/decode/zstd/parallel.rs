@@ -2,13 +2,12 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 use zstd::zstd_safe::{DCtx, get_error_name};
 
 use super::super::{Compression, DecodeOptions, damaged};
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, threads};
 
 /// Decodes frames. Threads start when they are first of use, and end after this is dropped.
 pub(super) struct Parallel {
@@ -61,7 +60,12 @@ impl Parallel {
     /// Hands one whole frame to a thread. It decodes to at most `decoded_max` bytes.
     pub(super) fn submit(&mut self, frame: Vec<u8>, decoded_max: u64, wire_offset: u64) -> Result<(), Error> {
         if self.threads <= self.in_flight.len() && self.threads < self.options.threads {
-            self.start_thread()?;
+            match self.start_thread() {
+                Ok(()) => {}
+                // those that run take its work
+                Err(_) if self.threads > 0 => self.options.threads = self.threads,
+                Err(error) => return Err(error),
+            }
         }
         let (reply, receiver) = bounded(1);
         let cost_bytes = frame.capacity() as u64 + decoded_max;
@@ -119,10 +123,7 @@ impl Parallel {
                 self.work.insert(work).clone()
             }
         };
-        thread::Builder::new()
-            .name("zstd frames".to_owned())
-            .spawn(move || decode_all(&work))
-            .map_err(|e| Error::new(ErrorKind::Host, "starting a zstd decoder thread").because(e))?;
+        threads::start("zstd frames", move || decode_all(&work))?;
         self.threads += 1;
         Ok(())
     }

@@ -47,6 +47,7 @@ fn disk(path: &str, size_bytes: u64, model: &str, serial: Option<&str>, wwn: Opt
         content: None,
         partitions: Vec::new(),
         uses: Vec::new(),
+        file_holds: None,
     }
 }
 

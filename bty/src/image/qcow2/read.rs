@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -22,7 +22,7 @@ use super::unpack::Unpacker;
 use super::{Qcow2, Source};
 use crate::extent::{BUFFER_ALIGN, BUFFER_BYTES, Buffer, Extent, ExtentReader, Pool, split_zeros};
 use crate::image::{ReadCounts, Reading};
-use crate::{CancelToken, Digest, Error, ErrorKind, Result};
+use crate::{CancelToken, Digest, Error, ErrorKind, Result, threads};
 
 /// What one worker needs: the compressed bytes of a batch, those of one that waits, and a zstd window.
 const WORKER_BYTES: u64 = 16 << 20;
@@ -80,20 +80,16 @@ impl Reader {
             number: 0,
         };
         reader.spawn("qcow2 read", move || producer.run())?;
-        for _ in 0..workers {
+        threads::start_some(workers, || {
             let (jobs, steps) = (jobs.clone(), give_step.clone());
             let (compression, cluster) = (image.header.compression, image.header.cluster_bytes() as usize);
-            reader.spawn("qcow2 unpack", move || work(&jobs, &steps, compression, cluster))?;
-        }
+            reader.spawn("qcow2 unpack", move || work(&jobs, &steps, compression, cluster))
+        })?;
         Ok(reader)
     }
 
     fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
-        let thread = Builder::new()
-            .name(name.to_owned())
-            .spawn(run)
-            .map_err(|e| Error::new(ErrorKind::Host, "starting a thread").because(e))?;
-        self.threads.push(thread);
+        self.threads.push(threads::start(name, run)?);
         Ok(())
     }
 

@@ -35,10 +35,20 @@ fn verify(path: &Path) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// A reader of a disk in `file`.
+fn on(file: &File) -> impl FnMut(u64, &mut [u8]) -> bool + '_ {
+    |offset, buffer| file.read_exact_at(buffer, offset).is_ok()
+}
+
+/// A disk that cannot be read.
+fn nothing(_: u64, _: &mut [u8]) -> bool {
+    false
+}
+
 fn relocate(path: &Path, file: &File, disk_bytes: u64) -> Option<Relocated> {
     file.set_len(disk_bytes).unwrap();
     let mut head = head(file);
-    let moved = relocate_backup(&mut head, disk_bytes, 512).unwrap()?;
+    let moved = relocate_backup(&mut head, &mut on(file), disk_bytes, 512).unwrap()?;
     assert_eq!(moved.backup_offset + moved.backup.len() as u64, disk_bytes / 512 * 512, "{path:?}");
     file.write_all_at(&head, 0).unwrap();
     file.write_all_at(&moved.backup, moved.backup_offset).unwrap();
@@ -93,6 +103,23 @@ fn does_nothing_on_a_disk_of_the_images_size() {
 }
 
 #[test]
+fn a_backup_that_was_cut_off_is_made_again_on_a_disk_of_the_images_size() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("disk");
+    let file = make(&path, 16 * MIB, "8191");
+    file.set_len(10 * MIB).unwrap();
+    file.set_len(16 * MIB).unwrap();
+    let image_head = head(&file);
+    assert!(verify(&path).contains("roblem"), "{}", verify(&path));
+    let expected = |disk: &File| expected_backup(&mut image_head.clone(), &mut on(disk), 16 * MIB, 512).unwrap();
+    assert!(expected(&file).is_some(), "a comparison wants it");
+    let moved = relocate(&path, &file, 16 * MIB).expect("it is not there");
+    assert!(verify(&path).contains("No problems found"), "{}", verify(&path));
+    assert_eq!(expected(&file), Some(moved), "the backup that was made is accepted");
+    assert!(relocate(&path, &file, 16 * MIB).is_none(), "the second time there is nothing to do");
+}
+
+#[test]
 fn moves_inward_but_never_into_a_partition() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("disk");
@@ -101,7 +128,7 @@ fn moves_inward_but_never_into_a_partition() {
     assert!(relocate(&path, &file, (8192 + 33) * 512).is_some());
     let said = verify(&path);
     assert!(said.contains("No problems found"), "{said}");
-    let error = relocate_backup(&mut head(&file), (8192 + 32) * 512, 512).unwrap_err();
+    let error = relocate_backup(&mut head(&file), &mut nothing, (8192 + 32) * 512, 512).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused);
     assert!(error.to_string().contains("partition 2 ends at LBA 8191"), "{error}");
 }
@@ -123,7 +150,7 @@ fn leaves_a_hybrid_mbr_alone() {
     assert!(Command::new("sgdisk").args(["-h", "1"]).arg(&path).output().unwrap().status.success());
     let mut bytes = head(&file);
     let before = bytes[..512].to_vec();
-    assert!(relocate_backup(&mut bytes, 32 * MIB, 512).unwrap().is_some());
+    assert!(relocate_backup(&mut bytes, &mut nothing, 32 * MIB, 512).unwrap().is_some());
     assert_eq!(bytes[..512], before);
 }
 
@@ -176,9 +203,9 @@ fn relocates_with_sectors_of_4096_bytes() {
     let mut bytes = for_4096(&head(&file));
     assert_eq!(detect_sector_bytes(&bytes), Some(4096));
     assert!(read(&bytes, 512).unwrap().is_none());
-    assert!(relocate_backup(&mut bytes, 16 * MIB, 4096).unwrap().is_none());
+    assert!(relocate_backup(&mut bytes.clone(), &mut nothing, 16 * MIB, 4096).unwrap().is_some());
     // half a sector more than the sectors that count
-    let moved = relocate_backup(&mut bytes, 32 * MIB + 2048, 4096).unwrap().unwrap();
+    let moved = relocate_backup(&mut bytes, &mut nothing, 32 * MIB + 2048, 4096).unwrap().unwrap();
     assert_eq!(moved.backup.len(), 5 * 4096);
     assert_eq!(moved.backup_offset, 32 * MIB - 5 * 4096);
     assert_eq!(moved.old_backup, Some(16 * MIB - 5 * 4096..16 * MIB));
@@ -200,7 +227,7 @@ fn refuses_a_disk_without_room() {
     let dir = tempfile::tempdir().unwrap();
     let file = make(&dir.path().join("disk"), 16 * MIB, "0");
     for bytes in [0, 511, 512, 1024, MIB - 512, MIB, MIB + 32 * 512, MIB + 33 * 512] {
-        let error = relocate_backup(&mut head(&file), bytes, 512).unwrap_err();
+        let error = relocate_backup(&mut head(&file), &mut nothing, bytes, 512).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Refused, "{bytes}");
     }
 }
@@ -226,12 +253,12 @@ proptest! {
         seal(&mut bytes[512..604]);
         let _ = read(&bytes, 512);
         let _ = find(&mut over(&bytes), disk, 512);
-        let _ = relocate_backup(&mut bytes, disk, 512);
+        let _ = relocate_backup(&mut bytes, &mut nothing, disk, 512);
     }
 
     #[test]
     fn survives_any_bytes(mut bytes in proptest::collection::vec(any::<u8>(), 0..2048), disk in any::<u64>()) {
-        let _ = relocate_backup(&mut bytes, disk, 512);
+        let _ = relocate_backup(&mut bytes, &mut nothing, disk, 512);
         let _ = detect_sector_bytes(&bytes);
         let _ = crate::table::read(&mut over(&bytes), disk, 4096);
     }
