@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use crate::{CancelToken, Error, Result};
+use crate::digest::Checksums;
+use crate::{CancelToken, Digest, Error, Result};
 
 /// Size of one buffer in bytes, and the most that is written at once.
 pub(crate) const BUFFER_BYTES: usize = 2 << 20;
@@ -38,10 +39,17 @@ pub(crate) trait ExtentReader: Send {
     /// The next extent, or `None` once the whole image was read and found sound.
     fn next(&mut self) -> Result<Option<Extent>>;
 
-    /// The SHA-256 of the wire bytes, once all of them were read.
-    fn wire_digest(&self) -> Option<crate::Digest> {
-        None
-    }
+    /// The digests that the reading found, once it is over.
+    fn digests(&self) -> ReadDigests;
+}
+
+/// What a reading of an image found besides its extents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ReadDigests {
+    /// Of the wire bytes; nothing unless all of them were read.
+    pub(crate) wire: Checksums,
+    /// SHA-256 of the disk image, where somebody promised it.
+    pub(crate) image: Option<Digest>,
 }
 
 /// A fixed number of aligned buffers.

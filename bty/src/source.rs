@@ -6,8 +6,10 @@
 //! Readers obey one contract, whatever the origin: **a clean end means that all of it was there.** A body that is shorter or longer than promised,
 //! or that changed between two requests, is an error of kind [`Source`](crate::ErrorKind::Source), never an end.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use url::Url;
 
+use crate::digest::{Checksums, FileHasher};
 use crate::oci::OciReference;
 use crate::{CancelToken, ClientOptions, Digest, Error, ErrorKind, Result, redact};
 
@@ -25,7 +28,8 @@ pub(crate) mod wire;
 
 /// A reference to an origin, parsed from what a person wrote.
 ///
-/// `http://` and `https://` are web addresses, `oras://` is an OCI artifact, `file://` and everything without a scheme is a path.
+/// `http://` and `https://` are web addresses, `oras://` is an OCI artifact, `file://` is a path in which `%20` is a blank, and everything without a
+/// scheme is a path as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Location {
@@ -55,12 +59,39 @@ impl FromStr for Location {
                 Ok(Self::Http(url))
             }
             "oras" => text.parse().map(Self::Oci),
-            "file" => Ok(Self::File(PathBuf::from(&text["file://".len()..]))),
+            "file" => file_path(&text["file://".len()..]).map(Self::File),
             other => Err(Error::new(ErrorKind::Usage, format!("{other}:// is not supported"))
                 .with_path(redact::address(text))
                 .hint("give a path, or an http://, https:// or oras:// address")),
         }
     }
+}
+
+/// The path in what follows `file://`. `localhost` is this machine (RFC 8089); nothing but `%` is special in the rest.
+fn file_path(rest: &str) -> Result<PathBuf> {
+    let path = match rest.get(..10) {
+        Some(host) if host.eq_ignore_ascii_case("localhost/") => &rest[9..],
+        _ => rest,
+    };
+    let bytes = percent_decoded(path);
+    if bytes.contains(&0) {
+        let error = Error::new(ErrorKind::Usage, format!("{:?} names no file", format!("file://{rest}")));
+        return Err(error.hint("%00 cannot be part of a path"));
+    }
+    Ok(PathBuf::from(OsString::from_vec(bytes)))
+}
+
+/// `%41` is `A`; what is malformed stays as it is.
+pub(crate) fn percent_decoded(text: &str) -> Vec<u8> {
+    let mut rest = text.as_bytes();
+    let mut decoded = Vec::with_capacity(rest.len());
+    while let Some((&byte, after)) = rest.split_first() {
+        let digits = after.get(..2).filter(|d| byte == b'%' && d.iter().all(u8::is_ascii_hexdigit));
+        let value = digits.and_then(|d| u8::from_str_radix(std::str::from_utf8(d).ok()?, 16).ok());
+        decoded.push(value.unwrap_or(byte));
+        rest = if value.is_some() { &after[2..] } else { after };
+    }
+    decoded
 }
 
 /// Without user and password: what is displayed gets into messages and lists.
@@ -72,6 +103,18 @@ impl fmt::Display for Location {
             Self::Oci(reference) => reference.fmt(f),
         }
     }
+}
+
+/// Which of the replies of an origin must be of the same version of the object. What tells versions apart is what the origin says, an ETag say, and mirrors
+/// behind one address may say different things about the same bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum VersionRule {
+    /// All of them: the parts that are read one by one make up one thing.
+    Opened,
+    /// Those of one reading: what was seen before is looked at again by the caller.
+    OneReading,
+    /// None: a digest of all of it proves the bytes.
+    Proven,
 }
 
 /// How the bytes of one origin are had. One implementation per kind of origin, each in a file of its own.
@@ -94,6 +137,19 @@ pub(crate) trait Input: Send + Sync {
         None
     }
 
+    /// Says which replies must be of the same version from now on; [`VersionRule::Opened`] until then.
+    fn set_version_rule(&self, _rule: VersionRule) {}
+
+    /// True when replies have named different versions so far.
+    fn has_varied(&self) -> bool {
+        false
+    }
+
+    /// Fails when the origin is known to have changed since it was opened. For origins whose readers cannot notice it themselves.
+    fn check_unchanged(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// The local file behind it, if there is one: it may have holes, and must not be the target.
     fn as_file(&self) -> Option<&std::fs::File> {
         None
@@ -106,10 +162,16 @@ pub struct Source {
     pub(crate) location: Location,
     pub(crate) name: String,
     pub(crate) input: Arc<dyn Input>,
-    pub(crate) expected: Option<Digest>,
+    /// What its bytes must have.
+    pub(crate) promised: Checksums,
 }
 
 impl Source {
+    /// A source about which nothing is promised.
+    pub(crate) fn new(location: Location, name: impl Into<String>, input: Arc<dyn Input>) -> Self {
+        Self { location, name: name.into(), input, promised: Checksums::default() }
+    }
+
     /// What it was opened from.
     #[must_use]
     pub fn location(&self) -> &Location {
@@ -131,25 +193,40 @@ impl Source {
     /// The digest that the bytes must have: of the layer, from a `.sha256` file, or as given by [`expect`](Self::expect).
     #[must_use]
     pub fn expected_digest(&self) -> Option<Digest> {
-        self.expected
+        self.promised.sha256
+    }
+
+    /// All digests that the bytes must have.
+    #[must_use]
+    pub fn promised(&self) -> Checksums {
+        self.promised
     }
 
     /// Adds the digest that the caller knows.
     ///
     /// # Errors
     /// [`ErrorKind::Integrity`] when the origin itself declares another one.
-    pub fn expect(mut self, digest: Digest) -> Result<Self> {
-        match self.expected {
-            Some(declared) if declared != digest => Err(Error::new(
+    pub fn expect(self, digest: Digest) -> Result<Self> {
+        self.expect_all(digest.into())
+    }
+
+    /// The same for digests of every kind.
+    ///
+    /// # Errors
+    /// As [`expect`](Self::expect).
+    pub fn expect_all(mut self, promised: Checksums) -> Result<Self> {
+        let Some(merged) = self.promised.merged(promised) else {
+            return Err(Error::new(
                 ErrorKind::Integrity,
-                format!("{} is declared with digest {declared}, but {digest} is expected", self.location),
+                format!("{} is declared with {}, but {promised} is expected", self.location, self.promised),
             )
-            .hint("check which of the two is right; nothing was written")),
-            _ => {
-                self.expected = Some(digest);
-                Ok(self)
-            }
+            .hint("check which of the two is right; nothing was written"));
+        };
+        self.promised = merged;
+        if !merged.is_empty() {
+            self.input.set_version_rule(VersionRule::Proven);
         }
+        Ok(self)
     }
 }
 
@@ -158,7 +235,7 @@ impl fmt::Debug for Source {
         f.debug_struct("Source")
             .field("location", &self.location)
             .field("len_bytes", &self.len_bytes())
-            .field("expected", &self.expected)
+            .field("promised", &self.promised)
             .finish_non_exhaustive()
     }
 }
@@ -193,7 +270,7 @@ impl Source {
     /// says nothing about that, and for local files.
     #[must_use]
     pub fn version(&self) -> Option<String> {
-        self.expected.map(|digest| format!("sha256:{digest}")).or_else(|| self.input.version())
+        self.promised.sha256.map(|digest| format!("sha256:{digest}")).or_else(|| self.input.version())
     }
 
     /// Fills `buf` from `offset` bytes on; returns fewer only at the end. Needs an origin with random access.
@@ -215,6 +292,9 @@ impl Source {
     /// The same within `deadline`. A read that is under way then ends first, which the stall timeout bounds.
     pub(crate) fn read_within(&self, limit_bytes: u64, deadline: Duration, cancel: &CancelToken) -> Result<Vec<u8>> {
         let begun = Instant::now();
+        if self.promised.is_empty() {
+            self.input.set_version_rule(VersionRule::OneReading);
+        }
         let mut bytes = Vec::new();
         let mut reader = self.input.stream(0, cancel)?.take(limit_bytes.saturating_add(1));
         let mut piece = vec![0; 64 << 10];
@@ -239,7 +319,9 @@ impl Source {
             .with_path(&self.location)
             .hint("is this the file you meant?"));
         }
-        spool::check_digest(self, Digest::of(&bytes))?;
+        let mut hasher = FileHasher::new(&self.promised);
+        hasher.update(&bytes);
+        spool::check_digest(self, &hasher.finish())?;
         Ok(bytes)
     }
 }
@@ -275,12 +357,34 @@ mod tests {
     }
 
     fn endless(pause: Duration) -> Source {
-        Source {
-            location: Location::File("x".into()),
-            name: "x".into(),
-            input: Arc::new(Endless(pause)),
-            expected: None,
+        Source::new(Location::File("x".into()), "x", Arc::new(Endless(pause)))
+    }
+
+    #[test]
+    fn a_file_address_is_percent_decoded() {
+        use std::os::unix::ffi::OsStrExt;
+        for (address, path) in [
+            ("file:///a/b%20c%2B.img", &b"/a/b c+.img"[..]),
+            ("FILE://localhost/a", b"/a"),
+            ("file:///a%ff", b"/a\xff"),
+            ("file:///a%zz?x#y", b"/a%zz?x#y"),
+            ("file://a/b", b"a/b"),
+            ("/a%20b", b"/a%20b"),
+        ] {
+            let Location::File(found) = address.parse().unwrap() else { panic!("{address}") };
+            assert_eq!(found.as_os_str().as_bytes(), path, "{address}");
         }
+        assert_eq!("file:///a%00b".parse::<Location>().unwrap_err().kind(), ErrorKind::Usage);
+    }
+
+    #[test]
+    fn digests_that_contradict_each_other_are_refused() {
+        let source = endless(Duration::ZERO).expect(Digest::of(b"a")).unwrap();
+        let also = Checksums { sha256: None, sha512: Some(crate::digest::Sha512::of(b"a")) };
+        let source = source.expect_all(also).unwrap();
+        assert_eq!(source.promised(), Checksums { sha256: Some(Digest::of(b"a")), ..also });
+        let error = source.expect(Digest::of(b"b")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Integrity);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,6 +13,23 @@ pub(crate) struct FileInput {
     file: Arc<File>,
     path: String,
     len_bytes: u64,
+    version: Option<FileVersion>,
+}
+
+/// What changes whenever a file is written to. Disks have none.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct FileVersion {
+    len_bytes: u64,
+    /// Seconds and nanoseconds; of the last change, which no program can set back.
+    changed_at: (i64, i64),
+}
+
+impl FileVersion {
+    fn of(file: &File) -> io::Result<Option<Self>> {
+        let meta = file.metadata()?;
+        let version = Self { len_bytes: meta.len(), changed_at: (meta.ctime(), meta.ctime_nsec()) };
+        Ok(meta.is_file().then_some(version))
+    }
 }
 
 impl FileInput {
@@ -44,7 +61,8 @@ impl FileInput {
         } else {
             return Err(neither(&shown));
         };
-        Ok(Self { file: Arc::new(file), path: shown, len_bytes })
+        let version = FileVersion::of(&file).map_err(failed)?;
+        Ok(Self { file: Arc::new(file), path: shown, len_bytes, version })
     }
 }
 
@@ -87,6 +105,15 @@ impl Input for FileInput {
         Ok(filled)
     }
 
+    fn check_unchanged(&self) -> Result<()> {
+        let now = FileVersion::of(&self.file).map_err(|e| failed_read(&self.path, 0, e))?;
+        if now == self.version {
+            return Ok(());
+        }
+        let bytes = |version: Option<FileVersion>| version.map_or(0, |version| version.len_bytes);
+        Err(changed(&self.path, bytes(self.version), bytes(now)))
+    }
+
     fn as_file(&self) -> Option<&File> {
         Some(&self.file)
     }
@@ -97,6 +124,16 @@ fn failed_read(path: &str, offset: u64, error: io::Error) -> Error {
         .because(error)
         .with_path(path)
         .at_offset(offset)
+}
+
+fn changed(path: &str, first: u64, now: u64) -> Error {
+    let how = match now == first {
+        true => "it was written to meanwhile".to_owned(),
+        false => format!("{first} bytes at first, now {now}"),
+    };
+    Error::new(ErrorKind::Source, format!("{path} changed while it was read: {how}"))
+        .with_path(path)
+        .hint("wait until the file is complete, then start again")
 }
 
 struct FileStream {
@@ -114,18 +151,33 @@ impl Read for FileStream {
         self.position += n as u64;
         let ended_early = n == 0 && !buf.is_empty() && self.position < self.len_bytes;
         if ended_early || self.position > self.len_bytes {
-            return Err(Error::new(
-                ErrorKind::Source,
-                format!(
-                    "{} changed while it was read: {} bytes at first, now {}",
-                    self.path, self.len_bytes, self.position
-                ),
-            )
-            .with_path(&self.path)
-            .at_offset(self.position)
-            .hint("wait until the file is complete, then start again")
-            .into());
+            return Err(changed(&self.path, self.len_bytes, self.position).at_offset(self.position).into());
         }
         Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_grows_or_is_written_to_is_not_taken_for_what_was_opened() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(&[1; 5000]).unwrap();
+        let input = FileInput::open(file.path()).unwrap();
+        input.check_unchanged().unwrap();
+        file.write_all(b"more").unwrap();
+        let error = input.check_unchanged().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Source);
+        assert!(error.to_string().contains("changed while it was read: 5000 bytes at first, now 5004"), "{error}");
+
+        let input = FileInput::open(file.path()).unwrap();
+        // the clock of file systems has steps
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        file.as_file().write_all_at(b"x", 7).unwrap();
+        assert!(input.check_unchanged().unwrap_err().to_string().contains("written to meanwhile"));
     }
 }
