@@ -1,8 +1,9 @@
 //! What Python programs may give where a path, a digest or a disk is wanted.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use bty::{Digest, Selector, SystemHost};
+use bty::{Selector, SystemHost};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
@@ -31,8 +32,8 @@ pub(crate) fn path(value: &Bound<'_, PyAny>) -> PyResult<PathBuf> {
     text(value).map(PathBuf::from)
 }
 
-/// A SHA-256, with or without `sha256:` in front.
-pub(crate) fn digest(py: Python<'_>, text: Option<&str>) -> PyResult<Option<Digest>> {
+/// A digest, with or without its kind in front, such as `sha256:`.
+pub(crate) fn digest<T: FromStr<Err = bty::Error>>(py: Python<'_>, text: Option<&str>) -> PyResult<Option<T>> {
     text.map(|text| text.parse().map_err(|error| errors::of(py, &error))).transpose()
 }
 

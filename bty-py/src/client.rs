@@ -19,10 +19,6 @@ pub(crate) struct Client {
     made: Mutex<(u32, bty::Client)>,
 }
 
-fn variable(names: [&str; 2]) -> Option<String> {
-    names.into_iter().filter_map(|name| std::env::var(name).ok()).find(|value| !value.is_empty())
-}
-
 fn seconds(value: Option<f64>, default: Duration) -> PyResult<Duration> {
     let Some(value) = value else { return Ok(default) };
     Duration::try_from_secs_f64(value).map_err(|error| PyValueError::new_err(error.to_string()))
@@ -46,9 +42,7 @@ impl Client {
 
     fn options_of_environment() -> ClientOptions {
         let mut options = ClientOptions::default();
-        options.http_proxy = variable(["http_proxy", "HTTP_PROXY"]);
-        options.https_proxy = variable(["https_proxy", "HTTPS_PROXY"]);
-        options.no_proxy = variable(["no_proxy", "NO_PROXY"]);
+        options.set_proxies_from(&|name| std::env::var(name).ok());
         options
     }
 }

@@ -194,6 +194,12 @@ class ImageInfo:
     def expected_sha256(self) -> Optional[str]:
         """The SHA-256 its wire bytes must have."""
     @property
+    def expected_sha512(self) -> Optional[str]:
+        """The SHA-512 its wire bytes must have."""
+    @property
+    def expected_image_sha256(self) -> Optional[str]:
+        """The SHA-256 that the disk image inside must have."""
+    @property
     def sector_bytes(self) -> Optional[int]:
         """Logical sector size its partition table was made for."""
     @property
@@ -846,6 +852,7 @@ class Entry:
         size_bytes: Optional[int] = None,
         description: Optional[str] = None,
         arch: Optional[str] = None,
+        sha512: Optional[str] = None,
     ) -> None: ...
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> Entry:
@@ -856,6 +863,8 @@ class Entry:
     def src(self) -> str: ...
     @property
     def sha256(self) -> Optional[str]: ...
+    @property
+    def sha512(self) -> Optional[str]: ...
     @property
     def format(self) -> Optional[str]: ...
     @property
@@ -929,6 +938,8 @@ def images_open(
     ignore_sidecar: bool = False,
     client: Optional[Client] = None,
     cancel: Cancel = None,
+    sha512: Optional[str] = None,
+    image_sha256: Optional[str] = None,
 ) -> Image: ...
 def images_list(dir: PathLike) -> list[ImageFile]: ...
 def images_sidecar(path: PathLike) -> Optional[str]: ...
