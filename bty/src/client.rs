@@ -122,7 +122,7 @@ impl Client {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_location(&self, location: &Location, cancel: &CancelToken) -> Result<Source> {
-        self.open_proven(location, false, cancel)
+        self.open_checked(location, false, cancel)
     }
 
     /// Opens `location`, whose bytes must have the digests `promised`. A server may then do what would leave doubts without a digest: lead from `https` to
@@ -131,11 +131,14 @@ impl Client {
     /// # Errors
     /// As [`open`](Self::open); [`ErrorKind::Integrity`](crate::ErrorKind::Integrity) when the origin declares another digest.
     pub fn open_expecting(&self, location: &Location, promised: Checksums, cancel: &CancelToken) -> Result<Source> {
-        self.open_proven(location, !promised.is_empty(), cancel)?.expect_all(promised)
+        self.open_checked(location, !promised.is_empty(), cancel)?.expect_all(promised)
     }
 
-    /// The same, where `is_proven` says that a digest will be checked by the caller.
-    pub(crate) fn open_proven(&self, location: &Location, is_proven: bool, cancel: &CancelToken) -> Result<Source> {
+    /// The same for callers that check a digest of all bytes themselves, where `is_proven` says so; nothing is expected of the source.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_checked(&self, location: &Location, is_proven: bool, cancel: &CancelToken) -> Result<Source> {
         match location {
             Location::File(path) => {
                 let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::client::Client;
 use crate::decode::{self, Compression, DecodeOptions};
-use crate::disks::{Partition, TableKind};
 use crate::digest::{Checksums, Sha512};
+use crate::disks::{Partition, TableKind};
 use crate::extent::{Extent, ExtentReader, Pool, ReadDigests};
 use crate::image::digester::Need;
 use crate::image::qcow2::Qcow2;
@@ -280,7 +280,7 @@ impl Image {
         let location: Location = reference.parse()?;
         let promised = Checksums { sha256: options.sha256, sha512: options.sha512 };
         let is_proven = !promised.is_empty() || options.image_sha256.is_some();
-        let mut source = client.open_proven(&location, is_proven, cancel)?;
+        let mut source = client.open_checked(&location, is_proven, cancel)?;
         if let (Location::File(path), false) = (&location, options.ignore_sidecar) {
             source = source.expect_all(directory::sidecar_checksums(path)?)?;
         }
@@ -415,7 +415,8 @@ impl Image {
         if let Some(promised) = self.info.expected_image_sha256
             && found.image != Some(promised)
         {
-            let found = found.image.map_or("a digest that was not computed".to_owned(), |found| format!("digest {found}"));
+            let found =
+                found.image.map_or("a digest that was not computed".to_owned(), |found| format!("digest {found}"));
             let message = format!("the image inside {} has {found}, expected {promised}", self.source.location());
             let error = Error::new(ErrorKind::Integrity, message).with_path(self.source.location());
             return Err(error.hint("check the digest: it is that of the unpacked image; or fetch the file again"));
@@ -432,7 +433,8 @@ impl Image {
         let read_again = || unpacked_digest(&self.source, kind, cancel).ok().flatten();
         let unpacked = if is_local { found.image.or_else(read_again) } else { found.image };
         if unpacked == Some(promised) {
-            let message = format!("digest {promised} is that of the unpacked image, not of the file {}", self.source.location());
+            let message =
+                format!("digest {promised} is that of the unpacked image, not of the file {}", self.source.location());
             let error = Error::new(ErrorKind::Integrity, message).with_path(self.source.location());
             return error.hint("give it as the digest of the image: --image-sha256, image_sha256 in scripts");
         }

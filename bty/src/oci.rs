@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use oci_client::Reference;
 use oci_client::manifest::{
-    IMAGE_MANIFEST_LIST_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_INDEX_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE,
-    ImageIndexEntry, OciImageIndex, OciManifest, Versioned,
+    IMAGE_MANIFEST_LIST_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, ImageIndexEntry, OCI_IMAGE_INDEX_MEDIA_TYPE,
+    OCI_IMAGE_MEDIA_TYPE, OciImageIndex, OciManifest, Versioned,
 };
 use reqwest::StatusCode;
 use serde::{Deserialize, Serialize};

@@ -758,7 +758,10 @@ class CancelToken:
 
 @final
 class Client:
-    """The door to all origins. Times are seconds; proxies are those of the environment unless given. Retries ``attempts`` times."""
+    """The door to all origins. Times are seconds; proxies are those of the environment unless given. Retries ``attempts`` times.
+
+    ``netrc`` and ``auth_file`` name files of users and passwords, as curl and ``podman login`` have them; none is read otherwise.
+    """
 
     def __init__(
         self,
@@ -773,6 +776,8 @@ class Client:
         attempts: Optional[int] = None,
         retry_delay: Optional[float] = None,
         spool_dir: Optional[PathLike] = None,
+        netrc: Optional[PathLike] = None,
+        auth_file: Optional[PathLike] = None,
     ) -> None: ...
 
 @final

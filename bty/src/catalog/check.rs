@@ -214,7 +214,7 @@ mod tests {
         let sums = dir.path().join("SHA256SUMS");
         std::fs::write(&sums, format!("{}  a.img\n{}  b.img\n", Digest::of(b"a"), Digest::of(b"b"))).unwrap();
         let fetch = |name| fetch_checksum(&Client::default(), sums.to_str().unwrap(), name, &CancelToken::new());
-        assert_eq!(fetch("b.img").unwrap(), Digest::of(b"b"));
+        assert_eq!(fetch("b.img").unwrap(), Checksums::from(Digest::of(b"b")));
         assert_eq!(fetch("c.img").unwrap_err().kind(), ErrorKind::Catalog);
         std::fs::write(&sums, vec![b'x'; MAX_CHECKSUM_BYTES as usize + 1]).unwrap();
         assert_eq!(fetch("a.img").unwrap_err().kind(), ErrorKind::Source);

@@ -126,7 +126,8 @@ impl Credentials {
     /// For a repository: that of the longest name in an auth file, else what is known of the host.
     pub(crate) fn for_repository(&self, registry: &str, repository: &str, port: Option<u16>) -> Option<Login> {
         let full = format!("{}/{repository}", registry_name(registry));
-        let is_above = |name: &str| full.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let is_above =
+            |name: &str| full.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         let host = registry.split(':').next().unwrap_or(registry);
         let given = find(&self.given, host, port);
         let listed = || self.registries.iter().filter(|(name, _)| is_above(name)).max_by_key(|(name, _)| name.len());
@@ -271,10 +272,10 @@ mod tests {
     fn a_netrc_is_read_as_others_read_it() {
         let text = "# mine\nmachine Images.example login me password s:e#cret\nmachine b\n  login \"a b\"\n  password \"q\\\"x\"\n\
                     macdef init\ncd /\nmachine evil login x password y\n\nmachine c account z login only\ndefault login anonymous password @\n";
-        assert_eq!(netrc(text), [
-            ("images.example".to_owned(), login("me", "s:e#cret")),
-            ("b".to_owned(), login("a b", "q\"x")),
-        ]);
+        assert_eq!(
+            netrc(text),
+            [("images.example".to_owned(), login("me", "s:e#cret")), ("b".to_owned(), login("a b", "q\"x")),]
+        );
         let credentials = with("netrc", text, Credentials::add_netrc);
         let of = |url: &str| credentials.for_address(&url.parse().unwrap());
         assert_eq!(of("https://images.example:8443/a"), Some(login("me", "s:e#cret")));

@@ -173,9 +173,8 @@ impl Http {
         for proxy in proxy::proxies(options)? {
             builder = builder.proxy(proxy);
         }
-        let client = builder.build().map_err(|e| {
-            Error::new(ErrorKind::Host, format!("setting up the HTTP client: {e}"))
-        })?;
+        let client =
+            builder.build().map_err(|e| Error::new(ErrorKind::Host, format!("setting up the HTTP client: {e}")))?;
         Ok(Self { client, options: Arc::clone(options) })
     }
 }

@@ -28,8 +28,9 @@ pub(super) fn tls(options: &ClientOptions) -> Result<ClientConfig> {
     let broken = |e: rustls::Error| Error::new(ErrorKind::Host, "setting up TLS").because(e);
     // A provider of our own: the process-wide default belongs to the program, not to a library.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder =
-        ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions().map_err(broken)?;
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(broken)?;
     let mut store = RootCertStore::empty();
     store.add_parsable_certificates(system_roots(&SYSTEM_ROOTS.map(Path::new)));
     let given = given_certificates(options)?;
@@ -94,11 +95,7 @@ struct Pinning {
 }
 
 impl Pinning {
-    fn new(
-        roots: RootCertStore,
-        pinned: Vec<CertificateDer<'static>>,
-        provider: Arc<CryptoProvider>,
-    ) -> Result<Self> {
+    fn new(roots: RootCertStore, pinned: Vec<CertificateDer<'static>>, provider: Arc<CryptoProvider>) -> Result<Self> {
         let usual = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
         let usual = usual.map_err(|e| Error::new(ErrorKind::Host, "setting up TLS").because(e))?;
         Ok(Self { usual, pinned })
@@ -176,9 +173,10 @@ pub(crate) fn refusal(error: &rustls::Error) -> (String, &'static str) {
             "it is that of an authority, not of a server".into(),
             "if the server is yours, give this very certificate (--ca)",
         ),
-        other => {
-            (format!("it is malformed or of an old kind ({other:?})"), "make a certificate of version 3 with subjectAltName for the server")
-        }
+        other => (
+            format!("it is malformed or of an old kind ({other:?})"),
+            "make a certificate of version 3 with subjectAltName for the server",
+        ),
     }
 }
 

@@ -209,7 +209,8 @@ impl Line {
     /// How well it fits the file at `wanted` for a list in `place`; `None` when it is about another file.
     fn rank(&self, wanted: &[&str], place: &[&str]) -> Option<Rank> {
         let listed = parts(&self.name);
-        let fits = |part: &str, wanted: &str| part == wanted || crate::source::percent_decoded(part) == wanted.as_bytes();
+        let fits =
+            |part: &str, wanted: &str| part == wanted || crate::source::percent_decoded(part) == wanted.as_bytes();
         if !fits(listed.last()?, wanted.last()?) {
             return None;
         }
@@ -260,7 +261,9 @@ mod tests {
             (format!("SHA512 (./d.img) = {}", long.to_string().to_uppercase()), sha512),
             (format!("\u{feff}{short}  d.img\r\n"), sha256),
             (
-                format!("-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\nSHA256 (d.img) = {short}\n-----BEGIN PGP SIGNATURE-----\niQIzBAEBCgAd\n"),
+                format!(
+                    "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\nSHA256 (d.img) = {short}\n-----BEGIN PGP SIGNATURE-----\niQIzBAEBCgAd\n"
+                ),
                 sha256,
             ),
             (format!("{short}  d.img\n{long}  d.img"), Checksums { sha256: Some(short), sha512: Some(long) }),

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::image::name;
 use crate::digest::{ChecksumList, Checksums};
+use crate::image::name;
 use crate::{Digest, Error, ErrorKind, Result, size};
 
 /// A checksum file larger than this is something else.

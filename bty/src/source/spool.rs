@@ -56,7 +56,7 @@ pub(crate) fn check_digest(source: &Source, found: &Checksums) -> Result<()> {
         return Err(Error::new(ErrorKind::Integrity, message).with_path(&source.location));
     };
     let message = format!("{} has digest {found}, expected {expected}", source.location);
-    Err(Error::new(ErrorKind::Integrity, message)
-        .with_path(&source.location)
-        .hint("the file is not the one that was published, or was damaged on its way: fetch it again, and check the digest"))
+    Err(Error::new(ErrorKind::Integrity, message).with_path(&source.location).hint(
+        "the file is not the one that was published, or was damaged on its way: fetch it again, and check the digest",
+    ))
 }

@@ -60,7 +60,8 @@ impl Cursor {
         counts: Option<Arc<ReadCounts>>,
         checks: Vec<Check>,
     ) -> Self {
-        let whole = Whole { hasher: FileHasher::new(&source.promised), checks, next: 0, current: blake3::Hasher::new() };
+        let whole =
+            Whole { hasher: FileHasher::new(&source.promised), checks, next: 0, current: blake3::Hasher::new() };
         Self { whole: Some(whole), ..Self::new(source, cancel, counts) }
     }
 

@@ -20,9 +20,9 @@ use super::header::{Compression, DAMAGED, refuse};
 use super::map::{Check, Run, Walker, Window};
 use super::unpack::Unpacker;
 use super::{Qcow2, Source};
+use crate::digest::Checksums;
 use crate::extent::{BUFFER_ALIGN, BUFFER_BYTES, Buffer, Extent, ExtentReader, Pool, ReadDigests, split_zeros};
 use crate::image::{ReadCounts, Reading};
-use crate::digest::Checksums;
 use crate::{CancelToken, Error, ErrorKind, Result};
 
 /// What one worker needs: the compressed bytes of a batch, those of one that waits, and a zstd window.

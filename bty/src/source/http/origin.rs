@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, HeaderMap, HeaderValue, IF_RANGE, LOCATION, RANGE, RETRY_AFTER,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, HeaderMap, HeaderValue, IF_RANGE, LOCATION, RANGE,
+    RETRY_AFTER,
 };
 use reqwest::{Response, StatusCode};
 use url::Url;
@@ -218,12 +219,21 @@ impl Origin {
         let refused = |message: String, hint: &str| Fault::Final(self.error(message).hint(hint));
         let url = from.url.join(location).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
         let Some(url) = url.filter(|url| url.host_str().is_some_and(|host| !host.is_empty())) else {
-            return Err(refused("the server redirects to something that is no web address".into(), "check the address"));
+            return Err(refused(
+                "the server redirects to something that is no web address".into(),
+                "check the address",
+            ));
         };
         let url = without_login(url);
         if from.url.scheme() == "https" && url.scheme() == "http" && !self.is_proven {
-            let message = format!("the server redirects from https to http ({}), where anybody on the way can change it", shown(&url));
-            return Err(refused(message, "give the digest of the file (--sha256), or an address that stays with https"));
+            let message = format!(
+                "the server redirects from https to http ({}), where anybody on the way can change it",
+                shown(&url)
+            );
+            return Err(refused(
+                message,
+                "give the digest of the file (--sha256), or an address that stays with https",
+            ));
         }
         let is_home = from.is_home && url.origin() == self.url.origin();
         Ok(Place { url, is_home })
@@ -301,8 +311,12 @@ impl Origin {
             return Fault::Passing { error: error.hint("try again later"), wait: wait.map(Duration::from_secs) };
         }
         let hint = match status.as_u16() {
-            401 if self.has_login() => "the user or the password is wrong: look at --login, at the netrc, and at the file of podman login",
-            401 | 403 => "give a user and a password: --login HOST=FILE, a netrc, or for registries the file of podman login",
+            401 if self.has_login() => {
+                "the user or the password is wrong: look at --login, at the netrc, and at the file of podman login"
+            }
+            401 | 403 => {
+                "give a user and a password: --login HOST=FILE, a netrc, or for registries the file of podman login"
+            }
             404 | 410 => "check the address; nothing is there",
             407 => PROXY_LOGIN,
             _ => "check the address",
