@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use bty::Digest;
+use bty::digest::Sha512;
 use bty_tests::command::{Outcome, bty, bty_command, bty_on_terminal, bty_path, tool};
 use bty_tests::images::{disk_image, filter, gpt_image, write};
 use bty_tests::loops::{LoopDisk, Mount, has_root};
@@ -417,6 +418,67 @@ fn a_catalog_from_the_first_entry_to_the_flashed_disk() {
     let checked = bty(&["catalog", "check", catalog]).expect(4);
     assert!(checked.stdout.contains("failed  gone: "), "{}", checked.stdout);
     assert!(checked.stderr.contains("3 entries, 1 with problems"), "{}", checked.stderr);
+}
+
+#[test]
+fn lists_of_digests_in_every_usual_form_are_understood() {
+    let bench = Bench::new();
+    let server = Nginx::start("");
+    let bytes = fs::read(&bench.image).unwrap();
+    let url = server.put("a b+.img.zst", &bytes).replace("a b+", "a%20b%2B");
+    let long = Sha512::of(&bytes).to_string();
+    let bsd = format!("# a b+.img.zst: {} bytes\nSHA256 (a b+.img.zst) = {}\n", bytes.len(), bench.digest());
+    let bsd = server.put("CHECKSUM", bsd.as_bytes());
+    let sha512 = server.put("SHA512SUMS", format!("{long}  a b+.img.zst\n").as_bytes());
+    let md5 = server.put("MD5SUMS", b"d41d8cd98f00b204e9800998ecf8427e  a b+.img.zst\n");
+    let catalog = |name: &str| bench.dir.path().join(name).to_str().unwrap().to_owned();
+    let add = |file: &str, list: &str| bty(&["catalog", "add", file, &url, "--name", "a", "--sha-url", list]);
+
+    let _ = add(&catalog("bsd.toml"), &bsd).expect(0);
+    let listed = bty(&["catalog", "show", &catalog("bsd.toml"), "--json"]).expect(0).last();
+    assert_eq!((&listed["sha256"], &listed["sha512"]), (&json!(bench.digest()), &Value::Null));
+    let _ = add(&catalog("long.toml"), &sha512).expect(0);
+    let listed = bty(&["catalog", "show", &catalog("long.toml"), "--json"]).expect(0).last();
+    assert_eq!((&listed["sha256"], &listed["sha512"]), (&Value::Null, &json!(long)));
+    let refused = add(&catalog("md5.toml"), &md5).expect(4);
+    assert!(refused.stderr.contains("holds only MD5 for the image"), "{}", refused.stderr);
+    assert!(!fs::exists(catalog("md5.toml")).unwrap());
+
+    let flash = ["flash", "a", &bench.target, "--catalog", &catalog("long.toml"), "--yes", "--json"];
+    assert_eq!(bty(&flash).expect(0).last()["is_digest_checked"], true);
+    let other = [&flash[..], &["--sha512", &"0".repeat(128)]].concat();
+    let _ = bty(&other).expect(5);
+    let direct = ["flash", &url, &bench.target, "--yes", "--image-sha256", &Digest::of(&bench.content).to_string()];
+    let done = bty(&direct).expect(0);
+    assert!(done.stderr.contains("the digest is as expected:\n  image sha256 "), "{}", done.stderr);
+}
+
+#[test]
+fn a_password_comes_from_a_file_and_is_shown_nowhere() {
+    let bench = Bench::new();
+    let server = Nginx::start("auth_basic lab; auth_basic_user_file users;");
+    let url = server.put("a.img", &bench.content);
+    let file = |name: &str, text: &str| {
+        fs::write(bench.dir.path().join(name), text).unwrap();
+        bench.dir.path().join(name).to_str().unwrap().to_owned()
+    };
+    server.set("users", b"user:{PLAIN}secret\n");
+    let refused = bty(&["image", &url, "--no-login-files"]).expect(4);
+    assert!(refused.stderr.contains("401") && refused.stderr.contains("--login"), "{}", refused.stderr);
+    let host = url.split('/').nth(2).unwrap();
+    let login = format!("{host}={}", file("login", "user:secret\n"));
+    let _ = bty(&["image", &url, "--login", &login]).expect(0);
+    let netrc = file("netrc", "machine 127.0.0.1 login user password secret\n");
+    let _ = bty(&["image", &url, "--netrc", &netrc]).expect(0);
+    let in_home = bty_command(&["image", &url]).env("HOME", bench.path()).output().unwrap();
+    assert_eq!(in_home.status.code(), Some(4), "the netrc is not called .netrc there");
+    let _ = file(".netrc", "machine 127.0.0.1 login user password secret\n");
+    let in_home = bty_command(&["image", &url]).env("HOME", bench.path()).output().unwrap();
+    assert_eq!(in_home.status.code(), Some(0), "{}", String::from_utf8_lossy(&in_home.stderr));
+    let wrong = bty(&["image", &url, "--login", &format!("{host}={}", file("wrong", "user:SECRET"))]).expect(4);
+    assert!(wrong.stderr.contains("password is wrong") && !wrong.stderr.contains("SECRET"), "{}", wrong.stderr);
+    let _ = bty(&["image", &url, "--netrc", "/nonexistent"]).expect(1);
+    let _ = bty(&["image", &url, "--login", "https://x/=f"]).expect(2);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use bty::digest::Sha512;
 use bty::disks::{TableKind, Use};
 use bty::flash::{FlashOptions, FlashPlan, FlashReport, Found, verify};
 use bty::image::OpenOptions;
@@ -259,6 +260,94 @@ fn a_wrong_digest_fails_and_leaves_nothing_that_boots() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn a_digest_of_the_unpacked_image_is_told_apart_and_taken_as_such() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = disk_image(4 * MIB);
+    let (inside, sha512) = (Digest::of(&bytes), Sha512::of(&bytes));
+    let path = write(dir.path(), "a.img.zst", &filter(&["zstd", "-qc"], &bytes));
+    let flash = |path: &Path, options: OpenOptions| {
+        let opened = Image::open(&Client::default(), path.to_str().unwrap(), &options, &CancelToken::new())?;
+        let disk = FaultyDisk::new(4 * MIB, 512, Faults::default());
+        let report = self::flash(&opened, &disk);
+        assert_eq!(report.is_ok(), is_bootable(&disk.content()));
+        report
+    };
+    let error = flash(&path, OpenOptions { sha256: Some(inside), ..OpenOptions::default() }).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Integrity);
+    assert!(error.to_string().contains("is that of the unpacked image, not of the file"), "{error}");
+    assert!(error.next_step().unwrap().contains("--image-sha256"), "{error:?}");
+
+    let promised = OpenOptions { image_sha256: Some(inside), ..OpenOptions::default() };
+    assert!(flash(&path, promised.clone()).unwrap().is_digest_checked);
+    let wrong = OpenOptions { image_sha256: Some(Digest::of(b"another")), ..OpenOptions::default() };
+    let error = flash(&path, wrong).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Integrity);
+    assert!(error.to_string().contains("the image inside"), "{error}");
+
+    let raw = write(dir.path(), "raw.img", &bytes);
+    assert!(flash(&raw, promised.clone()).unwrap().is_digest_checked);
+    let long = OpenOptions { sha512: Some(sha512), ..OpenOptions::default() };
+    assert!(flash(&raw, long.clone()).unwrap().is_digest_checked);
+    let error = flash(&path, long).unwrap_err();
+    assert!(error.kind() == ErrorKind::Integrity && error.to_string().contains(&sha512.to_string()), "{error}");
+
+    let _ = filter(
+        &["qemu-img", "convert", "-O", "qcow2", raw.to_str().unwrap(), dir.path().join("a.qcow2").to_str().unwrap()],
+        b"",
+    );
+    let qcow2 = dir.path().join("a.qcow2");
+    assert_eq!(flash(&qcow2, promised).unwrap_err().kind(), ErrorKind::Usage);
+    let sha512 = Some(Sha512::of(&std::fs::read(&qcow2).unwrap()));
+    assert!(flash(&qcow2, OpenOptions { sha512, ..OpenOptions::default() }).unwrap().is_digest_checked);
+}
+
+#[test]
+fn the_report_has_a_digest_although_nobody_promised_one() {
+    let bytes = disk_image(4 * MIB);
+    let (result, _) = flash_bytes(&bytes, Faults::default());
+    let report = result.unwrap();
+    assert_eq!((report.source_sha256, report.is_digest_checked), (Some(Digest::of(&bytes)), false));
+}
+
+#[test]
+fn an_image_that_is_still_growing_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = disk_image(6 * MIB);
+    let packed = filter(&["gzip", "-c"], &bytes);
+    for (name, content) in [("a.img", &bytes), ("a.img.gz", &packed)] {
+        let path = write(dir.path(), name, content);
+        let image = open(&path);
+        let append = |bytes: &[u8]| {
+            let mut file = std::fs::File::options().append(true).open(&path).unwrap();
+            std::io::Write::write_all(&mut file, bytes).unwrap();
+        };
+        // once the first bytes have been written
+        let appended = std::sync::atomic::AtomicBool::new(false);
+        let watch = |event: &Event| {
+            if matches!(event, Event::Phase { phase: bty::Phase::Write }) && !appended.swap(true, Ordering::SeqCst) {
+                append(&bytes[..4096]);
+            }
+        };
+        let disk = FaultyDisk::new(8 * MIB, 512, Faults::default());
+        let host = MemoryHost::with(&disk);
+        let plan = FlashPlan::new(image.info(), host.list().unwrap(), FlashOptions::default());
+        let error = plan.execute(&image, &host, &watch, &CancelToken::new()).expect_err(name);
+        assert_eq!(error.kind(), ErrorKind::Source, "{error}");
+        assert!(error.to_string().contains("changed while it was read"), "{error}");
+        assert!(error.next_step().unwrap().contains("wait until the file is complete"), "{error:?}");
+        assert!(!is_bootable(&disk.content()), "{name}");
+
+        let untouched = FaultyDisk::new(8 * MIB, 512, Faults::default());
+        assert_eq!(
+            flash(&image, &untouched).unwrap_err().kind(),
+            ErrorKind::Source,
+            "it is seen before the first write"
+        );
+        assert_eq!(untouched.content(), FaultyDisk::new(8 * MIB, 512, Faults::default()).content());
     }
 }
 

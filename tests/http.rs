@@ -3,7 +3,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bty::{CancelToken, Client, ClientOptions, Error, ErrorKind, Event};
+use bty::flash::{FlashOptions, FlashPlan};
+use bty::image::OpenOptions;
+use bty::{CancelToken, Client, ClientOptions, Digest, Error, ErrorKind, Event, Host, Image};
+use bty_tests::disk::{Faults, FaultyDisk, MemoryHost};
 use bty_tests::nginx::Nginx;
 use bty_tests::server::{Reply, Request, Server};
 use bty_tests::{eventually, pattern};
@@ -246,9 +249,69 @@ fn a_whole_of_another_length_than_at_first_is_an_error() {
 }
 
 #[test]
-fn another_version_of_the_same_length_than_when_it_was_opened_is_an_error() {
+fn parts_that_are_read_one_by_one_are_of_the_version_that_was_opened() {
     let server = after_probe(pattern(LEN), |_, request, body| Reply::file(request, body, "\"v2\""));
-    assert_fails(read(&server.url("/")), "its version is another one now");
+    assert_fails(read_at(&server.url("/"), 5, 5), "its version is another one now");
+}
+
+/// A server that is several: each answer has another tag, and breaks off after `step` bytes.
+fn mirrors(body: &[u8], step: usize) -> Server {
+    let body = body.to_vec();
+    Server::start(move |request| {
+        let tag = format!("\"mirror-{}\"", request.number % 3);
+        let reply = Reply::file(request, &body, &tag);
+        if request.is_probe() { reply } else { reply.close_after(step) }
+    })
+}
+
+#[test]
+fn mirrors_that_tag_the_same_bytes_otherwise_are_read_as_one_transfer_or_with_a_digest() {
+    let body = pattern(LEN);
+    let whole = mirrors(&body, LEN);
+    assert_eq!(read(&whole.url("/")).unwrap(), body, "one transfer, from one of them");
+
+    let broken = mirrors(&body, 70_000);
+    let error = assert_fails(read(&broken.url("/")), "changed while it was read");
+    assert!(error.next_step().unwrap().contains("--sha256"), "{error:?}");
+    let expecting = |digest: Digest| {
+        let location = broken.url("/").parse().unwrap();
+        let source = Client::new(options()).open_expecting(&location, digest.into(), &CancelToken::new())?;
+        source.read_small(LIMIT, &CancelToken::new())
+    };
+    assert_eq!(expecting(Digest::of(&body)).unwrap(), body);
+    assert_eq!(expecting(Digest::of(b"another")).unwrap_err().kind(), ErrorKind::Integrity);
+}
+
+#[test]
+fn an_image_of_mirrors_is_opened_and_its_beginning_is_looked_at_again() {
+    let body = pattern(LEN);
+    let server = mirrors(&body, LEN);
+    let image = |server: &Server, sha256: Option<Digest>| {
+        let options = OpenOptions { sha256, ..OpenOptions::default() };
+        Image::open(&Client::new(self::options()), &server.url("/a.img"), &options, &CancelToken::new()).unwrap()
+    };
+    for sha256 in [None, Some(Digest::of(&body))] {
+        let contents = image(&server, sha256).read_fully(&|_, _| {}, &CancelToken::new()).unwrap();
+        assert_eq!(contents.source_sha256, Digest::of(&body));
+    }
+    let disk = FaultyDisk::new(LEN.next_multiple_of(512), 512, Faults::default());
+    let host = MemoryHost::with(&disk);
+    let flash = |image: &Image| {
+        let plan = FlashPlan::new(image.info(), host.list().unwrap(), FlashOptions::default());
+        plan.execute(image, &host, &(), &CancelToken::new())
+    };
+    assert!(flash(&image(&server, None)).unwrap().is_success());
+    assert!(disk.content().starts_with(&body));
+
+    // another file of the same length, once it was looked at
+    let changing = Server::start(move |request| {
+        let number = u8::from(request.header("range").is_none());
+        Reply::file(request, &[&[number][..], &pattern(LEN)[1..]].concat(), "W/\"x\"")
+    });
+    let error = flash(&image(&changing, None)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Source);
+    assert!(error.to_string().contains("begins otherwise than when it was opened"), "{error}");
+    assert!(disk.content()[..512].iter().all(|&byte| byte == 0), "it does not boot");
 }
 
 #[test]
@@ -268,7 +331,70 @@ fn a_chunked_body_ends_where_it_says() {
 #[test]
 fn a_body_whose_end_cannot_be_told_is_refused() {
     let server = Server::start(|_| Reply::whole(b"maybe all").until_close());
-    assert_fails(read(&server.url("/")), "neither tells the length nor marks the end");
+    let error = assert_fails(read(&server.url("/")), "neither tells the length nor marks the end");
+    assert!(error.next_step().unwrap().contains("--sha256"), "{error:?}");
+}
+
+#[test]
+fn a_body_whose_end_cannot_be_told_is_taken_with_a_digest() {
+    let body = pattern(LEN);
+    let old = b"HTTP/1.0 200 OK\r\nContent-Type: application/octet-stream\r\n\r\n".to_vec();
+    for (sent, kind) in [(LEN, None), (LEN - 1, Some(ErrorKind::Integrity))] {
+        let reply = [&old[..], &body[..sent]].concat();
+        let server = Server::start(move |_| Reply::raw(&reply));
+        let location = server.url("/").parse().unwrap();
+        let client = Client::new(options());
+        let source = client.open_expecting(&location, Digest::of(&body).into(), &CancelToken::new()).unwrap();
+        assert_eq!(source.len_bytes(), None);
+        let read = source.read_small(LIMIT, &CancelToken::new());
+        assert_eq!(read.as_ref().err().map(Error::kind), kind);
+        assert!(read.is_err() || read.unwrap() == body);
+    }
+}
+
+#[test]
+fn https_does_not_lead_to_http_unless_a_digest_is_given() {
+    let body = pattern(1000);
+    let served = body.clone();
+    let plain = Server::start(move |request| Reply::file(request, &served, "\"v1\""));
+    let port = bty_tests::free_port();
+    let target = plain.url("");
+    let conf = format!(
+        "server {{ listen 127.0.0.1:{port} ssl; ssl_certificate CERTIFICATE; ssl_certificate_key KEY; return 302 {target}$request_uri; }}"
+    );
+    let nginx = Nginx::with_servers(&conf, port);
+    let mut options = options();
+    options.ca_files.push(nginx.ca_file());
+    let (client, url) = (Client::new(options), format!("https://localhost:{port}/a.img"));
+    let error = assert_fails(client.read_small(&url, LIMIT, &CancelToken::new()), "redirects from https to http");
+    assert!(error.next_step().unwrap().contains("--sha256"), "{error:?}");
+    assert!(!error.to_string().contains("attempts"), "it is not tried again: {error}");
+    assert!(plain.requests().is_empty());
+    let digest = Digest::of(&body);
+    let source = client.open_expecting(&url.parse().unwrap(), digest.into(), &CancelToken::new()).unwrap();
+    assert_eq!(source.read_small(LIMIT, &CancelToken::new()).unwrap(), body);
+}
+
+#[test]
+fn a_self_signed_certificate_that_was_given_is_known() {
+    let nginx = Nginx::start_self_signed();
+    let url = nginx.put("disk.img", b"pinned");
+    let error = assert_fails(read(&url), "certificate is not trusted");
+    assert!(error.next_step().unwrap().contains("--ca"), "{error:?}");
+    assert!(!format!("{error:?}").contains("Error("), "no names of types: {error:?}");
+
+    let mut options = options();
+    options.ca_files.push(nginx.ca_file());
+    let client = Client::new(options);
+    assert_eq!(client.read_small(&url, LIMIT, &CancelToken::new()).unwrap(), b"pinned");
+    let elsewhere = url.replace("localhost", "127.0.0.1");
+    assert_fails(client.read_small(&elsewhere, LIMIT, &CancelToken::new()), "it is for another name");
+
+    let other = Nginx::start_self_signed();
+    assert_fails(
+        client.read_small(&other.put("disk.img", b"x"), LIMIT, &CancelToken::new()),
+        "certificate is not trusted",
+    );
 }
 
 #[test]
@@ -421,6 +547,97 @@ fn asks_a_proxy_except_for_hosts_that_are_excepted() {
     through.no_proxy = Some("example.com, 127.0.0.0/8".to_owned());
     let client = Client::new(through);
     assert_eq!(client.read_small(&direct.url("/"), LIMIT, &CancelToken::new()).unwrap(), b"direct");
+}
+
+#[test]
+fn no_host_is_asked_through_a_proxy_when_all_are_excepted() {
+    let direct = Server::start(|request| Reply::file(request, b"direct", "\"v1\""));
+    let port = direct.host().rsplit_once(':').unwrap().1.to_owned();
+    for excepted in ["*".to_owned(), "127.0.0.1".to_owned(), format!("127.0.0.1:{port}")] {
+        let mut options = options();
+        options.http_proxy = Some("http://127.0.0.1:9".to_owned());
+        options.no_proxy = Some(excepted.clone());
+        let client = Client::new(options);
+        assert_eq!(client.read_small(&direct.url("/"), LIMIT, &CancelToken::new()).unwrap(), b"direct", "{excepted}");
+    }
+}
+
+#[test]
+fn a_proxy_that_wants_a_password_is_asked_once() {
+    for url in ["http://origin.invalid/disk.img", "https://origin.invalid/disk.img"] {
+        let proxy = Server::start(|_| Reply::status(407).header("Proxy-Authenticate", "Basic realm=x"));
+        let mut options = options();
+        options.http_proxy = Some(format!("http://{}", proxy.host()));
+        options.https_proxy.clone_from(&options.http_proxy);
+        let error = Client::new(options).read_small(url, LIMIT, &CancelToken::new()).unwrap_err();
+        assert!(error.next_step().unwrap().contains("proxy's user and password"), "{error:?}");
+        assert_eq!(proxy.requests().len(), 1, "{error:?}");
+    }
+}
+
+/// A client that knows a user and a password for this machine from a netrc.
+fn with_netrc(machine: &str) -> ClientOptions {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), format!("machine {machine} login user password secret\n")).unwrap();
+    let mut options = options();
+    options.credentials.add_netrc(file.path()).unwrap();
+    options
+}
+
+const BASIC: &str = "Basic dXNlcjpzZWNyZXQ=";
+
+#[test]
+fn a_netrc_logs_in_where_it_names_the_host_and_nowhere_else() {
+    let body = pattern(1000);
+    let served = body.clone();
+    let server = Server::start(move |request| match request.header("authorization") {
+        Some(BASIC) => Reply::file(request, &served, "\"v1\""),
+        _ => Reply::status(401).header("WWW-Authenticate", "Basic realm=x"),
+    });
+    let url = server.url("/disk.img");
+    let read = |options: ClientOptions| Client::new(options).read_small(&url, LIMIT, &CancelToken::new());
+    assert_eq!(read(with_netrc("127.0.0.1")).unwrap(), body);
+    let error = assert_fails(read(with_netrc("localhost")), "401");
+    assert!(error.next_step().unwrap().contains("--login"), "{error:?}");
+    let mut wrong = options();
+    wrong.credentials.add("127.0.0.1", "user", "SECRET");
+    let error = assert_fails(read(wrong), "401");
+    assert!(error.next_step().unwrap().contains("password is wrong"), "{error:?}");
+    assert!(!format!("{error:?}").contains("SECRET"), "{error:?}");
+}
+
+#[test]
+fn a_password_never_goes_where_a_redirection_leads() {
+    let asked = |request: &Request| request.header("authorization").map(str::to_owned);
+    let body = pattern(50_000);
+    let served = body.clone();
+    let other = Server::start(move |request| Reply::file(request, &served, "\"v1\"").close_after(20_000));
+    // to another port of the same host, and to another name of it
+    for target in [other.url("/x"), other.url("/x").replace("127.0.0.1", "user2:secret2@localhost")] {
+        let server = Server::start(move |_| Reply::status(302).header("Location", &target));
+        let client = Client::new(with_netrc("127.0.0.1"));
+        assert_eq!(client.read_small(&server.url("/"), LIMIT, &CancelToken::new()).unwrap(), body);
+        assert!(server.requests().iter().all(|request| asked(request).as_deref() == Some(BASIC)));
+        assert!(other.requests().iter().all(|request| asked(request).is_none()), "{:?}", other.requests());
+    }
+    // away and back: whoever it was led by decides about the path
+    let home = Arc::new(Mutex::new(String::new()));
+    let back = Arc::clone(&home);
+    let away = Server::start(move |_| Reply::status(302).header("Location", &back.lock().unwrap()));
+    let target = away.url("/");
+    let server = Server::start(move |request| match request.target.as_str() {
+        "/" => Reply::status(302).header("Location", &target),
+        "/near" => Reply::status(302).header("Location", "/there"),
+        _ => Reply::file(request, b"x", "\"v1\""),
+    });
+    *home.lock().unwrap() = server.url("/returned");
+    let client = Client::new(with_netrc("127.0.0.1"));
+    client.read_small(&server.url("/"), LIMIT, &CancelToken::new()).unwrap();
+    client.read_small(&server.url("/near"), LIMIT, &CancelToken::new()).unwrap();
+    for request in server.requests() {
+        let is_named = request.target != "/returned";
+        assert_eq!(asked(&request).is_some(), is_named, "{}", request.target);
+    }
 }
 
 #[test]

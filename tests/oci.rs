@@ -130,6 +130,141 @@ fn an_index_is_listed_and_its_digests_work() {
     assert_eq!(read(named).unwrap(), b"for amd64");
 }
 
+/// A registry of manifests by the end of their paths, and one blob.
+fn serving(manifests: Vec<(String, Vec<u8>)>, blob: &[u8]) -> Server {
+    let blob = blob.to_vec();
+    Server::start(move |request| {
+        let found = manifests.iter().find(|(name, _)| request.target.ends_with(&format!("/manifests/{name}")));
+        match found {
+            Some((_, manifest)) => Reply::whole(manifest),
+            None if request.target.contains("/blobs/") => Reply::file(request, &blob, "\"v1\""),
+            None => Reply::status(404),
+        }
+    })
+}
+
+fn index_of(entries: &[(&[u8], serde_json::Value)]) -> Vec<u8> {
+    let entries: Vec<_> = entries
+        .iter()
+        .map(|(manifest, more)| {
+            let mut entry = serde_json::json!({
+                "mediaType": "application/vnd.oci.image.manifest.v1+json", "size": manifest.len(),
+                "digest": format!("sha256:{}", Digest::of(manifest)),
+            });
+            let fields = more.as_object().into_iter().flatten().map(|(key, value)| (key.clone(), value.clone()));
+            entry.as_object_mut().unwrap().extend(fields);
+            entry
+        })
+        .collect();
+    let index = "application/vnd.oci.image.index.v1+json";
+    serde_json::json!({"schemaVersion": 2, "mediaType": index, "manifests": entries}).to_string().into_bytes()
+}
+
+fn by_digest(manifest: &[u8]) -> (String, Vec<u8>) {
+    (format!("sha256:{}", Digest::of(manifest)), manifest.to_vec())
+}
+
+#[test]
+fn an_index_of_one_artifact_is_followed() {
+    let disk = pattern(5000);
+    let manifest = manifest_of(&disk);
+    let attestation = serde_json::json!({
+        "annotations": {"vnd.docker.reference.type": "attestation-manifest"},
+        "platform": {"os": "unknown", "architecture": "unknown"},
+    });
+    let platform = serde_json::json!({"platform": {"os": "linux", "architecture": "amd64"}});
+    let index = index_of(&[(&manifest, platform), (b"{}", attestation)]);
+    let outer = index_of(&[(&index, serde_json::json!({}))]);
+    let known = vec![("v1".to_owned(), outer.clone()), by_digest(&outer), by_digest(&index), by_digest(&manifest)];
+    let registry = serving(known, &disk);
+    for version in [":v1".to_owned(), format!("@sha256:{}", Digest::of(&outer))] {
+        assert_eq!(read(&format!("oras://{}/team/images{version}", registry.host())).unwrap(), disk, "{version}");
+    }
+
+    // a manifest other than the index says
+    let liar = serving(vec![("v1".to_owned(), index.clone()), (by_digest(&manifest).0, manifest_of(b"evil"))], &disk);
+    let error = read(&format!("oras://{}/team/images:v1", liar.host())).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Integrity, "{error:?}");
+    let gone = serving(vec![("v1".to_owned(), index)], &disk);
+    let error = read(&format!("oras://{}/team/images:v1", gone.host())).unwrap_err();
+    assert!(error.to_string().contains("no such manifest"), "{error:?}");
+    let empty = serving(vec![("v1".to_owned(), index_of(&[]))], &disk);
+    assert_eq!(read(&format!("oras://{}/team/images:v1", empty.host())).unwrap_err().kind(), ErrorKind::Usage);
+}
+
+/// Reads with a user and a password from a container auth file.
+fn read_as(options: ClientOptions, registry: &str, reference: &str) -> bty::Result<Vec<u8>> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), format!(r#"{{"auths": {{"{registry}": {{"auth": "dXNlcjpzZWNyZXQ="}}}}}}"#)).unwrap();
+    let mut options = options;
+    options.credentials.add_auth_file(file.path()).unwrap();
+    Client::new(options).open(reference, &CancelToken::new())?.read_small(LIMIT, &CancelToken::new())
+}
+
+const BASIC: &str = "Basic dXNlcjpzZWNyZXQ=";
+
+#[test]
+fn a_registry_that_wants_user_and_password_gets_those_of_the_auth_file() {
+    let disk = pattern(30_000);
+    let (manifest, served) = (manifest_of(&disk), disk.clone());
+    let storage = Server::start(move |request| {
+        assert_eq!(request.header("authorization"), None);
+        Reply::file(request, &served, "\"v1\"")
+    });
+    let target = storage.url("/signed");
+    let registry = Server::start(move |request| match (request.header("authorization"), request.target.as_str()) {
+        (Some(BASIC), "/v2/team/images/manifests/v1") => Reply::whole(&manifest),
+        (Some(BASIC), _) => Reply::status(307).header("Location", &target),
+        _ => Reply::status(401).header("WWW-Authenticate", "Basic realm=\"registry\""),
+    });
+    let reference = format!("oras://{}/team/images:v1", registry.host());
+    assert_eq!(read_as(options(), &registry.host(), &reference).unwrap(), disk);
+    assert!(!storage.requests().is_empty());
+    let error = read(&reference).unwrap_err();
+    assert!(error.next_step().unwrap().contains("podman login"), "{error:?}");
+    let error = read_as(options(), "other.example", &reference).unwrap_err();
+    assert!(error.to_string().contains("401"), "{error:?}");
+}
+
+#[test]
+fn a_token_is_asked_for_with_user_and_password() {
+    let disk = pattern(1000);
+    let (manifest, served) = (manifest_of(&disk), disk.clone());
+    // the challenge comes with the manifest, while /v2/ is open to everybody
+    let registry = Server::start(move |request| {
+        let host = request.header("host").unwrap_or_default();
+        match (request.target.as_str(), request.header("authorization")) {
+            ("/v2/", _) => Reply::status(200),
+            (path, Some(BASIC)) if path.starts_with("/token") => Reply::whole(b"{\"token\": \"t\"}"),
+            (path, _) if path.starts_with("/token") => Reply::status(401),
+            ("/v2/team/images/manifests/v1", Some("Bearer t")) => Reply::whole(&manifest),
+            (_, Some("Bearer t")) => Reply::file(request, &served, "\"v1\""),
+            _ => Reply::status(401).header("WWW-Authenticate", &format!("Bearer realm=\"http://{host}/token\"")),
+        }
+    });
+    let reference = format!("oras://{}/team/images:v1", registry.host());
+    assert_eq!(read_as(options(), &format!("{}/team", registry.host()), &reference).unwrap(), disk);
+    assert!(read(&reference).unwrap_err().to_string().contains("401"));
+}
+
+#[test]
+fn a_registry_cannot_lead_a_password_from_https_to_http() {
+    let token = Server::start(|_| Reply::whole(b"{\"token\": \"t\"}"));
+    let port = bty_tests::free_port();
+    let realm = token.url("/token");
+    let conf = format!(
+        "server {{ listen 127.0.0.1:{port} ssl; ssl_certificate CERTIFICATE; ssl_certificate_key KEY;
+         add_header WWW-Authenticate 'Bearer realm=\"{realm}\"' always; return 401; }}"
+    );
+    let nginx = bty_tests::nginx::Nginx::with_servers(&conf, port);
+    let mut options = crate::http::options();
+    options.ca_files.push(nginx.ca_file());
+    let (host, reference) = (format!("localhost:{port}"), format!("oras://localhost:{port}/team/images:v1"));
+    let error = read_as(options, &host, &reference).unwrap_err();
+    assert!(error.to_string().contains("without https"), "{error:?}");
+    assert!(token.requests().is_empty());
+}
+
 #[test]
 fn a_damaged_blob_is_not_what_was_pushed() {
     let registry = Registry::start();

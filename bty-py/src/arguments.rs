@@ -3,8 +3,9 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use bty::{Digest, Selector, SystemHost};
+use bty::{Selector, SystemHost};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
@@ -28,8 +29,8 @@ pub(crate) fn path(value: &Bound<'_, PyAny>) -> PyResult<PathBuf> {
     text(value).map(|text| bty::text::path_of_reference(&text))
 }
 
-/// A SHA-256, with or without `sha256:` in front.
-pub(crate) fn digest(py: Python<'_>, text: Option<&str>) -> PyResult<Option<Digest>> {
+/// A digest, with or without its kind in front, such as `sha256:`.
+pub(crate) fn digest<T: FromStr<Err = bty::Error>>(py: Python<'_>, text: Option<&str>) -> PyResult<Option<T>> {
     text.map(|text| text.parse().map_err(|error| errors::of(py, &error))).transpose()
 }
 
@@ -60,7 +61,11 @@ pub(crate) fn disk(value: &Bound<'_, PyAny>) -> PyResult<bty::Disk> {
     let is_path = !value.is_instance_of::<PyString>();
     let found = py.detach(|| {
         let host = SystemHost::new();
-        if is_path { bty::Host::probe(&host, &bty::text::path_of_reference(&text)) } else { text.parse::<Selector>()?.select(&host) }
+        if is_path {
+            bty::Host::probe(&host, &bty::text::path_of_reference(&text))
+        } else {
+            text.parse::<Selector>()?.select(&host)
+        }
     });
     found.map_err(|error| errors::of(py, &error))
 }

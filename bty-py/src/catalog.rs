@@ -20,7 +20,7 @@ pub(crate) struct Entry(pub(crate) catalog::Entry);
 #[pymethods]
 impl Entry {
     #[new]
-    #[pyo3(signature = (name, src, sha256=None, format=None, size_bytes=None, description=None, arch=None, raw=false))]
+    #[pyo3(signature = (name, src, sha256=None, format=None, size_bytes=None, description=None, arch=None, sha512=None, raw=false))]
     #[allow(clippy::too_many_arguments)] // a field each
     fn new(
         py: Python<'_>,
@@ -31,9 +31,11 @@ impl Entry {
         size_bytes: Option<u64>,
         description: Option<String>,
         arch: Option<String>,
+        sha512: Option<&str>,
         raw: bool,
     ) -> PyResult<Self> {
         let mut entry = catalog::Entry::new(name, src).map_err(|error| errors::of(py, &error))?;
+        entry.sha512 = arguments::digest(py, sha512)?;
         entry.sha256 = arguments::digest(py, sha256)?;
         entry.format = format.or(entry.format);
         entry.size_bytes = size_bytes;
@@ -73,6 +75,11 @@ impl Entry {
     }
 
     #[getter]
+    fn sha512(&self) -> Option<String> {
+        self.0.sha512.map(|digest| digest.to_string())
+    }
+
+    #[getter]
     fn format(&self) -> Option<&str> {
         self.0.format.as_deref()
     }
@@ -108,7 +115,7 @@ impl Entry {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        let fields = ["name", "src", "sha256", "format", "size_bytes", "description", "arch"];
+        let fields = ["name", "src", "sha256", "sha512", "format", "size_bytes", "description", "arch"];
         value::repr(slf.as_any(), &fields)
     }
 
@@ -122,13 +129,23 @@ impl Entry {
         slf: &Bound<'py, Self>,
     ) -> (
         Bound<'py, PyType>,
-        (String, String, Option<String>, Option<String>, Option<u64>, Option<String>, Option<String>, bool),
+        (
+            String,
+            String,
+            Option<String>,
+            Option<String>,
+            Option<u64>,
+            Option<String>,
+            Option<String>,
+            Option<String>,
+            bool,
+        ),
     ) {
         let it = slf.get();
         let owned = |text: Option<&str>| text.map(str::to_owned);
         let texts = (owned(it.format()), owned(it.description()), owned(it.arch()));
         let (name, src) = (it.name().to_owned(), it.src().to_owned());
-        (slf.get_type(), (name, src, it.sha256(), texts.0, it.size_bytes(), texts.1, texts.2, it.raw()))
+        (slf.get_type(), (name, src, it.sha256(), texts.0, it.size_bytes(), texts.1, texts.2, it.sha512(), it.raw()))
     }
 }
 

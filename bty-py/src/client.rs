@@ -9,7 +9,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-use crate::arguments;
+use crate::{arguments, errors};
 
 /// The door to all origins: proxies, certificates, patience. Without arguments it takes the proxies of the environment.
 #[pyclass(frozen, module = "bty")]
@@ -17,10 +17,6 @@ pub(crate) struct Client {
     options: ClientOptions,
     /// The client, and the process it works in: its threads do not live on in a fork.
     made: Mutex<(u32, bty::Client)>,
-}
-
-fn variable(names: [&str; 2]) -> Option<String> {
-    names.into_iter().filter_map(|name| std::env::var(name).ok()).find(|value| !value.is_empty())
 }
 
 fn seconds(value: Option<f64>, default: Duration) -> PyResult<Duration> {
@@ -46,9 +42,7 @@ impl Client {
 
     fn options_of_environment() -> ClientOptions {
         let mut options = ClientOptions::default();
-        options.http_proxy = variable(["http_proxy", "HTTP_PROXY"]);
-        options.https_proxy = variable(["https_proxy", "HTTPS_PROXY"]);
-        options.no_proxy = variable(["no_proxy", "NO_PROXY"]);
+        options.set_proxies_from(&|name| std::env::var(name).ok());
         options
     }
 }
@@ -57,9 +51,10 @@ impl Client {
 impl Client {
     #[new]
     #[pyo3(signature = (*, http_proxy=None, https_proxy=None, no_proxy=None, ca_files=None, plain_http=false,
-        connect_timeout=None, stall_timeout=None, attempts=None, retry_delay=None, spool_dir=None))]
+        connect_timeout=None, stall_timeout=None, attempts=None, retry_delay=None, spool_dir=None, netrc=None, auth_file=None))]
     #[allow(clippy::too_many_arguments)] // an option each
     fn new(
+        py: Python<'_>,
         http_proxy: Option<String>,
         https_proxy: Option<String>,
         no_proxy: Option<String>,
@@ -70,6 +65,8 @@ impl Client {
         attempts: Option<u32>,
         retry_delay: Option<f64>,
         spool_dir: Option<Bound<'_, PyAny>>,
+        netrc: Option<Bound<'_, PyAny>>,
+        auth_file: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let mut options = Self::options_of_environment();
         options.http_proxy = http_proxy.or(options.http_proxy);
@@ -84,6 +81,13 @@ impl Client {
         options.retry_delay = seconds(retry_delay, options.retry_delay)?;
         if let Some(dir) = spool_dir {
             options.spool_dir = arguments::path(&dir)?;
+        }
+        let failed = |error: bty::Error| errors::of(py, &error);
+        if let Some(file) = auth_file {
+            options.credentials.add_auth_file(&arguments::path(&file)?).map_err(failed)?;
+        }
+        if let Some(file) = netrc {
+            options.credentials.add_netrc(&arguments::path(&file)?).map_err(failed)?;
         }
         Ok(Self::with(options))
     }

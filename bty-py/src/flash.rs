@@ -1,6 +1,7 @@
 //! Plan, validate, execute, report; and compare without writing. There is no other way to a write than [`Plan::execute`].
 
 use bty::flash::{FlashOptions, FlashPlan};
+use bty::image::OpenOptions;
 use bty::{ErrorKind, Event, Observer as _, SystemHost};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
@@ -64,7 +65,7 @@ impl Plan {
             return Ok(Self { plan: FlashPlan::new(&info.get().0, disks, options), image: None });
         }
         let cancel = Cancel::of(cancel)?;
-        let image = open(image, &Opening { sha256, ignore_sidecar: false, client, cancel: &cancel })?;
+        let image = open(image, &Opening { options: with_sha256(image.py(), sha256)?, client, cancel: &cancel })?;
         Ok(Self { plan: FlashPlan::new(image.info(), disks, options), image: Some(image) })
     }
 
@@ -164,10 +165,20 @@ impl Plan {
         if let Some(image) = &self.image {
             return Image::from(image.clone()).get();
         }
-        let sha256 = self.plan.image.expected_sha256.map(|digest| digest.to_string());
-        let opening = Opening { sha256: sha256.as_deref(), ignore_sidecar: false, client, cancel };
+        let info = &self.plan.image;
+        let options = OpenOptions {
+            sha256: info.expected_sha256,
+            sha512: info.expected_sha512,
+            image_sha256: info.expected_image_sha256,
+            ignore_sidecar: false,
+        };
+        let opening = Opening { options, client, cancel };
         open(pyo3::types::PyString::new(py, &self.plan.image.source).as_any(), &opening)
     }
+}
+
+fn with_sha256(py: Python<'_>, sha256: Option<&str>) -> PyResult<OpenOptions> {
+    Ok(OpenOptions { sha256: arguments::digest(py, sha256)?, ..OpenOptions::default() })
 }
 
 /// Compares a disk with an image. Writes nothing.
@@ -186,7 +197,7 @@ fn verify(
 ) -> PyResult<VerifyReport> {
     let cancel = Cancel::of(cancel)?;
     let disk = arguments::disk(disk)?;
-    let image = open(image, &Opening { sha256, ignore_sidecar: false, client, cancel: &cancel })?;
+    let image = open(image, &Opening { options: with_sha256(image.py(), sha256)?, client, cancel: &cancel })?;
     let report = run(py, &cancel, progress.as_ref(), |caller, token| {
         let observed = |compared| caller.event(&Event::comparing(&disk, image.info(), compared));
         bty::flash::verify(&image, &disk, &SystemHost::new(), fix_gpt, &observed, token)

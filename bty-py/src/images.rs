@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use bty::digest::Checksums;
 use bty::image::{OpenOptions, directory, name};
 use bty::{Event, Location, Observer as _};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
@@ -94,18 +95,18 @@ impl Image {
     }
 }
 
-/// What can be opened: a reference, an image file, an entry of a catalog; and the digest that it brings along.
-fn reference(image: &Bound<'_, PyAny>) -> PyResult<(String, Option<bty::Digest>)> {
+/// What can be opened: a reference, an image file, an entry of a catalog; and the digests that it brings along.
+fn reference(image: &Bound<'_, PyAny>) -> PyResult<(String, Checksums)> {
     if let Ok(entry) = image.cast::<Entry>() {
         let entry = &entry.get().0;
-        return Ok((entry.src().to_owned(), entry.sha256));
+        return Ok((entry.src().to_owned(), entry.promised()));
     }
     if let Ok(file) = image.cast::<ImageFile>() {
         let path = file.get().0.path.to_str().ok_or_else(|| PyValueError::new_err("the path is no UTF-8"))?;
-        return Ok((path.to_owned(), None));
+        return Ok((path.to_owned(), Checksums::default()));
     }
     if image.is_instance_of::<PyString>() || image.hasattr("__fspath__")? {
-        return Ok((arguments::text(image)?, None));
+        return Ok((arguments::text(image)?, Checksums::default()));
     }
     let name = image.get_type().qualname()?;
     Err(PyTypeError::new_err(format!("an image is an Image, a path, an address or an Entry, not {name}")))
@@ -113,8 +114,7 @@ fn reference(image: &Bound<'_, PyAny>) -> PyResult<(String, Option<bty::Digest>)
 
 /// How an image is to be opened.
 pub(crate) struct Opening<'a, 'py> {
-    pub(crate) sha256: Option<&'a str>,
-    pub(crate) ignore_sidecar: bool,
+    pub(crate) options: OpenOptions,
     pub(crate) client: Option<&'a Bound<'py, Client>>,
     pub(crate) cancel: &'a Cancel<'py>,
 }
@@ -122,16 +122,21 @@ pub(crate) struct Opening<'a, 'py> {
 /// The image itself when it is an opened one, else opens it.
 pub(crate) fn open(image: &Bound<'_, PyAny>, opening: &Opening<'_, '_>) -> PyResult<bty::Image> {
     let py = image.py();
-    let sha256 = arguments::digest(py, opening.sha256)?;
+    let OpenOptions { sha256, sha512, image_sha256, .. } = opening.options;
     if let Ok(opened) = image.cast::<Image>() {
         let opened = opened.get().get()?;
-        if sha256.is_some() && sha256 != opened.info().expected_sha256 {
+        let info = opened.info();
+        let is_other = sha256.is_some() && sha256 != info.expected_sha256
+            || sha512.is_some() && sha512 != info.expected_sha512
+            || image_sha256.is_some() && image_sha256 != info.expected_image_sha256;
+        if is_other {
             return Err(PyValueError::new_err("the image was opened without this digest: give it when opening"));
         }
         return Ok(opened);
     }
     let (reference, brought) = reference(image)?;
-    let options = OpenOptions { sha256: sha256.or(brought), ignore_sidecar: opening.ignore_sidecar };
+    let mut options = opening.options.clone();
+    (options.sha256, options.sha512) = (sha256.or(brought.sha256), sha512.or(brought.sha512));
     let client = client::of(py, opening.client);
     let opened = run(py, opening.cancel, None, |_, token| bty::Image::open(&client, &reference, &options, token))?;
     opened.map_err(|error| errors::of(py, &error))
@@ -139,16 +144,25 @@ pub(crate) fn open(image: &Bound<'_, PyAny>, opening: &Opening<'_, '_>) -> PyRes
 
 /// Opens an image and finds out what it is.
 #[pyfunction]
-#[pyo3(signature = (reference, *, sha256=None, ignore_sidecar=false, client=None, cancel=None))]
+#[pyo3(signature = (reference, *, sha256=None, ignore_sidecar=false, client=None, cancel=None, sha512=None, image_sha256=None))]
+#[allow(clippy::too_many_arguments)] // as in Python
 fn images_open(
     reference: &Bound<'_, PyAny>,
     sha256: Option<&str>,
     ignore_sidecar: bool,
     client: Option<&Bound<'_, Client>>,
     cancel: Option<Bound<'_, PyAny>>,
+    sha512: Option<&str>,
+    image_sha256: Option<&str>,
 ) -> PyResult<Image> {
-    let cancel = Cancel::of(cancel)?;
-    open(reference, &Opening { sha256, ignore_sidecar, client, cancel: &cancel }).map(Image::from)
+    let (py, cancel) = (reference.py(), Cancel::of(cancel)?);
+    let options = OpenOptions {
+        sha256: arguments::digest(py, sha256)?,
+        sha512: arguments::digest(py, sha512)?,
+        image_sha256: arguments::digest(py, image_sha256)?,
+        ignore_sidecar,
+    };
+    open(reference, &Opening { options, client, cancel: &cancel }).map(Image::from)
 }
 
 /// The image files in a directory, sorted by name.

@@ -158,6 +158,10 @@ value! {
         disk_bytes: Option<u64> = |it| it.disk_bytes;
         /// The SHA-256 its wire bytes must have.
         expected_sha256: Option<String> = |it| text(it.expected_sha256.as_ref());
+        /// The SHA-512 its wire bytes must have.
+        expected_sha512: Option<String> = |it| text(it.expected_sha512.as_ref());
+        /// The SHA-256 that the disk image inside must have.
+        expected_image_sha256: Option<String> = |it| text(it.expected_image_sha256.as_ref());
         /// Logical sector size its partition table was made for.
         sector_bytes: Option<u32> = |it| it.sector_bytes;
         /// `gpt` or `mbr`.

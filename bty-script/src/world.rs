@@ -20,8 +20,8 @@ use bty::client::{Reply, Request};
 use bty::flash::{FlashPlan, FlashReport, VerifyReport};
 use bty::hardware::{Dmi, Inventory};
 use bty::image::directory::ImageFile;
-use bty::image::{Contents, ImageInfo};
-use bty::{CancelToken, Digest, Disk, Observer, Result};
+use bty::image::{Contents, ImageInfo, OpenOptions};
+use bty::{CancelToken, Disk, Observer, Result};
 
 mod described;
 mod description;
@@ -56,11 +56,11 @@ impl From<bty::Image> for Image {
 
 /// Where images and catalogs come from.
 pub trait Images: Send + Sync {
-    /// Opens the image at `reference`, which must have the digest when one is given.
+    /// Opens the image at `reference`, which must have the digests that are given.
     ///
     /// # Errors
     /// As of [`bty::Image::open`].
-    fn open(&self, reference: &str, sha256: Option<Digest>, cancel: &CancelToken) -> Result<Image>;
+    fn open(&self, reference: &str, options: &OpenOptions, cancel: &CancelToken) -> Result<Image>;
 
     /// The image files in a directory.
     ///

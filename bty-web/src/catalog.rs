@@ -145,9 +145,11 @@ fn make(app: &App, new: &NewImage, now: Time) -> Result<Stored> {
     let mut entry = Entry::new(name, src).map_err(|e| Error::invalid(e.to_string()))?;
     let mut sha256 = resolved.sha256;
     if let Some(url) = &new.sha_url {
-        let file = file_name(src).unwrap_or_default();
-        let found = catalog::fetch_checksum(&app.client, url, &file, &CancelToken::new());
-        sha256 = Some(found.map_err(|e| unreachable(e.into()))?);
+        let image = file_name(src).filter(|_| is_oras).unwrap_or_else(|| src.to_owned());
+        let found = catalog::fetch_checksum(&app.client, url, &image, &CancelToken::new());
+        let found = found.map_err(|e| unreachable(e.into()))?;
+        let lacking = || Error::invalid("sha_url: the list has only SHA-512 digests; give one with SHA-256");
+        sha256 = Some(found.sha256.ok_or_else(lacking)?);
     }
     entry.sha256 = sha256;
     entry.size_bytes = resolved.size_bytes;

@@ -562,8 +562,9 @@ fn not_a_base(text: &str) -> Option<&'static str> {
 
 /// What the environment says of proxies: for `http`, for `https`, and for whom there is none.
 pub(crate) fn proxies(env: &dyn Fn(&str) -> Option<String>) -> [Option<String>; 3] {
-    let names = [["http_proxy", "HTTP_PROXY"], ["https_proxy", "HTTPS_PROXY"], ["no_proxy", "NO_PROXY"]];
-    names.map(|names| names.iter().filter_map(|name| env(name)).find(|value| !value.is_empty()))
+    let mut options = ClientOptions::default();
+    options.set_proxies_from(env);
+    [options.http_proxy, options.https_proxy, options.no_proxy]
 }
 
 /// Shorter secrets can be guessed.

@@ -20,6 +20,7 @@
 //! | `name` | yes | unique within the catalog |
 //! | `src` | yes | `http://`, `https://` or `oras://`; never `file://`, which would mean nothing to another machine, and never with a user or a password, since everybody reads a catalog |
 //! | `sha256` | no | of the bytes as they come over the wire, 64 hexadecimal digits |
+//! | `sha512` | no | the same with SHA-512, 128 hexadecimal digits, for images whose publisher has nothing else |
 //! | `ref` | no | must be [`image_ref`] of `src`; a check on who wrote the catalog |
 //! | `format` | no | a hint; else from `name`, then from `src` |
 //! | `size_bytes` | no | size over the wire |
@@ -30,6 +31,7 @@
 
 use serde::Serialize;
 
+use crate::digest::{Checksums, Sha512};
 use crate::image::name;
 use crate::{CancelToken, Client, Digest, Error, ErrorKind, Result, redact};
 
@@ -62,6 +64,8 @@ pub struct Entry {
     image_ref: Digest,
     /// What the bytes over the wire must digest to.
     pub sha256: Option<Digest>,
+    /// What they must digest to with SHA-512.
+    pub sha512: Option<Sha512>,
     /// Format id such as `img.zst`; a hint.
     pub format: Option<String>,
     /// Size over the wire in bytes.
@@ -89,13 +93,20 @@ impl Entry {
         let from_src = || file_name(&src).and_then(|file| name::format(&file));
         let format = name::format(&name).or_else(from_src).map(str::to_owned);
         let arch = name::architecture(&name).map(str::to_owned);
-        Ok(Self { name, src, image_ref, sha256: None, format, size_bytes: None, description: None, arch, raw: false })
+        let (sha256, sha512, size_bytes, description) = (None, None, None, None);
+        Ok(Self { name, src, image_ref, sha256, sha512, format, size_bytes, description, arch, raw: false })
     }
 
     /// Where the image is, as written in the catalog.
     #[must_use]
     pub fn src(&self) -> &str {
         &self.src
+    }
+
+    /// All digests that the image must have.
+    #[must_use]
+    pub fn promised(&self) -> Checksums {
+        Checksums { sha256: self.sha256, sha512: self.sha512 }
     }
 
     /// What machines are bound by; see [`image_ref`](fn@image_ref).

@@ -5,15 +5,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::digest::Checksums;
 use crate::oci::{OciBlob, OciReference};
 use crate::source::file::FileInput;
 use crate::{CancelToken, Location, Observer, Result, Source, text};
 
 pub(crate) mod body;
+mod credentials;
 mod exchange;
 pub(crate) mod net;
+mod proxy;
 pub(crate) mod reach;
+pub(crate) mod trust;
 
+pub use credentials::Credentials;
+pub(crate) use credentials::Login;
 pub use exchange::{Reply, Request};
 
 /// No disk is larger than this today, in bytes; see [`ClientOptions::image_bytes_max`].
@@ -27,10 +33,12 @@ pub struct ClientOptions {
     pub http_proxy: Option<String>,
     /// Proxy for `https://`.
     pub https_proxy: Option<String>,
-    /// Hosts that are reached directly: names, domains, networks, separated by commas.
+    /// Hosts that are reached directly, separated by commas: `*`, names with all below them, addresses, networks, each with a port or without.
     pub no_proxy: Option<String>,
-    /// PEM files of certificate authorities to trust besides the system's.
+    /// PEM files of certificates to trust besides the system's: of authorities, or of single servers, which are then known by their very certificate.
     pub ca_files: Vec<PathBuf>,
+    /// Users and passwords for web servers and registries. None by default, and whoever fetches for others gives none.
+    pub credentials: Credentials,
     /// Talk plain HTTP to OCI registries. Web addresses say themselves what they want.
     pub plain_http: bool,
     /// How long a connection may take to be made.
@@ -64,6 +72,7 @@ impl Default for ClientOptions {
             https_proxy: None,
             no_proxy: None,
             ca_files: Vec::new(),
+            credentials: Credentials::default(),
             plain_http: false,
             connect_timeout: Duration::from_secs(15),
             stall_timeout: Duration::from_secs(30),
@@ -113,13 +122,29 @@ impl Client {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_location(&self, location: &Location, cancel: &CancelToken) -> Result<Source> {
+        self.open_checked(location, false, cancel)
+    }
+
+    /// Opens `location`, whose bytes must have the digests `promised`. A server may then do what would leave doubts without a digest: lead from `https` to
+    /// `http`, not tell the length of a file, or be several that name different versions.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); [`ErrorKind::Integrity`](crate::ErrorKind::Integrity) when the origin declares another digest.
+    pub fn open_expecting(&self, location: &Location, promised: Checksums, cancel: &CancelToken) -> Result<Source> {
+        self.open_checked(location, !promised.is_empty(), cancel)?.expect_all(promised)
+    }
+
+    /// The same for callers that check a digest of all bytes themselves, where `is_proven` says so; nothing is expected of the source.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_checked(&self, location: &Location, is_proven: bool, cancel: &CancelToken) -> Result<Source> {
         match location {
             Location::File(path) => {
                 let name = text::shown_name(path.file_name().unwrap_or(path.as_os_str()));
-                let input = Arc::new(FileInput::open(path)?);
-                Ok(Source { location: location.clone(), name, input, expected: None })
+                Ok(Source::new(location.clone(), name, Arc::new(FileInput::open(path)?)))
             }
-            Location::Http(url) => self.net.open_http(url, cancel),
+            Location::Http(url) => self.net.open_http(url, is_proven, cancel),
             Location::Oci(reference) => self.net.open_oci(reference, cancel),
         }
     }
@@ -128,7 +153,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ErrorKind::Source`](crate::ErrorKind::Source) when the registry does not answer or has no such artifact,
-    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) when it is an index of several platforms,
+    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) when it is an index of several artifacts,
     /// [`ErrorKind::Format`](crate::ErrorKind::Format) when nothing in it can be a disk image.
     pub fn resolve_oci(&self, reference: &OciReference, cancel: &CancelToken) -> Result<OciBlob> {
         self.net.resolve_oci(reference, cancel)

@@ -1,13 +1,16 @@
-//! SHA-256 digests: as given by people, catalogs, registries and `.sha256` files.
+//! Digests of files: SHA-256 and SHA-512, as given by people, catalogs, registries and lists of digests.
 
 use std::fmt;
-use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
 use crate::{Error, ErrorKind, Result};
+
+mod list;
+
+pub use list::{ChecksumList, NotListed};
 
 /// A SHA-256 digest. Parses from 64 hexadecimal digits, with or without `sha256:` in front; shows as lower-case digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -51,22 +54,27 @@ impl FromStr for Digest {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let bad = || {
-            Error::new(ErrorKind::Usage, format!("{text:?} is not a SHA-256 digest"))
-                .hint("give 64 hexadecimal digits, with or without sha256: in front")
-        };
-        let hex = text.trim();
-        let hex = hex.strip_prefix("sha256:").unwrap_or(hex);
-        if hex.len() != 64 || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(bad());
-        }
-        let mut bytes = [0; 32];
-        for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
-            let digits = std::str::from_utf8(pair).map_err(|_| bad())?;
-            *byte = u8::from_str_radix(digits, 16).map_err(|_| bad())?;
-        }
-        Ok(Self(bytes))
+        parse_hex(text, "sha256:").map(Self).ok_or_else(|| unreadable(text, "SHA-256", 64, "sha256:"))
     }
+}
+
+/// The bytes of `2 * N` hexadecimal digits, with or without `prefix`.
+fn parse_hex<const N: usize>(text: &str, prefix: &str) -> Option<[u8; N]> {
+    let hex = text.trim();
+    let hex = hex.strip_prefix(prefix).unwrap_or(hex);
+    if hex.len() != 2 * N || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut bytes = [0; N];
+    for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
+fn unreadable(text: &str, kind: &str, digits: usize, prefix: &str) -> Error {
+    Error::new(ErrorKind::Usage, format!("{text:?} is not a {kind} digest"))
+        .hint(format!("give {digits} hexadecimal digits, with or without {prefix} in front"))
 }
 
 impl TryFrom<String> for Digest {
@@ -80,6 +88,97 @@ impl TryFrom<String> for Digest {
 impl From<Digest> for String {
     fn from(digest: Digest) -> Self {
         digest.to_string()
+    }
+}
+
+/// A SHA-512 digest. Parses from 128 hexadecimal digits, with or without `sha512:` in front; shows as lower-case digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Sha512([u8; 64]);
+
+impl Sha512 {
+    /// Digests `bytes`.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(sha2::Sha512::digest(bytes).into())
+    }
+}
+
+impl fmt::Display for Sha512 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Sha512 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha512:{self}")
+    }
+}
+
+impl FromStr for Sha512 {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        parse_hex(text, "sha512:").map(Self).ok_or_else(|| unreadable(text, "SHA-512", 128, "sha512:"))
+    }
+}
+
+impl TryFrom<String> for Sha512 {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<Sha512> for String {
+    fn from(digest: Sha512) -> Self {
+        digest.to_string()
+    }
+}
+
+/// The digests of one file, as far as they are known. Those that somebody promised must all hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Checksums {
+    /// Its SHA-256.
+    pub sha256: Option<Digest>,
+    /// Its SHA-512.
+    pub sha512: Option<Sha512>,
+}
+
+impl Checksums {
+    /// True when no digest is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// These digests, and those of `others` where these lack one. `None` when the two contradict each other.
+    #[must_use]
+    pub fn merged(self, others: Self) -> Option<Self> {
+        fn one<T: PartialEq>(a: Option<T>, b: Option<T>) -> Option<Option<T>> {
+            match (a, b) {
+                (Some(a), Some(b)) if a != b => None,
+                (a, b) => Some(a.or(b)),
+            }
+        }
+        Some(Self { sha256: one(self.sha256, others.sha256)?, sha512: one(self.sha512, others.sha512)? })
+    }
+}
+
+/// The digests, each with its kind in front: `sha256 e3b0…`.
+impl fmt::Display for Checksums {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sha256 = self.sha256.map(|digest| format!("sha256 {digest}"));
+        let sha512 = self.sha512.map(|digest| format!("sha512 {digest}"));
+        f.write_str(&sha256.into_iter().chain(sha512).collect::<Vec<_>>().join(", "))
+    }
+}
+
+impl From<Digest> for Checksums {
+    fn from(digest: Digest) -> Self {
+        Self { sha256: Some(digest), sha512: None }
     }
 }
 
@@ -125,21 +224,37 @@ impl Hasher {
     }
 }
 
-/// Finds the digest of `name` in a checksum file: a bare digest, or the lines that `sha256sum` writes
-/// (`<hex>  name`, `<hex> *name`, `./` before the name). A bare digest matches any name.
+/// Digests a stream with SHA-256, and with SHA-512 where that was promised: it costs as much again.
+pub(crate) struct FileHasher {
+    sha256: Hasher,
+    sha512: Option<sha2::Sha512>,
+}
+
+impl FileHasher {
+    /// With what is needed to check `promised`.
+    pub(crate) fn new(promised: &Checksums) -> Self {
+        Self { sha256: Hasher::new(), sha512: promised.sha512.map(|_| sha2::Sha512::new()) }
+    }
+
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        self.sha256.update(bytes);
+        if let Some(sha512) = &mut self.sha512 {
+            sha512.update(bytes);
+        }
+    }
+
+    pub(crate) fn finish(self) -> Checksums {
+        let sha512 = self.sha512.map(|hasher| Sha512(hasher.finalize().into()));
+        Checksums { sha256: Some(self.sha256.finish()), sha512 }
+    }
+}
+
+/// Finds the SHA-256 digest of `name` in a list of digests; a bare digest matches any name. See [`ChecksumList`] for the formats.
 ///
-/// Returns `None` when the text is no checksum file or does not mention `name`.
+/// Returns `None` when the text is no such list, does not mention `name`, or has different digests for it.
 #[must_use]
 pub fn find_in_checksums(text: &str, name: &str) -> Option<Digest> {
-    let mut lines = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#'));
-    let only = lines.clone().count() == 1;
-    lines.find_map(|line| {
-        let (hex, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-        let digest = hex.parse().ok()?;
-        let listed = rest.trim_start().trim_start_matches('*').trim_start_matches("./");
-        let listed = Path::new(listed).file_name().and_then(|n| n.to_str()).unwrap_or("");
-        (listed == name || (only && listed.is_empty())).then_some(digest)
-    })
+    ChecksumList::parse(text).find(name, "").ok()?.sha256
 }
 
 #[cfg(test)]
@@ -155,6 +270,10 @@ mod tests {
         for bad in ["", "abc", &HEX[1..], "sha512:00", &format!("{}é", &HEX[2..])] {
             assert!(bad.parse::<Digest>().is_err(), "{bad:?}");
         }
+        let long = Sha512::of(b"").to_string();
+        assert!(long.starts_with("cf83e1357eefb8bd"));
+        assert_eq!(format!("sha512:{}", long.to_uppercase()).parse::<Sha512>().unwrap(), Sha512::of(b""));
+        assert!(HEX.parse::<Sha512>().unwrap_err().to_string().contains("not a SHA-512 digest"));
     }
 
     #[test]

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
+use crate::digest::Checksums;
 use crate::size::human;
-use crate::{CancelToken, Error, ErrorKind, Result};
+use crate::{CancelToken, Digest, Error, ErrorKind, Result};
 
 /// Size of one buffer in bytes, and the most that is written at once.
 pub(crate) const BUFFER_BYTES: usize = 2 << 20;
@@ -39,10 +40,17 @@ pub(crate) trait ExtentReader: Send {
     /// The next extent, or `None` once the whole image was read and found sound.
     fn next(&mut self) -> Result<Option<Extent>>;
 
-    /// The SHA-256 of the wire bytes, once all of them were read.
-    fn wire_digest(&self) -> Option<crate::Digest> {
-        None
-    }
+    /// The digests that the reading found, once it is over.
+    fn digests(&self) -> ReadDigests;
+}
+
+/// What a reading of an image found besides its extents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ReadDigests {
+    /// Of the wire bytes; nothing unless all of them were read.
+    pub(crate) wire: Checksums,
+    /// SHA-256 of the disk image, where somebody promised it.
+    pub(crate) image: Option<Digest>,
 }
 
 /// A bounded number of aligned buffers. They are allocated when they are first needed; when memory runs short, those that are there do.

@@ -100,9 +100,9 @@ pub struct FlashReport {
     pub source_bytes: u64,
     /// Bytes of the source that needed no reading: holes, unallocated clusters.
     pub skipped_bytes: u64,
-    /// SHA-256 of the wire bytes; absent when not all of them were read and none was expected.
+    /// SHA-256 of the wire bytes; absent when not all of them were read, and when nobody promised one and it would have taken more than a twentieth of the time.
     pub source_sha256: Option<Digest>,
-    /// True when that digest was promised by somebody, and is equal.
+    /// True when somebody promised a digest of the file or of the image inside, and all that were promised are equal.
     pub is_digest_checked: bool,
     /// Size of the disk image.
     pub disk_bytes: u64,
@@ -205,7 +205,7 @@ impl FlashPlan {
             source_bytes: self.image.source_bytes.unwrap_or(0),
             skipped_bytes: 0,
             source_sha256: self.image.expected_sha256,
-            is_digest_checked: self.image.expected_sha256.is_some(),
+            is_digest_checked: self.image.has_promise(),
             disk_bytes,
             data_bytes: disk_bytes,
             targets: self.targets.iter().map(target).collect(),

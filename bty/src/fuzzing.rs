@@ -27,7 +27,7 @@ pub fn decode(data: &[u8]) {
 /// Opens foreign bytes as an image, a qcow2 most of all, and reads all of it, as far as 64 MiB.
 pub fn image(data: &[u8]) {
     let input = Arc::new(Memory(data.to_vec()));
-    let source = Source { location: Location::File("fuzz".into()), name: "fuzz".into(), input, expected: None };
+    let source = Source::new(Location::File("fuzz".into()), "fuzz", input);
     let cancel = CancelToken::new();
     let Ok(image) = Image::from_source(&Client::default(), source, &cancel) else { return };
     let Ok(mut extents) = image.extents(&Reading::new(4, &cancel), true) else { return };

@@ -12,16 +12,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::client::Client;
 use crate::decode::{self, Compression, DecodeOptions};
+use crate::digest::{Checksums, Sha512};
 use crate::disks::{Content, Partition, TableKind, signatures};
-use crate::extent::{Extent, ExtentReader, Pool, zeroed};
+use crate::extent::{Extent, ExtentReader, Pool, ReadDigests, zeroed};
+use crate::image::digester::Need;
 use crate::image::qcow2::Qcow2;
 use crate::image::raw::RawExtents;
 use crate::image::stream::StreamExtents;
 use crate::size::MIB;
-use crate::source::{spool, wire};
+use crate::source::{VersionRule, spool, wire};
 use crate::table::{self, gpt};
 use crate::{CancelToken, Context, Digest, Error, ErrorKind, Event, Location, Result, Source};
 
+mod digester;
 pub mod directory;
 pub(crate) mod foreign;
 pub mod name;
@@ -123,6 +126,10 @@ pub struct ImageInfo {
     pub disk_bytes: Option<u64>,
     /// The SHA-256 its wire bytes must have, when somebody declared one.
     pub expected_sha256: Option<Digest>,
+    /// The SHA-512 its wire bytes must have, when somebody declared one.
+    pub expected_sha512: Option<Sha512>,
+    /// The SHA-256 that the disk image inside must have, when somebody declared one.
+    pub expected_image_sha256: Option<Digest>,
     /// Logical sector size its partition table was made for; absent without a GPT.
     pub sector_bytes: Option<u32>,
     /// Its partition table.
@@ -158,6 +165,8 @@ impl ImageInfo {
             source_bytes: None,
             disk_bytes: None,
             expected_sha256: None,
+            expected_sha512: None,
+            expected_image_sha256: None,
             sector_bytes: None,
             table: None,
             partitions: Vec::new(),
@@ -195,6 +204,22 @@ impl ImageInfo {
         self.partitions.iter().map(|p| p.start_bytes.saturating_add(p.size_bytes)).max()
     }
 
+    /// True when somebody has declared a digest of it.
+    #[must_use]
+    pub fn has_promise(&self) -> bool {
+        self.expected_sha256.is_some() || self.expected_sha512.is_some() || self.expected_image_sha256.is_some()
+    }
+
+    /// The digests that were declared, a line each, for people.
+    #[must_use]
+    pub fn promises(&self) -> Vec<String> {
+        let line = |kind: &str, digest: Option<String>| digest.map(|digest| format!("{kind} {digest}"));
+        let sha256 = line("sha256", self.expected_sha256.map(String::from));
+        let sha512 = line("sha512", self.expected_sha512.map(String::from));
+        let image = line("image sha256", self.expected_image_sha256.map(String::from));
+        [sha256, sha512, image].into_iter().flatten().collect()
+    }
+
     /// How large a disk must be at least, as far as is known: the image's size, or where its last partition ends.
     #[must_use]
     pub fn least_bytes(&self) -> Option<u64> {
@@ -207,7 +232,11 @@ impl ImageInfo {
 pub struct OpenOptions {
     /// The SHA-256 of the file as published.
     pub sha256: Option<Digest>,
-    /// Do not look for a `.sha256` file beside a local image.
+    /// The SHA-512 of the file as published.
+    pub sha512: Option<Sha512>,
+    /// The SHA-256 of the disk image inside a compressed file.
+    pub image_sha256: Option<Digest>,
+    /// Do not look for a `.sha256` or `.sha512` file beside a local image.
     pub ignore_sidecar: bool,
 }
 
@@ -251,7 +280,7 @@ impl Contents {
 impl Image {
     /// Opens the image at `reference` and finds out what it is.
     ///
-    /// A `.sha256` file beside a local image declares its digest; so does a registry.
+    /// A `.sha256` or `.sha512` file beside a local image declares its digest; so does a registry.
     ///
     /// # Errors
     /// [`ErrorKind::Source`] when it cannot be had; [`ErrorKind::Format`] when it is nothing that can be written to a disk, with the way out;
@@ -268,16 +297,26 @@ impl Image {
     /// ```
     pub fn open(client: &Client, reference: &str, options: &OpenOptions, cancel: &CancelToken) -> Result<Self> {
         let location: Location = reference.parse()?;
-        let mut source = client.open_location(&location, cancel)?;
-        if let (Location::File(path), false) = (&location, options.ignore_sidecar)
-            && let Some(digest) = directory::sidecar_digest(path)?
-        {
-            source = source.expect(digest)?;
+        let promised = Checksums { sha256: options.sha256, sha512: options.sha512 };
+        let is_proven = !promised.is_empty() || options.image_sha256.is_some();
+        let mut source = client.open_checked(&location, is_proven, cancel)?;
+        if let (Location::File(path), false) = (&location, options.ignore_sidecar) {
+            source = source.expect_all(directory::sidecar_checksums(path)?)?;
         }
-        if let Some(digest) = options.sha256 {
-            source = source.expect(digest)?;
+        source = source.expect_all(promised)?;
+        if source.promised().is_empty() {
+            // what was seen of it, its first MiB, is compared once it has been read
+            let rule = if is_proven { VersionRule::Proven } else { VersionRule::OneReading };
+            source.input.set_version_rule(rule);
         }
-        Self::from_source(client, source, cancel).context(|| format!("examining {reference}"))
+        let mut image = Self::from_source(client, source, cancel).context(|| format!("examining {reference}"))?;
+        if options.image_sha256.is_some() && image.qcow2.is_some() {
+            let message = "the digest of the image inside cannot be checked for qcow2, which is not read in the order of the disk";
+            let error = Error::new(ErrorKind::Usage, message).with_path(reference);
+            return Err(error.hint("give the digest of the file as published: --sha256"));
+        }
+        image.info.expected_image_sha256 = options.image_sha256;
+        Ok(image)
     }
 
     /// The image in an opened source.
@@ -288,11 +327,15 @@ impl Image {
                 .hint("fetch it again; an empty file is nothing to write to a disk"));
         }
         let qcow2 = if wire_head.starts_with(b"QFI\xfb") {
-            if !source.input.is_seekable() {
-                let message = format!("{} allows no partial reads: downloading it first", source.location());
+            let why = if !source.input.is_seekable() { Some("allows no partial reads") } else { None };
+            let why = why.or(source.input.has_varied().then_some("names another version with each answer"));
+            if let Some(why) = why {
+                let message = format!("{} {why}: downloading it first", source.location());
                 client.options().observer.event(&Event::Notice { message });
                 source = spool::spool(&source, client.options(), cancel)?;
             }
+            // its parts are read one by one, each where another one says
+            source.input.set_version_rule(VersionRule::Opened);
             Some(Arc::new(Qcow2::open(&source, cancel)?))
         } else {
             None
@@ -360,11 +403,12 @@ impl Image {
             observed(reading.counts.source_bytes.load(Ordering::Relaxed), disk_bytes);
         }
         self.source.input.check_unchanged()?;
-        let source_sha256 = match extents.wire_digest() {
-            Some(digest) => digest,
-            None => digest_of(&self.source, &reading)?,
-        };
-        spool::check_digest(&self.source, source_sha256)?;
+        let mut found = extents.digests();
+        if found.wire.sha256.is_none() {
+            found.wire = digest_of(&self.source, &reading)?;
+        }
+        self.check_digests(&found, cancel)?;
+        let source_sha256 = found.wire.sha256.ok_or_else(Error::cancelled)?;
         Ok(Contents {
             source_bytes: reading.counts.source_bytes.load(Ordering::Relaxed),
             source_sha256,
@@ -375,14 +419,52 @@ impl Image {
 
     /// Starts reading its extents. They cover every byte of the disk image once, in the same order every time.
     ///
-    /// The wire digest is computed when one is expected, when it comes for free, or `with_digest`.
+    /// The wire digest is computed when one is promised or `with_digest`, and else as long as it costs next to nothing. Fails at the end when the source is known
+    /// to have changed since it was opened, and right away when it has already.
     pub(crate) fn extents(&self, reading: &Reading, with_digest: bool) -> Result<Box<dyn ExtentReader>> {
-        let with_digest = with_digest || self.source.expected.is_some();
-        match (&self.qcow2, self.info.format.compression()) {
-            (Some(qcow2), _) => qcow2.extents(&self.source, reading),
-            (None, Some(compression)) => Ok(Box::new(StreamExtents::start(&self.source, compression, reading)?)),
-            (None, None) => Ok(Box::new(RawExtents::start(&self.source, reading, with_digest)?)),
+        self.source.input.check_unchanged()?;
+        let need = if with_digest || self.info.has_promise() { Need::Required } else { Need::Spare };
+        let with_image = self.info.expected_image_sha256.is_some();
+        let extents: Box<dyn ExtentReader> = match (&self.qcow2, self.info.format.compression()) {
+            (Some(qcow2), _) => qcow2.extents(&self.source, reading)?,
+            (None, Some(kind)) => Box::new(StreamExtents::start(&self.source, kind, reading, with_image)?),
+            (None, None) => Box::new(RawExtents::start(&self.source, reading, need)?),
+        };
+        Ok(Box::new(Unchanged { extents, source: self.source.clone() }))
+    }
+
+    /// Fails unless `found` has all that was promised.
+    pub(crate) fn check_digests(&self, found: &ReadDigests, cancel: &CancelToken) -> Result<()> {
+        if let Some(promised) = self.info.expected_image_sha256
+            && found.image != Some(promised)
+        {
+            let found =
+                found.image.map_or("a digest that was not computed".to_owned(), |found| format!("digest {found}"));
+            let message = format!("the image inside {} has {found}, expected {promised}", self.source.location());
+            let error = Error::new(ErrorKind::Integrity, message).with_path(self.source.location());
+            return Err(error.hint("check the digest: it is that of the unpacked image; or fetch the file again"));
         }
+        spool::check_digest(&self.source, &found.wire).map_err(|error| self.explain(error, found, cancel))
+    }
+
+    /// A digest that is not that of the file may be that of the image inside: many projects publish both.
+    fn explain(&self, error: Error, found: &ReadDigests, cancel: &CancelToken) -> Error {
+        let (Some(promised), Some(kind)) = (self.source.promised().sha256, self.info.format.compression()) else {
+            return error;
+        };
+        let is_local = self.source.input.as_file().is_some();
+        let read_again = || unpacked_digest(&self.source, kind, cancel).ok().flatten();
+        let unpacked = if is_local { found.image.or_else(read_again) } else { found.image };
+        if unpacked == Some(promised) {
+            let message =
+                format!("digest {promised} is that of the unpacked image, not of the file {}", self.source.location());
+            let error = Error::new(ErrorKind::Integrity, message).with_path(self.source.location());
+            return error.hint("give it as the digest of the image: --image-sha256, image_sha256 in scripts");
+        }
+        if unpacked.is_some() || is_local {
+            return error;
+        }
+        error.hint("fetch it again, and check the digest; if that is the digest of the unpacked image, give it as --image-sha256")
     }
 
     /// The first MiB of the disk image, or all of a smaller one.
@@ -419,7 +501,9 @@ fn describe(source: &Source, format: Format, disk_bytes: Option<u64>, head: &[u8
         detail: None,
         source_bytes: source.len_bytes(),
         disk_bytes,
-        expected_sha256: source.expected_digest(),
+        expected_sha256: source.promised().sha256,
+        expected_sha512: source.promised().sha512,
+        expected_image_sha256: None,
         sector_bytes,
         table: table.as_ref().map(|t| t.kind),
         is_recognized: table.is_some() || content.is_some() || table::has_boot_sector(head),
@@ -478,8 +562,35 @@ fn qcow2_head(source: &Source, qcow2: &Qcow2, cancel: &CancelToken) -> Result<Ve
     Ok(head)
 }
 
+/// Ends only while the source is as it was opened.
+struct Unchanged {
+    extents: Box<dyn ExtentReader>,
+    source: Source,
+}
+
+impl ExtentReader for Unchanged {
+    fn next(&mut self) -> Result<Option<Extent>> {
+        let next = self.extents.next()?;
+        if next.is_none() {
+            self.source.input.check_unchanged()?;
+        }
+        Ok(next)
+    }
+
+    fn digests(&self) -> ReadDigests {
+        self.extents.digests()
+    }
+}
+
+/// The SHA-256 of the disk image in a compressed source.
+fn unpacked_digest(source: &Source, kind: Compression, cancel: &CancelToken) -> Result<Option<Digest>> {
+    let mut extents = StreamExtents::start(source, kind, &Reading::new(6, cancel), true)?;
+    while extents.next()?.is_some() {}
+    Ok(extents.digests().image)
+}
+
 /// Digests a source that was read by parts.
-fn digest_of(source: &Source, reading: &Reading) -> Result<Digest> {
+fn digest_of(source: &Source, reading: &Reading) -> Result<Checksums> {
     let (mut wire, digest) = wire::Wire::start(source, reading)?;
     std::io::copy(&mut wire, &mut std::io::sink())
         .map_err(|e| Error::from_io(ErrorKind::Source, format!("reading {}", source.location()), e))?;

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use url::Url;
 
+use crate::digest::{Checksums, FileHasher};
 use crate::oci::OciReference;
 use crate::{CancelToken, ClientOptions, Digest, Error, ErrorKind, Result, redact, text};
 
@@ -104,6 +105,18 @@ impl fmt::Display for Location {
     }
 }
 
+/// Which of the replies of an origin must be of the same version of the object. What tells versions apart is what the origin says, an ETag say, and mirrors
+/// behind one address may say different things about the same bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum VersionRule {
+    /// All of them: the parts that are read one by one make up one thing.
+    Opened,
+    /// Those of one reading: what was seen before is looked at again by the caller.
+    OneReading,
+    /// None: a digest of all of it proves the bytes.
+    Proven,
+}
+
 /// How the bytes of one origin are had. One implementation per kind of origin, each in a file of its own.
 pub(crate) trait Input: Send + Sync {
     /// Length in bytes, when the origin tells it.
@@ -122,6 +135,14 @@ pub(crate) trait Input: Send + Sync {
     /// What tells this version from others, for as long as the origin keeps it: a strong ETag, or a time and a length.
     fn version(&self) -> Option<String> {
         None
+    }
+
+    /// Says which replies must be of the same version from now on; [`VersionRule::Opened`] until then.
+    fn set_version_rule(&self, _rule: VersionRule) {}
+
+    /// True when replies have named different versions so far.
+    fn has_varied(&self) -> bool {
+        false
     }
 
     /// Fails when it is no longer what was opened, as far as can be seen without reading it again. For the end of a reading.
@@ -144,10 +165,16 @@ pub struct Source {
     pub(crate) location: Location,
     pub(crate) name: String,
     pub(crate) input: Arc<dyn Input>,
-    pub(crate) expected: Option<Digest>,
+    /// What its bytes must have.
+    pub(crate) promised: Checksums,
 }
 
 impl Source {
+    /// A source about which nothing is promised.
+    pub(crate) fn new(location: Location, name: impl Into<String>, input: Arc<dyn Input>) -> Self {
+        Self { location, name: name.into(), input, promised: Checksums::default() }
+    }
+
     /// What it was opened from.
     #[must_use]
     pub fn location(&self) -> &Location {
@@ -169,25 +196,40 @@ impl Source {
     /// The digest that the bytes must have: of the layer, from a `.sha256` file, or as given by [`expect`](Self::expect).
     #[must_use]
     pub fn expected_digest(&self) -> Option<Digest> {
-        self.expected
+        self.promised.sha256
+    }
+
+    /// All digests that the bytes must have.
+    #[must_use]
+    pub fn promised(&self) -> Checksums {
+        self.promised
     }
 
     /// Adds the digest that the caller knows.
     ///
     /// # Errors
     /// [`ErrorKind::Integrity`] when the origin itself declares another one.
-    pub fn expect(mut self, digest: Digest) -> Result<Self> {
-        match self.expected {
-            Some(declared) if declared != digest => Err(Error::new(
+    pub fn expect(self, digest: Digest) -> Result<Self> {
+        self.expect_all(digest.into())
+    }
+
+    /// The same for digests of every kind.
+    ///
+    /// # Errors
+    /// As [`expect`](Self::expect).
+    pub fn expect_all(mut self, promised: Checksums) -> Result<Self> {
+        let Some(merged) = self.promised.merged(promised) else {
+            return Err(Error::new(
                 ErrorKind::Integrity,
-                format!("{} is declared with digest {declared}, but {digest} is expected", self.location),
+                format!("{} is declared with {}, but {promised} is expected", self.location, self.promised),
             )
-            .hint("check which of the two is right; nothing was written")),
-            _ => {
-                self.expected = Some(digest);
-                Ok(self)
-            }
+            .hint("check which of the two is right; nothing was written"));
+        };
+        self.promised = merged;
+        if !merged.is_empty() {
+            self.input.set_version_rule(VersionRule::Proven);
         }
+        Ok(self)
     }
 }
 
@@ -196,7 +238,7 @@ impl fmt::Debug for Source {
         f.debug_struct("Source")
             .field("location", &self.location)
             .field("len_bytes", &self.len_bytes())
-            .field("expected", &self.expected)
+            .field("promised", &self.promised)
             .finish_non_exhaustive()
     }
 }
@@ -231,7 +273,7 @@ impl Source {
     /// says nothing about that, and for local files.
     #[must_use]
     pub fn version(&self) -> Option<String> {
-        self.expected.map(|digest| format!("sha256:{digest}")).or_else(|| self.input.version())
+        self.promised.sha256.map(|digest| format!("sha256:{digest}")).or_else(|| self.input.version())
     }
 
     /// Fills `buf` from `offset` bytes on; returns fewer only at the end. Needs an origin with random access.
@@ -253,6 +295,9 @@ impl Source {
     /// The same within `deadline`. A read that is under way then ends first, which the stall timeout bounds.
     pub(crate) fn read_within(&self, limit_bytes: u64, deadline: Duration, cancel: &CancelToken) -> Result<Vec<u8>> {
         let begun = Instant::now();
+        if self.promised.is_empty() {
+            self.input.set_version_rule(VersionRule::OneReading);
+        }
         let mut bytes = Vec::new();
         let mut reader = self.input.stream(0, cancel)?.take(limit_bytes.saturating_add(1));
         let mut piece = vec![0; 64 << 10];
@@ -277,7 +322,9 @@ impl Source {
             .with_path(&self.location)
             .hint("is this the file you meant?"));
         }
-        spool::check_digest(self, Digest::of(&bytes))?;
+        let mut hasher = FileHasher::new(&self.promised);
+        hasher.update(&bytes);
+        spool::check_digest(self, &hasher.finish())?;
         Ok(bytes)
     }
 }
@@ -313,12 +360,34 @@ mod tests {
     }
 
     fn endless(pause: Duration) -> Source {
-        Source {
-            location: Location::File("x".into()),
-            name: "x".into(),
-            input: Arc::new(Endless(pause)),
-            expected: None,
+        Source::new(Location::File("x".into()), "x", Arc::new(Endless(pause)))
+    }
+
+    #[test]
+    fn a_file_address_is_percent_decoded() {
+        use std::os::unix::ffi::OsStrExt;
+        for (address, path) in [
+            ("file:///a/b%20c%2B.img", &b"/a/b c+.img"[..]),
+            ("FILE://localhost/a", b"/a"),
+            ("file:///a%ff", b"/a\xff"),
+            ("file:///a%zz?x#y", b"/a%zz?x#y"),
+            ("file://a/b", b"a/b"),
+            ("/a%20b", b"/a%20b"),
+        ] {
+            let Location::File(found) = address.parse().unwrap() else { panic!("{address}") };
+            assert_eq!(found.as_os_str().as_bytes(), path, "{address}");
         }
+        assert_eq!("file:///a%00b".parse::<Location>().unwrap_err().kind(), ErrorKind::Usage);
+    }
+
+    #[test]
+    fn digests_that_contradict_each_other_are_refused() {
+        let source = endless(Duration::ZERO).expect(Digest::of(b"a")).unwrap();
+        let also = Checksums { sha256: None, sha512: Some(crate::digest::Sha512::of(b"a")) };
+        let source = source.expect_all(also).unwrap();
+        assert_eq!(source.promised(), Checksums { sha256: Some(Digest::of(b"a")), ..also });
+        let error = source.expect(Digest::of(b"b")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Integrity);
     }
 
     #[test]

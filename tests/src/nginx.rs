@@ -32,6 +32,14 @@ impl Nginx {
         Self::start_in(directory, "ssl_certificate server.pem; ssl_certificate_key server.key;", "https")
     }
 
+    /// Starts one with a self-signed certificate for `localhost`, as `openssl req -x509` makes it: it is its own authority, in [`ca_file`](Self::ca_file).
+    #[must_use]
+    pub fn start_self_signed() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        make_self_signed(directory.path());
+        Self::start_in(directory, "ssl_certificate ca.pem; ssl_certificate_key ca.key;", "https")
+    }
+
     /// Starts one with servers of the caller, as files of `conf.d` have them, of which one listens with TLS at `port`. Where `conf` says `CERTIFICATE` and
     /// `KEY`, there are those for `localhost`.
     #[must_use]
@@ -73,6 +81,11 @@ impl Nginx {
         format!("{}://{host}:{}/{name}", self.scheme, self.port)
     }
 
+    /// Writes `bytes` to a file `name` beside its configuration.
+    pub fn set(&self, name: &str, bytes: &[u8]) {
+        fs::write(self.directory.path().join(name), bytes).expect("the directory is ours");
+    }
+
     /// The certificate of its authority.
     #[must_use]
     pub fn ca_file(&self) -> PathBuf {
@@ -80,13 +93,23 @@ impl Nginx {
     }
 }
 
+/// A key on a curve that is quick to make.
+const KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+
+fn openssl(directory: &Path, arguments: &str) {
+    let output = Command::new("openssl").args(arguments.split(' ')).current_dir(directory).output();
+    let output = output.expect("the Debian package openssl is installed");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn make_self_signed(directory: &Path) {
+    let subject = "-subj /CN=localhost -addext subjectAltName=DNS:localhost";
+    openssl(directory, &format!("req -x509 {KEY} -keyout ca.key -out ca.pem -days 2 {subject}"));
+}
+
 fn make_certificates(directory: &Path) {
-    let openssl = |arguments: &str| {
-        let output = Command::new("openssl").args(arguments.split(' ')).current_dir(directory).output();
-        let output = output.expect("the Debian package openssl is installed");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    };
-    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+    let openssl = |arguments: &str| openssl(directory, arguments);
+    let key = KEY;
     openssl(&format!("req -x509 {key} -keyout ca.key -out ca.pem -days 2 -subj /CN=test-authority"));
     openssl(&format!("req {key} -keyout server.key -out server.csr -subj /CN=localhost"));
     fs::write(directory.join("ext"), "subjectAltName=DNS:localhost\n").expect("the directory is ours");

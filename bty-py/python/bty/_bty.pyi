@@ -197,6 +197,12 @@ class ImageInfo:
     def expected_sha256(self) -> Optional[str]:
         """The SHA-256 its wire bytes must have."""
     @property
+    def expected_sha512(self) -> Optional[str]:
+        """The SHA-512 its wire bytes must have."""
+    @property
+    def expected_image_sha256(self) -> Optional[str]:
+        """The SHA-256 that the disk image inside must have."""
+    @property
     def sector_bytes(self) -> Optional[int]:
         """Logical sector size its partition table was made for."""
     @property
@@ -775,7 +781,10 @@ class CancelToken:
 
 @final
 class Client:
-    """The door to all origins. Times are seconds; proxies are those of the environment unless given. Retries ``attempts`` times."""
+    """The door to all origins. Times are seconds; proxies are those of the environment unless given. Retries ``attempts`` times.
+
+    ``netrc`` and ``auth_file`` name files of users and passwords, as curl and ``podman login`` have them; none is read otherwise.
+    """
 
     def __init__(
         self,
@@ -790,6 +799,8 @@ class Client:
         attempts: Optional[int] = None,
         retry_delay: Optional[float] = None,
         spool_dir: Optional[PathLike] = None,
+        netrc: Optional[PathLike] = None,
+        auth_file: Optional[PathLike] = None,
     ) -> None: ...
 
 @final
@@ -871,6 +882,7 @@ class Entry:
         size_bytes: Optional[int] = None,
         description: Optional[str] = None,
         arch: Optional[str] = None,
+        sha512: Optional[str] = None,
         raw: bool = False,
     ) -> None: ...
     @classmethod
@@ -882,6 +894,8 @@ class Entry:
     def src(self) -> str: ...
     @property
     def sha256(self) -> Optional[str]: ...
+    @property
+    def sha512(self) -> Optional[str]: ...
     @property
     def format(self) -> Optional[str]: ...
     @property
@@ -958,6 +972,8 @@ def images_open(
     ignore_sidecar: bool = False,
     client: Optional[Client] = None,
     cancel: Cancel = None,
+    sha512: Optional[str] = None,
+    image_sha256: Optional[str] = None,
 ) -> Image: ...
 def images_list(dir: PathLike) -> list[ImageFile]: ...
 def images_sidecar(path: PathLike) -> Optional[str]: ...

@@ -84,6 +84,8 @@ async def open_image(
     ignore_sidecar: bool = False,
     client: Optional[Client] = None,
     cancel: Cancel = None,
+    sha512: Optional[str] = None,
+    image_sha256: Optional[str] = None,
 ) -> Image:
     """The same as :func:`bty.images.open`.
 
@@ -93,7 +95,15 @@ async def open_image(
     ...     asyncio.run(bty.aio.open_image(file.name)).info.disk_bytes
     4096
     """
-    work = partial(_bty.images_open, reference, sha256=sha256, ignore_sidecar=ignore_sidecar, client=client)
+    work = partial(
+        _bty.images_open,
+        reference,
+        sha256=sha256,
+        ignore_sidecar=ignore_sidecar,
+        client=client,
+        sha512=sha512,
+        image_sha256=image_sha256,
+    )
     return await _in_thread(work, cancel)
 
 

@@ -62,10 +62,13 @@ def open(
     ignore_sidecar: bool = False,
     client: Optional[Client] = None,
     cancel: Union[CancelToken, Callable[[], bool], None] = None,
+    sha512: Optional[str] = None,
+    image_sha256: Optional[str] = None,
 ) -> Image:
     """Opens an image at a path, an ``http://``, ``https://`` or ``oras://`` address, or of a catalog, and finds out what it is.
 
-    ``sha256`` is that of the file as published. A ``.sha256`` file beside a local image counts as well, unless ``ignore_sidecar``.
+    ``sha256`` and ``sha512`` are those of the file as published, ``image_sha256`` that of the disk image inside a compressed file. A ``.sha256`` or ``.sha512``
+    file beside a local image counts as well, unless ``ignore_sidecar``.
 
     Raises :class:`bty.SourceError` when it cannot be had (also ``FileNotFoundError``, ``PermissionError``), :class:`bty.FormatError` when it is nothing that
     can be written to a disk, :class:`bty.FlashIntegrityError` when two digests differ.
@@ -77,7 +80,15 @@ def open(
     ...         print(image.info.format, image.info.disk_bytes)
     raw 4096
     """
-    return _bty.images_open(reference, sha256=sha256, ignore_sidecar=ignore_sidecar, client=client, cancel=cancel)
+    return _bty.images_open(
+        reference,
+        sha256=sha256,
+        ignore_sidecar=ignore_sidecar,
+        client=client,
+        cancel=cancel,
+        sha512=sha512,
+        image_sha256=image_sha256,
+    )
 
 
 def list(dir: Union[str, PathLike[str]]) -> builtins.list[ImageFile]:

@@ -94,6 +94,12 @@ pub(super) mod functions {
         entry.sha256.map_or(Dynamic::UNIT, |digest| digest.to_string().into())
     }
 
+    /// What they must digest to with SHA-512; `()` when the catalog does not tell.
+    #[rhai_fn(global, get = "sha512", pure)]
+    pub fn sha512(entry: &mut Entry) -> Dynamic {
+        entry.sha512.map_or(Dynamic::UNIT, |digest| digest.to_string().into())
+    }
+
     /// Format such as `img.zst`; a hint. `()` when there is none.
     #[rhai_fn(global, get = "format", pure)]
     pub fn format(entry: &mut Entry) -> Dynamic {

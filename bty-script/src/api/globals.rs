@@ -28,7 +28,7 @@ pub(super) mod functions {
     }
 
     /// Writes an image to a disk or several, and proves it. The image is an image, a reference, an entry of a catalog, or a map with `src` and
-    /// `sha256`; a disk is a disk or a selector. Fails with all reasons when it is refused, and when any disk failed.
+    /// `sha256`, `sha512` or `image_sha256`; a disk is a disk or a selector. Fails with all reasons when it is refused, and when any disk failed.
     #[rhai_fn(return_raw)]
     pub fn flash(context: NativeCallContext, image: Dynamic, disks: Dynamic) -> Outcome<Dynamic> {
         crate::api::flash::flash(&context, &image, &disks, &Map::new(), None)

@@ -1,23 +1,24 @@
 //! `images`.
 
+use bty::Location;
+use bty::image::OpenOptions;
 use bty::image::directory::ImageFile;
-use bty::{Digest, Location};
 use rhai::plugin::*;
-use rhai::{Array, Dynamic, NativeCallContext};
+use rhai::{Array, Dynamic, Map, NativeCallContext};
 
 use crate::convert::{Size, from_rust};
 use crate::error::{HostError, Outcome, raise};
 use crate::host::{Capability, Host};
 use crate::world::Image;
 
-fn open_checked(context: &NativeCallContext<'_>, reference: &str, sha256: Option<Digest>) -> Outcome<Image> {
+fn open_checked(context: &NativeCallContext<'_>, reference: &str, options: &OpenOptions) -> Outcome<Image> {
     let location: Location = reference.parse().map_err(raise)?;
     let mut host = Host::of(context, Capability::Read)?;
     if !matches!(location, Location::File(_)) {
         host = Host::of(context, Capability::Network)?;
     }
     let cancel = host.meter.operation();
-    host.meter.with_buffers(|| host.world.images.open(reference, sha256, &cancel)).map_err(raise)
+    host.meter.with_buffers(|| host.world.images.open(reference, options, &cancel)).map_err(raise)
 }
 
 /// The image that a script means: opened, by reference, from a catalog or a directory, or as a plan names it.
@@ -26,15 +27,16 @@ pub(crate) fn from_value(context: &NativeCallContext<'_>, value: &Dynamic) -> Ou
         return Ok(image.clone());
     }
     if let Some(text) = value.read_lock::<rhai::ImmutableString>() {
-        return open_checked(context, &text, None);
+        return open_checked(context, &text, &OpenOptions::default());
     }
-    let entry = value.read_lock::<bty::catalog::Entry>().map(|entry| (entry.src().to_owned(), entry.sha256));
-    if let Some((src, sha256)) = entry {
-        return open_checked(context, &src, sha256);
+    let entry = value.read_lock::<bty::catalog::Entry>().map(|entry| (entry.src().to_owned(), entry.promised()));
+    if let Some((src, promised)) = entry {
+        let options = OpenOptions { sha256: promised.sha256, sha512: promised.sha512, ..OpenOptions::default() };
+        return open_checked(context, &src, &options);
     }
     let file = value.read_lock::<ImageFile>().map(|file| file.path.display().to_string());
     if let Some(path) = file {
-        return open_checked(context, &path, None);
+        return open_checked(context, &path, &OpenOptions::default());
     }
     let Some(map) = value.read_lock::<rhai::Map>().map(|map| map.clone()) else {
         let message = format!("{} is no image", super::type_name(context, value));
@@ -42,10 +44,23 @@ pub(crate) fn from_value(context: &NativeCallContext<'_>, value: &Dynamic) -> Ou
             HostError::usage(message).hint("give an image, a reference, an entry of a catalog, or a map with src"),
         ));
     };
-    let field = |name: &str| map.get(name).and_then(|v| v.clone().into_string().ok()).filter(|v| !v.is_empty());
-    let src = field("src").ok_or_else(|| raise(HostError::usage("the image of the plan has no src")))?;
-    let sha256 = field("sha256").map(|text| text.parse()).transpose().map_err(raise)?;
-    open_checked(context, &src, sha256)
+    let src = text_of(&map, "src").ok_or_else(|| raise(HostError::usage("the image of the plan has no src")))?;
+    open_checked(context, &src, &promised(&map)?)
+}
+
+fn text_of(map: &rhai::Map, name: &str) -> Option<String> {
+    map.get(name).and_then(|value| value.clone().into_string().ok()).filter(|text| !text.is_empty())
+}
+
+/// The digests in a map: `sha256`, `sha512`, `image_sha256`.
+fn promised(map: &rhai::Map) -> Outcome<OpenOptions> {
+    fn parsed<T: std::str::FromStr<Err = bty::Error>>(map: &rhai::Map, name: &str) -> Outcome<Option<T>> {
+        text_of(map, name).map(|text| text.parse()).transpose().map_err(raise)
+    }
+    let mut options = OpenOptions { sha256: parsed(map, "sha256")?, ..OpenOptions::default() };
+    options.sha512 = parsed(map, "sha512")?;
+    options.image_sha256 = parsed(map, "image_sha256")?;
+    Ok(options)
 }
 
 #[export_module]
@@ -53,13 +68,26 @@ pub(super) mod functions {
     /// Opens the image at a path, `http://`, `https://` or `oras://` address, and finds out what it is.
     #[rhai_fn(return_raw)]
     pub fn open(context: NativeCallContext, reference: &str) -> Outcome<Image> {
-        open_checked(&context, reference, None)
+        open_checked(&context, reference, &OpenOptions::default())
     }
 
     /// The same, for an image that must have this SHA-256 (64 hexadecimal digits, of the file as published).
     #[rhai_fn(name = "open", return_raw)]
     pub fn open_with_digest(context: NativeCallContext, reference: &str, sha256: &str) -> Outcome<Image> {
-        open_checked(&context, reference, Some(sha256.parse().map_err(raise)?))
+        let options = OpenOptions { sha256: Some(sha256.parse().map_err(raise)?), ..OpenOptions::default() };
+        open_checked(&context, reference, &options)
+    }
+
+    /// The same with digests of several kinds, all of which must hold: `sha256` and `sha512` of the file as published, `image_sha256` of the disk image inside
+    /// a compressed file.
+    #[rhai_fn(name = "open", return_raw)]
+    pub fn open_with_digests(context: NativeCallContext, reference: &str, digests: Map) -> Outcome<Image> {
+        let known = ["sha256", "sha512", "image_sha256"];
+        if let Some(unknown) = digests.keys().find(|key| !known.contains(&key.as_str())) {
+            let error = HostError::usage(format!("{unknown} is no kind of digest"));
+            return Err(raise(error.hint("give sha256, sha512 or image_sha256")));
+        }
+        open_checked(&context, reference, &promised(&digests)?)
     }
 
     /// The image files in a directory, sorted by name.
@@ -119,6 +147,18 @@ pub(super) mod functions {
     #[rhai_fn(global, get = "expected_sha256", pure)]
     pub fn expected_sha256(image: &mut Image) -> Dynamic {
         image.info.expected_sha256.map_or(Dynamic::UNIT, |digest| digest.to_string().into())
+    }
+
+    /// The SHA-512 that its bytes must have; `()` when nobody declared one.
+    #[rhai_fn(global, get = "expected_sha512", pure)]
+    pub fn expected_sha512(image: &mut Image) -> Dynamic {
+        image.info.expected_sha512.map_or(Dynamic::UNIT, |digest| digest.to_string().into())
+    }
+
+    /// The SHA-256 that the disk image inside must have; `()` when nobody declared one.
+    #[rhai_fn(global, get = "expected_image_sha256", pure)]
+    pub fn expected_image_sha256(image: &mut Image) -> Dynamic {
+        image.info.expected_image_sha256.map_or(Dynamic::UNIT, |digest| digest.to_string().into())
     }
 
     /// `gpt` or `mbr`; `()` without a partition table.

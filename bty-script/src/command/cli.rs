@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use bty::digest::Sha512;
 use bty::{Digest, size};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
@@ -89,17 +90,38 @@ fn disk_file(text: &str) -> Result<(PathBuf, String), String> {
     parts.map(|(file, serial)| (file.into(), serial.to_owned())).ok_or_else(|| "write it as disk.img=SERIAL".to_owned())
 }
 
+fn login(text: &str) -> Result<(String, PathBuf), String> {
+    let parts = text.split_once('=').filter(|(host, file)| !host.is_empty() && !file.is_empty());
+    let (host, file) = parts.ok_or_else(|| "write it as images.example=FILE".to_owned())?;
+    if host.contains(['/', '@']) {
+        return Err("write only the host before the equals sign: images.example=FILE".to_owned());
+    }
+    Ok((host.to_owned(), file.into()))
+}
+
 fn mac(text: &str) -> Result<String, String> {
     bty_script::plan::canonical_mac(text).ok_or_else(|| "write it as 52:54:00:12:34:56".to_owned())
 }
 
-/// How web servers and registries are reached; proxies come from HTTP_PROXY, HTTPS_PROXY and NO_PROXY.
+/// How web servers and registries are reached; proxies come from HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Network")]
 pub(crate) struct Network {
-    /// Trust this certificate authority too (PEM); may be given several times
+    /// Trust this certificate too (PEM), of an authority or of one server; may be given several times
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) ca: Vec<PathBuf>,
+    /// Log in at HOST (or HOST:PORT) as the first line of FILE says: user:password; may be given several times
+    #[arg(long, global = true, value_name = "HOST=FILE", value_parser = login)]
+    pub(crate) login: Vec<(String, PathBuf)>,
+    /// Users and passwords of registries, as podman login writes them; default: the files of podman and docker
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) auth_file: Option<PathBuf>,
+    /// Users and passwords of hosts; default: NETRC, else ~/.netrc
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) netrc: Option<PathBuf>,
+    /// Look for users and passwords nowhere but in --login
+    #[arg(long, global = true, conflicts_with_all = ["auth_file", "netrc"])]
+    pub(crate) no_login_files: bool,
     /// Speak plain HTTP with OCI registries
     #[arg(long, global = true)]
     pub(crate) plain_http: bool,
@@ -247,8 +269,11 @@ pub(crate) enum CatalogAction {
         /// SHA-256 of the image as published
         #[arg(long, value_name = "HEX")]
         sha256: Option<Digest>,
-        /// Checksum file that lists the image (SHA256SUMS)
-        #[arg(long, value_name = "URL", conflicts_with = "sha256")]
+        /// SHA-512 of the image as published
+        #[arg(long, value_name = "HEX")]
+        sha512: Option<Sha512>,
+        /// List of digests with the image in it (SHA256SUMS, SHA512SUMS, CHECKSUM)
+        #[arg(long, value_name = "URL", conflicts_with_all = ["sha256", "sha512"])]
         sha_url: Option<String>,
         /// Description of the entry
         #[arg(long)]
@@ -282,6 +307,12 @@ pub(crate) struct Flash {
     /// SHA-256 that the image file must have, as published
     #[arg(long, value_name = "HEX")]
     pub(crate) sha256: Option<Digest>,
+    /// SHA-512 that the image file must have, as published
+    #[arg(long, value_name = "HEX")]
+    pub(crate) sha512: Option<Sha512>,
+    /// SHA-256 that the image inside a compressed file must have
+    #[arg(long, value_name = "HEX")]
+    pub(crate) image_sha256: Option<Digest>,
     /// Do not ask
     #[arg(long)]
     pub(crate) yes: bool,
@@ -351,6 +382,12 @@ pub(crate) struct Verify {
     /// SHA-256 that the image file must have, as published
     #[arg(long, value_name = "HEX")]
     pub(crate) sha256: Option<Digest>,
+    /// SHA-512 that the image file must have, as published
+    #[arg(long, value_name = "HEX")]
+    pub(crate) sha512: Option<Sha512>,
+    /// SHA-256 that the image inside a compressed file must have
+    #[arg(long, value_name = "HEX")]
+    pub(crate) image_sha256: Option<Digest>,
     /// Expect the backup GPT at the end of the disk, as flash --fix-gpt leaves it
     #[arg(long)]
     pub(crate) fix_gpt: bool,

@@ -32,7 +32,7 @@ impl Session {
         let signals = Signals::listen()?;
         let console = Arc::new(Console::new(output.has_colour()));
         let watcher = Arc::new(Watcher::new(output.is_json()));
-        let client = network::client(network, watcher.clone());
+        let client = network::client(network, watcher.clone())?;
         let world = System::world(client.clone(), console.clone(), watcher.clone());
         Ok(Self { console, watcher, client, world, signals })
     }

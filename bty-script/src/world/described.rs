@@ -9,9 +9,9 @@ use bty::catalog::Catalog;
 use bty::client::{Reply, Request};
 use bty::flash::{FlashPlan, FlashReport, VerifyReport};
 use bty::hardware::{Dmi, Inventory};
-use bty::image::Contents;
 use bty::image::directory::ImageFile;
-use bty::{CancelToken, Device, Digest, Disk, Error, ErrorKind, Event, Host, Observer, Phase, Result};
+use bty::image::{Contents, OpenOptions};
+use bty::{CancelToken, Device, Disk, Error, ErrorKind, Event, Host, Observer, Phase, Result};
 
 use super::description::{Description, DiskFacts};
 use super::recorder::{flash_effect, post_effect, sleep_effect};
@@ -118,19 +118,20 @@ impl Host for Described {
 }
 
 impl Images for Described {
-    fn open(&self, reference: &str, sha256: Option<Digest>, cancel: &CancelToken) -> Result<Image> {
+    fn open(&self, reference: &str, options: &OpenOptions, cancel: &CancelToken) -> Result<Image> {
         cancel.check()?;
         let found = self.description.images.iter().find(|image| image.src == reference);
         let facts = found.ok_or_else(|| missing(ErrorKind::Source, reference, "images"))?;
         failing(ErrorKind::Source, reference, facts.fails.as_ref())?;
         let mut info = facts.info();
-        if let (Some(given), Some(declared)) = (sha256, info.expected_sha256)
+        if let (Some(given), Some(declared)) = (options.sha256, info.expected_sha256)
             && given != declared
         {
             let message = format!("{reference} is declared with digest {declared}, but {given} is expected");
             return Err(Error::new(ErrorKind::Integrity, message));
         }
-        info.expected_sha256 = sha256.or(info.expected_sha256);
+        info.expected_sha256 = options.sha256.or(info.expected_sha256);
+        (info.expected_sha512, info.expected_image_sha256) = (options.sha512, options.image_sha256);
         Ok(Image { info: Arc::new(info), opened: None })
     }
 
@@ -153,7 +154,7 @@ impl Images for Described {
     }
 
     fn resolve_oci(&self, reference: &str, cancel: &CancelToken) -> Result<serde_json::Value> {
-        let image = Images::open(self, reference, None, cancel)?;
+        let image = Images::open(self, reference, &OpenOptions::default(), cancel)?;
         let info = &image.info;
         Ok(serde_json::json!({
             "digest": info.expected_sha256, "size_bytes": info.source_bytes, "title": info.name

@@ -8,9 +8,9 @@ use bty::catalog::Catalog;
 use bty::client::{Reply, Request};
 use bty::flash::{FlashPlan, FlashReport, VerifyReport};
 use bty::hardware::{Dmi, Inventory};
-use bty::image::Contents;
 use bty::image::directory::ImageFile;
-use bty::{CancelToken, Device, Digest, Disk, Error, ErrorKind, Host, Observer, Result};
+use bty::image::{Contents, OpenOptions};
+use bty::{CancelToken, Device, Disk, Error, ErrorKind, Host, Observer, Result};
 
 use super::{Flasher, Image, Images, Machine, Web};
 use crate::terminal::{Size, Terminal};
@@ -40,7 +40,7 @@ impl Host for Nothing {
 }
 
 impl Images for Nothing {
-    fn open(&self, _: &str, _: Option<Digest>, _: &CancelToken) -> Result<Image> {
+    fn open(&self, _: &str, _: &OpenOptions, _: &CancelToken) -> Result<Image> {
         nothing()
     }
     fn list(&self, _: &Path) -> Result<Vec<ImageFile>> {

@@ -11,7 +11,7 @@ use bty::flash::{self, FlashPlan, FlashReport, VerifyReport};
 use bty::hardware::{self, Dmi, HardwareRoots, Inventory};
 use bty::image::directory::{self, ImageFile};
 use bty::image::{Contents, OpenOptions};
-use bty::{CancelToken, Client, Digest, Disk, Error, ErrorKind, Event, Host, Observer, Result, SystemHost};
+use bty::{CancelToken, Client, Disk, Error, ErrorKind, Event, Host, Observer, Result, SystemHost};
 
 use super::{Flasher, Image, Images, Machine, Onlooker, Web, World};
 use crate::terminal::Terminal;
@@ -63,9 +63,8 @@ fn opened(image: &Image) -> Result<&bty::Image> {
 }
 
 impl Images for System {
-    fn open(&self, reference: &str, sha256: Option<Digest>, cancel: &CancelToken) -> Result<Image> {
-        let options = OpenOptions { sha256, ..OpenOptions::default() };
-        bty::Image::open(&self.client, reference, &options, cancel).map(Image::from)
+    fn open(&self, reference: &str, options: &OpenOptions, cancel: &CancelToken) -> Result<Image> {
+        bty::Image::open(&self.client, reference, options, cancel).map(Image::from)
     }
 
     fn list(&self, dir: &Path) -> Result<Vec<ImageFile>> {

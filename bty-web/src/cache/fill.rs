@@ -79,7 +79,7 @@ struct Filling<'a> {
 impl<'a> Filling<'a> {
     fn open(cache: &'a Cache, fill: &'a Fill, declared: Option<Digest>) -> Result<Self> {
         fill.cancel.check()?;
-        let source = cache.client.open(&fill.address, &fill.cancel)?;
+        let source = cache.client.open_checked(&fill.address.parse()?, declared.is_some(), &fill.cancel)?;
         let version = source.version();
         let kept = cache.held().parts.get(&fill.key).cloned();
         let kept = kept.filter(|part| Some(&part.version) == version.as_ref() && source.is_seekable());

@@ -7,7 +7,10 @@ use std::thread;
 use serde::{Deserialize, Serialize};
 
 use super::{Catalog, Entry};
-use crate::{CancelToken, Client, Context, Digest, Error, ErrorKind, Result, Source, digest, redact, size, threads};
+use crate::digest::{ChecksumList, Checksums};
+use crate::{
+    CancelToken, Client, Context, Digest, Error, ErrorKind, Location, Result, Source, redact, size, source, threads,
+};
 
 /// Images that are checked at a time: most of the time is spent waiting for servers.
 const AT_A_TIME: usize = 8;
@@ -103,26 +106,39 @@ fn check_entry(open: &dyn Fn(&str) -> Result<Source>, entry: &Entry) -> EntryChe
     checked
 }
 
-/// Fetches the checksum file at `reference` and returns what it says about `name`; for adding an image with its digest.
+/// Fetches the list of digests at `reference` and returns what it says about `image`, an address or a file name; for adding an image with its digest.
+///
+/// Of an address the path counts: a list may have several files of one name.
 ///
 /// # Errors
-/// [`ErrorKind::Catalog`] when it says nothing about `name`, and as [`Client::read_small`].
-pub fn fetch_checksum(client: &Client, reference: &str, name: &str, cancel: &CancelToken) -> Result<Digest> {
+/// [`ErrorKind::Catalog`] when it says nothing about `image`, or not which of several files it is, and as [`Client::read_small`].
+pub fn fetch_checksum(client: &Client, reference: &str, image: &str, cancel: &CancelToken) -> Result<Checksums> {
     let shown = &*redact::address(reference);
     let bytes = client
         .read_small(reference, MAX_CHECKSUM_BYTES, cancel)
         .context(|| format!("fetching the checksum file {shown}"))?;
-    std::str::from_utf8(&bytes).ok().and_then(|text| digest::find_in_checksums(text, name)).ok_or_else(|| {
-        Error::new(ErrorKind::Catalog, format!("{shown} has no SHA-256 digest of {name:?}"))
-            .with_path(shown)
-            .hint("give the address of a file that sha256sum wrote, with the file name of the image in it")
+    let (path, list) = (path_of(image), path_of(reference));
+    let directory = list.rsplit_once('/').map_or("", |(directory, _)| directory);
+    let text = String::from_utf8_lossy(&bytes);
+    ChecksumList::parse(&text).find(&path, directory).map_err(|reason| {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        let error = Error::new(ErrorKind::Catalog, format!("{shown} {reason} (looking for {name:?})"));
+        error.with_path(shown).hint(reason.next_step())
     })
+}
+
+/// The path of an address as a list has it: without percent-encoding, and without what follows it.
+fn path_of(address: &str) -> String {
+    match address.parse() {
+        Ok(Location::Http(url)) => String::from_utf8_lossy(&source::percent_decoded(url.path())).into_owned(),
+        Ok(Location::File(path)) => path.to_string_lossy().into_owned(),
+        _ => address.to_owned(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Location;
     use crate::source::Input;
     use std::io::Read;
     use std::sync::Arc;
@@ -147,7 +163,8 @@ mod tests {
 
     fn origin(len_bytes: Option<u64>, expected: Option<Digest>) -> Source {
         let location = Location::File("/dev/null".into());
-        Source { location, name: String::new(), input: Arc::new(Known(len_bytes)), expected }
+        let source = Source::new(location, "", Arc::new(Known(len_bytes)));
+        expected.map_or(source.clone(), |digest| source.expect(digest).unwrap())
     }
 
     fn entries(n: usize) -> Vec<Entry> {
@@ -201,7 +218,7 @@ mod tests {
         let sums = dir.path().join("SHA256SUMS");
         std::fs::write(&sums, format!("{}  a.img\n{}  b.img\n", Digest::of(b"a"), Digest::of(b"b"))).unwrap();
         let fetch = |name| fetch_checksum(&Client::default(), sums.to_str().unwrap(), name, &CancelToken::new());
-        assert_eq!(fetch("b.img").unwrap(), Digest::of(b"b"));
+        assert_eq!(fetch("b.img").unwrap(), Checksums::from(Digest::of(b"b")));
         assert_eq!(fetch("c.img").unwrap_err().kind(), ErrorKind::Catalog);
         std::fs::write(&sums, vec![b'x'; MAX_CHECKSUM_BYTES as usize + 1]).unwrap();
         assert_eq!(fetch("a.img").unwrap_err().kind(), ErrorKind::Source);

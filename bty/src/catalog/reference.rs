@@ -144,7 +144,7 @@ pub(super) fn quote(text: &str) -> String {
 }
 
 /// True for the 64 hexadecimal digits of a SHA-256.
-pub(super) fn is_hex(text: &str) -> bool {
+fn is_hex(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 

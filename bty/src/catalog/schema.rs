@@ -6,7 +6,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::reference::{is_hex, quote};
+use super::reference::quote;
 use super::{Catalog, Entry, MAX_BYTES, VERSION};
 use crate::{Error, ErrorKind, Result, size};
 
@@ -92,8 +92,9 @@ impl Fields<'_, '_> {
             Some((name, _)) => self.label = format!("entry {}", quote(&name)),
             None => self.label.push_str(" (without a name)"),
         }
-        let sha256 = self.digest("sha256");
-        let declared_ref = self.digest("ref");
+        let sha256 = self.digest("sha256", 64);
+        let sha512 = self.digest("sha512", 128);
+        let declared_ref = self.digest::<crate::Digest>("ref", 64);
         let format = self.string("format").filter(|(text, _)| !text.is_empty());
         let arch = self.string("arch").filter(|(text, _)| !text.is_empty());
         let description = self.string("description").map(|(text, _)| text);
@@ -113,6 +114,7 @@ impl Fields<'_, '_> {
             self.problem(Some(span), &why);
         }
         entry.sha256 = sha256.map(|(digest, _)| digest);
+        entry.sha512 = sha512.map(|(digest, _)| digest);
         entry.format = format.map(|(text, _)| text).or(entry.format);
         entry.arch = arch.map(|(text, _)| text).or(entry.arch);
         entry.size_bytes = size_bytes;
@@ -150,13 +152,14 @@ impl Fields<'_, '_> {
         Some((text.to_owned(), value.span()))
     }
 
-    fn digest(&mut self, field: &str) -> Option<(crate::Digest, Range<usize>)> {
+    fn digest<T: std::str::FromStr>(&mut self, field: &str, digits: usize) -> Option<(T, Range<usize>)> {
         let (text, span) = self.string(field)?;
         let text = text.trim();
-        if let (true, Ok(digest)) = (is_hex(text), text.parse()) {
+        let is_hex = text.bytes().all(|b| b.is_ascii_hexdigit());
+        if let (true, Ok(digest)) = (is_hex, text.parse()) {
             return Some((digest, span));
         }
-        self.problem(Some(span), &format!("{field} must be 64 hexadecimal digits, not {}", quote(text)));
+        self.problem(Some(span), &format!("{field} must be {digits} hexadecimal digits, not {}", quote(text)));
         None
     }
 

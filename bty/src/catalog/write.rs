@@ -93,6 +93,7 @@ fn fields_toml(entry: &Entry) -> String {
     field("name", Some(quote(&entry.name)));
     field("src", Some(quote(&entry.src)));
     field("sha256", entry.sha256.map(|digest| quote(&digest.to_string())));
+    field("sha512", entry.sha512.map(|digest| quote(&digest.to_string())));
     field("format", optional(&entry.format));
     // TOML integers end at 2^63 - 1; no image is that large
     field("size_bytes", entry.size_bytes.filter(|&n| i64::try_from(n).is_ok()).map(|n| n.to_string()));

@@ -155,7 +155,7 @@ impl Client {
         let method = request.method.unwrap_or(default);
         let method = Method::from_bytes(method.as_bytes())
             .map_err(|e| Error::new(ErrorKind::Usage, format!("{method:?} is no method of HTTP")).because(e))?;
-        let mut builder = online.http().direct.request(method, url);
+        let mut builder = online.http().client.request(method, url);
         builder = builder.header(ACCEPT, request.accept).timeout(request.timeout);
         for (name, value) in &request.headers {
             builder = builder.header(*name, value);

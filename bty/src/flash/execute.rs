@@ -11,7 +11,7 @@ use std::time::Duration;
 use crossbeam_channel::{Sender, bounded};
 
 use crate::disks::{Disk, Host};
-use crate::extent::{Extent, ExtentReader, zeroed};
+use crate::extent::{Extent, ExtentReader, ReadDigests, zeroed};
 use crate::flash::board::Board;
 use crate::flash::finish::{self, Finishing, Work};
 use crate::flash::lane::{Lane, Shared};
@@ -21,8 +21,7 @@ use crate::flash::{FlashPlan, FlashReport, TargetReport};
 use crate::image::foreign::{FOOTER_BYTES, is_vhd_footer};
 use crate::image::{HEAD_BYTES, Image, ImageInfo, Reading};
 use crate::size::human;
-use crate::source::spool::check_digest;
-use crate::{CancelToken, Context, Digest, Error, ErrorKind, Event, Observer, Phase, Result, threads};
+use crate::{CancelToken, Context, Error, ErrorKind, Event, Observer, Phase, Result, threads};
 
 /// Buffers of 2 MiB between reader and writers.
 const BUFFERS: usize = 20;
@@ -117,7 +116,9 @@ pub(super) struct Seen {
     /// Size of the disk image.
     pub(super) disk_bytes: u64,
     data_bytes: u64,
-    digest: Option<Digest>,
+    digests: ReadDigests,
+    /// All digests that were promised are those that were found.
+    is_digest_checked: bool,
     /// The last bytes so far are the footer of a virtual disk.
     ends_in_footer: bool,
 }
@@ -221,15 +222,14 @@ impl Run<'_> {
             )
             .hint("it was changed or cut: fetch it again"));
         }
-        seen.digest = extents.wire_digest();
-        match seen.digest {
-            Some(found) => check_digest(self.image.source(), found),
-            None if info.expected_sha256.is_some() => Err(Error::new(
-                ErrorKind::Integrity,
-                "the digest of the image could not be computed, because not all of it was read",
-            )),
-            None => Ok(()),
+        if seen.head() != self.image.head() {
+            let message = "the image changed while it was read: it begins otherwise than when it was opened";
+            return Err(Error::new(ErrorKind::Source, message).hint("wait until it is complete, then start again"));
         }
+        seen.digests = extents.digests();
+        self.image.check_digests(&seen.digests, &self.reading.cancel)?;
+        seen.is_digest_checked = info.has_promise();
+        Ok(())
     }
 
     /// Proves and completes the lanes `done`, side by side.
@@ -263,8 +263,8 @@ impl Run<'_> {
         FlashReport {
             source_bytes,
             skipped_bytes: info.source_bytes.map_or(0, |all| all.saturating_sub(source_bytes)),
-            source_sha256: seen.digest,
-            is_digest_checked: info.expected_sha256.is_some() && seen.digest == info.expected_sha256,
+            source_sha256: seen.digests.wire.sha256,
+            is_digest_checked: seen.is_digest_checked,
             disk_bytes: seen.disk_bytes,
             data_bytes: seen.data_bytes,
             targets,

@@ -170,9 +170,9 @@ impl FlashPlan {
         } else if self.image.table.is_none() {
             notes.push("no partition table was found in the image: it may not boot".into());
         }
-        if self.image.expected_sha256.is_none() {
+        if !self.image.has_promise() {
             notes.push(
-                "no digest is known for the image: it is taken as it comes (--sha256, or a .sha256 file beside it)"
+                "no digest is known for the image: it is taken as it comes (--sha256, --sha512, or a .sha256 file beside it)"
                     .into(),
             );
         }

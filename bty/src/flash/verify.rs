@@ -18,7 +18,6 @@ use crate::flash::ledger::{Entry, GRAIN_BYTES, hash};
 use crate::flash::watch::{Patience, WAIT_STEP, Watch};
 use crate::image::{HEAD_BYTES, Image, ImageInfo, Reading};
 use crate::size::{align_down, align_up};
-use crate::source::spool::check_digest;
 use crate::table::gpt;
 use crate::{CancelToken, Digest, Error, ErrorKind, Result, threads};
 
@@ -130,8 +129,9 @@ pub fn verify(
         }
         comparison.patch.behind(seen.disk_bytes).into_iter().try_for_each(give)?;
         image.source().input.check_unchanged()?;
-        digest = extents.wire_digest();
-        digest.map_or(Ok(()), |found| check_digest(image.source(), found))
+        let found = extents.digests();
+        digest = found.wire.sha256;
+        image.check_digests(&found, cancel)
     })?;
     let first = comparison.first();
     let found = first.map(|offset| Difference { offset, found: look_at(&shared, offset) });

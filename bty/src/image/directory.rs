@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::digest::{ChecksumList, Checksums};
 use crate::image::name;
-use crate::{Digest, Error, ErrorKind, Result, digest, size, text};
+use crate::{Digest, Error, ErrorKind, Result, size, text};
 
 /// A checksum file larger than this is something else.
 const MAX_SIDECAR_BYTES: u64 = size::MIB;
@@ -105,40 +106,58 @@ pub fn list(dir: &Path) -> Result<Vec<ImageFile>> {
     Ok(found)
 }
 
-/// The digest promised by the file `<image>.sha256` beside `image`; `None` when there is no such file.
+/// The SHA-256 promised by the file `<image>.sha256` beside `image`; `None` when there is no such file. See [`sidecar_checksums`].
 ///
-/// It holds a bare digest, or lines as `sha256sum` writes them. A single digest counts whatever name it goes with, so that an
+/// # Errors
+/// As [`sidecar_checksums`].
+pub fn sidecar_digest(image: &Path) -> Result<Option<Digest>> {
+    Ok(sidecar(image, ".sha256")?.and_then(|found| found.sha256))
+}
+
+/// The digests promised by the files `<image>.sha256` and `<image>.sha512` beside `image`; empty when there are none.
+///
+/// Each holds a bare digest, or lines as [`ChecksumList`] reads them. A single digest counts whatever name it goes with, so that an
 /// image can be renamed together with its sidecar.
 ///
 /// # Errors
-/// [`ErrorKind::Integrity`] when the file is there but promises nothing for `image`: better no flash than an unchecked one.
-pub fn sidecar_digest(image: &Path) -> Result<Option<Digest>> {
-    let mut sidecar = OsString::from(image);
-    sidecar.push(".sha256");
-    let sidecar = PathBuf::from(sidecar);
-    let text = match read_small_file(&sidecar) {
+/// [`ErrorKind::Integrity`] when one is there but promises nothing for `image`, or two contradict each other: better no flash than an unchecked one.
+pub fn sidecar_checksums(image: &Path) -> Result<Checksums> {
+    let mut all = Checksums::default();
+    for extension in [".sha256", ".sha512"] {
+        let found = sidecar(image, extension)?.unwrap_or_default();
+        all = all.merged(found).ok_or_else(|| {
+            let message = format!("the files of digests beside {} contradict each other", image.display());
+            Error::new(ErrorKind::Integrity, message).with_path(image.display()).hint("correct or remove one of them")
+        })?;
+    }
+    Ok(all)
+}
+
+/// What the file beside `image` whose name is longer by `extension` says; a digest of the kind in its name must be in it.
+fn sidecar(image: &Path, extension: &str) -> Result<Option<Checksums>> {
+    let mut path = OsString::from(image);
+    path.push(extension);
+    let path = PathBuf::from(path);
+    let text = match read_small_file(&path) {
         Ok(text) => text,
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
-        Err(e) => return Err(useless(&sidecar, "cannot be read").because(e)),
+        Err(e) => return Err(useless(&path, "cannot be read").because(e)),
     };
-    let name = image.file_name().unwrap_or_default().to_string_lossy();
-    digest::find_in_checksums(&text, &name).or_else(|| only_digest(&text)).map_or_else(
-        || Err(useless(&sidecar, &format!("holds no SHA-256 digest for {name}"))),
-        |digest| Ok(Some(digest)),
-    )
+    let list = ChecksumList::parse(&text);
+    let directory = image.parent().unwrap_or(Path::new("")).to_string_lossy();
+    match list.find(&image.to_string_lossy(), &directory) {
+        Ok(found) => Ok(Some(found)),
+        Err(reason) => match list.only() {
+            Some(found) => Ok(Some(found)),
+            None => Err(useless(&path, &reason.to_string())),
+        },
+    }
 }
 
 fn useless(sidecar: &Path, why: &str) -> Error {
     Error::new(ErrorKind::Integrity, format!("{} {why}", sidecar.display()))
         .with_path(sidecar.display())
         .hint("put the digest of the image into it, or remove it")
-}
-
-/// The digest of a checksum file with a single line.
-fn only_digest(text: &str) -> Option<Digest> {
-    let mut lines = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#'));
-    let digest = lines.next()?.split_whitespace().next()?.parse().ok()?;
-    lines.next().is_none().then_some(digest)
 }
 
 fn read_small_file(path: &Path) -> io::Result<String> {
@@ -229,6 +248,22 @@ mod tests {
             assert!(error.path().unwrap().ends_with("/a.img.sha256"));
             assert_eq!(list(dir.path()).unwrap()[0].sha256, None);
         }
+    }
+
+    #[test]
+    fn sidecars_of_both_kinds_and_in_the_format_of_the_bsds_count() {
+        let (short, long) = (Digest::of(b"x"), crate::digest::Sha512::of(b"x"));
+        let bsd = format!("# a.img: 1 bytes\nSHA256 (a.img) = {short}\n");
+        let dir = dir_with(&[("a.img", b"x"), ("a.img.sha256", bsd.as_bytes())]);
+        fs::write(dir.path().join("a.img.sha512"), format!("{long}  a.img\n")).unwrap();
+        let found = sidecar_checksums(&dir.path().join("a.img")).unwrap();
+        assert_eq!(found, Checksums { sha256: Some(short), sha512: Some(long) });
+        fs::write(dir.path().join("a.img.sha512"), format!("SHA256 (a.img) = {}", Digest::of(b"y"))).unwrap();
+        let error = sidecar_checksums(&dir.path().join("a.img")).unwrap_err();
+        assert!(error.to_string().contains("contradict each other"), "{error}");
+        fs::write(dir.path().join("a.img.sha512"), "d41d8cd98f00b204e9800998ecf8427e  a.img").unwrap();
+        let error = sidecar_checksums(&dir.path().join("a.img")).unwrap_err();
+        assert!(error.to_string().contains("holds only MD5 for the image"), "{error}");
     }
 
     #[test]

@@ -3,22 +3,17 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Read;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::JoinHandle;
 
-use crossbeam_channel::{Sender, bounded};
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
-use crate::digest::Hasher;
-use crate::extent::{BUFFER_BYTES, Block, Extent, ExtentReader, split_zeros};
+use crate::digest::Checksums;
+use crate::extent::{BUFFER_BYTES, Block, Extent, ExtentReader, ReadDigests, split_zeros};
 use crate::image::Reading;
+use crate::image::digester::{Digester, Need};
 use crate::source::wire::read_full;
-use crate::{Digest, Error, ErrorKind, Result, Source, threads};
-
-/// Blocks that may wait for the digest thread; each keeps a buffer of the pool.
-const BLOCKS_BEHIND: usize = 3;
+use crate::{Error, ErrorKind, Result, Source};
 
 /// The extents of an uncompressed source.
 pub(crate) struct RawExtents {
@@ -28,7 +23,7 @@ pub(crate) struct RawExtents {
     position: u64,
     queue: VecDeque<Extent>,
     digester: Option<Digester>,
-    digest: Option<Digest>,
+    found: Checksums,
 }
 
 /// Where the bytes come from.
@@ -40,21 +35,20 @@ enum Bytes {
 }
 
 impl RawExtents {
-    /// Starts reading. The digest costs a core; it is left out when nobody asked.
-    pub(crate) fn start(source: &Source, reading: &Reading, with_digest: bool) -> Result<Self> {
+    /// Starts reading. The digest costs a core.
+    pub(crate) fn start(source: &Source, reading: &Reading, digest: Need) -> Result<Self> {
         let bytes = match source.input.as_file() {
             Some(_) => Bytes::Sparse { data_until: 0 },
             None => Bytes::Stream(source.input.stream(0, &reading.cancel)?),
         };
-        let digester = if with_digest { Some(Digester::start()?) } else { None };
         Ok(Self {
             source: source.clone(),
             reading: reading.clone(),
             bytes,
             position: 0,
             queue: VecDeque::new(),
-            digester,
-            digest: None,
+            digester: Some(Digester::start(digest, &source.promised)?),
+            found: Checksums::default(),
         })
     }
 
@@ -106,19 +100,19 @@ impl RawExtents {
     fn push_data(&mut self, block: Block) -> Result<()> {
         self.queue.extend(split_zeros(self.position, &block));
         self.count(block.len() as u64, block.len() as u64);
-        match &self.digester {
-            Some(digester) => digester.add(Piece::Data(block)),
-            None => Ok(()),
-        }
+        self.hash(&Extent::Data { offset: 0, block })
     }
 
     fn push_hole(&mut self, len: u64) -> Result<()> {
-        self.queue.push_back(Extent::Zero { offset: self.position, len });
+        let hole = Extent::Zero { offset: self.position, len };
+        self.hash(&hole)?;
+        self.queue.push_back(hole);
         self.count(0, len);
-        match &self.digester {
-            Some(digester) => digester.add(Piece::Zeros(len)),
-            None => Ok(()),
-        }
+        Ok(())
+    }
+
+    fn hash(&mut self, extent: &Extent) -> Result<()> {
+        self.digester.as_mut().map_or(Ok(()), |digester| digester.add(extent))
     }
 
     fn count(&mut self, read: u64, decoded: u64) {
@@ -141,15 +135,15 @@ impl ExtentReader for RawExtents {
             };
             if !more {
                 if let Some(digester) = self.digester.take() {
-                    self.digest = Some(digester.finish()?);
+                    self.found = digester.finish()?.unwrap_or_default();
                 }
                 return Ok(None);
             }
         }
     }
 
-    fn wire_digest(&self) -> Option<Digest> {
-        self.digest
+    fn digests(&self) -> ReadDigests {
+        ReadDigests { wire: self.found, image: self.found.sha256 }
     }
 }
 
@@ -167,50 +161,5 @@ fn next_hole(file: &File, from: u64, len: u64) -> u64 {
     match rustix::fs::seek(file, SeekFrom::Hole(from)) {
         Ok(at) if at > from => at.min(len),
         _ => len,
-    }
-}
-
-enum Piece {
-    Data(Block),
-    Zeros(u64),
-}
-
-/// Digests on a thread of its own: it is slower than the disk often is.
-struct Digester {
-    pieces: Sender<Piece>,
-    thread: JoinHandle<Digest>,
-}
-
-impl Digester {
-    fn start() -> Result<Self> {
-        let (pieces, inbox) = bounded(BLOCKS_BEHIND);
-        let thread = threads::start("bty-digest", move || {
-            let zeros = Arc::new(vec![0; 1 << 20]);
-            let mut hasher = Hasher::new();
-            for piece in inbox {
-                match piece {
-                    Piece::Data(block) => hasher.update(&block),
-                    Piece::Zeros(mut left) => {
-                        while left > 0 {
-                            let n = left.min(zeros.len() as u64);
-                            #[allow(clippy::cast_possible_truncation)] // at most one MiB
-                            hasher.update(&zeros[..n as usize]);
-                            left -= n;
-                        }
-                    }
-                }
-            }
-            hasher.finish()
-        })?;
-        Ok(Self { pieces, thread })
-    }
-
-    fn add(&self, piece: Piece) -> Result<()> {
-        self.pieces.send(piece).map_err(|_| Error::new(ErrorKind::Host, "the digest thread is gone"))
-    }
-
-    fn finish(self) -> Result<Digest> {
-        drop(self.pieces);
-        self.thread.join().map_err(|_| Error::new(ErrorKind::Host, "the digest thread is gone"))
     }
 }

@@ -1,15 +1,17 @@
-//! Anonymous tokens of registries, as the [Distribution specification](https://distribution.github.io/distribution/spec/auth/token/) describes them: a registry
-//! answers 401 with a challenge that names a token server, which hands out a token for one repository.
+//! Tokens of registries, as the [Distribution specification](https://distribution.github.io/distribution/spec/auth/token/) describes them: a registry
+//! answers 401 with a challenge that names a token server, which hands out a token for one repository, to anybody or
+//! to a known user. A registry may also want user and password itself.
 //!
 //! All of it goes through the library's own HTTP client, so the address policy of [`ClientOptions::may_reach`](crate::ClientOptions) holds for the token server and
 //! wherever that redirects to, and nothing that it answers gets into an error.
 
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use reqwest::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use serde::Deserialize;
 use url::Url;
 
+use crate::client::Login;
 use crate::client::net::Http;
 use crate::source::http::origin::{Ask, Fault, Origin};
 use crate::{Error, ErrorKind};
@@ -25,27 +27,44 @@ pub(crate) struct Access {
     http: Http,
     registry: String,
     repository: String,
-    token: tokio::sync::Mutex<Option<String>>,
+    is_plain: bool,
+    login: Option<Login>,
+    /// The value of the `Authorization` header that was good last.
+    authorization: tokio::sync::Mutex<Option<HeaderValue>>,
 }
 
 impl Access {
-    pub(crate) fn new(http: Http, registry: String, repository: String) -> Self {
-        Self { http, registry, repository, token: tokio::sync::Mutex::default() }
+    /// The right to read `repository` of the registry at `host`, which references call `registry`.
+    pub(crate) fn new(http: Http, registry: &str, host: String, repository: String) -> Self {
+        let is_plain = http.options.plain_http;
+        let port = host.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+        let port = port.or(Some(if is_plain { 80 } else { 443 }));
+        let login = http.options.credentials.for_repository(registry, &repository, port);
+        Self { http, registry: host, repository, is_plain, login, authorization: tokio::sync::Mutex::default() }
     }
 
-    /// The token to try; `None` before the registry has refused a request without one.
-    pub(crate) async fn token(&self) -> Option<String> {
-        self.token.lock().await.clone()
+    /// True when a user and a password are known for it.
+    pub(crate) fn has_login(&self) -> bool {
+        self.login.is_some()
     }
 
-    /// Gets another token, because the registry refused `refused` with the challenge in `headers`. `None` when the challenge names no token server.
-    pub(crate) async fn renew(&self, refused: Option<&str>, headers: &HeaderMap) -> Result<Option<String>, Fault> {
-        let mut held = self.token.lock().await;
+    /// What to try; `None` before the registry has refused a request without it.
+    pub(crate) async fn authorization(&self) -> Option<HeaderValue> {
+        self.authorization.lock().await.clone()
+    }
+
+    /// Gets another one, because the registry refused `refused` with the challenge in `headers`. `None` when there is none for that challenge.
+    pub(crate) async fn renew(
+        &self,
+        refused: Option<&HeaderValue>,
+        headers: &HeaderMap,
+    ) -> Result<Option<HeaderValue>, Fault> {
+        let mut held = self.authorization.lock().await;
         // another request may have renewed it meanwhile
-        if held.as_deref() == refused {
+        if held.as_ref() == refused {
             *held = None;
             *held = match tokio::time::timeout(EXCHANGE_TIMEOUT, Box::pin(self.request(headers))).await {
-                Ok(Ok(token)) => token,
+                Ok(Ok(authorization)) => authorization,
                 Ok(Err(fault)) => return Err(fault.map(|e| self.explain(e))),
                 Err(_) => return Err(Fault::passing(self.explain(self.error("the token server takes too long")))),
             };
@@ -53,18 +72,31 @@ impl Access {
         Ok(held.clone())
     }
 
-    async fn request(&self, headers: &HeaderMap) -> Result<Option<String>, Fault> {
-        let challenges = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
-        let Some(challenge) = challenges.filter_map(Challenge::find).next() else { return Ok(None) };
+    async fn request(&self, headers: &HeaderMap) -> Result<Option<HeaderValue>, Fault> {
+        let challenges = || headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+        let Some(challenge) = challenges().find_map(Challenge::find) else {
+            let is_basic = challenges().any(|header| names_scheme(header, "basic"));
+            return Ok(self.login.as_ref().filter(|_| is_basic).and_then(Login::header));
+        };
         let url = challenge.url(&self.repository).ok_or_else(|| {
             Fault::Final(self.error("its challenge names no token server that can be asked").hint("check the registry"))
         })?;
-        let origin = Origin::new(self.http.clone(), url, None);
+        let login = self.login_for(&url)?;
+        let origin = Origin::with_login(self.http.clone(), url, login, false);
         let reply = origin.get(&Ask { accept: Some("application/json"), ..Ask::default() }).await?;
         let answer: Answer = serde_json::from_slice(&origin.read_all(reply, ANSWER_BYTES_MAX).await?)
             .map_err(|_| Fault::Final(origin.error("the token server's answer is no JSON with a token")))?;
-        let token = answer.token.or(answer.access_token).filter(|token| is_sendable(token));
+        let token = answer.token.or(answer.access_token).and_then(|token| bearer(&token));
         token.map(Some).ok_or_else(|| Fault::Final(origin.error("the token server's answer has no usable token")))
+    }
+
+    /// What the token server at `url` is asked with. A registry that is asked over `https` must not lead a password to plain `http`.
+    fn login_for(&self, url: &Url) -> Result<Option<&Login>, Fault> {
+        if self.login.is_some() && url.scheme() == "http" && !self.is_plain {
+            let error = self.error("it names a token server without https, which must not see a password");
+            return Err(Fault::Final(error.hint("check the registry")));
+        }
+        Ok(self.login.as_ref())
     }
 
     fn error(&self, message: &str) -> Error {
@@ -76,9 +108,23 @@ impl Access {
     }
 }
 
-/// True for a token that fits into a header.
-fn is_sendable(token: &str) -> bool {
-    !token.is_empty() && HeaderValue::from_str(&format!("{AUTHORIZATION} {token}")).is_ok()
+/// A token as the value of a header, if it fits into one.
+fn bearer(token: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {token}")).ok().filter(|_| !token.is_empty())?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// True when a `WWW-Authenticate` header has a challenge of this scheme.
+fn names_scheme(header: &str, scheme: &str) -> bool {
+    let mut rest = header;
+    while let Some((name, value, after)) = next_part(rest) {
+        if value.is_none() && name.eq_ignore_ascii_case(scheme) {
+            return true;
+        }
+        rest = after;
+    }
+    false
 }
 
 #[derive(Deserialize)]
@@ -205,6 +251,16 @@ mod tests {
         assert_eq!(url(&challenge("http://r/t", None, Some("z"))).unwrap(), "http://r/t?scope=z");
         for realm in ["", "a house", "file:///etc/passwd", "ftp://r/t"] {
             assert_eq!(url(&challenge(realm, None, None)), None, "{realm}");
+        }
+    }
+
+    #[test]
+    fn a_challenge_for_user_and_password_is_seen_beside_others() {
+        for header in ["Basic realm=\"x\"", "basic", "Negotiate, Basic realm=x"] {
+            assert!(names_scheme(header, "basic"), "{header}");
+        }
+        for header in ["", "Bearer realm=\"Basic x\"", "Negotiate basic=x"] {
+            assert!(!names_scheme(header, "basic"), "{header}");
         }
     }
 

@@ -2,10 +2,9 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use crate::source::Input;
 use crate::{CancelToken, Error, ErrorKind, Result};
@@ -14,8 +13,23 @@ pub(crate) struct FileInput {
     file: Arc<File>,
     path: String,
     len_bytes: u64,
-    /// When a regular file was last written to.
-    modified: Option<SystemTime>,
+    version: Option<FileVersion>,
+}
+
+/// What changes whenever a file is written to. Disks have none.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct FileVersion {
+    len_bytes: u64,
+    /// Seconds and nanoseconds; of the last change, which no program can set back.
+    changed_at: (i64, i64),
+}
+
+impl FileVersion {
+    fn of(file: &File) -> io::Result<Option<Self>> {
+        let meta = file.metadata()?;
+        let version = Self { len_bytes: meta.len(), changed_at: (meta.ctime(), meta.ctime_nsec()) };
+        Ok(meta.is_file().then_some(version))
+    }
 }
 
 impl FileInput {
@@ -47,8 +61,8 @@ impl FileInput {
         } else {
             return Err(neither(&shown));
         };
-        let modified = if meta.is_file() { meta.modified().ok() } else { None };
-        Ok(Self { file: Arc::new(file), path: shown, len_bytes, modified })
+        let version = FileVersion::of(&file).map_err(failed)?;
+        Ok(Self { file: Arc::new(file), path: shown, len_bytes, version })
     }
 }
 
@@ -92,18 +106,12 @@ impl Input for FileInput {
     }
 
     fn check_unchanged(&self) -> Result<()> {
-        if self.modified.is_none() {
+        let now = FileVersion::of(&self.file).map_err(|e| failed_read(&self.path, 0, e))?;
+        if now == self.version {
             return Ok(());
         }
-        let now = self.file.metadata().map_err(|e| failed_read(&self.path, 0, e))?;
-        let how = if now.len() != self.len_bytes {
-            format!("{} bytes at first, now {}", self.len_bytes, now.len())
-        } else if now.modified().ok() != self.modified {
-            "somebody wrote to it".to_owned()
-        } else {
-            return Ok(());
-        };
-        Err(changed(&self.path, &how))
+        let bytes = |version: Option<FileVersion>| version.map_or(0, |version| version.len_bytes);
+        Err(changed(&self.path, bytes(self.version), bytes(now)))
     }
 
     fn as_file(&self) -> Option<&File> {
@@ -118,7 +126,11 @@ fn failed_read(path: &str, offset: u64, error: io::Error) -> Error {
         .at_offset(offset)
 }
 
-fn changed(path: &str, how: &str) -> Error {
+fn changed(path: &str, first: u64, now: u64) -> Error {
+    let how = match now == first {
+        true => "it was written to meanwhile".to_owned(),
+        false => format!("{first} bytes at first, now {now}"),
+    };
     Error::new(ErrorKind::Source, format!("{path} changed while it was read: {how}"))
         .with_path(path)
         .hint("wait until the file is complete, then start again")
@@ -139,9 +151,33 @@ impl Read for FileStream {
         self.position += n as u64;
         let ended_early = n == 0 && !buf.is_empty() && self.position < self.len_bytes;
         if ended_early || self.position > self.len_bytes {
-            let how = format!("{} bytes at first, now {}", self.len_bytes, self.position);
-            return Err(changed(&self.path, &how).at_offset(self.position).into());
+            return Err(changed(&self.path, self.len_bytes, self.position).at_offset(self.position).into());
         }
         Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_grows_or_is_written_to_is_not_taken_for_what_was_opened() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(&[1; 5000]).unwrap();
+        let input = FileInput::open(file.path()).unwrap();
+        input.check_unchanged().unwrap();
+        file.write_all(b"more").unwrap();
+        let error = input.check_unchanged().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Source);
+        assert!(error.to_string().contains("changed while it was read: 5000 bytes at first, now 5004"), "{error}");
+
+        let input = FileInput::open(file.path()).unwrap();
+        // the clock of file systems has steps
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        file.as_file().write_all_at(b"x", 7).unwrap();
+        assert!(input.check_unchanged().unwrap_err().to_string().contains("written to meanwhile"));
     }
 }

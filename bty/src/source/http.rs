@@ -4,7 +4,8 @@
 //! the first ones said (length, range, version). What does not fit ends the transfer: two versions of an object are never spliced.
 
 use std::io::{self, Read};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use reqwest::{Response, StatusCode};
@@ -15,8 +16,7 @@ use url::Url;
 use self::origin::{Ask, Fault, Origin, Retries};
 use self::range::{ContentRange, Identity};
 use crate::client::net::{self, Online};
-use crate::oci::Access;
-use crate::source::Input;
+use crate::source::{Input, VersionRule, percent_decoded};
 use crate::{CancelToken, Error, ErrorKind, Result};
 
 pub(crate) mod origin;
@@ -28,7 +28,7 @@ const QUEUE_LEN: usize = 16;
 /// The last component of the path, decoded; the host where there is none.
 pub(crate) fn name_of(url: &Url) -> String {
     let last = url.path_segments().and_then(|mut segments| segments.rfind(|s| !s.is_empty()));
-    let name = last.and_then(|last| file_name(&percent_decoded(last)));
+    let name = last.and_then(|last| file_name(&String::from_utf8_lossy(&percent_decoded(last))));
     name.unwrap_or_else(|| url.host_str().unwrap_or_default().to_owned())
 }
 
@@ -37,19 +37,6 @@ pub(crate) fn file_name(path: &str) -> Option<String> {
     let last = path.rsplit('/').find(|part| !part.is_empty())?;
     let name: String = last.chars().filter(|c| !c.is_control()).collect();
     (!matches!(name.as_str(), "" | "." | "..")).then_some(name)
-}
-
-/// `%41` is `A`; what is malformed stays as it is.
-fn percent_decoded(text: &str) -> String {
-    let mut rest = text.as_bytes();
-    let mut decoded = Vec::with_capacity(rest.len());
-    while let Some((&byte, after)) = rest.split_first() {
-        let digits = after.get(..2).filter(|d| byte == b'%' && d.iter().all(u8::is_ascii_hexdigit));
-        let value = digits.and_then(|d| u8::from_str_radix(std::str::from_utf8(d).ok()?, 16).ok());
-        decoded.push(value.unwrap_or(byte));
-        rest = if value.is_some() { &after[2..] } else { after };
-    }
-    String::from_utf8_lossy(&decoded).into_owned()
 }
 
 /// What the first reply said about the object.
@@ -66,26 +53,42 @@ pub(crate) struct HttpInput {
     online: Arc<Online>,
     origin: Arc<Origin>,
     facts: Facts,
+    rule: Mutex<VersionRule>,
+    /// A reply has named another version than the first one.
+    has_varied: Arc<AtomicBool>,
 }
 
 impl HttpInput {
-    pub(crate) fn open(
-        online: &Arc<Online>,
-        url: &Url,
-        access: Option<Arc<Access>>,
-        cancel: &CancelToken,
-    ) -> Result<Self> {
-        let origin = Arc::new(Origin::new(online.http().clone(), url.clone(), access));
+    pub(crate) fn open(online: &Arc<Online>, origin: Origin, cancel: &CancelToken) -> Result<Self> {
+        let origin = Arc::new(origin);
         let asked = Arc::clone(&origin);
         let facts = online.run(async move { probe(&asked).await }, cancel)?;
-        Ok(Self { online: Arc::clone(online), origin, facts })
+        let (rule, has_varied) = (Mutex::new(VersionRule::Opened), Arc::default());
+        Ok(Self { online: Arc::clone(online), origin, facts, rule, has_varied })
+    }
+
+    fn rule(&self) -> std::sync::MutexGuard<'_, VersionRule> {
+        self.rule.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts to transfer `start..end` in the background; `end` is `None` when the length is unknown.
     fn transfer(&self, start: u64, end: Option<u64>, cancel: &CancelToken) -> HttpStream {
         let (sender, receiver) = mpsc::channel(QUEUE_LEN);
-        let origin = Arc::clone(&self.origin);
-        let transfer = Transfer { origin, facts: self.facts.clone(), position: start, end, sender };
+        let rule = *self.rule();
+        let version = match rule {
+            VersionRule::Opened => Version::Of(self.facts.identity.clone()),
+            VersionRule::OneReading => Version::Next,
+            VersionRule::Proven => Version::Any,
+        };
+        let transfer = Transfer {
+            origin: Arc::clone(&self.origin),
+            facts: self.facts.clone(),
+            version,
+            has_varied: Arc::clone(&self.has_varied),
+            position: start,
+            end,
+            sender,
+        };
         let task = self.online.spawn(transfer.run()).abort_handle();
         HttpStream {
             receiver,
@@ -111,6 +114,14 @@ impl Input for HttpInput {
 
     fn is_seekable(&self) -> bool {
         self.facts.has_ranges
+    }
+
+    fn set_version_rule(&self, rule: VersionRule) {
+        *self.rule() = rule;
+    }
+
+    fn has_varied(&self) -> bool {
+        self.has_varied.load(Ordering::Relaxed)
     }
 
     fn version(&self) -> Option<String> {
@@ -183,13 +194,13 @@ fn whole(origin: &Origin, reply: &Response) -> Result<Facts, Fault> {
         return Err(Fault::Final(error.hint("check the address")));
     }
     let len_bytes = range::content_length(headers);
-    if len_bytes.is_none() && !range::is_chunked(headers) {
+    if len_bytes.is_none() && !range::is_chunked(headers) && !origin.is_proven() {
         return Err(Fault::Final(
             origin
                 .error(
                     "the server neither tells the length nor marks the end, so a broken transfer would look complete",
                 )
-                .hint("download the file first and compare its digest, or use another server"),
+                .hint("give the digest of the file (--sha256), or use another server"),
         ));
     }
     Ok(Facts { len_bytes, has_ranges: false, identity: Identity::of(headers) })
@@ -202,10 +213,22 @@ enum Piece {
     Failed(Error),
 }
 
+/// The version that the replies of a transfer must be of.
+enum Version {
+    /// This one.
+    Of(Identity),
+    /// That of the first reply.
+    Next,
+    /// Whatever the server says: a digest will tell.
+    Any,
+}
+
 /// The background half of a reader.
 struct Transfer {
     origin: Arc<Origin>,
     facts: Facts,
+    version: Version,
+    has_varied: Arc<AtomicBool>,
     position: u64,
     end: Option<u64>,
     sender: mpsc::Sender<Piece>,
@@ -269,36 +292,52 @@ impl Transfer {
             let len_bytes = self.check_whole(&reply)?;
             return self.copy(reply, len_bytes).await;
         }
-        let identity = self.facts.identity.clone();
+        let tag = match &self.version {
+            Version::Of(identity) => identity.strong().map(str::to_owned),
+            Version::Next | Version::Any => None,
+        };
         let asked_end = self.end.filter(|end| Some(*end) != self.facts.len_bytes);
-        let ask = Ask { range: Some((self.position, asked_end)), if_range: identity.strong(), ..Ask::default() };
+        let ask = Ask { range: Some((self.position, asked_end)), if_range: tag.as_deref(), ..Ask::default() };
         let reply = origin.get(&ask).await?;
         let len_bytes = self.check_part(&reply)?;
         self.copy(reply, Some(len_bytes)).await
     }
 
     /// Checks a reply from the start; returns how long its body has to be.
-    fn check_whole(&self, reply: &Response) -> Result<Option<u64>, Fault> {
+    fn check_whole(&mut self, reply: &Response) -> Result<Option<u64>, Fault> {
         let facts = whole_or_known(&self.origin, reply, self.facts.len_bytes)?;
         if facts.len_bytes != self.facts.len_bytes {
             let shown = |len: Option<u64>| len.map_or("an unknown number of".to_owned(), |len| len.to_string());
             let (first, now) = (shown(self.facts.len_bytes), shown(facts.len_bytes));
             return Err(self.changed(&format!("{first} bytes at first, now {now}")));
         }
-        // what was seen when it was opened (a header, a partition table) must still hold
-        if !self.facts.identity.agrees_with(&facts.identity) {
-            return Err(self.changed("its version is another one now"));
-        }
+        self.check_version(facts.identity)?;
         Ok(self.facts.len_bytes)
     }
 
+    /// Checks the version of a reply.
+    fn check_version(&mut self, identity: Identity) -> Result<(), Fault> {
+        if !self.facts.identity.agrees_with(&identity) {
+            self.has_varied.store(true, Ordering::Relaxed);
+        }
+        match &self.version {
+            Version::Of(wanted) if !wanted.agrees_with(&identity) => {
+                Err(self.changed("its version is another one now"))
+            }
+            Version::Of(_) | Version::Any => Ok(()),
+            Version::Next => {
+                self.version = Version::Of(identity);
+                Ok(())
+            }
+        }
+    }
+
     /// Checks a reply from the middle; returns how long its body has to be.
-    fn check_part(&self, reply: &Response) -> Result<u64, Fault> {
+    fn check_part(&mut self, reply: &Response) -> Result<u64, Fault> {
         let headers = reply.headers();
-        let agrees = self.facts.identity.agrees_with(&Identity::of(headers));
+        self.check_version(Identity::of(headers))?;
         let range = ContentRange::of(headers);
         let (start, end, total) = match (reply.status(), range) {
-            _ if !agrees => return Err(self.changed("its version is another one now")),
             (StatusCode::PARTIAL_CONTENT, Some(ContentRange::Part { start, end, total })) => (start, end, total),
             (StatusCode::RANGE_NOT_SATISFIABLE, Some(ContentRange::Unsatisfied { total })) => {
                 return Err(self.changed(&format!("now it has {total} bytes")));
@@ -321,7 +360,9 @@ impl Transfer {
     fn changed(&self, how: &str) -> Fault {
         let error = self.origin.error(format!("it changed while it was read: {how}"));
         Fault::Final(
-            error.at_offset(self.position).hint("wait until the file is complete on the server, then start again"),
+            error.at_offset(self.position).hint(
+                "wait until the file is complete on the server, then start again; with the digest of the file (--sha256) another version alone is no reason",
+            ),
         )
     }
 
@@ -436,8 +477,6 @@ mod tests {
             ("http://h/dir/", "dir"),
             ("http://h", "h"),
             ("http://h/%zz%4", "%zz%4"),
-            ("http://h/%2e%2e%2f%2e%2e%2fetc%2fx%1b%5b2J", "x[2J"),
-            ("http://h/a%2f..", "h"),
             ("http://h/%2e%2e%2f%2e%2e%2fetc%2fx%1b%5b2J", "x[2J"),
             ("http://h/a%2f..", "h"),
         ] {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::digest::Hasher;
+use crate::digest::{Checksums, FileHasher};
 use crate::source::file::FileInput;
 use crate::{CancelToken, ClientOptions, Error, ErrorKind, Result, Source, image};
 
@@ -24,7 +24,7 @@ pub(crate) fn spool(source: &Source, options: &ClientOptions, cancel: &CancelTok
         .map_err(|e| failed(e.into()))?;
     let mut file = File::from(file);
     let mut stream = source.input.stream(0, cancel)?;
-    let mut hasher = Hasher::new();
+    let mut hasher = FileHasher::new(&source.promised);
     let mut buf = vec![0; 1 << 20];
     let mut done = 0;
     loop {
@@ -37,20 +37,26 @@ pub(crate) fn spool(source: &Source, options: &ClientOptions, cancel: &CancelTok
         hasher.update(&buf[..n]);
         file.write_all(&buf[..n]).map_err(failed)?;
     }
-    check_digest(source, hasher.finish())?;
+    check_digest(source, &hasher.finish())?;
     let input = FileInput::from_file(file, source.location.to_string())?;
     Ok(Source { input: Arc::new(input), ..source.clone() })
 }
 
-/// Fails when `found`, the digest of all bytes of `source`, is not the expected one.
-pub(crate) fn check_digest(source: &Source, found: crate::Digest) -> Result<()> {
-    match source.expected {
-        Some(expected) if expected != found => Err(Error::new(
-            ErrorKind::Integrity,
-            format!("{} has digest {found}, expected {expected}", source.location),
-        )
-        .with_path(&source.location)
-        .hint("the file is not the one that was published, or was damaged on its way: fetch it again, and check the digest")),
-        _ => Ok(()),
-    }
+/// Fails when `found`, the digests of all bytes of `source`, are not the promised ones.
+pub(crate) fn check_digest(source: &Source, found: &Checksums) -> Result<()> {
+    let promised = &source.promised;
+    let unlike = |promised: Option<String>, found: Option<String>| {
+        promised.filter(|promised| found.as_ref() != Some(promised)).map(|promised| (promised, found))
+    };
+    let sha256 = unlike(promised.sha256.map(String::from), found.sha256.map(String::from));
+    let sha512 = unlike(promised.sha512.map(String::from), found.sha512.map(String::from));
+    let Some((expected, found)) = sha256.or(sha512) else { return Ok(()) };
+    let Some(found) = found else {
+        let message = "the digest of the image could not be computed, because not all of it was read";
+        return Err(Error::new(ErrorKind::Integrity, message).with_path(&source.location));
+    };
+    let message = format!("{} has digest {found}, expected {expected}", source.location);
+    Err(Error::new(ErrorKind::Integrity, message).with_path(&source.location).hint(
+        "the file is not the one that was published, or was damaged on its way: fetch it again, and check the digest",
+    ))
 }

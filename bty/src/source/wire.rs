@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::digest::Hasher;
+use crate::digest::{Checksums, FileHasher};
 use crate::image::Reading;
-use crate::{CancelToken, Digest, Error, ErrorKind, Result, Source, threads};
+use crate::{CancelToken, Error, ErrorKind, Result, Source, threads};
 
 /// Bytes read at once; a digest of one chunk takes about a millisecond.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -27,8 +27,8 @@ pub(crate) struct Wire {
     cancel: CancelToken,
 }
 
-/// The digest of a [`Wire`], there once all of it was read.
-pub(crate) type WireDigest = Arc<Mutex<Option<Digest>>>;
+/// The digests of a [`Wire`], there once all of it was read.
+pub(crate) type WireDigest = Arc<Mutex<Option<Checksums>>>;
 
 impl Wire {
     /// Starts reading `source` from its start.
@@ -38,8 +38,8 @@ impl Wire {
         let (spent, empty) = bounded(CHUNKS_AHEAD + 2);
         let digest = WireDigest::default();
         let counts = Arc::clone(&reading.counts);
-        let result = Arc::clone(&digest);
-        threads::start("bty-wire", move || read_ahead(stream, &full, &empty, &counts.source_bytes, &result))?;
+        let (result, hasher) = (Arc::clone(&digest), FileHasher::new(&source.promised));
+        threads::start("bty-wire", move || read_ahead(stream, hasher, &full, &empty, &counts.source_bytes, &result))?;
         let cancel = reading.cancel.clone();
         let of_reader = Arc::clone(&digest);
         let this = Self { chunks, spent, current: Vec::new(), position: 0, is_over: false, digest: of_reader, cancel };
@@ -76,12 +76,12 @@ impl Read for Wire {
 
 fn read_ahead(
     mut stream: Box<dyn Read + Send>,
+    mut hasher: FileHasher,
     full: &Sender<io::Result<Vec<u8>>>,
     empty: &Receiver<Vec<u8>>,
     count: &std::sync::atomic::AtomicU64,
     digest: &WireDigest,
 ) {
-    let mut hasher = Hasher::new();
     loop {
         let mut chunk = empty.try_recv().unwrap_or_default();
         chunk.resize(CHUNK_BYTES, 0);

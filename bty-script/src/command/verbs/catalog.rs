@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use bty::catalog::{self, Catalog, Entry};
+use bty::digest::Checksums;
 use bty::size::human;
-use bty::{CancelToken, Client, ErrorKind, Result, text};
+use bty::{CancelToken, Client, ErrorKind, Location, Result, text};
 use serde_json::json;
 
 use crate::cli::{CatalogAction, Network};
@@ -15,18 +16,23 @@ use crate::{exit, network, signals};
 
 pub(super) fn run(action: CatalogAction, network: &Network, output: &Output) -> Result<ExitCode> {
     let cancel = signals::cancel_on_signal()?;
-    let client = network::client(network, Arc::new(Notices(output.is_json())));
+    let client = network::client(network, Arc::new(Notices(output.is_json())))?;
     match action {
         CatalogAction::Show { src, .. } => show(&Catalog::load(&client, &src, &cancel)?, output),
         CatalogAction::Check { src, .. } => return check(&client, &src, output, &cancel),
-        CatalogAction::Add { catalog, src, name, sha256, sha_url, description, .. } => {
+        CatalogAction::Add { catalog, src, name, sha256, sha512, sha_url, description, .. } => {
+            let given = Checksums { sha256, sha512 };
             for src in &src {
                 let mut entry = examine(&client, src, name.as_deref(), &cancel)?;
                 let listed = sha_url.as_deref().map(|url| {
-                    let file = catalog::file_name(src).unwrap_or_else(|| entry.name.clone());
-                    catalog::fetch_checksum(&client, url, &file, &cancel)
+                    let is_web = matches!(src.parse(), Ok(Location::Http(_)));
+                    let file = if is_web { None } else { catalog::file_name(src) };
+                    let image = file.unwrap_or_else(|| src.clone());
+                    catalog::fetch_checksum(&client, url, &image, &cancel)
                 });
-                entry.sha256 = listed.transpose()?.or(sha256).or(entry.sha256);
+                let promised = listed.transpose()?.unwrap_or(given);
+                entry.sha256 = promised.sha256.or(entry.sha256);
+                entry.sha512 = promised.sha512;
                 entry.description.clone_from(&description);
                 add(&catalog, &entry, output)?;
             }
@@ -51,8 +57,8 @@ fn show(catalog: &Catalog, output: &Output) {
 fn describe(entry: &Entry) -> String {
     let mut shown = format!("{}\n    {}", text::escape(&entry.name), text::escape(entry.src()));
     let size = entry.size_bytes.map(human);
-    let digest = entry.sha256.map(|d| format!("sha256 {d}"));
-    let facts: Vec<String> = [entry.format.clone(), entry.arch.clone(), size, digest].into_iter().flatten().collect();
+    let digests = Some(entry.promised().to_string()).filter(|digests| !digests.is_empty());
+    let facts: Vec<String> = [entry.format.clone(), entry.arch.clone(), size, digests].into_iter().flatten().collect();
     if !facts.is_empty() {
         shown.push_str(&format!("\n    {}", text::escape(&facts.join(", "))));
     }

@@ -9,10 +9,11 @@ use std::thread;
 use std::time::Duration;
 
 use bty::catalog::Catalog;
+use bty::digest::Checksums;
 use bty::flash::{FlashOptions, FlashPlan, FlashReport, Refusal, TargetReport};
 use bty::image::OpenOptions;
 use bty::size::human;
-use bty::{CancelToken, Client, Digest, Disk, Error, ErrorKind, Host, Image, Result, Selector, SystemHost, text};
+use bty::{CancelToken, Client, Disk, Error, ErrorKind, Host, Image, Result, Selector, SystemHost, text};
 use bty_script::terminal::Style;
 use serde_json::json;
 
@@ -25,8 +26,10 @@ use crate::{exit, network, signals};
 pub(super) fn run(flash: &Flash, network: &Network, output: &Output) -> Result<ExitCode> {
     let cancel = signals::cancel_on_signal()?;
     let watcher = Arc::new(Watcher::new(output.is_json()));
-    let client = network::client(network, watcher.clone());
-    let (image, is_raw) = open_image(&client, &flash.src, flash.catalog.as_deref(), flash.sha256, &cancel)?;
+    let client = network::client(network, watcher.clone())?;
+    let mut promised = OpenOptions { sha256: flash.sha256, ..OpenOptions::default() };
+    (promised.sha512, promised.image_sha256) = (flash.sha512, flash.image_sha256);
+    let (image, is_raw) = open_image(&client, &flash.src, flash.catalog.as_deref(), promised, &cancel)?;
     let system = SystemHost::new();
     let mut created = Created::default();
     let targets = find_targets(flash, &image, &system, &mut created, output, &cancel)?;
@@ -67,22 +70,18 @@ pub(super) fn open_image(
     client: &Client,
     src: &str,
     catalog: Option<&str>,
-    sha256: Option<Digest>,
+    mut options: OpenOptions,
     cancel: &CancelToken,
 ) -> Result<(Image, bool)> {
-    let mut options = OpenOptions { sha256, ..OpenOptions::default() };
     let Some(catalog) = catalog else { return Ok((Image::open(client, src, &options, cancel)?, false)) };
     let catalog = Catalog::load(client, catalog, cancel)?;
     let entry = catalog.find(src)?;
-    if let (Some(given), Some(listed)) = (sha256, entry.sha256)
-        && given != listed
-    {
-        let message = format!("the catalog lists digest {listed} for {src:?}, but --sha256 is {given}");
-        return Err(
-            Error::new(ErrorKind::Integrity, message).hint("check which of the two is right; nothing was written")
-        );
-    }
-    options.sha256 = sha256.or(entry.sha256);
+    let (given, listed) = (Checksums { sha256: options.sha256, sha512: options.sha512 }, entry.promised());
+    let merged = given.merged(listed).ok_or_else(|| {
+        let message = format!("the catalog lists {listed} for {src:?}, but {given} was given");
+        Error::new(ErrorKind::Integrity, message).hint("check which of the two is right; nothing was written")
+    })?;
+    (options.sha256, options.sha512) = (merged.sha256, merged.sha512);
     Ok((Image::open(client, entry.src(), &options, cancel)?, entry.raw))
 }
 
@@ -162,9 +161,9 @@ fn show(plan: &FlashPlan, refusals: &[Refusal], flash: &Flash, output: &Output) 
         output.event("plan", &json!({ "plan": plan, "refusals": refusals }));
     }
     output.say(&format!("image   {}\n        {}", text::escape(&plan.image.name), text::escape(&plan.image.summary())));
-    if let Some(digest) = plan.image.expected_sha256 {
+    for promise in plan.image.promises() {
         // a line of its own just fits in 80 columns
-        output.say(&format!("        sha256 {digest}"));
+        output.say(&format!("        {promise}"));
     }
     for disk in &plan.targets {
         output.say(&format!("target  {}", disks::headline(disk)));
@@ -228,9 +227,9 @@ fn tell(report: &FlashReport, output: &Output) {
         target.notes.iter().for_each(|note| output.warn(note));
     }
     let digest = match (report.source_sha256, report.is_digest_checked) {
-        (Some(digest), true) => format!("the digest is as expected:\n  sha256 {digest}"),
+        (_, true) => format!("the digest is as expected:\n  {}", report.image.promises().join("\n  ")),
         (Some(digest), false) => format!("nobody said what its digest should be, it is:\n  sha256 {digest}"),
-        (None, _) => "its digest was not computed".into(),
+        (None, false) => "its digest was not computed".into(),
     };
     output.say(&format!("{} read in {:.1} s; {digest}", human(report.source_bytes), seconds(total)));
 }

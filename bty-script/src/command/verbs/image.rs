@@ -15,7 +15,7 @@ use crate::{network, signals};
 pub(super) fn run(src: &str, full: bool, network: &Network, output: &Output) -> Result<ExitCode> {
     let cancel = signals::cancel_on_signal()?;
     let watcher = Arc::new(Watcher::new(output.is_json()));
-    let client = network::client(network, watcher.clone());
+    let client = network::client(network, watcher.clone())?;
     let image = Image::open(&client, src, &OpenOptions::default(), &cancel)?;
     let info = image.info();
     let observed = |source, decoded| watcher.tell(&Event::reading(info, source, decoded));
@@ -42,8 +42,8 @@ pub(super) fn describe(info: &ImageInfo, contents: Option<&Contents>) -> String 
             human(p.start_bytes)
         ));
     }
-    if let (Some(digest), None) = (info.expected_sha256, contents) {
-        shown.push_str(&format!("\n    sha256 {digest}"));
+    if contents.is_none() {
+        info.promises().iter().for_each(|promise| shown.push_str(&format!("\n    {promise}")));
     }
     if let Some(all) = contents {
         shown.push_str(&format!(

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use bty::flash::{self, Found};
+use bty::image::OpenOptions;
 use bty::size::human;
 use bty::{ErrorKind, Event, Result, Selector, SystemHost, text};
 
@@ -16,8 +17,10 @@ use crate::{exit, network, signals};
 pub(super) fn run(verify: &Verify, network: &Network, output: &Output) -> Result<ExitCode> {
     let cancel = signals::cancel_on_signal()?;
     let watcher = Arc::new(Watcher::new(output.is_json()));
-    let client = network::client(network, watcher.clone());
-    let (image, _) = open_image(&client, &verify.src, verify.catalog.as_deref(), verify.sha256, &cancel)?;
+    let client = network::client(network, watcher.clone())?;
+    let mut promised = OpenOptions { sha256: verify.sha256, ..OpenOptions::default() };
+    (promised.sha512, promised.image_sha256) = (verify.sha512, verify.image_sha256);
+    let (image, _) = open_image(&client, &verify.src, verify.catalog.as_deref(), promised, &cancel)?;
     let system = SystemHost::new();
     let disk = verify.target.parse::<Selector>()?.select(&system)?;
     let observed = |compared| watcher.tell(&Event::comparing(&disk, image.info(), compared));
@@ -26,7 +29,11 @@ pub(super) fn run(verify: &Verify, network: &Network, output: &Output) -> Result
     let report = report?;
     output.event("report", &report);
     let Some(difference) = &report.first_difference else {
-        output.say(&format!("{} holds the image: {} compared", text::escape_name(&disk.path), human(report.compared_bytes)));
+        output.say(&format!(
+            "{} holds the image: {} compared",
+            text::escape_name(&disk.path),
+            human(report.compared_bytes)
+        ));
         return Ok(ExitCode::SUCCESS);
     };
     let found = match difference.found {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::map::{Check, changed};
-use crate::digest::Hasher;
+use crate::digest::{Checksums, FileHasher};
 use crate::image::ReadCounts;
 use crate::source::Source;
-use crate::{CancelToken, Digest, Error, ErrorKind, Result};
+use crate::{CancelToken, Error, ErrorKind, Result};
 
 /// What lies between two pieces is read up to this many bytes, and skipped beyond.
 const GAP_BYTES: u64 = 1 << 20;
@@ -31,7 +31,7 @@ pub(super) struct Cursor {
 
 /// What is done when every byte passes by.
 struct Whole {
-    hasher: Hasher,
+    hasher: FileHasher,
     /// Sorted and apart; those before `next` are done.
     checks: Vec<Check>,
     next: usize,
@@ -60,7 +60,8 @@ impl Cursor {
         counts: Option<Arc<ReadCounts>>,
         checks: Vec<Check>,
     ) -> Self {
-        let whole = Whole { hasher: Hasher::new(), checks, next: 0, current: blake3::Hasher::new() };
+        let whole =
+            Whole { hasher: FileHasher::new(&source.promised), checks, next: 0, current: blake3::Hasher::new() };
         Self { whole: Some(whole), ..Self::new(source, cancel, counts) }
     }
 
@@ -79,7 +80,7 @@ impl Cursor {
     }
 
     /// Ends it; gives the digest when everything was read.
-    pub(super) fn finish(mut self, file_bytes: u64) -> Result<Option<Digest>> {
+    pub(super) fn finish(mut self, file_bytes: u64) -> Result<Option<Checksums>> {
         if self.whole.is_none() {
             return Ok(None);
         }

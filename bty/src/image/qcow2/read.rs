@@ -20,9 +20,10 @@ use super::header::{Compression, DAMAGED, refuse};
 use super::map::{Check, Run, Walker, Window};
 use super::unpack::Unpacker;
 use super::{Qcow2, Source};
-use crate::extent::{BUFFER_ALIGN, BUFFER_BYTES, Buffer, Extent, ExtentReader, Pool, split_zeros};
+use crate::digest::Checksums;
+use crate::extent::{BUFFER_ALIGN, BUFFER_BYTES, Buffer, Extent, ExtentReader, Pool, ReadDigests, split_zeros};
 use crate::image::{ReadCounts, Reading};
-use crate::{CancelToken, Digest, Error, ErrorKind, Result, threads};
+use crate::{CancelToken, Error, ErrorKind, Result, threads};
 
 /// What one worker needs: the compressed bytes of a batch, those of one that waits, and a zstd window.
 const WORKER_BYTES: u64 = 16 << 20;
@@ -31,7 +32,7 @@ const WORKER_BYTES: u64 = 16 << 20;
 enum Step {
     Zeros(Vec<(u64, u64)>),
     Extents(Vec<Extent>),
-    End(Option<Digest>),
+    End(Option<Checksums>),
 }
 
 /// Steps arrive in any order, and are given by number.
@@ -44,7 +45,7 @@ pub(super) struct Reader {
     due: u64,
     zeros: std::vec::IntoIter<(u64, u64)>,
     extents: VecDeque<Extent>,
-    end: Option<Option<Digest>>,
+    end: Option<Option<Checksums>>,
     counts: Arc<ReadCounts>,
     cancel: CancelToken,
     /// Cancels only what this reader started.
@@ -149,8 +150,8 @@ impl ExtentReader for Reader {
         }
     }
 
-    fn wire_digest(&self) -> Option<Digest> {
-        self.end.flatten()
+    fn digests(&self) -> ReadDigests {
+        ReadDigests { wire: self.end.flatten().unwrap_or_default(), image: None }
     }
 }
 
@@ -194,10 +195,10 @@ impl Producer {
         self.steps.send((self.number - 1, step)).map_err(|_| Dropped)
     }
 
-    fn produce(&mut self) -> Result<Result<Option<Digest>, Dropped>> {
+    fn produce(&mut self) -> Result<Result<Option<Checksums>, Dropped>> {
         let (image, source, stop) = (self.image.clone(), self.source.clone(), self.stop.clone());
         let mut walker = Walker::new(&image, &source, 0..u64::MAX, &stop);
-        if source.expected.is_some() {
+        if !source.promised.is_empty() {
             walker.remember(&image.checks);
         }
         let mut window = Window::default();
@@ -227,9 +228,9 @@ impl Producer {
     }
 
     /// The cursor, and the digest when it needed a pass of its own: the file cannot be read front to back without a step back.
-    fn cursor(&self, checks: Option<Vec<Check>>) -> Result<(Cursor, Option<Digest>)> {
+    fn cursor(&self, checks: Option<Vec<Check>>) -> Result<(Cursor, Option<Checksums>)> {
         let counts = Some(Arc::clone(&self.counts));
-        if self.source.expected.is_none() {
+        if self.source.promised.is_empty() {
             return Ok((Cursor::new(&self.source, &self.stop, counts), None));
         }
         if let Some(checks) = checks {

@@ -94,7 +94,7 @@ fn memory(bytes: Vec<u8>) -> Memory {
 fn remote(memory: Memory) -> (Source, Arc<Memory>) {
     let memory = Arc::new(memory);
     let input = Arc::new(MemoryInput(Arc::clone(&memory)));
-    (Source { location: Location::File("remote.qcow2".into()), name: "remote".into(), input, expected: None }, memory)
+    (Source::new(Location::File("remote.qcow2".into()), "remote", input), memory)
 }
 
 fn local(path: &Path) -> Source {
@@ -201,7 +201,7 @@ fn expect(dir: &TempDir, disk: &[u8], what: &str) {
         let image = Qcow2::open(&source, &reading.cancel).unwrap();
         let mut reader = image.extents(&source, &reading).unwrap();
         assert!(self::disk(&mut *reader, disk.len()).unwrap() == disk, "{what}, with a digest");
-        assert_eq!(reader.wire_digest(), Some(digest), "{what}");
+        assert_eq!(reader.digests().wire.sha256, Some(digest), "{what}");
         assert_eq!(reading.counts.source_bytes.load(Ordering::Relaxed), source.len_bytes().unwrap());
         assert_eq!(reading.counts.decoded_bytes.load(Ordering::Relaxed), disk.len() as u64);
         probe(&image, &source, disk);
@@ -311,7 +311,7 @@ fn a_map_larger_than_memory_is_read_in_windows() {
             let image = Qcow2 { runs_max: 40, ..Qcow2::open(&source, &reading.cancel).unwrap() };
             let mut reader = image.extents(&source, &reading).unwrap();
             assert!(disk(&mut *reader, raw.len()).unwrap() == raw, "{options}");
-            assert_eq!(reader.wire_digest(), source.expected);
+            assert_eq!(reader.digests().wire, source.promised());
         }
         let (source, _) = remote(memory(image_file(&dir)));
         let source = source.expect(digest).unwrap();
@@ -348,7 +348,7 @@ fn tables_larger_than_one_read_are_followed() {
             }
         }
         assert_eq!((total, found), (1200 << 30, written.to_vec()));
-        assert_eq!(reader.wire_digest(), source.expected);
+        assert_eq!(reader.digests().wire, source.promised());
         let mut buf = [0; 3];
         image.read_at_guest(&source, &mut buf, (300 << 30) + 4094, &reading.cancel).unwrap();
         assert_eq!(buf, [3, 3, 0]);
@@ -513,7 +513,7 @@ fn shared_clusters_are_read_again_and_again() {
     let image = Qcow2::open(&source, &reading.cancel).unwrap();
     let mut reader = image.extents(&source, &reading).unwrap();
     assert!(disk(&mut *reader, raw.len()).unwrap() == raw);
-    assert_eq!(reader.wire_digest(), Some(digest));
+    assert_eq!(reader.digests().wire.sha256, Some(digest));
 }
 
 #[test]
@@ -547,7 +547,7 @@ fn no_error_is_followed_by_a_clean_end() {
     let mut reader = image.extents(&source, &reading).unwrap();
     assert_eq!(reader.next().unwrap_err().kind(), ErrorKind::Format);
     assert!(reader.next().is_err());
-    assert_eq!(reader.wire_digest(), None);
+    assert_eq!(reader.digests().wire.sha256, None);
 }
 
 #[test]
@@ -592,7 +592,7 @@ proptest! {
         }
         let digest = Digest::of(&file);
         let (mut source, _) = remote(memory(file));
-        source.expected = with_digest.then_some(digest);
+        source.promised.sha256 = with_digest.then_some(digest);
         read_briefly(&source);
     }
 

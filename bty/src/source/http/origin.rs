@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, HeaderMap, IF_RANGE, RANGE, RETRY_AFTER,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, HeaderMap, HeaderValue, IF_RANGE, LOCATION, RANGE,
+    RETRY_AFTER,
 };
 use reqwest::{Response, StatusCode};
 use url::Url;
 
 use super::range;
-use crate::client::ClientOptions;
 use crate::client::body::{self, Failure};
 use crate::client::net::Http;
-use crate::client::reach;
+use crate::client::{ClientOptions, Login, reach, trust};
 use crate::oci::Access;
 use crate::progress::Event;
 use crate::{Error, ErrorKind, Result};
@@ -25,6 +25,11 @@ const BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// Bounds the body of a small answer, however slowly it comes.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+const REDIRECTS_MAX: usize = 10;
+
+/// What the HTTP client says when a proxy answers 407 to `CONNECT`; it has no type for that.
+const PROXY_WANTS_LOGIN: &str = "proxy authorization required";
+const PROXY_LOGIN: &str = "give the proxy's user and password in its address: http://user:password@host:port";
 
 /// Why a request failed, as far as trying again is concerned.
 pub(crate) enum Fault {
@@ -98,17 +103,47 @@ pub(crate) struct Ask<'a> {
 /// An address, and what is needed to read from it.
 pub(crate) struct Origin {
     pub(crate) http: Http,
+    /// Without user and password.
     url: Url,
     shown: String,
+    login: Option<HeaderValue>,
     access: Option<Arc<Access>>,
+    /// A digest of the whole object is checked by whoever reads it.
+    is_proven: bool,
     /// Where the address last redirected to. Later requests go there, so that a redirector does not send each to another mirror.
-    pinned: Mutex<Option<Url>>,
+    pinned: Mutex<Option<Place>>,
+}
+
+/// An address that is asked, on the way that redirections lead.
+#[derive(Clone)]
+struct Place {
+    url: Url,
+    /// The way has never left the host that was named, so that what it may know may be sent.
+    is_home: bool,
 }
 
 impl Origin {
-    pub(crate) fn new(http: Http, url: Url, access: Option<Arc<Access>>) -> Self {
-        let shown = shown(&url);
-        Self { http, url, shown, access, pinned: Mutex::new(None) }
+    /// A web address, with the user and the password that it names or that are known for its host.
+    pub(crate) fn new(http: Http, url: Url, is_proven: bool) -> Self {
+        let login = http.options.credentials.for_address(&url);
+        Self::with_login(http, url, login.as_ref(), is_proven)
+    }
+
+    /// A web address that is asked with `login` or with nothing.
+    pub(crate) fn with_login(http: Http, url: Url, login: Option<&Login>, is_proven: bool) -> Self {
+        let login = login.and_then(Login::header);
+        let url = without_login(url);
+        Self { http, shown: url.to_string(), url, login, access: None, is_proven, pinned: Mutex::new(None) }
+    }
+
+    /// An address of a registry, which may ask for a token.
+    pub(crate) fn of_registry(http: Http, url: Url, access: Arc<Access>, is_proven: bool) -> Self {
+        Self { access: Some(access), ..Self::with_login(http, url, None, is_proven) }
+    }
+
+    /// True when whoever reads it checks a digest of the whole object.
+    pub(crate) fn is_proven(&self) -> bool {
+        self.is_proven
     }
 
     /// An error of this address.
@@ -125,40 +160,86 @@ impl Origin {
     /// Asks once, for a reply of any status. A refused token is renewed once.
     pub(crate) async fn answer(&self, ask: &Ask<'_>) -> Result<Response, Fault> {
         let pinned = self.pinned().take();
-        if let Some(url) = pinned {
-            let reply = self.send(&url, ask, None).await;
-            if let Ok(reply) = reply
+        if let Some(place) = pinned {
+            let authorization = self.authorization().await;
+            if let Ok((reply, place)) = self.send(place, ask, authorization.as_ref()).await
                 && reply.status().is_success()
             {
-                self.pinned().replace(url);
+                self.pinned().replace(place);
                 return Ok(reply);
             }
             // the redirection has expired, or that mirror fails: ask the origin for another
         }
-        let reply = match &self.access {
-            None => self.send(&self.url, ask, None).await?,
-            Some(access) => {
-                let token = access.token().await;
-                let reply = self.send(&self.url, ask, token.as_deref()).await?;
-                if reply.status() == StatusCode::UNAUTHORIZED {
-                    let token = access.renew(token.as_deref(), reply.headers()).await?;
-                    self.send(&self.url, ask, token.as_deref()).await?
-                } else {
-                    reply
-                }
-            }
-        };
-        if reply.status().is_success() && *reply.url() != self.url {
-            self.pinned().replace(reply.url().clone());
+        let home = || Place { url: self.url.clone(), is_home: true };
+        let authorization = self.authorization().await;
+        let (mut reply, mut place) = self.send(home(), ask, authorization.as_ref()).await?;
+        if reply.status() == StatusCode::UNAUTHORIZED
+            && place.is_home
+            && let Some(access) = &self.access
+        {
+            let renewed = access.renew(authorization.as_ref(), reply.headers()).await?;
+            (reply, place) = self.send(home(), ask, renewed.as_ref()).await?;
+        }
+        if reply.status().is_success() && place.url != self.url {
+            self.pinned().replace(place);
         }
         Ok(reply)
     }
 
-    fn pinned(&self) -> std::sync::MutexGuard<'_, Option<Url>> {
+    async fn authorization(&self) -> Option<HeaderValue> {
+        match &self.access {
+            Some(access) => access.authorization().await,
+            None => self.login.clone(),
+        }
+    }
+
+    fn pinned(&self) -> std::sync::MutexGuard<'_, Option<Place>> {
         self.pinned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn send(&self, url: &Url, ask: &Ask<'_>, token: Option<&str>) -> Result<Response, Fault> {
+    /// Asks at `place`, and wherever that redirects to; gives the reply that is no redirection, and who gave it.
+    async fn send(
+        &self,
+        mut place: Place,
+        ask: &Ask<'_>,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<(Response, Place), Fault> {
+        for _ in 0..=REDIRECTS_MAX {
+            let reply = self.send_to(&place.url, ask, authorization.filter(|_| place.is_home)).await?;
+            match redirection(&reply) {
+                Some(location) => place = self.redirected(&place, location)?,
+                None => return Ok((reply, place)),
+            }
+        }
+        Err(Fault::Final(self.error("too many redirects").hint("check the address")))
+    }
+
+    /// The place that a redirection leads to, if it may be asked.
+    fn redirected(&self, from: &Place, location: &str) -> Result<Place, Fault> {
+        let refused = |message: String, hint: &str| Fault::Final(self.error(message).hint(hint));
+        let url = from.url.join(location).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        let Some(url) = url.filter(|url| url.host_str().is_some_and(|host| !host.is_empty())) else {
+            return Err(refused(
+                "the server redirects to something that is no web address".into(),
+                "check the address",
+            ));
+        };
+        let url = without_login(url);
+        if from.url.scheme() == "https" && url.scheme() == "http" && !self.is_proven {
+            let message = format!(
+                "the server redirects from https to http ({}), where anybody on the way can change it",
+                shown(&url)
+            );
+            return Err(refused(
+                message,
+                "give the digest of the file (--sha256), or an address that stays with https",
+            ));
+        }
+        let is_home = from.is_home && url.origin() == self.url.origin();
+        Ok(Place { url, is_home })
+    }
+
+    async fn send_to(&self, url: &Url, ask: &Ask<'_>, authorization: Option<&HeaderValue>) -> Result<Response, Fault> {
         reach::check_literal(self.http.options.may_reach.as_ref(), url)
             .map_err(|refused| Fault::Final(self.error(refused.to_string())))?;
         let mut request = self.http.client.get(url.clone()).header(ACCEPT_ENCODING, "identity");
@@ -172,9 +253,8 @@ impl Origin {
         if let Some(types) = ask.accept {
             request = request.header(ACCEPT, types);
         }
-        if let Some(token) = token {
-            // reqwest drops this header when it is redirected to another host
-            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        if let Some(authorization) = authorization {
+            request = request.header(AUTHORIZATION, authorization);
         }
         let patience = self.http.options.connect_timeout + self.http.options.stall_timeout;
         match tokio::time::timeout(patience, request.send()).await {
@@ -190,10 +270,13 @@ impl Origin {
             return Fault::Final(self.error(cause));
         }
         if let Some(refusal) = tls_refusal(error) {
-            let error = self.error("the server's certificate is not trusted").because(refusal.to_string());
-            return Fault::Final(error.hint("check this machine's clock, or give the authority's certificate"));
+            let (why, hint) = trust::refusal(refusal);
+            return Fault::Final(self.error("the server's certificate is not trusted").because(why).hint(hint));
         }
-        if error.is_redirect() || error.is_builder() {
+        if cause.contains(PROXY_WANTS_LOGIN) {
+            return Fault::Final(self.error("the proxy wants a user and a password").hint(PROXY_LOGIN));
+        }
+        if error.is_builder() {
             return Fault::Final(self.error(cause).hint("check the address"));
         }
         let message = if error.is_connect() { "cannot connect" } else { "the connection broke" };
@@ -216,6 +299,10 @@ impl Origin {
         }
     }
 
+    fn has_login(&self) -> bool {
+        self.login.is_some() || self.access.as_ref().is_some_and(|access| access.has_login())
+    }
+
     fn refused(&self, status: StatusCode, headers: &HeaderMap) -> Fault {
         let error = self.error(format!("the server answered {status}"));
         let passes = matches!(status.as_u16(), 408 | 425 | 429) || status.is_server_error();
@@ -224,9 +311,14 @@ impl Origin {
             return Fault::Passing { error: error.hint("try again later"), wait: wait.map(Duration::from_secs) };
         }
         let hint = match status.as_u16() {
-            401 | 403 => "only what is public can be read; a user and password may be part of an http(s) address",
+            401 if self.has_login() => {
+                "the user or the password is wrong: look at --login, at the netrc, and at the file of podman login"
+            }
+            401 | 403 => {
+                "give a user and a password: --login HOST=FILE, a netrc, or for registries the file of podman login"
+            }
             404 | 410 => "check the address; nothing is there",
-            407 => "give the proxy's user and password in its address",
+            407 => PROXY_LOGIN,
             _ => "check the address",
         };
         Fault::Final(error.hint(hint))
@@ -264,11 +356,20 @@ impl Origin {
 
 /// `url` without user and password.
 pub(crate) fn shown(url: &Url) -> String {
-    let mut url = url.clone();
+    without_login(url.clone()).into()
+}
+
+fn without_login(mut url: Url) -> Url {
     // both fail only for addresses without a host, which have no credentials
     let _ = url.set_username("");
     let _ = url.set_password(None);
-    url.into()
+    url
+}
+
+/// Where a reply sends its reader.
+fn redirection(reply: &Response) -> Option<&str> {
+    let is_redirection = matches!(reply.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+    is_redirection.then(|| range::text(reply.headers(), &LOCATION)).flatten()
 }
 
 /// The text of the innermost cause: what a library says around it is of no use to an operator.

@@ -1,0 +1,217 @@
+//! Which proxy a request goes through, and which go through none.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use reqwest::Proxy;
+use url::{Host, Url};
+
+use super::ClientOptions;
+use crate::{Error, ErrorKind, Result, redact};
+
+impl ClientOptions {
+    /// Takes the proxies from variables as programs of this kind have them: `http_proxy`, `https_proxy`, `all_proxy` for what has none of its own, and
+    /// `no_proxy`; each in lower case or in capitals, the former first. `variable` gives the value of one; the library reads no environment itself.
+    pub fn set_proxies_from(&mut self, variable: &dyn Fn(&str) -> Option<String>) {
+        let value = |name: &str| {
+            let names = [name.to_owned(), name.to_ascii_uppercase()];
+            names.iter().filter_map(|name| variable(name)).find(|value| !value.is_empty())
+        };
+        let all = value("all_proxy");
+        self.http_proxy = value("http_proxy").or_else(|| all.clone());
+        self.https_proxy = value("https_proxy").or(all);
+        self.no_proxy = value("no_proxy");
+    }
+}
+
+/// The proxies of `options`, for the HTTP client.
+pub(super) fn proxies(options: &ClientOptions) -> Result<Vec<Proxy>> {
+    let bypass = Arc::new(Bypass::parse(options.no_proxy.as_deref().unwrap_or_default()));
+    let mut proxies = Vec::new();
+    for (scheme, written) in [("http", &options.http_proxy), ("https", &options.https_proxy)] {
+        let Some(written) = written else { continue };
+        let (address, bypass) = (address(scheme, written)?, Arc::clone(&bypass));
+        proxies.push(Proxy::custom(move |url| {
+            let is_meant = url.scheme() == scheme && !bypass.has(url);
+            is_meant.then(|| address.clone())
+        }));
+    }
+    Ok(proxies)
+}
+
+/// The address of a proxy, which may lack its scheme.
+fn address(scheme: &str, written: &str) -> Result<Url> {
+    // the address may hold a password, so it is not shown whole
+    let bad = |why: &str| {
+        Error::new(ErrorKind::Usage, format!("the proxy for {scheme} {why}"))
+            .hint("write http://host:port; a user and a password stand before the host, as in user:password@host")
+    };
+    let with_scheme = if written.contains("://") { written.to_owned() } else { format!("http://{written}") };
+    let url = Url::parse(&with_scheme).map_err(|e| bad("is no address").because(e))?;
+    match url.scheme() {
+        "http" | "https" if url.host_str().is_some_and(|host| !host.is_empty()) => Ok(url),
+        "http" | "https" => Err(bad("names no host")),
+        other => Err(bad(&format!("is {}, and {other} is not supported", redact::address(url.as_str())))),
+    }
+}
+
+/// The hosts that are reached directly.
+#[derive(Debug, Default, PartialEq)]
+struct Bypass(Vec<Entry>);
+
+#[derive(Debug, PartialEq)]
+struct Entry {
+    host: Pattern,
+    /// Only this port; every port when absent.
+    port: Option<u16>,
+}
+
+#[derive(Debug, PartialEq)]
+enum Pattern {
+    /// `*`
+    All,
+    /// A host and everything below it.
+    Domain(String),
+    /// Addresses that begin with so many bits.
+    Network(IpAddr, u8),
+}
+
+impl Bypass {
+    /// Entries are separated by commas or blanks: `*`, `example.org` (also `.example.org` and `*.example.org`), `192.0.2.7`, `192.0.2.0/24`, `[2001:db8::1]`,
+    /// `2001:db8::/32`; hosts may have a port behind them. What cannot be understood matches nothing.
+    fn parse(text: &str) -> Self {
+        let entries = text.split([',', ' ', '\t', '\n']).map(str::trim).filter(|entry| !entry.is_empty());
+        Self(entries.filter_map(Entry::parse).collect())
+    }
+
+    fn has(&self, url: &Url) -> bool {
+        let port = url.port_or_known_default();
+        self.0.iter().any(|entry| (entry.port.is_none() || entry.port == port) && entry.host.has(url))
+    }
+}
+
+impl Entry {
+    fn parse(text: &str) -> Option<Self> {
+        if let Some(network) = network(text) {
+            return Some(Self { host: network, port: None });
+        }
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) => (host, Some(port.parse().ok()?)),
+            None => (text, None),
+        };
+        let name = host.trim_start_matches('*').trim_start_matches('.').trim_end_matches('.').to_ascii_lowercase();
+        let host = match network(host) {
+            Some(network) => network,
+            None if host == "*" => Pattern::All,
+            None if name.is_empty() => return None,
+            None => Pattern::Domain(name),
+        };
+        Some(Self { host, port })
+    }
+}
+
+/// An address or a network, in brackets or not.
+fn network(text: &str) -> Option<Pattern> {
+    let (address, bits) = match text.split_once('/') {
+        Some((address, bits)) => (address, Some(bits.parse::<u8>().ok()?)),
+        None => (text, None),
+    };
+    let address = address.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(address);
+    let address = address.parse::<IpAddr>().ok()?.to_canonical();
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    Some(Pattern::Network(address, bits.unwrap_or(most).min(most)))
+}
+
+impl Pattern {
+    fn has(&self, url: &Url) -> bool {
+        let address = match url.host() {
+            Some(Host::Ipv4(ip)) => Some(IpAddr::from(ip)),
+            Some(Host::Ipv6(ip)) => Some(IpAddr::from(ip).to_canonical()),
+            _ => None,
+        };
+        match (self, address) {
+            (Self::All, _) => true,
+            (Self::Network(network, bits), Some(address)) => begins_with(address, *network, *bits),
+            (Self::Domain(domain), None) => {
+                let host = url.host_str().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
+                host.strip_suffix(domain.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+            }
+            _ => false,
+        }
+    }
+}
+
+fn begins_with(address: IpAddr, network: IpAddr, bits: u8) -> bool {
+    let shifted = |value: u128, width: u32| value.checked_shr(width - u32::from(bits)).unwrap_or(0);
+    match (address, network) {
+        (IpAddr::V4(a), IpAddr::V4(n)) => shifted(u32::from(a).into(), 32) == shifted(u32::from(n).into(), 32),
+        (IpAddr::V6(a), IpAddr::V6(n)) => shifted(a.into(), 128) == shifted(n.into(), 128),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn hosts_are_excepted_in_every_notation() {
+        for (list, url, is_direct) in [
+            ("*", "http://127.0.0.1/", true),
+            ("*", "https://example.org/", true),
+            ("", "http://example.org/", false),
+            ("example.org", "http://example.org/", true),
+            ("example.org", "http://www.Example.ORG./", true),
+            ("example.org", "http://badexample.org/", false),
+            (".example.org,*.example.net", "http://a.example.net/", true),
+            ("example.org:8080", "http://example.org:8080/", true),
+            ("example.org:8080", "http://example.org/", false),
+            ("example.org:443", "https://example.org/", true),
+            ("192.0.2.7", "http://192.0.2.7:8080/", true),
+            ("192.0.2.7:81", "http://192.0.2.7:8080/", false),
+            ("a, 192.0.2.0/24", "http://192.0.2.99/", true),
+            ("192.0.2.0/24", "http://192.0.3.1/", false),
+            ("0.0.0.0/0", "http://192.0.3.1/", true),
+            ("::1", "http://[::1]:8080/", true),
+            ("[2001:db8::1]:8080", "http://[2001:db8::1]:8080/", true),
+            ("2001:db8::/32", "http://[2001:db8:1::1]/", true),
+            ("2001:db8::/32", "http://[2001:db9::1]/", false),
+            ("192.0.2.0/99, example.org:x, ., :80", "http://example.org/", false),
+            ("127.0.0.1 localhost", "http://localhost/", true),
+        ] {
+            assert_eq!(Bypass::parse(list).has(&url.parse().unwrap()), is_direct, "{url} with {list:?}");
+        }
+    }
+
+    #[test]
+    fn the_proxy_for_all_is_for_what_has_none_of_its_own() {
+        let from = |pairs: &[(&str, &str)]| {
+            let mut options = ClientOptions::default();
+            let found = |name: &str| pairs.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
+            options.set_proxies_from(&found);
+            [options.http_proxy, options.https_proxy, options.no_proxy].map(Option::unwrap_or_default)
+        };
+        assert_eq!(from(&[("ALL_PROXY", "http://a"), ("https_proxy", "http://s")]), ["http://a", "http://s", ""]);
+        assert_eq!(from(&[("http_proxy", ""), ("HTTP_PROXY", "h:1"), ("NO_PROXY", "*")]), ["h:1", "", "*"]);
+    }
+
+    #[test]
+    fn a_bad_proxy_is_refused_without_showing_its_password() {
+        for written in ["http://user:secret@:x", "socks5://user:secret@host:1080"] {
+            let options = ClientOptions { http_proxy: Some(written.into()), ..ClientOptions::default() };
+            let error = proxies(&options).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Usage);
+            assert!(!format!("{error:?}").contains("secret"), "{error:?}");
+        }
+        assert_eq!(address("http", "proxy:3128").unwrap().as_str(), "http://proxy:3128/");
+    }
+
+    proptest! {
+        #[test]
+        fn no_list_is_too_strange(list in "[a-z0-9.:/*,\\[\\] é]{0,30}") {
+            let _ = Bypass::parse(&list).has(&"http://[::1]:80/".parse().unwrap());
+        }
+    }
+}

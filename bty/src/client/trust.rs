@@ -1,0 +1,208 @@
+//! Which servers are trusted: authorities of the system and of the caller, and single certificates of the caller.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+use super::ClientOptions;
+use crate::{Error, ErrorKind, Result};
+
+/// Where distributions keep the bundle of authorities they trust; the first that holds any is taken.
+const SYSTEM_ROOTS: [&str; 5] = [
+    "/etc/ssl/certs/ca-certificates.crt",                // Debian, Arch, Gentoo
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", // Fedora, RHEL
+    "/etc/pki/tls/certs/ca-bundle.crt",                  // older RHEL
+    "/etc/ssl/ca-bundle.pem",                            // SUSE
+    "/etc/ssl/cert.pem",                                 // Alpine
+];
+
+/// How connections to servers are protected.
+pub(super) fn tls(options: &ClientOptions) -> Result<ClientConfig> {
+    let broken = |e: rustls::Error| Error::new(ErrorKind::Host, "setting up TLS").because(e);
+    // A provider of our own: the process-wide default belongs to the program, not to a library.
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(broken)?;
+    let mut store = RootCertStore::empty();
+    store.add_parsable_certificates(system_roots(&SYSTEM_ROOTS.map(Path::new)));
+    let given = given_certificates(options)?;
+    for (certificate, unusable) in &given {
+        store.add(certificate.clone()).map_err(|e| unusable(e.to_string()))?;
+    }
+    let mut tls = if given.is_empty() {
+        builder.with_root_certificates(store).with_no_client_auth()
+    } else {
+        let pinned = given.into_iter().map(|(certificate, _)| certificate).collect();
+        let verifier = Pinning::new(store, pinned, provider)?;
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth()
+    };
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(tls)
+}
+
+/// A certificate, and the error for one that cannot be used.
+type Given = (CertificateDer<'static>, Box<dyn Fn(String) -> Error>);
+
+/// The certificates in the caller's files, at least one in each.
+fn given_certificates(options: &ClientOptions) -> Result<Vec<Given>> {
+    let mut given: Vec<Given> = Vec::new();
+    for path in &options.ca_files {
+        let shown = path.display().to_string();
+        let pem = std::fs::read(path).map_err(|e| {
+            Error::new(ErrorKind::Host, format!("reading the certificates in {shown}")).because(e).with_path(&shown)
+        })?;
+        let unusable = move |why: String| {
+            Error::new(ErrorKind::Usage, format!("{shown} holds no usable certificate: {why}"))
+                .with_path(&shown)
+                .hint("give the certificate of the authority, or that of the server itself, in PEM form")
+        };
+        let before = given.len();
+        for certificate in CertificateDer::pem_slice_iter(&pem) {
+            let certificate = certificate.map_err(|e| unusable(e.to_string()))?;
+            given.push((certificate, Box::new(unusable.clone())));
+        }
+        if given.len() == before {
+            return Err(unusable("there is none in it".to_owned()));
+        }
+    }
+    Ok(given)
+}
+
+/// The system's authorities. A system without any is no error: plain HTTP and the caller's own work all the same.
+fn system_roots(bundles: &[&Path]) -> Vec<CertificateDer<'static>> {
+    bundles
+        .iter()
+        .filter_map(|path| std::fs::read(path).ok())
+        .map(|pem| CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok).collect::<Vec<_>>())
+        .find(|roots| !roots.is_empty())
+        .unwrap_or_default()
+}
+
+/// Verifies as usual, and takes a server for what it is also when it shows the very certificate that the caller gave: self-signed ones, as
+/// `openssl req -x509` makes them, say of themselves that they are authorities, and an authority is no server otherwise.
+#[derive(Debug)]
+struct Pinning {
+    usual: Arc<WebPkiServerVerifier>,
+    pinned: Vec<CertificateDer<'static>>,
+}
+
+impl Pinning {
+    fn new(roots: RootCertStore, pinned: Vec<CertificateDer<'static>>, provider: Arc<CryptoProvider>) -> Result<Self> {
+        let usual = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+        let usual = usual.map_err(|e| Error::new(ErrorKind::Host, "setting up TLS").because(e))?;
+        Ok(Self { usual, pinned })
+    }
+}
+
+impl ServerCertVerifier for Pinning {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        match self.usual.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+            // the period is looked at before the role, so an expired certificate does not come here
+            Err(error) if is_about_role(&error) && self.pinned.iter().any(|pinned| pinned == end_entity) => {
+                rustls::client::verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.usual.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.usual.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.usual.supported_verify_schemes()
+    }
+}
+
+/// True when a certificate was refused only for what it is, an authority: the verifier has no name of its own for that.
+fn is_about_role(error: &rustls::Error) -> bool {
+    matches!(error, rustls::Error::InvalidCertificate(CertificateError::Other(other)) if format!("{other:?}").contains("CaUsedAsEndEntity"))
+}
+
+/// Why a certificate was refused, in words, and what to do.
+pub(crate) fn refusal(error: &rustls::Error) -> (String, &'static str) {
+    let rustls::Error::InvalidCertificate(certificate) = error else {
+        return (error.to_string(), "check the server's certificate");
+    };
+    match certificate {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            ("it has expired".into(), "check this machine's clock, or renew the certificate of the server")
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            ("it is not valid yet".into(), "check this machine's clock")
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => (
+            "it is for another name".into(),
+            "use the name that the certificate has, or make one with this name in subjectAltName",
+        ),
+        CertificateError::UnknownIssuer => (
+            "no authority that is trusted has signed it".into(),
+            "check this machine's clock, or give the certificate of its authority, or its own when it is self-signed (--ca)",
+        ),
+        _ if is_about_role(error) => (
+            "it is that of an authority, not of a server".into(),
+            "if the server is yours, give this very certificate (--ca)",
+        ),
+        other => (
+            format!("it is malformed or of an old kind ({other:?})"),
+            "make a certificate of version 3 with subjectAltName for the server",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_system_without_certificates_still_gets_a_client() {
+        assert!(system_roots(&[Path::new("/nonexistent"), Path::new("/dev/null")]).is_empty());
+        assert!(tls(&ClientOptions::default()).is_ok());
+    }
+
+    #[test]
+    fn an_unusable_certificate_file_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for (content, kind) in [
+            ("", ErrorKind::Usage),
+            ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", ErrorKind::Usage),
+        ] {
+            std::fs::write(file.path(), content).unwrap();
+            let options = ClientOptions { ca_files: vec![file.path().to_owned()], ..ClientOptions::default() };
+            let error = tls(&options).unwrap_err();
+            assert_eq!((error.kind(), error.path()), (kind, file.path().to_str()));
+        }
+        let options = ClientOptions { ca_files: vec!["/nonexistent.pem".into()], ..ClientOptions::default() };
+        assert_eq!(tls(&options).unwrap_err().kind(), ErrorKind::Host);
+    }
+}
