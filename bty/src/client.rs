@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::oci::{OciBlob, OciReference};
-use crate::source::file::FileInput;
+use crate::source::{file, pipe};
 use crate::{CancelToken, Location, Observer, Result, Source};
 
 pub(crate) mod body;
@@ -116,8 +116,11 @@ impl Client {
         match location {
             Location::File(path) => {
                 let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-                let input = Arc::new(FileInput::open(path)?);
+                let input = file::open(path)?;
                 Ok(Source { location: location.clone(), name, input, expected: None })
+            }
+            Location::Stdin => {
+                Ok(Source { location: location.clone(), name: "stdin".into(), input: pipe::stdin()?, expected: None })
             }
             Location::Http(url) => self.net.open_http(url, cancel),
             Location::Oci(reference) => self.net.open_oci(reference, cancel),

@@ -270,7 +270,7 @@ impl Image {
         }
         let qcow2 = if wire_head.starts_with(b"QFI\xfb") {
             if !source.input.is_seekable() {
-                let message = format!("{} allows no partial reads: downloading it first", source.location());
+                let message = format!("{} cannot be read by parts: copying it to the spool directory first", source.location());
                 client.options().observer.event(&Event::Notice { message });
                 source = spool::spool(&source, client.options(), cancel)?;
             }
@@ -304,6 +304,15 @@ impl Image {
             format!("version {}, clusters of {clusters}, compression {:?}", qcow2.version(), qcow2.compression())
         });
         Ok(Self { source, info, qcow2, head: head.into() })
+    }
+
+    /// The same image in an unnamed file in the spool directory of `client`, which can be read more than once: see [`Source::is_repeatable`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Source`] when it cannot be read, [`ErrorKind::Host`] when there is no room, [`ErrorKind::Integrity`] when its digest differs.
+    pub fn spooled(&self, client: &Client, cancel: &CancelToken) -> Result<Self> {
+        let source = spool::spool(&self.source, client.options(), cancel)?;
+        Self::from_source(client, source, cancel)
     }
 
     /// What is known of it.

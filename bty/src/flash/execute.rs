@@ -178,11 +178,12 @@ impl Run<'_> {
         let starts: Vec<(usize, u64)> =
             waiting.iter().map(|&i| (i, lanes[i].behind_from.take().unwrap_or(0))).collect();
         let mut seen = Seen { head: vec![0; HEAD_BYTES], disk_bytes: 0, data_bytes: 0, digest: None };
+        let can_read_again = self.image.source().is_repeatable();
         let mut number = 0;
         while let Some(extent) = extents.next()? {
             if let Some(part) = seen.hold_back(extent) {
                 for &(index, _) in starts.iter().filter(|(_, from)| number >= *from) {
-                    give(lanes, index, number, &part)?;
+                    give(lanes, index, number, &part, can_read_again)?;
                 }
                 number += 1;
             }
@@ -310,8 +311,8 @@ impl Seen {
     }
 }
 
-/// Gives lane `index` an extent, and waits for room; leaves it behind when it holds up faster ones too long.
-fn give(lanes: &mut [Lane], index: usize, number: u64, extent: &Extent) -> Result<()> {
+/// Gives lane `index` an extent, and waits for room; leaves it behind when it holds up faster ones too long and the image can be read again.
+fn give(lanes: &mut [Lane], index: usize, number: u64, extent: &Extent, can_read_again: bool) -> Result<()> {
     let (offset, len) = match extent {
         Extent::Data { offset, block } => (*offset, block.len() as u64),
         Extent::Zero { offset, len } => (*offset, *len),
@@ -327,7 +328,7 @@ fn give(lanes: &mut [Lane], index: usize, number: u64, extent: &Extent) -> Resul
         return Ok(());
     }
     let mut order = Some(extent.clone());
-    while !should_leave_behind(lanes, index) {
+    while !(can_read_again && should_leave_behind(lanes, index)) {
         if lanes[index].offer(&mut order)? {
             return Ok(());
         }

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::source::Input;
+use crate::source::pipe::PipeInput;
 use crate::{CancelToken, Error, ErrorKind, Result};
 
 pub(crate) struct FileInput {
@@ -15,22 +16,27 @@ pub(crate) struct FileInput {
     len_bytes: u64,
 }
 
-impl FileInput {
-    pub(crate) fn open(path: &Path) -> Result<Self> {
-        let shown = path.display().to_string();
-        let failed = |e: io::Error| {
-            let missing = e.kind() == io::ErrorKind::NotFound;
-            let error = Error::new(ErrorKind::Source, format!("opening {shown}")).because(e).with_path(&shown);
-            if missing { error.hint("check the path; bty images DIR lists a directory") } else { error }
-        };
-        // looked at before it is opened: opening a pipe would wait for a writer, and nobody could cancel that
-        let kind = std::fs::metadata(path).map_err(failed)?.file_type();
-        if !kind.is_file() && !kind.is_block_device() {
-            return Err(neither(&shown));
-        }
-        let file = File::open(path).map_err(failed)?;
-        Self::from_file(file, shown.clone())
+/// Opens the file, disk or pipe at `path`.
+pub(crate) fn open(path: &Path) -> Result<Arc<dyn Input>> {
+    let shown = path.display().to_string();
+    let failed = |e: io::Error| {
+        let missing = e.kind() == io::ErrorKind::NotFound;
+        let error = Error::new(ErrorKind::Source, format!("opening {shown}")).because(e).with_path(&shown);
+        if missing { error.hint("check the path; bty images DIR lists a directory") } else { error }
+    };
+    // looked at before it is opened: opening a pipe as a file would wait for a writer, and nobody could cancel that
+    let kind = std::fs::metadata(path).map_err(failed)?.file_type();
+    if kind.is_fifo() {
+        return Ok(Arc::new(PipeInput::open(path)?));
     }
+    if !kind.is_file() && !kind.is_block_device() {
+        return Err(neither(&shown));
+    }
+    let file = File::open(path).map_err(failed)?;
+    Ok(Arc::new(FileInput::from_file(file, shown.clone())?))
+}
+
+impl FileInput {
 
     /// An opened file; `shown` names it in errors.
     pub(crate) fn from_file(file: File, shown: String) -> Result<Self> {
