@@ -1,10 +1,11 @@
 //! Images: what a source holds, found from its bytes, and its extents.
 //!
 //! [`Image::open`] looks at the beginning of a source (and at the header of a qcow2), so it is quick even for a remote image of many gigabytes.
-//! What cannot be written to a disk as it is (a tarball, an archive, a virtual disk of another kind, a web page) is refused here, with the way out.
+//! An image inside a zip or tar archive is read out of it. What cannot be written to a disk as it is (another archive, a virtual disk of another kind, a web page) is refused here, with the way out.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,6 +15,7 @@ use crate::client::Client;
 use crate::decode::{self, Compression, DecodeOptions};
 use crate::disks::{Partition, TableKind};
 use crate::extent::{Extent, ExtentReader, Pool};
+use crate::image::archive::Member;
 use crate::image::qcow2::Qcow2;
 use crate::image::raw::RawExtents;
 use crate::image::stream::StreamExtents;
@@ -22,6 +24,7 @@ use crate::source::{spool, wire};
 use crate::table::{self, gpt};
 use crate::{CancelToken, Context, Digest, Error, ErrorKind, Event, Location, Result, Source};
 
+mod archive;
 pub mod directory;
 mod foreign;
 pub mod name;
@@ -190,6 +193,8 @@ pub struct OpenOptions {
     pub sha256: Option<Digest>,
     /// Do not look for a `.sha256` file beside a local image.
     pub ignore_sidecar: bool,
+    /// The file of an archive that is the image; also as `ARCHIVE#NAME` in the reference. Not needed when there is one image in it.
+    pub member: Option<String>,
 }
 
 /// An opened image; reads any number of times. Cheap to clone.
@@ -198,6 +203,7 @@ pub struct Image {
     source: Source,
     info: ImageInfo,
     qcow2: Option<Arc<Qcow2>>,
+    member: Option<Arc<Member>>,
     head: Arc<[u8]>,
 }
 
@@ -248,6 +254,7 @@ impl Image {
     /// # Ok::<(), bty::Error>(())
     /// ```
     pub fn open(client: &Client, reference: &str, options: &OpenOptions, cancel: &CancelToken) -> Result<Self> {
+        let (reference, member) = split_member(reference);
         let location: Location = reference.parse()?;
         let mut source = client.open_location(&location, cancel)?;
         if let (Location::File(path), false) = (&location, options.ignore_sidecar)
@@ -258,52 +265,76 @@ impl Image {
         if let Some(digest) = options.sha256 {
             source = source.expect(digest)?;
         }
-        Self::from_source(client, source, cancel).context(|| format!("examining {reference}"))
+        let member = options.member.as_deref().or(member);
+        Self::examine(client, source, member, cancel).context(|| format!("examining {reference}"))
     }
 
     /// The image in an opened source.
-    pub(crate) fn from_source(client: &Client, mut source: Source, cancel: &CancelToken) -> Result<Self> {
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn from_source(client: &Client, source: Source, cancel: &CancelToken) -> Result<Self> {
+        Self::examine(client, source, None, cancel)
+    }
+
+    /// Finds out what `source` is, and where its image is if it is an archive.
+    fn examine(client: &Client, mut source: Source, wanted: Option<&str>, cancel: &CancelToken) -> Result<Self> {
         let wire_head = read_head(&source, cancel)?;
         if wire_head.is_empty() {
             return Err(Error::new(ErrorKind::Format, "the file is empty")
                 .hint("fetch it again; an empty file is nothing to write to a disk"));
         }
-        let qcow2 = if wire_head.starts_with(b"QFI\xfb") {
-            if !source.input.is_seekable() {
-                let message = format!("{} cannot be read by parts: copying it to the spool directory first", source.location());
-                client.options().observer.event(&Event::Notice { message });
-                source = spool::spool(&source, client.options(), cancel)?;
-            }
-            Some(Arc::new(Qcow2::open(&source, cancel)?))
-        } else {
-            None
+        let is_qcow2 = wire_head.starts_with(b"QFI\xfb");
+        let is_zip = archive::Kind::sniff(&wire_head, None) == Some(archive::Kind::Zip);
+        if (is_qcow2 || is_zip) && !source.input.is_seekable() {
+            let message =
+                format!("{} cannot be read by parts: copying it to the spool directory first", source.location());
+            client.options().observer.event(&Event::Notice { message });
+            source = spool::spool(&source, client.options(), cancel)?;
+        }
+        let qcow2 = if is_qcow2 { Some(Arc::new(Qcow2::open(&source, cancel)?)) } else { None };
+        let outer = Compression::sniff(&wire_head);
+        let head = match (&qcow2, outer) {
+            (Some(qcow2), _) => qcow2_head(&source, qcow2, cancel)?,
+            (None, Some(compression)) => decoded_head(&source, compression, cancel)?,
+            (None, None) => wire_head,
         };
-        let compression = Compression::sniff(&wire_head);
+        let kind = archive::Kind::sniff(&head, outer).filter(|_| qcow2.is_none());
+        let layers = match kind {
+            Some(kind) => Layers::in_archive(&source, kind, wanted, cancel)?,
+            None => Layers { qcow2, member: None, compression: outer, head },
+        };
+        layers.check(wanted, source.location())?;
+        Self::assemble(client, source, layers, cancel)
+    }
+
+    fn assemble(client: &Client, source: Source, layers: Layers, cancel: &CancelToken) -> Result<Self> {
+        let Layers { qcow2, member, compression, head } = layers;
+        let disk_bytes = match (&qcow2, &member, compression) {
+            (Some(qcow2), _, _) => Some(qcow2.virtual_bytes()),
+            (None, Some(member), None) => Some(member.size()),
+            (None, Some(_), Some(_)) => None,
+            (None, None, Some(compression)) => decode::decoded_size(compression, &*source.input, cancel),
+            (None, None, None) => source.len_bytes(),
+        };
+        for claimed in [source.len_bytes(), disk_bytes].into_iter().flatten() {
+            check_size(claimed, client.options().image_bytes_max)?;
+        }
         let format = match (&qcow2, compression) {
             (Some(_), _) => Format::Qcow2,
             (None, Some(compression)) => compression.into(),
             (None, None) => Format::Raw,
         };
-        let head = match (&qcow2, compression) {
-            (Some(qcow2), _) => qcow2_head(&source, qcow2, cancel)?,
-            (None, Some(compression)) => decoded_head(&source, compression, cancel)?,
-            (None, None) => wire_head,
-        };
-        foreign::refuse(&head, compression)?;
-        let disk_bytes = match (&qcow2, compression) {
-            (Some(qcow2), _) => Some(qcow2.virtual_bytes()),
-            (None, Some(compression)) => decode::decoded_size(compression, &*source.input, cancel),
-            (None, None) => source.len_bytes(),
-        };
-        for claimed in [source.len_bytes(), disk_bytes].into_iter().flatten() {
-            check_size(claimed, client.options().image_bytes_max)?;
-        }
         let mut info = describe(&source, format, disk_bytes, &head);
-        info.detail = qcow2.as_deref().map(|qcow2| {
+        if let Some(qcow2) = &qcow2 {
             let clusters = crate::size::human(qcow2.cluster_bytes());
-            format!("version {}, clusters of {clusters}, compression {:?}", qcow2.version(), qcow2.compression())
-        });
-        Ok(Self { source, info, qcow2, head: head.into() })
+            let detail = format!("version {}, clusters of {clusters}, compression {:?}", qcow2.version(), qcow2.compression());
+            info.detail = Some(detail);
+        }
+        if let Some(member) = &member {
+            info.detail = Some(format!("{} in an archive", member.name()));
+            info.source = format!("{}#{}", info.source, member.name());
+            info.name = member.name().rsplit('/').next().unwrap_or_default().to_owned();
+        }
+        Ok(Self { source, info, qcow2, member, head: head.into() })
     }
 
     /// The same image in an unnamed file in the spool directory of `client`, which can be read more than once: see [`Source::is_repeatable`].
@@ -312,7 +343,7 @@ impl Image {
     /// [`ErrorKind::Source`] when it cannot be read, [`ErrorKind::Host`] when there is no room, [`ErrorKind::Integrity`] when its digest differs.
     pub fn spooled(&self, client: &Client, cancel: &CancelToken) -> Result<Self> {
         let source = spool::spool(&self.source, client.options(), cancel)?;
-        Self::from_source(client, source, cancel)
+        Self::examine(client, source, self.member.as_ref().map(|member| member.name()), cancel)
     }
 
     /// What is known of it.
@@ -364,10 +395,14 @@ impl Image {
     /// The wire digest is computed when one is expected, when it comes for free, or `with_digest`.
     pub(crate) fn extents(&self, reading: &Reading, with_digest: bool) -> Result<Box<dyn ExtentReader>> {
         let with_digest = with_digest || self.source.expected.is_some();
-        match (&self.qcow2, self.info.format.compression()) {
-            (Some(qcow2), _) => qcow2.extents(&self.source, reading),
-            (None, Some(compression)) => Ok(Box::new(StreamExtents::start(&self.source, compression, reading)?)),
-            (None, None) => Ok(Box::new(RawExtents::start(&self.source, reading, with_digest)?)),
+        let source = &self.source;
+        match (&self.qcow2, &self.member, self.info.format.compression()) {
+            (Some(qcow2), _, _) => qcow2.extents(source, reading),
+            (None, Some(member), compression) => {
+                Ok(Box::new(StreamExtents::of_member(source, member, compression, reading, with_digest)?))
+            }
+            (None, None, Some(compression)) => Ok(Box::new(StreamExtents::start(source, compression, reading)?)),
+            (None, None, None) => Ok(Box::new(RawExtents::start(source, reading, with_digest)?)),
         }
     }
 
@@ -375,6 +410,60 @@ impl Image {
     pub(crate) fn head(&self) -> &[u8] {
         &self.head
     }
+}
+
+/// What lies between a source and the disk image in it.
+struct Layers {
+    qcow2: Option<Arc<Qcow2>>,
+    member: Option<Arc<Member>>,
+    /// Of the image; a compressed tar archive is the business of the member.
+    compression: Option<Compression>,
+    /// The first MiB of the disk image.
+    head: Vec<u8>,
+}
+
+impl Layers {
+    fn in_archive(source: &Source, kind: archive::Kind, wanted: Option<&str>, cancel: &CancelToken) -> Result<Self> {
+        let options = DecodeOptions { threads: 1, memory_bytes: DECODER_BYTES / 2 };
+        let member = Member::find(source, kind, wanted, options, cancel).context(|| format!("looking into {kind}"))?;
+        let open = || member.reader(source.input.stream(member.wire_offset(), cancel)?, false, options);
+        let name = format!("{} in {}", member.name(), source.location());
+        let mut head = read_start(open()?, &name)?;
+        let compression = Compression::sniff(&head);
+        if let Some(compression) = compression {
+            head = read_start(decode::decoder(compression, open()?, options)?, &name)?;
+        } else if head.starts_with(b"QFI\xfb") {
+            return Err(Error::new(ErrorKind::Format, format!("{name} is a qcow2 image, which cannot be read in an archive"))
+                .hint("unpack the archive, and flash the image inside"));
+        }
+        Ok(Self { qcow2: None, member: Some(Arc::new(member)), compression, head })
+    }
+
+    /// Refuses what is no disk image, and a member of what is no archive.
+    fn check(&self, wanted: Option<&str>, location: &Location) -> Result<()> {
+        foreign::refuse(&self.head, self.compression)?;
+        match (wanted, &self.member, location) {
+            // the fragment of a web address may mean anything
+            (Some(wanted), None, Location::File(_) | Location::Stdin) => {
+                Err(Error::new(ErrorKind::Usage, format!("{location} is no archive that holds {wanted:?}"))
+                    .hint("leave out what is behind the #"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Splits `ARCHIVE#NAME`. A `#` may also belong to the name of a file that is there.
+fn split_member(reference: &str) -> (&str, Option<&str>) {
+    let split = |at: usize| (&reference[..at], Some(&reference[at + 1..]).filter(|name| !name.is_empty()));
+    let mut marks = reference.match_indices('#').map(|(at, _)| at);
+    if reference.contains("://") || reference.starts_with("-#") {
+        return marks.next().map_or((reference, None), split);
+    }
+    if Path::new(reference).exists() {
+        return (reference, None);
+    }
+    marks.find(|&at| Path::new(&reference[..at]).is_file()).map_or((reference, None), split)
 }
 
 /// Refuses a size that only a damaged or a hostile image claims.
@@ -427,10 +516,14 @@ fn read_head(source: &Source, cancel: &CancelToken) -> Result<Vec<u8>> {
 fn decoded_head(source: &Source, compression: Compression, cancel: &CancelToken) -> Result<Vec<u8>> {
     let wire = source.input.stream(0, cancel)?;
     let options = DecodeOptions { threads: 1, memory_bytes: DECODER_BYTES };
-    let mut decoder = decode::decoder(compression, wire, options)?;
+    read_start(decode::decoder(compression, wire, options)?, &source.location().to_string())
+}
+
+/// The first MiB that a decoder gives; `name` is what it decodes.
+fn read_start(mut decoder: Box<dyn Read + Send>, name: &str) -> Result<Vec<u8>> {
     let mut head = vec![0; HEAD_BYTES];
     let n = wire::read_full(&mut decoder, &mut head)
-        .map_err(|e| Error::from_io(ErrorKind::Format, format!("decoding {}", source.location()), e))?;
+        .map_err(|e| Error::from_io(ErrorKind::Format, format!("decoding {name}"), e))?;
     head.truncate(n);
     Ok(head)
 }

@@ -1,19 +1,23 @@
-//! Compressed images: wire, decoder, buffers.
+//! Compressed images, and images inside archives: wire, decoder, buffers.
 
 use std::collections::VecDeque;
-use std::io::Read;
+use std::io::{self, Read};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 use crate::decode::{self, Compression, DecodeOptions};
 use crate::extent::{Extent, ExtentReader, split_zeros};
 use crate::image::Reading;
+use crate::image::archive::Member;
 use crate::source::wire::{Wire, WireDigest, read_full};
 use crate::{Digest, Error, ErrorKind, Result, Source};
 
 /// The extents of a compressed source.
 pub(crate) struct StreamExtents {
     decoder: Box<dyn Read + Send>,
-    digest: WireDigest,
+    /// The rest of the wire is read at the end, where its digest is wanted and an archive goes on behind its image.
+    rest: Option<SharedWire>,
+    digest: Option<WireDigest>,
     location: String,
     reading: Reading,
     position: u64,
@@ -26,12 +30,63 @@ impl StreamExtents {
         let options = DecodeOptions { threads: reading.threads, memory_bytes: reading.memory_bytes };
         Ok(Self {
             decoder: decode::decoder(compression, Box::new(wire), options)?,
-            digest,
+            rest: None,
+            digest: Some(digest),
             location: source.location().to_string(),
             reading: reading.clone(),
             position: 0,
             queue: VecDeque::new(),
         })
+    }
+
+    /// The extents of `member` of the archive `source`, which may be compressed by itself.
+    pub(crate) fn of_member(
+        source: &Source,
+        member: &Member,
+        compression: Option<Compression>,
+        reading: &Reading,
+        with_digest: bool,
+    ) -> Result<Self> {
+        let from_start = with_digest || member.wire_offset() == 0;
+        let (wire, digest) = Wire::start_at(source, if from_start { 0 } else { member.wire_offset() }, reading)?;
+        let wire = SharedWire(Arc::new(Mutex::new(wire)));
+        let mut options = DecodeOptions { threads: reading.threads, memory_bytes: reading.memory_bytes };
+        if compression.is_some() {
+            // two decoders share what one may take
+            options.memory_bytes /= 2;
+        }
+        let inside = member.reader(Box::new(wire.clone()), from_start, options)?;
+        let decoder = match compression {
+            Some(compression) => decode::decoder(compression, inside, options)?,
+            None => inside,
+        };
+        Ok(Self {
+            decoder,
+            rest: with_digest.then_some(wire),
+            digest: from_start.then_some(digest),
+            location: format!("{} in {}", member.name(), source.location()),
+            reading: reading.clone(),
+            position: 0,
+            queue: VecDeque::new(),
+        })
+    }
+}
+
+/// A wire whose rest can be read when a decoder has what it needs.
+#[derive(Clone)]
+struct SharedWire(Arc<Mutex<Wire>>);
+
+impl Read for SharedWire {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.lock().expect("nobody panics holding it").read(buf)
+    }
+}
+
+impl StreamExtents {
+    fn read_rest(&mut self) -> Result<()> {
+        let Some(mut rest) = self.rest.take() else { return Ok(()) };
+        let failed = |e| Error::from_io(ErrorKind::Source, format!("reading {}", self.location), e);
+        io::copy(&mut rest, &mut io::sink()).map(drop).map_err(failed)
     }
 }
 
@@ -46,6 +101,7 @@ impl ExtentReader for StreamExtents {
             let n = read_full(&mut self.decoder, &mut buffer)
                 .map_err(|e| Error::from_io(ErrorKind::Format, format!("decoding {}", self.location), e))?;
             if n == 0 {
+                self.read_rest()?;
                 return Ok(None);
             }
             self.queue.extend(split_zeros(self.position, &buffer.freeze(n)));
@@ -55,6 +111,6 @@ impl ExtentReader for StreamExtents {
     }
 
     fn wire_digest(&self) -> Option<Digest> {
-        *self.digest.lock().expect("nobody panics holding it")
+        *self.digest.as_ref()?.lock().expect("nobody panics holding it")
     }
 }
