@@ -131,7 +131,8 @@ pub(crate) fn open(image: &Bound<'_, PyAny>, opening: &Opening<'_, '_>) -> PyRes
         return Ok(opened);
     }
     let (reference, brought) = reference(image)?;
-    let options = OpenOptions { sha256: sha256.or(brought), ignore_sidecar: opening.ignore_sidecar, ..OpenOptions::default() };
+    let options =
+        OpenOptions { sha256: sha256.or(brought), ignore_sidecar: opening.ignore_sidecar, ..OpenOptions::default() };
     let client = client::of(py, opening.client);
     let opened = run(py, opening.cancel, None, |_, token| bty::Image::open(&client, &reference, &options, token))?;
     opened.map_err(|error| errors::of(py, &error))

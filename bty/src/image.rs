@@ -326,7 +326,8 @@ impl Image {
         let mut info = describe(&source, format, disk_bytes, &head);
         if let Some(qcow2) = &qcow2 {
             let clusters = crate::size::human(qcow2.cluster_bytes());
-            let detail = format!("version {}, clusters of {clusters}, compression {:?}", qcow2.version(), qcow2.compression());
+            let detail =
+                format!("version {}, clusters of {clusters}, compression {:?}", qcow2.version(), qcow2.compression());
             info.detail = Some(detail);
         }
         if let Some(member) = &member {
@@ -377,10 +378,7 @@ impl Image {
             }
             observed(reading.counts.source_bytes.load(Ordering::Relaxed), disk_bytes);
         }
-        let source_sha256 = match extents.wire_digest() {
-            Some(digest) => digest,
-            None => digest_of(&self.source, &reading)?,
-        };
+        let source_sha256 = wire_digest(&*extents, &self.source, &reading)?;
         spool::check_digest(&self.source, source_sha256)?;
         Ok(Contents {
             source_bytes: reading.counts.source_bytes.load(Ordering::Relaxed),
@@ -433,8 +431,11 @@ impl Layers {
         if let Some(compression) = compression {
             head = read_start(decode::decoder(compression, open()?, options)?, &name)?;
         } else if head.starts_with(b"QFI\xfb") {
-            return Err(Error::new(ErrorKind::Format, format!("{name} is a qcow2 image, which cannot be read in an archive"))
-                .hint("unpack the archive, and flash the image inside"));
+            return Err(Error::new(
+                ErrorKind::Format,
+                format!("{name} is a qcow2 image, which cannot be read in an archive"),
+            )
+            .hint("unpack the archive, and flash the image inside"));
         }
         Ok(Self { qcow2: None, member: Some(Arc::new(member)), compression, head })
     }
@@ -543,6 +544,20 @@ fn digest_of(source: &Source, reading: &Reading) -> Result<Digest> {
         .map_err(|e| Error::from_io(ErrorKind::Source, format!("reading {}", source.location()), e))?;
     let digest = *digest.lock().expect("nobody panics holding it");
     digest.ok_or_else(Error::cancelled)
+}
+
+/// The extents of a file that is an image of `format`, whatever is in it, for whoever has made it. With the digest, where it comes for free.
+pub(crate) fn extents_of(source: &Source, format: Format, reading: &Reading) -> Result<Box<dyn ExtentReader>> {
+    match format.compression() {
+        Some(compression) => Ok(Box::new(StreamExtents::start(source, compression, reading)?)),
+        None if format == Format::Qcow2 => Arc::new(Qcow2::open(source, &reading.cancel)?).extents(source, reading),
+        None => Ok(Box::new(RawExtents::start(source, reading, true)?)),
+    }
+}
+
+/// The digest of the wire bytes of `source`, whose extents were all read; reads it once more where they were not read in their order.
+pub(crate) fn wire_digest(extents: &dyn ExtentReader, source: &Source, reading: &Reading) -> Result<Digest> {
+    extents.wire_digest().map_or_else(|| digest_of(source, reading), Ok)
 }
 
 /// What every way of reading an image needs.

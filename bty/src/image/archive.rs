@@ -156,7 +156,9 @@ fn choose(entries: &[Entry], wanted: Option<&str>) -> Result<usize> {
     match (&images[..], entries) {
         ([only], _) => Ok(*only),
         ([], [_]) => Ok(0),
-        ([], []) => Err(Error::new(ErrorKind::Format, "the archive holds no files").hint("is this the file you meant?")),
+        ([], []) => {
+            Err(Error::new(ErrorKind::Format, "the archive holds no files").hint("is this the file you meant?"))
+        }
         ([], _) => Err(Error::new(
             ErrorKind::Format,
             format!("none of the {} files in the archive is called like an image", entries.len()),

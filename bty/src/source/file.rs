@@ -37,7 +37,6 @@ pub(crate) fn open(path: &Path) -> Result<Arc<dyn Input>> {
 }
 
 impl FileInput {
-
     /// An opened file; `shown` names it in errors.
     pub(crate) fn from_file(file: File, shown: String) -> Result<Self> {
         let failed =

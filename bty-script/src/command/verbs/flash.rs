@@ -27,7 +27,9 @@ pub(super) fn run(flash: &Flash, network: &Network, output: &Output) -> Result<E
     let client = network::client(network, watcher.clone());
     let mut image = open_image(&client, &flash.src, flash.catalog.as_deref(), flash.sha256, &cancel)?;
     if flash.create == Some(None) && image.info().disk_bytes.is_none() && !image.source().is_repeatable() {
-        output.warn("the size of the image is not known before all of it has come: copying it to the spool directory first");
+        output.warn(
+            "the size of the image is not known before all of it has come: copying it to the spool directory first",
+        );
         image = image.spooled(&client, &cancel)?;
     }
     let system = SystemHost::new();

@@ -32,7 +32,8 @@ pub(super) fn is_header(head: &[u8]) -> bool {
 
 /// The checksum counts all bytes of the header, its own field as blanks.
 fn has_checksum(block: &[u8; BLOCK_BYTES]) -> bool {
-    let sum: u32 = block.iter().enumerate().map(|(i, &b)| if (148..156).contains(&i) { 32 } else { u32::from(b) }).sum();
+    let sum: u32 =
+        block.iter().enumerate().map(|(i, &b)| if (148..156).contains(&i) { 32 } else { u32::from(b) }).sum();
     Header::from_byte_slice(block).cksum().is_ok_and(|told| told == sum)
 }
 
@@ -271,7 +272,9 @@ struct Reader {
 
 enum State {
     /// So many regular files come before it.
-    Before { left: usize },
+    Before {
+        left: usize,
+    },
     /// In it.
     Inside(File),
     /// Behind it.
@@ -334,11 +337,7 @@ impl Read for Reader {
 }
 
 /// Reads from the first of `pieces` that has something left; `None` when none has.
-fn read_piece(
-    inner: &mut dyn Read,
-    pieces: &mut VecDeque<(u64, u64)>,
-    buf: &mut [u8],
-) -> io::Result<Option<usize>> {
+fn read_piece(inner: &mut dyn Read, pieces: &mut VecDeque<(u64, u64)>, buf: &mut [u8]) -> io::Result<Option<usize>> {
     while let Some((zeros, data)) = pieces.front_mut() {
         let limit = |left: u64| usize::try_from(left).unwrap_or(usize::MAX).min(buf.len());
         if *zeros > 0 {

@@ -7,8 +7,8 @@
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
 use ::zip::read::{ArchiveOffset, Config};
-use ::zip::{CompressionMethod, ZipArchive};
 use ::zip::result::ZipError;
+use ::zip::{CompressionMethod, ZipArchive};
 use flate2::bufread::DeflateDecoder;
 
 use super::{ENTRIES_MAX, Entry, Member, choose, damaged, explain, too_many};
@@ -223,7 +223,8 @@ impl Read for Window<'_> {
         if self.position >= self.len_bytes {
             return Ok(0);
         }
-        let inside = |w: &Self| usize::try_from(w.position.checked_sub(w.block_at)?).ok().filter(|&i| i < w.block.len());
+        let inside =
+            |w: &Self| usize::try_from(w.position.checked_sub(w.block_at)?).ok().filter(|&i| i < w.block.len());
         if inside(self).is_none() {
             self.fetch()?;
         }
