@@ -159,3 +159,73 @@ fn one_of_several_images_in_an_archive_is_chosen_by_its_name() {
     let refused = bty(&["image", &path("one.img#x")]).expect(2);
     assert!(refused.stderr.contains("is no archive"), "{}", refused.stderr);
 }
+
+#[test]
+fn a_trailer_behind_gzip_is_left_out_when_it_is_known_or_when_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = gpt_image(8 * MIB, 512);
+    let record = |data: &[u8]| {
+        let size = u32::try_from(data.len() + 16).unwrap().to_be_bytes();
+        [data, b"FWx0\x01\x02\x03\x04\x01\0\0\0", &size].concat()
+    };
+    let packed = filter(&["gzip", "-1c"], &disk);
+    let metadata = record(b"\0\0\0\0{ \"metadata_version\": \"1.1\" }\n");
+    write(dir.path(), "openwrt.img.gz", &[&packed[..], &metadata, &record(b"# certificate")].concat());
+    write(dir.path(), "odd.img.gz", &[&packed[..], b"whatever this is"].concat());
+    for (name, options, note) in [
+        ("openwrt.img.gz", "", "firmware metadata of OpenWrt"),
+        ("odd.img.gz", "--ignore-trailing", "16 bytes behind the gzip data were left out"),
+    ] {
+        write(dir.path(), "disk", &vec![0xa5; 9 * MIB]);
+        let digest = shell(dir.path(), &format!("sha256sum <{name}")).stdout[..64].to_owned();
+        let script = format!("$BTY flash {name} disk --yes {options} --sha256 {digest}");
+        let outcome = shell(dir.path(), &script).expect(0);
+        assert!(outcome.stderr.contains(note), "{}", outcome.stderr);
+        assert!(fs::read(dir.path().join("disk")).unwrap().starts_with(&disk), "{name}");
+        shell(dir.path(), &format!("$BTY verify {name} disk {options}")).expect(0);
+    }
+    let refused = shell(dir.path(), "$BTY flash odd.img.gz disk --yes").expect(4);
+    assert!(refused.stderr.contains("--ignore-trailing"), "{}", refused.stderr);
+    for tool in ["xz -0", "zstd -q", "lz4 -q", "bzip2 -1"] {
+        write(dir.path(), "disk", &vec![0xa5; 9 * MIB]);
+        shell(dir.path(), &format!("gzip -dcq openwrt.img.gz 2>/dev/null | {tool} >a; echo trailing >>a")).expect(0);
+        shell(dir.path(), "$BTY flash a disk --yes").expect(4);
+        shell(dir.path(), "$BTY flash a disk --yes --ignore-trailing").expect(0);
+        assert!(fs::read(dir.path().join("disk")).unwrap().starts_with(&disk), "{tool}");
+    }
+}
+
+#[test]
+fn an_image_fits_a_smaller_disk_when_only_zeros_are_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    // the partition ends before 6 MiB
+    let mut disk = gpt_image(24 * MIB, 512);
+    let backup = disk[23 * MIB..].to_vec();
+    disk[6 * MIB..].fill(0);
+    disk[23 * MIB..].copy_from_slice(&backup);
+    write(dir.path(), "a.img", &disk);
+    write(dir.path(), "a.img.gz", &filter(&["gzip", "-1c"], &disk));
+    disk[20 * MIB] = 1;
+    write(dir.path(), "data.img", &disk);
+    write(dir.path(), "data.img.gz", &filter(&["gzip", "-1c"], &disk));
+    for name in ["a.img", "a.img.gz"] {
+        write(dir.path(), "disk", &vec![0xa5; 8 * MIB]);
+        if name == "a.img" {
+            let refused = shell(dir.path(), "$BTY flash a.img disk --yes").expect(3);
+            assert!(refused.stderr.contains("use a larger disk, or --fit"), "{}", refused.stderr);
+        }
+        shell(dir.path(), &format!("$BTY flash {name} disk --yes --fit")).expect(0);
+        let content = fs::read(dir.path().join("disk")).unwrap();
+        assert!(content[MIB..6 * MIB] == disk[MIB..6 * MIB], "{name}");
+        let table = tool(&["sgdisk", "--verify", dir.path().join("disk").to_str().unwrap()]);
+        assert!(table.contains("No problems found"), "{name}: {table}");
+    }
+    write(dir.path(), "disk", &vec![0xa5; 8 * MIB]);
+    let refused = shell(dir.path(), "$BTY flash data.img disk --yes --fit").expect(3);
+    assert!(refused.stderr.contains("has data at offset 20971520"), "{}", refused.stderr);
+    assert!(fs::read(dir.path().join("disk")).unwrap() == vec![0xa5; 8 * MIB], "it was refused before anything was written");
+    shell(dir.path(), "$BTY flash data.img.gz disk --yes --fit").expect(6);
+    assert_eq!(fs::read(dir.path().join("disk")).unwrap()[..MIB], vec![0; MIB]);
+    write(dir.path(), "tiny", &vec![0xa5; 5 * MIB]);
+    shell(dir.path(), "$BTY flash a.img tiny --yes --fit").expect(3);
+}

@@ -26,12 +26,13 @@ fn options(given: Option<&Bound<'_, PyDict>>) -> PyResult<FlashOptions> {
         match name.extract::<String>()?.as_str() {
             "verify" => options.verify = value.extract()?,
             "fix_gpt" => options.fix_gpt = value.extract()?,
+            "fit" => options.fit = value.extract()?,
             "uefi_boot" => options.uefi_boot = value.extract()?,
             "allow_partition" => options.allow_partition = value.extract()?,
             "efivars" => options.efivars = arguments::path(&value)?,
             "stall_ms" => options.stall_ms = value.extract()?,
             name => {
-                let known = "verify, fix_gpt, uefi_boot, allow_partition, efivars, stall_ms";
+                let known = "verify, fix_gpt, fit, uefi_boot, allow_partition, efivars, stall_ms";
                 let message = format!("flashing has no option {name}; the options are {known}");
                 return Err(pyo3::exceptions::PyTypeError::new_err(message));
             }

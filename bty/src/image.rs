@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io::Read;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,9 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::{Deserialize, Serialize};
 
 use crate::client::Client;
-use crate::decode::{self, Compression, DecodeOptions};
+use crate::decode::{self, Compression, DecodeOptions, Trailer};
 use crate::disks::{Partition, TableKind};
-use crate::extent::{Extent, ExtentReader, Pool};
+use crate::extent::{Extent, ExtentReader, Pool, is_zero};
 use crate::image::archive::Member;
 use crate::image::qcow2::Qcow2;
 use crate::image::raw::RawExtents;
@@ -179,6 +180,21 @@ impl ImageInfo {
         self.partitions.iter().map(|p| p.start_bytes.saturating_add(p.size_bytes)).max()
     }
 
+    /// How large a disk must be when what lies behind the last partition is left out; a GPT needs room for its backup. Absent without partitions.
+    #[must_use]
+    pub fn fitted_bytes(&self, sector_bytes: u32) -> Option<u64> {
+        let end = self.partitions_end()?;
+        match self.table {
+            Some(TableKind::Gpt) => {
+                let sector = u64::from(sector_bytes);
+                // the first MiB is written as it is: a backup cannot lie in it
+                let entries = crate::size::align_up(gpt::ENTRIES_BYTES, sector);
+                Some(crate::size::align_up(end.max(MIB), sector).saturating_add(entries + sector))
+            }
+            _ => Some(end),
+        }
+    }
+
     /// How large a disk must be at least, as far as is known: the image's size, or where its last partition ends.
     #[must_use]
     pub fn least_bytes(&self) -> Option<u64> {
@@ -195,6 +211,8 @@ pub struct OpenOptions {
     pub ignore_sidecar: bool,
     /// The file of an archive that is the image; also as `ARCHIVE#NAME` in the reference. Not needed when there is one image in it.
     pub member: Option<String>,
+    /// Leave out what lies behind the end of compressed data, whatever it is. What is known (firmware metadata) is always left out.
+    pub ignore_trailing: bool,
 }
 
 /// An opened image; reads any number of times. Cheap to clone.
@@ -204,6 +222,7 @@ pub struct Image {
     info: ImageInfo,
     qcow2: Option<Arc<Qcow2>>,
     member: Option<Arc<Member>>,
+    trailer: Trailer,
     head: Arc<[u8]>,
 }
 
@@ -266,17 +285,24 @@ impl Image {
             source = source.expect(digest)?;
         }
         let member = options.member.as_deref().or(member);
-        Self::examine(client, source, member, cancel).context(|| format!("examining {reference}"))
+        let trailer = Trailer::new(options.ignore_trailing);
+        Self::examine(client, source, member, trailer, cancel).context(|| format!("examining {reference}"))
     }
 
     /// The image in an opened source.
     #[cfg(feature = "fuzzing")]
     pub(crate) fn from_source(client: &Client, source: Source, cancel: &CancelToken) -> Result<Self> {
-        Self::examine(client, source, None, cancel)
+        Self::examine(client, source, None, Trailer::default(), cancel)
     }
 
     /// Finds out what `source` is, and where its image is if it is an archive.
-    fn examine(client: &Client, mut source: Source, wanted: Option<&str>, cancel: &CancelToken) -> Result<Self> {
+    fn examine(
+        client: &Client,
+        mut source: Source,
+        wanted: Option<&str>,
+        trailer: Trailer,
+        cancel: &CancelToken,
+    ) -> Result<Self> {
         let wire_head = read_head(&source, cancel)?;
         if wire_head.is_empty() {
             return Err(Error::new(ErrorKind::Format, "the file is empty")
@@ -294,20 +320,20 @@ impl Image {
         let outer = Compression::sniff(&wire_head);
         let head = match (&qcow2, outer) {
             (Some(qcow2), _) => qcow2_head(&source, qcow2, cancel)?,
-            (None, Some(compression)) => decoded_head(&source, compression, cancel)?,
+            (None, Some(compression)) => decoded_head(&source, compression, &trailer, cancel)?,
             (None, None) => wire_head,
         };
         let kind = archive::Kind::sniff(&head, outer).filter(|_| qcow2.is_none());
         let layers = match kind {
             Some(kind) => Layers::in_archive(&source, kind, wanted, cancel)?,
-            None => Layers { qcow2, member: None, compression: outer, head },
+            None => Layers { qcow2, member: None, compression: outer, trailer, head },
         };
         layers.check(wanted, source.location())?;
         Self::assemble(client, source, layers, cancel)
     }
 
     fn assemble(client: &Client, source: Source, layers: Layers, cancel: &CancelToken) -> Result<Self> {
-        let Layers { qcow2, member, compression, head } = layers;
+        let Layers { qcow2, member, compression, trailer, head } = layers;
         let disk_bytes = match (&qcow2, &member, compression) {
             (Some(qcow2), _, _) => Some(qcow2.virtual_bytes()),
             (None, Some(member), None) => Some(member.size()),
@@ -335,7 +361,7 @@ impl Image {
             info.source = format!("{}#{}", info.source, member.name());
             info.name = member.name().rsplit('/').next().unwrap_or_default().to_owned();
         }
-        Ok(Self { source, info, qcow2, member, head: head.into() })
+        Ok(Self { source, info, qcow2, member, trailer, head: head.into() })
     }
 
     /// The same image in an unnamed file in the spool directory of `client`, which can be read more than once: see [`Source::is_repeatable`].
@@ -344,13 +370,20 @@ impl Image {
     /// [`ErrorKind::Source`] when it cannot be read, [`ErrorKind::Host`] when there is no room, [`ErrorKind::Integrity`] when its digest differs.
     pub fn spooled(&self, client: &Client, cancel: &CancelToken) -> Result<Self> {
         let source = spool::spool(&self.source, client.options(), cancel)?;
-        Self::examine(client, source, self.member.as_ref().map(|member| member.name()), cancel)
+        let member = self.member.as_ref().map(|member| member.name());
+        Self::examine(client, source, member, self.trailer.clone(), cancel)
     }
 
     /// What is known of it.
     #[must_use]
     pub fn info(&self) -> &ImageInfo {
         &self.info
+    }
+
+    /// What a person should know, and is seen only once all of it was read: bytes behind the image that were left out.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        self.trailer.note().into_iter().collect()
     }
 
     /// Where it comes from.
@@ -399,8 +432,29 @@ impl Image {
             (None, Some(member), compression) => {
                 Ok(Box::new(StreamExtents::of_member(source, member, compression, reading, with_digest)?))
             }
-            (None, None, Some(compression)) => Ok(Box::new(StreamExtents::start(source, compression, reading)?)),
+            (None, None, Some(compression)) => Ok(Box::new(StreamExtents::start(source, compression, reading, &self.trailer)?)),
             (None, None, None) => Ok(Box::new(RawExtents::start(source, reading, with_digest)?)),
+        }
+    }
+
+    /// The offset of the first byte at or behind `from` that is neither zero nor a part of the image's own backup GPT, where that can be found without
+    /// decoding: for raw images that can be read at any place.
+    pub(crate) fn first_data_behind(&self, from: u64, cancel: &CancelToken) -> Result<Option<u64>> {
+        let is_raw = self.qcow2.is_none() && self.member.is_none() && self.info.format == Format::Raw;
+        if !is_raw || !self.source.is_seekable() {
+            return Ok(None);
+        }
+        let leaves_out = gpt::backup_range(&self.head);
+        let (mut at, mut buffer) = (from, vec![0; HEAD_BYTES]);
+        loop {
+            let n = self.source.read_at(&mut buffer, at, cancel)?;
+            if n == 0 {
+                return Ok(None);
+            }
+            if let Some(found) = first_data(at, &buffer[..n], leaves_out.as_ref()) {
+                return Ok(Some(found));
+            }
+            at += n as u64;
         }
     }
 
@@ -410,12 +464,22 @@ impl Image {
     }
 }
 
+/// The offset of the first byte of `bytes`, which belong at `offset`, that is not zero and not in the range `but`.
+pub(crate) fn first_data(offset: u64, bytes: &[u8], but: Option<&Range<u64>>) -> Option<u64> {
+    if is_zero(bytes) {
+        return None;
+    }
+    let offsets = bytes.iter().zip(offset..).filter(|(byte, _)| **byte != 0).map(|(_, at)| at);
+    offsets.filter(|at| !but.is_some_and(|but| but.contains(at))).min()
+}
+
 /// What lies between a source and the disk image in it.
 struct Layers {
     qcow2: Option<Arc<Qcow2>>,
     member: Option<Arc<Member>>,
     /// Of the image; a compressed tar archive is the business of the member.
     compression: Option<Compression>,
+    trailer: Trailer,
     /// The first MiB of the disk image.
     head: Vec<u8>,
 }
@@ -437,7 +501,7 @@ impl Layers {
             )
             .hint("unpack the archive, and flash the image inside"));
         }
-        Ok(Self { qcow2: None, member: Some(Arc::new(member)), compression, head })
+        Ok(Self { qcow2: None, member: Some(Arc::new(member)), compression, trailer: Trailer::default(), head })
     }
 
     /// Refuses what is no disk image, and a member of what is no archive.
@@ -514,10 +578,15 @@ fn read_head(source: &Source, cancel: &CancelToken) -> Result<Vec<u8>> {
 }
 
 /// The first bytes of the disk image in a compressed source.
-fn decoded_head(source: &Source, compression: Compression, cancel: &CancelToken) -> Result<Vec<u8>> {
+fn decoded_head(
+    source: &Source,
+    compression: Compression,
+    trailer: &Trailer,
+    cancel: &CancelToken,
+) -> Result<Vec<u8>> {
     let wire = source.input.stream(0, cancel)?;
     let options = DecodeOptions { threads: 1, memory_bytes: DECODER_BYTES };
-    read_start(decode::decoder(compression, wire, options)?, &source.location().to_string())
+    read_start(decode::decoder_before(compression, wire, options, trailer)?, &source.location().to_string())
 }
 
 /// The first MiB that a decoder gives; `name` is what it decodes.
@@ -549,7 +618,7 @@ fn digest_of(source: &Source, reading: &Reading) -> Result<Digest> {
 /// The extents of a file that is an image of `format`, whatever is in it, for whoever has made it. With the digest, where it comes for free.
 pub(crate) fn extents_of(source: &Source, format: Format, reading: &Reading) -> Result<Box<dyn ExtentReader>> {
     match format.compression() {
-        Some(compression) => Ok(Box::new(StreamExtents::start(source, compression, reading)?)),
+        Some(compression) => Ok(Box::new(StreamExtents::start(source, compression, reading, &Trailer::default())?)),
         None if format == Format::Qcow2 => Arc::new(Qcow2::open(source, &reading.cancel)?).extents(source, reading),
         None => Ok(Box::new(RawExtents::start(source, reading, true)?)),
     }

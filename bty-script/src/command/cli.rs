@@ -310,6 +310,12 @@ pub(crate) struct Flash {
     /// Move the backup GPT to the end of a larger disk
     #[arg(long)]
     pub(crate) fix_gpt: bool,
+    /// On a smaller disk: leave out what lies behind the last partition, if all of it is zero
+    #[arg(long)]
+    pub(crate) fit: bool,
+    /// Leave out what lies behind the end of compressed data, whatever it is
+    #[arg(long)]
+    pub(crate) ignore_trailing: bool,
     /// Let the firmware boot the disk next, once; its boot order stays as it is
     #[arg(long)]
     pub(crate) uefi_boot: bool,
@@ -365,6 +371,9 @@ pub(crate) struct Verify {
     /// Expect the backup GPT at the end of the disk, as flash --fix-gpt leaves it
     #[arg(long)]
     pub(crate) fix_gpt: bool,
+    /// Leave out what lies behind the end of compressed data, whatever it is
+    #[arg(long)]
+    pub(crate) ignore_trailing: bool,
     /// One JSON object: the report or the error
     #[arg(long)]
     pub(crate) json: bool,

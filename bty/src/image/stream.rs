@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use crate::decode::{self, Compression, DecodeOptions};
+use crate::decode::{self, Compression, DecodeOptions, Trailer};
 use crate::extent::{Extent, ExtentReader, split_zeros};
 use crate::image::Reading;
 use crate::image::archive::Member;
@@ -25,12 +25,19 @@ pub(crate) struct StreamExtents {
 }
 
 impl StreamExtents {
-    pub(crate) fn start(source: &Source, compression: Compression, reading: &Reading) -> Result<Self> {
+    pub(crate) fn start(
+        source: &Source,
+        compression: Compression,
+        reading: &Reading,
+        trailer: &Trailer,
+    ) -> Result<Self> {
         let (wire, digest) = Wire::start(source, reading)?;
+        let wire = SharedWire(Arc::new(Mutex::new(wire)));
         let options = DecodeOptions { threads: reading.threads, memory_bytes: reading.memory_bytes };
         Ok(Self {
-            decoder: decode::decoder(compression, Box::new(wire), options)?,
-            rest: None,
+            decoder: decode::decoder_before(compression, Box::new(wire.clone()), options, trailer)?,
+            // a decoder that leaves out a trailer may leave it unread
+            rest: Some(wire),
             digest: Some(digest),
             location: source.location().to_string(),
             reading: reading.clone(),

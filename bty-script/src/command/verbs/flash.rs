@@ -12,7 +12,7 @@ use bty::catalog::Catalog;
 use bty::flash::{FlashOptions, FlashPlan, FlashReport, Refusal, TargetReport};
 use bty::image::OpenOptions;
 use bty::size::human;
-use bty::{CancelToken, Client, Digest, Disk, Error, ErrorKind, Host, Image, Result, Selector, SystemHost};
+use bty::{CancelToken, Client, Disk, Error, ErrorKind, Host, Image, Result, Selector, SystemHost};
 use serde_json::json;
 
 use crate::cli::{Flash, Network};
@@ -25,7 +25,9 @@ pub(super) fn run(flash: &Flash, network: &Network, output: &Output) -> Result<E
     let cancel = signals::cancel_on_signal()?;
     let watcher = Arc::new(Watcher::new(output.is_json()));
     let client = network::client(network, watcher.clone());
-    let mut image = open_image(&client, &flash.src, flash.catalog.as_deref(), flash.sha256, &cancel)?;
+    let opening =
+        OpenOptions { sha256: flash.sha256, ignore_trailing: flash.ignore_trailing, ..OpenOptions::default() };
+    let mut image = open_image(&client, &flash.src, flash.catalog.as_deref(), opening, &cancel)?;
     if flash.create == Some(None) && image.info().disk_bytes.is_none() && !image.source().is_repeatable() {
         output.warn(
             "the size of the image is not known before all of it has come: copying it to the spool directory first",
@@ -67,14 +69,13 @@ pub(super) fn open_image(
     client: &Client,
     src: &str,
     catalog: Option<&str>,
-    sha256: Option<Digest>,
+    mut options: OpenOptions,
     cancel: &CancelToken,
 ) -> Result<Image> {
-    let mut options = OpenOptions { sha256, ..OpenOptions::default() };
     let Some(catalog) = catalog else { return Image::open(client, src, &options, cancel) };
     let catalog = Catalog::load(client, catalog, cancel)?;
     let entry = catalog.find(src)?;
-    if let (Some(given), Some(listed)) = (sha256, entry.sha256)
+    if let (Some(given), Some(listed)) = (options.sha256, entry.sha256)
         && given != listed
     {
         let message = format!("the catalog lists digest {listed} for {src:?}, but --sha256 is {given}");
@@ -82,7 +83,7 @@ pub(super) fn open_image(
             Error::new(ErrorKind::Integrity, message).hint("check which of the two is right; nothing was written")
         );
     }
-    options.sha256 = sha256.or(entry.sha256);
+    options.sha256 = options.sha256.or(entry.sha256);
     Image::open(client, entry.src(), &options, cancel)
 }
 
@@ -90,6 +91,7 @@ fn options(flash: &Flash) -> FlashOptions {
     let mut options = FlashOptions::default();
     options.verify = !flash.no_verify;
     options.fix_gpt = flash.fix_gpt;
+    options.fit = flash.fit;
     options.uefi_boot = flash.uefi_boot;
     options.allow_partition = flash.allow_partition;
     options

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use bty::flash::{self, Found};
+use bty::image::OpenOptions;
 use bty::size::human;
 use bty::{ErrorKind, Event, Result, Selector, SystemHost};
 
@@ -17,13 +18,16 @@ pub(super) fn run(verify: &Verify, network: &Network, output: &Output) -> Result
     let cancel = signals::cancel_on_signal()?;
     let watcher = Arc::new(Watcher::new(output.is_json()));
     let client = network::client(network, watcher.clone());
-    let image = open_image(&client, &verify.src, verify.catalog.as_deref(), verify.sha256, &cancel)?;
+    let opening =
+        OpenOptions { sha256: verify.sha256, ignore_trailing: verify.ignore_trailing, ..OpenOptions::default() };
+    let image = open_image(&client, &verify.src, verify.catalog.as_deref(), opening, &cancel)?;
     let system = SystemHost::new();
     let disk = verify.target.parse::<Selector>()?.select(&system)?;
     let observed = |compared| watcher.tell(&Event::comparing(&disk, image.info(), compared));
     let report = flash::verify(&image, &disk, &system, verify.fix_gpt, &observed, &cancel);
     watcher.clear();
     let report = report?;
+    image.notes().iter().for_each(|note| output.warn(note));
     output.event("report", &report);
     let Some(difference) = &report.first_difference else {
         output.say(&format!("{} holds the image: {} compared", disk.path.display(), human(report.compared_bytes)));
