@@ -81,6 +81,7 @@ fn help() {
     for action in ["show", "check", "add", "ref"] {
         insta::assert_snapshot!(format!("help_catalog_{action}"), bty(&["catalog", action, "--help"]).expect(0).stdout);
     }
+    insta::assert_snapshot!("help_image_create", bty(&["image", "create", "--help"]).expect(0).stdout);
     let version = bty(&["--version"]).expect(0).stdout;
     assert_eq!(version, concat!("bty ", env!("CARGO_PKG_VERSION"), "\n"));
 }

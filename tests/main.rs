@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod advisories;
+mod archives;
 mod chain;
 mod cli;
+mod create;
 mod escapes;
 mod flash;
 mod formats;

@@ -28,6 +28,7 @@ fn options(given: Option<&Bound<'_, PyDict>>) -> PyResult<FlashOptions> {
         match name.extract::<String>()?.as_str() {
             "verify" => options.verify = value.extract()?,
             "fix_gpt" => options.fix_gpt = value.extract()?,
+            "fit" => options.fit = value.extract()?,
             "uefi_boot" => options.uefi_boot = value.extract()?,
             "allow_partition" => options.allow_partition = value.extract()?,
             "raw" => options.raw = value.extract()?,
@@ -35,7 +36,7 @@ fn options(given: Option<&Bound<'_, PyDict>>) -> PyResult<FlashOptions> {
             "efivars" => options.efivars = arguments::path(&value)?,
             "stall_ms" => options.stall_ms = value.extract()?,
             name => {
-                let known = "verify, fix_gpt, uefi_boot, allow_partition, raw, overwrite, efivars, stall_ms";
+                let known = "verify, fix_gpt, fit, uefi_boot, allow_partition, raw, overwrite, efivars, stall_ms";
                 let message = format!("flashing has no option {name}; the options are {known}");
                 return Err(pyo3::exceptions::PyTypeError::new_err(message));
             }
@@ -170,7 +171,7 @@ impl Plan {
             sha256: info.expected_sha256,
             sha512: info.expected_sha512,
             image_sha256: info.expected_image_sha256,
-            ignore_sidecar: false,
+            ..OpenOptions::default()
         };
         let opening = Opening { options, client, cancel };
         open(pyo3::types::PyString::new(py, &self.plan.image.source).as_any(), &opening)

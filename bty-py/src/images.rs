@@ -35,7 +35,7 @@ impl Image {
     pub(crate) fn get(&self) -> PyResult<bty::Image> {
         let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let image = opened.ok_or_else(|| PyValueError::new_err("the image is closed"))?;
-        let is_local = matches!(image.source().location(), Location::File(_));
+        let is_local = matches!(image.source().location(), Location::File(_) | Location::Stdin);
         if !is_local && self.process != std::process::id() {
             // the threads that read it are not in this process
             return Err(PyRuntimeError::new_err("the image was opened before the fork: open it again"));
@@ -161,6 +161,7 @@ fn images_open(
         sha512: arguments::digest(py, sha512)?,
         image_sha256: arguments::digest(py, image_sha256)?,
         ignore_sidecar,
+        ..OpenOptions::default()
     };
     open(reference, &Opening { options, client, cancel: &cancel }).map(Image::from)
 }

@@ -193,6 +193,8 @@ value! {
         verify: bool = |it| it.verify;
         /// Move the backup GPT to the end of the disk.
         fix_gpt: bool = |it| it.fix_gpt;
+        /// On a disk that is smaller than the image, leave out what lies behind the last partition, when all of it is zero.
+        fit: bool = |it| it.fit;
         /// Let the firmware boot the target next, once.
         uefi_boot: bool = |it| it.uefi_boot;
         /// Write to a partition instead of a whole disk.

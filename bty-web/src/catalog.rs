@@ -109,7 +109,7 @@ pub async fn add(app: &Arc<App>, who: &Who, new: NewImage) -> Result<Stored> {
 
 /// Refuses what a client of the API may not name: files of the server, and addresses with a password, which would be shown to others.
 fn check_foreign(what: &str, address: &str) -> Result<()> {
-    if let Location::File(_) = address.parse::<Location>()? {
+    if let Location::File(_) | Location::Stdin = address.parse::<Location>()? {
         return Err(Error::invalid(format!(
             "{what}: give an http://, https:// or oras:// address, not a file of the server"
         )));
@@ -215,7 +215,7 @@ fn put_whole(conn: &rusqlite::Connection, stored: &Stored) -> Result<()> {
 pub fn check_source(source: &str, may_read_files: bool) -> Result<()> {
     match source.parse::<Location>().map_err(|e| Error::invalid(format!("source: {e}")))? {
         Location::File(_) if may_read_files => Ok(()),
-        Location::File(_) => {
+        Location::File(_) | Location::Stdin => {
             let detail = "source: files of the server need the scope admin; give an http://, https:// or oras:// address, or upload the catalog";
             Err(Error::new(ErrorKind::Forbidden, detail))
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::digest::Checksums;
 use crate::oci::{OciBlob, OciReference};
-use crate::source::file::FileInput;
+use crate::source::{file, pipe};
 use crate::{CancelToken, Location, Observer, Result, Source, text};
 
 pub(crate) mod body;
@@ -142,8 +142,9 @@ impl Client {
         match location {
             Location::File(path) => {
                 let name = text::shown_name(path.file_name().unwrap_or(path.as_os_str()));
-                Ok(Source::new(location.clone(), name, Arc::new(FileInput::open(path)?)))
+                Ok(Source::new(location.clone(), name, file::open(path)?))
             }
+            Location::Stdin => Ok(Source::new(location.clone(), "stdin", pipe::stdin()?)),
             Location::Http(url) => self.net.open_http(url, is_proven, cancel),
             Location::Oci(reference) => self.net.open_oci(reference, cancel),
         }

@@ -1,7 +1,7 @@
 //! Decompression: from wire bytes to the bytes of the disk image.
 //!
 //! The format is chosen from the first bytes, never from a name. All members, streams and frames of a file are one image;
-//! padding that the format allows is skipped, anything else after the end is an error. Where a format allows it, blocks
+//! padding that the format allows is skipped, and so are the trailers of [`Trailer`]; anything else after the end is an error. Where a format allows it, blocks
 //! decode on all cores. Memory stays below [`DecodeOptions::memory_bytes`] whatever a header claims.
 
 use std::io::{self, Read};
@@ -14,11 +14,13 @@ mod gzip;
 mod lz4;
 #[cfg(test)]
 mod tests;
+mod trailer;
 mod walk;
 mod wire;
 mod xz;
 mod zstd;
 
+pub(crate) use trailer::Trailer;
 use wire::Wire;
 
 /// How many of the first bytes [`Compression::sniff`] wants to see; a shorter source is seen whole.
@@ -110,16 +112,26 @@ pub(crate) fn decoder(
     wire: Box<dyn Read + Send>,
     options: DecodeOptions,
 ) -> Result<Box<dyn Read + Send>> {
+    decoder_before(compression, wire, options, &Trailer::default())
+}
+
+/// The same, and takes note of what lies behind the data, as far as `trailer` allows it.
+pub(crate) fn decoder_before(
+    compression: Compression,
+    wire: Box<dyn Read + Send>,
+    options: DecodeOptions,
+    trailer: &Trailer,
+) -> Result<Box<dyn Read + Send>> {
     let options = DecodeOptions {
         threads: options.threads.max(1),
         memory_bytes: options.memory_bytes.max(16 * crate::size::MIB),
     };
     let inner: Box<dyn Read + Send> = match compression {
-        Compression::Gzip => Box::new(gzip::Gzip::new(Wire::new(wire))),
-        Compression::Xz => Box::new(xz::Xz::new(Wire::new(wire), options)),
-        Compression::Bzip2 => Box::new(bzip2::Bzip2::new(wire, options)),
-        Compression::Zstd => Box::new(zstd::Zstd::new(Wire::new(wire), options)),
-        Compression::Lz4 => Box::new(lz4::Lz4::new(Wire::new(wire))),
+        Compression::Gzip => Box::new(gzip::Gzip::new(Wire::new(wire, trailer))),
+        Compression::Xz => Box::new(xz::Xz::new(Wire::new(wire, trailer), options)),
+        Compression::Bzip2 => Box::new(bzip2::Bzip2::new(wire, options, trailer)),
+        Compression::Zstd => Box::new(zstd::Zstd::new(Wire::new(wire, trailer), options)),
+        Compression::Lz4 => Box::new(lz4::Lz4::new(Wire::new(wire, trailer))),
     };
     Ok(Box::new(Latched { inner, has_failed: false }))
 }
@@ -192,7 +204,7 @@ fn trailing(format: Compression, offset: u64) -> Error {
         format!("bytes after the end of the {} data at wire offset {offset}", format.as_str()),
     )
     .at_offset(offset)
-    .hint("fetch the image again; if it is meant to be so, cut it off there and check the result")
+    .hint("fetch the image again; if it is meant to be so, leave them out with --ignore-trailing")
 }
 
 /// The error for sound data that this library does not decode, with the reason.

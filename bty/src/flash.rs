@@ -46,6 +46,9 @@ pub struct FlashOptions {
     pub verify: bool,
     /// Move the backup GPT to the end of the disk.
     pub fix_gpt: bool,
+    /// On a disk that is smaller than the image, leave out what lies behind the last partition, when all of it is zero. The backup GPT goes to the end of the
+    /// disk.
+    pub fit: bool,
     /// Let the firmware boot the target next, once (`BootNext`; the boot order is never touched).
     pub uefi_boot: bool,
     /// Write to a partition instead of a whole disk.
@@ -65,6 +68,7 @@ impl Default for FlashOptions {
         Self {
             verify: true,
             fix_gpt: false,
+            fit: false,
             uefi_boot: false,
             allow_partition: false,
             raw: false,

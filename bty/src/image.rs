@@ -1,20 +1,23 @@
 //! Images: what a source holds, found from its bytes, and its extents.
 //!
 //! [`Image::open`] looks at the beginning of a source (and at the header of a qcow2), so it is quick even for a remote image of many gigabytes.
-//! What cannot be written to a disk as it is (a tarball, an archive, a virtual disk of another kind, a web page) is refused here, with the way out.
+//! An image inside a zip or tar archive is read out of it. What cannot be written to a disk as it is (another archive, a virtual disk of another kind, a web page) is refused here, with the way out.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::io::Read;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
 use crate::client::Client;
-use crate::decode::{self, Compression, DecodeOptions};
+use crate::decode::{self, Compression, DecodeOptions, Trailer};
 use crate::digest::{Checksums, Sha512};
 use crate::disks::{Content, Partition, TableKind, signatures};
-use crate::extent::{Extent, ExtentReader, Pool, ReadDigests, zeroed};
+use crate::extent::{Extent, ExtentReader, Pool, ReadDigests, is_zero, zeroed};
+use crate::image::archive::Member;
 use crate::image::digester::Need;
 use crate::image::qcow2::Qcow2;
 use crate::image::raw::RawExtents;
@@ -24,6 +27,7 @@ use crate::source::{VersionRule, spool, wire};
 use crate::table::{self, gpt};
 use crate::{CancelToken, Context, Digest, Error, ErrorKind, Event, Location, Result, Source};
 
+mod archive;
 mod digester;
 pub mod directory;
 pub(crate) mod foreign;
@@ -220,6 +224,21 @@ impl ImageInfo {
         [sha256, sha512, image].into_iter().flatten().collect()
     }
 
+    /// How large a disk must be when what lies behind the last partition is left out; a GPT needs room for its backup. Absent without partitions.
+    #[must_use]
+    pub fn fitted_bytes(&self, sector_bytes: u32) -> Option<u64> {
+        let end = self.partitions_end()?;
+        match self.table {
+            Some(TableKind::Gpt) => {
+                let sector = u64::from(sector_bytes);
+                // the first MiB is written as it is: a backup cannot lie in it
+                let entries = crate::size::align_up(gpt::ENTRIES_BYTES, sector);
+                Some(crate::size::align_up(end.max(MIB), sector).saturating_add(entries + sector))
+            }
+            _ => Some(end),
+        }
+    }
+
     /// How large a disk must be at least, as far as is known: the image's size, or where its last partition ends.
     #[must_use]
     pub fn least_bytes(&self) -> Option<u64> {
@@ -238,6 +257,10 @@ pub struct OpenOptions {
     pub image_sha256: Option<Digest>,
     /// Do not look for a `.sha256` or `.sha512` file beside a local image.
     pub ignore_sidecar: bool,
+    /// The file of an archive that is the image; also as `ARCHIVE#NAME` in the reference. Not needed when there is one image in it.
+    pub member: Option<String>,
+    /// Leave out what lies behind the end of compressed data, whatever it is. What is known (firmware metadata) is always left out.
+    pub ignore_trailing: bool,
 }
 
 /// An opened image; reads any number of times. Cheap to clone.
@@ -246,6 +269,8 @@ pub struct Image {
     source: Source,
     info: ImageInfo,
     qcow2: Option<Arc<Qcow2>>,
+    member: Option<Arc<Member>>,
+    trailer: Trailer,
     head: Arc<[u8]>,
 }
 
@@ -296,6 +321,7 @@ impl Image {
     /// # Ok::<(), bty::Error>(())
     /// ```
     pub fn open(client: &Client, reference: &str, options: &OpenOptions, cancel: &CancelToken) -> Result<Self> {
+        let (reference, member) = split_member(reference);
         let location: Location = reference.parse()?;
         let promised = Checksums { sha256: options.sha256, sha512: options.sha512 };
         let is_proven = !promised.is_empty() || options.image_sha256.is_some();
@@ -309,7 +335,10 @@ impl Image {
             let rule = if is_proven { VersionRule::Proven } else { VersionRule::OneReading };
             source.input.set_version_rule(rule);
         }
-        let mut image = Self::from_source(client, source, cancel).context(|| format!("examining {reference}"))?;
+        let member = options.member.as_deref().or(member);
+        let trailer = Trailer::new(options.ignore_trailing);
+        let mut image =
+            Self::examine(client, source, member, trailer, cancel).context(|| format!("examining {reference}"))?;
         if options.image_sha256.is_some() && image.qcow2.is_some() {
             let message = "the digest of the image inside cannot be checked for qcow2, which is not read in the order of the disk";
             let error = Error::new(ErrorKind::Usage, message).with_path(reference);
@@ -320,61 +349,103 @@ impl Image {
     }
 
     /// The image in an opened source.
-    pub(crate) fn from_source(client: &Client, mut source: Source, cancel: &CancelToken) -> Result<Self> {
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn from_source(client: &Client, source: Source, cancel: &CancelToken) -> Result<Self> {
+        Self::examine(client, source, None, Trailer::default(), cancel)
+    }
+
+    /// Finds out what `source` is, and where its image is if it is an archive.
+    fn examine(
+        client: &Client,
+        mut source: Source,
+        wanted: Option<&str>,
+        trailer: Trailer,
+        cancel: &CancelToken,
+    ) -> Result<Self> {
         let wire_head = read_head(&source, cancel)?;
         if wire_head.is_empty() {
             return Err(Error::new(ErrorKind::Format, "the file is empty")
                 .hint("fetch it again; an empty file is nothing to write to a disk"));
         }
-        let qcow2 = if wire_head.starts_with(b"QFI\xfb") {
-            let why = if !source.input.is_seekable() { Some("allows no partial reads") } else { None };
-            let why = why.or(source.input.has_varied().then_some("names another version with each answer"));
-            if let Some(why) = why {
-                let message = format!("{} {why}: downloading it first", source.location());
-                client.options().observer.event(&Event::Notice { message });
-                source = spool::spool(&source, client.options(), cancel)?;
-            }
-            // its parts are read one by one, each where another one says
-            source.input.set_version_rule(VersionRule::Opened);
-            Some(Arc::new(Qcow2::open(&source, cancel)?))
-        } else {
-            None
+        let is_qcow2 = wire_head.starts_with(b"QFI\xfb");
+        let is_zip = archive::Kind::sniff(&wire_head, None) == Some(archive::Kind::Zip);
+        if is_qcow2 || is_zip {
+            source = in_parts(client, source, cancel)?;
+        }
+        let qcow2 = if is_qcow2 { Some(Arc::new(Qcow2::open(&source, cancel)?)) } else { None };
+        let outer = Compression::sniff(&wire_head);
+        let head = match (&qcow2, outer) {
+            (Some(qcow2), _) => qcow2_head(&source, qcow2, cancel)?,
+            (None, Some(compression)) => decoded_head(&source, compression, &trailer, cancel)?,
+            (None, None) => wire_head,
         };
-        let compression = Compression::sniff(&wire_head);
+        let kind = archive::Kind::sniff(&head, outer).filter(|_| qcow2.is_none());
+        let layers = match kind {
+            Some(kind) => Layers::in_archive(&source, kind, wanted, cancel)?,
+            None => Layers { qcow2, member: None, compression: outer, trailer, head },
+        };
+        layers.check(wanted, source.location())?;
+        Self::assemble(client, source, layers, cancel)
+    }
+
+    fn assemble(client: &Client, source: Source, layers: Layers, cancel: &CancelToken) -> Result<Self> {
+        let Layers { qcow2, member, compression, trailer, head } = layers;
+        let disk_bytes = match (&qcow2, &member, compression) {
+            (Some(qcow2), _, _) => Some(qcow2.virtual_bytes()),
+            (None, Some(member), None) => Some(member.size()),
+            (None, Some(_), Some(_)) => None,
+            (None, None, Some(compression)) => decode::decoded_size(compression, &*source.input, cancel),
+            (None, None, None) => source.len_bytes(),
+        };
+        for claimed in [source.len_bytes(), disk_bytes].into_iter().flatten() {
+            check_size(claimed, client.options().image_bytes_max)?;
+        }
         let format = match (&qcow2, compression) {
             (Some(_), _) => Format::Qcow2,
             (None, Some(compression)) => compression.into(),
             (None, None) => Format::Raw,
         };
-        let head = match (&qcow2, compression) {
-            (Some(qcow2), _) => qcow2_head(&source, qcow2, cancel)?,
-            (None, Some(compression)) => decoded_head(&source, compression, cancel)?,
-            (None, None) => wire_head,
-        };
-        let disk_bytes = match (&qcow2, compression) {
-            (Some(qcow2), _) => Some(qcow2.virtual_bytes()),
-            (None, Some(compression)) => decode::decoded_size(compression, &*source.input, cancel),
-            (None, None) => source.len_bytes(),
-        };
-        for claimed in [source.len_bytes(), disk_bytes].into_iter().flatten() {
-            check_size(claimed, client.options().image_bytes_max)?;
-        }
         let mut info = describe(&source, format, disk_bytes, &head);
         foreign::refuse(&head, compression, info.is_recognized)?;
-        if format == Format::Raw {
+        if format == Format::Raw && member.is_none() {
             foreign::refuse_footer(&read_footer(&source, cancel)?)?;
         }
-        info.detail = qcow2.as_deref().map(|qcow2| {
+        if let Some(qcow2) = &qcow2 {
             let clusters = crate::size::human(qcow2.cluster_bytes());
-            format!("version {}, clusters of {clusters}, compression {:?}", qcow2.version(), qcow2.compression())
-        });
-        Ok(Self { source, info, qcow2, head: head.into() })
+            let detail =
+                format!("version {}, clusters of {clusters}, compression {:?}", qcow2.version(), qcow2.compression());
+            info.detail = Some(detail);
+        }
+        if let Some(member) = &member {
+            info.detail = Some(format!("{} in an archive", member.name()));
+            info.source = format!("{}#{}", info.source, member.name());
+            info.name = member.name().rsplit('/').next().unwrap_or_default().to_owned();
+        }
+        Ok(Self { source, info, qcow2, member, trailer, head: head.into() })
+    }
+
+    /// The same image in an unnamed file in the spool directory of `client`, which can be read more than once: see [`Source::is_repeatable`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Source`] when it cannot be read, [`ErrorKind::Host`] when there is no room, [`ErrorKind::Integrity`] when its digest differs.
+    pub fn spooled(&self, client: &Client, cancel: &CancelToken) -> Result<Self> {
+        let source = spool::spool(&self.source, client.options(), cancel)?;
+        let member = self.member.as_ref().map(|member| member.name());
+        let mut image = Self::examine(client, source, member, self.trailer.clone(), cancel)?;
+        image.info.expected_image_sha256 = self.info.expected_image_sha256;
+        Ok(image)
     }
 
     /// What is known of it.
     #[must_use]
     pub fn info(&self) -> &ImageInfo {
         &self.info
+    }
+
+    /// What a person should know, and is seen only once all of it was read: bytes behind the image that were left out.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        self.trailer.note().into_iter().collect()
     }
 
     /// Where it comes from.
@@ -402,11 +473,7 @@ impl Image {
             }
             observed(reading.counts.source_bytes.load(Ordering::Relaxed), disk_bytes);
         }
-        self.source.input.check_unchanged()?;
-        let mut found = extents.digests();
-        if found.wire.sha256.is_none() {
-            found.wire = digest_of(&self.source, &reading)?;
-        }
+        let found = all_digests(&*extents, &self.source, &reading)?;
         self.check_digests(&found, cancel)?;
         let source_sha256 = found.wire.sha256.ok_or_else(Error::cancelled)?;
         Ok(Contents {
@@ -425,12 +492,40 @@ impl Image {
         self.source.input.check_unchanged()?;
         let need = if with_digest || self.info.has_promise() { Need::Required } else { Need::Spare };
         let with_image = self.info.expected_image_sha256.is_some();
-        let extents: Box<dyn ExtentReader> = match (&self.qcow2, self.info.format.compression()) {
-            (Some(qcow2), _) => qcow2.extents(&self.source, reading)?,
-            (None, Some(kind)) => Box::new(StreamExtents::start(&self.source, kind, reading, with_image)?),
-            (None, None) => Box::new(RawExtents::start(&self.source, reading, need)?),
+        let source = &self.source;
+        let extents: Box<dyn ExtentReader> = match (&self.qcow2, &self.member, self.info.format.compression()) {
+            (Some(qcow2), _, _) => qcow2.extents(source, reading)?,
+            (None, Some(member), compression) => {
+                let opened = StreamExtents::of_member(source, member, compression, reading, need == Need::Required)?;
+                Box::new(opened.digesting(with_image)?)
+            }
+            (None, None, Some(kind)) => {
+                Box::new(StreamExtents::start(source, kind, reading, &self.trailer)?.digesting(with_image)?)
+            }
+            (None, None, None) => Box::new(RawExtents::start(source, reading, need)?),
         };
-        Ok(Box::new(Unchanged { extents, source: self.source.clone() }))
+        Ok(Box::new(Unchanged { extents, source: source.clone() }))
+    }
+
+    /// The offset of the first byte at or behind `from` that is neither zero nor a part of the image's own backup GPT, where that can be found without
+    /// decoding: for raw images that can be read at any place.
+    pub(crate) fn first_data_behind(&self, from: u64, cancel: &CancelToken) -> Result<Option<u64>> {
+        let is_raw = self.qcow2.is_none() && self.member.is_none() && self.info.format == Format::Raw;
+        if !is_raw || !self.source.is_seekable() {
+            return Ok(None);
+        }
+        let leaves_out = gpt::backup_range(&self.head);
+        let (mut at, mut buffer) = (from, zeroed(HEAD_BYTES)?);
+        loop {
+            let n = self.source.read_at(&mut buffer, at, cancel)?;
+            if n == 0 {
+                return Ok(None);
+            }
+            if let Some(found) = first_data(at, &buffer[..n], leaves_out.as_ref()) {
+                return Ok(Some(found));
+            }
+            at += n as u64;
+        }
     }
 
     /// Fails unless `found` has all that was promised.
@@ -449,9 +544,8 @@ impl Image {
 
     /// A digest that is not that of the file may be that of the image inside: many projects publish both.
     fn explain(&self, error: Error, found: &ReadDigests, cancel: &CancelToken) -> Error {
-        let (Some(promised), Some(kind)) = (self.source.promised().sha256, self.info.format.compression()) else {
-            return error;
-        };
+        let kind = self.info.format.compression().filter(|_| self.member.is_none());
+        let (Some(promised), Some(kind)) = (self.source.promised().sha256, kind) else { return error };
         let is_local = self.source.input.as_file().is_some();
         let read_again = || unpacked_digest(&self.source, kind, cancel).ok().flatten();
         let unpacked = if is_local { found.image.or_else(read_again) } else { found.image };
@@ -471,6 +565,72 @@ impl Image {
     pub(crate) fn head(&self) -> &[u8] {
         &self.head
     }
+}
+
+/// The offset of the first byte of `bytes`, which belong at `offset`, that is not zero and not in the range `but`.
+pub(crate) fn first_data(offset: u64, bytes: &[u8], but: Option<&Range<u64>>) -> Option<u64> {
+    if is_zero(bytes) {
+        return None;
+    }
+    let offsets = bytes.iter().zip(offset..).filter(|(byte, _)| **byte != 0).map(|(_, at)| at);
+    offsets.filter(|at| !but.is_some_and(|but| but.contains(at))).min()
+}
+
+/// What lies between a source and the disk image in it.
+struct Layers {
+    qcow2: Option<Arc<Qcow2>>,
+    member: Option<Arc<Member>>,
+    /// Of the image; a compressed tar archive is the business of the member.
+    compression: Option<Compression>,
+    trailer: Trailer,
+    /// The first MiB of the disk image.
+    head: Vec<u8>,
+}
+
+impl Layers {
+    fn in_archive(source: &Source, kind: archive::Kind, wanted: Option<&str>, cancel: &CancelToken) -> Result<Self> {
+        let options = DecodeOptions { threads: 1, memory_bytes: DECODER_BYTES / 2 };
+        let member = Member::find(source, kind, wanted, options, cancel).context(|| format!("looking into {kind}"))?;
+        let open = || member.reader(source.input.stream(member.wire_offset(), cancel)?, false, options);
+        let name = format!("{} in {}", member.name(), source.location());
+        let mut head = read_start(open()?, &name)?;
+        let compression = Compression::sniff(&head);
+        if let Some(compression) = compression {
+            head = read_start(decode::decoder(compression, open()?, options)?, &name)?;
+        } else if head.starts_with(b"QFI\xfb") {
+            return Err(Error::new(
+                ErrorKind::Format,
+                format!("{name} is a qcow2 image, which cannot be read in an archive"),
+            )
+            .hint("unpack the archive, and flash the image inside"));
+        }
+        Ok(Self { qcow2: None, member: Some(Arc::new(member)), compression, trailer: Trailer::default(), head })
+    }
+
+    /// Refuses a member of what is no archive.
+    fn check(&self, wanted: Option<&str>, location: &Location) -> Result<()> {
+        match (wanted, &self.member, location) {
+            // the fragment of a web address may mean anything
+            (Some(wanted), None, Location::File(_) | Location::Stdin) => {
+                Err(Error::new(ErrorKind::Usage, format!("{location} is no archive that holds {wanted:?}"))
+                    .hint("leave out what is behind the #"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Splits `ARCHIVE#NAME`. A `#` may also belong to the name of a file that is there.
+fn split_member(reference: &str) -> (&str, Option<&str>) {
+    let split = |at: usize| (&reference[..at], Some(&reference[at + 1..]).filter(|name| !name.is_empty()));
+    let mut marks = reference.match_indices('#').map(|(at, _)| at);
+    if reference.contains("://") || reference.starts_with("-#") {
+        return marks.next().map_or((reference, None), split);
+    }
+    if Path::new(reference).exists() {
+        return (reference, None);
+    }
+    marks.find(|&at| Path::new(&reference[..at]).is_file()).map_or((reference, None), split)
 }
 
 /// Refuses a size that only a damaged or a hostile image claims.
@@ -512,6 +672,18 @@ fn describe(source: &Source, format: Format, disk_bytes: Option<u64>, head: &[u8
     }
 }
 
+/// `source`, or a copy of it in the spool directory where it cannot be read by parts, each where another one says.
+fn in_parts(client: &Client, mut source: Source, cancel: &CancelToken) -> Result<Source> {
+    let why = if !source.input.is_seekable() { Some("cannot be read by parts") } else { None };
+    if let Some(why) = why.or(source.input.has_varied().then_some("names another version with each answer")) {
+        let message = format!("{} {why}: copying it to the spool directory first", source.location());
+        client.options().observer.event(&Event::Notice { message });
+        source = spool::spool(&source, client.options(), cancel)?;
+    }
+    source.input.set_version_rule(VersionRule::Opened);
+    Ok(source)
+}
+
 /// The first bytes as they come over the wire.
 fn read_head(source: &Source, cancel: &CancelToken) -> Result<Vec<u8>> {
     let mut head = zeroed(HEAD_BYTES)?;
@@ -543,13 +715,17 @@ fn read_footer(source: &Source, cancel: &CancelToken) -> Result<Vec<u8>> {
 }
 
 /// The first bytes of the disk image in a compressed source.
-fn decoded_head(source: &Source, compression: Compression, cancel: &CancelToken) -> Result<Vec<u8>> {
+fn decoded_head(source: &Source, compression: Compression, trailer: &Trailer, cancel: &CancelToken) -> Result<Vec<u8>> {
     let wire = source.input.stream(0, cancel)?;
     let options = DecodeOptions { threads: 1, memory_bytes: DECODER_BYTES };
-    let mut decoder = decode::decoder(compression, wire, options)?;
+    read_start(decode::decoder_before(compression, wire, options, trailer)?, &source.location().to_string())
+}
+
+/// The first MiB that a decoder gives; `name` is what it decodes.
+fn read_start(mut decoder: Box<dyn Read + Send>, name: &str) -> Result<Vec<u8>> {
     let mut head = zeroed(HEAD_BYTES)?;
     let n = wire::read_full(&mut decoder, &mut head)
-        .map_err(|e| Error::from_io(ErrorKind::Format, format!("decoding {}", source.location()), e))?;
+        .map_err(|e| Error::from_io(ErrorKind::Format, format!("decoding {name}"), e))?;
     head.truncate(n);
     Ok(head)
 }
@@ -584,7 +760,8 @@ impl ExtentReader for Unchanged {
 
 /// The SHA-256 of the disk image in a compressed source.
 fn unpacked_digest(source: &Source, kind: Compression, cancel: &CancelToken) -> Result<Option<Digest>> {
-    let mut extents = StreamExtents::start(source, kind, &Reading::new(6, cancel), true)?;
+    let reading = Reading::new(6, cancel);
+    let mut extents = StreamExtents::start(source, kind, &reading, &Trailer::default())?.digesting(true)?;
     while extents.next()?.is_some() {}
     Ok(extents.digests().image)
 }
@@ -596,6 +773,24 @@ fn digest_of(source: &Source, reading: &Reading) -> Result<Checksums> {
         .map_err(|e| Error::from_io(ErrorKind::Source, format!("reading {}", source.location()), e))?;
     let digest = *digest.lock().expect("nobody panics holding it");
     digest.ok_or_else(Error::cancelled)
+}
+
+/// The extents of a file that is an image of `format`, whatever is in it, for whoever has made it. With the digest, where it comes for free.
+pub(crate) fn extents_of(source: &Source, format: Format, reading: &Reading) -> Result<Box<dyn ExtentReader>> {
+    match format.compression() {
+        Some(compression) => Ok(Box::new(StreamExtents::start(source, compression, reading, &Trailer::default())?)),
+        None if format == Format::Qcow2 => Arc::new(Qcow2::open(source, &reading.cancel)?).extents(source, reading),
+        None => Ok(Box::new(RawExtents::start(source, reading, Need::Required)?)),
+    }
+}
+
+/// The digests of `source`, whose extents were all read; reads it once more where they were not read in their order.
+pub(crate) fn all_digests(extents: &dyn ExtentReader, source: &Source, reading: &Reading) -> Result<ReadDigests> {
+    let mut found = extents.digests();
+    if found.wire.sha256.is_none() {
+        found.wire = digest_of(source, reading)?;
+    }
+    Ok(found)
 }
 
 /// What every way of reading an image needs.

@@ -33,6 +33,7 @@
 //! | [`disks`] | what can be written to, who uses it, and how to name it: [`Selector`] |
 //! | [`hardware`] | the machine around the disks, and its inventory |
 //! | [`flash`] | plan, validate, execute, report; and compare without writing: [`flash::verify`] |
+//! | [`create`] | from a disk to an image |
 //! | [`device`] | an opened target: the trait to implement for simulations |
 //! | [`progress`] | events for whoever watches, and the token that cancels |
 //! | [`redact`] | addresses without passwords, for messages and lists |
@@ -44,6 +45,7 @@
 pub mod boot;
 pub mod catalog;
 pub mod client;
+pub mod create;
 pub mod device;
 pub mod digest;
 pub mod disks;

@@ -1,7 +1,7 @@
-//! Where image bytes come from: a file, a web server, an OCI registry.
+//! Where image bytes come from: a file, a pipe, a web server, an OCI registry.
 //!
 //! [`Client::open`](crate::Client::open) turns a reference into a [`Source`]: an origin that is known to be there, with its
-//! length and expected digest where the origin tells them. A source can be read any number of times.
+//! length and expected digest where the origin tells them. A source can be read any number of times, except for a pipe: see [`Source::is_repeatable`].
 //!
 //! Readers obey one contract, whatever the origin: **a clean end means that all of it was there.** A body that is shorter or longer than promised,
 //! or that changed between two requests, is an error of kind [`Source`](crate::ErrorKind::Source), never an end.
@@ -23,18 +23,21 @@ use crate::{CancelToken, ClientOptions, Digest, Error, ErrorKind, Result, redact
 
 pub(crate) mod file;
 pub(crate) mod http;
+pub(crate) mod pipe;
 pub(crate) mod spool;
 pub(crate) mod wire;
 
 /// A reference to an origin, parsed from what a person wrote.
 ///
-/// `http://` and `https://` are web addresses, `oras://` is an OCI artifact, `file://` is a path in which `%20` is a blank, and everything without a
-/// scheme is a path as it is.
+/// `http://` and `https://` are web addresses, `oras://` is an OCI artifact, `-` is stdin, `file://` is a path in which `%20` is a blank, and everything
+/// else without a scheme is a path as it is (`./-` is a file called `-`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Location {
-    /// A local file.
+    /// A local file, or a named pipe.
     File(PathBuf),
+    /// What is piped into this process.
+    Stdin,
     /// An object on a web server.
     Http(Url),
     /// A layer of an artifact in an OCI registry.
@@ -45,6 +48,9 @@ impl FromStr for Location {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
+        if text == "-" {
+            return Ok(Self::Stdin);
+        }
         let Some((scheme, _)) = text.split_once("://") else {
             return Ok(Self::File(PathBuf::from(text)));
         };
@@ -99,6 +105,7 @@ impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => f.write_str(&text::path_reference(path)),
+            Self::Stdin => f.write_str("stdin"),
             Self::Http(url) => f.write_str(&http::origin::shown(url)),
             Self::Oci(reference) => reference.fmt(f),
         }
@@ -124,6 +131,11 @@ pub(crate) trait Input: Send + Sync {
 
     /// True when [`read_at`](Self::read_at) works, and [`stream`](Self::stream) from any offset.
     fn is_seekable(&self) -> bool;
+
+    /// False when its bytes can be had only once, but for the first few.
+    fn is_repeatable(&self) -> bool {
+        true
+    }
 
     /// A reader from `offset` to the end. It resumes by itself after faults, fails within a second after `cancel`,
     /// and returns `Ok(0)` only at the true end. Its errors carry an [`Error`] inside.
@@ -267,6 +279,12 @@ impl Source {
     #[must_use]
     pub fn is_seekable(&self) -> bool {
         self.input.is_seekable()
+    }
+
+    /// True when it can be read more than once. A pipe cannot: its first MiB is examined, then it is read once.
+    #[must_use]
+    pub fn is_repeatable(&self) -> bool {
+        self.input.is_repeatable()
     }
 
     /// What tells this version of the object from others: two sources of the same location with the same version have the same bytes. None when the origin

@@ -241,6 +241,9 @@ class FlashOptions:
     def fix_gpt(self) -> bool:
         """Move the backup GPT to the end of the disk."""
     @property
+    def fit(self) -> bool:
+        """On a disk that is smaller than the image, leave out what lies behind the last partition, when all of it is zero."""
+    @property
     def uefi_boot(self) -> bool:
         """Let the firmware boot the target next, once."""
     @property
@@ -834,6 +837,7 @@ class Plan:
         cancel: Cancel = None,
         verify: bool = True,
         fix_gpt: bool = False,
+        fit: bool = False,
         uefi_boot: bool = False,
         allow_partition: bool = False,
         raw: bool = False,

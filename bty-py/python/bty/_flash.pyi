@@ -36,6 +36,7 @@ class _Flash:
         client: Optional[_bty.Client] = None,
         verify: bool = True,
         fix_gpt: bool = False,
+        fit: bool = False,
         uefi_boot: bool = False,
         allow_partition: bool = False,
         raw: bool = False,

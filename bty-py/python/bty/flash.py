@@ -62,6 +62,7 @@ def flash(
     client: Optional[Client] = None,
     verify: bool = True,
     fix_gpt: bool = False,
+    fit: bool = False,
     uefi_boot: bool = False,
     allow_partition: bool = False,
     raw: bool = False,
@@ -91,6 +92,7 @@ def flash(
     options = {
         "verify": verify,
         "fix_gpt": fix_gpt,
+        "fit": fit,
         "uefi_boot": uefi_boot,
         "allow_partition": allow_partition,
         "raw": raw,

@@ -20,7 +20,7 @@ pub(super) mod functions {
     pub fn load(context: NativeCallContext, reference: &str) -> Outcome<Catalog> {
         let location: Location = reference.parse().map_err(raise)?;
         let mut host = Host::of(&context, Capability::Read)?;
-        if !matches!(location, Location::File(_)) {
+        if !matches!(location, Location::File(_) | Location::Stdin) {
             host = Host::of(&context, Capability::Network)?;
         }
         host.world.images.catalog(reference, &host.meter.operation()).map_err(raise)

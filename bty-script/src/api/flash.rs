@@ -51,12 +51,13 @@ fn options_of(map: &Map) -> Outcome<FlashOptions> {
         match name.as_str() {
             "verify" => options.verify = flag?,
             "fix_gpt" => options.fix_gpt = flag?,
+            "fit" => options.fit = flag?,
             "uefi_boot" => options.uefi_boot = flag?,
             "allow_partition" => options.allow_partition = flag?,
             "raw" => options.raw = flag?,
             "overwrite" => options.overwrite = flag?,
             _ => {
-                let hint = "the options are verify, fix_gpt, uefi_boot, allow_partition, raw, overwrite";
+                let hint = "the options are verify, fix_gpt, fit, uefi_boot, allow_partition, raw, overwrite";
                 return Err(raise(HostError::usage(format!("flash has no option {name}")).hint(hint)));
             }
         }

@@ -34,7 +34,7 @@ pub(super) mod functions {
         crate::api::flash::flash(&context, &image, &disks, &Map::new(), None)
     }
 
-    /// The same with options: `verify` (default true), `fix_gpt`, `uefi_boot`, `allow_partition`, `raw`, `overwrite` (default false). `raw` writes
+    /// The same with options: `verify` (default true), `fix_gpt`, `fit`, `uefi_boot`, `allow_partition`, `raw`, `overwrite` (default false). `raw` writes
     /// an image in which nothing was recognized, `overwrite` replaces an image in a file.
     #[rhai_fn(name = "flash", return_raw)]
     pub fn flash_with(context: NativeCallContext, image: Dynamic, disks: Dynamic, options: Map) -> Outcome<Dynamic> {

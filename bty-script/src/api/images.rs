@@ -14,7 +14,7 @@ use crate::world::Image;
 fn open_checked(context: &NativeCallContext<'_>, reference: &str, options: &OpenOptions) -> Outcome<Image> {
     let location: Location = reference.parse().map_err(raise)?;
     let mut host = Host::of(context, Capability::Read)?;
-    if !matches!(location, Location::File(_)) {
+    if !matches!(location, Location::File(_) | Location::Stdin) {
         host = Host::of(context, Capability::Network)?;
     }
     let cancel = host.meter.operation();

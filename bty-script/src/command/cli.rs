@@ -25,8 +25,11 @@ Examples:
   bty --catalog https://host/catalog.toml        the wizard with a catalog
   bty disks                                      what could be written to
   bty image debian.img.zst                       what is in an image
+  bty image create /dev/sdb card.img.zst         make an image of a disk
   bty flash debian.img.zst serial:S3Z9NX0M       show the plan, ask, write, verify
   bty flash https://host/a.img.xz /dev/sdb --sha256 HEX --yes
+  curl … | bty flash - /dev/sdb --yes            the image comes through a pipe
+  bty flash boards.zip#rpi.img /dev/sdb          one of the images in an archive
   bty flash oras://registry/os/debian:13 /dev/nvme0n1 --fix-gpt
   bty flash debian.qcow2 vm.img --create=20G     make a virtual machine's disk
   bty verify debian.img.zst /dev/sdb             compare, write nothing
@@ -138,11 +141,14 @@ pub(crate) enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Show what an image is
+    /// Show what an image is, or make one of a disk
+    #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, disable_help_subcommand = true)]
     Image {
-        /// Path, http(s):// or oras:// reference
-        #[arg(value_parser = reference())]
-        src: String,
+        #[command(subcommand)]
+        action: Option<ImageAction>,
+        /// Path, http(s):// or oras:// reference; - is stdin, ARCHIVE#NAME a file of a zip or tar archive
+        #[arg(required = true, value_parser = reference())]
+        src: Option<String>,
         /// Read all of it: exact sizes and its SHA-256
         #[arg(long)]
         full: bool,
@@ -237,6 +243,27 @@ pub(crate) enum Verb {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum ImageAction {
+    /// Make an image of a disk, and compare the two
+    #[command(after_help = EXIT_CODES)]
+    Create(CreateImage),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CreateImage {
+    /// The disk: path, serial:…, wwn:… or where:…
+    pub(crate) disk: String,
+    /// The image, whose name tells the format: .img (raw, with holes), .img.zst or .qcow2
+    pub(crate) out: PathBuf,
+    /// Leave out what lies behind the last partition
+    #[arg(long)]
+    pub(crate) shrink: bool,
+    /// One JSON object a line: progress, then the report or the error
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum CatalogAction {
     /// List the entries of a catalog
     Show {
@@ -295,7 +322,8 @@ pub(crate) enum CatalogAction {
 
 #[derive(Args, Debug)]
 pub(crate) struct Flash {
-    /// The image: path, http(s):// or oras:// reference, or the name of an entry of --catalog
+    /// The image: path, http(s):// or oras:// reference, - for stdin, ARCHIVE#NAME for a file of a zip or tar archive, or the name of an entry
+    /// of --catalog
     #[arg(value_parser = reference())]
     pub(crate) src: String,
     /// The disks: path, serial:…, wwn:… or where:transport=usb,size<64G
@@ -322,6 +350,12 @@ pub(crate) struct Flash {
     /// Move the backup GPT to the end of a larger disk
     #[arg(long)]
     pub(crate) fix_gpt: bool,
+    /// On a smaller disk: leave out what lies behind the last partition, if all of it is zero
+    #[arg(long)]
+    pub(crate) fit: bool,
+    /// Leave out what lies behind the end of compressed data, whatever it is
+    #[arg(long)]
+    pub(crate) ignore_trailing: bool,
     /// Let the firmware boot the disk next, once; its boot order stays as it is
     #[arg(long)]
     pub(crate) uefi_boot: bool,
@@ -391,6 +425,9 @@ pub(crate) struct Verify {
     /// Expect the backup GPT at the end of the disk, as flash --fix-gpt leaves it
     #[arg(long)]
     pub(crate) fix_gpt: bool,
+    /// Leave out what lies behind the end of compressed data, whatever it is
+    #[arg(long)]
+    pub(crate) ignore_trailing: bool,
     /// One JSON object: the report or the error
     #[arg(long)]
     pub(crate) json: bool,
@@ -411,11 +448,11 @@ impl Cli {
     pub(crate) fn is_json(&self) -> bool {
         let Some(verb) = &self.verb else { return false };
         match verb {
-            Verb::Check { json, .. }
-            | Verb::Test { json, .. }
-            | Verb::Disks { json }
-            | Verb::Image { json, .. }
-            | Verb::Images { json, .. } => *json,
+            Verb::Check { json, .. } | Verb::Test { json, .. } | Verb::Disks { json } | Verb::Images { json, .. } => {
+                *json
+            }
+            Verb::Image { action: Some(ImageAction::Create(create)), .. } => create.json,
+            Verb::Image { json, .. } => *json,
             Verb::Catalog { action } => match action {
                 CatalogAction::Show { json, .. }
                 | CatalogAction::Check { json, .. }

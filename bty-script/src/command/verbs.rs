@@ -2,6 +2,7 @@
 
 mod catalog;
 mod check;
+mod create_image;
 mod disks;
 mod docs;
 mod eject;
@@ -20,7 +21,7 @@ use clap::CommandFactory;
 
 use bty_script::world::OneDisk;
 
-use crate::cli::{Cli, Start, Verb};
+use crate::cli::{Cli, ImageAction, Start, Verb};
 use crate::console::Marks;
 use crate::output::Output;
 use crate::session::{Facts, Session};
@@ -38,7 +39,8 @@ pub(crate) fn run(cli: Cli, output: &Output) -> Result<ExitCode> {
     };
     match verb {
         Verb::Disks { .. } => disks::run(output),
-        Verb::Image { src, full, .. } => image::run(&src, full, network, output),
+        Verb::Image { action: Some(ImageAction::Create(create)), .. } => create_image::run(&create, output),
+        Verb::Image { src, full, .. } => image::run(&src.unwrap_or_default(), full, network, output),
         Verb::Images { dir, .. } => images::run(&dir, output),
         Verb::Catalog { action } => catalog::run(action, network, output),
         Verb::Flash(flash) => flash::run(&flash, network, output),

@@ -7,7 +7,7 @@ use std::io::{self, Read};
 
 use mibz2::{BzReader, ErrorKind as BzErrorKind, Kernels};
 
-use super::{Compression, DecodeOptions, damaged, refused, trailing, truncated};
+use super::{Compression, DecodeOptions, Trailer, damaged, refused, trailing, truncated};
 use crate::size::MIB;
 use crate::threads;
 
@@ -17,25 +17,37 @@ const BLOCK_BYTES: u64 = 56 * MIB;
 const OVERHEAD_BYTES: u64 = 64 * MIB;
 
 /// Decodes bzip2.
-pub(super) struct Bzip2(BzReader<Box<dyn Read + Send>>);
+pub(super) struct Bzip2 {
+    reader: BzReader<Box<dyn Read + Send>>,
+    trailer: Trailer,
+}
 
 impl Bzip2 {
-    pub(super) fn new(wire: Box<dyn Read + Send>, options: DecodeOptions) -> Self {
+    pub(super) fn new(wire: Box<dyn Read + Send>, options: DecodeOptions, trailer: &Trailer) -> Self {
         let fitting = options.memory_bytes.saturating_sub(OVERHEAD_BYTES) / BLOCK_BYTES;
         let slots = usize::try_from(fitting).unwrap_or(usize::MAX).clamp(1, 2 * options.threads);
         // it starts two more to read and to look for blocks, and panics when one is refused
         let threads = threads::available(options.threads.min(slots) + 2).saturating_sub(2);
-        Self(match threads {
+        let reader = match threads {
             0 => BzReader::with_kernels(wire, Kernels::detect()),
             threads => BzReader::parallel_with(wire, threads, slots, Kernels::detect()),
-        })
+        };
+        Self { reader, trailer: trailer.clone() }
     }
 }
 
 impl Read for Bzip2 {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buf).map_err(explain)
+        match self.reader.read(buf) {
+            Err(e) if is_trailing(&e) && self.trailer.skip(Compression::Bzip2) => Ok(0),
+            result => result.map_err(explain),
+        }
     }
+}
+
+fn is_trailing(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<mibz2::Error>());
+    inner.is_some_and(|error| error.kind == BzErrorKind::TrailingData)
 }
 
 /// Errors of the wire come through as they are; the decoder's own are put in our words.

@@ -12,7 +12,7 @@ use std::io::{self, BufRead, Read};
 
 use flate2::{Decompress, FlushDecompress, Status};
 
-use super::{Compression, Wire, damaged, refused, trailing, truncated};
+use super::{Compression, Wire, damaged, refused, truncated};
 
 /// Most that is inflated at once: the checksum is taken while the bytes are still in the cache.
 const STEP_BYTES: usize = 512 << 10;
@@ -190,7 +190,7 @@ fn member_follows(wire: &mut Wire, is_first: bool) -> io::Result<bool> {
             return Ok(false);
         }
         if !all_zero {
-            return Err(trailing(Compression::Gzip, wire.offset()).into());
+            return wire.take_trailer(Compression::Gzip).map(|()| false);
         }
     }
 }

@@ -17,7 +17,7 @@ use lz4_flex::block::{decompress_into, decompress_into_with_dict};
 use twox_hash::XxHash32;
 
 use super::walk::Walk;
-use super::{Compression, Wire, damaged, refused, skippable_bytes, trailing, truncated};
+use super::{Compression, Wire, damaged, refused, skippable_bytes, truncated};
 use crate::CancelToken;
 use crate::source::Input;
 
@@ -133,9 +133,11 @@ impl Lz4 {
                 return Ok(true);
             } else {
                 let may_become_one = MAGIC.starts_with(bytes) || bytes.len() < 8 && super::may_be_skippable(bytes);
+                if self.has_begun && !may_become_one {
+                    return self.wire.take_trailer(Compression::Lz4).map(|()| false);
+                }
                 return Err(match () {
                     () if may_become_one => truncated(Compression::Lz4, offset),
-                    () if self.has_begun => trailing(Compression::Lz4, offset),
                     () => damaged(Compression::Lz4, offset, "no frame starts here"),
                 }
                 .into());

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::size::MIB;
-use crate::source::file::FileInput;
+use crate::source::file;
 
 const OPTIONS: DecodeOptions = DecodeOptions { threads: 2, memory_bytes: 192 * MIB };
 
@@ -391,7 +391,7 @@ fn little_memory_only_slows_down() {
 fn size_of(packed: &[u8]) -> Option<u64> {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(packed).unwrap();
-    decoded_size(sniff(packed), &FileInput::open(file.path()).unwrap(), &CancelToken::new())
+    decoded_size(sniff(packed), &*file::open(file.path()).unwrap(), &CancelToken::new())
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::io::{self, BufRead, Read};
 
+use super::{Compression, Trailer};
+
 /// Large enough that a wire is asked rarely, small enough to stay in a core's cache.
 const BUFFER_BYTES: usize = 256 << 10;
 
@@ -13,12 +15,13 @@ pub(super) struct Wire {
     end: usize,
     offset: u64,
     has_ended: bool,
+    trailer: Trailer,
 }
 
 impl Wire {
-    pub(super) fn new(inner: Box<dyn Read + Send>) -> Self {
+    pub(super) fn new(inner: Box<dyn Read + Send>, trailer: &Trailer) -> Self {
         let buf = vec![0; BUFFER_BYTES].into_boxed_slice();
-        Self { inner, buf, start: 0, end: 0, offset: 0, has_ended: false }
+        Self { inner, buf, start: 0, end: 0, offset: 0, has_ended: false, trailer: trailer.clone() }
     }
 
     /// How many bytes were consumed.
@@ -82,6 +85,12 @@ impl Wire {
             count -= n;
         }
         Ok(true)
+    }
+
+    /// Takes what lies behind the data, all of it; fails unless that may be left out.
+    pub(super) fn take_trailer(&mut self, format: Compression) -> io::Result<()> {
+        let offset = self.offset;
+        self.trailer.clone().take(self, format, offset)
     }
 
     /// Reads once, behind what is there.

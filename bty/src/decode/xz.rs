@@ -7,7 +7,7 @@ use std::io::{self, BufRead, Read};
 
 use liblzma::stream::{Action, Error as LzmaError, MtStreamBuilder, Status, Stream};
 
-use super::{Compression, DecodeOptions, Wire, damaged, refused, trailing, truncated};
+use super::{Compression, DecodeOptions, Wire, damaged, refused, truncated};
 use crate::size::{MIB, human};
 use crate::{Error, ErrorKind, threads};
 
@@ -118,7 +118,7 @@ fn stream_follows(wire: &mut Wire, is_first: bool) -> io::Result<bool> {
         return Ok(false);
     }
     let looks_like_one = head.starts_with(&MAGIC[..head.len().min(MAGIC.len())]);
-    if looks_like_one { Ok(true) } else { Err(trailing(Compression::Xz, wire.offset()).into()) }
+    if looks_like_one { Ok(true) } else { wire.take_trailer(Compression::Xz).map(|()| false) }
 }
 
 /// The dictionary's size in bytes, from a block header that ends `consumed`.

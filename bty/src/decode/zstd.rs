@@ -8,7 +8,7 @@ use std::io::{self, BufRead, Read};
 use zstd::zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, get_error_name};
 
 use super::walk::Walk;
-use super::{Compression, DecodeOptions, Wire, damaged, refused, trailing, truncated};
+use super::{Compression, DecodeOptions, Wire, damaged, refused, truncated};
 use crate::size::{MIB, human};
 use crate::source::Input;
 use crate::{CancelToken, Error, ErrorKind};
@@ -106,7 +106,11 @@ impl Zstd {
             }
             Head::Short => return Err(truncated(Compression::Zstd, offset).into()),
             Head::Broken => return Err(damaged(Compression::Zstd, offset, "a reserved bit is set").into()),
-            Head::Foreign if self.has_begun => return Err(trailing(Compression::Zstd, offset).into()),
+            Head::Foreign if self.has_begun => {
+                self.wire.take_trailer(Compression::Zstd)?;
+                self.pending = Pending::End;
+                return Ok(());
+            }
             Head::Foreign => return Err(damaged(Compression::Zstd, offset, "no frame starts here").into()),
         }
         self.has_begun = true;

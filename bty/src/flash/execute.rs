@@ -3,6 +3,7 @@
 //! The source is read once for all targets. A target that is less than half as fast as another is left behind, so that it stops nobody;
 //! it gets a second reading of the source, from the extent where it was left.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -19,8 +20,9 @@ use crate::flash::plan::cut;
 use crate::flash::watch::Patience;
 use crate::flash::{FlashPlan, FlashReport, TargetReport};
 use crate::image::foreign::{FOOTER_BYTES, is_vhd_footer};
-use crate::image::{HEAD_BYTES, Image, ImageInfo, Reading};
+use crate::image::{HEAD_BYTES, Image, ImageInfo, Reading, first_data};
 use crate::size::human;
+use crate::table::gpt;
 use crate::{CancelToken, Context, Error, ErrorKind, Event, Observer, Phase, Result, threads};
 
 /// Buffers of 2 MiB between reader and writers.
@@ -47,6 +49,7 @@ impl FlashPlan {
         cancel: &CancelToken,
     ) -> Result<FlashReport> {
         let disks = self.probe_again(image, host)?;
+        self.check_fit(image, &disks, cancel)?;
         let reading = Reading::new(BUFFERS + 4 * disks.len().saturating_sub(1).min(4), cancel);
         let lanes = self.open(disks, host, cancel)?;
         let board = Board::new(image, &reading.counts, lanes.iter().map(|l| Arc::clone(&l.shared)).collect());
@@ -88,6 +91,17 @@ impl FlashPlan {
         let fresh = Self::new(image.info(), disks, self.options.clone());
         fresh.check()?;
         Ok(fresh.targets)
+    }
+
+    /// Refuses disks for which data of the image would have to be left out, where that is seen before the image is read.
+    fn check_fit(&self, image: &Image, disks: &[Disk], cancel: &CancelToken) -> Result<()> {
+        let smaller = |disk: &&Disk| self.options.fit && image.info().disk_bytes.is_some_and(|n| n > disk.size_bytes);
+        for disk in disks.iter().filter(smaller) {
+            if let Some(offset) = image.first_data_behind(disk.size_bytes, cancel)? {
+                return Err(does_not_fit(&disk.path.display().to_string(), offset, ErrorKind::Refused));
+            }
+        }
+        Ok(())
     }
 
     /// Opens every target before the first write, so that a refusal of one leaves all untouched.
@@ -184,11 +198,15 @@ impl Run<'_> {
         let starts: Vec<(usize, u64)> =
             waiting.iter().map(|&i| (i, lanes[i].behind_from.take().unwrap_or(0))).collect();
         let mut seen = Seen { head: zeroed(HEAD_BYTES)?, ..Seen::default() };
+        let rules = Rules {
+            can_read_again: self.image.source().is_repeatable(),
+            leave_out: self.plan.options.fit.then(|| gpt::backup_range(self.image.head())),
+        };
         let mut number = 0;
         while let Some(extent) = extents.next()? {
             if let Some(part) = seen.hold_back(extent) {
                 for &(index, _) in starts.iter().filter(|(_, from)| number >= *from) {
-                    give(lanes, index, number, &part)?;
+                    give(lanes, index, number, &part, &rules)?;
                 }
                 number += 1;
             }
@@ -197,6 +215,7 @@ impl Run<'_> {
             }
         }
         self.check(&mut seen, &*extents, lanes, &starts)?;
+        self.image.notes().into_iter().for_each(|note| self.notice(note));
         Ok(seen)
     }
 
@@ -337,30 +356,82 @@ impl Seen {
     }
 }
 
-/// Gives lane `index` an extent, and waits for room; leaves it behind when it holds up faster ones too long.
-fn give(lanes: &mut [Lane], index: usize, number: u64, extent: &Extent) -> Result<()> {
-    let (offset, len) = match extent {
-        Extent::Data { offset, block } => (*offset, block.len() as u64),
-        Extent::Zero { offset, len } => (*offset, *len),
-    };
+/// What holds for all lanes of one reading.
+struct Rules {
+    /// A lane may be left behind.
+    can_read_again: bool,
+    /// What a disk has no room for is left out, when it is zero or in this range.
+    leave_out: Option<Option<Range<u64>>>,
+}
+
+/// Gives lane `index` an extent, and waits for room; leaves it behind when it holds up faster ones too long and the image can be read again.
+fn give(lanes: &mut [Lane], index: usize, number: u64, extent: &Extent, rules: &Rules) -> Result<()> {
     let lane = &lanes[index];
     if !lane.is_active() {
         return Ok(());
     }
-    if offset.saturating_add(len) > lane.disk.size_bytes {
-        let size = human(lane.disk.size_bytes);
-        let message = format!("the image turned out larger than {}, which has {size}", lane.shared.name);
-        lane.shared.fail(Error::new(ErrorKind::Target, message).hint("use a larger disk; this one does not boot now"));
+    let mut order = with_room(lane, extent, rules);
+    if order.is_none() {
         return Ok(());
     }
-    let mut order = Some(extent.clone());
-    while !should_leave_behind(lanes, index) {
+    while !(rules.can_read_again && should_leave_behind(lanes, index)) {
         if lanes[index].offer(&mut order)? {
             return Ok(());
         }
     }
     lanes[index].behind_from = Some(number);
     Ok(())
+}
+
+/// What `lane` has room for. It fails when that is not all, unless the rest may be left out.
+fn with_room(lane: &Lane, extent: &Extent, rules: &Rules) -> Option<Extent> {
+    let end = match extent {
+        Extent::Data { offset, block } => offset.saturating_add(block.len() as u64),
+        Extent::Zero { offset, len } => offset.saturating_add(*len),
+    };
+    let (name, room) = (&lane.shared.name, lane.disk.size_bytes);
+    if end <= room {
+        return Some(extent.clone());
+    }
+    let error = match &rules.leave_out {
+        None => {
+            Error::new(ErrorKind::Target, format!("the image turned out larger than {name}, which has {}", human(room)))
+                .hint("use a larger disk; this one does not boot now")
+        }
+        Some(backup) => match fit(extent, room, backup.as_ref()) {
+            Ok(part) => return part,
+            Err(offset) => does_not_fit(name, offset, ErrorKind::Target),
+        },
+    };
+    lane.shared.fail(error);
+    None
+}
+
+/// The part of `extent` that a disk of `room` bytes has room for. What is behind it must be zero, or the backup GPT of the image.
+///
+/// # Errors
+/// The offset of the first byte that would be lost.
+fn fit(extent: &Extent, room: u64, backup: Option<&Range<u64>>) -> Result<Option<Extent>, u64> {
+    match extent {
+        Extent::Zero { offset, len } => {
+            let len = room.saturating_sub(*offset).min(*len);
+            Ok((len > 0).then_some(Extent::Zero { offset: *offset, len }))
+        }
+        Extent::Data { offset, block } => {
+            let kept = usize::try_from(room.saturating_sub(*offset)).unwrap_or(usize::MAX).min(block.len());
+            if let Some(at) = first_data(offset + kept as u64, &block[kept..], backup) {
+                return Err(at);
+            }
+            Ok((kept > 0).then(|| Extent::Data { offset: *offset, block: block.slice(0..kept) }))
+        }
+    }
+}
+
+fn does_not_fit(name: &str, offset: u64, kind: ErrorKind) -> Error {
+    Error::new(kind, format!("the image has data at offset {offset}, for which {name} has no room"))
+        .with_path(name)
+        .at_offset(offset)
+        .hint("use a larger disk: only zeros can be left out")
 }
 
 fn should_leave_behind(lanes: &[Lane], index: usize) -> bool {

@@ -117,7 +117,8 @@ impl End<'_> {
         if let Some(ledger) = &self.shared.ledger {
             verify::check_body(self.shared, &ledger.take_sorted(), &work.image)?;
         }
-        if work.options.fix_gpt {
+        let was_cut = work.options.fit && work.seen.disk_bytes > self.shared.device.size_bytes();
+        if work.options.fix_gpt || was_cut && gpt::backup_range(&head[..head_len]).is_some() {
             // after the proof, because it may change the last sectors of the image
             self.relocate_gpt(&mut head[..head_len])?;
         }

@@ -117,16 +117,17 @@ impl FlashPlan {
         if disk.is_read_only {
             refuse("read_only", "it is read-only (look for a write-protect switch, or blockdev --setrw)".into());
         }
-        if let Some(need) = self.image.least_bytes()
+        if let Some(need) = self.need_bytes(disk)
             && align_up(need, u64::from(disk.logical_sector_bytes)) > disk.size_bytes
         {
             refuse(
                 "too_small",
                 format!(
-                    "the image needs {} ({need} bytes), the disk has {} ({} bytes) (use a larger disk)",
+                    "the image needs {} ({need} bytes), the disk has {} ({} bytes) ({})",
                     human(need),
                     human(disk.size_bytes),
-                    disk.size_bytes
+                    disk.size_bytes,
+                    if self.would_fit(disk) { "use a larger disk, or --fit" } else { "use a larger disk" }
                 ),
             );
         }
@@ -155,6 +156,18 @@ impl FlashPlan {
         }
     }
 
+    /// How large `disk` must be, as far as is known.
+    fn need_bytes(&self, disk: &Disk) -> Option<u64> {
+        let fitted = self.image.fitted_bytes(disk.logical_sector_bytes).filter(|_| self.options.fit);
+        fitted.or_else(|| self.image.least_bytes())
+    }
+
+    /// True when `fit` would help, as far as is known before what would be left out was read.
+    fn would_fit(&self, disk: &Disk) -> bool {
+        let fitted = self.image.fitted_bytes(disk.logical_sector_bytes);
+        !self.options.fit && fitted.is_some_and(|bytes| bytes <= disk.size_bytes)
+    }
+
     fn take_note(&self) -> Vec<String> {
         let mut notes = Vec::new();
         match (self.image.disk_bytes, self.image.partitions_end()) {
@@ -181,6 +194,13 @@ impl FlashPlan {
         }
         for disk in &self.targets {
             let sector = u64::from(disk.logical_sector_bytes);
+            if let Some(bytes) = self.image.disk_bytes
+                && self.options.fit
+                && bytes > disk.size_bytes
+            {
+                let (over, path) = (human(bytes - disk.size_bytes), disk.path.display());
+                notes.push(format!("{path} is smaller than the image: the last {over} are left out if they are zero"));
+            }
             if let Some(bytes) = self.image.disk_bytes
                 && bytes % sector != 0
             {

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::source::Input;
+use crate::source::pipe::PipeInput;
 use crate::{CancelToken, Error, ErrorKind, Result};
 
 pub(crate) struct FileInput {
@@ -32,23 +33,27 @@ impl FileVersion {
     }
 }
 
-impl FileInput {
-    pub(crate) fn open(path: &Path) -> Result<Self> {
-        let shown = path.display().to_string();
-        let failed = |e: io::Error| {
-            let missing = e.kind() == io::ErrorKind::NotFound;
-            let error = Error::new(ErrorKind::Source, format!("opening {shown}")).because(e).with_path(&shown);
-            if missing { error.hint("check the path; bty images DIR lists a directory") } else { error }
-        };
-        // looked at before it is opened: opening a pipe would wait for a writer, and nobody could cancel that
-        let kind = std::fs::metadata(path).map_err(failed)?.file_type();
-        if !kind.is_file() && !kind.is_block_device() {
-            return Err(neither(&shown));
-        }
-        let file = File::open(path).map_err(failed)?;
-        Self::from_file(file, shown.clone())
+/// Opens the file, disk or pipe at `path`.
+pub(crate) fn open(path: &Path) -> Result<Arc<dyn Input>> {
+    let shown = path.display().to_string();
+    let failed = |e: io::Error| {
+        let missing = e.kind() == io::ErrorKind::NotFound;
+        let error = Error::new(ErrorKind::Source, format!("opening {shown}")).because(e).with_path(&shown);
+        if missing { error.hint("check the path; bty images DIR lists a directory") } else { error }
+    };
+    // looked at before it is opened: opening a pipe as a file would wait for a writer, and nobody could cancel that
+    let kind = std::fs::metadata(path).map_err(failed)?.file_type();
+    if kind.is_fifo() {
+        return Ok(Arc::new(PipeInput::open(path)?));
     }
+    if !kind.is_file() && !kind.is_block_device() {
+        return Err(neither(&shown));
+    }
+    let file = File::open(path).map_err(failed)?;
+    Ok(Arc::new(FileInput::from_file(file, shown.clone())?))
+}
 
+impl FileInput {
     /// An opened file; `shown` names it in errors.
     pub(crate) fn from_file(file: File, shown: String) -> Result<Self> {
         let failed =
@@ -167,17 +172,19 @@ mod tests {
     fn a_file_that_grows_or_is_written_to_is_not_taken_for_what_was_opened() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(&[1; 5000]).unwrap();
-        let input = FileInput::open(file.path()).unwrap();
+        let input = open(file.path()).unwrap();
         input.check_unchanged().unwrap();
         file.write_all(b"more").unwrap();
         let error = input.check_unchanged().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Source);
         assert!(error.to_string().contains("changed while it was read: 5000 bytes at first, now 5004"), "{error}");
 
-        let input = FileInput::open(file.path()).unwrap();
+        let input = open(file.path()).unwrap();
         // the clock of file systems has steps
-        std::thread::sleep(std::time::Duration::from_millis(50));
-        file.as_file().write_all_at(b"x", 7).unwrap();
+        let begun = std::time::Instant::now();
+        while input.check_unchanged().is_ok() && begun.elapsed().as_secs() < 10 {
+            file.as_file().write_all_at(b"x", 7).unwrap();
+        }
         assert!(input.check_unchanged().unwrap_err().to_string().contains("written to meanwhile"));
     }
 }

@@ -17,7 +17,7 @@ pub(crate) fn spool(source: &Source, options: &ClientOptions, cancel: &CancelTok
     let failed = |e: io::Error| {
         Error::from_io(ErrorKind::Host, doing(), e)
             .with_path(dir.display())
-            .hint("its server allows no partial reads, so there must be room for all of it in the spool directory")
+            .hint("it cannot be read by parts, so there must be room for all of it in the spool directory")
     };
     // unnamed, so that nothing is left behind whatever happens
     let file = rustix::fs::open(dir, OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR)

@@ -33,7 +33,12 @@ pub(crate) type WireDigest = Arc<Mutex<Option<Checksums>>>;
 impl Wire {
     /// Starts reading `source` from its start.
     pub(crate) fn start(source: &Source, reading: &Reading) -> Result<(Self, WireDigest)> {
-        let stream = source.input.stream(0, &reading.cancel)?;
+        Self::start_at(source, 0, reading)
+    }
+
+    /// Starts reading `source` from `offset` on, which must allow that. Then the digest is of that part.
+    pub(crate) fn start_at(source: &Source, offset: u64, reading: &Reading) -> Result<(Self, WireDigest)> {
+        let stream = source.input.stream(offset, &reading.cancel)?;
         let (full, chunks) = bounded(CHUNKS_AHEAD);
         let (spent, empty) = bounded(CHUNKS_AHEAD + 2);
         let digest = WireDigest::default();

@@ -23,6 +23,8 @@ use crate::{Error, ErrorKind, Result};
 
 const SIGNATURE: &[u8; 8] = b"EFI PART";
 const HEADER_BYTES: usize = 92;
+/// Size of the entries of the usual table in bytes: 128 of 128 bytes.
+pub(crate) const ENTRIES_BYTES: u64 = 16 << 10;
 /// The usual table has 16 KiB; whoever needs more than this has no disk.
 const ENTRIES_BYTES_MAX: u64 = 512 << 10;
 /// Type of an EFI system partition.
@@ -342,6 +344,16 @@ fn relocated(head: &mut [u8], gpt: &Gpt, disk_bytes: u64, sector: u32) -> Result
     resize_protective_mbr(head, disk_sectors);
     let old_backup = old_backup(gpt, entries_sectors, backup_lba, bytes);
     Ok(Relocated { backup_offset: backup_lba * bytes, backup, old_backup })
+}
+
+/// Where the image that begins with `head` has its own backup. Offsets are bytes.
+pub(crate) fn backup_range(head: &[u8]) -> Option<Range<u64>> {
+    let sector = detect_sector_bytes(head)?;
+    let gpt = read(head, sector).ok()??;
+    let sector = u64::from(sector);
+    let end = gpt.alternate_lba.checked_add(1)?.checked_mul(sector)?;
+    let start = end.checked_sub(sector + gpt.entries_bytes.div_ceil(sector) * sector)?;
+    Some(start..end)
 }
 
 fn seal(header: &mut [u8]) {

@@ -27,9 +27,16 @@ pub(super) fn run(flash: &Flash, network: &Network, output: &Output) -> Result<E
     let cancel = signals::cancel_on_signal()?;
     let watcher = Arc::new(Watcher::new(output.is_json()));
     let client = network::client(network, watcher.clone())?;
-    let mut promised = OpenOptions { sha256: flash.sha256, ..OpenOptions::default() };
-    (promised.sha512, promised.image_sha256) = (flash.sha512, flash.image_sha256);
-    let (image, is_raw) = open_image(&client, &flash.src, flash.catalog.as_deref(), promised, &cancel)?;
+    let mut opening = OpenOptions { sha256: flash.sha256, ..OpenOptions::default() };
+    (opening.sha512, opening.image_sha256) = (flash.sha512, flash.image_sha256);
+    opening.ignore_trailing = flash.ignore_trailing;
+    let (mut image, is_raw) = open_image(&client, &flash.src, flash.catalog.as_deref(), opening, &cancel)?;
+    if flash.create == Some(None) && image.info().disk_bytes.is_none() && !image.source().is_repeatable() {
+        output.warn(
+            "the size of the image is not known before all of it has come: copying it to the spool directory first",
+        );
+        image = image.spooled(&client, &cancel)?;
+    }
     let system = SystemHost::new();
     let mut created = Created::default();
     let targets = find_targets(flash, &image, &system, &mut created, output, &cancel)?;
@@ -95,6 +102,7 @@ fn options(flash: &Flash) -> FlashOptions {
     let mut options = FlashOptions::default();
     options.verify = !flash.no_verify;
     options.fix_gpt = flash.fix_gpt;
+    options.fit = flash.fit;
     options.uefi_boot = flash.uefi_boot;
     options.allow_partition = flash.allow_partition;
     options.raw = flash.raw;

@@ -18,15 +18,17 @@ pub(super) fn run(verify: &Verify, network: &Network, output: &Output) -> Result
     let cancel = signals::cancel_on_signal()?;
     let watcher = Arc::new(Watcher::new(output.is_json()));
     let client = network::client(network, watcher.clone())?;
-    let mut promised = OpenOptions { sha256: verify.sha256, ..OpenOptions::default() };
-    (promised.sha512, promised.image_sha256) = (verify.sha512, verify.image_sha256);
-    let (image, _) = open_image(&client, &verify.src, verify.catalog.as_deref(), promised, &cancel)?;
+    let mut opening = OpenOptions { sha256: verify.sha256, ..OpenOptions::default() };
+    (opening.sha512, opening.image_sha256) = (verify.sha512, verify.image_sha256);
+    opening.ignore_trailing = verify.ignore_trailing;
+    let (image, _) = open_image(&client, &verify.src, verify.catalog.as_deref(), opening, &cancel)?;
     let system = SystemHost::new();
     let disk = verify.target.parse::<Selector>()?.select(&system)?;
     let observed = |compared| watcher.tell(&Event::comparing(&disk, image.info(), compared));
     let report = flash::verify(&image, &disk, &system, verify.fix_gpt, &observed, &cancel);
     watcher.clear();
     let report = report?;
+    image.notes().iter().for_each(|note| output.warn(note));
     output.event("report", &report);
     let Some(difference) = &report.first_difference else {
         output.say(&format!(

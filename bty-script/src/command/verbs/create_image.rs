@@ -1,0 +1,49 @@
+//! `bty image create`.
+
+use std::process::ExitCode;
+
+use bty::create::{self, CreateOptions, CreateReport};
+use bty::size::human;
+use bty::{Event, Observer, Result, Selector, SystemHost};
+
+use crate::cli::CreateImage;
+use crate::output::Output;
+use crate::progress::Watcher;
+use crate::verbs::disks;
+use crate::{exit, signals};
+
+pub(super) fn run(arguments: &CreateImage, output: &Output) -> Result<ExitCode> {
+    let cancel = signals::cancel_on_signal()?;
+    let watcher = Watcher::new(output.is_json());
+    let system = SystemHost::new();
+    let disk = arguments.disk.parse::<Selector>()?.select(&system)?;
+    let mut options = CreateOptions::default();
+    options.shrink = arguments.shrink;
+    let refusals = create::validate(&disk, &arguments.out, &options);
+    if !refusals.is_empty() {
+        output.event("plan", &serde_json::json!({ "disk": disk, "path": arguments.out, "refusals": refusals }));
+        refusals.iter().for_each(|refusal| output.say(&format!("{} {refusal}", output.paint("1;31", "refused"))));
+        return Ok(ExitCode::from(exit::REFUSED));
+    }
+    output.say(&format!("disk    {}", disks::headline(&disk)));
+    output.say(&format!("image   {}", arguments.out.display()));
+    let observer = |event: &Event| watcher.event(event);
+    let report = create::create(&disk, &arguments.out, &options, &system, &observer, &cancel);
+    watcher.clear();
+    let report = report?;
+    output.event("report", &report);
+    output.say(&format!("{} {}", output.paint("1;32", "done"), describe(&report)));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn describe(report: &CreateReport) -> String {
+    format!(
+        "{}: {} of the disk, {} of it not zero, in {} of {}; compared with the disk, and equal\n  sha256 {}",
+        report.path.display(),
+        human(report.disk_bytes),
+        human(report.data_bytes),
+        human(report.file_bytes),
+        report.format,
+        report.sha256
+    )
+}

@@ -1,0 +1,335 @@
+//! From a disk to an image: the other way round.
+//!
+//! [`create`] reads a disk, leaves out what is zero, writes an image, and compares both once more. The image has its final name only when that is done.
+//! A `.sha256` file beside it declares its digest, so that whoever flashes it is told of damage.
+//!
+//! ```no_run
+//! use bty::create::{CreateOptions, create};
+//! use bty::{CancelToken, Selector, SystemHost};
+//!
+//! let host = SystemHost::new();
+//! let disk = "serial:4C530001230412115574".parse::<Selector>()?.select(&host)?;
+//! let report = create(&disk, "card.img.zst".as_ref(), &CreateOptions::default(), &host, &(), &CancelToken::new())?;
+//! println!("{} bytes, sha256 {}", report.file_bytes, report.sha256);
+//! # Ok::<(), bty::Error>(())
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::device::Device;
+use crate::disks::{Disk, DiskKind, Host, TableKind};
+use crate::extent::{BUFFER_BYTES, Buffer, Extent, Pool, split_zeros};
+use crate::flash::Refusal;
+use crate::image::Format;
+use crate::progress::{Counts, TargetCounts};
+use crate::{CancelToken, Context, Digest, Error, ErrorKind, Event, Observer, Phase, Result};
+
+mod part;
+mod prove;
+mod qcow2;
+mod raw;
+mod shape;
+mod zstd;
+
+use part::PartFile;
+use shape::Shape;
+
+/// Buffers between the disk and what is written.
+const BUFFERS: usize = 4;
+
+/// How often progress is told.
+const TICK: Duration = Duration::from_millis(200);
+
+/// How to make an image.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct CreateOptions {
+    /// Leave out what lies behind the last partition. The backup GPT moves to the end of the image.
+    pub shrink: bool,
+}
+
+/// What was made. All sizes are bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct CreateReport {
+    /// The disk that was read.
+    pub disk: Disk,
+    /// The image.
+    pub path: PathBuf,
+    /// Its format, by its name: raw, zstd or qcow2.
+    pub format: Format,
+    /// Size of the disk image.
+    pub disk_bytes: u64,
+    /// How much of it is data; the rest is zeros, which take no room.
+    pub data_bytes: u64,
+    /// Size of the file.
+    pub file_bytes: u64,
+    /// SHA-256 of the file, which is also in the `.sha256` file beside it.
+    pub sha256: Digest,
+    /// How long it took, in milliseconds.
+    pub elapsed_ms: u64,
+}
+
+/// The format for an image called `path`: `.img`, `.raw` and `.iso` are raw, `.zst` is zstd, `.qcow2` is qcow2. `None` for other names.
+#[must_use]
+pub fn format_for(path: &Path) -> Option<Format> {
+    let extension = path.extension()?.to_str()?.to_ascii_lowercase();
+    match extension.as_str() {
+        "img" | "raw" | "iso" => Some(Format::Raw),
+        "zst" => Some(Format::Zstd),
+        "qcow2" => Some(Format::Qcow2),
+        _ => None,
+    }
+}
+
+/// Every reason not to make an image of `disk` at `path`; empty when it may be made.
+#[must_use]
+pub fn validate(disk: &Disk, path: &Path, options: &CreateOptions) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    let name = disk.path.display().to_string();
+    let mut refuse = |target: &str, reason: &str, message: String| {
+        refusals.push(Refusal { target: Some(target.to_owned()), reason: reason.into(), message });
+    };
+    for usage in &disk.uses {
+        refuse(&name, "in_use", format!("{usage}; what changes while it is read makes no sound image"));
+    }
+    if disk.kind == DiskKind::Other {
+        refuse(&name, "kind", "it is no disk that an image can be made of (bty disks lists them)".into());
+    }
+    if disk.size_bytes == 0 {
+        refuse(&name, "empty", "it has no bytes (is a medium inserted?)".into());
+    }
+    if options.shrink && disk.partitions.is_empty() {
+        refuse(
+            &name,
+            "no_partitions",
+            "it has no partitions behind which anything could be left out (leave out --shrink)".into(),
+        );
+    }
+    let shown = path.display().to_string();
+    if format_for(path).is_none() {
+        refuse(
+            &shown,
+            "name",
+            "its name tells no format that can be written (call it .img, .img.zst or .qcow2)".into(),
+        );
+    }
+    for path in [path.to_owned(), part::digest_path(path)] {
+        if path.symlink_metadata().is_ok() {
+            refuse(
+                &path.display().to_string(),
+                "exists",
+                "it is there already (choose another name, or remove it)".into(),
+            );
+        }
+    }
+    refusals
+}
+
+/// Reads `disk`, writes an image of it to `path`, and compares both. On failure nothing is left at `path`.
+///
+/// `observer` is told of the phases [`Phase::Read`] and [`Phase::Verify`].
+///
+/// # Errors
+/// [`ErrorKind::Refused`] with all reasons of [`validate`]; [`ErrorKind::Source`] when the disk cannot be read, [`ErrorKind::Host`] when the image cannot be
+/// written; [`ErrorKind::Integrity`] when the image is not what is on the disk; [`ErrorKind::Cancelled`].
+pub fn create(
+    disk: &Disk,
+    path: &Path,
+    options: &CreateOptions,
+    host: &dyn Host,
+    observer: &dyn Observer,
+    cancel: &CancelToken,
+) -> Result<CreateReport> {
+    let begun = Instant::now();
+    check(disk, path, options)?;
+    let doing = || format!("making an image of {}", disk.path.display());
+    let format = format_for(path).expect("it was checked");
+    let reader = DiskReader::open(disk, options, host, cancel).context(doing)?;
+    let part = PartFile::create(path).context(doing)?;
+    let progress = Progress { observer, begun, total: reader.shape.bytes, target: path.display().to_string() };
+    let data_bytes = write(&reader, &part, format, &progress).context(doing)?;
+    let sha256 = prove::prove(&reader, &part, format, &progress).context(doing)?;
+    let file_bytes = part.finish(sha256).context(doing)?;
+    let elapsed_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let (disk, path, disk_bytes) = (disk.clone(), path.to_owned(), reader.shape.bytes);
+    Ok(CreateReport { disk, path, format, disk_bytes, data_bytes, file_bytes, sha256, elapsed_ms })
+}
+
+fn check(disk: &Disk, path: &Path, options: &CreateOptions) -> Result<()> {
+    let refusals: Vec<String> = validate(disk, path, options).iter().map(ToString::to_string).collect();
+    if refusals.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Refused, format!("refusing {}", refusals.join("; "))))
+}
+
+/// Where the extents of a disk go, in the order of their offsets.
+trait Sink {
+    /// Takes the bytes that belong at `offset`.
+    fn data(&mut self, offset: u64, bytes: &[u8]) -> Result<()>;
+
+    /// Takes a run of zeros.
+    fn zeros(&mut self, offset: u64, len: u64) -> Result<()>;
+
+    /// Completes the file.
+    fn finish(self: Box<Self>) -> Result<()>;
+}
+
+/// Writes all of the disk; how much of it was data.
+fn write(reader: &DiskReader, part: &PartFile, format: Format, progress: &Progress<'_>) -> Result<u64> {
+    let bytes = reader.shape.bytes;
+    let mut sink: Box<dyn Sink + '_> = match format {
+        Format::Zstd => Box::new(zstd::ZstdSink::start(part, &reader.cancel)?),
+        Format::Qcow2 => Box::new(qcow2::Qcow2Sink::start(part, bytes)),
+        _ => Box::new(raw::RawSink::start(part, bytes)?),
+    };
+    progress.enter(Phase::Read);
+    let mut data_bytes = 0;
+    let mut ticks = Ticks::default();
+    reader.read(&mut |extent, done| {
+        match extent {
+            Extent::Data { offset, block } => {
+                data_bytes += block.len() as u64;
+                sink.data(offset, &block)?;
+            }
+            Extent::Zero { offset, len } => sink.zeros(offset, len)?,
+        }
+        if ticks.is_due() {
+            progress.reading(done);
+        }
+        Ok(())
+    })?;
+    sink.finish()?;
+    part.sync()?;
+    progress.reading(bytes);
+    Ok(data_bytes)
+}
+
+/// A disk, and what is to be seen of it.
+struct DiskReader {
+    device: Arc<dyn Device>,
+    name: String,
+    shape: Shape,
+    cancel: CancelToken,
+}
+
+impl DiskReader {
+    fn open(disk: &Disk, options: &CreateOptions, host: &dyn Host, cancel: &CancelToken) -> Result<Self> {
+        let device = host.open_read_only(disk)?;
+        let name = disk.path.display().to_string();
+        let shape = Shape::whole(device.size_bytes());
+        let mut reader = Self { device, name, shape, cancel: cancel.clone() };
+        if options.shrink {
+            reader.shape = reader.shrunk(disk)?;
+        }
+        Ok(reader)
+    }
+
+    fn shrunk(&self, disk: &Disk) -> Result<Shape> {
+        let end = disk.partitions.iter().map(|p| p.start_bytes.saturating_add(p.size_bytes)).max().unwrap_or(0);
+        if disk.table != Some(TableKind::Gpt) {
+            return Ok(Shape::cut(end, disk.size_bytes));
+        }
+        let mut buffer = Pool::new(1).take(&self.cancel)?;
+        let head = self.fill(&mut buffer, 0, BUFFER_BYTES as u64)?;
+        Shape::cut_gpt(head, end, disk)
+    }
+
+    /// Gives the extents of the image, with how far the reading is.
+    fn read(&self, give: &mut dyn FnMut(Extent, u64) -> Result<()>) -> Result<()> {
+        let pool = Pool::new(BUFFERS);
+        let mut offset = 0;
+        while offset < self.shape.bytes {
+            let mut buffer = pool.take(&self.cancel)?;
+            let len = self.fill(&mut buffer, offset, BUFFER_BYTES as u64)?.len();
+            let block = buffer.freeze(len);
+            offset += len as u64;
+            split_zeros(offset - len as u64, &block).into_iter().try_for_each(|extent| give(extent, offset))?;
+        }
+        Ok(())
+    }
+
+    /// What the image has at `offset`, a multiple of the sector size: `limit` bytes, but no more than a buffer full and what is there.
+    fn fill<'b>(&self, buffer: &'b mut Buffer, offset: u64, limit: u64) -> Result<&'b mut [u8]> {
+        let end = self.shape.bytes.min(offset + limit.min(BUFFER_BYTES as u64));
+        let len = usize::try_from(end - offset).expect("at most a buffer");
+        let mut done = 0;
+        while done < len {
+            self.cancel.check()?;
+            match self.device.read_at(&mut buffer[done..len], offset + done as u64) {
+                Ok(0) => return Err(self.failed(offset + done as u64, std::io::ErrorKind::UnexpectedEof.into())),
+                Ok(n) => done += n,
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(self.failed(offset + done as u64, e)),
+            }
+        }
+        self.shape.apply(offset, &mut buffer[..len]);
+        Ok(&mut buffer[..len])
+    }
+
+    fn failed(&self, offset: u64, error: std::io::Error) -> Error {
+        Error::new(ErrorKind::Source, format!("reading {} at offset {offset}", self.name))
+            .because(error)
+            .with_path(&self.name)
+            .at_offset(offset)
+            .hint("look at dmesg; ddrescue copies what a failing disk still gives")
+    }
+}
+
+/// Who is told how far it is.
+struct Progress<'a> {
+    observer: &'a dyn Observer,
+    begun: Instant,
+    total: u64,
+    target: String,
+}
+
+impl Progress<'_> {
+    fn enter(&self, phase: Phase) {
+        self.observer.event(&Event::Phase { phase });
+    }
+
+    fn reading(&self, bytes: u64) {
+        let (source_total, decoded_total) = (Some(self.total), Some(self.total));
+        let counts = Counts { source_bytes: bytes, source_total, decoded_bytes: bytes, decoded_total };
+        self.tell(Phase::Read, counts, Vec::new());
+    }
+
+    fn verifying(&self, bytes: u64) {
+        let target = TargetCounts {
+            target: self.target.clone(),
+            verified_bytes: bytes,
+            verify_total: Some(self.total),
+            ..TargetCounts::default()
+        };
+        self.tell(Phase::Verify, Counts::default(), vec![target]);
+    }
+
+    fn tell(&self, phase: Phase, counts: Counts, targets: Vec<TargetCounts>) {
+        let elapsed_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.observer.event(&Event::Progress { phase, elapsed_ms, counts, targets });
+    }
+}
+
+/// Says when progress is due again.
+#[derive(Default)]
+struct Ticks(Option<Instant>);
+
+impl Ticks {
+    fn is_due(&mut self) -> bool {
+        let is_due = self.0.is_none_or(|last| last.elapsed() >= TICK);
+        if is_due {
+            self.0 = Some(Instant::now());
+        }
+        is_due
+    }
+}
+
+#[cfg(test)]
+mod tests;

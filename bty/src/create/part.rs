@@ -1,0 +1,133 @@
+//! The file while it is made: beside its final name, gone when that fails.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Advice, CWD, FlockOperation, RenameFlags, fadvise, flock, renameat_with};
+use rustix::io::Errno;
+
+use crate::{Digest, Error, ErrorKind, Result};
+
+/// Removed when dropped, unless [`finish`](Self::finish) gave it its name.
+pub(super) struct PartFile {
+    pub(super) file: File,
+    part: PathBuf,
+    path: PathBuf,
+}
+
+/// Where the digest of the image at `path` is declared.
+pub(super) fn digest_path(path: &Path) -> PathBuf {
+    with_suffix(path, ".sha256")
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    name.into()
+}
+
+impl PartFile {
+    /// Makes the file. What a process that was killed left of it is written over; what another one still makes is left alone.
+    pub(super) fn create(path: &Path) -> Result<Self> {
+        let part = with_suffix(path, ".part");
+        let failed = |e: io::Error| {
+            let hint = "name a directory that is there and may be written to";
+            Error::from_io(ErrorKind::Host, format!("creating {}", part.display()), e)
+                .with_path(part.display())
+                .hint(hint)
+        };
+        let file = File::options().read(true).write(true).create(true).truncate(false).open(&part).map_err(failed)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => {
+                return Err(Error::new(
+                    ErrorKind::Refused,
+                    format!("{} is being made by another process", path.display()),
+                )
+                .with_path(path.display())
+                .hint("wait until it is done, or choose another name"));
+            }
+            // a file system without locks
+            Ok(()) | Err(_) => {}
+        }
+        let made = Self { file, part: part.clone(), path: path.to_owned() };
+        made.file.set_len(0).map_err(failed)?;
+        Ok(made)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.part
+    }
+
+    /// Writes all of `bytes` at `offset`.
+    pub(super) fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        self.file.write_all_at(bytes, offset).map_err(|e| self.failed("writing", e))
+    }
+
+    pub(super) fn failed(&self, doing: &str, error: io::Error) -> Error {
+        let hint = match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room, or write the image elsewhere",
+            io::ErrorKind::FileTooLarge => {
+                "the file system has no files of this size: write a compressed image (.img.zst)"
+            }
+            _ => "look at dmesg, or write the image elsewhere",
+        };
+        Error::from_io(ErrorKind::Host, format!("{doing} {}", self.part.display()), error)
+            .with_path(self.part.display())
+            .hint(hint)
+    }
+
+    /// Puts the file onto its medium, so that it is read from there.
+    pub(super) fn sync(&self) -> Result<()> {
+        self.file.sync_all().map_err(|e| self.failed("writing", e))?;
+        // a wish: what is read back may come from the page cache on some file systems
+        let _ = fadvise(&self.file, 0, None, Advice::DontNeed);
+        Ok(())
+    }
+
+    /// Declares the digest beside the file, and gives it its name; how large it is.
+    pub(super) fn finish(self, sha256: Digest) -> Result<u64> {
+        let len = self.file.metadata().map_err(|e| self.failed("examining", e))?.len();
+        let digest = digest_path(&self.path);
+        self.declare(sha256, &digest).map_err(|e| {
+            Error::from_io(ErrorKind::Host, format!("writing {}", digest.display()), e).with_path(digest.display())
+        })?;
+        rename(&self.part, &self.path).map_err(|e| {
+            let _ = fs::remove_file(&digest);
+            self.failed("renaming", e)
+        })?;
+        let directory = self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // the file is whole; that its name survives a power cut is a wish on some file systems
+        let _ = File::open(directory).and_then(|directory| directory.sync_all());
+        Ok(len)
+    }
+
+    fn declare(&self, sha256: Digest, path: &Path) -> io::Result<()> {
+        let mut file = File::options().write(true).create_new(true).open(path)?;
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        let written = writeln!(file, "{sha256}  {name}").and_then(|()| file.sync_all());
+        written.inspect_err(|_| {
+            let _ = fs::remove_file(path);
+        })
+    }
+}
+
+/// Never over a file that has come meanwhile, where the file system can promise that.
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => match to.symlink_metadata() {
+            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            Err(_) => fs::rename(from, to),
+        },
+        result => Ok(result?),
+    }
+}
+
+impl Drop for PartFile {
+    fn drop(&mut self) {
+        // after a rename there is nothing of that name
+        let _ = fs::remove_file(&self.part);
+    }
+}

@@ -1,0 +1,361 @@
+//! tar: files one after another, each behind a header. Old (v7), POSIX and GNU archives, with long names and GNU's sparse files.
+
+use std::collections::VecDeque;
+use std::io::{self, Read};
+
+use ::tar::{GnuExtSparseHeader, GnuSparseHeader, Header, PaxExtensions};
+
+use super::{ENTRIES_MAX, Entry, Member, choose, damaged, explain, find_named, is_image, several, too_many};
+use crate::decode::Compression;
+use crate::source::wire::read_full;
+use crate::{Error, ErrorKind, Result};
+
+const BLOCK_BYTES: usize = 512;
+
+/// Bounds for what describes a file: names and POSIX headers, pieces of a sparse file.
+const META_BYTES_MAX: u64 = 1 << 20;
+const PIECES_MAX: usize = 1 << 20;
+
+/// Which file of an archive it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// How many regular files come before it.
+    index: usize,
+    /// Nobody looked at all of the archive: another image behind it is an error.
+    must_be_only: bool,
+}
+
+/// True when `head` begins with a header whose checksum is right.
+pub(super) fn is_header(head: &[u8]) -> bool {
+    head.first_chunk::<BLOCK_BYTES>().is_some_and(|block| block[0] != 0 && has_checksum(block))
+}
+
+/// The checksum counts all bytes of the header, its own field as blanks.
+fn has_checksum(block: &[u8; BLOCK_BYTES]) -> bool {
+    let sum: u32 =
+        block.iter().enumerate().map(|(i, &b)| if (148..156).contains(&i) { 32 } else { u32::from(b) }).sum();
+    Header::from_byte_slice(block).cksum().is_ok_and(|told| told == sum)
+}
+
+/// Finds the image in an archive. `look_at_all` of it to know whether there are others; else the first image is taken, and another one is found when
+/// the image is read.
+pub(super) fn find(
+    unpacked: Box<dyn Read + Send>,
+    compression: Option<Compression>,
+    wanted: Option<&str>,
+    look_at_all: bool,
+) -> Result<Member> {
+    let mut files = Files { inner: unpacked };
+    let mut entries = Vec::new();
+    let mut is_whole = true;
+    while let Some(file) = files.next().map_err(unreadable)? {
+        if entries.len() == ENTRIES_MAX {
+            return Err(too_many());
+        }
+        let entry = file.entry.clone();
+        let is_it = match wanted {
+            Some(wanted) => find_named(std::slice::from_ref(&entry), wanted).is_some(),
+            None => !look_at_all && is_image(&entry.name),
+        };
+        entries.push(entry);
+        if is_it {
+            is_whole = false;
+            break;
+        }
+        files.skip(file.packed_bytes).map_err(unreadable)?;
+    }
+    let index = choose(&entries, wanted)?;
+    let Entry { name, size } = entries.swap_remove(index);
+    let place = Place { index, must_be_only: !is_whole && wanted.is_none() };
+    Ok(Member { name, size, place: super::Place::Tar(place, compression) })
+}
+
+fn unreadable(error: io::Error) -> Error {
+    Error::from_io(ErrorKind::Format, "reading the tar archive", error)
+}
+
+impl Place {
+    pub(super) fn reader(self, unpacked: Box<dyn Read + Send>, name: &str) -> Box<dyn Read + Send> {
+        let state = State::Before { left: self.index };
+        Box::new(Reader { files: Files { inner: unpacked }, place: self, name: name.to_owned(), state })
+    }
+}
+
+/// A regular file, whose data comes next.
+struct File {
+    entry: Entry,
+    /// How much of the archive its data takes, the padding apart.
+    packed_bytes: u64,
+    /// Zeros and data, by turns.
+    pieces: VecDeque<(u64, u64)>,
+}
+
+/// The regular files of an archive, in their order.
+struct Files {
+    inner: Box<dyn Read + Send>,
+}
+
+/// What comes before the header of a file and belongs to it.
+#[derive(Default)]
+struct Extra {
+    name: Option<String>,
+    size: Option<u64>,
+    is_sparse: bool,
+}
+
+impl Files {
+    /// The next regular file. The data of the one before was read or skipped.
+    fn next(&mut self) -> io::Result<Option<File>> {
+        let mut extra = Extra::default();
+        while let Some(block) = self.block()? {
+            if block == [0; BLOCK_BYTES] {
+                return Ok(None);
+            }
+            if !has_checksum(&block) {
+                return Err(damaged("the checksum of a header is wrong").into());
+            }
+            let header = Header::from_byte_slice(&block);
+            let kind = header.entry_type();
+            let size = extra.size.map_or_else(|| header.entry_size(), Ok);
+            let size = size.map_err(|e| explain(e, "a header has no size"))?;
+            if kind.is_gnu_longname() {
+                extra.name = Some(text(&self.meta(size)?));
+            } else if kind.is_pax_local_extensions() {
+                extra.read(&self.meta(size)?)?;
+            } else if kind.is_gnu_longlink() || kind.is_pax_global_extensions() {
+                self.meta(size)?;
+            } else if kind.is_file() || kind.is_contiguous() || kind.is_gnu_sparse() {
+                return self.file(header, std::mem::take(&mut extra), size).map(Some);
+            } else {
+                extra = Extra::default();
+                // links, directories and devices have no data, whatever their size says
+                let has_none = matches!(kind.as_byte(), b'1'..=b'6');
+                self.skip(if has_none { 0 } else { size })?;
+            }
+        }
+        Ok(None)
+    }
+
+    fn file(&mut self, header: &Header, extra: Extra, packed_bytes: u64) -> io::Result<File> {
+        let name = extra.name.unwrap_or_else(|| text(&header.path_bytes()));
+        if extra.is_sparse {
+            let message = format!("{name} is a sparse file of a POSIX archive");
+            return Err(Error::new(ErrorKind::Format, message)
+                .hint("unpack the archive (tar -xf), and flash the image inside")
+                .into());
+        }
+        let (size, pieces) = if header.entry_type().is_gnu_sparse() {
+            self.sparse(header, packed_bytes)?
+        } else {
+            (packed_bytes, VecDeque::from([(0, packed_bytes)]))
+        };
+        Ok(File { entry: Entry { name, size }, packed_bytes, pieces })
+    }
+
+    /// The map of a sparse file, which is in its header and the blocks behind it.
+    fn sparse(&mut self, header: &Header, packed_bytes: u64) -> io::Result<(u64, VecDeque<(u64, u64)>)> {
+        let Some(gnu) = header.as_gnu() else { return Err(damaged("a sparse file has another header").into()) };
+        let size = gnu.real_size()?;
+        let mut map = Map::default();
+        map.add(&gnu.sparse)?;
+        let mut goes_on = gnu.is_extended();
+        while goes_on {
+            let Some(block) = self.block()? else { return Err(ends_early()) };
+            let mut more = GnuExtSparseHeader::new();
+            more.as_mut_bytes().copy_from_slice(&block);
+            map.add(more.sparse())?;
+            goes_on = more.is_extended();
+        }
+        if map.end > size || map.data_bytes != packed_bytes {
+            return Err(damaged("the map of a sparse file does not fit it").into());
+        }
+        map.pieces.push_back((size - map.end, 0));
+        Ok((size, map.pieces))
+    }
+
+    /// One block; `None` at the end.
+    fn block(&mut self) -> io::Result<Option<[u8; BLOCK_BYTES]>> {
+        let mut block = [0; BLOCK_BYTES];
+        match read_full(&mut self.inner, &mut block)? {
+            0 => Ok(None),
+            BLOCK_BYTES => Ok(Some(block)),
+            _ => Err(ends_early()),
+        }
+    }
+
+    /// What describes the next file.
+    fn meta(&mut self, size: u64) -> io::Result<Vec<u8>> {
+        if size > META_BYTES_MAX {
+            return Err(damaged(format_args!("{size} bytes describe one file")).into());
+        }
+        let mut bytes = Vec::new();
+        if (&mut self.inner).take(size).read_to_end(&mut bytes)? as u64 != size {
+            return Err(ends_early());
+        }
+        self.skip_padding(size)?;
+        Ok(bytes)
+    }
+
+    /// Goes behind data of `size` bytes and its padding.
+    fn skip(&mut self, size: u64) -> io::Result<()> {
+        self.leave_out(size)?;
+        self.skip_padding(size)
+    }
+
+    fn skip_padding(&mut self, size: u64) -> io::Result<()> {
+        let over = size % BLOCK_BYTES as u64;
+        self.leave_out(if over == 0 { 0 } else { BLOCK_BYTES as u64 - over })
+    }
+
+    fn leave_out(&mut self, len: u64) -> io::Result<()> {
+        if io::copy(&mut (&mut self.inner).take(len), &mut io::sink())? == len { Ok(()) } else { Err(ends_early()) }
+    }
+}
+
+impl Extra {
+    /// Reads a POSIX extended header.
+    fn read(&mut self, bytes: &[u8]) -> io::Result<()> {
+        for pair in PaxExtensions::new(bytes) {
+            let pair = pair.map_err(|e| explain(e, "an extended header cannot be read"))?;
+            match pair.key_bytes() {
+                b"path" => self.name = Some(text(pair.value_bytes())),
+                b"size" => self.size = pair.value().ok().and_then(|value| value.parse().ok()),
+                key if key.starts_with(b"GNU.sparse.") => self.is_sparse = true,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The map of a sparse file while it is read.
+#[derive(Default)]
+struct Map {
+    pieces: VecDeque<(u64, u64)>,
+    end: u64,
+    data_bytes: u64,
+}
+
+impl Map {
+    fn add(&mut self, headers: &[GnuSparseHeader]) -> io::Result<()> {
+        for header in headers.iter().filter(|header| !header.is_empty()) {
+            let (offset, len) = (header.offset()?, header.length()?);
+            let zeros = offset.checked_sub(self.end);
+            let end = offset.checked_add(len);
+            let (Some(zeros), Some(end), true) = (zeros, end, self.pieces.len() < PIECES_MAX) else {
+                return Err(damaged("the map of a sparse file is out of order").into());
+            };
+            self.pieces.push_back((zeros, len));
+            self.data_bytes += len;
+            self.end = end;
+        }
+        Ok(())
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
+fn ends_early() -> io::Error {
+    damaged("it ends early").into()
+}
+
+/// The bytes of one file, and then the rest of the archive, unread: its checksums must hold as well.
+struct Reader {
+    files: Files,
+    place: Place,
+    name: String,
+    state: State,
+}
+
+enum State {
+    /// So many regular files come before it.
+    Before {
+        left: usize,
+    },
+    /// In it.
+    Inside(File),
+    /// Behind it.
+    Behind,
+    End,
+}
+
+impl Reader {
+    /// Goes on to the file, or fails.
+    fn seek(&mut self, left: usize) -> io::Result<State> {
+        let Some(file) = self.files.next()? else { return Err(damaged("the image is not in it any more").into()) };
+        if left > 0 {
+            self.files.skip(file.packed_bytes)?;
+            return Ok(State::Before { left: left - 1 });
+        }
+        if file.entry.name != self.name {
+            return Err(damaged(format_args!("{} is where {} was", file.entry.name, self.name)).into());
+        }
+        Ok(State::Inside(file))
+    }
+
+    /// Looks at what is behind the file, to the end of the archive.
+    fn look_behind(&mut self) -> io::Result<()> {
+        while let Some(file) = self.files.next()? {
+            if self.place.must_be_only && is_image(&file.entry.name) {
+                let names = [self.name.as_str(), &file.entry.name];
+                return Err(several(&super::list(names.into_iter())).into());
+            }
+            self.files.skip(file.packed_bytes)?;
+        }
+        io::copy(&mut self.files.inner, &mut io::sink()).map(drop)
+    }
+}
+
+impl Read for Reader {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        while !buf.is_empty() {
+            self.state = match &mut self.state {
+                State::Before { left } => {
+                    let left = *left;
+                    self.seek(left)?
+                }
+                State::Inside(file) => match read_piece(&mut self.files.inner, &mut file.pieces, buf)? {
+                    Some(n) => return Ok(n),
+                    None => {
+                        let packed = file.packed_bytes;
+                        self.files.skip_padding(packed)?;
+                        State::Behind
+                    }
+                },
+                State::Behind => {
+                    self.look_behind()?;
+                    State::End
+                }
+                State::End => return Ok(0),
+            };
+        }
+        Ok(0)
+    }
+}
+
+/// Reads from the first of `pieces` that has something left; `None` when none has.
+fn read_piece(inner: &mut dyn Read, pieces: &mut VecDeque<(u64, u64)>, buf: &mut [u8]) -> io::Result<Option<usize>> {
+    while let Some((zeros, data)) = pieces.front_mut() {
+        let limit = |left: u64| usize::try_from(left).unwrap_or(usize::MAX).min(buf.len());
+        if *zeros > 0 {
+            let n = limit(*zeros);
+            buf[..n].fill(0);
+            *zeros -= n as u64;
+            return Ok(Some(n));
+        }
+        if *data > 0 {
+            let wanted = limit(*data);
+            let n = inner.read(&mut buf[..wanted])?;
+            if n == 0 {
+                return Err(ends_early());
+            }
+            *data -= n as u64;
+            return Ok(Some(n));
+        }
+        pieces.pop_front();
+    }
+    Ok(None)
+}

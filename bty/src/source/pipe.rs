@@ -1,0 +1,307 @@
+//! A pipe as an origin: stdin, a named pipe, what a shell passes as `<(…)`.
+//!
+//! A pipe gives its bytes once. The first [`KEPT_BYTES`] are kept until more were read, so that the image can be examined before it is read
+//! from its start.
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Read};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use crate::source::Input;
+use crate::source::file::FileInput;
+use crate::{CancelToken, Error, ErrorKind, Result};
+
+/// Enough to decode the first MiB of an image in every format, with whatever a decoder reads ahead.
+const KEPT_BYTES: usize = 16 << 20;
+
+/// How long one look at the pipe takes at most: a cancel is seen after that.
+const POLL_STEP: Duration = Duration::from_millis(100);
+
+/// Bytes that can be read once.
+pub(crate) struct PipeInput {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    name: String,
+    state: Mutex<State>,
+}
+
+struct State {
+    file: File,
+    /// A read waits for bytes. What others use too cannot be told to do otherwise.
+    blocks: bool,
+    /// The first bytes, while they may be asked for again.
+    kept: Vec<u8>,
+    /// How much was read from the pipe.
+    position: u64,
+    has_ended: bool,
+}
+
+/// Stdin as an origin: a file that a shell has opened is read as a file, everything else once.
+pub(crate) fn stdin() -> Result<Arc<dyn Input>> {
+    let failed = |e: io::Error| Error::new(ErrorKind::Source, "examining stdin").because(e);
+    let stdin = io::stdin();
+    if stdin.is_terminal() {
+        return Err(Error::new(ErrorKind::Usage, "stdin is a terminal, no image")
+            .hint("pipe an image into it (curl … | bty flash - DISK), or name a file"));
+    }
+    let file = File::from(stdin.as_fd().try_clone_to_owned().map_err(failed)?);
+    let kind = file.metadata().map_err(failed)?.file_type();
+    // somebody before may have read a part of the file
+    let at_start = || rustix::fs::tell(&file).is_ok_and(|position| position == 0);
+    if (kind.is_file() || kind.is_block_device()) && at_start() {
+        return Ok(Arc::new(FileInput::from_file(file, "stdin".to_owned())?));
+    }
+    Ok(Arc::new(PipeInput::new(file, true, "stdin")))
+}
+
+impl PipeInput {
+    /// The pipe at `path`. Does not wait for a writer: nobody could cancel that.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let shown = path.display().to_string();
+        let failed = |e: io::Error| {
+            Error::new(ErrorKind::Source, format!("opening the pipe {shown}")).because(e).with_path(&shown)
+        };
+        let flags = OFlags::NONBLOCK.bits().cast_signed();
+        let file = File::options().read(true).custom_flags(flags).open(path).map_err(failed)?;
+        let input = Self::new(file, false, &shown);
+        if input.shared.lock().read(&mut vec![0; 64 << 10]).map_err(failed)? == Some(0) {
+            return Err(Error::new(ErrorKind::Source, format!("nobody writes to the pipe {shown}"))
+                .with_path(&shown)
+                .hint("start the writer first, or pipe the image into bty flash - DISK"));
+        }
+        Ok(input)
+    }
+
+    fn new(file: File, blocks: bool, name: &str) -> Self {
+        let state = State { file, blocks, kept: Vec::new(), position: 0, has_ended: false };
+        Self { shared: Arc::new(Shared { name: name.to_owned(), state: Mutex::new(state) }) }
+    }
+}
+
+impl Input for PipeInput {
+    fn len_bytes(&self) -> Option<u64> {
+        None
+    }
+
+    fn is_seekable(&self) -> bool {
+        false
+    }
+
+    fn is_repeatable(&self) -> bool {
+        false
+    }
+
+    fn stream(&self, offset: u64, cancel: &CancelToken) -> Result<Box<dyn Read + Send>> {
+        if offset != 0 || !self.shared.lock().has_start() {
+            return Err(self.shared.spent());
+        }
+        Ok(Box::new(PipeStream { shared: Arc::clone(&self.shared), position: 0, cancel: cancel.clone() }))
+    }
+
+    fn read_at(&self, _buf: &mut [u8], _offset: u64, _cancel: &CancelToken) -> Result<usize> {
+        Err(self.shared.spent())
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nobody panics holding it")
+    }
+
+    fn spent(&self) -> Error {
+        Error::new(ErrorKind::Source, format!("{} can be read only once, from its start", self.name))
+            .with_path(&self.name)
+            .hint("save the image to a file first, then name the file")
+    }
+
+    fn failed(&self, position: u64, error: io::Error) -> Error {
+        Error::new(ErrorKind::Source, format!("reading {}", self.name))
+            .because(error)
+            .with_path(&self.name)
+            .at_offset(position)
+    }
+}
+
+impl State {
+    /// True while all that was read is still there.
+    fn has_start(&self) -> bool {
+        self.position == self.kept.len() as u64
+    }
+
+    /// Reads once into `buf`; `None` when nothing has come within [`POLL_STEP`].
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<Option<usize>> {
+        if self.has_ended {
+            return Ok(Some(0));
+        }
+        if self.blocks && !wait_for_bytes(&self.file)? {
+            return Ok(None);
+        }
+        // without a wait before it: nobody is told of the end of a pipe whose writer had gone when it was opened
+        match self.file.read(buf) {
+            Ok(n) => {
+                self.note(&buf[..n]);
+                Ok(Some(n))
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => wait_for_bytes(&self.file).map(|_| None),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn note(&mut self, bytes: &[u8]) {
+        if self.has_start() && self.kept.len() + bytes.len() <= KEPT_BYTES {
+            self.kept.extend_from_slice(bytes);
+        } else {
+            self.kept = Vec::new();
+        }
+        self.position += bytes.len() as u64;
+        self.has_ended = bytes.is_empty();
+    }
+}
+
+/// True when a read will not block: there are bytes, or the end.
+fn wait_for_bytes(file: &File) -> io::Result<bool> {
+    let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(POLL_STEP.subsec_nanos()) };
+    let mut fds = [PollFd::new(file, PollFlags::IN)];
+    match poll(&mut fds, Some(&timeout)) {
+        Ok(_) => {}
+        Err(Errno::INTR) => return Ok(false),
+        Err(e) => return Err(e.into()),
+    }
+    Ok(!fds[0].revents().is_empty())
+}
+
+struct PipeStream {
+    shared: Arc<Shared>,
+    position: u64,
+    cancel: CancelToken,
+}
+
+impl PipeStream {
+    /// Reads once; `None` when nothing has come yet.
+    fn try_read(&mut self, buf: &mut [u8]) -> Result<Option<usize>> {
+        let mut state = self.shared.lock();
+        let at = usize::try_from(self.position).unwrap_or(usize::MAX);
+        if let Some(kept) = state.kept.get(at..).filter(|kept| !kept.is_empty()) {
+            let n = kept.len().min(buf.len());
+            buf[..n].copy_from_slice(&kept[..n]);
+            return Ok(Some(n));
+        }
+        if self.position != state.position {
+            return Err(self.shared.spent());
+        }
+        state.read(buf).map_err(|e| self.shared.failed(self.position, e))
+    }
+}
+
+impl Read for PipeStream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        loop {
+            self.cancel.check()?;
+            if buf.is_empty() {
+                return Ok(0);
+            }
+            if let Some(n) = self.try_read(buf)? {
+                self.position += n as u64;
+                return Ok(n);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::thread;
+    use std::time::Instant;
+
+    use super::*;
+
+    fn pipe() -> (PipeInput, io::PipeWriter) {
+        let (reader, writer) = io::pipe().unwrap();
+        (PipeInput::new(File::from(std::os::fd::OwnedFd::from(reader)), true, "pipe"), writer)
+    }
+
+    fn read(input: &PipeInput, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        input.stream(0, &CancelToken::new()).unwrap().read_exact(&mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn the_start_can_be_read_again_and_then_all_of_it() {
+        let (input, mut writer) = pipe();
+        let all: Vec<u8> = (0..3 << 20).map(|i: u32| i.to_le_bytes()[1]).collect();
+        let sent = all.clone();
+        let sender = thread::spawn(move || writer.write_all(&sent).unwrap());
+        assert!(read(&input, 1 << 20) == all[..1 << 20]);
+        assert!(read(&input, 2 << 20) == all[..2 << 20]);
+        let mut found = Vec::new();
+        input.stream(0, &CancelToken::new()).unwrap().read_to_end(&mut found).unwrap();
+        assert!(found == all);
+        sender.join().unwrap();
+    }
+
+    #[test]
+    fn more_than_is_kept_can_be_read_once() {
+        let (input, mut writer) = pipe();
+        let sender = thread::spawn(move || {
+            let _ = writer.write_all(&vec![7; KEPT_BYTES + (2 << 20)]);
+        });
+        read(&input, KEPT_BYTES + (1 << 20));
+        assert!(input.shared.lock().kept.is_empty(), "nothing is kept for nobody");
+        let error = input.stream(0, &CancelToken::new()).err().unwrap();
+        assert!(error.to_string().contains("only once"), "{error}");
+        assert!(error.next_step().is_some_and(|step| step.contains("save the image")));
+        drop(input);
+        sender.join().unwrap();
+    }
+
+    #[test]
+    fn a_writer_that_pauses_is_waited_for_and_a_cancel_ends_the_wait() {
+        let (input, mut writer) = pipe();
+        let cancel = CancelToken::new();
+        let mut stream = input.stream(0, &cancel).unwrap();
+        let sender = thread::spawn(move || {
+            thread::sleep(3 * POLL_STEP);
+            writer.write_all(b"late").unwrap();
+            writer
+        });
+        let mut bytes = [0; 4];
+        stream.read_exact(&mut bytes).unwrap();
+        assert_eq!(&bytes, b"late");
+        let writer = sender.join().unwrap();
+        let begun = Instant::now();
+        cancel.cancel();
+        assert!(Error::unwrap_io(stream.read(&mut bytes).unwrap_err()).unwrap().is_cancelled());
+        assert!(begun.elapsed() < Duration::from_secs(5));
+        drop(writer);
+    }
+
+    #[test]
+    fn a_named_pipe_without_a_writer_is_refused_and_one_with_a_writer_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        assert!(PipeInput::open(&path).err().unwrap().to_string().contains("nobody writes to the pipe"));
+        // open for reading and writing: never waits
+        let mut both = File::options().read(true).write(true).open(&path).unwrap();
+        both.write_all(b"disk").unwrap();
+        let input = PipeInput::open(&path).unwrap();
+        assert_eq!(read(&input, 4), b"disk");
+        drop(both);
+        let mut rest = Vec::new();
+        input.stream(0, &CancelToken::new()).unwrap().read_to_end(&mut rest).unwrap();
+        assert_eq!(rest, b"disk");
+    }
+}
