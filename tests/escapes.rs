@@ -30,7 +30,8 @@ impl Shelf {
             "version = 1\n[[images]]\nname = \"{quoted}\"\nsrc = \"http://127.0.0.1:1/d.img\"\ndescription = \"{quoted}\"\narch = \"{quoted}\"\n"
         );
         write(dir.path(), "c.toml", catalog.as_bytes());
-        let world = format!("[[disks]]\npath = \"/dev/sda\"\nsize = \"8G\"\nmodel = \"{quoted}\"\nserial = \"{quoted}\"\n");
+        let world =
+            format!("[[disks]]\npath = \"/dev/sda\"\nsize = \"8G\"\nmodel = \"{quoted}\"\nserial = \"{quoted}\"\n");
         write(dir.path(), "world.toml", world.as_bytes());
         let shown = "print(disks()[0]); print(ARGS); ui::say(disks()[0].model); ui::table(disks()); ui::panel(disks()[0].model, [disks()[0]]);\n\
             log(disks()[0].model); ui::ask(disks()[0].model); disks::by_serial(disks()[0].model + \"x\");";
@@ -98,7 +99,9 @@ fn no_name_from_elsewhere_drives_a_terminal() {
         assert_harmless(&format!("{args:?}: stderr"), &run.stderr);
     }
     // and it is shown, not left out
-    assert!(shelf.run(&["catalog", "show", "c.toml"]).stdout.contains(r"a\u{1b}[2K\u{1b}]0;owned\u{7}\u{9b}2J\r\u{202e}z"));
+    assert!(
+        shelf.run(&["catalog", "show", "c.toml"]).stdout.contains(r"a\u{1b}[2K\u{1b}]0;owned\u{7}\u{9b}2J\r\u{202e}z")
+    );
     let json = shelf.run(&["catalog", "show", "--json", "c.toml"]).last();
     assert_eq!(json["name"], HOSTILE, "programs get it as it is");
 }
@@ -106,12 +109,8 @@ fn no_name_from_elsewhere_drives_a_terminal() {
 #[test]
 fn the_prompt_shows_values_without_acting_on_them() {
     use std::io::Write as _;
-    let mut repl = bty_command(&["repl"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut repl =
+        bty_command(&["repl"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let lines = "print(\"x\\x1b[2Jy\"); \"x\\x1b[2Jy\"\nlet v = \"\\x1b]0;t\\x07\";\n[#{ a: v }]\n:vars\nthrow v\n";
     repl.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
     let run: Outcome = repl.wait_with_output().unwrap().into();
@@ -146,7 +145,9 @@ fn a_target_shows_what_its_server_says_without_acting_on_it() {
     let server = PlanServer::start(
         |_: &str| {
             let head = "//! bty plan script 1\n//! machine: 52:54:00:12:34:56\n//! plan: test-plan\n//! revision: 3\n//! cycle: token-1\n";
-            Plan::Script(format!("{head}const PLAN = #{{}};\nfn run(p) {{\n    print(\"x\\x1b[2Jy\");\n    throw \"x\\x1b[2Jy\";\n}}\n"))
+            Plan::Script(format!(
+                "{head}const PLAN = #{{}};\nfn run(p) {{\n    print(\"x\\x1b[2Jy\");\n    throw \"x\\x1b[2Jy\";\n}}\n"
+            ))
         },
         vec![],
     );

@@ -60,7 +60,11 @@ pub(crate) fn disk(value: &Bound<'_, PyAny>) -> PyResult<bty::Disk> {
     let is_path = !value.is_instance_of::<PyString>();
     let found = py.detach(|| {
         let host = SystemHost::new();
-        if is_path { bty::Host::probe(&host, &bty::text::path_of_reference(&text)) } else { text.parse::<Selector>()?.select(&host) }
+        if is_path {
+            bty::Host::probe(&host, &bty::text::path_of_reference(&text))
+        } else {
+            text.parse::<Selector>()?.select(&host)
+        }
     });
     found.map_err(|error| errors::of(py, &error))
 }

@@ -40,7 +40,15 @@ impl HostError {
     /// An error of `kind`.
     #[must_use]
     pub fn new(kind: &str, message: impl Into<String>) -> Self {
-        Self { kind: kind.into(), message: message.into(), path: None, offset: None, hint: None, report: None, has_written: false }
+        Self {
+            kind: kind.into(),
+            message: message.into(),
+            path: None,
+            offset: None,
+            hint: None,
+            report: None,
+            has_written: false,
+        }
     }
 
     /// Adds the next step.

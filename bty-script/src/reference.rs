@@ -76,7 +76,9 @@ pub fn functions(engine: &Engine) -> Vec<Function> {
         .filter(|f| !own.contains(&(f.module.clone(), f.name.clone(), f.params.len())));
     all.extend(standard.map(|f| Function { is_standard: true, ..f }));
     // ours, but only in place of the language's own
-    all.iter_mut().filter(|f| f.module.is_empty() && REPLACED.contains(&f.name.as_str())).for_each(|f| f.is_standard = true);
+    all.iter_mut()
+        .filter(|f| f.module.is_empty() && REPLACED.contains(&f.name.as_str()))
+        .for_each(|f| f.is_standard = true);
     all.sort();
     all.dedup();
     all
@@ -84,7 +86,8 @@ pub fn functions(engine: &Engine) -> Vec<Function> {
 
 /// Functions of the language that are bty's own, since the language's take more than they should.
 const REPLACED: [&str; 14] = [
-    "blob", "pad", "sort", "sort_by", "order", "order_by", "filter", "drain", "retain", "index_of", "find", "some", "all", "dedup",
+    "blob", "pad", "sort", "sort_by", "order", "order_by", "filter", "drain", "retain", "index_of", "find", "some",
+    "all", "dedup",
 ];
 
 fn collect(engine: &Engine, with_standard: bool) -> Vec<Function> {

@@ -33,7 +33,8 @@ impl Table {
     pub fn lines(&self, width: usize) -> Vec<String> {
         let rows = || std::iter::once(&self.headers).chain(&self.rows);
         let columns = rows().map(Vec::len).max().unwrap_or(0);
-        let cell = |row: &[String], at: usize| row.get(at).map(|text| text::escape(text).into_owned()).unwrap_or_default();
+        let cell =
+            |row: &[String], at: usize| row.get(at).map(|text| text::escape(text).into_owned()).unwrap_or_default();
         let mut widths: Vec<usize> =
             (0..columns).map(|at| rows().map(|row| cell(row, at).chars().count()).max().unwrap_or(0)).collect();
         let gaps = 2 * columns.saturating_sub(1);

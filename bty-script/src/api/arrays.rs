@@ -117,7 +117,9 @@ fn compare(context: &Context<'_>, comparer: &FnPtr, a: &Dynamic, b: &Dynamic) ->
         return Ok(if is_before { Ordering::Less } else { Ordering::Greater });
     }
     let message = format!("the function given to sort() gave {}", super::type_name(context, &answer));
-    Err(raise_unplaced(HostError::usage(message).hint("it has to give a number: below 0, 0 or above 0; or true or false")))
+    Err(raise_unplaced(
+        HostError::usage(message).hint("it has to give a number: below 0, 0 or above 0; or true or false"),
+    ))
 }
 
 /// A merge sort: unlike that of the standard library it can end with an error, and a comparer without sense does no harm to it.
@@ -146,7 +148,9 @@ fn checked_sort(context: &Context<'_>, array: &[Dynamic], comparer: &FnPtr) -> O
         let answer = is_before(0, 1)?;
         if answer.is_gt() && !(is_bool(context, comparer, pair)? && is_before(1, 0)?.is_gt()) {
             let error = HostError::usage("the function given to sort() contradicts itself");
-            return Err(raise_unplaced(error.hint("it has to compare its two values: |a, b| a.size_bytes - b.size_bytes")));
+            return Err(raise_unplaced(
+                error.hint("it has to compare its two values: |a, b| a.size_bytes - b.size_bytes"),
+            ));
         }
     }
     Ok(sorted)

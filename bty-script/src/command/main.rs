@@ -59,6 +59,8 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn with_results(code: ExitCode, output: &output::Output) -> ExitCode {
     let Some(why) = stdout::failure().filter(|_| code == ExitCode::SUCCESS) else { return code };
     let error = Error::new(ErrorKind::Host, format!("writing results to stdout: {why}"));
-    output.lost(&error.hint("what was asked for is done, but its results are incomplete; make room, or write them elsewhere"));
+    output.lost(
+        &error.hint("what was asked for is done, but its results are incomplete; make room, or write them elsewhere"),
+    );
     exit::code(ErrorKind::Host)
 }

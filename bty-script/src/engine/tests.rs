@@ -327,7 +327,10 @@ fn sizes_compare_with_texts_and_numbers_in_every_operator() {
         ("size(1) - size(3) == -2 && size(1) - size(3) < 0", true),
         ("-size(2) == -2 && 5 - size(7) == -2 && size(2) * -3 == -6", true),
         // the language's own comparisons stay what they are
-        ("1 < 2 && 1.5 > 1 && \"a\" < \"b\" && 'a' == \"a\" && true != false && [1] == [1] && #{a: 1} == #{a: 1}", true),
+        (
+            "1 < 2 && 1.5 > 1 && \"a\" < \"b\" && 'a' == \"a\" && true != false && [1] == [1] && #{a: 1} == #{a: 1}",
+            true,
+        ),
         ("#{} == \"auto\" || 5 == \"all\" || () == 1 || \"\" == ()", false),
         ("let limit = \"1G\"; [size(\"2G\")].all(|s| s > limit)", true),
     ] {
@@ -393,7 +396,10 @@ fn a_comparator_orders_or_ends_the_script() {
         assert!(error.contains(why), "{sort}: {error}");
     }
     assert_eq!(outcome("let s = [3, 1]; try { s.sort(|a, b| throw 1) } catch {} s"), Ok(serde_json::json!([3, 1])));
-    assert_eq!(outcome("let s = [1, 1, 1]; s.sort(|a, b| a < b); s.sort(|a, b| a <= b); s"), Ok(serde_json::json!([1, 1, 1])));
+    assert_eq!(
+        outcome("let s = [1, 1, 1]; s.sort(|a, b| a < b); s.sort(|a, b| a <= b); s"),
+        Ok(serde_json::json!([1, 1, 1]))
+    );
 }
 
 #[test]
@@ -407,7 +413,10 @@ fn what_a_function_says_of_an_item_is_true_or_false() {
         ("[1, 2, 3].find(|x| x > 9)", serde_json::json!(null)),
         ("[1, 2, 3].index_of(|x| x > 2)", serde_json::json!(2)),
         ("[1, 2, 3].index_of(2)", serde_json::json!(1)),
-        ("[[].all(|x| x), [].some(|x| x), [1, 2].all(|x| x > 1), [1, 2].some(|x| x > 1)]", serde_json::json!([true, false, false, true])),
+        (
+            "[[].all(|x| x), [].some(|x| x), [1, 2].all(|x| x > 1), [1, 2].some(|x| x > 1)]",
+            serde_json::json!([true, false, false, true]),
+        ),
         ("let a = [1, 2, 3]; let b = a.drain(|x| x < 2); [a, b]", serde_json::json!([[2, 3], [1]])),
         ("let a = [1, 2, 3]; let b = a.retain(|x| x < 2); [a, b]", serde_json::json!([[1], [2, 3]])),
         ("let a = [1, 1, 2, 1]; a.dedup(); a", serde_json::json!([1, 2, 1])),
@@ -417,7 +426,16 @@ fn what_a_function_says_of_an_item_is_true_or_false() {
     ] {
         assert_eq!(outcome(text), Ok(wanted), "{text}");
     }
-    for call in ["filter(|x| 1)", "find(|x| \"\")", "index_of(|x| ())", "some(|x| x)", "all(|x| x)", "drain(|x| x)", "retain(|x| x)", "dedup(|a, b| 0)"] {
+    for call in [
+        "filter(|x| 1)",
+        "find(|x| \"\")",
+        "index_of(|x| ())",
+        "some(|x| x)",
+        "all(|x| x)",
+        "drain(|x| x)",
+        "retain(|x| x)",
+        "dedup(|a, b| 0)",
+    ] {
         let error = outcome(&format!("let a = [1, 2]; a.{call}")).expect_err(call);
         let name = call.split('(').next().unwrap();
         assert!(error.starts_with(&format!("the function given to {name}() gave a value of type")), "{call}: {error}");

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use bty_web::error::Result;
 use bty_web::fleet::{self, Options, Report};
 
-use crate::remote::{Server, table};
 use crate::print::{out, out_json};
+use crate::remote::{Server, table};
 
 /// As many violations are spelt out.
 const SHOWN: usize = 20;

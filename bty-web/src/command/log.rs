@@ -80,7 +80,10 @@ mod tests {
         let event = || tracing::warn!(disk = %name, other = name, "it is {name}");
         match is_json {
             true => tracing::subscriber::with_default(tracing_subscriber::registry().with(layer.json()), event),
-            false => tracing::subscriber::with_default(tracing_subscriber::registry().with(layer.with_ansi(has_styles)), event),
+            false => tracing::subscriber::with_default(
+                tracing_subscriber::registry().with(layer.with_ansi(has_styles)),
+                event,
+            ),
         }
         let text = kept.0.lock().unwrap().clone();
         text

@@ -7,8 +7,8 @@ use bty_web::error::{Error, ErrorKind, Result};
 use serde_json::{Map, Value, json};
 
 use crate::cli::MachineVerb;
-use crate::remote::{Server, encoded, shown, table};
 use crate::print::{out, out_json};
+use crate::remote::{Server, encoded, shown, table};
 
 pub(crate) async fn run(server: &Server, verb: MachineVerb) -> Result<ExitCode> {
     match verb {

@@ -9,8 +9,8 @@ use bty_web::error::{Error, ErrorKind, Result};
 use serde_json::{Value, json};
 
 use crate::cli::PlanVerb;
-use crate::remote::{Server, encoded, shown, table};
 use crate::print::{self, out, out_json};
+use crate::remote::{Server, encoded, shown, table};
 
 pub(crate) async fn run(server: &Server, verb: PlanVerb) -> Result<ExitCode> {
     match verb {

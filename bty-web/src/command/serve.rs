@@ -109,8 +109,7 @@ fn start_log(config: &Config) -> Result<()> {
     let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let has_styles = !config.logs_json && std::env::var_os("NO_COLOR").is_none() && is_terminal;
     let log = tracing_subscriber::fmt::layer().with_writer(Lines { is_json: config.logs_json, has_styles });
-    let log =
-        if config.logs_json { log.json().flatten_event(true).boxed() } else { log.with_ansi(has_styles).boxed() };
+    let log = if config.logs_json { log.json().flatten_event(true).boxed() } else { log.with_ansi(has_styles).boxed() };
     tracing_subscriber::registry().with(log).with(filter).init();
     Ok(())
 }

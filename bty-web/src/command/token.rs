@@ -12,8 +12,8 @@ use bty_web::store::access;
 use bty_web::time::Time;
 
 use crate::cli::TokenVerb;
-use crate::remote::table;
 use crate::print::out;
+use crate::remote::table;
 
 pub(crate) fn run(config: &Config, verb: TokenVerb) -> Result<ExitCode> {
     let db = crate::existing_state(config)?;

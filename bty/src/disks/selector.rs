@@ -12,8 +12,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::disks::{Disk, Host};
-use crate::{size, text};
 use crate::{Error, ErrorKind, Result};
+use crate::{size, text};
 
 /// Names one disk of a [`Host`]: by path, by identity, or by what it is like.
 ///

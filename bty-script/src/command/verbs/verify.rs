@@ -26,7 +26,11 @@ pub(super) fn run(verify: &Verify, network: &Network, output: &Output) -> Result
     let report = report?;
     output.event("report", &report);
     let Some(difference) = &report.first_difference else {
-        output.say(&format!("{} holds the image: {} compared", text::escape_name(&disk.path), human(report.compared_bytes)));
+        output.say(&format!(
+            "{} holds the image: {} compared",
+            text::escape_name(&disk.path),
+            human(report.compared_bytes)
+        ));
         return Ok(ExitCode::SUCCESS);
     };
     let found = match difference.found {
