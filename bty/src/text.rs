@@ -143,7 +143,7 @@ pub(crate) mod optional_path {
 
 fn escape_but(text: &str, stays: impl Fn(char) -> bool) -> Cow<'_, str> {
     let acts = |c: char| is_active(c) && !stays(c);
-    if !text.contains(&acts) {
+    if !text.contains(acts) {
         return Cow::Borrowed(text);
     }
     let mut escaped = String::with_capacity(text.len() + 16);

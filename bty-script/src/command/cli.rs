@@ -181,7 +181,8 @@ pub(crate) enum Verb {
     Run(Run),
     /// Say what is wrong with scripts, without running them
     ///
-    /// Compiles them, and looks whether every function is there and takes so many values. Exit code 7 when anything is wrong.
+    /// Compiles them, and looks whether every function is there and takes so many values, and whether values that are compared can be compared.
+    /// Exit code 7 when anything is wrong.
     Check {
         /// The scripts
         #[arg(required = true, value_name = "FILE")]

@@ -35,7 +35,8 @@ impl Limits {
     #[must_use]
     pub fn server() -> Self {
         Self {
-            operations: 200_000,
+            // an operator is a step of its own
+            operations: 300_000,
             call_levels: 32,
             expression_depth: 64,
             string_bytes: 64 << 10,

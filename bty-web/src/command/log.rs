@@ -9,7 +9,7 @@ use tracing_subscriber::fmt::MakeWriter;
 #[derive(Clone, Copy)]
 pub(super) struct Lines {
     pub(super) is_json: bool,
-    /// Escape characters are the formatter's own: it escapes those in values.
+    /// The formatter's own styles stay.
     pub(super) has_styles: bool,
 }
 
@@ -22,9 +22,19 @@ impl Lines {
         if !self.has_styles {
             return text::escape(record).into_owned();
         }
-        record.split('\x1b').map(text::escape).collect::<Vec<_>>().join("\x1b")
+        let mut parts = record.split('\x1b');
+        let mut shown = parts.next().map(text::escape).unwrap_or_default().into_owned();
+        for part in parts {
+            // the formatter does not escape all values, so that anything else may come from one
+            shown.push_str(if STYLES.iter().any(|style| part.starts_with(style)) { "\x1b" } else { r"\u{1b}" });
+            shown.push_str(&text::escape(part));
+        }
+        shown
     }
 }
+
+/// What follows the escape character in the styles that the formatter uses.
+const STYLES: [&str; 10] = ["[0m", "[1m", "[2m", "[3m", "[31m", "[32m", "[33m", "[34m", "[35m", "[36m"];
 
 /// The formatter gives a record at a time.
 impl Write for Lines {
