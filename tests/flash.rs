@@ -431,6 +431,7 @@ fn a_slow_target_is_left_behind_and_completed_by_a_second_reading() {
     // many pieces of data, so that the queue of the slow disk fills
     let mut bytes = vec![0; 160 * MIB];
     bytes.chunks_mut(512 << 10).for_each(|chunk| chunk[0] = 7);
+    bytes[510..512].copy_from_slice(&[0x55, 0xaa]);
     let image = open(&write(dir.path(), "a.img", &bytes));
     let host = MemoryHost::default();
     let fast = FaultyDisk::new(bytes.len(), 512, Faults::default());

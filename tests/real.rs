@@ -371,7 +371,9 @@ fn a_medium_that_cannot_keep_what_it_promised_fails_with_its_own_exit_code() {
     }
     let tiny = Mount::memory(2 << 20);
     let dir = tempfile::tempdir().unwrap();
-    let path = write(dir.path(), "a.img", &vec![7; 8 * MIB]);
+    let mut full = vec![7; 8 * MIB];
+    full[510..512].copy_from_slice(&[0x55, 0xaa]);
+    let path = write(dir.path(), "a.img", &full);
     let image = path.to_str().unwrap();
     let file = tiny.path().join("disk");
     let failed = bty(&["flash", image, file.to_str().unwrap(), "--create", "--yes"]).expect(6);

@@ -205,9 +205,8 @@ fn a_packed_image_that_was_cut_before_it_was_packed_gets_the_note_too() {
     let cut = &gpt_image(16 * MIB, 512)[..4 * MIB];
     for tool in [["gzip", "-1c"], ["bzip2", "-1c"], ["lz4", "-q1c"], ["zstd", "-q1c"], ["xz", "-0c"]] {
         let image = write(dir.path(), tool[0], &filter(&tool, cut));
-        let (outcome, _) = flash_to_new(&image, &["--create=16M"][..0]);
-        // without a size to promise, the file was made as large as what there is
-        let said = outcome.expect(0).stderr;
+        let disk = image.with_extension("disk");
+        let said = bty(&["flash", text(&image), text(&disk), "--create=16M", "--yes"]).expect(0).stderr;
         assert!(said.contains("its partition table reaches 5.0 MiB: it may have been cut"), "{}: {said}", tool[0]);
     }
 }
@@ -358,4 +357,21 @@ fn a_system_that_gives_no_threads_or_no_memory_gets_an_exit_code() {
         }
         assert_eq!((threads.last(), memory.last()), (Some(&0), Some(&0)), "{}: with enough it works", image.display());
     }
+}
+
+#[test]
+fn scripts_and_plans_say_raw_as_an_option_or_with_the_image() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = "[[disks]]\npath = \"/dev/sda\"\nsize = \"64G\"\nserial = \"S1\"\n\
+                 [[images]]\nsrc = \"/images/noise.img\"\ndisk_size = \"1G\"\nrecognized = false\n";
+    let world = write(dir.path(), "world.toml", world.as_bytes());
+    let run = |flash: &str| {
+        let script = write(dir.path(), "a.rhai", flash.as_bytes());
+        bty(&["run", text(&script), "--dry-run", "--world", text(&world)])
+    };
+    let refused = run("flash(\"/images/noise.img\", \"serial:S1\");").expect(3);
+    assert!(refused.stderr.contains("no partition table, file system or boot sector"), "{}", refused.stderr);
+    let _ = run("flash(\"/images/noise.img\", \"serial:S1\", #{ raw: true });").expect(0);
+    let _ = run("flash(#{ src: \"/images/noise.img\", raw: true }, \"serial:S1\");").expect(0);
+    let _ = run("flash(#{ src: \"/images/noise.img\", raw: false }, \"serial:S1\");").expect(3);
 }

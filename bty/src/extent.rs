@@ -116,6 +116,11 @@ impl Pool {
     }
 }
 
+/// True when the system would give `bytes` of memory in one piece now: only asks, since limits are mostly on addresses.
+pub(crate) fn has_memory(bytes: u64) -> bool {
+    usize::try_from(bytes).is_ok_and(|bytes| Vec::<u8>::new().try_reserve_exact(bytes).is_ok())
+}
+
 /// `len` zero bytes; memory is touched when they are first written.
 ///
 /// # Errors

@@ -239,6 +239,7 @@ fn fields_are_written_in_the_order_of_existing_catalogs() {
     entry.size_bytes = Some(5);
     entry.description = Some("x\ty".into());
     entry.arch = Some("arm64".into());
+    entry.raw = true;
     let mut catalog = Catalog::new();
     catalog.add(entry).unwrap();
     insta::assert_snapshot!(catalog.to_toml(), @r##"
@@ -252,6 +253,7 @@ fn fields_are_written_in_the_order_of_existing_catalogs() {
     size_bytes = 5
     description = "x\ty"
     arch = "arm64"
+    raw = true
     "##);
 }
 
@@ -328,6 +330,7 @@ fn any_entry() -> impl Strategy<Value = Entry> {
             let mut entry = Entry::new(name, format!("https://Host/{path}")).unwrap();
             entry.sha256 = digest.map(|bytes| Digest::of(&bytes));
             entry.size_bytes = size.map(u64::from);
+            entry.raw = size.is_some_and(|size| size % 2 == 1);
             entry.description = description;
             entry.arch = arch.filter(|arch| !arch.is_empty()).or(entry.arch);
             entry

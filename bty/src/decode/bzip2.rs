@@ -9,12 +9,15 @@ use mibz2::{BzReader, ErrorKind as BzErrorKind, Kernels};
 
 use super::{Compression, DecodeOptions, Trailer, damaged, refused, trailing, truncated};
 use crate::size::MIB;
-use crate::threads;
+use crate::{extent, threads};
 
 /// What one block in flight may take: 46 MB of output, its symbols, a worker's tables.
 const BLOCK_BYTES: u64 = 56 * MIB;
 /// What the input queue and the block being delivered may take.
 const OVERHEAD_BYTES: u64 = 64 * MIB;
+
+/// Addresses that the C library sets aside for each thread that allocates.
+const ARENA_BYTES: u64 = 64 * MIB;
 
 /// Decodes bzip2.
 pub(super) struct Bzip2 {
@@ -28,6 +31,9 @@ impl Bzip2 {
         let slots = usize::try_from(fitting).unwrap_or(usize::MAX).clamp(1, 2 * options.threads);
         // it starts two more to read and to look for blocks, and panics when one is refused
         let threads = threads::available(options.threads.min(slots) + 2).saturating_sub(2);
+        // it aborts when it is refused memory; one block at a time needs little
+        let wanted = OVERHEAD_BYTES + slots as u64 * BLOCK_BYTES + threads as u64 * ARENA_BYTES;
+        let threads = if extent::has_memory(wanted) { threads } else { 0 };
         let reader = match threads {
             0 => BzReader::with_kernels(wire, Kernels::detect()),
             threads => BzReader::parallel_with(wire, threads, slots, Kernels::detect()),

@@ -21,14 +21,18 @@ use crate::{CancelToken, Error, Result};
 pub(super) fn wipe_before(shared: &Shared) -> Result<()> {
     let size = shared.device.size_bytes();
     shared.remember_old()?;
-    // while the old table tells where they are; and before it goes, so that a flash that is interrupted here knows it the next time
+    // while the old table tells where they are
     let old = shared.remember_partitions();
-    for range in merged(old.iter().flat_map(edges).collect()) {
-        shared.wipe(range.start, range.end - range.start)?;
-    }
-    shared.flush()?;
     let head = size.min(HEAD_BYTES as u64);
     shared.wipe(0, head)?;
+    if !old.is_empty() {
+        // the backup of the table goes last: a flash that is interrupted here finds it the next time
+        shared.flush()?;
+        for range in merged(old.iter().flat_map(edges).collect()) {
+            shared.wipe(range.start, range.end - range.start)?;
+        }
+        shared.flush()?;
+    }
     let tail = size.saturating_sub(MIB).max(head);
     shared.wipe(tail, size - tail)?;
     shared.flush()

@@ -178,9 +178,7 @@ impl FlashPlan {
             (Some(bytes), Some(end)) if end > bytes => notes.push(cut(bytes, end)),
             _ => {}
         }
-        if !self.image.is_recognized {
-            notes.push("no partition table, file system or boot sector was found in the image".into());
-        } else if self.image.table.is_none() {
+        if self.image.table.is_none() && self.image.is_recognized {
             notes.push("no partition table was found in the image: it may not boot".into());
         }
         if !self.image.has_promise() {

@@ -187,17 +187,14 @@ fn is_compress(head: &[u8]) -> bool {
 
 /// A header of tar before POSIX, which has no magic: its checksum is that of the header with spaces in the checksum's place.
 ///
-/// 0..100 name | 100..148 mode, owner, size, time | 148..156 checksum, octal | 156 type | 157..257 link | zeros
+/// 0..100 name | 100..148 mode, owner, size, time | 148..156 checksum, octal | 156 type | 157..257 link
 fn is_old_tar(head: &[u8]) -> bool {
     let Some(header) = head.first_chunk::<512>() else { return false };
-    if header[0] == 0 || header[257..].iter().any(|&byte| byte != 0) {
-        return false;
-    }
     let digits = header[148..156].iter().skip_while(|&&b| b == b' ').take_while(|b| (b'0'..=b'7').contains(b));
     let claimed = digits.fold(0, |sum, digit| sum * 8 + u32::from(digit - b'0'));
     let spaces = 8 * u32::from(b' ');
     let rest = header[..148].iter().chain(&header[156..]);
-    claimed == spaces + rest.map(|&byte| u32::from(byte)).sum::<u32>()
+    header[0] != 0 && claimed == spaces + rest.map(|&byte| u32::from(byte)).sum::<u32>()
 }
 
 /// The header of `.lzma`, which has no magic: the tests of liblzma, which are made so that other files seldom pass.
