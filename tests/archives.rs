@@ -223,7 +223,10 @@ fn an_image_fits_a_smaller_disk_when_only_zeros_are_left_out() {
     write(dir.path(), "disk", &vec![0xa5; 8 * MIB]);
     let refused = shell(dir.path(), "$BTY flash data.img disk --yes --fit").expect(3);
     assert!(refused.stderr.contains("has data at offset 20971520"), "{}", refused.stderr);
-    assert!(fs::read(dir.path().join("disk")).unwrap() == vec![0xa5; 8 * MIB], "it was refused before anything was written");
+    assert!(
+        fs::read(dir.path().join("disk")).unwrap() == vec![0xa5; 8 * MIB],
+        "it was refused before anything was written"
+    );
     shell(dir.path(), "$BTY flash data.img.gz disk --yes --fit").expect(6);
     assert_eq!(fs::read(dir.path().join("disk")).unwrap()[..MIB], vec![0; MIB]);
     write(dir.path(), "tiny", &vec![0xa5; 5 * MIB]);

@@ -432,7 +432,9 @@ impl Image {
             (None, Some(member), compression) => {
                 Ok(Box::new(StreamExtents::of_member(source, member, compression, reading, with_digest)?))
             }
-            (None, None, Some(compression)) => Ok(Box::new(StreamExtents::start(source, compression, reading, &self.trailer)?)),
+            (None, None, Some(compression)) => {
+                Ok(Box::new(StreamExtents::start(source, compression, reading, &self.trailer)?))
+            }
             (None, None, None) => Ok(Box::new(RawExtents::start(source, reading, with_digest)?)),
         }
     }
@@ -578,12 +580,7 @@ fn read_head(source: &Source, cancel: &CancelToken) -> Result<Vec<u8>> {
 }
 
 /// The first bytes of the disk image in a compressed source.
-fn decoded_head(
-    source: &Source,
-    compression: Compression,
-    trailer: &Trailer,
-    cancel: &CancelToken,
-) -> Result<Vec<u8>> {
+fn decoded_head(source: &Source, compression: Compression, trailer: &Trailer, cancel: &CancelToken) -> Result<Vec<u8>> {
     let wire = source.input.stream(0, cancel)?;
     let options = DecodeOptions { threads: 1, memory_bytes: DECODER_BYTES };
     read_start(decode::decoder_before(compression, wire, options, trailer)?, &source.location().to_string())

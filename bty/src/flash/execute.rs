@@ -367,8 +367,10 @@ fn with_room(lane: &Lane, extent: &Extent, rules: &Rules) -> Option<Extent> {
         return Some(extent.clone());
     }
     let error = match &rules.leave_out {
-        None => Error::new(ErrorKind::Target, format!("the image turned out larger than {name}, which has {}", human(room)))
-            .hint("use a larger disk; this one does not boot now"),
+        None => {
+            Error::new(ErrorKind::Target, format!("the image turned out larger than {name}, which has {}", human(room)))
+                .hint("use a larger disk; this one does not boot now")
+        }
         Some(backup) => match fit(extent, room, backup.as_ref()) {
             Ok(part) => return part,
             Err(offset) => does_not_fit(name, offset, ErrorKind::Target),
