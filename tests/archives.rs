@@ -90,6 +90,8 @@ fn a_terminal_is_no_image() {
 #[test]
 fn a_pipe_is_left_alone_when_cancelled() {
     let mut child = bty_command(&["image", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    // to wait for a child closes the pipe
+    let _writer = child.stdin.take();
     std::thread::sleep(std::time::Duration::from_millis(500));
     tool(&["kill", "-INT", &child.id().to_string()]);
     assert_eq!(child.wait().unwrap().code(), Some(130));
