@@ -44,7 +44,7 @@ fn an_image_comes_through_stdin_in_every_format() {
     // named by the shell, and as a file that has a size
     for script in ["$BTY flash <(cat a.img.gz) disk --yes", "$BTY flash - disk --yes <a.img"] {
         write(dir.path(), "disk", &vec![0xa5; 9 * MIB]);
-        shell(dir.path(), script).expect(0);
+        let _ = shell(dir.path(), script).expect(0);
         assert!(fs::read(dir.path().join("disk")).unwrap().starts_with(&disk), "{script}");
     }
 }
@@ -74,10 +74,10 @@ fn stdin_that_is_cut_or_of_another_digest_leaves_nothing_that_boots() {
         (5, format!("cat a.img.gz | $BTY flash - disk --yes --sha256 {wrong}")),
     ] {
         write(dir.path(), "disk", &vec![0xa5; 9 * MIB]);
-        shell(dir.path(), &script).expect(code);
+        let _ = shell(dir.path(), &script).expect(code);
         assert_eq!(fs::read(dir.path().join("disk")).unwrap()[..MIB], vec![0; MIB]);
     }
-    shell(dir.path(), "$BTY image - </dev/null").expect(4);
+    let _ = shell(dir.path(), "$BTY image - </dev/null").expect(4);
 }
 
 #[test]
@@ -90,6 +90,8 @@ fn a_terminal_is_no_image() {
 #[test]
 fn a_pipe_is_left_alone_when_cancelled() {
     let mut child = bty_command(&["image", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    // to wait for a child closes the pipe
+    let _writer = child.stdin.take();
     std::thread::sleep(std::time::Duration::from_millis(500));
     tool(&["kill", "-INT", &child.id().to_string()]);
     assert_eq!(child.wait().unwrap().code(), Some(130));
@@ -112,7 +114,7 @@ fn the_image_in_an_archive_is_flashed_and_compared() {
         tar --format=posix -czf posix.tar.gz disk.img
         tar --format=v7 -czf v7.tar.gz disk.img
         gzip -1k disk.img && zip -q0 packed.zip disk.img.gz && tar -cf packed.tar disk.img.gz";
-    shell(dir.path(), make).expect(0);
+    let _ = shell(dir.path(), make).expect(0);
     let archives = [
         "a.zip",
         "a.tar",
@@ -136,7 +138,7 @@ fn the_image_in_an_archive_is_flashed_and_compared() {
     }
     for name in ["a.zip", "a.tar.gz", "packed.tar"] {
         write(dir.path(), "disk", &vec![0xa5; 9 * MIB]);
-        shell(dir.path(), &format!("cat {name} | $BTY flash - disk --yes --spool-dir .")).expect(0);
+        let _ = shell(dir.path(), &format!("cat {name} | $BTY flash - disk --yes --spool-dir .")).expect(0);
         assert!(fs::read(dir.path().join("disk")).unwrap().starts_with(&disk), "{name} through stdin");
     }
 }
@@ -147,13 +149,13 @@ fn one_of_several_images_in_an_archive_is_chosen_by_its_name() {
     let (one, two) = (gpt_image(7 * MIB, 512), gpt_image(8 * MIB, 512));
     write(dir.path(), "one.img", &one);
     write(dir.path(), "two.img", &two);
-    shell(dir.path(), "zip -q a.zip one.img two.img && tar -czf a.tar.gz one.img two.img").expect(0);
+    let _ = shell(dir.path(), "zip -q a.zip one.img two.img && tar -czf a.tar.gz one.img two.img").expect(0);
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     for archive in ["a.zip", "a.tar.gz"] {
         let refused = bty(&["image", &path(archive)]).expect(2);
         assert!(refused.stderr.contains("choose one with ARCHIVE#NAME: one.img, two.img"), "{}", refused.stderr);
         let disk = write(dir.path(), "disk", &vec![0xa5; 9 * MIB]);
-        bty(&["flash", &path(&format!("{archive}#two.img")), disk.to_str().unwrap(), "--yes"]).expect(0);
+        let _ = bty(&["flash", &path(&format!("{archive}#two.img")), disk.to_str().unwrap(), "--yes"]).expect(0);
         assert!(fs::read(&disk).unwrap().starts_with(&two));
     }
     let refused = bty(&["image", &path("one.img#x")]).expect(2);
@@ -182,15 +184,16 @@ fn a_trailer_behind_gzip_is_left_out_when_it_is_known_or_when_asked() {
         let outcome = shell(dir.path(), &script).expect(0);
         assert!(outcome.stderr.contains(note), "{}", outcome.stderr);
         assert!(fs::read(dir.path().join("disk")).unwrap().starts_with(&disk), "{name}");
-        shell(dir.path(), &format!("$BTY verify {name} disk {options}")).expect(0);
+        let _ = shell(dir.path(), &format!("$BTY verify {name} disk {options}")).expect(0);
     }
     let refused = shell(dir.path(), "$BTY flash odd.img.gz disk --yes").expect(4);
     assert!(refused.stderr.contains("--ignore-trailing"), "{}", refused.stderr);
     for tool in ["xz -0", "zstd -q", "lz4 -q", "bzip2 -1"] {
         write(dir.path(), "disk", &vec![0xa5; 9 * MIB]);
-        shell(dir.path(), &format!("gzip -dcq openwrt.img.gz 2>/dev/null | {tool} >a; echo trailing >>a")).expect(0);
-        shell(dir.path(), "$BTY flash a disk --yes").expect(4);
-        shell(dir.path(), "$BTY flash a disk --yes --ignore-trailing").expect(0);
+        let _ = shell(dir.path(), &format!("gzip -dcq openwrt.img.gz 2>/dev/null | {tool} >a; echo trailing >>a"))
+            .expect(0);
+        let _ = shell(dir.path(), "$BTY flash a disk --yes").expect(4);
+        let _ = shell(dir.path(), "$BTY flash a disk --yes --ignore-trailing").expect(0);
         assert!(fs::read(dir.path().join("disk")).unwrap().starts_with(&disk), "{tool}");
     }
 }
@@ -214,7 +217,7 @@ fn an_image_fits_a_smaller_disk_when_only_zeros_are_left_out() {
             let refused = shell(dir.path(), "$BTY flash a.img disk --yes").expect(3);
             assert!(refused.stderr.contains("use a larger disk, or --fit"), "{}", refused.stderr);
         }
-        shell(dir.path(), &format!("$BTY flash {name} disk --yes --fit")).expect(0);
+        let _ = shell(dir.path(), &format!("$BTY flash {name} disk --yes --fit")).expect(0);
         let content = fs::read(dir.path().join("disk")).unwrap();
         assert!(content[MIB..6 * MIB] == disk[MIB..6 * MIB], "{name}");
         let table = tool(&["sgdisk", "--verify", dir.path().join("disk").to_str().unwrap()]);
@@ -227,8 +230,8 @@ fn an_image_fits_a_smaller_disk_when_only_zeros_are_left_out() {
         fs::read(dir.path().join("disk")).unwrap() == vec![0xa5; 8 * MIB],
         "it was refused before anything was written"
     );
-    shell(dir.path(), "$BTY flash data.img.gz disk --yes --fit").expect(6);
+    let _ = shell(dir.path(), "$BTY flash data.img.gz disk --yes --fit").expect(6);
     assert_eq!(fs::read(dir.path().join("disk")).unwrap()[..MIB], vec![0; MIB]);
     write(dir.path(), "tiny", &vec![0xa5; 5 * MIB]);
-    shell(dir.path(), "$BTY flash a.img tiny --yes --fit").expect(3);
+    let _ = shell(dir.path(), "$BTY flash a.img tiny --yes --fit").expect(3);
 }

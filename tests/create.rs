@@ -45,7 +45,7 @@ fn an_image_of_a_loop_device_is_what_other_programs_read() {
         let outcome = bty(&["image", "create", disk.path(), &bench.text(name), "--json"]).expect(0);
         let report = outcome.last();
         assert_eq!((&report["event"], &report["disk_bytes"]), (&"report".into(), &(24 * MIB).into()));
-        bty(&["verify", &bench.text(name), disk.path()]).expect(0);
+        let _ = bty(&["verify", &bench.text(name), disk.path()]).expect(0);
     }
     assert!(fs::read(bench.path("a.img")).unwrap() == content);
     tool(&["zstd", "-qd", &bench.text("a.img.zst"), "-o", &bench.text("b.img")]);
@@ -63,12 +63,12 @@ fn a_shrunken_image_ends_with_its_backup_table_and_boots_from_a_smaller_disk() {
     // the only partition ends before 6 MiB; what lies behind it is left out
     let disk = write(bench.dir.path(), "disk", &gpt_image(24 * MIB, 512));
     for name in ["a.img", "a.img.zst", "a.qcow2"] {
-        bty(&["image", "create", disk.to_str().unwrap(), &bench.text(name), "--shrink"]).expect(0);
+        let _ = bty(&["image", "create", disk.to_str().unwrap(), &bench.text(name), "--shrink"]).expect(0);
         let info = bty(&["image", &bench.text(name), "--full", "--json"]).expect(0).last();
         let bytes = info["contents"]["disk_bytes"].as_u64().unwrap();
         assert!(bytes <= 7 * MIB as u64, "{name}: {bytes}");
         let small = write(bench.dir.path(), "small", &vec![0xa5; 8 * MIB]);
-        bty(&["flash", &bench.text(name), small.to_str().unwrap(), "--yes", "--fix-gpt"]).expect(0);
+        let _ = bty(&["flash", &bench.text(name), small.to_str().unwrap(), "--yes", "--fix-gpt"]).expect(0);
         let table = tool(&["sgdisk", "--verify", small.to_str().unwrap()]);
         assert!(table.contains("No problems found"), "{table}");
         assert!(fs::read(&small).unwrap()[MIB..5 * MIB] == fs::read(&disk).unwrap()[MIB..5 * MIB]);
@@ -86,10 +86,10 @@ fn what_must_not_be_made_is_refused_with_every_reason() {
     let refused = bty(&["image", "create", disk, &bench.text("there.img"), "--shrink"]).expect(3);
     assert!(refused.stderr.contains("it is there already"), "{}", refused.stderr);
     assert!(refused.stderr.contains("no partitions"), "{}", refused.stderr);
-    bty(&["image", "create", disk, &bench.text("notes.txt")]).expect(3);
-    bty(&["image", "create", "/dev/no-such-disk", &bench.text("a.img")]).expect(3);
-    bty(&["image", "create", disk, &bench.text("missing/a.img")]).expect(1);
-    bty(&["image", "create", disk]).expect(2);
+    let _ = bty(&["image", "create", disk, &bench.text("notes.txt")]).expect(3);
+    let _ = bty(&["image", "create", "/dev/no-such-disk", &bench.text("a.img")]).expect(3);
+    let _ = bty(&["image", "create", disk, &bench.text("missing/a.img")]).expect(1);
+    let _ = bty(&["image", "create", disk]).expect(2);
     assert_eq!(bench.names(), ["disk", "there.img"]);
     assert_eq!(fs::read(bench.path("there.img")).unwrap(), b"mine");
 }

@@ -322,7 +322,7 @@ fn what_is_no_disk_image_is_refused_with_the_way_out() {
     ];
     let refusals: Vec<String> = names.iter().map(|name| refusal(&at(name)).replace(here, "DIR")).collect();
     insta::assert_snapshot!(refusals.join("\n"), @r"
-    examining DIR/a.zip: looking into a zip archive: the archive is damaged: its directory cannot be read: TODO | fetch it again, and compare its SHA-256 with the publisher's
+    examining DIR/a.zip: looking into a zip archive: the archive is damaged: its directory cannot be read: invalid Zip archive: Could not find EOCD | fetch it again, and compare its SHA-256 with the publisher's
     examining DIR/a.7z: this is a 7z archive, not a disk image | unpack it (7z x) and flash the image inside
     examining DIR/vmdk: this is a VMware disk (vmdk), not a disk image | convert it: qemu-img convert -O qcow2 IN OUT
     examining DIR/vhdx: this is a Hyper-V disk (vhdx), not a disk image | convert it: qemu-img convert -O qcow2 IN OUT
