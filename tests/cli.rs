@@ -446,7 +446,8 @@ fn lists_of_digests_in_every_usual_form_are_understood() {
 
     let flash = ["flash", "a", &bench.target, "--catalog", &catalog("long.toml"), "--yes", "--json"];
     assert_eq!(bty(&flash).expect(0).last()["is_digest_checked"], true);
-    let other = [&flash[..], &["--sha512", &"0".repeat(128)]].concat();
+    let zeros = "0".repeat(128);
+    let other = [&flash[..], &["--sha512", &zeros]].concat();
     let _ = bty(&other).expect(5);
     let direct = ["flash", &url, &bench.target, "--yes", "--image-sha256", &Digest::of(&bench.content).to_string()];
     let done = bty(&direct).expect(0);

@@ -308,16 +308,9 @@ impl Image {
                 .hint("fetch it again; an empty file is nothing to write to a disk"));
         }
         let qcow2 = if wire_head.starts_with(b"QFI\xfb") {
-            let why = if !source.input.is_seekable() { Some("allows no partial reads") } else { None };
-            let why = why.or(source.input.has_varied().then_some("names another version with each answer"));
-            if let Some(why) = why {
-                let message = format!("{} {why}: downloading it first", source.location());
-                client.options().observer.event(&Event::Notice { message });
-                source = spool::spool(&source, client.options(), cancel)?;
-            }
-            // its parts are read one by one, each where another one says
-            source.input.set_version_rule(VersionRule::Opened);
-            Some(Arc::new(Qcow2::open(&source, cancel)?))
+            let qcow2;
+            (source, qcow2) = open_qcow2(client, source, cancel)?;
+            Some(Arc::new(qcow2))
         } else {
             None
         };
@@ -508,6 +501,27 @@ fn decoded_head(source: &Source, compression: Compression, cancel: &CancelToken)
         .map_err(|e| Error::from_io(ErrorKind::Format, format!("decoding {}", source.location()), e))?;
     head.truncate(n);
     Ok(head)
+}
+
+/// Opens a qcow2 image where it is, when its parts can be read there one by one and are all of one version; else downloads it first.
+fn open_qcow2(client: &Client, source: Source, cancel: &CancelToken) -> Result<(Source, Qcow2)> {
+    let why = if source.input.is_seekable() {
+        source.input.set_version_rule(VersionRule::Opened);
+        let opened = Qcow2::open(&source, cancel);
+        if !source.input.has_varied() {
+            return Ok((source, opened?));
+        }
+        "names another version with each answer"
+    } else {
+        "allows no partial reads"
+    };
+    let message = format!("{} {why}: downloading it first", source.location());
+    client.options().observer.event(&Event::Notice { message });
+    let is_proven = !source.promised().is_empty();
+    source.input.set_version_rule(if is_proven { VersionRule::Proven } else { VersionRule::OneReading });
+    let source = spool::spool(&source, client.options(), cancel)?;
+    let qcow2 = Qcow2::open(&source, cancel)?;
+    Ok((source, qcow2))
 }
 
 /// The first bytes of the disk in a qcow2 image.
