@@ -7,6 +7,7 @@ use bty::flash::{FlashOptions, FlashPlan};
 use bty::image::OpenOptions;
 use bty::{CancelToken, Client, ClientOptions, Digest, Error, ErrorKind, Event, Host, Image};
 use bty_tests::disk::{Faults, FaultyDisk, MemoryHost};
+use bty_tests::images::{disk_image, filter, write};
 use bty_tests::nginx::Nginx;
 use bty_tests::server::{Reply, Request, Server};
 use bty_tests::{eventually, pattern};
@@ -305,13 +306,32 @@ fn an_image_of_mirrors_is_opened_and_its_beginning_is_looked_at_again() {
 
     // another file of the same length, once it was looked at
     let changing = Server::start(move |request| {
-        let number = u8::from(request.header("range").is_none());
+        let number = u8::from(request.number > 1);
         Reply::file(request, &[&[number][..], &pattern(LEN)[1..]].concat(), "W/\"x\"")
     });
     let error = flash(&image(&changing, None)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Source);
     assert!(error.to_string().contains("begins otherwise than when it was opened"), "{error}");
     assert!(disk.content()[..512].iter().all(|&byte| byte == 0), "it does not boot");
+}
+
+#[test]
+fn a_qcow2_of_mirrors_is_downloaded_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = disk_image(3 << 20);
+    let raw = write(dir.path(), "a.img", &disk);
+    let qcow2 = dir.path().join("a.qcow2");
+    let _ = filter(&["qemu-img", "convert", "-O", "qcow2", raw.to_str().unwrap(), qcow2.to_str().unwrap()], b"");
+    let server = mirrors(&std::fs::read(&qcow2).unwrap(), usize::MAX);
+    let notices = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&notices);
+    let mut options = options();
+    options.observer = Arc::new(move |event: &Event| kept.lock().unwrap().push(format!("{event:?}")));
+    let client = Client::new(options);
+    let image = Image::open(&client, &server.url("/a.qcow2"), &OpenOptions::default(), &CancelToken::new()).unwrap();
+    assert!(notices.lock().unwrap().iter().any(|n| n.contains("copying it to the spool directory first")), "{notices:?}");
+    let contents = image.read_fully(&|_, _| {}, &CancelToken::new()).unwrap();
+    assert_eq!((contents.disk_bytes, contents.source_sha256), (3 << 20, Digest::of(&std::fs::read(&qcow2).unwrap())));
 }
 
 #[test]

@@ -367,12 +367,14 @@ impl Image {
             return Err(Error::new(ErrorKind::Format, "the file is empty")
                 .hint("fetch it again; an empty file is nothing to write to a disk"));
         }
-        let is_qcow2 = wire_head.starts_with(b"QFI\xfb");
-        let is_zip = archive::Kind::sniff(&wire_head, None) == Some(archive::Kind::Zip);
-        if is_qcow2 || is_zip {
-            source = in_parts(client, source, cancel)?;
+        let mut qcow2 = None;
+        if wire_head.starts_with(b"QFI\xfb") {
+            let opened;
+            (source, opened) = in_parts(client, source, cancel, |source| Qcow2::open(source, cancel))?;
+            qcow2 = Some(Arc::new(opened));
+        } else if archive::Kind::sniff(&wire_head, None) == Some(archive::Kind::Zip) {
+            (source, ()) = in_parts(client, source, cancel, |_| Ok(()))?;
         }
-        let qcow2 = if is_qcow2 { Some(Arc::new(Qcow2::open(&source, cancel)?)) } else { None };
         let outer = Compression::sniff(&wire_head);
         let head = match (&qcow2, outer) {
             (Some(qcow2), _) => qcow2_head(&source, qcow2, cancel)?,
@@ -672,18 +674,6 @@ fn describe(source: &Source, format: Format, disk_bytes: Option<u64>, head: &[u8
     }
 }
 
-/// `source`, or a copy of it in the spool directory where it cannot be read by parts, each where another one says.
-fn in_parts(client: &Client, mut source: Source, cancel: &CancelToken) -> Result<Source> {
-    let why = if !source.input.is_seekable() { Some("cannot be read by parts") } else { None };
-    if let Some(why) = why.or(source.input.has_varied().then_some("names another version with each answer")) {
-        let message = format!("{} {why}: copying it to the spool directory first", source.location());
-        client.options().observer.event(&Event::Notice { message });
-        source = spool::spool(&source, client.options(), cancel)?;
-    }
-    source.input.set_version_rule(VersionRule::Opened);
-    Ok(source)
-}
-
 /// The first bytes as they come over the wire.
 fn read_head(source: &Source, cancel: &CancelToken) -> Result<Vec<u8>> {
     let mut head = zeroed(HEAD_BYTES)?;
@@ -728,6 +718,32 @@ fn read_start(mut decoder: Box<dyn Read + Send>, name: &str) -> Result<Vec<u8>> 
         .map_err(|e| Error::from_io(ErrorKind::Format, format!("decoding {name}"), e))?;
     head.truncate(n);
     Ok(head)
+}
+
+/// Calls `open` with `source`, when its parts can be read one by one and are all of one version; else with a copy of it in the spool directory.
+fn in_parts<T>(
+    client: &Client,
+    source: Source,
+    cancel: &CancelToken,
+    open: impl Fn(&Source) -> Result<T>,
+) -> Result<(Source, T)> {
+    let why = if source.input.is_seekable() {
+        source.input.set_version_rule(VersionRule::Opened);
+        let opened = open(&source);
+        if !source.input.has_varied() {
+            return Ok((source, opened?));
+        }
+        "names another version with each answer"
+    } else {
+        "cannot be read by parts"
+    };
+    let message = format!("{} {why}: copying it to the spool directory first", source.location());
+    client.options().observer.event(&Event::Notice { message });
+    let is_proven = !source.promised().is_empty();
+    source.input.set_version_rule(if is_proven { VersionRule::Proven } else { VersionRule::OneReading });
+    let source = spool::spool(&source, client.options(), cancel)?;
+    let opened = open(&source)?;
+    Ok((source, opened))
 }
 
 /// The first bytes of the disk in a qcow2 image.

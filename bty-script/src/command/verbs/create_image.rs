@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use bty::create::{self, CreateOptions, CreateReport};
 use bty::size::human;
-use bty::{Event, Observer, Result, Selector, SystemHost};
+use bty::{Event, Observer, Result, Selector, SystemHost, text};
+use bty_script::terminal::Style;
 
 use crate::cli::CreateImage;
 use crate::output::Output;
@@ -22,24 +23,24 @@ pub(super) fn run(arguments: &CreateImage, output: &Output) -> Result<ExitCode> 
     let refusals = create::validate(&disk, &arguments.out, &options);
     if !refusals.is_empty() {
         output.event("plan", &serde_json::json!({ "disk": disk, "path": arguments.out, "refusals": refusals }));
-        refusals.iter().for_each(|refusal| output.say(&format!("{} {refusal}", output.paint("1;31", "refused"))));
+        refusals.iter().for_each(|refusal| output.say_marked("", Style::Bad, "refused", &format!(" {refusal}")));
         return Ok(ExitCode::from(exit::REFUSED));
     }
     output.say(&format!("disk    {}", disks::headline(&disk)));
-    output.say(&format!("image   {}", arguments.out.display()));
+    output.say(&format!("image   {}", text::escape_name(&arguments.out)));
     let observer = |event: &Event| watcher.event(event);
     let report = create::create(&disk, &arguments.out, &options, &system, &observer, &cancel);
     watcher.clear();
     let report = report?;
     output.event("report", &report);
-    output.say(&format!("{} {}", output.paint("1;32", "done"), describe(&report)));
+    output.say_marked("", Style::Good, "done", &format!(" {}", describe(&report)));
     Ok(ExitCode::SUCCESS)
 }
 
 fn describe(report: &CreateReport) -> String {
     format!(
         "{}: {} of the disk, {} of it not zero, in {} of {}; compared with the disk, and equal\n  sha256 {}",
-        report.path.display(),
+        text::escape_name(&report.path),
         human(report.disk_bytes),
         human(report.data_bytes),
         human(report.file_bytes),
