@@ -101,8 +101,7 @@ fn reference(image: &Bound<'_, PyAny>) -> PyResult<(String, Option<bty::Digest>)
         return Ok((entry.src().to_owned(), entry.sha256));
     }
     if let Ok(file) = image.cast::<ImageFile>() {
-        let path = file.get().0.path.to_str().ok_or_else(|| PyValueError::new_err("the path is no UTF-8"))?;
-        return Ok((path.to_owned(), None));
+        return Ok((bty::text::path_reference(&file.get().0.path), None));
     }
     if image.is_instance_of::<PyString>() || image.hasattr("__fspath__")? {
         return Ok((arguments::text(image)?, None));

@@ -32,7 +32,7 @@ pub(crate) fn from_value(context: &NativeCallContext<'_>, value: &Dynamic) -> Ou
     if let Some((src, sha256)) = entry {
         return open_checked(context, &src, sha256);
     }
-    let file = value.read_lock::<ImageFile>().map(|file| file.path.display().to_string());
+    let file = value.read_lock::<ImageFile>().map(|file| bty::text::path_reference(&file.path));
     if let Some(path) = file {
         return open_checked(context, &path, None);
     }
