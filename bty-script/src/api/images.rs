@@ -154,7 +154,7 @@ pub(super) mod functions {
     /// Directory and file name.
     #[rhai_fn(global, get = "path", pure)]
     pub fn file_path(file: &mut ImageFile) -> String {
-        file.path.display().to_string()
+        bty::text::path_reference(&file.path)
     }
 
     /// Format that the name suggests, such as `img.zst`.
