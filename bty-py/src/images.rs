@@ -102,8 +102,7 @@ fn reference(image: &Bound<'_, PyAny>) -> PyResult<(String, Checksums)> {
         return Ok((entry.src().to_owned(), entry.promised()));
     }
     if let Ok(file) = image.cast::<ImageFile>() {
-        let path = file.get().0.path.to_str().ok_or_else(|| PyValueError::new_err("the path is no UTF-8"))?;
-        return Ok((path.to_owned(), Checksums::default()));
+        return Ok((bty::text::path_reference(&file.get().0.path), Checksums::default()));
     }
     if image.is_instance_of::<PyString>() || image.hasattr("__fspath__")? {
         return Ok((arguments::text(image)?, Checksums::default()));

@@ -339,9 +339,9 @@ def test_paths_that_are_not_utf8(tmp_path, image):
     odd = os.fsencode(tmp_path) + b"/o\xff.img"
     with open(odd, "wb") as file:
         file.write(image.read_bytes())
-    disk = bty.disks.create_file(os.fsencode(tmp_path) + b"/d\xfe", 4 * MIB)
+    disk = bty.disks.create_file(os.fsdecode(os.fsencode(tmp_path) + b"/d\xfe"), 4 * MIB)
     assert os.fsencode(disk.path) == os.fsencode(tmp_path) + b"/d\xfe"
-    assert bty.flash(odd, disk) and bty.verify(os.fsdecode(odd), disk.path)
+    assert bty.flash(Path(os.fsdecode(odd)), disk) and bty.verify(os.fsdecode(odd), disk.path)
     assert bty.Disk.from_dict(disk.to_dict()) == disk
     (found,) = [file for file in bty.images.list(tmp_path) if file.name == "o\\xff.img"]
     assert os.fsencode(found.path) == odd and bty.verify(found, disk)

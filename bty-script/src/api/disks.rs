@@ -121,7 +121,7 @@ pub(super) mod functions {
     /// Device node or file: `/dev/nvme0n1`.
     #[rhai_fn(global, get = "path", pure)]
     pub fn path(disk: &mut Disk) -> String {
-        disk.path.display().to_string()
+        bty::text::path_reference(&disk.path)
     }
 
     /// `disk`, `loop`, `partition`, `file` or `other`.

@@ -34,7 +34,7 @@ pub(crate) fn from_value(context: &NativeCallContext<'_>, value: &Dynamic) -> Ou
         let options = OpenOptions { sha256: promised.sha256, sha512: promised.sha512, ..OpenOptions::default() };
         return open_checked(context, &src, &options);
     }
-    let file = value.read_lock::<ImageFile>().map(|file| file.path.display().to_string());
+    let file = value.read_lock::<ImageFile>().map(|file| bty::text::path_reference(&file.path));
     if let Some(path) = file {
         return open_checked(context, &path, &OpenOptions::default());
     }
@@ -206,7 +206,7 @@ pub(super) mod functions {
     /// Directory and file name.
     #[rhai_fn(global, get = "path", pure)]
     pub fn file_path(file: &mut ImageFile) -> String {
-        file.path.display().to_string()
+        bty::text::path_reference(&file.path)
     }
 
     /// Format that the name suggests, such as `img.zst`.

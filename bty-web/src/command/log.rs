@@ -95,8 +95,7 @@ mod tests {
                 event,
             ),
         }
-        let text = kept.0.lock().unwrap().clone();
-        text
+        kept.0.lock().unwrap().clone()
     }
 
     #[test]
