@@ -190,7 +190,8 @@ fn a_trailer_behind_gzip_is_left_out_when_it_is_known_or_when_asked() {
     assert!(refused.stderr.contains("--ignore-trailing"), "{}", refused.stderr);
     for tool in ["xz -0", "zstd -q", "lz4 -q", "bzip2 -1"] {
         write(dir.path(), "disk", &vec![0xa5; 9 * MIB]);
-        let _ = shell(dir.path(), &format!("gzip -dcq openwrt.img.gz 2>/dev/null | {tool} >a; echo trailing >>a")).expect(0);
+        let _ = shell(dir.path(), &format!("gzip -dcq openwrt.img.gz 2>/dev/null | {tool} >a; echo trailing >>a"))
+            .expect(0);
         let _ = shell(dir.path(), "$BTY flash a disk --yes").expect(4);
         let _ = shell(dir.path(), "$BTY flash a disk --yes --ignore-trailing").expect(0);
         assert!(fs::read(dir.path().join("disk")).unwrap().starts_with(&disk), "{tool}");

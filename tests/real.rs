@@ -117,7 +117,7 @@ fn downloads_a_qcow2_first_where_ranges_are_refused() {
     fs::create_dir(&spool).unwrap();
     let done = bty(&["flash", &url, disk.path(), "--yes", "--spool-dir", spool.to_str().unwrap()]).expect(0);
     assert_holds(&disk, &raw);
-    assert!(done.stderr.contains("downloading it first"), "{}", done.stderr);
+    assert!(done.stderr.contains("copying it to the spool directory first"), "{}", done.stderr);
     assert_eq!(fs::read_dir(&spool).unwrap().count(), 0, "something was left behind");
 }
 

@@ -111,8 +111,7 @@ fn every_reason_is_told_at_once_and_nothing_is_touched() {
     let mut bench = Bench::new(MIB as u64, &[]);
     bench.disk.uses.push(crate::disks::Use::Busy { device: bench.disk.path.clone(), hint: None });
     fs::write(bench.path("a.txt.sha256"), "mine").unwrap();
-    let mut options = CreateOptions::default();
-    options.shrink = true;
+    let options = CreateOptions { shrink: true };
     let refusals = validate(&bench.disk, &bench.path("a.txt"), &options);
     let reasons: Vec<&str> = refusals.iter().map(|r| r.reason.as_str()).collect();
     assert_eq!(reasons, ["in_use", "no_partitions", "name", "exists"]);
