@@ -14,7 +14,8 @@ use crate::{Digest, Error, ErrorKind, Result};
 /// Removed when dropped, unless [`finish`](Self::finish) gave it its name.
 pub(super) struct PartFile {
     pub(super) file: File,
-    part: PathBuf,
+    /// Its name while it is made.
+    pub(super) part: PathBuf,
     path: PathBuf,
 }
 
@@ -49,10 +50,6 @@ impl PartFile {
         let made = Self { file, part: part.clone(), path: path.to_owned() };
         made.file.set_len(0).map_err(failed)?;
         Ok(made)
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.part
     }
 
     /// Writes all of `bytes` at `offset`.
