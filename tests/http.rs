@@ -329,7 +329,10 @@ fn a_qcow2_of_mirrors_is_downloaded_first() {
     options.observer = Arc::new(move |event: &Event| kept.lock().unwrap().push(format!("{event:?}")));
     let client = Client::new(options);
     let image = Image::open(&client, &server.url("/a.qcow2"), &OpenOptions::default(), &CancelToken::new()).unwrap();
-    assert!(notices.lock().unwrap().iter().any(|n| n.contains("copying it to the spool directory first")), "{notices:?}");
+    assert!(
+        notices.lock().unwrap().iter().any(|n| n.contains("copying it to the spool directory first")),
+        "{notices:?}"
+    );
     let contents = image.read_fully(&|_, _| {}, &CancelToken::new()).unwrap();
     assert_eq!((contents.disk_bytes, contents.source_sha256), (3 << 20, Digest::of(&std::fs::read(&qcow2).unwrap())));
 }

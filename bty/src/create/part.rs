@@ -14,7 +14,8 @@ use crate::{Digest, Error, ErrorKind, Result};
 /// Removed when dropped, unless [`finish`](Self::finish) gave it its name.
 pub(super) struct PartFile {
     pub(super) file: File,
-    part: PathBuf,
+    /// Its name while it is made.
+    pub(super) part: PathBuf,
     path: PathBuf,
 }
 
@@ -40,25 +41,15 @@ impl PartFile {
                 .hint(hint)
         };
         let file = File::options().read(true).write(true).create(true).truncate(false).open(&part).map_err(failed)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => {
-                return Err(Error::new(
-                    ErrorKind::Refused,
-                    format!("{} is being made by another process", path.display()),
-                )
+        // another error is that of a file system without locks
+        if flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
+            return Err(Error::new(ErrorKind::Refused, format!("{} is being made by another process", path.display()))
                 .with_path(path.display())
                 .hint("wait until it is done, or choose another name"));
-            }
-            // a file system without locks
-            Ok(()) | Err(_) => {}
         }
         let made = Self { file, part: part.clone(), path: path.to_owned() };
         made.file.set_len(0).map_err(failed)?;
         Ok(made)
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.part
     }
 
     /// Writes all of `bytes` at `offset`.

@@ -34,10 +34,10 @@ pub(super) fn prove(reader: &DiskReader, part: &PartFile, format: Format, progre
 
 /// Opened anew: what is read comes from the file and not from what was written.
 fn reopen(part: &PartFile) -> Result<Source> {
-    let shown = part.path().display().to_string();
-    let file = File::open(part.path()).map_err(|e| part.failed("opening", e))?;
+    let shown = part.part.display().to_string();
+    let file = File::open(&part.part).map_err(|e| part.failed("opening", e))?;
     let input = Arc::new(FileInput::from_file(file, shown.clone())?);
-    Ok(Source::new(Location::File(part.path().to_owned()), shown, input))
+    Ok(Source::new(Location::File(part.part.clone()), shown, input))
 }
 
 /// Compares one extent with the disk; how long it is.

@@ -110,7 +110,7 @@ impl Sink for ZstdSink<'_> {
     }
 
     fn zeros(&mut self, _offset: u64, mut len: u64) -> Result<()> {
-        const SOME: [u8; 64 << 10] = [0; 64 << 10];
+        static SOME: [u8; 64 << 10] = [0; 64 << 10];
         while len > 0 {
             if self.current.is_empty() && len >= FRAME_BYTES as u64 {
                 self.push(Frame::Zeros)?;
