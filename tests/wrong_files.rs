@@ -54,7 +54,32 @@ fn text_is_refused_with_what_it_looks_like() {
             said.push(outcome.stderr.replace(text(dir.path()), "DIR"));
         }
     }
-    insta::assert_snapshot!(said.concat(), @"");
+    insta::assert_snapshot!(said.concat(), @r#"
+    error: examining DIR/pointer: this is a Git LFS pointer, which only names the image, not a disk image
+     next: fetch the image itself: git lfs pull
+    error: examining DIR/pointer.gz: this is a Git LFS pointer, which only names the image inside gzip, not a disk image
+     next: fetch the image itself: git lfs pull
+    error: examining DIR/missing: this is text that begins with "404: Not Found", not a disk image
+     next: the address may need a log-in or have moved, or the download has failed: look at the file, and fetch it again
+    error: examining DIR/missing.gz: this is text that begins with "404: Not Found" inside gzip, not a disk image
+     next: the address may need a log-in or have moved, or the download has failed: look at the file, and fetch it again
+    error: examining DIR/redirect: this is text that begins with "Found. Redirecting to https://objects.ex…", not a disk image
+     next: the address may need a log-in or have moved, or the download has failed: look at the file, and fetch it again
+    error: examining DIR/redirect.gz: this is text that begins with "Found. Redirecting to https://objects.ex…" inside gzip, not a disk image
+     next: the address may need a log-in or have moved, or the download has failed: look at the file, and fetch it again
+    error: examining DIR/signature: this is a signature or a key, not a disk image
+     next: flash the file that was signed; this one is for checking it
+    error: examining DIR/signature.gz: this is a signature or a key inside gzip, not a disk image
+     next: flash the file that was signed; this one is for checking it
+    error: examining DIR/sums: this is a list of checksums, not a disk image
+     next: flash the image that it lists, and give its checksum with --sha256
+    error: examining DIR/sums.gz: this is a list of checksums inside gzip, not a disk image
+     next: flash the image that it lists, and give its checksum with --sha256
+    error: examining DIR/page: this is a web page or other text, not a disk image
+     next: the address may need a log-in or have moved: open it in a browser
+    error: examining DIR/page.gz: this is a web page or other text inside gzip, not a disk image
+     next: the address may need a log-in or have moved: open it in a browser
+    "#);
 }
 
 /// A header of a cpio archive with checksums, whose first member is `name`.
@@ -100,7 +125,38 @@ fn what_is_packed_in_another_way_is_refused_with_the_way_out() {
         assert!(!new.exists());
         said.push(outcome.expect(4).stderr.replace(here, "DIR"));
     }
-    insta::assert_snapshot!(said.concat(), @"");
+    insta::assert_snapshot!(said.concat(), @r"
+    error: examining DIR/a.lzma: this is lzma data, not a disk image
+     next: unpack it (xz -d --format=lzma) and flash what is inside
+    error: examining DIR/a.lz: this is lzip data, not a disk image
+     next: unpack it (lzip -d) and flash what is inside
+    error: examining DIR/a.lzo: this is lzop data, not a disk image
+     next: unpack it (lzop -d) and flash what is inside
+    error: examining DIR/a.Z: this is compress data (.Z), not a disk image
+     next: unpack it (gzip -d) and flash what is inside
+    error: examining DIR/v7.tar: this is a tar archive, not a disk image
+     next: unpack it (tar -xf) and flash the image inside
+    error: examining DIR/v7.tgz: this is a tar archive inside gzip, not a disk image
+     next: unpack it (tar -xf) and flash the image inside
+    error: examining DIR/a.swu: this is an update for SWUpdate (swu), not a disk image
+     next: install it with swupdate, or unpack it: cpio -id < FILE
+    error: examining DIR/crc.cpio: this is a cpio archive, not a disk image
+     next: unpack it (cpio -id < FILE) and flash the image inside
+    error: examining DIR/rockchip.img: this is a Rockchip firmware (RKFW), not a disk image
+     next: it is for the flash memory of a board: use the vendor's own tool, or look for an SD card image
+    error: examining DIR/allwinner.img: this is an Allwinner firmware (IMAGEWTY), not a disk image
+     next: it is for the flash memory of a board: use the vendor's own tool, or look for an SD card image
+    error: examining DIR/partclone.img: this is a partclone backup of a partition, not a disk image
+     next: restore it with partclone or Clonezilla
+    error: examining DIR/payload.bin: this is an Android or ChromeOS update (payload.bin), not a disk image
+     next: unpack it with payload-dumper
+    error: examining DIR/boot.img: this is an Android boot image, not a disk image
+     next: it is for the flash memory of a device: use the device's own tool (fastboot, for example)
+    error: examining DIR/fixed.vhd: this is a Virtual PC disk (vhd) of fixed size, not a disk image
+     next: convert it (qemu-img convert -f vpc -O raw IN OUT), or cut its footer off a copy (truncate -s -512 COPY)
+    error: examining DIR/a.dmg: this is an Apple disk image (dmg), not a disk image
+     next: convert it: dmg2img IN OUT
+    ");
 }
 
 #[test]

@@ -16,7 +16,8 @@ fn old_tar() -> Vec<u8> {
     header[124..136].copy_from_slice(b"00000010000\0");
     header[136..148].copy_from_slice(b"14000000000\0");
     // GNU tar gives the type of a file as zero, and numbers of a device
-    header[329..344].copy_from_slice(b"0000000\00000000");
+    header[329..336].copy_from_slice(b"0000000");
+    header[337..344].copy_from_slice(b"0000000");
     let sum: u32 = header[..512].iter().map(|&b| u32::from(b)).sum::<u32>() + 8 * 32;
     header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
     header
