@@ -22,7 +22,7 @@ struct Shelf(TempDir);
 impl Shelf {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        write(dir.path(), &format!("{HOSTILE}.img"), &gpt_image(2 * MIB, 512));
+        write(dir.path(), &format!("{HOSTILE}.img"), &gpt_image(8 * MIB, 512));
         write(dir.path(), &format!("{HOSTILE}.rhai"), b"fn f() { nowhere(1) }\nthrow \"x\x1b[2Jy\";");
         write(dir.path(), &format!("{HOSTILE}_test.rhai"), b"fn test_x() { throw \"x\x1b[2Jy\"; }");
         let quoted: String = HOSTILE.chars().map(|c| format!("\\u{:04X}", u32::from(c))).collect();
@@ -163,7 +163,7 @@ fn a_target_shows_what_its_server_says_without_acting_on_it() {
 #[test]
 fn results_that_cannot_be_written_are_an_error() {
     let shelf = Shelf::new();
-    write(shelf.0.path(), "a.img", &gpt_image(2 * MIB, 512));
+    write(shelf.0.path(), "a.img", &gpt_image(8 * MIB, 512));
     let full = |args: &[&str]| {
         let device = OpenOptions::new().write(true).open("/dev/full").unwrap();
         let run = bty_command(args).current_dir(shelf.0.path()).stdout(device).output().unwrap();
@@ -188,7 +188,7 @@ fn results_that_cannot_be_written_are_an_error() {
         assert!(!run.stderr.contains("panicked"), "{args:?}: {}", run.stderr);
     }
     // what was done is done
-    assert_eq!(fs::metadata(shelf.0.path().join("o.img")).unwrap().len(), 2 << 20);
+    assert_eq!(fs::metadata(shelf.0.path().join("o.img")).unwrap().len(), 8 << 20);
     // a failure keeps its own code
     assert_eq!(full(&["image", "--json", "none.img"]).code, 4);
     // a reader that has seen enough is no failure
@@ -206,7 +206,7 @@ fn bty_of(dir: &Path, args: &[&OsStr]) -> Outcome {
 #[test]
 fn a_file_whose_name_is_not_utf8_is_listed_flashed_and_compared() {
     let dir = tempfile::tempdir().unwrap();
-    let content = gpt_image(2 * MIB, 512);
+    let content = gpt_image(8 * MIB, 512);
     let name = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
     let (image, disk) = (name(b"im\xff\xe9 1.img"), name(b"disk\xfe"));
     fs::write(dir.path().join(&image), &content).unwrap();

@@ -285,7 +285,8 @@ fn mirrors_that_tag_the_same_bytes_otherwise_are_read_as_one_transfer_or_with_a_
 
 #[test]
 fn an_image_of_mirrors_is_opened_and_its_beginning_is_looked_at_again() {
-    let body = pattern(LEN);
+    let mut body = pattern(LEN);
+    body[510..512].copy_from_slice(&[0x55, 0xaa]);
     let server = mirrors(&body, LEN);
     let image = |server: &Server, sha256: Option<Digest>| {
         let options = OpenOptions { sha256, ..OpenOptions::default() };
