@@ -62,7 +62,7 @@ fn no_name_from_elsewhere_drives_a_terminal() {
     let shelf = Shelf::new();
     let (image, script) = (format!("{HOSTILE}.img"), format!("{HOSTILE}.rhai"));
     let disk = shelf.path("disk");
-    fs::write(&disk, vec![1; 4 * MIB]).unwrap();
+    fs::write(&disk, vec![1; 8 * MIB]).unwrap();
     let cases: &[(&[&str], i32)] = &[
         (&["catalog", "show", "c.toml"], 0),
         (&["catalog", "show", "--json", "c.toml"], 0),
