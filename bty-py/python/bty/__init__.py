@@ -2,7 +2,7 @@
 
 >>> import bty, tempfile, pathlib
 >>> dir = pathlib.Path(tempfile.mkdtemp())
->>> _ = (dir / "system.img").write_bytes(bytes(510) + b"\x55\xaa" + bytes(523776))
+>>> _ = (dir / "system.img").write_bytes(bytes(510) + bytes([0x55, 0xAA]) + bytes(523776))
 >>> disk = bty.disks.create_file(dir / "disk", 1 << 20)
 >>> report = bty.flash(dir / "system.img", disk)
 >>> report.is_success, report.targets[0].verified_bytes

@@ -91,7 +91,7 @@ async def open_image(
 
     >>> import asyncio, bty, tempfile
     >>> with tempfile.NamedTemporaryFile(suffix=".img") as file:
-    ...     _ = file.write(b"boot" * 1024), file.flush()
+    ...     _ = file.write(bytes(4096)), file.flush()
     ...     asyncio.run(bty.aio.open_image(file.name)).info.disk_bytes
     4096
     """
@@ -125,7 +125,7 @@ async def execute(plan: Plan, *, progress: Progress = None, cancel: Cancel = Non
 
     >>> import asyncio, bty, pathlib, tempfile
     >>> dir = pathlib.Path(tempfile.mkdtemp())
-    >>> _ = (dir / "system.img").write_bytes(bytes(510) + b"\x55\xaa" + bytes(523776))
+    >>> _ = (dir / "system.img").write_bytes(bytes(510) + bytes([0x55, 0xAA]) + bytes(523776))
     >>> plan = bty.Plan(dir / "system.img", bty.disks.create_file(dir / "disk", 1 << 20))
     >>> asyncio.run(bty.aio.execute(plan)).is_success
     True
@@ -147,7 +147,7 @@ async def aflash(
 
     >>> import asyncio, bty, pathlib, tempfile
     >>> dir = pathlib.Path(tempfile.mkdtemp())
-    >>> _ = (dir / "system.img").write_bytes(bytes(510) + b"\x55\xaa" + bytes(523776))
+    >>> _ = (dir / "system.img").write_bytes(bytes(510) + bytes([0x55, 0xAA]) + bytes(523776))
     >>> disk = bty.disks.create_file(dir / "disk", 1 << 20)
     >>> asyncio.run(bty.aflash(dir / "system.img", disk)).is_success
     True
@@ -170,7 +170,7 @@ async def averify(
 
     >>> import asyncio, bty, pathlib, tempfile
     >>> dir = pathlib.Path(tempfile.mkdtemp())
-    >>> _ = (dir / "system.img").write_bytes(bytes(510) + b"\x55\xaa" + bytes(523776))
+    >>> _ = (dir / "system.img").write_bytes(bytes(510) + bytes([0x55, 0xAA]) + bytes(523776))
     >>> asyncio.run(bty.averify(dir / "system.img", dir / "system.img")).is_equal
     True
     """
@@ -191,7 +191,7 @@ async def flashing(
 
     >>> import asyncio, bty, pathlib, tempfile
     >>> dir = pathlib.Path(tempfile.mkdtemp())
-    >>> _ = (dir / "system.img").write_bytes(bytes(510) + b"\x55\xaa" + bytes(523776))
+    >>> _ = (dir / "system.img").write_bytes(bytes(510) + bytes([0x55, 0xAA]) + bytes(523776))
     >>> disk = bty.disks.create_file(dir / "disk", 1 << 20)
     >>> async def phases():
     ...     return [event.phase async for event in bty.aio.flashing(dir / "system.img", disk) if event.event == "phase"]

@@ -84,7 +84,7 @@ def flash(
 
     >>> import bty, pathlib, tempfile
     >>> dir = pathlib.Path(tempfile.mkdtemp())
-    >>> _ = (dir / "system.img").write_bytes(bytes(510) + b"\x55\xaa" + bytes(523776))
+    >>> _ = (dir / "system.img").write_bytes(bytes(510) + bytes([0x55, 0xAA]) + bytes(523776))
     >>> disk = bty.disks.create_file(dir / "disk", 1 << 20)
     >>> bty.flash(dir / "system.img", disk).disk_bytes
     524288
@@ -200,7 +200,7 @@ def probe_image(path: Path) -> ImageInfo:
 
     >>> import bty, pathlib, tempfile
     >>> file = pathlib.Path(tempfile.mkdtemp()) / "system.img"
-    >>> _ = file.write_bytes(b"boot" * 1024)
+    >>> _ = file.write_bytes(bytes(510) + bytes([0x55, 0xAA]) + bytes(3584))
     >>> bty.flash.probe_image(file).virtual_size_bytes
     4096
     """

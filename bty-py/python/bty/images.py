@@ -75,7 +75,7 @@ def open(
 
     >>> import bty, tempfile
     >>> with tempfile.NamedTemporaryFile(suffix=".img") as file:
-    ...     _ = file.write(b"boot" * 1024), file.flush()
+    ...     _ = file.write(bytes(4096)), file.flush()
     ...     with bty.images.open(file.name) as image:
     ...         print(image.info.format, image.info.disk_bytes)
     raw 4096
@@ -117,7 +117,7 @@ def read_fully(
 
     >>> import bty, tempfile
     >>> with tempfile.NamedTemporaryFile(suffix=".img") as file:
-    ...     _ = file.write(b"boot" * 1024), file.flush()
+    ...     _ = file.write(bytes(4096)), file.flush()
     ...     bty.images.read_fully(bty.images.open(file.name)).disk_bytes
     4096
     """
@@ -275,7 +275,7 @@ def inspect_image(path: Union[str, PathLike[str]]) -> dict[str, Any]:
 
     >>> import bty, tempfile
     >>> with tempfile.NamedTemporaryFile(suffix=".img") as file:
-    ...     _ = file.write(b"boot" * 1024), file.flush()
+    ...     _ = file.write(bytes(4096)), file.flush()
     ...     found = bty.images.inspect_image(file.name)
     >>> found["format"], found["size_bytes"]
     ('img', 4096)

@@ -134,6 +134,7 @@ def flashing(
     client: Optional[Client] = None,
     verify: bool = True,
     fix_gpt: bool = False,
+    fit: bool = False,
     uefi_boot: bool = False,
     allow_partition: bool = False,
     raw: bool = False,
@@ -147,7 +148,7 @@ def flashing(
 
     >>> import bty, pathlib, tempfile
     >>> dir = pathlib.Path(tempfile.mkdtemp())
-    >>> _ = (dir / "system.img").write_bytes(bytes(510) + b"\x55\xaa" + bytes(523776))
+    >>> _ = (dir / "system.img").write_bytes(bytes(510) + bytes([0x55, 0xAA]) + bytes(523776))
     >>> disk = bty.disks.create_file(dir / "disk", 1 << 20)
     >>> with bty.flashing(dir / "system.img", disk) as work:
     ...     phases = [event.phase for event in work if event.event == "phase"]
@@ -162,6 +163,7 @@ def flashing(
         client=client,
         verify=verify,
         fix_gpt=fix_gpt,
+        fit=fit,
         uefi_boot=uefi_boot,
         allow_partition=allow_partition,
         raw=raw,
