@@ -166,7 +166,7 @@ fn check(disk: &Disk, path: &Path, options: &CreateOptions) -> Result<()> {
     if refusals.is_empty() {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::Refused, format!("refusing {}", refusals.join("; "))))
+    Err(Error::new(ErrorKind::Refused, format!("refused: {}", refusals.join("; "))))
 }
 
 /// Where the extents of a disk go, in the order of their offsets.

@@ -85,7 +85,7 @@ impl FlashPlan {
             disks.push(now);
         }
         if !changed.is_empty() {
-            return Err(Error::new(ErrorKind::Refused, format!("refusing {}", changed.join("; ")))
+            return Err(Error::new(ErrorKind::Refused, format!("refused: {}", changed.join("; ")))
                 .hint("look at bty disks, and plan again"));
         }
         let fresh = Self::new(image.info(), disks, self.options.clone());

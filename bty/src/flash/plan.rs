@@ -228,7 +228,7 @@ impl FlashPlan {
         if refusals.is_empty() {
             return Ok(());
         }
-        Err(Error::new(ErrorKind::Refused, format!("refusing {}", refusals.join("; "))))
+        Err(Error::new(ErrorKind::Refused, format!("refused: {}", refusals.join("; "))))
     }
 }
 
