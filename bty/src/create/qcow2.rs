@@ -74,7 +74,7 @@ impl<'a> Qcow2Sink<'a> {
         self.part.write_at(&bytes, offset)
     }
 
-    /// Counts every cluster of the file, those of the counts too; offset and clusters of the table.
+    /// Writes the reference counts of every cluster, also of the clusters that hold them. Gives the offset of their table and its length in clusters.
     fn write_refcounts(&mut self) -> Result<(u64, u64)> {
         let (mut blocks, mut tables) = (0, 0);
         while self.clusters + tables + blocks > blocks * REFCOUNTS || blocks > tables * ENTRIES {

@@ -48,7 +48,7 @@ impl Shape {
         Ok(Self { patches, ..shape })
     }
 
-    /// Makes `bytes`, which were read at `offset`, those of the image.
+    /// Replaces what differs in the image in `bytes`, which were read from the disk at `offset`.
     pub(super) fn apply(&self, offset: u64, bytes: &mut [u8]) {
         for (at, new) in &self.patches {
             let start = offset.max(*at);

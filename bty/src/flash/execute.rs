@@ -231,7 +231,6 @@ impl Run<'_> {
             return Ok(()); // stopped early: there is nothing to check
         }
         let info = self.image.info();
-        self.image.source().input.check_unchanged()?;
         if let Some(promised) = info.disk_bytes
             && promised != seen.disk_bytes
         {

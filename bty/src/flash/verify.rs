@@ -128,7 +128,6 @@ pub fn verify(
             observed(comparison.compared.load(Ordering::Relaxed));
         }
         comparison.patch.behind(seen.disk_bytes).into_iter().try_for_each(give)?;
-        image.source().input.check_unchanged()?;
         let found = extents.digests();
         digest = found.wire.sha256;
         image.check_digests(&found, cancel)
