@@ -41,7 +41,11 @@ impl Tools {
     fn run(&self) -> Outcome {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("advisories.sh");
         let mut command = Command::new(script);
-        command.arg(self.0.path()).arg(VERSION).env("CARGO_HOME", self.0.path()).env("HERE", self.0.path());
+        command
+            .arg(self.0.path())
+            .arg(VERSION)
+            .env("CARGO_HOME", self.0.path())
+            .env("HERE", self.0.path());
         command.output().unwrap().into()
     }
 }
@@ -56,12 +60,20 @@ fn advisories_are_checked_with_a_database_of_the_last_thirty_days_or_not_at_all(
     assert!(old.stderr.contains("31 days old, more than 30"), "{}", old.stderr);
     std::fs::write(tools.0.path().join("fetches"), "").unwrap();
     let old = tools.run().expect(1);
-    assert!(old.stderr.contains("31 days old, more than 30"), "a mirror that stands still: {}", old.stderr);
+    assert!(
+        old.stderr.contains("31 days old, more than 30"),
+        "a mirror that stands still: {}",
+        old.stderr
+    );
     tools.database(3);
     assert!(tools.run().expect(0).stdout.ends_with("3 days old\nchecked\n"));
     std::fs::remove_file(tools.0.path().join("fetches")).unwrap();
     let copy = tools.run().expect(0);
-    assert!(copy.stderr.contains("warning: the advisory database cannot be fetched"), "{}", copy.stderr);
+    assert!(
+        copy.stderr.contains("warning: the advisory database cannot be fetched"),
+        "{}",
+        copy.stderr
+    );
     std::fs::write(tools.0.path().join("version"), "0.1.0").unwrap();
     assert!(tools.run().expect(1).stderr.contains("is not version 0.20.2"));
 }

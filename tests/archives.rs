@@ -12,7 +12,11 @@ const MIB: usize = 1 << 20;
 /// Runs a shell command in which `$BTY` is the command.
 fn shell(dir: &Path, script: &str) -> Outcome {
     let mut command = std::process::Command::new("bash");
-    command.args(["-c", script]).current_dir(dir).env("BTY", bty_tests::command::bty_path()).env("NO_COLOR", "1");
+    command
+        .args(["-c", script])
+        .current_dir(dir)
+        .env("BTY", bty_tests::command::bty_path())
+        .env("NO_COLOR", "1");
     command.stdin(Stdio::null()).output().unwrap().into()
 }
 
@@ -34,11 +38,19 @@ fn an_image_comes_through_stdin_in_every_format() {
         dir.path().join("a.img").to_str().unwrap(),
         dir.path().join("a.qcow2").to_str().unwrap(),
     ]);
-    for name in ["a.img", "a.img.gz", "a.img.xz", "a.img.bz2", "a.img.zst", "a.img.lz4", "a.qcow2"] {
+    for name in ["a.img", "a.img.gz", "a.img.xz", "a.img.bz2", "a.img.zst", "a.img.lz4", "a.qcow2"]
+    {
         write(dir.path(), "disk", &vec![0xa5; 9 * MIB]);
-        let outcome = shell(dir.path(), &format!("cat {name} | $BTY flash - disk --yes --spool-dir .")).expect(0);
+        let outcome =
+            shell(dir.path(), &format!("cat {name} | $BTY flash - disk --yes --spool-dir ."))
+                .expect(0);
         assert!(outcome.stderr.contains("stdin"), "{}", outcome.stderr);
-        assert_eq!(outcome.stderr.contains("spool directory"), name == "a.qcow2", "{name}: {}", outcome.stderr);
+        assert_eq!(
+            outcome.stderr.contains("spool directory"),
+            name == "a.qcow2",
+            "{name}: {}",
+            outcome.stderr
+        );
         assert!(fs::read(dir.path().join("disk")).unwrap().starts_with(&disk), "{name}");
     }
     // named by the shell, and as a file that has a size
@@ -54,9 +66,10 @@ fn a_file_is_created_from_stdin_as_large_as_the_image() {
     let dir = tempfile::tempdir().unwrap();
     let disk = gpt_image(8 * MIB, 512);
     write(dir.path(), "a.img.gz", &filter(&["gzip", "-1c"], &disk));
-    for script in
-        ["gzip -dc a.img.gz | $BTY flash - new --create --yes", "cat a.img.gz | $BTY flash - new --create --yes"]
-    {
+    for script in [
+        "gzip -dc a.img.gz | $BTY flash - new --create --yes",
+        "cat a.img.gz | $BTY flash - new --create --yes",
+    ] {
         let outcome = shell(dir.path(), script).expect(0);
         assert!(outcome.stderr.contains("copying it to the spool directory"), "{}", outcome.stderr);
         assert!(fs::read(dir.path().join("new")).unwrap() == disk, "{script}");
@@ -131,15 +144,20 @@ fn the_image_in_an_archive_is_flashed_and_compared() {
     for name in archives {
         write(dir.path(), "disk", &vec![0xa5; 9 * MIB]);
         let digest = shell(dir.path(), &format!("sha256sum <{name}")).stdout[..64].to_owned();
-        let script = format!("$BTY flash {name} disk --yes --sha256 {digest} && $BTY verify {name} disk");
+        let script =
+            format!("$BTY flash {name} disk --yes --sha256 {digest} && $BTY verify {name} disk");
         let outcome = shell(dir.path(), &script).expect(0);
         assert!(outcome.stderr.contains("the digest is as expected"), "{name}: {}", outcome.stderr);
         assert!(fs::read(dir.path().join("disk")).unwrap().starts_with(&disk), "{name}");
     }
     for name in ["a.zip", "a.tar.gz", "packed.tar"] {
         write(dir.path(), "disk", &vec![0xa5; 9 * MIB]);
-        let _ = shell(dir.path(), &format!("cat {name} | $BTY flash - disk --yes --spool-dir .")).expect(0);
-        assert!(fs::read(dir.path().join("disk")).unwrap().starts_with(&disk), "{name} through stdin");
+        let _ = shell(dir.path(), &format!("cat {name} | $BTY flash - disk --yes --spool-dir ."))
+            .expect(0);
+        assert!(
+            fs::read(dir.path().join("disk")).unwrap().starts_with(&disk),
+            "{name} through stdin"
+        );
     }
 }
 
@@ -149,13 +167,20 @@ fn one_of_several_images_in_an_archive_is_chosen_by_its_name() {
     let (one, two) = (gpt_image(7 * MIB, 512), gpt_image(8 * MIB, 512));
     write(dir.path(), "one.img", &one);
     write(dir.path(), "two.img", &two);
-    let _ = shell(dir.path(), "zip -q a.zip one.img two.img && tar -czf a.tar.gz one.img two.img").expect(0);
+    let _ = shell(dir.path(), "zip -q a.zip one.img two.img && tar -czf a.tar.gz one.img two.img")
+        .expect(0);
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     for archive in ["a.zip", "a.tar.gz"] {
         let refused = bty(&["image", &path(archive)]).expect(2);
-        assert!(refused.stderr.contains("choose one with ARCHIVE#NAME: one.img, two.img"), "{}", refused.stderr);
+        assert!(
+            refused.stderr.contains("choose one with ARCHIVE#NAME: one.img, two.img"),
+            "{}",
+            refused.stderr
+        );
         let disk = write(dir.path(), "disk", &vec![0xa5; 9 * MIB]);
-        let _ = bty(&["flash", &path(&format!("{archive}#two.img")), disk.to_str().unwrap(), "--yes"]).expect(0);
+        let _ =
+            bty(&["flash", &path(&format!("{archive}#two.img")), disk.to_str().unwrap(), "--yes"])
+                .expect(0);
         assert!(fs::read(&disk).unwrap().starts_with(&two));
     }
     let refused = bty(&["image", &path("one.img#x")]).expect(2);
@@ -172,7 +197,11 @@ fn a_trailer_behind_gzip_is_left_out_when_it_is_known_or_when_asked() {
     };
     let packed = filter(&["gzip", "-1c"], &disk);
     let metadata = record(b"\0\0\0\0{ \"metadata_version\": \"1.1\" }\n");
-    write(dir.path(), "openwrt.img.gz", &[&packed[..], &metadata, &record(b"# certificate")].concat());
+    write(
+        dir.path(),
+        "openwrt.img.gz",
+        &[&packed[..], &metadata, &record(b"# certificate")].concat(),
+    );
     write(dir.path(), "odd.img.gz", &[&packed[..], b"whatever this is"].concat());
     for (name, options, note) in [
         ("openwrt.img.gz", "", "firmware metadata of OpenWrt"),
@@ -190,8 +219,11 @@ fn a_trailer_behind_gzip_is_left_out_when_it_is_known_or_when_asked() {
     assert!(refused.stderr.contains("--ignore-trailing"), "{}", refused.stderr);
     for tool in ["xz -0", "zstd -q", "lz4 -q", "bzip2 -1"] {
         write(dir.path(), "disk", &vec![0xa5; 9 * MIB]);
-        let _ = shell(dir.path(), &format!("gzip -dcq openwrt.img.gz 2>/dev/null | {tool} >a; echo trailing >>a"))
-            .expect(0);
+        let _ = shell(
+            dir.path(),
+            &format!("gzip -dcq openwrt.img.gz 2>/dev/null | {tool} >a; echo trailing >>a"),
+        )
+        .expect(0);
         let _ = shell(dir.path(), "$BTY flash a disk --yes").expect(4);
         let _ = shell(dir.path(), "$BTY flash a disk --yes --ignore-trailing").expect(0);
         assert!(fs::read(dir.path().join("disk")).unwrap().starts_with(&disk), "{tool}");

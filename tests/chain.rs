@@ -1,4 +1,5 @@
-//! Machines from power-on to the flashed system: one path for each firmware, one for each delivery, and the faults that need a real boot.
+//! Machines from power-on to the flashed system: one path for each firmware, one for each delivery,
+//! and the faults that need a real boot.
 //!
 //! `make test-chain` runs them. The other combinations are in `matrix`.
 

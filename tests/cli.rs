@@ -29,8 +29,11 @@ impl Bench {
         let dir = tempfile::tempdir().unwrap();
         let content = gpt_image(8 * MIB, 512);
         let text = |path: PathBuf| path.to_str().unwrap().to_owned();
-        let image =
-            text(write(dir.path(), "debian-13.img.zst", &filter(&["zstd", "-q3c", "--stream-size=8388608"], &content)));
+        let image = text(write(
+            dir.path(),
+            "debian-13.img.zst",
+            &filter(&["zstd", "-q3c", "--stream-size=8388608"], &content),
+        ));
         let target = text(write(dir.path(), "disk", &vec![0xa5; 16 * MIB]));
         Self { dir, image, target, content }
     }
@@ -47,9 +50,13 @@ impl Bench {
     fn redact(&self, text: &str) -> String {
         let text = text.replace(self.path(), "DIR").replace(&self.digest(), "DIGEST");
         let is_time = |word: &str| word.contains('.') && word.parse::<f64>().is_ok();
-        let redact = |line: &str| match line.split_once(" read in ").and_then(|(b, l)| Some((b, l.split_once(" s; ")?)))
+        let redact = |line: &str| match line
+            .split_once(" read in ")
+            .and_then(|(b, l)| Some((b, l.split_once(" s; ")?)))
         {
-            Some((before, (time, after))) if is_time(time) => format!("{before} read in TIME s; {after}"),
+            Some((before, (time, after))) if is_time(time) => {
+                format!("{before} read in TIME s; {after}")
+            }
             _ => line.to_owned(),
         };
         // the disks of this machine
@@ -79,9 +86,15 @@ fn help() {
         insta::assert_snapshot!(name, shown.stdout);
     }
     for action in ["show", "check", "add", "ref"] {
-        insta::assert_snapshot!(format!("help_catalog_{action}"), bty(&["catalog", action, "--help"]).expect(0).stdout);
+        insta::assert_snapshot!(
+            format!("help_catalog_{action}"),
+            bty(&["catalog", action, "--help"]).expect(0).stdout
+        );
     }
-    insta::assert_snapshot!("help_image_create", bty(&["image", "create", "--help"]).expect(0).stdout);
+    insta::assert_snapshot!(
+        "help_image_create",
+        bty(&["image", "create", "--help"]).expect(0).stdout
+    );
     let version = bty(&["--version"]).expect(0).stdout;
     assert_eq!(version, concat!("bty ", env!("CARGO_PKG_VERSION"), "\n"));
 }
@@ -122,7 +135,11 @@ fn every_exit_code_means_what_the_help_says() {
         assert_eq!(outcome.code, code, "{arguments:?}: {}{}", outcome.stdout, outcome.stderr);
         assert!(!outcome.stderr.is_empty(), "{arguments:?} said nothing");
         if code > 2 {
-            assert!(!outcome.stderr.contains("panicked") && !outcome.stderr.contains('\x1b'), "{}", outcome.stderr);
+            assert!(
+                !outcome.stderr.contains("panicked") && !outcome.stderr.contains('\x1b'),
+                "{}",
+                outcome.stderr
+            );
         }
     }
     // 130 and 6 have tests of their own
@@ -173,7 +190,11 @@ fn errors_say_what_where_why_and_what_next() {
         let outcome = bty(arguments);
         let shown = bench.redact(&outcome.stderr);
         let command = bench.redact(&arguments.join(" ").replace(&wrong, "WRONG"));
-        all.push_str(&format!("$ bty {command}{}[{}]\n\n", shown.replace(&wrong, "WRONG"), outcome.code));
+        all.push_str(&format!(
+            "$ bty {command}{}[{}]\n\n",
+            shown.replace(&wrong, "WRONG"),
+            outcome.code
+        ));
     }
     insta::assert_snapshot!("errors", all);
 }
@@ -181,7 +202,11 @@ fn errors_say_what_where_why_and_what_next() {
 #[test]
 fn texts_of_a_flash() {
     let bench = Bench::new();
-    fs::write(format!("{}.sha256", bench.image), format!("{}  debian-13.img.zst\n", bench.digest())).unwrap();
+    fs::write(
+        format!("{}.sha256", bench.image),
+        format!("{}  debian-13.img.zst\n", bench.digest()),
+    )
+    .unwrap();
     let mut all = String::new();
     for arguments in [
         &["image", &bench.image][..],
@@ -194,7 +219,11 @@ fn texts_of_a_flash() {
     ] {
         let outcome = bty(arguments).expect(0);
         let command = bench.redact(&arguments.join(" "));
-        all.push_str(&format!("$ bty {command}{}{}\n", bench.redact(&outcome.stdout), bench.redact(&outcome.stderr)));
+        all.push_str(&format!(
+            "$ bty {command}{}{}\n",
+            bench.redact(&outcome.stdout),
+            bench.redact(&outcome.stderr)
+        ));
     }
     insta::assert_snapshot!("texts", all);
     assert!(bench.holds_image());
@@ -203,7 +232,9 @@ fn texts_of_a_flash() {
 /// The types of `value`: what a program may rely on.
 fn shape(value: &Value) -> Value {
     match value {
-        Value::Object(fields) => fields.iter().map(|(name, field)| (name.clone(), shape(field))).collect(),
+        Value::Object(fields) => {
+            fields.iter().map(|(name, field)| (name.clone(), shape(field))).collect()
+        }
         Value::Array(items) => match items.iter().map(shape).reduce(|a, b| either(&a, &b)) {
             Some(item) => json!([item]),
             None => json!([]),
@@ -222,7 +253,10 @@ fn either(a: &Value, b: &Value) -> Value {
         (Value::Object(a), Value::Object(b)) => {
             let names = a.keys().chain(b.keys());
             let field = |name: &String| {
-                either(a.get(name).unwrap_or(&json!("absent")), b.get(name).unwrap_or(&json!("absent")))
+                either(
+                    a.get(name).unwrap_or(&json!("absent")),
+                    b.get(name).unwrap_or(&json!("absent")),
+                )
             };
             names.map(|name| (name.clone(), field(name))).collect()
         }
@@ -236,7 +270,9 @@ fn either(a: &Value, b: &Value) -> Value {
             words.dedup();
             words.join("|").into()
         }
-        (Value::String(word), all) | (all, Value::String(word)) => json!({ "either": all, "or": word }),
+        (Value::String(word), all) | (all, Value::String(word)) => {
+            json!({ "either": all, "or": word })
+        }
         _ => panic!("{a} and {b} have nothing in common"),
     }
 }
@@ -259,10 +295,12 @@ fn json_shapes() {
     let (image, target) = (bench.image.as_str(), bench.target.as_str());
     let plan = bty(&["flash", image, target, "--json", "--dry-run", "--fix-gpt"]).expect(0);
     insta::assert_json_snapshot!("json_dry_run", shapes(&plan));
-    fs::write(format!("{image}.sha256"), format!("{}  debian-13.img.zst\n", bench.digest())).unwrap();
+    fs::write(format!("{image}.sha256"), format!("{}  debian-13.img.zst\n", bench.digest()))
+        .unwrap();
     let flashed = bty(&["flash", image, target, "--json", "--yes", "--fix-gpt"]).expect(0);
     assert_eq!(flashed.last()["event"], "report");
-    let phases = flashed.json().into_iter().filter(|l| l["event"] == "phase").map(|l| l["phase"].clone());
+    let phases =
+        flashed.json().into_iter().filter(|l| l["event"] == "phase").map(|l| l["phase"].clone());
     assert_eq!(phases.collect::<Vec<_>>(), ["wipe", "write", "verify"]);
     insta::assert_json_snapshot!("json_flash", shapes(&flashed));
     insta::assert_json_snapshot!(
@@ -271,11 +309,18 @@ fn json_shapes() {
     );
     let differs = bty(&["verify", image, target, "--json"]).expect(5);
     insta::assert_json_snapshot!("json_verify_differs", shape(&differs.last()["first_difference"]));
-    insta::assert_json_snapshot!("json_image", shapes(&bty(&["image", image, "--full", "--json"]).expect(0)));
-    insta::assert_json_snapshot!("json_images", shapes(&bty(&["images", bench.path(), "--json"]).expect(0)));
+    insta::assert_json_snapshot!(
+        "json_image",
+        shapes(&bty(&["image", image, "--full", "--json"]).expect(0))
+    );
+    insta::assert_json_snapshot!(
+        "json_images",
+        shapes(&bty(&["images", bench.path(), "--json"]).expect(0))
+    );
     let refused = bty(&["flash", image, target, target, "--json", "--yes"]).expect(3);
     insta::assert_json_snapshot!("json_refused", shape(&refused.last()["refusals"]));
-    let wrong = bty(&["flash", image, target, "--json", "--yes", "--sha256", &"0".repeat(64)]).expect(5);
+    let wrong =
+        bty(&["flash", image, target, "--json", "--yes", "--sha256", &"0".repeat(64)]).expect(5);
     insta::assert_json_snapshot!("json_error", shapes(&wrong));
 }
 
@@ -283,8 +328,13 @@ fn json_shapes() {
 fn a_dry_run_shows_the_plan_and_every_refusal_and_writes_nothing() {
     let bench = Bench::new();
     let shown = bty(&["flash", &bench.image, &bench.target, "--dry-run"]).expect(0);
-    assert!(shown.stderr.contains(&bench.target) && shown.stderr.contains("nothing was written"), "{}", shown.stderr);
-    let both = bty(&["flash", &bench.image, &bench.target, &bench.target, "--dry-run", "--json"]).expect(3);
+    assert!(
+        shown.stderr.contains(&bench.target) && shown.stderr.contains("nothing was written"),
+        "{}",
+        shown.stderr
+    );
+    let both = bty(&["flash", &bench.image, &bench.target, &bench.target, "--dry-run", "--json"])
+        .expect(3);
     assert_eq!(both.last()["event"], "plan");
     assert_eq!(both.last()["refusals"][0]["reason"], "twice");
     let new = bench.dir.path().join("new");
@@ -298,7 +348,8 @@ fn without_a_terminal_nobody_can_agree() {
     let bench = Bench::new();
     let _ = bty(&["flash", &bench.image, &bench.target]).expect(2);
     // the word itself does not help when it comes from a pipe
-    let mut child = bty_command(&["flash", &bench.image, &bench.target]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        bty_command(&["flash", &bench.image, &bench.target]).stdin(Stdio::piped()).spawn().unwrap();
     std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"yes\n").unwrap();
     let outcome = Outcome::from(child.wait_with_output().unwrap()).expect(2);
     assert!(outcome.stderr.contains("--yes"), "{}", outcome.stderr);
@@ -317,7 +368,11 @@ fn on_a_terminal_only_the_word_yes_agrees() {
     }
     let outcome = bty_on_terminal(&arguments, "yes\r", &[]).expect(0);
     assert!(bench.holds_image());
-    assert!(outcome.stdout.contains("\x1b[1;31mALL OF IT WILL BE LOST\x1b[0m"), "{}", outcome.stdout);
+    assert!(
+        outcome.stdout.contains("\x1b[1;31mALL OF IT WILL BE LOST\x1b[0m"),
+        "{}",
+        outcome.stdout
+    );
 }
 
 #[test]
@@ -337,7 +392,8 @@ fn disks_agree_with_lsblk() {
         let Some(disk) = LoopDisk::new(9 << 20, sector) else { return };
         let listed = bty(&["disks", "--json"]).expect(0).json();
         let ours = listed.iter().find(|d| d["path"] == disk.path()).expect("it is listed");
-        let theirs: Value = serde_json::from_str(&tool(&["lsblk", "-J", "-b", "-O", disk.path()])).unwrap();
+        let theirs: Value =
+            serde_json::from_str(&tool(&["lsblk", "-J", "-b", "-O", disk.path()])).unwrap();
         let theirs = &theirs["blockdevices"][0];
         for (name, lsblk_name) in [
             ("path", "path"),
@@ -365,7 +421,8 @@ fn an_image_read_in_full_has_exact_sizes_and_a_digest() {
     assert_eq!(shown["contents"]["disk_bytes"], 8 * MIB);
     assert_eq!(shown["contents"]["source_bytes"], fs::metadata(&gz).unwrap().len());
     assert_eq!(shown["contents"]["source_sha256"], Digest::of(&fs::read(&gz).unwrap()).to_string());
-    fs::write(gz.with_added_extension("sha256"), format!("{}  a.img.gz\n", "0".repeat(64))).unwrap();
+    fs::write(gz.with_added_extension("sha256"), format!("{}  a.img.gz\n", "0".repeat(64)))
+        .unwrap();
     let _ = bty(&["image", gz.to_str().unwrap(), "--full"]).expect(5);
 }
 
@@ -374,8 +431,13 @@ fn images_lists_what_is_in_a_directory() {
     let bench = Bench::new();
     write(bench.dir.path(), "notes.txt", b"hello");
     write(bench.dir.path(), "b.qcow2", b"");
-    let names = |outcome: Outcome| -> Vec<Value> { outcome.json().iter().map(|i| i["name"].clone()).collect() };
-    assert_eq!(names(bty(&["images", bench.path(), "--json"]).expect(0)), ["b.qcow2", "debian-13.img.zst"]);
+    let names = |outcome: Outcome| -> Vec<Value> {
+        outcome.json().iter().map(|i| i["name"].clone()).collect()
+    };
+    assert_eq!(
+        names(bty(&["images", bench.path(), "--json"]).expect(0)),
+        ["b.qcow2", "debian-13.img.zst"]
+    );
     let here = bty_command(&["images", "--json"]).current_dir(bench.path()).output().unwrap();
     assert_eq!(names(here.into()), ["b.qcow2", "debian-13.img.zst"]);
     let empty = tempfile::tempdir().unwrap();
@@ -389,22 +451,43 @@ fn a_catalog_from_the_first_entry_to_the_flashed_disk() {
     let bench = Bench::new();
     let server = Nginx::start("");
     let url = server.put("debian-13.img.zst", &fs::read(&bench.image).unwrap());
-    let sums = server.put("SHA256SUMS", format!("{}  debian-13.img.zst\n", bench.digest()).as_bytes());
+    let sums =
+        server.put("SHA256SUMS", format!("{}  debian-13.img.zst\n", bench.digest()).as_bytes());
     let other = server.put("other.img", &disk_image(MIB));
     let catalog = bench.dir.path().join("catalog.toml");
     let catalog = catalog.to_str().unwrap();
-    let add = ["catalog", "add", catalog, &url, "--name", "Debian 13", "--sha-url", &sums, "--description", "stable"];
+    let add = [
+        "catalog",
+        "add",
+        catalog,
+        &url,
+        "--name",
+        "Debian 13",
+        "--sha-url",
+        &sums,
+        "--description",
+        "stable",
+    ];
     let _ = bty(&add).expect(0);
     let _ = bty(&["catalog", "add", catalog, &other]).expect(0);
     let entries = bty(&["catalog", "show", catalog, "--json"]).expect(0).json();
-    assert_eq!(entries.iter().map(|e| e["name"].as_str().unwrap()).collect::<Vec<_>>(), ["Debian 13", "other.img"]);
+    assert_eq!(
+        entries.iter().map(|e| e["name"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["Debian 13", "other.img"]
+    );
     assert_eq!(entries[0]["sha256"], bench.digest());
     assert_eq!(entries[0]["description"], "stable");
-    insta::assert_json_snapshot!("json_catalog", entries.iter().map(shape).reduce(|a, b| either(&a, &b)));
+    insta::assert_json_snapshot!(
+        "json_catalog",
+        entries.iter().map(shape).reduce(|a, b| either(&a, &b))
+    );
     let checked = bty(&["catalog", "check", catalog]).expect(0);
     assert_eq!(checked.stdout, "ok      Debian 13\nok      other.img\n");
 
-    let report = bty(&["flash", "Debian 13", &bench.target, "--catalog", catalog, "--yes", "--json"]).expect(0).last();
+    let report =
+        bty(&["flash", "Debian 13", &bench.target, "--catalog", catalog, "--yes", "--json"])
+            .expect(0)
+            .last();
     assert!(bench.holds_image());
     assert_eq!(report["is_digest_checked"], true);
     let _ = bty(&["verify", "Debian 13", &bench.target, "--catalog", catalog]).expect(0);
@@ -428,12 +511,18 @@ fn lists_of_digests_in_every_usual_form_are_understood() {
     let bytes = fs::read(&bench.image).unwrap();
     let url = server.put("a b+.img.zst", &bytes).replace("a b+", "a%20b%2B");
     let long = Sha512::of(&bytes).to_string();
-    let bsd = format!("# a b+.img.zst: {} bytes\nSHA256 (a b+.img.zst) = {}\n", bytes.len(), bench.digest());
+    let bsd = format!(
+        "# a b+.img.zst: {} bytes\nSHA256 (a b+.img.zst) = {}\n",
+        bytes.len(),
+        bench.digest()
+    );
     let bsd = server.put("CHECKSUM", bsd.as_bytes());
     let sha512 = server.put("SHA512SUMS", format!("{long}  a b+.img.zst\n").as_bytes());
     let md5 = server.put("MD5SUMS", b"d41d8cd98f00b204e9800998ecf8427e  a b+.img.zst\n");
     let catalog = |name: &str| bench.dir.path().join(name).to_str().unwrap().to_owned();
-    let add = |file: &str, list: &str| bty(&["catalog", "add", file, &url, "--name", "a", "--sha-url", list]);
+    let add = |file: &str, list: &str| {
+        bty(&["catalog", "add", file, &url, "--name", "a", "--sha-url", list])
+    };
 
     let _ = add(&catalog("bsd.toml"), &bsd).expect(0);
     let listed = bty(&["catalog", "show", &catalog("bsd.toml"), "--json"]).expect(0).last();
@@ -445,12 +534,20 @@ fn lists_of_digests_in_every_usual_form_are_understood() {
     assert!(refused.stderr.contains("holds only MD5 for the image"), "{}", refused.stderr);
     assert!(!fs::exists(catalog("md5.toml")).unwrap());
 
-    let flash = ["flash", "a", &bench.target, "--catalog", &catalog("long.toml"), "--yes", "--json"];
+    let flash =
+        ["flash", "a", &bench.target, "--catalog", &catalog("long.toml"), "--yes", "--json"];
     assert_eq!(bty(&flash).expect(0).last()["is_digest_checked"], true);
     let zeros = "0".repeat(128);
     let other = [&flash[..], &["--sha512", &zeros]].concat();
     let _ = bty(&other).expect(5);
-    let direct = ["flash", &url, &bench.target, "--yes", "--image-sha256", &Digest::of(&bench.content).to_string()];
+    let direct = [
+        "flash",
+        &url,
+        &bench.target,
+        "--yes",
+        "--image-sha256",
+        &Digest::of(&bench.content).to_string(),
+    ];
     let done = bty(&direct).expect(0);
     assert!(done.stderr.contains("the digest is as expected:\n  image sha256 "), "{}", done.stderr);
 }
@@ -466,7 +563,11 @@ fn a_password_comes_from_a_file_and_is_shown_nowhere() {
     };
     server.set("users", b"user:{PLAIN}secret\n");
     let refused = bty(&["image", &url, "--no-login-files"]).expect(4);
-    assert!(refused.stderr.contains("401") && refused.stderr.contains("--login"), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("401") && refused.stderr.contains("--login"),
+        "{}",
+        refused.stderr
+    );
     let host = url.split('/').nth(2).unwrap();
     let login = format!("{host}={}", file("login", "user:secret\n"));
     let _ = bty(&["image", &url, "--login", &login]).expect(0);
@@ -477,15 +578,22 @@ fn a_password_comes_from_a_file_and_is_shown_nowhere() {
     let _ = file(".netrc", "machine 127.0.0.1 login user password secret\n");
     let in_home = bty_command(&["image", &url]).env("HOME", bench.path()).output().unwrap();
     assert_eq!(in_home.status.code(), Some(0), "{}", String::from_utf8_lossy(&in_home.stderr));
-    let wrong = bty(&["image", &url, "--login", &format!("{host}={}", file("wrong", "user:SECRET"))]).expect(4);
-    assert!(wrong.stderr.contains("password is wrong") && !wrong.stderr.contains("SECRET"), "{}", wrong.stderr);
+    let wrong =
+        bty(&["image", &url, "--login", &format!("{host}={}", file("wrong", "user:SECRET"))])
+            .expect(4);
+    assert!(
+        wrong.stderr.contains("password is wrong") && !wrong.stderr.contains("SECRET"),
+        "{}",
+        wrong.stderr
+    );
     let _ = bty(&["image", &url, "--netrc", "/nonexistent"]).expect(1);
     let _ = bty(&["image", &url, "--login", "https://x/=f"]).expect(2);
 }
 
 #[test]
 fn a_reference_is_the_digest_of_the_canonical_source() {
-    let shown = bty(&["catalog", "ref", "HTTPS://Example.com:443/a.img", "--json"]).expect(0).last();
+    let shown =
+        bty(&["catalog", "ref", "HTTPS://Example.com:443/a.img", "--json"]).expect(0).last();
     let src = shown["src"].as_str().unwrap();
     assert_eq!(src, "https://example.com/a.img");
     assert_eq!(shown["ref"], Digest::of(src.as_bytes()).to_string());
@@ -497,7 +605,8 @@ fn completions_are_valid() {
     let dir = tempfile::tempdir().unwrap();
     let path = write(dir.path(), "bty.bash", script.as_bytes());
     tool(&["bash", "-n", path.to_str().unwrap()]);
-    let ask = "source $1; COMP_WORDS=(bty fla); COMP_CWORD=1; _bty bty fla bty; echo ${COMPREPLY[@]}";
+    let ask =
+        "source $1; COMP_WORDS=(bty fla); COMP_CWORD=1; _bty bty fla bty; echo ${COMPREPLY[@]}";
     assert_eq!(tool(&["bash", "-c", ask, "bash", path.to_str().unwrap()]), "flash\n");
     for shell in ["zsh", "fish"] {
         assert!(bty(&["completions", shell]).expect(0).stdout.contains("flash"));
@@ -506,7 +615,10 @@ fn completions_are_valid() {
 
 #[test]
 fn a_reader_that_goes_away_is_no_reason_to_fail() {
-    let line = format!("{} completions bash | head -c 1; test ${{PIPESTATUS[0]}} -lt 100", bty_path().display());
+    let line = format!(
+        "{} completions bash | head -c 1; test ${{PIPESTATUS[0]}} -lt 100",
+        bty_path().display()
+    );
     tool(&["bash", "-c", &line]);
     assert!(Path::new(&bty_path()).exists());
 }

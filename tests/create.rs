@@ -29,7 +29,8 @@ impl Bench {
 
     fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(self.dir.path()).unwrap();
-        let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<String> =
+            entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
     }
@@ -44,7 +45,10 @@ fn an_image_of_a_loop_device_is_what_other_programs_read() {
     for name in ["a.img", "a.img.zst", "a.qcow2"] {
         let outcome = bty(&["image", "create", disk.path(), &bench.text(name), "--json"]).expect(0);
         let report = outcome.last();
-        assert_eq!((&report["event"], &report["disk_bytes"]), (&"report".into(), &(24 * MIB).into()));
+        assert_eq!(
+            (&report["event"], &report["disk_bytes"]),
+            (&"report".into(), &(24 * MIB).into())
+        );
         let _ = bty(&["verify", &bench.text(name), disk.path()]).expect(0);
     }
     assert!(fs::read(bench.path("a.img")).unwrap() == content);
@@ -63,12 +67,14 @@ fn a_shrunken_image_ends_with_its_backup_table_and_boots_from_a_smaller_disk() {
     // the only partition ends before 6 MiB; what lies behind it is left out
     let disk = write(bench.dir.path(), "disk", &gpt_image(24 * MIB, 512));
     for name in ["a.img", "a.img.zst", "a.qcow2"] {
-        let _ = bty(&["image", "create", disk.to_str().unwrap(), &bench.text(name), "--shrink"]).expect(0);
+        let _ = bty(&["image", "create", disk.to_str().unwrap(), &bench.text(name), "--shrink"])
+            .expect(0);
         let info = bty(&["image", &bench.text(name), "--full", "--json"]).expect(0).last();
         let bytes = info["contents"]["disk_bytes"].as_u64().unwrap();
         assert!(bytes <= 7 * MIB as u64, "{name}: {bytes}");
         let small = write(bench.dir.path(), "small", &vec![0xa5; 8 * MIB]);
-        let _ = bty(&["flash", &bench.text(name), small.to_str().unwrap(), "--yes", "--fix-gpt"]).expect(0);
+        let _ = bty(&["flash", &bench.text(name), small.to_str().unwrap(), "--yes", "--fix-gpt"])
+            .expect(0);
         let table = tool(&["sgdisk", "--verify", small.to_str().unwrap()]);
         assert!(table.contains("No problems found"), "{table}");
         assert!(fs::read(&small).unwrap()[MIB..5 * MIB] == fs::read(&disk).unwrap()[MIB..5 * MIB]);
@@ -99,9 +105,18 @@ fn a_creation_that_is_cancelled_or_full_leaves_no_half_image() {
     let bench = Bench::new();
     let disk = bench.path("disk");
     // random bytes, so that there is something to compress
-    tool(&["dd", "if=/dev/urandom", &format!("of={}", disk.display()), "bs=1M", "count=256", "status=none"]);
+    tool(&[
+        "dd",
+        "if=/dev/urandom",
+        &format!("of={}", disk.display()),
+        "bs=1M",
+        "count=256",
+        "status=none",
+    ]);
     let mut child =
-        bty_command(&["image", "create", disk.to_str().unwrap(), &bench.text("a.img.zst")]).spawn().unwrap();
+        bty_command(&["image", "create", disk.to_str().unwrap(), &bench.text("a.img.zst")])
+            .spawn()
+            .unwrap();
     while !bench.path("a.img.zst.part").exists() {
         assert!(child.try_wait().unwrap().is_none(), "it ended before it was cancelled");
         std::thread::sleep(std::time::Duration::from_millis(10));
@@ -114,7 +129,8 @@ fn a_creation_that_is_cancelled_or_full_leaves_no_half_image() {
     }
     let tiny = bty_tests::loops::Mount::memory(2 << 20);
     let out = tiny.path().join("a.img.zst");
-    let outcome = bty(&["image", "create", disk.to_str().unwrap(), out.to_str().unwrap()]).expect(1);
+    let outcome =
+        bty(&["image", "create", disk.to_str().unwrap(), out.to_str().unwrap()]).expect(1);
     assert!(outcome.stderr.contains("make room"), "{}", outcome.stderr);
     assert_eq!(fs::read_dir(tiny.path()).unwrap().count(), 0);
 }

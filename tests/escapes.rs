@@ -1,4 +1,5 @@
-//! Text from elsewhere that would drive a terminal, results that cannot be written, and names that are not UTF-8.
+//! Text from elsewhere that would drive a terminal, results that cannot be written, and names that
+//! are not UTF-8.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, OpenOptions};
@@ -13,7 +14,8 @@ use bty_tests::terminal::Start;
 use tempfile::TempDir;
 
 const MIB: usize = 1 << 20;
-/// Clears a line, names a window, rings, does the same by 8-bit controls, and turns the direction of writing.
+/// Clears a line, names a window, rings, does the same by 8-bit controls, and turns the direction
+/// of writing.
 const HOSTILE: &str = "a\u{1b}[2K\u{1b}]0;owned\u{7}\u{9b}2J\r\u{202e}z";
 
 /// A directory of hostile names: a catalog, an image, a script, a test, a described machine.
@@ -23,15 +25,20 @@ impl Shelf {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         write(dir.path(), &format!("{HOSTILE}.img"), &gpt_image(8 * MIB, 512));
-        write(dir.path(), &format!("{HOSTILE}.rhai"), b"fn f() { nowhere(1) }\nthrow \"x\x1b[2Jy\";");
+        write(
+            dir.path(),
+            &format!("{HOSTILE}.rhai"),
+            b"fn f() { nowhere(1) }\nthrow \"x\x1b[2Jy\";",
+        );
         write(dir.path(), &format!("{HOSTILE}_test.rhai"), b"fn test_x() { throw \"x\x1b[2Jy\"; }");
         let quoted: String = HOSTILE.chars().map(|c| format!("\\u{:04X}", u32::from(c))).collect();
         let catalog = format!(
             "version = 1\n[[images]]\nname = \"{quoted}\"\nsrc = \"http://127.0.0.1:1/d.img\"\ndescription = \"{quoted}\"\narch = \"{quoted}\"\n"
         );
         write(dir.path(), "c.toml", catalog.as_bytes());
-        let world =
-            format!("[[disks]]\npath = \"/dev/sda\"\nsize = \"8G\"\nmodel = \"{quoted}\"\nserial = \"{quoted}\"\n");
+        let world = format!(
+            "[[disks]]\npath = \"/dev/sda\"\nsize = \"8G\"\nmodel = \"{quoted}\"\nserial = \"{quoted}\"\n"
+        );
         write(dir.path(), "world.toml", world.as_bytes());
         let shown = "print(disks()[0]); print(ARGS); ui::say(disks()[0].model); ui::table(disks()); ui::panel(disks()[0].model, [disks()[0]]);\n\
             log(disks()[0].model); ui::ask(disks()[0].model); disks::by_serial(disks()[0].model + \"x\");";
@@ -100,7 +107,10 @@ fn no_name_from_elsewhere_drives_a_terminal() {
     }
     // and it is shown, not left out
     assert!(
-        shelf.run(&["catalog", "show", "c.toml"]).stdout.contains(r"a\u{1b}[2K\u{1b}]0;owned\u{7}\u{9b}2J\r\u{202e}z")
+        shelf
+            .run(&["catalog", "show", "c.toml"])
+            .stdout
+            .contains(r"a\u{1b}[2K\u{1b}]0;owned\u{7}\u{9b}2J\r\u{202e}z")
     );
     let json = shelf.run(&["catalog", "show", "--json", "c.toml"]).last();
     assert_eq!(json["name"], HOSTILE, "programs get it as it is");
@@ -109,14 +119,21 @@ fn no_name_from_elsewhere_drives_a_terminal() {
 #[test]
 fn the_prompt_shows_values_without_acting_on_them() {
     use std::io::Write as _;
-    let mut repl =
-        bty_command(&["repl"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut repl = bty_command(&["repl"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let lines = "print(\"x\\x1b[2Jy\"); \"x\\x1b[2Jy\"\nlet v = \"\\x1b]0;t\\x07\";\n[#{ a: v }]\n:vars\nthrow v\n";
     repl.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
     let run: Outcome = repl.wait_with_output().unwrap().into();
     assert_harmless("stdout", &run.stdout);
     assert_harmless("stderr", &run.stderr);
-    assert!(run.stdout.contains(r"x\u{1b}[2Jy") && run.stderr.contains(r"\u{1b}]0;t\u{7}"), "{run:?}");
+    assert!(
+        run.stdout.contains(r"x\u{1b}[2Jy") && run.stderr.contains(r"\u{1b}]0;t\u{7}"),
+        "{run:?}"
+    );
 }
 
 /// On a terminal the sequences of bty itself are there: none of those in a name may be.
@@ -153,7 +170,10 @@ fn a_target_shows_what_its_server_says_without_acting_on_it() {
     );
     let host = server.host();
     let run: Outcome =
-        bty_command(&["--server", &host, "--mac", "52:54:00:12:34:56", "--no-reboot"]).output().unwrap().into();
+        bty_command(&["--server", &host, "--mac", "52:54:00:12:34:56", "--no-reboot"])
+            .output()
+            .unwrap()
+            .into();
     let run = run.expect(7);
     assert_harmless("stdout", &run.stdout);
     assert_harmless("stderr", &run.stderr);
@@ -184,7 +204,11 @@ fn results_that_cannot_be_written_are_an_error() {
     write(shelf.0.path(), "say.rhai", b"print(1);");
     for args in cases {
         let run = full(args).expect(1);
-        assert!(run.stderr.contains("writing results to stdout: No space left on device"), "{args:?}: {}", run.stderr);
+        assert!(
+            run.stderr.contains("writing results to stdout: No space left on device"),
+            "{args:?}: {}",
+            run.stderr
+        );
         assert!(!run.stderr.contains("panicked"), "{args:?}: {}", run.stderr);
     }
     // what was done is done
@@ -192,7 +216,8 @@ fn results_that_cannot_be_written_are_an_error() {
     // a failure keeps its own code
     assert_eq!(full(&["image", "--json", "none.img"]).code, 4);
     // a reader that has seen enough is no failure
-    let closed = bty_command(&["docs"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let closed =
+        bty_command(&["docs"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut closed = closed;
     drop(closed.stdout.take());
     assert!(closed.wait_with_output().unwrap().status.success());
@@ -227,7 +252,10 @@ fn a_file_whose_name_is_not_utf8_is_listed_flashed_and_compared() {
 
     let flash = [word("flash"), &image, &disk, word("--create"), word("--yes"), word("--json")];
     let report = bty_of(dir.path(), &flash).expect(0).last();
-    assert!(fs::read(dir.path().join(&disk)).unwrap() == content, "the file does not hold the image");
+    assert!(
+        fs::read(dir.path().join(&disk)).unwrap() == content,
+        "the file does not hold the image"
+    );
     let path = report["targets"][0]["disk"]["path"].as_str().unwrap();
     assert!(path.starts_with("file:///") && path.ends_with("disk%FE"), "{path}");
     let _ = bty_of(dir.path(), &[word("verify"), &image, &disk]).expect(0);

@@ -9,7 +9,7 @@ use bty::digest::Sha512;
 use bty::disks::{TableKind, Use};
 use bty::flash::{FlashOptions, FlashPlan, FlashReport, Found, verify};
 use bty::image::OpenOptions;
-use bty::{CancelToken, Client, Device, Digest, Error, ErrorKind, Event, Host, Image, Result};
+use bty::{CancelToken, Client, Device, Digest, DiskHost, Error, ErrorKind, Event, Image, Result};
 use bty_tests::disk::{Faults, FaultyDisk, MemoryHost, Request, describe};
 use bty_tests::images::{disk_image, filter, write};
 use bty_tests::{LIMIT, eventually};
@@ -17,11 +17,22 @@ use bty_tests::{LIMIT, eventually};
 const MIB: usize = 1 << 20;
 
 fn open(path: &Path) -> Image {
-    Image::open(&Client::default(), path.to_str().unwrap(), &OpenOptions::default(), &CancelToken::new()).unwrap()
+    Image::open(
+        &Client::default(),
+        path.to_str().unwrap(),
+        &OpenOptions::default(),
+        &CancelToken::new(),
+    )
+    .unwrap()
 }
 
 fn flash_to(image: &Image, host: &MemoryHost, options: FlashOptions) -> Result<FlashReport> {
-    FlashPlan::new(image.info(), host.list().unwrap(), options).execute(image, host, &(), &CancelToken::new())
+    FlashPlan::new(image.info(), host.list().unwrap(), options).execute(
+        image,
+        host,
+        &(),
+        &CancelToken::new(),
+    )
 }
 
 fn flash(image: &Image, disk: &Arc<FaultyDisk>) -> Result<FlashReport> {
@@ -46,7 +57,22 @@ fn is_bootable(content: &[u8]) -> bool {
 #[test]
 fn writes_every_size_around_the_edges_exactly() {
     let dir = tempfile::tempdir().unwrap();
-    let sizes = [1, 511, 512, 513, 4095, 4096, 4097, 65535, 65537, MIB - 1, MIB, MIB + 1, 4 * MIB - 1, 5 * MIB + 513];
+    let sizes = [
+        1,
+        511,
+        512,
+        513,
+        4095,
+        4096,
+        4097,
+        65535,
+        65537,
+        MIB - 1,
+        MIB,
+        MIB + 1,
+        4 * MIB - 1,
+        5 * MIB + 513,
+    ];
     for (size, sector) in sizes.iter().flat_map(|&size| [(size, 512), (size, 4096)]) {
         let bytes = disk_image(size);
         let image = open(&write(dir.path(), "a.img", &bytes));
@@ -56,8 +82,14 @@ fn writes_every_size_around_the_edges_exactly() {
             let report = flash(&image, &disk).unwrap();
             assert!(report.is_success(), "{size} {sector} {extra}: {report:?}");
             let content = disk.content();
-            assert!(content[..size] == bytes[..], "size {size}, sector {sector}, {extra} bytes larger");
-            assert!(content[size..room].iter().all(|&b| b == 0), "the padding of {size} is not zero");
+            assert!(
+                content[..size] == bytes[..],
+                "size {size}, sector {sector}, {extra} bytes larger"
+            );
+            assert!(
+                content[size..room].iter().all(|&b| b == 0),
+                "the padding of {size} is not zero"
+            );
             assert_eq!(disk.durable(), content, "not everything was flushed");
             assert_eq!(report.disk_bytes, size as u64);
             assert!(report.targets[0].verified_bytes >= size as u64);
@@ -70,8 +102,12 @@ fn an_empty_image_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     for (name, bytes) in [("a.img", Vec::new()), ("a.img.gz", filter(&["gzip", "-c"], b""))] {
         let path = write(dir.path(), name, &bytes);
-        let opened =
-            Image::open(&Client::default(), path.to_str().unwrap(), &OpenOptions::default(), &CancelToken::new());
+        let opened = Image::open(
+            &Client::default(),
+            path.to_str().unwrap(),
+            &OpenOptions::default(),
+            &CancelToken::new(),
+        );
         assert_eq!(opened.err().unwrap().kind(), ErrorKind::Format, "{name}");
     }
 }
@@ -89,7 +125,8 @@ fn a_disk_one_sector_too_small_is_refused_and_untouched() {
 #[test]
 fn an_image_that_turns_out_too_large_leaves_nothing_that_boots() {
     let dir = tempfile::tempdir().unwrap();
-    let image = open(&write(dir.path(), "a.img.gz", &filter(&["gzip", "-c"], &disk_image(8 * MIB))));
+    let image =
+        open(&write(dir.path(), "a.img.gz", &filter(&["gzip", "-c"], &disk_image(8 * MIB))));
     let disk = FaultyDisk::new(6 * MIB, 512, Faults::default());
     let report = flash(&image, &disk).unwrap();
     let failure = report.targets[0].failure.as_ref().unwrap();
@@ -108,7 +145,11 @@ fn the_first_mib_is_written_last_and_after_a_flush() {
     assert_eq!(log[first_head - 1], Request::Flush);
     assert!(rest.iter().all(|r| is_head(r) || *r == Request::Flush), "{rest:?}");
     assert_eq!(*rest.last().unwrap(), Request::Flush);
-    assert_eq!(log[0], Request::Write(0, MIB), "the old head must be gone before anything else is written");
+    assert_eq!(
+        log[0],
+        Request::Write(0, MIB),
+        "the old head must be gone before anything else is written"
+    );
 }
 
 #[test]
@@ -120,9 +161,13 @@ fn a_power_cut_at_any_request_leaves_all_of_the_image_or_nothing_that_boots() {
     assert!(flash(&image, &disk).unwrap().is_success());
     let states = disk.states();
     assert!(states.len() > 8);
-    // before the first request the old system is still whole; from then on it is nothing or everything
+    // before the first request the old system is still whole; from then on it is nothing or
+    // everything
     for (i, state) in states.iter().enumerate().skip(1) {
-        assert!(!is_bootable(state) || state[..bytes.len()] == bytes[..], "half-written after request {i}");
+        assert!(
+            !is_bootable(state) || state[..bytes.len()] == bytes[..],
+            "half-written after request {i}"
+        );
     }
 }
 
@@ -132,11 +177,16 @@ fn every_failing_write_is_reported_and_leaves_nothing_that_boots() {
     let (_, healthy) = flash_bytes(&bytes, Faults::default());
     let requests = healthy.log().iter().filter(|r| **r != Request::Flush).count();
     for n in 0..requests {
-        let (report, disk) = flash_bytes(&bytes, Faults { fail_write: Some(n), ..Faults::default() });
+        let (report, disk) =
+            flash_bytes(&bytes, Faults { fail_write: Some(n), ..Faults::default() });
         let report = report.unwrap();
-        let failure = report.targets[0].failure.as_ref().unwrap_or_else(|| panic!("write {n} failed unnoticed"));
+        let failure = report.targets[0]
+            .failure
+            .as_ref()
+            .unwrap_or_else(|| panic!("write {n} failed unnoticed"));
         assert_eq!(failure.kind, "target", "{failure:?}");
-        // the very first write is the one that clears the head: when it fails, the old system is untouched
+        // the very first write is the one that clears the head: when it fails, the old system is
+        // untouched
         let content = disk.content();
         assert!(n == 0 || !is_bootable(&content) || content[0] != bytes[0], "write {n}");
         assert!(n == 0 || content[..MIB] != bytes[..MIB], "write {n} left a head");
@@ -158,7 +208,8 @@ fn every_failing_flush_is_reported() {
 
 #[test]
 fn a_full_device_says_so() {
-    let (report, disk) = flash_bytes(&disk_image(8 * MIB), Faults { full_at: Some(5 << 20), ..Faults::default() });
+    let (report, disk) =
+        flash_bytes(&disk_image(8 * MIB), Faults { full_at: Some(5 << 20), ..Faults::default() });
     let report = report.unwrap();
     let failure = report.targets[0].failure.as_ref().unwrap();
     assert!(failure.message.contains("No space left on device"), "{failure:?}");
@@ -193,14 +244,16 @@ fn difference(bytes: &[u8], faults: Faults) -> (u64, Found) {
 #[test]
 fn a_flipped_bit_is_found_at_its_exact_offset() {
     let at = 7_077_888 + 123;
-    let (offset, found) = difference(&disk_image(12 * MIB), Faults { flip_at: Some(at), ..Faults::default() });
+    let (offset, found) =
+        difference(&disk_image(12 * MIB), Faults { flip_at: Some(at), ..Faults::default() });
     assert_eq!((offset, found), (at, Found::Other));
 }
 
 #[test]
 fn a_lost_write_is_found_as_old_content() {
     let from = 6 << 20;
-    let difference = difference(&disk_image(12 * MIB), Faults { lose_from: Some(from), ..Faults::default() });
+    let difference =
+        difference(&disk_image(12 * MIB), Faults { lose_from: Some(from), ..Faults::default() });
     // the first byte of the number of the old sector happens to be zero, as expected
     assert_eq!(difference, (from + 1, Found::Old));
 }
@@ -208,10 +261,12 @@ fn a_lost_write_is_found_as_old_content() {
 #[test]
 fn a_disk_of_fake_capacity_is_found_as_such() {
     // without zeros: they look the same wherever they come from
-    let bytes: Vec<u8> = (0u32..3 << 20).flat_map(|i| i.wrapping_mul(2_654_435_761).to_be_bytes()).collect();
+    let bytes: Vec<u8> =
+        (0u32..3 << 20).flat_map(|i| i.wrapping_mul(2_654_435_761).to_be_bytes()).collect();
     let dir = tempfile::tempdir().unwrap();
     let image = open(&write(dir.path(), "a.img", &bytes));
-    let disk = FaultyDisk::new(bytes.len(), 512, Faults { wrap_at: Some(8 << 20), ..Faults::default() });
+    let disk =
+        FaultyDisk::new(bytes.len(), 512, Faults { wrap_at: Some(8 << 20), ..Faults::default() });
     let report = flash(&image, &disk).unwrap();
     let difference = report.targets[0].failure.as_ref().unwrap().difference.clone().unwrap();
     assert_eq!(difference.offset, MIB as u64, "what belongs at 9 MiB was written over it");
@@ -220,7 +275,10 @@ fn a_disk_of_fake_capacity_is_found_as_such() {
 
 #[test]
 fn an_unreadable_sector_fails_the_verification() {
-    let (report, disk) = flash_bytes(&disk_image(4 * MIB), Faults { fail_read_at: Some(3 << 20), ..Faults::default() });
+    let (report, disk) = flash_bytes(
+        &disk_image(4 * MIB),
+        Faults { fail_read_at: Some(3 << 20), ..Faults::default() },
+    );
     let failed = report.unwrap().targets[0].failure.clone().unwrap().message;
     assert!(failed.contains("reading back"), "{failed}");
     assert!(!disk.content().starts_with(&disk_image(4 * MIB)[..512]));
@@ -230,7 +288,8 @@ fn an_unreadable_sector_fails_the_verification() {
 fn without_verification_lies_go_unnoticed_and_the_report_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let image = open(&write(dir.path(), "a.img", &disk_image(4 * MIB)));
-    let disk = FaultyDisk::new(4 * MIB, 512, Faults { flip_at: Some(3 << 20), ..Faults::default() });
+    let disk =
+        FaultyDisk::new(4 * MIB, 512, Faults { flip_at: Some(3 << 20), ..Faults::default() });
     let mut options = FlashOptions::default();
     options.verify = false;
     let report = flash_to(&image, &MemoryHost::with(&disk), options).unwrap();
@@ -242,16 +301,27 @@ fn without_verification_lies_go_unnoticed_and_the_report_says_so() {
 fn a_wrong_digest_fails_and_leaves_nothing_that_boots() {
     let dir = tempfile::tempdir().unwrap();
     let bytes = disk_image(4 * MIB);
-    for (name, content) in [("a.img", bytes.clone()), ("a.img.zst", filter(&["zstd", "-qc"], &bytes))] {
+    for (name, content) in
+        [("a.img", bytes.clone()), ("a.img.zst", filter(&["zstd", "-qc"], &bytes))]
+    {
         let path = write(dir.path(), name, &content);
         for (digest, is_right) in [(Digest::of(b"another"), false), (Digest::of(&content), true)] {
             let options = OpenOptions { sha256: Some(digest), ..OpenOptions::default() };
-            let opened =
-                Image::open(&Client::default(), path.to_str().unwrap(), &options, &CancelToken::new()).unwrap();
+            let opened = Image::open(
+                &Client::default(),
+                path.to_str().unwrap(),
+                &options,
+                &CancelToken::new(),
+            )
+            .unwrap();
             let disk = FaultyDisk::new(4 * MIB, 512, Faults::default());
             match flash(&opened, &disk) {
                 Ok(report) => {
-                    assert!(is_right && report.is_digest_checked && report.source_sha256 == Some(digest));
+                    assert!(
+                        is_right
+                            && report.is_digest_checked
+                            && report.source_sha256 == Some(digest)
+                    );
                 }
                 Err(error) => {
                     assert!(!is_right, "{error}");
@@ -270,20 +340,26 @@ fn a_digest_of_the_unpacked_image_is_told_apart_and_taken_as_such() {
     let (inside, sha512) = (Digest::of(&bytes), Sha512::of(&bytes));
     let path = write(dir.path(), "a.img.zst", &filter(&["zstd", "-qc"], &bytes));
     let flash = |path: &Path, options: OpenOptions| {
-        let opened = Image::open(&Client::default(), path.to_str().unwrap(), &options, &CancelToken::new())?;
+        let opened =
+            Image::open(&Client::default(), path.to_str().unwrap(), &options, &CancelToken::new())?;
         let disk = FaultyDisk::new(4 * MIB, 512, Faults::default());
         let report = self::flash(&opened, &disk);
         assert_eq!(report.is_ok(), is_bootable(&disk.content()));
         report
     };
-    let error = flash(&path, OpenOptions { sha256: Some(inside), ..OpenOptions::default() }).unwrap_err();
+    let error =
+        flash(&path, OpenOptions { sha256: Some(inside), ..OpenOptions::default() }).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Integrity);
-    assert!(error.to_string().contains("is that of the unpacked image, not of the file"), "{error}");
+    assert!(
+        error.to_string().contains("is that of the unpacked image, not of the file"),
+        "{error}"
+    );
     assert!(error.next_step().unwrap().contains("--image-sha256"), "{error:?}");
 
     let promised = OpenOptions { image_sha256: Some(inside), ..OpenOptions::default() };
     assert!(flash(&path, promised.clone()).unwrap().is_digest_checked);
-    let wrong = OpenOptions { image_sha256: Some(Digest::of(b"another")), ..OpenOptions::default() };
+    let wrong =
+        OpenOptions { image_sha256: Some(Digest::of(b"another")), ..OpenOptions::default() };
     let error = flash(&path, wrong).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Integrity);
     assert!(error.to_string().contains("the image inside"), "{error}");
@@ -293,16 +369,28 @@ fn a_digest_of_the_unpacked_image_is_told_apart_and_taken_as_such() {
     let long = OpenOptions { sha512: Some(sha512), ..OpenOptions::default() };
     assert!(flash(&raw, long.clone()).unwrap().is_digest_checked);
     let error = flash(&path, long).unwrap_err();
-    assert!(error.kind() == ErrorKind::Integrity && error.to_string().contains(&sha512.to_string()), "{error}");
+    assert!(
+        error.kind() == ErrorKind::Integrity && error.to_string().contains(&sha512.to_string()),
+        "{error}"
+    );
 
     let _ = filter(
-        &["qemu-img", "convert", "-O", "qcow2", raw.to_str().unwrap(), dir.path().join("a.qcow2").to_str().unwrap()],
+        &[
+            "qemu-img",
+            "convert",
+            "-O",
+            "qcow2",
+            raw.to_str().unwrap(),
+            dir.path().join("a.qcow2").to_str().unwrap(),
+        ],
         b"",
     );
     let qcow2 = dir.path().join("a.qcow2");
     assert_eq!(flash(&qcow2, promised).unwrap_err().kind(), ErrorKind::Usage);
     let sha512 = Some(Sha512::of(&std::fs::read(&qcow2).unwrap()));
-    assert!(flash(&qcow2, OpenOptions { sha512, ..OpenOptions::default() }).unwrap().is_digest_checked);
+    assert!(
+        flash(&qcow2, OpenOptions { sha512, ..OpenOptions::default() }).unwrap().is_digest_checked
+    );
 }
 
 #[test]
@@ -328,7 +416,9 @@ fn an_image_that_is_still_growing_is_an_error() {
         // once the first bytes have been written
         let appended = std::sync::atomic::AtomicBool::new(false);
         let watch = |event: &Event| {
-            if matches!(event, Event::Phase { phase: bty::Phase::Write }) && !appended.swap(true, Ordering::SeqCst) {
+            if matches!(event, Event::Phase { phase: bty::Phase::Write })
+                && !appended.swap(true, Ordering::SeqCst)
+            {
                 append(&bytes[..4096]);
             }
         };
@@ -338,7 +428,10 @@ fn an_image_that_is_still_growing_is_an_error() {
         let error = plan.execute(&image, &host, &watch, &CancelToken::new()).expect_err(name);
         assert_eq!(error.kind(), ErrorKind::Source, "{error}");
         assert!(error.to_string().contains("changed while it was read"), "{error}");
-        assert!(error.next_step().unwrap().contains("wait until the file is complete"), "{error:?}");
+        assert!(
+            error.next_step().unwrap().contains("wait until the file is complete"),
+            "{error:?}"
+        );
         assert!(!is_bootable(&disk.content()), "{name}");
 
         let untouched = FaultyDisk::new(8 * MIB, 512, Faults::default());
@@ -364,7 +457,9 @@ fn a_sidecar_digest_is_checked() {
 fn a_truncated_image_fails_and_leaves_nothing_that_boots() {
     let dir = tempfile::tempdir().unwrap();
     let bytes = disk_image(12 * MIB);
-    for (name, tool) in [("a.gz", "gzip"), ("a.xz", "xz"), ("a.bz2", "bzip2"), ("a.zst", "zstd"), ("a.lz4", "lz4")] {
+    for (name, tool) in
+        [("a.gz", "gzip"), ("a.xz", "xz"), ("a.bz2", "bzip2"), ("a.zst", "zstd"), ("a.lz4", "lz4")]
+    {
         let whole = filter(&[tool, "-qc"], &bytes);
         let image = open(&write(dir.path(), name, &whole[..whole.len() - 9]));
         let disk = FaultyDisk::new(12 * MIB, 512, Faults::default());
@@ -382,12 +477,14 @@ fn a_failing_target_does_not_stop_the_others() {
     let host = MemoryHost::default();
     let good = FaultyDisk::new(6 * MIB, 512, Faults::default());
     let bad = FaultyDisk::new(6 * MIB, 512, Faults { fail_write: Some(5), ..Faults::default() });
-    let lying = FaultyDisk::new(7 * MIB, 4096, Faults { flip_at: Some(2 << 20), ..Faults::default() });
+    let lying =
+        FaultyDisk::new(7 * MIB, 4096, Faults { flip_at: Some(2 << 20), ..Faults::default() });
     for (name, disk) in [("good", &good), ("bad", &bad), ("lying", &lying)] {
         host.add(name, disk);
     }
     let report = flash_to(&image, &host, FlashOptions::default()).unwrap();
-    let kinds: Vec<_> = report.targets.iter().map(|t| t.failure.as_ref().map(|f| f.kind.as_str())).collect();
+    let kinds: Vec<_> =
+        report.targets.iter().map(|t| t.failure.as_ref().map(|f| f.kind.as_str())).collect();
     assert_eq!(kinds, [None, Some("target"), Some("integrity")]);
     assert_eq!(report.failure_kind(), Some(ErrorKind::Integrity));
     assert!(good.content() == bytes);
@@ -416,7 +513,11 @@ fn a_hanging_target_is_given_up_and_does_not_stop_the_others() {
         assert!(report.targets[0].failure.is_none() && good.content() == bytes);
         let failure = report.targets[1].failure.as_ref().unwrap();
         assert!(failure.message.contains("has not finished a request"), "{failure:?}");
-        assert!(!is_bootable(&hanging.content()) || hanging.log().len() == 1, "{:?}", hanging.log());
+        assert!(
+            !is_bootable(&hanging.content()) || hanging.log().len() == 1,
+            "{:?}",
+            hanging.log()
+        );
     };
     std::thread::scope(|scope| {
         for faults in [while_wiping, while_writing, in_the_last_flush, while_read_back] {
@@ -435,7 +536,11 @@ fn a_slow_target_is_left_behind_and_completed_by_a_second_reading() {
     let image = open(&write(dir.path(), "a.img", &bytes));
     let host = MemoryHost::default();
     let fast = FaultyDisk::new(bytes.len(), 512, Faults::default());
-    let slow = FaultyDisk::new(bytes.len(), 512, Faults { delay: Duration::from_millis(60), ..Faults::default() });
+    let slow = FaultyDisk::new(
+        bytes.len(),
+        512,
+        Faults { delay: Duration::from_millis(60), ..Faults::default() },
+    );
     host.add("fast", &fast);
     host.add("slow", &slow);
     let notices = AtomicU64::new(0);
@@ -460,7 +565,8 @@ fn cancel_when(
 ) -> (Error, Duration) {
     std::thread::scope(|scope| {
         let running = scope.spawn(work);
-        let waiting = || eventually(LIMIT, what, || (is_time() || running.is_finished()).then_some(()));
+        let waiting =
+            || eventually(LIMIT, what, || (is_time() || running.is_finished()).then_some(()));
         let waited = std::panic::catch_unwind(std::panic::AssertUnwindSafe(waiting));
         // also after a failure: the scope waits for the thread
         cancel.cancel();
@@ -489,7 +595,8 @@ fn an_unreadable_old_sector_does_not_stop_a_flash() {
     let dir = tempfile::tempdir().unwrap();
     let bytes = disk_image(4 * MIB);
     let image = open(&write(dir.path(), "a.img", &bytes));
-    let disk = FaultyDisk::new(8 * MIB, 512, Faults { fail_read_at: Some(2 << 20), ..Faults::default() });
+    let disk =
+        FaultyDisk::new(8 * MIB, 512, Faults { fail_read_at: Some(2 << 20), ..Faults::default() });
     let mut options = FlashOptions::default();
     options.verify = false;
     assert!(flash_to(&image, &MemoryHost::with(&disk), options).unwrap().is_success());
@@ -500,7 +607,11 @@ fn an_unreadable_old_sector_does_not_stop_a_flash() {
 fn cancelling_ends_within_a_second_and_leaves_nothing_that_boots() {
     let dir = tempfile::tempdir().unwrap();
     let image = open(&write(dir.path(), "a.img", &disk_image(64 * MIB)));
-    let disk = FaultyDisk::new(64 * MIB, 512, Faults { delay: Duration::from_millis(60), ..Faults::default() });
+    let disk = FaultyDisk::new(
+        64 * MIB,
+        512,
+        Faults { delay: Duration::from_millis(60), ..Faults::default() },
+    );
     cancel_after(20, &image, &disk);
     let requests = disk.log().len();
     // longer than a write takes: nothing else shows that no write follows
@@ -536,7 +647,11 @@ fn cancelling_during_the_last_write_waits_until_it_is_taken_back() {
     let dir = tempfile::tempdir().unwrap();
     let image = open(&write(dir.path(), "a.img", &disk_image(MIB)));
     // a cancel waits 800 ms for requests that have begun: the write takes longer
-    let disk = FaultyDisk::new(2 * MIB, 512, Faults { delay: Duration::from_millis(1000), ..Faults::default() });
+    let disk = FaultyDisk::new(
+        2 * MIB,
+        512,
+        Faults { delay: Duration::from_millis(1000), ..Faults::default() },
+    );
     let host = MemoryHost::with(&disk);
     let cancel = CancelToken::new();
     let plan = FlashPlan::new(image.info(), host.list().unwrap(), FlashOptions::default());
@@ -567,14 +682,18 @@ fn cancelling_waits_for_all_hanging_disks_at_once() {
     let (error, waited) = cancel_when(is_time, "all disks hang", &cancel, work);
     assert_eq!(error.kind(), ErrorKind::Cancelled);
     // 800 ms for each of them would be more than 25 s
-    assert!(waited < Duration::from_secs(15), "{waited:?}: as long as all of them one after the other");
+    assert!(
+        waited < Duration::from_secs(15),
+        "{waited:?}: as long as all of them one after the other"
+    );
 }
 
 #[test]
 fn cancelling_a_comparison_does_not_wait_for_a_hanging_disk() {
     let dir = tempfile::tempdir().unwrap();
     let image = open(&write(dir.path(), "a.img", &disk_image(96 * MIB)));
-    let disk = FaultyDisk::new(96 * MIB, 512, Faults { hang_read_after: Some(0), ..Faults::default() });
+    let disk =
+        FaultyDisk::new(96 * MIB, 512, Faults { hang_read_after: Some(0), ..Faults::default() });
     let host = MemoryHost::with(&disk);
     let target = host.list().unwrap().remove(0);
     let cancel = CancelToken::new();
@@ -592,7 +711,8 @@ fn a_disk_file_is_free_when_its_flash_has_returned() {
     let path = write(dir.path(), "disk", &vec![0; 2 * MIB]);
     let host = bty::SystemHost::new();
     for i in 0..100 {
-        let plan = FlashPlan::new(image.info(), vec![host.probe(&path).unwrap()], FlashOptions::default());
+        let plan =
+            FlashPlan::new(image.info(), vec![host.probe(&path).unwrap()], FlashOptions::default());
         let cancel = CancelToken::new();
         let observer = |event: &Event| {
             if i % 2 == 1 && matches!(event, Event::Phase { phase: bty::Phase::Write }) {
@@ -601,9 +721,11 @@ fn a_disk_file_is_free_when_its_flash_has_returned() {
         };
         let result = plan.execute(&image, &host, &observer, &cancel);
         assert_eq!(result.is_ok(), i % 2 == 0, "{result:?}");
-        // not by its lock: a program that another test starts at this moment has all files, until it is another program
-        let files =
-            std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| entry.unwrap().path().read_link().ok());
+        // not by its lock: a program that another test starts at this moment has all files, until
+        // it is another program
+        let files = std::fs::read_dir("/proc/self/fd")
+            .unwrap()
+            .filter_map(|entry| entry.unwrap().path().read_link().ok());
         assert_eq!(
             files.filter(|file| *file == path).count(),
             0,
@@ -641,9 +763,15 @@ fn a_disk_that_changed_since_the_plan_is_refused_and_untouched() {
     let use_it = Use::Mounted { device: path.into(), mountpoint: "/mnt".into() };
     type Change = Box<dyn Fn(&mut bty::Disk)>;
     let changes: [(Change, &str); 3] = [
-        (Box::new(|d| d.serial = Some("another".into())), "another disk than when the plan was made"),
+        (
+            Box::new(|d| d.serial = Some("another".into())),
+            "another disk than when the plan was made",
+        ),
         (Box::new(|d| d.diskseq = Some(9)), "another disk than when the plan was made"),
-        (Box::new(move |d| d.uses.push(use_it.clone())), "/dev/mem0 is mounted on /mnt (unmount it)"),
+        (
+            Box::new(move |d| d.uses.push(use_it.clone())),
+            "/dev/mem0 is mounted on /mnt (unmount it)",
+        ),
     ];
     for (change, reason) in changes {
         let healthy = host.probe(path).unwrap();

@@ -1,11 +1,12 @@
-//! Every format, made by the tools that people make it with, through the whole flash path, compared with what the reference tool gives back.
+//! Every format, made by the tools that people make it with, through the whole flash path, compared
+//! with what the reference tool gives back.
 
 use std::path::Path;
 use std::process::Command;
 
 use bty::flash::{FlashOptions, FlashPlan, FlashReport};
 use bty::image::{Format, OpenOptions};
-use bty::{CancelToken, Client, ErrorKind, Host, Image, Result};
+use bty::{CancelToken, Client, DiskHost, ErrorKind, Image, Result};
 use bty_tests::command::tool;
 use bty_tests::disk::{Faults, FaultyDisk, MemoryHost};
 use bty_tests::images::{disk_image, filter, gpt_image, write};
@@ -36,10 +37,16 @@ const SIZES: [usize; 16] = [
 const FEW_SIZES: [usize; 6] = [1, 513, 4097, MIB - 1, MIB + 1, 4 * MIB + 1];
 
 fn open(path: &Path) -> Result<Image> {
-    Image::open(&Client::default(), path.to_str().unwrap(), &OpenOptions::default(), &CancelToken::new())
+    Image::open(
+        &Client::default(),
+        path.to_str().unwrap(),
+        &OpenOptions::default(),
+        &CancelToken::new(),
+    )
 }
 
-/// Flashes to a disk of 512-byte sectors that the image just fills, and to a larger one of 4096-byte sectors; both must hold `expected`.
+/// Flashes to a disk of 512-byte sectors that the image just fills, and to a larger one of
+/// 4096-byte sectors; both must hold `expected`.
 fn check(path: &Path, format: Format, expected: &[u8]) {
     let what = format!("{} with {} bytes", path.display(), expected.len());
     let image = open(path).unwrap_or_else(|e| panic!("{what}: {e}"));
@@ -49,7 +56,8 @@ fn check(path: &Path, format: Format, expected: &[u8]) {
     }
     let host = MemoryHost::default();
     let just_fits = FaultyDisk::new(expected.len().next_multiple_of(512), 512, Faults::default());
-    let larger = FaultyDisk::new(expected.len().next_multiple_of(4096) + (3 << 19), 4096, Faults::default());
+    let larger =
+        FaultyDisk::new(expected.len().next_multiple_of(4096) + (3 << 19), 4096, Faults::default());
     host.add("fits", &just_fits);
     host.add("larger", &larger);
     let report = flash(&image, &host).unwrap_or_else(|e| panic!("{what}: {e}"));
@@ -68,17 +76,31 @@ fn flash(image: &Image, host: &MemoryHost) -> Result<FlashReport> {
     // some images are too small for a boot sector, or only zeros
     let mut options = FlashOptions::default();
     options.raw = true;
-    FlashPlan::new(image.info(), host.list().unwrap(), options).execute(image, host, &(), &CancelToken::new())
+    FlashPlan::new(image.info(), host.list().unwrap(), options).execute(
+        image,
+        host,
+        &(),
+        &CancelToken::new(),
+    )
 }
 
-/// Makes an archive of disk images of `sizes`, and checks it against `reference`, the tool that decodes stdin.
-fn check_archives(sizes: &[usize], format: Format, make: impl Fn(&[u8]) -> Vec<u8>, reference: &[&str]) {
+/// Makes an archive of disk images of `sizes`, and checks it against `reference`, the tool that
+/// decodes stdin.
+fn check_archives(
+    sizes: &[usize],
+    format: Format,
+    make: impl Fn(&[u8]) -> Vec<u8>,
+    reference: &[&str],
+) {
     let dir = tempfile::tempdir().unwrap();
     for &size in sizes {
         let disk = disk_image(size);
         let archive = make(&disk);
         let expected = filter(reference, &archive);
-        assert!(expected == disk, "the archive is not what it should be: {reference:?} gives other bytes");
+        assert!(
+            expected == disk,
+            "the archive is not what it should be: {reference:?} gives other bytes"
+        );
         check(&write(dir.path(), "a.img", &archive), format, &expected);
     }
 }
@@ -115,7 +137,10 @@ fn raw_with_holes() {
     let full = write(dir.path(), "full.img", &disk);
     let sparse = dir.path().join("sparse.img");
     tool(&["cp", "--sparse=always", full.to_str().unwrap(), sparse.to_str().unwrap()]);
-    assert!(std::fs::metadata(&sparse).unwrap().blocks() * 512 < 4 * MIB as u64, "the copy has no holes");
+    assert!(
+        std::fs::metadata(&sparse).unwrap().blocks() * 512 < 4 * MIB as u64,
+        "the copy has no holes"
+    );
     check(&sparse, Format::Raw, &disk);
     let nothing = dir.path().join("nothing.img");
     std::fs::File::create(&nothing).unwrap().set_len(MIB as u64 + 513).unwrap();
@@ -126,7 +151,12 @@ fn raw_with_holes() {
 fn gzip() {
     let gzip = |disk: &[u8]| filter(&["gzip", "-1c"], disk);
     check_archives(&SIZES, Format::Gzip, gzip, &["gzip", "-dc"]);
-    check_archives(&FEW_SIZES, Format::Gzip, |disk| filter(&["pigz", "-1c", "-p", "2"], disk), &["gzip", "-dc"]);
+    check_archives(
+        &FEW_SIZES,
+        Format::Gzip,
+        |disk| filter(&["pigz", "-1c", "-p", "2"], disk),
+        &["gzip", "-dc"],
+    );
     check_archives(&FEW_SIZES, Format::Gzip, |disk| halves(disk, gzip, &[]), &["gzip", "-dc"]);
 }
 
@@ -145,7 +175,12 @@ fn xz() {
 fn bzip2() {
     let bzip2 = |disk: &[u8]| filter(&["bzip2", "-1c"], disk);
     check_archives(&SIZES, Format::Bzip2, bzip2, &["bzip2", "-dc"]);
-    check_archives(&FEW_SIZES, Format::Bzip2, |disk| filter(&["lbzip2", "-1c", "-n", "2"], disk), &["bzip2", "-dc"]);
+    check_archives(
+        &FEW_SIZES,
+        Format::Bzip2,
+        |disk| filter(&["lbzip2", "-1c", "-n", "2"], disk),
+        &["bzip2", "-dc"],
+    );
     check_archives(&FEW_SIZES, Format::Bzip2, |disk| halves(disk, bzip2, &[]), &["bzip2", "-dc"]);
 }
 
@@ -154,8 +189,14 @@ fn zstd() {
     let reference = ["zstd", "-qdc", "--long=27"];
     let zstd = |disk: &[u8]| filter(&["zstd", "-q1c"], disk);
     check_archives(&SIZES, Format::Zstd, zstd, &reference);
-    check_archives(&FEW_SIZES, Format::Zstd, |disk| filter(&["zstd", "-q3c", "--long=27"], disk), &reference);
-    // frames that tell their size, behind one another, with skippable ones before, between and after
+    check_archives(
+        &FEW_SIZES,
+        Format::Zstd,
+        |disk| filter(&["zstd", "-q3c", "--long=27"], disk),
+        &reference,
+    );
+    // frames that tell their size, behind one another, with skippable ones before, between and
+    // after
     let frames = |disk: &[u8]| {
         let frames = halves(disk, zstd, &skippable(3, b"between"));
         [skippable(0, b""), frames, skippable(15, &[7; 100_000])].concat()
@@ -171,7 +212,15 @@ fn pzstd() {
         let input = write(dir.path(), "disk", &disk);
         let output = dir.path().join("a.img.zst");
         // it makes frames of its own size from files only
-        tool(&["pzstd", "-qf1", "-p", "2", input.to_str().unwrap(), "-o", output.to_str().unwrap()]);
+        tool(&[
+            "pzstd",
+            "-qf1",
+            "-p",
+            "2",
+            input.to_str().unwrap(),
+            "-o",
+            output.to_str().unwrap(),
+        ]);
         let expected = filter(&["zstd", "-qdc"], &std::fs::read(&output).unwrap());
         assert!(expected == disk);
         check(&output, Format::Zstd, &expected);
@@ -184,10 +233,16 @@ fn lz4() {
     let linked = |disk: &[u8]| filter(&["lz4", "-q1c", "-BD", "-B4"], disk);
     check_archives(&SIZES, Format::Lz4, lz4, &["lz4", "-qdc"]);
     check_archives(&FEW_SIZES, Format::Lz4, linked, &["lz4", "-qdc"]);
-    check_archives(&FEW_SIZES, Format::Lz4, |disk| halves(disk, lz4, &skippable(1, b"x")), &["lz4", "-qdc"]);
+    check_archives(
+        &FEW_SIZES,
+        Format::Lz4,
+        |disk| halves(disk, lz4, &skippable(1, b"x")),
+        &["lz4", "-qdc"],
+    );
 }
 
-/// Converts disk images of `sizes` with `qemu-img convert ARGUMENTS`, and checks them against what it gives back.
+/// Converts disk images of `sizes` with `qemu-img convert ARGUMENTS`, and checks them against what
+/// it gives back.
 fn check_qcow2(sizes: &[usize], arguments: &[&str]) {
     let dir = tempfile::tempdir().unwrap();
     let (packed, back) = (dir.path().join("a.qcow2"), dir.path().join("back"));
@@ -197,7 +252,16 @@ fn check_qcow2(sizes: &[usize], arguments: &[&str]) {
         command.extend(arguments);
         command.extend([raw.to_str().unwrap(), packed.to_str().unwrap()]);
         tool(&command);
-        tool(&["qemu-img", "convert", "-f", "qcow2", "-O", "raw", packed.to_str().unwrap(), back.to_str().unwrap()]);
+        tool(&[
+            "qemu-img",
+            "convert",
+            "-f",
+            "qcow2",
+            "-O",
+            "raw",
+            packed.to_str().unwrap(),
+            back.to_str().unwrap(),
+        ]);
         let expected = std::fs::read(&back).unwrap();
         // qemu-img knows only whole sectors
         assert_eq!(expected.len(), size.next_multiple_of(512));
@@ -222,12 +286,22 @@ fn qcow2_compressed() {
 }
 
 #[test]
-fn an_image_one_sector_larger_than_the_disk_never_boots_and_is_refused_early_where_the_size_is_known() {
+fn an_image_one_sector_larger_than_the_disk_never_boots_and_is_refused_early_where_the_size_is_known()
+ {
     let dir = tempfile::tempdir().unwrap();
     let disk_bytes = disk_image(3 * MIB + 1);
     let raw = write(dir.path(), "a.img", &disk_bytes);
     let qcow2 = dir.path().join("a.qcow2");
-    tool(&["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw.to_str().unwrap(), qcow2.to_str().unwrap()]);
+    tool(&[
+        "qemu-img",
+        "convert",
+        "-f",
+        "raw",
+        "-O",
+        "qcow2",
+        raw.to_str().unwrap(),
+        qcow2.to_str().unwrap(),
+    ]);
     let pack = |command: &[&str]| write(dir.path(), command[0], &filter(command, &disk_bytes));
     let zst = dir.path().join("sized.zst");
     tool(&["zstd", "-q", raw.to_str().unwrap(), "-o", zst.to_str().unwrap()]);
@@ -282,10 +356,25 @@ fn what_is_no_disk_image_is_refused_with_the_way_out() {
     write(dir.path(), "disk.img", &disk);
     let here = dir.path().to_str().unwrap();
     for format in ["vmdk", "vhdx", "vdi", "vpc"] {
-        tool(&["qemu-img", "convert", "-O", format, at("disk.img").to_str().unwrap(), at(format).to_str().unwrap()]);
+        tool(&[
+            "qemu-img",
+            "convert",
+            "-O",
+            format,
+            at("disk.img").to_str().unwrap(),
+            at(format).to_str().unwrap(),
+        ]);
     }
-    tool(&["qemu-img", "convert", "-O", "qcow2", at("disk.img").to_str().unwrap(), at("a.qcow2").to_str().unwrap()]);
-    // it times itself for the key, and gives up when the clock of the process has not moved meanwhile
+    tool(&[
+        "qemu-img",
+        "convert",
+        "-O",
+        "qcow2",
+        at("disk.img").to_str().unwrap(),
+        at("a.qcow2").to_str().unwrap(),
+    ]);
+    // it times itself for the key, and gives up when the clock of the process has not moved
+    // meanwhile
     let create = |arguments: &[&str]| {
         let mut command = Command::new("qemu-img");
         command.args(["create", "-q"]).args(arguments).current_dir(here);
@@ -294,13 +383,25 @@ fn what_is_no_disk_image_is_refused_with_the_way_out() {
     create(&["-f", "qcow2", "-b", "a.qcow2", "-F", "qcow2", "backed.qcow2"]);
     let secret = ["--object", "secret,id=s,data=abc", "-f", "qcow2"];
     create(
-        &[&secret[..], &["-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", "luks.qcow2", "1M"]]
-            .concat(),
+        &[
+            &secret[..],
+            &[
+                "-o",
+                "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10",
+                "luks.qcow2",
+                "1M",
+            ],
+        ]
+        .concat(),
     );
     create(&["-f", "qcow2", "-o", "data_file=outside.raw", "outside.qcow2", "1M"]);
     let twice = filter(&["gzip", "-1c"], &filter(&["xz", "-0c"], &disk));
     write(dir.path(), "twice.img.gz", &twice);
-    write(dir.path(), "a.qcow2.gz", &filter(&["gzip", "-1c"], &std::fs::read(at("a.qcow2")).unwrap()));
+    write(
+        dir.path(),
+        "a.qcow2.gz",
+        &filter(&["gzip", "-1c"], &std::fs::read(at("a.qcow2")).unwrap()),
+    );
     write(dir.path(), "a.zip", &[b"PK\x03\x04\x14\0\0\0\x08\0", &disk[..]].concat());
     write(dir.path(), "a.7z", &[b"7z\xbc\xaf\x27\x1c\0\x04", &disk[..]].concat());
     write(dir.path(), "login.img", b"\n<!DOCTYPE html>\n<html><body>Please log in</body></html>\n");
@@ -320,7 +421,8 @@ fn what_is_no_disk_image_is_refused_with_the_way_out() {
         "luks.qcow2",
         "outside.qcow2",
     ];
-    let refusals: Vec<String> = names.iter().map(|name| refusal(&at(name)).replace(here, "DIR")).collect();
+    let refusals: Vec<String> =
+        names.iter().map(|name| refusal(&at(name)).replace(here, "DIR")).collect();
     insta::assert_snapshot!(refusals.join("\n"), @r"
     examining DIR/a.zip: looking into a zip archive: the archive is damaged: its directory cannot be read: invalid Zip archive: Could not find EOCD | fetch it again, and compare its SHA-256 with the publisher's
     examining DIR/a.7z: this is a 7z archive, not a disk image | unpack it (7z x) and flash the image inside
@@ -355,7 +457,8 @@ fn an_image_made_for_another_sector_size_is_refused_with_the_reason() {
             assert!(disk.content() == bytes);
             continue;
         }
-        let refusals = FlashPlan::new(image.info(), host.list().unwrap(), FlashOptions::default()).validate();
+        let refusals =
+            FlashPlan::new(image.info(), host.list().unwrap(), FlashOptions::default()).validate();
         assert_eq!(refusals.iter().map(|r| r.reason.as_str()).collect::<Vec<_>>(), ["sector_size"]);
         said.push(refusals[0].to_string());
         assert_eq!(flash(&image, &host).unwrap_err().kind(), ErrorKind::Refused);

@@ -1,11 +1,12 @@
-//! Web origins: good servers are read completely, bad ones are an error, and never a wrong byte comes through.
+//! Web origins: good servers are read completely, bad ones are an error, and never a wrong byte
+//! comes through.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bty::flash::{FlashOptions, FlashPlan};
 use bty::image::OpenOptions;
-use bty::{CancelToken, Client, ClientOptions, Digest, Error, ErrorKind, Event, Host, Image};
+use bty::{CancelToken, Client, ClientOptions, Digest, DiskHost, Error, ErrorKind, Event, Image};
 use bty_tests::disk::{Faults, FaultyDisk, MemoryHost};
 use bty_tests::images::{disk_image, filter, write};
 use bty_tests::nginx::Nginx;
@@ -40,7 +41,10 @@ fn read_at(url: &str, offset: u64, len: usize) -> bty::Result<Vec<u8>> {
 }
 
 /// A server whose object is honest in the probe; `script` answers the rest, counted from 0.
-fn after_probe(body: Vec<u8>, script: impl Fn(usize, &Request, &[u8]) -> Reply + Send + Sync + 'static) -> Server {
+fn after_probe(
+    body: Vec<u8>,
+    script: impl Fn(usize, &Request, &[u8]) -> Reply + Send + Sync + 'static,
+) -> Server {
     let asked = Mutex::new(0);
     Server::start(move |request| {
         if request.is_probe() {
@@ -71,7 +75,16 @@ fn reads_from_nginx_as_a_whole_and_at_offsets() {
 
     let source = Client::new(options()).open(&url, &CancelToken::new()).unwrap();
     assert_eq!((source.name(), source.len_bytes()), ("disk%2B1.img", Some(LEN as u64)));
-    for (offset, len) in [(0, 1), (1, 4096), (LEN - 1, 1), (LEN - 1, 2), (LEN, 1), (LEN + 7, 1), (0, LEN + 1), (5, 0)] {
+    for (offset, len) in [
+        (0, 1),
+        (1, 4096),
+        (LEN - 1, 1),
+        (LEN - 1, 2),
+        (LEN, 1),
+        (LEN + 7, 1),
+        (0, LEN + 1),
+        (5, 0),
+    ] {
         let expected = &body[offset.min(LEN)..(offset + len).min(LEN)];
         assert_eq!(read_at(&url, offset as u64, len).unwrap(), expected, "{len} bytes at {offset}");
     }
@@ -92,7 +105,11 @@ fn reads_small_and_empty_files_from_nginx() {
     for settings in ["", "max_ranges 0;"] {
         let nginx = Nginx::start(settings);
         for len in [0, 1, 2] {
-            assert_eq!(read(&nginx.put("small", &pattern(len))).unwrap(), pattern(len), "{len} {settings}");
+            assert_eq!(
+                read(&nginx.put("small", &pattern(len))).unwrap(),
+                pattern(len),
+                "{len} {settings}"
+            );
         }
         assert_fails(read(&nginx.put("there", b"").replace("there", "missing")), "404");
     }
@@ -108,15 +125,19 @@ fn trusts_an_authority_that_is_given_and_no_other() {
 
     let mut options = options();
     options.ca_files.push(nginx.ca_file());
-    assert_eq!(Client::new(options).read_small(&url, LIMIT, &CancelToken::new()).unwrap(), b"over tls");
+    assert_eq!(
+        Client::new(options).read_small(&url, LIMIT, &CancelToken::new()).unwrap(),
+        b"over tls"
+    );
 }
 
 #[test]
 fn resumes_where_a_reset_broke_the_transfer() {
     for step in [1, 511, 4096, 65_536, LEN - 1] {
         let len = LEN.min(step * 20);
-        let server =
-            after_probe(pattern(len), move |_, request, body| Reply::file(request, body, "\"v1\"").reset_after(step));
+        let server = after_probe(pattern(len), move |_, request, body| {
+            Reply::file(request, body, "\"v1\"").reset_after(step)
+        });
         assert_eq!(read(&server.url("/disk.img")).unwrap(), pattern(len), "{step} bytes a time");
         for request in server.requests() {
             assert_eq!(request.method, "GET");
@@ -151,10 +172,19 @@ fn resumes_after_a_stall_and_after_an_early_end() {
 
 #[test]
 fn reads_at_an_offset_although_connections_break() {
-    let server = after_probe(pattern(LEN), |_, request, body| Reply::file(request, body, "\"v1\"").close_after(700));
+    let server = after_probe(pattern(LEN), |_, request, body| {
+        Reply::file(request, body, "\"v1\"").close_after(700)
+    });
     assert_eq!(read_at(&server.url("/"), 12_345, 2_000).unwrap(), &pattern(LEN)[12_345..14_345]);
-    let ranges: Vec<_> = server.requests().iter().map(|r| r.header("range").unwrap_or_default().to_owned()).collect();
-    assert_eq!(ranges, ["bytes=0-0", "bytes=12345-14344", "bytes=13045-14344", "bytes=13745-14344"]);
+    let ranges: Vec<_> = server
+        .requests()
+        .iter()
+        .map(|r| r.header("range").unwrap_or_default().to_owned())
+        .collect();
+    assert_eq!(
+        ranges,
+        ["bytes=0-0", "bytes=12345-14344", "bytes=13045-14344", "bytes=13745-14344"]
+    );
 }
 
 #[test]
@@ -180,10 +210,13 @@ fn a_broken_transfer_without_ranges_says_that_it_cannot_be_resumed() {
 
 #[test]
 fn never_splices_two_versions() {
-    let cut = |request: &Request, body: &[u8]| Reply::file(request, body, "\"v1\"").close_after(1000);
+    let cut =
+        |request: &Request, body: &[u8]| Reply::file(request, body, "\"v1\"").close_after(1000);
     let cases: [(&str, Script); 6] = [
         ("another version sent whole", |_, body| Reply::whole(body).header("ETag", "\"v2\"")),
-        ("another version sent in part", |_, body| Reply::part(body, 1000, LEN).header("ETag", "\"v2\"")),
+        ("another version sent in part", |_, body| {
+            Reply::part(body, 1000, LEN).header("ETag", "\"v2\"")
+        }),
         ("ranges no longer obeyed", |_, body| Reply::whole(body).header("ETag", "\"v1\"")),
         ("grown", |_, body| {
             let range = format!("bytes 1000-{}/{}", LEN - 1, LEN + 1);
@@ -193,10 +226,9 @@ fn never_splices_two_versions() {
         ("not even a version", |_, body| Reply::whole(body)),
     ];
     for (case, later) in cases {
-        let server = after_probe(
-            pattern(LEN),
-            move |n, request, body| if n == 0 { cut(request, body) } else { later(request, body) },
-        );
+        let server = after_probe(pattern(LEN), move |n, request, body| {
+            if n == 0 { cut(request, body) } else { later(request, body) }
+        });
         let error = assert_fails(read(&server.url("/")), "changed while it was read");
         assert_eq!(error.offset(), Some(1000), "{case}");
         assert_eq!(server.requests().len(), 3, "{case} is final");
@@ -209,7 +241,9 @@ fn refuses_ranges_that_were_not_asked_for() {
         ("one byte early", |body| Reply::part(body, 999, LEN)),
         ("one byte late", |body| Reply::part(body, 1001, LEN)),
         ("no range", |body| Reply::status(206).body(&body[1000..])),
-        ("nonsense", |body| Reply::status(206).header("Content-Range", "bytes 9-1/x").body(&body[1000..])),
+        ("nonsense", |body| {
+            Reply::status(206).header("Content-Range", "bytes 9-1/x").body(&body[1000..])
+        }),
         ("wrong length", |body| {
             let range = format!("bytes 1000-{}/{LEN}", LEN - 1);
             Reply::status(206).header("Content-Range", &range).body(&body[999..])
@@ -218,7 +252,11 @@ fn refuses_ranges_that_were_not_asked_for() {
     ];
     for (case, later) in cases {
         let server = after_probe(pattern(LEN), move |n, request, body| {
-            if n == 0 { Reply::file(request, body, "\"v1\"").close_after(1000) } else { later(body) }
+            if n == 0 {
+                Reply::file(request, body, "\"v1\"").close_after(1000)
+            } else {
+                later(body)
+            }
         });
         let error = assert_fails(read(&server.url("/")), "asked for the bytes from 1000 on");
         assert_eq!(error.offset(), Some(1000), "{case}");
@@ -228,7 +266,10 @@ fn refuses_ranges_that_were_not_asked_for() {
 #[test]
 fn a_part_that_is_longer_than_promised_is_an_error() {
     let server = after_probe(pattern(LEN), |_, _, body| {
-        Reply::status(206).header("Content-Range", &format!("bytes 10-19/{LEN}")).body(&body[10..21]).chunked()
+        Reply::status(206)
+            .header("Content-Range", &format!("bytes 10-19/{LEN}"))
+            .body(&body[10..21])
+            .chunked()
     });
     assert_fails(read_at(&server.url("/"), 10, 10), "more bytes than it promised");
 }
@@ -276,7 +317,8 @@ fn mirrors_that_tag_the_same_bytes_otherwise_are_read_as_one_transfer_or_with_a_
     assert!(error.next_step().unwrap().contains("--sha256"), "{error:?}");
     let expecting = |digest: Digest| {
         let location = broken.url("/").parse().unwrap();
-        let source = Client::new(options()).open_expecting(&location, digest.into(), &CancelToken::new())?;
+        let source =
+            Client::new(options()).open_expecting(&location, digest.into(), &CancelToken::new())?;
         source.read_small(LIMIT, &CancelToken::new())
     };
     assert_eq!(expecting(Digest::of(&body)).unwrap(), body);
@@ -290,7 +332,13 @@ fn an_image_of_mirrors_is_opened_and_its_beginning_is_looked_at_again() {
     let server = mirrors(&body, LEN);
     let image = |server: &Server, sha256: Option<Digest>| {
         let options = OpenOptions { sha256, ..OpenOptions::default() };
-        Image::open(&Client::new(self::options()), &server.url("/a.img"), &options, &CancelToken::new()).unwrap()
+        Image::open(
+            &Client::new(self::options()),
+            &server.url("/a.img"),
+            &options,
+            &CancelToken::new(),
+        )
+        .unwrap()
     };
     for sha256 in [None, Some(Digest::of(&body))] {
         let contents = image(&server, sha256).read_fully(&|_, _| {}, &CancelToken::new()).unwrap();
@@ -323,20 +371,33 @@ fn a_qcow2_of_mirrors_is_downloaded_first() {
     let disk = disk_image(3 << 20);
     let raw = write(dir.path(), "a.img", &disk);
     let qcow2 = dir.path().join("a.qcow2");
-    let _ = filter(&["qemu-img", "convert", "-O", "qcow2", raw.to_str().unwrap(), qcow2.to_str().unwrap()], b"");
+    let _ = filter(
+        &["qemu-img", "convert", "-O", "qcow2", raw.to_str().unwrap(), qcow2.to_str().unwrap()],
+        b"",
+    );
     let server = mirrors(&std::fs::read(&qcow2).unwrap(), usize::MAX);
     let notices = Arc::new(Mutex::new(Vec::new()));
     let kept = Arc::clone(&notices);
     let mut options = options();
-    options.observer = Arc::new(move |event: &Event| kept.lock().unwrap().push(format!("{event:?}")));
+    options.observer =
+        Arc::new(move |event: &Event| kept.lock().unwrap().push(format!("{event:?}")));
     let client = Client::new(options);
-    let image = Image::open(&client, &server.url("/a.qcow2"), &OpenOptions::default(), &CancelToken::new()).unwrap();
+    let image =
+        Image::open(&client, &server.url("/a.qcow2"), &OpenOptions::default(), &CancelToken::new())
+            .unwrap();
     assert!(
-        notices.lock().unwrap().iter().any(|n| n.contains("copying it to the spool directory first")),
+        notices
+            .lock()
+            .unwrap()
+            .iter()
+            .any(|n| n.contains("copying it to the spool directory first")),
         "{notices:?}"
     );
     let contents = image.read_fully(&|_, _| {}, &CancelToken::new()).unwrap();
-    assert_eq!((contents.disk_bytes, contents.source_sha256), (3 << 20, Digest::of(&std::fs::read(&qcow2).unwrap())));
+    assert_eq!(
+        (contents.disk_bytes, contents.source_sha256),
+        (3 << 20, Digest::of(&std::fs::read(&qcow2).unwrap()))
+    );
 }
 
 #[test]
@@ -369,7 +430,9 @@ fn a_body_whose_end_cannot_be_told_is_taken_with_a_digest() {
         let server = Server::start(move |_| Reply::raw(&reply));
         let location = server.url("/").parse().unwrap();
         let client = Client::new(options());
-        let source = client.open_expecting(&location, Digest::of(&body).into(), &CancelToken::new()).unwrap();
+        let source = client
+            .open_expecting(&location, Digest::of(&body).into(), &CancelToken::new())
+            .unwrap();
         assert_eq!(source.len_bytes(), None);
         let read = source.read_small(LIMIT, &CancelToken::new());
         assert_eq!(read.as_ref().err().map(Error::kind), kind);
@@ -391,12 +454,16 @@ fn https_does_not_lead_to_http_unless_a_digest_is_given() {
     let mut options = options();
     options.ca_files.push(nginx.ca_file());
     let (client, url) = (Client::new(options), format!("https://localhost:{port}/a.img"));
-    let error = assert_fails(client.read_small(&url, LIMIT, &CancelToken::new()), "redirects from https to http");
+    let error = assert_fails(
+        client.read_small(&url, LIMIT, &CancelToken::new()),
+        "redirects from https to http",
+    );
     assert!(error.next_step().unwrap().contains("--sha256"), "{error:?}");
     assert!(!error.to_string().contains("attempts"), "it is not tried again: {error}");
     assert!(plain.requests().is_empty());
     let digest = Digest::of(&body);
-    let source = client.open_expecting(&url.parse().unwrap(), digest.into(), &CancelToken::new()).unwrap();
+    let source =
+        client.open_expecting(&url.parse().unwrap(), digest.into(), &CancelToken::new()).unwrap();
     assert_eq!(source.read_small(LIMIT, &CancelToken::new()).unwrap(), body);
 }
 
@@ -413,7 +480,10 @@ fn a_self_signed_certificate_that_was_given_is_known() {
     let client = Client::new(options);
     assert_eq!(client.read_small(&url, LIMIT, &CancelToken::new()).unwrap(), b"pinned");
     let elsewhere = url.replace("localhost", "127.0.0.1");
-    assert_fails(client.read_small(&elsewhere, LIMIT, &CancelToken::new()), "it is for another name");
+    assert_fails(
+        client.read_small(&elsewhere, LIMIT, &CancelToken::new()),
+        "it is for another name",
+    );
 
     let other = Nginx::start_self_signed();
     assert_fails(
@@ -455,10 +525,16 @@ fn what_may_pass_is_tried_again_and_told() {
             }
         });
         let client = Client::new(options);
-        assert_eq!(client.read_small(&server.url("/"), LIMIT, &CancelToken::new()).unwrap(), b"at last");
+        assert_eq!(
+            client.read_small(&server.url("/"), LIMIT, &CancelToken::new()).unwrap(),
+            b"at last"
+        );
         let notices = notices.lock().unwrap();
         assert_eq!(notices.len(), 2);
-        assert!(notices[0].contains(&status.to_string()) && notices[0].contains("trying again in"), "{notices:?}");
+        assert!(
+            notices[0].contains(&status.to_string()) && notices[0].contains("trying again in"),
+            "{notices:?}"
+        );
     }
 }
 
@@ -477,7 +553,8 @@ fn waits_as_long_as_the_server_asks() {
 fn follows_redirects_and_stays_with_the_mirror_it_was_given() {
     let body = pattern(LEN);
     let served = body.clone();
-    let mirror = Server::start(move |request| Reply::file(request, &served, "\"v1\"").close_after(200_000));
+    let mirror =
+        Server::start(move |request| Reply::file(request, &served, "\"v1\"").close_after(200_000));
     let target = mirror.url("/mirror/disk.img");
     let server = Server::start(move |_| Reply::status(302).header("Location", &target));
     assert_eq!(read(&server.url("/disk.img")).unwrap(), body);
@@ -489,13 +566,15 @@ fn follows_redirects_and_stays_with_the_mirror_it_was_given() {
 fn asks_again_where_to_go_when_a_redirection_expires() {
     let body = pattern(LEN);
     let served = body.clone();
-    let mirror = Server::start(move |request| match (request.target.as_str(), request.is_probe()) {
-        ("/0", true) | ("/1", _) => Reply::file(request, &served, "\"v1\""),
-        _ => Reply::status(403),
-    });
+    let mirror =
+        Server::start(move |request| match (request.target.as_str(), request.is_probe()) {
+            ("/0", true) | ("/1", _) => Reply::file(request, &served, "\"v1\""),
+            _ => Reply::status(403),
+        });
     let base = mirror.url("");
-    let server =
-        Server::start(move |request| Reply::status(307).header("Location", &format!("{base}/{}", request.number)));
+    let server = Server::start(move |request| {
+        Reply::status(307).header("Location", &format!("{base}/{}", request.number))
+    });
     assert_eq!(read(&server.url("/")).unwrap(), body);
 }
 
@@ -537,14 +616,17 @@ fn malformed_replies_are_errors() {
 
 #[test]
 fn cancelling_ends_a_stalled_transfer_soon() {
-    let server = after_probe(pattern(LEN), |_, request, body| Reply::file(request, body, "\"v1\"").stall_after(1000));
+    let server = after_probe(pattern(LEN), |_, request, body| {
+        Reply::file(request, body, "\"v1\"").stall_after(1000)
+    });
     let mut options = options();
     options.stall_timeout = Duration::from_secs(300);
     let cancel = CancelToken::new();
     let source = Client::new(options).open(&server.url("/"), &cancel).unwrap();
     std::thread::scope(|scope| {
         let reading = scope.spawn(|| source.read_small(LIMIT, &cancel).unwrap_err());
-        let has_begun = || server.requests().iter().any(|request| !request.is_probe()).then_some(());
+        let has_begun =
+            || server.requests().iter().any(|request| !request.is_probe()).then_some(());
         eventually(bty_tests::LIMIT, "the transfer begins", has_begun);
         cancel.cancel();
         let begun = Instant::now();
@@ -583,14 +665,19 @@ fn no_host_is_asked_through_a_proxy_when_all_are_excepted() {
         options.http_proxy = Some("http://127.0.0.1:9".to_owned());
         options.no_proxy = Some(excepted.clone());
         let client = Client::new(options);
-        assert_eq!(client.read_small(&direct.url("/"), LIMIT, &CancelToken::new()).unwrap(), b"direct", "{excepted}");
+        assert_eq!(
+            client.read_small(&direct.url("/"), LIMIT, &CancelToken::new()).unwrap(),
+            b"direct",
+            "{excepted}"
+        );
     }
 }
 
 #[test]
 fn a_proxy_that_wants_a_password_is_asked_once() {
     for url in ["http://origin.invalid/disk.img", "https://origin.invalid/disk.img"] {
-        let proxy = Server::start(|_| Reply::status(407).header("Proxy-Authenticate", "Basic realm=x"));
+        let proxy =
+            Server::start(|_| Reply::status(407).header("Proxy-Authenticate", "Basic realm=x"));
         let mut options = options();
         options.http_proxy = Some(format!("http://{}", proxy.host()));
         options.https_proxy.clone_from(&options.http_proxy);
@@ -620,7 +707,8 @@ fn a_netrc_logs_in_where_it_names_the_host_and_nowhere_else() {
         _ => Reply::status(401).header("WWW-Authenticate", "Basic realm=x"),
     });
     let url = server.url("/disk.img");
-    let read = |options: ClientOptions| Client::new(options).read_small(&url, LIMIT, &CancelToken::new());
+    let read =
+        |options: ClientOptions| Client::new(options).read_small(&url, LIMIT, &CancelToken::new());
     assert_eq!(read(with_netrc("127.0.0.1")).unwrap(), body);
     let error = assert_fails(read(with_netrc("localhost")), "401");
     assert!(error.next_step().unwrap().contains("--login"), "{error:?}");
@@ -636,14 +724,20 @@ fn a_password_never_goes_where_a_redirection_leads() {
     let asked = |request: &Request| request.header("authorization").map(str::to_owned);
     let body = pattern(50_000);
     let served = body.clone();
-    let other = Server::start(move |request| Reply::file(request, &served, "\"v1\"").close_after(20_000));
+    let other =
+        Server::start(move |request| Reply::file(request, &served, "\"v1\"").close_after(20_000));
     // to another port of the same host, and to another name of it
-    for target in [other.url("/x"), other.url("/x").replace("127.0.0.1", "user2:secret2@localhost")] {
+    for target in [other.url("/x"), other.url("/x").replace("127.0.0.1", "user2:secret2@localhost")]
+    {
         let server = Server::start(move |_| Reply::status(302).header("Location", &target));
         let client = Client::new(with_netrc("127.0.0.1"));
         assert_eq!(client.read_small(&server.url("/"), LIMIT, &CancelToken::new()).unwrap(), body);
         assert!(server.requests().iter().all(|request| asked(request).as_deref() == Some(BASIC)));
-        assert!(other.requests().iter().all(|request| asked(request).is_none()), "{:?}", other.requests());
+        assert!(
+            other.requests().iter().all(|request| asked(request).is_none()),
+            "{:?}",
+            other.requests()
+        );
     }
     // away and back: whoever it was led by decides about the path
     let home = Arc::new(Mutex::new(String::new()));
@@ -701,7 +795,11 @@ fn addresses_that_may_not_be_reached_are_not_asked_also_not_by_a_redirection() {
     let elsewhere = address.replace("127.0.0.1", "127.0.0.2");
     let outside = Server::start(move |_| Reply::status(302).header("Location", &elsewhere));
     let mut options = self::options();
-    options.may_reach = Some(Arc::new(|ip: std::net::IpAddr| ip != std::net::IpAddr::from([127, 0, 0, 2])));
+    options.may_reach =
+        Some(Arc::new(|ip: std::net::IpAddr| ip != std::net::IpAddr::from([127, 0, 0, 2])));
     let error = Client::new(options).open(&outside.url("/x"), &CancelToken::new()).unwrap_err();
-    assert!(error.to_string().contains("127.0.0.2 is at an address that may not be reached"), "{error}");
+    assert!(
+        error.to_string().contains("127.0.0.2 is at an address that may not be reached"),
+        "{error}"
+    );
 }

@@ -1,4 +1,5 @@
-//! A site: container images, what `bty-lab` does with podman, and what it says when that goes wrong.
+//! A site: container images, what `bty-lab` does with podman, and what it says when that goes
+//! wrong.
 
 mod doctor;
 mod fake;

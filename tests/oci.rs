@@ -29,8 +29,13 @@ fn read(reference: &str) -> bty::Result<Vec<u8>> {
 }
 
 pub(super) fn layer(media_type: &str, title: &str, data: &[u8]) -> ImageLayer {
-    let annotations = BTreeMap::from([("org.opencontainers.image.title".to_owned(), title.to_owned())]);
-    ImageLayer::new(data.to_vec(), media_type.to_owned(), (!title.is_empty()).then_some(annotations))
+    let annotations =
+        BTreeMap::from([("org.opencontainers.image.title".to_owned(), title.to_owned())]);
+    ImageLayer::new(
+        data.to_vec(),
+        media_type.to_owned(),
+        (!title.is_empty()).then_some(annotations),
+    )
 }
 
 /// Runs `work` with a client that may push.
@@ -45,7 +50,8 @@ fn with_pusher<T>(work: impl AsyncFnOnce(oci_client::Client) -> T) -> T {
 /// Pushes an artifact; returns its manifest's digest.
 pub(super) fn push(registry: &Registry, name: &str, layers: &[ImageLayer]) -> String {
     with_pusher(async |client| {
-        let reference: oci_client::Reference = format!("{}/{name}", registry.host()).parse().unwrap();
+        let reference: oci_client::Reference =
+            format!("{}/{name}", registry.host()).parse().unwrap();
         let config = Config::new("{}", "application/vnd.oci.empty.v1+json".to_owned(), None);
         let anonymous = RegistryAuth::Anonymous;
         client.push(&reference, layers, config, &anonymous, None).await.unwrap();
@@ -76,13 +82,19 @@ fn reads_the_largest_layer_that_is_an_image() {
     assert_eq!(source.read_at(&mut part, 150_001, &CancelToken::new()).unwrap(), 100);
     assert_eq!(part, disk[150_001..150_101]);
 
-    let reference: OciReference = format!("oras://{}/team/images@{manifest}", registry.host()).parse().unwrap();
+    let reference: OciReference =
+        format!("oras://{}/team/images@{manifest}", registry.host()).parse().unwrap();
     let blob = Client::new(options()).resolve_oci(&reference, &CancelToken::new()).unwrap();
     assert_eq!((blob.digest, blob.size_bytes), (Digest::of(&disk), Some(200_000)));
-    assert_eq!((blob.title.as_deref(), blob.media_type.as_deref()), (Some("boot/disk.img"), Some(IMAGE)));
+    assert_eq!(
+        (blob.title.as_deref(), blob.media_type.as_deref()),
+        (Some("boot/disk.img"), Some(IMAGE))
+    );
     assert_eq!(read(&reference.to_string()).unwrap(), disk);
 
-    let direct = open(&format!("oras://{}/team/images@sha256:{}", registry.host(), Digest::of(b"small"))).unwrap();
+    let direct =
+        open(&format!("oras://{}/team/images@sha256:{}", registry.host(), Digest::of(b"small")))
+            .unwrap();
     assert_eq!(direct.name(), "images");
     assert_eq!(direct.read_small(LIMIT, &CancelToken::new()).unwrap(), b"small");
 }
@@ -99,7 +111,9 @@ fn says_what_is_missing() {
     assert_eq!(error.kind(), ErrorKind::Format);
     assert!(error.to_string().contains("no disk image, but application/spdx+json"), "{error:?}");
 
-    let error = read(&format!("oras://{}/team/images@sha256:{}", registry.host(), Digest::of(b"?"))).unwrap_err();
+    let error =
+        read(&format!("oras://{}/team/images@sha256:{}", registry.host(), Digest::of(b"?")))
+            .unwrap_err();
     assert!(error.to_string().contains("404"), "{error:?}");
 }
 
@@ -125,7 +139,10 @@ fn an_index_is_listed_and_its_digests_work() {
     let text = format!("oras://{}/team/images:all", registry.host());
     let error = read(&text).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Usage);
-    assert_eq!(error.to_string(), format!("opening {text}: {text} is an index of several artifacts: {listed}"));
+    assert_eq!(
+        error.to_string(),
+        format!("opening {text}: {text} is an index of several artifacts: {listed}")
+    );
     let named = error.next_step().unwrap().rsplit(' ').next().unwrap();
     assert_eq!(read(named).unwrap(), b"for amd64");
 }
@@ -134,7 +151,9 @@ fn an_index_is_listed_and_its_digests_work() {
 fn serving(manifests: Vec<(String, Vec<u8>)>, blob: &[u8]) -> Server {
     let blob = blob.to_vec();
     Server::start(move |request| {
-        let found = manifests.iter().find(|(name, _)| request.target.ends_with(&format!("/manifests/{name}")));
+        let found = manifests
+            .iter()
+            .find(|(name, _)| request.target.ends_with(&format!("/manifests/{name}")));
         match found {
             Some((_, manifest)) => Reply::whole(manifest),
             None if request.target.contains("/blobs/") => Reply::file(request, &blob, "\"v1\""),
@@ -151,13 +170,19 @@ fn index_of(entries: &[(&[u8], serde_json::Value)]) -> Vec<u8> {
                 "mediaType": "application/vnd.oci.image.manifest.v1+json", "size": manifest.len(),
                 "digest": format!("sha256:{}", Digest::of(manifest)),
             });
-            let fields = more.as_object().into_iter().flatten().map(|(key, value)| (key.clone(), value.clone()));
+            let fields = more
+                .as_object()
+                .into_iter()
+                .flatten()
+                .map(|(key, value)| (key.clone(), value.clone()));
             entry.as_object_mut().unwrap().extend(fields);
             entry
         })
         .collect();
     let index = "application/vnd.oci.image.index.v1+json";
-    serde_json::json!({"schemaVersion": 2, "mediaType": index, "manifests": entries}).to_string().into_bytes()
+    serde_json::json!({"schemaVersion": 2, "mediaType": index, "manifests": entries})
+        .to_string()
+        .into_bytes()
 }
 
 fn by_digest(manifest: &[u8]) -> (String, Vec<u8>) {
@@ -175,30 +200,51 @@ fn an_index_of_one_artifact_is_followed() {
     let platform = serde_json::json!({"platform": {"os": "linux", "architecture": "amd64"}});
     let index = index_of(&[(&manifest, platform), (b"{}", attestation)]);
     let outer = index_of(&[(&index, serde_json::json!({}))]);
-    let known = vec![("v1".to_owned(), outer.clone()), by_digest(&outer), by_digest(&index), by_digest(&manifest)];
+    let known = vec![
+        ("v1".to_owned(), outer.clone()),
+        by_digest(&outer),
+        by_digest(&index),
+        by_digest(&manifest),
+    ];
     let registry = serving(known, &disk);
     for version in [":v1".to_owned(), format!("@sha256:{}", Digest::of(&outer))] {
-        assert_eq!(read(&format!("oras://{}/team/images{version}", registry.host())).unwrap(), disk, "{version}");
+        assert_eq!(
+            read(&format!("oras://{}/team/images{version}", registry.host())).unwrap(),
+            disk,
+            "{version}"
+        );
     }
 
     // a manifest other than the index says
-    let liar = serving(vec![("v1".to_owned(), index.clone()), (by_digest(&manifest).0, manifest_of(b"evil"))], &disk);
+    let liar = serving(
+        vec![("v1".to_owned(), index.clone()), (by_digest(&manifest).0, manifest_of(b"evil"))],
+        &disk,
+    );
     let error = read(&format!("oras://{}/team/images:v1", liar.host())).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Integrity, "{error:?}");
     let gone = serving(vec![("v1".to_owned(), index)], &disk);
     let error = read(&format!("oras://{}/team/images:v1", gone.host())).unwrap_err();
     assert!(error.to_string().contains("no such manifest"), "{error:?}");
     let empty = serving(vec![("v1".to_owned(), index_of(&[]))], &disk);
-    assert_eq!(read(&format!("oras://{}/team/images:v1", empty.host())).unwrap_err().kind(), ErrorKind::Usage);
+    assert_eq!(
+        read(&format!("oras://{}/team/images:v1", empty.host())).unwrap_err().kind(),
+        ErrorKind::Usage
+    );
 }
 
 /// Reads with a user and a password from a container auth file.
 fn read_as(options: ClientOptions, registry: &str, reference: &str) -> bty::Result<Vec<u8>> {
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), format!(r#"{{"auths": {{"{registry}": {{"auth": "dXNlcjpzZWNyZXQ="}}}}}}"#)).unwrap();
+    std::fs::write(
+        file.path(),
+        format!(r#"{{"auths": {{"{registry}": {{"auth": "dXNlcjpzZWNyZXQ="}}}}}}"#),
+    )
+    .unwrap();
     let mut options = options;
     options.credentials.add_auth_file(file.path()).unwrap();
-    Client::new(options).open(reference, &CancelToken::new())?.read_small(LIMIT, &CancelToken::new())
+    Client::new(options)
+        .open(reference, &CancelToken::new())?
+        .read_small(LIMIT, &CancelToken::new())
 }
 
 const BASIC: &str = "Basic dXNlcjpzZWNyZXQ=";
@@ -212,10 +258,12 @@ fn a_registry_that_wants_user_and_password_gets_those_of_the_auth_file() {
         Reply::file(request, &served, "\"v1\"")
     });
     let target = storage.url("/signed");
-    let registry = Server::start(move |request| match (request.header("authorization"), request.target.as_str()) {
-        (Some(BASIC), "/v2/team/images/manifests/v1") => Reply::whole(&manifest),
-        (Some(BASIC), _) => Reply::status(307).header("Location", &target),
-        _ => Reply::status(401).header("WWW-Authenticate", "Basic realm=\"registry\""),
+    let registry = Server::start(move |request| {
+        match (request.header("authorization"), request.target.as_str()) {
+            (Some(BASIC), "/v2/team/images/manifests/v1") => Reply::whole(&manifest),
+            (Some(BASIC), _) => Reply::status(307).header("Location", &target),
+            _ => Reply::status(401).header("WWW-Authenticate", "Basic realm=\"registry\""),
+        }
     });
     let reference = format!("oras://{}/team/images:v1", registry.host());
     assert_eq!(read_as(options(), &registry.host(), &reference).unwrap(), disk);
@@ -235,11 +283,14 @@ fn a_token_is_asked_for_with_user_and_password() {
         let host = request.header("host").unwrap_or_default();
         match (request.target.as_str(), request.header("authorization")) {
             ("/v2/", _) => Reply::status(200),
-            (path, Some(BASIC)) if path.starts_with("/token") => Reply::whole(b"{\"token\": \"t\"}"),
+            (path, Some(BASIC)) if path.starts_with("/token") => {
+                Reply::whole(b"{\"token\": \"t\"}")
+            }
             (path, _) if path.starts_with("/token") => Reply::status(401),
             ("/v2/team/images/manifests/v1", Some("Bearer t")) => Reply::whole(&manifest),
             (_, Some("Bearer t")) => Reply::file(request, &served, "\"v1\""),
-            _ => Reply::status(401).header("WWW-Authenticate", &format!("Bearer realm=\"http://{host}/token\"")),
+            _ => Reply::status(401)
+                .header("WWW-Authenticate", &format!("Bearer realm=\"http://{host}/token\"")),
         }
     });
     let reference = format!("oras://{}/team/images:v1", registry.host());
@@ -259,7 +310,8 @@ fn a_registry_cannot_lead_a_password_from_https_to_http() {
     let nginx = bty_tests::nginx::Nginx::with_servers(&conf, port);
     let mut options = crate::http::options();
     options.ca_files.push(nginx.ca_file());
-    let (host, reference) = (format!("localhost:{port}"), format!("oras://localhost:{port}/team/images:v1"));
+    let (host, reference) =
+        (format!("localhost:{port}"), format!("oras://localhost:{port}/team/images:v1"));
     let error = read_as(options, &host, &reference).unwrap_err();
     assert!(error.to_string().contains("without https"), "{error:?}");
     assert!(token.requests().is_empty());
@@ -297,7 +349,8 @@ fn a_damaged_manifest_is_refused() {
     }
 }
 
-/// A registry in the test's own process that wants a token. `script` sees only requests with a good one.
+/// A registry in the test's own process that wants a token. `script` sees only requests with a good
+/// one.
 fn guarded(
     is_good: impl Fn(&str) -> bool + Send + Sync + 'static,
     script: impl Fn(&Request) -> Reply + Send + Sync + 'static,
@@ -309,7 +362,11 @@ fn guarded(
             Reply::status(401).header("WWW-Authenticate", &challenge)
         };
         if request.target.starts_with("/token?") {
-            assert!(request.target.contains("scope=repository%3Ateam%2Fimages%3Apull"), "{}", request.target);
+            assert!(
+                request.target.contains("scope=repository%3Ateam%2Fimages%3Apull"),
+                "{}",
+                request.target
+            );
             assert!(request.target.contains("service=test"), "{}", request.target);
             return Reply::whole(format!("{{\"token\": \"t{}\"}}", request.number).as_bytes());
         }
@@ -343,13 +400,16 @@ fn asks_for_a_token_and_keeps_it_from_other_hosts() {
         |_| true,
         move |request| match request.target.as_str() {
             "/v2/team/images/manifests/v1" => Reply::whole(&manifest),
-            blob if blob.starts_with("/v2/team/images/blobs/sha256:") => Reply::status(307).header("Location", &target),
+            blob if blob.starts_with("/v2/team/images/blobs/sha256:") => {
+                Reply::status(307).header("Location", &target)
+            }
             _ => Reply::status(404),
         },
     );
     assert_eq!(read(&format!("oras://{}/team/images:v1", registry.host())).unwrap(), disk);
     assert_eq!(storage.requests().len(), 2);
-    let tokens = registry.requests().iter().filter(|request| request.target.starts_with("/token")).count();
+    let tokens =
+        registry.requests().iter().filter(|request| request.target.starts_with("/token")).count();
     assert_eq!(tokens, 1);
 }
 
@@ -371,7 +431,8 @@ fn renews_a_token_that_expires_in_the_middle() {
         },
     );
     assert_eq!(read(&format!("oras://{}/team/images:v1", registry.host())).unwrap(), disk);
-    let tokens = registry.requests().iter().filter(|request| request.target.starts_with("/token")).count();
+    let tokens =
+        registry.requests().iter().filter(|request| request.target.starts_with("/token")).count();
     assert!(tokens >= 3, "{tokens}");
 }
 
@@ -389,13 +450,18 @@ fn a_denied_token_is_final() {
     let registry = Server::start(|request| {
         let host = request.header("host").unwrap_or_default();
         if request.target.starts_with("/token") {
-            return Reply::status(403).body(b"{\"errors\":[{\"code\":\"DENIED\",\"message\":\"denied\"}]}");
+            return Reply::status(403)
+                .body(b"{\"errors\":[{\"code\":\"DENIED\",\"message\":\"denied\"}]}");
         }
-        Reply::status(401).header("WWW-Authenticate", &format!("Bearer realm=\"http://{host}/token\""))
+        Reply::status(401)
+            .header("WWW-Authenticate", &format!("Bearer realm=\"http://{host}/token\""))
     });
     let error = read(&format!("oras://{}/team/images:v1", registry.host())).unwrap_err();
     assert!(error.to_string().contains("asking") && error.to_string().contains("403"), "{error:?}");
-    assert!(!format!("{error:?}").contains("DENIED"), "what a foreign server says stays there: {error:?}");
+    assert!(
+        !format!("{error:?}").contains("DENIED"),
+        "what a foreign server says stays there: {error:?}"
+    );
     // the manifest, and the token: nothing else is asked
     assert_eq!(registry.requests().len(), 2);
 }
@@ -404,11 +470,14 @@ fn a_denied_token_is_final() {
 fn bounded() -> Client {
     let mut options = options();
     options.attempts = 1;
-    options.may_reach = Some(std::sync::Arc::new(|ip: std::net::IpAddr| ip == std::net::IpAddr::from([127, 0, 0, 2])));
+    options.may_reach = Some(std::sync::Arc::new(|ip: std::net::IpAddr| {
+        ip == std::net::IpAddr::from([127, 0, 0, 2])
+    }));
     Client::new(options)
 }
 
-/// What a client that may not reach the loopback says about an artifact of `registry`, when the registry lures it to an internal service.
+/// What a client that may not reach the loopback says about an artifact of `registry`, when the
+/// registry lures it to an internal service.
 fn lured(registry: &Server, secret: &Server) -> String {
     let reference = format!("oras://{}/team/images:v1", registry.host());
     let error = bounded().open(&reference, &CancelToken::new()).unwrap_err();
@@ -421,12 +490,20 @@ fn lured(registry: &Server, secret: &Server) -> String {
 fn a_registry_cannot_lure_a_client_to_an_internal_token_server() {
     let secret = Server::start(|_| Reply::whole(b"SECRET"));
     let port = secret.host().split_once(':').unwrap().1.to_owned();
-    for host in
-        ["127.0.0.1", "127.1", "2130706433", "0x7f000001", "0177.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "localhost"]
-    {
+    for host in [
+        "127.0.0.1",
+        "127.1",
+        "2130706433",
+        "0x7f000001",
+        "0177.0.0.1",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "localhost",
+    ] {
         let realm = format!("http://{host}:{port}/token");
         let registry = Server::start_at("127.0.0.2", move |_| {
-            Reply::status(401).header("WWW-Authenticate", &format!("Bearer realm=\"{realm}\",service=\"x\""))
+            Reply::status(401)
+                .header("WWW-Authenticate", &format!("Bearer realm=\"{realm}\",service=\"x\""))
         });
         let error = lured(&registry, &secret);
         assert!(error.contains("may not be reached"), "{host}: {error}");
@@ -436,12 +513,18 @@ fn a_registry_cannot_lure_a_client_to_an_internal_token_server() {
 #[test]
 fn neither_another_challenge_nor_a_redirection_leads_to_an_internal_service() {
     let secret = Server::start(|_| Reply::whole(b"{\"token\": \"SECRET\"}"));
-    for lure in ["realm of /v2/", "redirection of /v2/", "redirection of the token", "redirection of the manifest"] {
+    for lure in [
+        "realm of /v2/",
+        "redirection of /v2/",
+        "redirection of the token",
+        "redirection of the manifest",
+    ] {
         let target = secret.url("/internal");
         let registry = Server::start_at("127.0.0.2", move |request| {
             let host = request.header("host").unwrap_or_default();
-            let challenge =
-                |realm: &str| Reply::status(401).header("WWW-Authenticate", &format!("Bearer realm=\"{realm}\""));
+            let challenge = |realm: &str| {
+                Reply::status(401).header("WWW-Authenticate", &format!("Bearer realm=\"{realm}\""))
+            };
             match (lure, request.target.as_str()) {
                 ("realm of /v2/", "/v2/") => challenge(&target),
                 ("redirection of /v2/", "/v2/") => Reply::status(302).header("Location", &target),
@@ -465,7 +548,8 @@ fn a_token_without_an_end_is_cut_off() {
         let host = request.header("host").unwrap_or_default();
         match request.target.starts_with("/token") {
             true => Reply::whole(&vec![b' '; 64 << 20]),
-            false => Reply::status(401).header("WWW-Authenticate", &format!("Bearer realm=\"http://{host}/token\"")),
+            false => Reply::status(401)
+                .header("WWW-Authenticate", &format!("Bearer realm=\"http://{host}/token\"")),
         }
     });
     let error = read(&format!("oras://{}/team/images:v1", registry.host())).unwrap_err();
@@ -484,7 +568,10 @@ fn a_registry_that_asks_for_a_token_only_at_the_manifest_is_read() {
         },
     );
     assert_eq!(read(&format!("oras://{}/team/images:v1", registry.host())).unwrap(), pattern(1000));
-    assert!(registry.requests().iter().all(|request| request.target != "/v2/"), "only what is wanted is asked for");
+    assert!(
+        registry.requests().iter().all(|request| request.target != "/v2/"),
+        "only what is wanted is asked for"
+    );
 }
 
 #[test]

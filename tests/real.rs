@@ -31,7 +31,8 @@ fn is_zero(bytes: &[u8]) -> bool {
     bytes.iter().all(|&b| b == 0)
 }
 
-/// A qcow2 of 32 MiB on which 16 MiB were written twice, with the first state kept in a snapshot: half of the file is of no use.
+/// A qcow2 of 32 MiB on which 16 MiB were written twice, with the first state kept in a snapshot:
+/// half of the file is of no use.
 fn qcow2_with_ballast(dir: &Path) -> (Vec<u8>, Vec<u8>) {
     let path = dir.join("a.qcow2");
     let path = path.to_str().unwrap();
@@ -54,7 +55,8 @@ fn flashes_over_http_and_checks_the_digest() {
     let digest = Digest::of(&archive).to_string();
     for sector in [512, 4096] {
         let Some(disk) = LoopDisk::new(12 << 20, sector) else { return };
-        let done = bty(&["flash", &url, disk.path(), "--yes", "--sha256", &digest, "--json"]).expect(0);
+        let done =
+            bty(&["flash", &url, disk.path(), "--yes", "--sha256", &digest, "--json"]).expect(0);
         assert_holds(&disk, &image);
         let report = done.last();
         assert_eq!(report["source_sha256"], digest);
@@ -63,7 +65,11 @@ fn flashes_over_http_and_checks_the_digest() {
         let _ = bty(&["verify", &url, disk.path()]).expect(0);
         let wrong = Digest::of(b"another").to_string();
         let failed = bty(&["flash", &url, disk.path(), "--yes", "--sha256", &wrong]).expect(5);
-        assert!(failed.stderr.contains(&wrong) && failed.stderr.contains(&digest), "{}", failed.stderr);
+        assert!(
+            failed.stderr.contains(&wrong) && failed.stderr.contains(&digest),
+            "{}",
+            failed.stderr
+        );
         assert!(is_zero(&disk.content()[..MIB]));
     }
 }
@@ -76,7 +82,8 @@ fn flashes_from_a_registry() {
     let layer = crate::oci::layer("application/octet-stream", "disk.img.zst", &zst(&image));
     crate::oci::push(&registry, "os/debian:13", &[layer]);
     let reference = format!("oras://{}/os/debian:13", registry.host());
-    let done = bty(&["flash", &reference, disk.path(), "--yes", "--plain-http", "--json"]).expect(0);
+    let done =
+        bty(&["flash", &reference, disk.path(), "--yes", "--plain-http", "--json"]).expect(0);
     assert_holds(&disk, &image);
     assert_eq!(done.last()["is_digest_checked"], true, "a registry promises a digest");
 }
@@ -102,7 +109,8 @@ fn fetches_of_a_qcow2_only_what_is_in_use_where_ranges_are_served() {
     assert!(sent < 24 << 20, "the server sent {sent} bytes:\n{log}");
     // a digest is of the whole file
     let digest = Digest::of(&qcow2).to_string();
-    let report = bty(&["flash", &url, disk.path(), "--yes", "--json", "--sha256", &digest]).expect(0).last();
+    let report =
+        bty(&["flash", &url, disk.path(), "--yes", "--json", "--sha256", &digest]).expect(0).last();
     assert_holds(&disk, &raw);
     assert_eq!(report["is_digest_checked"], true);
 }
@@ -116,7 +124,8 @@ fn downloads_a_qcow2_first_where_ranges_are_refused() {
     let url = server.put("a.qcow2", &qcow2);
     let spool = dir.path().join("spool");
     fs::create_dir(&spool).unwrap();
-    let done = bty(&["flash", &url, disk.path(), "--yes", "--spool-dir", spool.to_str().unwrap()]).expect(0);
+    let done = bty(&["flash", &url, disk.path(), "--yes", "--spool-dir", spool.to_str().unwrap()])
+        .expect(0);
     assert_holds(&disk, &raw);
     assert!(done.stderr.contains("copying it to the spool directory first"), "{}", done.stderr);
     assert_eq!(fs::read_dir(&spool).unwrap().count(), 0, "something was left behind");
@@ -154,8 +163,10 @@ fn moves_the_backup_gpt_to_the_end_of_a_larger_disk() {
         let dir = tempfile::tempdir().unwrap();
         let path = write(dir.path(), "a.img.zst", &zst(&gpt_image(16 * MIB, sector)));
         let path = path.to_str().unwrap();
-        let report = bty(&["flash", path, disk.path(), "--fix-gpt", "--yes", "--json"]).expect(0).last();
-        let backup = (32 << 20) - 33 * 512 - if sector == 512 { 0 } else { 4 * 4096 + 4096 - 33 * 512 };
+        let report =
+            bty(&["flash", path, disk.path(), "--fix-gpt", "--yes", "--json"]).expect(0).last();
+        let backup =
+            (32 << 20) - 33 * 512 - if sector == 512 { 0 } else { 4 * 4096 + 4096 - 33 * 512 };
         assert_eq!(report["targets"][0]["backup_gpt_offset"], backup);
         let checked = tool(&["sgdisk", "--verify", disk.path()]);
         assert!(checked.contains("No problems found"), "{checked}");
@@ -187,7 +198,9 @@ fn signatures(device: &str) -> Vec<(u64, String)> {
         "" => return Vec::new(),
         text => serde_json::from_str(text).unwrap(),
     };
-    let offset = |s: &Value| u64::from_str_radix(s["offset"].as_str().unwrap().trim_start_matches("0x"), 16).unwrap();
+    let offset = |s: &Value| {
+        u64::from_str_radix(s["offset"].as_str().unwrap().trim_start_matches("0x"), 16).unwrap()
+    };
     let found = found["signatures"].as_array().unwrap().iter();
     found.map(|s| (offset(s), s["type"].as_str().unwrap().to_owned())).collect()
 }
@@ -201,7 +214,11 @@ fn nothing_of_the_past_comes_alive() {
     tool(&["mkfs.ext4", "-q", file_system.to_str().unwrap(), "4M"]);
     // a RAID member that later got a GPT; its end keeps both
     let sized = format!("size={}KiB,type=linux", 4 << 10);
-    tool(&["sh", "-c", &format!("echo 'label: gpt\nstart=16MiB,{sized}' | sfdisk -q --no-reread {}", disk.path())]);
+    tool(&[
+        "sh",
+        "-c",
+        &format!("echo 'label: gpt\nstart=16MiB,{sized}' | sfdisk -q --no-reread {}", disk.path()),
+    ]);
     disk.put(&fs::read(&file_system).unwrap(), 16 << 20);
     put_md_superblock(&disk, SIZE);
     let before = signatures(disk.path());
@@ -217,7 +234,10 @@ fn nothing_of_the_past_comes_alive() {
     let probed = tool(&["blkid", "--probe", "--output", "export", disk.path()]);
     assert!(!probed.contains("raid") && probed.contains("PTTYPE=gpt"), "{probed}");
     let content = disk.content();
-    assert!(is_zero(&content[16 * MIB..17 * MIB]), "the file system behind the image is still there");
+    assert!(
+        is_zero(&content[16 * MIB..17 * MIB]),
+        "the file system behind the image is still there"
+    );
     assert!(is_zero(&content[47 * MIB..]));
 }
 
@@ -262,7 +282,11 @@ fn a_mounted_partition_protects_its_disk() {
     let dir = tempfile::tempdir().unwrap();
     let path = write(dir.path(), "a.img", &disk_image(2 * MIB));
     let image = path.to_str().unwrap();
-    tool(&["sh", "-c", &format!("echo 'label: gpt\nstart=1MiB,size=8MiB' | sfdisk -q {}", disk.path())]);
+    tool(&[
+        "sh",
+        "-c",
+        &format!("echo 'label: gpt\nstart=1MiB,size=8MiB' | sfdisk -q {}", disk.path()),
+    ]);
     // some kernels cannot read partition tables by themselves
     tool(&["partx", "--update", disk.path()]);
     let partition = format!("{}p1", disk.path());
@@ -318,9 +342,12 @@ fn a_kill_at_any_moment_leaves_all_of_the_image_or_nothing_that_boots() {
     let url = server.put("a.img", &image);
     let old = vec![0xa5; 8 * MIB];
     let (mut untouched, mut empty, mut complete) = (0, 0, 0);
-    // 6 MiB at 8 MiB a second: moments before the first write, while the image arrives, and around the end. The delays are what is tested.
+    // 6 MiB at 8 MiB a second: moments before the first write, while the image arrives, and around
+    // the end. The delays are what is tested.
     let moments = [(false, 3), (false, 20), (false, 80)].into_iter();
-    for (is_wiped, delay) in moments.chain([0, 100, 400, 650, 700, 750, 800, 850, 1000].map(|delay| (true, delay))) {
+    for (is_wiped, delay) in
+        moments.chain([0, 100, 400, 650, 700, 750, 800, 850, 1000].map(|delay| (true, delay)))
+    {
         disk.put(&old, 0);
         let mut child = start(&url, &disk);
         if is_wiped {
@@ -340,7 +367,10 @@ fn a_kill_at_any_moment_leaves_all_of_the_image_or_nothing_that_boots() {
         };
         *state += 1;
     }
-    assert!(empty >= 2, "{untouched} untouched, {empty} empty, {complete} complete: the moments prove nothing");
+    assert!(
+        empty >= 2,
+        "{untouched} untouched, {empty} empty, {complete} complete: the moments prove nothing"
+    );
 }
 
 #[test]

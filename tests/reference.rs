@@ -25,7 +25,11 @@ fn a_new_machine_posts_its_inventory() {
     let Some(server) = Reference::start() else { return };
     let run = machine(&server).expect(0);
     assert!(run.stderr.contains("Plan: inventory + reboot"), "{}", run.stderr);
-    assert!(server.events(MAC).contains(&"machine.inventory".to_owned()), "{:?}", server.events(MAC));
+    assert!(
+        server.events(MAC).contains(&"machine.inventory".to_owned()),
+        "{:?}",
+        server.events(MAC)
+    );
     let hardware = server.get(&format!("/machines/{MAC}/lshw.json"));
     assert_eq!(hardware["class"], "system");
     let known = &server.get(&format!("/machines/{MAC}"))["known_disks"];
@@ -45,10 +49,14 @@ fn an_interactive_machine_gets_the_servers_catalog() {
     let Some(server) = Reference::start() else { return };
     bind(&server, &json!({ "boot_mode": "bty-tui" }));
     let arguments = ["--server", &server.host(), "--mac", MAC, "--no-reboot"];
-    let mut terminal = Start::new(&bty_path(), &arguments).env("BTY_IMAGE_ROOT", "/no/images").start();
+    let mut terminal =
+        Start::new(&bty_path(), &arguments).env("BTY_IMAGE_ROOT", "/no/images").start();
     terminal.wait_for_prompt("> Pick an image:");
     let screen = terminal.screen();
-    assert!(screen.contains(&format!("catalog: http://{}/catalog.toml", server.host())), "{screen}");
+    assert!(
+        screen.contains(&format!("catalog: http://{}/catalog.toml", server.host())),
+        "{screen}"
+    );
     assert!(!screen.contains("catalog load failed"), "{screen}");
     terminal.answer("> Pick an image:", "q");
     assert_eq!(terminal.wait_exit(), 0);
@@ -57,15 +65,25 @@ fn an_interactive_machine_gets_the_servers_catalog() {
 #[test]
 fn a_flash_that_fails_is_an_event_of_the_server() {
     let Some(server) = Reference::start() else { return };
-    let entry = server.send("POST", "/catalog/entries", &json!({ "image_url": "http://127.0.0.1:9/a.img" }));
+    let entry = server.send(
+        "POST",
+        "/catalog/entries",
+        &json!({ "image_url": "http://127.0.0.1:9/a.img" }),
+    );
     let fields = json!({ "boot_mode": "bty-flash-always", "bty_image_ref": entry["bty_image_ref"], "target_disk_serial": "NO-SUCH-DISK" });
     bind(&server, &fields);
-    let mut child =
-        bty_command(&["--server", &server.host(), "--mac", MAC, "--no-reboot"]).spawn().expect("it was built");
-    let has_inventory = || server.events(MAC).contains(&"machine.inventory".to_owned()).then_some(());
+    let mut child = bty_command(&["--server", &server.host(), "--mac", MAC, "--no-reboot"])
+        .spawn()
+        .expect("it was built");
+    let has_inventory =
+        || server.events(MAC).contains(&"machine.inventory".to_owned()).then_some(());
     eventually(LIMIT, "the inventory arrives", has_inventory);
     // it waits for the disk, which may still be plugged in
     tool(&["kill", "-INT", &child.id().to_string()]);
     assert_eq!(child.wait().expect("it was started").code(), Some(130));
-    assert!(server.events(MAC).contains(&"machine.flash_failed".to_owned()), "{:?}", server.events(MAC));
+    assert!(
+        server.events(MAC).contains(&"machine.flash_failed".to_owned()),
+        "{:?}",
+        server.events(MAC)
+    );
 }

@@ -16,7 +16,8 @@ fn repl() -> Start {
     Start::new(&bty_path(), &["repl"]).env("TERM", "xterm-256color")
 }
 
-/// Types a line when its turn has come, and Enter when it is there: the next prompt is then a new one.
+/// Types a line when its turn has come, and Enter when it is there: the next prompt is then a new
+/// one.
 fn say(terminal: &mut Terminal, line: &str) {
     terminal.wait_for_prompt("bty>");
     terminal.send(line);
@@ -56,7 +57,10 @@ fn a_session_flashes_is_saved_and_the_script_does_the_same() {
     let saved = terminal.home().join("mine.rhai");
     let text = fs::read_to_string(&saved).unwrap();
     assert_eq!(text.lines().count(), 3, "{text}");
-    let dry = bty_command(&["run", "mine.rhai", "--dry-run"]).current_dir(terminal.home()).output().unwrap();
+    let dry = bty_command(&["run", "mine.rhai", "--dry-run"])
+        .current_dir(terminal.home())
+        .output()
+        .unwrap();
     let dry = Outcome::from(dry).expect(0);
     assert!(dry.stdout.contains(&format!("  flash a.img to {}", disk.path())), "{}", dry.stdout);
 }
@@ -180,7 +184,11 @@ fn a_pipe_is_read_to_the_first_error() {
     assert!(bad.stderr.contains("--> repl:2:8"), "{}", bad.stderr);
     assert_eq!(piped("exit(9)\n1\n").code, 9);
     let wrong = piped(":hepl\n1\n").expect(2);
-    assert!(wrong.stderr.contains("did you mean :help?") && wrong.stdout.is_empty(), "{}", wrong.stderr);
+    assert!(
+        wrong.stderr.contains("did you mean :help?") && wrong.stdout.is_empty(),
+        "{}",
+        wrong.stderr
+    );
     assert_eq!(piped("").expect(0).stdout, "");
     assert_eq!(bty(&["repl"]).code, 0);
 }
@@ -188,7 +196,8 @@ fn a_pipe_is_read_to_the_first_error() {
 #[test]
 fn results_in_a_file_are_results_only() {
     let line = format!("{} repl > out", bty_path().display());
-    let mut terminal = Start::new("/bin/sh".as_ref(), &["-c", &line]).env("TERM", "xterm-256color").start();
+    let mut terminal =
+        Start::new("/bin/sh".as_ref(), &["-c", &line]).env("TERM", "xterm-256color").start();
     terminal.send("1 + 1\r\"two\"\r\x04");
     assert_eq!(terminal.wait_exit(), 0, "{}", terminal.screen());
     assert_eq!(fs::read_to_string(terminal.home().join("out")).unwrap(), "2\n\"two\"\n");

@@ -1,4 +1,5 @@
-//! Scripts as people run them: `bty run`, `check`, `test`, `eject`, `docs`, on described machines and on real disks.
+//! Scripts as people run them: `bty run`, `check`, `test`, `eject`, `docs`, on described machines
+//! and on real disks.
 
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -15,7 +16,8 @@ const MIB: usize = 1 << 20;
 
 /// The directory of the examples.
 fn examples() -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/scripts").canonicalize().unwrap();
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/scripts").canonicalize().unwrap();
     path.to_str().unwrap().to_owned()
 }
 
@@ -61,7 +63,10 @@ fn bad_scripts_end_with_their_place_and_do_nothing() {
         ("a syntax error", "let d = disks(;\nflash(\"/images/a.img\", \"serial:S1\");"),
         ("an unknown function", "let d = disks::by_serail(\"S1\");\nflash(\"/images/a.img\", d);"),
         ("an unknown variable", "flash(\"/images/a.img\", dsk);"),
-        ("an unknown field", "let d = disks::by_serial(\"S1\");\nprint(d.serail);\nflash(\"/images/a.img\", d);"),
+        (
+            "an unknown field",
+            "let d = disks::by_serial(\"S1\");\nprint(d.serail);\nflash(\"/images/a.img\", d);",
+        ),
         ("a wrong type", "disks::by_serial(7);\nflash(\"/images/a.img\", \"serial:S1\");"),
         ("another wrong type", "flash(7, \"serial:S1\");"),
         ("an endless loop", "loop {}\nflash(\"/images/a.img\", \"serial:S1\");"),
@@ -85,7 +90,8 @@ fn bad_scripts_end_with_their_place_and_do_nothing() {
         let mut text = desk.redact(&run.stderr);
         if let "an endless loop" | "a memory bomb" = what {
             // somewhere in the loop: where exactly is a matter of time
-            let (before, place) = text.split_once("script.rhai:").unwrap_or_else(|| panic!("{what}: {text}"));
+            let (before, place) =
+                text.split_once("script.rhai:").unwrap_or_else(|| panic!("{what}: {text}"));
             assert!(place.contains("loop {"), "{what}: {text}");
             text = format!("{before}script.rhai:SOMEWHERE\n");
         }
@@ -122,17 +128,26 @@ fn a_dry_run_lists_every_effect_and_has_none() {
         "script.rhai",
         "let file = disks::create_file(\"/backup/copy.img\", \"4G\");\nflash(\"/images/a.img\", [\"serial:S1\", file]);\nsleep(1.5);\nlog(\"half way\");\nhttp::post_json(\"http://h/x\", #{ n: 1 });\nreboot();",
     );
-    let world_with_answer =
-        desk.file("answers.toml", &format!("{WORLD}\n[[http]]\nurl = \"http://h/x\"\nmethod = \"POST\"\n"));
+    let world_with_answer = desk.file(
+        "answers.toml",
+        &format!("{WORLD}\n[[http]]\nurl = \"http://h/x\"\nmethod = \"POST\"\n"),
+    );
     let run = bty(&["run", &script, "--dry-run", "--world", &world_with_answer]).expect(0);
     insta::assert_snapshot!("dry_run", run.stdout);
-    let json = bty(&["run", &script, "--dry-run", "--world", &world_with_answer, "--json"]).expect(0);
-    let effects: Vec<String> = json.json().iter().map(|e| e["effect"].as_str().unwrap().to_owned()).collect();
+    let json =
+        bty(&["run", &script, "--dry-run", "--world", &world_with_answer, "--json"]).expect(0);
+    let effects: Vec<String> =
+        json.json().iter().map(|e| e["effect"].as_str().unwrap().to_owned()).collect();
     assert_eq!(effects, ["create", "flash", "sleep", "log", "post", "power"]);
     // what nobody described is not there
     let run = bty(&["run", &script, "--dry-run", "--world", &world]).expect(4);
-    assert!(run.stderr.contains("the described machine has no answer to POST http://h/x"), "{}", run.stderr);
-    let bad = desk.file("bad.toml", "[[disks]]\npath = \"/dev/sda\"\nsize = \"8G\"\nserail = \"S1\"\n");
+    assert!(
+        run.stderr.contains("the described machine has no answer to POST http://h/x"),
+        "{}",
+        run.stderr
+    );
+    let bad =
+        desk.file("bad.toml", "[[disks]]\npath = \"/dev/sda\"\nsize = \"8G\"\nserail = \"S1\"\n");
     let run = bty(&["run", &script, "--dry-run", "--world", &bad]).expect(2);
     assert!(run.stderr.contains("serail"), "{}", run.stderr);
 }
@@ -142,11 +157,14 @@ fn a_dry_run_on_this_machine_reads_and_writes_nothing() {
     let desk = Desk::new();
     let image = write(desk.0.path(), "a.img", &gpt_image(8 * MIB, 512));
     let target = write(desk.0.path(), "disk", &vec![0xa5; 16 * MIB]);
-    let script =
-        desk.file("script.rhai", "let report = flash(ARGS[0], ARGS[1]);\nprint(report);\nsleep(3600);\npower_off();");
+    let script = desk.file(
+        "script.rhai",
+        "let report = flash(ARGS[0], ARGS[1]);\nprint(report);\nsleep(3600);\npower_off();",
+    );
     let (image, target) = (image.to_str().unwrap(), target.to_str().unwrap());
     let run = bty(&["run", &script, image, target, "--dry-run"]).expect(0);
-    let effects: Vec<&str> = run.stdout.lines().skip(1).map(|line| line.split_whitespace().next().unwrap()).collect();
+    let effects: Vec<&str> =
+        run.stdout.lines().skip(1).map(|line| line.split_whitespace().next().unwrap()).collect();
     assert_eq!(effects, ["flash", "wait", "power"], "{}", run.stdout);
     assert!(fs::read(target).unwrap().iter().all(|&byte| byte == 0xa5), "the disk was written to");
 }
@@ -214,7 +232,12 @@ fn three_times_ctrl_c_ends_what_nothing_else_ends() {
     tool(&["mkfifo", pipe.to_str().unwrap()]);
     // nobody waits for the writer of an image
     let script = desk.file("script.rhai", "images::open(ARGS[0])");
-    assert!(bty(&["run", &script, pipe.to_str().unwrap()]).expect(4).stderr.contains("nobody writes to the pipe"));
+    assert!(
+        bty(&["run", &script, pipe.to_str().unwrap()])
+            .expect(4)
+            .stderr
+            .contains("nobody writes to the pipe")
+    );
     // a script that comes from a pipe is waited for
     let mut child = bty_command(&["run", pipe.to_str().unwrap()]).spawn().unwrap();
     // can be opened so only while somebody reads
@@ -234,7 +257,8 @@ fn three_times_ctrl_c_ends_what_nothing_else_ends() {
 #[test]
 fn ctrl_c_ends_a_script_that_would_go_on() {
     let desk = Desk::new();
-    let script = desk.file("script.rhai", "print(\"ready\");\nloop { try { sleep(3600); } catch {} }");
+    let script =
+        desk.file("script.rhai", "print(\"ready\");\nloop { try { sleep(3600); } catch {} }");
     let mut child = bty_command(&["run", &script]).spawn().unwrap();
     let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
@@ -273,7 +297,8 @@ fn the_reference_in_the_docs_is_that_of_the_engine() {
     assert!(fresh == kept, "run: target/debug/bty docs --markdown > docs/functions.md");
     // every function and field says what it does
     let blocks: Vec<&str> = fresh.split("\n\n").filter(|block| block.starts_with('`')).collect();
-    let silent: Vec<&&str> = blocks.iter().filter(|block| block.lines().nth(1).is_none_or(str::is_empty)).collect();
+    let silent: Vec<&&str> =
+        blocks.iter().filter(|block| block.lines().nth(1).is_none_or(str::is_empty)).collect();
     assert!(silent.is_empty(), "{silent:?}");
     assert!(blocks.len() > 100, "{}", blocks.len());
 }
@@ -290,7 +315,12 @@ fn editors_get_definitions_with_the_names_of_scripts() {
     );
     for file in ["disks", "flash", "images", "catalog", "ui", "system", "http", "oci", "test"] {
         let text = fs::read_to_string(dir.join(format!("{file}.d.rhai"))).unwrap();
-        assert!(!text.contains(" >;") && !text.contains("Outcome<") && !text.contains("NativeCallContext"), "{text}");
+        assert!(
+            !text.contains(" >;")
+                && !text.contains("Outcome<")
+                && !text.contains("NativeCallContext"),
+            "{text}"
+        );
     }
 }
 

@@ -15,7 +15,8 @@ const MIB: usize = 1 << 20;
 /// Runs a machine without a terminal to its end.
 fn machine(server: &PlanServer) -> Outcome {
     let host = server.host();
-    let command = bty_command(&["--server", &host, "--mac", "52-54-00-12-34-56", "--no-reboot"]).output();
+    let command =
+        bty_command(&["--server", &host, "--mac", "52-54-00-12-34-56", "--no-reboot"]).output();
     command.expect("it was built").into()
 }
 
@@ -36,12 +37,16 @@ fn image() -> (Vec<u8>, Vec<u8>) {
     (filter(&["zstd", "-q3c"], &content), content)
 }
 
-/// A plan script that flashes the image of its server to a loop device: those have no serial number, so it is named by its path.
+/// A plan script that flashes the image of its server to a loop device: those have no serial
+/// number, so it is named by its path.
 fn flashing(disk: &str) -> impl Fn(&str) -> Plan + Send + Sync + 'static {
     let disk = disk.to_owned();
     move |base: &str| {
         let value = json!({ "image": { "src": format!("{base}/images/a.img.zst") }, "disk": { "path": disk } });
-        Plan::Script(script(&value, "fn run(p) {\n    flash(p.image, disks::probe(p.disk.path));\n    reboot();\n}\n"))
+        Plan::Script(script(
+            &value,
+            "fn run(p) {\n    flash(p.image, disks::probe(p.disk.path));\n    reboot();\n}\n",
+        ))
     }
 }
 
@@ -60,14 +65,20 @@ fn a_plan_script_is_run_reported_and_only_then_rebooted() {
     assert_eq!(reports.len(), 1, "{reports:?}");
     let (report, disks) = (&reports[0], &reports[0]["disks"]);
     assert_eq!((&report["status"], &report["cycle"]), (&json!("done"), &json!("token-1")));
-    assert_eq!((&disks[0]["path"], &disks[0]["disk_bytes"]), (&json!(disk.path()), &json!(8 * MIB)));
+    assert_eq!(
+        (&disks[0]["path"], &disks[0]["disk_bytes"]),
+        (&json!(disk.path()), &json!(8 * MIB))
+    );
     assert!(disks[0]["verified_bytes"].as_u64().unwrap() >= 8 << 20);
     let inventory = server.requests("/inventory")[0].json();
     assert_eq!(inventory["lshw"]["class"], "system");
     assert!(inventory["disks"].is_array());
 
-    let lines: Vec<&str> =
-        run.stderr.lines().filter(|line| line.starts_with("bty: ") || line.starts_with("reboot")).collect();
+    let lines: Vec<&str> = run
+        .stderr
+        .lines()
+        .filter(|line| line.starts_with("bty: ") || line.starts_with("reboot"))
+        .collect();
     let wanted = [
         "bty: entered v",
         "bty: server-driven mode:",
@@ -89,13 +100,17 @@ fn progress_is_told_with_the_cycle_and_never_after_the_end() {
     let compressed = filter(&["zstd", "-q1c"], &content);
     let server = PlanServer::start(flashing(disk.path()), vec![("a.img.zst", compressed)]);
     let _ = machine(&server).expect(0);
-    let all: Vec<Value> = server.requests("/status").iter().map(bty_tests::server::Request::json).collect();
+    let all: Vec<Value> =
+        server.requests("/status").iter().map(bty_tests::server::Request::json).collect();
     assert_eq!(all.last().unwrap()["status"], "done", "{all:?}");
     assert_eq!(all[0]["status"], "progress", "{all:?}");
     for told in &all[..all.len() - 1] {
         assert_eq!(told["status"], "progress", "{all:?}");
         assert_eq!(told["cycle"], "token-1");
-        assert!(told["progress"]["phase"].is_string() && told["progress"]["written_bytes"].is_u64(), "{told}");
+        assert!(
+            told["progress"]["phase"].is_string() && told["progress"]["written_bytes"].is_u64(),
+            "{told}"
+        );
     }
 }
 
@@ -113,14 +128,18 @@ fn a_server_that_fails_is_asked_again_and_the_end_is_told_until_it_is_heard() {
     assert_eq!(server.requests("/plan").len(), 4);
     // the same report again and again, and it is one flash all the same
     let reports = server.reports();
-    assert!(reports.len() >= 2 && reports.iter().all(|report| *report == reports[0]), "{reports:?}");
+    assert!(
+        reports.len() >= 2 && reports.iter().all(|report| *report == reports[0]),
+        "{reports:?}"
+    );
     assert_eq!(run.stderr.matches("auto-flash starting").count(), 1);
     assert_eq!(server.requests("/inventory").len(), 3);
 }
 
 #[test]
 fn a_server_that_hangs_is_given_up_and_asked_again() {
-    let server = PlanServer::start(|_| Plan::Json(json!({ "mode": "exit" })), Vec::new()).plan_faults(&[Fault::Hang]);
+    let server = PlanServer::start(|_| Plan::Json(json!({ "mode": "exit" })), Vec::new())
+        .plan_faults(&[Fault::Hang]);
     let _ = machine(&server).expect(0);
     assert_eq!(server.requests("/plan").len(), 2);
 }
@@ -131,18 +150,43 @@ fn a_plan_that_cannot_run_is_told_once_and_touches_nothing() {
     let flash = format!("flash(\"/no/such.img\", \"{}\");", disk.path());
     type Case = (&'static str, Plan, &'static str, i32);
     let cases: Vec<Case> = vec![
-        ("garbage", Plan::Text("<html>It works!</html>"), "answered no plan but \"<html>It works!</html>\"", 3),
+        (
+            "garbage",
+            Plan::Text("<html>It works!</html>"),
+            "answered no plan but \"<html>It works!</html>\"",
+            3,
+        ),
         (
             "another machine",
             Plan::Script(script_for("52:54:00:00:00:99", &json!(1), "fn run(p) {}")),
             "the plan is for 52:54:00:00:00:99",
             3,
         ),
-        ("a newer version", Plan::Script("//! bty plan script 9\n//! machine: x\n".into()), "has version 9", 3),
+        (
+            "a newer version",
+            Plan::Script("//! bty plan script 9\n//! machine: x\n".into()),
+            "has version 9",
+            3,
+        ),
         ("no plan script", Plan::Script("fn run(p) {}".into()), "that is no plan script", 3),
-        ("it does not compile", Plan::Script(script(&json!(1), "fn run(p) { flash(")), "expecting ')'", 7),
-        ("it has no run", Plan::Script(script(&json!(1), "fn walk(p) {}")), "does not define run(p)", 7),
-        ("it throws", Plan::Script(script(&json!(1), "fn run(p) { throw \"not today\" }")), "not today", 7),
+        (
+            "it does not compile",
+            Plan::Script(script(&json!(1), "fn run(p) { flash(")),
+            "expecting ')'",
+            7,
+        ),
+        (
+            "it has no run",
+            Plan::Script(script(&json!(1), "fn walk(p) {}")),
+            "does not define run(p)",
+            7,
+        ),
+        (
+            "it throws",
+            Plan::Script(script(&json!(1), "fn run(p) { throw \"not today\" }")),
+            "not today",
+            7,
+        ),
         (
             "an unknown function",
             Plan::Script(script(&json!(1), "fn run(p) { flahs(p) }")),
@@ -155,7 +199,12 @@ fn a_plan_that_cannot_run_is_told_once_and_touches_nothing() {
             "No such file",
             4,
         ),
-        ("an unknown mode", Plan::Json(json!({ "mode": "dance" })), "unknown plan mode \"dance\"", 3),
+        (
+            "an unknown mode",
+            Plan::Json(json!({ "mode": "dance" })),
+            "unknown plan mode \"dance\"",
+            3,
+        ),
         ("no mode", Plan::Json(json!({})), "the plan has no mode", 3),
         (
             "a flash without a disk",
@@ -195,7 +244,9 @@ fn an_older_server_gets_what_it_understands() {
     }
     let plan = |base: &str| {
         let image = format!("{base}/images/a.img.zst");
-        Plan::Json(json!({ "mode": "flash", "image": image, "target_disk_serial": "NO-SUCH-DISK", "name": "a" }))
+        Plan::Json(
+            json!({ "mode": "flash", "image": image, "target_disk_serial": "NO-SUCH-DISK", "name": "a" }),
+        )
     };
     // the disk may still appear, so it is waited for: the wait is cut short
     let server = PlanServer::start(plan, Vec::new());
@@ -228,24 +279,37 @@ fn the_other_modes_of_an_older_server_do_as_they_say() {
 
     let exit = PlanServer::start(|_| Plan::Json(json!({ "mode": "exit" })), Vec::new());
     let run = machine(&exit).expect(0);
-    assert!(run.stderr.contains("Plan: nothing to do") && !run.stderr.contains("reboot"), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("Plan: nothing to do") && !run.stderr.contains("reboot"),
+        "{}",
+        run.stderr
+    );
 }
 
 /// A machine with a person in front of it.
 fn attended(server: &PlanServer) -> Start {
     let host = server.host();
-    Start::new(&bty_path(), &["--server", &host, "--mac", MAC, "--no-reboot"]).env("BTY_IMAGE_ROOT", "/no/images")
+    Start::new(&bty_path(), &["--server", &host, "--mac", MAC, "--no-reboot"])
+        .env("BTY_IMAGE_ROOT", "/no/images")
 }
 
 #[test]
 fn a_failed_plan_ends_in_the_wizard_with_a_banner() {
-    let server =
-        PlanServer::start(|_| Plan::Script(script(&json!(1), "fn run(p) { throw \"not today\" }")), Vec::new());
+    let server = PlanServer::start(
+        |_| Plan::Script(script(&json!(1), "fn run(p) { throw \"not today\" }")),
+        Vec::new(),
+    );
     let mut terminal = attended(&server).start();
     terminal.wait_for_prompt("> Pick an image:");
     let screen = terminal.screen();
-    assert!(screen.contains("the plan failed: not today") && screen.contains(&format!("mac: {MAC}")), "{screen}");
-    assert!(screen.contains(&format!("catalog: http://{}/catalog.toml", server.host())), "{screen}");
+    assert!(
+        screen.contains("the plan failed: not today") && screen.contains(&format!("mac: {MAC}")),
+        "{screen}"
+    );
+    assert!(
+        screen.contains(&format!("catalog: http://{}/catalog.toml", server.host())),
+        "{screen}"
+    );
     terminal.answer("> Pick an image:", "q");
     assert_eq!(terminal.wait_exit(), 0, "{}", terminal.screen());
     assert_eq!(server.requests("/plan").len(), 1);
@@ -267,7 +331,9 @@ fn somebody_at_the_machine_need_not_wait_for_the_server() {
 
 #[test]
 fn an_interactive_plan_is_the_wizard_with_its_catalog() {
-    let plan = |base: &str| Plan::Json(json!({ "mode": "interactive", "catalog": format!("{base}/lab/catalog.toml") }));
+    let plan = |base: &str| {
+        Plan::Json(json!({ "mode": "interactive", "catalog": format!("{base}/lab/catalog.toml") }))
+    };
     let server = PlanServer::start(plan, Vec::new());
     let mut terminal = attended(&server).start();
     terminal.wait_for(&format!("catalog: http://{}/lab/catalog.toml", server.host()));
@@ -277,7 +343,9 @@ fn an_interactive_plan_is_the_wizard_with_its_catalog() {
 
 #[test]
 fn ctrl_c_during_a_plan_is_told_to_the_server_and_ends_in_the_wizard() {
-    let plan = |_: &str| Plan::Script(script(&json!(1), "fn run(p) { ui::say(\"waiting\"); sleep(3600); }"));
+    let plan = |_: &str| {
+        Plan::Script(script(&json!(1), "fn run(p) { ui::say(\"waiting\"); sleep(3600); }"))
+    };
     let server = PlanServer::start(plan, Vec::new());
     let mut terminal = attended(&server).start();
     terminal.wait_for("waiting");
@@ -285,6 +353,9 @@ fn ctrl_c_during_a_plan_is_told_to_the_server_and_ends_in_the_wizard() {
     terminal.wait_for("the plan failed: cancelled");
     terminal.answer("> Pick an image:", "q");
     assert_eq!(terminal.wait_exit(), 0);
-    assert_eq!(server.reports(), [json!({ "status": "failed", "reason": "cancelled", "cycle": "token-1" })]);
+    assert_eq!(
+        server.reports(),
+        [json!({ "status": "failed", "reason": "cancelled", "cycle": "token-1" })]
+    );
     assert!(terminal.is_restored());
 }

@@ -67,7 +67,10 @@ fn an_image_is_flashed_through_the_wizard_on_a_console() {
     terminal.send(&format!("{number}\r"));
     terminal.wait_for("> Type yes to erase and write:");
     let screen = shelf.redact(&terminal.screen()).replace(disk.path(), "/dev/DISK");
-    insta::assert_snapshot!("wizard_plan", screen.replace(&format!("write to: {number}"), "write to: NUMBER"));
+    insta::assert_snapshot!(
+        "wizard_plan",
+        screen.replace(&format!("write to: {number}"), "write to: NUMBER")
+    );
     assert!(disk.content().iter().all(|&byte| byte == 0), "something was written before the word");
     terminal.send("yes\r");
     terminal.wait_for("> Reboot now?:");
@@ -95,7 +98,11 @@ fn a_computer_that_somebody_works_at_restarts_only_by_the_word() {
         terminal.answer("> Type yes to erase and write:", "yes");
         terminal.wait_for("> What now?:");
         assert!(terminal.screen().contains("Flash completed."), "{}", terminal.screen());
-        assert!(terminal.screen().contains("[reboot] RESTART THIS COMPUTER"), "{}", terminal.screen());
+        assert!(
+            terminal.screen().contains("[reboot] RESTART THIS COMPUTER"),
+            "{}",
+            terminal.screen()
+        );
         terminal.answer("> What now?:", answers[0]);
         if restarts {
             terminal.wait_for("type the word reboot");
@@ -103,7 +110,10 @@ fn a_computer_that_somebody_works_at_restarts_only_by_the_word() {
             terminal.answer("> What now?:", answers[1]);
         }
         assert_eq!(terminal.wait_exit(), 0, "{}", terminal.screen());
-        assert_eq!(terminal.transcript().contains("reboot: not done, because of --no-reboot"), restarts);
+        assert_eq!(
+            terminal.transcript().contains("reboot: not done, because of --no-reboot"),
+            restarts
+        );
     }
 }
 
@@ -124,7 +134,10 @@ fn a_refusal_before_the_first_write_leaves_the_disk_as_it_was_and_says_so() {
     terminal.wait_for("> What now?:");
     let screen = terminal.screen();
     assert!(screen.contains("Flash FAILED.") && screen.contains("is mounted on"), "{screen}");
-    assert!(screen.contains("Nothing was written") && !screen.contains("partial write"), "{screen}");
+    assert!(
+        screen.contains("Nothing was written") && !screen.contains("partial write"),
+        "{screen}"
+    );
 }
 
 #[test]
@@ -266,7 +279,11 @@ fn ctrl_c_during_a_flash_cancels_it_and_keeps_the_wizard() {
 #[test]
 fn without_a_terminal_there_is_no_wizard() {
     let run = bty_tests::command::bty(&[]).expect(2);
-    assert!(run.stderr.contains("the wizard needs a terminal") && run.stderr.contains("bty --help"), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("the wizard needs a terminal") && run.stderr.contains("bty --help"),
+        "{}",
+        run.stderr
+    );
     // an option for the wizard before a verb is a mistake, and not ignored
     assert_eq!(bty_tests::command::bty(&["--catalog", "x.toml", "disks"]).code, 2);
 }
@@ -288,7 +305,11 @@ fn a_serial_line_gets_the_same_wizard() {
     let shelf = Shelf::new();
     let mut terminal = shelf.wizard(&[]).size(0, 0).env("TERM", "vt220").start();
     terminal.wait_for("> Pick an image:");
-    assert!(terminal.screen().lines().all(|line| line.chars().count() <= 80), "{}", terminal.screen());
+    assert!(
+        terminal.screen().lines().all(|line| line.chars().count() <= 80),
+        "{}",
+        terminal.screen()
+    );
     terminal.send("q\r");
     assert_eq!(terminal.wait_exit(), 0);
 }
@@ -301,7 +322,11 @@ fn long_lists_are_shown_by_pages() {
     }
     let mut terminal = shelf.wizard(&[]).start();
     terminal.wait_for("1..11 of 41");
-    assert!(terminal.screen().starts_with("bty: ") || terminal.screen().contains("1.Catalog"), "{}", terminal.screen());
+    assert!(
+        terminal.screen().starts_with("bty: ") || terminal.screen().contains("1.Catalog"),
+        "{}",
+        terminal.screen()
+    );
     terminal.answer("> Pick an image:", "n");
     terminal.wait_for("12..22 of 41");
     terminal.answer("> Pick an image:", "p");
@@ -317,12 +342,14 @@ fn an_own_copy_of_the_wizard_runs() {
     let dir = shelf.path("mine");
     let _ = bty_tests::command::bty(&["eject", "wizard", &dir]).expect(0);
     let screen = format!("{dir}/pick_image.rhai");
-    let changed = fs::read_to_string(&screen).unwrap().replace("\"Pick an image\"", "\"Which one, dear\"");
+    let changed =
+        fs::read_to_string(&screen).unwrap().replace("\"Pick an image\"", "\"Which one, dear\"");
     fs::write(&screen, changed).unwrap();
     // what was not changed comes from the box
     fs::remove_file(format!("{dir}/confirm.rhai")).unwrap();
     let arguments = ["run", &format!("{dir}/wizard.rhai")];
-    let mut terminal = Start::new(&bty_path(), &arguments).env("BTY_IMAGE_ROOT", &shelf.path("images")).start();
+    let mut terminal =
+        Start::new(&bty_path(), &arguments).env("BTY_IMAGE_ROOT", &shelf.path("images")).start();
     terminal.answer("> Which one, dear:", "q");
     assert_eq!(terminal.wait_exit(), 0);
 }

@@ -1,4 +1,5 @@
-//! Files that are no disk images, images that lack something, disks with a past, and systems that give no threads or memory: never a "done" that is none.
+//! Files that are no disk images, images that lack something, disks with a past, and systems that
+//! give no threads or memory: never a "done" that is none.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -8,7 +9,7 @@ use std::process::Command;
 
 use bty::flash::{FlashOptions, FlashPlan};
 use bty::image::OpenOptions;
-use bty::{CancelToken, Client, ErrorKind, Event, Host, Image, Phase};
+use bty::{CancelToken, Client, DiskHost, ErrorKind, Event, Image, Phase};
 use bty_tests::command::{Outcome, bty, bty_on_terminal, bty_path, tool};
 use bty_tests::disk::{Faults, FaultyDisk, MemoryHost};
 use bty_tests::images::{disk_image, filter, gpt_image, write};
@@ -29,7 +30,8 @@ fn open(path: &Path) -> bty::Result<Image> {
 fn flash_to_new(image: &Path, options: &[&str]) -> (Outcome, PathBuf) {
     let new = image.with_extension("new");
     let _ = fs::remove_file(&new);
-    let outcome = bty(&[&["flash", text(image), text(&new), "--create", "--yes"], options].concat());
+    let outcome =
+        bty(&[&["flash", text(image), text(&new), "--create", "--yes"], options].concat());
     (outcome, new)
 }
 
@@ -46,8 +48,10 @@ fn text_is_refused_with_what_it_looks_like() {
     ];
     let mut said = Vec::new();
     for (name, bytes) in files {
-        for (name, bytes) in [(name.to_owned(), bytes.to_vec()), (format!("{name}.gz"), filter(&["gzip", "-c"], bytes))]
-        {
+        for (name, bytes) in [
+            (name.to_owned(), bytes.to_vec()),
+            (format!("{name}.gz"), filter(&["gzip", "-c"], bytes)),
+        ] {
             let (outcome, new) = flash_to_new(&write(dir.path(), &name, &bytes), &[]);
             let outcome = outcome.expect(4);
             assert!(!new.exists());
@@ -99,7 +103,16 @@ fn what_is_packed_in_another_way_is_refused_with_the_way_out() {
     let here = text(dir.path());
     let headed = |magic: &[u8]| [magic, &pattern(100_000)].concat();
     let fixed = dir.path().join("fixed.vhd");
-    tool(&["qemu-img", "convert", "-O", "vpc", "-o", "subformat=fixed,force_size", text(&raw), text(&fixed)]);
+    tool(&[
+        "qemu-img",
+        "convert",
+        "-O",
+        "vpc",
+        "-o",
+        "subformat=fixed,force_size",
+        text(&raw),
+        text(&fixed),
+    ]);
     let mut dmg = disk.clone();
     dmg.extend([b"koly".as_slice(), &[0; 508]].concat());
     let files = [
@@ -209,7 +222,8 @@ fn partitions_of_the_old_table_do_not_come_back_behind_a_smaller_image() {
     let dir = tempfile::tempdir().unwrap();
     let file_system = dir.path().join("ext4");
     tool(&["mkfs.ext4", "-q", "-L", "OLDDATA", text(&file_system), "16M"]);
-    let script = "label: gpt\nstart=41MiB,size=16MiB,type=linux\nstart=70MiB,size=4MiB,type=linux\n";
+    let script =
+        "label: gpt\nstart=41MiB,size=16MiB,type=linux\nstart=70MiB,size=4MiB,type=linux\n";
     tool(&["sh", "-c", &format!("printf '{script}' | sfdisk -q --no-reread {}", disk.path())]);
     disk.put(&fs::read(&file_system).unwrap(), 41 << 20);
     // RAID metadata at the end of a partition
@@ -221,7 +235,10 @@ fn partitions_of_the_old_table_do_not_come_back_behind_a_smaller_image() {
     assert_eq!(content[(41 << 20) + 1080..][..2], [0, 0], "ext4 is still there");
     assert_eq!(content[(74 << 20) - 8192..][..4], [0; 4], "the RAID is still there");
     // where the kernel looks when the new system makes a partition at that place
-    let probed = Command::new("blkid").args(["--probe", "--offset", "42991616", disk.path()]).output().unwrap();
+    let probed = Command::new("blkid")
+        .args(["--probe", "--offset", "42991616", disk.path()])
+        .output()
+        .unwrap();
     assert_eq!(String::from_utf8_lossy(&probed.stdout), "", "blkid finds something");
 }
 
@@ -237,7 +254,8 @@ fn a_backup_gpt_that_was_cut_off_is_made_again_and_wanted_by_verify() {
     let differs = bty(&["verify", text(&image), disk, "--fix-gpt"]).expect(5);
     assert!(differs.stderr.contains("first at offset 16760320"), "{}", differs.stderr);
 
-    let report = bty(&["flash", text(&image), disk, "--fix-gpt", "--yes", "--json"]).expect(0).last();
+    let report =
+        bty(&["flash", text(&image), disk, "--fix-gpt", "--yes", "--json"]).expect(0).last();
     assert_eq!(report["targets"][0]["backup_gpt_offset"], 16 * MIB as u64 - 33 * 512);
     let checked = tool(&["sgdisk", "--verify", disk]);
     assert!(checked.contains("No problems found"), "{checked}");
@@ -253,11 +271,18 @@ fn a_backup_gpt_that_was_cut_off_is_made_again_and_wanted_by_verify() {
 fn a_packed_image_that_was_cut_before_it_was_packed_gets_the_note_too() {
     let dir = tempfile::tempdir().unwrap();
     let cut = &gpt_image(16 * MIB, 512)[..4 * MIB];
-    for tool in [["gzip", "-1c"], ["bzip2", "-1c"], ["lz4", "-q1c"], ["zstd", "-q1c"], ["xz", "-0c"]] {
+    for tool in
+        [["gzip", "-1c"], ["bzip2", "-1c"], ["lz4", "-q1c"], ["zstd", "-q1c"], ["xz", "-0c"]]
+    {
         let image = write(dir.path(), tool[0], &filter(&tool, cut));
         let disk = image.with_extension("disk");
-        let said = bty(&["flash", text(&image), text(&disk), "--create=16M", "--yes"]).expect(0).stderr;
-        assert!(said.contains("its partition table reaches 5.0 MiB: it may have been cut"), "{}: {said}", tool[0]);
+        let said =
+            bty(&["flash", text(&image), text(&disk), "--create=16M", "--yes"]).expect(0).stderr;
+        assert!(
+            said.contains("its partition table reaches 5.0 MiB: it may have been cut"),
+            "{}: {said}",
+            tool[0]
+        );
     }
 }
 
@@ -265,7 +290,8 @@ fn a_packed_image_that_was_cut_before_it_was_packed_gets_the_note_too() {
 fn an_image_that_is_written_to_while_it_is_flashed_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let bytes = disk_image(8 * MIB);
-    for (name, packed) in [("a.img", bytes.clone()), ("a.img.gz", filter(&["gzip", "-1c"], &bytes))] {
+    for (name, packed) in [("a.img", bytes.clone()), ("a.img.gz", filter(&["gzip", "-1c"], &bytes))]
+    {
         for appended in [true, false] {
             let path = write(dir.path(), name, &packed);
             let image = open(&path).unwrap();
@@ -273,9 +299,19 @@ fn an_image_that_is_written_to_while_it_is_flashed_is_an_error() {
             let plan = FlashPlan::new(image.info(), host.list().unwrap(), FlashOptions::default());
             let change = |event: &Event| {
                 if matches!(event, Event::Phase { phase: Phase::Write }) && appended {
-                    File::options().append(true).open(&path).unwrap().write_all(&[7; 4096]).unwrap();
+                    File::options()
+                        .append(true)
+                        .open(&path)
+                        .unwrap()
+                        .write_all(&[7; 4096])
+                        .unwrap();
                 } else if matches!(event, Event::Phase { phase: Phase::Write }) {
-                    File::options().write(true).open(&path).unwrap().write_all_at(&packed[..1], 0).unwrap();
+                    File::options()
+                        .write(true)
+                        .open(&path)
+                        .unwrap()
+                        .write_all_at(&packed[..1], 0)
+                        .unwrap();
                 }
             };
             // a file system may count time in ticks
@@ -340,7 +376,10 @@ fn a_file_of_any_size_is_a_disk_of_whole_sectors() {
         let _ = bty(&["verify", text(&image), text(&file)]).expect(0);
         let content = fs::read(&file).unwrap();
         assert!(content.starts_with(&bytes) && content.len() as u64 == size);
-        assert!(content.ends_with(&last[..(size % 512) as usize]), "what is no whole sector was written to");
+        assert!(
+            content.ends_with(&last[..(size % 512) as usize]),
+            "what is no whole sector was written to"
+        );
     }
     // a file is smaller than a sector
     let tiny = write(dir.path(), "tiny", &[0xa5; 100]);
@@ -356,27 +395,32 @@ fn every_format(dir: &Path) -> Vec<PathBuf> {
     tool(&["qemu-img", "convert", "-c", "-O", "qcow2", text(&raw), text(&qcow2)]);
     let zst = dir.join("disk.zst");
     tool(&["pzstd", "-qf1", "-p", "2", text(&raw), "-o", text(&zst)]);
-    let packed =
-        [["gzip", "-1c"], ["bzip2", "-1c"], ["lz4", "-q1c"]].map(|tool| write(dir, tool[0], &filter(&tool, &disk)));
+    let packed = [["gzip", "-1c"], ["bzip2", "-1c"], ["lz4", "-q1c"]]
+        .map(|tool| write(dir, tool[0], &filter(&tool, &disk)));
     let xz = write(dir, "xz", &filter(&["xz", "-0c", "-T2", "--block-size=1MiB"], &disk));
     let mut all = vec![raw, qcow2, zst, xz];
     all.extend(packed);
     all
 }
 
-/// Runs `bty flash` with limits set by a shell; the exit code, and what was said. It must end within a minute.
+/// Runs `bty flash` with limits set by a shell; the exit code, and what was said. It must end
+/// within a minute.
 fn flash_limited(image: &Path, limit: &str, is_nobody: bool) -> (i32, String) {
     let new = image.with_extension("limited");
     let _ = fs::remove_file(&new);
-    let nobody: &[&str] =
-        if is_nobody { &["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] } else { &["env"] };
+    let nobody: &[&str] = if is_nobody {
+        &["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    } else {
+        &["env"]
+    };
     let line = format!(
         "ulimit {limit}; exec timeout -s KILL 60 '{}' flash '{}' '{}' --create --yes",
         bty_path().display(),
         image.display(),
         new.display()
     );
-    let output = Command::new(nobody[0]).args(&nobody[1..]).args(["bash", "-c", &line]).output().unwrap();
+    let output =
+        Command::new(nobody[0]).args(&nobody[1..]).args(["bash", "-c", &line]).output().unwrap();
     let outcome = Outcome::from(output);
     (outcome.code, outcome.stderr)
 }
@@ -393,19 +437,34 @@ fn a_system_that_gives_no_threads_or_no_memory_gets_an_exit_code() {
         // 8 are about what one flash takes at least
         for limit in [4, 8, 9, 10, 11, 12, 40] {
             let (code, said) = flash_limited(&image, &format!("-u {limit}"), true);
-            assert!([0, 1, 4, 6].contains(&code), "{} with {limit} threads: {code} {said}", image.display());
             assert!(
-                code == 0 || said.contains("Resource temporarily unavailable") || said.contains("no thread"),
+                [0, 1, 4, 6].contains(&code),
+                "{} with {limit} threads: {code} {said}",
+                image.display()
+            );
+            assert!(
+                code == 0
+                    || said.contains("Resource temporarily unavailable")
+                    || said.contains("no thread"),
                 "{said}"
             );
             threads.push(code);
         }
         for limit in [100_000, 150_000, 300_000, 2_000_000] {
             let (code, said) = flash_limited(&image, &format!("-v {limit}"), false);
-            assert!([0, 1, 4, 6].contains(&code), "{} with {limit} KiB: {code} {said}", image.display());
+            assert!(
+                [0, 1, 4, 6].contains(&code),
+                "{} with {limit} KiB: {code} {said}",
+                image.display()
+            );
             memory.push(code);
         }
-        assert_eq!((threads.last(), memory.last()), (Some(&0), Some(&0)), "{}: with enough it works", image.display());
+        assert_eq!(
+            (threads.last(), memory.last()),
+            (Some(&0), Some(&0)),
+            "{}: with enough it works",
+            image.display()
+        );
     }
 }
 
@@ -420,7 +479,11 @@ fn scripts_and_plans_say_raw_as_an_option_or_with_the_image() {
         bty(&["run", text(&script), "--dry-run", "--world", text(&world)])
     };
     let refused = run("flash(\"/images/noise.img\", \"serial:S1\");").expect(3);
-    assert!(refused.stderr.contains("no partition table, file system or boot sector"), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("no partition table, file system or boot sector"),
+        "{}",
+        refused.stderr
+    );
     let _ = run("flash(\"/images/noise.img\", \"serial:S1\", #{ raw: true });").expect(0);
     let _ = run("flash(#{ src: \"/images/noise.img\", raw: true }, \"serial:S1\");").expect(0);
     let _ = run("flash(#{ src: \"/images/noise.img\", raw: false }, \"serial:S1\");").expect(3);

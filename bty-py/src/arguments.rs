@@ -13,7 +13,8 @@ use pyo3::types::{PyBytes, PyString};
 use crate::errors;
 use crate::values::Disk;
 
-/// Text, or anything with a path: what names an image, a catalog or a file. A path that is not UTF-8 becomes a `file://` address.
+/// Text, or anything with a path: what names an image, a catalog or a file. A path that is not
+/// UTF-8 becomes a `file://` address.
 pub(crate) fn text(value: &Bound<'_, PyAny>) -> PyResult<String> {
     let bytes = value.py().import("os")?.getattr("fsencode")?.call1((value,))?;
     let bytes = bytes.cast_into::<PyBytes>().map_err(PyErr::from)?;
@@ -30,18 +31,25 @@ pub(crate) fn path(value: &Bound<'_, PyAny>) -> PyResult<PathBuf> {
 }
 
 /// A digest, with or without its kind in front, such as `sha256:`.
-pub(crate) fn digest<T: FromStr<Err = bty::Error>>(py: Python<'_>, text: Option<&str>) -> PyResult<Option<T>> {
+pub(crate) fn digest<T: FromStr<Err = bty::Error>>(
+    py: Python<'_>,
+    text: Option<&str>,
+) -> PyResult<Option<T>> {
     text.map(|text| text.parse().map_err(|error| errors::of(py, &error))).transpose()
 }
 
 /// The disks that are meant: a disk, a path, a selector such as `serial:…`, or a sequence of them.
 pub(crate) fn disks(value: &Bound<'_, PyAny>) -> PyResult<Vec<bty::Disk>> {
-    if value.is_instance_of::<PyString>() || value.hasattr("__fspath__")? || value.is_instance_of::<Disk>() {
+    if value.is_instance_of::<PyString>()
+        || value.hasattr("__fspath__")?
+        || value.is_instance_of::<Disk>()
+    {
         return Ok(vec![disk(value)?]);
     }
     let Ok(items) = value.try_iter() else {
         let name = value.get_type().qualname()?;
-        let message = format!("a disk is a Disk, a path or a selector such as 'serial:…', not {name}");
+        let message =
+            format!("a disk is a Disk, a path or a selector such as 'serial:…', not {name}");
         return Err(PyTypeError::new_err(message));
     };
     let mut found = Vec::new();
@@ -62,7 +70,7 @@ pub(crate) fn disk(value: &Bound<'_, PyAny>) -> PyResult<bty::Disk> {
     let found = py.detach(|| {
         let host = SystemHost::new();
         if is_path {
-            bty::Host::probe(&host, &bty::text::path_of_reference(&text))
+            bty::DiskHost::probe(&host, &bty::text::path_of_reference(&text))
         } else {
             text.parse::<Selector>()?.select(&host)
         }

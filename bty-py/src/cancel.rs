@@ -2,7 +2,8 @@
 
 use pyo3::prelude::*;
 
-/// Cancels long work from another thread. Cannot be undone. As a context manager it cancels at the end of the block.
+/// Cancels long work from another thread. Cannot be undone. As a context manager it cancels at the
+/// end of the block.
 #[pyclass(frozen, module = "bty")]
 #[derive(Clone, Default)]
 pub(crate) struct CancelToken(bty::CancelToken);
@@ -35,7 +36,10 @@ impl CancelToken {
     }
 
     fn __repr__(&self) -> String {
-        format!("<bty.CancelToken {}>", if self.0.is_cancelled() { "cancelled" } else { "not cancelled" })
+        format!(
+            "<bty.CancelToken {}>",
+            if self.0.is_cancelled() { "cancelled" } else { "not cancelled" }
+        )
     }
 }
 

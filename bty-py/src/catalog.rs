@@ -53,10 +53,16 @@ impl Entry {
         // what is absent has no place in TOML
         let table: Map<_, _> = table.into_iter().filter(|(_, value)| !value.is_null()).collect();
         let document = serde_json::json!({ "version": catalog::VERSION, "images": [table] });
-        let text = toml::to_string(&document).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        let text =
+            toml::to_string(&document).map_err(|error| PyValueError::new_err(error.to_string()))?;
         let parsed = catalog::Catalog::parse(text.as_bytes());
         let parsed = parsed.map_err(|error| errors::of(py, &error))?;
-        parsed.entries().first().cloned().map(Self).ok_or_else(|| PyIndexError::new_err("there is no entry"))
+        parsed
+            .entries()
+            .first()
+            .cloned()
+            .map(Self)
+            .ok_or_else(|| PyIndexError::new_err("there is no entry"))
     }
 
     #[getter]
@@ -115,7 +121,8 @@ impl Entry {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        let fields = ["name", "src", "sha256", "sha512", "format", "size_bytes", "description", "arch"];
+        let fields =
+            ["name", "src", "sha256", "sha512", "format", "size_bytes", "description", "arch"];
         value::repr(slf.as_any(), &fields)
     }
 
@@ -145,7 +152,20 @@ impl Entry {
         let owned = |text: Option<&str>| text.map(str::to_owned);
         let texts = (owned(it.format()), owned(it.description()), owned(it.arch()));
         let (name, src) = (it.name().to_owned(), it.src().to_owned());
-        (slf.get_type(), (name, src, it.sha256(), texts.0, it.size_bytes(), texts.1, texts.2, it.sha512(), it.raw()))
+        (
+            slf.get_type(),
+            (
+                name,
+                src,
+                it.sha256(),
+                texts.0,
+                it.size_bytes(),
+                texts.1,
+                texts.2,
+                it.sha512(),
+                it.raw(),
+            ),
+        )
     }
 }
 
@@ -211,7 +231,9 @@ impl Catalog {
         cancel: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Vec<EntryCheck>> {
         let client = client::of(py, client);
-        let found = run(py, &Cancel::of(cancel)?, None, |_, token| catalog::check(&client, &self.0, token))?;
+        let found = run(py, &Cancel::of(cancel)?, None, |_, token| {
+            catalog::check(&client, &self.0, token)
+        })?;
         let found = found.map_err(|error| errors::of(py, &error))?;
         Ok(found.into_iter().map(EntryCheck).collect())
     }
@@ -223,9 +245,16 @@ impl Catalog {
     /// Also makes it iterable.
     fn __getitem__(&self, index: isize) -> PyResult<Entry> {
         let entries = self.0.entries();
-        let index = if index < 0 { entries.len().checked_add_signed(index) } else { usize::try_from(index).ok() };
+        let index = if index < 0 {
+            entries.len().checked_add_signed(index)
+        } else {
+            usize::try_from(index).ok()
+        };
         let entry = index.and_then(|index| entries.get(index));
-        entry.cloned().map(Entry).ok_or_else(|| PyIndexError::new_err("the catalog has no such entry"))
+        entry
+            .cloned()
+            .map(Entry)
+            .ok_or_else(|| PyIndexError::new_err("the catalog has no such entry"))
     }
 
     fn __contains__(&self, name: &str) -> bool {
@@ -258,7 +287,9 @@ fn catalog_load(
     let py = reference.py();
     let reference = arguments::text(reference)?;
     let client = client::of(py, client);
-    let loaded = run(py, &Cancel::of(cancel)?, None, |_, token| catalog::Catalog::load(&client, &reference, token))?;
+    let loaded = run(py, &Cancel::of(cancel)?, None, |_, token| {
+        catalog::Catalog::load(&client, &reference, token)
+    })?;
     loaded.map(Catalog).map_err(|error| errors::of(py, &error))
 }
 
@@ -274,7 +305,9 @@ fn read_small<'py>(
     let py = reference.py();
     let reference = arguments::text(reference)?;
     let client = client::of(py, client);
-    let bytes = run(py, &Cancel::of(cancel)?, None, |_, token| client.read_small(&reference, limit_bytes, token))?;
+    let bytes = run(py, &Cancel::of(cancel)?, None, |_, token| {
+        client.read_small(&reference, limit_bytes, token)
+    })?;
     bytes.map(|bytes| pyo3::types::PyBytes::new(py, &bytes)).map_err(|error| errors::of(py, &error))
 }
 

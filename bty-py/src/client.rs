@@ -11,7 +11,8 @@ use pyo3::sync::PyOnceLock;
 
 use crate::{arguments, errors};
 
-/// The door to all origins: proxies, certificates, patience. Without arguments it takes the proxies of the environment.
+/// The door to all origins: proxies, certificates, patience. Without arguments it takes the proxies
+/// of the environment.
 #[pyclass(frozen, module = "bty")]
 pub(crate) struct Client {
     options: ClientOptions,
@@ -29,7 +30,10 @@ impl Client {
     pub(crate) fn get(&self) -> bty::Client {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if made.0 != std::process::id() {
-            let lost = std::mem::replace(&mut *made, (std::process::id(), bty::Client::new(self.options.clone())));
+            let lost = std::mem::replace(
+                &mut *made,
+                (std::process::id(), bty::Client::new(self.options.clone())),
+            );
             // ending it would wait for threads that stayed behind
             std::mem::forget(lost);
         }

@@ -3,7 +3,7 @@
 use bty::boot::{self, BootNext};
 use bty::flash::FlashOptions;
 use bty::hardware::{HardwareRoots, Inventory};
-use bty::{Host, SystemHost};
+use bty::{DiskHost, SystemHost};
 use pyo3::prelude::*;
 
 use crate::values::{Disk, Dmi};

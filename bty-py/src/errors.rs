@@ -72,9 +72,11 @@ pub(crate) fn refused(py: Python<'_>, error: &bty::Error, refusals: Vec<Refusal>
 /// The failures of a report as one exception; none when every target was flashed.
 pub(crate) fn of_report(py: Python<'_>, report: &FlashReport) -> Option<PyErr> {
     let kind = report.failure_kind()?;
-    let failed = || report.targets.iter().filter_map(|target| Some((target, target.failure.as_ref()?)));
-    let texts: Vec<String> =
-        failed().map(|(target, failure)| format!("{}: {}", target.disk.path.display(), failure.message)).collect();
+    let failed =
+        || report.targets.iter().filter_map(|target| Some((target, target.failure.as_ref()?)));
+    let texts: Vec<String> = failed()
+        .map(|(target, failure)| format!("{}: {}", target.disk.path.display(), failure.message))
+        .collect();
     let path = failed().next().map(|(target, _)| target.disk.path.display().to_string());
     let failure = Failure {
         kind: kind.as_str(),

@@ -31,7 +31,8 @@ fn counts(event: &bty::Event) -> Option<&bty::progress::Counts> {
 }
 
 value! {
-    /// Something that happened in long work. What an event of its kind has not is `None`. All counts are bytes.
+    /// Something that happened in long work. What an event of its kind has not is `None`. All
+    /// counts are bytes.
     Event = bty::Event {
         /// `phase`, `progress`, `notice` or `target_failed`.
         event: &'static str = |it| match it {

@@ -1,4 +1,5 @@
-//! Plan, validate, execute, report; and compare without writing. There is no other way to a write than [`Plan::execute`].
+//! Plan, validate, execute, report; and compare without writing. There is no other way to a write
+//! than [`Plan::execute`].
 
 use bty::flash::{FlashOptions, FlashPlan};
 use bty::image::OpenOptions;
@@ -66,7 +67,10 @@ impl Plan {
             return Ok(Self { plan: FlashPlan::new(&info.get().0, disks, options), image: None });
         }
         let cancel = Cancel::of(cancel)?;
-        let image = open(image, &Opening { options: with_sha256(image.py(), sha256)?, client, cancel: &cancel })?;
+        let image = open(
+            image,
+            &Opening { options: with_sha256(image.py(), sha256)?, client, cancel: &cancel },
+        )?;
         Ok(Self { plan: FlashPlan::new(image.info(), disks, options), image: Some(image) })
     }
 
@@ -105,8 +109,8 @@ impl Plan {
     }
 
     /// The report of an execution in which all goes well. Nothing is read or written.
-    fn foresee(&self) -> FlashReport {
-        self.plan.foresee().into()
+    fn dry_run_report(&self) -> FlashReport {
+        self.plan.dry_run_report().into()
     }
 
     /// Carries the plan out.
@@ -162,7 +166,12 @@ impl Plan {
 }
 
 impl Plan {
-    fn open(&self, py: Python<'_>, client: Option<&Bound<'_, Client>>, cancel: &Cancel<'_>) -> PyResult<bty::Image> {
+    fn open(
+        &self,
+        py: Python<'_>,
+        client: Option<&Bound<'_, Client>>,
+        cancel: &Cancel<'_>,
+    ) -> PyResult<bty::Image> {
         if let Some(image) = &self.image {
             return Image::from(image.clone()).get();
         }
@@ -198,7 +207,10 @@ fn verify(
 ) -> PyResult<VerifyReport> {
     let cancel = Cancel::of(cancel)?;
     let disk = arguments::disk(disk)?;
-    let image = open(image, &Opening { options: with_sha256(image.py(), sha256)?, client, cancel: &cancel })?;
+    let image = open(
+        image,
+        &Opening { options: with_sha256(image.py(), sha256)?, client, cancel: &cancel },
+    )?;
     let report = run(py, &cancel, progress.as_ref(), |caller, token| {
         let observed = |compared| caller.event(&Event::comparing(&disk, image.info(), compared));
         bty::flash::verify(&image, &disk, &SystemHost::new(), fix_gpt, &observed, token)

@@ -26,7 +26,11 @@ pub(crate) struct Image {
 
 impl From<bty::Image> for Image {
     fn from(image: bty::Image) -> Self {
-        Self { info: image.info().clone(), opened: Mutex::new(Some(image)), process: std::process::id() }
+        Self {
+            info: image.info().clone(),
+            opened: Mutex::new(Some(image)),
+            process: std::process::id(),
+        }
     }
 }
 
@@ -38,7 +42,9 @@ impl Image {
         let is_local = matches!(image.source().location(), Location::File(_) | Location::Stdin);
         if !is_local && self.process != std::process::id() {
             // the threads that read it are not in this process
-            return Err(PyRuntimeError::new_err("the image was opened before the fork: open it again"));
+            return Err(PyRuntimeError::new_err(
+                "the image was opened before the fork: open it again",
+            ));
         }
         Ok(image)
     }
@@ -74,7 +80,8 @@ impl Image {
         let image = self.get()?;
         let cancel = Cancel::of(cancel)?;
         let contents = run(py, &cancel, progress.as_ref(), |caller, token| {
-            let observed = |source, decoded| caller.event(&Event::reading(image.info(), source, decoded));
+            let observed =
+                |source, decoded| caller.event(&Event::reading(image.info(), source, decoded));
             image.read_fully(&observed, token)
         })?;
         contents.map(Contents).map_err(|error| errors::of(py, &error))
@@ -95,7 +102,8 @@ impl Image {
     }
 }
 
-/// What can be opened: a reference, an image file, an entry of a catalog; and the digests that it brings along.
+/// What can be opened: a reference, an image file, an entry of a catalog; and the digests that it
+/// brings along.
 fn reference(image: &Bound<'_, PyAny>) -> PyResult<(String, Checksums)> {
     if let Ok(entry) = image.cast::<Entry>() {
         let entry = &entry.get().0;
@@ -108,7 +116,9 @@ fn reference(image: &Bound<'_, PyAny>) -> PyResult<(String, Checksums)> {
         return Ok((arguments::text(image)?, Checksums::default()));
     }
     let name = image.get_type().qualname()?;
-    Err(PyTypeError::new_err(format!("an image is an Image, a path, an address or an Entry, not {name}")))
+    Err(PyTypeError::new_err(format!(
+        "an image is an Image, a path, an address or an Entry, not {name}"
+    )))
 }
 
 /// How an image is to be opened.
@@ -129,7 +139,9 @@ pub(crate) fn open(image: &Bound<'_, PyAny>, opening: &Opening<'_, '_>) -> PyRes
             || sha512.is_some() && sha512 != info.expected_sha512
             || image_sha256.is_some() && image_sha256 != info.expected_image_sha256;
         if is_other {
-            return Err(PyValueError::new_err("the image was opened without this digest: give it when opening"));
+            return Err(PyValueError::new_err(
+                "the image was opened without this digest: give it when opening",
+            ));
         }
         return Ok(opened);
     }
@@ -137,7 +149,9 @@ pub(crate) fn open(image: &Bound<'_, PyAny>, opening: &Opening<'_, '_>) -> PyRes
     let mut options = opening.options.clone();
     (options.sha256, options.sha512) = (sha256.or(brought.sha256), sha512.or(brought.sha512));
     let client = client::of(py, opening.client);
-    let opened = run(py, opening.cancel, None, |_, token| bty::Image::open(&client, &reference, &options, token))?;
+    let opened = run(py, opening.cancel, None, |_, token| {
+        bty::Image::open(&client, &reference, &options, token)
+    })?;
     opened.map_err(|error| errors::of(py, &error))
 }
 
@@ -177,7 +191,8 @@ fn images_list(py: Python<'_>, dir: &Bound<'_, PyAny>) -> PyResult<Vec<ImageFile
 #[pyfunction]
 fn images_sidecar(py: Python<'_>, path: &Bound<'_, PyAny>) -> PyResult<Option<String>> {
     let path = arguments::path(path)?;
-    let digest = py.detach(|| directory::sidecar_digest(&path)).map_err(|error| errors::of(py, &error))?;
+    let digest =
+        py.detach(|| directory::sidecar_digest(&path)).map_err(|error| errors::of(py, &error))?;
     Ok(digest.map(|digest| digest.to_string()))
 }
 
@@ -210,7 +225,8 @@ fn oci_resolve(
 ) -> PyResult<OciBlob> {
     let reference = reference.parse().map_err(|error| errors::of(py, &error))?;
     let client = client::of(py, client);
-    let blob = run(py, &Cancel::of(cancel)?, None, |_, token| client.resolve_oci(&reference, token))?;
+    let blob =
+        run(py, &Cancel::of(cancel)?, None, |_, token| client.resolve_oci(&reference, token))?;
     let of_registry = |error: &bty::Error| match error.kind() {
         bty::ErrorKind::Source => errors::as_kind(py, error, "oras"),
         _ => errors::of(py, error),
@@ -220,10 +236,19 @@ fn oci_resolve(
 
 /// The registry, repository, tag and digest of an `oras://` reference.
 #[pyfunction]
-fn oci_parse(py: Python<'_>, reference: &str) -> PyResult<(String, String, Option<String>, Option<String>)> {
-    let parsed: bty::oci::OciReference = reference.parse().map_err(|error| errors::of(py, &error))?;
+fn oci_parse(
+    py: Python<'_>,
+    reference: &str,
+) -> PyResult<(String, String, Option<String>, Option<String>)> {
+    let parsed: bty::oci::OciReference =
+        reference.parse().map_err(|error| errors::of(py, &error))?;
     let digest = parsed.digest().map(|digest| format!("sha256:{digest}"));
-    Ok((parsed.registry().to_owned(), parsed.repository().to_owned(), parsed.tag().map(str::to_owned), digest))
+    Ok((
+        parsed.registry().to_owned(),
+        parsed.repository().to_owned(),
+        parsed.tag().map(str::to_owned),
+        digest,
+    ))
 }
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -11,7 +11,10 @@ use serde_json::{Map, Number, Value};
 const DEPTH_MAX: usize = 128;
 
 /// A value of the library as dictionaries, lists, text and numbers.
-pub(crate) fn from_rust<'py, T: Serialize + ?Sized>(py: Python<'py>, value: &T) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn from_rust<'py, T: Serialize + ?Sized>(
+    py: Python<'py>,
+    value: &T,
+) -> PyResult<Bound<'py, PyAny>> {
     let value = serde_json::to_value(value).map_err(|e| PyValueError::new_err(e.to_string()))?;
     to_python(py, &value)
 }
@@ -49,7 +52,8 @@ pub(crate) fn to_rust<T: DeserializeOwned>(value: &Bound<'_, PyAny>) -> PyResult
     serde_json::from_value(from_python(value)?).map_err(|e| PyValueError::new_err(e.to_string()))
 }
 
-/// Python data as JSON: `None`, booleans, numbers, text, paths, lists, tuples, dictionaries with text as keys, and values of this module.
+/// Python data as JSON: `None`, booleans, numbers, text, paths, lists, tuples, dictionaries with
+/// text as keys, and values of this module.
 pub(crate) fn from_python(value: &Bound<'_, PyAny>) -> PyResult<Value> {
     nested(value, 0)
 }
@@ -65,18 +69,25 @@ fn nested(value: &Bound<'_, PyAny>, depth: usize) -> PyResult<Value> {
         return Ok(Value::Bool(is.is_true()));
     }
     if value.is_instance_of::<PyInt>() {
-        let number = value.extract::<u64>().map(Number::from).or_else(|_| value.extract::<i64>().map(Number::from))?;
+        let number = value
+            .extract::<u64>()
+            .map(Number::from)
+            .or_else(|_| value.extract::<i64>().map(Number::from))?;
         return Ok(Value::Number(number));
     }
     if value.is_instance_of::<PyFloat>() {
         let number = Number::from_f64(value.extract()?);
-        return number.map(Value::Number).ok_or_else(|| PyValueError::new_err("the number is not finite"));
+        return number
+            .map(Value::Number)
+            .ok_or_else(|| PyValueError::new_err("the number is not finite"));
     }
     if let Ok(text) = value.cast::<PyString>() {
         return Ok(Value::String(text.to_cow()?.into_owned()));
     }
     if let Ok(dict) = value.cast::<PyDict>() {
-        let fields = dict.iter().map(|(name, field)| Ok((name.extract::<String>()?, nested(&field, depth + 1)?)));
+        let fields = dict
+            .iter()
+            .map(|(name, field)| Ok((name.extract::<String>()?, nested(&field, depth + 1)?)));
         return Ok(Value::Object(fields.collect::<PyResult<Map<_, _>>>()?));
     }
     if value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>() {

@@ -1,4 +1,5 @@
-//! The native part of the Python module `bty`: converts types, and lets other Python threads run meanwhile.
+//! The native part of the Python module `bty`: converts types, and lets other Python threads run
+//! meanwhile.
 //!
 //! | module | what it is about |
 //! |---|---|

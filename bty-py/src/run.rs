@@ -5,7 +5,8 @@
 //! thread of the work:   knows no Python ─────────────────▲                          └─► token of the work
 //! ```
 //!
-//! Everything that is Python runs in the thread that called. What a callback raises cancels the work, and goes on to the caller when the work has ended.
+//! Everything that is Python runs in the thread that called. What a callback raises cancels the
+//! work, and goes on to the caller when the work has ended.
 
 use std::thread;
 use std::time::Duration;
@@ -71,7 +72,9 @@ pub(crate) fn run<T: Send, E: Send>(
     match (raised, result) {
         (Some(error), _) => Err(error),
         (None, Ok(result)) => Ok(result),
-        (None, Err(_)) => Err(PyRuntimeError::new_err("bty has failed in a way that it should not; please report it")),
+        (None, Err(_)) => Err(PyRuntimeError::new_err(
+            "bty has failed in a way that it should not; please report it",
+        )),
     }
 }
 
@@ -105,7 +108,9 @@ fn listen(
 
 fn tell(py: Python<'_>, progress: Option<&Bound<'_, PyAny>>, event: Event) -> PyResult<()> {
     match progress {
-        Some(progress) => progress.call1((crate::events::Event::from(event).into_pyobject(py)?,)).map(drop),
+        Some(progress) => {
+            progress.call1((crate::events::Event::from(event).into_pyobject(py)?,)).map(drop)
+        }
         None => Ok(()),
     }
 }

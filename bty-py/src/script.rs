@@ -8,8 +8,13 @@ use bty_script::check::Finding;
 use bty_script::decide::{Decider, MachineFacts, Question};
 use bty_script::engine::{Foreign, ForeignFunction};
 use bty_script::terminal::{Scripted, Size, Terminal};
-use bty_script::world::{Described, Effect, Effects, Onlooker, Recorder, System, World};
-use bty_script::{Capabilities, Capability, Ended, Engine, Host, HostError, Limits, Root, Script, ScriptError};
+use bty_script::world::{
+    DryRunWorld, Effect, Effects, ProgressSink, SimulatedWorld, System, World,
+};
+use bty_script::{
+    Capabilities, Capability, Ended, Engine, HostError, Limits, Root, Script, ScriptContext,
+    ScriptError,
+};
 use crossbeam_channel::bounded;
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
@@ -88,7 +93,7 @@ impl Observer for Watcher {
     }
 }
 
-impl Onlooker for Watcher {}
+impl ProgressSink for Watcher {}
 
 /// The function as scripts call it: done in the thread that called, and waited for.
 fn foreign(caller: &Caller, function: Py<PyAny>, raised: &Raised) -> Foreign {
@@ -132,7 +137,9 @@ fn capabilities(names: &[String]) -> PyResult<Capabilities> {
             "power" => Capability::Power,
             _ => {
                 let known = "read, network, flash, dialogs, power, all";
-                return Err(PyValueError::new_err(format!("{name:?} is no capability; there are {known}")));
+                return Err(PyValueError::new_err(format!(
+                    "{name:?} is no capability; there are {known}"
+                )));
             }
         };
         Ok(all.with(one))
@@ -164,13 +171,13 @@ impl Task {
     fn world(&self, screen: Screen, caller: &Caller) -> bty::Result<(World, Effects, Scripted)> {
         let kept = screen.kept.clone();
         let (mut world, effects) = if let Some(text) = &self.world {
-            let (world, effects, answers) = Described::parse(text)?;
+            let (world, effects, answers) = SimulatedWorld::parse(text)?;
             let screen = Screen { kept: answers.clone(), ..screen };
             return Ok((World { terminal: Arc::new(screen), ..world }, effects, answers));
         } else {
             let watcher = Arc::new(Watcher(caller.clone()));
             let world = System::world(self.client.clone(), Arc::new(screen), watcher);
-            if self.is_dry { Recorder::dry(&world) } else { (world, Effects::default()) }
+            if self.is_dry { DryRunWorld::dry(&world) } else { (world, Effects::default()) }
         };
         if self.is_dry {
             world.observer = Arc::new(());
@@ -191,7 +198,8 @@ impl Task {
     ) -> Result<Done, ScriptError> {
         let failed = |error: bty::Error| ScriptError::from(HostError::from(error));
         let (world, effects, terminal) = self.world(screen, caller).map_err(failed)?;
-        let mut engine = Engine::new(Host::new(self.capabilities, world), self.limits.clone());
+        let mut engine =
+            Engine::new(ScriptContext::new(self.capabilities, world), self.limits.clone());
         engine.add_functions(functions)?;
         let script = self.compile(&engine)?;
         let ended = match &self.function {
@@ -300,10 +308,14 @@ fn script_check<'py>(
     let mut known = Vec::new();
     for (name, arities) in functions {
         let function: Foreign = Arc::new(|_| Ok(Value::Null));
-        known.push(ForeignFunction { name: name.extract()?, arities: arities.extract()?, function });
+        known.push(ForeignFunction {
+            name: name.extract()?,
+            arities: arities.extract()?,
+            function,
+        });
     }
     let findings = py.detach(|| {
-        let mut engine = Engine::new(Host::compute_only(), Limits::operator());
+        let mut engine = Engine::new(ScriptContext::compute_only(), Limits::operator());
         engine.add_functions(&known)?;
         Ok::<_, HostError>(match engine.compile(&name, &text, &root) {
             Ok(script) => bty_script::check::check(&engine, &script),
@@ -327,7 +339,7 @@ fn script_decide<'py>(
     let machine: Option<MachineFacts> = machine.as_ref().map(json::to_rust).transpose()?;
     let args = args.iter().map(json::from_python).collect::<PyResult<Vec<_>>>()?;
     let decision = py.detach(|| {
-        let decider = Decider::new(Engine::new(Host::compute_only(), Limits::server()));
+        let decider = Decider::new(Engine::new(ScriptContext::compute_only(), Limits::server()));
         decider.decide(&Question { name, text, function, machine: machine.as_ref(), args, catalog })
     });
     json::from_rust(py, &decision.map_err(|error| failure(py, &error))?)

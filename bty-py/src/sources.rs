@@ -50,8 +50,9 @@ impl Reader {
             let mut piece = vec![0; size.clamp(1, PIECE_MAX)];
             let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
             let read = reader.read(&mut piece);
-            let read =
-                read.map_err(|e| Error::from_io(ErrorKind::Source, format!("reading {}", self.source.location()), e))?;
+            let read = read.map_err(|e| {
+                Error::from_io(ErrorKind::Source, format!("reading {}", self.source.location()), e)
+            })?;
             piece.truncate(read);
             Ok::<_, Error>(piece)
         })?;

@@ -1,4 +1,5 @@
-//! Values: immutable objects that hold data of the library, with `repr`, `==`, `to_dict()`, `from_dict()`, `replace()`, and pickling.
+//! Values: immutable objects that hold data of the library, with `repr`, `==`, `to_dict()`,
+//! `from_dict()`, `replace()`, and pickling.
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -6,7 +7,8 @@ use pyo3::types::PyDict;
 /// `Name(field=…, field=…)`.
 pub(crate) fn repr(value: &Bound<'_, PyAny>, fields: &[&str]) -> PyResult<String> {
     let name = value.get_type().qualname()?;
-    let shown = fields.iter().map(|field| Ok(format!("{field}={}", value.getattr(*field)?.repr()?)));
+    let shown =
+        fields.iter().map(|field| Ok(format!("{field}={}", value.getattr(*field)?.repr()?)));
     Ok(format!("{name}({})", shown.collect::<PyResult<Vec<_>>>()?.join(", ")))
 }
 

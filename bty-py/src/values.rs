@@ -10,7 +10,10 @@ use crate::value::value;
 
 /// The word that a value without fields serialises to.
 fn word<T: Serialize>(value: &T) -> String {
-    serde_json::to_value(value).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
+    serde_json::to_value(value)
+        .ok()
+        .and_then(|word| word.as_str().map(str::to_owned))
+        .unwrap_or_default()
 }
 
 fn all<T: Clone, U: From<T>>(values: &[T]) -> Vec<U> {
@@ -180,8 +183,8 @@ value! {
 
         /// How large a disk must be at least, in bytes, as far as is known.
         #[getter]
-        fn least_bytes(&self) -> Option<u64> {
-            self.0.least_bytes()
+        fn min_disk_bytes(&self) -> Option<u64> {
+            self.0.min_disk_bytes()
         }
     }
 }
@@ -193,7 +196,8 @@ value! {
         verify: bool = |it| it.verify;
         /// Move the backup GPT to the end of the disk.
         fix_gpt: bool = |it| it.fix_gpt;
-        /// On a disk that is smaller than the image, leave out what lies behind the last partition, when all of it is zero.
+        /// On a disk that is smaller than the image, leave out what lies behind the last partition,
+        /// when all of it is zero.
         fit: bool = |it| it.fit;
         /// Let the firmware boot the target next, once.
         uefi_boot: bool = |it| it.uefi_boot;
@@ -201,7 +205,8 @@ value! {
         allow_partition: bool = |it| it.allow_partition;
         /// Write an image in which no partition table, file system or boot sector was found.
         raw: bool = |it| it.raw;
-        /// Write to a regular file that holds an image or an archive, and that bty did not make a disk of.
+        /// Write to a regular file that holds an image or an archive, and that bty did not make a
+        /// disk of.
         overwrite: bool = |it| it.overwrite;
         /// Where the firmware's variables are mounted.
         efivars: PathBuf = |it| it.efivars.clone();

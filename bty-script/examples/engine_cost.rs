@@ -1,13 +1,15 @@
-//! What scripts cost: an engine, a plan of thirty lines compiled and called, in this process and in a worker. For `make bench-scripts`.
+//! What scripts cost: an engine, a plan of thirty lines compiled and called, in this process and in
+//! a worker. For `make bench-scripts`.
 //!
-//! usage: `engine_cost BTY`, the command that answers as a worker. Prints one JSON object, times in microseconds.
+//! usage: `engine_cost BTY`, the command that answers as a worker. Prints one JSON object, times in
+//! microseconds.
 
 use std::process::Command;
 use std::time::Instant;
 
 use bty_script::decide::{Decider, MachineFacts, Question};
 use bty_script::worker::Workers;
-use bty_script::{Engine, Host, Limits, Root};
+use bty_script::{Engine, Limits, Root, ScriptContext};
 use serde_json::json;
 
 /// A plan as operators write it.
@@ -55,9 +57,11 @@ fn main() {
         ]),
         ..MachineFacts::default()
     };
-    let engine_us = median(50, || drop(Engine::new(Host::compute_only(), Limits::server())));
-    let engine = Engine::new(Host::compute_only(), Limits::server());
-    let compile_us = median(200, || drop(engine.compile("plan.rhai", PLAN, &Root::None).expect("it compiles")));
+    let engine_us =
+        median(50, || drop(Engine::new(ScriptContext::compute_only(), Limits::server())));
+    let engine = Engine::new(ScriptContext::compute_only(), Limits::server());
+    let compile_us =
+        median(200, || drop(engine.compile("plan.rhai", PLAN, &Root::None).expect("it compiles")));
     let decider = Decider::new(engine);
     let question = Question {
         name: "plan.rhai",

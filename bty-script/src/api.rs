@@ -1,7 +1,7 @@
 //! The functions that scripts call: a module a topic, with the words of the SDK.
 //!
-//! Every binding is a thin one: it asks the [`Host`](crate::Host) whether it may, converts, and calls the library. Failures are raised as
-//! [`HostError`](crate::HostError)s only.
+//! Every binding is a thin one: it asks the [`ScriptContext`](crate::ScriptContext) whether it may,
+//! converts, and calls the library. Failures are raised as [`HostError`](crate::HostError)s only.
 
 // what is public in a binding is what the macro exports; it unwraps what it has checked itself
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::needless_pass_by_value)]

@@ -1,5 +1,5 @@
-//! What is wrong with a script, found without running it: what does not compile, calls of functions that are not there, imports that
-//! lead nowhere, comparisons of values that cannot be compared.
+//! What is wrong with a script, found without running it: what does not compile, calls of functions
+//! that are not there, imports that lead nowhere, comparisons of values that cannot be compared.
 
 use std::collections::HashMap;
 
@@ -38,10 +38,16 @@ impl From<ScriptError> for Finding {
     }
 }
 
-/// What is wrong with `script`, and with what it imports from its own directory, in the order of the text.
+/// What is wrong with `script`, and with what it imports from its own directory, in the order of
+/// the text.
 #[must_use]
 pub fn check(engine: &Engine, script: &Script) -> Vec<Finding> {
-    let mut checker = Checker { engine, known: reference::functions(engine), findings: Vec::new(), seen: Vec::new() };
+    let mut checker = Checker {
+        engine,
+        known: reference::functions(engine),
+        findings: Vec::new(),
+        seen: Vec::new(),
+    };
     checker.file(&script.ast, script.name(), script.root());
     // the engine keeps functions in no order
     checker.findings.sort_by_key(|finding| {
@@ -64,20 +70,38 @@ type Exports = Vec<(String, usize)>;
 impl Checker<'_> {
     fn file(&mut self, ast: &AST, file: &str, root: &Root) {
         self.seen.push(file.to_owned());
-        let own: Exports = ast.iter_functions().map(|f| (f.name.to_owned(), f.params.len())).collect();
+        let own: Exports =
+            ast.iter_functions().map(|f| (f.name.to_owned(), f.params.len())).collect();
         let imports = self.imports(ast, file, root);
         let mut calls = Vec::new();
         ast.walk(&mut |path: &[ASTNode<'_>]| {
             let call = match path.last() {
-                Some(ASTNode::Expr(Expr::FnCall(call, position)) | ASTNode::Stmt(Stmt::FnCall(call, position))) => {
-                    Some((call, false, *position))
+                Some(
+                    ASTNode::Expr(Expr::FnCall(call, position))
+                    | ASTNode::Stmt(Stmt::FnCall(call, position)),
+                ) => Some((call, false, *position)),
+                Some(ASTNode::Expr(Expr::MethodCall(call, position))) => {
+                    Some((call, true, *position))
                 }
-                Some(ASTNode::Expr(Expr::MethodCall(call, position))) => Some((call, true, *position)),
                 _ => None,
             };
-            if let Some((call, is_method, position)) = call.filter(|(call, ..)| call.op_token.is_none()) {
-                let namespace = call.namespace.path.iter().map(rhai::Ident::as_str).collect::<Vec<_>>().join("::");
-                calls.push((namespace, call.name.to_string(), call.args.len(), is_method, position));
+            if let Some((call, is_method, position)) =
+                call.filter(|(call, ..)| call.op_token.is_none())
+            {
+                let namespace = call
+                    .namespace
+                    .path
+                    .iter()
+                    .map(rhai::Ident::as_str)
+                    .collect::<Vec<_>>()
+                    .join("::");
+                calls.push((
+                    namespace,
+                    call.name.to_string(),
+                    call.args.len(),
+                    is_method,
+                    position,
+                ));
             }
             true
         });
@@ -100,9 +124,9 @@ impl Checker<'_> {
         let mut wrong = Vec::new();
         ast.walk(&mut |path: &[ASTNode<'_>]| {
             let found = match path.last() {
-                Some(ASTNode::Expr(Expr::FnCall(call, at)) | ASTNode::Stmt(Stmt::FnCall(call, at))) => {
-                    types::comparison(call, &self.known).map(|found| (found, *at))
-                }
+                Some(
+                    ASTNode::Expr(Expr::FnCall(call, at)) | ASTNode::Stmt(Stmt::FnCall(call, at)),
+                ) => types::comparison(call, &self.known).map(|found| (found, *at)),
                 Some(ASTNode::Stmt(Stmt::Switch(switch, at))) => {
                     types::switch(&switch.0, &self.known).map(|found| (found, *at))
                 }
@@ -121,7 +145,8 @@ impl Checker<'_> {
         self.findings.push(Finding { message, hint, place });
     }
 
-    /// The modules that `ast` imports by a plain name; `None` for one that could not be looked into.
+    /// The modules that `ast` imports by a plain name; `None` for one that could not be looked
+    /// into.
     fn imports(&mut self, ast: &AST, file: &str, root: &Root) -> HashMap<String, Option<Exports>> {
         let mut found = Vec::new();
         ast.walk(&mut |path: &[ASTNode<'_>]| {
@@ -142,7 +167,13 @@ impl Checker<'_> {
         imports
     }
 
-    fn module(&mut self, name: &str, file: &str, root: &Root, position: Position) -> Option<Exports> {
+    fn module(
+        &mut self,
+        name: &str,
+        file: &str,
+        root: &Root,
+        position: Position,
+    ) -> Option<Exports> {
         let (path, text) = match root.find(name) {
             Ok(found) => found,
             Err(error) => {
@@ -155,7 +186,13 @@ impl Checker<'_> {
                 if !self.seen.contains(&path) {
                     self.file(&script.ast, &path, root);
                 }
-                Some(script.ast.iter_functions().map(|f| (f.name.to_owned(), f.params.len())).collect())
+                Some(
+                    script
+                        .ast
+                        .iter_functions()
+                        .map(|f| (f.name.to_owned(), f.params.len()))
+                        .collect(),
+                )
             }
             Err(error) => {
                 self.findings.push(error.into());
@@ -175,11 +212,23 @@ impl Checker<'_> {
     ) -> Option<(String, Option<String>)> {
         if !namespace.is_empty() && !self.known.iter().any(|f| f.module == namespace) {
             let modules = self.known.iter().map(|f| f.module.as_str());
-            return Some((format!("there is no module {namespace}"), did_you_mean(namespace, modules)));
+            return Some((
+                format!("there is no module {namespace}"),
+                did_you_mean(namespace, modules),
+            ));
         }
         // closures are called, and the engine's own words understand more than they say
-        const WORDS: [&str; 9] =
-            ["call", "curry", "Fn", "is_def_fn", "is_def_var", "is_shared", "type_of", "print", "debug"];
+        const WORDS: [&str; 9] = [
+            "call",
+            "curry",
+            "Fn",
+            "is_def_fn",
+            "is_def_var",
+            "is_shared",
+            "type_of",
+            "print",
+            "debug",
+        ];
         if namespace.is_empty() && WORDS.contains(&name) {
             return None;
         }
@@ -187,8 +236,13 @@ impl Checker<'_> {
             "" => f.kind != Kind::Field && (f.module.is_empty() || f.kind == Kind::Method),
             _ => f.module == namespace && f.kind == Kind::Function,
         };
-        let mut arities: Vec<usize> =
-            self.known.iter().filter(is_callable).filter(|f| f.name == name).map(|f| f.params.len()).collect();
+        let mut arities: Vec<usize> = self
+            .known
+            .iter()
+            .filter(is_callable)
+            .filter(|f| f.name == name)
+            .map(|f| f.params.len())
+            .collect();
         let given = args + usize::from(is_method);
         if namespace.is_empty() {
             // a script's function called as a method gets its object as `this`
@@ -198,18 +252,30 @@ impl Checker<'_> {
         if arities.contains(&given) {
             return None;
         }
-        let shown = if namespace.is_empty() { name.to_owned() } else { format!("{namespace}::{name}") };
+        let shown =
+            if namespace.is_empty() { name.to_owned() } else { format!("{namespace}::{name}") };
         if arities.is_empty() {
             let names = self.known.iter().filter(is_callable).map(|f| f.name.as_str());
-            let names = names.chain(own.iter().filter(|_| namespace.is_empty()).map(|(name, _)| name.as_str()));
+            let names = names
+                .chain(own.iter().filter(|_| namespace.is_empty()).map(|(name, _)| name.as_str()));
             return Some((format!("there is no function {shown}"), did_you_mean(name, names)));
         }
-        Some(wrong_count(&shown, args, arities.into_iter().map(|n| n - usize::from(is_method && n > 0)).collect()))
+        Some(wrong_count(
+            &shown,
+            args,
+            arities.into_iter().map(|n| n - usize::from(is_method && n > 0)).collect(),
+        ))
     }
 }
 
-fn missing_in(exports: &Exports, namespace: &str, name: &str, args: usize) -> Option<(String, Option<String>)> {
-    let arities: Vec<usize> = exports.iter().filter(|(known, _)| known == name).map(|(_, arity)| *arity).collect();
+fn missing_in(
+    exports: &Exports,
+    namespace: &str,
+    name: &str,
+    args: usize,
+) -> Option<(String, Option<String>)> {
+    let arities: Vec<usize> =
+        exports.iter().filter(|(known, _)| known == name).map(|(_, arity)| *arity).collect();
     if arities.contains(&args) {
         return None;
     }
@@ -232,7 +298,10 @@ fn wrong_count(shown: &str, given: usize, mut arities: Vec<usize>) -> (String, O
     arities.dedup();
     let counts: Vec<String> = arities.iter().map(ToString::to_string).collect();
     let values = if given == 1 { "value" } else { "values" };
-    (format!("{shown} is called with {given} {values}"), Some(format!("it takes {}", counts.join(" or "))))
+    (
+        format!("{shown} is called with {given} {values}"),
+        Some(format!("it takes {}", counts.join(" or "))),
+    )
 }
 
 #[cfg(test)]

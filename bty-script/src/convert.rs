@@ -11,7 +11,8 @@ use serde_json::Value;
 use crate::error::{HostError, Outcome, raise_unplaced};
 use crate::world::Image;
 
-/// A number of bytes: all 64 bits of it, which a script's integers do not have. Prints as people read it: `465.8 GiB`.
+/// A number of bytes: all 64 bits of it, which a script's integers do not have. Prints as people
+/// read it: `465.8 GiB`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Size(pub u64);
 
@@ -22,7 +23,8 @@ impl std::fmt::Display for Size {
 }
 
 impl Size {
-    /// From what a script gave where a size is wanted: a size, a number of bytes, or text such as `"4G"`.
+    /// From what a script gave where a size is wanted: a size, a number of bytes, or text such as
+    /// `"4G"`.
     pub(crate) fn from_dynamic(value: &Dynamic) -> Outcome<Self> {
         if let Some(size) = value.read_lock::<Self>() {
             return Ok(*size);
@@ -32,14 +34,16 @@ impl Size {
         }
         match value.read_lock::<rhai::ImmutableString>() {
             Some(text) => size::parse(&text).map(Self).map_err(raise_unplaced),
-            None => Err(raise_unplaced(HostError::usage(format!("{} is no size", value.type_name())))),
+            None => {
+                Err(raise_unplaced(HostError::usage(format!("{} is no size", value.type_name()))))
+            }
         }
     }
 
     pub(crate) fn from_int(bytes: INT) -> Outcome<Self> {
-        u64::try_from(bytes)
-            .map(Self)
-            .map_err(|_| raise_unplaced(HostError::usage(format!("a size cannot be negative: {bytes}"))))
+        u64::try_from(bytes).map(Self).map_err(|_| {
+            raise_unplaced(HostError::usage(format!("a size cannot be negative: {bytes}")))
+        })
     }
 
     pub(crate) fn to_int(self) -> Outcome<INT> {
@@ -52,7 +56,8 @@ impl Size {
 
 /// A Rust value as a script sees it: fields whose names end in `_bytes`, and `offset`, are sizes.
 pub(crate) fn from_rust<T: Serialize + ?Sized>(value: &T) -> Outcome<Dynamic> {
-    let value = serde_json::to_value(value).map_err(|e| raise_unplaced(HostError::new("host", e.to_string())))?;
+    let value = serde_json::to_value(value)
+        .map_err(|e| raise_unplaced(HostError::new("host", e.to_string())))?;
     Ok(from_json(&value, true))
 }
 
@@ -74,9 +79,13 @@ fn named(value: &Value, name: &str, with_sizes: bool) -> Dynamic {
             (None, None) => number.as_f64().unwrap_or_default().into(),
         },
         Value::String(text) => text.clone().into(),
-        Value::Array(items) => items.iter().map(|item| named(item, name, with_sizes)).collect::<Array>().into(),
+        Value::Array(items) => {
+            items.iter().map(|item| named(item, name, with_sizes)).collect::<Array>().into()
+        }
         Value::Object(fields) => {
-            let fields = fields.iter().map(|(name, value)| (name.as_str().into(), named(value, name, with_sizes)));
+            let fields = fields
+                .iter()
+                .map(|(name, value)| (name.as_str().into(), named(value, name, with_sizes)));
             fields.collect::<Map>().into()
         }
     }

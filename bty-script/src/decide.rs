@@ -1,7 +1,8 @@
 //! What a server asks of a plan: `boot(m)`, `plan(m)`, `on(m, event)` and `declare()`.
 //!
-//! The machine `m` is data ([`MachineFacts`]); what a function changes of it is the plan's own `state`. Decisions are data too, made by
-//! `boot_disk()`, `boot_live()` and their like, so that nothing of a script ever becomes part of another script.
+//! The machine `m` is data ([`MachineFacts`]); what a function changes of it is the plan's own
+//! `state`. Decisions are data too, made by `boot_disk()`, `boot_live()` and their like, so that
+//! nothing of a script ever becomes part of another script.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,7 +40,8 @@ pub struct MachineFacts {
     pub target_serial: Option<String>,
     /// Its disks as it posted them, with `size_bytes` and `serial`.
     pub disks: Value,
-    /// `vendor`, `product`, `version`, `serial`, `cpu`, `cpus`, `memory_bytes` as it posted them; null before.
+    /// `vendor`, `product`, `version`, `serial`, `cpu`, `cpus`, `memory_bytes` as it posted them;
+    /// null before.
     pub hardware: Value,
     /// `at`, `image`, `sha256`, `serial` of the last flash that was proven; null before.
     pub flashed: Value,
@@ -51,7 +53,8 @@ pub struct MachineFacts {
     pub inventory_at: Option<i64>,
     /// Now.
     pub now: i64,
-    /// Now in the zone of the server: `year`, `month`, `day`, `hour`, `minute`, `weekday` (1 is Monday).
+    /// Now in the zone of the server: `year`, `month`, `day`, `hour`, `minute`, `weekday` (1 is
+    /// Monday).
     pub clock: Value,
     /// Base address of the server.
     pub server: String,
@@ -139,10 +142,17 @@ impl Decider {
         self.learn_script(script, question.name, question.text)?;
         self.learn_catalog(catalog, question.catalog)?;
         self.answer(script, catalog, question.function, question.machine.cloned(), &question.args)
-            .unwrap_or_else(|| Err(ScriptError::new(Cause::Script, "the script was forgotten meanwhile")))
+            .unwrap_or_else(|| {
+                Err(ScriptError::new(Cause::Script, "the script was forgotten meanwhile"))
+            })
     }
 
-    pub(crate) fn learn_script(&self, digest: Digest, name: &str, text: &str) -> Result<(), ScriptError> {
+    pub(crate) fn learn_script(
+        &self,
+        digest: Digest,
+        name: &str,
+        text: &str,
+    ) -> Result<(), ScriptError> {
         let mut scripts = self.scripts.lock().unwrap_or_else(PoisonError::into_inner);
         if !scripts.contains_key(&digest) {
             make_room(&mut scripts);
@@ -155,8 +165,12 @@ impl Decider {
         let mut catalogs = self.catalogs.lock().unwrap_or_else(PoisonError::into_inner);
         if !catalogs.contains_key(&digest) {
             make_room(&mut catalogs);
-            let catalog = if toml.is_empty() { Ok(Catalog::new()) } else { Catalog::parse(toml.as_bytes()) };
-            catalogs.insert(digest, Arc::new(catalog.map_err(|e| ScriptError::from(crate::HostError::from(e)))?));
+            let catalog =
+                if toml.is_empty() { Ok(Catalog::new()) } else { Catalog::parse(toml.as_bytes()) };
+            catalogs.insert(
+                digest,
+                Arc::new(catalog.map_err(|e| ScriptError::from(crate::HostError::from(e)))?),
+            );
         }
         Ok(())
     }
@@ -170,8 +184,10 @@ impl Decider {
         machine: Option<MachineFacts>,
         args: &[Value],
     ) -> Option<Result<Decision, ScriptError>> {
-        let script = self.scripts.lock().unwrap_or_else(PoisonError::into_inner).get(&script)?.clone();
-        let catalog = Arc::clone(self.catalogs.lock().unwrap_or_else(PoisonError::into_inner).get(&catalog)?);
+        let script =
+            self.scripts.lock().unwrap_or_else(PoisonError::into_inner).get(&script)?.clone();
+        let catalog =
+            Arc::clone(self.catalogs.lock().unwrap_or_else(PoisonError::into_inner).get(&catalog)?);
         Some(self.call(&script, catalog, function, machine, args))
     }
 
@@ -189,13 +205,16 @@ impl Decider {
             return Ok(Decision { value: Value::Null, state: unchanged, is_defined: false });
         }
         let machine = machine.map(|facts| Machine::new(facts, catalog));
-        let mut values: Vec<Dynamic> = machine.iter().map(|machine| Dynamic::from(machine.clone())).collect();
+        let mut values: Vec<Dynamic> =
+            machine.iter().map(|machine| Dynamic::from(machine.clone())).collect();
         values.extend(args.iter().map(|arg| from_json(arg, false)));
         let ended = self.engine.call(script, function, values, &CancelToken::new())?;
         let json = |value: &Dynamic| {
-            to_json(value).map_err(|error| ScriptError::of(&error, script.name(), &self.engine.sources))
+            to_json(value)
+                .map_err(|error| ScriptError::of(&error, script.name(), &self.engine.sources))
         };
-        let state = machine.map_or(Ok(Value::Null), |machine| machine.with(|held| json(&held.state)))?;
+        let state =
+            machine.map_or(Ok(Value::Null), |machine| machine.with(|held| json(&held.state)))?;
         Ok(Decision { value: json(&ended.value)?, state, is_defined: true })
     }
 }

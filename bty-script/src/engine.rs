@@ -5,33 +5,33 @@ use std::sync::Arc;
 
 use bty::CancelToken;
 use rhai::packages::{
-    BasicArrayPackage, BasicBlobPackage, BasicMapPackage, BasicMathPackage, BitFieldPackage, CorePackage, LogicPackage,
-    MoreStringPackage, Package,
+    BasicArrayPackage, BasicBlobPackage, BasicMapPackage, BasicMathPackage, BitFieldPackage,
+    CorePackage, LogicPackage, MoreStringPackage, Package,
 };
 use rhai::{AST, ASTNode, CallFnOptions, Dynamic, EvalAltResult, Expr, Scope};
 
+use crate::context::ScriptContext;
 use crate::error::{Cause, Place, Power, ScriptError, Sources, Stop, innermost};
-use crate::host::Host;
 use crate::{api, scripts};
 
-mod foreign;
+mod host_functions;
 mod interactive;
 mod limits;
 mod meter;
 mod resolve;
 
-pub use foreign::{Foreign, ForeignFunction};
+pub use host_functions::{Foreign, ForeignFunction};
 pub use interactive::{Interactive, Variable};
 pub use limits::Limits;
 pub use meter::{Interrupts, Meter};
 pub use resolve::Root;
 
-/// Compiles and runs scripts for one [`Host`], one at a time.
+/// Compiles and runs scripts for one [`ScriptContext`], one at a time.
 ///
 /// ```
-/// use bty_script::{Engine, Host, Limits, Root};
+/// use bty_script::{Engine, ScriptContext, Limits, Root};
 ///
-/// let engine = Engine::new(Host::compute_only(), Limits::server());
+/// let engine = Engine::new(ScriptContext::compute_only(), Limits::server());
 /// let script = engine.compile("add.rhai", "fn add(a, b) { a + b }", &Root::None)?;
 /// let sum = engine.call(&script, "add", vec![1.into(), 2.into()], &Default::default())?;
 /// assert_eq!(sum.value.as_int(), Ok(3));
@@ -39,7 +39,7 @@ pub use resolve::Root;
 /// ```
 pub struct Engine {
     pub(crate) rhai: rhai::Engine,
-    pub(crate) host: Host,
+    pub(crate) host: ScriptContext,
     pub(crate) sources: Sources,
     limits: Limits,
     resolver: resolve::Resolver,
@@ -82,7 +82,8 @@ impl Script {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Ended {
-    /// Its value: of the last expression or of the function called, or the code that `exit` was given.
+    /// Its value: of the last expression or of the function called, or the code that `exit` was
+    /// given.
     pub value: Dynamic,
     /// True when it ended by `exit`.
     pub by_exit: bool,
@@ -93,13 +94,13 @@ pub struct Ended {
 impl Engine {
     /// The host behind it.
     #[must_use]
-    pub fn host(&self) -> &Host {
+    pub fn host(&self) -> &ScriptContext {
         &self.host
     }
 
     /// An engine whose scripts may do what `host` allows, within `limits`.
     #[must_use]
-    pub fn new(host: Host, limits: Limits) -> Self {
+    pub fn new(host: ScriptContext, limits: Limits) -> Self {
         let mut rhai = rhai::Engine::new_raw();
         CorePackage::new().register_into_engine(&mut rhai);
         BitFieldPackage::new().register_into_engine(&mut rhai);
@@ -111,7 +112,8 @@ impl Engine {
         // the time package is left out: its clock is not the host's
         MoreStringPackage::new().register_into_engine(&mut rhai);
         api::register(&mut rhai);
-        // else values of the language's own types are compared without a look at ours: 5 > "1G" would be false
+        // else values of the language's own types are compared without a look at ours: 5 > "1G"
+        // would be false
         rhai.set_fast_operators(false);
         limits.apply(&mut rhai);
         rhai.disable_symbol("eval");
@@ -162,7 +164,8 @@ impl Engine {
         let mut ast = compiled.map_err(|e| {
             let error: EvalAltResult = e.into();
             let mut error = ScriptError::of(&error, name, &self.sources);
-            error.hint = error.hint.take().or_else(|| crate::reference::suggestion(self, &error.message));
+            error.hint =
+                error.hint.take().or_else(|| crate::reference::suggestion(self, &error.message));
             error
         })?;
         ast.set_source(name);
@@ -175,12 +178,15 @@ impl Engine {
     /// [`Cause::Host`] when it cannot be read, [`Cause::Syntax`] when it cannot be compiled.
     pub fn compile_file(&self, path: &Path) -> Result<Script, ScriptError> {
         let text = std::fs::read_to_string(path).map_err(|e| {
-            let mut host = crate::HostError::new("source", format!("reading {}: {e}", path.display()));
+            let mut host =
+                crate::HostError::new("source", format!("reading {}: {e}", path.display()));
             host.path = Some(path.display().to_string());
             ScriptError::from(host)
         })?;
-        let parent =
-            path.parent().filter(|p| !p.as_os_str().is_empty()).map_or_else(|| PathBuf::from("."), Path::to_owned);
+        let parent = path
+            .parent()
+            .filter(|p| !p.as_os_str().is_empty())
+            .map_or_else(|| PathBuf::from("."), Path::to_owned);
         self.compile(&path.display().to_string(), &text, &Root::Directory(parent))
     }
 
@@ -201,7 +207,12 @@ impl Engine {
     ///
     /// # Errors
     /// Whatever the script fails with, and the limits.
-    pub fn run(&self, script: &Script, args: &[String], cancel: &CancelToken) -> Result<Ended, ScriptError> {
+    pub fn run(
+        &self,
+        script: &Script,
+        args: &[String],
+        cancel: &CancelToken,
+    ) -> Result<Ended, ScriptError> {
         self.run_in(&mut standard_scope(&self.host, args), script, cancel)
     }
 
@@ -231,7 +242,8 @@ impl Engine {
         let _running = self.begin(script, cancel);
         let mut scope = standard_scope(&self.host, &[]);
         let options = CallFnOptions::new().eval_ast(true).in_all_namespaces(true);
-        let result = self.rhai.call_fn_with_options::<Dynamic>(options, &mut scope, &script.ast, name, args);
+        let result =
+            self.rhai.call_fn_with_options::<Dynamic>(options, &mut scope, &script.ast, name, args);
         self.ended(result, script)
     }
 
@@ -241,7 +253,8 @@ impl Engine {
         host.meter.begin(&self.limits, cancel, host.capabilities, host.interrupts)
     }
 
-    /// The place of the only index of a script: looking up an element is the one step that the engine does not give a place.
+    /// The place of the only index of a script: looking up an element is the one step that the
+    /// engine does not give a place.
     fn only_index(&self, script: &Script) -> Option<Place> {
         let mut found = Vec::new();
         script.ast.walk(&mut |path: &[ASTNode<'_>]| {
@@ -256,16 +269,26 @@ impl Engine {
         }
     }
 
-    fn ended(&self, result: Result<Dynamic, Box<EvalAltResult>>, script: &Script) -> Result<Ended, ScriptError> {
+    fn ended(
+        &self,
+        result: Result<Dynamic, Box<EvalAltResult>>,
+        script: &Script,
+    ) -> Result<Ended, ScriptError> {
         let error = match result {
             Ok(value) => return Ok(Ended { value, ..Ended::default() }),
             Err(error) => error,
         };
         if let EvalAltResult::ErrorTerminated(token, _) = innermost(&error) {
             match token.read_lock::<Stop>().as_deref() {
-                Some(Stop::Power(power)) => return Ok(Ended { power: Some(*power), ..Ended::default() }),
+                Some(Stop::Power(power)) => {
+                    return Ok(Ended { power: Some(*power), ..Ended::default() });
+                }
                 Some(Stop::Exit(code)) => {
-                    return Ok(Ended { value: i64::from(*code).into(), by_exit: true, ..Ended::default() });
+                    return Ok(Ended {
+                        value: i64::from(*code).into(),
+                        by_exit: true,
+                        ..Ended::default()
+                    });
                 }
                 _ => {}
             }
@@ -281,13 +304,18 @@ impl Engine {
         if error.cause == Cause::Cancelled
             && let Some(ms) = self.host.meter.timed_out()
         {
-            error = ScriptError { place: error.place, calls: error.calls, ..ScriptError::timed_out(ms) };
+            error = ScriptError {
+                place: error.place,
+                calls: error.calls,
+                ..ScriptError::timed_out(ms)
+            };
         }
         Err(error)
     }
 }
 
-/// The names of those variables, for compiling: constants with values would be put in place of their names, whatever they are later.
+/// The names of those variables, for compiling: constants with values would be put in place of
+/// their names, whatever they are later.
 pub(crate) fn names_to_compile_with() -> Scope<'static> {
     let mut scope = Scope::new();
     scope.push("ARGS", ());
@@ -296,7 +324,7 @@ pub(crate) fn names_to_compile_with() -> Scope<'static> {
 }
 
 /// The variables that every script sees: `ARGS`, and `BTY` with facts of the host.
-pub(crate) fn standard_scope(host: &Host, args: &[String]) -> Scope<'static> {
+pub(crate) fn standard_scope(host: &ScriptContext, args: &[String]) -> Scope<'static> {
     let mut scope = Scope::new();
     let args: rhai::Array = args.iter().map(|arg| arg.clone().into()).collect();
     scope.push_constant("ARGS", args);

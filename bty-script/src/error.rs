@@ -1,7 +1,8 @@
 //! Errors on both sides of a script.
 //!
-//! A failure of the host is a [`HostError`], a value that a script can catch (`catch (e) { e.kind … }`). What a script throws itself stays
-//! what it threw. [`ScriptError`] is either of them once nobody caught it, with the place in the source.
+//! A failure of the host is a [`HostError`], a value that a script can catch
+//! (`catch (e) { e.kind … }`). What a script throws itself stays what it threw. [`ScriptError`] is
+//! either of them once nobody caught it, with the place in the source.
 
 use std::cell::Cell;
 use std::fmt;
@@ -16,11 +17,12 @@ pub use place::{Place, Sources};
 /// What a host function returns to the engine.
 pub(crate) type Outcome<T> = Result<T, Box<EvalAltResult>>;
 
-/// A failure of the host, as a script sees it: type `Error`, with the fields `kind`, `message`, `path`, `offset`, `hint`, `report` and
-/// `has_written`.
+/// A failure of the host, as a script sees it: type `Error`, with the fields `kind`, `message`,
+/// `path`, `offset`, `hint`, `report` and `has_written`.
 #[derive(Clone, Debug)]
 pub struct HostError {
-    /// A word to match on: the kinds of [`bty::ErrorKind`], and `capability` for what this host does not let scripts do.
+    /// A word to match on: the kinds of [`bty::ErrorKind`], and `capability` for what this host
+    /// does not let scripts do.
     pub kind: String,
     /// One sentence without a full stop.
     pub message: String,
@@ -86,7 +88,8 @@ impl From<bty::Error> for HostError {
 }
 
 thread_local! {
-    /// Where the host function was called that runs at the moment. The engine fills in the place of an error only for functions without a module.
+    /// Where the host function was called that runs at the moment. The engine fills in the place of
+    /// an error only for functions without a module.
     static CALL: Cell<Position> = const { Cell::new(Position::NONE) };
 }
 
@@ -95,20 +98,23 @@ pub(crate) fn note_call(position: Position) {
     CALL.set(position);
 }
 
-/// Raises a failure of the host in a script, at the call of the host function. Every binding uses it, so that no failure looks like a
-/// script's own `throw`.
+/// Raises a failure of the host in a script, at the call of the host function. Every binding uses
+/// it, so that no failure looks like a script's own `throw`.
 pub(crate) fn raise(error: impl Into<HostError>) -> Box<EvalAltResult> {
     EvalAltResult::ErrorRuntime(Dynamic::from(error.into()), CALL.get()).into()
 }
 
-/// The same from functions that do not know where they were called: operators and conversions. The engine fills in the place.
+/// The same from functions that do not know where they were called: operators and conversions. The
+/// engine fills in the place.
 pub(crate) fn raise_unplaced(error: impl Into<HostError>) -> Box<EvalAltResult> {
     EvalAltResult::ErrorRuntime(Dynamic::from(error.into()), Position::NONE).into()
 }
 
 /// The error itself, without the calls around it.
 pub(crate) fn innermost(mut error: &EvalAltResult) -> &EvalAltResult {
-    while let EvalAltResult::ErrorInFunctionCall(_, _, inner, _) | EvalAltResult::ErrorInModule(_, inner, _) = error {
+    while let EvalAltResult::ErrorInFunctionCall(_, _, inner, _)
+    | EvalAltResult::ErrorInModule(_, inner, _) = error
+    {
         error = inner;
     }
     error
@@ -161,7 +167,8 @@ pub enum Cause {
     Cancelled,
 }
 
-/// A script's failure that nobody caught. Displays as people read it: message, place, source line, next step, and the way there.
+/// A script's failure that nobody caught. Displays as people read it: message, place, source line,
+/// next step, and the way there.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ScriptError {
@@ -183,7 +190,14 @@ impl ScriptError {
     /// A failure without a place, for whoever decides in the place of a script.
     #[must_use]
     pub fn new(cause: Cause, message: impl Into<String>) -> Self {
-        Self { cause, message: message.into(), hint: None, place: None, calls: Vec::new(), host: None }
+        Self {
+            cause,
+            message: message.into(),
+            hint: None,
+            place: None,
+            calls: Vec::new(),
+            host: None,
+        }
     }
 
     /// The clock ended the script, after so many milliseconds.

@@ -1,11 +1,12 @@
 //! Scripts over bty: the rhai engine with the SDK's modules, simulated machines, and plan scripts.
 //!
-//! [`Engine`] runs scripts for a [`Host`]: a set of [`Capabilities`] over a [`World`](world::World), within [`Limits`].
+//! [`Engine`] runs scripts for a [`ScriptContext`]: a set of [`Capabilities`] over a
+//! [`World`](world::World), within [`Limits`].
 //!
 //! | module | what it is about |
 //! |---|---|
 //! | [`engine`] | compile and run, limits, `import` |
-//! | [`host`] | what a script may do |
+//! | [`context`] | what a script may do |
 //! | [`world`] | what it does it to: this machine, a dry run, a described machine |
 //! | [`error`] | failures: the host's, the script's, and where they happened |
 //! | [`plan`] | plan scripts: what a server gives to a machine |
@@ -21,10 +22,10 @@
 //! The language is described at <https://rhai.rs/book>; what bty adds is in `docs/scripts.md`.
 
 pub mod check;
+pub mod context;
 pub mod decide;
 pub mod engine;
 pub mod error;
-pub mod host;
 pub mod plan;
 pub mod reference;
 pub mod render;
@@ -37,7 +38,7 @@ pub mod world;
 mod api;
 mod convert;
 
+pub use context::{Capabilities, Capability, ScriptContext};
 pub use convert::Size;
 pub use engine::{Ended, Engine, Limits, Root, Script};
 pub use error::{Cause, HostError, ScriptError};
-pub use host::{Capabilities, Capability, Host};

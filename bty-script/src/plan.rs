@@ -1,7 +1,8 @@
 //! Plan scripts: what a server gives to a machine at its network boot, and how the machine answers.
 //!
-//! A plan script is a rhai script with a header, the value of the plan as the constant `PLAN`, and the source of the script, which defines
-//! `run(p)`. The machine calls `run(PLAN)`. Version 1, one item a line:
+//! A plan script is a rhai script with a header, the value of the plan as the constant `PLAN`, and
+//! the source of the script, which defines `run(p)`. The machine calls `run(PLAN)`. Version 1, one
+//! item a line:
 //!
 //! ```text
 //! //! bty plan script 1
@@ -13,9 +14,11 @@
 //! …the source…
 //! ```
 //!
-//! The first line names the version: a machine refuses a newer one. Further header lines are ignored, so that they can be added. `machine` is
-//! the MAC address that the plan was made for; a machine with another one refuses it. `cycle` is the token of the boot cycle; reports carry it.
-//! It is served as `text/rhai`. Values are data: whatever a label or an address contains, it is a quoted literal and never code.
+//! The first line names the version: a machine refuses a newer one. Further header lines are
+//! ignored, so that they can be added. `machine` is the MAC address that the plan was made for; a
+//! machine with another one refuses it. `cycle` is the token of the boot cycle; reports carry it.
+//! It is served as `text/rhai`. Values are data: whatever a label or an address contains, it is a
+//! quoted literal and never code.
 
 use std::fmt::Write as _;
 
@@ -70,15 +73,21 @@ impl PlanScript {
     /// The script as it is served.
     ///
     /// # Errors
-    /// `usage` when a header field holds more than one line, or the plan a number that no script can hold.
+    /// `usage` when a header field holds more than one line, or the plan a number that no script
+    /// can hold.
     pub fn render(&self) -> Result<String, HostError> {
         let mut text = format!("{FIRST_LINE}{VERSION}\n");
         let Header { machine, plan, revision, cycle } = &self.header;
-        for (name, value) in
-            [("machine", machine), ("plan", plan), ("revision", &revision.to_string()), ("cycle", cycle)]
-        {
+        for (name, value) in [
+            ("machine", machine),
+            ("plan", plan),
+            ("revision", &revision.to_string()),
+            ("cycle", cycle),
+        ] {
             if value.chars().any(char::is_control) {
-                return Err(HostError::usage(format!("the {name} of a plan is one line: {value:?}")));
+                return Err(HostError::usage(format!(
+                    "the {name} of a plan is one line: {value:?}"
+                )));
             }
             let _ = writeln!(text, "//! {name}: {value}");
         }
@@ -102,19 +111,24 @@ impl Header {
             .ok_or_else(|| bad("its first line is missing"))?;
         let version: u32 = first.trim().parse().map_err(|_| bad("it has no version"))?;
         if version > VERSION {
-            let message = format!("the plan script has version {version}, this bty understands {VERSION}");
+            let message =
+                format!("the plan script has version {version}, this bty understands {VERSION}");
             return Err(HostError::new("format", message).hint("boot a newer live environment"));
         }
         let mut header = Self::default();
         for line in lines {
-            let Some((name, value)) = line.strip_prefix("//! ").and_then(|line| line.split_once(": ")) else {
+            let Some((name, value)) =
+                line.strip_prefix("//! ").and_then(|line| line.split_once(": "))
+            else {
                 // an empty value leaves no blank behind its colon
                 if line.starts_with("//! ") { continue } else { break }
             };
             match name {
                 "machine" => header.machine = value.trim().to_ascii_lowercase(),
                 "plan" => header.plan = value.to_owned(),
-                "revision" => header.revision = value.parse().map_err(|_| bad("its revision is no number"))?,
+                "revision" => {
+                    header.revision = value.parse().map_err(|_| bad("its revision is no number"))?
+                }
                 "cycle" => header.cycle = value.to_owned(),
                 _ => {}
             }
@@ -131,7 +145,8 @@ impl Header {
 pub fn canonical_mac(text: &str) -> Option<String> {
     let bare: String = text.trim().chars().filter(|c| !matches!(c, ':' | '-' | '.')).collect();
     let is_mac = bare.len() == 12 && bare.chars().all(|c| c.is_ascii_hexdigit());
-    let pairs = || bare.as_bytes().chunks(2).map(|pair| String::from_utf8_lossy(pair).to_ascii_lowercase());
+    let pairs =
+        || bare.as_bytes().chunks(2).map(|pair| String::from_utf8_lossy(pair).to_ascii_lowercase());
     is_mac.then(|| pairs().collect::<Vec<_>>().join(":"))
 }
 
@@ -139,7 +154,12 @@ pub fn canonical_mac(text: &str) -> Option<String> {
 ///
 /// # Errors
 /// When it cannot be compiled, has no `run(p)`, or fails.
-pub fn run(engine: &Engine, name: &str, text: &str, cancel: &CancelToken) -> Result<Ended, ScriptError> {
+pub fn run(
+    engine: &Engine,
+    name: &str,
+    text: &str,
+    cancel: &CancelToken,
+) -> Result<Ended, ScriptError> {
     let script = engine.compile(name, text, &Root::Bundled)?;
     if !script.has_function("run", 1) {
         let mut error = ScriptError::new(Cause::Script, "the plan does not define run(p)");

@@ -1,4 +1,5 @@
-//! The functions that scripts can call, for people and for editors. All of it is made from the engine, so it cannot be wrong.
+//! The functions that scripts can call, for people and for editors. All of it is made from the
+//! engine, so it cannot be wrong.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -6,8 +7,8 @@ use std::fmt::Write as _;
 use rhai::FnNamespace;
 
 use crate::api::{MODULES, TYPES};
+use crate::context::ScriptContext;
 use crate::engine::{Engine, Limits};
-use crate::host::Host;
 
 /// A function, method, field or operator.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,14 +49,23 @@ impl Function {
     #[must_use]
     pub fn signature(&self) -> String {
         let typed = |(name, kind): &(String, String)| format!("{name}: {kind}");
-        let returns = if self.returns.is_empty() { String::new() } else { format!(" -> {}", self.returns) };
+        let returns =
+            if self.returns.is_empty() { String::new() } else { format!(" -> {}", self.returns) };
         match (self.kind, self.params.split_first()) {
             (Kind::Field, Some(((_, of), _))) => format!("{of}.{}{returns}", self.name),
             (Kind::Method, Some(((_, of), rest))) => {
-                format!("{of}.{}({}){returns}", self.name, rest.iter().map(typed).collect::<Vec<_>>().join(", "))
+                format!(
+                    "{of}.{}({}){returns}",
+                    self.name,
+                    rest.iter().map(typed).collect::<Vec<_>>().join(", ")
+                )
             }
             _ => {
-                let module = if self.module.is_empty() { String::new() } else { format!("{}::", self.module) };
+                let module = if self.module.is_empty() {
+                    String::new()
+                } else {
+                    format!("{}::", self.module)
+                };
                 format!(
                     "{module}{}({}){returns}",
                     self.name,
@@ -70,7 +80,8 @@ impl Function {
 #[must_use]
 pub fn functions(engine: &Engine) -> Vec<Function> {
     let mut all = collect(engine, false);
-    let own: Vec<_> = all.iter().map(|f| (f.module.clone(), f.name.clone(), f.params.len())).collect();
+    let own: Vec<_> =
+        all.iter().map(|f| (f.module.clone(), f.name.clone(), f.params.len())).collect();
     let standard = collect(engine, true)
         .into_iter()
         .filter(|f| !own.contains(&(f.module.clone(), f.name.clone(), f.params.len())));
@@ -86,14 +97,15 @@ pub fn functions(engine: &Engine) -> Vec<Function> {
 
 /// Functions of the language that are bty's own, since the language's take more than they should.
 const REPLACED: [&str; 14] = [
-    "blob", "pad", "sort", "sort_by", "order", "order_by", "filter", "drain", "retain", "index_of", "find", "some",
-    "all", "dedup",
+    "blob", "pad", "sort", "sort_by", "order", "order_by", "filter", "drain", "retain", "index_of",
+    "find", "some", "all", "dedup",
 ];
 
 fn collect(engine: &Engine, with_standard: bool) -> Vec<Function> {
     let describe = |info: rhai::FuncInfo<'_>| {
         let meta = info.metadata;
-        let mut params: Vec<(String, String)> = meta.params_info.iter().map(|param| parameter(engine, param)).collect();
+        let mut params: Vec<(String, String)> =
+            meta.params_info.iter().map(|param| parameter(engine, param)).collect();
         // functions of the program around the engine have no names for theirs
         params.resize(meta.num_params, ("value".to_owned(), "any".to_owned()));
         let first = params.first().map(|(_, kind)| kind.as_str()).unwrap_or_default();
@@ -107,13 +119,17 @@ fn collect(engine: &Engine, with_standard: bool) -> Vec<Function> {
             None if is_ours && matches!(meta.name.as_str(), "to_string" | "to_debug") => {
                 (meta.name.to_string(), Kind::Operator)
             }
-            None if is_ours && meta.namespace == FnNamespace::Global && !info.namespace.is_empty() => {
+            None if is_ours
+                && meta.namespace == FnNamespace::Global
+                && !info.namespace.is_empty() =>
+            {
                 (meta.name.to_string(), Kind::Method)
             }
             None => (meta.name.to_string(), Kind::Function),
         };
         let doc = meta.comments.iter().flat_map(|block| block.lines());
-        let doc: Vec<&str> = doc.map(|line| line.trim_start().trim_start_matches('/').trim()).collect();
+        let doc: Vec<&str> =
+            doc.map(|line| line.trim_start().trim_start_matches('/').trim()).collect();
         Some(Function {
             module: info.namespace.to_string(),
             name,
@@ -162,9 +178,11 @@ fn type_of(engine: &Engine, text: &str) -> String {
 /// The reference as Markdown.
 #[must_use]
 pub fn markdown() -> String {
-    let engine = Engine::new(Host::compute_only(), Limits::operator());
-    let own: Vec<Function> =
-        functions(&engine).into_iter().filter(|f| !f.is_standard && f.kind != Kind::Operator).collect();
+    let engine = Engine::new(ScriptContext::compute_only(), Limits::operator());
+    let own: Vec<Function> = functions(&engine)
+        .into_iter()
+        .filter(|f| !f.is_standard && f.kind != Kind::Operator)
+        .collect();
     let mut text = String::from(
         "# Functions of scripts\n\nMade by `bty docs --markdown`; `bty docs NAME` shows one of them in the terminal.\n\
          What comes with the language (strings, arrays, maps, mathematics) is described in the Rhai book.\n",
@@ -175,10 +193,14 @@ pub fn markdown() -> String {
             let _ = write!(text, "\n`{signature}`  \n{doc}\n", doc = doc.replace('\n', " "));
         }
     };
-    section("Without a module", "What scripts say most often.", &|f| f.module.is_empty() && f.kind == Kind::Function);
+    section("Without a module", "What scripts say most often.", &|f| {
+        f.module.is_empty() && f.kind == Kind::Function
+    });
     for (module, about) in MODULES {
         let about = format!("{}.", capital(about));
-        section(&format!("`{module}`"), &about, &|f| f.module == module && f.kind == Kind::Function);
+        section(&format!("`{module}`"), &about, &|f| {
+            f.module == module && f.kind == Kind::Function
+        });
     }
     for (name, about) in TYPES {
         let about = format!("{}.", capital(about));
@@ -203,7 +225,8 @@ fn grouped<'a>(functions: impl Iterator<Item = &'a Function>) -> Vec<(String, St
     new.map(|f| (f.signature(), f.doc.clone())).collect()
 }
 
-/// What `bty docs NAME` and `:doc NAME` show: everything called `name`, with or without its module. `None` when there is nothing.
+/// What `bty docs NAME` and `:doc NAME` show: everything called `name`, with or without its module.
+/// `None` when there is nothing.
 #[must_use]
 pub fn about(engine: &Engine, name: &str) -> Option<String> {
     let all = functions(engine);
@@ -212,13 +235,15 @@ pub fn about(engine: &Engine, name: &str) -> Option<String> {
     let is_meant = |f: &&Function| f.name == bare && module.is_none_or(|module| f.module == module);
     let mut found: Vec<(String, String)> = grouped(all.iter().filter(is_meant));
     let whole = |f: &&Function| {
-        f.module == name || f.params.first().is_some_and(|(_, k)| k == name && f.kind != Kind::Function)
+        f.module == name
+            || f.params.first().is_some_and(|(_, k)| k == name && f.kind != Kind::Function)
     };
     if found.is_empty() {
         found = grouped(all.iter().filter(whole).filter(|f| f.kind != Kind::Operator));
     }
     let texts = found.iter().map(|(signature, doc)| {
-        let doc: Vec<String> = doc.lines().map(|line| format!("    {line}").trim_end().to_owned()).collect();
+        let doc: Vec<String> =
+            doc.lines().map(|line| format!("    {line}").trim_end().to_owned()).collect();
         format!("{signature}\n{}", doc.join("\n")).trim_end().to_owned()
     });
     let texts: Vec<String> = texts.collect();
@@ -228,25 +253,31 @@ pub fn about(engine: &Engine, name: &str) -> Option<String> {
 /// Definition files for editors: names and texts.
 #[must_use]
 pub fn definitions() -> Vec<(String, String)> {
-    let engine = Engine::new(Host::compute_only(), Limits::operator());
+    let engine = Engine::new(ScriptContext::compute_only(), Limits::operator());
     let definitions = engine.rhai.definitions();
     let files = definitions.iter_files();
     files.map(|(name, text)| (name, text.lines().map(tidy).collect::<String>())).collect()
 }
 
-/// A line of a definition file with the names that scripts know: the generator writes Rust's, and leaves a piece of the error type behind.
+/// A line of a definition file with the names that scripts know: the generator writes Rust's, and
+/// leaves a piece of the error type behind.
 fn tidy(line: &str) -> String {
     if line.starts_with("///") {
         return format!("{}\n", line.trim_end());
     }
     const PIECES: [(&str, &str); 4] =
         [("Outcome<", ""), (" >;", ";"), ("-> String", "-> string"), ("-> Array", "-> array")];
-    PIECES.iter().chain(&OTHER_NAMES).fold(format!("{line}\n"), |line, (from, to)| line.replace(from, to))
+    PIECES
+        .iter()
+        .chain(&OTHER_NAMES)
+        .fold(format!("{line}\n"), |line, (from, to)| line.replace(from, to))
 }
 
 /// The one of `names` that is closest to `wanted`, if any is close.
 pub fn close<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
-    let scored = names.filter(|name| *name != wanted).map(|name| (strsim::damerau_levenshtein(wanted, name), name));
+    let scored = names
+        .filter(|name| *name != wanted)
+        .map(|name| (strsim::damerau_levenshtein(wanted, name), name));
     let allowed = wanted.chars().count().div_ceil(3);
     scored.min().filter(|(distance, _)| *distance <= allowed).map(|(_, name)| name.to_owned())
 }
@@ -254,22 +285,30 @@ pub fn close<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<S
 /// "did you mean" for the text of an error of the engine.
 pub(crate) fn suggestion(engine: &Engine, message: &str) -> Option<String> {
     if let Some(module) = message.strip_prefix("undefined module: ") {
-        return close(module, MODULES.iter().map(|(name, _)| *name)).map(|name| format!("did you mean {name}?"));
+        return close(module, MODULES.iter().map(|(name, _)| *name))
+            .map(|name| format!("did you mean {name}?"));
     }
     let all = functions(engine);
     if let Some(signature) = message.strip_prefix("there is no function ") {
         let name = signature.split([' ', '(']).next().unwrap_or_default();
         let bare = name.rsplit("::").next().unwrap_or(name);
-        let names = all.iter().filter(|f| matches!(f.kind, Kind::Function | Kind::Method)).map(|f| f.name.as_str());
+        let names = all
+            .iter()
+            .filter(|f| matches!(f.kind, Kind::Function | Kind::Method))
+            .map(|f| f.name.as_str());
         if all.iter().any(|f| f.name == bare && f.kind != Kind::Field) {
             return Some(format!("it is called with other values: see bty docs {name}"));
         }
         let meant = close(bare, names).map(|name| format!("did you mean {name}?"));
-        return meant.or_else(|| Some("bty check finds such calls, bty docs lists the functions".into()));
+        return meant
+            .or_else(|| Some("bty check finds such calls, bty docs lists the functions".into()));
     }
     if let Some((kind, field)) = message.split_once(" has no field ") {
-        let fields = all.iter().filter(|f| f.kind == Kind::Field && f.params.first().is_some_and(|(_, k)| k == kind));
-        return close(field, fields.map(|f| f.name.as_str())).map(|name| format!("did you mean {name}?"));
+        let fields = all
+            .iter()
+            .filter(|f| f.kind == Kind::Field && f.params.first().is_some_and(|(_, k)| k == kind));
+        return close(field, fields.map(|f| f.name.as_str()))
+            .map(|name| format!("did you mean {name}?"));
     }
     None
 }
@@ -277,21 +316,27 @@ pub(crate) fn suggestion(engine: &Engine, message: &str) -> Option<String> {
 /// All signatures with the first sentence of each, by module: what `bty docs` shows.
 #[must_use]
 pub fn overview(engine: &Engine) -> String {
-    let own: Vec<Function> =
-        functions(engine).into_iter().filter(|f| !f.is_standard && f.kind == Kind::Function).collect();
+    let own: Vec<Function> = functions(engine)
+        .into_iter()
+        .filter(|f| !f.is_standard && f.kind == Kind::Function)
+        .collect();
     let mut text = String::new();
     let globals = std::iter::once(("", "without a module"));
     for (module, about) in globals.chain(MODULES) {
         let title = if module.is_empty() { about.to_owned() } else { format!("{module}: {about}") };
         let _ = writeln!(text, "{}{title}", if text.is_empty() { "" } else { "\n" });
         for (signature, doc) in grouped(own.iter().filter(|f| f.module == module)) {
-            let first = doc.split_inclusive(". ").next().unwrap_or_default().trim().replace('\n', " ");
+            let first =
+                doc.split_inclusive(". ").next().unwrap_or_default().trim().replace('\n', " ");
             let _ = writeln!(text, "  {signature}\n      {first}");
         }
     }
     let types: Vec<&str> = TYPES.iter().map(|(name, _)| *name).collect();
-    let _ =
-        write!(text, "\nTypes: {}. bty docs NAME tells more about a function, a module or a type.", types.join(", "));
+    let _ = write!(
+        text,
+        "\nTypes: {}. bty docs NAME tells more about a function, a module or a type.",
+        types.join(", ")
+    );
     text
 }
 
@@ -301,5 +346,8 @@ pub fn similar(engine: &Engine, name: &str) -> Option<String> {
     let all = functions(engine);
     let bare = name.rsplit("::").next().unwrap_or(name);
     let modules = MODULES.iter().chain(&TYPES).map(|(name, _)| *name);
-    close(bare, all.iter().filter(|f| f.kind != Kind::Operator).map(|f| f.name.as_str()).chain(modules))
+    close(
+        bare,
+        all.iter().filter(|f| f.kind != Kind::Operator).map(|f| f.name.as_str()).chain(modules),
+    )
 }

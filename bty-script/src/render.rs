@@ -33,10 +33,12 @@ impl Table {
     pub fn lines(&self, width: usize) -> Vec<String> {
         let rows = || std::iter::once(&self.headers).chain(&self.rows);
         let columns = rows().map(Vec::len).max().unwrap_or(0);
-        let cell =
-            |row: &[String], at: usize| row.get(at).map(|text| text::escape(text).into_owned()).unwrap_or_default();
-        let mut widths: Vec<usize> =
-            (0..columns).map(|at| rows().map(|row| cell(row, at).chars().count()).max().unwrap_or(0)).collect();
+        let cell = |row: &[String], at: usize| {
+            row.get(at).map(|text| text::escape(text).into_owned()).unwrap_or_default()
+        };
+        let mut widths: Vec<usize> = (0..columns)
+            .map(|at| rows().map(|row| cell(row, at).chars().count()).max().unwrap_or(0))
+            .collect();
         let gaps = 2 * columns.saturating_sub(1);
         while widths.iter().sum::<usize>() + gaps > width {
             let Some(widest) = widths.iter_mut().max().filter(|widest| **widest > 4) else { break };
@@ -66,7 +68,8 @@ pub(crate) fn plain(value: &Dynamic) -> String {
         return format!("[{}]", items.iter().map(quoted).collect::<Vec<_>>().join(", "));
     }
     if let Some(fields) = value.read_lock::<Map>() {
-        let fields: Vec<String> = fields.iter().map(|(name, value)| format!("{name}: {}", quoted(value))).collect();
+        let fields: Vec<String> =
+            fields.iter().map(|(name, value)| format!("{name}: {}", quoted(value))).collect();
         return format!("#{{{}}}", fields.join(", "));
     }
     if value.is_unit() {
@@ -110,7 +113,11 @@ pub(crate) fn text_of(value: &Dynamic) -> Option<String> {
     }
     if let Some(report) = value.read_lock::<bty::flash::FlashReport>() {
         let done = report.targets.iter().filter(|t| t.failure.is_none()).count();
-        return Some(format!("{} written to {done} of {} disks", human(report.disk_bytes), report.targets.len()));
+        return Some(format!(
+            "{} written to {done} of {} disks",
+            human(report.disk_bytes),
+            report.targets.len()
+        ));
     }
     if let Some(report) = value.read_lock::<bty::flash::VerifyReport>() {
         let differs = || format!("{} differ", human(report.different_bytes));
@@ -120,15 +127,19 @@ pub(crate) fn text_of(value: &Dynamic) -> Option<String> {
     Some(error.message.clone())
 }
 
-/// A value as the REPL shows it: lists of disks, images, entries and records as tables of at most `width` characters.
+/// A value as the REPL shows it: lists of disks, images, entries and records as tables of at most
+/// `width` characters.
 #[must_use]
 pub fn show(value: &Dynamic, width: usize) -> String {
     if let Some(catalog) = value.read_lock::<Catalog>() {
-        return table_of(catalog.entries().iter().map(|e| Dynamic::from(e.clone()))).lines(width).join("\n");
+        return table_of(catalog.entries().iter().map(|e| Dynamic::from(e.clone())))
+            .lines(width)
+            .join("\n");
     }
     let Some(items) = value.read_lock::<Array>() else { return quoted_top(value) };
-    let is_record =
-        |item: &Dynamic| item.is::<Disk>() || item.is::<Entry>() || item.is::<ImageFile>() || item.is::<Map>();
+    let is_record = |item: &Dynamic| {
+        item.is::<Disk>() || item.is::<Entry>() || item.is::<ImageFile>() || item.is::<Map>()
+    };
     if items.is_empty() || !items.iter().all(is_record) {
         return quoted_top(value);
     }
@@ -175,7 +186,12 @@ pub(crate) fn table_of(items: impl Iterator<Item = Dynamic>) -> Table {
         table = Table::new(&["Name", "Format", "Arch", "Size"]);
         for file in items.iter().filter_map(rhai::Dynamic::read_lock::<ImageFile>) {
             let arch = file.arch.unwrap_or("-").to_owned();
-            table.rows.push(vec![file.name.clone(), file.format.to_owned(), arch, human(file.size_bytes)]);
+            table.rows.push(vec![
+                file.name.clone(),
+                file.format.to_owned(),
+                arch,
+                human(file.size_bytes),
+            ]);
         }
     } else {
         table = Table::default();
@@ -187,7 +203,13 @@ pub(crate) fn table_of(items: impl Iterator<Item = Dynamic>) -> Table {
             }
         }
         for map in items.iter().filter_map(rhai::Dynamic::read_lock::<Map>) {
-            table.rows.push(table.headers.iter().map(|h| map.get(h.as_str()).map(plain).unwrap_or_default()).collect());
+            table.rows.push(
+                table
+                    .headers
+                    .iter()
+                    .map(|h| map.get(h.as_str()).map(plain).unwrap_or_default())
+                    .collect(),
+            );
         }
     }
     table

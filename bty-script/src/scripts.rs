@@ -1,4 +1,5 @@
-//! The scripts in the box: the wizard, its flows, and what a machine does when a server gives it a plan without a script.
+//! The scripts in the box: the wizard, its flows, and what a machine does when a server gives it a
+//! plan without a script.
 
 /// Name and text of every bundled script.
 const ALL: [(&str, &str); 8] = [

@@ -72,8 +72,8 @@ impl Style {
     }
 }
 
-/// `text` as a terminal may get it: control characters are escaped, but for line ends, tabs, and styles as [`Terminal::paint`] makes them
-/// where the terminal has styles.
+/// `text` as a terminal may get it: control characters are escaped, but for line ends, tabs, and
+/// styles as [`Terminal::paint`] makes them where the terminal has styles.
 pub(crate) fn shown(text: &str, has_styles: bool) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
@@ -81,7 +81,9 @@ pub(crate) fn shown(text: &str, has_styles: bool) -> String {
         let style = STYLES.iter().find(|style| rest[at..].starts_with(**style));
         let end = at + style.map_or(1, |style| style.len());
         shown.push_str(&bty::text::escape_lines(&rest[..at]));
-        shown.push_str(&style.map_or_else(|| bty::text::escape_lines("\x1b"), |style| (*style).into()));
+        shown.push_str(
+            &style.map_or_else(|| bty::text::escape_lines("\x1b"), |style| (*style).into()),
+        );
         rest = &rest[end..];
     }
     shown.push_str(&bty::text::escape_lines(rest));
@@ -89,7 +91,8 @@ pub(crate) fn shown(text: &str, has_styles: bool) -> String {
 }
 
 /// The escape sequences of all styles, and the one that ends them.
-const STYLES: [&str; 6] = ["\x1b[0m", "\x1b[1m", "\x1b[1;32m", "\x1b[33m", "\x1b[1;31m", "\x1b[36m"];
+const STYLES: [&str; 6] =
+    ["\x1b[0m", "\x1b[1m", "\x1b[1;32m", "\x1b[33m", "\x1b[1;31m", "\x1b[36m"];
 
 /// Shows text to a person and reads lines from them.
 pub trait Terminal: Send + Sync {
@@ -102,10 +105,12 @@ pub trait Terminal: Send + Sync {
     /// Text for people, on stderr.
     fn say(&self, text: &str);
 
-    /// Shows `prompt` and reads a line, without its end. `None` at the end of the input, and when the person presses Ctrl-C.
+    /// Shows `prompt` and reads a line, without its end. `None` at the end of the input, and when
+    /// the person presses Ctrl-C.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`](bty::ErrorKind::Usage) when nobody is there to answer, or the input cannot be read.
+    /// [`ErrorKind::Usage`](bty::ErrorKind::Usage) when nobody is there to answer, or the input
+    /// cannot be read.
     fn read_line(&self, prompt: &str, cancel: &CancelToken) -> Result<Option<String>>;
 
     /// `text` in a style, where the terminal has styles.

@@ -7,9 +7,9 @@ use bty::{CancelToken, Error, ErrorKind, Result};
 use serde::Serialize;
 
 use crate::api::test::TEST_DIR;
+use crate::context::{Capabilities, Capability, ScriptContext};
 use crate::engine::{Engine, Limits};
 use crate::error::{Cause, ScriptError};
-use crate::host::{Capabilities, Capability, Host};
 use crate::world::World;
 
 /// How long one test may take.
@@ -43,7 +43,12 @@ impl TestResult {
             Some(hint) => format!("{error}\n next: {hint}"),
             None => error.to_string(),
         });
-        Self { file: file.to_owned(), name: name.to_owned(), failure: error.map(|e| e.to_json()), text }
+        Self {
+            file: file.to_owned(),
+            name: name.to_owned(),
+            failure: error.map(|e| e.to_json()),
+            text,
+        }
     }
 }
 
@@ -53,8 +58,9 @@ impl TestResult {
 /// [`ErrorKind::Usage`] when it cannot be read, or there is no test.
 pub fn find(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    let failed =
-        |path: &Path, e: std::io::Error| Error::new(ErrorKind::Usage, format!("listing {}", path.display())).because(e);
+    let failed = |path: &Path, e: std::io::Error| {
+        Error::new(ErrorKind::Usage, format!("listing {}", path.display())).because(e)
+    };
     if dir.is_file() {
         return Ok(vec![dir.to_owned()]);
     }
@@ -73,7 +79,9 @@ pub fn find(dir: &Path) -> Result<Vec<PathBuf>> {
     files.sort();
     if files.is_empty() {
         let message = format!("no test is in {}", dir.display());
-        return Err(Error::new(ErrorKind::Usage, message).hint("name test files something_test.rhai"));
+        return Err(
+            Error::new(ErrorKind::Usage, message).hint("name test files something_test.rhai")
+        );
     }
     Ok(files)
 }
@@ -82,7 +90,7 @@ pub fn find(dir: &Path) -> Result<Vec<PathBuf>> {
 pub fn run_file(file: &Path, cancel: &CancelToken, told: &mut dyn FnMut(TestResult)) {
     // a test only reads: what it runs acts on described machines
     let dir = file.parent().unwrap_or(Path::new("")).display().to_string();
-    let host = Host::new(Capabilities::NONE.with(Capability::Read), World::nothing());
+    let host = ScriptContext::new(Capabilities::NONE.with(Capability::Read), World::nothing());
     let host = host.with_facts([(TEST_DIR, dir.into())]);
     let engine = Engine::new(host, Limits::operator().with_time(Some(TIME)));
     let script = match engine.compile_file(file) {

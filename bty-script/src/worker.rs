@@ -1,11 +1,13 @@
 //! Scripts in a process of their own.
 //!
-//! The limits of the engine bound what a script can do, but not exactly how much memory it takes on the way: containers can grow by parts
-//! that are each within the limits. A server therefore runs scripts in worker processes with a bound of the system on their memory
-//! (`RLIMIT_AS`): whatever a script does, it is the worker that ends. Workers only compute; they are kept, and remember what they compiled.
+//! The limits of the engine bound what a script can do, but not exactly how much memory it takes on
+//! the way: containers can grow by parts that are each within the limits. A server therefore runs
+//! scripts in worker processes with a bound of the system on their memory (`RLIMIT_AS`): whatever a
+//! script does, it is the worker that ends. Workers only compute; they are kept, and remember what
+//! they compiled.
 //!
-//! The program that is started as a worker calls [`serve`] and does nothing else. Requests and answers are JSON, one a line, over its
-//! stdin and stdout.
+//! The program that is started as a worker calls [`serve`] and does nothing else. Requests and
+//! answers are JSON, one a line, over its stdin and stdout.
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Write};
@@ -19,12 +21,13 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::context::ScriptContext;
 use crate::decide::{Decider, Decision, MachineFacts, Question, digest_of};
 use crate::engine::{Engine, Limits};
 use crate::error::{Cause, Place, ScriptError};
-use crate::host::Host;
 
-/// What a worker may map beyond what it begins with: twice what a script may take, since a value that grows is moved.
+/// What a worker may map beyond what it begins with: twice what a script may take, since a value
+/// that grows is moved.
 const SPARE_FACTOR: u64 = 2;
 
 /// How much longer than the script's own limit a worker is waited for: starting, compiling.
@@ -67,7 +70,8 @@ struct Failure {
 
 impl From<ScriptError> for Failure {
     fn from(error: ScriptError) -> Self {
-        let place = error.place.as_ref().map(|p| (p.file.clone(), p.line, p.column, p.text.clone()));
+        let place =
+            error.place.as_ref().map(|p| (p.file.clone(), p.line, p.column, p.text.clone()));
         Self { cause: error.kind().to_owned(), place, message: error.message, hint: error.hint }
     }
 }
@@ -83,7 +87,8 @@ impl From<Failure> for ScriptError {
         };
         let mut error = Self::new(cause, failure.message);
         error.hint = failure.hint;
-        error.place = failure.place.map(|(file, line, column, text)| Place { file, line, column, text });
+        error.place =
+            failure.place.map(|(file, line, column, text)| Place { file, line, column, text });
         if cause == Cause::Host {
             error.host = Some(crate::HostError::new(&failure.cause, error.message.clone()));
         }
@@ -96,7 +101,7 @@ impl From<Failure> for ScriptError {
 /// # Errors
 /// When its memory cannot be bounded, or stdin and stdout fail.
 pub fn serve(limits: &Limits) -> std::io::Result<()> {
-    let decider = Decider::new(Engine::new(Host::compute_only(), limits.clone()));
+    let decider = Decider::new(Engine::new(ScriptContext::compute_only(), limits.clone()));
     bound_memory(limits.memory_bytes * SPARE_FACTOR)?;
     for line in std::io::stdin().lock().lines() {
         let request: Request = serde_json::from_str(&line?)?;
@@ -150,9 +155,14 @@ struct Pool {
 }
 
 impl Workers {
-    /// Up to `count` workers, started by `command` when they are needed. The program must call [`serve`] with the same `limits`.
+    /// Up to `count` workers, started by `command` when they are needed. The program must call
+    /// [`serve`] with the same `limits`.
     #[must_use]
-    pub fn new(command: impl Fn() -> Command + Send + Sync + 'static, limits: Limits, count: usize) -> Self {
+    pub fn new(
+        command: impl Fn() -> Command + Send + Sync + 'static,
+        limits: Limits,
+        count: usize,
+    ) -> Self {
         let pool = Mutex::new(Pool { idle: Vec::new(), free: count.max(1) });
         Self { command: Box::new(command), limits, pool, returned: Condvar::new() }
     }
@@ -206,20 +216,35 @@ struct Worker {
 
 impl Worker {
     fn start(mut command: Command) -> std::io::Result<Self> {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let (Some(requests), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(std::io::ErrorKind::BrokenPipe.into());
         };
-        Ok(Self { child, requests, answers: BufReader::new(answers), known: HashSet::new(), is_usable: true })
+        Ok(Self {
+            child,
+            requests,
+            answers: BufReader::new(answers),
+            known: HashSet::new(),
+            is_usable: true,
+        })
     }
 
-    fn decide(&mut self, question: &Question<'_>, time: Duration, limits: &Limits) -> Result<Decision, ScriptError> {
+    fn decide(
+        &mut self,
+        question: &Question<'_>,
+        time: Duration,
+        limits: &Limits,
+    ) -> Result<Decision, ScriptError> {
         let script = digest_of(question.name, question.text);
         let catalog = Digest::of(question.catalog.as_bytes());
         loop {
             let request = Request {
                 script,
-                source: self.known.insert(script).then(|| (question.name.to_owned(), question.text.to_owned())),
+                source: self
+                    .known
+                    .insert(script)
+                    .then(|| (question.name.to_owned(), question.text.to_owned())),
                 catalog,
                 catalog_toml: self.known.insert(catalog).then(|| question.catalog.to_owned()),
                 function: question.function.to_owned(),
@@ -265,7 +290,9 @@ impl Worker {
     /// Why a worker did not answer.
     fn explain(&self, fault: &std::io::Error, name: &str, limits: &Limits) -> ScriptError {
         let mut error = match fault.kind() {
-            std::io::ErrorKind::TimedOut => ScriptError::new(Cause::Limit, format!("{name} did not end in time")),
+            std::io::ErrorKind::TimedOut => {
+                ScriptError::new(Cause::Limit, format!("{name} did not end in time"))
+            }
             // the allocator aborts, the system kills
             std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::BrokenPipe => {
                 let bytes = bty::size::human(limits.memory_bytes);
@@ -276,7 +303,8 @@ impl Worker {
             }
             _ => ScriptError::new(Cause::Host, format!("asking the worker about {name}: {fault}")),
         };
-        error.hint = Some("look for something that grows in a loop, or a loop without an end".into());
+        error.hint =
+            Some("look for something that grows in a loop, or a loop without an end".into());
         error
     }
 }

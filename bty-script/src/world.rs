@@ -2,7 +2,7 @@
 //!
 //! A [`World`] is a set of small parts, so that one can be replaced without the others:
 //!
-//! | part | the machine ([`System`]) | a dry run ([`Recorder`]) | a described machine ([`Described`]) |
+//! | part | the machine ([`System`]) | a dry run ([`DryRunWorld`]) | a described machine ([`SimulatedWorld`]) |
 //! |---|---|---|---|
 //! | disks | sysfs | as they are | from the description |
 //! | images | files, web servers, registries | as they are | from the description |
@@ -23,18 +23,18 @@ use bty::image::directory::ImageFile;
 use bty::image::{Contents, ImageInfo, OpenOptions};
 use bty::{CancelToken, Disk, Observer, Result};
 
-mod described;
 mod description;
+mod dry_run;
 mod effect;
 mod nothing;
 mod one_disk;
-mod recorder;
+mod simulated;
 mod system;
 
-pub use described::Described;
+pub use dry_run::DryRunWorld;
 pub use effect::{Effect, Effects};
 pub use one_disk::OneDisk;
-pub use recorder::Recorder;
+pub use simulated::SimulatedWorld;
 pub use system::System;
 
 use crate::terminal::Terminal;
@@ -72,7 +72,12 @@ pub trait Images: Send + Sync {
     ///
     /// # Errors
     /// As of [`bty::Image::read_fully`].
-    fn read_fully(&self, image: &Image, observer: &dyn Observer, cancel: &CancelToken) -> Result<Contents>;
+    fn read_fully(
+        &self,
+        image: &Image,
+        observer: &dyn Observer,
+        cancel: &CancelToken,
+    ) -> Result<Contents>;
 
     /// The catalog at `reference`.
     ///
@@ -105,13 +110,18 @@ pub trait Flasher: Send + Sync {
     ///
     /// # Errors
     /// As of [`bty::flash::verify`].
-    fn verify(&self, image: &Image, disk: &Disk, observer: &dyn Observer, cancel: &CancelToken)
-    -> Result<VerifyReport>;
+    fn verify(
+        &self,
+        image: &Image,
+        disk: &Disk,
+        observer: &dyn Observer,
+        cancel: &CancelToken,
+    ) -> Result<VerifyReport>;
 
     /// Creates a file to be used as a disk.
     ///
     /// # Errors
-    /// As of [`bty::Host::create`].
+    /// As of [`bty::DiskHost::create`].
     fn create(&self, path: &Path, size_bytes: u64) -> Result<Disk>;
 }
 
@@ -164,7 +174,7 @@ pub trait Web: Send + Sync {
 #[derive(Clone)]
 pub struct World {
     /// Lists and opens disks.
-    pub disks: Arc<dyn bty::Host>,
+    pub disks: Arc<dyn bty::DiskHost>,
     /// Where images and catalogs come from.
     pub images: Arc<dyn Images>,
     /// What writes.
@@ -176,16 +186,16 @@ pub struct World {
     /// The person.
     pub terminal: Arc<dyn Terminal>,
     /// Who watches long work that the script does not watch itself.
-    pub observer: Arc<dyn Onlooker>,
+    pub observer: Arc<dyn ProgressSink>,
 }
 
 /// Somebody who watches one work after another.
-pub trait Onlooker: Observer {
+pub trait ProgressSink: Observer {
     /// The work that was watched is over: bars can go.
     fn over(&self) {}
 }
 
-impl Onlooker for () {}
+impl ProgressSink for () {}
 
 impl World {
     /// A world without anything, for scripts that only compute. What is printed is lost.

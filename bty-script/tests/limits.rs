@@ -1,4 +1,5 @@
-//! What a script cannot do to the machine. One process for itself: memory is measured for the whole of it.
+//! What a script cannot do to the machine. One process for itself: memory is measured for the whole
+//! of it.
 
 #![allow(clippy::unwrap_used)]
 
@@ -8,11 +9,11 @@ use std::time::Duration;
 use bty::CancelToken;
 use bty_script::decide::{MachineFacts, Question};
 use bty_script::worker::Workers;
-use bty_script::{Cause, Ended, Engine, Host, Limits, Root, ScriptError};
+use bty_script::{Cause, Ended, Engine, Limits, Root, ScriptContext, ScriptError};
 use serde_json::{Value, json};
 
 fn compute(limits: Limits, text: &str) -> Result<Ended, ScriptError> {
-    let engine = Engine::new(Host::compute_only(), limits);
+    let engine = Engine::new(ScriptContext::compute_only(), limits);
     let script = engine.compile("script.rhai", text, &Root::None)?;
     engine.run(&script, &[], &CancelToken::new())
 }
@@ -31,7 +32,10 @@ const WAYS: [(&str, &str); 10] = [
     ("a map in a map", "let m = #{ a: 1 };\nloop { m = #{ a: m, b: m }; }"),
     ("a string that is padded", "let s = \"\";\ns.pad(2000000000, 'x');"),
     ("a blob", "let b = blob(2000000000);"),
-    ("variables", "fn f(n) { let a = \"x\"; a.pad(60000, 'x'); let b = a + \"y\"; f(n + 1) }\nf(0);"),
+    (
+        "variables",
+        "fn f(n) { let a = \"x\"; a.pad(60000, 'x'); let b = a + \"y\"; f(n + 1) }\nf(0);",
+    ),
 ];
 
 // one test: the others would count the memory of this one
@@ -66,8 +70,20 @@ fn workers(count: usize) -> Workers {
     Workers::new(command, Limits::server(), count)
 }
 
-fn ask(workers: &Workers, name: &str, text: &str, machine: &MachineFacts) -> Result<Value, ScriptError> {
-    let question = Question { name, text, function: "boot", machine: Some(machine), args: Vec::new(), catalog: "" };
+fn ask(
+    workers: &Workers,
+    name: &str,
+    text: &str,
+    machine: &MachineFacts,
+) -> Result<Value, ScriptError> {
+    let question = Question {
+        name,
+        text,
+        function: "boot",
+        machine: Some(machine),
+        args: Vec::new(),
+        catalog: "",
+    };
     workers.decide(&question).map(|decision| decision.value)
 }
 
@@ -78,7 +94,8 @@ fn call(workers: &Workers, name: &str, text: &str) -> Result<Value, ScriptError>
 #[test]
 fn a_worker_answers_and_tells_failures_with_their_place() {
     let workers = workers(1);
-    let text = "fn boot(m) { if m.state.flashed == true { \"disk\" } else { throw `not yet: ${m.mac}` } }";
+    let text =
+        "fn boot(m) { if m.state.flashed == true { \"disk\" } else { throw `not yet: ${m.mac}` } }";
     for _ in 0..3 {
         let machine = MachineFacts { state: json!({ "flashed": true }), ..MachineFacts::default() };
         assert_eq!(ask(&workers, "plan.rhai", text, &machine).unwrap(), json!("disk"));
@@ -97,7 +114,8 @@ fn a_worker_answers_and_tells_failures_with_their_place() {
 fn a_worker_is_ended_and_the_next_call_is_answered() {
     let workers = workers(2);
     for (what, text) in WAYS {
-        let bomb = format!("fn boot(machine) {{ {} }}", text.replace("fn f(n)", "let g = |n| n; fn f(n)"));
+        let bomb =
+            format!("fn boot(machine) {{ {} }}", text.replace("fn f(n)", "let g = |n| n; fn f(n)"));
         // functions cannot be nested: those ways are tried by the test above
         if text.contains("fn f") {
             continue;

@@ -1,8 +1,9 @@
-//! Work that waits for files, the database or the processor, away from the threads that serve requests.
+//! Work that waits for files, the database or the processor, away from the threads that serve
+//! requests.
 
 use std::any::Any;
 
-use crate::error::{Error, Result};
+use crate::domain::error::{Error, Result};
 
 type Work = Box<dyn FnOnce() -> Box<dyn Any + Send> + Send>;
 
@@ -13,11 +14,15 @@ type Work = Box<dyn FnOnce() -> Box<dyn Any + Send> + Send>;
 pub(crate) fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> impl Future<Output = Result<T>> {
-    // boxed, so that the runtime sees one kind of work: for each kind, 120 functions of it are compiled again
+    // boxed, so that the runtime sees one kind of work: for each kind, 120 functions of it are
+    // compiled again
     let work: Work = Box::new(move || Box::new(work()));
     let running = tokio::task::spawn_blocking(work);
     async move {
         let result = running.await.map_err(Error::internal)?;
-        result.downcast().map(|result| *result).map_err(|_| Error::internal("the result is of another type"))
+        result
+            .downcast()
+            .map(|result| *result)
+            .map_err(|_| Error::internal("the result is of another type"))
     }
 }

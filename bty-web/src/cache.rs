@@ -5,8 +5,9 @@
 //!                                           └─► fill: one per object ─► file ─► sendfile, as it grows
 //! ```
 //!
-//! An object is filled once, however many clients ask; each reads from the file as far as it has come. The last byte is withheld until the digest
-//! is proven, so that nobody takes a wrong object for a whole one.
+//! An object is filled once, however many clients ask; each reads from the file as far as it has
+//! come. The last byte is withheld until the digest is proven, so that nobody takes a wrong object
+//! for a whole one.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -21,20 +22,20 @@ use bty::client::MayReach;
 use bty::{CancelToken, Client, ClientOptions, Digest};
 use serde_json::json;
 
-use crate::db::Db;
-use crate::error::{Error, ErrorKind, Result};
-use crate::events::{Actor, NewEvent};
-use crate::net::Networks;
-use crate::state::{self, StateLock, Use};
+use crate::domain::error::{Error, ErrorKind, Result};
+use crate::domain::event::{Actor, NewEvent};
+use crate::domain::time::Time;
+use crate::http::network::Networks;
+use crate::state_dir::{self, StateLock, Use};
 use crate::store::cache as rows;
-use crate::time::Time;
+use crate::store::database::Db;
 
 pub mod address;
+mod eviction;
 mod fill;
-pub mod front;
 pub mod http;
 pub mod object;
-mod room;
+pub mod sendfile;
 
 use address::{Address, Key, Origins, blob_key};
 use object::{Fill, Object, Part};
@@ -71,7 +72,8 @@ pub struct Options {
     pub is_curated: bool,
     /// The query belongs to the key.
     pub keep_query: bool,
-    /// Origins that may be asked. When none are named, those of the catalog; a cache host without a catalog then asks public addresses.
+    /// Origins that may be asked. When none are named, those of the catalog; a cache host without a
+    /// catalog then asks public addresses.
     pub origins: Origins,
     /// Networks that are reached although they are local to this host.
     pub reach: Networks,
@@ -89,7 +91,7 @@ pub struct Cache {
     client: Client,
     /// Impatient: for questions that have an answer also when nobody is there.
     asker: Client,
-    held: Mutex<Held>,
+    held: Mutex<Index>,
     turns: Arc<tokio::sync::Semaphore>,
     asks: tokio::sync::Semaphore,
     asking: Vec<tokio::sync::Mutex<()>>,
@@ -125,7 +127,7 @@ pub struct Counts {
 }
 
 #[derive(Default)]
-struct Held {
+struct Index {
     objects: HashMap<Key, Arc<Object>>,
     fills: HashMap<Key, Arc<Fill>>,
     parts: HashMap<Key, Part>,
@@ -134,12 +136,13 @@ struct Held {
 
 /// How an object is had.
 #[derive(Clone)]
-pub enum Served {
+pub enum Lookup {
     /// It is whole; stale when its origin could not be asked whether it has changed.
     Whole {
         /// The object.
         object: Arc<Object>,
-        /// Its file. It can be read for as long as somebody has it, also when the object is deleted.
+        /// Its file. It can be read for as long as somebody has it, also when the object is
+        /// deleted.
         file: Arc<File>,
         /// Nobody knows whether it has changed.
         is_stale: bool,
@@ -149,7 +152,7 @@ pub enum Served {
 }
 
 /// Where the bytes of an address are to come from.
-struct Wanted {
+struct CacheRequest {
     address: Address,
     key: Key,
     /// Digest that its name promises.
@@ -158,23 +161,33 @@ struct Wanted {
 }
 
 impl Cache {
-    /// Opens the cache in the directory of `options`, which no other may use. `client` says how origins are reached, `has_catalog` that
-    /// [`set_catalog`](Self::set_catalog) tells which origins there are.
+    /// Opens the cache in the directory of `options`, which no other may use. `client` says how
+    /// origins are reached, `has_catalog` that [`set_catalog`](Self::set_catalog) tells which
+    /// origins there are.
     ///
     /// # Errors
     /// When the directory cannot be used, or another one uses it.
-    pub fn open(options: Options, client: &ClientOptions, db: Db, has_catalog: bool) -> Result<Arc<Self>> {
-        let lock = state::claim(&options.dir, Use::Objects)?;
+    pub fn open(
+        options: Options,
+        client: &ClientOptions,
+        db: Db,
+        has_catalog: bool,
+    ) -> Result<Arc<Self>> {
+        let lock = state_dir::claim(&options.dir, Use::Objects)?;
         let mut patient = client.clone();
         let reach = options.reach.clone();
         let is_public_only = options.origins.is_empty() && !has_catalog;
-        let is_default = if is_public_only { crate::net::is_public } else { crate::net::is_elsewhere };
+        let is_default = if is_public_only {
+            crate::http::network::is_public
+        } else {
+            crate::http::network::is_elsewhere
+        };
         let reaches: MayReach = Arc::new(move |ip: IpAddr| is_default(ip) || reach.contain(ip));
         patient.may_reach = Some(Arc::clone(&reaches));
         let mut impatient = patient.clone();
         (impatient.attempts, impatient.connect_timeout, impatient.stall_timeout) =
             (1, Duration::from_secs(3), Duration::from_secs(5));
-        let held = room::take_stock(&options.dir, &db)?;
+        let held = eviction::take_stock(&options.dir, &db)?;
         Ok(Arc::new(Self {
             options,
             counts: Counts::default(),
@@ -200,7 +213,7 @@ impl Cache {
         }
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
+    fn held(&self) -> MutexGuard<'_, Index> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -212,16 +225,22 @@ impl Cache {
         self.options.dir.join(format!("{key}.part"))
     }
 
-    /// The object at `address`, which is filled when it is not there. With `expected`, only these bytes will do.
+    /// The object at `address`, which is filled when it is not there. With `expected`, only these
+    /// bytes will do.
     ///
     /// # Errors
-    /// [`ErrorKind::Forbidden`] when this origin may not be asked, [`ErrorKind::NotFound`] when the cache is curated, [`ErrorKind::Upstream`] when the
-    /// origin does not answer or has other bytes, [`ErrorKind::Throttled`] when too much is on its way.
-    pub async fn get(self: &Arc<Self>, address: &Address, expected: Option<Digest>) -> Result<Served> {
+    /// [`ErrorKind::Forbidden`] when this origin may not be asked, [`ErrorKind::NotFound`] when the
+    /// cache is curated, [`ErrorKind::Upstream`] when the origin does not answer or has other
+    /// bytes, [`ErrorKind::Throttled`] when too much is on its way.
+    pub async fn get(
+        self: &Arc<Self>,
+        address: &Address,
+        expected: Option<Digest>,
+    ) -> Result<Lookup> {
         self.check(address).await?;
         let wanted = self.resolve(address).await?;
         if let Some(served) = self.whole(&wanted, expected).await? {
-            let count = if matches!(served, Served::Whole { is_stale: true, .. }) {
+            let count = if matches!(served, Lookup::Whole { is_stale: true, .. }) {
                 &self.counts.stale
             } else {
                 &self.counts.hits
@@ -231,7 +250,10 @@ impl Cache {
         }
         if self.options.is_curated && !self.held().fills.contains_key(&wanted.key) {
             self.missed(address);
-            return Err(Error::new(ErrorKind::NotFound, "cache miss (recorded); only an operator adds objects here"));
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                "cache miss (recorded); only an operator adds objects here",
+            ));
         }
         self.fill(&wanted, expected, Actor::PxeClient)
     }
@@ -240,14 +262,16 @@ impl Cache {
     ///
     /// # Errors
     /// [`ErrorKind::Forbidden`] when this origin may not be asked.
-    pub fn peek(&self, address: &Address) -> Result<Option<Served>> {
+    pub fn lookup(&self, address: &Address) -> Result<Option<Lookup>> {
         self.check_origin(address)?;
         let held = self.held();
-        let key = self.known(&held, address).map_or_else(|| address.key(self.options.keep_query), blob_key);
+        let key = self
+            .known(&held, address)
+            .map_or_else(|| address.key(self.options.keep_query), blob_key);
         if let Some(served) = self.open_whole(&held, &key, false) {
             return Ok(Some(served));
         }
-        Ok(held.fills.get(&key).map(|fill| Served::Filling(Arc::clone(fill))))
+        Ok(held.fills.get(&key).map(|fill| Lookup::Filling(Arc::clone(fill))))
     }
 
     /// Whether clients may have `address` fetched, as far as its name tells.
@@ -257,12 +281,18 @@ impl Cache {
             _ if !self.options.origins.is_empty() => match self.options.origins.allow(address) {
                 true => return Ok(()),
                 false => {
-                    format!("{host} is not among the origins of this cache; its operator can allow it in cache.origins")
+                    format!(
+                        "{host} is not among the origins of this cache; its operator can allow it in cache.origins"
+                    )
                 }
             },
             // what is here already was fetched by somebody who may
             _ if self.is_here(address) => return Ok(()),
-            Some(catalog) => match catalog.read().unwrap_or_else(PoisonError::into_inner).contains(&address.origin()) {
+            Some(catalog) => match catalog
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .contains(&address.origin())
+            {
                 true => return Ok(()),
                 false => format!(
                     "no image of the catalog is at {}; its operator can add the image to the catalog, or allow {host} in cache.origins",
@@ -277,25 +307,32 @@ impl Cache {
         Err(Error::new(ErrorKind::Forbidden, detail))
     }
 
-    /// The same, with a look at where a name leads when that decides. The client looks again when it connects; this is for a clear answer.
+    /// The same, with a look at where a name leads when that decides. The client looks again when
+    /// it connects; this is for a clear answer.
     async fn check(&self, address: &Address) -> Result<()> {
         self.check_origin(address)?;
-        let is_decided = self.catalog.is_some() || !self.options.origins.is_empty() || self.is_here(address);
+        let is_decided =
+            self.catalog.is_some() || !self.options.origins.is_empty() || self.is_here(address);
         let target = address.target().filter(|_| !is_decided && host_ip(address).is_none());
         let Some(target) = target else { return Ok(()) };
         // behind a proxy, names need not be known here
-        let Ok(Ok(found)) = tokio::time::timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host(target)).await else {
+        let Ok(Ok(found)) =
+            tokio::time::timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host(target)).await
+        else {
             return Ok(());
         };
-        let found: Vec<IpAddr> = found.map(|found| crate::net::plain(found.ip())).collect();
+        let found: Vec<IpAddr> =
+            found.map(|found| crate::http::network::plain(found.ip())).collect();
         match found.first() {
-            Some(ip) if !found.iter().any(|ip| (self.reaches)(*ip)) => Err(self.unreachable(address, *ip)),
+            Some(ip) if !found.iter().any(|ip| (self.reaches)(*ip)) => {
+                Err(self.unreachable(address, *ip))
+            }
             _ => Ok(()),
         }
     }
 
     fn unreachable(&self, address: &Address, ip: IpAddr) -> Error {
-        let way = match crate::net::is_elsewhere(ip) {
+        let way = match crate::http::network::is_elsewhere(ip) {
             true => "the origin in cache.origins, or its network in cache.reach",
             false => "its network in cache.reach",
         };
@@ -310,14 +347,17 @@ impl Cache {
     /// True for what is kept, or on its way.
     fn is_here(&self, address: &Address) -> bool {
         let held = self.held();
-        let key = self.known(&held, address).map_or_else(|| address.key(self.options.keep_query), blob_key);
+        let key = self
+            .known(&held, address)
+            .map_or_else(|| address.key(self.options.keep_query), blob_key);
         held.objects.contains_key(&key) || held.fills.contains_key(&key)
     }
 
     /// Takes note that something was asked for and not there.
     fn missed(&self, address: &Address) {
         self.counts.misses.fetch_add(1, Ordering::Relaxed);
-        let (db, key, address) = (self.db.clone(), address.key(self.options.keep_query), address.to_string());
+        let (db, key, address) =
+            (self.db.clone(), address.key(self.options.keep_query), address.to_string());
         tokio::spawn(async move {
             let counted = db.write(move |t| rows::count_miss(t, &key, &address, t.now())).await;
             if let Err(error) = counted {
@@ -327,31 +367,42 @@ impl Cache {
     }
 
     /// The digest that a name in a registry stands for, as far as that is known here.
-    fn known(&self, held: &Held, address: &Address) -> Option<Digest> {
+    fn known(&self, held: &Index, address: &Address) -> Option<Digest> {
         let Address::Registry(reference) = address else { return None };
-        let named = reference.digest().filter(|digest| held.objects.contains_key(&blob_key(*digest)));
+        let named =
+            reference.digest().filter(|digest| held.objects.contains_key(&blob_key(*digest)));
         named.or_else(|| held.tags.get(&address.to_string()).map(|(digest, _)| *digest))
     }
 
-    async fn resolve(&self, address: &Address) -> Result<Wanted> {
+    async fn resolve(&self, address: &Address) -> Result<CacheRequest> {
         let Address::Registry(reference) = address else {
             let key = address.key(self.options.keep_query);
-            return Ok(Wanted { address: address.clone(), key, declared: None, is_stale: false });
+            return Ok(CacheRequest {
+                address: address.clone(),
+                key,
+                declared: None,
+                is_stale: false,
+            });
         };
-        let as_blob = |digest: Digest, is_stale: bool| Wanted {
+        let as_blob = |digest: Digest, is_stale: bool| CacheRequest {
             address: Address::Registry(reference.with_digest(digest)),
             key: blob_key(digest),
             declared: Some(digest),
             is_stale,
         };
         let is_tag = reference.tag().is_some();
-        let is_fresh = |checked_at: Time| !is_tag || Time::now().ms_since(checked_at) < self.options.fresh_ms;
+        let is_fresh =
+            |checked_at: Time| !is_tag || Time::now().ms_since(checked_at) < self.options.fresh_ms;
         let look = || {
             let held = self.held();
-            if let Some(digest) = reference.digest().filter(|digest| held.objects.contains_key(&blob_key(*digest))) {
+            if let Some(digest) =
+                reference.digest().filter(|digest| held.objects.contains_key(&blob_key(*digest)))
+            {
                 return Some((digest, true));
             }
-            held.tags.get(&address.to_string()).map(|(digest, checked_at)| (*digest, is_fresh(*checked_at)))
+            held.tags
+                .get(&address.to_string())
+                .map(|(digest, checked_at)| (*digest, is_fresh(*checked_at)))
         };
         if let Some((digest, true)) = look() {
             return Ok(as_blob(digest, false));
@@ -386,21 +437,35 @@ impl Cache {
         let written = self.db.write(move |t| {
             rows::put_tag(t, &name, &digest, now)?;
             let Some(before) = moved else { return Ok(()) };
-            let event = NewEvent::new("cache.tag.moved", name.clone(), format!("{name} stands for other bytes now"));
-            t.tell(&event.with(json!({ "from": before.to_string(), "to": digest.to_string() }))).map(drop)
+            let event = NewEvent::new(
+                "cache.tag.moved",
+                name.clone(),
+                format!("{name} stands for other bytes now"),
+            );
+            t.record(&event.with(json!({ "from": before.to_string(), "to": digest.to_string() })))
+                .map(drop)
         });
         written.await
     }
 
     /// A whole object that will do; none when it has to be filled.
-    async fn whole(&self, wanted: &Wanted, expected: Option<Digest>) -> Result<Option<Served>> {
+    async fn whole(
+        &self,
+        wanted: &CacheRequest,
+        expected: Option<Digest>,
+    ) -> Result<Option<Lookup>> {
         let find = || self.held().objects.get(&wanted.key).cloned();
         let Some(mut object) = find() else { return Ok(None) };
         let is_due = |object: &Object| {
             let age = Time::now().ms_since(object.checked_at());
             let is_other = expected.is_some_and(|digest| digest != object.facts.sha256);
             !object.facts.is_fixed
-                && age >= if is_other { AWAY_MS.min(self.options.fresh_ms) } else { self.options.fresh_ms }
+                && age
+                    >= if is_other {
+                        AWAY_MS.min(self.options.fresh_ms)
+                    } else {
+                        self.options.fresh_ms
+                    }
         };
         let mut is_stale = wanted.is_stale;
         if is_due(&object) {
@@ -437,10 +502,10 @@ impl Cache {
     }
 
     /// Opens a whole object. Its file has its name for as long as `held` is not changed.
-    fn open_whole(&self, held: &Held, key: &Key, is_stale: bool) -> Option<Served> {
+    fn open_whole(&self, held: &Index, key: &Key, is_stale: bool) -> Option<Lookup> {
         let object = Arc::clone(held.objects.get(key)?);
         match File::open(self.path(key)) {
-            Ok(file) => Some(Served::Whole { object, file: Arc::new(file), is_stale }),
+            Ok(file) => Some(Lookup::Whole { object, file: Arc::new(file), is_stale }),
             Err(error) => {
                 tracing::warn!(%error, address = object.facts.address, "the file of an object cannot be opened");
                 None
@@ -455,14 +520,17 @@ impl Cache {
 
     async fn is_unchanged(&self, address: &Address, object: &Object) -> Result<bool> {
         let (client, text) = (self.asker.clone(), address.to_string());
-        let found = self.ask(move |cancel| client.open(&text, cancel).map(|s| (s.version(), s.len_bytes()))).await?;
+        let found = self
+            .ask(move |cancel| client.open(&text, cancel).map(|s| (s.version(), s.len_bytes())))
+            .await?;
         let (version, len_bytes) = found;
         let is_as_long = len_bytes.is_none_or(|len| len == object.facts.size_bytes);
         Ok(is_as_long && (version.is_none() || version == object.facts.version))
     }
 
     fn asking(&self, name: &str) -> &tokio::sync::Mutex<()> {
-        let shard = usize::try_from(self.hasher.hash_one(name) % self.asking.len() as u64).unwrap_or_default();
+        let shard = usize::try_from(self.hasher.hash_one(name) % self.asking.len() as u64)
+            .unwrap_or_default();
         &self.asking[shard]
     }
 
@@ -493,7 +561,12 @@ impl Cache {
     }
 
     /// The fill of an object: the one that is under way, or a new one.
-    fn fill(self: &Arc<Self>, wanted: &Wanted, expected: Option<Digest>, actor: Actor) -> Result<Served> {
+    fn fill(
+        self: &Arc<Self>,
+        wanted: &CacheRequest,
+        expected: Option<Digest>,
+        actor: Actor,
+    ) -> Result<Lookup> {
         let mut held = self.held();
         if let Some(object) = held.objects.get(&wanted.key) {
             object::check(object, expected)?;
@@ -508,8 +581,10 @@ impl Cache {
         let fill = match running {
             Some(fill) => fill,
             None if held.fills.len() >= FILLS_MAX => {
-                let mut error =
-                    Error::new(ErrorKind::Throttled, format!("{FILLS_MAX} objects are on their way already"));
+                let mut error = Error::new(
+                    ErrorKind::Throttled,
+                    format!("{FILLS_MAX} objects are on their way already"),
+                );
                 error.retry_after = Some(30);
                 return Err(error);
             }
@@ -530,7 +605,7 @@ impl Cache {
                 self.counts.joined.fetch_add(1, Ordering::Relaxed);
             }
         }
-        Ok(Served::Filling(fill))
+        Ok(Lookup::Filling(fill))
     }
 
     /// Writes down what has been used, every few seconds, until the server ends.
@@ -546,11 +621,15 @@ impl Cache {
     }
 
     async fn save(&self) {
-        let used: Vec<_> = self.held().objects.values().filter(|o| o.take_unsaved()).map(|o| o.now()).collect();
+        let used: Vec<_> =
+            self.held().objects.values().filter(|o| o.take_unsaved()).map(|o| o.now()).collect();
         if used.is_empty() {
             return;
         }
-        let saved = self.db.write(move |t| used.iter().try_for_each(|facts| rows::use_object(t, facts))).await;
+        let saved = self
+            .db
+            .write(move |t| used.iter().try_for_each(|facts| rows::use_object(t, facts)))
+            .await;
         if let Err(error) = saved {
             tracing::warn!(%error, "uses of the cache were not written down");
         }
@@ -594,11 +673,16 @@ impl Cache {
         found.ok_or_else(|| Error::not_found(format!("the object {key}")))
     }
 
-    /// Fetches an object, also when the cache is curated, and when the catalog does not name its origin.
+    /// Fetches an object, also when the cache is curated, and when the catalog does not name its
+    /// origin.
     ///
     /// # Errors
     /// As [`get`](Self::get).
-    pub async fn fetch(self: &Arc<Self>, address: &Address, expected: Option<Digest>) -> Result<Served> {
+    pub async fn fetch(
+        self: &Arc<Self>,
+        address: &Address,
+        expected: Option<Digest>,
+    ) -> Result<Lookup> {
         if self.catalog.is_none() || !self.options.origins.is_empty() {
             self.check(address).await?;
         }
@@ -615,7 +699,13 @@ impl Cache {
     /// [`ErrorKind::NotFound`].
     pub async fn delete(&self, key: &Key) -> Result<()> {
         let object = self.find(key)?;
-        self.drop_object(&object, "cache.object.deleted", "an operator has deleted it", Actor::Operator).await
+        self.drop_object(
+            &object,
+            "cache.object.deleted",
+            "an operator has deleted it",
+            Actor::Operator,
+        )
+        .await
     }
 
     /// Keeps an object for ever, or no longer.
@@ -630,10 +720,12 @@ impl Cache {
             true => ("cache.object.pinned", "is kept for ever"),
             false => ("cache.object.unpinned", "may be evicted"),
         };
-        let event =
-            NewEvent::new(kind, facts.address.clone(), format!("{} {what}", facts.address)).by(Actor::Operator, None);
+        let event = NewEvent::new(kind, facts.address.clone(), format!("{} {what}", facts.address))
+            .by(Actor::Operator, None);
         let written = facts.clone();
-        self.db.write(move |t| rows::use_object(t, &written).and_then(|()| t.tell(&event).map(drop))).await?;
+        self.db
+            .write(move |t| rows::use_object(t, &written).and_then(|()| t.record(&event).map(drop)))
+            .await?;
         Ok(facts)
     }
 
@@ -650,10 +742,16 @@ impl Cache {
     /// Bytes of whole objects, and of parts.
     #[must_use]
     pub fn used_bytes(&self) -> u64 {
-        room::used(&self.held())
+        eviction::used(&self.held())
     }
 
-    async fn drop_object(&self, object: &Arc<Object>, kind: &'static str, why: &str, actor: Actor) -> Result<()> {
+    async fn drop_object(
+        &self,
+        object: &Arc<Object>,
+        kind: &'static str,
+        why: &str,
+        actor: Actor,
+    ) -> Result<()> {
         let key = object.facts.key;
         {
             let mut held = self.held();
@@ -665,16 +763,19 @@ impl Cache {
         }
         let (address, size_bytes, sha256) =
             (object.facts.address.clone(), object.facts.size_bytes, object.facts.sha256);
-        let event = NewEvent::new(kind, address.clone(), format!("{address}: {why}")).by(actor, None);
+        let event =
+            NewEvent::new(kind, address.clone(), format!("{address}: {why}")).by(actor, None);
         let event = event.with(json!({ "size_bytes": size_bytes, "sha256": sha256.to_string() }));
-        self.db.write(move |t| rows::delete_object(t, &key).and_then(|()| t.tell(&event).map(drop))).await
+        self.db
+            .write(move |t| rows::delete_object(t, &key).and_then(|()| t.record(&event).map(drop)))
+            .await
     }
 }
 
 /// The address that the host of an origin is written as.
 fn host_ip(address: &Address) -> Option<IpAddr> {
     let (host, _) = address.target()?;
-    host.trim_start_matches('[').trim_end_matches(']').parse().ok().map(crate::net::plain)
+    host.trim_start_matches('[').trim_end_matches(']').parse().ok().map(crate::http::network::plain)
 }
 
 /// Removes a file that may be gone already.
@@ -689,7 +790,7 @@ fn remove(path: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::Bus;
+    use crate::domain::event::Bus;
 
     /// The cache in `dir`, and what it says about addresses.
     fn cache(dir: &Path, origins: &str, reach: &str, has_catalog: bool) -> Arc<Cache> {
@@ -721,7 +822,11 @@ mod tests {
         assert!(refused.contains("catalog") && refused.contains("cache.origins"), "{refused}");
         let named = ["http://images.example", "https://10.0.0.5:8443", "oras://ghcr.io"];
         cache.set_catalog(Arc::new(named.map(str::to_owned).into()));
-        for address in ["http://images.example:80/b.img?x=1", "https://10.0.0.5:8443/c", "oras://GHCR.io/other/x:t"] {
+        for address in [
+            "http://images.example:80/b.img?x=1",
+            "https://10.0.0.5:8443/c",
+            "oras://GHCR.io/other/x:t",
+        ] {
             assert_eq!(refusal(&cache, address), None, "{address}");
         }
         for address in [
@@ -741,9 +846,14 @@ mod tests {
         for address in ["http://8.8.8.8/x", "http://10.1.2.3/x", "http://[2001:db8::1]/x"] {
             assert_eq!(refusal(&cache, address), None, "{address}");
         }
-        for address in ["http://10.2.0.1/x", "http://[fd00::1]:8080/x", "oras://192.168.1.1:5000/a/b:t"] {
+        for address in
+            ["http://10.2.0.1/x", "http://[fd00::1]:8080/x", "oras://192.168.1.1:5000/a/b:t"]
+        {
             let refused = refusal(&cache, address).unwrap();
-            assert!(refused.contains("cache.origins") && refused.contains("cache.reach"), "{refused}");
+            assert!(
+                refused.contains("cache.origins") && refused.contains("cache.reach"),
+                "{refused}"
+            );
         }
         // naming it would not be enough
         for address in ["http://127.0.0.1/x", "http://localhost/x", "http://0x7f.1/x"] {

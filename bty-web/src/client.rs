@@ -7,7 +7,7 @@ use bty::client::{Reply, Request};
 use bty::{Client, ClientOptions};
 use serde_json::Value;
 
-use crate::error::{Error, ErrorKind, Problem, Result};
+use crate::domain::error::{Error, ErrorKind, Problem, Result};
 
 /// Lists of machines, images and plans are the largest answers.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
@@ -34,10 +34,14 @@ impl Server {
         let mut options = ClientOptions::default();
         [options.http_proxy, options.https_proxy, options.no_proxy] =
             crate::config::proxies(&|name| std::env::var(name).ok());
-        let base = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
+        let base =
+            if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
         let base = base.trim_end_matches('/').to_owned();
         if !base.parse::<url::Url>().is_ok_and(|url| matches!(url.scheme(), "http" | "https")) {
-            return Err(Error::new(ErrorKind::Malformed, format!("{base} is no address of a server")));
+            return Err(Error::new(
+                ErrorKind::Malformed,
+                format!("{base} is no address of a server"),
+            ));
         }
         Ok(Self { base, token, client: Client::new(options) })
     }
@@ -70,7 +74,9 @@ impl Server {
         let url = format!("{}{path}", self.base);
         let mut request = Request::get(&url);
         request.method = Some(method.as_str());
-        request.headers.extend(self.token.as_ref().map(|token| ("authorization", format!("Bearer {token}"))));
+        request
+            .headers
+            .extend(self.token.as_ref().map(|token| ("authorization", format!("Bearer {token}"))));
         request.body = body.map(|body| ("application/json", body.to_string().into_bytes()));
         let reply = self.exchange(request).await?;
         let json: Value = serde_json::from_slice(&reply.body)
@@ -86,7 +92,9 @@ impl Server {
             409 => ErrorKind::Conflict,
             _ => ErrorKind::Upstream,
         };
-        let detail = json["detail"].as_str().map_or_else(|| format!("{url} answered {status}"), str::to_owned);
+        let detail = json["detail"]
+            .as_str()
+            .map_or_else(|| format!("{url} answered {status}"), str::to_owned);
         let hint = if status == 401 { " (give a token: bty-web token create)" } else { "" };
         let text = |problem: &Value, name: &str| problem[name].as_str().map(str::to_owned);
         let problem = |p: &Value| Problem {

@@ -1,4 +1,5 @@
-//! The configuration: defaults, then files, then the environment. It is checked at the start, with all errors at once.
+//! The configuration: defaults, then files, then the environment. It is checked at the start, with
+//! all errors at once.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -8,8 +9,8 @@ use std::sync::Arc;
 
 use bty::{Client, ClientOptions};
 
-use crate::error::{Error, ErrorKind, Problem, Result};
-use crate::net::Networks;
+use crate::domain::error::{Error, ErrorKind, Problem, Result};
+use crate::http::network::Networks;
 
 pub mod edit;
 pub mod env_file;
@@ -17,7 +18,8 @@ pub mod limits;
 
 use limits::Limits;
 
-/// Every key, its default and its variable. An empty variable counts as unset, except for the password.
+/// Every key, its default and its variable. An empty variable counts as unset, except for the
+/// password.
 pub const KEYS: [(&str, &str, &str); 46] = [
     ("admin.password", "", "BTY_ADMIN_PASSWORD"),
     ("admin.open", "0", "BTY_ADMIN_OPEN"),
@@ -117,13 +119,15 @@ pub struct Config {
     pub state_may_be_remote: bool,
     /// Artifacts of the live environment.
     pub boot_dir: PathBuf,
-    /// Artifacts that come with the program: they are there when the boot directory has none of their names.
+    /// Artifacts that come with the program: they are there when the boot directory has none of
+    /// their names.
     pub boot_seed_dir: PathBuf,
     /// Backups.
     pub backup_dir: PathBuf,
     /// A catalog that is imported at the start.
     pub catalog_file: PathBuf,
-    /// Address of the cache host that images are had through; empty for none, or for that of this process.
+    /// Address of the cache host that images are had through; empty for none, or for that of this
+    /// process.
     pub cache_url: String,
     /// This process is a cache host, and nothing else.
     pub is_cache_only: bool,
@@ -190,19 +194,22 @@ impl Network {
 }
 
 impl Config {
-    /// The path below which browsers and machines reach the server: `/bty` for `http://h/bty`, empty for most.
+    /// The path below which browsers and machines reach the server: `/bty` for `http://h/bty`,
+    /// empty for most.
     #[must_use]
     pub fn root(&self) -> String {
         let url = self.public_url.as_deref().and_then(|url| url.parse::<url::Url>().ok());
         url.map(|url| url.path().trim_end_matches('/').to_owned()).unwrap_or_default()
     }
 
-    /// A client that reaches neither this host nor its link, except for the networks in `cache.reach`.
+    /// A client that reaches neither this host nor its link, except for the networks in
+    /// `cache.reach`.
     #[must_use]
     pub fn guarded_client(&self) -> Client {
         let mut options = self.network.options();
         let reach = self.cache_options.reach.clone();
-        options.may_reach = Some(Arc::new(move |ip| crate::net::is_elsewhere(ip) || reach.contain(ip)));
+        options.may_reach =
+            Some(Arc::new(move |ip| crate::http::network::is_elsewhere(ip) || reach.contain(ip)));
         Client::new(options)
     }
 
@@ -213,7 +220,9 @@ impl Config {
         let cache_host = || self.cache_url.parse::<url::Url>().ok()?.host_str().map(str::to_owned);
         let host = match () {
             () if !self.tftp_probe_host.is_empty() => self.tftp_probe_host.clone(),
-            () if self.tftp_is_embedded && !listen.ip().is_unspecified() => crate::net::Shown(listen.ip()).to_string(),
+            () if self.tftp_is_embedded && !listen.ip().is_unspecified() => {
+                crate::http::network::FormattedIp(listen.ip()).to_string()
+            }
             () if self.tftp_is_embedded => "127.0.0.1".to_owned(),
             () => cache_host().unwrap_or_else(|| "127.0.0.1".to_owned()),
         };
@@ -245,7 +254,8 @@ impl Config {
     /// Every value and where it comes from, as TOML; secrets only as set or not.
     #[must_use]
     pub fn shown(&self) -> String {
-        let mut text: String = self.files.iter().map(|file| format!("# read {}\n", file.display())).collect();
+        let mut text: String =
+            self.files.iter().map(|file| format!("# read {}\n", file.display())).collect();
         let mut section = "";
         for (key, ..) in KEYS {
             let (value, origin) = &self.values[key];
@@ -285,7 +295,8 @@ impl Config {
         loader.finish(sources)
     }
 
-    /// Refuses to serve at `listen` without a password, unless an operator wants that. On the loopback of a machine only its own users can do harm.
+    /// Refuses to serve at `listen` without a password, unless an operator wants that. On the
+    /// loopback of a machine only its own users can do harm.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`], with the way out.
@@ -299,7 +310,8 @@ impl Config {
             return Ok(());
         };
         let problem = Problem::new("admin.password", why.to_owned());
-        Err(Error::new(ErrorKind::Invalid, "the configuration is wrong").with_problems(vec![problem]))
+        Err(Error::new(ErrorKind::Invalid, "the configuration is wrong")
+            .with_problems(vec![problem]))
     }
 }
 
@@ -322,12 +334,16 @@ impl Loader {
                 } else if path.is_file() {
                     files.push(path.clone());
                 } else {
-                    self.problems.push(Problem::new(path.display().to_string(), "is neither a file nor a directory"));
+                    self.problems.push(Problem::new(
+                        path.display().to_string(),
+                        "is neither a file nor a directory",
+                    ));
                 }
             }
             return files;
         }
-        let set = |name: &str| (sources.env)(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let set =
+            |name: &str| (sources.env)(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let mut files = drop_ins(Path::new("/etc/bty/conf.d"));
         files.extend(Some(PathBuf::from("/etc/bty/bty.toml")).filter(|path| path.is_file()));
         files.extend(set("BTY_CONFIG_DIR").iter().flat_map(|dir| drop_ins(dir)));
@@ -335,7 +351,10 @@ impl Loader {
             if path.is_file() {
                 files.push(path);
             } else {
-                self.problems.push(Problem::new("BTY_CONFIG_FILE", format!("{} is no file", path.display())));
+                self.problems.push(Problem::new(
+                    "BTY_CONFIG_FILE",
+                    format!("{} is no file", path.display()),
+                ));
             }
         }
         files
@@ -343,7 +362,8 @@ impl Loader {
 
     fn read(&mut self, path: &Path) {
         self.files.push(path.to_owned());
-        let mut wrong = |why: String| self.problems.push(Problem::new(path.display().to_string(), why));
+        let mut wrong =
+            |why: String| self.problems.push(Problem::new(path.display().to_string(), why));
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
             Err(e) => return wrong(e.to_string()),
@@ -385,36 +405,56 @@ impl Loader {
 
     fn finish(mut self, sources: &Sources<'_>) -> Result<Config> {
         self.check_texts();
-        let host: Option<IpAddr> = self.parse("server.host", "an address to listen at, such as 0.0.0.0");
+        let host: Option<IpAddr> =
+            self.parse("server.host", "an address to listen at, such as 0.0.0.0");
         let port: Option<NonZero<u16>> = self.parse("server.port", "a port from 1 to 65535");
-        let trusted_proxies: Option<Networks> = self.parse("server.trusted_proxy", "networks such as 10.0.0.0/8, or 1");
-        let backups: Option<NonZero<usize>> = self.parse("tuning.backup_max_parallel", "a number from 1");
-        let script_workers: Option<NonZero<usize>> = match text_of(&self.values, "tuning.script_workers").as_str() {
-            "" => std::thread::available_parallelism().ok().or(NonZero::new(2)),
-            _ => self.parse("tuning.script_workers", "a number of processes from 1"),
-        };
-        let cache_listen: Option<SocketAddr> = self.parse("cache.listen", "an address and a port such as 0.0.0.0:3000");
-        let tftp_listen: Option<SocketAddr> = self.parse("tftp.listen", "an address and a port such as 0.0.0.0:69");
+        let trusted_proxies: Option<Networks> =
+            self.parse("server.trusted_proxy", "networks such as 10.0.0.0/8, or 1");
+        let backups: Option<NonZero<usize>> =
+            self.parse("tuning.backup_max_parallel", "a number from 1");
+        let script_workers: Option<NonZero<usize>> =
+            match text_of(&self.values, "tuning.script_workers").as_str() {
+                "" => std::thread::available_parallelism().ok().or(NonZero::new(2)),
+                _ => self.parse("tuning.script_workers", "a number of processes from 1"),
+            };
+        let cache_listen: Option<SocketAddr> =
+            self.parse("cache.listen", "an address and a port such as 0.0.0.0:3000");
+        let tftp_listen: Option<SocketAddr> =
+            self.parse("tftp.listen", "an address and a port such as 0.0.0.0:69");
         let (cache, limits) = (self.cache(), Limits::read(&mut self));
-        let max_upload_bytes = bty::size::parse(&text_of(&self.values, "tuning.max_upload_bytes")).ok();
+        let max_upload_bytes =
+            bty::size::parse(&text_of(&self.values, "tuning.max_upload_bytes")).ok();
         if max_upload_bytes.is_none() {
             self.wrong("tuning.max_upload_bytes", "a size such as 200G");
         }
         let network = (host, port, trusted_proxies, cache_listen, tftp_listen);
         let tuning = (backups, script_workers, max_upload_bytes, cache, limits);
-        let (Some(host), Some(port), Some(trusted_proxies), Some(cache_listen), Some(tftp_listen)) = network else {
-            return Err(Error::new(ErrorKind::Invalid, "the configuration is wrong").with_problems(self.problems));
+        let (Some(host), Some(port), Some(trusted_proxies), Some(cache_listen), Some(tftp_listen)) =
+            network
+        else {
+            return Err(Error::new(ErrorKind::Invalid, "the configuration is wrong")
+                .with_problems(self.problems));
         };
-        let (Some(backups), Some(workers), Some(max_upload_bytes), Some(cache_options), Some(limits)) = tuning else {
-            return Err(Error::new(ErrorKind::Invalid, "the configuration is wrong").with_problems(self.problems));
+        let (
+            Some(backups),
+            Some(workers),
+            Some(max_upload_bytes),
+            Some(cache_options),
+            Some(limits),
+        ) = tuning
+        else {
+            return Err(Error::new(ErrorKind::Invalid, "the configuration is wrong")
+                .with_problems(self.problems));
         };
         if !self.problems.is_empty() {
-            return Err(Error::new(ErrorKind::Invalid, "the configuration is wrong").with_problems(self.problems));
+            return Err(Error::new(ErrorKind::Invalid, "the configuration is wrong")
+                .with_problems(self.problems));
         }
         let text = |key: &str| text_of(&self.values, key);
         let set = |key: &str| Some(text(key)).filter(|value| !value.is_empty());
         let state_dir = PathBuf::from(text("paths.state_dir"));
-        let within = |key: &str, name: &str| set(key).map_or_else(|| state_dir.join(name), PathBuf::from);
+        let within =
+            |key: &str, name: &str| set(key).map_or_else(|| state_dir.join(name), PathBuf::from);
         Ok(Config {
             password: set("admin.password"),
             password_is_empty: text("admin.password").is_empty()
@@ -505,7 +545,9 @@ impl Loader {
         } else if let Some(why) = not_a_base(&url) {
             // the value may have a password
             let origin = &self.values["server.public_url"].1;
-            let why = format!("the value ({origin}) has {why}; give an address such as https://bty.example:8443");
+            let why = format!(
+                "the value ({origin}) has {why}; give an address such as https://bty.example:8443"
+            );
             self.problems.push(Problem::new("server.public_url", why));
         }
         if (1..SECRET_CHARS_MIN).contains(&secret.len()) {
@@ -520,7 +562,12 @@ impl Loader {
         let files = text_of(&self.values, "network.ca_files");
         Network {
             proxies: proxies(sources.env),
-            ca_files: files.split(',').map(str::trim).filter(|file| !file.is_empty()).map(PathBuf::from).collect(),
+            ca_files: files
+                .split(',')
+                .map(str::trim)
+                .filter(|file| !file.is_empty())
+                .map(PathBuf::from)
+                .collect(),
             plain_http: is_yes(&text_of(&self.values, "network.plain_http")),
         }
     }
@@ -546,16 +593,26 @@ fn not_a_base(text: &str) -> Option<&'static str> {
     let url: url::Url = text.parse().ok()?;
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._~%/:[]".contains(c);
     let (bare, path) = (text.trim_end_matches('/'), url.path().trim_end_matches('/'));
-    let Some((_, after_scheme)) = bare.split_once("://") else { return Some("no // after its scheme") };
+    let Some((_, after_scheme)) = bare.split_once("://") else {
+        return Some("no // after its scheme");
+    };
     let written = after_scheme.find('/').map_or("", |start| &after_scheme[start..]);
     match () {
         () if !url.username().is_empty() || url.password().is_some() => {
             Some("a user name or a password, which every machine would get")
         }
-        () if url.query().is_some() => Some("a query (?), where the path of each request is appended"),
-        () if url.fragment().is_some() => Some("a fragment (#), where the path of each request is appended"),
-        () if !bare.chars().all(is_plain) => Some("characters that do not belong into the scripts of machines"),
-        () if written != path || path.contains("//") => Some("a path that is written in a roundabout way"),
+        () if url.query().is_some() => {
+            Some("a query (?), where the path of each request is appended")
+        }
+        () if url.fragment().is_some() => {
+            Some("a fragment (#), where the path of each request is appended")
+        }
+        () if !bare.chars().all(is_plain) => {
+            Some("characters that do not belong into the scripts of machines")
+        }
+        () if written != path || path.contains("//") => {
+            Some("a path that is written in a roundabout way")
+        }
         () => None,
     }
 }
@@ -593,7 +650,8 @@ fn text_of(values: &BTreeMap<&'static str, (String, Origin)>, key: &str) -> Stri
 
 fn drop_ins(dir: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut files: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|e| e == "toml")).collect();
+    let mut files: Vec<PathBuf> =
+        entries.filter(|path| path.extension().is_some_and(|e| e == "toml")).collect();
     files.sort();
     files
 }
@@ -603,14 +661,17 @@ mod tests {
     use super::*;
 
     fn load(env: &[(&str, &str)], named: &[PathBuf]) -> Result<Config> {
-        let find = |name: &str| env.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        let find = |name: &str| {
+            env.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        };
         Config::load(&Sources { env: &find, named })
     }
 
     #[test]
     fn a_variable_beats_a_file_and_a_file_beats_a_default() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("10.toml"), "[server]\nport = 9000\nhost = \"127.0.0.1\"\n").unwrap();
+        std::fs::write(dir.path().join("10.toml"), "[server]\nport = 9000\nhost = \"127.0.0.1\"\n")
+            .unwrap();
         std::fs::write(dir.path().join("20.toml"), "[server]\nport = 9001\nfuture = 1\n").unwrap();
         let named = [dir.path().to_owned()];
         let config = load(&[("BTY_SERVER_HOST", "::1"), ("BTY_SERVER_PORT", "")], &named).unwrap();
@@ -639,7 +700,9 @@ mod tests {
     #[test]
     fn a_public_address_is_one_that_paths_can_be_appended_to() {
         let check = |url: &str| {
-            load(&[("BTY_SERVER_PUBLIC_URL", url)], &[]).map(|config| config.root()).map_err(|e| e.to_string())
+            load(&[("BTY_SERVER_PUBLIC_URL", url)], &[])
+                .map(|config| config.root())
+                .map_err(|e| e.to_string())
         };
         for (url, root) in [
             ("https://bty.example:8443", ""),
@@ -664,7 +727,8 @@ mod tests {
         ] {
             let told = check(url).unwrap_err();
             assert!(
-                told.contains("server.public_url: the value (env(BTY_SERVER_PUBLIC_URL)) has") && told.contains(why),
+                told.contains("server.public_url: the value (env(BTY_SERVER_PUBLIC_URL)) has")
+                    && told.contains(why),
                 "{url}: {told}"
             );
             assert!(!told.contains("s3cret"), "{told}");
@@ -680,7 +744,14 @@ mod tests {
         assert!(check(&[]).unwrap_err().contains("admin.open = 1"));
         assert!(check(&[("BTY_SERVER_HOST", "192.0.2.1")]).is_err());
         assert!(check(&[("BTY_ADMIN_PASSWORD", "")]).unwrap_err().contains("set, but empty"));
-        assert!(check(&[("BTY_ADMIN_PASSWORD", ""), ("BTY_ADMIN_OPEN", "1"), ("BTY_SERVER_HOST", "::1")]).is_err());
+        assert!(
+            check(&[
+                ("BTY_ADMIN_PASSWORD", ""),
+                ("BTY_ADMIN_OPEN", "1"),
+                ("BTY_SERVER_HOST", "::1")
+            ])
+            .is_err()
+        );
         for env in [
             ("BTY_SERVER_HOST", "127.0.0.1"),
             ("BTY_SERVER_HOST", "::1"),

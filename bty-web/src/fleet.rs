@@ -1,7 +1,9 @@
-//! Simulated machines: they boot from a server over HTTP, crash, lose and repeat messages by a seed, and check every decision.
+//! Simulated machines: they boot from a server over HTTP, crash, lose and repeat messages by a
+//! seed, and check every decision.
 //!
-//! A machine knows what it was ordered and what is on its disk. Whatever leads to a write that nobody ordered, to a half-written disk that is booted, or to
-//! the same flash again and again is a *violation*. A run without violations is a proof by example; the seed repeats it.
+//! A machine knows what it was ordered and what is on its disk. Whatever leads to a write that
+//! nobody ordered, to a half-written disk that is booted, or to the same flash again and again is a
+//! *violation*. A run without violations is a proof by example; the seed repeats it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +14,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::client::Server;
-use crate::error::{Error, Result};
+use crate::domain::error::{Error, Result};
 
 mod machine;
 mod random;
@@ -44,7 +46,8 @@ pub struct Options {
 }
 
 /// The plans that machines are bound to, in turn.
-const PLANS: [&str; 5] = ["bty-flash-once", "bty-flash-always", "bty-inventory", "bty-tui", "ipxe-exit"];
+const PLANS: [&str; 5] =
+    ["bty-flash-once", "bty-flash-always", "bty-inventory", "bty-tui", "ipxe-exit"];
 
 /// What came of a run.
 #[derive(Debug, Default, Serialize)]
@@ -71,7 +74,8 @@ pub struct Report {
     pub violations: Vec<String>,
     /// Seconds.
     pub seconds: f64,
-    /// Times of requests by what they were, in milliseconds: how many, the median, the 99th percentile, the longest.
+    /// Times of requests by what they were, in milliseconds: how many, the median, the 99th
+    /// percentile, the longest.
     pub times_ms: BTreeMap<String, Times>,
 }
 
@@ -112,11 +116,15 @@ impl Tally {
         for (what, mut times) in self.times.into_inner().unwrap_or_else(PoisonError::into_inner) {
             times.sort_by(f64::total_cmp);
             let at = |share: f64| {
-                times.get(((times.len() as f64 * share) as usize).min(times.len() - 1)).copied().unwrap_or_default()
+                times
+                    .get(((times.len() as f64 * share) as usize).min(times.len() - 1))
+                    .copied()
+                    .unwrap_or_default()
             };
-            report
-                .times_ms
-                .insert(what.to_owned(), Times { count: times.len(), p50: at(0.5), p99: at(0.99), max: at(1.0) });
+            report.times_ms.insert(
+                what.to_owned(),
+                Times { count: times.len(), p50: at(0.5), p99: at(0.99), max: at(1.0) },
+            );
         }
         report
     }
@@ -132,7 +140,9 @@ pub async fn run(server: &Server, options: &Options) -> Result<Report> {
         None => {
             let images = server.get("/images").await?;
             let first = images[0]["ref"].as_str().map(str::to_owned);
-            first.ok_or_else(|| Error::invalid("the catalog of the server has no image: add one first"))?
+            first.ok_or_else(|| {
+                Error::invalid("the catalog of the server has no image: add one first")
+            })?
         }
     };
     let tally = Arc::new(Tally::default());
@@ -141,12 +151,19 @@ pub async fn run(server: &Server, options: &Options) -> Result<Report> {
     let turns = Arc::new(tokio::sync::Semaphore::new(options.parallel.max(1)));
     let mut running = tokio::task::JoinSet::new();
     for number in 0..options.machines {
-        let (server, tally, turns, image) = (server.clone(), Arc::clone(&tally), Arc::clone(&turns), image.clone());
+        let (server, tally, turns, image) =
+            (server.clone(), Arc::clone(&tally), Arc::clone(&turns), image.clone());
         let random = Random::new(options.seed, number);
         let (boots, faults) = (options.boots, options.faults);
         running.spawn(async move {
             let _turn = turns.acquire_owned().await;
-            let mut machine = Simulated::new(number, PLANS[number as usize % PLANS.len()], &image, random, faults);
+            let mut machine = Simulated::new(
+                number,
+                PLANS[number as usize % PLANS.len()],
+                &image,
+                random,
+                faults,
+            );
             machine.bind(&server).await?;
             for _ in 0..boots {
                 machine.boot(&server, &tally).await?;
@@ -158,7 +175,8 @@ pub async fn run(server: &Server, options: &Options) -> Result<Report> {
         ended.map_err(Error::internal)??;
     }
     let seconds = begun.elapsed().as_secs_f64();
-    let tally = Arc::into_inner(tally).ok_or_else(|| Error::internal("a machine is still running"))?;
+    let tally =
+        Arc::into_inner(tally).ok_or_else(|| Error::internal("a machine is still running"))?;
     Ok(tally.finish(seconds))
 }
 

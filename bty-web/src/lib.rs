@@ -1,4 +1,5 @@
-//! The bty server: a fleet of machines, each known by its MAC address and bound to a plan; and a log of what happened.
+//! The bty server: a fleet of machines, each known by its MAC address and bound to a plan; and a
+//! log of what happened.
 //!
 //! | module | what it is about |
 //! |---|---|
@@ -22,38 +23,16 @@
 //! | [`rates`] | how fast machines are being flashed |
 //! | [`config`], [`server`], [`client`], [`fleet`] | the command: configuration, serving, asking another server, simulated fleets |
 
-pub mod app;
-pub mod auth;
-mod blocking;
-pub mod bodies;
-pub mod bytes;
 pub mod cache;
-pub mod catalog;
 pub mod client;
-pub mod conditional;
 pub mod config;
-pub mod connections;
-pub mod db;
-pub mod error;
-pub mod events;
-pub mod extract;
+pub mod domain;
 pub mod fleet;
-pub mod ipxe;
-pub mod jobs;
-pub mod mac;
-pub mod machine;
-pub mod metrics;
-pub mod net;
-pub mod netboot;
-pub mod pages;
-pub mod plan;
-pub mod rates;
-pub mod routes;
-mod serve_file;
+pub mod http;
 pub mod server;
-pub mod simulations;
-pub mod state;
+pub mod services;
+pub mod state_dir;
 pub mod store;
 pub mod tftp;
-pub mod time;
-pub mod transfer;
+
+mod blocking;

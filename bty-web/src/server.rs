@@ -7,20 +7,22 @@ use std::time::Duration;
 use bty_script::decide::Question;
 use tokio::net::TcpListener;
 
-use crate::app::App;
 use crate::blocking::blocking;
-use crate::cache::front;
+use crate::cache::sendfile;
 use crate::config::Config;
-use crate::connections::{Connections, Permit};
-use crate::error::{Error, Result};
-use crate::events::{Actor, NewEvent};
-use crate::jobs::backup;
-use crate::machine::Who;
-use crate::plan::bundled;
-use crate::state::{self, StateLock, Use};
+use crate::domain::error::{Error, Result};
+use crate::domain::event::{Actor, NewEvent};
+use crate::domain::machine::ClientContext;
+use crate::domain::plan::bundled;
+use crate::domain::time::Time;
+use crate::http::connections::{Connections, Permit};
+use crate::http::router as routes;
+use crate::services::app::App;
+use crate::services::catalog;
+use crate::services::jobs::backup;
+use crate::state_dir::{self, StateLock, Use};
 use crate::tftp::{First, Tftp};
-use crate::time::Time;
-use crate::{catalog, routes, store, tftp};
+use crate::{store, tftp};
 
 /// How long connections and jobs have to end by themselves.
 const GRACE: Duration = Duration::from_secs(10);
@@ -37,11 +39,15 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()> + Send + 'stat
     serve_at(app, listener, stop).await
 }
 
-/// Is a cache host, and nothing else, until `stop` ends: with its own state, log-in and events, in the directory of its objects.
+/// Is a cache host, and nothing else, until `stop` ends: with its own state, log-in and events, in
+/// the directory of its objects.
 ///
 /// # Errors
 /// When the state cannot be opened, or the address is taken.
-pub async fn serve_cache(mut config: Config, stop: impl Future<Output = ()> + Send + 'static) -> Result<()> {
+pub async fn serve_cache(
+    mut config: Config,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> Result<()> {
     let listen = config.cache_listen;
     let listener = listen_at(listen, "BTY_CACHE_LISTEN").await?;
     config.is_cache_only = true;
@@ -61,13 +67,20 @@ pub async fn serve_cache(mut config: Config, stop: impl Future<Output = ()> + Se
     close(&app).await
 }
 
-/// Starts the first process that runs scripts, so that neither the first machine nor the first page waits for it.
+/// Starts the first process that runs scripts, so that neither the first machine nor the first page
+/// waits for it.
 fn start_worker(app: &App) {
     let decide = app.decide();
     drop(blocking(move || {
         let plan = bundled::all().first().map(|plan| plan.source.as_str()).unwrap_or_default();
-        let question =
-            Question { name: "first", text: plan, function: "declare", machine: None, args: Vec::new(), catalog: "" };
+        let question = Question {
+            name: "first",
+            text: plan,
+            function: "declare",
+            machine: None,
+            args: Vec::new(),
+            catalog: "",
+        };
         if let Err(error) = decide(&question) {
             tracing::warn!(%error, "no process runs scripts");
         }
@@ -81,14 +94,14 @@ async fn open(config: Config) -> Result<Arc<App>> {
 
 /// Takes the state of this configuration for this process.
 fn claim(config: &Config) -> Result<StateLock> {
-    state::claim(&config.state_dir, Use::State { may_be_remote: config.state_may_be_remote })
+    state_dir::claim(&config.state_dir, Use::State { may_be_remote: config.state_may_be_remote })
 }
 
 /// Listens; `variable` is what says where.
 async fn listen_at(address: SocketAddr, variable: &str) -> Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|e| crate::net::cannot_listen(&address.to_string(), address.port(), variable, &e))
+    TcpListener::bind(address).await.map_err(|e| {
+        crate::http::network::cannot_listen(&address.to_string(), address.port(), variable, &e)
+    })
 }
 
 /// Serves the cache of this process until it is to end.
@@ -97,10 +110,20 @@ async fn serve_objects(app: &Arc<App>, listener: TcpListener) -> Result<()> {
     let (metrics, router) = (Arc::clone(&app.metrics), routes::cache_router(app));
     let (tending, waiting) = (Arc::clone(app), Arc::clone(app));
     tokio::spawn(Arc::clone(&cache).tend(async move { tending.stopped().await }));
-    let connections =
-        Connections::new(app.config.limits.clone(), app.config.trusted_proxies.clone(), Arc::clone(&metrics));
+    let connections = Connections::new(
+        app.config.limits.clone(),
+        app.config.trusted_proxies.clone(),
+        Arc::clone(&metrics),
+    );
     let serve = |stream, peer, permit| {
-        front::serve(Arc::clone(&cache), Arc::clone(&metrics), router.clone(), stream, peer, permit)
+        sendfile::serve(
+            Arc::clone(&cache),
+            Arc::clone(&metrics),
+            router.clone(),
+            stream,
+            peer,
+            permit,
+        )
     };
     let serving = connections.serve(listener, async move { waiting.stopped().await }, serve);
     end_in_time(app, serving).await;
@@ -108,7 +131,8 @@ async fn serve_objects(app: &Arc<App>, listener: TcpListener) -> Result<()> {
     Ok(())
 }
 
-/// Serves boot programs, and nothing else, until `stop` ends. `metrics` is where what it counts can be read.
+/// Serves boot programs, and nothing else, until `stop` ends. `metrics` is where what it counts can
+/// be read.
 ///
 /// # Errors
 /// When it cannot listen.
@@ -125,13 +149,14 @@ pub async fn serve_tftp(
         let listener = listen_at(address, "--metrics").await?;
         let counted = Arc::clone(&tftp);
         let render = move || {
-            let metrics = crate::metrics::Metrics::default();
+            let metrics = crate::services::metrics::Metrics::default();
             metrics.tftp(&counted.counts);
             async move { metrics.render(0, 0) }
         };
-        let router = axum::Router::new()
-            .route("/metrics", axum::routing::get(render))
-            .route("/healthz", axum::routing::get(|| async { axum::Json(serde_json::json!({ "status": "ok" })) }));
+        let router = axum::Router::new().route("/metrics", axum::routing::get(render)).route(
+            "/healthz",
+            axum::routing::get(|| async { axum::Json(serde_json::json!({ "status": "ok" })) }),
+        );
         tokio::spawn(axum::serve(listener, router).into_future());
     }
     tftp::serve(tftp, stop).await
@@ -142,13 +167,18 @@ async fn start_tftp(app: &Arc<App>) -> Result<()> {
     let (shared, runtime) = (Arc::clone(app), tokio::runtime::Handle::current());
     let tftp = Tftp::new(app.config.tftp(), move |first: First| {
         let id = first.mac.clone().unwrap_or_else(|| first.ip.to_string());
-        let event = NewEvent::new("tftp.client.first", id, format!("{} asks for {} over TFTP", first.ip, first.name));
+        let event = NewEvent::new(
+            "tftp.client.first",
+            id,
+            format!("{} asks for {} over TFTP", first.ip, first.name),
+        );
         let event = event.by(Actor::PxeClient, Some(&first.ip.to_string()));
         let event = event.with(serde_json::json!({ "mac": first.mac, "name": first.name }));
-        let event = if first.mac.is_some() { NewEvent { subject_kind: "machine", ..event } } else { event };
+        let event =
+            if first.mac.is_some() { NewEvent { subject_kind: "machine", ..event } } else { event };
         let app = Arc::clone(&shared);
         runtime.spawn(async move {
-            if let Err(error) = app.tell(event).await {
+            if let Err(error) = app.record(event).await {
                 tracing::warn!(%error, "a client of TFTP was not written down");
             }
         });
@@ -167,8 +197,12 @@ async fn greet(app: &Arc<App>, what: &str, address: SocketAddr) -> Result<()> {
         tracing::warn!("no admin password is set: everybody on this network can change everything");
     }
     let version = env!("CARGO_PKG_VERSION");
-    app.tell(NewEvent::new("system.started", "server", format!("bty-web {version}, {what}, serves at {address}")))
-        .await?;
+    app.record(NewEvent::new(
+        "system.started",
+        "server",
+        format!("bty-web {version}, {what}, serves at {address}"),
+    ))
+    .await?;
     tracing::info!(%address, state = %app.config.state_dir.display(), "{what} serves");
     Ok(())
 }
@@ -205,9 +239,10 @@ pub async fn serve_at(
         tokio::spawn(async move {
             if let Err(error) = start_tftp(&shared).await {
                 tracing::error!(%error, "TFTP does not serve");
-                let event = NewEvent::new("tftp.failed", "tftp", format!("TFTP does not serve: {error}"));
+                let event =
+                    NewEvent::new("tftp.failed", "tftp", format!("TFTP does not serve: {error}"));
                 // the log has it too
-                let _ = shared.tell(event.with(error.details())).await;
+                let _ = shared.record(event.with(error.details())).await;
             }
         });
     }
@@ -222,7 +257,8 @@ pub async fn serve_at(
         shared.stop();
     };
     let limits = app.config.limits.clone();
-    let connections = Connections::new(limits, app.config.trusted_proxies.clone(), Arc::clone(&app.metrics));
+    let connections =
+        Connections::new(limits, app.config.trusted_proxies.clone(), Arc::clone(&app.metrics));
     let serve = |stream, peer, permit: Permit| permit.serve_http(stream, peer, router.clone());
     end_in_time(&app, connections.serve(listener, stopping, serve)).await;
     // whatever is under way is ended, and written down, before the database closes
@@ -254,10 +290,17 @@ async fn prune_events(app: Arc<App>) {
     loop {
         let before = days.map(|days| Time(Time::now().0 - days * DAY_MS));
         loop {
-            match app.db.write(move |transaction| store::events::prune(transaction, before, keep)).await {
+            match app
+                .db
+                .write(move |transaction| store::events::prune(transaction, before, keep))
+                .await
+            {
                 Ok(0) => break,
                 Ok(deleted) => {
-                    tracing::info!(deleted, "events were deleted, as limits.event_days and limits.events say");
+                    tracing::info!(
+                        deleted,
+                        "events were deleted, as limits.event_days and limits.events say"
+                    );
                 }
                 Err(error) => {
                     tracing::warn!(%error, "old events were not deleted");
@@ -272,13 +315,14 @@ async fn prune_events(app: Arc<App>) {
     }
 }
 
-/// Imports the catalog file of the configuration, if there is one. What an operator has deleted stays deleted.
+/// Imports the catalog file of the configuration, if there is one. What an operator has deleted
+/// stays deleted.
 async fn import_file(app: Arc<App>) {
     let path = &app.config.catalog_file;
     if !path.is_file() {
         return;
     }
-    let who = Who { ip: None, now: Time::now(), base: String::new() };
+    let who = ClientContext { ip: None, now: Time::now(), base: String::new() };
     let source = path.display().to_string();
     if let Err(error) = catalog::import(&app, &who, Actor::System, source).await {
         tracing::warn!(%error, "the catalog file was not imported");

@@ -1,11 +1,14 @@
-//! SQL: what the database holds, as values. Functions take a connection, so that several make one transaction.
+//! SQL: what the database holds, as values. Functions take a connection, so that several make one
+//! transaction.
 
 pub mod access;
 pub mod cache;
 pub mod catalog;
+pub mod database;
 pub mod events;
 pub mod machines;
 pub mod plans;
+mod schema;
 pub mod settings;
 
 /// `text` for `LIKE … ESCAPE '\'`, anywhere in a column.

@@ -4,7 +4,8 @@
 //!  firmware ─► RRQ ─► listener (one an address, so that answers come from where they were asked) ─► names ─► file in memory ─► blocks
 //! ```
 //!
-//! Whoever asks could be somebody else than it says: what a client is sent before it has answered is bounded, and so is what it can make this host keep.
+//! Whoever asks could be somebody else than it says: what a client is sent before it has answered
+//! is bounded, and so is what it can make this host keep.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
@@ -13,8 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use crate::error::{Error, Result};
-use crate::ipxe;
+use crate::domain::error::{Error, Result};
+use crate::domain::ipxe;
 
 mod handler;
 mod listen;
@@ -26,10 +27,17 @@ pub use listen::serve;
 pub const AUTOEXEC: &str = "autoexec.ipxe";
 
 /// Boot programs: those of Debian's package ipxe, and what they are called elsewhere.
-pub const PROGRAMS: [&str; 6] =
-    ["snponly.efi", "ipxe.efi", "ipxe-amd64.efi", "snponly-arm64.efi", "ipxe-arm64.efi", "undionly.kpxe"];
+pub const PROGRAMS: [&str; 6] = [
+    "snponly.efi",
+    "ipxe.efi",
+    "ipxe-amd64.efi",
+    "snponly-arm64.efi",
+    "ipxe-arm64.efi",
+    "undionly.kpxe",
+];
 
-/// Larger files are not served: a boot program is about a MiB, and is kept in memory while it is sent.
+/// Larger files are not served: a boot program is about a MiB, and is kept in memory while it is
+/// sent.
 const FILE_BYTES_MAX: u64 = 64 << 20;
 
 /// As many transfers at a time.
@@ -115,30 +123,42 @@ impl Tftp {
         })
     }
 
-    /// The file that `path` means, whichever directory a client thinks it is in. `local` is the address that was asked.
+    /// The file that `path` means, whichever directory a client thinks it is in. `local` is the
+    /// address that was asked.
     fn find(&self, path: &Path, local: IpAddr) -> Option<(String, Arc<[u8]>)> {
         let text = path.to_str()?;
         let name = text.rsplit(['/', '\\']).next()?.to_owned();
         if name == AUTOEXEC {
-            let base = self
-                .options
-                .server_url
-                .clone()
-                .unwrap_or_else(|| format!("http://{}:{}", crate::net::Shown(local), self.options.server_port));
+            let base = self.options.server_url.clone().unwrap_or_else(|| {
+                format!(
+                    "http://{}:{}",
+                    crate::http::network::FormattedIp(local),
+                    self.options.server_port
+                )
+            });
             return Some((name, ipxe::autoexec(&base).into_bytes().into()));
         }
         let is_known = PROGRAMS.contains(&name.as_str()) || self.options.further.contains(&name);
-        let bytes = self.options.roots.iter().filter(|_| is_known).find_map(|root| self.read(&root.join(&name)))?;
+        let bytes = self
+            .options
+            .roots
+            .iter()
+            .filter(|_| is_known)
+            .find_map(|root| self.read(&root.join(&name)))?;
         Some((name, bytes))
     }
 
     fn read(&self, path: &Path) -> Option<Arc<[u8]>> {
         // a link could lead anywhere
-        let meta = path.symlink_metadata().ok().filter(|meta| meta.is_file() && meta.len() <= FILE_BYTES_MAX)?;
+        let meta = path
+            .symlink_metadata()
+            .ok()
+            .filter(|meta| meta.is_file() && meta.len() <= FILE_BYTES_MAX)?;
         let changed = meta.modified().ok()?;
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(kept) =
-            files.get(path).filter(|kept| kept.changed == changed && kept.bytes.len() as u64 == meta.len())
+        if let Some(kept) = files
+            .get(path)
+            .filter(|kept| kept.changed == changed && kept.bytes.len() as u64 == meta.len())
         {
             return Some(Arc::clone(&kept.bytes));
         }
@@ -165,15 +185,26 @@ fn neighbour(ip: IpAddr) -> Option<String> {
 
 fn find_neighbour(table: &str, ip: IpAddr) -> Option<String> {
     let wanted = ip.to_canonical().to_string();
-    let line = table.lines().skip(1).find(|line| line.split_whitespace().next() == Some(wanted.as_str()))?;
+    let line = table
+        .lines()
+        .skip(1)
+        .find(|line| line.split_whitespace().next() == Some(wanted.as_str()))?;
     let mac = line.split_whitespace().nth(3)?;
     // what is not known yet is written as zeros
-    mac.parse::<crate::mac::Mac>().ok().map(|mac| mac.to_string()).filter(|mac| mac != "00:00:00:00:00:00")
+    mac.parse::<crate::domain::mac::Mac>()
+        .ok()
+        .map(|mac| mac.to_string())
+        .filter(|mac| mac != "00:00:00:00:00:00")
 }
 
 /// What is wrong with a port that cannot be had.
 fn unbound(address: SocketAddr, e: &std::io::Error) -> Error {
-    crate::net::cannot_listen(&format!("{address} (UDP)"), address.port(), "BTY_TFTP_LISTEN", e)
+    crate::http::network::cannot_listen(
+        &format!("{address} (UDP)"),
+        address.port(),
+        "BTY_TFTP_LISTEN",
+        e,
+    )
 }
 
 /// Checks that there is something to serve.
@@ -185,7 +216,10 @@ pub fn check_roots(roots: &[PathBuf]) -> Result<()> {
         return Ok(());
     }
     let named: Vec<String> = roots.iter().map(|root| root.display().to_string()).collect();
-    let detail = format!("there is nothing to serve: {} is no directory that can be read", named.join(" or "));
+    let detail = format!(
+        "there is nothing to serve: {} is no directory that can be read",
+        named.join(" or ")
+    );
     Err(Error::invalid(format!("{detail}; name that of the boot programs with --root")))
 }
 
@@ -194,7 +228,8 @@ pub fn check_roots(roots: &[PathBuf]) -> Result<()> {
 /// # Errors
 /// For what is no bare file name.
 pub fn check_names(names: &[String]) -> Result<()> {
-    let is_plain = |name: &String| !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\']);
+    let is_plain =
+        |name: &String| !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\']);
     match names.iter().find(|name| !is_plain(name)) {
         Some(wrong) => Err(Error::invalid(format!("{wrong:?} is no bare file name"))),
         None => Ok(()),
@@ -212,7 +247,8 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 const RETRIES: u32 = 12;
 /// What a client may ask for instead, in seconds.
 const CLIENT_TIMEOUT_MAX_S: u8 = 5;
-/// Until a client has answered for the first time it is sent one packet a request. Its answer may be lost too, and come again.
+/// Until a client has answered for the first time it is sent one packet a request. Its answer may
+/// be lost too, and come again.
 const FIRST_RETRIES: u32 = 0;
 const FIRST_TIMEOUT: Duration = Duration::from_secs(5);
 /// A lost packet is sent again after four round trips, but not sooner.
@@ -244,8 +280,10 @@ mod tests {
         }
         std::os::unix::fs::symlink("/etc/passwd", dir.path().join("snponly.efi")).unwrap();
         let tftp = tftp(dir.path());
-        let find = |path: &str| tftp.find(Path::new(path), [10, 0, 0, 1].into()).map(|(_, bytes)| bytes);
-        for path in ["ipxe.efi", "/ipxe.efi", "boot/ipxe.efi", "..\\..\\ipxe.efi", "/../../own.bin"] {
+        let find =
+            |path: &str| tftp.find(Path::new(path), [10, 0, 0, 1].into()).map(|(_, bytes)| bytes);
+        for path in ["ipxe.efi", "/ipxe.efi", "boot/ipxe.efi", "..\\..\\ipxe.efi", "/../../own.bin"]
+        {
             assert!(find(path).is_some(), "{path}");
         }
         for path in [
@@ -267,8 +305,11 @@ mod tests {
     fn the_script_names_the_address_that_was_asked() {
         let dir = tempfile::tempdir().unwrap();
         let tftp = tftp(dir.path());
-        for (local, base) in [("10.0.0.1", "http://10.0.0.1:8080/"), ("fd00::1", "http://[fd00::1]:8080/")] {
-            let (_, bytes) = tftp.find(Path::new("x/autoexec.ipxe"), local.parse().unwrap()).unwrap();
+        for (local, base) in
+            [("10.0.0.1", "http://10.0.0.1:8080/"), ("fd00::1", "http://[fd00::1]:8080/")]
+        {
+            let (_, bytes) =
+                tftp.find(Path::new("x/autoexec.ipxe"), local.parse().unwrap()).unwrap();
             let text = String::from_utf8(bytes.to_vec()).unwrap();
             assert!(text.starts_with("#!ipxe\n") && text.contains(base), "{text}");
         }
@@ -290,7 +331,10 @@ mod tests {
         let table = "IP address       HW type     Flags       HW address            Mask     Device\n\
                      10.0.0.9         0x1         0x2         52:54:00:AA:bb:01     *        br0\n\
                      10.0.0.10        0x1         0x0         00:00:00:00:00:00     *        br0\n";
-        assert_eq!(find_neighbour(table, "10.0.0.9".parse().unwrap()).as_deref(), Some("52:54:00:aa:bb:01"));
+        assert_eq!(
+            find_neighbour(table, "10.0.0.9".parse().unwrap()).as_deref(),
+            Some("52:54:00:aa:bb:01")
+        );
         assert_eq!(find_neighbour(table, "10.0.0.10".parse().unwrap()), None);
         assert_eq!(find_neighbour(table, "10.0.0.1".parse().unwrap()), None);
         assert_eq!(find_neighbour("", "10.0.0.1".parse().unwrap()), None);

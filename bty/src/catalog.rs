@@ -74,7 +74,8 @@ pub struct Entry {
     pub description: Option<String>,
     /// Architecture such as `x86_64`; for display.
     pub arch: Option<String>,
-    /// It is written although nothing in it may say that it is a disk: see [`FlashOptions::raw`](crate::flash::FlashOptions::raw).
+    /// It is written although nothing in it may say that it is a disk: see
+    /// [`FlashOptions::raw`](crate::flash::FlashOptions::raw).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub raw: bool,
 }
@@ -94,7 +95,18 @@ impl Entry {
         let format = name::format(&name).or_else(from_src).map(str::to_owned);
         let arch = name::architecture(&name).map(str::to_owned);
         let (sha256, sha512, size_bytes, description) = (None, None, None, None);
-        Ok(Self { name, src, image_ref, sha256, sha512, format, size_bytes, description, arch, raw: false })
+        Ok(Self {
+            name,
+            src,
+            image_ref,
+            sha256,
+            sha512,
+            format,
+            size_bytes,
+            description,
+            arch,
+            raw: false,
+        })
     }
 
     /// Where the image is, as written in the catalog.
@@ -155,15 +167,18 @@ impl Catalog {
         schema::parse(bytes)
     }
 
-    /// Reads the catalog at `reference`: a path, or an `http://`, `https://`, `oras://` or `file://` address.
+    /// Reads the catalog at `reference`: a path, or an `http://`, `https://`, `oras://` or
+    /// `file://` address.
     ///
     /// # Errors
-    /// [`ErrorKind::Catalog`] when it cannot be had, is larger than [`MAX_BYTES`] or cannot be understood,
-    /// [`ErrorKind::Usage`] when `reference` is no path or address.
+    /// [`ErrorKind::Catalog`] when it cannot be had, is larger than [`MAX_BYTES`] or cannot be
+    /// understood, [`ErrorKind::Usage`] when `reference` is no path or address.
     pub fn load(client: &Client, reference: &str, cancel: &CancelToken) -> Result<Self> {
         let shown = &*redact::address(reference);
         let doing = || format!("reading the catalog {shown}");
-        let bytes = client.read_small(reference, MAX_BYTES, cancel).map_err(|error| match error.kind() {
+        let bytes = client.read_small(reference, MAX_BYTES, cancel).map_err(|error| match error
+            .kind()
+        {
             ErrorKind::Source => {
                 let hint = error.next_step().map(str::to_owned);
                 let error = Error::new(ErrorKind::Catalog, doing()).because(error).with_path(shown);
@@ -221,7 +236,10 @@ impl Catalog {
     /// [`ErrorKind::Catalog`] when its name or its `src` is there already.
     pub fn add(&mut self, entry: Entry) -> Result<()> {
         let taken = |other: &Entry| {
-            Error::new(ErrorKind::Catalog, format!("{:?} from {} is in the catalog already", other.name, other.src))
+            Error::new(
+                ErrorKind::Catalog,
+                format!("{:?} from {} is in the catalog already", other.name, other.src),
+            )
         };
         if let Some(other) = self.by_name(&entry.name) {
             return Err(taken(other).hint("choose another name"));

@@ -10,12 +10,12 @@ use crate::oci::{OciBlob, OciReference};
 use crate::source::{file, pipe};
 use crate::{CancelToken, Location, Observer, Result, Source, text};
 
+pub(crate) mod address_policy;
 pub(crate) mod body;
 mod credentials;
 mod exchange;
 pub(crate) mod net;
 mod proxy;
-pub(crate) mod reach;
 pub(crate) mod trust;
 
 pub use credentials::Credentials;
@@ -25,7 +25,8 @@ pub use exchange::{Reply, Request};
 /// No disk is larger than this today, in bytes; see [`ClientOptions::image_bytes_max`].
 pub const IMAGE_BYTES_MAX: u64 = 64 << 40;
 
-/// How origins are reached. The library reads no environment variable: proxies and certificates are given here.
+/// How origins are reached. The library reads no environment variable: proxies and certificates are
+/// given here.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ClientOptions {
@@ -33,11 +34,14 @@ pub struct ClientOptions {
     pub http_proxy: Option<String>,
     /// Proxy for `https://`.
     pub https_proxy: Option<String>,
-    /// Hosts that are reached directly, separated by commas: `*`, names with all below them, addresses, networks, each with a port or without.
+    /// Hosts that are reached directly, separated by commas: `*`, names with all below them,
+    /// addresses, networks, each with a port or without.
     pub no_proxy: Option<String>,
-    /// PEM files of certificates to trust besides the system's: of authorities, or of single servers, which are then known by their very certificate.
+    /// PEM files of certificates to trust besides the system's: of authorities, or of single
+    /// servers, which are then known by their very certificate.
     pub ca_files: Vec<PathBuf>,
-    /// Users and passwords for web servers and registries. None by default, and whoever fetches for others gives none.
+    /// Users and passwords for web servers and registries. None by default, and whoever fetches for
+    /// others gives none.
     pub credentials: Credentials,
     /// Talk plain HTTP to OCI registries. Web addresses say themselves what they want.
     pub plain_http: bool,
@@ -55,8 +59,9 @@ pub struct ClientOptions {
     pub retry_delay: Duration,
     /// Directory for downloads that need random access but cannot have it.
     pub spool_dir: PathBuf,
-    /// Says which addresses may be reached; none lets all be. For programs that fetch what others name: it is asked about every host, also of redirections
-    /// and of registries' token servers. What goes through a proxy is the proxy's business.
+    /// Says which addresses may be reached; none lets all be. For programs that fetch what others
+    /// name: it is asked about every host, also of redirections and of registries' token servers.
+    /// What goes through a proxy is the proxy's business.
     pub may_reach: Option<MayReach>,
     /// Told about retries.
     pub observer: Arc<dyn Observer>,
@@ -125,20 +130,33 @@ impl Client {
         self.open_checked(location, false, cancel)
     }
 
-    /// Opens `location`, whose bytes must have the digests `promised`. A server may then do what would leave doubts without a digest: lead from `https` to
-    /// `http`, not tell the length of a file, or be several that name different versions.
+    /// Opens `location`, whose bytes must have the digests `promised`. A server may then do what
+    /// would leave doubts without a digest: lead from `https` to `http`, not tell the length of a
+    /// file, or be several that name different versions.
     ///
     /// # Errors
-    /// As [`open`](Self::open); [`ErrorKind::Integrity`](crate::ErrorKind::Integrity) when the origin declares another digest.
-    pub fn open_expecting(&self, location: &Location, promised: Checksums, cancel: &CancelToken) -> Result<Source> {
+    /// As [`open`](Self::open); [`ErrorKind::Integrity`](crate::ErrorKind::Integrity) when the
+    /// origin declares another digest.
+    pub fn open_expecting(
+        &self,
+        location: &Location,
+        promised: Checksums,
+        cancel: &CancelToken,
+    ) -> Result<Source> {
         self.open_checked(location, !promised.is_empty(), cancel)?.expect_all(promised)
     }
 
-    /// The same for callers that check a digest of all bytes themselves, where `is_proven` says so; nothing is expected of the source.
+    /// The same for callers that check a digest of all bytes themselves, where `is_proven` says so;
+    /// nothing is expected of the source.
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn open_checked(&self, location: &Location, is_proven: bool, cancel: &CancelToken) -> Result<Source> {
+    pub fn open_checked(
+        &self,
+        location: &Location,
+        is_proven: bool,
+        cancel: &CancelToken,
+    ) -> Result<Source> {
         match location {
             Location::File(path) => {
                 let name = text::shown_name(path.file_name().unwrap_or(path.as_os_str()));
@@ -153,19 +171,31 @@ impl Client {
     /// Finds the blob that `reference` stands for, without opening it.
     ///
     /// # Errors
-    /// [`ErrorKind::Source`](crate::ErrorKind::Source) when the registry does not answer or has no such artifact,
-    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) when it is an index of several artifacts,
-    /// [`ErrorKind::Format`](crate::ErrorKind::Format) when nothing in it can be a disk image.
+    /// [`ErrorKind::Source`](crate::ErrorKind::Source) when the registry does not answer or has no
+    /// such artifact, [`ErrorKind::Usage`](crate::ErrorKind::Usage) when it is an index of several
+    /// artifacts, [`ErrorKind::Format`](crate::ErrorKind::Format) when nothing in it can be a disk
+    /// image.
     pub fn resolve_oci(&self, reference: &OciReference, cancel: &CancelToken) -> Result<OciBlob> {
         self.net.resolve_oci(reference, cancel)
     }
 
-    /// Reads all of `reference`, which must not be larger than `limit_bytes`, within [`ClientOptions::document_timeout`]: catalogs, checksum files.
+    /// Reads all of `reference`, which must not be larger than `limit_bytes`, within
+    /// [`ClientOptions::document_timeout`]: catalogs, checksum files.
     ///
     /// # Errors
-    /// As [`open`](Self::open); [`ErrorKind::Source`](crate::ErrorKind::Source) when it is too large, or takes too long.
-    pub fn read_small(&self, reference: &str, limit_bytes: u64, cancel: &CancelToken) -> Result<Vec<u8>> {
-        self.open(reference, cancel)?.read_within(limit_bytes, self.options.document_timeout, cancel)
+    /// As [`open`](Self::open); [`ErrorKind::Source`](crate::ErrorKind::Source) when it is too
+    /// large, or takes too long.
+    pub fn read_small(
+        &self,
+        reference: &str,
+        limit_bytes: u64,
+        cancel: &CancelToken,
+    ) -> Result<Vec<u8>> {
+        self.open(reference, cancel)?.read_within(
+            limit_bytes,
+            self.options.document_timeout,
+            cancel,
+        )
     }
 }
 

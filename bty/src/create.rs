@@ -1,7 +1,8 @@
 //! From a disk to an image: the other way round.
 //!
-//! [`create`] reads a disk, leaves out what is zero, writes an image, and compares both once more. The image has its final name only when that is done.
-//! A `.sha256` file beside it declares its digest, so that whoever flashes it is told of damage.
+//! [`create`] reads a disk, leaves out what is zero, writes an image, and compares both once more.
+//! The image has its final name only when that is done. A `.sha256` file beside it declares its
+//! digest, so that whoever flashes it is told of damage.
 //!
 //! ```no_run
 //! use bty::create::{CreateOptions, create};
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::device::Device;
-use crate::disks::{Disk, DiskKind, Host, TableKind};
+use crate::disks::{Disk, DiskHost, DiskKind, TableKind};
 use crate::extent::{BUFFER_BYTES, Buffer, Extent, Pool, split_zeros};
 use crate::flash::Refusal;
 use crate::image::Format;
@@ -75,7 +76,8 @@ pub struct CreateReport {
     pub elapsed_ms: u64,
 }
 
-/// The format for an image called `path`: `.img`, `.raw` and `.iso` are raw, `.zst` is zstd, `.qcow2` is qcow2. `None` for other names.
+/// The format for an image called `path`: `.img`, `.raw` and `.iso` are raw, `.zst` is zstd,
+/// `.qcow2` is qcow2. `None` for other names.
 #[must_use]
 pub fn format_for(path: &Path) -> Option<Format> {
     let extension = path.extension()?.to_str()?.to_ascii_lowercase();
@@ -96,10 +98,18 @@ pub fn validate(disk: &Disk, path: &Path, options: &CreateOptions) -> Vec<Refusa
         refusals.push(Refusal { target: Some(target.to_owned()), reason: reason.into(), message });
     };
     for usage in &disk.uses {
-        refuse(&name, "in_use", format!("{usage}; what changes while it is read makes no sound image"));
+        refuse(
+            &name,
+            "in_use",
+            format!("{usage}; what changes while it is read makes no sound image"),
+        );
     }
     if disk.kind == DiskKind::Other {
-        refuse(&name, "kind", "it is no disk that an image can be made of (bty disks lists them)".into());
+        refuse(
+            &name,
+            "kind",
+            "it is no disk that an image can be made of (bty disks lists them)".into(),
+        );
     }
     if disk.size_bytes == 0 {
         refuse(&name, "empty", "it has no bytes (is a medium inserted?)".into());
@@ -108,7 +118,8 @@ pub fn validate(disk: &Disk, path: &Path, options: &CreateOptions) -> Vec<Refusa
         refuse(
             &name,
             "no_partitions",
-            "it has no partitions behind which anything could be left out (leave out --shrink)".into(),
+            "it has no partitions behind which anything could be left out (leave out --shrink)"
+                .into(),
         );
     }
     let shown = path.display().to_string();
@@ -116,7 +127,8 @@ pub fn validate(disk: &Disk, path: &Path, options: &CreateOptions) -> Vec<Refusa
         refuse(
             &shown,
             "name",
-            "its name tells no format that can be written (call it .img, .img.zst or .qcow2)".into(),
+            "its name tells no format that can be written (call it .img, .img.zst or .qcow2)"
+                .into(),
         );
     }
     for path in [path.to_owned(), part::digest_path(path)] {
@@ -131,18 +143,20 @@ pub fn validate(disk: &Disk, path: &Path, options: &CreateOptions) -> Vec<Refusa
     refusals
 }
 
-/// Reads `disk`, writes an image of it to `path`, and compares both. On failure nothing is left at `path`.
+/// Reads `disk`, writes an image of it to `path`, and compares both. On failure nothing is left at
+/// `path`.
 ///
 /// `observer` is told of the phases [`Phase::Read`] and [`Phase::Verify`].
 ///
 /// # Errors
-/// [`ErrorKind::Refused`] with all reasons of [`validate`]; [`ErrorKind::Source`] when the disk cannot be read, [`ErrorKind::Host`] when the image cannot be
-/// written; [`ErrorKind::Integrity`] when the image is not what is on the disk; [`ErrorKind::Cancelled`].
+/// [`ErrorKind::Refused`] with all reasons of [`validate`]; [`ErrorKind::Source`] when the disk
+/// cannot be read, [`ErrorKind::Host`] when the image cannot be written; [`ErrorKind::Integrity`]
+/// when the image is not what is on the disk; [`ErrorKind::Cancelled`].
 pub fn create(
     disk: &Disk,
     path: &Path,
     options: &CreateOptions,
-    host: &dyn Host,
+    host: &dyn DiskHost,
     observer: &dyn Observer,
     cancel: &CancelToken,
 ) -> Result<CreateReport> {
@@ -152,7 +166,8 @@ pub fn create(
     let format = format_for(path).expect("it was checked");
     let reader = DiskReader::open(disk, options, host, cancel).context(doing)?;
     let part = PartFile::create(path).context(doing)?;
-    let progress = Progress { observer, begun, total: reader.shape.bytes, target: path.display().to_string() };
+    let progress =
+        Progress { observer, begun, total: reader.shape.bytes, target: path.display().to_string() };
     let data_bytes = write(&reader, &part, format, &progress).context(doing)?;
     let sha256 = prove::prove(&reader, &part, format, &progress).context(doing)?;
     let file_bytes = part.finish(sha256).context(doing)?;
@@ -162,7 +177,8 @@ pub fn create(
 }
 
 fn check(disk: &Disk, path: &Path, options: &CreateOptions) -> Result<()> {
-    let refusals: Vec<String> = validate(disk, path, options).iter().map(ToString::to_string).collect();
+    let refusals: Vec<String> =
+        validate(disk, path, options).iter().map(ToString::to_string).collect();
     if refusals.is_empty() {
         return Ok(());
     }
@@ -182,7 +198,12 @@ trait Sink {
 }
 
 /// Writes all of the disk; how much of it was data.
-fn write(reader: &DiskReader, part: &PartFile, format: Format, progress: &Progress<'_>) -> Result<u64> {
+fn write(
+    reader: &DiskReader,
+    part: &PartFile,
+    format: Format,
+    progress: &Progress<'_>,
+) -> Result<u64> {
     let bytes = reader.shape.bytes;
     let mut sink: Box<dyn Sink + '_> = match format {
         Format::Zstd => Box::new(zstd::ZstdSink::start(part, &reader.cancel)?),
@@ -220,7 +241,12 @@ struct DiskReader {
 }
 
 impl DiskReader {
-    fn open(disk: &Disk, options: &CreateOptions, host: &dyn Host, cancel: &CancelToken) -> Result<Self> {
+    fn open(
+        disk: &Disk,
+        options: &CreateOptions,
+        host: &dyn DiskHost,
+        cancel: &CancelToken,
+    ) -> Result<Self> {
         let device = host.open_read_only(disk)?;
         let name = disk.path.display().to_string();
         let shape = Shape::whole(device.size_bytes());
@@ -232,7 +258,12 @@ impl DiskReader {
     }
 
     fn shrunk(&self, disk: &Disk) -> Result<Shape> {
-        let end = disk.partitions.iter().map(|p| p.start_bytes.saturating_add(p.size_bytes)).max().unwrap_or(0);
+        let end = disk
+            .partitions
+            .iter()
+            .map(|p| p.start_bytes.saturating_add(p.size_bytes))
+            .max()
+            .unwrap_or(0);
         if disk.table != Some(TableKind::Gpt) {
             return Ok(Shape::cut(end, disk.size_bytes));
         }
@@ -250,12 +281,15 @@ impl DiskReader {
             let len = self.fill(&mut buffer, offset, BUFFER_BYTES as u64)?.len();
             let block = buffer.freeze(len);
             offset += len as u64;
-            split_zeros(offset - len as u64, &block).into_iter().try_for_each(|extent| give(extent, offset))?;
+            split_zeros(offset - len as u64, &block)
+                .into_iter()
+                .try_for_each(|extent| give(extent, offset))?;
         }
         Ok(())
     }
 
-    /// What the image has at `offset`, a multiple of the sector size: `limit` bytes, but no more than a buffer full and what is there.
+    /// What the image has at `offset`, a multiple of the sector size: `limit` bytes, but no more
+    /// than a buffer full and what is there.
     fn fill<'b>(&self, buffer: &'b mut Buffer, offset: u64, limit: u64) -> Result<&'b mut [u8]> {
         let end = self.shape.bytes.min(offset + limit.min(BUFFER_BYTES as u64));
         let len = usize::try_from(end - offset).expect("at most a buffer");
@@ -263,7 +297,11 @@ impl DiskReader {
         while done < len {
             self.cancel.check()?;
             match self.device.read_at(&mut buffer[done..len], offset + done as u64) {
-                Ok(0) => return Err(self.failed(offset + done as u64, std::io::ErrorKind::UnexpectedEof.into())),
+                Ok(0) => {
+                    return Err(
+                        self.failed(offset + done as u64, std::io::ErrorKind::UnexpectedEof.into())
+                    );
+                }
                 Ok(n) => done += n,
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(self.failed(offset + done as u64, e)),
@@ -297,7 +335,8 @@ impl Progress<'_> {
 
     fn reading(&self, bytes: u64) {
         let (source_total, decoded_total) = (Some(self.total), Some(self.total));
-        let counts = Counts { source_bytes: bytes, source_total, decoded_bytes: bytes, decoded_total };
+        let counts =
+            Counts { source_bytes: bytes, source_total, decoded_bytes: bytes, decoded_total };
         self.tell(Phase::Read, counts, Vec::new());
     }
 

@@ -1,12 +1,13 @@
 //! Decompression: from wire bytes to the bytes of the disk image.
 //!
-//! The format is chosen from the first bytes, never from a name. All members, streams and frames of a file are one image;
-//! padding that the format allows is skipped, and so are the trailers of [`Trailer`]; anything else after the end is an error. Where a format allows it, blocks
-//! decode on all cores. Memory stays below [`DecodeOptions::memory_bytes`] whatever a header claims.
+//! The format is chosen from the first bytes, never from a name. All members, streams and frames of
+//! a file are one image; padding that the format allows is skipped, and so are the trailers of
+//! [`Trailer`]; anything else after the end is an error. Where a format allows it, blocks decode on
+//! all cores. Memory stays below [`DecodeOptions::memory_bytes`] whatever a header claims.
 
 use std::io::{self, Read};
 
-use crate::source::Input;
+use crate::source::ByteSource;
 use crate::{CancelToken, Error, ErrorKind, Result};
 
 mod bzip2;
@@ -24,7 +25,10 @@ pub(crate) use trailer::Trailer;
 use wire::Wire;
 
 /// How many of the first bytes [`Compression::sniff`] wants to see; a shorter source is seen whole.
-#[cfg_attr(not(feature = "fuzzing"), allow(dead_code, reason = "a fact of the format; callers have a MiB at hand"))]
+#[cfg_attr(
+    not(feature = "fuzzing"),
+    allow(dead_code, reason = "a fact of the format; callers have a MiB at hand")
+)]
 pub(crate) const SNIFF_BYTES: usize = 4 << 10;
 
 /// A compression format.
@@ -77,8 +81,8 @@ impl Compression {
     }
 }
 
-/// The length in bytes of the skippable frame at the front of `bytes`, its header included: zstd and lz4 share
-/// `50..5f 2a 4d 18 | length u32 | that many bytes`, little-endian.
+/// The length in bytes of the skippable frame at the front of `bytes`, its header included: zstd
+/// and lz4 share `50..5f 2a 4d 18 | length u32 | that many bytes`, little-endian.
 fn skippable_bytes(bytes: &[u8]) -> Option<u64> {
     let header = bytes.first_chunk::<8>()?;
     let len = u32::from_le_bytes([header[4], header[5], header[6], header[7]]);
@@ -96,17 +100,19 @@ fn may_be_skippable(bytes: &[u8]) -> bool {
 pub(crate) struct DecodeOptions {
     /// Threads to decode with, at least 1.
     pub(crate) threads: usize,
-    /// Memory the decoder may use in bytes: windows, dictionaries and blocks in flight together. Below 16 MiB counts as 16 MiB.
+    /// Memory the decoder may use in bytes: windows, dictionaries and blocks in flight together.
+    /// Below 16 MiB counts as 16 MiB.
     ///
-    /// 192 MiB open every zstd image made with `--long=27` and every xz preset. Parallel bzip2 wants about 50 MiB for each thread,
-    /// because one of its blocks may hold that much of zeros.
+    /// 192 MiB open every zstd image made with `--long=27` and every xz preset. Parallel bzip2
+    /// wants about 50 MiB for each thread, because one of its blocks may hold that much of zeros.
     pub(crate) memory_bytes: u64,
 }
 
 /// Decodes `wire` from its start.
 ///
-/// The reader returns `Ok(0)` only when all of `wire` was consumed and every checksum held. Its errors carry an [`Error`] of kind
-/// [`Format`](ErrorKind::Format); errors of `wire` pass through unchanged. After an error it only fails.
+/// The reader returns `Ok(0)` only when all of `wire` was consumed and every checksum held. Its
+/// errors carry an [`Error`] of kind [`Format`](ErrorKind::Format); errors of `wire` pass through
+/// unchanged. After an error it only fails.
 pub(crate) fn decoder(
     compression: Compression,
     wire: Box<dyn Read + Send>,
@@ -138,10 +144,15 @@ pub(crate) fn decoder_before(
 
 /// The decoded size in bytes, where the compressed data tells it and a few reads find it.
 ///
-/// It is a claim of the data, exact when the data is sound; decoding proves it. gzip and bzip2 have no trustworthy size: the
-/// field of gzip counts one member, modulo 4 GiB. zstd and lz4 must be walked from block to block to know that nothing follows, so
-/// only local files are looked at, and not for longer than a second.
-pub(crate) fn decoded_size(compression: Compression, source: &dyn Input, cancel: &CancelToken) -> Option<u64> {
+/// It is a claim of the data, exact when the data is sound; decoding proves it. gzip and bzip2 have
+/// no trustworthy size: the field of gzip counts one member, modulo 4 GiB. zstd and lz4 must be
+/// walked from block to block to know that nothing follows, so only local files are looked at, and
+/// not for longer than a second.
+pub(crate) fn decoded_size(
+    compression: Compression,
+    source: &dyn ByteSource,
+    cancel: &CancelToken,
+) -> Option<u64> {
     if !source.is_seekable() {
         return None;
     }
@@ -155,11 +166,16 @@ pub(crate) fn decoded_size(compression: Compression, source: &dyn Input, cancel:
 
 /// All walkers over the same bytes, for fuzzing.
 #[cfg(feature = "fuzzing")]
-pub(crate) fn walk_sizes(source: &dyn Input, cancel: &CancelToken) {
-    let _ = (xz::decoded_size(source, cancel), zstd::decoded_size(source, cancel), lz4::decoded_size(source, cancel));
+pub(crate) fn walk_sizes(source: &dyn ByteSource, cancel: &CancelToken) {
+    let _ = (
+        xz::decoded_size(source, cancel),
+        zstd::decoded_size(source, cancel),
+        lz4::decoded_size(source, cancel),
+    );
 }
 
-/// Stops at the first error: several decoders would go on with wrong data, or ask to be called again for ever.
+/// Stops at the first error: several decoders would go on with wrong data, or ask to be called
+/// again for ever.
 struct Latched {
     inner: Box<dyn Read + Send>,
     has_failed: bool,
@@ -180,18 +196,28 @@ impl Read for Latched {
 }
 
 /// The error for damaged input, with the decoder's own words as its cause.
-fn damaged(format: Compression, offset: u64, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    Error::new(ErrorKind::Format, format!("the {} data is damaged near wire offset {offset}", format.as_str()))
-        .because(cause)
-        .at_offset(offset)
-        .hint("fetch the image again, and compare its SHA-256 with the publisher's")
+fn damaged(
+    format: Compression,
+    offset: u64,
+    cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> Error {
+    Error::new(
+        ErrorKind::Format,
+        format!("the {} data is damaged near wire offset {offset}", format.as_str()),
+    )
+    .because(cause)
+    .at_offset(offset)
+    .hint("fetch the image again, and compare its SHA-256 with the publisher's")
 }
 
 /// The error for input that stops before the format says so.
 fn truncated(format: Compression, offset: u64) -> Error {
     Error::new(
         ErrorKind::Format,
-        format!("the {} data is incomplete: it ends early, near wire offset {offset}", format.as_str()),
+        format!(
+            "the {} data is incomplete: it ends early, near wire offset {offset}",
+            format.as_str()
+        ),
     )
     .at_offset(offset)
     .hint("fetch the image again, and compare its size with the publisher's")
@@ -209,6 +235,9 @@ fn trailing(format: Compression, offset: u64) -> Error {
 
 /// The error for sound data that this library does not decode, with the reason.
 fn refused(format: Compression, offset: u64, reason: impl Into<String>) -> Error {
-    Error::new(ErrorKind::Format, format!("the {} data cannot be used: {}", format.as_str(), reason.into()))
-        .at_offset(offset)
+    Error::new(
+        ErrorKind::Format,
+        format!("the {} data cannot be used: {}", format.as_str(), reason.into()),
+    )
+    .at_offset(offset)
 }

@@ -1,7 +1,8 @@
 //! An opened target: aligned reads and writes at offsets, zeroing, flush.
 //!
-//! [`Device`] is what the writer and the verifier see. The real one is a block device or a regular file, opened exclusively and with
-//! direct I/O; tests and simulations bring their own. A device does not know what is written to it, and decides nothing.
+//! [`Device`] is what the writer and the verifier see. The real one is a block device or a regular
+//! file, opened exclusively and with direct I/O; tests and simulations bring their own. A device
+//! does not know what is written to it, and decides nothing.
 
 use std::io;
 
@@ -25,16 +26,19 @@ pub trait Device: Send + Sync {
     /// Whatever the device reports.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
 
-    /// Reads to the start of `bytes` from `offset`, from the medium and not from a cache; may read fewer.
+    /// Reads to the start of `bytes` from `offset`, from the medium and not from a cache; may read
+    /// fewer.
     ///
     /// # Errors
     /// Whatever the device reports.
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize>;
 
-    /// Makes `len` bytes from `offset` read as zero, without sending them where the device can do so.
+    /// Makes `len` bytes from `offset` read as zero, without sending them where the device can do
+    /// so.
     ///
     /// # Errors
-    /// [`io::ErrorKind::Unsupported`] when it has no such command: the caller then writes zeros. Else whatever the device reports.
+    /// [`io::ErrorKind::Unsupported`] when it has no such command: the caller then writes zeros.
+    /// Else whatever the device reports.
     fn zero_at(&self, offset: u64, len: u64) -> io::Result<()>;
 
     /// Returns once everything written before survives a power cut.

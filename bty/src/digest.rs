@@ -1,4 +1,5 @@
-//! Digests of files: SHA-256 and SHA-512, as given by people, catalogs, registries and lists of digests.
+//! Digests of files: SHA-256 and SHA-512, as given by people, catalogs, registries and lists of
+//! digests.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,7 +13,8 @@ mod list;
 
 pub use list::{ChecksumList, NotListed};
 
-/// A SHA-256 digest. Parses from 64 hexadecimal digits, with or without `sha256:` in front; shows as lower-case digits.
+/// A SHA-256 digest. Parses from 64 hexadecimal digits, with or without `sha256:` in front; shows
+/// as lower-case digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Digest([u8; 32]);
@@ -54,7 +56,9 @@ impl FromStr for Digest {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        parse_hex(text, "sha256:").map(Self).ok_or_else(|| unreadable(text, "SHA-256", 64, "sha256:"))
+        parse_hex(text, "sha256:")
+            .map(Self)
+            .ok_or_else(|| unreadable(text, "SHA-256", 64, "sha256:"))
     }
 }
 
@@ -91,7 +95,8 @@ impl From<Digest> for String {
     }
 }
 
-/// A SHA-512 digest. Parses from 128 hexadecimal digits, with or without `sha512:` in front; shows as lower-case digits.
+/// A SHA-512 digest. Parses from 128 hexadecimal digits, with or without `sha512:` in front; shows
+/// as lower-case digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Sha512([u8; 64]);
@@ -120,7 +125,9 @@ impl FromStr for Sha512 {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        parse_hex(text, "sha512:").map(Self).ok_or_else(|| unreadable(text, "SHA-512", 128, "sha512:"))
+        parse_hex(text, "sha512:")
+            .map(Self)
+            .ok_or_else(|| unreadable(text, "SHA-512", 128, "sha512:"))
     }
 }
 
@@ -154,7 +161,8 @@ impl Checksums {
         *self == Self::default()
     }
 
-    /// These digests, and those of `others` where these lack one. `None` when the two contradict each other.
+    /// These digests, and those of `others` where these lack one. `None` when the two contradict
+    /// each other.
     #[must_use]
     pub fn merged(self, others: Self) -> Option<Self> {
         fn one<T: PartialEq>(a: Option<T>, b: Option<T>) -> Option<Option<T>> {
@@ -163,7 +171,10 @@ impl Checksums {
                 (a, b) => Some(a.or(b)),
             }
         }
-        Some(Self { sha256: one(self.sha256, others.sha256)?, sha512: one(self.sha512, others.sha512)? })
+        Some(Self {
+            sha256: one(self.sha256, others.sha256)?,
+            sha512: one(self.sha512, others.sha512)?,
+        })
     }
 }
 
@@ -249,9 +260,11 @@ impl FileHasher {
     }
 }
 
-/// Finds the SHA-256 digest of `name` in a list of digests; a bare digest matches any name. See [`ChecksumList`] for the formats.
+/// Finds the SHA-256 digest of `name` in a list of digests; a bare digest matches any name. See
+/// [`ChecksumList`] for the formats.
 ///
-/// Returns `None` when the text is no such list, does not mention `name`, or has different digests for it.
+/// Returns `None` when the text is no such list, does not mention `name`, or has different digests
+/// for it.
 #[must_use]
 pub fn find_in_checksums(text: &str, name: &str) -> Option<Digest> {
     ChecksumList::parse(text).find(name, "").ok()?.sha256
@@ -272,7 +285,10 @@ mod tests {
         }
         let long = Sha512::of(b"").to_string();
         assert!(long.starts_with("cf83e1357eefb8bd"));
-        assert_eq!(format!("sha512:{}", long.to_uppercase()).parse::<Sha512>().unwrap(), Sha512::of(b""));
+        assert_eq!(
+            format!("sha512:{}", long.to_uppercase()).parse::<Sha512>().unwrap(),
+            Sha512::of(b"")
+        );
         assert!(HEX.parse::<Sha512>().unwrap_err().to_string().contains("not a SHA-512 digest"));
     }
 
@@ -282,7 +298,10 @@ mod tests {
         assert_eq!(find_in_checksums(HEX, "a.img"), digest);
         assert_eq!(find_in_checksums(&format!("{HEX}  a.img\n"), "a.img"), digest);
         assert_eq!(find_in_checksums(&format!("{HEX} *./a.img\n"), "a.img"), digest);
-        assert_eq!(find_in_checksums(&format!("# sums\n{HEX}  b\n{HEX}  dir/a.img"), "a.img"), digest);
+        assert_eq!(
+            find_in_checksums(&format!("# sums\n{HEX}  b\n{HEX}  dir/a.img"), "a.img"),
+            digest
+        );
         assert_eq!(find_in_checksums(&format!("{HEX}  b.img"), "a.img"), None);
         assert_eq!(find_in_checksums("<html>", "a.img"), None);
     }

@@ -1,7 +1,8 @@
-//! Disks: what is there, what is on it, who uses it, and how to name one so that it cannot be another.
+//! Disks: what is there, what is on it, who uses it, and how to name one so that it cannot be
+//! another.
 //!
-//! A [`Host`] lists and opens disks. [`SystemHost`] is the machine itself, read from sysfs and procfs, without other programs. Simulated hosts
-//! serve tests and dry runs. Nothing here writes.
+//! A [`DiskHost`] lists and opens disks. [`SystemHost`] is the machine itself, read from sysfs and
+//! procfs, without other programs. Simulated hosts serve tests and dry runs. Nothing here writes.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -12,11 +13,11 @@ use serde::{Deserialize, Serialize};
 use crate::Result;
 use crate::device::Device;
 
+mod holders;
 mod host;
 mod selector;
 pub(crate) mod signatures;
 pub(crate) mod sysfs;
-mod uses;
 
 pub use host::SystemHost;
 pub use selector::Selector;
@@ -79,8 +80,9 @@ pub struct Disk {
     pub partitions: Vec<Partition>,
     /// Who uses it or one of its partitions: any entry forbids writing.
     pub uses: Vec<Use>,
-    /// What a regular file holds that bty has not made a disk of: `a qcow2 image`, `gzip data`, `a disk image`. Absent for devices, for files
-    /// of zeros, and for files that bty has written an image to.
+    /// What a regular file holds that bty has not made a disk of: `a qcow2 image`, `gzip data`,
+    /// `a disk image`. Absent for devices, for files of zeros, and for files that bty has written
+    /// an image to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_holds: Option<String>,
 }
@@ -119,7 +121,8 @@ pub struct Partition {
 /// A signature that was recognised.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {
-    /// `ext4`, `xfs`, `btrfs`, `vfat`, `ntfs`, `exfat`, `iso9660`, `swap`, `luks`, `lvm`, `md`, `zfs`, `squashfs`, `bcache` …
+    /// `ext4`, `xfs`, `btrfs`, `vfat`, `ntfs`, `exfat`, `iso9660`, `swap`, `luks`, `lvm`, `md`,
+    /// `zfs`, `squashfs`, `bcache` …
     pub kind: String,
     /// Its label, if it has one.
     pub label: Option<String>,
@@ -172,7 +175,8 @@ pub enum Use {
         #[serde(with = "crate::text::path")]
         holder: PathBuf,
     },
-    /// A member of an active ZFS pool (known only by its signature and the kernel's refusal to open it).
+    /// A member of an active ZFS pool (known only by its signature and the kernel's refusal to open
+    /// it).
     Busy {
         /// The disk or partition.
         #[serde(with = "crate::text::path")]
@@ -192,7 +196,12 @@ impl fmt::Display for Use {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Mounted { device, mountpoint } => {
-                write!(f, "{} is mounted on {} (unmount it)", device.display(), mountpoint.display())
+                write!(
+                    f,
+                    "{} is mounted on {} (unmount it)",
+                    device.display(),
+                    mountpoint.display()
+                )
             }
             Self::Swap { device } => {
                 write!(f, "{} is swap in use (run swapoff on it)", device.display())
@@ -201,7 +210,12 @@ impl fmt::Display for Use {
                 write!(f, "{} is held by {holder} (stop that device first)", device.display())
             }
             Self::Loop { device, holder } => {
-                write!(f, "{0} is attached to {1} (write to {1}, or detach it)", device.display(), holder.display())
+                write!(
+                    f,
+                    "{0} is attached to {1} (write to {1}, or detach it)",
+                    device.display(),
+                    holder.display()
+                )
             }
             Self::Busy { device, hint } => {
                 write!(f, "{} is in use by the kernel", device.display())?;
@@ -222,7 +236,8 @@ impl fmt::Display for Use {
 }
 
 impl Disk {
-    /// A regular file of `size_bytes` that is to become a disk: for plans and dry runs. Looks at nothing.
+    /// A regular file of `size_bytes` that is to become a disk: for plans and dry runs. Looks at
+    /// nothing.
     #[must_use]
     pub fn planned_file(path: &Path, size_bytes: u64) -> Self {
         host::planned_file(path.to_owned(), size_bytes)
@@ -255,14 +270,19 @@ impl Disk {
             },
         };
         let partitions = self.partitions.iter().map(|p| {
-            let content = p.content.as_ref().map_or_else(|| "unknown".to_owned(), ToString::to_string);
+            let content =
+                p.content.as_ref().map_or_else(|| "unknown".to_owned(), ToString::to_string);
             format!("{}: {content}, {}", p.number, crate::size::human(p.size_bytes))
         });
         let partitions: Vec<String> = partitions.collect();
-        format!("{table}, {}", if partitions.is_empty() { "no partitions".into() } else { partitions.join("; ") })
+        format!(
+            "{table}, {}",
+            if partitions.is_empty() { "no partitions".into() } else { partitions.join("; ") }
+        )
     }
 
-    /// True when `other`, probed later at the same path, is the same piece of hardware in the same state of attachment.
+    /// True when `other`, probed later at the same path, is the same piece of hardware in the same
+    /// state of attachment.
     #[must_use]
     pub fn is_same_disk(&self, other: &Self) -> bool {
         self.path == other.path
@@ -276,23 +296,27 @@ impl Disk {
 }
 
 /// A machine's disks. [`SystemHost`] is the real one.
-pub trait Host: Send + Sync {
-    /// All disks a person might mean, sorted by path: whole disks and attached loop devices; no partitions, RAM disks or optical drives.
+pub trait DiskHost: Send + Sync {
+    /// All disks a person might mean, sorted by path: whole disks and attached loop devices; no
+    /// partitions, RAM disks or optical drives.
     ///
     /// # Errors
     /// [`ErrorKind::Host`](crate::ErrorKind::Host) when the system does not tell.
     fn list(&self) -> Result<Vec<Disk>>;
 
-    /// The one at `path`: a disk, partition, loop device or regular file. Symbolic links (`/dev/disk/by-id/…`) are followed.
+    /// The one at `path`: a disk, partition, loop device or regular file. Symbolic links
+    /// (`/dev/disk/by-id/…`) are followed.
     ///
     /// # Errors
-    /// [`ErrorKind::Refused`](crate::ErrorKind::Refused) when there is nothing at `path`, or something that cannot be written like a disk.
+    /// [`ErrorKind::Refused`](crate::ErrorKind::Refused) when there is nothing at `path`, or
+    /// something that cannot be written like a disk.
     fn probe(&self, path: &Path) -> Result<Disk>;
 
     /// Opens `disk` for writing, exclusively.
     ///
     /// # Errors
-    /// [`ErrorKind::Refused`](crate::ErrorKind::Refused) when somebody else holds it; [`ErrorKind::Target`](crate::ErrorKind::Target) when it cannot be opened.
+    /// [`ErrorKind::Refused`](crate::ErrorKind::Refused) when somebody else holds it;
+    /// [`ErrorKind::Target`](crate::ErrorKind::Target) when it cannot be opened.
     fn open(&self, disk: &Disk) -> Result<Arc<dyn Device>>;
 
     /// Opens `disk` for reading only (`bty verify`); [`Device`]'s writing methods then fail.
@@ -304,6 +328,7 @@ pub trait Host: Send + Sync {
     /// Creates the regular file `path` of `size_bytes`, all zero, to be used as a disk.
     ///
     /// # Errors
-    /// [`ErrorKind::Refused`](crate::ErrorKind::Refused) when something is there already; [`ErrorKind::Target`](crate::ErrorKind::Target) when it cannot be made.
+    /// [`ErrorKind::Refused`](crate::ErrorKind::Refused) when something is there already;
+    /// [`ErrorKind::Target`](crate::ErrorKind::Target) when it cannot be made.
     fn create(&self, path: &Path, size_bytes: u64) -> Result<()>;
 }

@@ -1,12 +1,14 @@
 //! The one error type: what was being done, to what, where, why, and the next step.
 //!
-//! [`Error`] has a [`kind`](Error::kind) to match on, and reads as one sentence, outermost context first:
+//! [`Error`] has a [`kind`](Error::kind) to match on, and reads as one sentence, outermost context
+//! first:
 //!
 //! ```text
 //! flashing debian-13 to /dev/sdb: writing at offset 4194304: no space left on device (os error 28)
 //! ```
 //!
-//! The next step, where there is one, is apart in [`hint`](Error::hint), so that a command can show it on a line of its own.
+//! The next step, where there is one, is apart in [`hint`](Error::hint), so that a command can show
+//! it on a line of its own.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -81,8 +83,8 @@ struct Inner {
 }
 
 impl Error {
-    /// A new error of `kind`. `message` is lower-case and has no full stop. Passwords in addresses are taken out of it, and out of what is added later, the next
-    /// step excepted.
+    /// A new error of `kind`. `message` is lower-case and has no full stop. Passwords in addresses
+    /// are taken out of it, and out of what is added later, the next step excepted.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self(Box::new(Inner {
             kind,
@@ -163,7 +165,8 @@ impl Error {
         self
     }
 
-    /// True when writing to the targets had begun before it: they may hold a part of the image, and do not boot. Otherwise nothing was written.
+    /// True when writing to the targets had begun before it: they may hold a part of the image, and
+    /// do not boot. Otherwise nothing was written.
     #[must_use]
     pub fn has_written(&self) -> bool {
         self.0.has_written
@@ -193,7 +196,8 @@ impl Error {
         self.0.hint.as_deref()
     }
 
-    /// The kind of the I/O error that is the cause, when one is: tells a missing file from one that may not be read.
+    /// The kind of the I/O error that is the cause, when one is: tells a missing file from one that
+    /// may not be read.
     #[must_use]
     pub fn io_kind(&self) -> Option<io::ErrorKind> {
         let cause = self.0.source.as_deref()?;
@@ -289,7 +293,8 @@ mod tests {
 
     #[test]
     fn tells_what_the_system_said_through_its_layers() {
-        let missing = Error::from_io(ErrorKind::Source, "opening a", io::ErrorKind::NotFound.into());
+        let missing =
+            Error::from_io(ErrorKind::Source, "opening a", io::ErrorKind::NotFound.into());
         assert_eq!(missing.io_kind(), Some(io::ErrorKind::NotFound));
         let outer = Error::new(ErrorKind::Catalog, "reading the catalog").because(missing);
         assert_eq!(outer.io_kind(), Some(io::ErrorKind::NotFound));
@@ -298,7 +303,8 @@ mod tests {
 
     #[test]
     fn survives_a_trip_through_an_io_error() {
-        let inner = Error::new(ErrorKind::Source, "body ended early").at_offset(7).hint("try again");
+        let inner =
+            Error::new(ErrorKind::Source, "body ended early").at_offset(7).hint("try again");
         let back = Error::from_io(ErrorKind::Format, "decoding", inner.into());
         assert_eq!(back.kind(), ErrorKind::Source);
         assert_eq!(back.offset(), Some(7));

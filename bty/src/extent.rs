@@ -1,8 +1,9 @@
 //! Extents: what an image consists of, and the buffers its data travels in.
 //!
-//! An image is a sequence of [`Extent`]s: `Data`, which is written, and `Zero`, which is *made* zero on the target.
-//! What no extent mentions is zero as well. Data travels in [`Block`]s cut from a bounded [`Pool`], so that memory does
-//! not depend on the size of the image, and a slow disk slows the reader down.
+//! An image is a sequence of [`Extent`]s: `Data`, which is written, and `Zero`, which is *made*
+//! zero on the target. What no extent mentions is zero as well. Data travels in [`Block`]s cut from
+//! a bounded [`Pool`], so that memory does not depend on the size of the image, and a slow disk
+//! slows the reader down.
 
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::{Arc, Mutex};
@@ -20,10 +21,12 @@ pub(crate) const BUFFER_BYTES: usize = 2 << 20;
 /// Alignment of every buffer in bytes: enough for direct I/O on any disk.
 pub(crate) const BUFFER_ALIGN: usize = 4096;
 
-/// Zero runs are looked for at this grain (bytes, aligned): small enough to find them, large enough not to shred the writes.
+/// Zero runs are looked for at this grain (bytes, aligned): small enough to find them, large enough
+/// not to shred the writes.
 pub(crate) const ZERO_GRAIN: usize = 64 << 10;
 
-/// Shorter runs of zeros between data are written with it (bytes): one large write is quicker than two and a zeroing between them.
+/// Shorter runs of zeros between data are written with it (bytes): one large write is quicker than
+/// two and a zeroing between them.
 pub(crate) const ZERO_RUN_MIN: usize = 256 << 10;
 
 /// A piece of a disk image. Offsets and lengths are bytes.
@@ -53,7 +56,8 @@ pub(crate) struct ReadDigests {
     pub(crate) image: Option<Digest>,
 }
 
-/// A bounded number of aligned buffers. They are allocated when they are first needed; when memory runs short, those that are there do.
+/// A bounded number of aligned buffers. They are allocated when they are first needed; when memory
+/// runs short, those that are there do.
 pub(crate) struct Pool {
     free: Receiver<Vec<u8>>,
     give_back: Sender<Vec<u8>>,
@@ -74,7 +78,8 @@ impl Pool {
     /// Takes a buffer; waits while all are in use.
     ///
     /// # Errors
-    /// [`ErrorKind::Cancelled`] when cancelled while waiting; [`ErrorKind::Host`] when the system has no memory for the first ones.
+    /// [`ErrorKind::Cancelled`] when cancelled while waiting; [`ErrorKind::Host`] when the system
+    /// has no memory for the first ones.
     pub(crate) fn take(&self, cancel: &CancelToken) -> Result<Buffer> {
         loop {
             let at_once = self.free.try_recv().ok();
@@ -116,7 +121,8 @@ impl Pool {
     }
 }
 
-/// True when the system would give `bytes` of memory in one piece now: only asks, since limits are mostly on addresses.
+/// True when the system would give `bytes` of memory in one piece now: only asks, since limits are
+/// mostly on addresses.
 pub(crate) fn has_memory(bytes: u64) -> bool {
     usize::try_from(bytes).is_ok_and(|bytes| Vec::<u8>::new().try_reserve_exact(bytes).is_ok())
 }
@@ -135,7 +141,8 @@ pub(crate) fn zeroed(len: usize) -> Result<Vec<u8>> {
     Ok(vec![0; len])
 }
 
-/// One aligned buffer of [`BUFFER_BYTES`]; goes back to its pool when dropped. Holds old bytes until filled.
+/// One aligned buffer of [`BUFFER_BYTES`]; goes back to its pool when dropped. Holds old bytes
+/// until filled.
 pub(crate) struct Buffer {
     raw: Vec<u8>,
     start: usize,
@@ -205,20 +212,27 @@ pub(crate) fn is_zero(bytes: &[u8]) -> bool {
     bytes.chunks(1024).all(|chunk| chunk.iter().fold(0, |all, byte| all | byte) == 0)
 }
 
-/// Cuts the data of `block`, which belongs at `offset`, into data and zero extents along [`ZERO_GRAIN`].
+/// Cuts the data of `block`, which belongs at `offset`, into data and zero extents along
+/// [`ZERO_GRAIN`].
 pub(crate) fn split_zeros(offset: u64, block: &Block) -> Vec<Extent> {
     let mut extents = Vec::new();
     let mut data_from = 0;
     let zero_runs = zero_runs(block).filter(|run| run.len() >= ZERO_RUN_MIN.min(block.len()));
     for run in zero_runs {
         if data_from < run.start {
-            extents.push(Extent::Data { offset: offset + data_from as u64, block: block.slice(data_from..run.start) });
+            extents.push(Extent::Data {
+                offset: offset + data_from as u64,
+                block: block.slice(data_from..run.start),
+            });
         }
         extents.push(Extent::Zero { offset: offset + run.start as u64, len: run.len() as u64 });
         data_from = run.end;
     }
     if data_from < block.len() {
-        extents.push(Extent::Data { offset: offset + data_from as u64, block: block.slice(data_from..block.len()) });
+        extents.push(Extent::Data {
+            offset: offset + data_from as u64,
+            block: block.slice(data_from..block.len()),
+        });
     }
     extents
 }
@@ -280,7 +294,10 @@ mod tests {
         bytes[run + 1] = 1;
         bytes[2 * run - 1] = 1;
         let at = |offset: usize| 1000 + offset as u64;
-        assert_eq!(pieces(&bytes), [(at(0), run, false), (at(run), run, true), (at(2 * run), 2 * run + 17, false)]);
+        assert_eq!(
+            pieces(&bytes),
+            [(at(0), run, false), (at(run), run, true), (at(2 * run), 2 * run + 17, false)]
+        );
     }
 
     #[test]

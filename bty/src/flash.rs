@@ -5,13 +5,16 @@
 //!                   └─► lane of target 2: workers ─► device     until everything else is proven
 //! ```
 //!
-//! [`FlashPlan`] is data: what will be written where. [`FlashPlan::validate`] is pure and gives every reason against it at once.
-//! [`FlashPlan::execute`] probes the disks again, refuses when anything changed, and is the only way to a write. It
-//! 1. opens all targets exclusively, zeroes their first MiB and the places where stale signatures hide, so that nothing old boots;
+//! [`FlashPlan`] is data: what will be written where. [`FlashPlan::validate`] is pure and gives
+//! every reason against it at once. [`FlashPlan::execute`] probes the disks again, refuses when
+//! anything changed, and is the only way to a write. It
+//! 1. opens all targets exclusively, zeroes their first MiB and the places where stale signatures
+//!    hide, so that nothing old boots;
 //! 2. reads the image once and writes it to all targets, the first MiB excepted;
 //! 3. checks the length and the digest of what was read;
 //! 4. flushes, reads everything back from the medium and compares;
-//! 5. writes the first MiB, flushes, reads it back, and asks the kernel to look at the new partition table.
+//! 5. writes the first MiB, flushes, reads it back, and asks the kernel to look at the new
+//!    partition table.
 //!
 //! Whenever a step fails or is cancelled, the first MiB of the target is zero: it does not boot.
 
@@ -46,8 +49,8 @@ pub struct FlashOptions {
     pub verify: bool,
     /// Move the backup GPT to the end of the disk.
     pub fix_gpt: bool,
-    /// On a disk that is smaller than the image, leave out what lies behind the last partition, when all of it is zero. The backup GPT goes to the end of the
-    /// disk.
+    /// On a disk that is smaller than the image, leave out what lies behind the last partition,
+    /// when all of it is zero. The backup GPT goes to the end of the disk.
     pub fit: bool,
     /// Let the firmware boot the target next, once (`BootNext`; the boot order is never touched).
     pub uefi_boot: bool,
@@ -55,7 +58,8 @@ pub struct FlashOptions {
     pub allow_partition: bool,
     /// Write an image in which no partition table, file system or boot sector was found.
     pub raw: bool,
-    /// Write to a regular file that holds an image or an archive, and that bty did not make a disk of.
+    /// Write to a regular file that holds an image or an archive, and that bty did not make a disk
+    /// of.
     pub overwrite: bool,
     /// Where the firmware's variables are mounted.
     pub efivars: PathBuf,
@@ -104,9 +108,11 @@ pub struct FlashReport {
     pub source_bytes: u64,
     /// Bytes of the source that needed no reading: holes, unallocated clusters.
     pub skipped_bytes: u64,
-    /// SHA-256 of the wire bytes; absent when not all of them were read, and when nobody promised one and it would have taken more than a twentieth of the time.
+    /// SHA-256 of the wire bytes; absent when not all of them were read, and when nobody promised
+    /// one and it would have taken more than a twentieth of the time.
     pub source_sha256: Option<Digest>,
-    /// True when somebody promised a digest of the file or of the image inside, and all that were promised are equal.
+    /// True when somebody promised a digest of the file or of the image inside, and all that were
+    /// promised are equal.
     pub is_digest_checked: bool,
     /// Size of the disk image.
     pub disk_bytes: u64,
@@ -142,7 +148,8 @@ pub struct TargetReport {
     pub zeroed_bytes: u64,
     /// Ranges beyond the image made zero: stale signatures, padding of the last sector.
     pub wiped_bytes: u64,
-    /// Read back from the medium and found equal, wiped ranges behind the image included; 0 without verification.
+    /// Read back from the medium and found equal, wiped ranges behind the image included; 0 without
+    /// verification.
     pub verified_bytes: u64,
     /// Offset of the backup GPT that was written at the end of the disk.
     pub backup_gpt_offset: Option<u64>,
@@ -189,10 +196,11 @@ impl Failure {
 }
 
 impl FlashPlan {
-    /// The report of an execution in which all goes well and the image is all data, for dry runs. No time passes, and nothing is read.
+    /// The report of an execution in which all goes well and the image is all data, for dry runs.
+    /// No time passes, and nothing is read.
     #[must_use]
-    pub fn foresee(&self) -> FlashReport {
-        let disk_bytes = self.image.least_bytes().unwrap_or(0);
+    pub fn dry_run_report(&self) -> FlashReport {
+        let disk_bytes = self.image.min_disk_bytes().unwrap_or(0);
         let target = |disk: &Disk| TargetReport {
             disk: disk.clone(),
             failure: None,
@@ -225,10 +233,12 @@ impl FlashReport {
         !self.targets.is_empty() && self.targets.iter().all(|t| t.failure.is_none())
     }
 
-    /// The kind of the worst failure: integrity before target I/O, so that an exit code tells the more alarming one.
+    /// The kind of the worst failure: integrity before target I/O, so that an exit code tells the
+    /// more alarming one.
     #[must_use]
     pub fn failure_kind(&self) -> Option<ErrorKind> {
-        let kinds: Vec<&str> = self.targets.iter().filter_map(|t| Some(t.failure.as_ref()?.kind.as_str())).collect();
+        let kinds: Vec<&str> =
+            self.targets.iter().filter_map(|t| Some(t.failure.as_ref()?.kind.as_str())).collect();
         match kinds.first() {
             None => None,
             Some(_) if kinds.contains(&"integrity") => Some(ErrorKind::Integrity),

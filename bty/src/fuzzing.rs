@@ -11,13 +11,15 @@ use crate::flash::uefi;
 use crate::hardware::{cpu, smbios};
 use crate::image::{Image, Reading};
 use crate::oci::{self, token::Challenge};
-use crate::source::Input;
-use crate::table::{self, gpt};
+use crate::partition_table::{self, gpt};
+use crate::source::ByteSource;
 use crate::{CancelToken, Client, Location, Result, Selector, Source, digest, size};
 
 /// Decodes foreign bytes in whatever format they look like, as far as 64 MiB.
 pub fn decode(data: &[u8]) {
-    let Some(compression) = Compression::sniff(&data[..data.len().min(SNIFF_BYTES)]) else { return };
+    let Some(compression) = Compression::sniff(&data[..data.len().min(SNIFF_BYTES)]) else {
+        return;
+    };
     let options = DecodeOptions { threads: 2, memory_bytes: 64 << 20 };
     if let Ok(reader) = decoder(compression, Box::new(io::Cursor::new(data.to_vec())), options) {
         let _ = io::copy(&mut reader.take(64 << 20), &mut io::sink());
@@ -37,13 +39,18 @@ pub fn image(data: &[u8]) {
     }
 }
 
-/// Reads foreign bytes as the beginning of a disk: partition tables, signatures, and moving the backup GPT. And as the firmware's table, which is of
-/// the same kind: numbers at fixed places.
+/// Reads foreign bytes as the beginning of a disk: partition tables, signatures, and moving the
+/// backup GPT. And as the firmware's table, which is of the same kind: numbers at fixed places.
 pub fn disk(data: &[u8]) {
-    let mut read = table::over(data);
+    let mut read = partition_table::over(data);
     for sector in [512, 4096] {
-        let _ = table::read(&mut read, data.len() as u64, sector);
-        let _ = gpt::relocate_backup(&mut data.to_vec(), &mut table::over(data), 1 << 40, sector);
+        let _ = partition_table::read(&mut read, data.len() as u64, sector);
+        let _ = gpt::relocate_backup(
+            &mut data.to_vec(),
+            &mut partition_table::over(data),
+            1 << 40,
+            sector,
+        );
     }
     let _ = signatures::recognise(&mut read, data.len() as u64);
     let _ = smbios::Table::parse(data);
@@ -76,7 +83,8 @@ pub fn sizes(data: &[u8]) {
     decode::walk_sizes(&Memory(data.to_vec()), &CancelToken::new());
 }
 
-/// Reads foreign bytes as what a flashed disk and the firmware say about booting: entries of boot loaders, and UEFI variables.
+/// Reads foreign bytes as what a flashed disk and the firmware say about booting: entries of boot
+/// loaders, and UEFI variables.
 pub fn boot(data: &[u8]) {
     uefi::read_variable(data);
     let Ok(text) = std::str::from_utf8(data) else { return };
@@ -87,7 +95,7 @@ pub fn boot(data: &[u8]) {
 /// Bytes in memory as an origin.
 struct Memory(Vec<u8>);
 
-impl Input for Memory {
+impl ByteSource for Memory {
     fn len_bytes(&self) -> Option<u64> {
         Some(self.0.len() as u64)
     }

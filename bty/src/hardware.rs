@@ -1,10 +1,12 @@
 //! Hardware: what a machine is made of, as it tells its server.
 //!
-//! [`Inventory::collect`] reads sysfs, procfs and the firmware's SMBIOS table, without other programs. Its disks look like those of `lsblk`, and its
-//! tree like that of `lshw -json`, for the sake of everything that reads those. [`dmi`] is the short answer: who made this machine, and which one it is.
+//! [`Inventory::collect`] reads sysfs, procfs and the firmware's SMBIOS table, without other
+//! programs. Its disks look like those of `lsblk`, and its tree like that of `lshw -json`, for the
+//! sake of everything that reads those. [`dmi`] is the short answer: who made this machine, and
+//! which one it is.
 //!
-//! What the system does not tell, or tells only to root, is absent and never an error. The names of PCI devices are no part of this: where `lshw` has
-//! them from a database, the tree has numbers.
+//! What the system does not tell, or tells only to root, is absent and never an error. The names of
+//! PCI devices are no part of this: where `lshw` has them from a database, the tree has numbers.
 //!
 //! ```no_run
 //! use bty::SystemHost;
@@ -24,7 +26,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::disks::{Disk, DiskKind, Host};
+use crate::disks::{Disk, DiskHost, DiskKind};
 
 pub(crate) mod cpu;
 mod dmi;
@@ -46,7 +48,8 @@ pub struct Inventory {
     pub lshw: serde_json::Value,
 }
 
-/// A disk in an [`Inventory`]. Serialises to the names of `lsblk`; text is cut to the lengths that a server accepts.
+/// A disk in an [`Inventory`]. Serialises to the names of `lsblk`; text is cut to the lengths that
+/// a server accepts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct InventoryDisk {
@@ -98,8 +101,9 @@ impl Default for HardwareRoots {
     }
 }
 
-/// How the firmware names the machine, from `/sys/class/dmi/id`. What a maker left at a placeholder (`To Be Filled By O.E.M.`) is absent, and so is
-/// what only root may read: serial numbers and the UUID.
+/// How the firmware names the machine, from `/sys/class/dmi/id`. What a maker left at a placeholder
+/// (`To Be Filled By O.E.M.`) is absent, and so is what only root may read: serial numbers and the
+/// UUID.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -153,18 +157,25 @@ impl Inventory {
     /// An inventory of described disks and of no hardware: for dry runs.
     #[must_use]
     pub fn described(disks: &[Disk]) -> Self {
-        Self { disks: disks.iter().map(InventoryDisk::from).collect(), lshw: serde_json::Value::Null }
+        Self {
+            disks: disks.iter().map(InventoryDisk::from).collect(),
+            lshw: serde_json::Value::Null,
+        }
     }
 
-    /// Takes stock of the machine that `roots` show, with the disks of `host`. Only whole disks are listed: no loop devices, no files.
+    /// Takes stock of the machine that `roots` show, with the disks of `host`. Only whole disks are
+    /// listed: no loop devices, no files.
     ///
     /// # Errors
-    /// Those of [`Host::list`].
-    pub fn collect(host: &dyn Host, roots: &HardwareRoots) -> Result<Self> {
+    /// Those of [`DiskHost::list`].
+    pub fn collect(host: &dyn DiskHost, roots: &HardwareRoots) -> Result<Self> {
         let mut disks = host.list()?;
         disks.retain(|disk| disk.kind == DiskKind::Disk);
         disks.truncate(DISKS_MAX);
-        Ok(Self { lshw: tree::lshw(&disks, roots), disks: disks.iter().map(InventoryDisk::from).collect() })
+        Ok(Self {
+            lshw: tree::lshw(&disks, roots),
+            disks: disks.iter().map(InventoryDisk::from).collect(),
+        })
     }
 }
 
@@ -178,7 +189,8 @@ fn read_file(path: &Path, bytes_max: u64) -> Option<Vec<u8>> {
 /// Names in a directory, sorted; none when it cannot be read.
 fn names_in(dir: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    let mut names: Vec<String> =
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
     names.sort();
     names
 }

@@ -1,7 +1,9 @@
 //! Images: what a source holds, found from its bytes, and its extents.
 //!
-//! [`Image::open`] looks at the beginning of a source (and at the header of a qcow2), so it is quick even for a remote image of many gigabytes.
-//! An image inside a zip or tar archive is read out of it. What cannot be written to a disk as it is (another archive, a virtual disk of another kind, a web page) is refused here, with the way out.
+//! [`Image::open`] looks at the beginning of a source (and at the header of a qcow2), so it is
+//! quick even for a remote image of many gigabytes. An image inside a zip or tar archive is read
+//! out of it. What cannot be written to a disk as it is (another archive, a virtual disk of another
+//! kind, a web page) is refused here, with the way out.
 
 use std::fmt;
 use std::io::Read;
@@ -22,9 +24,9 @@ use crate::image::digester::Need;
 use crate::image::qcow2::Qcow2;
 use crate::image::raw::RawExtents;
 use crate::image::stream::StreamExtents;
+use crate::partition_table::{self, gpt};
 use crate::size::MIB;
 use crate::source::{VersionRule, spool, wire};
-use crate::table::{self, gpt};
 use crate::{CancelToken, Context, Digest, Error, ErrorKind, Event, Location, Result, Source};
 
 mod archive;
@@ -37,7 +39,8 @@ mod qcow2;
 mod raw;
 mod stream;
 
-/// How much of the disk image is looked at before anything is decided: boot sector, partition table, what is held back when flashing.
+/// How much of the disk image is looked at before anything is decided: boot sector, partition
+/// table, what is held back when flashing.
 pub(crate) const HEAD_BYTES: usize = MIB as usize;
 
 /// Memory that decoders may use, in bytes, the write buffers apart.
@@ -109,7 +112,8 @@ impl fmt::Display for Format {
     }
 }
 
-/// What is known of an image. Serialises to the object of `bty image --json`; sizes and offsets are bytes.
+/// What is known of an image. Serialises to the object of `bty image --json`; sizes and offsets are
+/// bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ImageInfo {
@@ -140,11 +144,13 @@ pub struct ImageInfo {
     pub table: Option<TableKind>,
     /// Its partitions.
     pub partitions: Vec<Partition>,
-    /// File system, RAID or LVM signature on the whole image; beside a partition table on images for discs and sticks.
+    /// File system, RAID or LVM signature on the whole image; beside a partition table on images
+    /// for discs and sticks.
     #[serde(default)]
     pub content: Option<Content>,
-    /// True when a partition table, a file system or a boot sector was found in it. Others are nearly always the wrong file: they are written only
-    /// with [`FlashOptions::raw`](crate::flash::FlashOptions::raw).
+    /// True when a partition table, a file system or a boot sector was found in it. Others are
+    /// nearly always the wrong file: they are written only with
+    /// [`FlashOptions::raw`](crate::flash::FlashOptions::raw).
     #[serde(default = "recognized")]
     pub is_recognized: bool,
 }
@@ -155,7 +161,8 @@ fn recognized() -> bool {
 }
 
 impl ImageInfo {
-    /// A description of an image that nobody opened: for dry runs. The fields are public, to be filled in.
+    /// A description of an image that nobody opened: for dry runs. The fields are public, to be
+    /// filled in.
     #[must_use]
     pub fn described(source: impl Into<String>, format: Format) -> Self {
         let source = source.into();
@@ -192,7 +199,8 @@ impl ImageInfo {
             None => parts.push("decodes to a size that it does not tell".into()),
         }
         if let Some(table) = self.table {
-            let sectors = self.sector_bytes.map_or(String::new(), |s| format!(" in {s}-byte sectors"));
+            let sectors =
+                self.sector_bytes.map_or(String::new(), |s| format!(" in {s}-byte sectors"));
             parts.push(format!("{}{sectors}", format!("{table:?}").to_uppercase()));
         }
         parts.extend(self.content.as_ref().map(ToString::to_string));
@@ -211,20 +219,24 @@ impl ImageInfo {
     /// True when somebody has declared a digest of it.
     #[must_use]
     pub fn has_promise(&self) -> bool {
-        self.expected_sha256.is_some() || self.expected_sha512.is_some() || self.expected_image_sha256.is_some()
+        self.expected_sha256.is_some()
+            || self.expected_sha512.is_some()
+            || self.expected_image_sha256.is_some()
     }
 
     /// The digests that were declared, a line each, for people.
     #[must_use]
     pub fn promises(&self) -> Vec<String> {
-        let line = |kind: &str, digest: Option<String>| digest.map(|digest| format!("{kind} {digest}"));
+        let line =
+            |kind: &str, digest: Option<String>| digest.map(|digest| format!("{kind} {digest}"));
         let sha256 = line("sha256", self.expected_sha256.map(String::from));
         let sha512 = line("sha512", self.expected_sha512.map(String::from));
         let image = line("image sha256", self.expected_image_sha256.map(String::from));
         [sha256, sha512, image].into_iter().flatten().collect()
     }
 
-    /// How large a disk must be when what lies behind the last partition is left out; a GPT needs room for its backup. Absent without partitions.
+    /// How large a disk must be when what lies behind the last partition is left out; a GPT needs
+    /// room for its backup. Absent without partitions.
     #[must_use]
     pub fn fitted_bytes(&self, sector_bytes: u32) -> Option<u64> {
         let end = self.partitions_end()?;
@@ -239,9 +251,10 @@ impl ImageInfo {
         }
     }
 
-    /// How large a disk must be at least, as far as is known: the image's size, or where its last partition ends.
+    /// How large a disk must be at least, as far as is known: the image's size, or where its last
+    /// partition ends.
     #[must_use]
-    pub fn least_bytes(&self) -> Option<u64> {
+    pub fn min_disk_bytes(&self) -> Option<u64> {
         self.disk_bytes.or_else(|| self.partitions_end())
     }
 }
@@ -257,9 +270,11 @@ pub struct OpenOptions {
     pub image_sha256: Option<Digest>,
     /// Do not look for a `.sha256` or `.sha512` file beside a local image.
     pub ignore_sidecar: bool,
-    /// The file of an archive that is the image; also as `ARCHIVE#NAME` in the reference. Not needed when there is one image in it.
+    /// The file of an archive that is the image; also as `ARCHIVE#NAME` in the reference. Not
+    /// needed when there is one image in it.
     pub member: Option<String>,
-    /// Leave out what lies behind the end of compressed data, whatever it is. What is known (firmware metadata) is always left out.
+    /// Leave out what lies behind the end of compressed data, whatever it is. What is known
+    /// (firmware metadata) is always left out.
     pub ignore_trailing: bool,
 }
 
@@ -292,10 +307,12 @@ impl Contents {
     /// What reading would find if all goes well and the image is all data: for dry runs.
     #[must_use]
     pub fn foreseen(image: &ImageInfo) -> Self {
-        let disk_bytes = image.least_bytes().unwrap_or(0);
+        let disk_bytes = image.min_disk_bytes().unwrap_or(0);
         Self {
             source_bytes: image.source_bytes.unwrap_or(0),
-            source_sha256: image.expected_sha256.unwrap_or_else(|| Digest::of(image.source.as_bytes())),
+            source_sha256: image
+                .expected_sha256
+                .unwrap_or_else(|| Digest::of(image.source.as_bytes())),
             disk_bytes,
             data_bytes: disk_bytes,
         }
@@ -308,8 +325,9 @@ impl Image {
     /// A `.sha256` or `.sha512` file beside a local image declares its digest; so does a registry.
     ///
     /// # Errors
-    /// [`ErrorKind::Source`] when it cannot be had; [`ErrorKind::Format`] when it is nothing that can be written to a disk, with the way out;
-    /// [`ErrorKind::Integrity`] when two declared digests differ.
+    /// [`ErrorKind::Source`] when it cannot be had; [`ErrorKind::Format`] when it is nothing that
+    /// can be written to a disk, with the way out; [`ErrorKind::Integrity`] when two declared
+    /// digests differ.
     ///
     /// # Examples
     /// ```no_run
@@ -320,7 +338,12 @@ impl Image {
     /// println!("{} {:?}", image.info().format, image.info().disk_bytes);
     /// # Ok::<(), bty::Error>(())
     /// ```
-    pub fn open(client: &Client, reference: &str, options: &OpenOptions, cancel: &CancelToken) -> Result<Self> {
+    pub fn open(
+        client: &Client,
+        reference: &str,
+        options: &OpenOptions,
+        cancel: &CancelToken,
+    ) -> Result<Self> {
         let (reference, member) = split_member(reference);
         let location: Location = reference.parse()?;
         let promised = Checksums { sha256: options.sha256, sha512: options.sha512 };
@@ -337,8 +360,8 @@ impl Image {
         }
         let member = options.member.as_deref().or(member);
         let trailer = Trailer::new(options.ignore_trailing);
-        let mut image =
-            Self::examine(client, source, member, trailer, cancel).context(|| format!("examining {reference}"))?;
+        let mut image = Self::examine(client, source, member, trailer, cancel)
+            .context(|| format!("examining {reference}"))?;
         if options.image_sha256.is_some() && image.qcow2.is_some() {
             let message = "the digest of the image inside cannot be checked for qcow2, which is not read in the order of the disk";
             let error = Error::new(ErrorKind::Usage, message).with_path(reference);
@@ -350,7 +373,11 @@ impl Image {
 
     /// The image in an opened source.
     #[cfg(feature = "fuzzing")]
-    pub(crate) fn from_source(client: &Client, source: Source, cancel: &CancelToken) -> Result<Self> {
+    pub(crate) fn from_source(
+        client: &Client,
+        source: Source,
+        cancel: &CancelToken,
+    ) -> Result<Self> {
         Self::examine(client, source, None, Trailer::default(), cancel)
     }
 
@@ -370,7 +397,8 @@ impl Image {
         let mut qcow2 = None;
         if wire_head.starts_with(b"QFI\xfb") {
             let opened;
-            (source, opened) = in_parts(client, source, cancel, |source| Qcow2::open(source, cancel))?;
+            (source, opened) =
+                in_parts(client, source, cancel, |source| Qcow2::open(source, cancel))?;
             qcow2 = Some(Arc::new(opened));
         } else if archive::Kind::sniff(&wire_head, None) == Some(archive::Kind::Zip) {
             (source, ()) = in_parts(client, source, cancel, |_| Ok(()))?;
@@ -390,13 +418,20 @@ impl Image {
         Self::assemble(client, source, layers, cancel)
     }
 
-    fn assemble(client: &Client, source: Source, layers: Layers, cancel: &CancelToken) -> Result<Self> {
+    fn assemble(
+        client: &Client,
+        source: Source,
+        layers: Layers,
+        cancel: &CancelToken,
+    ) -> Result<Self> {
         let Layers { qcow2, member, compression, trailer, head } = layers;
         let disk_bytes = match (&qcow2, &member, compression) {
             (Some(qcow2), _, _) => Some(qcow2.virtual_bytes()),
             (None, Some(member), None) => Some(member.size()),
             (None, Some(_), Some(_)) => None,
-            (None, None, Some(compression)) => decode::decoded_size(compression, &*source.input, cancel),
+            (None, None, Some(compression)) => {
+                decode::decoded_size(compression, &*source.input, cancel)
+            }
             (None, None, None) => source.len_bytes(),
         };
         for claimed in [source.len_bytes(), disk_bytes].into_iter().flatten() {
@@ -414,8 +449,11 @@ impl Image {
         }
         if let Some(qcow2) = &qcow2 {
             let clusters = crate::size::human(qcow2.cluster_bytes());
-            let detail =
-                format!("version {}, clusters of {clusters}, compression {:?}", qcow2.version(), qcow2.compression());
+            let detail = format!(
+                "version {}, clusters of {clusters}, compression {:?}",
+                qcow2.version(),
+                qcow2.compression()
+            );
             info.detail = Some(detail);
         }
         if let Some(member) = &member {
@@ -426,10 +464,12 @@ impl Image {
         Ok(Self { source, info, qcow2, member, trailer, head: head.into() })
     }
 
-    /// The same image in an unnamed file in the spool directory of `client`, which can be read more than once: see [`Source::is_repeatable`].
+    /// The same image in an unnamed file in the spool directory of `client`, which can be read more
+    /// than once: see [`Source::is_repeatable`].
     ///
     /// # Errors
-    /// [`ErrorKind::Source`] when it cannot be read, [`ErrorKind::Host`] when there is no room, [`ErrorKind::Integrity`] when its digest differs.
+    /// [`ErrorKind::Source`] when it cannot be read, [`ErrorKind::Host`] when there is no room,
+    /// [`ErrorKind::Integrity`] when its digest differs.
     pub fn spooled(&self, client: &Client, cancel: &CancelToken) -> Result<Self> {
         let source = spool::spool(&self.source, client.options(), cancel)?;
         let member = self.member.as_ref().map(|member| member.name());
@@ -444,7 +484,8 @@ impl Image {
         &self.info
     }
 
-    /// What a person should know, and is seen only once all of it was read: bytes behind the image that were left out.
+    /// What a person should know, and is seen only once all of it was read: bytes behind the image
+    /// that were left out.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         self.trailer.note().into_iter().collect()
@@ -461,7 +502,11 @@ impl Image {
     ///
     /// # Errors
     /// As [`open`](Self::open); [`ErrorKind::Integrity`] when its digest is not the expected one.
-    pub fn read_fully(&self, observed: &dyn Fn(u64, u64), cancel: &CancelToken) -> Result<Contents> {
+    pub fn read_fully(
+        &self,
+        observed: &dyn Fn(u64, u64),
+        cancel: &CancelToken,
+    ) -> Result<Contents> {
         let reading = Reading::new(4, cancel);
         let mut extents = self.extents(&reading, true)?;
         let (mut disk_bytes, mut data_bytes) = (0, 0);
@@ -486,33 +531,50 @@ impl Image {
         })
     }
 
-    /// Starts reading its extents. They cover every byte of the disk image once, in the same order every time.
+    /// Starts reading its extents. They cover every byte of the disk image once, in the same order
+    /// every time.
     ///
-    /// The wire digest is computed when one is promised or `with_digest`, and else as long as it costs next to nothing. Fails at the end when the source is known
-    /// to have changed since it was opened, and right away when it has already.
-    pub(crate) fn extents(&self, reading: &Reading, with_digest: bool) -> Result<Box<dyn ExtentReader>> {
+    /// The wire digest is computed when one is promised or `with_digest`, and else as long as it
+    /// costs next to nothing. Fails at the end when the source is known to have changed since it
+    /// was opened, and right away when it has already.
+    pub(crate) fn extents(
+        &self,
+        reading: &Reading,
+        with_digest: bool,
+    ) -> Result<Box<dyn ExtentReader>> {
         self.source.input.check_unchanged()?;
-        let need = if with_digest || self.info.has_promise() { Need::Required } else { Need::Spare };
+        let need =
+            if with_digest || self.info.has_promise() { Need::Required } else { Need::Spare };
         let with_image = self.info.expected_image_sha256.is_some();
         let source = &self.source;
-        let extents: Box<dyn ExtentReader> = match (&self.qcow2, &self.member, self.info.format.compression()) {
-            (Some(qcow2), _, _) => qcow2.extents(source, reading)?,
-            (None, Some(member), compression) => {
-                let opened = StreamExtents::of_member(source, member, compression, reading, need == Need::Required)?;
-                Box::new(opened.digesting(with_image)?)
-            }
-            (None, None, Some(kind)) => {
-                Box::new(StreamExtents::start(source, kind, reading, &self.trailer)?.digesting(with_image)?)
-            }
-            (None, None, None) => Box::new(RawExtents::start(source, reading, need)?),
-        };
+        let extents: Box<dyn ExtentReader> =
+            match (&self.qcow2, &self.member, self.info.format.compression()) {
+                (Some(qcow2), _, _) => qcow2.extents(source, reading)?,
+                (None, Some(member), compression) => {
+                    let opened = StreamExtents::of_member(
+                        source,
+                        member,
+                        compression,
+                        reading,
+                        need == Need::Required,
+                    )?;
+                    Box::new(opened.digesting(with_image)?)
+                }
+                (None, None, Some(kind)) => Box::new(
+                    StreamExtents::start(source, kind, reading, &self.trailer)?
+                        .digesting(with_image)?,
+                ),
+                (None, None, None) => Box::new(RawExtents::start(source, reading, need)?),
+            };
         Ok(Box::new(Unchanged { extents, source: source.clone() }))
     }
 
-    /// The offset of the first byte at or behind `from` that is neither zero nor a part of the image's own backup GPT, where that can be found without
-    /// decoding: for raw images that can be read at any place.
+    /// The offset of the first byte at or behind `from` that is neither zero nor a part of the
+    /// image's own backup GPT, where that can be found without decoding: for raw images that can be
+    /// read at any place.
     pub(crate) fn first_data_behind(&self, from: u64, cancel: &CancelToken) -> Result<Option<u64>> {
-        let is_raw = self.qcow2.is_none() && self.member.is_none() && self.info.format == Format::Raw;
+        let is_raw =
+            self.qcow2.is_none() && self.member.is_none() && self.info.format == Format::Raw;
         if !is_raw || !self.source.is_seekable() {
             return Ok(None);
         }
@@ -535,27 +597,41 @@ impl Image {
         if let Some(promised) = self.info.expected_image_sha256
             && found.image != Some(promised)
         {
-            let found =
-                found.image.map_or("a digest that was not computed".to_owned(), |found| format!("digest {found}"));
-            let message = format!("the image inside {} has {found}, expected {promised}", self.source.location());
+            let found = found.image.map_or("a digest that was not computed".to_owned(), |found| {
+                format!("digest {found}")
+            });
+            let message = format!(
+                "the image inside {} has {found}, expected {promised}",
+                self.source.location()
+            );
             let error = Error::new(ErrorKind::Integrity, message).with_path(self.source.location());
-            return Err(error.hint("check the digest: it is that of the unpacked image; or fetch the file again"));
+            return Err(error.hint(
+                "check the digest: it is that of the unpacked image; or fetch the file again",
+            ));
         }
-        spool::check_digest(&self.source, &found.wire).map_err(|error| self.explain(error, found, cancel))
+        spool::check_digest(&self.source, &found.wire)
+            .map_err(|error| self.explain(error, found, cancel))
     }
 
-    /// A digest that is not that of the file may be that of the image inside: many projects publish both.
+    /// A digest that is not that of the file may be that of the image inside: many projects publish
+    /// both.
     fn explain(&self, error: Error, found: &ReadDigests, cancel: &CancelToken) -> Error {
         let kind = self.info.format.compression().filter(|_| self.member.is_none());
-        let (Some(promised), Some(kind)) = (self.source.promised().sha256, kind) else { return error };
+        let (Some(promised), Some(kind)) = (self.source.promised().sha256, kind) else {
+            return error;
+        };
         let is_local = self.source.input.as_file().is_some();
         let read_again = || unpacked_digest(&self.source, kind, cancel).ok().flatten();
         let unpacked = if is_local { found.image.or_else(read_again) } else { found.image };
         if unpacked == Some(promised) {
-            let message =
-                format!("digest {promised} is that of the unpacked image, not of the file {}", self.source.location());
+            let message = format!(
+                "digest {promised} is that of the unpacked image, not of the file {}",
+                self.source.location()
+            );
             let error = Error::new(ErrorKind::Integrity, message).with_path(self.source.location());
-            return error.hint("give it as the digest of the image: --image-sha256, image_sha256 in scripts");
+            return error.hint(
+                "give it as the digest of the image: --image-sha256, image_sha256 in scripts",
+            );
         }
         if unpacked.is_some() || is_local {
             return error;
@@ -569,7 +645,8 @@ impl Image {
     }
 }
 
-/// The offset of the first byte of `bytes`, which belong at `offset`, that is not zero and not in the range `but`.
+/// The offset of the first byte of `bytes`, which belong at `offset`, that is not zero and not in
+/// the range `but`.
 pub(crate) fn first_data(offset: u64, bytes: &[u8], but: Option<&Range<u64>>) -> Option<u64> {
     if is_zero(bytes) {
         return None;
@@ -590,10 +667,17 @@ struct Layers {
 }
 
 impl Layers {
-    fn in_archive(source: &Source, kind: archive::Kind, wanted: Option<&str>, cancel: &CancelToken) -> Result<Self> {
+    fn in_archive(
+        source: &Source,
+        kind: archive::Kind,
+        wanted: Option<&str>,
+        cancel: &CancelToken,
+    ) -> Result<Self> {
         let options = DecodeOptions { threads: 1, memory_bytes: DECODER_BYTES / 2 };
-        let member = Member::find(source, kind, wanted, options, cancel).context(|| format!("looking into {kind}"))?;
-        let open = || member.reader(source.input.stream(member.wire_offset(), cancel)?, false, options);
+        let member = Member::find(source, kind, wanted, options, cancel)
+            .context(|| format!("looking into {kind}"))?;
+        let open =
+            || member.reader(source.input.stream(member.wire_offset(), cancel)?, false, options);
         let name = format!("{} in {}", member.name(), source.location());
         let mut head = read_start(open()?, &name)?;
         let compression = Compression::sniff(&head);
@@ -606,17 +690,24 @@ impl Layers {
             )
             .hint("unpack the archive, and flash the image inside"));
         }
-        Ok(Self { qcow2: None, member: Some(Arc::new(member)), compression, trailer: Trailer::default(), head })
+        Ok(Self {
+            qcow2: None,
+            member: Some(Arc::new(member)),
+            compression,
+            trailer: Trailer::default(),
+            head,
+        })
     }
 
     /// Refuses a member of what is no archive.
     fn check(&self, wanted: Option<&str>, location: &Location) -> Result<()> {
         match (wanted, &self.member, location) {
             // the fragment of a web address may mean anything
-            (Some(wanted), None, Location::File(_) | Location::Stdin) => {
-                Err(Error::new(ErrorKind::Usage, format!("{location} is no archive that holds {wanted:?}"))
-                    .hint("leave out what is behind the #"))
-            }
+            (Some(wanted), None, Location::File(_) | Location::Stdin) => Err(Error::new(
+                ErrorKind::Usage,
+                format!("{location} is no archive that holds {wanted:?}"),
+            )
+            .hint("leave out what is behind the #")),
             _ => Ok(()),
         }
     }
@@ -624,7 +715,8 @@ impl Layers {
 
 /// Splits `ARCHIVE#NAME`. A `#` may also belong to the name of a file that is there.
 fn split_member(reference: &str) -> (&str, Option<&str>) {
-    let split = |at: usize| (&reference[..at], Some(&reference[at + 1..]).filter(|name| !name.is_empty()));
+    let split =
+        |at: usize| (&reference[..at], Some(&reference[at + 1..]).filter(|name| !name.is_empty()));
     let mut marks = reference.match_indices('#').map(|(at, _)| at);
     if reference.contains("://") || reference.starts_with("-#") {
         return marks.next().map_or((reference, None), split);
@@ -647,11 +739,16 @@ pub(crate) fn check_size(claimed: u64, limit: u64) -> Result<()> {
 
 fn describe(source: &Source, format: Format, disk_bytes: Option<u64>, head: &[u8]) -> ImageInfo {
     let sector_bytes = gpt::detect_sector_bytes(head);
-    // a head is not a disk: what lies beyond it (a backup table) cannot be read, and a size that is not known bounds nothing
-    let table = table::read(&mut table::over(head), disk_bytes.unwrap_or(u64::MAX), sector_bytes.unwrap_or(512));
+    // a head is not a disk: what lies beyond it (a backup table) cannot be read, and a size that is
+    // not known bounds nothing
+    let table = partition_table::read(
+        &mut partition_table::over(head),
+        disk_bytes.unwrap_or(u64::MAX),
+        sector_bytes.unwrap_or(512),
+    );
     let is_whole = head.len() < HEAD_BYTES;
     let seen_bytes = if is_whole { head.len() as u64 } else { disk_bytes.unwrap_or(u64::MAX) };
-    let content = signatures::recognise(&mut table::over(head), seen_bytes);
+    let content = signatures::recognise(&mut partition_table::over(head), seen_bytes);
     ImageInfo {
         source: source.location().to_string(),
         name: source.name().to_owned(),
@@ -668,7 +765,9 @@ fn describe(source: &Source, format: Format, disk_bytes: Option<u64>, head: &[u8
         expected_image_sha256: None,
         sector_bytes,
         table: table.as_ref().map(|t| t.kind),
-        is_recognized: table.is_some() || content.is_some() || table::has_boot_sector(head),
+        is_recognized: table.is_some()
+            || content.is_some()
+            || partition_table::has_boot_sector(head),
         partitions: table.map(|t| t.partitions).unwrap_or_default(),
         content,
     }
@@ -681,19 +780,22 @@ fn read_head(source: &Source, cancel: &CancelToken) -> Result<Vec<u8>> {
         source.input.read_at(&mut head, 0, cancel)?
     } else {
         let mut stream = source.input.stream(0, cancel)?;
-        wire::read_full(&mut stream, &mut head)
-            .map_err(|e| Error::from_io(ErrorKind::Source, format!("reading {}", source.location()), e))?
+        wire::read_full(&mut stream, &mut head).map_err(|e| {
+            Error::from_io(ErrorKind::Source, format!("reading {}", source.location()), e)
+        })?
     };
     head.truncate(n);
     Ok(head)
 }
 
-/// The last bytes of a raw image, where some virtual disks say what they are. Of a remote one they are read only when its size is that of a disk
-/// and a footer: it costs a request.
+/// The last bytes of a raw image, where some virtual disks say what they are. Of a remote one they
+/// are read only when its size is that of a disk and a footer: it costs a request.
 fn read_footer(source: &Source, cancel: &CancelToken) -> Result<Vec<u8>> {
     let mut footer = vec![0; foreign::FOOTER_BYTES];
     let at = source.len_bytes().and_then(|len| len.checked_sub(footer.len() as u64));
-    let Some(at) = at.filter(|at| source.input.as_file().is_some() || at.is_multiple_of(4 * crate::size::KIB)) else {
+    let Some(at) =
+        at.filter(|at| source.input.as_file().is_some() || at.is_multiple_of(4 * crate::size::KIB))
+    else {
         return Ok(Vec::new());
     };
     if !source.input.is_seekable() {
@@ -705,10 +807,18 @@ fn read_footer(source: &Source, cancel: &CancelToken) -> Result<Vec<u8>> {
 }
 
 /// The first bytes of the disk image in a compressed source.
-fn decoded_head(source: &Source, compression: Compression, trailer: &Trailer, cancel: &CancelToken) -> Result<Vec<u8>> {
+fn decoded_head(
+    source: &Source,
+    compression: Compression,
+    trailer: &Trailer,
+    cancel: &CancelToken,
+) -> Result<Vec<u8>> {
     let wire = source.input.stream(0, cancel)?;
     let options = DecodeOptions { threads: 1, memory_bytes: DECODER_BYTES };
-    read_start(decode::decoder_before(compression, wire, options, trailer)?, &source.location().to_string())
+    read_start(
+        decode::decoder_before(compression, wire, options, trailer)?,
+        &source.location().to_string(),
+    )
 }
 
 /// The first MiB that a decoder gives; `name` is what it decodes.
@@ -720,7 +830,8 @@ fn read_start(mut decoder: Box<dyn Read + Send>, name: &str) -> Result<Vec<u8>> 
     Ok(head)
 }
 
-/// Calls `open` with `source`, when its parts can be read one by one and are all of one version; else with a copy of it in the spool directory.
+/// Calls `open` with `source`, when its parts can be read one by one and are all of one version;
+/// else with a copy of it in the spool directory.
 fn in_parts<T>(
     client: &Client,
     source: Source,
@@ -740,7 +851,11 @@ fn in_parts<T>(
     let message = format!("{} {why}: copying it to the spool directory first", source.location());
     client.options().observer.event(&Event::Notice { message });
     let is_proven = !source.promised().is_empty();
-    source.input.set_version_rule(if is_proven { VersionRule::Proven } else { VersionRule::OneReading });
+    source.input.set_version_rule(if is_proven {
+        VersionRule::Proven
+    } else {
+        VersionRule::OneReading
+    });
     let source = spool::spool(&source, client.options(), cancel)?;
     let opened = open(&source)?;
     Ok((source, opened))
@@ -775,9 +890,14 @@ impl ExtentReader for Unchanged {
 }
 
 /// The SHA-256 of the disk image in a compressed source.
-fn unpacked_digest(source: &Source, kind: Compression, cancel: &CancelToken) -> Result<Option<Digest>> {
+fn unpacked_digest(
+    source: &Source,
+    kind: Compression,
+    cancel: &CancelToken,
+) -> Result<Option<Digest>> {
     let reading = Reading::new(6, cancel);
-    let mut extents = StreamExtents::start(source, kind, &reading, &Trailer::default())?.digesting(true)?;
+    let mut extents =
+        StreamExtents::start(source, kind, &reading, &Trailer::default())?.digesting(true)?;
     while extents.next()?.is_some() {}
     Ok(extents.digests().image)
 }
@@ -785,23 +905,38 @@ fn unpacked_digest(source: &Source, kind: Compression, cancel: &CancelToken) -> 
 /// Digests a source that was read by parts.
 fn digest_of(source: &Source, reading: &Reading) -> Result<Checksums> {
     let (mut wire, digest) = wire::Wire::start(source, reading)?;
-    std::io::copy(&mut wire, &mut std::io::sink())
-        .map_err(|e| Error::from_io(ErrorKind::Source, format!("reading {}", source.location()), e))?;
+    std::io::copy(&mut wire, &mut std::io::sink()).map_err(|e| {
+        Error::from_io(ErrorKind::Source, format!("reading {}", source.location()), e)
+    })?;
     let digest = *digest.lock().expect("nobody panics holding it");
     digest.ok_or_else(Error::cancelled)
 }
 
-/// The extents of a file that is an image of `format`, whatever is in it, for whoever has made it. With the digest, where it comes for free.
-pub(crate) fn extents_of(source: &Source, format: Format, reading: &Reading) -> Result<Box<dyn ExtentReader>> {
+/// The extents of a file that is an image of `format`, whatever is in it, for whoever has made it.
+/// With the digest, where it comes for free.
+pub(crate) fn extents_of(
+    source: &Source,
+    format: Format,
+    reading: &Reading,
+) -> Result<Box<dyn ExtentReader>> {
     match format.compression() {
-        Some(compression) => Ok(Box::new(StreamExtents::start(source, compression, reading, &Trailer::default())?)),
-        None if format == Format::Qcow2 => Arc::new(Qcow2::open(source, &reading.cancel)?).extents(source, reading),
+        Some(compression) => {
+            Ok(Box::new(StreamExtents::start(source, compression, reading, &Trailer::default())?))
+        }
+        None if format == Format::Qcow2 => {
+            Arc::new(Qcow2::open(source, &reading.cancel)?).extents(source, reading)
+        }
         None => Ok(Box::new(RawExtents::start(source, reading, Need::Required)?)),
     }
 }
 
-/// The digests of `source`, whose extents were all read; reads it once more where they were not read in their order.
-pub(crate) fn all_digests(extents: &dyn ExtentReader, source: &Source, reading: &Reading) -> Result<ReadDigests> {
+/// The digests of `source`, whose extents were all read; reads it once more where they were not
+/// read in their order.
+pub(crate) fn all_digests(
+    extents: &dyn ExtentReader,
+    source: &Source,
+    reading: &Reading,
+) -> Result<ReadDigests> {
     let mut found = extents.digests();
     if found.wire.sha256.is_none() {
         found.wire = digest_of(source, reading)?;
@@ -866,7 +1001,12 @@ mod tests {
         std::fs::write(&path, [7; 4096]).unwrap();
         let open = |image_bytes_max| {
             let client = Client::new(ClientOptions { image_bytes_max, ..ClientOptions::default() });
-            Image::open(&client, path.to_str().unwrap(), &OpenOptions::default(), &CancelToken::new())
+            Image::open(
+                &client,
+                path.to_str().unwrap(),
+                &OpenOptions::default(),
+                &CancelToken::new(),
+            )
         };
         assert!(open(4096).is_ok());
         let error = open(4095).err().unwrap();

@@ -1,7 +1,8 @@
 //! Writes operating-system images onto disks, and proves it.
 //!
-//! bty takes an image from a file, a web server or an OCI registry, decodes it, and puts it on one or several disks, exactly: zeros are made zero,
-//! digests are checked, the disk is read back, and the first MiB is written last, so that an interrupted flash never boots.
+//! bty takes an image from a file, a web server or an OCI registry, decodes it, and puts it on one
+//! or several disks, exactly: zeros are made zero, digests are checked, the disk is read back, and
+//! the first MiB is written last, so that an interrupted flash never boots.
 //!
 //! ```no_run
 //! use bty::flash::{FlashOptions, FlashPlan};
@@ -38,9 +39,11 @@
 //! | [`progress`] | events for whoever watches, and the token that cancels |
 //! | [`redact`] | addresses without passwords, for messages and lists |
 //!
-//! All sizes and offsets are bytes, as `u64`. Errors have a [kind](ErrorKind) to match on, and a [next step](Error::next_step) for people.
+//! All sizes and offsets are bytes, as `u64`. Errors have a [kind](ErrorKind) to match on, and a
+//! [next step](Error::next_step) for people.
 //!
-//! The library never prints, never exits, and reads no environment variable. Its functions block; the network runs on a runtime of its own.
+//! The library never prints, never exits, and reads no environment variable. Its functions block;
+//! the network runs on a runtime of its own.
 
 pub mod boot;
 pub mod catalog;
@@ -66,13 +69,13 @@ pub mod fuzzing;
 
 mod decode;
 mod extent;
-mod table;
+mod partition_table;
 mod threads;
 
 pub use client::{Client, ClientOptions};
 pub use device::Device;
 pub use digest::Digest;
-pub use disks::{Disk, Host, Selector, SystemHost};
+pub use disks::{Disk, DiskHost, Selector, SystemHost};
 pub use error::{Context, Error, ErrorKind, Result};
 pub use image::Image;
 pub use progress::{CancelToken, Event, Observer, Phase};

@@ -1,22 +1,23 @@
 //! OCI registries: `oras://` references, tokens, manifests, the choice of a layer.
 //!
-//! The image is one layer of an artifact. Its blob is read like any web object ([`Source`]), and has to have the digest
-//! and the length that the manifest says. An index that lists one artifact stands for that.
+//! The image is one layer of an artifact. Its blob is read like any web object ([`Source`]), and
+//! has to have the digest and the length that the manifest says. An index that lists one artifact
+//! stands for that.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use oci_client::Reference;
 use oci_client::manifest::{
-    IMAGE_MANIFEST_LIST_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, ImageIndexEntry, OCI_IMAGE_INDEX_MEDIA_TYPE,
-    OCI_IMAGE_MEDIA_TYPE, OciImageIndex, OciManifest, Versioned,
+    IMAGE_MANIFEST_LIST_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, ImageIndexEntry,
+    OCI_IMAGE_INDEX_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE, OciImageIndex, OciManifest, Versioned,
 };
 use reqwest::StatusCode;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::client::net::{Http, Online};
-use crate::source::Input as _;
+use crate::source::ByteSource as _;
 use crate::source::http::origin::{Ask, Fault, Origin, Retries};
 use crate::source::http::{self, HttpInput};
 use crate::{CancelToken, Digest, Error, ErrorKind, Location, Result, Source};
@@ -59,7 +60,11 @@ pub struct OciBlob {
 }
 
 /// Opens the blob that `reference` stands for.
-pub(crate) fn open(online: &Arc<Online>, reference: &OciReference, cancel: &CancelToken) -> Result<Source> {
+pub(crate) fn open(
+    online: &Arc<Online>,
+    reference: &OciReference,
+    cancel: &CancelToken,
+) -> Result<Source> {
     let registry = Registry::new(online.http(), reference);
     let asked = registry.clone();
     let blob = online.run(async move { asked.resolve().await }, cancel)?;
@@ -80,7 +85,11 @@ pub(crate) fn open(online: &Arc<Online>, reference: &OciReference, cancel: &Canc
 }
 
 /// Finds the blob that `reference` stands for.
-pub(crate) fn resolve(online: &Online, reference: &OciReference, cancel: &CancelToken) -> Result<OciBlob> {
+pub(crate) fn resolve(
+    online: &Online,
+    reference: &OciReference,
+    cancel: &CancelToken,
+) -> Result<OciBlob> {
     let registry = Registry::new(online.http(), reference);
     online.run(async move { registry.resolve().await }, cancel)
 }
@@ -97,7 +106,8 @@ struct Registry {
 
 impl Registry {
     fn new(http: &Http, reference: &OciReference) -> Self {
-        let (registry, repository) = (reference.registry().to_owned(), reference.repository().to_owned());
+        let (registry, repository) =
+            (reference.registry().to_owned(), reference.repository().to_owned());
         let named = Reference::with_tag(registry, repository.clone(), "latest".to_owned());
         let host = named.resolve_registry().to_owned();
         // a token is for a repository, whatever the tag
@@ -107,8 +117,10 @@ impl Registry {
 
     fn url(&self, kind: &str, name: &str) -> Result<Url> {
         let scheme = if self.http.options.plain_http { "http" } else { "https" };
-        let text = format!("{scheme}://{}/v2/{}/{kind}/{name}", self.host, self.reference.repository());
-        Url::parse(&text).map_err(|e| Error::new(ErrorKind::Usage, format!("{text:?} is no address")).because(e))
+        let text =
+            format!("{scheme}://{}/v2/{}/{kind}/{name}", self.host, self.reference.repository());
+        Url::parse(&text)
+            .map_err(|e| Error::new(ErrorKind::Usage, format!("{text:?} is no address")).because(e))
     }
 
     async fn resolve(&self) -> Result<OciBlob> {
@@ -130,10 +142,13 @@ impl Registry {
             };
             match self.choose(&manifest)? {
                 Chosen::Blob(blob) => return Ok(blob),
-                Chosen::Manifest(digest) => (version, expected) = (format!("sha256:{digest}"), Some(digest)),
+                Chosen::Manifest(digest) => {
+                    (version, expected) = (format!("sha256:{digest}"), Some(digest))
+                }
             }
         }
-        let error = Error::new(ErrorKind::Format, "its index leads to an index, and so on").with_path(&self.reference);
+        let error = Error::new(ErrorKind::Format, "its index leads to an index, and so on")
+            .with_path(&self.reference);
         Err(error.hint("push the artifact again"))
     }
 
@@ -146,10 +161,13 @@ impl Registry {
     async fn fetch(&self, origin: &Origin, expected: Option<Digest>) -> Result<Option<Vec<u8>>> {
         let mut retries = Retries::new(&self.http.options);
         loop {
-            let fetched = match tokio::time::timeout(EXCHANGE_TIMEOUT, self.fetch_once(origin, expected)).await {
-                Ok(fetched) => fetched,
-                Err(_) => Err(Fault::passing(origin.error("the registry takes too long"))),
-            };
+            let fetched =
+                match tokio::time::timeout(EXCHANGE_TIMEOUT, self.fetch_once(origin, expected))
+                    .await
+                {
+                    Ok(fetched) => fetched,
+                    Err(_) => Err(Fault::passing(origin.error("the registry takes too long"))),
+                };
             match fetched {
                 Ok(manifest) => return Ok(manifest),
                 Err(fault) => retries.after(fault).await?,
@@ -157,7 +175,11 @@ impl Registry {
         }
     }
 
-    async fn fetch_once(&self, origin: &Origin, expected: Option<Digest>) -> Result<Option<Vec<u8>>, Fault> {
+    async fn fetch_once(
+        &self,
+        origin: &Origin,
+        expected: Option<Digest>,
+    ) -> Result<Option<Vec<u8>>, Fault> {
         let accept = [
             OCI_IMAGE_MEDIA_TYPE,
             IMAGE_MANIFEST_MEDIA_TYPE,
@@ -173,15 +195,23 @@ impl Registry {
         }
         let reply = origin.accept(reply)?;
         if reply.status() != StatusCode::OK {
-            return Err(Fault::Final(origin.error(format!("the registry answered {}", reply.status()))));
+            return Err(Fault::Final(
+                origin.error(format!("the registry answered {}", reply.status())),
+            ));
         }
-        let named = reply.headers().get("docker-content-digest").and_then(|value| value.to_str().ok()?.parse().ok());
+        let named = reply
+            .headers()
+            .get("docker-content-digest")
+            .and_then(|value| value.to_str().ok()?.parse().ok());
         let bytes = origin.read_all(reply, MANIFEST_BYTES_MAX).await?;
         match expected.or(named) {
             Some(expected) if expected != Digest::of(&bytes) => {
-                let message = format!("the manifest has digest {}, expected {expected}", Digest::of(&bytes));
+                let message =
+                    format!("the manifest has digest {}, expected {expected}", Digest::of(&bytes));
                 let error = Error::new(ErrorKind::Integrity, message).with_path(&self.reference);
-                Err(Fault::Final(error.hint("the registry's copy is damaged; push the artifact again")))
+                Err(Fault::Final(
+                    error.hint("the registry's copy is damaged; push the artifact again"),
+                ))
             }
             _ => Ok(Some(bytes)),
         }
@@ -197,7 +227,8 @@ impl Registry {
                 }
             }
             OciManifest::Image(image) => {
-                let chosen = layer::choose(&image.layers).map_err(|e| e.with_path(&self.reference))?;
+                let chosen =
+                    layer::choose(&image.layers).map_err(|e| e.with_path(&self.reference))?;
                 Ok(Chosen::Blob(OciBlob {
                     digest: self.digest_of(&chosen.digest, "a layer")?,
                     size_bytes: u64::try_from(chosen.size).ok(),
@@ -210,7 +241,8 @@ impl Registry {
 
     fn digest_of(&self, text: &str, what: &str) -> Result<Digest> {
         text.parse().map_err(|_| {
-            let message = format!("the manifest names {what} by {text:?}, which is no SHA-256 digest");
+            let message =
+                format!("the manifest names {what} by {text:?}, which is no SHA-256 digest");
             Error::new(ErrorKind::Format, message).with_path(&self.reference)
         })
     }
@@ -222,25 +254,29 @@ impl Registry {
             .iter()
             .take(LISTED_MAX)
             .map(|entry| {
-                let platform = entry.platform.as_ref().map_or("any platform".to_owned(), |platform| {
-                    let variant = platform.variant.as_ref().map(|v| format!("/{v}")).unwrap_or_default();
-                    format!("{}/{}{variant}", platform.os, platform.architecture)
-                });
+                let platform =
+                    entry.platform.as_ref().map_or("any platform".to_owned(), |platform| {
+                        let variant =
+                            platform.variant.as_ref().map(|v| format!("/{v}")).unwrap_or_default();
+                        format!("{}/{}{variant}", platform.os, platform.architecture)
+                    });
                 format!("{platform} {}", entry.digest)
             })
             .collect();
         if index.manifests.len() > LISTED_MAX {
             listed.push(format!("and {} more", index.manifests.len() - LISTED_MAX));
         }
-        let message = format!("{} is an index of several artifacts: {}", self.reference, listed.join(", "));
+        let message =
+            format!("{} is an index of several artifacts: {}", self.reference, listed.join(", "));
         let error = Error::new(ErrorKind::Usage, message).with_path(&self.reference);
         if index.manifests.is_empty() {
             return error.hint("push the artifact again; the index lists none");
         }
         match index.manifests.iter().find_map(|entry| entry.digest.parse().ok()) {
-            Some(digest) => {
-                error.hint(format!("name one by its digest, for example {}", self.reference.with_digest(digest)))
-            }
+            Some(digest) => error.hint(format!(
+                "name one by its digest, for example {}",
+                self.reference.with_digest(digest)
+            )),
             None => error.hint("push the artifact again; the index names no digest"),
         }
     }
@@ -269,11 +305,17 @@ pub(crate) fn read_manifest(manifest: &[u8]) -> Result<()> {
 }
 
 fn parse(manifest: &[u8]) -> Result<OciManifest> {
-    let malformed = |e: serde_json::Error| Error::new(ErrorKind::Format, "the manifest is malformed").because(e);
+    let malformed = |e: serde_json::Error| {
+        Error::new(ErrorKind::Format, "the manifest is malformed").because(e)
+    };
     let version: Versioned = serde_json::from_slice(manifest).map_err(malformed)?;
     if version.schema_version != 2 {
-        let message = format!("the manifest has schema version {}, only 2 is supported", version.schema_version);
-        return Err(Error::new(ErrorKind::Format, message).hint("push the artifact again with a current tool"));
+        let message = format!(
+            "the manifest has schema version {}, only 2 is supported",
+            version.schema_version
+        );
+        return Err(Error::new(ErrorKind::Format, message)
+            .hint("push the artifact again with a current tool"));
     }
     serde_json::from_slice(manifest).map_err(malformed)
 }

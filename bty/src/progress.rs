@@ -11,7 +11,8 @@ use crate::{Disk, Error, Result};
 
 /// Cancels long work from another thread or a signal handler. Clones share one flag.
 ///
-/// Work that was cancelled ends within a second with [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled).
+/// Work that was cancelled ends within a second with
+/// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled).
 #[derive(Clone, Debug, Default)]
 pub struct CancelToken(Arc<AtomicBool>);
 
@@ -55,7 +56,8 @@ pub enum Phase {
     Write,
     /// Reading the targets back and comparing.
     Verify,
-    /// Writing the first MiB, re-reading the partition table. Told when nothing is read back; else it is a part of `Verify`.
+    /// Writing the first MiB, re-reading the partition table. Told when nothing is read back; else
+    /// it is a part of `Verify`.
     Finish,
 }
 
@@ -127,7 +129,8 @@ pub enum Event {
         /// Each target's side.
         targets: Vec<TargetCounts>,
     },
-    /// Something a person should know that stops nothing: a retry, a table that could not be re-read.
+    /// Something a person should know that stops nothing: a retry, a table that could not be
+    /// re-read.
     Notice {
         /// One sentence.
         message: String,
@@ -153,7 +156,12 @@ impl Event {
             verify_total: image.disk_bytes,
             ..TargetCounts::default()
         };
-        Self::Progress { phase: Phase::Verify, elapsed_ms: 0, counts: Counts::default(), targets: vec![target] }
+        Self::Progress {
+            phase: Phase::Verify,
+            elapsed_ms: 0,
+            counts: Counts::default(),
+            targets: vec![target],
+        }
     }
 
     /// All of `phase` done, as `report` tells: for dry runs.

@@ -1,11 +1,13 @@
 //! Takes users and passwords out of addresses before anybody sees them.
 //!
-//! An address with a password is used as it is written, but it ends up in messages, in logs and in lists that everybody may read. Whatever shows an address shows
-//! it through [`address`]; whatever shows a text that others wrote shows it through [`text`].
+//! An address with a password is used as it is written, but it ends up in messages, in logs and in
+//! lists that everybody may read. Whatever shows an address shows it through [`address`]; whatever
+//! shows a text that others wrote shows it through [`text`].
 
 use std::borrow::Cow;
 
-/// The same address without user and password. Local paths, `file://` addresses and texts that are no addresses stay as they are.
+/// The same address without user and password. Local paths, `file://` addresses and texts that are
+/// no addresses stay as they are.
 ///
 /// ```
 /// assert_eq!(bty::redact::address("https://me:secret@example.org/a.img"), "https://example.org/a.img");
@@ -33,15 +35,19 @@ pub fn has_credentials(text: &str) -> bool {
     matches!(address(text), Cow::Owned(_))
 }
 
-/// Cuts what stands between `://` and the last `@` before the path. It works on the text, since what is no valid address is shown as well.
+/// Cuts what stands between `://` and the last `@` before the path. It works on the text, since
+/// what is no valid address is shown as well.
 fn cut(text: &str, ends: impl Fn(char) -> bool) -> Cow<'_, str> {
     let (mut kept, mut rest) = (String::new(), text);
     while let Some(at) = rest.find("://") {
         let (before, after) = rest.split_at(at + 3);
         // web addresses may have more slashes, or backslashes, before their host
         let host = after.len() - after.trim_start_matches(['/', '\\']).len();
-        let is_file = before.len() >= 7 && before.as_bytes()[before.len() - 7..].eq_ignore_ascii_case(b"file://");
-        let end = after[host..].find(|c| matches!(c, '/' | '?' | '#') || ends(c)).map_or(after.len(), |end| host + end);
+        let is_file = before.len() >= 7
+            && before.as_bytes()[before.len() - 7..].eq_ignore_ascii_case(b"file://");
+        let end = after[host..]
+            .find(|c| matches!(c, '/' | '?' | '#') || ends(c))
+            .map_or(after.len(), |end| host + end);
         kept.push_str(before);
         match after[..end].rfind('@').filter(|_| !is_file) {
             Some(sign) => {
@@ -86,7 +92,10 @@ mod tests {
 
     #[test]
     fn every_address_of_a_text_is_cut() {
-        assert_eq!(text("http://a:s@h/x, then \"http://b:s@i/y\""), "http://h/x, then \"http://i/y\"");
+        assert_eq!(
+            text("http://a:s@h/x, then \"http://b:s@i/y\""),
+            "http://h/x, then \"http://i/y\""
+        );
         assert_eq!(text("see http://h or me@h"), "see http://h or me@h");
         assert!(matches!(text("http://h/x"), Cow::Borrowed(_)));
     }

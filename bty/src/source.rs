@@ -1,10 +1,12 @@
 //! Where image bytes come from: a file, a pipe, a web server, an OCI registry.
 //!
-//! [`Client::open`](crate::Client::open) turns a reference into a [`Source`]: an origin that is known to be there, with its
-//! length and expected digest where the origin tells them. A source can be read any number of times, except for a pipe: see [`Source::is_repeatable`].
+//! [`Client::open`](crate::Client::open) turns a reference into a [`Source`]: an origin that is
+//! known to be there, with its length and expected digest where the origin tells them. A source can
+//! be read any number of times, except for a pipe: see [`Source::is_repeatable`].
 //!
-//! Readers obey one contract, whatever the origin: **a clean end means that all of it was there.** A body that is shorter or longer than promised,
-//! or that changed between two requests, is an error of kind [`Source`](crate::ErrorKind::Source), never an end.
+//! Readers obey one contract, whatever the origin: **a clean end means that all of it was there.**
+//! A body that is shorter or longer than promised, or that changed between two requests, is an
+//! error of kind [`Source`](crate::ErrorKind::Source), never an end.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -29,8 +31,9 @@ pub(crate) mod wire;
 
 /// A reference to an origin, parsed from what a person wrote.
 ///
-/// `http://` and `https://` are web addresses, `oras://` is an OCI artifact, `-` is stdin, `file://` is a path in which `%20` is a blank, and everything
-/// else without a scheme is a path as it is (`./-` is a file called `-`).
+/// `http://` and `https://` are web addresses, `oras://` is an OCI artifact, `-` is stdin,
+/// `file://` is a path in which `%20` is a blank, and everything else without a scheme is a path as
+/// it is (`./-` is a file called `-`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Location {
@@ -57,10 +60,17 @@ impl FromStr for Location {
         match scheme.to_ascii_lowercase().as_str() {
             "http" | "https" => {
                 let url = Url::parse(text).map_err(|e| {
-                    Error::new(ErrorKind::Usage, format!("{:?} is no address", redact::address(text))).because(e)
+                    Error::new(
+                        ErrorKind::Usage,
+                        format!("{:?} is no address", redact::address(text)),
+                    )
+                    .because(e)
                 })?;
                 if url.host_str().is_none_or(str::is_empty) {
-                    return Err(Error::new(ErrorKind::Usage, format!("{:?} names no host", redact::address(text))));
+                    return Err(Error::new(
+                        ErrorKind::Usage,
+                        format!("{:?} names no host", redact::address(text)),
+                    ));
                 }
                 Ok(Self::Http(url))
             }
@@ -73,7 +83,8 @@ impl FromStr for Location {
     }
 }
 
-/// The path in what follows `file://`. `localhost` is this machine (RFC 8089); nothing but `%` is special in the rest.
+/// The path in what follows `file://`. `localhost` is this machine (RFC 8089); nothing but `%` is
+/// special in the rest.
 fn file_path(rest: &str) -> Result<PathBuf> {
     let path = match rest.get(..10) {
         Some(host) if host.eq_ignore_ascii_case("localhost/") => &rest[9..],
@@ -81,7 +92,8 @@ fn file_path(rest: &str) -> Result<PathBuf> {
     };
     let bytes = percent_decoded(path);
     if bytes.contains(&0) {
-        let error = Error::new(ErrorKind::Usage, format!("{:?} names no file", format!("file://{rest}")));
+        let error =
+            Error::new(ErrorKind::Usage, format!("{:?} names no file", format!("file://{rest}")));
         return Err(error.hint("%00 cannot be part of a path"));
     }
     Ok(PathBuf::from(OsString::from_vec(bytes)))
@@ -112,8 +124,9 @@ impl fmt::Display for Location {
     }
 }
 
-/// Which of the replies of an origin must be of the same version of the object. What tells versions apart is what the origin says, an ETag say, and mirrors
-/// behind one address may say different things about the same bytes.
+/// Which of the replies of an origin must be of the same version of the object. What tells versions
+/// apart is what the origin says, an ETag say, and mirrors behind one address may say different
+/// things about the same bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum VersionRule {
     /// All of them: the parts that are read one by one make up one thing.
@@ -124,8 +137,9 @@ pub(crate) enum VersionRule {
     Proven,
 }
 
-/// How the bytes of one origin are had. One implementation per kind of origin, each in a file of its own.
-pub(crate) trait Input: Send + Sync {
+/// How the bytes of one origin are had. One implementation per kind of origin, each in a file of
+/// its own.
+pub(crate) trait ByteSource: Send + Sync {
     /// Length in bytes, when the origin tells it.
     fn len_bytes(&self) -> Option<u64>;
 
@@ -137,19 +151,22 @@ pub(crate) trait Input: Send + Sync {
         true
     }
 
-    /// A reader from `offset` to the end. It resumes by itself after faults, fails within a second after `cancel`,
-    /// and returns `Ok(0)` only at the true end. Its errors carry an [`Error`] inside.
+    /// A reader from `offset` to the end. It resumes by itself after faults, fails within a second
+    /// after `cancel`, and returns `Ok(0)` only at the true end. Its errors carry an [`Error`]
+    /// inside.
     fn stream(&self, offset: u64, cancel: &CancelToken) -> Result<Box<dyn Read + Send>>;
 
     /// Fills `buf` from `offset`; returns fewer bytes only at the end of the origin.
     fn read_at(&self, buf: &mut [u8], offset: u64, cancel: &CancelToken) -> Result<usize>;
 
-    /// What tells this version from others, for as long as the origin keeps it: a strong ETag, or a time and a length.
+    /// What tells this version from others, for as long as the origin keeps it: a strong ETag, or a
+    /// time and a length.
     fn version(&self) -> Option<String> {
         None
     }
 
-    /// Says which replies must be of the same version from now on; [`VersionRule::Opened`] until then.
+    /// Says which replies must be of the same version from now on; [`VersionRule::Opened`] until
+    /// then.
     fn set_version_rule(&self, _rule: VersionRule) {}
 
     /// True when replies have named different versions so far.
@@ -157,7 +174,8 @@ pub(crate) trait Input: Send + Sync {
         false
     }
 
-    /// Fails when it is no longer what was opened, as far as can be seen without reading it again. For the end of a reading.
+    /// Fails when it is no longer what was opened, as far as can be seen without reading it again.
+    /// For the end of a reading.
     ///
     /// # Errors
     /// [`ErrorKind::Source`] when it has changed.
@@ -176,14 +194,18 @@ pub(crate) trait Input: Send + Sync {
 pub struct Source {
     pub(crate) location: Location,
     pub(crate) name: String,
-    pub(crate) input: Arc<dyn Input>,
+    pub(crate) input: Arc<dyn ByteSource>,
     /// What its bytes must have.
     pub(crate) promised: Checksums,
 }
 
 impl Source {
     /// A source about which nothing is promised.
-    pub(crate) fn new(location: Location, name: impl Into<String>, input: Arc<dyn Input>) -> Self {
+    pub(crate) fn new(
+        location: Location,
+        name: impl Into<String>,
+        input: Arc<dyn ByteSource>,
+    ) -> Self {
         Self { location, name: name.into(), input, promised: Checksums::default() }
     }
 
@@ -205,7 +227,8 @@ impl Source {
         self.input.len_bytes()
     }
 
-    /// The digest that the bytes must have: of the layer, from a `.sha256` file, or as given by [`expect`](Self::expect).
+    /// The digest that the bytes must have: of the layer, from a `.sha256` file, or as given by
+    /// [`expect`](Self::expect).
     #[must_use]
     pub fn expected_digest(&self) -> Option<Digest> {
         self.promised.sha256
@@ -233,7 +256,10 @@ impl Source {
         let Some(merged) = self.promised.merged(promised) else {
             return Err(Error::new(
                 ErrorKind::Integrity,
-                format!("{} is declared with {}, but {promised} is expected", self.location, self.promised),
+                format!(
+                    "{} is declared with {}, but {promised} is expected",
+                    self.location, self.promised
+                ),
             )
             .hint("check which of the two is right; nothing was written"));
         };
@@ -258,8 +284,8 @@ impl fmt::Debug for Source {
 impl Source {
     /// A reader from the start to the end, which fails within a second after `cancel`.
     ///
-    /// Its clean end means that all of it was there; the digest is for the caller to check. An [`Error`] travels inside its I/O errors,
-    /// see [`Error::unwrap_io`].
+    /// Its clean end means that all of it was there; the digest is for the caller to check. An
+    /// [`Error`] travels inside its I/O errors, see [`Error::unwrap_io`].
     ///
     /// # Errors
     /// [`ErrorKind::Source`] when it cannot be read.
@@ -267,11 +293,16 @@ impl Source {
         self.input.stream(0, cancel)
     }
 
-    /// A reader from `offset` bytes on, with the same promises. Needs an origin with random access, see [`is_seekable`](Self::is_seekable).
+    /// A reader from `offset` bytes on, with the same promises. Needs an origin with random access,
+    /// see [`is_seekable`](Self::is_seekable).
     ///
     /// # Errors
     /// [`ErrorKind::Source`] when it cannot be read, or only from the start.
-    pub fn reader_from(&self, offset: u64, cancel: &CancelToken) -> Result<impl Read + Send + use<>> {
+    pub fn reader_from(
+        &self,
+        offset: u64,
+        cancel: &CancelToken,
+    ) -> Result<impl Read + Send + use<>> {
         self.input.stream(offset, cancel)
     }
 
@@ -281,20 +312,26 @@ impl Source {
         self.input.is_seekable()
     }
 
-    /// True when it can be read more than once. A pipe cannot: its first MiB is examined, then it is read once.
+    /// True when it can be read more than once. A pipe cannot: its first MiB is examined, then it
+    /// is read once.
     #[must_use]
     pub fn is_repeatable(&self) -> bool {
         self.input.is_repeatable()
     }
 
-    /// What tells this version of the object from others: two sources of the same location with the same version have the same bytes. None when the origin
-    /// says nothing about that, and for local files.
+    /// What tells this version of the object from others: two sources of the same location with the
+    /// same version have the same bytes. None when the origin says nothing about that, and for
+    /// local files.
     #[must_use]
     pub fn version(&self) -> Option<String> {
-        self.promised.sha256.map(|digest| format!("sha256:{digest}")).or_else(|| self.input.version())
+        self.promised
+            .sha256
+            .map(|digest| format!("sha256:{digest}"))
+            .or_else(|| self.input.version())
     }
 
-    /// Fills `buf` from `offset` bytes on; returns fewer only at the end. Needs an origin with random access.
+    /// Fills `buf` from `offset` bytes on; returns fewer only at the end. Needs an origin with
+    /// random access.
     ///
     /// # Errors
     /// [`ErrorKind::Source`] when it cannot be read, or only from the start.
@@ -302,16 +339,24 @@ impl Source {
         self.input.read_at(buf, offset, cancel)
     }
 
-    /// Reads all of it, which must not be larger than `limit_bytes`, within two minutes; checks the digest where one is expected.
+    /// Reads all of it, which must not be larger than `limit_bytes`, within two minutes; checks the
+    /// digest where one is expected.
     ///
     /// # Errors
-    /// [`ErrorKind::Source`] when it is too large, takes too long or cannot be read, [`ErrorKind::Integrity`] when the digest differs.
+    /// [`ErrorKind::Source`] when it is too large, takes too long or cannot be read,
+    /// [`ErrorKind::Integrity`] when the digest differs.
     pub fn read_small(&self, limit_bytes: u64, cancel: &CancelToken) -> Result<Vec<u8>> {
         self.read_within(limit_bytes, ClientOptions::default().document_timeout, cancel)
     }
 
-    /// The same within `deadline`. A read that is under way then ends first, which the stall timeout bounds.
-    pub(crate) fn read_within(&self, limit_bytes: u64, deadline: Duration, cancel: &CancelToken) -> Result<Vec<u8>> {
+    /// The same within `deadline`. A read that is under way then ends first, which the stall
+    /// timeout bounds.
+    pub(crate) fn read_within(
+        &self,
+        limit_bytes: u64,
+        deadline: Duration,
+        cancel: &CancelToken,
+    ) -> Result<Vec<u8>> {
         let begun = Instant::now();
         if self.promised.is_empty() {
             self.input.set_version_rule(VersionRule::OneReading);
@@ -324,12 +369,21 @@ impl Source {
                 Ok(0) => break,
                 Ok(n) => bytes.extend_from_slice(&piece[..n]),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(Error::from_io(ErrorKind::Source, format!("reading {}", self.location), e)),
+                Err(e) => {
+                    return Err(Error::from_io(
+                        ErrorKind::Source,
+                        format!("reading {}", self.location),
+                        e,
+                    ));
+                }
             }
             if begun.elapsed() > deadline {
-                let message = format!("{} takes longer than {:.1} s", self.location, deadline.as_secs_f64());
+                let message =
+                    format!("{} takes longer than {:.1} s", self.location, deadline.as_secs_f64());
                 let error = Error::new(ErrorKind::Source, message).with_path(&self.location);
-                return Err(error.hint("the server is too slow; download the file first, or use another server"));
+                return Err(error.hint(
+                    "the server is too slow; download the file first, or use another server",
+                ));
             }
         }
         if bytes.len() as u64 > limit_bytes {
@@ -354,7 +408,7 @@ mod tests {
     /// An origin that gives one byte after each pause, without an end.
     struct Endless(Duration);
 
-    impl Input for Endless {
+    impl ByteSource for Endless {
         fn len_bytes(&self) -> Option<u64> {
             None
         }

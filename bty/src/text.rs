@@ -1,7 +1,8 @@
-//! Text from elsewhere (names in a catalog, file names, models of disks, answers of servers) as a person may read it in a terminal.
+//! Text from elsewhere (names in a catalog, file names, models of disks, answers of servers) as a
+//! person may read it in a terminal.
 //!
-//! Every program of bty shows text through these functions, so that no name can move the cursor, change the title of a window, hide a
-//! line or turn the direction of writing.
+//! Every program of bty shows text through these functions, so that no name can move the cursor,
+//! change the title of a window, hide a line or turn the direction of writing.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -11,7 +12,8 @@ use std::path::PathBuf;
 
 use crate::source::Location;
 
-/// `text` in one line: control characters, line ends included, are written out as `\u{1b}`, `\n` and `\t`.
+/// `text` in one line: control characters, line ends included, are written out as `\u{1b}`, `\n`
+/// and `\t`.
 ///
 /// ```
 /// assert_eq!(bty::text::escape("debian 13"), "debian 13");
@@ -41,7 +43,8 @@ pub fn escape_name(name: impl AsRef<OsStr>) -> String {
     escape(&shown_name(name.as_ref())).into_owned()
 }
 
-/// The same without the escapes of characters: a name for messages and reports, in which each byte that is not UTF-8 is written out.
+/// The same without the escapes of characters: a name for messages and reports, in which each byte
+/// that is not UTF-8 is written out.
 #[must_use]
 pub(crate) fn shown_name(name: &OsStr) -> String {
     let chunks = name.as_bytes().utf8_chunks();
@@ -52,7 +55,8 @@ pub(crate) fn shown_name(name: &OsStr) -> String {
     parts.collect()
 }
 
-/// A JSON document with the characters escaped that JSON itself lets through and a terminal acts on. It stays the same document.
+/// A JSON document with the characters escaped that JSON itself lets through and a terminal acts
+/// on. It stays the same document.
 #[must_use]
 pub fn escape_json(json: &str) -> Cow<'_, str> {
     let acts = |c: char| is_active(c) && c != '\n' && c != '\t' && c != '\r';
@@ -62,13 +66,18 @@ pub fn escape_json(json: &str) -> Cow<'_, str> {
     let mut escaped = String::with_capacity(json.len());
     for c in json.chars() {
         // all of them are in the basic plane
-        let _ = if acts(c) { write!(escaped, "\\u{:04x}", u32::from(c)) } else { escaped.write_char(c) };
+        let _ = if acts(c) {
+            write!(escaped, "\\u{:04x}", u32::from(c))
+        } else {
+            escaped.write_char(c)
+        };
     }
     Cow::Owned(escaped)
 }
 
-/// Text that names `path` where a path or an address is wanted: the path itself, or a `file://` address with `%ff` for its bytes when it
-/// is not UTF-8. JSON, options and scripts are text, and such a path would be lost in them.
+/// Text that names `path` where a path or an address is wanted: the path itself, or a `file://`
+/// address with `%ff` for its bytes when it is not UTF-8. JSON, options and scripts are text, and
+/// such a path would be lost in them.
 ///
 /// ```
 /// use std::ffi::OsStr;
@@ -84,15 +93,21 @@ pub fn path_reference(path: impl AsRef<OsStr>) -> String {
         return text.to_owned();
     }
     // in file://localhost/x the first part is a host
-    let mut address = String::from(if path.as_bytes().starts_with(b"/") { "file://" } else { "file://./" });
+    let mut address =
+        String::from(if path.as_bytes().starts_with(b"/") { "file://" } else { "file://./" });
     for &byte in path.as_bytes() {
         let is_plain = byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
-        let _ = if is_plain { address.write_char(char::from(byte)) } else { write!(address, "%{byte:02X}") };
+        let _ = if is_plain {
+            address.write_char(char::from(byte))
+        } else {
+            write!(address, "%{byte:02X}")
+        };
     }
     address
 }
 
-/// What a person gave where a path, an address or another name is wanted: the text itself, or [`path_reference`] of what is not UTF-8.
+/// What a person gave where a path, an address or another name is wanted: the text itself, or
+/// [`path_reference`] of what is not UTF-8.
 #[must_use]
 pub fn argument(given: &OsStr) -> String {
     given.to_str().map_or_else(|| path_reference(given), str::to_owned)
@@ -117,7 +132,9 @@ pub(crate) mod path {
         serializer.serialize_str(&super::path_reference(path))
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<PathBuf, D::Error> {
         Ok(super::path_of_reference(&String::deserialize(deserializer)?))
     }
 }
@@ -129,14 +146,19 @@ pub(crate) mod optional_path {
     use serde::{Deserialize, Deserializer, Serializer};
 
     #[allow(clippy::ref_option)] // serde gives it so
-    pub(crate) fn serialize<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(
+        path: &Option<PathBuf>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         match path {
             Some(path) => serializer.serialize_some(&super::path_reference(path)),
             None => serializer.serialize_none(),
         }
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<PathBuf>, D::Error> {
         Ok(Option::<String>::deserialize(deserializer)?.map(|text| super::path_of_reference(&text)))
     }
 }
@@ -153,8 +175,8 @@ fn escape_but(text: &str, stays: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// True for what a terminal acts on in place of showing it: control characters of both sets, separators of lines, and marks that turn
-/// the direction of writing.
+/// True for what a terminal acts on in place of showing it: control characters of both sets,
+/// separators of lines, and marks that turn the direction of writing.
 fn is_active(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
@@ -181,7 +203,10 @@ mod tests {
             let c = char::from_u32(code).unwrap();
             let text = format!("a{c}b");
             let shown = escape(&text);
-            assert!(shown.is_ascii() && shown.starts_with("a\\") && shown.ends_with('b'), "{shown:?}");
+            assert!(
+                shown.is_ascii() && shown.starts_with("a\\") && shown.ends_with('b'),
+                "{shown:?}"
+            );
         }
         assert_eq!(escape_lines("a\n\tb\r\u{9b}c"), "a\n\tb\\r\\u{9b}c");
         assert!(matches!(escape("Ünïcödé 日本 🖥"), Cow::Borrowed(_)));

@@ -1,4 +1,5 @@
-//! Starting threads. The system may refuse one, so everything here fails with an error, and never panics.
+//! Starting threads. The system may refuse one, so everything here fails with an error, and never
+//! panics.
 
 use std::io;
 use std::thread::{Builder, JoinHandle, Scope, ScopedJoinHandle};
@@ -9,7 +10,10 @@ use crate::{Error, ErrorKind, Result};
 ///
 /// # Errors
 /// [`ErrorKind::Host`] when the system refuses the thread.
-pub(crate) fn start<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>> {
+pub(crate) fn start<T: Send + 'static>(
+    name: &str,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>> {
     Builder::new().name(name.to_owned()).spawn(body).map_err(refused)
 }
 
@@ -25,7 +29,8 @@ pub(crate) fn start_in<'scope, T: Send + 'scope>(
     Builder::new().name(name.to_owned()).spawn_scoped(scope, body).map_err(refused)
 }
 
-/// Calls `start` up to `wanted` times, for threads that share their work: fewer do it as well, only none is an error.
+/// Calls `start` up to `wanted` times, for threads that share their work: fewer do it as well, only
+/// none is an error.
 ///
 /// # Errors
 /// Of the first start.
@@ -35,7 +40,8 @@ pub(crate) fn start_some(wanted: usize, mut start: impl FnMut() -> Result<()>) -
     Ok(())
 }
 
-/// How many of `wanted` threads the system would give now. For libraries that start threads themselves, and do not bear a refusal.
+/// How many of `wanted` threads the system would give now. For libraries that start threads
+/// themselves, and do not bear a refusal.
 pub(crate) fn available(wanted: usize) -> usize {
     let (hold, held) = crossbeam_channel::bounded::<()>(0);
     let wait = || {

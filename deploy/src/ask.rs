@@ -14,8 +14,14 @@ pub(crate) fn has(url: &str, path: &str) -> std::result::Result<bool, String> {
     talk(url, async |server| server.has(path).await)
 }
 
-fn talk<T>(url: &str, say: impl AsyncFnOnce(&Server) -> bty_web::error::Result<T>) -> std::result::Result<T, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+fn talk<T>(
+    url: &str,
+    say: impl AsyncFnOnce(&Server) -> bty_web::domain::error::Result<T>,
+) -> std::result::Result<T, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| e.to_string())?;
     runtime.block_on(async {
         let server = Server::new(url, None).map_err(|e| short(&e))?;
         let answer = tokio::time::timeout(Duration::from_secs(3), say(&server)).await;
@@ -24,7 +30,7 @@ fn talk<T>(url: &str, say: impl AsyncFnOnce(&Server) -> bty_web::error::Result<T
 }
 
 /// The cause alone: whoever reads it knows who was asked for what.
-fn short(error: &bty_web::error::Error) -> String {
+fn short(error: &bty_web::domain::error::Error) -> String {
     let text = error.to_string();
     text.rsplit(": ").next().unwrap_or(&text).to_owned()
 }

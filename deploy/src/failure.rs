@@ -32,7 +32,9 @@ impl Failure {
                     "name a directory of yours, or: sudo mkdir -p {0} && sudo chown $USER {0}",
                     path.parent().unwrap_or(path).display()
                 )),
-                std::io::ErrorKind::StorageFull => failure.or("make room there, or name another directory"),
+                std::io::ErrorKind::StorageFull => {
+                    failure.or("make room there, or name another directory")
+                }
                 _ => failure,
             }
         }

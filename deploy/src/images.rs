@@ -6,13 +6,13 @@ use crate::failure::{Failure, Result};
 use crate::podman;
 use crate::services::Service;
 
-/// Loads `archive` if one is given, and sees that all images are here and for this machine; gives a word on it.
+/// Loads `archive` if one is given, and sees that all images are here and for this machine; gives a
+/// word on it.
 pub(crate) fn have(services: &[Service], archive: Option<&Path>) -> Result<String> {
     if let Some(archive) = archive {
         if !archive.is_file() {
-            return Err(
-                Failure::new(format!("{} is no file", archive.display())).or("make images builds it, in target/images")
-            );
+            return Err(Failure::new(format!("{} is no file", archive.display()))
+                .or("make images builds it, in target/images"));
         }
         podman::load(archive)?;
     }
@@ -21,7 +21,8 @@ pub(crate) fn have(services: &[Service], archive: Option<&Path>) -> Result<Strin
         let arch = match podman::architecture(&service.image) {
             Some(arch) => arch,
             None if service.image.starts_with("localhost/") => {
-                let failure = Failure::new(format!("the image {} is not on this machine", service.image));
+                let failure =
+                    Failure::new(format!("the image {} is not on this machine", service.image));
                 return Err(
                     failure.or("--images FILE loads an archive of make images; BTY_IMAGE_PREFIX names a registry")
                 );

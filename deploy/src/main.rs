@@ -1,7 +1,8 @@
 //! `bty-lab`: from nothing to a running site, and from one version to the next.
 //!
-//! It writes files and calls `podman` and `systemctl`; nothing of the site goes through it afterwards. What the services are is said once, in
-//! [`services`]; a compose file, units and `podman run` are three ways to write that down.
+//! It writes files and calls `podman` and `systemctl`; nothing of the site goes through it
+//! afterwards. What the services are is said once, in [`services`]; a compose file, units and
+//! `podman run` are three ways to write that down.
 
 // a command speaks to a terminal
 #![allow(clippy::print_stdout, clippy::print_stderr)]

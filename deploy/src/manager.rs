@@ -52,7 +52,9 @@ impl Manager {
                     )?;
                 }
                 systemctl(&["daemon-reload"])?;
-                services.iter().try_for_each(|service| systemctl(&["start", &format!("{}.service", service.name)]))
+                services.iter().try_for_each(|service| {
+                    systemctl(&["start", &format!("{}.service", service.name)])
+                })
             }
         }
     }
@@ -82,17 +84,21 @@ impl Manager {
 
 /// A name may be that of another site's container, or of something else altogether.
 fn belongs(site: &Site, name: &str) -> bool {
-    let by_label =
-        podman::container(name).and_then(|found| found.site).is_some_and(|dest| Path::new(&dest) == site.dest);
-    let unit = std::fs::read_to_string(unit_dir().join(format!("{name}.container"))).unwrap_or_default();
-    by_label || unit.lines().any(|line| line == format!("Label={}={}", Site::LABEL, site.dest.display()))
+    let by_label = podman::container(name)
+        .and_then(|found| found.site)
+        .is_some_and(|dest| Path::new(&dest) == site.dest);
+    let unit =
+        std::fs::read_to_string(unit_dir().join(format!("{name}.container"))).unwrap_or_default();
+    by_label
+        || unit.lines().any(|line| line == format!("Label={}={}", Site::LABEL, site.dest.display()))
 }
 
 /// Whose container has the name of one of `services`, when it is not this site's.
 pub(crate) fn stranger(site: &Site, services: &[Service]) -> Option<(&'static str, String)> {
     services.iter().find_map(|service| {
         let found = podman::container(service.name)?;
-        (!belongs(site, service.name)).then(|| (service.name, found.site.unwrap_or_else(|| "somebody else".into())))
+        (!belongs(site, service.name))
+            .then(|| (service.name, found.site.unwrap_or_else(|| "somebody else".into())))
     })
 }
 

@@ -25,8 +25,13 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<String> {
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it says nothing");
-    let verb =
-        arguments.iter().take_while(|word| !word.starts_with('-')).take(2).copied().collect::<Vec<_>>().join(" ");
+    let verb = arguments
+        .iter()
+        .take_while(|word| !word.starts_with('-'))
+        .take(2)
+        .copied()
+        .collect::<Vec<_>>()
+        .join(" ");
     Err(Failure::new(format!("{program} {verb}: {}", last.trim())))
 }
 
@@ -48,7 +53,9 @@ pub(crate) fn version() -> Result<String> {
     let mut numbers = text.split(['.', '-', '+']).map_while(|part| part.parse::<u32>().ok());
     match (numbers.next(), numbers.next()) {
         (Some(major), Some(minor)) if (major, minor) >= (4, 3) => Ok(text),
-        _ => Err(Failure::new(format!("podman is version {text}")).or("install podman 4.3 or later")),
+        _ => {
+            Err(Failure::new(format!("podman is version {text}")).or("install podman 4.3 or later"))
+        }
     }
 }
 
@@ -82,30 +89,48 @@ pub(crate) struct Container {
 
 /// The container of this name.
 pub(crate) fn container(name: &str) -> Option<Container> {
-    let format =
-        format!("{{{{index .Config.Labels \"{}\"}}}}|{{{{.State.Status}}}}|{{{{.Config.Image}}}}", Site::LABEL);
+    let format = format!(
+        "{{{{index .Config.Labels \"{}\"}}}}|{{{{.State.Status}}}}|{{{{.Config.Image}}}}",
+        Site::LABEL
+    );
     let text = podman(&["container", "inspect", "--format", &format, name]).ok()?;
     let mut parts = text.splitn(3, '|').map(str::to_owned);
     let site = parts.next().filter(|site| !site.is_empty() && site != "<no value>");
-    Some(Container { site, state: parts.next().unwrap_or_default(), image: parts.next().unwrap_or_default() })
+    Some(Container {
+        site,
+        state: parts.next().unwrap_or_default(),
+        image: parts.next().unwrap_or_default(),
+    })
 }
 
 /// Starts a service in a container of its name.
 pub(crate) fn start(site: &Site, service: &Service) -> Result<()> {
-    let mut arguments: Vec<String> =
-        ["run", "--detach", "--pull=never", "--restart=unless-stopped", "--network=host", "--read-only"]
-            .map(str::to_owned)
-            .into();
-    arguments.extend(["--cap-drop=all", "--security-opt=no-new-privileges", "--stop-timeout=30"].map(str::to_owned));
+    let mut arguments: Vec<String> = [
+        "run",
+        "--detach",
+        "--pull=never",
+        "--restart=unless-stopped",
+        "--network=host",
+        "--read-only",
+    ]
+    .map(str::to_owned)
+    .into();
+    arguments.extend(
+        ["--cap-drop=all", "--security-opt=no-new-privileges", "--stop-timeout=30"]
+            .map(str::to_owned),
+    );
     // also for images of a version that had another user
     arguments.push(format!("--user={UID}:{UID}"));
     arguments.push(format!("--name={}", service.name));
     arguments.push(format!("--label={}={}", Site::LABEL, site.dest.display()));
     arguments.push(format!("--env-file={}", site.envvars().display()));
-    arguments.extend(service.capabilities.iter().map(|capability| format!("--cap-add={capability}")));
+    arguments
+        .extend(service.capabilities.iter().map(|capability| format!("--cap-add={capability}")));
     arguments.extend(service.env.iter().map(|(name, value)| format!("--env={name}={value}")));
     arguments.extend(
-        site.mounts(service).iter().map(|(from, to, options)| format!("--volume={}:{to}:{options}", from.display())),
+        site.mounts(service)
+            .iter()
+            .map(|(from, to, options)| format!("--volume={}:{to}:{options}", from.display())),
     );
     if !is_root() && service.state.is_some() {
         arguments.push(format!("--userns={}", keep_id()));
@@ -124,6 +149,8 @@ pub(crate) fn remove(name: &str) -> Result<()> {
 pub(crate) fn logs(name: &str) -> String {
     let output = output("podman", &["logs", "--tail=3", name]);
     output
-        .map(|output| String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).trim().to_owned())
+        .map(|output| {
+            String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).trim().to_owned()
+        })
         .unwrap_or_default()
 }

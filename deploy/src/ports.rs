@@ -11,27 +11,36 @@ use crate::site::Site;
 pub(crate) fn check(site: &Site, services: &[Service]) -> Result<()> {
     let taken: Vec<String> = services
         .iter()
-        .filter(|service| podman::container(service.name).is_none_or(|found| found.state != "running"))
+        .filter(|service| {
+            podman::container(service.name).is_none_or(|found| found.state != "running")
+        })
         .filter_map(|service| taken(site, service))
         .collect();
     if taken.is_empty() {
         return Ok(());
     }
-    Err(Failure::new(taken.join("; "))
-        .or(format!("end what has it (ss -lptu), or choose another port in {}", site.envvars().display())))
+    Err(Failure::new(taken.join("; ")).or(format!(
+        "end what has it (ss -lptu), or choose another port in {}",
+        site.envvars().display()
+    )))
 }
 
 /// Why the port of a service cannot be had.
 fn taken(site: &Site, service: &Service) -> Option<String> {
     let any = |port| SocketAddr::from(([0, 0, 0, 0], port));
     let (result, port) = match service.profile {
-        Some("tftp") => {
-            (UdpSocket::bind(site.settings.tftp).map(drop), format!("UDP port {}", site.settings.tftp.port()))
-        }
-        Some(_) => {
-            (TcpListener::bind(any(site.settings.cache_port)).map(drop), format!("port {}", site.settings.cache_port))
-        }
-        None => (TcpListener::bind(any(site.settings.port)).map(drop), format!("port {}", site.settings.port)),
+        Some("tftp") => (
+            UdpSocket::bind(site.settings.tftp).map(drop),
+            format!("UDP port {}", site.settings.tftp.port()),
+        ),
+        Some(_) => (
+            TcpListener::bind(any(site.settings.cache_port)).map(drop),
+            format!("port {}", site.settings.cache_port),
+        ),
+        None => (
+            TcpListener::bind(any(site.settings.port)).map(drop),
+            format!("port {}", site.settings.port),
+        ),
     };
     result.err().map(|error| match error.kind() {
         std::io::ErrorKind::AddrInUse => format!("{port}, which {} needs, is taken", service.name),

@@ -4,11 +4,14 @@ use std::path::PathBuf;
 
 use crate::settings::Settings;
 
-/// User and group of the programs in their containers, and owner of their data on the host when root starts them.
+/// User and group of the programs in their containers, and owner of their data on the host when
+/// root starts them.
 ///
-/// Nobody may have this number by chance, because whoever has it owns the site. `useradd` and `adduser` give none above 60000 by themselves, systemd gives
-/// 60001 to 60705 and 61184 to 65519 to users of its own, and Debian has allocated none here. It is below 65536, so that a user namespace of the usual size
-/// has it. `deploy/images`, `deploy/kubernetes` and the documentation name it too; a test compares them.
+/// Nobody may have this number by chance, because whoever has it owns the site. `useradd` and
+/// `adduser` give none above 60000 by themselves, systemd gives 60001 to 60705 and 61184 to 65519
+/// to users of its own, and Debian has allocated none here. It is below 65536, so that a user
+/// namespace of the usual size has it. `deploy/images`, `deploy/kubernetes` and the documentation
+/// name it too; a test compares them.
 pub(crate) const UID: u32 = 61069;
 
 /// What it was before: the number of the first person with an account on most hosts.
@@ -42,12 +45,14 @@ impl Service {
 
 /// All that there can be, in the order in which they start.
 ///
-/// They are in the network of the host: machines see one address, events have the addresses of machines, and neither TFTP nor a firewall has to be taught a
-/// network of containers.
+/// They are in the network of the host: machines see one address, events have the addresses of
+/// machines, and neither TFTP nor a firewall has to be taught a network of containers.
 pub(crate) fn all(settings: &Settings, version: &str) -> Vec<Service> {
     let image = |name: &str| format!("{}/{name}:{version}", settings.prefix);
     let cache = settings.has("cache").then(|| ("BTY_WITHCACHE_URL", settings.cache_url()));
-    let tftp = settings.has("tftp").then(|| ("BTY_NETBOOT_TFTP_PROBE_HOST", settings.host_addr.to_string()));
+    let tftp = settings
+        .has("tftp")
+        .then(|| ("BTY_NETBOOT_TFTP_PROBE_HOST", settings.host_addr.to_string()));
     vec![
         Service {
             name: "bty-cache",
@@ -101,7 +106,11 @@ mod tests {
             (
                 "kubernetes/bty.yaml",
                 include_str!("../kubernetes/bty.yaml"),
-                vec![format!("runAsUser: {UID}\n"), format!("runAsGroup: {UID}\n"), format!("fsGroup: {UID}\n")],
+                vec![
+                    format!("runAsUser: {UID}\n"),
+                    format!("runAsGroup: {UID}\n"),
+                    format!("fsGroup: {UID}\n"),
+                ],
             ),
             ("docs/deploy.md", include_str!("../../docs/deploy.md"), vec![format!("user {UID}")]),
         ];
@@ -110,7 +119,11 @@ mod tests {
                 assert!(text.contains(&word), "{name} says {word:?}");
             }
             // the documentation says how to leave the former user
-            assert!(name.starts_with("docs/") || !text.contains(": 1000") && !text.contains("1000:1000"), "{name}");
+            assert!(
+                name.starts_with("docs/")
+                    || !text.contains(": 1000") && !text.contains("1000:1000"),
+                "{name}"
+            );
         }
         // see the table at https://systemd.io/UIDS-GIDS/
         assert!((60706..=61183).contains(&UID), "in a range that nobody allocates");

@@ -1,4 +1,5 @@
-//! `envvars`: what a person sets about a site. Every line of it does something: bty-lab reads the first few, the programs all that begin with `BTY_`.
+//! `envvars`: what a person sets about a site. Every line of it does something: bty-lab reads the
+//! first few, the programs all that begin with `BTY_`.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -33,12 +34,14 @@ impl Settings {
     pub(crate) fn read(dest: &Path) -> Result<Self> {
         let path = dest.join(FILE);
         let text = std::fs::read_to_string(&path).map_err(Failure::at(&path))?;
-        Self::parse(dest, &text).map_err(|wrong| Failure::new(format!("{}: {}", path.display(), wrong.join("; "))))
+        Self::parse(dest, &text)
+            .map_err(|wrong| Failure::new(format!("{}: {}", path.display(), wrong.join("; "))))
     }
 
     /// All that is wrong at once.
     fn parse(dest: &Path, text: &str) -> std::result::Result<Self, Vec<String>> {
-        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let lines =
+            text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
         let mut wrong = Vec::new();
         let mut values = BTreeMap::new();
         for line in lines {
@@ -53,8 +56,11 @@ impl Settings {
         let host = take("HOST_ADDR", "");
         let data = take("BTY_HOST_DATA_DIR", "./data");
         let prefix = take("BTY_IMAGE_PREFIX", "localhost").trim_end_matches('/').to_owned();
-        let profiles: Vec<String> =
-            take("COMPOSE_PROFILES", "").split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        let profiles: Vec<String> = take("COMPOSE_PROFILES", "")
+            .split(',')
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned)
+            .collect();
         let ports = [
             ("BTY_SERVER_PORT", take("BTY_SERVER_PORT", "8080")),
             ("BTY_CACHE_LISTEN", take("BTY_CACHE_LISTEN", "0.0.0.0:3000")),
@@ -64,14 +70,18 @@ impl Settings {
             wrong.push(format!("COMPOSE_PROFILES: {name:?} is none; there are cache and tftp"));
         }
         let [port, cache_port] = ports.map(|(name, text)| {
-            let port = text.rsplit(':').next().and_then(|port| port.parse().ok()).filter(|port| *port > 0);
+            let port =
+                text.rsplit(':').next().and_then(|port| port.parse().ok()).filter(|port| *port > 0);
             port.unwrap_or_else(|| {
                 wrong.push(format!("{name}: {text:?} is no port"));
                 0
             })
         });
-        let host_addr = host.parse().map_err(|_| wrong.push(format!("HOST_ADDR: {host:?} is no IP address")));
-        let tftp = tftp.parse().map_err(|_| wrong.push(format!("BTY_TFTP_LISTEN: {tftp:?} is not ADDRESS:PORT")));
+        let host_addr =
+            host.parse().map_err(|_| wrong.push(format!("HOST_ADDR: {host:?} is no IP address")));
+        let tftp = tftp
+            .parse()
+            .map_err(|_| wrong.push(format!("BTY_TFTP_LISTEN: {tftp:?} is not ADDRESS:PORT")));
         match (host_addr, tftp) {
             (Ok(host_addr), Ok(tftp)) if wrong.is_empty() => Ok(Self {
                 host_addr,

@@ -32,7 +32,8 @@ pub(crate) struct Site {
 struct State {
     /// What runs, once something was started.
     running: Option<Running>,
-    /// Digests of files as they were written, by their names: a file that is still so was changed by nobody.
+    /// Digests of files as they were written, by their names: a file that is still so was changed
+    /// by nobody.
     written: BTreeMap<String, Digest>,
 }
 
@@ -93,15 +94,22 @@ impl Site {
     pub(crate) fn open(place: &Place) -> Result<Self> {
         let dest = absolute(&place.dest).map_err(Failure::at(&place.dest))?;
         if !dest.join(settings::FILE).exists() {
-            let failure = Failure::new(format!("{} is no site: it has no {}", dest.display(), settings::FILE));
+            let failure = Failure::new(format!(
+                "{} is no site: it has no {}",
+                dest.display(),
+                settings::FILE
+            ));
             return Err(failure.or(format!("bty-lab deploy {}", dest.display())));
         }
         // containers of another user cannot even be seen
-        if let Some(running) =
-            Running::of_file(&dest.join("site.json")).filter(|running| running.is_root != podman::is_root())
+        if let Some(running) = Running::of_file(&dest.join("site.json"))
+            .filter(|running| running.is_root != podman::is_root())
         {
-            let (who, next) =
-                if running.is_root { ("root", "sudo bty-lab …") } else { ("a user without root", "as that user") };
+            let (who, next) = if running.is_root {
+                ("root", "sudo bty-lab …")
+            } else {
+                ("a user without root", "as that user")
+            };
             return Err(Failure::new(format!("{} was deployed by {who}", dest.display())).or(next));
         }
         let mut settings = Settings::read(&dest)?;
@@ -118,12 +126,19 @@ impl Site {
             let site = Self::open(place)?;
             let differs = |what: bool, name: &str| match what {
                 true => {
-                    Err(Failure::new(format!("{} says another {name}", site.envvars().display())).or("change it there"))
+                    Err(Failure::new(format!("{} says another {name}", site.envvars().display()))
+                        .or("change it there"))
                 }
                 false => Ok(()),
             };
-            differs(new.host_addr.is_some_and(|addr| addr != site.settings.host_addr), "HOST_ADDR")?;
-            differs(new.prefix.as_ref().is_some_and(|prefix| *prefix != site.settings.prefix), "BTY_IMAGE_PREFIX")?;
+            differs(
+                new.host_addr.is_some_and(|addr| addr != site.settings.host_addr),
+                "HOST_ADDR",
+            )?;
+            differs(
+                new.prefix.as_ref().is_some_and(|prefix| *prefix != site.settings.prefix),
+                "BTY_IMAGE_PREFIX",
+            )?;
             let said = Settings::read(&dest)?.data_dir;
             differs(site.settings.data_dir != said, "BTY_HOST_DATA_DIR")?;
             return Ok(site);
@@ -135,7 +150,12 @@ impl Site {
         let settings = Settings {
             host_addr: new.host_addr.unwrap_or_else(address),
             data_dir,
-            prefix: new.prefix.clone().unwrap_or_else(|| "localhost".into()).trim_end_matches('/').to_owned(),
+            prefix: new
+                .prefix
+                .clone()
+                .unwrap_or_else(|| "localhost".into())
+                .trim_end_matches('/')
+                .to_owned(),
             profiles: profiles.split(',').map(str::to_owned).collect(),
             port: 8080,
             cache_port: 3000,
@@ -178,7 +198,10 @@ impl Site {
     /// What of this machine a container sees, where, and how.
     pub(crate) fn mounts(&self, service: &Service) -> Vec<(PathBuf, &'static str, &'static str)> {
         let Some((dir, path)) = service.state else { return Vec::new() };
-        vec![(self.settings.data_dir.join(dir), path, "Z"), (self.toml(), "/etc/bty/bty.toml", "ro,z")]
+        vec![
+            (self.settings.data_dir.join(dir), path, "Z"),
+            (self.toml(), "/etc/bty/bty.toml", "ro,z"),
+        ]
     }
 
     /// Files that are made anew with each version.
@@ -191,11 +214,12 @@ impl Site {
         if with_units {
             let units = services::all(&self.settings, version);
             let user = !podman::is_root();
-            files.extend(
-                units
-                    .iter()
-                    .map(|one| (self.dest.join("quadlet").join(units::file_name(one)), units::unit(self, one, user))),
-            );
+            files.extend(units.iter().map(|one| {
+                (
+                    self.dest.join("quadlet").join(units::file_name(one)),
+                    units::unit(self, one, user),
+                )
+            }));
         }
         files
     }
@@ -210,7 +234,8 @@ impl Site {
         self.set_state(&state)
     }
 
-    /// Writes what is missing, and what is made anew when `force` says so. What a person has set stays.
+    /// Writes what is missing, and what is made anew when `force` says so. What a person has set
+    /// stays.
     ///
     /// When it fails, what it has written is gone again.
     pub(crate) fn write(&self, with_units: bool, force: bool) -> Result<Option<Password>> {
@@ -219,13 +244,22 @@ impl Site {
         if result.is_err() {
             for path in written.iter().rev() {
                 // directories go only when they are empty
-                let _ = if path.is_dir() { std::fs::remove_dir(path) } else { std::fs::remove_file(path) };
+                let _ = if path.is_dir() {
+                    std::fs::remove_dir(path)
+                } else {
+                    std::fs::remove_file(path)
+                };
             }
         }
         result
     }
 
-    fn write_all(&self, with_units: bool, force: bool, written: &mut Vec<PathBuf>) -> Result<Option<Password>> {
+    fn write_all(
+        &self,
+        with_units: bool,
+        force: bool,
+        written: &mut Vec<PathBuf>,
+    ) -> Result<Option<Password>> {
         let mut made = |path: &Path, text: &str, mode: u32| {
             make_dir(path.parent().unwrap_or(path), written)?;
             if !path.exists() {
@@ -237,11 +271,17 @@ impl Site {
         for (path, text) in self.generated(VERSION, with_units) {
             let found = std::fs::read(&path).ok();
             let name = name_of(&path);
-            let is_own =
-                |found: &Vec<u8>| found == text.as_bytes() || state.written.get(&name) == Some(&Digest::of(found));
+            let is_own = |found: &Vec<u8>| {
+                found == text.as_bytes() || state.written.get(&name) == Some(&Digest::of(found))
+            };
             if !force && !found.as_ref().is_none_or(is_own) {
-                let failure = Failure::new(format!("{} was changed, and would be written over", path.display()));
-                return Err(failure.or("--force does that; envvars, bty.toml and data stay in any case"));
+                let failure = Failure::new(format!(
+                    "{} was changed, and would be written over",
+                    path.display()
+                ));
+                return Err(
+                    failure.or("--force does that; envvars, bty.toml and data stay in any case")
+                );
             }
             if found.as_deref() != Some(text.as_bytes()) {
                 made(&path, &text, 0o644)?;
@@ -265,7 +305,11 @@ impl Site {
 
     fn envvars_text(&self) -> String {
         let data = &self.settings.data_dir;
-        let data_dir = if *data == self.dest.join("data") { "./data".to_owned() } else { data.display().to_string() };
+        let data_dir = if *data == self.dest.join("data") {
+            "./data".to_owned()
+        } else {
+            data.display().to_string()
+        };
         let profiles = self.settings.profiles.join(",");
         let text = Envvars {
             dest: self.dest.display(),
@@ -277,10 +321,13 @@ impl Site {
         text.render().unwrap_or_default() + "\n"
     }
 
-    /// New directories of data belong to the programs: to their user, or to whoever starts them without root. [`owner::settle`] is for those that are there.
+    /// New directories of data belong to the programs: to their user, or to whoever starts them
+    /// without root. [`owner::settle`] is for those that are there.
     fn make_data(&self, written: &mut Vec<PathBuf>) -> Result<()> {
         for service in services::all(&self.settings, VERSION) {
-            let Some(dir) = service.state_dir(&self.settings).filter(|dir| !dir.exists()) else { continue };
+            let Some(dir) = service.state_dir(&self.settings).filter(|dir| !dir.exists()) else {
+                continue;
+            };
             make_dir(&dir, written)?;
             set_mode(&dir, owner::DIR_MODE)?;
             if podman::is_root() {
@@ -298,7 +345,9 @@ impl Site {
         let id = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
         let (Some(uid), Some(gid)) = (id("SUDO_UID"), id("SUDO_GID")) else { return Ok(()) };
         let is_theirs = |path: &&PathBuf| {
-            path.starts_with(&self.dest) && !path.starts_with(&self.settings.data_dir) && **path != self.toml()
+            path.starts_with(&self.dest)
+                && !path.starts_with(&self.settings.data_dir)
+                && **path != self.toml()
         };
         written
             .iter()
@@ -314,10 +363,13 @@ fn name_of(path: &Path) -> String {
 
 /// A new password, and the file that knows it.
 fn toml() -> Result<(String, Password)> {
-    let secret = bty_web::auth::secret();
+    let secret = bty_web::services::auth::secret();
     let password: String = secret.chars().filter(char::is_ascii_alphanumeric).take(20).collect();
-    let hash = bty_web::auth::hash_password(&password).map_err(|e| Failure::new(e.to_string()))?;
-    let text = Toml { hash, secret: bty_web::auth::secret() }.render().unwrap_or_default() + "\n";
+    let hash = bty_web::services::auth::hash_password(&password)
+        .map_err(|e| Failure::new(e.to_string()))?;
+    let text =
+        Toml { hash, secret: bty_web::services::auth::secret() }.render().unwrap_or_default()
+            + "\n";
     Ok((text, Password(password)))
 }
 
@@ -335,7 +387,12 @@ fn make_dir(dir: &Path, written: &mut Vec<PathBuf>) -> Result<()> {
 pub(crate) fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
     let part = path.with_extension("part");
     let result = (|| {
-        let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&part)?;
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(mode)
+            .open(&part)?;
         // who it belonged to, it belongs to
         if let Ok(meta) = path.metadata() {
             use std::os::unix::fs::MetadataExt as _;
@@ -365,7 +422,8 @@ fn address() -> IpAddr {
         Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_unspecified())
     };
     let any = || {
-        let mut all = if_addrs::get_if_addrs().ok()?.into_iter().filter(|found| !found.is_loopback());
+        let mut all =
+            if_addrs::get_if_addrs().ok()?.into_iter().filter(|found| !found.is_loopback());
         all.find(|found| found.ip().is_ipv4()).map(|found| found.ip())
     };
     way_out().or_else(any).unwrap_or(Ipv4Addr::LOCALHOST.into())

@@ -40,8 +40,10 @@ pub(crate) fn unit(site: &Site, service: &Service, user: bool) -> String {
         line("Volume", &format_args!("{}:{to}:{options}", escaped(&from)));
     }
     let target = if user { "default.target" } else { "multi-user.target" };
-    let _ =
-        write!(text, "\n[Service]\nRestart=always\nRestartSec=2\nTimeoutStopSec=45\n\n[Install]\nWantedBy={target}\n");
+    let _ = write!(
+        text,
+        "\n[Service]\nRestart=always\nRestartSec=2\nTimeoutStopSec=45\n\n[Install]\nWantedBy={target}\n"
+    );
     text
 }
 

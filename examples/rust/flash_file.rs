@@ -1,4 +1,5 @@
-//! Writes an image to a new file, as a virtual machine's disk, and shows progress. The same calls write to a real disk.
+//! Writes an image to a new file, as a virtual machine's disk, and shows progress. The same calls
+//! write to a real disk.
 //!
 //! cargo run -p bty --example flash_file -- IMAGE NEW-FILE
 
@@ -8,7 +9,7 @@ use std::path::Path;
 
 use bty::flash::{FlashOptions, FlashPlan};
 use bty::image::OpenOptions;
-use bty::{CancelToken, Client, Error, ErrorKind, Event, Host, Image, Result, SystemHost};
+use bty::{CancelToken, Client, DiskHost, Error, ErrorKind, Event, Image, Result, SystemHost};
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);

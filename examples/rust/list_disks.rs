@@ -4,7 +4,7 @@
 
 #![allow(clippy::print_stdout)]
 
-use bty::{Host, Result, SystemHost};
+use bty::{DiskHost, Result, SystemHost};
 
 fn main() -> Result<()> {
     for disk in SystemHost::new().list()? {

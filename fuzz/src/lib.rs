@@ -1,7 +1,9 @@
 //! Fuzz targets for parsers of foreign bytes, and a way to run them without a fuzzer.
 //!
-//! `cargo +nightly fuzz run decode` searches for inputs; it needs a nightly compiler and cargo-fuzz. Any other build compiles each target into a program
-//! that replays inputs: `target/debug/decode fuzz/artifacts/decode` reports a crash that the fuzzer has found, in a debugger too.
+//! `cargo +nightly fuzz run decode` searches for inputs; it needs a nightly compiler and
+//! cargo-fuzz. Any other build compiles each target into a program that replays inputs:
+//! `target/debug/decode fuzz/artifacts/decode` reports a crash that the fuzzer has found, in a
+//! debugger too.
 
 use std::path::{Path, PathBuf};
 

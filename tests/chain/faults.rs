@@ -1,5 +1,5 @@
-//! What goes wrong, or comes late, once a machine has started. These machines start with the kernel and the initramfs at once: firmware and iPXE are the
-//! subject of the other modules.
+//! What goes wrong, or comes late, once a machine has started. These machines start with the kernel
+//! and the initramfs at once: firmware and iPXE are the subject of the other modules.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -11,7 +11,8 @@ use serde_json::json;
 
 use super::lab::{Lab, PATIENCE, SERIAL};
 
-/// A machine that is being flashed, for eight seconds: its disk is slow, so that the middle is not over before anybody looks.
+/// A machine that is being flashed, for eight seconds: its disk is slow, so that the middle is not
+/// over before anybody looks.
 fn in_the_middle(lab: &Lab) -> (PathBuf, Machine) {
     let disk = lab.disk();
     lab.bind("bty-flash-once", SERIAL);
@@ -34,9 +35,14 @@ fn a_server_that_is_restarted_in_the_middle_hears_of_the_end() {
     let mut lab = Lab::new("BIOS, UEFI");
     let (disk, mut machine) = in_the_middle(&lab);
     lab.rack.web.kill();
-    assert!(!has_changed(&disk, lab.content.len() as u64 - (1 << 20)), "it was not the middle any more");
+    assert!(
+        !has_changed(&disk, lab.content.len() as u64 - (1 << 20)),
+        "it was not the middle any more"
+    );
     // without the server, until nothing of the image is missing on the disk
-    machine.wait(PATIENCE, "the end of the image", |_| has_changed(&disk, lab.content.len() as u64 - (1 << 20)));
+    machine.wait(PATIENCE, "the end of the image", |_| {
+        has_changed(&disk, lab.content.len() as u64 - (1 << 20))
+    });
     let Rack { ns, web, .. } = &mut lab.rack;
     ns.run(|| web.again());
     lab.is_flashed_once(&mut machine, &disk);
@@ -76,14 +82,20 @@ fn a_wrong_serial_writes_nothing() {
     let lab = Lab::new("BIOS, UEFI");
     let disk = lab.disk();
     // the bundled plan waits for a minute
-    let source = include_str!("../../bty-web/src/plans/bty-flash-once.rhai").replace(", 60)", ", 2)");
-    lab.rack.ns.run(|| lab.rack.web.send("PUT", "/plans/impatient", &json!({ "source": source })).expect(200));
+    let source =
+        include_str!("../../bty-web/src/domain/plans/bty-flash-once.rhai").replace(", 60)", ", 2)");
+    lab.rack.ns.run(|| {
+        lab.rack.web.send("PUT", "/plans/impatient", &json!({ "source": source })).expect(200)
+    });
     lab.bind("impatient", "ANOTHER");
     let mut machine = lab.boot_kernel(lab.hardware(Firmware::Bios).disk(Bus::Nvme, &disk, SERIAL));
     lab.wait_for(&mut machine, "machine.flash_failed", 1);
     machine.wait(PATIENCE, "the wizard with the reason", |said| said.contains("ANOTHER"));
     drop(machine);
-    assert!(std::fs::read(&disk).unwrap().iter().all(|&byte| byte == 0xA5), "something was written");
+    assert!(
+        std::fs::read(&disk).unwrap().iter().all(|&byte| byte == 0xA5),
+        "something was written"
+    );
 }
 
 #[test]
@@ -100,15 +112,30 @@ fn an_unknown_machine_ends_in_machines_with_its_inventory() {
     let known = lab.machine();
     assert_eq!(known["boot_state"], "inventoried; booting disk", "{known}");
     let disks = &known["known_disks"];
-    assert_eq!((&disks[0]["serial"], &disks[0]["size_bytes"]), (&SERIAL.into(), &(96 << 20).into()), "{disks}");
-    let lshw = lab.rack.ns.run(|| lab.rack.web.get(&format!("/machines/{MAC}/lshw.json")).expect(200).text());
+    assert_eq!(
+        (&disks[0]["serial"], &disks[0]["size_bytes"]),
+        (&SERIAL.into(), &(96 << 20).into()),
+        "{disks}"
+    );
+    let lshw = lab
+        .rack
+        .ns
+        .run(|| lab.rack.web.get(&format!("/machines/{MAC}/lshw.json")).expect(200).text());
     let lshw = lshw.replace([' ', '\n'], "");
-    for part in
-        ["StandardPC", "\"class\":\"processor\"", "\"class\":\"memory\"", "\"class\":\"network\"", MAC, "virtio_net"]
-    {
+    for part in [
+        "StandardPC",
+        "\"class\":\"processor\"",
+        "\"class\":\"memory\"",
+        "\"class\":\"network\"",
+        MAC,
+        "virtio_net",
+    ] {
         assert!(lshw.contains(part), "{part} is not in {lshw}");
     }
-    assert!(std::fs::read(&disk).unwrap().iter().all(|&byte| byte == 0xA5), "something was written");
+    assert!(
+        std::fs::read(&disk).unwrap().iter().all(|&byte| byte == 0xA5),
+        "something was written"
+    );
 }
 
 #[test]
@@ -118,7 +145,11 @@ fn of_two_cards_the_one_that_has_booted_is_used() {
     let disk = lab.disk();
     lab.bind("bty-flash-once", SERIAL);
     // the other one is found first by Linux, and has a network behind it too
-    let hardware = lab.hardware(Firmware::Bios).card("tap1", "52:54:00:aa:bb:02").disk(Bus::Virtio, &disk, SERIAL);
+    let hardware = lab.hardware(Firmware::Bios).card("tap1", "52:54:00:aa:bb:02").disk(
+        Bus::Virtio,
+        &disk,
+        SERIAL,
+    );
     let mut machine = lab.boot_kernel(hardware);
     lab.wait_for(&mut machine, "machine.flashed", 1);
     let said = machine.said();
@@ -132,9 +163,11 @@ fn a_card_that_appears_late_is_used() {
     let lab = Lab::new("one line");
     let disk = lab.disk();
     lab.bind("bty-flash-once", SERIAL);
-    let hardware = Hardware::new(Firmware::Bios).disk(Bus::Nvme, &disk, SERIAL).late_card("tap0", MAC);
+    let hardware =
+        Hardware::new(Firmware::Bios).disk(Bus::Nvme, &disk, SERIAL).late_card("tap0", MAC);
     let mut machine = lab.boot_kernel_with(hardware, &format!("bty.server={BASE}"));
-    machine.wait(PATIENCE, "the reason", |said| said.contains("network: no card with a driver yet"));
+    machine
+        .wait(PATIENCE, "the reason", |said| said.contains("network: no card with a driver yet"));
     machine.plug_in();
     lab.is_flashed_once(&mut machine, &disk);
 }

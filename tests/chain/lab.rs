@@ -62,11 +62,19 @@ impl Lab {
 
     /// The same for another architecture.
     pub(crate) fn of(what: &str, arch: &str) -> Self {
-        Self::in_rack(Rack::new(what, &borrowed(&product("netboot-pc", arch)), &ENV), &marker_image())
+        Self::in_rack(
+            Rack::new(what, &borrowed(&product("netboot-pc", arch)), &ENV),
+            &marker_image(),
+        )
     }
 
-    /// With lines for DHCP that are made of all that the server says about it, and with further files to boot.
-    pub(crate) fn with_lines(lines: impl FnOnce(&str) -> String + Send, arch: &str, files: &[&Path]) -> Self {
+    /// With lines for DHCP that are made of all that the server says about it, and with further
+    /// files to boot.
+    pub(crate) fn with_lines(
+        lines: impl FnOnce(&str) -> String + Send,
+        arch: &str,
+        files: &[&Path],
+    ) -> Self {
         let all = product("netboot-pc", arch);
         let all = [&borrowed(&all), files].concat();
         Self::in_rack(Rack::with_lines(lines, &all, &ENV), &marker_image())
@@ -108,7 +116,9 @@ impl Lab {
         let binding = json!({
             "boot_mode": plan, "bty_image_ref": self.image_ref, "target_disk_serial": serial, "params": parameters,
         });
-        self.rack.ns.run(|| self.rack.web.send("PUT", &format!("/machines/{MAC}"), &binding).expect(200));
+        self.rack
+            .ns
+            .run(|| self.rack.web.send("PUT", &format!("/machines/{MAC}"), &binding).expect(200));
     }
 
     /// A machine with its card, which boots first.
@@ -123,22 +133,35 @@ impl Lab {
     /// The script that iPXE gets at the next boot.
     pub(crate) fn next_boot(&self) -> String {
         static BOOTS: AtomicUsize = AtomicUsize::new(0);
-        let path = format!("/pxe/{}?boot={}", MAC.replace(':', "-"), BOOTS.fetch_add(1, Ordering::Relaxed));
+        let path = format!(
+            "/pxe/{}?boot={}",
+            MAC.replace(':', "-"),
+            BOOTS.fetch_add(1, Ordering::Relaxed)
+        );
         self.rack.ns.run(|| self.rack.web.get(&path).expect(200).text())
     }
 
-    /// Starts the machine with kernel and initramfs at once, and with the command line that iPXE would give it.
+    /// Starts the machine with kernel and initramfs at once, and with the command line that iPXE
+    /// would give it.
     pub(crate) fn boot_kernel(&self, hardware: Hardware) -> Machine {
         let script = self.next_boot();
-        let line = script.lines().find_map(|line| line.strip_prefix("kernel ")).unwrap_or_else(|| panic!("{script}"));
+        let line = script
+            .lines()
+            .find_map(|line| line.strip_prefix("kernel "))
+            .unwrap_or_else(|| panic!("{script}"));
         let words = line.split(" || ").next().unwrap().split_once(' ').unwrap().1;
-        self.boot_kernel_with(hardware, &words.replace("${bty-base}", BASE).replace("${bty-consoles}", ""))
+        self.boot_kernel_with(
+            hardware,
+            &words.replace("${bty-base}", BASE).replace("${bty-consoles}", ""),
+        )
     }
 
     /// The same with words of the test's on the command line.
     pub(crate) fn boot_kernel_with(&self, hardware: Hardware, words: &str) -> Machine {
         let files = product("netboot-pc", "x86_64");
-        let file = |end: &str| files.iter().find(|file| file.extension().is_some_and(|e| e == end)).unwrap();
+        let file = |end: &str| {
+            files.iter().find(|file| file.extension().is_some_and(|e| e == end)).unwrap()
+        };
         let words = format!("console=ttyS0,115200 {words}");
         self.power_on(hardware.kernel(file("vmlinuz"), file("initrd"), &words))
     }
@@ -158,7 +181,8 @@ impl Lab {
         (disk, machine)
     }
 
-    /// The flashed system runs, and switches the machine off: its disk is the image, and was flashed once.
+    /// The flashed system runs, and switches the machine off: its disk is the image, and was
+    /// flashed once.
     pub(crate) fn ends(&self, mut machine: Machine, disk: &Path) {
         machine.wait(PATIENCE, "the flashed system", |said| said.contains(MARKER));
         machine.wait_off(PATIENCE);
@@ -209,7 +233,11 @@ impl Lab {
         assert_eq!(known["known_disks"][0]["serial"], SERIAL, "{known}");
         if firmware != Firmware::Bios {
             let contacts = self.count("netboot.pxe.offered");
-            assert!(contacts <= 1, "UEFI boots the disk next, without the network: {:?}", self.events());
+            assert!(
+                contacts <= 1,
+                "UEFI boots the disk next, without the network: {:?}",
+                self.events()
+            );
         }
     }
 }

@@ -46,5 +46,8 @@ pub(crate) fn one_file(arch: &str) -> Lab {
 }
 
 fn section(told: &str, what: &str) -> String {
-    told.split("\n\n").find(|section| section.lines().next().unwrap().contains(what)).unwrap().to_owned()
+    told.split("\n\n")
+        .find(|section| section.lines().next().unwrap().contains(what))
+        .unwrap()
+        .to_owned()
 }

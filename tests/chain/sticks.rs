@@ -16,7 +16,10 @@ pub(crate) const GIB: u64 = 1 << 30;
 pub(crate) const NEXT_SERVER: &str = "dhcp-boot=none,,172.31.77.1";
 
 pub(crate) fn iso(name: &str, firmware: Firmware) -> PathBuf {
-    product(name, firmware.arch()).into_iter().find(|file| file.extension().is_some_and(|end| end == "iso")).unwrap()
+    product(name, firmware.arch())
+        .into_iter()
+        .find(|file| file.extension().is_some_and(|end| end == "iso"))
+        .unwrap()
 }
 
 /// Flashes through the wizard on the serial line; gives the directory with the stick and the disk.
@@ -25,11 +28,18 @@ pub(crate) fn flash_offline(firmware: Firmware, bus: Bus) -> TempDir {
     let at = |name: &str| dir.path().join(name);
     let content = std::fs::read(marker_image()).unwrap();
     std::fs::write(at("marker.img.zst"), filter(&["zstd", "-q3c"], &content)).unwrap();
-    stick(&iso("usbboot-pc", firmware), &at("stick"), GIB, Some((&at("marker.img.zst"), "marker.img.zst")));
+    stick(
+        &iso("usbboot-pc", firmware),
+        &at("stick"),
+        GIB,
+        Some((&at("marker.img.zst"), "marker.img.zst")),
+    );
     std::fs::write(at("disk"), vec![0xA5; 96 << 20]).unwrap();
 
-    let mut machine =
-        Hardware::new(firmware).disk(Bus::Usb, &at("stick"), "STICK").disk(bus, &at("disk"), SERIAL).start();
+    let mut machine = Hardware::new(firmware)
+        .disk(Bus::Usb, &at("stick"), "STICK")
+        .disk(bus, &at("disk"), SERIAL)
+        .start();
     machine.wait(PATIENCE, "the wizard", |said| said.contains("Pick an image:"));
     assert!(machine.said().contains("the partition has been grown to "), "{}", machine.said());
     machine.type_in("1\r");
@@ -40,7 +50,10 @@ pub(crate) fn flash_offline(firmware: Firmware, bus: Bus) -> TempDir {
     machine.wait(PATIENCE, "the result", |said| said.contains("Reboot now?:"));
     drop(machine);
 
-    assert!(std::fs::read(at("disk")).unwrap()[..content.len()] == content, "the disk is the image");
+    assert!(
+        std::fs::read(at("disk")).unwrap()[..content.len()] == content,
+        "the disk is the image"
+    );
     images_are_whole(&at("stick"));
     dir
 }
@@ -55,7 +68,9 @@ pub(crate) fn offline(firmware: Firmware, bus: Bus) {
 fn number_of(machine: &Machine, serial: &str) -> String {
     let said = machine.said();
     let line = said.lines().rfind(|line| line.contains(serial) && line.contains("/dev/"));
-    let word = line.and_then(|line| line.split_whitespace().find(|word| word.bytes().all(|b| b.is_ascii_digit())));
+    let word = line.and_then(|line| {
+        line.split_whitespace().find(|word| word.bytes().all(|b| b.is_ascii_digit()))
+    });
     word.unwrap_or_else(|| panic!("{serial} is not offered:\n{said}")).to_owned()
 }
 
@@ -67,7 +82,10 @@ fn images_are_whole(stick: &Path) {
     std::fs::write(&part, &table[start..]).unwrap();
     tool(&["fsck.exfat", "-n", part.to_str().unwrap()]);
     let name: Vec<u8> = "marker.img.zst".encode_utf16().flat_map(u16::to_le_bytes).collect();
-    assert!(table[start..start + (24 << 20)].windows(name.len()).any(|window| window == name), "the file is gone");
+    assert!(
+        table[start..start + (24 << 20)].windows(name.len()).any(|window| window == name),
+        "the file is gone"
+    );
 }
 
 #[test]
@@ -93,9 +111,14 @@ fn a_stick_is_started_by_secure_boot() {
     secure_boot(Firmware::UefiSecure);
 }
 
-/// A rack from which firmware boots nothing by itself, and a machine with the medium that leads to the server.
+/// A rack from which firmware boots nothing by itself, and a machine with the medium that leads to
+/// the server.
 pub(crate) fn chained(firmware: Firmware, bus: Bus, named: bool) -> (Lab, Hardware) {
-    let lab = Lab::with_lines(|_| if named { String::new() } else { NEXT_SERVER.into() }, firmware.arch(), &[]);
+    let lab = Lab::with_lines(
+        |_| if named { String::new() } else { NEXT_SERVER.into() },
+        firmware.arch(),
+        &[],
+    );
     let path = lab.rack.dir().join("chain");
     stick(&iso("chain", firmware), &path, 8 << 20, None);
     if named {
@@ -120,10 +143,12 @@ pub(crate) fn chain(firmware: Firmware, bus: Bus, named: bool) {
 fn name_server(stick: &Path) {
     let table = std::fs::read(stick).unwrap();
     let start = u32::from_le_bytes(table[470..474].try_into().unwrap()) * 512;
-    let (fat, script) = (format!("{}@@{start}", stick.display()), stick.with_file_name("autoexec.ipxe"));
+    let (fat, script) =
+        (format!("{}@@{start}", stick.display()), stick.with_file_name("autoexec.ipxe"));
     tool(&["mcopy", "-n", "-i", &fat, "::autoexec.ipxe", script.to_str().unwrap()]);
     let text = std::fs::read_to_string(&script).unwrap();
-    let changed = text.replace("#set bty-server http://192.0.2.1:8080", &format!("set bty-server {BASE}"));
+    let changed =
+        text.replace("#set bty-server http://192.0.2.1:8080", &format!("set bty-server {BASE}"));
     assert_ne!(text, changed);
     std::fs::write(&script, changed).unwrap();
     tool(&["mcopy", "-o", "-i", &fat, script.to_str().unwrap(), "::autoexec.ipxe"]);

@@ -1,4 +1,5 @@
-//! Load for the benchmarks of the bytes: many clients of one file at once. Prints what came of it as JSON.
+//! Load for the benchmarks of the bytes: many clients of one file at once. Prints what came of it
+//! as JSON.
 //!
 //! ```text
 //! load http ADDRESS:PORT PATH CLIENTS ROUNDS
@@ -23,7 +24,8 @@ fn main() {
         ["tftp", to, name, clients, block, window, loss] => at_once(number(clients), |client| {
             let (block, window) = (number(block) as u16, number(window) as u16);
             let loss = loss.parse().expect("a share");
-            let download = Download { server: server(to), name, block, window, loss, seed: client as u64 };
+            let download =
+                Download { server: server(to), name, block, window, loss, seed: client as u64 };
             download.run().map_or(0, |bytes| bytes.len() as u64)
         }),
         _ => panic!("see the head of this file"),
@@ -44,7 +46,9 @@ fn main() {
 fn at_once(clients: usize, one: impl Fn(usize) -> u64 + Sync) -> Vec<(u64, Duration)> {
     let (one, begun) = (&one, Instant::now());
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..clients).map(|client| scope.spawn(move || (one(client), begun.elapsed()))).collect();
+        let threads: Vec<_> = (0..clients)
+            .map(|client| scope.spawn(move || (one(client), begun.elapsed())))
+            .collect();
         threads.into_iter().map(|thread| thread.join().expect("a client")).collect()
     })
 }
@@ -52,7 +56,8 @@ fn at_once(clients: usize, one: impl Fn(usize) -> u64 + Sync) -> Vec<(u64, Durat
 /// Bytes of the body that came; 0 when it was not all.
 fn fetch(server: SocketAddr, path: &str) -> u64 {
     let mut stream = TcpStream::connect(server).expect("the server listens");
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n").expect("it takes a request");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")
+        .expect("it takes a request");
     let mut buffer = vec![0; 256 << 10];
     let (mut head, mut body) = (Vec::new(), 0);
     while let Ok(len @ 1..) = stream.read(&mut buffer) {
@@ -73,6 +78,7 @@ fn fetch(server: SocketAddr, path: &str) -> u64 {
         }
     }
     let text = String::from_utf8_lossy(&head).into_owned();
-    let promised = text.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<u64>().ok());
+    let promised =
+        text.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<u64>().ok());
     if promised == Some(body) { body } else { 0 }
 }

@@ -11,17 +11,24 @@ use super::fake::{Host, UID};
 
 /// Everything that it says is wrong: check and detail.
 fn wrong(run: &Outcome) -> Vec<(String, String)> {
-    let all: Vec<Value> =
-        serde_json::from_str(&run.stdout).unwrap_or_else(|e| panic!("{e}: {}{}", run.stdout, run.stderr));
+    let all: Vec<Value> = serde_json::from_str(&run.stdout)
+        .unwrap_or_else(|e| panic!("{e}: {}{}", run.stdout, run.stderr));
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let wrong: Vec<_> = all.iter().filter(|finding| finding["level"] == "wrong").collect();
-    assert!(wrong.iter().all(|finding| finding["next"].is_string()), "each says what to do: {}", run.stdout);
+    assert!(
+        wrong.iter().all(|finding| finding["next"].is_string()),
+        "each says what to do: {}",
+        run.stdout
+    );
     assert_eq!(run.code, i32::from(!wrong.is_empty()));
     wrong.iter().map(|finding| (text(&finding["check"]), text(&finding["detail"]))).collect()
 }
 
 fn has(found: &[(String, String)], check: &str, detail: &str) {
-    assert!(found.iter().any(|(c, d)| c == check && d.contains(detail)), "{check}: {detail} is not in {found:#?}");
+    assert!(
+        found.iter().any(|(c, d)| c == check && d.contains(detail)),
+        "{check}: {detail} is not in {found:#?}"
+    );
 }
 
 /// The services of these tests have no live environment.
@@ -41,9 +48,9 @@ fn a_site_that_runs_is_well_and_each_fault_is_found_alone() {
 
     let site = host.dir().join("site");
     let sh = |script: &str| {
-        assert!(
-            host.ns.run(|| Command::new("sh").args(["-ec", script]).current_dir(&site).status().unwrap().success())
-        );
+        assert!(host.ns.run(|| {
+            Command::new("sh").args(["-ec", script]).current_dir(&site).status().unwrap().success()
+        }));
     };
     sh("chmod 777 data/bty");
     has(&wrong(&doctor()), "data", "other users of this machine have access");
@@ -59,11 +66,15 @@ fn a_site_that_runs_is_well_and_each_fault_is_found_alone() {
     let found = wrong(&doctor());
     has(&found, "firewall", "nftables does not let 8080/tcp through");
     assert!(!found.iter().any(|(_, detail)| detail.contains("3000/tcp")), "{found:#?}");
-    sh("nft delete table inet f && ip addr del 192.0.2.77/24 dev br0 && ip addr add 192.0.2.78/24 dev br0");
+    sh(
+        "nft delete table inet f && ip addr del 192.0.2.77/24 dev br0 && ip addr add 192.0.2.78/24 dev br0",
+    );
     let found = wrong(&doctor());
     has(&found, "address", "HOST_ADDR 192.0.2.77 is on no interface; there are 192.0.2.78");
     has(&found, "network", "the server does not answer at http://192.0.2.77:8080");
-    sh("ip addr add 192.0.2.77/24 dev br0 && ip route add default via 192.0.2.1 && ip link set br0 up");
+    sh(
+        "ip addr add 192.0.2.77/24 dev br0 && ip route add default via 192.0.2.1 && ip link set br0 up",
+    );
     has(&wrong(&doctor()), "resolver", "");
     sh("ip route del default && kill $(cat ../pids/bty-tftp)");
     let found = wrong(&doctor());
@@ -81,26 +92,37 @@ fn a_person_who_owns_the_site_by_a_number_is_found() {
     let _ = host.lab(&["init", "site"]).expect(0);
     let owners = || {
         let found = wrong(&host.lab(&["doctor", "site", "--json"]));
-        found.into_iter().filter(|(check, _)| check == "owner").map(|(_, detail)| detail).collect::<Vec<_>>()
+        found
+            .into_iter()
+            .filter(|(check, _)| check == "owner")
+            .map(|(_, detail)| detail)
+            .collect::<Vec<_>>()
     };
     assert_eq!(owners(), [""; 0]);
-    host.program("getent", "case $2 in 1000) echo 'ada:x:1000:1000::/home/ada:/bin/sh' ;; *) exit 2 ;; esac");
+    host.program(
+        "getent",
+        "case $2 in 1000) echo 'ada:x:1000:1000::/home/ada:/bin/sh' ;; *) exit 2 ;; esac",
+    );
     assert_eq!(owners(), [""; 0], "she owns nothing of it");
     let own = |script: &str| {
         let dir = host.dir().join("site");
-        assert!(Command::new("sh").args(["-ec", script]).current_dir(dir).status().unwrap().success());
+        assert!(
+            Command::new("sh").args(["-ec", script]).current_dir(dir).status().unwrap().success()
+        );
     };
     own("chown 1000:1000 data/bty bty.toml");
     let found = owners();
     assert_eq!(found.len(), 2, "{found:?}");
-    assert!(
-        found[0].ends_with("site/data/bty belongs to user 1000, who is ada on this host and so administers the site")
-    );
+    assert!(found[0].ends_with(
+        "site/data/bty belongs to user 1000, who is ada on this host and so administers the site"
+    ));
     own(&format!("chown {UID}:{UID} data/bty bty.toml"));
     host.program("getent", &format!("echo 'bob:x:{UID}:{UID}::/home/bob:/bin/sh'"));
     assert_eq!(
         owners(),
-        [format!("user {UID}, to whom the site belongs, is bob on this host and so administers the site")]
+        [format!(
+            "user {UID}, to whom the site belongs, is bob on this host and so administers the site"
+        )]
     );
     host.program("getent", &format!("echo 'bty:x:{UID}:{UID}::/nonexistent:/usr/sbin/nologin'"));
     assert_eq!(owners(), [""; 0], "that user was made for this");
@@ -111,13 +133,17 @@ fn firewalld_and_ufw_are_asked_for_each_port() {
     let host = Host::new();
     let _ = host.lab(&["init", "site"]).expect(0);
     let firewall = || {
-        let all: Vec<Value> = serde_json::from_str(&host.lab(&["doctor", "site", "--json"]).stdout).unwrap();
+        let all: Vec<Value> =
+            serde_json::from_str(&host.lab(&["doctor", "site", "--json"]).stdout).unwrap();
         let found = all.iter().filter(|finding| finding["check"] == "firewall");
         found.map(|finding| finding["detail"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
     host.program("ufw", "echo 'Status: active'; echo '8080/tcp ALLOW Anywhere'; echo '3000 ALLOW Anywhere'; echo '69/udp DENY Anywhere'");
     assert_eq!(firewall(), ["ufw does not let 69/udp through"]);
-    host.program("firewall-cmd", "case $1 in --state) echo running ;; --query-port=3000/tcp) exit 1 ;; esac");
+    host.program(
+        "firewall-cmd",
+        "case $1 in --state) echo running ;; --query-port=3000/tcp) exit 1 ;; esac",
+    );
     assert_eq!(firewall(), ["firewalld does not let 3000/tcp through"]);
 }
 
@@ -148,7 +174,11 @@ impl Dhcp {
         });
         let dhcp = Self(child);
         // port 67 of UDP, as the kernel lists it
-        let listens = || ns.run(|| std::fs::read_to_string("/proc/thread-self/net/udp").unwrap().contains(":0043 "));
+        let listens = || {
+            ns.run(|| {
+                std::fs::read_to_string("/proc/thread-self/net/udp").unwrap().contains(":0043 ")
+            })
+        };
         eventually(LIMIT, "dnsmasq listens", || listens().then_some(()));
         dhcp
     }
@@ -171,12 +201,18 @@ fn dhcp_is_asked_as_machines_ask_and_what_it_says_is_judged() {
     machines.ip("addr add 198.51.100.1/24 dev eth1");
     let ask = || {
         let run = host.lab(&["doctor", "site", "--dhcp", "eth0", "--json"]);
-        let all: Vec<Value> =
-            serde_json::from_str(&run.stdout).unwrap_or_else(|e| panic!("{e}: {}{}", run.stdout, run.stderr));
+        let all: Vec<Value> = serde_json::from_str(&run.stdout)
+            .unwrap_or_else(|e| panic!("{e}: {}{}", run.stdout, run.stderr));
         let dhcp = all.iter().filter(|finding| finding["check"] == "dhcp");
-        dhcp.map(|finding| format!("{} {}", finding["level"].as_str().unwrap(), finding["detail"].as_str().unwrap()))
-            .collect::<Vec<_>>()
-            .join("\n")
+        dhcp.map(|finding| {
+            format!(
+                "{} {}",
+                finding["level"].as_str().unwrap(),
+                finding["detail"].as_str().unwrap()
+            )
+        })
+        .collect::<Vec<_>>()
+        .join("\n")
     };
     let mut told = vec![format!("# no server\n{}", ask())];
     {

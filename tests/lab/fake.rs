@@ -27,7 +27,9 @@ pub(super) struct Host {
 impl Host {
     pub(super) fn new() -> Self {
         let (dir, ns) = (tempfile::tempdir().unwrap(), Netns::new());
-        for arguments in ["link add br0 type bridge", "addr add 192.0.2.77/24 dev br0", "link set br0 up"] {
+        for arguments in
+            ["link add br0 type bridge", "addr add 192.0.2.77/24 dev br0", "link set br0 up"]
+        {
             ns.ip(arguments);
         }
         let host = Self { dir, ns };
@@ -71,7 +73,11 @@ impl Host {
     fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(words[0]);
         let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", self.path("bin").display());
-        command.args(&words[1..]).current_dir(self.dir.path()).env("PATH", path).env("FAKE", self.dir.path());
+        command
+            .args(&words[1..])
+            .current_dir(self.dir.path())
+            .env("PATH", path)
+            .env("FAKE", self.dir.path());
         command.env("BTY_WEB", web_path()).env_remove("SUDO_UID").stdin(Stdio::null());
         command
     }
@@ -93,13 +99,16 @@ impl Host {
             mount -t tmpfs tmpfs /etc/containers && mkdir /etc/containers/systemd && mount --bind "$FAKE/units" /etc/containers/systemd
             exec "$0" "$@""#;
         let program = lab_path();
-        let words = [&["unshare", "--mount", "sh", "-c", script, program.to_str().unwrap()], arguments].concat();
+        let words =
+            [&["unshare", "--mount", "sh", "-c", script, program.to_str().unwrap()], arguments]
+                .concat();
         self.ns.run(|| self.command(&words).output().unwrap().into())
     }
 
     /// A text without what differs from run to run.
     fn plain(&self, text: &str) -> String {
-        text.replace(self.dir.path().to_str().unwrap(), "DIR").replace(env!("CARGO_PKG_VERSION"), "VERSION")
+        text.replace(self.dir.path().to_str().unwrap(), "DIR")
+            .replace(env!("CARGO_PKG_VERSION"), "VERSION")
     }
 }
 
@@ -130,11 +139,17 @@ fn deploy_starts_services_that_can_do_little_and_tells_the_password_once() {
         .collect::<Vec<_>>()
         .join("\n");
     insta::assert_snapshot!("podman_run", host.plain(&runs));
-    let [toml, data] = ["site/bty.toml", "site/data/bty"].map(|name| host.path(name).metadata().unwrap());
+    let [toml, data] =
+        ["site/bty.toml", "site/data/bty"].map(|name| host.path(name).metadata().unwrap());
     assert_eq!((toml.mode() & 0o777, toml.uid()), (0o640, UID));
     assert_eq!((data.mode() & 0o777, data.uid()), (0o700, UID), "nobody else enters it");
     let word = password.split_whitespace().nth(4).unwrap();
-    let files = Command::new("grep").args(["-r", "-l", word]).arg(host.path("site")).output().unwrap().stdout;
+    let files = Command::new("grep")
+        .args(["-r", "-l", word])
+        .arg(host.path("site"))
+        .output()
+        .unwrap()
+        .stdout;
     assert!(word.len() >= 16 && files.is_empty(), "it is nowhere in plain text");
     let again = host.lab(&["deploy", "site"]).expect(0);
     assert!(!again.stdout.contains("password"), "{}", again.stdout);
@@ -146,14 +161,17 @@ fn what_a_site_is_made_of() {
     let printed = host.lab(&["init", "site", "--print"]).expect(0);
     assert!(!host.path("site").exists(), "--print writes nothing");
     let _ = host.lab(&["init", "site", "--systemd"]).expect(0);
-    let read = |name: &str| host.plain(&std::fs::read_to_string(host.path("site").join(name)).unwrap());
+    let read =
+        |name: &str| host.plain(&std::fs::read_to_string(host.path("site").join(name)).unwrap());
     assert_eq!(host.plain(&printed.stdout), read("compose.yml"));
     insta::assert_snapshot!("compose.yml", read("compose.yml"));
     insta::assert_snapshot!("envvars", read("envvars"));
     insta::assert_snapshot!("README.md", read("README.md"));
     insta::assert_snapshot!(
         "quadlet",
-        ["bty-cache", "bty-web", "bty-tftp"].map(|name| read(&format!("quadlet/{name}.container"))).join("\n")
+        ["bty-cache", "bty-web", "bty-tftp"]
+            .map(|name| read(&format!("quadlet/{name}.container")))
+            .join("\n")
     );
     assert!(!host.calls().contains("run"), "init starts nothing");
     let shown = host.lab(&["show-config", "site"]).expect(0);
@@ -195,7 +213,8 @@ fn refused(host: &Host, arguments: &[&str]) -> String {
     let run = host.lab(arguments).expect(1);
     assert_eq!(host.path("site").exists(), before, "nothing is left behind");
     assert!(!host.calls().contains("podman run"), "nothing is started: {}", host.calls());
-    let said = run.stderr.lines().filter(|line| !line.starts_with('[')).collect::<Vec<_>>().join("\n");
+    let said =
+        run.stderr.lines().filter(|line| !line.starts_with('[')).collect::<Vec<_>>().join("\n");
     assert!(said.contains("next: "), "{said}");
     host.plain(&said)
 }
@@ -203,8 +222,9 @@ fn refused(host: &Host, arguments: &[&str]) -> String {
 #[test]
 fn what_cannot_be_deployed_is_refused_before_anything_is_written() {
     let mut told = Vec::new();
-    let mut tell =
-        |what: &str, host: &Host, arguments: &[&str]| told.push(format!("# {what}\n{}", refused(host, arguments)));
+    let mut tell = |what: &str, host: &Host, arguments: &[&str]| {
+        told.push(format!("# {what}\n{}", refused(host, arguments)))
+    };
 
     let host = Host::new();
     host.put("version", "4.0.0");
@@ -214,14 +234,19 @@ fn what_cannot_be_deployed_is_refused_before_anything_is_written() {
     let path = host.path("empty").display().to_string();
     let program = lab_path();
     let run: Outcome = host.ns.run(|| {
-        host.command(&[program.to_str().unwrap(), "deploy", "site"]).env("PATH", &path).output().unwrap().into()
+        host.command(&[program.to_str().unwrap(), "deploy", "site"])
+            .env("PATH", &path)
+            .output()
+            .unwrap()
+            .into()
     });
     assert!(run.code == 1 && !host.path("site").exists(), "{}", run.stderr);
     told.push(format!("# no podman\n{}", run.stderr.trim_end()));
 
     let host = Host::new();
-    let mut tell =
-        |what: &str, host: &Host, arguments: &[&str]| told.push(format!("# {what}\n{}", refused(host, arguments)));
+    let mut tell = |what: &str, host: &Host, arguments: &[&str]| {
+        told.push(format!("# {what}\n{}", refused(host, arguments)))
+    };
     tell("no archive", &host, &["deploy", "site", "--images", "nowhere.tar"]);
     let web = format!("images/localhost_bty-web:{}", env!("CARGO_PKG_VERSION"));
     host.put(&web, "s390x");
@@ -230,7 +255,11 @@ fn what_cannot_be_deployed_is_refused_before_anything_is_written() {
     tell("no image", &host, &["deploy", "site"]);
     host.put("fails", "pull registry.example: no such host\n");
     let run = host.lab(&["deploy", "site", "--prefix", "registry.example/site"]).expect(1);
-    assert!(run.stderr.contains("podman pull: Error: registry.example: no such host"), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("podman pull: Error: registry.example: no such host"),
+        "{}",
+        run.stderr
+    );
     assert!(!host.path("site").exists());
     let listener = host.ns.run(|| TcpListener::bind("0.0.0.0:8080").unwrap());
     tell("a port that is taken", &host, &["deploy", "site"]);
@@ -244,12 +273,23 @@ fn what_cannot_be_deployed_is_refused_before_anything_is_written() {
 fn a_directory_that_cannot_be_written_is_named_with_the_way_out() {
     let host = Host::new();
     let program = lab_path();
-    let words =
-        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", program.to_str().unwrap(), "init", "site"];
+    let words = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        program.to_str().unwrap(),
+        "init",
+        "site",
+    ];
     std::fs::set_permissions(host.dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let run: Outcome = host.ns.run(|| host.command(&words).output().unwrap().into());
     let run = run.expect(1);
-    assert!(run.stderr.contains("Permission denied") && run.stderr.contains("sudo mkdir -p"), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("Permission denied") && run.stderr.contains("sudo mkdir -p"),
+        "{}",
+        run.stderr
+    );
     assert!(!host.path("site").exists());
 }
 
@@ -258,11 +298,22 @@ fn a_site_of_root_is_left_to_root() {
     let host = Host::new();
     let _ = host.lab(&["deploy", "site"]).expect(0);
     let program = lab_path();
-    let words =
-        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", program.to_str().unwrap(), "doctor", "site"];
+    let words = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        program.to_str().unwrap(),
+        "doctor",
+        "site",
+    ];
     let run: Outcome = host.ns.run(|| host.command(&words).output().unwrap().into());
     let run = run.expect(1);
-    assert!(run.stderr.contains("site was deployed by root\n  next: sudo bty-lab"), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("site was deployed by root\n  next: sudo bty-lab"),
+        "{}",
+        run.stderr
+    );
 }
 
 #[test]
@@ -272,7 +323,10 @@ fn a_half_written_site_is_taken_away_again() {
     // where a directory must be
     host.put("site/quadlet", "");
     let _ = host.lab(&["init", "site", "--systemd"]).expect(1);
-    let left: Vec<_> = std::fs::read_dir(host.path("site")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let left: Vec<_> = std::fs::read_dir(host.path("site"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
     assert_eq!(left, ["quadlet"]);
 }
 
@@ -304,7 +358,11 @@ fn where_systemd_runs_units_are_installed_and_taken_away() {
     assert_eq!(std::fs::read_dir(host.path("units")).unwrap().count(), 3);
     assert!(!host.calls().contains("podman run"), "systemd starts them");
     let refused = host.lab(&["upgrade", "site"]).expect(1);
-    assert!(refused.stderr.contains("the services of this site are systemd's"), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("the services of this site are systemd's"),
+        "{}",
+        refused.stderr
+    );
     let _ = host.lab_with_systemd(&["upgrade", "site"]).expect(0);
     let _ = host.lab_with_systemd(&["purge", "site", "--yes"]).expect(0);
     assert_eq!(std::fs::read_dir(host.path("units")).unwrap().count(), 0);
@@ -320,7 +378,8 @@ fn where_systemd_runs_units_are_installed_and_taken_away() {
 
 /// Gives what is in the site to the user of an earlier version.
 fn of_earlier_version(host: &Host) {
-    let script = format!("chown -R -h {EARLIER_UID}:{EARLIER_UID} data bty.toml && chmod 750 data/*");
+    let script =
+        format!("chown -R -h {EARLIER_UID}:{EARLIER_UID} data bty.toml && chmod 750 data/*");
     let mut command = Command::new("sh");
     command.args(["-ec", &script]).current_dir(host.path("site"));
     assert!(command.status().unwrap().success());
@@ -348,7 +407,9 @@ fn a_site_of_an_earlier_version_is_handed_over_and_nothing_else_is() {
     std::fs::create_dir(&theirs).unwrap();
     std::fs::write(theirs.join("file"), "a person's").unwrap();
     std::os::unix::fs::chown(theirs.join("file"), Some(EARLIER_UID), Some(EARLIER_UID)).unwrap();
-    for (name, to) in [("link", &theirs), ("file-link", &theirs.join("file")), ("gone", &host.path("gone"))] {
+    for (name, to) in
+        [("link", &theirs), ("file-link", &theirs.join("file")), ("gone", &host.path("gone"))]
+    {
         std::os::unix::fs::symlink(to, data.join(name)).unwrap();
         std::os::unix::fs::lchown(data.join(name), Some(EARLIER_UID), Some(EARLIER_UID)).unwrap();
     }
@@ -368,7 +429,10 @@ fn a_site_of_an_earlier_version_is_handed_over_and_nothing_else_is() {
     assert_eq!(owner(&data.join("third")), (1234, 1234));
     let calls = host.calls();
     assert!(
-        calls.lines().filter(|line| line.contains(" run ")).all(|line| line.contains(&format!("--user={UID}:{UID}")))
+        calls
+            .lines()
+            .filter(|line| line.contains(" run "))
+            .all(|line| line.contains(&format!("--user={UID}:{UID}")))
     );
 }
 
@@ -392,7 +456,11 @@ fn an_upgrade_and_the_way_back_hand_the_data_over_while_nothing_runs() {
     of_earlier_version(&host);
     host.put("fails", "rm the container cannot be stopped\n");
     let _ = host.lab(&["upgrade", "site"]).expect(1);
-    assert_eq!(owner(&state), (EARLIER_UID, EARLIER_UID), "a program that still runs keeps its data");
+    assert_eq!(
+        owner(&state),
+        (EARLIER_UID, EARLIER_UID),
+        "a program that still runs keeps its data"
+    );
 }
 
 #[test]
@@ -401,7 +469,11 @@ fn no_state_is_touched_while_a_service_cannot_be_stopped() {
     let _ = host.lab(&["deploy", "site"]).expect(0);
     host.put("fails", "rm the container cannot be stopped\n");
     let refused = host.lab(&["upgrade", "site"]).expect(1);
-    assert!(refused.stderr.contains("cannot be stopped; the data is as it was"), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("cannot be stopped; the data is as it was"),
+        "{}",
+        refused.stderr
+    );
     assert!(!host.path("site/backup").exists());
     std::fs::remove_file(host.path("fails")).unwrap();
     let _ = host.lab(&["upgrade", "site"]).expect(0);

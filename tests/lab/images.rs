@@ -18,7 +18,8 @@ fn images_have_one_program_no_shell_and_nobody_who_is_root() {
     let podman = Podman::loaded();
     for image in IMAGES {
         let said: Value =
-            serde_json::from_str(&podman.run(&["image", "inspect", &name(image)]).expect(0).stdout).unwrap();
+            serde_json::from_str(&podman.run(&["image", "inspect", &name(image)]).expect(0).stdout)
+                .unwrap();
         let said = &said[0];
         assert_eq!(said["Config"]["User"], "61069:61069");
         assert_eq!(said["Labels"]["org.opencontainers.image.version"], env!("CARGO_PKG_VERSION"));
@@ -31,11 +32,20 @@ fn images_have_one_program_no_shell_and_nobody_who_is_root() {
         assert_eq!(programs, ["755 0 usr/bin/bty-web"], "nothing else can be run");
         assert!(files.contains(&format!("usr/share/doc/bty/{image}.spdx.json")), "{files}");
         assert!(!files.contains(" bin/"), "{files}");
-        let parts = std::fs::read_to_string(format!("{}/usr/share/doc/bty/{image}.spdx.json", dir.trim())).unwrap();
+        let parts =
+            std::fs::read_to_string(format!("{}/usr/share/doc/bty/{image}.spdx.json", dir.trim()))
+                .unwrap();
         let parts: Value = serde_json::from_str(&parts).unwrap();
-        let names: Vec<&str> =
-            parts["packages"].as_array().unwrap().iter().map(|p| p["name"].as_str().unwrap()).collect();
-        assert!(["bty-web", "tokio", "ca-certificates"].iter().all(|wanted| names.contains(wanted)), "{names:?}");
+        let names: Vec<&str> = parts["packages"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|p| p["name"].as_str().unwrap())
+            .collect();
+        assert!(
+            ["bty-web", "tokio", "ca-certificates"].iter().all(|wanted| names.contains(wanted)),
+            "{names:?}"
+        );
     }
 }
 
@@ -47,7 +57,11 @@ fn each_image_runs_with_nothing_writable_but_its_state() {
         let state = podman.dir().join(image);
         std::fs::create_dir(&state).unwrap();
         std::os::unix::fs::chown(&state, Some(61069), Some(61069)).unwrap();
-        let volume = format!("{}:/var/lib/{}", state.display(), if image == "bty-web" { "bty" } else { image });
+        let volume = format!(
+            "{}:/var/lib/{}",
+            state.display(),
+            if image == "bty-web" { "bty" } else { image }
+        );
         let hard = [
             "--read-only",
             "--read-only-tmpfs=false",
@@ -55,18 +69,34 @@ fn each_image_runs_with_nothing_writable_but_its_state() {
             "--cap-add=net_bind_service",
             "--security-opt=no-new-privileges",
         ];
-        let own = ["run", "--detach", "--network=host", "--env=BTY_ADMIN_OPEN=1", "--name", image, "--volume", &volume];
+        let own = [
+            "run",
+            "--detach",
+            "--network=host",
+            "--env=BTY_ADMIN_OPEN=1",
+            "--name",
+            image,
+            "--volume",
+            &volume,
+        ];
         ns.run(|| {
             let _ = podman.run(&[&own[..], &hard, &[name(image).as_str()]].concat()).expect(0);
             let begun = std::time::Instant::now();
             eventually(LIMIT, &format!("{image} is healthy"), || {
                 let is_healthy = podman.run(&["healthcheck", "run", image]).code == 0;
-                assert!(is_healthy || begun.elapsed() < LIMIT, "{image}: {:?}", podman.run(&["logs", image]));
+                assert!(
+                    is_healthy || begun.elapsed() < LIMIT,
+                    "{image}: {:?}",
+                    podman.run(&["logs", image])
+                );
                 is_healthy.then_some(())
             });
         });
         let written = podman.run(&["diff", image]).expect(0).stdout;
-        assert!(written.lines().all(|line| !line.contains("usr") && !line.contains("/etc/bty")), "{written}");
+        assert!(
+            written.lines().all(|line| !line.contains("usr") && !line.contains("/etc/bty")),
+            "{written}"
+        );
         let _ = podman.run(&["rm", "--force", "--time=10", image]).expect(0);
     }
 }

@@ -1,4 +1,5 @@
-//! The main job, with the real podman: from nothing to a flashed machine, to the next version and back, to nothing.
+//! The main job, with the real podman: from nothing to a flashed machine, to the next version and
+//! back, to nothing.
 
 use std::path::{Path, PathBuf};
 
@@ -25,7 +26,9 @@ pub(crate) struct Host {
 impl Host {
     pub(crate) fn new(podman: Podman) -> Self {
         let ns = Netns::new();
-        for arguments in ["link add br0 type bridge", "addr add 192.0.2.77/24 dev br0", "link set br0 up"] {
+        for arguments in
+            ["link add br0 type bridge", "addr add 192.0.2.77/24 dev br0", "link set br0 up"]
+        {
             ns.ip(arguments);
         }
         Self { podman, ns }
@@ -42,7 +45,10 @@ impl Host {
     fn curl(&self, arguments: &[&str]) -> String {
         let run = self.ns.run(|| {
             self.podman
-                .command("curl", &[&["-sS", "--fail-with-body", "--max-time", "60"], arguments].concat())
+                .command(
+                    "curl",
+                    &[&["-sS", "--fail-with-body", "--max-time", "60"], arguments].concat(),
+                )
                 .output()
                 .unwrap()
         });
@@ -73,7 +79,17 @@ impl Host {
         let jar = self.podman.dir().join("jar").display().to_string();
         let origin = format!("Origin: {BASE}");
         let url = format!("{BASE}{path}");
-        let mut words = vec!["-b", &jar, "-H", &origin, "-H", "Content-Type: application/json", "-X", method, &url];
+        let mut words = vec![
+            "-b",
+            &jar,
+            "-H",
+            &origin,
+            "-H",
+            "Content-Type: application/json",
+            "-X",
+            method,
+            &url,
+        ];
         if !body.is_empty() {
             words.extend(["-d", body]);
         }
@@ -86,7 +102,11 @@ fn name(image: &str, version: &str) -> String {
 }
 
 fn password(run: &Outcome) -> String {
-    let line = run.stdout.lines().find_map(|line| line.strip_prefix("password of the pages: ")).expect(&run.stdout);
+    let line = run
+        .stdout
+        .lines()
+        .find_map(|line| line.strip_prefix("password of the pages: "))
+        .expect(&run.stdout);
     line.split_whitespace().next().unwrap().to_owned()
 }
 
@@ -107,14 +127,26 @@ fn version_before(podman: &Podman) -> PathBuf {
 
 /// An image that differs from ours by a line.
 fn image_with(podman: &Podman, image: &str, version: &str, line: &str, context: &Path) {
-    std::fs::write(context.join("Containerfile"), format!("FROM {}\n{line}\n", name(image, VERSION))).unwrap();
+    std::fs::write(
+        context.join("Containerfile"),
+        format!("FROM {}\n{line}\n", name(image, VERSION)),
+    )
+    .unwrap();
     let tag = name(image, version);
-    let arguments =
-        ["bud", "--quiet", "--isolation=chroot", "--format=docker", "--tag", &tag, context.to_str().unwrap()];
+    let arguments = [
+        "bud",
+        "--quiet",
+        "--isolation=chroot",
+        "--format=docker",
+        "--tag",
+        &tag,
+        context.to_str().unwrap(),
+    ];
     let _ = Outcome::from(podman.command("buildah", &arguments).output().unwrap()).expect(0);
 }
 
-/// An image that comes through the cache is written to the disk of a machine that knows the address of the site alone.
+/// An image that comes through the cache is written to the disk of a machine that knows the address
+/// of the site alone.
 fn flash(host: &Host) {
     let content = gpt_image(8 * MIB, 512);
     let compressed = filter(&["zstd", "-q3c"], &content);
@@ -130,10 +162,12 @@ fn flash(host: &Host) {
         r#"{{"name":"debian","image_url":"http://{0}/debian.img.zst","sha_url":"http://{0}/debian.img.zst.sha256"}}"#,
         origin.host()
     );
-    let entry: Value = serde_json::from_str(&host.send("POST", "/catalog/entries", &entry)).unwrap();
+    let entry: Value =
+        serde_json::from_str(&host.send("POST", "/catalog/entries", &entry)).unwrap();
     let image_ref = entry["bty_image_ref"].as_str().unwrap_or_else(|| panic!("{entry}"));
-    let binding =
-        format!(r#"{{"boot_mode":"bty-flash-once","bty_image_ref":"{image_ref}","target_disk_serial":"{SERIAL}"}}"#);
+    let binding = format!(
+        r#"{{"boot_mode":"bty-flash-once","bty_image_ref":"{image_ref}","target_disk_serial":"{SERIAL}"}}"#
+    );
     let _ = host.send("PUT", &format!("/machines/{MAC}"), &binding);
     let script = host.curl(&[&format!("{BASE}/pxe/52-54-00-12-34-56?boot=b1")]);
     let token = script
@@ -143,7 +177,8 @@ fn flash(host: &Host) {
         .unwrap_or_else(|| panic!("{script}"));
     let disk = write(host.podman.dir(), "disk.img", &vec![0xA5; 32 * MIB]);
     let file = format!("{}={SERIAL}", disk.display());
-    let arguments = ["--server", BASE, "--mac", MAC, "--no-reboot", "--disk-file", &file, "--cycle", token];
+    let arguments =
+        ["--server", BASE, "--mac", MAC, "--no-reboot", "--disk-file", &file, "--cycle", token];
     let flash: Outcome = host.ns.run(|| bty_command(&arguments).output().unwrap()).into();
     let _ = flash.expect(0);
     assert!(std::fs::read(&disk).unwrap()[..8 * MIB] == content[..], "the image is on the disk");
@@ -178,7 +213,11 @@ fn a_machine_is_flashed_and_its_site_goes_on_to_the_next_version_and_back() {
     let broken = tempfile::tempdir().unwrap();
     image_with(&host.podman, "bty-web", VERSION, "CMD [\"check-config\"]", broken.path());
     let failed = host.lab(&["upgrade", "site"]).expect(1);
-    assert!(failed.stderr.contains("version 0.0.0 runs again, with the data that it had"), "{}", failed.stderr);
+    assert!(
+        failed.stderr.contains("version 0.0.0 runs again, with the data that it had"),
+        "{}",
+        failed.stderr
+    );
     assert!(host.machine().contains("bty-flash-once"));
 }
 

@@ -1,4 +1,5 @@
-//! Machines with arm64, which QEMU emulates as well. What they are flashed with is for another architecture: it is compared, and not booted.
+//! Machines with arm64, which QEMU emulates as well. What they are flashed with is for another
+//! architecture: it is compared, and not booted.
 
 use std::time::Instant;
 

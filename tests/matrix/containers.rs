@@ -16,7 +16,10 @@ use crate::lab::site::Host;
 fn the_same_inputs_give_the_same_layers() {
     let layers = |podman: &Podman| {
         IMAGES.map(|image| {
-            podman.run(&["image", "inspect", "--format", "{{json .RootFS.Layers}}", &name(image)]).expect(0).stdout
+            podman
+                .run(&["image", "inspect", "--format", "{{json .RootFS.Layers}}", &name(image)])
+                .expect(0)
+                .stdout
         })
     };
     let podman = Podman::loaded();
@@ -29,8 +32,14 @@ fn the_same_inputs_give_the_same_layers() {
     let from = root.join("target/images-work");
     tool(&["cp", "-a", from.join("debian-trixie-amd64").to_str().unwrap(), work.to_str().unwrap()]);
     let programs = from.join("programs-x86_64");
-    let options =
-        ["--out", out.to_str().unwrap(), "--work", work.to_str().unwrap(), "--programs", programs.to_str().unwrap()];
+    let options = [
+        "--out",
+        out.to_str().unwrap(),
+        "--work",
+        work.to_str().unwrap(),
+        "--programs",
+        programs.to_str().unwrap(),
+    ];
     build(&options);
     let again = Podman::new();
     let file = std::fs::read_dir(&out).unwrap().next().unwrap().unwrap().path();
@@ -44,9 +53,12 @@ fn images_are_pushed_as_lists_of_architectures() {
     let (registry, dir) = (Registry::start(), tempfile::tempdir().unwrap());
     let prefix = format!("{}/site", registry.host());
     build(&["--push", &prefix, "--plain-http", "--out", dir.path().to_str().unwrap()]);
-    let url = format!("http://{}/v2/site/bty-web/manifests/{}", registry.host(), env!("CARGO_PKG_VERSION"));
-    let accept =
-        "Accept: application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.oci.image.index.v1+json";
+    let url = format!(
+        "http://{}/v2/site/bty-web/manifests/{}",
+        registry.host(),
+        env!("CARGO_PKG_VERSION")
+    );
+    let accept = "Accept: application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.oci.image.index.v1+json";
     let list: Value = serde_json::from_str(&tool(&["curl", "-sS", "-H", accept, &url])).unwrap();
     assert_eq!(list["manifests"][0]["platform"]["architecture"], "amd64", "{list}");
 }
@@ -60,7 +72,12 @@ fn without_root_a_site_is_its_users_own_and_has_no_tftp() {
     let words = ["--mount", "sh", script.to_str().unwrap(), &home, &program, &archive];
     let mut command = host.podman.command("unshare", &words);
     let run = Outcome::from(host.ns.run(|| command.output().unwrap())).expect(0);
-    for said in ["TFTP      none: it needs root", "nothing to complain about", "4243 site/data/bty/state.db", "done"] {
+    for said in [
+        "TFTP      none: it needs root",
+        "nothing to complain about",
+        "4243 site/data/bty/state.db",
+        "done",
+    ] {
         assert!(run.stdout.contains(said), "{said} is not in {}{}", run.stdout, run.stderr);
     }
 }
@@ -71,7 +88,12 @@ fn podman_compose() -> PathBuf {
     let program = dir.join("bin/podman-compose");
     if !program.exists() {
         tool(&["python3", "-m", "venv", dir.to_str().unwrap()]);
-        tool(&[dir.join("bin/pip").to_str().unwrap(), "install", "--quiet", "podman-compose==1.6.0"]);
+        tool(&[
+            dir.join("bin/pip").to_str().unwrap(),
+            "install",
+            "--quiet",
+            "podman-compose==1.6.0",
+        ]);
     }
     program
 }
@@ -93,7 +115,8 @@ fn compose_starts_the_same_services() {
         let doctor = host.lab(&["doctor", "site", "--json"]);
         let found: Vec<Value> = serde_json::from_str(&doctor.stdout).unwrap();
         let mut services = found.iter().filter(|finding| finding["check"] == "services");
-        (services.clone().count() == 3 && services.all(|finding| finding["level"] == "ok")).then_some(())
+        (services.clone().count() == 3 && services.all(|finding| finding["level"] == "ok"))
+            .then_some(())
     });
     let _ = compose(&["down"]).expect(0);
 }
@@ -115,20 +138,33 @@ fn quadlet_and_systemd_understand_the_units() {
     let host = Host::new(Podman::new());
     let _ = host.lab(&["init", "site", "--systemd"]).expect(0);
     let mut command = host.podman.command(quadlet().to_str().unwrap(), &["-dryrun"]);
-    let said = Outcome::from(command.env("QUADLET_UNIT_DIRS", host.site().join("quadlet")).output().unwrap()).expect(0);
-    let units: Vec<(&str, &str)> =
-        said.stdout.split("---").skip(1).collect::<Vec<_>>().chunks(2).map(|two| (two[0], two[1])).collect();
+    let said = Outcome::from(
+        command.env("QUADLET_UNIT_DIRS", host.site().join("quadlet")).output().unwrap(),
+    )
+    .expect(0);
+    let units: Vec<(&str, &str)> = said
+        .stdout
+        .split("---")
+        .skip(1)
+        .collect::<Vec<_>>()
+        .chunks(2)
+        .map(|two| (two[0], two[1]))
+        .collect();
     assert_eq!(
         units.iter().map(|unit| unit.0).collect::<Vec<_>>(),
         ["bty-cache.service", "bty-tftp.service", "bty-web.service"]
     );
     for (name, text) in units {
-        let hard = ["--read-only", "--cap-drop all", "--security-opt=no-new-privileges", "--network host"];
+        let hard =
+            ["--read-only", "--cap-drop all", "--security-opt=no-new-privileges", "--network host"];
         assert!(hard.iter().all(|word| text.contains(word)), "{text}");
         let file = host.podman.dir().join(name);
         std::fs::write(&file, text).unwrap();
-        let verified =
-            host.podman.command("systemd-analyze", &["verify", "--man=no", file.to_str().unwrap()]).output().unwrap();
+        let verified = host
+            .podman
+            .command("systemd-analyze", &["verify", "--man=no", file.to_str().unwrap()])
+            .output()
+            .unwrap();
         let verified = Outcome::from(verified).expect(0);
         assert!(!verified.stderr.contains("Unknown key"), "{}", verified.stderr);
     }

@@ -1,4 +1,5 @@
-//! Firmware alone, as far as the first contact, with nothing but what the server serves itself. The whole paths are in `chain::network`.
+//! Firmware alone, as far as the first contact, with nothing but what the server serves itself. The
+//! whole paths are in `chain::network`.
 
 use std::time::Duration;
 

@@ -67,9 +67,14 @@ fn volumes_of_an_old_system_are_not_assembled_and_are_flashed_over() {
     machine.wait(PATIENCE, "a look", |said| said.contains("assembled here: 0"));
     go_on_with_full(&mut machine);
     // its tools know what they are, so that they could be
-    machine.type_in("mdadm --examine /dev/nvme0n1p1; lvs --noheadings old; echo all is $((1 + 1))\r");
+    machine
+        .type_in("mdadm --examine /dev/nvme0n1p1; lvs --noheadings old; echo all is $((1 + 1))\r");
     machine.wait(PATIENCE, "tools", |said| said.contains("all is 2"));
-    assert!(machine.said().contains("Raid Level : raid1") && machine.said().contains("root old"), "{}", machine.said());
+    assert!(
+        machine.said().contains("Raid Level : raid1") && machine.said().contains("root old"),
+        "{}",
+        machine.said()
+    );
     machine.type_in(COUNT);
     machine.wait(PATIENCE, "another look", |said| said.matches("assembled here: 0").count() == 2);
     drop(machine);

@@ -20,10 +20,14 @@ fn the_same_inputs_give_the_same_bytes() {
     tool(&["rm", "-r", &at("work/debian-trixie-amd64/roots")]);
     let programs = work.join("programs-x86_64");
     let build = root.join("media/build");
-    let options = ["--out", &at("out"), "--work", &at("work"), "--programs", programs.to_str().unwrap()];
+    let options =
+        ["--out", &at("out"), "--work", &at("work"), "--programs", programs.to_str().unwrap()];
     tool(&[&[build.to_str().unwrap()][..], &options, &names].concat());
     for file in files {
         let name = file.file_name().unwrap().to_str().unwrap();
-        assert!(std::fs::read(&file).unwrap() == std::fs::read(at(&format!("out/{name}"))).unwrap(), "{name}");
+        assert!(
+            std::fs::read(&file).unwrap() == std::fs::read(at(&format!("out/{name}"))).unwrap(),
+            "{name}"
+        );
     }
 }

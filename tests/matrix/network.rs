@@ -14,11 +14,15 @@ fn uefi_and_ahci() {
 
 /// An installed Debian starts from the disk; by `kexec` without a second time with the firmware.
 fn installed(firmware: Firmware, after: &str) {
-    let lab = Lab::with(if firmware == Firmware::Bios { "BIOS, UEFI" } else { "one line" }, &debian_image());
+    let lab = Lab::with(
+        if firmware == Firmware::Bios { "BIOS, UEFI" } else { "one line" },
+        &debian_image(),
+    );
     let disk = lab.disk();
     lab.bind_with("bty-flash-once", SERIAL, &json!({ "after": after }));
     let mut machine = lab.power_on(lab.hardware(firmware).disk(Bus::Nvme, &disk, SERIAL));
-    machine.wait(PATIENCE, "the flashed system", |said| said.contains(&format!("{MARKER}: systemd")));
+    machine
+        .wait(PATIENCE, "the flashed system", |said| said.contains(&format!("{MARKER}: systemd")));
     machine.wait_off(PATIENCE);
     let said = machine.said();
     drop(machine);
@@ -26,7 +30,12 @@ fn installed(firmware: Firmware, after: &str) {
     let untouched = 9 << 20;
     assert!(std::fs::read(&disk).unwrap()[..untouched] == lab.content[..untouched]);
     assert_eq!(lab.count("machine.flashed"), 1, "{:?}", lab.events());
-    assert_eq!(lab.count("netboot.pxe.offered"), 1, "{:?}; the machine said:\n{said}", lab.events());
+    assert_eq!(
+        lab.count("netboot.pxe.offered"),
+        1,
+        "{:?}; the machine said:\n{said}",
+        lab.events()
+    );
 }
 
 #[test]
@@ -54,6 +63,11 @@ fn flash_always_flashes_at_every_other_boot() {
         drop(machine);
         assert!(lab.is_flashed(&disk), "cycle {cycle}");
         assert_eq!(lab.count("machine.flashed"), cycle);
-        assert_eq!(lab.count("netboot.pxe.offered"), 2 * cycle, "to flash, and to boot the disk: {:?}", lab.events());
+        assert_eq!(
+            lab.count("netboot.pxe.offered"),
+            2 * cycle,
+            "to flash, and to boot the disk: {:?}",
+            lab.events()
+        );
     }
 }

@@ -27,7 +27,8 @@ fn a_stick_flashes_offline_with_uefi() {
 #[ignore = "long: make test-all"]
 fn it_is_a_cd_too() {
     for firmware in [Firmware::Bios, Firmware::Uefi] {
-        let mut machine = Hardware::new(firmware).disk(Bus::Cd, &iso("usbboot-pc", firmware), "CD").start();
+        let mut machine =
+            Hardware::new(firmware).disk(Bus::Cd, &iso("usbboot-pc", firmware), "CD").start();
         machine.wait(PATIENCE, "the wizard", |said| said.contains("Pick an image source:"));
     }
 }
@@ -47,7 +48,8 @@ fn a_file_on_the_stick_names_a_server() {
     machine.wait_off(PATIENCE);
     // at every later start the stick comes first
     lab.rack.ns.run(|| machine.again());
-    machine.wait(PATIENCE, "the second start", |said| said.contains("going on with the flashed disk"));
+    machine
+        .wait(PATIENCE, "the second start", |said| said.contains("going on with the flashed disk"));
     machine.wait(PATIENCE, "the flashed system", |said| said.contains(MARKER));
     drop(machine);
     assert!(lab.is_flashed(&disk));
@@ -79,7 +81,8 @@ fn a_file_on_the_stick_leaves_the_server_to_dhcp_or_to_a_person() {
     let lab = Lab::with_lines(|_| NEXT_SERVER.into(), "x86_64", &[]);
     for (times, who) in (1..).zip(["dhcp", "ask"]) {
         let path = stick_that_says(&lab, &format!("bty.server={who}\n"));
-        let hardware = Hardware::new(Firmware::Bios).disk(Bus::Usb, &path, "STICK").card("tap0", MAC);
+        let hardware =
+            Hardware::new(Firmware::Bios).disk(Bus::Usb, &path, "STICK").card("tap0", MAC);
         let mut machine = lab.power_on(hardware);
         if who == "ask" {
             machine.wait(PATIENCE, "the question", |said| said.contains("Address of the server"));

@@ -51,8 +51,8 @@ impl From<Output> for Outcome {
 
 /// Writes a program that a test runs.
 ///
-/// Another program writes it: a child that a test beside this one starts would inherit the open file, and a file that
-/// is open for writing cannot be run ("Text file busy").
+/// Another program writes it: a child that a test beside this one starts would inherit the open
+/// file, and a file that is open for writing cannot be run ("Text file busy").
 ///
 /// # Panics
 /// When it cannot be written.
@@ -64,7 +64,11 @@ pub fn write_program(path: &Path, text: &str) {
         .spawn()
         .expect("every system has sh");
     writer.stdin.take().expect("it is a pipe").write_all(text.as_bytes()).expect("sh reads it");
-    assert!(writer.wait().expect("it was started").success(), "{} cannot be written", path.display());
+    assert!(
+        writer.wait().expect("it was started").success(),
+        "{} cannot be written",
+        path.display()
+    );
 }
 
 /// Where cargo puts the `bty` command: beside the directory of the test.
@@ -107,7 +111,8 @@ pub fn tool(command: &[&str]) -> String {
     outcome.stdout
 }
 
-/// Runs `bty` on a terminal of its own, where somebody types `typed` when asked. All that the terminal shows is in `stdout`.
+/// Runs `bty` on a terminal of its own, where somebody types `typed` when asked. All that the
+/// terminal shows is in `stdout`.
 ///
 /// # Panics
 /// When it does not end within 30 seconds.
@@ -116,7 +121,16 @@ pub fn bty_on_terminal(arguments: &[&str], typed: &str, variables: &[(&str, &str
     let mut words = vec![bty_path().display().to_string()];
     words.extend(arguments.iter().map(|a| format!("'{a}'")));
     let mut script = Command::new("timeout");
-    script.args(["--foreground", "30", "script", "--quiet", "--return", "--command", &words.join(" "), "/dev/null"]);
+    script.args([
+        "--foreground",
+        "30",
+        "script",
+        "--quiet",
+        "--return",
+        "--command",
+        &words.join(" "),
+        "/dev/null",
+    ]);
     for (name, value) in bty_command(&[]).get_envs() {
         assert!(value.is_none(), "{} is set", name.display());
         script.env_remove(name);

@@ -1,6 +1,7 @@
 //! Disks in memory that misbehave on request, and a host that has them.
 //!
-//! A [`FaultyDisk`] keeps what was flushed apart from what was only written, so that a power cut can be played at any point.
+//! A [`FaultyDisk`] keeps what was flushed apart from what was only written, so that a power cut
+//! can be played at any point.
 
 use std::io;
 use std::path::Path;
@@ -9,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bty::disks::{Disk, DiskKind};
-use bty::{Device, Error, ErrorKind, Host, Result};
+use bty::{Device, DiskHost, Error, ErrorKind, Result};
 
 /// What goes wrong.
 #[derive(Clone, Debug, Default)]
@@ -75,9 +76,15 @@ impl FaultyDisk {
         Self::with_states(size, sector_bytes, faults, false)
     }
 
-    /// The same; it also keeps a copy of its content before every request, for [`states`](Self::states).
+    /// The same; it also keeps a copy of its content before every request, for
+    /// [`states`](Self::states).
     #[must_use]
-    pub fn with_states(size: usize, sector_bytes: u32, faults: Faults, keep_states: bool) -> Arc<Self> {
+    pub fn with_states(
+        size: usize,
+        sector_bytes: u32,
+        faults: Faults,
+        keep_states: bool,
+    ) -> Arc<Self> {
         // old data differs from sector to sector, as real data does
         let mut old = vec![0xa5; size];
         for (i, sector) in old.chunks_mut(sector_bytes as usize).enumerate() {
@@ -115,7 +122,8 @@ impl FaultyDisk {
         self.log.lock().unwrap().clone()
     }
 
-    /// Its content before each request, when that was asked for: what power cuts leave on a disk without a cache.
+    /// Its content before each request, when that was asked for: what power cuts leave on a disk
+    /// without a cache.
     #[must_use]
     pub fn states(&self) -> Vec<Vec<u8>> {
         self.states.lock().unwrap().clone()
@@ -129,7 +137,11 @@ impl FaultyDisk {
         if request == Request::Flush {
             let n = self.flushes.fetch_add(1, Ordering::SeqCst);
             hang_if(self.faults.hang_flush.is_some_and(|from| n >= from));
-            return if self.faults.fail_flush.is_some_and(|from| n >= from) { Err(broken()) } else { Ok(()) };
+            return if self.faults.fail_flush.is_some_and(|from| n >= from) {
+                Err(broken())
+            } else {
+                Ok(())
+            };
         }
         std::thread::sleep(self.faults.delay);
         let n = self.writes.fetch_add(1, Ordering::SeqCst);
@@ -149,8 +161,14 @@ impl FaultyDisk {
 
     fn check(&self, offset: u64, len: u64, address: usize) -> io::Result<()> {
         let sector = u64::from(self.sector_bytes);
-        let is_aligned = offset.is_multiple_of(sector) && len.is_multiple_of(sector) && address.is_multiple_of(512);
-        if is_aligned && offset + len <= self.size_bytes() { Ok(()) } else { Err(io::ErrorKind::InvalidInput.into()) }
+        let is_aligned = offset.is_multiple_of(sector)
+            && len.is_multiple_of(sector)
+            && address.is_multiple_of(512);
+        if is_aligned && offset + len <= self.size_bytes() {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::InvalidInput.into())
+        }
     }
 }
 
@@ -295,11 +313,13 @@ impl MemoryHost {
     fn device(&self, path: &Path) -> Result<(Disk, Arc<FaultyDisk>)> {
         let disks = self.disks.lock().unwrap();
         let found = disks.iter().find(|(d, _)| d.path == path).cloned();
-        found.ok_or_else(|| Error::new(ErrorKind::Refused, format!("nothing is at {}", path.display())))
+        found.ok_or_else(|| {
+            Error::new(ErrorKind::Refused, format!("nothing is at {}", path.display()))
+        })
     }
 }
 
-impl Host for MemoryHost {
+impl DiskHost for MemoryHost {
     fn list(&self) -> Result<Vec<Disk>> {
         Ok(self.disks.lock().unwrap().iter().map(|(d, _)| d.clone()).collect())
     }

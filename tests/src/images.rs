@@ -4,7 +4,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// `len` bytes that look like a disk: a boot signature, data, long runs of zeros, data up to the last byte.
+/// `len` bytes that look like a disk: a boot signature, data, long runs of zeros, data up to the
+/// last byte.
 #[must_use]
 pub fn disk_image(len: usize) -> Vec<u8> {
     let mut image = vec![0; len];
@@ -27,7 +28,8 @@ pub fn disk_image(len: usize) -> Vec<u8> {
     image
 }
 
-/// A disk of `len` bytes with something in it, and a GPT of one partition that ends before 6 MiB, made for sectors of `sector_bytes`.
+/// A disk of `len` bytes with something in it, and a GPT of one partition that ends before 6 MiB,
+/// made for sectors of `sector_bytes`.
 #[must_use]
 pub fn gpt_image(len: usize, sector_bytes: u32) -> Vec<u8> {
     let dir = tempfile::tempdir().unwrap();
@@ -37,7 +39,10 @@ pub fn gpt_image(len: usize, sector_bytes: u32) -> Vec<u8> {
     let path = write(dir.path(), "disk", &image);
     let sector = sector_bytes.to_string();
     // sfdisk of Debian 12 cannot be told a sector size, fdisk can
-    let _ = filter(&["fdisk", "--sector-size", &sector, path.to_str().unwrap()], b"g\nn\n1\n\n+4M\nw\n");
+    let _ = filter(
+        &["fdisk", "--sector-size", &sector, path.to_str().unwrap()],
+        b"g\nn\n1\n\n+4M\nw\n",
+    );
     std::fs::read(path).unwrap()
 }
 

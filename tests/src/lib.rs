@@ -25,8 +25,8 @@ use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long a test waits for something that takes milliseconds on an idle machine. Generous: a limit that is too short makes a flake, one that is too long costs
-/// nothing unless the test fails.
+/// How long a test waits for something that takes milliseconds on an idle machine. Generous: a
+/// limit that is too short makes a flake, one that is too long costs nothing unless the test fails.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
 /// Bytes that differ at every offset a test may confuse: a counter in each 4 bytes.
@@ -35,7 +35,8 @@ pub fn pattern(len_bytes: usize) -> Vec<u8> {
     (0u32..).flat_map(u32::to_be_bytes).take(len_bytes).collect()
 }
 
-/// Calls `probe` until it returns something. The pauses grow from 1 ms to 50 ms, so that a quick answer is seen at once and a slow one costs nothing.
+/// Calls `probe` until it returns something. The pauses grow from 1 ms to 50 ms, so that a quick
+/// answer is seen at once and a slow one costs nothing.
 ///
 /// # Panics
 /// When `limit` is over: `what` did not happen.
@@ -63,7 +64,9 @@ impl Daemon {
     /// When it does not.
     #[must_use]
     pub fn start(command: &mut Command, port: u16, package: &str) -> Self {
-        let child = command.spawn().unwrap_or_else(|e| panic!("{e}: is the Debian package {package} installed?"));
+        let child = command
+            .spawn()
+            .unwrap_or_else(|e| panic!("{e}: is the Debian package {package} installed?"));
         let daemon = Self(child);
         let what = format!("{package} listens on port {port}");
         eventually(LIMIT, &what, || TcpStream::connect(("127.0.0.1", port)).ok());
@@ -81,8 +84,8 @@ impl Drop for Daemon {
 
 /// A port of the loopback that is free for TCP and UDP.
 ///
-/// No two calls in one process return the same port, so tests that start servers at the same time do not compete for it. The ports are below those that the
-/// kernel assigns itself (32768 and up).
+/// No two calls in one process return the same port, so tests that start servers at the same time
+/// do not compete for it. The ports are below those that the kernel assigns itself (32768 and up).
 #[must_use]
 pub fn free_port() -> u16 {
     const FIRST: u32 = 10_000;
@@ -94,7 +97,9 @@ pub fn free_port() -> u16 {
         let number = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
         u16::try_from(FIRST + number).expect("it is below 32768")
     });
-    let is_free =
-        |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok() && UdpSocket::bind(("127.0.0.1", *port)).is_ok();
+    let is_free = |port: &u16| {
+        TcpListener::bind(("127.0.0.1", *port)).is_ok()
+            && UdpSocket::bind(("127.0.0.1", *port)).is_ok()
+    };
     ports.take(COUNT as usize).find(is_free).expect("a loopback port is free")
 }

@@ -11,7 +11,8 @@ use crate::command::tool;
 
 /// True where loop devices and mounts can be had.
 ///
-/// A test that was skipped unseen proves nothing: without root it fails, unless `BTY_TEST_NO_ROOT` is set.
+/// A test that was skipped unseen proves nothing: without root it fails, unless `BTY_TEST_NO_ROOT`
+/// is set.
 #[must_use]
 pub fn has_root() -> bool {
     let is_unwanted = std::env::var_os("BTY_TEST_NO_ROOT").is_some();
@@ -89,7 +90,8 @@ impl Drop for LoopDisk {
 pub struct Mount(TempDir);
 
 impl Mount {
-    /// Mounts `device`, to be read only: so whatever changes on it was written by somebody else than the file system.
+    /// Mounts `device`, to be read only: so whatever changes on it was written by somebody else
+    /// than the file system.
     #[must_use]
     pub fn device(device: &str) -> Self {
         Self::with(&["-o", "ro,noload", device])

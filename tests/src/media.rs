@@ -1,4 +1,5 @@
-//! What machines boot, as `media/build` makes it, and an image that says on its consoles that it runs.
+//! What machines boot, as `media/build` makes it, and an image that says on its consoles that it
+//! runs.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,14 +10,16 @@ use crate::command::{bty_path, tool};
 /// What the marker image says once it runs.
 pub const MARKER: &str = "the flashed system runs";
 
-/// Products that this process has built, or knows to be current. Builds share a directory of parts, so only one runs at a time.
+/// Products that this process has built, or knows to be current. Builds share a directory of parts,
+/// so only one runs at a time.
 static BUILT: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// The files of a product without the full environment, made of the programs that the tests run; built first when an input has changed.
+/// The files of a product without the full environment, made of the programs that the tests run;
+/// built first when an input has changed.
 #[must_use]
 pub fn product(name: &str, arch: &str) -> Vec<PathBuf> {
     build(name, arch, "target/media-test", &["--quick"])
@@ -37,7 +40,10 @@ fn build(name: &str, arch: &str, out: &str, options: &[&str]) -> Vec<PathBuf> {
         words.extend(["--arch", arch, "--out", out.to_str().unwrap()].map(str::to_owned));
         // cargo builds for this machine's architecture only
         if arch == "x86_64" {
-            words.extend(["--programs".to_owned(), bty_path().parent().unwrap().display().to_string()]);
+            words.extend([
+                "--programs".to_owned(),
+                bty_path().parent().unwrap().display().to_string(),
+            ]);
         }
         words.extend(options.iter().map(|option| (*option).to_owned()).chain([name.to_owned()]));
         tool(&words.iter().map(String::as_str).collect::<Vec<_>>());
@@ -45,20 +51,23 @@ fn build(name: &str, arch: &str, out: &str, options: &[&str]) -> Vec<PathBuf> {
     }
     let prefix = format!("bty-{name}-{arch}-v{}.", env!("CARGO_PKG_VERSION"));
     let files = std::fs::read_dir(out).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<PathBuf> =
-        files.filter(|file| file.file_name().unwrap().to_str().unwrap().starts_with(&prefix)).collect();
+    let mut files: Vec<PathBuf> = files
+        .filter(|file| file.file_name().unwrap().to_str().unwrap().starts_with(&prefix))
+        .collect();
     files.sort();
     assert!(!files.is_empty(), "{prefix}");
     files
 }
 
-/// A disk image that boots with BIOS and UEFI, says [`MARKER`], and switches the machine off. 64 MiB.
+/// A disk image that boots with BIOS and UEFI, says [`MARKER`], and switches the machine off. 64
+/// MiB.
 #[must_use]
 pub fn marker_image() -> PathBuf {
     made("marker")
 }
 
-/// An installed Debian that does the same: its kernel and initramfs, systemd, ext4 and an ESP. 650 MiB.
+/// An installed Debian that does the same: its kernel and initramfs, systemd, ext4 and an ESP. 650
+/// MiB.
 #[must_use]
 pub fn debian_image() -> PathBuf {
     made("debian")
@@ -77,7 +86,13 @@ pub fn stick(image: &Path, copy: &Path, bytes: u64, file: Option<(&Path, &str)>)
     tool(&["cp", "--sparse=always", image.to_str().unwrap(), copy.to_str().unwrap()]);
     if let Some((file, name)) = file {
         let script = root().join("tests/media/put.py");
-        tool(&["python3", script.to_str().unwrap(), copy.to_str().unwrap(), file.to_str().unwrap(), name]);
+        tool(&[
+            "python3",
+            script.to_str().unwrap(),
+            copy.to_str().unwrap(),
+            file.to_str().unwrap(),
+            name,
+        ]);
     }
     std::fs::File::options().write(true).open(copy).unwrap().set_len(bytes).unwrap();
 }

@@ -1,4 +1,5 @@
-//! Networks of their own, so that a test can have addresses, losses and DHCP without touching anybody's.
+//! Networks of their own, so that a test can have addresses, losses and DHCP without touching
+//! anybody's.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -17,7 +18,8 @@ impl Netns {
     /// Makes one with a loopback. Needs root.
     #[must_use]
     pub fn new() -> Self {
-        let name = format!("bty-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let name =
+            format!("bty-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         tool(&["ip", "netns", "add", &name]);
         let ns = Self(name);
         ns.ip("link set lo up");
@@ -45,7 +47,8 @@ impl Netns {
         tool(&all);
     }
 
-    /// Does `work` in it, on a thread of its own. Processes that `work` starts are in it too, and stay there.
+    /// Does `work` in it, on a thread of its own. Processes that `work` starts are in it too, and
+    /// stay there.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         std::thread::scope(|scope| {
             let in_it = || {

@@ -21,18 +21,28 @@ impl Nginx {
     /// Starts one over plain HTTP; `settings` go into its `server` block.
     #[must_use]
     pub fn start(settings: &str) -> Self {
-        Self::start_in(tempfile::tempdir().expect("a temporary directory can be made"), settings, "http")
+        Self::start_in(
+            tempfile::tempdir().expect("a temporary directory can be made"),
+            settings,
+            "http",
+        )
     }
 
-    /// Starts one with a certificate for `localhost`, signed by an authority of its own: [`ca_file`](Self::ca_file).
+    /// Starts one with a certificate for `localhost`, signed by an authority of its own:
+    /// [`ca_file`](Self::ca_file).
     #[must_use]
     pub fn start_tls() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         make_certificates(directory.path());
-        Self::start_in(directory, "ssl_certificate server.pem; ssl_certificate_key server.key;", "https")
+        Self::start_in(
+            directory,
+            "ssl_certificate server.pem; ssl_certificate_key server.key;",
+            "https",
+        )
     }
 
-    /// Starts one with a self-signed certificate for `localhost`, as `openssl req -x509` makes it: it is its own authority, in [`ca_file`](Self::ca_file).
+    /// Starts one with a self-signed certificate for `localhost`, as `openssl req -x509` makes it:
+    /// it is its own authority, in [`ca_file`](Self::ca_file).
     #[must_use]
     pub fn start_self_signed() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
@@ -40,8 +50,9 @@ impl Nginx {
         Self::start_in(directory, "ssl_certificate ca.pem; ssl_certificate_key ca.key;", "https")
     }
 
-    /// Starts one with servers of the caller, as files of `conf.d` have them, of which one listens with TLS at `port`. Where `conf` says `CERTIFICATE` and
-    /// `KEY`, there are those for `localhost`.
+    /// Starts one with servers of the caller, as files of `conf.d` have them, of which one listens
+    /// with TLS at `port`. Where `conf` says `CERTIFICATE` and `KEY`, there are those for
+    /// `localhost`.
     #[must_use]
     pub fn with_servers(conf: &str, port: u16) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
@@ -60,15 +71,22 @@ impl Nginx {
     }
 
     fn launch(directory: TempDir, servers: &str, port: u16, scheme: &'static str) -> Self {
-        let mut conf = String::from("worker_processes 1; master_process off; daemon off; pid nginx.pid;\n");
-        conf.push_str("error_log stderr crit; events { worker_connections 64; }\nhttp { access_log off;\n");
+        let mut conf =
+            String::from("worker_processes 1; master_process off; daemon off; pid nginx.pid;\n");
+        conf.push_str(
+            "error_log stderr crit; events { worker_connections 64; }\nhttp { access_log off;\n",
+        );
         for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
             writeln!(conf, "{kind}_temp_path tmp;").expect("a string takes all");
         }
         writeln!(conf, "{servers} }}").expect("a string takes all");
         fs::write(directory.path().join("nginx.conf"), conf).expect("the directory is ours");
         let mut command = Command::new("/usr/sbin/nginx");
-        command.arg("-p").arg(directory.path()).args(["-c", "nginx.conf", "-e", "stderr"]).stdout(Stdio::null());
+        command
+            .arg("-p")
+            .arg(directory.path())
+            .args(["-c", "nginx.conf", "-e", "stderr"])
+            .stdout(Stdio::null());
         let daemon = Daemon::start(&mut command, port, "nginx-light");
         Self { _daemon: daemon, directory, port, scheme }
     }
@@ -76,7 +94,8 @@ impl Nginx {
     /// Serves `bytes` as `name`; returns the address.
     #[must_use]
     pub fn put(&self, name: &str, bytes: &[u8]) -> String {
-        fs::write(self.directory.path().join("root").join(name), bytes).expect("the directory is ours");
+        fs::write(self.directory.path().join("root").join(name), bytes)
+            .expect("the directory is ours");
         let host = if self.scheme == "https" { "localhost" } else { "127.0.0.1" };
         format!("{}://{host}:{}/{name}", self.scheme, self.port)
     }
@@ -110,8 +129,13 @@ fn make_self_signed(directory: &Path) {
 fn make_certificates(directory: &Path) {
     let openssl = |arguments: &str| openssl(directory, arguments);
     let key = KEY;
-    openssl(&format!("req -x509 {key} -keyout ca.key -out ca.pem -days 2 -subj /CN=test-authority"));
+    openssl(&format!(
+        "req -x509 {key} -keyout ca.key -out ca.pem -days 2 -subj /CN=test-authority"
+    ));
     openssl(&format!("req {key} -keyout server.key -out server.csr -subj /CN=localhost"));
-    fs::write(directory.join("ext"), "subjectAltName=DNS:localhost\n").expect("the directory is ours");
-    openssl("x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 2 -extfile ext");
+    fs::write(directory.join("ext"), "subjectAltName=DNS:localhost\n")
+        .expect("the directory is ours");
+    openssl(
+        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 2 -extfile ext",
+    );
 }

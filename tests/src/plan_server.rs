@@ -57,7 +57,10 @@ struct Faults {
 impl PlanServer {
     /// A server whose images are `(name, bytes)`.
     #[must_use]
-    pub fn start(plan: impl Fn(&str) -> Plan + Send + Sync + 'static, images: Vec<(&'static str, Vec<u8>)>) -> Self {
+    pub fn start(
+        plan: impl Fn(&str) -> Plan + Send + Sync + 'static,
+        images: Vec<(&'static str, Vec<u8>)>,
+    ) -> Self {
         let faults: Arc<Mutex<Faults>> = Arc::default();
         let shared = Arc::clone(&faults);
         let server = Server::start(move |request| {
@@ -73,7 +76,9 @@ impl PlanServer {
                     let host = request.header("host").unwrap_or_default();
                     plan_reply(request, plan(&format!("http://{host}")))
                 }),
-                ("POST", "inventory") => next(|f| &mut f.inventory).unwrap_or_else(|| Reply::status(204)),
+                ("POST", "inventory") => {
+                    next(|f| &mut f.inventory).unwrap_or_else(|| Reply::status(204))
+                }
                 ("POST", "status") => next(|f| &mut f.status).unwrap_or_else(|| Reply::status(204)),
                 ("GET", "catalog.toml") => Reply::whole(b"version = 1\n"),
                 ("GET", name) => match images.iter().find(|(known, _)| *known == name) {
@@ -125,7 +130,8 @@ impl PlanServer {
     /// Requests of an endpoint, oldest first.
     #[must_use]
     pub fn requests(&self, endpoint: &str) -> Vec<Request> {
-        let is_meant = |r: &Request| r.target.split('?').next().unwrap_or_default().ends_with(endpoint);
+        let is_meant =
+            |r: &Request| r.target.split('?').next().unwrap_or_default().ends_with(endpoint);
         self.server.requests().into_iter().filter(is_meant).collect()
     }
 
@@ -140,12 +146,14 @@ impl PlanServer {
 fn plan_reply(request: &Request, plan: Plan) -> Reply {
     let wants_script = request.header("accept").is_some_and(|accept| accept.contains("text/rhai"));
     match plan {
-        Plan::Script(text) if wants_script => {
-            Reply::status(200).header("Content-Type", "text/rhai; charset=utf-8").body(text.as_bytes())
-        }
+        Plan::Script(text) if wants_script => Reply::status(200)
+            .header("Content-Type", "text/rhai; charset=utf-8")
+            .body(text.as_bytes()),
         Plan::Script(_) => json_reply(&json!({ "mode": "exit" })),
         Plan::Json(json) => json_reply(&json),
-        Plan::Text(text) => Reply::status(200).header("Content-Type", "text/html").body(text.as_bytes()),
+        Plan::Text(text) => {
+            Reply::status(200).header("Content-Type", "text/html").body(text.as_bytes())
+        }
     }
 }
 

@@ -21,7 +21,8 @@ static ARCHIVE: OnceLock<PathBuf> = OnceLock::new();
 pub fn build(arguments: &[&str]) {
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/images/build");
-    let (programs, live, out) = (web_path(), target().join("media-test"), target().join("images-test"));
+    let (programs, live, out) =
+        (web_path(), target().join("media-test"), target().join("images-test"));
     let programs = programs.parent().unwrap().to_str().unwrap();
     let own = [program.to_str().unwrap(), "--arch", "x86_64", "--programs", programs];
     let places = ["--live", live.to_str().unwrap(), "--out", out.to_str().unwrap()];
@@ -37,7 +38,8 @@ fn target() -> PathBuf {
 pub fn archive() -> &'static Path {
     ARCHIVE.get_or_init(|| {
         build(&[]);
-        target().join(format!("images-test/bty-images-x86_64-v{}.tar.zst", env!("CARGO_PKG_VERSION")))
+        target()
+            .join(format!("images-test/bty-images-x86_64-v{}.tar.zst", env!("CARGO_PKG_VERSION")))
     })
 }
 
@@ -52,11 +54,15 @@ impl Podman {
     pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name).display().to_string();
-        let storage =
-            format!("[storage]\ndriver = \"overlay\"\ngraphroot = \"{}\"\nrunroot = \"{}\"\n", at("graph"), at("run"));
+        let storage = format!(
+            "[storage]\ndriver = \"overlay\"\ngraphroot = \"{}\"\nrunroot = \"{}\"\n",
+            at("graph"),
+            at("run")
+        );
         std::fs::write(at("storage.conf"), storage).unwrap();
         // another test that cleans up would have this one's containers forgotten otherwise
-        let own = CONF.replace("[engine]\n", &format!("[engine]\ntmp_dir = \"{}\"\n", at("libpod")));
+        let own =
+            CONF.replace("[engine]\n", &format!("[engine]\ntmp_dir = \"{}\"\n", at("libpod")));
         std::fs::write(at("containers.conf"), own).unwrap();
         Self { dir }
     }
@@ -79,15 +85,22 @@ impl Podman {
     #[must_use]
     pub fn command(&self, program: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(program);
-        command.args(arguments).env("CONTAINERS_STORAGE_CONF", self.dir.path().join("storage.conf"));
-        command.env("CONTAINERS_CONF", self.dir.path().join("containers.conf")).current_dir(self.dir.path());
+        command
+            .args(arguments)
+            .env("CONTAINERS_STORAGE_CONF", self.dir.path().join("storage.conf"));
+        command
+            .env("CONTAINERS_CONF", self.dir.path().join("containers.conf"))
+            .current_dir(self.dir.path());
         command
     }
 
     /// podman itself.
     #[must_use]
     pub fn run(&self, arguments: &[&str]) -> Outcome {
-        self.command("podman", arguments).output().expect("the Debian package podman is installed").into()
+        self.command("podman", arguments)
+            .output()
+            .expect("the Debian package podman is installed")
+            .into()
     }
 
     /// `bty-lab`, without anybody to ask.
@@ -113,14 +126,21 @@ pub fn lab_path() -> PathBuf {
 /// The version that [`earlier`] makes.
 pub const EARLIER: &str = "0.0.0";
 
-/// A program as it would be of the version before: the beginning of this one's name is replaced wherever it is. Compilers cut such texts into words of four
-/// bytes, so no more is.
+/// A program as it would be of the version before: the beginning of this one's name is replaced
+/// wherever it is. Compilers cut such texts into words of four bytes, so no more is.
 pub fn earlier(program: &Path, to: &Path) {
     let (from, new) = (b"0.1.", b"0.0.");
-    assert!(env!("CARGO_PKG_VERSION").as_bytes().starts_with(from), "say here what the versions are");
+    assert!(
+        env!("CARGO_PKG_VERSION").as_bytes().starts_with(from),
+        "say here what the versions are"
+    );
     let mut bytes = std::fs::read(program).unwrap();
-    let found: Vec<usize> =
-        bytes.windows(from.len()).enumerate().filter(|(_, window)| window == from).map(|(at, _)| at).collect();
+    let found: Vec<usize> = bytes
+        .windows(from.len())
+        .enumerate()
+        .filter(|(_, window)| window == from)
+        .map(|(at, _)| at)
+        .collect();
     for at in found {
         bytes[at..][..new.len()].copy_from_slice(new);
     }

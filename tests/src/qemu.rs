@@ -73,7 +73,8 @@ pub struct Machine {
     dir: TempDir,
 }
 
-/// The serial line of a machine. All that arrives is kept here and not in a log of QEMU's: QEMU logs a byte once more each time its socket does not take it.
+/// The serial line of a machine. All that arrives is kept here and not in a log of QEMU's: QEMU
+/// logs a byte once more each time its socket does not take it.
 struct SerialLine {
     socket: UnixStream,
     received: Arc<Mutex<Vec<u8>>>,
@@ -91,7 +92,9 @@ impl SerialLine {
         std::thread::spawn(move || {
             let mut bytes = [0; 4096];
             while let Ok(len @ 1..) = reading.read(&mut bytes) {
-                kept.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&bytes[..len]);
+                kept.lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .extend_from_slice(&bytes[..len]);
             }
         });
         Self { socket, received }
@@ -103,14 +106,18 @@ impl SerialLine {
     }
 }
 
-/// Boot programs of Debian's trixie, which `media/ipxe.sh` gets: those of older releases fetch no script by themselves.
+/// Boot programs of Debian's trixie, which `media/ipxe.sh` gets: those of older releases fetch no
+/// script by themselves.
 #[must_use]
 pub fn ipxe() -> PathBuf {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     let get = || {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let dir = root.join("target/ipxe");
-        crate::command::tool(&[root.join("media/ipxe.sh").to_str().unwrap(), dir.to_str().unwrap()]);
+        crate::command::tool(&[
+            root.join("media/ipxe.sh").to_str().unwrap(),
+            dir.to_str().unwrap(),
+        ]);
         dir
     };
     DIR.get_or_init(get).clone()
@@ -121,32 +128,46 @@ impl Hardware {
     #[must_use]
     pub fn new(firmware: Firmware) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut this = Self { firmware, arguments: Vec::new(), next: 1, has_usb: false, late: Vec::new(), dir };
+        let mut this = Self {
+            firmware,
+            arguments: Vec::new(),
+            next: 1,
+            has_usb: false,
+            late: Vec::new(),
+            dir,
+        };
         match firmware {
             Firmware::Bios => {}
             Firmware::Uefi | Firmware::UefiRom | Firmware::UefiHttp => {
                 this.flash("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd");
             }
             Firmware::UefiSecure => {
-                this.flash("/usr/share/OVMF/OVMF_CODE_4M.secboot.fd", "/usr/share/OVMF/OVMF_VARS_4M.ms.fd");
+                this.flash(
+                    "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd",
+                    "/usr/share/OVMF/OVMF_VARS_4M.ms.fd",
+                );
                 this.with(&["-global", "driver=cfi.pflash01,property=secure,value=on"]);
             }
             Firmware::Arm | Firmware::ArmHttp => {
                 this.flash("/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd");
             }
-            Firmware::ArmSecure => this.flash("/usr/share/AAVMF/AAVMF_CODE.ms.fd", "/usr/share/AAVMF/AAVMF_VARS.ms.fd"),
+            Firmware::ArmSecure => {
+                this.flash("/usr/share/AAVMF/AAVMF_CODE.ms.fd", "/usr/share/AAVMF/AAVMF_VARS.ms.fd")
+            }
         }
         this
     }
 
     fn flash(&mut self, code: &str, variables: &str) {
         let vars = self.dir.path().join("vars.fd");
-        std::fs::copy(variables, &vars).expect("the Debian packages ovmf and qemu-efi-aarch64 are installed");
+        std::fs::copy(variables, &vars)
+            .expect("the Debian packages ovmf and qemu-efi-aarch64 are installed");
         self.with(&["-drive", &format!("if=pflash,format=raw,readonly=on,file={code}")]);
         self.with(&["-drive", &format!("if=pflash,format=raw,file={}", vars.display())]);
         // no waiting for IPv6
         self.with(&["-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n"]);
-        let has_pxe = if matches!(self.firmware, Firmware::UefiHttp | Firmware::ArmHttp) { "n" } else { "y" };
+        let has_pxe =
+            if matches!(self.firmware, Firmware::UefiHttp | Firmware::ArmHttp) { "n" } else { "y" };
         self.with(&["-fw_cfg", &format!("name=opt/org.tianocore/IPv4PXESupport,string={has_pxe}")]);
     }
 
@@ -169,8 +190,14 @@ impl Hardware {
             Firmware::UefiRom => ",romfile=/usr/lib/ipxe/qemu/efi-virtio.rom",
             _ => ",romfile=",
         };
-        let device = format!("virtio-net-pci,netdev={id},mac={mac},bootindex={}{rom}", self.bootindex());
-        self.with(&["-netdev", &format!("tap,id={id},ifname={tap},script=no,downscript=no"), "-device", &device]);
+        let device =
+            format!("virtio-net-pci,netdev={id},mac={mac},bootindex={}{rom}", self.bootindex());
+        self.with(&[
+            "-netdev",
+            &format!("tap,id={id},ifname={tap},script=no,downscript=no"),
+            "-device",
+            &device,
+        ]);
         self
     }
 
@@ -186,7 +213,10 @@ impl Hardware {
     /// With a USB disk that [`Machine::plug_in`] plugs in.
     #[must_use]
     pub fn late_disk(mut self, path: &Path, serial: &str) -> Self {
-        self.with(&["-blockdev", &format!(r#"{{"node-name":"late","driver":"raw","file":{}}}"#, file(path))]);
+        self.with(&[
+            "-blockdev",
+            &format!(r#"{{"node-name":"late","driver":"raw","file":{}}}"#, file(path)),
+        ]);
         self.usb();
         self.late.push(format!("usb-storage,drive=late,bus=usb.0,serial={serial}"));
         self
@@ -212,8 +242,15 @@ impl Hardware {
     #[must_use]
     pub fn slow_disk(mut self, bus: Bus, path: &Path, serial: &str, bytes_per_second: u64) -> Self {
         let limits = format!(r#"{{"bps-write":{bytes_per_second}}}"#);
-        self.with(&["-object", &format!(r#"{{"qom-type":"throttle-group","id":"slow","limits":{limits}}}"#)]);
-        self.disk_of(bus, &format!(r#"{{"driver":"throttle","throttle-group":"slow","file":{}}}"#, file(path)), serial)
+        self.with(&[
+            "-object",
+            &format!(r#"{{"qom-type":"throttle-group","id":"slow","limits":{limits}}}"#),
+        ]);
+        self.disk_of(
+            bus,
+            &format!(r#"{{"driver":"throttle","throttle-group":"slow","file":{}}}"#, file(path)),
+            serial,
+        )
     }
 
     fn usb(&mut self) {
@@ -227,7 +264,9 @@ impl Hardware {
         let id = format!("d{}", self.next);
         let index = self.bootindex();
         let read_only = bus == Bus::Cd;
-        let node = format!(r#"{{"node-name":"{id}","driver":"raw","read-only":{read_only},"file":{file}}}"#);
+        let node = format!(
+            r#"{{"node-name":"{id}","driver":"raw","read-only":{read_only},"file":{file}}}"#
+        );
         self.with(&["-blockdev", &node]);
         if bus == Bus::Usb {
             self.usb();
@@ -243,7 +282,8 @@ impl Hardware {
         self
     }
 
-    /// Starts with this kernel and initramfs, and no boot program. It does so again at each restart.
+    /// Starts with this kernel and initramfs, and no boot program. It does so again at each
+    /// restart.
     #[must_use]
     pub fn kernel(mut self, kernel: &Path, initramfs: &Path, command_line: &str) -> Self {
         let (kernel, initramfs) = (kernel.to_str().unwrap(), initramfs.to_str().unwrap());
@@ -264,7 +304,8 @@ impl Hardware {
         let at = |name: &str| self.dir.path().join(name).display().to_string();
         let serial = format!("socket,id=s,path={},server=on,wait=on", at("serial"));
         let is_arm = self.firmware.arch() == "arm64";
-        let mut command = Command::new(if is_arm { "qemu-system-aarch64" } else { "qemu-system-x86_64" });
+        let mut command =
+            Command::new(if is_arm { "qemu-system-aarch64" } else { "qemu-system-x86_64" });
         // /dev/kvm may be there and not work
         command.args([
             "-accel",
@@ -333,12 +374,14 @@ impl Machine {
     /// # Panics
     /// When it is refused.
     pub fn plug_in(&self) {
-        let mut monitor = BufReader::new(UnixStream::connect(self.dir.path().join("monitor")).unwrap());
+        let mut monitor =
+            BufReader::new(UnixStream::connect(self.dir.path().join("monitor")).unwrap());
         for device in &self.late {
             monitor.get_mut().write_all(format!("device_add {device}\n").as_bytes()).unwrap();
         }
         monitor.get_mut().write_all(b"info status\n").unwrap();
-        let answers = monitor.lines().map(Result::unwrap).take_while(|line| !line.starts_with("VM status"));
+        let answers =
+            monitor.lines().map(Result::unwrap).take_while(|line| !line.starts_with("VM status"));
         assert!(answers.inspect(|line| println!("{line}")).all(|line| !line.contains("Error")));
     }
 
@@ -346,7 +389,12 @@ impl Machine {
     ///
     /// # Panics
     /// As said.
-    pub fn wait(&mut self, limit: Duration, what: &str, mut is: impl FnMut(&str) -> bool) -> Duration {
+    pub fn wait(
+        &mut self,
+        limit: Duration,
+        what: &str,
+        mut is: impl FnMut(&str) -> bool,
+    ) -> Duration {
         let begun = Instant::now();
         loop {
             // first, since it may say its last words and end while this looks
@@ -355,9 +403,15 @@ impl Machine {
             if is(&said) {
                 return begun.elapsed();
             }
-            let is_lost = has_ended || LOST.iter().any(|sign| said.contains(sign)) || begun.elapsed() > limit;
-            assert!(!is_lost, "{what} did not happen in {:.0?}; the machine said:\n{said}", begun.elapsed());
-            // no call for each byte: a line brings them one by one, and this looks at all of the text
+            let is_lost =
+                has_ended || LOST.iter().any(|sign| said.contains(sign)) || begun.elapsed() > limit;
+            assert!(
+                !is_lost,
+                "{what} did not happen in {:.0?}; the machine said:\n{said}",
+                begun.elapsed()
+            );
+            // no call for each byte: a line brings them one by one, and this looks at all of the
+            // text
             std::thread::sleep(POLL);
         }
     }
@@ -378,7 +432,11 @@ impl Machine {
     pub fn wait_off(&mut self, limit: Duration) {
         let begun = Instant::now();
         while self.child.try_wait().is_ok_and(|status| status.is_none()) {
-            assert!(begun.elapsed() < limit, "it does not switch itself off; it said:\n{}", self.said());
+            assert!(
+                begun.elapsed() < limit,
+                "it does not switch itself off; it said:\n{}",
+                self.said()
+            );
             std::thread::sleep(POLL);
         }
     }
@@ -387,7 +445,8 @@ impl Machine {
 const POLL: Duration = Duration::from_millis(20);
 
 /// What a machine says that goes nowhere.
-const LOST: [&str; 4] = ["Shell>", "Kernel panic", "BdsDxe: No bootable option", "No bootable device"];
+const LOST: [&str; 4] =
+    ["Shell>", "Kernel panic", "BdsDxe: No bootable option", "No bootable device"];
 
 /// Text without what moves a cursor or sets a colour.
 fn plain(text: &str) -> String {

@@ -27,11 +27,13 @@ pub struct Rack {
 }
 
 impl Rack {
-    /// With the lines for dnsmasq under the heading that has `what` in it, and further files that machines boot.
+    /// With the lines for dnsmasq under the heading that has `what` in it, and further files that
+    /// machines boot.
     #[must_use]
     pub fn new(what: &str, files: &[&Path], env: &[(&str, &str)]) -> Self {
         let section = |told: &str| {
-            let section = told.split("\n\n").find(|section| section.lines().next().unwrap().contains(what));
+            let section =
+                told.split("\n\n").find(|section| section.lines().next().unwrap().contains(what));
             section.unwrap_or_default().to_owned()
         };
         Self::with_lines(section, files, env)
@@ -39,7 +41,11 @@ impl Rack {
 
     /// The same with lines that are made of all that the server says about DHCP.
     #[must_use]
-    pub fn with_lines(lines: impl FnOnce(&str) -> String + Send, files: &[&Path], env: &[(&str, &str)]) -> Self {
+    pub fn with_lines(
+        lines: impl FnOnce(&str) -> String + Send,
+        files: &[&Path],
+        env: &[(&str, &str)],
+    ) -> Self {
         let (ns, dir) = (Netns::new(), tempfile::tempdir().unwrap());
         for arguments in [
             "link add br0 type bridge forward_delay 0",

@@ -64,7 +64,8 @@ impl Reference {
     #[must_use]
     pub fn send(&self, method: &str, path: &str, body: &Value) -> Value {
         let body = body.to_string();
-        let arguments = ["--request", method, "--header", "content-type: application/json", "--data", &body];
+        let arguments =
+            ["--request", method, "--header", "content-type: application/json", "--data", &body];
         serde_json::from_str(&self.curl(&arguments, path)).unwrap_or_default()
     }
 
@@ -82,7 +83,8 @@ impl Reference {
     fn curl(&self, arguments: &[&str], path: &str) -> String {
         let (cookies, url) = (self.cookies(), format!("http://{}{path}", self.host()));
         let cookies = cookies.to_str().expect("it is text");
-        let mut all = vec!["curl", "--silent", "--show-error", "--cookie", cookies, "--cookie-jar", cookies];
+        let mut all =
+            vec!["curl", "--silent", "--show-error", "--cookie", cookies, "--cookie-jar", cookies];
         all.extend(arguments);
         all.push(&url);
         command::tool(&all)

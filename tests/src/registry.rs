@@ -34,16 +34,18 @@ impl Registry {
         let port = free_port();
         let storage = directory.path().join("storage");
         let mut conf = conf.to_owned() + "log: {accesslog: {disabled: false}, level: error}\n";
-        for (from, to) in
-            [("/var/lib/docker-registry", storage.display().to_string()), ("0.0.0.0:5000", format!("127.0.0.1:{port}"))]
-        {
+        for (from, to) in [
+            ("/var/lib/docker-registry", storage.display().to_string()),
+            ("0.0.0.0:5000", format!("127.0.0.1:{port}")),
+        ] {
             assert!(conf.contains(from), "{from} is in {conf}");
             conf = conf.replace(from, &to);
         }
         let path = directory.path().join("config.yml");
         fs::write(&path, conf).expect("the directory is ours");
         let mut command = Command::new("docker-registry");
-        let log = fs::File::create(directory.path().join("access.log")).expect("the directory is ours");
+        let log =
+            fs::File::create(directory.path().join("access.log")).expect("the directory is ours");
         command.arg("serve").arg(&path).stdout(log).stderr(Stdio::null());
         let daemon = Daemon::start(&mut command, port, "docker-registry");
         Self { daemon: Some(daemon), directory, port }

@@ -1,6 +1,7 @@
 //! A web server that misbehaves on request.
 //!
-//! A closure turns each request into a [`Reply`], which says what goes over the wire, and where it breaks. One connection serves one request.
+//! A closure turns each request into a [`Reply`], which says what goes over the wire, and where it
+//! breaks. One connection serves one request.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -57,7 +58,9 @@ impl Request {
         let mut words = lines.next().unwrap_or_default().split(' ').map(str::to_owned);
         let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let headers = lines.filter_map(|line| line.split_once(':'));
-        let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned())).collect();
+        let headers = headers
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+            .collect();
         Self { number, method, target, body, headers }
     }
 }
@@ -85,7 +88,13 @@ impl Reply {
     #[must_use]
     pub fn status(status: u16) -> Self {
         let head = format!("HTTP/1.1 {status} Scripted\r\nConnection: close\r\n").into_bytes();
-        Self { head, body: Vec::new(), length: Some(0), is_chunked: false, breaks: (Break::Nothing, 0) }
+        Self {
+            head,
+            body: Vec::new(),
+            length: Some(0),
+            is_chunked: false,
+            breaks: (Break::Nothing, 0),
+        }
     }
 
     /// A whole object.
@@ -227,7 +236,8 @@ impl Server {
         let requests = Arc::new(Mutex::new(Vec::new()));
         let stopped = Arc::new(AtomicBool::new(false));
         let (script, counter) = (Arc::new(script), Arc::new(AtomicUsize::new(0)));
-        let server = Self { address, requests: Arc::clone(&requests), stopped: Arc::clone(&stopped) };
+        let server =
+            Self { address, requests: Arc::clone(&requests), stopped: Arc::clone(&stopped) };
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 if stopped.load(Ordering::SeqCst) {
@@ -238,8 +248,12 @@ impl Server {
                 std::thread::spawn(move || {
                     // a client that goes away is its own business
                     let _ = serve(stream, &stopped, |head, body| {
-                        let request = Request::parse(counter.fetch_add(1, Ordering::SeqCst), head, body);
-                        requests.lock().expect("no test panics with the lock").push(request.clone());
+                        let request =
+                            Request::parse(counter.fetch_add(1, Ordering::SeqCst), head, body);
+                        requests
+                            .lock()
+                            .expect("no test panics with the lock")
+                            .push(request.clone());
                         script(&request)
                     });
                 });
@@ -280,7 +294,8 @@ fn serve(
     stopped: &AtomicBool,
     reply: impl FnOnce(&str, Vec<u8>) -> Reply,
 ) -> std::io::Result<()> {
-    // The last byte of the head stays unread: the kernel answers a close with unread data by a reset, which std cannot ask for.
+    // The last byte of the head stays unread: the kernel answers a close with unread data by a
+    // reset, which std cannot ask for.
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r") {
@@ -305,7 +320,8 @@ fn serve(
     stream.write_all(&reply.bytes())?;
     match reply.breaks.0 {
         Break::Reset => {
-            // Gives the client time to read what was sent before the reset. No server can see when that has happened.
+            // Gives the client time to read what was sent before the reset. No server can see when
+            // that has happened.
             std::thread::sleep(Duration::from_millis(20));
             return Ok(());
         }

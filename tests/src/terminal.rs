@@ -35,7 +35,8 @@ pub struct Start {
 }
 
 impl Start {
-    /// `program` on a console of 80 by 25 characters, with a home directory of its own and an otherwise empty environment.
+    /// `program` on a console of 80 by 25 characters, with a home directory of its own and an
+    /// otherwise empty environment.
     #[must_use]
     pub fn new(program: &Path, arguments: &[&str]) -> Self {
         let home = tempfile::tempdir().expect("a temporary directory can be made");
@@ -47,7 +48,11 @@ impl Start {
         command.env("TERM", "linux");
         command.env("LANG", "C.UTF-8");
         command.cwd(home.path());
-        Self { command, size: PtySize { rows: 25, cols: 80, pixel_width: 0, pixel_height: 0 }, home }
+        Self {
+            command,
+            size: PtySize { rows: 25, cols: 80, pixel_width: 0, pixel_height: 0 },
+            home,
+        }
     }
 
     /// With a variable of the environment.
@@ -75,8 +80,12 @@ impl Start {
         drop(pair.slave);
         let keyboard = pair.master.take_writer().expect("it has a keyboard");
         let mut screen = pair.master.try_clone_reader().expect("it has a screen");
-        let (rows, columns) = (self.size.rows.max(25), if self.size.cols == 0 { 80 } else { self.size.cols });
-        let shown = Arc::new(Mutex::new(Shown { parser: vt100::Parser::new(rows, columns, 0), all: Vec::new() }));
+        let (rows, columns) =
+            (self.size.rows.max(25), if self.size.cols == 0 { 80 } else { self.size.cols });
+        let shown = Arc::new(Mutex::new(Shown {
+            parser: vt100::Parser::new(rows, columns, 0),
+            all: Vec::new(),
+        }));
         let seen = Arc::clone(&shown);
         let reader = thread::spawn(move || {
             let mut chunk = [0; 4096];
@@ -86,7 +95,14 @@ impl Start {
                 shown.all.extend_from_slice(&chunk[..len]);
             }
         });
-        Terminal { child, master: pair.master, keyboard, shown, reader: Some(reader), home: self.home }
+        Terminal {
+            child,
+            master: pair.master,
+            keyboard,
+            shown,
+            reader: Some(reader),
+            home: self.home,
+        }
     }
 }
 
@@ -102,13 +118,18 @@ impl Terminal {
     pub fn screen(&self) -> String {
         let shown = self.shown.lock().expect("nobody panics holding it");
         let text = shown.parser.screen().contents();
-        text.lines().map(|line| line.trim_end().to_owned() + "\n").collect::<String>().trim_end().to_owned()
+        text.lines()
+            .map(|line| line.trim_end().to_owned() + "\n")
+            .collect::<String>()
+            .trim_end()
+            .to_owned()
     }
 
     /// All that was ever shown, escape sequences included.
     #[must_use]
     pub fn transcript(&self) -> String {
-        String::from_utf8_lossy(&self.shown.lock().expect("nobody panics holding it").all).into_owned()
+        String::from_utf8_lossy(&self.shown.lock().expect("nobody panics holding it").all)
+            .into_owned()
     }
 
     /// True when the cursor can be seen.
@@ -134,7 +155,9 @@ impl Terminal {
     }
 
     fn wait_until(&self, what: &str, is_there: impl Fn(&str) -> bool) {
-        eventually(LIMIT, &format!("the terminal shows {what:?}"), || is_there(&self.screen()).then_some(()));
+        eventually(LIMIT, &format!("the terminal shows {what:?}"), || {
+            is_there(&self.screen()).then_some(())
+        });
     }
 
     /// Types `keys`.
@@ -142,7 +165,10 @@ impl Terminal {
     /// # Panics
     /// When nobody listens.
     pub fn send(&mut self, keys: &str) {
-        self.keyboard.write_all(keys.as_bytes()).and_then(|()| self.keyboard.flush()).expect("somebody listens");
+        self.keyboard
+            .write_all(keys.as_bytes())
+            .and_then(|()| self.keyboard.flush())
+            .expect("somebody listens");
     }
 
     /// Waits until the last line on the screen is `prompt`, with nothing typed yet.
@@ -150,7 +176,9 @@ impl Terminal {
     /// # Panics
     /// When it never is.
     pub fn wait_for_prompt(&self, prompt: &str) {
-        self.wait_until(prompt, |screen| screen.lines().next_back().is_some_and(|line| line.trim_end() == prompt));
+        self.wait_until(prompt, |screen| {
+            screen.lines().next_back().is_some_and(|line| line.trim_end() == prompt)
+        });
     }
 
     /// Waits for `prompt`, then types a line.
@@ -184,7 +212,9 @@ impl Terminal {
     /// # Panics
     /// When it does not end.
     pub fn wait_exit(&mut self) -> u32 {
-        let status = eventually(LIMIT, "the program ends", || self.child.try_wait().expect("it was started"));
+        let status = eventually(LIMIT, "the program ends", || {
+            self.child.try_wait().expect("it was started")
+        });
         // the last of its output may not have been read yet
         if let Some(reader) = self.reader.take() {
             let _ = reader.join();

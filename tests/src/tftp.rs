@@ -1,4 +1,5 @@
-//! A TFTP client that loses packets as a bad network would, of those that come and of those that go (RFC 1350, 2347, 2348, 7440).
+//! A TFTP client that loses packets as a bad network would, of those that come and of those that go
+//! (RFC 1350, 2347, 2348, 7440).
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -90,10 +91,16 @@ impl Download<'_> {
         let socket = UdpSocket::bind(("127.0.0.1", 0))?;
         socket.set_read_timeout(Some(PATIENCE))?;
         let state = self.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-        let mut line = Line { socket, loss: self.loss, state, said: Vec::new(), to: self.server, repeats: 0 };
-        let mut request =
-            [b"\x00\x01", self.name.as_bytes(), b"\0octet\0blksize\0", self.block.to_string().as_bytes(), b"\0"]
-                .concat();
+        let mut line =
+            Line { socket, loss: self.loss, state, said: Vec::new(), to: self.server, repeats: 0 };
+        let mut request = [
+            b"\x00\x01",
+            self.name.as_bytes(),
+            b"\0octet\0blksize\0",
+            self.block.to_string().as_bytes(),
+            b"\0",
+        ]
+        .concat();
         if self.window > 1 {
             request.extend_from_slice(format!("windowsize\0{}\0", self.window).as_bytes());
         }
@@ -132,7 +139,11 @@ impl Download<'_> {
                     skip(&mut line, &mut buffer)?;
                 }
                 3 => {}
-                5 => return Err(io::Error::other(String::from_utf8_lossy(&packet[4..]).into_owned())),
+                5 => {
+                    return Err(io::Error::other(
+                        String::from_utf8_lossy(&packet[4..]).into_owned(),
+                    ));
+                }
                 _ => {}
             }
         }
@@ -152,8 +163,10 @@ fn ack(number: u16) -> Vec<u8> {
 
 /// The value of an option that the server has agreed to.
 fn option(packet: &[u8], name: &str) -> Option<usize> {
-    let texts: Vec<String> =
-        packet[2..].split(|byte| *byte == 0).map(|t| String::from_utf8_lossy(t).to_lowercase()).collect();
+    let texts: Vec<String> = packet[2..]
+        .split(|byte| *byte == 0)
+        .map(|t| String::from_utf8_lossy(t).to_lowercase())
+        .collect();
     let at = texts.iter().position(|text| text == name)?;
     texts.get(at + 1)?.parse().ok()
 }

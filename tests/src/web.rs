@@ -85,8 +85,10 @@ impl Web {
     #[must_use]
     pub fn at(port: u16, env: &[(&str, &str)]) -> Self {
         let state = tempfile::tempdir().expect("a temporary directory can be made");
-        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let mut web = Self { child: None, state, port, env, headers: Vec::new(), arguments: Vec::new() };
+        let env =
+            env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let mut web =
+            Self { child: None, state, port, env, headers: Vec::new(), arguments: Vec::new() };
         web.launch();
         web
     }
@@ -100,10 +102,23 @@ impl Web {
         let state = tempfile::tempdir().expect("a temporary directory can be made");
         if let Some(sql) = sql {
             let database = state.path().join("state.db");
-            command::tool(&["sqlite3", "-bail", &database.to_string_lossy(), &format!(".read {}", sql.display())]);
+            command::tool(&[
+                "sqlite3",
+                "-bail",
+                &database.to_string_lossy(),
+                &format!(".read {}", sql.display()),
+            ]);
         }
-        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Self { child: None, state, port: free_port(), env, headers: Vec::new(), arguments: Vec::new() }
+        let env =
+            env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Self {
+            child: None,
+            state,
+            port: free_port(),
+            env,
+            headers: Vec::new(),
+            arguments: Vec::new(),
+        }
     }
 
     /// Starts a cache host that may reach the loopback, with further arguments.
@@ -124,7 +139,11 @@ impl Web {
         let own = ["cache", "--data-dir", &dir, "--listen", &listen];
         let arguments = own.iter().chain(arguments).map(|text| (*text).to_owned()).collect();
         let reach = ("BTY_CACHE_REACH", "127.0.0.0/8");
-        let env = [reach].iter().chain(env).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let env = [reach]
+            .iter()
+            .chain(env)
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
         Self { child: None, state, port, env, headers: Vec::new(), arguments }
     }
 
@@ -136,8 +155,14 @@ impl Web {
     pub fn with_state_of(database: &Path) -> Self {
         let state = tempfile::tempdir().expect("a temporary directory can be made");
         std::fs::copy(database, state.path().join("state.db")).expect("the database can be copied");
-        let mut web =
-            Self { child: None, state, port: free_port(), env: Vec::new(), headers: Vec::new(), arguments: Vec::new() };
+        let mut web = Self {
+            child: None,
+            state,
+            port: free_port(),
+            env: Vec::new(),
+            headers: Vec::new(),
+            arguments: Vec::new(),
+        };
         web.launch();
         web
     }
@@ -168,7 +193,8 @@ impl Web {
     pub fn refuses(&self, command: &mut Command) -> String {
         let mut log = tempfile::tempfile().expect("a temporary file can be made");
         let stderr = log.try_clone().expect("a file can be shared");
-        let child = command.stdout(Stdio::null()).stderr(stderr).spawn().expect("bty-web was built");
+        let child =
+            command.stdout(Stdio::null()).stderr(stderr).spawn().expect("bty-web was built");
         let mut running = Running(child);
         let mut said = String::new();
         let begun = Instant::now();
@@ -187,12 +213,16 @@ impl Web {
         assert_eq!(status.code(), Some(1), "{said}");
         let mut lines = said.lines().filter(|line| line.starts_with("bty-web: "));
         let line = lines.next().unwrap_or_else(|| panic!("nothing is told: {said}")).to_owned();
-        assert!(said.ends_with(&format!("{line}\n")), "it is the last that is said, in one line: {said}");
+        assert!(
+            said.ends_with(&format!("{line}\n")),
+            "it is the last that is said, in one line: {said}"
+        );
         line
     }
 
     fn launch(&mut self) {
-        let log = std::fs::File::create(self.state.path().join("log")).expect("the state can be written");
+        let log =
+            std::fs::File::create(self.state.path().join("log")).expect("the state can be written");
         let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
         let mut command = self.command(&arguments);
         let child = command.stdout(Stdio::null()).stderr(log).spawn();
@@ -295,8 +325,17 @@ impl Web {
     /// # Panics
     /// When the answer is no HTTP.
     #[must_use]
-    pub fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-        let mut head = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
+    pub fn request(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
+        let mut head = format!(
+            "{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n",
+            body.len()
+        );
         if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
             head += &format!("Host: 127.0.0.1:{}\r\n", self.port);
         }
@@ -318,13 +357,19 @@ impl Web {
     /// What `path` answers to a body of JSON.
     #[must_use]
     pub fn send(&self, method: &str, path: &str, json: &Value) -> Answer {
-        self.request(method, path, &[("Content-Type", "application/json")], json.to_string().as_bytes())
+        self.request(
+            method,
+            path,
+            &[("Content-Type", "application/json")],
+            json.to_string().as_bytes(),
+        )
     }
 
     /// Kinds of the events about a subject, oldest first.
     #[must_use]
     pub fn events(&self, subject: &str) -> Vec<String> {
-        let listed = self.get(&format!("/events?limit=500&subject_id={subject}")).expect(200).json();
+        let listed =
+            self.get(&format!("/events?limit=500&subject_id={subject}")).expect(200).json();
         let kinds = listed["events"].as_array().into_iter().flatten().rev();
         kinds.filter_map(|event| event["kind"].as_str().map(str::to_owned)).collect()
     }
@@ -352,14 +397,18 @@ impl Drop for Running {
 
 fn parse(bytes: &[u8]) -> Answer {
     let shown = || String::from_utf8_lossy(bytes).into_owned();
-    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap_or_else(|| panic!("no HTTP: {:?}", shown()));
+    let end = bytes
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .unwrap_or_else(|| panic!("no HTTP: {:?}", shown()));
     let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
     let mut lines = head.lines();
     let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok());
     let headers = lines.filter_map(|line| line.split_once(':'));
     let headers: Vec<(String, String)> =
         headers.map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned())).collect();
-    let is_chunked = headers.iter().any(|(name, value)| name == "transfer-encoding" && value == "chunked");
+    let is_chunked =
+        headers.iter().any(|(name, value)| name == "transfer-encoding" && value == "chunked");
     let body = &bytes[end + 4..];
     let body = if is_chunked { unchunk(body) } else { body.to_vec() };
     Answer { status: status.unwrap_or_else(|| panic!("no HTTP: {:?}", shown())), headers, body }

@@ -31,10 +31,16 @@ fn a_session_begins_with_the_password_lives_on_and_can_be_ended() {
     assert!(log_in(&web, "wrong").expect(200).text().contains("Invalid password."));
     let answer = log_in(&web, "s3cret").expect(303);
     let set = answer.header("set-cookie").unwrap();
-    assert!(set.starts_with("bty-token=") && set.contains("HttpOnly") && set.contains("SameSite=Strict"), "{set}");
+    assert!(
+        set.starts_with("bty-token=")
+            && set.contains("HttpOnly")
+            && set.contains("SameSite=Strict"),
+        "{set}"
+    );
     assert!(!set.contains("Secure"), "it was asked by http");
-    let secure =
-        web.request("POST", "/ui/login", &[FORM, ("X-Forwarded-Proto", "https")], b"password=s3cret").expect(303);
+    let secure = web
+        .request("POST", "/ui/login", &[FORM, ("X-Forwarded-Proto", "https")], b"password=s3cret")
+        .expect(303);
     assert!(!secure.header("set-cookie").unwrap().contains("Secure"), "nobody's proxy is believed");
     let own = cookie(&answer);
     let with = |web: &Web, method: &str, path: &str, body: &str| {
@@ -118,7 +124,11 @@ fn another_site_cannot_pass_for_an_open_server() {
             assert_eq!(at(host, path), 200, "{host}{path}");
         }
     }
-    assert_eq!(at("evil.example", &format!("/pxe/{MAC}")), 200, "machines may call it as they like");
+    assert_eq!(
+        at("evil.example", &format!("/pxe/{MAC}")),
+        200,
+        "machines may call it as they like"
+    );
     let told = web.request("GET", "/machines", &[("Host", "evil.example")], b"").text();
     assert!(told.contains("server.public_url"), "it names the way out: {told}");
 }
@@ -133,7 +143,8 @@ fn a_script_of_ones_own_is_simulated_only_for_who_may_save_one() {
     let (read, plans) = (create("read"), create("plans"));
     let simulate = |token: &str, path: &str, source: Option<&str>| {
         let binding = json!({ "boot_mode": "ipxe-exit" });
-        let body = json!({ "plan": "own", "source": source, "binding": binding, "boots": 2 }).to_string();
+        let body =
+            json!({ "plan": "own", "source": source, "binding": binding, "boots": 2 }).to_string();
         let headers = [("Authorization", token), ("Content-Type", "application/json")];
         web.request("POST", path, &headers, body.as_bytes()).status
     };
@@ -149,7 +160,9 @@ fn a_script_of_ones_own_is_simulated_only_for_who_may_save_one() {
 fn simulations_keep_no_machine_waiting() {
     let web = Web::with(&[("BTY_TUNING_SCRIPT_WORKERS", "1")]);
     let slow = "//! Slow\nfn boot(m) { loop {} }\n";
-    let body = json!({ "plan": "slow", "boots": 50, "binding": { "boot_mode": "slow" }, "source": slow }).to_string();
+    let body =
+        json!({ "plan": "slow", "boots": 50, "binding": { "boot_mode": "slow" }, "source": slow })
+            .to_string();
     let head = format!(
         "POST /machines/{MAC}/simulate HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         body.len()
@@ -184,15 +197,36 @@ fn tokens_do_what_their_scopes_allow_and_no_more() {
     let (machines, read, admin) = (create(&["machines"]), create(&["read"]), create(&["admin"]));
     let status = |token: &str, method: &str, path: &str, body: &[u8]| {
         let bearer = format!("Bearer {token}");
-        web.request(method, path, &[("Authorization", &bearer), ("Content-Type", "application/json")], body).status
+        web.request(
+            method,
+            path,
+            &[("Authorization", &bearer), ("Content-Type", "application/json")],
+            body,
+        )
+        .status
     };
     let path = format!("/machines/{MAC}");
-    assert_eq!((status(&read, "GET", "/machines", b""), status(&read, "PUT", &path, b"{}")), (200, 403));
-    assert_eq!((status(&machines, "PUT", &path, b"{}"), status(&machines, "GET", "/events", b"")), (200, 200));
+    assert_eq!(
+        (status(&read, "GET", "/machines", b""), status(&read, "PUT", &path, b"{}")),
+        (200, 403)
+    );
+    assert_eq!(
+        (status(&machines, "PUT", &path, b"{}"), status(&machines, "GET", "/events", b"")),
+        (200, 200)
+    );
     assert_eq!(status(&machines, "PUT", "/settings", b"{}"), 403);
-    assert_eq!((status(&machines, "GET", "/tokens", b""), status(&machines, "POST", "/tokens", b"{}")), (403, 403));
-    assert_eq!((status("made-up", "GET", "/machines", b""), status("", "GET", "/machines", b"")), (401, 401));
-    assert_eq!(status(&admin, "POST", "/tokens", br#"{"name":"ci","scopes":["catalog"],"days":1}"#), 201);
+    assert_eq!(
+        (status(&machines, "GET", "/tokens", b""), status(&machines, "POST", "/tokens", b"{}")),
+        (403, 403)
+    );
+    assert_eq!(
+        (status("made-up", "GET", "/machines", b""), status("", "GET", "/machines", b"")),
+        (401, 401)
+    );
+    assert_eq!(
+        status(&admin, "POST", "/tokens", br#"{"name":"ci","scopes":["catalog"],"days":1}"#),
+        201
+    );
     assert_eq!(status(&admin, "POST", "/tokens", br#"{"name":"ci","scopes":["root"]}"#), 422);
     assert_eq!(status(&admin, "DELETE", "/tokens/1", b""), 204);
     assert_eq!(status(&machines, "GET", "/machines", b""), 401, "revoked");
@@ -203,7 +237,10 @@ fn tokens_do_what_their_scopes_allow_and_no_more() {
     assert!(!log.contains(&read) && !log.contains("s3cret"), "no secret in the log of events");
     for token in [&read, &machines, &admin] {
         let db = std::fs::read(web.state().join("state.db")).unwrap();
-        assert!(!db.windows(token.len()).any(|window| window == token.as_bytes()), "no token in the database");
+        assert!(
+            !db.windows(token.len()).any(|window| window == token.as_bytes()),
+            "no token in the database"
+        );
     }
 }
 
@@ -215,7 +252,10 @@ fn every_answer_has_its_headers_and_nothing_is_loaded_from_elsewhere() {
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{path}");
         assert_eq!(answer.header("x-frame-options"), Some("DENY"), "{path}");
         let policy = answer.header("content-security-policy").unwrap();
-        assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{path}: {policy}");
+        assert!(
+            policy.starts_with("default-src 'none'") && !policy.contains("unsafe"),
+            "{path}: {policy}"
+        );
         for outside in ["http://cdn", "https://", "//unpkg", "style=\"", "<script>"] {
             let found = answer.text().contains(outside);
             assert!(!found || outside == "https://", "{path} has {outside}");
@@ -228,10 +268,12 @@ fn every_answer_has_its_headers_and_nothing_is_loaded_from_elsewhere() {
 
 #[test]
 fn behind_a_proxy_that_changes_the_host_the_log_in_says_what_to_set() {
-    let mut web = Web::with(&[("BTY_ADMIN_PASSWORD", "s3cret"), ("BTY_SERVER_TRUSTED_PROXY", "127.0.0.0/8")]);
+    let mut web =
+        Web::with(&[("BTY_ADMIN_PASSWORD", "s3cret"), ("BTY_SERVER_TRUSTED_PROXY", "127.0.0.0/8")]);
     let origin = ("Origin", "http://bty.example");
     let log_in = |web: &Web, more: &[(&str, &str)]| {
-        let fields: Vec<_> = [FORM, origin, ("Accept", "text/html,*/*;q=0.8")].iter().chain(more).copied().collect();
+        let fields: Vec<_> =
+            [FORM, origin, ("Accept", "text/html,*/*;q=0.8")].iter().chain(more).copied().collect();
         web.request("POST", "/ui/login", &fields, b"password=s3cret")
     };
     for _ in 0..3 {
@@ -239,15 +281,30 @@ fn behind_a_proxy_that_changes_the_host_the_log_in_says_what_to_set() {
         assert!(page.header("content-type").unwrap().starts_with("text/html"));
         let text = page.text();
         let host = web.base().replace("http://", "");
-        for part in ["Origin: http://bty.example", &host, "server.public_url", "server.trusted_proxy", "127.0.0.1"] {
+        for part in [
+            "Origin: http://bty.example",
+            &host,
+            "server.public_url",
+            "server.trusted_proxy",
+            "127.0.0.1",
+        ] {
             assert!(text.contains(part), "{part}: {text}");
         }
     }
-    assert_eq!(web.log().matches("server.trusted_proxy").count(), 1, "once a minute: {}", web.log());
-    let json = web.request("POST", "/ui/login", &[FORM, origin], b"password=s3cret").expect(403).json();
+    assert_eq!(
+        web.log().matches("server.trusted_proxy").count(),
+        1,
+        "once a minute: {}",
+        web.log()
+    );
+    let json =
+        web.request("POST", "/ui/login", &[FORM, origin], b"password=s3cret").expect(403).json();
     assert!(json["detail"].as_str().unwrap().contains("another site"), "{json}");
     log_in(&web, &[("X-Forwarded-Host", "bty.example")]).expect(303);
-    web = Web::with(&[("BTY_ADMIN_PASSWORD", "s3cret"), ("BTY_SERVER_PUBLIC_URL", "http://bty.example/")]);
+    web = Web::with(&[
+        ("BTY_ADMIN_PASSWORD", "s3cret"),
+        ("BTY_SERVER_PUBLIC_URL", "http://bty.example/"),
+    ]);
     log_in(&web, &[]).expect(303);
 }
 
@@ -255,8 +312,11 @@ fn behind_a_proxy_that_changes_the_host_the_log_in_says_what_to_set() {
 fn no_web_site_can_have_a_browser_contact_the_server_for_a_machine() {
     let web = Web::start();
     let contact = format!("/pxe/{}?boot=b", MAC.replace(':', "-"));
-    for header in [("Sec-Fetch-Mode", "no-cors"), ("Sec-Fetch-Site", "cross-site"), ("Referer", "http://evil.example/")]
-    {
+    for header in [
+        ("Sec-Fetch-Mode", "no-cors"),
+        ("Sec-Fetch-Site", "cross-site"),
+        ("Referer", "http://evil.example/"),
+    ] {
         for path in [&contact, &format!("/pxe/{MAC}/plan")] {
             let refused = web.request("GET", path, &[header], b"").expect(403);
             assert!(refused.text().contains("browsers are refused"), "{}", refused.text());
@@ -273,11 +333,19 @@ fn a_token_for_the_catalog_learns_nothing_of_the_servers_files() {
     let token = String::from_utf8(created.stdout).unwrap().lines().next().unwrap().to_owned();
     let bearer = format!("Bearer {token}");
     let ask = |path: &str, body: &str| {
-        web.request("POST", path, &[("Authorization", &bearer), ("Content-Type", "application/json")], body.as_bytes())
+        web.request(
+            "POST",
+            path,
+            &[("Authorization", &bearer), ("Content-Type", "application/json")],
+            body.as_bytes(),
+        )
     };
     let answers = ["/etc/passwd", "/gone", "file:///etc/passwd", "FILE:///gone"]
         .map(|source| ask(&format!("/catalog/import?source={source}"), "").expect(403).text());
-    assert!(answers.iter().all(|text| *text == answers[0] && text.contains("admin")), "{answers:?}");
+    assert!(
+        answers.iter().all(|text| *text == answers[0] && text.contains("admin")),
+        "{answers:?}"
+    );
     let image = r#"{"image_url": "http://127.0.0.1:9/a.img", "sha_url": "/etc/passwd"}"#;
     assert!(ask("/catalog/entries", image).expect(422).text().contains("not a file of the server"));
     // nor does it look at services of this host by an import

@@ -1,4 +1,5 @@
-//! Images on their way to machines: through a cache host when there is one, from their origin when not.
+//! Images on their way to machines: through a cache host when there is one, from their origin when
+//! not.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -39,7 +40,8 @@ impl Site {
         let sha256 = sha256.map_or_else(String::new, |sha256| format!("sha256 = \"{sha256}\"\n"));
         let text = format!("version = 1\n[[images]]\nname = \"debian\"\nsrc = \"{src}\"\n{sha256}");
         let catalog = write(dir.path(), "catalog.toml", text.as_bytes());
-        web.request("POST", &format!("/catalog/import?source={}", catalog.display()), &[], b"").expect(200);
+        web.request("POST", &format!("/catalog/import?source={}", catalog.display()), &[], b"")
+            .expect(200);
         Self { web, dir, content }
     }
 
@@ -54,7 +56,8 @@ impl Site {
         let image = self.web.get("/images").json()[0]["ref"].clone();
         let binding = json!({ "boot_mode": "bty-flash-once", "bty_image_ref": image, "target_disk_serial": "S1" });
         self.web.send("PUT", &format!("/machines/{mac}"), &binding).expect(200);
-        let script = self.web.get(&format!("/pxe/{}?boot=b", mac.replace(':', "-"))).expect(200).text();
+        let script =
+            self.web.get(&format!("/pxe/{}?boot=b", mac.replace(':', "-"))).expect(200).text();
         (mac, token(&script))
     }
 
@@ -63,10 +66,20 @@ impl Site {
         let (mac, token) = self.boot(number);
         let disk = format!("{}=S1", self.disk(number).display());
         let base = self.web.base();
-        bty_command(&["--server", &base, "--mac", &mac, "--no-reboot", "--disk-file", &disk, "--cycle", &token])
-            .output()
-            .unwrap()
-            .into()
+        bty_command(&[
+            "--server",
+            &base,
+            "--mac",
+            &mac,
+            "--no-reboot",
+            "--disk-file",
+            &disk,
+            "--cycle",
+            &token,
+        ])
+        .output()
+        .unwrap()
+        .into()
     }
 
     fn flash_well(&self, number: usize) {
@@ -78,10 +91,22 @@ impl Site {
     /// What was decided about the bytes of machine `number`, and the address that it was given.
     fn decision(&self, number: usize) -> (Value, String) {
         let mac = format!("52:54:00:00:00:{number:02x}");
-        let listed = self.web.get(&format!("/events?subject_id={mac}&q=netboot.pxe.plan")).expect(200).json();
-        let plan =
-            listed["events"].as_array().unwrap().iter().find(|e| e["kind"] == "netboot.pxe.plan").unwrap().clone();
-        (plan["details"]["withcache"].clone(), plan["details"]["image"].as_str().unwrap_or_default().to_owned())
+        let listed = self
+            .web
+            .get(&format!("/events?subject_id={mac}&q=netboot.pxe.plan"))
+            .expect(200)
+            .json();
+        let plan = listed["events"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|e| e["kind"] == "netboot.pxe.plan")
+            .unwrap()
+            .clone();
+        (
+            plan["details"]["withcache"].clone(),
+            plan["details"]["image"].as_str().unwrap_or_default().to_owned(),
+        )
     }
 }
 
@@ -109,7 +134,10 @@ fn three_machines_are_flashed_from_one_pull_and_the_third_without_the_registry()
         (&decision["hit"], &decision["served_from"], &decision["configured"]),
         (&json!(true), &json!("withcache"), &json!(true))
     );
-    assert!(address.starts_with(&cache.base()) && address.contains(&format!("?sha256={hex}")), "{address}");
+    assert!(
+        address.starts_with(&cache.base()) && address.contains(&format!("?sha256={hex}")),
+        "{address}"
+    );
     let (decision, _) = site.decision(1);
     assert_eq!(decision["served_from"], "withcache", "{decision}");
     assert_eq!(cache.get("/cache").json()["fetched_bytes"], json!(packed.len()));
@@ -134,7 +162,9 @@ fn without_the_cache_machines_go_to_the_origin_and_it_is_written_down() {
     assert_eq!(site.decision(2).0["served_from"], "withcache");
     let text = site.web.get("/catalog.toml").expect(200).text();
     assert!(
-        text.contains(&format!("{}/b/", cache.base())) && text.contains(&hex) && text.contains("debian.img.zst"),
+        text.contains(&format!("{}/b/", cache.base()))
+            && text.contains(&hex)
+            && text.contains("debian.img.zst"),
         "{text}"
     );
     let catalog = bty::catalog::Catalog::parse(text.as_bytes()).unwrap();
@@ -149,11 +179,17 @@ fn a_cache_that_has_other_bytes_than_the_plan_says_gives_none() {
     let url = origin.put("debian.img.zst", &old);
     let mut cache = Web::cache(&[], &[("BTY_CACHE_FRESH_S", "86400")]);
     assert_eq!(cache.get(&super::cache::path(&url)).expect(200).body, old);
-    super::cache::wait(&cache, "keeps the object", |state| state["objects"][0]["size_bytes"] == json!(old.len()));
+    super::cache::wait(&cache, "keeps the object", |state| {
+        state["objects"][0]["size_bytes"] == json!(old.len())
+    });
     // the tag of the world has moved: the catalog says so, the cache does not know yet
     let _ = origin.put("debian.img.zst", &packed);
-    let site =
-        Site::new(&url, Some(&Digest::of(&packed).to_string()), content, &[("BTY_WITHCACHE_URL", &cache.base())]);
+    let site = Site::new(
+        &url,
+        Some(&Digest::of(&packed).to_string()),
+        content,
+        &[("BTY_WITHCACHE_URL", &cache.base())],
+    );
     // so long an origin is not asked again because somebody wants other bytes
     super::cache::age(&mut cache, Duration::from_secs(10));
     site.flash_well(1);
@@ -168,10 +204,17 @@ fn a_server_with_a_cache_of_its_own_warms_it_and_shows_what_is_there() {
     let url = origin.put("debian.img.zst", &packed);
     let hex = Digest::of(&packed).to_string();
     let listen = format!("127.0.0.1:{}", free_port());
-    let env = [("BTY_CACHE_EMBEDDED", "1"), ("BTY_CACHE_LISTEN", listen.as_str()), ("BTY_CACHE_REACH", "127.0.0.0/8")];
+    let env = [
+        ("BTY_CACHE_EMBEDDED", "1"),
+        ("BTY_CACHE_LISTEN", listen.as_str()),
+        ("BTY_CACHE_REACH", "127.0.0.0/8"),
+    ];
     let site = Site::new(&url, Some(&hex), content, &env);
     let status = || site.web.get("/catalog/cache").expect(200).json()[0]["status"].clone();
-    assert_eq!((status(), site.web.get("/images").json()[0]["cached"].clone()), (json!("miss"), json!(false)));
+    assert_eq!(
+        (status(), site.web.get("/images").json()[0]["cached"].clone()),
+        (json!("miss"), json!(false))
+    );
     let begun = site.web.request("POST", "/catalog/warm", &[], b"").expect(200).json();
     assert!(matches!(begun[0]["status"].as_str(), Some("filling" | "hit")), "{begun}");
     eventually(LIMIT, "the image is in the cache", || (status() == "hit").then_some(()));
@@ -179,7 +222,10 @@ fn a_server_with_a_cache_of_its_own_warms_it_and_shows_what_is_there() {
     site.flash_well(1);
     let (decision, address) = site.decision(1);
     assert_eq!((&decision["hit"], &decision["served_from"]), (&json!(true), &json!("withcache")));
-    assert!(address.starts_with(&format!("http://{listen}/b/")), "the address that the machine has reached: {address}");
+    assert!(
+        address.starts_with(&format!("http://{listen}/b/")),
+        "the address that the machine has reached: {address}"
+    );
     assert_eq!(site.web.get("/cache").expect(200).json()["objects"][0]["sha256"], hex);
     assert!(site.web.get("/ui/cache").expect(200).text().contains("debian.img.zst"));
     assert!(site.web.get("/metrics").text().contains("bty_cache_answers_total{outcome=\"hit\"}"));

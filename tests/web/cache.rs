@@ -34,7 +34,8 @@ impl Open {
     fn get(web: &Web, path: &str, headers: &str) -> Self {
         let mut stream = TcpStream::connect(("127.0.0.1", web.port())).unwrap();
         stream.set_read_timeout(Some(LIMIT)).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: cache\r\nConnection: close\r\n{headers}\r\n").unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: cache\r\nConnection: close\r\n{headers}\r\n")
+            .unwrap();
         Self(stream)
     }
 
@@ -106,7 +107,8 @@ struct Gate {
     opened: Arc<(Mutex<bool>, Condvar)>,
 }
 
-/// An origin that sends all of `body` to who asks first, but stops at `at` for as long as the gate is shut.
+/// An origin that sends all of `body` to who asks first, but stops at `at` for as long as the gate
+/// is shut.
 fn gate(body: Vec<u8>, at: usize) -> Gate {
     let opened: Arc<(Mutex<bool>, Condvar)> = Arc::default();
     let shared = Arc::clone(&opened);
@@ -144,7 +146,10 @@ fn a_miss_streams_while_it_fills_and_who_comes_late_reads_what_is_there() {
     let path = path(&gate.origin.url("/a.img"));
     let mut first = Open::get(&web, &path, "");
     let (head, begun) = first.read(LEN / 2);
-    assert!(head.starts_with("http/1.1 200") && head.contains(&format!("content-length: {LEN}")), "{head}");
+    assert!(
+        head.starts_with("http/1.1 200") && head.contains(&format!("content-length: {LEN}")),
+        "{head}"
+    );
     assert!(head.contains("x-cache: filling"), "{head}");
     let mut late = Open::get(&web, &path, "");
     assert_eq!(late.read(LEN / 2).1, body[..LEN / 2], "what has come");
@@ -154,9 +159,15 @@ fn a_miss_streams_while_it_fills_and_who_comes_late_reads_what_is_there() {
         (&body[1000..2000], Some("bytes 1000-1999/300000"))
     );
     let known = web.request("HEAD", &path, &[], b"").expect(200);
-    assert_eq!((known.header("x-cache"), known.header("content-length")), (Some("filling"), Some("300000")));
+    assert_eq!(
+        (known.header("x-cache"), known.header("content-length")),
+        (Some("filling"), Some("300000"))
+    );
     let state = web.get("/cache").expect(200).json();
-    assert_eq!((&state["fills"][0]["done_bytes"], &state["fills"][0]["total_bytes"]), (&json!(LEN / 2), &json!(LEN)));
+    assert_eq!(
+        (&state["fills"][0]["done_bytes"], &state["fills"][0]["total_bytes"]),
+        (&json!(LEN / 2), &json!(LEN))
+    );
     gate.open();
     let rest = |open: Open, mut begun: Vec<u8>| {
         let (more, is_well) = open.rest();
@@ -173,7 +184,8 @@ fn a_miss_streams_while_it_fills_and_who_comes_late_reads_what_is_there() {
     );
     assert_eq!(hit.body, body);
     assert_eq!(hit.header("etag"), known.header("etag"), "what was begun can be gone on with");
-    let asked: usize = transfers(&gate.origin).iter().filter(|request| request.range(LEN).is_none()).count();
+    let asked: usize =
+        transfers(&gate.origin).iter().filter(|request| request.range(LEN).is_none()).count();
     assert_eq!(asked, 1, "one transfer");
 }
 
@@ -192,7 +204,10 @@ fn fifty_cold_clients_are_one_transfer() {
     assert_eq!(transfers(&origin).len(), 1);
     let state = wait_idle(&web);
     assert_eq!(state["missed"], json!([]), "what is here is not missed");
-    assert_eq!((&state["fetched_bytes"], &state["objects"][0]["size_bytes"]), (&json!(4 * MIB), &json!(4 * MIB)));
+    assert_eq!(
+        (&state["fetched_bytes"], &state["objects"][0]["size_bytes"]),
+        (&json!(4 * MIB), &json!(4 * MIB))
+    );
 }
 
 #[test]
@@ -205,8 +220,15 @@ fn conditions_and_ranges_are_those_of_the_standard() {
     wait_idle(&web);
     let ask = |headers: &[(&str, &str)]| web.request("GET", &path, headers, b"");
     assert_eq!(ask(&[("If-None-Match", &etag)]).expect(304).body, b"");
-    assert_eq!(ask(&[("Range", "bytes=-10"), ("If-Range", &etag)]).expect(206).body, body[LEN - 10..]);
-    assert_eq!(ask(&[("Range", "bytes=-10"), ("If-Range", "\"other\"")]).expect(200).body, body, "never spliced");
+    assert_eq!(
+        ask(&[("Range", "bytes=-10"), ("If-Range", &etag)]).expect(206).body,
+        body[LEN - 10..]
+    );
+    assert_eq!(
+        ask(&[("Range", "bytes=-10"), ("If-Range", "\"other\"")]).expect(200).body,
+        body,
+        "never spliced"
+    );
     let beyond = ask(&[("Range", "bytes=300000-")]).expect(416);
     assert_eq!(beyond.header("content-range"), Some("bytes */300000"));
     assert_eq!(ask(&[("Range", "bytes=0-1,5-6")]).expect(200).body.len(), LEN);
@@ -225,7 +247,9 @@ fn conditions_and_ranges_are_those_of_the_standard() {
     }
     // one connection for objects, pages and objects again
     let mut stream = TcpStream::connect(("127.0.0.1", web.port())).unwrap();
-    for (path, wanted) in [(path.as_str(), "200 OK"), (&path, "206"), ("/healthz", "200"), (&path, "206")] {
+    for (path, wanted) in
+        [(path.as_str(), "200 OK"), (&path, "206"), ("/healthz", "200"), (&path, "206")]
+    {
         write!(
             stream,
             "GET {path} HTTP/1.1\r\nHost: c\r\n{}\r\n",
@@ -240,7 +264,10 @@ fn conditions_and_ranges_are_those_of_the_standard() {
         }
         let head = String::from_utf8(bytes).unwrap().to_lowercase();
         assert!(head.contains(&wanted.to_lowercase()), "{head}");
-        let len = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap();
+        let len = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok())
+            .unwrap();
         let mut body = vec![0; len];
         stream.read_exact(&mut body).unwrap();
     }
@@ -252,8 +279,12 @@ fn is_broken(web: &Web, path: &str) -> bool {
     let mut bytes = Vec::new();
     let is_reset = open.0.read_to_end(&mut bytes).is_err();
     let head = String::from_utf8_lossy(&bytes[..bytes.len().min(1000)]).to_lowercase();
-    let promised = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
-    let body = bytes.windows(4).position(|four| four == b"\r\n\r\n").map_or(0, |end| bytes.len() - end - 4);
+    let promised =
+        head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
+    let body = bytes
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .map_or(0, |end| bytes.len() - end - 4);
     head.starts_with("http/1.1 502") || is_reset || promised.is_some_and(|promised| body < promised)
 }
 
@@ -273,7 +304,10 @@ fn wrong_bytes_never_come_to_their_end_and_are_never_kept() {
     assert_eq!((&state["objects"], &state["used_bytes"]), (&json!([]), &json!(0)));
     let events = web.get("/events").json();
     assert_eq!(events["events"][0]["kind"], "cache.fill.failed");
-    assert!(events["events"][0]["summary"].as_str().unwrap().contains("it was thrown away"), "{events:#}");
+    assert!(
+        events["events"][0]["summary"].as_str().unwrap().contains("it was thrown away"),
+        "{events:#}"
+    );
     // repaired, it is fetched anew
     std::fs::write(registry.blob_file(&hex), &disk).unwrap();
     assert_eq!(web.get(&path).expect(200).body, disk);
@@ -345,8 +379,12 @@ fn faults_of_origins_are_survived_or_told_and_nothing_wrong_is_kept() {
         (
             "other version",
             |r, body| {
-                Reply::file(r, body, if r.is_probe() || r.range(LEN).is_none() { "\"1\"" } else { "\"2\"" })
-                    .close_after(if r.is_probe() { 1 } else { LEN / 2 })
+                Reply::file(
+                    r,
+                    body,
+                    if r.is_probe() || r.range(LEN).is_none() { "\"1\"" } else { "\"2\"" },
+                )
+                .close_after(if r.is_probe() { 1 } else { LEN / 2 })
             },
             false,
         ),
@@ -385,7 +423,9 @@ fn a_fill_that_is_killed_goes_on_where_it_was() {
     let mut web = Web::cache(&[], &[]);
     let path = path(&gate.origin.url("/a.img"));
     let _ = web.request("HEAD", &path, &[], b"").expect(404);
-    wait(&web, "has fetched what the gate lets through", |state| state["fills"][0]["done_bytes"] == json!(68 * MIB));
+    wait(&web, "has fetched what the gate lets through", |state| {
+        state["fills"][0]["done_bytes"] == json!(68 * MIB)
+    });
     web.kill();
     let before = transfers(&gate.origin).len();
     gate.open();
@@ -395,7 +435,10 @@ fn a_fill_that_is_killed_goes_on_where_it_was() {
     let range = after[before..].iter().find_map(|request| request.range(len)).unwrap();
     assert!(range.0 >= 64 * MIB && after.len() == before + 1, "it went on at {}", range.0);
     let event = web.get("/events?limit=1").json()["events"][0].clone();
-    assert_eq!((&event["kind"], &event["details"]["resumed_at"]), (&json!("cache.object.filled"), &json!(range.0)));
+    assert_eq!(
+        (&event["kind"], &event["details"]["resumed_at"]),
+        (&json!("cache.object.filled"), &json!(range.0))
+    );
 }
 
 #[test]
@@ -436,8 +479,9 @@ fn what_was_used_longest_ago_makes_room_and_what_is_pinned_or_read_stays() {
     let names = || -> Vec<String> {
         let state = wait_idle(&web);
         let all = state["objects"].as_array().unwrap().iter();
-        let mut names: Vec<String> =
-            all.map(|o| o["address"].as_str().unwrap().rsplit('/').next().unwrap().to_owned()).collect();
+        let mut names: Vec<String> = all
+            .map(|o| o["address"].as_str().unwrap().rsplit('/').next().unwrap().to_owned())
+            .collect();
         names.sort();
         names
     };
@@ -450,10 +494,15 @@ fn what_was_used_longest_ago_makes_room_and_what_is_pinned_or_read_stays() {
     let state = web.get("/cache").expect(200).json();
     let key = |name: &str| {
         let mut all = state["objects"].as_array().unwrap().iter();
-        all.find(|o| o["address"].as_str().unwrap().ends_with(name)).unwrap()["key"].as_str().unwrap().to_owned()
+        all.find(|o| o["address"].as_str().unwrap().ends_with(name)).unwrap()["key"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     };
     assert_eq!(
-        web.request("PUT", &format!("/cache/objects/{}/pin", key("a.img")), &[], b"").expect(200).json()["is_pinned"],
+        web.request("PUT", &format!("/cache/objects/{}/pin", key("a.img")), &[], b"")
+            .expect(200)
+            .json()["is_pinned"],
         true
     );
     // c is being read: it does not fit into the buffers of the socket
@@ -466,13 +515,20 @@ fn what_was_used_longest_ago_makes_room_and_what_is_pinned_or_read_stays() {
     assert!(is_well && begun.len() + rest.len() == 20 * MIB);
     let _ = web.get(&d).expect(200);
     assert_eq!(names(), ["a.img", "d.img"]);
-    let _ = web.request("DELETE", &format!("/cache/objects/{}/pin", key("a.img")), &[], b"").expect(200);
+    let _ = web
+        .request("DELETE", &format!("/cache/objects/{}/pin", key("a.img")), &[], b"")
+        .expect(200);
     let _ = web.get(&b).expect(200);
     assert_eq!(names(), ["b.img", "d.img"]);
     let large = web.get(&path(&origin.put("large.img", &pattern(50 * MIB)))).expect(507);
     assert!(large.text().contains("the cache may have 45.0 MiB"), "{}", large.text());
     let kinds = web.get("/events?limit=500").text();
-    for kind in ["cache.object.evicted", "cache.object.pinned", "cache.object.unpinned", "cache.fill.failed"] {
+    for kind in [
+        "cache.object.evicted",
+        "cache.object.pinned",
+        "cache.object.unpinned",
+        "cache.fill.failed",
+    ] {
         assert!(kinds.contains(kind), "{kind}");
     }
 }
@@ -490,13 +546,15 @@ fn a_disk_that_is_full_is_told_and_nothing_half_is_kept() {
     let _ = web.get(&small).expect(200);
     let told = web.get(&large).expect(507).text();
     assert!(told.contains("there is no room for 48.0 MiB: the disk has"), "{told}");
-    // somebody else takes the disk, so that it is full in the middle of an object whose length nobody knew
+    // somebody else takes the disk, so that it is full in the middle of an object whose length
+    // nobody knew
     let free = 96 * MIB - 24 * MIB;
     std::fs::write(dir.path().join("else"), vec![1; free]).unwrap();
     assert!(is_broken(&web, &path(&chunked.url("/a.img"))));
     let state = wait_idle(&web);
     let files = std::fs::read_dir(dir.path().join("cache")).unwrap().flatten();
-    let files: Vec<_> = files.map(|entry| entry.file_name()).filter(|name| name != "state.lock").collect();
+    let files: Vec<_> =
+        files.map(|entry| entry.file_name()).filter(|name| name != "state.lock").collect();
     assert!(files.len() == state["objects"].as_array().unwrap().len(), "{files:?} {state:#}");
 }
 
@@ -504,7 +562,8 @@ fn a_disk_that_is_full_is_told_and_nothing_half_is_kept() {
 fn two_hosts_cannot_have_the_same_directory() {
     let web = Web::cache(&[], &[]);
     let dir = web.state().to_string_lossy().into_owned();
-    let output = web.command(&["cache", "--data-dir", &dir, "--listen", "127.0.0.1:0"]).output().unwrap();
+    let output =
+        web.command(&["cache", "--data-dir", &dir, "--listen", "127.0.0.1:0"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("end it first"), "{output:?}");
     let blobs = web.state().join("blobs").to_string_lossy().into_owned();
@@ -543,7 +602,10 @@ fn only_origins_that_are_allowed_are_asked() {
     let answer = listed.get(&path(&inside.url("/x"))).expect(403);
     assert!(answer.text().contains("cache.origins"), "{}", answer.text());
     assert_eq!(listed.request("HEAD", &path(&inside.url("/x")), &[], b"").status, 403);
-    assert_eq!(listed.send("POST", "/cache/objects", &json!({ "url": inside.url("/x") })).status, 403);
+    assert_eq!(
+        listed.send("POST", "/cache/objects", &json!({ "url": inside.url("/x") })).status,
+        403
+    );
     assert_eq!(inside.requests().len(), 0);
 }
 
@@ -552,7 +614,11 @@ fn beside_a_server_only_origins_of_the_catalog_are_asked() {
     let origin = Server::start(|_| Reply::whole(b"an image"));
     let stranger = Server::start(|_| Reply::whole(b"secret"));
     let listen = format!("127.0.0.1:{}", bty_tests::free_port());
-    let env = [("BTY_CACHE_EMBEDDED", "1"), ("BTY_CACHE_LISTEN", listen.as_str()), ("BTY_CACHE_REACH", "127.0.0.0/8")];
+    let env = [
+        ("BTY_CACHE_EMBEDDED", "1"),
+        ("BTY_CACHE_LISTEN", listen.as_str()),
+        ("BTY_CACHE_REACH", "127.0.0.0/8"),
+    ];
     let web = Web::with(&env);
     let refused = web.get(&path(&origin.url("/a.img"))).expect(403);
     assert!(refused.text().contains("cache.origins"), "{}", refused.text());
@@ -573,7 +639,8 @@ fn a_tag_that_moves_is_noticed_and_a_registry_that_is_away_is_not() {
     let mut registry = Registry::start();
     let (old, new) = (pattern(LEN), pattern(LEN + 4)[4..].to_vec());
     push(&registry, "team/images:v1", &[layer(IMAGE, "disk.img", &old)]);
-    let mut web = Web::cache(&[], &[("BTY_NETWORK_PLAIN_HTTP", "1"), ("BTY_CACHE_FRESH_S", "3600")]);
+    let mut web =
+        Web::cache(&[], &[("BTY_NETWORK_PLAIN_HTTP", "1"), ("BTY_CACHE_FRESH_S", "3600")]);
     let tag = path(&format!("oras://{}/team/images:v1", registry.host()));
     assert_eq!(web.get(&tag).expect(200).body, old);
     push(&registry, "team/images:v1", &[layer(IMAGE, "disk.img", &new)]);
@@ -589,7 +656,9 @@ fn a_tag_that_moves_is_noticed_and_a_registry_that_is_away_is_not() {
     assert_eq!((stale.header("x-cache"), &stale.body), (Some("stale"), &new));
     // the old bytes by their digest need nobody
     let digest = Digest::of(&old);
-    let fixed = web.get(&path(&format!("oras://{}/team/images@sha256:{digest}", registry.host()))).expect(200);
+    let fixed = web
+        .get(&path(&format!("oras://{}/team/images@sha256:{digest}", registry.host())))
+        .expect(200);
     assert_eq!((fixed.header("x-cache"), &fixed.body), (Some("hit"), &old));
     assert_eq!(web.get(&path(&format!("oras://{}/team/images:v2", registry.host()))).status, 502);
 }
@@ -611,9 +680,15 @@ fn a_curated_host_fetches_only_what_an_operator_asks_for() {
     assert_eq!(web.get("/cache").status, 401);
     assert_eq!(web.send("POST", "/cache/objects", &json!({ "url": url })).status, 401);
     let state = asked("GET", "/cache", &Value::Null).expect(200).json();
-    assert_eq!((&state["missed"][0]["address"], &state["missed"][0]["count"]), (&json!(url), &json!(1)));
-    let begun =
-        asked("POST", "/cache/objects", &json!({ "url": url, "sha256": Digest::of(&pattern(LEN)).to_string() }));
+    assert_eq!(
+        (&state["missed"][0]["address"], &state["missed"][0]["count"]),
+        (&json!(url), &json!(1))
+    );
+    let begun = asked(
+        "POST",
+        "/cache/objects",
+        &json!({ "url": url, "sha256": Digest::of(&pattern(LEN)).to_string() }),
+    );
     assert!(matches!(begun.status, 200 | 202), "{}", begun.text());
     let key = begun.json()["key"].as_str().unwrap().to_owned();
     assert_eq!(web.get(&path(&url)).expect(200).body.len(), LEN);
@@ -650,20 +725,27 @@ fn the_page_shows_what_is_here_and_its_forms_work() {
     let url = origin.put("a.img", &pattern(LEN));
     let web = Web::cache(&[], &[]);
     let post = |body: &str| {
-        let headers = [("Content-Type", "application/x-www-form-urlencoded"), ("Sec-Fetch-Site", "same-origin")];
+        let headers = [
+            ("Content-Type", "application/x-www-form-urlencoded"),
+            ("Sec-Fetch-Site", "same-origin"),
+        ];
         web.request("POST", "/ui/cache", &headers, body.as_bytes())
     };
     assert!(web.get("/ui/cache").expect(200).text().contains("Nothing yet"));
     let escaped: String = url::form_urlencoded::byte_serialize(url.as_bytes()).collect();
     let begun = post(&format!("act=fetch&url={escaped}&sha256=")).expect(303);
     assert!(begun.header("location").unwrap().starts_with("/ui/cache?told="), "{begun:?}");
-    let key =
-        wait(&web, "keeps the object", |state| !state["objects"].as_array().unwrap().is_empty())["objects"][0]["key"]
-            .as_str()
-            .unwrap()
-            .to_owned();
+    let key = wait(&web, "keeps the object", |state| {
+        !state["objects"].as_array().unwrap().is_empty()
+    })["objects"][0]["key"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let page = web.get("/ui/cache").expect(200).text();
-    assert!(page.contains("a.img") && page.contains("293.0 KiB") && !page.contains("Unpin"), "{page}");
+    assert!(
+        page.contains("a.img") && page.contains("293.0 KiB") && !page.contains("Unpin"),
+        "{page}"
+    );
     let _ = post(&format!("act=pin&key={key}")).expect(303);
     assert!(web.get("/ui/cache").text().contains("Unpin"));
     let _ = post(&format!("act=delete&key={key}")).expect(303);
@@ -672,6 +754,7 @@ fn the_page_shows_what_is_here_and_its_forms_work() {
     assert!(shown.contains("role=\"alert\"") && shown.contains("is not known"), "{shown}");
     assert_eq!(web.get("/").expect(303).header("location"), Some("/ui/login"));
     assert_eq!(web.get("/ui/login").expect(303).header("location"), Some("/ui/cache"));
-    let foreign = web.request("POST", "/ui/cache", &[("Sec-Fetch-Site", "cross-site")], b"act=forget");
+    let foreign =
+        web.request("POST", "/ui/cache", &[("Sec-Fetch-Site", "cross-site")], b"act=forget");
     assert_eq!(foreign.status, 403);
 }

@@ -53,7 +53,11 @@ fn images_are_added_by_their_address_with_what_their_origin_tells() {
     let checked = web.get("/catalog/check").expect(200).json();
     assert_eq!(checked[0]["problems"], json!([]));
     let failed = web.get("/events?kind=catalog.entry.add.failed").json();
-    assert_eq!(failed["events"].as_array().map(Vec::len), Some(7), "a body that is none is no attempt: {failed}");
+    assert_eq!(
+        failed["events"].as_array().map(Vec::len),
+        Some(7),
+        "a body that is none is no attempt: {failed}"
+    );
 }
 
 #[test]
@@ -63,23 +67,51 @@ fn passwords_of_origins_are_neither_taken_nor_shown() {
     let secret = |name: &str| origin.url(name).replace("http://", "http://user:s3cr3t@");
     let refused = [
         web.send("POST", "/catalog/entries", &json!({ "image_url": secret("/a.img") })).expect(422),
-        web.send("POST", "/catalog/entries", &json!({ "image_url": origin.url("/a.img"), "sha_url": secret("/s") }))
+        web.send(
+            "POST",
+            "/catalog/entries",
+            &json!({ "image_url": origin.url("/a.img"), "sha_url": secret("/s") }),
+        )
+        .expect(422),
+        web.send(
+            "POST",
+            "/catalog/entries",
+            &json!({ "image_url": origin.url("/a.img"), "sha_url": "/etc/passwd" }),
+        )
+        .expect(422),
+        web.request(
+            "POST",
+            &format!("/catalog/import?source={}", encoded(&secret("/c.toml"))),
+            &[],
+            b"",
+        )
+        .expect(422),
+        web.send("PUT", "/settings", &json!({ "upstream.catalog_url": secret("/c.toml") }))
             .expect(422),
-        web.send("POST", "/catalog/entries", &json!({ "image_url": origin.url("/a.img"), "sha_url": "/etc/passwd" }))
-            .expect(422),
-        web.request("POST", &format!("/catalog/import?source={}", encoded(&secret("/c.toml"))), &[], b"").expect(422),
-        web.send("PUT", "/settings", &json!({ "upstream.catalog_url": secret("/c.toml") })).expect(422),
-        web.send("POST", "/catalog/entries", &json!({ "image_url": "http://user:s3cr3t@h:99999/a.img" })).expect(422),
+        web.send(
+            "POST",
+            "/catalog/entries",
+            &json!({ "image_url": "http://user:s3cr3t@h:99999/a.img" }),
+        )
+        .expect(422),
     ];
     assert!(refused[0].text().contains("password"), "{}", refused[0].text());
     let file = web.state().join("with-password.toml");
-    std::fs::write(&file, format!("version = 1\n[[images]]\nname = \"a\"\nsrc = \"{}\"\n", secret("/a.img"))).unwrap();
-    let imported = web.request("POST", &format!("/catalog/import?source={}", file.display()), &[], b"").expect(400);
+    std::fs::write(
+        &file,
+        format!("version = 1\n[[images]]\nname = \"a\"\nsrc = \"{}\"\n", secret("/a.img")),
+    )
+    .unwrap();
+    let imported = web
+        .request("POST", &format!("/catalog/import?source={}", file.display()), &[], b"")
+        .expect(400);
     assert!(imported.text().contains("password"), "{}", imported.text());
     assert_eq!(origin.requests().len(), 0);
-    let pages = ["/images", "/catalog.toml", "/catalog/entries", "/events", "/ui/events", "/ui/images"]
-        .map(|path| web.get(path));
-    for text in refused.iter().chain([&imported]).chain(&pages).map(Answer::text).chain([web.log()]) {
+    let pages =
+        ["/images", "/catalog.toml", "/catalog/entries", "/events", "/ui/events", "/ui/images"]
+            .map(|path| web.get(path));
+    for text in refused.iter().chain([&imported]).chain(&pages).map(Answer::text).chain([web.log()])
+    {
         assert!(!text.contains("s3cr3t"), "{text}");
     }
 }
@@ -92,7 +124,12 @@ fn what_is_deleted_stays_deleted_until_it_is_added_again() {
     web.restart();
     let names = |web: &Web| {
         let images = web.get("/images").json();
-        images.as_array().unwrap().iter().map(|i| i["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        images
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|i| i["name"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
     };
     // both have no digest
     eventually(LIMIT, "both images are served", || (names(&web) == ["a", "b"]).then_some(()));
@@ -101,7 +138,8 @@ fn what_is_deleted_stays_deleted_until_it_is_added_again() {
     web.request("DELETE", &path, &[], b"").expect(404);
     web.restart();
     let file = encoded(web.state().join("catalog.toml").to_str().unwrap());
-    let imported = web.request("POST", &format!("/catalog/import?source={file}"), &[], b"").expect(200).json();
+    let imported =
+        web.request("POST", &format!("/catalog/import?source={file}"), &[], b"").expect(200).json();
     assert_eq!((&imported["imported"], &imported["skipped"]), (&json!(0), &json!(2)), "{imported}");
     assert_eq!(names(&web), ["b"]);
     // what the catalog says now is what counts
@@ -111,7 +149,8 @@ fn what_is_deleted_stays_deleted_until_it_is_added_again() {
             .replace("sha256 = \"\n", &format!("sha256 = \"{}\"\n", "cd".repeat(32))),
     )
     .unwrap();
-    let imported = web.request("POST", &format!("/catalog/import?source={file}"), &[], b"").expect(200).json();
+    let imported =
+        web.request("POST", &format!("/catalog/import?source={file}"), &[], b"").expect(200).json();
     assert_eq!((&imported["updated"], &imported["errors"]), (&json!(1), &json!([])), "{imported}");
     web.request("POST", "/catalog/import?source=/no/such/file", &[], b"").expect(400);
     assert!(web.events("/no/such/file").contains(&"catalog.entries.import.failed".to_owned()));
@@ -131,10 +170,14 @@ fn a_catalog_is_uploaded_and_its_mistakes_are_told() {
             body.as_bytes(),
         )
     };
-    let good = upload("version = 1\n[[images]]\nname = \"a\"\nsrc = \"http://127.0.0.1:9/a.img\"\n").expect(200);
+    let good =
+        upload("version = 1\n[[images]]\nname = \"a\"\nsrc = \"http://127.0.0.1:9/a.img\"\n")
+            .expect(200);
     assert_eq!(good.json()["imported"], 1);
     let bad =
-        upload("version = 1\n[[images]]\nname = \"a\"\nsrc = \"file:///a.img\"\nsha256 = \"x\"\n").expect(422).text();
+        upload("version = 1\n[[images]]\nname = \"a\"\nsrc = \"file:///a.img\"\nsha256 = \"x\"\n")
+            .expect(422)
+            .text();
     assert!(bad.contains("sha256 must be 64") && bad.contains("local file"), "{bad}");
     upload(&"x".repeat(2 << 20)).expect(413);
     web.request("POST", "/ui/catalog/upload", &[("Content-Type", "text/plain")], b"x").expect(400);
@@ -144,19 +187,25 @@ fn a_catalog_is_uploaded_and_its_mistakes_are_told() {
 fn a_tag_that_moves_is_noticed_and_what_is_flashed_is_what_was_looked_at() {
     let registry = Registry::start();
     let push = |content: &[u8]| {
-        crate::oci::push(&registry, "lab/debian:13", &[crate::oci::layer(crate::oci::IMAGE, "debian.img.gz", content)]);
+        crate::oci::push(
+            &registry,
+            "lab/debian:13",
+            &[crate::oci::layer(crate::oci::IMAGE, "debian.img.gz", content)],
+        );
         bty::Digest::of(content).to_string()
     };
     let first = push(b"first");
     let web = Web::with(&[("BTY_NETWORK_PLAIN_HTTP", "1")]);
     let src = format!("oras://{}/lab/debian:13", registry.host());
-    let added = web.send("POST", "/catalog/entries", &json!({ "image_url": src, "name": "debian" })).expect(201).json();
+    let added = web
+        .send("POST", "/catalog/entries", &json!({ "image_url": src, "name": "debian" }))
+        .expect(201)
+        .json();
     assert_eq!(
         (&added["disk_image_sha"], &added["is_tag"], &added["size_bytes"]),
         (&json!(first), &json!(true), &json!(5))
     );
-    let binding =
-        json!({ "boot_mode": "bty-flash-once", "bty_image_ref": added["bty_image_ref"], "target_disk_serial": "S1" });
+    let binding = json!({ "boot_mode": "bty-flash-once", "bty_image_ref": added["bty_image_ref"], "target_disk_serial": "S1" });
     web.send("PUT", &format!("/machines/{MAC}"), &binding).expect(200);
     let plan = |n: u32| {
         let script = web.get(&format!("/pxe/{MAC}?boot={n}")).text();
@@ -169,7 +218,10 @@ fn a_tag_that_moves_is_noticed_and_what_is_flashed_is_what_was_looked_at() {
     let refreshed = web.request("POST", "/catalog/refresh", &[], b"").expect(200).json();
     assert_eq!(refreshed["moved"], json!(["debian"]), "{refreshed}");
     let given = plan(3);
-    assert_eq!((&given["image"], &given["disk_image_sha"]), (&json!(pinned(&second)), &json!(second)));
+    assert_eq!(
+        (&given["image"], &given["disk_image_sha"]),
+        (&json!(pinned(&second)), &json!(second))
+    );
     let event = web.get("/events?kind=catalog.entry.moved").json();
     assert_eq!(
         (&event["events"][0]["details"]["old"], &event["events"][0]["details"]["new"]),

@@ -1,4 +1,5 @@
-//! From a catalog entry to the bytes on a disk: the real server, the real `bty`, and a file for a disk.
+//! From a catalog entry to the bytes on a disk: the real server, the real `bty`, and a file for a
+//! disk.
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -38,7 +39,8 @@ impl Lab {
         let transfers: Arc<Mutex<()>> = Arc::default();
         let turn = Arc::clone(&transfers);
         let origin = Server::start(move |request| {
-            let _turn = (!request.is_probe()).then(|| turn.lock().unwrap_or_else(PoisonError::into_inner));
+            let _turn =
+                (!request.is_probe()).then(|| turn.lock().unwrap_or_else(PoisonError::into_inner));
             Reply::file(request, &served, "\"1\"")
         });
         let dir = tempfile::tempdir().unwrap();
@@ -49,7 +51,8 @@ impl Lab {
             origin.host()
         );
         let catalog = write(dir.path(), "catalog.toml", text.as_bytes());
-        web.request("POST", &format!("/catalog/import?source={}", catalog.display()), &[], b"").expect(200);
+        web.request("POST", &format!("/catalog/import?source={}", catalog.display()), &[], b"")
+            .expect(200);
         let image_ref = web.get("/images").json()[0]["ref"].as_str().unwrap().to_owned();
         Self { web, origin, transfers, content, image_ref, dir, boots: 0 }
     }
@@ -67,7 +70,11 @@ impl Lab {
     fn boot(&mut self) -> String {
         self.boots += 1;
         self.web.restart();
-        let script = self.web.get(&format!("/pxe/52-54-00-12-34-56?boot=b{}", self.boots)).expect(200).text();
+        let script = self
+            .web
+            .get(&format!("/pxe/52-54-00-12-34-56?boot=b{}", self.boots))
+            .expect(200)
+            .text();
         self.web.restart();
         script
     }
@@ -76,7 +83,17 @@ impl Lab {
     fn live(&self, token: &str) -> Outcome {
         let disk = format!("{}={SERIAL}", self.disk().display());
         let base = self.web.base();
-        let arguments = ["--server", &base, "--mac", MAC, "--no-reboot", "--disk-file", &disk, "--cycle", token];
+        let arguments = [
+            "--server",
+            &base,
+            "--mac",
+            MAC,
+            "--no-reboot",
+            "--disk-file",
+            &disk,
+            "--cycle",
+            token,
+        ];
         bty_command(&arguments).output().unwrap().into()
     }
 
@@ -107,19 +124,35 @@ fn flash_once_through_restarts_of_the_server_at_every_step() {
     lab.web.restart();
     let script = lab.boot();
     lab.web.restart();
-    assert_eq!(lab.web.get(&format!("/pxe/{MAC}?boot=b1")).text(), script, "a repeated contact, also after a restart");
+    assert_eq!(
+        lab.web.get(&format!("/pxe/{MAC}?boot=b1")).text(),
+        script,
+        "a repeated contact, also after a restart"
+    );
     let run = lab.live(&token(&script)).expect(0);
     assert!(run.stderr.contains("flash complete; rebooting"), "{}", run.stderr);
     assert!(lab.is_flashed());
     lab.web.restart();
     assert_eq!(lab.state(), "flashed; booting disk");
     let kinds = lab.web.events(MAC);
-    let wanted = ["machine.created", "netboot.pxe.offered", "machine.inventory", "netboot.pxe.plan", "machine.flashed"];
+    let wanted = [
+        "machine.created",
+        "netboot.pxe.offered",
+        "machine.inventory",
+        "netboot.pxe.plan",
+        "machine.flashed",
+    ];
     // the inventory and the plan are asked for beside each other
-    assert!(kinds.len() == 5 && wanted.iter().all(|kind| kinds.iter().any(|k| k == kind)), "{kinds:?}");
+    assert!(
+        kinds.len() == 5 && wanted.iter().all(|kind| kinds.iter().any(|k| k == kind)),
+        "{kinds:?}"
+    );
     let machine = lab.web.get(&format!("/machines/{MAC}")).json();
     assert_eq!(machine["known_disks"][0]["serial"], SERIAL);
-    assert_eq!(machine["last_flashed_sha256"], lab.web.get("/catalog/entries").json()[0]["disk_image_sha"]);
+    assert_eq!(
+        machine["last_flashed_sha256"],
+        lab.web.get("/catalog/entries").json()[0]["disk_image_sha"]
+    );
     for _ in 0..2 {
         assert!(lab.boot().contains("sanboot"));
         lab.web.restart();
@@ -145,7 +178,9 @@ fn flash_always_alternates_and_a_dead_origin_is_a_failure_that_is_offered_again(
         "0".repeat(64)
     );
     let catalog = write(lab.dir.path(), "catalog.toml", text.as_bytes());
-    lab.web.request("POST", &format!("/catalog/import?source={}", catalog.display()), &[], b"").expect(200);
+    lab.web
+        .request("POST", &format!("/catalog/import?source={}", catalog.display()), &[], b"")
+        .expect(200);
     let script = lab.boot();
     let failed = lab.live(&token(&script));
     assert_ne!(failed.code, 0, "{}", failed.stderr);
@@ -161,7 +196,8 @@ fn a_server_that_dies_during_the_flash_hears_of_its_end_once_it_is_back() {
     let token = token(&lab.boot());
     let disk = format!("{}={SERIAL}", lab.disk().display());
     let base = lab.web.base();
-    let arguments = ["--server", &base, "--mac", MAC, "--no-reboot", "--disk-file", &disk, "--cycle", &token];
+    let arguments =
+        ["--server", &base, "--mac", MAC, "--no-reboot", "--disk-file", &disk, "--cycle", &token];
     let transfers = Arc::clone(&lab.transfers);
     let held = transfers.lock().unwrap();
     let mut machine = bty_command(&arguments).stdout(Stdio::null()).spawn().unwrap();
@@ -227,7 +263,10 @@ fn the_other_bundled_plans_flash_as_they_say() {
     for (plan, params) in [
         ("bty-flash-changed", json!({})),
         ("bty-rollout", json!({ "label": "web", "percent": 100 })),
-        ("bty-window", if another_hour == 23 { json!({ "from_hour": 23, "to_hour": 1 }) } else { all_day }),
+        (
+            "bty-window",
+            if another_hour == 23 { json!({ "from_hour": 23, "to_hour": 1 }) } else { all_day },
+        ),
     ] {
         bind(&lab, plan, params, &["web"]);
         if plan == "bty-flash-changed" {
@@ -243,7 +282,8 @@ fn the_other_bundled_plans_flash_as_they_say() {
     bind(&lab, "bty-flash-by-hardware", json!({ "image": "debian" }), &[]);
     let script = lab.boot();
     lab.live_well(&token(&script));
-    // the inventory and the plan are asked for beside each other: when the plan comes first, it takes stock, and flashes at the next boot
+    // the inventory and the plan are asked for beside each other: when the plan comes first, it
+    // takes stock, and flashes at the next boot
     if !lab.is_flashed() {
         let script = lab.boot();
         lab.live_well(&token(&script));
@@ -265,7 +305,10 @@ fn who_is_started_by_hand_gets_what_a_contact_would_say() {
     let disk = format!("{}={SERIAL}", lab.disk().display());
     let base = lab.web.base();
     let run = |_| -> Outcome {
-        bty_command(&["--server", &base, "--mac", MAC, "--no-reboot", "--disk-file", &disk]).output().unwrap().into()
+        bty_command(&["--server", &base, "--mac", MAC, "--no-reboot", "--disk-file", &disk])
+            .output()
+            .unwrap()
+            .into()
     };
     let first = run(1).expect(0);
     assert!(lab.is_flashed(), "{}", first.stderr);

@@ -7,7 +7,11 @@ use bty_tests::web::{Web, web_path};
 use super::pxe::{MAC, add_image};
 
 fn said(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }
 
 fn run(web: &Web, arguments: &[&str], code: i32) -> String {
@@ -24,7 +28,8 @@ fn help_is_as_it_was() {
 
 #[test]
 fn shells_complete_the_command() {
-    let output = std::process::Command::new(web_path()).args(["completions", "bash"]).output().unwrap();
+    let output =
+        std::process::Command::new(web_path()).args(["completions", "bash"]).output().unwrap();
     assert!(said(&output).contains("simulate-fleet"));
 }
 
@@ -34,7 +39,19 @@ fn machines_are_bound_and_simulated_from_a_shell() {
     add_image(&web);
     let mut shown = run(
         &web,
-        &["machine", "set", MAC, "--plan", "bty-flash-once", "--image", "debian", "--disk", "S1", "--label", "lab"],
+        &[
+            "machine",
+            "set",
+            MAC,
+            "--plan",
+            "bty-flash-once",
+            "--image",
+            "debian",
+            "--disk",
+            "S1",
+            "--label",
+            "lab",
+        ],
         0,
     );
     shown += &run(&web, &["machine", "list"], 0);
@@ -42,7 +59,17 @@ fn machines_are_bound_and_simulated_from_a_shell() {
     shown += &run(&web, &["machine", "set", MAC, "--plan", "bty-rollout"], 2);
     shown += &run(
         &web,
-        &["machine", "set", MAC, "--plan", "bty-rollout", "--param", "label=lab", "--param", "percent=50"],
+        &[
+            "machine",
+            "set",
+            MAC,
+            "--plan",
+            "bty-rollout",
+            "--param",
+            "label=lab",
+            "--param",
+            "percent=50",
+        ],
         0,
     );
     shown += &run(&web, &["machine", "set", MAC, "--image", "fedora"], 2);
@@ -65,23 +92,37 @@ fn plans_are_edited_and_compared_from_a_shell() {
     let file = web.state().join("new.rhai");
     let edit = |text: &str, code: i32| {
         std::fs::write(&file, text).unwrap();
-        run(&web, &["plan", "edit", "mine", "--file", file.to_str().unwrap(), "--note", "a try"], code)
+        run(
+            &web,
+            &["plan", "edit", "mine", "--file", file.to_str().unwrap(), "--note", "a try"],
+            code,
+        )
     };
     assert_eq!(edit("fn boot(m) { boot_disk() }\n", 0), "mine is at revision 1\n");
     assert_eq!(edit("fn boot(m) { boot_disk() }\n", 0), "mine is not changed\n");
     insta::assert_snapshot!("refused_plan", edit("fn boot(m) { boot_dsik() }\n", 2));
     assert_eq!(run(&web, &["plan", "show", "mine"], 0), "fn boot(m) { boot_disk() }\n");
-    let edited =
-        web.command(&["plan", "edit", "mine"]).env("EDITOR", "sed -i s/boot_disk/boot_live/").output().unwrap();
+    let edited = web
+        .command(&["plan", "edit", "mine"])
+        .env("EDITOR", "sed -i s/boot_disk/boot_live/")
+        .output()
+        .unwrap();
     assert_eq!(said(&edited), "mine is at revision 2\n");
     let failed = web.command(&["plan", "edit", "mine"]).env("EDITOR", "false").output().unwrap();
     assert!(said(&failed).contains("nothing is saved"), "{}", said(&failed));
     run(&web, &["machine", "set", MAC, "--plan", "mine"], 0);
     std::fs::write(&file, "fn boot(m) { boot_disk() }\n").unwrap();
-    let compared = run(&web, &["plan", "simulate", "--plan", "mine", "--file", file.to_str().unwrap()], 0);
-    assert!(compared.contains("disk instead of exit") && compared.contains("1 of 1 machines change"), "{compared}");
+    let compared =
+        run(&web, &["plan", "simulate", "--plan", "mine", "--file", file.to_str().unwrap()], 0);
+    assert!(
+        compared.contains("disk instead of exit") && compared.contains("1 of 1 machines change"),
+        "{compared}"
+    );
     let list = run(&web, &["plan", "list"], 0);
-    assert!(list.contains("bty-flash-once") && list.lines().any(|line| line.starts_with("mine  ")), "{list}");
+    assert!(
+        list.contains("bty-flash-once") && list.lines().any(|line| line.starts_with("mine  ")),
+        "{list}"
+    );
 }
 
 #[test]
@@ -89,10 +130,18 @@ fn the_configuration_is_checked_and_shown_without_its_secrets() {
     let web = Web::with(&[("BTY_ADMIN_PASSWORD", "s3cret")]);
     assert!(run(&web, &["check-config"], 0).contains("the configuration is right"));
     let shown = run(&web, &["show-config"], 0);
-    assert!(shown.contains("password = \"(set)\"  # env(BTY_ADMIN_PASSWORD)") && !shown.contains("s3cret"), "{shown}");
+    assert!(
+        shown.contains("password = \"(set)\"  # env(BTY_ADMIN_PASSWORD)")
+            && !shown.contains("s3cret"),
+        "{shown}"
+    );
     let wrong = web.command(&["check-config"]).env("BTY_SERVER_PORT", "http").output().unwrap();
     assert_eq!(wrong.status.code(), Some(2));
-    assert!(said(&wrong).contains("server.port: http (env(BTY_SERVER_PORT)) is not a port"), "{}", said(&wrong));
+    assert!(
+        said(&wrong).contains("server.port: http (env(BTY_SERVER_PORT)) is not a port"),
+        "{}",
+        said(&wrong)
+    );
     let taken = web.command(&[]).output().unwrap();
     assert!(said(&taken).contains("listening at"), "{}", said(&taken));
     let mut hash = web.command(&["hash-password"]);
@@ -111,8 +160,9 @@ fn commands_read_the_environment_file_of_the_service() {
     let (elsewhere, file) = (tempfile::tempdir().unwrap(), web.state().join("bty-web.env"));
     let state = elsewhere.path().display().to_string();
     let hash = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHQ$aGFzaA";
-    let text =
-        format!("# of the service\nBTY_ADMIN_PASSWORD='{hash}'\nBTY_PATHS_STATE_DIR=\"{state}\"\nBTY_SERVER_PORT=7\n");
+    let text = format!(
+        "# of the service\nBTY_ADMIN_PASSWORD='{hash}'\nBTY_PATHS_STATE_DIR=\"{state}\"\nBTY_SERVER_PORT=7\n"
+    );
     std::fs::write(&file, text).unwrap();
     let command = |arguments: &[&str], env: &[(&str, &str)]| {
         let mut command = std::process::Command::new(web_path());
@@ -124,29 +174,45 @@ fn commands_read_the_environment_file_of_the_service() {
     assert!(code == 0 && !checked.contains("warning"), "a password is set: {checked}");
     let (_, shown) = command(&["show-config"], &[("BTY_SERVER_PORT", "8")]);
     assert!(
-        shown.contains(&format!("password = \"(set)\"  # env(BTY_ADMIN_PASSWORD) of {}\n", file.display())),
+        shown.contains(&format!(
+            "password = \"(set)\"  # env(BTY_ADMIN_PASSWORD) of {}\n",
+            file.display()
+        )),
         "{shown}"
     );
-    assert!(shown.contains("port = \"8\"  # env(BTY_SERVER_PORT)\n"), "the environment is stronger: {shown}");
+    assert!(
+        shown.contains("port = \"8\"  # env(BTY_SERVER_PORT)\n"),
+        "the environment is stronger: {shown}"
+    );
 
     let (code, refused) = command(&["token", "create", "ci", "--scope", "read"], &[]);
     assert!(code == 1 && refused.contains(&format!("there is no state in {state}; ")), "{refused}");
     let mut server = Web::start();
     server.end();
     std::fs::copy(server.state().join("state.db"), elsewhere.path().join("state.db")).unwrap();
-    assert_eq!(command(&["token", "create", "ci", "--scope", "read"], &[]).0, 0, "in the state of the service");
+    assert_eq!(
+        command(&["token", "create", "ci", "--scope", "read"], &[]).0,
+        0,
+        "in the state of the service"
+    );
     assert!(command(&["token", "list"], &[]).1.contains("ci"));
 
     let config = web.state().join("other.toml");
     std::fs::write(&config, "[server]\nport = 9\nhost = \"127.0.0.1\"\n").unwrap();
     let (_, other) = command(&["show-config", "--config", config.to_str().unwrap()], &[]);
-    assert!(other.contains("port = \"9\"") && other.contains("password = \"\""), "another server's: {other}");
+    assert!(
+        other.contains("port = \"9\"") && other.contains("password = \"\""),
+        "another server's: {other}"
+    );
 
     // as root, only a directory cannot be read
     std::fs::remove_file(&file).unwrap();
     std::fs::create_dir(&file).unwrap();
     let (code, warned) = command(&["check-config"], &[("BTY_SERVER_HOST", "127.0.0.1")]);
-    assert!(code == 0 && warned.contains(&format!("warning: cannot read {}: ", file.display())), "{warned}");
+    assert!(
+        code == 0 && warned.contains(&format!("warning: cannot read {}: ", file.display())),
+        "{warned}"
+    );
 }
 
 #[test]

@@ -12,7 +12,8 @@ fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(name)
 }
 
-/// nginx with the file that we give away, before a server with a password; for people, and for machines.
+/// nginx with the file that we give away, before a server with a password; for people, and for
+/// machines.
 struct Site {
     web: Web,
     nginx: Nginx,
@@ -22,7 +23,10 @@ struct Site {
 
 impl Site {
     fn start() -> Self {
-        let web = Web::with(&[("BTY_ADMIN_PASSWORD", "s3cret"), ("BTY_SERVER_TRUSTED_PROXY", "127.0.0.1/32")]);
+        let web = Web::with(&[
+            ("BTY_ADMIN_PASSWORD", "s3cret"),
+            ("BTY_SERVER_TRUSTED_PROXY", "127.0.0.1/32"),
+        ]);
         let (tls, plain) = (free_port(), free_port());
         let conf = std::fs::read_to_string(file("nginx/bty.conf")).unwrap();
         let changes = [
@@ -56,11 +60,15 @@ impl Site {
     /// Logs in, and gives the cookie.
     fn log_in(&self) -> (String, String) {
         let origin = format!("Origin: {}", self.url(""));
-        let output =
-            self.curl(&["-i", "-H", &origin, "-d", "password=s3cret", &self.url("/ui/login")]).output().unwrap();
+        let output = self
+            .curl(&["-i", "-H", &origin, "-d", "password=s3cret", &self.url("/ui/login")])
+            .output()
+            .unwrap();
         let head = text(&output);
-        let cookie =
-            head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap_or_else(|| panic!("{head}"));
+        let cookie = head
+            .lines()
+            .find_map(|line| line.strip_prefix("set-cookie: "))
+            .unwrap_or_else(|| panic!("{head}"));
         (cookie.split(';').next().unwrap().to_owned(), head.clone())
     }
 }
@@ -82,14 +90,28 @@ fn behind_nginx_people_have_tls_live_pages_and_large_uploads() {
     let large = site.web.state().join("large");
     std::fs::File::create(&large).unwrap().set_len(80 << 20).unwrap();
     let name = "/boot/bty-netboot-pc-x86_64-v9.9.9.squashfs";
-    let upload =
-        ["-T", large.to_str().unwrap(), "-H", &cookie, "-w", "%{http_code}", "-o", "/dev/null", &site.url(name)];
+    let upload = [
+        "-T",
+        large.to_str().unwrap(),
+        "-H",
+        &cookie,
+        "-w",
+        "%{http_code}",
+        "-o",
+        "/dev/null",
+        &site.url(name),
+    ];
     assert_eq!(text(&site.curl(&upload).output().unwrap()), "200");
     assert_eq!(site.web.state().join("boot").join(&name[6..]).metadata().unwrap().len(), 80 << 20);
 
-    // who did it is known by the address of the client, and machines are sent where the request came from
+    // who did it is known by the address of the client, and machines are sent where the request
+    // came from
     let cookie_header = [("Cookie", cookie.trim_start_matches("Cookie: "))];
-    let events = site.web.request("GET", "/events?kind=auth.login.succeeded", &cookie_header, b"").expect(200).json();
+    let events = site
+        .web
+        .request("GET", "/events?kind=auth.login.succeeded", &cookie_header, b"")
+        .expect(200)
+        .json();
     assert_eq!(events["events"][0]["source_ip"], "127.0.0.2");
     let script = text(&site.curl(&[&site.url("/pxe-bootstrap.ipxe")]).output().unwrap());
     assert!(script.contains(&site.url("/pxe/")), "{script}");
@@ -97,7 +119,10 @@ fn behind_nginx_people_have_tls_live_pages_and_large_uploads() {
 
 #[test]
 fn behind_caddy_people_have_tls_live_pages_and_large_uploads() {
-    let web = Web::with(&[("BTY_ADMIN_PASSWORD", "s3cret"), ("BTY_SERVER_TRUSTED_PROXY", "127.0.0.1/32")]);
+    let web = Web::with(&[
+        ("BTY_ADMIN_PASSWORD", "s3cret"),
+        ("BTY_SERVER_TRUSTED_PROXY", "127.0.0.1/32"),
+    ]);
     let (dir, tls) = (tempfile::tempdir().unwrap(), free_port());
     let conf = std::fs::read_to_string(file("caddy/Caddyfile")).unwrap();
     assert!(conf.contains("bty.example {") && conf.contains("127.0.0.1:8080"));
@@ -109,31 +134,60 @@ fn behind_caddy_people_have_tls_live_pages_and_large_uploads() {
     let path = dir.path().join("Caddyfile");
     std::fs::write(&path, format!("{own}{conf}")).unwrap();
     let mut command = Command::new("caddy");
-    command.args(["run", "--adapter", "caddyfile", "--config"]).arg(&path).stderr(Stdio::null()).stdout(Stdio::null());
-    command.env("XDG_DATA_HOME", dir.path()).env("XDG_CONFIG_HOME", dir.path()).env("HOME", dir.path());
+    command
+        .args(["run", "--adapter", "caddyfile", "--config"])
+        .arg(&path)
+        .stderr(Stdio::null())
+        .stdout(Stdio::null());
+    command
+        .env("XDG_DATA_HOME", dir.path())
+        .env("XDG_CONFIG_HOME", dir.path())
+        .env("HOME", dir.path());
     let _caddy = Daemon::start(&mut command, tls, "caddy");
     let url = |path: &str| format!("https://localhost:{tls}{path}");
     let ca = dir.path().join("caddy/pki/authorities/local/root.crt");
     let curl = |arguments: &[&str]| {
         let mut command = Command::new("curl");
-        command.args(["-sS", "--max-time", "60", "--retry", "5", "--retry-all-errors", "--http1.1"]);
+        command.args([
+            "-sS",
+            "--max-time",
+            "60",
+            "--retry",
+            "5",
+            "--retry-all-errors",
+            "--http1.1",
+        ]);
         command.args(["--interface", "127.0.0.2", "--cacert"]).arg(&ca).args(arguments);
         command
     };
     let origin = format!("Origin: {}", url(""));
-    let head = text(&curl(&["-i", "-H", &origin, "-d", "password=s3cret", &url("/ui/login")]).output().unwrap());
+    let head = text(
+        &curl(&["-i", "-H", &origin, "-d", "password=s3cret", &url("/ui/login")]).output().unwrap(),
+    );
     assert!(head.contains("; Secure"), "the session is for TLS only: {head}");
-    let cookie = head.lines().find(|line| line.to_ascii_lowercase().starts_with("set-cookie: ")).unwrap();
+    let cookie =
+        head.lines().find(|line| line.to_ascii_lowercase().starts_with("set-cookie: ")).unwrap();
     let cookie = format!("Cookie: {}", cookie[12..].split(';').next().unwrap());
     hears(&web, curl(&["-N", "-H", &cookie, &url("/events/stream")]));
 
     let large = dir.path().join("large");
     std::fs::File::create(&large).unwrap().set_len(80 << 20).unwrap();
     let name = "/boot/bty-netboot-pc-x86_64-v9.9.9.squashfs";
-    let upload = ["-T", large.to_str().unwrap(), "-H", &cookie, "-w", "%{http_code}", "-o", "/dev/null", &url(name)];
+    let upload = [
+        "-T",
+        large.to_str().unwrap(),
+        "-H",
+        &cookie,
+        "-w",
+        "%{http_code}",
+        "-o",
+        "/dev/null",
+        &url(name),
+    ];
     assert_eq!(text(&curl(&upload).output().unwrap()), "200");
     let cookie = [("Cookie", cookie.trim_start_matches("Cookie: "))];
-    let events = web.request("GET", "/events?kind=auth.login.succeeded", &cookie, b"").expect(200).json();
+    let events =
+        web.request("GET", "/events?kind=auth.login.succeeded", &cookie, b"").expect(200).json();
     assert_eq!(events["events"][0]["source_ip"], "127.0.0.2");
     let script = text(&curl(&[&url("/pxe-bootstrap.ipxe")]).output().unwrap());
     assert!(script.contains(&url("/pxe/")), "{script}");
@@ -142,13 +196,24 @@ fn behind_caddy_people_have_tls_live_pages_and_large_uploads() {
 #[test]
 fn the_kubernetes_manifest_keeps_the_server_in_bounds() {
     let script = "import json, sys, yaml; json.dump(list(yaml.safe_load_all(open(sys.argv[1]))), sys.stdout)";
-    let output =
-        Command::new("/usr/bin/python3").args(["-c", script]).arg(file("kubernetes/bty.yaml")).output().unwrap();
+    let output = Command::new("/usr/bin/python3")
+        .args(["-c", script])
+        .arg(file("kubernetes/bty.yaml"))
+        .output()
+        .unwrap();
     let all: serde_json::Value = serde_json::from_str(&text(&output)).unwrap();
-    let find =
-        |kind: &str| all.as_array().unwrap().iter().find(|one| one["kind"] == kind).unwrap_or_else(|| panic!("{kind}"));
+    let find = |kind: &str| {
+        all.as_array()
+            .unwrap()
+            .iter()
+            .find(|one| one["kind"] == kind)
+            .unwrap_or_else(|| panic!("{kind}"))
+    };
     let (server, service) = (&find("StatefulSet")["spec"], &find("Service")["spec"]);
-    assert_eq!((&server["replicas"], &server["selector"]["matchLabels"]), (&1.into(), &service["selector"]));
+    assert_eq!(
+        (&server["replicas"], &server["selector"]["matchLabels"]),
+        (&1.into(), &service["selector"])
+    );
     let pod = &server["template"]["spec"];
     assert_eq!(
         (&pod["securityContext"]["runAsUser"], &pod["securityContext"]["fsGroup"]),
@@ -159,17 +224,22 @@ fn the_kubernetes_manifest_keeps_the_server_in_bounds() {
     assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
     assert_eq!(container["securityContext"]["capabilities"]["drop"][0], "ALL");
     // the names that are used are there
-    let ports: Vec<_> = container["ports"].as_array().unwrap().iter().map(|port| &port["name"]).collect();
+    let ports: Vec<_> =
+        container["ports"].as_array().unwrap().iter().map(|port| &port["name"]).collect();
     for port in service["ports"].as_array().unwrap() {
         assert!(ports.contains(&&port["targetPort"]), "{port}");
     }
     let volumes = pod["volumes"].as_array().unwrap().iter().map(|volume| &volume["name"]);
-    let volumes: Vec<_> = volumes.chain([&server["volumeClaimTemplates"][0]["metadata"]["name"]]).collect();
+    let volumes: Vec<_> =
+        volumes.chain([&server["volumeClaimTemplates"][0]["metadata"]["name"]]).collect();
     for mount in container["volumeMounts"].as_array().unwrap() {
         assert!(volumes.contains(&&mount["name"]), "{mount}");
     }
     // a password that is in a file of ours would be everybody's
-    assert!(container["envFrom"][0]["secretRef"]["name"] == "bty-web" && !all.to_string().contains("\"Secret\""));
+    assert!(
+        container["envFrom"][0]["secretRef"]["name"] == "bty-web"
+            && !all.to_string().contains("\"Secret\"")
+    );
     assert_eq!(server["volumeClaimTemplates"][0]["spec"]["accessModes"][0], "ReadWriteOnce");
     // and what it is told is understood
     let dir = tempfile::tempdir().unwrap();
@@ -179,7 +249,9 @@ fn the_kubernetes_manifest_keeps_the_server_in_bounds() {
     // of the secret
     check.env("BTY_ADMIN_PASSWORD", "s3cret");
     check.args(["check-config", "--config"]).arg(&config);
-    for variable in container["env"].as_array().unwrap().iter().filter(|one| one["name"] != "BTY_CONFIG_FILE") {
+    for variable in
+        container["env"].as_array().unwrap().iter().filter(|one| one["name"] != "BTY_CONFIG_FILE")
+    {
         check.env(variable["name"].as_str().unwrap(), variable["value"].as_str().unwrap());
     }
     let said = text(&check.output().unwrap());
@@ -190,14 +262,17 @@ fn the_kubernetes_manifest_keeps_the_server_in_bounds() {
 fn hears(web: &Web, mut listen: Command) {
     let mut listening = listen.stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(listening.stdout.take().unwrap()).lines();
-    let heard = std::thread::spawn(move || lines.find_map(|line| line.ok().filter(|line| line.starts_with("data:"))));
+    let heard = std::thread::spawn(move || {
+        lines.find_map(|line| line.ok().filter(|line| line.starts_with("data:")))
+    });
     // the stream tells only what comes after it was opened
     eventually(LIMIT, "an event is heard", || {
         if heard.is_finished() {
             return Some(());
         }
         let report = [("Content-Type", "application/json")];
-        web.request("POST", "/pxe/525400999999/status", &report, br#"{"status":"done"}"#).expect(404);
+        web.request("POST", "/pxe/525400999999/status", &report, br#"{"status":"done"}"#)
+            .expect(404);
         None
     });
     assert!(heard.join().unwrap().unwrap().contains("\"kind\":"));
@@ -212,7 +287,13 @@ fn behind_nginx_machines_have_plain_http_and_nothing_that_needs_a_password() {
         let url = format!("http://127.0.0.1:{}{path}", site.plain);
         text(&site.curl(&["-o", "/dev/null", "-w", "%{http_code}", &url]).output().unwrap())
     };
-    for path in ["/pxe-bootstrap.ipxe", "/pxe/52-54-00-12-34-56?boot=1", "/catalog.toml", "/images", "/healthz"] {
+    for path in [
+        "/pxe-bootstrap.ipxe",
+        "/pxe/52-54-00-12-34-56?boot=1",
+        "/catalog.toml",
+        "/images",
+        "/healthz",
+    ] {
         assert_eq!(status(path), "200", "{path}");
     }
     for path in ["/ui/login", "/machines", "/events", "/", "/pxe-bootstrap.ipxe.bak", "/settings"] {
@@ -220,10 +301,21 @@ fn behind_nginx_machines_have_plain_http_and_nothing_that_needs_a_password() {
     }
 }
 
-/// The status of a request with a token that may do everything, over plain HTTP at `port`; a body makes it a JSON request.
+/// The status of a request with a token that may do everything, over plain HTTP at `port`; a body
+/// makes it a JSON request.
 fn plain_with_token(port: u16, token: &str, method: &str, path: &str, body: &str) -> String {
     let mut command = Command::new("curl");
-    command.args(["-sS", "--max-time", "60", "-o", "/dev/null", "-w", "%{http_code}", "-X", method]);
+    command.args([
+        "-sS",
+        "--max-time",
+        "60",
+        "-o",
+        "/dev/null",
+        "-w",
+        "%{http_code}",
+        "-X",
+        method,
+    ]);
     command.args(["-H", &format!("Authorization: Bearer {token}")]);
     if method == "HEAD" {
         command.arg("--head");
@@ -241,7 +333,8 @@ fn refuses_writes(web: &Web, port: u16) {
     let bearer = format!("Bearer {token}");
     let own = [("Authorization", bearer.as_str())];
     let _ = web.request("PUT", name, &own, b"x").expect(200);
-    let send = |method: &str, path: &str, body: &str| plain_with_token(port, &token, method, path, body);
+    let send =
+        |method: &str, path: &str, body: &str| plain_with_token(port, &token, method, path, body);
     for (method, path) in [
         ("PUT", name),
         ("DELETE", name),
@@ -256,7 +349,11 @@ fn refuses_writes(web: &Web, port: u16) {
     ] {
         assert_eq!(send(method, path, "{}"), "403", "{method} {path}");
     }
-    assert_eq!(std::fs::read(web.state().join("boot").join(&name[6..])).unwrap(), b"x", "nothing was written");
+    assert_eq!(
+        std::fs::read(web.state().join("boot").join(&name[6..])).unwrap(),
+        b"x",
+        "nothing was written"
+    );
     assert_eq!(send("GET", name, ""), "200");
     assert_eq!(send("HEAD", name, ""), "200");
     // reports of machines get through to the server, which knows no such machine
@@ -273,7 +370,10 @@ fn plain_ports_let_nothing_be_written_with_a_token() {
 
 #[test]
 fn plain_ports_of_caches_let_nothing_be_written_with_a_token() {
-    let web = Web::with(&[("BTY_ADMIN_PASSWORD", "s3cret"), ("BTY_SERVER_TRUSTED_PROXY", "127.0.0.1/32")]);
+    let web = Web::with(&[
+        ("BTY_ADMIN_PASSWORD", "s3cret"),
+        ("BTY_SERVER_TRUSTED_PROXY", "127.0.0.1/32"),
+    ]);
     let (port, kept) = (free_port(), tempfile::tempdir().unwrap());
     let conf = std::fs::read_to_string(file("growing/nginx-cache.conf")).unwrap();
     let conf = conf
@@ -288,8 +388,22 @@ fn plain_ports_of_caches_let_nothing_be_written_with_a_token() {
     let vcl = dir.path().join("bty.vcl");
     std::fs::write(&vcl, conf.replace("\"8080\"", &format!("\"{}\"", web.port()))).unwrap();
     let mut command = Command::new("/usr/sbin/varnishd");
-    command.args(["-F", "-j", "none", "-a", &format!("127.0.0.1:{port}"), "-s", "malloc,20m", "-n"]);
-    command.arg(dir.path().join("work")).arg("-f").arg(&vcl).stdout(Stdio::null()).stderr(Stdio::null());
+    command.args([
+        "-F",
+        "-j",
+        "none",
+        "-a",
+        &format!("127.0.0.1:{port}"),
+        "-s",
+        "malloc,20m",
+        "-n",
+    ]);
+    command
+        .arg(dir.path().join("work"))
+        .arg("-f")
+        .arg(&vcl)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     let _varnish = Daemon::start(&mut command, port, "varnish");
     refuses_writes(&web, port);
     // a connection stays bounded after its first request
@@ -308,12 +422,16 @@ fn the_units_are_understood_and_keep_the_server_in_bounds() {
         let unit = dir.path().join(format!("{name}.service"));
         let text = std::fs::read_to_string(file(&format!("systemd/{name}.service"))).unwrap();
         assert!(text.contains("ExecStart=/usr/bin/bty-web"), "{name}");
-        std::fs::write(&unit, text.replace("/usr/bin/bty-web", web_path().to_str().unwrap())).unwrap();
+        std::fs::write(&unit, text.replace("/usr/bin/bty-web", web_path().to_str().unwrap()))
+            .unwrap();
         let analyze = |arguments: &[&str]| {
             let output = Command::new("systemd-analyze").args(arguments).arg(&unit).output();
             let output = output.expect("the Debian package systemd is installed");
-            let said =
-                format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            let said = format!(
+                "{}{}",
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr)
+            );
             (output.status.success(), said)
         };
         let (is_understood, said) = analyze(&["verify", "--man=no"]);

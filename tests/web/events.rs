@@ -37,7 +37,9 @@ impl Stream {
         loop {
             let mut line = String::new();
             match self.0.read_line(&mut line) {
-                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => panic!("it goes on, and tells nothing"),
+                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
+                    panic!("it goes on, and tells nothing")
+                }
                 Ok(0) | Err(_) => return None,
                 // the last chunk: the answer ends, and the connection need not
                 Ok(_) if line == "0\r\n" => return None,
@@ -62,19 +64,33 @@ fn events_are_filtered_paged_and_acknowledged() {
     let list = |query: &str| web.get(&format!("/events?{query}")).expect(200).json();
     let count = |query: &str| list(query)["events"].as_array().unwrap().len();
     assert_eq!(
-        (count("kind=machine.created"), count("subject_id=02:00:00:00:00:03"), count("actor=system")),
+        (
+            count("kind=machine.created"),
+            count("subject_id=02:00:00:00:00:03"),
+            count("actor=system")
+        ),
         (7, 1, 1)
     );
     assert_eq!(
-        (count("failed=true"), count("source_ip=127.0.0.1&kind=machine.created"), count("limit=3"), count("limit=-5")),
+        (
+            count("failed=true"),
+            count("source_ip=127.0.0.1&kind=machine.created"),
+            count("limit=3"),
+            count("limit=-5")
+        ),
         (1, 7, 3, 1)
     );
-    assert_eq!((count("q=GONE%25_"), count("q=gone%25x"), count("q=%25%25")), (1, 0, 0), "wildcards are text");
+    assert_eq!(
+        (count("q=GONE%25_"), count("q=gone%25x"), count("q=%25%25")),
+        (1, 0, 0),
+        "wildcards are text"
+    );
     let mut before = String::new();
     let mut seen = Vec::new();
     loop {
         let page = list(&format!("limit=4{before}"));
-        let ids: Vec<i64> = page["events"].as_array().unwrap().iter().map(|e| e["id"].as_i64().unwrap()).collect();
+        let ids: Vec<i64> =
+            page["events"].as_array().unwrap().iter().map(|e| e["id"].as_i64().unwrap()).collect();
         let Some(last) = ids.last() else { break };
         before = format!("&before_id={last}");
         seen.extend(ids);
@@ -141,5 +157,9 @@ fn streams_tell_what_happens_and_end_with_the_server() {
     assert_eq!(states, ["running", "completed"]);
     web.end();
     while all.next().is_some() || machines.next().is_some() || workers.next().is_some() {}
-    assert!(!web.log().contains("connections were still open"), "it waits for listeners: {}", web.log());
+    assert!(
+        !web.log().contains("connections were still open"),
+        "it waits for listeners: {}",
+        web.log()
+    );
 }

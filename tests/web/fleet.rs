@@ -17,7 +17,8 @@ fn fleet(web: &Web, more: &[&str]) -> Value {
 fn a_fleet_with_faults_gets_no_wrong_decision() {
     let web = Web::start();
     add_image(&web);
-    let report = fleet(&web, &["--machines", "100", "--boots", "8", "--faults", "20", "--seed", "7"]);
+    let report =
+        fleet(&web, &["--machines", "100", "--boots", "8", "--faults", "20", "--seed", "7"]);
     assert_eq!(report["violations"], Value::Array(Vec::new()));
     for what in ["flashes", "completed", "crashes", "repeated", "late"] {
         assert!(report[what].as_u64().unwrap() > 10, "{what}: {report}");
@@ -29,7 +30,8 @@ fn a_fleet_with_faults_gets_no_wrong_decision() {
 
 #[test]
 fn a_wrong_decision_is_noticed() {
-    // a server with a plan that flashes again and again, under the name of one that does not: what a defect would look like
+    // a server with a plan that flashes again and again, under the name of one that does not: what
+    // a defect would look like
     let web = Web::start();
     add_image(&web);
     let report = fleet(&web, &["--machines", "5", "--boots", "3", "--faults", "0"]);
@@ -37,11 +39,11 @@ fn a_wrong_decision_is_noticed() {
     // saved again behind the back of the simulation, the machine is flashed again
     let again = fleet(&web, &["--machines", "1", "--boots", "1", "--faults", "0"]);
     assert_eq!(again["violations"], Value::Array(Vec::new()), "a save is an order");
-    let script =
-        "fn boot(m) { boot_live() }\nfn plan(m) { #{ image: m.image(), disk: m.target_disk() } }\nfn run(p) { }";
+    let script = "fn boot(m) { boot_live() }\nfn plan(m) { #{ image: m.image(), disk: m.target_disk() } }\nfn run(p) { }";
     web.send("PUT", "/plans/wrong", &serde_json::json!({ "source": script })).expect(200);
     let watcher = std::thread::scope(|scope| {
-        let run = scope.spawn(|| fleet(&web, &["--machines", "1", "--boots", "100", "--faults", "0"]));
+        let run =
+            scope.spawn(|| fleet(&web, &["--machines", "1", "--boots", "100", "--faults", "0"]));
         eventually(LIMIT, "the simulation ends", || {
             let binding = serde_json::json!({ "boot_mode": "wrong" });
             web.send("PATCH", "/machines/02b7f0000000", &binding).expect(200);

@@ -24,7 +24,10 @@ fn fill(mount: &Mount) -> std::path::PathBuf {
 }
 
 fn names(dir: &std::path::Path) -> Vec<String> {
-    std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+    std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect()
 }
 
 #[test]
@@ -70,7 +73,11 @@ fn a_full_disk_is_told_loses_nothing_and_machines_boot_their_disks() {
         (answer.status != 200).then_some(answer)
     });
     let refused = refused.expect(507);
-    assert!(refused.text().contains(&format!("no space left in {dir}; delete")), "{}", refused.text());
+    assert!(
+        refused.text().contains(&format!("no space left in {dir}; delete")),
+        "{}",
+        refused.text()
+    );
     assert_eq!(web.send("POST", "/workers/backups", &json!({})).status, 507);
     assert_eq!(names(&mount.path().join("backups")), [""; 0]);
     let page = web.get("/ui/dashboard").expect(200).text();

@@ -51,7 +51,8 @@ impl Site {
         format!("/b/{}/demo.img", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(address))
     }
 
-    /// Two clients at once, one after them, and one that wants a part; of an artifact, and of an image.
+    /// Two clients at once, one after them, and one that wants a part; of an artifact, and of an
+    /// image.
     fn ask(&self, base: &str) {
         for path in [format!("/boot/{KERNEL}"), self.image()] {
             let url = format!("{base}{path}");
@@ -62,7 +63,10 @@ impl Site {
                 }
             });
             assert!(get(&url, &[]) == self.bytes);
-            assert!(get(&url, &["-r", "9000000-9000999"]) == self.bytes[9_000_000..9_001_000], "a part of {url}");
+            assert!(
+                get(&url, &["-r", "9000000-9000999"]) == self.bytes[9_000_000..9_001_000],
+                "a part of {url}"
+            );
         }
         // what decides about machines is asked each time
         for nonce in ["1", "2"] {
@@ -70,12 +74,21 @@ impl Site {
             assert!(script.starts_with(b"#!ipxe"));
         }
         let contacts = self.web.events("52:54:00:12:34:56");
-        assert_eq!(contacts.iter().filter(|kind| *kind == "netboot.pxe.offered").count(), 2, "{contacts:?}");
+        assert_eq!(
+            contacts.iter().filter(|kind| *kind == "netboot.pxe.offered").count(),
+            2,
+            "{contacts:?}"
+        );
     }
 }
 
 fn get(url: &str, options: &[&str]) -> Vec<u8> {
-    let output = Command::new("curl").args(["-sSf", "--max-time", "60"]).args(options).arg(url).output().unwrap();
+    let output = Command::new("curl")
+        .args(["-sSf", "--max-time", "60"])
+        .args(options)
+        .arg(url)
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{url}: {}", String::from_utf8_lossy(&output.stderr));
     output.stdout
 }
@@ -101,7 +114,11 @@ fn nginx_before_it_keeps_artifacts_and_images() {
     );
     let _nginx = Nginx::with_servers(&conf, port);
     site.ask(&format!("http://127.0.0.1:{port}"));
-    assert_eq!(counted(&site.web, "bty_http_requests_total", "route=\"/boot/"), 1 + 1, "an upload, and one transfer");
+    assert_eq!(
+        counted(&site.web, "bty_http_requests_total", "route=\"/boot/"),
+        1 + 1,
+        "an upload, and one transfer"
+    );
     assert_eq!(counted(&site.cache, "bty_cache_sent_bytes_total", ""), LEN as u64);
 }
 
@@ -110,16 +127,37 @@ fn varnish_before_it_keeps_artifacts_and_images() {
     let (site, port, dir) = (Site::start(), free_port(), tempfile::tempdir().unwrap());
     let conf = conf(
         "growing/varnish.vcl",
-        &[("\"8080\"", format!("\"{}\"", site.web.port())), ("\"3000\"", format!("\"{}\"", site.cache.port()))],
+        &[
+            ("\"8080\"", format!("\"{}\"", site.web.port())),
+            ("\"3000\"", format!("\"{}\"", site.cache.port())),
+        ],
     );
     let vcl = dir.path().join("bty.vcl");
     std::fs::write(&vcl, conf).unwrap();
     let mut command = Command::new("/usr/sbin/varnishd");
-    command.args(["-F", "-j", "none", "-a", &format!("127.0.0.1:{port}"), "-s", "malloc,200m", "-n"]);
-    command.arg(dir.path().join("work")).arg("-f").arg(&vcl).stdout(Stdio::null()).stderr(Stdio::null());
+    command.args([
+        "-F",
+        "-j",
+        "none",
+        "-a",
+        &format!("127.0.0.1:{port}"),
+        "-s",
+        "malloc,200m",
+        "-n",
+    ]);
+    command
+        .arg(dir.path().join("work"))
+        .arg("-f")
+        .arg(&vcl)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     let _varnish = Daemon::start(&mut command, port, "varnish");
     site.ask(&format!("http://127.0.0.1:{port}"));
-    assert_eq!(counted(&site.web, "bty_http_requests_total", "route=\"/boot/"), 1 + 1, "an upload, and one transfer");
+    assert_eq!(
+        counted(&site.web, "bty_http_requests_total", "route=\"/boot/"),
+        1 + 1,
+        "an upload, and one transfer"
+    );
     assert_eq!(counted(&site.cache, "bty_cache_sent_bytes_total", ""), LEN as u64);
 }
 
@@ -138,15 +176,22 @@ fn a_mirror_of_a_registry_gives_images_that_it_has_fetched_once() {
         let target = dir.path().join("disk");
         std::fs::File::create(&target).unwrap().set_len(4 << 20).unwrap();
         let reference = format!("oras://{}/lab/disk:v1", mirror.host());
-        let _ = bty_tests::command::bty(&["--plain-http", "flash", &reference, target.to_str().unwrap(), "--yes"])
-            .expect(0);
+        let _ = bty_tests::command::bty(&[
+            "--plain-http",
+            "flash",
+            &reference,
+            target.to_str().unwrap(),
+            "--yes",
+        ])
+        .expect(0);
         assert!(std::fs::read(&target).unwrap()[..disk.len()] == disk);
     };
     flash();
     // it goes on with what it has begun to fetch
     eventually(LIMIT, "the mirror keeps the blob", || mirror.blob_file(hex).exists().then_some(()));
-    let pulls =
-        eventually(LIMIT, "the registry logs the pull", || Some(registry.pulls(hex)).filter(|pulls| *pulls > 0));
+    let pulls = eventually(LIMIT, "the registry logs the pull", || {
+        Some(registry.pulls(hex)).filter(|pulls| *pulls > 0)
+    });
     flash();
     assert_eq!(registry.pulls(hex), pulls, "nothing of it is fetched again");
     // what it has is had without the registry
@@ -199,5 +244,9 @@ fn several_front_ends_lead_to_one_server() {
         assert!(bootstrap.contains(&format!("{base}/pxe/")), "{bootstrap}");
         let _ = get(&format!("{base}/pxe/02-00-00-00-00-0{number}?boot=1"), &[]);
     }
-    assert_eq!(web.get("/machines").json().as_array().map(Vec::len), Some(2), "one server knows both");
+    assert_eq!(
+        web.get("/machines").json().as_array().map(Vec::len),
+        Some(2),
+        "one server knows both"
+    );
 }

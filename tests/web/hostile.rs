@@ -24,7 +24,8 @@ fn is_stream(path: &str) -> bool {
 #[test]
 fn the_paths_are_those_that_are_documented() {
     let web = Web::start();
-    let mut lines: Vec<String> = operations(&web).iter().map(|(method, path)| format!("{path} {method}")).collect();
+    let mut lines: Vec<String> =
+        operations(&web).iter().map(|(method, path)| format!("{path} {method}")).collect();
     lines.sort();
     insta::assert_snapshot!("routes", lines.join("\n"));
 }
@@ -49,23 +50,39 @@ fn no_body_and_no_path_makes_the_server_fail() {
         json!({ "disks": vec![json!({ "path": "/dev/x" }); 100], "lshw": null }).to_string().into_bytes(),
         vec![b'x'; 9 << 20],
     ];
-    let parts =
-        ["xx", MAC, "%00", "..%2F..%2Fetc%2Fpasswd", "%F0%9F%92%A9", "1", "-1", "99999999999999999999", "%24%7Bx%7D"];
+    let parts = [
+        "xx",
+        MAC,
+        "%00",
+        "..%2F..%2Fetc%2Fpasswd",
+        "%F0%9F%92%A9",
+        "1",
+        "-1",
+        "99999999999999999999",
+        "%24%7Bx%7D",
+    ];
     for (method, path) in operations(&web).into_iter().filter(|(_, path)| !is_stream(path)) {
         let has_part = path.contains('{');
         for part in parts.iter().take(if has_part { parts.len() } else { 1 }) {
-            let concrete =
-                path.split('/').map(|s| if s.starts_with('{') { *part } else { s }).collect::<Vec<_>>().join("/");
+            let concrete = path
+                .split('/')
+                .map(|s| if s.starts_with('{') { *part } else { s })
+                .collect::<Vec<_>>()
+                .join("/");
             let tried: Vec<&[u8]> = match method.as_str() {
                 "GET" | "DELETE" => vec![b""],
                 _ if *part == MAC || !has_part => bodies.iter().map(Vec::as_slice).collect(),
                 _ => bodies[..3].iter().map(Vec::as_slice).collect(),
             };
             for body in tried {
-                if concrete == "/boot/releases" && method == "POST" && (body.is_empty() || body == b"null") {
+                if concrete == "/boot/releases"
+                    && method == "POST"
+                    && (body.is_empty() || body == b"null")
+                {
                     continue; // would ask a server outside
                 }
-                let answer = web.request(&method, &concrete, &[("Content-Type", "application/json")], body);
+                let answer =
+                    web.request(&method, &concrete, &[("Content-Type", "application/json")], body);
                 let shown = String::from_utf8_lossy(&body[..body.len().min(60)]).into_owned();
                 assert!(
                     answer.status < 500 || answer.status == 502,
@@ -74,7 +91,11 @@ fn no_body_and_no_path_makes_the_server_fail() {
                     answer.text()
                 );
                 if answer.status >= 400 && !concrete.starts_with("/ui") {
-                    assert!(answer.json()["detail"].is_string(), "{method} {concrete} {shown}: {}", answer.text());
+                    assert!(
+                        answer.json()["detail"].is_string(),
+                        "{method} {concrete} {shown}: {}",
+                        answer.text()
+                    );
                 }
             }
         }
@@ -144,7 +165,13 @@ fn a_row_that_is_refused_leaves_nothing_of_itself() {
         web.send("POST", &format!("/pxe/{MAC}/inventory"), &body).expect(422);
     }
     assert_eq!(web.get(&format!("/machines/{MAC}")).text(), before);
-    web.send("PUT", "/settings", &json!({ "display.timezone": "UTC", "backup.cadence": "hourly", "no.such": 1 }))
-        .expect(422);
-    assert!(web.get("/events?subject_kind=settings").json()["events"].as_array().unwrap().is_empty());
+    web.send(
+        "PUT",
+        "/settings",
+        &json!({ "display.timezone": "UTC", "backup.cadence": "hourly", "no.such": 1 }),
+    )
+    .expect(422);
+    assert!(
+        web.get("/events?subject_kind=settings").json()["events"].as_array().unwrap().is_empty()
+    );
 }

@@ -23,9 +23,15 @@ fn a_binding_that_cannot_work_is_refused_with_all_reasons() {
         .map(|p| format!("{}: {}", p["at"].as_str().unwrap(), p["message"].as_str().unwrap()))
         .collect();
     insta::assert_snapshot!("refused_binding", problems.join("\n"));
-    assert_eq!(web.get(&format!("/machines/{MAC}")).json()["boot_mode"], "bty-inventory", "nothing has changed");
+    assert_eq!(
+        web.get(&format!("/machines/{MAC}")).json()["boot_mode"],
+        "bty-inventory",
+        "nothing has changed"
+    );
     // a plan that writes needs something to write, and something to write to
-    let answer = web.send("PUT", &format!("/machines/{MAC}"), &json!({ "boot_mode": "bty-flash-once" })).expect(422);
+    let answer = web
+        .send("PUT", &format!("/machines/{MAC}"), &json!({ "boot_mode": "bty-flash-once" }))
+        .expect(422);
     assert_eq!(answer.json()["problems"].as_array().map(Vec::len), Some(2), "{}", answer.text());
 }
 
@@ -38,11 +44,17 @@ fn put_replaces_all_of_it_and_patch_only_what_it_names() {
     let machine = web.send("PUT", &path, &full).expect(200).json();
     assert_eq!(machine["mac"], MAC);
     assert_eq!(machine["labels"], json!(["a", "b"]));
-    let machine = web.send("PATCH", &path, &json!({ "labels": ["c"], "sanboot_drive": null })).expect(200).json();
+    let machine = web
+        .send("PATCH", &path, &json!({ "labels": ["c"], "sanboot_drive": null }))
+        .expect(200)
+        .json();
     assert_eq!((&machine["labels"], &machine["sanboot_drive"]), (&json!(["c"]), &Value::Null));
     assert_eq!(machine["target_disk_serial"], "S1");
     let machine = web.send("PUT", &path, &json!({})).expect(200).json();
-    assert_eq!((&machine["boot_mode"], &machine["bty_image_ref"]), (&json!("ipxe-exit"), &Value::Null));
+    assert_eq!(
+        (&machine["boot_mode"], &machine["bty_image_ref"]),
+        (&json!("ipxe-exit"), &Value::Null)
+    );
     web.send("PATCH", &path, &json!({ "labels": [] })).expect(200);
     let before = web.events(MAC).len();
     web.send("PATCH", &path, &json!({ "labels": [] })).expect(200);
@@ -58,24 +70,38 @@ fn what_the_docs_say_is_at_most_is_at_most() {
     let web = Web::start();
     let path = format!("/machines/{MAC}");
     let status = |body: &Value| web.send("PUT", &path, body).status;
-    let labels = |n: usize| json!({ "labels": (0..n).map(|n| format!("l{n}")).collect::<Vec<_>>() });
+    let labels =
+        |n: usize| json!({ "labels": (0..n).map(|n| format!("l{n}")).collect::<Vec<_>>() });
     assert_eq!((status(&labels(16)), status(&labels(17))), (200, 422));
     let long = |field: &str, n: usize| json!({ field: "x".repeat(n) });
-    assert_eq!((status(&long("target_disk_serial", 128)), status(&long("target_disk_serial", 129))), (200, 422));
+    assert_eq!(
+        (status(&long("target_disk_serial", 128)), status(&long("target_disk_serial", 129))),
+        (200, 422)
+    );
     assert_eq!((status(&long("extra_args", 1024)), status(&long("extra_args", 1025))), (200, 422));
     assert_eq!(
-        (status(&json!({ "labels": ["x".repeat(64)] })), status(&json!({ "labels": ["x".repeat(65)] }))),
+        (
+            status(&json!({ "labels": ["x".repeat(64)] })),
+            status(&json!({ "labels": ["x".repeat(65)] }))
+        ),
         (200, 422)
     );
     let plan = |bytes: usize, parameters: usize| {
-        let declared: String =
-            (0..parameters).map(|n| format!("p{n}: #{{ type: \"bool\", preset: false }},")).collect();
-        let head = format!("fn boot(m) {{ boot_disk() }}\nfn declare() {{ #{{ parameters: #{{ {declared} }} }} }}\n//");
+        let declared: String = (0..parameters)
+            .map(|n| format!("p{n}: #{{ type: \"bool\", preset: false }},"))
+            .collect();
+        let head = format!(
+            "fn boot(m) {{ boot_disk() }}\nfn declare() {{ #{{ parameters: #{{ {declared} }} }} }}\n//"
+        );
         let source = format!("{head}{}", "x".repeat(bytes.saturating_sub(head.len())));
         web.send("PUT", "/plans/long", &json!({ "source": source })).status
     };
-    assert_eq!((plan(256 << 10, 0), plan((256 << 10) + 1, 0), plan(0, 32), plan(0, 33)), (200, 422, 200, 422));
-    let status = |path: &str, bytes: usize| web.request("POST", path, &[], &vec![b' '; bytes]).status;
+    assert_eq!(
+        (plan(256 << 10, 0), plan((256 << 10) + 1, 0), plan(0, 32), plan(0, 33)),
+        (200, 422, 200, 422)
+    );
+    let status =
+        |path: &str, bytes: usize| web.request("POST", path, &[], &vec![b' '; bytes]).status;
     assert_eq!((status("/simulate", 1 << 20), status("/simulate", (1 << 20) + 1)), (400, 413));
     let path = format!("/pxe/{MAC}/inventory");
     assert_eq!((status(&path, 8 << 20), status(&path, (8 << 20) + 1)), (400, 413));
@@ -85,9 +111,12 @@ fn what_the_docs_say_is_at_most_is_at_most() {
 fn lists_are_filtered_and_downloads_are_as_posted() {
     let web = Web::start();
     for (n, label) in [(1, "rack 1"), (2, "rack 2")] {
-        web.send("PUT", &format!("/machines/52540000000{n}"), &json!({ "labels": [label] })).expect(200);
+        web.send("PUT", &format!("/machines/52540000000{n}"), &json!({ "labels": [label] }))
+            .expect(200);
     }
-    let count = |query: &str| web.get(&format!("/machines?{query}")).expect(200).json().as_array().map(Vec::len);
+    let count = |query: &str| {
+        web.get(&format!("/machines?{query}")).expect(200).json().as_array().map(Vec::len)
+    };
     assert_eq!(
         (count(""), count("q=RACK"), count("label=rack%201"), count("plan=bty-tui")),
         (Some(2), Some(2), Some(1), Some(0))
@@ -95,10 +124,14 @@ fn lists_are_filtered_and_downloads_are_as_posted() {
     assert_eq!(count("q=%25"), Some(0), "a percent sign is a percent sign");
     web.get("/machines/525400000001/lshw.json").expect(404);
     let lshw = json!({ "id": "x", "class": "system", "children": [{ "odd": "ünï" }] });
-    web.send("POST", "/pxe/525400000001/inventory", &json!({ "disks": [], "lshw": lshw })).expect(204);
+    web.send("POST", "/pxe/525400000001/inventory", &json!({ "disks": [], "lshw": lshw }))
+        .expect(204);
     let answer = web.get("/machines/525400000001/lshw.json").expect(200);
     assert_eq!(answer.json(), lshw);
-    assert_eq!(answer.header("content-disposition"), Some("attachment; filename=\"52-54-00-00-00-01-lshw.json\""));
+    assert_eq!(
+        answer.header("content-disposition"),
+        Some("attachment; filename=\"52-54-00-00-00-01-lshw.json\"")
+    );
     assert_eq!(web.get("/machines/525400000001/disks.json").expect(200).json(), json!([]));
     // hardware that is too large is dropped, and the one before is kept
     let large = json!({ "disks": [], "lshw": { "x": "y".repeat(5 << 20) } });
@@ -110,11 +143,17 @@ fn lists_are_filtered_and_downloads_are_as_posted() {
 fn a_long_list_is_whole_and_a_client_that_goes_keeps_nothing_waiting() {
     let web = Web::start();
     let machine = |n: u32| json!({ "mac": format!("0200{n:08x}"), "known_disks": [{ "path": "/dev/sda", "model": "x".repeat(100) }] });
-    let bundle = json!({ "bty_export_version": 3, "machines": (0..5000).map(machine).collect::<Vec<_>>() });
+    let bundle =
+        json!({ "bty_export_version": 3, "machines": (0..5000).map(machine).collect::<Vec<_>>() });
     web.send("POST", "/import", &bundle).expect(200);
     for _ in 0..20 {
-        let mut stream = std::net::TcpStream::connect(web.base().trim_start_matches("http://")).unwrap();
-        std::io::Write::write_all(&mut stream, b"GET /machines HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").unwrap();
+        let mut stream =
+            std::net::TcpStream::connect(web.base().trim_start_matches("http://")).unwrap();
+        std::io::Write::write_all(
+            &mut stream,
+            b"GET /machines HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+        )
+        .unwrap();
         // it goes before anything is sent
     }
     let list = web.get("/machines").expect(200).json();

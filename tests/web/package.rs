@@ -1,4 +1,5 @@
-//! The Debian package: what is in it, that it installs, runs, and leaves the state when it goes. Of the programs of the tests; those for everybody are static.
+//! The Debian package: what is in it, that it installs, runs, and leaves the state when it goes. Of
+//! the programs of the tests; those for everybody are static.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,14 +18,20 @@ fn the_debian_package_installs_runs_and_leaves_the_state() {
     let mut build = Command::new(file("debian/build"));
     build.arg(web_path().parent().unwrap()).arg(at("out"));
     // what is published is compressed better, which takes forty seconds
-    let built = build.envs([("DPKG_DEB_COMPRESSOR_TYPE", "gzip"), ("DPKG_DEB_COMPRESSOR_LEVEL", "1")]).status();
+    let built = build
+        .envs([("DPKG_DEB_COMPRESSOR_TYPE", "gzip"), ("DPKG_DEB_COMPRESSOR_LEVEL", "1")])
+        .status();
     assert!(built.unwrap().success());
     let package = std::fs::read_dir(at("out")).unwrap().next().unwrap().unwrap().path();
     let package = package.to_str().unwrap();
-    assert!(package.ends_with(&format!("bty_{}_amd64.deb", env!("CARGO_PKG_VERSION"))), "{package}");
+    assert!(
+        package.ends_with(&format!("bty_{}_amd64.deb", env!("CARGO_PKG_VERSION"))),
+        "{package}"
+    );
 
     // libraries of this system are no dependency of the static programs
-    let lintian = Command::new("lintian").args(["--allow-root", "--fail-on", "error", package]).output();
+    let lintian =
+        Command::new("lintian").args(["--allow-root", "--fail-on", "error", package]).output();
     let lintian = lintian.expect("the Debian package lintian is installed");
     assert!(lintian.status.success(), "{}", String::from_utf8_lossy(&lintian.stdout));
 
@@ -38,7 +45,8 @@ fn the_debian_package_installs_runs_and_leaves_the_state() {
     let dpkg = |arguments: &[&str]| {
         // its scripts are told by dpkg that this is not the system that runs, and leave that alone
         let rooted = format!("--root={root}");
-        let common = ["dpkg", &rooted, "--force-depends", "--force-script-chrootless", "--force-not-root"];
+        let common =
+            ["dpkg", &rooted, "--force-depends", "--force-script-chrootless", "--force-not-root"];
         tool(&[&common[..], arguments].concat())
     };
     dpkg(&["-i", package]);
@@ -48,13 +56,15 @@ fn the_debian_package_installs_runs_and_leaves_the_state() {
     let page = tool(&["sh", "-c", &format!("zcat {root}/usr/share/man/man1/bty-web.1.gz")]);
     assert!(page.contains("check\\-config"), "{page}");
     for unit in ["bty-web", "bty-cache", "bty-tftp"] {
-        let text = std::fs::read_to_string(format!("{root}/lib/systemd/system/{unit}.service")).unwrap();
+        let text =
+            std::fs::read_to_string(format!("{root}/lib/systemd/system/{unit}.service")).unwrap();
         let program = text.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
         let program = program.split(' ').next().unwrap();
         assert!(Path::new(&format!("{root}{program}")).exists(), "{program} is in the package");
         let copy = at(&format!("{unit}.service"));
         std::fs::write(&copy, text.replace(program, &format!("{root}{program}"))).unwrap();
-        let output = Command::new("systemd-analyze").args(["verify", "--man=no", &copy]).output().unwrap();
+        let output =
+            Command::new("systemd-analyze").args(["verify", "--man=no", &copy]).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success() && !said.contains(unit), "{said}");
     }

@@ -1,4 +1,5 @@
-//! Pages for operators, as a browser without scripts has them. What needs one is in `tests/browser`.
+//! Pages for operators, as a browser without scripts has them. What needs one is in
+//! `tests/browser`.
 
 use bty_tests::web::{Answer, Web};
 use bty_tests::{LIMIT, eventually};
@@ -12,7 +13,12 @@ const PAGE: &str = "/ui/machines/52-54-00-12-34-56";
 /// Sends a form, and gives the answer.
 fn post(web: &Web, path: &str, fields: &[(&str, &str)]) -> Answer {
     let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
-    web.request("POST", path, &[("Content-Type", "application/x-www-form-urlencoded")], body.as_bytes())
+    web.request(
+        "POST",
+        path,
+        &[("Content-Type", "application/x-www-form-urlencoded")],
+        body.as_bytes(),
+    )
 }
 
 /// Sends a form that is taken, and gives the page that it leads to.
@@ -34,8 +40,13 @@ fn field<'a>(page: &'a str, name: &str) -> &'a str {
 
 /// Every hidden field of the form that asks for a confirmation.
 fn confirmation(page: &str) -> Vec<(String, String)> {
-    let form =
-        page.split("<section class=\"card danger\"").nth(1).expect("it is asked").split("</form>").next().unwrap();
+    let form = page
+        .split("<section class=\"card danger\"")
+        .nth(1)
+        .expect("it is asked")
+        .split("</form>")
+        .next()
+        .unwrap();
     let fields = form.split("<input type=\"hidden\" name=\"").skip(1);
     let pair = |text: &str| {
         let mut parts = text.splitn(3, '"');
@@ -64,11 +75,20 @@ fn stage() -> (Web, String) {
 #[test]
 fn a_plan_that_writes_is_saved_only_after_all_that_it_does_was_shown() {
     let (web, image) = stage();
-    let form = [("boot_mode", "bty-flash-once"), ("bty_image_ref", image.as_str()), ("target_disk_serial", "S1")];
+    let form = [
+        ("boot_mode", "bty-flash-once"),
+        ("bty_image_ref", image.as_str()),
+        ("target_disk_serial", "S1"),
+    ];
     let asked = post(&web, PAGE, &form).expect(200).text();
-    for shown in
-        ["This overwrites a disk", "debian", "Fast Disk", "64.0 GiB", "<code>S1</code>", "at its next network boot"]
-    {
+    for shown in [
+        "This overwrites a disk",
+        "debian",
+        "Fast Disk",
+        "64.0 GiB",
+        "<code>S1</code>",
+        "at its next network boot",
+    ] {
         assert!(asked.contains(shown), "{shown} in {asked}");
     }
     assert_eq!(bound(&web), "bty-inventory", "nothing is saved yet");
@@ -78,9 +98,13 @@ fn a_plan_that_writes_is_saved_only_after_all_that_it_does_was_shown() {
     assert!(post(&web, PAGE, &other).expect(200).text().contains("This overwrites a disk"));
     assert_eq!(bound(&web), "bty-inventory", "another disk was confirmed");
     let fields = confirmation(&asked);
-    let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let fields: Vec<(&str, &str)> =
+        fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let page = done(&web, PAGE, &fields);
-    assert!(page.contains("is saved: the plan is bty-flash-once") && page.contains("pending flash"), "{page}");
+    assert!(
+        page.contains("is saved: the plan is bty-flash-once") && page.contains("pending flash"),
+        "{page}"
+    );
     assert_eq!(bound(&web), "bty-flash-once");
 }
 
@@ -88,7 +112,9 @@ fn a_plan_that_writes_is_saved_only_after_all_that_it_does_was_shown() {
 fn a_plan_that_may_write_later_is_confirmed_too() {
     let (web, image) = stage();
     // a window that is not open at the next boots, an hour apart each
-    let hour = web.get("/version").header("date").unwrap().split(' ').nth(4).unwrap()[..2].parse::<u32>().unwrap();
+    let hour = web.get("/version").header("date").unwrap().split(' ').nth(4).unwrap()[..2]
+        .parse::<u32>()
+        .unwrap();
     let (from, to) = (((hour + 9) % 24).to_string(), ((hour + 10) % 24).to_string());
     let form = [
         ("boot_mode", "bty-window"),
@@ -98,13 +124,21 @@ fn a_plan_that_may_write_later_is_confirmed_too() {
         ("param.to_hour", to.as_str()),
     ];
     let asked = post(&web, PAGE, &form).expect(200).text();
-    assert!(asked.contains("This can overwrite a disk") && asked.contains("when the plan says so"), "{asked}");
+    assert!(
+        asked.contains("This can overwrite a disk") && asked.contains("when the plan says so"),
+        "{asked}"
+    );
     assert!(asked.contains("<code>S1</code>") && asked.contains("Fast Disk"));
     assert_eq!(bound(&web), "bty-inventory", "nothing is saved yet");
 
     let source = "fn boot(m) { boot_disk() }";
     web.send("PUT", "/plans/own", &json!({ "source": source })).expect(200);
-    assert!(post(&web, PAGE, &[("boot_mode", "own")]).expect(200).text().contains("This can overwrite a disk"));
+    assert!(
+        post(&web, PAGE, &[("boot_mode", "own")])
+            .expect(200)
+            .text()
+            .contains("This can overwrite a disk")
+    );
     let harmless = done(&web, PAGE, &[("boot_mode", "ipxe-exit")]);
     assert!(harmless.contains("is saved"));
 }
@@ -120,13 +154,28 @@ fn a_script_that_machines_follow_is_shown_with_what_it_changes_before_it_is_save
         post(
             &web,
             "/ui/plans",
-            &[("name", "own"), ("source", source), ("base_revision", "1"), ("confirmed", confirmed)],
+            &[
+                ("name", "own"),
+                ("source", source),
+                ("base_revision", "1"),
+                ("confirmed", confirmed),
+            ],
         )
     };
     let asked = save(second, "").expect(200).text();
-    assert!(asked.contains("Save for its machines: 1") && asked.contains("something for 1"), "{asked}");
+    assert!(
+        asked.contains("Save for its machines: 1") && asked.contains("something for 1"),
+        "{asked}"
+    );
     assert_eq!(web.get("/plans/own").json()["revision"], 1, "nothing is saved yet");
-    let confirmed = asked.split("name=\"confirmed\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let confirmed = asked
+        .split("name=\"confirmed\" value=\"")
+        .nth(1)
+        .unwrap()
+        .split('"')
+        .next()
+        .unwrap()
+        .to_owned();
     save("fn boot(m) { boot_live() } // other", &confirmed).expect(200);
     assert_eq!(web.get("/plans/own").json()["revision"], 1, "another script was confirmed");
     save(second, &confirmed).expect(303);
@@ -138,7 +187,8 @@ fn unknown_machines_get_a_plan_that_may_write_only_with_a_tick() {
     let web = Web::start();
     let default = || {
         let settings = web.get("/settings").json();
-        settings.as_array().unwrap().iter().find(|s| s["key"] == "plans.default").unwrap()["value"].clone()
+        settings.as_array().unwrap().iter().find(|s| s["key"] == "plans.default").unwrap()["value"]
+            .clone()
     };
     let form = ("setting.plans.default", "bty-flash-by-hardware");
     assert!(done(&web, "/ui/settings", &[form]).contains("nobody has looked at; tick"));
@@ -154,7 +204,12 @@ fn a_binding_that_cannot_work_is_shown_again_with_all_reasons() {
     let (web, _) = stage();
     let form = [("boot_mode", "bty-flash-once"), ("labels", "lab, -x"), ("sanboot_drive", "C:")];
     let page = post(&web, PAGE, &form).expect(422).text();
-    for shown in ["the plan writes an image", "the plan writes to a disk", "sanboot_drive", "value=\"lab, -x\""] {
+    for shown in [
+        "the plan writes an image",
+        "the plan writes to a disk",
+        "sanboot_drive",
+        "value=\"lab, -x\"",
+    ] {
         assert!(page.contains(shown), "{shown} in {page}");
     }
     assert_eq!(bound(&web), "bty-inventory");
@@ -167,7 +222,11 @@ fn a_save_is_undone_until_the_machine_has_booted_since() {
     let before = web.get(&format!("/machines/{MAC}")).json();
     assert!(undo(&web, &saved).contains("It is undone."));
     let after = web.get(&format!("/machines/{MAC}")).json();
-    assert_eq!((&after["boot_mode"], &after["labels"]), (&json!("bty-inventory"), &json!([])), "was {before}");
+    assert_eq!(
+        (&after["boot_mode"], &after["labels"]),
+        (&json!("bty-inventory"), &json!([])),
+        "was {before}"
+    );
     assert!(undo(&web, &saved).contains("can no longer be undone"), "an undo is done once");
 
     let saved = done(&web, PAGE, &[("boot_mode", "bty-tui")]);
@@ -184,7 +243,10 @@ fn a_deleted_machine_comes_back_with_its_inventory() {
     web.get(&format!("/machines/{MAC}")).expect(404);
     assert!(undo(&web, &page).contains("It is undone."));
     let machine = web.get(&format!("/machines/{MAC}")).expect(200).json();
-    assert_eq!((&machine["labels"], &machine["known_disks"][0]["serial"]), (&json!(["lab"]), &json!("S1")));
+    assert_eq!(
+        (&machine["labels"], &machine["known_disks"][0]["serial"]),
+        (&json!(["lab"]), &json!("S1"))
+    );
     web.get(&format!("/machines/{MAC}/lshw.json")).expect(200);
     assert!(web.get(PAGE).text().contains("ACME"));
 }
@@ -199,10 +261,21 @@ fn images_settings_plans_and_acknowledgements_are_undone() {
     assert_eq!(web.get("/images").json()[0]["url"], src.as_str());
 
     let page = done(&web, "/ui/settings", &[("setting.display.timezone", "Europe/Berlin")]);
-    assert!(page.contains(" CET</time>") || page.contains(" CEST</time>") || !page.contains(" UTC</time>"), "{page}");
+    assert!(
+        page.contains(" CET</time>")
+            || page.contains(" CEST</time>")
+            || !page.contains(" UTC</time>"),
+        "{page}"
+    );
     undo(&web, &page);
     let settings = web.get("/settings").json();
-    let zone = settings.as_array().unwrap().iter().find(|s| s["key"] == "display.timezone").unwrap().clone();
+    let zone = settings
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|s| s["key"] == "display.timezone")
+        .unwrap()
+        .clone();
     assert_eq!(zone["value"], "UTC");
 
     let script = |title: &str| format!("//! {title}\r\nfn boot(m) {{ boot_disk() }}\r\n");
@@ -210,7 +283,12 @@ fn images_settings_plans_and_acknowledgements_are_undone() {
         done(
             &web,
             "/ui/plans",
-            &[("name", "night"), ("source", &script(title)), ("base_revision", base), ("note", title)],
+            &[
+                ("name", "night"),
+                ("source", &script(title)),
+                ("base_revision", base),
+                ("note", title),
+            ],
         )
     };
     save("first", "0");
@@ -239,7 +317,9 @@ fn images_settings_plans_and_acknowledgements_are_undone() {
 fn what_is_wrong_with_a_script_is_told_at_its_line_and_nothing_is_saved() {
     let web = Web::start();
     let source = "//! Broken\nfn boot(m) {\n    boot_disk(\n}\n";
-    let page = post(&web, "/ui/plans", &[("name", "night"), ("source", source), ("is_new", "1")]).expect(422).text();
+    let page = post(&web, "/ui/plans", &[("name", "night"), ("source", source), ("is_new", "1")])
+        .expect(422)
+        .text();
     assert!(page.contains("data-line=\"4\"") || page.contains("data-line=\"3\""), "{page}");
     assert!(page.contains("//! Broken"), "what was typed is kept");
     web.get("/plans/night").expect(404);
@@ -251,7 +331,11 @@ fn what_is_wrong_with_a_script_is_told_at_its_line_and_nothing_is_saved() {
 fn the_search_of_events_finds_by_what_is_clicked_and_by_words() {
     let (web, _) = stage();
     let found = |q: &str| {
-        web.get(&format!("/ui/events?q={}", q.replace(' ', "+"))).expect(200).text().matches("id=\"e-").count()
+        web.get(&format!("/ui/events?q={}", q.replace(' ', "+")))
+            .expect(200)
+            .text()
+            .matches("id=\"e-")
+            .count()
     };
     let all = web.events(MAC).len();
     assert_eq!(found(MAC), all);
@@ -272,14 +356,28 @@ fn a_form_of_another_session_and_a_page_that_is_not_there_are_told_as_pages() {
     let with = |method: &str, path: &str, body: &str| {
         web.request(method, path, &[("Cookie", cookie.as_str()), form], body.as_bytes())
     };
-    for path in ["/ui/settings", "/ui/undo", "/ui/machines/525400123456", "/ui/plans", "/ui/account", "/ui/logout"] {
+    for path in [
+        "/ui/settings",
+        "/ui/undo",
+        "/ui/machines/525400123456",
+        "/ui/plans",
+        "/ui/account",
+        "/ui/logout",
+    ] {
         let refused = with("POST", path, "csrf=wrong&act=end-all&boot_mode=ipxe-exit").expect(403);
         assert!(refused.text().contains("load the page again"), "{path}");
     }
     let missing = with("GET", "/ui/plans/nowhere", "").expect(404);
     assert!(missing.header("content-type").unwrap().starts_with("text/html"));
-    assert!(missing.text().contains("<nav") && missing.text().contains("the plan nowhere"), "{}", missing.text());
-    assert_eq!(with("GET", "/machines/525400123456", "").expect(404).header("content-type"), Some("application/json"));
+    assert!(
+        missing.text().contains("<nav") && missing.text().contains("the plan nowhere"),
+        "{}",
+        missing.text()
+    );
+    assert_eq!(
+        with("GET", "/machines/525400123456", "").expect(404).header("content-type"),
+        Some("application/json")
+    );
 }
 
 #[test]
@@ -306,7 +404,10 @@ fn a_backup_is_made_fetched_and_deleted() {
     web.get("/ui/backups/..%2Fstate.db").expect(404);
     let page = done(&web, "/ui/backups", &[("act", "delete"), ("key", &id)]);
     assert!(page.contains("is deleted"), "{page}");
-    assert!(done(&web, "/ui/backups", &[("act", "delete"), ("key", "../..")]).contains("role=\"alert\""));
+    assert!(
+        done(&web, "/ui/backups", &[("act", "delete"), ("key", "../..")])
+            .contains("role=\"alert\"")
+    );
 }
 
 #[test]
@@ -321,7 +422,12 @@ fn a_value_of_the_configuration_is_changed_for_the_next_start() {
     web.restart();
     let page = web.get("/ui/settings").text();
     assert!(
-        page.contains("<span class=\"address\">https://bty.example</span>") && !page.contains("after the next start")
+        page.contains("<span class=\"address\">https://bty.example</span>")
+            && !page.contains("after the next start")
     );
-    assert!(web.get("/ui/events?q=settings.configuration.updated").text().contains("https://bty.example"));
+    assert!(
+        web.get("/ui/events?q=settings.configuration.updated")
+            .text()
+            .contains("https://bty.example")
+    );
 }

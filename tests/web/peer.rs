@@ -30,7 +30,8 @@ fn tool(dir: &Path, name: &str, text: &str) {
     write_program(&dir.join(name), text);
 }
 
-/// Tools that give a loop device the serial number of a disk, reboot nothing, and stand for those of udev, which is not everywhere.
+/// Tools that give a loop device the serial number of a disk, reboot nothing, and stand for those
+/// of udev, which is not everywhere.
 fn tools(dir: &Path, device: &str) {
     for name in ["systemctl", "partprobe", "udevadm"] {
         tool(dir, name, "#!/bin/sh\nexit 0\n");
@@ -52,7 +53,8 @@ fn clients_of_the_reference_cache_host_are_served_by_this_one() {
     let origin = Server::start(move |request| Reply::file(request, &served, "\"1\""));
     let cache = Web::cache(&[], &[]);
     let origin_url = format!("http://{}/a b.img", origin.host()).replace(' ', "%20");
-    // the library: a miss warms, and then the object is served from the cache, with its digest once it is whole
+    // the library: a miss warms, and then the object is served from the cache, with its digest once
+    // it is whole
     let script = format!(
         "import time\nfrom withcache import client\nimport urllib.request, hashlib\ncache, origin = '{}', '{origin_url}'\n\
          assert client.serve_url(cache, origin) is None\n\
@@ -95,7 +97,8 @@ fn the_reference_client_is_flashed_by_this_server() {
         origin.host()
     );
     let catalog = write(dir.path(), "catalog.toml", text.as_bytes());
-    web.request("POST", &format!("/catalog/import?source={}", catalog.display()), &[], b"").expect(200);
+    web.request("POST", &format!("/catalog/import?source={}", catalog.display()), &[], b"")
+        .expect(200);
     let image = web.get("/images").json()[0]["ref"].clone();
     let binding = json!({ "boot_mode": "bty-flash-once", "bty_image_ref": image, "target_disk_serial": "FILE-1" });
     web.send("PUT", &format!("/machines/{MAC}"), &binding).expect(200);
@@ -114,7 +117,8 @@ fn the_reference_client_is_flashed_by_this_server() {
     let begun = Instant::now();
     // what it has said is shown below when it has failed
     eventually(LIMIT, "the machine is flashed", || {
-        (web.events(MAC).contains(&"machine.flashed".to_owned()) || begun.elapsed() >= LIMIT).then_some(())
+        (web.events(MAC).contains(&"machine.flashed".to_owned()) || begun.elapsed() >= LIMIT)
+            .then_some(())
     });
     let kinds = web.events(MAC);
     let _ = client.kill();
@@ -133,7 +137,11 @@ fn the_reference_client_is_flashed_by_this_server() {
 #[test]
 fn a_reference_server_is_moved_over_in_one_command() {
     let Some(reference) = Reference::start() else { return };
-    let entry = reference.send("POST", "/catalog/entries", &json!({ "image_url": "http://127.0.0.1:9/a.img.gz" }));
+    let entry = reference.send(
+        "POST",
+        "/catalog/entries",
+        &json!({ "image_url": "http://127.0.0.1:9/a.img.gz" }),
+    );
     let image = entry["bty_image_ref"].clone();
     let bind = |mac: &str, fields: serde_json::Value| {
         let _ = reference.get(&format!("/pxe/{mac}/plan"));
@@ -152,8 +160,7 @@ fn a_reference_server_is_moved_over_in_one_command() {
     // the second one is armed and flashed: the disk is due
     let _ = reference.get("/boot/none?mac=52:54:00:00:00:02");
     let _ = reference.send("POST", "/pxe/52:54:00:00:00:02/status", &json!({ "status": "done" }));
-    let inventory =
-        json!({ "disks": [{ "path": "/dev/sda", "serial": "S3", "size": "20G" }], "lshw": { "product": "Rack 9" } });
+    let inventory = json!({ "disks": [{ "path": "/dev/sda", "serial": "S3", "size": "20G" }], "lshw": { "product": "Rack 9" } });
     let _ = reference.send("POST", "/pxe/52:54:00:00:00:03/inventory", &inventory);
     let events = reference.get("/events?limit=500")["events"].as_array().map(Vec::len).unwrap();
     let machines = reference.get("/machines");
@@ -163,21 +170,32 @@ fn a_reference_server_is_moved_over_in_one_command() {
     let output = web.command(&["import", reference.database().to_str().unwrap()]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
-        said.contains("3 machines") && said.contains("1 images") && said.contains(&format!("{events} events")),
+        said.contains("3 machines")
+            && said.contains("1 images")
+            && said.contains(&format!("{events} events")),
         "{output:?}"
     );
     web.again();
     let moved = web.get("/machines").json();
     for (ours, theirs) in moved.as_array().unwrap().iter().zip(machines.as_array().unwrap()) {
-        for field in
-            ["mac", "boot_mode", "bty_image_ref", "target_disk_serial", "sanboot_drive", "labels", "last_seen_ip"]
-        {
+        for field in [
+            "mac",
+            "boot_mode",
+            "bty_image_ref",
+            "target_disk_serial",
+            "sanboot_drive",
+            "labels",
+            "last_seen_ip",
+        ] {
             assert_eq!(ours[field], theirs[field], "{field} of {}", theirs["mac"]);
         }
     }
     assert_eq!(moved[2]["hardware"]["product"], "Rack 9");
     assert_eq!(web.get("/catalog/entries").json()[0]["bty_image_ref"], image);
-    assert!(web.get("/pxe/52:54:00:00:00:01?boot=1").text().contains("kernel "), "it is still to be flashed");
+    assert!(
+        web.get("/pxe/52:54:00:00:00:01?boot=1").text().contains("kernel "),
+        "it is still to be flashed"
+    );
     let theirs = reference.get("/machines/52:54:00:00:00:02");
     assert!(theirs["last_flashed_at"].is_string(), "{theirs}");
     assert_eq!(

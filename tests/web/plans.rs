@@ -10,7 +10,9 @@ const GOOD: &str = "//! Always the disk.\nfn boot(m) { boot_disk() }\n";
 #[test]
 fn a_plan_with_anything_wrong_in_it_is_refused_with_all_of_it() {
     let web = Web::start();
-    let save = |name: &str, source: &str| web.send("PUT", &format!("/plans/{name}"), &json!({ "source": source }));
+    let save = |name: &str, source: &str| {
+        web.send("PUT", &format!("/plans/{name}"), &json!({ "source": source }))
+    };
     let mut shown = String::new();
     for (what, source) in [
         ("a syntax error", "fn boot(m) { boot_disk( }"),
@@ -24,13 +26,20 @@ fn a_plan_with_anything_wrong_in_it_is_refused_with_all_of_it() {
             "a declaration that is none",
             "fn boot(m) { boot_disk() }\nfn declare() { #{ parameters: #{ a: #{ type: \"colour\" } } } }",
         ),
-        ("a declaration that does not end", "fn boot(m) { boot_disk() }\nfn declare() { loop { } }"),
+        (
+            "a declaration that does not end",
+            "fn boot(m) { boot_disk() }\nfn declare() { loop { } }",
+        ),
     ] {
         let answer = save("mine", source).expect(422).json();
         shown += &format!("{what}:\n");
         for p in answer["problems"].as_array().unwrap() {
             let hint = p["hint"].as_str().map_or_else(String::new, |hint| format!(" ({hint})"));
-            shown += &format!("  {}: {}{hint}\n", p["at"].as_str().unwrap(), p["message"].as_str().unwrap());
+            shown += &format!(
+                "  {}: {}{hint}\n",
+                p["at"].as_str().unwrap(),
+                p["message"].as_str().unwrap()
+            );
         }
     }
     insta::assert_snapshot!("refused_plans", shown);
@@ -45,12 +54,19 @@ fn a_plan_with_anything_wrong_in_it_is_refused_with_all_of_it() {
 fn revisions_say_who_and_when_and_can_be_gone_back_to() {
     let web = Web::start();
     let second = GOOD.replace("boot_disk()", "boot_disk(\"second\")");
-    web.send("PUT", "/plans/mine", &json!({ "source": GOOD, "note": "first", "base_revision": 0 })).expect(200);
+    web.send("PUT", "/plans/mine", &json!({ "source": GOOD, "note": "first", "base_revision": 0 }))
+        .expect(200);
     web.send("PUT", "/plans/mine", &json!({ "source": GOOD, "base_revision": 0 })).expect(409);
-    web.send("PUT", "/plans/mine", &json!({ "source": second, "note": "second", "base_revision": 1 })).expect(200);
+    web.send(
+        "PUT",
+        "/plans/mine",
+        &json!({ "source": second, "note": "second", "base_revision": 1 }),
+    )
+    .expect(200);
     let diff = web.get("/plans/mine/diff?from=1&to=2").expect(200).text();
     assert!(
-        diff.contains("-fn boot(m) { boot_disk() }") && diff.contains("+fn boot(m) { boot_disk(\"second\") }"),
+        diff.contains("-fn boot(m) { boot_disk() }")
+            && diff.contains("+fn boot(m) { boot_disk(\"second\") }"),
         "{diff}"
     );
     web.send("POST", "/plans/mine/roll-back", &json!({ "revision": 1 })).expect(200);
@@ -81,11 +97,13 @@ fn hostile_values_stay_data_in_every_script() {
     web.send("PUT", &format!("/machines/{MAC}"), &binding).expect(200);
     let script = web.get(&format!("/pxe/{MAC}?boot=1")).text();
     let token = token(&script);
-    let plan =
-        web.request("GET", &format!("/pxe/{MAC}/plan?cycle={token}"), &[("Accept", "text/rhai")], b"").expect(200);
+    let plan = web
+        .request("GET", &format!("/pxe/{MAC}/plan?cycle={token}"), &[("Accept", "text/rhai")], b"")
+        .expect(200);
     let text = plan.text();
     let path = web.state().join("plan.rhai");
-    std::fs::write(&path, format!("{text}\nassert_eq(PLAN.text.len(), {});", evil.chars().count())).unwrap();
+    std::fs::write(&path, format!("{text}\nassert_eq(PLAN.text.len(), {});", evil.chars().count()))
+        .unwrap();
     let run = bty_tests::command::bty(&["run", path.to_str().unwrap()]).expect(0);
     assert!(!run.stdout.contains("dev"), "{}", run.stdout);
     let page = web.get("/ui/machines").expect(200).text();
@@ -102,7 +120,9 @@ fn a_catalog_with_hostile_names_and_addresses_stays_data() {
     );
     let path = web.state().join("evil.toml");
     std::fs::write(&path, text).unwrap();
-    let imported = web.request("POST", &format!("/catalog/import?source={}", path.display()), &[], b"").expect(200);
+    let imported = web
+        .request("POST", &format!("/catalog/import?source={}", path.display()), &[], b"")
+        .expect(200);
     assert_eq!(imported.json()["imported"], 1, "{}", imported.text());
     let image = web.get("/images").json()[0].clone();
     let binding = json!({ "boot_mode": "bty-flash-once", "bty_image_ref": image["ref"], "target_disk_serial": "S1\"}; reboot(); //" });
@@ -120,7 +140,10 @@ fn a_catalog_with_hostile_names_and_addresses_stays_data() {
             .as_str(),
     )
     .unwrap();
-    assert_eq!((&json["image"]["name"], &json["disk"]["serial"]), (&image["name"], &binding["target_disk_serial"]));
+    assert_eq!(
+        (&json["image"]["name"], &json["disk"]["serial"]),
+        (&image["name"], &binding["target_disk_serial"])
+    );
     assert_eq!(web.get(&path).json()["name"], image["name"]);
     let page = web.get("/ui/machines").expect(200).text();
     assert!(page.contains("&#60;script&#62;") && !page.contains("<script>"), "{page}");
@@ -137,8 +160,12 @@ fn a_machine_and_the_fleet_are_simulated_and_nothing_changes() {
         web.send("PUT", &format!("/machines/0200000000{n:02}"), &json!({})).expect(200);
     }
     let events = web.get("/events?limit=1").json()["events"][0]["id"].clone();
-    let steps = web.send("POST", &format!("/machines/{MAC}/simulate"), &json!({ "boots": 4 })).expect(200).json();
-    let offers: Vec<&str> = steps.as_array().unwrap().iter().map(|s| s["offer"].as_str().unwrap()).collect();
+    let steps = web
+        .send("POST", &format!("/machines/{MAC}/simulate"), &json!({ "boots": 4 }))
+        .expect(200)
+        .json();
+    let offers: Vec<&str> =
+        steps.as_array().unwrap().iter().map(|s| s["offer"].as_str().unwrap()).collect();
     assert_eq!(offers, ["live", "disk", "live", "disk"]);
     assert_eq!(
         (&steps[0]["mode"], &steps[0]["image"], &steps[0]["disk"]),
@@ -146,34 +173,48 @@ fn a_machine_and_the_fleet_are_simulated_and_nothing_changes() {
     );
     // saved as something else first; a machine that is not known yet
     let once = json!({ "boot_mode": "bty-flash-once", "bty_image_ref": image, "target_disk_serial": "S1" });
-    let steps = web.send("POST", "/machines/020000000099/simulate", &json!({ "binding": once })).expect(200).json();
-    let offers: Vec<&str> = steps.as_array().unwrap().iter().map(|s| s["offer"].as_str().unwrap()).collect();
+    let steps = web
+        .send("POST", "/machines/020000000099/simulate", &json!({ "binding": once }))
+        .expect(200)
+        .json();
+    let offers: Vec<&str> =
+        steps.as_array().unwrap().iter().map(|s| s["offer"].as_str().unwrap()).collect();
     assert_eq!(offers, ["live", "disk", "disk", "disk"]);
 
     let without = "version = 1\n";
     let report = web.send("POST", "/simulate", &json!({ "catalog": without })).expect(200).json();
     assert_eq!((&report["machines"], &report["unchanged"]), (&json!(10), &json!(9)));
-    assert_eq!(report["changed"][0]["summary"], "boot 1: firmware (orphan_ref) instead of flash debian");
-    let other =
-        json!({ "plan": "ipxe-exit", "source": "fn boot(m) { boot_live() }\nfn plan(m) { #{ mode: \"inventory\" } }" });
+    assert_eq!(
+        report["changed"][0]["summary"],
+        "boot 1: firmware (orphan_ref) instead of flash debian"
+    );
+    let other = json!({ "plan": "ipxe-exit", "source": "fn boot(m) { boot_live() }\nfn plan(m) { #{ mode: \"inventory\" } }" });
     let report = web.send("POST", "/simulate", &other).expect(200).json();
     assert_eq!(report["changed"].as_array().map(Vec::len), Some(9), "{report}");
-    web.send("POST", "/simulate", &json!({ "plan": "ipxe-exit", "source": "fn boot(" })).expect(422);
+    web.send("POST", "/simulate", &json!({ "plan": "ipxe-exit", "source": "fn boot(" }))
+        .expect(422);
     assert_eq!(web.get("/events?limit=1").json()["events"][0]["id"], events, "nothing was written");
 }
 
 #[test]
 fn a_plan_that_eats_memory_or_time_ends_itself_and_not_the_server() {
     let web = Web::start();
-    for (n, body) in
-        ["loop { }", "let m = #{}; let i = 0; loop { let s = \"\"; s.pad(60000, 'x'); m[`${i}`] = s; i += 1; }"]
-            .iter()
-            .enumerate()
+    for (n, body) in [
+        "loop { }",
+        "let m = #{}; let i = 0; loop { let s = \"\"; s.pad(60000, 'x'); m[`${i}`] = s; i += 1; }",
+    ]
+    .iter()
+    .enumerate()
     {
-        web.send("PUT", &format!("/plans/bad{n}"), &json!({ "source": format!("fn boot(m) {{ {body} }}") }))
-            .expect(200);
+        web.send(
+            "PUT",
+            &format!("/plans/bad{n}"),
+            &json!({ "source": format!("fn boot(m) {{ {body} }}") }),
+        )
+        .expect(200);
         let mac = format!("0200000000{n:02}");
-        web.send("PUT", &format!("/machines/{mac}"), &json!({ "boot_mode": format!("bad{n}") })).expect(200);
+        web.send("PUT", &format!("/machines/{mac}"), &json!({ "boot_mode": format!("bad{n}") }))
+            .expect(200);
         let script = web.get(&format!("/pxe/{mac}?boot=1")).expect(200).text();
         assert!(script.starts_with("#!ipxe") && script.contains("sanboot"), "{script}");
     }

@@ -16,7 +16,9 @@ pub(super) fn add_image(web: &Web) -> String {
     let path = web.state().join("test.toml");
     let text = "version = 1\n[[images]]\nname = \"debian\"\nsrc = \"https://images.example/debian.img.zst\"\n";
     std::fs::write(&path, format!("{text}sha256 = \"{}\"\n", "ab".repeat(32))).unwrap();
-    let imported = web.request("POST", &format!("/catalog/import?source={}", path.display()), &[], b"").expect(200);
+    let imported = web
+        .request("POST", &format!("/catalog/import?source={}", path.display()), &[], b"")
+        .expect(200);
     assert_eq!(imported.json()["imported"], 1, "{}", imported.text());
     web.get("/images").json()[0]["ref"].as_str().unwrap().to_owned()
 }
@@ -30,8 +32,12 @@ fn the_bootstrap_leads_to_the_machine_by_the_address_it_was_asked_at() {
         let text = answer.text();
         text.split("?boot=").next().unwrap().to_owned()
     };
-    assert_eq!(script(&[("Host", "bty.lan:8080")]), "#!ipxe\nchain --replace http://bty.lan:8080/pxe/${mac:hexhyp}");
-    let proxied = [("Host", "bty.lan"), ("X-Forwarded-Proto", "https"), ("X-Forwarded-Port", "8443")];
+    assert_eq!(
+        script(&[("Host", "bty.lan:8080")]),
+        "#!ipxe\nchain --replace http://bty.lan:8080/pxe/${mac:hexhyp}"
+    );
+    let proxied =
+        [("Host", "bty.lan"), ("X-Forwarded-Proto", "https"), ("X-Forwarded-Port", "8443")];
     assert_eq!(script(&proxied), "#!ipxe\nchain --replace https://bty.lan:8443/pxe/${mac:hexhyp}");
     assert!(!script(&[("Host", "a b`id`${x}")]).contains('`'));
 }
@@ -44,8 +50,13 @@ fn a_machine_that_is_not_known_is_discovered_and_takes_stock() {
     assert!(answer.header("content-length").is_some());
     let token = token(&answer.text());
     assert_eq!(web.get("/pxe/525400123456?boot=1").text(), answer.text(), "the same boot");
-    web.request("GET", &format!("/boot/bty-netboot-pc-x86_64-v0.1.0.vmlinuz?mac={MAC}&cycle={token}"), &[], b"")
-        .expect(404);
+    web.request(
+        "GET",
+        &format!("/boot/bty-netboot-pc-x86_64-v0.1.0.vmlinuz?mac={MAC}&cycle={token}"),
+        &[],
+        b"",
+    )
+    .expect(404);
     let posted = json!({ "disks": [{ "path": "/dev/sda", "size": "20G", "serial": " S1 ", "unknown": 1 }], "lshw": { "class": "system", "vendor": "ACME" } });
     web.send("POST", &format!("/pxe/{MAC}/inventory?cycle={token}"), &posted).expect(204);
     let plan = web.get(&format!("/pxe/{MAC}/plan?cycle={token}")).expect(200);
@@ -55,18 +66,28 @@ fn a_machine_that_is_not_known_is_discovered_and_takes_stock() {
     assert_eq!(machine["known_disks"][0]["serial"], "S1");
     assert_eq!(machine["known_disks"][0]["size_bytes"], 20_u64 << 30);
     assert_eq!(machine["hardware"]["vendor"], "ACME");
-    let kinds =
-        ["machine.discovered", "netboot.pxe.offered", "machine.inventory", "netboot.pxe.plan", "netboot.pxe.offered"];
+    let kinds = [
+        "machine.discovered",
+        "netboot.pxe.offered",
+        "machine.inventory",
+        "netboot.pxe.plan",
+        "netboot.pxe.offered",
+    ];
     assert_eq!(web.events(MAC), kinds);
 }
 
 #[test]
 fn what_is_wrong_is_a_script_that_says_so_and_boots_the_disk() {
     let web = Web::start();
-    for path in ["/pxe/xyz", "/pxe/%00", "/pxe/%F0%28", "/pxe/52:54:00:12:34:56:78", "/pxe/%24%7Bmac%7D"] {
+    for path in
+        ["/pxe/xyz", "/pxe/%00", "/pxe/%F0%28", "/pxe/52:54:00:12:34:56:78", "/pxe/%24%7Bmac%7D"]
+    {
         let answer = web.get(path).expect(200);
         let text = answer.text();
-        assert!(text.starts_with("#!ipxe\necho bty: ") && text.contains("sanboot"), "{path}: {text}");
+        assert!(
+            text.starts_with("#!ipxe\necho bty: ") && text.contains("sanboot"),
+            "{path}: {text}"
+        );
         assert!(!text.contains("${mac}"), "{text}");
     }
     assert_eq!(web.get("/machines").json(), json!([]), "nothing was added");
@@ -93,7 +114,8 @@ fn a_flash_goes_from_the_contact_to_the_proven_disk() {
     assert!(script.contains(" mitigations=off pci=realloc || goto local"), "{script}");
     let token = token(&script);
     let wants = [("Accept", "text/rhai, application/json;q=0.5")];
-    let plan = web.request("GET", &format!("/pxe/{MAC}/plan?cycle={token}"), &wants, b"").expect(200);
+    let plan =
+        web.request("GET", &format!("/pxe/{MAC}/plan?cycle={token}"), &wants, b"").expect(200);
     assert!(plan.header("content-type").unwrap().starts_with("text/rhai"));
     let text = plan.text();
     let head = format!(
@@ -147,7 +169,11 @@ fn files_have_lengths_ranges_and_no_way_out() {
     for (fields, status, body) in [
         (&[("Range", "bytes=2-4"), ("If-Range", tag)][..], 206, "234"),
         (&[("Range", "bytes=2-4"), ("If-Range", "\"other\"")], 200, "0123456789"),
-        (&[("Range", "bytes=2-4"), ("If-Range", "Sun, 06 Nov 1994 08:49:37 GMT")], 200, "0123456789"),
+        (
+            &[("Range", "bytes=2-4"), ("If-Range", "Sun, 06 Nov 1994 08:49:37 GMT")],
+            200,
+            "0123456789",
+        ),
         (&[("Range", "bytes=0-1,3-4")], 200, "0123456789"),
         (&[("Range", "lines=0-1")], 200, "0123456789"),
         (&[("If-None-Match", tag)], 304, ""),
@@ -157,7 +183,9 @@ fn files_have_lengths_ranges_and_no_way_out() {
         assert_eq!(answer.text(), body, "{fields:?}");
     }
     web.request("PUT", "/boot/kernel", &[], b"abcdefghij").expect(200);
-    let resumed = web.request("GET", "/boot/kernel", &[("Range", "bytes=5-"), ("If-Range", tag)], b"").expect(200);
+    let resumed = web
+        .request("GET", "/boot/kernel", &[("Range", "bytes=5-"), ("If-Range", tag)], b"")
+        .expect(200);
     assert_eq!(resumed.text(), "abcdefghij", "two versions are not joined");
     std::os::unix::fs::symlink("/etc/passwd", web.state().join("boot/link")).unwrap();
     for (path, status) in [
@@ -190,7 +218,10 @@ fn an_upload_is_whole_or_not_there() {
     let chunked = b"PUT /boot/big HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n01234567890\r\n0\r\n\r\n";
     assert!(String::from_utf8_lossy(&web.raw(chunked)).starts_with("HTTP/1.1 413"));
     web.request("PUT", "/boot/right", &[], b"0123456789").expect(200);
-    let names: Vec<_> = std::fs::read_dir(web.state().join("boot")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let names: Vec<_> = std::fs::read_dir(web.state().join("boot"))
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect();
     assert_eq!(names, ["right"]);
 }
 
@@ -205,10 +236,13 @@ fn a_machine_whose_live_environment_never_starts_boots_its_disk_and_is_on_the_da
     assert!(script.contains("stalled: ") && script.contains("sanboot "), "{script}");
     assert!(web.get("/ui/dashboard").expect(200).text().contains("did not start in 3 boots"));
     assert!(web.get("/metrics").text().contains("bty_unacknowledged_failures 1"));
-    assert!(web.get(&format!("/ui/machines/{}", MAC.replace(':', "-"))).text().contains("stalled: "));
+    assert!(
+        web.get(&format!("/ui/machines/{}", MAC.replace(':', "-"))).text().contains("stalled: ")
+    );
     // the operator's save is another try, and the setting is how often
     web.send("PUT", "/settings", &json!({ "machines.silent_boots": "1" })).expect(200);
-    web.send("PUT", &format!("/machines/{MAC}"), &json!({ "boot_mode": "bty-inventory" })).expect(200);
+    web.send("PUT", &format!("/machines/{MAC}"), &json!({ "boot_mode": "bty-inventory" }))
+        .expect(200);
     token(&contact(5));
     assert!(contact(6).contains("stalled: "));
 }

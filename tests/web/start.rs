@@ -15,7 +15,10 @@ fn server(web: &Web, dir: &Path) -> Command {
 }
 
 fn names(dir: &Path) -> Vec<String> {
-    std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+    std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect()
 }
 
 #[test]
@@ -28,7 +31,12 @@ fn a_state_on_a_file_system_of_the_network_is_refused_unless_an_operator_wants_i
     let dir = to.path().join("made/for/it");
     let said = web.refuses(&mut server(&web, &dir));
     let left = names(from.path());
-    let cache = web.refuses(web.command(&["cache"]).args(["--listen", "127.0.0.1:0", "--data-dir", mounted]));
+    let cache = web.refuses(web.command(&["cache"]).args([
+        "--listen",
+        "127.0.0.1:0",
+        "--data-dir",
+        mounted,
+    ]));
     web = Web::idle(None, &[("BTY_PATHS_REMOTE_STATE", "1"), ("BTY_PATHS_STATE_DIR", mounted)]);
     web.again();
     let (well, log) = (web.get("/healthz").status, web.log());
@@ -51,7 +59,10 @@ fn a_state_that_cannot_be_written_is_told_with_the_way_out() {
     tool(&["chmod", "755", shown]);
     let ordinary = |dir: &Path, arguments: &[&str]| {
         let mut command = Command::new("setpriv");
-        command.args(["--inh-caps=-dac_override", "--bounding-set=-dac_override"]).arg(web_path()).args(arguments);
+        command
+            .args(["--inh-caps=-dac_override", "--bounding-set=-dac_override"])
+            .arg(web_path())
+            .args(arguments);
         let own = web.command(&[]);
         command.env_clear().envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
         command.env("BTY_PATHS_STATE_DIR", dir);
@@ -59,7 +70,9 @@ fn a_state_that_cannot_be_written_is_told_with_the_way_out() {
     };
     let said = web.refuses(&mut ordinary(dir.path(), &[]));
     assert!(
-        said.contains(&format!("cannot be written by user 0: give it to that user (chown -R 0 {shown})")),
+        said.contains(&format!(
+            "cannot be written by user 0: give it to that user (chown -R 0 {shown})"
+        )),
         "{said}"
     );
     assert_eq!(names(dir.path()), [""; 0]);
@@ -75,7 +88,10 @@ fn a_state_that_cannot_be_written_is_told_with_the_way_out() {
     let own = tempfile::tempdir().unwrap();
     let mut cache = ordinary(own.path(), &["cache", "--listen", "127.0.0.1:0"]);
     let said = web.refuses(cache.env("BTY_CACHE_DIR", dir.path()));
-    assert!(said.contains("cannot be written by user 0") && said.contains("BTY_CACHE_DIR"), "{said}");
+    assert!(
+        said.contains("cannot be written by user 0") && said.contains("BTY_CACHE_DIR"),
+        "{said}"
+    );
     // a file in its place
     let file = own.path().join("file");
     std::fs::write(&file, b"").unwrap();
@@ -94,7 +110,9 @@ fn a_disk_that_is_full_or_read_only_is_told_before_anything_is_made() {
     tool(&["mount", "-o", "remount,ro", fixed.path().to_str().unwrap()]);
     for said in [
         web.refuses(&mut server(&web, fixed.path())),
-        web.refuses(web.command(&["cache", "--listen", "127.0.0.1:0"]).env("BTY_CACHE_DIR", fixed.path())),
+        web.refuses(
+            web.command(&["cache", "--listen", "127.0.0.1:0"]).env("BTY_CACHE_DIR", fixed.path()),
+        ),
     ] {
         assert!(said.contains("can only be read: mount it for writing"), "{said}");
     }
@@ -106,7 +124,10 @@ fn a_second_one_with_the_same_state_or_port_is_told_to_end_the_first() {
     let own = tempfile::tempdir().unwrap();
     let mut second = web.command(&[]);
     let said = web.refuses(second.env("BTY_PATHS_STATE_DIR", own.path().join("state")));
-    assert!(said.contains("end what listens there, or choose another port with BTY_SERVER_PORT"), "{said}");
+    assert!(
+        said.contains("end what listens there, or choose another port with BTY_SERVER_PORT"),
+        "{said}"
+    );
     assert_eq!(names(own.path()), [""; 0]);
     let state = web.state().to_str().unwrap();
     let cache = Web::cache(&[], &[]);
@@ -126,7 +147,10 @@ fn a_second_one_with_the_same_state_or_port_is_told_to_end_the_first() {
                 .env("BTY_CACHE_DIR", cache.state().join("blobs")),
         ),
     ] {
-        assert!(said.contains("a server uses the state in ") && said.contains(": end it first"), "{said}");
+        assert!(
+            said.contains("a server uses the state in ") && said.contains(": end it first"),
+            "{said}"
+        );
     }
     assert_eq!((web.get("/healthz").status, cache.get("/healthz").status), (200, 200));
 }
@@ -138,7 +162,9 @@ fn tftp_without_boot_programs_says_where_it_looked() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(
-        said.contains("there is nothing to serve") && said.contains("/nonexistent") && said.contains("--root"),
+        said.contains("there is nothing to serve")
+            && said.contains("/nonexistent")
+            && said.contains("--root"),
         "{said}"
     );
 }

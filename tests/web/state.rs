@@ -19,7 +19,8 @@ fn nothing_that_was_acknowledged_is_lost_when_the_server_is_killed() {
         let base = web.base();
         let writers: Vec<_> = (0..8)
             .map(|writer| {
-                let (base, is_over, acknowledged) = (base.clone(), Arc::clone(&is_over), Arc::clone(&acknowledged));
+                let (base, is_over, acknowledged) =
+                    (base.clone(), Arc::clone(&is_over), Arc::clone(&acknowledged));
                 std::thread::spawn(move || {
                     let client = bty::Client::default();
                     for n in 0.. {
@@ -27,7 +28,9 @@ fn nothing_that_was_acknowledged_is_lost_when_the_server_is_killed() {
                         let url = format!("{base}/pxe/02000000{round:02}{writer:02}?boot={nonce}");
                         let request = bty::client::Request::get(&url);
                         match client.exchange(&request, &bty::CancelToken::new()) {
-                            Ok(reply) if reply.is_success() => acknowledged.lock().unwrap().push(nonce),
+                            Ok(reply) if reply.is_success() => {
+                                acknowledged.lock().unwrap().push(nonce)
+                            }
                             _ => return,
                         }
                         if is_over.load(Ordering::Relaxed) {
@@ -53,8 +56,14 @@ fn nothing_that_was_acknowledged_is_lost_when_the_server_is_killed() {
     // one event a contact, and one for each machine that was new
     let offered = count(&web, "netboot.pxe.offered");
     assert!(offered >= acknowledged.len(), "{offered} events for {} answers", acknowledged.len());
-    assert!(offered <= acknowledged.len() + 4 * 8, "what was not answered is at most one for each writer");
-    assert_eq!(count(&web, "machine.discovered"), web.get("/machines").json().as_array().unwrap().len());
+    assert!(
+        offered <= acknowledged.len() + 4 * 8,
+        "what was not answered is at most one for each writer"
+    );
+    assert_eq!(
+        count(&web, "machine.discovered"),
+        web.get("/machines").json().as_array().unwrap().len()
+    );
 }
 
 fn count(web: &Web, kind: &str) -> usize {
@@ -72,10 +81,19 @@ fn count(web: &Web, kind: &str) -> usize {
 fn an_export_brings_everything_to_another_server_and_orders_nothing_by_itself() {
     let web = Web::start();
     let image = add_image(&web);
-    web.send("PUT", "/plans/mine", &json!({ "source": "fn boot(m) { boot_disk() }", "note": "why" })).expect(200);
-    web.send("PUT", "/settings", &json!({ "display.timezone": "Europe/Berlin", "plans.default": "mine" })).expect(200);
-    let flash =
-        json!({ "boot_mode": "bty-flash-once", "bty_image_ref": image, "target_disk_serial": "S1", "labels": ["lab"] });
+    web.send(
+        "PUT",
+        "/plans/mine",
+        &json!({ "source": "fn boot(m) { boot_disk() }", "note": "why" }),
+    )
+    .expect(200);
+    web.send(
+        "PUT",
+        "/settings",
+        &json!({ "display.timezone": "Europe/Berlin", "plans.default": "mine" }),
+    )
+    .expect(200);
+    let flash = json!({ "boot_mode": "bty-flash-once", "bty_image_ref": image, "target_disk_serial": "S1", "labels": ["lab"] });
     web.send("PUT", &format!("/machines/{MAC}"), &flash).expect(200);
     web.send("PUT", "/machines/020000000001", &json!({ "boot_mode": "mine" })).expect(200);
     web.send(
@@ -90,12 +108,16 @@ fn an_export_brings_everything_to_another_server_and_orders_nothing_by_itself() 
 
     let mut other = Web::start();
     let refused = other.command(&["import", dir.path().to_str().unwrap()]).output().unwrap();
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("a server uses the state"), "{refused:?}");
+    assert!(
+        String::from_utf8_lossy(&refused.stderr).contains("a server uses the state"),
+        "{refused:?}"
+    );
     other.end();
     let output = other.command(&["import", dir.path().to_str().unwrap()]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
-        said.contains("2 machines, 1 plans, 1 images, 2 settings") && said.contains("1 machines boot their disks"),
+        said.contains("2 machines, 1 plans, 1 images, 2 settings")
+            && said.contains("1 machines boot their disks"),
         "{output:?}"
     );
     other.again();
@@ -103,7 +125,10 @@ fn an_export_brings_everything_to_another_server_and_orders_nothing_by_itself() 
         assert_eq!(other.get(path).json(), web.get(path).json(), "{path}");
     }
     let machine = other.get(&format!("/machines/{MAC}")).json();
-    assert_eq!((&machine["labels"], &machine["hardware"]["product"]), (&json!(["lab"]), &json!("Rack")));
+    assert_eq!(
+        (&machine["labels"], &machine["hardware"]["product"]),
+        (&json!(["lab"]), &json!("Rack"))
+    );
     assert_eq!(machine["boot_state"], "on hold: it was imported");
     let script = other.get(&format!("/pxe/{MAC}?boot=1")).text();
     assert!(script.contains("on hold until it is saved") && !script.contains("kernel"), "{script}");
@@ -113,14 +138,20 @@ fn an_export_brings_everything_to_another_server_and_orders_nothing_by_itself() 
     let bundle: Value = web.get("/export").expect(200).json();
     let summary = other.send("POST", "/import?armed=true", &bundle).expect(200).json();
     assert_eq!((&summary["machines"], &summary["held"]), (&json!(2), &json!(0)));
-    for bad in
-        [json!({}), json!({ "bty_export_version": 99 }), json!({ "bty_export_version": 4, "machines": 7 }), json!([])]
-    {
+    for bad in [
+        json!({}),
+        json!({ "bty_export_version": 99 }),
+        json!({ "bty_export_version": 4, "machines": 7 }),
+        json!([]),
+    ] {
         other.send("POST", "/import", &bad).expect(422);
     }
     let third = json!({ "bty_export_version": 3, "machines": [{ "mac": "02-00-00-00-00-07", "known_disks": [{ "path": "/dev/sda" }], "hw_lshw": null }, { "mac": "x" }] });
     let summary = other.send("POST", "/import", &third).expect(200).json();
-    assert_eq!((&summary["machines"], summary["skipped"].as_array().map(Vec::len)), (&json!(1), Some(1)));
+    assert_eq!(
+        (&summary["machines"], summary["skipped"].as_array().map(Vec::len)),
+        (&json!(1), Some(1))
+    );
     assert_eq!(other.get("/machines/020000000007").json()["boot_mode"], "bty-inventory");
 }
 
@@ -138,7 +169,10 @@ fn backups_are_made_pruned_and_can_be_imported() {
     web.send("PUT", "/settings", &json!({ "backup.retention_count": 2 })).expect(200);
     std::fs::create_dir(web.state().join("backups/not-ours")).unwrap();
     for _ in 0..3 {
-        let job = web.send("POST", "/workers/backups", &json!({ "trigger": "manual" })).expect(202).json();
+        let job = web
+            .send("POST", "/workers/backups", &json!({ "trigger": "manual" }))
+            .expect(202)
+            .json();
         assert_eq!(job["kind"], "backup");
         assert_eq!(ended(&web, "/workers/backups", "backups")["status"], "completed");
     }
@@ -146,7 +180,8 @@ fn backups_are_made_pruned_and_can_be_imported() {
     assert_eq!(on_disk.as_array().map(Vec::len), Some(2), "{on_disk}");
     assert!(web.state().join("backups/not-ours").is_dir());
     let id = on_disk[0]["id"].as_str().unwrap();
-    let bundle = std::fs::read(web.state().join("backups").join(id).join("inventory.json")).unwrap();
+    let bundle =
+        std::fs::read(web.state().join("backups").join(id).join("inventory.json")).unwrap();
     let bundle: Value = serde_json::from_slice(&bundle).unwrap();
     assert_eq!(
         (&bundle["machines"][0]["labels"], &bundle["settings"]["backup.retention_count"]),
@@ -159,7 +194,10 @@ fn backups_are_made_pruned_and_can_be_imported() {
     }
     let copy = web.state().join("backups").join(id).join("state.db");
     let refused = web.command(&["import", copy.to_str().unwrap()]).output().unwrap();
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("a server uses the state"), "{refused:?}");
+    assert!(
+        String::from_utf8_lossy(&refused.stderr).contains("a server uses the state"),
+        "{refused:?}"
+    );
     let restored = Web::with_state_of(&copy);
     assert_eq!(restored.get("/machines").json(), web.get("/machines").json());
     assert!(restored.events(MAC).contains(&"machine.created".to_owned()));
@@ -197,7 +235,13 @@ fn releases(sums: &str) -> Server {
             name("squashfs")
         ),
         _ => {
-            format!("{0}  {1}\n{0}  {2}\n{0}  {3}\n", "0".repeat(64), name("vmlinuz"), name("initrd"), name("squashfs"))
+            format!(
+                "{0}  {1}\n{0}  {2}\n{0}  {3}\n",
+                "0".repeat(64),
+                name("vmlinuz"),
+                name("initrd"),
+                name("squashfs")
+            )
         }
     };
     Server::start(move |request| {
@@ -223,13 +267,20 @@ fn artifacts_are_fetched_checked_and_from_then_on_booted() {
     let mut web = Web::with(&[("BTY_BOOT_RELEASE_REPO", &repo)]);
     // what an earlier attempt has left is gone on with
     let partial: Vec<u8> = (0..1_000_000_u32).map(|n| (n % 251) as u8).collect();
-    std::fs::write(web.state().join("boot/.bty-netboot-pc-x86_64-v1.2.3.squashfs.partial"), partial).unwrap();
+    std::fs::write(
+        web.state().join("boot/.bty-netboot-pc-x86_64-v1.2.3.squashfs.partial"),
+        partial,
+    )
+    .unwrap();
     web.send("POST", "/boot/releases", &json!({ "tag": "v1.2.3" })).expect(202);
     let job = ended(&web, "/boot/releases", "fetches");
     assert_eq!(job["status"], "completed", "{job}");
     let releases_now = web.get("/boot/releases").json();
     assert_eq!(releases_now["version"], "1.2.3");
-    assert!(releases_now["artifacts"].as_array().unwrap().iter().all(|a| a["is_present"] == true), "{releases_now}");
+    assert!(
+        releases_now["artifacts"].as_array().unwrap().iter().all(|a| a["is_present"] == true),
+        "{releases_now}"
+    );
     let read: usize = origin
         .requests()
         .iter()
@@ -238,17 +289,29 @@ fn artifacts_are_fetched_checked_and_from_then_on_booted() {
         .map(|(from, to)| to - from)
         .sum();
     assert!((2_000_000..2_100_000).contains(&read), "{read} bytes were read of the rest");
-    assert!(web.get(&format!("/pxe/{MAC}?boot=1")).text().contains("/boot/bty-netboot-pc-x86_64-v1.2.3.vmlinuz"));
+    assert!(
+        web.get(&format!("/pxe/{MAC}?boot=1"))
+            .text()
+            .contains("/boot/bty-netboot-pc-x86_64-v1.2.3.vmlinuz")
+    );
     web.restart();
     web.send("POST", "/boot/releases", &json!({ "tag": "v1.2.3" })).expect(202);
-    assert_eq!(ended(&web, "/boot/releases", "fetches")["status"], "completed", "it can be fetched again");
+    assert_eq!(
+        ended(&web, "/boot/releases", "fetches")["status"],
+        "completed",
+        "it can be fetched again"
+    );
     web.send("POST", "/boot/releases", &json!({ "tag": "v9" })).expect(202);
     let job = ended(&web, "/boot/releases", "fetches");
     assert_eq!((&job["key"], &job["status"]), (&json!("v9"), &json!("failed")));
     assert!(job["error"].as_str().unwrap().contains("404"), "{job}");
     for tag in ["", "../x", "a/b", "-"] {
         let answer = web.send("POST", "/boot/releases", &json!({ "tag": tag }));
-        assert!(answer.status == 422 || (tag == "-" && answer.status == 202), "{tag}: {}", answer.text());
+        assert!(
+            answer.status == 422 || (tag == "-" && answer.status == 202),
+            "{tag}: {}",
+            answer.text()
+        );
     }
 }
 
@@ -276,7 +339,11 @@ fn a_fetch_that_is_cancelled_ends_and_says_so() {
         None
     });
     let kinds = web.events("v1");
-    assert_eq!(kinds.last().map(String::as_str), Some("netboot.artifacts.fetch.cancelled"), "{kinds:?}");
+    assert_eq!(
+        kinds.last().map(String::as_str),
+        Some("netboot.artifacts.fetch.cancelled"),
+        "{kinds:?}"
+    );
 }
 
 #[test]
@@ -289,7 +356,10 @@ fn artifacts_with_another_digest_are_thrown_away() {
     assert_eq!(job["status"], "failed");
     assert!(job["error"].as_str().unwrap().contains("it was thrown away"), "{job}");
     assert_eq!(std::fs::read_dir(web.state().join("boot")).unwrap().count(), 0);
-    assert_eq!(web.events("v1.2.3").last().map(String::as_str), Some("netboot.artifacts.fetch.failed"));
+    assert_eq!(
+        web.events("v1.2.3").last().map(String::as_str),
+        Some("netboot.artifacts.fetch.failed")
+    );
 }
 
 #[test]
@@ -304,35 +374,57 @@ fn versions_of_the_live_environment_are_listed_verified_and_pinned_to_machines()
     let own = env!("CARGO_PKG_VERSION");
     let listed = web.get("/boot/releases").expect(200).json();
     assert!(listed["mismatch"].as_str().unwrap().contains(&format!("v{own}.vmlinuz")), "{listed}");
-    let sums: String = ["vmlinuz", "initrd", "squashfs"].iter().map(|part| put(own, part, part.as_bytes())).collect();
+    let sums: String = ["vmlinuz", "initrd", "squashfs"]
+        .iter()
+        .map(|part| put(own, part, part.as_bytes()))
+        .collect();
     let _ = put(own, "sha256", sums.as_bytes());
     let listed = web.get("/boot/releases").expect(200).json();
-    assert_eq!((&listed["mismatch"], &listed["versions"][0]["version"]), (&json!(null), &json!(own)));
-    assert_eq!(listed["versions"][0]["files"][2]["sha256"], bty::Digest::of(b"squashfs").to_string());
+    assert_eq!(
+        (&listed["mismatch"], &listed["versions"][0]["version"]),
+        (&json!(null), &json!(own))
+    );
+    assert_eq!(
+        listed["versions"][0]["files"][2]["sha256"],
+        bty::Digest::of(b"squashfs").to_string()
+    );
     let verified = web.get(&format!("/boot/releases/{own}/verify")).expect(200).json();
     assert_eq!((&verified["is_right"], &verified["wrong"]), (&json!(true), &json!([])));
     // another one comes with the program, but not all of it
     std::fs::write(seed.path().join("bty-netboot-pc-x86_64-v9.9.initrd"), "initrd").unwrap();
     assert_eq!(web.get("/boot/bty-netboot-pc-x86_64-v9.9.initrd").expect(200).text(), "initrd");
     let machine = "/machines/525400123456";
-    let refused =
-        web.send("PUT", machine, &json!({ "boot_mode": "bty-inventory", "netboot_version": "9.9" })).expect(422);
+    let refused = web
+        .send("PUT", machine, &json!({ "boot_mode": "bty-inventory", "netboot_version": "9.9" }))
+        .expect(422);
     assert!(refused.text().contains("not all there"), "{}", refused.text());
     assert_eq!(web.send("PUT", machine, &json!({ "netboot_version": "../x" })).status, 422);
     let verified = web.get("/boot/releases/9.9/verify").expect(200).json();
-    assert_eq!(verified["wrong"].as_array().unwrap().len(), 2, "no vmlinuz, and no digest: {verified}");
+    assert_eq!(
+        verified["wrong"].as_array().unwrap().len(),
+        2,
+        "no vmlinuz, and no digest: {verified}"
+    );
     // the full environment is fetched only by who wants it
     let _ = put("9.9", "vmlinuz", b"vmlinuz");
-    let bound =
-        web.send("PUT", machine, &json!({ "boot_mode": "bty-inventory", "netboot_version": "9.9" })).expect(200).json();
+    let bound = web
+        .send("PUT", machine, &json!({ "boot_mode": "bty-inventory", "netboot_version": "9.9" }))
+        .expect(200)
+        .json();
     assert_eq!(bound["netboot_version"], "9.9");
     let script = web.get("/pxe/52-54-00-12-34-56").text();
     assert!(script.contains("v9.9.vmlinuz") && !script.contains(&format!("v{own}.")), "{script}");
-    assert!(web.get("/pxe/52-54-00-12-34-57").text().contains(&format!("v{own}.vmlinuz")), "others boot the server's");
+    assert!(
+        web.get("/pxe/52-54-00-12-34-57").text().contains(&format!("v{own}.vmlinuz")),
+        "others boot the server's"
+    );
     // a file that was damaged, and a version that the server is not
     let _ = put(own, "initrd", b"damaged");
     let verified = web.get(&format!("/boot/releases/{own}/verify")).expect(200).json();
-    assert!(verified["wrong"][0].as_str().unwrap().contains("initrd has the SHA-256"), "{verified}");
+    assert!(
+        verified["wrong"][0].as_str().unwrap().contains("initrd has the SHA-256"),
+        "{verified}"
+    );
     web.send("PUT", "/settings", &json!({ "netboot.version": "9.9" })).expect(200);
     let health = web.get("/netboot/health").expect(200).json();
     assert!(health["mismatch"].as_str().unwrap().contains("version 9.9"), "{health}");

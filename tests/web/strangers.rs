@@ -28,7 +28,9 @@ fn connect_from(address: [u8; 4], web: &Web) -> TcpStream {
 fn to_end(stream: &mut TcpStream) -> String {
     let mut text = Vec::new();
     match stream.read_to_end(&mut text) {
-        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => panic!("the server keeps the connection"),
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+            panic!("the server keeps the connection")
+        }
         _ => String::from_utf8_lossy(&text).into_owned(),
     }
 }
@@ -71,7 +73,8 @@ fn a_cache_host_keeps_no_half_head_either() {
 
 #[test]
 fn who_takes_too_many_connections_loses_his_own() {
-    let web = Web::with(&[("BTY_LIMITS_CONNECTIONS", "40"), ("BTY_LIMITS_CONNECTIONS_PER_ADDRESS", "8")]);
+    let web =
+        Web::with(&[("BTY_LIMITS_CONNECTIONS", "40"), ("BTY_LIMITS_CONNECTIONS_PER_ADDRESS", "8")]);
     // half requests from many addresses, until all connections are taken
     let mut flood = Vec::new();
     for address in 1..=20_u8 {
@@ -82,7 +85,10 @@ fn who_takes_too_many_connections_loses_his_own() {
             flood.push(stream);
         }
     }
-    assert!(web.get(&format!("/pxe/{MAC}")).expect(200).text().contains("#!ipxe"), "a machine is served meanwhile");
+    assert!(
+        web.get(&format!("/pxe/{MAC}")).expect(200).text().contains("#!ipxe"),
+        "a machine is served meanwhile"
+    );
     assert!(refused(&web, "connections_per_address") >= 10, "{}", web.get("/metrics").text());
     assert!(refused(&web, "connections") >= 20);
 }
@@ -109,11 +115,14 @@ fn bodies_of_strangers_share_a_limited_memory() {
         })
         .collect();
     assert!(
-        answers.iter().any(|answer| answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after: 5")),
+        answers
+            .iter()
+            .any(|answer| answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after: 5")),
         "{answers:?}"
     );
     // when they have gone, their memory is free again
-    web.send("POST", &format!("/pxe/{MAC}/inventory"), &serde_json::json!({ "disks": [] })).expect(204);
+    web.send("POST", &format!("/pxe/{MAC}/inventory"), &serde_json::json!({ "disks": [] }))
+        .expect(204);
 }
 
 #[test]
@@ -125,25 +134,41 @@ fn a_body_that_trickles_is_refused() {
     );
     let mut slow = connect(&web, &head);
     let answer = to_end(&mut slow);
-    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("slower than 1048576 bytes/s"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 408") && answer.contains("slower than 1048576 bytes/s"),
+        "{answer}"
+    );
     assert_eq!(refused(&web, "slow_body"), 1);
 }
 
 #[test]
 fn invented_machines_have_an_end_and_an_assigned_one_stays() {
-    let web = Web::with(&[("BTY_LIMITS_UNASSIGNED_MACHINES", "50"), ("BTY_LIMITS_NEW_MACHINES_PER_MINUTE", "200")]);
-    web.send("PUT", &format!("/machines/{MAC}"), &serde_json::json!({ "labels": ["lab"] })).expect(200);
+    let web = Web::with(&[
+        ("BTY_LIMITS_UNASSIGNED_MACHINES", "50"),
+        ("BTY_LIMITS_NEW_MACHINES_PER_MINUTE", "200"),
+    ]);
+    web.send("PUT", &format!("/machines/{MAC}"), &serde_json::json!({ "labels": ["lab"] }))
+        .expect(200);
     let mut scripts = Vec::new();
     for n in 0..300_u16 {
         let [high, low] = n.to_be_bytes();
         scripts.push(web.get(&format!("/pxe/02-00-00-01-{high:02x}-{low:02x}")).expect(200).text());
     }
     assert!(scripts[0].contains("#!ipxe"));
-    assert!(scripts[299].contains("too many unknown machines") && scripts[299].contains("sanboot"), "{}", scripts[299]);
+    assert!(
+        scripts[299].contains("too many unknown machines") && scripts[299].contains("sanboot"),
+        "{}",
+        scripts[299]
+    );
     let machines = web.get("/machines?limit=500").expect(200).json();
     let machines = machines["machines"].as_array().or(machines.as_array()).unwrap().clone();
     assert_eq!(machines.len(), 51);
-    assert!(machines.iter().any(|machine| machine["mac"].as_str().unwrap().replace(':', "-") == MAC.replace(':', "-")));
+    assert!(
+        machines
+            .iter()
+            .any(|machine| machine["mac"].as_str().unwrap().replace(':', "-")
+                == MAC.replace(':', "-"))
+    );
     assert_eq!((refused(&web, "new_machines"), refused(&web, "unassigned_machines")), (100, 150));
     // those that were forgotten have left nothing
     let events = web.get("/events?kind=machine.discovered&limit=500").expect(200).json();
@@ -160,7 +185,8 @@ fn an_unassigned_machine_leaves_little() {
     web.send("POST", &inventory, &hardware).expect(204);
     web.get(&lshw).expect(404);
     assert_eq!(refused(&web, "unassigned_bytes"), 1);
-    web.send("PUT", &format!("/machines/{MAC}"), &serde_json::json!({ "labels": ["lab"] })).expect(200);
+    web.send("PUT", &format!("/machines/{MAC}"), &serde_json::json!({ "labels": ["lab"] }))
+        .expect(200);
     web.send("POST", &inventory, &hardware).expect(204);
     web.get(&lshw).expect(200);
 }
@@ -169,7 +195,8 @@ fn an_unassigned_machine_leaves_little() {
 fn old_events_are_deleted_where_the_configuration_says_so() {
     let mut web = Web::with(&[]);
     for n in 0..8 {
-        web.send("PUT", &format!("/machines/02-00-00-00-00-0{n}"), &serde_json::json!({})).expect(200);
+        web.send("PUT", &format!("/machines/02-00-00-00-00-0{n}"), &serde_json::json!({}))
+            .expect(200);
     }
     std::fs::write(web.state().join("bty.toml"), "[limits]\nevents = 5\n").unwrap();
     web.restart();
@@ -177,5 +204,9 @@ fn old_events_are_deleted_where_the_configuration_says_so() {
         let events = web.get("/events?limit=500").expect(200).json();
         (events["events"].as_array().unwrap().len() <= 5).then_some(())
     });
-    assert_eq!(web.get("/machines").expect(200).json().as_array().unwrap().len(), 8, "and no machine");
+    assert_eq!(
+        web.get("/machines").expect(200).json().as_array().unwrap().len(),
+        8,
+        "and no machine"
+    );
 }

@@ -13,30 +13,41 @@ const ROOT: &str = "/bty";
 fn below(more: &[(&str, &str)]) -> Web {
     let port = free_port();
     let url = format!("http://127.0.0.1:{port}{ROOT}/");
-    let env: Vec<_> = [("BTY_SERVER_PUBLIC_URL", url.as_str())].iter().chain(more).copied().collect();
+    let env: Vec<_> =
+        [("BTY_SERVER_PUBLIC_URL", url.as_str())].iter().chain(more).copied().collect();
     Web::at(port, &env)
 }
 
 /// Values of attributes that browsers and htmx ask for.
 fn links(page: &str) -> BTreeSet<String> {
-    let names = ["href", "action", "formaction", "src", "data-hx-get", "data-hx-post", "data-follow"];
+    let names =
+        ["href", "action", "formaction", "src", "data-hx-get", "data-hx-post", "data-follow"];
     let of = |name: &str| {
         let start = format!(" {name}=\"");
-        page.split(&start).skip(1).filter_map(|rest| Some(rest.split('"').next()?.to_owned())).collect::<Vec<_>>()
+        page.split(&start)
+            .skip(1)
+            .filter_map(|rest| Some(rest.split('"').next()?.to_owned()))
+            .collect::<Vec<_>>()
     };
     names.into_iter().flat_map(of).collect()
 }
 
 #[test]
 fn every_link_of_every_page_leads_below_the_path() {
-    let web = below(&[("BTY_CACHE_EMBEDDED", "1"), ("BTY_CACHE_LISTEN", &format!("127.0.0.1:{}", free_port()))]);
+    let web = below(&[
+        ("BTY_CACHE_EMBEDDED", "1"),
+        ("BTY_CACHE_LISTEN", &format!("127.0.0.1:{}", free_port())),
+    ]);
     let image = add_image(&web);
-    let binding =
-        json!({ "boot_mode": "bty-flash-once", "bty_image_ref": image, "target_disk_serial": "S1", "labels": ["lab"] });
+    let binding = json!({ "boot_mode": "bty-flash-once", "bty_image_ref": image, "target_disk_serial": "S1", "labels": ["lab"] });
     web.send("PUT", &format!("/machines/{MAC}"), &binding).expect(200);
     web.request("PUT", "/boot/undionly.kpxe", &[], b"x").expect(200);
     web.send("POST", "/workers/backups", &json!({})).expect(202);
-    let mut todo = vec![format!("{ROOT}/ui/dashboard"), format!("{ROOT}/ui/netboot/probe"), format!("{ROOT}/docs")];
+    let mut todo = vec![
+        format!("{ROOT}/ui/dashboard"),
+        format!("{ROOT}/ui/netboot/probe"),
+        format!("{ROOT}/docs"),
+    ];
     let mut seen: BTreeSet<String> = todo.iter().cloned().collect();
     let mut pages = 0;
     while let Some(path) = todo.pop() {
@@ -52,12 +63,18 @@ fn every_link_of_every_page_leads_below_the_path() {
         pages += 1;
         for link in links(&answer.text()) {
             let link = link.replace("&amp;", "&").replace("&#38;", "&");
-            let is_elsewhere = link.starts_with('#') || link.starts_with('?') || link.contains("://");
+            let is_elsewhere =
+                link.starts_with('#') || link.starts_with('?') || link.contains("://");
             assert!(is_elsewhere || link.starts_with("/bty/"), "{path} has the link {link}");
             // streams never end, and forms are not asked for
             let is_page = link.starts_with("/bty/ui/") || link.starts_with("/bty/static/");
             let to = link.split('#').next().unwrap_or_default().to_owned();
-            if is_page && !to.ends_with("/live") && !is_form(&to) && seen.len() < 150 && seen.insert(to.clone()) {
+            if is_page
+                && !to.ends_with("/live")
+                && !is_form(&to)
+                && seen.len() < 150
+                && seen.insert(to.clone())
+            {
                 todo.push(to);
             }
         }
@@ -72,9 +89,19 @@ fn every_link_of_every_page_leads_below_the_path() {
 
 /// Paths that only forms are sent to.
 fn is_form(path: &str) -> bool {
-    ["/add", "/preview", "/delete", "/check", "/roll-back", "/undo", "/logout", "/upload", "/configuration"]
-        .iter()
-        .any(|end| path.ends_with(end))
+    [
+        "/add",
+        "/preview",
+        "/delete",
+        "/check",
+        "/roll-back",
+        "/undo",
+        "/logout",
+        "/upload",
+        "/configuration",
+    ]
+    .iter()
+    .any(|end| path.ends_with(end))
 }
 
 #[test]
@@ -82,9 +109,17 @@ fn the_log_in_works_whether_the_proxy_keeps_the_path_or_not() {
     let web = below(&[("BTY_ADMIN_PASSWORD", "s3cret")]);
     let form = ("Content-Type", "application/x-www-form-urlencoded");
     for root in [ROOT, ""] {
-        assert_eq!(web.get(&format!("{root}/")).expect(303).header("location"), Some("/bty/ui/login"));
-        assert_eq!(web.get(&format!("{root}/ui/machines")).expect(303).header("location"), Some("/bty/ui/login"));
-        let answer = web.request("POST", &format!("{root}/ui/login"), &[form], b"password=s3cret").expect(303);
+        assert_eq!(
+            web.get(&format!("{root}/")).expect(303).header("location"),
+            Some("/bty/ui/login")
+        );
+        assert_eq!(
+            web.get(&format!("{root}/ui/machines")).expect(303).header("location"),
+            Some("/bty/ui/login")
+        );
+        let answer = web
+            .request("POST", &format!("{root}/ui/login"), &[form], b"password=s3cret")
+            .expect(303);
         assert_eq!(answer.header("location"), Some("/bty/ui/dashboard"));
         let set = answer.header("set-cookie").unwrap().to_owned();
         assert!(set.contains("Path=/bty;") || set.ends_with("Path=/bty"), "{set}");

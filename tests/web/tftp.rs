@@ -103,7 +103,8 @@ struct Client {
 impl Client {
     /// Sends a request; returns its size.
     fn request(&self, name: &str, options: &str) -> usize {
-        let request = [b"\x00\x01".as_slice(), name.as_bytes(), b"\0octet\0", options.as_bytes()].concat();
+        let request =
+            [b"\x00\x01".as_slice(), name.as_bytes(), b"\0octet\0", options.as_bytes()].concat();
         self.socket.send_to(&request, self.server).unwrap()
     }
 
@@ -173,7 +174,14 @@ fn every_client_gets_every_byte() {
         &out("blksize"),
         &format!("tftp://127.0.0.1:{port}/boot/ipxe.efi"),
     ]);
-    tool(&["curl", "-sS", "--tftp-no-options", "-o", &out("plain"), &format!("tftp://127.0.0.1:{port}/ipxe.efi")]);
+    tool(&[
+        "curl",
+        "-sS",
+        "--tftp-no-options",
+        "-o",
+        &out("plain"),
+        &format!("tftp://127.0.0.1:{port}/ipxe.efi"),
+    ]);
     tool(&[
         "curl",
         "-sS",
@@ -183,11 +191,26 @@ fn every_client_gets_every_byte() {
         &out("large"),
         &format!("tftp://127.0.0.1:{port}/ipxe.efi"),
     ]);
-    for (name, option) in [("atftp", "blksize 1428"), ("window", "windowsize 16"), ("window-of-all", "windowsize 64")] {
-        tool(&["atftp", "--option", option, "-g", "-r", "ipxe.efi", "-l", &out(name), "127.0.0.1", &port]);
+    for (name, option) in
+        [("atftp", "blksize 1428"), ("window", "windowsize 16"), ("window-of-all", "windowsize 64")]
+    {
+        tool(&[
+            "atftp",
+            "--option",
+            option,
+            "-g",
+            "-r",
+            "ipxe.efi",
+            "-l",
+            &out(name),
+            "127.0.0.1",
+            &port,
+        ]);
     }
-    let hpa =
-        format!("cd {} && tftp -m binary 127.0.0.1 {port} -c get ipxe.efi && mv ipxe.efi hpa", dir.path().display());
+    let hpa = format!(
+        "cd {} && tftp -m binary 127.0.0.1 {port} -c get ipxe.efi && mv ipxe.efi hpa",
+        dir.path().display()
+    );
     tool(&["sh", "-c", &hpa]);
     for name in ["curl", "blksize", "plain", "large", "atftp", "window", "window-of-all", "hpa"] {
         assert!(std::fs::read(out(name)).unwrap() == pattern(LEN), "{name}");
@@ -204,7 +227,9 @@ fn every_client_gets_every_byte() {
 #[test]
 fn options_are_answered_within_limits() {
     let tftp = Tftp::start(&loopback());
-    let ask = |options: &str| String::from_utf8_lossy(&tftp.client().ask("ipxe.efi", options)[2..]).into_owned();
+    let ask = |options: &str| {
+        String::from_utf8_lossy(&tftp.client().ask("ipxe.efi", options)[2..]).into_owned()
+    };
     let mut told = String::new();
     for options in [
         "tsize\x000\0blksize\x001468\0windowsize\x008\0",
@@ -214,7 +239,11 @@ fn options_are_answered_within_limits() {
         "BLKSIZE\x00512\0",
         "blksize\x007\0windowsize\x000\0tsize\x000\0unknown\x001\0",
     ] {
-        told.push_str(&format!("{} -> {}\n", options.replace('\0', " "), ask(options).replace('\0', " ")));
+        told.push_str(&format!(
+            "{} -> {}\n",
+            options.replace('\0', " "),
+            ask(options).replace('\0', " ")
+        ));
     }
     insta::assert_snapshot!(told);
 }
@@ -224,7 +253,14 @@ fn what_is_not_meant_for_clients_is_refused_once_and_with_less_than_was_asked() 
     let tftp = Tftp::start(&loopback());
     std::fs::write(tftp.dir.path().join("secret.txt"), b"secret").unwrap();
     let mut clients = Vec::new();
-    for name in ["secret.txt", "../../../../etc/passwd", "/etc/shadow", "log", "", "no-such-boot-program.efi"] {
+    for name in [
+        "secret.txt",
+        "../../../../etc/passwd",
+        "/etc/shadow",
+        "log",
+        "",
+        "no-such-boot-program.efi",
+    ] {
         let mut client = tftp.client();
         let answer = client.ask(name, "");
         assert_eq!(answer[..4], [0, 5, 0, 1], "{name:?}: {answer:?}");
@@ -276,7 +312,10 @@ fn a_client_that_only_wanted_the_size_is_left_alone_and_served_from_the_same_por
     assert_eq!(number(&client.receive()), 1);
     client.say(5, 0);
     ended();
-    assert!(client.received().iter().all(|packet| number(packet) == 1), "only what was sent before that");
+    assert!(
+        client.received().iter().all(|packet| number(packet) == 1),
+        "only what was sent before that"
+    );
     assert_eq!(client.rest().len(), 0, "nothing after the client has said no");
 }
 
@@ -285,10 +324,12 @@ fn a_window_whose_first_block_was_lost_comes_again_at_once() {
     let tftp = Tftp::start(&loopback());
     let mut client = tftp.client();
     let _ = client.ask("ipxe.efi", "blksize\x001468\0windowsize\x008\0timeout\x005\0");
-    // A network on which a round trip takes a second: the server sends a window again by itself after 4 round trips or 5 s.
+    // A network on which a round trip takes a second: the server sends a window again by itself
+    // after 4 round trips or 5 s.
     std::thread::sleep(Duration::from_secs(1));
     client.say(4, 0);
-    let window = |client: &mut Client| -> Vec<u16> { (0..8).map(|_| number(&client.receive())).collect() };
+    let window =
+        |client: &mut Client| -> Vec<u16> { (0..8).map(|_| number(&client.receive())).collect() };
     assert_eq!(window(&mut client), [1, 2, 3, 4, 5, 6, 7, 8]);
     let begun = Instant::now();
     client.say(4, 0);
@@ -305,15 +346,18 @@ fn a_window_whose_first_block_was_lost_comes_again_at_once() {
     assert!(more <= 64, "{more} packets");
 }
 
-/// The server ignores a request that is repeated within 200 ms. Nothing shows that this time is over.
+/// The server ignores a request that is repeated within 200 ms. Nothing shows that this time is
+/// over.
 const REPEATS_AFTER: Duration = Duration::from_millis(220);
 
 #[test]
 fn no_packet_is_too_strange() {
     let tftp = Tftp::start(&loopback());
     let mut client = tftp.client_at("127.0.0.2");
-    let whole = b"\x00\x01ipxe.efi\0octet\0blksize\x001468\0tsize\x000\0windowsize\x004\0timeout\x001\0";
-    // a request with each of its bytes changed, cut off after each of them, and packets of every kind with nothing right in them
+    let whole =
+        b"\x00\x01ipxe.efi\0octet\0blksize\x001468\0tsize\x000\0windowsize\x004\0timeout\x001\0";
+    // a request with each of its bytes changed, cut off after each of them, and packets of every
+    // kind with nothing right in them
     let mut packets: Vec<Vec<u8>> = (0..whole.len()).map(|end| whole[..end].to_vec()).collect();
     for at in 0..whole.len() {
         for byte in [0, b'9', 0x7f, 0xff] {
@@ -322,7 +366,8 @@ fn no_packet_is_too_strange() {
             packets.push(packet);
         }
     }
-    packets.extend((0..=u8::MAX).map(|code| [vec![0, code], pattern(usize::from(code) * 7)].concat()));
+    packets
+        .extend((0..=u8::MAX).map(|code| [vec![0, code], pattern(usize::from(code) * 7)].concat()));
     packets.push([whole.as_slice(), &b"blksize\x00999999999999999999999\0".repeat(1500)].concat());
     for packet in &packets {
         client.socket.send_to(packet, tftp.address).unwrap();
@@ -379,7 +424,11 @@ fn a_flood_in_the_name_of_others_gets_a_bounded_answer_and_does_not_keep_others_
     }
     assert!(received < sent, "{received} bytes for {sent}");
     assert!(received > 0);
-    assert_eq!(tftp.client_at("127.0.0.2").ask("ipxe.efi", "tsize\x000\0")[..2], [0, 6], "afterwards");
+    assert_eq!(
+        tftp.client_at("127.0.0.2").ask("ipxe.efi", "tsize\x000\0")[..2],
+        [0, 6],
+        "afterwards"
+    );
     // the threads and files are few also with thousands of requests for what is not there
     for _ in 0..3000 {
         tftp.client().request("x", "");
@@ -398,7 +447,10 @@ fn a_host_with_several_addresses_answers_from_the_one_that_was_asked() {
         let from = |to: &str| {
             let listens = || tftp.log().contains(&format!("address={to}:6969")).then_some(());
             eventually(LIMIT, &format!("the server listens at {to}"), listens);
-            let mut client = Client { server: format!("{to}:6969").parse().unwrap(), ..tftp.client_at("0.0.0.0") };
+            let mut client = Client {
+                server: format!("{to}:6969").parse().unwrap(),
+                ..tftp.client_at("0.0.0.0")
+            };
             assert_eq!(client.ask("ipxe.efi", "")[..2], [0, 3], "{to}: {}", tftp.log());
             client.from.ip().to_string()
         };
@@ -417,7 +469,14 @@ fn lost_packets_are_survived_and_cost_little() {
     for window in [1, 4, 16] {
         for seed in 0..3 {
             // of the packets that come, and of those that go
-            let download = Download { server: tftp.address, name: "ipxe.efi", block: 1468, window, loss: 0.03, seed };
+            let download = Download {
+                server: tftp.address,
+                name: "ipxe.efi",
+                block: 1468,
+                window,
+                loss: 0.03,
+                seed,
+            };
             assert!(download.run().unwrap() == pattern(LEN), "window {window}, seed {seed}");
         }
     }
@@ -429,8 +488,10 @@ fn the_server_serves_boot_programs_itself_and_shows_that_it_does() {
     let listen = format!("127.0.0.1:{port}");
     let web = Web::with(&[("BTY_TFTP_EMBEDDED", "1"), ("BTY_TFTP_LISTEN", &listen)]);
     let health = || web.get("/netboot/health").expect(200).json();
-    let healthy = |what: &str, is: fn(&Value) -> bool| eventually(LIMIT, what, || Some(health()).filter(is));
-    let told = healthy("the TFTP server is reachable", |health| health["tftp"]["is_reachable"] == true);
+    let healthy =
+        |what: &str, is: fn(&Value) -> bool| eventually(LIMIT, what, || Some(health()).filter(is));
+    let told =
+        healthy("the TFTP server is reachable", |health| health["tftp"]["is_reachable"] == true);
     assert_eq!(told["tftp"]["has_file"], false, "there is none yet");
     web.request("PUT", "/boot/ipxe.efi", &[], b"boot program").expect(200);
     let told = healthy("the boot program is offered", |health| health["tftp"]["has_file"] == true);
@@ -439,18 +500,32 @@ fn the_server_serves_boot_programs_itself_and_shows_that_it_does() {
     let script = tool(&["curl", "-sS", &format!("tftp://{listen}/autoexec.ipxe")]);
     let base = web.base();
     assert!(script.contains(&format!("chain --replace {base}/pxe-bootstrap.ipxe")), "{script}");
-    assert_eq!(web.get("/boot/autoexec.ipxe").expect(200).text(), script, "HTTP Boot gets the same");
+    assert_eq!(
+        web.get("/boot/autoexec.ipxe").expect(200).text(),
+        script,
+        "HTTP Boot gets the same"
+    );
     let named = web.request("GET", "/boot/autoexec.ipxe", &[("Host", "bty.lan:99")], b"").text();
     assert!(named.contains("http://bty.lan:99/"), "{named}");
     let metrics = web.get("/metrics").text();
     assert!(metrics.contains("bty_tftp_transfers_total{outcome=\"unknown\"}"), "{metrics}");
     // it is written down beside the transfer
-    let first = || web.get("/events?kind=tftp.client.first&limit=500").json()["events"].as_array().unwrap().clone();
-    let first = eventually(LIMIT, "the client is an event", || Some(first()).filter(|first| !first.is_empty()));
+    let first = || {
+        web.get("/events?kind=tftp.client.first&limit=500").json()["events"]
+            .as_array()
+            .unwrap()
+            .clone()
+    };
+    let first = eventually(LIMIT, "the client is an event", || {
+        Some(first()).filter(|first| !first.is_empty())
+    });
     assert_eq!(first.len(), 1, "a client is new once");
     assert_eq!(first[0]["source_ip"], "127.0.0.1");
     // somebody else's, and nobody's
-    let other = Web::with(&[("BTY_NETBOOT_TFTP_PROBE_HOST", "127.0.0.1"), ("BTY_TFTP_LISTEN", "127.0.0.1:1")]);
+    let other = Web::with(&[
+        ("BTY_NETBOOT_TFTP_PROBE_HOST", "127.0.0.1"),
+        ("BTY_TFTP_LISTEN", "127.0.0.1:1"),
+    ]);
     assert_eq!(other.get("/netboot/health").expect(200).json()["tftp"]["is_reachable"], false);
 }
 
@@ -464,7 +539,11 @@ fn a_port_that_is_taken_is_told_with_the_way_out() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("listening at 127.0.0.1"), "{output:?}");
-    let output = Command::new(web_path()).args(["tftp", "--root", "/nonexistent"]).output().unwrap();
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("listening at 127.0.0.1"),
+        "{output:?}"
+    );
+    let output =
+        Command::new(web_path()).args(["tftp", "--root", "/nonexistent"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{output:?}");
 }

@@ -13,7 +13,8 @@ const TOKEN: &str = "bty_known-in-this-test";
 
 fn schemas() -> Vec<PathBuf> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../bty-web/schemas");
-    let mut files: Vec<PathBuf> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     files
 }
@@ -37,7 +38,9 @@ fn bytes(web: &Web) -> Vec<u8> {
 }
 
 fn copies(web: &Web) -> Vec<String> {
-    let names = std::fs::read_dir(web.state()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let names = std::fs::read_dir(web.state())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names.filter(|name| name.contains(".schema-")).collect()
 }
 
@@ -47,7 +50,12 @@ fn a_state_of_every_schema_is_served_with_all_that_it_holds() {
     for (index, file) in files.iter().enumerate() {
         let mut web = Web::idle(Some(file), &[("BTY_ADMIN_PASSWORD", "s3cret")]);
         let digest = bty::Digest::of(TOKEN.as_bytes());
-        sql(&web, &format!("INSERT INTO api_tokens VALUES (9, 'kept', '{digest}', 'admin', 1, NULL, NULL, NULL)"));
+        sql(
+            &web,
+            &format!(
+                "INSERT INTO api_tokens VALUES (9, 'kept', '{digest}', 'admin', 1, NULL, NULL, NULL)"
+            ),
+        );
         sql(&web, "INSERT INTO settings VALUES ('netboot.extra_args', 'quiet', 1)");
         web.again();
         web.get("/machines").expect(401);
@@ -66,7 +74,10 @@ fn a_state_of_every_schema_is_served_with_all_that_it_holds() {
         // and what it does next follows from what it has done
         let script = web.get("/pxe/52-54-00-12-34-56?boot=2").expect(200).text();
         assert!(!script.contains("kernel "), "it was flashed once: {script}");
-        assert_eq!(web.get("/plans/mine").expect(200).json()["source"], "fn boot(m) { boot_disk() }");
+        assert_eq!(
+            web.get("/plans/mine").expect(200).json()["source"],
+            "fn boot(m) { boot_disk() }"
+        );
         let images = web.get("/images").expect(200).json();
         assert!(images.to_string().contains("http://127.0.0.1:9/demo.img"), "{images}");
         let settings = web.get("/settings").expect(200).text();
@@ -78,7 +89,8 @@ fn a_state_of_every_schema_is_served_with_all_that_it_holds() {
         // an earlier one is kept beside it
         let is_newest = index + 1 == files.len();
         assert_eq!(web.events("state").contains(&"system.schema.upgraded".to_owned()), !is_newest);
-        let kept = if is_newest { Vec::new() } else { vec![format!("state.db.schema-{}.bak", index + 1)] };
+        let kept =
+            if is_newest { Vec::new() } else { vec![format!("state.db.schema-{}.bak", index + 1)] };
         assert_eq!(copies(&web), kept);
         web.restart();
         web.get(&format!("/machines/{MAC}")).expect(200);
@@ -91,7 +103,12 @@ fn what_a_cache_host_holds_is_kept_too() {
     for file in &schemas()[1..] {
         let mut web = Web::idle_cache(&[], &[]);
         let database = web.state().join("state.db");
-        tool(&["sqlite3", "-bail", database.to_str().unwrap(), &format!(".read {}", file.display())]);
+        tool(&[
+            "sqlite3",
+            "-bail",
+            database.to_str().unwrap(),
+            &format!(".read {}", file.display()),
+        ]);
         let objects = web.state().join("blobs");
         std::fs::create_dir(&objects).unwrap();
         std::fs::write(objects.join("ab".repeat(32)), b"five!").unwrap();
@@ -118,8 +135,10 @@ fn an_upgrade_is_undone_by_putting_the_copy_back() {
     assert_eq!(log, 0, "a server that has ended leaves nothing in a log");
     std::fs::copy(state.join("state.db.schema-1.bak"), state.join("state.db")).unwrap();
     let version = || {
-        let output =
-            std::process::Command::new("sqlite3").arg(state.join("state.db")).arg("PRAGMA user_version").output();
+        let output = std::process::Command::new("sqlite3")
+            .arg(state.join("state.db"))
+            .arg("PRAGMA user_version")
+            .output();
         String::from_utf8(output.unwrap().stdout).unwrap()
     };
     assert_eq!(version().trim(), "1", "the program before finds its own schema");
@@ -138,7 +157,8 @@ fn a_state_of_a_later_program_is_refused_and_left_as_it_is() {
     let before = bytes(&web);
     let said = web.refuses(&mut web.command(&[]));
     assert!(
-        said.contains("has schema 7, of a later program") && said.contains(&format!("knows {}", newest())),
+        said.contains("has schema 7, of a later program")
+            && said.contains(&format!("knows {}", newest())),
         "{said}"
     );
     assert!(said.contains("state.db.schema-1.bak in its place"), "{said}");
@@ -179,7 +199,8 @@ fn an_upgrade_that_fails_leaves_the_file_as_it_was() {
     std::fs::write(&path, &damaged).unwrap();
     let said = web.refuses(&mut web.command(&[]));
     assert!(
-        said.contains(&format!("could not be brought from schema 1 to {}", newest())) && said.contains("malformed"),
+        said.contains(&format!("could not be brought from schema 1 to {}", newest()))
+            && said.contains("malformed"),
         "{said}"
     );
     assert_eq!(bytes(&web), damaged);
@@ -199,11 +220,13 @@ fn an_upgrade_without_room_for_the_copy_is_not_begun() {
     let before = std::fs::read(&path).unwrap();
     let said = web.refuses(web.command(&[]).env("BTY_PATHS_STATE_DIR", disk.path()));
     assert!(
-        said.contains(&format!("could not be brought from schema 1 to {}", newest())) && said.contains("full"),
+        said.contains(&format!("could not be brought from schema 1 to {}", newest()))
+            && said.contains("full"),
         "{said}"
     );
     assert!(std::fs::read(&path).unwrap() == before, "it is as it was");
-    let left: Vec<_> = std::fs::read_dir(disk.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let left: Vec<_> =
+        std::fs::read_dir(disk.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().contains("schema-1")), "{left:?}");
 }
 
@@ -223,9 +246,15 @@ fn a_command_does_not_upgrade_under_a_server_that_runs() {
 #[test]
 fn the_reference_server_s_state_is_not_taken_for_one_of_ours() {
     let web = Web::idle(None, &[]);
-    sql(&web, "CREATE TABLE machines (mac TEXT PRIMARY KEY); CREATE TABLE bty_version (version TEXT PRIMARY KEY)");
+    sql(
+        &web,
+        "CREATE TABLE machines (mac TEXT PRIMARY KEY); CREATE TABLE bty_version (version TEXT PRIMARY KEY)",
+    );
     let before = bytes(&web);
     let said = web.refuses(&mut web.command(&[]));
-    assert!(said.contains("is no state of this server") && said.contains("bty-web import"), "{said}");
+    assert!(
+        said.contains("is no state of this server") && said.contains("bty-web import"),
+        "{said}"
+    );
     assert_eq!(bytes(&web), before);
 }

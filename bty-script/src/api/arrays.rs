@@ -1,7 +1,7 @@
 //! Functions of the language that call a function for each item, with its answer taken at its word.
 //!
-//! The language's own take an answer of another type for `false`, and `sort` even takes a failure for "equal": a script would go on with
-//! the wrong item. Here both end the script.
+//! The language's own take an answer of another type for `false`, and `sort` even takes a failure
+//! for "equal": a script would go on with the wrong item. Here both end the script.
 
 use std::cmp::Ordering;
 
@@ -25,7 +25,9 @@ fn call<const N: usize>(
     for mut args in ways {
         let is_missing = |error: &EvalAltResult| matches!(error, EvalAltResult::ErrorFunctionNotFound(signature, _) if signature.starts_with(function.fn_name()));
         match result {
-            Err(error) if is_missing(&error) => result = function.call_raw(context, None, &mut args[..]),
+            Err(error) if is_missing(&error) => {
+                result = function.call_raw(context, None, &mut args[..])
+            }
             _ => break,
         }
     }
@@ -41,13 +43,20 @@ fn within(context: &Context<'_>, name: &str, error: Box<EvalAltResult>) -> Box<E
 /// What a function said that must say true or false.
 fn truth(context: &Context<'_>, name: &str, answer: &Dynamic) -> Outcome<bool> {
     answer.as_bool().map_err(|_| {
-        let message = format!("the function given to {name}() gave {}", super::type_name(context, answer));
+        let message =
+            format!("the function given to {name}() gave {}", super::type_name(context, answer));
         raise_unplaced(HostError::usage(message).hint("it has to give true or false"))
     })
 }
 
 /// Asks `function` about the item at `index` of an array.
-fn ask(context: &Context<'_>, name: &str, function: &FnPtr, item: &mut Dynamic, index: usize) -> Outcome<bool> {
+fn ask(
+    context: &Context<'_>,
+    name: &str,
+    function: &FnPtr,
+    item: &mut Dynamic,
+    index: usize,
+) -> Outcome<bool> {
     let (copy, index) = (item.clone(), Dynamic::from(INT::try_from(index).unwrap_or(INT::MAX)));
     let answer = call(context, name, function, item, [vec![copy.clone()], vec![copy, index]])?;
     truth(context, name, &answer)
@@ -62,7 +71,8 @@ fn position(
     start: INT,
     wanted: bool,
 ) -> Outcome<Option<usize>> {
-    let from_end = || array.len().saturating_sub(usize::try_from(start.unsigned_abs()).unwrap_or(usize::MAX));
+    let from_end =
+        || array.len().saturating_sub(usize::try_from(start.unsigned_abs()).unwrap_or(usize::MAX));
     let start = usize::try_from(start).unwrap_or_else(|_| from_end());
     for (index, item) in array.iter_mut().enumerate().skip(start) {
         if ask(context, name, function, item, index)? == wanted {
@@ -73,7 +83,12 @@ fn position(
 }
 
 /// Items about which `function` says true, and the others.
-fn partition(context: &Context<'_>, name: &str, array: &mut Array, function: &FnPtr) -> Outcome<(Array, Array)> {
+fn partition(
+    context: &Context<'_>,
+    name: &str,
+    array: &mut Array,
+    function: &FnPtr,
+) -> Outcome<(Array, Array)> {
     let (mut yes, mut no) = (Array::new(), Array::new());
     for (index, item) in array.iter_mut().enumerate() {
         let is_wanted = ask(context, name, function, item, index)?;
@@ -83,7 +98,12 @@ fn partition(context: &Context<'_>, name: &str, array: &mut Array, function: &Fn
 }
 
 /// The same for a map.
-fn partition_map(context: &Context<'_>, name: &str, map: &mut Map, function: &FnPtr) -> Outcome<(Map, Map)> {
+fn partition_map(
+    context: &Context<'_>,
+    name: &str,
+    map: &mut Map,
+    function: &FnPtr,
+) -> Outcome<(Map, Map)> {
     let (mut yes, mut no) = (Map::new(), Map::new());
     for (key, value) in map.iter_mut() {
         let (named, copy) = (Dynamic::from(key.clone()), value.clone());
@@ -94,13 +114,15 @@ fn partition_map(context: &Context<'_>, name: &str, map: &mut Map, function: &Fn
             }
             other => other,
         };
-        let is_wanted = truth(context, name, &answer.map_err(|error| within(context, name, error))?)?;
+        let is_wanted =
+            truth(context, name, &answer.map_err(|error| within(context, name, error))?)?;
         if is_wanted { &mut yes } else { &mut no }.insert(key.clone(), value.clone());
     }
     Ok((yes, no))
 }
 
-/// How `comparer` orders two items: by the sign of a number or a size, or by whether the first belongs before the second.
+/// How `comparer` orders two items: by the sign of a number or a size, or by whether the first
+/// belongs before the second.
 fn compare(context: &Context<'_>, comparer: &FnPtr, a: &Dynamic, b: &Dynamic) -> Outcome<Ordering> {
     let answer = comparer.call_raw(context, None, &mut [a.clone(), b.clone()][..]);
     let answer = answer.map_err(|error| within(context, "sort", error))?;
@@ -116,13 +138,16 @@ fn compare(context: &Context<'_>, comparer: &FnPtr, a: &Dynamic, b: &Dynamic) ->
     if let Ok(is_before) = answer.as_bool() {
         return Ok(if is_before { Ordering::Less } else { Ordering::Greater });
     }
-    let message = format!("the function given to sort() gave {}", super::type_name(context, &answer));
+    let message =
+        format!("the function given to sort() gave {}", super::type_name(context, &answer));
     Err(raise_unplaced(
-        HostError::usage(message).hint("it has to give a number: below 0, 0 or above 0; or true or false"),
+        HostError::usage(message)
+            .hint("it has to give a number: below 0, 0 or above 0; or true or false"),
     ))
 }
 
-/// A merge sort: unlike that of the standard library it can end with an error, and a comparer without sense does no harm to it.
+/// A merge sort: unlike that of the standard library it can end with an error, and a comparer
+/// without sense does no harm to it.
 fn sorted(context: &Context<'_>, array: &[Dynamic], comparer: &FnPtr) -> Outcome<Array> {
     if array.len() < 2 {
         return Ok(array.to_vec());
@@ -139,7 +164,8 @@ fn sorted(context: &Context<'_>, array: &[Dynamic], comparer: &FnPtr) -> Outcome
     Ok(merged)
 }
 
-/// Sorts, and looks whether the comparer stands by what it said: `|a, b| a.size_bytes` compares nothing.
+/// Sorts, and looks whether the comparer stands by what it said: `|a, b| a.size_bytes` compares
+/// nothing.
 fn checked_sort(context: &Context<'_>, array: &[Dynamic], comparer: &FnPtr) -> Outcome<Array> {
     let sorted = sorted(context, array, comparer)?;
     for pair in sorted.windows(2) {
@@ -221,7 +247,12 @@ pub(super) mod functions {
 
     /// The index of the first item from an index on for which a function is true, or -1.
     #[rhai_fn(name = "index_of", return_raw, pure)]
-    pub fn index_of_from(context: NativeCallContext, array: &mut Array, filter: FnPtr, start: INT) -> Outcome<INT> {
+    pub fn index_of_from(
+        context: NativeCallContext,
+        array: &mut Array,
+        filter: FnPtr,
+        start: INT,
+    ) -> Outcome<INT> {
         let found = position(&context, "index_of", array, &filter, start, true)?;
         Ok(found.map_or(-1, |index| INT::try_from(index).unwrap_or(INT::MAX)))
     }
@@ -234,7 +265,12 @@ pub(super) mod functions {
 
     /// The first item from an index on for which a function is true, or `()`.
     #[rhai_fn(name = "find", return_raw, pure)]
-    pub fn find_from(context: NativeCallContext, array: &mut Array, filter: FnPtr, start: INT) -> Outcome<Dynamic> {
+    pub fn find_from(
+        context: NativeCallContext,
+        array: &mut Array,
+        filter: FnPtr,
+        start: INT,
+    ) -> Outcome<Dynamic> {
         let found = position(&context, "find", array, &filter, start, true)?;
         Ok(found.and_then(|index| array.get(index).cloned()).unwrap_or(Dynamic::UNIT))
     }
@@ -299,27 +335,47 @@ pub(super) mod functions {
     // a function may also be named by a text
 
     #[rhai_fn(name = "sort", return_raw)]
-    pub fn sort_named(context: NativeCallContext, array: &mut Array, comparer: &str) -> Outcome<()> {
+    pub fn sort_named(
+        context: NativeCallContext,
+        array: &mut Array,
+        comparer: &str,
+    ) -> Outcome<()> {
         sort(context, array, FnPtr::new(comparer)?)
     }
 
     #[rhai_fn(name = "filter", return_raw, pure)]
-    pub fn filter_named(context: NativeCallContext, array: &mut Array, filter: &str) -> Outcome<Array> {
+    pub fn filter_named(
+        context: NativeCallContext,
+        array: &mut Array,
+        filter: &str,
+    ) -> Outcome<Array> {
         functions::filter(context, array, FnPtr::new(filter)?)
     }
 
     #[rhai_fn(name = "drain", return_raw)]
-    pub fn drain_named(context: NativeCallContext, array: &mut Array, filter: &str) -> Outcome<Array> {
+    pub fn drain_named(
+        context: NativeCallContext,
+        array: &mut Array,
+        filter: &str,
+    ) -> Outcome<Array> {
         drain(context, array, FnPtr::new(filter)?)
     }
 
     #[rhai_fn(name = "retain", return_raw)]
-    pub fn retain_named(context: NativeCallContext, array: &mut Array, filter: &str) -> Outcome<Array> {
+    pub fn retain_named(
+        context: NativeCallContext,
+        array: &mut Array,
+        filter: &str,
+    ) -> Outcome<Array> {
         retain(context, array, FnPtr::new(filter)?)
     }
 
     #[rhai_fn(name = "some", return_raw, pure)]
-    pub fn some_named(context: NativeCallContext, array: &mut Array, filter: &str) -> Outcome<bool> {
+    pub fn some_named(
+        context: NativeCallContext,
+        array: &mut Array,
+        filter: &str,
+    ) -> Outcome<bool> {
         some(context, array, FnPtr::new(filter)?)
     }
 
@@ -329,7 +385,11 @@ pub(super) mod functions {
     }
 
     #[rhai_fn(name = "dedup", return_raw)]
-    pub fn dedup_named(context: NativeCallContext, array: &mut Array, comparer: &str) -> Outcome<()> {
+    pub fn dedup_named(
+        context: NativeCallContext,
+        array: &mut Array,
+        comparer: &str,
+    ) -> Outcome<()> {
         dedup_by(context, array, FnPtr::new(comparer)?)
     }
 }

@@ -1,7 +1,8 @@
 //! Functions of the language that make something as large as they are told, within bounds.
 //!
-//! The limits of the engine on the size of values cost time with every change of a container, so operators' scripts run without them, and
-//! memory is watched instead. What grows by one call alone has to be bounded by the call.
+//! The limits of the engine on the size of values cost time with every change of a container, so
+//! operators' scripts run without them, and memory is watched instead. What grows by one call alone
+//! has to be bounded by the call.
 
 use rhai::plugin::*;
 use rhai::{Array, Blob, Dynamic, INT, ImmutableString};
@@ -15,7 +16,11 @@ const ITEMS_MAX: usize = 1 << 20;
 
 fn bounded(len: INT, most: usize, what: &str) -> Outcome<usize> {
     let len = usize::try_from(len).unwrap_or(0);
-    if len <= most { Ok(len) } else { Err(EvalAltResult::ErrorDataTooLarge(what.to_owned(), Position::NONE).into()) }
+    if len <= most {
+        Ok(len)
+    } else {
+        Err(EvalAltResult::ErrorDataTooLarge(what.to_owned(), Position::NONE).into())
+    }
 }
 
 fn padded(text: &ImmutableString, len: INT, with: &str) -> Outcome<ImmutableString> {

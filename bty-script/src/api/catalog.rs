@@ -5,9 +5,9 @@ use bty::catalog::{self, Catalog, Entry};
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, NativeCallContext};
 
+use crate::context::{Capability, ScriptContext};
 use crate::convert::Size;
 use crate::error::{Outcome, raise};
-use crate::host::{Capability, Host};
 
 fn text(value: Option<&String>) -> Dynamic {
     value.map_or(Dynamic::UNIT, |text| text.clone().into())
@@ -19,9 +19,9 @@ pub(super) mod functions {
     #[rhai_fn(return_raw)]
     pub fn load(context: NativeCallContext, reference: &str) -> Outcome<Catalog> {
         let location: Location = reference.parse().map_err(raise)?;
-        let mut host = Host::of(&context, Capability::Read)?;
+        let mut host = ScriptContext::of(&context, Capability::Read)?;
         if !matches!(location, Location::File(_) | Location::Stdin) {
-            host = Host::of(&context, Capability::Network)?;
+            host = ScriptContext::of(&context, Capability::Network)?;
         }
         host.world.images.catalog(reference, &host.meter.operation()).map_err(raise)
     }
@@ -29,21 +29,21 @@ pub(super) mod functions {
     /// The catalog in a text.
     #[rhai_fn(return_raw)]
     pub fn parse(context: NativeCallContext, text: &str) -> Outcome<Catalog> {
-        Host::behind(&context)?;
+        ScriptContext::behind(&context)?;
         Catalog::parse(text.as_bytes()).map_err(raise)
     }
 
     /// The canonical form of a source, from which its reference is made.
     #[rhai_fn(return_raw)]
     pub fn canonical_src(context: NativeCallContext, src: &str) -> Outcome<String> {
-        Host::behind(&context)?;
+        ScriptContext::behind(&context)?;
         catalog::canonical_src(src).map_err(raise)
     }
 
     /// The reference of a source, by which machines are bound to it: 64 hexadecimal digits.
     #[rhai_fn(return_raw)]
     pub fn image_ref(context: NativeCallContext, src: &str) -> Outcome<String> {
-        Host::behind(&context)?;
+        ScriptContext::behind(&context)?;
         catalog::image_ref(src).map(|digest| digest.to_string()).map_err(raise)
     }
 
@@ -124,7 +124,8 @@ pub(super) mod functions {
         text(entry.arch.as_ref())
     }
 
-    /// True when the catalog says that it is written although nothing in it may say that it is a disk.
+    /// True when the catalog says that it is written although nothing in it may say that it is a
+    /// disk.
     #[rhai_fn(global, get = "raw", pure)]
     pub fn raw(entry: &mut Entry) -> bool {
         entry.raw

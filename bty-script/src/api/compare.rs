@@ -1,8 +1,10 @@
-//! Comparisons: exact between sizes, numbers and texts that are sizes, and an error where the language alone would silently say `false`.
+//! Comparisons: exact between sizes, numbers and texts that are sizes, and an error where the
+//! language alone would silently say `false`.
 //!
-//! A guard such as `if disk.size_bytes > limit { throw … }` must never be passed because the two sides have different types. So an
-//! ordering between unlike values is an error. Equality between unlike values stays `false`, since `x == ()` and `disk == "auto"` are
-//! fair questions; only a number or a size beside a text that is a size is converted, or refused.
+//! A guard such as `if disk.size_bytes > limit { throw … }` must never be passed because the two
+//! sides have different types. So an ordering between unlike values is an error. Equality between
+//! unlike values stays `false`, since `x == ()` and `disk == "auto"` are fair questions; only a
+//! number or a size beside a text that is a size is converted, or refused.
 
 use std::any::TypeId;
 use std::cmp::Ordering;
@@ -11,7 +13,9 @@ use std::sync::{Arc, LazyLock};
 
 use bty::size;
 use rhai::plugin::RhaiFunc;
-use rhai::{Array, Blob, Dynamic, Engine, FLOAT, FnPtr, FuncRegistration, INT, ImmutableString, Map, Module};
+use rhai::{
+    Array, Blob, Dynamic, Engine, FLOAT, FnPtr, FuncRegistration, INT, ImmutableString, Map, Module,
+};
 
 use super::HOST_TYPES;
 use crate::convert::Size;
@@ -29,8 +33,10 @@ const ORDER: [Operator; 4] = [
     Operator { name: ">", holds: Ordering::is_gt },
     Operator { name: ">=", holds: Ordering::is_ge },
 ];
-const EQUALITY: [Operator; 2] =
-    [Operator { name: "==", holds: Ordering::is_eq }, Operator { name: "!=", holds: Ordering::is_ne }];
+const EQUALITY: [Operator; 2] = [
+    Operator { name: "==", holds: Ordering::is_eq },
+    Operator { name: "!=", holds: Ordering::is_ne },
+];
 
 /// The same for every engine.
 static COMPARISONS: LazyLock<Arc<Module>> = LazyLock::new(|| Arc::new(comparisons()));
@@ -55,13 +61,18 @@ fn comparisons() -> Module {
         TypeId::of::<Range<INT>>(),
         TypeId::of::<RangeInclusive<INT>>(),
     ];
-    let unlike = own.iter().flat_map(|a| own.iter().map(move |b| [*a, *b])).filter(|[a, b]| is_unlike(*a, *b));
+    let unlike = own
+        .iter()
+        .flat_map(|a| own.iter().map(move |b| [*a, *b]))
+        .filter(|[a, b]| is_unlike(*a, *b));
     let any = TypeId::of::<Dynamic>();
     let hosts = HOST_TYPES.iter().flat_map(|host| [[host(), any], [any, host()]]);
     let size = TypeId::of::<Size>();
     let numbers = [TypeId::of::<INT>(), TypeId::of::<FLOAT>()].into_iter();
     let text = TypeId::of::<ImmutableString>();
-    let equal = numbers.flat_map(|number| [[number, text], [text, number]]).chain([[size, any], [any, size]]);
+    let equal = numbers
+        .flat_map(|number| [[number, text], [text, number]])
+        .chain([[size, any], [any, size]]);
 
     let mut module = Module::new();
     for operator in &ORDER {
@@ -77,16 +88,27 @@ fn comparisons() -> Module {
 fn is_unlike(a: TypeId, b: TypeId) -> bool {
     let are = |one: TypeId, other: TypeId| (a, b) == (one, other) || (a, b) == (other, one);
     let (text, unit) = (TypeId::of::<ImmutableString>(), TypeId::of::<()>());
-    (a != b || are(unit, unit)) && !are(TypeId::of::<INT>(), TypeId::of::<FLOAT>()) && !are(text, TypeId::of::<char>())
+    (a != b || are(unit, unit))
+        && !are(TypeId::of::<INT>(), TypeId::of::<FLOAT>())
+        && !are(text, TypeId::of::<char>())
 }
 
 fn add(module: &mut Module, operator: &'static Operator, pairs: impl Iterator<Item = [TypeId; 2]>) {
     let compare = |_: Option<rhai::NativeCallContext<'_>>, args: &mut [&mut Dynamic]| {
         answer(operator, &args[0].flatten_clone(), &args[1].flatten_clone()).map(Dynamic::from)
     };
-    let func = RhaiFunc::Method { func: Arc::new(compare), has_context: false, is_pure: true, is_volatile: false };
+    let func = RhaiFunc::Method {
+        func: Arc::new(compare),
+        has_context: false,
+        is_pure: true,
+        is_volatile: false,
+    };
     for pair in pairs {
-        FuncRegistration::new(operator.name).in_global_namespace().set_into_module_raw(module, pair, func.clone());
+        FuncRegistration::new(operator.name).in_global_namespace().set_into_module_raw(
+            module,
+            pair,
+            func.clone(),
+        );
     }
 }
 
@@ -99,13 +121,16 @@ fn answer(operator: &Operator, a: &Dynamic, b: &Dynamic) -> Outcome<bool> {
         (Some(a), Some(b)) => Some(a.cmp(&b)),
         (Some(size), None) => against(size, b)?,
         (None, Some(size)) => against(size, a)?.map(Ordering::reverse),
-        (None, None) if is_equality && !reads_as_size(a) && !reads_as_size(b) => return Ok(operator.name == "!="),
+        (None, None) if is_equality && !reads_as_size(a) && !reads_as_size(b) => {
+            return Ok(operator.name == "!=");
+        }
         (None, None) => None,
     };
     ordering.map(operator.holds).ok_or_else(|| raise_unplaced(unlike(operator.name, a, b)))
 }
 
-/// How `size` relates to a number, or to a text that is a size; `None` when they cannot be compared.
+/// How `size` relates to a number, or to a text that is a size; `None` when they cannot be
+/// compared.
 fn against(size: Size, other: &Dynamic) -> Outcome<Option<Ordering>> {
     if let Ok(bytes) = other.as_int() {
         return Ok(Some(i128::from(size.0).cmp(&i128::from(bytes))));
@@ -141,16 +166,17 @@ fn reads_as_size(value: &Dynamic) -> bool {
 }
 
 fn unlike(operator: &str, a: &Dynamic, b: &Dynamic) -> HostError {
-    let error = HostError::usage(format!("{} and {} cannot be compared by {operator}", kind(a), kind(b)));
+    let error =
+        HostError::usage(format!("{} and {} cannot be compared by {operator}", kind(a), kind(b)));
     let text = [a, b].into_iter().find(|value| value.is_string());
     let has_number = [a, b].into_iter().any(|value| value.is_int() || value.is_float());
     match text {
-        _ if a.is_unit() || b.is_unit() => {
-            error.hint("() stands for a value that is not known: ask x == () first, or use x ?? another")
-        }
-        Some(text) if has_number && reads_as_size(text) => {
-            error.hint(format!("write size({text:?}) for a number of bytes, or parse_int({text:?}) for a number"))
-        }
+        _ if a.is_unit() || b.is_unit() => error.hint(
+            "() stands for a value that is not known: ask x == () first, or use x ?? another",
+        ),
+        Some(text) if has_number && reads_as_size(text) => error.hint(format!(
+            "write size({text:?}) for a number of bytes, or parse_int({text:?}) for a number"
+        )),
         Some(_) if has_number => error.hint("parse_int() and parse_float() make numbers of texts"),
         _ => error.hint("compare values of one type"),
     }

@@ -6,9 +6,9 @@ use bty::{Disk, Error, ErrorKind, Selector};
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, FnPtr, INT, NativeCallContext};
 
+use crate::context::{Capability, ScriptContext};
 use crate::convert::{Size, from_rust};
 use crate::error::{Outcome, raise};
-use crate::host::{Capability, Host};
 
 /// How long a disk is waited for between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -22,21 +22,27 @@ pub(super) mod functions {
     /// All disks: whole disks and attached loop devices, sorted by path.
     #[rhai_fn(return_raw)]
     pub fn list(context: NativeCallContext) -> Outcome<Array> {
-        let disks = Host::of(&context, Capability::Read)?.world.disks.list().map_err(raise)?;
+        let disks =
+            ScriptContext::of(&context, Capability::Read)?.world.disks.list().map_err(raise)?;
         Ok(disks.into_iter().map(Dynamic::from).collect())
     }
 
     /// The disk, partition, loop device or file at `path`.
     #[rhai_fn(return_raw)]
     pub fn probe(context: NativeCallContext, path: &str) -> Outcome<Disk> {
-        Host::of(&context, Capability::Read)?.world.disks.probe(path.as_ref()).map_err(raise)
+        ScriptContext::of(&context, Capability::Read)?
+            .world
+            .disks
+            .probe(path.as_ref())
+            .map_err(raise)
     }
 
-    /// The one disk that `selector` means, written as for `bty flash`: a path, `serial:…`, `wwn:…` or `where:transport=usb,size<64G`.
-    /// Fails with the candidates when there is none or more than one.
+    /// The one disk that `selector` means, written as for `bty flash`: a path, `serial:…`, `wwn:…`
+    /// or `where:transport=usb,size<64G`. Fails with the candidates when there is none or more than
+    /// one.
     #[rhai_fn(return_raw)]
     pub fn select(context: NativeCallContext, selector: &str) -> Outcome<Disk> {
-        let host = Host::of(&context, Capability::Read)?;
+        let host = ScriptContext::of(&context, Capability::Read)?;
         selector.parse::<Selector>().and_then(|s| s.select(&*host.world.disks)).map_err(raise)
     }
 
@@ -52,11 +58,13 @@ pub(super) mod functions {
         select(context, &format!("wwn:{wwn}"))
     }
 
-    /// The one disk for which `filter` is true. Fails with the candidates when there is none or more than one, and when the disk has neither
-    /// serial number nor world-wide name: it could be another one tomorrow.
+    /// The one disk for which `filter` is true. Fails with the candidates when there is none or
+    /// more than one, and when the disk has neither serial number nor world-wide name: it could be
+    /// another one tomorrow.
     #[rhai_fn(return_raw)]
     pub fn only(context: NativeCallContext, filter: FnPtr) -> Outcome<Disk> {
-        let disks = Host::of(&context, Capability::Read)?.world.disks.list().map_err(raise)?;
+        let disks =
+            ScriptContext::of(&context, Capability::Read)?.world.disks.list().map_err(raise)?;
         let mut found = Vec::new();
         for disk in &disks {
             if filter.call_within_context::<bool>(&context, (disk.clone(),))? {
@@ -64,7 +72,7 @@ pub(super) mod functions {
             }
         }
         // the filter may have called others
-        Host::behind(&context)?;
+        ScriptContext::behind(&context)?;
         let refuse = |message: String, candidates: &[Disk]| {
             let lines = candidates.iter().map(|disk| format!("\n  {}", disk.summary()));
             let hint = format!("choose by something else; there are:{}", lines.collect::<String>());
@@ -72,9 +80,10 @@ pub(super) mod functions {
         };
         match found.as_slice() {
             [] => refuse("no disk is as wanted".into(), &disks),
-            [one] if one.serial.is_none() && one.wwn.is_none() => {
-                refuse(format!("{} has neither serial number nor world-wide name", one.path.display()), &found)
-            }
+            [one] if one.serial.is_none() && one.wwn.is_none() => refuse(
+                format!("{} has neither serial number nor world-wide name", one.path.display()),
+                &found,
+            ),
             [one] => Ok(one.clone()),
             many => refuse(format!("{} disks are as wanted, not one", many.len()), many),
         }
@@ -83,7 +92,7 @@ pub(super) mod functions {
     /// The same as `select`, but waits up to `seconds` for the disk to appear: USB disks come late.
     #[rhai_fn(return_raw)]
     pub fn wait(context: NativeCallContext, selector: &str, seconds: INT) -> Outcome<Disk> {
-        let host = Host::of(&context, Capability::Read)?;
+        let host = ScriptContext::of(&context, Capability::Read)?;
         let selector: Selector = selector.parse().map_err(raise)?;
         let cancel = host.meter.operation();
         let mut left = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
@@ -97,7 +106,9 @@ pub(super) mod functions {
                 }
                 Err(_) if !is_told => {
                     is_told = true;
-                    host.world.terminal.say(&format!("waiting up to {seconds} s for the disk {selector}"));
+                    host.world
+                        .terminal
+                        .say(&format!("waiting up to {seconds} s for the disk {selector}"));
                 }
                 Err(_) => {}
             }
@@ -107,10 +118,11 @@ pub(super) mod functions {
         }
     }
 
-    /// Creates the file `path` of `size`, to be used as a disk: for images of virtual machines and for backups. Fails when it is there already.
+    /// Creates the file `path` of `size`, to be used as a disk: for images of virtual machines and
+    /// for backups. Fails when it is there already.
     #[rhai_fn(return_raw)]
     pub fn create_file(context: NativeCallContext, path: &str, size: Dynamic) -> Outcome<Disk> {
-        let host = Host::of(&context, Capability::Flash)?;
+        let host = ScriptContext::of(&context, Capability::Flash)?;
         let size = Size::from_dynamic(&size).map_err(|mut error| {
             error.set_position(context.call_position());
             error
@@ -190,7 +202,8 @@ pub(super) mod functions {
         disk.is_rotational.map_or(Dynamic::UNIT, Dynamic::from)
     }
 
-    /// True when somebody uses it: mounted, swap, held by another device. Such a disk is not written to.
+    /// True when somebody uses it: mounted, swap, held by another device. Such a disk is not
+    /// written to.
     #[rhai_fn(global, get = "is_used", pure)]
     pub fn is_used(disk: &mut Disk) -> bool {
         !disk.uses.is_empty()
@@ -202,7 +215,8 @@ pub(super) mod functions {
         disk.uses.iter().map(|usage| usage.to_string().into()).collect()
     }
 
-    /// Its partitions, as maps: `number`, `start_bytes`, `size_bytes`, `name`, `type_id`, `content`.
+    /// Its partitions, as maps: `number`, `start_bytes`, `size_bytes`, `name`, `type_id`,
+    /// `content`.
     #[rhai_fn(global, get = "partitions", pure, return_raw)]
     pub fn partitions(disk: &mut Disk) -> Outcome<Dynamic> {
         from_rust(&disk.partitions)

@@ -8,7 +8,8 @@ use crate::error::HostError;
 
 #[export_module]
 pub(super) mod functions {
-    /// A word to match on: `usage`, `refused`, `source`, `format`, `catalog`, `integrity`, `target`, `cancelled`, `host`, `capability`.
+    /// A word to match on: `usage`, `refused`, `source`, `format`, `catalog`, `integrity`,
+    /// `target`, `cancelled`, `host`, `capability`.
     #[rhai_fn(get = "kind", pure)]
     pub fn kind(error: &mut HostError) -> String {
         error.kind.clone()
@@ -44,7 +45,8 @@ pub(super) mod functions {
         error.report.as_ref().map_or(Dynamic::UNIT, |report| from_json(report, true))
     }
 
-    /// True when writing to a disk had begun before the failure: it may hold a part of an image, and does not boot. Otherwise nothing was written.
+    /// True when writing to a disk had begun before the failure: it may hold a part of an image,
+    /// and does not boot. Otherwise nothing was written.
     #[rhai_fn(get = "has_written", pure)]
     pub fn has_written(error: &mut HostError) -> bool {
         error.has_written

@@ -1,4 +1,5 @@
-//! `flash`: every write of a script goes through here, by plan, validation and executor of the library.
+//! `flash`: every write of a script goes through here, by plan, validation and executor of the
+//! library.
 
 use std::sync::mpsc;
 use std::thread;
@@ -11,9 +12,9 @@ use rhai::{Array, Dynamic, FnPtr, ImmutableString, Map, NativeCallContext};
 use serde::Serialize;
 
 use super::images::from_value as image_of;
+use crate::context::{Capability, ScriptContext};
 use crate::convert::from_rust;
 use crate::error::{HostError, Outcome, raise};
-use crate::host::{Capability, Host};
 use crate::world::Image;
 
 /// A plan together with its image.
@@ -29,16 +30,18 @@ fn disks_of(context: &NativeCallContext<'_>, value: &Dynamic) -> Outcome<Vec<Dis
         return Ok(vec![disk.clone()]);
     }
     if let Some(items) = value.read_lock::<Array>() {
-        let disks = items.iter().map(|item| disks_of(context, item)).collect::<Outcome<Vec<_>>>()?;
+        let disks =
+            items.iter().map(|item| disks_of(context, item)).collect::<Outcome<Vec<_>>>()?;
         return Ok(disks.into_iter().flatten().collect());
     }
     let Some(text) = value.read_lock::<ImmutableString>() else {
         let message = format!("{} is no disk", super::type_name(context, value));
         return Err(raise(
-            HostError::usage(message).hint("give a disk, a selector such as \"serial:…\", or an array of them"),
+            HostError::usage(message)
+                .hint("give a disk, a selector such as \"serial:…\", or an array of them"),
         ));
     };
-    let host = Host::of(context, Capability::Read)?;
+    let host = ScriptContext::of(context, Capability::Read)?;
     let disk = text.parse::<Selector>().and_then(|selector| selector.select(&*host.world.disks));
     Ok(vec![disk.map_err(raise)?])
 }
@@ -47,7 +50,9 @@ fn disks_of(context: &NativeCallContext<'_>, value: &Dynamic) -> Outcome<Vec<Dis
 fn options_of(map: &Map) -> Outcome<FlashOptions> {
     let mut options = FlashOptions::default();
     for (name, value) in map {
-        let flag = value.as_bool().map_err(|_| raise(HostError::usage(format!("the option {name} is true or false"))));
+        let flag = value
+            .as_bool()
+            .map_err(|_| raise(HostError::usage(format!("the option {name} is true or false"))));
         match name.as_str() {
             "verify" => options.verify = flag?,
             "fix_gpt" => options.fix_gpt = flag?,
@@ -58,22 +63,31 @@ fn options_of(map: &Map) -> Outcome<FlashOptions> {
             "overwrite" => options.overwrite = flag?,
             _ => {
                 let hint = "the options are verify, fix_gpt, fit, uefi_boot, allow_partition, raw, overwrite";
-                return Err(raise(HostError::usage(format!("flash has no option {name}")).hint(hint)));
+                return Err(raise(
+                    HostError::usage(format!("flash has no option {name}")).hint(hint),
+                ));
             }
         }
     }
     Ok(options)
 }
 
-/// True when the entry of a catalog, or the map of a plan, says that the image is written whatever it looks like.
+/// True when the entry of a catalog, or the map of a plan, says that the image is written whatever
+/// it looks like.
 fn says_raw(image: &Dynamic) -> bool {
     let of_entry = image.read_lock::<Entry>().is_some_and(|entry| entry.raw);
-    let of_map =
-        image.read_lock::<Map>().is_some_and(|map| map.get("raw").is_some_and(|raw| raw.as_bool() == Ok(true)));
+    let of_map = image
+        .read_lock::<Map>()
+        .is_some_and(|map| map.get("raw").is_some_and(|raw| raw.as_bool() == Ok(true)));
     of_entry || of_map
 }
 
-fn plan(context: &NativeCallContext<'_>, image: &Dynamic, disks: &Dynamic, options: &Map) -> Outcome<Plan> {
+fn plan(
+    context: &NativeCallContext<'_>,
+    image: &Dynamic,
+    disks: &Dynamic,
+    options: &Map,
+) -> Outcome<Plan> {
     let mut options = options_of(options)?;
     options.raw |= says_raw(image);
     // before a download that would be for nothing
@@ -90,7 +104,7 @@ pub(crate) fn flash(
     options: &Map,
     progress: Option<FnPtr>,
 ) -> Outcome<Dynamic> {
-    Host::of(context, Capability::Flash)?;
+    ScriptContext::of(context, Capability::Flash)?;
     let plan = plan(context, image, disks, options)?;
     let report = execute(context, &plan, progress)?;
     match failure(&report) {
@@ -102,7 +116,8 @@ pub(crate) fn flash(
 /// The failures of a report as one error.
 fn failure(report: &FlashReport) -> Option<HostError> {
     let kind = report.failure_kind()?;
-    let failed = report.targets.iter().filter_map(|target| Some((target, target.failure.as_ref()?)));
+    let failed =
+        report.targets.iter().filter_map(|target| Some((target, target.failure.as_ref()?)));
     let texts: Vec<String> = failed
         .clone()
         .map(|(target, failure)| format!("{}: {}", target.disk.path.display(), failure.message))
@@ -117,13 +132,19 @@ fn failure(report: &FlashReport) -> Option<HostError> {
     Some(error)
 }
 
-fn execute(context: &NativeCallContext<'_>, plan: &Plan, progress: Option<FnPtr>) -> Outcome<FlashReport> {
-    let host = Host::of(context, Capability::Flash)?;
+fn execute(
+    context: &NativeCallContext<'_>,
+    plan: &Plan,
+    progress: Option<FnPtr>,
+) -> Outcome<FlashReport> {
+    let host = ScriptContext::of(context, Capability::Flash)?;
     let cancel = host.meter.operation();
     let run = || {
         let flasher = &host.world.flasher;
         match &progress {
-            None => flasher.execute(&plan.plan, &plan.image, &*host.world.observer, &cancel).map_err(raise),
+            None => flasher
+                .execute(&plan.plan, &plan.image, &*host.world.observer, &cancel)
+                .map_err(raise),
             Some(progress) => watched(context, &host, plan, progress, &cancel),
         }
     };
@@ -132,10 +153,11 @@ fn execute(context: &NativeCallContext<'_>, plan: &Plan, progress: Option<FnPtr>
     result
 }
 
-/// Executes on another thread, so that the script's function can be called on this one, where the engine is.
+/// Executes on another thread, so that the script's function can be called on this one, where the
+/// engine is.
 fn watched(
     context: &NativeCallContext<'_>,
-    host: &Host,
+    host: &ScriptContext,
     plan: &Plan,
     progress: &FnPtr,
     outer: &CancelToken,
@@ -154,7 +176,8 @@ fn watched(
             flasher.execute(&plan.plan, &plan.image, &observer, own)
         };
         let started = thread::Builder::new().spawn_scoped(scope, work);
-        let work = started.map_err(|e| raise(Error::new(ErrorKind::Host, "starting a thread").because(e)))?;
+        let work = started
+            .map_err(|e| raise(Error::new(ErrorKind::Host, "starting a thread").because(e)))?;
         let mut thrown = None;
         loop {
             if outer.is_cancelled() {
@@ -162,8 +185,9 @@ fn watched(
             }
             match events.recv_timeout(std::time::Duration::from_millis(100)) {
                 Ok(event) if thrown.is_none() => {
-                    let called = from_rust(&event)
-                        .and_then(|event| progress.call_within_context::<Dynamic>(context, (event,)).map(drop));
+                    let called = from_rust(&event).and_then(|event| {
+                        progress.call_within_context::<Dynamic>(context, (event,)).map(drop)
+                    });
                     if let Err(error) = called {
                         cancel.cancel();
                         thrown = Some(error);
@@ -173,8 +197,10 @@ fn watched(
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
             }
         }
-        Host::behind(context)?;
-        let result = work.join().unwrap_or_else(|_| Err(Error::new(ErrorKind::Host, "the flash ended unexpectedly")));
+        ScriptContext::behind(context)?;
+        let result = work
+            .join()
+            .unwrap_or_else(|_| Err(Error::new(ErrorKind::Host, "the flash ended unexpectedly")));
         match thrown {
             Some(error) => Err(error),
             None => result.map_err(raise),
@@ -192,8 +218,12 @@ pub(crate) fn one_disk(context: &NativeCallContext<'_>, disk: &Dynamic) -> Outco
 }
 
 /// Compares a disk with an image.
-pub(crate) fn verify(context: &NativeCallContext<'_>, image: &Dynamic, disk: &Dynamic) -> Outcome<Dynamic> {
-    let host = Host::of(context, Capability::Read)?;
+pub(crate) fn verify(
+    context: &NativeCallContext<'_>,
+    image: &Dynamic,
+    disk: &Dynamic,
+) -> Outcome<Dynamic> {
+    let host = ScriptContext::of(context, Capability::Read)?;
     let disk = one_disk(context, disk)?;
     let image = image_of(context, image)?;
     let cancel = host.meter.operation();
@@ -213,23 +243,34 @@ fn field<T: Serialize>(value: &T, name: &str) -> Outcome<Dynamic> {
 pub(super) mod functions {
     /// Plans to write an image to a disk or several, as of the global `flash`; touches nothing.
     #[rhai_fn(name = "plan", return_raw)]
-    pub fn plan_plainly(context: NativeCallContext, image: Dynamic, disks: Dynamic) -> Outcome<Plan> {
+    pub fn plan_plainly(
+        context: NativeCallContext,
+        image: Dynamic,
+        disks: Dynamic,
+    ) -> Outcome<Plan> {
         super::plan(&context, &image, &disks, &Map::new())
     }
 
     /// The same with options.
     #[rhai_fn(name = "plan", return_raw)]
-    pub fn plan_with(context: NativeCallContext, image: Dynamic, disks: Dynamic, options: Map) -> Outcome<Plan> {
+    pub fn plan_with(
+        context: NativeCallContext,
+        image: Dynamic,
+        disks: Dynamic,
+        options: Map,
+    ) -> Outcome<Plan> {
         super::plan(&context, &image, &disks, &options)
     }
 
-    /// Every reason against a plan, as maps with `target`, `reason` and `message`; empty when it may be executed.
+    /// Every reason against a plan, as maps with `target`, `reason` and `message`; empty when it
+    /// may be executed.
     #[rhai_fn(global, pure, return_raw)]
     pub fn validate(plan: &mut Plan) -> Outcome<Dynamic> {
         from_rust(&plan.plan.validate())
     }
 
-    /// Carries a plan out. Failures of disks are in the report (`is_success`); failures of the image, refusals and cancelling are raised.
+    /// Carries a plan out. Failures of disks are in the report (`is_success`); failures of the
+    /// image, refusals and cancelling are raised.
     #[rhai_fn(global, name = "execute", return_raw)]
     pub fn execute_plainly(context: NativeCallContext, plan: &mut Plan) -> Outcome<FlashReport> {
         super::execute(&context, plan, None)
@@ -237,7 +278,11 @@ pub(super) mod functions {
 
     /// The same with a function that is called with each event of the progress.
     #[rhai_fn(global, name = "execute", return_raw)]
-    pub fn execute_watched(context: NativeCallContext, plan: &mut Plan, progress: FnPtr) -> Outcome<FlashReport> {
+    pub fn execute_watched(
+        context: NativeCallContext,
+        plan: &mut Plan,
+        progress: FnPtr,
+    ) -> Outcome<FlashReport> {
         super::execute(&context, plan, Some(progress))
     }
 
@@ -271,7 +316,8 @@ pub(super) mod functions {
         report.is_success()
     }
 
-    /// The outcome of each disk, as maps: `disk`, `failure`, `written_bytes`, `zeroed_bytes`, `verified_bytes`, `notes`.
+    /// The outcome of each disk, as maps: `disk`, `failure`, `written_bytes`, `zeroed_bytes`,
+    /// `verified_bytes`, `notes`.
     #[rhai_fn(global, get = "targets", pure, return_raw)]
     pub fn targets(report: &mut FlashReport) -> Outcome<Dynamic> {
         field(report, "targets")

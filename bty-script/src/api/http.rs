@@ -5,12 +5,12 @@ use bty::{Error, ErrorKind};
 use rhai::plugin::*;
 use rhai::{Dynamic, Map, NativeCallContext};
 
+use crate::context::{Capability, ScriptContext};
 use crate::convert::{from_json, to_json};
 use crate::error::{Outcome, raise};
-use crate::host::{Capability, Host};
 
 fn exchange(context: &NativeCallContext<'_>, request: &Request<'_>) -> Outcome<Reply> {
-    let host = Host::of(context, Capability::Network)?;
+    let host = ScriptContext::of(context, Capability::Network)?;
     host.world.web.exchange(request, &host.meter.operation()).map_err(raise)
 }
 
@@ -23,13 +23,15 @@ fn answer(url: &str, reply: &Reply) -> Outcome<Dynamic> {
     if reply.body.is_empty() {
         return Ok(Dynamic::UNIT);
     }
-    let json = reply.json().map_err(|e| raise(e.context(format!("asking {url}")).with_path(url)))?;
+    let json =
+        reply.json().map_err(|e| raise(e.context(format!("asking {url}")).with_path(url)))?;
     Ok(from_json(&json, false))
 }
 
 #[export_module]
 pub(super) mod functions {
-    /// The JSON at `url`. Fails unless the answer has a status of 2xx. Redirects are not followed: only the named host is asked.
+    /// The JSON at `url`. Fails unless the answer has a status of 2xx. Redirects are not followed:
+    /// only the named host is asked.
     #[rhai_fn(return_raw)]
     pub fn get_json(context: NativeCallContext, url: &str) -> Outcome<Dynamic> {
         let mut request = Request::get(url);
@@ -37,10 +39,11 @@ pub(super) mod functions {
         answer(url, &exchange(&context, &request)?)
     }
 
-    /// Sends `value` as JSON to `url`, and gives the JSON of the answer. Fails unless the answer has a status of 2xx. It is sent once.
+    /// Sends `value` as JSON to `url`, and gives the JSON of the answer. Fails unless the answer
+    /// has a status of 2xx. It is sent once.
     #[rhai_fn(return_raw)]
     pub fn post_json(context: NativeCallContext, url: &str, value: Dynamic) -> Outcome<Dynamic> {
-        Host::behind(&context)?;
+        ScriptContext::behind(&context)?;
         let json = to_json(&value).map_err(|mut error| {
             error.set_position(context.call_position());
             error

@@ -6,22 +6,27 @@ use bty::image::directory::ImageFile;
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Map, NativeCallContext};
 
+use crate::context::{Capability, ScriptContext};
 use crate::convert::{Size, from_rust};
 use crate::error::{HostError, Outcome, raise};
-use crate::host::{Capability, Host};
 use crate::world::Image;
 
-fn open_checked(context: &NativeCallContext<'_>, reference: &str, options: &OpenOptions) -> Outcome<Image> {
+fn open_checked(
+    context: &NativeCallContext<'_>,
+    reference: &str,
+    options: &OpenOptions,
+) -> Outcome<Image> {
     let location: Location = reference.parse().map_err(raise)?;
-    let mut host = Host::of(context, Capability::Read)?;
+    let mut host = ScriptContext::of(context, Capability::Read)?;
     if !matches!(location, Location::File(_) | Location::Stdin) {
-        host = Host::of(context, Capability::Network)?;
+        host = ScriptContext::of(context, Capability::Network)?;
     }
     let cancel = host.meter.operation();
     host.meter.with_buffers(|| host.world.images.open(reference, options, &cancel)).map_err(raise)
 }
 
-/// The image that a script means: opened, by reference, from a catalog or a directory, or as a plan names it.
+/// The image that a script means: opened, by reference, from a catalog or a directory, or as a plan
+/// names it.
 pub(crate) fn from_value(context: &NativeCallContext<'_>, value: &Dynamic) -> Outcome<Image> {
     if let Some(image) = value.read_lock::<Image>() {
         return Ok(image.clone());
@@ -29,9 +34,15 @@ pub(crate) fn from_value(context: &NativeCallContext<'_>, value: &Dynamic) -> Ou
     if let Some(text) = value.read_lock::<rhai::ImmutableString>() {
         return open_checked(context, &text, &OpenOptions::default());
     }
-    let entry = value.read_lock::<bty::catalog::Entry>().map(|entry| (entry.src().to_owned(), entry.promised()));
+    let entry = value
+        .read_lock::<bty::catalog::Entry>()
+        .map(|entry| (entry.src().to_owned(), entry.promised()));
     if let Some((src, promised)) = entry {
-        let options = OpenOptions { sha256: promised.sha256, sha512: promised.sha512, ..OpenOptions::default() };
+        let options = OpenOptions {
+            sha256: promised.sha256,
+            sha512: promised.sha512,
+            ..OpenOptions::default()
+        };
         return open_checked(context, &src, &options);
     }
     let file = value.read_lock::<ImageFile>().map(|file| bty::text::path_reference(&file.path));
@@ -41,10 +52,12 @@ pub(crate) fn from_value(context: &NativeCallContext<'_>, value: &Dynamic) -> Ou
     let Some(map) = value.read_lock::<rhai::Map>().map(|map| map.clone()) else {
         let message = format!("{} is no image", super::type_name(context, value));
         return Err(raise(
-            HostError::usage(message).hint("give an image, a reference, an entry of a catalog, or a map with src"),
+            HostError::usage(message)
+                .hint("give an image, a reference, an entry of a catalog, or a map with src"),
         ));
     };
-    let src = text_of(&map, "src").ok_or_else(|| raise(HostError::usage("the image of the plan has no src")))?;
+    let src = text_of(&map, "src")
+        .ok_or_else(|| raise(HostError::usage("the image of the plan has no src")))?;
     open_checked(context, &src, &promised(&map)?)
 }
 
@@ -54,7 +67,10 @@ fn text_of(map: &rhai::Map, name: &str) -> Option<String> {
 
 /// The digests in a map: `sha256`, `sha512`, `image_sha256`.
 fn promised(map: &rhai::Map) -> Outcome<OpenOptions> {
-    fn parsed<T: std::str::FromStr<Err = bty::Error>>(map: &rhai::Map, name: &str) -> Outcome<Option<T>> {
+    fn parsed<T: std::str::FromStr<Err = bty::Error>>(
+        map: &rhai::Map,
+        name: &str,
+    ) -> Outcome<Option<T>> {
         text_of(map, name).map(|text| text.parse()).transpose().map_err(raise)
     }
     let mut options = OpenOptions { sha256: parsed(map, "sha256")?, ..OpenOptions::default() };
@@ -65,23 +81,34 @@ fn promised(map: &rhai::Map) -> Outcome<OpenOptions> {
 
 #[export_module]
 pub(super) mod functions {
-    /// Opens the image at a path, `http://`, `https://` or `oras://` address, and finds out what it is.
+    /// Opens the image at a path, `http://`, `https://` or `oras://` address, and finds out what it
+    /// is.
     #[rhai_fn(return_raw)]
     pub fn open(context: NativeCallContext, reference: &str) -> Outcome<Image> {
         open_checked(&context, reference, &OpenOptions::default())
     }
 
-    /// The same, for an image that must have this SHA-256 (64 hexadecimal digits, of the file as published).
+    /// The same, for an image that must have this SHA-256 (64 hexadecimal digits, of the file as
+    /// published).
     #[rhai_fn(name = "open", return_raw)]
-    pub fn open_with_digest(context: NativeCallContext, reference: &str, sha256: &str) -> Outcome<Image> {
-        let options = OpenOptions { sha256: Some(sha256.parse().map_err(raise)?), ..OpenOptions::default() };
+    pub fn open_with_digest(
+        context: NativeCallContext,
+        reference: &str,
+        sha256: &str,
+    ) -> Outcome<Image> {
+        let options =
+            OpenOptions { sha256: Some(sha256.parse().map_err(raise)?), ..OpenOptions::default() };
         open_checked(&context, reference, &options)
     }
 
-    /// The same with digests of several kinds, all of which must hold: `sha256` and `sha512` of the file as published, `image_sha256` of the disk image inside
-    /// a compressed file.
+    /// The same with digests of several kinds, all of which must hold: `sha256` and `sha512` of the
+    /// file as published, `image_sha256` of the disk image inside a compressed file.
     #[rhai_fn(name = "open", return_raw)]
-    pub fn open_with_digests(context: NativeCallContext, reference: &str, digests: Map) -> Outcome<Image> {
+    pub fn open_with_digests(
+        context: NativeCallContext,
+        reference: &str,
+        digests: Map,
+    ) -> Outcome<Image> {
         let known = ["sha256", "sha512", "image_sha256"];
         if let Some(unknown) = digests.keys().find(|key| !known.contains(&key.as_str())) {
             let error = HostError::usage(format!("{unknown} is no kind of digest"));
@@ -93,14 +120,19 @@ pub(super) mod functions {
     /// The image files in a directory, sorted by name.
     #[rhai_fn(return_raw)]
     pub fn list(context: NativeCallContext, dir: &str) -> Outcome<Array> {
-        let files = Host::of(&context, Capability::Read)?.world.images.list(dir.as_ref()).map_err(raise)?;
+        let files = ScriptContext::of(&context, Capability::Read)?
+            .world
+            .images
+            .list(dir.as_ref())
+            .map_err(raise)?;
         Ok(files.into_iter().map(Dynamic::from).collect())
     }
 
-    /// Reads all of an image without writing it: `source_bytes`, `source_sha256`, `disk_bytes`, `data_bytes`. Fails when its digest is not as promised.
+    /// Reads all of an image without writing it: `source_bytes`, `source_sha256`, `disk_bytes`,
+    /// `data_bytes`. Fails when its digest is not as promised.
     #[rhai_fn(return_raw)]
     pub fn read_fully(context: NativeCallContext, image: Image) -> Outcome<Dynamic> {
-        let host = Host::of(&context, Capability::Read)?;
+        let host = ScriptContext::of(&context, Capability::Read)?;
         let cancel = host.meter.operation();
         let read = || host.world.images.read_fully(&image, &*host.world.observer, &cancel);
         let contents = host.meter.with_buffers(read);
@@ -173,13 +205,15 @@ pub(super) mod functions {
         from_rust(&image.info.partitions)
     }
 
-    /// File system, RAID or LVM signature on the whole image, as a map with `kind` and `label`; `()` without one.
+    /// File system, RAID or LVM signature on the whole image, as a map with `kind` and `label`;
+    /// `()` without one.
     #[rhai_fn(global, get = "content", pure, return_raw)]
     pub fn content(image: &mut Image) -> Outcome<Dynamic> {
         from_rust(&image.info.content)
     }
 
-    /// True when a partition table, a file system or a boot sector was found in it; others are written only with `raw: true`.
+    /// True when a partition table, a file system or a boot sector was found in it; others are
+    /// written only with `raw: true`.
     #[rhai_fn(global, get = "is_recognized", pure)]
     pub fn is_recognized(image: &mut Image) -> bool {
         image.info.is_recognized

@@ -1,6 +1,7 @@
 //! What plans on a server say: the machine they decide about, and the decisions.
 //!
-//! They are known everywhere, so that a plan compiles and is checked in one piece on the server, on the machine and at a desk.
+//! They are known everywhere, so that a plan compiles and is checked in one piece on the server, on
+//! the machine and at a desk.
 
 use rhai::plugin::*;
 use rhai::{Dynamic, INT, Map};
@@ -24,17 +25,27 @@ fn field(machine: &Machine, of: impl FnOnce(&Held) -> Value) -> Dynamic {
 
 /// What keeps the bound image from being flashed to the bound disk, as a word for programs.
 fn problem(held: &Held) -> Option<(&'static str, &'static str)> {
-    let known = held.facts.image_ref.as_ref().map(|image| image.parse().ok().and_then(|r| held.catalog.by_ref(&r)));
+    let known = held
+        .facts
+        .image_ref
+        .as_ref()
+        .map(|image| image.parse().ok().and_then(|r| held.catalog.by_ref(&r)));
     match (known, &held.facts.target_serial) {
         (None, _) => Some(("no_image", "no image is bound to this machine")),
-        (Some(None), _) => Some(("orphan_ref", "the image that is bound to this machine is not in the catalog")),
-        (Some(Some(_)), None) => Some(("no_target_disk", "no target disk is bound to this machine")),
+        (Some(None), _) => {
+            Some(("orphan_ref", "the image that is bound to this machine is not in the catalog"))
+        }
+        (Some(Some(_)), None) => {
+            Some(("no_target_disk", "no target disk is bound to this machine"))
+        }
         (Some(Some(_)), Some(_)) => None,
     }
 }
 
 fn refuse<T>(why: &str) -> Outcome<T> {
-    Err(raise_unplaced(HostError::new("binding", why).hint("bind an image and a target disk to the machine")))
+    Err(raise_unplaced(
+        HostError::new("binding", why).hint("bind an image and a target disk to the machine"),
+    ))
 }
 
 #[export_module]
@@ -61,7 +72,8 @@ pub(super) mod functions {
         boot("live", &[("arguments", arguments.into())])
     }
 
-    /// For `boot(m)`: iPXE hands back to the firmware, which goes on with its next boot device. The machine shows why.
+    /// For `boot(m)`: iPXE hands back to the firmware, which goes on with its next boot device. The
+    /// machine shows why.
     pub fn boot_firmware(reason: &str) -> Map {
         boot("firmware", &[("reason", reason.into())])
     }
@@ -95,7 +107,8 @@ pub(super) mod functions {
         field(machine, |held| held.facts.params.clone())
     }
 
-    /// What the plan remembers of the machine: a map. What is set here is kept; a new binding begins with none.
+    /// What the plan remembers of the machine: a map. What is set here is kept; a new binding
+    /// begins with none.
     #[rhai_fn(get = "state", pure)]
     pub fn state(machine: &mut Machine) -> Dynamic {
         machine.with(|held| held.state.clone())
@@ -112,13 +125,15 @@ pub(super) mod functions {
         machine.with(|held| from_json(&held.facts.disks, true))
     }
 
-    /// Its hardware as it posted it: a map with `vendor`, `product`, `version`, `serial`, `cpu`, `cpus`, `memory_bytes`; `()` before.
+    /// Its hardware as it posted it: a map with `vendor`, `product`, `version`, `serial`, `cpu`,
+    /// `cpus`, `memory_bytes`; `()` before.
     #[rhai_fn(get = "hardware", pure)]
     pub fn hardware(machine: &mut Machine) -> Dynamic {
         machine.with(|held| from_json(&held.facts.hardware, true))
     }
 
-    /// The last flash that was proven: a map with `at`, `image` (its reference), `sha256`, `serial`; `()` before.
+    /// The last flash that was proven: a map with `at`, `image` (its reference), `sha256`,
+    /// `serial`; `()` before.
     #[rhai_fn(get = "flashed", pure)]
     pub fn flashed_last(machine: &mut Machine) -> Dynamic {
         field(machine, |held| held.facts.flashed.clone())
@@ -148,7 +163,8 @@ pub(super) mod functions {
         machine.with(|held| held.facts.now)
     }
 
-    /// The time in the zone of the server: a map with `year`, `month`, `day`, `hour`, `minute`, `weekday` (1 is Monday).
+    /// The time in the zone of the server: a map with `year`, `month`, `day`, `hour`, `minute`,
+    /// `weekday` (1 is Monday).
     #[rhai_fn(get = "clock", pure)]
     pub fn clock(machine: &mut Machine) -> Dynamic {
         field(machine, |held| held.facts.clock.clone())
@@ -172,19 +188,23 @@ pub(super) mod functions {
         machine.with(|held| (*held.catalog).clone())
     }
 
-    /// The image that the machine is bound to, a map with `name`, `src`, `sha256`, `format`, `ref`. Fails when there is none.
+    /// The image that the machine is bound to, a map with `name`, `src`, `sha256`, `format`, `ref`.
+    /// Fails when there is none.
     #[rhai_fn(pure, return_raw)]
     pub fn image(machine: &mut Machine) -> Outcome<Dynamic> {
         machine.with(|held| {
             let bound = held.facts.image_ref.as_deref().and_then(|image| image.parse().ok());
             match bound.and_then(|image| held.catalog.by_ref(&image)) {
                 Some(entry) => from_rust(entry),
-                None => refuse(problem(held).map_or("no image is bound to this machine", |(_, why)| why)),
+                None => refuse(
+                    problem(held).map_or("no image is bound to this machine", |(_, why)| why),
+                ),
             }
         })
     }
 
-    /// The image of the catalog that a name or a reference means, as `image()`. Fails with names that are close.
+    /// The image of the catalog that a name or a reference means, as `image()`. Fails with names
+    /// that are close.
     #[rhai_fn(name = "image", pure, return_raw)]
     pub fn image_called(machine: &mut Machine, name: &str) -> Outcome<Dynamic> {
         machine.with(|held| match held.catalog.find(name) {
@@ -202,17 +222,22 @@ pub(super) mod functions {
         }
     }
 
-    /// What keeps the bound image from being flashed: `no_image`, `orphan_ref` (not in the catalog) or `no_target_disk`; `()` when nothing does.
+    /// What keeps the bound image from being flashed: `no_image`, `orphan_ref` (not in the catalog)
+    /// or `no_target_disk`; `()` when nothing does.
     #[rhai_fn(get = "problem", pure)]
     pub fn binding_problem(machine: &mut Machine) -> Dynamic {
         machine.with(|held| problem(held).map_or(Dynamic::UNIT, |(word, _)| word.into()))
     }
 
-    /// A number from 0 to 99 that stays the same for this machine and `salt`: for rolling out to a part of the machines.
+    /// A number from 0 to 99 that stays the same for this machine and `salt`: for rolling out to a
+    /// part of the machines.
     #[rhai_fn(pure)]
     pub fn percentile(machine: &mut Machine, salt: &str) -> INT {
-        let digest = machine.with(|held| bty::Digest::of(format!("{salt}\0{}", held.facts.mac).as_bytes()));
-        let number = digest.as_bytes()[..8].iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+        let digest =
+            machine.with(|held| bty::Digest::of(format!("{salt}\0{}", held.facts.mac).as_bytes()));
+        let number = digest.as_bytes()[..8]
+            .iter()
+            .fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
         (number % 100) as INT
     }
 

@@ -1,4 +1,5 @@
-//! Sizes: exact arithmetic with numbers of bytes. How they compare is in [`compare`](super::compare).
+//! Sizes: exact arithmetic with numbers of bytes. How they compare is in
+//! [`compare`](super::compare).
 
 use rhai::plugin::*;
 use rhai::{Dynamic, INT};
@@ -7,14 +8,17 @@ use crate::convert::Size;
 use crate::error::{HostError, Outcome, raise_unplaced};
 
 fn overflow(what: &str) -> Box<rhai::EvalAltResult> {
-    raise_unplaced(HostError::usage(format!("the {what} is no size: below -2^63, or above 2^64 - 1 bytes")))
+    raise_unplaced(HostError::usage(format!(
+        "the {what} is no size: below -2^63, or above 2^64 - 1 bytes"
+    )))
 }
 
 fn wide(size: Size) -> i128 {
     i128::from(size.0)
 }
 
-/// A size, or below zero an integer: so a difference of sizes can be compared with 0, and order an array.
+/// A size, or below zero an integer: so a difference of sizes can be compared with 0, and order an
+/// array.
 fn signed(bytes: i128, what: &str) -> Outcome<Dynamic> {
     if let Ok(size) = u64::try_from(bytes) {
         return Ok(Dynamic::from(Size(size)));
@@ -22,18 +26,23 @@ fn signed(bytes: i128, what: &str) -> Outcome<Dynamic> {
     INT::try_from(bytes).map(Dynamic::from).map_err(|_| overflow(what))
 }
 
-/// Joining a size and a text makes a text. Where the text is a size itself, that is hardly what was meant.
+/// Joining a size and a text makes a text. Where the text is a size itself, that is hardly what was
+/// meant.
 fn not_a_size(text: &str) -> Outcome<&str> {
     if bty::size::parse(text).is_err() {
         return Ok(text);
     }
     let error = HostError::usage(format!("a size and the text {text:?} cannot be added"));
-    Err(raise_unplaced(error.hint(format!("write size({text:?}) to add sizes, or `${{…}}` to make a text of both"))))
+    Err(raise_unplaced(
+        error
+            .hint(format!("write size({text:?}) to add sizes, or `${{…}}` to make a text of both")),
+    ))
 }
 
 #[export_module]
 pub(super) mod functions {
-    /// A size from text (`"4G"`, `"500GB"`, `"4096"`) or a number of bytes. `K M G T` and `KiB…` are powers of 1024, `KB MB GB TB` of 1000.
+    /// A size from text (`"4G"`, `"500GB"`, `"4096"`) or a number of bytes. `K M G T` and `KiB…`
+    /// are powers of 1024, `KB MB GB TB` of 1000.
     #[rhai_fn(name = "size", return_raw)]
     pub fn size(value: Dynamic) -> Outcome<Size> {
         Size::from_dynamic(&value)
@@ -104,7 +113,10 @@ pub(super) mod functions {
 
     #[rhai_fn(name = "*", return_raw)]
     pub fn multiply(a: Size, times: INT) -> Outcome<Dynamic> {
-        wide(a).checked_mul(i128::from(times)).ok_or_else(|| overflow("product")).and_then(|n| signed(n, "product"))
+        wide(a)
+            .checked_mul(i128::from(times))
+            .ok_or_else(|| overflow("product"))
+            .and_then(|n| signed(n, "product"))
     }
 
     #[rhai_fn(name = "*", return_raw)]

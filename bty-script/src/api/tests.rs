@@ -2,8 +2,8 @@ use bty::CancelToken;
 use serde_json::{Value, json};
 
 use crate::convert::to_json;
-use crate::world::{Described, Effect};
-use crate::{Capabilities, Engine, Host, Limits, Root, ScriptError};
+use crate::world::{Effect, SimulatedWorld};
+use crate::{Capabilities, Engine, Limits, Root, ScriptContext, ScriptError};
 
 const MACHINE: &str = r#"
     [machine]
@@ -49,9 +49,10 @@ const MACHINE: &str = r#"
 "#;
 
 fn run(text: &str) -> (Result<Value, ScriptError>, Vec<Effect>) {
-    let (world, effects, _) = Described::parse(MACHINE).unwrap();
-    let engine = Engine::new(Host::new(Capabilities::all(), world), Limits::operator());
-    let script = engine.compile("script.rhai", text, &Root::None).unwrap_or_else(|e| panic!("{text}: {e}"));
+    let (world, effects, _) = SimulatedWorld::parse(MACHINE).unwrap();
+    let engine = Engine::new(ScriptContext::new(Capabilities::all(), world), Limits::operator());
+    let script =
+        engine.compile("script.rhai", text, &Root::None).unwrap_or_else(|e| panic!("{text}: {e}"));
     let ended = engine.run(&script, &[], &CancelToken::new());
     (ended.map(|ended| to_json(&ended.value).unwrap()), effects.list())
 }
@@ -113,7 +114,8 @@ fn every_way_to_name_an_image_and_a_disk_flashes_it() {
         "catalog::load(\"lab.toml\").find(\"a\")",
         "#{ src: \"/images/a.img\" }",
     ] {
-        for disk in ["\"serial:S1\"", "disks()[0]", "[disks::by_serial(\"S1\")]", "[\"/dev/sda\"]"] {
+        for disk in ["\"serial:S1\"", "disks()[0]", "[disks::by_serial(\"S1\")]", "[\"/dev/sda\"]"]
+        {
             let (result, effects) = run(&format!("flash({image}, {disk}).is_success"));
             assert_eq!(result.unwrap_or_else(|e| panic!("{image} {disk}: {e}")), json!(true));
             assert!(
@@ -126,12 +128,20 @@ fn every_way_to_name_an_image_and_a_disk_flashes_it() {
 #[test]
 fn what_cannot_be_flashed_has_a_reason_and_no_effect() {
     for (text, kind, reason) in [
-        ("flash(\"/images/none.img\", \"serial:S1\")", "source", "the described machine has no /images/none.img"),
+        (
+            "flash(\"/images/none.img\", \"serial:S1\")",
+            "source",
+            "the described machine has no /images/none.img",
+        ),
         ("flash(\"/images/broken.img\", \"serial:S1\")", "source", "nobody answers"),
         ("flash(#{}, \"serial:S1\")", "usage", "has no src"),
         ("flash(\"/images/a.img\", 7)", "usage", "is no disk"),
         ("flash(\"/images/a.img\", [])", "refused", "no target is given"),
-        ("flash(\"/images/a.img\", [\"serial:S1\", \"/dev/sda\"])", "refused", "named more than once"),
+        (
+            "flash(\"/images/a.img\", [\"serial:S1\", \"/dev/sda\"])",
+            "refused",
+            "named more than once",
+        ),
         ("images::open(\"/images/a.img\", \"00\")", "usage", "00"),
         ("verify(\"/images/a.img\", disks() + disks())", "usage", "this is for one disk at a time"),
     ] {
@@ -157,7 +167,12 @@ fn servers_are_asked_and_told_in_json() {
     assert_eq!(run("http::get_json(\"http://h/order\").large").0.unwrap(), json!(u64::MAX));
     let (result, effects) = run("http::post_json(\"http://h/done\", #{ disk: disks()[0].serial })");
     let error = result.unwrap_err();
-    assert_eq!((error.kind(), error.message.as_str()), ("source", "http://h/done answered 409: \"too late\""));
-    assert!(matches!(effects.as_slice(), [Effect::Post { body, .. }] if *body == json!({ "disk": "S1" })));
+    assert_eq!(
+        (error.kind(), error.message.as_str()),
+        ("source", "http://h/done answered 409: \"too late\"")
+    );
+    assert!(
+        matches!(effects.as_slice(), [Effect::Post { body, .. }] if *body == json!({ "disk": "S1" }))
+    );
     assert_eq!(run("http::post_json(\"http://h/done\", || 1)").0.unwrap_err().kind(), "usage");
 }

@@ -1,14 +1,18 @@
 use std::fs;
 
 use super::*;
-use crate::{Host, Limits};
+use crate::{Limits, ScriptContext};
 
 fn findings(text: &str, root: &Root) -> Vec<String> {
-    let engine = Engine::new(Host::compute_only(), Limits::operator());
+    let engine = Engine::new(ScriptContext::compute_only(), Limits::operator());
     let script = engine.compile("script.rhai", text, root).unwrap();
     let line = |f: Finding| {
         let at = f.place.map(|p| format!("{}:{}:{}", p.file, p.line, p.column)).unwrap_or_default();
-        format!("{at}: {}{}", f.message, f.hint.map(|hint| format!(" ({hint})")).unwrap_or_default())
+        format!(
+            "{at}: {}{}",
+            f.message,
+            f.hint.map(|hint| format!(" ({hint})")).unwrap_or_default()
+        )
     };
     check(&engine, &script).into_iter().map(line).collect()
 }
@@ -83,7 +87,8 @@ fn imports_are_followed_below_the_root_and_nowhere_else() {
     fs::write(dir.path().join("sub/good.rhai"), "fn twice(x) { x * 2 }").unwrap();
     fs::write(dir.path().join("bad.rhai"), "fn f() { oops() }").unwrap();
     fs::write(dir.path().join("broken.rhai"), "fn f( {").unwrap();
-    std::os::unix::fs::symlink(outside.path().join("secret.rhai"), dir.path().join("link.rhai")).unwrap();
+    std::os::unix::fs::symlink(outside.path().join("secret.rhai"), dir.path().join("link.rhai"))
+        .unwrap();
     let root = Root::Directory(dir.path().to_owned());
     assert!(findings("import \"sub/good\" as g; g::twice(2);", &root).is_empty());
     let up = format!("../{}/secret", outside.path().file_name().unwrap().to_str().unwrap());
@@ -105,7 +110,7 @@ fn imports_are_followed_below_the_root_and_nowhere_else() {
 
 #[test]
 fn bundled_scripts_have_no_findings() {
-    let engine = Engine::new(Host::compute_only(), Limits::operator());
+    let engine = Engine::new(ScriptContext::compute_only(), Limits::operator());
     for name in crate::scripts::names() {
         let script = engine.compile_bundled(name).unwrap_or_else(|e| panic!("{name}: {e}"));
         let found: Vec<String> = check(&engine, &script).iter().map(|f| format!("{f:?}")).collect();

@@ -84,7 +84,8 @@ fn sides(left: &Expr, right: &Expr, operator: &str, known: &[Function]) -> Optio
         return Some((format!("() cannot be compared by {operator}"), Some(hint)));
     }
     let (left, right) = (left?, right?);
-    let cannot = || format!("{} and {} cannot be compared by {operator}", left.name(), right.name());
+    let cannot =
+        || format!("{} and {} cannot be compared by {operator}", left.name(), right.name());
     match (&left, &right) {
         (Shown::Size, Shown::Text(text)) | (Shown::Text(text), Shown::Size) => {
             let error = size::parse(text).err()?;
@@ -92,7 +93,8 @@ fn sides(left: &Expr, right: &Expr, operator: &str, known: &[Function]) -> Optio
         }
         (Shown::Number, Shown::Text(text)) | (Shown::Text(text), Shown::Number) => {
             let is_size = size::parse(text).is_ok();
-            (is_order || is_size).then(|| (cannot(), is_size.then(|| format!("write size({text:?})"))))
+            (is_order || is_size)
+                .then(|| (cannot(), is_size.then(|| format!("write size({text:?})"))))
         }
         (Shown::Size, Shown::Number) | (Shown::Number, Shown::Size) => None,
         _ if is_order && left.name() != right.name() => Some((cannot(), None)),

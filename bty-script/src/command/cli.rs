@@ -75,7 +75,8 @@ pub(crate) struct Start {
     /// When nothing is to be done: restart into the disk that bty has flashed, where UEFI knows it
     #[arg(long, requires = "mac")]
     pub(crate) boot_flashed: bool,
-    /// Stand for a machine whose only disk is this file, with this serial number: to try a server without one
+    /// Stand for a machine whose only disk is this file, with this serial number: to try a server
+    /// without one
     #[arg(long, value_name = "FILE=SERIAL", value_parser = disk_file, requires = "mac")]
     pub(crate) disk_file: Option<(PathBuf, String)>,
     /// Token of the boot cycle; else the kernel command line has it
@@ -89,8 +90,11 @@ fn reference() -> impl TypedValueParser<Value = String> {
 }
 
 fn disk_file(text: &str) -> Result<(PathBuf, String), String> {
-    let parts = text.rsplit_once('=').filter(|(file, serial)| !file.is_empty() && !serial.is_empty());
-    parts.map(|(file, serial)| (file.into(), serial.to_owned())).ok_or_else(|| "write it as disk.img=SERIAL".to_owned())
+    let parts =
+        text.rsplit_once('=').filter(|(file, serial)| !file.is_empty() && !serial.is_empty());
+    parts
+        .map(|(file, serial)| (file.into(), serial.to_owned()))
+        .ok_or_else(|| "write it as disk.img=SERIAL".to_owned())
 }
 
 fn login(text: &str) -> Result<(String, PathBuf), String> {
@@ -106,17 +110,21 @@ fn mac(text: &str) -> Result<String, String> {
     bty_script::plan::canonical_mac(text).ok_or_else(|| "write it as 52:54:00:12:34:56".to_owned())
 }
 
-/// How web servers and registries are reached; proxies come from HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY.
+/// How web servers and registries are reached; proxies come from HTTP_PROXY, HTTPS_PROXY, ALL_PROXY
+/// and NO_PROXY.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Network")]
 pub(crate) struct Network {
-    /// Trust this certificate too (PEM), of an authority or of one server; may be given several times
+    /// Trust this certificate too (PEM), of an authority or of one server; may be given several
+    /// times
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) ca: Vec<PathBuf>,
-    /// Log in at HOST (or HOST:PORT) as the first line of FILE says: user:password; may be given several times
+    /// Log in at HOST (or HOST:PORT) as the first line of FILE says: user:password; may be given
+    /// several times
     #[arg(long, global = true, value_name = "HOST=FILE", value_parser = login)]
     pub(crate) login: Vec<(String, PathBuf)>,
-    /// Users and passwords of registries, as podman login writes them; default: the files of podman and docker
+    /// Users and passwords of registries, as podman login writes them; default: the files of podman
+    /// and docker
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) auth_file: Option<PathBuf>,
     /// Users and passwords of hosts; default: NETRC, else ~/.netrc
@@ -142,11 +150,16 @@ pub(crate) enum Verb {
         json: bool,
     },
     /// Show what an image is, or make one of a disk
-    #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, disable_help_subcommand = true)]
+    #[command(
+        args_conflicts_with_subcommands = true,
+        subcommand_negates_reqs = true,
+        disable_help_subcommand = true
+    )]
     Image {
         #[command(subcommand)]
         action: Option<ImageAction>,
-        /// Path, http(s):// or oras:// reference; - is stdin, ARCHIVE#NAME a file of a zip or tar archive
+        /// Path, http(s):// or oras:// reference; - is stdin, ARCHIVE#NAME a file of a zip or tar
+        /// archive
         #[arg(required = true, value_parser = reference())]
         src: Option<String>,
         /// Read all of it: exact sizes and its SHA-256
@@ -181,8 +194,8 @@ pub(crate) enum Verb {
     Run(Run),
     /// Say what is wrong with scripts, without running them
     ///
-    /// Compiles them, and looks whether every function is there and takes so many values, and whether values that are compared can be compared.
-    /// Exit code 7 when anything is wrong.
+    /// Compiles them, and looks whether every function is there and takes so many values, and
+    /// whether values that are compared can be compared. Exit code 7 when anything is wrong.
     Check {
         /// The scripts
         #[arg(required = true, value_name = "FILE")]
@@ -323,8 +336,8 @@ pub(crate) enum CatalogAction {
 
 #[derive(Args, Debug)]
 pub(crate) struct Flash {
-    /// The image: path, http(s):// or oras:// reference, - for stdin, ARCHIVE#NAME for a file of a zip or tar archive, or the name of an entry
-    /// of --catalog
+    /// The image: path, http(s):// or oras:// reference, - for stdin, ARCHIVE#NAME for a file of a
+    /// zip or tar archive, or the name of an entry of --catalog
     #[arg(value_parser = reference())]
     pub(crate) src: String,
     /// The disks: path, serial:…, wwn:… or where:transport=usb,size<64G
@@ -389,7 +402,8 @@ pub(crate) struct Run {
     /// Write nothing, send nothing, wait for nothing: list what would have been done
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// The machine that the dry run is about, as a TOML or JSON description; default: this one, as it is
+    /// The machine that the dry run is about, as a TOML or JSON description; default: this one, as
+    /// it is
     #[arg(long, value_name = "FILE", requires = "dry_run")]
     pub(crate) world: Option<PathBuf>,
     /// End the script after so many seconds
@@ -449,9 +463,10 @@ impl Cli {
     pub(crate) fn is_json(&self) -> bool {
         let Some(verb) = &self.verb else { return false };
         match verb {
-            Verb::Check { json, .. } | Verb::Test { json, .. } | Verb::Disks { json } | Verb::Images { json, .. } => {
-                *json
-            }
+            Verb::Check { json, .. }
+            | Verb::Test { json, .. }
+            | Verb::Disks { json }
+            | Verb::Images { json, .. } => *json,
             Verb::Image { action: Some(ImageAction::Create(create)), .. } => create.json,
             Verb::Image { json, .. } => *json,
             Verb::Catalog { action } => match action {

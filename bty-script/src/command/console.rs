@@ -7,7 +7,8 @@ use std::sync::Mutex;
 
 use bty::{Event, Observer, Phase, text};
 
-/// Where the marks go. Everything is best effort: a machine without these files flashes all the same.
+/// Where the marks go. Everything is best effort: a machine without these files flashes all the
+/// same.
 pub(crate) struct Marks {
     kernel_log: PathBuf,
     /// None when all consoles show this program anyway.
@@ -55,7 +56,8 @@ impl Marks {
         let _ = file.and_then(|mut file| file.write_all(format!("bty: {text}\n").as_bytes()));
     }
 
-    /// A mark for each quarter that is reached, on the console only: the kernel's log would scroll the bars away.
+    /// A mark for each quarter that is reached, on the console only: the kernel's log would scroll
+    /// the bars away.
     fn quarter(&self, stage: usize, name: &str, done: u64, total: Option<u64>) {
         let Some(total) = total.filter(|&total| total > 0) else { return };
         let quarter = (done.min(total).saturating_mul(4) / total).min(4);
@@ -76,7 +78,8 @@ impl Observer for Marks {
     fn event(&self, event: &Event) {
         if let Event::Progress { phase: Phase::Write, counts, targets, .. } = event {
             self.quarter(0, "download", counts.source_bytes, counts.source_total);
-            let written = targets.iter().map(|t| t.written_bytes + t.zeroed_bytes).min().unwrap_or(0);
+            let written =
+                targets.iter().map(|t| t.written_bytes + t.zeroed_bytes).min().unwrap_or(0);
             self.quarter(1, "write", written, counts.decoded_total);
         }
     }
@@ -92,7 +95,8 @@ mod tests {
 
     fn progress(source: u64, written: u64) -> Event {
         let mut counts = Counts::default();
-        (counts.source_bytes, counts.source_total, counts.decoded_total) = (source, Some(100), Some(200));
+        (counts.source_bytes, counts.source_total, counts.decoded_total) =
+            (source, Some(100), Some(200));
         let mut target = TargetCounts::default();
         target.written_bytes = written;
         Event::Progress { phase: Phase::Write, elapsed_ms: 0, counts, targets: vec![target] }
@@ -125,7 +129,10 @@ mod tests {
                 "bty: write 100%",
             ]
         );
-        assert_eq!(fs::read_to_string(dir.path().join("kmsg")).unwrap(), "<6>bty: auto-flash starting\n");
+        assert_eq!(
+            fs::read_to_string(dir.path().join("kmsg")).unwrap(),
+            "<6>bty: auto-flash starting\n"
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The `bty` command: disks, images, catalogs, flashing and scripts from a terminal.
 //!
-//! People's text goes to stderr, results to stdout; `--json` writes one JSON object a line to stdout instead.
+//! People's text goes to stderr, results to stdout; `--json` writes one JSON object a line to
+//! stdout instead.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 

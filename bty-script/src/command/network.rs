@@ -1,4 +1,5 @@
-//! How others are reached: proxies, and files of users and passwords, from the environment, which the library itself does not read.
+//! How others are reached: proxies, and files of users and passwords, from the environment, which
+//! the library itself does not read.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,8 +25,9 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// The users and passwords of the options, of the container auth file and of the netrc. Of the latter two, those in their usual places may be missing or
-/// unreadable; those that were named may not.
+/// The users and passwords of the options, of the container auth file and of the netrc. Of the
+/// latter two, those in their usual places may be missing or unreadable; those that were named may
+/// not.
 fn credentials(network: &Network) -> Result<Credentials> {
     let mut credentials = Credentials::default();
     for (host, file) in &network.login {
@@ -58,10 +60,13 @@ fn auth_files() -> Vec<PathBuf> {
     if let Some(file) = variable("REGISTRY_AUTH_FILE") {
         return vec![file.into()];
     }
-    let of_session = variable("XDG_RUNTIME_DIR").map(|dir| PathBuf::from(dir).join("containers/auth.json"));
-    let config = variable("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| Some(home()?.join(".config")));
+    let of_session =
+        variable("XDG_RUNTIME_DIR").map(|dir| PathBuf::from(dir).join("containers/auth.json"));
+    let config =
+        variable("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| Some(home()?.join(".config")));
     let of_podman = config.map(|dir| dir.join("containers/auth.json"));
-    let docker = variable("DOCKER_CONFIG").map(PathBuf::from).or_else(|| Some(home()?.join(".docker")));
+    let docker =
+        variable("DOCKER_CONFIG").map(PathBuf::from).or_else(|| Some(home()?.join(".docker")));
     let of_docker = docker.map(|dir| dir.join("config.json"));
     [of_session, of_podman, of_docker].into_iter().flatten().collect()
 }

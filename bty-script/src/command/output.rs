@@ -113,9 +113,14 @@ impl Output {
         self.has_colour
     }
 
-    /// `word` in a style, or as it is where there is no colour. It is not escaped: never give text from elsewhere.
+    /// `word` in a style, or as it is where there is no colour. It is not escaped: never give text
+    /// from elsewhere.
     fn paint(&self, style: Style, word: &str) -> String {
-        if self.has_colour { format!("\x1b[{}m{word}\x1b[0m", style.sgr()) } else { word.to_owned() }
+        if self.has_colour {
+            format!("\x1b[{}m{word}\x1b[0m", style.sgr())
+        } else {
+            word.to_owned()
+        }
     }
 
     fn line(&self, value: &Value) {

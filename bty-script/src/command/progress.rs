@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bty::progress::{Counts, TargetCounts};
 use bty::size::human;
 use bty::{Event, Observer, Phase};
-use bty_script::world::Onlooker;
+use bty_script::world::ProgressSink;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::output::Output;
@@ -40,7 +40,8 @@ struct Rate {
 impl Watcher {
     pub(crate) fn new(is_json: bool) -> Self {
         let with_bars = !is_json && std::io::stderr().is_terminal();
-        let bars = with_bars.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(8)));
+        let bars = with_bars
+            .then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(8)));
         let (shown, rates) = (HashMap::new(), HashMap::new());
         let view = View { bars, shown, rates, last_line: Instant::now(), phase: None };
         Self { output: Output::new(is_json), view: Mutex::new(view) }
@@ -70,7 +71,7 @@ impl Watcher {
     }
 }
 
-impl Onlooker for Watcher {
+impl ProgressSink for Watcher {
     fn over(&self) {
         self.clear();
         if let Ok(mut view) = self.view.lock() {
@@ -90,7 +91,9 @@ impl Observer for Watcher {
         match event {
             Event::Phase { phase } => view.enter(*phase),
             Event::Notice { message } => self.say(&view, &format!("note: {message}")),
-            Event::TargetFailed { target, message, .. } => self.say(&view, &format!("{target} failed: {message}")),
+            Event::TargetFailed { target, message, .. } => {
+                self.say(&view, &format!("{target} failed: {message}"))
+            }
             Event::Progress { phase, counts, targets, .. } => {
                 let lines = view.measure(*phase, counts, targets);
                 if view.bars.is_some() {
@@ -163,8 +166,11 @@ impl View {
     }
 
     fn line(&mut self, what: &str, done: u64, total: Option<u64>) -> Line {
-        let rate =
-            self.rates.entry(what.to_owned()).or_insert(Rate { since: Instant::now(), from: done, per_second: 0 });
+        let rate = self.rates.entry(what.to_owned()).or_insert(Rate {
+            since: Instant::now(),
+            from: done,
+            per_second: 0,
+        });
         let elapsed = rate.since.elapsed();
         let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).max(1);
         let now = done.saturating_sub(rate.from).saturating_mul(1000) / millis;
@@ -183,23 +189,36 @@ impl View {
     fn draw(&mut self, lines: &[Line]) {
         let Some(bars) = &self.bars else { return };
         for line in lines {
-            let bar = self.shown.entry(line.what.clone()).or_insert_with(|| bars.add(new_bar(line.total)));
+            let bar = self
+                .shown
+                .entry(line.what.clone())
+                .or_insert_with(|| bars.add(new_bar(line.total)));
             if let (None, Some(total)) = (bar.length(), line.total) {
                 // told only now
                 bar.set_length(total);
                 bar.set_style(style(line.total));
             }
             bar.set_position(line.done);
-            let eta = line.eta().map_or(String::new(), |s| format!(" {}:{:02} left", s / 60, s % 60));
+            let eta =
+                line.eta().map_or(String::new(), |s| format!(" {}:{:02} left", s / 60, s % 60));
             let total = line.total.map_or(String::new(), |t| format!("/{}", human(t)));
-            bar.set_message(format!("{:<7} {}{total} {}/s{eta}", line.what, human(line.done), human(line.per_second)));
+            bar.set_message(format!(
+                "{:<7} {}{total} {}/s{eta}",
+                line.what,
+                human(line.done),
+                human(line.per_second)
+            ));
         }
     }
 }
 
 /// With one target its name says nothing new.
 fn name_of(verb: &str, target: &TargetCounts, targets: &[TargetCounts]) -> String {
-    if targets.len() == 1 { verb.to_owned() } else { format!("{verb} {}", bty::text::escape(&target.target)) }
+    if targets.len() == 1 {
+        verb.to_owned()
+    } else {
+        format!("{verb} {}", bty::text::escape(&target.target))
+    }
 }
 
 fn new_bar(total: Option<u64>) -> ProgressBar {
@@ -210,6 +229,7 @@ fn new_bar(total: Option<u64>) -> ProgressBar {
 /// A bar for what has an end, and something that moves for what has none.
 fn style(total: Option<u64>) -> ProgressStyle {
     let template = if total.is_some() { "{bar:24} {msg}" } else { "{spinner:24} {msg}" };
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     style.progress_chars("=> ").tick_chars("|/-\\ ")
 }

@@ -57,16 +57,20 @@ pub(super) struct Repl<'a> {
 impl Repl<'_> {
     /// With a person who edits lines.
     fn at_terminal(&mut self) -> bty::Result<ExitCode> {
-        let failed = |e: ReadlineError| Error::new(ErrorKind::Host, "reading the terminal").because(e);
-        let config = Config::builder().completion_type(CompletionType::List).auto_add_history(false);
+        let failed =
+            |e: ReadlineError| Error::new(ErrorKind::Host, "reading the terminal").because(e);
+        let config =
+            Config::builder().completion_type(CompletionType::List).auto_add_history(false);
         let config = config.max_history_size(HISTORY_LINES).map_err(failed)?.build();
-        let mut editor: Editor<Helper, FileHistory> = Editor::with_config(config).map_err(failed)?;
+        let mut editor: Editor<Helper, FileHistory> =
+            Editor::with_config(config).map_err(failed)?;
         editor.set_helper(Some(Helper::new(&self.interactive, self.output.has_colour())));
         let history = history_file();
         if let Some(path) = &history {
             let _ = editor.load_history(path);
         }
-        self.output.say(&format!("bty {} - :help tells more, Ctrl-D ends", env!("CARGO_PKG_VERSION")));
+        self.output
+            .say(&format!("bty {} - :help tells more, Ctrl-D ends", env!("CARGO_PKG_VERSION")));
         let code = loop {
             self.session.signals.idle(true);
             let line = editor.readline(PROMPT);
@@ -82,7 +86,8 @@ impl Repl<'_> {
             }
             let is_new = editor.add_history_entry(line.as_str()).unwrap_or(false);
             if let Some(path) = history.as_ref().filter(|_| is_new) {
-                // at once, so that nothing is lost however it ends; one that cannot be kept is no reason to fail
+                // at once, so that nothing is lost however it ends; one that cannot be kept is no
+                // reason to fail
                 let _ = editor.append_history(path);
             }
             if let Next::End(code) = self.line(&line) {
@@ -164,7 +169,8 @@ impl Repl<'_> {
     /// A slip at the prompt must not take the machine down.
     fn power(&self, wish: Power) -> bty::Result<Next> {
         let prompt = "Type yes to take this machine down: ";
-        let answer = self.session.signals.ask(|cancel| self.session.console.read_line(prompt, cancel))?;
+        let answer =
+            self.session.signals.ask(|cancel| self.session.console.read_line(prompt, cancel))?;
         if answer.as_deref().map(str::trim) == Some("yes") {
             power::act(wish, false, self.output)?;
             return Ok(Next::End(ExitCode::SUCCESS));
@@ -185,10 +191,12 @@ impl Repl<'_> {
 /// Where the lines of earlier sessions are; the directory is made for the user alone.
 fn history_file() -> Option<PathBuf> {
     use std::os::unix::fs::DirBuilderExt;
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let set =
+        |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     // a relative one is to be ignored, says the specification of these directories
-    let state =
-        set("XDG_STATE_HOME").filter(|dir| dir.is_absolute()).or_else(|| Some(set("HOME")?.join(".local/state")))?;
+    let state = set("XDG_STATE_HOME")
+        .filter(|dir| dir.is_absolute())
+        .or_else(|| Some(set("HOME")?.join(".local/state")))?;
     let dir = state.join("bty");
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).ok()?;
     Some(dir.join("history"))

@@ -6,7 +6,7 @@ use bty::{Client, Result};
 use bty_script::engine::Interrupts;
 use bty_script::terminal::Console;
 use bty_script::world::{OneDisk, System, World};
-use bty_script::{Capabilities, Engine, Host, Limits};
+use bty_script::{Capabilities, Engine, Limits, ScriptContext};
 use rhai::Dynamic;
 
 use crate::cli::Network;
@@ -39,7 +39,8 @@ impl Session {
 
     /// From now on the machine has only this disk.
     pub(crate) fn use_one_disk(&mut self, disk: OneDisk) {
-        let (client, console, watcher) = (self.client.clone(), self.console.clone(), self.watcher.clone());
+        let (client, console, watcher) =
+            (self.client.clone(), self.console.clone(), self.watcher.clone());
         self.world = System::world_with(Arc::new(disk), client, console, watcher);
     }
 
@@ -49,8 +50,16 @@ impl Session {
     }
 
     /// The same on another world.
-    pub(crate) fn engine_of(&self, world: World, facts: Facts, interrupts: Interrupts, limits: Limits) -> Engine {
-        let host = Host::new(Capabilities::all(), world).with_facts(facts.list()).with_interrupts(interrupts);
+    pub(crate) fn engine_of(
+        &self,
+        world: World,
+        facts: Facts,
+        interrupts: Interrupts,
+        limits: Limits,
+    ) -> Engine {
+        let host = ScriptContext::new(Capabilities::all(), world)
+            .with_facts(facts.list())
+            .with_interrupts(interrupts);
         self.signals.guard(&host, &self.console);
         Engine::new(host, limits)
     }
@@ -88,7 +97,10 @@ impl Facts {
 }
 
 fn image_root() -> String {
-    std::env::var("BTY_IMAGE_ROOT").ok().filter(|root| !root.is_empty()).unwrap_or_else(|| IMAGE_ROOT.to_owned())
+    std::env::var("BTY_IMAGE_ROOT")
+        .ok()
+        .filter(|root| !root.is_empty())
+        .unwrap_or_else(|| IMAGE_ROOT.to_owned())
 }
 
 /// Whether the wizard lets the firmware boot the flashed disk next.

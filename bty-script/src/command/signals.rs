@@ -6,13 +6,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bty::{CancelToken, Error, ErrorKind, Result};
-use bty_script::Host;
+use bty_script::ScriptContext;
 use bty_script::terminal::Console;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals as Arriving;
 
-/// So many Ctrl-C in so much time end the program at once, whatever it does. The first MiB of a disk is written last, so even then
-/// nothing half-written boots.
+/// So many Ctrl-C in so much time end the program at once, whatever it does. The first MiB of a
+/// disk is written last, so even then nothing half-written boots.
 const IMPATIENCE: (usize, Duration) = (3, Duration::from_secs(3));
 
 /// What signals act on. Clones share it.
@@ -23,7 +23,7 @@ pub(crate) struct Signals(Arc<Mutex<State>>);
 struct State {
     cancel: CancelToken,
     /// Where Ctrl-C goes, when scripts run; else it cancels all.
-    host: Option<Host>,
+    host: Option<ScriptContext>,
     console: Option<Arc<Console>>,
     recent: Vec<Instant>,
     /// True while a line is edited: then nothing is to be cancelled, and an end is an end.
@@ -46,9 +46,9 @@ impl Signals {
         let listener = signals.clone();
         let listening = move || arriving.forever().for_each(|signal| listener.arrived(signal));
         thread::Builder::new().spawn(listening).map_err(|e| {
-            Error::new(ErrorKind::Host, "starting a thread to listen for signals")
-                .because(e)
-                .hint("allow more processes (ulimit -u, the limit of the container), then try again")
+            Error::new(ErrorKind::Host, "starting a thread to listen for signals").because(e).hint(
+                "allow more processes (ulimit -u, the limit of the container), then try again",
+            )
         })?;
         Ok(signals)
     }
@@ -58,8 +58,9 @@ impl Signals {
         self.state().cancel.clone()
     }
 
-    /// Ctrl-C goes to the scripts of `host` from now on; `console` is restored when the program has to end at once.
-    pub(crate) fn guard(&self, host: &Host, console: &Arc<Console>) {
+    /// Ctrl-C goes to the scripts of `host` from now on; `console` is restored when the program has
+    /// to end at once.
+    pub(crate) fn guard(&self, host: &ScriptContext, console: &Arc<Console>) {
         let mut state = self.state();
         state.host = Some(host.clone());
         state.console = Some(Arc::clone(console));

@@ -1,7 +1,8 @@
 //! `bty --mac MAC`: a machine in the live environment does what its server has planned.
 //!
-//! It posts its inventory, fetches the plan, runs it, and reports the end until the server has acknowledged it. Whatever does not answer is asked
-//! again for as long as nobody is at the machine; Enter leads to the wizard. A plan that cannot run ends in the wizard too, with the
+//! It posts its inventory, fetches the plan, runs it, and reports the end until the server has
+//! acknowledged it. Whatever does not answer is asked again for as long as nobody is at the
+//! machine; Enter leads to the wizard. A plan that cannot run ends in the wizard too, with the
 //! reason, and never in a loop.
 
 use std::io::IsTerminal;
@@ -29,7 +30,12 @@ use flasher::Watched;
 use server::{Given, Server};
 
 /// Does what the server of `start` has planned for `mac`.
-pub(crate) fn run(mac: &str, start: &Start, session: &Session, output: &Output) -> Result<ExitCode> {
+pub(crate) fn run(
+    mac: &str,
+    start: &Start,
+    session: &Session,
+    output: &Output,
+) -> Result<ExitCode> {
     let cycle = start.cycle.clone().or_else(|| cycle_of(&session.world.machine.cmdline()));
     let server = Arc::new(Server::new(&start.server, mac, cycle, session, output));
     let marks = Arc::new(Marks::default());
@@ -53,7 +59,8 @@ pub(crate) fn run(mac: &str, start: &Start, session: &Session, output: &Output) 
         }
         Given::Json(JsonPlan::Interactive { catalog }) => {
             output.say("Plan: interactive");
-            let catalog = catalog.unwrap_or_else(|| format!("{}/catalog.toml", target.server.base()));
+            let catalog =
+                catalog.unwrap_or_else(|| format!("{}/catalog.toml", target.server.base()));
             target.wizard(Some(catalog), None)
         }
         Given::Json(flash) => match flash.script(mac).map(|script| script.render()) {
@@ -100,7 +107,11 @@ impl Target<'_> {
             Err(error) => return self.give_up(&format!("{error}")),
         };
         if header.machine != self.server.mac() {
-            let reason = format!("the plan is for {}, this machine is {}", header.machine, self.server.mac());
+            let reason = format!(
+                "the plan is for {}, this machine is {}",
+                header.machine,
+                self.server.mac()
+            );
             return self.give_up(&reason);
         }
         self.output.say(&format!("Plan: {} (revision {})", header.plan, header.revision));
@@ -141,7 +152,9 @@ impl Target<'_> {
             Some(wish) => {
                 match wish {
                     Power::Reboot if is_flashed => self.marks.mark("flash complete; rebooting"),
-                    Power::Kexec if is_flashed => self.marks.mark("flash complete; starting its kernel"),
+                    Power::Kexec if is_flashed => {
+                        self.marks.mark("flash complete; starting its kernel")
+                    }
                     _ => {}
                 }
                 self.session.console.restore();
@@ -170,7 +183,8 @@ impl Target<'_> {
 
     /// The same for a plan that cannot even begin.
     fn give_up(&self, reason: &str) -> Result<ExitCode> {
-        let refused = HostError::new("refused", reason).hint("look at the plan of this machine on the server");
+        let refused = HostError::new("refused", reason)
+            .hint("look at the plan of this machine on the server");
         self.failed(&refused.into())
     }
 

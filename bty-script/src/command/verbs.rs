@@ -39,8 +39,12 @@ pub(crate) fn run(cli: Cli, output: &Output) -> Result<ExitCode> {
     };
     match verb {
         Verb::Disks { .. } => disks::run(output),
-        Verb::Image { action: Some(ImageAction::Create(create)), .. } => create_image::run(&create, output),
-        Verb::Image { src, full, .. } => image::run(&src.unwrap_or_default(), full, network, output),
+        Verb::Image { action: Some(ImageAction::Create(create)), .. } => {
+            create_image::run(&create, output)
+        }
+        Verb::Image { src, full, .. } => {
+            image::run(&src.unwrap_or_default(), full, network, output)
+        }
         Verb::Images { dir, .. } => images::run(&dir, output),
         Verb::Catalog { action } => catalog::run(action, network, output),
         Verb::Flash(flash) => flash::run(&flash, network, output),
@@ -54,14 +58,19 @@ pub(crate) fn run(cli: Cli, output: &Output) -> Result<ExitCode> {
             docs::run(name.as_deref(), markdown, definitions.as_deref(), output)
         }
         Verb::Man { dir } => {
-            std::fs::create_dir_all(&dir).and_then(|()| clap_mangen::generate_to(Cli::command(), &dir)).map_err(
-                |e| Error::new(ErrorKind::Host, format!("writing man pages to {}", dir.display())).because(e),
-            )?;
+            std::fs::create_dir_all(&dir)
+                .and_then(|()| clap_mangen::generate_to(Cli::command(), &dir))
+                .map_err(|e| {
+                    Error::new(ErrorKind::Host, format!("writing man pages to {}", dir.display()))
+                        .because(e)
+                })?;
             Ok(ExitCode::SUCCESS)
         }
         Verb::ScriptWorker => {
             let served = bty_script::worker::serve(&Limits::server());
-            served.map_err(|e| Error::new(ErrorKind::Host, "answering calls of scripts").because(e))?;
+            served.map_err(|e| {
+                Error::new(ErrorKind::Host, "answering calls of scripts").because(e)
+            })?;
             Ok(ExitCode::SUCCESS)
         }
         Verb::Completions { shell } => {

@@ -1,11 +1,11 @@
 use serde_json::json;
 
 use super::*;
+use crate::context::ScriptContext;
 use crate::engine::Limits;
-use crate::host::Host;
 
 fn decider() -> Decider {
-    Decider::new(Engine::new(Host::compute_only(), Limits::server()))
+    Decider::new(Engine::new(ScriptContext::compute_only(), Limits::server()))
 }
 
 fn facts() -> MachineFacts {
@@ -17,9 +17,21 @@ fn facts() -> MachineFacts {
     }
 }
 
-fn ask(text: &str, function: &str, machine: &MachineFacts, catalog: &str) -> Result<Decision, ScriptError> {
+fn ask(
+    text: &str,
+    function: &str,
+    machine: &MachineFacts,
+    catalog: &str,
+) -> Result<Decision, ScriptError> {
     let args = Vec::new();
-    decider().decide(&Question { name: "plan.rhai", text, function, machine: Some(machine), args, catalog })
+    decider().decide(&Question {
+        name: "plan.rhai",
+        text,
+        function,
+        machine: Some(machine),
+        args,
+        catalog,
+    })
 }
 
 const CATALOG: &str = "version = 1\n[[images]]\nname = \"deb\"\nsrc = \"https://h/deb.img\"\n";
@@ -38,13 +50,20 @@ fn what_a_function_sets_in_the_state_is_kept() {
 fn a_function_that_is_not_there_is_no_failure() {
     let machine = MachineFacts { state: json!({ "a": 1 }), ..facts() };
     let decision = ask("fn plan(m) { 1 }", "boot", &machine, "").unwrap();
-    assert_eq!(decision, Decision { value: Value::Null, state: json!({ "a": 1 }), is_defined: false });
+    assert_eq!(
+        decision,
+        Decision { value: Value::Null, state: json!({ "a": 1 }), is_defined: false }
+    );
 }
 
 #[test]
 fn the_bound_image_comes_from_the_catalog() {
     let image_ref = bty::catalog::image_ref("https://h/deb.img").unwrap().to_string();
-    let bound = MachineFacts { image_ref: Some(image_ref.clone()), target_serial: Some("S1".into()), ..facts() };
+    let bound = MachineFacts {
+        image_ref: Some(image_ref.clone()),
+        target_serial: Some("S1".into()),
+        ..facts()
+    };
     let text = "fn plan(m) { #{ image: m.image(), disk: m.target_disk(), problem: m.problem } }";
     let decision = ask(text, "plan", &bound, CATALOG).unwrap();
     assert_eq!(decision.value["image"]["src"], "https://h/deb.img");
@@ -52,11 +71,15 @@ fn the_bound_image_comes_from_the_catalog() {
     assert_eq!(decision.value["disk"], json!({ "serial": "S1" }));
     assert_eq!(decision.value["problem"], Value::Null);
 
-    let problem =
-        |machine: &MachineFacts, catalog| ask("fn boot(m) { m.problem }", "boot", machine, catalog).unwrap().value;
+    let problem = |machine: &MachineFacts, catalog| {
+        ask("fn boot(m) { m.problem }", "boot", machine, catalog).unwrap().value
+    };
     assert_eq!(problem(&bound, ""), "orphan_ref");
     assert_eq!(problem(&facts(), CATALOG), "no_image");
-    assert_eq!(problem(&MachineFacts { target_serial: None, ..bound.clone() }, CATALOG), "no_target_disk");
+    assert_eq!(
+        problem(&MachineFacts { target_serial: None, ..bound.clone() }, CATALOG),
+        "no_target_disk"
+    );
     let error = ask(text, "plan", &bound, "").unwrap_err();
     assert_eq!(error.message, "the image that is bound to this machine is not in the catalog");
     assert!(error.place.is_some(), "{error:?}");
@@ -78,9 +101,14 @@ fn a_plan_sees_sizes_labels_and_a_steady_share() {
 
 #[test]
 fn a_plan_cannot_reach_anything() {
-    for call in
-        ["disks()", "flash(1, 2)", "http::get(\"http://h\")", "reboot()", "catalog::load(\"/etc/passwd\")", "sleep(1)"]
-    {
+    for call in [
+        "disks()",
+        "flash(1, 2)",
+        "http::get(\"http://h\")",
+        "reboot()",
+        "catalog::load(\"/etc/passwd\")",
+        "sleep(1)",
+    ] {
         let error = ask(&format!("fn boot(m) {{ {call} }}"), "boot", &facts(), "").unwrap_err();
         assert_eq!(error.kind(), "capability", "{call}: {error}");
     }

@@ -1,4 +1,5 @@
-//! A session in which one line follows the other: variables and functions stay, statements are over.
+//! A session in which one line follows the other: variables and functions stay, statements are
+//! over.
 
 use std::path::PathBuf;
 
@@ -15,9 +16,9 @@ const NAME: &str = "repl";
 ///
 /// ```
 /// use bty_script::engine::Interactive;
-/// use bty_script::{Engine, Host, Limits};
+/// use bty_script::{Engine, ScriptContext, Limits};
 ///
-/// let mut session = Interactive::new(Engine::new(Host::compute_only(), Limits::operator()));
+/// let mut session = Interactive::new(Engine::new(ScriptContext::compute_only(), Limits::operator()));
 /// session.eval("let x = 20; fn twice(n) { n * 2 }", &Default::default())?;
 /// let ended = session.eval("twice(x) + 2", &Default::default())?;
 /// assert_eq!(ended.value.as_int(), Ok(42));
@@ -61,7 +62,14 @@ impl Interactive {
     pub fn new(engine: Engine) -> Self {
         let scope = standard_scope(&engine.host, &[]);
         let standard = scope.len();
-        Self { engine, scope, standard, functions: AST::empty(), typed: String::new(), good: Vec::new() }
+        Self {
+            engine,
+            scope,
+            standard,
+            functions: AST::empty(),
+            typed: String::new(),
+            good: Vec::new(),
+        }
     }
 
     /// The engine.
@@ -70,7 +78,8 @@ impl Interactive {
         &self.engine
     }
 
-    /// Runs `line`, which may have several lines. A line that fails leaves variables as they were named before.
+    /// Runs `line`, which may have several lines. A line that fails leaves variables as they were
+    /// named before.
     ///
     /// # Errors
     /// Whatever it fails with; the session goes on.
@@ -85,7 +94,8 @@ impl Interactive {
         self.engine.sources.add(NAME, &self.typed);
         let script = compiled.map_err(|mut error| {
             // the text was not known in full while it was compiled
-            error.place = error.place.and_then(|p| self.engine.sources.line_of(NAME, p.line, p.column));
+            error.place =
+                error.place.and_then(|p| self.engine.sources.line_of(NAME, p.line, p.column));
             error
         })?;
         let mut ast = self.functions.merge(&script.ast);
@@ -97,7 +107,11 @@ impl Interactive {
             Ok(ended) => {
                 self.keep_imports(&script.ast);
                 self.functions = merged.ast.clone_functions_only();
-                let defines = script.ast.iter_functions().map(|f| (f.name.to_owned(), f.params.len())).collect();
+                let defines = script
+                    .ast
+                    .iter_functions()
+                    .map(|f| (f.name.to_owned(), f.params.len()))
+                    .collect();
                 let is_definition = script.ast.statements().is_empty();
                 self.good.push(Good { text: line.trim().to_owned(), defines, is_definition });
                 Ok(ended)
@@ -136,7 +150,11 @@ impl Interactive {
         let mut all: Vec<Variable> = Vec::new();
         for (name, _, value) in self.scope.iter().skip(self.standard) {
             all.retain(|known| known.name != name);
-            all.push(Variable { name: name.to_owned(), kind: self.engine.type_name(&value), value });
+            all.push(Variable {
+                name: name.to_owned(),
+                kind: self.engine.type_name(&value),
+                value,
+            });
         }
         all
     }
@@ -144,7 +162,10 @@ impl Interactive {
     /// Signatures of its functions.
     #[must_use]
     pub fn functions(&self) -> Vec<String> {
-        self.functions.iter_functions().map(|f| format!("{}({})", f.name, f.params.join(", "))).collect()
+        self.functions
+            .iter_functions()
+            .map(|f| format!("{}({})", f.name, f.params.join(", ")))
+            .collect()
     }
 
     /// What succeeded so far, as a script that does the same.
@@ -154,7 +175,8 @@ impl Interactive {
     pub fn script(&self) -> Result<String, ScriptError> {
         // a function that was defined anew is defined once
         let is_replaced = |at: usize, line: &Good| {
-            let later = |function| self.good[at + 1..].iter().any(|other| other.defines.contains(function));
+            let later =
+                |function| self.good[at + 1..].iter().any(|other| other.defines.contains(function));
             line.is_definition && !line.defines.is_empty() && line.defines.iter().all(later)
         };
         let statement = |line: &Good| {
@@ -173,10 +195,10 @@ impl Interactive {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Cause, Host, Limits};
+    use crate::{Cause, Limits, ScriptContext};
 
     fn session() -> Interactive {
-        Interactive::new(Engine::new(Host::compute_only(), Limits::operator()))
+        Interactive::new(Engine::new(ScriptContext::compute_only(), Limits::operator()))
     }
 
     fn say(session: &mut Interactive, line: &str) -> Result<Ended, ScriptError> {
@@ -191,7 +213,10 @@ mod tests {
         say(&mut session, "log = note(log, 2);").unwrap();
         assert_eq!(say(&mut session, "log.len()").unwrap().value.as_int(), Ok(2));
         let names: Vec<String> = session.variables().into_iter().map(|v| v.name).collect();
-        assert_eq!((names, session.functions()), (vec!["log".to_owned()], vec!["note(l, n)".to_owned()]));
+        assert_eq!(
+            (names, session.functions()),
+            (vec!["log".to_owned()], vec!["note(l, n)".to_owned()])
+        );
     }
 
     #[test]
@@ -200,7 +225,10 @@ mod tests {
         say(&mut session, "let x = 1;").unwrap();
         say(&mut session, "fn bad() {\n    throw \"oh\"\n}").unwrap();
         let error = say(&mut session, "let y = 2; bad();").unwrap_err();
-        assert_eq!((error.cause, error.place.unwrap().text.as_str()), (Cause::Throw, "    throw \"oh\""));
+        assert_eq!(
+            (error.cause, error.place.unwrap().text.as_str()),
+            (Cause::Throw, "    throw \"oh\"")
+        );
         let error = say(&mut session, "let z = ;").unwrap_err();
         assert_eq!((error.cause, error.place.unwrap().text.as_str()), (Cause::Syntax, "let z = ;"));
         assert!(say(&mut session, "y").is_err(), "what failed defined nothing");
@@ -211,7 +239,10 @@ mod tests {
     fn an_import_stays() {
         let mut session = session();
         say(&mut session, "import \"screen\" as screen;").unwrap();
-        assert_eq!(say(&mut session, "screen::cell(())").unwrap().value.into_string().as_deref(), Ok("-"));
+        assert_eq!(
+            say(&mut session, "screen::cell(())").unwrap().value.into_string().as_deref(),
+            Ok("-")
+        );
         say(&mut session, "fn dash() { screen::cell(()) }").unwrap();
         assert_eq!(say(&mut session, "dash()").unwrap().value.into_string().as_deref(), Ok("-"));
         assert!(session.script().unwrap().starts_with("import"));
@@ -234,7 +265,7 @@ mod tests {
         }
         let text = session.script().unwrap();
         assert!(!text.contains("oops"), "{text}");
-        let engine = Engine::new(Host::compute_only(), Limits::operator());
+        let engine = Engine::new(ScriptContext::compute_only(), Limits::operator());
         let script = engine.compile("saved", &format!("{text}x"), &Root::None).unwrap();
         assert_eq!(engine.run(&script, &[], &CancelToken::new()).unwrap().value.as_int(), Ok(7));
     }

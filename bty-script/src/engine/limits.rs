@@ -50,7 +50,8 @@ impl Limits {
         }
     }
 
-    /// For scripts that a person runs on a machine of their own: they may take all day, but not all of the memory.
+    /// For scripts that a person runs on a machine of their own: they may take all day, but not all
+    /// of the memory.
     #[must_use]
     pub fn operator() -> Self {
         Self {

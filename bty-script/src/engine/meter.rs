@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use bty::CancelToken;
 
 use super::Limits;
+use crate::context::Capabilities;
 use crate::error::Stop;
-use crate::host::Capabilities;
 
 /// How often the slow checks are made. In this time a script can grow by some ten MiB.
 const CHECK_EVERY: Duration = Duration::from_millis(1);
@@ -34,7 +34,8 @@ pub enum Interrupts {
     /// The script.
     #[default]
     Script,
-    /// What the script is waiting for: a flash, a download, an answer. The script sees a failure and goes on.
+    /// What the script is waiting for: a flash, a download, an answer. The script sees a failure
+    /// and goes on.
     Operation,
 }
 
@@ -96,7 +97,8 @@ impl Drop for Operation<'_> {
 }
 
 impl Meter {
-    /// A script begins. Host functions that wait are ended by its token, so with a deadline and such functions a clock cancels it.
+    /// A script begins. Host functions that wait are ended by its token, so with a deadline and
+    /// such functions a clock cancels it.
     pub(crate) fn begin(
         &self,
         limits: &Limits,
@@ -115,12 +117,15 @@ impl Meter {
             memory_bytes: limits.memory_bytes,
             base_bytes: resident_bytes(),
         };
-        let Some(time) = limits.time.filter(|_| capabilities != Capabilities::NONE) else { return Running(None) };
+        let Some(time) = limits.time.filter(|_| capabilities != Capabilities::NONE) else {
+            return Running(None);
+        };
         // a token of its own, so that the caller's stays usable
         let own = CancelToken::new();
         run.cancel = own.clone();
         let over = Arc::new((Mutex::new(false), Condvar::new()));
-        let (watched, outer, timed_out) = (Arc::clone(&over), cancel.clone(), Arc::clone(&self.is_timed_out));
+        let (watched, outer, timed_out) =
+            (Arc::clone(&over), cancel.clone(), Arc::clone(&self.is_timed_out));
         let refused = own.clone();
         let watch = move || {
             let deadline = Instant::now() + time;
@@ -195,7 +200,9 @@ impl Meter {
         self.next_check.store(now + millis(CHECK_EVERY) * 1000, Ordering::Relaxed);
         let run = self.run().clone();
         match run.deadline {
-            Some((deadline, ms)) if Instant::now() >= deadline || self.is_timed_out.load(Ordering::SeqCst) => {
+            Some((deadline, ms))
+                if Instant::now() >= deadline || self.is_timed_out.load(Ordering::SeqCst) =>
+            {
                 return Some(Stop::Time(ms));
             }
             _ => {}

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rhai::{Engine, EvalAltResult, Module, ModuleResolver, Position, Scope};
 
+use crate::context::ScriptContext;
 use crate::error::{HostError, Sources, raise};
-use crate::host::Host;
 use crate::scripts;
 
 /// Where `import` looks.
@@ -18,7 +18,8 @@ pub enum Root {
     None,
     /// In the bundled scripts.
     Bundled,
-    /// Below this directory, then in the bundled scripts: an own copy of a flow goes before the bundled one.
+    /// Below this directory, then in the bundled scripts: an own copy of a flow goes before the
+    /// bundled one.
     Directory(PathBuf),
 }
 
@@ -27,7 +28,7 @@ pub enum Root {
 pub(super) struct Resolver(Arc<Shared>);
 
 struct Shared {
-    host: Host,
+    host: ScriptContext,
     sources: Sources,
     now: Mutex<Imports>,
 }
@@ -40,7 +41,7 @@ struct Imports {
 }
 
 impl Resolver {
-    pub(super) fn new(host: Host, sources: Sources) -> Self {
+    pub(super) fn new(host: ScriptContext, sources: Sources) -> Self {
         let now = Mutex::new(Imports { root: Root::None, modules: HashMap::new() });
         Self(Arc::new(Shared { host, sources, now }))
     }
@@ -83,11 +84,15 @@ impl Root {
             Self::Bundled => bundled().ok_or_else(|| refused("there is no such bundled script")),
             Self::Directory(root) => match below(root, path).map_err(|why| refused(&why))? {
                 Some(file) => {
-                    let text = std::fs::read_to_string(&file).map_err(|e| refused(&e.to_string()))?;
+                    let text =
+                        std::fs::read_to_string(&file).map_err(|e| refused(&e.to_string()))?;
                     Ok((file.display().to_string(), text))
                 }
                 None => bundled().ok_or_else(|| {
-                    refused(&format!("{path}.rhai is not in {}, and nothing of that name is bundled", root.display()))
+                    refused(&format!(
+                        "{path}.rhai is not in {}, and nothing of that name is bundled",
+                        root.display()
+                    ))
                 }),
             },
         }
@@ -143,7 +148,9 @@ impl ModuleResolver for Resolver {
         }
         compiled.map_err(|fault| match fault {
             Fault::Host(error) => at(error),
-            Fault::Script(file, error) => EvalAltResult::ErrorInModule(file, error, position).into(),
+            Fault::Script(file, error) => {
+                EvalAltResult::ErrorInModule(file, error, position).into()
+            }
         })
     }
 }

@@ -5,37 +5,40 @@ use bty::Client;
 use proptest::prelude::*;
 
 use super::*;
+use crate::context::{Capabilities, Capability};
 use crate::convert::{Size, to_json};
 use crate::error::Cause;
-use crate::host::{Capabilities, Capability};
 use crate::terminal::Scripted;
-use crate::world::{Described, System};
+use crate::world::{SimulatedWorld, System};
 
-fn on(host: Host, limits: Limits, text: &str) -> Result<Ended, ScriptError> {
+fn on(host: ScriptContext, limits: Limits, text: &str) -> Result<Ended, ScriptError> {
     let engine = Engine::new(host, limits);
     let script = engine.compile("script.rhai", text, &Root::None)?;
     engine.run(&script, &[], &CancelToken::new())
 }
 
 fn compute(limits: Limits, text: &str) -> Result<Ended, ScriptError> {
-    on(Host::compute_only(), limits, text)
+    on(ScriptContext::compute_only(), limits, text)
 }
 
 /// This machine, as far as reading and waiting go: nothing that a test runs may write.
-fn real() -> Host {
+fn real() -> ScriptContext {
     real_with(Scripted::default())
 }
 
-fn real_with(terminal: Scripted) -> Host {
+fn real_with(terminal: Scripted) -> ScriptContext {
     let world = System::world(Client::default(), Arc::new(terminal), Arc::new(()));
-    Host::new(Capabilities::NONE.with(Capability::Read).with(Capability::Power), world)
+    ScriptContext::new(Capabilities::NONE.with(Capability::Read).with(Capability::Power), world)
 }
 
 #[test]
 fn variables_functions_depth_and_modules_are_counted() {
     let variables: String = (0..300).map(|i| format!("let v{i} = {i};\n")).collect();
     let error = compute(Limits::server(), &variables).unwrap_err();
-    assert_eq!((error.cause, error.message.as_str()), (Cause::Limit, "there are too many variables"));
+    assert_eq!(
+        (error.cause, error.message.as_str()),
+        (Cause::Limit, "there are too many variables")
+    );
     assert!(error.place.is_some());
     let functions: String = (0..200).map(|i| format!("fn f{i}() {{}}\n")).collect();
     assert_eq!(compute(Limits::server(), &functions).unwrap_err().cause, Cause::Syntax);
@@ -43,9 +46,11 @@ fn variables_functions_depth_and_modules_are_counted() {
     assert_eq!(compute(Limits::server(), &deep).unwrap_err().cause, Cause::Syntax);
 
     let dir = tempfile::tempdir().unwrap();
-    let imports = |n: usize| (0..n).map(|i| format!("import \"m{i}\" as m{i};\n")).collect::<String>();
-    (0..30).for_each(|i| std::fs::write(dir.path().join(format!("m{i}.rhai")), "fn f() {}").unwrap());
-    let engine = Engine::new(Host::compute_only(), Limits::server());
+    let imports =
+        |n: usize| (0..n).map(|i| format!("import \"m{i}\" as m{i};\n")).collect::<String>();
+    (0..30)
+        .for_each(|i| std::fs::write(dir.path().join(format!("m{i}.rhai")), "fn f() {}").unwrap());
+    let engine = Engine::new(ScriptContext::compute_only(), Limits::server());
     let root = Root::Directory(dir.path().to_owned());
     for (count, is_fine) in [(10, true), (30, false)] {
         let script = engine.compile("script.rhai", &imports(count), &root).unwrap();
@@ -60,8 +65,10 @@ fn modules_that_import_each_other_are_a_mistake_and_no_hang() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("a.rhai"), "import \"b\" as b; fn f() {}").unwrap();
     std::fs::write(dir.path().join("b.rhai"), "import \"a\" as a; fn f() {}").unwrap();
-    let engine = Engine::new(Host::compute_only(), Limits::operator());
-    let script = engine.compile("script.rhai", "import \"a\" as a;", &Root::Directory(dir.path().to_owned())).unwrap();
+    let engine = Engine::new(ScriptContext::compute_only(), Limits::operator());
+    let script = engine
+        .compile("script.rhai", "import \"a\" as a;", &Root::Directory(dir.path().to_owned()))
+        .unwrap();
     let error = engine.run(&script, &[], &CancelToken::new()).unwrap_err();
     assert!(error.message.contains("a circle"), "{error}");
     assert!(error.place.unwrap().file.ends_with("b.rhai"));
@@ -90,7 +97,9 @@ fn cancelling_ends_a_loop_and_a_wait() {
     for text in ["loop {}", "sleep(600);", "loop { try { sleep(600); } catch {} }"] {
         let terminal = Scripted::default();
         let engine = Engine::new(real_with(terminal.clone()), Limits::operator());
-        let script = engine.compile("script.rhai", &format!("print(\"begun\"); {text}"), &Root::None).unwrap();
+        let script = engine
+            .compile("script.rhai", &format!("print(\"begun\"); {text}"), &Root::None)
+            .unwrap();
         let cancel = CancelToken::new();
         let host = engine.host.clone();
         let canceller = std::thread::spawn(move || {
@@ -170,15 +179,21 @@ fn a_host_without_capabilities_only_computes() {
 #[test]
 fn local_images_need_no_network_and_others_do() {
     let host = || {
-        Host::new(
+        ScriptContext::new(
             Capabilities::NONE.with(Capability::Read),
             System::world(Client::default(), Arc::new(Scripted::default()), Arc::new(())),
         )
     };
     let local = on(host(), Limits::operator(), "images::open(\"/nowhere.img\")").unwrap_err();
     assert_eq!(local.kind(), "source");
-    for text in ["images::open(\"http://127.0.0.1:1/x\")", "catalog::load(\"oras://127.0.0.1/a/b:c\")"] {
-        assert_eq!(on(host(), Limits::operator(), text).unwrap_err().kind(), "capability", "{text}");
+    for text in
+        ["images::open(\"http://127.0.0.1:1/x\")", "catalog::load(\"oras://127.0.0.1/a/b:c\")"]
+    {
+        assert_eq!(
+            on(host(), Limits::operator(), text).unwrap_err().kind(),
+            "capability",
+            "{text}"
+        );
     }
 }
 
@@ -198,8 +213,8 @@ const RACK: &str = r#"
 "#;
 
 fn described(text: &str) -> Result<Ended, ScriptError> {
-    let (world, ..) = Described::parse(RACK).unwrap();
-    on(Host::new(Capabilities::all(), world), Limits::operator(), text)
+    let (world, ..) = SimulatedWorld::parse(RACK).unwrap();
+    on(ScriptContext::new(Capabilities::all(), world), Limits::operator(), text)
 }
 
 #[test]
@@ -214,8 +229,17 @@ fn a_failure_of_the_host_is_a_value_and_a_throw_stays_what_it_was() {
         found
     "#;
     let found = to_json(&described(text).unwrap().value).unwrap();
-    let wanted =
-        serde_json::json!(["Error", "refused", true, "refused", true, "string", "mine", 7, "ErrorArrayBounds"]);
+    let wanted = serde_json::json!([
+        "Error",
+        "refused",
+        true,
+        "refused",
+        true,
+        "string",
+        "mine",
+        7,
+        "ErrorArrayBounds"
+    ]);
     assert_eq!(found, wanted);
 }
 
@@ -236,7 +260,8 @@ fn uncaught_failures_tell_whose_they_are() {
 
 #[test]
 fn a_failure_in_a_function_shows_the_line_and_the_way_there() {
-    let error = described("fn pick(s) {\n    disks::by_serial(s)\n}\n\npick(\"none\");").unwrap_err();
+    let error =
+        described("fn pick(s) {\n    disks::by_serial(s)\n}\n\npick(\"none\");").unwrap_err();
     let shown = error.to_string();
     let wanted = "no disk matches serial:none\n  --> script.rhai:2:12\n   |\n 2 |     disks::by_serial(s)\n   |            ^\n  called from script.rhai:5:1";
     assert_eq!(shown, wanted);
@@ -244,7 +269,8 @@ fn a_failure_in_a_function_shows_the_line_and_the_way_there() {
 
 #[test]
 fn misspelt_options_are_refused() {
-    let error = described("flash(\"/images/a.img\", \"serial:HUGE\", #{ verfy: false })").unwrap_err();
+    let error =
+        described("flash(\"/images/a.img\", \"serial:HUGE\", #{ verfy: false })").unwrap_err();
     assert_eq!(error.message, "flash has no option verfy");
     let error = described("flash(\"/images/a.img\", \"serial:HUGE\", #{ verify: 1 })").unwrap_err();
     assert_eq!(error.message, "the option verify is true or false");
@@ -252,7 +278,8 @@ fn misspelt_options_are_refused() {
 
 #[test]
 fn reboot_ends_the_script_and_cannot_be_caught() {
-    let ended = described("try { reboot(); } catch { throw \"caught\" } throw \"went on\"").unwrap();
+    let ended =
+        described("try { reboot(); } catch { throw \"caught\" } throw \"went on\"").unwrap();
     assert_eq!(ended.power, Some(Power::Reboot));
     let ended = described("fn f() { power_off() } f(); throw \"went on\"").unwrap();
     assert_eq!(ended.power, Some(Power::PowerOff));
@@ -290,13 +317,15 @@ fn the_progress_function_sees_events_and_cancels_by_throwing() {
         to_json(&described(text).unwrap().value).unwrap(),
         serde_json::json!([["wipe", "write", "verify"], true])
     );
-    let error = described("flash(\"/images/a.img\", \"serial:HUGE\", #{}, |e| throw \"enough\")").unwrap_err();
+    let error = described("flash(\"/images/a.img\", \"serial:HUGE\", #{}, |e| throw \"enough\")")
+        .unwrap_err();
     assert_eq!((error.cause, error.message.as_str()), (Cause::Throw, "enough"));
 }
 
 /// The value of `text` as JSON, or the message of its failure and the hint.
 fn outcome(text: &str) -> Result<serde_json::Value, String> {
-    let shown = |error: ScriptError| format!("{}: {}", error.message, error.hint.unwrap_or_default());
+    let shown =
+        |error: ScriptError| format!("{}: {}", error.message, error.hint.unwrap_or_default());
     compute(Limits::operator(), text).map(|ended| to_json(&ended.value).unwrap()).map_err(shown)
 }
 
@@ -343,12 +372,18 @@ fn values_of_unlike_types_are_never_silently_out_of_order() {
     for (text, why) in [
         ("size(5) > \"big\"", "\"big\" is not a size"),
         ("size(5) == \"big\"", "\"big\" is not a size"),
-        ("size(5).bytes > \"100G\"", "a number and a text cannot be compared by >: write size(\"100G\")"),
+        (
+            "size(5).bytes > \"100G\"",
+            "a number and a text cannot be compared by >: write size(\"100G\")",
+        ),
         ("\"100G\" == 5", "a text and a number cannot be compared by ==: write size(\"100G\")"),
         ("5.5 != \"100G\"", "cannot be compared by !="),
         ("5 in [\"4G\"]", "cannot be compared by =="),
         ("5 < \"x\"", "parse_int() and parse_float()"),
-        ("() < 5", "() and a number cannot be compared by <: () stands for a value that is not known"),
+        (
+            "() < 5",
+            "() and a number cannot be compared by <: () stands for a value that is not known",
+        ),
         ("size(5) >= ()", "a size and () cannot be compared by >="),
         ("\"x\" > ()", "a text and () cannot be compared"),
         ("() <= ()", "cannot be compared"),
@@ -395,7 +430,10 @@ fn a_comparator_orders_or_ends_the_script() {
         let error = of(sort).expect_err(sort);
         assert!(error.contains(why), "{sort}: {error}");
     }
-    assert_eq!(outcome("let s = [3, 1]; try { s.sort(|a, b| throw 1) } catch {} s"), Ok(serde_json::json!([3, 1])));
+    assert_eq!(
+        outcome("let s = [3, 1]; try { s.sort(|a, b| throw 1) } catch {} s"),
+        Ok(serde_json::json!([3, 1]))
+    );
     assert_eq!(
         outcome("let s = [1, 1, 1]; s.sort(|a, b| a < b); s.sort(|a, b| a <= b); s"),
         Ok(serde_json::json!([1, 1, 1]))
@@ -418,11 +456,17 @@ fn what_a_function_says_of_an_item_is_true_or_false() {
             serde_json::json!([true, false, false, true]),
         ),
         ("let a = [1, 2, 3]; let b = a.drain(|x| x < 2); [a, b]", serde_json::json!([[2, 3], [1]])),
-        ("let a = [1, 2, 3]; let b = a.retain(|x| x < 2); [a, b]", serde_json::json!([[1], [2, 3]])),
+        (
+            "let a = [1, 2, 3]; let b = a.retain(|x| x < 2); [a, b]",
+            serde_json::json!([[1], [2, 3]]),
+        ),
         ("let a = [1, 1, 2, 1]; a.dedup(); a", serde_json::json!([1, 2, 1])),
         ("let a = [1, 3, 2, 4]; a.dedup(|a, b| a % 2 == b % 2); a", serde_json::json!([1, 2])),
         ("#{ a: 1, b: 2 }.filter(|k, v| v > 1)", serde_json::json!({ "b": 2 })),
-        ("fn big(x) { x > 1 } [1, 2].filter(\"big\") + [1, 2].filter(big)", serde_json::json!([2, 2])),
+        (
+            "fn big(x) { x > 1 } [1, 2].filter(\"big\") + [1, 2].filter(big)",
+            serde_json::json!([2, 2]),
+        ),
     ] {
         assert_eq!(outcome(text), Ok(wanted), "{text}");
     }
@@ -438,7 +482,10 @@ fn what_a_function_says_of_an_item_is_true_or_false() {
     ] {
         let error = outcome(&format!("let a = [1, 2]; a.{call}")).expect_err(call);
         let name = call.split('(').next().unwrap();
-        assert!(error.starts_with(&format!("the function given to {name}() gave a value of type")), "{call}: {error}");
+        assert!(
+            error.starts_with(&format!("the function given to {name}() gave a value of type")),
+            "{call}: {error}"
+        );
         let error = outcome(&format!("let a = [1, 2]; a.{name}(|a| nowhere(a))")).expect_err(call);
         assert!(error.starts_with("there is no function"), "{call}: {error}");
     }
@@ -448,10 +495,14 @@ fn what_a_function_says_of_an_item_is_true_or_false() {
 
 #[test]
 fn what_a_person_is_shown_cannot_drive_the_terminal() {
-    let (world, _, terminal) = Described::parse("").unwrap();
+    let (world, _, terminal) = SimulatedWorld::parse("").unwrap();
     let text = "ui::say(\"a\\x1b[2Jb\\x07\"); ui::say(ui::paint(\"bad\", \"red\")); ui::say(ui::clean(\"x\\x1b[31my\")); ui::table([#{ a: \"\\x1b]0;t\\x07\" }]);";
-    on(Host::new(Capabilities::all(), world), Limits::operator(), text).unwrap();
-    assert!(terminal.shown().iter().all(|line| !line.contains(['\u{1b}', '\u{7}'])), "{:?}", terminal.shown());
+    on(ScriptContext::new(Capabilities::all(), world), Limits::operator(), text).unwrap();
+    assert!(
+        terminal.shown().iter().all(|line| !line.contains(['\u{1b}', '\u{7}'])),
+        "{:?}",
+        terminal.shown()
+    );
 }
 
 proptest! {
@@ -459,7 +510,7 @@ proptest! {
 
     #[test]
     fn sizes_calculate_exactly(a in any::<u64>(), b in any::<u64>(), n in any::<i64>()) {
-        let engine = Engine::new(Host::compute_only(), Limits::operator());
+        let engine = Engine::new(ScriptContext::compute_only(), Limits::operator());
         let script = engine.compile("s", "fn sum(a, b) { a + b } fn less(a, n) { a < n } fn times(a, n) { a * n }", &Root::None).unwrap();
         let call = |name: &str, left: Dynamic, right: Dynamic| engine.call(&script, name, vec![left, right], &CancelToken::new());
         let size = |n: u64| Dynamic::from(Size(n));

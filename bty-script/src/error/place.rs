@@ -32,11 +32,17 @@ impl Sources {
     pub(crate) fn place(&self, file: &str, position: Position) -> Option<Place> {
         let line = position.line()?;
         let column = position.position().unwrap_or(1);
-        Some(Place { file: file.to_owned(), line, column, text: self.line(file, line).unwrap_or_default() })
+        Some(Place {
+            file: file.to_owned(),
+            line,
+            column,
+            text: self.line(file, line).unwrap_or_default(),
+        })
     }
 }
 
-/// A place in a script. Displays as file, line, column, and the source line with a mark under the column.
+/// A place in a script. Displays as file, line, column, and the source line with a mark under the
+/// column.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Place {
@@ -60,7 +66,8 @@ impl fmt::Display for Place {
         let gutter = " ".repeat(number.len());
         // tabs stay tabs, so that the mark stays under its character
         let blank = |c: char| if c == '\t' { '\t' } else { ' ' };
-        let before: String = self.text.chars().take(self.column.saturating_sub(1)).map(blank).collect();
+        let before: String =
+            self.text.chars().take(self.column.saturating_sub(1)).map(blank).collect();
         write!(f, "\n {gutter} |\n {number} | {}\n {gutter} | {before}^", self.text.trim_end())
     }
 }
@@ -103,26 +110,34 @@ impl ScriptError {
         };
         match error {
             EvalAltResult::ErrorRuntime(value, _) => Self::thrown(value),
-            EvalAltResult::ErrorParsing(kind, _) => Self::new(Cause::Syntax, lower_first(&kind.to_string())),
-            EvalAltResult::ErrorTerminated(token, _) => Self::stopped(token),
-            EvalAltResult::ErrorTooManyOperations(_) => {
-                limit("the script does not come to an end: too many operations", "look for a loop without an end")
+            EvalAltResult::ErrorParsing(kind, _) => {
+                Self::new(Cause::Syntax, lower_first(&kind.to_string()))
             }
+            EvalAltResult::ErrorTerminated(token, _) => Self::stopped(token),
+            EvalAltResult::ErrorTooManyOperations(_) => limit(
+                "the script does not come to an end: too many operations",
+                "look for a loop without an end",
+            ),
             EvalAltResult::ErrorStackOverflow(_) => {
                 limit("functions call each other too deeply", "look for a recursion without an end")
             }
             EvalAltResult::ErrorDataTooLarge(what, _) => {
                 limit(&format!("{} grows too large", lower_first(what)), "keep less at a time")
             }
-            EvalAltResult::ErrorTooManyVariables(_) => limit("there are too many variables", "keep fewer, or an array"),
-            EvalAltResult::ErrorTooManyModules(_) => limit("too many modules are imported", "import fewer"),
+            EvalAltResult::ErrorTooManyVariables(_) => {
+                limit("there are too many variables", "keep fewer, or an array")
+            }
+            EvalAltResult::ErrorTooManyModules(_) => {
+                limit("too many modules are imported", "import fewer")
+            }
             EvalAltResult::ErrorFunctionNotFound(signature, _) => {
                 let signature = signature.replace("&str | ImmutableString | String", "String");
                 Self::new(Cause::Script, format!("there is no function {signature}"))
             }
             EvalAltResult::ErrorDotExpr(text, _) if text.starts_with("Unknown property '") => {
                 let mut quoted = text.split('\'').skip(1).step_by(2);
-                let (field, kind) = (quoted.next().unwrap_or_default(), quoted.next().unwrap_or("that value"));
+                let (field, kind) =
+                    (quoted.next().unwrap_or_default(), quoted.next().unwrap_or("that value"));
                 Self::new(Cause::Script, format!("{kind} has no field {field}"))
             }
             other => {
@@ -141,7 +156,10 @@ impl ScriptError {
             return host.clone().into();
         }
         let text = crate::render::plain(value);
-        Self::new(Cause::Throw, if text.is_empty() { "the script gave up".to_owned() } else { text })
+        Self::new(
+            Cause::Throw,
+            if text.is_empty() { "the script gave up".to_owned() } else { text },
+        )
     }
 
     fn stopped(token: &Dynamic) -> Self {
@@ -150,7 +168,10 @@ impl ScriptError {
             Some(Stop::Time(ms)) => Self::timed_out(ms),
             Some(Stop::Memory(bytes)) => Self {
                 hint: Some("look for something that grows in a loop".to_owned()),
-                ..Self::new(Cause::Limit, format!("the script took more than {} of memory", bty::size::human(bytes)))
+                ..Self::new(
+                    Cause::Limit,
+                    format!("the script took more than {} of memory", bty::size::human(bytes)),
+                )
             },
             _ => Self::new(Cause::Cancelled, "cancelled"),
         }

@@ -50,7 +50,16 @@ impl JsonPlan {
             }),
             _ => return None,
         };
-        let header = Header { machine: machine.to_owned(), plan: "flash".into(), revision: 0, cycle: String::new() };
-        Some(PlanScript { header, value, source: scripts::text("auto").unwrap_or_default().to_owned() })
+        let header = Header {
+            machine: machine.to_owned(),
+            plan: "flash".into(),
+            revision: 0,
+            cycle: String::new(),
+        };
+        Some(PlanScript {
+            header,
+            value,
+            source: scripts::text("auto").unwrap_or_default().to_owned(),
+        })
     }
 }

@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use crate::error::HostError;
 
-/// `value` as a literal: maps with quoted names, strings in which everything but plain ASCII is escaped.
+/// `value` as a literal: maps with quoted names, strings in which everything but plain ASCII is
+/// escaped.
 ///
 /// # Errors
 /// `usage` for a number that no script can hold exactly: an integer beyond 64 bits with sign.

@@ -5,7 +5,8 @@ use bty::flash::FlashReport;
 use bty::progress::Counts;
 use serde::{Deserialize, Serialize};
 
-/// The body of a report. Fields beyond `status` and `reason` are sent only to servers that gave a plan script.
+/// The body of a report. Fields beyond `status` and `reason` are sent only to servers that gave a
+/// plan script.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// `progress`, `done` or `failed`.

@@ -3,11 +3,11 @@ use serde_json::json;
 
 use super::*;
 use crate::convert::to_json;
-use crate::world::{Described, Effect};
-use crate::{Capabilities, Host, Limits};
+use crate::world::{Effect, SimulatedWorld};
+use crate::{Capabilities, Limits, ScriptContext};
 
 fn engine() -> Engine {
-    Engine::new(Host::compute_only(), Limits::operator())
+    Engine::new(ScriptContext::compute_only(), Limits::operator())
 }
 
 fn plan(value: Value, source: &str) -> PlanScript {
@@ -23,7 +23,10 @@ fn value_of(script: &PlanScript) -> Value {
 
 #[test]
 fn a_rendered_plan_reads_back_and_runs() {
-    let script = plan(json!({"disk": {"serial": "S1"}, "sizes": [1, -2, 0.5, null, true]}), "fn run(p) { p }");
+    let script = plan(
+        json!({"disk": {"serial": "S1"}, "sizes": [1, -2, 0.5, null, true]}),
+        "fn run(p) { p }",
+    );
     let text = script.render().unwrap();
     assert_eq!(Header::parse(&text).unwrap(), script.header);
     assert_eq!(value_of(&script), script.value);
@@ -57,14 +60,19 @@ fn hostile_values_stay_values() {
 
 #[test]
 fn a_plan_without_run_says_what_is_missing() {
-    let error = run(&engine(), "plan", &plan(json!(1), "fn start(p) {}").render().unwrap(), &CancelToken::new());
+    let error = run(
+        &engine(),
+        "plan",
+        &plan(json!(1), "fn start(p) {}").render().unwrap(),
+        &CancelToken::new(),
+    );
     assert_eq!(error.unwrap_err().message, "the plan does not define run(p)");
 }
 
 #[test]
 fn statements_outside_functions_happen_once() {
-    let (world, _, terminal) = Described::parse("").unwrap();
-    let engine = Engine::new(Host::new(Capabilities::all(), world), Limits::operator());
+    let (world, _, terminal) = SimulatedWorld::parse("").unwrap();
+    let engine = Engine::new(ScriptContext::new(Capabilities::all(), world), Limits::operator());
     let text = plan(json!(7), "print(\"once\");\nfn run(p) { print(p); }").render().unwrap();
     run(&engine, "plan", &text, &CancelToken::new()).unwrap();
     assert_eq!(terminal.printed(), ["once", "7"]);
@@ -116,17 +124,19 @@ fn the_json_plan_flashes_the_disk_that_it_names_and_reboots() {
         [[images]]\nsrc = \"http://h/a.img\"\ndisk_size = \"1G\"\n";
     let digest = "6418d460e0a234cedbd008a77113f9f85975f153de727756c9082910c18dccd4";
     for sha in [Some(digest), None] {
-        let (world, effects, _) = Described::parse(world).unwrap();
-        let engine = Engine::new(Host::new(Capabilities::all(), world), Limits::operator());
-        let plan =
-            json!({ "mode": "flash", "image": "http://h/a.img", "target_disk_serial": "S1", "disk_image_sha": sha });
+        let (world, effects, _) = SimulatedWorld::parse(world).unwrap();
+        let engine =
+            Engine::new(ScriptContext::new(Capabilities::all(), world), Limits::operator());
+        let plan = json!({ "mode": "flash", "image": "http://h/a.img", "target_disk_serial": "S1", "disk_image_sha": sha });
         let plan: JsonPlan = serde_json::from_value(plan).unwrap();
         let text = plan.script("52:54:00:12:34:56").unwrap().render().unwrap();
         let ended = run(&engine, "flash", &text, &CancelToken::new()).unwrap();
         assert_eq!(ended.power, Some(crate::error::Power::Reboot));
         // it waited for the disk, which came late
         let flashed = effects.list().into_iter().find_map(|effect| match effect {
-            Effect::Flash { targets, sha256, .. } => Some((targets[0].serial.clone(), sha256.map(|d| d.to_string()))),
+            Effect::Flash { targets, sha256, .. } => {
+                Some((targets[0].serial.clone(), sha256.map(|d| d.to_string())))
+            }
             _ => None,
         });
         assert_eq!(flashed, Some((Some("S1".to_owned()), sha.map(str::to_owned))));

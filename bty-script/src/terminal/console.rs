@@ -1,6 +1,7 @@
 //! The terminal this process was started on.
 //!
-//! Lines are read by the terminal itself (its line mode), so that a serial line, a console without escape sequences and a pipe all work.
+//! Lines are read by the terminal itself (its line mode), so that a serial line, a console without
+//! escape sequences and a pipe all work.
 
 use std::io::{IsTerminal, Write};
 use std::thread;
@@ -9,7 +10,8 @@ use std::time::{Duration, Instant};
 use bty::{CancelToken, Error, ErrorKind, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{
-    InputModes, LocalModes, OptionalActions, OutputModes, Termios, tcgetattr, tcgetwinsize, tcsetattr,
+    InputModes, LocalModes, OptionalActions, OutputModes, Termios, tcgetattr, tcgetwinsize,
+    tcsetattr,
 };
 
 use super::{Size, Style, Terminal, shown, stdout};
@@ -32,7 +34,8 @@ impl Console {
         Self { has_colour, can_ask: stdin.is_terminal(), before: tcgetattr(&stdin).ok() }
     }
 
-    /// Puts the modes and the cursor back to what they were; also done when dropped. For signal handlers and panics.
+    /// Puts the modes and the cursor back to what they were; also done when dropped. For signal
+    /// handlers and panics.
     pub fn restore(&self) {
         if let Some(before) = &self.before {
             let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, before);
@@ -44,14 +47,16 @@ impl Console {
     fn make_usable(&self) {
         let stdin = std::io::stdin();
         let Ok(mut modes) = tcgetattr(&stdin) else { return };
-        modes.local_modes |= LocalModes::ICANON | LocalModes::ECHO | LocalModes::ECHOE | LocalModes::ISIG;
+        modes.local_modes |=
+            LocalModes::ICANON | LocalModes::ECHO | LocalModes::ECHOE | LocalModes::ISIG;
         modes.input_modes |= InputModes::ICRNL;
         modes.output_modes |= OutputModes::OPOST | OutputModes::ONLCR;
         let _ = tcsetattr(&stdin, OptionalActions::Now, &modes);
         show_cursor();
     }
 
-    /// Waits at most `time`; true when somebody pressed Enter meanwhile. Without a terminal nobody can.
+    /// Waits at most `time`; true when somebody pressed Enter meanwhile. Without a terminal nobody
+    /// can.
     pub fn wait_for_enter(&self, time: Duration, cancel: &CancelToken) -> bool {
         let end = Instant::now() + time;
         if !self.can_ask {
@@ -113,7 +118,10 @@ fn read_line() -> std::io::Result<Option<String>> {
 
 impl Terminal for Console {
     fn size(&self) -> Size {
-        let told = [tcgetwinsize(std::io::stderr()), tcgetwinsize(std::io::stdout())].into_iter().flatten().next();
+        let told = [tcgetwinsize(std::io::stderr()), tcgetwinsize(std::io::stdout())]
+            .into_iter()
+            .flatten()
+            .next();
         match told {
             // a serial line tells nothing
             Some(size) if size.ws_col > 0 && size.ws_row > 0 => {
@@ -133,8 +141,11 @@ impl Terminal for Console {
 
     fn read_line(&self, prompt: &str, cancel: &CancelToken) -> Result<Option<String>> {
         if !self.can_ask {
-            return Err(Error::new(ErrorKind::Usage, "nobody is there to answer: stdin is no terminal")
-                .hint("run it on a terminal, or give the answers as arguments"));
+            return Err(Error::new(
+                ErrorKind::Usage,
+                "nobody is there to answer: stdin is no terminal",
+            )
+            .hint("run it on a terminal, or give the answers as arguments"));
         }
         self.make_usable();
         {
@@ -146,7 +157,8 @@ impl Terminal for Console {
             self.say("");
             return Ok(None);
         }
-        let line = read_line().map_err(|e| Error::new(ErrorKind::Host, "reading the answer").because(e))?;
+        let line = read_line()
+            .map_err(|e| Error::new(ErrorKind::Host, "reading the answer").because(e))?;
         if line.is_none() {
             self.say("");
         }

@@ -7,8 +7,8 @@ use bty::{CancelToken, Result};
 
 use super::{Size, Terminal};
 
-/// A terminal for tests and dry runs: answers come from a list, and all that is shown is kept. After the last answer the input ends.
-/// Clones share one person.
+/// A terminal for tests and dry runs: answers come from a list, and all that is shown is kept.
+/// After the last answer the input ends. Clones share one person.
 #[derive(Clone, Debug, Default)]
 pub struct Scripted(Arc<Mutex<State>>);
 
@@ -23,7 +23,10 @@ impl Scripted {
     /// A person who gives these answers, one a question.
     #[must_use]
     pub fn new(answers: impl IntoIterator<Item = String>) -> Self {
-        Self(Arc::new(Mutex::new(State { answers: answers.into_iter().collect(), ..State::default() })))
+        Self(Arc::new(Mutex::new(State {
+            answers: answers.into_iter().collect(),
+            ..State::default()
+        })))
     }
 
     /// What was printed as a result.

@@ -1,7 +1,8 @@
 //! Results on stdout, and whether they got there.
 //!
-//! A reader that went away is no failure: what was done is done, and nobody is there to be told. Anything else, a full disk above all, is
-//! kept, so that a program can end with an error in place of losing its results silently.
+//! A reader that went away is no failure: what was done is done, and nobody is there to be told.
+//! Anything else, a full disk above all, is kept, so that a program can end with an error in place
+//! of losing its results silently.
 
 use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
@@ -19,7 +20,10 @@ pub fn write_line(line: &str) {
 pub fn note(written: io::Result<()>) {
     let Err(error) = written else { return };
     if error.kind() != io::ErrorKind::BrokenPipe {
-        FAILURE.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.to_string());
+        FAILURE
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert_with(|| error.to_string());
     }
 }
 

@@ -1,4 +1,5 @@
-//! How a machine is described in TOML or JSON. Unknown keys are errors: a typo must not make a test pass.
+//! How a machine is described in TOML or JSON. Unknown keys are errors: a typo must not make a test
+//! pass.
 
 use std::path::PathBuf;
 
@@ -172,14 +173,18 @@ fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<u64,
     }
 }
 
-fn maybe_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<u64>, D::Error> {
+fn maybe_bytes<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<Option<u64>, D::Error> {
     bytes(deserializer).map(Some)
 }
 
 impl Description {
     /// Reads TOML, or JSON when the first character is a brace.
     pub(super) fn parse(text: &str) -> Result<Self> {
-        let bad = |why: String| Error::new(ErrorKind::Usage, format!("the description of the machine: {why}"));
+        let bad = |why: String| {
+            Error::new(ErrorKind::Usage, format!("the description of the machine: {why}"))
+        };
         if text.trim_start().starts_with('{') {
             return serde_json::from_str(text).map_err(|e| bad(e.to_string()));
         }
@@ -208,7 +213,8 @@ impl DiskFacts {
             start = start.saturating_add(facts.size);
         }
         let device = || self.path.clone();
-        let mounted = self.mounted.iter().map(|at| Use::Mounted { device: device(), mountpoint: at.clone() });
+        let mounted =
+            self.mounted.iter().map(|at| Use::Mounted { device: device(), mountpoint: at.clone() });
         let system = self.system.then(|| Use::System { device: device() });
         Disk {
             path: self.path.clone(),
@@ -237,12 +243,14 @@ impl DiskFacts {
 impl ImageFacts {
     pub(super) fn info(&self) -> ImageInfo {
         let mut info = ImageInfo::described(&self.src, self.format.unwrap_or(Format::Raw));
-        info.source_bytes = self.source_size.or(self.disk_size.filter(|_| info.format == Format::Raw));
+        info.source_bytes =
+            self.source_size.or(self.disk_size.filter(|_| info.format == Format::Raw));
         info.disk_bytes = self.disk_size;
         info.expected_sha256 = self.sha256;
         info.is_recognized = self.recognized;
         info.table = self.table.or(Some(TableKind::Gpt)).filter(|_| self.recognized);
-        info.sector_bytes = self.sector_bytes.or(Some(512)).filter(|_| info.table == Some(TableKind::Gpt));
+        info.sector_bytes =
+            self.sector_bytes.or(Some(512)).filter(|_| info.table == Some(TableKind::Gpt));
         info
     }
 }

@@ -1,4 +1,5 @@
-//! The world of scripts that only compute. The engine's capabilities are asked first, so nothing here is ever reached but by mistake.
+//! The world of scripts that only compute. The engine's capabilities are asked first, so nothing
+//! here is ever reached but by mistake.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use bty::flash::{FlashPlan, FlashReport, VerifyReport};
 use bty::hardware::{Dmi, Inventory};
 use bty::image::directory::ImageFile;
 use bty::image::{Contents, OpenOptions};
-use bty::{CancelToken, Device, Disk, Error, ErrorKind, Host, Observer, Result};
+use bty::{CancelToken, Device, Disk, DiskHost, Error, ErrorKind, Observer, Result};
 
 use super::{Flasher, Image, Images, Machine, Web};
 use crate::terminal::{Size, Terminal};
@@ -21,7 +22,7 @@ fn nothing<T>() -> Result<T> {
     Err(Error::new(ErrorKind::Host, "nothing is here").hint("this host only computes"))
 }
 
-impl Host for Nothing {
+impl DiskHost for Nothing {
     fn list(&self) -> Result<Vec<Disk>> {
         nothing()
     }
@@ -58,10 +59,22 @@ impl Images for Nothing {
 }
 
 impl Flasher for Nothing {
-    fn execute(&self, _: &FlashPlan, _: &Image, _: &dyn Observer, _: &CancelToken) -> Result<FlashReport> {
+    fn execute(
+        &self,
+        _: &FlashPlan,
+        _: &Image,
+        _: &dyn Observer,
+        _: &CancelToken,
+    ) -> Result<FlashReport> {
         nothing()
     }
-    fn verify(&self, _: &Image, _: &Disk, _: &dyn Observer, _: &CancelToken) -> Result<VerifyReport> {
+    fn verify(
+        &self,
+        _: &Image,
+        _: &Disk,
+        _: &dyn Observer,
+        _: &CancelToken,
+    ) -> Result<VerifyReport> {
         nothing()
     }
     fn create(&self, _: &Path, _: u64) -> Result<Disk> {

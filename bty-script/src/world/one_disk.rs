@@ -1,10 +1,11 @@
-//! A machine whose only disk is a file, with the serial number that it would have: for trying a server, and whatever names disks by it.
+//! A machine whose only disk is a file, with the serial number that it would have: for trying a
+//! server, and whatever names disks by it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bty::disks::DiskKind;
-use bty::{Device, Disk, Host, Result, SystemHost};
+use bty::{Device, Disk, DiskHost, Result, SystemHost};
 
 /// A file that stands for the only disk of a machine. What is written to it is written.
 pub struct OneDisk {
@@ -39,7 +40,7 @@ impl OneDisk {
     }
 }
 
-impl Host for OneDisk {
+impl DiskHost for OneDisk {
     fn list(&self) -> Result<Vec<Disk>> {
         self.probe(&self.path).map(|disk| vec![disk])
     }

@@ -11,9 +11,11 @@ use bty::flash::{self, FlashPlan, FlashReport, VerifyReport};
 use bty::hardware::{self, Dmi, HardwareRoots, Inventory};
 use bty::image::directory::{self, ImageFile};
 use bty::image::{Contents, OpenOptions};
-use bty::{CancelToken, Client, Disk, Error, ErrorKind, Event, Host, Observer, Result, SystemHost};
+use bty::{
+    CancelToken, Client, Disk, DiskHost, Error, ErrorKind, Event, Observer, Result, SystemHost,
+};
 
-use super::{Flasher, Image, Images, Machine, Onlooker, Web, World};
+use super::{Flasher, Image, Images, Machine, ProgressSink, Web, World};
 use crate::terminal::Terminal;
 
 /// How often a wait looks whether it was cancelled.
@@ -22,23 +24,27 @@ const CANCEL_POLL: Duration = Duration::from_millis(50);
 /// All parts of this machine.
 pub struct System {
     client: Client,
-    disks: Arc<dyn Host>,
+    disks: Arc<dyn DiskHost>,
 }
 
 impl System {
     /// The machine this runs on, which reaches others through `client`.
     #[must_use]
-    pub fn world(client: Client, terminal: Arc<dyn Terminal>, observer: Arc<dyn Onlooker>) -> World {
+    pub fn world(
+        client: Client,
+        terminal: Arc<dyn Terminal>,
+        observer: Arc<dyn ProgressSink>,
+    ) -> World {
         Self::world_with(Arc::new(SystemHost::new()), client, terminal, observer)
     }
 
     /// The same with other disks than this machine's.
     #[must_use]
     pub fn world_with(
-        disks: Arc<dyn Host>,
+        disks: Arc<dyn DiskHost>,
         client: Client,
         terminal: Arc<dyn Terminal>,
-        observer: Arc<dyn Onlooker>,
+        observer: Arc<dyn ProgressSink>,
     ) -> World {
         let system = Arc::new(Self { client, disks: Arc::clone(&disks) });
         World {
@@ -55,7 +61,8 @@ impl System {
 
 /// What a described image says when it is to be read.
 fn only_described() -> Error {
-    Error::new(ErrorKind::Usage, "the image is only described, it cannot be read").hint("open it with images::open")
+    Error::new(ErrorKind::Usage, "the image is only described, it cannot be read")
+        .hint("open it with images::open")
 }
 
 fn opened(image: &Image) -> Result<&bty::Image> {
@@ -71,8 +78,14 @@ impl Images for System {
         directory::list(dir)
     }
 
-    fn read_fully(&self, image: &Image, observer: &dyn Observer, cancel: &CancelToken) -> Result<Contents> {
-        let observed = |source, decoded| observer.event(&Event::reading(&image.info, source, decoded));
+    fn read_fully(
+        &self,
+        image: &Image,
+        observer: &dyn Observer,
+        cancel: &CancelToken,
+    ) -> Result<Contents> {
+        let observed =
+            |source, decoded| observer.event(&Event::reading(&image.info, source, decoded));
         opened(image)?.read_fully(&observed, cancel)
     }
 
@@ -82,7 +95,9 @@ impl Images for System {
 
     fn resolve_oci(&self, reference: &str, cancel: &CancelToken) -> Result<serde_json::Value> {
         let blob = self.client.resolve_oci(&reference.parse()?, cancel)?;
-        Ok(serde_json::json!({ "digest": blob.digest, "size_bytes": blob.size_bytes, "title": blob.title }))
+        Ok(
+            serde_json::json!({ "digest": blob.digest, "size_bytes": blob.size_bytes, "title": blob.title }),
+        )
     }
 }
 

@@ -1,4 +1,5 @@
-//! What clients ask for: the address of an origin, in the path or in the query, and the key that its object is kept by.
+//! What clients ask for: the address of an origin, in the path or in the query, and the key that
+//! its object is kept by.
 
 use std::str::FromStr;
 
@@ -8,7 +9,7 @@ use bty::oci::OciReference;
 use bty::{Digest, Location};
 use url::Url;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::domain::error::{Error, ErrorKind, Result};
 
 /// Longer addresses are not understood.
 const ADDRESS_BYTES_MAX: usize = 4096;
@@ -29,7 +30,9 @@ impl FromStr for Address {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let wrong = |why: &str| Err(Error::new(ErrorKind::Malformed, format!("the address of the origin {why}")));
+        let wrong = |why: &str| {
+            Err(Error::new(ErrorKind::Malformed, format!("the address of the origin {why}")))
+        };
         if text.len() > ADDRESS_BYTES_MAX {
             return wrong("is too long");
         }
@@ -57,7 +60,8 @@ impl std::fmt::Display for Address {
 }
 
 impl Address {
-    /// From the part of a path that has it in the URL-safe alphabet of Base64, with or without `=` at the end.
+    /// From the part of a path that has it in the URL-safe alphabet of Base64, with or without `=`
+    /// at the end.
     ///
     /// # Errors
     /// [`ErrorKind::Malformed`].
@@ -66,10 +70,13 @@ impl Address {
         let text = text.replace("%3D", "=").replace("%3d", "=");
         let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('='));
         let decoded = bytes.ok().and_then(|bytes| String::from_utf8(bytes).ok());
-        decoded.ok_or_else(|| Error::new(ErrorKind::Malformed, "the path holds no address in Base64"))?.parse()
+        decoded
+            .ok_or_else(|| Error::new(ErrorKind::Malformed, "the path holds no address in Base64"))?
+            .parse()
     }
 
-    /// What a web object is kept by: its address without the query, or with it. Objects of registries are kept by their digests.
+    /// What a web object is kept by: its address without the query, or with it. Objects of
+    /// registries are kept by their digests.
     #[must_use]
     pub fn key(&self, keep_query: bool) -> Key {
         match self {
@@ -147,17 +154,22 @@ pub struct Origins(Vec<String>);
 impl FromStr for Origins {
     type Err = String;
 
-    /// Separated by commas or blanks: `example.org`, `*.example.org`, `example.org:8443`, or the beginning of an address such as `https://example.org/images/`.
+    /// Separated by commas or blanks: `example.org`, `*.example.org`, `example.org:8443`, or the
+    /// beginning of an address such as `https://example.org/images/`.
     fn from_str(text: &str) -> Result<Self, String> {
         let parts = text.split([',', ' ']).filter(|part| !part.is_empty());
         let known = |part: &str| match part.split_once("://") {
-            Some((scheme, rest)) => matches!(scheme, "http" | "https" | "oras") && rest.contains('/'),
+            Some((scheme, rest)) => {
+                matches!(scheme, "http" | "https" | "oras") && rest.contains('/')
+            }
             None => !part.contains('/'),
         };
         parts
             .map(|part| match known(part) {
                 true => Ok(part.to_ascii_lowercase()),
-                false => Err(format!("{part:?} is neither a host nor the beginning of an address with a path")),
+                false => Err(format!(
+                    "{part:?} is neither a host nor the beginning of an address with a path"
+                )),
             })
             .collect::<Result<_, _>>()
             .map(Self)
@@ -182,7 +194,9 @@ impl Origins {
                 .to_ascii_lowercase()
                 .strip_prefix(pattern.trim_end_matches('/'))
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ':', '@', '?'])),
-            (false, Some(domain)) => bare.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.')),
+            (false, Some(domain)) => {
+                bare.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'))
+            }
             (false, None) => *pattern == host || pattern == bare,
         };
         self.0.iter().any(is)
@@ -205,15 +219,26 @@ mod tests {
         assert_eq!(address("https://h.example/a/B.img?sig=1#x").key(false), plain.key(false));
         assert_ne!(address("https://h.example/a/B.img?sig=1").key(true), plain.key(true));
         let digest = Digest::of(b"x");
-        let (one, other) = (format!("oras://a/b/c@sha256:{digest}"), format!("oras://x/y/z@sha256:{digest}"));
-        assert_eq!(address(&one).key(false), address(&other).key(false), "a blob is the same wherever it is");
+        let (one, other) =
+            (format!("oras://a/b/c@sha256:{digest}"), format!("oras://x/y/z@sha256:{digest}"));
+        assert_eq!(
+            address(&one).key(false),
+            address(&other).key(false),
+            "a blob is the same wherever it is"
+        );
     }
 
     #[test]
     fn what_is_no_public_address_is_refused() {
-        for text in
-            ["", "/etc/passwd", "file:///etc/passwd", "ftp://h/x", "http://user:pw@h/x", "http://user@h/x", "oras://h"]
-        {
+        for text in [
+            "",
+            "/etc/passwd",
+            "file:///etc/passwd",
+            "ftp://h/x",
+            "http://user:pw@h/x",
+            "http://user@h/x",
+            "oras://h",
+        ] {
             assert!(text.parse::<Address>().is_err(), "{text}");
         }
         assert!(format!("http://h/{}", "x".repeat(5000)).parse::<Address>().is_err());
@@ -236,7 +261,8 @@ mod tests {
 
     #[test]
     fn only_named_origins_are_allowed() {
-        let origins: Origins = "example.org, *.lan h:8443 https://mirror/images/ oras://ghcr.io/me/".parse().unwrap();
+        let origins: Origins =
+            "example.org, *.lan h:8443 https://mirror/images/ oras://ghcr.io/me/".parse().unwrap();
         for (text, is_allowed) in [
             ("http://example.org/x", true),
             ("https://example.org:99/x", true),

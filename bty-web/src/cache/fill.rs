@@ -12,11 +12,11 @@ use serde_json::json;
 
 use super::object::{Facts, Fill, Object, Opened, Part, Progress};
 use super::{Cache, remove};
-use crate::app::random_token;
-use crate::error::{Error, ErrorKind, Result};
-use crate::events::{Actor, NewEvent};
+use crate::domain::error::{Error, ErrorKind, Result};
+use crate::domain::event::{Actor, NewEvent};
+use crate::domain::time::Time;
+use crate::services::app::random_token;
 use crate::store::cache as rows;
-use crate::time::Time;
 
 /// Bytes read at once.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -47,8 +47,9 @@ pub(super) fn start(cache: Arc<Cache>, fill: Arc<Fill>, declared: Option<Digest>
 
 fn run(cache: &Cache, fill: &Arc<Fill>, declared: Option<Digest>, actor: Actor) {
     let begun = Instant::now();
-    let caught =
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| Filling::open(cache, fill, declared)?.fill()));
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        Filling::open(cache, fill, declared)?.fill()
+    }));
     let result = caught.unwrap_or_else(|_| Err(Error::internal("a fill panicked")));
     cache.ended(fill, result, actor, Some(begun));
 }
@@ -79,10 +80,12 @@ struct Filling<'a> {
 impl<'a> Filling<'a> {
     fn open(cache: &'a Cache, fill: &'a Fill, declared: Option<Digest>) -> Result<Self> {
         fill.cancel.check()?;
-        let source = cache.client.open_checked(&fill.address.parse()?, declared.is_some(), &fill.cancel)?;
+        let source =
+            cache.client.open_checked(&fill.address.parse()?, declared.is_some(), &fill.cancel)?;
         let version = source.version();
         let kept = cache.held().parts.get(&fill.key).cloned();
-        let kept = kept.filter(|part| Some(&part.version) == version.as_ref() && source.is_seekable());
+        let kept =
+            kept.filter(|part| Some(&part.version) == version.as_ref() && source.is_seekable());
         let etag = match (declared, &kept) {
             (Some(digest), _) => format!("\"{digest}\""),
             (None, Some(part)) => part.etag.clone(),
@@ -94,10 +97,16 @@ impl<'a> Filling<'a> {
         if let Some(total) = source.len_bytes() {
             cache.make_room(&fill.key, total, done)?;
         }
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(cache.part_path(&fill.key))?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(cache.part_path(&fill.key))?;
         file.set_len(done)?;
-        if let Some(rest) = source.len_bytes().map(|total| total.saturating_sub(done)).filter(|rest| *rest > 0) {
+        if let Some(rest) =
+            source.len_bytes().map(|total| total.saturating_sub(done)).filter(|rest| *rest > 0)
+        {
             // a disk that is full says so now, and not in the middle
             match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::KEEP_SIZE, done, rest) {
                 Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => {}
@@ -115,9 +124,21 @@ impl<'a> Filling<'a> {
         let mut hasher = Hasher::new();
         file.seek(SeekFrom::Start(0))?;
         hasher.read(&mut file)?;
-        let opened = Opened { etag, len_bytes: source.len_bytes(), file: Arc::new(file.try_clone()?) };
+        let opened =
+            Opened { etag, len_bytes: source.len_bytes(), file: Arc::new(file.try_clone()?) };
         *fill.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(opened);
-        let filling = Self { cache, fill, source, declared, part, is_resumable, file, hasher, done, resumed_at: done };
+        let filling = Self {
+            cache,
+            fill,
+            source,
+            declared,
+            part,
+            is_resumable,
+            file,
+            hasher,
+            done,
+            resumed_at: done,
+        };
         filling.publish();
         Ok(filling)
     }
@@ -126,8 +147,10 @@ impl<'a> Filling<'a> {
         match self.transfer().and_then(|()| self.prove()) {
             Ok(sha256) => self.settle(sha256),
             Err(error) => {
-                let is_cancelled = self.fill.cancel.is_cancelled() && !self.cache.is_stopping.load(Ordering::SeqCst);
-                let is_wrong = matches!(error.kind, ErrorKind::Full) || error.cause.as_deref() == Some(WRONG);
+                let is_cancelled = self.fill.cancel.is_cancelled()
+                    && !self.cache.is_stopping.load(Ordering::SeqCst);
+                let is_wrong =
+                    matches!(error.kind, ErrorKind::Full) || error.cause.as_deref() == Some(WRONG);
                 if is_cancelled || is_wrong || !self.is_resumable || self.keep().is_err() {
                     self.throw_away()?;
                 }
@@ -199,8 +222,10 @@ impl<'a> Filling<'a> {
         let sha256 = std::mem::take(&mut self.hasher).finish();
         match self.declared {
             Some(declared) if declared != sha256 => {
-                let detail =
-                    format!("{} has the SHA-256 {sha256}, not {declared}: it was thrown away", self.fill.address);
+                let detail = format!(
+                    "{} has the SHA-256 {sha256}, not {declared}: it was thrown away",
+                    self.fill.address
+                );
                 Err(Error { cause: Some(WRONG.into()), ..Error::new(ErrorKind::Upstream, detail) })
             }
             _ => Ok(sha256),
@@ -234,7 +259,8 @@ impl<'a> Filling<'a> {
             self.throw_away()?;
             return Ok(filled);
         }
-        std::fs::rename(self.cache.part_path(&facts.key), self.cache.path(&facts.key)).map_err(stored)?;
+        std::fs::rename(self.cache.part_path(&facts.key), self.cache.path(&facts.key))
+            .map_err(stored)?;
         File::open(&self.cache.options.dir)?.sync_all().map_err(stored)?;
         Ok(filled)
     }
@@ -247,7 +273,9 @@ const WRONG: &str = "wrong bytes";
 #[allow(clippy::needless_pass_by_value)] // as map_err calls it
 fn stored(error: std::io::Error) -> Error {
     match error.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded | std::io::ErrorKind::FileTooLarge => {
+        std::io::ErrorKind::StorageFull
+        | std::io::ErrorKind::QuotaExceeded
+        | std::io::ErrorKind::FileTooLarge => {
             Error::new(ErrorKind::Full, format!("the disk of the cache is full: {error}"))
         }
         _ => Error::internal(format!("writing to the cache: {error}")),
@@ -256,11 +284,25 @@ fn stored(error: std::io::Error) -> Error {
 
 impl Cache {
     /// A fill has ended: clients and the log are told, and it makes place for the object.
-    fn ended(&self, fill: &Arc<Fill>, result: Result<Filled>, actor: Actor, begun: Option<Instant>) {
+    fn ended(
+        &self,
+        fill: &Arc<Fill>,
+        result: Result<Filled>,
+        actor: Actor,
+        begun: Option<Instant>,
+    ) {
         let event = self.event_of(fill, &result, begun).by(actor, None);
-        let count = if event.kind == "cache.object.filled" { &self.counts.fills } else { &self.counts.failures };
+        let count = if event.kind == "cache.object.filled" {
+            &self.counts.fills
+        } else {
+            &self.counts.failures
+        };
         count.fetch_add(1, Ordering::Relaxed);
-        let kept = result.as_ref().ok().filter(|filled| !filled.is_unwanted).map(|filled| Arc::clone(&filled.object));
+        let kept = result
+            .as_ref()
+            .ok()
+            .filter(|filled| !filled.is_unwanted)
+            .map(|filled| Arc::clone(&filled.object));
         let facts = kept.as_ref().map(|object| object.facts.clone());
         let written = self.db.write_blocking(move |t| {
             if let Some(facts) = facts {
@@ -268,7 +310,7 @@ impl Cache {
                 // it is not missed any more
                 rows::forget_misses(t, Some(&facts.key))?;
             }
-            t.tell(&event).map(drop)
+            t.record(&event).map(drop)
         });
         let progress = match (written, result) {
             (Ok(()), Ok(filled)) => Progress::Whole(filled.object),
@@ -307,19 +349,27 @@ impl Cache {
                     true => NewEvent::new(
                         "cache.fill.failed",
                         address.clone(),
-                        format!("{address} has the SHA-256 {}, which nobody wants: it was thrown away", facts.sha256),
+                        format!(
+                            "{address} has the SHA-256 {}, which nobody wants: it was thrown away",
+                            facts.sha256
+                        ),
                     ),
                 }
                 .with(details)
             }
             Err(error) if fill.cancel.is_cancelled() => {
                 let is_end = self.is_stopping.load(Ordering::SeqCst);
-                let why = if is_end { "the server ends; it goes on later" } else { "it was cancelled" };
+                let why =
+                    if is_end { "the server ends; it goes on later" } else { "it was cancelled" };
                 NewEvent::new("cache.fill.cancelled", address.clone(), format!("{address}: {why}"))
                     .with(error.details())
             }
-            Err(error) => NewEvent::new("cache.fill.failed", address.clone(), format!("{address}: {}", error.detail))
-                .with(error.details()),
+            Err(error) => NewEvent::new(
+                "cache.fill.failed",
+                address.clone(),
+                format!("{address}: {}", error.detail),
+            )
+            .with(error.details()),
         }
     }
 }

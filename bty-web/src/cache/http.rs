@@ -8,9 +8,9 @@ use url::form_urlencoded;
 
 use super::address::Address;
 use super::object::Fill;
-use super::{Cache, Served};
-use crate::conditional::{Conditions, Selection, Validators, select};
-use crate::error::{Error, ErrorKind, Result};
+use super::{Cache, Lookup};
+use crate::domain::error::{Error, ErrorKind, Result};
+use crate::http::conditional::{Conditions, Selection, Validators, select};
 
 /// What is asked for.
 #[derive(Clone, Debug, Default)]
@@ -56,11 +56,12 @@ pub struct Body {
     fill: Option<Arc<Fill>>,
     expected: Option<Digest>,
     /// Keeps it from being evicted.
-    _served: Served,
+    _served: Lookup,
 }
 
 impl Body {
-    /// Waits until the byte at `offset` is there; gives where what is there ends. `offset` itself is the end of the object.
+    /// Waits until the byte at `offset` is there; gives where what is there ends. `offset` itself
+    /// is the end of the object.
     ///
     /// # Errors
     /// When it never will be.
@@ -98,9 +99,9 @@ async fn try_answer(cache: &Arc<Cache>, ask: &Ask<'_>) -> Result<Answer> {
     }
     let served = cache.get(&address, expected).await?;
     let how = match &served {
-        Served::Whole { is_stale: false, .. } => "hit",
-        Served::Whole { is_stale: true, .. } => "stale",
-        Served::Filling(_) => "filling",
+        Lookup::Whole { is_stale: false, .. } => "hit",
+        Lookup::Whole { is_stale: true, .. } => "stale",
+        Lookup::Filling(_) => "filling",
     };
     whole(served, ask, expected, how).await
 }
@@ -113,25 +114,40 @@ fn target(ask: &Ask<'_>) -> Result<(Address, Option<Digest>)> {
     };
     let address = match ask.path.strip_prefix("/b/") {
         Some(rest) => Address::decode(rest.split('/').next().unwrap_or_default())?,
-        None => field("url").ok_or_else(|| Error::new(ErrorKind::Malformed, "/blob needs ?url="))?.parse()?,
+        None => field("url")
+            .ok_or_else(|| Error::new(ErrorKind::Malformed, "/blob needs ?url="))?
+            .parse()?,
     };
     let wrong = |e: bty::Error| Error::new(ErrorKind::Malformed, format!("sha256: {e}"));
-    let expected =
-        field("sha256").filter(|text| !text.is_empty()).map(|text| text.parse().map_err(wrong)).transpose()?;
+    let expected = field("sha256")
+        .filter(|text| !text.is_empty())
+        .map(|text| text.parse().map_err(wrong))
+        .transpose()?;
     Ok((address, expected))
 }
 
 /// What is known, without waiting for anybody. What is not there is fetched for who comes later.
-fn head(cache: &Arc<Cache>, address: &Address, expected: Option<Digest>, conditions: &Conditions) -> Result<Answer> {
-    let found = cache.peek(address)?;
+fn head(
+    cache: &Arc<Cache>,
+    address: &Address,
+    expected: Option<Digest>,
+    conditions: &Conditions,
+) -> Result<Answer> {
+    let found = cache.lookup(address)?;
     let is_other = |digest: Digest| expected.is_some_and(|expected| expected != digest);
     match found {
-        Some(Served::Whole { object, .. }) if !is_other(object.facts.sha256) => {
+        Some(Lookup::Whole { object, .. }) if !is_other(object.facts.sha256) => {
             let facts = &object.facts;
-            let current = Validators { etag: &facts.etag, modified: None, len: Some(facts.size_bytes) };
-            Ok(Answer::selected(select(conditions, true, &current), "hit", &current, Some(facts.sha256)))
+            let current =
+                Validators { etag: &facts.etag, modified: None, len: Some(facts.size_bytes) };
+            Ok(Answer::selected(
+                select(conditions, true, &current),
+                "hit",
+                &current,
+                Some(facts.sha256),
+            ))
         }
-        Some(Served::Filling(fill)) => {
+        Some(Lookup::Filling(fill)) => {
             let Some(opened) = fill.opened() else { return Ok(Answer::new(200, "filling")) };
             let current = Validators { etag: &opened.etag, modified: None, len: opened.len_bytes };
             Ok(Answer::selected(select(conditions, true, &current), "filling", &current, None))
@@ -152,13 +168,18 @@ fn head(cache: &Arc<Cache>, address: &Address, expected: Option<Digest>, conditi
     }
 }
 
-async fn whole(served: Served, ask: &Ask<'_>, expected: Option<Digest>, how: &str) -> Result<Answer> {
+async fn whole(
+    served: Lookup,
+    ask: &Ask<'_>,
+    expected: Option<Digest>,
+    how: &str,
+) -> Result<Answer> {
     let (etag, sha256, len_bytes, file, fill) = match &served {
-        Served::Whole { object, file, .. } => {
+        Lookup::Whole { object, file, .. } => {
             let facts = &object.facts;
             (facts.etag.clone(), Some(facts.sha256), Some(facts.size_bytes), Arc::clone(file), None)
         }
-        Served::Filling(fill) => {
+        Lookup::Filling(fill) => {
             let opened = fill.wait_opened().await?;
             (opened.etag, None, opened.len_bytes, opened.file, Some(Arc::clone(fill)))
         }
@@ -182,7 +203,12 @@ impl Answer {
     }
 
     /// The head of the answer with `selection` of an object.
-    fn selected(selection: Selection, how: &str, current: &Validators<'_>, sha256: Option<Digest>) -> Self {
+    fn selected(
+        selection: Selection,
+        how: &str,
+        current: &Validators<'_>,
+        sha256: Option<Digest>,
+    ) -> Self {
         let mut answer = Self::new(selection.status(), how);
         let mut set = |name, value: String| answer.headers.push((name, value));
         set("etag", current.etag.to_owned());

@@ -8,8 +8,8 @@ use bty::{CancelToken, Digest};
 use tokio::sync::watch;
 
 use super::address::Key;
-use crate::error::{Error, ErrorKind, Result};
-use crate::time::Time;
+use crate::domain::error::{Error, ErrorKind, Result};
+use crate::domain::time::Time;
 
 /// What is known of a whole object.
 #[derive(Clone, Debug, PartialEq)]
@@ -140,7 +140,8 @@ pub struct Opened {
 pub enum Progress {
     /// The origin has not answered yet.
     Waiting,
-    /// So many bytes can be read. The last byte of an object is only there once all of it is proven.
+    /// So many bytes can be read. The last byte of an object is only there once all of it is
+    /// proven.
     Filling(u64),
     /// All of it is there.
     Whole(Arc<Object>),
@@ -209,7 +210,8 @@ impl Fill {
         }
     }
 
-    /// Waits until the byte at `offset` can be read; gives where what can be read ends. `offset` itself means that the object ends there.
+    /// Waits until the byte at `offset` can be read; gives where what can be read ends. `offset`
+    /// itself means that the object ends there.
     ///
     /// # Errors
     /// When the fill fails, or the object has not the digest that is expected.
@@ -238,7 +240,10 @@ pub(super) fn check(object: &Object, expected: Option<Digest>) -> Result<()> {
     match expected {
         Some(digest) if digest != object.facts.sha256 => {
             let (address, found) = (&object.facts.address, object.facts.sha256);
-            Err(Error::new(ErrorKind::Upstream, format!("{address} has the SHA-256 {found}, not {digest}")))
+            Err(Error::new(
+                ErrorKind::Upstream,
+                format!("{address} has the SHA-256 {found}, not {digest}"),
+            ))
         }
         _ => Ok(()),
     }

@@ -61,7 +61,8 @@ pub(crate) enum Command {
         /// A directory, made when it is not there
         dest: PathBuf,
     },
-    /// Import an export, a bundle of the reference, or its state.db; no server may use the state meanwhile
+    /// Import an export, a bundle of the reference, or its state.db; no server may use the state
+    /// meanwhile
     Import {
         /// The file, or the directory that it is in
         path: PathBuf,

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use bty_web::config::Config;
 use bty_web::config::env_file::EnvFile;
-use bty_web::error::{Error, Result};
+use bty_web::domain::error::{Error, Result};
 
 use crate::print::{self, out, out_json};
 
@@ -14,17 +14,27 @@ pub(crate) fn check(config: &Config) -> Result<ExitCode> {
     }
     config.check_login(config.listen)?;
     if config.password.is_none() {
-        eprintln!("warning: no admin password is set: everybody who reaches {} can change everything", config.listen);
+        eprintln!(
+            "warning: no admin password is set: everybody who reaches {} can change everything",
+            config.listen
+        );
     }
     out!("the configuration is right");
     Ok(ExitCode::SUCCESS)
 }
 
-pub(crate) fn show(config: &Config, file: &EnvFile, env: impl Fn(&str) -> Option<String>) -> Result<ExitCode> {
+pub(crate) fn show(
+    config: &Config,
+    file: &EnvFile,
+    env: impl Fn(&str) -> Option<String>,
+) -> Result<ExitCode> {
     let mut text = config.shown();
     if let Some(path) = &file.path {
         for name in file.values.keys().filter(|name| env(name).is_none()) {
-            text = text.replace(&format!("# env({name})\n"), &format!("# env({name}) of {}\n", path.display()));
+            text = text.replace(
+                &format!("# env({name})\n"),
+                &format!("# env({name}) of {}\n", path.display()),
+            );
         }
     }
     print::text(&text);
@@ -35,8 +45,8 @@ pub(crate) fn openapi() -> Result<ExitCode> {
     let dir = tempdir()?;
     let env = |name: &str| (name == "BTY_PATHS_STATE_DIR").then(|| dir.display().to_string());
     let config = Config::load(&bty_web::config::Sources { env: &env, named: &[] })?;
-    let app = bty_web::app::App::open(config)?;
-    let document = bty_web::routes::document(&app);
+    let app = bty_web::services::app::App::open(config)?;
+    let document = bty_web::http::router::document(&app);
     app.db.close();
     std::fs::remove_dir_all(&dir)?;
     out_json!("{}", document.to_pretty_json().map_err(Error::internal)?);
@@ -45,7 +55,8 @@ pub(crate) fn openapi() -> Result<ExitCode> {
 
 /// The routes are made for a server, so a server is made.
 fn tempdir() -> Result<std::path::PathBuf> {
-    let dir = std::env::temp_dir().join(format!("bty-web-{}", bty_web::app::random_token()));
+    let dir =
+        std::env::temp_dir().join(format!("bty-web-{}", bty_web::services::app::random_token()));
     std::fs::create_dir(&dir)?;
     Ok(dir)
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use bty_web::error::Result;
+use bty_web::domain::error::Result;
 use bty_web::fleet::{self, Options, Report};
 
 use crate::print::{out, out_json};
@@ -22,8 +22,19 @@ pub(crate) async fn run(server: &Server, options: Options) -> Result<ExitCode> {
 }
 
 fn show(report: &Report) {
-    let Report { machines, boots, requests, flashes, completed, crashes, repeated, late, stalled, seconds, .. } =
-        report;
+    let Report {
+        machines,
+        boots,
+        requests,
+        flashes,
+        completed,
+        crashes,
+        repeated,
+        late,
+        stalled,
+        seconds,
+        ..
+    } = report;
     out!(
         "{machines} machines, {boots} boots, {requests} requests in {seconds:.1} s ({:.0} a second)",
         *requests as f64 / seconds

@@ -6,13 +6,18 @@ use std::time::Duration;
 
 use bty_web::client::Server;
 use bty_web::config::Config;
-use bty_web::error::{Error, ErrorKind, Result};
+use bty_web::domain::error::{Error, ErrorKind, Result};
 
 /// Who does not answer within this time is not well.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Asks `url`, or the server that `config` tells of, or its cache host. Says nothing when all is well.
-pub(crate) fn run(config: impl FnOnce() -> Result<Config>, url: Option<String>, cache: bool) -> Result<ExitCode> {
+/// Asks `url`, or the server that `config` tells of, or its cache host. Says nothing when all is
+/// well.
+pub(crate) fn run(
+    config: impl FnOnce() -> Result<Config>,
+    url: Option<String>,
+    cache: bool,
+) -> Result<ExitCode> {
     let url = match url {
         Some(url) => url,
         None if cache => format!("http://{}", reachable(config()?.cache_listen)),
@@ -20,8 +25,14 @@ pub(crate) fn run(config: impl FnOnce() -> Result<Config>, url: Option<String>, 
     };
     let server = Server::new(&url, None)?;
     crate::block_on(async {
-        let late = |_| Error::new(ErrorKind::Upstream, format!("{url} does not answer within {} s", TIMEOUT.as_secs()));
-        let answer = tokio::time::timeout(TIMEOUT, server.get("/healthz")).await.map_err(late)??;
+        let late = |_| {
+            Error::new(
+                ErrorKind::Upstream,
+                format!("{url} does not answer within {} s", TIMEOUT.as_secs()),
+            )
+        };
+        let answer =
+            tokio::time::timeout(TIMEOUT, server.get("/healthz")).await.map_err(late)??;
         match answer["status"].as_str() {
             Some("ok") => Ok(ExitCode::SUCCESS),
             _ => Err(Error::new(ErrorKind::Upstream, format!("{url} is no server of ours"))),

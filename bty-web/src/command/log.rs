@@ -26,7 +26,11 @@ impl Lines {
         let mut shown = parts.next().map(text::escape).unwrap_or_default().into_owned();
         for part in parts {
             // the formatter does not escape all values, so that anything else may come from one
-            shown.push_str(if STYLES.iter().any(|style| part.starts_with(style)) { "\x1b" } else { r"\u{1b}" });
+            shown.push_str(if STYLES.iter().any(|style| part.starts_with(style)) {
+                "\x1b"
+            } else {
+                r"\u{1b}"
+            });
             shown.push_str(&text::escape(part));
         }
         shown
@@ -34,7 +38,8 @@ impl Lines {
 }
 
 /// What follows the escape character in the styles that the formatter uses.
-const STYLES: [&str; 10] = ["[0m", "[1m", "[2m", "[3m", "[31m", "[32m", "[33m", "[34m", "[35m", "[36m"];
+const STYLES: [&str; 10] =
+    ["[0m", "[1m", "[2m", "[3m", "[31m", "[32m", "[33m", "[34m", "[35m", "[36m"];
 
 /// The formatter gives a record at a time.
 impl Write for Lines {
@@ -85,11 +90,15 @@ mod tests {
             }
         }
         let (lines, writer) = (Lines { is_json, has_styles }, kept.clone());
-        let layer = tracing_subscriber::fmt::layer().with_writer(move || Keep(lines, writer.clone()));
+        let layer =
+            tracing_subscriber::fmt::layer().with_writer(move || Keep(lines, writer.clone()));
         let name = "d\x1b[2K\x1b]0;owned\x07\u{9b}2J\r\n2026 ERROR forged \u{202e}";
         let event = || tracing::warn!(disk = %name, other = name, "it is {name}");
         match is_json {
-            true => tracing::subscriber::with_default(tracing_subscriber::registry().with(layer.json()), event),
+            true => tracing::subscriber::with_default(
+                tracing_subscriber::registry().with(layer.json()),
+                event,
+            ),
             false => tracing::subscriber::with_default(
                 tracing_subscriber::registry().with(layer.with_ansi(has_styles)),
                 event,

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use axum::http::Method;
-use bty_web::error::{Error, ErrorKind, Result};
+use bty_web::domain::error::{Error, ErrorKind, Result};
 use serde_json::{Map, Value, json};
 
 use crate::cli::MachineVerb;
@@ -21,14 +21,27 @@ pub(crate) async fn run(server: &Server, verb: MachineVerb) -> Result<ExitCode> 
                 list(&machines);
             }
         }
-        MachineVerb::Show { mac } => out_json!("{:#}", server.api.get(&format!("/machines/{}", encoded(&mac))).await?),
-        MachineVerb::Set { mac, plan, image, disk, label, param, extra_args, netboot_version, again } => {
+        MachineVerb::Show { mac } => {
+            out_json!("{:#}", server.api.get(&format!("/machines/{}", encoded(&mac))).await?)
+        }
+        MachineVerb::Set {
+            mac,
+            plan,
+            image,
+            disk,
+            label,
+            param,
+            extra_args,
+            netboot_version,
+            again,
+        } => {
             let mut changes = Map::new();
             let empty = |text: String| if text.is_empty() { Value::Null } else { text.into() };
             changes.extend(plan.map(|plan| ("boot_mode".into(), plan.into())));
             changes.extend(disk.map(|disk| ("target_disk_serial".into(), empty(disk))));
             changes.extend(extra_args.map(|args| ("extra_args".into(), args.into())));
-            changes.extend(netboot_version.map(|version| ("netboot_version".into(), version.into())));
+            changes
+                .extend(netboot_version.map(|version| ("netboot_version".into(), version.into())));
             changes.extend((!label.is_empty()).then(|| ("labels".into(), label.into())));
             if let Some(image) = image {
                 changes.insert("bty_image_ref".into(), image_ref(server, &image).await?);
@@ -47,8 +60,14 @@ pub(crate) async fn run(server: &Server, verb: MachineVerb) -> Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// Changes a machine; one that is not known is added, one that is to be ordered again is saved as a whole.
-async fn set(server: &Server, mac: &str, changes: Map<String, Value>, again: bool) -> Result<Value> {
+/// Changes a machine; one that is not known is added, one that is to be ordered again is saved as a
+/// whole.
+async fn set(
+    server: &Server,
+    mac: &str,
+    changes: Map<String, Value>,
+    again: bool,
+) -> Result<Value> {
     let path = format!("/machines/{}", encoded(mac));
     let known = match server.api.get(&path).await {
         Ok(machine) => Some(machine),
@@ -70,7 +89,9 @@ async fn set(server: &Server, mac: &str, changes: Map<String, Value>, again: boo
             ];
             let mut binding: Map<String, Value> = Map::new();
             for field in fields {
-                binding.extend(known.as_ref().map(|machine| (field.to_owned(), machine[field].clone())));
+                binding.extend(
+                    known.as_ref().map(|machine| (field.to_owned(), machine[field].clone())),
+                );
             }
             binding.extend(changes);
             server.api.send(Method::PUT, &path, Some(&binding.into())).await
@@ -98,8 +119,11 @@ async fn image_ref(server: &Server, image: &str) -> Result<Value> {
 fn params(given: &[String]) -> Result<Value> {
     let mut params = Map::new();
     for one in given {
-        let (name, value) = one.split_once('=').ok_or_else(|| Error::invalid(format!("{one:?} is not NAME=VALUE")))?;
-        params.insert(name.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| json!(value)));
+        let (name, value) = one
+            .split_once('=')
+            .ok_or_else(|| Error::invalid(format!("{one:?} is not NAME=VALUE")))?;
+        params
+            .insert(name.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| json!(value)));
     }
     Ok(params.into())
 }
@@ -110,7 +134,8 @@ fn list(machines: &Value) {
         .into_iter()
         .flatten()
         .map(|m| {
-            let labels: Vec<String> = m["labels"].as_array().into_iter().flatten().map(shown).collect();
+            let labels: Vec<String> =
+                m["labels"].as_array().into_iter().flatten().map(shown).collect();
             vec![
                 shown(&m["mac"]),
                 shown(&m["boot_mode"]),

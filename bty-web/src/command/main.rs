@@ -8,9 +8,9 @@ use std::process::ExitCode;
 
 use bty_web::config::env_file::EnvFile;
 use bty_web::config::{Config, Sources};
-use bty_web::db::Db;
-use bty_web::error::{Error, ErrorKind, Result};
-use bty_web::events::Bus;
+use bty_web::domain::error::{Error, ErrorKind, Result};
+use bty_web::domain::event::Bus;
+use bty_web::store::database::Db;
 use clap::{CommandFactory as _, Parser};
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
@@ -52,7 +52,9 @@ fn main() -> ExitCode {
 fn with_results(code: ExitCode) -> ExitCode {
     match bty_script::terminal::stdout::failure() {
         Some(why) if code == ExitCode::SUCCESS => {
-            eprintln!("bty-web: writing results to stdout: {why}; make room, or write them elsewhere");
+            eprintln!(
+                "bty-web: writing results to stdout: {why}; make room, or write them elsewhere"
+            );
             ExitCode::FAILURE
         }
         _ => code,
@@ -69,9 +71,15 @@ fn run(cli: Cli) -> Result<ExitCode> {
         // --config names another server's configuration, to which the file does not belong
         false => EnvFile::default(),
     };
-    let warn = || file.warnings.iter().for_each(|warning| eprintln!("warning: {}", bty::text::escape_lines(warning)));
+    let warn = || {
+        file.warnings
+            .iter()
+            .for_each(|warning| eprintln!("warning: {}", bty::text::escape_lines(warning)))
+    };
     // monitors may not be allowed to read the file, and need it only for a port
-    let load_quietly = |named: &[PathBuf]| Config::load(&Sources { env: &|name| file.over(variable, name), named });
+    let load_quietly = |named: &[PathBuf]| {
+        Config::load(&Sources { env: &|name| file.over(variable, name), named })
+    };
     let load = |named: &[PathBuf]| {
         warn();
         load_quietly(named)
@@ -82,14 +90,20 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Cache(options) => serve::cache(serves(&named)?, options),
         Command::CheckConfig => config::check(&load(&named)?),
         Command::ShowConfig => config::show(&load(&named)?, &file, variable),
-        Command::Health { url, cache } => health::run(|| load_quietly(&named), url, cache).inspect_err(|_| warn()),
+        Command::Health { url, cache } => {
+            health::run(|| load_quietly(&named), url, cache).inspect_err(|_| warn())
+        }
         Command::Export { dest } => transfer::export(&load(&named)?, &dest),
         Command::Import { path, armed } => transfer::import(&load(&named)?, &path, armed),
         Command::Plan { remote, verb } => remote.run(async |server| plan::run(server, verb).await),
-        Command::Machine { remote, verb } => remote.run(async |server| machine::run(server, verb).await),
+        Command::Machine { remote, verb } => {
+            remote.run(async |server| machine::run(server, verb).await)
+        }
         Command::Token { verb } => token::run(&load(&named)?, verb),
         Command::HashPassword => token::hash_password(),
-        Command::SimulateFleet { remote, options } => remote.run(async |server| fleet::run(server, options).await),
+        Command::SimulateFleet { remote, options } => {
+            remote.run(async |server| fleet::run(server, options).await)
+        }
         Command::Openapi => config::openapi(),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "bty-web", &mut std::io::stdout());
@@ -102,7 +116,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
     }
 }
 
-/// A server has a file for each client: as many as the system allows, and not the few that a shell begins with.
+/// A server has a file for each client: as many as the system allows, and not the few that a shell
+/// begins with.
 fn raise_files() {
     let limit = getrlimit(Resource::Nofile);
     // it stays as it is where that is not allowed
@@ -114,7 +129,8 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// The database of a server that has run here. A command about a state never makes one: it would be another than the server's.
+/// The database of a server that has run here. A command about a state never makes one: it would be
+/// another than the server's.
 fn existing_state(config: &Config) -> Result<Db> {
     let (dir, path) = (config.state_dir.display(), config.state_dir.join("state.db"));
     let next = "name the directory of the server's state with BTY_PATHS_STATE_DIR, or the server's configuration with --config";
@@ -122,7 +138,9 @@ fn existing_state(config: &Config) -> Result<Db> {
         Ok(meta) if meta.is_file() => Db::open_beside(&path, Bus::default()),
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::new(
             ErrorKind::Forbidden,
-            format!("cannot look for a state in {dir}: {e}; run this as root or as the server's user, or {next}"),
+            format!(
+                "cannot look for a state in {dir}: {e}; run this as root or as the server's user, or {next}"
+            ),
         )),
         _ => Err(Error::new(ErrorKind::NotFound, format!("there is no state in {dir}; {next}"))),
     }
@@ -135,6 +153,7 @@ const BLOCKING_THREADS: usize = 16;
 fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     // each has memory of its own, and what they do is short
-    let runtime = builder.max_blocking_threads(BLOCKING_THREADS).enable_all().build().map_err(Error::from)?;
+    let runtime =
+        builder.max_blocking_threads(BLOCKING_THREADS).enable_all().build().map_err(Error::from)?;
     runtime.block_on(work)
 }

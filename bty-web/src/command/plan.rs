@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use axum::http::Method;
-use bty_web::error::{Error, ErrorKind, Result};
+use bty_web::domain::error::{Error, ErrorKind, Result};
 use serde_json::{Value, json};
 
 use crate::cli::PlanVerb;
@@ -20,14 +20,21 @@ pub(crate) async fn run(server: &Server, verb: PlanVerb) -> Result<ExitCode> {
                 out_json!("{plans:#}");
             } else {
                 let row = |p: &Value| {
-                    vec![shown(&p["name"]), shown(&p["revision"]), shown(&p["machines"]), shown(&p["title"])]
+                    vec![
+                        shown(&p["name"]),
+                        shown(&p["revision"]),
+                        shown(&p["machines"]),
+                        shown(&p["title"]),
+                    ]
                 };
-                let rows: Vec<Vec<String>> = plans.as_array().into_iter().flatten().map(row).collect();
+                let rows: Vec<Vec<String>> =
+                    plans.as_array().into_iter().flatten().map(row).collect();
                 table(&["Name", "Revision", "Machines", "What it does"], &rows);
             }
         }
         PlanVerb::Show { name, revision } => {
-            let query = revision.map_or_else(String::new, |revision| format!("?revision={revision}"));
+            let query =
+                revision.map_or_else(String::new, |revision| format!("?revision={revision}"));
             let plan = server.api.get(&format!("/plans/{}{query}", encoded(&name))).await?;
             if server.json {
                 out_json!("{plan:#}");
@@ -68,8 +75,10 @@ async fn edit(server: &Server, name: &str, file: Option<PathBuf>, note: &str) ->
         Err(error) if error.kind == ErrorKind::NotFound => None,
         Err(error) => return Err(error),
     };
-    let current =
-        known.as_ref().and_then(|plan| plan["source"].as_str()).unwrap_or("fn boot(m) {\n    boot_disk()\n}\n");
+    let current = known
+        .as_ref()
+        .and_then(|plan| plan["source"].as_str())
+        .unwrap_or("fn boot(m) {\n    boot_disk()\n}\n");
     let base = known.as_ref().and_then(|plan| plan["revision"].as_i64()).unwrap_or(0);
     let source = match file {
         Some(file) => read(&file)?,
@@ -87,11 +96,17 @@ async fn edit(server: &Server, name: &str, file: Option<PathBuf>, note: &str) ->
 
 /// What somebody makes of `text` in an editor.
 fn in_editor(name: &str, text: &str) -> Result<String> {
-    let editor =
-        ["VISUAL", "EDITOR"].into_iter().find_map(|name| std::env::var(name).ok()).unwrap_or_else(|| "vi".into());
-    let path = std::env::temp_dir().join(format!("{name}-{}.rhai", bty_web::app::random_token()));
+    let editor = ["VISUAL", "EDITOR"]
+        .into_iter()
+        .find_map(|name| std::env::var(name).ok())
+        .unwrap_or_else(|| "vi".into());
+    let path = std::env::temp_dir()
+        .join(format!("{name}-{}.rhai", bty_web::services::app::random_token()));
     std::fs::write(&path, text)?;
-    let status = std::process::Command::new("sh").args(["-c", &format!("{editor} \"$0\"")]).arg(&path).status();
+    let status = std::process::Command::new("sh")
+        .args(["-c", &format!("{editor} \"$0\"")])
+        .arg(&path)
+        .status();
     let edited = std::fs::read_to_string(&path);
     std::fs::remove_file(&path)?;
     match status {
@@ -108,14 +123,18 @@ async fn simulate(server: &Server, mac: Option<String>, suppose: &Value) -> Resu
             return Ok(());
         }
         let row = |c: &Value| vec![shown(&c["mac"]), shown(&c["plan"]), shown(&c["summary"])];
-        let rows: Vec<Vec<String>> = report["changed"].as_array().into_iter().flatten().map(row).collect();
+        let rows: Vec<Vec<String>> =
+            report["changed"].as_array().into_iter().flatten().map(row).collect();
         if !rows.is_empty() {
             table(&["MAC", "Plan", "What changes"], &rows);
         }
         out!("{} of {} machines change", rows.len(), shown(&report["machines"]));
         return Ok(());
     };
-    let steps = server.api.send(Method::POST, &format!("/machines/{}/simulate", encoded(&mac)), Some(suppose)).await?;
+    let steps = server
+        .api
+        .send(Method::POST, &format!("/machines/{}/simulate", encoded(&mac)), Some(suppose))
+        .await?;
     if server.json {
         out_json!("{steps:#}");
         return Ok(());

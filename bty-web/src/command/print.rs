@@ -1,4 +1,5 @@
-//! Results on stdout. What cannot be written is told at the end, see [`stdout`](bty_script::terminal::stdout).
+//! Results on stdout. What cannot be written is told at the end, see
+//! [`stdout`](bty_script::terminal::stdout).
 
 use std::io::Write as _;
 

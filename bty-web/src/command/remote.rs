@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use bty_web::client;
-use bty_web::error::Result;
+use bty_web::domain::error::Result;
 use clap::Args;
 use serde_json::Value;
 
@@ -13,7 +13,13 @@ use crate::print::out;
 #[derive(Args)]
 pub(crate) struct Remote {
     /// Address of the server
-    #[arg(long, global = true, env = "BTY_WEB_SERVER", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    #[arg(
+        long,
+        global = true,
+        env = "BTY_WEB_SERVER",
+        default_value = "http://127.0.0.1:8080",
+        value_name = "URL"
+    )]
     server: String,
     /// A token of that server; none when it has no password
     #[arg(long, global = true, env = "BTY_WEB_TOKEN", hide_env_values = true)]
@@ -31,8 +37,12 @@ pub(crate) struct Server {
 
 impl Remote {
     /// Runs `work` with the server.
-    pub(crate) fn run(self, work: impl AsyncFnOnce(&Server) -> Result<ExitCode>) -> Result<ExitCode> {
-        let server = Server { api: client::Server::new(&self.server, self.token)?, json: self.json };
+    pub(crate) fn run(
+        self,
+        work: impl AsyncFnOnce(&Server) -> Result<ExitCode>,
+    ) -> Result<ExitCode> {
+        let server =
+            Server { api: client::Server::new(&self.server, self.token)?, json: self.json };
         crate::block_on(async { work(&server).await })
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use bty_web::config::Config;
-use bty_web::error::{Error, Result};
+use bty_web::domain::error::{Error, Result};
 use bty_web::server;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
@@ -85,7 +85,8 @@ pub(crate) fn cache(mut config: Config, options: CacheOptions) -> Result<ExitCod
     let own = &mut config.cache_options;
     if let Some(dir) = options.data_dir {
         // the state goes with the objects: a host of its own needs nothing else
-        let is_named = |key: &str| config.values.get(key).is_some_and(|(value, _)| !value.is_empty());
+        let is_named =
+            |key: &str| config.values.get(key).is_some_and(|(value, _)| !value.is_empty());
         let follows = [
             ("cache.dir", &mut own.dir, "blobs"),
             ("paths.boot_dir", &mut config.boot_dir, "boot"),
@@ -105,11 +106,17 @@ pub(crate) fn cache(mut config: Config, options: CacheOptions) -> Result<ExitCod
 }
 
 fn start_log(config: &Config) -> Result<()> {
-    let filter: Targets = config.log.parse().map_err(|e| Error::invalid(format!("server.log: {e}")))?;
+    let filter: Targets =
+        config.log.parse().map_err(|e| Error::invalid(format!("server.log: {e}")))?;
     let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let has_styles = !config.logs_json && std::env::var_os("NO_COLOR").is_none() && is_terminal;
-    let log = tracing_subscriber::fmt::layer().with_writer(Lines { is_json: config.logs_json, has_styles });
-    let log = if config.logs_json { log.json().flatten_event(true).boxed() } else { log.with_ansi(has_styles).boxed() };
+    let log = tracing_subscriber::fmt::layer()
+        .with_writer(Lines { is_json: config.logs_json, has_styles });
+    let log = if config.logs_json {
+        log.json().flatten_event(true).boxed()
+    } else {
+        log.with_ansi(has_styles).boxed()
+    };
     tracing_subscriber::registry().with(log).with(filter).init();
     Ok(())
 }

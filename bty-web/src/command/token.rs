@@ -3,13 +3,13 @@
 use std::io::Read as _;
 use std::process::ExitCode;
 
-use bty_web::auth::{self, Scope};
 use bty_web::config::Config;
-use bty_web::db::Db;
-use bty_web::error::{Error, Result};
-use bty_web::events::{Actor, NewEvent};
+use bty_web::domain::error::{Error, Result};
+use bty_web::domain::event::{Actor, NewEvent};
+use bty_web::domain::time::Time;
+use bty_web::services::auth::{self, Scope};
 use bty_web::store::access;
-use bty_web::time::Time;
+use bty_web::store::database::Db;
 
 use crate::cli::TokenVerb;
 use crate::print::out;
@@ -24,15 +24,22 @@ pub(crate) fn run(config: &Config, verb: TokenVerb) -> Result<ExitCode> {
             let known = |scope: &String| Scope::ALL.iter().any(|known| known.as_str() == *scope);
             if let Some(wrong) = scope.iter().find(|scope| !known(scope)) {
                 let all: Vec<&str> = Scope::ALL.iter().map(|scope| scope.as_str()).collect();
-                return Err(Error::invalid(format!("there is no scope {wrong:?}; there are {}", all.join(", "))));
+                return Err(Error::invalid(format!(
+                    "there is no scope {wrong:?}; there are {}",
+                    all.join(", ")
+                )));
             }
             let token = auth::secret();
             let sha256 = auth::digest(&token);
             let expires_at = days.map(|days| now.plus_ms(i64::from(days) * 24 * 3600 * 1000));
             let id = db.write_blocking(move |transaction| {
                 let id = access::put_token(transaction, &name, &sha256, &scope, now, expires_at)?;
-                let event = NewEvent::new("auth.token.created", id.to_string(), format!("a token for {name} was made"));
-                transaction.tell(&event.by(Actor::Operator, None))?;
+                let event = NewEvent::new(
+                    "auth.token.created",
+                    id.to_string(),
+                    format!("a token for {name} was made"),
+                );
+                transaction.record(&event.by(Actor::Operator, None))?;
                 Ok(id)
             })?;
             eprintln!("token {id}; it is shown only now:");
@@ -43,8 +50,12 @@ pub(crate) fn run(config: &Config, verb: TokenVerb) -> Result<ExitCode> {
                 if !access::revoke_token(transaction, id, now)? {
                     return Err(Error::not_found(format!("token {id}")));
                 }
-                let event = NewEvent::new("auth.token.revoked", id.to_string(), format!("token {id} was revoked"));
-                transaction.tell(&event.by(Actor::Operator, None)).map(drop)
+                let event = NewEvent::new(
+                    "auth.token.revoked",
+                    id.to_string(),
+                    format!("token {id} was revoked"),
+                );
+                transaction.record(&event.by(Actor::Operator, None)).map(drop)
             })?;
             out!("token {id} is revoked");
         }

@@ -4,13 +4,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use bty_web::config::Config;
-use bty_web::db::Db;
-use bty_web::error::{Error, Result};
-use bty_web::events::Bus;
-use bty_web::jobs::backup::{FILE, PRIVATE_FILE, write_durably};
-use bty_web::state::{self, Use};
-use bty_web::time::Time;
-use bty_web::transfer::{self, Summary, reference};
+use bty_web::domain::error::{Error, Result};
+use bty_web::domain::event::Bus;
+use bty_web::domain::time::Time;
+use bty_web::services::jobs::backup::{FILE, PRIVATE_FILE, write_durably};
+use bty_web::services::transfer::{self, Summary, reference};
+use bty_web::state_dir::{self, Use};
+use bty_web::store::database::Db;
 
 use crate::print::out;
 
@@ -25,18 +25,28 @@ pub(crate) fn export(config: &Config, dest: &Path) -> Result<ExitCode> {
 }
 
 pub(crate) fn import(config: &Config, path: &Path, armed: bool) -> Result<ExitCode> {
-    let inside = ["inventory.json", "state.db"].map(|name| path.join(name)).into_iter().find(|path| path.is_file());
+    let inside = ["inventory.json", "state.db"]
+        .map(|name| path.join(name))
+        .into_iter()
+        .find(|path| path.is_file());
     let path = inside.unwrap_or_else(|| path.to_owned());
     if !path.is_file() {
-        return Err(Error::invalid(format!("{} is no file, and has none to import", path.display())));
+        return Err(Error::invalid(format!(
+            "{} is no file, and has none to import",
+            path.display()
+        )));
     }
-    let _lock = state::claim(&config.state_dir, Use::State { may_be_remote: config.state_may_be_remote })?;
+    let _lock = state_dir::claim(
+        &config.state_dir,
+        Use::State { may_be_remote: config.state_may_be_remote },
+    )?;
     let now = Time::now();
     // everything is read and understood before anything is opened for writing
     let summary = if reference::is_database(&path) {
         let contents = reference::read(&path)?;
         let db = Db::open(&config.state_dir.join("state.db"), Bus::default())?;
-        let summary = db.write_blocking(move |transaction| reference::import(transaction, &contents, now));
+        let summary =
+            db.write_blocking(move |transaction| reference::import(transaction, &contents, now));
         db.close();
         summary?
     } else {
@@ -44,15 +54,16 @@ pub(crate) fn import(config: &Config, path: &Path, armed: bool) -> Result<ExitCo
         let wrong = |e: serde_json::Error| Error::invalid(format!("{}: {e}", path.display()));
         let bundle = serde_json::from_slice(&bytes).map_err(wrong)?;
         let db = Db::open(&config.state_dir.join("state.db"), Bus::default())?;
-        let summary = db.write_blocking(move |transaction| transfer::import(transaction, bundle, armed, now));
+        let summary =
+            db.write_blocking(move |transaction| transfer::import(transaction, bundle, armed, now));
         db.close();
         summary?
     };
-    tell(&summary);
+    print_summary(&summary);
     Ok(ExitCode::SUCCESS)
 }
 
-fn tell(summary: &Summary) {
+fn print_summary(summary: &Summary) {
     for skipped in &summary.skipped {
         eprintln!("skipped: {skipped}");
     }

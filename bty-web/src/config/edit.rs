@@ -1,12 +1,13 @@
-//! Changes of the configuration by an operator: in the file of the state directory, for the next start.
+//! Changes of the configuration by an operator: in the file of the state directory, for the next
+//! start.
 
 use std::path::Path;
 
 use toml_edit::{DocumentMut, Item, Table, value};
 
 use super::{Config, KEYS, Origin, SECRETS, Sources, plain};
-use crate::error::{Error, ErrorKind, Problem, Result};
-use crate::jobs::backup::{PRIVATE_FILE, write_durably};
+use crate::domain::error::{Error, ErrorKind, Problem, Result};
+use crate::services::jobs::backup::{PRIVATE_FILE, write_durably};
 
 /// Where the state is cannot be said in the state.
 const FIXED: &str = "paths.state_dir";
@@ -38,12 +39,18 @@ pub fn pending(config: &Config, key: &str) -> Option<String> {
     plain(table.get(section)?.get(name)?)
 }
 
-/// Sets `key` in the file, or takes it out of it with an empty text. Everything else in the file stays as it is. A value that the next start would
-/// refuse is refused now, and changes nothing.
+/// Sets `key` in the file, or takes it out of it with an empty text. Everything else in the file
+/// stays as it is. A value that the next start would refuse is refused now, and changes nothing.
 ///
 /// # Errors
-/// [`ErrorKind::Conflict`] when it cannot be changed here, [`ErrorKind::Invalid`] for a wrong value.
-pub fn set(config: &Config, env: &dyn Fn(&str) -> Option<String>, key: &str, text: &str) -> Result<()> {
+/// [`ErrorKind::Conflict`] when it cannot be changed here, [`ErrorKind::Invalid`] for a wrong
+/// value.
+pub fn set(
+    config: &Config,
+    env: &dyn Fn(&str) -> Option<String>,
+    key: &str,
+    text: &str,
+) -> Result<()> {
     if let Some(why) = obstacle(config, key) {
         return Err(Error::new(ErrorKind::Conflict, format!("{key} {why}")));
     }
@@ -59,15 +66,18 @@ pub fn set(config: &Config, env: &dyn Fn(&str) -> Option<String>, key: &str, tex
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
         Err(e) => return Err(at(e)),
     };
-    let mut document: DocumentMut =
-        before.parse().map_err(|e| Error::invalid(format!("{} is not valid TOML: {e}", file.display())))?;
+    let mut document: DocumentMut = before
+        .parse()
+        .map_err(|e| Error::invalid(format!("{} is not valid TOML: {e}", file.display())))?;
     if text.is_empty() {
         if let Some(table) = document.get_mut(section).and_then(Item::as_table_like_mut) {
             table.remove(name);
         }
     } else {
         let table = document.entry(section).or_insert(Item::Table(Table::new()));
-        let table = table.as_table_like_mut().ok_or_else(|| Error::invalid(format!("{section} is no section")))?;
+        let table = table
+            .as_table_like_mut()
+            .ok_or_else(|| Error::invalid(format!("{section} is no section")))?;
         table.insert(name, value(text));
     }
     let after = document.to_string();
@@ -77,7 +87,12 @@ pub fn set(config: &Config, env: &dyn Fn(&str) -> Option<String>, key: &str, tex
 }
 
 /// Loads the configuration as the next start would.
-fn check(config: &Config, env: &dyn Fn(&str) -> Option<String>, file: &Path, text: &str) -> Result<()> {
+fn check(
+    config: &Config,
+    env: &dyn Fn(&str) -> Option<String>,
+    file: &Path,
+    text: &str,
+) -> Result<()> {
     let candidate = file.with_extension("checked");
     let at = |e: std::io::Error| Error::internal(format!("{}: {e}", candidate.display()));
     std::fs::write(&candidate, text).map_err(at)?;
@@ -86,10 +101,15 @@ fn check(config: &Config, env: &dyn Fn(&str) -> Option<String>, file: &Path, tex
     let loaded = Config::load(&Sources { env, named: &named });
     std::fs::remove_file(&candidate).map_err(at)?;
     let shown = |problem: Problem| Problem {
-        message: problem.message.replace(&candidate.display().to_string(), &file.display().to_string()),
+        message: problem
+            .message
+            .replace(&candidate.display().to_string(), &file.display().to_string()),
         ..problem
     };
-    loaded.map(drop).map_err(|error| Error { problems: error.problems.into_iter().map(shown).collect(), ..error })
+    loaded.map(drop).map_err(|error| Error {
+        problems: error.problems.into_iter().map(shown).collect(),
+        ..error
+    })
 }
 
 #[cfg(test)]
@@ -116,8 +136,13 @@ mod tests {
         assert_eq!(pending(&load(), "cache.max_bytes").as_deref(), Some("200G"));
         assert_eq!(pending(&load(), "server.port").as_deref(), Some("9000"));
 
-        let refused = |key: &str, text: &str| set(&load(), &env, key, text).unwrap_err().to_string();
-        assert!(refused("server.port", "70000").contains("bty.toml"), "{}", refused("server.port", "70000"));
+        let refused =
+            |key: &str, text: &str| set(&load(), &env, key, text).unwrap_err().to_string();
+        assert!(
+            refused("server.port", "70000").contains("bty.toml"),
+            "{}",
+            refused("server.port", "70000")
+        );
         assert!(refused("server.host", "::1").contains("BTY_SERVER_HOST"));
         assert!(refused("admin.password", "x").contains("not changed here"));
         assert!(
@@ -130,7 +155,10 @@ mod tests {
 
         set(&load(), &env, "server.port", "").unwrap();
         assert_eq!(load().listen.port(), 8080);
-        let named = Config::load(&Sources { env: &env, named: std::slice::from_ref(&file) }).unwrap();
-        assert!(set(&named, &env, "server.port", "9001").unwrap_err().to_string().contains("--config"));
+        let named =
+            Config::load(&Sources { env: &env, named: std::slice::from_ref(&file) }).unwrap();
+        assert!(
+            set(&named, &env, "server.port", "9001").unwrap_err().to_string().contains("--config")
+        );
     }
 }

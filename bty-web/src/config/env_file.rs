@@ -1,4 +1,5 @@
-//! The environment file of the server's unit: commands read it too, so that they talk about the same server.
+//! The environment file of the server's unit: commands read it too, so that they talk about the
+//! same server.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,8 @@ pub struct EnvFile {
 }
 
 impl EnvFile {
-    /// Reads the file that `env` names with [`VARIABLE`], or the usual one if it exists. A file that cannot be read is a warning: the command may do without it.
+    /// Reads the file that `env` names with [`VARIABLE`], or the usual one if it exists. A file
+    /// that cannot be read is a warning: the command may do without it.
     #[must_use]
     pub fn find(env: impl Fn(&str) -> Option<String>) -> Self {
         match env(VARIABLE) {
@@ -35,8 +37,14 @@ impl EnvFile {
         match std::fs::read(path) {
             Ok(bytes) => {
                 let (values, wrong) = parse(&String::from_utf8_lossy(&bytes));
-                let warning = |line| format!("{}: line {line} is ignored: it is not NAME=VALUE", path.display());
-                Self { path: Some(path.to_owned()), values, warnings: wrong.into_iter().map(warning).collect() }
+                let warning = |line| {
+                    format!("{}: line {line} is ignored: it is not NAME=VALUE", path.display())
+                };
+                Self {
+                    path: Some(path.to_owned()),
+                    values,
+                    warnings: wrong.into_iter().map(warning).collect(),
+                }
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && !must_exist => Self::default(),
             Err(e) => {
@@ -55,8 +63,9 @@ impl EnvFile {
     }
 }
 
-/// Variables and the numbers of lines that are none, by the rules of `EnvironmentFile=` in systemd.exec(5): comments begin with `#` or `;`, values may be in
-/// quotes, a backslash at the end joins lines, and nothing is expanded.
+/// Variables and the numbers of lines that are none, by the rules of `EnvironmentFile=` in
+/// systemd.exec(5): comments begin with `#` or `;`, values may be in quotes, a backslash at the end
+/// joins lines, and nothing is expanded.
 fn parse(text: &str) -> (BTreeMap<String, String>, Vec<usize>) {
     let mut values = BTreeMap::new();
     let mut wrong = Vec::new();
@@ -131,7 +140,12 @@ fn value_of(chars: &mut std::iter::Peekable<std::str::Chars<'_>>, line: &mut usi
     value
 }
 
-fn quoted(chars: &mut std::iter::Peekable<std::str::Chars<'_>>, quote: char, value: &mut String, line: &mut usize) {
+fn quoted(
+    chars: &mut std::iter::Peekable<std::str::Chars<'_>>,
+    quote: char,
+    value: &mut String,
+    line: &mut usize,
+) {
     while let Some(c) = chars.next() {
         if c == '\n' {
             *line += 1;
@@ -205,7 +219,9 @@ mod tests {
         let path = dir.path().join("bty-web.env");
         std::fs::write(&path, "BTY_SERVER_PORT=1\nBTY_SERVER_HOST=file\n").unwrap();
         let name = path.display().to_string();
-        let find = |named: Option<&str>| EnvFile::find(|name| (name == VARIABLE).then(|| named.map(str::to_owned))?);
+        let find = |named: Option<&str>| {
+            EnvFile::find(|name| (name == VARIABLE).then(|| named.map(str::to_owned))?)
+        };
         let file = find(Some(&name));
         let env = |name: &str| (name == "BTY_SERVER_PORT").then(|| "2".to_owned());
         assert_eq!(file.over(env, "BTY_SERVER_PORT").as_deref(), Some("2"));
@@ -215,9 +231,17 @@ mod tests {
 
         assert!(find(Some("")).values.is_empty() && find(Some("")).warnings.is_empty());
         let gone = find(Some("/nonexistent/bty-web.env"));
-        assert!(gone.warnings[0].starts_with("cannot read /nonexistent/bty-web.env: "), "{:?}", gone.warnings);
+        assert!(
+            gone.warnings[0].starts_with("cannot read /nonexistent/bty-web.env: "),
+            "{:?}",
+            gone.warnings
+        );
         let directory = find(Some(&dir.path().display().to_string()));
-        assert!(directory.path.is_none() && directory.warnings.len() == 1, "{:?}", directory.warnings);
+        assert!(
+            directory.path.is_none() && directory.warnings.len() == 1,
+            "{:?}",
+            directory.warnings
+        );
     }
 
     proptest::proptest! {

@@ -1,4 +1,5 @@
-//! What strangers may take of a server: connections, memory, rows and time. Every limit is a key of the section `limits`, and `docs/server.md` lists them.
+//! What strangers may take of a server: connections, memory, rows and time. Every limit is a key of
+//! the section `limits`, and `docs/server.md` lists them.
 
 use std::num::NonZero;
 use std::sync::{Mutex, PoisonError};
@@ -9,11 +10,13 @@ use super::Loader;
 /// The limits of a server. A stranger is anybody without a password or token, machines included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Open connections; when all are taken, one that waits for a request is closed for the next client.
+    /// Open connections; when all are taken, one that waits for a request is closed for the next
+    /// client.
     pub connections: usize,
     /// Open connections of one address, or of a /64 of IPv6; trusted proxies have no such limit.
     pub connections_per_address: usize,
-    /// How long a client may take to send the head of a request, and how long its connection is kept without one.
+    /// How long a client may take to send the head of a request, and how long its connection is
+    /// kept without one.
     pub head_time: Duration,
     /// Bytes of memory for the bodies that strangers are sending, together.
     pub body_bytes: usize,
@@ -25,7 +28,8 @@ pub struct Limits {
     pub simulations: usize,
     /// Unknown machines that may become known in a minute; 0 for any number.
     pub new_machines_per_minute: u32,
-    /// Machines that are known and that no operator has assigned; the one that was seen longest ago is forgotten first. 0 for any number.
+    /// Machines that are known and that no operator has assigned; the one that was seen longest ago
+    /// is forgotten first. 0 for any number.
     pub unassigned_machines: u32,
     /// Bytes of hardware facts that are kept of each of them.
     pub unassigned_bytes: usize,
@@ -43,7 +47,8 @@ impl Limits {
     pub(super) fn read(loader: &mut Loader) -> Option<Self> {
         let connections = number(loader, "limits.connections");
         let connections_per_address = number(loader, "limits.connections_per_address");
-        let head_s: Option<NonZero<u32>> = loader.parse("limits.head_s", "a number of seconds from 1");
+        let head_s: Option<NonZero<u32>> =
+            loader.parse("limits.head_s", "a number of seconds from 1");
         let body_bytes = bytes(loader, "limits.body_bytes");
         let body_rate = bytes(loader, "limits.body_rate");
         let waiting_logins = number(loader, "limits.waiting_logins");
@@ -104,7 +109,9 @@ impl PerMinute {
 const ANY_NUMBER: &str = "a number; 0 for no limit";
 
 fn number(loader: &mut Loader, key: &'static str) -> Option<usize> {
-    loader.parse::<NonZero<u32>>(key, "a number from 1").and_then(|number| usize::try_from(number.get()).ok())
+    loader
+        .parse::<NonZero<u32>>(key, "a number from 1")
+        .and_then(|number| usize::try_from(number.get()).ok())
 }
 
 fn bytes(loader: &mut Loader, key: &'static str) -> Option<u64> {
@@ -123,7 +130,8 @@ mod tests {
     fn a_minute_lets_so_many_through_and_the_next_as_many_again() {
         let (limit, begun) = (PerMinute::new(2), Instant::now());
         let later = begun + Duration::from_secs(61);
-        let admitted = [begun, begun, begun, begun, later, later, later].map(|at| limit.admit_at(at));
+        let admitted =
+            [begun, begun, begun, begun, later, later, later].map(|at| limit.admit_at(at));
         assert_eq!(admitted, [true, true, false, false, true, true, false]);
         assert!((0..100).all(|_| PerMinute::new(0).admit()));
     }

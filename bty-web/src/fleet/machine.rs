@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Random, Tally, inventory};
 use crate::client::Server;
-use crate::error::Result;
+use crate::domain::error::Result;
 
 /// What is on the disk.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,7 +56,13 @@ enum Step {
 const PROGRESS: [u64; 3] = [10, 50, 90];
 
 impl Simulated {
-    pub(super) fn new(number: u32, plan: &'static str, image: &str, random: Random, faults: u32) -> Self {
+    pub(super) fn new(
+        number: u32,
+        plan: &'static str,
+        image: &str,
+        random: Random,
+        faults: u32,
+    ) -> Self {
         let [_, a, b, c] = number.to_be_bytes();
         Self {
             // locally administered, so no real machine has it
@@ -138,12 +144,23 @@ impl Simulated {
                 _ => Offer::Other,
             };
         };
-        let token = kernel.split(' ').find_map(|word| word.strip_prefix("bty.cycle=")).unwrap_or_default().to_owned();
+        let token = kernel
+            .split(' ')
+            .find_map(|word| word.strip_prefix("bty.cycle="))
+            .unwrap_or_default()
+            .to_owned();
         let initrd = script.lines().find_map(|line| line.strip_prefix("initrd --name initrd "));
         let address = |line: &str| {
-            line.split(' ').next().unwrap_or_default().replace("${bty-base}", "").replace("${bty-arch}", "x86_64")
+            line.split(' ')
+                .next()
+                .unwrap_or_default()
+                .replace("${bty-base}", "")
+                .replace("${bty-arch}", "x86_64")
         };
-        Offer::Live { token, artifacts: std::iter::once(kernel).chain(initrd).map(address).collect() }
+        Offer::Live {
+            token,
+            artifacts: std::iter::once(kernel).chain(initrd).map(address).collect(),
+        }
     }
 
     fn violation(&self, tally: &Tally, what: &str) {
@@ -155,7 +172,10 @@ impl Simulated {
     async fn is_saved_again(&mut self, server: &Server, tally: &Tally) -> Result<()> {
         tally.count(|report| report.stalled += 1);
         if self.silent_boots == 0 {
-            self.violation(tally, "it is taken for stalled, although its live environment has started");
+            self.violation(
+                tally,
+                "it is taken for stalled, although its live environment has started",
+            );
         }
         (self.silent_boots, self.is_due, self.is_flashed) = (0, false, false);
         self.bind(server).await
@@ -171,7 +191,10 @@ impl Simulated {
                 self.violation(tally, "the disk is booted, and nothing was flashed");
             }
             "bty-flash-always" | "bty-inventory" if !self.is_due => {
-                self.violation(tally, "the disk is booted, and nothing was completed since it was last");
+                self.violation(
+                    tally,
+                    "the disk is booted, and nothing was completed since it was last",
+                );
             }
             "bty-tui" => self.violation(tally, "the disk is booted in place of the wizard"),
             _ => {}
@@ -181,8 +204,12 @@ impl Simulated {
 
     fn check_live(&self, tally: &Tally) {
         match self.plan {
-            "ipxe-exit" => self.violation(tally, "the live environment is booted, and nobody asked for it"),
-            "bty-flash-once" if self.is_flashed => self.violation(tally, "it is to be flashed again"),
+            "ipxe-exit" => {
+                self.violation(tally, "the live environment is booted, and nobody asked for it")
+            }
+            "bty-flash-once" if self.is_flashed => {
+                self.violation(tally, "it is to be flashed again")
+            }
             "bty-flash-always" | "bty-inventory" if self.is_due => {
                 self.violation(tally, "the disk was to be booted after a completion");
             }
@@ -190,7 +217,13 @@ impl Simulated {
         }
     }
 
-    async fn live(&mut self, server: &Server, tally: &Tally, token: &str, artifacts: &[String]) -> Result<Step> {
+    async fn live(
+        &mut self,
+        server: &Server,
+        tally: &Tally,
+        token: &str,
+        artifacts: &[String],
+    ) -> Result<Step> {
         for artifact in artifacts {
             let url = format!("{}{artifact}", server.base);
             // they need not be there: what counts is that the server hears of it
@@ -201,12 +234,14 @@ impl Simulated {
             return Ok(Step::Crash);
         }
         self.silent_boots = 0;
-        let posted = self.post(server, tally, "inventory", &inventory(&self.serial), Some(token)).await?;
+        let posted =
+            self.post(server, tally, "inventory", &inventory(&self.serial), Some(token)).await?;
         if posted != 204 {
             self.violation(tally, &format!("its inventory was answered with {posted}"));
         }
         let url = format!("{}/pxe/{}/plan?cycle={token}", server.base, self.mac);
-        let plan = self.get(server, tally, "plan", &url, "text/rhai, application/json;q=0.5").await?;
+        let plan =
+            self.get(server, tally, "plan", &url, "text/rhai, application/json;q=0.5").await?;
         if let Ok(header) = Header::parse(&plan) {
             if header.machine != self.mac || header.cycle != token {
                 self.violation(tally, "it got the plan of another machine or another boot");
@@ -228,13 +263,24 @@ impl Simulated {
         }
     }
 
-    async fn flash(&mut self, server: &Server, tally: &Tally, token: &str, plan: &str) -> Result<Step> {
+    async fn flash(
+        &mut self,
+        server: &Server,
+        tally: &Tally,
+        token: &str,
+        plan: &str,
+    ) -> Result<Step> {
         let literal = plan.lines().find(|line| line.starts_with("const PLAN")).unwrap_or_default();
         if !self.plan.starts_with("bty-flash") {
             self.violation(tally, "it is to be flashed, and nobody ordered it");
         }
-        if !literal.contains(&format!("\"serial\": \"{}\"", self.serial)) || !literal.contains(&self.image) {
-            self.violation(tally, "it is to be flashed with another image, or on another disk, than it is bound to");
+        if !literal.contains(&format!("\"serial\": \"{}\"", self.serial))
+            || !literal.contains(&self.image)
+        {
+            self.violation(
+                tally,
+                "it is to be flashed with another image, or on another disk, than it is bound to",
+            );
         }
         tally.count(|report| report.flashes += 1);
         self.disk = Disk::Half;
@@ -289,7 +335,14 @@ impl Simulated {
         }
     }
 
-    async fn get(&self, server: &Server, tally: &Tally, what: &'static str, url: &str, accept: &str) -> Result<String> {
+    async fn get(
+        &self,
+        server: &Server,
+        tally: &Tally,
+        what: &'static str,
+        url: &str,
+        accept: &str,
+    ) -> Result<String> {
         let begun = Instant::now();
         let mut request = Request::get(url);
         request.accept = accept;

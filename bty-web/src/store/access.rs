@@ -3,8 +3,8 @@
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 
-use crate::error::Result;
-use crate::time::Time;
+use crate::domain::error::Result;
+use crate::domain::time::Time;
 
 /// A session of a browser.
 #[derive(Clone, Debug)]
@@ -37,10 +37,13 @@ pub fn put_session(
 /// # Errors
 /// Those of the database.
 pub fn session(conn: &Connection, token_sha256: &str, now: Time) -> Result<Option<Session>> {
-    let mut select =
-        conn.prepare_cached("SELECT csrf, expires_at FROM sessions WHERE token_sha256 = ?1 AND expires_at > ?2")?;
+    let mut select = conn.prepare_cached(
+        "SELECT csrf, expires_at FROM sessions WHERE token_sha256 = ?1 AND expires_at > ?2",
+    )?;
     let found = select
-        .query_row(params![token_sha256, now], |row| Ok(Session { csrf: row.get(0)?, expires_at: row.get(1)? }))
+        .query_row(params![token_sha256, now], |row| {
+            Ok(Session { csrf: row.get(0)?, expires_at: row.get(1)? })
+        })
         .optional()?;
     Ok(found)
 }
@@ -68,7 +71,12 @@ pub fn sessions(conn: &Connection, now: Time) -> Result<Vec<OpenSession>> {
     )?;
     let session = |row: &rusqlite::Row<'_>| {
         let (token_sha256, created_at) = (row.get(0)?, row.get(1)?);
-        Ok(OpenSession { token_sha256, created_at, expires_at: row.get(2)?, source_ip: row.get(3)? })
+        Ok(OpenSession {
+            token_sha256,
+            created_at,
+            expires_at: row.get(2)?,
+            source_ip: row.get(3)?,
+        })
     };
     let rows = select.query_map([now], session)?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -79,7 +87,10 @@ pub fn sessions(conn: &Connection, now: Time) -> Result<Vec<OpenSession>> {
 /// # Errors
 /// Those of the database.
 pub fn extend_session(conn: &Connection, token_sha256: &str, expires_at: Time) -> Result<()> {
-    conn.execute("UPDATE sessions SET expires_at = ?2 WHERE token_sha256 = ?1", params![token_sha256, expires_at])?;
+    conn.execute(
+        "UPDATE sessions SET expires_at = ?2 WHERE token_sha256 = ?1",
+        params![token_sha256, expires_at],
+    )?;
     Ok(())
 }
 
@@ -154,7 +165,8 @@ pub fn token(conn: &Connection, token_sha256: &str, now: Time) -> Result<Option<
 /// # Errors
 /// Those of the database.
 pub fn tokens(conn: &Connection) -> Result<Vec<ApiToken>> {
-    let mut select = conn.prepare_cached(&format!("SELECT {COLUMNS} FROM api_tokens ORDER BY id DESC"))?;
+    let mut select =
+        conn.prepare_cached(&format!("SELECT {COLUMNS} FROM api_tokens ORDER BY id DESC"))?;
     let rows = select.query_map([], from_row)?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }

@@ -4,8 +4,8 @@ use bty::Digest;
 use rusqlite::{Connection, params};
 
 use crate::cache::object::{Facts, Part};
-use crate::error::Result;
-use crate::time::Time;
+use crate::domain::error::Result;
+use crate::domain::time::Time;
 
 fn digest(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Digest> {
     let text: String = row.get(column)?;
@@ -74,7 +74,8 @@ pub fn put_object(conn: &Connection, object: &Facts) -> Result<()> {
     delete_part(conn, &object.key)
 }
 
-/// Writes down how a whole object is used. One that is gone meanwhile, or another version, stays as it is.
+/// Writes down how a whole object is used. One that is gone meanwhile, or another version, stays as
+/// it is.
 ///
 /// # Errors
 /// Those of the database.
@@ -107,7 +108,8 @@ pub fn delete_object(conn: &Connection, key: &Digest) -> Result<()> {
 /// # Errors
 /// Those of the database.
 pub fn parts(conn: &Connection) -> Result<Vec<Part>> {
-    let mut select = conn.prepare("SELECT key, address, etag, version, kept_bytes FROM cache_parts")?;
+    let mut select =
+        conn.prepare("SELECT key, address, etag, version, kept_bytes FROM cache_parts")?;
     let rows = select.query_map([], |row| {
         Ok(Part {
             key: digest(row, 0)?,
@@ -125,13 +127,14 @@ pub fn parts(conn: &Connection) -> Result<Vec<Part>> {
 /// # Errors
 /// Those of the database.
 pub fn put_part(conn: &Connection, part: &Part) -> Result<()> {
-    conn.prepare_cached("INSERT OR REPLACE INTO cache_parts VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![
-        part.key.to_string(),
-        part.address,
-        part.etag,
-        part.version,
-        signed(part.kept_bytes),
-    ])?;
+    conn.prepare_cached("INSERT OR REPLACE INTO cache_parts VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute(params![
+            part.key.to_string(),
+            part.address,
+            part.etag,
+            part.version,
+            signed(part.kept_bytes),
+        ])?;
     Ok(())
 }
 
@@ -159,11 +162,8 @@ pub fn tags(conn: &Connection) -> Result<Vec<(String, Digest, Time)>> {
 /// # Errors
 /// Those of the database.
 pub fn put_tag(conn: &Connection, address: &str, sha256: &Digest, checked_at: Time) -> Result<()> {
-    conn.prepare_cached("INSERT OR REPLACE INTO cache_tags VALUES (?1, ?2, ?3)")?.execute(params![
-        address,
-        sha256.to_string(),
-        checked_at
-    ])?;
+    conn.prepare_cached("INSERT OR REPLACE INTO cache_tags VALUES (?1, ?2, ?3)")?
+        .execute(params![address, sha256.to_string(), checked_at])?;
     Ok(())
 }
 
@@ -218,8 +218,7 @@ pub fn count_miss(conn: &Connection, key: &Digest, address: &str, now: Time) -> 
         "INSERT INTO cache_misses VALUES (?1, ?2, 1, ?3, ?3) ON CONFLICT (key) DO UPDATE SET count = count + 1, last_at = ?3",
     )?
     .execute(params![key.to_string(), address, now])?;
-    let sql =
-        "DELETE FROM cache_misses WHERE key IN (SELECT key FROM cache_misses ORDER BY last_at DESC LIMIT -1 OFFSET ?1)";
+    let sql = "DELETE FROM cache_misses WHERE key IN (SELECT key FROM cache_misses ORDER BY last_at DESC LIMIT -1 OFFSET ?1)";
     conn.prepare_cached(sql)?.execute([MISSES_MAX])?;
     Ok(())
 }

@@ -5,8 +5,8 @@ use bty::redact;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 
-use crate::error::{Error, Result};
-use crate::time::Time;
+use crate::domain::error::{Error, Result};
+use crate::domain::time::Time;
 
 /// An entry of the server's catalog.
 #[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
@@ -15,7 +15,8 @@ pub struct Stored {
     pub bty_image_ref: String,
     /// Where the image is.
     pub src: String,
-    /// Where its bytes were when it was last looked at: for tags, the address of what the tag meant.
+    /// Where its bytes were when it was last looked at: for tags, the address of what the tag
+    /// meant.
     pub resolved_src: Option<String>,
     /// When that was.
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -49,7 +50,9 @@ const COLUMNS: &str = "image_ref, src, resolved_src, resolved_at, sha256, name, 
 /// # Errors
 /// Those of the database.
 pub fn all(conn: &Connection) -> Result<Vec<Stored>> {
-    let sql = format!("SELECT {COLUMNS} FROM catalog_entries WHERE deleted_at IS NULL ORDER BY name, src");
+    let sql = format!(
+        "SELECT {COLUMNS} FROM catalog_entries WHERE deleted_at IS NULL ORDER BY name, src"
+    );
     let mut select = conn.prepare_cached(&sql)?;
     let rows = select.query_map([], from_row)?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -60,9 +63,13 @@ pub fn all(conn: &Connection) -> Result<Vec<Stored>> {
 /// # Errors
 /// Those of the database.
 pub fn by_src(conn: &Connection, src: &str) -> Result<Option<(Stored, bool)>> {
-    let sql = format!("SELECT {COLUMNS}, deleted_at IS NOT NULL FROM catalog_entries WHERE src = ?1 OR image_ref = ?2");
+    let sql = format!(
+        "SELECT {COLUMNS}, deleted_at IS NOT NULL FROM catalog_entries WHERE src = ?1 OR image_ref = ?2"
+    );
     let image_ref = bty::catalog::image_ref(src).map(|r| r.to_string()).unwrap_or_default();
-    Ok(conn.query_row(&sql, [src, &image_ref], |row| Ok((from_row(row)?, row.get(13)?))).optional()?)
+    Ok(conn
+        .query_row(&sql, [src, &image_ref], |row| Ok((from_row(row)?, row.get(13)?)))
+        .optional()?)
 }
 
 /// True when another entry than that of `src` has this name.
@@ -127,7 +134,8 @@ impl Stored {
     }
 }
 
-/// Takes users and passwords out of all addresses, which earlier programs have kept; gives the names of their images.
+/// Takes users and passwords out of all addresses, which earlier programs have kept; gives the
+/// names of their images.
 ///
 /// # Errors
 /// Those of the database.
@@ -135,13 +143,16 @@ pub fn forget_passwords(conn: &Connection) -> Result<Vec<String>> {
     let sql = "SELECT image_ref, name, src, resolved_src, sha_url FROM catalog_entries
                WHERE instr(src || ifnull(resolved_src, '') || ifnull(sha_url, ''), '@') > 0";
     let mut select = conn.prepare(sql)?;
-    let columns = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, [row.get(2)?, row.get(3)?, row.get(4)?]));
-    let found =
-        select.query_map([], columns)?.collect::<rusqlite::Result<Vec<(String, String, [Option<String>; 3])>>>()?;
+    let columns =
+        |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, [row.get(2)?, row.get(3)?, row.get(4)?]));
+    let found = select
+        .query_map([], columns)?
+        .collect::<rusqlite::Result<Vec<(String, String, [Option<String>; 3])>>>()?;
     let mut names = Vec::new();
     for (image_ref, name, addresses) in found {
         if addresses.iter().flatten().any(|address| redact::has_credentials(address)) {
-            let [src, resolved_src, sha_url] = addresses.map(|a| a.map(|a| redact::address(&a).into_owned()));
+            let [src, resolved_src, sha_url] =
+                addresses.map(|a| a.map(|a| redact::address(&a).into_owned()));
             let sql = "UPDATE catalog_entries SET src = ?2, resolved_src = ?3, sha_url = ?4 WHERE image_ref = ?1";
             conn.execute(sql, (image_ref, src, resolved_src, sha_url))?;
             names.push(name);
@@ -183,8 +194,8 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Stored> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::db::Db;
-    use crate::events::{Bus, NewEvent};
+    use crate::domain::event::{Bus, NewEvent};
+    use crate::store::database::Db;
 
     #[test]
     fn passwords_that_earlier_programs_kept_are_removed() {
@@ -224,20 +235,24 @@ mod tests {
         let event = NewEvent::new("catalog.entry.deleted", src, format!("{src} was deleted"));
         let event = event.with(serde_json::json!({ "tried": [{ "src": src }] }));
         db.write_blocking(move |t| {
-            let id = t.tell(&event)?;
+            let id = t.record(&event)?;
             t.execute("INSERT INTO events SELECT id + 1, ts, kind, subject_kind, ?2, actor, source_ip, ?2, json_array(?2), 0, 1, NULL FROM events WHERE id = ?1", (id, src))?;
             Ok(())
         })
         .unwrap();
         let kept: String = db
             .read_blocking(|c| {
-                Ok(c.query_row("SELECT summary || subject_id || details_json FROM events WHERE id = 1", [], |r| {
-                    r.get(0)
-                })?)
+                Ok(c.query_row(
+                    "SELECT summary || subject_id || details_json FROM events WHERE id = 1",
+                    [],
+                    |r| r.get(0),
+                )?)
             })
             .unwrap();
         assert!(!kept.contains("s3cr3t"), "{kept}");
-        let events = db.read_blocking(|conn| crate::store::events::list(conn, &Default::default(), 10)).unwrap();
+        let events = db
+            .read_blocking(|conn| crate::store::events::list(conn, &Default::default(), 10))
+            .unwrap();
         assert_eq!(events.len(), 2);
         assert!(!format!("{events:?}").contains("s3cr3t"), "{events:?}");
         assert_eq!(events[1].details["tried"][0]["src"], "http://h/a.img");

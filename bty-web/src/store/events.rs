@@ -5,9 +5,9 @@ use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use super::anywhere;
-use crate::error::Result;
-use crate::events::{Event, NewEvent, REPEATABLE, without_passwords};
-use crate::time::Time;
+use crate::domain::error::Result;
+use crate::domain::event::{Event, NewEvent, REPEATABLE, without_passwords};
+use crate::domain::time::Time;
 
 /// Which events; all that are none filter nothing.
 #[derive(Clone, Debug, Default)]
@@ -51,11 +51,13 @@ pub fn list(conn: &Connection, filter: &Filter, limit: u32) -> Result<Vec<Event>
     rows.map(|row| row?).collect()
 }
 
-/// As many events of one subject, all of them such as anybody can cause, are kept within [`REPEATED_WITHIN_MS`]; further ones are counted.
+/// As many events of one subject, all of them such as anybody can cause, are kept within
+/// [`REPEATED_WITHIN_MS`]; further ones are counted.
 const REPEATED_MAX: u32 = 16;
 const REPEATED_WITHIN_MS: i64 = 60 * 60 * 1000;
 
-/// Counts `event` in an earlier one, when its subject has had enough of such events lately; gives the number of that one.
+/// Counts `event` in an earlier one, when its subject has had enough of such events lately; gives
+/// the number of that one.
 ///
 /// # Errors
 /// Those of the database.
@@ -66,9 +68,10 @@ pub fn repeat(conn: &Connection, event: &NewEvent, now: Time) -> Result<Option<i
     let mut select = conn.prepare_cached(
         "SELECT id, kind, ifnull(last_ts, ts) FROM events WHERE subject_kind = ?1 AND subject_id = ?2 ORDER BY id DESC LIMIT ?3",
     )?;
-    let rows = select.query_map(params![event.subject_kind, event.subject_id, REPEATED_MAX], |row| {
-        Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, Time>(2)?))
-    })?;
+    let rows = select
+        .query_map(params![event.subject_kind, event.subject_id, REPEATED_MAX], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, Time>(2)?))
+        })?;
     let (mut recent, mut same) = (0, None);
     for row in rows {
         let (id, kind, at) = row?;
@@ -92,7 +95,8 @@ pub fn repeat(conn: &Connection, event: &NewEvent, now: Time) -> Result<Option<i
 /// As many events are deleted in one transaction: others want to write as well.
 const PRUNED_MAX: u32 = 5_000;
 
-/// Deletes events that happened last before `before`, and all but the newest `keep`; gives how many, at most 5,000 at a time.
+/// Deletes events that happened last before `before`, and all but the newest `keep`; gives how
+/// many, at most 5,000 at a time.
 ///
 /// # Errors
 /// Those of the database.
@@ -139,12 +143,15 @@ fn condition(filter: &Filter) -> (String, Vec<Sql>) {
         values.push(Sql::Integer(before));
     }
     if let Some(text) = filter.text.as_deref().filter(|text| !text.is_empty()) {
-        let columns = ["kind", "subject_kind", "subject_id", "actor", "ifnull(source_ip, '')", "summary"];
-        let terms_of_text: Vec<String> = columns.iter().map(|c| format!("{c} LIKE ? ESCAPE '\\'")).collect();
+        let columns =
+            ["kind", "subject_kind", "subject_id", "actor", "ifnull(source_ip, '')", "summary"];
+        let terms_of_text: Vec<String> =
+            columns.iter().map(|c| format!("{c} LIKE ? ESCAPE '\\'")).collect();
         terms.push(format!("({})", terms_of_text.join(" OR ")));
         values.extend(columns.map(|_| Sql::Text(anywhere(text))));
     }
-    let condition = if terms.is_empty() { String::new() } else { format!("WHERE {}", terms.join(" AND ")) };
+    let condition =
+        if terms.is_empty() { String::new() } else { format!("WHERE {}", terms.join(" AND ")) };
     (condition, values)
 }
 
@@ -157,7 +164,8 @@ pub fn get(conn: &Connection, id: i64) -> Result<Option<Event>> {
     conn.query_row(&sql, [id], |row| Ok(from_row(row))).optional()?.transpose()
 }
 
-/// Takes note that an operator has seen an event, or not after all. False when there is no such event.
+/// Takes note that an operator has seen an event, or not after all. False when there is no such
+/// event.
 ///
 /// # Errors
 /// Those of the database.
@@ -170,7 +178,9 @@ pub fn acknowledge(conn: &Connection, id: i64, acknowledged: bool) -> Result<boo
 /// # Errors
 /// Those of the database.
 pub fn acknowledge_all(conn: &Connection, ids: &[i64], acknowledged: bool) -> Result<usize> {
-    let mut update = conn.prepare_cached("UPDATE events SET acknowledged = ?2 WHERE id = ?1 AND acknowledged <> ?2")?;
+    let mut update = conn.prepare_cached(
+        "UPDATE events SET acknowledged = ?2 WHERE id = ?1 AND acknowledged <> ?2",
+    )?;
     ids.iter().try_fold(0, |n, id| Ok(n + update.execute((id, acknowledged))?))
 }
 
@@ -180,7 +190,10 @@ pub fn acknowledge_all(conn: &Connection, ids: &[i64], acknowledged: bool) -> Re
 /// Those of the database.
 pub fn acknowledge_failures(conn: &Connection) -> Result<Vec<i64>> {
     let sql = "SELECT id FROM events WHERE acknowledged = 0 AND kind LIKE '%failed'";
-    let ids = conn.prepare_cached(sql)?.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()?;
+    let ids = conn
+        .prepare_cached(sql)?
+        .query_map([], |row| row.get(0))?
+        .collect::<rusqlite::Result<Vec<i64>>>()?;
     acknowledge_all(conn, &ids, true)?;
     Ok(ids)
 }
@@ -207,8 +220,8 @@ pub struct Found {
 /// As many events are looked at in one search, and as many are given.
 pub const SEARCH_MAX: usize = 40_000;
 
-/// The newest events that `filter` lets through and that `is_wanted`, up to `limit`. A search looks at no more than [`SEARCH_MAX`] of them: it says
-/// where to go on.
+/// The newest events that `filter` lets through and that `is_wanted`, up to `limit`. A search looks
+/// at no more than [`SEARCH_MAX`] of them: it says where to go on.
 ///
 /// # Errors
 /// Those of the database.
@@ -280,7 +293,10 @@ impl Words<'_> {
 
 fn has(text: &str, needle: &str) -> bool {
     match text.is_ascii() {
-        true => text.as_bytes().windows(needle.len().max(1)).any(|part| part.eq_ignore_ascii_case(needle.as_bytes())),
+        true => text
+            .as_bytes()
+            .windows(needle.len().max(1))
+            .any(|part| part.eq_ignore_ascii_case(needle.as_bytes())),
         false => text.to_lowercase().contains(needle),
     }
 }
@@ -326,8 +342,8 @@ fn from_row(row: &Row<'_>) -> Result<Event> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::db::Db;
-    use crate::events::Bus;
+    use crate::domain::event::Bus;
+    use crate::store::database::Db;
 
     fn open() -> (tempfile::TempDir, Db) {
         let dir = tempfile::tempdir().unwrap();
@@ -335,9 +351,9 @@ mod tests {
         (dir, db)
     }
 
-    fn tell(db: &Db, kind: &'static str, summary: &str) {
+    fn record(db: &Db, kind: &'static str, summary: &str) {
         let event = NewEvent::new(kind, "02:00:00:00:00:01", summary);
-        db.write_blocking(move |transaction| transaction.tell(&event)).unwrap();
+        db.write_blocking(move |transaction| transaction.record(&event)).unwrap();
     }
 
     fn all(db: &Db) -> Vec<(String, i64, String)> {
@@ -348,17 +364,24 @@ mod tests {
     #[test]
     fn who_repeats_himself_is_counted_and_hides_nothing() {
         let (_dir, db) = open();
-        tell(&db, "machine.flashed", "before");
+        record(&db, "machine.flashed", "before");
         for n in 0..500 {
-            tell(&db, if n % 2 == 0 { "netboot.pxe.offered" } else { "machine.inventory" }, &format!("no. {n}"));
+            record(
+                &db,
+                if n % 2 == 0 { "netboot.pxe.offered" } else { "machine.inventory" },
+                &format!("no. {n}"),
+            );
         }
         let events = all(&db);
         assert_eq!(events.len(), 17, "{events:?}");
         assert_eq!(events.iter().map(|event| event.1).sum::<i64>(), 501);
-        assert!(events.iter().any(|event| event.2 == "no. 499"), "the last one is told: {events:?}");
+        assert!(
+            events.iter().any(|event| event.2 == "no. 499"),
+            "the last one is told: {events:?}"
+        );
         // what only its own cycle can cause is always an event of its own, and what follows it too
-        tell(&db, "machine.flashed", "after");
-        tell(&db, "netboot.pxe.offered", "again");
+        record(&db, "machine.flashed", "after");
+        record(&db, "netboot.pxe.offered", "again");
         assert_eq!(all(&db).len(), 19);
     }
 
@@ -366,10 +389,10 @@ mod tests {
     fn a_failure_that_is_repeated_is_to_be_acknowledged_again() {
         let (_dir, db) = open();
         for n in 0..20 {
-            tell(&db, "plan.failed", &format!("no. {n}"));
+            record(&db, "plan.failed", &format!("no. {n}"));
         }
         db.write_blocking(|conn| acknowledge_failures(conn)).unwrap();
-        tell(&db, "plan.failed", "once more");
+        record(&db, "plan.failed", "once more");
         assert_eq!(db.read_blocking(tripwire).unwrap(), 1);
     }
 
@@ -377,12 +400,15 @@ mod tests {
     fn old_and_surplus_events_are_deleted_the_oldest_first() {
         let (_dir, db) = open();
         for n in 0..10 {
-            tell(&db, "machine.flashed", &format!("no. {n}"));
+            record(&db, "machine.flashed", &format!("no. {n}"));
         }
         assert_eq!(db.write_blocking(|conn| prune(conn, None, Some(4))).unwrap(), 6);
         assert_eq!(db.write_blocking(|conn| prune(conn, None, Some(4))).unwrap(), 0);
         assert_eq!(all(&db).last().unwrap().2, "no. 6");
-        assert_eq!(db.write_blocking(|conn| prune(conn, Some(Time(Time::now().0 + 1000)), None)).unwrap(), 4);
+        assert_eq!(
+            db.write_blocking(|conn| prune(conn, Some(Time(Time::now().0 + 1000)), None)).unwrap(),
+            4
+        );
         assert!(all(&db).is_empty());
     }
 }

@@ -5,10 +5,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::error::Result;
-use crate::mac::Mac;
-use crate::machine::{Machine, Stage, Standing};
-use crate::time::Time;
+use crate::domain::error::Result;
+use crate::domain::mac::Mac;
+use crate::domain::machine::{Machine, MachineStatus, Stage};
+use crate::domain::time::Time;
 
 const COLUMNS: &str = "mac, plan, image_ref, target_serial, sanboot_drive, extra_args, params_json, labels_json, \
                        state_json, hold, cycle_json, answers_json, history_json, disks_json, disks_at, hardware_json, \
@@ -19,7 +19,8 @@ const COLUMNS: &str = "mac, plan, image_ref, target_serial, sanboot_drive, extra
 /// # Errors
 /// Those of the database.
 pub fn get(conn: &Connection, mac: &Mac) -> Result<Option<Machine>> {
-    let mut select = conn.prepare_cached(&format!("SELECT {COLUMNS} FROM machines WHERE mac = ?1"))?;
+    let mut select =
+        conn.prepare_cached(&format!("SELECT {COLUMNS} FROM machines WHERE mac = ?1"))?;
     select.query_row([mac.as_str()], |row| Ok(from_row(row))).optional()?.transpose()
 }
 
@@ -28,7 +29,8 @@ pub fn get(conn: &Connection, mac: &Mac) -> Result<Option<Machine>> {
 /// # Errors
 /// Those of the database.
 pub fn all(conn: &Connection) -> Result<Vec<Machine>> {
-    let mut select = conn.prepare_cached(&format!("SELECT {COLUMNS} FROM machines ORDER BY mac"))?;
+    let mut select =
+        conn.prepare_cached(&format!("SELECT {COLUMNS} FROM machines ORDER BY mac"))?;
     let rows = select.query_map([], |row| Ok(from_row(row)))?;
     rows.map(|row| row?).collect()
 }
@@ -38,7 +40,8 @@ pub fn all(conn: &Connection) -> Result<Vec<Machine>> {
 /// # Errors
 /// Those of the database and of `look`.
 pub fn each(conn: &Connection, mut look: impl FnMut(Machine) -> Result<bool>) -> Result<()> {
-    let mut select = conn.prepare_cached(&format!("SELECT {COLUMNS} FROM machines ORDER BY mac"))?;
+    let mut select =
+        conn.prepare_cached(&format!("SELECT {COLUMNS} FROM machines ORDER BY mac"))?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
         if !look(from_row(row)?)? {
@@ -78,8 +81,13 @@ pub struct Brief {
 impl Brief {
     /// Where it is.
     #[must_use]
-    pub fn standing(&self) -> Standing<'_> {
-        Standing { plan: &self.plan, hold: self.hold.as_deref(), stage: self.stage, mode: self.mode.as_deref() }
+    pub fn status(&self) -> MachineStatus<'_> {
+        MachineStatus {
+            plan: &self.plan,
+            hold: self.hold.as_deref(),
+            stage: self.stage,
+            mode: self.mode.as_deref(),
+        }
     }
 }
 
@@ -139,7 +147,8 @@ pub fn count_by_plan(conn: &Connection) -> Result<Vec<(String, i64)>> {
 /// # Errors
 /// Those of the database.
 pub fn count_by_image(conn: &Connection) -> Result<Vec<(String, i64)>> {
-    let sql = "SELECT image_ref, count(*) FROM machines WHERE image_ref IS NOT NULL GROUP BY image_ref";
+    let sql =
+        "SELECT image_ref, count(*) FROM machines WHERE image_ref IS NOT NULL GROUP BY image_ref";
     let mut select = conn.prepare_cached(sql)?;
     let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -196,7 +205,8 @@ pub fn delete(conn: &Connection, mac: &Mac) -> Result<bool> {
     Ok(conn.execute("DELETE FROM machines WHERE mac = ?1", [mac.as_str()])? > 0)
 }
 
-/// Machines that became known by themselves, and that nothing was done with; the same words as in the index `machines_unassigned`.
+/// Machines that became known by themselves, and that nothing was done with; the same words as in
+/// the index `machines_unassigned`.
 const UNASSIGNED: &str =
     "discovered_at IS NOT NULL AND updated_at = created_at AND image_ref IS NULL AND target_serial IS NULL
                           AND labels_json = '[]' AND flashed_json IS NULL";
@@ -206,22 +216,26 @@ const UNASSIGNED: &str =
 /// # Errors
 /// Those of the database.
 pub fn is_unassigned(conn: &Connection, mac: &Mac) -> Result<bool> {
-    let mut select =
-        conn.prepare_cached(&format!("SELECT EXISTS (SELECT 1 FROM machines WHERE mac = ?1 AND {UNASSIGNED})"))?;
+    let mut select = conn.prepare_cached(&format!(
+        "SELECT EXISTS (SELECT 1 FROM machines WHERE mac = ?1 AND {UNASSIGNED})"
+    ))?;
     Ok(select.query_row([mac.as_str()], |row| row.get(0))?)
 }
 
-/// Forgets unassigned machines, with all that they left, until `max` are there: first the one that was seen longest ago. Gives how many.
+/// Forgets unassigned machines, with all that they left, until `max` are there: first the one that
+/// was seen longest ago. Gives how many.
 ///
 /// # Errors
 /// Those of the database.
 pub fn make_room(conn: &Connection, max: u32) -> Result<usize> {
     let count = format!("SELECT count(*) FROM machines WHERE {UNASSIGNED}");
     let there: u32 = conn.prepare_cached(&count)?.query_row([], |row| row.get(0))?;
-    let oldest = format!("SELECT mac FROM machines WHERE {UNASSIGNED} ORDER BY last_seen_at LIMIT ?1");
+    let oldest =
+        format!("SELECT mac FROM machines WHERE {UNASSIGNED} ORDER BY last_seen_at LIMIT ?1");
     let mut select = conn.prepare_cached(&oldest)?;
-    let macs =
-        select.query_map([there.saturating_sub(max)], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
+    let macs = select
+        .query_map([there.saturating_sub(max)], |row| row.get(0))?
+        .collect::<rusqlite::Result<Vec<String>>>()?;
     for mac in &macs {
         conn.prepare_cached("DELETE FROM machines WHERE mac = ?1")?.execute([mac])?;
         // nobody has done anything with it, so only it has told of itself
@@ -236,8 +250,7 @@ pub fn make_room(conn: &Connection, max: u32) -> Result<usize> {
 /// # Errors
 /// Those of the database.
 pub fn put_lshw(conn: &Connection, mac: &Mac, lshw: &str, at: Time) -> Result<()> {
-    let sql =
-        "INSERT INTO machine_lshw VALUES (?1, ?2, ?3) ON CONFLICT (mac) DO UPDATE SET lshw_json = ?2, lshw_at = ?3";
+    let sql = "INSERT INTO machine_lshw VALUES (?1, ?2, ?3) ON CONFLICT (mac) DO UPDATE SET lshw_json = ?2, lshw_at = ?3";
     conn.prepare_cached(sql)?.execute(params![mac.as_str(), lshw, at])?;
     Ok(())
 }
@@ -254,7 +267,7 @@ pub fn lshw(conn: &Connection, mac: &Mac) -> Result<Option<(String, Time)>> {
 fn from_row(row: &Row<'_>) -> Result<Machine> {
     let mac: String = row.get(0)?;
     Ok(Machine {
-        mac: mac.parse().map_err(crate::error::Error::internal)?,
+        mac: mac.parse().map_err(crate::domain::error::Error::internal)?,
         plan: row.get(1)?,
         image_ref: row.get(2)?,
         target_serial: row.get(3)?,
@@ -296,9 +309,9 @@ fn maybe<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> Result<Option<T>>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::db::Db;
-    use crate::events::{Actor, Bus, NewEvent};
-    use crate::machine::{Cycle, Flashed, Ordered};
+    use crate::domain::event::{Actor, Bus, NewEvent};
+    use crate::domain::machine::{Cycle, Flashed, OrderSummary};
+    use crate::store::database::Db;
     use crate::store::events::Filter;
 
     #[test]
@@ -309,21 +322,28 @@ mod tests {
             |machine| machine.updated_at = Time(2),
             |machine| machine.image_ref = Some("ab".repeat(32)),
             |machine| machine.labels = vec!["lab".into()],
-            |machine| machine.flashed = Some(Flashed { at: Time(7), image: None, sha256: None, serial: None }),
+            |machine| {
+                machine.flashed =
+                    Some(Flashed { at: Time(7), image: None, sha256: None, serial: None })
+            },
             |machine| machine.discovered_at = None,
         ];
         db.write_blocking(move |conn| {
             for n in 0..20_u8 {
-                let mut machine =
-                    Machine::new(format!("02:00:00:00:00:{n:02x}").parse().unwrap(), "ipxe-exit", Time(1));
+                let mut machine = Machine::new(
+                    format!("02:00:00:00:00:{n:02x}").parse().unwrap(),
+                    "ipxe-exit",
+                    Time(1),
+                );
                 machine.discovered_at = Some(Time(1));
                 machine.last_seen_at = Some(Time(n.into()));
                 if let Some(change) = change.get(usize::from(n)) {
                     change(&mut machine);
                 }
                 put(conn, &machine)?;
-                conn.tell(
-                    &NewEvent::new("machine.discovered", machine.mac.as_str(), "new").by(Actor::PxeClient, None),
+                conn.record(
+                    &NewEvent::new("machine.discovered", machine.mac.as_str(), "new")
+                        .by(Actor::PxeClient, None),
                 )?;
             }
             assert_eq!(make_room(conn, 3)?, 12);
@@ -333,9 +353,16 @@ mod tests {
         .unwrap();
         let left: Vec<Machine> = db.read_blocking(all).unwrap();
         let seen: Vec<i64> = left.iter().map(|machine| machine.last_seen_at.unwrap().0).collect();
-        assert_eq!(seen, [0, 1, 2, 3, 4, 17, 18, 19], "all that are assigned, and who was seen last");
+        assert_eq!(
+            seen,
+            [0, 1, 2, 3, 4, 17, 18, 19],
+            "all that are assigned, and who was seen last"
+        );
         let events = crate::store::events::list;
-        assert_eq!(db.read_blocking(|conn| events(conn, &Filter::default(), 500)).unwrap().len(), 8);
+        assert_eq!(
+            db.read_blocking(|conn| events(conn, &Filter::default(), 500)).unwrap().len(),
+            8
+        );
         for machine in &left {
             let is = db.read_blocking(|conn| is_unassigned(conn, &machine.mac)).unwrap();
             assert_eq!(is, machine.last_seen_at.unwrap().0 > 4);
@@ -346,7 +373,13 @@ mod tests {
     fn what_lists_show_is_what_the_machine_says() {
         let dir = tempfile::tempdir().unwrap();
         let db = Db::open(&dir.path().join("state.db"), Bus::default()).unwrap();
-        let order = Ordered { mode: "flash".into(), image_ref: None, image_name: None, sha256: None, serial: None };
+        let order = OrderSummary {
+            mode: "flash".into(),
+            image_ref: None,
+            image_name: None,
+            sha256: None,
+            serial: None,
+        };
         let stages = [
             Stage::Offered,
             Stage::Working,
@@ -358,11 +391,14 @@ mod tests {
         ];
         let mut machines = Vec::new();
         for (n, stage) in stages.into_iter().enumerate() {
-            for (is_past, order) in [(false, None), (false, Some(order.clone())), (true, Some(order.clone()))] {
+            for (is_past, order) in
+                [(false, None), (false, Some(order.clone())), (true, Some(order.clone()))]
+            {
                 let mac = format!("02:00:00:00:{n:02x}:{:02x}", machines.len()).parse().unwrap();
                 let mut machine = Machine::new(mac, "bty-flash-once", Time(1));
                 machine.hold = (n == 2 && is_past).then(|| "why".to_owned());
-                machine.flashed = Some(Flashed { at: Time(7), image: None, sha256: None, serial: None });
+                machine.flashed =
+                    Some(Flashed { at: Time(7), image: None, sha256: None, serial: None });
                 machine.cycle = Some(Cycle {
                     token: String::new(),
                     opened_at: Time(1),
@@ -387,8 +423,8 @@ mod tests {
         assert_eq!(briefs.len(), machines.len());
         for (brief, machine) in briefs.iter().zip(&machines) {
             assert_eq!(brief.mac, machine.mac.as_str());
-            assert_eq!(brief.standing().text(), machine.boot_state());
-            assert_eq!(brief.standing().phase(), machine.standing().phase());
+            assert_eq!(brief.status().text(), machine.boot_state());
+            assert_eq!(brief.status().phase(), machine.status().phase());
             assert_eq!(brief.flashed_at, machine.flashed.as_ref().map(|flashed| flashed.at));
         }
     }

@@ -3,9 +3,9 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 
-use crate::error::Result;
-use crate::plan::Plan;
-use crate::time::Time;
+use crate::domain::error::Result;
+use crate::domain::plan::Plan;
+use crate::domain::time::Time;
 
 /// A revision in a list.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
@@ -54,7 +54,12 @@ pub fn revisions(conn: &Connection, name: &str) -> Result<Vec<Revision>> {
         "SELECT revision, note, saved_by, saved_at FROM plan_revisions WHERE name = ?1 ORDER BY revision DESC",
     )?;
     let rows = select.query_map([name], |row| {
-        Ok(Revision { revision: row.get(0)?, note: row.get(1)?, saved_by: row.get(2)?, saved_at: row.get(3)? })
+        Ok(Revision {
+            revision: row.get(0)?,
+            note: row.get(1)?,
+            saved_by: row.get(2)?,
+            saved_at: row.get(3)?,
+        })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
@@ -97,7 +102,10 @@ pub fn put(conn: &Connection, plan: &Plan, saved_by: &str, now: Time) -> Result<
 /// # Errors
 /// Those of the database.
 pub fn delete(conn: &Connection, name: &str, now: Time) -> Result<bool> {
-    Ok(conn.execute("UPDATE plans SET deleted_at = ?2 WHERE name = ?1 AND deleted_at IS NULL", (name, now))? > 0)
+    Ok(conn.execute(
+        "UPDATE plans SET deleted_at = ?2 WHERE name = ?1 AND deleted_at IS NULL",
+        (name, now),
+    )? > 0)
 }
 
 fn from_row(row: &Row<'_>) -> Result<Plan> {

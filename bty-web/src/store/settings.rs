@@ -4,22 +4,34 @@ use std::collections::BTreeMap;
 
 use rusqlite::Connection;
 
-use crate::error::{Error, Result};
-use crate::time::Time;
+use crate::domain::error::{Error, Result};
+use crate::domain::time::Time;
 
 /// Every key, its default, and what it is about.
 pub const KEYS: [(&str, &str, &str); 13] = [
     ("upstream.netboot_repo", "safl/bty", "repository whose releases have the netboot artifacts"),
     ("upstream.netboot_tag", "latest", "tag that is fetched"),
     ("upstream.catalog_url", bty::catalog::DEFAULT_URL, "catalog that is offered for import"),
-    ("netboot.version", "", "version of the artifacts that machines boot; empty for the server's own"),
+    (
+        "netboot.version",
+        "",
+        "version of the artifacts that machines boot; empty for the server's own",
+    ),
     (
         "netboot.extra_args",
         "",
         "further words on the kernel command line of every machine; whoever sets them is root on every target",
     ),
-    ("plans.default", crate::plan::bundled::INVENTORY, "plan of machines that are not known"),
-    ("plans.contact_window_ms", "3000", "so long is a contact without a nonce taken for a repetition"),
+    (
+        "plans.default",
+        crate::domain::plan::bundled::INVENTORY,
+        "plan of machines that are not known",
+    ),
+    (
+        "plans.contact_window_ms",
+        "3000",
+        "so long is a contact without a nonce taken for a repetition",
+    ),
     (
         "machines.silent_boots",
         "3",
@@ -45,14 +57,19 @@ impl Settings {
     /// What is set, else the default; empty for unknown keys.
     #[must_use]
     pub fn get(&self, key: &str) -> &str {
-        let default = || KEYS.iter().find(|(known, ..)| *known == key).map_or("", |(_, default, _)| default);
+        let default =
+            || KEYS.iter().find(|(known, ..)| *known == key).map_or("", |(_, default, _)| default);
         self.0.get(key).map_or_else(default, String::as_str)
     }
 
     /// A number; the default when what is set is none.
     #[must_use]
     pub fn number(&self, key: &str) -> i64 {
-        let default = || KEYS.iter().find(|(known, ..)| *known == key).and_then(|(_, default, _)| default.parse().ok());
+        let default = || {
+            KEYS.iter()
+                .find(|(known, ..)| *known == key)
+                .and_then(|(_, default, _)| default.parse().ok())
+        };
         self.get(key).parse().ok().or_else(default).unwrap_or_default()
     }
 
@@ -66,7 +83,7 @@ impl Settings {
 /// Checks a value that is to be set.
 ///
 /// # Errors
-/// [`crate::error::ErrorKind::Invalid`], with what is allowed.
+/// [`crate::domain::error::ErrorKind::Invalid`], with what is allowed.
 pub fn check(key: &str, value: &str) -> Result<()> {
     let wrong = |why: &str| Err(Error::invalid(format!("{key}: {why}")));
     if value.len() > 4096 || value.chars().any(char::is_control) {
@@ -74,19 +91,27 @@ pub fn check(key: &str, value: &str) -> Result<()> {
     }
     let number = |range: std::ops::RangeInclusive<i64>| match value.parse::<i64>() {
         Ok(n) if range.contains(&n) => Ok(()),
-        _ => Err(Error::invalid(format!("{key}: must be a number from {} to {}", range.start(), range.end()))),
+        _ => Err(Error::invalid(format!(
+            "{key}: must be a number from {} to {}",
+            range.start(),
+            range.end()
+        ))),
     };
     match key {
         "backup.enabled" if !matches!(value, "0" | "1") => wrong("must be 0 or 1"),
-        "backup.cadence" if !matches!(value, "daily" | "weekly" | "manual") => wrong("must be daily, weekly or manual"),
+        "backup.cadence" if !matches!(value, "daily" | "weekly" | "manual") => {
+            wrong("must be daily, weekly or manual")
+        }
         "backup.retention_count" => number(1..=10_000),
         "plans.contact_window_ms" => number(0..=600_000),
         "machines.silent_boots" => number(0..=1000),
-        "plans.default" => crate::plan::check_name(value).map_err(Error::invalid),
+        "plans.default" => crate::domain::plan::check_name(value).map_err(Error::invalid),
         "display.timezone" if value != "UTC" && jiff::tz::TimeZone::get(value).is_err() => {
             wrong("is no zone of this system's database, such as Europe/Berlin")
         }
-        "netboot.extra_args" => crate::machine::contact::check_arguments(value).map_err(Error::invalid),
+        "netboot.extra_args" => {
+            crate::domain::machine::contact::check_arguments(value).map_err(Error::invalid)
+        }
         "netboot.version" | "upstream.netboot_tag" if !value.is_empty() && !is_tag(value) => {
             wrong("must be letters, digits, ., _ and -")
         }
@@ -100,7 +125,10 @@ pub fn check(key: &str, value: &str) -> Result<()> {
         "upstream.catalog_url" => value.parse::<bty::Location>().map(drop).map_err(Error::from),
         _ if !KEYS.iter().any(|(known, ..)| *known == key) => {
             let known: Vec<&str> = KEYS.iter().map(|(known, ..)| *known).collect();
-            Err(Error::invalid(format!("there is no setting {key:?}; there are {}", known.join(", "))))
+            Err(Error::invalid(format!(
+                "there is no setting {key:?}; there are {}",
+                known.join(", ")
+            )))
         }
         _ => Ok(()),
     }

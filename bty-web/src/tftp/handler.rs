@@ -46,7 +46,12 @@ impl Handler for Requests {
         Ok((transfer, Some(len)))
     }
 
-    async fn write_req_open(&mut self, _: &SocketAddr, _: &Path, _: Option<u64>) -> Result<Sink, packet::Error> {
+    async fn write_req_open(
+        &mut self,
+        _: &SocketAddr,
+        _: &Path,
+        _: Option<u64>,
+    ) -> Result<Sink, packet::Error> {
         Counts::count(&self.tftp.counts.refused);
         Err(packet::Error::PermissionDenied)
     }
@@ -58,7 +63,8 @@ pub(super) struct Transfer {
     ip: IpAddr,
     bytes: Arc<[u8]>,
     at: usize,
-    /// How often blocks were read. The second is read once the client has answered the first, or the options.
+    /// How often blocks were read. The second is read once the client has answered the first, or
+    /// the options.
     reads: usize,
     is_answered: bool,
 }
@@ -97,7 +103,11 @@ impl Transfer {
 }
 
 impl AsyncRead for Transfer {
-    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
         self.reads += 1;
         if self.reads > 1 {
             self.answered();

@@ -1,4 +1,5 @@
-//! Listeners: one an address of this host, so that a client is answered by the address that it has asked.
+//! Listeners: one an address of this host, so that a client is answered by the address that it has
+//! asked.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -10,10 +11,10 @@ use tokio::sync::oneshot;
 
 use super::handler::Requests;
 use super::{
-    BLOCK_BYTES_MAX, CLIENT_TIMEOUT_MAX_S, FIRST_RETRIES, FIRST_TIMEOUT, RETRIES, TIMEOUT, TIMEOUT_MIN, Tftp,
-    WINDOW_MAX, unbound,
+    BLOCK_BYTES_MAX, CLIENT_TIMEOUT_MAX_S, FIRST_RETRIES, FIRST_TIMEOUT, RETRIES, TIMEOUT,
+    TIMEOUT_MIN, Tftp, WINDOW_MAX, unbound,
 };
-use crate::error::{Error, Result};
+use crate::domain::error::{Error, Result};
 
 /// How often it is looked whether the host has other addresses now.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -57,7 +58,8 @@ fn addresses(listen: IpAddr) -> Result<Vec<IpAddr>> {
     if !listen.is_unspecified() {
         return Ok(vec![listen]);
     }
-    let interfaces = if_addrs::get_if_addrs().map_err(|e| Error::internal(format!("listing addresses: {e}")))?;
+    let interfaces =
+        if_addrs::get_if_addrs().map_err(|e| Error::internal(format!("listing addresses: {e}")))?;
     let is_wanted = |ip: &IpAddr| match ip {
         IpAddr::V4(_) => true,
         // those of a link need its name with them
@@ -81,7 +83,8 @@ fn listen(tftp: &Arc<Tftp>, ip: IpAddr) -> Result<Listener> {
         .block_size_limit(BLOCK_BYTES_MAX)
         .window_size_limit(WINDOW_MAX);
     let (end, ended) = oneshot::channel();
-    // a thread of its own, which waits for its sockets by itself: packets do not go from thread to thread
+    // a thread of its own, which waits for its sockets by itself: packets do not go from thread to
+    // thread
     std::thread::Builder::new().name("tftp".into()).spawn(move || {
         let serving = async {
             let server = builder.build().await?;

@@ -43,9 +43,15 @@ pub async fn probe(host: &str, port: u16) -> Probe {
 }
 
 async fn ask(target: &str) -> std::io::Result<Result<(), String>> {
-    let to: SocketAddr = tokio::net::lookup_host(target).await?.next().ok_or(std::io::ErrorKind::AddrNotAvailable)?;
-    let local: SocketAddr =
-        if to.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { (std::net::Ipv6Addr::UNSPECIFIED, 0).into() };
+    let to: SocketAddr = tokio::net::lookup_host(target)
+        .await?
+        .next()
+        .ok_or(std::io::ErrorKind::AddrNotAvailable)?;
+    let local: SocketAddr = if to.is_ipv4() {
+        ([0, 0, 0, 0], 0).into()
+    } else {
+        (std::net::Ipv6Addr::UNSPECIFIED, 0).into()
+    };
     let socket = UdpSocket::bind(local).await?;
     socket.send_to(&request(), to).await?;
     let mut packet = [0; 2048];
@@ -70,8 +76,17 @@ fn understand(packet: &[u8]) -> Option<Result<(), String>> {
     match code {
         DATA | OACK => Some(Ok(())),
         ERROR => {
-            let text = packet.get(4..).unwrap_or_default().split(|byte| *byte == 0).next().unwrap_or_default();
-            Some(Err(String::from_utf8_lossy(text).chars().filter(|c| !c.is_control()).take(80).collect()))
+            let text = packet
+                .get(4..)
+                .unwrap_or_default()
+                .split(|byte| *byte == 0)
+                .next()
+                .unwrap_or_default();
+            Some(Err(String::from_utf8_lossy(text)
+                .chars()
+                .filter(|c| !c.is_control())
+                .take(80)
+                .collect()))
         }
         _ => None,
     }
@@ -85,7 +100,10 @@ mod tests {
     fn answers_are_offers_or_refusals() {
         assert_eq!(understand(b"\x00\x03\x00\x01data"), Some(Ok(())));
         assert_eq!(understand(b"\x00\x06tsize\x005\0"), Some(Ok(())));
-        assert_eq!(understand(b"\x00\x05\x00\x01File not found\0"), Some(Err("File not found".into())));
+        assert_eq!(
+            understand(b"\x00\x05\x00\x01File not found\0"),
+            Some(Err("File not found".into()))
+        );
         assert_eq!(understand(b"\x00\x05"), Some(Err(String::new())));
         assert_eq!(understand(b"\x00\x04\x00\x01"), None);
         assert_eq!(understand(b""), None);

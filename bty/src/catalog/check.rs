@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::{Catalog, Entry};
 use crate::digest::{ChecksumList, Checksums};
 use crate::{
-    CancelToken, Client, Context, Digest, Error, ErrorKind, Location, Result, Source, redact, size, source, threads,
+    CancelToken, Client, Context, Digest, Error, ErrorKind, Location, Result, Source, redact, size,
+    source, threads,
 };
 
 /// Images that are checked at a time: most of the time is spent waiting for servers.
@@ -42,8 +43,9 @@ impl EntryCheck {
     }
 }
 
-/// Looks at every image of `catalog` without fetching it: is it there, with the size and digest that the catalog says?
-/// The results are in the order of the catalog; a problem of one image does not keep the others from being checked.
+/// Looks at every image of `catalog` without fetching it: is it there, with the size and digest
+/// that the catalog says? The results are in the order of the catalog; a problem of one image does
+/// not keep the others from being checked.
 ///
 /// # Errors
 /// [`ErrorKind::Cancelled`] only.
@@ -68,7 +70,8 @@ fn check_with(
     };
     thread::scope(|scope| {
         let wanted = AT_A_TIME.min(entries.len());
-        let started = threads::start_some(wanted, || threads::start_in(scope, "bty-check", work).map(drop));
+        let started =
+            threads::start_some(wanted, || threads::start_in(scope, "bty-check", work).map(drop));
         // without another thread it is done on this one
         started.unwrap_or_else(|_| work());
     });
@@ -85,7 +88,8 @@ fn claim<'a>(next: &AtomicUsize, entries: &'a [Entry]) -> Option<(usize, &'a Ent
 
 fn check_entry(open: &dyn Fn(&str) -> Result<Source>, entry: &Entry) -> EntryCheck {
     let (name, src) = (entry.name.clone(), entry.src().to_owned());
-    let mut checked = EntryCheck { name, src, size_bytes: None, sha256: None, problems: Vec::new() };
+    let mut checked =
+        EntryCheck { name, src, size_bytes: None, sha256: None, problems: Vec::new() };
     match open(entry.src()) {
         Ok(source) => {
             checked.size_bytes = source.len_bytes();
@@ -101,18 +105,27 @@ fn check_entry(open: &dyn Fn(&str) -> Result<Source>, entry: &Entry) -> EntryChe
     if let (Some(said), Some(found)) = (entry.sha256, checked.sha256)
         && said != found
     {
-        checked.problems.push(format!("sha256 is {said}, but the origin declares {found}; did its tag move?"));
+        checked
+            .problems
+            .push(format!("sha256 is {said}, but the origin declares {found}; did its tag move?"));
     }
     checked
 }
 
-/// Fetches the list of digests at `reference` and returns what it says about `image`, an address or a file name; for adding an image with its digest.
+/// Fetches the list of digests at `reference` and returns what it says about `image`, an address or
+/// a file name; for adding an image with its digest.
 ///
 /// Of an address the path counts: a list may have several files of one name.
 ///
 /// # Errors
-/// [`ErrorKind::Catalog`] when it says nothing about `image`, or not which of several files it is, and as [`Client::read_small`].
-pub fn fetch_checksum(client: &Client, reference: &str, image: &str, cancel: &CancelToken) -> Result<Checksums> {
+/// [`ErrorKind::Catalog`] when it says nothing about `image`, or not which of several files it is,
+/// and as [`Client::read_small`].
+pub fn fetch_checksum(
+    client: &Client,
+    reference: &str,
+    image: &str,
+    cancel: &CancelToken,
+) -> Result<Checksums> {
     let shown = &*redact::address(reference);
     let bytes = client
         .read_small(reference, MAX_CHECKSUM_BYTES, cancel)
@@ -122,7 +135,8 @@ pub fn fetch_checksum(client: &Client, reference: &str, image: &str, cancel: &Ca
     let text = String::from_utf8_lossy(&bytes);
     ChecksumList::parse(&text).find(&path, directory).map_err(|reason| {
         let name = path.rsplit('/').next().unwrap_or_default();
-        let error = Error::new(ErrorKind::Catalog, format!("{shown} {reason} (looking for {name:?})"));
+        let error =
+            Error::new(ErrorKind::Catalog, format!("{shown} {reason} (looking for {name:?})"));
         error.with_path(shown).hint(reason.next_step())
     })
 }
@@ -130,7 +144,9 @@ pub fn fetch_checksum(client: &Client, reference: &str, image: &str, cancel: &Ca
 /// The path of an address as a list has it: without percent-encoding, and without what follows it.
 fn path_of(address: &str) -> String {
     match address.parse() {
-        Ok(Location::Http(url)) => String::from_utf8_lossy(&source::percent_decoded(url.path())).into_owned(),
+        Ok(Location::Http(url)) => {
+            String::from_utf8_lossy(&source::percent_decoded(url.path())).into_owned()
+        }
         Ok(Location::File(path)) => path.to_string_lossy().into_owned(),
         _ => address.to_owned(),
     }
@@ -139,14 +155,14 @@ fn path_of(address: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::Input;
+    use crate::source::ByteSource;
     use std::io::Read;
     use std::sync::Arc;
 
     /// An origin that knows its length and is never read.
     struct Known(Option<u64>);
 
-    impl Input for Known {
+    impl ByteSource for Known {
         fn len_bytes(&self) -> Option<u64> {
             self.0
         }
@@ -216,8 +232,14 @@ mod tests {
     fn a_checksum_file_is_asked_for_one_name() {
         let dir = tempfile::tempdir().unwrap();
         let sums = dir.path().join("SHA256SUMS");
-        std::fs::write(&sums, format!("{}  a.img\n{}  b.img\n", Digest::of(b"a"), Digest::of(b"b"))).unwrap();
-        let fetch = |name| fetch_checksum(&Client::default(), sums.to_str().unwrap(), name, &CancelToken::new());
+        std::fs::write(
+            &sums,
+            format!("{}  a.img\n{}  b.img\n", Digest::of(b"a"), Digest::of(b"b")),
+        )
+        .unwrap();
+        let fetch = |name| {
+            fetch_checksum(&Client::default(), sums.to_str().unwrap(), name, &CancelToken::new())
+        };
         assert_eq!(fetch("b.img").unwrap(), Checksums::from(Digest::of(b"b")));
         assert_eq!(fetch("c.img").unwrap_err().kind(), ErrorKind::Catalog);
         std::fs::write(&sums, vec![b'x'; MAX_CHECKSUM_BYTES as usize + 1]).unwrap();

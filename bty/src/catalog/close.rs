@@ -5,13 +5,16 @@ const COMPARED_CHARS: usize = 64;
 
 /// Up to three of `names` that are close to `wanted`, quoted, the closest first.
 pub(super) fn names<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let fold = |text: &str| text.chars().take(COMPARED_CHARS).flat_map(char::to_lowercase).collect::<Vec<_>>();
+    let fold = |text: &str| {
+        text.chars().take(COMPARED_CHARS).flat_map(char::to_lowercase).collect::<Vec<_>>()
+    };
     let wanted = fold(wanted);
     let allowed = ((wanted.len() + 1) / 3).max(1);
     let mut close: Vec<(usize, &str)> = names
         .filter_map(|name| {
             let folded = fold(name);
-            let part = wanted.len() >= 3 && folded.windows(wanted.len()).any(|window| window == wanted);
+            let part =
+                wanted.len() >= 3 && folded.windows(wanted.len()).any(|window| window == wanted);
             // one that contains what was written is closer than any misspelling
             let away = if part { 0 } else { distance(&wanted, &folded, allowed)? };
             Some((away, name))
@@ -21,7 +24,8 @@ pub(super) fn names<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> V
     close.into_iter().take(3).map(|(_, name)| format!("{name:?}")).collect()
 }
 
-/// Letters to insert, delete or replace to get from `a` to `b`, if not more than `allowed` (Levenshtein).
+/// Letters to insert, delete or replace to get from `a` to `b`, if not more than `allowed`
+/// (Levenshtein).
 fn distance(a: &[char], b: &[char], allowed: usize) -> Option<usize> {
     if a.len().abs_diff(b.len()) > allowed {
         return None;
@@ -45,9 +49,12 @@ mod tests {
     #[test]
     fn counts_changed_letters() {
         let chars = |text: &str| text.chars().collect::<Vec<_>>();
-        for (a, b, expected) in
-            [("", "", Some(0)), ("debian", "debain", Some(2)), ("abc", "xyz", Some(3)), ("a", "abcde", None)]
-        {
+        for (a, b, expected) in [
+            ("", "", Some(0)),
+            ("debian", "debain", Some(2)),
+            ("abc", "xyz", Some(3)),
+            ("a", "abcde", None),
+        ] {
             assert_eq!(distance(&chars(a), &chars(b), 3), expected, "{a} {b}");
         }
     }

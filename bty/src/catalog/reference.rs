@@ -46,8 +46,8 @@ pub fn canonical_src(src: &str) -> Result<String> {
     .map_err(bad)
 }
 
-/// The reference of an image: the SHA-256 of its canonical `src`. It names where an image comes from, not its content, so it
-/// stays the same when a rolling tag moves.
+/// The reference of an image: the SHA-256 of its canonical `src`. It names where an image comes
+/// from, not its content, so it stays the same when a rolling tag moves.
 ///
 /// # Errors
 /// As [`canonical_src`].
@@ -55,7 +55,8 @@ pub fn image_ref(src: &str) -> Result<Digest> {
     Ok(Digest::of(canonical_src(src)?.as_bytes()))
 }
 
-/// The name that `src` suggests for an image: the file name of an address, the last part of a repository.
+/// The name that `src` suggests for an image: the file name of an address, the last part of a
+/// repository.
 #[must_use]
 pub fn file_name(src: &str) -> Option<String> {
     let canonical = canonical_src(src).ok()?;
@@ -77,7 +78,8 @@ fn http(scheme: &str, default_port: &str, rest: &str) -> Canonical {
     if host.is_empty() {
         return Err("names no host");
     }
-    // browsers and the HTTP client read a backslash as a slash: the host would not be the one that was checked
+    // browsers and the HTTP client read a backslash as a slash: the host would not be the one that
+    // was checked
     if host.contains('\\') {
         return Err("names no valid host");
     }
@@ -99,17 +101,24 @@ fn http(scheme: &str, default_port: &str, rest: &str) -> Canonical {
 
 /// Host, in brackets if it is an IPv6 address, and digits of the port, empty if there is none.
 fn split_port(address: &str) -> Result<(&str, &str), &'static str> {
-    let after_brackets = if address.starts_with('[') { address.find(']').ok_or("names no valid host")? + 1 } else { 0 };
+    let after_brackets = if address.starts_with('[') {
+        address.find(']').ok_or("names no valid host")? + 1
+    } else {
+        0
+    };
     let colon = address[after_brackets..].find(':').map_or(address.len(), |i| after_brackets + i);
     let (host, port) = (&address[..colon], address.get(colon + 1..).unwrap_or(""));
-    let valid = port.is_empty() || (port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok());
+    let valid = port.is_empty()
+        || (port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok());
     if valid { Ok((host, port)) } else { Err("has a port that is no number below 65536") }
 }
 
 fn oras(rest: &str) -> Canonical {
     let (host, rest) = rest.split_once('/').ok_or("names no repository")?;
-    let (name, digest) = rest.split_once('@').map_or((rest, None), |(name, digest)| (name, Some(digest)));
-    let (repository, tag) = name.split_once(':').map_or((name, None), |(name, tag)| (name, Some(tag)));
+    let (name, digest) =
+        rest.split_once('@').map_or((rest, None), |(name, digest)| (name, Some(digest)));
+    let (repository, tag) =
+        name.split_once(':').map_or((name, None), |(name, tag)| (name, Some(tag)));
     let (host, repository) = (host.to_lowercase(), repository.to_lowercase());
     split_port(&host)?;
     Url::parse(&format!("https://{host}/")).map_err(|_| "names no valid host")?;
@@ -117,10 +126,15 @@ fn oras(rest: &str) -> Canonical {
         return Err("names no valid host");
     }
     let word = |part: &str| part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-    if !repository.split('/').all(|part| part.starts_with(|c: char| c.is_ascii_alphanumeric()) && word(part)) {
+    if !repository
+        .split('/')
+        .all(|part| part.starts_with(|c: char| c.is_ascii_alphanumeric()) && word(part))
+    {
         return Err("names no valid repository");
     }
-    if tag.is_some_and(|tag| tag.is_empty() || tag.len() > 128 || tag.starts_with(['.', '-']) || !word(tag)) {
+    if tag.is_some_and(|tag| {
+        tag.is_empty() || tag.len() > 128 || tag.starts_with(['.', '-']) || !word(tag)
+    }) {
         return Err("has no valid tag");
     }
     if digest.is_some_and(|digest| !digest.strip_prefix("sha256:").is_some_and(is_hex)) {
@@ -149,7 +163,8 @@ fn is_hex(text: &str) -> bool {
 }
 
 fn file(rest: &str) -> Canonical {
-    let kept: Vec<&str> = rest.split('/').filter(|segment| !segment.is_empty() && *segment != ".").collect();
+    let kept: Vec<&str> =
+        rest.split('/').filter(|segment| !segment.is_empty() && *segment != ".").collect();
     if kept.contains(&"..") {
         return Err("climbs with ..");
     }
@@ -188,7 +203,10 @@ mod tests {
             ("https://h/a??", "https://h/a??"),
             ("https://h?q=a@b:c", "https://h?q=a@b:c"),
             ("https://[FD00::1]:8443/a", "https://[fd00::1]:8443/a"),
-            ("ORAS://Ghcr.IO/Safl/Nosi/Headless:2026.W1", "oras://ghcr.io/safl/nosi/headless:2026.W1"),
+            (
+                "ORAS://Ghcr.IO/Safl/Nosi/Headless:2026.W1",
+                "oras://ghcr.io/safl/nosi/headless:2026.W1",
+            ),
             ("oras://localhost:5000/a/b:T", "oras://localhost:5000/a/b:T"),
             (&format!("oras://H/A@sha256:{HEX}"), &by_digest),
             ("file:///Images//./A.img", "file://Images/A.img"),

@@ -15,8 +15,11 @@ const MAX_SHOWN: usize = 20;
 
 pub(super) fn parse(bytes: &[u8]) -> Result<Catalog> {
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(Error::new(ErrorKind::Catalog, format!("the catalog is larger than {}", size::human(MAX_BYTES)))
-            .hint("is this the file you meant?"));
+        return Err(Error::new(
+            ErrorKind::Catalog,
+            format!("the catalog is larger than {}", size::human(MAX_BYTES)),
+        )
+        .hint("is this the file you meant?"));
     }
     let text = std::str::from_utf8(bytes).map_err(|e| {
         let line = bytes[..e.valid_up_to()].iter().filter(|&&b| b == b'\n').count() + 1;
@@ -40,7 +43,8 @@ fn entries(table: &DeTable<'_>, problems: &mut Problems) -> Vec<Entry> {
     let Some(images) = table.get("images") else { return Vec::new() };
     let Some(array) = images.get_ref().as_array() else {
         let found = images.get_ref().type_str();
-        problems.add(Some(images.span()), format!("images must be an array of tables, not {found}"));
+        problems
+            .add(Some(images.span()), format!("images must be an array of tables, not {found}"));
         return Vec::new();
     };
     let mut lines = HashMap::new();
@@ -48,15 +52,22 @@ fn entries(table: &DeTable<'_>, problems: &mut Problems) -> Vec<Entry> {
     for (index, image) in array.iter().enumerate() {
         let Some(fields) = image.get_ref().as_table() else {
             let found = image.get_ref().type_str();
-            problems.add(Some(image.span()), format!("entry {} must be a table, not {found}", index + 1));
+            problems.add(
+                Some(image.span()),
+                format!("entry {} must be a table, not {found}", index + 1),
+            );
             continue;
         };
-        let mut reader = Fields { fields, span: image.span(), label: format!("entry {}", index + 1), problems };
+        let mut reader =
+            Fields { fields, span: image.span(), label: format!("entry {}", index + 1), problems };
         let entry = reader.entry();
         let Some((name, span)) = reader.name() else { continue };
         if let Some(first) = lines.insert(name.clone(), span.clone()) {
             let first = problems.line(&first);
-            problems.add(Some(span), format!("entry {}: the name is taken by line {first}", quote(&name)));
+            problems.add(
+                Some(span),
+                format!("entry {}: the name is taken by line {first}", quote(&name)),
+            );
         }
         entries.extend(entry);
     }
@@ -65,7 +76,8 @@ fn entries(table: &DeTable<'_>, problems: &mut Problems) -> Vec<Entry> {
 
 fn check_version(table: &DeTable<'_>, problems: &mut Problems) {
     let Some(version) = table.get("version") else {
-        return problems.add(None, format!("version is missing, this bty understands version={VERSION}"));
+        return problems
+            .add(None, format!("version is missing, this bty understands version={VERSION}"));
     };
     if integer(version.get_ref()) != Some(i64::from(VERSION)) {
         let found = match version.get_ref() {
@@ -73,7 +85,10 @@ fn check_version(table: &DeTable<'_>, problems: &mut Problems) {
             DeValue::String(s) => quote(s),
             other => other.type_str().to_owned(),
         };
-        problems.add(Some(version.span()), format!("version={found}, this bty understands version={VERSION}"));
+        problems.add(
+            Some(version.span()),
+            format!("version={found}, this bty understands version={VERSION}"),
+        );
     }
 }
 
@@ -109,7 +124,9 @@ impl Fields<'_, '_> {
                 return None;
             }
         };
-        if let Some((declared, span)) = declared_ref.filter(|(declared, _)| *declared != entry.image_ref) {
+        if let Some((declared, span)) =
+            declared_ref.filter(|(declared, _)| *declared != entry.image_ref)
+        {
             let why = format!("ref is {declared}, but src makes it {}", entry.image_ref);
             self.problem(Some(span), &why);
         }
@@ -152,14 +169,21 @@ impl Fields<'_, '_> {
         Some((text.to_owned(), value.span()))
     }
 
-    fn digest<T: std::str::FromStr>(&mut self, field: &str, digits: usize) -> Option<(T, Range<usize>)> {
+    fn digest<T: std::str::FromStr>(
+        &mut self,
+        field: &str,
+        digits: usize,
+    ) -> Option<(T, Range<usize>)> {
         let (text, span) = self.string(field)?;
         let text = text.trim();
         let is_hex = text.bytes().all(|b| b.is_ascii_hexdigit());
         if let (true, Ok(digest)) = (is_hex, text.parse()) {
             return Some((digest, span));
         }
-        self.problem(Some(span), &format!("{field} must be {digits} hexadecimal digits, not {}", quote(text)));
+        self.problem(
+            Some(span),
+            &format!("{field} must be {digits} hexadecimal digits, not {}", quote(text)),
+        );
         None
     }
 
@@ -170,7 +194,9 @@ impl Fields<'_, '_> {
             return None;
         }
         let size = integer(value.get_ref()).and_then(|n| u64::try_from(n).ok());
-        if let Some(Err(e)) = size.map(|size| crate::image::check_size(size, crate::client::IMAGE_BYTES_MAX)) {
+        if let Some(Err(e)) =
+            size.map(|size| crate::image::check_size(size, crate::client::IMAGE_BYTES_MAX))
+        {
             self.problem(Some(value.span()), &format!("size_bytes: {e}"));
             return None;
         }
@@ -216,7 +242,11 @@ struct Problems {
 
 impl Problems {
     fn new(text: &str) -> Self {
-        Self { line_ends: text.match_indices('\n').map(|(at, _)| at).collect(), shown: Vec::new(), count: 0 }
+        Self {
+            line_ends: text.match_indices('\n').map(|(at, _)| at).collect(),
+            shown: Vec::new(),
+            count: 0,
+        }
     }
 
     fn line(&self, span: &Range<usize>) -> usize {
@@ -241,6 +271,7 @@ impl Problems {
             all if all.len() == count => format!("{count} problems:\n  {}", all.join("\n  ")),
             some => format!("{count} problems, among them:\n  {}", some.join("\n  ")),
         };
-        Err(Error::new(ErrorKind::Catalog, message).hint("correct the catalog, or ask whoever publishes it"))
+        Err(Error::new(ErrorKind::Catalog, message)
+            .hint("correct the catalog, or ask whoever publishes it"))
     }
 }

@@ -60,7 +60,10 @@ fn reads_what_is_published() {
     assert_eq!(nosi.size_bytes, Some(1_234_567));
     assert_eq!(nosi.description.as_deref(), Some("sensible defaults"));
     assert_eq!((nosi.format.as_deref(), nosi.arch.as_deref()), (Some("img.gz"), Some("x86_64")));
-    assert_eq!((debian.format.as_deref(), debian.arch.as_deref()), (Some("img.zst"), Some("arm64")));
+    assert_eq!(
+        (debian.format.as_deref(), debian.arch.as_deref()),
+        (Some("img.zst"), Some("arm64"))
+    );
     assert_eq!((extra.format.as_deref(), extra.arch.as_deref()), (Some("img.xz"), None));
     assert_eq!(catalog.by_ref(&debian.image_ref()).unwrap().name, debian.name);
     assert_eq!(serde_json::to_value(debian).unwrap()["ref"], debian.image_ref().to_string());
@@ -157,8 +160,10 @@ fn bytes_that_are_no_text_are_named_by_line() {
 #[test]
 fn foreign_text_cannot_reach_the_terminal_unescaped() {
     let text = problem(&one(&format!("name = \"\\u001B[2J{}\"\nsrc = \"x\"", "y".repeat(5000))));
-    let text = text + &problem(&one(&format!("name = \"a\"\nsrc = \"https://{}:x/\"", "y".repeat(5000))));
-    let text = text + &problem(&one(&format!("name = \"a\"\nsrc = \"file:///{}\"", "y".repeat(5000))));
+    let text =
+        text + &problem(&one(&format!("name = \"a\"\nsrc = \"https://{}:x/\"", "y".repeat(5000))));
+    let text =
+        text + &problem(&one(&format!("name = \"a\"\nsrc = \"file:///{}\"", "y".repeat(5000))));
     assert!(!text.contains('\u{1b}') && text.len() < 1000, "{text}");
 }
 
@@ -168,8 +173,19 @@ fn hostile_files_are_refused_within_a_second() {
     let nested = format!("version = 1\nx = {}", "[".repeat(1_000_000));
     let dotted = format!("version = 1\n{}a = 1", "a.".repeat(500_000));
     let tables = (0..50_000).map(|i| format!("[a.b{i}.c.d]\n")).collect::<String>();
-    let same = format!("version = 1\n{}", "[[images]]\nname = \"a\"\nsrc = \"https://h/a\"\n".repeat(50_000));
-    for toml in [images, nested, dotted, tables, same, "\"".repeat(1 << 20), "x".repeat((MAX_BYTES + 1) as usize)] {
+    let same = format!(
+        "version = 1\n{}",
+        "[[images]]\nname = \"a\"\nsrc = \"https://h/a\"\n".repeat(50_000)
+    );
+    for toml in [
+        images,
+        nested,
+        dotted,
+        tables,
+        same,
+        "\"".repeat(1 << 20),
+        "x".repeat((MAX_BYTES + 1) as usize),
+    ] {
         let start = Instant::now();
         let text = problem(&toml);
         assert!(text.len() < 5000, "{}", text.len());
@@ -279,7 +295,11 @@ fn a_file_keeps_its_comments_when_an_image_is_added() {
         assert_eq!(text, expected + added);
         assert_eq!(Catalog::parse(text.as_bytes()).unwrap(), catalog);
         assert!(add("new").is_err());
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "a refused entry changes nothing");
+        assert_eq!(
+            std::fs::read_to_string(&path).unwrap(),
+            text,
+            "a refused entry changes nothing"
+        );
     }
     assert!(link.is_symlink());
     let names: Vec<_> = std::fs::read_dir(&dir).unwrap().map(|e| e.unwrap().file_name()).collect();
@@ -290,11 +310,16 @@ fn a_file_keeps_its_comments_when_an_image_is_added() {
 fn inline_images_and_new_files_take_an_image_too() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("catalog.toml");
-    let add = |name: &str| Catalog::append_to_file(&path, &Entry::new(name, format!("https://h/{name}")).unwrap());
+    let add = |name: &str| {
+        Catalog::append_to_file(&path, &Entry::new(name, format!("https://h/{name}")).unwrap())
+    };
     assert_eq!(add("first").unwrap().entries().len(), 1);
     assert!(std::fs::read_to_string(&path).unwrap().starts_with("version = 1\n\n[[images]]\n"));
-    std::fs::write(&path, "version = 1\nimages = [{ name = \"a\", src = \"https://h/a\" }] # inline\n[meta]\n")
-        .unwrap();
+    std::fs::write(
+        &path,
+        "version = 1\nimages = [{ name = \"a\", src = \"https://h/a\" }] # inline\n[meta]\n",
+    )
+    .unwrap();
     assert_eq!(add("b").unwrap().entries().len(), 2);
     let text = std::fs::read_to_string(&path).unwrap();
     assert!(text.contains("# inline\n[meta]\n"), "{text}");
@@ -377,8 +402,10 @@ fn an_address_with_a_password_is_refused_and_not_shown() {
         assert_eq!(error.kind(), ErrorKind::Catalog);
         let shown = format!("{error} {error:?} {:?}", error.next_step());
         assert!(shown.contains("password") && !shown.contains("s3cr3t"), "{shown}");
-        let error =
-            Catalog::parse(format!("version = 1\n[[images]]\nname = \"a\"\nsrc = \"{src}\"\n").as_bytes()).unwrap_err();
+        let error = Catalog::parse(
+            format!("version = 1\n[[images]]\nname = \"a\"\nsrc = \"{src}\"\n").as_bytes(),
+        )
+        .unwrap_err();
         assert!(!format!("{error:?}").contains("s3cr3t"), "{error:?}");
     }
 }
@@ -406,8 +433,11 @@ fn a_catalog_without_an_end_is_cut_off() {
 
 #[test]
 fn a_size_that_no_disk_has_is_a_problem() {
-    let toml =
-        |size: u64| format!("version = 1\n[[images]]\nname = \"a\"\nsrc = \"http://h/a\"\nsize_bytes = {size}\n");
+    let toml = |size: u64| {
+        format!(
+            "version = 1\n[[images]]\nname = \"a\"\nsrc = \"http://h/a\"\nsize_bytes = {size}\n"
+        )
+    };
     assert!(Catalog::parse(toml(64 << 40).as_bytes()).is_ok());
     assert!(problem(&toml((64 << 40) + 1)).contains("the limit is 64.0 TiB"));
 }

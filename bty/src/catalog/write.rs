@@ -20,19 +20,22 @@ impl Catalog {
         toml
     }
 
-    /// Adds `entry` to the catalog file at `path`, which keeps its comments and layout; makes the file when there is none.
-    /// Readers see the old file or the new one, whole, even after a power cut. Returns the new catalog.
+    /// Adds `entry` to the catalog file at `path`, which keeps its comments and layout; makes the
+    /// file when there is none. Readers see the old file or the new one, whole, even after a power
+    /// cut. Returns the new catalog.
     ///
     /// # Errors
-    /// [`ErrorKind::Catalog`] when the file is no valid catalog or has the image already, [`ErrorKind::Host`] when it cannot
-    /// be read or written. The file is then as it was.
+    /// [`ErrorKind::Catalog`] when the file is no valid catalog or has the image already,
+    /// [`ErrorKind::Host`] when it cannot be read or written. The file is then as it was.
     pub fn append_to_file(path: &Path, entry: &Entry) -> Result<Self> {
         append(path, entry).context(|| format!("adding to the catalog {}", path.display()))
     }
 }
 
 fn append(path: &Path, entry: &Entry) -> Result<Catalog> {
-    let failed = |e: io::Error| Error::new(ErrorKind::Host, "updating the file").because(e).with_path(path.display());
+    let failed = |e: io::Error| {
+        Error::new(ErrorKind::Host, "updating the file").because(e).with_path(path.display())
+    };
     // a link stays a link
     let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -40,13 +43,16 @@ fn append(path: &Path, entry: &Entry) -> Result<Catalog> {
     // two writers would lose an entry; a file system without locks takes that chance
     let _ = rustix::fs::flock(&dir_file, rustix::fs::FlockOperation::LockExclusive);
     let old = match fs::read(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => format!("version = {VERSION}\n").into_bytes(),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            format!("version = {VERSION}\n").into_bytes()
+        }
         read => read.map_err(failed)?,
     };
     let mut catalog = Catalog::parse(&old)?;
     catalog.add(entry.clone())?;
     let old = String::from_utf8_lossy(&old);
-    let new = with_entry(&old, entry).filter(|new| Catalog::parse(new.as_bytes()).is_ok_and(|read| read == catalog));
+    let new = with_entry(&old, entry)
+        .filter(|new| Catalog::parse(new.as_bytes()).is_ok_and(|read| read == catalog));
     let new = new.ok_or_else(|| {
         Error::new(ErrorKind::Catalog, "the file has a layout that cannot be extended")
             .with_path(path.display())
@@ -96,7 +102,10 @@ fn fields_toml(entry: &Entry) -> String {
     field("sha512", entry.sha512.map(|digest| quote(&digest.to_string())));
     field("format", optional(&entry.format));
     // TOML integers end at 2^63 - 1; no image is that large
-    field("size_bytes", entry.size_bytes.filter(|&n| i64::try_from(n).is_ok()).map(|n| n.to_string()));
+    field(
+        "size_bytes",
+        entry.size_bytes.filter(|&n| i64::try_from(n).is_ok()).map(|n| n.to_string()),
+    );
     field("description", optional(&entry.description));
     field("arch", optional(&entry.arch));
     field("raw", entry.raw.then(|| "true".to_owned()));
@@ -112,7 +121,9 @@ fn quote(text: &str) -> String {
             '\n' => quoted.push_str("\\n"),
             '\r' => quoted.push_str("\\r"),
             '\t' => quoted.push_str("\\t"),
-            c if c.is_control() => write!(quoted, "\\u{:04X}", u32::from(c)).expect("a string takes all writes"),
+            c if c.is_control() => {
+                write!(quoted, "\\u{:04X}", u32::from(c)).expect("a string takes all writes")
+            }
             c => quoted.push(c),
         }
     }

@@ -1,5 +1,6 @@
-//! Bodies of answers. This is the one place that reads from a response: each read has a deadline, and what is read as a whole has a limit in bytes too.
-//! `clippy.toml` refuses the methods of [`Response`] everywhere else.
+//! Bodies of answers. This is the one place that reads from a response: each read has a deadline,
+//! and what is read as a whole has a limit in bytes too. `clippy.toml` refuses the methods of
+//! [`Response`] everywhere else.
 
 use std::time::Duration;
 
@@ -29,7 +30,11 @@ pub(crate) async fn chunk(reply: &mut Response, stall: Duration) -> Result<Optio
 }
 
 /// All of a body that has at most `limit_bytes`, and comes within `deadline`.
-pub(crate) async fn read(reply: &mut Response, limit_bytes: usize, deadline: Duration) -> Result<Vec<u8>, Failure> {
+pub(crate) async fn read(
+    reply: &mut Response,
+    limit_bytes: usize,
+    deadline: Duration,
+) -> Result<Vec<u8>, Failure> {
     let all = async {
         let mut bytes = Vec::new();
         while let Some(chunk) = chunk(reply, deadline).await? {

@@ -1,7 +1,8 @@
 //! Users and passwords for web servers and registries.
 //!
-//! They are sent only to the host that they are for, and only when an address names that host: never where a redirection leads, and never to a client of a
-//! program, which has to give them itself. Nothing shows them.
+//! They are sent only to the host that they are for, and only when an address names that host:
+//! never where a redirection leads, and never to a client of a program, which has to give them
+//! itself. Nothing shows them.
 
 use std::fmt;
 use std::path::Path;
@@ -19,7 +20,8 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Users and passwords of hosts. Empty unless somebody fills it.
 ///
-/// Those that were [added](Self::add) one by one come first, then those of container auth files (for registries only), then those of netrc files.
+/// Those that were [added](Self::add) one by one come first, then those of container auth files
+/// (for registries only), then those of netrc files.
 #[derive(Clone, Default)]
 pub struct Credentials {
     given: Vec<(String, Login)>,
@@ -45,9 +47,14 @@ impl Login {
 
     /// What stands before the host of an address.
     pub(crate) fn of_address(url: &Url) -> Option<Self> {
-        let text = |part: &str| String::from_utf8_lossy(&crate::source::percent_decoded(part)).into_owned();
+        let text = |part: &str| {
+            String::from_utf8_lossy(&crate::source::percent_decoded(part)).into_owned()
+        };
         let has_any = !url.username().is_empty() || url.password().is_some();
-        has_any.then(|| Self { user: text(url.username()), password: text(url.password().unwrap_or_default()) })
+        has_any.then(|| Self {
+            user: text(url.username()),
+            password: text(url.password().unwrap_or_default()),
+        })
     }
 
     /// `user:password`, where the password may have colons.
@@ -59,19 +66,22 @@ impl Login {
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hosts = self.given.iter().chain(&self.registries).chain(&self.netrc).map(|(host, _)| host);
+        let hosts =
+            self.given.iter().chain(&self.registries).chain(&self.netrc).map(|(host, _)| host);
         f.debug_list().entries(hosts).finish()
     }
 }
 
 impl Credentials {
-    /// Adds the user and the password for `host`, on every port unless it has one behind it: `registry.example:5000`.
+    /// Adds the user and the password for `host`, on every port unless it has one behind it:
+    /// `registry.example:5000`.
     pub fn add(&mut self, host: &str, user: impl Into<String>, password: impl Into<String>) {
         let login = Login { user: user.into(), password: password.into() };
         self.given.push((host.to_ascii_lowercase(), login));
     }
 
-    /// Adds the user and the password for `host` from the first line of a file, which has the form `user:password`.
+    /// Adds the user and the password for `host` from the first line of a file, which has the form
+    /// `user:password`.
     ///
     /// # Errors
     /// [`ErrorKind::Host`] when it cannot be read, [`ErrorKind::Usage`] when it has not that form.
@@ -86,7 +96,8 @@ impl Credentials {
         Ok(())
     }
 
-    /// Adds what a netrc file has for machines with a name. Its `default` is passed over: it would go to every server.
+    /// Adds what a netrc file has for machines with a name. Its `default` is passed over: it would
+    /// go to every server.
     ///
     /// # Errors
     /// [`ErrorKind::Host`] when it cannot be read.
@@ -95,8 +106,9 @@ impl Credentials {
         Ok(())
     }
 
-    /// Adds the registries of a container auth file, as `podman login`, `skopeo login` and `docker login` write it. Programs that keep passwords elsewhere
-    /// (`credsStore`, `credHelpers`) are not started.
+    /// Adds the registries of a container auth file, as `podman login`, `skopeo login` and
+    /// `docker login` write it. Programs that keep passwords elsewhere (`credsStore`,
+    /// `credHelpers`) are not started.
     ///
     /// # Errors
     /// [`ErrorKind::Host`] when it cannot be read, [`ErrorKind::Usage`] when it is no such file.
@@ -104,9 +116,12 @@ impl Credentials {
         let file: AuthFile = serde_json::from_str(&read(path)?).map_err(|e| {
             // the cause quotes nothing of the file
             let place = format!("line {}, column {}", e.line(), e.column());
-            Error::new(ErrorKind::Usage, format!("{} is no container auth file: {place}", path.display()))
-                .with_path(path.display())
-                .hint("give a file that podman login has written")
+            Error::new(
+                ErrorKind::Usage,
+                format!("{} is no container auth file: {place}", path.display()),
+            )
+            .with_path(path.display())
+            .hint("give a file that podman login has written")
         })?;
         self.registries.extend(file.auths.into_iter().filter_map(|(name, entry)| {
             let decoded = STANDARD.decode(entry.auth?.trim()).ok()?;
@@ -124,14 +139,28 @@ impl Credentials {
     }
 
     /// For a repository: that of the longest name in an auth file, else what is known of the host.
-    pub(crate) fn for_repository(&self, registry: &str, repository: &str, port: Option<u16>) -> Option<Login> {
+    pub(crate) fn for_repository(
+        &self,
+        registry: &str,
+        repository: &str,
+        port: Option<u16>,
+    ) -> Option<Login> {
         let full = format!("{}/{repository}", registry_name(registry));
-        let is_above =
-            |name: &str| full.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let is_above = |name: &str| {
+            full.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
         let host = registry.split(':').next().unwrap_or(registry);
         let given = find(&self.given, host, port);
-        let listed = || self.registries.iter().filter(|(name, _)| is_above(name)).max_by_key(|(name, _)| name.len());
-        given.or_else(|| listed().map(|(_, login)| login)).or_else(|| find(&self.netrc, host, port)).cloned()
+        let listed = || {
+            self.registries
+                .iter()
+                .filter(|(name, _)| is_above(name))
+                .max_by_key(|(name, _)| name.len())
+        };
+        given
+            .or_else(|| listed().map(|(_, login)| login))
+            .or_else(|| find(&self.netrc, host, port))
+            .cloned()
     }
 
     fn of_host(&self, host: &str, port: Option<u16>) -> Option<&Login> {
@@ -141,7 +170,9 @@ impl Credentials {
 
 /// The login of a host; one that names the port too comes first.
 fn find<'a>(logins: &'a [(String, Login)], host: &str, port: Option<u16>) -> Option<&'a Login> {
-    let named = |name: &str| logins.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, login)| login);
+    let named = |name: &str| {
+        logins.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, login)| login)
+    };
     port.and_then(|port| named(&format!("{host}:{port}"))).or_else(|| named(host))
 }
 
@@ -171,18 +202,25 @@ struct AuthEntry {
 fn read(path: &Path) -> Result<String> {
     use std::io::Read as _;
     let failed = |e: std::io::Error| {
-        Error::new(ErrorKind::Host, format!("reading {}", path.display())).because(e).with_path(path.display())
+        Error::new(ErrorKind::Host, format!("reading {}", path.display()))
+            .because(e)
+            .with_path(path.display())
     };
     // looked at before it is opened: opening a pipe would wait for a writer
     if !std::fs::metadata(path).map_err(failed)?.is_file() {
         return Err(failed(std::io::Error::other("it is not a file")));
     }
     let mut text = String::new();
-    std::fs::File::open(path).map_err(failed)?.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(failed)?;
+    std::fs::File::open(path)
+        .map_err(failed)?
+        .take(FILE_BYTES_MAX)
+        .read_to_string(&mut text)
+        .map_err(failed)?;
     Ok(text)
 }
 
-/// The machines of a netrc file: `machine HOST login USER password PASSWORD`, in any order and over any number of lines.
+/// The machines of a netrc file: `machine HOST login USER password PASSWORD`, in any order and over
+/// any number of lines.
 fn netrc(text: &str) -> Vec<(String, Login)> {
     let mut found = Vec::new();
     let mut machine: Option<(String, Option<String>, Option<String>)> = None;
@@ -274,7 +312,10 @@ mod tests {
                     macdef init\ncd /\nmachine evil login x password y\n\nmachine c account z login only\ndefault login anonymous password @\n";
         assert_eq!(
             netrc(text),
-            [("images.example".to_owned(), login("me", "s:e#cret")), ("b".to_owned(), login("a b", "q\"x")),]
+            [
+                ("images.example".to_owned(), login("me", "s:e#cret")),
+                ("b".to_owned(), login("a b", "q\"x")),
+            ]
         );
         let credentials = with("netrc", text, Credentials::add_netrc);
         let of = |url: &str| credentials.for_address(&url.parse().unwrap());
@@ -295,13 +336,18 @@ mod tests {
             encoded("hub:3")
         );
         let credentials = with("auth.json", &text, Credentials::add_auth_file);
-        let of = |registry: &str, repository: &str| credentials.for_repository(registry, repository, Some(5000));
+        let of = |registry: &str, repository: &str| {
+            credentials.for_repository(registry, repository, Some(5000))
+        };
         assert_eq!(of("registry.example:5000", "team/a"), Some(login("team", "2")));
         assert_eq!(of("registry.example:5000", "team/ab"), Some(login("all", "1")));
         assert_eq!(of("docker.io", "library/x"), Some(login("hub", "3")));
         assert_eq!(of("registry.example", "team/a"), None);
         assert_eq!(of("empty.example", "a/b"), None);
-        assert_eq!(credentials.for_address(&"https://registry.example:5000/".parse().unwrap()), None);
+        assert_eq!(
+            credentials.for_address(&"https://registry.example:5000/".parse().unwrap()),
+            None
+        );
     }
 
     #[test]

@@ -9,11 +9,12 @@ use url::Url;
 
 use crate::client::body::{self, Failure};
 use crate::client::net::Online;
-use crate::client::{Client, reach};
+use crate::client::{Client, address_policy};
 use crate::source::http::origin::shown;
 use crate::{CancelToken, Error, ErrorKind, Result, redact};
 
-/// A request to the host that its address names. Redirects are not followed: they are answers like others.
+/// A request to the host that its address names. Redirects are not followed: they are answers like
+/// others.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Request<'a> {
@@ -110,22 +111,30 @@ impl Reply {
     #[must_use]
     pub fn excerpt(&self) -> String {
         let text = String::from_utf8_lossy(&self.body);
-        text.lines().next().unwrap_or_default().chars().filter(|c| !c.is_control()).take(120).collect()
+        text.lines()
+            .next()
+            .unwrap_or_default()
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(120)
+            .collect()
     }
 }
 
 impl Client {
-    /// Sends `request` once, and waits for all of the answer. Whether it is sent again after a fault is for the caller to decide.
+    /// Sends `request` once, and waits for all of the answer. Whether it is sent again after a
+    /// fault is for the caller to decide.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] when the address is none; [`ErrorKind::Source`] when nobody answers, or too late, or with too much.
-    /// An answer with any status is no error.
+    /// [`ErrorKind::Usage`] when the address is none; [`ErrorKind::Source`] when nobody answers, or
+    /// too late, or with too much. An answer with any status is no error.
     pub fn exchange(&self, request: &Request<'_>, cancel: &CancelToken) -> Result<Reply> {
         let (online, exchange) = self.prepare(request)?;
         online.run(exchange, cancel)
     }
 
-    /// The same for programs with a runtime of their own: the exchange runs on the client's threads, and ends when the future is dropped.
+    /// The same for programs with a runtime of their own: the exchange runs on the client's
+    /// threads, and ends when the future is dropped.
     ///
     /// # Errors
     /// As [`exchange`](Self::exchange).
@@ -134,7 +143,9 @@ impl Client {
         let mut task = AbortOnDrop(online.spawn(exchange));
         match (&mut task.0).await {
             Ok(result) => result,
-            Err(e) => Err(Error::new(ErrorKind::Host, "a network task ended unexpectedly").because(e)),
+            Err(e) => {
+                Err(Error::new(ErrorKind::Host, "a network task ended unexpectedly").because(e))
+            }
         }
     }
 
@@ -142,19 +153,26 @@ impl Client {
         &self,
         request: &Request<'_>,
     ) -> Result<(Arc<Online>, impl Future<Output = Result<Reply>> + Send + use<>)> {
-        let url =
-            Url::parse(request.url).ok().filter(|url| matches!(url.scheme(), "http" | "https")).ok_or_else(|| {
-                Error::new(ErrorKind::Usage, format!("{:?} is no address of a server", redact::address(request.url)))
-                    .hint("write http://HOST/PATH or https://HOST/PATH")
+        let url = Url::parse(request.url)
+            .ok()
+            .filter(|url| matches!(url.scheme(), "http" | "https"))
+            .ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Usage,
+                    format!("{:?} is no address of a server", redact::address(request.url)),
+                )
+                .hint("write http://HOST/PATH or https://HOST/PATH")
             })?;
         let shown = shown(&url);
-        reach::check_literal(self.options.may_reach.as_ref(), &url)
-            .map_err(|refused| Error::new(ErrorKind::Source, refused.to_string()).with_path(&shown))?;
+        address_policy::check_literal(self.options.may_reach.as_ref(), &url).map_err(
+            |refused| Error::new(ErrorKind::Source, refused.to_string()).with_path(&shown),
+        )?;
         let online = self.net.online()?;
         let default = if request.body.is_some() { "POST" } else { "GET" };
         let method = request.method.unwrap_or(default);
-        let method = Method::from_bytes(method.as_bytes())
-            .map_err(|e| Error::new(ErrorKind::Usage, format!("{method:?} is no method of HTTP")).because(e))?;
+        let method = Method::from_bytes(method.as_bytes()).map_err(|e| {
+            Error::new(ErrorKind::Usage, format!("{method:?} is no method of HTTP")).because(e)
+        })?;
         let mut builder = online.http().client.request(method, url);
         builder = builder.header(ACCEPT, request.accept).timeout(request.timeout);
         for (name, value) in &request.headers {
@@ -173,17 +191,24 @@ impl Client {
         };
         let exchange = async move {
             let mut response = builder.send().await.map_err(|e| failed("asking", Some(e)))?;
-            let body = body::read(&mut response, limit, timeout).await.map_err(|failure| match failure {
-                Failure::Broken(e) => failed("reading the answer of", Some(e)),
-                Failure::Late(_) | Failure::Stalled(_) => failed("the answer does not come in time from", None),
-                Failure::TooLarge(_) => failed("too much was answered by", None),
-            })?;
+            let body =
+                body::read(&mut response, limit, timeout).await.map_err(
+                    |failure| match failure {
+                        Failure::Broken(e) => failed("reading the answer of", Some(e)),
+                        Failure::Late(_) | Failure::Stalled(_) => {
+                            failed("the answer does not come in time from", None)
+                        }
+                        Failure::TooLarge(_) => failed("too much was answered by", None),
+                    },
+                )?;
             let text = |value: &HeaderValue| value.to_str().ok().map(str::to_owned);
             let headers = response.headers().iter();
-            let headers: Vec<_> = headers.filter_map(|(name, value)| Some((name.to_string(), text(value)?))).collect();
+            let headers: Vec<_> = headers
+                .filter_map(|(name, value)| Some((name.to_string(), text(value)?)))
+                .collect();
             let content_type = headers.iter().find(|(name, _)| name == CONTENT_TYPE.as_str());
-            let content_type =
-                content_type.map(|(_, v)| v.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
+            let content_type = content_type
+                .map(|(_, v)| v.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
             Ok(Reply { status: response.status().as_u16(), content_type, headers, body })
         };
         Ok((online, exchange))

@@ -1,6 +1,7 @@
 //! The runtime and the HTTP client that all network origins share.
 //!
-//! Nothing here reads an environment variable: proxies and certificates come from [`ClientOptions`] and from well-known files.
+//! Nothing here reads an environment variable: proxies and certificates come from [`ClientOptions`]
+//! and from well-known files.
 
 use std::future::Future;
 use std::pin::pin;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use url::Url;
 
-use super::reach::Guarded;
+use super::address_policy::Guarded;
 use super::{ClientOptions, proxy, trust};
 use crate::oci::{self, OciBlob, OciReference};
 use crate::source::http;
@@ -37,19 +38,34 @@ impl Net {
     }
 
     /// `is_proven` says that a digest of all of it will be checked.
-    pub(crate) fn open_http(&self, url: &Url, is_proven: bool, cancel: &CancelToken) -> Result<Source> {
+    pub(crate) fn open_http(
+        &self,
+        url: &Url,
+        is_proven: bool,
+        cancel: &CancelToken,
+    ) -> Result<Source> {
         let online = self.online()?;
         let origin = Origin::new(online.http().clone(), url.clone(), is_proven);
         let input = http::HttpInput::open(&online, origin, cancel)?;
         Ok(Source::new(Location::Http(url.clone()), http::name_of(url), Arc::new(input)))
     }
 
-    pub(crate) fn open_oci(&self, reference: &OciReference, cancel: &CancelToken) -> Result<Source> {
-        oci::open(&self.online()?, reference, cancel).map_err(|e| e.context(format!("opening {reference}")))
+    pub(crate) fn open_oci(
+        &self,
+        reference: &OciReference,
+        cancel: &CancelToken,
+    ) -> Result<Source> {
+        oci::open(&self.online()?, reference, cancel)
+            .map_err(|e| e.context(format!("opening {reference}")))
     }
 
-    pub(crate) fn resolve_oci(&self, reference: &OciReference, cancel: &CancelToken) -> Result<OciBlob> {
-        oci::resolve(&*self.online()?, reference, cancel).map_err(|e| e.context(format!("resolving {reference}")))
+    pub(crate) fn resolve_oci(
+        &self,
+        reference: &OciReference,
+        cancel: &CancelToken,
+    ) -> Result<OciBlob> {
+        oci::resolve(&*self.online()?, reference, cancel)
+            .map_err(|e| e.context(format!("resolving {reference}")))
     }
 
     pub(crate) fn online(&self) -> Result<Arc<Online>> {
@@ -77,7 +93,8 @@ impl Online {
         let http = Http::new(options)?;
         // the runtime panics when it is refused a thread
         if threads::available(WORKERS) < WORKERS {
-            return Err(threads::refused(std::io::ErrorKind::WouldBlock.into()).context("starting the network threads"));
+            return Err(threads::refused(std::io::ErrorKind::WouldBlock.into())
+                .context("starting the network threads"));
         }
         let runtime = Builder::new_multi_thread()
             .worker_threads(WORKERS)
@@ -108,7 +125,9 @@ impl Online {
         let mut task = self.spawn(future);
         match wait(&mut task, cancel) {
             Ok(Ok(result)) => result,
-            Ok(Err(e)) => Err(Error::new(ErrorKind::Host, "a network task ended unexpectedly").because(e)),
+            Ok(Err(e)) => {
+                Err(Error::new(ErrorKind::Host, "a network task ended unexpectedly").because(e))
+            }
             Err(cancelled) => {
                 task.abort();
                 Err(cancelled)
@@ -128,7 +147,8 @@ impl Drop for Online {
 
 /// Waits for `future` on the calling thread, until `cancel`.
 ///
-/// Works on any thread, also on one of a runtime that the library does not own (`Handle::block_on` would panic there).
+/// Works on any thread, also on one of a runtime that the library does not own (`Handle::block_on`
+/// would panic there).
 pub(crate) fn wait<F: Future>(future: F, cancel: &CancelToken) -> Result<F::Output> {
     struct Unpark(Thread);
     impl Wake for Unpark {
@@ -138,7 +158,8 @@ pub(crate) fn wait<F: Future>(future: F, cancel: &CancelToken) -> Result<F::Outp
     }
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     let mut context = Context::from_waker(&waker);
-    // unconstrained: on a foreign runtime's thread the budget of its task would run out and never be refilled
+    // unconstrained: on a foreign runtime's thread the budget of its task would run out and never
+    // be refilled
     let mut future = pin!(tokio::task::unconstrained(future));
     loop {
         cancel.check()?;
@@ -152,14 +173,18 @@ pub(crate) fn wait<F: Future>(future: F, cancel: &CancelToken) -> Result<F::Outp
 /// The HTTP client with the options it was made from. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Http {
-    /// Follows no redirections: what is sent goes to the host that was named, and [`Origin`](crate::source::http::origin::Origin) looks at each step.
+    /// Follows no redirections: what is sent goes to the host that was named, and
+    /// [`Origin`](crate::source::http::origin::Origin) looks at each step.
     pub(crate) client: reqwest::Client,
     pub(crate) options: Arc<ClientOptions>,
 }
 
 impl Http {
     fn new(options: &Arc<ClientOptions>) -> Result<Self> {
-        #[expect(clippy::disallowed_methods, reason = "this is the client that all requests go through")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "this is the client that all requests go through"
+        )]
         let mut builder = reqwest::Client::builder()
             .tls_backend_preconfigured(trust::tls(options)?)
             // some registries' storage resets long HTTP/2 streams
@@ -180,8 +205,9 @@ impl Http {
         for proxy in proxy::proxies(options)? {
             builder = builder.proxy(proxy);
         }
-        let client =
-            builder.build().map_err(|e| Error::new(ErrorKind::Host, format!("setting up the HTTP client: {e}")))?;
+        let client = builder
+            .build()
+            .map_err(|e| Error::new(ErrorKind::Host, format!("setting up the HTTP client: {e}")))?;
         Ok(Self { client, options: Arc::clone(options) })
     }
 }

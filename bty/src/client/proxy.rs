@@ -10,8 +10,10 @@ use super::ClientOptions;
 use crate::{Error, ErrorKind, Result, redact};
 
 impl ClientOptions {
-    /// Takes the proxies from variables as programs of this kind have them: `http_proxy`, `https_proxy`, `all_proxy` for what has none of its own, and
-    /// `no_proxy`; each in lower case or in capitals, the former first. `variable` gives the value of one; the library reads no environment itself.
+    /// Takes the proxies from variables as programs of this kind have them: `http_proxy`,
+    /// `https_proxy`, `all_proxy` for what has none of its own, and `no_proxy`; each in lower case
+    /// or in capitals, the former first. `variable` gives the value of one; the library reads no
+    /// environment itself.
     pub fn set_proxies_from(&mut self, variable: &dyn Fn(&str) -> Option<String>) {
         let value = |name: &str| {
             let names = [name.to_owned(), name.to_ascii_uppercase()];
@@ -46,12 +48,15 @@ fn address(scheme: &str, written: &str) -> Result<Url> {
         Error::new(ErrorKind::Usage, format!("the proxy for {scheme} {why}"))
             .hint("write http://host:port; a user and a password stand before the host, as in user:password@host")
     };
-    let with_scheme = if written.contains("://") { written.to_owned() } else { format!("http://{written}") };
+    let with_scheme =
+        if written.contains("://") { written.to_owned() } else { format!("http://{written}") };
     let url = Url::parse(&with_scheme).map_err(|e| bad("is no address").because(e))?;
     match url.scheme() {
         "http" | "https" if url.host_str().is_some_and(|host| !host.is_empty()) => Ok(url),
         "http" | "https" => Err(bad("names no host")),
-        other => Err(bad(&format!("is {}, and {other} is not supported", redact::address(url.as_str())))),
+        other => {
+            Err(bad(&format!("is {}, and {other} is not supported", redact::address(url.as_str()))))
+        }
     }
 }
 
@@ -77,16 +82,20 @@ enum Pattern {
 }
 
 impl Bypass {
-    /// Entries are separated by commas or blanks: `*`, `example.org` (also `.example.org` and `*.example.org`), `192.0.2.7`, `192.0.2.0/24`, `[2001:db8::1]`,
-    /// `2001:db8::/32`; hosts may have a port behind them. What cannot be understood matches nothing.
+    /// Entries are separated by commas or blanks: `*`, `example.org` (also `.example.org` and
+    /// `*.example.org`), `192.0.2.7`, `192.0.2.0/24`, `[2001:db8::1]`, `2001:db8::/32`; hosts may
+    /// have a port behind them. What cannot be understood matches nothing.
     fn parse(text: &str) -> Self {
-        let entries = text.split([',', ' ', '\t', '\n']).map(str::trim).filter(|entry| !entry.is_empty());
+        let entries =
+            text.split([',', ' ', '\t', '\n']).map(str::trim).filter(|entry| !entry.is_empty());
         Self(entries.filter_map(Entry::parse).collect())
     }
 
     fn has(&self, url: &Url) -> bool {
         let port = url.port_or_known_default();
-        self.0.iter().any(|entry| (entry.port.is_none() || entry.port == port) && entry.host.has(url))
+        self.0
+            .iter()
+            .any(|entry| (entry.port.is_none() || entry.port == port) && entry.host.has(url))
     }
 }
 
@@ -99,7 +108,11 @@ impl Entry {
             Some((host, port)) => (host, Some(port.parse().ok()?)),
             None => (text, None),
         };
-        let name = host.trim_start_matches('*').trim_start_matches('.').trim_end_matches('.').to_ascii_lowercase();
+        let name = host
+            .trim_start_matches('*')
+            .trim_start_matches('.')
+            .trim_end_matches('.')
+            .to_ascii_lowercase();
         let host = match network(host) {
             Some(network) => network,
             None if host == "*" => Pattern::All,
@@ -116,7 +129,8 @@ fn network(text: &str) -> Option<Pattern> {
         Some((address, bits)) => (address, Some(bits.parse::<u8>().ok()?)),
         None => (text, None),
     };
-    let address = address.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(address);
+    let address =
+        address.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(address);
     let address = address.parse::<IpAddr>().ok()?.to_canonical();
     let most = if address.is_ipv4() { 32 } else { 128 };
     Some(Pattern::Network(address, bits.unwrap_or(most).min(most)))
@@ -133,8 +147,10 @@ impl Pattern {
             (Self::All, _) => true,
             (Self::Network(network, bits), Some(address)) => begins_with(address, *network, *bits),
             (Self::Domain(domain), None) => {
-                let host = url.host_str().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
-                host.strip_suffix(domain.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+                let host =
+                    url.host_str().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
+                host.strip_suffix(domain.as_str())
+                    .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
             }
             _ => false,
         }
@@ -144,7 +160,9 @@ impl Pattern {
 fn begins_with(address: IpAddr, network: IpAddr, bits: u8) -> bool {
     let shifted = |value: u128, width: u32| value.checked_shr(width - u32::from(bits)).unwrap_or(0);
     match (address, network) {
-        (IpAddr::V4(a), IpAddr::V4(n)) => shifted(u32::from(a).into(), 32) == shifted(u32::from(n).into(), 32),
+        (IpAddr::V4(a), IpAddr::V4(n)) => {
+            shifted(u32::from(a).into(), 32) == shifted(u32::from(n).into(), 32)
+        }
         (IpAddr::V6(a), IpAddr::V6(n)) => shifted(a.into(), 128) == shifted(n.into(), 128),
         _ => false,
     }
@@ -181,7 +199,11 @@ mod tests {
             ("192.0.2.0/99, example.org:x, ., :80", "http://example.org/", false),
             ("127.0.0.1 localhost", "http://localhost/", true),
         ] {
-            assert_eq!(Bypass::parse(list).has(&url.parse().unwrap()), is_direct, "{url} with {list:?}");
+            assert_eq!(
+                Bypass::parse(list).has(&url.parse().unwrap()),
+                is_direct,
+                "{url} with {list:?}"
+            );
         }
     }
 
@@ -189,18 +211,28 @@ mod tests {
     fn the_proxy_for_all_is_for_what_has_none_of_its_own() {
         let from = |pairs: &[(&str, &str)]| {
             let mut options = ClientOptions::default();
-            let found = |name: &str| pairs.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
+            let found = |name: &str| {
+                pairs.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned())
+            };
             options.set_proxies_from(&found);
-            [options.http_proxy, options.https_proxy, options.no_proxy].map(Option::unwrap_or_default)
+            [options.http_proxy, options.https_proxy, options.no_proxy]
+                .map(Option::unwrap_or_default)
         };
-        assert_eq!(from(&[("ALL_PROXY", "http://a"), ("https_proxy", "http://s")]), ["http://a", "http://s", ""]);
-        assert_eq!(from(&[("http_proxy", ""), ("HTTP_PROXY", "h:1"), ("NO_PROXY", "*")]), ["h:1", "", "*"]);
+        assert_eq!(
+            from(&[("ALL_PROXY", "http://a"), ("https_proxy", "http://s")]),
+            ["http://a", "http://s", ""]
+        );
+        assert_eq!(
+            from(&[("http_proxy", ""), ("HTTP_PROXY", "h:1"), ("NO_PROXY", "*")]),
+            ["h:1", "", "*"]
+        );
     }
 
     #[test]
     fn a_bad_proxy_is_refused_without_showing_its_password() {
         for written in ["http://user:secret@:x", "socks5://user:secret@host:1080"] {
-            let options = ClientOptions { http_proxy: Some(written.into()), ..ClientOptions::default() };
+            let options =
+                ClientOptions { http_proxy: Some(written.into()), ..ClientOptions::default() };
             let error = proxies(&options).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Usage);
             assert!(!format!("{error:?}").contains("secret"), "{error:?}");

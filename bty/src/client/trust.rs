@@ -1,4 +1,5 @@
-//! Which servers are trusted: authorities of the system and of the caller, and single certificates of the caller.
+//! Which servers are trusted: authorities of the system and of the caller, and single certificates
+//! of the caller.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,18 +10,21 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
 
 use super::ClientOptions;
 use crate::{Error, ErrorKind, Result};
 
-/// Where distributions keep the bundle of authorities they trust; the first that holds any is taken.
+/// Where distributions keep the bundle of authorities they trust; the first that holds any is
+/// taken.
 const SYSTEM_ROOTS: [&str; 5] = [
-    "/etc/ssl/certs/ca-certificates.crt",                // Debian, Arch, Gentoo
+    "/etc/ssl/certs/ca-certificates.crt", // Debian, Arch, Gentoo
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", // Fedora, RHEL
-    "/etc/pki/tls/certs/ca-bundle.crt",                  // older RHEL
-    "/etc/ssl/ca-bundle.pem",                            // SUSE
-    "/etc/ssl/cert.pem",                                 // Alpine
+    "/etc/pki/tls/certs/ca-bundle.crt",   // older RHEL
+    "/etc/ssl/ca-bundle.pem",             // SUSE
+    "/etc/ssl/cert.pem",                  // Alpine
 ];
 
 /// How connections to servers are protected.
@@ -42,7 +46,10 @@ pub(super) fn tls(options: &ClientOptions) -> Result<ClientConfig> {
     } else {
         let pinned = given.into_iter().map(|(certificate, _)| certificate).collect();
         let verifier = Pinning::new(store, pinned, provider)?;
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth()
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_no_client_auth()
     };
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(tls)
@@ -57,7 +64,9 @@ fn given_certificates(options: &ClientOptions) -> Result<Vec<Given>> {
     for path in &options.ca_files {
         let shown = path.display().to_string();
         let pem = std::fs::read(path).map_err(|e| {
-            Error::new(ErrorKind::Host, format!("reading the certificates in {shown}")).because(e).with_path(&shown)
+            Error::new(ErrorKind::Host, format!("reading the certificates in {shown}"))
+                .because(e)
+                .with_path(&shown)
         })?;
         let unusable = move |why: String| {
             Error::new(ErrorKind::Usage, format!("{shown} holds no usable certificate: {why}"))
@@ -76,7 +85,8 @@ fn given_certificates(options: &ClientOptions) -> Result<Vec<Given>> {
     Ok(given)
 }
 
-/// The system's authorities. A system without any is no error: plain HTTP and the caller's own work all the same.
+/// The system's authorities. A system without any is no error: plain HTTP and the caller's own work
+/// all the same.
 fn system_roots(bundles: &[&Path]) -> Vec<CertificateDer<'static>> {
     bundles
         .iter()
@@ -86,8 +96,9 @@ fn system_roots(bundles: &[&Path]) -> Vec<CertificateDer<'static>> {
         .unwrap_or_default()
 }
 
-/// Verifies as usual, and takes a server for what it is also when it shows the very certificate that the caller gave: self-signed ones, as
-/// `openssl req -x509` makes them, say of themselves that they are authorities, and an authority is no server otherwise.
+/// Verifies as usual, and takes a server for what it is also when it shows the very certificate
+/// that the caller gave: self-signed ones, as `openssl req -x509` makes them, say of themselves
+/// that they are authorities, and an authority is no server otherwise.
 #[derive(Debug)]
 struct Pinning {
     usual: Arc<WebPkiServerVerifier>,
@@ -95,7 +106,11 @@ struct Pinning {
 }
 
 impl Pinning {
-    fn new(roots: RootCertStore, pinned: Vec<CertificateDer<'static>>, provider: Arc<CryptoProvider>) -> Result<Self> {
+    fn new(
+        roots: RootCertStore,
+        pinned: Vec<CertificateDer<'static>>,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Self> {
         let usual = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
         let usual = usual.map_err(|e| Error::new(ErrorKind::Host, "setting up TLS").because(e))?;
         Ok(Self { usual, pinned })
@@ -111,10 +126,22 @@ impl ServerCertVerifier for Pinning {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        match self.usual.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+        match self.usual.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        ) {
             // the period is looked at before the role, so an expired certificate does not come here
-            Err(error) if is_about_role(&error) && self.pinned.iter().any(|pinned| pinned == end_entity) => {
-                rustls::client::verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+            Err(error)
+                if is_about_role(&error)
+                    && self.pinned.iter().any(|pinned| pinned == end_entity) =>
+            {
+                rustls::client::verify_server_name(
+                    &ParsedCertificate::try_from(end_entity)?,
+                    server_name,
+                )?;
                 Ok(ServerCertVerified::assertion())
             }
             outcome => outcome,
@@ -144,7 +171,8 @@ impl ServerCertVerifier for Pinning {
     }
 }
 
-/// True when a certificate was refused only for what it is, an authority: the verifier has no name of its own for that.
+/// True when a certificate was refused only for what it is, an authority: the verifier has no name
+/// of its own for that.
 fn is_about_role(error: &rustls::Error) -> bool {
     matches!(error, rustls::Error::InvalidCertificate(CertificateError::Other(other)) if format!("{other:?}").contains("CaUsedAsEndEntity"))
 }
@@ -155,9 +183,10 @@ pub(crate) fn refusal(error: &rustls::Error) -> (String, &'static str) {
         return (error.to_string(), "check the server's certificate");
     };
     match certificate {
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            ("it has expired".into(), "check this machine's clock, or renew the certificate of the server")
-        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => (
+            "it has expired".into(),
+            "check this machine's clock, or renew the certificate of the server",
+        ),
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             ("it is not valid yet".into(), "check this machine's clock")
         }
@@ -198,11 +227,15 @@ mod tests {
             ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", ErrorKind::Usage),
         ] {
             std::fs::write(file.path(), content).unwrap();
-            let options = ClientOptions { ca_files: vec![file.path().to_owned()], ..ClientOptions::default() };
+            let options = ClientOptions {
+                ca_files: vec![file.path().to_owned()],
+                ..ClientOptions::default()
+            };
             let error = tls(&options).unwrap_err();
             assert_eq!((error.kind(), error.path()), (kind, file.path().to_str()));
         }
-        let options = ClientOptions { ca_files: vec!["/nonexistent.pem".into()], ..ClientOptions::default() };
+        let options =
+            ClientOptions { ca_files: vec!["/nonexistent.pem".into()], ..ClientOptions::default() };
         assert_eq!(tls(&options).unwrap_err().kind(), ErrorKind::Host);
     }
 }

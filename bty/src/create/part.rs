@@ -31,7 +31,8 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 }
 
 impl PartFile {
-    /// Makes the file. What a process that was killed left of it is written over; what another one still makes is left alone.
+    /// Makes the file. What a process that was killed left of it is written over; what another one
+    /// still makes is left alone.
     pub(super) fn create(path: &Path) -> Result<Self> {
         let part = with_suffix(path, ".part");
         let failed = |e: io::Error| {
@@ -40,12 +41,21 @@ impl PartFile {
                 .with_path(part.display())
                 .hint(hint)
         };
-        let file = File::options().read(true).write(true).create(true).truncate(false).open(&part).map_err(failed)?;
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&part)
+            .map_err(failed)?;
         // another error is that of a file system without locks
         if flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
-            return Err(Error::new(ErrorKind::Refused, format!("{} is being made by another process", path.display()))
-                .with_path(path.display())
-                .hint("wait until it is done, or choose another name"));
+            return Err(Error::new(
+                ErrorKind::Refused,
+                format!("{} is being made by another process", path.display()),
+            )
+            .with_path(path.display())
+            .hint("wait until it is done, or choose another name"));
         }
         let made = Self { file, part: part.clone(), path: path.to_owned() };
         made.file.set_len(0).map_err(failed)?;
@@ -59,7 +69,9 @@ impl PartFile {
 
     pub(super) fn failed(&self, doing: &str, error: io::Error) -> Error {
         let hint = match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room, or write the image elsewhere",
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                "make room, or write the image elsewhere"
+            }
             io::ErrorKind::FileTooLarge => {
                 "the file system has no files of this size: write a compressed image (.img.zst)"
             }
@@ -83,13 +95,15 @@ impl PartFile {
         let len = self.file.metadata().map_err(|e| self.failed("examining", e))?.len();
         let digest = digest_path(&self.path);
         self.declare(sha256, &digest).map_err(|e| {
-            Error::from_io(ErrorKind::Host, format!("writing {}", digest.display()), e).with_path(digest.display())
+            Error::from_io(ErrorKind::Host, format!("writing {}", digest.display()), e)
+                .with_path(digest.display())
         })?;
         rename(&self.part, &self.path).map_err(|e| {
             let _ = fs::remove_file(&digest);
             self.failed("renaming", e)
         })?;
-        let directory = self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let directory =
+            self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         // the file is whole; that its name survives a power cut is a wish on some file systems
         let _ = File::open(directory).and_then(|directory| directory.sync_all());
         Ok(len)

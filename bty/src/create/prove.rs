@@ -1,4 +1,5 @@
-//! The proof: the image is decoded and the disk is read once more, and both are compared. The digest of the file comes from the same reading.
+//! The proof: the image is decoded and the disk is read once more, and both are compared. The
+//! digest of the file comes from the same reading.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -11,7 +12,12 @@ use crate::source::file::FileInput;
 use crate::{Digest, Error, ErrorKind, Location, Phase, Result, Source};
 
 /// Compares the file with the disk; the SHA-256 of the file.
-pub(super) fn prove(reader: &DiskReader, part: &PartFile, format: Format, progress: &Progress<'_>) -> Result<Digest> {
+pub(super) fn prove(
+    reader: &DiskReader,
+    part: &PartFile,
+    format: Format,
+    progress: &Progress<'_>,
+) -> Result<Digest> {
     progress.enter(Phase::Verify);
     let source = reopen(part)?;
     let reading = Reading::new(BUFFERS, &reader.cancel);
@@ -70,7 +76,10 @@ fn compare(reader: &DiskReader, extent: &Extent) -> Result<u64> {
 }
 
 fn differs(reader: &DiskReader, offset: u64) -> Error {
-    let message = format!("the image differs from {} in the {BUFFER_BYTES} bytes from offset {offset} on", reader.name);
+    let message = format!(
+        "the image differs from {} in the {BUFFER_BYTES} bytes from offset {offset} on",
+        reader.name
+    );
     Error::new(ErrorKind::Integrity, message)
         .with_path(&reader.name)
         .at_offset(offset)

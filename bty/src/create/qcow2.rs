@@ -1,5 +1,5 @@
-//! A qcow2 image: version 3, clusters of 64 KiB, those that are zero left out. What a reader needs to know of the format is in
-//! [`image::qcow2`](crate::image).
+//! A qcow2 image: version 3, clusters of 64 KiB, those that are zero left out. What a reader needs
+//! to know of the format is in [`image::qcow2`](crate::image).
 //!
 //! ```text
 //! header | data clusters, an L2 table behind each 512 MiB of the disk | L1 table | refcount table | refcount blocks
@@ -74,7 +74,8 @@ impl<'a> Qcow2Sink<'a> {
         self.part.write_at(&bytes, offset)
     }
 
-    /// Writes the reference counts of every cluster, also of the clusters that hold them. Gives the offset of their table and its length in clusters.
+    /// Writes the reference counts of every cluster, also of the clusters that hold them. Gives the
+    /// offset of their table and its length in clusters.
     fn write_refcounts(&mut self) -> Result<(u64, u64)> {
         let (mut blocks, mut tables) = (0, 0);
         while self.clusters + tables + blocks > blocks * REFCOUNTS || blocks > tables * ENTRIES {
@@ -119,7 +120,10 @@ impl<'a> Qcow2Sink<'a> {
 
 impl Sink for Qcow2Sink<'_> {
     fn data(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
-        debug_assert!(offset.is_multiple_of(CLUSTER_BYTES), "zeros are looked for cluster by cluster");
+        debug_assert!(
+            offset.is_multiple_of(CLUSTER_BYTES),
+            "zeros are looked for cluster by cluster"
+        );
         let count = (bytes.len() as u64).div_ceil(CLUSTER_BYTES);
         let at = self.take(count);
         self.part.write_at(bytes, at)?;

@@ -1,11 +1,12 @@
 //! How much of a disk the image has, and where the two differ on purpose.
 
 use crate::disks::Disk;
+use crate::partition_table::gpt;
 use crate::size::{MIB, align_up};
-use crate::table::gpt;
 use crate::{Error, ErrorKind, Result};
 
-/// Size of an image, and the bytes that are other than on the disk: a backup GPT at its new place, and what points to it.
+/// Size of an image, and the bytes that are other than on the disk: a backup GPT at its new place,
+/// and what points to it.
 #[derive(Debug)]
 pub(super) struct Shape {
     pub(super) bytes: u64,
@@ -23,7 +24,8 @@ impl Shape {
         Self::whole(align_up(end.max(1), MIB).min(disk_bytes))
     }
 
-    /// The disk up to `end` and a backup GPT behind it. `head` is the beginning of the disk, a MiB or more.
+    /// The disk up to `end` and a backup GPT behind it. `head` is the beginning of the disk, a MiB
+    /// or more.
     pub(super) fn cut_gpt(head: &[u8], end: u64, disk: &Disk) -> Result<Self> {
         let damaged = || {
             Error::new(
@@ -34,7 +36,8 @@ impl Shape {
             .hint("leave out --shrink, or repair the table first (sgdisk --verify)")
         };
         let sector = u64::from(disk.logical_sector_bytes);
-        let table = gpt::read(head, disk.logical_sector_bytes).ok().flatten().ok_or_else(damaged)?;
+        let table =
+            gpt::read(head, disk.logical_sector_bytes).ok().flatten().ok_or_else(damaged)?;
         let backup_bytes = align_up(table.entries_bytes, sector) + sector;
         // the backup must not lie in the first MiB
         let shape = Self::cut(end.max(MIB) + backup_bytes, disk.size_bytes);
@@ -43,8 +46,14 @@ impl Shape {
         }
         let mut head = head[..head.len().min(1 << 20)].to_vec();
         // the image is new: nothing is at its end
-        let moved = gpt::relocate_backup(&mut head, &mut |_, _| false, shape.bytes, disk.logical_sector_bytes)?;
-        let patches = moved.map_or_else(Vec::new, |backup| vec![(0, head), (backup.backup_offset, backup.backup)]);
+        let moved = gpt::relocate_backup(
+            &mut head,
+            &mut |_, _| false,
+            shape.bytes,
+            disk.logical_sector_bytes,
+        )?;
+        let patches = moved
+            .map_or_else(Vec::new, |backup| vec![(0, head), (backup.backup_offset, backup.backup)]);
         Ok(Self { patches, ..shape })
     }
 
@@ -54,9 +63,11 @@ impl Shape {
             let start = offset.max(*at);
             let end = (offset + bytes.len() as u64).min(at + new.len() as u64);
             if start < end {
-                let index = |from: u64, to: u64| usize::try_from(to - from).expect("both are in memory");
+                let index =
+                    |from: u64, to: u64| usize::try_from(to - from).expect("both are in memory");
                 let len = index(start, end);
-                bytes[index(offset, start)..][..len].copy_from_slice(&new[index(*at, start)..][..len]);
+                bytes[index(offset, start)..][..len]
+                    .copy_from_slice(&new[index(*at, start)..][..len]);
             }
         }
     }

@@ -36,13 +36,20 @@ impl Bench {
         self.dir.path().join(name)
     }
 
-    fn create(&self, name: &str, host: &dyn Host, cancel: &CancelToken) -> Result<CreateReport> {
+    fn create(
+        &self,
+        name: &str,
+        host: &dyn DiskHost,
+        cancel: &CancelToken,
+    ) -> Result<CreateReport> {
         create(&self.disk, &self.path(name), &CreateOptions::default(), host, &(), cancel)
     }
 
     fn files(&self) -> Vec<String> {
-        let mut names: Vec<String> =
-            fs::read_dir(self.dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<String> = fs::read_dir(self.dir.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         names
     }
@@ -51,7 +58,8 @@ impl Bench {
 /// What is in the image at `path`.
 fn content(path: &Path, format: Format) -> Vec<u8> {
     let source = Source::new(Location::File(path.to_owned()), "image", file::open(path).unwrap());
-    let mut extents = image::extents_of(&source, format, &Reading::new(4, &CancelToken::new())).unwrap();
+    let mut extents =
+        image::extents_of(&source, format, &Reading::new(4, &CancelToken::new())).unwrap();
     let mut content = Vec::new();
     while let Some(extent) = extents.next().unwrap() {
         let (offset, len) = match &extent {
@@ -73,11 +81,17 @@ fn every_format_holds_all_of_the_disk_and_leaves_out_zeros() {
         &[(0, &[1; 700]), (3 * MIB as u64 + 5, &[2; MIB]), (9 * MIB as u64 + 511, &[3])],
     );
     let all = fs::read(&bench.disk.path).unwrap();
-    for (name, format) in [("a.img", Format::Raw), ("a.img.zst", Format::Zstd), ("a.qcow2", Format::Qcow2)] {
+    for (name, format) in
+        [("a.img", Format::Raw), ("a.img.zst", Format::Zstd), ("a.qcow2", Format::Qcow2)]
+    {
         let report = bench.create(name, &SystemHost::new(), &CancelToken::new()).unwrap();
         let path = bench.path(name);
         assert_eq!((report.format, report.disk_bytes), (format, all.len() as u64));
-        assert!(report.data_bytes < 2 * MIB as u64, "{} of zeros were read as data", report.data_bytes);
+        assert!(
+            report.data_bytes < 2 * MIB as u64,
+            "{} of zeros were read as data",
+            report.data_bytes
+        );
         assert!(content(&path, format) == all, "{name}");
         let file = fs::read(&path).unwrap();
         assert_eq!(report.file_bytes, file.len() as u64);
@@ -85,7 +99,10 @@ fn every_format_holds_all_of_the_disk_and_leaves_out_zeros() {
         assert_eq!(directory::sidecar_digest(&path).unwrap(), Some(report.sha256));
     }
     use std::os::unix::fs::MetadataExt;
-    assert!(fs::metadata(bench.path("a.img")).unwrap().blocks() * 512 < 3 * MIB as u64, "the raw image has no holes");
+    assert!(
+        fs::metadata(bench.path("a.img")).unwrap().blocks() * 512 < 3 * MIB as u64,
+        "the raw image has no holes"
+    );
     assert!(fs::metadata(bench.path("a.qcow2")).unwrap().len() < 3 * MIB as u64);
     assert_eq!(bench.files().len(), 7, "{:?}", bench.files());
 }
@@ -110,8 +127,15 @@ fn every_reason_is_told_at_once_and_nothing_is_touched() {
     let refusals = validate(&bench.disk, &bench.path("a.txt"), &options);
     let reasons: Vec<&str> = refusals.iter().map(|r| r.reason.as_str()).collect();
     assert_eq!(reasons, ["in_use", "no_partitions", "name", "exists"]);
-    let error =
-        create(&bench.disk, &bench.path("a.txt"), &options, &SystemHost::new(), &(), &CancelToken::new()).unwrap_err();
+    let error = create(
+        &bench.disk,
+        &bench.path("a.txt"),
+        &options,
+        &SystemHost::new(),
+        &(),
+        &CancelToken::new(),
+    )
+    .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused);
     assert_eq!(bench.files(), ["a.txt.sha256", "disk"]);
 }
@@ -143,10 +167,17 @@ fn two_at_once_do_not_write_to_one_file() {
 fn a_disk_that_fails_or_changes_leaves_no_image() {
     let bench = Bench::new(8 * MIB as u64, &[(5 * MIB as u64, &[7; MIB])]);
     for name in ["a.img", "a.img.zst", "a.qcow2"] {
-        let error = bench.create(name, &Bad::fails_at(5 * MIB as u64), &CancelToken::new()).unwrap_err();
-        assert_eq!((error.kind(), error.offset()), (ErrorKind::Source, Some(4 * MIB as u64)), "{error}");
+        let error =
+            bench.create(name, &Bad::fails_at(5 * MIB as u64), &CancelToken::new()).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.offset()),
+            (ErrorKind::Source, Some(4 * MIB as u64)),
+            "{error}"
+        );
         assert_eq!(bench.files(), ["disk"], "{name}");
-        let error = bench.create(name, &Bad::changes_after(8 * MIB as u64), &CancelToken::new()).unwrap_err();
+        let error = bench
+            .create(name, &Bad::changes_after(8 * MIB as u64), &CancelToken::new())
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Integrity, "{error}");
         assert_eq!(bench.files(), ["disk"], "{name}");
     }
@@ -168,7 +199,7 @@ impl Bad {
     }
 }
 
-impl Host for Bad {
+impl DiskHost for Bad {
     fn list(&self) -> Result<Vec<Disk>> {
         SystemHost::new().list()
     }

@@ -1,5 +1,5 @@
-//! A zstd image: frames of 4 MiB, each compressed by itself, on all cores. So they are also decompressed on all cores, and each has its size and a
-//! checksum.
+//! A zstd image: frames of 4 MiB, each compressed by itself, on all cores. So they are also
+//! decompressed on all cores, and each has its size and a checksum.
 
 use std::collections::VecDeque;
 use std::io;
@@ -48,16 +48,29 @@ impl<'a> ZstdSink<'a> {
         let (jobs, inbox) = bounded(threads);
         for started in 0..threads {
             let inbox = inbox.clone();
-            match thread::Builder::new().name("bty-zstd".into()).spawn(move || compress_all(&inbox)) {
+            match thread::Builder::new().name("bty-zstd".into()).spawn(move || compress_all(&inbox))
+            {
                 Ok(_) => {}
                 // fewer do as well
                 Err(_) if started > 0 => break,
                 Err(e) => return Err(failed(e)),
             }
         }
-        let zeros = compressor().and_then(|mut c| c.compress(&vec![0; FRAME_BYTES])).map_err(failed)?.into();
+        let zeros = compressor()
+            .and_then(|mut c| c.compress(&vec![0; FRAME_BYTES]))
+            .map_err(failed)?
+            .into();
         let (frames, current) = (VecDeque::new(), Vec::new());
-        Ok(Self { part, jobs, frames, frames_max: 2 * threads, current, zeros, written: 0, cancel: cancel.clone() })
+        Ok(Self {
+            part,
+            jobs,
+            frames,
+            frames_max: 2 * threads,
+            current,
+            zeros,
+            written: 0,
+            cancel: cancel.clone(),
+        })
     }
 
     fn add(&mut self, mut bytes: &[u8]) -> Result<()> {

@@ -1,7 +1,8 @@
 //! bzip2: streams one after another, blocks decoded on all cores.
 //!
-//! Memory: a block of at most 900 kB may stand for 46 MB of output, since five bytes can stand for 259 equal ones, and a disk image
-//! has such runs. So the number of blocks in flight is what fits when every block is like that.
+//! Memory: a block of at most 900 kB may stand for 46 MB of output, since five bytes can stand for
+//! 259 equal ones, and a disk image has such runs. So the number of blocks in flight is what fits
+//! when every block is like that.
 
 use std::io::{self, Read};
 
@@ -26,7 +27,11 @@ pub(super) struct Bzip2 {
 }
 
 impl Bzip2 {
-    pub(super) fn new(wire: Box<dyn Read + Send>, options: DecodeOptions, trailer: &Trailer) -> Self {
+    pub(super) fn new(
+        wire: Box<dyn Read + Send>,
+        options: DecodeOptions,
+        trailer: &Trailer,
+    ) -> Self {
         let fitting = options.memory_bytes.saturating_sub(OVERHEAD_BYTES) / BLOCK_BYTES;
         let slots = usize::try_from(fitting).unwrap_or(usize::MAX).clamp(1, 2 * options.threads);
         // it starts two more to read and to look for blocks, and panics when one is refused
@@ -66,10 +71,12 @@ fn explain(error: io::Error) -> io::Error {
     match error.kind {
         BzErrorKind::Empty | BzErrorKind::Truncated => truncated(Compression::Bzip2, offset),
         BzErrorKind::TrailingData => trailing(Compression::Bzip2, offset),
-        BzErrorKind::Randomised => {
-            refused(Compression::Bzip2, offset, "it has randomised blocks, which only bzip2 0.9.0 and older wrote")
-                .hint("recompress it: bzip2 -dc IMAGE | bzip2 > NEW")
-        }
+        BzErrorKind::Randomised => refused(
+            Compression::Bzip2,
+            offset,
+            "it has randomised blocks, which only bzip2 0.9.0 and older wrote",
+        )
+        .hint("recompress it: bzip2 -dc IMAGE | bzip2 > NEW"),
         _ => damaged(Compression::Bzip2, offset, error),
     }
     .into()

@@ -1,6 +1,7 @@
 //! gzip: members one after another, [RFC 1952](https://www.rfc-editor.org/rfc/rfc1952).
 //!
-//! Headers and trailers are read here, so that the checksum can be computed by the quickest code there is.
+//! Headers and trailers are read here, so that the checksum can be computed by the quickest code
+//! there is.
 //!
 //! ```text
 //! 0..2 magic 1f 8b | 2 method, 8 | 3 flags | 4..8 time | 8 extra flags | 9 system     little-endian
@@ -94,7 +95,9 @@ impl Gzip {
         let checksum = std::mem::take(&mut self.checksum).finalize().to_le_bytes();
         let size = self.member_bytes.to_le_bytes();
         if trailer[..4] != checksum || trailer[4..] != size[..4] {
-            return Err(damaged(Compression::Gzip, offset, "its checksum or its size differs").into());
+            return Err(
+                damaged(Compression::Gzip, offset, "its checksum or its size differs").into()
+            );
         }
         self.state = State::Between { is_first: false };
         Ok(())
@@ -130,9 +133,13 @@ fn read_header(wire: &mut Wire) -> io::Result<()> {
     let fixed = header.take::<10>()?;
     let flags = fixed[3];
     if fixed[2] != 8 || flags & 0xe0 != 0 {
-        return Err(refused(Compression::Gzip, start, "its header has an unknown method or unknown flags")
-            .hint("fetch the image again; if it is meant to be so, recompress it with gzip")
-            .into());
+        return Err(refused(
+            Compression::Gzip,
+            start,
+            "its header has an unknown method or unknown flags",
+        )
+        .hint("fetch the image again; if it is meant to be so, recompress it with gzip")
+        .into());
     }
     if flags & EXTRA != 0 {
         for _ in 0..u16::from_le_bytes(header.take()?) {
@@ -145,7 +152,9 @@ fn read_header(wire: &mut Wire) -> io::Result<()> {
     if flags & CHECKSUM != 0 {
         let computed = header.checksum.clone().finalize().to_le_bytes();
         if header.take::<2>()? != computed[..2] {
-            return Err(damaged(Compression::Gzip, start, "the checksum of its header differs").into());
+            return Err(
+                damaged(Compression::Gzip, start, "the checksum of its header differs").into()
+            );
         }
     }
     Ok(())
@@ -169,8 +178,8 @@ impl Header<'_> {
     }
 }
 
-/// True when a member follows, false at the end. Zeros up to the end are padding, as for gzip(1): tapes and
-/// fixed-size transfers leave them behind.
+/// True when a member follows, false at the end. Zeros up to the end are padding, as for gzip(1):
+/// tapes and fixed-size transfers leave them behind.
 fn member_follows(wire: &mut Wire, is_first: bool) -> io::Result<bool> {
     const MAGIC: [u8; 2] = [0x1f, 0x8b];
     let head = wire.peek(2)?;

@@ -8,7 +8,8 @@
 //! BD, bits:   6..4 largest block: 4 = 64 KiB, 5 = 256 KiB, 6 = 1 MiB, 7 = 4 MiB | others reserved
 //! block:  size u32, top bit set if stored as is | data | XXH32 of the data, if so
 //! ```
-//! All little-endian. The frames are walked here, because the crate's own reader takes a frame without an end mark for a whole one.
+//! All little-endian. The frames are walked here, because the crate's own reader takes a frame
+//! without an end mark for a whole one.
 
 use std::hash::Hasher as _;
 use std::io::{self, Read};
@@ -19,7 +20,7 @@ use twox_hash::XxHash32;
 use super::walk::Walk;
 use super::{Compression, Wire, damaged, refused, skippable_bytes, truncated};
 use crate::CancelToken;
-use crate::source::Input;
+use crate::source::ByteSource;
 
 const MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
 const LEGACY_MAGIC: [u8; 4] = [0x02, 0x21, 0x4c, 0x18];
@@ -64,7 +65,8 @@ struct Header {
 }
 
 impl Header {
-    /// Parses the header of a frame; `bytes` begin with the magic, and `None` means that there are too few of them.
+    /// Parses the header of a frame; `bytes` begin with the magic, and `None` means that there are
+    /// too few of them.
     fn parse(bytes: &[u8]) -> Result<Option<Self>, &'static str> {
         let &[_, _, _, _, flags, block, ..] = bytes else { return Ok(None) };
         if flags >> 6 != 1 {
@@ -96,7 +98,14 @@ impl Header {
 
 impl Lz4 {
     pub(super) fn new(wire: Wire) -> Self {
-        Self { wire, has_begun: false, frame: None, packed: Vec::new(), decoded: Vec::new(), ready: 0..0 }
+        Self {
+            wire,
+            has_begun: false,
+            frame: None,
+            packed: Vec::new(),
+            decoded: Vec::new(),
+            ready: 0..0,
+        }
     }
 
     /// Begins the next frame; false at the end.
@@ -117,22 +126,32 @@ impl Lz4 {
                 )
                 .hint("recompress it: lz4 -dc IMAGE | lz4 > NEW")
                 .into());
-            } else if bytes.starts_with(&MAGIC) && bytes.get(4).is_some_and(|flags| flags & 0xc1 == 0x41) {
+            } else if bytes.starts_with(&MAGIC)
+                && bytes.get(4).is_some_and(|flags| flags & 0xc1 == 0x41)
+            {
                 let reason = "it was made with a dictionary, which is not part of it";
                 return Err(refused(Compression::Lz4, offset, reason)
                     .hint("recompress it without a dictionary")
                     .into());
             } else if bytes.starts_with(&MAGIC) {
-                let header = Header::parse(bytes).map_err(|why| damaged(Compression::Lz4, offset, why))?;
+                let header =
+                    Header::parse(bytes).map_err(|why| damaged(Compression::Lz4, offset, why))?;
                 let header = header.ok_or_else(|| truncated(Compression::Lz4, offset))?;
                 self.skip(header.len as u64)?;
                 self.decoded.resize(HISTORY_BYTES + header.block_bytes_max, 0);
                 let content = XxHash32::with_seed(0);
-                self.frame = Some(Frame { header, content, content_bytes: 0, history_bytes: 0, block_bytes: 0 });
+                self.frame = Some(Frame {
+                    header,
+                    content,
+                    content_bytes: 0,
+                    history_bytes: 0,
+                    block_bytes: 0,
+                });
                 self.has_begun = true;
                 return Ok(true);
             } else {
-                let may_become_one = MAGIC.starts_with(bytes) || bytes.len() < 8 && super::may_be_skippable(bytes);
+                let may_become_one =
+                    MAGIC.starts_with(bytes) || bytes.len() < 8 && super::may_be_skippable(bytes);
                 if self.has_begun && !may_become_one {
                     return self.wire.take_trailer(Compression::Lz4).map(|()| false);
                 }
@@ -168,10 +187,14 @@ impl Lz4 {
         if !self.wire.take_into(&mut self.packed, packed_len)? {
             return Err(truncated(Compression::Lz4, self.wire.offset()).into());
         }
-        if frame.header.has_block_checksums && self.take_u32()? != XxHash32::oneshot(0, &self.packed) {
+        if frame.header.has_block_checksums
+            && self.take_u32()? != XxHash32::oneshot(0, &self.packed)
+        {
             return Err(bad("the checksum of a block differs").into());
         }
-        let len = self.unpack(frame, size & STORED != 0).map_err(|why| damaged(Compression::Lz4, offset, why))?;
+        let len = self
+            .unpack(frame, size & STORED != 0)
+            .map_err(|why| damaged(Compression::Lz4, offset, why))?;
         self.ready = HISTORY_BYTES..HISTORY_BYTES + len;
         if frame.header.has_content_checksum {
             frame.content.write(&self.decoded[self.ready.clone()]);
@@ -182,7 +205,11 @@ impl Lz4 {
     }
 
     /// Unpacks `packed` into `decoded` behind the history; how many bytes it was.
-    fn unpack(&mut self, frame: &mut Frame, is_stored: bool) -> Result<usize, lz4_flex::block::DecompressError> {
+    fn unpack(
+        &mut self,
+        frame: &mut Frame,
+        is_stored: bool,
+    ) -> Result<usize, lz4_flex::block::DecompressError> {
         if frame.header.are_blocks_linked {
             // the block before this one joins the history
             let end = HISTORY_BYTES + frame.block_bytes;
@@ -196,7 +223,11 @@ impl Lz4 {
             block[..self.packed.len()].copy_from_slice(&self.packed);
             Ok(self.packed.len())
         } else if frame.history_bytes > 0 {
-            decompress_into_with_dict(&self.packed, block, &history[HISTORY_BYTES - frame.history_bytes..])
+            decompress_into_with_dict(
+                &self.packed,
+                block,
+                &history[HISTORY_BYTES - frame.history_bytes..],
+            )
         } else {
             decompress_into(&self.packed, block)
         }
@@ -211,7 +242,11 @@ impl Lz4 {
     }
 
     fn skip(&mut self, count: u64) -> io::Result<()> {
-        if self.wire.skip(count)? { Ok(()) } else { Err(truncated(Compression::Lz4, self.wire.offset()).into()) }
+        if self.wire.skip(count)? {
+            Ok(())
+        } else {
+            Err(truncated(Compression::Lz4, self.wire.offset()).into())
+        }
     }
 }
 
@@ -240,8 +275,9 @@ impl Read for Lz4 {
     }
 }
 
-/// The sum of what the frames declare, when each declares it and the file is nothing but whole frames.
-pub(super) fn decoded_size(source: &dyn Input, cancel: &CancelToken) -> Option<u64> {
+/// The sum of what the frames declare, when each declares it and the file is nothing but whole
+/// frames.
+pub(super) fn decoded_size(source: &dyn ByteSource, cancel: &CancelToken) -> Option<u64> {
     let mut walk = Walk::new(source, cancel)?;
     let mut total = 0u64;
     while !walk.is_at_end() {

@@ -12,7 +12,8 @@ use crate::source::file;
 const OPTIONS: DecodeOptions = DecodeOptions { threads: 2, memory_bytes: 192 * MIB };
 
 /// Around a sector, the largest blocks of deflate and zstd, the buffers of this library.
-const SIZES: [usize; 12] = [0, 1, 511, 512, 513, 65_535, 65_536, 65_537, 1_048_575, 1_048_576, 1_048_577, 4_194_305];
+const SIZES: [usize; 12] =
+    [0, 1, 511, 512, 513, 65_535, 65_536, 65_537, 1_048_575, 1_048_576, 1_048_577, 4_194_305];
 
 /// Random bytes, text and zeros in turn, so that stored, packed and run blocks all occur.
 fn content(len: usize, seed: u64) -> Vec<u8> {
@@ -51,7 +52,11 @@ fn pack(command: &str, content: &[u8]) -> Vec<u8> {
     output.stdout
 }
 
-fn decode_with(compression: Compression, wire: impl Read + Send + 'static, options: DecodeOptions) -> Result<Vec<u8>> {
+fn decode_with(
+    compression: Compression,
+    wire: impl Read + Send + 'static,
+    options: DecodeOptions,
+) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut reader = decoder(compression, Box::new(wire), options)?;
     let result = reader.read_to_end(&mut bytes);
@@ -100,7 +105,8 @@ fn decodes_what_it_packs(command: &str) {
         for members in [&[first][..], &[first, second], &[first, 0, second], &[first, second, 0]] {
             let file: Vec<u8> = members.iter().flat_map(|&i| packed[i].clone()).collect();
             let expected: Vec<u8> = members.iter().flat_map(|&i| contents[i].clone()).collect();
-            let decoded = decode(compression, &file).unwrap_or_else(|e| panic!("{command}, {members:?}: {e:?}"));
+            let decoded = decode(compression, &file)
+                .unwrap_or_else(|e| panic!("{command}, {members:?}: {e:?}"));
             assert!(decoded == expected, "{command}, {members:?}");
         }
     }
@@ -160,7 +166,8 @@ fn a_slow_wire_gives_the_same_bytes() {
     let content = content(150_001, 7);
     for (compression, packed) in samples(&content) {
         let twice = [packed.clone(), packed].concat();
-        let decoded = decode_with(compression, Dribble(io::Cursor::new(twice), false), OPTIONS).unwrap();
+        let decoded =
+            decode_with(compression, Dribble(io::Cursor::new(twice), false), OPTIONS).unwrap();
         assert!(decoded == [&content[..], &content].concat(), "{compression:?}");
     }
 }
@@ -182,8 +189,11 @@ fn one_byte_at_a_time_reads_the_same() {
 fn every_cut_is_an_error() {
     let content = content(30_000, 9);
     for (compression, packed) in samples(&content) {
-        for len in (0..packed.len()).step_by(13).chain(packed.len().saturating_sub(40)..packed.len()) {
-            let error = decode(compression, &packed[..len]).expect_err(&format!("{compression:?} cut at {len}"));
+        for len in
+            (0..packed.len()).step_by(13).chain(packed.len().saturating_sub(40)..packed.len())
+        {
+            let error = decode(compression, &packed[..len])
+                .expect_err(&format!("{compression:?} cut at {len}"));
             assert_eq!(error.kind(), ErrorKind::Format, "{compression:?} cut at {len}: {error}");
         }
         let one_and_a_bit = [&packed[..], &packed[..packed.len() - 1]].concat();
@@ -196,13 +206,18 @@ fn every_cut_is_an_error() {
 fn a_flipped_bit_never_gives_wrong_bytes() {
     let content = content(20_000, 10);
     for (compression, packed) in samples(&content) {
-        for at in (0..packed.len()).step_by(11).chain(0..24).chain(packed.len() - 40..packed.len()) {
+        for at in (0..packed.len()).step_by(11).chain(0..24).chain(packed.len() - 40..packed.len())
+        {
             let mut damaged = packed.clone();
             damaged[at] ^= 1 << (at % 8);
             match decode(compression, &damaged) {
                 // the name and the time in a gzip header protect nothing
-                Ok(decoded) => assert!(decoded == content, "{compression:?} with byte {at} damaged"),
-                Err(error) => assert_eq!(error.kind(), ErrorKind::Format, "{compression:?}: {error}"),
+                Ok(decoded) => {
+                    assert!(decoded == content, "{compression:?} with byte {at} damaged")
+                }
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Format, "{compression:?}: {error}")
+                }
             }
         }
     }
@@ -216,7 +231,13 @@ fn bytes_after_the_end_are_an_error_that_says_where() {
             let error = decode(compression, &[&packed, garbage].concat()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Format);
             let text = error.to_string();
-            assert!(text.starts_with(&format!("bytes after the end of the {} data", compression.as_str())), "{text}");
+            assert!(
+                text.starts_with(&format!(
+                    "bytes after the end of the {} data",
+                    compression.as_str()
+                )),
+                "{text}"
+            );
             let offset = error.offset().unwrap();
             assert!((packed.len() as u64..packed.len() as u64 + 4).contains(&offset), "{offset}");
             assert!(error.next_step().is_some());
@@ -235,7 +256,12 @@ fn only_the_padding_of_the_format_is_skipped() {
                 _ => false,
             };
             let result = decode(compression, &[&packed[..], &vec![0; zeros]].concat());
-            assert_eq!(result.is_ok(), allowed, "{compression:?} and {zeros} zeros: {:?}", result.err());
+            assert_eq!(
+                result.is_ok(),
+                allowed,
+                "{compression:?} and {zeros} zeros: {:?}",
+                result.err()
+            );
         }
     }
     let xz = pack("xz -c", &content);
@@ -253,7 +279,9 @@ fn skippable_frames_are_skipped_wherever_they_are() {
     let content = content(70_000, 13);
     for packed in [pack("zstd -q -c", &content), pack("lz4 -q -c", &content)] {
         let compression = sniff(&packed);
-        let file = [skippable(0, 0), packed.clone(), skippable(15, 600_000), packed, skippable(3, 9)].concat();
+        let file =
+            [skippable(0, 0), packed.clone(), skippable(15, 600_000), packed, skippable(3, 9)]
+                .concat();
         assert_eq!(sniff(&file), compression);
         let decoded = decode(compression, &file).unwrap();
         assert!(decoded == [&content[..], &content].concat());
@@ -282,7 +310,9 @@ fn errors_of_the_wire_pass_through_as_they_are() {
     for (compression, packed) in samples(&content) {
         for len in [0, 1, 4, 12, packed.len() / 2, packed.len() - 1, packed.len()] {
             let wire = |error| Failing(io::Cursor::new(packed[..len].to_vec()), Some(error));
-            let lost = Error::new(ErrorKind::Source, "the server went away").at_offset(7).hint("try again");
+            let lost = Error::new(ErrorKind::Source, "the server went away")
+                .at_offset(7)
+                .hint("try again");
             let error = decode_with(compression, wire(lost), OPTIONS).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Source, "{compression:?} at {len}: {error}");
             assert_eq!(error.to_string(), "the server went away");
@@ -297,7 +327,8 @@ fn errors_of_the_wire_pass_through_as_they_are() {
 fn refuses(compression: Compression, packed: &[u8], words: &[&str]) {
     for threads in [1, 4] {
         let options = DecodeOptions { threads, ..OPTIONS };
-        let error = decode_with(compression, io::Cursor::new(packed.to_vec()), options).unwrap_err();
+        let error =
+            decode_with(compression, io::Cursor::new(packed.to_vec()), options).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Format, "{error}");
         let text = format!("{error:?}");
         assert!(words.iter().all(|word| text.contains(word)), "{text}");
@@ -310,9 +341,15 @@ fn hostile_zstd_headers_are_refused_by_name() {
     let frame = |header: &[u8]| [&[0x28, 0xb5, 0x2f, 0xfd], header, &EMPTY_BLOCK[..]].concat();
     let zstd = |file: &[u8], words: &[&str]| refuses(Compression::Zstd, file, words);
     let huge = (1u64 << 60).to_le_bytes();
-    zstd(&frame(&[0x00, 21 << 3]), &["its window is 2.0 GiB, and 128.0 MiB are allowed", "--long=27"]);
+    zstd(
+        &frame(&[0x00, 21 << 3]),
+        &["its window is 2.0 GiB, and 128.0 MiB are allowed", "--long=27"],
+    );
     zstd(&frame(&[&[0xe0][..], &huge].concat()), &["its window is 1.0 EiB"]);
-    zstd(&frame(&[&[0xc0, 0][..], &huge].concat()), &["damaged", "another length than it declares"]);
+    zstd(
+        &frame(&[&[0xc0, 0][..], &huge].concat()),
+        &["damaged", "another length than it declares"],
+    );
     zstd(&frame(&[0x01, 0, 77]), &["dictionary 77"]);
     zstd(&[&frame(&[0, 0])[..6], &[7, 0, 0]].concat(), &["damaged"]);
     zstd(&[0x50, 0x2a, 0x4d, 0x18, 0xff, 0xff, 0xff, 0xff, 1, 2, 3], &["incomplete"]);
@@ -326,7 +363,11 @@ fn a_hostile_xz_dictionary_is_refused_by_name() {
     file.extend_from_slice(&header);
     file.extend_from_slice(&crc32fast::hash(&header).to_le_bytes());
     file.resize(file.len() + 64, 0);
-    refuses(Compression::Xz, &file, &["a dictionary of 1.5 GiB, and 192.0 MiB of memory are allowed", "xz -9"]);
+    refuses(
+        Compression::Xz,
+        &file,
+        &["a dictionary of 1.5 GiB, and 192.0 MiB of memory are allowed", "xz -9"],
+    );
 }
 
 #[test]
@@ -336,8 +377,18 @@ fn formats_without_an_answer_are_refused_with_a_sentence() {
     let mut randomised = pack("bzip2 -c", &content);
     randomised[14] |= 0x80;
     refuses(Compression::Bzip2, &randomised, &["randomised", "bzip2 -dc"]);
-    refuses(Compression::Lz4, &[0x04, 0x22, 0x4d, 0x18, 0x61, 0x40, 1, 0, 0, 0, 0], &["dictionary"]);
-    for compression in [Compression::Gzip, Compression::Xz, Compression::Bzip2, Compression::Zstd, Compression::Lz4] {
+    refuses(
+        Compression::Lz4,
+        &[0x04, 0x22, 0x4d, 0x18, 0x61, 0x40, 1, 0, 0, 0, 0],
+        &["dictionary"],
+    );
+    for compression in [
+        Compression::Gzip,
+        Compression::Xz,
+        Compression::Bzip2,
+        Compression::Zstd,
+        Compression::Lz4,
+    ] {
         refuses(compression, b"", &["incomplete"]);
         refuses(compression, b"no such format, and longer than any header", &[]);
     }
@@ -364,13 +415,18 @@ fn zstd_presets_and_windows_fit_the_usual_memory() {
 #[test]
 fn small_and_large_zstd_frames_come_in_order() {
     let large = vec![b'z'; 40 << 20];
-    let contents = [content(300_000, 18), large, content(5_000_000, 19), Vec::new(), content(1, 20)];
+    let contents =
+        [content(300_000, 18), large, content(5_000_000, 19), Vec::new(), content(1, 20)];
     for threads in [1, 3] {
         for flags in ["zstd -q -1 -c", "zstd -q -1 -c -"] {
             let file: Vec<u8> = contents.iter().flat_map(|content| pack(flags, content)).collect();
             let options = DecodeOptions { threads, ..OPTIONS };
-            let decoded =
-                decode_with(Compression::Zstd, io::Cursor::new([&file[..], &file].concat()), options).unwrap();
+            let decoded = decode_with(
+                Compression::Zstd,
+                io::Cursor::new([&file[..], &file].concat()),
+                options,
+            )
+            .unwrap();
             let expected = contents.concat();
             assert!(decoded == [&expected[..], &expected].concat(), "{flags} on {threads} threads");
         }
@@ -381,7 +437,9 @@ fn small_and_large_zstd_frames_come_in_order() {
 fn little_memory_only_slows_down() {
     let content = content(6_000_000, 21);
     let options = DecodeOptions { threads: 4, memory_bytes: 0 };
-    for command in ["xz -1 -T2 --block-size=500000 -c", "bzip2 -c", "zstd -q -c", "pzstd -q -p 2 -c"] {
+    for command in
+        ["xz -1 -T2 --block-size=500000 -c", "bzip2 -c", "zstd -q -c", "pzstd -q -p 2 -c"]
+    {
         let packed = pack(command, &content);
         let decoded = decode_with(sniff(&packed), io::Cursor::new(packed), options).unwrap();
         assert!(decoded == content, "{command}");
@@ -421,7 +479,8 @@ fn the_decoded_size_is_found_where_it_is_told() {
     assert_eq!(size_of(&pack("xz -c", b"")), Some(0));
     let zstd = pack("zstd -q -c", &content);
     assert_eq!(size_of(&[skippable(1, 70_000), zstd, skippable(2, 0)].concat()), told);
-    let claim = [&[0x28, 0xb5, 0x2f, 0xfd, 0xc0, 0][..], &(1u64 << 60).to_le_bytes(), &[1, 0, 0]].concat();
+    let claim =
+        [&[0x28, 0xb5, 0x2f, 0xfd, 0xc0, 0][..], &(1u64 << 60).to_le_bytes(), &[1, 0, 0]].concat();
     assert_eq!(size_of(&claim), None);
 }
 
@@ -443,7 +502,8 @@ proptest! {
         let _ = size_of(&file);
     }
 
-    /// Several bytes of a sound lz4 frame without any checksum changed: the decoder of blocks is on its own.
+    /// Several bytes of a sound lz4 frame without any checksum changed: the decoder of blocks is on
+    /// its own.
     #[test]
     fn never_panics_on_damaged_lz4_blocks(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
         thread_local!(static PACKED: Vec<u8> = pack("lz4 -q -BD -B4 --no-frame-crc -c", &content(200_000, 23)));

@@ -1,6 +1,8 @@
-//! What lies behind the end of compressed data and belongs to no format: `gzip -d` warns of it and goes on.
+//! What lies behind the end of compressed data and belongs to no format: `gzip -d` warns of it and
+//! goes on.
 //!
-//! OpenWrt appends its metadata to images that are gzip already, in one or several of these records, the last of which ends the file:
+//! OpenWrt appends its metadata to images that are gzip already, in one or several of these
+//! records, the last of which ends the file:
 //!
 //! ```text
 //! data | "FWx0" | CRC-32 u32 | type u8 | 0 0 0 | size of the record u32, these 16 bytes included      big-endian
@@ -16,7 +18,8 @@ const KNOWN_BYTES_MAX: u64 = 1 << 20;
 
 const RECORD_BYTES: usize = 16;
 
-/// Whether bytes behind the data may be left out, and what was found there. Clones share what was found.
+/// Whether bytes behind the data may be left out, and what was found there. Clones share what was
+/// found.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Trailer {
     /// Whatever it is.
@@ -36,7 +39,12 @@ impl Trailer {
     }
 
     /// Reads `rest`, which begins at `offset` behind the data, to its end.
-    pub(super) fn take(&self, rest: &mut dyn Read, format: Compression, offset: u64) -> io::Result<()> {
+    pub(super) fn take(
+        &self,
+        rest: &mut dyn Read,
+        format: Compression,
+        offset: u64,
+    ) -> io::Result<()> {
         let mut start = Vec::new();
         (&mut *rest).take(KNOWN_BYTES_MAX + 1).read_to_end(&mut start)?;
         let is_known = start.len() as u64 <= KNOWN_BYTES_MAX && is_openwrt(&start);
@@ -45,7 +53,10 @@ impl Trailer {
         }
         let bytes = start.len() as u64 + io::copy(rest, &mut io::sink())?;
         let what = if is_known { "firmware metadata of OpenWrt" } else { "whatever they are" };
-        self.left_out(format!("{bytes} bytes behind the {} data were left out: {what}", format.as_str()));
+        self.left_out(format!(
+            "{bytes} bytes behind the {} data were left out: {what}",
+            format.as_str()
+        ));
         Ok(())
     }
 
@@ -66,7 +77,9 @@ impl Trailer {
 fn is_openwrt(bytes: &[u8]) -> bool {
     let Some(record) = bytes.last_chunk::<RECORD_BYTES>() else { return false };
     let size = u32::from_be_bytes([record[12], record[13], record[14], record[15]]) as usize;
-    record.starts_with(b"FWx0") && record[9..12] == [0; 3] && (RECORD_BYTES..=bytes.len()).contains(&size)
+    record.starts_with(b"FWx0")
+        && record[9..12] == [0; 3]
+        && (RECORD_BYTES..=bytes.len()).contains(&size)
 }
 
 #[cfg(test)]
@@ -85,7 +98,9 @@ mod tests {
     fn only_a_whole_record_is_known() {
         let one = record(b"{ \"metadata_version\": \"1.1\" }\n");
         assert!(is_openwrt(&one) && is_openwrt(&[one.clone(), record(b"# certificate")].concat()));
-        assert!(!is_openwrt(&one[..one.len() - 1]) && !is_openwrt(&one[1..]) && !is_openwrt(b"FWx0"));
+        assert!(
+            !is_openwrt(&one[..one.len() - 1]) && !is_openwrt(&one[1..]) && !is_openwrt(b"FWx0")
+        );
         assert!(!is_openwrt(&[&one[..], b"more"].concat()));
     }
 
@@ -93,7 +108,10 @@ mod tests {
     fn what_is_left_out_is_told_and_anything_else_fails() {
         let known = record(b"{}");
         let trailer = Trailer::default();
-        assert!(trailer.take(&mut &b"garbage"[..], Compression::Gzip, 7).is_err() && trailer.note().is_none());
+        assert!(
+            trailer.take(&mut &b"garbage"[..], Compression::Gzip, 7).is_err()
+                && trailer.note().is_none()
+        );
         trailer.clone().take(&mut &known[..], Compression::Gzip, 7).unwrap();
         assert_eq!(
             trailer.note().unwrap(),

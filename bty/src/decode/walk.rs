@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use crate::CancelToken;
-use crate::source::Input;
+use crate::source::ByteSource;
 
 /// A size that takes longer to find is not worth the wait: on a slow disk each hop is a seek.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 pub(super) struct Walk<'a> {
-    source: &'a dyn Input,
+    source: &'a dyn ByteSource,
     cancel: &'a CancelToken,
     offset: u64,
     len_bytes: u64,
@@ -17,7 +17,7 @@ pub(super) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(source: &'a dyn Input, cancel: &'a CancelToken) -> Option<Self> {
+    pub(super) fn new(source: &'a dyn ByteSource, cancel: &'a CancelToken) -> Option<Self> {
         let len_bytes = source.len_bytes()?;
         Some(Self { source, cancel, offset: 0, len_bytes, until: Instant::now() + PATIENCE })
     }
@@ -26,7 +26,8 @@ impl<'a> Walk<'a> {
         self.offset == self.len_bytes
     }
 
-    /// The next bytes: as many as `buf` holds, fewer at the end; `None` when they cannot be had in time.
+    /// The next bytes: as many as `buf` holds, fewer at the end; `None` when they cannot be had in
+    /// time.
     pub(super) fn peek<'b>(&self, buf: &'b mut [u8]) -> Option<&'b [u8]> {
         if Instant::now() > self.until {
             return None;

@@ -72,7 +72,8 @@ impl Wire {
         Ok(true)
     }
 
-    /// Moves `count` bytes to the end of `to`; false when the end came first. Memory grows with what is there, not with `count`.
+    /// Moves `count` bytes to the end of `to`; false when the end came first. Memory grows with
+    /// what is there, not with `count`.
     pub(super) fn take_into(&mut self, to: &mut Vec<u8>, mut count: usize) -> io::Result<bool> {
         while count > 0 {
             let there = self.peek(1)?;

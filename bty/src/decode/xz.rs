@@ -1,7 +1,8 @@
 //! xz: streams with padding between them, blocks decoded on all cores.
 //! [Format](https://tukaani.org/xz/xz-file-format.txt).
 //!
-//! The parallel decoder of liblzma ends with its stream, so the loop over streams and their padding is here.
+//! The parallel decoder of liblzma ends with its stream, so the loop over streams and their padding
+//! is here.
 
 use std::io::{self, BufRead, Read};
 
@@ -38,7 +39,8 @@ impl Xz {
         }
         self.is_first = false;
         let memory = self.options.memory_bytes.saturating_sub(MIB);
-        // memlimit_threading bounds all blocks in flight together: with less memory fewer of them run at once
+        // memlimit_threading bounds all blocks in flight together: with less memory fewer of them
+        // run at once
         let stream = match threads::available(self.options.threads.min(256)) {
             // it works on the thread of its caller
             0 => Stream::new_stream_decoder(memory, 0),
@@ -48,7 +50,8 @@ impl Xz {
                 .memlimit_stop(memory)
                 .decoder(),
         };
-        let stream = stream.map_err(|e| Error::new(ErrorKind::Host, "starting the xz decoder").because(e))?;
+        let stream = stream
+            .map_err(|e| Error::new(ErrorKind::Host, "starting the xz decoder").because(e))?;
         self.stream = Some(stream);
         Ok(true)
     }
@@ -108,7 +111,11 @@ impl Read for Xz {
 fn stream_follows(wire: &mut Wire, is_first: bool) -> io::Result<bool> {
     if is_first {
         // a short head is left to the decoder, which finds it incomplete
-        return if wire.is_at_end()? { Err(truncated(Compression::Xz, 0).into()) } else { Ok(true) };
+        return if wire.is_at_end()? {
+            Err(truncated(Compression::Xz, 0).into())
+        } else {
+            Ok(true)
+        };
     }
     while wire.peek(4)?.starts_with(&[0; 4]) {
         wire.consume(4);
@@ -123,7 +130,8 @@ fn stream_follows(wire: &mut Wire, is_first: bool) -> io::Result<bool> {
 
 /// The dictionary's size in bytes, from a block header that ends `consumed`.
 ///
-/// Filter LZMA2: id 0x21 | size of properties 0x01 | bits u8: 2 or 3, shifted left by bits / 2 + 11.
+/// Filter LZMA2: id 0x21 | size of properties 0x01 | bits u8: 2 or 3, shifted left by bits / 2 +
+/// 11.
 fn dictionary_bytes(consumed: &[u8]) -> Option<u64> {
     let at = consumed.windows(3).rposition(|w| w[0] == 0x21 && w[1] == 1 && w[2] <= 40)?;
     let bits = u64::from(consumed[at + 2]);

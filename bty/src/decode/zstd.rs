@@ -1,7 +1,8 @@
 //! zstd: frames and skippable frames one after another.
 //!
-//! A large frame decodes as a stream on the caller's thread, straight into its buffer: one frame cannot be split. Small frames, as
-//! pzstd and block-wise packers write them, are cut out whole and decoded on all cores.
+//! A large frame decodes as a stream on the caller's thread, straight into its buffer: one frame
+//! cannot be split. Small frames, as pzstd and block-wise packers write them, are cut out whole and
+//! decoded on all cores.
 
 use std::io::{self, BufRead, Read};
 
@@ -10,7 +11,7 @@ use zstd::zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, get_error_name};
 use super::walk::Walk;
 use super::{Compression, DecodeOptions, Wire, damaged, refused, truncated};
 use crate::size::{MIB, human};
-use crate::source::Input;
+use crate::source::ByteSource;
 use crate::{CancelToken, Error, ErrorKind};
 use frame::{BLOCK_BYTES_MAX, BlockHeader, FrameHeader, HEADER_BYTES_MAX, Head};
 use parallel::Parallel;
@@ -25,7 +26,8 @@ const SMALL_FRAME_BYTES: u64 = 32 * MIB;
 pub(super) struct Zstd {
     wire: Wire,
     window_log_max: u32,
-    /// Frames up to this many bytes, compressed and decoded, go to [`Parallel`]; zero on one thread.
+    /// Frames up to this many bytes, compressed and decoded, go to [`Parallel`]; zero on one
+    /// thread.
     small_bytes_max: u64,
     /// True once anything of the format was seen.
     has_begun: bool,
@@ -67,7 +69,11 @@ impl Zstd {
         Self {
             wire,
             window_log_max: memory.saturating_sub(8 * MIB).ilog2().clamp(10, 31),
-            small_bytes_max: if options.threads > 1 { SMALL_FRAME_BYTES.min(memory / 4) } else { 0 },
+            small_bytes_max: if options.threads > 1 {
+                SMALL_FRAME_BYTES.min(memory / 4)
+            } else {
+                0
+            },
             has_begun: false,
             parallel: Parallel::new(options),
             pending: Pending::Unknown,
@@ -75,7 +81,8 @@ impl Zstd {
         }
     }
 
-    /// Looks at the next frame boundary: takes a small frame off the wire, or finds out what is there instead.
+    /// Looks at the next frame boundary: takes a small frame off the wire, or finds out what is
+    /// there instead.
     fn advance(&mut self) -> io::Result<()> {
         let offset = self.wire.offset();
         let bytes = self.wire.peek(HEADER_BYTES_MAX)?;
@@ -99,19 +106,27 @@ impl Zstd {
                     }
                     Gathered::Start(start) => {
                         let declared_bytes = header.content_bytes;
-                        self.pending =
-                            Pending::Stream(Streamed { start, position: 0, declared_bytes, produced_bytes: 0 });
+                        self.pending = Pending::Stream(Streamed {
+                            start,
+                            position: 0,
+                            declared_bytes,
+                            produced_bytes: 0,
+                        });
                     }
                 }
             }
             Head::Short => return Err(truncated(Compression::Zstd, offset).into()),
-            Head::Broken => return Err(damaged(Compression::Zstd, offset, "a reserved bit is set").into()),
+            Head::Broken => {
+                return Err(damaged(Compression::Zstd, offset, "a reserved bit is set").into());
+            }
             Head::Foreign if self.has_begun => {
                 self.wire.take_trailer(Compression::Zstd)?;
                 self.pending = Pending::End;
                 return Ok(());
             }
-            Head::Foreign => return Err(damaged(Compression::Zstd, offset, "no frame starts here").into()),
+            Head::Foreign => {
+                return Err(damaged(Compression::Zstd, offset, "no frame starts here").into());
+            }
         }
         self.has_begun = true;
         Ok(())
@@ -121,8 +136,12 @@ impl Zstd {
     fn check(&self, header: &FrameHeader) -> Result<(), Error> {
         let offset = self.wire.offset();
         if header.dictionary_id != 0 {
-            let reason = format!("it was made with dictionary {}, which is not part of it", header.dictionary_id);
-            return Err(refused(Compression::Zstd, offset, reason).hint("recompress it without a dictionary"));
+            let reason = format!(
+                "it was made with dictionary {}, which is not part of it",
+                header.dictionary_id
+            );
+            return Err(refused(Compression::Zstd, offset, reason)
+                .hint("recompress it without a dictionary"));
         }
         let window_max = 1u64 << self.window_log_max;
         if header.window_bytes > window_max {
@@ -149,8 +168,9 @@ impl Zstd {
             let Some(&bytes) = self.wire.peek(BlockHeader::LEN)?.first_chunk() else {
                 return Err(truncated(Compression::Zstd, offset).into());
             };
-            let block = BlockHeader::parse(bytes)
-                .ok_or_else(|| damaged(Compression::Zstd, offset, "a block has the reserved type"))?;
+            let block = BlockHeader::parse(bytes).ok_or_else(|| {
+                damaged(Compression::Zstd, offset, "a block has the reserved type")
+            })?;
             blocks_bytes_max += BLOCK_BYTES_MAX.min(header.window_bytes.max(1 << 10));
             let decoded_max = header.content_bytes.unwrap_or(blocks_bytes_max);
             if (frame.len() + block.data_len) as u64 > max || decoded_max > max {
@@ -172,10 +192,12 @@ impl Zstd {
         }
     }
 
-    /// Decodes some of the frame that [`Pending::Stream`] tells; sets it to [`Pending::Unknown`] at the end of the frame.
+    /// Decodes some of the frame that [`Pending::Stream`] tells; sets it to [`Pending::Unknown`] at
+    /// the end of the frame.
     fn stream(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let Self { wire, context, pending, window_log_max, .. } = self;
-        let Pending::Stream(Streamed { start, position, declared_bytes, produced_bytes }) = pending else {
+        let Pending::Stream(Streamed { start, position, declared_bytes, produced_bytes }) = pending
+        else {
             return Ok(0);
         };
         let context = match context {
@@ -214,7 +236,11 @@ impl Zstd {
                 Ok(_) if produced > 0 => return Ok(produced),
                 Ok(_) if at_end => return Err(truncated(Compression::Zstd, wire.offset()).into()),
                 Ok(_) => {}
-                Err(code) => return Err(damaged(Compression::Zstd, wire.offset(), get_error_name(code)).into()),
+                Err(code) => {
+                    return Err(
+                        damaged(Compression::Zstd, wire.offset(), get_error_name(code)).into()
+                    );
+                }
             }
         }
     }
@@ -227,7 +253,9 @@ impl Read for Zstd {
             if produced > 0 {
                 return Ok(produced);
             }
-            if matches!(self.pending, Pending::Unknown) && self.parallel.has_room(2 * self.small_bytes_max) {
+            if matches!(self.pending, Pending::Unknown)
+                && self.parallel.has_room(2 * self.small_bytes_max)
+            {
                 self.advance()?;
             } else if !self.parallel.wait()? {
                 match self.pending {
@@ -246,14 +274,18 @@ impl Read for Zstd {
 }
 
 fn new_context(window_log_max: u32) -> Result<DCtx<'static>, Error> {
-    let failed = |why: &'static str| Error::new(ErrorKind::Host, "starting the zstd decoder").because(why);
+    let failed =
+        |why: &'static str| Error::new(ErrorKind::Host, "starting the zstd decoder").because(why);
     let mut context = DCtx::try_create().ok_or_else(|| failed("out of memory"))?;
-    context.set_parameter(DParameter::WindowLogMax(window_log_max)).map_err(|code| failed(get_error_name(code)))?;
+    context
+        .set_parameter(DParameter::WindowLogMax(window_log_max))
+        .map_err(|code| failed(get_error_name(code)))?;
     Ok(context)
 }
 
-/// The sum of what the frames declare, when each declares it and the file is nothing but whole frames.
-pub(super) fn decoded_size(source: &dyn Input, cancel: &CancelToken) -> Option<u64> {
+/// The sum of what the frames declare, when each declares it and the file is nothing but whole
+/// frames.
+pub(super) fn decoded_size(source: &dyn ByteSource, cancel: &CancelToken) -> Option<u64> {
     let mut walk = Walk::new(source, cancel)?;
     let mut total = 0u64;
     while !walk.is_at_end() {

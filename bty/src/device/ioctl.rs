@@ -1,4 +1,5 @@
-//! The block-device commands that have no safe wrapper elsewhere, and nothing more: the only unsafe code of the library.
+//! The block-device commands that have no safe wrapper elsewhere, and nothing more: the only unsafe
+//! code of the library.
 #![allow(unsafe_code)]
 
 use std::os::fd::AsFd;
@@ -37,29 +38,46 @@ pub(crate) fn reread_table(device: impl AsFd) -> Result<()> {
     unsafe { ioctl(device, NoArg::<BLKRRPART>::new()) }
 }
 
-/// Starts writing the pages of a regular file that were written in a range of bytes, without waiting for them.
+/// Starts writing the pages of a regular file that were written in a range of bytes, without
+/// waiting for them.
 pub(crate) fn start_writeback(file: impl AsFd, offset: u64, len: u64) {
     use std::os::fd::AsRawFd;
     let (Ok(offset), Ok(len)) = (i64::try_from(offset), i64::try_from(len)) else { return };
-    // SAFETY: takes a live descriptor and plain numbers. The result does not matter: a flush follows, and reports.
-    unsafe { libc::sync_file_range(file.as_fd().as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE) };
+    // SAFETY: takes a live descriptor and plain numbers. The result does not matter: a flush
+    // follows, and reports.
+    unsafe {
+        libc::sync_file_range(file.as_fd().as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE)
+    };
 }
 
 /// Makes a kernel ready to be started by this one.
-pub(crate) fn kexec_file_load(linux: &std::fs::File, initrd: Option<&std::fs::File>, options: &str) -> Result<()> {
+pub(crate) fn kexec_file_load(
+    linux: &std::fs::File,
+    initrd: Option<&std::fs::File>,
+    options: &str,
+) -> Result<()> {
     use std::os::fd::AsRawFd;
     // of linux/kexec.h
     const KEXEC_FILE_NO_INITRAMFS: libc::c_ulong = 4;
     let options = std::ffi::CString::new(options).map_err(|_| rustix::io::Errno::INVAL)?;
     let len = options.as_bytes_with_nul().len();
-    let (initrd, flags) = initrd.map_or((-1, KEXEC_FILE_NO_INITRAMFS), |file| (file.as_raw_fd(), 0));
-    // SAFETY: the descriptors live until it returns, and it reads `len` bytes of the command line, with its end.
-    let done =
-        unsafe { libc::syscall(libc::SYS_kexec_file_load, linux.as_raw_fd(), initrd, len, options.as_ptr(), flags) };
+    let (initrd, flags) =
+        initrd.map_or((-1, KEXEC_FILE_NO_INITRAMFS), |file| (file.as_raw_fd(), 0));
+    // SAFETY: the descriptors live until it returns, and it reads `len` bytes of the command line,
+    // with its end.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_kexec_file_load,
+            linux.as_raw_fd(),
+            initrd,
+            len,
+            options.as_ptr(),
+            flags,
+        )
+    };
     match done {
         0 => Ok(()),
-        _ => {
-            Err(rustix::io::Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(rustix::io::Errno::INVAL))
-        }
+        _ => Err(rustix::io::Errno::from_io_error(&std::io::Error::last_os_error())
+            .unwrap_or(rustix::io::Errno::INVAL)),
     }
 }

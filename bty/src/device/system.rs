@@ -8,7 +8,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use rustix::fs::{Advice, FallocateFlags, FlockOperation, OFlags, fadvise, fallocate, fcntl_lock, fdatasync, flock};
+use rustix::fs::{
+    Advice, FallocateFlags, FlockOperation, OFlags, fadvise, fallocate, fcntl_lock, fdatasync,
+    flock,
+};
 use rustix::io::Errno;
 
 use crate::device::{Device, ioctl};
@@ -50,11 +53,13 @@ pub(crate) struct SystemDevice {
     lacks_zeroing: AtomicBool,
 }
 
-/// Zeroes, and lets the device forget what was there: quick on flash memory, and never a fallback to zeros that the kernel writes.
+/// Zeroes, and lets the device forget what was there: quick on flash memory, and never a fallback
+/// to zeros that the kernel writes.
 const FORGET: FallocateFlags = FallocateFlags::PUNCH_HOLE.union(FallocateFlags::KEEP_SIZE);
 
-/// Zeroes, and keeps the space. For loop devices: punching holes into the file behind one takes ten times as long, holds up the writes
-/// beside it, and takes from its owner the space that was set aside for it.
+/// Zeroes, and keeps the space. For loop devices: punching holes into the file behind one takes ten
+/// times as long, holds up the writes beside it, and takes from its owner the space that was set
+/// aside for it.
 const KEEP: FallocateFlags = FallocateFlags::ZERO_RANGE.union(FallocateFlags::KEEP_SIZE);
 
 /// Major number of loop devices.
@@ -71,16 +76,20 @@ impl SystemDevice {
     /// Opens the block device or regular file at `path`.
     ///
     /// # Errors
-    /// [`ErrorKind::Refused`] when somebody else uses it or the kernel protects it; [`ErrorKind::Target`] when it cannot be opened.
+    /// [`ErrorKind::Refused`] when somebody else uses it or the kernel protects it;
+    /// [`ErrorKind::Target`] when it cannot be opened.
     pub(crate) fn open(path: &Path, access: Access) -> Result<Self> {
         let file = open(path, access, OFlags::DIRECT);
         match file {
             Ok(file) if is_block(&file) => Self::block(file, path, access),
             Ok(file) => Self::regular(file, path, access, true),
             // tmpfs on older kernels and some network file systems have no direct I/O
-            Err(e) if e.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
-                Self::regular(open(path, access, OFlags::empty()).map_err(|e| refused(path, e))?, path, access, false)
-            }
+            Err(e) if e.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => Self::regular(
+                open(path, access, OFlags::empty()).map_err(|e| refused(path, e))?,
+                path,
+                access,
+                false,
+            ),
             Err(e) => Err(refused(path, e)),
         }
     }
@@ -108,18 +117,23 @@ impl SystemDevice {
     fn regular(file: File, path: &Path, access: Access, is_direct: bool) -> Result<Self> {
         let meta = file.metadata().map_err(|e| target_error("reading the size of", path, e))?;
         if !meta.is_file() {
-            return Err(Error::new(ErrorKind::Refused, format!("{} is neither a disk nor a file", path.display()))
-                .with_path(path.display())
-                .hint("name a disk or a regular file; bty disks lists the disks"));
+            return Err(Error::new(
+                ErrorKind::Refused,
+                format!("{} is neither a disk nor a file", path.display()),
+            )
+            .with_path(path.display())
+            .hint("name a disk or a regular file; bty disks lists the disks"));
         }
         if access == Access::Exclusive {
             lock(&file).map_err(|e| match e {
-                Errno::AGAIN | Errno::ACCESS => in_use(path, "by another process")
-                    .hint("end what uses it, such as a virtual machine or another flash, then try again"),
+                Errno::AGAIN | Errno::ACCESS => in_use(path, "by another process").hint(
+                    "end what uses it, such as a virtual machine or another flash, then try again",
+                ),
                 e => target_error("locking", path, e.into()),
             })?;
         }
-        let cached = open(path, access, OFlags::empty()).map_err(|e| target_error("opening", path, e))?;
+        let cached =
+            open(path, access, OFlags::empty()).map_err(|e| target_error("opening", path, e))?;
         if access == Access::Exclusive {
             mark_as_disk(&file);
         }
@@ -139,7 +153,8 @@ impl SystemDevice {
         ioctl::diskseq(&self.file).ok()
     }
 
-    /// How many of `len` bytes at `offset` go in one piece, and through what: the page cache if there is a [`Cached`].
+    /// How many of `len` bytes at `offset` go in one piece, and through what: the page cache if
+    /// there is a [`Cached`].
     fn piece(&self, offset: u64, len: usize) -> (usize, Option<&Cached>) {
         let Some(cached) = &self.cached else { return (len, None) };
         let into_block = offset % FILE_BLOCK;
@@ -258,7 +273,8 @@ pub(crate) fn file_bytes(len: u64) -> u64 {
 /// Attribute of a file that bty has made or written as a disk.
 const DISK_MARK: &str = "user.bty.disk";
 
-/// Marks a file as a disk of bty's, so that the next flash need not be told that it may be written. File systems without attributes forget it.
+/// Marks a file as a disk of bty's, so that the next flash need not be told that it may be written.
+/// File systems without attributes forget it.
 pub(crate) fn mark_as_disk(file: impl AsFd) {
     let _ = rustix::fs::fsetxattr(file, DISK_MARK, b"1", rustix::fs::XattrFlags::empty());
 }
@@ -270,8 +286,8 @@ pub(crate) fn is_marked_as_disk(file: impl AsFd) -> bool {
 }
 
 fn open(path: &Path, access: Access, flags: OFlags) -> io::Result<File> {
-    // O_EXCL without O_CREAT: on a block device, fail when it or a part of it is mounted or claimed. On a regular file it
-    // says nothing, the locks do.
+    // O_EXCL without O_CREAT: on a block device, fail when it or a part of it is mounted or
+    // claimed. On a regular file it says nothing, the locks do.
     let exclusive = if access == Access::Exclusive { OFlags::EXCL } else { OFlags::empty() };
     let flags = (flags | exclusive).bits().cast_signed();
     OpenOptions::new().read(true).write(access == Access::Exclusive).custom_flags(flags).open(path)
@@ -281,7 +297,8 @@ fn is_block(file: &File) -> bool {
     file.metadata().is_ok_and(|meta| meta.file_type().is_block_device())
 }
 
-/// Locks a file against other flashes (flock) and against virtual machines (record locks, which QEMU uses).
+/// Locks a file against other flashes (flock) and against virtual machines (record locks, which
+/// QEMU uses).
 fn lock(file: impl AsFd) -> rustix::io::Result<()> {
     flock(&file, FlockOperation::NonBlockingLockExclusive)?;
     match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -292,24 +309,33 @@ fn lock(file: impl AsFd) -> rustix::io::Result<()> {
 }
 
 fn in_use(path: &Path, by: &str) -> Error {
-    Error::new(ErrorKind::Refused, format!("{} is in use {by}", path.display())).with_path(path.display())
+    Error::new(ErrorKind::Refused, format!("{} is in use {by}", path.display()))
+        .with_path(path.display())
 }
 
 /// A failed open: refused when the kernel protects the target, the target's failure else.
 fn refused(path: &Path, error: io::Error) -> Error {
     match error.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::BUSY) => in_use(path, "by the kernel").hint("unmount or stop what is built on it, then try again"),
-        Some(Errno::ROFS) => Error::new(ErrorKind::Refused, format!("{} is read-only", path.display()))
-            .with_path(path.display())
-            .hint("remove its write protection (a switch on the card, or blockdev --setrw)"),
-        Some(Errno::ACCESS | Errno::PERM) => target_error("opening", path, error).hint("run this as root"),
-        Some(Errno::NOMEDIUM | Errno::NXIO) => target_error("opening", path, error).hint("insert the medium"),
+        Some(Errno::BUSY) => in_use(path, "by the kernel")
+            .hint("unmount or stop what is built on it, then try again"),
+        Some(Errno::ROFS) => {
+            Error::new(ErrorKind::Refused, format!("{} is read-only", path.display()))
+                .with_path(path.display())
+                .hint("remove its write protection (a switch on the card, or blockdev --setrw)")
+        }
+        Some(Errno::ACCESS | Errno::PERM) => {
+            target_error("opening", path, error).hint("run this as root")
+        }
+        Some(Errno::NOMEDIUM | Errno::NXIO) => {
+            target_error("opening", path, error).hint("insert the medium")
+        }
         _ => target_error("opening", path, error),
     }
 }
 
 fn target_error(doing: &str, path: &Path, error: io::Error) -> Error {
-    Error::from_io(ErrorKind::Target, format!("{doing} {}", path.display()), error).with_path(path.display())
+    Error::from_io(ErrorKind::Target, format!("{doing} {}", path.display()), error)
+        .with_path(path.display())
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@ use crate::digest::{Checksums, Sha512};
 /// As many names as an error lists.
 const NAMES_MAX: usize = 4;
 
-/// What a list is made with, by the number of its hexadecimal digits where the line itself does not say.
+/// What a list is made with, by the number of its hexadecimal digits where the line itself does not
+/// say.
 const BY_DIGITS: [(usize, &str); 6] =
     [(32, "MD5"), (40, "SHA1"), (56, "SHA224"), (64, "SHA256"), (96, "SHA384"), (128, "SHA512")];
 
@@ -54,10 +55,16 @@ impl NotListed {
     #[must_use]
     pub fn next_step(&self) -> &'static str {
         match self {
-            Self::NoList => "give a file that sha256sum or sha512sum wrote, or one in the format of the BSDs",
+            Self::NoList => {
+                "give a file that sha256sum or sha512sum wrote, or one in the format of the BSDs"
+            }
             Self::Missing => "look for the file name of the image in the list",
-            Self::OtherKind(_) => "give a list made with SHA-256 or SHA-512, as sha256sum writes it",
-            Self::Ambiguous(_) => "take the digest of the right file out of the list, and give it by itself",
+            Self::OtherKind(_) => {
+                "give a list made with SHA-256 or SHA-512, as sha256sum writes it"
+            }
+            Self::Ambiguous(_) => {
+                "take the digest of the right file out of the list, and give it by itself"
+            }
         }
     }
 }
@@ -69,7 +76,11 @@ impl fmt::Display for NotListed {
             Self::NoList => f.write_str("holds no digest"),
             Self::Missing => f.write_str("does not mention the image"),
             Self::OtherKind(kinds) => {
-                write!(f, "holds only {} for the image, which is not supported", kinds.join(" and "))
+                write!(
+                    f,
+                    "holds only {} for the image, which is not supported",
+                    kinds.join(" and ")
+                )
             }
             Self::Ambiguous(names) => {
                 let shown = names[..names.len().min(NAMES_MAX)].join(", ");
@@ -88,12 +99,16 @@ impl ChecksumList {
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let lines = text.trim_start_matches('\u{feff}').lines().map(str::trim);
-        Self { lines: lines.filter(|line| !line.starts_with('#')).filter_map(Line::parse).collect() }
+        Self {
+            lines: lines.filter(|line| !line.starts_with('#')).filter_map(Line::parse).collect(),
+        }
     }
 
-    /// The digests of the file at `path`, of which as much as is known is given, with `/` between its parts. `directory` is where the list is.
+    /// The digests of the file at `path`, of which as much as is known is given, with `/` between
+    /// its parts. `directory` is where the list is.
     ///
-    /// Of several files of the same name the one is meant whose place, seen from the list, is `path`; else the one with the longest matching path.
+    /// Of several files of the same name the one is meant whose place, seen from the list, is
+    /// `path`; else the one with the longest matching path.
     ///
     /// # Errors
     /// The reason why there is none.
@@ -106,7 +121,8 @@ impl ChecksumList {
         let ranked = self.lines.iter().filter_map(|line| Some((line.rank(&wanted, &place)?, line)));
         let ranked: Vec<_> = ranked.collect();
         let best = ranked.iter().map(|(rank, _)| *rank).max();
-        let lines: Vec<&Line> = ranked.into_iter().filter(|(rank, _)| Some(*rank) == best).map(|(_, l)| l).collect();
+        let lines: Vec<&Line> =
+            ranked.into_iter().filter(|(rank, _)| Some(*rank) == best).map(|(_, l)| l).collect();
         match lines.is_empty() {
             false => agreed(&lines),
             true => self.only_bare(),
@@ -177,7 +193,8 @@ impl Line {
         let (name, hex) = rest.rsplit_once('=')?;
         let name = name.trim_end().strip_suffix(')')?;
         let (kind, hex) = (kind.trim(), hex.trim());
-        let is_kind = !kind.is_empty() && kind.bytes().all(|b| b.is_ascii_alphanumeric() || b"-/_".contains(&b));
+        let is_kind = !kind.is_empty()
+            && kind.bytes().all(|b| b.is_ascii_alphanumeric() || b"-/_".contains(&b));
         let is_hex = hex.len() >= 32 && hex.bytes().all(|b| b.is_ascii_hexdigit());
         let kind = kind.to_ascii_uppercase().replace("SHA2-", "SHA").replace("SHA-", "SHA");
         (is_kind && is_hex).then(|| Self { name: unescaped(line, name), kind, hex: hex.to_owned() })
@@ -187,7 +204,8 @@ impl Line {
     fn plain(line: &str) -> Option<Self> {
         let bare = line.strip_prefix('\\').unwrap_or(line);
         let (hex, rest) = bare.split_once(char::is_whitespace).unwrap_or((bare, ""));
-        let hex = hex.strip_prefix("sha256:").or_else(|| hex.strip_prefix("sha512:")).unwrap_or(hex);
+        let hex =
+            hex.strip_prefix("sha256:").or_else(|| hex.strip_prefix("sha512:")).unwrap_or(hex);
         let (_, kind) = BY_DIGITS.iter().find(|(digits, _)| *digits == hex.len())?;
         if !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
             return None;
@@ -200,31 +218,42 @@ impl Line {
     /// `None` for a kind that is not supported.
     fn checksums(&self) -> Option<Checksums> {
         match self.kind.as_str() {
-            "SHA256" => Some(Checksums { sha256: Some(self.hex.parse::<Digest>().ok()?), sha512: None }),
-            "SHA512" => Some(Checksums { sha256: None, sha512: Some(self.hex.parse::<Sha512>().ok()?) }),
+            "SHA256" => {
+                Some(Checksums { sha256: Some(self.hex.parse::<Digest>().ok()?), sha512: None })
+            }
+            "SHA512" => {
+                Some(Checksums { sha256: None, sha512: Some(self.hex.parse::<Sha512>().ok()?) })
+            }
             _ => None,
         }
     }
 
-    /// How well it fits the file at `wanted` for a list in `place`; `None` when it is about another file.
+    /// How well it fits the file at `wanted` for a list in `place`; `None` when it is about another
+    /// file.
     fn rank(&self, wanted: &[&str], place: &[&str]) -> Option<Rank> {
         let listed = parts(&self.name);
-        let fits =
-            |part: &str, wanted: &str| part == wanted || crate::source::percent_decoded(part) == wanted.as_bytes();
+        let fits = |part: &str, wanted: &str| {
+            part == wanted || crate::source::percent_decoded(part) == wanted.as_bytes()
+        };
         if !fits(listed.last()?, wanted.last()?) {
             return None;
         }
         let ends_with = |wanted: &[&str], listed: &[&str]| {
-            listed.len() <= wanted.len() && listed.iter().rev().zip(wanted.iter().rev()).all(|(l, w)| fits(l, w))
+            listed.len() <= wanted.len()
+                && listed.iter().rev().zip(wanted.iter().rev()).all(|(l, w)| fits(l, w))
         };
-        if wanted.len() == place.len() + listed.len() && wanted.starts_with(place) && ends_with(wanted, &listed) {
+        if wanted.len() == place.len() + listed.len()
+            && wanted.starts_with(place)
+            && ends_with(wanted, &listed)
+        {
             return Some(Rank::Place);
         }
         Some(if ends_with(wanted, &listed) { Rank::Suffix(listed.len()) } else { Rank::Name })
     }
 }
 
-/// `sha256sum` escapes backslashes and line ends in names, and says so by a backslash before the line.
+/// `sha256sum` escapes backslashes and line ends in names, and says so by a backslash before the
+/// line.
 fn unescaped(line: &str, name: &str) -> String {
     match line.starts_with('\\') {
         true => name.replace("\\n", "\n").replace("\\r", "\r").replace("\\\\", "\\"),
@@ -249,7 +278,8 @@ mod tests {
     #[test]
     fn every_notation_is_read() {
         let (short, long) = (Digest::of(b"a"), Sha512::of(b"a"));
-        let (sha256, sha512) = (Checksums::from(short), Checksums { sha256: None, sha512: Some(long) });
+        let (sha256, sha512) =
+            (Checksums::from(short), Checksums { sha256: None, sha512: Some(long) });
         for (text, expected) in [
             (format!("{short}  d.img"), sha256),
             (format!("{short} *./d.img"), sha256),
@@ -266,7 +296,10 @@ mod tests {
                 ),
                 sha256,
             ),
-            (format!("{short}  d.img\n{long}  d.img"), Checksums { sha256: Some(short), sha512: Some(long) }),
+            (
+                format!("{short}  d.img\n{long}  d.img"),
+                Checksums { sha256: Some(short), sha512: Some(long) },
+            ),
         ] {
             assert_eq!(find(&text, "d.img"), Ok(expected), "{text}");
         }
@@ -291,13 +324,17 @@ mod tests {
         assert_eq!(sha256("/debian/netboot/plain/d.img", "/debian"), Ok(Digest::of(b"plain")));
         assert_eq!(sha256("/mirror/netboot/gtk/d.img", "/sums"), Ok(Digest::of(b"gtk")));
         let ambiguous = sha256("d.img", "").unwrap_err();
-        assert!(ambiguous.to_string().contains("./netboot/gtk/d.img, ./netboot/plain/d.img"), "{ambiguous}");
+        assert!(
+            ambiguous.to_string().contains("./netboot/gtk/d.img, ./netboot/plain/d.img"),
+            "{ambiguous}"
+        );
         assert!(sha256("/elsewhere/d.img", "").is_err());
     }
 
     #[test]
     fn a_file_beside_its_list_is_not_one_of_a_directory_below() {
-        let list = format!("{}  d.img\n{}  plain/d.img\n", Digest::of(b"here"), Digest::of(b"below"));
+        let list =
+            format!("{}  d.img\n{}  plain/d.img\n", Digest::of(b"here"), Digest::of(b"below"));
         let find = |path| ChecksumList::parse(&list).find(path, "/x/plain").unwrap().sha256;
         assert_eq!(find("/x/plain/d.img"), Some(Digest::of(b"here")));
         assert_eq!(find("/x/plain/plain/d.img"), Some(Digest::of(b"below")));
@@ -310,7 +347,10 @@ mod tests {
             let found = find(&format!("{digest}  {listed}"), "dir/a b+.img");
             assert_eq!(found, Ok(digest.into()), "{listed}");
         }
-        assert_eq!(find(&format!("{digest}  x%2B.img\n{digest}  y"), "x%2B.img"), Ok(digest.into()));
+        assert_eq!(
+            find(&format!("{digest}  x%2B.img\n{digest}  y"), "x%2B.img"),
+            Ok(digest.into())
+        );
     }
 
     #[test]
@@ -322,7 +362,11 @@ mod tests {
             (format!("SHA3-256 (d.img) = {}", Digest::of(b"")), "SHA3-256"),
             (format!("BLAKE2b (d.img) = {}", Sha512::of(b"")), "BLAKE2B"),
         ] {
-            assert_eq!(find(&text, "d.img"), Err(NotListed::OtherKind(vec![kind.to_owned()])), "{text}");
+            assert_eq!(
+                find(&text, "d.img"),
+                Err(NotListed::OtherKind(vec![kind.to_owned()])),
+                "{text}"
+            );
         }
         assert_eq!(find("<html>", "d.img"), Err(NotListed::NoList));
         assert_eq!(find(&format!("{}  other", Digest::of(b"")), "d.img"), Err(NotListed::Missing));

@@ -1,4 +1,4 @@
-//! This machine as a [`Host`].
+//! This machine as a [`DiskHost`].
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
@@ -10,22 +10,25 @@ use std::sync::Arc;
 use rustix::fs::OFlags;
 
 use crate::device::Device;
-use crate::device::system::{Access, FILE_SECTOR, SystemDevice, file_bytes, is_marked_as_disk, mark_as_disk};
+use crate::device::system::{
+    Access, FILE_SECTOR, SystemDevice, file_bytes, is_marked_as_disk, mark_as_disk,
+};
+use crate::disks::holders::Usage;
 use crate::disks::sysfs::{Node, Nodes, SystemRoots};
-use crate::disks::uses::Usage;
-use crate::disks::{Disk, DiskKind, Host, Partition, Use, signatures};
+use crate::disks::{Disk, DiskHost, DiskKind, Partition, Use, signatures};
 use crate::image::foreign;
+use crate::partition_table::{self, gpt};
 use crate::size::align_up;
-use crate::table::{self, gpt};
 use crate::{Error, ErrorKind, Result};
 
 /// The way out when a file that should be created exists.
-const ALREADY_THERE: &str = "choose another name, remove it, or leave out --create to write to it as it is";
+const ALREADY_THERE: &str =
+    "choose another name, remove it, or leave out --create to write to it as it is";
 
 /// The machine this runs on, read from sysfs and procfs at each call.
 ///
 /// ```no_run
-/// use bty::{Host, SystemHost};
+/// use bty::{DiskHost, SystemHost};
 ///
 /// for disk in SystemHost::new().list()? {
 ///     println!("{}", disk.summary());
@@ -44,14 +47,16 @@ impl SystemHost {
         Self::default()
     }
 
-    /// A machine described by other trees than `/sys`, `/proc`, `/dev`: the device nodes may be regular files.
+    /// A machine described by other trees than `/sys`, `/proc`, `/dev`: the device nodes may be
+    /// regular files.
     #[must_use]
     pub fn with_roots(roots: SystemRoots) -> Self {
         Self { roots }
     }
 
-    /// The disk that [`create`](Host::create) would make of the regular file `path`, which is not there yet: for planning before
-    /// anything is touched. `size_bytes` is rounded up to a sector.
+    /// The disk that [`create`](DiskHost::create) would make of the regular file `path`, which is
+    /// not there yet: for planning before anything is touched. `size_bytes` is rounded up to a
+    /// sector.
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] when something is at `path` already, or its directory is missing.
@@ -83,11 +88,14 @@ impl SystemHost {
         match open_for_a_look(&node.path) {
             Ok(file) => look(&mut disk, &file),
             // the kernel has read the table for us
-            Err(_) => disk.partitions = nodes.partitions_of(&node.name).map(kernel_partition).collect(),
+            Err(_) => {
+                disk.partitions = nodes.partitions_of(&node.name).map(kernel_partition).collect()
+            }
         }
         for partition in &mut disk.partitions {
             let mut found = nodes.partitions_of(&node.name);
-            partition.path = found.find(|p| p.start_bytes() == partition.start_bytes).map(|p| p.path.clone());
+            partition.path =
+                found.find(|p| p.start_bytes() == partition.start_bytes).map(|p| p.path.clone());
         }
         disk.partitions.sort_by_key(|p| p.start_bytes);
         disk
@@ -147,11 +155,13 @@ impl SystemHost {
         if disks.is_empty() {
             return format!("{next}; this machine shows no disks");
         }
-        let lines: Vec<String> = disks.iter().map(|disk| format!("\n  {}", disk.summary())).collect();
+        let lines: Vec<String> =
+            disks.iter().map(|disk| format!("\n  {}", disk.summary())).collect();
         format!("{next}; this machine has:{}", lines.concat())
     }
 
-    /// Whoever has claimed the device without showing anywhere: a ZFS pool, a mount in another namespace.
+    /// Whoever has claimed the device without showing anywhere: a ZFS pool, a mount in another
+    /// namespace.
     fn add_hidden_use(&self, disk: &mut Disk) {
         if disk.uses.is_empty() && is_claimed(&disk.path) {
             disk.uses.push(Use::Busy { device: disk.path.clone(), hint: container(disk) });
@@ -168,17 +178,25 @@ impl SystemHost {
             return error;
         }
         let uses: Vec<String> = uses.iter().map(ToString::to_string).collect();
-        Error::new(ErrorKind::Refused, format!("refusing {}: {}", disk.path.display(), uses.join("; ")))
-            .with_path(disk.path.display())
-            .hint("free the disk as said, then try again")
+        Error::new(
+            ErrorKind::Refused,
+            format!("refusing {}: {}", disk.path.display(), uses.join("; ")),
+        )
+        .with_path(disk.path.display())
+        .hint("free the disk as said, then try again")
     }
 }
 
-impl Host for SystemHost {
+impl DiskHost for SystemHost {
     fn list(&self) -> Result<Vec<Disk>> {
         let nodes = Nodes::read(&self.roots)?;
         let usage = Usage::read(&nodes);
-        Ok(nodes.all.iter().filter(|node| node.is_listed()).map(|node| self.describe(node, &nodes, &usage)).collect())
+        Ok(nodes
+            .all
+            .iter()
+            .filter(|node| node.is_listed())
+            .map(|node| self.describe(node, &nodes, &usage))
+            .collect())
     }
 
     fn probe(&self, path: &Path) -> Result<Disk> {
@@ -210,15 +228,19 @@ impl Host for SystemHost {
 
     fn create(&self, path: &Path, size_bytes: u64) -> Result<()> {
         let failed = |e: io::Error| {
-            let error = Error::from_io(ErrorKind::Target, format!("creating {}", path.display()), e);
+            let error =
+                Error::from_io(ErrorKind::Target, format!("creating {}", path.display()), e);
             error.with_path(path.display())
         };
         let file = match File::options().write(true).create_new(true).open(path) {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(Error::new(ErrorKind::Refused, format!("{} is there already", path.display()))
-                    .with_path(path.display())
-                    .hint(ALREADY_THERE));
+                return Err(Error::new(
+                    ErrorKind::Refused,
+                    format!("{} is there already", path.display()),
+                )
+                .with_path(path.display())
+                .hint(ALREADY_THERE));
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 return Err(failed(e).hint("create the directory that it should be in first"));
@@ -248,10 +270,18 @@ impl SystemHost {
         if !disk.is_same_disk(&now) {
             return Err(swapped(&format!("it is now {}", now.summary())));
         }
-        let device = SystemDevice::open(&disk.path, access).map_err(|error| self.explain_refusal(disk, error))?;
-        // the name may have changed hands between the two lines above: the opened disk itself is asked
-        if device.size_bytes() != disk.size_bytes || device.sector_bytes() != disk.logical_sector_bytes {
-            return Err(swapped(&format!("it has {} bytes, not {}", device.size_bytes(), disk.size_bytes)));
+        let device = SystemDevice::open(&disk.path, access)
+            .map_err(|error| self.explain_refusal(disk, error))?;
+        // the name may have changed hands between the two lines above: the opened disk itself is
+        // asked
+        if device.size_bytes() != disk.size_bytes
+            || device.sector_bytes() != disk.logical_sector_bytes
+        {
+            return Err(swapped(&format!(
+                "it has {} bytes, not {}",
+                device.size_bytes(),
+                disk.size_bytes
+            )));
         }
         if let (Some(opened), Some(chosen)) = (device.diskseq(), disk.diskseq)
             && opened != chosen
@@ -318,22 +348,26 @@ fn look(disk: &mut Disk, file: &File) {
         return;
     }
     let sector = table_sector(disk, &mut read);
-    let Some(table) = table::read(&mut read, disk.size_bytes, sector) else { return };
+    let Some(table) = partition_table::read(&mut read, disk.size_bytes, sector) else { return };
     disk.table = Some(table.kind);
     disk.partitions = table.partitions;
     let mut seen = HashSet::new();
     for partition in &mut disk.partitions {
         let start = partition.start_bytes;
-        // an extended partition begins with the table of those in it; overlapping entries are looked at once
+        // an extended partition begins with the table of those in it; overlapping entries are
+        // looked at once
         if !seen.insert(start) {
             continue;
         }
-        let mut read = |offset: u64, buffer: &mut [u8]| start.checked_add(offset).is_some_and(|at| read(at, buffer));
+        let mut read = |offset: u64, buffer: &mut [u8]| {
+            start.checked_add(offset).is_some_and(|at| read(at, buffer))
+        };
         partition.content = signatures::recognise(&mut read, partition.size_bytes);
     }
 }
 
-/// What a file holds that somebody may want to keep. Zeros are nothing, and neither is what bty wrote there itself; but bty leaves no archive.
+/// What a file holds that somebody may want to keep. Zeros are nothing, and neither is what bty
+/// wrote there itself; but bty leaves no archive.
 fn held_in_file(disk: &Disk, file: &File) -> Option<String> {
     let mut head = vec![0; 8192];
     let mut filled = 0;
@@ -347,12 +381,13 @@ fn held_in_file(disk: &Disk, file: &File) -> Option<String> {
     if let Some(name) = foreign::name_of_file(&head) {
         return Some(name);
     }
-    let is_disk = disk.table.is_some() || disk.content.is_some() || table::has_boot_sector(&head);
+    let is_disk =
+        disk.table.is_some() || disk.content.is_some() || partition_table::has_boot_sector(&head);
     (is_disk && !is_marked_as_disk(file)).then(|| "a disk image".to_owned())
 }
 
 /// The unit of the table: the disk's own sector, but in a file what its image was made for.
-fn table_sector(disk: &Disk, read: &mut table::ReadAt<'_>) -> u32 {
+fn table_sector(disk: &Disk, read: &mut partition_table::ReadAt<'_>) -> u32 {
     let mut head = [0; 8192];
     let is_file = disk.kind == DiskKind::File && read(0, &mut head);
     is_file.then(|| gpt::detect_sector_bytes(&head)).flatten().unwrap_or(disk.logical_sector_bytes)
@@ -367,8 +402,11 @@ fn is_claimed(path: &Path) -> bool {
 
 /// What on `disk` may have claimed it: a signature of something that is assembled from disks.
 fn container(disk: &Disk) -> Option<String> {
-    let kinds = disk.content.iter().chain(disk.partitions.iter().filter_map(|p| p.content.as_ref()));
-    let holds = |kind: &str| ["zfs", "lvm", "md", "bcache", "btrfs", "imsm", "ddf", "ceph", "luks"].contains(&kind);
+    let kinds =
+        disk.content.iter().chain(disk.partitions.iter().filter_map(|p| p.content.as_ref()));
+    let holds = |kind: &str| {
+        ["zfs", "lvm", "md", "bcache", "btrfs", "imsm", "ddf", "ceph", "luks"].contains(&kind)
+    };
     kinds.map(|content| content.kind.as_str()).find(|kind| holds(kind)).map(str::to_owned)
 }
 

@@ -11,11 +11,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::disks::{Disk, Host};
+use crate::disks::{Disk, DiskHost};
 use crate::{Error, ErrorKind, Result};
 use crate::{size, text};
 
-/// Names one disk of a [`Host`]: by path, by identity, or by what it is like.
+/// Names one disk of a [`DiskHost`]: by path, by identity, or by what it is like.
 ///
 /// ```
 /// use bty::Selector;
@@ -87,17 +87,31 @@ impl FromStr for Selector {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let usage = |why: &str| Err(Error::new(ErrorKind::Usage, format!("{text:?} names no disk: {why}")).hint(FORMS));
+        let usage = |why: &str| {
+            Err(Error::new(ErrorKind::Usage, format!("{text:?} names no disk: {why}")).hint(FORMS))
+        };
         let whole = text.trim();
-        let Some((prefix, rest)) = whole.split_once(':').map(|(prefix, rest)| (prefix, rest.trim())) else {
-            return if whole.is_empty() { usage("it is empty") } else { Ok(Self(Rule::Path(whole.into()))) };
+        let Some((prefix, rest)) =
+            whole.split_once(':').map(|(prefix, rest)| (prefix, rest.trim()))
+        else {
+            return if whole.is_empty() {
+                usage("it is empty")
+            } else {
+                Ok(Self(Rule::Path(whole.into())))
+            };
         };
         match prefix {
             "serial" | "wwn" if rest.is_empty() => usage("nothing follows the colon"),
             "serial" => Ok(Self(Rule::Serial(rest.to_owned()))),
             "wwn" => Ok(Self(Rule::Wwn(rest.to_lowercase()))),
-            "where" => rest.split(',').map(Condition::parse).collect::<Result<_>>().map(|all| Self(Rule::Where(all))),
-            _ if whole.starts_with("file://") => Ok(Self(Rule::Path(text::path_of_reference(whole)))),
+            "where" => rest
+                .split(',')
+                .map(Condition::parse)
+                .collect::<Result<_>>()
+                .map(|all| Self(Rule::Where(all))),
+            _ if whole.starts_with("file://") => {
+                Ok(Self(Rule::Path(text::path_of_reference(whole))))
+            }
             _ if whole.contains('/') => Ok(Self(Rule::Path(whole.into()))),
             _ => usage(&format!("there is no way to find one by {prefix:?}")),
         }
@@ -124,13 +138,16 @@ impl fmt::Display for Selector {
 impl Condition {
     fn parse(text: &str) -> Result<Self> {
         let bad = |why: &str| {
-            Error::new(ErrorKind::Usage, format!("{text:?} is no condition for a disk: {why}")).hint(CONDITIONS)
+            Error::new(ErrorKind::Usage, format!("{text:?} is no condition for a disk: {why}"))
+                .hint(CONDITIONS)
         };
         let at = text.find(['=', '~', '<', '>']).ok_or_else(|| bad("it has no operator"))?;
         let field = text[..at].trim();
         let operators = SizeOperator::ALL.iter().map(|o| o.as_str()).chain(["~"]);
-        let operator =
-            operators.into_iter().find(|o| text[at..].starts_with(o)).ok_or_else(|| bad("it has no operator"))?;
+        let operator = operators
+            .into_iter()
+            .find(|o| text[at..].starts_with(o))
+            .ok_or_else(|| bad("it has no operator"))?;
         let value = text[at + operator.len()..].trim();
         if value.is_empty() {
             return Err(bad("it has no value"));
@@ -149,7 +166,8 @@ impl Condition {
             };
             return Ok(Self::Flag { field, is });
         }
-        let field = TextField::parse(field).ok_or_else(|| bad(&format!("there is no field {field:?}")))?;
+        let field =
+            TextField::parse(field).ok_or_else(|| bad(&format!("there is no field {field:?}")))?;
         let operator = TextOperator::parse(operator).ok_or_else(wrong_operator)?;
         Ok(Self::Text { field, operator, value: value.to_owned() })
     }
@@ -160,7 +178,9 @@ impl Condition {
             Self::Text { field, operator, value } => {
                 let Some(text) = field.of(disk) else { return false };
                 match (operator, field) {
-                    (TextOperator::Contains, _) => text.to_lowercase().contains(&value.to_lowercase()),
+                    (TextOperator::Contains, _) => {
+                        text.to_lowercase().contains(&value.to_lowercase())
+                    }
                     (TextOperator::Is, TextField::Path | TextField::Serial) => text.trim() == value,
                     (TextOperator::Is, TextField::Wwn) => is_same_wwn(&text, value),
                     (TextOperator::Is, _) => text.to_lowercase() == value.to_lowercase(),
@@ -195,14 +215,19 @@ impl TextField {
 impl fmt::Display for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Text { field, operator, value } => write!(f, "{}{}{value}", field.as_str(), operator.as_str()),
+            Self::Text { field, operator, value } => {
+                write!(f, "{}{}{value}", field.as_str(), operator.as_str())
+            }
             Self::Size { operator, bytes } => {
-                let units = [(size::GIB << 10, "T"), (size::GIB, "G"), (size::MIB, "M"), (size::KIB, "K")];
+                let units =
+                    [(size::GIB << 10, "T"), (size::GIB, "G"), (size::MIB, "M"), (size::KIB, "K")];
                 let unit = units.into_iter().find(|(unit, _)| *bytes != 0 && bytes % unit == 0);
                 let (unit, name) = unit.unwrap_or((1, ""));
                 write!(f, "size{}{}{name}", operator.as_str(), bytes / unit)
             }
-            Self::Flag { field, is } => write!(f, "{}={}", field.as_str(), if *is { "yes" } else { "no" }),
+            Self::Flag { field, is } => {
+                write!(f, "{}={}", field.as_str(), if *is { "yes" } else { "no" })
+            }
         }
     }
 }
@@ -211,7 +236,11 @@ impl fmt::Display for Condition {
 fn is_same_wwn(a: &str, b: &str) -> bool {
     let bare = |wwn: &str| {
         let wwn = wwn.trim().to_lowercase();
-        ["0x", "naa.", "eui."].iter().find_map(|prefix| wwn.strip_prefix(prefix)).unwrap_or(&wwn).to_owned()
+        ["0x", "naa.", "eui."]
+            .iter()
+            .find_map(|prefix| wwn.strip_prefix(prefix))
+            .unwrap_or(&wwn)
+            .to_owned()
     };
     bare(a) == bare(b)
 }
@@ -220,33 +249,45 @@ impl Selector {
     /// Finds the one disk that is meant.
     ///
     /// # Errors
-    /// [`ErrorKind::Refused`] when there is none, or more than one, with the candidates in the next step; or when `where:` finds a
-    /// disk without serial number and world-wide name, which could be another one tomorrow. Else what `host` reports.
-    pub fn select(&self, host: &dyn Host) -> Result<Disk> {
+    /// [`ErrorKind::Refused`] when there is none, or more than one, with the candidates in the next
+    /// step; or when `where:` finds a disk without serial number and world-wide name, which could
+    /// be another one tomorrow. Else what `host` reports.
+    pub fn select(&self, host: &dyn DiskHost) -> Result<Disk> {
         if let Rule::Path(path) = &self.0 {
             return host.probe(path);
         }
         let disks = host.list()?;
         let found: Vec<&Disk> = disks.iter().filter(|disk| self.matches(disk)).collect();
-        let refuse = |message: String, hint: String| Err(Error::new(ErrorKind::Refused, message).hint(hint));
+        let refuse =
+            |message: String, hint: String| Err(Error::new(ErrorKind::Refused, message).hint(hint));
         let one = match found[..] {
             [] if disks.is_empty() => {
-                return refuse(format!("no disk matches {self}"), "this machine shows no disks".into());
+                return refuse(
+                    format!("no disk matches {self}"),
+                    "this machine shows no disks".into(),
+                );
             }
             [] => {
                 let all: Vec<&Disk> = disks.iter().collect();
-                return refuse(format!("no disk matches {self}"), lines("name one of those that are there:", &all));
+                return refuse(
+                    format!("no disk matches {self}"),
+                    lines("name one of those that are there:", &all),
+                );
             }
             [one] => one,
             _ => {
                 let message = format!("{} disks match {self}", found.len());
-                return refuse(message, lines("name one of them, by serial number or path:", &found));
+                return refuse(
+                    message,
+                    lines("name one of them, by serial number or path:", &found),
+                );
             }
         };
         let has_identity = one.serial.is_some() || one.wwn.is_some();
         if matches!(self.0, Rule::Where(_)) && !has_identity {
             let path = one.path.display();
-            let message = format!("{path} matches {self}, but has neither serial number nor world-wide name");
+            let message =
+                format!("{path} matches {self}, but has neither serial number nor world-wide name");
             return refuse(message, format!("name it by its path if you mean it: {path}"));
         }
         Ok(one.clone())
@@ -255,7 +296,9 @@ impl Selector {
     fn matches(&self, disk: &Disk) -> bool {
         match &self.0 {
             Rule::Path(path) => disk.path == *path,
-            Rule::Serial(serial) => disk.serial.as_deref().is_some_and(|found| found.trim() == serial),
+            Rule::Serial(serial) => {
+                disk.serial.as_deref().is_some_and(|found| found.trim() == serial)
+            }
             Rule::Wwn(wwn) => disk.wwn.as_deref().is_some_and(|found| is_same_wwn(found, wwn)),
             Rule::Where(conditions) => conditions.iter().all(|condition| condition.holds(disk)),
         }

@@ -1,10 +1,11 @@
-//! What is on a disk or partition, from the bytes at fixed places, and which places keep such bytes beyond an image's end.
+//! What is on a disk or partition, from the bytes at fixed places, and which places keep such bytes
+//! beyond an image's end.
 
 use std::ops::Range;
 
 use crate::disks::Content;
+use crate::partition_table::ReadAt;
 use crate::size::{GIB, KIB, MIB, align_down, align_up};
-use crate::table::ReadAt;
 
 /// How much of the start is looked at: the highest magic there is btrfs's, at 65600.
 const HEAD_BYTES: usize = 68 << 10;
@@ -26,12 +27,16 @@ struct Magic {
     label: Label,
 }
 
-const fn magic(kind: &'static str, magics: &'static [(usize, &'static [u8])], label: Label) -> Magic {
+const fn magic(
+    kind: &'static str,
+    magics: &'static [(usize, &'static [u8])],
+    label: Label,
+) -> Magic {
     Magic { kind, magics, label }
 }
 
-// Offsets are bytes from the start. Containers come first: a RAID1 member also shows the file system in it, and the
-// container is what holds the disk.
+// Offsets are bytes from the start. Containers come first: a RAID1 member also shows the file
+// system in it, and the container is what holds the disk.
 const MAGICS: &[Magic] = &[
     // LUKS header: 0..6 magic, 6..8 version, big-endian; 24..72 label (version 2)
     magic("luks", &[(0, b"LUKS\xba\xbe\x00\x01")], Label::None),
@@ -41,7 +46,8 @@ const MAGICS: &[Magic] = &[
     magic("lvm", &[(0, b"LABELONE"), (24, b"LVM2 001")], Label::None),
     magic("lvm", &[(1024, b"LABELONE"), (1048, b"LVM2 001")], Label::None),
     magic("lvm", &[(1536, b"LABELONE"), (1560, b"LVM2 001")], Label::None),
-    // MD version 1 superblock: 0..4 magic, 4..8 major version, 32..64 set name; at 0 (1.1) or 4096 (1.2)
+    // MD version 1 superblock: 0..4 magic, 4..8 major version, 32..64 set name; at 0 (1.1) or 4096
+    // (1.2)
     magic("md", &[(0, b"\xfc\x4e\x2b\xa9\x01\0\0\0")], Label::Bytes(32, 32)),
     magic("md", &[(4096, b"\xfc\x4e\x2b\xa9\x01\0\0\0")], Label::Bytes(4128, 32)),
     // bcache super block at 4096: 24..40 magic, 72..104 label
@@ -60,12 +66,14 @@ const MAGICS: &[Magic] = &[
     magic("erofs", &[(1024, b"\xe2\xe1\xf5\xe0")], Label::Bytes(1088, 16)),
     // f2fs super block at 1024: 0..4 magic, 124 volume name
     magic("f2fs", &[(1024, b"\x10\x20\xf5\xf2")], Label::Utf16(1148, 512)),
-    // swap header fills a page: its last ten bytes are the magic, 1052..1068 label; pages are 4, 8, 16 or 64 KiB
+    // swap header fills a page: its last ten bytes are the magic, 1052..1068 label; pages are 4, 8,
+    // 16 or 64 KiB
     magic("swap", &[(4086, b"SWAPSPACE2")], Label::Bytes(1052, 16)),
     magic("swap", &[(8182, b"SWAPSPACE2")], Label::Bytes(1052, 16)),
     magic("swap", &[(16374, b"SWAPSPACE2")], Label::Bytes(1052, 16)),
     magic("swap", &[(65526, b"SWAPSPACE2")], Label::Bytes(1052, 16)),
-    // volume descriptor in sector 16 of 2048 bytes: 0 type (1 primary), 1..6 magic, 40..72 volume name
+    // volume descriptor in sector 16 of 2048 bytes: 0 type (1 primary), 1..6 magic, 40..72 volume
+    // name
     magic("iso9660", &[(32768, b"\x01CD001")], Label::Bytes(32808, 32)),
     // UDF begins a sequence of descriptors there, which names its version later
     magic("udf", &[(32769, b"BEA01")], Label::None),
@@ -132,7 +140,8 @@ impl Label {
             }
             Self::Utf16(at, units) => {
                 let field = bytes.get(at..at + 2 * units)?;
-                let units: Vec<u16> = field.chunks_exact(2).map(|c| u16::from_le_bytes([c[0], c[1]])).collect();
+                let units: Vec<u16> =
+                    field.chunks_exact(2).map(|c| u16::from_le_bytes([c[0], c[1]])).collect();
                 String::from_utf16_lossy(units.split(|&unit| unit == 0).next()?)
             }
         };
@@ -143,19 +152,24 @@ impl Label {
 /// A label that says nothing, or that would disturb a terminal, is none.
 fn content(kind: &str, label: Option<String>) -> Content {
     let label = label.map(|text| text.trim().to_owned());
-    let label = label.filter(|text| !text.is_empty() && text != "NO NAME" && !text.chars().any(char::is_control));
+    let label = label.filter(|text| {
+        !text.is_empty() && text != "NO NAME" && !text.chars().any(char::is_control)
+    });
     Content { kind: kind.to_owned(), label }
 }
 
 /// ext2, ext3 or ext4.
 ///
-/// Superblock at 1024: 56..58 magic | 92..96 compatible, 96..100 incompatible, 100..104 read-only features | 120..136 label
+/// Superblock at 1024: 56..58 magic | 92..96 compatible, 96..100 incompatible, 100..104 read-only
+/// features | 120..136 label
 fn ext(head: &[u8]) -> Option<Content> {
     const HAS_JOURNAL: u32 = 0x4;
-    // extents, 64 bit, flexible groups and what came later / huge files, checksums, many links, large inodes
+    // extents, 64 bit, flexible groups and what came later / huge files, checksums, many links,
+    // large inodes
     const INCOMPATIBLE_EXT4: u32 = !0x1f;
     const READ_ONLY_EXT4: u32 = !0x7;
-    let feature = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+    let feature =
+        |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
     if head[1080..1082] != [0x53, 0xef] {
         return None;
     }
@@ -171,8 +185,9 @@ fn ext(head: &[u8]) -> Option<Content> {
 
 /// exFAT, whose label is an entry of the root directory.
 ///
-/// Boot sector: 3..11 name | 88..92 first sector of the clusters | 96..100 cluster of the root directory
-/// 108 log2 of bytes per sector | 109 log2 of sectors per cluster. Entry: 0 type (83 label) | 1 length | 2..24 UTF-16
+/// Boot sector: 3..11 name | 88..92 first sector of the clusters | 96..100 cluster of the root
+/// directory 108 log2 of bytes per sector | 109 log2 of sectors per cluster. Entry: 0 type (83
+/// label) | 1 length | 2..24 UTF-16
 fn exfat(read: &mut ReadAt<'_>, head: &[u8]) -> Option<Content> {
     if !head[3..].starts_with(b"EXFAT   ") {
         return None;
@@ -186,7 +201,9 @@ fn exfat(read: &mut ReadAt<'_>, head: &[u8]) -> Option<Content> {
 }
 
 fn exfat_root(head: &[u8]) -> Option<u64> {
-    let field = |at: usize| u64::from(u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]));
+    let field = |at: usize| {
+        u64::from(u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]))
+    };
     let (sector_shift, cluster_shift) = (u32::from(head[108]), u32::from(head[109]));
     if !(9..=12).contains(&sector_shift) || cluster_shift + sector_shift > 25 {
         return None;
@@ -194,8 +211,8 @@ fn exfat_root(head: &[u8]) -> Option<u64> {
     Some((field(88) + (field(96).checked_sub(2)? << cluster_shift)) << sector_shift)
 }
 
-/// A member of a ZFS pool: labels of 256 KiB, two at each end; in each, from 128 KiB on, uberblocks at multiples of 1 KiB
-/// that begin with the magic in either byte order.
+/// A member of a ZFS pool: labels of 256 KiB, two at each end; in each, from 128 KiB on, uberblocks
+/// at multiples of 1 KiB that begin with the magic in either byte order.
 fn zfs(read: &mut ReadAt<'_>, size_bytes: u64) -> Option<Content> {
     const LABEL: u64 = 256 * KIB;
     let size = align_down(size_bytes, LABEL);
@@ -205,9 +222,9 @@ fn zfs(read: &mut ReadAt<'_>, size_bytes: u64) -> Option<Content> {
         if !read(start, &mut label) {
             continue;
         }
-        let found = label[128 << 10..]
-            .chunks_exact(1 << 10)
-            .any(|block| matches!(&block[..8], b"\x0c\xb1\xba\0\0\0\0\0" | b"\0\0\0\0\0\xba\xb1\x0c"));
+        let found = label[128 << 10..].chunks_exact(1 << 10).any(|block| {
+            matches!(&block[..8], b"\x0c\xb1\xba\0\0\0\0\0" | b"\0\0\0\0\0\xba\xb1\x0c")
+        });
         if found {
             return Some(content("zfs", zfs_pool(&label[16 << 10..128 << 10])));
         }
@@ -236,7 +253,8 @@ fn raid_at_end(read: &mut ReadAt<'_>, size_bytes: u64) -> Option<Content> {
     if at(md10, b"\xfc\x4e\x2b\xa9\x01\0\0\0") {
         return Some(content("md", Label::Bytes(32, 32).read(&bytes)));
     }
-    // 0.90: the last 64 KiB that begin at a multiple of 64 KiB, in the byte order of the machine that wrote it
+    // 0.90: the last 64 KiB that begin at a multiple of 64 KiB, in the byte order of the machine
+    // that wrote it
     let md090 = align_down(size_bytes, 64 * KIB).checked_sub(64 * KIB);
     if at(md090, b"\xfc\x4e\x2b\xa9\0\0\0\0") || at(md090, b"\xa9\x2b\x4e\xfc\0\0\0\0") {
         return Some(content("md", None));
@@ -255,23 +273,32 @@ fn raid_at_end(read: &mut ReadAt<'_>, size_bytes: u64) -> Option<Content> {
 /// How much is made zero where a file system may begin or end.
 const PLACE_BYTES: u64 = MIB;
 
-/// How much is made zero where a partition often begins: as far as any signature at the start of one, the two labels of ZFS included.
+/// How much is made zero where a partition often begins: as far as any signature at the start of
+/// one, the two labels of ZFS included.
 const USUAL_BYTES: u64 = 512 * KIB;
 
 /// Sizes of first and second partitions that installers and makers of images choose, in MiB.
-const USUAL_SIZES: [u64; 16] = [16, 32, 64, 100, 128, 200, 256, 260, 300, 500, 512, 538, 550, 600, 1024, 2048];
+const USUAL_SIZES: [u64; 16] =
+    [16, 32, 64, 100, 128, 200, 256, 260, 300, 500, 512, 538, 550, 600, 1024, 2048];
 
-/// Where partitions often begin, in MiB: behind a gap of 1 or 4 MiB and a partition of a usual size.
+/// Where partitions often begin, in MiB: behind a gap of 1 or 4 MiB and a partition of a usual
+/// size.
 fn usual_offsets() -> impl Iterator<Item = u64> {
     let behind_gap = USUAL_SIZES.into_iter().flat_map(|size| [size + 1, size + 4]);
     let powers = (0..25).map(|bits| 1 << bits);
     behind_gap.chain(powers).map(|mib| mib * MIB)
 }
 
-/// What to make zero beyond an image that ends at `image_end`, so that nothing of the disk's past comes alive: ascending,
-/// whole sectors of `sector` bytes, never before the image's end. `partitions` are the byte ranges of those that were on the disk, and of
-/// those that the image makes.
-pub(crate) fn stale_ranges(image_end: u64, disk_bytes: u64, sector: u32, partitions: &[Range<u64>]) -> Vec<Range<u64>> {
+/// What to make zero beyond an image that ends at `image_end`, so that nothing of the disk's past
+/// comes alive: ascending, whole sectors of `sector` bytes, never before the image's end.
+/// `partitions` are the byte ranges of those that were on the disk, and of those that the image
+/// makes.
+pub(crate) fn stale_ranges(
+    image_end: u64,
+    disk_bytes: u64,
+    sector: u32,
+    partitions: &[Range<u64>],
+) -> Vec<Range<u64>> {
     let start = align_up(image_end, u64::from(sector));
     let end = align_down(disk_bytes, u64::from(sector));
     let places = [
@@ -286,16 +313,24 @@ pub(crate) fn stale_ranges(image_end: u64, disk_bytes: u64, sector: u32, partiti
         (end.saturating_sub(PLACE_BYTES), PLACE_BYTES),
     ];
     let usual = usual_offsets().map(|at| (at, USUAL_BYTES));
-    let of_partitions = partitions.iter().flat_map(edges).map(|range| (range.start, range.end - range.start));
+    let of_partitions =
+        partitions.iter().flat_map(edges).map(|range| (range.start, range.end - range.start));
     let ranges = places.into_iter().chain(usual).chain(of_partitions);
     let ranges = ranges.map(|(at, len)| at.max(start)..at.saturating_add(len).min(end));
-    merged(ranges.map(|range| align_down(range.start, sector.into())..align_up(range.end, sector.into())).collect())
+    merged(
+        ranges
+            .map(|range| align_down(range.start, sector.into())..align_up(range.end, sector.into()))
+            .collect(),
+    )
 }
 
 /// Where the signatures of a partition lie that is at `partition`: at its start and at its end.
 pub(crate) fn edges(partition: &Range<u64>) -> [Range<u64>; 2] {
     let Range { start, end } = *partition;
-    [start..start.saturating_add(PLACE_BYTES).min(end), end.saturating_sub(PLACE_BYTES).max(start)..end]
+    [
+        start..start.saturating_add(PLACE_BYTES).min(end),
+        end.saturating_sub(PLACE_BYTES).max(start)..end,
+    ]
 }
 
 /// Ascending, without empty ones, and without those that touch another.

@@ -1,6 +1,7 @@
 //! The kernel's block devices as sysfs shows them: nodes, and what each says about itself.
 //!
-//! Attributes: `Documentation/ABI/stable/sysfs-block` in the kernel. A missing or odd attribute is an absent fact, never an error.
+//! Attributes: `Documentation/ABI/stable/sysfs-block` in the kernel. A missing or odd attribute is
+//! an absent fact, never an error.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -24,7 +25,12 @@ pub struct SystemRoots {
 
 impl Default for SystemRoots {
     fn default() -> Self {
-        Self { sys: "/sys".into(), proc: "/proc".into(), dev: "/dev".into(), udev: "/run/udev".into() }
+        Self {
+            sys: "/sys".into(),
+            proc: "/proc".into(),
+            dev: "/dev".into(),
+            udev: "/run/udev".into(),
+        }
     }
 }
 
@@ -32,8 +38,10 @@ impl Default for SystemRoots {
 const UNIT_BYTES: u64 = 512;
 /// The longest attribute read.
 const ATTRIBUTE_BYTES_MAX: u64 = 4096;
-/// Names of devices that are no disk a person means: optical, floppy, RAM, flash without wear levelling, and what is built on others.
-const OTHERS: &[&str] = &["dm-", "md", "ram", "zram", "sr", "fd", "zd", "drbd", "bcache", "mtdblock", "ubiblock"];
+/// Names of devices that are no disk a person means: optical, floppy, RAM, flash without wear
+/// levelling, and what is built on others.
+const OTHERS: &[&str] =
+    &["dm-", "md", "ram", "zram", "sr", "fd", "zd", "drbd", "bcache", "mtdblock", "ubiblock"];
 
 /// A block device.
 #[derive(Clone, Debug)]
@@ -98,11 +106,14 @@ impl Nodes {
         let path = fs::canonicalize(path).ok()?;
         let meta = fs::metadata(&path).ok()?;
         if meta.file_type().is_block_device() {
-            return self.by_number((rustix::fs::major(meta.rdev()), rustix::fs::minor(meta.rdev())));
+            return self
+                .by_number((rustix::fs::major(meta.rdev()), rustix::fs::minor(meta.rdev())));
         }
         // only a made-up tree has devices that are regular files
         let is_real = self.roots.dev == SystemRoots::default().dev;
-        let found = || self.all.iter().find(|node| fs::canonicalize(&node.path).is_ok_and(|real| real == path));
+        let found = || {
+            self.all.iter().find(|node| fs::canonicalize(&node.path).is_ok_and(|real| real == path))
+        };
         if is_real { None } else { found() }
     }
 
@@ -119,8 +130,10 @@ impl Nodes {
 
 impl Node {
     fn at(roots: &SystemRoots, dir: PathBuf, parent: Option<String>) -> Self {
-        let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        // a device in a subdirectory of /dev (cciss/c0d0) has its slash written as an exclamation mark
+        let name =
+            dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        // a device in a subdirectory of /dev (cciss/c0d0) has its slash written as an exclamation
+        // mark
         let path = roots.dev.join(name.replace('!', "/"));
         let number = text(&dir, "dev").and_then(|dev| parse_number(&dev));
         Self { name, dir, path, number, parent }
@@ -141,7 +154,8 @@ impl Node {
     /// Names in one of its directories: `holders`, `slaves`.
     pub(super) fn links(&self, directory: &str) -> Vec<String> {
         let entries = fs::read_dir(self.dir.join(directory)).into_iter().flatten().flatten();
-        let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
         names.sort();
         names
     }
@@ -158,11 +172,14 @@ impl Node {
     pub(super) fn kind(&self) -> DiskKind {
         // `md0` but not `mdx-disk`: a number follows
         let is = |prefix: &&str| {
-            self.name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+            self.name
+                .strip_prefix(prefix)
+                .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
         };
-        // the boot areas of an eMMC are hardware partitions: devices of their own, and not where systems go
-        let is_boot_area =
-            self.name.starts_with("mmcblk") && (self.name.contains("boot") || self.name.contains("rpmb"));
+        // the boot areas of an eMMC are hardware partitions: devices of their own, and not where
+        // systems go
+        let is_boot_area = self.name.starts_with("mmcblk")
+            && (self.name.contains("boot") || self.name.contains("rpmb"));
         if self.parent.is_some() {
             DiskKind::Partition
         } else if is(&"loop") {
@@ -188,13 +205,16 @@ impl Node {
         }
     }
 
-    /// What sysfs and udev tell of it, without its content and its uses. Facts of the hardware come from `disk`, which for a
-    /// partition is another node.
+    /// What sysfs and udev tell of it, without its content and its uses. Facts of the hardware come
+    /// from `disk`, which for a partition is another node.
     pub(super) fn facts(&self, disk: &Self, roots: &SystemRoots) -> Disk {
         let udev = |keys: &[&str]| disk.udev(roots, keys);
         let transport = transport(&disk.dir, &disk.name);
         // virtio shows the number of its PCI vendor
-        let vendor = disk.text("device/vendor").filter(|text| !text.starts_with("0x")).or_else(|| udev(&["ID_VENDOR"]));
+        let vendor = disk
+            .text("device/vendor")
+            .filter(|text| !text.starts_with("0x"))
+            .or_else(|| udev(&["ID_VENDOR"]));
         let model = ["device/model", "device/name"].iter().find_map(|name| disk.text(name));
         Disk {
             path: self.path.clone(),
@@ -205,7 +225,10 @@ impl Node {
             vendor,
             model: model.or_else(|| udev(&["ID_MODEL"])),
             serial: disk.serial().or_else(|| udev(&["ID_SCSI_SERIAL", "ID_SERIAL_SHORT"])),
-            wwn: disk.wwn().or_else(|| udev(&["ID_WWN_WITH_EXTENSION", "ID_WWN"])).map(|wwn| wwn.to_lowercase()),
+            wwn: disk
+                .wwn()
+                .or_else(|| udev(&["ID_WWN_WITH_EXTENSION", "ID_WWN"]))
+                .map(|wwn| wwn.to_lowercase()),
             transport: transport.map(str::to_owned),
             is_removable: disk.flag("removable").unwrap_or(false),
             is_read_only: self.flag("ro").unwrap_or(false),
@@ -234,7 +257,8 @@ impl Node {
 
     /// The serial number as a SCSI disk tells it.
     ///
-    /// Vital product data page 80 (SPC-4, 7.8.13): 0 device type | 1 page | 2..4 length, big-endian | serial number
+    /// Vital product data page 80 (SPC-4, 7.8.13): 0 device type | 1 page | 2..4 length, big-endian
+    /// | serial number
     fn page_80(&self) -> Option<String> {
         let page = bytes(&self.dir.join("device/vpd_pg80"))?;
         let &[_, 0x80, high, low, ref rest @ ..] = &page[..] else { return None };
@@ -242,7 +266,8 @@ impl Node {
         clean(&rest[..len])
     }
 
-    /// The serial number of the USB device that the disk is part of. The interface, bus and port have none.
+    /// The serial number of the USB device that the disk is part of. The interface, bus and port
+    /// have none.
     fn usb_serial(&self) -> Option<String> {
         let is_usb = |dir: &&Path| dir.join("idVendor").exists() && dir.join("busnum").exists();
         self.dir.ancestors().find(is_usb).and_then(|dir| text(dir, "serial"))
@@ -257,9 +282,12 @@ impl Node {
     /// The first of `keys` in udev's database: lines of `E:KEY=value`.
     fn udev(&self, roots: &SystemRoots, keys: &[&str]) -> Option<String> {
         let (major, minor) = self.number?;
-        let database = fs::read_to_string(roots.udev.join(format!("data/b{major}:{minor}"))).ok()?;
+        let database =
+            fs::read_to_string(roots.udev.join(format!("data/b{major}:{minor}"))).ok()?;
         let value = |key: &&str| {
-            database.lines().find_map(|line| line.strip_prefix("E:")?.strip_prefix(*key)?.strip_prefix('='))
+            database
+                .lines()
+                .find_map(|line| line.strip_prefix("E:")?.strip_prefix(*key)?.strip_prefix('='))
         };
         keys.iter().find_map(value).and_then(|value| clean(value.as_bytes()))
     }
@@ -301,7 +329,8 @@ pub(crate) fn text(dir: &Path, attribute: &str) -> Option<String> {
     clean(&bytes(&dir.join(attribute))?)
 }
 
-/// Text without padding; none when nothing is left, or when it is no text: a terminal shows it, and people compare it.
+/// Text without padding; none when nothing is left, or when it is no text: a terminal shows it, and
+/// people compare it.
 pub(crate) fn clean(bytes: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(bytes).ok()?;
     let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');

@@ -94,7 +94,10 @@ impl Board {
         phases
             .iter()
             .zip(ends)
-            .map(|((phase, start), end)| PhaseTime { phase: phase.as_str().into(), elapsed_ms: millis(end - *start) })
+            .map(|((phase, start), end)| PhaseTime {
+                phase: phase.as_str().into(),
+                elapsed_ms: millis(end - *start),
+            })
             .collect()
     }
 }

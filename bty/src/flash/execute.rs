@@ -1,7 +1,8 @@
 //! Execution: probe again, open, wipe, write, prove, finish.
 //!
-//! The source is read once for all targets. A target that is less than half as fast as another is left behind, so that it stops nobody;
-//! it gets a second reading of the source, from the extent where it was left.
+//! The source is read once for all targets. A target that is less than half as fast as another is
+//! left behind, so that it stops nobody; it gets a second reading of the source, from the extent
+//! where it was left.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
 
-use crate::disks::{Disk, Host};
+use crate::disks::{Disk, DiskHost};
 use crate::extent::{Extent, ExtentReader, ReadDigests, zeroed};
 use crate::flash::board::Board;
 use crate::flash::finish::{self, Finishing, Work};
@@ -21,8 +22,8 @@ use crate::flash::watch::Patience;
 use crate::flash::{FlashPlan, FlashReport, TargetReport};
 use crate::image::foreign::{FOOTER_BYTES, is_vhd_footer};
 use crate::image::{HEAD_BYTES, Image, ImageInfo, Reading, first_data};
+use crate::partition_table::gpt;
 use crate::size::human;
-use crate::table::gpt;
 use crate::{CancelToken, Context, Error, ErrorKind, Event, Observer, Phase, Result, threads};
 
 /// Buffers of 2 MiB between reader and writers.
@@ -34,17 +35,19 @@ const SLOWNESS: Duration = Duration::from_secs(2);
 impl FlashPlan {
     /// Carries the plan out: see the [module](crate::flash) for the steps and their promises.
     ///
-    /// `image` must be the one the plan was made for; another one is refused. With several targets, one that fails does not stop the others: its
-    /// [`TargetReport`] tells why, and [`FlashReport::is_success`] is false.
+    /// `image` must be the one the plan was made for; another one is refused. With several targets,
+    /// one that fails does not stop the others: its [`TargetReport`] tells why, and
+    /// [`FlashReport::is_success`] is false.
     ///
     /// # Errors
-    /// [`ErrorKind::Refused`] with all reasons when a disk changed since the plan was made or a rule forbids it; nothing was written then.
-    /// [`ErrorKind::Source`], [`ErrorKind::Format`] or [`ErrorKind::Integrity`] when the image turned out bad, [`ErrorKind::Cancelled`] when cancelled:
-    /// no target boots then. Failures of targets are in the report.
+    /// [`ErrorKind::Refused`] with all reasons when a disk changed since the plan was made or a
+    /// rule forbids it; nothing was written then. [`ErrorKind::Source`], [`ErrorKind::Format`] or
+    /// [`ErrorKind::Integrity`] when the image turned out bad, [`ErrorKind::Cancelled`] when
+    /// cancelled: no target boots then. Failures of targets are in the report.
     pub fn execute(
         &self,
         image: &Image,
-        host: &dyn Host,
+        host: &dyn DiskHost,
         observer: &dyn Observer,
         cancel: &CancelToken,
     ) -> Result<FlashReport> {
@@ -52,11 +55,16 @@ impl FlashPlan {
         self.check_fit(image, &disks, cancel)?;
         let reading = Reading::new(BUFFERS + 4 * disks.len().saturating_sub(1).min(4), cancel);
         let lanes = self.open(disks, host, cancel)?;
-        let board = Board::new(image, &reading.counts, lanes.iter().map(|l| Arc::clone(&l.shared)).collect());
+        let board = Board::new(
+            image,
+            &reading.counts,
+            lanes.iter().map(|l| Arc::clone(&l.shared)).collect(),
+        );
         let (running, over) = bounded(0);
         thread::scope(|scope| {
             threads::start_in(scope, "bty-progress", || board.tell(observer, &over))?;
-            let result = Run { plan: self, image, reading: &reading, board: &board, observer }.run(lanes);
+            let result =
+                Run { plan: self, image, reading: &reading, board: &board, observer }.run(lanes);
             drop::<Sender<()>>(running);
             result
         })
@@ -65,10 +73,15 @@ impl FlashPlan {
     }
 
     /// The disks as they are now; refuses when one is not the disk that was planned.
-    fn probe_again(&self, image: &Image, host: &dyn Host) -> Result<Vec<Disk>> {
+    fn probe_again(&self, image: &Image, host: &dyn DiskHost) -> Result<Vec<Disk>> {
         if self.image != *image.info() {
-            let message = format!("the plan was made for {}, not for {}", self.image.source, image.info().source);
-            return Err(Error::new(ErrorKind::Refused, message).hint("plan again with the image that is to be written"));
+            let message = format!(
+                "the plan was made for {}, not for {}",
+                self.image.source,
+                image.info().source
+            );
+            return Err(Error::new(ErrorKind::Refused, message)
+                .hint("plan again with the image that is to be written"));
         }
         let mut changed = Vec::new();
         let mut disks = Vec::new();
@@ -93,19 +106,31 @@ impl FlashPlan {
         Ok(fresh.targets)
     }
 
-    /// Refuses disks for which data of the image would have to be left out, where that is seen before the image is read.
+    /// Refuses disks for which data of the image would have to be left out, where that is seen
+    /// before the image is read.
     fn check_fit(&self, image: &Image, disks: &[Disk], cancel: &CancelToken) -> Result<()> {
-        let smaller = |disk: &&Disk| self.options.fit && image.info().disk_bytes.is_some_and(|n| n > disk.size_bytes);
+        let smaller = |disk: &&Disk| {
+            self.options.fit && image.info().disk_bytes.is_some_and(|n| n > disk.size_bytes)
+        };
         for disk in disks.iter().filter(smaller) {
             if let Some(offset) = image.first_data_behind(disk.size_bytes, cancel)? {
-                return Err(does_not_fit(&disk.path.display().to_string(), offset, ErrorKind::Refused));
+                return Err(does_not_fit(
+                    &disk.path.display().to_string(),
+                    offset,
+                    ErrorKind::Refused,
+                ));
             }
         }
         Ok(())
     }
 
     /// Opens every target before the first write, so that a refusal of one leaves all untouched.
-    fn open(&self, disks: Vec<Disk>, host: &dyn Host, cancel: &CancelToken) -> Result<Vec<Lane>> {
+    fn open(
+        &self,
+        disks: Vec<Disk>,
+        host: &dyn DiskHost,
+        cancel: &CancelToken,
+    ) -> Result<Vec<Lane>> {
         let opened = disks.iter().map(|disk| host.open(disk)).collect::<Result<Vec<_>>>()?;
         let patience = Patience::default();
         let start = |(disk, device)| Lane::start(disk, device, &self.options, &patience, cancel);
@@ -154,7 +179,9 @@ impl Run<'_> {
         // reading ahead begins while the old heads are wiped
         let extents = self.image.extents(self.reading, false)?;
         self.enter(Phase::Wipe);
-        let wipe = |shared: &Shared| finish::wipe_before(shared).unwrap_or_else(|error| shared.fail(error));
+        let wipe = |shared: &Shared| {
+            finish::wipe_before(shared).unwrap_or_else(|error| shared.fail(error))
+        };
         let wiping: Vec<_> = lanes.iter().map(|lane| lane.begin(wipe)).collect();
         for (lane, running) in lanes.iter_mut().zip(&wiping) {
             // a lane that hangs has failed by then, and a cancel is seen by the reader
@@ -164,15 +191,19 @@ impl Run<'_> {
         let mut waiting: Vec<usize> = (0..lanes.len()).collect();
         let mut seen = self.write(lanes, &waiting, extents)?;
         loop {
-            let (behind, done): (Vec<usize>, Vec<usize>) =
-                waiting.iter().partition(|&&i| lanes[i].behind_from.is_some() && !lanes[i].shared.has_failed());
+            let (behind, done): (Vec<usize>, Vec<usize>) = waiting
+                .iter()
+                .partition(|&&i| lanes[i].behind_from.is_some() && !lanes[i].shared.has_failed());
             let finished = self.finish(lanes, &done, &seen)?;
             done.into_iter().zip(finished).for_each(|(i, report)| reports[i] = Some(report));
             if behind.is_empty() {
                 return Ok(self.report(&seen, reports.into_iter().flatten().collect()));
             }
             let names: Vec<&str> = behind.iter().map(|&i| lanes[i].shared.name.as_str()).collect();
-            self.notice(format!("reading the image again for {}, which is much slower", names.join(", ")));
+            self.notice(format!(
+                "reading the image again for {}, which is much slower",
+                names.join(", ")
+            ));
             self.reading.counts.reset();
             let again = self.image.extents(self.reading, false);
             match again.and_then(|extents| self.write(lanes, &behind, extents)) {
@@ -193,7 +224,12 @@ impl Run<'_> {
     }
 
     /// Reads the whole image, and gives each waiting lane the extents that it has not had yet.
-    fn write(&self, lanes: &mut [Lane], waiting: &[usize], mut extents: Box<dyn ExtentReader>) -> Result<Seen> {
+    fn write(
+        &self,
+        lanes: &mut [Lane],
+        waiting: &[usize],
+        mut extents: Box<dyn ExtentReader>,
+    ) -> Result<Seen> {
         self.enter(Phase::Write);
         let starts: Vec<(usize, u64)> =
             waiting.iter().map(|&i| (i, lanes[i].behind_from.take().unwrap_or(0))).collect();
@@ -241,8 +277,10 @@ impl Run<'_> {
             .hint("it was changed or cut: fetch it again"));
         }
         if seen.head() != self.image.head() {
-            let message = "the image changed while it was read: it begins otherwise than when it was opened";
-            return Err(Error::new(ErrorKind::Source, message).hint("wait until it is complete, then start again"));
+            let message =
+                "the image changed while it was read: it begins otherwise than when it was opened";
+            return Err(Error::new(ErrorKind::Source, message)
+                .hint("wait until it is complete, then start again"));
         }
         seen.digests = extents.digests();
         self.image.check_digests(&seen.digests, &self.reading.cancel)?;
@@ -256,11 +294,20 @@ impl Run<'_> {
             lanes[i].drain()?;
         }
         self.enter(if self.plan.options.verify { Phase::Verify } else { Phase::Finish });
-        let work = Work { options: self.plan.options.clone(), image: self.image.clone(), seen: seen.clone() };
+        let work = Work {
+            options: self.plan.options.clone(),
+            image: self.image.clone(),
+            seen: seen.clone(),
+        };
         let work = Arc::new(work);
         let ends: Vec<_> = done.iter().map(|&i| Finishing::begin(&lanes[i], &work)).collect();
-        let reports: Vec<_> = done.iter().zip(ends).map(|(&i, end)| end.wait(&mut lanes[i])).collect();
-        if reports.iter().filter_map(|r| r.failure.as_ref()).any(|f| f.kind == ErrorKind::Cancelled.as_str()) {
+        let reports: Vec<_> =
+            done.iter().zip(ends).map(|(&i, end)| end.wait(&mut lanes[i])).collect();
+        if reports
+            .iter()
+            .filter_map(|r| r.failure.as_ref())
+            .any(|f| f.kind == ErrorKind::Cancelled.as_str())
+        {
             return Err(Error::cancelled());
         }
         for (&i, report) in done.iter().zip(&reports) {
@@ -338,7 +385,8 @@ impl Seen {
                 let start = offset as usize;
                 let kept = block.len().min(HEAD_BYTES - start);
                 self.head[start..start + kept].copy_from_slice(&block[..kept]);
-                (kept < block.len()).then(|| Extent::Data { offset: held, block: block.slice(kept..block.len()) })
+                (kept < block.len())
+                    .then(|| Extent::Data { offset: held, block: block.slice(kept..block.len()) })
             }
             Extent::Zero { offset, len } => {
                 let from = offset.max(held);
@@ -363,8 +411,15 @@ struct Rules {
     leave_out: Option<Option<Range<u64>>>,
 }
 
-/// Gives lane `index` an extent, and waits for room; leaves it behind when it holds up faster ones too long and the image can be read again.
-fn give(lanes: &mut [Lane], index: usize, number: u64, extent: &Extent, rules: &Rules) -> Result<()> {
+/// Gives lane `index` an extent, and waits for room; leaves it behind when it holds up faster ones
+/// too long and the image can be read again.
+fn give(
+    lanes: &mut [Lane],
+    index: usize,
+    number: u64,
+    extent: &Extent,
+    rules: &Rules,
+) -> Result<()> {
     let lane = &lanes[index];
     if !lane.is_active() {
         return Ok(());
@@ -393,10 +448,11 @@ fn with_room(lane: &Lane, extent: &Extent, rules: &Rules) -> Option<Extent> {
         return Some(extent.clone());
     }
     let error = match &rules.leave_out {
-        None => {
-            Error::new(ErrorKind::Target, format!("the image turned out larger than {name}, which has {}", human(room)))
-                .hint("use a larger disk; this one does not boot now")
-        }
+        None => Error::new(
+            ErrorKind::Target,
+            format!("the image turned out larger than {name}, which has {}", human(room)),
+        )
+        .hint("use a larger disk; this one does not boot now"),
         Some(backup) => match fit(extent, room, backup.as_ref()) {
             Ok(part) => return part,
             Err(offset) => does_not_fit(name, offset, ErrorKind::Target),
@@ -406,7 +462,8 @@ fn with_room(lane: &Lane, extent: &Extent, rules: &Rules) -> Option<Extent> {
     None
 }
 
-/// The part of `extent` that a disk of `room` bytes has room for. What is behind it must be zero, or the backup GPT of the image.
+/// The part of `extent` that a disk of `room` bytes has room for. What is behind it must be zero,
+/// or the backup GPT of the image.
 ///
 /// # Errors
 /// The offset of the first byte that would be lost.
@@ -417,7 +474,9 @@ fn fit(extent: &Extent, room: u64, backup: Option<&Range<u64>>) -> Result<Option
             Ok((len > 0).then_some(Extent::Zero { offset: *offset, len }))
         }
         Extent::Data { offset, block } => {
-            let kept = usize::try_from(room.saturating_sub(*offset)).unwrap_or(usize::MAX).min(block.len());
+            let kept = usize::try_from(room.saturating_sub(*offset))
+                .unwrap_or(usize::MAX)
+                .min(block.len());
             if let Some(at) = first_data(offset + kept as u64, &block[kept..], backup) {
                 return Err(at);
             }
@@ -438,7 +497,12 @@ fn should_leave_behind(lanes: &[Lane], index: usize) -> bool {
     if lane.waited() < SLOWNESS {
         return false;
     }
-    let fastest = lanes.iter().enumerate().filter(|(i, l)| *i != index && l.is_active()).map(|(_, l)| l.rate()).max();
+    let fastest = lanes
+        .iter()
+        .enumerate()
+        .filter(|(i, l)| *i != index && l.is_active())
+        .map(|(_, l)| l.rate())
+        .max();
     fastest.is_some_and(|rate| rate / 2 > lane.rate())
 }
 

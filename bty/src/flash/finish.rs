@@ -13,8 +13,8 @@ use crate::flash::lane::{Lane, Shared};
 use crate::flash::verify::Mismatch;
 use crate::flash::{Failure, FlashOptions, TargetReport, uefi, verify};
 use crate::image::{HEAD_BYTES, Image};
+use crate::partition_table::gpt;
 use crate::size::{MIB, align_up};
-use crate::table::gpt;
 use crate::{CancelToken, Error, Result};
 
 /// Before anything is written: neither the old system nor a half-written new one may boot.
@@ -26,7 +26,8 @@ pub(super) fn wipe_before(shared: &Shared) -> Result<()> {
     let head = size.min(HEAD_BYTES as u64);
     shared.wipe(0, head)?;
     if !old.is_empty() {
-        // the backup of the table goes last: a flash that is interrupted here finds it the next time
+        // the backup of the table goes last: a flash that is interrupted here finds it the next
+        // time
         shared.flush()?;
         for range in merged(old.iter().flat_map(edges).collect()) {
             shared.wipe(range.start, range.end - range.start)?;
@@ -68,7 +69,8 @@ impl Finishing {
         let running = lane.begin(move |shared| {
             let mut end = End { shared, work: &work, outcome: Outcome::default() };
             let failure = end.complete().err();
-            end.outcome.failure = failure.map(|mismatch| Failure::new(&mismatch.error, mismatch.difference));
+            end.outcome.failure =
+                failure.map(|mismatch| Failure::new(&mismatch.error, mismatch.difference));
             let has_failed = end.outcome.failure.is_some();
             let _ = told.set(end.outcome);
             if has_failed && !shared.is_hung() {
@@ -83,7 +85,9 @@ impl Finishing {
         let left = lane.wait(&self.running).err();
         // what was found before its device hung says more
         let outcome = self.outcome.get().cloned().unwrap_or_else(|| {
-            let error = left.or_else(|| lane.shared.take_failure()).expect("what has no outcome has failed");
+            let error = left
+                .or_else(|| lane.shared.take_failure())
+                .expect("what has no outcome has failed");
             Outcome { failure: Some(Failure::new(&error, None)), ..Outcome::default() }
         });
         let get = |count: &AtomicU64| count.load(Ordering::SeqCst);
@@ -140,7 +144,8 @@ impl End<'_> {
         len
     }
 
-    /// Zeroes the rest of the last sector, and where old RAID, LVM or partition tables may be left behind the image.
+    /// Zeroes the rest of the last sector, and where old RAID, LVM or partition tables may be left
+    /// behind the image.
     fn wipe_after(&self, disk_bytes: u64) -> Result<()> {
         let size = self.shared.device.size_bytes();
         let sector = self.shared.device.sector_bytes();
@@ -160,11 +165,14 @@ impl End<'_> {
         Ok(())
     }
 
-    /// Moves the backup GPT to the end of the disk: patches the held-back head, and writes the backup.
+    /// Moves the backup GPT to the end of the disk: patches the held-back head, and writes the
+    /// backup.
     fn relocate_gpt(&mut self, head: &mut [u8]) -> Result<(), Mismatch> {
         let device = &self.shared.device;
-        let mut on_disk = |offset: u64, bytes: &mut [u8]| self.shared.read_bytes(offset, bytes).is_ok();
-        let moved = gpt::relocate_backup(head, &mut on_disk, device.size_bytes(), device.sector_bytes())?;
+        let mut on_disk =
+            |offset: u64, bytes: &mut [u8]| self.shared.read_bytes(offset, bytes).is_ok();
+        let moved =
+            gpt::relocate_backup(head, &mut on_disk, device.size_bytes(), device.sector_bytes())?;
         let Some(backup) = moved else {
             self.outcome.notes.push("the backup GPT was at the end of the disk already".into());
             return Ok(());
@@ -199,7 +207,8 @@ impl End<'_> {
         Ok(())
     }
 
-    /// Tells the kernel, and the firmware when asked to. The disk is complete by now: what fails here is a note.
+    /// Tells the kernel, and the firmware when asked to. The disk is complete by now: what fails
+    /// here is a note.
     fn announce(&mut self, head: &[u8]) {
         if let Err(error) = self.shared.ask(|device| device.reread_table()) {
             self.outcome
@@ -210,14 +219,17 @@ impl End<'_> {
             return;
         }
         let efivars = &self.work.options.efivars;
-        let note = match uefi::boot_next(efivars, head, self.shared.device.sector_bytes(), uefi::LABEL) {
-            Ok(BootNext::Set { entry }) => {
-                self.outcome.boot_entry = Some(format!("Boot{entry:04X}"));
-                return;
-            }
-            Ok(BootNext::Skipped { reason }) => format!("the boot order is as it was: {reason}"),
-            Err(error) => format!("the firmware was not told to boot it next: {error}"),
-        };
+        let note =
+            match uefi::boot_next(efivars, head, self.shared.device.sector_bytes(), uefi::LABEL) {
+                Ok(BootNext::Set { entry }) => {
+                    self.outcome.boot_entry = Some(format!("Boot{entry:04X}"));
+                    return;
+                }
+                Ok(BootNext::Skipped { reason }) => {
+                    format!("the boot order is as it was: {reason}")
+                }
+                Err(error) => format!("the firmware was not told to boot it next: {error}"),
+            };
         self.outcome.notes.push(note);
     }
 }

@@ -1,7 +1,8 @@
 //! A lane: one target, its queue, its workers, and what became of it.
 //!
-//! Lanes are independent: a failing one only stops itself. Buffers are shared, so a slow lane slows the reader; one that is much
-//! slower than the others is left behind on purpose and served by a second reading (see [`execute`](super::execute)).
+//! Lanes are independent: a failing one only stops itself. Buffers are shared, so a slow lane slows
+//! the reader; one that is much slower than the others is left behind on purpose and served by a
+//! second reading (see [`execute`](super::execute)).
 
 use std::io;
 use std::ops::Range;
@@ -19,7 +20,7 @@ use crate::flash::FlashOptions;
 use crate::flash::ledger::Ledger;
 use crate::flash::watch::{Beats, Patience, Watch};
 use crate::size::{align_down, align_up};
-use crate::{CancelToken, Error, ErrorKind, Result, table, threads};
+use crate::{CancelToken, Error, ErrorKind, Result, partition_table, threads};
 
 /// Writes in flight: enough to keep a fast disk busy while the next buffer is filled.
 const WORKERS: usize = 6;
@@ -27,7 +28,8 @@ const WORKERS: usize = 6;
 /// Extents that may wait. Only a few can hold data, because the buffers are bounded.
 const QUEUE: usize = 64;
 
-/// How often what was written is flushed, so that the last flush is short and progress tells the truth.
+/// How often what was written is flushed, so that the last flush is short and progress tells the
+/// truth.
 const FLUSH_EVERY: Duration = Duration::from_secs(2);
 
 /// How many sectors of the old content are remembered.
@@ -36,13 +38,15 @@ const SAMPLES: u64 = 64;
 /// A table with more partitions than this was made to annoy: each costs two MiB of zeros.
 const OLD_PARTITIONS_MAX: usize = 256;
 
-/// A write that takes longer is cut in two the next time: all workers together then hold up a cancel for less than a second.
+/// A write that takes longer is cut in two the next time: all workers together then hold up a
+/// cancel for less than a second.
 const SLOW_WRITE: Duration = Duration::from_millis(300);
 
 /// The least that is written at once when a device is slow.
 const WRITE_MIN: usize = 128 << 10;
 
-/// The most that is zeroed by one command, so that a cancel need not wait long for it; adapts to the device.
+/// The most that is zeroed by one command, so that a cancel need not wait long for it; adapts to
+/// the device.
 const ZERO_MAX: u64 = 1 << 30;
 const ZERO_MIN: u64 = 4 << 20;
 
@@ -84,7 +88,8 @@ pub(super) struct Shared {
     sector: Mutex<()>,
     zero_offload: AtomicBool,
     zero_chunk: AtomicU64,
-    /// The most that is written at once; shrinks for slow devices, so that a cancel need not wait long.
+    /// The most that is written at once; shrinks for slow devices, so that a cancel need not wait
+    /// long.
     write_chunk: AtomicUsize,
     /// Samples of what was there before, for telling a lost write from a wrong one.
     old: Mutex<Vec<(u64, Vec<u8>)>>,
@@ -143,7 +148,10 @@ impl Lane {
             Ok(()) => return Ok(true),
             Err(SendTimeoutError::Timeout(order)) => *extent = Some(order),
             Err(SendTimeoutError::Disconnected(_)) => {
-                self.shared.fail(Error::new(ErrorKind::Target, format!("writing to {} stopped", self.shared.name)));
+                self.shared.fail(Error::new(
+                    ErrorKind::Target,
+                    format!("writing to {} stopped", self.shared.name),
+                ));
                 return Ok(true);
             }
         }
@@ -164,7 +172,8 @@ impl Lane {
         self.shared.written_bytes.load(Ordering::Relaxed).saturating_mul(1_000_000) / busy
     }
 
-    /// Starts `work` on a thread of its own, which may hang with the device; [`wait`](Self::wait) for its end.
+    /// Starts `work` on a thread of its own, which may hang with the device; [`wait`](Self::wait)
+    /// for its end.
     pub(super) fn begin(&self, work: impl FnOnce(&Shared) + Send + 'static) -> Receiver<()> {
         let (alive, running) = bounded(0);
         if let Err(error) = spawn("bty-target", &self.shared, &alive, work) {
@@ -189,7 +198,8 @@ impl Lane {
     }
 }
 
-/// Does `work` in a thread that nobody joins, since the device may keep it. `alive` is gone when it has ended, and holds the device no more.
+/// Does `work` in a thread that nobody joins, since the device may keep it. `alive` is gone when it
+/// has ended, and holds the device no more.
 pub(super) fn spawn(
     name: &str,
     shared: &Arc<Shared>,
@@ -200,7 +210,10 @@ pub(super) fn spawn(
     let body = move || {
         // what a thread that panics leaves undone must not pass for done
         if catch_unwind(AssertUnwindSafe(|| work(&shared))).is_err() {
-            shared.fail(Error::new(ErrorKind::Host, "bty has failed in a way that it should not").hint("report it"));
+            shared.fail(
+                Error::new(ErrorKind::Host, "bty has failed in a way that it should not")
+                    .hint("report it"),
+            );
         }
         // the device first: whoever is told that the work has ended may open it
         drop(shared);
@@ -210,7 +223,12 @@ pub(super) fn spawn(
 }
 
 impl Shared {
-    pub(super) fn new(disk: &Disk, device: Arc<dyn Device>, with_ledger: bool, cancel: &CancelToken) -> Result<Self> {
+    pub(super) fn new(
+        disk: &Disk,
+        device: Arc<dyn Device>,
+        with_ledger: bool,
+        cancel: &CancelToken,
+    ) -> Result<Self> {
         let mut zeros = Pool::new(1).take(cancel)?;
         zeros.fill(0);
         Ok(Self {
@@ -264,7 +282,7 @@ impl Shared {
         let size = self.device.size_bytes();
         // what cannot be read cannot be found by the new system either
         let mut read = |offset: u64, bytes: &mut [u8]| self.read_bytes(offset, bytes).is_ok();
-        let mut partitions = table::ranges(&mut read, size, self.device.sector_bytes());
+        let mut partitions = partition_table::ranges(&mut read, size, self.device.sector_bytes());
         partitions.truncate(OLD_PARTITIONS_MAX);
         partitions.iter_mut().for_each(|range| range.end = range.end.min(size));
         partitions.retain(|range| range.start < range.end);
@@ -307,7 +325,10 @@ impl Shared {
     }
 
     /// Makes a request of the device, and counts it.
-    pub(super) fn ask<T>(&self, request: impl FnOnce(&dyn Device) -> io::Result<T>) -> io::Result<T> {
+    pub(super) fn ask<T>(
+        &self,
+        request: impl FnOnce(&dyn Device) -> io::Result<T>,
+    ) -> io::Result<T> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         let result = request(&*self.device);
         self.answered.fetch_add(1, Ordering::Relaxed);
@@ -338,7 +359,8 @@ impl Shared {
         self.is_given_up.load(Ordering::SeqCst)
     }
 
-    /// Writes or zeroes one extent. After a failure or a cancel, extents are dropped unread, so that nobody waits for this lane.
+    /// Writes or zeroes one extent. After a failure or a cancel, extents are dropped unread, so
+    /// that nobody waits for this lane.
     fn carry_out(&self, extent: &Extent) {
         if self.has_failed() || self.cancel.is_cancelled() {
             return;
@@ -373,7 +395,8 @@ impl Shared {
         Ok(())
     }
 
-    /// Zeroes a small range that is not part of the image, by writing zeros: nothing is left to the device.
+    /// Zeroes a small range that is not part of the image, by writing zeros: nothing is left to the
+    /// device.
     ///
     /// In a file they are holes: the file system answers for what it reads as.
     pub(super) fn wipe(&self, offset: u64, len: u64) -> Result<()> {
@@ -453,8 +476,12 @@ impl Shared {
             let at = offset + done as u64;
             let chunk = self.write_chunk.load(Ordering::Relaxed);
             let start = Instant::now();
-            match self.ask(|device| device.write_at(&bytes[done..bytes.len().min(done + chunk)], at)) {
-                Ok(0) => return Err(self.failed("writing to", at, io::ErrorKind::WriteZero.into())),
+            match self
+                .ask(|device| device.write_at(&bytes[done..bytes.len().min(done + chunk)], at))
+            {
+                Ok(0) => {
+                    return Err(self.failed("writing to", at, io::ErrorKind::WriteZero.into()));
+                }
                 Ok(n) => done += n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(self.failed("writing to", at, e)),
@@ -481,7 +508,9 @@ impl Shared {
                 Err(e) => return Err(self.failed("zeroing", offset, e)),
             }
             match start.elapsed().as_millis() {
-                0..50 if part == chunk => self.zero_chunk.store((chunk * 2).min(ZERO_MAX), Ordering::Relaxed),
+                0..50 if part == chunk => {
+                    self.zero_chunk.store((chunk * 2).min(ZERO_MAX), Ordering::Relaxed)
+                }
                 300.. => self.zero_chunk.store((chunk / 2).max(ZERO_MIN), Ordering::Relaxed),
                 _ => {}
             }
@@ -504,7 +533,13 @@ impl Shared {
             self.cancel.check()?;
             let at = offset + done as u64;
             match self.ask(|device| device.read_at(&mut bytes[done..], at)) {
-                Ok(0) => return Err(self.failed("reading back", at, io::ErrorKind::UnexpectedEof.into())),
+                Ok(0) => {
+                    return Err(self.failed(
+                        "reading back",
+                        at,
+                        io::ErrorKind::UnexpectedEof.into(),
+                    ));
+                }
                 Ok(n) => done += n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(self.failed("reading back", at, e)),
@@ -559,10 +594,11 @@ impl Shared {
 
     fn failed(&self, doing: &str, offset: u64, cause: io::Error) -> Error {
         let full = cause.kind() == io::ErrorKind::StorageFull;
-        let error = Error::new(ErrorKind::Target, format!("{doing} {} at offset {offset}", self.name))
-            .because(cause)
-            .with_path(&self.name)
-            .at_offset(offset);
+        let error =
+            Error::new(ErrorKind::Target, format!("{doing} {} at offset {offset}", self.name))
+                .because(cause)
+                .with_path(&self.name)
+                .at_offset(offset);
         error.hint(if full {
             "the file system that holds the target is full: make room, then flash again"
         } else if self.is_file {

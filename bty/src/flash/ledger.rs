@@ -29,7 +29,9 @@ impl Ledger {
     pub(super) fn zeros(&self, offset: u64, len: u64) {
         let mut entries = self.entries();
         match entries.last_mut() {
-            Some(last) if last.hashes.is_none() && last.offset + last.len == offset => last.len += len,
+            Some(last) if last.hashes.is_none() && last.offset + last.len == offset => {
+                last.len += len
+            }
             _ => entries.push(Entry { offset, len, hashes: None }),
         }
     }
@@ -46,7 +48,8 @@ impl Ledger {
     }
 }
 
-/// 64 bits of BLAKE3: enough against chance and faulty hardware, which is all that stands between a write and its read-back.
+/// 64 bits of BLAKE3: enough against chance and faulty hardware, which is all that stands between a
+/// write and its read-back.
 pub(super) fn hash(bytes: &[u8]) -> u64 {
     let hash = blake3::hash(bytes);
     let (first, _) = hash.as_bytes().split_at(8);

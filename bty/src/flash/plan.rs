@@ -16,8 +16,8 @@ use crate::{Error, ErrorKind, Result};
 pub struct Refusal {
     /// The target concerned; absent when it is the plan as a whole.
     pub target: Option<String>,
-    /// A word to match on: `in_use`, `too_small`, `read_only`, `partition`, `sector_size`, `same_as_source`, `twice`, `kind`, `no_target`, `no_gpt`,
-    /// `unrecognized`, `overwrite`.
+    /// A word to match on: `in_use`, `too_small`, `read_only`, `partition`, `sector_size`,
+    /// `same_as_source`, `twice`, `kind`, `no_target`, `no_gpt`, `unrecognized`, `overwrite`.
     pub reason: String,
     /// One sentence without a full stop.
     pub message: String,
@@ -27,7 +27,8 @@ pub struct Refusal {
 const UNRECOGNIZED: &str = "unrecognized";
 
 impl Refusal {
-    /// True when the image does not look like one, which only a person can decide about: with [`FlashOptions::raw`] it is written.
+    /// True when the image does not look like one, which only a person can decide about: with
+    /// [`FlashOptions::raw`] it is written.
     #[must_use]
     pub fn is_unrecognized_image(&self) -> bool {
         self.reason == UNRECOGNIZED
@@ -47,11 +48,12 @@ impl FlashPlan {
     /// Plans to write the image that `image` describes to all of `targets`.
     pub fn new(image: &ImageInfo, targets: Vec<Disk>, options: FlashOptions) -> Self {
         let mut plan = Self { image: image.clone(), targets, options, notes: Vec::new() };
-        plan.notes = plan.take_note();
+        plan.notes = plan.warnings();
         plan
     }
 
-    /// Every reason against the plan; empty when it may be executed. Pure: looks at the plan and at nothing else.
+    /// Every reason against the plan; empty when it may be executed. Pure: looks at the plan and at
+    /// nothing else.
     #[must_use]
     pub fn validate(&self) -> Vec<Refusal> {
         let mut refusals = Vec::new();
@@ -66,7 +68,8 @@ impl FlashPlan {
             refusals.push(Refusal {
                 target: None,
                 reason: "no_gpt".into(),
-                message: "the image has no GPT whose backup could be moved (leave out --fix-gpt)".into(),
+                message: "the image has no GPT whose backup could be moved (leave out --fix-gpt)"
+                    .into(),
             });
         }
         if !self.image.is_recognized && !self.options.raw {
@@ -115,7 +118,10 @@ impl FlashPlan {
             _ => {}
         }
         if disk.is_read_only {
-            refuse("read_only", "it is read-only (look for a write-protect switch, or blockdev --setrw)".into());
+            refuse(
+                "read_only",
+                "it is read-only (look for a write-protect switch, or blockdev --setrw)".into(),
+            );
         }
         if let Some(need) = self.need_bytes(disk)
             && align_up(need, u64::from(disk.logical_sector_bytes)) > disk.size_bytes
@@ -127,7 +133,11 @@ impl FlashPlan {
                     human(need),
                     human(disk.size_bytes),
                     disk.size_bytes,
-                    if self.would_fit(disk) { "use a larger disk, or --fit" } else { "use a larger disk" }
+                    if self.would_fit(disk) {
+                        "use a larger disk, or --fit"
+                    } else {
+                        "use a larger disk"
+                    }
                 ),
             );
         }
@@ -158,8 +168,9 @@ impl FlashPlan {
 
     /// How large `disk` must be, as far as is known.
     fn need_bytes(&self, disk: &Disk) -> Option<u64> {
-        let fitted = self.image.fitted_bytes(disk.logical_sector_bytes).filter(|_| self.options.fit);
-        fitted.or_else(|| self.image.least_bytes())
+        let fitted =
+            self.image.fitted_bytes(disk.logical_sector_bytes).filter(|_| self.options.fit);
+        fitted.or_else(|| self.image.min_disk_bytes())
     }
 
     /// True when `fit` would help, as far as is known before what would be left out was read.
@@ -168,13 +179,17 @@ impl FlashPlan {
         !self.options.fit && fitted.is_some_and(|bytes| bytes <= disk.size_bytes)
     }
 
-    fn take_note(&self) -> Vec<String> {
+    fn warnings(&self) -> Vec<String> {
         let mut notes = Vec::new();
         match (self.image.disk_bytes, self.image.partitions_end()) {
             (None, None) => {
-                notes.push("whether the image fits is seen while writing: it does not tell its size".into());
+                notes.push(
+                    "whether the image fits is seen while writing: it does not tell its size"
+                        .into(),
+                );
             }
-            (None, Some(end)) => notes.push(format!("by its partition table the image needs {} at least", human(end))),
+            (None, Some(end)) => notes
+                .push(format!("by its partition table the image needs {} at least", human(end))),
             (Some(bytes), Some(end)) if end > bytes => notes.push(cut(bytes, end)),
             _ => {}
         }
@@ -238,8 +253,12 @@ pub(super) fn cut(bytes: u64, end: u64) -> String {
     format!("the image has {has}, but its partition table reaches {reaches}: it may have been cut")
 }
 
-/// Two paths, one medium: the same node, or a partition and its disk cannot be told apart here, but the same identity can.
+/// Two paths, one medium: the same node, or a partition and its disk cannot be told apart here, but
+/// the same identity can.
 fn is_same_medium(a: &Disk, b: &Disk) -> bool {
     a.path == b.path
-        || (a.diskseq.is_some() && a.diskseq == b.diskseq && a.kind == b.kind && a.size_bytes == b.size_bytes)
+        || (a.diskseq.is_some()
+            && a.diskseq == b.diskseq
+            && a.kind == b.kind
+            && a.size_bytes == b.size_bytes)
 }

@@ -1,7 +1,8 @@
-//! Booting the flashed disk next, once: a boot entry of our own, and `BootNext`. `BootOrder` belongs to the machine's owner.
+//! Booting the flashed disk next, once: a boot entry of our own, and `BootNext`. `BootOrder`
+//! belongs to the machine's owner.
 //!
-//! Variables are files of efivarfs: 4 bytes of attributes, then the value, written in one go. They are protected by the
-//! immutable flag (`Documentation/filesystems/efivarfs.rst` in the kernel).
+//! Variables are files of efivarfs: 4 bytes of attributes, then the value, written in one go. They
+//! are protected by the immutable flag (`Documentation/filesystems/efivarfs.rst` in the kernel).
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 
 use crate::boot::BootNext;
-use crate::table::gpt::{self, Gpt, GptPartition};
+use crate::partition_table::gpt::{self, Gpt, GptPartition};
 use crate::{Error, ErrorKind, Result};
 
 /// How an entry of ours is called, and found again.
@@ -20,15 +21,18 @@ const GLOBAL: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
 /// Kept without power, readable while booting and afterwards.
 const ATTRIBUTES: [u8; 4] = [7, 0, 0, 0];
 const LOAD_OPTION_ACTIVE: u32 = 1;
-/// Numbers for an entry of ours, the first one first: firmware that makes entries takes the lowest number that is not in `BootOrder` (EDK II
-/// does), and would write its own over ours, which is not in it.
+/// Numbers for an entry of ours, the first one first: firmware that makes entries takes the lowest
+/// number that is not in `BootOrder` (EDK II does), and would write its own over ours, which is not
+/// in it.
 fn numbers() -> impl Iterator<Item = u16> {
     (0..=0xFF).rev().chain(0x100..=u16::MAX)
 }
 
-pub(crate) const NO_UEFI: BootNext = BootNext::Skipped { reason: "this machine was not started by UEFI" };
+pub(crate) const NO_UEFI: BootNext =
+    BootNext::Skipped { reason: "this machine was not started by UEFI" };
 
-/// The loader that firmware of this machine's architecture looks for on a disk without an entry of its own.
+/// The loader that firmware of this machine's architecture looks for on a disk without an entry of
+/// its own.
 fn fallback_loader() -> Option<&'static str> {
     match std::env::consts::ARCH {
         "x86_64" => Some(r"\EFI\BOOT\BOOTX64.EFI"),
@@ -42,21 +46,29 @@ fn fallback_loader() -> Option<&'static str> {
 /// Makes the firmware boot the disk that begins with `head` next, once, by an entry named `label`.
 ///
 /// # Errors
-/// [`ErrorKind::Host`] when a variable cannot be changed, [`ErrorKind::Format`] when the partition table is damaged. The disk is not affected: callers warn.
+/// [`ErrorKind::Host`] when a variable cannot be changed, [`ErrorKind::Format`] when the partition
+/// table is damaged. The disk is not affected: callers warn.
 pub(crate) fn boot_next(efivars: &Path, head: &[u8], sector: u32, label: &str) -> Result<BootNext> {
     let Some(loader) = fallback_loader() else {
-        return Ok(BootNext::Skipped { reason: "UEFI has no fallback loader for this architecture" });
+        return Ok(BootNext::Skipped {
+            reason: "UEFI has no fallback loader for this architecture",
+        });
     };
     let table = gpt::read(head, sector)?;
     set_boot_next(efivars, table.as_ref(), label, loader)
 }
 
-/// Makes the firmware boot `loader` on the EFI system partition of `table` next, once, by an entry named `label`. Earlier
-/// entries of that name are deleted. `efivars` is where efivarfs is mounted.
+/// Makes the firmware boot `loader` on the EFI system partition of `table` next, once, by an entry
+/// named `label`. Earlier entries of that name are deleted. `efivars` is where efivarfs is mounted.
 ///
 /// # Errors
 /// [`ErrorKind::Host`] when a variable cannot be changed. The disk is not affected: callers warn.
-fn set_boot_next(efivars: &Path, table: Option<&Gpt>, label: &str, loader: &str) -> Result<BootNext> {
+fn set_boot_next(
+    efivars: &Path,
+    table: Option<&Gpt>,
+    label: &str,
+    loader: &str,
+) -> Result<BootNext> {
     let Some(variables) = list(efivars)? else { return Ok(NO_UEFI) };
     let Some(esp) = table.and_then(gpt::esp) else {
         return Ok(BootNext::Skipped { reason: "the disk has no EFI system partition" });
@@ -66,7 +78,8 @@ fn set_boot_next(efivars: &Path, table: Option<&Gpt>, label: &str, loader: &str)
         let Some(number) = entry_number(&name) else { continue };
         let path = efivars.join(&name);
         // an entry that cannot be read is somebody else's
-        let is_ours = fs::read(&path).is_ok_and(|bytes| description(&bytes).as_deref() == Some(label));
+        let is_ours =
+            fs::read(&path).is_ok_and(|bytes| description(&bytes).as_deref() == Some(label));
         if is_ours {
             remove(&path).map_err(|e| failed("deleting", &path, e))?;
         } else {
@@ -81,19 +94,25 @@ fn set_boot_next(efivars: &Path, table: Option<&Gpt>, label: &str, loader: &str)
     Ok(BootNext::Set { entry })
 }
 
-/// Lets the firmware boot the disk that was flashed last next, once, by the entry that was made then.
+/// Lets the firmware boot the disk that was flashed last next, once, by the entry that was made
+/// then.
 ///
 /// # Errors
 /// [`ErrorKind::Host`] when a variable cannot be changed.
 pub(crate) fn flashed_next(efivars: &Path) -> Result<BootNext> {
     let Some(variables) = list(efivars)? else { return Ok(NO_UEFI) };
-    // firmware deletes the wish when it follows it: one that does not would have the machine restart for ever
+    // firmware deletes the wish when it follows it: one that does not would have the machine
+    // restart for ever
     if variables.iter().any(|name| name.starts_with("BootNext-")) {
         return Ok(BootNext::Skipped { reason: "the firmware has not followed the last BootNext" });
     }
-    let is_ours =
-        |name: &String| fs::read(efivars.join(name)).is_ok_and(|bytes| description(&bytes).as_deref() == Some(LABEL));
-    let Some(entry) = variables.iter().filter(|name| is_ours(name)).find_map(|name| entry_number(name)) else {
+    let is_ours = |name: &String| {
+        fs::read(efivars.join(name))
+            .is_ok_and(|bytes| description(&bytes).as_deref() == Some(LABEL))
+    };
+    let Some(entry) =
+        variables.iter().filter(|name| is_ours(name)).find_map(|name| entry_number(name))
+    else {
         return Ok(BootNext::Skipped { reason: "the firmware knows no disk that bty has flashed" });
     };
     write(efivars, "BootNext", &entry.to_le_bytes())?;
@@ -112,7 +131,8 @@ fn list(efivars: &Path) -> Result<Option<Vec<String>>> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(failed("listing", efivars, e)),
     };
-    let names: Vec<String> = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let names: Vec<String> =
+        entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     // the directory is there but empty while efivarfs is not mounted
     Ok(Some(names).filter(|names| !names.is_empty()))
 }
@@ -120,8 +140,9 @@ fn list(efivars: &Path) -> Result<Option<Vec<String>>> {
 /// The number in `Boot0A1F-8be4df61-93ca-11d2-aa0d-00e098032b8c`.
 fn entry_number(name: &str) -> Option<u16> {
     let (digits, guid) = name.strip_prefix("Boot")?.split_once('-')?;
-    let is_entry =
-        digits.len() == 4 && digits.bytes().all(|b| b.is_ascii_hexdigit()) && guid.eq_ignore_ascii_case(GLOBAL);
+    let is_entry = digits.len() == 4
+        && digits.bytes().all(|b| b.is_ascii_hexdigit())
+        && guid.eq_ignore_ascii_case(GLOBAL);
     is_entry.then(|| u16::from_str_radix(digits, 16).ok()).flatten()
 }
 
@@ -138,7 +159,8 @@ pub(crate) fn read_variable(data: &[u8]) {
     let _ = std::str::from_utf8(data).map(entry_number);
 }
 
-/// An `EFI_LOAD_OPTION`, UEFI specification 2.10, sections 3.1.3, 10.3.5.1 and 10.3.5.4; little-endian.
+/// An `EFI_LOAD_OPTION`, UEFI specification 2.10, sections 3.1.3, 10.3.5.1 and 10.3.5.4;
+/// little-endian.
 ///
 /// ```text
 /// 0..4 attributes | 4..6 length of the path | description, UTF-16 with NUL | path
@@ -148,7 +170,9 @@ pub(crate) fn read_variable(data: &[u8]) {
 ///        7f ff end:        2..4 length 4
 /// ```
 fn load_option(esp: &GptPartition, label: &str, loader: &str) -> Vec<u8> {
-    let utf16 = |text: &str| -> Vec<u8> { text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect() };
+    let utf16 = |text: &str| -> Vec<u8> {
+        text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect()
+    };
     let mut path = vec![4, 1, 42, 0];
     path.extend_from_slice(&esp.number.to_le_bytes());
     path.extend_from_slice(&esp.first_lba.to_le_bytes());
@@ -174,7 +198,8 @@ fn write(efivars: &Path, name: &str, value: &[u8]) -> Result<()> {
     let path: PathBuf = efivars.join(format!("{name}-{GLOBAL}"));
     let bytes = [&ATTRIBUTES[..], value].concat();
     let written = make_mutable(&path)
-        // a variable is replaced by one write of all of it; without truncation, which would be a write of its own
+        // a variable is replaced by one write of all of it; without truncation, which would be a
+        // write of its own
         .and_then(|()| File::options().write(true).create(true).truncate(false).open(&path))
         .and_then(|mut file| file.write(&bytes));
     match written {
@@ -197,7 +222,9 @@ fn make_mutable(path: &Path) -> io::Result<()> {
         Err(e) => return Err(e),
     };
     match ioctl_getflags(&file) {
-        Ok(flags) if flags.contains(IFlags::IMMUTABLE) => Ok(ioctl_setflags(&file, flags - IFlags::IMMUTABLE)?),
+        Ok(flags) if flags.contains(IFlags::IMMUTABLE) => {
+            Ok(ioctl_setflags(&file, flags - IFlags::IMMUTABLE)?)
+        }
         // older kernels have no flags here; then there is nothing to take away
         _ => Ok(()),
     }

@@ -1,4 +1,5 @@
-//! Proof: reading a disk back and comparing it, with the hashes taken while writing or with the image itself.
+//! Proof: reading a disk back and comparing it, with the hashes taken while writing or with the
+//! image itself.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -9,7 +10,7 @@ use std::thread;
 use crossbeam_channel::{SendTimeoutError, bounded};
 use serde::{Deserialize, Serialize};
 
-use crate::disks::{Disk, Host};
+use crate::disks::{Disk, DiskHost};
 use crate::extent::{BUFFER_BYTES, Buffer, Extent, Pool, is_zero};
 use crate::flash::FlashOptions;
 use crate::flash::execute::Seen;
@@ -17,8 +18,8 @@ use crate::flash::lane::{Shared, spawn};
 use crate::flash::ledger::{Entry, GRAIN_BYTES, hash};
 use crate::flash::watch::{Patience, WAIT_STEP, Watch};
 use crate::image::{HEAD_BYTES, Image, ImageInfo, Reading};
+use crate::partition_table::gpt;
 use crate::size::{align_down, align_up};
-use crate::table::gpt;
 use crate::{CancelToken, Digest, Error, ErrorKind, Result, threads};
 
 /// Threads that read back: some keep the disk busy while others hash.
@@ -82,7 +83,7 @@ impl VerifyReport {
     /// The report of a comparison that nobody made: for dry runs.
     #[must_use]
     pub fn foreseen(image: &ImageInfo, disk: &Disk, is_equal: bool) -> Self {
-        let compared_bytes = image.least_bytes().unwrap_or(0);
+        let compared_bytes = image.min_disk_bytes().unwrap_or(0);
         Self {
             image: image.clone(),
             disk: disk.clone(),
@@ -95,17 +96,20 @@ impl VerifyReport {
     }
 }
 
-/// Compares `disk` with `image`, byte by byte, from the medium. Writes nothing, and works on a disk in use.
+/// Compares `disk` with `image`, byte by byte, from the medium. Writes nothing, and works on a disk
+/// in use.
 ///
-/// With `fix_gpt` it expects the backup GPT at the end of the disk, as [`FlashOptions::fix_gpt`](crate::flash::FlashOptions) leaves it.
-/// `observed` is called with the bytes compared so far.
+/// With `fix_gpt` it expects the backup GPT at the end of the disk, as
+/// [`FlashOptions::fix_gpt`](crate::flash::FlashOptions) leaves it. `observed` is called with the
+/// bytes compared so far.
 ///
 /// # Errors
-/// [`ErrorKind::Refused`] when the disk is smaller than the image; errors of the image and of the disk. A difference is no error.
+/// [`ErrorKind::Refused`] when the disk is smaller than the image; errors of the image and of the
+/// disk. A difference is no error.
 pub fn verify(
     image: &Image,
     disk: &Disk,
-    host: &dyn Host,
+    host: &dyn DiskHost,
     fix_gpt: bool,
     observed: &(dyn Fn(u64) + Sync),
     cancel: &CancelToken,
@@ -122,7 +126,9 @@ pub fn verify(
             seen.count(&extent);
             if seen.disk_bytes > disk.size_bytes {
                 let message = format!("the image is larger than {}", disk.path.display());
-                return Err(Error::new(ErrorKind::Refused, message).hint("is this the disk you meant?"));
+                return Err(
+                    Error::new(ErrorKind::Refused, message).hint("is this the disk you meant?")
+                );
             }
             give(extent)?;
             observed(comparison.compared.load(Ordering::Relaxed));
@@ -146,7 +152,7 @@ pub fn verify(
 }
 
 /// The first MiB of `disk`, from the medium.
-pub(crate) fn read_head(disk: &Disk, host: &dyn Host) -> Result<Vec<u8>> {
+pub(crate) fn read_head(disk: &Disk, host: &dyn DiskHost) -> Result<Vec<u8>> {
     let cancel = CancelToken::new();
     let shared = Shared::new(disk, host.open_read_only(disk)?, false, &cancel)?;
     let sector = u64::from(shared.device.sector_bytes());
@@ -163,8 +169,17 @@ impl Patch {
     fn of(image: &Image, disk: &Disk, shared: &Shared) -> Result<Self> {
         let mut head = image.head().to_vec();
         let mut on_disk = |offset: u64, bytes: &mut [u8]| shared.read_bytes(offset, bytes).is_ok();
-        let backup = gpt::expected_backup(&mut head, &mut on_disk, disk.size_bytes, disk.logical_sector_bytes)?;
-        Ok(Self(backup.map_or(Vec::new(), |backup| vec![(0, head), (backup.backup_offset, backup.backup)])))
+        let backup = gpt::expected_backup(
+            &mut head,
+            &mut on_disk,
+            disk.size_bytes,
+            disk.logical_sector_bytes,
+        )?;
+        Ok(Self(
+            backup.map_or(Vec::new(), |backup| {
+                vec![(0, head), (backup.backup_offset, backup.backup)]
+            }),
+        ))
     }
 
     /// What it changes behind `end`, as ranges of zeros that it changes.
@@ -183,7 +198,8 @@ impl Patch {
             let start = offset.max(*at);
             let end = (offset + bytes.len() as u64).min(at + new.len() as u64);
             if start < end {
-                let (len, to, from) = (index(end - start), index(start - offset), index(start - at));
+                let (len, to, from) =
+                    (index(end - start), index(start - offset), index(start - at));
                 bytes.to_mut()[to..to + len].copy_from_slice(&new[from..from + len]);
             }
         }
@@ -206,7 +222,8 @@ struct Comparison {
 
 impl Comparison {
     fn new(shared: &Arc<Shared>, patch: Patch) -> Self {
-        let (first, different, compared) = (AtomicU64::new(u64::MAX), AtomicU64::new(0), AtomicU64::new(0));
+        let (first, different, compared) =
+            (AtomicU64::new(u64::MAX), AtomicU64::new(0), AtomicU64::new(0));
         Self { shared: Arc::clone(shared), patch, first, different, compared }
     }
 
@@ -214,8 +231,12 @@ impl Comparison {
         Some(self.first.load(Ordering::SeqCst)).filter(|&at| at != u64::MAX)
     }
 
-    /// Runs `source`, and compares every extent that it gives. The threads that read are not joined: the disk may hang.
-    fn feed(self: &Arc<Self>, source: impl FnOnce(&mut dyn FnMut(Extent) -> Result<()>) -> Result<()>) -> Result<()> {
+    /// Runs `source`, and compares every extent that it gives. The threads that read are not
+    /// joined: the disk may hang.
+    fn feed(
+        self: &Arc<Self>,
+        source: impl FnOnce(&mut dyn FnMut(Extent) -> Result<()>) -> Result<()>,
+    ) -> Result<()> {
         let (orders, inbox) = bounded::<Extent>(16);
         let (alive, running) = bounded(0);
         threads::start_some(READERS, || {
@@ -225,7 +246,8 @@ impl Comparison {
             })
         })?;
         drop((inbox, alive));
-        let mut watch = Watch::new(&self.shared, FlashOptions::default().stall_ms, &Patience::default());
+        let mut watch =
+            Watch::new(&self.shared, FlashOptions::default().stall_ms, &Patience::default());
         let result = source(&mut |mut extent| {
             loop {
                 extent = match orders.send_timeout(extent, WAIT_STEP) {
@@ -283,7 +305,12 @@ impl Comparison {
         if expected == found {
             return;
         }
-        let mut differing = expected.iter().zip(found).enumerate().filter(|(_, (a, b))| a != b).map(|(i, _)| i as u64);
+        let mut differing = expected
+            .iter()
+            .zip(found)
+            .enumerate()
+            .filter(|(_, (a, b))| a != b)
+            .map(|(i, _)| i as u64);
         if let Some(first) = differing.next() {
             self.first.fetch_min(offset + first, Ordering::SeqCst);
             self.different.fetch_add(1 + differing.count() as u64, Ordering::Relaxed);
@@ -304,7 +331,12 @@ fn pieces(mut offset: u64, mut len: u64) -> impl Iterator<Item = (u64, usize)> {
 }
 
 /// Reads a range at any offset; `len` is a piece's.
-fn read_span<'b>(shared: &Shared, offset: u64, len: usize, buffer: &'b mut Buffer) -> Result<&'b [u8]> {
+fn read_span<'b>(
+    shared: &Shared,
+    offset: u64,
+    len: usize,
+    buffer: &'b mut Buffer,
+) -> Result<&'b [u8]> {
     let sector = u64::from(shared.device.sector_bytes());
     let from = align_down(offset, sector);
     let until = align_up(offset + len as u64, sector);
@@ -313,11 +345,18 @@ fn read_span<'b>(shared: &Shared, offset: u64, len: usize, buffer: &'b mut Buffe
     Ok(&buffer[skip..skip + len])
 }
 
-/// Reads everything in `entries` back from the medium and compares it with the hashes taken while writing.
-pub(super) fn check_body(shared: &Shared, entries: &[Entry], image: &Image) -> Result<(), Mismatch> {
+/// Reads everything in `entries` back from the medium and compares it with the hashes taken while
+/// writing.
+pub(super) fn check_body(
+    shared: &Shared,
+    entries: &[Entry],
+    image: &Image,
+) -> Result<(), Mismatch> {
     let total: u64 = entries.iter().map(|e| e.len).sum();
     shared.verify_total.store(total + HEAD_BYTES as u64, Ordering::SeqCst);
-    let work = Mutex::new(entries.iter().flat_map(|e| pieces(e.offset, e.len).map(move |(at, len)| (e, at, len))));
+    let work = Mutex::new(
+        entries.iter().flat_map(|e| pieces(e.offset, e.len).map(move |(at, len)| (e, at, len))),
+    );
     let next = || work.lock().expect("nobody panics holding it").next();
     let first = AtomicU64::new(u64::MAX);
     let check = || {
@@ -325,7 +364,9 @@ pub(super) fn check_body(shared: &Shared, entries: &[Entry], image: &Image) -> R
             shared.fail(error);
         }
     };
-    thread::scope(|scope| threads::start_some(READERS, || threads::start_in(scope, "bty-reader", check).map(drop)))?;
+    thread::scope(|scope| {
+        threads::start_some(READERS, || threads::start_in(scope, "bty-reader", check).map(drop))
+    })?;
     if let Some(error) = shared.take_failure() {
         return Err(error.into());
     }
@@ -337,9 +378,14 @@ pub(super) fn check_body(shared: &Shared, entries: &[Entry], image: &Image) -> R
 
 type Piece<'a> = (&'a Entry, u64, usize);
 
-fn check_pieces<'a>(shared: &Shared, next: &dyn Fn() -> Option<Piece<'a>>, first: &AtomicU64) -> Result<()> {
+fn check_pieces<'a>(
+    shared: &Shared,
+    next: &dyn Fn() -> Option<Piece<'a>>,
+    first: &AtomicU64,
+) -> Result<()> {
     let mut buffer = Pool::new(1).take(&shared.cancel)?;
-    // pieces come in the order of their offsets: after a difference, only those already taken may hold an earlier one
+    // pieces come in the order of their offsets: after a difference, only those already taken may
+    // hold an earlier one
     while first.load(Ordering::SeqCst) == u64::MAX
         && !shared.has_failed()
         && let Some((entry, offset, len)) = next()
@@ -354,19 +400,26 @@ fn check_pieces<'a>(shared: &Shared, next: &dyn Fn() -> Option<Piece<'a>>, first
     Ok(())
 }
 
-/// The offset of the first grain of `found`, read at `offset` inside `entry`, that is not what was written.
+/// The offset of the first grain of `found`, read at `offset` inside `entry`, that is not what was
+/// written.
 fn first_bad_grain(entry: &Entry, offset: u64, found: &[u8]) -> Option<u64> {
     let Some(hashes) = &entry.hashes else {
-        return (!is_zero(found)).then(|| offset + found.iter().position(|&b| b != 0).unwrap_or(0) as u64);
+        return (!is_zero(found))
+            .then(|| offset + found.iter().position(|&b| b != 0).unwrap_or(0) as u64);
     };
     let start = index(offset - entry.offset) / GRAIN_BYTES;
     let mut grains = found.chunks(GRAIN_BYTES).zip(&hashes[start..]).enumerate();
-    grains.find(|(_, (bytes, expected))| hash(bytes) != **expected).map(|(i, _)| offset + (i * GRAIN_BYTES) as u64)
+    grains
+        .find(|(_, (bytes, expected))| hash(bytes) != **expected)
+        .map(|(i, _)| offset + (i * GRAIN_BYTES) as u64)
 }
 
-/// Finds out exactly where a disk differs from what was written in the grain at `grain`, and what is there.
+/// Finds out exactly where a disk differs from what was written in the grain at `grain`, and what
+/// is there.
 fn explain(shared: &Shared, entries: &[Entry], grain: u64, image: &Image) -> Mismatch {
-    let entry = entries.iter().find(|e| e.offset <= grain && grain < e.offset + e.len && e.hashes.is_some());
+    let entry = entries
+        .iter()
+        .find(|e| e.offset <= grain && grain < e.offset + e.len && e.hashes.is_some());
     let end = entry.map(|e| (e.offset + e.len).min(grain + GRAIN_BYTES as u64));
     // where zeros should be, the offset is exact already
     let offset = end.and_then(|end| locate(shared, grain..end, image)).unwrap_or(grain);
@@ -378,7 +431,8 @@ fn explain(shared: &Shared, entries: &[Entry], grain: u64, image: &Image) -> Mis
     mismatch(shared, Difference { offset, found })
 }
 
-/// The first differing byte in `range`, by reading the image once more. `None` when that cannot be done.
+/// The first differing byte in `range`, by reading the image once more. `None` when that cannot be
+/// done.
 fn locate(shared: &Shared, range: Range<u64>, image: &Image) -> Option<u64> {
     let reading = Reading::new(4, &shared.cancel);
     let mut extents = image.extents(&reading, false).ok()?;
@@ -427,7 +481,9 @@ fn elsewhere(shared: &Shared, offset: u64, image: &Image) -> Option<Found> {
 fn any_old(shared: &Shared, entries: &[Entry]) -> bool {
     let Ok(mut buffer) = Pool::new(1).take(&shared.cancel) else { return false };
     shared.old_offsets().into_iter().filter(|&at| shared.remembers_old(at)).any(|at| {
-        let Some(entry) = entries.iter().find(|e| e.offset <= at && at < e.offset + e.len) else { return false };
+        let Some(entry) = entries.iter().find(|e| e.offset <= at && at < e.offset + e.len) else {
+            return false;
+        };
         let start = at - (at - entry.offset) % GRAIN_BYTES as u64;
         let len = index((entry.offset + entry.len - start).min(GRAIN_BYTES as u64));
         let found = read_span(shared, start, len, &mut buffer);
@@ -447,11 +503,14 @@ fn mismatch(shared: &Shared, difference: Difference) -> Mismatch {
         Found::Zeros => "zeros are there instead of the image: the write was lost".into(),
         Found::Old => "the old content is still there: the write was lost".into(),
         Found::Elsewhere { offset } => {
-            format!("what belongs at offset {offset} is there: the disk has less room than it claims")
+            format!(
+                "what belongs at offset {offset} is there: the disk has less room than it claims"
+            )
         }
         Found::Other => "something else is there".into(),
     };
-    let message = format!("{} differs from the image at offset {}: {what}", shared.name, difference.offset);
+    let message =
+        format!("{} differs from the image at offset {}: {what}", shared.name, difference.offset);
     let error = Error::new(ErrorKind::Integrity, message).with_path(&shared.name).at_offset(difference.offset).hint(
         if shared.is_file {
             "the file is no disk that boots now; look at dmesg, and at the disk and the file system that hold it"

@@ -1,4 +1,5 @@
-//! Processors: one node a socket, from the firmware's table, `/proc/cpuinfo` and the kernel's idea of packages and cores.
+//! Processors: one node a socket, from the firmware's table, `/proc/cpuinfo` and the kernel's idea
+//! of packages and cores.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -36,8 +37,11 @@ pub(super) fn nodes(table: &Table, roots: &HardwareRoots) -> (Vec<Node>, usize) 
     let sockets = packages.len().max(table.processors.len());
     let node = |at: usize| {
         let package = packages.get(at);
-        let info = package.and_then(|package| package.threads.first()).and_then(|first| infos.get(first));
-        let max_khz = package.and_then(|package| package.threads.first()).and_then(|first| max_khz(roots, *first));
+        let info =
+            package.and_then(|package| package.threads.first()).and_then(|first| infos.get(first));
+        let max_khz = package
+            .and_then(|package| package.threads.first())
+            .and_then(|first| max_khz(roots, *first));
         node(at, table.processors.get(at), package, info, max_khz)
     };
     ((0..sockets).map(node).collect(), threads)
@@ -52,13 +56,18 @@ fn node(
 ) -> Node {
     const MHZ: u64 = 1_000_000;
     let say = |key: &str| info.and_then(|info| info.get(key)).cloned();
-    let vendor = say("vendor_id").map(|id| vendor_name(&id)).or_else(|| slot.and_then(|s| s.vendor.clone()));
+    let vendor =
+        say("vendor_id").map(|id| vendor_name(&id)).or_else(|| slot.and_then(|s| s.vendor.clone()));
     let version = match (say("cpu family"), say("model"), say("stepping")) {
         (Some(family), Some(model), Some(stepping)) => Some(format!("{family}.{model}.{stepping}")),
         _ => slot.and_then(|s| s.version.clone()),
     };
-    let size = slot.and_then(|s| s.current_mhz).or_else(|| whole_mhz(&say("cpu MHz")?)).map(|mhz| mhz * MHZ);
-    let capacity = max_khz.map(|khz| khz.saturating_mul(1000)).or_else(|| slot?.max_mhz.map(|mhz| mhz * MHZ));
+    let size = slot
+        .and_then(|s| s.current_mhz)
+        .or_else(|| whole_mhz(&say("cpu MHz")?))
+        .map(|mhz| mhz * MHZ);
+    let capacity =
+        max_khz.map(|khz| khz.saturating_mul(1000)).or_else(|| slot?.max_mhz.map(|mhz| mhz * MHZ));
     let cores = package.map(|p| p.cores.len() as u64);
     let threads = package.map(|p| p.threads.len() as u64);
     let node = Node::new("cpu", "processor")
@@ -76,9 +85,15 @@ fn node(
         .with("clock", slot.and_then(|s| s.external_mhz).map(|mhz| mhz * MHZ))
         .with("width", Some(usize::BITS))
         .configured("cores", slot.and_then(|s| s.cores).or(cores).map(|n| n.to_string()))
-        .configured("enabledcores", slot.and_then(|s| s.cores_enabled).or(cores).map(|n| n.to_string()))
+        .configured(
+            "enabledcores",
+            slot.and_then(|s| s.cores_enabled).or(cores).map(|n| n.to_string()),
+        )
         .configured("threads", slot.and_then(|s| s.threads).or(threads).map(|n| n.to_string()))
-        .configured("microcode", say("microcode").and_then(|text| hex(&text)).map(|n| n.to_string()));
+        .configured(
+            "microcode",
+            say("microcode").and_then(|text| hex(&text)).map(|n| n.to_string()),
+        );
     let flags = say("flags").or_else(|| say("Features")).unwrap_or_default();
     flags.split_whitespace().take(FLAGS_MAX).fold(node, |node, flag| match flag {
         "lm" => node.capable("x86-64", "64bits extensions (x86-64)"),
@@ -86,18 +101,26 @@ fn node(
     })
 }
 
-/// Packages as sysfs shows them, in the order of their numbers: `Documentation/ABI/stable/sysfs-devices-system-cpu` in the kernel.
+/// Packages as sysfs shows them, in the order of their numbers:
+/// `Documentation/ABI/stable/sysfs-devices-system-cpu` in the kernel.
 fn packages(roots: &HardwareRoots) -> Vec<Package> {
     let dir = roots.sys.join("devices/system/cpu");
     let mut packages = BTreeMap::<i64, Package>::new();
     for name in names_in(&dir) {
-        let Some(number) = name.strip_prefix("cpu").and_then(|digits| digits.parse().ok()) else { continue };
+        let Some(number) = name.strip_prefix("cpu").and_then(|digits| digits.parse().ok()) else {
+            continue;
+        };
         let topology = dir.join(&name).join("topology");
-        let Some(id) = text(&topology, "physical_package_id").and_then(|id| id.parse().ok()) else { continue };
+        let Some(id) = text(&topology, "physical_package_id").and_then(|id| id.parse().ok()) else {
+            continue;
+        };
         let package = packages.entry(id).or_default();
         package.threads.insert(number);
-        // the threads of one core name each other; numbers of cores are unique only within a cluster or die
-        let core = ["core_cpus_list", "thread_siblings_list"].iter().find_map(|name| text(&topology, name));
+        // the threads of one core name each other; numbers of cores are unique only within a
+        // cluster or die
+        let core = ["core_cpus_list", "thread_siblings_list"]
+            .iter()
+            .find_map(|name| text(&topology, name));
         package.cores.insert(core.unwrap_or(name));
     }
     packages.into_values().collect()
@@ -119,9 +142,12 @@ fn packages_of(infos: &BTreeMap<u32, Info>) -> Vec<Package> {
 pub(crate) fn parse_cpuinfo(text: &str) -> BTreeMap<u32, Info> {
     let mut infos = BTreeMap::new();
     for block in text.split("\n\n") {
-        let pair =
-            |line: &str| line.split_once(':').map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned()));
-        let info: Info = block.lines().filter_map(pair).filter(|(_, value)| !value.is_empty()).collect();
+        let pair = |line: &str| {
+            line.split_once(':')
+                .map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned()))
+        };
+        let info: Info =
+            block.lines().filter_map(pair).filter(|(_, value)| !value.is_empty()).collect();
         // others are about the board
         if let Some(number) = info.get("processor").and_then(|number| number.parse().ok()) {
             infos.insert(number, info);
@@ -131,7 +157,9 @@ pub(crate) fn parse_cpuinfo(text: &str) -> BTreeMap<u32, Info> {
 }
 
 fn max_khz(roots: &HardwareRoots, thread: u32) -> Option<u64> {
-    text(&roots.sys.join(format!("devices/system/cpu/cpu{thread}/cpufreq")), "cpuinfo_max_freq")?.parse().ok()
+    text(&roots.sys.join(format!("devices/system/cpu/cpu{thread}/cpufreq")), "cpuinfo_max_freq")?
+        .parse()
+        .ok()
 }
 
 fn vendor_name(id: &str) -> String {

@@ -109,7 +109,8 @@ pub(super) fn field(bytes: &[u8]) -> Option<String> {
 fn said(text: String) -> Option<String> {
     let is_placeholder = PLACEHOLDERS.contains(&text.to_ascii_lowercase().as_str());
     // serial numbers and UUIDs that were never written: all zeros, all ones, dots
-    let is_blank = |digit: char| text.chars().all(|c| c == digit || matches!(c, '-' | '.' | ' ' | 'x' | 'X'));
+    let is_blank =
+        |digit: char| text.chars().all(|c| c == digit || matches!(c, '-' | '.' | ' ' | 'x' | 'X'));
     let is_erased = is_blank('0') || (text.len() > 3 && (is_blank('F') || is_blank('f')));
     (!is_placeholder && !is_erased).then_some(text)
 }
@@ -138,7 +139,9 @@ mod tests {
             assert_eq!(field(text.as_bytes()), None, "{text:?}");
         }
         assert_eq!(field(b"\xff\xff"), None);
-        for text in ["1.0", "F4", "PowerEdge R740", "0X3D66", "A00", "None of your business", "Größe"] {
+        for text in
+            ["1.0", "F4", "PowerEdge R740", "0X3D66", "A00", "None of your business", "Größe"]
+        {
             assert_eq!(field(text.as_bytes()).as_deref(), Some(text));
         }
     }

@@ -12,7 +12,9 @@ use crate::hardware::{HardwareRoots, InventoryDisk};
 
 impl From<&Disk> for InventoryDisk {
     fn from(disk: &Disk) -> Self {
-        let short = |text: &Option<String>, chars_max: usize| text.as_ref().map(|text| cut(text, chars_max));
+        let short = |text: &Option<String>, chars_max: usize| {
+            text.as_ref().map(|text| cut(text, chars_max))
+        };
         Self {
             path: cut(&disk.path.display().to_string(), 255),
             size: size_text(disk.size_bytes),
@@ -119,7 +121,9 @@ fn volume(disk: &Disk, partition: &Partition) -> Node {
     let content = partition.content.as_ref();
     Node::new("volume", "volume")
         .claimed()
-        .described(&content.map_or("volume".to_owned(), |content| format!("{} volume", content.kind.to_uppercase())))
+        .described(&content.map_or("volume".to_owned(), |content| {
+            format!("{} volume", content.kind.to_uppercase())
+        }))
         .with("physid", Some(format!("{:x}", partition.number)))
         .with("logicalname", partition.path.as_deref().map(|path| logical_names(disk, path)))
         .sized(Some(partition.size_bytes), "bytes")
@@ -130,7 +134,9 @@ fn volume(disk: &Disk, partition: &Partition) -> Node {
 
 /// Where the disk in `dir` is on its bus: `scsi@2:0.0.0`, `nvme@0:1`, `virtio@1`.
 fn businfo(dir: &Path, name: &str) -> Option<String> {
-    if let Some((controller, namespace)) = name.strip_prefix("nvme").and_then(|rest| rest.split_once('n')) {
+    if let Some((controller, namespace)) =
+        name.strip_prefix("nvme").and_then(|rest| rest.split_once('n'))
+    {
         return Some(format!("nvme@{controller}:{namespace}"));
     }
     let part = |part: &str| {
@@ -139,7 +145,9 @@ fn businfo(dir: &Path, name: &str) -> Option<String> {
         }
         let numbers: Vec<u32> = part.split(':').map_while(|number| number.parse().ok()).collect();
         match (&numbers[..], part.matches(':').count()) {
-            ([host, channel, target, unit], 3) => Some(format!("scsi@{host}:{channel}.{target}.{unit}")),
+            ([host, channel, target, unit], 3) => {
+                Some(format!("scsi@{host}:{channel}.{target}.{unit}"))
+            }
             _ => None,
         }
     };

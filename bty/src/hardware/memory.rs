@@ -8,8 +8,15 @@ use crate::hardware::{Dmi, HardwareRoots, names_in, read_file};
 const MEMINFO_BYTES_MAX: u64 = 64 << 10;
 
 /// Forms of a module, section 7.18.1 of the SMBIOS specification.
-const FORMS: &[(u8, &str)] =
-    &[(3, "SIMM"), (5, "Chip"), (9, "DIMM"), (11, "Row of chips"), (12, "RIMM"), (13, "SODIMM"), (15, "FB-DIMM")];
+const FORMS: &[(u8, &str)] = &[
+    (3, "SIMM"),
+    (5, "Chip"),
+    (9, "DIMM"),
+    (11, "Row of chips"),
+    (12, "RIMM"),
+    (13, "SODIMM"),
+    (15, "FB-DIMM"),
+];
 /// Kinds of memory, section 7.18.2.
 const KINDS: &[(u8, &str)] = &[
     (0x03, "DRAM"),
@@ -31,8 +38,11 @@ const KINDS: &[(u8, &str)] = &[
     (0x24, "HBM3"),
 ];
 /// Bits of the detail, section 7.18.3.
-const DETAILS: &[(u16, &str)] =
-    &[(1 << 7, "Synchronous"), (1 << 13, "Registered (Buffered)"), (1 << 14, "Unbuffered (Unregistered)")];
+const DETAILS: &[(u16, &str)] = &[
+    (1 << 7, "Synchronous"),
+    (1 << 13, "Registered (Buffered)"),
+    (1 << 14, "Unbuffered (Unregistered)"),
+];
 
 /// The firmware: its class is memory because it is a ROM.
 pub(super) fn firmware(table: &Table, dmi: &Dmi) -> Option<Node> {
@@ -44,7 +54,10 @@ pub(super) fn firmware(table: &Table, dmi: &Dmi) -> Option<Node> {
         Node::new("firmware", "memory")
             .claimed()
             .described("BIOS")
-            .with("handle", table.firmware.as_ref().map(|firmware| format!("DMI:{:04X}", firmware.handle)))
+            .with(
+                "handle",
+                table.firmware.as_ref().map(|firmware| format!("DMI:{:04X}", firmware.handle)),
+            )
             .with("vendor", dmi.bios_vendor.clone())
             .with("physid", Some("0"))
             .with("version", dmi.bios_version.clone())
@@ -56,23 +69,34 @@ pub(super) fn firmware(table: &Table, dmi: &Dmi) -> Option<Node> {
 
 /// One node an array of slots, nearly always one; without a table, the sum of all.
 pub(super) fn nodes(table: &Table, roots: &HardwareRoots) -> Vec<Node> {
-    let mut arrays: Vec<Option<&MemoryArray>> = table.arrays.iter().filter(|array| array.is_system).map(Some).collect();
+    let mut arrays: Vec<Option<&MemoryArray>> =
+        table.arrays.iter().filter(|array| array.is_system).map(Some).collect();
     if arrays.is_empty() {
         arrays.push(None);
     }
     let node = |(at, &one): (usize, &Option<&MemoryArray>)| {
         let slots = slots(table, one, at == 0);
-        let installed = slots.iter().filter_map(|slot| slot.size_bytes).fold(0, u64::saturating_add);
+        let installed =
+            slots.iter().filter_map(|slot| slot.size_bytes).fold(0, u64::saturating_add);
         // one of several may be empty; but a machine has memory
-        let size = if installed == 0 && arrays.len() == 1 { online_bytes(roots) } else { Some(installed) };
+        let size =
+            if installed == 0 && arrays.len() == 1 { online_bytes(roots) } else { Some(installed) };
         array(one, &slots, size)
     };
     arrays.iter().enumerate().map(node).collect()
 }
 
 /// The slots of `array`, or of none; the first array also has those whose array is unknown.
-fn slots<'a>(table: &'a Table, array: Option<&MemoryArray>, is_first: bool) -> Vec<&'a MemoryDevice> {
-    let is_in = |device: &&MemoryDevice| match table.arrays.iter().find(|known| known.handle == device.array) {
+fn slots<'a>(
+    table: &'a Table,
+    array: Option<&MemoryArray>,
+    is_first: bool,
+) -> Vec<&'a MemoryDevice> {
+    let is_in = |device: &&MemoryDevice| match table
+        .arrays
+        .iter()
+        .find(|known| known.handle == device.array)
+    {
         Some(known) => array.is_some_and(|array| array.handle == known.handle),
         None => is_first,
     };
@@ -84,7 +108,10 @@ fn array(array: Option<&MemoryArray>, slots: &[&MemoryDevice], size: Option<u64>
         .claimed()
         .described("System Memory")
         .with("handle", array.map(|array| format!("DMI:{:04X}", array.handle)))
-        .with("slot", array.filter(|array| array.is_on_board).map(|_| "System board or motherboard"))
+        .with(
+            "slot",
+            array.filter(|array| array.is_on_board).map(|_| "System board or motherboard"),
+        )
         .sized(size, "bytes")
         .children(slots.iter().enumerate().map(|(at, slot)| bank(at, slot)))
 }
@@ -112,7 +139,12 @@ fn description(device: &MemoryDevice) -> String {
     let form = FORMS.iter().find(|form| form.0 == device.form).map_or("Memory", |form| form.1);
     let mut parts = vec![form.to_owned()];
     parts.extend(KINDS.iter().find(|kind| kind.0 == device.kind).map(|kind| kind.1.to_owned()));
-    parts.extend(DETAILS.iter().filter(|detail| device.detail & detail.0 != 0).map(|detail| detail.1.to_owned()));
+    parts.extend(
+        DETAILS
+            .iter()
+            .filter(|detail| device.detail & detail.0 != 0)
+            .map(|detail| detail.1.to_owned()),
+    );
     if let Some(speed) = device.speed {
         // the makers' MHz are transfers
         let tenths_of_ns = (10_000 + speed / 2) / speed.max(1);
@@ -124,7 +156,9 @@ fn description(device: &MemoryDevice) -> String {
 /// All memory that is plugged in and switched on, or else what the kernel has of it for use.
 fn online_bytes(roots: &HardwareRoots) -> Option<u64> {
     let dir = roots.sys.join("devices/system/memory");
-    let block = text(&dir, "block_size_bytes").and_then(|hex| u64::from_str_radix(&hex, 16).ok()).unwrap_or(0);
+    let block = text(&dir, "block_size_bytes")
+        .and_then(|hex| u64::from_str_radix(&hex, 16).ok())
+        .unwrap_or(0);
     let is_online = |name: &String| {
         let number = name.strip_prefix("memory").filter(|rest| !rest.is_empty());
         number.is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit()))

@@ -1,4 +1,5 @@
-//! Network interfaces that are hardware. Those that programs made (bridges, tunnels, `veth`) count only where there are no others, in a container.
+//! Network interfaces that are hardware. Those that programs made (bridges, tunnels, `veth`) count
+//! only where there are no others, in a container.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -30,12 +31,15 @@ pub(super) fn nodes(roots: &HardwareRoots) -> Vec<Attached> {
     let read = |name: String| {
         let dir = class.join(&name);
         let device = fs::canonicalize(dir.join("device")).ok();
-        let flags = text(&dir, "flags").and_then(|hex| u32::from_str_radix(hex.strip_prefix("0x")?, 16).ok());
+        let flags = text(&dir, "flags")
+            .and_then(|hex| u32::from_str_radix(hex.strip_prefix("0x")?, 16).ok());
         Interface { name, dir, device, flags: flags.unwrap_or(0) }
     };
     let mut all: Vec<Interface> = names_in(&class).into_iter().map(read).collect();
     // neither hardware nor a way to anywhere; also files such as `bonding_masters`
-    all.retain(|interface| interface.flags & IS_LOOPBACK == 0 && interface.name != "lo" && interface.dir.is_dir());
+    all.retain(|interface| {
+        interface.flags & IS_LOOPBACK == 0 && interface.name != "lo" && interface.dir.is_dir()
+    });
     if all.iter().any(|interface| interface.device.is_some()) {
         all.retain(|interface| interface.device.is_some());
     }
@@ -50,7 +54,8 @@ pub(super) fn nodes(roots: &HardwareRoots) -> Vec<Attached> {
 impl Interface {
     fn node(&self) -> Node {
         let say = |name: &str| text(&self.dir, name);
-        let megabits = say("speed").and_then(|speed| speed.parse::<u64>().ok()).filter(|&speed| speed > 0);
+        let megabits =
+            say("speed").and_then(|speed| speed.parse::<u64>().ok()).filter(|&speed| speed > 0);
         // reading it of an interface that is down is an error
         let has_link = say("carrier").as_deref() == Some("1");
         let yes = |is: bool| Some(if is { "yes" } else { "no" });
@@ -68,10 +73,17 @@ impl Interface {
             .configured("driver", self.driver())
             .configured("link", yes(has_link))
             .configured("speed", megabits.map(speed_text))
-            .configured("duplex", say("duplex").filter(|duplex| duplex == "full" || duplex == "half"))
+            .configured(
+                "duplex",
+                say("duplex").filter(|duplex| duplex == "full" || duplex == "half"),
+            )
             .configured("broadcast", yes(self.flags & IS_BROADCAST != 0))
             .configured("multicast", yes(self.flags & IS_MULTICAST != 0));
-        let node = if self.device.is_some() { node.capable("physical", "Physical interface") } else { node };
+        let node = if self.device.is_some() {
+            node.capable("physical", "Physical interface")
+        } else {
+            node
+        };
         match self.is_wireless() {
             true => node.capable("wireless", "Wireless-LAN"),
             false if self.is(TYPE_ETHERNET) => node.capable("ethernet", true),
@@ -98,7 +110,8 @@ impl Interface {
 
     /// The address that is the interface's own: in a bond they all show that of the first.
     fn address(&self) -> Option<String> {
-        let own = text(&self.dir, "bonding_slave/perm_hwaddr").or_else(|| text(&self.dir, "address"))?;
+        let own =
+            text(&self.dir, "bonding_slave/perm_hwaddr").or_else(|| text(&self.dir, "address"))?;
         own.bytes().any(|b| b != b'0' && b != b':').then(|| own.to_lowercase())
     }
 
@@ -126,5 +139,9 @@ fn usb_device(dir: &Path) -> Option<&Path> {
 }
 
 fn speed_text(megabits: u64) -> String {
-    if megabits.is_multiple_of(1000) { format!("{}Gbit/s", megabits / 1000) } else { format!("{megabits}Mbit/s") }
+    if megabits.is_multiple_of(1000) {
+        format!("{}Gbit/s", megabits / 1000)
+    } else {
+        format!("{megabits}Mbit/s")
+    }
 }

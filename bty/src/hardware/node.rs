@@ -4,7 +4,8 @@ use serde_json::{Map, Value};
 
 /// Far more than the largest servers have.
 const NODES_MAX: usize = 4096;
-/// A quarter of what a server accepts: written in plain ASCII, text takes up to three times the room.
+/// A quarter of what a server accepts: written in plain ASCII, text takes up to three times the
+/// room.
 const BYTES_MAX: usize = 1 << 20;
 /// The longest text.
 const TEXT_CHARS_MAX: usize = 256;
@@ -66,7 +67,8 @@ impl Node {
         self
     }
 
-    /// Makes it also be `other`, another view of the same hardware, which knows better except for the place.
+    /// Makes it also be `other`, another view of the same hardware, which knows better except for
+    /// the place.
     pub(super) fn merged(mut self, other: Self) -> Self {
         let place = ["businfo", "physid"].map(|key| (key, self.fields.get(key).cloned()));
         self.fields.extend(other.fields);
@@ -99,7 +101,9 @@ impl Node {
         *left = left.saturating_sub(1);
         let mut object = Map::from_iter([("id".to_owned(), Value::String(id))]);
         object.extend(self.fields.clone());
-        for (key, map) in [("configuration", &self.configuration), ("capabilities", &self.capabilities)] {
+        for (key, map) in
+            [("configuration", &self.configuration), ("capabilities", &self.capabilities)]
+        {
             if !map.is_empty() {
                 object.insert(key.to_owned(), Value::Object(map.clone()));
             }
@@ -158,20 +162,26 @@ mod tests {
     fn numbers_only_siblings_of_one_name() {
         let node = |id: &str| Node::new(id, "generic");
         let tree = node("core").children([node("cpu"), node("network"), node("network")]).render();
-        let ids: Vec<&Value> = tree["children"].as_array().unwrap().iter().map(|child| &child["id"]).collect();
+        let ids: Vec<&Value> =
+            tree["children"].as_array().unwrap().iter().map(|child| &child["id"]).collect();
         assert_eq!(ids, ["cpu", "network:0", "network:1"]);
     }
 
     #[test]
     fn absent_values_leave_no_trace() {
-        let node = Node::new("a", "b").with("serial", None::<String>).configured("driver", None::<String>);
+        let node =
+            Node::new("a", "b").with("serial", None::<String>).configured("driver", None::<String>);
         assert_eq!(node.sized(None, "bytes").render(), json!({"id": "a", "class": "b"}));
     }
 
     #[test]
     fn merged_views_keep_the_place_of_the_first() {
-        let pci = Node::new("network", "network").described("Ethernet controller").with("businfo", Some("pci@1"));
-        let interface = Node::new("x", "network").described("Ethernet interface").with("businfo", Some("virtio@1"));
+        let pci = Node::new("network", "network")
+            .described("Ethernet controller")
+            .with("businfo", Some("pci@1"));
+        let interface = Node::new("x", "network")
+            .described("Ethernet interface")
+            .with("businfo", Some("virtio@1"));
         let both = pci.merged(interface.with("serial", Some("02:00:00:00:00:01"))).render();
         assert_eq!(both["id"], "network");
         assert_eq!(both["description"], "Ethernet interface");

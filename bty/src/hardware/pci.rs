@@ -16,7 +16,8 @@ pub(super) struct Attached {
     pub(super) node: Node,
 }
 
-/// What a class of device is called: class and, where that matters, subclass; id; class; description.
+/// What a class of device is called: class and, where that matters, subclass; id; class;
+/// description.
 ///
 /// Numbers: PCI Code and ID Assignment Specification, section 1.
 type Kind = (u8, Option<u8>, &'static str, &'static str, &'static str);
@@ -47,7 +48,8 @@ const KINDS: &[Kind] = &[
     (0x0c, Some(0x05), "serial", "bus", "SMBus"),
     (0x0c, None, "serial", "bus", "Serial bus controller"),
     (0x0d, None, "network", "network", "Wireless controller"),
-    // accelerators and memory controllers stay out of the classes `processor` and `memory`, in which readers look for CPUs and modules
+    // accelerators and memory controllers stay out of the classes `processor` and `memory`, in
+    // which readers look for CPUs and modules
     (0x05, None, "generic", "generic", "Memory controller"),
     (0x08, None, "generic", "generic", "System peripheral"),
     (0x0b, None, "generic", "generic", "Co-processor"),
@@ -132,7 +134,8 @@ fn devices(roots: &HardwareRoots) -> Vec<Device> {
     names_in(&dir).into_iter().filter_map(device).collect()
 }
 
-/// Devices and things by the address of what they are below; each is taken out once, so that no tree goes round in circles.
+/// Devices and things by the address of what they are below; each is taken out once, so that no
+/// tree goes round in circles.
 struct Tree {
     below: BTreeMap<String, Vec<Device>>,
     attached: BTreeMap<String, Vec<Attached>>,
@@ -141,10 +144,14 @@ struct Tree {
 impl Tree {
     /// The node of a host bridge, with all of its bus below it.
     fn bus(&mut self, bus: &str, mut devices: Vec<Device>) -> Node {
-        let host = devices.iter().position(|device| device.class == HOST_BRIDGE).map(|at| devices.remove(at));
+        let host = devices
+            .iter()
+            .position(|device| device.class == HOST_BRIDGE)
+            .map(|at| devices.remove(at));
         let handle = Some(format!("PCIBUS:{bus}"));
         let node = Node::new("pci", "bridge").claimed().described("PCI bus");
-        let node = host.map_or(node.clone(), |host| node.merged(host.node())).with("handle", handle);
+        let node =
+            host.map_or(node.clone(), |host| node.merged(host.node())).with("handle", handle);
         node.children(devices.iter().map(|device| self.device(device)))
     }
 
@@ -152,7 +159,9 @@ impl Tree {
         let mut things = self.attached.remove(&device.address).unwrap_or_default();
         let mut node = device.node();
         // a card with one interface is one thing to people; a card with several has them below it
-        if device.class >> 8 == NETWORK && things.iter().filter(|thing| thing.is_network).count() == 1 {
+        if device.class >> 8 == NETWORK
+            && things.iter().filter(|thing| thing.is_network).count() == 1
+        {
             let at = things.iter().position(|thing| thing.is_network).unwrap_or(0);
             node = node.merged(things.remove(at).node);
         }
@@ -172,7 +181,8 @@ impl Device {
         let kind = kind(self.class);
         let id = |name: &str| number(&self.dir, name).and_then(|id| u16::try_from(id).ok());
         let (vendor, product) = (id("vendor"), id("device"));
-        let slot = self.address.rsplit_once(':').map_or("", |(_, slot)| slot).trim_start_matches('0');
+        let slot =
+            self.address.rsplit_once(':').map_or("", |(_, slot)| slot).trim_start_matches('0');
         let slot = slot.strip_suffix(".0").unwrap_or(slot);
         let driver = driver(&self.dir);
         let node = Node::new(kind.2, kind.3)
@@ -181,8 +191,16 @@ impl Device {
             .with("businfo", Some(format!("pci@{}", self.address)))
             .with("physid", Some(if slot.is_empty() { "0" } else { slot }))
             .with("vendor", vendor.map(vendor_name))
-            .with("product", vendor.zip(product).map(|(vendor, product)| format!("[{vendor:04x}:{product:04x}]")))
-            .with("version", number(&self.dir, "revision").map(|revision| format!("{revision:02x}")));
+            .with(
+                "product",
+                vendor
+                    .zip(product)
+                    .map(|(vendor, product)| format!("[{vendor:04x}:{product:04x}]")),
+            )
+            .with(
+                "version",
+                number(&self.dir, "revision").map(|revision| format!("{revision:02x}")),
+            );
         let is_claimed = driver.is_some() || kind.3 == "bridge";
         let node = node.configured("driver", driver);
         if is_claimed { node.claimed() } else { node }
@@ -196,7 +214,10 @@ fn kind(class: u32) -> &'static Kind {
 }
 
 fn vendor_name(id: u16) -> String {
-    VENDORS.iter().find(|vendor| vendor.0 == id).map_or_else(|| format!("[{id:04x}]"), |vendor| vendor.1.to_owned())
+    VENDORS
+        .iter()
+        .find(|vendor| vendor.0 == id)
+        .map_or_else(|| format!("[{id:04x}]"), |vendor| vendor.1.to_owned())
 }
 
 /// A number that is written `0x8086`.
@@ -211,7 +232,11 @@ pub(super) fn driver(dir: &Path) -> Option<String> {
 
 /// The address of the innermost PCI device on the way to `dir`.
 pub(super) fn address_in(dir: &Path) -> Option<String> {
-    dir.iter().rev().filter_map(|part| part.to_str()).find(|part| is_address(part)).map(str::to_owned)
+    dir.iter()
+        .rev()
+        .filter_map(|part| part.to_str())
+        .find(|part| is_address(part))
+        .map(str::to_owned)
 }
 
 /// `0000:00:1f.6`: domain, bus, device and function, hexadecimal.
@@ -219,10 +244,14 @@ fn is_address(text: &str) -> bool {
     let is_hex = |part: &str, lens: std::ops::RangeInclusive<usize>| {
         lens.contains(&part.len()) && part.bytes().all(|b| b.is_ascii_hexdigit())
     };
-    let parts = text.split_once(':').and_then(|(domain, rest)| Some((domain, rest.split_once(':')?)));
+    let parts =
+        text.split_once(':').and_then(|(domain, rest)| Some((domain, rest.split_once(':')?)));
     parts.and_then(|(domain, (bus, slot))| Some((domain, bus, slot.split_once('.')?))).is_some_and(
         |(domain, bus, (device, function))| {
-            is_hex(domain, 4..=8) && is_hex(bus, 2..=2) && is_hex(device, 2..=2) && is_hex(function, 1..=1)
+            is_hex(domain, 4..=8)
+                && is_hex(bus, 2..=2)
+                && is_hex(device, 2..=2)
+                && is_hex(function, 1..=1)
         },
     )
 }

@@ -1,11 +1,13 @@
-//! The firmware's own table of what is built in: SMBIOS specification (DSP0134) 3.7. Little-endian; foreign bytes, so nothing in it is believed.
+//! The firmware's own table of what is built in: SMBIOS specification (DSP0134) 3.7. Little-endian;
+//! foreign bytes, so nothing in it is believed.
 //!
 //! ```text
 //! structure:  0 type | 1 length L of the formatted area, these four bytes included | 2..4 handle | 4..L fields, by type
 //!             L.. strings, each ended by NUL, the last by one more; two NULs when there are none
 //! ```
 //!
-//! A field that is a string holds its number in that set, from 1; 0 is none. Fields beyond L are of a later version than the table.
+//! A field that is a string holds its number in that set, from 1; 0 is none. Fields beyond L are of
+//! a later version than the table.
 
 use crate::hardware::dmi;
 
@@ -175,7 +177,8 @@ impl Structure<'_> {
         }
     }
 
-    // type 0:  9 size of the ROM in 64 KiB, less one; 255 is "see 24" | 24..26 its size: 0..14 number, 14..16 unit (0 MiB, 1 GiB)
+    // type 0:  9 size of the ROM in 64 KiB, less one; 255 is "see 24" | 24..26 its size: 0..14
+    // number, 14..16 unit (0 MiB, 1 GiB)
     fn firmware(&self) -> Firmware {
         let extended = || {
             let size = self.word(24)?;
@@ -193,7 +196,8 @@ impl Structure<'_> {
         Firmware { handle: self.handle, rom_bytes }
     }
 
-    // type 4:  4 socket, string | 5 type (3 central processor) | 7 maker, string | 16 version, string | 18..20 external clock, MHz
+    // type 4:  4 socket, string | 5 type (3 central processor) | 7 maker, string | 16 version,
+    // string | 18..20 external clock, MHz
     //          20..22 highest speed, MHz | 22..24 speed, MHz | 24 status, bit 6 socket populated | 32 serial number, string
     //          35 cores | 36 cores enabled | 37 threads | 42..44, 44..46, 46..48 the same where those are 255
     fn processor(&self) -> Option<Processor> {
@@ -219,7 +223,11 @@ impl Structure<'_> {
 
     // type 16:  4 location (3 main board) | 5 use (3 system memory)
     fn memory_array(&self) -> MemoryArray {
-        MemoryArray { handle: self.handle, is_system: self.byte(5) == Some(3), is_on_board: self.byte(4) == Some(3) }
+        MemoryArray {
+            handle: self.handle,
+            is_system: self.byte(5) == Some(3),
+            is_on_board: self.byte(4) == Some(3),
+        }
     }
 
     // type 17:  4..6 handle of the array | 10..12 width of the data, bits | 14 form
@@ -254,7 +262,10 @@ impl Structure<'_> {
     fn speed(&self, at: usize, wide: usize) -> Option<u64> {
         match self.word(at)? {
             0 => None,
-            0xffff => self.dword(wide).filter(|&speed| speed != 0).map(|speed| u64::from(speed & 0x7fff_ffff)),
+            0xffff => self
+                .dword(wide)
+                .filter(|&speed| speed != 0)
+                .map(|speed| u64::from(speed & 0x7fff_ffff)),
             speed => Some(u64::from(speed)),
         }
     }

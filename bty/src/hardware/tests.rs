@@ -10,7 +10,8 @@ mod machine;
 
 /// All nodes of a class, in the order of the tree.
 fn of_class<'a>(node: &'a Value, class: &str) -> Vec<&'a Value> {
-    let below = node["children"].as_array().into_iter().flatten().flat_map(|child| of_class(child, class));
+    let below =
+        node["children"].as_array().into_iter().flatten().flat_map(|child| of_class(child, class));
     (node["class"] == class).then_some(node).into_iter().chain(below).collect()
 }
 
@@ -23,8 +24,14 @@ fn each<'a>(nodes: &[&'a Value], key: &str) -> Vec<&'a Value> {
 fn a_server_tells_its_name_and_board() {
     let machine = server();
     let tree = machine.inventory().lshw;
-    assert_eq!((&tree["id"], &tree["class"], &tree["handle"]), (&json!("node7"), &json!("system"), &json!("DMI:0100")));
-    assert_eq!((&tree["product"], &tree["vendor"]), (&json!("PowerEdge R740"), &json!("Dell Inc.")));
+    assert_eq!(
+        (&tree["id"], &tree["class"], &tree["handle"]),
+        (&json!("node7"), &json!("system"), &json!("DMI:0100"))
+    );
+    assert_eq!(
+        (&tree["product"], &tree["vendor"]),
+        (&json!("PowerEdge R740"), &json!("Dell Inc."))
+    );
     assert_eq!((&tree["serial"], tree.get("version")), (&json!("7XK2P13"), None));
     assert_eq!(
         (&tree["description"], &tree["configuration"]["chassis"]),
@@ -32,7 +39,10 @@ fn a_server_tells_its_name_and_board() {
     );
     assert_eq!(tree["capabilities"]["smp"], "Symmetric Multi-Processing");
     let core = &tree["children"][0];
-    assert_eq!((&core["id"], &core["class"], &core["product"]), (&json!("core"), &json!("bus"), &json!("0923K0")));
+    assert_eq!(
+        (&core["id"], &core["class"], &core["product"]),
+        (&json!("core"), &json!("bus"), &json!("0923K0"))
+    );
     let ids = each(&core["children"].as_array().unwrap().iter().collect::<Vec<_>>(), "id");
     assert_eq!(ids, ["firmware", "cpu:0", "cpu:1", "memory", "pci:0", "pci:1"]);
     let firmware = &core["children"][0];
@@ -92,8 +102,14 @@ fn a_server_tells_its_network_interfaces() {
         })
     );
     let usb = networks[0];
-    assert_eq!((&usb["businfo"], &usb["product"]), (&json!("usb@1:14.3"), &json!("iDRAC Virtual NIC")));
-    assert_eq!((&usb["configuration"]["driver"], &usb["configuration"]["link"]), (&json!("rndis_host"), &json!("no")));
+    assert_eq!(
+        (&usb["businfo"], &usb["product"]),
+        (&json!("usb@1:14.3"), &json!("iDRAC Virtual NIC"))
+    );
+    assert_eq!(
+        (&usb["configuration"]["driver"], &usb["configuration"]["link"]),
+        (&json!("rndis_host"), &json!("no"))
+    );
     assert_eq!(usb.get("size"), None);
 }
 
@@ -109,14 +125,19 @@ fn a_server_tells_its_disks_in_both_places() {
     assert_eq!(each(&controllers, "id"), ["sata", "nvme"]);
     assert_eq!(each(&of_class(&inventory.lshw, "display"), "vendor"), ["[abcd]"]);
 
-    let listed: Vec<_> = inventory.disks.iter().map(|disk| (disk.size.as_str(), disk.tran.as_deref())).collect();
+    let listed: Vec<_> =
+        inventory.disks.iter().map(|disk| (disk.size.as_str(), disk.tran.as_deref())).collect();
     assert_eq!(listed, [("465.8G", Some("nvme")), ("465.8G", Some("sata"))]);
     let body = serde_json::to_value(&inventory).unwrap();
     let mut keys: Vec<&String> = body["disks"][0].as_object().unwrap().keys().collect();
     keys.sort();
-    let wanted = "model mountpoints path readonly removable serial size size_bytes tran type vendor";
+    let wanted =
+        "model mountpoints path readonly removable serial size size_bytes tran type vendor";
     assert_eq!(keys, wanted.split(' ').collect::<Vec<_>>());
-    assert_eq!((&body["disks"][0]["type"], &body["disks"][0]["vendor"]), (&json!("disk"), &Value::Null));
+    assert_eq!(
+        (&body["disks"][0]["type"], &body["disks"][0]["vendor"]),
+        (&json!("disk"), &Value::Null)
+    );
     assert_eq!(serde_json::from_value::<Inventory>(body).unwrap(), inventory);
 }
 
@@ -134,25 +155,48 @@ fn a_virtual_machine_without_dmi_tells_what_the_kernel_knows() {
     machine.pci("pci0000:00/0000:00:03.0", "0x020000", ("0x1af4", "0x1041"), "virtio-pci");
     let nic = "sys/devices/pci0000:00/0000:00:03.0/virtio2";
     machine.drive(nic, "virtio_net");
-    machine.interface("eth0", Some(nic), &[("address", "52:54:00:12:34:56"), ("carrier", "1"), ("speed", "2500")]);
+    machine.interface(
+        "eth0",
+        Some(nic),
+        &[("address", "52:54:00:12:34:56"), ("carrier", "1"), ("speed", "2500")],
+    );
     // a card of two interfaces, and one of a bus that is no PCI
-    let both = machine.pci("pci0000:00/0000:00:04.0", "0x020000", ("0x15b3", "0x1003"), "mlx4_core");
-    machine.interface("eth1", Some(&both), &[("address", "02:00:00:00:00:01"), ("flags", "0x1002")]);
-    let slave = [("address", "02:00:00:00:00:01"), ("bonding_slave/perm_hwaddr", "02:00:00:00:00:02")];
+    let both =
+        machine.pci("pci0000:00/0000:00:04.0", "0x020000", ("0x15b3", "0x1003"), "mlx4_core");
+    machine.interface(
+        "eth1",
+        Some(&both),
+        &[("address", "02:00:00:00:00:01"), ("flags", "0x1002")],
+    );
+    let slave =
+        [("address", "02:00:00:00:00:01"), ("bonding_slave/perm_hwaddr", "02:00:00:00:00:02")];
     machine.interface("eth2", Some(&both), &slave);
-    machine.interface("eth3", Some("sys/devices/vif-0"), &[("address", "00:16:3e:00:00:01"), ("wireless/x", "")]);
+    machine.interface(
+        "eth3",
+        Some("sys/devices/vif-0"),
+        &[("address", "00:16:3e:00:00:01"), ("wireless/x", "")],
+    );
 
     let inventory = machine.inventory();
     let tree = &inventory.lshw;
-    assert_eq!((&tree["id"], &tree["description"], tree.get("handle")), (&json!("computer"), &json!("Computer"), None));
+    assert_eq!(
+        (&tree["id"], &tree["description"], tree.get("handle")),
+        (&json!("computer"), &json!("Computer"), None)
+    );
     let cpus = of_class(tree, "processor");
     assert_eq!(each(&cpus, "product"), ["QEMU CPU"]);
-    assert_eq!(cpus[0]["configuration"], json!({"cores": "2", "enabledcores": "2", "threads": "2"}));
+    assert_eq!(
+        cpus[0]["configuration"],
+        json!({"cores": "2", "enabledcores": "2", "threads": "2"})
+    );
     assert_eq!(each(&of_class(tree, "memory"), "size"), [2_014_528 * 1024]);
 
     let networks = of_class(tree, "network");
     let [one, card, eth1, eth2, wireless] = &networks[..] else { panic!("{networks:#?}") };
-    assert_eq!((&one["businfo"], &one["vendor"]), (&json!("pci@0000:00:03.0"), &json!("Red Hat, Inc.")));
+    assert_eq!(
+        (&one["businfo"], &one["vendor"]),
+        (&json!("pci@0000:00:03.0"), &json!("Red Hat, Inc."))
+    );
     assert_eq!(
         (&one["configuration"]["driver"], &one["configuration"]["speed"]),
         (&json!("virtio_net"), &json!("2500Mbit/s"))
@@ -160,7 +204,10 @@ fn a_virtual_machine_without_dmi_tells_what_the_kernel_knows() {
     assert_eq!((card.get("serial"), &card["description"]), (None, &json!("Ethernet controller")));
     assert_eq!((&eth1["id"], &eth1["disabled"]), (&json!("network:0"), &json!(true)));
     assert_eq!(eth2["serial"], "02:00:00:00:00:02");
-    assert_eq!((&wireless["description"], wireless.get("businfo")), (&json!("Wireless interface"), None));
+    assert_eq!(
+        (&wireless["description"], wireless.get("businfo")),
+        (&json!("Wireless interface"), None)
+    );
     assert_eq!(each(&of_class(tree, "disk"), "businfo"), ["virtio@1"]);
     assert!(inventory.disks[0].removable && inventory.disks[0].readonly);
 }
@@ -170,7 +217,8 @@ fn memory_that_is_plugged_in_counts_more_than_what_the_kernel_leaves() {
     let machine = Machine::new();
     machine.put("proc/meminfo", "MemTotal: 1000 kB\n");
     machine.put("sys/devices/system/memory/block_size_bytes", "8000000\n");
-    for (block, online) in [("memory0", "1"), ("memory1", "0"), ("memory32", "1"), ("memoryx", "1")] {
+    for (block, online) in [("memory0", "1"), ("memory1", "0"), ("memory32", "1"), ("memoryx", "1")]
+    {
         machine.put(&format!("sys/devices/system/memory/{block}/online"), online);
     }
     assert_eq!(each(&of_class(&machine.inventory().lshw, "memory"), "size"), [256 << 20]);
@@ -185,7 +233,14 @@ fn arrays_of_memory_are_shown_apart_and_flash_not_at_all() {
         bytes
     };
     let array = |handle: u16, kind: u8| structure(16, handle, 23, &[(4, &[3, kind])], &[]);
-    let table = [array(0x10, 3), array(0x20, 4), array(0x30, 3), in_array(0x10), in_array(0x20), in_array(0x40)];
+    let table = [
+        array(0x10, 3),
+        array(0x20, 4),
+        array(0x30, 3),
+        in_array(0x10),
+        in_array(0x20),
+        in_array(0x40),
+    ];
     machine.put("sys/firmware/dmi/tables/DMI", table.concat());
     let tree = machine.inventory().lshw;
     let memory = of_class(&tree, "memory");
@@ -206,7 +261,7 @@ fn a_container_has_only_what_programs_made() {
 /// A host of these disks and nothing else.
 struct Disks(Vec<Disk>);
 
-impl Host for Disks {
+impl DiskHost for Disks {
     fn list(&self) -> Result<Vec<Disk>> {
         Ok(self.0.clone())
     }
@@ -242,7 +297,8 @@ fn disk(path: &str) -> Disk {
 fn an_empty_tree_is_an_empty_machine() {
     let machine = Machine::new();
     let inventory = Inventory::collect(&Disks(Vec::new()), &machine.roots()).unwrap();
-    let memory = json!({"id": "memory", "class": "memory", "claimed": true, "description": "System Memory"});
+    let memory =
+        json!({"id": "memory", "class": "memory", "claimed": true, "description": "System Memory"});
     let core = json!({
         "id": "core", "class": "bus", "claimed": true, "description": "Motherboard", "physid": "0", "children": [memory],
     });
@@ -263,9 +319,13 @@ fn disks_fit_what_a_server_accepts() {
     sda.serial = Some("é".repeat(200));
     sda.vendor = Some("v".repeat(65));
     sda.path = format!("/dev/{}", "x".repeat(300)).into();
-    let mounted = |device: &str, at: &str| Use::Mounted { device: device.into(), mountpoint: at.into() };
-    sda.uses =
-        vec![mounted("/dev/sda1", "/boot"), Use::Swap { device: "/dev/sda2".into() }, mounted("/dev/sda", "/boot")];
+    let mounted =
+        |device: &str, at: &str| Use::Mounted { device: device.into(), mountpoint: at.into() };
+    sda.uses = vec![
+        mounted("/dev/sda1", "/boot"),
+        Use::Swap { device: "/dev/sda2".into() },
+        mounted("/dev/sda", "/boot"),
+    ];
     let listed = InventoryDisk::from(&sda);
     let lens = [&listed.path, listed.serial.as_ref().unwrap(), listed.vendor.as_ref().unwrap()];
     assert_eq!(lens.map(|text| text.chars().count()), [255, 128, 64]);
@@ -279,14 +339,23 @@ fn disks_fit_what_a_server_accepts() {
     assert_eq!((inventory.disks.len(), inventory.disks[0].path.as_str()), (64, "/dev/sd1"));
     let volume = of_class(&inventory.lshw, "volume")[0].clone();
     assert_eq!(volume["logicalname"], json!(["/dev/sd11", "/mnt"]));
-    assert_eq!((&volume["description"], &volume["configuration"]["label"]), (&json!("VFAT volume"), &json!("EFI")));
+    assert_eq!(
+        (&volume["description"], &volume["configuration"]["label"]),
+        (&json!("VFAT volume"), &json!("EFI"))
+    );
 }
 
 #[test]
 fn a_hostile_table_stays_small() {
     let machine = Machine::new();
     let long = "\\\"".repeat(2000);
-    let slot = structure(17, 1, 40, &[(12, &[1, 0]), (16, &[1]), (23, &[1]), (24, &[1]), (26, &[1])], &[&long]);
+    let slot = structure(
+        17,
+        1,
+        40,
+        &[(12, &[1, 0]), (16, &[1]), (23, &[1]), (24, &[1]), (26, &[1])],
+        &[&long],
+    );
     machine.put("sys/firmware/dmi/tables/DMI", slot.repeat(5000));
     let tree = machine.inventory().lshw;
     assert!(tree.to_string().len() <= 1 << 20);

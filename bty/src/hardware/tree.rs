@@ -12,7 +12,8 @@ use crate::hardware::{Dmi, HardwareRoots, cpu, dmi, drives, memory, network, pci
 pub(super) fn lshw(disks: &[Disk], roots: &HardwareRoots) -> Value {
     let dmi = dmi::read(roots);
     // only root may read it
-    let bytes = read_file(&roots.sys.join("firmware/dmi/tables/DMI"), smbios::TABLE_BYTES_MAX).unwrap_or_default();
+    let bytes = read_file(&roots.sys.join("firmware/dmi/tables/DMI"), smbios::TABLE_BYTES_MAX)
+        .unwrap_or_default();
     let table = Table::parse(&bytes);
     let (cpus, threads) = cpu::nodes(&table, roots);
     let mut attached = network::nodes(roots);
@@ -31,7 +32,8 @@ pub(super) fn lshw(disks: &[Disk], roots: &HardwareRoots) -> Value {
 }
 
 fn root(dmi: &Dmi, table: &Table, roots: &HardwareRoots) -> Node {
-    let name = text(&roots.proc.join("sys/kernel"), "hostname").unwrap_or_else(|| "computer".to_owned());
+    let name =
+        text(&roots.proc.join("sys/kernel"), "hostname").unwrap_or_else(|| "computer".to_owned());
     // machines without DMI have a device tree
     let base = roots.sys.join("firmware/devicetree/base");
     Node::new(name, "system")

@@ -1,7 +1,8 @@
 //! Images inside archives: zip and tar, the latter also compressed.
 //!
-//! An archive is a layer between the source and the format of the image: its one image, or the [`Member`] that a person named, is streamed out of
-//! it, with no temporary file. What is digested and counted as read is the archive, since that is what was published.
+//! An archive is a layer between the source and the format of the image: its one image, or the
+//! [`Member`] that a person named, is streamed out of it, with no temporary file. What is digested
+//! and counted as read is the archive, since that is what was published.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -42,7 +43,9 @@ impl fmt::Display for Kind {
         match self {
             Self::Zip => f.write_str("a zip archive"),
             Self::Tar(None) => f.write_str("a tar archive"),
-            Self::Tar(Some(compression)) => write!(f, "a tar archive inside {}", compression.as_str()),
+            Self::Tar(Some(compression)) => {
+                write!(f, "a tar archive inside {}", compression.as_str())
+            }
         }
     }
 }
@@ -74,8 +77,8 @@ impl Member {
     /// Finds the image in the archive `source`: the member called `wanted`, else the only one.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] with the list when there are several, or none of that name; [`ErrorKind::Format`] when there is none at all, or the
-    /// archive is damaged.
+    /// [`ErrorKind::Usage`] with the list when there are several, or none of that name;
+    /// [`ErrorKind::Format`] when there is none at all, or the archive is damaged.
     pub(crate) fn find(
         source: &Source,
         kind: Kind,
@@ -111,7 +114,8 @@ impl Member {
         }
     }
 
-    /// Its bytes, from those of the archive: from the start, or from [`wire_offset`](Self::wire_offset) on.
+    /// Its bytes, from those of the archive: from the start, or from
+    /// [`wire_offset`](Self::wire_offset) on.
     pub(crate) fn reader(
         &self,
         wire: Box<dyn Read + Send>,
@@ -120,7 +124,9 @@ impl Member {
     ) -> Result<Box<dyn Read + Send>> {
         Ok(match &self.place {
             Place::Zip(place) => place.reader(wire, from_start, &self.name),
-            Place::Tar(place, compression) => place.reader(unpacked(wire, *compression, options)?, &self.name),
+            Place::Tar(place, compression) => {
+                place.reader(unpacked(wire, *compression, options)?, &self.name)
+            }
         })
     }
 }
@@ -149,21 +155,24 @@ fn choose(entries: &[Entry], wanted: Option<&str>) -> Result<usize> {
     if let Some(wanted) = wanted {
         return find_named(entries, wanted).ok_or_else(|| {
             let all: Vec<usize> = (0..entries.len()).collect();
-            Error::new(ErrorKind::Usage, format!("the archive holds no file {wanted:?}"))
-                .hint(format!("choose one of: {}", names(if images.is_empty() { &all } else { &images })))
+            Error::new(ErrorKind::Usage, format!("the archive holds no file {wanted:?}")).hint(
+                format!("choose one of: {}", names(if images.is_empty() { &all } else { &images })),
+            )
         });
     }
     match (&images[..], entries) {
         ([only], _) => Ok(*only),
         ([], [_]) => Ok(0),
-        ([], []) => {
-            Err(Error::new(ErrorKind::Format, "the archive holds no files").hint("is this the file you meant?"))
-        }
+        ([], []) => Err(Error::new(ErrorKind::Format, "the archive holds no files")
+            .hint("is this the file you meant?")),
         ([], _) => Err(Error::new(
             ErrorKind::Format,
             format!("none of the {} files in the archive is called like an image", entries.len()),
         )
-        .hint(format!("choose one with ARCHIVE#NAME: {}", list(entries.iter().map(|e| e.name.as_str()))))),
+        .hint(format!(
+            "choose one with ARCHIVE#NAME: {}",
+            list(entries.iter().map(|e| e.name.as_str()))
+        ))),
         _ => Err(several(&names(&images))),
     }
 }
@@ -173,7 +182,8 @@ fn find_named(entries: &[Entry], wanted: &str) -> Option<usize> {
     let bare = |name: &str| name.trim_start_matches("./").to_owned();
     let exact = entries.iter().position(|e| bare(&e.name) == bare(wanted));
     exact.or_else(|| {
-        let mut found = (0..entries.len()).filter(|&i| entries[i].name.rsplit('/').next() == Some(wanted));
+        let mut found =
+            (0..entries.len()).filter(|&i| entries[i].name.rsplit('/').next() == Some(wanted));
         found.next().filter(|_| found.next().is_none())
     })
 }

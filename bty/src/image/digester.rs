@@ -1,4 +1,5 @@
-//! Digests of a disk image, taken on a thread beside the reading: hashing is slower than the disk often is.
+//! Digests of a disk image, taken on a thread beside the reading: hashing is slower than the disk
+//! often is.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +17,8 @@ const BLOCKS_BEHIND: usize = 3;
 /// Zeros hashed between two looks at whether anybody still wants the digest.
 const ZEROS_BYTES: usize = 1 << 20;
 
-/// A digest that nobody needs may hold up the reading this long in any case, and beyond that by one part in [`HELD_UP_PART`].
+/// A digest that nobody needs may hold up the reading this long in any case, and beyond that by one
+/// part in [`HELD_UP_PART`].
 const HELD_UP_FREE: Duration = Duration::from_millis(500);
 const HELD_UP_PART: u32 = 20;
 
@@ -121,7 +123,11 @@ fn gone() -> Error {
     Error::new(ErrorKind::Host, "the digest thread is gone")
 }
 
-fn hash(mut hasher: FileHasher, inbox: &Receiver<Piece>, given_up: &AtomicBool) -> Option<Checksums> {
+fn hash(
+    mut hasher: FileHasher,
+    inbox: &Receiver<Piece>,
+    given_up: &AtomicBool,
+) -> Option<Checksums> {
     let zeros = vec![0; ZEROS_BYTES];
     for piece in inbox {
         match piece {

@@ -1,4 +1,5 @@
-//! A directory of image files, as on an image partition of a USB stick, and the `.sha256` files beside them.
+//! A directory of image files, as on an image partition of a USB stick, and the `.sha256` files
+//! beside them.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -28,7 +29,8 @@ pub struct ImageFile {
     pub format: &'static str,
     /// Size of the file in bytes.
     pub size_bytes: u64,
-    /// The digest in its `.sha256` file; absent as well when that file cannot be understood, which flashing refuses.
+    /// The digest in its `.sha256` file; absent as well when that file cannot be understood, which
+    /// flashing refuses.
     pub sha256: Option<Digest>,
     /// Architecture that the name suggests.
     pub arch: Option<&'static str>,
@@ -51,9 +53,11 @@ impl TryFrom<Written> for ImageFile {
 
     fn try_from(written: Written) -> Result<Self, String> {
         let Written { name, path, format, size_bytes, sha256, arch } = written;
-        let format = name::known_format(&format).ok_or_else(|| format!("{format:?} is no format"))?;
-        let arch =
-            arch.map(|arch| name::known_architecture(&arch).ok_or_else(|| format!("{arch:?} is no architecture")));
+        let format =
+            name::known_format(&format).ok_or_else(|| format!("{format:?} is no format"))?;
+        let arch = arch.map(|arch| {
+            name::known_architecture(&arch).ok_or_else(|| format!("{arch:?} is no architecture"))
+        });
         Ok(Self { name, path, format, size_bytes, sha256, arch: arch.transpose()? })
     }
 }
@@ -66,7 +70,8 @@ impl<'de> Deserialize<'de> for ImageFile {
 }
 
 impl ImageFile {
-    /// An image file that nobody looked at: for dry runs. `None` when its name is not that of an image.
+    /// An image file that nobody looked at: for dry runs. `None` when its name is not that of an
+    /// image.
     #[must_use]
     pub fn described(path: &Path, size_bytes: u64) -> Option<Self> {
         let name = text::shown_name(path.file_name()?);
@@ -76,7 +81,8 @@ impl ImageFile {
     }
 }
 
-/// Lists the image files in `dir`, sorted by name. Subdirectories, symbolic links and other names are left out.
+/// Lists the image files in `dir`, sorted by name. Subdirectories, symbolic links and other names
+/// are left out.
 ///
 /// # Errors
 /// [`ErrorKind::Source`] when the directory cannot be read.
@@ -106,7 +112,8 @@ pub fn list(dir: &Path) -> Result<Vec<ImageFile>> {
     Ok(found)
 }
 
-/// The SHA-256 promised by the file `<image>.sha256` beside `image`; `None` when there is no such file. See [`sidecar_checksums`].
+/// The SHA-256 promised by the file `<image>.sha256` beside `image`; `None` when there is no such
+/// file. See [`sidecar_checksums`].
 ///
 /// # Errors
 /// As [`sidecar_checksums`].
@@ -114,33 +121,41 @@ pub fn sidecar_digest(image: &Path) -> Result<Option<Digest>> {
     Ok(sidecar(image, ".sha256")?.and_then(|found| found.sha256))
 }
 
-/// The digests promised by the files `<image>.sha256` and `<image>.sha512` beside `image`; empty when there are none.
+/// The digests promised by the files `<image>.sha256` and `<image>.sha512` beside `image`; empty
+/// when there are none.
 ///
-/// Each holds a bare digest, or lines as [`ChecksumList`] reads them. A single digest counts whatever name it goes with, so that an
-/// image can be renamed together with its sidecar.
+/// Each holds a bare digest, or lines as [`ChecksumList`] reads them. A single digest counts
+/// whatever name it goes with, so that an image can be renamed together with its sidecar.
 ///
 /// # Errors
-/// [`ErrorKind::Integrity`] when one is there but promises nothing for `image`, or two contradict each other: better no flash than an unchecked one.
+/// [`ErrorKind::Integrity`] when one is there but promises nothing for `image`, or two contradict
+/// each other: better no flash than an unchecked one.
 pub fn sidecar_checksums(image: &Path) -> Result<Checksums> {
     let mut all = Checksums::default();
     for extension in [".sha256", ".sha512"] {
         let found = sidecar(image, extension)?.unwrap_or_default();
         all = all.merged(found).ok_or_else(|| {
-            let message = format!("the files of digests beside {} contradict each other", image.display());
-            Error::new(ErrorKind::Integrity, message).with_path(image.display()).hint("correct or remove one of them")
+            let message =
+                format!("the files of digests beside {} contradict each other", image.display());
+            Error::new(ErrorKind::Integrity, message)
+                .with_path(image.display())
+                .hint("correct or remove one of them")
         })?;
     }
     Ok(all)
 }
 
-/// What the file beside `image` whose name is longer by `extension` says; a digest of the kind in its name must be in it.
+/// What the file beside `image` whose name is longer by `extension` says; a digest of the kind in
+/// its name must be in it.
 fn sidecar(image: &Path, extension: &str) -> Result<Option<Checksums>> {
     let mut path = OsString::from(image);
     path.push(extension);
     let path = PathBuf::from(path);
     let text = match read_small_file(&path) {
         Ok(text) => text,
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
         Err(e) => return Err(useless(&path, "cannot be read").because(e)),
     };
     let list = ChecksumList::parse(&text);
@@ -168,7 +183,10 @@ fn read_small_file(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     let read = File::open(path)?.take(MAX_SIDECAR_BYTES + 1).read_to_string(&mut text)?;
     if read as u64 > MAX_SIDECAR_BYTES {
-        return Err(io::Error::other(format!("it is larger than {}", size::human(MAX_SIDECAR_BYTES))));
+        return Err(io::Error::other(format!(
+            "it is larger than {}",
+            size::human(MAX_SIDECAR_BYTES)
+        )));
     }
     Ok(text)
 }
@@ -199,10 +217,14 @@ mod tests {
         fs::write(dir.path().join("sub.img/inner.img"), b"x").unwrap();
         std::os::unix::fs::symlink("b-arm64.img.zst", dir.path().join("link.img")).unwrap();
         let listed = list(dir.path()).unwrap();
-        let shown: Vec<_> = listed.iter().map(|f| (f.name.as_str(), f.format, f.size_bytes, f.arch)).collect();
+        let shown: Vec<_> =
+            listed.iter().map(|f| (f.name.as_str(), f.format, f.size_bytes, f.arch)).collect();
         assert_eq!(
             shown,
-            [("a-amd64.ISO", "iso", 0, Some("x86_64")), ("b-arm64.img.zst", "img.zst", 5, Some("arm64"))]
+            [
+                ("a-amd64.ISO", "iso", 0, Some("x86_64")),
+                ("b-arm64.img.zst", "img.zst", 5, Some("arm64"))
+            ]
         );
         let json = serde_json::to_value(&listed[1]).unwrap();
         assert_eq!(json["path"], dir.path().join("b-arm64.img.zst").to_str().unwrap());
@@ -219,7 +241,12 @@ mod tests {
     #[test]
     fn reads_what_sha256sum_writes() {
         let dir = dir_with(&[("a b.img", b"hello"), ("c.img", b"")]);
-        let summed = Command::new("sha256sum").args(["c.img", "a b.img"]).current_dir(&dir).output().unwrap().stdout;
+        let summed = Command::new("sha256sum")
+            .args(["c.img", "a b.img"])
+            .current_dir(&dir)
+            .output()
+            .unwrap()
+            .stdout;
         fs::write(dir.path().join("a b.img.sha256"), &summed).unwrap();
         let digest = sidecar_digest(&dir.path().join("a b.img")).unwrap();
         assert_eq!(digest, Some(Digest::of(b"hello")));
@@ -230,9 +257,15 @@ mod tests {
     #[test]
     fn a_single_digest_counts_whatever_name_it_goes_with() {
         let hex = Digest::of(b"x").to_string();
-        for text in [hex.clone(), format!("{}\n", hex.to_uppercase()), format!("{hex}  old-name.img\n")] {
+        for text in
+            [hex.clone(), format!("{}\n", hex.to_uppercase()), format!("{hex}  old-name.img\n")]
+        {
             let dir = dir_with(&[("a.img", b"x"), ("a.img.sha256", text.as_bytes())]);
-            assert_eq!(sidecar_digest(&dir.path().join("a.img")).unwrap(), Some(Digest::of(b"x")), "{text:?}");
+            assert_eq!(
+                sidecar_digest(&dir.path().join("a.img")).unwrap(),
+                Some(Digest::of(b"x")),
+                "{text:?}"
+            );
         }
     }
 
@@ -241,7 +274,9 @@ mod tests {
         let hex = Digest::of(b"x").to_string();
         let others = format!("{hex}  one.img\n{hex}  two.img\n");
         let large = vec![b'\n'; MAX_SIDECAR_BYTES as usize + 1];
-        for text in [&b""[..], b"<html>", b"\xff\xfe", &hex.as_bytes()[1..], others.as_bytes(), &large] {
+        for text in
+            [&b""[..], b"<html>", b"\xff\xfe", &hex.as_bytes()[1..], others.as_bytes(), &large]
+        {
             let dir = dir_with(&[("a.img", b"x"), ("a.img.sha256", text)]);
             let error = sidecar_digest(&dir.path().join("a.img")).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Integrity);
@@ -258,10 +293,15 @@ mod tests {
         fs::write(dir.path().join("a.img.sha512"), format!("{long}  a.img\n")).unwrap();
         let found = sidecar_checksums(&dir.path().join("a.img")).unwrap();
         assert_eq!(found, Checksums { sha256: Some(short), sha512: Some(long) });
-        fs::write(dir.path().join("a.img.sha512"), format!("SHA256 (a.img) = {}", Digest::of(b"y"))).unwrap();
+        fs::write(
+            dir.path().join("a.img.sha512"),
+            format!("SHA256 (a.img) = {}", Digest::of(b"y")),
+        )
+        .unwrap();
         let error = sidecar_checksums(&dir.path().join("a.img")).unwrap_err();
         assert!(error.to_string().contains("contradict each other"), "{error}");
-        fs::write(dir.path().join("a.img.sha512"), "d41d8cd98f00b204e9800998ecf8427e  a.img").unwrap();
+        fs::write(dir.path().join("a.img.sha512"), "d41d8cd98f00b204e9800998ecf8427e  a.img")
+            .unwrap();
         let error = sidecar_checksums(&dir.path().join("a.img")).unwrap_err();
         assert!(error.to_string().contains("holds only MD5 for the image"), "{error}");
     }
@@ -269,7 +309,12 @@ mod tests {
     #[test]
     fn a_pipe_as_sidecar_does_not_hang() {
         let dir = dir_with(&[("a.img", b"x")]);
-        assert!(Command::new("mkfifo").arg(dir.path().join("a.img.sha256")).status().unwrap().success());
-        assert_eq!(sidecar_digest(&dir.path().join("a.img")).unwrap_err().kind(), ErrorKind::Integrity);
+        assert!(
+            Command::new("mkfifo").arg(dir.path().join("a.img.sha256")).status().unwrap().success()
+        );
+        assert_eq!(
+            sidecar_digest(&dir.path().join("a.img")).unwrap_err().kind(),
+            ErrorKind::Integrity
+        );
     }
 }

@@ -4,13 +4,14 @@ use crate::decode::Compression;
 use crate::{Error, ErrorKind, Result};
 
 const CONVERT: &str = "convert it: qemu-img convert -O qcow2 IN OUT";
-const FOR_PHONES: &str = "it is for the flash memory of a device: use the device's own tool (fastboot, for example)";
-const FOR_BOARDS: &str =
-    "it is for the flash memory of a board: use the vendor's own tool, or look for an SD card image";
+const FOR_PHONES: &str =
+    "it is for the flash memory of a device: use the device's own tool (fastboot, for example)";
+const FOR_BOARDS: &str = "it is for the flash memory of a board: use the vendor's own tool, or look for an SD card image";
 const OTHER_FILE: &str = "is this the file you meant?";
 const RESTORE: &str = "it is a backup: restore it with the program that made it";
 
-/// Offset in bytes, magic, what it is, what to do. The first that matches is named, so a container comes before the kind of it.
+/// Offset in bytes, magic, what it is, what to do. The first that matches is named, so a container
+/// comes before the kind of it.
 const FOREIGN: &[(usize, &[u8], &str, &str)] = &[
     // packed, in a format that is not unpacked here
     (0, b"LZIP", "lzip data", "unpack it (lzip -d) and flash what is inside"),
@@ -23,14 +24,24 @@ const FOREIGN: &[(usize, &[u8], &str, &str)] = &[
     (257, b"ustar", "a tar archive", "unpack it (tar -xf) and flash the image inside"),
     (0, b"PK\x03\x04", "a zip archive", "unpack it (unzip) and flash the image inside"),
     (0, b"PK\x05\x06", "an empty zip archive", "fetch it again"),
-    (0, b"PK\x07\x08", "a part of a zip archive", "get all parts, unpack them (unzip) and flash the image inside"),
+    (
+        0,
+        b"PK\x07\x08",
+        "a part of a zip archive",
+        "get all parts, unpack them (unzip) and flash the image inside",
+    ),
     (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it (7z x) and flash the image inside"),
     (0, b"Rar!\x1a\x07", "a rar archive", "unpack it (unrar x) and flash the image inside"),
     (0, b"MSCF\0\0\0\0", "a cabinet archive", "unpack it (cabextract) and flash the image inside"),
     (0, b"xar!", "a xar archive", "unpack it (xar -xf) and flash the image inside"),
     (0, b"!<arch>\n", "a Debian package or ar archive", OTHER_FILE),
     (0, b"\xed\xab\xee\xdb", "an RPM package", OTHER_FILE),
-    (110, b"sw-description", "an update for SWUpdate (swu)", "install it with swupdate, or unpack it: cpio -id < FILE"),
+    (
+        110,
+        b"sw-description",
+        "an update for SWUpdate (swu)",
+        "install it with swupdate, or unpack it: cpio -id < FILE",
+    ),
     (0, b"070701", "a cpio archive (an initrd?)", OTHER_FILE),
     (0, b"070702", "a cpio archive", "unpack it (cpio -id < FILE) and flash the image inside"),
     (0, b"070707", "a cpio archive", "unpack it (cpio -id < FILE) and flash the image inside"),
@@ -39,7 +50,12 @@ const FOREIGN: &[(usize, &[u8], &str, &str)] = &[
     (0, b"COWD", "a VMware disk (vmdk)", CONVERT),
     (0, b"# Disk DescriptorFile", "a VMware disk description", CONVERT),
     (0, b"vhdxfile", "a Hyper-V disk (vhdx)", CONVERT),
-    (0, b"conectix", "a Virtual PC disk (vhd)", "convert it: qemu-img convert -f vpc -O qcow2 IN OUT"),
+    (
+        0,
+        b"conectix",
+        "a Virtual PC disk (vhd)",
+        "convert it: qemu-img convert -f vpc -O qcow2 IN OUT",
+    ),
     (64, b"\x7f\x10\xda\xbe", "a VirtualBox disk (vdi)", CONVERT),
     (0, b"QED\0", "a QED disk", CONVERT),
     (0, b"WithoutFreeSpace", "a Parallels disk", CONVERT),
@@ -47,9 +63,19 @@ const FOREIGN: &[(usize, &[u8], &str, &str)] = &[
     (0, b"Bochs Virtual HD Image", "a Bochs disk", CONVERT),
     (0, b"VMA\0", "a Proxmox backup (vma)", "unpack it (vma extract) and flash the disk inside"),
     // backups of disks and partitions
-    (0, b"partclone-image", "a partclone backup of a partition", "restore it with partclone or Clonezilla"),
+    (
+        0,
+        b"partclone-image",
+        "a partclone backup of a partition",
+        "restore it with partclone or Clonezilla",
+    ),
     (0, b"PaRtImAgE-VoLuMe", "a partimage backup of a partition", "restore it with partimage"),
-    (0, b"MSWIM\0\0\0", "a Windows image (wim)", "it holds files, not a disk; install it with its own tools"),
+    (
+        0,
+        b"MSWIM\0\0\0",
+        "a Windows image (wim)",
+        "it holds files, not a disk; install it with its own tools",
+    ),
     (0, b"EVF\x09\x0d\x0a\xff\0", "an EnCase image (E01)", "convert it: ewfexport -f raw FILE"),
     (0, b"\xfe\xef\x01", "a Ghost backup", RESTORE),
     // discs
@@ -74,7 +100,12 @@ const FOREIGN: &[(usize, &[u8], &str, &str)] = &[
     (0, b"IMAGEWTY", "an Allwinner firmware (IMAGEWTY)", FOR_BOARDS),
     (8, b"\x56\x19\xb5\x27", "an Amlogic firmware", FOR_BOARDS),
     (0, b"HDR0", "a firmware of a router (trx)", FOR_BOARDS),
-    (0, b"UF2\n\x57\x51\x5d\x9e", "a firmware of a microcontroller (uf2)", "copy it to the drive that the board shows"),
+    (
+        0,
+        b"UF2\n\x57\x51\x5d\x9e",
+        "a firmware of a microcontroller (uf2)",
+        "copy it to the drive that the board shows",
+    ),
     (0, b"\x27\x05\x19\x56", "a U-Boot image", FOR_BOARDS),
     (0, b"\xd0\x0d\xfe\xed", "a device tree or a U-Boot FIT image", FOR_BOARDS),
     // everything else
@@ -84,8 +115,18 @@ const FOREIGN: &[(usize, &[u8], &str, &str)] = &[
     (0, b"\x89PNG", "a picture", OTHER_FILE),
     (0, b"\xff\xd8\xff", "a picture", OTHER_FILE),
     (0, b"SQLite format 3\0", "a database (SQLite)", OTHER_FILE),
-    (0, b"BSDIFF40", "a difference between two files (bsdiff)", "apply it to the old image, and flash the result"),
-    (0, b"\xd6\xc3\xc4", "a difference between two files (xdelta)", "apply it to the old image, and flash the result"),
+    (
+        0,
+        b"BSDIFF40",
+        "a difference between two files (bsdiff)",
+        "apply it to the old image, and flash the result",
+    ),
+    (
+        0,
+        b"\xd6\xc3\xc4",
+        "a difference between two files (xdelta)",
+        "apply it to the old image, and flash the result",
+    ),
     (0, b"Salted__", "an encrypted file (openssl)", "decrypt it and flash what is inside"),
 ];
 
@@ -108,14 +149,16 @@ const QUOTED_MAX: usize = 40;
 /// What was found instead of a disk image, and what to do.
 type Found = (String, &'static str);
 
-/// Refuses `head`, the first bytes of what would be the disk image, when it is something else. `is_recognized`: something in it says that it
-/// is a disk. Then what only looks like another format by chance is let pass.
+/// Refuses `head`, the first bytes of what would be the disk image, when it is something else.
+/// `is_recognized`: something in it says that it is a disk. Then what only looks like another
+/// format by chance is let pass.
 pub(super) fn refuse(head: &[u8], inside: Option<Compression>, is_recognized: bool) -> Result<()> {
     let certain = by_magic(head).or_else(|| packed_twice(head, inside)).or_else(|| text(head));
     match certain.or_else(|| if is_recognized { None } else { probable(head) }) {
         Some((what, way_out)) => {
             let within = inside.map_or(String::new(), |c| format!(" inside {}", c.as_str()));
-            Err(Error::new(ErrorKind::Format, format!("this is {what}{within}, not a disk image")).hint(way_out))
+            Err(Error::new(ErrorKind::Format, format!("this is {what}{within}, not a disk image"))
+                .hint(way_out))
         }
         None => Ok(()),
     }
@@ -125,7 +168,8 @@ pub(super) fn refuse(head: &[u8], inside: Option<Compression>, is_recognized: bo
 pub(super) fn refuse_footer(footer: &[u8]) -> Result<()> {
     match FOOTERS.iter().find(|(magic, ..)| footer.starts_with(magic)) {
         Some((_, what, way_out)) => {
-            Err(Error::new(ErrorKind::Format, format!("this is {what}, not a disk image")).hint(*way_out))
+            Err(Error::new(ErrorKind::Format, format!("this is {what}, not a disk image"))
+                .hint(*way_out))
         }
         None => Ok(()),
     }
@@ -146,7 +190,9 @@ pub(crate) fn name_of_file(head: &[u8]) -> Option<String> {
 }
 
 fn by_magic(head: &[u8]) -> Option<Found> {
-    let listed = FOREIGN.iter().find(|(offset, magic, ..)| head.get(*offset..).is_some_and(|at| at.starts_with(magic)));
+    let listed = FOREIGN
+        .iter()
+        .find(|(offset, magic, ..)| head.get(*offset..).is_some_and(|at| at.starts_with(magic)));
     if let Some((_, _, what, way_out)) = listed {
         return Some(((*what).to_owned(), way_out));
     }
@@ -162,7 +208,10 @@ fn by_magic(head: &[u8]) -> Option<Found> {
 /// What could be chance in a disk: only for heads in which nothing was recognized.
 fn probable(head: &[u8]) -> Option<Found> {
     if is_lzma(head) {
-        return Some(("lzma data".into(), "unpack it (xz -d --format=lzma) and flash what is inside"));
+        return Some((
+            "lzma data".into(),
+            "unpack it (xz -d --format=lzma) and flash what is inside",
+        ));
     }
     if head.starts_with(b"MZ") {
         return Some(("a program for Windows or UEFI".into(), OTHER_FILE));
@@ -185,35 +234,47 @@ fn is_compress(head: &[u8]) -> bool {
     matches!(head, [0x1f, 0x9d, flags, ..] if flags & 0x60 == 0 && (9..=16).contains(&(flags & 0x1f)))
 }
 
-/// A header of tar before POSIX, which has no magic: its checksum is that of the header with spaces in the checksum's place.
+/// A header of tar before POSIX, which has no magic: its checksum is that of the header with spaces
+/// in the checksum's place.
 ///
-/// 0..100 name | 100..148 mode, owner, size, time | 148..156 checksum, octal | 156 type | 157..257 link
+/// 0..100 name | 100..148 mode, owner, size, time | 148..156 checksum, octal | 156 type | 157..257
+/// link
 fn is_old_tar(head: &[u8]) -> bool {
     let Some(header) = head.first_chunk::<512>() else { return false };
-    let digits = header[148..156].iter().skip_while(|&&b| b == b' ').take_while(|b| (b'0'..=b'7').contains(b));
+    let digits = header[148..156]
+        .iter()
+        .skip_while(|&&b| b == b' ')
+        .take_while(|b| (b'0'..=b'7').contains(b));
     let claimed = digits.fold(0, |sum, digit| sum * 8 + u32::from(digit - b'0'));
     let spaces = 8 * u32::from(b' ');
     let rest = header[..148].iter().chain(&header[156..]);
     header[0] != 0 && claimed == spaces + rest.map(|&byte| u32::from(byte)).sum::<u32>()
 }
 
-/// The header of `.lzma`, which has no magic: the tests of liblzma, which are made so that other files seldom pass.
+/// The header of `.lzma`, which has no magic: the tests of liblzma, which are made so that other
+/// files seldom pass.
 ///
-/// 0 properties, below 225 | 1..5 dictionary, 2^n or 2^n + 2^(n-1) | 5..13 unpacked size, below 256 GiB or unknown
+/// 0 properties, below 225 | 1..5 dictionary, 2^n or 2^n + 2^(n-1) | 5..13 unpacked size, below 256
+/// GiB or unknown
 fn is_lzma(head: &[u8]) -> bool {
     let Some(header) = head.first_chunk::<13>() else { return false };
     let dictionary = u32::from_le_bytes([header[1], header[2], header[3], header[4]]);
-    let size =
-        u64::from_le_bytes([header[5], header[6], header[7], header[8], header[9], header[10], header[11], header[12]]);
+    let size = u64::from_le_bytes([
+        header[5], header[6], header[7], header[8], header[9], header[10], header[11], header[12],
+    ]);
     let half = 1_u32.checked_shl(dictionary.checked_ilog2().unwrap_or(0)).unwrap_or(0);
-    let usual = dictionary == u32::MAX || dictionary != 0 && (dictionary == half || dictionary == half | half >> 1);
+    let usual = dictionary == u32::MAX
+        || dictionary != 0 && (dictionary == half || dictionary == half | half >> 1);
     header[0] < 225 && usual && (size == u64::MAX || size < 256 << 30)
 }
 
 /// Text, which no disk begins with.
 fn text(head: &[u8]) -> Option<Found> {
     if head.is_empty() {
-        return Some(("nothing at all".into(), "fetch it again; an empty image is nothing to write to a disk"));
+        return Some((
+            "nothing at all".into(),
+            "fetch it again; an empty image is nothing to write to a disk",
+        ));
     }
     if is_markup(head) {
         let way_out = "the address may need a log-in or have moved: open it in a browser";
@@ -222,11 +283,20 @@ fn text(head: &[u8]) -> Option<Found> {
     let text = printable(head)?;
     let begins = |start: &str| text.trim_start().starts_with(start);
     Some(if begins("version https://git-lfs") {
-        ("a Git LFS pointer, which only names the image".into(), "fetch the image itself: git lfs pull")
+        (
+            "a Git LFS pointer, which only names the image".into(),
+            "fetch the image itself: git lfs pull",
+        )
     } else if begins("-----BEGIN PGP") || begins("-----BEGIN SSH") || begins("untrusted comment:") {
-        ("a signature or a key".into(), "flash the file that was signed; this one is for checking it")
+        (
+            "a signature or a key".into(),
+            "flash the file that was signed; this one is for checking it",
+        )
     } else if is_checksum_list(text) {
-        ("a list of checksums".into(), "flash the image that it lists, and give its checksum with --sha256")
+        (
+            "a list of checksums".into(),
+            "flash the image that it lists, and give its checksum with --sha256",
+        )
     } else {
         let line = text.trim().lines().next().unwrap_or_default();
         let quoted: String = line.chars().take(QUOTED_MAX).collect();
@@ -240,7 +310,8 @@ fn text(head: &[u8]) -> Option<Found> {
 }
 
 fn is_markup(head: &[u8]) -> bool {
-    let start = head.iter().take(64).skip_while(|b| b.is_ascii_whitespace()).copied().collect::<Vec<_>>();
+    let start =
+        head.iter().take(64).skip_while(|b| b.is_ascii_whitespace()).copied().collect::<Vec<_>>();
     let start = start.to_ascii_lowercase();
     [&b"<!doctype"[..], b"<html", b"<?xml", b"<error", b"{\""].iter().any(|m| start.starts_with(m))
 }
@@ -250,7 +321,9 @@ fn printable(head: &[u8]) -> Option<&str> {
     let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
     let text = match std::str::from_utf8(head) {
         Ok(text) => text,
-        Err(error) if error.error_len().is_none() => std::str::from_utf8(&head[..error.valid_up_to()]).ok()?,
+        Err(error) if error.error_len().is_none() => {
+            std::str::from_utf8(&head[..error.valid_up_to()]).ok()?
+        }
         Err(_) => return None,
     };
     let is_text = |c: char| !c.is_control() || matches!(c, '\n' | '\r' | '\t' | '\x0c');
@@ -259,8 +332,9 @@ fn printable(head: &[u8]) -> Option<&str> {
 
 /// Lines of `digest  name`, or `SHA256 (name) = digest`.
 fn is_checksum_list(text: &str) -> bool {
-    let is_digest =
-        |word: &str| matches!(word.len(), 32 | 40 | 64 | 96 | 128) && word.bytes().all(|b| b.is_ascii_hexdigit());
+    let is_digest = |word: &str| {
+        matches!(word.len(), 32 | 40 | 64 | 96 | 128) && word.bytes().all(|b| b.is_ascii_hexdigit())
+    };
     let mut lines = text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#'));
     lines.next().is_some_and(|line| line.split_whitespace().any(is_digest))
 }

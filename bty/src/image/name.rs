@@ -1,13 +1,15 @@
-//! What the name of an image tells: hints for lists and catalogs. What is written to a disk is decided from its bytes.
+//! What the name of an image tells: hints for lists and catalogs. What is written to a disk is
+//! decided from its bytes.
 
 /// Format ids, which are also the suffixes: the six of existing catalogs first, in their order.
 const FORMATS: &[&str] = &[
     "img.zst", "img.xz", "img.gz", "img.bz2", "qcow2", "img", // existing catalogs know these
-    "img.lz4", "raw", "raw.zst", "raw.xz", "raw.gz", "raw.bz2", "raw.lz4", "iso", "iso.zst", "iso.xz", "iso.gz",
-    "iso.bz2",
+    "img.lz4", "raw", "raw.zst", "raw.xz", "raw.gz", "raw.bz2", "raw.lz4", "iso", "iso.zst",
+    "iso.xz", "iso.gz", "iso.bz2",
 ];
 
-const TARBALLS: &[&str] = &["tar.gz", "tar.xz", "tar.bz2", "tar.zst", "tgz", "txz", "tbz2", "tzst", "tar"];
+const TARBALLS: &[&str] =
+    &["tar.gz", "tar.xz", "tar.bz2", "tar.zst", "tgz", "txz", "tbz2", "tzst", "tar"];
 
 /// What names say, longest first so that `armhf` is not taken for a shorter one, and what it means.
 const ARCHITECTURES: &[(&str, &str)] = &[
@@ -66,7 +68,10 @@ pub(super) fn known_architecture(name: &str) -> Option<&'static str> {
 
 fn suffix_among(name: &str, suffixes: &[&'static str]) -> Option<&'static str> {
     let name = name.to_ascii_lowercase();
-    suffixes.iter().copied().find(|suffix| name.strip_suffix(suffix).is_some_and(|stem| stem.ends_with('.')))
+    suffixes
+        .iter()
+        .copied()
+        .find(|suffix| name.strip_suffix(suffix).is_some_and(|stem| stem.ends_with('.')))
 }
 
 #[cfg(test)]
@@ -97,7 +102,9 @@ mod tests {
 
     #[test]
     fn tarballs_are_told_from_images() {
-        for name in ["a.tar.gz", "a.tar.xz", "a.tar.bz2", "a.tar.zst", "a.tgz", "a.TXZ", "a.tbz2", "a.tzst"] {
+        for name in
+            ["a.tar.gz", "a.tar.xz", "a.tar.bz2", "a.tar.zst", "a.tgz", "a.TXZ", "a.tbz2", "a.tzst"]
+        {
             assert!(is_tarball(name), "{name}");
         }
         assert!(!is_tarball("a.img.gz"));

@@ -1,10 +1,12 @@
 //! qcow2, the disk image of QEMU: versions 2 and 3, compressed or not, read by its map.
 //!
-//! The file is read front to back, whatever order the disk has, and only where something is allocated; so an image on a web server costs
-//! a few requests. When a digest is expected of the file, every byte of it is read, once.
+//! The file is read front to back, whatever order the disk has, and only where something is
+//! allocated; so an image on a web server costs a few requests. When a digest is expected of the
+//! file, every byte of it is read, once.
 //!
-//! What does not stand alone is refused with the next step: backing files, external data files, encryption, unclean or unknown images.
-//! Internal snapshots are ignored. Nothing is written, and refcounts are not looked at.
+//! What does not stand alone is refused with the next step: backing files, external data files,
+//! encryption, unclean or unknown images. Internal snapshots are ignored. Nothing is written, and
+//! refcounts are not looked at.
 //!
 //! Format: `docs/interop/qcow2` of QEMU.
 
@@ -45,16 +47,18 @@ impl Qcow2 {
     /// Reads the header and the L1 table of `source`, which must be seekable.
     ///
     /// # Errors
-    /// [`ErrorKind::Format`] when it is no image that stands alone, [`ErrorKind::Source`] when it is cut short or cannot be read.
+    /// [`ErrorKind::Format`] when it is no image that stands alone, [`ErrorKind::Source`] when it
+    /// is cut short or cannot be read.
     pub(crate) fn open(source: &Source, cancel: &CancelToken) -> Result<Self> {
-        Self::read(source, cancel)
-            .map_err(|error| error.with_path(&source.location).context(format!("opening {}", source.location)))
+        Self::read(source, cancel).map_err(|error| {
+            error.with_path(&source.location).context(format!("opening {}", source.location))
+        })
     }
 
     fn read(source: &Source, cancel: &CancelToken) -> Result<Self> {
-        let file_bytes = source
-            .len_bytes()
-            .ok_or_else(|| Error::new(ErrorKind::Source, "the length is unknown").hint("download it first"))?;
+        let file_bytes = source.len_bytes().ok_or_else(|| {
+            Error::new(ErrorKind::Source, "the length is unknown").hint("download it first")
+        })?;
         let mut bytes = [0; HEADER_BYTES];
         let len = source.input.read_at(&mut bytes, 0, cancel)?;
         let header = header::parse(&bytes[..len], file_bytes)?;
@@ -88,9 +92,13 @@ impl Qcow2 {
     /// The threads it starts end when the reader is dropped, or within a second after a cancel.
     ///
     /// # Errors
-    /// [`ErrorKind::Host`] when no thread can be started. All else is told by the reader: [`ErrorKind::Format`] for damage,
-    /// [`ErrorKind::Source`] when the file fails or changes.
-    pub(crate) fn extents(&self, source: &Source, reading: &Reading) -> Result<Box<dyn ExtentReader>> {
+    /// [`ErrorKind::Host`] when no thread can be started. All else is told by the reader:
+    /// [`ErrorKind::Format`] for damage, [`ErrorKind::Source`] when the file fails or changes.
+    pub(crate) fn extents(
+        &self,
+        source: &Source,
+        reading: &Reading,
+    ) -> Result<Box<dyn ExtentReader>> {
         Ok(Box::new(read::Reader::start(self, source, reading)?))
     }
 
@@ -128,7 +136,14 @@ impl Qcow2 {
     }
 
     /// Fills `part` with what `run` holds after `skip` bytes.
-    fn read_run(&self, source: &Source, part: &mut [u8], run: &Run, skip: u64, cancel: &CancelToken) -> Result<()> {
+    fn read_run(
+        &self,
+        source: &Source,
+        part: &mut [u8],
+        run: &Run,
+        skip: u64,
+        cancel: &CancelToken,
+    ) -> Result<()> {
         if run.packed == 0 {
             let host = run.host + skip;
             // the last cluster may be cut by the end of the file
@@ -155,7 +170,11 @@ fn read_exact_at(source: &Source, buf: &mut [u8], offset: u64, cancel: &CancelTo
 }
 
 /// Reads as much of the L1 table as the virtual size needs. Its size was checked.
-fn read_l1(source: &Source, header: Header, cancel: &CancelToken) -> Result<(Arc<[u64]>, Option<Check>)> {
+fn read_l1(
+    source: &Source,
+    header: Header,
+    cancel: &CancelToken,
+) -> Result<(Arc<[u64]>, Option<Check>)> {
     let mut l1 = Vec::with_capacity(header.l1_entries as usize);
     let mut hasher = blake3::Hasher::new();
     let mut bytes = vec![0; (header.l1_entries * 8).min(1 << 20) as usize];
@@ -168,6 +187,7 @@ fn read_l1(source: &Source, header: Header, cancel: &CancelToken) -> Result<(Arc
         l1.extend(bytes[..len].as_chunks().0.iter().map(|entry| u64::from_be_bytes(*entry)));
         at += len as u64;
     }
-    let check = Check { offset: header.l1_offset, len: header.l1_entries * 8, hash: hasher.finalize() };
+    let check =
+        Check { offset: header.l1_offset, len: header.l1_entries * 8, hash: hasher.finalize() };
     Ok((l1.into(), (header.l1_entries > 0).then_some(check)))
 }

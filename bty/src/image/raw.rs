@@ -1,4 +1,5 @@
-//! Uncompressed images: read straight into the buffers that are written, holes of a local file left out.
+//! Uncompressed images: read straight into the buffers that are written, holes of a local file left
+//! out.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -55,8 +56,9 @@ impl RawExtents {
     fn read_stream(&mut self) -> Result<bool> {
         let Bytes::Stream(stream) = &mut self.bytes else { return Ok(false) };
         let mut buffer = self.reading.pool.take(&self.reading.cancel)?;
-        let n = read_full(stream, &mut buffer)
-            .map_err(|e| Error::from_io(ErrorKind::Source, format!("reading {}", self.source.location()), e))?;
+        let n = read_full(stream, &mut buffer).map_err(|e| {
+            Error::from_io(ErrorKind::Source, format!("reading {}", self.source.location()), e)
+        })?;
         if n == 0 {
             return Ok(false);
         }
@@ -65,7 +67,9 @@ impl RawExtents {
     }
 
     fn read_sparse(&mut self) -> Result<bool> {
-        let (Some(file), Bytes::Sparse { data_until }) = (self.source.input.as_file(), &mut self.bytes) else {
+        let (Some(file), Bytes::Sparse { data_until }) =
+            (self.source.input.as_file(), &mut self.bytes)
+        else {
             return Ok(false);
         };
         let len = self.source.len_bytes().unwrap_or(0);
@@ -147,7 +151,8 @@ impl ExtentReader for RawExtents {
     }
 }
 
-/// The offset of the next data at or after `from`; `len` when only a hole is left. Without support for holes, all is data.
+/// The offset of the next data at or after `from`; `len` when only a hole is left. Without support
+/// for holes, all is data.
 fn next_data(file: &File, from: u64, len: u64) -> u64 {
     match rustix::fs::seek(file, SeekFrom::Data(from)) {
         Ok(at) => at.min(len),

@@ -17,7 +17,8 @@ use crate::{Digest, Error, ErrorKind, Result, Source};
 /// The extents of a compressed source.
 pub(crate) struct StreamExtents {
     decoder: Box<dyn Read + Send>,
-    /// The rest of the wire is read at the end, where its digest is wanted and an archive goes on behind its image.
+    /// The rest of the wire is read at the end, where its digest is wanted and an archive goes on
+    /// behind its image.
     rest: Option<SharedWire>,
     digest: Option<WireDigest>,
     location: String,
@@ -38,7 +39,8 @@ impl StreamExtents {
     ) -> Result<Self> {
         let (wire, digest) = Wire::start(source, reading)?;
         let wire = SharedWire(Arc::new(Mutex::new(wire)));
-        let options = DecodeOptions { threads: reading.threads, memory_bytes: reading.memory_bytes };
+        let options =
+            DecodeOptions { threads: reading.threads, memory_bytes: reading.memory_bytes };
         Ok(Self {
             decoder: decode::decoder_before(compression, Box::new(wire.clone()), options, trailer)?,
             // a decoder that leaves out a trailer may leave it unread
@@ -62,9 +64,11 @@ impl StreamExtents {
         with_digest: bool,
     ) -> Result<Self> {
         let from_start = with_digest || member.wire_offset() == 0;
-        let (wire, digest) = Wire::start_at(source, if from_start { 0 } else { member.wire_offset() }, reading)?;
+        let (wire, digest) =
+            Wire::start_at(source, if from_start { 0 } else { member.wire_offset() }, reading)?;
         let wire = SharedWire(Arc::new(Mutex::new(wire)));
-        let mut options = DecodeOptions { threads: reading.threads, memory_bytes: reading.memory_bytes };
+        let mut options =
+            DecodeOptions { threads: reading.threads, memory_bytes: reading.memory_bytes };
         if compression.is_some() {
             // two decoders share what one may take
             options.memory_bytes /= 2;
@@ -121,8 +125,9 @@ impl ExtentReader for StreamExtents {
             }
             self.reading.cancel.check()?;
             let mut buffer = self.reading.pool.take(&self.reading.cancel)?;
-            let n = read_full(&mut self.decoder, &mut buffer)
-                .map_err(|e| Error::from_io(ErrorKind::Format, format!("decoding {}", self.location), e))?;
+            let n = read_full(&mut self.decoder, &mut buffer).map_err(|e| {
+                Error::from_io(ErrorKind::Format, format!("decoding {}", self.location), e)
+            })?;
             if n == 0 {
                 self.read_rest()?;
                 if let Some(digester) = self.digester.take() {
@@ -141,7 +146,10 @@ impl ExtentReader for StreamExtents {
     }
 
     fn digests(&self) -> ReadDigests {
-        let wire = self.digest.as_ref().and_then(|digest| *digest.lock().expect("nobody panics holding it"));
+        let wire = self
+            .digest
+            .as_ref()
+            .and_then(|digest| *digest.lock().expect("nobody panics holding it"));
         ReadDigests { wire: wire.unwrap_or_default(), image: self.image_sha256 }
     }
 }

@@ -8,7 +8,8 @@ use crate::{Error, ErrorKind, Result};
 /// <https://github.com/opencontainers/image-spec/blob/v1.1.1/annotations.md>
 const TITLE: &str = "org.opencontainers.image.title";
 
-/// Beginnings of media types that never are a disk image: charts, signatures, attestations, bills of materials.
+/// Beginnings of media types that never are a disk image: charts, signatures, attestations, bills
+/// of materials.
 const FOREIGN_MEDIA_TYPES: [&str; 8] = [
     "application/vnd.cncf.helm.",
     "application/vnd.dev.cosign.",
@@ -21,7 +22,8 @@ const FOREIGN_MEDIA_TYPES: [&str; 8] = [
 ];
 
 /// Ends of titles of files that lie beside an image.
-const SIDECARS: [&str; 9] = [".sha256", ".sha512", ".sig", ".asc", ".pem", ".cert", ".sbom", ".att", ".json"];
+const SIDECARS: [&str; 9] =
+    [".sha256", ".sha512", ".sig", ".asc", ".pem", ".cert", ".sbom", ".att", ".json"];
 
 /// The largest layer that may be a disk image; of several of the same size, the first.
 pub(super) fn choose(layers: &[OciDescriptor]) -> Result<&OciDescriptor> {
@@ -68,13 +70,20 @@ mod tests {
     use super::*;
 
     fn layer(media_type: &str, title: &str, size: i64) -> OciDescriptor {
-        let annotations = (!title.is_empty()).then(|| BTreeMap::from([(TITLE.to_owned(), title.to_owned())]));
-        OciDescriptor { media_type: media_type.to_owned(), size, annotations, ..OciDescriptor::default() }
+        let annotations =
+            (!title.is_empty()).then(|| BTreeMap::from([(TITLE.to_owned(), title.to_owned())]));
+        OciDescriptor {
+            media_type: media_type.to_owned(),
+            size,
+            annotations,
+            ..OciDescriptor::default()
+        }
     }
 
     #[test]
     fn takes_the_largest_and_of_equals_the_first() {
-        let layers = [layer("a/b", "small.img", 1), layer("a/c", "one.img", 9), layer("a/d", "two.img", 9)];
+        let layers =
+            [layer("a/b", "small.img", 1), layer("a/c", "one.img", 9), layer("a/d", "two.img", 9)];
         assert_eq!(title(choose(&layers).unwrap()), Some("one.img"));
     }
 
@@ -96,15 +105,20 @@ mod tests {
             assert_eq!(choose(&layers).unwrap().size, 1, "{foreign}");
         }
         for sidecar in SIDECARS {
-            let layers = [layer("a/b", &format!("disk.img{sidecar}"), 100), layer("a/b", "disk.img", 0)];
+            let layers =
+                [layer("a/b", &format!("disk.img{sidecar}"), 100), layer("a/b", "disk.img", 0)];
             assert_eq!(choose(&layers).unwrap().size, 0, "{sidecar}");
         }
     }
 
     #[test]
     fn says_what_it_found_when_nothing_fits() {
-        let error = choose(&[layer("application/spdx+json", "", 5), layer("a/b", "x.SIG", 5)]).unwrap_err();
-        assert_eq!(error.to_string(), "the artifact holds no disk image, but application/spdx+json, \"x.SIG\" (a/b)");
+        let error =
+            choose(&[layer("application/spdx+json", "", 5), layer("a/b", "x.SIG", 5)]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the artifact holds no disk image, but application/spdx+json, \"x.SIG\" (a/b)"
+        );
         assert!(choose(&[]).unwrap_err().to_string().ends_with("but no layers"));
     }
 

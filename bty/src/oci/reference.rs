@@ -9,10 +9,12 @@ const SCHEME: &str = "oras://";
 const REPOSITORY_LEN_MAX: usize = 255;
 const TAG_LEN_MAX: usize = 128;
 
-/// A reference to an artifact: `oras://host[:port]/owner/repository:tag`, or `...@sha256:<64 hexadecimal digits>`.
+/// A reference to an artifact: `oras://host[:port]/owner/repository:tag`, or
+/// `...@sha256:<64 hexadecimal digits>`.
 ///
-/// A digest names a manifest, or directly a blob. The rules for names are those of the OCI distribution specification 1.1,
-/// section "Pulling manifests"; the repository has at least two components.
+/// A digest names a manifest, or directly a blob. The rules for names are those of the OCI
+/// distribution specification 1.1, section "Pulling manifests"; the repository has at least two
+/// components.
 ///
 /// ```
 /// let reference: bty::oci::OciReference = "oras://ghcr.io/example/images:debian-13".parse()?;
@@ -94,19 +96,22 @@ impl FromStr for OciReference {
 
     fn from_str(text: &str) -> Result<Self> {
         let bad = |why: &str| {
-            Error::new(ErrorKind::Usage, format!("{text:?} is no registry reference: {why}"))
-                .hint("write oras://host/owner/repository:tag, or @sha256:<digest> in place of :tag")
+            Error::new(ErrorKind::Usage, format!("{text:?} is no registry reference: {why}")).hint(
+                "write oras://host/owner/repository:tag, or @sha256:<digest> in place of :tag",
+            )
         };
         let rest = match text.get(..SCHEME.len()) {
             Some(scheme) if scheme.eq_ignore_ascii_case(SCHEME) => &text[SCHEME.len()..],
             _ => return Err(bad("it does not begin with oras://")),
         };
-        let (registry, path) = rest.split_once('/').ok_or_else(|| bad("no repository follows the host"))?;
+        let (registry, path) =
+            rest.split_once('/').ok_or_else(|| bad("no repository follows the host"))?;
         if !is_registry(registry) {
             return Err(bad("the host is malformed"));
         }
         let (repository, version) = if let Some((repository, digest)) = path.split_once('@') {
-            let digest = digest.strip_prefix("sha256:").ok_or_else(|| bad("its digest is not sha256"))?;
+            let digest =
+                digest.strip_prefix("sha256:").ok_or_else(|| bad("its digest is not sha256"))?;
             if digest.len() != 64 {
                 return Err(bad("its digest has not 64 hexadecimal digits"));
             }
@@ -128,7 +133,11 @@ impl FromStr for OciReference {
         if !is_repository(repository) {
             return Err(bad("the repository is malformed; names are lower-case"));
         }
-        Ok(Self { registry: registry.to_ascii_lowercase(), repository: repository.to_owned(), version })
+        Ok(Self {
+            registry: registry.to_ascii_lowercase(),
+            repository: repository.to_owned(),
+            version,
+        })
     }
 }
 
@@ -180,7 +189,8 @@ mod tests {
 
     #[test]
     fn reads_host_repository_and_tag_or_digest() {
-        let tagged: OciReference = "oras://Registry.example:5000/team/sub/images:v1.0_rc-2".parse().unwrap();
+        let tagged: OciReference =
+            "oras://Registry.example:5000/team/sub/images:v1.0_rc-2".parse().unwrap();
         assert_eq!(tagged.registry(), "registry.example:5000");
         assert_eq!(tagged.repository(), "team/sub/images");
         assert_eq!((tagged.tag(), tagged.digest()), (Some("v1.0_rc-2"), None));
@@ -237,7 +247,9 @@ mod tests {
             let error = bad.parse::<OciReference>().expect_err(bad);
             assert_eq!(error.kind(), ErrorKind::Usage, "{bad}");
         }
-        for good in ["oras://h/a/b--c__d.e_f:t", "oras://h/0/b:_", "oras://10.0.0.1:5000/a/b:latest"] {
+        for good in
+            ["oras://h/a/b--c__d.e_f:t", "oras://h/0/b:_", "oras://10.0.0.1:5000/a/b:latest"]
+        {
             assert!(good.parse::<OciReference>().is_ok(), "{good}");
         }
     }

@@ -1,9 +1,11 @@
-//! Tokens of registries, as the [Distribution specification](https://distribution.github.io/distribution/spec/auth/token/) describes them: a registry
-//! answers 401 with a challenge that names a token server, which hands out a token for one repository, to anybody or
-//! to a known user. A registry may also want user and password itself.
+//! Tokens of registries, as the [Distribution
+//! specification](https://distribution.github.io/distribution/spec/auth/token/) describes them: a
+//! registry answers 401 with a challenge that names a token server, which hands out a token for one
+//! repository, to anybody or to a known user. A registry may also want user and password itself.
 //!
-//! All of it goes through the library's own HTTP client, so the address policy of [`ClientOptions::may_reach`](crate::ClientOptions) holds for the token server and
-//! wherever that redirects to, and nothing that it answers gets into an error.
+//! All of it goes through the library's own HTTP client, so the address policy of
+//! [`ClientOptions::may_reach`](crate::ClientOptions) holds for the token server and wherever that
+//! redirects to, and nothing that it answers gets into an error.
 
 use std::time::Duration;
 
@@ -40,7 +42,14 @@ impl Access {
         let port = host.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
         let port = port.or(Some(if is_plain { 80 } else { 443 }));
         let login = http.options.credentials.for_repository(registry, &repository, port);
-        Self { http, registry: host, repository, is_plain, login, authorization: tokio::sync::Mutex::default() }
+        Self {
+            http,
+            registry: host,
+            repository,
+            is_plain,
+            login,
+            authorization: tokio::sync::Mutex::default(),
+        }
     }
 
     /// True when a user and a password are known for it.
@@ -53,7 +62,8 @@ impl Access {
         self.authorization.lock().await.clone()
     }
 
-    /// Gets another one, because the registry refused `refused` with the challenge in `headers`. `None` when there is none for that challenge.
+    /// Gets another one, because the registry refused `refused` with the challenge in `headers`.
+    /// `None` when there is none for that challenge.
     pub(crate) async fn renew(
         &self,
         refused: Option<&HeaderValue>,
@@ -63,37 +73,53 @@ impl Access {
         // another request may have renewed it meanwhile
         if held.as_ref() == refused {
             *held = None;
-            *held = match tokio::time::timeout(EXCHANGE_TIMEOUT, Box::pin(self.request(headers))).await {
+            *held = match tokio::time::timeout(EXCHANGE_TIMEOUT, Box::pin(self.request(headers)))
+                .await
+            {
                 Ok(Ok(authorization)) => authorization,
                 Ok(Err(fault)) => return Err(fault.map(|e| self.explain(e))),
-                Err(_) => return Err(Fault::passing(self.explain(self.error("the token server takes too long")))),
+                Err(_) => {
+                    return Err(Fault::passing(
+                        self.explain(self.error("the token server takes too long")),
+                    ));
+                }
             };
         }
         Ok(held.clone())
     }
 
     async fn request(&self, headers: &HeaderMap) -> Result<Option<HeaderValue>, Fault> {
-        let challenges = || headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+        let challenges =
+            || headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
         let Some(challenge) = challenges().find_map(Challenge::find) else {
             let is_basic = challenges().any(|header| names_scheme(header, "basic"));
             return Ok(self.login.as_ref().filter(|_| is_basic).and_then(Login::header));
         };
         let url = challenge.url(&self.repository).ok_or_else(|| {
-            Fault::Final(self.error("its challenge names no token server that can be asked").hint("check the registry"))
+            Fault::Final(
+                self.error("its challenge names no token server that can be asked")
+                    .hint("check the registry"),
+            )
         })?;
         let login = self.login_for(&url)?;
         let origin = Origin::with_login(self.http.clone(), url, login, false);
         let reply = origin.get(&Ask { accept: Some("application/json"), ..Ask::default() }).await?;
-        let answer: Answer = serde_json::from_slice(&origin.read_all(reply, ANSWER_BYTES_MAX).await?)
-            .map_err(|_| Fault::Final(origin.error("the token server's answer is no JSON with a token")))?;
+        let answer: Answer =
+            serde_json::from_slice(&origin.read_all(reply, ANSWER_BYTES_MAX).await?).map_err(
+                |_| Fault::Final(origin.error("the token server's answer is no JSON with a token")),
+            )?;
         let token = answer.token.or(answer.access_token).and_then(|token| bearer(&token));
-        token.map(Some).ok_or_else(|| Fault::Final(origin.error("the token server's answer has no usable token")))
+        token.map(Some).ok_or_else(|| {
+            Fault::Final(origin.error("the token server's answer has no usable token"))
+        })
     }
 
-    /// What the token server at `url` is asked with. A registry that is asked over `https` must not lead a password to plain `http`.
+    /// What the token server at `url` is asked with. A registry that is asked over `https` must not
+    /// lead a password to plain `http`.
     fn login_for(&self, url: &Url) -> Result<Option<&Login>, Fault> {
         if self.login.is_some() && url.scheme() == "http" && !self.is_plain {
-            let error = self.error("it names a token server without https, which must not see a password");
+            let error =
+                self.error("it names a token server without https, which must not see a password");
             return Err(Fault::Final(error.hint("check the registry")));
         }
         Ok(self.login.as_ref())
@@ -110,7 +136,8 @@ impl Access {
 
 /// A token as the value of a header, if it fits into one.
 fn bearer(token: &str) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_str(&format!("Bearer {token}")).ok().filter(|_| !token.is_empty())?;
+    let mut value =
+        HeaderValue::from_str(&format!("Bearer {token}")).ok().filter(|_| !token.is_empty())?;
     value.set_sensitive(true);
     Some(value)
 }
@@ -142,7 +169,8 @@ pub(crate) struct Challenge {
 }
 
 impl Challenge {
-    /// The first `Bearer` challenge of a `WWW-Authenticate` header, which may hold several of several schemes (RFC 9110, section 11.6.1).
+    /// The first `Bearer` challenge of a `WWW-Authenticate` header, which may hold several of
+    /// several schemes (RFC 9110, section 11.6.1).
     pub(crate) fn find(header: &str) -> Option<Self> {
         let mut rest = header;
         let mut found: Option<Self> = None;
@@ -169,7 +197,8 @@ impl Challenge {
 
     /// Address of the token for `repository`; `None` when the realm is no web address.
     pub(crate) fn url(&self, repository: &str) -> Option<Url> {
-        let mut url = Url::parse(&self.realm).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
+        let mut url =
+            Url::parse(&self.realm).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
         let scope = self.scope.clone().unwrap_or_else(|| format!("repository:{repository}:pull"));
         let service = self.service.iter().map(|service| ("service", service));
         url.query_pairs_mut().extend_pairs(service.chain([("scope", &scope)]));
@@ -177,7 +206,8 @@ impl Challenge {
     }
 }
 
-/// The next scheme (`Bearer`, without a value) or parameter (`realm="…"`) of a header, and the rest.
+/// The next scheme (`Bearer`, without a value) or parameter (`realm="…"`) of a header, and the
+/// rest.
 fn next_part(text: &str) -> Option<(&str, Option<String>, &str)> {
     let text = text.trim_start_matches([' ', '\t', ',']);
     let end = text.find([' ', '\t', ',', '=']).unwrap_or(text.len());
@@ -218,7 +248,11 @@ mod tests {
     use super::*;
 
     fn challenge(realm: &str, service: Option<&str>, scope: Option<&str>) -> Challenge {
-        Challenge { realm: realm.into(), service: service.map(Into::into), scope: scope.map(Into::into) }
+        Challenge {
+            realm: realm.into(),
+            service: service.map(Into::into),
+            scope: scope.map(Into::into),
+        }
     }
 
     #[test]
@@ -228,9 +262,18 @@ mod tests {
                 r#"Bearer realm="https://r/t",service="s",scope="a:b,c""#,
                 challenge("https://r/t", Some("s"), Some("a:b,c")),
             ),
-            (r#"bearer service=s , Realm = "https://r/t""#, challenge("https://r/t", Some("s"), None)),
-            (r#"Basic realm="a house", Bearer realm="https://r/t""#, challenge("https://r/t", None, None)),
-            (r#"Bearer realm="https://r/t", Basic realm="a house""#, challenge("https://r/t", None, None)),
+            (
+                r#"bearer service=s , Realm = "https://r/t""#,
+                challenge("https://r/t", Some("s"), None),
+            ),
+            (
+                r#"Basic realm="a house", Bearer realm="https://r/t""#,
+                challenge("https://r/t", None, None),
+            ),
+            (
+                r#"Bearer realm="https://r/t", Basic realm="a house""#,
+                challenge("https://r/t", None, None),
+            ),
             (r#"Bearer realm="a\"b\\c"#, challenge(r#"a"b\c"#, None, None)),
             ("Bearer", Challenge::default()),
         ] {

@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::source::Input;
+use crate::source::ByteSource;
 use crate::source::pipe::PipeInput;
 use crate::{CancelToken, Error, ErrorKind, Result};
 
@@ -34,14 +34,16 @@ impl FileVersion {
 }
 
 /// Opens the file, disk or pipe at `path`.
-pub(crate) fn open(path: &Path) -> Result<Arc<dyn Input>> {
+pub(crate) fn open(path: &Path) -> Result<Arc<dyn ByteSource>> {
     let shown = path.display().to_string();
     let failed = |e: io::Error| {
         let missing = e.kind() == io::ErrorKind::NotFound;
-        let error = Error::new(ErrorKind::Source, format!("opening {shown}")).because(e).with_path(&shown);
+        let error =
+            Error::new(ErrorKind::Source, format!("opening {shown}")).because(e).with_path(&shown);
         if missing { error.hint("check the path; bty images DIR lists a directory") } else { error }
     };
-    // looked at before it is opened: opening a pipe as a file would wait for a writer, and nobody could cancel that
+    // looked at before it is opened: opening a pipe as a file would wait for a writer, and nobody
+    // could cancel that
     let kind = std::fs::metadata(path).map_err(failed)?.file_type();
     if kind.is_fifo() {
         return Ok(Arc::new(PipeInput::open(path)?));
@@ -56,8 +58,9 @@ pub(crate) fn open(path: &Path) -> Result<Arc<dyn Input>> {
 impl FileInput {
     /// An opened file; `shown` names it in errors.
     pub(crate) fn from_file(file: File, shown: String) -> Result<Self> {
-        let failed =
-            |e: io::Error| Error::new(ErrorKind::Source, format!("examining {shown}")).because(e).with_path(&shown);
+        let failed = |e: io::Error| {
+            Error::new(ErrorKind::Source, format!("examining {shown}")).because(e).with_path(&shown)
+        };
         let meta = file.metadata().map_err(failed)?;
         let len_bytes = if meta.is_file() {
             meta.len()
@@ -77,7 +80,7 @@ fn neither(shown: &str) -> Error {
         .hint("name one image file; bty images DIR lists a directory")
 }
 
-impl Input for FileInput {
+impl ByteSource for FileInput {
     fn len_bytes(&self) -> Option<u64> {
         Some(self.len_bytes)
     }
@@ -152,11 +155,16 @@ struct FileStream {
 impl Read for FileStream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.cancel.check()?;
-        let n = self.file.read_at(buf, self.position).map_err(|e| failed_read(&self.path, self.position, e))?;
+        let n = self
+            .file
+            .read_at(buf, self.position)
+            .map_err(|e| failed_read(&self.path, self.position, e))?;
         self.position += n as u64;
         let ended_early = n == 0 && !buf.is_empty() && self.position < self.len_bytes;
         if ended_early || self.position > self.len_bytes {
-            return Err(changed(&self.path, self.len_bytes, self.position).at_offset(self.position).into());
+            return Err(changed(&self.path, self.len_bytes, self.position)
+                .at_offset(self.position)
+                .into());
         }
         Ok(n)
     }
@@ -177,7 +185,10 @@ mod tests {
         file.write_all(b"more").unwrap();
         let error = input.check_unchanged().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Source);
-        assert!(error.to_string().contains("changed while it was read: 5000 bytes at first, now 5004"), "{error}");
+        assert!(
+            error.to_string().contains("changed while it was read: 5000 bytes at first, now 5004"),
+            "{error}"
+        );
 
         let input = open(file.path()).unwrap();
         // the clock of file systems has steps

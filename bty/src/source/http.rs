@@ -1,7 +1,8 @@
 //! An object on a web server as an origin.
 //!
-//! One transfer is a chain of requests: each one after a fault asks for what is still missing, and every reply is checked against what
-//! the first ones said (length, range, version). What does not fit ends the transfer: two versions of an object are never spliced.
+//! One transfer is a chain of requests: each one after a fault asks for what is still missing, and
+//! every reply is checked against what the first ones said (length, range, version). What does not
+//! fit ends the transfer: two versions of an object are never spliced.
 
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,13 +17,14 @@ use url::Url;
 use self::origin::{Ask, Fault, Origin, Retries};
 use self::range::{ContentRange, Identity};
 use crate::client::net::{self, Online};
-use crate::source::{Input, VersionRule, percent_decoded};
+use crate::source::{ByteSource, VersionRule, percent_decoded};
 use crate::{CancelToken, Error, ErrorKind, Result};
 
 pub(crate) mod origin;
 mod range;
 
-/// How many pieces may wait for the reader. Bounds memory: a piece is what one read of the socket gave, at most about 0.5 MiB.
+/// How many pieces may wait for the reader. Bounds memory: a piece is what one read of the socket
+/// gave, at most about 0.5 MiB.
 const QUEUE_LEN: usize = 16;
 
 /// The last component of the path, decoded; the host where there is none.
@@ -71,7 +73,8 @@ impl HttpInput {
         self.rule.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts to transfer `start..end` in the background; `end` is `None` when the length is unknown.
+    /// Starts to transfer `start..end` in the background; `end` is `None` when the length is
+    /// unknown.
     fn transfer(&self, start: u64, end: Option<u64>, cancel: &CancelToken) -> HttpStream {
         let (sender, receiver) = mpsc::channel(QUEUE_LEN);
         let rule = *self.rule();
@@ -107,7 +110,7 @@ impl HttpInput {
     }
 }
 
-impl Input for HttpInput {
+impl ByteSource for HttpInput {
     fn len_bytes(&self) -> Option<u64> {
         self.facts.len_bytes
     }
@@ -158,8 +161,8 @@ impl Input for HttpInput {
 
 /// Finds out whether the object is there, how long it is, and whether ranges can be had.
 ///
-/// Asks for the first byte instead of `HEAD`: some servers refuse `HEAD`, signed addresses are signed for `GET` only, and only a reply to a range
-/// proves that ranges work.
+/// Asks for the first byte instead of `HEAD`: some servers refuse `HEAD`, signed addresses are
+/// signed for `GET` only, and only a reply to a range proves that ranges work.
 async fn probe(origin: &Origin) -> Result<Facts> {
     let mut retries = Retries::new(&origin.http.options);
     loop {
@@ -174,9 +177,10 @@ async fn probe_once(origin: &Origin) -> Result<Facts, Fault> {
     let reply = origin.get(&Ask { range: Some((0, Some(1))), ..Ask::default() }).await?;
     let identity = Identity::of(reply.headers());
     match (reply.status(), ContentRange::of(reply.headers())) {
-        (StatusCode::PARTIAL_CONTENT, Some(ContentRange::Part { start: 0, end: 1, total: Some(total) })) => {
-            Ok(Facts { len_bytes: Some(total), has_ranges: true, identity })
-        }
+        (
+            StatusCode::PARTIAL_CONTENT,
+            Some(ContentRange::Part { start: 0, end: 1, total: Some(total) }),
+        ) => Ok(Facts { len_bytes: Some(total), has_ranges: true, identity }),
         (StatusCode::RANGE_NOT_SATISFIABLE, Some(ContentRange::Unsatisfied { total: 0 })) => {
             Ok(Facts { len_bytes: Some(0), has_ranges: false, identity })
         }
@@ -190,7 +194,10 @@ async fn probe_once(origin: &Origin) -> Result<Facts, Fault> {
 fn whole(origin: &Origin, reply: &Response) -> Result<Facts, Fault> {
     let headers = reply.headers();
     if reply.status() != StatusCode::OK {
-        let error = origin.error(format!("the server answered {} to a request for the whole file", reply.status()));
+        let error = origin.error(format!(
+            "the server answered {} to a request for the whole file",
+            reply.status()
+        ));
         return Err(Fault::Final(error.hint("check the address")));
     }
     let len_bytes = range::content_length(headers);
@@ -276,11 +283,15 @@ impl Transfer {
     /// A fault in the middle is final where it cannot be resumed.
     fn judged(&self, fault: Fault) -> Fault {
         match fault {
-            Fault::Passing { error, .. } if self.position > 0 && !self.facts.has_ranges => Fault::Final(
-                error
-                    .context("the server does not offer ranges, so the transfer cannot be resumed")
-                    .hint("start again; download the file first if that happens often"),
-            ),
+            Fault::Passing { error, .. } if self.position > 0 && !self.facts.has_ranges => {
+                Fault::Final(
+                    error
+                        .context(
+                            "the server does not offer ranges, so the transfer cannot be resumed",
+                        )
+                        .hint("start again; download the file first if that happens often"),
+                )
+            }
             fault => fault,
         }
     }
@@ -297,7 +308,11 @@ impl Transfer {
             Version::Next | Version::Any => None,
         };
         let asked_end = self.end.filter(|end| Some(*end) != self.facts.len_bytes);
-        let ask = Ask { range: Some((self.position, asked_end)), if_range: tag.as_deref(), ..Ask::default() };
+        let ask = Ask {
+            range: Some((self.position, asked_end)),
+            if_range: tag.as_deref(),
+            ..Ask::default()
+        };
         let reply = origin.get(&ask).await?;
         let len_bytes = self.check_part(&reply)?;
         self.copy(reply, Some(len_bytes)).await
@@ -307,7 +322,9 @@ impl Transfer {
     fn check_whole(&mut self, reply: &Response) -> Result<Option<u64>, Fault> {
         let facts = whole_or_known(&self.origin, reply, self.facts.len_bytes)?;
         if facts.len_bytes != self.facts.len_bytes {
-            let shown = |len: Option<u64>| len.map_or("an unknown number of".to_owned(), |len| len.to_string());
+            let shown = |len: Option<u64>| {
+                len.map_or("an unknown number of".to_owned(), |len| len.to_string())
+            };
             let (first, now) = (shown(self.facts.len_bytes), shown(facts.len_bytes));
             return Err(self.changed(&format!("{first} bytes at first, now {now}")));
         }
@@ -338,12 +355,20 @@ impl Transfer {
         self.check_version(Identity::of(headers))?;
         let range = ContentRange::of(headers);
         let (start, end, total) = match (reply.status(), range) {
-            (StatusCode::PARTIAL_CONTENT, Some(ContentRange::Part { start, end, total })) => (start, end, total),
+            (StatusCode::PARTIAL_CONTENT, Some(ContentRange::Part { start, end, total })) => {
+                (start, end, total)
+            }
             (StatusCode::RANGE_NOT_SATISFIABLE, Some(ContentRange::Unsatisfied { total })) => {
                 return Err(self.changed(&format!("now it has {total} bytes")));
             }
-            (StatusCode::OK, _) => return Err(self.changed("the server sent it from the start instead of the rest")),
-            (status, _) => return Err(self.misranged(&format!("status {status} without a usable Content-Range"))),
+            (StatusCode::OK, _) => {
+                return Err(self.changed("the server sent it from the start instead of the rest"));
+            }
+            (status, _) => {
+                return Err(
+                    self.misranged(&format!("status {status} without a usable Content-Range"))
+                );
+            }
         };
         if total.is_some() && total != self.facts.len_bytes {
             return Err(self.changed(&format!("now it has {} bytes", total.unwrap_or_default())));
@@ -367,9 +392,14 @@ impl Transfer {
     }
 
     fn misranged(&self, what: &str) -> Fault {
-        let error = self.origin.error(format!("asked for the bytes from {} on, the server sent {what}", self.position));
+        let error = self.origin.error(format!(
+            "asked for the bytes from {} on, the server sent {what}",
+            self.position
+        ));
         Fault::Final(
-            error.at_offset(self.position).hint("the server is faulty; use another one, or download the file first"),
+            error
+                .at_offset(self.position)
+                .hint("the server is faulty; use another one, or download the file first"),
         )
     }
 
@@ -380,7 +410,9 @@ impl Transfer {
         while let Some(bytes) = origin.chunk(&mut reply, self.position).await? {
             let position = self.position + bytes.len() as u64;
             if body_end.is_some_and(|end| position > end) {
-                let error = origin.error("the server sends more bytes than it promised").at_offset(self.position);
+                let error = origin
+                    .error("the server sends more bytes than it promised")
+                    .at_offset(self.position);
                 return Err(Fault::Final(error.hint("the server is faulty; use another one")));
             }
             if self.sender.send(Piece::Data(bytes)).await.is_err() {
@@ -390,8 +422,10 @@ impl Transfer {
         }
         match body_end {
             Some(end) if self.position < end => {
-                let error =
-                    origin.error(format!("the body ended at offset {}, {end} bytes were promised", self.position));
+                let error = origin.error(format!(
+                    "the body ended at offset {}, {end} bytes were promised",
+                    self.position
+                ));
                 Err(Fault::passing(error.at_offset(self.position)))
             }
             _ => Ok(Done::Body),
@@ -403,7 +437,11 @@ impl Transfer {
 fn whole_or_known(origin: &Origin, reply: &Response, known: Option<u64>) -> Result<Facts, Fault> {
     let is_whole = reply.status() == StatusCode::OK;
     if is_whole && known.is_some() && range::content_length(reply.headers()).is_none() {
-        return Ok(Facts { len_bytes: known, has_ranges: false, identity: Identity::of(reply.headers()) });
+        return Ok(Facts {
+            len_bytes: known,
+            has_ranges: false,
+            identity: Identity::of(reply.headers()),
+        });
     }
     whole(origin, reply)
 }
@@ -433,7 +471,12 @@ impl HttpStream {
             match self.state {
                 State::Open => {}
                 State::Ended => return Ok(None),
-                State::Failed => return Err(Error::new(ErrorKind::Source, "reading on after the transfer failed")),
+                State::Failed => {
+                    return Err(Error::new(
+                        ErrorKind::Source,
+                        "reading on after the transfer failed",
+                    ));
+                }
             }
             // whatever ends this call early leaves it failed
             self.state = State::Failed;
@@ -441,7 +484,9 @@ impl HttpStream {
                 Some(Piece::Data(bytes)) => (self.state, self.current) = (State::Open, bytes),
                 Some(Piece::End) => self.state = State::Ended,
                 Some(Piece::Failed(error)) => return Err(error),
-                None => return Err(Error::new(ErrorKind::Host, "a network task ended unexpectedly")),
+                None => {
+                    return Err(Error::new(ErrorKind::Host, "a network task ended unexpectedly"));
+                }
             }
         }
         Ok(Some(self.current.split_to(limit.min(self.current.len()))))

@@ -1,7 +1,7 @@
 //! A pipe as an origin: stdin, a named pipe, what a shell passes as `<(…)`.
 //!
-//! A pipe gives its bytes once. The first [`KEPT_BYTES`] are kept until more were read, so that the image can be examined before it is read
-//! from its start.
+//! A pipe gives its bytes once. The first [`KEPT_BYTES`] are kept until more were read, so that the
+//! image can be examined before it is read from its start.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::source::Input;
+use crate::source::ByteSource;
 use crate::source::file::FileInput;
 use crate::{CancelToken, Error, ErrorKind, Result};
 
@@ -47,7 +47,7 @@ struct State {
 }
 
 /// Stdin as an origin: a file that a shell has opened is read as a file, everything else once.
-pub(crate) fn stdin() -> Result<Arc<dyn Input>> {
+pub(crate) fn stdin() -> Result<Arc<dyn ByteSource>> {
     let failed = |e: io::Error| Error::new(ErrorKind::Source, "examining stdin").because(e);
     let stdin = io::stdin();
     if stdin.is_terminal() {
@@ -69,15 +69,20 @@ impl PipeInput {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let shown = path.display().to_string();
         let failed = |e: io::Error| {
-            Error::new(ErrorKind::Source, format!("opening the pipe {shown}")).because(e).with_path(&shown)
+            Error::new(ErrorKind::Source, format!("opening the pipe {shown}"))
+                .because(e)
+                .with_path(&shown)
         };
         let flags = OFlags::NONBLOCK.bits().cast_signed();
         let file = File::options().read(true).custom_flags(flags).open(path).map_err(failed)?;
         let input = Self::new(file, false, &shown);
         if input.shared.lock().read(&mut vec![0; 64 << 10]).map_err(failed)? == Some(0) {
-            return Err(Error::new(ErrorKind::Source, format!("nobody writes to the pipe {shown}"))
-                .with_path(&shown)
-                .hint("start the writer first, or pipe the image into bty flash - DISK"));
+            return Err(Error::new(
+                ErrorKind::Source,
+                format!("nobody writes to the pipe {shown}"),
+            )
+            .with_path(&shown)
+            .hint("start the writer first, or pipe the image into bty flash - DISK"));
         }
         Ok(input)
     }
@@ -88,7 +93,7 @@ impl PipeInput {
     }
 }
 
-impl Input for PipeInput {
+impl ByteSource for PipeInput {
     fn len_bytes(&self) -> Option<u64> {
         None
     }
@@ -105,7 +110,11 @@ impl Input for PipeInput {
         if offset != 0 || !self.shared.lock().has_start() {
             return Err(self.shared.spent());
         }
-        Ok(Box::new(PipeStream { shared: Arc::clone(&self.shared), position: 0, cancel: cancel.clone() }))
+        Ok(Box::new(PipeStream {
+            shared: Arc::clone(&self.shared),
+            position: 0,
+            cancel: cancel.clone(),
+        }))
     }
 
     fn read_at(&self, _buf: &mut [u8], _offset: u64, _cancel: &CancelToken) -> Result<usize> {
@@ -119,9 +128,12 @@ impl Shared {
     }
 
     fn spent(&self) -> Error {
-        Error::new(ErrorKind::Source, format!("{} can be read only once, from its start", self.name))
-            .with_path(&self.name)
-            .hint("save the image to a file first, then name the file")
+        Error::new(
+            ErrorKind::Source,
+            format!("{} can be read only once, from its start", self.name),
+        )
+        .with_path(&self.name)
+        .hint("save the image to a file first, then name the file")
     }
 
     fn failed(&self, position: u64, error: io::Error) -> Error {
@@ -146,13 +158,16 @@ impl State {
         if self.blocks && !wait_for_bytes(&self.file)? {
             return Ok(None);
         }
-        // without a wait before it: nobody is told of the end of a pipe whose writer had gone when it was opened
+        // without a wait before it: nobody is told of the end of a pipe whose writer had gone when
+        // it was opened
         match self.file.read(buf) {
             Ok(n) => {
                 self.note(&buf[..n]);
                 Ok(Some(n))
             }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => wait_for_bytes(&self.file).map(|_| None),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                wait_for_bytes(&self.file).map(|_| None)
+            }
             Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(None),
             Err(e) => Err(e),
         }
@@ -293,7 +308,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pipe");
         assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
-        assert!(PipeInput::open(&path).err().unwrap().to_string().contains("nobody writes to the pipe"));
+        assert!(
+            PipeInput::open(&path).err().unwrap().to_string().contains("nobody writes to the pipe")
+        );
         // open for reading and writing: never waits
         let mut both = File::options().read(true).write(true).open(&path).unwrap();
         both.write_all(b"disk").unwrap();

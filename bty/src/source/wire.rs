@@ -36,18 +36,33 @@ impl Wire {
         Self::start_at(source, 0, reading)
     }
 
-    /// Starts reading `source` from `offset` on, which must allow that. Then the digest is of that part.
-    pub(crate) fn start_at(source: &Source, offset: u64, reading: &Reading) -> Result<(Self, WireDigest)> {
+    /// Starts reading `source` from `offset` on, which must allow that. Then the digest is of that
+    /// part.
+    pub(crate) fn start_at(
+        source: &Source,
+        offset: u64,
+        reading: &Reading,
+    ) -> Result<(Self, WireDigest)> {
         let stream = source.input.stream(offset, &reading.cancel)?;
         let (full, chunks) = bounded(CHUNKS_AHEAD);
         let (spent, empty) = bounded(CHUNKS_AHEAD + 2);
         let digest = WireDigest::default();
         let counts = Arc::clone(&reading.counts);
         let (result, hasher) = (Arc::clone(&digest), FileHasher::new(&source.promised));
-        threads::start("bty-wire", move || read_ahead(stream, hasher, &full, &empty, &counts.source_bytes, &result))?;
+        threads::start("bty-wire", move || {
+            read_ahead(stream, hasher, &full, &empty, &counts.source_bytes, &result)
+        })?;
         let cancel = reading.cancel.clone();
         let of_reader = Arc::clone(&digest);
-        let this = Self { chunks, spent, current: Vec::new(), position: 0, is_over: false, digest: of_reader, cancel };
+        let this = Self {
+            chunks,
+            spent,
+            current: Vec::new(),
+            position: 0,
+            is_over: false,
+            digest: of_reader,
+            cancel,
+        };
         Ok((this, digest))
     }
 
@@ -58,9 +73,15 @@ impl Wire {
             Ok(chunk) => self.current = chunk?,
             // the thread is gone without a word: only when it was told to stop
             Err(_) if self.cancel.is_cancelled() => return Err(Error::cancelled().into()),
-            Err(_) if self.digest.lock().is_ok_and(|digest| digest.is_some()) => self.is_over = true,
+            Err(_) if self.digest.lock().is_ok_and(|digest| digest.is_some()) => {
+                self.is_over = true
+            }
             // an end without a digest is not the end of the source
-            Err(_) => return Err(Error::new(ErrorKind::Host, "the thread that reads ahead is gone").into()),
+            Err(_) => {
+                return Err(
+                    Error::new(ErrorKind::Host, "the thread that reads ahead is gone").into()
+                );
+            }
         }
         Ok(())
     }

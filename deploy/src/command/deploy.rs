@@ -33,7 +33,10 @@ pub(crate) fn run(options: &Deploy) -> Result<ExitCode> {
     steps.say("ports", &ports::list(&site, &services));
     steps.say("images", &images::have(&services, options.images.as_deref())?);
     let password = site.write(false, options.force)?;
-    steps.say("files", &format!("{}, data in {}", site.dest.display(), site.settings.data_dir.display()));
+    steps.say(
+        "files",
+        &format!("{}, data in {}", site.dest.display(), site.settings.data_dir.display()),
+    );
     // a deploy that is broken off here is gone on with by the next one
     site.set_running(Some(&Running::of(&version, manager)))?;
     if let Err(failure) = again(&site, before, manager, &services, &version) {
@@ -43,16 +46,21 @@ pub(crate) fn run(options: &Deploy) -> Result<ExitCode> {
     }
     steps.say(
         "services",
-        &format!("{} answer", services.iter().map(|service| service.name).collect::<Vec<_>>().join(", ")),
+        &format!(
+            "{} answer",
+            services.iter().map(|service| service.name).collect::<Vec<_>>().join(", ")
+        ),
     );
     summary(&site, manager);
     say_password(password);
     Ok(ExitCode::SUCCESS)
 }
 
-/// What a new site has besides the server. Without root, TFTP needs a system that lets anybody have its port.
+/// What a new site has besides the server. Without root, TFTP needs a system that lets anybody have
+/// its port.
 pub(crate) fn profiles() -> String {
-    let first = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap_or_default();
+    let first = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+        .unwrap_or_default();
     let may = podman::is_root() || first.trim().parse::<u32>().is_ok_and(|port| port <= 69);
     if may { "cache,tftp" } else { "cache" }.into()
 }
@@ -73,8 +81,15 @@ fn running_version(site: &Site) -> Result<String> {
 }
 
 /// Ends what runs, starts `services`, and waits until they answer.
-pub(super) fn again(site: &Site, before: Manager, manager: Manager, services: &[Service], version: &str) -> Result<()> {
-    // what is not there cannot be stopped; what could not be stopped is noticed when its name or port is wanted
+pub(super) fn again(
+    site: &Site,
+    before: Manager,
+    manager: Manager,
+    services: &[Service],
+    version: &str,
+) -> Result<()> {
+    // what is not there cannot be stopped; what could not be stopped is noticed when its name or
+    // port is wanted
     let _ = before.stop(site);
     ports::check(site, services)?;
     owner::settle(site)?;
@@ -86,9 +101,9 @@ pub(super) fn again(site: &Site, before: Manager, manager: Manager, services: &[
 fn answers(site: &Site, services: &[Service], version: &str) -> Result<()> {
     let until = Instant::now() + STARTS_WITHIN;
     loop {
-        let wrong = services
-            .iter()
-            .find_map(|service| doctor::services::wrong(site, service, version).map(|wrong| (service, wrong)));
+        let wrong = services.iter().find_map(|service| {
+            doctor::services::wrong(site, service, version).map(|wrong| (service, wrong))
+        });
         match wrong {
             None => return Ok(()),
             Some((service, wrong)) if Instant::now() > until => {

@@ -11,14 +11,17 @@ use crate::site::{Site, VERSION};
 use crate::{podman, services};
 
 pub(crate) fn run(options: &Purge) -> Result<ExitCode> {
-    let site = Site::open(&options.place).map_err(|failure| Failure::new(format!("nothing to purge: {failure}")))?;
+    let site = Site::open(&options.place)
+        .map_err(|failure| Failure::new(format!("nothing to purge: {failure}")))?;
     let running = site.running();
     let version = running.as_ref().map_or(VERSION, |running| &running.version);
     let services = services::all(&site.settings, version);
     let data: Vec<PathBuf> = match options.data || options.all {
-        true => {
-            services.iter().filter_map(|service| service.state_dir(&site.settings)).filter(|dir| dir.exists()).collect()
-        }
+        true => services
+            .iter()
+            .filter_map(|service| service.state_dir(&site.settings))
+            .filter(|dir| dir.exists())
+            .collect(),
         false => Vec::new(),
     };
     let images: Vec<&str> = match options.images || options.all {
@@ -31,8 +34,12 @@ pub(crate) fn run(options: &Purge) -> Result<ExitCode> {
     };
     check(&site, options)?;
     println!("this ends the site {}:", site.dest.display());
-    println!("  stop and remove  {}", services.iter().map(|service| service.name).collect::<Vec<_>>().join(", "));
-    data.iter().for_each(|dir| println!("  delete           {} with all that is in it", dir.display()));
+    println!(
+        "  stop and remove  {}",
+        services.iter().map(|service| service.name).collect::<Vec<_>>().join(", ")
+    );
+    data.iter()
+        .for_each(|dir| println!("  delete           {} with all that is in it", dir.display()));
     images.iter().for_each(|image| println!("  remove image     {image}"));
     if options.all {
         println!("  delete           {} with its settings and password", site.dest.display());
@@ -63,11 +70,15 @@ pub(crate) fn run(options: &Purge) -> Result<ExitCode> {
 fn check(site: &Site, options: &Purge) -> Result<()> {
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let dest = site.dest.canonicalize().map_err(Failure::at(&site.dest))?;
-    let is_too_much =
-        dest.parent().is_none() || home.is_some_and(|home| home.starts_with(&dest)) || dest.join(".git").exists();
+    let is_too_much = dest.parent().is_none()
+        || home.is_some_and(|home| home.starts_with(&dest))
+        || dest.join(".git").exists();
     match options.all && is_too_much {
-        true => Err(Failure::new(format!("{} is more than a site, and is not deleted as a whole", dest.display()))
-            .or("without --all; delete the rest by hand")),
+        true => Err(Failure::new(format!(
+            "{} is more than a site, and is not deleted as a whole",
+            dest.display()
+        ))
+        .or("without --all; delete the rest by hand")),
         false => Ok(()),
     }
 }
@@ -84,7 +95,8 @@ fn agreed() -> Result<bool> {
     Ok(matches!(line.trim(), "y" | "Y" | "yes"))
 }
 
-/// Everything, or nothing but the note of what runs: `deploy` finds the settings of a site that was only stopped.
+/// Everything, or nothing but the note of what runs: `deploy` finds the settings of a site that was
+/// only stopped.
 fn remove_files(site: &Site, all: bool) -> Option<Failure> {
     match all {
         true => std::fs::remove_dir_all(&site.dest).map_err(Failure::at(&site.dest)).err(),

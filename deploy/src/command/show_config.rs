@@ -13,7 +13,9 @@ pub(crate) fn run(options: &ShowConfig) -> Result<ExitCode> {
     let dest = absolute(&options.dest).map_err(Failure::at(&options.dest))?;
     let envvars = std::fs::read_to_string(dest.join(settings::FILE)).unwrap_or_default();
     let said = |name: &str| {
-        envvars.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix('=').map(str::to_owned))
+        envvars
+            .lines()
+            .find_map(|line| line.trim().strip_prefix(name)?.strip_prefix('=').map(str::to_owned))
     };
     let mut files = options.config.clone();
     if files.is_empty() {
@@ -21,7 +23,8 @@ pub(crate) fn run(options: &ShowConfig) -> Result<ExitCode> {
         let own = [dest.join("bty.toml"), site.data_dir.join("bty/bty.toml")];
         files.extend(own.into_iter().filter(|file| file.exists()));
     }
-    let config = Config::load(&Sources { env: &said, named: &files }).map_err(|e| Failure::new(e.to_string()))?;
+    let config = Config::load(&Sources { env: &said, named: &files })
+        .map_err(|e| Failure::new(e.to_string()))?;
     print!("{}", config.shown());
     Ok(ExitCode::SUCCESS)
 }

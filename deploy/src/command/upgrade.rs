@@ -19,20 +19,29 @@ const STATE: [&str; 5] = ["state.db", "state.db-wal", "state.db-shm", "bty.toml"
 pub(crate) fn run(options: &Upgrade) -> Result<ExitCode> {
     let site = Site::open(&options.place)?;
     let Some(before) = site.running().filter(|_| site.toml().exists()) else {
-        let failure =
-            Failure::new(format!("{} was never deployed, or lacks site.json or bty.toml", site.dest.display()));
+        let failure = Failure::new(format!(
+            "{} was never deployed, or lacks site.json or bty.toml",
+            site.dest.display()
+        ));
         return Err(failure.or(format!("bty-lab deploy {} --force", site.dest.display())));
     };
     if before.manager == Manager::Systemd && Manager::found() != Manager::Systemd {
         let failure = Failure::new("the services of this site are systemd's");
         return Err(failure.or("run it as who deployed it: sudo bty-lab upgrade"));
     }
-    if options.back { go_back(&site, &before) } else { go_on(&site, &before, options.images.as_deref()) }
+    if options.back {
+        go_back(&site, &before)
+    } else {
+        go_on(&site, &before, options.images.as_deref())
+    }
 }
 
 fn go_on(site: &Site, before: &Running, archive: Option<&Path>) -> Result<ExitCode> {
     let mut steps = Steps::new(5);
-    steps.say("prerequisites", &format!("podman {}; from version {} to {VERSION}", podman::version()?, before.version));
+    steps.say(
+        "prerequisites",
+        &format!("podman {}; from version {} to {VERSION}", podman::version()?, before.version),
+    );
     let services = services::chosen(&site.settings, VERSION);
     // all that can fail without stopping anything comes first
     steps.say("images", &images::have(&services, archive)?);
@@ -70,9 +79,18 @@ fn stop(site: &Site, manager: Manager) -> Result<()> {
 }
 
 /// The version from before runs again, or a person must know that it does not.
-fn undo(site: &Site, backup: &Backup, before: &Running, manager: Manager, failure: &Failure) -> Failure {
+fn undo(
+    site: &Site,
+    backup: &Backup,
+    before: &Running,
+    manager: Manager,
+    failure: &Failure,
+) -> Failure {
     match restore(site, backup, before, manager) {
-        Ok(()) => Failure::new(format!("{failure}\nversion {} runs again, with the data that it had", before.version)),
+        Ok(()) => Failure::new(format!(
+            "{failure}\nversion {} runs again, with the data that it had",
+            before.version
+        )),
         Err(second) => Failure::new(format!("{failure}\nand going back failed: {second}"))
             .or(format!("the data of before is in {}", backup.dir.display())),
     }
@@ -81,7 +99,10 @@ fn undo(site: &Site, backup: &Backup, before: &Running, manager: Manager, failur
 fn go_back(site: &Site, before: &Running) -> Result<ExitCode> {
     let backup = Backup::of(site);
     let Some(earlier) = backup.running() else {
-        return Err(Failure::new(format!("there is nothing to go back to: {} has no backup", site.dest.display())));
+        return Err(Failure::new(format!(
+            "there is nothing to go back to: {} has no backup",
+            site.dest.display()
+        )));
     };
     restore(site, &backup, &earlier, before.manager)?;
     println!("version {} runs, with the data of before the upgrade", earlier.version);
@@ -116,16 +137,26 @@ impl Backup {
     /// Files of the site that belong together, where each is, and where it is kept.
     fn files(&self, site: &Site) -> Vec<(PathBuf, PathBuf)> {
         let services = services::all(&site.settings, VERSION);
-        let dirs = services.iter().filter_map(|service| Some((service.name, service.state_dir(&site.settings)?)));
-        dirs.flat_map(|(name, dir)| STATE.map(|file| (dir.join(file), self.dir.join(name).join(file)))).collect()
+        let dirs = services
+            .iter()
+            .filter_map(|service| Some((service.name, service.state_dir(&site.settings)?)));
+        dirs.flat_map(|(name, dir)| {
+            STATE.map(|file| (dir.join(file), self.dir.join(name).join(file)))
+        })
+        .collect()
     }
 
-    /// Copies the state of services that are stopped. What was kept before is only given up when all of it is copied.
+    /// Copies the state of services that are stopped. What was kept before is only given up when
+    /// all of it is copied.
     fn make(&self, site: &Site) -> Result<()> {
         let part = Self { dir: self.dir.with_extension("part") };
         let _ = std::fs::remove_dir_all(&part.dir);
         let mut private = std::fs::DirBuilder::new();
-        private.recursive(true).mode(owner::DIR_MODE).create(&part.dir).map_err(Failure::at(&part.dir))?;
+        private
+            .recursive(true)
+            .mode(owner::DIR_MODE)
+            .create(&part.dir)
+            .map_err(Failure::at(&part.dir))?;
         for (from, to) in part.files(site) {
             copy(&from, &to)?;
         }
@@ -137,7 +168,8 @@ impl Backup {
         std::fs::rename(&part.dir, &self.dir).map_err(Failure::at(&self.dir))
     }
 
-    /// A file that was not there is not there again: a log without its database would be read into another one.
+    /// A file that was not there is not there again: a log without its database would be read into
+    /// another one.
     fn put_back(&self, site: &Site) -> Result<()> {
         for (there, kept) in self.files(site) {
             if there.exists() {

@@ -14,25 +14,37 @@ pub(super) fn look(site: &Site, running: &Running) -> Vec<Finding> {
 
 /// The server hands out its own version's unless it is told otherwise.
 fn live(site: &Site, version: &str) -> Finding {
-    let next = format!("{}/ui/netboot fetches or takes it; or have images made after make media", site.settings.url());
+    let next = format!(
+        "{}/ui/netboot fetches or takes it; or have images made after make media",
+        site.settings.url()
+    );
     let url = format!("http://127.0.0.1:{}", site.settings.port);
-    let parts = ["vmlinuz", "initrd"].map(|part| bty_web::netboot::file_name(version, part));
-    let missing =
-        parts.iter().map(|name| Ok((name, has(&url, &format!("/boot/{name}"))?))).collect::<Result<Vec<_>, String>>();
+    let parts =
+        ["vmlinuz", "initrd"].map(|part| bty_web::services::netboot::file_name(version, part));
+    let missing = parts
+        .iter()
+        .map(|name| Ok((name, has(&url, &format!("/boot/{name}"))?)))
+        .collect::<Result<Vec<_>, String>>();
     match missing {
-        Err(why) => {
-            Finding::wrong("boot", format!("the server does not say what machines boot: {why}"), "see services")
-        }
+        Err(why) => Finding::wrong(
+            "boot",
+            format!("the server does not say what machines boot: {why}"),
+            "see services",
+        ),
         Ok(parts) => match parts
             .iter()
             .filter(|(_, is_there)| !is_there)
             .map(|(name, _)| name.as_str())
             .collect::<Vec<_>>()
         {
-            missing if missing.is_empty() => Finding::ok("boot", format!("the live environment {version} is there")),
-            missing => {
-                Finding::wrong("boot", format!("of the live environment, {} is missing", missing.join(" and ")), next)
+            missing if missing.is_empty() => {
+                Finding::ok("boot", format!("the live environment {version} is there"))
             }
+            missing => Finding::wrong(
+                "boot",
+                format!("of the live environment, {} is missing", missing.join(" and ")),
+                next,
+            ),
         },
     }
 }

@@ -1,4 +1,5 @@
-//! What DHCP tells machines on a network: asked as a machine would, with a DISCOVER (RFC 2131, RFC 4578) that takes no address.
+//! What DHCP tells machines on a network: asked as a machine would, with a DISCOVER (RFC 2131, RFC
+//! 4578) that takes no address.
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -14,8 +15,10 @@ const WAIT: Duration = Duration::from_secs(4);
 /// ENODEV
 const NO_DEVICE: i32 = 19;
 
-/// Who asks: what it is called, its architecture (option 93), and whether it is iPXE already (option 77).
-const CLIENTS: [(&str, u16, bool); 3] = [("UEFI x86-64", 7, false), ("BIOS", 0, false), ("iPXE", 7, true)];
+/// Who asks: what it is called, its architecture (option 93), and whether it is iPXE already
+/// (option 77).
+const CLIENTS: [(&str, u16, bool); 3] =
+    [("UEFI x86-64", 7, false), ("BIOS", 0, false), ("iPXE", 7, true)];
 
 pub(super) fn look(site: &Site, interface: &str) -> Result<Vec<Finding>> {
     if !podman::is_root() {
@@ -23,7 +26,8 @@ pub(super) fn look(site: &Site, interface: &str) -> Result<Vec<Finding>> {
             .or("sudo bty-lab doctor --dhcp"));
     }
     let socket = socket(interface).map_err(|error| match error.raw_os_error() {
-        Some(NO_DEVICE) => Failure::new(format!("there is no network interface {interface}")).or("ip link lists them"),
+        Some(NO_DEVICE) => Failure::new(format!("there is no network interface {interface}"))
+            .or("ip link lists them"),
         _ => Failure::new(format!("asking on {interface}: {error}")),
     })?;
     // a machine that nobody knows: a lease of this host's own stays as it is
@@ -49,19 +53,28 @@ fn socket(interface: &str) -> std::io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-fn ask(socket: &UdpSocket, mac: [u8; 6], id: u32, (_, arch, is_ipxe): (&str, u16, bool)) -> Result<Vec<Offer>> {
+fn ask(
+    socket: &UdpSocket,
+    mac: [u8; 6],
+    id: u32,
+    (_, arch, is_ipxe): (&str, u16, bool),
+) -> Result<Vec<Offer>> {
     let failed = |e: std::io::Error| Failure::new(format!("asking DHCP: {e}"));
     let id = id ^ std::process::id().rotate_left(8);
     socket.send_to(&discover(mac, id, arch, is_ipxe), (Ipv4Addr::BROADCAST, 67)).map_err(failed)?;
     let until = Instant::now() + WAIT;
     let mut offers: Vec<Offer> = Vec::new();
-    while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+    while let Some(left) =
+        until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+    {
         socket.set_read_timeout(Some(left)).map_err(failed)?;
         let mut packet = [0; 2048];
         let Ok((len, _)) = socket.recv_from(&mut packet) else { continue };
         offers.extend(Offer::read(&packet[..len], id).filter(|offer| !offers.contains(offer)));
         // an address and a boot program are all that there can be to hear
-        if offers.iter().any(|offer| offer.address.is_some()) && offers.iter().any(|offer| offer.file.is_some()) {
+        if offers.iter().any(|offer| offer.address.is_some())
+            && offers.iter().any(|offer| offer.file.is_some())
+        {
             break;
         }
     }
@@ -78,7 +91,8 @@ fn discover(mac: [u8; 6], id: u32, arch: u16, is_ipxe: bool) -> Vec<u8> {
     packet[10] = 0x80;
     packet[28..34].copy_from_slice(&mac);
     packet.extend(MAGIC);
-    let mut option = |number: u8, value: &[u8]| packet.extend([&[number, value.len() as u8], value].concat());
+    let mut option =
+        |number: u8, value: &[u8]| packet.extend([&[number, value.len() as u8], value].concat());
     option(53, &[1]);
     option(55, &[1, 3, 6, 43, 54, 60, 66, 67]);
     option(60, format!("PXEClient:Arch:{arch:05}:UNDI:003016").as_bytes());
@@ -108,14 +122,19 @@ struct Offer {
 impl Offer {
     /// Reads an answer to `id`; anything else is none.
     fn read(packet: &[u8], id: u32) -> Option<Self> {
-        if packet.first() != Some(&2) || packet.get(4..8)? != id.to_be_bytes() || packet.get(236..240)? != MAGIC {
+        if packet.first() != Some(&2)
+            || packet.get(4..8)? != id.to_be_bytes()
+            || packet.get(236..240)? != MAGIC
+        {
             return None;
         }
-        let address =
-            |bytes: &[u8]| <[u8; 4]>::try_from(bytes).ok().map(Ipv4Addr::from).filter(|ip| !ip.is_unspecified());
+        let address = |bytes: &[u8]| {
+            <[u8; 4]>::try_from(bytes).ok().map(Ipv4Addr::from).filter(|ip| !ip.is_unspecified())
+        };
         let text = |bytes: &[u8]| {
             let bytes = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
-            let text: String = String::from_utf8_lossy(bytes).chars().filter(|c| !c.is_control()).collect();
+            let text: String =
+                String::from_utf8_lossy(bytes).chars().filter(|c| !c.is_control()).collect();
             Some(text).filter(|text| !text.is_empty())
         };
         let mut offer = Self {
@@ -149,8 +168,13 @@ impl Offer {
     /// Where it sends a machine.
     fn boot(&self) -> Option<(String, String)> {
         let file = self.file.clone()?;
-        let from_url = file.strip_prefix("http://").and_then(|rest| rest.split(['/', ':']).next()).map(str::to_owned);
-        let host = from_url.or_else(|| self.next_server.clone()).or_else(|| self.server.map(|ip| ip.to_string()))?;
+        let from_url = file
+            .strip_prefix("http://")
+            .and_then(|rest| rest.split(['/', ':']).next())
+            .map(str::to_owned);
+        let host = from_url
+            .or_else(|| self.next_server.clone())
+            .or_else(|| self.server.map(|ip| ip.to_string()))?;
         Some((host, file))
     }
 }
@@ -176,18 +200,26 @@ fn judge(site: &Site, client: &str, offers: &[Offer]) -> Vec<Finding> {
     let boots: Vec<(String, String)> = offers.iter().filter_map(Offer::boot).collect();
     match &boots[..] {
         [] => {
-            findings.push(Finding::wrong("dhcp", format!("{client}: an address is offered, and nothing to boot"), see));
+            findings.push(Finding::wrong(
+                "dhcp",
+                format!("{client}: an address is offered, and nothing to boot"),
+                see,
+            ));
         }
         [(host, file)] if *host == site.settings.host_addr.to_string() => {
             findings.push(Finding::ok("dhcp", format!("{client}: sent to {host} for {file}")));
         }
         [(host, file)] => findings.push(Finding::wrong(
             "dhcp",
-            format!("{client}: sent to {host} for {file}, and this host is {}", site.settings.host_addr),
+            format!(
+                "{client}: sent to {host} for {file}, and this host is {}",
+                site.settings.host_addr
+            ),
             see,
         )),
         several => {
-            let texts: Vec<String> = several.iter().map(|(host, file)| format!("{host} for {file}")).collect();
+            let texts: Vec<String> =
+                several.iter().map(|(host, file)| format!("{host} for {file}")).collect();
             findings.push(Finding::wrong(
                 "dhcp",
                 format!("{client}: servers contradict each other: {}", texts.join(", ")),
@@ -219,7 +251,8 @@ mod tests {
 
     #[test]
     fn an_offer_is_read_and_other_packets_are_none() {
-        let options: [(u8, &[u8]); 4] = [(53, &[2]), (54, &[192, 0, 2, 1]), (66, b"192.0.2.9\0"), (67, b"snponly.efi")];
+        let options: [(u8, &[u8]); 4] =
+            [(53, &[2]), (54, &[192, 0, 2, 1]), (66, b"192.0.2.9\0"), (67, b"snponly.efi")];
         let offer = Offer::read(&answer(7, &options), 7).unwrap();
         assert_eq!(offer.boot(), Some(("192.0.2.9".into(), "snponly.efi".into())));
         assert_eq!(offer.address, Some([192, 0, 2, 50].into()));
@@ -230,7 +263,8 @@ mod tests {
 
     #[test]
     fn what_ipxe_is_told_has_its_host_in_it() {
-        let options: [(u8, &[u8]); 2] = [(53, &[2]), (67, b"http://192.0.2.4:8080/pxe-bootstrap.ipxe")];
+        let options: [(u8, &[u8]); 2] =
+            [(53, &[2]), (67, b"http://192.0.2.4:8080/pxe-bootstrap.ipxe")];
         assert_eq!(Offer::read(&answer(7, &options), 7).unwrap().boot().unwrap().0, "192.0.2.4");
     }
 

@@ -16,14 +16,21 @@ pub(super) fn look(site: &Site, running: &Running) -> Vec<Finding> {
     let mut findings = Vec::new();
     for path in [site.toml(), site.dest.join("site.json")] {
         if !path.exists() {
-            findings.push(Finding::wrong("files", format!("{} is missing", path.display()), &deploy));
+            findings.push(Finding::wrong(
+                "files",
+                format!("{} is missing", path.display()),
+                &deploy,
+            ));
         }
     }
     for (path, text) in site.generated(&running.version, false) {
         if std::fs::read_to_string(&path).is_ok_and(|found| found != text) {
             findings.push(Finding::note(
                 "files",
-                format!("{} is not as bty-lab would write it: it was changed, or envvars was", path.display()),
+                format!(
+                    "{} is not as bty-lab would write it: it was changed, or envvars was",
+                    path.display()
+                ),
             ));
         }
     }
@@ -43,7 +50,8 @@ pub(super) fn look(site: &Site, running: &Running) -> Vec<Finding> {
     findings
 }
 
-/// People of this host who own the site without being meant to: whoever owns the database makes a token that may do everything.
+/// People of this host who own the site without being meant to: whoever owns the database makes a
+/// token that may do everything.
 fn people(site: &Site) -> Vec<Finding> {
     if !podman::is_root() {
         // the site of a user is that user's
@@ -79,10 +87,18 @@ fn state(site: &Site, dir: &Path) -> Option<Finding> {
     let owner = if podman::is_root() { UID } else { rustix::process::geteuid().as_raw() };
     let next = format!("bty-lab deploy {} sets owner and mode", site.dest.display());
     match dir.metadata() {
-        Err(error) => Some(Finding::wrong("data", format!("{}: {error}", dir.display()), "bty-lab deploy makes it")),
+        Err(error) => Some(Finding::wrong(
+            "data",
+            format!("{}: {error}", dir.display()),
+            "bty-lab deploy makes it",
+        )),
         Ok(meta) if meta.uid() != owner => Some(Finding::wrong(
             "data",
-            format!("{} belongs to user {}, its program is user {owner}", dir.display(), meta.uid()),
+            format!(
+                "{} belongs to user {}, its program is user {owner}",
+                dir.display(),
+                meta.uid()
+            ),
             next,
         )),
         Ok(meta) if meta.mode() & 0o077 != 0 => Some(Finding::wrong(
@@ -107,7 +123,8 @@ fn room(dir: &Path) -> Finding {
         ),
         Ok(stat) => {
             let free = stat.f_bavail * stat.f_frsize;
-            let text = format!("{}: {:.1} GiB are free", dir.display(), free as f64 / (1 << 30) as f64);
+            let text =
+                format!("{}: {:.1} GiB are free", dir.display(), free as f64 / (1 << 30) as f64);
             match free < ROOM {
                 true => Finding::wrong(
                     "data",

@@ -1,4 +1,5 @@
-//! Whether machines can reach this host: its address, HTTP, TFTP; and whether it finds others by name.
+//! Whether machines can reach this host: its address, HTTP, TFTP; and whether it finds others by
+//! name.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -27,16 +28,25 @@ pub(super) fn look(site: &Site) -> Vec<Finding> {
 
 fn address(site: &Site) -> Finding {
     let wanted = site.settings.host_addr;
-    let next = format!("HOST_ADDR in {}, then bty-lab deploy {}", site.envvars().display(), site.dest.display());
+    let next = format!(
+        "HOST_ADDR in {}, then bty-lab deploy {}",
+        site.envvars().display(),
+        site.dest.display()
+    );
     let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
     match interfaces.iter().find(|found| found.ip() == wanted) {
-        _ if wanted.is_loopback() => {
-            Finding::wrong("address", format!("HOST_ADDR is {wanted}: no machine but this one can reach it"), next)
-        }
+        _ if wanted.is_loopback() => Finding::wrong(
+            "address",
+            format!("HOST_ADDR is {wanted}: no machine but this one can reach it"),
+            next,
+        ),
         Some(found) => Finding::ok("address", format!("{wanted} is on {}", found.name)),
         None => {
-            let there: Vec<String> =
-                interfaces.iter().filter(|found| !found.is_loopback()).map(|found| found.ip().to_string()).collect();
+            let there: Vec<String> = interfaces
+                .iter()
+                .filter(|found| !found.is_loopback())
+                .map(|found| found.ip().to_string())
+                .collect();
             Finding::wrong(
                 "address",
                 format!("HOST_ADDR {wanted} is on no interface; there are {}", there.join(", ")),
@@ -49,13 +59,16 @@ fn address(site: &Site) -> Finding {
 /// Images, catalogs and registries are found by name; a site without a way out needs none.
 fn resolver() -> Finding {
     let conf = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    let servers: Vec<IpAddr> =
-        conf.lines().filter_map(|line| line.trim().strip_prefix("nameserver")?.trim().parse().ok()).collect();
+    let servers: Vec<IpAddr> = conf
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("nameserver")?.trim().parse().ok())
+        .collect();
     let next = "name a DNS server in /etc/resolv.conf: origins of images are found by name";
     match servers.first() {
-        _ if !has_way_out() => {
-            Finding::note("resolver", "there is no way out of this network: only what is here can be flashed")
-        }
+        _ if !has_way_out() => Finding::note(
+            "resolver",
+            "there is no way out of this network: only what is here can be flashed",
+        ),
         None => Finding::wrong("resolver", "/etc/resolv.conf names no DNS server", next),
         Some(_) => match servers.iter().find(|server| answers(**server)) {
             Some(server) => Finding::ok("resolver", format!("{server} answers")),
@@ -76,14 +89,20 @@ fn has_way_out() -> bool {
     let v6 = std::fs::read_to_string("/proc/net/ipv6_route").unwrap_or_default();
     let zero = "0".repeat(32);
     v4.lines().skip(1).any(|line| line.split_whitespace().nth(1) == Some("00000000"))
-        || v6.lines().any(|line| line.starts_with(&format!("{zero} 00")) && !line.trim_end().ends_with(" lo"))
+        || v6.lines().any(|line| {
+            line.starts_with(&format!("{zero} 00")) && !line.trim_end().ends_with(" lo")
+        })
 }
 
-/// Asks who answers for the root of all names: every server has something to say to that (RFC 1035).
+/// Asks who answers for the root of all names: every server has something to say to that (RFC
+/// 1035).
 fn answers(server: IpAddr) -> bool {
     const QUERY: &[u8] = b"\x62\x74\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x01";
-    let any: SocketAddr =
-        if server.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { (std::net::Ipv6Addr::UNSPECIFIED, 0).into() };
+    let any: SocketAddr = if server.is_ipv4() {
+        ([0, 0, 0, 0], 0).into()
+    } else {
+        (std::net::Ipv6Addr::UNSPECIFIED, 0).into()
+    };
     let ask = || {
         let socket = UdpSocket::bind(any)?;
         socket.set_read_timeout(Some(Duration::from_secs(2)))?;

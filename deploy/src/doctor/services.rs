@@ -9,12 +9,15 @@ use crate::site::{Running, Site, VERSION};
 pub(super) fn podman() -> Vec<Finding> {
     match podman::version() {
         Ok(version) => vec![Finding::ok("podman", format!("version {version}"))],
-        Err(failure) => vec![Finding::wrong("podman", failure.to_string(), "nothing of a site runs without it")],
+        Err(failure) => {
+            vec![Finding::wrong("podman", failure.to_string(), "nothing of a site runs without it")]
+        }
     }
 }
 
 pub(super) fn look(site: &Site, running: &Running) -> Vec<Finding> {
-    let again = format!("bty-lab deploy {}; podman logs NAME says why it ended", site.dest.display());
+    let again =
+        format!("bty-lab deploy {}; podman logs NAME says why it ended", site.dest.display());
     let mut findings: Vec<Finding> = chosen(&site.settings, &running.version)
         .iter()
         .map(|service| match wrong(site, service, &running.version) {
@@ -35,7 +38,9 @@ pub(super) fn look(site: &Site, running: &Running) -> Vec<Finding> {
 
 /// What is wrong with a service, as the rest of a sentence that begins with its name.
 pub(crate) fn wrong(site: &Site, service: &Service, version: &str) -> Option<String> {
-    let Some(container) = podman::container(service.name) else { return Some("has no container".into()) };
+    let Some(container) = podman::container(service.name) else {
+        return Some("has no container".into());
+    };
     if container.state != "running" {
         return Some(format!("does not run: it is {}", container.state));
     }

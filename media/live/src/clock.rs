@@ -1,4 +1,5 @@
-//! The clock. Certificates are not valid yet for a machine whose battery is empty; the server's clock is good enough for them.
+//! The clock. Certificates are not valid yet for a machine whose battery is empty; the server's
+//! clock is good enough for them.
 
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -10,9 +11,11 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Less than this is no reason to touch it.
 const SKEW: Duration = Duration::from_secs(60);
 
-/// Sets the clock forward to that of the server, if it is behind by more than a minute: it never goes back. Gives what was done.
+/// Sets the clock forward to that of the server, if it is behind by more than a minute: it never
+/// goes back. Gives what was done.
 ///
-/// The time is asked for without TLS, which needs it: whoever forges the answer can make certificates too old, and none that is too old good.
+/// The time is asked for without TLS, which needs it: whoever forges the answer can make
+/// certificates too old, and none that is too old good.
 pub(crate) fn follow(server: &str) -> Option<String> {
     let theirs = ask(server)?;
     let behind = theirs.duration_since(SystemTime::now()).ok().filter(|behind| *behind > SKEW)?;
@@ -43,7 +46,10 @@ fn address(server: &str) -> Option<(String, u16)> {
     let (scheme, rest) = server.split_once("://")?;
     let authority = rest.split(['/', '?']).next()?;
     let authority = authority.rsplit('@').next()?;
-    let (host, port) = match authority.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())) {
+    let (host, port) = match authority
+        .rsplit_once(':')
+        .filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()))
+    {
         Some((host, port)) => (host, port.parse().ok()),
         None => (authority, None),
     };
@@ -75,7 +81,8 @@ mod tests {
 
     #[test]
     fn answers_of_any_server_have_the_time() {
-        let time = date("HTTP/1.1 404 Not Found\r\nDate: Tue, 24 Nov 2026 18:36:50 GMT\r\n\r\n").unwrap();
+        let time =
+            date("HTTP/1.1 404 Not Found\r\nDate: Tue, 24 Nov 2026 18:36:50 GMT\r\n\r\n").unwrap();
         assert_eq!(time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs(), 1_795_545_410);
         assert!(date("HTTP/1.1 200 OK\r\ndate: soon\r\n").is_none() && date("").is_none());
     }

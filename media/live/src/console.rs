@@ -1,4 +1,5 @@
-//! The consoles: the screen and every serial line. All of them show the same, and what is typed on any of them counts.
+//! The consoles: the screen and every serial line. All of them show the same, and what is typed on
+//! any of them counts.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
@@ -9,13 +10,17 @@ use std::sync::mpsc::{Sender, SyncSender, TrySendError, sync_channel};
 use std::thread;
 
 use rustix::fs::OFlags;
-use rustix::termios::{ControlModes, InputModes, LocalModes, OptionalActions, OutputModes, tcgetattr, tcsetattr};
+use rustix::termios::{
+    ControlModes, InputModes, LocalModes, OptionalActions, OutputModes, tcgetattr, tcsetattr,
+};
 
 use crate::words::Words;
 
-/// Serial lines of BMCs: `ttyS0` for most, `ttyS1` for some; `ttyAMA0` and `hvc0` on other machines. The screen is first.
+/// Serial lines of BMCs: `ttyS0` for most, `ttyS1` for some; `ttyAMA0` and `hvc0` on other
+/// machines. The screen is first.
 const LINES: [&str; 5] = ["tty1", "ttyS0", "ttyS1", "ttyAMA0", "hvc0"];
-/// Pieces that wait for a slow line; a line that takes nothing any more loses what comes after that.
+/// Pieces that wait for a slow line; a line that takes nothing any more loses what comes after
+/// that.
 const WAITING_MAX: usize = 256;
 
 /// All consoles.
@@ -23,7 +28,11 @@ pub(crate) struct Consoles(Vec<SyncSender<Vec<u8>>>);
 
 impl Consoles {
     /// Opens them. What is typed is sent to `typed`.
-    pub(crate) fn open<T: Send + 'static>(words: &Words, typed: &Sender<T>, wrap: fn(Vec<u8>) -> T) -> Self {
+    pub(crate) fn open<T: Send + 'static>(
+        words: &Words,
+        typed: &Sender<T>,
+        wrap: fn(Vec<u8>) -> T,
+    ) -> Self {
         let named = words.all("console").map(|value| value.split(',').next().unwrap_or_default());
         let mut names: Vec<&str> = named.filter(|name| *name != "tty0").chain(LINES).collect();
         names.sort_unstable();
@@ -48,7 +57,11 @@ fn is_there(root: &Path, name: &str) -> bool {
     root.join(name).exists() && kind.map_or(true, |kind| kind.trim() != "0")
 }
 
-fn start<T: Send + 'static>(name: &str, typed: Sender<T>, wrap: fn(Vec<u8>) -> T) -> Option<SyncSender<Vec<u8>>> {
+fn start<T: Send + 'static>(
+    name: &str,
+    typed: Sender<T>,
+    wrap: fn(Vec<u8>) -> T,
+) -> Option<SyncSender<Vec<u8>>> {
     let mut reading = open(name)?;
     let mut writing = reading.try_clone().ok()?;
     let (sender, waiting) = sync_channel::<Vec<u8>>(WAITING_MAX);
@@ -82,31 +95,41 @@ fn open(name: &str) -> Option<File> {
     Some(file)
 }
 
-/// Every key arrives at once, and is not shown by the kernel; the kernel still makes two of a line's end.
+/// Every key arrives at once, and is not shown by the kernel; the kernel still makes two of a
+/// line's end.
 fn raw(file: &File) -> Option<()> {
     let mut modes = tcgetattr(file).ok()?;
-    modes.local_modes -= LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG | LocalModes::IEXTEN;
+    modes.local_modes -=
+        LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG | LocalModes::IEXTEN;
     modes.input_modes -= InputModes::ICRNL | InputModes::INLCR | InputModes::IXON;
     modes.output_modes |= OutputModes::OPOST | OutputModes::ONLCR;
     modes.control_modes |= ControlModes::CLOCAL | ControlModes::CREAD;
     tcsetattr(file, OptionalActions::Now, &modes).ok()
 }
 
-/// From now on the kernel shows only what is critical: its lines would go through the screen of the wizard. Its log has them all.
+/// From now on the kernel shows only what is critical: its lines would go through the screen of the
+/// wizard. Its log has them all.
 pub(crate) fn quiet_kernel() {
     let _ = fs::write("/proc/sys/kernel/printk", "3");
 }
 
 /// When nothing else is left: says why, and gives a shell on the kernel's console.
 pub(crate) fn last_resort(why: &str) {
-    let Ok(console) = OpenOptions::new().read(true).write(true).open("/dev/console") else { return };
+    let Ok(console) = OpenOptions::new().read(true).write(true).open("/dev/console") else {
+        return;
+    };
     let clones = (console.try_clone(), console.try_clone(), console.try_clone());
     let (Ok(input), Ok(output), Ok(error)) = clones else { return };
     let _ = writeln!(
         &console,
         "\r\nbty: {why}\r\nbty: this is a shell; `exit` starts the environment again, `reboot -f` the machine\r"
     );
-    let _ = Command::new("/bin/setsid").args(["-c", "/bin/sh"]).stdin(input).stdout(output).stderr(error).status();
+    let _ = Command::new("/bin/setsid")
+        .args(["-c", "/bin/sh"])
+        .stdin(input)
+        .stdout(output)
+        .stderr(error)
+        .status();
 }
 
 #[cfg(test)]
@@ -118,10 +141,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for (name, kind) in [("ttyS0", Some("4")), ("ttyS1", Some("0")), ("tty1", None)] {
             fs::create_dir(dir.path().join(name)).unwrap();
-            kind.into_iter()
-                .for_each(|kind| fs::write(dir.path().join(name).join("type"), format!("{kind}\n")).unwrap());
+            kind.into_iter().for_each(|kind| {
+                fs::write(dir.path().join(name).join("type"), format!("{kind}\n")).unwrap()
+            });
         }
-        let there: Vec<&str> = LINES.into_iter().filter(|name| is_there(dir.path(), name)).collect();
+        let there: Vec<&str> =
+            LINES.into_iter().filter(|name| is_there(dir.path(), name)).collect();
         assert_eq!(there, ["tty1", "ttyS0"]);
     }
 }

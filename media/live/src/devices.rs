@@ -17,7 +17,8 @@ const LOADERS: usize = 8;
 /// Messages of the kernel are shorter.
 const MESSAGE_BYTES_MAX: usize = 8192;
 
-/// Loads drivers in threads of their own, from now on. Gives what tells whether all devices that were there at the start have theirs.
+/// Loads drivers in threads of their own, from now on. Gives what tells whether all devices that
+/// were there at the start have theirs.
 pub(crate) fn start(modules: &Arc<Modules>) -> Started {
     // first listen, then look: nothing gets lost in between
     let listening = Arc::clone(modules);
@@ -53,8 +54,12 @@ impl Started {
 }
 
 fn listen() -> Option<rustix::fd::OwnedFd> {
-    let socket =
-        rustix::net::socket_with(AddressFamily::NETLINK, SocketType::DGRAM, SocketFlags::CLOEXEC, Some(KOBJECT_UEVENT));
+    let socket = rustix::net::socket_with(
+        AddressFamily::NETLINK,
+        SocketType::DGRAM,
+        SocketFlags::CLOEXEC,
+        Some(KOBJECT_UEVENT),
+    );
     let socket = socket.ok()?;
     let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, 1 << 20);
     rustix::net::bind(&socket, &SocketAddrNetlink::new(0, 1)).ok()?;
@@ -65,7 +70,10 @@ fn listen() -> Option<rustix::fd::OwnedFd> {
 fn follow(socket: &rustix::fd::OwnedFd, modules: &Arc<Modules>) {
     let mut message = [0; MESSAGE_BYTES_MAX];
     loop {
-        let Ok((len, _)) = rustix::net::recv(socket, message.as_mut_slice(), RecvFlags::empty()) else { continue };
+        let Ok((len, _)) = rustix::net::recv(socket, message.as_mut_slice(), RecvFlags::empty())
+        else {
+            continue;
+        };
         if let Some(alias) = added(&message[..len]) {
             let (modules, alias) = (Arc::clone(modules), alias.to_owned());
             thread::spawn(move || modules.load_for(&alias));
@@ -80,7 +88,8 @@ fn added(message: &[u8]) -> Option<&str> {
     words().find_map(|word| word.strip_prefix("MODALIAS="))
 }
 
-/// The aliases of all devices, each once. Network cards are first: their links need a while to come up.
+/// The aliases of all devices, each once. Network cards are first: their links need a while to come
+/// up.
 fn coldplug(devices: &Path) -> Vec<String> {
     let mut all = HashSet::new();
     let mut dirs = vec![devices.to_owned()];
@@ -88,7 +97,9 @@ fn coldplug(devices: &Path) -> Vec<String> {
         for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() => dirs.push(entry.path()),
-                Ok(kind) if kind.is_file() && entry.file_name() == "modalias" => all.extend(alias(&entry.path())),
+                Ok(kind) if kind.is_file() && entry.file_name() == "modalias" => {
+                    all.extend(alias(&entry.path()))
+                }
                 _ => {}
             }
         }
@@ -114,7 +125,8 @@ mod tests {
 
     #[test]
     fn a_message_of_the_kernel_names_what_was_added() {
-        let message = b"add@/devices/x\0ACTION=add\0DEVPATH=/devices/x\0MODALIAS=usb:v0525\0SEQNUM=7\0";
+        let message =
+            b"add@/devices/x\0ACTION=add\0DEVPATH=/devices/x\0MODALIAS=usb:v0525\0SEQNUM=7\0";
         assert_eq!(added(message), Some("usb:v0525"));
         assert_eq!(added(b"remove@/devices/x\0ACTION=remove\0MODALIAS=usb:v0525\0"), None);
         assert_eq!(added(b"add@/x\0ACTION=add\0SUBSYSTEM=net\0"), None);
@@ -133,6 +145,9 @@ mod tests {
             fs::create_dir_all(dir.path().join(name)).unwrap();
             fs::write(dir.path().join(name).join("modalias"), format!("{alias}\n")).unwrap();
         }
-        assert_eq!(coldplug(dir.path()), ["pci:v00008086d000010D3sv0sd0bc02sc00i00", "acpi:PNP0A08:"]);
+        assert_eq!(
+            coldplug(dir.path()),
+            ["pci:v00008086d000010D3sv0sd0bc02sc00i00", "acpi:PNP0A08:"]
+        );
     }
 }

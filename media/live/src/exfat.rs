@@ -1,7 +1,8 @@
 //! Gives an exFAT file system another size, in place and without touching a file.
 //!
-//! That works because its allocation table and its bitmap were made for the largest size that it can get: `media/build` formats the
-//! largest one and cuts it off. Structures are those of Microsoft's "exFAT file system specification", sections 3 and 7.1.
+//! That works because its allocation table and its bitmap were made for the largest size that it
+//! can get: `media/build` formats the largest one and cuts it off. Structures are those of
+//! Microsoft's "exFAT file system specification", sections 3 and 7.1.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -9,7 +10,8 @@ use std::path::Path;
 
 /// Sectors of the boot region, of which the last one holds the checksum. A copy follows.
 const BOOT_SECTORS: usize = 12;
-/// The largest part of the root directory that is looked through: labels and bitmaps are at its begin.
+/// The largest part of the root directory that is looked through: labels and bitmaps are at its
+/// begin.
 const ROOT_BYTES_MAX: usize = 4096;
 const BITMAP: u8 = 0x81;
 const LABEL: u8 = 0x83;
@@ -45,7 +47,10 @@ impl<'a> ExFat<'a> {
         for (at, is_copy) in [(start, false), (start + len as u64, true)] {
             read(file, at, &mut this.boot)?;
             this.is_copy = is_copy;
-            if this.boot[3..11] == head[3..11] && this.boot[108..=110] == head[108..=110] && this.is_whole() {
+            if this.boot[3..11] == head[3..11]
+                && this.boot[108..=110] == head[108..=110]
+                && this.is_whole()
+            {
                 return Ok(this);
             }
         }
@@ -58,7 +63,12 @@ impl<'a> ExFat<'a> {
     }
 
     fn u32(&self, at: usize) -> u64 {
-        u64::from(u32::from_le_bytes([self.boot[at], self.boot[at + 1], self.boot[at + 2], self.boot[at + 3]]))
+        u64::from(u32::from_le_bytes([
+            self.boot[at],
+            self.boot[at + 1],
+            self.boot[at + 2],
+            self.boot[at + 3],
+        ]))
     }
 
     /// Its size.
@@ -84,33 +94,47 @@ impl<'a> ExFat<'a> {
     /// The first entry of a kind in the root directory, and where it is.
     fn entry(&self, kind: u8) -> Result<Option<(u64, [u8; 32])>, String> {
         let at = self.cluster_at(self.u32(96));
-        let len = usize::try_from(self.cluster_bytes()).unwrap_or(ROOT_BYTES_MAX).min(ROOT_BYTES_MAX);
+        let len =
+            usize::try_from(self.cluster_bytes()).unwrap_or(ROOT_BYTES_MAX).min(ROOT_BYTES_MAX);
         let mut root = vec![0; len];
         read(self.file, at, &mut root)?;
-        let found = root.as_chunks::<32>().0.iter().zip((at..).step_by(32)).find(|(entry, _)| entry[0] == kind);
+        let found = root
+            .as_chunks::<32>()
+            .0
+            .iter()
+            .zip((at..).step_by(32))
+            .find(|(entry, _)| entry[0] == kind);
         Ok(found.map(|(entry, at)| (at, *entry)))
     }
 
     /// Its label.
     pub(crate) fn label(&self) -> Result<String, String> {
         let Some((_, entry)) = self.entry(LABEL)? else { return Ok(String::new()) };
-        let chars =
-            entry[2..24].as_chunks::<2>().0.iter().take(usize::from(entry[1])).map(|pair| u16::from_le_bytes(*pair));
+        let chars = entry[2..24]
+            .as_chunks::<2>()
+            .0
+            .iter()
+            .take(usize::from(entry[1]))
+            .map(|pair| u16::from_le_bytes(*pair));
         Ok(char::decode_utf16(chars).map(|c| c.unwrap_or('?')).collect())
     }
 
     /// The largest size that its tables have room for.
     pub(crate) fn bytes_max(&self) -> u64 {
-        // entries of the table take 4 bytes, and two of them are no clusters; the bitmap has one cluster
+        // entries of the table take 4 bytes, and two of them are no clusters; the bitmap has one
+        // cluster
         let of_table = (self.u32(84) * self.sector / 4).saturating_sub(2);
         let clusters = of_table.min(self.cluster_bytes() * 8);
         self.u32(88) * self.sector + clusters * self.cluster_bytes()
     }
 
-    /// Gives it the size `bytes`, or somewhat less. Interrupted anywhere it is complete after the next time, and no file is touched.
+    /// Gives it the size `bytes`, or somewhat less. Interrupted anywhere it is complete after the
+    /// next time, and no file is touched.
     pub(crate) fn fit(&mut self, bytes: u64) -> Result<(), String> {
         let (at, mut entry) = self.entry(BITMAP)?.ok_or("its root directory has no bitmap")?;
-        let bitmap = self.cluster_at(u64::from(u32::from_le_bytes([entry[20], entry[21], entry[22], entry[23]])));
+        let bitmap = self.cluster_at(u64::from(u32::from_le_bytes([
+            entry[20], entry[21], entry[22], entry[23],
+        ])));
         let bytes = bytes.min(self.bytes_max());
         let clusters = bytes.saturating_sub(self.u32(88) * self.sector) / self.cluster_bytes();
         let (old, new) = (self.clusters(), clusters);
@@ -125,7 +149,9 @@ impl<'a> ExFat<'a> {
             return Err("there are files behind the new end".into());
         }
         // what the bitmap says about clusters that did not exist means nothing
-        let kept = bits[(fewer / 8) as usize..].first().map(|byte| byte & ((1u16 << (fewer % 8)) - 1) as u8);
+        let kept = bits[(fewer / 8) as usize..]
+            .first()
+            .map(|byte| byte & ((1u16 << (fewer % 8)) - 1) as u8);
         bits[(fewer / 8) as usize..].fill(0);
         if let Some(kept) = kept {
             bits[(fewer / 8) as usize] = kept;
@@ -134,7 +160,8 @@ impl<'a> ExFat<'a> {
         entry[24..32].copy_from_slice(&new.div_ceil(8).to_le_bytes());
         write(self.file, at, &entry)?;
         self.boot[72..80].copy_from_slice(&(bytes / self.sector).to_le_bytes());
-        self.boot[92..96].copy_from_slice(&u32::try_from(new).map_err(|e| e.to_string())?.to_le_bytes());
+        self.boot[92..96]
+            .copy_from_slice(&u32::try_from(new).map_err(|e| e.to_string())?.to_le_bytes());
         self.boot[112] = PERCENT_UNKNOWN;
         let sum: Vec<u8> = self.checksum().to_le_bytes().repeat(self.sector as usize / 4);
         let last = (BOOT_SECTORS - 1) * self.sector as usize;
@@ -155,10 +182,15 @@ impl<'a> ExFat<'a> {
     }
 }
 
-/// For `media/build`: gives the file system in a file another size, and the file too, and a serial number that is always the same.
+/// For `media/build`: gives the file system in a file another size, and the file too, and a serial
+/// number that is always the same.
 pub(crate) fn fit_file(path: &Path, bytes: &str) -> Result<(), String> {
     let bytes = bytes.parse().map_err(|_| format!("{bytes:?} is no number of bytes"))?;
-    let file = OpenOptions::new().read(true).write(true).open(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .map_err(|e| format!("{}: {e}", path.display()))?;
     let mut system = ExFat::open(&file, 0)?;
     // mkfs takes the time for it; a build that is done again gives the same
     system.boot[100..104].copy_from_slice(b"BTY1");
@@ -167,13 +199,17 @@ pub(crate) fn fit_file(path: &Path, bytes: &str) -> Result<(), String> {
 }
 
 fn read(mut file: &File, at: u64, bytes: &mut [u8]) -> Result<(), String> {
-    file.seek(SeekFrom::Start(at)).and_then(|_| file.read_exact(bytes)).map_err(|e| format!("reading: {e}"))
+    file.seek(SeekFrom::Start(at))
+        .and_then(|_| file.read_exact(bytes))
+        .map_err(|e| format!("reading: {e}"))
 }
 
 pub(crate) fn write(mut file: &File, at: u64, bytes: &[u8]) -> Result<(), String> {
     #[cfg(test)]
     tests::may_write(file, at, bytes)?;
-    file.seek(SeekFrom::Start(at)).and_then(|_| file.write_all(bytes)).map_err(|e| format!("writing: {e}"))
+    file.seek(SeekFrom::Start(at))
+        .and_then(|_| file.write_all(bytes))
+        .map_err(|e| format!("writing: {e}"))
 }
 
 pub(crate) fn sync(file: &File) -> Result<(), String> {
@@ -215,8 +251,10 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn tool(command: &[&str]) -> String {
-        let output =
-            Command::new(command[0]).args(&command[1..]).output().expect("the Debian package exfatprogs is installed");
+        let output = Command::new(command[0])
+            .args(&command[1..])
+            .output()
+            .expect("the Debian package exfatprogs is installed");
         assert!(output.status.success(), "{command:?}: {output:?}");
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
@@ -239,7 +277,10 @@ pub(crate) mod tests {
             fit_file(file.path(), &(mib * MIB).to_string()).unwrap();
             tool(&["fsck.exfat", "-n", path]);
             let system = ExFat::open(file.as_file(), 0).unwrap();
-            assert_eq!((system.bytes(), system.label().unwrap()), (mib * MIB, "BTY_IMAGES".to_owned()));
+            assert_eq!(
+                (system.bytes(), system.label().unwrap()),
+                (mib * MIB, "BTY_IMAGES".to_owned())
+            );
         }
     }
 

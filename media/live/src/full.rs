@@ -25,7 +25,9 @@ const TAKEN_ALONG: [(&str, &str); 4] = [
 
 /// Somebody wants it.
 pub(crate) fn ask() -> Result<(), String> {
-    fs::create_dir_all("/run/bty-live").and_then(|()| fs::write(WISH, "")).map_err(|e| format!("{WISH}: {e}"))
+    fs::create_dir_all("/run/bty-live")
+        .and_then(|()| fs::write(WISH, ""))
+        .map_err(|e| format!("{WISH}: {e}"))
 }
 
 /// Somebody wanted it; asked once.
@@ -47,7 +49,15 @@ pub(crate) fn prepare(words: &Words, say: &mut dyn FnMut(&str)) -> Result<(), St
     for dir in ["lower", "rw", "root"] {
         fs::create_dir_all(Path::new("/full").join(dir)).map_err(|e| e.to_string())?;
     }
-    run(&["/bin/mount", "-t", "squashfs", "-o", "loop,ro", &file.to_string_lossy(), "/full/lower"])?;
+    run(&[
+        "/bin/mount",
+        "-t",
+        "squashfs",
+        "-o",
+        "loop,ro",
+        &file.to_string_lossy(),
+        "/full/lower",
+    ])?;
     run(&["/bin/mount", "-t", "tmpfs", "tmpfs", "/full/rw"])?;
     run(&["/bin/mkdir", "/full/rw/upper", "/full/rw/work"])?;
     let layers = "lowerdir=/full/lower,upperdir=/full/rw/upper,workdir=/full/rw/work";
@@ -62,7 +72,10 @@ pub(crate) fn prepare(words: &Words, say: &mut dyn FnMut(&str)) -> Result<(), St
     let _ = Command::new("/bin/killall").arg("udhcpc").status();
     // no program can be started any more once they are gone
     let move_there = |place: &str| rustix::mount::mount_move(place, &*format!("{ROOT}{place}"));
-    ["/proc", "/sys", "/run", "/dev"].into_iter().try_for_each(move_there).map_err(|e| format!("moving mounts: {e}"))
+    ["/proc", "/sys", "/run", "/dev"]
+        .into_iter()
+        .try_for_each(move_there)
+        .map_err(|e| format!("moving mounts: {e}"))
 }
 
 /// For process 1: becomes the full environment's. It returns when that cannot be, with the reason.
@@ -72,21 +85,32 @@ pub(crate) fn switch() -> String {
 }
 
 fn run(command: &[&str]) -> Result<(), String> {
-    let output = Command::new(command[0]).args(&command[1..]).output().map_err(|e| format!("{}: {e}", command[0]))?;
+    let output = Command::new(command[0])
+        .args(&command[1..])
+        .output()
+        .map_err(|e| format!("{}: {e}", command[0]))?;
     let said = String::from_utf8_lossy(&output.stderr);
-    if output.status.success() { Ok(()) } else { Err(format!("{}: {}", command.join(" "), said.trim())) }
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(format!("{}: {}", command.join(" "), said.trim()))
+    }
 }
 
 /// Fetches it, and compares it with the digest that its release has beside it.
 fn fetch(url: &str, say: &mut dyn FnMut(&str)) -> Result<PathBuf, String> {
     say(&format!("fetching {url}"));
-    let sums = url.strip_suffix(".squashfs").map(|stem| format!("{stem}.sha256")).ok_or("fetch= names no .squashfs")?;
+    let sums = url
+        .strip_suffix(".squashfs")
+        .map(|stem| format!("{stem}.sha256"))
+        .ok_or("fetch= names no .squashfs")?;
     run(&["/bin/mount", "-t", "tmpfs", "tmpfs", "/full"])?;
     run(&["/usr/bin/wget", "-q", "-O", "/full/sums", &sums])?;
     run(&["/usr/bin/wget", "-q", "-O", FILE, url])?;
     let name = url.rsplit('/').next().unwrap_or_default();
     let sums = fs::read_to_string("/full/sums").map_err(|e| e.to_string())?;
-    let line = sums.lines().find(|line| line.ends_with(name)).and_then(|line| line.split(' ').next());
+    let line =
+        sums.lines().find(|line| line.ends_with(name)).and_then(|line| line.split(' ').next());
     let expected = line.ok_or_else(|| format!("the release has no digest of {name}"))?;
     fs::write("/full/sums", format!("{expected}  {FILE}\n")).map_err(|e| e.to_string())?;
     run(&["/usr/bin/sha256sum", "-c", "-s", "/full/sums"])
@@ -98,7 +122,8 @@ fn fetch(url: &str, say: &mut dyn FnMut(&str)) -> Result<PathBuf, String> {
 fn on_stick() -> Result<PathBuf, String> {
     fs::create_dir_all("/full/stick").map_err(|e| e.to_string())?;
     let found = stick::file_systems().into_iter().find(|seen| seen.label == STICK_LABEL);
-    let device = found.ok_or("nobody said where it is (fetch=), and there is no stick with it")?.device;
+    let device =
+        found.ok_or("nobody said where it is (fetch=), and there is no stick with it")?.device;
     run(&["/bin/mount", "-t", "iso9660", "-o", "ro", &device, "/full/stick"])?;
     Ok(Path::new("/full/stick").join(ON_STICK))
 }

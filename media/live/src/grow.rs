@@ -1,4 +1,5 @@
-//! Lets the partition for images reach the end of its disk, and its file system with it. Nothing is copied: the files stay where they are.
+//! Lets the partition for images reach the end of its disk, and its file system with it. Nothing is
+//! copied: the files stay where they are.
 
 use std::fmt;
 use std::fs::{self, OpenOptions};
@@ -34,16 +35,20 @@ impl fmt::Display for Grown {
     }
 }
 
-/// Grows the partition with the label `BTY_IMAGES`, if it is the last one of `disk`. `sys` is where sysfs is.
+/// Grows the partition with the label `BTY_IMAGES`, if it is the last one of `disk`. `sys` is where
+/// sysfs is.
 pub(crate) fn disk(disk: &Path, sys: &Path) -> Result<Grown, String> {
     let at = |e: std::io::Error| format!("{}: {e}", disk.display());
     let mut file = OpenOptions::new().read(true).write(true).open(disk).map_err(at)?;
     let disk_bytes = file.seek(SeekFrom::End(0)).map_err(at)?;
     let mut table = [0; 512];
     file.rewind().and_then(|()| file.read_exact(&mut table)).map_err(at)?;
-    let number = last_partition(&table).ok_or("the disk has no partition table of the kind that sticks of bty have")?;
+    let number = last_partition(&table)
+        .ok_or("the disk has no partition table of the kind that sticks of bty have")?;
     let entry = 446 + 16 * number;
-    let field = |at: usize| u64::from(u32::from_le_bytes([table[at], table[at + 1], table[at + 2], table[at + 3]]));
+    let field = |at: usize| {
+        u64::from(u32::from_le_bytes([table[at], table[at + 1], table[at + 2], table[at + 3]]))
+    };
     let start = field(entry + 8) * SECTOR;
     let mut system = ExFat::open(&file, start)?;
     if system.label()? != LABEL {
@@ -52,7 +57,8 @@ pub(crate) fn disk(disk: &Path, sys: &Path) -> Result<Grown, String> {
     // whole MiB, as the partition began
     let room = disk_bytes.min(SECTORS_MAX * SECTOR).saturating_sub(start) >> 20 << 20;
     let new = room.min(system.bytes_max());
-    // what was interrupted has a partition that is larger already, or a boot region that is half written
+    // what was interrupted has a partition that is larger already, or a boot region that is half
+    // written
     if new < system.bytes() + LITTLE && !system.is_copy {
         return Ok(Grown::Already);
     }
@@ -72,7 +78,8 @@ fn last_partition(table: &[u8; 512]) -> Option<usize> {
         u32::from_le_bytes([table[at + 8], table[at + 9], table[at + 10], table[at + 11]])
     };
     let is_there = |number: &usize| start(*number) > 0 && table[446 + 16 * number + 4] != 0xee;
-    (table[510..] == [0x55, 0xaa]).then(|| (0..4).filter(is_there).max_by_key(|number| start(*number)))?
+    (table[510..] == [0x55, 0xaa])
+        .then(|| (0..4).filter(is_there).max_by_key(|number| start(*number)))?
 }
 
 /// Lets the kernel read the table again, when the disk is one and not a file.
@@ -84,9 +91,14 @@ fn tell_kernel(disk: &Path, number: usize, bytes: u64, sys: &Path) -> Result<(),
     }
     let _ = Command::new("/sbin/blockdev").arg("--rereadpt").arg(disk).status();
     let infix = if name.ends_with(|c: char| c.is_ascii_digit()) { "p" } else { "" };
-    let size = fs::read_to_string(dir.join(format!("{name}{infix}{number}/size"))).unwrap_or_default();
+    let size =
+        fs::read_to_string(dir.join(format!("{name}{infix}{number}/size"))).unwrap_or_default();
     let is_known = size.trim().parse::<u64>().is_ok_and(|sectors| sectors * SECTOR == bytes);
-    if is_known { Ok(()) } else { Err("the kernel still has the old partition table: start the machine again".into()) }
+    if is_known {
+        Ok(())
+    } else {
+        Err("the kernel still has the old partition table: start the machine again".into())
+    }
 }
 
 #[cfg(test)]

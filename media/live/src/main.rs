@@ -1,7 +1,8 @@
 //! The first process of the live environment.
 //!
-//! The kernel starts it as `/init`. It stays process 1 and does only two things: it takes leave of processes that have ended, and it starts
-//! [`manager`] as a process of its own. Whatever goes wrong there ends at a shell and not in a kernel that has lost its first process.
+//! The kernel starts it as `/init`. It stays process 1 and does only two things: it takes leave of
+//! processes that have ended, and it starts [`manager`] as a process of its own. Whatever goes
+//! wrong there ends at a shell and not in a kernel that has lost its first process.
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -40,7 +41,9 @@ fn main() -> ExitCode {
     let done = match words[..] {
         ["manage"] => return manager::run().map_or_else(|e| fail(&e), ExitCode::from),
         ["full"] => full::ask(),
-        ["grow", disk] => grow::disk(Path::new(disk), Path::new("/sys")).map(|grown| println!("{grown}")),
+        ["grow", disk] => {
+            grow::disk(Path::new(disk), Path::new("/sys")).map(|grown| println!("{grown}"))
+        }
         ["fit", file, bytes] => exfat::fit_file(Path::new(file), bytes),
         _ => Err(USAGE.to_owned()),
     };

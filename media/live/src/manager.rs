@@ -1,4 +1,5 @@
-//! What the environment does: devices, network, `bty`, and what a person at one of the consoles wants instead.
+//! What the environment does: devices, network, `bty`, and what a person at one of the consoles
+//! wants instead.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -20,7 +21,8 @@ const STICK_TIME: Duration = Duration::from_secs(10);
 /// Ctrl-\.
 const SHELL_KEY: u8 = 0x1c;
 /// File systems of sticks, and what keyboards and the full environment need without being a device.
-const USEFUL: [&str; 8] = ["efivarfs", "loop", "exfat", "vfat", "isofs", "nls_iso8859_1", "nls_cp437", "hid_generic"];
+const USEFUL: [&str; 8] =
+    ["efivarfs", "loop", "exfat", "vfat", "isofs", "nls_iso8859_1", "nls_cp437", "hid_generic"];
 
 enum Event {
     /// Keys, of whichever console.
@@ -98,9 +100,13 @@ impl Manager {
                 Err(RecvTimeoutError::Disconnected) => return Err("all consoles are gone".into()),
             }
             if full::is_wanted() {
-                match full::prepare(&self.words, &mut |line| self.consoles.write(format!("  {line}\n").as_bytes())) {
+                match full::prepare(&self.words, &mut |line| {
+                    self.consoles.write(format!("  {line}\n").as_bytes())
+                }) {
                     Ok(()) => return Ok(TO_FULL),
-                    Err(why) => self.say(&format!("\nthe full environment cannot be started: {why}\n")),
+                    Err(why) => {
+                        self.say(&format!("\nthe full environment cannot be started: {why}\n"))
+                    }
                 }
             }
             self.look();
@@ -166,8 +172,11 @@ impl Manager {
     /// The server's plan is wanted, and there is an address to ask from.
     fn go_to_server(&mut self, lease: &Lease) {
         // a file for one machine only would be no file for a stick
-        let server =
-            self.words.server().or_else(|| lease.server.clone()).unwrap_or_else(|| "http://bty-server:8080".into());
+        let server = self
+            .words
+            .server()
+            .or_else(|| lease.server.clone())
+            .unwrap_or_else(|| "http://bty-server:8080".into());
         let mac = self.words.mac().unwrap_or_else(|| lease.mac.clone());
         if self.words.wants_full() {
             full::ask().unwrap_or_else(|why| self.say(&why));

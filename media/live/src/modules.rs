@@ -1,4 +1,5 @@
-//! Kernel modules: which one a device needs, what that one needs, and loading them. The indexes are those that `depmod` writes.
+//! Kernel modules: which one a device needs, what that one needs, and loading them. The indexes are
+//! those that `depmod` writes.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -43,13 +44,17 @@ impl Modules {
         }
         for line in text("modules.alias").lines() {
             let mut words = line.split(' ');
-            let (Some("alias"), Some(pattern), Some(module)) = (words.next(), words.next(), words.next()) else {
+            let (Some("alias"), Some(pattern), Some(module)) =
+                (words.next(), words.next(), words.next())
+            else {
                 continue;
             };
             let entry = (pattern.to_owned(), module.to_owned());
             let literal = pattern.find(['*', '?', '[']).unwrap_or(pattern.len());
             match pattern.get(..KEY) {
-                Some(key) if literal >= KEY => modules.by_key.entry(key.to_owned()).or_default().push(entry),
+                Some(key) if literal >= KEY => {
+                    modules.by_key.entry(key.to_owned()).or_default().push(entry)
+                }
                 _ => modules.general.push(entry),
             }
         }
@@ -70,7 +75,8 @@ impl Modules {
         self.for_device(alias).into_iter().for_each(|module| self.load(module));
     }
 
-    /// Loads a module after those that it needs; returns when that is done, whoever does it. One that cannot be loaded is in the kernel's log.
+    /// Loads a module after those that it needs; returns when that is done, whoever does it. One
+    /// that cannot be loaded is in the kernel's log.
     pub(crate) fn load(&self, name: &str) {
         let name = plain(name);
         let Some((file, needs)) = self.files.get(&name) else { return };
@@ -87,7 +93,8 @@ impl Modules {
             // listed from the nearest to the farthest
             needs.iter().rev().for_each(|need| self.load(need));
             let path = self.root.join(file);
-            let flags = if path.extension().is_some_and(|end| end == "ko") { 0 } else { COMPRESSED };
+            let flags =
+                if path.extension().is_some_and(|end| end == "ko") { 0 } else { COMPRESSED };
             if let Ok(file) = File::open(&path) {
                 let _ = rustix::system::finit_module(&file, c"", flags);
             }
@@ -167,8 +174,14 @@ mod tests {
     #[test]
     fn a_device_finds_its_driver_by_vendor_or_by_class() {
         let modules = modules();
-        assert_eq!(modules.for_device("pci:v00008086d000010D3sv00001AF4sd00001100bc02sc00i00"), ["e1000e"]);
-        assert_eq!(modules.for_device("pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01"), ["ahci"]);
+        assert_eq!(
+            modules.for_device("pci:v00008086d000010D3sv00001AF4sd00001100bc02sc00i00"),
+            ["e1000e"]
+        );
+        assert_eq!(
+            modules.for_device("pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01"),
+            ["ahci"]
+        );
         assert_eq!(modules.for_device("virtio:d00000001v00001AF4"), ["virtio-net"]);
         assert_eq!(modules.for_device("scsi:t-0x00"), ["sd_mod"]);
         assert!(modules.for_device("pci:v0000").is_empty());
@@ -184,7 +197,8 @@ mod tests {
 
     #[test]
     fn patterns_match_as_those_of_a_shell() {
-        let matches = |pattern: &str, text: &str| super::matches(pattern.as_bytes(), text.as_bytes());
+        let matches =
+            |pattern: &str, text: &str| super::matches(pattern.as_bytes(), text.as_bytes());
         for (pattern, text) in [
             ("a*c", "abc"),
             ("a*c", "ac"),
@@ -196,9 +210,15 @@ mod tests {
         ] {
             assert!(matches(pattern, text), "{pattern} {text}");
         }
-        for (pattern, text) in
-            [("a*c", "abd"), ("a", "ab"), ("ab", "a"), ("[a", "a"), ("d[0-3]", "d4"), ("", "x"), ("[]", "]")]
-        {
+        for (pattern, text) in [
+            ("a*c", "abd"),
+            ("a", "ab"),
+            ("ab", "a"),
+            ("[a", "a"),
+            ("d[0-3]", "d4"),
+            ("", "x"),
+            ("[]", "]"),
+        ] {
             assert!(!matches(pattern, text), "{pattern} {text}");
         }
     }

@@ -56,7 +56,8 @@ pub(crate) fn network(state: &State) -> String {
     match state {
         State::NoCard => "network: no card with a driver yet".into(),
         State::Waiting(cards) => {
-            let cards: Vec<String> = cards.iter().map(|(card, missing)| format!("{card}: {missing}")).collect();
+            let cards: Vec<String> =
+                cards.iter().map(|(card, missing)| format!("{card}: {missing}")).collect();
             format!("network: {}", cards.join("; "))
         }
         State::Up(lease) => format!("network: {} has {} ({})", lease.card, lease.ip, lease.mac),
@@ -64,12 +65,19 @@ pub(crate) fn network(state: &State) -> String {
 }
 
 /// What a person is asked.
-pub(crate) const WHICH_SERVER: &str = "\nAddress of the server, such as http://192.0.2.1:8080 (Enter: none): ";
+pub(crate) const WHICH_SERVER: &str =
+    "\nAddress of the server, such as http://192.0.2.1:8080 (Enter: none): ";
 
 /// `bty` has ended, and nobody has said what is next.
 pub(crate) fn ended(code: u32) -> String {
-    let how = if code == 0 { "bty has ended".into() } else { format!("bty has ended with exit code {code}") };
-    format!("\n{how}\n  Enter: start it again   s: shell   f: full environment   r: reboot   p: power off\n")
+    let how = if code == 0 {
+        "bty has ended".into()
+    } else {
+        format!("bty has ended with exit code {code}")
+    };
+    format!(
+        "\n{how}\n  Enter: start it again   s: shell   f: full environment   r: reboot   p: power off\n"
+    )
 }
 
 #[cfg(test)]
@@ -90,7 +98,12 @@ mod tests {
 
     #[test]
     fn lines_say_what_is_missing() {
-        let lease = Lease { card: "eth0".into(), mac: "52:54:00:00:00:01".into(), ip: "10.0.0.5".into(), server: None };
+        let lease = Lease {
+            card: "eth0".into(),
+            mac: "52:54:00:00:00:01".into(),
+            ip: "10.0.0.5".into(),
+            server: None,
+        };
         let states = [
             State::NoCard,
             State::Waiting(vec![

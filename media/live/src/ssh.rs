@@ -1,4 +1,5 @@
-//! Keys that may log in to the full environment. There is no password, and without a key nothing listens.
+//! Keys that may log in to the full environment. There is no password, and without a key nothing
+//! listens.
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -9,10 +10,12 @@ use crate::words::Words;
 /// The word that names a key: the second field of a `.pub` file. It may be repeated.
 pub(crate) const WORD: &str = "bty.ssh_key";
 
-/// Relative to the root of the full environment. Its services for ssh start only when this file exists.
+/// Relative to the root of the full environment. Its services for ssh start only when this file
+/// exists.
 const AUTHORIZED: &str = "root/.ssh/authorized_keys";
 
-/// Kinds of keys, as they are written at the beginning of a line and, with their length, of the key itself.
+/// Kinds of keys, as they are written at the beginning of a line and, with their length, of the key
+/// itself.
 const KINDS: [&str; 7] = [
     "ssh-ed25519",
     "ssh-rsa",
@@ -24,7 +27,11 @@ const KINDS: [&str; 7] = [
 ];
 
 /// Lets the keys that `words` name log in to the full environment below `root`, and says so.
-pub(crate) fn authorize(words: &Words, root: &Path, say: &mut dyn FnMut(&str)) -> Result<(), String> {
+pub(crate) fn authorize(
+    words: &Words,
+    root: &Path,
+    say: &mut dyn FnMut(&str),
+) -> Result<(), String> {
     let mut lines = String::new();
     let mut count = 0;
     for key in words.all(WORD) {
@@ -34,7 +41,9 @@ pub(crate) fn authorize(words: &Words, root: &Path, say: &mut dyn FnMut(&str)) -
                 lines.push('\n');
                 count += 1;
             }
-            None => say(&format!("{WORD}={key} is ignored: it is not the second field of a .pub file")),
+            None => {
+                say(&format!("{WORD}={key} is ignored: it is not the second field of a .pub file"))
+            }
         }
     }
     if count == 0 {
@@ -44,8 +53,13 @@ pub(crate) fn authorize(words: &Words, root: &Path, say: &mut dyn FnMut(&str)) -
     let at = |e: std::io::Error| format!("{}: {e}", path.display());
     let dir = path.parent().unwrap_or(root);
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(at)?;
-    let mut file =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path).map_err(at)?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(at)?;
     std::io::Write::write_all(&mut file, lines.as_bytes()).map_err(at)?;
     say(&format!("ssh: {count} {} may log in as root", if count == 1 { "key" } else { "keys" }));
     Ok(())
@@ -57,7 +71,10 @@ fn line(key: &str) -> Option<String> {
     let kind = KINDS.into_iter().find(|kind| {
         let head = u32::try_from(kind.len()).unwrap_or_default().to_be_bytes();
         // a key has more than its kind
-        bytes.strip_prefix(&head).and_then(|rest| rest.strip_prefix(kind.as_bytes())).is_some_and(|rest| rest.len() > 4)
+        bytes
+            .strip_prefix(&head)
+            .and_then(|rest| rest.strip_prefix(kind.as_bytes()))
+            .is_some_and(|rest| rest.len() > 4)
     })?;
     Some(format!("{kind} {key}"))
 }
@@ -94,7 +111,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("root")).unwrap();
         let mut said = String::new();
-        authorize(&Words::parse(words), root.path(), &mut |line| said += &format!("{line}\n")).unwrap();
+        authorize(&Words::parse(words), root.path(), &mut |line| said += &format!("{line}\n"))
+            .unwrap();
         let path = root.path().join(AUTHORIZED);
         let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
         if path.exists() {
@@ -125,9 +143,13 @@ mod tests {
         ] {
             let (keys, said) = authorized(&format!("bty.ssh_key={wrong}"));
             assert_eq!(keys, None, "{wrong}");
-            assert!(said.contains("is ignored: it is not the second field of a .pub file"), "{said}");
+            assert!(
+                said.contains("is ignored: it is not the second field of a .pub file"),
+                "{said}"
+            );
         }
-        let (keys, said) = authorized(&format!("bty.ssh_key=what bty.ssh_key={KEY} bty.ssh_key={KEY}"));
+        let (keys, said) =
+            authorized(&format!("bty.ssh_key=what bty.ssh_key={KEY} bty.ssh_key={KEY}"));
         assert_eq!(keys.unwrap().lines().count(), 2);
         assert!(said.ends_with("ssh: 2 keys may log in as root\n"), "{said}");
     }
@@ -146,9 +168,11 @@ mod tests {
     #[test]
     fn the_full_environment_has_no_password_and_starts_ssh_for_keys_only() {
         let config = include_str!("../../full/root/etc/ssh/sshd_config.d/bty.conf");
-        for line in
-            ["PermitRootLogin prohibit-password", "PasswordAuthentication no", "KbdInteractiveAuthentication no"]
-        {
+        for line in [
+            "PermitRootLogin prohibit-password",
+            "PasswordAuthentication no",
+            "KbdInteractiveAuthentication no",
+        ] {
             assert!(config.lines().any(|found| found == line), "{line}");
         }
         let condition = format!("ConditionPathExists=/{AUTHORIZED}");
@@ -161,7 +185,9 @@ mod tests {
         }
         let build = include_str!("../../builder/full.py");
         assert!(build.contains("root:*:") && !build.contains("$6$"), "root has no password");
-        for shown in [include_str!("../../full/root/etc/issue"), include_str!("../../full/root/etc/motd")] {
+        for shown in
+            [include_str!("../../full/root/etc/issue"), include_str!("../../full/root/etc/motd")]
+        {
             assert!(shown.contains(WORD) && !shown.contains("password"), "{shown}");
         }
     }

@@ -69,7 +69,9 @@ fn own_partition(own: &FileSystem, say: &mut dyn FnMut(&str)) -> Option<Stick> {
 }
 
 fn stick(seen: &FileSystem, images: &Path) -> Stick {
-    let words = [Path::new(PLACE), images].iter().find_map(|dir| fs::read_to_string(dir.join("bty.txt")).ok());
+    let words = [Path::new(PLACE), images]
+        .iter()
+        .find_map(|dir| fs::read_to_string(dir.join("bty.txt")).ok());
     let words = Words::parse(&words.unwrap_or_default());
     let _ = fs::create_dir_all(IMAGES).map(|()| mount_bind(images, IMAGES));
     Stick { device: seen.device.clone(), words }
@@ -84,7 +86,8 @@ fn mount_it(seen: &FileSystem) -> Option<()> {
 /// The file systems of all block devices.
 pub(crate) fn file_systems() -> Vec<FileSystem> {
     let entries = fs::read_dir(BLOCK).into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     let see = |name: String| {
         let device = format!("/dev/{name}");
@@ -99,7 +102,10 @@ fn recognise(mut file: &File) -> Option<(&'static str, String)> {
     let mut head = [0; 512];
     file.rewind().and_then(|()| file.read_exact(&mut head)).ok()?;
     if &head[3..11] == b"EXFAT   " {
-        return Some(("exfat", ExFat::open(file, 0).and_then(|system| system.label()).unwrap_or_default()));
+        return Some((
+            "exfat",
+            ExFat::open(file, 0).and_then(|system| system.label()).unwrap_or_default(),
+        ));
     }
     if head[510..] == [0x55, 0xaa] && (&head[54..57] == b"FAT" || &head[82..85] == b"FAT") {
         return Some(("vfat", String::new()));
@@ -124,7 +130,8 @@ fn disk_of(device: &str) -> Option<PathBuf> {
 
 fn is_removable(device: &str) -> bool {
     let Some(dir) = sysfs(device) else { return false };
-    let is = |dir: &Path| fs::read_to_string(dir.join("removable")).is_ok_and(|text| text.trim() == "1");
+    let is =
+        |dir: &Path| fs::read_to_string(dir.join("removable")).is_ok_and(|text| text.trim() == "1");
     dir.to_string_lossy().contains("/usb") || is(&dir) || dir.parent().is_some_and(is)
 }
 

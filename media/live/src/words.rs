@@ -14,7 +14,10 @@ impl Words {
 
     /// Words separated by blanks and lines; the rest of a line after `#` is a remark.
     pub(crate) fn parse(text: &str) -> Self {
-        let lines = text.trim_start_matches('\u{feff}').lines().map(|line| line.split('#').next().unwrap_or_default());
+        let lines = text
+            .trim_start_matches('\u{feff}')
+            .lines()
+            .map(|line| line.split('#').next().unwrap_or_default());
         let word = |word: &str| match word.split_once('=') {
             Some((name, value)) => (name.to_owned(), Some(value.trim_matches('"').to_owned())),
             None => (word.to_owned(), None),
@@ -24,7 +27,8 @@ impl Words {
 
     /// Adds what `others` say about things that these words do not name.
     pub(crate) fn complete(&mut self, others: Self) {
-        let is_new = |(name, _): &(String, Option<String>)| !self.0.iter().any(|(known, _)| known == name);
+        let is_new =
+            |(name, _): &(String, Option<String>)| !self.0.iter().any(|(known, _)| known == name);
         let new: Vec<_> = others.0.into_iter().filter(is_new).collect();
         self.0.extend(new);
     }
@@ -37,7 +41,10 @@ impl Words {
 
     /// All values of `name`, in their order.
     pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(known, _)| known == name).filter_map(|(_, value)| value.as_deref())
+        self.0
+            .iter()
+            .filter(move |(known, _)| known == name)
+            .filter_map(|(_, value)| value.as_deref())
     }
 
     /// The server is named by DHCP.
@@ -65,11 +72,15 @@ impl Words {
 
     /// Base address of the server, when it is known.
     pub(crate) fn server(&self) -> Option<String> {
-        let url = self.get("bty.server").filter(|_| !self.asks_dhcp() && !self.asks_person())?.trim_end_matches('/');
+        let url = self
+            .get("bty.server")
+            .filter(|_| !self.asks_dhcp() && !self.asks_person())?
+            .trim_end_matches('/');
         Some(if url.contains("://") { url.to_owned() } else { format!("http://{url}") })
     }
 
-    /// The network card that has booted: `bty.mac=`, or what PXELINUX and GRUB leave in `BOOTIF=01-…`.
+    /// The network card that has booted: `bty.mac=`, or what PXELINUX and GRUB leave in
+    /// `BOOTIF=01-…`.
     pub(crate) fn mac(&self) -> Option<String> {
         let boot_interface = self.get("BOOTIF").and_then(|value| value.strip_prefix("01-"));
         self.get("bty.mac").or(boot_interface).and_then(mac)
@@ -85,7 +96,8 @@ impl Words {
 pub(crate) fn mac(text: &str) -> Option<String> {
     let digits: String = text.chars().filter(|c| !matches!(c, ':' | '-' | '.')).collect();
     let is_mac = digits.len() == 12 && digits.bytes().all(|b| b.is_ascii_hexdigit());
-    let pairs = || (0..12).step_by(2).map(|at| digits[at..at + 2].to_ascii_lowercase()).collect::<Vec<_>>();
+    let pairs =
+        || (0..12).step_by(2).map(|at| digits[at..at + 2].to_ascii_lowercase()).collect::<Vec<_>>();
     is_mac.then(|| pairs().join(":"))
 }
 
@@ -102,7 +114,10 @@ mod tests {
         assert_eq!(words.mac().as_deref(), Some("52:54:00:ab:cd:ef"));
         assert_eq!(words.all("console").collect::<Vec<_>>(), ["tty0", "ttyS0,115200"]);
         assert!(!words.wants_full() && words.get("quiet").is_none());
-        assert_eq!(Words::parse("bty.mac=5254.00ab.cdef").mac().as_deref(), Some("52:54:00:ab:cd:ef"));
+        assert_eq!(
+            Words::parse("bty.mac=5254.00ab.cdef").mac().as_deref(),
+            Some("52:54:00:ab:cd:ef")
+        );
         assert_eq!(Words::parse("bty.mac=52:54").mac(), None);
     }
 
@@ -121,7 +136,9 @@ mod tests {
     #[test]
     fn the_command_line_goes_before_a_file() {
         let mut words = Words::parse("bty.server=https://first bty.mac=");
-        words.complete(Words::parse("\u{feff}# the lab\r\nbty.server=second\r\nbty.environment=full # tools\r\n"));
+        words.complete(Words::parse(
+            "\u{feff}# the lab\r\nbty.server=second\r\nbty.environment=full # tools\r\n",
+        ));
         assert_eq!(words.server().as_deref(), Some("https://first"));
         assert!(words.wants_full());
     }

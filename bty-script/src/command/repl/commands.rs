@@ -22,7 +22,8 @@ pub(super) const COMMANDS: [(&str, &str); 7] = [
 impl Repl<'_> {
     /// Does what a line after its colon says.
     pub(super) fn command(&mut self, command: &str) -> Result<Next, ScriptError> {
-        let (name, argument) = command.split_once(' ').map_or((command, ""), |(name, rest)| (name, rest.trim()));
+        let (name, argument) =
+            command.split_once(' ').map_or((command, ""), |(name, rest)| (name, rest.trim()));
         match name {
             "help" | "h" | "?" => self.help(),
             "doc" => self.doc(argument)?,
@@ -33,7 +34,10 @@ impl Repl<'_> {
             "quit" | "q" => return Ok(Next::End(ExitCode::SUCCESS)),
             _ => {
                 let close = reference::close(name, COMMANDS.iter().map(|(name, _)| *name));
-                let next = close.map_or_else(|| ":help lists them".into(), |name| format!("did you mean :{name}?"));
+                let next = close.map_or_else(
+                    || ":help lists them".into(),
+                    |name| format!("did you mean :{name}?"),
+                );
                 return Err(wrong(format!("there is no command :{name}"), next));
             }
         }
@@ -48,10 +52,15 @@ impl Repl<'_> {
 
     fn doc(&self, name: &str) -> Result<(), ScriptError> {
         let engine = self.interactive.engine();
-        let text = if name.is_empty() { Some(reference::overview(engine)) } else { reference::about(engine, name) };
+        let text = if name.is_empty() {
+            Some(reference::overview(engine))
+        } else {
+            reference::about(engine, name)
+        };
         let text = text.ok_or_else(|| {
             let close = reference::similar(engine, name);
-            let next = close.map_or_else(|| ":doc lists all".into(), |close| format!("did you mean {close}?"));
+            let next = close
+                .map_or_else(|| ":doc lists all".into(), |close| format!("did you mean {close}?"));
             wrong(format!("nothing is called {name}"), next)
         })?;
         self.output.print(&text);
@@ -62,9 +71,15 @@ impl Repl<'_> {
         for variable in self.interactive.variables() {
             let (name, shown) = (variable.name, render::show(&variable.value, usize::MAX));
             let first: String = shown.lines().next().unwrap_or_default().chars().take(60).collect();
-            self.output.print(&format!("{name} = {first}{}", if first.len() < shown.len() { " …" } else { "" }));
+            self.output.print(&format!(
+                "{name} = {first}{}",
+                if first.len() < shown.len() { " …" } else { "" }
+            ));
         }
-        self.interactive.functions().iter().for_each(|function| self.output.print(&format!("fn {function}")));
+        self.interactive
+            .functions()
+            .iter()
+            .for_each(|function| self.output.print(&format!("fn {function}")));
     }
 
     fn save(&self, path: &str, over: bool) -> Result<(), ScriptError> {
@@ -74,12 +89,17 @@ impl Repl<'_> {
         let text = self.interactive.script()?;
         let mut options = OpenOptions::new();
         options.write(true).create(true).create_new(!over).truncate(over);
-        options.open(path).and_then(|mut file| file.write_all(text.as_bytes())).map_err(|e| match e.kind() {
-            ErrorKind::AlreadyExists => {
-                HostError::new("refused", format!("{path} is there already")).hint(format!(":save! {path} replaces it"))
-            }
-            _ => HostError::new("host", format!("writing {path}: {e}")).hint("name another file"),
-        })?;
+        options.open(path).and_then(|mut file| file.write_all(text.as_bytes())).map_err(
+            |e| match e.kind() {
+                ErrorKind::AlreadyExists => {
+                    HostError::new("refused", format!("{path} is there already"))
+                        .hint(format!(":save! {path} replaces it"))
+                }
+                _ => {
+                    HostError::new("host", format!("writing {path}: {e}")).hint("name another file")
+                }
+            },
+        )?;
         self.output.say(&format!("written; try it: bty run {path} --dry-run"));
         Ok(())
     }

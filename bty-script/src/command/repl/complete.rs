@@ -33,7 +33,11 @@ impl Names {
 
     pub(super) fn is_function(&self, word: &str) -> bool {
         let is_own = self.own_functions.iter().any(|f| f.split('(').next() == Some(word));
-        is_own || self.functions.iter().any(|f| f.name == word && f.kind == Kind::Function && !f.is_standard)
+        is_own
+            || self
+                .functions
+                .iter()
+                .any(|f| f.name == word && f.kind == Kind::Function && !f.is_standard)
     }
 }
 
@@ -46,16 +50,19 @@ pub(super) fn complete(before: &str, names: &Names) -> (usize, Vec<String>) {
     if let Some(quote) = around.string {
         let (start, typed) = (quote + 1, &before[quote + 1..]);
         let call = around.open.last().map_or("", |&open| &before[..open]);
-        let argument = around.open.last().map_or(0, |&open| before[open..quote].matches(',').count());
+        let argument =
+            around.open.last().map_or(0, |&open| before[open..quote].matches(',').count());
         return (start, matching(typed, of_string(call, argument, typed, names)));
     }
     let start = before.rfind(|c: char| !c.is_alphanumeric() && c != '_').map_or(0, |at| at + 1);
     // the character before may have several bytes
-    let start = (start..=before.len()).find(|&at| before.is_char_boundary(at)).unwrap_or(before.len());
+    let start =
+        (start..=before.len()).find(|&at| before.is_char_boundary(at)).unwrap_or(before.len());
     let (left, typed) = before.split_at(start);
     let candidates = if let Some(left) = left.strip_suffix("::") {
         let module = last_word(left);
-        let of_module = names.functions.iter().filter(|f| f.module == module && f.kind == Kind::Function);
+        let of_module =
+            names.functions.iter().filter(|f| f.module == module && f.kind == Kind::Function);
         of_module.map(|f| format!("{}(", f.name)).collect()
     } else if let Some(left) = left.strip_suffix('.') {
         members(last_word(left), names)
@@ -79,14 +86,23 @@ fn last_word(text: &str) -> &str {
 
 fn of_command(command: &str, names: &Names) -> (usize, Vec<String>) {
     let Some((name, argument)) = command.split_once(' ') else {
-        return (1, matching(command, COMMANDS.iter().map(|(name, _)| (*name).to_owned()).collect()));
+        return (
+            1,
+            matching(command, COMMANDS.iter().map(|(name, _)| (*name).to_owned()).collect()),
+        );
     };
     let start = 1 + name.len() + 1;
     let candidates = match name {
         "doc" => {
             let all = names.functions.iter().filter(|f| !f.is_standard && f.kind == Kind::Function);
-            all.map(|f| if f.module.is_empty() { f.name.clone() } else { format!("{}::{}", f.module, f.name) })
-                .collect()
+            all.map(|f| {
+                if f.module.is_empty() {
+                    f.name.clone()
+                } else {
+                    format!("{}::{}", f.module, f.name)
+                }
+            })
+            .collect()
         }
         "save" | "save!" => files(argument),
         _ => return (start, Vec::new()),
@@ -96,10 +112,13 @@ fn of_command(command: &str, names: &Names) -> (usize, Vec<String>) {
 
 /// Modules, functions without one, variables.
 fn globals(names: &Names) -> Vec<String> {
-    let modules = names.functions.iter().filter(|f| !f.module.is_empty()).map(|f| format!("{}::", f.module));
-    let functions = names.functions.iter().filter(|f| f.module.is_empty() && f.kind == Kind::Function);
+    let modules =
+        names.functions.iter().filter(|f| !f.module.is_empty()).map(|f| format!("{}::", f.module));
+    let functions =
+        names.functions.iter().filter(|f| f.module.is_empty() && f.kind == Kind::Function);
     let functions = functions.filter(|f| !f.name.contains('$')).map(|f| format!("{}(", f.name));
-    let own = names.own_functions.iter().filter_map(|f| f.split_inclusive('(').next()).map(str::to_owned);
+    let own =
+        names.own_functions.iter().filter_map(|f| f.split_inclusive('(').next()).map(str::to_owned);
     let variables = names.variables.iter().map(|v| v.name.clone());
     modules.chain(functions).chain(own).chain(variables).collect()
 }
@@ -116,7 +135,8 @@ fn members(name: &str, names: &Names) -> Vec<String> {
             && variable.is_none_or(|variable| of == Some(variable.kind.as_str()))
     };
     let own = names.functions.iter().filter(is_meant);
-    own.map(|f| if f.kind == Kind::Method { format!("{}(", f.name) } else { f.name.clone() }).collect()
+    own.map(|f| if f.kind == Kind::Method { format!("{}(", f.name) } else { f.name.clone() })
+        .collect()
 }
 
 /// What a string can be that is the argument number `argument` of `call`.
@@ -136,10 +156,14 @@ fn of_string(call: &str, argument: usize, typed: &str, names: &Names) -> Vec<Str
         return disks().iter().flat_map(selectors).chain(files(typed)).collect();
     }
     if is(".find") {
-        let catalogs = names.variables.iter().filter_map(|variable| variable.value.read_lock::<Catalog>());
-        return catalogs.flat_map(|c| c.entries().iter().map(|e| e.name.clone()).collect::<Vec<_>>()).collect();
+        let catalogs =
+            names.variables.iter().filter_map(|variable| variable.value.read_lock::<Catalog>());
+        return catalogs
+            .flat_map(|c| c.entries().iter().map(|e| e.name.clone()).collect::<Vec<_>>())
+            .collect();
     }
-    let takes_file = ["images::open", "images::list", "catalog::load", "import"].iter().any(|name| is(name));
+    let takes_file =
+        ["images::open", "images::list", "catalog::load", "import"].iter().any(|name| is(name));
     if takes_file || takes_disk_second || typed.contains('/') { files(typed) } else { Vec::new() }
 }
 
@@ -152,7 +176,8 @@ fn selectors(disk: &Disk) -> Vec<String> {
 
 /// Files and directories that `typed` may become.
 fn files(typed: &str) -> Vec<String> {
-    let (dir, _) = typed.rsplit_once('/').map_or(("", typed), |(dir, name)| (&typed[..=dir.len()], name));
+    let (dir, _) =
+        typed.rsplit_once('/').map_or(("", typed), |(dir, name)| (&typed[..=dir.len()], name));
     let entries = std::fs::read_dir(if dir.is_empty() { Path::new(".") } else { Path::new(dir) });
     let named = entries.into_iter().flatten().flatten().map(|entry| {
         let slash = if entry.path().is_dir() { "/" } else { "" };
@@ -163,8 +188,8 @@ fn files(typed: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use bty_script::world::Described;
-    use bty_script::{Capabilities, Engine, Host, Limits};
+    use bty_script::world::SimulatedWorld;
+    use bty_script::{Capabilities, Engine, Limits, ScriptContext};
     use proptest::prelude::*;
 
     use super::*;
@@ -172,11 +197,11 @@ mod tests {
     fn names() -> Names {
         let world = "[[disks]]\npath = \"/dev/sda\"\nsize = \"8G\"\nserial = \"S1\"\nwwn = \"naa.1\"\n\
             [[catalogs]]\nsrc = \"c.toml\"\nimages = [{ name = \"debian 13\", src = \"http://h/a.img\" }]\n";
-        let (world, ..) = Described::parse(world).unwrap();
-        let engine = Engine::new(Host::new(Capabilities::all(), world), Limits::operator());
+        let (world, ..) = SimulatedWorld::parse(world).unwrap();
+        let engine =
+            Engine::new(ScriptContext::new(Capabilities::all(), world), Limits::operator());
         let mut session = Interactive::new(engine);
-        let lines =
-            "let d = disks()[0]; let m = #{ alpha: 1, beta: 2 }; let c = catalog::load(\"c.toml\"); fn mine(x) { x }";
+        let lines = "let d = disks()[0]; let m = #{ alpha: 1, beta: 2 }; let c = catalog::load(\"c.toml\"); fn mine(x) { x }";
         session.eval(lines, &Default::default()).unwrap();
         Names::of(&session)
     }
@@ -204,7 +229,10 @@ mod tests {
         ] {
             let (start, found) = complete(before, &names);
             assert!(start <= before.len());
-            assert!(wanted.iter().all(|w| found.contains(&(*w).to_owned())), "{before:?}: {found:?}");
+            assert!(
+                wanted.iter().all(|w| found.contains(&(*w).to_owned())),
+                "{before:?}: {found:?}"
+            );
             assert!(!wanted.is_empty() || found.is_empty(), "{before:?}: {found:?}");
         }
     }

@@ -48,13 +48,17 @@ impl Hinter for Helper {
         let call = line[..pos].strip_suffix('(').filter(|_| pos == line.len())?;
         let start = call.rfind(|c: char| !c.is_alphanumeric() && c != '_').map_or(0, |at| at + 1);
         let name = call.get(start..)?;
-        let module =
-            call.get(..start)?.strip_suffix("::").map(|left| left.rsplit(|c: char| !c.is_alphanumeric()).next());
+        let module = call
+            .get(..start)?
+            .strip_suffix("::")
+            .map(|left| left.rsplit(|c: char| !c.is_alphanumeric()).next());
         let module = module.flatten().unwrap_or_default();
-        let is_meant =
-            |f: &&bty_script::reference::Function| f.name == name && f.module == module && f.kind == Kind::Function;
+        let is_meant = |f: &&bty_script::reference::Function| {
+            f.name == name && f.module == module && f.kind == Kind::Function
+        };
         let found = self.names.functions.iter().find(is_meant)?;
-        let params: Vec<String> = found.params.iter().map(|(name, kind)| format!("{name}: {kind}")).collect();
+        let params: Vec<String> =
+            found.params.iter().map(|(name, kind)| format!("{name}: {kind}")).collect();
         Some(format!("{})", params.join(", ")))
     }
 }
@@ -68,7 +72,11 @@ impl Highlighter for Helper {
     }
 
     fn highlight_hint<'h>(&self, hint: &'h str) -> Cow<'h, str> {
-        if self.has_colour { Cow::Owned(format!("\x1b[90m{hint}\x1b[0m")) } else { Cow::Borrowed(hint) }
+        if self.has_colour {
+            Cow::Owned(format!("\x1b[90m{hint}\x1b[0m"))
+        } else {
+            Cow::Borrowed(hint)
+        }
     }
 
     fn highlight_char(&self, _: &str, _: usize, _: CmdKind) -> bool {

@@ -1,8 +1,9 @@
 //! Colours for a line of script: strings, numbers, comments, keywords, known functions.
 
 const KEYWORDS: [&str; 27] = [
-    "let", "const", "fn", "if", "else", "switch", "for", "in", "while", "loop", "do", "until", "break", "continue",
-    "return", "throw", "try", "catch", "import", "export", "as", "true", "false", "this", "global", "private", "is",
+    "let", "const", "fn", "if", "else", "switch", "for", "in", "while", "loop", "do", "until",
+    "break", "continue", "return", "throw", "try", "catch", "import", "export", "as", "true",
+    "false", "this", "global", "private", "is",
 ];
 
 const STRING: &str = "32";
@@ -44,7 +45,11 @@ fn piece(rest: &str, c: char, is_function: &dyn Fn(&str) -> bool) -> (usize, Opt
         return (c.len_utf8(), None);
     }
     let word = &rest[..word_len];
-    let style = if KEYWORDS.contains(&word) { Some(KEYWORD) } else { is_function(word).then_some(FUNCTION) };
+    let style = if KEYWORDS.contains(&word) {
+        Some(KEYWORD)
+    } else {
+        is_function(word).then_some(FUNCTION)
+    };
     (word_len, style)
 }
 
@@ -70,8 +75,7 @@ mod tests {
     #[test]
     fn words_strings_and_numbers_get_their_colours() {
         let painted = paint("let x = disks(\"a\") + 1; // y", &|word| word == "disks");
-        let wanted =
-            "\x1b[1mlet\x1b[0m x = \x1b[34mdisks\x1b[0m(\x1b[32m\"a\"\x1b[0m) + \x1b[36m1\x1b[0m; \x1b[90m// y\x1b[0m";
+        let wanted = "\x1b[1mlet\x1b[0m x = \x1b[34mdisks\x1b[0m(\x1b[32m\"a\"\x1b[0m) + \x1b[36m1\x1b[0m; \x1b[90m// y\x1b[0m";
         assert_eq!(painted, wanted);
     }
 

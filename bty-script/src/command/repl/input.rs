@@ -67,7 +67,8 @@ fn skip_comment(chars: &mut std::iter::Peekable<std::str::CharIndices<'_>>) -> b
 pub(super) fn is_incomplete(text: &str) -> bool {
     let found = surroundings(text);
     let in_template = found.string.is_some_and(|at| text[at..].starts_with('`'));
-    let waits = found.string.is_none() && found.last.is_some_and(|last| "+-*/%=<>&|^,".contains(last));
+    let waits =
+        found.string.is_none() && found.last.is_some_and(|last| "+-*/%=<>&|^,".contains(last));
     let is_open = !found.open.is_empty() || in_template || found.in_comment || waits;
     is_open && !text.trim_start().starts_with(':')
 }

@@ -22,8 +22,18 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    pub(super) fn new(inner: Arc<dyn Flasher>, marks: Arc<Marks>, reporter: Option<Reporter>) -> Self {
-        Self { inner, marks, reporter, has_begun: AtomicBool::new(false), flashed: Mutex::default() }
+    pub(super) fn new(
+        inner: Arc<dyn Flasher>,
+        marks: Arc<Marks>,
+        reporter: Option<Reporter>,
+    ) -> Self {
+        Self {
+            inner,
+            marks,
+            reporter,
+            has_begun: AtomicBool::new(false),
+            flashed: Mutex::default(),
+        }
     }
 
     /// What was flashed, with its proof.
@@ -39,9 +49,16 @@ impl Watched {
     fn tell(&self, event: &Event) {
         let Some(reporter) = &self.reporter else { return };
         if let Event::Progress { phase, counts, targets, .. } = event {
-            let slowest = |of: fn(&bty::progress::TargetCounts) -> u64| targets.iter().map(of).min().unwrap_or(0);
+            let slowest = |of: fn(&bty::progress::TargetCounts) -> u64| {
+                targets.iter().map(of).min().unwrap_or(0)
+            };
             let written = slowest(|t| t.written_bytes + t.zeroed_bytes);
-            reporter.tell(Progress::new(phase.as_str(), counts, written, slowest(|t| t.verified_bytes)));
+            reporter.tell(Progress::new(
+                phase.as_str(),
+                counts,
+                written,
+                slowest(|t| t.verified_bytes),
+            ));
         }
     }
 }
@@ -63,7 +80,10 @@ impl Flasher for Watched {
             self.tell(event);
         };
         let report = self.inner.execute(plan, image, &all, cancel)?;
-        self.flashed.lock().unwrap_or_else(PoisonError::into_inner).extend(FlashedDisk::of(&report));
+        self.flashed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(FlashedDisk::of(&report));
         Ok(report)
     }
 

@@ -9,7 +9,8 @@ use bty_script::world::World;
 
 use super::server::Server;
 
-/// How often it is posted again to a server that does not know the machine yet: asking for the plan introduces it.
+/// How often it is posted again to a server that does not know the machine yet: asking for the plan
+/// introduces it.
 const INTRODUCTIONS: u32 = 5;
 const POLL: Duration = Duration::from_millis(50);
 
@@ -30,7 +31,10 @@ impl Inventory {
             let body = serde_json::to_value(&inventory).unwrap_or_default();
             let ends = |pause: Duration| {
                 let mut left = pause;
-                while !left.is_zero() && !over.load(Ordering::Relaxed) && !server.cancel().is_cancelled() {
+                while !left.is_zero()
+                    && !over.load(Ordering::Relaxed)
+                    && !server.cancel().is_cancelled()
+                {
                     let step = left.min(POLL);
                     thread::sleep(step);
                     left -= step;
@@ -52,7 +56,9 @@ impl Inventory {
 
     /// Waits until it has arrived, or never will.
     pub(super) fn wait(&self, server: &Server) {
-        while self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) && !server.cancel().is_cancelled() {
+        while self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+            && !server.cancel().is_cancelled()
+        {
             thread::sleep(POLL);
         }
     }

@@ -16,7 +16,8 @@ use crate::session::Session;
 
 /// How long one answer may take.
 const ANSWER_TIME: Duration = Duration::from_secs(15);
-/// How long an answer is waited for that nothing depends on: to progress, and to the last words of a process that has to end.
+/// How long an answer is waited for that nothing depends on: to progress, and to the last words of
+/// a process that has to end.
 const BRIEF_TIME: Duration = Duration::from_secs(3);
 /// Pauses between attempts: from the first to the last, which repeats.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -41,7 +42,8 @@ pub(super) struct Server {
     base: String,
     mac: String,
     cycle: Option<String>,
-    /// The cycle that reports name: that of the plan script. Without one, reports say no more than every server understands.
+    /// The cycle that reports name: that of the plan script. Without one, reports say no more than
+    /// every server understands.
     plan_cycle: Mutex<Option<String>>,
     client: Client,
     cancel: CancelToken,
@@ -50,7 +52,13 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn new(url: &str, mac: &str, cycle: Option<String>, session: &Session, output: &Output) -> Self {
+    pub(super) fn new(
+        url: &str,
+        mac: &str,
+        cycle: Option<String>,
+        session: &Session,
+        output: &Output,
+    ) -> Self {
         let url = url.trim().trim_end_matches('/');
         let base = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
         Self {
@@ -79,7 +87,8 @@ impl Server {
 
     /// Reports name the cycle of this plan from now on.
     pub(super) fn use_cycle_of(&self, header: &Header) {
-        *self.plan_cycle.lock().unwrap_or_else(PoisonError::into_inner) = Some(header.cycle.clone());
+        *self.plan_cycle.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(header.cycle.clone());
     }
 
     fn url(&self, endpoint: &str) -> String {
@@ -101,8 +110,10 @@ impl Server {
                 Err(error) => error.to_string(),
             };
             self.cancel.check()?;
-            self.output
-                .warn(&format!("plan fetch failed: {fault}; next try in {:.1} s (Enter: wizard)", pause.as_secs_f32()));
+            self.output.warn(&format!(
+                "plan fetch failed: {fault}; next try in {:.1} s (Enter: wizard)",
+                pause.as_secs_f32()
+            ));
             if self.console.wait_for_enter(pause, &self.cancel) {
                 return Ok(Given::Interrupted);
             }
@@ -111,8 +122,14 @@ impl Server {
         }
     }
 
-    /// Sends `body` to `endpoint` until the server has taken it; false when it said that it never will. `is_over` ends it early.
-    pub(super) fn post(&self, endpoint: &str, body: &serde_json::Value, is_over: &dyn Fn(Duration) -> bool) -> bool {
+    /// Sends `body` to `endpoint` until the server has taken it; false when it said that it never
+    /// will. `is_over` ends it early.
+    pub(super) fn post(
+        &self,
+        endpoint: &str,
+        body: &serde_json::Value,
+        is_over: &dyn Fn(Duration) -> bool,
+    ) -> bool {
         let url = self.url(endpoint);
         let mut pause = FIRST_PAUSE;
         loop {
@@ -121,10 +138,16 @@ impl Server {
             match self.client.exchange(&request, &self.cancel) {
                 Ok(reply) if reply.is_success() => return true,
                 Ok(reply) if !is_passing(&reply) => {
-                    self.output.warn(&format!("{url} refused: {} {}", reply.status, reply.excerpt()));
+                    self.output.warn(&format!(
+                        "{url} refused: {} {}",
+                        reply.status,
+                        reply.excerpt()
+                    ));
                     return false;
                 }
-                Ok(reply) => self.output.warn(&format!("{url} answered {}, trying again", reply.status)),
+                Ok(reply) => {
+                    self.output.warn(&format!("{url} answered {}, trying again", reply.status))
+                }
                 Err(error) => self.output.warn(&format!("{error}, trying again")),
             }
             if is_over(pause) {
@@ -137,7 +160,9 @@ impl Server {
     fn body(&self, report: &Report) -> serde_json::Value {
         let cycle = self.plan_cycle.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let report = match cycle {
-            Some(cycle) => Report { cycle: Some(cycle).filter(|c| !c.is_empty()), ..report.clone() },
+            Some(cycle) => {
+                Report { cycle: Some(cycle).filter(|c| !c.is_empty()), ..report.clone() }
+            }
             None => report.plain(),
         };
         serde_json::to_value(report).unwrap_or_default()
@@ -191,14 +216,16 @@ impl Server {
         let _ = self.client.exchange(&request, &self.cancel);
     }
 
-    /// Somebody who tells the server how far it is: the newest state, now and then; nothing waits for it.
+    /// Somebody who tells the server how far it is: the newest state, now and then; nothing waits
+    /// for it.
     pub(super) fn progress_reporter(self: &Arc<Self>) -> Reporter {
         let newest: Arc<Mutex<Newest>> = Arc::default();
         let (server, shared) = (Arc::clone(self), Arc::clone(&newest));
         let thread = thread::Builder::new().spawn(move || {
             let mut told = None::<Instant>;
             loop {
-                let pause = told.map_or(Duration::ZERO, |told| PROGRESS_EVERY.saturating_sub(told.elapsed()));
+                let pause = told
+                    .map_or(Duration::ZERO, |told| PROGRESS_EVERY.saturating_sub(told.elapsed()));
                 let newest = {
                     let mut newest = shared.lock().unwrap_or_else(PoisonError::into_inner);
                     if newest.is_over {
@@ -212,7 +239,9 @@ impl Server {
                         server.tell_progress(progress);
                         told = Some(Instant::now());
                     }
-                    None => thread::park_timeout(if pause.is_zero() { PROGRESS_EVERY } else { pause }),
+                    None => {
+                        thread::park_timeout(if pause.is_zero() { PROGRESS_EVERY } else { pause })
+                    }
                 }
             }
         });
@@ -228,7 +257,11 @@ pub(super) fn is_passing(reply: &Reply) -> bool {
 
 fn understand(url: &str, reply: &Reply) -> Given {
     if !reply.is_success() {
-        return Given::Unusable(format!("plan fetch failed: {url} answered {} {}", reply.status, reply.excerpt()));
+        return Given::Unusable(format!(
+            "plan fetch failed: {url} answered {} {}",
+            reply.status,
+            reply.excerpt()
+        ));
     }
     if reply.content_type.as_deref() == Some(plan::MEDIA_TYPE) {
         return match String::from_utf8(reply.body.clone()) {
@@ -237,7 +270,10 @@ fn understand(url: &str, reply: &Reply) -> Given {
         };
     }
     let Ok(json) = reply.json() else {
-        return Given::Unusable(format!("plan fetch failed: {url} answered no plan but {:?}", reply.excerpt()));
+        return Given::Unusable(format!(
+            "plan fetch failed: {url} answered no plan but {:?}",
+            reply.excerpt()
+        ));
     };
     match serde_json::from_value(json.clone()) {
         Ok(plan) => Given::Json(plan),

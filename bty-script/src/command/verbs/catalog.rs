@@ -41,7 +41,9 @@ pub(super) fn run(action: CatalogAction, network: &Network, output: &Output) -> 
             for src in &src {
                 let canonical = catalog::canonical_src(src)?;
                 let reference = catalog::image_ref(src)?;
-                output.result(&json!({ "src": canonical, "ref": reference }), || format!("{reference}  {canonical}"));
+                output.result(&json!({ "src": canonical, "ref": reference }), || {
+                    format!("{reference}  {canonical}")
+                });
             }
         }
     }
@@ -58,7 +60,8 @@ fn describe(entry: &Entry) -> String {
     let mut shown = format!("{}\n    {}", text::escape(&entry.name), text::escape(entry.src()));
     let size = entry.size_bytes.map(human);
     let digests = Some(entry.promised().to_string()).filter(|digests| !digests.is_empty());
-    let facts: Vec<String> = [entry.format.clone(), entry.arch.clone(), size, digests].into_iter().flatten().collect();
+    let facts: Vec<String> =
+        [entry.format.clone(), entry.arch.clone(), size, digests].into_iter().flatten().collect();
     if !facts.is_empty() {
         shown.push_str(&format!("\n    {}", text::escape(&facts.join(", "))));
     }
@@ -74,7 +77,11 @@ fn check(client: &Client, src: &str, output: &Output, cancel: &CancelToken) -> R
     for check in &checks {
         output.result(check, || match check.problems.as_slice() {
             [] => format!("ok      {}", text::escape(&check.name)),
-            problems => format!("failed  {}: {}", text::escape(&check.name), text::escape(&problems.join("; "))),
+            problems => format!(
+                "failed  {}: {}",
+                text::escape(&check.name),
+                text::escape(&problems.join("; "))
+            ),
         });
     }
     let bad = checks.iter().filter(|c| !c.is_ok()).count();
@@ -94,6 +101,8 @@ fn examine(client: &Client, src: &str, name: Option<&str>, cancel: &CancelToken)
 
 fn add(path: &Path, entry: &Entry, output: &Output) -> Result<()> {
     Catalog::append_to_file(path, entry)?;
-    output.result(entry, || format!("added {} to {}", text::escape(&entry.name), text::escape_name(path)));
+    output.result(entry, || {
+        format!("added {} to {}", text::escape(&entry.name), text::escape_name(path))
+    });
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use bty::Result;
 use bty_script::check::{self, Finding};
-use bty_script::{Cause, Engine, Host, Limits};
+use bty_script::{Cause, Engine, Limits, ScriptContext};
 
 use crate::exit;
 use crate::output::Output;
@@ -13,7 +13,7 @@ use crate::output::Output;
 pub(super) fn run(files: &[PathBuf], output: &Output) -> Result<ExitCode> {
     let mut count = 0;
     for file in files {
-        let engine = Engine::new(Host::compute_only(), Limits::operator());
+        let engine = Engine::new(ScriptContext::compute_only(), Limits::operator());
         let findings = match engine.compile_file(file) {
             Ok(script) => check::check(&engine, &script),
             Err(error) if error.cause == Cause::Host => {

@@ -22,8 +22,13 @@ pub(super) fn run(arguments: &CreateImage, output: &Output) -> Result<ExitCode> 
     options.shrink = arguments.shrink;
     let refusals = create::validate(&disk, &arguments.out, &options);
     if !refusals.is_empty() {
-        output.event("plan", &serde_json::json!({ "disk": disk, "path": arguments.out, "refusals": refusals }));
-        refusals.iter().for_each(|refusal| output.say_marked("", Style::Bad, "refused", &format!(" {refusal}")));
+        output.event(
+            "plan",
+            &serde_json::json!({ "disk": disk, "path": arguments.out, "refusals": refusals }),
+        );
+        refusals.iter().for_each(|refusal| {
+            output.say_marked("", Style::Bad, "refused", &format!(" {refusal}"))
+        });
         return Ok(ExitCode::from(exit::REFUSED));
     }
     output.say(&format!("disk    {}", disks::headline(&disk)));

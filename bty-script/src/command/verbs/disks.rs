@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use bty::size::human;
-use bty::{Disk, Host, Result, SystemHost, text};
+use bty::{Disk, DiskHost, Result, SystemHost, text};
 
 use crate::output::Output;
 
@@ -31,8 +31,13 @@ pub(super) fn describe(disk: &Disk) -> String {
 /// Path, size, transport, model and serial.
 pub(super) fn headline(disk: &Disk) -> String {
     let mut line = format!("{:<14} {:>9}", text::escape_name(&disk.path), human(disk.size_bytes));
-    let model = [&disk.vendor, &disk.model].into_iter().flatten().cloned().collect::<Vec<_>>().join(" ");
-    for part in [disk.transport.as_deref(), Some(model.as_str())].into_iter().flatten().filter(|p| !p.is_empty()) {
+    let model =
+        [&disk.vendor, &disk.model].into_iter().flatten().cloned().collect::<Vec<_>>().join(" ");
+    for part in [disk.transport.as_deref(), Some(model.as_str())]
+        .into_iter()
+        .flatten()
+        .filter(|p| !p.is_empty())
+    {
         line.push_str(&format!("  {part}"));
     }
     match (&disk.serial, &disk.wwn) {

@@ -4,11 +4,16 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use bty::{Error, ErrorKind, Result};
-use bty_script::{Engine, Host, Limits, reference};
+use bty_script::{Engine, Limits, ScriptContext, reference};
 
 use crate::output::Output;
 
-pub(super) fn run(name: Option<&str>, markdown: bool, definitions: Option<&Path>, output: &Output) -> Result<ExitCode> {
+pub(super) fn run(
+    name: Option<&str>,
+    markdown: bool,
+    definitions: Option<&Path>,
+    output: &Output,
+) -> Result<ExitCode> {
     if let Some(dir) = definitions {
         return write_definitions(dir, output);
     }
@@ -16,7 +21,7 @@ pub(super) fn run(name: Option<&str>, markdown: bool, definitions: Option<&Path>
         output.print(reference::markdown().trim_end());
         return Ok(ExitCode::SUCCESS);
     }
-    let engine = Engine::new(Host::compute_only(), Limits::operator());
+    let engine = Engine::new(ScriptContext::compute_only(), Limits::operator());
     let text = match name {
         None => reference::overview(&engine),
         Some(name) => reference::about(&engine, name).ok_or_else(|| {
@@ -32,7 +37,9 @@ pub(super) fn run(name: Option<&str>, markdown: bool, definitions: Option<&Path>
 }
 
 fn write_definitions(dir: &Path, output: &Output) -> Result<ExitCode> {
-    let failed = |e: std::io::Error| Error::new(ErrorKind::Host, format!("writing to {}", dir.display())).because(e);
+    let failed = |e: std::io::Error| {
+        Error::new(ErrorKind::Host, format!("writing to {}", dir.display())).because(e)
+    };
     std::fs::create_dir_all(dir).map_err(failed)?;
     for (name, text) in reference::definitions() {
         let path = dir.join(name);

@@ -18,7 +18,8 @@ pub(super) fn run(name: &str, dir: &Path, force: bool, output: &Output) -> Resul
         Error::new(ErrorKind::Host, format!("{doing} {}", path.display())).because(e)
     };
     std::fs::create_dir_all(dir).map_err(|e| failed("creating", dir, e))?;
-    let paths: Vec<_> = files.iter().map(|(name, text)| (dir.join(format!("{name}.rhai")), text)).collect();
+    let paths: Vec<_> =
+        files.iter().map(|(name, text)| (dir.join(format!("{name}.rhai")), text)).collect();
     // all or nothing: an own change must not be lost
     if let Some((path, _)) = paths.iter().find(|(path, _)| !force && path.exists()) {
         return Err(Error::new(ErrorKind::Refused, format!("{} is there already", path.display()))

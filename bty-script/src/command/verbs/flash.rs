@@ -13,7 +13,10 @@ use bty::digest::Checksums;
 use bty::flash::{FlashOptions, FlashPlan, FlashReport, Refusal, TargetReport};
 use bty::image::OpenOptions;
 use bty::size::human;
-use bty::{CancelToken, Client, Disk, Error, ErrorKind, Host, Image, Result, Selector, SystemHost, text};
+use bty::{
+    CancelToken, Client, Disk, DiskHost, Error, ErrorKind, Image, Result, Selector, SystemHost,
+    text,
+};
 use bty_script::terminal::Style;
 use serde_json::json;
 
@@ -30,8 +33,12 @@ pub(super) fn run(flash: &Flash, network: &Network, output: &Output) -> Result<E
     let mut opening = OpenOptions { sha256: flash.sha256, ..OpenOptions::default() };
     (opening.sha512, opening.image_sha256) = (flash.sha512, flash.image_sha256);
     opening.ignore_trailing = flash.ignore_trailing;
-    let (mut image, is_raw) = open_image(&client, &flash.src, flash.catalog.as_deref(), opening, &cancel)?;
-    if flash.create == Some(None) && image.info().disk_bytes.is_none() && !image.source().is_repeatable() {
+    let (mut image, is_raw) =
+        open_image(&client, &flash.src, flash.catalog.as_deref(), opening, &cancel)?;
+    if flash.create == Some(None)
+        && image.info().disk_bytes.is_none()
+        && !image.source().is_repeatable()
+    {
         output.warn(
             "the size of the image is not known before all of it has come: copying it to the spool directory first",
         );
@@ -63,7 +70,8 @@ pub(super) fn run(flash: &Flash, network: &Network, output: &Output) -> Result<E
     let result = plan.execute(&image, &system, &*watcher, &cancel);
     watcher.clear();
     let report = result.inspect_err(|_| created.remove(|_| true))?;
-    created.remove(|path| report.targets.iter().any(|t| t.disk.path == path && t.failure.is_some()));
+    created
+        .remove(|path| report.targets.iter().any(|t| t.disk.path == path && t.failure.is_some()));
     output.event("report", &report);
     tell(&report, output);
     match report.failure_kind() {
@@ -72,7 +80,8 @@ pub(super) fn run(flash: &Flash, network: &Network, output: &Output) -> Result<E
     }
 }
 
-/// The image that a person named: an entry of a catalog, a path or an address; and whether the catalog says that it is written whatever it looks like.
+/// The image that a person named: an entry of a catalog, a path or an address; and whether the
+/// catalog says that it is written whatever it looks like.
 pub(super) fn open_image(
     client: &Client,
     src: &str,
@@ -80,19 +89,24 @@ pub(super) fn open_image(
     mut options: OpenOptions,
     cancel: &CancelToken,
 ) -> Result<(Image, bool)> {
-    let Some(catalog) = catalog else { return Ok((Image::open(client, src, &options, cancel)?, false)) };
+    let Some(catalog) = catalog else {
+        return Ok((Image::open(client, src, &options, cancel)?, false));
+    };
     let catalog = Catalog::load(client, catalog, cancel)?;
     let entry = catalog.find(src)?;
-    let (given, listed) = (Checksums { sha256: options.sha256, sha512: options.sha512 }, entry.promised());
+    let (given, listed) =
+        (Checksums { sha256: options.sha256, sha512: options.sha512 }, entry.promised());
     let merged = given.merged(listed).ok_or_else(|| {
         let message = format!("the catalog lists {listed} for {src:?}, but {given} was given");
-        Error::new(ErrorKind::Integrity, message).hint("check which of the two is right; nothing was written")
+        Error::new(ErrorKind::Integrity, message)
+            .hint("check which of the two is right; nothing was written")
     })?;
     (options.sha256, options.sha512) = (merged.sha256, merged.sha512);
     Ok((Image::open(client, entry.src(), &options, cancel)?, entry.raw))
 }
 
-/// True when nothing but a person's word is missing: what the image is was not recognized, and somebody is there to answer.
+/// True when nothing but a person's word is missing: what the image is was not recognized, and
+/// somebody is there to answer.
 fn may_ask_about(refusals: &[Refusal], flash: &Flash) -> bool {
     let is_question = !refusals.is_empty() && refusals.iter().all(Refusal::is_unrecognized_image);
     is_question && !flash.yes && !flash.dry_run && std::io::stdin().is_terminal()
@@ -122,7 +136,8 @@ fn find_targets(
         return flash.target.iter().map(|t| t.parse::<Selector>()?.select(system)).collect();
     };
     // before a long read that would be for nothing
-    let paths: Vec<PathBuf> = flash.target.iter().map(|target| text::path_of_reference(target)).collect();
+    let paths: Vec<PathBuf> =
+        flash.target.iter().map(|target| text::path_of_reference(target)).collect();
     paths.iter().try_for_each(|path| system.plan_file(path, 0).map(drop))?;
     let size = match size.or(image.info().disk_bytes) {
         Some(size) => size,
@@ -156,7 +171,8 @@ impl Created {
         Ok(())
     }
 
-    /// Removes those that `failed`: a file that was made for a flash that failed is of no use to anybody.
+    /// Removes those that `failed`: a file that was made for a flash that failed is of no use to
+    /// anybody.
     fn remove(&self, failed: impl Fn(&Path) -> bool) {
         for (path, _) in self.0.iter().filter(|(path, _)| failed(path)) {
             let _ = std::fs::remove_file(path);
@@ -168,7 +184,11 @@ fn show(plan: &FlashPlan, refusals: &[Refusal], flash: &Flash, output: &Output) 
     if flash.dry_run || !refusals.is_empty() {
         output.event("plan", &json!({ "plan": plan, "refusals": refusals }));
     }
-    output.say(&format!("image   {}\n        {}", text::escape(&plan.image.name), text::escape(&plan.image.summary())));
+    output.say(&format!(
+        "image   {}\n        {}",
+        text::escape(&plan.image.name),
+        text::escape(&plan.image.summary())
+    ));
     for promise in plan.image.promises() {
         // a line of its own just fits in 80 columns
         output.say(&format!("        {promise}"));
@@ -191,10 +211,18 @@ fn show(plan: &FlashPlan, refusals: &[Refusal], flash: &Flash, output: &Output) 
 }
 
 /// Asks for `word`. Only a terminal can answer.
-fn ask(plan: &FlashPlan, word: &'static str, output: &Output, cancel: &CancelToken) -> Result<bool> {
+fn ask(
+    plan: &FlashPlan,
+    word: &'static str,
+    output: &Output,
+    cancel: &CancelToken,
+) -> Result<bool> {
     if !std::io::stdin().is_terminal() {
-        return Err(Error::new(ErrorKind::Usage, "nobody is there to confirm: stdin is no terminal")
-            .hint("give --yes to write without being asked"));
+        return Err(Error::new(
+            ErrorKind::Usage,
+            "nobody is there to confirm: stdin is no terminal",
+        )
+        .hint("give --yes to write without being asked"));
     }
     let names: Vec<String> = plan.targets.iter().map(|d| text::escape_name(&d.path)).collect();
     output.say_marked("Type ", Style::Strong, word, &format!(" to write to {}:", names.join(", ")));
@@ -209,7 +237,8 @@ fn ask(plan: &FlashPlan, word: &'static str, output: &Output, cancel: &CancelTok
     while !cancel.is_cancelled() {
         match receiver.recv_timeout(Duration::from_millis(50)) {
             Ok(answer) => {
-                let answer = answer.map_err(|e| Error::new(ErrorKind::Host, "reading the answer").because(e))?;
+                let answer = answer
+                    .map_err(|e| Error::new(ErrorKind::Host, "reading the answer").because(e))?;
                 return Ok(answer.trim() == word);
             }
             Err(RecvTimeoutError::Timeout) => {}
@@ -224,9 +253,19 @@ fn tell(report: &FlashReport, output: &Output) {
     for target in &report.targets {
         let name = text::escape_name(&target.disk.path);
         match &target.failure {
-            None => output.say_marked("", Style::Good, "done", &format!(" {name}: {}", describe(report, target))),
+            None => output.say_marked(
+                "",
+                Style::Good,
+                "done",
+                &format!(" {name}: {}", describe(report, target)),
+            ),
             Some(failure) => {
-                output.say_marked("", Style::Bad, "failed", &format!(" {name}: {}", failure.message));
+                output.say_marked(
+                    "",
+                    Style::Bad,
+                    "failed",
+                    &format!(" {name}: {}", failure.message),
+                );
                 if let Some(hint) = &failure.hint {
                     output.say(&format!(" next: {hint}"));
                 }
@@ -235,11 +274,19 @@ fn tell(report: &FlashReport, output: &Output) {
         target.notes.iter().for_each(|note| output.warn(note));
     }
     let digest = match (report.source_sha256, report.is_digest_checked) {
-        (_, true) => format!("the digest is as expected:\n  {}", report.image.promises().join("\n  ")),
-        (Some(digest), false) => format!("nobody said what its digest should be, it is:\n  sha256 {digest}"),
+        (_, true) => {
+            format!("the digest is as expected:\n  {}", report.image.promises().join("\n  "))
+        }
+        (Some(digest), false) => {
+            format!("nobody said what its digest should be, it is:\n  sha256 {digest}")
+        }
         (None, false) => "its digest was not computed".into(),
     };
-    output.say(&format!("{} read in {:.1} s; {digest}", human(report.source_bytes), seconds(total)));
+    output.say(&format!(
+        "{} read in {:.1} s; {digest}",
+        human(report.source_bytes),
+        seconds(total)
+    ));
 }
 
 fn describe(report: &FlashReport, target: &TargetReport) -> String {

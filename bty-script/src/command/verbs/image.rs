@@ -33,9 +33,13 @@ pub(super) fn run(src: &str, full: bool, network: &Network, output: &Output) -> 
 
 /// An image on a few lines.
 pub(super) fn describe(info: &ImageInfo, contents: Option<&Contents>) -> String {
-    let mut shown = format!("{}\n    {}", text::escape(&info.source), text::escape(&info.summary()));
+    let mut shown =
+        format!("{}\n    {}", text::escape(&info.source), text::escape(&info.summary()));
     for p in &info.partitions {
-        let name = p.name.as_deref().map_or(String::new(), |n| format!(" {}", text::escape(&format!("{n:?}"))));
+        let name = p
+            .name
+            .as_deref()
+            .map_or(String::new(), |n| format!(" {}", text::escape(&format!("{n:?}"))));
         shown.push_str(&format!(
             "\n    partition {}{name}: {} at {}",
             p.number,

@@ -19,7 +19,12 @@ pub(super) fn run(dir: &Path, output: &Output) -> Result<ExitCode> {
         output.result(image, || {
             let digest = if image.sha256.is_some() { "  with digest" } else { "" };
             let arch = image.arch.as_ref().map_or(String::new(), |a| format!("  {a}"));
-            format!("{:>10}  {:<8}  {}{arch}{digest}", human(image.size_bytes), image.format, text::escape(&image.name))
+            format!(
+                "{:>10}  {:<8}  {}{arch}{digest}",
+                human(image.size_bytes),
+                image.format,
+                text::escape(&image.name)
+            )
         });
     }
     Ok(ExitCode::SUCCESS)

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bty::{CancelToken, Error, ErrorKind, Result};
 use bty_script::engine::Interrupts;
 use bty_script::terminal::{Echo, Size, Terminal};
-use bty_script::world::{Described, Effect, Effects, Recorder, World};
+use bty_script::world::{DryRunWorld, Effect, Effects, SimulatedWorld, World};
 use bty_script::{Ended, Limits};
 
 use crate::cli::{Network, Run};
@@ -24,7 +24,8 @@ pub(super) fn run(run: &Run, network: &Network, output: &Output) -> Result<ExitC
     let limits = Limits::operator().with_time(run.timeout.map(Duration::from_secs));
     let engine = session.engine_of(world, Facts::default(), Interrupts::Script, limits);
     let cancel = session.signals.cancel();
-    let ended = engine.compile_file(&run.file).and_then(|script| engine.run(&script, &run.args, &cancel));
+    let ended =
+        engine.compile_file(&run.file).and_then(|script| engine.run(&script, &run.args, &cancel));
     session.watcher.clear();
     if let Some(effects) = effects {
         let power = ended.as_ref().ok().and_then(|ended| ended.power);
@@ -68,12 +69,14 @@ fn world(run: &Run, session: &Session) -> Result<(World, Option<Effects>)> {
         return Ok((session.world.clone(), None));
     }
     let Some(path) = &run.world else {
-        let (world, effects) = Recorder::dry(&session.world);
+        let (world, effects) = DryRunWorld::dry(&session.world);
         return Ok((world, Some(effects)));
     };
-    let failed = |e: std::io::Error| Error::new(ErrorKind::Usage, format!("reading {}", path.display())).because(e);
+    let failed = |e: std::io::Error| {
+        Error::new(ErrorKind::Usage, format!("reading {}", path.display())).because(e)
+    };
     let text = std::fs::read_to_string(path).map_err(failed)?;
-    let (mut world, effects, _) = Described::parse(&text)?;
+    let (mut world, effects, _) = SimulatedWorld::parse(&text)?;
     world.terminal = Arc::new(Echo::new(world.terminal, session.console.clone()));
     Ok((world, Some(effects)))
 }
@@ -97,7 +100,10 @@ fn effects_of_dry_run(effects: &Effects, last: Option<Effect>, output: &Output) 
 }
 
 /// The exit code: what the script gave to `exit`, or why it failed.
-fn finish(ended: std::result::Result<Ended, bty_script::ScriptError>, output: &Output) -> Result<ExitCode> {
+fn finish(
+    ended: std::result::Result<Ended, bty_script::ScriptError>,
+    output: &Output,
+) -> Result<ExitCode> {
     match ended {
         Ok(ended) if ended.by_exit => {
             let code = ended.value.as_int().ok().and_then(|code| u8::try_from(code).ok());

@@ -48,6 +48,8 @@ pub(super) fn run(verify: &Verify, network: &Network, output: &Output) -> Result
         difference.offset,
         human(report.different_bytes)
     ));
-    output.say(" next: flash it again, or look for what wrote to it since (mounting a file system does)");
+    output.say(
+        " next: flash it again, or look for what wrote to it since (mounting a file system does)",
+    );
     Ok(exit::code(ErrorKind::Integrity))
 }

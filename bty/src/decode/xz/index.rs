@@ -5,11 +5,12 @@
 //! index:   0x00 | number of records | records: unpadded size, decoded size | zeros to a multiple of 4 | CRC32
 //! stream footer, 12 bytes:  0..4 CRC32 of 4..10 | 4..8 size of the index / 4 - 1 | 8..10 flags | 10..12 "YZ"
 //! ```
-//! Integers are little-endian; the ones of the index have 7 bits to a byte, least significant first, with the top bit set on all but the last.
+//! Integers are little-endian; the ones of the index have 7 bits to a byte, least significant
+//! first, with the top bit set on all but the last.
 
 use super::MAGIC;
 use crate::CancelToken;
-use crate::source::Input;
+use crate::source::ByteSource;
 
 /// One record is at least two bytes, so this is room for millions of blocks.
 const INDEX_BYTES_MAX: u64 = 16 << 20;
@@ -17,12 +18,17 @@ const STREAMS_MAX: usize = 64 << 10;
 const HEADER_BYTES: u64 = 12;
 /// A header, a footer, and the smallest index between them.
 const STREAM_BYTES_MIN: u64 = 32;
-/// Padding is looked through in steps of this, and not for longer than [`PADDING_STEPS_MAX`] of them.
+/// Padding is looked through in steps of this, and not for longer than [`PADDING_STEPS_MAX`] of
+/// them.
 const PADDING_STEP: u64 = 4 << 10;
 const PADDING_STEPS_MAX: usize = 1 << 10;
 
-/// The decoded size of all streams together, or `None` when anything about them is odd: the decoder will say what.
-pub(in crate::decode) fn decoded_size(source: &dyn Input, cancel: &CancelToken) -> Option<u64> {
+/// The decoded size of all streams together, or `None` when anything about them is odd: the decoder
+/// will say what.
+pub(in crate::decode) fn decoded_size(
+    source: &dyn ByteSource,
+    cancel: &CancelToken,
+) -> Option<u64> {
     let mut end = source.len_bytes()?;
     let mut total = 0u64;
     for _ in 0..STREAMS_MAX {
@@ -38,7 +44,7 @@ pub(in crate::decode) fn decoded_size(source: &dyn Input, cancel: &CancelToken) 
 }
 
 /// Where the stream before the padding at `end` ends.
-fn before_padding(source: &dyn Input, mut end: u64, cancel: &CancelToken) -> Option<u64> {
+fn before_padding(source: &dyn ByteSource, mut end: u64, cancel: &CancelToken) -> Option<u64> {
     for _ in 0..PADDING_STEPS_MAX {
         let step = end.min(PADDING_STEP);
         let bytes = read(source, end - step, step, cancel)?;
@@ -52,7 +58,7 @@ fn before_padding(source: &dyn Input, mut end: u64, cancel: &CancelToken) -> Opt
 }
 
 /// Where the stream that ends at `end` starts, and its decoded size.
-fn last_stream(source: &dyn Input, end: u64, cancel: &CancelToken) -> Option<(u64, u64)> {
+fn last_stream(source: &dyn ByteSource, end: u64, cancel: &CancelToken) -> Option<(u64, u64)> {
     if end < STREAM_BYTES_MIN || !end.is_multiple_of(4) {
         return None;
     }
@@ -102,7 +108,7 @@ fn number(rest: &mut &[u8]) -> Option<u64> {
     None
 }
 
-fn read(source: &dyn Input, offset: u64, len: u64, cancel: &CancelToken) -> Option<Vec<u8>> {
+fn read(source: &dyn ByteSource, offset: u64, len: u64, cancel: &CancelToken) -> Option<Vec<u8>> {
     let mut bytes = vec![0; usize::try_from(len).ok()?];
     let n = source.read_at(&mut bytes, offset, cancel).ok()?;
     (n == bytes.len()).then_some(bytes)

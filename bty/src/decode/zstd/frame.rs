@@ -76,7 +76,11 @@ impl Head {
         });
         Self::Frame(FrameHeader {
             len,
-            window_bytes: if is_single_segment { content_bytes.unwrap_or(0) } else { window_bytes(bytes[5]) },
+            window_bytes: if is_single_segment {
+                content_bytes.unwrap_or(0)
+            } else {
+                window_bytes(bytes[5])
+            },
             // at most four bytes
             dictionary_id: little_endian(&bytes[dictionary_at..content_at]) as u32,
             content_bytes,

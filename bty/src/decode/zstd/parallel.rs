@@ -50,15 +50,22 @@ impl Parallel {
         }
     }
 
-    /// True while another frame that costs up to `cost_max` may come in. One always may, into an empty queue.
+    /// True while another frame that costs up to `cost_max` may come in. One always may, into an
+    /// empty queue.
     pub(super) fn has_room(&self, cost_max: u64) -> bool {
         let held = self.in_flight_bytes + self.current.capacity() as u64;
         self.in_flight.is_empty()
-            || self.in_flight.len() <= self.options.threads && held + cost_max <= self.options.memory_bytes
+            || self.in_flight.len() <= self.options.threads
+                && held + cost_max <= self.options.memory_bytes
     }
 
     /// Hands one whole frame to a thread. It decodes to at most `decoded_max` bytes.
-    pub(super) fn submit(&mut self, frame: Vec<u8>, decoded_max: u64, wire_offset: u64) -> Result<(), Error> {
+    pub(super) fn submit(
+        &mut self,
+        frame: Vec<u8>,
+        decoded_max: u64,
+        wire_offset: u64,
+    ) -> Result<(), Error> {
         if self.threads <= self.in_flight.len() && self.threads < self.options.threads {
             match self.start_thread() {
                 Ok(()) => {}
@@ -70,7 +77,10 @@ impl Parallel {
         let (reply, receiver) = bounded(1);
         let cost_bytes = frame.capacity() as u64 + decoded_max;
         let decoded_max = usize::try_from(decoded_max).unwrap_or(usize::MAX);
-        let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(Job { frame, decoded_max, reply }).is_ok());
+        let sent = self
+            .jobs
+            .as_ref()
+            .is_some_and(|jobs| jobs.send(Job { frame, decoded_max, reply }).is_ok());
         if !sent {
             return Err(gone());
         }

@@ -14,7 +14,8 @@ pub(crate) struct LoopDisk {
 impl LoopDisk {
     /// Attaches a loop device, or gives `None` where tests must do without root.
     ///
-    /// A test that was skipped unseen proves nothing: without root it fails, unless `BTY_TEST_NO_ROOT` is set.
+    /// A test that was skipped unseen proves nothing: without root it fails, unless
+    /// `BTY_TEST_NO_ROOT` is set.
     pub(crate) fn new(bytes: u64, sector: u32) -> Option<Self> {
         if std::env::var_os("BTY_TEST_NO_ROOT").is_some() {
             eprintln!("skipped: BTY_TEST_NO_ROOT is set");
@@ -101,7 +102,10 @@ fn writes_zeroes_and_reads_back_on_loop_devices() {
 fn refuses_a_second_writer_of_a_block_device_but_not_a_reader() {
     let Some(disk) = LoopDisk::new(1 << 20, 512) else { return };
     let device = SystemDevice::open(&disk.path, Access::Exclusive).unwrap();
-    assert_eq!(SystemDevice::open(&disk.path, Access::Exclusive).unwrap_err().kind(), ErrorKind::Refused);
+    assert_eq!(
+        SystemDevice::open(&disk.path, Access::Exclusive).unwrap_err().kind(),
+        ErrorKind::Refused
+    );
     let reader = SystemDevice::open(&disk.path, Access::ReadOnly).unwrap();
     write_all(&device, &buffer(7)[..4096], 0);
     assert_eq!(read_all(&reader, 4096, 0), [7; 4096]);
@@ -119,7 +123,9 @@ fn refuses_a_second_writer_of_a_block_device_but_not_a_reader() {
 #[test]
 fn refuses_a_write_protected_block_device() {
     let Some(disk) = LoopDisk::new(1 << 20, 512) else { return };
-    let protect = |flag| assert!(Command::new("blockdev").arg(flag).arg(&disk.path).status().unwrap().success());
+    let protect = |flag| {
+        assert!(Command::new("blockdev").arg(flag).arg(&disk.path).status().unwrap().success())
+    };
     protect("--setro");
     let opened = SystemDevice::open(&disk.path, Access::Exclusive);
     // the flag would outlive the loop device
@@ -158,7 +164,9 @@ fn writes_files_of_any_length_at_any_sector() {
         }
         let (_dir, device) = file_device(64 << 10, is_direct);
         let mut expected = vec![0; 64 << 10];
-        for (offset, len, fill) in [(512, 512, 1), (1536, 8192, 2), (9728, 4096 * 3, 3), (512 * 100, 4608, 4)] {
+        for (offset, len, fill) in
+            [(512, 512, 1), (1536, 8192, 2), (9728, 4096 * 3, 3), (512 * 100, 4608, 4)]
+        {
             write_all(&device, &buffer(fill)[..len], offset as u64);
             expected[offset..offset + len].fill(fill);
         }
@@ -183,7 +191,8 @@ fn refuses_a_file_that_another_flash_has_locked() {
 fn refuses_what_is_neither_disk_nor_file() {
     let error = SystemDevice::open(Path::new("/dev/null"), Access::Exclusive).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
-    let missing = SystemDevice::open(Path::new("/dev/no-such-disk"), Access::Exclusive).unwrap_err();
+    let missing =
+        SystemDevice::open(Path::new("/dev/no-such-disk"), Access::Exclusive).unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::Target);
 }
 

@@ -39,16 +39,24 @@ impl Fake {
         symlink(format!("../devices/{place}"), self.at(&format!("sys/block/{name}"))).unwrap();
         let node = name.replace('!', "/");
         self.put(&format!("dev/{node}"), "");
-        File::options().write(true).open(self.at(&format!("dev/{node}"))).unwrap().set_len(8 << 20).unwrap();
+        File::options()
+            .write(true)
+            .open(self.at(&format!("dev/{node}")))
+            .unwrap()
+            .set_len(8 << 20)
+            .unwrap();
         dir
     }
 
     fn partition(&self, disk: &str, name: &str, number: &str, start: u64, sectors: u64) {
         let dir = format!("{disk}/{name}");
         let index = name.trim_start_matches(|c: char| c.is_ascii_alphabetic());
-        for (attribute, value) in
-            [("partition", index), ("dev", number), ("start", &start.to_string()), ("size", &sectors.to_string())]
-        {
+        for (attribute, value) in [
+            ("partition", index),
+            ("dev", number),
+            ("start", &start.to_string()),
+            ("size", &sectors.to_string()),
+        ] {
             self.put(&format!("{dir}/{attribute}"), value);
         }
         self.put(&format!("dev/{name}"), "");
@@ -85,7 +93,11 @@ impl Fake {
 fn reads_identity_from_wherever_the_bus_keeps_it() {
     let fake = Fake::new();
     let usb = "pci0/usb1/1-2/1-2:1.0/host6/target6/6:0:0:0/block/sdb";
-    fake.disk(usb, "8:16", &[("device/vendor", "SanDisk "), ("removable", "1"), ("queue/rotational", "0")]);
+    fake.disk(
+        usb,
+        "8:16",
+        &[("device/vendor", "SanDisk "), ("removable", "1"), ("queue/rotational", "0")],
+    );
     for (file, value) in [("idVendor", "0781"), ("busnum", "1"), ("serial", "0123456789ABCDEF\n")] {
         fake.put(&format!("sys/devices/pci0/usb1/1-2/{file}"), value);
     }
@@ -107,8 +119,16 @@ fn reads_identity_from_wherever_the_bus_keeps_it() {
         "sys/devices/pci0/ata1/host0/target0/0:0:0:0/block/sda/device/vpd_pg80",
         b"\0\x80\0\x14     WD-WCC7K0123456",
     );
-    fake.disk("pci0/nvme/nvme0/nvme0n1", "259:0", &[("device/serial", "S64A  \n"), ("wwid", "eui.00AB\n")]);
-    fake.disk("pci0/virtio1/block/vda", "254:0", &[("serial", "overlay"), ("device/vendor", "0x1af4")]);
+    fake.disk(
+        "pci0/nvme/nvme0/nvme0n1",
+        "259:0",
+        &[("device/serial", "S64A  \n"), ("wwid", "eui.00AB\n")],
+    );
+    fake.disk(
+        "pci0/virtio1/block/vda",
+        "254:0",
+        &[("serial", "overlay"), ("device/vendor", "0x1af4")],
+    );
     fake.disk(
         "pci0/mmc_host/mmc0/block/mmcblk0",
         "179:0",
@@ -138,7 +158,10 @@ fn reads_identity_from_wherever_the_bus_keeps_it() {
             own("vda", Some("overlay"), None, "virtio"),
         ]
     );
-    assert_eq!((disks[2].logical_sector_bytes, disks[2].physical_sector_bytes, disks[2].diskseq), (4096, 512, Some(7)));
+    assert_eq!(
+        (disks[2].logical_sector_bytes, disks[2].physical_sector_bytes, disks[2].diskseq),
+        (4096, 512, Some(7))
+    );
     assert_eq!(disks[2].model.as_deref(), Some("WDC WD40EFRX-68N"));
     assert_eq!((disks[3].vendor.as_deref(), disks[3].is_removable), (Some("SanDisk"), true));
     assert_eq!((disks[3].is_rotational, disks[2].is_rotational), (Some(false), None));
@@ -150,7 +173,9 @@ fn lists_only_what_a_person_means_but_probes_the_rest() {
     let fake = Fake::new();
     fake.disk("virtual/block/loop0", "7:0", &[]);
     fake.disk("virtual/block/loop1", "7:1", &[("loop/backing_file", "/some/file")]);
-    for (i, name) in ["dm-0", "md127", "ram0", "zram0", "sr0", "fd0", "mmcblk0boot0"].iter().enumerate() {
+    for (i, name) in
+        ["dm-0", "md127", "ram0", "zram0", "sr0", "fd0", "mmcblk0boot0"].iter().enumerate()
+    {
         fake.disk(&format!("virtual/block/{name}"), &format!("99:{i}"), &[]);
         assert_eq!(fake.probe(&format!("dev/{name}")).kind, DiskKind::Other, "{name}");
     }
@@ -159,9 +184,17 @@ fn lists_only_what_a_person_means_but_probes_the_rest() {
     fake.disk("pci0/cciss!c0d0", "104:0", &[]);
     // a broken link, and attributes that are directories
     symlink("../devices/gone", fake.at("sys/block/sdq")).unwrap();
-    fake.disk("pci0/host2/block/sdo", "nonsense", &[("device/serial/x", ""), ("queue/logical_block_size", "7")]);
-    let names: Vec<String> = fake.host().list().unwrap().iter().map(|d| d.path.display().to_string()).collect();
-    assert_eq!(names, ["dev/cciss/c0d0", "dev/loop1", "dev/sdo"].map(|name| fake.at(name).display().to_string()));
+    fake.disk(
+        "pci0/host2/block/sdo",
+        "nonsense",
+        &[("device/serial/x", ""), ("queue/logical_block_size", "7")],
+    );
+    let names: Vec<String> =
+        fake.host().list().unwrap().iter().map(|d| d.path.display().to_string()).collect();
+    assert_eq!(
+        names,
+        ["dev/cciss/c0d0", "dev/loop1", "dev/sdo"].map(|name| fake.at(name).display().to_string())
+    );
 }
 
 #[test]
@@ -187,7 +220,11 @@ fn names_every_user_of_a_disk() {
     for member in ["sdb", "sdc"] {
         fake.put(&format!("sys/fs/btrfs/11-22/devices/{member}"), "");
     }
-    fake.disk("virtual/block/loop0", "7:0", &[("loop/backing_file", fake.at("home/vm.img").to_str().unwrap())]);
+    fake.disk(
+        "virtual/block/loop0",
+        "7:0",
+        &[("loop/backing_file", fake.at("home/vm.img").to_str().unwrap())],
+    );
     fake.disk(
         "virtual/block/loop1",
         "7:1",
@@ -203,7 +240,10 @@ fn names_every_user_of_a_disk() {
              3 1 0:44 / /pool rw - btrfs {dev}/sdb rw\n4 1 7:0 / /mnt/vm rw - ext4 {dev}/loop0 rw\n"
         ),
     );
-    fake.put("proc/swaps", format!("Filename Type Size Used Priority\n{dev}/sda2 partition 1 0 -2\n"));
+    fake.put(
+        "proc/swaps",
+        format!("Filename Type Size Used Priority\n{dev}/sda2 partition 1 0 -2\n"),
+    );
     assert_eq!(
         fake.uses("dev/sda"),
         [
@@ -245,7 +285,11 @@ fn survives_holders_that_hold_each_other() {
 }
 
 fn run(tool: &str, args: &[&str], path: &Path) {
-    let output = Command::new(tool).args(args).arg(path).output().unwrap_or_else(|e| panic!("install {tool}: {e}"));
+    let output = Command::new(tool)
+        .args(args)
+        .arg(path)
+        .output()
+        .unwrap_or_else(|e| panic!("install {tool}: {e}"));
     assert!(output.status.success(), "{tool}: {output:?}");
 }
 
@@ -263,9 +307,15 @@ fn matches_the_table_with_the_kernels_nodes() {
     let disk = fake.probe("dev/sda");
     assert_eq!(disk.table, Some(TableKind::Gpt));
     let [one, three] = &disk.partitions[..] else { panic!("{disk:?}") };
-    assert_eq!((one.number, one.start_bytes, one.size_bytes, &one.path), (1, 1 << 20, 1 << 20, &None));
+    assert_eq!(
+        (one.number, one.start_bytes, one.size_bytes, &one.path),
+        (1, 1 << 20, 1 << 20, &None)
+    );
     assert_eq!(one.content.as_ref().unwrap().label.as_deref(), Some("zzz"));
-    assert_eq!((three.number, three.name.as_deref(), &three.path), (3, Some("data"), &Some(fake.at("dev/sda3"))));
+    assert_eq!(
+        (three.number, three.name.as_deref(), &three.path),
+        (3, Some("data"), &Some(fake.at("dev/sda3")))
+    );
 
     // where the disk cannot be read, the kernel's partitions are still known
     fs::remove_file(fake.at("dev/sda")).unwrap();
@@ -323,8 +373,10 @@ fn creates_a_file_once_and_uses_it_as_a_disk() {
 fn agrees_with_lsblk_about_this_machine() {
     let Some(ours) = LoopDisk::new(8 << 20, 4096) else { return };
     let columns = "NAME,PATH,SIZE,LOG-SEC,PHY-SEC,RO,RM,ROTA";
-    let output =
-        Command::new("lsblk").args(["-b", "-d", "-P", "-o", columns]).output().expect("lsblk (package util-linux)");
+    let output = Command::new("lsblk")
+        .args(["-b", "-d", "-P", "-o", columns])
+        .output()
+        .expect("lsblk (package util-linux)");
     let theirs = String::from_utf8(output.stdout).unwrap();
     for disk in SystemHost::new().list().unwrap() {
         // other tests come and go with theirs
@@ -345,9 +397,16 @@ fn agrees_with_lsblk_about_this_machine() {
         assert!(theirs.replace("_SEC", "-SEC").contains(&line), "{line} is not in\n{theirs}");
     }
     let disk = SystemHost::new().probe(&ours.path).unwrap();
-    assert_eq!((disk.kind, disk.transport.as_deref(), disk.uses.len()), (DiskKind::Loop, Some("loop"), 0));
+    assert_eq!(
+        (disk.kind, disk.transport.as_deref(), disk.uses.len()),
+        (DiskKind::Loop, Some("loop"), 0)
+    );
     let backing = SystemHost::new().probe(&ours.backing).unwrap();
-    assert!(matches!(&backing.uses[..], [Use::Loop { holder, .. }] if *holder == ours.path), "{:?}", backing.uses);
+    assert!(
+        matches!(&backing.uses[..], [Use::Loop { holder, .. }] if *holder == ours.path),
+        "{:?}",
+        backing.uses
+    );
 }
 
 #[test]
@@ -357,14 +416,18 @@ fn refuses_a_mounted_disk_and_one_that_is_claimed_unseen() {
     run("mkfs.ext4", &["-q"], &disk.path);
     let before = host.probe(&disk.path).unwrap();
     let mount = tempfile::tempdir().unwrap();
-    let mounted = Command::new("mount").arg(&disk.path).arg(mount.path()).status().unwrap().success();
+    let mounted =
+        Command::new("mount").arg(&disk.path).arg(mount.path()).status().unwrap().success();
     assert!(mounted, "this test needs to mount");
     let seen = host.probe(&disk.path);
     let opened = host.open(&before);
     let read = host.open_read_only(&before);
     assert!(Command::new("umount").arg(mount.path()).status().unwrap().success());
     let uses = seen.unwrap().uses;
-    assert!(matches!(&uses[..], [Use::Mounted { mountpoint, .. }] if mountpoint == mount.path()), "{uses:?}");
+    assert!(
+        matches!(&uses[..], [Use::Mounted { mountpoint, .. }] if mountpoint == mount.path()),
+        "{uses:?}"
+    );
     let error = opened.map(|_| ()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused);
     assert!(error.to_string().contains("is mounted on"), "{error}");
@@ -382,7 +445,10 @@ fn names_the_disk_that_the_running_system_is_on() {
     // in a container the root is no disk: then nothing can be said
     let host = SystemHost::new();
     let is_system = |disk: &Disk| disk.uses.iter().any(|u| matches!(u, Use::System { .. }));
-    let findmnt = Command::new("findmnt").args(["-no", "SOURCE", "/"]).output().expect("findmnt (package util-linux)");
+    let findmnt = Command::new("findmnt")
+        .args(["-no", "SOURCE", "/"])
+        .output()
+        .expect("findmnt (package util-linux)");
     let source = String::from_utf8(findmnt.stdout).unwrap();
     if source.starts_with("/dev/") {
         assert!(host.list().unwrap().iter().any(is_system), "{source}");

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 struct Machine(Vec<Disk>);
 
-impl Host for Machine {
+impl DiskHost for Machine {
     fn list(&self) -> Result<Vec<Disk>> {
         Ok(self.0.clone())
     }
@@ -27,7 +27,14 @@ impl Host for Machine {
     }
 }
 
-fn disk(path: &str, size_bytes: u64, model: &str, serial: Option<&str>, wwn: Option<&str>, transport: &str) -> Disk {
+fn disk(
+    path: &str,
+    size_bytes: u64,
+    model: &str,
+    serial: Option<&str>,
+    wwn: Option<&str>,
+    transport: &str,
+) -> Disk {
     Disk {
         path: path.into(),
         kind: DiskKind::Disk,
@@ -53,8 +60,22 @@ fn disk(path: &str, size_bytes: u64, model: &str, serial: Option<&str>, wwn: Opt
 
 fn machine() -> Machine {
     Machine(vec![
-        disk("/dev/nvme0n1", 500 * GIB, "Samsung SSD 980", Some("S64A"), Some("eui.0025385b"), "nvme"),
-        disk("/dev/nvme1n1", 500 * GIB, "Samsung SSD 980", Some("S64B"), Some("eui.0025385c"), "nvme"),
+        disk(
+            "/dev/nvme0n1",
+            500 * GIB,
+            "Samsung SSD 980",
+            Some("S64A"),
+            Some("eui.0025385b"),
+            "nvme",
+        ),
+        disk(
+            "/dev/nvme1n1",
+            500 * GIB,
+            "Samsung SSD 980",
+            Some("S64B"),
+            Some("eui.0025385c"),
+            "nvme",
+        ),
         disk("/dev/sda", 4096 * GIB, "WDC WD40", Some("WD-1"), Some("naa.50014ee2"), "sata"),
         disk("/dev/sdb", 16 * GIB, "Flash Drive", None, None, "usb"),
         disk("/dev/sdc", 8 * GIB, "Twin", Some("0000"), None, "scsi"),
@@ -141,7 +162,14 @@ fn explains_what_it_cannot_understand() {
         assert!(error.to_string().contains(needle), "{text}: {error}");
         assert!(error.next_step().is_some());
     }
-    assert!("where:colour=red".parse::<Selector>().unwrap_err().next_step().unwrap().contains("rotational"));
+    assert!(
+        "where:colour=red"
+            .parse::<Selector>()
+            .unwrap_err()
+            .next_step()
+            .unwrap()
+            .contains("rotational")
+    );
 }
 
 #[test]

@@ -1,12 +1,13 @@
 use super::*;
-use crate::table::over;
+use crate::partition_table::over;
 use proptest::prelude::*;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
 
-/// What is recognised on a file of `bytes` after `command` ran on it; `PATH` in its arguments is the file.
+/// What is recognised on a file of `bytes` after `command` ran on it; `PATH` in its arguments is
+/// the file.
 ///
 /// Every command is a real tool: a missing one fails the test, and names what to install.
 fn made_by(bytes: u64, command: &str) -> Option<Content> {
@@ -16,7 +17,8 @@ fn made_by(bytes: u64, command: &str) -> Option<Content> {
     file.set_len(bytes).unwrap();
     let mut words = command.split(' ').map(|word| word.replace("PATH", path.to_str().unwrap()));
     let tool = words.next().unwrap();
-    let output = Command::new(&tool).args(words).output().unwrap_or_else(|e| panic!("install {tool}: {e}"));
+    let output =
+        Command::new(&tool).args(words).output().unwrap_or_else(|e| panic!("install {tool}: {e}"));
     assert!(output.status.success(), "{command}: {output:?}");
     recognised(&path)
 }
@@ -45,7 +47,11 @@ fn recognises_what_real_tools_make() {
         ("mkfs.f2fs -q -l flash PATH", "f2fs", Some("flash")),
         ("mksquashfs /etc/hostname PATH -noappend -quiet", "squashfs", None),
         ("mkfs.erofs PATH /etc/default", "erofs", None),
-        ("cryptsetup -q luksFormat --type luks1 --pbkdf-force-iterations 1000 PATH /etc/hostname", "luks", None),
+        (
+            "cryptsetup -q luksFormat --type luks1 --pbkdf-force-iterations 1000 PATH /etc/hostname",
+            "luks",
+            None,
+        ),
         (
             "cryptsetup -q luksFormat --type luks2 --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --label safe PATH /etc/hostname",
             "luks",
@@ -129,7 +135,8 @@ fn clears_the_places_where_signatures_hide() {
 #[test]
 fn clears_both_edges_of_partitions_behind_the_image_and_nothing_inside_them() {
     // one in the image, one across its end, one behind it, one that claims more than the disk has
-    let partitions = [MIB..10 * MIB, 20 * MIB..50 * MIB, 70 * MIB..90 * MIB + 512, 95 * MIB..500 * MIB];
+    let partitions =
+        [MIB..10 * MIB, 20 * MIB..50 * MIB, 70 * MIB..90 * MIB + 512, 95 * MIB..500 * MIB];
     let cleared = stale_ranges(40 * MIB, 99 * MIB, 512, &partitions);
     let is_cleared = |at: u64| cleared.iter().any(|range| range.contains(&at));
     for at in [49 * MIB, 50 * MIB - 1, 70 * MIB + 65600, 90 * MIB + 511, 95 * MIB + 1080] {
@@ -139,7 +146,11 @@ fn clears_both_edges_of_partitions_behind_the_image_and_nothing_inside_them() {
         assert!(!is_cleared(at), "{at}: {cleared:?}");
     }
     // where partitions usually begin, whatever the old table says
-    assert!(stale_ranges(16 * MIB, GIB, 512, &[]).iter().any(|range| range.contains(&(513 * MIB + 1080))));
+    assert!(
+        stale_ranges(16 * MIB, GIB, 512, &[])
+            .iter()
+            .any(|range| range.contains(&(513 * MIB + 1080)))
+    );
 }
 
 #[test]
@@ -147,7 +158,10 @@ fn merges_and_clips_near_the_end_of_the_disk() {
     assert_eq!(stale_ranges(8 * MIB, 8 * MIB, 512, &[]), []);
     assert_eq!(stale_ranges(8 * MIB, 8 * MIB - 512, 512, &[]), []);
     assert_eq!(stale_ranges(8 * MIB - 1, 8 * MIB, 512, &[]), []);
-    assert_eq!(stale_ranges(8 * MIB - 512, 8 * MIB, 512, &[]), vec![Range { start: 8 * MIB - 512, end: 8 * MIB }]);
+    assert_eq!(
+        stale_ranges(8 * MIB - 512, 8 * MIB, 512, &[]),
+        vec![Range { start: 8 * MIB - 512, end: 8 * MIB }]
+    );
     assert_eq!(
         stale_ranges(6 * MIB + 1, 8 * MIB + 4095, 4096, &[]),
         vec![Range { start: 6 * MIB + 4096, end: 8 * MIB }]

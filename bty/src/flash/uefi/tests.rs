@@ -9,7 +9,8 @@ fn table(type_code: &str) -> Gpt {
     File::create(&path).unwrap().set_len(16 << 20).unwrap();
     let guid = format!("2:{ESP_GUID}");
     let args = ["-n", "2:2048:+1M", "-t", type_code, "-u", &guid];
-    let made = Command::new("sgdisk").args(args).arg(&path).output().expect("sgdisk (package gdisk)");
+    let made =
+        Command::new("sgdisk").args(args).arg(&path).output().expect("sgdisk (package gdisk)");
     assert!(made.status.success(), "{made:?}");
     gpt::read(&fs::read(path).unwrap()[..1 << 20], 512).unwrap().unwrap()
 }

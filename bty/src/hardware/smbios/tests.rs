@@ -57,12 +57,19 @@ pub(in crate::hardware) fn processor(handle: u16, socket: &str, status: u8) -> V
         (24, &[status]),
         (35, &[20, 18, 36]),
     ];
-    structure(PROCESSOR, handle, 48, fields, &[socket, "Intel(R) Corporation", "Intel(R) Xeon(R) Gold 5218"])
+    structure(
+        PROCESSOR,
+        handle,
+        48,
+        fields,
+        &[socket, "Intel(R) Corporation", "Intel(R) Xeon(R) Gold 5218"],
+    )
 }
 
 #[test]
 fn reads_fields_and_strings() {
-    let mut bytes = structure(FIRMWARE, 0, 26, &[(9, &[0xff]), (24, &32u16.to_le_bytes())], &["Dell Inc."]);
+    let mut bytes =
+        structure(FIRMWARE, 0, 26, &[(9, &[0xff]), (24, &32u16.to_le_bytes())], &["Dell Inc."]);
     bytes.extend(structure(SYSTEM, 0x100, 27, &[], &[]));
     bytes.extend(structure(BOARD, 0x200, 15, &[], &["x"]));
     bytes.extend(processor(0x400, "CPU1", 0x41));
@@ -85,8 +92,14 @@ fn reads_fields_and_strings() {
         ]
     );
     let [cpu] = &table.processors[..] else { panic!("{:?}", table.processors) };
-    assert_eq!((cpu.socket.as_deref(), cpu.vendor.as_deref()), (Some("CPU1"), Some("Intel(R) Corporation")));
-    assert_eq!((cpu.external_mhz, cpu.max_mhz, cpu.current_mhz), (Some(100), Some(4000), Some(2300)));
+    assert_eq!(
+        (cpu.socket.as_deref(), cpu.vendor.as_deref()),
+        (Some("CPU1"), Some("Intel(R) Corporation"))
+    );
+    assert_eq!(
+        (cpu.external_mhz, cpu.max_mhz, cpu.current_mhz),
+        (Some(100), Some(4000), Some(2300))
+    );
     assert_eq!((cpu.cores, cpu.cores_enabled, cpu.threads), (Some(20), Some(18), Some(36)));
     let sizes: Vec<_> = table.devices.iter().map(|d| (d.size_bytes, d.is_empty)).collect();
     assert_eq!(sizes, [(Some(64 << 30), false), (Some(512 << 10), false), (None, true)]);
@@ -99,14 +112,23 @@ fn reads_fields_and_strings() {
 #[test]
 fn counts_and_speeds_grow_into_later_fields() {
     let wide = |at: usize, value: u16| {
-        structure(PROCESSOR, 1, 48, &[(5, &[3]), (24, &[64]), (35, &[255, 0, 7]), (at, &value.to_le_bytes())], &[])
+        structure(
+            PROCESSOR,
+            1,
+            48,
+            &[(5, &[3]), (24, &[64]), (35, &[255, 0, 7]), (at, &value.to_le_bytes())],
+            &[],
+        )
     };
     let cores = |bytes: &[u8]| Table::parse(bytes).processors[0].cores;
     assert_eq!(cores(&wide(42, 384)), Some(384));
     assert_eq!(cores(&wide(42, 0)), Some(255));
     assert_eq!(Table::parse(&wide(42, 384)).processors[0].cores_enabled, None);
     let fast: &[(usize, &[u8])] = &[(21, &[0xff, 0xff]), (84, &70_000u32.to_le_bytes())];
-    assert_eq!(Table::parse(&structure(MEMORY_DEVICE, 1, 92, fast, &[])).devices[0].speed, Some(70_000));
+    assert_eq!(
+        Table::parse(&structure(MEMORY_DEVICE, 1, 92, fast, &[])).devices[0].speed,
+        Some(70_000)
+    );
     // a table of an old version ends before its sizes do
     let old = Table::parse(&structure(MEMORY_DEVICE, 1, 8, &[], &[])).devices;
     assert_eq!((old[0].size_bytes, old[0].is_empty, old[0].speed), (None, false, None));
@@ -127,7 +149,10 @@ fn a_table_cut_anywhere_gives_what_was_before() {
         assert_eq!(Table::parse(&[PROCESSOR, len, 0, 0, 0, 0]), Table::default());
     }
     assert_eq!(Table::parse(&[MEMORY_DEVICE, 255, 0, 0, 0, 0]), Table::default());
-    assert_eq!(Table::parse(&[MEMORY_DEVICE, 4, 0, 0, 0, 0].repeat(40_000)).devices.len(), STRUCTURES_MAX);
+    assert_eq!(
+        Table::parse(&[MEMORY_DEVICE, 4, 0, 0, 0, 0].repeat(40_000)).devices.len(),
+        STRUCTURES_MAX
+    );
 }
 
 proptest! {

@@ -42,7 +42,10 @@ impl Machine {
     /// A PCI device at `place` below `/sys/devices`.
     pub(super) fn pci(&self, place: &str, class: &str, ids: (&str, &str), driver: &str) -> String {
         let dir = format!("sys/devices/{place}");
-        self.put_all(&dir, &[("class", class), ("vendor", ids.0), ("device", ids.1), ("revision", "0x02")]);
+        self.put_all(
+            &dir,
+            &[("class", class), ("vendor", ids.0), ("device", ids.1), ("revision", "0x02")],
+        );
         self.link(&format!("sys/bus/pci/devices/{}", place.rsplit('/').next().unwrap()), &dir);
         self.drive(&dir, driver);
         dir
@@ -57,7 +60,9 @@ impl Machine {
 
     /// An interface of `device`, or of nothing.
     pub(super) fn interface(&self, name: &str, device: Option<&str>, files: &[(&str, &str)]) {
-        let dir = device.map_or(format!("sys/devices/virtual/net/{name}"), |device| format!("{device}/net/{name}"));
+        let dir = device.map_or(format!("sys/devices/virtual/net/{name}"), |device| {
+            format!("{device}/net/{name}")
+        });
         self.put_all(&dir, &[("type", "1"), ("flags", "0x1003")]);
         self.put_all(&dir, files);
         if let Some(device) = device {
@@ -74,12 +79,16 @@ impl Machine {
         self.put(&format!("dev/{name}"), "");
     }
 
-    /// Threads of a processor: their numbers, and the number that each shares with the others of its core.
+    /// Threads of a processor: their numbers, and the number that each shares with the others of
+    /// its core.
     pub(super) fn cpus(&self, package: u32, threads: &[(u32, u32)]) -> String {
         let mut cpuinfo = String::new();
         for (thread, core) in threads {
             let topology = format!("sys/devices/system/cpu/cpu{thread}/topology");
-            let files = [("physical_package_id", package.to_string()), ("core_cpus_list", format!("{core}-x"))];
+            let files = [
+                ("physical_package_id", package.to_string()),
+                ("core_cpus_list", format!("{core}-x")),
+            ];
             self.put_all(&topology, &files.each_ref().map(|(name, value)| (*name, value.as_str())));
             cpuinfo += &format!(
                 "processor\t: {thread}\nvendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 85\nmodel name\t: Intel(R) Xeon(R) \
@@ -96,7 +105,8 @@ impl Machine {
 
     pub(super) fn inventory(&self) -> Inventory {
         fs::create_dir_all(self.at("sys/block")).unwrap();
-        let (sys, proc, dev, udev) = (self.at("sys"), self.at("proc"), self.at("dev"), self.at("run"));
+        let (sys, proc, dev, udev) =
+            (self.at("sys"), self.at("proc"), self.at("dev"), self.at("run"));
         let host = SystemHost::with_roots(SystemRoots { sys, proc, dev, udev });
         Inventory::collect(&host, &self.roots()).unwrap()
     }
@@ -109,8 +119,8 @@ const CARD: &str = "pci0000:00/0000:00:1c.0/0000:02:00.0";
 pub(super) fn server() -> Machine {
     let machine = Machine::new();
     machine.put("proc/sys/kernel/hostname", "node7\n");
-    let cpuinfo =
-        machine.cpus(0, &[(0, 0), (2, 1), (4, 0), (6, 1)]) + &machine.cpus(1, &[(1, 0), (3, 1), (5, 0), (7, 1)]);
+    let cpuinfo = machine.cpus(0, &[(0, 0), (2, 1), (4, 0), (6, 1)])
+        + &machine.cpus(1, &[(1, 0), (3, 1), (5, 0), (7, 1)]);
     machine.put("proc/cpuinfo", cpuinfo);
     machine.put("sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq", "3900000\n");
     let dmi: &[(&str, &str)] = &[
@@ -144,13 +154,21 @@ pub(super) fn server() -> Machine {
     machine.pci("pci0000:00/0000:00:00.0", "0x060000", ("0x8086", "0x2020"), "");
     machine.pci("pci0000:00/0000:00:1c.0", "0x060400", ("0x8086", "0xa190"), "pcieport");
     let card = machine.pci(CARD, "0x020000", ("0x8086", "0x1563"), "ixgbe");
-    let link: &[(&str, &str)] =
-        &[("address", "E4:43:4B:59:A8:B8"), ("speed", "10000"), ("duplex", "full"), ("carrier", "1")];
+    let link: &[(&str, &str)] = &[
+        ("address", "E4:43:4B:59:A8:B8"),
+        ("speed", "10000"),
+        ("duplex", "full"),
+        ("carrier", "1"),
+    ];
     machine.interface("eno1", Some(&card), link);
     let xhci = machine.pci("pci0000:00/0000:00:14.0", "0x0c0330", ("0x8086", "0xa1af"), "xhci_hcd");
     let usb = format!("{xhci}/usb1/1-14/1-14.3");
-    let usb_facts: &[(&str, &str)] =
-        &[("idVendor", "413c"), ("busnum", "1"), ("product", "iDRAC Virtual NIC"), ("manufacturer", "Dell")];
+    let usb_facts: &[(&str, &str)] = &[
+        ("idVendor", "413c"),
+        ("busnum", "1"),
+        ("product", "iDRAC Virtual NIC"),
+        ("manufacturer", "Dell"),
+    ];
     machine.put_all(&usb, usb_facts);
     machine.drive(&format!("{usb}/1-14.3:1.0"), "rndis_host");
     machine.interface(
@@ -169,7 +187,11 @@ pub(super) fn server() -> Machine {
         &serial.each_ref().map(|(name, value)| (name.as_str(), *value)),
     );
     let ahci = machine.pci("pci0000:00/0000:00:17.0", "0x010601", ("0x8086", "0xa182"), "ahci");
-    let sata = [("device/vendor", "ATA"), ("device/model", "WDC WD40EFRX-68N"), ("device/serial", "WD-WCC7K0123456")];
+    let sata = [
+        ("device/vendor", "ATA"),
+        ("device/model", "WDC WD40EFRX-68N"),
+        ("device/serial", "WD-WCC7K0123456"),
+    ];
     machine.disk(&format!("{ahci}/ata1/host0/target0:0:0/0:0:0:0/block/sda"), "8:0", &sata);
     machine.pci("pci0000:16/0000:16:05.0", "0x088000", ("0x1234", "0xffff"), "");
     machine.pci("pci0000:16/0000:16:00.0", "0x030000", ("0xabcd", "0x0001"), "");

@@ -1,11 +1,14 @@
-//! tar: files one after another, each behind a header. Old (v7), POSIX and GNU archives, with long names and GNU's sparse files.
+//! tar: files one after another, each behind a header. Old (v7), POSIX and GNU archives, with long
+//! names and GNU's sparse files.
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
 
 use ::tar::{GnuExtSparseHeader, GnuSparseHeader, Header, PaxExtensions};
 
-use super::{ENTRIES_MAX, Entry, Member, choose, damaged, explain, find_named, is_image, several, too_many};
+use super::{
+    ENTRIES_MAX, Entry, Member, choose, damaged, explain, find_named, is_image, several, too_many,
+};
 use crate::decode::Compression;
 use crate::source::wire::read_full;
 use crate::{Error, ErrorKind, Result};
@@ -32,13 +35,16 @@ pub(super) fn is_header(head: &[u8]) -> bool {
 
 /// The checksum counts all bytes of the header, its own field as blanks.
 fn has_checksum(block: &[u8; BLOCK_BYTES]) -> bool {
-    let sum: u32 =
-        block.iter().enumerate().map(|(i, &b)| if (148..156).contains(&i) { 32 } else { u32::from(b) }).sum();
+    let sum: u32 = block
+        .iter()
+        .enumerate()
+        .map(|(i, &b)| if (148..156).contains(&i) { 32 } else { u32::from(b) })
+        .sum();
     Header::from_byte_slice(block).cksum().is_ok_and(|told| told == sum)
 }
 
-/// Finds the image in an archive. `look_at_all` of it to know whether there are others; else the first image is taken, and another one is found when
-/// the image is read.
+/// Finds the image in an archive. `look_at_all` of it to know whether there are others; else the
+/// first image is taken, and another one is found when the image is read.
 pub(super) fn find(
     unpacked: Box<dyn Read + Send>,
     compression: Option<Compression>,
@@ -77,7 +83,12 @@ fn unreadable(error: io::Error) -> Error {
 impl Place {
     pub(super) fn reader(self, unpacked: Box<dyn Read + Send>, name: &str) -> Box<dyn Read + Send> {
         let state = State::Before { left: self.index };
-        Box::new(Reader { files: Files { inner: unpacked }, place: self, name: name.to_owned(), state })
+        Box::new(Reader {
+            files: Files { inner: unpacked },
+            place: self,
+            name: name.to_owned(),
+            state,
+        })
     }
 }
 
@@ -153,8 +164,14 @@ impl Files {
     }
 
     /// The map of a sparse file, which is in its header and the blocks behind it.
-    fn sparse(&mut self, header: &Header, packed_bytes: u64) -> io::Result<(u64, VecDeque<(u64, u64)>)> {
-        let Some(gnu) = header.as_gnu() else { return Err(damaged("a sparse file has another header").into()) };
+    fn sparse(
+        &mut self,
+        header: &Header,
+        packed_bytes: u64,
+    ) -> io::Result<(u64, VecDeque<(u64, u64)>)> {
+        let Some(gnu) = header.as_gnu() else {
+            return Err(damaged("a sparse file has another header").into());
+        };
         let size = gnu.real_size()?;
         let mut map = Map::default();
         map.add(&gnu.sparse)?;
@@ -208,7 +225,11 @@ impl Files {
     }
 
     fn leave_out(&mut self, len: u64) -> io::Result<()> {
-        if io::copy(&mut (&mut self.inner).take(len), &mut io::sink())? == len { Ok(()) } else { Err(ends_early()) }
+        if io::copy(&mut (&mut self.inner).take(len), &mut io::sink())? == len {
+            Ok(())
+        } else {
+            Err(ends_early())
+        }
     }
 }
 
@@ -242,7 +263,8 @@ impl Map {
             let (offset, len) = (header.offset()?, header.length()?);
             let zeros = offset.checked_sub(self.end);
             let end = offset.checked_add(len);
-            let (Some(zeros), Some(end), true) = (zeros, end, self.pieces.len() < PIECES_MAX) else {
+            let (Some(zeros), Some(end), true) = (zeros, end, self.pieces.len() < PIECES_MAX)
+            else {
                 return Err(damaged("the map of a sparse file is out of order").into());
             };
             self.pieces.push_back((zeros, len));
@@ -262,7 +284,8 @@ fn ends_early() -> io::Error {
     damaged("it ends early").into()
 }
 
-/// The bytes of one file, and then the rest of the archive, unread: its checksums must hold as well.
+/// The bytes of one file, and then the rest of the archive, unread: its checksums must hold as
+/// well.
 struct Reader {
     files: Files,
     place: Place,
@@ -285,13 +308,17 @@ enum State {
 impl Reader {
     /// Goes on to the file, or fails.
     fn seek(&mut self, left: usize) -> io::Result<State> {
-        let Some(file) = self.files.next()? else { return Err(damaged("the image is not in it any more").into()) };
+        let Some(file) = self.files.next()? else {
+            return Err(damaged("the image is not in it any more").into());
+        };
         if left > 0 {
             self.files.skip(file.packed_bytes)?;
             return Ok(State::Before { left: left - 1 });
         }
         if file.entry.name != self.name {
-            return Err(damaged(format_args!("{} is where {} was", file.entry.name, self.name)).into());
+            return Err(
+                damaged(format_args!("{} is where {} was", file.entry.name, self.name)).into()
+            );
         }
         Ok(State::Inside(file))
     }
@@ -317,14 +344,16 @@ impl Read for Reader {
                     let left = *left;
                     self.seek(left)?
                 }
-                State::Inside(file) => match read_piece(&mut self.files.inner, &mut file.pieces, buf)? {
-                    Some(n) => return Ok(n),
-                    None => {
-                        let packed = file.packed_bytes;
-                        self.files.skip_padding(packed)?;
-                        State::Behind
+                State::Inside(file) => {
+                    match read_piece(&mut self.files.inner, &mut file.pieces, buf)? {
+                        Some(n) => return Ok(n),
+                        None => {
+                            let packed = file.packed_bytes;
+                            self.files.skip_padding(packed)?;
+                            State::Behind
+                        }
                     }
-                },
+                }
                 State::Behind => {
                     self.look_behind()?;
                     State::End
@@ -337,7 +366,11 @@ impl Read for Reader {
 }
 
 /// Reads from the first of `pieces` that has something left; `None` when none has.
-fn read_piece(inner: &mut dyn Read, pieces: &mut VecDeque<(u64, u64)>, buf: &mut [u8]) -> io::Result<Option<usize>> {
+fn read_piece(
+    inner: &mut dyn Read,
+    pieces: &mut VecDeque<(u64, u64)>,
+    buf: &mut [u8],
+) -> io::Result<Option<usize>> {
     while let Some((zeros, data)) = pieces.front_mut() {
         let limit = |left: u64| usize::try_from(left).unwrap_or(usize::MAX).min(buf.len());
         if *zeros > 0 {

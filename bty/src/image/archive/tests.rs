@@ -69,7 +69,8 @@ impl Archive {
     }
 
     fn open(&self, member: Option<&str>, sha256: Option<Digest>) -> Result<Image> {
-        let options = OpenOptions { sha256, member: member.map(str::to_owned), ..OpenOptions::default() };
+        let options =
+            OpenOptions { sha256, member: member.map(str::to_owned), ..OpenOptions::default() };
         Image::open(&Client::default(), self.path.to_str().unwrap(), &options, &CancelToken::new())
     }
 
@@ -91,7 +92,9 @@ fn read(image: &Image) -> Result<Vec<u8>> {
     while let Some(extent) = extents.next()? {
         match extent {
             Extent::Data { block, .. } => content.extend_from_slice(&block),
-            Extent::Zero { len, .. } => content.resize(content.len() + usize::try_from(len).unwrap(), 0),
+            Extent::Zero { len, .. } => {
+                content.resize(content.len() + usize::try_from(len).unwrap(), 0)
+            }
         }
     }
     Ok(content)
@@ -100,7 +103,8 @@ fn read(image: &Image) -> Result<Vec<u8>> {
 #[test]
 fn the_only_image_is_read_from_every_kind_of_archive() {
     let disk = disk(3 * MIB + 17);
-    let files: [(&str, &[u8]); 3] = [("README.txt", b"read me"), ("d/disk.img", &disk), ("._disk.img", b"mac")];
+    let files: [(&str, &[u8]); 3] =
+        [("README.txt", b"read me"), ("d/disk.img", &disk), ("._disk.img", b"mac")];
     let packed = gzip(&disk);
     let packed_files: [(&str, &[u8]); 2] = [("README.txt", b"read me"), ("disk.img.gz", &packed)];
     for archive in [
@@ -115,7 +119,9 @@ fn the_only_image_is_read_from_every_kind_of_archive() {
         assert!(archive.read(None).unwrap() == disk);
         let image = archive.open(None, None).unwrap();
         assert!(read(&image).unwrap() == disk, "without a digest");
-        assert!(image.info().source.contains("archive#") && image.info().name.starts_with("disk.img"));
+        assert!(
+            image.info().source.contains("archive#") && image.info().name.starts_with("disk.img")
+        );
     }
 }
 
@@ -133,7 +139,9 @@ fn several_images_are_listed_and_one_is_chosen() {
         let error = archive.open(Some("three.img"), None).err().unwrap();
         assert!(error.to_string().contains("holds no file \"three.img\""), "{error}");
         let by_name = format!("{}#a/one.img", archive.path.display());
-        let image = Image::open(&Client::default(), &by_name, &OpenOptions::default(), &CancelToken::new()).unwrap();
+        let image =
+            Image::open(&Client::default(), &by_name, &OpenOptions::default(), &CancelToken::new())
+                .unwrap();
         assert!(read(&image).unwrap() == one);
     }
 }
@@ -147,7 +155,8 @@ fn a_second_image_that_nobody_looked_for_fails_the_reading() {
     assert_eq!(member.name(), "one.img");
     let options = DecodeOptions { threads: 1, memory_bytes: 16 << 20 };
     let mut found = Vec::new();
-    let error = member.reader(open(&bytes), true, options).unwrap().read_to_end(&mut found).unwrap_err();
+    let error =
+        member.reader(open(&bytes), true, options).unwrap().read_to_end(&mut found).unwrap_err();
     assert!(Error::unwrap_io(error).unwrap().next_step().unwrap().contains("one.img, two.img"));
 }
 
@@ -168,12 +177,16 @@ fn old_headers_long_names_and_sparse_files_are_understood() {
     // v7: no magic
     let mut old = tar_of(&[("disk.img", &disk)]);
     old[257..265].fill(0);
-    let sum: u32 = (0..512).map(|i| if (148..156).contains(&i) { 32 } else { u32::from(old[i]) }).sum();
+    let sum: u32 =
+        (0..512).map(|i| if (148..156).contains(&i) { 32 } else { u32::from(old[i]) }).sum();
     old[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
     assert!(Archive::new(old).read(None).unwrap() == disk);
     let long = format!("{}/disk.img", "directory/".repeat(30));
     assert!(Archive::new(tar_of(&[(&long, &disk)])).read(Some(&long)).unwrap() == disk);
-    assert!(Archive::new(sparse(2 * 512)).read(None).unwrap() == [&[0; 4096][..], &[7; 1024], &[0; 3072]].concat());
+    assert!(
+        Archive::new(sparse(2 * 512)).read(None).unwrap()
+            == [&[0; 4096][..], &[7; 1024], &[0; 3072]].concat()
+    );
     let error = Archive::new(sparse(512)).read(None).unwrap_err();
     assert!(error.to_string().contains("map of a sparse file"), "{error}");
 }
@@ -196,7 +209,9 @@ fn sparse(packed: u64) -> Vec<u8> {
 fn damage_is_found_before_the_end() {
     let disk = disk(200_000);
     let files: [(&str, &[u8]); 1] = [("disk.img", &disk)];
-    for (bytes, at) in [(deflated(&files), 100_000), (zip_of(&files, ::zip::CompressionMethod::Stored), 100_000)] {
+    for (bytes, at) in
+        [(deflated(&files), 100_000), (zip_of(&files, ::zip::CompressionMethod::Stored), 100_000)]
+    {
         let mut bad = bytes.clone();
         bad[at] ^= 1;
         let error = Archive::new(bad).open(None, None).and_then(|image| read(&image)).unwrap_err();

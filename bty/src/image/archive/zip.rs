@@ -14,7 +14,8 @@ use flate2::bufread::DeflateDecoder;
 use super::{ENTRIES_MAX, Entry, Member, choose, damaged, explain, too_many};
 use crate::{CancelToken, Error, ErrorKind, Result, Source};
 
-/// What is read at once while the directory is looked through: over the network each piece is a request.
+/// What is read at once while the directory is looked through: over the network each piece is a
+/// request.
 const BLOCK_BYTES: u64 = 256 << 10;
 
 /// The most that is read to find the file: a directory of ten thousand files takes 2 MiB.
@@ -104,7 +105,9 @@ fn locate(window: &mut Window<'_>, file: &Listed, name: &str) -> Result<Place> {
     };
     let mut header = [0; LOCAL_HEADER_BYTES];
     window.position = file.header_at;
-    window.read_exact(&mut header).map_err(|e| Error::from_io(ErrorKind::Format, "reading the zip archive", e))?;
+    window
+        .read_exact(&mut header)
+        .map_err(|e| Error::from_io(ErrorKind::Format, "reading the zip archive", e))?;
     if !header.starts_with(b"PK\x03\x04") {
         return Err(damaged(format_args!("{name} is not where its directory says")));
     }
@@ -115,7 +118,13 @@ fn locate(window: &mut Window<'_>, file: &Listed, name: &str) -> Result<Place> {
     if end.is_none() {
         return Err(damaged(format_args!("{name} reaches beyond its end")));
     }
-    Ok(Place { offset, packed_bytes: file.packed_bytes, size: file.size, crc: file.crc, is_deflated })
+    Ok(Place {
+        offset,
+        packed_bytes: file.packed_bytes,
+        size: file.size,
+        crc: file.crc,
+        is_deflated,
+    })
 }
 
 impl Place {
@@ -123,7 +132,12 @@ impl Place {
         self.offset
     }
 
-    pub(super) fn reader(&self, wire: Box<dyn Read + Send>, from_start: bool, name: &str) -> Box<dyn Read + Send> {
+    pub(super) fn reader(
+        &self,
+        wire: Box<dyn Read + Send>,
+        from_start: bool,
+        name: &str,
+    ) -> Box<dyn Read + Send> {
         let skip = if from_start { self.offset } else { 0 };
         let packed = Skipped { inner: wire, skip }.take(self.packed_bytes);
         let inner: Box<dyn Read + Send> = if self.is_deflated {
@@ -169,14 +183,21 @@ impl Read for Checked {
         if buf.is_empty() {
             return Ok(0);
         }
-        let n = self.inner.read(buf).map_err(|e| explain(e, format_args!("{} cannot be decoded", self.name)))?;
+        let n = self
+            .inner
+            .read(buf)
+            .map_err(|e| explain(e, format_args!("{} cannot be decoded", self.name)))?;
         if n as u64 > self.left {
-            return Err(damaged(format_args!("{} is longer than its directory says", self.name)).into());
+            return Err(
+                damaged(format_args!("{} is longer than its directory says", self.name)).into()
+            );
         }
         self.left -= n as u64;
         self.checksum.update(&buf[..n]);
         if n == 0 && self.left > 0 {
-            return Err(damaged(format_args!("{} is shorter than its directory says", self.name)).into());
+            return Err(
+                damaged(format_args!("{} is shorter than its directory says", self.name)).into()
+            );
         }
         if n == 0 && self.checksum.clone().finalize() != self.crc {
             return Err(damaged(format_args!("the checksum of {} differs", self.name)).into());
@@ -223,8 +244,9 @@ impl Read for Window<'_> {
         if self.position >= self.len_bytes {
             return Ok(0);
         }
-        let inside =
-            |w: &Self| usize::try_from(w.position.checked_sub(w.block_at)?).ok().filter(|&i| i < w.block.len());
+        let inside = |w: &Self| {
+            usize::try_from(w.position.checked_sub(w.block_at)?).ok().filter(|&i| i < w.block.len())
+        };
         if inside(self).is_none() {
             self.fetch()?;
         }

@@ -34,7 +34,10 @@ fn names_what_it_is_and_the_way_out() {
     );
     assert!(refusal(b"  <!DOCTYPE html>", None).contains("web page"));
     assert!(refusal(&[0x1f, 0x8b, 8], Some(Compression::Zstd)).contains("gzip data inside zstd"));
-    assert!(refusal(&old_tar(), Some(Compression::Gzip)).starts_with("this is a tar archive inside gzip"));
+    assert!(
+        refusal(&old_tar(), Some(Compression::Gzip))
+            .starts_with("this is a tar archive inside gzip")
+    );
     // as the tools write them
     assert!(refusal(b"\x1f\x9d\x90\x41\x82", None).contains("compress"));
     assert!(refusal(b"\x5d\0\0\x80\0\xff\xff\xff\xff\xff\xff\xff\xff\0", None).contains("lzma"));
@@ -65,11 +68,20 @@ fn text_is_named_by_what_it_looks_like() {
     let list = format!("{}  d.img\n", "0".repeat(64));
     assert!(refusal(list.as_bytes(), None).contains("list of checksums"));
     assert!(
-        refusal(b"SHA256 (d.img) = 4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393", None)
-            .contains("checksums")
+        refusal(
+            b"SHA256 (d.img) = 4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393",
+            None
+        )
+        .contains("checksums")
     );
-    assert!(refusal(b"404: Not Found", None).starts_with("this is text that begins with \"404: Not Found\", not"));
-    assert!(refusal(b"Found. Redirecting to https://x", Some(Compression::Gzip)).contains("inside gzip"));
+    assert!(
+        refusal(b"404: Not Found", None)
+            .starts_with("this is text that begins with \"404: Not Found\", not")
+    );
+    assert!(
+        refusal(b"Found. Redirecting to https://x", Some(Compression::Gzip))
+            .contains("inside gzip")
+    );
     // cut inside a character
     assert!(refusal(&"größer".as_bytes()[..3], None).contains("text"));
     // a long line is not repeated whole

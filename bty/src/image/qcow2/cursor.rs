@@ -16,7 +16,8 @@ const GAP_BYTES: u64 = 1 << 20;
 pub(super) const TAIL_BYTES: usize = 512;
 const SCRATCH_BYTES: usize = 256 << 10;
 
-/// Reads pieces of a source. Pieces in ascending order cost one stream; a step back, or a large gap, opens a new one.
+/// Reads pieces of a source. Pieces in ascending order cost one stream; a step back, or a large
+/// gap, opens a new one.
 pub(super) struct Cursor {
     source: Source,
     cancel: CancelToken,
@@ -40,7 +41,11 @@ struct Whole {
 
 impl Cursor {
     /// Reads no more than needed.
-    pub(super) fn new(source: &Source, cancel: &CancelToken, counts: Option<Arc<ReadCounts>>) -> Self {
+    pub(super) fn new(
+        source: &Source,
+        cancel: &CancelToken,
+        counts: Option<Arc<ReadCounts>>,
+    ) -> Self {
         Self {
             source: source.clone(),
             cancel: cancel.clone(),
@@ -53,15 +58,20 @@ impl Cursor {
         }
     }
 
-    /// Reads every byte once, for the digest; pieces must be in ascending order. `checks` must be found again.
+    /// Reads every byte once, for the digest; pieces must be in ascending order. `checks` must be
+    /// found again.
     pub(super) fn whole(
         source: &Source,
         cancel: &CancelToken,
         counts: Option<Arc<ReadCounts>>,
         checks: Vec<Check>,
     ) -> Self {
-        let whole =
-            Whole { hasher: FileHasher::new(&source.promised), checks, next: 0, current: blake3::Hasher::new() };
+        let whole = Whole {
+            hasher: FileHasher::new(&source.promised),
+            checks,
+            next: 0,
+            current: blake3::Hasher::new(),
+        };
         Self { whole: Some(whole), ..Self::new(source, cancel, counts) }
     }
 
@@ -95,10 +105,15 @@ impl Cursor {
 
     fn go_to(&mut self, offset: u64) -> Result<()> {
         if offset < self.position && self.whole.is_some() {
-            return Err(Error::new(ErrorKind::Format, format!("clusters overlap at offset {offset}")).at_offset(offset));
+            return Err(Error::new(
+                ErrorKind::Format,
+                format!("clusters overlap at offset {offset}"),
+            )
+            .at_offset(offset));
         }
         let gap = offset.checked_sub(self.position);
-        let read_through = self.whole.is_some() || self.stream.is_some() && gap.is_some_and(|gap| gap <= GAP_BYTES);
+        let read_through = self.whole.is_some()
+            || self.stream.is_some() && gap.is_some_and(|gap| gap <= GAP_BYTES);
         if !read_through {
             self.stream = None;
             self.tail.clear();
@@ -170,7 +185,8 @@ impl Whole {
         while let Some(check) = self.checks.get(self.next).filter(|check| check.offset < end) {
             let check_end = check.offset + check.len;
             let part = check.offset.max(offset)..check_end.min(end);
-            self.current.update(&bytes[(part.start - offset) as usize..(part.end - offset) as usize]);
+            self.current
+                .update(&bytes[(part.start - offset) as usize..(part.end - offset) as usize]);
             if check_end > end {
                 break;
             }

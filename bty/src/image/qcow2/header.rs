@@ -84,7 +84,10 @@ pub(super) fn parse(bytes: &[u8], file_bytes: u64) -> Result<Header> {
     }
     let cluster_bits = u32_at(bytes, 20)?;
     if !(9..=21).contains(&cluster_bits) {
-        return Err(refuse(format!("clusters of 2^{cluster_bits} bytes are outside of 512 bytes to 2 MiB"), DAMAGED));
+        return Err(refuse(
+            format!("clusters of 2^{cluster_bits} bytes are outside of 512 bytes to 2 MiB"),
+            DAMAGED,
+        ));
     }
     if u64_at(bytes, 8)? != 0 {
         return Err(refuse(
@@ -98,8 +101,13 @@ pub(super) fn parse(bytes: &[u8], file_bytes: u64) -> Result<Header> {
             "decrypt it first: qemu-img convert with the secret, to an image without encryption",
         ));
     }
-    let (features, header_bytes) = if version == 2 { (0, 72) } else { (u64_at(bytes, 72)?, u32_at(bytes, 100)?) };
-    if version == 3 && (header_bytes < 104 || !header_bytes.is_multiple_of(8) || header_bytes > 1 << cluster_bits) {
+    let (features, header_bytes) =
+        if version == 2 { (0, 72) } else { (u64_at(bytes, 72)?, u32_at(bytes, 100)?) };
+    if version == 3
+        && (header_bytes < 104
+            || !header_bytes.is_multiple_of(8)
+            || header_bytes > 1 << cluster_bits)
+    {
         return Err(refuse(format!("a header of {header_bytes} bytes is impossible"), DAMAGED));
     }
     check_features(features)?;
@@ -123,7 +131,10 @@ pub(super) fn parse(bytes: &[u8], file_bytes: u64) -> Result<Header> {
 
 fn check_features(features: u64) -> Result<()> {
     if features & CORRUPT != 0 {
-        return Err(refuse("the image is marked as corrupt", "repair it first: qemu-img check -r all IMAGE"));
+        return Err(refuse(
+            "the image is marked as corrupt",
+            "repair it first: qemu-img check -r all IMAGE",
+        ));
     }
     if features & DIRTY != 0 {
         return Err(refuse(
@@ -139,7 +150,10 @@ fn check_features(features: u64) -> Result<()> {
     }
     let unknown = features & !(COMPRESSION | EXTENDED_L2);
     if unknown != 0 {
-        return Err(refuse(format!("the image needs unknown features (bits {unknown:#x})"), CONVERT));
+        return Err(refuse(
+            format!("the image needs unknown features (bits {unknown:#x})"),
+            CONVERT,
+        ));
     }
     Ok(())
 }
@@ -150,9 +164,10 @@ fn compression(features: u64, bytes: &[u8], header_bytes: u32) -> Result<Compres
         (false, 0) => Ok(Compression::Zlib),
         (true, 1) => Ok(Compression::Zstd),
         (true, 2..) => Err(refuse(format!("compression type {kind} is not supported"), CONVERT)),
-        (flag, _) => {
-            Err(refuse(format!("compression type {kind} contradicts its feature bit ({})", u8::from(flag)), DAMAGED))
-        }
+        (flag, _) => Err(refuse(
+            format!("compression type {kind} contradicts its feature bit ({})", u8::from(flag)),
+            DAMAGED,
+        )),
     }
 }
 
@@ -161,7 +176,10 @@ fn check_l1(header: Header, claimed: u64, file_bytes: u64) -> Result<Header> {
     let needed = header.clusters().div_ceil(header.entries_per_table());
     if claimed < needed {
         return Err(refuse(
-            format!("an L1 table of {claimed} entries is too small for {} bytes", header.virtual_bytes),
+            format!(
+                "an L1 table of {claimed} entries is too small for {} bytes",
+                header.virtual_bytes
+            ),
             DAMAGED,
         ));
     }
@@ -190,14 +208,17 @@ pub(super) fn refuse(message: impl Into<String>, hint: &str) -> Error {
 pub(super) fn truncated(what: &str, offset: u64, file_bytes: u64) -> Error {
     Error::new(
         ErrorKind::Source,
-        format!("the image is cut short: {what} is at offset {offset}, the file has {file_bytes} bytes"),
+        format!(
+            "the image is cut short: {what} is at offset {offset}, the file has {file_bytes} bytes"
+        ),
     )
     .at_offset(offset)
     .hint("download or copy it again")
 }
 
 fn cut() -> Error {
-    Error::new(ErrorKind::Source, "the image is cut short: it ends within its header").hint("download or copy it again")
+    Error::new(ErrorKind::Source, "the image is cut short: it ends within its header")
+        .hint("download or copy it again")
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Result<u32> {
@@ -250,7 +271,11 @@ mod tests {
         put(&mut old, 4, &2u32.to_be_bytes());
         put(&mut old, 72, &[0xff; 40]);
         assert_eq!(parse(&old[..72], FILE_BYTES).unwrap().version, 2);
-        assert_eq!(parse(&old, FILE_BYTES).unwrap().version, 2, "what follows a version 2 header is no header");
+        assert_eq!(
+            parse(&old, FILE_BYTES).unwrap().version,
+            2,
+            "what follows a version 2 header is no header"
+        );
     }
 
     #[test]

@@ -10,7 +10,7 @@
 
 use super::Qcow2;
 use super::header::{DAMAGED, Header, refuse, truncated};
-use crate::source::{Input, Source};
+use crate::source::{ByteSource, Source};
 use crate::{CancelToken, Error, ErrorKind, Result};
 
 /// Most entries of either list of a [`Window`]; bounds its memory to 48 MiB.
@@ -42,7 +42,8 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// Where it ends in the file; may lie behind the file's end, from where on plain clusters are zero.
+    /// Where it ends in the file; may lie behind the file's end, from where on plain clusters are
+    /// zero.
     pub(super) fn host_end(&self) -> u64 {
         self.host + if self.packed == 0 { self.len } else { u64::from(self.packed) }
     }
@@ -66,7 +67,11 @@ impl Window {
 
     fn add_plain(&mut self, host: u64, guest: u64, len: u64) {
         match self.runs.last_mut() {
-            Some(run) if run.packed == 0 && run.host_end() == host && run.guest + run.len == guest => run.len += len,
+            Some(run)
+                if run.packed == 0 && run.host_end() == host && run.guest + run.len == guest =>
+            {
+                run.len += len
+            }
             _ => self.runs.push(Run { host, guest, len, packed: 0 }),
         }
     }
@@ -96,7 +101,7 @@ pub(super) struct Walker<'a> {
     l1: &'a [u64],
     file_bytes: u64,
     runs_max: usize,
-    input: &'a dyn Input,
+    input: &'a dyn ByteSource,
     cancel: &'a CancelToken,
     /// The next cluster of the disk, and the one to stop at.
     next: u64,
@@ -136,7 +141,8 @@ impl<'a> Walker<'a> {
         self.checks = Some(before.to_vec());
     }
 
-    /// What was read of the tables since [`remember`](Self::remember), by offset; `None` when it is too much, or parts overlap.
+    /// What was read of the tables since [`remember`](Self::remember), by offset; `None` when it is
+    /// too much, or parts overlap.
     pub(super) fn take_checks(&mut self) -> Option<Vec<Check>> {
         let mut checks = self.checks.take()?;
         checks.sort_unstable_by_key(|check| check.offset);
@@ -155,13 +161,15 @@ impl<'a> Walker<'a> {
             let table_end = self.end.min((l1_index + 1) * per_table);
             let Some(table) = self.table(l1_index)? else {
                 let guest = self.next * cluster;
-                window.add_zeros(guest, (table_end * cluster).min(self.header.virtual_bytes) - guest);
+                window
+                    .add_zeros(guest, (table_end * cluster).min(self.header.virtual_bytes) - guest);
                 self.next = table_end;
                 continue;
             };
             self.cancel.check()?;
             while self.next < table_end && !window.is_full(self.runs_max) {
-                let (entry, bitmap) = self.entry(table, self.next % per_table, table_end - self.next)?;
+                let (entry, bitmap) =
+                    self.entry(table, self.next % per_table, table_end - self.next)?;
                 self.add(window, entry, bitmap)?;
                 self.next += 1;
             }
@@ -173,7 +181,9 @@ impl<'a> Walker<'a> {
     fn table(&self, l1_index: u64) -> Result<Option<u64>> {
         let offset = self.l1[l1_index as usize] & OFFSET;
         if !offset.is_multiple_of(self.header.cluster_bytes()) {
-            return Err(refuse(format!("no L2 table can be at offset {offset}"), DAMAGED).at_offset(offset));
+            return Err(
+                refuse(format!("no L2 table can be at offset {offset}"), DAMAGED).at_offset(offset)
+            );
         }
         if offset != 0 && offset + self.header.cluster_bytes() > self.file_bytes {
             return Err(truncated("an L2 table", offset, self.file_bytes));
@@ -181,7 +191,8 @@ impl<'a> Walker<'a> {
         Ok((offset != 0).then_some(offset))
     }
 
-    /// Entry `index` of the L2 table at `table`, of which `wanted` entries from there on are needed.
+    /// Entry `index` of the L2 table at `table`, of which `wanted` entries from there on are
+    /// needed.
     fn entry(&mut self, table: u64, index: u64, wanted: u64) -> Result<(u64, u64)> {
         let size = self.header.entry_bytes();
         let at = table + index * size;
@@ -198,10 +209,18 @@ impl<'a> Walker<'a> {
                 self.checks = None;
             }
         }
-        let number =
-            |at: usize| self.read.get(at..).and_then(<[u8]>::first_chunk).map(|bytes| u64::from_be_bytes(*bytes));
+        let number = |at: usize| {
+            self.read
+                .get(at..)
+                .and_then(<[u8]>::first_chunk)
+                .map(|bytes| u64::from_be_bytes(*bytes))
+        };
         let entry = number(start).ok_or_else(|| changed(at))?;
-        let bitmap = if self.header.extended_l2 { number(start + 8).ok_or_else(|| changed(at))? } else { 0 };
+        let bitmap = if self.header.extended_l2 {
+            number(start + 8).ok_or_else(|| changed(at))?
+        } else {
+            0
+        };
         Ok((entry, bitmap))
     }
 
@@ -239,7 +258,9 @@ impl<'a> Walker<'a> {
         }
         let host = entry & OFFSET;
         if !host.is_multiple_of(cluster) {
-            return Err(refuse(format!("no cluster can be at offset {host}"), DAMAGED).at_offset(host));
+            return Err(
+                refuse(format!("no cluster can be at offset {host}"), DAMAGED).at_offset(host)
+            );
         }
         if self.header.extended_l2 {
             return self.add_subclusters(window, host, guest, len, bitmap);
@@ -260,10 +281,20 @@ impl<'a> Walker<'a> {
         Ok(())
     }
 
-    fn add_subclusters(&self, window: &mut Window, host: u64, guest: u64, len: u64, bitmap: u64) -> Result<()> {
+    fn add_subclusters(
+        &self,
+        window: &mut Window,
+        host: u64,
+        guest: u64,
+        len: u64,
+        bitmap: u64,
+    ) -> Result<()> {
         let (present, zero) = (bitmap as u32, (bitmap >> 32) as u32);
         if present & zero != 0 || (host == 0 && present != 0) {
-            return Err(refuse(format!("the cluster for offset {guest} contradicts itself"), DAMAGED));
+            return Err(refuse(
+                format!("the cluster for offset {guest} contradicts itself"),
+                DAMAGED,
+            ));
         }
         let size = self.header.cluster_bytes() / 32;
         for (index, at) in (0..len).step_by(size as usize).enumerate() {
@@ -292,13 +323,20 @@ impl<'a> Walker<'a> {
         if host < self.file_bytes {
             return Ok(());
         }
-        Err(truncated(&format!("the cluster for offset {guest} of the disk"), host, self.file_bytes))
+        Err(truncated(
+            &format!("the cluster for offset {guest} of the disk"),
+            host,
+            self.file_bytes,
+        ))
     }
 }
 
 /// The error that the file is not what it was.
 pub(super) fn changed(offset: u64) -> Error {
-    Error::new(ErrorKind::Source, format!("the image changed while it was read, at offset {offset}"))
-        .at_offset(offset)
-        .hint("wait until nothing writes to it, then start again")
+    Error::new(
+        ErrorKind::Source,
+        format!("the image changed while it was read, at offset {offset}"),
+    )
+    .at_offset(offset)
+    .hint("wait until nothing writes to it, then start again")
 }

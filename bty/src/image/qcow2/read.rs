@@ -1,11 +1,13 @@
-//! The data path: windows of the map, read in the order of the file, decompressed on several threads, given in a fixed order.
+//! The data path: windows of the map, read in the order of the file, decompressed on several
+//! threads, given in a fixed order.
 //!
 //! ```text
 //! producer: walk the map -> sort by file offset -> batch = runs that fill one buffer -> read
 //! read -> (compressed: workers) -> reader, which gives the batches by number
 //! ```
 //!
-//! The producer takes the buffers in the order of the batches, so the batch that is due always has one, however small the pool.
+//! The producer takes the buffers in the order of the batches, so the batch that is due always has
+//! one, however small the pool.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -21,11 +23,14 @@ use super::map::{Check, Run, Walker, Window};
 use super::unpack::Unpacker;
 use super::{Qcow2, Source};
 use crate::digest::Checksums;
-use crate::extent::{BUFFER_ALIGN, BUFFER_BYTES, Buffer, Extent, ExtentReader, Pool, ReadDigests, split_zeros};
+use crate::extent::{
+    BUFFER_ALIGN, BUFFER_BYTES, Buffer, Extent, ExtentReader, Pool, ReadDigests, split_zeros,
+};
 use crate::image::{ReadCounts, Reading};
 use crate::{CancelToken, Error, ErrorKind, Result, threads};
 
-/// What one worker needs: the compressed bytes of a batch, those of one that waits, and a zstd window.
+/// What one worker needs: the compressed bytes of a batch, those of one that waits, and a zstd
+/// window.
 const WORKER_BYTES: u64 = 16 << 20;
 
 /// One step of the result.
@@ -55,7 +60,8 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn start(image: &Qcow2, source: &Source, reading: &Reading) -> Result<Self> {
-        let workers = (reading.memory_bytes / WORKER_BYTES).clamp(1, reading.threads.max(1) as u64) as usize;
+        let workers =
+            (reading.memory_bytes / WORKER_BYTES).clamp(1, reading.threads.max(1) as u64) as usize;
         let (give_step, steps) = bounded(workers + 2);
         let (give_job, jobs) = bounded(1);
         let mut reader = Self {
@@ -83,7 +89,8 @@ impl Reader {
         reader.spawn("qcow2 read", move || producer.run())?;
         threads::start_some(workers, || {
             let (jobs, steps) = (jobs.clone(), give_step.clone());
-            let (compression, cluster) = (image.header.compression, image.header.cluster_bytes() as usize);
+            let (compression, cluster) =
+                (image.header.compression, image.header.cluster_bytes() as usize);
             reader.spawn("qcow2 unpack", move || work(&jobs, &steps, compression, cluster))
         })?;
         Ok(reader)
@@ -107,7 +114,10 @@ impl Reader {
                 Ok((number, step)) => drop(self.early.insert(number, step)),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Err(Error::new(ErrorKind::Host, "a thread that reads the image ended without an answer"));
+                    return Err(Error::new(
+                        ErrorKind::Host,
+                        "a thread that reads the image ended without an answer",
+                    ));
                 }
             }
         }
@@ -227,7 +237,8 @@ impl Producer {
         }
     }
 
-    /// The cursor, and the digest when it needed a pass of its own: the file cannot be read front to back without a step back.
+    /// The cursor, and the digest when it needed a pass of its own: the file cannot be read front
+    /// to back without a step back.
     fn cursor(&self, checks: Option<Vec<Check>>) -> Result<(Cursor, Option<Checksums>)> {
         let counts = Some(Arc::clone(&self.counts));
         if self.source.promised.is_empty() {
@@ -327,7 +338,8 @@ fn cut(buffer: Buffer, segments: &[Segment]) -> Vec<Extent> {
     segments.iter().flat_map(|s| split_zeros(s.guest, &block.slice(s.at..s.at + s.len))).collect()
 }
 
-/// Space of a run in a buffer: a compressed cluster is decompressed whole even where the disk ends within it.
+/// Space of a run in a buffer: a compressed cluster is decompressed whole even where the disk ends
+/// within it.
 fn space(run: &Run, cluster: u64) -> usize {
     (if run.packed == 0 { run.len } else { cluster }) as usize
 }
@@ -352,12 +364,21 @@ impl<'a> Batches<'a> {
             let whole = run.packed > 0 || run.len <= BUFFER_BYTES as u64;
             if !whole && batch.is_empty() {
                 let len = BUFFER_BYTES as u64;
-                self.rest = Some(Run { host: run.host + len, guest: run.guest + len, len: run.len - len, packed: 0 });
+                self.rest = Some(Run {
+                    host: run.host + len,
+                    guest: run.guest + len,
+                    len: run.len - len,
+                    packed: 0,
+                });
                 return Some(vec![Run { len, ..run }]);
             }
-            let space = if whole { space(&run, self.cluster).next_multiple_of(BUFFER_ALIGN) } else { usize::MAX };
-            let fits =
-                space <= BUFFER_BYTES - used && (batch.is_empty() || packed + run.packed as usize <= BUFFER_BYTES);
+            let space = if whole {
+                space(&run, self.cluster).next_multiple_of(BUFFER_ALIGN)
+            } else {
+                usize::MAX
+            };
+            let fits = space <= BUFFER_BYTES - used
+                && (batch.is_empty() || packed + run.packed as usize <= BUFFER_BYTES);
             if !fits {
                 self.rest = Some(run);
                 break;
@@ -386,7 +407,11 @@ fn lay_out(batch: &[Run], cluster: u64) -> (Vec<usize>, Vec<Segment>) {
             }
             _ => {
                 places[index] = used.next_multiple_of(BUFFER_ALIGN);
-                segments.push(Segment { guest: run.guest, at: places[index], len: run.len as usize });
+                segments.push(Segment {
+                    guest: run.guest,
+                    at: places[index],
+                    len: run.len as usize,
+                });
             }
         }
         used = places[index] + space(run, cluster);
@@ -394,7 +419,8 @@ fn lay_out(batch: &[Run], cluster: u64) -> (Vec<usize>, Vec<Segment>) {
     (places, segments)
 }
 
-/// True when runs, sorted, can be read without a step back of more than the shared sector of two compressed clusters.
+/// True when runs, sorted, can be read without a step back of more than the shared sector of two
+/// compressed clusters.
 fn is_forward(runs: &[Run]) -> bool {
     let mut end = 0;
     runs.iter().all(|run| {
@@ -404,7 +430,8 @@ fn is_forward(runs: &[Run]) -> bool {
     })
 }
 
-/// Fills `buf` from `host`; what lies behind the end of the file is zero, as the last cluster may be cut there.
+/// Fills `buf` from `host`; what lies behind the end of the file is zero, as the last cluster may
+/// be cut there.
 fn read_padded(cursor: &mut Cursor, buf: &mut [u8], host: u64, file_bytes: u64) -> Result<()> {
     let present = (buf.len() as u64).min(file_bytes.saturating_sub(host)) as usize;
     let (present, missing) = buf.split_at_mut(present);
@@ -414,6 +441,9 @@ fn read_padded(cursor: &mut Cursor, buf: &mut [u8], host: u64, file_bytes: u64) 
 
 /// The error that a compressed cluster cannot be decompressed.
 pub(super) fn damaged(run: &Run) -> Error {
-    refuse(format!("the compressed cluster for offset {} of the disk is damaged", run.guest), DAMAGED)
-        .at_offset(run.host)
+    refuse(
+        format!("the compressed cluster for offset {} of the disk is damaged", run.guest),
+        DAMAGED,
+    )
+    .at_offset(run.host)
 }

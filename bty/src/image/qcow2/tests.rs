@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::digest::Digest;
 use crate::extent::{Extent, Pool};
-use crate::source::Input;
+use crate::source::ByteSource;
 use crate::{Client, Location};
 
 const MIB: usize = 1 << 20;
@@ -40,7 +40,7 @@ struct MemoryStream {
 /// What a [`Source`] holds: the memory, and its handle for streams.
 struct MemoryInput(Arc<Memory>);
 
-impl Input for MemoryInput {
+impl ByteSource for MemoryInput {
     fn len_bytes(&self) -> Option<u64> {
         Some(self.0.bytes.lock().unwrap().len() as u64)
     }
@@ -51,7 +51,11 @@ impl Input for MemoryInput {
 
     fn stream(&self, offset: u64, cancel: &CancelToken) -> Result<Box<dyn Read + Send>> {
         self.0.streams.fetch_add(1, Ordering::Relaxed);
-        Ok(Box::new(MemoryStream { memory: Arc::clone(&self.0), position: offset, cancel: cancel.clone() }))
+        Ok(Box::new(MemoryStream {
+            memory: Arc::clone(&self.0),
+            position: offset,
+            cancel: cancel.clone(),
+        }))
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64, cancel: &CancelToken) -> Result<usize> {
@@ -74,7 +78,9 @@ impl Read for MemoryStream {
             }
         }
         if self.memory.fails_at.is_some_and(|at| self.position >= at) {
-            return Err(Error::new(ErrorKind::Source, "the cable is out").hint("plug it in").into());
+            return Err(Error::new(ErrorKind::Source, "the cable is out")
+                .hint("plug it in")
+                .into());
         }
         let bytes = self.memory.bytes.lock().unwrap();
         let rest = &bytes[self.position as usize..];
@@ -139,14 +145,26 @@ fn read_all(source: &Source, reading: &Reading) -> Result<Vec<u8>> {
 }
 
 fn qemu_img(dir: &TempDir, args: &str) {
-    let output = Command::new("qemu-img").args(args.split_whitespace()).current_dir(dir.path()).output().unwrap();
-    assert!(output.status.success(), "qemu-img {args}: {}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new("qemu-img")
+        .args(args.split_whitespace())
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "qemu-img {args}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 fn qemu_io(dir: &TempDir, script: &str) {
     let args = ["-f", "qcow2", "-c", script, "image.qcow2"];
     let output = Command::new("qemu-io").args(args).current_dir(dir.path()).output().unwrap();
-    assert!(output.status.success(), "qemu-io {script}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "qemu-io {script}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// Random bytes that the same seed makes again.
@@ -192,7 +210,10 @@ fn expect(dir: &TempDir, disk: &[u8], what: &str) {
     let source = local(&path);
     let digest = Digest::of(&fs::read(&path).unwrap());
     for (threads, buffers) in [(1, 1), (3, 4)] {
-        assert!(read_all(&source, &reading(buffers, threads)).unwrap() == disk, "{what}, {threads} threads");
+        assert!(
+            read_all(&source, &reading(buffers, threads)).unwrap() == disk,
+            "{what}, {threads} threads"
+        );
     }
     let (bytes, checked) = (fs::read(&path).unwrap(), source.expect(digest).unwrap());
     let (streamed, _) = remote(memory(bytes));
@@ -202,7 +223,10 @@ fn expect(dir: &TempDir, disk: &[u8], what: &str) {
         let mut reader = image.extents(&source, &reading).unwrap();
         assert!(self::disk(&mut *reader, disk.len()).unwrap() == disk, "{what}, with a digest");
         assert_eq!(reader.digests().wire.sha256, Some(digest), "{what}");
-        assert_eq!(reading.counts.source_bytes.load(Ordering::Relaxed), source.len_bytes().unwrap());
+        assert_eq!(
+            reading.counts.source_bytes.load(Ordering::Relaxed),
+            source.len_bytes().unwrap()
+        );
         assert_eq!(reading.counts.decoded_bytes.load(Ordering::Relaxed), disk.len() as u64);
         probe(&image, &source, disk);
     }
@@ -210,9 +234,14 @@ fn expect(dir: &TempDir, disk: &[u8], what: &str) {
 
 fn probe(image: &Qcow2, source: &Source, disk: &[u8]) {
     let cancel = CancelToken::new();
-    for (offset, len) in
-        [(0, 1), (0, MIB), (511, 2), (65_535, 70_000), (disk.len().saturating_sub(3), 10), (disk.len(), 1)]
-    {
+    for (offset, len) in [
+        (0, 1),
+        (0, MIB),
+        (511, 2),
+        (65_535, 70_000),
+        (disk.len().saturating_sub(3), 10),
+        (disk.len(), 1),
+    ] {
         let mut buf = vec![0xa5; len];
         let n = image.read_at_guest(source, &mut buf, offset as u64, &cancel).unwrap();
         let wanted = disk.get(offset..).unwrap_or_default();
@@ -292,7 +321,9 @@ fn snapshots_and_holes_made_later_are_followed() {
     assert_eq!(disk.len(), 6 * MIB);
     expect(&dir, &disk, "snapshot");
     // clusters that are kept but read as zeros, and some that were written out of order
-    for script in ["write -z 64k 128k", "write -P 7 5M 100k", "write -P 9 1M 70k", "discard 2M 256k"] {
+    for script in
+        ["write -z 64k 128k", "write -P 7 5M 100k", "write -P 9 1M 70k", "discard 2M 256k"]
+    {
         qemu_io(&dir, script);
     }
     expect(&dir, &export(&dir), "after writes");
@@ -316,7 +347,8 @@ fn a_map_larger_than_memory_is_read_in_windows() {
         let (source, _) = remote(memory(image_file(&dir)));
         let source = source.expect(digest).unwrap();
         let image = Qcow2 { runs_max: 40, ..Qcow2::open(&source, &CancelToken::new()).unwrap() };
-        let error = disk(&mut *image.extents(&source, &reading(3, 2)).unwrap(), raw.len()).unwrap_err();
+        let error =
+            disk(&mut *image.extents(&source, &reading(3, 2)).unwrap(), raw.len()).unwrap_err();
         assert_eq!(error.next_step(), Some("download it first, then use the file"));
     }
 }
@@ -429,13 +461,15 @@ fn a_table_that_changed_since_is_noticed() {
         let source = source.expect(Digest::of(&file)).unwrap();
         let image = Qcow2::open(&source, &CancelToken::new()).unwrap();
         memory.bytes.lock().unwrap()[at] ^= 1;
-        let error = disk(&mut *image.extents(&source, &reading(2, 1)).unwrap(), 2 * MIB).unwrap_err();
+        let error =
+            disk(&mut *image.extents(&source, &reading(2, 1)).unwrap(), 2 * MIB).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Source);
         assert!(error.to_string().contains("changed while it was read"), "{error}");
     }
 }
 
-/// A whole image by hand, version 3, clusters of 64 KiB, with the given L2 entries and that many clusters in all.
+/// A whole image by hand, version 3, clusters of 64 KiB, with the given L2 entries and that many
+/// clusters in all.
 fn by_hand(entries: &[u64], clusters: usize) -> Vec<u8> {
     let mut file = vec![0; clusters << 16];
     file[..4].copy_from_slice(b"QFI\xfb");
@@ -572,7 +606,10 @@ fn cancel_and_drop_end_all_threads_soon() {
             // joins the threads
             drop(reader);
             // a bound on hanging, not on speed
-            assert!(started.elapsed() < Duration::from_secs(30), "stalls {stalls}, cancelled {cancelled}");
+            assert!(
+                started.elapsed() < Duration::from_secs(30),
+                "stalls {stalls}, cancelled {cancelled}"
+            );
             drop(held);
         }
     }
@@ -619,8 +656,12 @@ fn read_briefly(source: &Source) {
     let mut reader = image.extents(source, &reading).unwrap();
     for _ in 0..200 {
         match reader.next() {
-            Ok(Some(Extent::Data { offset, block })) => assert!(offset + block.len() as u64 <= image.virtual_bytes()),
-            Ok(Some(Extent::Zero { offset, len })) => assert!(offset + len <= image.virtual_bytes()),
+            Ok(Some(Extent::Data { offset, block })) => {
+                assert!(offset + block.len() as u64 <= image.virtual_bytes())
+            }
+            Ok(Some(Extent::Zero { offset, len })) => {
+                assert!(offset + len <= image.virtual_bytes())
+            }
             Ok(None) | Err(_) => return,
         }
     }

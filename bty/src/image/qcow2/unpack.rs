@@ -6,7 +6,8 @@ use zstd::zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
 use super::header::Compression;
 use crate::{Error, ErrorKind, Result};
 
-/// Largest window of a zstd frame, as a power of two: what the strongest ordinary level uses. Bounds the memory of one decoder.
+/// Largest window of a zstd frame, as a power of two: what the strongest ordinary level uses.
+/// Bounds the memory of one decoder.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
 /// Decompresses clusters one by one; reused, as setting it up costs more than a small cluster.
@@ -23,14 +24,16 @@ impl Unpacker {
             Compression::Zstd => {
                 let no_memory = |_| Error::new(ErrorKind::Host, "setting up a zstd decoder");
                 let mut context = DCtx::try_create().ok_or(0).map_err(no_memory)?;
-                context.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG_MAX)).map_err(no_memory)?;
+                context
+                    .set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG_MAX))
+                    .map_err(no_memory)?;
                 Ok(Self::Zstd(context))
             }
         }
     }
 
-    /// Fills `cluster` from `packed`, of which only whole sectors are known: what follows the compressed data is ignored.
-    /// Returns false when the data is damaged or is not enough.
+    /// Fills `cluster` from `packed`, of which only whole sectors are known: what follows the
+    /// compressed data is ignored. Returns false when the data is damaged or is not enough.
     pub(super) fn unpack(&mut self, packed: &[u8], cluster: &mut [u8]) -> bool {
         match self {
             Self::Zlib(decoder) => inflate(decoder, packed, cluster),
@@ -48,7 +51,9 @@ fn inflate(decoder: &mut Decompress, packed: &[u8], cluster: &mut [u8]) -> bool 
         }
         match decoder.decompress(&packed[read..], &mut cluster[filled..], FlushDecompress::Finish) {
             Ok(Status::StreamEnd) => return decoder.total_out() as usize == cluster.len(),
-            Ok(_) if (decoder.total_in() as usize, decoder.total_out() as usize) != (read, filled) => {}
+            Ok(_)
+                if (decoder.total_in() as usize, decoder.total_out() as usize)
+                    != (read, filled) => {}
             _ => return false,
         }
     }
@@ -89,7 +94,8 @@ mod tests {
     fn pack(compression: Compression, content: &[u8]) -> Vec<u8> {
         match compression {
             Compression::Zlib => {
-                let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+                let mut encoder =
+                    flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
                 encoder.write_all(content).unwrap();
                 encoder.finish().unwrap()
             }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, HeaderMap, HeaderValue, IF_RANGE, LOCATION, RANGE,
-    RETRY_AFTER,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, HeaderMap, HeaderValue, IF_RANGE,
+    LOCATION, RANGE, RETRY_AFTER,
 };
 use reqwest::{Response, StatusCode};
 use url::Url;
@@ -16,7 +16,7 @@ use url::Url;
 use super::range;
 use crate::client::body::{self, Failure};
 use crate::client::net::Http;
-use crate::client::{ClientOptions, Login, reach, trust};
+use crate::client::{ClientOptions, Login, address_policy, trust};
 use crate::oci::Access;
 use crate::progress::Event;
 use crate::{Error, ErrorKind, Result};
@@ -29,7 +29,8 @@ const REDIRECTS_MAX: usize = 10;
 
 /// What the HTTP client says when a proxy answers 407 to `CONNECT`; it has no type for that.
 const PROXY_WANTS_LOGIN: &str = "proxy authorization required";
-const PROXY_LOGIN: &str = "give the proxy's user and password in its address: http://user:password@host:port";
+const PROXY_LOGIN: &str =
+    "give the proxy's user and password in its address: http://user:password@host:port";
 
 /// Why a request failed, as far as trying again is concerned.
 pub(crate) enum Fault {
@@ -78,7 +79,11 @@ impl<'a> Retries<'a> {
         self.failures += 1;
         if self.failures >= self.options.attempts {
             let tries = self.failures;
-            return Err(if tries > 1 { error.context(format!("giving up after {tries} attempts")) } else { error });
+            return Err(if tries > 1 {
+                error.context(format!("giving up after {tries} attempts"))
+            } else {
+                error
+            });
         }
         let doubled = self.options.retry_delay.saturating_mul(1 << (self.failures - 1).min(16));
         let delay = asked.map_or(doubled.min(BACKOFF_MAX), |asked| asked.min(RETRY_AFTER_MAX));
@@ -110,7 +115,8 @@ pub(crate) struct Origin {
     access: Option<Arc<Access>>,
     /// A digest of the whole object is checked by whoever reads it.
     is_proven: bool,
-    /// Where the address last redirected to. Later requests go there, so that a redirector does not send each to another mirror.
+    /// Where the address last redirected to. Later requests go there, so that a redirector does not
+    /// send each to another mirror.
     pinned: Mutex<Option<Place>>,
 }
 
@@ -133,7 +139,15 @@ impl Origin {
     pub(crate) fn with_login(http: Http, url: Url, login: Option<&Login>, is_proven: bool) -> Self {
         let login = login.and_then(Login::header);
         let url = without_login(url);
-        Self { http, shown: url.to_string(), url, login, access: None, is_proven, pinned: Mutex::new(None) }
+        Self {
+            http,
+            shown: url.to_string(),
+            url,
+            login,
+            access: None,
+            is_proven,
+            pinned: Mutex::new(None),
+        }
     }
 
     /// An address of a registry, which may ask for a token.
@@ -148,7 +162,9 @@ impl Origin {
 
     /// An error of this address.
     pub(crate) fn error(&self, message: impl Into<String>) -> Error {
-        Error::new(ErrorKind::Source, message).with_path(&self.shown).context(format!("fetching {}", self.shown))
+        Error::new(ErrorKind::Source, message)
+            .with_path(&self.shown)
+            .context(format!("fetching {}", self.shown))
     }
 
     /// Asks once; a reply has status 2xx or 416 and an undisguised body.
@@ -197,7 +213,8 @@ impl Origin {
         self.pinned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks at `place`, and wherever that redirects to; gives the reply that is no redirection, and who gave it.
+    /// Asks at `place`, and wherever that redirects to; gives the reply that is no redirection, and
+    /// who gave it.
     async fn send(
         &self,
         mut place: Place,
@@ -205,7 +222,8 @@ impl Origin {
         authorization: Option<&HeaderValue>,
     ) -> Result<(Response, Place), Fault> {
         for _ in 0..=REDIRECTS_MAX {
-            let reply = self.send_to(&place.url, ask, authorization.filter(|_| place.is_home)).await?;
+            let reply =
+                self.send_to(&place.url, ask, authorization.filter(|_| place.is_home)).await?;
             match redirection(&reply) {
                 Some(location) => place = self.redirected(&place, location)?,
                 None => return Ok((reply, place)),
@@ -217,8 +235,10 @@ impl Origin {
     /// The place that a redirection leads to, if it may be asked.
     fn redirected(&self, from: &Place, location: &str) -> Result<Place, Fault> {
         let refused = |message: String, hint: &str| Fault::Final(self.error(message).hint(hint));
-        let url = from.url.join(location).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-        let Some(url) = url.filter(|url| url.host_str().is_some_and(|host| !host.is_empty())) else {
+        let url =
+            from.url.join(location).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        let Some(url) = url.filter(|url| url.host_str().is_some_and(|host| !host.is_empty()))
+        else {
             return Err(refused(
                 "the server redirects to something that is no web address".into(),
                 "check the address",
@@ -239,8 +259,13 @@ impl Origin {
         Ok(Place { url, is_home })
     }
 
-    async fn send_to(&self, url: &Url, ask: &Ask<'_>, authorization: Option<&HeaderValue>) -> Result<Response, Fault> {
-        reach::check_literal(self.http.options.may_reach.as_ref(), url)
+    async fn send_to(
+        &self,
+        url: &Url,
+        ask: &Ask<'_>,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Response, Fault> {
+        address_policy::check_literal(self.http.options.may_reach.as_ref(), url)
             .map_err(|refused| Fault::Final(self.error(refused.to_string())))?;
         let mut request = self.http.client.get(url.clone()).header(ACCEPT_ENCODING, "identity");
         if let Some((first, end)) = ask.range {
@@ -259,7 +284,9 @@ impl Origin {
         let patience = self.http.options.connect_timeout + self.http.options.stall_timeout;
         match tokio::time::timeout(patience, request.send()).await {
             Ok(reply) => reply.map_err(|e| self.unsent(&e)),
-            Err(_) => Err(Fault::passing(self.error(format!("no answer for {} s", patience.as_secs())))),
+            Err(_) => {
+                Err(Fault::passing(self.error(format!("no answer for {} s", patience.as_secs()))))
+            }
         }
     }
 
@@ -271,10 +298,14 @@ impl Origin {
         }
         if let Some(refusal) = tls_refusal(error) {
             let (why, hint) = trust::refusal(refusal);
-            return Fault::Final(self.error("the server's certificate is not trusted").because(why).hint(hint));
+            return Fault::Final(
+                self.error("the server's certificate is not trusted").because(why).hint(hint),
+            );
         }
         if cause.contains(PROXY_WANTS_LOGIN) {
-            return Fault::Final(self.error("the proxy wants a user and a password").hint(PROXY_LOGIN));
+            return Fault::Final(
+                self.error("the proxy wants a user and a password").hint(PROXY_LOGIN),
+            );
         }
         if error.is_builder() {
             return Fault::Final(self.error(cause).hint("check the address"));
@@ -292,8 +323,10 @@ impl Origin {
         }
         match range::text(reply.headers(), &CONTENT_ENCODING) {
             Some(coding) if !coding.trim().eq_ignore_ascii_case("identity") => Err(Fault::Final(
-                self.error(format!("the server sends it encoded as {coding:?}, though it was asked not to"))
-                    .hint("configure the server to send the file as it is"),
+                self.error(format!(
+                    "the server sends it encoded as {coding:?}, though it was asked not to"
+                ))
+                .hint("configure the server to send the file as it is"),
             )),
             _ => Ok(reply),
         }
@@ -308,7 +341,10 @@ impl Origin {
         let passes = matches!(status.as_u16(), 408 | 425 | 429) || status.is_server_error();
         if passes {
             let wait = range::text(headers, &RETRY_AFTER).and_then(|text| text.trim().parse().ok());
-            return Fault::Passing { error: error.hint("try again later"), wait: wait.map(Duration::from_secs) };
+            return Fault::Passing {
+                error: error.hint("try again later"),
+                wait: wait.map(Duration::from_secs),
+            };
         }
         let hint = match status.as_u16() {
             401 if self.has_login() => {
@@ -324,21 +360,30 @@ impl Origin {
         Fault::Final(error.hint(hint))
     }
 
-    /// All of a body that must be small, and come within a minute. Nothing of it gets into an error.
-    pub(crate) async fn read_all(&self, mut reply: Response, limit_bytes: usize) -> Result<Vec<u8>, Fault> {
-        body::read(&mut reply, limit_bytes, BODY_TIMEOUT).await.map_err(|failure| self.unread(failure, 0))
+    /// All of a body that must be small, and come within a minute. Nothing of it gets into an
+    /// error.
+    pub(crate) async fn read_all(
+        &self,
+        mut reply: Response,
+        limit_bytes: usize,
+    ) -> Result<Vec<u8>, Fault> {
+        body::read(&mut reply, limit_bytes, BODY_TIMEOUT)
+            .await
+            .map_err(|failure| self.unread(failure, 0))
     }
 
     /// What became of a body that was not read; `position` is as far as it came.
     fn unread(&self, failure: Failure, position: u64) -> Fault {
         let error = match failure {
-            Failure::Broken(e) => {
-                self.error(format!("the connection broke at offset {position}")).because(root_cause(&e))
-            }
+            Failure::Broken(e) => self
+                .error(format!("the connection broke at offset {position}"))
+                .because(root_cause(&e)),
             Failure::Stalled(time) => {
                 self.error(format!("no data for {:.1} s at offset {position}", time.as_secs_f64()))
             }
-            Failure::Late(time) => self.error(format!("the answer takes longer than {} s", time.as_secs())),
+            Failure::Late(time) => {
+                self.error(format!("the answer takes longer than {} s", time.as_secs()))
+            }
             Failure::TooLarge(limit) => {
                 let limit = crate::size::human(limit as u64);
                 let error = self.error(format!("the answer is larger than {limit}"));
@@ -349,8 +394,14 @@ impl Origin {
     }
 
     /// The next piece of a body; `None` is its marked end. `position` is only for the error.
-    pub(crate) async fn chunk(&self, reply: &mut Response, position: u64) -> Result<Option<Bytes>, Fault> {
-        body::chunk(reply, self.http.options.stall_timeout).await.map_err(|failure| self.unread(failure, position))
+    pub(crate) async fn chunk(
+        &self,
+        reply: &mut Response,
+        position: u64,
+    ) -> Result<Option<Bytes>, Fault> {
+        body::chunk(reply, self.http.options.stall_timeout)
+            .await
+            .map_err(|failure| self.unread(failure, position))
     }
 }
 
@@ -385,7 +436,7 @@ fn root_cause(error: &reqwest::Error) -> String {
 fn is_refused(error: &reqwest::Error) -> bool {
     let mut cause: Option<&(dyn StdError + 'static)> = error.source();
     while let Some(error) = cause {
-        if error.is::<reach::Refused>() {
+        if error.is::<address_policy::Refused>() {
             return true;
         }
         cause = error.source();

@@ -1,6 +1,8 @@
 //! What the headers of a reply say about the object: which part of it, and which version.
 
-use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, HeaderName, LAST_MODIFIED, TRANSFER_ENCODING};
+use reqwest::header::{
+    CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, HeaderName, LAST_MODIFIED, TRANSFER_ENCODING,
+};
 
 /// A `Content-Range` header, RFC 9110 section 14.4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +30,11 @@ impl ContentRange {
         let total = if total == "*" { None } else { Some(number(total)?) };
         let (first, last) = part.split_once('-')?;
         let (start, end) = (number(first)?, number(last)?.checked_add(1)?);
-        (start < end && total.is_none_or(|total| end <= total)).then_some(Self::Part { start, end, total })
+        (start < end && total.is_none_or(|total| end <= total)).then_some(Self::Part {
+            start,
+            end,
+            total,
+        })
     }
 }
 
@@ -56,10 +62,12 @@ impl Identity {
         self.strong().map(str::to_owned).or_else(by_time)
     }
 
-    /// False when the two surely are different versions. Mirrors may disagree about the time of one file, so it counts only where a tag is missing.
+    /// False when the two surely are different versions. Mirrors may disagree about the time of one
+    /// file, so it counts only where a tag is missing.
     pub(super) fn agrees_with(&self, other: &Self) -> bool {
         // a mirror of a registry leaves out the quotes as long as it has not the blob itself
-        let opaque = |etag: &str| etag.strip_prefix("W/").unwrap_or(etag).trim_matches('"').to_owned();
+        let opaque =
+            |etag: &str| etag.strip_prefix("W/").unwrap_or(etag).trim_matches('"').to_owned();
         match (&self.etag, &other.etag) {
             (Some(a), Some(b)) => opaque(a) == opaque(b),
             _ => match (&self.last_modified, &other.last_modified) {

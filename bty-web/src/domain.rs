@@ -1,0 +1,11 @@
+//! What is true of machines, plans, events and catalogs. Pure: no I/O, no clock, no HTTP, no SQL.
+//!
+//! Functions take the time, random tokens and the evaluation of plans as arguments, so that a simulation runs the same code as a real boot.
+
+pub mod error;
+pub mod event;
+pub mod ipxe;
+pub mod mac;
+pub mod machine;
+pub mod plan;
+pub mod time;

@@ -1,0 +1,308 @@
+//! Errors of the server, and how clients see them.
+
+use std::fmt;
+use std::path::Path;
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bty::redact;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::services::metrics::Limit;
+
+/// Shorthand for results of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, by whose fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The request cannot be understood: 400.
+    Malformed,
+    /// It comes too slowly: 408.
+    Slow,
+    /// The server is busy with others: 503.
+    Busy,
+    /// Nobody is logged in: 401.
+    LoginRequired,
+    /// It is not allowed to who asks: 403.
+    Forbidden,
+    /// There is no such thing: 404.
+    NotFound,
+    /// It is not as the request assumes: 409.
+    Conflict,
+    /// It is too large: 413.
+    TooLarge,
+    /// It is understood, and wrong: 422.
+    Invalid,
+    /// Too many attempts: 429.
+    Throttled,
+    /// There is no room for it: 507.
+    Full,
+    /// Something that the server depends on does not work: 502.
+    Upstream,
+    /// The server's own fault: 500.
+    Internal,
+}
+
+impl ErrorKind {
+    /// The status of an answer.
+    #[must_use]
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::Malformed => StatusCode::BAD_REQUEST,
+            Self::Slow => StatusCode::REQUEST_TIMEOUT,
+            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::LoginRequired => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::Conflict => StatusCode::CONFLICT,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Throttled => StatusCode::TOO_MANY_REQUESTS,
+            Self::Full => StatusCode::INSUFFICIENT_STORAGE,
+            Self::Upstream => StatusCode::BAD_GATEWAY,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+/// An error of the server.
+#[derive(Clone, Debug)]
+pub struct Error {
+    /// By whose fault.
+    pub kind: ErrorKind,
+    /// One sentence for who asked.
+    pub detail: String,
+    /// All problems, each with where it is; empty when there is only the one.
+    pub problems: Vec<Problem>,
+    /// Seconds after which to try again.
+    pub retry_after: Option<u64>,
+    /// Which limit was reached.
+    pub limit: Option<Limit>,
+    /// What only the log gets.
+    pub cause: Option<String>,
+}
+
+/// One of several problems.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Problem {
+    /// The field, the line or the item.
+    pub at: String,
+    /// One sentence.
+    pub message: String,
+    /// The next step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl Problem {
+    /// A problem without a next step. Passwords in addresses are taken out.
+    pub fn new(at: impl Into<String>, message: impl Into<String>) -> Self {
+        let shown = |text: String| redact::text(&text).into_owned();
+        Self { at: shown(at.into()), message: shown(message.into()), hint: None }
+    }
+}
+
+/// The body of every answer that is an error.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct ErrorBody {
+    /// One sentence.
+    pub detail: String,
+    /// All problems, when there are several or they have places.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<Problem>,
+}
+
+impl Error {
+    /// An error of `kind`. Passwords in addresses are taken out of `detail`.
+    pub fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
+        Self {
+            kind,
+            detail: redact::text(&detail.into()).into_owned(),
+            problems: Vec::new(),
+            retry_after: None,
+            limit: None,
+            cause: None,
+        }
+    }
+
+    /// What was asked for is not there.
+    pub fn not_found(what: impl fmt::Display) -> Self {
+        Self::new(ErrorKind::NotFound, format!("{what} is not known"))
+    }
+
+    /// It is understood, and wrong.
+    pub fn invalid(detail: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Invalid, detail)
+    }
+
+    /// It is wrong in several places.
+    #[must_use]
+    pub fn with_problems(mut self, problems: Vec<Problem>) -> Self {
+        self.problems = problems;
+        self
+    }
+
+    /// A limit was reached: it may go through after `seconds`.
+    pub fn limited(kind: ErrorKind, limit: Limit, seconds: u64, detail: impl Into<String>) -> Self {
+        Self { retry_after: Some(seconds), limit: Some(limit), ..Self::new(kind, detail) }
+    }
+
+    /// A file system has no space left for a change; `cause` is for the log only.
+    pub fn full(cause: impl fmt::Display) -> Self {
+        let mut error =
+            Self::new(ErrorKind::Full, format!("no space left on the server's disk; {FREE_SPACE}"));
+        error.cause = Some(cause.to_string());
+        error
+    }
+
+    /// An error of writing into `dir`.
+    pub fn writing(dir: &Path, error: &std::io::Error) -> Self {
+        let cause = format!("writing {}: {error}", dir.display());
+        if is_full(error) { Self::full(cause).in_dir(dir) } else { Self::internal(cause) }
+    }
+
+    /// Names the directory whose file system has no space left. Other errors stay as they are.
+    #[must_use]
+    pub fn in_dir(mut self, dir: &Path) -> Self {
+        if self.kind == ErrorKind::Full {
+            self.detail = format!("no space left in {}; {FREE_SPACE}", dir.display());
+        }
+        self
+    }
+
+    /// The server's own fault; `cause` is for the log only.
+    pub fn internal(cause: impl fmt::Display) -> Self {
+        let mut error = Self::new(ErrorKind::Internal, "the server failed; its log says why");
+        error.cause = Some(cause.to_string());
+        error
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)?;
+        for Problem { at, message, hint } in &self.problems {
+            write!(f, "\n  {at}: {message}")?;
+            if let Some(hint) = hint {
+                write!(f, " ({hint})")?;
+            }
+        }
+        match &self.cause {
+            Some(cause) => write!(f, ": {cause}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// What an operator does about a full file system.
+const FREE_SPACE: &str = "delete something there, such as old backups or versions of the live environment, or enlarge its file system";
+
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        let cause = format!("database: {error}");
+        let code = error.sqlite_error().copied();
+        // the file of shared memory beside the database may be what cannot grow
+        let is_full = code.is_some_and(|code| {
+            code.code == rusqlite::ErrorCode::DiskFull
+                || code.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE
+        });
+        if is_full { Self::full(cause) } else { Self::internal(cause) }
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        if is_full(&error) { Self::full(error) } else { Self::internal(error) }
+    }
+}
+
+impl From<serde_json::Error> for Error {
+    fn from(error: serde_json::Error) -> Self {
+        Self::internal(format!("stored JSON: {error}"))
+    }
+}
+
+/// An error of the library on the way to somewhere else.
+impl From<bty::Error> for Error {
+    fn from(error: bty::Error) -> Self {
+        use bty::ErrorKind as Kind;
+        let kind = match error.kind() {
+            Kind::Catalog | Kind::Format => ErrorKind::Invalid,
+            Kind::Usage => ErrorKind::Malformed,
+            Kind::Source | Kind::Integrity => ErrorKind::Upstream,
+            _ => ErrorKind::Internal,
+        };
+        let hint = error.next_step().map(|hint| format!("; {hint}")).unwrap_or_default();
+        Self::new(kind, format!("{error}{hint}"))
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        if matches!(self.kind, ErrorKind::Internal | ErrorKind::Full) {
+            tracing::error!(error = %self, "request failed");
+        }
+        let body = ErrorBody { detail: self.detail.clone(), problems: self.problems.clone() };
+        let mut response = (self.kind.status(), Json(body)).into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        // who looks at pages gets a page of it
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// Facts of an error, for the details of an event.
+impl Error {
+    /// As details of an event.
+    #[must_use]
+    pub fn details(&self) -> Value {
+        json!({ "error": self.detail, "problems": self.problems, "cause": self.cause })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_with_its_directory_and_the_next_step() {
+        let dir = Path::new("/var/lib/bty/boot");
+        for code in [rustix::io::Errno::NOSPC, rustix::io::Errno::DQUOT] {
+            let error = Error::writing(dir, &code.into());
+            assert_eq!(error.kind.status(), StatusCode::INSUFFICIENT_STORAGE);
+            assert!(
+                error
+                    .detail
+                    .starts_with("no space left in /var/lib/bty/boot; delete something there"),
+                "{error}"
+            );
+        }
+        let other = Error::writing(dir, &rustix::io::Errno::IO.into());
+        assert_eq!(
+            (other.kind, other.clone().in_dir(dir).detail),
+            (ErrorKind::Internal, other.detail)
+        );
+    }
+
+    #[test]
+    fn a_database_without_room_is_no_fault_of_the_server() {
+        let kind = |code| {
+            Error::from(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None)).kind
+        };
+        assert_eq!(kind(rusqlite::ffi::SQLITE_FULL), ErrorKind::Full);
+        assert_eq!(kind(rusqlite::ffi::SQLITE_IOERR_SHMSIZE), ErrorKind::Full);
+        assert_eq!(kind(rusqlite::ffi::SQLITE_IOERR_READ), ErrorKind::Internal);
+    }
+}

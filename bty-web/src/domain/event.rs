@@ -1,0 +1,294 @@
+//! The audit log: what happened, written in the same transaction as the change that it tells of.
+
+use bty::redact;
+use serde::Serialize;
+use serde_json::Value;
+use tokio::sync::broadcast;
+
+use crate::domain::mac::Mac;
+use crate::domain::time::Time;
+
+/// Every kind of event; those that end in `failed` are failures.
+pub const KINDS: [&str; 68] = [
+    "machine.discovered",
+    "machine.created",
+    "machine.upserted",
+    "machine.deleted",
+    "machine.flashed",
+    "machine.flash_failed",
+    "machine.boot_failed",
+    "machine.completed",
+    "machine.inventory",
+    "netboot.pxe.offered",
+    "netboot.pxe.plan",
+    "netboot.flasher.armed",
+    "pxe.client.orphan",
+    "pxe.client.refused",
+    "plan.created",
+    "plan.saved",
+    "plan.rolled_back",
+    "plan.deleted",
+    "plan.failed",
+    "catalog.entry.added",
+    "catalog.entry.add.failed",
+    "catalog.entry.deleted",
+    "catalog.entry.moved",
+    "catalog.entries.imported",
+    "catalog.entries.import.failed",
+    "catalog.entries.refreshed",
+    "netboot.artifacts.fetched",
+    "netboot.artifacts.fetch.requested",
+    "netboot.artifacts.fetch.started",
+    "netboot.artifacts.fetch.cancelled",
+    "netboot.artifacts.fetch.failed",
+    "netboot.artifact.uploaded",
+    "cache.object.filled",
+    "cache.object.deleted",
+    "cache.object.evicted",
+    "cache.object.outdated",
+    "cache.object.lost",
+    "cache.object.pinned",
+    "cache.object.unpinned",
+    "cache.fill.cancelled",
+    "cache.fill.failed",
+    "cache.tag.moved",
+    "tftp.client.first",
+    "tftp.failed",
+    "settings.upstream.updated",
+    "settings.backup.updated",
+    "settings.display.updated",
+    "settings.netboot.updated",
+    "settings.plans.updated",
+    "settings.machines.updated",
+    "settings.configuration.updated",
+    "backup.created",
+    "backup.create.requested",
+    "backup.create.started",
+    "backup.create.cancelled",
+    "backup.failed",
+    "backup.pruned",
+    "state.imported",
+    "state.import.failed",
+    "auth.login.succeeded",
+    "auth.login.failed",
+    "auth.login.throttled",
+    "auth.logout",
+    "auth.token.created",
+    "auth.token.revoked",
+    "auth.sessions.revoked",
+    "system.started",
+    "system.schema.upgraded",
+];
+
+/// Kinds that anybody in the network can cause, again and again: many of them about one subject are
+/// counted in one.
+pub const REPEATABLE: [&str; 12] = [
+    "machine.discovered",
+    "machine.inventory",
+    "netboot.pxe.offered",
+    "netboot.pxe.plan",
+    "netboot.flasher.armed",
+    "pxe.client.orphan",
+    "pxe.client.refused",
+    "plan.failed",
+    "cache.fill.failed",
+    "tftp.client.first",
+    "auth.login.failed",
+    "auth.login.throttled",
+];
+
+/// Who acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Actor {
+    /// A person, or a program with a token.
+    Operator,
+    /// The server by itself.
+    System,
+    /// A machine.
+    PxeClient,
+}
+
+impl Actor {
+    /// As it is stored.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::System => "system",
+            Self::PxeClient => "pxe-client",
+        }
+    }
+}
+
+/// An event that is about to be written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewEvent {
+    /// One of [`KINDS`].
+    pub kind: &'static str,
+    /// `machine`, `plan`, `catalog`, `cache`, `netboot`, `settings`, `auth`, `backup` or `system`.
+    pub subject_kind: &'static str,
+    /// Which one.
+    pub subject_id: String,
+    /// Who.
+    pub actor: Actor,
+    /// From where.
+    pub source_ip: Option<String>,
+    /// One sentence.
+    pub summary: String,
+    /// Facts for programs.
+    pub details: Value,
+}
+
+impl NewEvent {
+    /// An event of the server itself, without details.
+    ///
+    /// # Panics
+    /// When `kind` is not one of [`KINDS`], which a test of every caller would see.
+    #[must_use]
+    pub fn new(
+        kind: &'static str,
+        subject_id: impl Into<String>,
+        summary: impl Into<String>,
+    ) -> Self {
+        debug_assert!(KINDS.contains(&kind), "{kind} is no kind of event");
+        let subject_kind = match kind.split('.').next() {
+            Some("machine" | "pxe") => "machine",
+            Some("netboot")
+                if kind.starts_with("netboot.pxe") || kind.starts_with("netboot.flasher") =>
+            {
+                "machine"
+            }
+            Some("netboot") => "netboot",
+            Some("plan") => "plan",
+            Some("catalog") => "catalog",
+            Some("cache") => "cache",
+            Some("tftp") => "netboot",
+            Some("settings") => "settings",
+            Some("backup" | "state") => "backup",
+            Some("auth") => "auth",
+            _ => "system",
+        };
+        Self {
+            kind,
+            subject_kind,
+            subject_id: subject_id.into(),
+            actor: Actor::System,
+            source_ip: None,
+            summary: summary.into(),
+            details: Value::Object(serde_json::Map::new()),
+        }
+    }
+
+    /// Who did it, and from where.
+    #[must_use]
+    pub fn by(mut self, actor: Actor, ip: Option<&str>) -> Self {
+        self.actor = actor;
+        self.source_ip = ip.map(str::to_owned);
+        self
+    }
+
+    /// About whom.
+    #[must_use]
+    pub fn about(mut self, kind: &'static str, id: impl Into<String>) -> Self {
+        self.subject_kind = kind;
+        self.subject_id = id.into();
+        self
+    }
+
+    /// Facts for programs. Those that are null are left out.
+    #[must_use]
+    pub fn with(mut self, details: Value) -> Self {
+        self.details = match details {
+            Value::Object(fields) => {
+                fields.into_iter().filter(|(_, value)| !value.is_null()).collect()
+            }
+            other => other,
+        };
+        self
+    }
+}
+
+/// The same details, with passwords taken out of all addresses in them.
+#[must_use]
+pub fn without_passwords(details: Value) -> Value {
+    match details {
+        Value::String(text) => Value::String(redact::text(&text).into_owned()),
+        Value::Array(items) => items.into_iter().map(without_passwords).collect(),
+        Value::Object(fields) => Value::Object(
+            fields.into_iter().map(|(name, value)| (name, without_passwords(value))).collect(),
+        ),
+        other => other,
+    }
+}
+
+/// An event as it was written.
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
+pub struct Event {
+    /// Its number; later ones are larger.
+    pub id: i64,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    pub ts: Time,
+    /// What.
+    pub kind: String,
+    /// `machine`, `plan`, `catalog`, `cache`, `netboot`, `settings`, `auth`, `backup` or `system`.
+    pub subject_kind: String,
+    /// Which one.
+    pub subject_id: String,
+    /// `operator`, `system` or `pxe-client`.
+    pub actor: String,
+    /// From where.
+    pub source_ip: Option<String>,
+    /// One sentence.
+    pub summary: String,
+    /// Facts for programs.
+    #[schema(value_type = Object)]
+    pub details: Value,
+    /// An operator has taken note of it.
+    pub acknowledged: bool,
+    /// How often it happened: more than once when a client repeats itself so fast that single
+    /// events would tell nothing more.
+    pub count: i64,
+    /// When it happened last.
+    #[schema(value_type = String, format = DateTime)]
+    pub last_ts: Time,
+}
+
+/// Who listens to what is written, while it is written.
+#[derive(Clone)]
+pub struct Bus {
+    events: broadcast::Sender<Event>,
+    machines: broadcast::Sender<Mac>,
+}
+
+impl Default for Bus {
+    fn default() -> Self {
+        Self { events: broadcast::channel(1024).0, machines: broadcast::channel(1024).0 }
+    }
+}
+
+impl Bus {
+    /// Tells everybody who listens.
+    pub fn record(&self, event: Event) {
+        // nobody may be there
+        let _ = self.events.send(event);
+    }
+
+    /// Listens from now on.
+    #[must_use]
+    pub fn listen(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    /// Tells that a machine has changed, also where that is no event: how far its flash is.
+    pub fn notify_machine(&self, mac: Mac) {
+        let _ = self.machines.send(mac);
+    }
+
+    /// Listens to which machines change, from now on.
+    #[must_use]
+    pub fn machines(&self) -> broadcast::Receiver<Mac> {
+        self.machines.subscribe()
+    }
+}

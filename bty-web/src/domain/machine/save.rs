@@ -1,0 +1,226 @@
+//! An operator binds a machine.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::contact::check_arguments;
+use super::report::tell_plan;
+use super::{ClientContext, Machine, Outcome, Stage};
+use crate::domain::event::{Actor, NewEvent};
+use crate::domain::plan::bundled;
+use crate::domain::plan::evaluate::DecisionContext;
+
+/// What an operator binds: all of it, or the defaults.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Binding {
+    /// Reference of an image of the catalog: 64 hexadecimal digits.
+    #[serde(default)]
+    pub bty_image_ref: Option<String>,
+    /// At most 16, each of at most 64 letters, digits, blanks, `.`, `_` and `-`, beginning with a
+    /// letter or digit.
+    #[serde(default)]
+    pub labels: Vec<String>,
+    /// Name of the plan.
+    #[serde(default = "exit")]
+    pub boot_mode: String,
+    /// The drive that BIOS machines boot from, `0x80` and the like.
+    #[serde(default)]
+    pub sanboot_drive: Option<String>,
+    /// Serial number of the disk that may be written, at most 128 characters.
+    #[serde(default)]
+    pub target_disk_serial: Option<String>,
+    /// Values of the plan's parameters.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    pub params: Map<String, Value>,
+    /// Further words on the kernel command line of the live environment.
+    #[serde(default)]
+    pub extra_args: String,
+    /// Version of the live environment's files, which must be there; empty for the server's.
+    #[serde(default)]
+    pub netboot_version: String,
+}
+
+fn exit() -> String {
+    bundled::IPXE_EXIT.to_owned()
+}
+
+impl Default for Binding {
+    fn default() -> Self {
+        Self {
+            bty_image_ref: None,
+            labels: Vec::new(),
+            boot_mode: exit(),
+            sanboot_drive: None,
+            target_disk_serial: None,
+            params: Map::new(),
+            extra_args: String::new(),
+            netboot_version: String::new(),
+        }
+    }
+}
+
+const LABELS_MAX: usize = 16;
+const LABEL_CHARS_MAX: usize = 64;
+const SERIAL_CHARS_MAX: usize = 128;
+
+impl Binding {
+    /// How `machine` is bound.
+    #[must_use]
+    pub fn of(machine: &Machine) -> Self {
+        Self {
+            bty_image_ref: machine.image_ref.clone(),
+            labels: machine.labels.clone(),
+            boot_mode: machine.plan.clone(),
+            sanboot_drive: machine.sanboot_drive.clone(),
+            target_disk_serial: machine.target_serial.clone(),
+            params: machine.params.clone(),
+            extra_args: machine.extra_args.clone(),
+            netboot_version: machine.netboot_version.clone(),
+        }
+    }
+
+    /// What is wrong with the text of it: all problems, each with its field.
+    #[must_use]
+    pub fn problems(&self) -> Vec<(&'static str, String)> {
+        let mut problems = Vec::new();
+        if let Some(image) = &self.bty_image_ref
+            && (image.len() != 64 || !image.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
+        {
+            problems.push(("bty_image_ref", "must be 64 hexadecimal digits in lower case".into()));
+        }
+        if self.labels.len() > LABELS_MAX {
+            problems.push((
+                "labels",
+                format!("there are {}, at most {LABELS_MAX} are kept", self.labels.len()),
+            ));
+        }
+        problems.extend(self.labels.iter().take(LABELS_MAX).filter_map(|label| check_label(label)));
+        if let Some(drive) = &self.sanboot_drive
+            && !is_drive(drive)
+        {
+            problems.push(("sanboot_drive", "must be 0x and one or two hexadecimal digits".into()));
+        }
+        if let Some(serial) = &self.target_disk_serial {
+            if serial.trim().is_empty() {
+                problems.push(("target_disk_serial", "is empty: leave it out instead".into()));
+            } else if serial.chars().count() > SERIAL_CHARS_MAX
+                || serial.chars().any(char::is_control)
+            {
+                let why = format!(
+                    "must be at most {SERIAL_CHARS_MAX} characters, none of them control characters"
+                );
+                problems.push(("target_disk_serial", why));
+            }
+        }
+        problems.extend(check_arguments(&self.extra_args).err().map(|why| ("extra_args", why)));
+        if !self.netboot_version.is_empty()
+            && !crate::store::settings::is_tag(&self.netboot_version)
+        {
+            problems.push(("netboot_version", "must be letters, digits, ., _ and -".into()));
+        }
+        problems
+    }
+}
+
+fn check_label(label: &str) -> Option<(&'static str, String)> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, ' ' | '.' | '_' | '-');
+    let is_label = label.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && label.chars().all(is_plain)
+        && label.len() <= LABEL_CHARS_MAX;
+    let shown: String = label.chars().take(LABEL_CHARS_MAX).collect();
+    (!is_label).then(|| {
+        let rule =
+            "letters, digits, blanks, . _ and -, beginning with a letter or digit, at most 64";
+        ("labels", format!("{shown:?} is no label: {rule}"))
+    })
+}
+
+fn is_drive(drive: &str) -> bool {
+    drive.strip_prefix("0x").is_some_and(|digits| {
+        (1..=2).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit())
+    })
+}
+
+/// Binds `machine`, or makes it. What a plan remembers is kept only when nothing of what it decides
+/// by has changed *and* something else has: a save that changes nothing orders again.
+#[must_use]
+pub fn save(
+    machine: Option<&Machine>,
+    fresh: Machine,
+    rules: &DecisionContext<'_>,
+    who: &ClientContext,
+    binding: &Binding,
+) -> Outcome<()> {
+    let before = machine.map(Binding::of);
+    let mut after = machine.cloned().unwrap_or(fresh);
+    let mut labels = binding.labels.clone();
+    labels.sort();
+    labels.dedup();
+    let binding = Binding { labels, ..binding.clone() };
+    let changed = before.as_ref().map_or_else(Vec::new, |before| differences(before, &binding));
+    after.plan.clone_from(&binding.boot_mode);
+    after.image_ref.clone_from(&binding.bty_image_ref);
+    after.target_serial =
+        binding.target_disk_serial.as_deref().map(|serial| serial.trim().to_owned());
+    after.sanboot_drive.clone_from(&binding.sanboot_drive);
+    after.extra_args.clone_from(&binding.extra_args);
+    after.netboot_version.clone_from(&binding.netboot_version);
+    after.params.clone_from(&binding.params);
+    after.labels.clone_from(&binding.labels);
+    after.updated_at = who.now;
+    let is_order = machine.is_none()
+        || changed.is_empty()
+        || changed.iter().any(|field| ORDERING.contains(field));
+    let kind = if machine.is_some() { "machine.upserted" } else { "machine.created" };
+    let mac = after.mac.clone();
+    let summary = match (machine.is_some(), changed.is_empty()) {
+        (false, _) => format!("{mac}: added with the plan {}", after.plan),
+        (true, true) => format!("{mac}: saved again with the plan {}", after.plan),
+        (true, false) => format!("{mac}: changed {}", changed.join(", ")),
+    };
+    let details = json!({
+        "boot_mode": after.plan, "bty_image_ref": after.image_ref, "target_disk_serial": after.target_serial,
+        "labels": after.labels, "sanboot_drive": after.sanboot_drive, "params": after.params,
+        "extra_args": after.extra_args, "netboot_version": after.netboot_version, "changed": changed, "is_order": is_order,
+    });
+    let event = NewEvent::new(kind, mac.as_str(), summary).by(Actor::Operator, who.ip.as_deref());
+    let mut events = vec![event.with(details.clone())];
+    if is_order {
+        after.hold = None;
+        after.state = json!({});
+        after.answers.clear();
+        after.close_cycle(Stage::Superseded);
+    }
+    // another version of the live environment, or other words for its kernel, are a reason to try
+    // again too
+    if let Some(cycle) =
+        after.cycle.as_mut().filter(|cycle| is_order || cycle.stage == Stage::Stalled)
+    {
+        cycle.is_past = true;
+    }
+    after.remember(who.now, kind);
+    let mut details = details;
+    details["changed"] = changed.into();
+    tell_plan(&mut after, rules, who, "machine.saved", &details, &mut events);
+    Outcome { machine: after, events, answer: () }
+}
+
+/// A change of these is a new order; a change of the others leaves what the plan remembers as it
+/// is.
+const ORDERING: [&str; 4] = ["boot_mode", "bty_image_ref", "target_disk_serial", "params"];
+
+fn differences(before: &Binding, after: &Binding) -> Vec<&'static str> {
+    let fields = [
+        ("boot_mode", before.boot_mode != after.boot_mode),
+        ("bty_image_ref", before.bty_image_ref != after.bty_image_ref),
+        ("target_disk_serial", before.target_disk_serial != after.target_disk_serial),
+        ("params", before.params != after.params),
+        ("labels", before.labels != after.labels),
+        ("sanboot_drive", before.sanboot_drive != after.sanboot_drive),
+        ("extra_args", before.extra_args != after.extra_args),
+        ("netboot_version", before.netboot_version != after.netboot_version),
+    ];
+    fields.into_iter().filter(|(_, differs)| *differs).map(|(field, _)| field).collect()
+}

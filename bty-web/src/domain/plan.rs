@@ -1,0 +1,170 @@
+//! Plans: scripts that decide what a machine does at its next network boot.
+//!
+//! A plan defines `boot(m)`; `plan(m)`, `on(m, event)` and `declare()` if it needs them; and
+//! `run(p)` for the machine. Nine are bundled, others are kept in the database, in revisions. What
+//! is wrong with a plan is found when it is saved ([`examine`]).
+
+use bty_script::check::{self, Finding};
+use bty_script::decide::{Decider, Question};
+use bty_script::{Engine, Limits, Root, ScriptContext};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::domain::time::Time;
+
+pub mod bundled;
+pub mod diff;
+pub mod evaluate;
+pub mod params;
+pub mod render;
+pub mod simulate;
+
+pub use params::{Declared, Parameter};
+
+/// A plan as it is run: one revision of it.
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
+pub struct Plan {
+    /// Its name, by which machines are bound to it.
+    pub name: String,
+    /// Its revision; zero for bundled ones.
+    pub revision: i64,
+    /// The script.
+    pub source: String,
+    /// What it declares.
+    pub declared: Declared,
+    /// It came with the program, and cannot be changed.
+    pub is_bundled: bool,
+    /// When this revision was saved.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub saved_at: Option<Time>,
+    /// Who saved it, and what for.
+    pub note: String,
+}
+
+impl Plan {
+    /// False only for plans of which it is certain that they write to no disk. What an operator's
+    /// own script may do at some later time cannot be seen by looking at its next boots.
+    #[must_use]
+    pub fn may_write(&self) -> bool {
+        !(self.is_bundled && bundled::HARMLESS.contains(&self.name.as_str()))
+    }
+
+    /// The first line of its documentation.
+    #[must_use]
+    pub fn title(&self) -> &str {
+        let first = self.source.lines().find_map(|line| line.trim().strip_prefix("//!"));
+        first.map_or("", str::trim)
+    }
+}
+
+/// What was found by looking at a script that is to become a plan.
+#[derive(Clone, Debug, Default)]
+pub struct Examined {
+    /// What it declares.
+    pub declared: Declared,
+    /// What is wrong with it; a plan with any of these is refused.
+    pub findings: Vec<Finding>,
+}
+
+/// Scripts longer than this are refused, in bytes.
+pub const SOURCE_BYTES_MAX: usize = 256 << 10;
+
+/// Names of plans: lower case, as in addresses.
+///
+/// # Errors
+/// One sentence.
+pub fn check_name(name: &str) -> Result<(), String> {
+    let is_plain =
+        |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.' | '_');
+    match name.chars().next() {
+        Some(first)
+            if first.is_ascii_alphanumeric() && name.chars().all(is_plain) && name.len() <= 64 =>
+        {
+            Ok(())
+        }
+        _ => Err(
+            "a plan's name is at most 64 of a-z, 0-9, -, . and _, beginning with a letter or digit"
+                .into(),
+        ),
+    }
+}
+
+/// Compiles, lints and asks a script what it declares.
+#[must_use]
+pub fn examine(name: &str, source: &str) -> Examined {
+    let mut found = Examined::default();
+    let mut wrong = |message: String, hint: Option<&str>| {
+        found.findings.push(Finding::new(message, hint.map(str::to_owned)));
+    };
+    if source.len() > SOURCE_BYTES_MAX {
+        wrong(format!("the script has more than {} KiB", SOURCE_BYTES_MAX >> 10), None);
+        return found;
+    }
+    let decider = Decider::new(Engine::new(ScriptContext::compute_only(), Limits::server()));
+    let file = format!("{name}.rhai");
+    let script = match decider.engine().compile(&file, source, &Root::None) {
+        Ok(script) => script,
+        Err(error) => {
+            found.findings.push(error.into());
+            return found;
+        }
+    };
+    if !script.has_function("boot", 1) {
+        wrong("it does not define boot(m)".into(), Some("fn boot(m) { boot_disk() }"));
+    }
+    for (function, arity) in [("boot", 1), ("plan", 1), ("on", 2), ("run", 1), ("declare", 0)] {
+        let is_other = (0..4).any(|n| n != arity && script.has_function(function, n))
+            && !script.has_function(function, arity);
+        if is_other {
+            wrong(
+                format!("{function} is defined with another number of parameters than {arity}"),
+                None,
+            );
+        }
+    }
+    found.findings.extend(check::check(decider.engine(), &script));
+    found.declared.runs = script.has_function("run", 1);
+    if !found.findings.is_empty() {
+        return found;
+    }
+    let question = Question {
+        name: &file,
+        text: source,
+        function: "declare",
+        machine: None,
+        args: Vec::new(),
+        catalog: "",
+    };
+    match decider.decide(&question) {
+        Ok(decision) if !decision.is_defined => {}
+        Ok(decision) => match Declared::parse(&decision.value) {
+            Ok(declared) => found.declared = Declared { runs: found.declared.runs, ..declared },
+            Err(problems) => {
+                found.findings.extend(
+                    problems.into_iter().map(|p| Finding::new(format!("declare(): {p}"), None)),
+                );
+            }
+        },
+        Err(error) => found.findings.push(error.into()),
+    }
+    found
+}
+
+/// A map of JSON.
+pub type Params = Map<String, Value>;
+
+/// What a plan is bound with in lists.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = PlanSummary)]
+pub struct Summary {
+    /// Its name.
+    pub name: String,
+    /// The first line of its documentation.
+    pub title: String,
+    /// Its newest revision; zero for bundled ones.
+    pub revision: i64,
+    /// It came with the program.
+    pub is_bundled: bool,
+    /// Machines that are bound to it.
+    pub machines: i64,
+}

@@ -1,0 +1,78 @@
+//! The plans in the box.
+
+use std::sync::LazyLock;
+
+use super::{Plan, examine};
+
+/// Boots the disk.
+pub const IPXE_EXIT: &str = "ipxe-exit";
+/// Takes the inventory; what unknown machines get.
+pub const INVENTORY: &str = "bty-inventory";
+
+/// Those that order no write, whatever happens.
+pub const HARMLESS: [&str; 3] = [IPXE_EXIT, INVENTORY, "bty-tui"];
+
+/// Name and text of every bundled plan, the least invasive first.
+const ALL: [(&str, &str); 9] = [
+    (IPXE_EXIT, include_str!("../plans/ipxe-exit.rhai")),
+    (INVENTORY, include_str!("../plans/bty-inventory.rhai")),
+    ("bty-tui", include_str!("../plans/bty-tui.rhai")),
+    ("bty-flash-once", include_str!("../plans/bty-flash-once.rhai")),
+    ("bty-flash-always", include_str!("../plans/bty-flash-always.rhai")),
+    ("bty-flash-changed", include_str!("../plans/bty-flash-changed.rhai")),
+    ("bty-flash-by-hardware", include_str!("../plans/bty-flash-by-hardware.rhai")),
+    ("bty-rollout", include_str!("../plans/bty-rollout.rhai")),
+    ("bty-window", include_str!("../plans/bty-window.rhai")),
+];
+
+static PLANS: LazyLock<Vec<Plan>> = LazyLock::new(|| {
+    let plan = |(name, source): &(&str, &str)| Plan {
+        name: (*name).to_owned(),
+        revision: 0,
+        source: (*source).to_owned(),
+        declared: examine(name, source).declared,
+        is_bundled: true,
+        saved_at: None,
+        note: String::new(),
+    };
+    ALL.iter().map(plan).collect()
+});
+
+/// All of them.
+#[must_use]
+pub fn all() -> &'static [Plan] {
+    &PLANS
+}
+
+/// The bundled plan `name`.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Plan> {
+    PLANS.iter().find(|plan| plan.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whether_a_bundled_plan_may_write_is_as_it_declares() {
+        for plan in all() {
+            assert_eq!(
+                plan.may_write(),
+                plan.declared.runs || !plan.declared.needs.is_empty(),
+                "{}",
+                plan.name
+            );
+        }
+    }
+
+    #[test]
+    fn every_bundled_plan_is_as_it_demands_of_others() {
+        for (name, source) in ALL {
+            let examined = examine(name, source);
+            assert_eq!(examined.findings, [], "{name}");
+            assert!(super::super::check_name(name).is_ok(), "{name}");
+            assert!(!find(name).unwrap().title().is_empty(), "{name}");
+        }
+    }
+}

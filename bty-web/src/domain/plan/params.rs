@@ -1,0 +1,279 @@
+//! What a plan declares: its parameters with their types, and whom a failure is left to.
+//!
+//! ```rhai
+//! fn declare() {
+//!     #{
+//!         on_failure: "person",
+//!         needs: ["image", "disk"],
+//!         parameters: #{ percent: #{ type: "int", preset: 10, min: 0, max: 100, about: "of a hundred machines" } },
+//!     }
+//! }
+//! ```
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// What a plan declares.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Declared {
+    /// Its parameters, by name.
+    #[serde(default)]
+    pub parameters: BTreeMap<String, Parameter>,
+    /// When it fails at a contact: `disk` boots the disk, `person` asks in the live environment.
+    #[serde(default)]
+    pub on_failure: OnFailure,
+    /// What a machine must be bound to: `image`, `disk`.
+    #[serde(default)]
+    pub needs: Vec<Need>,
+    /// It defines `run(p)`.
+    #[serde(default)]
+    pub runs: bool,
+}
+
+/// What a machine must be bound to for a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Need {
+    /// An image of the catalog.
+    Image,
+    /// The serial number of a disk.
+    Disk,
+}
+
+/// Whom a failure is left to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// The disk is booted.
+    #[default]
+    Disk,
+    /// A person is asked in the live environment.
+    Person,
+}
+
+/// A parameter: what a form is drawn from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Parameter {
+    /// What it holds.
+    #[serde(rename = "type")]
+    pub kind: Kind,
+    /// Its value where none is set; without one it must be set.
+    #[serde(default)]
+    #[schema(value_type = Value)]
+    pub preset: Option<Value>,
+    /// The smallest number.
+    #[serde(default)]
+    pub min: Option<i64>,
+    /// The largest number.
+    #[serde(default)]
+    pub max: Option<i64>,
+    /// The texts that can be chosen.
+    #[serde(default)]
+    pub choices: Option<Vec<String>>,
+    /// For people.
+    #[serde(default)]
+    pub about: String,
+}
+
+/// What a parameter holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = ParameterKind)]
+pub enum Kind {
+    /// Text.
+    String,
+    /// A whole number.
+    Int,
+    /// Yes or no.
+    Bool,
+    /// A number of bytes, as text such as `500G`.
+    Size,
+    /// An image of the catalog: its name or its reference.
+    Image,
+}
+
+const PARAMETERS_MAX: usize = 32;
+const TEXT_CHARS_MAX: usize = 4096;
+
+impl Declared {
+    /// Reads what `declare()` gave.
+    ///
+    /// # Errors
+    /// All problems, a sentence each.
+    pub fn parse(value: &Value) -> Result<Self, Vec<String>> {
+        let Some(fields) = value.as_object() else { return Err(vec!["must give a map".into()]) };
+        let mut problems = Vec::new();
+        let mut declared = Self::default();
+        for (name, value) in fields {
+            match name.as_str() {
+                "on_failure" => match serde_json::from_value(value.clone()) {
+                    Ok(on_failure) => declared.on_failure = on_failure,
+                    Err(_) => problems.push("on_failure is \"disk\" or \"person\"".into()),
+                },
+                "needs" => match serde_json::from_value(value.clone()) {
+                    Ok(needs) => declared.needs = needs,
+                    Err(_) => problems.push("needs is an array of \"image\" and \"disk\"".into()),
+                },
+                "parameters" => declared.read_parameters(value, &mut problems),
+                _ => {
+                    problems.push(format!(
+                        "{name:?} is nothing to declare; there are parameters, needs and on_failure"
+                    ));
+                }
+            }
+        }
+        if problems.is_empty() { Ok(declared) } else { Err(problems) }
+    }
+
+    fn read_parameters(&mut self, value: &Value, problems: &mut Vec<String>) {
+        let Some(parameters) = value.as_object() else {
+            return problems.push("parameters must be a map".into());
+        };
+        if parameters.len() > PARAMETERS_MAX {
+            problems.push(format!("there are more than {PARAMETERS_MAX} parameters"));
+        }
+        for (name, value) in parameters {
+            let parameter: Parameter = match serde_json::from_value(value.clone()) {
+                Ok(parameter) => parameter,
+                Err(e) => {
+                    problems.push(format!("parameter {name}: {e}"));
+                    continue;
+                }
+            };
+            if let Some(preset) = &parameter.preset
+                && let Err(why) = parameter.check(preset)
+            {
+                problems.push(format!("parameter {name}: its preset {why}"));
+            }
+            self.parameters.insert(name.clone(), parameter);
+        }
+    }
+
+    /// The values of parameters that have a preset.
+    #[must_use]
+    pub fn presets(&self) -> Map<String, Value> {
+        let with_preset =
+            self.parameters.iter().filter_map(|(name, p)| Some((name.clone(), p.preset.clone()?)));
+        with_preset.collect()
+    }
+
+    /// What is wrong with `params`: all problems, a sentence each.
+    #[must_use]
+    pub fn problems(&self, params: &Map<String, Value>) -> Vec<String> {
+        let mut problems = Vec::new();
+        for (name, value) in params {
+            match self.parameters.get(name) {
+                None => {
+                    problems.push(format!("the plan has no parameter {name:?}; {}", self.names()))
+                }
+                Some(parameter) => {
+                    problems
+                        .extend(parameter.check(value).err().map(|why| format!("{name} {why}")));
+                }
+            }
+        }
+        let missing = self
+            .parameters
+            .iter()
+            .filter(|(name, p)| p.preset.is_none() && !params.contains_key(*name));
+        problems.extend(
+            missing.map(|(name, parameter)| format!("{name} must be set: {}", parameter.about)),
+        );
+        problems
+    }
+
+    fn names(&self) -> String {
+        let names: Vec<&str> = self.parameters.keys().map(String::as_str).collect();
+        if names.is_empty() { "it has none".into() } else { format!("it has {}", names.join(", ")) }
+    }
+
+    /// True when a failure at a contact is left to a person.
+    #[must_use]
+    pub fn asks_person_on_failure(&self) -> bool {
+        self.on_failure == OnFailure::Person
+    }
+}
+
+impl Parameter {
+    fn check(&self, value: &Value) -> Result<(), String> {
+        match (self.kind, value) {
+            (Kind::Bool, Value::Bool(_)) => Ok(()),
+            (Kind::Int, Value::Number(number)) => {
+                let number = number.as_i64().ok_or("must be a whole number")?;
+                let (min, max) = (self.min.unwrap_or(i64::MIN), self.max.unwrap_or(i64::MAX));
+                if (min..=max).contains(&number) {
+                    return Ok(());
+                }
+                Err(match (self.min, self.max) {
+                    (Some(min), Some(max)) => format!("must be {min} to {max}"),
+                    (Some(min), None) => format!("must be at least {min}"),
+                    _ => format!("must be at most {max}"),
+                })
+            }
+            (Kind::Size, Value::String(text)) => match bty::size::parse(text) {
+                Ok(_) => Ok(()),
+                Err(e) => Err(format!("must be a size: {e}")),
+            },
+            (Kind::String | Kind::Image, Value::String(text)) => {
+                if text.chars().count() > TEXT_CHARS_MAX {
+                    return Err(format!("must be at most {TEXT_CHARS_MAX} characters"));
+                }
+                match &self.choices {
+                    Some(choices) if !choices.contains(text) => {
+                        Err(format!("must be one of {}", choices.join(", ")))
+                    }
+                    _ => Ok(()),
+                }
+            }
+            (kind, _) => Err(match kind {
+                Kind::String => "must be text",
+                Kind::Int => "must be a whole number",
+                Kind::Bool => "must be true or false",
+                Kind::Size => "must be a size as text, such as \"500G\"",
+                Kind::Image => "must be the name or the reference of an image",
+            }
+            .into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn declared() -> Declared {
+        Declared::parse(&json!({
+            "parameters": {
+                "percent": { "type": "int", "preset": 10, "min": 0, "max": 100 },
+                "image": { "type": "image", "about": "what to write" },
+                "ring": { "type": "string", "preset": "a", "choices": ["a", "b"] },
+                "disk": { "type": "size", "preset": "1G" },
+                "dry": { "type": "bool", "preset": false },
+            },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn all_problems_are_told_at_once() {
+        let params =
+            json!({ "percent": 101, "ring": "c", "disk": "much", "dry": "yes", "other": 1 });
+        insta::assert_snapshot!(declared().problems(params.as_object().unwrap()).join("\n"));
+        let good = json!({ "image": "debian", "percent": 5 });
+        assert_eq!(declared().problems(good.as_object().unwrap()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_declaration_is_checked_too() {
+        let wrong = json!({
+            "on_failure": "panic", "title": "x",
+            "parameters": { "a": { "type": "int", "preset": "x" }, "b": { "type": "colour" }, "c": 1 },
+        });
+        insta::assert_snapshot!(Declared::parse(&wrong).unwrap_err().join("\n"));
+    }
+}

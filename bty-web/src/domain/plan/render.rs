@@ -1,0 +1,51 @@
+//! A plan as the live environment gets it: a plan script, or JSON.
+
+use bty_script::HostError;
+use bty_script::plan::{Header, JsonPlan, PlanScript};
+use serde_json::Value;
+
+use super::Plan;
+use crate::domain::machine::Machine;
+use crate::domain::machine::order::{Mode, Order};
+
+/// The plan script for `order`; none when the order needs none, so that JSON says it all.
+///
+/// # Errors
+/// When a value cannot be written as a literal.
+pub fn script(machine: &Machine, plan: &Plan, order: &Order) -> Result<Option<String>, HostError> {
+    if !matches!(order.mode, Mode::Flash | Mode::Script) || !plan.declared.runs {
+        return Ok(None);
+    }
+    let header = Header {
+        machine: machine.mac.to_string(),
+        plan: plan.name.clone(),
+        revision: u64::try_from(plan.revision).unwrap_or_default(),
+        cycle: order.token.clone(),
+    };
+    PlanScript { header, value: order.value.clone(), source: plan.source.clone() }
+        .render()
+        .map(Some)
+}
+
+/// The same as JSON, for live environments that know no scripts. What a script alone can do is left
+/// to a person.
+#[must_use]
+pub fn json(order: &Order, base: &str) -> JsonPlan {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    match order.mode {
+        Mode::Flash => JsonPlan::Flash {
+            image: text(&order.value["image"]["src"]).unwrap_or_default(),
+            target_disk_serial: text(&order.value["disk"]["serial"]).unwrap_or_default(),
+            name: text(&order.value["image"]["name"]),
+            disk_image_sha: text(&order.value["image"]["sha256"]),
+            format: text(&order.value["image"]["format"]),
+        },
+        Mode::Interactive | Mode::Script => JsonPlan::Interactive {
+            catalog: Some(
+                text(&order.value["catalog"]).unwrap_or_else(|| format!("{base}/catalog.toml")),
+            ),
+        },
+        Mode::Inventory => JsonPlan::Inventory,
+        Mode::Exit => JsonPlan::Exit,
+    }
+}

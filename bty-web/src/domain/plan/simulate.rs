@@ -1,0 +1,170 @@
+//! What a machine would do at its next network boots: the same rules on a copy of it.
+
+use bty_script::plan::{FlashedDisk, Report};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::evaluate::DecisionContext;
+use crate::domain::machine::contact::{Boot, Contact, contact};
+use crate::domain::machine::order::{Mode, order};
+use crate::domain::machine::report::{Posted, inventory, report};
+use crate::domain::machine::{ClientContext, Machine};
+
+/// At most so many boots are simulated.
+pub const BOOTS_MAX: u32 = 50;
+
+/// A simulated machine boots once an hour: between the windows of a plan, and out of the reach of
+/// repeated contacts.
+const BETWEEN_MS: i64 = 3_600_000;
+
+/// One simulated network boot.
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
+pub struct Step {
+    /// Its number, from 1.
+    pub boot: u32,
+    /// What iPXE does: `disk`, `live`, `firmware`, `chain` or `failed`.
+    pub offer: &'static str,
+    /// Why, when there is a reason.
+    pub reason: Option<String>,
+    /// What is done in the live environment: `flash`, `interactive`, `inventory`, `exit` or
+    /// `script`.
+    pub mode: Option<&'static str>,
+    /// The image that would be written.
+    pub image: Option<String>,
+    /// Its digest.
+    pub sha256: Option<String>,
+    /// Serial number of the disk that would be written.
+    pub disk: Option<String>,
+    /// Kinds of the events that would be recorded.
+    pub events: Vec<String>,
+}
+
+impl Step {
+    /// True when a disk would be written, or a script runs that may do so.
+    #[must_use]
+    pub fn writes(&self) -> bool {
+        matches!(self.mode, Some("flash" | "script"))
+    }
+
+    /// In a few words.
+    #[must_use]
+    pub fn words(&self) -> String {
+        match (self.mode, &self.image) {
+            (Some("flash"), Some(image)) => format!("flash {image}"),
+            (Some("script"), _) => "run the plan's script".into(),
+            (Some("interactive"), _) => "ask a person".into(),
+            (Some("inventory"), _) => "take the inventory".into(),
+            (Some(mode), _) => mode.to_owned(),
+            (None, _) => match self.offer {
+                "disk" => "boot the disk".into(),
+                "firmware" => "go on in the firmware's order".into(),
+                "chain" => "boot elsewhere".into(),
+                "failed" => "show what is wrong".into(),
+                other => other.to_owned(),
+            },
+        }
+    }
+}
+
+/// Simulates `boots` network boots, each of which ends as it should.
+#[must_use]
+pub fn simulate(
+    machine: &Machine,
+    rules: &DecisionContext<'_>,
+    who: &ClientContext,
+    boots: u32,
+) -> Vec<Step> {
+    let mut machine = machine.clone();
+    let mut who = who.clone();
+    let mut steps = Vec::new();
+    for boot in 1..=boots.min(BOOTS_MAX) {
+        let (after, step) = one(&machine, rules, &who, boot);
+        machine = after;
+        steps.push(step);
+        who.now = who.now.plus_ms(BETWEEN_MS);
+    }
+    steps
+}
+
+fn one(
+    machine: &Machine,
+    rules: &DecisionContext<'_>,
+    who: &ClientContext,
+    boot: u32,
+) -> (Machine, Step) {
+    let nonce = Some(format!("simulated-{boot}"));
+    let contacted = contact(machine, rules, who, &Contact { nonce, is_tokenless: false });
+    let (offer, reason, token) = match contacted.answer {
+        Boot::Disk { reason } => ("disk", reason, None),
+        Boot::Live { token, fallback, .. } => ("live", fallback, Some(token)),
+        Boot::Firmware { reason } => ("firmware", Some(reason), None),
+        Boot::Chain { address } => ("chain", Some(address), None),
+        Boot::Failed { reason } => ("failed", Some(reason), None),
+    };
+    let mut events: Vec<String> =
+        contacted.events.iter().map(|event| event.kind.to_owned()).collect();
+    let mut step = Step {
+        boot,
+        offer,
+        reason,
+        mode: None,
+        image: None,
+        sha256: None,
+        disk: None,
+        events: Vec::new(),
+    };
+    let mut machine = contacted.machine;
+    if let Some(token) = token {
+        let ordered = order(&machine, rules, who, Some(&token));
+        events.extend(ordered.events.iter().map(|event| event.kind.to_owned()));
+        machine = ordered.machine;
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let value = &ordered.answer.value;
+        step.mode = Some(ordered.answer.mode.as_str());
+        step.image = text(&value["image"]["name"]).or_else(|| text(&value["image"]["src"]));
+        step.sha256 = text(&value["image"]["sha256"]);
+        step.disk = text(&value["disk"]["serial"]);
+        step.reason = step.reason.or(ordered.answer.reason.clone());
+        let (after, more) = end(machine, rules, who, &token, ordered.answer.mode, value);
+        machine = after;
+        events.extend(more);
+    }
+    step.events = events;
+    (machine, step)
+}
+
+/// The machine does as it was told, and reports it.
+fn end(
+    machine: Machine,
+    rules: &DecisionContext<'_>,
+    who: &ClientContext,
+    token: &str,
+    mode: Mode,
+    value: &Value,
+) -> (Machine, Vec<String>) {
+    let kinds = |events: &[crate::domain::event::NewEvent]| {
+        events.iter().map(|event| event.kind.to_owned()).collect()
+    };
+    match mode {
+        Mode::Inventory => {
+            let disks = machine.disks.clone().unwrap_or_else(|| Value::Array(Vec::new()));
+            let outcome =
+                inventory(&machine, rules, who, Some(token), &Posted { disks, lshw: None });
+            (outcome.machine, kinds(&outcome.events))
+        }
+        Mode::Flash | Mode::Script => {
+            let flashed = FlashedDisk {
+                path: "/dev/simulated".into(),
+                serial: value["disk"]["serial"].as_str().map(str::to_owned),
+                image: value["image"]["src"].as_str().unwrap_or_default().to_owned(),
+                sha256: value["image"]["sha256"].as_str().and_then(|digest| digest.parse().ok()),
+                disk_bytes: 0,
+                verified_bytes: 0,
+            };
+            let disks = if mode == Mode::Flash { vec![flashed] } else { Vec::new() };
+            let outcome = report(&machine, rules, who, Some(token), &Report::done(disks));
+            (outcome.machine, kinds(&outcome.events))
+        }
+        Mode::Interactive | Mode::Exit => (machine, Vec::new()),
+    }
+}

@@ -1,0 +1,12 @@
+//! The JSON API.
+
+pub(crate) mod access;
+pub(crate) mod cache;
+pub(crate) mod catalog;
+pub(crate) mod events;
+pub(crate) mod health;
+pub(crate) mod jobs;
+pub(crate) mod machines;
+pub(crate) mod plans;
+pub(crate) mod settings;
+pub(crate) mod transfer;

@@ -1,0 +1,339 @@
+//! Connections of clients: how many there may be, and which one is closed when there are too many.
+//!
+//! When all are taken, the client that has most of them gives one up that waits for a request: a
+//! flood costs the one that floods. Connections at work are never closed for others.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::ConnectInfo;
+use hyper::body::{Frame, SizeHint};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tower::ServiceExt as _;
+
+use crate::config::limits::Limits;
+use crate::http::network::{Networks, network_of, plain};
+use crate::services::metrics::{Limit, Metrics};
+
+/// A longer head is refused. Also what a connection has in memory of what it reads and writes.
+const HEAD_BYTES_MAX: usize = 16 << 10;
+
+/// A client that takes nothing of its answer for so long is gone.
+const STALL: Duration = Duration::from_secs(60);
+
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_secs(15);
+
+/// The connections of one listener.
+pub struct Connections {
+    limits: Limits,
+    trusted: Networks,
+    metrics: Arc<Metrics>,
+    table: Mutex<Table>,
+    gone: Notify,
+}
+
+#[derive(Default)]
+struct Table {
+    last_id: u64,
+    open: HashMap<u64, Arc<State>>,
+    by_network: HashMap<IpAddr, usize>,
+}
+
+/// What is known of a connection while it is open.
+struct State {
+    network: IpAddr,
+    opened_at: Instant,
+    /// A request has come.
+    has_worked: AtomicBool,
+    /// Milliseconds after `opened_at` at which it began to wait for a request; [`AT_WORK`] while it
+    /// is at work.
+    waits_since: AtomicU64,
+    /// Likewise, when it began to wait until the client takes more of an answer; [`AT_WORK`] when
+    /// it waits for something else.
+    sends_since: AtomicU64,
+    end: Notify,
+}
+
+const AT_WORK: u64 = u64::MAX;
+
+impl State {
+    fn now(&self) -> u64 {
+        u64::try_from(self.opened_at.elapsed().as_millis()).unwrap_or(AT_WORK - 1)
+    }
+
+    fn is_stalled(&self) -> bool {
+        let since = self.sends_since.load(Ordering::Relaxed);
+        since != AT_WORK
+            && self.now().saturating_sub(since)
+                > u64::try_from(STALL.as_millis()).unwrap_or(AT_WORK)
+    }
+}
+
+impl Connections {
+    /// Without any connection yet; the proxies of `trusted` may have as many as there are.
+    #[must_use]
+    pub fn new(limits: Limits, trusted: Networks, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self { limits, trusted, metrics, table: Mutex::default(), gone: Notify::new() })
+    }
+
+    /// Serves each client of `listener` until `stopped`, then waits until all have ended. `serve`
+    /// ends a connection when [`Permit::end`] says so.
+    pub async fn serve<F: Future<Output = io::Result<()>> + Send + 'static>(
+        self: Arc<Self>,
+        listener: TcpListener,
+        stopped: impl Future<Output = ()>,
+        serve: impl Fn(TcpStream, SocketAddr, Permit) -> F,
+    ) {
+        let mut stopped = std::pin::pin!(stopped);
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = &mut stopped => break,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // out of file descriptors: others end
+                    tracing::warn!(%error, "a client was not accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            // an answer is small, and waits for nothing
+            let _ = stream.set_nodelay(true);
+            let Some(permit) = self.admit(peer.ip()) else { continue };
+            let serving = serve(stream, peer, permit);
+            tokio::spawn(async move {
+                if let Err(error) = serving.await {
+                    tracing::debug!(%peer, %error, "a connection ended");
+                }
+            });
+        }
+        drop(listener);
+        self.drain().await;
+    }
+
+    /// Ends connections that wait for a request, and waits for the others.
+    async fn drain(&self) {
+        loop {
+            let mut gone = std::pin::pin!(self.gone.notified());
+            // whatever ends from here on is noticed
+            gone.as_mut().enable();
+            if self.end_all() == 0 {
+                return;
+            }
+            gone.await;
+        }
+    }
+
+    /// Tells all to end; gives how many are still open.
+    fn end_all(&self) -> usize {
+        let table = self.lock();
+        table.open.values().for_each(|state| state.end.notify_one());
+        table.open.len()
+    }
+
+    /// Makes room for a client, or refuses it.
+    fn admit(self: &Arc<Self>, ip: IpAddr) -> Option<Permit> {
+        let network = network_of(ip);
+        let mut table = self.lock();
+        let held = table.by_network.get(&network).copied().unwrap_or_default();
+        if held >= self.limits.connections_per_address
+            && !self.trusted.contain(plain(ip))
+            && !self.give_up(&mut table, network, Limit::ConnectionsPerAddress)
+        {
+            return None;
+        }
+        if table.open.len() >= self.limits.connections {
+            let most =
+                table.by_network.iter().max_by_key(|(_, held)| **held).map(|(network, _)| *network);
+            let has_room =
+                most.is_some_and(|most| self.give_up(&mut table, most, Limit::Connections));
+            if !has_room {
+                return None;
+            }
+        }
+        table.last_id += 1;
+        let id = table.last_id;
+        *table.by_network.entry(network).or_default() += 1;
+        let state = Arc::new(State {
+            network,
+            opened_at: Instant::now(),
+            has_worked: AtomicBool::new(false),
+            waits_since: AtomicU64::new(0),
+            sends_since: AtomicU64::new(AT_WORK),
+            end: Notify::new(),
+        });
+        table.open.insert(id, Arc::clone(&state));
+        Some(Permit { id, state, connections: Arc::clone(self) })
+    }
+
+    /// Ends the connection of `network` that has waited longest for a request; false when all are
+    /// at work. Counted in both cases.
+    fn give_up(&self, table: &mut Table, network: IpAddr, limit: Limit) -> bool {
+        self.metrics.refuse(limit);
+        let waiting = table.open.iter().filter(|(_, state)| state.network == network);
+        let waited = |state: &State| match state.waits_since.load(Ordering::Relaxed) {
+            AT_WORK => None,
+            since => state.opened_at.checked_add(Duration::from_millis(since)),
+        };
+        let longest = waiting.filter_map(|(id, state)| Some((waited(state)?, *id))).min();
+        let Some((_, id)) = longest else { return false };
+        if let Some(state) = table.remove(id) {
+            state.end.notify_one();
+        }
+        true
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn remove(&mut self, id: u64) -> Option<Arc<State>> {
+        let state = self.open.remove(&id)?;
+        if let Some(held) = self.by_network.get_mut(&state.network) {
+            *held -= 1;
+            if *held == 0 {
+                self.by_network.remove(&state.network);
+            }
+        }
+        Some(state)
+    }
+}
+
+/// One connection; dropped at its end.
+pub struct Permit {
+    id: u64,
+    state: Arc<State>,
+    connections: Arc<Connections>,
+}
+
+impl Permit {
+    /// Ready when the connection is to end: at once if it waits for a request, else after its
+    /// answer.
+    pub async fn end(&self) {
+        self.state.end.notified().await;
+    }
+
+    /// How long the head of a request may take.
+    #[must_use]
+    pub fn head_time(&self) -> Duration {
+        self.connections.limits.head_time
+    }
+
+    /// A request has come: the connection is at work until what is returned is dropped.
+    #[must_use]
+    pub fn work(&self) -> Work {
+        self.state.has_worked.store(true, Ordering::Relaxed);
+        self.state.waits_since.store(AT_WORK, Ordering::Relaxed);
+        Work(Arc::clone(&self.state))
+    }
+
+    /// Serves HTTP on `stream` until the client has gone, the connection is to end, or the client
+    /// takes nothing any more.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub async fn serve_http(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        peer: SocketAddr,
+        router: Router,
+    ) -> io::Result<()> {
+        let state = Arc::clone(&self.state);
+        let service = hyper::service::service_fn(
+            |mut request: hyper::Request<hyper::body::Incoming>| {
+                let work = self.work();
+                request.extensions_mut().insert(ConnectInfo(peer));
+                let answer = router.clone().oneshot(request.map(Body::new));
+                async move { answer.await.map(|response| response.map(|inner| Answer { inner, work })) }
+            },
+        );
+        let mut builder = hyper::server::conn::http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.head_time())
+            .max_buf_size(HEAD_BYTES_MAX);
+        let mut connection =
+            std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+        loop {
+            tokio::select! {
+                served = connection.as_mut() => return served.map_err(io::Error::other),
+                () = state.end.notified() => {
+                    if !state.has_worked.load(Ordering::Relaxed) {
+                        return Ok(());
+                    }
+                    // an answer that is still being sent is sent to its end
+                    connection.as_mut().graceful_shutdown();
+                }
+                () = tokio::time::sleep(LOOK) => {
+                    if state.is_stalled() {
+                        self.connections.metrics.refuse(Limit::StalledAnswer);
+                        return Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes nothing of its answer"));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.connections.lock().remove(self.id);
+        self.connections.gone.notify_waiters();
+    }
+}
+
+/// A request under way.
+pub struct Work(Arc<State>);
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.0.sends_since.store(AT_WORK, Ordering::Relaxed);
+        self.0.waits_since.store(self.0.now(), Ordering::Relaxed);
+    }
+}
+
+/// The body of an answer, which tells whether it waits for the client.
+struct Answer {
+    inner: Body,
+    work: Work,
+}
+
+impl hyper::body::Body for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        let state = &self.work.0;
+        let since = if polled.is_ready() { state.now() } else { AT_WORK };
+        state.sends_since.store(since, Ordering::Relaxed);
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

@@ -1,0 +1,237 @@
+//! The fleet at a glance.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::State;
+use axum::response::Response;
+
+use super::machine::{Progress, progress};
+use super::{Frame, pictures, render};
+use crate::domain::error::Result;
+use crate::domain::event::Event;
+use crate::domain::machine::ClientContext;
+use crate::domain::machine::Phase;
+use crate::domain::time::Time;
+use crate::services::app::App;
+use crate::services::netboot;
+use crate::store::{self, machines::Brief};
+
+#[derive(Template)]
+#[template(path = "dashboard.html")]
+struct Dashboard {
+    frame: Frame,
+    total: usize,
+    phases: Vec<(Phase, usize)>,
+    last_seen: Option<Time>,
+    last_flashed: Option<Time>,
+    fleet: String,
+    curve: String,
+    busy: Vec<Busy>,
+    /// Machines that are being flashed, all of them.
+    busy_total: usize,
+    images: usize,
+    /// What to do first, and whether it is done; empty once a machine was flashed.
+    first_steps: Vec<FirstStep>,
+    health: Vec<Check>,
+    events: Vec<Event>,
+}
+
+/// A machine that is at work.
+struct Busy {
+    mac: String,
+    hyphens: String,
+    labels: Vec<String>,
+    state: String,
+    progress: Option<Progress>,
+}
+
+/// A step of a newcomer.
+struct FirstStep {
+    is_done: bool,
+    what: &'static str,
+    how: &'static str,
+    path: &'static str,
+}
+
+/// Something that is looked after.
+struct Check {
+    /// None where it is only told.
+    is_well: Option<bool>,
+    what: &'static str,
+    detail: String,
+    path: &'static str,
+}
+
+/// As many machines at work are shown.
+const BUSY_MAX: usize = 12;
+
+/// What the database says.
+struct Read {
+    machines: Vec<Brief>,
+    busy: Vec<crate::domain::machine::Machine>,
+    images: usize,
+    events: Vec<Event>,
+    has_seen: bool,
+    has_flashed: bool,
+}
+
+/// The page.
+pub async fn page(
+    State(app): State<Arc<App>>,
+    who: ClientContext,
+    frame: Frame,
+) -> Result<Response> {
+    let read = app.db.read(read).await?;
+    let machines = &read.machines;
+    let count =
+        |phase: Phase| machines.iter().filter(|machine| machine.status().phase() == phase).count();
+    let busy = |machine: &crate::domain::machine::Machine| Busy {
+        mac: machine.mac.to_string(),
+        hyphens: machine.mac.hyphens(),
+        labels: machine.labels.clone(),
+        state: machine.boot_state(),
+        progress: progress(&app, machine),
+    };
+    let page = Dashboard {
+        total: machines.len(),
+        phases: Phase::ALL.map(|phase| (phase, count(phase))).to_vec(),
+        last_seen: machines.iter().filter_map(|machine| machine.seen_at).max(),
+        last_flashed: machines.iter().filter_map(|machine| machine.flashed_at).max(),
+        fleet: pictures::fleet(machines, &frame.root),
+        curve: pictures::curve(&app.rates.curve(frame.now)),
+        busy: read.busy.iter().map(busy).collect(),
+        busy_total: count(Phase::Working),
+        images: read.images,
+        first_steps: if read.has_flashed { Vec::new() } else { first_steps(&app, &read) },
+        health: health(&app, &who, &frame, &read),
+        events: read.events,
+        frame,
+    };
+    render(&page)
+}
+
+fn read(conn: &rusqlite::Connection) -> Result<Read> {
+    let machines = store::machines::briefs(conn)?;
+    let working =
+        machines.iter().filter(|machine| machine.status().phase() == Phase::Working).take(BUSY_MAX);
+    let busy = working
+        .filter_map(|machine| store::machines::get(conn, &machine.mac.parse().ok()?).transpose());
+    Ok(Read {
+        busy: busy.collect::<Result<_>>()?,
+        images: store::catalog::all(conn)?.len(),
+        events: store::events::list(conn, &store::events::Filter::default(), 10)?,
+        has_seen: store::events::has_kind(conn, "machine.discovered")?
+            || store::events::has_kind(conn, "netboot.pxe.offered")?,
+        has_flashed: store::events::has_kind(conn, "machine.flashed")?,
+        machines,
+    })
+}
+
+fn first_steps(app: &App, read: &Read) -> Vec<FirstStep> {
+    let version = app.snapshot().netboot_version().to_owned();
+    let step = |is_done, what, how, path| FirstStep { is_done, what, how, path };
+    vec![
+        step(
+            netboot::Release::of(&app.config, &version).is_complete(),
+            "Get what machines boot",
+            "The live environment is fetched once, and served from here.",
+            "/ui/netboot",
+        ),
+        step(read.images > 0, "Add an image", "By its address, or a whole catalog.", "/ui/images"),
+        step(
+            read.has_seen,
+            "Tell your DHCP server",
+            "Values to copy. This turns green when the first machine has asked.",
+            "/ui/netboot#dhcp",
+        ),
+        step(
+            !read.machines.is_empty(),
+            "Switch the first machine on",
+            "It appears by itself, posts its inventory, and boots its disk: nothing is written.",
+            "/ui/machines",
+        ),
+        step(
+            false,
+            "Flash it",
+            "Choose its image, its disk and a plan, and switch it on again.",
+            "/ui/machines",
+        ),
+    ]
+}
+
+fn health(app: &App, who: &ClientContext, frame: &Frame, read: &Read) -> Vec<Check> {
+    let snapshot = app.snapshot();
+    let check = |is_well, what, detail: String, path| Check { is_well, what, detail, path };
+    let mismatch = netboot::mismatch(&app.config, snapshot.netboot_version());
+    let serves = app.tftp.get().is_some();
+    let failures = match frame.failures {
+        0 => "none that nobody has taken note of".to_owned(),
+        n => format!("{n} that nobody has taken note of"),
+    };
+    let last = Time::parse(snapshot.settings.get("backup.last_run_at"));
+    let is_scheduled = snapshot.settings.get("backup.enabled") == "1"
+        && snapshot.settings.get("backup.cadence") != "manual";
+    let cache = app.image_router.host(&who.base);
+    vec![
+        check(Some(frame.failures == 0), "Failures", failures, "/ui/events?q=failed+ack:no"),
+        check(
+            Some(mismatch.is_none()),
+            "Live environment",
+            mismatch
+                .unwrap_or_else(|| format!("version {} is all there", snapshot.netboot_version())),
+            "/ui/netboot",
+        ),
+        check(Some(read.images > 0), "Catalog", format!("{} images", read.images), "/ui/images"),
+        check(
+            serves.then_some(true),
+            "TFTP",
+            if serves {
+                "this process serves it".into()
+            } else {
+                "another program has to serve it: look at the probe".into()
+            },
+            "/ui/netboot#probes",
+        ),
+        check(
+            None,
+            "Cache host",
+            cache.unwrap_or_else(|| "none: machines fetch from origins".into()),
+            "/ui/images",
+        ),
+        check(
+            is_scheduled.then_some(last.is_some()),
+            "Backups",
+            match (is_scheduled, last) {
+                (true, Some(last)) => format!("by schedule, the last one {}", frame.text(last)),
+                (true, None) => "by schedule, none yet".into(),
+                (false, _) => "made when somebody asks for one".into(),
+            },
+            "/ui/backups",
+        ),
+        check(
+            None,
+            "State",
+            if is_apart(&app.config.state_dir) {
+                "on a file system of its own".into()
+            } else {
+                "on the system's own file system: a full one stops both".into()
+            },
+            "/ui/settings",
+        ),
+        check(
+            Some(!app.auth.is_open()),
+            "Password",
+            if app.auth.is_open() { "none is set".into() } else { "is set".into() },
+            "/ui/account",
+        ),
+    ]
+}
+
+/// True when the directory is on another file system than the root.
+fn is_apart(dir: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let device = |path: &Path| path.metadata().map(|meta| meta.dev()).ok();
+    device(dir) != device(Path::new("/"))
+}

@@ -1,0 +1,92 @@
+//! The document of the API as a page.
+
+use askama::Template;
+use axum::response::Response;
+use serde_json::Value;
+
+use super::{Frame, render};
+use crate::domain::error::Result;
+use crate::services::app::App;
+
+/// The API.
+#[derive(Template)]
+#[template(path = "docs.html")]
+struct Docs {
+    frame: Frame,
+    operations: Vec<Operation>,
+    schemas: Vec<(String, String)>,
+}
+
+struct Operation {
+    method: String,
+    path: String,
+    summary: String,
+    description: String,
+    parameters: Vec<Parameter>,
+    body: String,
+    responses: Vec<(String, String)>,
+}
+
+struct Parameter {
+    name: String,
+    place: String,
+    is_required: bool,
+    about: String,
+}
+
+/// The document of the API as a page.
+///
+/// # Errors
+/// When it cannot be rendered.
+pub fn docs(app: &App, document: &Value) -> Result<Response> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mut operations = Vec::new();
+    for (path, methods) in document["paths"].as_object().into_iter().flatten() {
+        for (method, operation) in methods.as_object().into_iter().flatten() {
+            let parameter = |p: &Value| Parameter {
+                name: text(&p["name"]),
+                place: text(&p["in"]),
+                is_required: p["required"] == true,
+                about: text(&p["description"]),
+            };
+            let responses = operation["responses"].as_object().into_iter().flatten();
+            operations.push(Operation {
+                method: method.to_uppercase(),
+                path: path.clone(),
+                summary: text(&operation["summary"]),
+                description: text(&operation["description"]),
+                parameters: operation["parameters"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .map(parameter)
+                    .collect(),
+                body: contents(&operation["requestBody"]["content"]),
+                responses: responses
+                    .map(|(status, r)| (status.clone(), contents(&r["content"])))
+                    .collect(),
+            });
+        }
+    }
+    let schemas = document["components"]["schemas"].as_object().into_iter().flatten();
+    let pretty = |value: &Value| serde_json::to_string_pretty(value).unwrap_or_default();
+    render(&Docs {
+        frame: Frame::public(app, "/docs"),
+        operations,
+        schemas: schemas.map(|(name, schema)| (name.clone(), pretty(schema))).collect(),
+    })
+}
+
+/// Media types with what they hold.
+fn contents(content: &Value) -> String {
+    let one = |(media, value): (&String, &Value)| {
+        let schema = &value["schema"];
+        let name = |schema: &Value| {
+            schema["$ref"].as_str().and_then(|r| r.rsplit('/').next()).map(str::to_owned)
+        };
+        let shape =
+            name(schema).or_else(|| name(&schema["items"]).map(|name| format!("array of {name}")));
+        shape.map_or_else(|| media.clone(), |shape| format!("{media}: {shape}"))
+    };
+    content.as_object().into_iter().flatten().map(one).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,210 @@
+//! The machines: thousands of them, sorted, searched, chosen from.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::State;
+use axum::response::{IntoResponse, Redirect, Response};
+use serde::Deserialize;
+use url::form_urlencoded;
+
+use super::columns::{Column, Head, columns, down, key, up};
+use super::form::Fields;
+use super::notice::redirect_with_notice;
+use super::{Frame, render};
+use crate::domain::error::Result;
+use crate::domain::machine::Phase;
+use crate::http::extract::{Params, mac};
+use crate::services::app::App;
+use crate::store::{self, machines::Brief};
+
+/// As many are on a page.
+const PER_PAGE: [usize; 3] = [25, 50, 100];
+
+/// What is to be shown, as in the address.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct MachineFilter {
+    q: String,
+    state: String,
+    plan: String,
+    sort: String,
+    page: String,
+    per_page: String,
+}
+
+impl MachineFilter {
+    /// The address of this list with another value.
+    fn with(&self, name: &str, value: &str) -> String {
+        let now = [
+            ("q", &self.q),
+            ("state", &self.state),
+            ("plan", &self.plan),
+            ("sort", &self.sort),
+            ("per_page", &self.per_page),
+        ];
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        for (known, text) in now {
+            let text = if known == name { value } else { text };
+            if !text.is_empty() {
+                query.append_pair(known, text);
+            }
+        }
+        if name == "page" {
+            query.append_pair("page", value);
+        }
+        format!("/ui/machines?{}", query.finish())
+    }
+
+    fn lets(&self, machine: &Brief, names: &HashMap<String, String>, needle: &str) -> bool {
+        (self.plan.is_empty() || machine.plan == self.plan)
+            && (self.state.is_empty() || machine.status().phase().as_str() == self.state)
+            && (needle.is_empty() || has(machine, names, needle))
+    }
+
+    fn sort(&self, machines: &mut [Brief], names: &HashMap<String, String>) {
+        let (column, is_down) = key(&self.sort);
+        let image = |machine: &Brief| {
+            machine.image_ref.as_ref().and_then(|image| names.get(image)).cloned()
+        };
+        match column {
+            "image" => machines.sort_by_cached_key(image),
+            "plan" => machines.sort_by(|a, b| a.plan.cmp(&b.plan)),
+            "state" => machines.sort_by_cached_key(|m| (m.status().phase(), m.status().text())),
+            "seen" => machines.sort_by_key(|m| m.seen_at),
+            "address" => {
+                machines.sort_by_cached_key(|m| {
+                    m.seen_ip.as_ref().and_then(|ip| ip.parse::<std::net::IpAddr>().ok())
+                });
+            }
+            "flashed" => machines.sort_by_key(|m| m.flashed_at),
+            // they come by address
+            _ => {}
+        }
+        if is_down {
+            machines.reverse();
+        }
+    }
+}
+
+/// `needle` is anywhere in what is known of the machine.
+fn has(machine: &Brief, names: &HashMap<String, String>, needle: &str) -> bool {
+    let is = |text: &str| text.to_lowercase().contains(needle);
+    let maybe = |text: &Option<String>| text.as_deref().is_some_and(is);
+    is(&machine.mac)
+        || machine.mac.replace(':', "-").contains(needle)
+        || machine.labels.iter().any(|label| is(label))
+        || is(&machine.plan)
+        || maybe(&machine.seen_ip)
+        || maybe(&machine.serial)
+        || machine
+            .image_ref
+            .as_ref()
+            .is_some_and(|image| image.contains(needle) || names.get(image).is_some_and(|n| is(n)))
+        || is(&machine.status().text())
+}
+
+/// The columns, but for labels.
+const HEADS: [Head; 7] = [
+    up("MAC", "mac"),
+    up("Image", "image"),
+    up("Plan", "plan"),
+    up("State", "state"),
+    down("Last seen", "seen"),
+    up("Address", "address"),
+    down("Last flashed", "flashed"),
+];
+
+#[derive(Template)]
+#[template(path = "machines.html")]
+struct Machines {
+    frame: Frame,
+    wanted: MachineFilter,
+    /// All there are, those that are let through, and the number of the first one shown.
+    total: usize,
+    found: usize,
+    first: usize,
+    per_page: [(usize, bool); 3],
+    rows: Vec<Row>,
+    columns: Vec<Column>,
+    phases: [Phase; 5],
+    plans: Vec<String>,
+    before: Option<String>,
+    after: Option<String>,
+}
+
+struct Row {
+    hyphens: String,
+    phase: Phase,
+    state: String,
+    image: String,
+    brief: Brief,
+}
+
+/// The page.
+pub async fn page(
+    State(app): State<Arc<App>>,
+    frame: Frame,
+    Params(wanted): Params<MachineFilter>,
+) -> Result<Response> {
+    let mut machines = app.db.read(store::machines::briefs).await?;
+    let snapshot = app.snapshot();
+    let total = machines.len();
+    let needle = wanted.q.trim().to_lowercase();
+    let mut plans: Vec<String> = machines.iter().map(|machine| machine.plan.clone()).collect();
+    plans.sort();
+    plans.dedup();
+    machines.retain(|machine| wanted.lets(machine, &snapshot.names, &needle));
+    wanted.sort(&mut machines, &snapshot.names);
+    let found = machines.len();
+    let per_page =
+        wanted.per_page.parse().ok().filter(|n| PER_PAGE.contains(n)).unwrap_or(PER_PAGE[1]);
+    let number =
+        wanted.page.parse::<usize>().unwrap_or(1).clamp(1, found.div_ceil(per_page).max(1));
+    let first = (number - 1) * per_page;
+    let rows: Vec<Row> = machines
+        .into_iter()
+        .skip(first)
+        .take(per_page)
+        .map(|brief| row(brief, &snapshot.names))
+        .collect();
+    let page = Machines {
+        columns: columns(&HEADS, &wanted.sort, |sort| wanted.with("sort", sort)),
+        before: (number > 1).then(|| wanted.with("page", &(number - 1).to_string())),
+        after: (first + rows.len() < found).then(|| wanted.with("page", &(number + 1).to_string())),
+        phases: Phase::ALL,
+        total,
+        found,
+        first,
+        per_page: PER_PAGE.map(|n| (n, n == per_page)),
+        rows,
+        plans,
+        wanted,
+        frame,
+    };
+    render(&page)
+}
+
+fn row(brief: Brief, names: &HashMap<String, String>) -> Row {
+    let status = brief.status();
+    let image = brief.image_ref.as_ref().map(|image| match names.get(image) {
+        Some(name) => name.clone(),
+        None => format!("{}… (not in the catalog)", image.chars().take(8).collect::<String>()),
+    });
+    Row {
+        hyphens: brief.mac.replace(':', "-"),
+        phase: status.phase(),
+        state: status.text(),
+        image: image.unwrap_or_default(),
+        brief,
+    }
+}
+
+/// Leads to the page of a machine that may not be known yet: it is added by saving it there.
+pub async fn add(State(app): State<Arc<App>>, fields: Fields) -> Response {
+    match mac(fields.text("mac")) {
+        Ok(mac) => Redirect::to(&format!("/ui/machines/{}", mac.hyphens())).into_response(),
+        Err(error) => redirect_with_notice(&app, "/ui/machines", error),
+    }
+}

@@ -1,0 +1,12 @@
+//! Use cases: what the server does for its pages, its API and its machines. Services know the domain and the store, never HTTP.
+
+pub mod app;
+pub mod auth;
+pub mod catalog;
+pub mod image_route;
+pub mod jobs;
+pub mod metrics;
+pub mod netboot;
+pub mod rates;
+pub mod simulations;
+pub mod transfer;

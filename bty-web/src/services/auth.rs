@@ -1,0 +1,199 @@
+//! Who may do what: the admin by password and session, programs by tokens with scopes.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use axum_extra::extract::cookie::Key;
+use bty::Digest;
+use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq as _;
+
+use crate::config::Config;
+use crate::domain::error::{Error, Result};
+use crate::services::app::random_token;
+
+mod password;
+
+pub use password::{Password, hash_password};
+
+/// Name of the cookie that a session is in. Browsers tell ports of a host not apart: a cache host
+/// beside a server has another.
+const COOKIE: &str = "bty-token";
+/// That of a cache host.
+const CACHE_COOKIE: &str = "bty-cache-token";
+
+/// A session ends when it has not been used for so long.
+pub const SESSION_MS: i64 = 7 * 24 * 3600 * 1000;
+
+/// What a token may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// MachineView at everything but secrets.
+    Read,
+    /// Bind and delete machines.
+    Machines,
+    /// Change the catalog.
+    Catalog,
+    /// Change plans.
+    Plans,
+    /// Everything, tokens and settings included.
+    Admin,
+}
+
+impl Scope {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Read, Self::Machines, Self::Catalog, Self::Plans, Self::Admin];
+
+    /// As it is written.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Machines => "machines",
+            Self::Catalog => "catalog",
+            Self::Plans => "plans",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// True when one of `scopes` includes it: `admin` includes all, and every one includes `read`.
+    #[must_use]
+    pub fn is_in(self, scopes: &[String]) -> bool {
+        scopes.iter().any(|scope| scope == self.as_str() || scope == "admin" || self == Self::Read)
+    }
+}
+
+/// How an operator logs in.
+pub struct Auth {
+    password: Option<Password>,
+    /// What cookies are signed with.
+    pub key: Key,
+    /// Name of the cookie that a session is in.
+    pub cookie: &'static str,
+}
+
+impl Auth {
+    /// For the password and the secret of `config`; a secret that is not set is made, and kept in
+    /// the state directory.
+    ///
+    /// # Errors
+    /// When the secret cannot be read or kept.
+    pub fn new(config: &Config) -> Result<Self> {
+        let secret = match &config.session_secret {
+            Some(secret) => secret.clone(),
+            None => kept_secret(&config.state_dir.join("session-secret"))?,
+        };
+        // another password makes another key, which ends all sessions
+        let secret = format!("{secret}\n{}", config.password.as_deref().unwrap_or_default());
+        // a key has 64 bytes
+        let key = [Digest::of(secret.as_bytes()), Digest::of(format!("{secret}.").as_bytes())]
+            .map(|d| *d.as_bytes());
+        let key = Key::from(&key.concat());
+        let cookie = if config.is_cache_only { CACHE_COOKIE } else { COOKIE };
+        Ok(Self {
+            password: config
+                .password
+                .as_deref()
+                .map(|password| Password::new(password, config.limits.waiting_logins)),
+            key,
+            cookie,
+        })
+    }
+
+    /// True when everybody is the admin: no password is set.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.password.is_none()
+    }
+
+    /// True when `text` is the admin's password; false when there is none. See [`Password::check`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Throttled`](crate::domain::error::ErrorKind::Throttled), with the time to wait.
+    pub async fn check_password(&self, ip: IpAddr, text: String) -> Result<bool> {
+        match &self.password {
+            None => Ok(false),
+            Some(password) => password.check(ip, text).await,
+        }
+    }
+}
+
+/// True when two secrets are the same; how long that takes tells nothing about where they differ.
+/// Sessions and API tokens need it not: they are looked up by their digests.
+#[must_use]
+pub fn is_same(one: &str, other: &str) -> bool {
+    one.as_bytes().ct_eq(other.as_bytes()).into()
+}
+
+/// What is kept of a token.
+#[must_use]
+pub fn digest(token: &str) -> String {
+    Digest::of(token.as_bytes()).to_string()
+}
+
+/// 256 random bits.
+#[must_use]
+pub fn secret() -> String {
+    format!("{}{}", random_token(), random_token())
+}
+
+fn kept_secret(path: &Path) -> Result<String> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    match std::fs::read_to_string(path) {
+        Ok(text) if text.trim().len() >= 32 => return Ok(text.trim().to_owned()),
+        Ok(_) => {}
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) => return Err(Error::internal(format!("reading {}: {e}", path.display()))),
+    }
+    let secret = secret();
+    let new = path.with_extension("new");
+    let write = || {
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o640)
+            .open(&new)?;
+        file.write_all(secret.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&new, path)
+    };
+    write().map_err(|e| Error::internal(format!("keeping {}: {e}", path.display())))?;
+    Ok(secret)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn auth(password: Option<&str>) -> Auth {
+        let find = |name: &str| match name {
+            "BTY_SERVER_SESSION_SECRET" => Some("0123456789abcdef0123456789abcdef".to_owned()),
+            "BTY_ADMIN_PASSWORD" => password.map(str::to_owned),
+            _ => None,
+        };
+        Auth::new(&Config::load(&crate::config::Sources { env: &find, named: &[] }).unwrap())
+            .unwrap()
+    }
+
+    #[test]
+    fn another_password_makes_another_key() {
+        let key = |password| auth(password).key.master().to_vec();
+        assert_eq!(key(Some("a")), key(Some("a")));
+        assert!(key(Some("a")) != key(Some("b")) && key(Some("a")) != key(None));
+    }
+
+    #[test]
+    fn scopes_include_each_other_as_the_docs_say() {
+        let is = |scope: Scope, own: &str| scope.is_in(&[own.to_owned()]);
+        assert!(
+            is(Scope::Read, "machines")
+                && is(Scope::Machines, "admin")
+                && !is(Scope::Admin, "machines")
+        );
+        assert!(!is(Scope::Catalog, "read") && !is(Scope::Plans, "catalog"));
+    }
+}

@@ -1,0 +1,325 @@
+//! The admin's password: how often it may be tried, and at what cost.
+//!
+//! Checking a hash takes 19 MiB and tens of milliseconds, and anybody may ask for it. So attempts
+//! are counted before they are checked, one thread checks all of them, and only so many wait for
+//! it.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
+use std::time::{Duration, Instant};
+
+use argon2::{Algorithm, Argon2, Block, Params, PasswordHash, PasswordHasher, Version};
+use bty::Digest;
+use subtle::ConstantTimeEq;
+use tokio::sync::oneshot;
+
+use crate::domain::error::{Error, ErrorKind, Result};
+use crate::http::network::network_of;
+use crate::services::metrics::Limit;
+
+/// Wrong passwords from one address before it has to wait, and the wait after the next one, which
+/// doubles with each further one.
+const ATTEMPTS_FREE: u32 = 5;
+const WAIT: Duration = Duration::from_secs(10);
+const WAIT_MAX: Duration = Duration::from_secs(15 * 60);
+/// Number of addresses whose attempts are remembered; the one that tried longest ago makes room.
+const ADDRESSES_MAX: usize = 10_000;
+/// The thread that checks hashes gives its memory back when nobody has asked for so long.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// What is compared with.
+#[derive(Clone)]
+enum Secret {
+    /// Digest of a password in clear: what is compared has one length, and its time tells nothing.
+    Plain(Digest),
+    /// An argon2 hash.
+    Hash(Hash),
+}
+
+/// An argon2 hash, and how it was made.
+#[derive(Clone)]
+struct Hash {
+    argon2: Argon2<'static>,
+    salt: Vec<u8>,
+    output: Vec<u8>,
+}
+
+impl Hash {
+    /// Of `$argon2id$…`; none for any other text.
+    fn parse(text: &str) -> Option<Self> {
+        let hash = PasswordHash::new(text).ok()?;
+        let algorithm = Algorithm::try_from(hash.algorithm.as_str()).ok()?;
+        let version = hash.version.map_or(Ok(Version::default()), Version::try_from).ok()?;
+        let argon2 = Argon2::new(algorithm, version, Params::try_from(&hash).ok()?);
+        Some(Self {
+            argon2,
+            salt: hash.salt?.as_ref().to_vec(),
+            output: hash.hash?.as_bytes().to_vec(),
+        })
+    }
+
+    /// True when `text` is the password. `memory` is kept for the next check: where it is taken and
+    /// given back each time, the allocator scatters it.
+    fn is(&self, text: &str, memory: &mut Vec<Block>) -> bool {
+        memory.resize(self.argon2.params().block_count(), Block::default());
+        let mut output = vec![0; self.output.len()];
+        let hashed = self.argon2.hash_password_into_with_memory(
+            text.as_bytes(),
+            &self.salt,
+            &mut output,
+            memory,
+        );
+        hashed.is_ok() && output.ct_eq(&self.output).into()
+    }
+}
+
+/// Checks the admin's password, and slows down guesses.
+pub struct Password {
+    secret: Secret,
+    waiting_max: usize,
+    attempts: Mutex<HashMap<IpAddr, Attempts>>,
+    checker: OnceLock<mpsc::SyncSender<Check>>,
+}
+
+#[derive(Clone, Copy)]
+struct Attempts {
+    failed: u32,
+    last: Instant,
+}
+
+struct Check {
+    text: String,
+    answer: oneshot::Sender<bool>,
+}
+
+impl Password {
+    /// For a password as the configuration has it: in clear, or as an argon2 hash. At most
+    /// `waiting_max` passwords wait to be checked.
+    #[must_use]
+    pub fn new(configured: &str, waiting_max: usize) -> Self {
+        let secret = match Hash::parse(configured) {
+            Some(hash) => Secret::Hash(hash),
+            None => Secret::Plain(Digest::of(configured.as_bytes())),
+        };
+        Self { secret, waiting_max, attempts: Mutex::default(), checker: OnceLock::new() }
+    }
+
+    /// True when `text` is the password. The attempt counts as failed until it has succeeded, so
+    /// attempts at the same time gain nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Throttled`], with the time to wait, when `ip` has guessed too often, or too
+    /// many passwords are being checked.
+    pub async fn check(&self, ip: IpAddr, text: String) -> Result<bool> {
+        self.count_attempt(ip, Instant::now())?;
+        let is_right = match &self.secret {
+            Secret::Plain(digest) => {
+                digest.as_bytes().ct_eq(Digest::of(text.as_bytes()).as_bytes()).into()
+            }
+            Secret::Hash(hash) => self.check_hash(hash, text).await?,
+        };
+        if is_right {
+            self.lock().remove(&network_of(ip));
+        }
+        Ok(is_right)
+    }
+
+    async fn check_hash(&self, hash: &Hash, text: String) -> Result<bool> {
+        let (answer, checked) = oneshot::channel();
+        let busy = |_| throttled("too many passwords are being checked", Duration::from_secs(1));
+        self.checker
+            .get_or_init(|| start_checker(hash.clone(), self.waiting_max))
+            .try_send(Check { text, answer })
+            .map_err(busy)?;
+        checked.await.map_err(Error::internal)
+    }
+
+    /// Counts an attempt of `ip`, unless it has to wait.
+    fn count_attempt(&self, ip: IpAddr, now: Instant) -> Result<()> {
+        let (network, mut attempts) = (network_of(ip), self.lock());
+        if let Some(known) = attempts.get(&network).filter(|known| known.failed >= ATTEMPTS_FREE) {
+            let wait =
+                WAIT.saturating_mul(1 << (known.failed - ATTEMPTS_FREE).min(16)).min(WAIT_MAX);
+            let left = wait.saturating_sub(now.saturating_duration_since(known.last));
+            if !left.is_zero() {
+                return Err(throttled("too many wrong passwords", left));
+            }
+        }
+        if attempts.len() >= ADDRESSES_MAX && !attempts.contains_key(&network) {
+            let oldest = attempts
+                .iter()
+                .min_by_key(|(_, attempts)| attempts.last)
+                .map(|(network, _)| *network);
+            oldest.map(|oldest| attempts.remove(&oldest));
+        }
+        let entry = attempts.entry(network).or_insert(Attempts { failed: 0, last: now });
+        entry.failed = entry.failed.saturating_add(1);
+        entry.last = now;
+        Ok(())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<IpAddr, Attempts>> {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn throttled(why: &str, wait: Duration) -> Error {
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    let detail = format!("{why}: try again in {seconds} s");
+    Error::limited(ErrorKind::Throttled, Limit::Logins, seconds, detail)
+}
+
+/// Starts the one thread that checks hashes; it ends when the sender is dropped.
+fn start_checker(hash: Hash, waiting_max: usize) -> mpsc::SyncSender<Check> {
+    let (sender, waiting) = mpsc::sync_channel::<Check>(waiting_max);
+    let work = move || {
+        let mut memory = Vec::new();
+        loop {
+            match waiting.recv_timeout(IDLE) {
+                // whoever asked may be gone: then nothing is worth checking
+                Ok(Check { text, answer }) if !answer.is_closed() => {
+                    let _ = answer.send(hash.is(&text, &mut memory));
+                }
+                Ok(_) => {}
+                Err(mpsc::RecvTimeoutError::Timeout) => memory = Vec::new(),
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("bty-password".into()).spawn(work) {
+        tracing::error!(%error, "passwords cannot be checked");
+    }
+    sender
+}
+
+/// A password as it can stand in a configuration file.
+///
+/// # Errors
+/// [`ErrorKind::Internal`] when the system gives no random numbers.
+pub fn hash_password(text: &str) -> Result<String> {
+    Argon2::default()
+        .hash_password(text.as_bytes())
+        .map(|hash| hash.to_string())
+        .map_err(Error::internal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_password_is_plain_or_a_hash() {
+        let hash = hash_password("secret").unwrap();
+        assert!(hash.starts_with("$argon2id$"), "{hash}");
+        for password in [Password::new("secret", 16), Password::new(&hash, 16)] {
+            for (n, (text, expected)) in
+                [("secret", true), ("Secret", false), ("", false), (&*hash, false)]
+                    .into_iter()
+                    .enumerate()
+            {
+                let from = ip(&format!("192.0.2.{n}"));
+                assert_eq!(
+                    password.check(from, text.to_owned()).await.unwrap(),
+                    expected,
+                    "{text}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn each_wrong_password_makes_its_address_wait_longer_and_no_other() {
+        let (password, guesser, other) = (Password::new("x", 16), ip("192.0.2.1"), ip("192.0.2.2"));
+        let mut now = Instant::now();
+        for _ in 0..ATTEMPTS_FREE {
+            password.count_attempt(guesser, now).unwrap();
+        }
+        let error = password.count_attempt(guesser, now).unwrap_err();
+        assert_eq!((error.kind, error.retry_after), (ErrorKind::Throttled, Some(10)));
+        password.count_attempt(other, now).unwrap();
+        now += Duration::from_secs(10);
+        password.count_attempt(guesser, now).unwrap();
+        assert_eq!(password.count_attempt(guesser, now).unwrap_err().retry_after, Some(20));
+    }
+
+    #[tokio::test]
+    async fn guesses_at_the_same_time_are_counted_before_they_are_checked() {
+        let password = std::sync::Arc::new(Password::new(&hash_password("secret").unwrap(), 16));
+        let tasks: Vec<_> = (0..200)
+            .map(|n| {
+                let password = std::sync::Arc::clone(&password);
+                tokio::spawn(
+                    async move { password.check(ip("192.0.2.1"), format!("guess {n}")).await },
+                )
+            })
+            .collect();
+        let mut checked = 0;
+        for task in tasks {
+            checked += usize::from(task.await.unwrap().is_ok());
+        }
+        assert_eq!(checked, ATTEMPTS_FREE as usize);
+    }
+
+    #[tokio::test]
+    async fn only_so_many_addresses_wait_for_a_check() {
+        let password = std::sync::Arc::new(Password::new(&hash_password("secret").unwrap(), 16));
+        let tasks: Vec<_> = (0..200)
+            .map(|n| {
+                let password = std::sync::Arc::clone(&password);
+                tokio::spawn(async move {
+                    password.check(ip(&format!("192.0.2.{n}")), "secret".into()).await
+                })
+            })
+            .collect();
+        let mut refused = 0;
+        for task in tasks {
+            match task.await.unwrap() {
+                Ok(is_right) => assert!(is_right),
+                Err(error) => {
+                    assert_eq!(error.kind, ErrorKind::Throttled);
+                    refused += 1;
+                }
+            }
+        }
+        // one may be under way besides those that wait; a check that ends makes room
+        assert!(refused > 0, "all of them waited");
+    }
+
+    #[tokio::test]
+    async fn the_right_password_ends_the_count() {
+        let password = Password::new("secret", 16);
+        for _ in 1..ATTEMPTS_FREE {
+            assert!(!password.check(ip("192.0.2.1"), "x".into()).await.unwrap());
+        }
+        assert!(password.check(ip("192.0.2.1"), "secret".into()).await.unwrap());
+        for _ in 0..ATTEMPTS_FREE {
+            assert!(!password.check(ip("192.0.2.1"), "x".into()).await.unwrap());
+        }
+        assert!(password.check(ip("192.0.2.1"), "secret".into()).await.is_err());
+    }
+
+    #[test]
+    fn a_network_of_ipv6_counts_as_one_and_the_table_has_an_end() {
+        let (password, now) = (Password::new("x", 16), Instant::now());
+        for n in 0..u32::try_from(ADDRESSES_MAX).unwrap() + 10 {
+            password
+                .count_attempt(ip(&format!("10.{}.{}.{}", n >> 16, (n >> 8) & 255, n & 255)), now)
+                .unwrap();
+        }
+        assert_eq!(password.lock().len(), ADDRESSES_MAX);
+        for n in 0..ATTEMPTS_FREE {
+            password.count_attempt(ip(&format!("2001:db8::{n}")), now).unwrap();
+        }
+        assert!(password.count_attempt(ip("2001:db8::ffff"), now).is_err());
+        password.count_attempt(ip("2001:db8:0:1::1"), now).unwrap();
+        for _ in 0..ATTEMPTS_FREE {
+            password.count_attempt(ip("::ffff:192.0.2.9"), now).unwrap();
+        }
+        assert!(password.count_attempt(ip("192.0.2.9"), now).is_err());
+    }
+}

@@ -1,0 +1,504 @@
+//! The server's catalog: entries are added, imported, checked, refreshed and deleted for good.
+
+use std::sync::Arc;
+
+use bty::catalog::{self, Catalog, Entry, file_name};
+use bty::{CancelToken, Client, Digest, Location, redact};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::blocking::blocking;
+use crate::domain::error::{Error, ErrorKind, Problem, Result};
+use crate::domain::event::{Actor, NewEvent};
+use crate::domain::machine::ClientContext;
+use crate::domain::time::Time;
+use crate::services::app::App;
+use crate::store::{self, catalog::Stored};
+
+/// What came of an import.
+#[derive(Clone, Debug, Default, Serialize, utoipa::ToSchema)]
+pub struct Imported {
+    /// Where it came from.
+    pub source: String,
+    /// Entries that are new.
+    pub imported: usize,
+    /// Entries that were there, and are changed now.
+    pub updated: usize,
+    /// Entries that were there already, or that an operator has deleted.
+    pub skipped: usize,
+    /// What is wrong with others.
+    pub errors: Vec<ImportError>,
+}
+
+/// What is wrong with an entry.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub struct ImportError {
+    /// Its name.
+    pub name: String,
+    /// One sentence.
+    pub error: String,
+}
+
+/// What the bytes of an image are now.
+struct Resolved {
+    src: String,
+    sha256: Option<Digest>,
+    size_bytes: Option<u64>,
+    name: String,
+}
+
+/// True for an address of a registry that names a tag, which can move.
+pub(crate) fn is_tag(src: &str) -> bool {
+    src.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("oras://")) && !src.contains('@')
+}
+
+/// Looks where an image is. Blocks.
+fn resolve(client: &Client, src: &str) -> Result<Resolved> {
+    let cancel = CancelToken::new();
+    let source = client.open(src, &cancel)?;
+    let sha256 = source.expected_digest();
+    let src = match (source.location(), sha256) {
+        // the blob itself: what the tag means later does not matter
+        (Location::Oci(reference), Some(digest)) if is_tag(src) => {
+            reference.with_digest(digest).to_string()
+        }
+        _ => src.to_owned(),
+    };
+    Ok(Resolved { src, sha256, size_bytes: source.len_bytes(), name: source.name().to_owned() })
+}
+
+/// An image that is to be added by its address.
+#[derive(Debug, Default)]
+pub struct NewImage {
+    /// Where it is.
+    pub image_url: String,
+    /// Where its digest is published.
+    pub sha_url: Option<String>,
+    /// What its reference must be.
+    pub reference: Option<String>,
+    /// What it is called; else what its address or its registry calls it.
+    pub name: Option<String>,
+    /// For people.
+    pub description: Option<String>,
+}
+
+/// Adds an image by its address. What is wrong is written down too.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`] for an address or a reference that cannot be, [`ErrorKind::Malformed`]
+/// when nothing is there, [`ErrorKind::Conflict`] when it is in the catalog already.
+pub async fn add(app: &Arc<App>, who: &ClientContext, new: NewImage) -> Result<Stored> {
+    let (shared, now, url) = (Arc::clone(app), who.now, new.image_url.clone());
+    let made = blocking(move || make(&shared, &new, now)).await?;
+    let result = match made {
+        Ok(stored) => insert(app, who, stored).await,
+        Err(error) => Err(error),
+    };
+    match &result {
+        Ok(_) => app.refresh().await?,
+        Err(error) => {
+            let shown: String = redact::address(&url).chars().take(512).collect();
+            let event = NewEvent::new(
+                "catalog.entry.add.failed",
+                shown.clone(),
+                format!("{shown} was not added: {}", error.detail),
+            );
+            app.record(event.by(Actor::Operator, who.ip.as_deref()).with(error.details())).await?;
+        }
+    }
+    result
+}
+
+/// Refuses what a client of the API may not name: files of the server, and addresses with a
+/// password, which would be shown to others.
+fn check_foreign(what: &str, address: &str) -> Result<()> {
+    if let Location::File(_) | Location::Stdin = address.parse::<Location>()? {
+        return Err(Error::invalid(format!(
+            "{what}: give an http://, https:// or oras:// address, not a file of the server"
+        )));
+    }
+    if redact::has_credentials(address) {
+        let detail = format!(
+            "{what}: write the address without a user and a password, and serve the file where no login is needed"
+        );
+        return Err(Error::invalid(detail));
+    }
+    Ok(())
+}
+
+fn make(app: &App, new: &NewImage, now: Time) -> Result<Stored> {
+    let src = new.image_url.trim();
+    let image_ref =
+        catalog::image_ref(src).map_err(|e| Error::invalid(format!("image_url: {e}")))?;
+    if new.reference.as_ref().is_some_and(|reference| *reference != image_ref.to_string()) {
+        return Err(Error::invalid(format!("ref: the reference of this address is {image_ref}")));
+    }
+    if let Some(url) = &new.sha_url {
+        check_foreign("sha_url", url)?;
+    }
+    // what an address cannot be is told before anything is asked
+    Entry::new("unnamed", src).map_err(|e| Error::invalid(format!("image_url: {e}")))?;
+    let is_oras = src.to_ascii_lowercase().starts_with("oras://");
+    let file = file_name(src);
+    if !is_oras && file.is_none() {
+        return Err(Error::invalid("image_url: its path has no file name"));
+    }
+    let unreachable = |error: Error| Error { kind: ErrorKind::Malformed, ..error };
+    let resolved = resolve(&app.client, src).map_err(unreachable)?;
+    let name = new
+        .name
+        .clone()
+        .or_else(|| file.filter(|_| !is_oras))
+        .unwrap_or_else(|| resolved.name.clone());
+    let mut entry = Entry::new(name, src).map_err(|e| Error::invalid(e.to_string()))?;
+    let mut sha256 = resolved.sha256;
+    if let Some(url) = &new.sha_url {
+        let image = file_name(src).filter(|_| is_oras).unwrap_or_else(|| src.to_owned());
+        let found = catalog::fetch_checksum(&app.client, url, &image, &CancelToken::new());
+        let found = found.map_err(|e| unreachable(e.into()))?;
+        let lacking =
+            || Error::invalid("sha_url: the list has only SHA-512 digests; give one with SHA-256");
+        sha256 = Some(found.sha256.ok_or_else(lacking)?);
+    }
+    entry.sha256 = sha256;
+    entry.size_bytes = resolved.size_bytes;
+    entry.description.clone_from(&new.description);
+    if is_oras && entry.format.is_none() {
+        entry.format = Some("img.gz".into());
+    }
+    Ok(stored(&entry, Some(&resolved), new.sha_url.clone(), now))
+}
+
+fn stored(
+    entry: &Entry,
+    resolved: Option<&Resolved>,
+    sha_url: Option<String>,
+    now: Time,
+) -> Stored {
+    Stored {
+        bty_image_ref: entry.image_ref().to_string(),
+        src: entry.src().to_owned(),
+        resolved_src: resolved.map(|resolved| resolved.src.clone()),
+        resolved_at: resolved.map(|_| now),
+        disk_image_sha: entry.sha256.map(|digest| digest.to_string()),
+        name: entry.name.clone(),
+        sha_url,
+        format: entry.format.clone(),
+        size_bytes: entry.size_bytes,
+        description: entry.description.clone(),
+        arch: entry.arch.clone(),
+        is_tag: is_tag(entry.src()),
+        added_at: now,
+    }
+}
+
+async fn insert(app: &Arc<App>, who: &ClientContext, stored: Stored) -> Result<Stored> {
+    let ip = who.ip.clone();
+    app.db
+        .write(move |transaction| {
+            if let Some((other, false)) = store::catalog::by_src(transaction, &stored.src)? {
+                let detail = format!("{} is in the catalog already, as {}", other.src, other.name);
+                return Err(Error::new(ErrorKind::Conflict, detail));
+            }
+            if store::catalog::is_name_taken(transaction, &stored.name, &stored.src)? {
+                let detail = format!("another entry is called {}: give this one a name", stored.name);
+                return Err(Error::new(ErrorKind::Conflict, detail));
+            }
+            put_whole(transaction, &stored)?;
+            let event = NewEvent::new("catalog.entry.added", stored.src.clone(), format!("{} was added", stored.name));
+            let details = json!({ "name": stored.name, "bty_image_ref": stored.bty_image_ref, "disk_image_sha": stored.disk_image_sha });
+            transaction.record(&event.by(Actor::Operator, ip.as_deref()).with(details))?;
+            Ok(stored)
+        })
+        .await
+}
+
+/// Writes an entry whose reference may belong to another spelling of its address, which was
+/// deleted.
+fn put_whole(conn: &rusqlite::Connection, stored: &Stored) -> Result<()> {
+    conn.execute(
+        "DELETE FROM catalog_entries WHERE image_ref = ?1 AND src <> ?2 AND deleted_at IS NOT NULL",
+        (&stored.bty_image_ref, &stored.src),
+    )?;
+    store::catalog::put(conn, stored)
+}
+
+/// Refuses a catalog that a client of the API may not have imported: `may_read_files` says whether
+/// it is an admin, who may name files of the server.
+///
+/// # Errors
+/// [`ErrorKind::Forbidden`] for a file, whether it is there or not; [`ErrorKind::Invalid`] for what
+/// is no address, or one with a password.
+pub fn check_source(source: &str, may_read_files: bool) -> Result<()> {
+    match source.parse::<Location>().map_err(|e| Error::invalid(format!("source: {e}")))? {
+        Location::File(_) if may_read_files => Ok(()),
+        Location::File(_) | Location::Stdin => {
+            let detail = "source: files of the server need the scope admin; give an http://, https:// or oras:// address, or upload the catalog";
+            Err(Error::new(ErrorKind::Forbidden, detail))
+        }
+        _ => check_foreign("source", source),
+    }
+}
+
+/// Imports the catalog at `source`: an address, or a path on the server. What an operator has not
+/// configured is reached as far as [`App::guarded`] allows.
+///
+/// # Errors
+/// When it cannot be had or understood.
+pub async fn import(
+    app: &Arc<App>,
+    who: &ClientContext,
+    actor: Actor,
+    source: String,
+) -> Result<Imported> {
+    let is_configured = source == app.snapshot().settings.get("upstream.catalog_url")
+        || matches!(source.parse(), Ok(Location::File(_)));
+    let client = if is_configured { &app.client } else { &app.guarded };
+    let (loader, from) = (client.clone(), source.clone());
+    let loaded = blocking(move || Catalog::load(&loader, &from, &CancelToken::new()));
+    match loaded.await? {
+        Ok(catalog) => import_catalog(app, client, who, actor, source, &catalog).await,
+        Err(error) => {
+            // whatever is wrong with it: who asked has named it
+            let error = Error::new(ErrorKind::Malformed, Error::from(error).detail);
+            let event = NewEvent::new(
+                "catalog.entries.import.failed",
+                source.clone(),
+                format!("{source} was not imported: {}", error.detail),
+            );
+            app.record(event.by(actor, who.ip.as_deref()).with(error.details())).await?;
+            Err(error)
+        }
+    }
+}
+
+/// Imports the entries of `catalog`. Tags are resolved through `client`; an entry that is there is
+/// updated when the catalog says something else, and stays deleted when it was deleted.
+///
+/// # Errors
+/// Those of the database.
+pub async fn import_catalog(
+    app: &Arc<App>,
+    client: &Client,
+    who: &ClientContext,
+    actor: Actor,
+    source: String,
+    catalog: &Catalog,
+) -> Result<Imported> {
+    let (client, entries, now) = (client.clone(), catalog.entries().to_vec(), who.now);
+    let resolved = blocking(move || resolve_all(&client, &entries, now)).await?;
+    let (ip, from) = (who.ip.clone(), source.clone());
+    let imported = app
+        .db
+        .write(move |transaction| {
+            let mut outcome = Imported { source: from.clone(), ..Imported::default() };
+            for (entry, error) in resolved {
+                outcome
+                    .errors
+                    .extend(error.map(|error| ImportError { name: entry.name.clone(), error }));
+                import_one(transaction, entry, &mut outcome)?;
+            }
+            let summary = format!(
+                "{} images were imported from {from}, {} updated",
+                outcome.imported, outcome.updated
+            );
+            let event = NewEvent::new("catalog.entries.imported", from, summary);
+            transaction
+                .record(&event.by(actor, ip.as_deref()).with(serde_json::to_value(&outcome)?))?;
+            Ok(outcome)
+        })
+        .await?;
+    app.refresh().await?;
+    Ok(imported)
+}
+
+fn import_one(
+    conn: &rusqlite::Connection,
+    mut entry: Stored,
+    outcome: &mut Imported,
+) -> Result<()> {
+    let known = store::catalog::by_src(conn, &entry.src)?;
+    match known {
+        Some((_, true)) => outcome.skipped += 1,
+        Some((known, false)) => {
+            entry.added_at = known.added_at;
+            entry.src.clone_from(&known.src);
+            entry.sha_url = entry.sha_url.or(known.sha_url.clone());
+            let same = Stored { resolved_at: known.resolved_at, ..entry.clone() } == known;
+            if same || (entry.disk_image_sha.is_none() && known.disk_image_sha.is_some()) {
+                outcome.skipped += 1;
+            } else if store::catalog::is_name_taken(conn, &entry.name, &entry.src)? {
+                outcome.errors.push(ImportError {
+                    name: entry.name,
+                    error: "another entry has this name".into(),
+                });
+            } else {
+                store::catalog::put(conn, &entry)?;
+                outcome.updated += 1;
+            }
+        }
+        None if store::catalog::is_name_taken(conn, &entry.name, &entry.src)? => {
+            outcome.errors.push(ImportError {
+                name: entry.name,
+                error: "another entry has this name".into(),
+            });
+        }
+        None => {
+            put_whole(conn, &entry)?;
+            outcome.imported += 1;
+        }
+    }
+    Ok(())
+}
+
+/// As many registries are asked at a time.
+const AT_A_TIME: usize = 8;
+
+/// Entries as they are kept, each with what is wrong with its tag.
+fn resolve_all(client: &Client, entries: &[Entry], now: Time) -> Vec<(Stored, Option<String>)> {
+    let one = |entry: &Entry| {
+        if !is_tag(entry.src()) {
+            return (stored(entry, None, None, now), None);
+        }
+        match resolve(client, entry.src()) {
+            Ok(resolved) => {
+                let mut entry = entry.clone();
+                entry.sha256 = resolved.sha256.or(entry.sha256);
+                entry.size_bytes = resolved.size_bytes.or(entry.size_bytes);
+                (stored(&entry, Some(&resolved), None, now), None)
+            }
+            Err(error) => (
+                stored(entry, None, None, now),
+                Some(format!("kept as the catalog has it: {}", error.detail)),
+            ),
+        }
+    };
+    let mut done = Vec::with_capacity(entries.len());
+    for chunk in entries.chunks(AT_A_TIME) {
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = chunk.iter().map(|entry| scope.spawn(|| one(entry))).collect();
+            done.extend(threads.into_iter().zip(chunk).map(|(thread, entry)| {
+                thread.join().unwrap_or_else(|_| {
+                    (stored(entry, None, None, now), Some("it could not be looked at".into()))
+                })
+            }));
+        });
+    }
+    done
+}
+
+/// What came of looking at tags again.
+#[derive(Clone, Debug, Default, Serialize, utoipa::ToSchema)]
+pub struct Refreshed {
+    /// Tags that were looked at.
+    pub checked: usize,
+    /// Names of those that have moved.
+    pub moved: Vec<String>,
+    /// What is wrong with others.
+    pub errors: Vec<ImportError>,
+}
+
+/// Looks at every tag again, or at one, and takes note of what it means now.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] for a `src` that is not in the catalog.
+pub async fn refresh(
+    app: &Arc<App>,
+    who: &ClientContext,
+    actor: Actor,
+    src: Option<String>,
+) -> Result<Refreshed> {
+    let known = app.db.read(store::catalog::all).await?;
+    let wanted: Vec<Stored> = match &src {
+        Some(src) => known.into_iter().filter(|entry| entry.src == *src).collect(),
+        None => known.into_iter().filter(|entry| entry.is_tag).collect(),
+    };
+    if let Some(src) = src.filter(|_| wanted.is_empty()) {
+        return Err(Error::not_found(format!("the image {src}")));
+    }
+    let (shared, now) = (Arc::clone(app), who.now);
+    let looked = blocking(move || {
+        let look = |mut entry: Stored| match resolve(&shared.client, &entry.src) {
+            Ok(resolved) => {
+                let before = entry.disk_image_sha.clone();
+                entry.resolved_src = Some(resolved.src);
+                entry.resolved_at = Some(now);
+                entry.disk_image_sha =
+                    resolved.sha256.map(|digest| digest.to_string()).or(entry.disk_image_sha);
+                entry.size_bytes = resolved.size_bytes.or(entry.size_bytes);
+                Ok((before, entry))
+            }
+            Err(error) => Err(ImportError { name: entry.name, error: error.detail }),
+        };
+        wanted.into_iter().map(look).collect::<Vec<_>>()
+    });
+    let looked = looked.await.map_err(Error::internal)?;
+    let ip = who.ip.clone();
+    let refreshed = app
+        .db
+        .write(move |transaction| {
+            let mut outcome = Refreshed { checked: looked.len(), ..Refreshed::default() };
+            for entry in looked {
+                match entry {
+                    Err(error) => outcome.errors.push(error),
+                    Ok((before, entry)) => {
+                        // deleted meanwhile
+                        if !matches!(store::catalog::by_src(transaction, &entry.src)?, Some((_, false))) {
+                            continue;
+                        }
+                        store::catalog::put(transaction, &entry)?;
+                        if before != entry.disk_image_sha {
+                            outcome.moved.push(entry.name.clone());
+                            let event = NewEvent::new(
+                                "catalog.entry.moved",
+                                entry.src.clone(),
+                                format!("{} has moved", entry.name),
+                            );
+                            let details = json!({ "old": before, "new": entry.disk_image_sha, "name": entry.name });
+                            transaction.record(&event.by(actor, ip.as_deref()).with(details))?;
+                        }
+                    }
+                }
+            }
+            let summary = format!("{} images were looked at, {} have moved", outcome.checked, outcome.moved.len());
+            let event = NewEvent::new("catalog.entries.refreshed", "", summary);
+            transaction.record(&event.by(actor, ip.as_deref()).with(serde_json::to_value(&outcome)?))?;
+            Ok(outcome)
+        })
+        .await?;
+    app.refresh().await?;
+    Ok(refreshed)
+}
+
+/// Deletes an entry for good.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`].
+pub async fn delete(app: &Arc<App>, who: &ClientContext, src: String) -> Result<()> {
+    let (ip, now) = (who.ip.clone(), who.now);
+    app.db
+        .write(move |transaction| {
+            if !store::catalog::delete(transaction, &src, now)? {
+                return Err(Error::not_found(format!(
+                    "the image {}",
+                    src.chars().take(512).collect::<String>()
+                )));
+            }
+            let event =
+                NewEvent::new("catalog.entry.deleted", src.clone(), format!("{src} was deleted"));
+            transaction.record(&event.by(Actor::Operator, ip.as_deref())).map(drop)
+        })
+        .await?;
+    app.refresh().await
+}
+
+/// Parses a catalog that was uploaded.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`], with all that is wrong with it.
+pub fn parse(bytes: &[u8]) -> Result<Catalog> {
+    Catalog::parse(bytes).map_err(|e| {
+        let problem = Problem::new("catalog", e.to_string());
+        Error::invalid("the catalog cannot be understood").with_problems(vec![problem])
+    })
+}

@@ -1,0 +1,294 @@
+//! How machines get the bytes of images: from the origin, or through a cache host when there is one
+//! that can be reached and has them, or will.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bty::Client;
+use bty::client::{Reply, Request};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::cache::Lookup;
+use crate::cache::address::{Address, blob_url};
+use crate::config::Config;
+use crate::domain::error::Result;
+use crate::services::app::App;
+use crate::store::catalog::Stored;
+
+/// A cache host that does not answer so soon is taken as away.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Its answers to questions about an object have no body, and a few bytes about itself.
+const PROBE_BYTES_MAX: usize = 64 << 10;
+
+/// As many answers of a cache host are remembered, for lists.
+const SEEN_MAX: usize = 4096;
+
+/// Where a cache host stands with an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schema(as = CacheStatus)]
+pub enum Status {
+    /// There is no cache host.
+    None,
+    /// It has all of it.
+    Hit,
+    /// It is fetching it.
+    Filling,
+    /// It has not, and fetches it for who asks.
+    Miss,
+    /// It has not, and only an operator adds objects.
+    Curated,
+    /// It has other bytes than the catalog says, and does not look again.
+    Other,
+    /// It does not fetch from this origin.
+    Refused,
+    /// It does not answer.
+    Away,
+}
+
+impl Status {
+    /// True when a machine that asks it gets the bytes.
+    #[must_use]
+    pub fn gives(self) -> bool {
+        matches!(self, Self::Hit | Self::Filling | Self::Miss)
+    }
+}
+
+/// Whether an image goes through the cache host, decided before the machine is told.
+#[derive(Clone, Debug)]
+pub struct ImageRoute {
+    /// Address of its origin.
+    pub src: String,
+    /// Its address on the cache host, when it goes through that.
+    pub url: Option<String>,
+    /// Where the cache host stands with it.
+    pub status: Status,
+}
+
+impl ImageRoute {
+    /// For the event.
+    #[must_use]
+    pub fn details(&self) -> Value {
+        let from = if self.url.is_some() { "withcache" } else { "origin" };
+        json!({ "configured": self.status != Status::None, "hit": self.status == Status::Hit, "status": self.status, "served_from": from })
+    }
+}
+
+/// The cache host that machines are sent to.
+pub struct ImageRouter {
+    url: String,
+    /// Port of the cache host in this process.
+    port: Option<u16>,
+    seen: Mutex<HashMap<String, Status>>,
+}
+
+impl ImageRouter {
+    /// As `config` says.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        let port = config.cache.as_ref().map(|(listen, _)| listen.port());
+        Self { url: config.cache_url.clone(), port, seen: Mutex::default() }
+    }
+
+    /// The cache host, as a machine reaches it that has reached this server at `base`.
+    #[must_use]
+    pub fn host(&self, base: &str) -> Option<String> {
+        if !self.url.is_empty() {
+            return Some(self.url.clone());
+        }
+        let mut url: url::Url = base.parse().ok()?;
+        url.set_scheme("http").ok()?;
+        url.set_port(Some(self.port?)).ok()?;
+        // the server may be below a path of a proxy; its cache host is not
+        url.set_path("");
+        Some(url.as_str().trim_end_matches('/').to_owned())
+    }
+
+    /// Where the image at `src` is to come from.
+    pub async fn choose(
+        &self,
+        app: &App,
+        base: &str,
+        src: &str,
+        name: &str,
+        sha256: Option<&str>,
+    ) -> ImageRoute {
+        let (status, url) = match (self.host(base), src.parse::<Address>()) {
+            (Some(host), Ok(address)) => {
+                let url = blob_url(&host, src, name, sha256);
+                let status = self.status(app, &address, &url, sha256).await;
+                (status, Some(url).filter(|_| status.gives()))
+            }
+            (Some(_), Err(_)) => (Status::Refused, None),
+            (None, _) => (Status::None, None),
+        };
+        ImageRoute { src: src.to_owned(), url, status }
+    }
+
+    async fn status(
+        &self,
+        app: &App,
+        address: &Address,
+        url: &str,
+        sha256: Option<&str>,
+    ) -> Status {
+        let status = match &app.cache {
+            _ if !self.url.is_empty() => probe(&app.client, url, sha256).await,
+            Some(cache) => match cache.lookup(address) {
+                Ok(Some(Lookup::Whole { object, .. }))
+                    if sha256.is_none_or(|sha| object.facts.sha256.to_string() == sha) =>
+                {
+                    Status::Hit
+                }
+                Ok(Some(Lookup::Filling(_))) => Status::Filling,
+                // it looks at the origin again before it says no
+                Ok(_) if !cache.options.is_curated => Status::Miss,
+                Ok(_) => Status::Curated,
+                Err(_) => Status::Refused,
+            },
+            None => Status::None,
+        };
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.len() >= SEEN_MAX {
+            seen.clear();
+        }
+        seen.insert(address.to_string(), status);
+        status
+    }
+
+    /// What was last seen of an image, without asking.
+    #[must_use]
+    pub fn is_cached(&self, app: &App, entry: &Stored) -> bool {
+        let Ok(address) = source(entry).parse::<Address>() else { return false };
+        match &app.cache {
+            Some(cache) if self.url.is_empty() => {
+                matches!(cache.lookup(&address), Ok(Some(Lookup::Whole { .. })))
+            }
+            _ => {
+                let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+                seen.get(&address.to_string()) == Some(&Status::Hit)
+            }
+        }
+    }
+
+    /// True when the cache host answers.
+    pub async fn is_reachable(&self, app: &App) -> bool {
+        match self.url.as_str() {
+            "" => app.cache.is_some(),
+            url => exchange(&app.client, &format!("{url}/healthz"), "GET")
+                .await
+                .is_some_and(|reply| reply.is_success()),
+        }
+    }
+
+    /// Where the cache host stands with an image of the catalog; `is_warming` has it fetched.
+    ///
+    /// # Errors
+    /// Those of the cache of this process.
+    pub async fn look(
+        &self,
+        app: &Arc<App>,
+        base: &str,
+        entry: &Stored,
+        is_warming: bool,
+    ) -> Result<Status> {
+        let src = source(entry);
+        let choice =
+            self.choose(app, base, src, &entry.name, entry.disk_image_sha.as_deref()).await;
+        if is_warming
+            && choice.status == Status::Miss
+            && let (Some(cache), Ok(address)) = (&app.cache, src.parse::<Address>())
+        {
+            // a cache host elsewhere has begun when it was asked
+            let sha256 = entry.disk_image_sha.as_deref().and_then(|sha| sha.parse().ok());
+            return Ok(match cache.fetch(&address, sha256).await? {
+                Lookup::Whole { .. } => Status::Hit,
+                Lookup::Filling(_) => Status::Filling,
+            });
+        }
+        Ok(choice.status)
+    }
+}
+
+/// Where the bytes of an entry are now.
+#[must_use]
+pub fn source(entry: &Stored) -> &str {
+    entry.resolved_src.as_deref().unwrap_or(&entry.src)
+}
+
+/// What a cache host elsewhere answers, within so much time and so many bytes.
+async fn exchange(client: &Client, url: &str, method: &str) -> Option<Reply> {
+    let mut request = Request::get(url);
+    (request.method, request.timeout, request.limit_bytes) =
+        (Some(method), PROBE_TIMEOUT, PROBE_BYTES_MAX);
+    let reply = client.exchange_async(&request).await;
+    reply.inspect_err(|error| tracing::debug!(%error, "a cache host did not answer")).ok()
+}
+
+/// Asks a cache host elsewhere. Ours says how it stands in `X-Cache`; that of the reference fetches
+/// only what is asked for again.
+async fn probe(client: &Client, url: &str, sha256: Option<&str>) -> Status {
+    let Some(answer) = exchange(client, url, "HEAD").await else { return Status::Away };
+    let text = |name: &str| answer.header(name);
+    match (answer.status, text("x-cache")) {
+        (200, Some("filling")) => Status::Filling,
+        (200, _) => match (text("x-withcache-sha256"), sha256) {
+            (Some(has), Some(wanted)) if !has.eq_ignore_ascii_case(wanted) => Status::Other,
+            _ => Status::Hit,
+        },
+        (404, Some("miss")) => Status::Miss,
+        (404, _) => Status::Curated,
+        (400..=499, _) => Status::Refused,
+        _ => Status::Away,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+    use std::time::Instant;
+
+    use super::*;
+
+    /// A cache host that answers once, with `head` and then `body` for as long as somebody reads.
+    fn endless(head: &'static str, body: &'static [u8], pause: Duration) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(format!("HTTP/1.1 {head}\r\n\r\n").as_bytes());
+            while stream.write_all(body).is_ok() {
+                std::thread::sleep(pause);
+            }
+        });
+        base
+    }
+
+    fn ask(url: &str) -> Option<Reply> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(exchange(&Client::default(), url, "GET"))
+    }
+
+    #[test]
+    fn an_answer_of_a_cache_host_without_an_end_is_cut_off() {
+        let begun = Instant::now();
+        assert!(ask(&endless("200 OK", &[b'x'; 4096], Duration::ZERO)).is_none());
+        assert!(begun.elapsed() < PROBE_TIMEOUT, "by its size: {:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn a_cache_host_that_answers_slowly_is_away() {
+        let begun = Instant::now();
+        assert!(ask(&endless("200 OK", b"x", Duration::from_millis(100))).is_none());
+        assert!(
+            (PROBE_TIMEOUT..PROBE_TIMEOUT * 4).contains(&begun.elapsed()),
+            "{:?}",
+            begun.elapsed()
+        );
+    }
+}

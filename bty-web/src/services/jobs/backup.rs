@@ -1,0 +1,327 @@
+//! Backups: an export a directory, on request and by schedule.
+
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{Handle, Job, Kind, start};
+use crate::domain::error::{Error, Result};
+use crate::domain::event::{Actor, NewEvent};
+use crate::domain::time::Time;
+use crate::services::app::App;
+use crate::services::transfer;
+use crate::store;
+
+/// Name of the file in the directory of a backup.
+pub const FILE: &str = "inventory.json";
+
+/// Name of the copy of the database beside it.
+const COPY: &str = "state.db";
+
+/// Mode of files that only the server's user and group may read: a copy of the database has digests
+/// of tokens and sessions.
+pub const PRIVATE_FILE: u32 = 0o640;
+
+/// Mode of the directories that such files are in.
+const PRIVATE_DIR: u32 = 0o750;
+
+/// How often the schedule is looked at.
+const TICK: Duration = Duration::from_secs(60);
+
+/// A backup on the disk.
+#[derive(Clone, Debug, serde::Serialize, utoipa::ToSchema)]
+pub struct OnDisk {
+    /// Its name: the time it was made, `2026-11-24T08-30-00Z`.
+    pub id: String,
+    /// Size in bytes.
+    pub size_bytes: u64,
+}
+
+/// Makes a backup when it is its turn.
+///
+/// # Errors
+/// Those of the database.
+pub async fn request(
+    app: &Arc<App>,
+    actor: Actor,
+    ip: Option<String>,
+    trigger: &'static str,
+) -> Result<Job> {
+    let now = Time::now();
+    let id = free_id(app, now);
+    let event = NewEvent::new(
+        "backup.create.requested",
+        id.clone(),
+        format!("the backup {id} was asked for"),
+    );
+    app.record(event.by(actor, ip.as_deref()).with(json!({ "trigger": trigger }))).await?;
+    let (shared, key) = (Arc::clone(app), id.clone());
+    Ok(start(app, Kind::Backup, id, move |handle| {
+        let tell = |event: NewEvent| shared.db.write_blocking(move |t| t.record(&event).map(drop));
+        tell(
+            NewEvent::new(
+                "backup.create.started",
+                key.clone(),
+                format!("the backup {key} is being made"),
+            )
+            .by(actor, ip.as_deref()),
+        )?;
+        let result =
+            make(&shared, &key, handle).map_err(|error| error.in_dir(&shared.config.backup_dir));
+        match &result {
+            Ok(details) => {
+                let event = NewEvent::new(
+                    "backup.created",
+                    key.clone(),
+                    format!("the backup {key} was made"),
+                );
+                tell(event.by(actor, ip.as_deref()).with(details.clone()))?;
+                if trigger == "scheduled" {
+                    shared.db.write_blocking(move |t| {
+                        store::settings::put(t, "backup.last_run_at", &now.to_string(), now)
+                    })?;
+                    shared.refresh_blocking()?;
+                }
+            }
+            Err(error) => {
+                let _ = std::fs::remove_dir_all(shared.config.backup_dir.join(&key));
+                let (kind, what) = match handle.cancel.is_cancelled() {
+                    true => ("backup.create.cancelled", "was cancelled"),
+                    false => ("backup.failed", "failed"),
+                };
+                let event = NewEvent::new(kind, key.clone(), format!("the backup {key} {what}"));
+                // there may be no space for an event either; the job tells why the backup failed
+                if let Err(untold) = tell(event.by(actor, ip.as_deref()).with(error.details())) {
+                    tracing::error!(%error, %untold, "a backup failed");
+                }
+            }
+        }
+        result
+    }))
+}
+
+fn free_id(app: &App, now: Time) -> String {
+    let base = now.timestamp().strftime("%Y-%m-%dT%H-%M-%SZ").to_string();
+    let is_free = |id: &str| {
+        !app.config.backup_dir.join(id).exists()
+            && !app.jobs.list(Some(Kind::Backup)).iter().any(|job| job.key == id)
+    };
+    std::iter::once(base.clone())
+        .chain((1..).map(|n| format!("{base}-{n}")))
+        .find(|id| is_free(id))
+        .unwrap_or(base)
+}
+
+fn make(app: &App, id: &str, handle: &Handle) -> Result<serde_json::Value> {
+    let dir = app.config.backup_dir.join(id);
+    let at = |e: std::io::Error| Error::writing(&dir, &e);
+    handle.cancel.check().map_err(Error::from)?;
+    make_dir(&app.config.backup_dir, id).map_err(at)?;
+    let bundle = app.db.read_blocking(transfer::export)?;
+    handle.cancel.check().map_err(Error::from)?;
+    let bytes = serde_json::to_vec_pretty(&bundle)?;
+    let path = dir.join(FILE);
+    write_durably(&path, &bytes, PRIVATE_FILE).map_err(at)?;
+    handle.cancel.check().map_err(Error::from)?;
+    let copy = dir.join(COPY);
+    // SQLite would create it readable for everybody
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(PRIVATE_FILE)
+        .open(&copy)
+        .map_err(at)?;
+    app.db.back_up(&copy)?;
+    std::fs::File::open(&copy).and_then(|file| file.sync_all()).map_err(at)?;
+    let pruned = prune(app)?;
+    Ok(json!({ "machines": bundle.machines.len(), "size_bytes": bytes.len(), "pruned": pruned }))
+}
+
+/// Makes the directory of a backup. Earlier backups may be from a version that let everybody read
+/// them: their directories are closed too.
+fn make_dir(base: &Path, id: &str) -> std::io::Result<PathBuf> {
+    let dir = base.join(id);
+    std::fs::DirBuilder::new().recursive(true).mode(PRIVATE_DIR).create(&dir)?;
+    for entry in std::fs::read_dir(base)?.flatten() {
+        if entry.file_name().to_str().is_some_and(is_id)
+            && entry.file_type().is_ok_and(|kind| kind.is_dir())
+        {
+            let mode = entry.metadata()?.permissions().mode() & 0o7777;
+            if mode & !PRIVATE_DIR != 0 {
+                std::fs::set_permissions(
+                    entry.path(),
+                    std::fs::Permissions::from_mode(mode & PRIVATE_DIR),
+                )?;
+            }
+        }
+    }
+    Ok(dir)
+}
+
+/// Replaces a file as a whole, or leaves it as it was. A new file gets at most `mode`, before
+/// anything is in it.
+///
+/// # Errors
+/// Those of the file system.
+pub fn write_durably(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
+    use std::io::Write as _;
+    let new = path.with_extension("new");
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(&new)?;
+    // a file that was left behind keeps the mode that it had
+    let now = file.metadata()?.permissions().mode() & 0o7777;
+    if now & !mode != 0 {
+        file.set_permissions(std::fs::Permissions::from_mode(now & mode))?;
+    }
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&new, path)?;
+    // the name has to be durable too
+    path.parent().map_or(Ok(()), |dir| std::fs::File::open(dir)?.sync_all())
+}
+
+/// Backups on the disk, the newest first. Other directories are left alone; a directory that cannot
+/// be read has none.
+#[must_use]
+pub fn list(app: &App) -> Vec<OnDisk> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(&app.config.backup_dir).into_iter().flatten().flatten() {
+        let Ok(id) = entry.file_name().into_string() else { continue };
+        let Ok(meta) = entry.path().join(FILE).metadata() else { continue };
+        if is_id(&id) {
+            found.push(OnDisk { id, size_bytes: meta.len() });
+        }
+    }
+    // by name is by time, since a shorter one of the same second came first
+    found.sort_by(|a, b| b.id.cmp(&a.id));
+    found
+}
+
+/// True for names that this program gives.
+#[must_use]
+pub fn is_id(id: &str) -> bool {
+    let shape = "dddd-dd-ddTdd-dd-ddZ";
+    let (head, rest) = id.split_at_checked(shape.len()).unwrap_or((id, ""));
+    let fits = head.len() == shape.len()
+        && head
+            .chars()
+            .zip(shape.chars())
+            .all(|(c, s)| if s == 'd' { c.is_ascii_digit() } else { c == s });
+    fits && (rest.is_empty()
+        || rest
+            .strip_prefix('-')
+            .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())))
+}
+
+fn prune(app: &App) -> Result<Vec<String>> {
+    let keep = usize::try_from(app.snapshot().settings.number("backup.retention_count"))
+        .unwrap_or(1)
+        .max(1);
+    let mut pruned = Vec::new();
+    for old in list(app).into_iter().skip(keep) {
+        std::fs::remove_dir_all(app.config.backup_dir.join(&old.id))?;
+        let event = NewEvent::new(
+            "backup.pruned",
+            old.id.clone(),
+            format!("the backup {} was one too many", old.id),
+        );
+        app.db.write_blocking(move |t| t.record(&event).map(drop))?;
+        pruned.push(old.id);
+    }
+    Ok(pruned)
+}
+
+/// Makes backups as the settings say, until the server ends.
+pub async fn schedule(app: Arc<App>) {
+    loop {
+        tokio::select! {
+            () = app.stopped() => return,
+            () = tokio::time::sleep(TICK) => {}
+        }
+        let snapshot = app.snapshot();
+        if is_due(&snapshot.settings, Time::now())
+            && !app.jobs.list(Some(Kind::Backup)).iter().any(|job| !job.status.is_over())
+            && let Err(error) = request(&app, Actor::System, None, "scheduled").await
+        {
+            tracing::warn!(%error, "a scheduled backup could not be asked for");
+        }
+    }
+}
+
+fn is_due(settings: &store::settings::Settings, now: Time) -> bool {
+    const DAY_MS: i64 = 24 * 3600 * 1000;
+    let every = match settings.get("backup.cadence") {
+        "daily" => DAY_MS,
+        "weekly" => 7 * DAY_MS,
+        _ => return false,
+    };
+    let last = Time::parse(settings.get("backup.last_run_at"));
+    settings.get("backup.enabled") == "1" && last.is_none_or(|last| now.ms_since(last) >= every)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backup_is_due_a_day_or_a_week_after_the_last_one() {
+        let now = Time::parse("2026-11-24T08:30:00Z").unwrap();
+        let due = |pairs: &[(&str, &str)]| is_due(&store::settings::Settings::of(pairs), now);
+        let daily = [("backup.enabled", "1"), ("backup.cadence", "daily")];
+        let with = |last: &'static str| due(&[daily[0], daily[1], ("backup.last_run_at", last)]);
+        assert!(due(&daily) && with("2026-11-23T08:30:00Z") && !with("2026-11-23T08:30:01Z"));
+        assert!(!due(&[daily[1]]) && !due(&[daily[0]]), "nobody has asked for it");
+        let weekly = ("backup.cadence", "weekly");
+        assert!(!due(&[daily[0], weekly, ("backup.last_run_at", "2026-11-18T08:30:00Z")]));
+    }
+
+    #[test]
+    fn a_backup_is_for_the_server_and_its_group_only() {
+        let base = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        let set = |path: &Path, mode: u32| {
+            std::fs::create_dir(path).unwrap();
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let (earlier, other) =
+            (base.path().join("2026-11-24T08-30-00Z"), base.path().join("not-ours"));
+        set(&earlier, 0o755);
+        set(&other, 0o755);
+        let dir = make_dir(base.path(), "2026-11-24T08-30-01Z").unwrap();
+        assert_eq!((mode(&dir), mode(&earlier), mode(&other)), (0o750, 0o750, 0o755));
+        let file = dir.join(FILE);
+        std::fs::write(file.with_extension("new"), "of a server that was killed").unwrap();
+        std::fs::set_permissions(
+            file.with_extension("new"),
+            std::fs::Permissions::from_mode(0o644),
+        )
+        .unwrap();
+        write_durably(&file, b"{}", PRIVATE_FILE).unwrap();
+        assert_eq!(mode(&file), 0o640);
+    }
+
+    #[test]
+    fn only_names_of_ours_are_backups() {
+        for id in ["2026-11-24T08-30-00Z", "2026-11-24T08-30-00Z-1", "2026-11-24T08-30-00Z-12"] {
+            assert!(is_id(id), "{id}");
+        }
+        for id in [
+            "",
+            "..",
+            "2026-11-24",
+            "2026-11-24T08-30-00Z-",
+            "2026-11-24T08-30-00Z/x",
+            "keep-this",
+            "äöü6-11-24T08-30-00Z",
+        ] {
+            assert!(!is_id(id), "{id}");
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! Fetches the artifacts of the live environment: kernel, initrd, squashfs, and the digests that
+//! they are checked by.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bty::digest::Hasher;
+use bty::{Digest, Source};
+use serde_json::{Value, json};
+
+use super::{Handle, Job, Kind, start};
+use crate::domain::error::{Error, ErrorKind, Result};
+use crate::domain::event::{Actor, NewEvent};
+use crate::domain::machine::ClientContext;
+use crate::services::app::App;
+use crate::services::netboot::{PARTS, PARTS_LIST, SUMS_BYTES_MAX, file_name};
+use crate::store;
+
+const CHUNK: usize = 1 << 20;
+
+/// No artifact of a live environment comes near it.
+const ARTIFACT_BYTES_MAX: u64 = 16 << 30;
+
+/// A release that takes longer to fetch is given up; what has come is kept for the next attempt.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(6 * 3600);
+
+/// Which release, and from where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Release {
+    /// Address of the directory that the files are in.
+    pub base: String,
+    /// The version in their names.
+    pub version: String,
+}
+
+impl Release {
+    /// The release `tag` of the repository `repo`: `owner/name` on the usual host, or the address
+    /// of a directory that has a directory a tag. `latest` is the release of this program's own
+    /// version.
+    #[must_use]
+    pub fn new(repo: &str, tag: &str) -> Self {
+        let own = format!("v{}", env!("CARGO_PKG_VERSION"));
+        let tag = if tag.is_empty() || tag == "latest" { own.as_str() } else { tag };
+        let base = match repo.contains("://") {
+            true => format!("{}/{tag}", repo.trim_end_matches('/')),
+            false => format!("https://github.com/{repo}/releases/download/{tag}"),
+        };
+        Self { base, version: tag.trim_start_matches('v').to_owned() }
+    }
+
+    fn name(&self, part: &str) -> String {
+        file_name(&self.version, part)
+    }
+}
+
+/// Fetches a release when it is its turn; one that is there is fetched again.
+///
+/// # Errors
+/// Those of the database.
+pub async fn request(app: &Arc<App>, who: &ClientContext, tag: String) -> Result<Job> {
+    let repo = app.snapshot().settings.get("upstream.netboot_repo").to_owned();
+    let repo =
+        std::env::var("BTY_BOOT_RELEASE_REPO").ok().filter(|repo| !repo.is_empty()).unwrap_or(repo);
+    let release = Release::new(&repo, &tag);
+    let event = NewEvent::new(
+        "netboot.artifacts.fetch.requested",
+        tag.clone(),
+        format!("the artifacts of {tag} were asked for"),
+    );
+    let details = json!({ "tag": tag, "from": release.base, "version": release.version });
+    app.record(event.by(Actor::Operator, who.ip.as_deref()).with(details)).await?;
+    let (shared, ip, key) = (Arc::clone(app), who.ip.clone(), tag.clone());
+    Ok(start(app, Kind::Release, tag, move |handle| {
+        let tell = |kind, summary: String, details: Value| {
+            let event = NewEvent::new(kind, key.clone(), summary)
+                .by(Actor::Operator, ip.as_deref())
+                .with(details);
+            shared.db.write_blocking(move |t| t.record(&event).map(drop))
+        };
+        tell(
+            "netboot.artifacts.fetch.started",
+            format!("the artifacts of {key} are being fetched"),
+            json!({ "from": release.base }),
+        )?;
+        let result = fetch(&shared, &release, handle);
+        match &result {
+            Ok(details) => {
+                use_version(&shared, &release.version)?;
+                tell(
+                    "netboot.artifacts.fetched",
+                    format!("the artifacts of {key} are here"),
+                    details.clone(),
+                )?;
+            }
+            Err(error) if handle.cancel.is_cancelled() => {
+                tell(
+                    "netboot.artifacts.fetch.cancelled",
+                    format!("fetching {key} was cancelled"),
+                    error.details(),
+                )?;
+            }
+            Err(error) => {
+                let summary =
+                    format!("the artifacts of {key} could not be fetched: {}", error.detail);
+                tell("netboot.artifacts.fetch.failed", summary, error.details())?;
+            }
+        }
+        result
+    }))
+}
+
+/// From now on machines boot this version.
+fn use_version(app: &App, version: &str) -> Result<()> {
+    let version = version.to_owned();
+    let now = crate::domain::time::Time::now();
+    app.db.write_blocking(move |t| store::settings::put(t, "netboot.version", &version, now))?;
+    app.refresh_blocking()
+}
+
+fn fetch(app: &App, release: &Release, handle: &Handle) -> Result<Value> {
+    let bounds = Bounds { until: Instant::now() + FETCH_TIMEOUT, handle };
+    let sums_url = format!("{}/{}", release.base, release.name("sha256"));
+    let sums = app.client.read_small(&sums_url, SUMS_BYTES_MAX, &handle.cancel)?;
+    let text = String::from_utf8_lossy(&sums).into_owned();
+    let dir = &app.config.boot_dir;
+    let mut wanted = Vec::new();
+    for part in PARTS {
+        let name = release.name(part);
+        let digest = bty::digest::find_in_checksums(&text, &name).ok_or_else(|| {
+            Error::new(ErrorKind::Upstream, format!("{sums_url} has no digest of {name}"))
+        })?;
+        wanted.push((name, digest));
+    }
+    let list = release.name(PARTS_LIST);
+    wanted.extend(bty::digest::find_in_checksums(&text, &list).map(|digest| (list, digest)));
+    let mut files = json!({});
+    for (name, digest) in &wanted {
+        let partial = dir.join(format!(".{name}.partial"));
+        let url = format!("{}/{name}", release.base);
+        let source = app.client.open(&url, &handle.cancel)?;
+        let bytes = download(
+            &source,
+            &partial,
+            *digest,
+            &mut |done, total| {
+                files[name] = json!({ "bytes": done, "total": total });
+                handle.progress(files.clone());
+            },
+            &bounds,
+        );
+        let bytes = bytes.map_err(|error| {
+            if error.kind == ErrorKind::Full {
+                // what is kept for the next attempt would keep the disk full
+                let _ = std::fs::remove_file(&partial);
+            }
+            error.in_dir(dir)
+        })?;
+        files[name] = json!({ "bytes": bytes, "total": bytes, "sha256": digest });
+    }
+    // all of them, or none: a kernel does not go with another one's modules
+    for (name, _) in &wanted {
+        std::fs::rename(dir.join(format!(".{name}.partial")), dir.join(name))?;
+    }
+    super::backup::write_durably(&dir.join(release.name("sha256")), &sums, 0o644)?;
+    Ok(files)
+}
+
+/// What bounds a fetch: its operator, its time, and the size of each file.
+struct Bounds<'a> {
+    until: Instant,
+    handle: &'a Handle,
+}
+
+impl Bounds<'_> {
+    fn check(&self, done: u64) -> Result<()> {
+        self.handle.cancel.check()?;
+        if done > ARTIFACT_BYTES_MAX {
+            let limit = bty::size::human(ARTIFACT_BYTES_MAX);
+            return Err(Error::new(
+                ErrorKind::Upstream,
+                format!("the file is larger than {limit}; check upstream.netboot_repo"),
+            ));
+        }
+        if Instant::now() > self.until {
+            let hours = FETCH_TIMEOUT.as_secs() / 3600;
+            return Err(Error::new(
+                ErrorKind::Upstream,
+                format!("the release did not come within {hours} hours; fetch it again to go on"),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Fetches `source` into `path`, going on where an earlier attempt ended, and checks it.
+fn download(
+    source: &Source,
+    path: &PathBuf,
+    digest: Digest,
+    told: &mut dyn FnMut(u64, Option<u64>),
+    bounds: &Bounds<'_>,
+) -> Result<u64> {
+    let mut file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+    let mut hasher = Hasher::new();
+    let kept = hash_kept(&mut file, &mut hasher, source.len_bytes())?;
+    let done = match kept {
+        0 => whole(source, &mut file, &mut hasher, told, bounds)?,
+        kept => match rest(source, &mut file, &mut hasher, kept, told, bounds) {
+            Ok(done) => done,
+            Err(error) if bounds.handle.cancel.is_cancelled() => return Err(error),
+            // a server without ranges: from the beginning
+            Err(_) => {
+                hasher = Hasher::new();
+                file.seek(SeekFrom::Start(0))?;
+                file.set_len(0)?;
+                whole(source, &mut file, &mut hasher, told, bounds)?
+            }
+        },
+    };
+    file.sync_all()?;
+    let found = hasher.finish();
+    if found == digest {
+        return Ok(done);
+    }
+    // what is kept of it is wrong somewhere
+    std::fs::remove_file(path)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let detail = format!("{name} has the SHA-256 {found}, not {digest}: it was thrown away");
+    Err(Error::new(ErrorKind::Upstream, detail))
+}
+
+/// Hashes what an earlier attempt has left; gives how much that is.
+fn hash_kept(file: &mut File, hasher: &mut Hasher, total: Option<u64>) -> Result<u64> {
+    let kept = file.metadata()?.len();
+    if total.is_none_or(|total| kept > total) {
+        file.set_len(0)?;
+        return Ok(0);
+    }
+    Ok(hasher.read(file)?)
+}
+
+fn whole(
+    source: &Source,
+    file: &mut File,
+    hasher: &mut Hasher,
+    told: &mut dyn FnMut(u64, Option<u64>),
+    bounds: &Bounds<'_>,
+) -> Result<u64> {
+    let mut reader = source.reader(&bounds.handle.cancel)?;
+    let (mut buffer, mut done) = (vec![0; CHUNK], 0);
+    loop {
+        bounds.check(done)?;
+        let n =
+            reader.read(&mut buffer).map_err(|e| Error::new(ErrorKind::Upstream, e.to_string()))?;
+        if n == 0 {
+            return Ok(done);
+        }
+        done += keep(file, hasher, &buffer[..n])?;
+        told(done, source.len_bytes());
+    }
+}
+
+fn rest(
+    source: &Source,
+    file: &mut File,
+    hasher: &mut Hasher,
+    mut done: u64,
+    told: &mut dyn FnMut(u64, Option<u64>),
+    bounds: &Bounds<'_>,
+) -> Result<u64> {
+    let mut buffer = vec![0; CHUNK * 4];
+    loop {
+        bounds.check(done)?;
+        if source.len_bytes() == Some(done) {
+            return Ok(done);
+        }
+        match source.read_at(&mut buffer, done, &bounds.handle.cancel)? {
+            0 => return Ok(done),
+            n => done += keep(file, hasher, &buffer[..n])?,
+        }
+        told(done, source.len_bytes());
+    }
+}
+
+fn keep(file: &mut File, hasher: &mut Hasher, bytes: &[u8]) -> Result<u64> {
+    file.write_all(bytes)?;
+    hasher.update(bytes);
+    Ok(bytes.len() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_carry_the_version_of_the_tag() {
+        let release = Release::new("safl/bty", "v0.61.2");
+        assert_eq!(release.base, "https://github.com/safl/bty/releases/download/v0.61.2");
+        assert_eq!(release.name("initrd"), "bty-netboot-pc-x86_64-v0.61.2.initrd");
+        let own = Release::new("http://mirror/bty/", "latest");
+        assert_eq!(own.base, format!("http://mirror/bty/v{}", env!("CARGO_PKG_VERSION")));
+    }
+}

@@ -1,0 +1,293 @@
+//! What is counted, for Prometheus.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::cache::Cache;
+use crate::tftp;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Request {
+    method: String,
+    route: String,
+    status: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Kind {
+    kind: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
+/// A limit that somebody has reached; docs/server.md says which key of the configuration sets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Limit {
+    /// All connections are taken.
+    Connections,
+    /// All connections of one address are taken.
+    ConnectionsPerAddress,
+    /// A client reads nothing of its answer.
+    StalledAnswer,
+    /// The body of a request comes too slowly.
+    SlowBody,
+    /// The memory for bodies is taken.
+    BodyMemory,
+    /// Passwords are tried too often, or too many wait.
+    Logins,
+    /// Other simulations are under way.
+    Simulations,
+    /// Too many machines became known in this minute.
+    NewMachines,
+    /// An unassigned machine made room for another.
+    UnassignedMachines,
+    /// The hardware facts of an unassigned machine are too large.
+    UnassignedBytes,
+}
+
+impl EncodeLabelValue for Limit {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        use std::fmt::Write as _;
+        encoder.write_str(match self {
+            Self::Connections => "connections",
+            Self::ConnectionsPerAddress => "connections_per_address",
+            Self::StalledAnswer => "stalled_answer",
+            Self::SlowBody => "slow_body",
+            Self::BodyMemory => "body_memory",
+            Self::Logins => "logins",
+            Self::Simulations => "simulations",
+            Self::NewMachines => "new_machines",
+            Self::UnassignedMachines => "unassigned_machines",
+            Self::UnassignedBytes => "unassigned_bytes",
+        })
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refusal {
+    reason: Limit,
+}
+
+/// Counters and gauges.
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<Request, Counter>,
+    durations: Histogram,
+    events: Family<Kind, Counter>,
+    refused: Family<Refusal, Counter>,
+    machines: Gauge,
+    failures: Gauge,
+    bytes: Counter<u64, AtomicU64>,
+    cache: CacheMetrics,
+    tftp: TftpMetrics,
+}
+
+/// Of the cache host: set from its own counts when they are asked for.
+#[derive(Default)]
+struct CacheMetrics {
+    answers: Family<Outcome, Counter>,
+    fills: Family<Outcome, Counter>,
+    sent: Counter,
+    fetched: Counter,
+    evictions: Counter,
+    used: Gauge,
+}
+
+/// Of TFTP, likewise.
+#[derive(Default)]
+struct TftpMetrics {
+    transfers: Family<Outcome, Counter>,
+    sent: Counter,
+}
+
+fn set(counter: &Counter, count: &AtomicU64) {
+    counter.inner().store(count.load(Ordering::Relaxed), Ordering::Relaxed);
+}
+
+fn set_of(family: &Family<Outcome, Counter>, outcome: &'static str, count: &AtomicU64) {
+    set(&family.get_or_create(&Outcome { outcome }), count);
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        // half a millisecond to eight seconds
+        let durations = Histogram::new((0..15).map(|n| 0.0005 * f64::from(1 << n)));
+        let (requests, events, refused) =
+            (Family::default(), Family::default(), Family::<Refusal, Counter>::default());
+        let (machines, failures) = (Gauge::default(), Gauge::default());
+        let bytes = Counter::default();
+        let mut registry = Registry::with_prefix("bty");
+        registry.register("http_requests", "Requests that were answered", requests.clone());
+        registry.register_with_unit(
+            "http_request_duration",
+            "Time to the answer",
+            Unit::Seconds,
+            durations.clone(),
+        );
+        registry.register("events", "Events that were written", events.clone());
+        registry.register(
+            "refused",
+            "What was refused because a limit was reached",
+            refused.clone(),
+        );
+        registry.register("machines", "Machines that are known", machines.clone());
+        registry.register(
+            "unacknowledged_failures",
+            "Failures that nobody has acknowledged",
+            failures.clone(),
+        );
+        registry.register_with_unit(
+            "boot_sent",
+            "Artifacts that were sent to machines",
+            Unit::Bytes,
+            bytes.clone(),
+        );
+        let (cache, tftp) = (CacheMetrics::default(), TftpMetrics::default());
+        registry.register("cache_answers", "Objects that clients asked for", cache.answers.clone());
+        registry.register("cache_fills", "Objects that were fetched", cache.fills.clone());
+        registry.register("cache_evictions", "Objects that made room", cache.evictions.clone());
+        registry.register_with_unit(
+            "cache_sent",
+            "Objects that were sent",
+            Unit::Bytes,
+            cache.sent.clone(),
+        );
+        registry.register_with_unit(
+            "cache_fetched",
+            "What origins gave",
+            Unit::Bytes,
+            cache.fetched.clone(),
+        );
+        registry.register_with_unit(
+            "cache_used",
+            "Room that is taken",
+            Unit::Bytes,
+            cache.used.clone(),
+        );
+        registry.register("tftp_transfers", "Files that clients asked for", tftp.transfers.clone());
+        registry.register_with_unit(
+            "tftp_sent",
+            "Files that were sent",
+            Unit::Bytes,
+            tftp.sent.clone(),
+        );
+        Self {
+            registry,
+            requests,
+            durations,
+            events,
+            refused,
+            machines,
+            failures,
+            bytes,
+            cache,
+            tftp,
+        }
+    }
+}
+
+impl Metrics {
+    /// A request was answered.
+    pub fn request(&self, method: &str, route: &str, status: u16, seconds: f64) {
+        // a client can make up methods, and each would be counted for ever
+        let known = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+        let method = known.into_iter().find(|known| *known == method).unwrap_or("other").to_owned();
+        let labels = Request { method, route: route.to_owned(), status };
+        self.requests.get_or_create(&labels).inc();
+        self.durations.observe(seconds);
+    }
+
+    /// An event was written.
+    pub fn event(&self, kind: &str) {
+        self.events.get_or_create(&Kind { kind: kind.to_owned() }).inc();
+    }
+
+    /// Something was refused because this limit was reached.
+    pub fn refuse(&self, reason: Limit) {
+        self.refused.get_or_create(&Refusal { reason }).inc();
+    }
+
+    /// Bytes of an artifact were sent.
+    pub fn sent(&self, bytes: u64) {
+        self.bytes.inc_by(bytes);
+    }
+
+    /// Takes over what the cache host has counted.
+    pub fn cache(&self, cache: &Cache) {
+        let (counts, own) = (&cache.counts, &self.cache);
+        for (outcome, count) in [
+            ("hit", &counts.hits),
+            ("stale", &counts.stale),
+            ("joined", &counts.joined),
+            ("miss", &counts.misses),
+        ] {
+            set_of(&own.answers, outcome, count);
+        }
+        set_of(&own.fills, "filled", &counts.fills);
+        set_of(&own.fills, "failed", &counts.failures);
+        set(&own.evictions, &counts.evictions);
+        set(&own.sent, &counts.sent_bytes);
+        set(&own.fetched, &counts.fetched_bytes);
+        own.used.set(i64::try_from(cache.used_bytes()).unwrap_or(i64::MAX));
+    }
+
+    /// Takes over what TFTP has counted.
+    pub fn tftp(&self, counts: &tftp::Counts) {
+        let own = &self.tftp;
+        for (outcome, count) in [
+            ("sent", &counts.sent),
+            ("broken", &counts.broken),
+            ("unknown", &counts.unknown),
+            ("refused", &counts.refused),
+        ] {
+            set_of(&own.transfers, outcome, count);
+        }
+        set(&own.sent, &counts.sent_bytes);
+    }
+
+    /// All of it as text, with what only the database knows.
+    #[must_use]
+    pub fn render(&self, machines: i64, failures: i64) -> String {
+        self.machines.set(machines);
+        self.failures.set(failures);
+        let mut rendered = String::new();
+        // writing into a string does not fail
+        let _ = text::encode(&mut rendered, &self.registry);
+        rendered
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods_that_somebody_makes_up_are_one() {
+        let metrics = Metrics::default();
+        for method in ["GET", "BREW", "WHEN"] {
+            metrics.request(method, "/machines", 405, 0.001);
+        }
+        metrics.event("machine.created");
+        let text = metrics.render(7, 1);
+        assert!(
+            text.contains(
+                "bty_http_requests_total{method=\"other\",route=\"/machines\",status=\"405\"} 2"
+            ),
+            "{text}"
+        );
+        assert!(
+            text.contains("bty_machines 7") && text.contains("bty_unacknowledged_failures 1"),
+            "{text}"
+        );
+        assert!(!text.contains("BREW"), "{text}");
+    }
+}

@@ -1,0 +1,229 @@
+//! What a DHCP server has to be told so that machines boot from here.
+//!
+//! Firmware asks by its architecture (option 93, RFC 4578: 0 BIOS, 7 and 9 UEFI x86-64, 11 UEFI
+//! arm64; 16 and 19 the same by HTTP), iPXE by its user class (option 77). Firmware gets a boot
+//! program (options 66 and 67), iPXE the address of the script that it goes on with.
+
+/// What is put into the configuration of one product.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snippet {
+    /// Name of the product.
+    pub product: &'static str,
+    /// Where it goes, or how it is entered.
+    pub place: &'static str,
+    /// The text.
+    pub text: String,
+}
+
+/// A value to enter somewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Value {
+    /// Number and name of the option.
+    pub option: &'static str,
+    /// For whom.
+    pub whom: &'static str,
+    /// The value.
+    pub value: String,
+}
+
+/// Host of a base address such as `http://10.0.0.1:8080`.
+fn host(base: &str) -> String {
+    base.parse::<url::Url>()
+        .ok()
+        .and_then(|url| url.host_str().map(str::to_owned))
+        .unwrap_or_default()
+}
+
+/// The values one by one.
+#[must_use]
+pub fn values(base: &str) -> Vec<Value> {
+    let value = |option, whom, value: String| Value { option, whom, value };
+    vec![
+        value("60 vendor class", "PXE, where it is asked for", "PXEClient".into()),
+        value("66 next server", "PXE", host(base)),
+        value("67 boot file", "UEFI", "snponly.efi".into()),
+        value(
+            "67 boot file",
+            "UEFI whose network driver does not work with that",
+            "ipxe.efi".into(),
+        ),
+        value("67 boot file", "BIOS", "undionly.kpxe".into()),
+        value("67 boot file", "UEFI arm64", "ipxe-arm64.efi".into()),
+        value("67 boot file", "user class (option 77) iPXE", format!("{base}/pxe-bootstrap.ipxe")),
+        value("60 vendor class", "UEFI HTTP Boot", "HTTPClient".into()),
+        value("67 boot file", "UEFI HTTP Boot", format!("{base}/boot/snponly.efi")),
+    ]
+}
+
+/// For products, the most used first.
+#[must_use]
+pub fn snippets(base: &str) -> Vec<Snippet> {
+    let snippet = |product, place, text| Snippet { product, place, text };
+    vec![
+        snippet("dnsmasq", "/etc/dnsmasq.d/bty.conf", dnsmasq(base)),
+        snippet("Kea", "in \"Dhcp4\", beside \"subnet4\"", kea(base)),
+        snippet("ISC dhcpd", "in the subnet or the group of /etc/dhcp/dhcpd.conf", isc(base)),
+        snippet(
+            "MikroTik RouterOS 7",
+            "in a terminal; dhcp1 is the name of the DHCP server",
+            mikrotik(base),
+        ),
+        snippet(
+            "OPNsense and pfSense",
+            "Services, DHCPv4, the interface, Network booting",
+            sense(base),
+        ),
+    ]
+}
+
+/// For dnsmasq line by line, and as options for others: what the API gives.
+#[must_use]
+pub fn text(base: &str) -> String {
+    let host = host(base);
+    format!(
+        "{}\n\
+         # Others: next-server (option 66) {host}, file name (option 67) snponly.efi for UEFI, undionly.kpxe for BIOS;\n\
+         # for the user class (option 77) iPXE: {base}/pxe-bootstrap.ipxe\n",
+        dnsmasq(base)
+    )
+}
+
+fn dnsmasq(base: &str) -> String {
+    let host = host(base);
+    format!(
+        "# dnsmasq, UEFI machines: one line. iPXE finds the rest by itself.\n\
+         dhcp-boot=snponly.efi,,{host}\n\
+         \n\
+         # dnsmasq, BIOS, UEFI and arm64 machines. iPXE says what it is when it asks again.\n\
+         dhcp-userclass=set:ipxe,iPXE\n\
+         dhcp-match=set:bios,option:client-arch,0\n\
+         dhcp-match=set:uefi,option:client-arch,7\n\
+         dhcp-match=set:uefi,option:client-arch,9\n\
+         dhcp-match=set:arm64,option:client-arch,11\n\
+         dhcp-boot=tag:ipxe,{base}/pxe-bootstrap.ipxe\n\
+         dhcp-boot=tag:!ipxe,tag:bios,undionly.kpxe,,{host}\n\
+         dhcp-boot=tag:!ipxe,tag:uefi,snponly.efi,,{host}\n\
+         dhcp-boot=tag:!ipxe,tag:arm64,ipxe-arm64.efi,,{host}\n\
+         \n\
+         # dnsmasq, UEFI HTTP Boot: without TFTP.\n\
+         dhcp-match=set:http,option:client-arch,16\n\
+         dhcp-match=set:http-arm64,option:client-arch,19\n\
+         dhcp-option-force=tag:http,60,HTTPClient\n\
+         dhcp-option-force=tag:http-arm64,60,HTTPClient\n\
+         dhcp-boot=tag:http,{base}/boot/snponly.efi\n\
+         dhcp-boot=tag:http-arm64,{base}/boot/ipxe-arm64.efi\n"
+    )
+}
+
+fn kea(base: &str) -> String {
+    let host = host(base);
+    let class = |name: &str, test: &str, file: &str, is_http: bool| {
+        let vendor = "\"option-data\": [{ \"name\": \"vendor-class-identifier\", \"data\": \"HTTPClient\" }],\n    ";
+        format!(
+            "  {{ \"name\": \"bty-{name}\", \"test\": \"{test}\",\n    {}\"next-server\": \"{host}\", \"boot-file-name\": \"{file}\" }}",
+            if is_http { vendor } else { "" }
+        )
+    };
+    let ipxe = "option[77].exists and option[77].hex == 'iPXE'";
+    let not = |arch: &str| format!("not ({ipxe}) and option[93].exists and {arch}");
+    let classes = [
+        class("ipxe", ipxe, &format!("{base}/pxe-bootstrap.ipxe"), false),
+        class("bios", &not("option[93].hex == 0x0000"), "undionly.kpxe", false),
+        class(
+            "uefi",
+            &not("(option[93].hex == 0x0007 or option[93].hex == 0x0009)"),
+            "snponly.efi",
+            false,
+        ),
+        class("arm64", &not("option[93].hex == 0x000b"), "ipxe-arm64.efi", false),
+        class("http", &not("option[93].hex == 0x0010"), &format!("{base}/boot/snponly.efi"), true),
+        class(
+            "http-arm64",
+            &not("option[93].hex == 0x0013"),
+            &format!("{base}/boot/ipxe-arm64.efi"),
+            true,
+        ),
+    ];
+    format!("\"client-classes\": [\n{}\n]\n", classes.join(",\n"))
+}
+
+fn isc(base: &str) -> String {
+    let host = host(base);
+    format!(
+        "option arch code 93 = unsigned integer 16;\n\
+         next-server {host};\n\
+         if exists user-class and option user-class = \"iPXE\" {{\n\
+         \x20 filename \"{base}/pxe-bootstrap.ipxe\";\n\
+         }} elsif option arch = 00:10 {{\n\
+         \x20 option vendor-class-identifier \"HTTPClient\";\n\
+         \x20 filename \"{base}/boot/snponly.efi\";\n\
+         }} elsif option arch = 00:13 {{\n\
+         \x20 option vendor-class-identifier \"HTTPClient\";\n\
+         \x20 filename \"{base}/boot/ipxe-arm64.efi\";\n\
+         }} elsif option arch = 00:0b {{\n\
+         \x20 filename \"ipxe-arm64.efi\";\n\
+         }} elsif option arch = 00:07 or option arch = 00:09 {{\n\
+         \x20 filename \"snponly.efi\";\n\
+         }} else {{\n\
+         \x20 filename \"undionly.kpxe\";\n\
+         }}\n"
+    )
+}
+
+fn mikrotik(base: &str) -> String {
+    let host = host(base);
+    format!(
+        "/ip dhcp-server option\n\
+         add name=bty-server code=66 value=\"s'{host}'\"\n\
+         add name=bty-uefi code=67 value=\"s'snponly.efi'\"\n\
+         add name=bty-bios code=67 value=\"s'undionly.kpxe'\"\n\
+         add name=bty-ipxe code=67 value=\"s'{base}/pxe-bootstrap.ipxe'\"\n\
+         /ip dhcp-server option sets\n\
+         add name=bty-uefi options=bty-server,bty-uefi\n\
+         add name=bty-bios options=bty-server,bty-bios\n\
+         add name=bty-ipxe options=bty-ipxe\n\
+         /ip dhcp-server matcher\n\
+         add name=bty-ipxe server=dhcp1 code=77 value=\"s'iPXE'\" matching-type=exact option-set=bty-ipxe\n\
+         add name=bty-uefi server=dhcp1 code=93 value=0x0007 matching-type=exact option-set=bty-uefi\n\
+         add name=bty-bios server=dhcp1 code=93 value=0x0000 matching-type=exact option-set=bty-bios\n"
+    )
+}
+
+fn sense(base: &str) -> String {
+    let host = host(base);
+    format!(
+        "Enable network booting: yes\n\
+         Next server: {host}\n\
+         Default BIOS file name: undionly.kpxe\n\
+         UEFI 32 bit file name: (empty)\n\
+         UEFI 64 bit file name: snponly.efi\n\
+         ARM 64 bit file name: ipxe-arm64.efi\n\
+         iPXE boot file name: {base}/pxe-bootstrap.ipxe\n\
+         UEFI HTTPBoot URL (pfSense): {base}/boot/snponly.efi\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_snippet_names_the_server_and_the_script_of_ipxe() {
+        let base = "http://192.0.2.1:8080";
+        let all = snippets(base);
+        for snippet in &all {
+            assert!(snippet.text.contains("192.0.2.1"), "{snippet:?}");
+            assert!(
+                snippet.text.contains("http://192.0.2.1:8080/pxe-bootstrap.ipxe"),
+                "{snippet:?}"
+            );
+        }
+        let shown: Vec<String> =
+            all.iter().map(|s| format!("## {}: {}\n{}", s.product, s.place, s.text)).collect();
+        insta::assert_snapshot!(shown.join("\n"));
+        // what is inside braces is JSON
+        let kea = format!("{{{}}}", kea(base));
+        let parsed: serde_json::Value = serde_json::from_str(&kea).unwrap();
+        assert_eq!(parsed["client-classes"].as_array().map(Vec::len), Some(6));
+    }
+}

@@ -1,0 +1,179 @@
+//! How fast machines are being flashed: from what they report, in memory only.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+
+use bty_script::plan::Progress;
+
+use crate::domain::mac::Mac;
+use crate::domain::time::Time;
+
+/// What all machines write together is added up over so many milliseconds.
+pub const STEP_MS: i64 = 5_000;
+
+/// As many steps are remembered: ten minutes.
+const STEPS_MAX: usize = 120;
+
+/// A machine that has reported nothing for so long is forgotten.
+const FORGET_MS: i64 = 10 * 60 * 1000;
+
+/// Bytes a second of one machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rate {
+    /// Read from the source.
+    pub read: u64,
+    /// Written to the disk.
+    pub written: u64,
+    /// Read back and compared.
+    pub verified: u64,
+}
+
+/// A step of the curve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// When it began.
+    pub at: Time,
+    /// Bytes written by all machines.
+    pub written: u64,
+    /// Bytes read back by all machines.
+    pub verified: u64,
+}
+
+/// How fast machines are being flashed.
+#[derive(Default)]
+pub struct Rates(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    machines: HashMap<Mac, Last>,
+    steps: VecDeque<Step>,
+}
+
+struct Last {
+    at: Time,
+    progress: Progress,
+    rate: Rate,
+}
+
+impl Rates {
+    /// A machine is so far.
+    pub fn progress(&self, mac: &Mac, progress: &Progress, now: Time) {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = inner.machines.get(mac);
+        let since = |now: u64, of: fn(&Progress) -> u64| match known.map(|last| of(&last.progress))
+        {
+            Some(before) if before <= now => now - before,
+            // a flash that begins again counts from zero
+            Some(_) => now,
+            // one that is half way when it is first heard of has not done that at once
+            None => 0,
+        };
+        let read = since(progress.source_bytes, |p| p.source_bytes);
+        let written = since(progress.written_bytes, |p| p.written_bytes);
+        let verified = since(progress.verified_bytes, |p| p.verified_bytes);
+        let rate = match known.map(|last| now.ms_since(last.at)) {
+            Some(ms) if ms > 0 => {
+                let per_s = |bytes: u64| bytes.saturating_mul(1000) / ms.unsigned_abs();
+                Rate { read: per_s(read), written: per_s(written), verified: per_s(verified) }
+            }
+            // two reports at once tell nothing new
+            Some(_) => known.map(|last| last.rate).unwrap_or_default(),
+            None => Rate::default(),
+        };
+        inner.machines.insert(mac.clone(), Last { at: now, progress: progress.clone(), rate });
+        inner.count(now, written, verified);
+    }
+
+    /// The flash of a machine has ended.
+    pub fn end(&self, mac: &Mac) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).machines.remove(mac);
+    }
+
+    /// How fast a machine was when it last reported.
+    #[must_use]
+    pub fn of(&self, mac: &Mac) -> Option<Rate> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .machines
+            .get(mac)
+            .map(|last| last.rate)
+    }
+
+    /// The last ten minutes, oldest first, a step every [`STEP_MS`]; empty when nothing was
+    /// flashed.
+    #[must_use]
+    pub fn curve(&self, now: Time) -> Vec<Step> {
+        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let this = begin(now);
+        let first = this.plus_ms(-STEP_MS * i64::try_from(STEPS_MAX).unwrap_or_default());
+        if !inner.steps.iter().any(|step| step.at > first) {
+            return Vec::new();
+        }
+        let known: HashMap<Time, Step> = inner.steps.iter().map(|step| (step.at, *step)).collect();
+        let step = |n: i64| {
+            let at = first.plus_ms(STEP_MS * n);
+            known.get(&at).copied().unwrap_or(Step { at, written: 0, verified: 0 })
+        };
+        (1..=i64::try_from(STEPS_MAX).unwrap_or_default()).map(step).collect()
+    }
+}
+
+impl Inner {
+    fn count(&mut self, now: Time, written: u64, verified: u64) {
+        let at = begin(now);
+        if self.steps.back().is_none_or(|step| step.at < at) {
+            self.steps.push_back(Step { at, written: 0, verified: 0 });
+            self.machines.retain(|_, last| now.ms_since(last.at) < FORGET_MS);
+        }
+        if self.steps.len() > STEPS_MAX {
+            self.steps.pop_front();
+        }
+        if let Some(step) = self.steps.back_mut() {
+            step.written = step.written.saturating_add(written);
+            step.verified = step.verified.saturating_add(verified);
+        }
+    }
+}
+
+fn begin(now: Time) -> Time {
+    Time(now.0.div_euclid(STEP_MS) * STEP_MS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn progress(source_bytes: u64, written_bytes: u64, verified_bytes: u64) -> Progress {
+        let text = serde_json::json!({ "phase": "write", "source_bytes": source_bytes, "source_total": null, "decoded_bytes": 0,
+            "decoded_total": null, "written_bytes": written_bytes, "verified_bytes": verified_bytes });
+        serde_json::from_value(text).unwrap()
+    }
+
+    #[test]
+    fn rates_are_between_two_reports_and_begin_again_with_a_flash() {
+        let (rates, mac): (Rates, Mac) = (Rates::default(), "02:00:00:00:00:01".parse().unwrap());
+        rates.progress(&mac, &progress(100, 1000, 0), Time(0));
+        assert_eq!(rates.of(&mac), Some(Rate::default()));
+        rates.progress(&mac, &progress(300, 5000, 500), Time(2000));
+        assert_eq!(rates.of(&mac), Some(Rate { read: 100, written: 2000, verified: 250 }));
+        rates.progress(&mac, &progress(10, 20, 0), Time(4000));
+        assert_eq!(rates.of(&mac), Some(Rate { read: 5, written: 10, verified: 0 }));
+        rates.end(&mac);
+        assert_eq!(rates.of(&mac), None);
+    }
+
+    #[test]
+    fn the_curve_has_every_step_of_ten_minutes_and_nothing_when_nothing_was_flashed() {
+        let (rates, mac): (Rates, Mac) = (Rates::default(), "02:00:00:00:00:01".parse().unwrap());
+        assert_eq!(rates.curve(Time(0)), []);
+        rates.progress(&mac, &progress(0, 10, 0), Time(600_000));
+        rates.progress(&mac, &progress(0, 30, 7), Time(611_000));
+        let curve = rates.curve(Time(612_000));
+        assert_eq!(curve.len(), 120);
+        let last: Vec<(u64, u64)> =
+            curve[117..].iter().map(|step| (step.written, step.verified)).collect();
+        assert_eq!(last, [(0, 0), (0, 0), (20, 7)]);
+        assert_eq!(rates.curve(Time(9_000_000)), []);
+    }
+}

@@ -1,0 +1,334 @@
+//! Moving a server's state: exports of ours, bundles and databases of the reference.
+
+use rusqlite::Connection;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::domain::error::{Error, Result};
+use crate::domain::event::{Actor, NewEvent};
+use crate::domain::machine::{Machine, hardware};
+use crate::domain::plan::{Plan, bundled, params::Need};
+use crate::domain::time::Time;
+use crate::store::database::Transaction;
+use crate::store::{self, catalog::Stored};
+
+pub mod reference;
+
+/// The version of exports that is written.
+pub const VERSION: u32 = 4;
+
+/// The last version of the reference, which has inventories only.
+const REFERENCE_VERSION: u64 = 3;
+
+/// An export: everything but the audit log, sessions and tokens.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Bundle {
+    /// Four.
+    pub bty_export_version: u32,
+    /// When it was made.
+    #[schema(value_type = String, format = DateTime)]
+    pub exported_at: Time,
+    /// By which version.
+    pub exported_by_bty_version: String,
+    /// Machines, with what their plans remember, and without their boot cycles.
+    #[schema(value_type = Vec<Object>)]
+    pub machines: Vec<ExportedMachine>,
+    /// The newest revisions of operators' plans.
+    #[serde(default)]
+    pub plans: Vec<ExportedPlan>,
+    /// The catalog.
+    #[serde(default)]
+    #[schema(value_type = Vec<Object>)]
+    pub catalog: Vec<Value>,
+    /// Settings that are not at their defaults.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    pub settings: Map<String, Value>,
+}
+
+/// A machine in an export.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ExportedMachine {
+    #[serde(flatten)]
+    machine: Machine,
+    hw_lshw: Option<Value>,
+    hw_lshw_at: Option<Time>,
+}
+
+/// A plan in an export.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ExportedPlan {
+    name: String,
+    source: String,
+    #[serde(default)]
+    note: String,
+}
+
+/// What came of an import.
+#[derive(Debug, Default, Serialize, utoipa::ToSchema)]
+#[schema(as = ImportSummary)]
+pub struct Summary {
+    /// What it was.
+    pub format: String,
+    /// Machines.
+    pub machines: usize,
+    /// Of those, machines that boot their disks until they are saved: their plans would write to
+    /// disks.
+    pub held: usize,
+    /// Plans.
+    pub plans: usize,
+    /// Images of the catalog.
+    pub images: usize,
+    /// Settings.
+    pub settings: usize,
+    /// Events.
+    pub events: usize,
+    /// What was left out, and why.
+    pub skipped: Vec<String>,
+}
+
+/// Everything but the audit log, sessions and tokens.
+///
+/// # Errors
+/// Those of the database.
+pub fn export(conn: &Connection) -> Result<Bundle> {
+    let mut machines = Vec::new();
+    for mut machine in store::machines::all(conn)? {
+        // tokens are for one boot, and for one server
+        machine.cycle = None;
+        machine.answers.clear();
+        let lshw = store::machines::lshw(conn, &machine.mac)?;
+        let (hw_lshw, hw_lshw_at) = match lshw {
+            Some((text, at)) => (Some(serde_json::from_str(&text)?), Some(at)),
+            None => (None, None),
+        };
+        machines.push(ExportedMachine { machine, hw_lshw, hw_lshw_at });
+    }
+    let plans = store::plans::all(conn)?.into_iter();
+    let settings = store::settings::all(conn)?;
+    let changed =
+        store::settings::KEYS.iter().filter(|(key, default, _)| settings.get(key) != *default);
+    Ok(Bundle {
+        bty_export_version: VERSION,
+        exported_at: Time::now(),
+        exported_by_bty_version: env!("CARGO_PKG_VERSION").into(),
+        machines,
+        plans: plans
+            .map(|plan| ExportedPlan { name: plan.name, source: plan.source, note: plan.note })
+            .collect(),
+        catalog: store::catalog::all(conn)?
+            .iter()
+            .map(serde_json::to_value)
+            .collect::<Result<_, _>>()?,
+        settings: changed.map(|(key, ..)| ((*key).to_owned(), settings.get(key).into())).collect(),
+    })
+}
+
+/// Imports an export, or a bundle of the reference. What is there already is replaced; nothing else
+/// is deleted. Machines whose plans write to disks boot their disks until they are saved, unless
+/// `armed`: an export may be older than what is on the disks.
+///
+/// # Errors
+/// When it is neither.
+pub fn import(
+    transaction: &Transaction<'_>,
+    bundle: Value,
+    armed: bool,
+    now: Time,
+) -> Result<Summary> {
+    let summary = match bundle["bty_export_version"].as_u64() {
+        Some(version) if version == u64::from(VERSION) => {
+            let bundle = serde_json::from_value(bundle)
+                .map_err(|e| Error::invalid(format!("the export: {e}")))?;
+            import_own(transaction, bundle, armed, now)?
+        }
+        Some(REFERENCE_VERSION) => import_inventories(transaction, &bundle, now)?,
+        Some(version) => {
+            let detail = format!(
+                "the export has version {version}; {REFERENCE_VERSION} and {VERSION} are understood"
+            );
+            return Err(Error::invalid(detail));
+        }
+        None => return Err(Error::invalid("that is no export: bty_export_version is missing")),
+    };
+    let event = NewEvent::new(
+        "state.imported",
+        "import",
+        format!("{} machines were imported", summary.machines),
+    );
+    transaction.record(&event.by(Actor::Operator, None).with(serde_json::to_value(&summary)?))?;
+    Ok(summary)
+}
+
+fn import_own(
+    transaction: &Transaction<'_>,
+    bundle: Bundle,
+    armed: bool,
+    now: Time,
+) -> Result<Summary> {
+    let mut summary = Summary { format: format!("export version {VERSION}"), ..Summary::default() };
+    for plan in bundle.plans {
+        import_plan(transaction, plan, now, &mut summary)?;
+    }
+    for (key, value) in bundle.settings {
+        let value = value.as_str().unwrap_or_default();
+        match store::settings::check(&key, value) {
+            Ok(()) => {
+                store::settings::put(transaction, &key, value, now)?;
+                summary.settings += 1;
+            }
+            Err(error) => summary.skipped.push(error.detail),
+        }
+    }
+    for entry in bundle.catalog {
+        import_image(transaction, &entry, now, &mut summary)?;
+    }
+    let own = store::plans::all(transaction)?;
+    for exported in bundle.machines {
+        let mut machine = exported.machine;
+        let plan = bundled::find(&machine.plan)
+            .or_else(|| own.iter().find(|plan| plan.name == machine.plan));
+        let writes =
+            plan.is_none_or(|plan| plan.declared.needs.contains(&Need::Disk) || plan.declared.runs);
+        if writes && !armed {
+            machine.hold = Some("it was imported".into());
+            summary.held += 1;
+        }
+        machine.cycle = None;
+        machine.answers.clear();
+        store::machines::put(transaction, &machine)?;
+        if let Some(lshw) = exported.hw_lshw {
+            let at = exported.hw_lshw_at.unwrap_or(now);
+            store::machines::put_lshw(transaction, &machine.mac, &lshw.to_string(), at)?;
+        }
+        summary.machines += 1;
+    }
+    Ok(summary)
+}
+
+fn import_plan(
+    transaction: &Transaction<'_>,
+    plan: ExportedPlan,
+    now: Time,
+    summary: &mut Summary,
+) -> Result<()> {
+    let ExportedPlan { name, source, note } = plan;
+    let examined = crate::domain::plan::examine(&name, &source);
+    if let Some(wrong) = crate::domain::plan::check_name(&name)
+        .err()
+        .or(examined.findings.first().map(|f| f.message.clone()))
+    {
+        summary.skipped.push(format!("plan {name}: {wrong}"));
+        return Ok(());
+    }
+    let newest = store::plans::newest(transaction, &name)?.map_or(0, |(revision, _)| revision);
+    if newest > 0
+        && store::plans::revision(transaction, &name, newest)?
+            .is_some_and(|plan| plan.source == source)
+    {
+        return Ok(());
+    }
+    let plan = Plan {
+        name,
+        revision: newest + 1,
+        source,
+        declared: examined.declared,
+        is_bundled: false,
+        saved_at: Some(now),
+        note,
+    };
+    store::plans::put(transaction, &plan, "import", now)?;
+    summary.plans += 1;
+    Ok(())
+}
+
+fn import_image(
+    transaction: &Transaction<'_>,
+    entry: &Value,
+    now: Time,
+    summary: &mut Summary,
+) -> Result<()> {
+    let text = |name: &str| entry[name].as_str().map(str::to_owned);
+    let (Some(name), Some(src)) = (text("name"), text("src")) else {
+        summary.skipped.push("an image without a name or a src".into());
+        return Ok(());
+    };
+    let checked = match bty::catalog::Entry::new(name.clone(), src.clone()) {
+        Ok(entry) => entry,
+        Err(e) => {
+            summary.skipped.push(format!("image {name}: {e}"));
+            return Ok(());
+        }
+    };
+    let is_known = store::catalog::by_src(transaction, &src)?.is_some();
+    if is_known || store::catalog::is_name_taken(transaction, &name, &src)? {
+        summary
+            .skipped
+            .push(format!("image {name}: it is in the catalog already, or was deleted from it"));
+        return Ok(());
+    }
+    let digest = text("disk_image_sha").filter(|sha| sha.parse::<bty::Digest>().is_ok());
+    store::catalog::put(
+        transaction,
+        &Stored {
+            bty_image_ref: checked.image_ref().to_string(),
+            is_tag: crate::services::catalog::is_tag(&src),
+            src,
+            resolved_src: text("resolved_src"),
+            resolved_at: text("resolved_at").and_then(|at| Time::parse(&at)),
+            disk_image_sha: digest,
+            name,
+            sha_url: text("sha_url"),
+            format: text("format").or(checked.format),
+            size_bytes: entry["size_bytes"].as_u64(),
+            description: text("description"),
+            arch: text("arch").or(checked.arch),
+            added_at: text("added_at").and_then(|at| Time::parse(&at)).unwrap_or(now),
+        },
+    )?;
+    summary.images += 1;
+    Ok(())
+}
+
+/// A bundle of the reference has inventories and nothing else: its machines take stock again.
+fn import_inventories(transaction: &Transaction<'_>, bundle: &Value, now: Time) -> Result<Summary> {
+    let mut summary =
+        Summary { format: format!("bundle version {REFERENCE_VERSION}"), ..Summary::default() };
+    for exported in bundle["machines"].as_array().into_iter().flatten() {
+        let mac = exported["mac"].as_str().unwrap_or_default();
+        let Ok(mac) = mac.parse() else {
+            summary
+                .skipped
+                .push(format!("{} is no MAC address", mac.chars().take(64).collect::<String>()));
+            continue;
+        };
+        let at = |name: &str| exported[name].as_str().and_then(Time::parse);
+        let mut machine = Machine::new(mac, bundled::INVENTORY, now);
+        machine.disks = Some(exported["known_disks"].clone()).filter(Value::is_array);
+        machine.disks_at = at("known_disks_at").filter(|_| machine.disks.is_some());
+        machine.hardware = hardware::facts(&exported["hw_lshw"]);
+        store::machines::put(transaction, &machine)?;
+        if !exported["hw_lshw"].is_null() {
+            let lshw = exported["hw_lshw"].to_string();
+            store::machines::put_lshw(
+                transaction,
+                &machine.mac,
+                &lshw,
+                at("hw_lshw_at").unwrap_or(now),
+            )?;
+        }
+        summary.machines += 1;
+    }
+    Ok(summary)
+}
+
+/// What an event says about an import that failed.
+#[must_use]
+pub fn failed(error: &Error) -> NewEvent {
+    let event = NewEvent::new(
+        "state.import.failed",
+        "import",
+        format!("nothing was imported: {}", error.detail),
+    );
+    event.by(Actor::Operator, None).with(json!({ "error": error.detail }))
+}

@@ -1,0 +1,210 @@
+//! A `state.db` of the reference: machines with their bindings, labels, catalog, settings, events.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags, Row};
+use serde_json::{Value, json};
+
+use super::{Summary, import_image};
+use crate::domain::error::{Error, Result};
+use crate::domain::event::{Actor, NewEvent};
+use crate::domain::machine::{Flashed, Machine, hardware};
+use crate::domain::plan::bundled;
+use crate::domain::time::Time;
+use crate::store;
+use crate::store::database::Transaction;
+
+/// True for a file that is a database.
+#[must_use]
+pub fn is_database(path: &Path) -> bool {
+    use std::io::Read as _;
+    let mut head = [0; 16];
+    std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut head)).is_ok()
+        && &head == b"SQLite format 3\0"
+}
+
+/// Everything of a reference database, read before anything is changed.
+pub struct Contents {
+    machines: Vec<Record>,
+    labels: Vec<(String, String)>,
+    catalog: Vec<Value>,
+    settings: Vec<(String, String)>,
+    events: Vec<Value>,
+}
+
+/// A row as a map.
+type Record = Value;
+
+/// Reads the database at `path`. Columns that a version did not have are none.
+///
+/// # Errors
+/// When it is no database of the reference.
+pub fn read(path: &Path) -> Result<Contents> {
+    let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let has = |table: &str| {
+        let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?1)";
+        conn.query_row(sql, [table], |row| row.get::<_, bool>(0))
+    };
+    if !has("machines")? || !has("bty_version")? {
+        let own = "; a copy of bty's own is not imported but put in place of the server's, which must not run meanwhile";
+        return Err(Error::invalid(format!(
+            "{} is no state.db of the reference{own}",
+            path.display()
+        )));
+    }
+    let pairs = |table: &str, a: &str, b: &str| -> Result<Vec<(String, String)>> {
+        let text = |row: &Value, name: &str| row[name].as_str().unwrap_or_default().to_owned();
+        Ok(rows(&conn, table)?.iter().map(|row| (text(row, a), text(row, b))).collect())
+    };
+    Ok(Contents {
+        machines: rows(&conn, "machines")?,
+        labels: if has("machine_labels")? {
+            pairs("machine_labels", "mac", "label")?
+        } else {
+            Vec::new()
+        },
+        catalog: if has("catalog_entries")? { rows(&conn, "catalog_entries")? } else { Vec::new() },
+        settings: if has("settings")? { pairs("settings", "key", "value")? } else { Vec::new() },
+        events: if has("events")? { rows(&conn, "events")? } else { Vec::new() },
+    })
+}
+
+fn rows(conn: &Connection, table: &str) -> Result<Vec<Record>> {
+    let mut select = conn.prepare(&format!("SELECT * FROM {table} ORDER BY rowid"))?;
+    let names: Vec<String> = select.column_names().into_iter().map(str::to_owned).collect();
+    let map = |row: &Row<'_>| {
+        let mut map = serde_json::Map::new();
+        for (i, name) in names.iter().enumerate() {
+            let value = match row.get_ref(i)? {
+                rusqlite::types::ValueRef::Null => Value::Null,
+                rusqlite::types::ValueRef::Integer(number) => number.into(),
+                rusqlite::types::ValueRef::Real(number) => number.into(),
+                rusqlite::types::ValueRef::Text(text) | rusqlite::types::ValueRef::Blob(text) => {
+                    String::from_utf8_lossy(text).into_owned().into()
+                }
+            };
+            map.insert(name.clone(), value);
+        }
+        Ok(Value::Object(map))
+    };
+    let rows = select.query_map([], map)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Writes `contents`. Events are added as often as they are imported: import once.
+///
+/// # Errors
+/// Those of the database.
+pub fn import(transaction: &Transaction<'_>, contents: &Contents, now: Time) -> Result<Summary> {
+    let mut summary = Summary { format: "state.db of the reference".into(), ..Summary::default() };
+    for entry in &contents.catalog {
+        import_image(transaction, entry, now, &mut summary)?;
+    }
+    for (key, value) in &contents.settings {
+        match store::settings::check(key, value) {
+            Ok(()) => {
+                store::settings::put(transaction, key, value, now)?;
+                summary.settings += 1;
+            }
+            Err(error) => summary.skipped.push(format!("setting {}", error.detail)),
+        }
+    }
+    for row in &contents.machines {
+        match machine(row, contents, now) {
+            Ok(machine) => {
+                store::machines::put(transaction, &machine)?;
+                if let Some(lshw) = row["hw_lshw"].as_str() {
+                    let at = row["hw_lshw_at"].as_str().and_then(Time::parse).unwrap_or(now);
+                    store::machines::put_lshw(transaction, &machine.mac, lshw, at)?;
+                }
+                summary.machines += 1;
+            }
+            Err(why) => summary.skipped.push(why),
+        }
+    }
+    for event in &contents.events {
+        put_event(transaction, event)?;
+        summary.events += 1;
+    }
+    let event = NewEvent::new(
+        "state.imported",
+        "import",
+        format!("{} machines were imported", summary.machines),
+    );
+    transaction.record(&event.by(Actor::Operator, None).with(serde_json::to_value(&summary)?))?;
+    Ok(summary)
+}
+
+fn machine(row: &Value, contents: &Contents, now: Time) -> Result<Machine, String> {
+    let text = |name: &str| row[name].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+    let at = |name: &str| row[name].as_str().and_then(Time::parse);
+    let mac = text("mac").unwrap_or_default();
+    let mode = text("boot_mode").unwrap_or_default();
+    let plan = if bundled::find(&mode).is_some() { mode.as_str() } else { bundled::INVENTORY };
+    let mut machine = Machine::new(mac.parse().map_err(|e| format!("machine: {e}"))?, plan, now);
+    machine.image_ref = text("bty_image_ref");
+    machine.target_serial = text("target_disk_serial").map(|serial| serial.trim().to_owned());
+    machine.sanboot_drive = text("sanboot_drive");
+    machine.labels = contents
+        .labels
+        .iter()
+        .filter(|(of, _)| *of == mac)
+        .map(|(_, label)| label.clone())
+        .collect();
+    machine.labels.sort();
+    machine.disks = text("known_disks")
+        .and_then(|disks| serde_json::from_str(&disks).ok())
+        .filter(Value::is_array);
+    machine.disks_at = at("known_disks_at");
+    let lshw: Value =
+        text("hw_lshw").and_then(|lshw| serde_json::from_str(&lshw).ok()).unwrap_or_default();
+    machine.hardware = hardware::facts(&lshw);
+    machine.discovered_at = at("discovered_at");
+    machine.last_seen_at = at("last_seen_at");
+    machine.last_seen_ip = text("last_seen_ip");
+    machine.created_at = at("created_at").unwrap_or(now);
+    machine.updated_at = at("updated_at").unwrap_or(now);
+    let flashed_at = at("last_flashed_at");
+    machine.flashed = flashed_at.map(|at| Flashed {
+        at,
+        image: machine.image_ref.clone(),
+        sha256: None,
+        serial: machine.target_serial.clone(),
+    });
+    let is_armed = row["saw_flasher_boot"].as_i64() == Some(1);
+    // what it would do next is what it does next
+    machine.state = match plan {
+        "bty-flash-once" | "bty-flash-always" => {
+            json!({ "flashed": is_armed && flashed_at.is_some() })
+        }
+        "bty-inventory" => json!({ "inventoried": is_armed && machine.disks_at.is_some() }),
+        _ => json!({}),
+    };
+    Ok(machine)
+}
+
+fn put_event(transaction: &Transaction<'_>, event: &Value) -> Result<()> {
+    let text = |name: &str| event[name].as_str().map(str::to_owned);
+    let details: Value = match &event["details"] {
+        Value::String(text) => {
+            serde_json::from_str(text).unwrap_or_else(|_| json!({ "text": text }))
+        }
+        _ => json!({}),
+    };
+    transaction.execute(
+        "INSERT INTO events (ts, kind, subject_kind, subject_id, actor, source_ip, summary, details_json, acknowledged)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        rusqlite::params![
+            text("ts").and_then(|ts| Time::parse(&ts)).unwrap_or_default(),
+            text("kind").unwrap_or_default(),
+            text("subject_kind").unwrap_or_default(),
+            text("subject_id").unwrap_or_default(),
+            text("actor").unwrap_or_default(),
+            text("source_ip"),
+            text("summary").unwrap_or_default(),
+            details.to_string(),
+            event["acknowledged"].as_i64() == Some(1),
+        ],
+    )?;
+    Ok(())
+}
