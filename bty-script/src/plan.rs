@@ -127,7 +127,8 @@ impl Header {
                 "machine" => header.machine = value.trim().to_ascii_lowercase(),
                 "plan" => header.plan = value.to_owned(),
                 "revision" => {
-                    header.revision = value.parse().map_err(|_| bad("its revision is no number"))?
+                    header.revision =
+                        value.parse().map_err(|_| bad("its revision is no number"))?;
                 }
                 "cycle" => header.cycle = value.to_owned(),
                 _ => {}

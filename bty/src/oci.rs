@@ -143,7 +143,7 @@ impl Registry {
             match self.choose(&manifest)? {
                 Chosen::Blob(blob) => return Ok(blob),
                 Chosen::Manifest(digest) => {
-                    (version, expected) = (format!("sha256:{digest}"), Some(digest))
+                    (version, expected) = (format!("sha256:{digest}"), Some(digest));
                 }
             }
         }

@@ -223,7 +223,7 @@ fn refused(host: &Host, arguments: &[&str]) -> String {
 fn what_cannot_be_deployed_is_refused_before_anything_is_written() {
     let mut told = Vec::new();
     let mut tell = |what: &str, host: &Host, arguments: &[&str]| {
-        told.push(format!("# {what}\n{}", refused(host, arguments)))
+        told.push(format!("# {what}\n{}", refused(host, arguments)));
     };
 
     let host = Host::new();
@@ -245,7 +245,7 @@ fn what_cannot_be_deployed_is_refused_before_anything_is_written() {
 
     let host = Host::new();
     let mut tell = |what: &str, host: &Host, arguments: &[&str]| {
-        told.push(format!("# {what}\n{}", refused(host, arguments)))
+        told.push(format!("# {what}\n{}", refused(host, arguments)));
     };
     tell("no archive", &host, &["deploy", "site", "--images", "nowhere.tar"]);
     let web = format!("images/localhost_bty-web:{}", env!("CARGO_PKG_VERSION"));

@@ -152,7 +152,10 @@ impl Hardware {
                 this.flash("/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd");
             }
             Firmware::ArmSecure => {
-                this.flash("/usr/share/AAVMF/AAVMF_CODE.ms.fd", "/usr/share/AAVMF/AAVMF_VARS.ms.fd")
+                this.flash(
+                    "/usr/share/AAVMF/AAVMF_CODE.ms.fd",
+                    "/usr/share/AAVMF/AAVMF_VARS.ms.fd",
+                );
             }
         }
         this

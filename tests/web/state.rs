@@ -29,7 +29,7 @@ fn nothing_that_was_acknowledged_is_lost_when_the_server_is_killed() {
                         let request = bty::client::Request::get(&url);
                         match client.exchange(&request, &bty::CancelToken::new()) {
                             Ok(reply) if reply.is_success() => {
-                                acknowledged.lock().unwrap().push(nonce)
+                                acknowledged.lock().unwrap().push(nonce);
                             }
                             _ => return,
                         }

@@ -26,7 +26,7 @@ fn call<const N: usize>(
         let is_missing = |error: &EvalAltResult| matches!(error, EvalAltResult::ErrorFunctionNotFound(signature, _) if signature.starts_with(function.fn_name()));
         match result {
             Err(error) if is_missing(&error) => {
-                result = function.call_raw(context, None, &mut args[..])
+                result = function.call_raw(context, None, &mut args[..]);
             }
             _ => break,
         }

@@ -92,7 +92,7 @@ impl Observer for Watcher {
             Event::Phase { phase } => view.enter(*phase),
             Event::Notice { message } => self.say(&view, &format!("note: {message}")),
             Event::TargetFailed { target, message, .. } => {
-                self.say(&view, &format!("{target} failed: {message}"))
+                self.say(&view, &format!("{target} failed: {message}"));
             }
             Event::Progress { phase, counts, targets, .. } => {
                 let lines = view.measure(*phase, counts, targets);

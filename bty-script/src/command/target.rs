@@ -153,7 +153,7 @@ impl Target<'_> {
                 match wish {
                     Power::Reboot if is_flashed => self.marks.mark("flash complete; rebooting"),
                     Power::Kexec if is_flashed => {
-                        self.marks.mark("flash complete; starting its kernel")
+                        self.marks.mark("flash complete; starting its kernel");
                     }
                     _ => {}
                 }

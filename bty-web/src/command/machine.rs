@@ -22,7 +22,7 @@ pub(crate) async fn run(server: &Server, verb: MachineVerb) -> Result<ExitCode> 
             }
         }
         MachineVerb::Show { mac } => {
-            out_json!("{:#}", server.api.get(&format!("/machines/{}", encoded(&mac))).await?)
+            out_json!("{:#}", server.api.get(&format!("/machines/{}", encoded(&mac))).await?);
         }
         MachineVerb::Set {
             mac,

@@ -74,7 +74,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
     let warn = || {
         file.warnings
             .iter()
-            .for_each(|warning| eprintln!("warning: {}", bty::text::escape_lines(warning)))
+            .for_each(|warning| eprintln!("warning: {}", bty::text::escape_lines(warning)));
     };
     // monitors may not be allowed to read the file, and need it only for a port
     let load_quietly = |named: &[PathBuf]| {

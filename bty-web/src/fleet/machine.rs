@@ -205,10 +205,10 @@ impl Simulated {
     fn check_live(&self, tally: &Tally) {
         match self.plan {
             "ipxe-exit" => {
-                self.violation(tally, "the live environment is booted, and nobody asked for it")
+                self.violation(tally, "the live environment is booted, and nobody asked for it");
             }
             "bty-flash-once" if self.is_flashed => {
-                self.violation(tally, "it is to be flashed again")
+                self.violation(tally, "it is to be flashed again");
             }
             "bty-flash-always" | "bty-inventory" if self.is_due => {
                 self.violation(tally, "the disk was to be booted after a completion");

@@ -324,7 +324,7 @@ mod tests {
             |machine| machine.labels = vec!["lab".into()],
             |machine| {
                 machine.flashed =
-                    Some(Flashed { at: Time(7), image: None, sha256: None, serial: None })
+                    Some(Flashed { at: Time(7), image: None, sha256: None, serial: None });
             },
             |machine| machine.discovered_at = None,
         ];

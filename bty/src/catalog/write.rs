@@ -122,7 +122,7 @@ fn quote(text: &str) -> String {
             '\r' => quoted.push_str("\\r"),
             '\t' => quoted.push_str("\\t"),
             c if c.is_control() => {
-                write!(quoted, "\\u{:04X}", u32::from(c)).expect("a string takes all writes")
+                write!(quoted, "\\u{:04X}", u32::from(c)).expect("a string takes all writes");
             }
             c => quoted.push(c),
         }

@@ -213,10 +213,10 @@ fn a_flipped_bit_never_gives_wrong_bytes() {
             match decode(compression, &damaged) {
                 // the name and the time in a gzip header protect nothing
                 Ok(decoded) => {
-                    assert!(decoded == content, "{compression:?} with byte {at} damaged")
+                    assert!(decoded == content, "{compression:?} with byte {at} damaged");
                 }
                 Err(error) => {
-                    assert_eq!(error.kind(), ErrorKind::Format, "{compression:?}: {error}")
+                    assert_eq!(error.kind(), ErrorKind::Format, "{compression:?}: {error}");
                 }
             }
         }

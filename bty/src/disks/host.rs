@@ -89,7 +89,7 @@ impl SystemHost {
             Ok(file) => look(&mut disk, &file),
             // the kernel has read the table for us
             Err(_) => {
-                disk.partitions = nodes.partitions_of(&node.name).map(kernel_partition).collect()
+                disk.partitions = nodes.partitions_of(&node.name).map(kernel_partition).collect();
             }
         }
         for partition in &mut disk.partitions {

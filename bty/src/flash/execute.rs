@@ -180,7 +180,7 @@ impl Run<'_> {
         let extents = self.image.extents(self.reading, false)?;
         self.enter(Phase::Wipe);
         let wipe = |shared: &Shared| {
-            finish::wipe_before(shared).unwrap_or_else(|error| shared.fail(error))
+            finish::wipe_before(shared).unwrap_or_else(|error| shared.fail(error));
         };
         let wiping: Vec<_> = lanes.iter().map(|lane| lane.begin(wipe)).collect();
         for (lane, running) in lanes.iter_mut().zip(&wiping) {

@@ -509,7 +509,7 @@ impl Shared {
             }
             match start.elapsed().as_millis() {
                 0..50 if part == chunk => {
-                    self.zero_chunk.store((chunk * 2).min(ZERO_MAX), Ordering::Relaxed)
+                    self.zero_chunk.store((chunk * 2).min(ZERO_MAX), Ordering::Relaxed);
                 }
                 300.. => self.zero_chunk.store((chunk / 2).max(ZERO_MIN), Ordering::Relaxed),
                 _ => {}

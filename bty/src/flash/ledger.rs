@@ -30,7 +30,7 @@ impl Ledger {
         let mut entries = self.entries();
         match entries.last_mut() {
             Some(last) if last.hashes.is_none() && last.offset + last.len == offset => {
-                last.len += len
+                last.len += len;
             }
             _ => entries.push(Entry { offset, len, hashes: None }),
         }

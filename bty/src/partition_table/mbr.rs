@@ -122,7 +122,7 @@ fn logical(read: &mut ReadAt<'_>, extended: MbrPartition, sector: u32) -> Vec<Mb
         match next {
             // chains go forward on real disks: anything else would loop
             Some(next) if extended.first_lba + next.first_lba > record => {
-                record = extended.first_lba + next.first_lba
+                record = extended.first_lba + next.first_lba;
             }
             _ => break,
         }

@@ -50,7 +50,7 @@ impl Wire {
         let counts = Arc::clone(&reading.counts);
         let (result, hasher) = (Arc::clone(&digest), FileHasher::new(&source.promised));
         threads::start("bty-wire", move || {
-            read_ahead(stream, hasher, &full, &empty, &counts.source_bytes, &result)
+            read_ahead(stream, hasher, &full, &empty, &counts.source_bytes, &result);
         })?;
         let cancel = reading.cancel.clone();
         let of_reader = Arc::clone(&digest);
@@ -74,7 +74,7 @@ impl Wire {
             // the thread is gone without a word: only when it was told to stop
             Err(_) if self.cancel.is_cancelled() => return Err(Error::cancelled().into()),
             Err(_) if self.digest.lock().is_ok_and(|digest| digest.is_some()) => {
-                self.is_over = true
+                self.is_over = true;
             }
             // an end without a digest is not the end of the source
             Err(_) => {

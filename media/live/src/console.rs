@@ -142,7 +142,7 @@ mod tests {
         for (name, kind) in [("ttyS0", Some("4")), ("ttyS1", Some("0")), ("tty1", None)] {
             fs::create_dir(dir.path().join(name)).unwrap();
             kind.into_iter().for_each(|kind| {
-                fs::write(dir.path().join(name).join("type"), format!("{kind}\n")).unwrap()
+                fs::write(dir.path().join(name).join("type"), format!("{kind}\n")).unwrap();
             });
         }
         let there: Vec<&str> =

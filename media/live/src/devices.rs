@@ -98,7 +98,7 @@ fn coldplug(devices: &Path) -> Vec<String> {
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() => dirs.push(entry.path()),
                 Ok(kind) if kind.is_file() && entry.file_name() == "modalias" => {
-                    all.extend(alias(&entry.path()))
+                    all.extend(alias(&entry.path()));
                 }
                 _ => {}
             }

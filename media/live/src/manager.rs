@@ -101,11 +101,11 @@ impl Manager {
             }
             if full::is_wanted() {
                 match full::prepare(&self.words, &mut |line| {
-                    self.consoles.write(format!("  {line}\n").as_bytes())
+                    self.consoles.write(format!("  {line}\n").as_bytes());
                 }) {
                     Ok(()) => return Ok(TO_FULL),
                     Err(why) => {
-                        self.say(&format!("\nthe full environment cannot be started: {why}\n"))
+                        self.say(&format!("\nthe full environment cannot be started: {why}\n"));
                     }
                 }
             }

@@ -53,7 +53,7 @@ impl Modules {
             let literal = pattern.find(['*', '?', '[']).unwrap_or(pattern.len());
             match pattern.get(..KEY) {
                 Some(key) if literal >= KEY => {
-                    modules.by_key.entry(key.to_owned()).or_default().push(entry)
+                    modules.by_key.entry(key.to_owned()).or_default().push(entry);
                 }
                 _ => modules.general.push(entry),
             }

@@ -42,7 +42,7 @@ pub(crate) fn authorize(
                 count += 1;
             }
             None => {
-                say(&format!("{WORD}={key} is ignored: it is not the second field of a .pub file"))
+                say(&format!("{WORD}={key} is ignored: it is not the second field of a .pub file"));
             }
         }
     }

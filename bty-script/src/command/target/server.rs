@@ -146,7 +146,7 @@ impl Server {
                     return false;
                 }
                 Ok(reply) => {
-                    self.output.warn(&format!("{url} answered {}, trying again", reply.status))
+                    self.output.warn(&format!("{url} answered {}, trying again", reply.status));
                 }
                 Err(error) => self.output.warn(&format!("{error}, trying again")),
             }
@@ -240,7 +240,7 @@ impl Server {
                         told = Some(Instant::now());
                     }
                     None => {
-                        thread::park_timeout(if pause.is_zero() { PROGRESS_EVERY } else { pause })
+                        thread::park_timeout(if pause.is_zero() { PROGRESS_EVERY } else { pause });
                     }
                 }
             }

@@ -27,7 +27,7 @@ pub(super) fn run(arguments: &CreateImage, output: &Output) -> Result<ExitCode> 
             &serde_json::json!({ "disk": disk, "path": arguments.out, "refusals": refusals }),
         );
         refusals.iter().for_each(|refusal| {
-            output.say_marked("", Style::Bad, "refused", &format!(" {refusal}"))
+            output.say_marked("", Style::Bad, "refused", &format!(" {refusal}"));
         });
         return Ok(ExitCode::from(exit::REFUSED));
     }

@@ -167,7 +167,7 @@ impl Declared {
         for (name, value) in params {
             match self.parameters.get(name) {
                 None => {
-                    problems.push(format!("the plan has no parameter {name:?}; {}", self.names()))
+                    problems.push(format!("the plan has no parameter {name:?}; {}", self.names()));
                 }
                 Some(parameter) => {
                     problems

@@ -225,7 +225,7 @@ fn send(chunks: &mpsc::Sender<Bytes>, chunk: Bytes) -> Result<()> {
         match chunks.try_send(waiting) {
             Ok(()) => return Ok(()),
             Err(mpsc::error::TrySendError::Full(chunk)) if begun.elapsed() < TAKES_AFTER => {
-                waiting = chunk
+                waiting = chunk;
             }
             Err(_) => return Err(Error::new(ErrorKind::Upstream, "the client takes no more")),
         }

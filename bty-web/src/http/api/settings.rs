@@ -65,7 +65,7 @@ pub(crate) async fn put(
             }
             Ok(()) => wanted.push((key, text)),
             Err(error) => {
-                problems.push(Problem::new(key.chars().take(64).collect::<String>(), error.detail))
+                problems.push(Problem::new(key.chars().take(64).collect::<String>(), error.detail));
             }
         }
     }

@@ -124,7 +124,7 @@ fn refuses_a_second_writer_of_a_block_device_but_not_a_reader() {
 fn refuses_a_write_protected_block_device() {
     let Some(disk) = LoopDisk::new(1 << 20, 512) else { return };
     let protect = |flag| {
-        assert!(Command::new("blockdev").arg(flag).arg(&disk.path).status().unwrap().success())
+        assert!(Command::new("blockdev").arg(flag).arg(&disk.path).status().unwrap().success());
     };
     protect("--setro");
     let opened = SystemDevice::open(&disk.path, Access::Exclusive);

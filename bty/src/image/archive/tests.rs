@@ -93,7 +93,7 @@ fn read(image: &Image) -> Result<Vec<u8>> {
         match extent {
             Extent::Data { block, .. } => content.extend_from_slice(&block),
             Extent::Zero { len, .. } => {
-                content.resize(content.len() + usize::try_from(len).unwrap(), 0)
+                content.resize(content.len() + usize::try_from(len).unwrap(), 0);
             }
         }
     }

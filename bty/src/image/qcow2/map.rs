@@ -70,7 +70,7 @@ impl Window {
             Some(run)
                 if run.packed == 0 && run.host_end() == host && run.guest + run.len == guest =>
             {
-                run.len += len
+                run.len += len;
             }
             _ => self.runs.push(Run { host, guest, len, packed: 0 }),
         }

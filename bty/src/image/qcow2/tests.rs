@@ -657,10 +657,10 @@ fn read_briefly(source: &Source) {
     for _ in 0..200 {
         match reader.next() {
             Ok(Some(Extent::Data { offset, block })) => {
-                assert!(offset + block.len() as u64 <= image.virtual_bytes())
+                assert!(offset + block.len() as u64 <= image.virtual_bytes());
             }
             Ok(Some(Extent::Zero { offset, len })) => {
-                assert!(offset + len <= image.virtual_bytes())
+                assert!(offset + len <= image.virtual_bytes());
             }
             Ok(None) | Err(_) => return,
         }

@@ -213,7 +213,7 @@ fn contacted(world: &mut World, is: &mut Invariants, plan: &str) {
     is.old.extend(is.token.take());
     match (&boot, plan) {
         (Boot::Disk { .. }, "bty-flash-once") => {
-            assert!(is.is_flashed, "{plan}: nothing was flashed")
+            assert!(is.is_flashed, "{plan}: nothing was flashed");
         }
         (Boot::Disk { .. }, "bty-flash-always" | "bty-inventory") => {
             assert!(is.is_due, "{plan}: a crashed boot was taken for done");
@@ -221,10 +221,10 @@ fn contacted(world: &mut World, is: &mut Invariants, plan: &str) {
         }
         (Boot::Disk { .. }, "ipxe-exit") => {}
         (Boot::Live { .. }, "bty-flash-once") => {
-            assert!(!is.is_flashed, "{plan}: flashed twice for one save")
+            assert!(!is.is_flashed, "{plan}: flashed twice for one save");
         }
         (Boot::Live { .. }, "bty-flash-always" | "bty-inventory") => {
-            assert!(!is.is_due, "{plan}: the disk is due")
+            assert!(!is.is_due, "{plan}: the disk is due");
         }
         (Boot::Live { .. }, "bty-tui") => {}
         (Boot::Failed { .. }, _) if world.machine.is_stalled() => {
