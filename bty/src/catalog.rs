@@ -117,7 +117,7 @@ impl Entry {
 
     /// All digests that the image must have.
     #[must_use]
-    pub fn promised(&self) -> Checksums {
+    pub fn checksums(&self) -> Checksums {
         Checksums { sha256: self.sha256, sha512: self.sha512 }
     }
 

@@ -70,7 +70,9 @@ pub mod fuzzing;
 mod decode;
 mod extent;
 mod partition_table;
+mod read_context;
 mod threads;
+mod transport;
 
 pub use client::{Client, ClientOptions};
 pub use device::Device;

@@ -10,7 +10,7 @@ use super::{Catalog, Entry};
 use crate::digest::{ChecksumList, Checksums};
 use crate::{
     CancelToken, Client, Context, Digest, Error, ErrorKind, Location, Result, Source, redact, size,
-    source, threads,
+    text, threads,
 };
 
 /// Images that are checked at a time: most of the time is spent waiting for servers.
@@ -145,7 +145,7 @@ pub fn fetch_checksum(
 fn path_of(address: &str) -> String {
     match address.parse() {
         Ok(Location::Http(url)) => {
-            String::from_utf8_lossy(&source::percent_decoded(url.path())).into_owned()
+            String::from_utf8_lossy(&text::percent_decode(url.path())).into_owned()
         }
         Ok(Location::File(path)) => path.to_string_lossy().into_owned(),
         _ => address.to_owned(),

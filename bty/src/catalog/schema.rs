@@ -195,7 +195,7 @@ impl Fields<'_, '_> {
         }
         let size = integer(value.get_ref()).and_then(|n| u64::try_from(n).ok());
         if let Some(Err(e)) =
-            size.map(|size| crate::image::check_size(size, crate::client::IMAGE_BYTES_MAX))
+            size.map(|size| crate::source::check_size(size, crate::client::IMAGE_BYTES_MAX))
         {
             self.problem(Some(value.span()), &format!("size_bytes: {e}"));
             return None;

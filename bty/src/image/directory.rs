@@ -73,7 +73,7 @@ impl ImageFile {
     /// An image file that nobody looked at: for dry runs. `None` when its name is not that of an
     /// image.
     #[must_use]
-    pub fn described(path: &Path, size_bytes: u64) -> Option<Self> {
+    pub fn simulated(path: &Path, size_bytes: u64) -> Option<Self> {
         let name = text::shown_name(path.file_name()?);
         let format = name::format(&name)?;
         let arch = name::architecture(&name);
