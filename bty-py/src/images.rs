@@ -107,7 +107,7 @@ impl Image {
 fn reference(image: &Bound<'_, PyAny>) -> PyResult<(String, Checksums)> {
     if let Ok(entry) = image.cast::<Entry>() {
         let entry = &entry.get().0;
-        return Ok((entry.src().to_owned(), entry.promised()));
+        return Ok((entry.src().to_owned(), entry.checksums()));
     }
     if let Ok(file) = image.cast::<ImageFile>() {
         return Ok((bty::text::path_reference(&file.get().0.path), Checksums::default()));

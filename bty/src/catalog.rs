@@ -1,6 +1,6 @@
-//! Catalogs: lists of images that can be had from the network.
+//! Catalogs: lists of images on the network.
 //!
-//! A catalog is a TOML file, read from anywhere a [`Client`] reaches, a registry included:
+//! A catalog is a TOML file. A [`Client`] reads it from a path, a web server or an OCI registry:
 //!
 //! ```toml
 //! version = 1
@@ -15,19 +15,21 @@
 //! arch = "x86_64"
 //! ```
 //!
-//! | field | needed | meaning |
+//! | field | required | meaning |
 //! |---|---|---|
 //! | `name` | yes | unique within the catalog |
-//! | `src` | yes | `http://`, `https://` or `oras://`; never `file://`, which would mean nothing to another machine, and never with a user or a password, since everybody reads a catalog |
-//! | `sha256` | no | of the bytes as they come over the wire, 64 hexadecimal digits |
-//! | `sha512` | no | the same with SHA-512, 128 hexadecimal digits, for images whose publisher has nothing else |
-//! | `ref` | no | must be [`image_ref`] of `src`; a check on who wrote the catalog |
-//! | `format` | no | a hint; else from `name`, then from `src` |
-//! | `size_bytes` | no | size over the wire |
-//! | `description` | no | for people |
-//! | `arch` | no | for display; else from `name` |
+//! | `src` | yes | an `http://`, `https://` or `oras://` address, without user and password |
+//! | `sha256` | no | SHA-256 of the file as published, 64 hexadecimal digits |
+//! | `sha512` | no | SHA-512 of the file as published, 128 hexadecimal digits |
+//! | `ref` | no | must equal [`image_ref`] of `src`; detects mistakes of generators |
+//! | `format` | no | a hint for display; by default derived from `name`, then from `src` |
+//! | `size_bytes` | no | size of the file as published |
+//! | `description` | no | text to show |
+//! | `arch` | no | architecture for display; by default derived from `name` |
+//! | `raw` | no | `true` for an image without partition table, file system and boot sector |
 //!
-//! Other keys are ignored. [`Catalog::parse`] reports all problems of a file at once.
+//! A `file://` address is refused, because it means nothing to another machine. Unknown keys are
+//! ignored. [`Catalog::parse`] reports all problems of a file at once.
 
 use serde::Serialize;
 
@@ -36,21 +38,21 @@ use crate::image::name;
 use crate::{CancelToken, Client, Digest, Error, ErrorKind, Result, redact};
 
 mod check;
-mod close;
 mod reference;
 mod schema;
+mod suggest;
 mod write;
 
 pub use check::{EntryCheck, check, fetch_checksum};
 pub use reference::{canonical_src, file_name, image_ref};
 
-/// Where the public catalog of ready-made images is.
+/// Address of the public catalog of ready-made images.
 pub const DEFAULT_URL: &str = "https://github.com/safl/nosi/releases/latest/download/catalog.toml";
 
-/// The version of the schema that is read and written.
+/// Version of the schema that this library reads and writes.
 pub const VERSION: u32 = 1;
 
-/// A catalog larger than this is refused, in bytes.
+/// Maximum size of a catalog in bytes. A larger one is refused.
 pub const MAX_BYTES: u64 = 4 << 20;
 
 /// One image of a catalog.
@@ -62,29 +64,31 @@ pub struct Entry {
     src: String,
     #[serde(rename = "ref")]
     image_ref: Digest,
-    /// What the bytes over the wire must digest to.
+    /// SHA-256 of the file as published.
     pub sha256: Option<Digest>,
-    /// What they must digest to with SHA-512.
+    /// SHA-512 of the file as published.
     pub sha512: Option<Sha512>,
-    /// Format id such as `img.zst`; a hint.
+    /// Format id such as `img.zst`, for display. bty recognizes the format from the content.
     pub format: Option<String>,
-    /// Size over the wire in bytes.
+    /// Size of the file as published, in bytes.
     pub size_bytes: Option<u64>,
-    /// For people.
+    /// Text to show.
     pub description: Option<String>,
-    /// Architecture such as `x86_64`; for display.
+    /// Architecture such as `x86_64`, for display.
     pub arch: Option<String>,
-    /// It is written although nothing in it may say that it is a disk: see
+    /// Write the image even if it has no partition table, file system or boot sector; see
     /// [`FlashOptions::raw`](crate::flash::FlashOptions::raw).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub raw: bool,
 }
 
 impl Entry {
-    /// An entry with format and architecture as the names suggest, and nothing promised.
+    /// Creates an entry without digests and size. Format and architecture are derived from the
+    /// names.
     ///
     /// # Errors
-    /// [`ErrorKind::Catalog`] when `name` is empty or `src` is no address that a catalog may carry.
+    /// [`ErrorKind::Catalog`] when `name` is empty, or `src` is malformed, a local file, or has a
+    /// user or a password.
     pub fn new(name: impl Into<String>, src: impl Into<String>) -> Result<Self> {
         let (name, src) = (name.into(), src.into());
         if name.trim().is_empty() {
@@ -109,7 +113,7 @@ impl Entry {
         })
     }
 
-    /// Where the image is, as written in the catalog.
+    /// Address of the image, as written in the catalog.
     #[must_use]
     pub fn src(&self) -> &str {
         &self.src
@@ -117,18 +121,18 @@ impl Entry {
 
     /// All digests that the image must have.
     #[must_use]
-    pub fn promised(&self) -> Checksums {
+    pub fn checksums(&self) -> Checksums {
         Checksums { sha256: self.sha256, sha512: self.sha512 }
     }
 
-    /// What machines are bound by; see [`image_ref`](fn@image_ref).
+    /// The reference by which machines are assigned this image; see [`image_ref`](fn@image_ref).
     #[must_use]
     pub fn image_ref(&self) -> Digest {
         self.image_ref
     }
 }
 
-/// The reference of a `src` that a catalog may carry.
+/// The reference of `src`, or an error if a catalog must not contain it.
 fn check_src(src: &str) -> Result<Digest> {
     let refused = |why: String| Error::new(ErrorKind::Catalog, why);
     let canonical = canonical_src(src).map_err(|e| refused(e.to_string()))?;
@@ -146,7 +150,7 @@ fn check_src(src: &str) -> Result<Digest> {
     Ok(Digest::of(canonical.as_bytes()))
 }
 
-/// A list of images, each with a name of its own.
+/// A list of images with unique names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Catalog {
     entries: Vec<Entry>,
@@ -159,10 +163,10 @@ impl Catalog {
         Self::default()
     }
 
-    /// Parses a catalog.
+    /// Parses a catalog from TOML.
     ///
     /// # Errors
-    /// [`ErrorKind::Catalog`], with all problems, their lines, entries and fields.
+    /// [`ErrorKind::Catalog`]. The message lists all problems with line, entry and field.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         schema::parse(bytes)
     }
@@ -171,8 +175,10 @@ impl Catalog {
     /// `file://` address.
     ///
     /// # Errors
-    /// [`ErrorKind::Catalog`] when it cannot be had, is larger than [`MAX_BYTES`] or cannot be
-    /// understood, [`ErrorKind::Usage`] when `reference` is no path or address.
+    /// - [`ErrorKind::Catalog`]: the catalog cannot be read, is larger than [`MAX_BYTES`], or
+    ///   violates the schema.
+    /// - [`ErrorKind::Usage`]: `reference` is malformed.
+    /// - Other kinds as [`Client::read_small`].
     pub fn load(client: &Client, reference: &str, cancel: &CancelToken) -> Result<Self> {
         let shown = &*redact::address(reference);
         let doing = || format!("reading the catalog {shown}");
@@ -189,38 +195,39 @@ impl Catalog {
         Self::parse(&bytes).map_err(|error| error.context(doing()).with_path(shown))
     }
 
-    /// The schema version.
+    /// Version of the schema.
     #[must_use]
     pub fn version(&self) -> u32 {
         VERSION
     }
 
-    /// The images, in the order of the file.
+    /// The entries in the order of the file.
     #[must_use]
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
-    /// The image called exactly `name`.
+    /// The entry whose name is exactly `name`.
     #[must_use]
     pub fn by_name(&self, name: &str) -> Option<&Entry> {
         self.entries.iter().find(|entry| entry.name == name)
     }
 
-    /// The first image with this reference.
+    /// The first entry with this [reference](fn@image_ref).
     #[must_use]
     pub fn by_ref(&self, image_ref: &Digest) -> Option<&Entry> {
         self.entries.iter().find(|entry| entry.image_ref == *image_ref)
     }
 
-    /// The image that `text` means: a name, or a reference as 64 hexadecimal digits.
+    /// The entry that `text` names: by its name, or by its [reference](fn@image_ref) as 64
+    /// hexadecimal digits.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`]; the hint lists names that are close.
+    /// [`ErrorKind::Usage`] when there is none. The hint lists similar names.
     pub fn find(&self, text: &str) -> Result<&Entry> {
         let by_ref = || text.parse().ok().and_then(|image_ref| self.by_ref(&image_ref));
         self.by_name(text).or_else(by_ref).ok_or_else(|| {
-            let names = close::names(text, self.entries.iter().map(|entry| entry.name.as_str()));
+            let names = suggest::similar(text, self.entries.iter().map(|entry| entry.name.as_str()));
             let error = Error::new(ErrorKind::Usage, format!("the catalog has no image {text:?}"));
             match (names.as_slice(), self.entries.len()) {
                 ([], 0) => error.hint("the catalog is empty"),
@@ -230,10 +237,10 @@ impl Catalog {
         })
     }
 
-    /// Adds `entry` at the end.
+    /// Appends `entry`.
     ///
     /// # Errors
-    /// [`ErrorKind::Catalog`] when its name or its `src` is there already.
+    /// [`ErrorKind::Catalog`] when the catalog already has its name or its `src`.
     pub fn add(&mut self, entry: Entry) -> Result<()> {
         let taken = |other: &Entry| {
             Error::new(

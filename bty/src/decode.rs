@@ -12,17 +12,17 @@ use crate::{CancelToken, Error, ErrorKind, Result};
 
 mod bzip2;
 mod gzip;
+mod input;
 mod lz4;
 #[cfg(test)]
 mod tests;
 mod trailer;
 mod walk;
-mod wire;
 mod xz;
 mod zstd;
 
+use input::CompressedInput;
 pub(crate) use trailer::Trailer;
-use wire::Wire;
 
 /// How many of the first bytes [`Compression::sniff`] wants to see; a shorter source is seen whole.
 #[cfg_attr(
@@ -133,11 +133,13 @@ pub(crate) fn decoder_before(
         memory_bytes: options.memory_bytes.max(16 * crate::size::MIB),
     };
     let inner: Box<dyn Read + Send> = match compression {
-        Compression::Gzip => Box::new(gzip::Gzip::new(Wire::new(wire, trailer))),
-        Compression::Xz => Box::new(xz::Xz::new(Wire::new(wire, trailer), options)),
+        Compression::Gzip => Box::new(gzip::Gzip::new(CompressedInput::new(wire, trailer))),
+        Compression::Xz => Box::new(xz::Xz::new(CompressedInput::new(wire, trailer), options)),
         Compression::Bzip2 => Box::new(bzip2::Bzip2::new(wire, options, trailer)),
-        Compression::Zstd => Box::new(zstd::Zstd::new(Wire::new(wire, trailer), options)),
-        Compression::Lz4 => Box::new(lz4::Lz4::new(Wire::new(wire, trailer))),
+        Compression::Zstd => {
+            Box::new(zstd::Zstd::new(CompressedInput::new(wire, trailer), options))
+        }
+        Compression::Lz4 => Box::new(lz4::Lz4::new(CompressedInput::new(wire, trailer))),
     };
     Ok(Box::new(Latched { inner, has_failed: false }))
 }

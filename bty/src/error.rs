@@ -1,14 +1,14 @@
-//! The one error type: what was being done, to what, where, why, and the next step.
+//! The error type of the library.
 //!
-//! [`Error`] has a [`kind`](Error::kind) to match on, and reads as one sentence, outermost context
-//! first:
+//! [`Error`] has a [`kind`](Error::kind) to match on, and displays as one sentence that says what was
+//! attempted, on what, and why it failed, outermost context first:
 //!
 //! ```text
 //! flashing debian-13 to /dev/sdb: writing at offset 4194304: no space left on device (os error 28)
 //! ```
 //!
-//! The next step, where there is one, is apart in [`hint`](Error::hint), so that a command can show
-//! it on a line of its own.
+//! What to do next is not part of this sentence: [`next_step`](Error::next_step) returns it, so that
+//! a program can show it on a line of its own.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,35 +16,35 @@ use std::io;
 
 use crate::redact;
 
-/// Shorthand for a result with [`Error`].
+/// A [`Result`](std::result::Result) whose error is an [`Error`] by default.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, as far as a caller can act on it.
+/// The category of an [`Error`], for callers that react to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The caller's argument cannot be understood: a reference, a selector, a digest, a size.
+    /// An argument is malformed or ambiguous: a reference, a selector, a digest, a size.
     Usage,
-    /// The plan breaks a safety rule; nothing was written.
+    /// The flash plan breaks a safety rule. Nothing was written.
     Refused,
-    /// The source is unreachable, truncated, longer than promised, or changed while it was read.
+    /// The source is unreachable, truncated, longer than announced, or changed while it was read.
     Source,
-    /// The bytes are in no format that can be written to a disk, or are damaged or hostile.
+    /// The image has a format that cannot be written to a disk, or it is damaged or hostile.
     Format,
-    /// A catalog cannot be read or breaks its schema.
+    /// A catalog cannot be read, or violates its schema.
     Catalog,
-    /// A digest differs, or the target reads back other than what was written.
+    /// A digest differs, or the target reads back something else than was written.
     Integrity,
-    /// The target failed: an I/O error, a vanished device, no progress.
+    /// The target failed: an I/O error, a device that disappeared, or no progress.
     Target,
-    /// The caller cancelled.
+    /// The [`CancelToken`](crate::CancelToken) was cancelled.
     Cancelled,
-    /// Anything else of the host: a missing `/sys`, a file that cannot be created.
+    /// This machine failed otherwise: no memory, no `/sys`, a file that cannot be created.
     Host,
 }
 
 impl ErrorKind {
-    /// The kind as one lower-case word, as used in JSON and in scripts.
+    /// The kind as one lower-case word, as in JSON and in scripts.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -67,7 +67,7 @@ impl fmt::Display for ErrorKind {
     }
 }
 
-/// An error of this library. See the [module](self) for how it reads.
+/// An error of this library. The [module](self) shows how it displays.
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -83,8 +83,10 @@ struct Inner {
 }
 
 impl Error {
-    /// A new error of `kind`. `message` is lower-case and has no full stop. Passwords in addresses
-    /// are taken out of it, and out of what is added later, the next step excepted.
+    /// Creates an error of `kind`. `message` is lower case, without a full stop at its end.
+    ///
+    /// Passwords in addresses are removed from it, and from paths and contexts that are added later.
+    /// They are not removed from causes and hints.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self(Box::new(Inner {
             kind,
@@ -98,16 +100,16 @@ impl Error {
         }))
     }
 
-    /// The caller cancelled.
+    /// The error of work that was cancelled.
     #[must_use]
     pub fn cancelled() -> Self {
         Self::new(ErrorKind::Cancelled, "cancelled")
     }
 
-    /// Wraps an I/O error as `kind`; `doing` says what failed (`"opening /dev/sdb"`).
+    /// Wraps an I/O error as `kind`. `doing` says what was attempted: `"opening /dev/sdb"`.
     ///
-    /// An [`Error`] that travelled inside an [`io::Error`] (through a decoder, say) comes out as
-    /// it was, with `doing` added as context, so that its kind is not lost.
+    /// If the [`io::Error`] carries an [`Error`], for example through a decoder, that one is
+    /// returned with `doing` as context, so that its kind is kept.
     pub fn from_io(kind: ErrorKind, doing: impl Into<String>, error: io::Error) -> Self {
         match Self::unwrap_io(error) {
             Ok(inner) => inner.context(doing),
@@ -115,89 +117,89 @@ impl Error {
         }
     }
 
-    /// Takes an [`Error`] back out of the [`io::Error`] that [`From`] put it in.
+    /// Returns the [`Error`] that an [`io::Error`] carries.
     ///
     /// # Errors
-    /// The unchanged `error` when it carries none.
+    /// `error` unchanged, when it carries none.
     pub fn unwrap_io(error: io::Error) -> Result<Self, io::Error> {
         error.downcast::<Self>()
     }
 
-    /// Adds what was being done, in gerund: `"flashing debian-13 to /dev/sdb"`.
+    /// Adds what was attempted, as a gerund: `"flashing debian-13 to /dev/sdb"`.
     #[must_use]
     pub fn context(mut self, doing: impl Into<String>) -> Self {
         self.0.context.push(without_passwords(doing.into()));
         self
     }
 
-    /// Adds the cause, which is shown after the message.
+    /// Sets the cause, which is shown after the message.
     #[must_use]
     pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());
         self
     }
 
-    /// Adds the next step, as an order to the reader: `"unmount it first"`.
+    /// Sets what to do next, as an imperative: `"unmount it first"`. Replaces an earlier hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.0.hint = Some(hint.into());
         self
     }
 
-    /// Names the file, device or address that the error is about.
+    /// Sets the file, device or address that the error is about, unless it is set already.
     #[must_use]
     pub fn with_path(mut self, path: impl fmt::Display) -> Self {
         self.0.path.get_or_insert_with(|| redact::address(&path.to_string()).into_owned());
         self
     }
 
-    /// Names the offset in bytes from the start of [`path`](Self::path).
+    /// Sets the offset in bytes from the start of [`path`](Self::path), unless it is set already.
     #[must_use]
     pub fn at_offset(mut self, offset: u64) -> Self {
         self.0.offset.get_or_insert(offset);
         self
     }
 
-    /// Says that it came when targets were being written.
+    /// Marks the error as one that happened after writing had started.
     #[must_use]
     pub(crate) fn after_writing(mut self) -> Self {
         self.0.has_written = true;
         self
     }
 
-    /// True when writing to the targets had begun before it: they may hold a part of the image, and
-    /// do not boot. Otherwise nothing was written.
+    /// True if writing to the targets had started: they may hold part of the image, and do not
+    /// boot. False if nothing was written.
     #[must_use]
     pub fn has_written(&self) -> bool {
         self.0.has_written
     }
 
-    /// What to match on.
+    /// The category of the error, to match on.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// The file, device or address concerned.
+    /// The file, device or address that the error is about.
     #[must_use]
     pub fn path(&self) -> Option<&str> {
         self.0.path.as_deref()
     }
 
-    /// The offset concerned, in bytes.
+    /// The offset in [`path`](Self::path) that the error is about, in bytes.
     #[must_use]
     pub fn offset(&self) -> Option<u64> {
         self.0.offset
     }
 
-    /// The next step, if there is one.
+    /// What a person should do next: the [`hint`](Self::hint).
     #[must_use]
     pub fn next_step(&self) -> Option<&str> {
         self.0.hint.as_deref()
     }
 
-    /// The kind of the I/O error that is the cause, when one is: tells a missing file from one that
-    /// may not be read.
+    /// The kind of the I/O error that caused this one, if any. It distinguishes a missing file from
+    /// an unreadable one.
     #[must_use]
     pub fn io_kind(&self) -> Option<io::ErrorKind> {
         let cause = self.0.source.as_deref()?;
@@ -207,7 +209,7 @@ impl Error {
         }
     }
 
-    /// True when the caller cancelled.
+    /// True for [`ErrorKind::Cancelled`].
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.0.kind == ErrorKind::Cancelled
@@ -228,14 +230,14 @@ impl fmt::Display for Error {
         }
         f.write_str(&self.0.message)?;
         let mut cause = self.0.source.as_deref().map(|e| e as &dyn std::error::Error);
-        let mut said = self.0.message.clone();
+        let mut previous = self.0.message.clone();
         while let Some(error) = cause {
             let text = error.to_string();
-            // libraries often repeat their cause in their own text
-            if !said.ends_with(&text) {
+            // libraries often repeat their cause in their own message
+            if !previous.ends_with(&text) {
                 write!(f, ": {text}")?;
             }
-            said = text;
+            previous = text;
             cause = error.source();
         }
         Ok(())
@@ -252,7 +254,7 @@ impl fmt::Debug for Error {
     }
 }
 
-// `source()` stays empty: the chain is already part of the text.
+// `source()` is not implemented: `Display` already shows the causes.
 impl std::error::Error for Error {}
 
 impl From<Error> for io::Error {
@@ -263,10 +265,10 @@ impl From<Error> for io::Error {
 
 /// Adds context to a failing result.
 pub trait Context<T> {
-    /// Adds what was being done, in gerund.
+    /// Adds what was attempted, as a gerund. `doing` is called only on failure.
     ///
     /// # Errors
-    /// The same error, with the context in front.
+    /// The error of `self`, with the context in front.
     fn context(self, doing: impl FnOnce() -> String) -> Result<T>;
 }
 
@@ -281,7 +283,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_as_one_sentence_from_the_outside_in() {
+    fn displays_as_one_sentence_outermost_context_first() {
         let error = Error::new(ErrorKind::Target, "writing at offset 4194304")
             .because(io::Error::from_raw_os_error(28))
             .context("flashing debian-13 to /dev/sdb");
@@ -292,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_what_the_system_said_through_its_layers() {
+    fn io_kind_looks_through_nested_errors() {
         let missing =
             Error::from_io(ErrorKind::Source, "opening a", io::ErrorKind::NotFound.into());
         assert_eq!(missing.io_kind(), Some(io::ErrorKind::NotFound));

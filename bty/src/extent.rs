@@ -212,6 +212,16 @@ pub(crate) fn is_zero(bytes: &[u8]) -> bool {
     bytes.chunks(1024).all(|chunk| chunk.iter().fold(0, |all, byte| all | byte) == 0)
 }
 
+/// The offset of the first nonzero byte of `bytes`, which belong at `offset`. Bytes in the range
+/// `ignored` are skipped.
+pub(crate) fn first_data(offset: u64, bytes: &[u8], ignored: Option<&Range<u64>>) -> Option<u64> {
+    if is_zero(bytes) {
+        return None;
+    }
+    let offsets = bytes.iter().zip(offset..).filter(|(byte, _)| **byte != 0).map(|(_, at)| at);
+    offsets.filter(|at| !ignored.is_some_and(|ignored| ignored.contains(at))).min()
+}
+
 /// Cuts the data of `block`, which belongs at `offset`, into data and zero extents along
 /// [`ZERO_GRAIN`].
 pub(crate) fn split_zeros(offset: u64, block: &Block) -> Vec<Extent> {

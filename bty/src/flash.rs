@@ -217,7 +217,7 @@ impl FlashPlan {
             source_bytes: self.image.source_bytes.unwrap_or(0),
             skipped_bytes: 0,
             source_sha256: self.image.expected_sha256,
-            is_digest_checked: self.image.has_promise(),
+            is_digest_checked: self.image.has_expected_digest(),
             disk_bytes,
             data_bytes: disk_bytes,
             targets: self.targets.iter().map(target).collect(),

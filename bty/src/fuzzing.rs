@@ -9,10 +9,12 @@ use crate::decode::{self, Compression, DecodeOptions, SNIFF_BYTES, decoder};
 use crate::disks::signatures;
 use crate::flash::uefi;
 use crate::hardware::{cpu, smbios};
-use crate::image::{Image, Reading};
-use crate::oci::{self, token::Challenge};
+use crate::image::Image;
+use crate::oci;
 use crate::partition_table::{self, gpt};
+use crate::read_context::ReadContext;
 use crate::source::ByteSource;
+use crate::transport::registry_auth::Challenge;
 use crate::{CancelToken, Client, Location, Result, Selector, Source, digest, size};
 
 /// Decodes foreign bytes in whatever format they look like, as far as 64 MiB.
@@ -32,7 +34,7 @@ pub fn image(data: &[u8]) {
     let source = Source::new(Location::File("fuzz".into()), "fuzz", input);
     let cancel = CancelToken::new();
     let Ok(image) = Image::from_source(&Client::default(), source, &cancel) else { return };
-    let Ok(mut extents) = image.extents(&Reading::new(4, &cancel), true) else { return };
+    let Ok(mut extents) = image.extents(&ReadContext::new(4, &cancel), true) else { return };
     let mut pieces = 0;
     while pieces < 4096 && matches!(extents.next(), Ok(Some(_))) {
         pieces += 1;

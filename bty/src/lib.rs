@@ -1,8 +1,9 @@
-//! Writes operating-system images onto disks, and proves it.
+//! Writes operating-system images onto disks, and proves that they are there.
 //!
-//! bty takes an image from a file, a web server or an OCI registry, decodes it, and puts it on one
-//! or several disks, exactly: zeros are made zero, digests are checked, the disk is read back, and
-//! the first MiB is written last, so that an interrupted flash never boots.
+//! bty reads an image from a file, a web server or an OCI registry, decodes it, and writes it to one
+//! or several disks. It checks digests, zeroes the ranges that the image leaves empty, and reads the
+//! disks back to compare them with the image. The first MiB is written last, so that an interrupted
+//! flash leaves a disk that does not boot.
 //!
 //! ```no_run
 //! use bty::flash::{FlashOptions, FlashPlan};
@@ -11,12 +12,13 @@
 //!
 //! # fn main() -> Result<()> {
 //! let cancel = CancelToken::new();
-//! let image = Image::open(&Client::default(), "https://images.example/debian.img.zst", &OpenOptions::default(), &cancel)?;
+//! let url = "https://images.example/debian.img.zst";
+//! let image = Image::open(&Client::default(), url, &OpenOptions::default(), &cancel)?;
 //! let host = SystemHost::new();
 //! let disk = "serial:4C530001230412115574".parse::<Selector>()?.select(&host)?;
 //!
 //! let plan = FlashPlan::new(image.info(), vec![disk], FlashOptions::default());
-//! assert!(plan.validate().is_empty(), "each refusal names its reason and the way out");
+//! assert!(plan.validate().is_empty(), "each refusal says why, and what to do");
 //! let report = plan.execute(&image, &host, &(), &cancel)?;
 //! assert!(report.is_success());
 //! # Ok(())
@@ -25,25 +27,46 @@
 //!
 //! # Concepts
 //!
-//! | module | what it is about |
+//! Reading images:
+//!
+//! | module | contents |
 //! |---|---|
-//! | [`source`] | where bytes come from: a file, a web server, a registry |
-//! | [`client`] | how they are reached: [`Client`] opens sources, and exchanges small messages with servers |
-//! | [`image`] | what a source holds: format, sizes, partition table |
-//! | [`catalog`] | lists of images; [`image::directory`] lists a folder of them |
-//! | [`disks`] | what can be written to, who uses it, and how to name it: [`Selector`] |
-//! | [`hardware`] | the machine around the disks, and its inventory |
-//! | [`flash`] | plan, validate, execute, report; and compare without writing: [`flash::verify`] |
-//! | [`create`] | from a disk to an image |
-//! | [`device`] | an opened target: the trait to implement for simulations |
-//! | [`progress`] | events for whoever watches, and the token that cancels |
-//! | [`redact`] | addresses without passwords, for messages and lists |
+//! | [`client`] | [`Client`] opens sources, and exchanges small messages with servers |
+//! | [`source`] | [`Source`]: bytes of a file, a pipe, a web server or a registry |
+//! | [`image`] | [`Image`]: format, sizes and partition table of what a source holds |
+//! | [`catalog`] | lists of images on the network; [`image::directory`] lists local ones |
+//! | [`oci`] | references to artifacts in OCI registries |
+//! | [`digest`] | SHA-256 and SHA-512 digests, and checksum files |
 //!
-//! All sizes and offsets are bytes, as `u64`. Errors have a [kind](ErrorKind) to match on, and a
-//! [next step](Error::next_step) for people.
+//! Writing disks:
 //!
-//! The library never prints, never exits, and reads no environment variable. Its functions block;
-//! the network runs on a runtime of its own.
+//! | module | contents |
+//! |---|---|
+//! | [`disks`] | finds disks, what is on them and who uses them; a [`Selector`] chooses one |
+//! | [`flash`] | plan, validate, execute, report; [`flash::verify`] compares without writing |
+//! | [`create`] | creates an image from a disk |
+//! | [`device`] | [`Device`]: an opened target, a trait that simulations implement |
+//! | [`boot`] | what to boot after a flash |
+//! | [`hardware`] | the inventory of the machine |
+//!
+//! Shared by both:
+//!
+//! | module | contents |
+//! |---|---|
+//! | [`progress`] | [`Event`]s for an [`Observer`], and the [`CancelToken`] |
+//! | [`error`] | [`Error`] and [`ErrorKind`] |
+//! | [`size`] | parses and formats sizes |
+//! | [`text`], [`redact`] | make foreign text safe to print, and remove passwords from addresses |
+//!
+//! # Conventions
+//!
+//! - Sizes and offsets are bytes, as `u64`.
+//! - Every [`Error`] has a [kind](ErrorKind) to match on, and most have a
+//!   [hint](Error::next_step) that tells a person what to do next.
+//! - Functions block. The network runs on threads that the library owns, so they may be called
+//!   from any thread. Long operations take a [`CancelToken`], and end within a second after it is
+//!   cancelled.
+//! - The library never prints, never exits, and reads no environment variable.
 
 pub mod boot;
 pub mod catalog;
@@ -70,7 +93,9 @@ pub mod fuzzing;
 mod decode;
 mod extent;
 mod partition_table;
+mod read_context;
 mod threads;
+mod transport;
 
 pub use client::{Client, ClientOptions};
 pub use device::Device;

@@ -1,8 +1,8 @@
-//! OCI registries: `oras://` references, tokens, manifests, the choice of a layer.
+//! OCI registries: `oras://` references, manifests, and the choice of a layer.
 //!
-//! The image is one layer of an artifact. Its blob is read like any web object ([`Source`]), and
-//! has to have the digest and the length that the manifest says. An index that lists one artifact
-//! stands for that.
+//! An image is one layer of an artifact. Its blob is read like any web object ([`Source`]), and must
+//! have the digest and the length that the manifest states. An index with a single artifact is
+//! resolved to that artifact.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,103 +16,103 @@ use reqwest::StatusCode;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::client::net::{Http, Online};
-use crate::source::ByteSource as _;
-use crate::source::http::origin::{Ask, Fault, Origin, Retries};
-use crate::source::http::{self, HttpInput};
-use crate::{CancelToken, Digest, Error, ErrorKind, Location, Result, Source};
+use crate::source::http::{self, HttpSource};
+use crate::source::{ByteSource as _, Source};
+use crate::transport::endpoint::GetRequest;
+use crate::transport::http_client::HttpClient;
+use crate::transport::network::NetworkRuntime;
+use crate::transport::origin::Origin;
+use crate::transport::registry_auth::RegistryAuth;
+use crate::transport::retry::{Backoff, RequestError};
+use crate::{CancelToken, Digest, Error, ErrorKind, Location, Result};
 
 mod layer;
-mod reference;
-pub(crate) mod token;
-
-pub(crate) use token::Access;
+pub(crate) mod reference;
 
 pub use reference::OciReference;
 
-/// No manifest of a disk image comes near it.
+/// Far more than the manifest of a disk image needs.
 const MANIFEST_BYTES_MAX: usize = 10 << 20;
 
-/// Bounds one exchange about a token or a manifest, however slowly the registry talks.
+/// Time limit for one attempt to fetch a manifest, token included.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How many indexes may stand before a manifest.
+/// Maximum number of nested indexes above a manifest.
 const INDEXES_MAX: usize = 3;
 
-/// The annotation by which BuildKit marks what is no artifact of its own.
+/// The annotation by which BuildKit marks attestations in an index.
 const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
 
-/// How many entries of an index an error lists.
+/// Maximum number of index entries that an error lists.
 const LISTED_MAX: usize = 16;
 
-/// The blob that a reference stands for.
+/// The blob that a reference resolves to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct OciBlob {
-    /// Digest of its bytes.
+    /// SHA-256 of the blob.
     pub digest: Digest,
-    /// Its length in bytes; unknown when the reference named the blob itself.
+    /// Length in bytes; unknown when the reference named the blob itself.
     pub size_bytes: Option<u64>,
-    /// The file name it was pushed under.
+    /// File name that it was pushed under.
     pub title: Option<String>,
-    /// What the manifest says it is.
+    /// Media type in the manifest.
     pub media_type: Option<String>,
 }
 
-/// Opens the blob that `reference` stands for.
+/// Opens the blob that `reference` resolves to.
 pub(crate) fn open(
-    online: &Arc<Online>,
+    runtime: &Arc<NetworkRuntime>,
     reference: &OciReference,
     cancel: &CancelToken,
 ) -> Result<Source> {
-    let registry = Registry::new(online.http(), reference);
-    let asked = registry.clone();
-    let blob = online.run(async move { asked.resolve().await }, cancel)?;
+    let registry = Registry::new(runtime.http(), reference);
+    let resolver = registry.clone();
+    let blob = runtime.run(async move { resolver.resolve().await }, cancel)?;
     let url = registry.url("blobs", &format!("sha256:{}", blob.digest))?;
-    let origin = Origin::of_registry(registry.http, url, registry.access, true);
-    let input = HttpInput::open(online, origin, cancel)?;
-    if let (Some(promised), Some(found)) = (blob.size_bytes, input.len_bytes())
-        && promised != found
+    let origin = Origin::registry(registry.http, &url, registry.auth, true);
+    let bytes = HttpSource::open(runtime, origin, cancel)?;
+    if let (Some(expected), Some(actual)) = (blob.size_bytes, bytes.len_bytes())
+        && expected != actual
     {
-        let message = format!("the manifest promises {promised} bytes, the registry has {found}");
+        let message = format!("the manifest promises {expected} bytes, the registry has {actual}");
         return Err(Error::new(ErrorKind::Source, message)
             .with_path(reference)
             .hint("push the artifact again; the registry's copy is damaged"));
     }
     let name = blob.title.as_deref().and_then(http::file_name);
     let name = name.or_else(|| http::file_name(reference.repository())).unwrap_or_default();
-    Source::new(Location::Oci(reference.clone()), name, Arc::new(input)).expect(blob.digest)
+    Source::new(Location::Oci(reference.clone()), name, Arc::new(bytes)).expect(blob.digest)
 }
 
-/// Finds the blob that `reference` stands for.
+/// Finds the blob that `reference` resolves to, without opening it.
 pub(crate) fn resolve(
-    online: &Online,
+    runtime: &NetworkRuntime,
     reference: &OciReference,
     cancel: &CancelToken,
 ) -> Result<OciBlob> {
-    let registry = Registry::new(online.http(), reference);
-    online.run(async move { registry.resolve().await }, cancel)
+    let registry = Registry::new(runtime.http(), reference);
+    runtime.run(async move { registry.resolve().await }, cancel)
 }
 
 /// One repository of one registry.
 #[derive(Clone)]
 struct Registry {
-    http: Http,
+    http: HttpClient,
     reference: OciReference,
-    /// Where its API is, which for Docker Hub is another host than the one in references.
+    /// Host of the API. For Docker Hub, it differs from the host in references.
     host: String,
-    access: Arc<Access>,
+    auth: Arc<RegistryAuth>,
 }
 
 impl Registry {
-    fn new(http: &Http, reference: &OciReference) -> Self {
+    fn new(http: &HttpClient, reference: &OciReference) -> Self {
         let (registry, repository) =
             (reference.registry().to_owned(), reference.repository().to_owned());
         let named = Reference::with_tag(registry, repository.clone(), "latest".to_owned());
         let host = named.resolve_registry().to_owned();
-        // a token is for a repository, whatever the tag
-        let access = Access::new(http.clone(), reference.registry(), host.clone(), repository);
-        Self { http: http.clone(), reference: reference.clone(), host, access: Arc::new(access) }
+        let auth = RegistryAuth::new(http.clone(), reference.registry(), host.clone(), repository);
+        Self { http: http.clone(), reference: reference.clone(), host, auth: Arc::new(auth) }
     }
 
     fn url(&self, kind: &str, name: &str) -> Result<Url> {
@@ -130,7 +130,7 @@ impl Registry {
             let origin = self.origin("manifests", &version, expected.is_some())?;
             let manifest = match (self.fetch(&origin, expected).await?, self.reference.digest()) {
                 (Some(manifest), _) => manifest,
-                // no manifest has that digest, so it is that of a blob
+                // no manifest has this digest, so it names a blob
                 (None, Some(digest)) if expected == Some(digest) => {
                     return Ok(OciBlob { digest, size_bytes: None, title: None, media_type: None });
                 }
@@ -140,9 +140,9 @@ impl Registry {
                     return Err(error.hint("check the repository and the tag"));
                 }
             };
-            match self.choose(&manifest)? {
-                Chosen::Blob(blob) => return Ok(blob),
-                Chosen::Manifest(digest) => {
+            match self.target(&manifest)? {
+                ManifestTarget::Blob(blob) => return Ok(blob),
+                ManifestTarget::Manifest(digest) => {
                     (version, expected) = (format!("sha256:{digest}"), Some(digest));
                 }
             }
@@ -152,25 +152,23 @@ impl Registry {
         Err(error.hint("push the artifact again"))
     }
 
-    fn origin(&self, kind: &str, name: &str, is_proven: bool) -> Result<Origin> {
-        let access = Arc::clone(&self.access);
-        Ok(Origin::of_registry(self.http.clone(), self.url(kind, name)?, access, is_proven))
+    fn origin(&self, kind: &str, name: &str, caller_verifies: bool) -> Result<Origin> {
+        let url = self.url(kind, name)?;
+        Ok(Origin::registry(self.http.clone(), &url, Arc::clone(&self.auth), caller_verifies))
     }
 
-    /// The bytes of a manifest; `None` when the registry has none of that name.
+    /// The bytes of a manifest; `None` when the registry has none of this name.
     async fn fetch(&self, origin: &Origin, expected: Option<Digest>) -> Result<Option<Vec<u8>>> {
-        let mut retries = Retries::new(&self.http.options);
+        let mut backoff = Backoff::new(&self.http.options);
         loop {
-            let fetched =
-                match tokio::time::timeout(EXCHANGE_TIMEOUT, self.fetch_once(origin, expected))
-                    .await
-                {
-                    Ok(fetched) => fetched,
-                    Err(_) => Err(Fault::passing(origin.error("the registry takes too long"))),
-                };
-            match fetched {
+            let attempt = self.fetch_once(origin, expected);
+            let result =
+                tokio::time::timeout(EXCHANGE_TIMEOUT, attempt).await.unwrap_or_else(|_| {
+                    Err(RequestError::transient(origin.error("the registry takes too long")))
+                });
+            match result {
                 Ok(manifest) => return Ok(manifest),
-                Err(fault) => retries.after(fault).await?,
+                Err(error) => backoff.wait_after(error).await?,
             }
         }
     }
@@ -179,7 +177,7 @@ impl Registry {
         &self,
         origin: &Origin,
         expected: Option<Digest>,
-    ) -> Result<Option<Vec<u8>>, Fault> {
+    ) -> Result<Option<Vec<u8>>, RequestError> {
         let accept = [
             OCI_IMAGE_MEDIA_TYPE,
             IMAGE_MANIFEST_MEDIA_TYPE,
@@ -187,29 +185,30 @@ impl Registry {
             IMAGE_MANIFEST_LIST_MEDIA_TYPE,
         ]
         .join(", ");
-        let reply = origin.answer(&Ask { accept: Some(&accept), ..Ask::default() }).await?;
-        // docker-registry fails with 500 when it tries to parse a blob as a manifest
-        let is_blob = reply.status() == StatusCode::INTERNAL_SERVER_ERROR && expected.is_some();
-        if reply.status() == StatusCode::NOT_FOUND || is_blob {
+        let request = GetRequest { accept: Some(&accept), ..GetRequest::default() };
+        let response = origin.send(&request).await?;
+        // docker-registry answers 500 when it fails to parse a blob as a manifest
+        let is_blob = response.status() == StatusCode::INTERNAL_SERVER_ERROR && expected.is_some();
+        if response.status() == StatusCode::NOT_FOUND || is_blob {
             return Ok(None);
         }
-        let reply = origin.accept(reply)?;
-        if reply.status() != StatusCode::OK {
-            return Err(Fault::Final(
-                origin.error(format!("the registry answered {}", reply.status())),
+        let response = origin.endpoint.accept(response)?;
+        if response.status() != StatusCode::OK {
+            return Err(RequestError::Permanent(
+                origin.error(format!("the registry answered {}", response.status())),
             ));
         }
-        let named = reply
+        let named = response
             .headers()
             .get("docker-content-digest")
             .and_then(|value| value.to_str().ok()?.parse().ok());
-        let bytes = origin.read_all(reply, MANIFEST_BYTES_MAX).await?;
+        let bytes = origin.endpoint.read_all(response, MANIFEST_BYTES_MAX).await?;
         match expected.or(named) {
             Some(expected) if expected != Digest::of(&bytes) => {
                 let message =
                     format!("the manifest has digest {}, expected {expected}", Digest::of(&bytes));
                 let error = Error::new(ErrorKind::Integrity, message).with_path(&self.reference);
-                Err(Fault::Final(
+                Err(RequestError::Permanent(
                     error.hint("the registry's copy is damaged; push the artifact again"),
                 ))
             }
@@ -217,23 +216,25 @@ impl Registry {
         }
     }
 
-    fn choose(&self, manifest: &[u8]) -> Result<Chosen> {
+    fn target(&self, manifest: &[u8]) -> Result<ManifestTarget> {
         match parse(manifest).map_err(|e| e.with_path(&self.reference))? {
             OciManifest::ImageIndex(mut index) => {
                 index.manifests.retain(is_artifact);
                 match index.manifests.as_slice() {
-                    [only] => self.digest_of(&only.digest, "an artifact").map(Chosen::Manifest),
+                    [only] => {
+                        self.digest_of(&only.digest, "an artifact").map(ManifestTarget::Manifest)
+                    }
                     _ => Err(self.ambiguous(&index)),
                 }
             }
             OciManifest::Image(image) => {
-                let chosen =
+                let layer =
                     layer::choose(&image.layers).map_err(|e| e.with_path(&self.reference))?;
-                Ok(Chosen::Blob(OciBlob {
-                    digest: self.digest_of(&chosen.digest, "a layer")?,
-                    size_bytes: u64::try_from(chosen.size).ok(),
-                    title: layer::title(chosen).map(str::to_owned),
-                    media_type: Some(chosen.media_type.clone()),
+                Ok(ManifestTarget::Blob(OciBlob {
+                    digest: self.digest_of(&layer.digest, "a layer")?,
+                    size_bytes: u64::try_from(layer.size).ok(),
+                    title: layer::title(layer).map(str::to_owned),
+                    media_type: Some(layer.media_type.clone()),
                 }))
             }
         }
@@ -247,7 +248,7 @@ impl Registry {
         })
     }
 
-    /// The error for an index: bty does not guess what machine an image is for.
+    /// The error for an index of several artifacts: bty does not guess the architecture.
     fn ambiguous(&self, index: &OciImageIndex) -> Error {
         let mut listed: Vec<String> = index
             .manifests
@@ -282,20 +283,20 @@ impl Registry {
     }
 }
 
-/// What a manifest leads to.
-enum Chosen {
+/// What a manifest resolves to.
+enum ManifestTarget {
     Blob(OciBlob),
-    /// An index lists only this one.
+    /// The only artifact of an index.
     Manifest(Digest),
 }
 
-/// False for what build tools add to an index about its artifacts: attestations, for no platform.
+/// False for the attestations that build tools add to an index.
 fn is_artifact(entry: &ImageIndexEntry) -> bool {
     let kind = entry.annotations.as_ref().and_then(|annotations| annotations.get(REFERENCE_TYPE));
     kind.is_none_or(|kind| kind != "attestation-manifest")
 }
 
-/// The layer of a manifest that is taken for the image, for fuzzing.
+/// Parses a manifest and chooses its layer, for fuzzing.
 #[cfg(feature = "fuzzing")]
 pub(crate) fn read_manifest(manifest: &[u8]) -> Result<()> {
     if let OciManifest::Image(image) = parse(manifest)? {

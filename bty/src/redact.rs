@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use url::Url;
+
 /// The same address without user and password. Local paths, `file://` addresses and texts that are
 /// no addresses stay as they are.
 ///
@@ -17,6 +19,15 @@ use std::borrow::Cow;
 pub fn address(address: &str) -> Cow<'_, str> {
     // a password may hold blanks: the URL standard encodes them
     cut(address, |_| false)
+}
+
+/// `url` without user and password.
+pub(crate) fn url(url: &Url) -> Url {
+    let mut url = url.clone();
+    // both fail only for addresses without a host, which have no credentials
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url
 }
 
 /// The same text, with user and password taken out of every address in it.

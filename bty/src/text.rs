@@ -5,12 +5,10 @@
 //! change the title of a window, hide a line or turn the direction of writing.
 
 use std::borrow::Cow;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
-
-use crate::source::Location;
 
 /// `text` in one line: control characters, line ends included, are written out as `\u{1b}`, `\n`
 /// and `\t`.
@@ -116,10 +114,35 @@ pub fn argument(given: &OsStr) -> String {
 /// The path that [`path_reference`] named.
 #[must_use]
 pub fn path_of_reference(reference: &str) -> PathBuf {
-    match reference.parse() {
-        Ok(Location::File(path)) => path,
-        _ => PathBuf::from(reference),
+    file_url_path(reference).unwrap_or_else(|| PathBuf::from(reference))
+}
+
+/// The path in a `file://` URL; `None` for other text, and for a path with a NUL byte. The host
+/// `localhost` is this machine (RFC 8089). Nothing but `%` has a special meaning in the rest.
+pub(crate) fn file_url_path(url: &str) -> Option<PathBuf> {
+    let (scheme, rest) = url.split_at_checked("file://".len())?;
+    if !scheme.eq_ignore_ascii_case("file://") {
+        return None;
     }
+    let path = match rest.get(..10) {
+        Some(host) if host.eq_ignore_ascii_case("localhost/") => &rest[9..],
+        _ => rest,
+    };
+    let bytes = percent_decode(path);
+    (!bytes.contains(&0)).then(|| PathBuf::from(OsString::from_vec(bytes)))
+}
+
+/// Replaces `%41` by `A`. A malformed escape stays as it is.
+pub(crate) fn percent_decode(text: &str) -> Vec<u8> {
+    let mut rest = text.as_bytes();
+    let mut decoded = Vec::with_capacity(rest.len());
+    while let Some((&byte, after)) = rest.split_first() {
+        let digits = after.get(..2).filter(|d| byte == b'%' && d.iter().all(u8::is_ascii_hexdigit));
+        let value = digits.and_then(|d| u8::from_str_radix(std::str::from_utf8(d).ok()?, 16).ok());
+        decoded.push(value.unwrap_or(byte));
+        rest = if value.is_some() { &after[2..] } else { after };
+    }
+    decoded
 }
 
 /// For fields of type `PathBuf` that are written as JSON.

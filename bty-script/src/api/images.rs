@@ -36,7 +36,7 @@ pub(crate) fn from_value(context: &NativeCallContext<'_>, value: &Dynamic) -> Ou
     }
     let entry = value
         .read_lock::<bty::catalog::Entry>()
-        .map(|entry| (entry.src().to_owned(), entry.promised()));
+        .map(|entry| (entry.src().to_owned(), entry.checksums()));
     if let Some((src, promised)) = entry {
         let options = OpenOptions {
             sha256: promised.sha256,

@@ -242,7 +242,7 @@ impl DiskFacts {
 
 impl ImageFacts {
     pub(super) fn info(&self) -> ImageInfo {
-        let mut info = ImageInfo::described(&self.src, self.format.unwrap_or(Format::Raw));
+        let mut info = ImageInfo::simulated(&self.src, self.format.unwrap_or(Format::Raw));
         info.source_bytes =
             self.source_size.or(self.disk_size.filter(|_| info.format == Format::Raw));
         info.disk_bytes = self.disk_size;

@@ -131,7 +131,7 @@ impl Web for DryRunWorld {
             None => self.inner.web.exchange(request, cancel),
             Some(effect) => {
                 self.effects.add(effect);
-                Ok(Reply::json_of(200, &serde_json::json!({})))
+                Ok(Reply::simulated(200, &serde_json::json!({})))
             }
         }
     }

@@ -153,7 +153,7 @@ impl Images for SimulatedWorld {
             self.description.images.iter().filter(|i| Path::new(&i.src).parent() == Some(dir));
         Ok(local
             .filter_map(|i| {
-                ImageFile::described(Path::new(&i.src), i.info().source_bytes.unwrap_or(0))
+                ImageFile::simulated(Path::new(&i.src), i.info().source_bytes.unwrap_or(0))
             })
             .collect())
     }
@@ -165,7 +165,7 @@ impl Images for SimulatedWorld {
         cancel: &CancelToken,
     ) -> Result<Contents> {
         cancel.check()?;
-        Ok(Contents::foreseen(&image.info))
+        Ok(Contents::simulated(&image.info))
     }
 
     fn catalog(&self, reference: &str, cancel: &CancelToken) -> Result<Catalog> {
@@ -295,6 +295,6 @@ impl Web for SimulatedWorld {
         let answer = found.ok_or_else(|| {
             missing(ErrorKind::Source, &format!("answer to {method} {}", request.url), "http")
         })?;
-        Ok(Reply::json_of(answer.status, &answer.json))
+        Ok(Reply::simulated(answer.status, &answer.json))
     }
 }

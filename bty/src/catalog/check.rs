@@ -1,4 +1,4 @@
-//! Whether the images of a catalog are there, and are what the catalog says.
+//! Checks whether the images of a catalog exist, with the sizes and digests that it states.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -10,45 +10,47 @@ use super::{Catalog, Entry};
 use crate::digest::{ChecksumList, Checksums};
 use crate::{
     CancelToken, Client, Context, Digest, Error, ErrorKind, Location, Result, Source, redact, size,
-    source, threads,
+    text, threads,
 };
 
-/// Images that are checked at a time: most of the time is spent waiting for servers.
-const AT_A_TIME: usize = 8;
+/// Maximum number of images that are checked concurrently. A check mostly waits for a server.
+const CONCURRENCY: usize = 8;
 
-/// A checksum file larger than this is probably an image, in bytes.
+/// Maximum size of a checksum file in bytes. A larger file is probably an image.
 const MAX_CHECKSUM_BYTES: u64 = size::MIB;
 
-/// What was found at the `src` of an entry.
+/// The result of checking one [`Entry`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct EntryCheck {
     /// Name of the entry.
     pub name: String,
-    /// Where was looked.
+    /// Address that was checked.
     pub src: String,
-    /// Size over the wire in bytes, as the origin tells it.
+    /// Size in bytes according to the server, if it tells.
     pub size_bytes: Option<u64>,
-    /// Digest that the origin declares; only registries do.
+    /// SHA-256 according to the server. Only registries declare one.
     pub sha256: Option<Digest>,
-    /// What is wrong, one sentence each; none when all is well.
+    /// One sentence for each problem. Empty if the image is as the catalog says.
     pub problems: Vec<String>,
 }
 
 impl EntryCheck {
-    /// True when nothing is wrong.
+    /// True if no problem was found.
     #[must_use]
     pub fn is_ok(&self) -> bool {
         self.problems.is_empty()
     }
 }
 
-/// Looks at every image of `catalog` without fetching it: is it there, with the size and digest
-/// that the catalog says? The results are in the order of the catalog; a problem of one image does
-/// not keep the others from being checked.
+/// Checks every image of `catalog` without downloading it: whether it exists, and has the size and
+/// the digest that the catalog states.
+///
+/// The results are in the order of the catalog. Problems of an image are part of its result, and do
+/// not stop the check.
 ///
 /// # Errors
-/// [`ErrorKind::Cancelled`] only.
+/// [`ErrorKind::Cancelled`] when `cancel` is cancelled.
 pub fn check(client: &Client, catalog: &Catalog, cancel: &CancelToken) -> Result<Vec<EntryCheck>> {
     check_with(&|src| client.open(src, cancel), catalog.entries(), cancel)
 }
@@ -69,10 +71,10 @@ fn check_with(
         }
     };
     thread::scope(|scope| {
-        let wanted = AT_A_TIME.min(entries.len());
+        let count = CONCURRENCY.min(entries.len());
         let started =
-            threads::start_some(wanted, || threads::start_in(scope, "bty-check", work).map(drop));
-        // without another thread it is done on this one
+            threads::start_some(count, || threads::start_in(scope, "bty-check", work).map(drop));
+        // if the system refuses every thread, do the work on this one
         started.unwrap_or_else(|_| work());
     });
     cancel.check()?;
@@ -97,29 +99,31 @@ fn check_entry(open: &dyn Fn(&str) -> Result<Source>, entry: &Entry) -> EntryChe
         }
         Err(error) => checked.problems.push(error.to_string()),
     }
-    if let (Some(said), Some(found)) = (entry.size_bytes, checked.size_bytes)
-        && said != found
+    if let (Some(stated), Some(actual)) = (entry.size_bytes, checked.size_bytes)
+        && stated != actual
     {
-        checked.problems.push(format!("size_bytes is {said}, but the origin has {found} bytes"));
+        checked.problems.push(format!("size_bytes is {stated}, but the server has {actual} bytes"));
     }
-    if let (Some(said), Some(found)) = (entry.sha256, checked.sha256)
-        && said != found
+    if let (Some(stated), Some(actual)) = (entry.sha256, checked.sha256)
+        && stated != actual
     {
         checked
             .problems
-            .push(format!("sha256 is {said}, but the origin declares {found}; did its tag move?"));
+            .push(format!("sha256 is {stated}, but the registry declares {actual}; did its tag move?"));
     }
     checked
 }
 
-/// Fetches the list of digests at `reference` and returns what it says about `image`, an address or
-/// a file name; for adding an image with its digest.
+/// Fetches the checksum file at `reference`, and returns the digests that it has for `image`, which
+/// is an address or a file name.
 ///
-/// Of an address the path counts: a list may have several files of one name.
+/// The path of the address is compared too, because a checksum file may list several files of the
+/// same name.
 ///
 /// # Errors
-/// [`ErrorKind::Catalog`] when it says nothing about `image`, or not which of several files it is,
-/// and as [`Client::read_small`].
+/// - [`ErrorKind::Catalog`]: the file has no digest for `image`, or different ones for several files
+///   that `image` may mean.
+/// - Other kinds as [`Client::read_small`].
 pub fn fetch_checksum(
     client: &Client,
     reference: &str,
@@ -141,11 +145,11 @@ pub fn fetch_checksum(
     })
 }
 
-/// The path of an address as a list has it: without percent-encoding, and without what follows it.
+/// The path of an address as checksum files write it: decoded, without query and fragment.
 fn path_of(address: &str) -> String {
     match address.parse() {
         Ok(Location::Http(url)) => {
-            String::from_utf8_lossy(&source::percent_decoded(url.path())).into_owned()
+            String::from_utf8_lossy(&text::percent_decode(url.path())).into_owned()
         }
         Ok(Location::File(path)) => path.to_string_lossy().into_owned(),
         _ => address.to_owned(),
@@ -159,7 +163,7 @@ mod tests {
     use std::io::Read;
     use std::sync::Arc;
 
-    /// An origin that knows its length and is never read.
+    /// Knows its length, and is never read.
     struct Known(Option<u64>);
 
     impl ByteSource for Known {
@@ -177,7 +181,7 @@ mod tests {
         }
     }
 
-    fn origin(len_bytes: Option<u64>, expected: Option<Digest>) -> Source {
+    fn source(len_bytes: Option<u64>, expected: Option<Digest>) -> Source {
         let location = Location::File("/dev/null".into());
         let source = Source::new(location, "", Arc::new(Known(len_bytes)));
         expected.map_or(source.clone(), |digest| source.expect(digest).unwrap())
@@ -194,12 +198,12 @@ mod tests {
     }
 
     #[test]
-    fn collects_every_problem_in_the_order_of_the_catalog() {
+    fn problems_are_collected_in_the_order_of_the_catalog() {
         let open = |src: &str| match src {
-            "https://h/0.img" => Ok(origin(Some(7), Some(Digest::of(b"a")))),
-            "https://h/1.img" => Ok(origin(Some(8), Some(Digest::of(b"b")))),
+            "https://h/0.img" => Ok(source(Some(7), Some(Digest::of(b"a")))),
+            "https://h/1.img" => Ok(source(Some(8), Some(Digest::of(b"b")))),
             "https://h/2.img" => Err(Error::new(ErrorKind::Source, "nobody answers")),
-            _ => Ok(origin(None, None)),
+            _ => Ok(source(None, None)),
         };
         let checked = check_with(&open, &entries(20), &CancelToken::new()).unwrap();
         let names: Vec<_> = checked.iter().map(|c| c.name.clone()).collect();
@@ -207,7 +211,7 @@ mod tests {
         assert!(checked[0].is_ok());
         assert_eq!((checked[0].size_bytes, checked[0].sha256), (Some(7), Some(Digest::of(b"a"))));
         assert_eq!(checked[1].problems.len(), 2, "{:?}", checked[1].problems);
-        assert_eq!(checked[1].problems[0], "size_bytes is 7, but the origin has 8 bytes");
+        assert_eq!(checked[1].problems[0], "size_bytes is 7, but the server has 8 bytes");
         assert_eq!(checked[2].problems, ["nobody answers"]);
         assert!(checked[3..].iter().all(EntryCheck::is_ok));
     }
@@ -219,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn ends_when_cancelled() {
+    fn cancel_ends_a_check() {
         let cancel = CancelToken::new();
         let open = |_: &str| {
             cancel.cancel();
@@ -229,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_checksum_file_is_asked_for_one_name() {
+    fn a_checksum_file_is_searched_for_one_name() {
         let dir = tempfile::tempdir().unwrap();
         let sums = dir.path().join("SHA256SUMS");
         std::fs::write(

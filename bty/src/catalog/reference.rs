@@ -1,30 +1,35 @@
-//! The canonical form of a `src`, and the reference that machines are bound by.
+//! The canonical form of a `src`, and the reference by which machines are assigned an image.
 //!
-//! | scheme | made equal | kept as written |
+//! | scheme | normalized | kept as written |
 //! |---|---|---|
 //! | `http`, `https` | scheme and host in lower case, no default port, no user, no empty `?` or `#` | path, query, fragment |
 //! | `oras` | host and repository in lower case | port, tag, digest |
 //! | `file` | no leading `/`, no empty and `.` segments | case |
 //!
-//! Existing servers compute the same reference, so any change here unbinds their machines.
+//! Servers store these references, and other implementations compute the same ones. A change here
+//! would detach machines from their images.
 
 use url::Url;
 
 use crate::{Digest, Error, ErrorKind, Result, redact};
 
-/// As much of a foreign text as is quoted.
+/// Maximum number of characters of foreign text in a message.
 const QUOTED_CHARS: usize = 80;
 
-/// The canonical form of `src`: equal for addresses that differ only in ways that cannot matter.
+/// The canonical form of `src`, which is equal for addresses that differ only in insignificant ways:
+/// letter case of the host, a default port, user information.
 ///
 /// ```
-/// assert_eq!(bty::catalog::canonical_src("HTTPS://me@Example.org:443/A.img?x")?, "https://example.org/A.img?x");
-/// assert_eq!(bty::catalog::canonical_src("oras://GHCR.io/Me/Disk:Latest")?, "oras://ghcr.io/me/disk:Latest");
+/// use bty::catalog::canonical_src;
+///
+/// assert_eq!(canonical_src("HTTPS://me@Example.org:443/A?x")?, "https://example.org/A?x");
+/// assert_eq!(canonical_src("oras://GHCR.io/Me/Disk:Latest")?, "oras://ghcr.io/me/disk:Latest");
 /// # Ok::<(), bty::Error>(())
 /// ```
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] when it is no `http://`, `https://`, `oras://` or `file://` address.
+/// [`ErrorKind::Usage`] when `src` is not a valid `http://`, `https://`, `oras://` or `file://`
+/// address.
 pub fn canonical_src(src: &str) -> Result<String> {
     let bad = |why: &str| {
         Error::new(ErrorKind::Usage, format!("{} {why}", quote(src)))
@@ -46,17 +51,17 @@ pub fn canonical_src(src: &str) -> Result<String> {
     .map_err(bad)
 }
 
-/// The reference of an image: the SHA-256 of its canonical `src`. It names where an image comes
-/// from, not its content, so it stays the same when a rolling tag moves.
+/// The reference of an image: the SHA-256 of its [canonical](canonical_src) `src`. It identifies
+/// where an image comes from, not its content, so it stays the same when a rolling tag moves.
 ///
 /// # Errors
-/// As [`canonical_src`].
+/// [`ErrorKind::Usage`] when `src` is not a valid address, as [`canonical_src`].
 pub fn image_ref(src: &str) -> Result<Digest> {
     Ok(Digest::of(canonical_src(src)?.as_bytes()))
 }
 
-/// The name that `src` suggests for an image: the file name of an address, the last part of a
-/// repository.
+/// The name that `src` suggests for an image: the file name of a web address, or the last component
+/// of a repository.
 #[must_use]
 pub fn file_name(src: &str) -> Option<String> {
     let canonical = canonical_src(src).ok()?;
@@ -68,7 +73,7 @@ pub fn file_name(src: &str) -> Option<String> {
     (!name.is_empty()).then(|| name.to_owned())
 }
 
-/// Why something cannot be made canonical; follows the quoted `src`.
+/// The canonical form, or the reason why there is none, which follows the quoted `src` in the error.
 type Canonical = std::result::Result<String, &'static str>;
 
 fn http(scheme: &str, default_port: &str, rest: &str) -> Canonical {
@@ -78,8 +83,8 @@ fn http(scheme: &str, default_port: &str, rest: &str) -> Canonical {
     if host.is_empty() {
         return Err("names no host");
     }
-    // browsers and the HTTP client read a backslash as a slash: the host would not be the one that
-    // was checked
+    // browsers and the HTTP client treat a backslash as a slash, and would connect to another host
+    // than the one that is checked here
     if host.contains('\\') {
         return Err("names no valid host");
     }
@@ -99,7 +104,8 @@ fn http(scheme: &str, default_port: &str, rest: &str) -> Canonical {
     Ok(canonical)
 }
 
-/// Host, in brackets if it is an IPv6 address, and digits of the port, empty if there is none.
+/// Splits an address into the host (an IPv6 address in brackets) and the digits of the port, which
+/// may be empty.
 fn split_port(address: &str) -> Result<(&str, &str), &'static str> {
     let after_brackets = if address.starts_with('[') {
         address.find(']').ok_or("names no valid host")? + 1
@@ -148,7 +154,7 @@ fn oras(rest: &str) -> Canonical {
     }
 }
 
-/// Quotes a foreign text: on one line, without control characters and passwords, and not too long.
+/// Quotes foreign text for a message: escaped, without passwords, at most [`QUOTED_CHARS`] long.
 pub(super) fn quote(text: &str) -> String {
     let text = &*redact::address(text);
     match text.char_indices().nth(QUOTED_CHARS) {
@@ -182,7 +188,7 @@ mod tests {
     const HEX: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
     #[test]
-    fn every_rule_of_the_canonical_form() {
+    fn each_rule_of_the_canonical_form_holds() {
         let by_digest = format!("oras://h/a@sha256:{HEX}");
         for (src, canonical) in [
             ("HTTP://Example.ORG/Path/X.img", "http://example.org/Path/X.img"),
@@ -217,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused_with_a_reason() {
+    fn malformed_addresses_are_refused_with_a_reason() {
         for (src, why) in [
             ("", "no scheme"),
             ("/tmp/a.img", "no scheme"),
@@ -261,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_of_a_src_is_its_last_part() {
+    fn the_file_name_of_a_src_is_its_last_component() {
         for (src, name) in [
             ("https://h/d/a.img.zst?token=1/2#x", Some("a.img.zst")),
             ("https://h/d/", None),
@@ -277,7 +283,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(512))]
 
         #[test]
-        fn the_canonical_form_is_its_own_canonical_form(
+        fn canonicalization_is_idempotent(
             src in "(HTTPS?|http|oras|File)://[ -~\u{e9}\u{130}]{0,24}|(http|oras)://[a-zA-Z.]{1,5}(:[0-9]{0,3})?(/[a-zA-Z:@?#%.]{0,6}){0,3}(:[a-zA-Z]{1,3})?"
         ) {
             if let Ok(once) = canonical_src(&src) {

@@ -1,4 +1,4 @@
-//! From TOML to a [`Catalog`], with all problems of the file in one error.
+//! Parses TOML into a [`Catalog`], and reports all problems of the file in one error.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -10,7 +10,7 @@ use super::reference::quote;
 use super::{Catalog, Entry, MAX_BYTES, VERSION};
 use crate::{Error, ErrorKind, Result, size};
 
-/// As many problems as are spelt out; the rest is counted.
+/// Maximum number of problems that the error lists. It counts the others.
 const MAX_SHOWN: usize = 20;
 
 pub(super) fn parse(bytes: &[u8]) -> Result<Catalog> {
@@ -92,7 +92,7 @@ fn check_version(table: &DeTable<'_>, problems: &mut Problems) {
     }
 }
 
-/// Reads the fields of one entry. Every method adds the problems that it finds.
+/// Reads the fields of one entry. Every method records the problems that it finds.
 struct Fields<'t, 'p> {
     fields: &'t DeTable<'t>,
     span: Range<usize>,
@@ -140,7 +140,7 @@ impl Fields<'_, '_> {
         (self.problems.count == before).then_some(entry)
     }
 
-    /// The name, without complaints.
+    /// The name, if it is valid. Records no problem.
     fn name(&self) -> Option<(String, Range<usize>)> {
         let value = self.fields.get("name")?;
         let name = value.get_ref().as_str().filter(|name| !name.trim().is_empty())?;
@@ -195,7 +195,7 @@ impl Fields<'_, '_> {
         }
         let size = integer(value.get_ref()).and_then(|n| u64::try_from(n).ok());
         if let Some(Err(e)) =
-            size.map(|size| crate::image::check_size(size, crate::client::IMAGE_BYTES_MAX))
+            size.map(|size| crate::source::check_size(size, crate::client::IMAGE_BYTES_MAX))
         {
             self.problem(Some(value.span()), &format!("size_bytes: {e}"));
             return None;
@@ -215,8 +215,8 @@ impl Fields<'_, '_> {
         is_true
     }
 
-    fn wrong_type(&mut self, field: &str, wanted: &str, found: &Spanned<DeValue<'_>>) {
-        let why = format!("{field} must be {wanted}, not {}", found.get_ref().type_str());
+    fn wrong_type(&mut self, field: &str, expected: &str, found: &Spanned<DeValue<'_>>) {
+        let why = format!("{field} must be {expected}, not {}", found.get_ref().type_str());
         self.problem(Some(found.span()), &why);
     }
 
@@ -231,11 +231,11 @@ fn integer(value: &DeValue<'_>) -> Option<i64> {
     i64::from_str_radix(integer.as_str(), integer.radix()).ok()
 }
 
-/// What is wrong with a file, so far.
+/// The problems found in a file so far.
 struct Problems {
-    /// Offsets of all line ends.
+    /// Offsets of all line ends, in bytes.
     line_ends: Vec<usize>,
-    /// Line and text; line 0 for the file as a whole.
+    /// Line and text. Line 0 means the file as a whole.
     shown: Vec<(usize, String)>,
     count: usize,
 }

@@ -1,4 +1,4 @@
-//! The catalog as existing publishers write it, as hostile ones might, and as it is written here.
+//! Catalogs as existing publishers write them, hostile ones, and the ones that bty writes.
 
 use std::time::{Duration, Instant};
 

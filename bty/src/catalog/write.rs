@@ -1,4 +1,4 @@
-//! From a [`Catalog`] to TOML, and new entries into a file that a person keeps.
+//! Writes a [`Catalog`] as TOML, and appends entries to a catalog file.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -9,7 +9,7 @@ use super::{Catalog, Entry, VERSION};
 use crate::{Context, Error, ErrorKind, Result};
 
 impl Catalog {
-    /// The catalog as TOML, ready to be published. [`parse`](Self::parse) reads it back as it was.
+    /// The catalog as TOML, ready to be published. [`parse`](Self::parse) reads it back unchanged.
     #[must_use]
     pub fn to_toml(&self) -> String {
         let mut toml = format!("version = {VERSION}\n");
@@ -20,13 +20,16 @@ impl Catalog {
         toml
     }
 
-    /// Adds `entry` to the catalog file at `path`, which keeps its comments and layout; makes the
-    /// file when there is none. Readers see the old file or the new one, whole, even after a power
-    /// cut. Returns the new catalog.
+    /// Appends `entry` to the catalog file at `path`, and returns the new catalog.
+    ///
+    /// The file keeps its comments and layout, and is created if it does not exist. It is replaced
+    /// atomically: readers see either the old or the new file, even after a power failure.
     ///
     /// # Errors
-    /// [`ErrorKind::Catalog`] when the file is no valid catalog or has the image already,
-    /// [`ErrorKind::Host`] when it cannot be read or written. The file is then as it was.
+    /// The file is unchanged in each case.
+    /// - [`ErrorKind::Catalog`]: the file is not a valid catalog, already has the image, or has a
+    ///   layout that cannot be extended.
+    /// - [`ErrorKind::Host`]: the file cannot be read or written.
     pub fn append_to_file(path: &Path, entry: &Entry) -> Result<Self> {
         append(path, entry).context(|| format!("adding to the catalog {}", path.display()))
     }
@@ -36,11 +39,12 @@ fn append(path: &Path, entry: &Entry) -> Result<Catalog> {
     let failed = |e: io::Error| {
         Error::new(ErrorKind::Host, "updating the file").because(e).with_path(path.display())
     };
-    // a link stays a link
+    // resolved, so that a symbolic link is not replaced by a file
     let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let dir_file = File::open(dir).map_err(failed)?;
-    // two writers would lose an entry; a file system without locks takes that chance
+    // the lock keeps concurrent writers from losing an entry; without it (a file system that has
+    // none), writing is still atomic
     let _ = rustix::fs::flock(&dir_file, rustix::fs::FlockOperation::LockExclusive);
     let old = match fs::read(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -67,7 +71,7 @@ fn append(path: &Path, entry: &Entry) -> Result<Catalog> {
 fn with_entry(old: &str, entry: &Entry) -> Option<String> {
     let mut document: toml_edit::DocumentMut = old.parse().ok()?;
     match document.get_mut("images").and_then(toml_edit::Item::as_array_mut) {
-        // images = [...]: a [[images]] table cannot follow it
+        // after `images = [...]`, a [[images]] table would be invalid
         Some(array) if !array.is_empty() => {
             let table: toml_edit::DocumentMut = fields_toml(entry).parse().ok()?;
             array.push(table.as_table().clone().into_inline_table());
@@ -87,7 +91,7 @@ fn entry_toml(entry: &Entry) -> String {
     format!("[[images]]\n{}", fields_toml(entry))
 }
 
-/// The fields in the order that existing catalogs have.
+/// The fields of an entry, in the order of existing catalogs.
 fn fields_toml(entry: &Entry) -> String {
     let mut toml = String::new();
     let mut field = |key: &str, value: Option<String>| {
@@ -101,7 +105,7 @@ fn fields_toml(entry: &Entry) -> String {
     field("sha256", entry.sha256.map(|digest| quote(&digest.to_string())));
     field("sha512", entry.sha512.map(|digest| quote(&digest.to_string())));
     field("format", optional(&entry.format));
-    // TOML integers end at 2^63 - 1; no image is that large
+    // TOML integers end at 2^63 - 1
     field(
         "size_bytes",
         entry.size_bytes.filter(|&n| i64::try_from(n).is_ok()).map(|n| n.to_string()),
@@ -112,7 +116,7 @@ fn fields_toml(entry: &Entry) -> String {
     toml
 }
 
-/// A TOML basic string; control characters are escaped, also those that TOML would allow.
+/// A TOML basic string. All control characters are escaped, even those that TOML allows.
 fn quote(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {
@@ -130,7 +134,7 @@ fn quote(text: &str) -> String {
     quoted + "\""
 }
 
-/// Replaces the file at `path` by one that holds `bytes`, in one step.
+/// Atomically replaces the content of the file at `path`.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(format!(".{}.new", std::process::id()));

@@ -1,4 +1,4 @@
-//! Small messages to and from a server: one request, one whole answer.
+//! Small messages to and from a server: one request, one response read as a whole.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,35 +7,34 @@ use reqwest::Method;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use url::Url;
 
-use crate::client::body::{self, Failure};
-use crate::client::net::Online;
-use crate::client::{Client, address_policy};
-use crate::source::http::origin::shown;
+use crate::client::Client;
+use crate::transport::address_policy;
+use crate::transport::body::{self, BodyError};
+use crate::transport::network::NetworkRuntime;
 use crate::{CancelToken, Error, ErrorKind, Result, redact};
 
-/// A request to the host that its address names. Redirects are not followed: they are answers like
-/// others.
+/// A request for [`Client::exchange`]. Redirects are not followed; they are returned as replies.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Request<'a> {
     /// `http://` or `https://`.
     pub url: &'a str,
-    /// What is wanted, as of the `Accept` header.
+    /// Value of the `Accept` header.
     pub accept: &'a str,
-    /// The method in capitals; none for a POST when there is a body, else for a GET.
+    /// The method in upper case. `None` means POST with a body, and GET without.
     pub method: Option<&'a str>,
-    /// Further headers, each with its name in lower case.
+    /// Additional headers; names in lower case.
     pub headers: Vec<(&'a str, String)>,
-    /// Type and bytes to send.
+    /// `Content-Type` and bytes of the body.
     pub body: Option<(&'a str, Vec<u8>)>,
-    /// The answer must come within so much time, all of it.
+    /// Time limit for the whole exchange, body included.
     pub timeout: Duration,
-    /// An answer with more bytes is an error.
+    /// Maximum size of the reply's body in bytes; a larger one is an error.
     pub limit_bytes: usize,
 }
 
 impl<'a> Request<'a> {
-    /// A GET of anything at `url`, answered within 30 s by at most 4 MiB.
+    /// A GET request for any media type, with limits of 30 s and 4 MiB.
     #[must_use]
     pub fn get(url: &'a str) -> Self {
         Self {
@@ -49,7 +48,7 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// A POST of JSON to `url`, with the same limits.
+    /// A POST request with a JSON body, that accepts JSON, with limits of 30 s and 4 MiB.
     #[must_use]
     pub fn post_json(url: &'a str, json: &serde_json::Value) -> Self {
         Self {
@@ -60,7 +59,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// An answer, whatever its status.
+/// A response with any status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reply {
@@ -68,16 +67,16 @@ pub struct Reply {
     pub status: u16,
     /// The `Content-Type`, without parameters, in lower case.
     pub content_type: Option<String>,
-    /// The headers, names in lower case, as far as they are text.
+    /// The headers whose values are text; names in lower case.
     pub headers: Vec<(String, String)>,
-    /// All of the body.
+    /// The whole body.
     pub body: Vec<u8>,
 }
 
 impl Reply {
-    /// An answer that nobody gave: for dry runs.
+    /// A made-up reply with a JSON body, for dry runs.
     #[must_use]
-    pub fn json_of(status: u16, json: &serde_json::Value) -> Self {
+    pub fn simulated(status: u16, json: &serde_json::Value) -> Self {
         Self {
             status,
             content_type: Some("application/json".into()),
@@ -86,13 +85,13 @@ impl Reply {
         }
     }
 
-    /// A header, by its name in lower case.
+    /// The value of a header, by its name in lower case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// True for a status of 2xx.
+    /// True if the status is 2xx.
     #[must_use]
     pub fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
@@ -101,13 +100,13 @@ impl Reply {
     /// The body as JSON.
     ///
     /// # Errors
-    /// [`ErrorKind::Source`] when it is none.
+    /// [`ErrorKind::Source`] when the body is not JSON.
     pub fn json(&self) -> Result<serde_json::Value> {
         serde_json::from_slice(&self.body)
             .map_err(|e| Error::new(ErrorKind::Source, "the answer is no JSON").because(e))
     }
 
-    /// The first line of the body as text, for messages.
+    /// The beginning of the body's first line, for messages: at most 120 characters.
     #[must_use]
     pub fn excerpt(&self) -> String {
         let text = String::from_utf8_lossy(&self.body);
@@ -122,25 +121,27 @@ impl Reply {
 }
 
 impl Client {
-    /// Sends `request` once, and waits for all of the answer. Whether it is sent again after a
-    /// fault is for the caller to decide.
+    /// Sends `request` once, and waits for the whole reply. A reply with any status is a success;
+    /// retries are up to the caller.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] when the address is none; [`ErrorKind::Source`] when nobody answers, or
-    /// too late, or with too much. An answer with any status is no error.
+    /// - [`ErrorKind::Usage`]: the URL or the method is malformed.
+    /// - [`ErrorKind::Source`]: the server does not answer, or not within the limits, or
+    ///   [`may_reach`](crate::ClientOptions::may_reach) forbids its address.
+    /// - [`ErrorKind::Host`]: the network threads cannot be started.
     pub fn exchange(&self, request: &Request<'_>, cancel: &CancelToken) -> Result<Reply> {
-        let (online, exchange) = self.prepare(request)?;
-        online.run(exchange, cancel)
+        let (runtime, exchange) = self.prepare(request)?;
+        runtime.run(exchange, cancel)
     }
 
-    /// The same for programs with a runtime of their own: the exchange runs on the client's
-    /// threads, and ends when the future is dropped.
+    /// Like [`exchange`](Self::exchange), for programs with an async runtime of their own. The
+    /// exchange runs on the client's threads, and is aborted when the future is dropped.
     ///
     /// # Errors
     /// As [`exchange`](Self::exchange).
     pub async fn exchange_async(&self, request: &Request<'_>) -> Result<Reply> {
-        let (online, exchange) = self.prepare(request)?;
-        let mut task = AbortOnDrop(online.spawn(exchange));
+        let (runtime, exchange) = self.prepare(request)?;
+        let mut task = AbortOnDrop(runtime.spawn(exchange));
         match (&mut task.0).await {
             Ok(result) => result,
             Err(e) => {
@@ -152,7 +153,7 @@ impl Client {
     fn prepare(
         &self,
         request: &Request<'_>,
-    ) -> Result<(Arc<Online>, impl Future<Output = Result<Reply>> + Send + use<>)> {
+    ) -> Result<(Arc<NetworkRuntime>, impl Future<Output = Result<Reply>> + Send + use<>)> {
         let url = Url::parse(request.url)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https"))
@@ -163,17 +164,17 @@ impl Client {
                 )
                 .hint("write http://HOST/PATH or https://HOST/PATH")
             })?;
-        let shown = shown(&url);
+        let shown = redact::url(&url).to_string();
         address_policy::check_literal(self.options.may_reach.as_ref(), &url).map_err(
             |refused| Error::new(ErrorKind::Source, refused.to_string()).with_path(&shown),
         )?;
-        let online = self.net.online()?;
+        let runtime = self.network.runtime()?;
         let default = if request.body.is_some() { "POST" } else { "GET" };
         let method = request.method.unwrap_or(default);
         let method = Method::from_bytes(method.as_bytes()).map_err(|e| {
             Error::new(ErrorKind::Usage, format!("{method:?} is no method of HTTP")).because(e)
         })?;
-        let mut builder = online.http().client.request(method, url);
+        let mut builder = runtime.http().inner.request(method, url);
         builder = builder.header(ACCEPT, request.accept).timeout(request.timeout);
         for (name, value) in &request.headers {
             builder = builder.header(*name, value);
@@ -194,11 +195,11 @@ impl Client {
             let body =
                 body::read(&mut response, limit, timeout).await.map_err(
                     |failure| match failure {
-                        Failure::Broken(e) => failed("reading the answer of", Some(e)),
-                        Failure::Late(_) | Failure::Stalled(_) => {
+                        BodyError::Broken(e) => failed("reading the answer of", Some(e)),
+                        BodyError::Late(_) | BodyError::Stalled(_) => {
                             failed("the answer does not come in time from", None)
                         }
-                        Failure::TooLarge(_) => failed("too much was answered by", None),
+                        BodyError::TooLarge(_) => failed("too much was answered by", None),
                     },
                 )?;
             let text = |value: &HeaderValue| value.to_str().ok().map(str::to_owned);
@@ -211,7 +212,7 @@ impl Client {
                 .map(|(_, v)| v.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
             Ok(Reply { status: response.status().as_u16(), content_type, headers, body })
         };
-        Ok((online, exchange))
+        Ok((runtime, exchange))
     }
 }
 

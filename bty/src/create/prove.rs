@@ -7,8 +7,9 @@ use std::sync::Arc;
 use super::part::PartFile;
 use super::{BUFFERS, DiskReader, Progress, Ticks};
 use crate::extent::{BUFFER_BYTES, Extent, Pool, is_zero};
-use crate::image::{self, Format, Reading};
-use crate::source::file::FileInput;
+use crate::image::{self, Format};
+use crate::read_context::ReadContext;
+use crate::source::file::FileSource;
 use crate::{Digest, Error, ErrorKind, Location, Phase, Result, Source};
 
 /// Compares the file with the disk; the SHA-256 of the file.
@@ -20,7 +21,7 @@ pub(super) fn prove(
 ) -> Result<Digest> {
     progress.enter(Phase::Verify);
     let source = reopen(part)?;
-    let reading = Reading::new(BUFFERS, &reader.cancel);
+    let reading = ReadContext::new(BUFFERS, &reader.cancel);
     let mut extents = image::extents_of(&source, format, &reading)?;
     let mut compared = 0;
     let mut ticks = Ticks::default();
@@ -42,7 +43,7 @@ pub(super) fn prove(
 fn reopen(part: &PartFile) -> Result<Source> {
     let shown = part.part.display().to_string();
     let file = File::open(&part.part).map_err(|e| part.failed("opening", e))?;
-    let input = Arc::new(FileInput::from_file(file, shown.clone())?);
+    let input = Arc::new(FileSource::new(file, shown.clone())?);
     Ok(Source::new(Location::File(part.part.clone()), shown, input))
 }
 

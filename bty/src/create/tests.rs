@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tempfile::TempDir;
 
 use super::*;
-use crate::image::{self, Reading, directory};
-use crate::source::file;
+use crate::image::{self, directory};
+use crate::read_context::ReadContext;
+use crate::source::local;
 use crate::{Location, Source, SystemHost};
 
 const MIB: usize = 1 << 20;
@@ -57,9 +58,9 @@ impl Bench {
 
 /// What is in the image at `path`.
 fn content(path: &Path, format: Format) -> Vec<u8> {
-    let source = Source::new(Location::File(path.to_owned()), "image", file::open(path).unwrap());
+    let source = Source::new(Location::File(path.to_owned()), "image", local::open(path).unwrap());
     let mut extents =
-        image::extents_of(&source, format, &Reading::new(4, &CancelToken::new())).unwrap();
+        image::extents_of(&source, format, &ReadContext::new(4, &CancelToken::new())).unwrap();
     let mut content = Vec::new();
     while let Some(extent) = extents.next().unwrap() {
         let (offset, len) = match &extent {

@@ -13,14 +13,14 @@ use std::io::{self, BufRead, Read};
 
 use flate2::{Decompress, FlushDecompress, Status};
 
-use super::{Compression, Wire, damaged, refused, truncated};
+use super::{CompressedInput, Compression, damaged, refused, truncated};
 
 /// Most that is inflated at once: the checksum is taken while the bytes are still in the cache.
 const STEP_BYTES: usize = 512 << 10;
 
 /// Decodes gzip.
 pub(super) struct Gzip {
-    wire: Wire,
+    wire: CompressedInput,
     inflater: Decompress,
     checksum: crc32fast::Hasher,
     member_bytes: u64,
@@ -36,7 +36,7 @@ enum State {
 }
 
 impl Gzip {
-    pub(super) fn new(wire: Wire) -> Self {
+    pub(super) fn new(wire: CompressedInput) -> Self {
         Self {
             wire,
             inflater: Decompress::new(false),
@@ -124,7 +124,7 @@ impl Read for Gzip {
 }
 
 /// Reads the header of a member up to its data.
-fn read_header(wire: &mut Wire) -> io::Result<()> {
+fn read_header(wire: &mut CompressedInput) -> io::Result<()> {
     const CHECKSUM: u8 = 2;
     const EXTRA: u8 = 4;
     const TEXTS: [u8; 2] = [8, 16];
@@ -162,7 +162,7 @@ fn read_header(wire: &mut Wire) -> io::Result<()> {
 
 /// A header while it is read.
 struct Header<'a> {
-    wire: &'a mut Wire,
+    wire: &'a mut CompressedInput,
     checksum: crc32fast::Hasher,
 }
 
@@ -180,7 +180,7 @@ impl Header<'_> {
 
 /// True when a member follows, false at the end. Zeros up to the end are padding, as for gzip(1):
 /// tapes and fixed-size transfers leave them behind.
-fn member_follows(wire: &mut Wire, is_first: bool) -> io::Result<bool> {
+fn member_follows(wire: &mut CompressedInput, is_first: bool) -> io::Result<bool> {
     const MAGIC: [u8; 2] = [0x1f, 0x8b];
     let head = wire.peek(2)?;
     if head.starts_with(&MAGIC) {

@@ -18,7 +18,7 @@ use lz4_flex::block::{decompress_into, decompress_into_with_dict};
 use twox_hash::XxHash32;
 
 use super::walk::Walk;
-use super::{Compression, Wire, damaged, refused, skippable_bytes, truncated};
+use super::{CompressedInput, Compression, damaged, refused, skippable_bytes, truncated};
 use crate::CancelToken;
 use crate::source::ByteSource;
 
@@ -32,7 +32,7 @@ const STORED: u32 = 1 << 31;
 
 /// Decodes lz4.
 pub(super) struct Lz4 {
-    wire: Wire,
+    wire: CompressedInput,
     /// True once anything of the format was seen.
     has_begun: bool,
     frame: Option<Frame>,
@@ -97,7 +97,7 @@ impl Header {
 }
 
 impl Lz4 {
-    pub(super) fn new(wire: Wire) -> Self {
+    pub(super) fn new(wire: CompressedInput) -> Self {
         Self {
             wire,
             has_begun: false,

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::size::MIB;
-use crate::source::file;
+use crate::source::local;
 
 const OPTIONS: DecodeOptions = DecodeOptions { threads: 2, memory_bytes: 192 * MIB };
 
@@ -449,7 +449,7 @@ fn little_memory_only_slows_down() {
 fn size_of(packed: &[u8]) -> Option<u64> {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(packed).unwrap();
-    decoded_size(sniff(packed), &*file::open(file.path()).unwrap(), &CancelToken::new())
+    decoded_size(sniff(packed), &*local::open(file.path()).unwrap(), &CancelToken::new())
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::io::{self, BufRead, Read};
 
 use liblzma::stream::{Action, Error as LzmaError, MtStreamBuilder, Status, Stream};
 
-use super::{Compression, DecodeOptions, Wire, damaged, refused, truncated};
+use super::{CompressedInput, Compression, DecodeOptions, damaged, refused, truncated};
 use crate::size::{MIB, human};
 use crate::{Error, ErrorKind, threads};
 
@@ -20,7 +20,7 @@ const MAGIC: [u8; 6] = [0xfd, b'7', b'z', b'X', b'Z', 0];
 
 /// Decodes xz.
 pub(super) struct Xz {
-    wire: Wire,
+    wire: CompressedInput,
     options: DecodeOptions,
     /// The stream being decoded; none between streams.
     stream: Option<Stream>,
@@ -28,7 +28,7 @@ pub(super) struct Xz {
 }
 
 impl Xz {
-    pub(super) fn new(wire: Wire, options: DecodeOptions) -> Self {
+    pub(super) fn new(wire: CompressedInput, options: DecodeOptions) -> Self {
         Self { wire, options, stream: None, is_first: true }
     }
 
@@ -108,7 +108,7 @@ impl Read for Xz {
 }
 
 /// Skips the padding after a stream, zeros in groups of four; true when another stream follows.
-fn stream_follows(wire: &mut Wire, is_first: bool) -> io::Result<bool> {
+fn stream_follows(wire: &mut CompressedInput, is_first: bool) -> io::Result<bool> {
     if is_first {
         // a short head is left to the decoder, which finds it incomplete
         return if wire.is_at_end()? {

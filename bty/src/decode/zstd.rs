@@ -9,7 +9,7 @@ use std::io::{self, BufRead, Read};
 use zstd::zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, get_error_name};
 
 use super::walk::Walk;
-use super::{Compression, DecodeOptions, Wire, damaged, refused, truncated};
+use super::{CompressedInput, Compression, DecodeOptions, damaged, refused, truncated};
 use crate::size::{MIB, human};
 use crate::source::ByteSource;
 use crate::{CancelToken, Error, ErrorKind};
@@ -24,7 +24,7 @@ const SMALL_FRAME_BYTES: u64 = 32 * MIB;
 
 /// Decodes zstd.
 pub(super) struct Zstd {
-    wire: Wire,
+    wire: CompressedInput,
     window_log_max: u32,
     /// Frames up to this many bytes, compressed and decoded, go to [`Parallel`]; zero on one
     /// thread.
@@ -64,7 +64,7 @@ enum Gathered {
 }
 
 impl Zstd {
-    pub(super) fn new(wire: Wire, options: DecodeOptions) -> Self {
+    pub(super) fn new(wire: CompressedInput, options: DecodeOptions) -> Self {
         let memory = options.memory_bytes;
         Self {
             wire,

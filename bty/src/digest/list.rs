@@ -233,7 +233,7 @@ impl Line {
     fn rank(&self, wanted: &[&str], place: &[&str]) -> Option<Rank> {
         let listed = parts(&self.name);
         let fits = |part: &str, wanted: &str| {
-            part == wanted || crate::source::percent_decoded(part) == wanted.as_bytes()
+            part == wanted || crate::text::percent_decode(part) == wanted.as_bytes()
         };
         if !fits(listed.last()?, wanted.last()?) {
             return None;

@@ -8,8 +8,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use crate::flash::PhaseTime;
 use crate::flash::lane::Shared;
-use crate::image::{Image, ReadCounts};
+use crate::image::Image;
 use crate::progress::{Counts, TargetCounts};
+use crate::read_context::ReadCounts;
 use crate::{Event, Observer, Phase};
 
 /// How often progress is told.

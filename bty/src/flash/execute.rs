@@ -13,7 +13,7 @@ use std::time::Duration;
 use crossbeam_channel::{Sender, bounded};
 
 use crate::disks::{Disk, DiskHost};
-use crate::extent::{Extent, ExtentReader, ReadDigests, zeroed};
+use crate::extent::{Extent, ExtentReader, ReadDigests, first_data, zeroed};
 use crate::flash::board::Board;
 use crate::flash::finish::{self, Finishing, Work};
 use crate::flash::lane::{Lane, Shared};
@@ -21,8 +21,9 @@ use crate::flash::plan::cut;
 use crate::flash::watch::Patience;
 use crate::flash::{FlashPlan, FlashReport, TargetReport};
 use crate::image::foreign::{FOOTER_BYTES, is_vhd_footer};
-use crate::image::{HEAD_BYTES, Image, ImageInfo, Reading, first_data};
+use crate::image::{HEAD_BYTES, Image, ImageInfo};
 use crate::partition_table::gpt;
+use crate::read_context::ReadContext;
 use crate::size::human;
 use crate::{CancelToken, Context, Error, ErrorKind, Event, Observer, Phase, Result, threads};
 
@@ -53,7 +54,7 @@ impl FlashPlan {
     ) -> Result<FlashReport> {
         let disks = self.probe_again(image, host)?;
         self.check_fit(image, &disks, cancel)?;
-        let reading = Reading::new(BUFFERS + 4 * disks.len().saturating_sub(1).min(4), cancel);
+        let reading = ReadContext::new(BUFFERS + 4 * disks.len().saturating_sub(1).min(4), cancel);
         let lanes = self.open(disks, host, cancel)?;
         let board = Board::new(
             image,
@@ -142,7 +143,7 @@ impl FlashPlan {
 struct Run<'a> {
     plan: &'a FlashPlan,
     image: &'a Image,
-    reading: &'a Reading,
+    reading: &'a ReadContext,
     board: &'a Board,
     observer: &'a dyn Observer,
 }
@@ -251,7 +252,7 @@ impl Run<'_> {
             }
         }
         self.check(&mut seen, &*extents, lanes, &starts)?;
-        self.image.notes().into_iter().for_each(|note| self.notice(note));
+        self.image.warnings().into_iter().for_each(|note| self.notice(note));
         Ok(seen)
     }
 
@@ -284,7 +285,7 @@ impl Run<'_> {
         }
         seen.digests = extents.digests();
         self.image.check_digests(&seen.digests, &self.reading.cancel)?;
-        seen.is_digest_checked = info.has_promise();
+        seen.is_digest_checked = info.has_expected_digest();
         Ok(())
     }
 

@@ -196,7 +196,7 @@ impl FlashPlan {
         if self.image.table.is_none() && self.image.is_recognized {
             notes.push("no partition table was found in the image: it may not boot".into());
         }
-        if !self.image.has_promise() {
+        if !self.image.has_expected_digest() {
             notes.push(
                 "no digest is known for the image: it is taken as it comes (--sha256, --sha512, or a .sha256 file beside it)"
                     .into(),

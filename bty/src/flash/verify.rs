@@ -17,8 +17,9 @@ use crate::flash::execute::Seen;
 use crate::flash::lane::{Shared, spawn};
 use crate::flash::ledger::{Entry, GRAIN_BYTES, hash};
 use crate::flash::watch::{Patience, WAIT_STEP, Watch};
-use crate::image::{HEAD_BYTES, Image, ImageInfo, Reading};
+use crate::image::{HEAD_BYTES, Image, ImageInfo};
 use crate::partition_table::gpt;
+use crate::read_context::ReadContext;
 use crate::size::{align_down, align_up};
 use crate::{CancelToken, Digest, Error, ErrorKind, Result, threads};
 
@@ -116,7 +117,7 @@ pub fn verify(
 ) -> Result<VerifyReport> {
     let shared = Arc::new(Shared::new(disk, host.open_read_only(disk)?, false, cancel)?);
     let patch = if fix_gpt { Patch::of(image, disk, &shared)? } else { Patch(Vec::new()) };
-    let reading = Reading::new(8, cancel);
+    let reading = ReadContext::new(8, cancel);
     let comparison = Arc::new(Comparison::new(&shared, patch));
     let mut seen = Seen::default();
     let mut digest = None;
@@ -434,7 +435,7 @@ fn explain(shared: &Shared, entries: &[Entry], grain: u64, image: &Image) -> Mis
 /// The first differing byte in `range`, by reading the image once more. `None` when that cannot be
 /// done.
 fn locate(shared: &Shared, range: Range<u64>, image: &Image) -> Option<u64> {
-    let reading = Reading::new(4, &shared.cancel);
+    let reading = ReadContext::new(4, &shared.cancel);
     let mut extents = image.extents(&reading, false).ok()?;
     let mut buffer = Pool::new(1).take(&shared.cancel).ok()?;
     while let Ok(Some(extent)) = extents.next() {
@@ -466,7 +467,7 @@ fn elsewhere(shared: &Shared, offset: u64, image: &Image) -> Option<Found> {
     let sector = u64::from(shared.device.sector_bytes());
     let mut buffer = Pool::new(1).take(&shared.cancel).ok()?;
     let found = read_span(shared, align_down(offset, sector), index(sector), &mut buffer).ok()?;
-    let reading = Reading::new(4, &shared.cancel);
+    let reading = ReadContext::new(4, &shared.cancel);
     let mut extents = image.extents(&reading, false).ok()?;
     while let Ok(Some(extent)) = extents.next() {
         let Extent::Data { offset, block } = extent else { continue };

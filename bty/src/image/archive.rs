@@ -89,8 +89,8 @@ impl Member {
         match kind {
             Kind::Zip => zip::find(source, wanted, cancel),
             Kind::Tar(compression) => {
-                let wire = source.input.stream(0, cancel)?;
-                let is_local = source.input.as_file().is_some();
+                let wire = source.bytes.stream(0, cancel)?;
+                let is_local = source.bytes.as_file().is_some();
                 tar::find(unpacked(wire, compression, options)?, compression, wanted, is_local)
             }
         }

@@ -1,5 +1,5 @@
-//! A directory of image files, as on an image partition of a USB stick, and the `.sha256` files
-//! beside them.
+//! Directories of image files, such as the image partition of a USB stick, and the checksum files
+//! next to the images.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -13,32 +13,32 @@ use crate::digest::{ChecksumList, Checksums};
 use crate::image::name;
 use crate::{Digest, Error, ErrorKind, Result, size, text};
 
-/// A checksum file larger than this is something else.
+/// Maximum size of a checksum file in bytes.
 const MAX_SIDECAR_BYTES: u64 = size::MIB;
 
-/// An image file in a directory, as its name and directory entry describe it.
+/// An image file, described by its name and its directory entry. Its content is not read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ImageFile {
     /// File name.
     pub name: String,
-    /// Directory and file name.
+    /// Path: the listed directory and the file name.
     #[serde(with = "crate::text::path")]
     pub path: PathBuf,
     /// Format id that the name suggests, such as `img.zst`.
     pub format: &'static str,
     /// Size of the file in bytes.
     pub size_bytes: u64,
-    /// The digest in its `.sha256` file; absent as well when that file cannot be understood, which
-    /// flashing refuses.
+    /// SHA-256 in its `.sha256` file. `None` also if that file is malformed; opening the image then
+    /// fails.
     pub sha256: Option<Digest>,
     /// Architecture that the name suggests.
     pub arch: Option<&'static str>,
 }
 
-/// An [`ImageFile`] as data.
+/// An [`ImageFile`] as it is deserialized, with owned strings.
 #[derive(Deserialize)]
-struct Written {
+struct ImageFileData {
     name: String,
     #[serde(with = "crate::text::path")]
     path: PathBuf,
@@ -48,11 +48,11 @@ struct Written {
     arch: Option<String>,
 }
 
-impl TryFrom<Written> for ImageFile {
+impl TryFrom<ImageFileData> for ImageFile {
     type Error = String;
 
-    fn try_from(written: Written) -> Result<Self, String> {
-        let Written { name, path, format, size_bytes, sha256, arch } = written;
+    fn try_from(data: ImageFileData) -> Result<Self, String> {
+        let ImageFileData { name, path, format, size_bytes, sha256, arch } = data;
         let format =
             name::known_format(&format).ok_or_else(|| format!("{format:?} is no format"))?;
         let arch = arch.map(|arch| {
@@ -62,18 +62,18 @@ impl TryFrom<Written> for ImageFile {
     }
 }
 
-/// The derived one would borrow the static names from its input.
+// not derived: a derived implementation would borrow the static strings from its input
 impl<'de> Deserialize<'de> for ImageFile {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Written::deserialize(deserializer)?.try_into().map_err(D::Error::custom)
+        ImageFileData::deserialize(deserializer)?.try_into().map_err(D::Error::custom)
     }
 }
 
 impl ImageFile {
-    /// An image file that nobody looked at: for dry runs. `None` when its name is not that of an
-    /// image.
+    /// Describes an image file that may not exist, for dry runs. `None` when `path` is not named like
+    /// an image.
     #[must_use]
-    pub fn described(path: &Path, size_bytes: u64) -> Option<Self> {
+    pub fn simulated(path: &Path, size_bytes: u64) -> Option<Self> {
         let name = text::shown_name(path.file_name()?);
         let format = name::format(&name)?;
         let arch = name::architecture(&name);
@@ -81,8 +81,8 @@ impl ImageFile {
     }
 }
 
-/// Lists the image files in `dir`, sorted by name. Subdirectories, symbolic links and other names
-/// are left out.
+/// Lists the files in `dir` that are named like images, sorted by name. Subdirectories and symbolic
+/// links are skipped.
 ///
 /// # Errors
 /// [`ErrorKind::Source`] when the directory cannot be read.
@@ -98,7 +98,7 @@ pub fn list(dir: &Path) -> Result<Vec<ImageFile>> {
         let entry = entry.map_err(failed)?;
         let name = text::shown_name(&entry.file_name());
         let Some(format) = name::format(&name) else { continue };
-        // does not follow links; a file that vanished meanwhile is no error of the directory
+        // does not follow links; skips files that have vanished in the meantime
         let Ok(meta) = entry.metadata() else { continue };
         if !meta.is_file() {
             continue;
@@ -112,31 +112,32 @@ pub fn list(dir: &Path) -> Result<Vec<ImageFile>> {
     Ok(found)
 }
 
-/// The SHA-256 promised by the file `<image>.sha256` beside `image`; `None` when there is no such
-/// file. See [`sidecar_checksums`].
+/// The SHA-256 in the file `<image>.sha256` next to `image`. `None` when there is no such file.
 ///
 /// # Errors
-/// As [`sidecar_checksums`].
+/// [`ErrorKind::Integrity`] when the file exists but has no digest for `image`; see
+/// [`sidecar_checksums`].
 pub fn sidecar_digest(image: &Path) -> Result<Option<Digest>> {
     Ok(sidecar(image, ".sha256")?.and_then(|found| found.sha256))
 }
 
-/// The digests promised by the files `<image>.sha256` and `<image>.sha512` beside `image`; empty
-/// when there are none.
+/// The digests in the files `<image>.sha256` and `<image>.sha512` next to `image`. Empty when there
+/// are no such files.
 ///
-/// Each holds a bare digest, or lines as [`ChecksumList`] reads them. A single digest counts
-/// whatever name it goes with, so that an image can be renamed together with its sidecar.
+/// Such a file holds a bare digest, or lines as [`ChecksumList`] reads them. If it holds a single
+/// digest, that one counts for any name, so that an image can be renamed together with the file.
 ///
 /// # Errors
-/// [`ErrorKind::Integrity`] when one is there but promises nothing for `image`, or two contradict
-/// each other: better no flash than an unchecked one.
+/// [`ErrorKind::Integrity`] when a file exists but has no digest for `image`, or two files
+/// contradict each other. A broken checksum file is an error, because ignoring it would flash the
+/// image unchecked.
 pub fn sidecar_checksums(image: &Path) -> Result<Checksums> {
     let mut all = Checksums::default();
     for extension in [".sha256", ".sha512"] {
         let found = sidecar(image, extension)?.unwrap_or_default();
         all = all.merged(found).ok_or_else(|| {
             let message =
-                format!("the files of digests beside {} contradict each other", image.display());
+                format!("the checksum files next to {} contradict each other", image.display());
             Error::new(ErrorKind::Integrity, message)
                 .with_path(image.display())
                 .hint("correct or remove one of them")
@@ -145,8 +146,8 @@ pub fn sidecar_checksums(image: &Path) -> Result<Checksums> {
     Ok(all)
 }
 
-/// What the file beside `image` whose name is longer by `extension` says; a digest of the kind in
-/// its name must be in it.
+/// The digests for `image` in the file next to it with the additional `extension`. `None` when there
+/// is no such file.
 fn sidecar(image: &Path, extension: &str) -> Result<Option<Checksums>> {
     let mut path = OsString::from(image);
     path.push(extension);
@@ -156,7 +157,7 @@ fn sidecar(image: &Path, extension: &str) -> Result<Option<Checksums>> {
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             return Ok(None);
         }
-        Err(e) => return Err(useless(&path, "cannot be read").because(e)),
+        Err(e) => return Err(sidecar_error(&path, "cannot be read").because(e)),
     };
     let list = ChecksumList::parse(&text);
     let directory = image.parent().unwrap_or(Path::new("")).to_string_lossy();
@@ -164,19 +165,19 @@ fn sidecar(image: &Path, extension: &str) -> Result<Option<Checksums>> {
         Ok(found) => Ok(Some(found)),
         Err(reason) => match list.only() {
             Some(found) => Ok(Some(found)),
-            None => Err(useless(&path, &reason.to_string())),
+            None => Err(sidecar_error(&path, &reason.to_string())),
         },
     }
 }
 
-fn useless(sidecar: &Path, why: &str) -> Error {
+fn sidecar_error(sidecar: &Path, why: &str) -> Error {
     Error::new(ErrorKind::Integrity, format!("{} {why}", sidecar.display()))
         .with_path(sidecar.display())
         .hint("put the digest of the image into it, or remove it")
 }
 
 fn read_small_file(path: &Path) -> io::Result<String> {
-    // looked at before it is opened: opening a pipe would wait for a writer
+    // checked before opening: opening a pipe would wait for a writer
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::other("it is not a file"));
     }

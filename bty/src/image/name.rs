@@ -1,9 +1,9 @@
-//! What the name of an image tells: hints for lists and catalogs. What is written to a disk is
-//! decided from its bytes.
+//! Format and architecture as the name of an image suggests them, for lists and catalogs. Whether and
+//! how an image is written depends only on its content.
 
-/// Format ids, which are also the suffixes: the six of existing catalogs first, in their order.
+/// Format ids, which are also file name suffixes. The first six are those of existing catalogs.
 const FORMATS: &[&str] = &[
-    "img.zst", "img.xz", "img.gz", "img.bz2", "qcow2", "img", // existing catalogs know these
+    "img.zst", "img.xz", "img.gz", "img.bz2", "qcow2", "img", // in existing catalogs
     "img.lz4", "raw", "raw.zst", "raw.xz", "raw.gz", "raw.bz2", "raw.lz4", "iso", "iso.zst",
     "iso.xz", "iso.gz", "iso.bz2",
 ];
@@ -11,7 +11,8 @@ const FORMATS: &[&str] = &[
 const TARBALLS: &[&str] =
     &["tar.gz", "tar.xz", "tar.bz2", "tar.zst", "tgz", "txz", "tbz2", "tzst", "tar"];
 
-/// What names say, longest first so that `armhf` is not taken for a shorter one, and what it means.
+/// Words in file names, and the architecture that they mean. Longer words come before shorter ones
+/// that they contain.
 const ARCHITECTURES: &[(&str, &str)] = &[
     ("aarch64", "arm64"),
     ("ppc64le", "ppc64le"),
@@ -28,7 +29,7 @@ const ARCHITECTURES: &[(&str, &str)] = &[
     ("i686", "i386"),
 ];
 
-/// The format id that `name` suggests, such as `img.zst`; upper and lower case are the same.
+/// The format id that `name` suggests, such as `img.zst`. Ignores letter case.
 ///
 /// ```
 /// assert_eq!(bty::image::name::format("Debian-13.IMG.ZST"), Some("img.zst"));
@@ -39,13 +40,13 @@ pub fn format(name: &str) -> Option<&'static str> {
     suffix_among(name, FORMATS)
 }
 
-/// True when `name` is one of a tarball, which must be unpacked before its image can be flashed.
+/// True when `name` is that of a tar archive.
 #[must_use]
 pub fn is_tarball(name: &str) -> bool {
     suffix_among(name, TARBALLS).is_some()
 }
 
-/// The processor architecture that `name` suggests: `x86_64`, `arm64` and so on. For display only.
+/// The processor architecture that `name` suggests, such as `x86_64` or `arm64`. For display only.
 ///
 /// ```
 /// assert_eq!(bty::image::name::architecture("debian-13-amd64.img.zst"), Some("x86_64"));
@@ -56,12 +57,12 @@ pub fn architecture(name: &str) -> Option<&'static str> {
     ARCHITECTURES.iter().find(|(token, _)| name.contains(token)).map(|(_, arch)| *arch)
 }
 
-/// A format id from elsewhere, as it is known here.
+/// The static string of a format id, or `None` for an unknown one.
 pub(super) fn known_format(id: &str) -> Option<&'static str> {
     FORMATS.iter().copied().find(|known| *known == id)
 }
 
-/// The same for an architecture.
+/// The static string of an architecture, or `None` for an unknown one.
 pub(super) fn known_architecture(name: &str) -> Option<&'static str> {
     ARCHITECTURES.iter().map(|(_, arch)| *arch).find(|arch| *arch == name)
 }
@@ -79,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn formats_follow_the_whole_suffix_in_any_case() {
+    fn the_format_is_the_whole_suffix_in_any_case() {
         for (name, expected) in [
             ("a.img.zst", Some("img.zst")),
             ("a.IMG.XZ", Some("img.xz")),
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn tarballs_are_told_from_images() {
+    fn tarballs_are_distinguished_from_images() {
         for name in
             ["a.tar.gz", "a.tar.xz", "a.tar.bz2", "a.tar.zst", "a.tgz", "a.TXZ", "a.tbz2", "a.tzst"]
         {

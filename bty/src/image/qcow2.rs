@@ -13,7 +13,7 @@
 use std::sync::Arc;
 
 use crate::extent::ExtentReader;
-use crate::image::Reading;
+use crate::read_context::ReadContext;
 use crate::source::Source;
 use crate::{CancelToken, Error, ErrorKind, Result};
 
@@ -60,7 +60,7 @@ impl Qcow2 {
             Error::new(ErrorKind::Source, "the length is unknown").hint("download it first")
         })?;
         let mut bytes = [0; HEADER_BYTES];
-        let len = source.input.read_at(&mut bytes, 0, cancel)?;
+        let len = source.bytes.read_at(&mut bytes, 0, cancel)?;
         let header = header::parse(&bytes[..len], file_bytes)?;
         let (l1, check) = read_l1(source, header, cancel)?;
         let checks = [Some(Check::new(0, &bytes[..len])), check].into_iter().flatten().collect();
@@ -97,7 +97,7 @@ impl Qcow2 {
     pub(crate) fn extents(
         &self,
         source: &Source,
-        reading: &Reading,
+        reading: &ReadContext,
     ) -> Result<Box<dyn ExtentReader>> {
         Ok(Box::new(read::Reader::start(self, source, reading)?))
     }
@@ -163,7 +163,7 @@ impl Qcow2 {
 
 /// Fills `buf` from `offset` of the file, which was that long when it was opened.
 fn read_exact_at(source: &Source, buf: &mut [u8], offset: u64, cancel: &CancelToken) -> Result<()> {
-    if source.input.read_at(buf, offset, cancel)? < buf.len() {
+    if source.bytes.read_at(buf, offset, cancel)? < buf.len() {
         return Err(map::changed(offset).with_path(&source.location));
     }
     Ok(())

@@ -11,15 +11,15 @@ use rustix::io::Errno;
 
 use crate::digest::Checksums;
 use crate::extent::{BUFFER_BYTES, Block, Extent, ExtentReader, ReadDigests, split_zeros};
-use crate::image::Reading;
 use crate::image::digester::{Digester, Need};
-use crate::source::wire::read_full;
+use crate::read_context::ReadContext;
+use crate::source::read_ahead::read_full;
 use crate::{Error, ErrorKind, Result, Source};
 
 /// The extents of an uncompressed source.
 pub(crate) struct RawExtents {
     source: Source,
-    reading: Reading,
+    reading: ReadContext,
     bytes: Bytes,
     position: u64,
     queue: VecDeque<Extent>,
@@ -37,10 +37,10 @@ enum Bytes {
 
 impl RawExtents {
     /// Starts reading. The digest costs a core.
-    pub(crate) fn start(source: &Source, reading: &Reading, digest: Need) -> Result<Self> {
-        let bytes = match source.input.as_file() {
+    pub(crate) fn start(source: &Source, reading: &ReadContext, digest: Need) -> Result<Self> {
+        let bytes = match source.bytes.as_file() {
             Some(_) => Bytes::Sparse { data_until: 0 },
-            None => Bytes::Stream(source.input.stream(0, &reading.cancel)?),
+            None => Bytes::Stream(source.bytes.stream(0, &reading.cancel)?),
         };
         Ok(Self {
             source: source.clone(),
@@ -48,7 +48,7 @@ impl RawExtents {
             bytes,
             position: 0,
             queue: VecDeque::new(),
-            digester: Some(Digester::start(digest, &source.promised)?),
+            digester: Some(Digester::start(digest, &source.expected)?),
             found: Checksums::default(),
         })
     }
@@ -68,7 +68,7 @@ impl RawExtents {
 
     fn read_sparse(&mut self) -> Result<bool> {
         let (Some(file), Bytes::Sparse { data_until }) =
-            (self.source.input.as_file(), &mut self.bytes)
+            (self.source.bytes.as_file(), &mut self.bytes)
         else {
             return Ok(false);
         };
@@ -88,7 +88,7 @@ impl RawExtents {
         let mut buffer = self.reading.pool.take(&self.reading.cancel)?;
         #[allow(clippy::cast_possible_truncation)] // at most one buffer
         let part = &mut buffer[..want as usize];
-        let n = self.source.input.read_at(part, self.position, &self.reading.cancel)?;
+        let n = self.source.bytes.read_at(part, self.position, &self.reading.cancel)?;
         if n < part.len() {
             return Err(Error::new(
                 ErrorKind::Source,

@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex};
 use crate::decode::{self, Compression, DecodeOptions, Trailer};
 use crate::digest::Checksums;
 use crate::extent::{Extent, ExtentReader, ReadDigests, split_zeros};
-use crate::image::Reading;
 use crate::image::archive::Member;
 use crate::image::digester::{Digester, Need};
-use crate::source::wire::{Wire, WireDigest, read_full};
+use crate::read_context::ReadContext;
+use crate::source::read_ahead::{PendingDigests, ReadAhead, read_full};
 use crate::{Digest, Error, ErrorKind, Result, Source};
 
 /// The extents of a compressed source.
@@ -20,9 +20,9 @@ pub(crate) struct StreamExtents {
     /// The rest of the wire is read at the end, where its digest is wanted and an archive goes on
     /// behind its image.
     rest: Option<SharedWire>,
-    digest: Option<WireDigest>,
+    digest: Option<PendingDigests>,
     location: String,
-    reading: Reading,
+    reading: ReadContext,
     position: u64,
     queue: VecDeque<Extent>,
     digester: Option<Digester>,
@@ -34,10 +34,10 @@ impl StreamExtents {
     pub(crate) fn start(
         source: &Source,
         compression: Compression,
-        reading: &Reading,
+        reading: &ReadContext,
         trailer: &Trailer,
     ) -> Result<Self> {
-        let (wire, digest) = Wire::start(source, reading)?;
+        let (wire, digest) = ReadAhead::start(source, reading)?;
         let wire = SharedWire(Arc::new(Mutex::new(wire)));
         let options =
             DecodeOptions { threads: reading.threads, memory_bytes: reading.memory_bytes };
@@ -60,12 +60,15 @@ impl StreamExtents {
         source: &Source,
         member: &Member,
         compression: Option<Compression>,
-        reading: &Reading,
+        reading: &ReadContext,
         with_digest: bool,
     ) -> Result<Self> {
         let from_start = with_digest || member.wire_offset() == 0;
-        let (wire, digest) =
-            Wire::start_at(source, if from_start { 0 } else { member.wire_offset() }, reading)?;
+        let (wire, digest) = ReadAhead::start_at(
+            source,
+            if from_start { 0 } else { member.wire_offset() },
+            reading,
+        )?;
         let wire = SharedWire(Arc::new(Mutex::new(wire)));
         let mut options =
             DecodeOptions { threads: reading.threads, memory_bytes: reading.memory_bytes };
@@ -101,7 +104,7 @@ impl StreamExtents {
 
 /// A wire whose rest can be read when a decoder has what it needs.
 #[derive(Clone)]
-struct SharedWire(Arc<Mutex<Wire>>);
+struct SharedWire(Arc<Mutex<ReadAhead>>);
 
 impl Read for SharedWire {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {

@@ -1,8 +1,8 @@
-//! An object on a web server as an origin.
+//! An object on a web server.
 //!
-//! One transfer is a chain of requests: each one after a fault asks for what is still missing, and
-//! every reply is checked against what the first ones said (length, range, version). What does not
-//! fit ends the transfer: two versions of an object are never spliced.
+//! One transfer is a sequence of requests. After a failure, the next request asks for the missing
+//! rest. Every response is checked against what the first one said (length, range, version), and a
+//! mismatch ends the transfer, so that two versions of an object are never spliced.
 
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,113 +14,116 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use url::Url;
 
-use self::origin::{Ask, Fault, Origin, Retries};
-use self::range::{ContentRange, Identity};
-use crate::client::net::{self, Online};
-use crate::source::{ByteSource, VersionRule, percent_decoded};
+use crate::source::{ByteSource, VersionCheck};
+use crate::text::percent_decode;
+use crate::transport::endpoint::GetRequest;
+use crate::transport::headers::{self, ContentRange, Validators};
+use crate::transport::network::{self, NetworkRuntime};
+use crate::transport::origin::Origin;
+use crate::transport::retry::{Backoff, RequestError};
 use crate::{CancelToken, Error, ErrorKind, Result};
 
-pub(crate) mod origin;
-mod range;
-
-/// How many pieces may wait for the reader. Bounds memory: a piece is what one read of the socket
-/// gave, at most about 0.5 MiB.
+/// Maximum number of chunks that wait for the reader. Bounds memory: a chunk is the result of one
+/// read of the socket, at most about 0.5 MiB.
 const QUEUE_LEN: usize = 16;
 
-/// The last component of the path, decoded; the host where there is none.
+/// The last component of the path, percent-decoded, or the host when the path has none.
 pub(crate) fn name_of(url: &Url) -> String {
     let last = url.path_segments().and_then(|mut segments| segments.rfind(|s| !s.is_empty()));
-    let name = last.and_then(|last| file_name(&String::from_utf8_lossy(&percent_decoded(last))));
+    let name = last.and_then(|last| file_name(&String::from_utf8_lossy(&percent_decode(last))));
     name.unwrap_or_else(|| url.host_str().unwrap_or_default().to_owned())
 }
 
-/// The last component of a path that somebody else wrote: no directory, no control character.
+/// The last component of an untrusted path, without control characters.
 pub(crate) fn file_name(path: &str) -> Option<String> {
     let last = path.rsplit('/').find(|part| !part.is_empty())?;
     let name: String = last.chars().filter(|c| !c.is_control()).collect();
     (!matches!(name.as_str(), "" | "." | "..")).then_some(name)
 }
 
-/// What the first reply said about the object.
+/// What the first response said about the object.
 #[derive(Clone, Debug)]
-struct Facts {
+struct ObjectInfo {
     len_bytes: Option<u64>,
-    /// A range was asked for and came. Implies a length.
+    /// The server answered a range request with a range, and so also told the length.
     has_ranges: bool,
-    identity: Identity,
+    validators: Validators,
 }
 
-/// A web object that is known to be there.
-pub(crate) struct HttpInput {
-    online: Arc<Online>,
+/// An object that a first response has proven to exist.
+pub(crate) struct HttpSource {
+    runtime: Arc<NetworkRuntime>,
     origin: Arc<Origin>,
-    facts: Facts,
-    rule: Mutex<VersionRule>,
-    /// A reply has named another version than the first one.
+    object: ObjectInfo,
+    version_check: Mutex<VersionCheck>,
+    /// A response had other validators than the first one.
     has_varied: Arc<AtomicBool>,
 }
 
-impl HttpInput {
-    pub(crate) fn open(online: &Arc<Online>, origin: Origin, cancel: &CancelToken) -> Result<Self> {
+impl HttpSource {
+    pub(crate) fn open(
+        runtime: &Arc<NetworkRuntime>,
+        origin: Origin,
+        cancel: &CancelToken,
+    ) -> Result<Self> {
         let origin = Arc::new(origin);
-        let asked = Arc::clone(&origin);
-        let facts = online.run(async move { probe(&asked).await }, cancel)?;
-        let (rule, has_varied) = (Mutex::new(VersionRule::Opened), Arc::default());
-        Ok(Self { online: Arc::clone(online), origin, facts, rule, has_varied })
+        let probed = Arc::clone(&origin);
+        let object = runtime.run(async move { probe(&probed).await }, cancel)?;
+        let (version_check, has_varied) = (Mutex::new(VersionCheck::SinceOpened), Arc::default());
+        Ok(Self { runtime: Arc::clone(runtime), origin, object, version_check, has_varied })
     }
 
-    fn rule(&self) -> std::sync::MutexGuard<'_, VersionRule> {
-        self.rule.lock().unwrap_or_else(PoisonError::into_inner)
+    fn version_check(&self) -> std::sync::MutexGuard<'_, VersionCheck> {
+        self.version_check.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts to transfer `start..end` in the background; `end` is `None` when the length is
+    /// Starts transferring `start..end` in the background. `end` is `None` when the length is
     /// unknown.
     fn transfer(&self, start: u64, end: Option<u64>, cancel: &CancelToken) -> HttpStream {
         let (sender, receiver) = mpsc::channel(QUEUE_LEN);
-        let rule = *self.rule();
-        let version = match rule {
-            VersionRule::Opened => Version::Of(self.facts.identity.clone()),
-            VersionRule::OneReading => Version::Next,
-            VersionRule::Proven => Version::Any,
+        let version = match *self.version_check() {
+            VersionCheck::SinceOpened => ExpectedVersion::Known(self.object.validators.clone()),
+            VersionCheck::WithinRead => ExpectedVersion::FirstSeen,
+            VersionCheck::Off => ExpectedVersion::Any,
         };
         let transfer = Transfer {
             origin: Arc::clone(&self.origin),
-            facts: self.facts.clone(),
+            object: self.object.clone(),
             version,
             has_varied: Arc::clone(&self.has_varied),
             position: start,
             end,
             sender,
         };
-        let task = self.online.spawn(transfer.run()).abort_handle();
+        let task = self.runtime.spawn(transfer.run()).abort_handle();
         HttpStream {
             receiver,
             current: Bytes::new(),
-            state: State::Open,
+            state: StreamState::Open,
             cancel: cancel.clone(),
             task,
-            _online: Arc::clone(&self.online),
+            _runtime: Arc::clone(&self.runtime),
         }
     }
 
-    fn without_ranges(&self) -> Error {
+    fn no_ranges(&self) -> Error {
         self.origin
             .error("the server sends only the whole file, so it cannot be read from the middle")
             .hint("download the file first, or use a server that offers ranges")
     }
 }
 
-impl ByteSource for HttpInput {
+impl ByteSource for HttpSource {
     fn len_bytes(&self) -> Option<u64> {
-        self.facts.len_bytes
+        self.object.len_bytes
     }
 
     fn is_seekable(&self) -> bool {
-        self.facts.has_ranges
+        self.object.has_ranges
     }
 
-    fn set_version_rule(&self, rule: VersionRule) {
-        *self.rule() = rule;
+    fn set_version_check(&self, version_check: VersionCheck) {
+        *self.version_check() = version_check;
     }
 
     fn has_varied(&self) -> bool {
@@ -128,20 +131,20 @@ impl ByteSource for HttpInput {
     }
 
     fn version(&self) -> Option<String> {
-        self.facts.identity.version(self.facts.len_bytes)
+        self.object.validators.version(self.object.len_bytes)
     }
 
     fn stream(&self, offset: u64, cancel: &CancelToken) -> Result<Box<dyn Read + Send>> {
-        if offset > 0 && !self.facts.has_ranges {
-            return Err(self.without_ranges());
+        if offset > 0 && !self.object.has_ranges {
+            return Err(self.no_ranges());
         }
-        Ok(Box::new(self.transfer(offset, self.facts.len_bytes, cancel)))
+        Ok(Box::new(self.transfer(offset, self.object.len_bytes, cancel)))
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64, cancel: &CancelToken) -> Result<usize> {
-        let total = match self.facts.len_bytes {
-            Some(total) if self.facts.has_ranges => total,
-            _ => return Err(self.without_ranges()),
+        let total = match self.object.len_bytes {
+            Some(total) if self.object.has_ranges => total,
+            _ => return Err(self.no_ranges()),
         };
         let end = offset.saturating_add(buf.len() as u64).min(total);
         let mut stream = self.transfer(offset.min(end), Some(end), cancel);
@@ -159,50 +162,51 @@ impl ByteSource for HttpInput {
     }
 }
 
-/// Finds out whether the object is there, how long it is, and whether ranges can be had.
+/// Finds out whether the object exists, its length, and whether the server offers ranges.
 ///
-/// Asks for the first byte instead of `HEAD`: some servers refuse `HEAD`, signed addresses are
-/// signed for `GET` only, and only a reply to a range proves that ranges work.
-async fn probe(origin: &Origin) -> Result<Facts> {
-    let mut retries = Retries::new(&origin.http.options);
+/// Requests the first byte instead of sending `HEAD`: some servers refuse `HEAD`, signed URLs are
+/// signed for `GET` only, and only a partial response proves that ranges work.
+async fn probe(origin: &Origin) -> Result<ObjectInfo> {
+    let mut backoff = Backoff::new(&origin.endpoint.http.options);
     loop {
         match probe_once(origin).await {
-            Ok(facts) => return Ok(facts),
-            Err(fault) => retries.after(fault).await?,
+            Ok(object) => return Ok(object),
+            Err(error) => backoff.wait_after(error).await?,
         }
     }
 }
 
-async fn probe_once(origin: &Origin) -> Result<Facts, Fault> {
-    let reply = origin.get(&Ask { range: Some((0, Some(1))), ..Ask::default() }).await?;
-    let identity = Identity::of(reply.headers());
-    match (reply.status(), ContentRange::of(reply.headers())) {
+async fn probe_once(origin: &Origin) -> Result<ObjectInfo, RequestError> {
+    let response =
+        origin.get(&GetRequest { range: Some((0, Some(1))), ..GetRequest::default() }).await?;
+    let validators = Validators::of(response.headers());
+    match (response.status(), ContentRange::of(response.headers())) {
         (
             StatusCode::PARTIAL_CONTENT,
             Some(ContentRange::Part { start: 0, end: 1, total: Some(total) }),
-        ) => Ok(Facts { len_bytes: Some(total), has_ranges: true, identity }),
+        ) => Ok(ObjectInfo { len_bytes: Some(total), has_ranges: true, validators }),
         (StatusCode::RANGE_NOT_SATISFIABLE, Some(ContentRange::Unsatisfied { total: 0 })) => {
-            Ok(Facts { len_bytes: Some(0), has_ranges: false, identity })
+            Ok(ObjectInfo { len_bytes: Some(0), has_ranges: false, validators })
         }
-        (StatusCode::OK, _) => whole(origin, &reply),
-        // its ranges are not to be trusted
-        _ => whole(origin, &origin.get(&Ask::default()).await?),
+        (StatusCode::OK, _) => whole(origin, &response),
+        // the answer to the range makes no sense: request the whole object instead
+        _ => whole(origin, &origin.get(&GetRequest::default()).await?),
     }
 }
 
-/// Reads the headers of a reply that has the whole object.
-fn whole(origin: &Origin, reply: &Response) -> Result<Facts, Fault> {
-    let headers = reply.headers();
-    if reply.status() != StatusCode::OK {
+/// Reads the headers of a response that carries the whole object.
+fn whole(origin: &Origin, response: &Response) -> Result<ObjectInfo, RequestError> {
+    let headers = response.headers();
+    if response.status() != StatusCode::OK {
         let error = origin.error(format!(
             "the server answered {} to a request for the whole file",
-            reply.status()
+            response.status()
         ));
-        return Err(Fault::Final(error.hint("check the address")));
+        return Err(RequestError::Permanent(error.hint("check the address")));
     }
-    let len_bytes = range::content_length(headers);
-    if len_bytes.is_none() && !range::is_chunked(headers) && !origin.is_proven() {
-        return Err(Fault::Final(
+    let len_bytes = headers::content_length(headers);
+    if len_bytes.is_none() && !headers::is_chunked(headers) && !origin.endpoint.caller_verifies() {
+        return Err(RequestError::Permanent(
             origin
                 .error(
                     "the server neither tells the length nor marks the end, so a broken transfer would look complete",
@@ -210,81 +214,83 @@ fn whole(origin: &Origin, reply: &Response) -> Result<Facts, Fault> {
                 .hint("give the digest of the file (--sha256), or use another server"),
         ));
     }
-    Ok(Facts { len_bytes, has_ranges: false, identity: Identity::of(headers) })
+    Ok(ObjectInfo { len_bytes, has_ranges: false, validators: Validators::of(headers) })
 }
 
-/// What a transfer hands to its reader. A queue that closes before the end was seen is a fault.
-enum Piece {
+/// What a transfer sends to its reader. A queue that closes without `End` or `Failed` means that
+/// the task died.
+enum TransferEvent {
     Data(Bytes),
     End,
     Failed(Error),
 }
 
-/// The version that the replies of a transfer must be of.
-enum Version {
-    /// This one.
-    Of(Identity),
-    /// That of the first reply.
-    Next,
-    /// Whatever the server says: a digest will tell.
+/// The version that the responses of a transfer must have.
+enum ExpectedVersion {
+    Known(Validators),
+    /// That of the first response of this transfer.
+    FirstSeen,
+    /// Any, because the caller checks a digest.
     Any,
 }
 
-/// The background half of a reader.
+/// The background half of a reader: requests, checks, and sends what arrives.
 struct Transfer {
     origin: Arc<Origin>,
-    facts: Facts,
-    version: Version,
+    object: ObjectInfo,
+    version: ExpectedVersion,
     has_varied: Arc<AtomicBool>,
     position: u64,
     end: Option<u64>,
-    sender: mpsc::Sender<Piece>,
+    sender: mpsc::Sender<TransferEvent>,
 }
 
 /// How one request ended.
-enum Done {
-    /// Its body is complete.
-    Body,
-    /// Nobody reads any more.
-    Unread,
+enum RequestOutcome {
+    /// The body is complete.
+    Complete,
+    /// The reader was dropped.
+    ReaderGone,
 }
 
 impl Transfer {
     async fn run(mut self) {
         let last = match self.transfer().await {
-            Ok(()) => Piece::End,
-            Err(error) => Piece::Failed(error),
+            Ok(()) => TransferEvent::End,
+            Err(error) => TransferEvent::Failed(error),
         };
-        // fails only when nobody reads any more
+        // fails only when the reader was dropped
         let _ = self.sender.send(last).await;
     }
 
     async fn transfer(&mut self) -> Result<()> {
         let origin = Arc::clone(&self.origin);
-        let mut retries = Retries::new(&origin.http.options);
+        let mut backoff = Backoff::new(&origin.endpoint.http.options);
         while self.end.is_none_or(|end| self.position < end) {
             let before = self.position;
             match self.request().await {
-                Ok(Done::Unread) => return Ok(()),
-                Ok(Done::Body) if self.end.is_none() => return Ok(()),
-                // the server sent less than was asked for, as it may: ask for the rest
-                Ok(Done::Body) => retries.progress(),
-                Err(fault) => {
+                Ok(RequestOutcome::ReaderGone) => return Ok(()),
+                Ok(RequestOutcome::Complete) if self.end.is_none() => return Ok(()),
+                // the server may send less than was requested: request the rest
+                Ok(RequestOutcome::Complete) => backoff.reset(),
+                Err(error) => {
                     if self.position > before {
-                        retries.progress();
+                        backoff.reset();
                     }
-                    retries.after(self.judged(fault)).await?;
+                    backoff.wait_after(self.permanent_unless_resumable(error)).await?;
                 }
             }
         }
         Ok(())
     }
 
-    /// A fault in the middle is final where it cannot be resumed.
-    fn judged(&self, fault: Fault) -> Fault {
-        match fault {
-            Fault::Passing { error, .. } if self.position > 0 && !self.facts.has_ranges => {
-                Fault::Final(
+    /// Makes a failure in the middle permanent when the transfer cannot be resumed.
+    fn permanent_unless_resumable(&self, error: RequestError) -> RequestError {
+        match error {
+            RequestError::Transient { error, .. }
+                if self.position > 0 && !self.object.has_ranges =>
+            {
+                RequestError::Permanent(
                     error
                         .context(
                             "the server does not offer ranges, so the transfer cannot be resumed",
@@ -292,69 +298,68 @@ impl Transfer {
                         .hint("start again; download the file first if that happens often"),
                 )
             }
-            fault => fault,
+            error => error,
         }
     }
 
-    async fn request(&mut self) -> Result<Done, Fault> {
+    async fn request(&mut self) -> Result<RequestOutcome, RequestError> {
         let origin = Arc::clone(&self.origin);
-        if self.position == 0 && self.end == self.facts.len_bytes {
-            let reply = origin.get(&Ask::default()).await?;
-            let len_bytes = self.check_whole(&reply)?;
-            return self.copy(reply, len_bytes).await;
+        if self.position == 0 && self.end == self.object.len_bytes {
+            let response = origin.get(&GetRequest::default()).await?;
+            let len_bytes = self.check_whole(&response)?;
+            return self.copy(response, len_bytes).await;
         }
-        let tag = match &self.version {
-            Version::Of(identity) => identity.strong().map(str::to_owned),
-            Version::Next | Version::Any => None,
+        let etag = match &self.version {
+            ExpectedVersion::Known(validators) => validators.strong_etag().map(str::to_owned),
+            ExpectedVersion::FirstSeen | ExpectedVersion::Any => None,
         };
-        let asked_end = self.end.filter(|end| Some(*end) != self.facts.len_bytes);
-        let ask = Ask {
-            range: Some((self.position, asked_end)),
-            if_range: tag.as_deref(),
-            ..Ask::default()
+        let requested_end = self.end.filter(|end| Some(*end) != self.object.len_bytes);
+        let request = GetRequest {
+            range: Some((self.position, requested_end)),
+            if_range: etag.as_deref(),
+            ..GetRequest::default()
         };
-        let reply = origin.get(&ask).await?;
-        let len_bytes = self.check_part(&reply)?;
-        self.copy(reply, Some(len_bytes)).await
+        let response = origin.get(&request).await?;
+        let len_bytes = self.check_part(&response)?;
+        self.copy(response, Some(len_bytes)).await
     }
 
-    /// Checks a reply from the start; returns how long its body has to be.
-    fn check_whole(&mut self, reply: &Response) -> Result<Option<u64>, Fault> {
-        let facts = whole_or_known(&self.origin, reply, self.facts.len_bytes)?;
-        if facts.len_bytes != self.facts.len_bytes {
+    /// Checks a response with the whole object. Returns the length that its body must have.
+    fn check_whole(&mut self, response: &Response) -> Result<Option<u64>, RequestError> {
+        let object = whole_or_known(&self.origin, response, self.object.len_bytes)?;
+        if object.len_bytes != self.object.len_bytes {
             let shown = |len: Option<u64>| {
                 len.map_or("an unknown number of".to_owned(), |len| len.to_string())
             };
-            let (first, now) = (shown(self.facts.len_bytes), shown(facts.len_bytes));
+            let (first, now) = (shown(self.object.len_bytes), shown(object.len_bytes));
             return Err(self.changed(&format!("{first} bytes at first, now {now}")));
         }
-        self.check_version(facts.identity)?;
-        Ok(self.facts.len_bytes)
+        self.check_version(object.validators)?;
+        Ok(self.object.len_bytes)
     }
 
-    /// Checks the version of a reply.
-    fn check_version(&mut self, identity: Identity) -> Result<(), Fault> {
-        if !self.facts.identity.agrees_with(&identity) {
+    fn check_version(&mut self, validators: Validators) -> Result<(), RequestError> {
+        if !self.object.validators.agrees_with(&validators) {
             self.has_varied.store(true, Ordering::Relaxed);
         }
         match &self.version {
-            Version::Of(wanted) if !wanted.agrees_with(&identity) => {
+            ExpectedVersion::Known(expected) if !expected.agrees_with(&validators) => {
                 Err(self.changed("its version is another one now"))
             }
-            Version::Of(_) | Version::Any => Ok(()),
-            Version::Next => {
-                self.version = Version::Of(identity);
+            ExpectedVersion::Known(_) | ExpectedVersion::Any => Ok(()),
+            ExpectedVersion::FirstSeen => {
+                self.version = ExpectedVersion::Known(validators);
                 Ok(())
             }
         }
     }
 
-    /// Checks a reply from the middle; returns how long its body has to be.
-    fn check_part(&mut self, reply: &Response) -> Result<u64, Fault> {
-        let headers = reply.headers();
-        self.check_version(Identity::of(headers))?;
+    /// Checks a response with a range. Returns the length that its body must have.
+    fn check_part(&mut self, response: &Response) -> Result<u64, RequestError> {
+        let headers = response.headers();
+        self.check_version(Validators::of(headers))?;
         let range = ContentRange::of(headers);
-        let (start, end, total) = match (reply.status(), range) {
+        let (start, end, total) = match (response.status(), range) {
             (StatusCode::PARTIAL_CONTENT, Some(ContentRange::Part { start, end, total })) => {
                 (start, end, total)
             }
@@ -366,57 +371,63 @@ impl Transfer {
             }
             (status, _) => {
                 return Err(
-                    self.misranged(&format!("status {status} without a usable Content-Range"))
+                    self.range_error(&format!("status {status} without a usable Content-Range"))
                 );
             }
         };
-        if total.is_some() && total != self.facts.len_bytes {
+        if total.is_some() && total != self.object.len_bytes {
             return Err(self.changed(&format!("now it has {} bytes", total.unwrap_or_default())));
         }
-        if start != self.position || self.end.is_none_or(|wanted| end > wanted) {
-            return Err(self.misranged(&format!("bytes {start} to {}", end - 1)));
+        if start != self.position || self.end.is_none_or(|requested| end > requested) {
+            return Err(self.range_error(&format!("bytes {start} to {}", end - 1)));
         }
-        if range::content_length(headers).is_some_and(|len| len != end - start) {
-            return Err(self.misranged("a body of another length than its Content-Range says"));
+        if headers::content_length(headers).is_some_and(|len| len != end - start) {
+            return Err(self.range_error("a body of another length than its Content-Range says"));
         }
         Ok(end - start)
     }
 
-    fn changed(&self, how: &str) -> Fault {
+    fn changed(&self, how: &str) -> RequestError {
         let error = self.origin.error(format!("it changed while it was read: {how}"));
-        Fault::Final(
+        RequestError::Permanent(
             error.at_offset(self.position).hint(
                 "wait until the file is complete on the server, then start again; with the digest of the file (--sha256) another version alone is no reason",
             ),
         )
     }
 
-    fn misranged(&self, what: &str) -> Fault {
+    fn range_error(&self, what: &str) -> RequestError {
         let error = self.origin.error(format!(
             "asked for the bytes from {} on, the server sent {what}",
             self.position
         ));
-        Fault::Final(
+        RequestError::Permanent(
             error
                 .at_offset(self.position)
                 .hint("the server is faulty; use another one, or download the file first"),
         )
     }
 
-    /// Hands the body over; it has to have `len_bytes`, where that is known.
-    async fn copy(&mut self, mut reply: Response, len_bytes: Option<u64>) -> Result<Done, Fault> {
+    /// Sends the body to the reader. It must have `len_bytes`, if that is known.
+    async fn copy(
+        &mut self,
+        mut response: Response,
+        len_bytes: Option<u64>,
+    ) -> Result<RequestOutcome, RequestError> {
         let origin = Arc::clone(&self.origin);
         let body_end = len_bytes.map(|len| self.position.saturating_add(len));
-        while let Some(bytes) = origin.chunk(&mut reply, self.position).await? {
+        while let Some(bytes) = origin.endpoint.chunk(&mut response, self.position).await? {
             let position = self.position + bytes.len() as u64;
             if body_end.is_some_and(|end| position > end) {
                 let error = origin
                     .error("the server sends more bytes than it promised")
                     .at_offset(self.position);
-                return Err(Fault::Final(error.hint("the server is faulty; use another one")));
+                return Err(RequestError::Permanent(
+                    error.hint("the server is faulty; use another one"),
+                ));
             }
-            if self.sender.send(Piece::Data(bytes)).await.is_err() {
-                return Ok(Done::Unread);
+            if self.sender.send(TransferEvent::Data(bytes)).await.is_err() {
+                return Ok(RequestOutcome::ReaderGone);
             }
             self.position = position;
         }
@@ -426,64 +437,70 @@ impl Transfer {
                     "the body ended at offset {}, {end} bytes were promised",
                     self.position
                 ));
-                Err(Fault::passing(error.at_offset(self.position)))
+                Err(RequestError::transient(error.at_offset(self.position)))
             }
-            _ => Ok(Done::Body),
+            _ => Ok(RequestOutcome::Complete),
         }
     }
 }
 
-/// As [`whole`], but the length may be known already.
-fn whole_or_known(origin: &Origin, reply: &Response, known: Option<u64>) -> Result<Facts, Fault> {
-    let is_whole = reply.status() == StatusCode::OK;
-    if is_whole && known.is_some() && range::content_length(reply.headers()).is_none() {
-        return Ok(Facts {
+/// As [`whole`], for a response that may lack a length because the `known` one is enough.
+fn whole_or_known(
+    origin: &Origin,
+    response: &Response,
+    known: Option<u64>,
+) -> Result<ObjectInfo, RequestError> {
+    let is_whole = response.status() == StatusCode::OK;
+    if is_whole && known.is_some() && headers::content_length(response.headers()).is_none() {
+        return Ok(ObjectInfo {
             len_bytes: known,
             has_ranges: false,
-            identity: Identity::of(reply.headers()),
+            validators: Validators::of(response.headers()),
         });
     }
-    whole(origin, reply)
+    whole(origin, response)
 }
 
-/// The reader's half of a transfer.
+/// The reading half of a transfer.
 struct HttpStream {
-    receiver: mpsc::Receiver<Piece>,
+    receiver: mpsc::Receiver<TransferEvent>,
     current: Bytes,
-    state: State,
+    state: StreamState,
     cancel: CancelToken,
     task: AbortHandle,
     /// Keeps the runtime alive.
-    _online: Arc<Online>,
+    _runtime: Arc<NetworkRuntime>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum State {
+enum StreamState {
     Open,
     Ended,
     Failed,
 }
 
 impl HttpStream {
-    /// The next bytes, at most `limit` of them; `None` at the end.
+    /// The next bytes, at most `limit`; `None` at the end.
     fn next_bytes(&mut self, limit: usize) -> Result<Option<Bytes>> {
         while self.current.is_empty() {
             match self.state {
-                State::Open => {}
-                State::Ended => return Ok(None),
-                State::Failed => {
+                StreamState::Open => {}
+                StreamState::Ended => return Ok(None),
+                StreamState::Failed => {
                     return Err(Error::new(
                         ErrorKind::Source,
                         "reading on after the transfer failed",
                     ));
                 }
             }
-            // whatever ends this call early leaves it failed
-            self.state = State::Failed;
-            match net::wait(self.receiver.recv(), &self.cancel)? {
-                Some(Piece::Data(bytes)) => (self.state, self.current) = (State::Open, bytes),
-                Some(Piece::End) => self.state = State::Ended,
-                Some(Piece::Failed(error)) => return Err(error),
+            // an early return below leaves the stream failed
+            self.state = StreamState::Failed;
+            match network::wait(self.receiver.recv(), &self.cancel)? {
+                Some(TransferEvent::Data(bytes)) => {
+                    (self.state, self.current) = (StreamState::Open, bytes)
+                }
+                Some(TransferEvent::End) => self.state = StreamState::Ended,
+                Some(TransferEvent::Failed(error)) => return Err(error),
                 None => {
                     return Err(Error::new(ErrorKind::Host, "a network task ended unexpectedly"));
                 }
@@ -515,7 +532,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_an_address_after_its_last_component() {
+    fn an_object_is_named_after_the_last_component_of_its_path() {
         for (url, name) in [
             ("http://h/images/debian-13.img.zst", "debian-13.img.zst"),
             ("http://h/a%20b%2B.img?sig=x/y", "a b+.img"),
@@ -527,10 +544,5 @@ mod tests {
         ] {
             assert_eq!(name_of(&url.parse().unwrap()), name);
         }
-    }
-
-    #[test]
-    fn never_shows_the_password_of_an_address() {
-        assert_eq!(origin::shown(&"https://user:secret@h/a?b".parse().unwrap()), "https://h/a?b");
     }
 }

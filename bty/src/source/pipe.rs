@@ -4,9 +4,8 @@
 //! image can be examined before it is read from its start.
 
 use std::fs::File;
-use std::io::{self, IsTerminal, Read};
-use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -16,7 +15,6 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::source::ByteSource;
-use crate::source::file::FileInput;
 use crate::{CancelToken, Error, ErrorKind, Result};
 
 /// Enough to decode the first MiB of an image in every format, with whatever a decoder reads ahead.
@@ -26,7 +24,7 @@ const KEPT_BYTES: usize = 16 << 20;
 const POLL_STEP: Duration = Duration::from_millis(100);
 
 /// Bytes that can be read once.
-pub(crate) struct PipeInput {
+pub(crate) struct PipeSource {
     shared: Arc<Shared>,
 }
 
@@ -46,25 +44,7 @@ struct State {
     has_ended: bool,
 }
 
-/// Stdin as an origin: a file that a shell has opened is read as a file, everything else once.
-pub(crate) fn stdin() -> Result<Arc<dyn ByteSource>> {
-    let failed = |e: io::Error| Error::new(ErrorKind::Source, "examining stdin").because(e);
-    let stdin = io::stdin();
-    if stdin.is_terminal() {
-        return Err(Error::new(ErrorKind::Usage, "stdin is a terminal, no image")
-            .hint("pipe an image into it (curl … | bty flash - DISK), or name a file"));
-    }
-    let file = File::from(stdin.as_fd().try_clone_to_owned().map_err(failed)?);
-    let kind = file.metadata().map_err(failed)?.file_type();
-    // somebody before may have read a part of the file
-    let at_start = || rustix::fs::tell(&file).is_ok_and(|position| position == 0);
-    if (kind.is_file() || kind.is_block_device()) && at_start() {
-        return Ok(Arc::new(FileInput::from_file(file, "stdin".to_owned())?));
-    }
-    Ok(Arc::new(PipeInput::new(file, true, "stdin")))
-}
-
-impl PipeInput {
+impl PipeSource {
     /// The pipe at `path`. Does not wait for a writer: nobody could cancel that.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let shown = path.display().to_string();
@@ -87,13 +67,13 @@ impl PipeInput {
         Ok(input)
     }
 
-    fn new(file: File, blocks: bool, name: &str) -> Self {
+    pub(super) fn new(file: File, blocks: bool, name: &str) -> Self {
         let state = State { file, blocks, kept: Vec::new(), position: 0, has_ended: false };
         Self { shared: Arc::new(Shared { name: name.to_owned(), state: Mutex::new(state) }) }
     }
 }
 
-impl ByteSource for PipeInput {
+impl ByteSource for PipeSource {
     fn len_bytes(&self) -> Option<u64> {
         None
     }
@@ -242,12 +222,12 @@ mod tests {
 
     use super::*;
 
-    fn pipe() -> (PipeInput, io::PipeWriter) {
+    fn pipe() -> (PipeSource, io::PipeWriter) {
         let (reader, writer) = io::pipe().unwrap();
-        (PipeInput::new(File::from(std::os::fd::OwnedFd::from(reader)), true, "pipe"), writer)
+        (PipeSource::new(File::from(std::os::fd::OwnedFd::from(reader)), true, "pipe"), writer)
     }
 
-    fn read(input: &PipeInput, len: usize) -> Vec<u8> {
+    fn read(input: &PipeSource, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
         input.stream(0, &CancelToken::new()).unwrap().read_exact(&mut bytes).unwrap();
         bytes
@@ -309,12 +289,16 @@ mod tests {
         let path = dir.path().join("pipe");
         assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
         assert!(
-            PipeInput::open(&path).err().unwrap().to_string().contains("nobody writes to the pipe")
+            PipeSource::open(&path)
+                .err()
+                .unwrap()
+                .to_string()
+                .contains("nobody writes to the pipe")
         );
         // open for reading and writing: never waits
         let mut both = File::options().read(true).write(true).open(&path).unwrap();
         both.write_all(b"disk").unwrap();
-        let input = PipeInput::open(&path).unwrap();
+        let input = PipeSource::open(&path).unwrap();
         assert_eq!(read(&input, 4), b"disk");
         drop(both);
         let mut rest = Vec::new();

@@ -59,7 +59,7 @@ fn show(catalog: &Catalog, output: &Output) {
 fn describe(entry: &Entry) -> String {
     let mut shown = format!("{}\n    {}", text::escape(&entry.name), text::escape(entry.src()));
     let size = entry.size_bytes.map(human);
-    let digests = Some(entry.promised().to_string()).filter(|digests| !digests.is_empty());
+    let digests = Some(entry.checksums().to_string()).filter(|digests| !digests.is_empty());
     let facts: Vec<String> =
         [entry.format.clone(), entry.arch.clone(), size, digests].into_iter().flatten().collect();
     if !facts.is_empty() {

@@ -95,7 +95,7 @@ pub(super) fn open_image(
     let catalog = Catalog::load(client, catalog, cancel)?;
     let entry = catalog.find(src)?;
     let (given, listed) =
-        (Checksums { sha256: options.sha256, sha512: options.sha512 }, entry.promised());
+        (Checksums { sha256: options.sha256, sha512: options.sha512 }, entry.checksums());
     let merged = given.merged(listed).ok_or_else(|| {
         let message = format!("the catalog lists {listed} for {src:?}, but {given} was given");
         Error::new(ErrorKind::Integrity, message)
@@ -189,7 +189,7 @@ fn show(plan: &FlashPlan, refusals: &[Refusal], flash: &Flash, output: &Output) 
         text::escape(&plan.image.name),
         text::escape(&plan.image.summary())
     ));
-    for promise in plan.image.promises() {
+    for promise in plan.image.expected_digests() {
         // a line of its own just fits in 80 columns
         output.say(&format!("        {promise}"));
     }
@@ -275,7 +275,10 @@ fn tell(report: &FlashReport, output: &Output) {
     }
     let digest = match (report.source_sha256, report.is_digest_checked) {
         (_, true) => {
-            format!("the digest is as expected:\n  {}", report.image.promises().join("\n  "))
+            format!(
+                "the digest is as expected:\n  {}",
+                report.image.expected_digests().join("\n  ")
+            )
         }
         (Some(digest), false) => {
             format!("nobody said what its digest should be, it is:\n  sha256 {digest}")

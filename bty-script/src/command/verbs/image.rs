@@ -22,7 +22,7 @@ pub(super) fn run(src: &str, full: bool, network: &Network, output: &Output) -> 
     let contents = full.then(|| image.read_fully(&observed, &cancel)).transpose();
     watcher.clear();
     let contents = contents?;
-    image.notes().iter().for_each(|note| output.warn(note));
+    image.warnings().iter().for_each(|note| output.warn(note));
     let mut value = serde_json::to_value(info).unwrap_or_default();
     if let (Some(contents), Some(fields)) = (&contents, value.as_object_mut()) {
         fields.insert("contents".into(), serde_json::to_value(contents).unwrap_or_default());
@@ -48,7 +48,9 @@ pub(super) fn describe(info: &ImageInfo, contents: Option<&Contents>) -> String 
         ));
     }
     if contents.is_none() {
-        info.promises().iter().for_each(|promise| shown.push_str(&format!("\n    {promise}")));
+        info.expected_digests()
+            .iter()
+            .for_each(|promise| shown.push_str(&format!("\n    {promise}")));
     }
     if let Some(all) = contents {
         shown.push_str(&format!(

@@ -28,7 +28,7 @@ pub(super) fn run(verify: &Verify, network: &Network, output: &Output) -> Result
     let report = flash::verify(&image, &disk, &system, verify.fix_gpt, &observed, &cancel);
     watcher.clear();
     let report = report?;
-    image.notes().iter().for_each(|note| output.warn(note));
+    image.warnings().iter().for_each(|note| output.warn(note));
     output.event("report", &report);
     let Some(difference) = &report.first_difference else {
         output.say(&format!(

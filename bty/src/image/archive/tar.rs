@@ -10,7 +10,7 @@ use super::{
     ENTRIES_MAX, Entry, Member, choose, damaged, explain, find_named, is_image, several, too_many,
 };
 use crate::decode::Compression;
-use crate::source::wire::read_full;
+use crate::source::read_ahead::read_full;
 use crate::{Error, ErrorKind, Result};
 
 const BLOCK_BYTES: usize = 512;

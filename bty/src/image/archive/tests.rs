@@ -86,8 +86,8 @@ impl Archive {
 
 fn read(image: &Image) -> Result<Vec<u8>> {
     use crate::extent::Extent;
-    use crate::image::Reading;
-    let mut extents = image.extents(&Reading::new(4, &CancelToken::new()), false)?;
+    use crate::read_context::ReadContext;
+    let mut extents = image.extents(&ReadContext::new(4, &CancelToken::new()), false)?;
     let mut content = Vec::new();
     while let Some(extent) = extents.next()? {
         match extent {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::map::{Check, changed};
 use crate::digest::{Checksums, FileHasher};
-use crate::image::ReadCounts;
+use crate::read_context::ReadCounts;
 use crate::source::Source;
 use crate::{CancelToken, Error, ErrorKind, Result};
 
@@ -67,7 +67,7 @@ impl Cursor {
         checks: Vec<Check>,
     ) -> Self {
         let whole = Whole {
-            hasher: FileHasher::new(&source.promised),
+            hasher: FileHasher::new(&source.expected),
             checks,
             next: 0,
             current: blake3::Hasher::new(),
@@ -132,7 +132,7 @@ impl Cursor {
     fn open(&mut self) -> Result<&mut (dyn Read + Send)> {
         let stream = match self.stream.take() {
             Some(stream) => stream,
-            None => self.source.input.stream(self.position, &self.cancel)?,
+            None => self.source.bytes.stream(self.position, &self.cancel)?,
         };
         Ok(&mut **self.stream.insert(stream))
     }

@@ -126,7 +126,7 @@ impl<'a> Walker<'a> {
             l1: &image.l1,
             file_bytes: image.file_bytes,
             runs_max: image.runs_max,
-            input: &*source.input,
+            input: &*source.bytes,
             cancel,
             next: range.start,
             end: range.end.min(image.header.clusters()),

@@ -26,7 +26,7 @@ use crate::digest::Checksums;
 use crate::extent::{
     BUFFER_ALIGN, BUFFER_BYTES, Buffer, Extent, ExtentReader, Pool, ReadDigests, split_zeros,
 };
-use crate::image::{ReadCounts, Reading};
+use crate::read_context::{ReadContext, ReadCounts};
 use crate::{CancelToken, Error, ErrorKind, Result, threads};
 
 /// What one worker needs: the compressed bytes of a batch, those of one that waits, and a zstd
@@ -59,7 +59,7 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn start(image: &Qcow2, source: &Source, reading: &Reading) -> Result<Self> {
+    pub(super) fn start(image: &Qcow2, source: &Source, reading: &ReadContext) -> Result<Self> {
         let workers =
             (reading.memory_bytes / WORKER_BYTES).clamp(1, reading.threads.max(1) as u64) as usize;
         let (give_step, steps) = bounded(workers + 2);
@@ -208,7 +208,7 @@ impl Producer {
     fn produce(&mut self) -> Result<Result<Option<Checksums>, Dropped>> {
         let (image, source, stop) = (self.image.clone(), self.source.clone(), self.stop.clone());
         let mut walker = Walker::new(&image, &source, 0..u64::MAX, &stop);
-        if !source.promised.is_empty() {
+        if !source.expected.is_empty() {
             walker.remember(&image.checks);
         }
         let mut window = Window::default();
@@ -241,13 +241,13 @@ impl Producer {
     /// to back without a step back.
     fn cursor(&self, checks: Option<Vec<Check>>) -> Result<(Cursor, Option<Checksums>)> {
         let counts = Some(Arc::clone(&self.counts));
-        if self.source.promised.is_empty() {
+        if self.source.expected.is_empty() {
             return Ok((Cursor::new(&self.source, &self.stop, counts), None));
         }
         if let Some(checks) = checks {
             return Ok((Cursor::whole(&self.source, &self.stop, counts, checks), None));
         }
-        if self.source.input.as_file().is_none() {
+        if self.source.bytes.as_file().is_none() {
             return Err(Error::new(
                 ErrorKind::Source,
                 "the image is too fragmented to check its digest while it is read over the network",

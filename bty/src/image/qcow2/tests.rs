@@ -107,8 +107,8 @@ fn local(path: &Path) -> Source {
     Client::default().open(path.to_str().unwrap(), &CancelToken::new()).unwrap()
 }
 
-fn reading(buffers: usize, threads: usize) -> Reading {
-    Reading {
+fn reading(buffers: usize, threads: usize) -> ReadContext {
+    ReadContext {
         pool: Arc::new(Pool::new(buffers)),
         threads,
         memory_bytes: 64 << 20,
@@ -139,7 +139,7 @@ fn disk(reader: &mut dyn ExtentReader, len: usize) -> Result<Vec<u8>> {
     Ok(disk)
 }
 
-fn read_all(source: &Source, reading: &Reading) -> Result<Vec<u8>> {
+fn read_all(source: &Source, reading: &ReadContext) -> Result<Vec<u8>> {
     let image = Qcow2::open(source, &reading.cancel)?;
     disk(&mut *image.extents(source, reading)?, image.virtual_bytes() as usize)
 }
@@ -342,7 +342,7 @@ fn a_map_larger_than_memory_is_read_in_windows() {
             let image = Qcow2 { runs_max: 40, ..Qcow2::open(&source, &reading.cancel).unwrap() };
             let mut reader = image.extents(&source, &reading).unwrap();
             assert!(disk(&mut *reader, raw.len()).unwrap() == raw, "{options}");
-            assert_eq!(reader.digests().wire, source.promised());
+            assert_eq!(reader.digests().wire, source.expected_checksums());
         }
         let (source, _) = remote(memory(image_file(&dir)));
         let source = source.expect(digest).unwrap();
@@ -380,7 +380,7 @@ fn tables_larger_than_one_read_are_followed() {
             }
         }
         assert_eq!((total, found), (1200 << 30, written.to_vec()));
-        assert_eq!(reader.digests().wire, source.promised());
+        assert_eq!(reader.digests().wire, source.expected_checksums());
         let mut buf = [0; 3];
         image.read_at_guest(&source, &mut buf, (300 << 30) + 4094, &reading.cancel).unwrap();
         assert_eq!(buf, [3, 3, 0]);
@@ -629,7 +629,7 @@ proptest! {
         }
         let digest = Digest::of(&file);
         let (mut source, _) = remote(memory(file));
-        source.promised.sha256 = with_digest.then_some(digest);
+        source.expected.sha256 = with_digest.then_some(digest);
         read_briefly(&source);
     }
 

@@ -8,7 +8,7 @@ use super::{Compression, Trailer};
 const BUFFER_BYTES: usize = 256 << 10;
 
 /// Buffers a reader, counts what was consumed, and looks ahead.
-pub(super) struct Wire {
+pub(super) struct CompressedInput {
     inner: Box<dyn Read + Send>,
     buf: Box<[u8]>,
     start: usize,
@@ -18,7 +18,7 @@ pub(super) struct Wire {
     trailer: Trailer,
 }
 
-impl Wire {
+impl CompressedInput {
     pub(super) fn new(inner: Box<dyn Read + Send>, trailer: &Trailer) -> Self {
         let buf = vec![0; BUFFER_BYTES].into_boxed_slice();
         Self { inner, buf, start: 0, end: 0, offset: 0, has_ended: false, trailer: trailer.clone() }
@@ -108,7 +108,7 @@ impl Wire {
     }
 }
 
-impl BufRead for Wire {
+impl BufRead for CompressedInput {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         self.peek(1)
     }
@@ -120,7 +120,7 @@ impl BufRead for Wire {
     }
 }
 
-impl Read for Wire {
+impl Read for CompressedInput {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let there = self.fill_buf()?;
         let n = there.len().min(buf.len());

@@ -1,4 +1,4 @@
-//! Which hosts may be reached, where somebody else names them.
+//! Which addresses may be connected to, for programs that fetch what others name.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -9,32 +9,32 @@ use std::pin::Pin;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
-use super::MayReach;
+use crate::transport::options::MayReach;
 
-/// A host that may not be reached. Trying again does not help.
+/// The policy allows no address of this host, so a retry would fail again.
 #[derive(Clone, Debug)]
-pub(crate) struct Refused(String);
+pub(crate) struct AddressRefused(String);
 
-impl fmt::Display for Refused {
+impl fmt::Display for AddressRefused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} is at an address that may not be reached from here", self.0)
     }
 }
 
-impl StdError for Refused {}
+impl StdError for AddressRefused {}
 
-/// Finds the addresses of a name.
+/// Resolves a name.
 type Lookup = fn(String) -> Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 
-/// Finds the addresses of names, and leaves out those that may not be reached: what is connected to
-/// is what was looked at.
-pub(crate) struct Guarded {
+/// Resolves names, and drops the addresses that the policy forbids. The check is part of the
+/// resolution, so the client connects to exactly the addresses that were checked.
+pub(crate) struct FilteredResolver {
     may_reach: MayReach,
     lookup: Lookup,
 }
 
-impl Guarded {
-    /// With the names of this host.
+impl FilteredResolver {
+    /// Resolves names as this host does.
     pub(crate) fn new(may_reach: MayReach) -> Self {
         let lookup = |name: String| {
             Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.collect()) }) as _
@@ -43,26 +43,26 @@ impl Guarded {
     }
 }
 
-impl Resolve for Guarded {
+impl Resolve for FilteredResolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let (may_reach, found) = (self.may_reach.clone(), (self.lookup)(name.as_str().to_owned()));
+        let (may_reach, lookup) = (self.may_reach.clone(), (self.lookup)(name.as_str().to_owned()));
         Box::pin(async move {
-            let found = found.await?;
+            let found = lookup.await?;
             let allowed: Vec<_> = found
                 .iter()
                 .copied()
                 .filter(|address| may_reach(address.ip().to_canonical()))
                 .collect();
             if allowed.is_empty() && !found.is_empty() {
-                return Err(Refused(name.as_str().to_owned()).into());
+                return Err(AddressRefused(name.as_str().to_owned()).into());
             }
             Ok(Box::new(allowed.into_iter()) as Addrs)
         })
     }
 }
 
-/// Refuses an address that is written as numbers: nobody looks those up.
-pub(crate) fn check_literal(may_reach: Option<&MayReach>, url: &Url) -> Result<(), Refused> {
+/// Applies the policy to a URL whose host is an IP address, which no resolver ever sees.
+pub(crate) fn check_literal(may_reach: Option<&MayReach>, url: &Url) -> Result<(), AddressRefused> {
     let ip: IpAddr = match url.host() {
         Some(Host::Ipv4(ip)) => ip.into(),
         Some(Host::Ipv6(ip)) => IpAddr::from(ip).to_canonical(),
@@ -71,7 +71,7 @@ pub(crate) fn check_literal(may_reach: Option<&MayReach>, url: &Url) -> Result<(
     if may_reach.is_none_or(|may_reach| may_reach(ip)) {
         Ok(())
     } else {
-        Err(Refused(ip.to_string()))
+        Err(AddressRefused(ip.to_string()))
     }
 }
 
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_looked_at_in_every_notation() {
+    fn ip_addresses_are_checked_in_every_notation() {
         let refused = |url: &str| check_literal(Some(&public()), &url.parse().unwrap()).is_err();
         for url in [
             "http://127.0.0.1/",
@@ -105,20 +105,21 @@ mod tests {
     }
 
     #[test]
-    fn names_are_looked_at_where_they_lead() {
+    fn names_are_checked_by_their_addresses() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let found = runtime.block_on(Guarded::new(public()).resolve("localhost".parse().unwrap()));
+        let found =
+            runtime.block_on(FilteredResolver::new(public()).resolve("localhost".parse().unwrap()));
         assert!(found.err().unwrap().to_string().contains("may not be reached"));
     }
 
     #[test]
-    fn of_a_name_with_an_internal_address_only_the_other_one_is_connected_to() {
+    fn a_forbidden_address_of_a_name_is_never_connected_to() {
         fn both(_: String) -> Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>> {
             Box::pin(async { Ok(vec![([127, 0, 0, 1], 0).into(), ([127, 0, 0, 2], 0).into()]) })
         }
         let outside = TcpListener::bind("127.0.0.2:0").unwrap();
         let port = outside.local_addr().unwrap().port();
-        // the same port inside, if nobody has it
+        // the same port on the forbidden address, unless it is in use
         let inside = TcpListener::bind(("127.0.0.1", port)).ok();
         let serving = std::thread::spawn(move || {
             let (mut stream, _) = outside.accept().unwrap();
@@ -134,15 +135,17 @@ mod tests {
         let tls = tls.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth();
         #[expect(clippy::disallowed_methods, reason = "the resolver is what is tested")]
         let builder = reqwest::Client::builder().no_proxy().tls_backend_preconfigured(tls);
-        let client =
-            builder.dns_resolver(Arc::new(Guarded { may_reach, lookup: both })).build().unwrap();
+        let client = builder
+            .dns_resolver(Arc::new(FilteredResolver { may_reach, lookup: both }))
+            .build()
+            .unwrap();
         let answer =
             runtime.block_on(client.get(format!("http://two.example:{port}/")).send()).unwrap();
         assert_eq!(answer.remote_addr().unwrap().ip(), IpAddr::from([127, 0, 0, 2]));
         serving.join().unwrap();
         if let Some(inside) = inside {
             inside.set_nonblocking(true).unwrap();
-            assert!(inside.accept().is_err(), "nobody has come to the internal address");
+            assert!(inside.accept().is_err(), "nothing has connected to the forbidden address");
         }
     }
 }

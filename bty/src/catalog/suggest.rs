@@ -1,33 +1,32 @@
-//! Names that a person may have meant.
+//! Suggestions for a misspelled name.
 
-/// Longer names are compared by their beginning, so that a hostile catalog costs no time.
+/// Only this many characters of a name are compared, which bounds the time for a hostile catalog.
 const COMPARED_CHARS: usize = 64;
 
-/// Up to three of `names` that are close to `wanted`, quoted, the closest first.
-pub(super) fn names<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Vec<String> {
+/// Up to three of `names` that are similar to `text`, quoted, the most similar first.
+pub(super) fn similar<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> Vec<String> {
     let fold = |text: &str| {
         text.chars().take(COMPARED_CHARS).flat_map(char::to_lowercase).collect::<Vec<_>>()
     };
-    let wanted = fold(wanted);
-    let allowed = ((wanted.len() + 1) / 3).max(1);
-    let mut close: Vec<(usize, &str)> = names
+    let text = fold(text);
+    let max_distance = ((text.len() + 1) / 3).max(1);
+    let mut candidates: Vec<(usize, &str)> = names
         .filter_map(|name| {
             let folded = fold(name);
-            let part =
-                wanted.len() >= 3 && folded.windows(wanted.len()).any(|window| window == wanted);
-            // one that contains what was written is closer than any misspelling
-            let away = if part { 0 } else { distance(&wanted, &folded, allowed)? };
-            Some((away, name))
+            let contains =
+                text.len() >= 3 && folded.windows(text.len()).any(|window| window == text);
+            // a name that contains the text is closer than any misspelling
+            let distance = if contains { 0 } else { distance(&text, &folded, max_distance)? };
+            Some((distance, name))
         })
         .collect();
-    close.sort();
-    close.into_iter().take(3).map(|(_, name)| format!("{name:?}")).collect()
+    candidates.sort();
+    candidates.into_iter().take(3).map(|(_, name)| format!("{name:?}")).collect()
 }
 
-/// Letters to insert, delete or replace to get from `a` to `b`, if not more than `allowed`
-/// (Levenshtein).
-fn distance(a: &[char], b: &[char], allowed: usize) -> Option<usize> {
-    if a.len().abs_diff(b.len()) > allowed {
+/// The Levenshtein distance between `a` and `b`, or `None` if it is larger than `max`.
+fn distance(a: &[char], b: &[char], max: usize) -> Option<usize> {
+    if a.len().abs_diff(b.len()) > max {
         return None;
     }
     let mut row: Vec<usize> = (0..=b.len()).collect();
@@ -39,7 +38,7 @@ fn distance(a: &[char], b: &[char], allowed: usize) -> Option<usize> {
             row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
         }
     }
-    row.last().copied().filter(|&distance| distance <= allowed)
+    row.last().copied().filter(|&distance| distance <= max)
 }
 
 #[cfg(test)]
@@ -47,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_changed_letters() {
+    fn distance_counts_changed_letters() {
         let chars = |text: &str| text.chars().collect::<Vec<_>>();
         for (a, b, expected) in [
             ("", "", Some(0)),
@@ -60,9 +59,9 @@ mod tests {
     }
 
     #[test]
-    fn finds_misspelt_and_partial_names() {
+    fn finds_misspelled_and_partial_names() {
         let all = ["debian 13", "debian 12", "fedora", "ubuntu server"];
-        let found = |wanted: &str| names(wanted, all.iter().copied());
+        let found = |text: &str| similar(text, all.iter().copied());
         assert_eq!(found("Fedroa"), ["\"fedora\""]);
         assert_eq!(found("debian"), ["\"debian 12\"", "\"debian 13\""]);
         assert_eq!(found("server"), ["\"ubuntu server\""]);

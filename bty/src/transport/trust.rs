@@ -1,5 +1,5 @@
-//! Which servers are trusted: authorities of the system and of the caller, and single certificates
-//! of the caller.
+//! Which servers are trusted: those with a certificate of the system's authorities, of an authority
+//! that the caller gave, or with exactly a certificate that the caller gave.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,11 +14,10 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
 
-use super::ClientOptions;
+use crate::transport::options::ClientOptions;
 use crate::{Error, ErrorKind, Result};
 
-/// Where distributions keep the bundle of authorities they trust; the first that holds any is
-/// taken.
+/// Where distributions keep their bundle of authorities. The first that has any is used.
 const SYSTEM_ROOTS: [&str; 5] = [
     "/etc/ssl/certs/ca-certificates.crt", // Debian, Arch, Gentoo
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", // Fedora, RHEL
@@ -27,10 +26,10 @@ const SYSTEM_ROOTS: [&str; 5] = [
     "/etc/ssl/cert.pem",                  // Alpine
 ];
 
-/// How connections to servers are protected.
-pub(super) fn tls(options: &ClientOptions) -> Result<ClientConfig> {
+/// The TLS configuration of the HTTP client.
+pub(super) fn tls_config(options: &ClientOptions) -> Result<ClientConfig> {
     let broken = |e: rustls::Error| Error::new(ErrorKind::Host, "setting up TLS").because(e);
-    // A provider of our own: the process-wide default belongs to the program, not to a library.
+    // not the process-wide default provider: that one belongs to the program
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -45,7 +44,7 @@ pub(super) fn tls(options: &ClientOptions) -> Result<ClientConfig> {
         builder.with_root_certificates(store).with_no_client_auth()
     } else {
         let pinned = given.into_iter().map(|(certificate, _)| certificate).collect();
-        let verifier = Pinning::new(store, pinned, provider)?;
+        let verifier = PinningVerifier::new(store, pinned, provider)?;
         builder
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
@@ -55,12 +54,12 @@ pub(super) fn tls(options: &ClientOptions) -> Result<ClientConfig> {
     Ok(tls)
 }
 
-/// A certificate, and the error for one that cannot be used.
-type Given = (CertificateDer<'static>, Box<dyn Fn(String) -> Error>);
+/// A certificate, and a function that makes the error for an unusable one.
+type GivenCertificate = (CertificateDer<'static>, Box<dyn Fn(String) -> Error>);
 
-/// The certificates in the caller's files, at least one in each.
-fn given_certificates(options: &ClientOptions) -> Result<Vec<Given>> {
-    let mut given: Vec<Given> = Vec::new();
+/// The certificates in the caller's files, of which each must have at least one.
+fn given_certificates(options: &ClientOptions) -> Result<Vec<GivenCertificate>> {
+    let mut given: Vec<GivenCertificate> = Vec::new();
     for path in &options.ca_files {
         let shown = path.display().to_string();
         let pem = std::fs::read(path).map_err(|e| {
@@ -85,8 +84,8 @@ fn given_certificates(options: &ClientOptions) -> Result<Vec<Given>> {
     Ok(given)
 }
 
-/// The system's authorities. A system without any is no error: plain HTTP and the caller's own work
-/// all the same.
+/// The system's authorities. Having none is not an error: plain HTTP and the caller's certificates
+/// still work.
 fn system_roots(bundles: &[&Path]) -> Vec<CertificateDer<'static>> {
     bundles
         .iter()
@@ -96,28 +95,29 @@ fn system_roots(bundles: &[&Path]) -> Vec<CertificateDer<'static>> {
         .unwrap_or_default()
 }
 
-/// Verifies as usual, and takes a server for what it is also when it shows the very certificate
-/// that the caller gave: self-signed ones, as `openssl req -x509` makes them, say of themselves
-/// that they are authorities, and an authority is no server otherwise.
+/// Verifies by authorities, and also accepts a server that presents exactly a certificate that the
+/// caller gave. `openssl req -x509` marks self-signed certificates as authorities, and the usual
+/// verifier rejects an authority as a server.
 #[derive(Debug)]
-struct Pinning {
-    usual: Arc<WebPkiServerVerifier>,
+struct PinningVerifier {
+    by_authority: Arc<WebPkiServerVerifier>,
     pinned: Vec<CertificateDer<'static>>,
 }
 
-impl Pinning {
+impl PinningVerifier {
     fn new(
         roots: RootCertStore,
         pinned: Vec<CertificateDer<'static>>,
         provider: Arc<CryptoProvider>,
     ) -> Result<Self> {
-        let usual = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
-        let usual = usual.map_err(|e| Error::new(ErrorKind::Host, "setting up TLS").because(e))?;
-        Ok(Self { usual, pinned })
+        let by_authority = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+            .build()
+            .map_err(|e| Error::new(ErrorKind::Host, "setting up TLS").because(e))?;
+        Ok(Self { by_authority, pinned })
     }
 }
 
-impl ServerCertVerifier for Pinning {
+impl ServerCertVerifier for PinningVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -126,16 +126,17 @@ impl ServerCertVerifier for Pinning {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        match self.usual.verify_server_cert(
+        match self.by_authority.verify_server_cert(
             end_entity,
             intermediates,
             server_name,
             ocsp_response,
             now,
         ) {
-            // the period is looked at before the role, so an expired certificate does not come here
+            // the validity period is checked before the role, so an expired certificate never gets
+            // here
             Err(error)
-                if is_about_role(&error)
+                if is_ca_as_server(&error)
                     && self.pinned.iter().any(|pinned| pinned == end_entity) =>
             {
                 rustls::client::verify_server_name(
@@ -154,7 +155,7 @@ impl ServerCertVerifier for Pinning {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.usual.verify_tls12_signature(message, cert, dss)
+        self.by_authority.verify_tls12_signature(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -163,21 +164,21 @@ impl ServerCertVerifier for Pinning {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.usual.verify_tls13_signature(message, cert, dss)
+        self.by_authority.verify_tls13_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.usual.supported_verify_schemes()
+        self.by_authority.supported_verify_schemes()
     }
 }
 
-/// True when a certificate was refused only for what it is, an authority: the verifier has no name
-/// of its own for that.
-fn is_about_role(error: &rustls::Error) -> bool {
+/// True when a certificate was refused only because it is that of an authority. rustls has no
+/// variant for this case.
+fn is_ca_as_server(error: &rustls::Error) -> bool {
     matches!(error, rustls::Error::InvalidCertificate(CertificateError::Other(other)) if format!("{other:?}").contains("CaUsedAsEndEntity"))
 }
 
-/// Why a certificate was refused, in words, and what to do.
+/// The reason why a certificate was refused, and a hint.
 pub(crate) fn refusal(error: &rustls::Error) -> (String, &'static str) {
     let rustls::Error::InvalidCertificate(certificate) = error else {
         return (error.to_string(), "check the server's certificate");
@@ -198,7 +199,7 @@ pub(crate) fn refusal(error: &rustls::Error) -> (String, &'static str) {
             "no authority that is trusted has signed it".into(),
             "check this machine's clock, or give the certificate of its authority, or its own when it is self-signed (--ca)",
         ),
-        _ if is_about_role(error) => (
+        _ if is_ca_as_server(error) => (
             "it is that of an authority, not of a server".into(),
             "if the server is yours, give this very certificate (--ca)",
         ),
@@ -216,7 +217,7 @@ mod tests {
     #[test]
     fn a_system_without_certificates_still_gets_a_client() {
         assert!(system_roots(&[Path::new("/nonexistent"), Path::new("/dev/null")]).is_empty());
-        assert!(tls(&ClientOptions::default()).is_ok());
+        assert!(tls_config(&ClientOptions::default()).is_ok());
     }
 
     #[test]
@@ -231,11 +232,11 @@ mod tests {
                 ca_files: vec![file.path().to_owned()],
                 ..ClientOptions::default()
             };
-            let error = tls(&options).unwrap_err();
+            let error = tls_config(&options).unwrap_err();
             assert_eq!((error.kind(), error.path()), (kind, file.path().to_str()));
         }
         let options =
             ClientOptions { ca_files: vec!["/nonexistent.pem".into()], ..ClientOptions::default() };
-        assert_eq!(tls(&options).unwrap_err().kind(), ErrorKind::Host);
+        assert_eq!(tls_config(&options).unwrap_err().kind(), ErrorKind::Host);
     }
 }

@@ -1,11 +1,13 @@
-//! Tokens of registries, as the [Distribution
-//! specification](https://distribution.github.io/distribution/spec/auth/token/) describes them: a
-//! registry answers 401 with a challenge that names a token server, which hands out a token for one
-//! repository, to anybody or to a known user. A registry may also want user and password itself.
+//! Authentication to registries, as the [Distribution
+//! specification](https://distribution.github.io/distribution/spec/auth/token/) describes it.
 //!
-//! All of it goes through the library's own HTTP client, so the address policy of
-//! [`ClientOptions::may_reach`](crate::ClientOptions) holds for the token server and wherever that
-//! redirects to, and nothing that it answers gets into an error.
+//! A registry answers 401 with a challenge that names a token server. The token server issues a
+//! token for one repository, to anyone or to a known user. A registry may also ask for user and
+//! password itself.
+//!
+//! All requests go through the library's own HTTP client, so
+//! [`ClientOptions::may_reach`](crate::ClientOptions::may_reach) also covers the token server and
+//! its redirects. Errors quote nothing of what a token server sends.
 
 use std::time::Duration;
 
@@ -13,31 +15,35 @@ use reqwest::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use serde::Deserialize;
 use url::Url;
 
-use crate::client::Login;
-use crate::client::net::Http;
-use crate::source::http::origin::{Ask, Fault, Origin};
+use crate::transport::credentials::Login;
+use crate::transport::endpoint::{Endpoint, GetRequest};
+use crate::transport::http_client::HttpClient;
+use crate::transport::retry::RequestError;
 use crate::{Error, ErrorKind};
 
 /// Real tokens are a few KiB.
-const ANSWER_BYTES_MAX: usize = 256 << 10;
+const RESPONSE_BYTES_MAX: usize = 256 << 10;
 
-/// Bounds the whole exchange, however slowly the token server talks.
+/// Time limit for getting a token, redirects included.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The right to read one repository.
-pub(crate) struct Access {
-    http: Http,
+/// Read access to one repository.
+pub(crate) struct RegistryAuth {
+    http: HttpClient,
     registry: String,
     repository: String,
     is_plain: bool,
     login: Option<Login>,
-    /// The value of the `Authorization` header that was good last.
+    /// The `Authorization` header that worked last. The lock is held while a new one is requested,
+    /// so that concurrent requests that were refused wait for one token instead of asking for one
+    /// each.
     authorization: tokio::sync::Mutex<Option<HeaderValue>>,
 }
 
-impl Access {
-    /// The right to read `repository` of the registry at `host`, which references call `registry`.
-    pub(crate) fn new(http: Http, registry: &str, host: String, repository: String) -> Self {
+impl RegistryAuth {
+    /// Access to `repository` at `host`. `registry` is the name of the registry in references,
+    /// which credentials are stored under.
+    pub(crate) fn new(http: HttpClient, registry: &str, host: String, repository: String) -> Self {
         let is_plain = http.options.plain_http;
         let port = host.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
         let port = port.or(Some(if is_plain { 80 } else { 443 }));
@@ -52,43 +58,41 @@ impl Access {
         }
     }
 
-    /// True when a user and a password are known for it.
+    /// True when a user and a password are known for the repository.
     pub(crate) fn has_login(&self) -> bool {
         self.login.is_some()
     }
 
-    /// What to try; `None` before the registry has refused a request without it.
+    /// The header to send; `None` until the registry has refused a request without one.
     pub(crate) async fn authorization(&self) -> Option<HeaderValue> {
         self.authorization.lock().await.clone()
     }
 
-    /// Gets another one, because the registry refused `refused` with the challenge in `headers`.
-    /// `None` when there is none for that challenge.
+    /// Gets another header after the registry refused `refused` with the challenge in `headers`.
+    /// `None` when the challenge cannot be met.
     pub(crate) async fn renew(
         &self,
         refused: Option<&HeaderValue>,
         headers: &HeaderMap,
-    ) -> Result<Option<HeaderValue>, Fault> {
-        let mut held = self.authorization.lock().await;
-        // another request may have renewed it meanwhile
-        if held.as_ref() == refused {
-            *held = None;
-            *held = match tokio::time::timeout(EXCHANGE_TIMEOUT, Box::pin(self.request(headers)))
-                .await
-            {
+    ) -> Result<Option<HeaderValue>, RequestError> {
+        let mut current = self.authorization.lock().await;
+        // another request may have renewed it while this one waited for the lock
+        if current.as_ref() == refused {
+            *current = None;
+            let request = Box::pin(self.request(headers));
+            *current = match tokio::time::timeout(EXCHANGE_TIMEOUT, request).await {
                 Ok(Ok(authorization)) => authorization,
-                Ok(Err(fault)) => return Err(fault.map(|e| self.explain(e))),
+                Ok(Err(error)) => return Err(error.map(|e| self.in_context(e))),
                 Err(_) => {
-                    return Err(Fault::passing(
-                        self.explain(self.error("the token server takes too long")),
-                    ));
+                    let error = self.error("the token server takes too long");
+                    return Err(RequestError::transient(self.in_context(error)));
                 }
             };
         }
-        Ok(held.clone())
+        Ok(current.clone())
     }
 
-    async fn request(&self, headers: &HeaderMap) -> Result<Option<HeaderValue>, Fault> {
+    async fn request(&self, headers: &HeaderMap) -> Result<Option<HeaderValue>, RequestError> {
         let challenges =
             || headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
         let Some(challenge) = challenges().find_map(Challenge::find) else {
@@ -96,31 +100,30 @@ impl Access {
             return Ok(self.login.as_ref().filter(|_| is_basic).and_then(Login::header));
         };
         let url = challenge.url(&self.repository).ok_or_else(|| {
-            Fault::Final(
+            RequestError::Permanent(
                 self.error("its challenge names no token server that can be asked")
                     .hint("check the registry"),
             )
         })?;
-        let login = self.login_for(&url)?;
-        let origin = Origin::with_login(self.http.clone(), url, login, false);
-        let reply = origin.get(&Ask { accept: Some("application/json"), ..Ask::default() }).await?;
-        let answer: Answer =
-            serde_json::from_slice(&origin.read_all(reply, ANSWER_BYTES_MAX).await?).map_err(
-                |_| Fault::Final(origin.error("the token server's answer is no JSON with a token")),
-            )?;
-        let token = answer.token.or(answer.access_token).and_then(|token| bearer(&token));
-        token.map(Some).ok_or_else(|| {
-            Fault::Final(origin.error("the token server's answer has no usable token"))
-        })
+        let login = self.login_for(&url)?.and_then(Login::header);
+        let endpoint = Endpoint::new(self.http.clone(), &url, login.is_some(), false);
+        let request = GetRequest { accept: Some("application/json"), ..GetRequest::default() };
+        let response = endpoint.get(&request, login.as_ref()).await?;
+        let body = endpoint.read_all(response, RESPONSE_BYTES_MAX).await?;
+        let permanent = |message: &str| RequestError::Permanent(endpoint.error(message));
+        let response: TokenResponse = serde_json::from_slice(&body)
+            .map_err(|_| permanent("the token server's answer is no JSON with a token"))?;
+        let token = response.token.or(response.access_token).and_then(|token| bearer(&token));
+        token.map(Some).ok_or_else(|| permanent("the token server's answer has no usable token"))
     }
 
-    /// What the token server at `url` is asked with. A registry that is asked over `https` must not
-    /// lead a password to plain `http`.
-    fn login_for(&self, url: &Url) -> Result<Option<&Login>, Fault> {
+    /// The login for the token server at `url`. A registry that is reached over `https` must not
+    /// make the client send a password over plain `http`.
+    fn login_for(&self, url: &Url) -> Result<Option<&Login>, RequestError> {
         if self.login.is_some() && url.scheme() == "http" && !self.is_plain {
             let error =
                 self.error("it names a token server without https, which must not see a password");
-            return Err(Fault::Final(error.hint("check the registry")));
+            return Err(RequestError::Permanent(error.hint("check the registry")));
         }
         Ok(self.login.as_ref())
     }
@@ -129,12 +132,12 @@ impl Access {
         Error::new(ErrorKind::Source, message).with_path(&self.registry)
     }
 
-    fn explain(&self, error: Error) -> Error {
+    fn in_context(&self, error: Error) -> Error {
         error.context(format!("asking {} for a token", self.registry))
     }
 }
 
-/// A token as the value of a header, if it fits into one.
+/// The `Authorization` header for a token; `None` if it has characters that no header may have.
 fn bearer(token: &str) -> Option<HeaderValue> {
     let mut value =
         HeaderValue::from_str(&format!("Bearer {token}")).ok().filter(|_| !token.is_empty())?;
@@ -155,12 +158,12 @@ fn names_scheme(header: &str, scheme: &str) -> bool {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct TokenResponse {
     token: Option<String>,
     access_token: Option<String>,
 }
 
-/// What a registry wants before it answers: the parameters of a `Bearer` challenge.
+/// The parameters of a `Bearer` challenge.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Challenge {
     realm: String,
@@ -195,7 +198,7 @@ impl Challenge {
         found
     }
 
-    /// Address of the token for `repository`; `None` when the realm is no web address.
+    /// The URL that issues a token for `repository`; `None` when the realm is no web address.
     pub(crate) fn url(&self, repository: &str) -> Option<Url> {
         let mut url =
             Url::parse(&self.realm).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
@@ -285,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn the_token_is_for_the_repository_unless_the_registry_names_a_scope() {
+    fn the_scope_is_the_repository_unless_the_registry_names_another() {
         let url = |challenge: &Challenge| challenge.url("team/a").map(String::from);
         assert_eq!(
             url(&challenge("http://r/t?x=1", Some("s"), None)).unwrap(),
@@ -298,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_challenge_for_user_and_password_is_seen_beside_others() {
+    fn a_basic_challenge_is_found_among_others() {
         for header in ["Basic realm=\"x\"", "basic", "Negotiate, Basic realm=x"] {
             assert!(names_scheme(header, "basic"), "{header}");
         }

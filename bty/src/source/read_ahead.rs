@@ -1,4 +1,4 @@
-//! The wire side of a stream: reads ahead on a thread of its own, counts, and digests on the way.
+//! Reads a source ahead on a thread of its own, counts the bytes, and computes their digests.
 
 use std::io::{self, Read};
 use std::sync::atomic::Ordering;
@@ -7,60 +7,61 @@ use std::sync::{Arc, Mutex};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::digest::{Checksums, FileHasher};
-use crate::image::Reading;
-use crate::{CancelToken, Error, ErrorKind, Result, Source, threads};
+use crate::read_context::ReadContext;
+use crate::source::Source;
+use crate::{CancelToken, Error, ErrorKind, Result, threads};
 
-/// Bytes read at once; a digest of one chunk takes about a millisecond.
+/// Bytes read at once. Hashing one chunk takes about a millisecond.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// Chunks between the thread and the reader.
+/// Maximum number of chunks between the thread and the reader.
 const CHUNKS_AHEAD: usize = 4;
 
-/// A [`Read`] over all of a source, read ahead and digested. Ends cleanly only when the source did.
-pub(crate) struct Wire {
+/// Reads a source through a thread that reads ahead. Ends cleanly only when the source did.
+pub(crate) struct ReadAhead {
     chunks: Receiver<io::Result<Vec<u8>>>,
     spent: Sender<Vec<u8>>,
     current: Vec<u8>,
     position: usize,
     is_over: bool,
-    digest: WireDigest,
+    digest: PendingDigests,
     cancel: CancelToken,
 }
 
-/// The digests of a [`Wire`], there once all of it was read.
-pub(crate) type WireDigest = Arc<Mutex<Option<Checksums>>>;
+/// The digests of the bytes of a [`ReadAhead`]; `None` until it was read to its end.
+pub(crate) type PendingDigests = Arc<Mutex<Option<Checksums>>>;
 
-impl Wire {
+impl ReadAhead {
     /// Starts reading `source` from its start.
-    pub(crate) fn start(source: &Source, reading: &Reading) -> Result<(Self, WireDigest)> {
-        Self::start_at(source, 0, reading)
+    pub(crate) fn start(source: &Source, context: &ReadContext) -> Result<(Self, PendingDigests)> {
+        Self::start_at(source, 0, context)
     }
 
-    /// Starts reading `source` from `offset` on, which must allow that. Then the digest is of that
-    /// part.
+    /// Starts reading `source`, which must be seekable, from `offset` on. The digests are those of
+    /// this part.
     pub(crate) fn start_at(
         source: &Source,
         offset: u64,
-        reading: &Reading,
-    ) -> Result<(Self, WireDigest)> {
-        let stream = source.input.stream(offset, &reading.cancel)?;
+        context: &ReadContext,
+    ) -> Result<(Self, PendingDigests)> {
+        let stream = source.bytes.stream(offset, &context.cancel)?;
         let (full, chunks) = bounded(CHUNKS_AHEAD);
+        // two more than can be in `full`: the one being filled, and the one being read
         let (spent, empty) = bounded(CHUNKS_AHEAD + 2);
-        let digest = WireDigest::default();
-        let counts = Arc::clone(&reading.counts);
-        let (result, hasher) = (Arc::clone(&digest), FileHasher::new(&source.promised));
+        let digest = PendingDigests::default();
+        let counts = Arc::clone(&context.counts);
+        let (result, hasher) = (Arc::clone(&digest), FileHasher::new(&source.expected));
         threads::start("bty-wire", move || {
             read_ahead(stream, hasher, &full, &empty, &counts.source_bytes, &result);
         })?;
-        let cancel = reading.cancel.clone();
-        let of_reader = Arc::clone(&digest);
+        let cancel = context.cancel.clone();
         let this = Self {
             chunks,
             spent,
             current: Vec::new(),
             position: 0,
             is_over: false,
-            digest: of_reader,
+            digest: Arc::clone(&digest),
             cancel,
         };
         Ok((this, digest))
@@ -71,12 +72,12 @@ impl Wire {
         self.position = 0;
         match self.chunks.recv() {
             Ok(chunk) => self.current = chunk?,
-            // the thread is gone without a word: only when it was told to stop
+            // the thread ends without a result only after a cancel
             Err(_) if self.cancel.is_cancelled() => return Err(Error::cancelled().into()),
             Err(_) if self.digest.lock().is_ok_and(|digest| digest.is_some()) => {
                 self.is_over = true;
             }
-            // an end without a digest is not the end of the source
+            // without a digest, this is not the end of the source
             Err(_) => {
                 return Err(
                     Error::new(ErrorKind::Host, "the thread that reads ahead is gone").into()
@@ -87,7 +88,7 @@ impl Wire {
     }
 }
 
-impl Read for Wire {
+impl Read for ReadAhead {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         while self.position == self.current.len() && !self.is_over {
             self.next_chunk()?;
@@ -106,7 +107,7 @@ fn read_ahead(
     full: &Sender<io::Result<Vec<u8>>>,
     empty: &Receiver<Vec<u8>>,
     count: &std::sync::atomic::AtomicU64,
-    digest: &WireDigest,
+    digest: &PendingDigests,
 ) {
     loop {
         let mut chunk = empty.try_recv().unwrap_or_default();
@@ -126,7 +127,7 @@ fn read_ahead(
         hasher.update(&chunk);
         count.fetch_add(n as u64, Ordering::Relaxed);
         if full.send(Ok(chunk)).is_err() {
-            return; // nobody reads any more
+            return; // the reader was dropped
         }
     }
 }

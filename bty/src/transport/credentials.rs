@@ -1,8 +1,7 @@
 //! Users and passwords for web servers and registries.
 //!
-//! They are sent only to the host that they are for, and only when an address names that host:
-//! never where a redirection leads, and never to a client of a program, which has to give them
-//! itself. Nothing shows them.
+//! They are sent only to the host that they belong to, and only when a request names that host:
+//! a redirect never carries them along. No message and no `Debug` output shows them.
 
 use std::fmt;
 use std::path::Path;
@@ -13,15 +12,15 @@ use reqwest::header::HeaderValue;
 use serde::Deserialize;
 use url::Url;
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, text};
 
-/// No file of passwords is larger, in bytes.
+/// Limit for a file with passwords, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// Users and passwords of hosts. Empty unless somebody fills it.
+/// User names and passwords by host. Empty by default.
 ///
-/// Those that were [added](Self::add) one by one come first, then those of container auth files
-/// (for registries only), then those of netrc files.
+/// Entries that were [added](Self::add) one by one take precedence over those of container auth
+/// files (used for registries only), and those over netrc files.
 #[derive(Clone, Default)]
 pub struct Credentials {
     given: Vec<(String, Login)>,
@@ -29,7 +28,7 @@ pub struct Credentials {
     netrc: Vec<(String, Login)>,
 }
 
-/// A user and a password. Shows neither.
+/// A user name and a password. Has no `Debug` or `Display` that could show them.
 #[derive(Clone, PartialEq)]
 pub(crate) struct Login {
     user: String,
@@ -37,7 +36,8 @@ pub(crate) struct Login {
 }
 
 impl Login {
-    /// The value of an `Authorization` header.
+    /// The value of the `Authorization` header; `None` if it has characters that no header may
+    /// have.
     pub(crate) fn header(&self) -> Option<HeaderValue> {
         let encoded = STANDARD.encode(format!("{}:{}", self.user, self.password));
         let mut value = HeaderValue::from_str(&format!("Basic {encoded}")).ok()?;
@@ -45,11 +45,9 @@ impl Login {
         Some(value)
     }
 
-    /// What stands before the host of an address.
-    pub(crate) fn of_address(url: &Url) -> Option<Self> {
-        let text = |part: &str| {
-            String::from_utf8_lossy(&crate::source::percent_decoded(part)).into_owned()
-        };
+    /// The user information in `url`, percent-decoded.
+    pub(crate) fn from_url(url: &Url) -> Option<Self> {
+        let text = |part: &str| String::from_utf8_lossy(&text::percent_decode(part)).into_owned();
         let has_any = !url.username().is_empty() || url.password().is_some();
         has_any.then(|| Self {
             user: text(url.username()),
@@ -57,7 +55,7 @@ impl Login {
         })
     }
 
-    /// `user:password`, where the password may have colons.
+    /// Parses `user:password`; the password may contain colons.
     fn parse(text: &str) -> Option<Self> {
         let (user, password) = text.split_once(':')?;
         (!user.is_empty()).then(|| Self { user: user.to_owned(), password: password.to_owned() })
@@ -73,18 +71,18 @@ impl fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    /// Adds the user and the password for `host`, on every port unless it has one behind it:
-    /// `registry.example:5000`.
+    /// Adds the user and the password for `host`. Without a port (`registry.example:5000`) they
+    /// are for every port.
     pub fn add(&mut self, host: &str, user: impl Into<String>, password: impl Into<String>) {
         let login = Login { user: user.into(), password: password.into() };
         self.given.push((host.to_ascii_lowercase(), login));
     }
 
-    /// Adds the user and the password for `host` from the first line of a file, which has the form
-    /// `user:password`.
+    /// Adds the user and the password for `host` from a file whose first line is `user:password`.
     ///
     /// # Errors
-    /// [`ErrorKind::Host`] when it cannot be read, [`ErrorKind::Usage`] when it has not that form.
+    /// - [`ErrorKind::Host`]: the file cannot be read, or is larger than 1 MiB.
+    /// - [`ErrorKind::Usage`]: its first line has another form.
     pub fn add_file(&mut self, host: &str, path: &Path) -> Result<()> {
         let text = read(path)?;
         let login = text.lines().next().and_then(Login::parse).ok_or_else(|| {
@@ -96,22 +94,22 @@ impl Credentials {
         Ok(())
     }
 
-    /// Adds what a netrc file has for machines with a name. Its `default` is passed over: it would
-    /// go to every server.
+    /// Adds the `machine` entries of a netrc file. Its `default` entry is ignored, because it would
+    /// be sent to every server.
     ///
     /// # Errors
-    /// [`ErrorKind::Host`] when it cannot be read.
+    /// [`ErrorKind::Host`] when the file cannot be read, or is larger than 1 MiB.
     pub fn add_netrc(&mut self, path: &Path) -> Result<()> {
         self.netrc.extend(netrc(&read(path)?));
         Ok(())
     }
 
-    /// Adds the registries of a container auth file, as `podman login`, `skopeo login` and
-    /// `docker login` write it. Programs that keep passwords elsewhere (`credsStore`,
-    /// `credHelpers`) are not started.
+    /// Adds the registries of a container auth file, as written by `podman login`, `skopeo login`
+    /// and `docker login`. Credential helpers (`credsStore`, `credHelpers`) are not run.
     ///
     /// # Errors
-    /// [`ErrorKind::Host`] when it cannot be read, [`ErrorKind::Usage`] when it is no such file.
+    /// - [`ErrorKind::Host`]: the file cannot be read, or is larger than 1 MiB.
+    /// - [`ErrorKind::Usage`]: it is not a container auth file.
     pub fn add_auth_file(&mut self, path: &Path) -> Result<()> {
         let file: AuthFile = serde_json::from_str(&read(path)?).map_err(|e| {
             // the cause quotes nothing of the file
@@ -131,14 +129,15 @@ impl Credentials {
         Ok(())
     }
 
-    /// For a web address: what it says itself, else what is known of its host.
+    /// The login for a web address: its own user information, else the entry of its host.
     pub(crate) fn for_address(&self, url: &Url) -> Option<Login> {
         let host = url.host_str()?;
         let port = url.port_or_known_default();
-        Login::of_address(url).or_else(|| self.of_host(host, port).cloned())
+        Login::from_url(url).or_else(|| self.of_host(host, port).cloned())
     }
 
-    /// For a repository: that of the longest name in an auth file, else what is known of the host.
+    /// The login for a repository: one added for the host, else that of the longest matching name
+    /// in an auth file, else that of the host in a netrc file.
     pub(crate) fn for_repository(
         &self,
         registry: &str,
@@ -168,7 +167,7 @@ impl Credentials {
     }
 }
 
-/// The login of a host; one that names the port too comes first.
+/// The login of a host. An entry with the port takes precedence over one without.
 fn find<'a>(logins: &'a [(String, Login)], host: &str, port: Option<u16>) -> Option<&'a Login> {
     let named = |name: &str| {
         logins.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, login)| login)
@@ -176,7 +175,8 @@ fn find<'a>(logins: &'a [(String, Login)], host: &str, port: Option<u16>) -> Opt
     port.and_then(|port| named(&format!("{host}:{port}"))).or_else(|| named(host))
 }
 
-/// A registry or a repository as auth files name it: `https://index.docker.io/v1/` is `docker.io`.
+/// Normalizes the name of a registry or a repository in an auth file:
+/// `https://index.docker.io/v1/` becomes `docker.io`.
 fn registry_name(name: &str) -> String {
     let name = name.split_once("://").map_or(name, |(_, rest)| rest).trim_end_matches('/');
     let name = name.strip_suffix("/v1").or_else(|| name.strip_suffix("/v2")).unwrap_or(name);

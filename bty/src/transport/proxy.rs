@@ -1,4 +1,4 @@
-//! Which proxy a request goes through, and which go through none.
+//! The proxy of a request, and the hosts that are reached without one.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -6,25 +6,8 @@ use std::sync::Arc;
 use reqwest::Proxy;
 use url::{Host, Url};
 
-use super::ClientOptions;
+use crate::transport::options::ClientOptions;
 use crate::{Error, ErrorKind, Result, redact};
-
-impl ClientOptions {
-    /// Takes the proxies from variables as programs of this kind have them: `http_proxy`,
-    /// `https_proxy`, `all_proxy` for what has none of its own, and `no_proxy`; each in lower case
-    /// or in capitals, the former first. `variable` gives the value of one; the library reads no
-    /// environment itself.
-    pub fn set_proxies_from(&mut self, variable: &dyn Fn(&str) -> Option<String>) {
-        let value = |name: &str| {
-            let names = [name.to_owned(), name.to_ascii_uppercase()];
-            names.iter().filter_map(|name| variable(name)).find(|value| !value.is_empty())
-        };
-        let all = value("all_proxy");
-        self.http_proxy = value("http_proxy").or_else(|| all.clone());
-        self.https_proxy = value("https_proxy").or(all);
-        self.no_proxy = value("no_proxy");
-    }
-}
 
 /// The proxies of `options`, for the HTTP client.
 pub(super) fn proxies(options: &ClientOptions) -> Result<Vec<Proxy>> {
@@ -34,16 +17,16 @@ pub(super) fn proxies(options: &ClientOptions) -> Result<Vec<Proxy>> {
         let Some(written) = written else { continue };
         let (address, bypass) = (address(scheme, written)?, Arc::clone(&bypass));
         proxies.push(Proxy::custom(move |url| {
-            let is_meant = url.scheme() == scheme && !bypass.has(url);
-            is_meant.then(|| address.clone())
+            let applies = url.scheme() == scheme && !bypass.has(url);
+            applies.then(|| address.clone())
         }));
     }
     Ok(proxies)
 }
 
-/// The address of a proxy, which may lack its scheme.
+/// Parses the address of a proxy, whose scheme is optional.
 fn address(scheme: &str, written: &str) -> Result<Url> {
-    // the address may hold a password, so it is not shown whole
+    // the address may contain a password, so errors do not quote it
     let bad = |why: &str| {
         Error::new(ErrorKind::Usage, format!("the proxy for {scheme} {why}"))
             .hint("write http://host:port; a user and a password stand before the host, as in user:password@host")
@@ -60,14 +43,14 @@ fn address(scheme: &str, written: &str) -> Result<Url> {
     }
 }
 
-/// The hosts that are reached directly.
+/// The hosts that are reached without a proxy.
 #[derive(Debug, Default, PartialEq)]
 struct Bypass(Vec<Entry>);
 
 #[derive(Debug, PartialEq)]
 struct Entry {
     host: Pattern,
-    /// Only this port; every port when absent.
+    /// `None` matches every port.
     port: Option<u16>,
 }
 
@@ -75,16 +58,16 @@ struct Entry {
 enum Pattern {
     /// `*`
     All,
-    /// A host and everything below it.
+    /// A domain and its subdomains.
     Domain(String),
-    /// Addresses that begin with so many bits.
+    /// Addresses whose first bits, as many as the prefix length says, are those of this one.
     Network(IpAddr, u8),
 }
 
 impl Bypass {
     /// Entries are separated by commas or blanks: `*`, `example.org` (also `.example.org` and
     /// `*.example.org`), `192.0.2.7`, `192.0.2.0/24`, `[2001:db8::1]`, `2001:db8::/32`; hosts may
-    /// have a port behind them. What cannot be understood matches nothing.
+    /// have a port. A malformed entry matches nothing.
     fn parse(text: &str) -> Self {
         let entries =
             text.split([',', ' ', '\t', '\n']).map(str::trim).filter(|entry| !entry.is_empty());
@@ -123,7 +106,7 @@ impl Entry {
     }
 }
 
-/// An address or a network, in brackets or not.
+/// Parses an address or a network, with or without brackets.
 fn network(text: &str) -> Option<Pattern> {
     let (address, bits) = match text.split_once('/') {
         Some((address, bits)) => (address, Some(bits.parse::<u8>().ok()?)),
@@ -132,8 +115,8 @@ fn network(text: &str) -> Option<Pattern> {
     let address =
         address.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(address);
     let address = address.parse::<IpAddr>().ok()?.to_canonical();
-    let most = if address.is_ipv4() { 32 } else { 128 };
-    Some(Pattern::Network(address, bits.unwrap_or(most).min(most)))
+    let width = if address.is_ipv4() { 32 } else { 128 };
+    Some(Pattern::Network(address, bits.unwrap_or(width).min(width)))
 }
 
 impl Pattern {
@@ -175,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_are_excepted_in_every_notation() {
+    fn bypassed_hosts_match_in_every_notation() {
         for (list, url, is_direct) in [
             ("*", "http://127.0.0.1/", true),
             ("*", "https://example.org/", true),
@@ -208,28 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_proxy_for_all_is_for_what_has_none_of_its_own() {
-        let from = |pairs: &[(&str, &str)]| {
-            let mut options = ClientOptions::default();
-            let found = |name: &str| {
-                pairs.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned())
-            };
-            options.set_proxies_from(&found);
-            [options.http_proxy, options.https_proxy, options.no_proxy]
-                .map(Option::unwrap_or_default)
-        };
-        assert_eq!(
-            from(&[("ALL_PROXY", "http://a"), ("https_proxy", "http://s")]),
-            ["http://a", "http://s", ""]
-        );
-        assert_eq!(
-            from(&[("http_proxy", ""), ("HTTP_PROXY", "h:1"), ("NO_PROXY", "*")]),
-            ["h:1", "", "*"]
-        );
-    }
-
-    #[test]
-    fn a_bad_proxy_is_refused_without_showing_its_password() {
+    fn errors_about_a_proxy_hide_its_password() {
         for written in ["http://user:secret@:x", "socks5://user:secret@host:1080"] {
             let options =
                 ClientOptions { http_proxy: Some(written.into()), ..ClientOptions::default() };
@@ -242,7 +204,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_list_is_too_strange(list in "[a-z0-9.:/*,\\[\\] é]{0,30}") {
+        fn no_bypass_list_panics(list in "[a-z0-9.:/*,\\[\\] é]{0,30}") {
             let _ = Bypass::parse(&list).has(&"http://[::1]:80/".parse().unwrap());
         }
     }

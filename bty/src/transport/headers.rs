@@ -1,4 +1,4 @@
-//! What the headers of a reply say about the object: which part of it, and which version.
+//! What response headers say about an object: which part of it follows, and which version it is.
 
 use reqwest::header::{
     CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, HeaderName, LAST_MODIFIED, TRANSFER_ENCODING,
@@ -6,7 +6,7 @@ use reqwest::header::{
 
 /// A `Content-Range` header, RFC 9110 section 14.4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ContentRange {
+pub(crate) enum ContentRange {
     /// `bytes first-last/total`; `end` is one past the last byte, `total` is `None` for `*`.
     Part { start: u64, end: u64, total: Option<u64> },
     /// `bytes */total`, of a 416 reply.
@@ -14,7 +14,7 @@ pub(super) enum ContentRange {
 }
 
 impl ContentRange {
-    pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
+    pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
         Self::parse(text(headers, &CONTENT_RANGE)?)
     }
 
@@ -38,34 +38,34 @@ impl ContentRange {
     }
 }
 
-/// Which version of the object a reply belongs to.
+/// The validators of a response, which tell one version of an object from another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Identity {
+pub(crate) struct Validators {
     etag: Option<String>,
     last_modified: Option<String>,
 }
 
-impl Identity {
-    pub(super) fn of(headers: &HeaderMap) -> Self {
+impl Validators {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
         let owned = |name| text(headers, name).map(str::to_owned);
         Self { etag: owned(&ETAG), last_modified: owned(&LAST_MODIFIED) }
     }
 
-    /// The validator for `If-Range`, which takes strong ones only (RFC 9110 section 13.1.5).
-    pub(super) fn strong(&self) -> Option<&str> {
+    /// The ETag if it is strong; `If-Range` takes no other (RFC 9110 section 13.1.5).
+    pub(crate) fn strong_etag(&self) -> Option<&str> {
         self.etag.as_deref().filter(|etag| etag.starts_with('"'))
     }
 
-    /// What the object is known by: its strong tag, else when it was changed and how long it is.
-    pub(super) fn version(&self, len_bytes: Option<u64>) -> Option<String> {
+    /// The strong ETag, else the time of the last change together with the length.
+    pub(crate) fn version(&self, len_bytes: Option<u64>) -> Option<String> {
         let by_time = || Some(format!("{} {}", self.last_modified.as_deref()?, len_bytes?));
-        self.strong().map(str::to_owned).or_else(by_time)
+        self.strong_etag().map(str::to_owned).or_else(by_time)
     }
 
-    /// False when the two surely are different versions. Mirrors may disagree about the time of one
-    /// file, so it counts only where a tag is missing.
-    pub(super) fn agrees_with(&self, other: &Self) -> bool {
-        // a mirror of a registry leaves out the quotes as long as it has not the blob itself
+    /// False when the two certainly belong to different versions. Mirrors may disagree about the
+    /// modification time of the same file, so it counts only where an ETag is missing.
+    pub(crate) fn agrees_with(&self, other: &Self) -> bool {
+        // a registry mirror omits the quotes until it has cached the blob
         let opaque =
             |etag: &str| etag.strip_prefix("W/").unwrap_or(etag).trim_matches('"').to_owned();
         match (&self.etag, &other.etag) {
@@ -79,21 +79,21 @@ impl Identity {
 }
 
 /// The `Content-Length`, in bytes.
-pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
+pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {
     number(text(headers, &CONTENT_LENGTH)?)
 }
 
-/// True when the end of the body is marked, so that a broken connection cannot pass for it.
-pub(super) fn is_chunked(headers: &HeaderMap) -> bool {
+/// True when the body is chunked, so that a broken connection cannot pass for its end.
+pub(crate) fn is_chunked(headers: &HeaderMap) -> bool {
     text(headers, &TRANSFER_ENCODING)
         .is_some_and(|codings| codings.to_ascii_lowercase().trim_end().ends_with("chunked"))
 }
 
-pub(super) fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
+pub(crate) fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// Digits only: `u64::from_str` would take a plus sign.
+/// Digits only: `u64::from_str` would accept a plus sign.
 fn number(text: &str) -> Option<u64> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
@@ -126,10 +126,10 @@ mod tests {
     }
 
     #[test]
-    fn tells_versions_apart() {
+    fn validators_tell_versions_apart() {
         let id = |etag: &str, time: &str| {
             let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-            Identity { etag: some(etag), last_modified: some(time) }
+            Validators { etag: some(etag), last_modified: some(time) }
         };
         assert!(id("\"a\"", "1").agrees_with(&id("W/\"a\"", "2")));
         assert!(id("\"a\"", "1").agrees_with(&id("a", "1")));
@@ -137,7 +137,11 @@ mod tests {
         assert!(!id("\"a\"", "1").agrees_with(&id("", "2")));
         assert!(id("", "").agrees_with(&id("\"a\"", "1")));
         assert_eq!(
-            (id("\"a\"", "").strong(), id("W/\"a\"", "").strong(), id("", "1").strong()),
+            (
+                id("\"a\"", "").strong_etag(),
+                id("W/\"a\"", "").strong_etag(),
+                id("", "1").strong_etag()
+            ),
             (Some("\"a\""), None, None)
         );
     }
@@ -146,14 +150,14 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(256))]
 
         #[test]
-        fn whatever_a_server_writes_is_a_sane_range_or_none(text in "(bytes )?[0-9*/ -]{0,30}|.{0,30}") {
+        fn any_header_is_a_valid_range_or_none(text in "(bytes )?[0-9*/ -]{0,30}|.{0,30}") {
             if let Some(ContentRange::Part { start, end, total }) = ContentRange::parse(&text) {
                 prop_assert!(start < end && total.is_none_or(|total| end <= total));
             }
         }
 
         #[test]
-        fn a_range_that_was_written_is_read_back(start in 0..1_000_000u64, len in 1..1_000_000u64, rest in 0..1_000_000u64) {
+        fn a_formatted_range_parses_back(start in 0..1_000_000u64, len in 1..1_000_000u64, rest in 0..1_000_000u64) {
             let (end, total) = (start + len, start + len + rest);
             let text = format!("bytes {start}-{}/{total}", end - 1);
             prop_assert_eq!(ContentRange::parse(&text), Some(ContentRange::Part { start, end, total: Some(total) }));

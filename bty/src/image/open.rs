@@ -1,0 +1,336 @@
+//! Opening an image: from a reference to the layers between its source and its disk.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::client::{Client, ClientOptions};
+use crate::decode::{self, Compression, DecodeOptions, Trailer};
+use crate::digest::{Checksums, Sha512};
+use crate::image::archive::{self, Member};
+use crate::image::head::{
+    decoded_head, describe, qcow2_head, read_footer, read_start, source_head,
+};
+use crate::image::info::Format;
+use crate::image::qcow2::Qcow2;
+use crate::image::{Image, directory, foreign};
+use crate::read_context::DECODER_BYTES;
+use crate::source::{VersionCheck, check_size, spool};
+use crate::{CancelToken, Context, Digest, Error, ErrorKind, Event, Location, Result, Source};
+
+/// Options for [`Image::open`]. By default, nothing is expected of the image.
+#[derive(Clone, Debug, Default)]
+pub struct OpenOptions {
+    /// SHA-256 that the file must have, as published.
+    pub sha256: Option<Digest>,
+    /// SHA-512 that the file must have, as published.
+    pub sha512: Option<Sha512>,
+    /// SHA-256 that the decoded disk image must have. Not supported for qcow2.
+    pub image_sha256: Option<Digest>,
+    /// Do not look for a `.sha256` or `.sha512` file beside a local image.
+    pub ignore_sidecar: bool,
+    /// Name of the image in an archive; `ARCHIVE#NAME` in the reference means the same. Needed only
+    /// if the archive holds several images.
+    pub member: Option<String>,
+    /// Ignore any bytes behind the end of compressed data. Known trailers (firmware metadata) are
+    /// always ignored.
+    pub ignore_trailing: bool,
+}
+
+impl Image {
+    /// Opens the image at `reference`, and finds out what it is.
+    ///
+    /// `reference` is a path or an address, see [`Location`]. A `.sha256` or `.sha512` file next to
+    /// a local image declares its digest; so does a registry.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::Usage`]: the reference is malformed or ambiguous, or an option does not fit
+    ///   the image.
+    /// - [`ErrorKind::Source`]: the source does not exist or cannot be read.
+    /// - [`ErrorKind::Format`]: it is not an image that can be written to a disk; the hint says
+    ///   what to do instead.
+    /// - [`ErrorKind::Integrity`]: two declared digests contradict each other.
+    /// - [`ErrorKind::Host`]: a resource of this machine is missing, such as space in the spool
+    ///   directory.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use bty::{CancelToken, Client, Image, image::OpenOptions};
+    ///
+    /// let cancel = CancelToken::new();
+    /// let image = Image::open(&Client::default(), "debian.img.zst", &OpenOptions::default(), &cancel)?;
+    /// println!("{} {:?}", image.info().format, image.info().disk_bytes);
+    /// # Ok::<(), bty::Error>(())
+    /// ```
+    pub fn open(
+        client: &Client,
+        reference: &str,
+        options: &OpenOptions,
+        cancel: &CancelToken,
+    ) -> Result<Self> {
+        let (reference, member) = split_member(reference);
+        let location: Location = reference.parse()?;
+        let expected = Checksums { sha256: options.sha256, sha512: options.sha512 };
+        let caller_verifies = !expected.is_empty() || options.image_sha256.is_some();
+        let mut source = client.open_checked(&location, caller_verifies, cancel)?;
+        if let (Location::File(path), false) = (&location, options.ignore_sidecar) {
+            source = source.expect_all(directory::sidecar_checksums(path)?)?;
+        }
+        source = source.expect_all(expected)?;
+        if source.expected.is_empty() {
+            // the head is compared with what a later read delivers, so reads may differ in version
+            let check = if caller_verifies { VersionCheck::Off } else { VersionCheck::WithinRead };
+            source.bytes.set_version_check(check);
+        }
+        let member = options.member.as_deref().or(member);
+        let trailer = Trailer::new(options.ignore_trailing);
+        let mut image = Self::examine(client, source, member, trailer, cancel)
+            .context(|| format!("examining {reference}"))?;
+        if options.image_sha256.is_some() && image.qcow2.is_some() {
+            let message = "the digest of the image inside cannot be checked for qcow2, which is not read in the order of the disk";
+            let error = Error::new(ErrorKind::Usage, message).with_path(reference);
+            return Err(error.hint("give the digest of the file as published: --sha256"));
+        }
+        image.info.expected_image_sha256 = options.image_sha256;
+        Ok(image)
+    }
+
+    /// The image in an opened source, for fuzzing.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn from_source(
+        client: &Client,
+        source: Source,
+        cancel: &CancelToken,
+    ) -> Result<Self> {
+        Self::examine(client, source, None, Trailer::default(), cancel)
+    }
+
+    /// Finds out what `source` is, and finds the image if it is an archive.
+    fn examine(
+        client: &Client,
+        mut source: Source,
+        member: Option<&str>,
+        trailer: Trailer,
+        cancel: &CancelToken,
+    ) -> Result<Self> {
+        let source_head_bytes = source_head(&source, cancel)?;
+        if source_head_bytes.is_empty() {
+            return Err(Error::new(ErrorKind::Format, "the file is empty")
+                .hint("fetch it again; an empty file is nothing to write to a disk"));
+        }
+        let mut qcow2 = None;
+        if source_head_bytes.starts_with(b"QFI\xfb") {
+            let opened;
+            (source, opened) = with_random_access(client.options(), source, cancel, |source| {
+                Qcow2::open(source, cancel)
+            })?;
+            qcow2 = Some(Arc::new(opened));
+        } else if archive::Kind::sniff(&source_head_bytes, None) == Some(archive::Kind::Zip) {
+            (source, ()) = with_random_access(client.options(), source, cancel, |_| Ok(()))?;
+        }
+        let outer = Compression::sniff(&source_head_bytes);
+        let head = match (&qcow2, outer) {
+            (Some(qcow2), _) => qcow2_head(&source, qcow2, cancel)?,
+            (None, Some(compression)) => decoded_head(&source, compression, &trailer, cancel)?,
+            (None, None) => source_head_bytes,
+        };
+        let kind = archive::Kind::sniff(&head, outer).filter(|_| qcow2.is_none());
+        let layers = match kind {
+            Some(kind) => Layers::in_archive(&source, kind, member, cancel)?,
+            None => Layers { qcow2, member: None, compression: outer, trailer, head },
+        };
+        layers.check_member(member, source.location())?;
+        Self::assemble(client, source, layers, cancel)
+    }
+
+    fn assemble(
+        client: &Client,
+        source: Source,
+        layers: Layers,
+        cancel: &CancelToken,
+    ) -> Result<Self> {
+        let Layers { qcow2, member, compression, trailer, head } = layers;
+        let disk_bytes = match (&qcow2, &member, compression) {
+            (Some(qcow2), _, _) => Some(qcow2.virtual_bytes()),
+            (None, Some(member), None) => Some(member.size()),
+            (None, Some(_), Some(_)) => None,
+            (None, None, Some(compression)) => {
+                decode::decoded_size(compression, &*source.bytes, cancel)
+            }
+            (None, None, None) => source.len_bytes(),
+        };
+        for claimed in [source.len_bytes(), disk_bytes].into_iter().flatten() {
+            check_size(claimed, client.options().image_bytes_max)?;
+        }
+        let format = match (&qcow2, compression) {
+            (Some(_), _) => Format::Qcow2,
+            (None, Some(compression)) => compression.into(),
+            (None, None) => Format::Raw,
+        };
+        let mut info = describe(&source, format, disk_bytes, &head);
+        foreign::refuse(&head, compression, info.is_recognized)?;
+        if format == Format::Raw && member.is_none() {
+            foreign::refuse_footer(&read_footer(&source, cancel)?)?;
+        }
+        if let Some(qcow2) = &qcow2 {
+            let clusters = crate::size::human(qcow2.cluster_bytes());
+            let detail = format!(
+                "version {}, clusters of {clusters}, compression {:?}",
+                qcow2.version(),
+                qcow2.compression()
+            );
+            info.detail = Some(detail);
+        }
+        if let Some(member) = &member {
+            info.detail = Some(format!("{} in an archive", member.name()));
+            info.source = format!("{}#{}", info.source, member.name());
+            info.name = member.name().rsplit('/').next().unwrap_or_default().to_owned();
+        }
+        Ok(Self { source, info, qcow2, member, trailer, head: head.into() })
+    }
+
+    /// Copies the source into an unnamed file in the
+    /// [spool directory](crate::ClientOptions::spool_dir) of `client`, so that it can be read more
+    /// than once; see [`Source::is_repeatable`].
+    ///
+    /// # Errors
+    /// - [`ErrorKind::Source`]: the source cannot be read.
+    /// - [`ErrorKind::Host`]: the spool directory has no space, or cannot be written to.
+    /// - [`ErrorKind::Integrity`]: a digest of the source differs.
+    pub fn spooled(&self, client: &Client, cancel: &CancelToken) -> Result<Self> {
+        let source = spool::spool(&self.source, client.options(), cancel)?;
+        let member = self.member.as_ref().map(|member| member.name());
+        let mut image = Self::examine(client, source, member, self.trailer.clone(), cancel)?;
+        image.info.expected_image_sha256 = self.info.expected_image_sha256;
+        Ok(image)
+    }
+}
+
+/// The layers between a source and the disk image in it.
+struct Layers {
+    qcow2: Option<Arc<Qcow2>>,
+    member: Option<Arc<Member>>,
+    /// Compression of the image itself. The compression around a tar archive belongs to `member`.
+    compression: Option<Compression>,
+    trailer: Trailer,
+    /// The first MiB of the disk image.
+    head: Vec<u8>,
+}
+
+impl Layers {
+    fn in_archive(
+        source: &Source,
+        kind: archive::Kind,
+        name: Option<&str>,
+        cancel: &CancelToken,
+    ) -> Result<Self> {
+        let options = DecodeOptions { threads: 1, memory_bytes: DECODER_BYTES / 2 };
+        let member = Member::find(source, kind, name, options, cancel)
+            .context(|| format!("looking into {kind}"))?;
+        let open =
+            || member.reader(source.bytes.stream(member.wire_offset(), cancel)?, false, options);
+        let name = format!("{} in {}", member.name(), source.location());
+        let mut head = read_start(open()?, &name)?;
+        let compression = Compression::sniff(&head);
+        if let Some(compression) = compression {
+            head = read_start(decode::decoder(compression, open()?, options)?, &name)?;
+        } else if head.starts_with(b"QFI\xfb") {
+            return Err(Error::new(
+                ErrorKind::Format,
+                format!("{name} is a qcow2 image, which cannot be read in an archive"),
+            )
+            .hint("unpack the archive, and flash the image inside"));
+        }
+        Ok(Self {
+            qcow2: None,
+            member: Some(Arc::new(member)),
+            compression,
+            trailer: Trailer::default(),
+            head,
+        })
+    }
+
+    /// Refuses the name of a member when the source is not an archive.
+    fn check_member(&self, name: Option<&str>, location: &Location) -> Result<()> {
+        match (name, &self.member, location) {
+            // a web address may have a fragment for other reasons
+            (Some(name), None, Location::File(_) | Location::Stdin) => Err(Error::new(
+                ErrorKind::Usage,
+                format!("{location} is no archive that holds {name:?}"),
+            )
+            .hint("leave out what is behind the #")),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Splits `ARCHIVE#NAME`. If a file with the whole name exists, the `#` belongs to its name.
+fn split_member(reference: &str) -> (&str, Option<&str>) {
+    let split =
+        |at: usize| (&reference[..at], Some(&reference[at + 1..]).filter(|name| !name.is_empty()));
+    let mut marks = reference.match_indices('#').map(|(at, _)| at);
+    if reference.contains("://") || reference.starts_with("-#") {
+        return marks.next().map_or((reference, None), split);
+    }
+    if Path::new(reference).exists() {
+        return (reference, None);
+    }
+    marks.find(|&at| Path::new(&reference[..at]).is_file()).map_or((reference, None), split)
+}
+
+/// Calls `open` with `source`, which reads parts of it. If the source has no random access, or its
+/// parts turn out to be of different versions, calls it with a copy in the spool directory instead.
+fn with_random_access<T>(
+    options: &ClientOptions,
+    source: Source,
+    cancel: &CancelToken,
+    open: impl Fn(&Source) -> Result<T>,
+) -> Result<(Source, T)> {
+    let why = if source.bytes.is_seekable() {
+        source.bytes.set_version_check(VersionCheck::SinceOpened);
+        let opened = open(&source);
+        if !source.bytes.has_varied() {
+            return Ok((source, opened?));
+        }
+        "names another version with each answer"
+    } else {
+        "cannot be read by parts"
+    };
+    let message = format!("{} {why}: copying it to the spool directory first", source.location());
+    options.observer.event(&Event::Notice { message });
+    let has_digest = !source.expected.is_empty();
+    source.bytes.set_version_check(if has_digest {
+        VersionCheck::Off
+    } else {
+        VersionCheck::WithinRead
+    });
+    let source = spool::spool(&source, options, cancel)?;
+    let opened = open(&source)?;
+    Ok((source, opened))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_larger_than_the_limit_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.img");
+        std::fs::write(&path, [7; 4096]).unwrap();
+        let open = |image_bytes_max| {
+            let client = Client::new(ClientOptions { image_bytes_max, ..ClientOptions::default() });
+            Image::open(
+                &client,
+                path.to_str().unwrap(),
+                &OpenOptions::default(),
+                &CancelToken::new(),
+            )
+        };
+        assert!(open(4096).is_ok());
+        let error = open(4095).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Format);
+        assert!(error.next_step().is_some_and(|step| step.contains("image_bytes_max")), "{error}");
+        assert!(check_size(64 << 40, ClientOptions::default().image_bytes_max).is_ok());
+        assert!(check_size((64 << 40) + 1, ClientOptions::default().image_bytes_max).is_err());
+    }
+}

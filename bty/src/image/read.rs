@@ -1,0 +1,193 @@
+//! Reading an image: its extents in the order of reading, and a full read without writing.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use serde::{Deserialize, Serialize};
+
+use crate::decode::Trailer;
+use crate::extent::{Extent, ExtentReader, ReadDigests, first_data, zeroed};
+use crate::image::Image;
+use crate::image::digester::Need;
+use crate::image::digests::all_digests;
+use crate::image::head::HEAD_BYTES;
+use crate::image::info::{Format, ImageInfo};
+use crate::image::qcow2::Qcow2;
+use crate::image::raw::RawExtents;
+use crate::image::stream::StreamExtents;
+use crate::partition_table::gpt;
+use crate::read_context::ReadContext;
+use crate::{CancelToken, Digest, Error, Result, Source};
+
+/// What [`Image::read_fully`] found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Contents {
+    /// Bytes read from the source.
+    pub source_bytes: u64,
+    /// SHA-256 of the source.
+    pub source_sha256: Digest,
+    /// Size of the decoded disk image in bytes.
+    pub disk_bytes: u64,
+    /// Bytes of data in the disk image. The rest are runs of zeros of at least 256 KiB.
+    pub data_bytes: u64,
+}
+
+impl Contents {
+    /// The result of a successful read of `image` if all of it is data, for dry runs.
+    #[must_use]
+    pub fn simulated(image: &ImageInfo) -> Self {
+        let disk_bytes = image.min_disk_bytes().unwrap_or(0);
+        Self {
+            source_bytes: image.source_bytes.unwrap_or(0),
+            source_sha256: image
+                .expected_sha256
+                .unwrap_or_else(|| Digest::of(image.source.as_bytes())),
+            disk_bytes,
+            data_bytes: disk_bytes,
+        }
+    }
+}
+
+impl Image {
+    /// Reads and decodes the whole image, and checks the expected digests, without writing anything.
+    ///
+    /// `on_progress` is called after each extent, with the bytes read from the source and the bytes
+    /// decoded so far.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::Source`]: the source cannot be read, or has changed since it was opened.
+    /// - [`ErrorKind::Format`]: the image is damaged.
+    /// - [`ErrorKind::Integrity`]: a digest is not the expected one.
+    /// - [`ErrorKind::Cancelled`]: `cancel` was triggered.
+    pub fn read_fully(
+        &self,
+        on_progress: &dyn Fn(u64, u64),
+        cancel: &CancelToken,
+    ) -> Result<Contents> {
+        let context = ReadContext::new(4, cancel);
+        let mut extents = self.extents(&context, true)?;
+        let (mut disk_bytes, mut data_bytes) = (0, 0);
+        while let Some(extent) = extents.next()? {
+            match extent {
+                Extent::Data { block, .. } => {
+                    disk_bytes += block.len() as u64;
+                    data_bytes += block.len() as u64;
+                }
+                Extent::Zero { len, .. } => disk_bytes += len,
+            }
+            on_progress(context.counts.source_bytes.load(Ordering::Relaxed), disk_bytes);
+        }
+        let digests = all_digests(&*extents, &self.source, &context)?;
+        self.check_digests(&digests, cancel)?;
+        let source_sha256 = digests.wire.sha256.ok_or_else(Error::cancelled)?;
+        Ok(Contents {
+            source_bytes: context.counts.source_bytes.load(Ordering::Relaxed),
+            source_sha256,
+            disk_bytes,
+            data_bytes,
+        })
+    }
+
+    /// Starts reading the extents. They cover every byte of the disk image once, in the same order
+    /// every time.
+    ///
+    /// The digest of the source is computed if one is expected or `with_digest` is set, and
+    /// otherwise as long as it does not slow the reading down. Fails when the source has changed
+    /// since it was opened: here, or at the end of the context.
+    pub(crate) fn extents(
+        &self,
+        context: &ReadContext,
+        with_digest: bool,
+    ) -> Result<Box<dyn ExtentReader>> {
+        self.source.bytes.check_unchanged()?;
+        let need = if with_digest || self.info.has_expected_digest() {
+            Need::Required
+        } else {
+            Need::Spare
+        };
+        let with_image = self.info.expected_image_sha256.is_some();
+        let source = &self.source;
+        let extents: Box<dyn ExtentReader> =
+            match (&self.qcow2, &self.member, self.info.format.compression()) {
+                (Some(qcow2), _, _) => qcow2.extents(source, context)?,
+                (None, Some(member), compression) => {
+                    let opened = StreamExtents::of_member(
+                        source,
+                        member,
+                        compression,
+                        context,
+                        need == Need::Required,
+                    )?;
+                    Box::new(opened.digesting(with_image)?)
+                }
+                (None, None, Some(kind)) => Box::new(
+                    StreamExtents::start(source, kind, context, &self.trailer)?
+                        .digesting(with_image)?,
+                ),
+                (None, None, None) => Box::new(RawExtents::start(source, context, need)?),
+            };
+        Ok(Box::new(CheckUnchanged { extents, source: source.clone() }))
+    }
+
+    /// The offset of the first byte at or behind `from` that is neither zero nor part of the image's
+    /// own backup GPT. `None` also if that cannot be found without decoding: only raw images with
+    /// random access are searched.
+    pub(crate) fn first_data_behind(&self, from: u64, cancel: &CancelToken) -> Result<Option<u64>> {
+        let is_raw =
+            self.qcow2.is_none() && self.member.is_none() && self.info.format == Format::Raw;
+        if !is_raw || !self.source.is_seekable() {
+            return Ok(None);
+        }
+        let backup_gpt = gpt::backup_range(&self.head);
+        let (mut at, mut buffer) = (from, zeroed(HEAD_BYTES)?);
+        loop {
+            let n = self.source.read_at(&mut buffer, at, cancel)?;
+            if n == 0 {
+                return Ok(None);
+            }
+            if let Some(found) = first_data(at, &buffer[..n], backup_gpt.as_ref()) {
+                return Ok(Some(found));
+            }
+            at += n as u64;
+        }
+    }
+}
+
+/// Fails instead of ending if the source has changed since it was opened.
+struct CheckUnchanged {
+    extents: Box<dyn ExtentReader>,
+    source: Source,
+}
+
+impl ExtentReader for CheckUnchanged {
+    fn next(&mut self) -> Result<Option<Extent>> {
+        let next = self.extents.next()?;
+        if next.is_none() {
+            self.source.bytes.check_unchanged()?;
+        }
+        Ok(next)
+    }
+
+    fn digests(&self) -> ReadDigests {
+        self.extents.digests()
+    }
+}
+
+/// The extents of `source`, which is known to be an image of `format`. Nothing else about it is
+/// checked: for images that bty has just created.
+pub(crate) fn extents_of(
+    source: &Source,
+    format: Format,
+    context: &ReadContext,
+) -> Result<Box<dyn ExtentReader>> {
+    match format.compression() {
+        Some(compression) => {
+            Ok(Box::new(StreamExtents::start(source, compression, context, &Trailer::default())?))
+        }
+        None if format == Format::Qcow2 => {
+            Arc::new(Qcow2::open(source, &context.cancel)?).extents(source, context)
+        }
+        None => Ok(Box::new(RawExtents::start(source, context, Need::Required)?)),
+    }
+}

@@ -1,0 +1,54 @@
+//! What every way of reading an image needs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::CancelToken;
+use crate::extent::Pool;
+use crate::size::MIB;
+
+/// Default of [`ReadContext::memory_bytes`].
+pub(crate) const DECODER_BYTES: u64 = 192 * MIB;
+
+/// Buffers, bounds, counters and the cancel token of one reading of an image.
+#[derive(Clone)]
+pub(crate) struct ReadContext {
+    /// Where buffers come from.
+    pub(crate) pool: Arc<Pool>,
+    /// Number of threads for decoding, at least 1.
+    pub(crate) threads: usize,
+    /// Memory for decoders in bytes, in addition to the pool.
+    pub(crate) memory_bytes: u64,
+    pub(crate) counts: Arc<ReadCounts>,
+    pub(crate) cancel: CancelToken,
+}
+
+impl ReadContext {
+    /// A context with a pool of `buffers` buffers, that decodes on all cores.
+    pub(crate) fn new(buffers: usize, cancel: &CancelToken) -> Self {
+        Self {
+            pool: Arc::new(Pool::new(buffers)),
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            memory_bytes: DECODER_BYTES,
+            counts: Arc::default(),
+            cancel: cancel.clone(),
+        }
+    }
+}
+
+/// Bytes read so far. Readers add to it, progress displays read it.
+#[derive(Debug, Default)]
+pub(crate) struct ReadCounts {
+    /// Read from the source.
+    pub(crate) source_bytes: AtomicU64,
+    /// Decoded, zeros included.
+    pub(crate) decoded_bytes: AtomicU64,
+}
+
+impl ReadCounts {
+    /// Starts from zero, for another reading of the same image.
+    pub(crate) fn reset(&self) {
+        self.source_bytes.store(0, Ordering::Relaxed);
+        self.decoded_bytes.store(0, Ordering::Relaxed);
+    }
+}
