@@ -16,9 +16,9 @@ use crate::device::Device;
 mod holders;
 mod host;
 mod selector;
-pub(crate) mod signatures;
 pub(crate) mod sysfs;
 
+pub use crate::partition_table::{Content, Partition, TableKind};
 pub use host::SystemHost;
 pub use selector::Selector;
 pub use sysfs::SystemRoots;
@@ -85,57 +85,6 @@ pub struct Disk {
     /// an image to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_holds: Option<String>,
-}
-
-/// Kind of partition table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum TableKind {
-    /// GUID partition table.
-    Gpt,
-    /// Master boot record.
-    Mbr,
-}
-
-/// A partition, from the table on the disk.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Partition {
-    /// Device node, when the kernel has one.
-    #[serde(with = "crate::text::optional_path", default)]
-    pub path: Option<PathBuf>,
-    /// Number in the table, from 1.
-    pub number: u32,
-    /// Offset of the first byte on the disk.
-    pub start_bytes: u64,
-    /// Size in bytes.
-    pub size_bytes: u64,
-    /// Type: a GUID in lower case (GPT) or two hexadecimal digits (MBR).
-    pub type_id: Option<String>,
-    /// Name in the table (GPT).
-    pub name: Option<String>,
-    /// File system, RAID or LVM signature in it.
-    pub content: Option<Content>,
-}
-
-/// A signature that was recognised.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Content {
-    /// `ext4`, `xfs`, `btrfs`, `vfat`, `ntfs`, `exfat`, `iso9660`, `swap`, `luks`, `lvm`, `md`,
-    /// `zfs`, `squashfs`, `bcache` …
-    pub kind: String,
-    /// Its label, if it has one.
-    pub label: Option<String>,
-}
-
-impl fmt::Display for Content {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.kind)?;
-        match &self.label {
-            Some(label) => write!(f, " {label:?}"),
-            None => Ok(()),
-        }
-    }
 }
 
 /// Something that uses a disk. Its text names the device, the user and the way out.

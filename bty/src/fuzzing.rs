@@ -3,15 +3,14 @@
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use crate::boot;
+use crate::boot::{self, uefi};
 use crate::catalog::Catalog;
 use crate::decode::{self, Compression, DecodeOptions, SNIFF_BYTES, decoder};
-use crate::disks::signatures;
-use crate::flash::uefi;
 use crate::hardware::{cpu, smbios};
 use crate::image::{Image, Reading};
 use crate::oci::{self, token::Challenge};
 use crate::partition_table::{self, gpt};
+use crate::signatures;
 use crate::source::ByteSource;
 use crate::{CancelToken, Client, Location, Result, Selector, Source, digest, size};
 
@@ -52,7 +51,7 @@ pub fn disk(data: &[u8]) {
             sector,
         );
     }
-    let _ = signatures::recognise(&mut read, data.len() as u64);
+    let _ = signatures::recognize(&mut read, data.len() as u64);
     let _ = smbios::Table::parse(data);
 }
 
@@ -89,7 +88,7 @@ pub fn boot(data: &[u8]) {
     uefi::read_variable(data);
     let Ok(text) = std::str::from_utf8(data) else { return };
     let _ = boot::parse_entry(text);
-    let _ = boot::grub(text);
+    let _ = boot::parse_grub(text);
 }
 
 /// Bytes in memory as an origin.

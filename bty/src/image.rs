@@ -17,14 +17,15 @@ use serde::{Deserialize, Serialize};
 use crate::client::Client;
 use crate::decode::{self, Compression, DecodeOptions, Trailer};
 use crate::digest::{Checksums, Sha512};
-use crate::disks::{Content, Partition, TableKind, signatures};
 use crate::extent::{Extent, ExtentReader, Pool, ReadDigests, is_zero, zeroed};
 use crate::image::archive::Member;
 use crate::image::digester::Need;
 use crate::image::qcow2::Qcow2;
 use crate::image::raw::RawExtents;
 use crate::image::stream::StreamExtents;
-use crate::partition_table::{self, gpt};
+use crate::partition_table::{self, Content, Partition, TableKind, gpt};
+use crate::progress::{Counts, Phase};
+use crate::signatures;
 use crate::size::MIB;
 use crate::source::{VersionRule, spool, wire};
 use crate::{CancelToken, Context, Digest, Error, ErrorKind, Event, Location, Result, Source};
@@ -249,6 +250,15 @@ impl ImageInfo {
             }
             _ => Some(end),
         }
+    }
+
+    /// The progress event of reading the image without writing it: so many bytes were read from the
+    /// source, and so many came out of the decoder.
+    #[must_use]
+    pub fn read_progress(&self, source_bytes: u64, decoded_bytes: u64) -> Event {
+        let (source_total, decoded_total) = (self.source_bytes, self.disk_bytes);
+        let counts = Counts { source_bytes, source_total, decoded_bytes, decoded_total };
+        Event::Progress { phase: Phase::Read, elapsed_ms: 0, counts, targets: Vec::new() }
     }
 
     /// How large a disk must be at least, as far as is known: the image's size, or where its last
@@ -748,7 +758,7 @@ fn describe(source: &Source, format: Format, disk_bytes: Option<u64>, head: &[u8
     );
     let is_whole = head.len() < HEAD_BYTES;
     let seen_bytes = if is_whole { head.len() as u64 } else { disk_bytes.unwrap_or(u64::MAX) };
-    let content = signatures::recognise(&mut partition_table::over(head), seen_bytes);
+    let content = signatures::recognize(&mut partition_table::over(head), seen_bytes);
     ImageInfo {
         source: source.location().to_string(),
         name: source.name().to_owned(),

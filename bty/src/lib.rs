@@ -70,6 +70,7 @@ pub mod fuzzing;
 mod decode;
 mod extent;
 mod partition_table;
+mod signatures;
 mod threads;
 
 pub use client::{Client, ClientOptions};

@@ -5,9 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use crate::flash::FlashReport;
-use crate::image::ImageInfo;
-use crate::{Disk, Error, Result};
+use crate::{Error, Result};
 
 /// Cancels long work from another thread or a signal handler. Clones share one flag.
 ///
@@ -144,54 +142,6 @@ pub enum Event {
         /// The error's text.
         message: String,
     },
-}
-
-impl Event {
-    /// How much of `disk` was compared with `image` so far.
-    #[must_use]
-    pub fn comparing(disk: &Disk, image: &ImageInfo, compared_bytes: u64) -> Self {
-        let target = TargetCounts {
-            target: disk.path.display().to_string(),
-            verified_bytes: compared_bytes,
-            verify_total: image.disk_bytes,
-            ..TargetCounts::default()
-        };
-        Self::Progress {
-            phase: Phase::Verify,
-            elapsed_ms: 0,
-            counts: Counts::default(),
-            targets: vec![target],
-        }
-    }
-
-    /// All of `phase` done, as `report` tells: for dry runs.
-    #[must_use]
-    pub fn reached(phase: Phase, report: &FlashReport) -> Self {
-        let total = Some(report.disk_bytes);
-        let targets = report.targets.iter().map(|target| TargetCounts {
-            target: target.disk.path.display().to_string(),
-            written_bytes: target.written_bytes,
-            durable_bytes: target.written_bytes,
-            zeroed_bytes: target.zeroed_bytes,
-            verified_bytes: if phase == Phase::Verify { target.verified_bytes } else { 0 },
-            verify_total: total.filter(|_| phase == Phase::Verify),
-        });
-        let counts = Counts {
-            source_bytes: report.source_bytes,
-            source_total: report.image.source_bytes,
-            decoded_bytes: report.disk_bytes,
-            decoded_total: total,
-        };
-        Self::Progress { phase, elapsed_ms: 0, counts, targets: targets.collect() }
-    }
-
-    /// How much of `image` was read so far, without writing.
-    #[must_use]
-    pub fn reading(image: &ImageInfo, source_bytes: u64, decoded_bytes: u64) -> Self {
-        let (source_total, decoded_total) = (image.source_bytes, image.disk_bytes);
-        let counts = Counts { source_bytes, source_total, decoded_bytes, decoded_total };
-        Self::Progress { phase: Phase::Read, elapsed_ms: 0, counts, targets: Vec::new() }
-    }
 }
 
 /// Receives [`Event`]s. Called from worker threads, so it returns quickly.

@@ -15,9 +15,10 @@ use crate::device::system::{
 };
 use crate::disks::holders::Usage;
 use crate::disks::sysfs::{Node, Nodes, SystemRoots};
-use crate::disks::{Disk, DiskHost, DiskKind, Partition, Use, signatures};
+use crate::disks::{Disk, DiskHost, DiskKind, Partition, Use};
 use crate::image::foreign;
 use crate::partition_table::{self, gpt};
+use crate::signatures;
 use crate::size::align_up;
 use crate::{Error, ErrorKind, Result};
 
@@ -343,7 +344,7 @@ fn open_for_a_look(path: &Path) -> io::Result<File> {
 /// Fills in the partition table and the signatures.
 fn look(disk: &mut Disk, file: &File) {
     let mut read = |offset: u64, buffer: &mut [u8]| file.read_exact_at(buffer, offset).is_ok();
-    disk.content = signatures::recognise(&mut read, disk.size_bytes);
+    disk.content = signatures::recognize(&mut read, disk.size_bytes);
     if disk.kind == DiskKind::Partition {
         return;
     }
@@ -362,7 +363,7 @@ fn look(disk: &mut Disk, file: &File) {
         let mut read = |offset: u64, buffer: &mut [u8]| {
             start.checked_add(offset).is_some_and(|at| read(at, buffer))
         };
-        partition.content = signatures::recognise(&mut read, partition.size_bytes);
+        partition.content = signatures::recognize(&mut read, partition.size_bytes);
     }
 }
 

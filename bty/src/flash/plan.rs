@@ -190,7 +190,7 @@ impl FlashPlan {
             }
             (None, Some(end)) => notes
                 .push(format!("by its partition table the image needs {} at least", human(end))),
-            (Some(bytes), Some(end)) if end > bytes => notes.push(cut(bytes, end)),
+            (Some(bytes), Some(end)) if end > bytes => notes.push(cut_image_note(bytes, end)),
             _ => {}
         }
         if self.image.table.is_none() && self.image.is_recognized {
@@ -248,7 +248,7 @@ impl FlashPlan {
 }
 
 /// The note about an image of `bytes` whose partition table reaches `end`.
-pub(super) fn cut(bytes: u64, end: u64) -> String {
+pub(super) fn cut_image_note(bytes: u64, end: u64) -> String {
     let (has, reaches) = (human(bytes), human(end));
     format!("the image has {has}, but its partition table reaches {reaches}: it may have been cut")
 }

@@ -1,0 +1,121 @@
+//! Collects the counters of an execution, and reports them to the observer.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use crate::flash::PhaseTime;
+use crate::flash::target::TargetState;
+use crate::image::{Image, ReadCounts};
+use crate::progress::{Counts, TargetCounts};
+use crate::{Event, Observer, Phase};
+
+/// Interval between two progress events.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+pub(super) struct ProgressBoard {
+    counts: Arc<ReadCounts>,
+    source_total: Option<u64>,
+    decoded_total: Option<u64>,
+    targets: Vec<Arc<TargetState>>,
+    /// Each phase with its start. A second reading of the image adds phases again.
+    phases: Mutex<Vec<(Phase, Instant)>>,
+    started: Instant,
+}
+
+impl ProgressBoard {
+    pub(super) fn new(
+        image: &Image,
+        counts: &Arc<ReadCounts>,
+        targets: Vec<Arc<TargetState>>,
+    ) -> Self {
+        Self {
+            counts: Arc::clone(counts),
+            source_total: image.info().source_bytes,
+            decoded_total: image.info().disk_bytes,
+            targets,
+            phases: Mutex::new(Vec::new()),
+            started: Instant::now(),
+        }
+    }
+
+    /// Ends the current phase and begins `phase`.
+    pub(super) fn enter(&self, phase: Phase, observer: &dyn Observer) {
+        if let Some(event) = self.progress() {
+            observer.event(&event);
+        }
+        self.phases().push((phase, Instant::now()));
+        observer.event(&Event::Phase { phase });
+    }
+
+    /// True once the first phase has begun: the targets may have been written to.
+    pub(super) fn has_begun(&self) -> bool {
+        !self.phases().is_empty()
+    }
+
+    /// Reports progress to `observer` five times a second until all senders of `running` are gone,
+    /// and then once more.
+    pub(super) fn report(&self, observer: &dyn Observer, running: &Receiver<()>) {
+        loop {
+            let is_over = running.recv_timeout(INTERVAL) != Err(RecvTimeoutError::Timeout);
+            if let Some(event) = self.progress() {
+                observer.event(&event);
+            }
+            if is_over {
+                return;
+            }
+        }
+    }
+
+    /// `None` before the first phase.
+    fn progress(&self) -> Option<Event> {
+        let phase = self.phases().last()?.0;
+        let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let targets = self.targets.iter().map(|target| {
+            let counters = &target.counters;
+            TargetCounts {
+                target: target.name().to_owned(),
+                written_bytes: get(&counters.written_bytes),
+                durable_bytes: get(&counters.durable_bytes),
+                zeroed_bytes: get(&counters.zeroed_bytes),
+                verified_bytes: get(&counters.verified_bytes),
+                verify_total: Some(get(&counters.verify_total)).filter(|&total| total > 0),
+            }
+        });
+        Some(Event::Progress {
+            phase,
+            elapsed_ms: millis(self.started.elapsed()),
+            counts: Counts {
+                source_bytes: get(&self.counts.source_bytes),
+                source_total: self.source_total,
+                decoded_bytes: get(&self.counts.decoded_bytes),
+                decoded_total: self.decoded_total,
+            },
+            targets: targets.collect(),
+        })
+    }
+
+    /// How long each phase took; the last one ends now.
+    pub(super) fn phase_times(&self) -> Vec<PhaseTime> {
+        let phases = self.phases();
+        let ends = phases.iter().skip(1).map(|(_, start)| *start).chain([Instant::now()]);
+        phases
+            .iter()
+            .zip(ends)
+            .map(|((phase, start), end)| PhaseTime {
+                phase: phase.as_str().into(),
+                elapsed_ms: millis(end - *start),
+            })
+            .collect()
+    }
+
+    fn phases(&self) -> MutexGuard<'_, Vec<(Phase, Instant)>> {
+        self.phases.lock().expect("nobody panics holding it")
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
