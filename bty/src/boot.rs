@@ -61,13 +61,16 @@ pub fn load_kernel(disk: &Disk) -> Result<Kernel> {
                     load(&mounted.0, &kernel)?;
                     return Ok(kernel);
                 }
-                None => tried.push(format!("{} names none", path.display())),
+                None => tried.push(format!(
+                    "no boot loader configuration on {} names one that can be loaded",
+                    path.display()
+                )),
             },
             Err(error) => tried.push(format!("{} cannot be mounted: {error}", path.display())),
         }
     }
     let tried = if tried.is_empty() {
-        "it has no file system that is understood".to_owned()
+        "it has no partition with a file system that bty can mount".to_owned()
     } else {
         tried.join(", ")
     };

@@ -215,7 +215,7 @@ impl Disk {
             Some(TableKind::Mbr) => "MBR",
             None => match &self.content {
                 Some(content) => return content.to_string(),
-                None => return "no partition table or file system was recognised".into(),
+                None => return "no partition table or file system was recognized".into(),
             },
         };
         let partitions = self.partitions.iter().map(|p| {

@@ -117,14 +117,16 @@ pub(super) fn repeat_boot_next(efivars: &Path) -> Result<BootNext> {
     // Firmware deletes BootNext when it follows it. If it is still there, the firmware ignores it,
     // and a caller that reboots would do so forever.
     if variables.iter().any(|name| name.starts_with("BootNext-")) {
-        return Ok(BootNext::Skipped { reason: "the firmware has not followed the last BootNext" });
+        return Ok(BootNext::Skipped { reason: "the firmware ignored the last BootNext" });
     }
     let Some(entry) = variables
         .iter()
         .filter(|name| has_label(efivars, name, LABEL))
         .find_map(|name| entry_number(name))
     else {
-        return Ok(BootNext::Skipped { reason: "the firmware knows no disk that bty has flashed" });
+        return Ok(BootNext::Skipped {
+            reason: "the firmware has no boot entry of a disk that bty flashed",
+        });
     };
     write(efivars, "BootNext", &entry.to_le_bytes())?;
     Ok(BootNext::Set { entry })

@@ -71,7 +71,7 @@ impl SystemHost {
         }
         let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let (Ok(parent), Some(name)) = (fs::canonicalize(parent), path.file_name()) else {
-            return refuse("cannot be created", "create the directory that it should be in first");
+            return refuse("cannot be created", "create its directory first");
         };
         if parent == self.roots.dev {
             return refuse(
@@ -184,7 +184,7 @@ impl SystemHost {
             format!("refusing {}: {}", disk.path.display(), uses.join("; ")),
         )
         .with_path(disk.path.display())
-        .hint("free the disk as said, then try again")
+        .hint("release the disk, then try again")
     }
 }
 
@@ -244,7 +244,7 @@ impl DiskHost for SystemHost {
                 .hint(ALREADY_THERE));
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                return Err(failed(e).hint("create the directory that it should be in first"));
+                return Err(failed(e).hint("create its directory first"));
             }
             Err(e) => return Err(failed(e)),
         };
@@ -262,7 +262,7 @@ impl SystemHost {
         let swapped = |what: &str| {
             Error::new(
                 ErrorKind::Refused,
-                format!("{} is another disk than the one chosen: {what}", disk.path.display()),
+                format!("{} is not the disk that was chosen: {what}", disk.path.display()),
             )
             .with_path(disk.path.display())
             .hint("list the disks again, and choose again")

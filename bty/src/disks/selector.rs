@@ -88,7 +88,8 @@ impl FromStr for Selector {
 
     fn from_str(text: &str) -> Result<Self> {
         let usage = |why: &str| {
-            Err(Error::new(ErrorKind::Usage, format!("{text:?} names no disk: {why}")).hint(FORMS))
+            Err(Error::new(ErrorKind::Usage, format!("{text:?} does not name a disk: {why}"))
+                .hint(FORMS))
         };
         let whole = text.trim();
         let Some((prefix, rest)) =
@@ -113,7 +114,7 @@ impl FromStr for Selector {
                 Ok(Self(Rule::Path(text::path_of_reference(whole))))
             }
             _ if whole.contains('/') => Ok(Self(Rule::Path(whole.into()))),
-            _ => usage(&format!("there is no way to find one by {prefix:?}")),
+            _ => usage(&format!("{prefix:?} is not a way to name one")),
         }
     }
 }
@@ -138,7 +139,7 @@ impl fmt::Display for Selector {
 impl Condition {
     fn parse(text: &str) -> Result<Self> {
         let bad = |why: &str| {
-            Error::new(ErrorKind::Usage, format!("{text:?} is no condition for a disk: {why}"))
+            Error::new(ErrorKind::Usage, format!("{text:?} is not a condition for a disk: {why}"))
                 .hint(CONDITIONS)
         };
         let at = text.find(['=', '~', '<', '>']).ok_or_else(|| bad("it has no operator"))?;

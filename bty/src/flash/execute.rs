@@ -82,7 +82,7 @@ impl FlashPlan {
             let now = host.probe(&planned.path)?;
             if !planned.is_same_disk(&now) {
                 changed.push(format!(
-                    "{} is another disk than when the plan was made (then {}; now {})",
+                    "{} is not the disk that the plan was made for (then {}; now {})",
                     planned.path.display(),
                     planned.summary(),
                     now.summary()
@@ -250,13 +250,12 @@ impl Execution<'_> {
             && promised != summary.disk_bytes
         {
             let has = summary.disk_bytes;
-            let message = format!("the image promised {promised} bytes, and has {has}");
+            let message = format!("the image should have {promised} bytes, but has {has}");
             return Err(Error::new(ErrorKind::Source, message)
                 .hint("it was changed or cut: fetch it again"));
         }
         if summary.head() != self.image.head() {
-            let message =
-                "the image changed while it was read: it begins otherwise than when it was opened";
+            let message = "the image changed while it was read: it begins differently than when it was opened";
             return Err(Error::new(ErrorKind::Source, message)
                 .hint("wait until it is complete, then start again"));
         }

@@ -220,8 +220,8 @@ impl Completion<'_> {
     fn announce(&mut self, head: &[u8]) {
         if let Err(error) = self.target.io.request(|device| device.reread_table()) {
             self.outcome.notes.push(format!(
-                "the kernel did not re-read the partition table ({error}): partprobe or a reboot \
-                 helps"
+                "the kernel did not re-read the partition table ({error}): run partprobe, or \
+                 reboot"
             ));
         }
         if !self.work.options.uefi_boot {
@@ -229,14 +229,15 @@ impl Completion<'_> {
         }
         let efivars = &self.work.options.efivars;
         let sector = self.target.io.device.sector_bytes();
-        let note = match boot::uefi::boot_next(efivars, head, sector, boot::uefi::LABEL) {
+        let reason = match boot::uefi::boot_next(efivars, head, sector, boot::uefi::LABEL) {
             Ok(BootNext::Set { entry }) => {
                 self.outcome.boot_entry = Some(format!("Boot{entry:04X}"));
                 return;
             }
-            Ok(BootNext::Skipped { reason }) => format!("the boot order is as it was: {reason}"),
-            Err(error) => format!("the firmware was not told to boot it next: {error}"),
+            Ok(BootNext::Skipped { reason }) => reason.to_owned(),
+            Err(error) => error.to_string(),
         };
+        let note = format!("the firmware was not told to boot it next: {reason}");
         self.outcome.notes.push(note);
     }
 }

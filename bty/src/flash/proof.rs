@@ -198,7 +198,7 @@ fn mismatch(target: &TargetState, difference: Difference) -> Mismatch {
     };
     let (name, offset) = (target.name(), difference.offset);
     let hint = if target.io.is_file {
-        "the file is no disk that boots now; look at dmesg, and at the disk and the file system \
+        "the file does not boot now; look at dmesg, and at the disk and the file system \
          that hold it"
     } else {
         "the disk does not boot now; try another cable, port or disk, and do not trust this one"

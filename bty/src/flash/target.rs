@@ -292,7 +292,7 @@ pub(super) fn spawn(
         // what a panicking thread leaves undone must not pass for done
         if catch_unwind(AssertUnwindSafe(|| work(&target))).is_err() {
             target.fail(
-                Error::new(ErrorKind::Host, "bty has failed in a way that it should not")
+                Error::new(ErrorKind::Host, "internal error: a worker thread panicked")
                     .hint("report it"),
             );
         }

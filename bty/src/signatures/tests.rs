@@ -1,5 +1,6 @@
 use super::*;
 use crate::partition_table::over;
+use crate::size::MIB;
 use proptest::prelude::*;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
