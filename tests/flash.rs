@@ -809,7 +809,7 @@ fn all_refusals_come_at_once_and_name_the_way_out() {
     /dev/sdb: /dev/sdb2 is swap in use (run swapoff on it)
     /dev/sdb: /dev/sdb3 is held by dm-0 (vg0-root) (stop that device first)
     /dev/sdb: the running system was started from /dev/sdb (boot something else to rewrite it)
-    /dev/sdb: it is read-only (look for a write-protect switch, or blockdev --setrw)
+    /dev/sdb: it is read-only (look for a write-protect switch, or run blockdev --setrw)
     /dev/sdb: the image needs 2.0 MiB (2097152 bytes), the disk has 1.0 MiB (1048576 bytes) (use a larger disk)
     /dev/sdc1: it is a partition, but an image is for a whole disk (name the disk, or allow partitions explicitly)
     /dev/sdc1: it is a partition, but an image is for a whole disk (name the disk, or allow partitions explicitly)

@@ -1,9 +1,9 @@
 //! Starts the system on a disk: by its kernel, past the firmware (kexec), or by UEFI at the next
 //! boot.
 //!
-//! The kernel is found where the boot loader of the disk finds it: in the entries of the Boot Loader
-//! Specification (`loader/entries/*.conf`, its chapter "Type #1"), else by the first `linux` and
-//! `initrd` commands of a `grub.cfg`. It must be on the same file system as that configuration.
+//! The kernel is found where the boot loader of the disk finds it: in the entries of the Boot
+//! Loader Specification (`loader/entries/*.conf`, its chapter "Type #1"), else by the first `linux`
+//! and `initrd` commands of a `grub.cfg`. It must be on the same file system as that configuration.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -208,8 +208,8 @@ fn newest_entry(dir: &Path) -> Option<Kernel> {
     files.iter().rev().find_map(|file| parse_entry(&read_config(file)?))
 }
 
-/// Parses an entry of the Boot Loader Specification: lines of a name and a value, of which `options`
-/// may occur several times.
+/// Parses an entry of the Boot Loader Specification: lines of a name and a value. `options` may
+/// occur several times.
 pub(crate) fn parse_entry(text: &str) -> Option<Kernel> {
     let values = |name: &'static str| {
         text.lines().filter_map(move |line| {

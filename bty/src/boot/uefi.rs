@@ -253,7 +253,10 @@ fn make_mutable(path: &Path) -> io::Result<()> {
 fn failed(doing: &str, path: &Path, error: io::Error) -> Error {
     Error::from_io(ErrorKind::Host, format!("{doing} {}", path.display()), error)
         .with_path(path.display())
-        .hint("choose the disk in the firmware's boot menu, or run this as root with efivarfs mounted for writing")
+        .hint(
+            "choose the disk in the firmware's boot menu, or run this as root with efivarfs \
+             mounted for writing",
+        )
 }
 
 #[cfg(test)]

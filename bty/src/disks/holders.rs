@@ -1,4 +1,4 @@
-//! Who uses a disk: mounts, swap, devices built on it, loop devices, the running system.
+//! Finds who uses a disk: mounts, swap, devices built on it, loop devices, the running system.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,31 +14,31 @@ const SYSTEM_MOUNTS: [&str; 5] = ["/", "/usr", "/boot", "/boot/efi", "/efi"];
 /// A line of `/proc/self/mountinfo`.
 #[derive(Debug, PartialEq, Eq)]
 struct Mount {
-    /// Device number; of a made-up device for btrfs and overlays.
+    /// Device number. For btrfs and overlays the kernel makes one up, which belongs to no device.
     number: Option<(u32, u32)>,
     mountpoint: PathBuf,
     fs_type: String,
     source: PathBuf,
 }
 
-/// Everything that uses block devices at one moment.
+/// A snapshot of everything that uses block devices.
 #[derive(Debug)]
 pub(super) struct Usage<'a> {
     nodes: &'a Nodes,
-    /// Mounts, each with the names of the devices it is on.
+    /// Mounts, each with the names of the devices that it is on.
     mounts: Vec<(Mount, Vec<String>)>,
     swaps: Vec<PathBuf>,
-    /// Members of each active btrfs: its UUID and the names of its devices.
+    /// Active btrfs file systems: UUID, and names of the member devices.
     btrfs: Vec<(String, Vec<String>)>,
-    /// Attached loop devices: name and backing file.
+    /// Attached loop devices: name, and backing file.
     loops: Vec<(String, PathBuf)>,
     /// Names of the devices that the running system is on.
     system: BTreeSet<String>,
 }
 
 impl<'a> Usage<'a> {
-    /// Looks at the system. What it does not tell counts as no use: opening exclusively is the last
-    /// word.
+    /// Reads the system. What cannot be read counts as no use, since opening a disk exclusively is
+    /// the last word.
     pub(super) fn read(nodes: &'a Nodes) -> Self {
         let proc = |file: &str| fs::read(nodes.roots.proc.join(file)).unwrap_or_default();
         let mut usage = Self {
@@ -80,7 +80,7 @@ impl<'a> Usage<'a> {
         whole.map_or_else(|| vec![node.name.clone()], |(_, members)| members.clone())
     }
 
-    /// Adds `name` and everything it is built on, disks of partitions apart.
+    /// Adds `name` and everything that it is built on, but not the disk of a partition.
     fn add_below(&self, name: &str, found: &mut BTreeSet<String>) {
         let Some(node) = self.nodes.by_name(name) else { return };
         if !found.insert(name.to_owned()) {
@@ -95,7 +95,7 @@ impl<'a> Usage<'a> {
         }
     }
 
-    /// Uses of the disk `node` and its partitions; of a partition alone, and of its whole disk.
+    /// Uses of `node`: of a disk and its partitions, or of a partition and its whole disk.
     pub(super) fn of_node(&self, node: &Node) -> Vec<Use> {
         let mut uses = Vec::new();
         let mut seen = BTreeSet::new();
@@ -129,7 +129,7 @@ impl<'a> Usage<'a> {
         for (mount, _) in self.mounts.iter().filter(|(_, devices)| devices.contains(&node.name)) {
             uses.push(Use::Mounted { device: device(), mountpoint: mount.mountpoint.clone() });
         }
-        // mounted where this process cannot see it
+        // a btrfs that is mounted in another namespace has no entry among the mounts
         let is_seen =
             |members: &Vec<String>| self.mounts.iter().any(|(_, devices)| devices == members);
         for (uuid, _) in self.btrfs.iter().filter(|(_, m)| m.contains(&node.name) && !is_seen(m)) {
@@ -201,8 +201,8 @@ fn read_btrfs(sys: &Path) -> Vec<(String, Vec<String>)> {
     found.filter(|(_, members)| !members.is_empty()).collect()
 }
 
-/// Attached loop devices. The kernel appends ` (deleted)` for a file that has no name any more:
-/// whatever has that name now is another file, so such a loop device uses none.
+/// Attached loop devices. The kernel appends ` (deleted)` to a backing file that was unlinked.
+/// Whatever has that name now is another file, so such a loop device is left out.
 fn read_loops(nodes: &Nodes) -> Vec<(String, PathBuf)> {
     let loops = nodes.all.iter().filter(|node| node.kind() == DiskKind::Loop);
     let backing = loops.filter_map(|node| {
@@ -213,7 +213,7 @@ fn read_loops(nodes: &Nodes) -> Vec<(String, PathBuf)> {
         .collect()
 }
 
-/// `/proc/self/mountinfo`, proc_pid_mountinfo(5): id, parent, major:minor, root, mount point,
+/// Parses `/proc/self/mountinfo`, proc_pid_mountinfo(5): id, parent, major:minor, root, mount point,
 /// options, optional fields, `-`, type, source, options.
 fn parse_mounts(text: &[u8]) -> Vec<Mount> {
     let line = |line: &[u8]| {
@@ -229,14 +229,14 @@ fn parse_mounts(text: &[u8]) -> Vec<Mount> {
     text.split(|&b| b == b'\n').filter_map(line).collect()
 }
 
-/// `/proc/swaps`: a heading, then a path per line in the first column.
+/// Parses `/proc/swaps`: a heading, then a path per line in the first column.
 fn parse_swaps(text: &[u8]) -> Vec<PathBuf> {
     let lines = text.split(|&b| b == b'\n').skip(1);
     let paths = lines.filter_map(|line| line.split(|b| b" \t".contains(b)).next());
     paths.filter(|path| path.starts_with(b"/")).map(unescape).collect()
 }
 
-/// A path in which the kernel wrote blanks and backslashes as `\040`.
+/// Decodes a path in which the kernel wrote blanks and backslashes in octal: `\040`.
 fn unescape(field: &[u8]) -> PathBuf {
     let mut path = Vec::with_capacity(field.len());
     let mut rest = field;

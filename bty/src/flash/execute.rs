@@ -255,7 +255,8 @@ impl Execution<'_> {
                 .hint("it was changed or cut: fetch it again"));
         }
         if summary.head() != self.image.head() {
-            let message = "the image changed while it was read: it begins differently than when it was opened";
+            let message = "the image changed while it was read: it begins differently than when \
+                           it was opened";
             return Err(Error::new(ErrorKind::Source, message)
                 .hint("wait until it is complete, then start again"));
         }

@@ -77,8 +77,8 @@ impl FlashPlan {
                 target: None,
                 reason: UNRECOGNIZED.into(),
                 message:
-                    "no partition table, file system or boot sector was found in the image, so it is probably not the \
-                     file you meant (check it; --raw writes it anyway)"
+                    "no partition table, file system or boot sector was found in the image, so \
+                     it is probably not the file you meant (check it; --raw writes it anyway)"
                         .into(),
             });
         }
@@ -109,11 +109,17 @@ impl FlashPlan {
         match disk.kind {
             DiskKind::Partition if !self.options.allow_partition => refuse(
                 "partition",
-                "it is a partition, but an image is for a whole disk (name the disk, or allow partitions explicitly)"
+                "it is a partition, but an image is for a whole disk (name the disk, or allow \
+                 partitions explicitly)"
                     .into(),
             ),
             DiskKind::Other => {
-                refuse("kind", "an image cannot be written to a device of this kind (bty disks lists the disks)".into());
+                refuse(
+                    "kind",
+                    "an image cannot be written to a device of this kind (bty disks lists the \
+                     disks)"
+                        .into(),
+                );
             }
             _ => {}
         }
@@ -147,8 +153,8 @@ impl FlashPlan {
             refuse(
                 "sector_size",
                 format!(
-                    "the partition table of the image uses sectors of {sector} bytes, the disk sectors of {}: \
-                     nothing would be found in its place (use an image made for {}-byte sectors)",
+                    "the partition table of the image uses sectors of {sector} bytes, the disk \
+                     sectors of {}: nothing would be found in its place (use an image made for {}-byte sectors)",
                     disk.logical_sector_bytes, disk.logical_sector_bytes
                 ),
             );
@@ -157,7 +163,8 @@ impl FlashPlan {
             refuse(
                 "overwrite",
                 format!(
-                    "it is a file that holds {holds}, which would be lost (name another file, or give --overwrite)"
+                    "it is a file that holds {holds}, which would be lost (name another file, or \
+                     give --overwrite)"
                 ),
             );
         }
@@ -173,8 +180,8 @@ impl FlashPlan {
         fitted.or_else(|| self.image.min_disk_bytes())
     }
 
-    /// True when [`FlashOptions::fit`] would help. Whether what would be left out is all zero is not
-    /// known yet.
+    /// True when [`FlashOptions::fit`] would help. Whether what would be left out is all zero, is
+    /// not known yet.
     fn would_fit(&self, disk: &Disk) -> bool {
         let fitted = self.image.fitted_bytes(disk.logical_sector_bytes);
         !self.options.fit && fitted.is_some_and(|bytes| bytes <= disk.size_bytes)
@@ -199,7 +206,8 @@ impl FlashPlan {
         }
         if !self.image.has_promise() {
             notes.push(
-                "no digest is known for the image, so its content is not checked (--sha256, --sha512, or a .sha256 file beside it)"
+                "no digest is known for the image, so its content is not checked (--sha256, \
+                 --sha512, or a .sha256 file beside it)"
                     .into(),
             );
         }
@@ -216,7 +224,10 @@ impl FlashPlan {
                 && bytes > disk.size_bytes
             {
                 let (over, path) = (human(bytes - disk.size_bytes), disk.path.display());
-                notes.push(format!("{path} is smaller than the image: the last {over} are left out if they are zero"));
+                notes.push(format!(
+                    "{path} is smaller than the image: the last {over} are left out if they are \
+                     zero"
+                ));
             }
             if let Some(bytes) = self.image.disk_bytes
                 && bytes % sector != 0
@@ -230,7 +241,8 @@ impl FlashPlan {
             let gpt = self.image.table == Some(TableKind::Gpt) && !self.options.fix_gpt;
             if gpt && self.image.disk_bytes.is_some_and(|bytes| bytes + MIB <= disk.size_bytes) {
                 notes.push(format!(
-                    "{} is larger than the image: its backup GPT will not be at the end (--fix-gpt moves it)",
+                    "{} is larger than the image: its backup GPT will not be at the end \
+                     (--fix-gpt moves it)",
                     disk.path.display()
                 ));
             }
