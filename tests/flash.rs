@@ -699,7 +699,7 @@ fn cancelling_a_comparison_does_not_wait_for_a_hanging_disk() {
     let cancel = CancelToken::new();
     // one reference here, one in the host, and the third in the comparison
     let is_time = || Arc::strong_count(&disk) > 2;
-    let work = || verify(&image, &target, &host, false, &|_| {}, &cancel).unwrap_err();
+    let work = || verify(&image, &target, &host, false, &(), &cancel).unwrap_err();
     let (error, _) = cancel_when(is_time, "the comparison opens the disk", &cancel, work);
     assert_eq!(error.kind(), ErrorKind::Cancelled);
 }
@@ -833,7 +833,7 @@ fn verify_writes_nothing_and_counts_what_differs() -> Result<(), Error> {
     let target = host.probe(Path::new("/dev/mem0"))?;
     flash(&image, &disk)?;
     let before = disk.log().len();
-    let report = verify(&image, &target, &host, false, &|_| {}, &CancelToken::new())?;
+    let report = verify(&image, &target, &host, false, &(), &CancelToken::new())?;
     assert!(report.is_equal);
     assert_eq!(report.compared_bytes, bytes.len() as u64);
     assert_eq!(disk.log().len(), before);
@@ -842,7 +842,7 @@ fn verify_writes_nothing_and_counts_what_differs() -> Result<(), Error> {
     for offset in [(5 << 20) + (512 << 10), 2 << 20] {
         disk.write_at(sector, offset).unwrap();
     }
-    let report = verify(&image, &target, &host, false, &|_| {}, &CancelToken::new())?;
+    let report = verify(&image, &target, &host, false, &(), &CancelToken::new())?;
     let expected = bytes
         .chunks(512)
         .zip(disk.content().chunks(512))

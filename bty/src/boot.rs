@@ -55,7 +55,7 @@ pub fn load_kernel(disk: &Disk) -> Result<Kernel> {
         let kind =
             partition.content.as_ref().map(|content| content.kind.as_str()).unwrap_or_default();
         let (Some(path), true) = (&partition.path, FILE_SYSTEMS.contains(&kind)) else { continue };
-        match Mount::new(path, kind) {
+        match TemporaryMount::new(path, kind) {
             Ok(mounted) => match find(&mounted.0) {
                 Some(kernel) => {
                     load(&mounted.0, &kernel)?;
@@ -144,9 +144,9 @@ fn read_head(disk: &Disk, host: &dyn DiskHost) -> Result<Vec<u8>> {
 }
 
 /// A mounted file system; dropping it unmounts it.
-struct Mount(PathBuf);
+struct TemporaryMount(PathBuf);
 
-impl Mount {
+impl TemporaryMount {
     fn new(device: &Path, kind: &str) -> std::io::Result<Self> {
         let place = std::env::temp_dir().join(format!("bty-boot-{}", std::process::id()));
         fs::create_dir_all(&place)?;
@@ -157,7 +157,7 @@ impl Mount {
     }
 }
 
-impl Drop for Mount {
+impl Drop for TemporaryMount {
     fn drop(&mut self) {
         // detaching succeeds even while a file is open
         let _ = unmount(&self.0, UnmountFlags::DETACH);

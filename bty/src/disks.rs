@@ -1,7 +1,8 @@
-//! Finds disks: what a machine has, what is on it, who uses it, and how to name exactly one of them.
+//! Finds disks: what a machine has, what is on it, who uses it, and how to name exactly one of
+//! them.
 //!
-//! A [`DiskHost`] lists and opens disks. [`SystemHost`] is the machine this runs on, read from sysfs
-//! and procfs without the help of other programs; simulated hosts serve tests and dry runs. A
+//! A [`DiskHost`] lists and opens disks. [`SystemHost`] is the machine this runs on, read from
+//! sysfs and procfs without the help of other programs; simulated hosts serve tests and dry runs. A
 //! [`Selector`] names one disk.
 
 use std::fmt;
@@ -127,8 +128,8 @@ pub enum Use {
         #[serde(with = "crate::text::path")]
         holder: PathBuf,
     },
-    /// The kernel refuses to open it exclusively, but sysfs does not show why: a member of an active
-    /// ZFS pool, for example.
+    /// The kernel refuses to open it exclusively, but sysfs does not show why: a member of an
+    /// active ZFS pool, for example.
     Busy {
         /// The disk or partition.
         #[serde(with = "crate::text::path")]
@@ -260,23 +261,24 @@ pub trait DiskHost: Send + Sync {
     /// (`/dev/disk/by-id/…`).
     ///
     /// # Errors
-    /// - [`ErrorKind::Refused`](crate::ErrorKind::Refused): there is nothing at `path`, or something
-    ///   that cannot be written like a disk.
+    /// - [`ErrorKind::Refused`](crate::ErrorKind::Refused): there is nothing at `path`, or
+    ///   something that cannot be written like a disk.
     /// - [`ErrorKind::Host`](crate::ErrorKind::Host): the system cannot be examined.
     fn probe(&self, path: &Path) -> Result<Disk>;
 
     /// Opens `disk` for writing, exclusively.
     ///
     /// # Errors
-    /// - [`ErrorKind::Refused`](crate::ErrorKind::Refused): something else holds it open, or it is no
-    ///   longer the disk that was probed.
+    /// - [`ErrorKind::Refused`](crate::ErrorKind::Refused): something else holds it open, or it is
+    ///   no longer the disk that was probed.
     /// - [`ErrorKind::Target`](crate::ErrorKind::Target): it cannot be opened.
     fn open(&self, disk: &Disk) -> Result<Arc<dyn Device>>;
 
     /// Opens `disk` for reading, even if it is in use. The writing methods of the [`Device`] fail.
     ///
     /// # Errors
-    /// - [`ErrorKind::Refused`](crate::ErrorKind::Refused): it is no longer the disk that was probed.
+    /// - [`ErrorKind::Refused`](crate::ErrorKind::Refused): it is no longer the disk that was
+    ///   probed.
     /// - [`ErrorKind::Target`](crate::ErrorKind::Target): it cannot be opened.
     fn open_read_only(&self, disk: &Disk) -> Result<Arc<dyn Device>>;
 

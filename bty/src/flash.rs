@@ -5,9 +5,9 @@
 //!                   └─► writer of target 2: queue ─► workers ─► device    until all else is proven
 //! ```
 //!
-//! A [`FlashPlan`] is data: what will be written where. [`FlashPlan::validate`] is pure, and returns
-//! all reasons against the plan at once. Only [`FlashPlan::execute`] writes. It probes the disks
-//! again, and refuses if one has changed. Then it
+//! A [`FlashPlan`] is data: what will be written where. [`FlashPlan::validate`] is pure, and
+//! returns all reasons against the plan at once. Only [`FlashPlan::execute`] writes. It probes the
+//! disks again, and refuses if one has changed. Then it
 //! 1. opens all targets exclusively, and zeroes their first MiB and the places where signatures of
 //!    the old system lie: from here on the old system does not boot;
 //! 2. reads the image once, and writes everything but its first MiB to all targets;
@@ -17,8 +17,8 @@
 //!    table.
 //!
 //! Boot sector and partition table are in the first MiB. Since it is zero until everything else is
-//! proven, a flash that is interrupted at any point leaves a disk that does not boot, instead of one
-//! that boots half a system. If a step fails or is cancelled, the first MiB is zeroed again.
+//! proven, a flash that is interrupted at any point leaves a disk that does not boot, instead of
+//! one that boots half a system. If a step fails or is cancelled, the first MiB is zeroed again.
 
 use std::path::PathBuf;
 

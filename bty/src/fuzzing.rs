@@ -52,7 +52,7 @@ pub fn disk(data: &[u8]) {
         );
     }
     let _ = signatures::recognize(&mut read, data.len() as u64);
-    let _ = smbios::Table::parse(data);
+    let _ = smbios::SmbiosTable::parse(data);
 }
 
 /// Reads foreign text as everything that people, servers and kernels write.

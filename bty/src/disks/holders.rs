@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use crate::disks::sysfs::{Node, Nodes, parse_number, text};
+use crate::disks::sysfs::{BlockDevice, BlockDevices, parse_number, text};
 use crate::disks::{DiskKind, Use};
 
 /// Mounts that make up the running system.
@@ -13,7 +13,7 @@ const SYSTEM_MOUNTS: [&str; 5] = ["/", "/usr", "/boot", "/boot/efi", "/efi"];
 
 /// A line of `/proc/self/mountinfo`.
 #[derive(Debug, PartialEq, Eq)]
-struct Mount {
+struct MountEntry {
     /// Device number. For btrfs and overlays the kernel makes one up, which belongs to no device.
     number: Option<(u32, u32)>,
     mountpoint: PathBuf,
@@ -24,9 +24,9 @@ struct Mount {
 /// A snapshot of everything that uses block devices.
 #[derive(Debug)]
 pub(super) struct Usage<'a> {
-    nodes: &'a Nodes,
+    nodes: &'a BlockDevices,
     /// Mounts, each with the names of the devices that it is on.
-    mounts: Vec<(Mount, Vec<String>)>,
+    mounts: Vec<(MountEntry, Vec<String>)>,
     swaps: Vec<PathBuf>,
     /// Active btrfs file systems: UUID, and names of the member devices.
     btrfs: Vec<(String, Vec<String>)>,
@@ -39,7 +39,7 @@ pub(super) struct Usage<'a> {
 impl<'a> Usage<'a> {
     /// Reads the system. What cannot be read counts as no use, since opening a disk exclusively is
     /// the last word.
-    pub(super) fn read(nodes: &'a Nodes) -> Self {
+    pub(super) fn read(nodes: &'a BlockDevices) -> Self {
         let proc = |file: &str| fs::read(nodes.roots.proc.join(file)).unwrap_or_default();
         let mut usage = Self {
             nodes,
@@ -55,8 +55,9 @@ impl<'a> Usage<'a> {
             .map(|mount| (usage.devices_of(&mount), mount))
             .map(|(d, m)| (m, d))
             .collect();
-        let is_system =
-            |mount: &Mount| SYSTEM_MOUNTS.iter().any(|place| mount.mountpoint == Path::new(place));
+        let is_system = |mount: &MountEntry| {
+            SYSTEM_MOUNTS.iter().any(|place| mount.mountpoint == Path::new(place))
+        };
         let mut system = BTreeSet::new();
         for (_, devices) in usage.mounts.iter().filter(|(mount, _)| is_system(mount)) {
             for name in devices {
@@ -68,7 +69,7 @@ impl<'a> Usage<'a> {
     }
 
     /// Names of the devices that a mounted file system is on.
-    fn devices_of(&self, mount: &Mount) -> Vec<String> {
+    fn devices_of(&self, mount: &MountEntry) -> Vec<String> {
         let by_number = mount.number.and_then(|number| self.nodes.by_number(number));
         let Some(node) = by_number.or_else(|| self.nodes.by_path(&mount.source)) else {
             return Vec::new();
@@ -96,7 +97,7 @@ impl<'a> Usage<'a> {
     }
 
     /// Uses of `node`: of a disk and its partitions, or of a partition and its whole disk.
-    pub(super) fn of_node(&self, node: &Node) -> Vec<Use> {
+    pub(super) fn of_node(&self, node: &BlockDevice) -> Vec<Use> {
         let mut uses = Vec::new();
         let mut seen = BTreeSet::new();
         let partitions = self.nodes.partitions_of(&node.name);
@@ -121,7 +122,7 @@ impl<'a> Usage<'a> {
     }
 
     /// Adds the uses of `node`, and of everything built on it.
-    fn add(&self, node: &Node, seen: &mut BTreeSet<String>, uses: &mut Vec<Use>) {
+    fn add(&self, node: &BlockDevice, seen: &mut BTreeSet<String>, uses: &mut Vec<Use>) {
         if !seen.insert(node.name.clone()) {
             return;
         }
@@ -155,7 +156,12 @@ impl<'a> Usage<'a> {
         self.add_loops(&node.path, seen, uses);
     }
 
-    fn add_with_partitions(&self, node: &Node, seen: &mut BTreeSet<String>, uses: &mut Vec<Use>) {
+    fn add_with_partitions(
+        &self,
+        node: &BlockDevice,
+        seen: &mut BTreeSet<String>,
+        uses: &mut Vec<Use>,
+    ) {
         self.add(node, seen, uses);
         for partition in self.nodes.partitions_of(&node.name) {
             self.add(partition, seen, uses);
@@ -173,7 +179,7 @@ impl<'a> Usage<'a> {
 }
 
 /// `dm-0 (vg0-root)`.
-fn describe_holder(node: &Node) -> String {
+fn describe_holder(node: &BlockDevice) -> String {
     match node
         .text("dm/name")
         .or_else(|| node.text("md/array_state").map(|state| format!("MD array, {state}")))
@@ -203,7 +209,7 @@ fn read_btrfs(sys: &Path) -> Vec<(String, Vec<String>)> {
 
 /// Attached loop devices. The kernel appends ` (deleted)` to a backing file that was unlinked.
 /// Whatever has that name now is another file, so such a loop device is left out.
-fn read_loops(nodes: &Nodes) -> Vec<(String, PathBuf)> {
+fn read_loops(nodes: &BlockDevices) -> Vec<(String, PathBuf)> {
     let loops = nodes.all.iter().filter(|node| node.kind() == DiskKind::Loop);
     let backing = loops.filter_map(|node| {
         Some((node.name.clone(), PathBuf::from(text(&node.dir, "loop/backing_file")?)))
@@ -213,13 +219,13 @@ fn read_loops(nodes: &Nodes) -> Vec<(String, PathBuf)> {
         .collect()
 }
 
-/// Parses `/proc/self/mountinfo`, proc_pid_mountinfo(5): id, parent, major:minor, root, mount point,
-/// options, optional fields, `-`, type, source, options.
-fn parse_mounts(text: &[u8]) -> Vec<Mount> {
+/// Parses `/proc/self/mountinfo`, proc_pid_mountinfo(5): id, parent, major:minor, root, mount
+/// point, options, optional fields, `-`, type, source, options.
+fn parse_mounts(text: &[u8]) -> Vec<MountEntry> {
     let line = |line: &[u8]| {
         let fields: Vec<&[u8]> = line.split(|&b| b == b' ').collect();
         let dash = fields.iter().skip(6).position(|field| *field == b"-")? + 6;
-        Some(Mount {
+        Some(MountEntry {
             number: parse_number(std::str::from_utf8(fields[2]).ok()?),
             mountpoint: unescape(fields[4]),
             fs_type: String::from_utf8_lossy(fields.get(dash + 1)?).into_owned(),

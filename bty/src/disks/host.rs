@@ -11,10 +11,10 @@ use rustix::fs::OFlags;
 
 use crate::device::Device;
 use crate::device::system::{
-    Access, FILE_SECTOR, SystemDevice, file_bytes, is_marked_as_disk, mark_as_disk,
+    AccessMode, FILE_SECTOR, SystemDevice, file_bytes, is_marked_as_disk, mark_as_disk,
 };
 use crate::disks::holders::Usage;
-use crate::disks::sysfs::{Node, Nodes, SystemRoots};
+use crate::disks::sysfs::{BlockDevice, BlockDevices, SystemRoots};
 use crate::disks::{Disk, DiskHost, DiskKind, Partition, Use};
 use crate::image::foreign;
 use crate::partition_table::{self, gpt};
@@ -82,7 +82,7 @@ impl SystemHost {
     }
 
     /// Examines `node` without claiming it, so that other programs are not disturbed.
-    fn describe(&self, node: &Node, nodes: &Nodes, usage: &Usage<'_>) -> Disk {
+    fn describe(&self, node: &BlockDevice, nodes: &BlockDevices, usage: &Usage<'_>) -> Disk {
         let mut disk = node.facts(nodes.disk_of(node), &self.roots);
         disk.uses = usage.of_node(node);
         match open_nonblocking(&node.path) {
@@ -103,7 +103,7 @@ impl SystemHost {
 
     /// Reads the identity of the device at `path`, but not its content and uses.
     fn identify(&self, path: &Path) -> Result<Disk> {
-        let nodes = Nodes::read(&self.roots)?;
+        let nodes = BlockDevices::read(&self.roots)?;
         match nodes.by_path(path) {
             Some(node) => Ok(node.facts(nodes.disk_of(node), &self.roots)),
             None => self.probe_file(path),
@@ -118,7 +118,8 @@ impl SystemHost {
         };
         let meta = fs::metadata(path).map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => {
-                let next = "name one that is there, or create a file to be a virtual machine's disk with --create=SIZE";
+                let next = "name one that is there, or create a file to be a virtual machine's \
+                            disk with --create=SIZE";
                 Error::new(ErrorKind::Refused, format!("there is nothing at {}", path.display()))
                     .with_path(path.display())
                     .hint(self.hint_with_disks(next))
@@ -189,7 +190,7 @@ impl SystemHost {
 
 impl DiskHost for SystemHost {
     fn list(&self) -> Result<Vec<Disk>> {
-        let nodes = Nodes::read(&self.roots)?;
+        let nodes = BlockDevices::read(&self.roots)?;
         let usage = Usage::read(&nodes);
         Ok(nodes
             .all
@@ -200,7 +201,7 @@ impl DiskHost for SystemHost {
     }
 
     fn probe(&self, path: &Path) -> Result<Disk> {
-        let nodes = Nodes::read(&self.roots)?;
+        let nodes = BlockDevices::read(&self.roots)?;
         let usage = Usage::read(&nodes);
         if let Some(node) = nodes.by_path(path) {
             let mut disk = self.describe(node, &nodes, &usage);
@@ -217,12 +218,12 @@ impl DiskHost for SystemHost {
     }
 
     fn open(&self, disk: &Disk) -> Result<Arc<dyn Device>> {
-        let device = self.open_checked(disk, Access::Exclusive)?;
+        let device = self.open_checked(disk, AccessMode::Exclusive)?;
         Ok(Arc::new(device))
     }
 
     fn open_read_only(&self, disk: &Disk) -> Result<Arc<dyn Device>> {
-        let device = self.open_checked(disk, Access::ReadOnly)?;
+        let device = self.open_checked(disk, AccessMode::ReadOnly)?;
         Ok(Arc::new(device))
     }
 
@@ -257,7 +258,7 @@ impl DiskHost for SystemHost {
 
 impl SystemHost {
     /// Opens `disk`, and checks that it is still the one that was probed.
-    fn open_checked(&self, disk: &Disk, access: Access) -> Result<SystemDevice> {
+    fn open_checked(&self, disk: &Disk, access: AccessMode) -> Result<SystemDevice> {
         let replaced = |what: &str| {
             Error::new(
                 ErrorKind::Refused,
@@ -323,7 +324,7 @@ fn empty_disk(path: PathBuf, kind: DiskKind) -> Disk {
     }
 }
 
-fn kernel_partition(node: &Node) -> Partition {
+fn kernel_partition(node: &BlockDevice) -> Partition {
     Partition {
         path: None,
         number: node.count("partition").and_then(|number| u32::try_from(number).ok()).unwrap_or(0),

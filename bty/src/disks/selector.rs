@@ -80,8 +80,9 @@ notation!(
 );
 
 const FORMS: &str = "write a path (/dev/sdb), serial:NUMBER, wwn:NAME, or where:CONDITIONS";
-const CONDITIONS: &str = "write conditions such as transport=nvme, model~samsung, size>=100G, removable=no, separated by commas; \
-    the fields are path, vendor, model, serial, wwn, transport (= or ~), size (= < <= > >=), removable, rotational (= yes or no)";
+const CONDITIONS: &str = "write conditions such as transport=nvme, model~samsung, size>=100G, \
+    removable=no, separated by commas; the fields are path, vendor, model, serial, wwn, transport \
+    (= or ~), size (= < <= > >=), removable, rotational (= yes or no)";
 
 impl FromStr for Selector {
     type Err = Error;
@@ -251,8 +252,8 @@ impl Selector {
     ///
     /// # Errors
     /// - [`ErrorKind::Refused`]: no disk matches, or more than one; the hint lists the candidates.
-    ///   Also if `where:` finds a disk without serial number and world-wide name, since another disk
-    ///   could match next time.
+    ///   Also if `where:` finds a disk without serial number and world-wide name, since another
+    ///   disk could match next time.
     /// - [`ErrorKind::Host`]: the host cannot list its disks.
     pub fn select(&self, host: &dyn DiskHost) -> Result<Disk> {
         if let Rule::Path(path) = &self.0 {

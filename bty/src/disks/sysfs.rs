@@ -45,7 +45,7 @@ const OTHERS: &[&str] =
 
 /// A block device.
 #[derive(Clone, Debug)]
-pub(super) struct Node {
+pub(super) struct BlockDevice {
     /// Kernel name: `sda1`.
     pub(super) name: String,
     /// Its directory in sysfs, symbolic links resolved.
@@ -60,12 +60,12 @@ pub(super) struct Node {
 
 /// A snapshot of all block devices.
 #[derive(Debug)]
-pub(super) struct Nodes {
+pub(super) struct BlockDevices {
     pub(super) roots: SystemRoots,
-    pub(super) all: Vec<Node>,
+    pub(super) all: Vec<BlockDevice>,
 }
 
-impl Nodes {
+impl BlockDevices {
     /// Reads all block devices.
     ///
     /// # Errors
@@ -80,10 +80,10 @@ impl Nodes {
         let mut all = Vec::new();
         for entry in disks.flatten() {
             let Ok(dir) = fs::canonicalize(entry.path()) else { continue };
-            let disk = Node::at(roots, dir, None);
+            let disk = BlockDevice::at(roots, dir, None);
             for child in fs::read_dir(&disk.dir).into_iter().flatten().flatten() {
                 if child.path().join("partition").exists() {
-                    all.push(Node::at(roots, child.path(), Some(disk.name.clone())));
+                    all.push(BlockDevice::at(roots, child.path(), Some(disk.name.clone())));
                 }
             }
             all.push(disk);
@@ -92,16 +92,16 @@ impl Nodes {
         Ok(Self { roots: roots.clone(), all })
     }
 
-    pub(super) fn by_name(&self, name: &str) -> Option<&Node> {
+    pub(super) fn by_name(&self, name: &str) -> Option<&BlockDevice> {
         self.all.iter().find(|node| node.name == name)
     }
 
-    pub(super) fn by_number(&self, number: (u32, u32)) -> Option<&Node> {
+    pub(super) fn by_number(&self, number: (u32, u32)) -> Option<&BlockDevice> {
         self.all.iter().find(|node| node.number == Some(number))
     }
 
     /// The device at `path`, a node in `/dev` or a link to one.
-    pub(super) fn by_path(&self, path: &Path) -> Option<&Node> {
+    pub(super) fn by_path(&self, path: &Path) -> Option<&BlockDevice> {
         use std::os::unix::fs::{FileTypeExt, MetadataExt};
         let path = fs::canonicalize(path).ok()?;
         let meta = fs::metadata(&path).ok()?;
@@ -118,17 +118,20 @@ impl Nodes {
     }
 
     /// The kernel's partitions of the disk `name`.
-    pub(super) fn partitions_of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Node> {
+    pub(super) fn partitions_of<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> impl Iterator<Item = &'a BlockDevice> {
         self.all.iter().filter(move |node| node.parent.as_deref() == Some(name))
     }
 
     /// The disk that `node` is a partition of, or `node` itself.
-    pub(super) fn disk_of<'a>(&'a self, node: &'a Node) -> &'a Node {
+    pub(super) fn disk_of<'a>(&'a self, node: &'a BlockDevice) -> &'a BlockDevice {
         node.parent.as_deref().and_then(|parent| self.by_name(parent)).unwrap_or(node)
     }
 }
 
-impl Node {
+impl BlockDevice {
     fn at(roots: &SystemRoots, dir: PathBuf, parent: Option<String>) -> Self {
         let name =
             dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -264,8 +267,8 @@ impl Node {
         clean(&rest[..len])
     }
 
-    /// The serial number of the USB device that the disk is part of. Other directories on the way to
-    /// it (interface, bus, port) are skipped.
+    /// The serial number of the USB device that the disk is part of. Other directories on the way
+    /// to it (interface, bus, port) are skipped.
     fn usb_serial(&self) -> Option<String> {
         let is_usb = |dir: &&Path| dir.join("idVendor").exists() && dir.join("busnum").exists();
         self.dir.ancestors().find(is_usb).and_then(|dir| text(dir, "serial"))
@@ -327,8 +330,8 @@ pub(crate) fn text(dir: &Path, attribute: &str) -> Option<String> {
     clean(&bytes(&dir.join(attribute))?)
 }
 
-/// Trims text. `None` if nothing is left, it is not UTF-8, or it has control characters, since it is
-/// shown on terminals.
+/// Trims text. `None` if nothing is left, it is not UTF-8, or it has control characters, since it
+/// is shown on terminals.
 pub(crate) fn clean(bytes: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(bytes).ok()?;
     let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');

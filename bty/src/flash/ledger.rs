@@ -8,7 +8,7 @@ pub(super) const GRAIN_BYTES: usize = 256 << 10;
 
 /// A run of data with the hashes of its grains, or a run of zeros. Offset and length are bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct LedgerEntry {
     pub(super) offset: u64,
     pub(super) len: u64,
     /// `None` for zeros.
@@ -17,14 +17,14 @@ pub(super) struct Entry {
 
 /// What was written to one target. The workers add to it in any order.
 #[derive(Debug, Default)]
-pub(super) struct Ledger(Mutex<Vec<Entry>>);
+pub(super) struct Ledger(Mutex<Vec<LedgerEntry>>);
 
 impl Ledger {
     /// Records that `bytes` were written at `offset`.
     pub(super) fn record_data(&self, offset: u64, bytes: &[u8]) {
         // hashed before the lock is taken: hashing is slow
         let hashes = Some(bytes.chunks(GRAIN_BYTES).map(hash).collect());
-        self.entries().push(Entry { offset, len: bytes.len() as u64, hashes });
+        self.entries().push(LedgerEntry { offset, len: bytes.len() as u64, hashes });
     }
 
     /// Records that `len` bytes from `offset` on were made zero.
@@ -34,18 +34,18 @@ impl Ledger {
             Some(last) if last.hashes.is_none() && last.offset + last.len == offset => {
                 last.len += len;
             }
-            _ => entries.push(Entry { offset, len, hashes: None }),
+            _ => entries.push(LedgerEntry { offset, len, hashes: None }),
         }
     }
 
     /// Takes all entries, sorted by offset.
-    pub(super) fn take_sorted(&self) -> Vec<Entry> {
+    pub(super) fn take_sorted(&self) -> Vec<LedgerEntry> {
         let mut entries = std::mem::take(&mut *self.entries());
         entries.sort_unstable_by_key(|e| e.offset);
         entries
     }
 
-    fn entries(&self) -> MutexGuard<'_, Vec<Entry>> {
+    fn entries(&self) -> MutexGuard<'_, Vec<LedgerEntry>> {
         self.0.lock().expect("nobody panics holding it")
     }
 }

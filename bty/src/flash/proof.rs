@@ -11,7 +11,7 @@ use std::thread;
 
 use crate::extent::{Extent, Pool, is_zero};
 use crate::flash::device_io::index;
-use crate::flash::ledger::{Entry, GRAIN_BYTES, hash};
+use crate::flash::ledger::{GRAIN_BYTES, LedgerEntry, hash};
 use crate::flash::readback::{READERS, found_at, pieces, read_piece};
 use crate::flash::target::TargetState;
 use crate::flash::{Difference, Found};
@@ -39,7 +39,7 @@ impl From<Error> for Mismatch {
 /// was cancelled.
 pub(super) fn check_body(
     target: &TargetState,
-    entries: &[Entry],
+    entries: &[LedgerEntry],
     image: &Image,
 ) -> Result<(), Mismatch> {
     let total: u64 = entries.iter().map(|e| e.len).sum();
@@ -68,13 +68,13 @@ pub(super) fn check_body(
 }
 
 /// A range inside an entry: offset on the disk, and length.
-type Piece<'a> = (&'a Entry, u64, usize);
+type EntryPiece<'a> = (&'a LedgerEntry, u64, usize);
 
 /// Checks pieces until there are no more, or a difference is found. `first` becomes the lowest
 /// offset of a grain that differs.
 fn check_pieces<'a>(
     target: &TargetState,
-    next: &dyn Fn() -> Option<Piece<'a>>,
+    next: &dyn Fn() -> Option<EntryPiece<'a>>,
     first: &AtomicU64,
 ) -> Result<()> {
     let mut buffer = Pool::new(1).take(&target.io.cancel)?;
@@ -96,7 +96,7 @@ fn check_pieces<'a>(
 
 /// The offset of the first grain of `found`, read at `offset` inside `entry`, that is not what was
 /// written. Among zeros it is the offset of the first byte that differs.
-fn first_bad_grain(entry: &Entry, offset: u64, found: &[u8]) -> Option<u64> {
+fn first_bad_grain(entry: &LedgerEntry, offset: u64, found: &[u8]) -> Option<u64> {
     let Some(hashes) = &entry.hashes else {
         return (!is_zero(found))
             .then(|| offset + found.iter().position(|&b| b != 0).unwrap_or(0) as u64);
@@ -110,7 +110,7 @@ fn first_bad_grain(entry: &Entry, offset: u64, found: &[u8]) -> Option<u64> {
 
 /// Finds the first byte in the grain at `grain` that differs from what was written, and what is
 /// there instead.
-fn explain(target: &TargetState, entries: &[Entry], grain: u64, image: &Image) -> Mismatch {
+fn explain(target: &TargetState, entries: &[LedgerEntry], grain: u64, image: &Image) -> Mismatch {
     let entry = entries
         .iter()
         .find(|e| e.offset <= grain && grain < e.offset + e.len && e.hashes.is_some());
@@ -165,7 +165,7 @@ fn find_elsewhere(target: &TargetState, offset: u64, image: &Image) -> Option<Fo
 }
 
 /// True when a sample of the old content is still there, in a grain that should hold other data.
-fn holds_old_grain(target: &TargetState, entries: &[Entry]) -> bool {
+fn holds_old_grain(target: &TargetState, entries: &[LedgerEntry]) -> bool {
     let Ok(mut buffer) = Pool::new(1).take(&target.io.cancel) else { return false };
     let mut unchanged =
         target.sample_offsets().into_iter().filter(|&at| target.still_holds_sample(at));
