@@ -699,7 +699,7 @@ fn cancelling_a_comparison_does_not_wait_for_a_hanging_disk() {
     let cancel = CancelToken::new();
     // one reference here, one in the host, and the third in the comparison
     let is_time = || Arc::strong_count(&disk) > 2;
-    let work = || verify(&image, &target, &host, false, &|_| {}, &cancel).unwrap_err();
+    let work = || verify(&image, &target, &host, false, &(), &cancel).unwrap_err();
     let (error, _) = cancel_when(is_time, "the comparison opens the disk", &cancel, work);
     assert_eq!(error.kind(), ErrorKind::Cancelled);
 }
@@ -809,10 +809,10 @@ fn all_refusals_come_at_once_and_name_the_way_out() {
     /dev/sdb: /dev/sdb2 is swap in use (run swapoff on it)
     /dev/sdb: /dev/sdb3 is held by dm-0 (vg0-root) (stop that device first)
     /dev/sdb: the running system was started from /dev/sdb (boot something else to rewrite it)
-    /dev/sdb: it is read-only (look for a write-protect switch, or blockdev --setrw)
+    /dev/sdb: it is read-only (look for a write-protect switch, or run blockdev --setrw)
     /dev/sdb: the image needs 2.0 MiB (2097152 bytes), the disk has 1.0 MiB (1048576 bytes) (use a larger disk)
-    /dev/sdc1: it is a partition, and an image is for a whole disk (name the disk, or allow a partition explicitly)
-    /dev/sdc1: it is a partition, and an image is for a whole disk (name the disk, or allow a partition explicitly)
+    /dev/sdc1: it is a partition, but an image is for a whole disk (name the disk, or allow partitions explicitly)
+    /dev/sdc1: it is a partition, but an image is for a whole disk (name the disk, or allow partitions explicitly)
     /dev/sdc1: it is named more than once (name every disk once)
     ");
     assert!(
@@ -833,7 +833,7 @@ fn verify_writes_nothing_and_counts_what_differs() -> Result<(), Error> {
     let target = host.probe(Path::new("/dev/mem0"))?;
     flash(&image, &disk)?;
     let before = disk.log().len();
-    let report = verify(&image, &target, &host, false, &|_| {}, &CancelToken::new())?;
+    let report = verify(&image, &target, &host, false, &(), &CancelToken::new())?;
     assert!(report.is_equal);
     assert_eq!(report.compared_bytes, bytes.len() as u64);
     assert_eq!(disk.log().len(), before);
@@ -842,7 +842,7 @@ fn verify_writes_nothing_and_counts_what_differs() -> Result<(), Error> {
     for offset in [(5 << 20) + (512 << 10), 2 << 20] {
         disk.write_at(sector, offset).unwrap();
     }
-    let report = verify(&image, &target, &host, false, &|_| {}, &CancelToken::new())?;
+    let report = verify(&image, &target, &host, false, &(), &CancelToken::new())?;
     let expected = bytes
         .chunks(512)
         .zip(disk.content().chunks(512))

@@ -361,7 +361,7 @@ fn an_image_of_mirrors_is_opened_and_its_beginning_is_looked_at_again() {
     });
     let error = flash(&image(&changing, None)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Source);
-    assert!(error.to_string().contains("begins otherwise than when it was opened"), "{error}");
+    assert!(error.to_string().contains("begins differently than when it was opened"), "{error}");
     assert!(disk.content()[..512].iter().all(|&byte| byte == 0), "it does not boot");
 }
 

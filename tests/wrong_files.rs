@@ -279,7 +279,7 @@ fn a_packed_image_that_was_cut_before_it_was_packed_gets_the_note_too() {
         let said =
             bty(&["flash", text(&image), text(&disk), "--create=16M", "--yes"]).expect(0).stderr;
         assert!(
-            said.contains("its partition table reaches 5.0 MiB: it may have been cut"),
+            said.contains("its partition table reaches 5.0 MiB: it may be truncated"),
             "{}: {said}",
             tool[0]
         );

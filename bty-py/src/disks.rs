@@ -1,7 +1,6 @@
 //! Disks, and the machine around them.
 
 use bty::boot::{self, BootNext};
-use bty::flash::FlashOptions;
 use bty::hardware::{HardwareRoots, Inventory};
 use bty::{DiskHost, SystemHost};
 use pyo3::prelude::*;
@@ -49,10 +48,9 @@ fn disks_boot_next(
     efivars: &Bound<'_, PyAny>,
 ) -> PyResult<(Option<u16>, &'static str)> {
     let py = disk.py();
-    let mut options = FlashOptions::default();
-    options.efivars = arguments::path(efivars)?;
+    let efivars = arguments::path(efivars)?;
     let disk = arguments::disk(disk)?;
-    let set = py.detach(|| boot::disk_next(&SystemHost::new(), &disk, label, &options));
+    let set = py.detach(|| boot::set_boot_next(&SystemHost::new(), &disk, label, &efivars));
     match set.map_err(|error| errors::of(py, &error))? {
         BootNext::Set { entry } => Ok((Some(entry), "")),
         BootNext::Skipped { reason } => Ok((None, reason)),

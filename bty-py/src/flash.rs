@@ -3,7 +3,7 @@
 
 use bty::flash::{FlashOptions, FlashPlan};
 use bty::image::OpenOptions;
-use bty::{ErrorKind, Event, Observer as _, SystemHost};
+use bty::{ErrorKind, SystemHost};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
 
@@ -212,8 +212,7 @@ fn verify(
         &Opening { options: with_sha256(image.py(), sha256)?, client, cancel: &cancel },
     )?;
     let report = run(py, &cancel, progress.as_ref(), |caller, token| {
-        let observed = |compared| caller.event(&Event::comparing(&disk, image.info(), compared));
-        bty::flash::verify(&image, &disk, &SystemHost::new(), fix_gpt, &observed, token)
+        bty::flash::verify(&image, &disk, &SystemHost::new(), fix_gpt, caller, token)
     })?;
     report.map(VerifyReport).map_err(|error| errors::of(py, &error))
 }
@@ -221,7 +220,7 @@ fn verify(
 /// Lets UEFI boot the disk that was flashed last next, once.
 #[pyfunction]
 fn boot_flashed_next(py: Python<'_>) -> PyResult<()> {
-    bty::boot::flashed_next(&FlashOptions::default()).map_err(|error| errors::of(py, &error))
+    bty::boot::repeat_boot_next(bty::boot::EFIVARS.as_ref()).map_err(|error| errors::of(py, &error))
 }
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

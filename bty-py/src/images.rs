@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use bty::digest::Checksums;
 use bty::image::{OpenOptions, directory, name};
-use bty::{Event, Location, Observer as _};
+use bty::{Location, Observer as _};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
@@ -81,7 +81,7 @@ impl Image {
         let cancel = Cancel::of(cancel)?;
         let contents = run(py, &cancel, progress.as_ref(), |caller, token| {
             let observed =
-                |source, decoded| caller.event(&Event::reading(image.info(), source, decoded));
+                |source, decoded| caller.event(&image.info().read_progress(source, decoded));
             image.read_fully(&observed, token)
         })?;
         contents.map(Contents).map_err(|error| errors::of(py, &error))

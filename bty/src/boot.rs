@@ -1,79 +1,76 @@
-//! Straight into the system on a disk, past the firmware: its kernel is found, and made ready in
-//! the running one.
+//! Starts the system on a disk: by its kernel, past the firmware (kexec), or by UEFI at the next
+//! boot.
 //!
-//! A kernel is found where its boot loader finds it: in the entries of the Boot Loader
-//! Specification (`loader/entries/*.conf`, its chapter "Type #1"), else by the first `linux` and
-//! `initrd` of a `grub.cfg`. It must be on the file system that names it.
+//! The kernel is found where the boot loader of the disk finds it: in the entries of the Boot
+//! Loader Specification (`loader/entries/*.conf`, its chapter "Type #1"), else by the first `linux`
+//! and `initrd` commands of a `grub.cfg`. It must be on the same file system as that configuration.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
+use crate::CancelToken;
 use crate::device::ioctl;
 use crate::disks::{Disk, DiskHost};
 use crate::error::{Error, ErrorKind, Result};
-use crate::flash::{self, FlashOptions, uefi};
+use crate::extent::Pool;
+use crate::image::HEAD_BYTES;
+use crate::size::align_down;
 
-/// File systems that are looked at. They are mounted read-only, one after another, in a place of
-/// their own.
-const KINDS: [&str; 6] = ["vfat", "ext2", "ext3", "ext4", "xfs", "btrfs"];
+pub(crate) mod uefi;
+
+pub use uefi::BootNext;
+
+/// Where Linux mounts the variables of UEFI.
+pub const EFIVARS: &str = "/sys/firmware/efi/efivars";
+
+/// File systems on which a kernel is looked for. They are mounted read-only, one after the other.
+const FILE_SYSTEMS: [&str; 6] = ["vfat", "ext2", "ext3", "ext4", "xfs", "btrfs"];
 const GRUB: [&str; 4] =
     ["boot/grub/grub.cfg", "grub/grub.cfg", "boot/grub2/grub.cfg", "grub2/grub.cfg"];
-/// A configuration is smaller.
+/// Larger files are no configuration of a boot loader.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
-/// A kernel, and what it is started with: paths from the root of its file system.
+/// A kernel, and how its boot loader starts it. Paths begin at the root of its file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kernel {
-    /// The kernel.
+    /// Path of the kernel image.
     pub linux: PathBuf,
-    /// Its first root; several are not understood.
+    /// Path of the initial RAM disk. Entries with more than one are not supported.
     pub initrd: Option<PathBuf>,
-    /// Its command line.
+    /// The kernel command line.
     pub options: String,
 }
 
-/// What became of the wish to boot a disk next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BootNext {
-    /// The firmware will boot `Boot####` next, once.
-    Set {
-        /// The number of the entry.
-        entry: u16,
-    },
-    /// Nothing was changed, for this reason.
-    Skipped {
-        /// Half a sentence.
-        reason: &'static str,
-    },
-}
-
-/// Finds the kernel of the system on `disk`, and makes it ready: `reboot(LINUX_REBOOT_CMD_KEXEC)`
-/// starts it. Until then nothing has changed.
+/// Finds the kernel of the system on `disk`, and loads it for kexec:
+/// `reboot(LINUX_REBOOT_CMD_KEXEC)` then starts it. Needs root, and with Secure Boot a signed
+/// kernel.
 ///
 /// # Errors
-/// [`ErrorKind::Host`] when there is none, or the running kernel takes none: it needs root, and
-/// with Secure Boot a signature.
+/// [`ErrorKind::Host`] when no kernel is found, or the running kernel refuses to load it.
 pub fn load_kernel(disk: &Disk) -> Result<Kernel> {
     let mut tried = Vec::new();
     for partition in &disk.partitions {
         let kind =
             partition.content.as_ref().map(|content| content.kind.as_str()).unwrap_or_default();
-        let (Some(path), true) = (&partition.path, KINDS.contains(&kind)) else { continue };
-        match Mount::new(path, kind) {
+        let (Some(path), true) = (&partition.path, FILE_SYSTEMS.contains(&kind)) else { continue };
+        match TemporaryMount::new(path, kind) {
             Ok(mounted) => match find(&mounted.0) {
                 Some(kernel) => {
                     load(&mounted.0, &kernel)?;
                     return Ok(kernel);
                 }
-                None => tried.push(format!("{} names none", path.display())),
+                None => tried.push(format!(
+                    "no boot loader configuration on {} names one that can be loaded",
+                    path.display()
+                )),
             },
             Err(error) => tried.push(format!("{} cannot be mounted: {error}", path.display())),
         }
     }
     let tried = if tried.is_empty() {
-        "it has no file system that is understood".to_owned()
+        "it has no partition with a file system that bty can mount".to_owned()
     } else {
         tried.join(", ")
     };
@@ -84,42 +81,72 @@ pub fn load_kernel(disk: &Disk) -> Result<Kernel> {
     .hint("reboot instead"))
 }
 
-/// Lets UEFI boot `disk` next, once, by an entry named `label`, which replaces earlier ones of that
-/// name. Its boot order stays as it is. This is what [`FlashOptions::uefi_boot`] does at the end of
-/// a flash, for a disk that was flashed without. Of `options`, only `efivars` matters.
+/// Makes UEFI boot `disk` next, once, by a boot entry described as `label`. It replaces earlier
+/// entries of that description; the boot order is not changed. `efivars` is where efivarfs is
+/// mounted: [`EFIVARS`].
+///
+/// For a disk that was flashed without
+/// [`FlashOptions::uefi_boot`](crate::flash::FlashOptions::uefi_boot), which does the same at the
+/// end of a flash.
 ///
 /// # Errors
-/// [`ErrorKind::Host`] when a variable cannot be changed, [`ErrorKind::Format`] when the partition
-/// table is damaged; errors of reading the disk.
-pub fn disk_next(
+/// - [`ErrorKind::Host`]: a variable cannot be changed.
+/// - [`ErrorKind::Format`]: the partition table of the disk is damaged.
+/// - [`ErrorKind::Refused`] or [`ErrorKind::Target`]: the disk cannot be read.
+pub fn set_boot_next(
     host: &dyn DiskHost,
     disk: &Disk,
     label: &str,
-    options: &FlashOptions,
+    efivars: &Path,
 ) -> Result<BootNext> {
-    if !uefi::is_there(&options.efivars)? {
+    if !uefi::is_uefi(efivars)? {
         return Ok(uefi::NO_UEFI);
     }
-    let head = flash::read_head(disk, host)?;
-    uefi::boot_next(&options.efivars, &head, disk.logical_sector_bytes, label)
+    let head = read_head(disk, host)?;
+    uefi::boot_next(efivars, &head, disk.logical_sector_bytes, label)
 }
 
-/// Lets UEFI boot the disk that was flashed last next, once, whatever its boot order says.
+/// Makes UEFI boot the disk that was flashed last next, once more, whatever the boot order says.
+/// `efivars` is where efivarfs is mounted: [`EFIVARS`].
 ///
 /// # Errors
-/// [`ErrorKind::Host`] when that cannot be: no UEFI, no such disk, a firmware that has not followed
-/// the last wish, or variables that cannot be changed.
-pub fn flashed_next(options: &FlashOptions) -> Result<()> {
-    match uefi::flashed_next(&options.efivars)? {
+/// [`ErrorKind::Host`] without UEFI or such a disk, when the firmware has ignored the last
+/// `BootNext`, or when a variable cannot be changed.
+pub fn repeat_boot_next(efivars: &Path) -> Result<()> {
+    match uefi::repeat_boot_next(efivars)? {
         BootNext::Set { .. } => Ok(()),
         BootNext::Skipped { reason } => Err(Error::new(ErrorKind::Host, reason)),
     }
 }
 
-/// A file system that is mounted as long as this lives.
-struct Mount(PathBuf);
+/// Reads the first MiB of `disk`, where its partition table is.
+fn read_head(disk: &Disk, host: &dyn DiskHost) -> Result<Vec<u8>> {
+    let device = host.open_read_only(disk)?;
+    // devices read into aligned buffers only
+    let mut buffer = Pool::new(1).take(&CancelToken::new())?;
+    let len = device.size_bytes().min(HEAD_BYTES as u64);
+    let len = align_down(len, u64::from(device.sector_bytes())) as usize;
+    let mut done = 0;
+    while done < len {
+        match device.read_at(&mut buffer[done..len], done as u64) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => {
+                let name = disk.path.display();
+                return Err(Error::from_io(ErrorKind::Target, format!("reading {name}"), e)
+                    .with_path(name)
+                    .hint("look at dmesg; try another cable, port or disk"));
+            }
+        }
+    }
+    Ok(buffer[..done].to_vec())
+}
 
-impl Mount {
+/// A mounted file system; dropping it unmounts it.
+struct TemporaryMount(PathBuf);
+
+impl TemporaryMount {
     fn new(device: &Path, kind: &str) -> std::io::Result<Self> {
         let place = std::env::temp_dir().join(format!("bty-boot-{}", std::process::id()));
         fs::create_dir_all(&place)?;
@@ -130,9 +157,9 @@ impl Mount {
     }
 }
 
-impl Drop for Mount {
+impl Drop for TemporaryMount {
     fn drop(&mut self) {
-        // a lazy one always goes well
+        // detaching succeeds even while a file is open
         let _ = unmount(&self.0, UnmountFlags::DETACH);
         let _ = fs::remove_dir(&self.0);
     }
@@ -151,37 +178,38 @@ fn load(root: &Path, kernel: &Kernel) -> Result<()> {
         .map_err(|e| Error::from_io(ErrorKind::Host, doing(), e.into()))
 }
 
-/// A path from the root of a file system, in the place where that is mounted.
+/// The path under the mount point `root` for a path from the root of the file system.
 fn inside(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
-/// What the boot loader of the file system at `root` would start.
+/// What the boot loader of the file system mounted at `root` would start.
 fn find(root: &Path) -> Option<Kernel> {
     let is_there = |kernel: &Kernel| inside(root, &kernel.linux).is_file();
     let entries = ["loader/entries", "boot/loader/entries"]
         .into_iter()
-        .find_map(|dir| entry(&root.join(dir)));
-    let grub = || GRUB.iter().find_map(|name| grub(&read(&root.join(name))?));
+        .find_map(|dir| newest_entry(&root.join(dir)));
+    let grub = || GRUB.iter().find_map(|name| parse_grub(&read_config(&root.join(name))?));
     entries.filter(is_there).or_else(|| grub().filter(is_there))
 }
 
-fn read(path: &Path) -> Option<String> {
+fn read_config(path: &Path) -> Option<String> {
     let is_small =
         path.metadata().is_ok_and(|meta| meta.is_file() && meta.len() <= CONFIG_BYTES_MAX);
     is_small.then(|| fs::read_to_string(path).ok())?
 }
 
-/// The entry whose name sorts last: names have versions.
-fn entry(dir: &Path) -> Option<Kernel> {
+/// The entry whose name sorts last. Names contain versions, so it is the newest one.
+fn newest_entry(dir: &Path) -> Option<Kernel> {
     let mut files: Vec<PathBuf> =
         fs::read_dir(dir).ok()?.flatten().map(|entry| entry.path()).collect();
     files.retain(|file| file.extension().is_some_and(|end| end == "conf"));
     files.sort();
-    files.iter().rev().find_map(|file| parse_entry(&read(file)?))
+    files.iter().rev().find_map(|file| parse_entry(&read_config(file)?))
 }
 
-/// Lines of a name and a value; `options` may be given several times.
+/// Parses an entry of the Boot Loader Specification: lines of a name and a value. `options` may
+/// occur several times.
 pub(crate) fn parse_entry(text: &str) -> Option<Kernel> {
     let values = |name: &'static str| {
         text.lines().filter_map(move |line| {
@@ -193,8 +221,8 @@ pub(crate) fn parse_entry(text: &str) -> Option<Kernel> {
     plain(values("linux").next()?, &values("initrd").collect::<Vec<_>>(), &options)
 }
 
-/// The first `linux` or `linuxefi` command, and the `initrd` after it.
-pub(crate) fn grub(text: &str) -> Option<Kernel> {
+/// Parses a `grub.cfg`: the first `linux` command, and the `initrd` command in the same entry.
+pub(crate) fn parse_grub(text: &str) -> Option<Kernel> {
     let mut lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     let linux =
         lines.find(|words| matches!(words.first(), Some(&("linux" | "linuxefi" | "linux16"))))?;
@@ -208,7 +236,7 @@ pub(crate) fn grub(text: &str) -> Option<Kernel> {
     )
 }
 
-/// What needs neither variables nor several archives.
+/// A kernel that can be loaded without a boot loader: no variables, and at most one initrd.
 fn plain(linux: &str, initrds: &[&str], options: &str) -> Option<Kernel> {
     let is_plain =
         |text: &&str| !text.contains(['$', '(', '"']) && !text.split('/').any(|part| part == "..");
@@ -232,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_is_the_one_of_the_newest_entry() {
+    fn takes_the_kernel_of_the_newest_entry() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("loader/entries")).unwrap();
         for (name, version) in [("a-6.1.conf", "6.1"), ("a-6.12.conf", "6.12"), ("a.txt", "9")] {
@@ -241,7 +269,7 @@ mod tests {
             );
             fs::write(dir.path().join("loader/entries").join(name), text).unwrap();
         }
-        assert_eq!(find(dir.path()), None, "it is not there");
+        assert_eq!(find(dir.path()), None, "the entry names a kernel that does not exist");
         fs::write(dir.path().join("vmlinuz-6.12"), "").unwrap();
         assert_eq!(
             find(dir.path()),
@@ -250,28 +278,31 @@ mod tests {
     }
 
     #[test]
-    fn the_first_entry_of_grub_is_taken_when_it_is_plain() {
+    fn takes_the_first_grub_entry_if_it_has_no_variables() {
         let text = "menuentry 'Debian' {\n\tset root='hd0,gpt1'\n\tlinux\t/boot/vmlinuz-6.12 root=UUID=1 ro quiet\n\tinitrd\t/boot/initrd.img-6.12\n}\nmenuentry 'x' {\n linux /other\n}\n";
         assert_eq!(
-            grub(text),
+            parse_grub(text),
             kernel("/boot/vmlinuz-6.12", Some("/boot/initrd.img-6.12"), "root=UUID=1 ro quiet")
         );
-        assert_eq!(grub("menuentry x {\n linux /k a\n}\ninitrd /other\n"), kernel("/k", None, "a"));
-        assert_eq!(grub("linux ($root)/vmlinuz root=$x\n"), None);
-        assert_eq!(grub("linux /../vmlinuz\n"), None);
         assert_eq!(
-            grub("linux /vmlinuz\ninitrd /ucode.img /initrd.img\n"),
-            None,
-            "several are not understood"
+            parse_grub("menuentry x {\n linux /k a\n}\ninitrd /other\n"),
+            kernel("/k", None, "a")
         );
-        assert_eq!(grub("linux\n"), None);
+        assert_eq!(parse_grub("linux ($root)/vmlinuz root=$x\n"), None);
+        assert_eq!(parse_grub("linux /../vmlinuz\n"), None);
+        assert_eq!(
+            parse_grub("linux /vmlinuz\ninitrd /ucode.img /initrd.img\n"),
+            None,
+            "several initrds are not supported"
+        );
+        assert_eq!(parse_grub("linux\n"), None);
         assert_eq!(parse_entry("linux\noptions x"), None);
     }
 
     proptest::proptest! {
         #[test]
         fn no_text_panics(text in "(linux|initrd|options|\\}|[ \t\n$/.a]|\\PC){0,60}") {
-            let _ = (grub(&text), parse_entry(&text));
+            let _ = (parse_grub(&text), parse_entry(&text));
         }
     }
 }

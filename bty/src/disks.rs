@@ -1,8 +1,9 @@
-//! Disks: what is there, what is on it, who uses it, and how to name one so that it cannot be
-//! another.
+//! Finds disks: what a machine has, what is on it, who uses it, and how to name exactly one of
+//! them.
 //!
-//! A [`DiskHost`] lists and opens disks. [`SystemHost`] is the machine itself, read from sysfs and
-//! procfs, without other programs. Simulated hosts serve tests and dry runs. Nothing here writes.
+//! A [`DiskHost`] lists and opens disks. [`SystemHost`] is the machine this runs on, read from
+//! sysfs and procfs without the help of other programs; simulated hosts serve tests and dry runs. A
+//! [`Selector`] names one disk.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -16,9 +17,9 @@ use crate::device::Device;
 mod holders;
 mod host;
 mod selector;
-pub(crate) mod signatures;
 pub(crate) mod sysfs;
 
+pub use crate::partition_table::{Content, Partition, TableKind};
 pub use host::SystemHost;
 pub use selector::Selector;
 pub use sysfs::SystemRoots;
@@ -36,17 +37,18 @@ pub enum DiskKind {
     Partition,
     /// A regular file: the disk of a virtual machine.
     File,
-    /// Another block device: device-mapper, MD, a RAM disk, an optical drive.
+    /// Another block device, such as device-mapper, MD, a RAM disk or an optical drive.
     Other,
 }
 
-/// A disk as found. Serialises to the object of `bty disks --json`; sizes and offsets are bytes.
+/// A disk as it was found. Serializes to the object of `bty disks --json`; sizes and offsets are
+/// bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disk {
-    /// Device node or file: `/dev/nvme0n1`.
+    /// The device node (`/dev/nvme0n1`), or the file.
     #[serde(with = "crate::text::path")]
     pub path: PathBuf,
-    /// What kind of target it is.
+    /// Whole disk, partition, loop device, file or something else.
     pub kind: DiskKind,
     /// Size in bytes.
     pub size_bytes: u64,
@@ -54,91 +56,42 @@ pub struct Disk {
     pub logical_sector_bytes: u32,
     /// Physical sector size in bytes.
     pub physical_sector_bytes: u32,
-    /// Vendor, trimmed; absent when the disk does not tell.
+    /// Vendor, trimmed; absent when the disk does not report one.
     pub vendor: Option<String>,
     /// Model, trimmed.
     pub model: Option<String>,
-    /// Serial number, trimmed; half of a disk's identity.
+    /// Serial number, trimmed. With `wwn` it identifies the disk.
     pub serial: Option<String>,
-    /// World-wide name, lower case (`eui.…`, `naa.…`, `0x…`); the other half.
+    /// World-wide name, in lower case (`eui.…`, `naa.…`, `0x…`).
     pub wwn: Option<String>,
-    /// `nvme`, `sata`, `usb`, `virtio`, `scsi`, `mmc`, `loop`, `file` …
+    /// How it is attached: `nvme`, `sata`, `usb`, `virtio`, `scsi`, `mmc`, `loop`, `file` …
     pub transport: Option<String>,
-    /// The medium can be taken out.
+    /// True when the medium can be taken out.
     pub is_removable: bool,
-    /// Writes are refused by the kernel.
+    /// True when the kernel refuses writes.
     pub is_read_only: bool,
-    /// A spinning disk; unknown for files.
+    /// True for a spinning disk; absent for files.
     pub is_rotational: Option<bool>,
-    /// Number the kernel gives each newly appeared disk; changes when another takes the same name.
+    /// The number that the kernel gives to each disk that appears. It differs when another disk has
+    /// taken the same name.
     pub diskseq: Option<u64>,
-    /// Kind of partition table.
+    /// Kind of its partition table; absent without one.
     pub table: Option<TableKind>,
     /// File system, RAID or LVM signature on the whole device.
     pub content: Option<Content>,
-    /// Partitions, in the order of their start.
+    /// Partitions, sorted by their start.
     pub partitions: Vec<Partition>,
-    /// Who uses it or one of its partitions: any entry forbids writing.
+    /// Who uses the disk or one of its partitions. A single entry forbids writing.
     pub uses: Vec<Use>,
-    /// What a regular file holds that bty has not made a disk of: `a qcow2 image`, `gzip data`,
+    /// What a regular file holds that a flash would destroy: `a qcow2 image`, `gzip data`,
     /// `a disk image`. Absent for devices, for files of zeros, and for files that bty has written
     /// an image to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_holds: Option<String>,
 }
 
-/// Kind of partition table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum TableKind {
-    /// GUID partition table.
-    Gpt,
-    /// Master boot record.
-    Mbr,
-}
-
-/// A partition, from the table on the disk.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Partition {
-    /// Device node, when the kernel has one.
-    #[serde(with = "crate::text::optional_path", default)]
-    pub path: Option<PathBuf>,
-    /// Number in the table, from 1.
-    pub number: u32,
-    /// Offset of the first byte on the disk.
-    pub start_bytes: u64,
-    /// Size in bytes.
-    pub size_bytes: u64,
-    /// Type: a GUID in lower case (GPT) or two hexadecimal digits (MBR).
-    pub type_id: Option<String>,
-    /// Name in the table (GPT).
-    pub name: Option<String>,
-    /// File system, RAID or LVM signature in it.
-    pub content: Option<Content>,
-}
-
-/// A signature that was recognised.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Content {
-    /// `ext4`, `xfs`, `btrfs`, `vfat`, `ntfs`, `exfat`, `iso9660`, `swap`, `luks`, `lvm`, `md`,
-    /// `zfs`, `squashfs`, `bcache` …
-    pub kind: String,
-    /// Its label, if it has one.
-    pub label: Option<String>,
-}
-
-impl fmt::Display for Content {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.kind)?;
-        match &self.label {
-            Some(label) => write!(f, " {label:?}"),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Something that uses a disk. Its text names the device, the user and the way out.
+/// Something that uses a disk. As text it names the device, the user and, in parentheses, the way
+/// out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "use", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -148,11 +101,11 @@ pub enum Use {
         /// The disk or partition.
         #[serde(with = "crate::text::path")]
         device: PathBuf,
-        /// Where.
+        /// Where it is mounted.
         #[serde(with = "crate::text::path")]
         mountpoint: PathBuf,
     },
-    /// It is swap space in use.
+    /// It is active swap space.
     Swap {
         /// The disk or partition.
         #[serde(with = "crate::text::path")]
@@ -163,7 +116,7 @@ pub enum Use {
         /// The disk or partition.
         #[serde(with = "crate::text::path")]
         device: PathBuf,
-        /// The device built on it, with its name where it has one: `dm-0 (vg0-root)`.
+        /// The device built on it, with its descriptive name if it has one: `dm-0 (vg0-root)`.
         holder: String,
     },
     /// A loop device is attached to it.
@@ -175,13 +128,13 @@ pub enum Use {
         #[serde(with = "crate::text::path")]
         holder: PathBuf,
     },
-    /// A member of an active ZFS pool (known only by its signature and the kernel's refusal to open
-    /// it).
+    /// The kernel refuses to open it exclusively, but sysfs does not show why: a member of an
+    /// active ZFS pool, for example.
     Busy {
         /// The disk or partition.
         #[serde(with = "crate::text::path")]
         device: PathBuf,
-        /// What its signature says.
+        /// Kind of the signature on it that may explain the use: `zfs`, `lvm` …
         hint: Option<String>,
     },
     /// The running system was started from it.
@@ -236,14 +189,14 @@ impl fmt::Display for Use {
 }
 
 impl Disk {
-    /// A regular file of `size_bytes` that is to become a disk: for plans and dry runs. Looks at
-    /// nothing.
+    /// Describes a regular file of `size_bytes` that is yet to be created, for plans and dry runs.
+    /// Does not access the file system.
     #[must_use]
     pub fn planned_file(path: &Path, size_bytes: u64) -> Self {
         host::planned_file(path.to_owned(), size_bytes)
     }
 
-    /// One line for people: path, size, model, serial.
+    /// One line for people: path, size, vendor, model and serial number.
     #[must_use]
     pub fn summary(&self) -> String {
         let mut line = format!("{} {}", self.path.display(), crate::size::human(self.size_bytes));
@@ -258,7 +211,7 @@ impl Disk {
         line
     }
 
-    /// One line for people: what is on it now, and would be lost.
+    /// One line for people: what is on the disk now, and would be lost.
     #[must_use]
     pub fn contents(&self) -> String {
         let table = match self.table {
@@ -266,7 +219,7 @@ impl Disk {
             Some(TableKind::Mbr) => "MBR",
             None => match &self.content {
                 Some(content) => return content.to_string(),
-                None => return "no partition table or file system was recognised".into(),
+                None => return "no partition table or file system was recognized".into(),
             },
         };
         let partitions = self.partitions.iter().map(|p| {
@@ -281,8 +234,8 @@ impl Disk {
         )
     }
 
-    /// True when `other`, probed later at the same path, is the same piece of hardware in the same
-    /// state of attachment.
+    /// True when `other`, probed later at the same path, is the same disk, and was not unplugged in
+    /// between.
     #[must_use]
     pub fn is_same_disk(&self, other: &Self) -> bool {
         self.path == other.path
@@ -295,40 +248,44 @@ impl Disk {
     }
 }
 
-/// A machine's disks. [`SystemHost`] is the real one.
+/// The disks of a machine. [`SystemHost`] is the real one.
 pub trait DiskHost: Send + Sync {
-    /// All disks a person might mean, sorted by path: whole disks and attached loop devices; no
-    /// partitions, RAM disks or optical drives.
+    /// Lists the disks that can be targets, sorted by path: whole disks and attached loop devices,
+    /// but no partitions, RAM disks or optical drives.
     ///
     /// # Errors
-    /// [`ErrorKind::Host`](crate::ErrorKind::Host) when the system does not tell.
+    /// [`ErrorKind::Host`](crate::ErrorKind::Host) when the system cannot be examined: no sysfs.
     fn list(&self) -> Result<Vec<Disk>>;
 
-    /// The one at `path`: a disk, partition, loop device or regular file. Symbolic links
-    /// (`/dev/disk/by-id/…`) are followed.
+    /// Examines the disk, partition, loop device or regular file at `path`. Follows symbolic links
+    /// (`/dev/disk/by-id/…`).
     ///
     /// # Errors
-    /// [`ErrorKind::Refused`](crate::ErrorKind::Refused) when there is nothing at `path`, or
-    /// something that cannot be written like a disk.
+    /// - [`ErrorKind::Refused`](crate::ErrorKind::Refused): there is nothing at `path`, or
+    ///   something that cannot be written like a disk.
+    /// - [`ErrorKind::Host`](crate::ErrorKind::Host): the system cannot be examined.
     fn probe(&self, path: &Path) -> Result<Disk>;
 
     /// Opens `disk` for writing, exclusively.
     ///
     /// # Errors
-    /// [`ErrorKind::Refused`](crate::ErrorKind::Refused) when somebody else holds it;
-    /// [`ErrorKind::Target`](crate::ErrorKind::Target) when it cannot be opened.
+    /// - [`ErrorKind::Refused`](crate::ErrorKind::Refused): something else holds it open, or it is
+    ///   no longer the disk that was probed.
+    /// - [`ErrorKind::Target`](crate::ErrorKind::Target): it cannot be opened.
     fn open(&self, disk: &Disk) -> Result<Arc<dyn Device>>;
 
-    /// Opens `disk` for reading only (`bty verify`); [`Device`]'s writing methods then fail.
+    /// Opens `disk` for reading, even if it is in use. The writing methods of the [`Device`] fail.
     ///
     /// # Errors
-    /// As [`open`](Self::open), but a disk in use is not refused.
+    /// - [`ErrorKind::Refused`](crate::ErrorKind::Refused): it is no longer the disk that was
+    ///   probed.
+    /// - [`ErrorKind::Target`](crate::ErrorKind::Target): it cannot be opened.
     fn open_read_only(&self, disk: &Disk) -> Result<Arc<dyn Device>>;
 
     /// Creates the regular file `path` of `size_bytes`, all zero, to be used as a disk.
     ///
     /// # Errors
-    /// [`ErrorKind::Refused`](crate::ErrorKind::Refused) when something is there already;
-    /// [`ErrorKind::Target`](crate::ErrorKind::Target) when it cannot be made.
+    /// - [`ErrorKind::Refused`](crate::ErrorKind::Refused): there is something at `path` already.
+    /// - [`ErrorKind::Target`](crate::ErrorKind::Target): the file cannot be created.
     fn create(&self, path: &Path, size_bytes: u64) -> Result<()>;
 }

@@ -1,69 +1,78 @@
 //! Flashing: plan, validate, execute, report.
 //!
 //! ```text
-//! image ─► extents ─┬─► lane of target 1: workers ─► device     first MiB held back
-//!                   └─► lane of target 2: workers ─► device     until everything else is proven
+//! image ─► extents ─┬─► writer of target 1: queue ─► workers ─► device    first MiB held back
+//!                   └─► writer of target 2: queue ─► workers ─► device    until all else is proven
 //! ```
 //!
-//! [`FlashPlan`] is data: what will be written where. [`FlashPlan::validate`] is pure and gives
-//! every reason against it at once. [`FlashPlan::execute`] probes the disks again, refuses when
-//! anything changed, and is the only way to a write. It
-//! 1. opens all targets exclusively, zeroes their first MiB and the places where stale signatures
-//!    hide, so that nothing old boots;
-//! 2. reads the image once and writes it to all targets, the first MiB excepted;
-//! 3. checks the length and the digest of what was read;
-//! 4. flushes, reads everything back from the medium and compares;
-//! 5. writes the first MiB, flushes, reads it back, and asks the kernel to look at the new
-//!    partition table.
+//! A [`FlashPlan`] is data: what will be written where. [`FlashPlan::validate`] is pure, and
+//! returns all reasons against the plan at once. Only [`FlashPlan::execute`] writes. It probes the
+//! disks again, and refuses if one has changed. Then it
+//! 1. opens all targets exclusively, and zeroes their first MiB and the places where signatures of
+//!    the old system lie: from here on the old system does not boot;
+//! 2. reads the image once, and writes everything but its first MiB to all targets;
+//! 3. checks the length and the digests of what was read;
+//! 4. flushes, reads everything back from the medium, and compares;
+//! 5. writes the first MiB, flushes, reads it back, and makes the kernel read the new partition
+//!    table.
 //!
-//! Whenever a step fails or is cancelled, the first MiB of the target is zero: it does not boot.
+//! Boot sector and partition table are in the first MiB. Since it is zero until everything else is
+//! proven, a flash that is interrupted at any point leaves a disk that does not boot, instead of
+//! one that boots half a system. If a step fails or is cancelled, the first MiB is zeroed again.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::boot::EFIVARS;
 use crate::disks::Disk;
 use crate::image::ImageInfo;
-use crate::{Digest, Error, ErrorKind};
+use crate::progress::{Counts, TargetCounts};
+use crate::{Digest, Error, ErrorKind, Event, Phase};
 
-mod board;
+mod compare;
+mod device_io;
+mod distribute;
 mod execute;
 mod finish;
-mod lane;
 mod ledger;
 mod plan;
-pub(crate) mod uefi;
-mod verify;
+mod progress_board;
+mod proof;
+mod readback;
+mod stale;
+mod summary;
+mod target;
 mod watch;
+mod writer;
 
+pub use compare::{VerifyReport, verify};
 pub use plan::Refusal;
-pub(crate) use verify::read_head;
-pub use verify::{Difference, Found, VerifyReport, verify};
 
-/// What to do besides writing. The default verifies and does nothing else.
+/// What to do besides writing. The default reads back and compares, and does nothing else.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct FlashOptions {
-    /// Read the targets back and compare.
+    /// Read the targets back, and compare them with what was written.
     pub verify: bool,
     /// Move the backup GPT to the end of the disk.
     pub fix_gpt: bool,
-    /// On a disk that is smaller than the image, leave out what lies behind the last partition,
-    /// when all of it is zero. The backup GPT goes to the end of the disk.
+    /// On a disk that is smaller than the image, leave out what lies behind the last partition if
+    /// it is all zero. The backup GPT goes to the end of the disk.
     pub fit: bool,
-    /// Let the firmware boot the target next, once (`BootNext`; the boot order is never touched).
+    /// Make UEFI boot the target next, once, through `BootNext`. The boot order is not changed.
     pub uefi_boot: bool,
-    /// Write to a partition instead of a whole disk.
+    /// Allow a partition as a target, instead of a whole disk.
     pub allow_partition: bool,
     /// Write an image in which no partition table, file system or boot sector was found.
     pub raw: bool,
-    /// Write to a regular file that holds an image or an archive, and that bty did not make a disk
-    /// of.
+    /// Allow as a target a regular file that holds an image or an archive, unless bty wrote it as
+    /// a disk.
     pub overwrite: bool,
-    /// Where the firmware's variables are mounted.
+    /// Where the variables of UEFI are mounted.
     pub efivars: PathBuf,
-    /// A target that finishes not one request for so many milliseconds is given up.
+    /// Give a target up when it finishes no request for so many milliseconds.
     pub stall_ms: u64,
 }
 
@@ -77,13 +86,13 @@ impl Default for FlashOptions {
             allow_partition: false,
             raw: false,
             overwrite: false,
-            efivars: PathBuf::from("/sys/firmware/efi/efivars"),
+            efivars: PathBuf::from(EFIVARS),
             stall_ms: 120_000,
         }
     }
 }
 
-/// What will be written where. Data only: making and validating it touches nothing.
+/// What will be written where. Data only: creating and validating a plan touches nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[must_use = "a plan does nothing until it is executed"]
 #[non_exhaustive]
@@ -92,35 +101,35 @@ pub struct FlashPlan {
     pub image: ImageInfo,
     /// The disks, as probed when the plan was made.
     pub targets: Vec<Disk>,
-    /// The options.
+    /// Chosen by the caller.
     pub options: FlashOptions,
-    /// What a person should know that forbids nothing.
+    /// Warnings for people; they forbid nothing.
     pub notes: Vec<String>,
 }
 
-/// What happened. All sizes are bytes, all times milliseconds.
+/// The outcome of an execution. All sizes are bytes, all times milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct FlashReport {
-    /// The image.
+    /// The image that was written.
     pub image: ImageInfo,
-    /// Bytes that came over the wire.
+    /// Bytes that were read from the source, as they came over the wire.
     pub source_bytes: u64,
-    /// Bytes of the source that needed no reading: holes, unallocated clusters.
+    /// Bytes of the source that did not have to be read: holes, unallocated clusters.
     pub skipped_bytes: u64,
-    /// SHA-256 of the wire bytes; absent when not all of them were read, and when nobody promised
-    /// one and it would have taken more than a twentieth of the time.
+    /// SHA-256 of the source's bytes. Absent when not all of them were read, or when no digest was
+    /// promised and hashing would have taken more than a twentieth of the time.
     pub source_sha256: Option<Digest>,
-    /// True when somebody promised a digest of the file or of the image inside, and all that were
-    /// promised are equal.
+    /// True when a digest of the source or of the disk image was promised, and all promised digests
+    /// match.
     pub is_digest_checked: bool,
     /// Size of the disk image.
     pub disk_bytes: u64,
-    /// How much of it is data; the rest is zeros.
+    /// How much of the disk image is data; the rest is zeros.
     pub data_bytes: u64,
     /// The outcome of each target, in the order of the plan.
     pub targets: Vec<TargetReport>,
-    /// How long each phase took.
+    /// How long each phase took, in the order in which they ran.
     pub phases: Vec<PhaseTime>,
 }
 
@@ -128,34 +137,34 @@ pub struct FlashReport {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PhaseTime {
-    /// Its name as in [`Phase`](crate::Phase).
+    /// Name of the phase, as of [`Phase::as_str`].
     pub phase: String,
-    /// Wall-clock time.
+    /// Wall-clock time in milliseconds.
     pub elapsed_ms: u64,
 }
 
-/// The outcome of one target.
+/// The outcome of one target. All sizes are bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TargetReport {
     /// The disk, as probed right before the first write.
     pub disk: Disk,
-    /// Why it failed; absent on success. A failed target does not boot.
+    /// Why the target failed; absent on success. A failed target does not boot.
     pub failure: Option<Failure>,
     /// Data written.
     pub written_bytes: u64,
-    /// Image ranges made zero.
+    /// Ranges of the image made zero.
     pub zeroed_bytes: u64,
-    /// Ranges beyond the image made zero: stale signatures, padding of the last sector.
+    /// Ranges beyond the image made zero: places of stale signatures, the rest of the last sector.
     pub wiped_bytes: u64,
     /// Read back from the medium and found equal, wiped ranges behind the image included; 0 without
     /// verification.
     pub verified_bytes: u64,
-    /// Offset of the backup GPT that was written at the end of the disk.
+    /// Offset of the backup GPT, if it was moved to the end of the disk.
     pub backup_gpt_offset: Option<u64>,
-    /// The firmware variable that boots it next.
+    /// The boot entry through which UEFI boots the disk next: `Boot00FF`.
     pub boot_entry: Option<String>,
-    /// What a person should know: a partition table that could not be re-read, say.
+    /// Warnings for people, for example that the kernel did not re-read the partition table.
     pub notes: Vec<String>,
 }
 
@@ -163,20 +172,48 @@ pub struct TargetReport {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Failure {
-    /// Its kind, as of [`ErrorKind::as_str`].
+    /// Kind of the error, as of [`ErrorKind::as_str`].
     pub kind: String,
-    /// Its text.
+    /// Text of the error.
     pub message: String,
-    /// The next step.
+    /// The next step for the operator.
     pub hint: Option<String>,
-    /// The offset on the target concerned.
+    /// The offset on the target where it failed, in bytes.
     pub offset: Option<u64>,
-    /// The first difference, when it read back other than written.
+    /// Where the target differs from the image, if that is the reason.
     pub difference: Option<Difference>,
 }
 
+/// The first difference between a disk and an image, and what is there instead of the image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Difference {
+    /// Offset of the first differing byte on the disk.
+    pub offset: u64,
+    /// What was found there.
+    pub found: Found,
+}
+
+/// What was found instead of the image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "found", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Found {
+    /// Zeros: the write was lost, or the range was discarded.
+    Zeros,
+    /// Data from elsewhere in the image: addresses wrap around, as on disks of fake capacity.
+    Elsewhere {
+        /// Offset in bytes at which the data belongs.
+        offset: u64,
+    },
+    /// What was there before the flash: the write was lost.
+    Old,
+    /// Anything else.
+    Other,
+}
+
 impl TargetReport {
-    /// Makes it the report of a target that failed.
+    /// Turns the report into that of a failed target.
     pub fn fail(&mut self, error: &Error) {
         self.failure = Some(Failure::new(error, None));
         self.verified_bytes = 0;
@@ -196,8 +233,8 @@ impl Failure {
 }
 
 impl FlashPlan {
-    /// The report of an execution in which all goes well and the image is all data, for dry runs.
-    /// No time passes, and nothing is read.
+    /// The report of an execution without failures, for dry runs: it assumes that the image is all
+    /// data. Reads nothing.
     #[must_use]
     pub fn dry_run_report(&self) -> FlashReport {
         let disk_bytes = self.image.min_disk_bytes().unwrap_or(0);
@@ -227,14 +264,14 @@ impl FlashPlan {
 }
 
 impl FlashReport {
-    /// True when every target was flashed and, unless switched off, verified.
+    /// True when every target was written and, unless switched off, verified.
     #[must_use]
     pub fn is_success(&self) -> bool {
         !self.targets.is_empty() && self.targets.iter().all(|t| t.failure.is_none())
     }
 
-    /// The kind of the worst failure: integrity before target I/O, so that an exit code tells the
-    /// more alarming one.
+    /// The most alarming kind among the failures, for exit codes: [`ErrorKind::Integrity`] if there
+    /// is one, [`ErrorKind::Host`] if there is no other, else [`ErrorKind::Target`].
     #[must_use]
     pub fn failure_kind(&self) -> Option<ErrorKind> {
         let kinds: Vec<&str> =
@@ -245,5 +282,25 @@ impl FlashReport {
             Some(_) if kinds.iter().all(|&kind| kind == "host") => Some(ErrorKind::Host),
             Some(_) => Some(ErrorKind::Target),
         }
+    }
+    /// The progress event that ends `phase`, for dry runs: everything is done.
+    #[must_use]
+    pub fn progress(&self, phase: Phase) -> Event {
+        let total = Some(self.disk_bytes);
+        let targets = self.targets.iter().map(|target| TargetCounts {
+            target: target.disk.path.display().to_string(),
+            written_bytes: target.written_bytes,
+            durable_bytes: target.written_bytes,
+            zeroed_bytes: target.zeroed_bytes,
+            verified_bytes: if phase == Phase::Verify { target.verified_bytes } else { 0 },
+            verify_total: total.filter(|_| phase == Phase::Verify),
+        });
+        let counts = Counts {
+            source_bytes: self.source_bytes,
+            source_total: self.image.source_bytes,
+            decoded_bytes: self.disk_bytes,
+            decoded_total: total,
+        };
+        Event::Progress { phase, elapsed_ms: 0, counts, targets: targets.collect() }
     }
 }

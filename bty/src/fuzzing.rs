@@ -3,16 +3,15 @@
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use crate::boot;
+use crate::boot::{self, uefi};
 use crate::catalog::Catalog;
 use crate::decode::{self, Compression, DecodeOptions, SNIFF_BYTES, decoder};
-use crate::disks::signatures;
-use crate::flash::uefi;
 use crate::hardware::{cpu, smbios};
 use crate::image::Image;
 use crate::oci;
 use crate::partition_table::{self, gpt};
 use crate::read_context::ReadContext;
+use crate::signatures;
 use crate::source::ByteSource;
 use crate::transport::registry_auth::Challenge;
 use crate::{CancelToken, Client, Location, Result, Selector, Source, digest, size};
@@ -54,8 +53,8 @@ pub fn disk(data: &[u8]) {
             sector,
         );
     }
-    let _ = signatures::recognise(&mut read, data.len() as u64);
-    let _ = smbios::Table::parse(data);
+    let _ = signatures::recognize(&mut read, data.len() as u64);
+    let _ = smbios::SmbiosTable::parse(data);
 }
 
 /// Reads foreign text as everything that people, servers and kernels write.
@@ -91,7 +90,7 @@ pub fn boot(data: &[u8]) {
     uefi::read_variable(data);
     let Ok(text) = std::str::from_utf8(data) else { return };
     let _ = boot::parse_entry(text);
-    let _ = boot::grub(text);
+    let _ = boot::parse_grub(text);
 }
 
 /// Bytes in memory as an origin.

@@ -94,6 +94,7 @@ mod decode;
 mod extent;
 mod partition_table;
 mod read_context;
+mod signatures;
 mod threads;
 mod transport;
 

@@ -1,25 +1,76 @@
 //! Partition tables: reading MBR and GPT, and moving the backup GPT to the end of a larger disk.
 //!
-//! Everything here works on bytes in memory and is pure. Formats: UEFI specification 2.10, section
-//! 5.
+//! Everything here is pure: it works on bytes in memory, or reads through a function of the caller.
+//! Formats: UEFI specification 2.10, section 5.
 
+use std::fmt;
 use std::ops::Range;
+use std::path::PathBuf;
 
-use crate::disks::{Partition, TableKind};
+use serde::{Deserialize, Serialize};
 
 pub(crate) mod gpt;
 pub(crate) mod mbr;
 
-/// Fills the buffer from an offset in bytes; false when that cannot be read in full.
+/// Fills the buffer from an offset in bytes; returns false if not all of it can be read.
 pub(crate) type ReadAt<'a> = dyn FnMut(u64, &mut [u8]) -> bool + 'a;
 
-/// A partition table as found on a disk, whichever kind it is.
+/// Kind of partition table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum TableKind {
+    /// GUID partition table.
+    Gpt,
+    /// Master boot record.
+    Mbr,
+}
+
+/// An entry of a partition table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Partition {
+    /// Device node; absent when the kernel has none, as for the partitions of an image.
+    #[serde(with = "crate::text::optional_path", default)]
+    pub path: Option<PathBuf>,
+    /// Number in the table, from 1.
+    pub number: u32,
+    /// Offset of the first byte on the disk.
+    pub start_bytes: u64,
+    /// Size in bytes.
+    pub size_bytes: u64,
+    /// Type: a GUID in lower case (GPT) or two hexadecimal digits (MBR).
+    pub type_id: Option<String>,
+    /// Name in the table (GPT only).
+    pub name: Option<String>,
+    /// File system, RAID or LVM signature in it.
+    pub content: Option<Content>,
+}
+
+/// What a disk or a partition holds, recognized by its signature.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Content {
+    /// `ext4`, `xfs`, `btrfs`, `vfat`, `ntfs`, `exfat`, `iso9660`, `swap`, `luks`, `lvm`, `md`,
+    /// `zfs`, `squashfs`, `bcache` …
+    pub kind: String,
+    /// Its label, if it has one.
+    pub label: Option<String>,
+}
+
+impl fmt::Display for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.kind)?;
+        match &self.label {
+            Some(label) => write!(f, " {label:?}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A partition table as read from a disk.
 #[derive(Debug)]
-pub(crate) struct Table {
-    /// Its kind.
+pub(crate) struct PartitionTable {
     pub(crate) kind: TableKind,
-    /// Its partitions, in the order of their start, without what only the kernel or their content
-    /// tells.
+    /// Sorted by start. `path` and `content` are not filled in: the table does not have them.
     pub(crate) partitions: Vec<Partition>,
 }
 
@@ -27,25 +78,24 @@ pub(crate) struct Table {
 ///
 /// A protective MBR whose GPT is damaged counts as a GPT without partitions, as it does for the
 /// kernel.
-pub(crate) fn read(read: &mut ReadAt<'_>, disk_bytes: u64, sector: u32) -> Option<Table> {
-    let mbr = mbr::read(read, sector);
-    // a hybrid MBR, or one that an old tool rewrote, hides nothing from the kernel as long as a GPT
-    // entry is in it
-    if mbr.as_ref().is_some_and(mbr::Mbr::is_protective) {
-        let mut partitions: Vec<Partition> = gpt::find(read, disk_bytes, sector)
-            .map(|gpt| gpt.partitions.iter().map(|p| p.describe(sector)).collect())
-            .unwrap_or_default();
-        partitions.sort_by_key(|p| p.start_bytes);
-        return Some(Table { kind: TableKind::Gpt, partitions });
-    }
-    let mut partitions: Vec<Partition> =
-        mbr?.partitions.iter().map(|p| p.describe(sector)).collect();
+pub(crate) fn read(read: &mut ReadAt<'_>, disk_bytes: u64, sector: u32) -> Option<PartitionTable> {
+    let mbr = mbr::read(read, sector)?;
+    // one protective entry is enough for the kernel to read the GPT, so a hybrid MBR, or one that
+    // an old tool rewrote, is treated the same way here
+    let (kind, mut partitions): (_, Vec<Partition>) = if mbr.is_protective() {
+        let gpt = gpt::find(read, disk_bytes, sector);
+        let partitions = gpt.iter().flat_map(|gpt| &gpt.partitions);
+        (TableKind::Gpt, partitions.map(|p| p.describe(sector)).collect())
+    } else {
+        (TableKind::Mbr, mbr.partitions.iter().map(|p| p.describe(sector)).collect())
+    };
     partitions.sort_by_key(|p| p.start_bytes);
-    Some(Table { kind: TableKind::Mbr, partitions })
+    Some(PartitionTable { kind, partitions })
 }
 
-/// The byte ranges of all partitions on a disk, whichever copy of a table tells them. For a disk
-/// with logical sectors of `sector` bytes, which a disk in a file may contradict.
+/// The byte ranges of all partitions on a disk, by the primary table or by the backup GPT if that
+/// is all that is left. `sector` is the logical sector size of the device in bytes; a GPT that was
+/// made for another sector size, as in a disk in a file, is read with its own.
 pub(crate) fn ranges(disk: &mut ReadAt<'_>, disk_bytes: u64, sector: u32) -> Vec<Range<u64>> {
     let mut head = [0; 8192];
     let sector =
@@ -54,13 +104,13 @@ pub(crate) fn ranges(disk: &mut ReadAt<'_>, disk_bytes: u64, sector: u32) -> Vec
     if let Some(table) = read(disk, disk_bytes, sector) {
         return table.partitions.iter().map(range).collect();
     }
-    // the primary table is lost: the kernel would not look, but the next tool may
+    // without a protective MBR the kernel ignores a GPT, but the next partitioning tool may not
     let backup = gpt::find(disk, disk_bytes, sector);
     backup.iter().flat_map(|gpt| &gpt.partitions).map(|p| range(&p.describe(sector))).collect()
 }
 
-/// Offset in bytes and magic of what else a disk may begin with: boot sectors, and tables of
-/// systems that are not read here.
+/// Offset in bytes and magic of other things that a disk may begin with: boot sectors, and
+/// partition tables that are not read here.
 const BOOT: &[(usize, &[u8])] = &[
     (510, b"\x55\xaa"),
     // a GPT that lost its protective MBR
@@ -97,7 +147,7 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
 }
 
-/// A reader over bytes in memory.
+/// A [`ReadAt`] over bytes in memory.
 pub(crate) fn over(bytes: &[u8]) -> impl FnMut(u64, &mut [u8]) -> bool + '_ {
     move |offset, buffer| {
         let range = usize::try_from(offset)

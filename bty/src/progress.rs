@@ -5,64 +5,62 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use crate::flash::FlashReport;
-use crate::image::ImageInfo;
-use crate::{Disk, Error, Result};
+use crate::{Error, Result};
 
 /// Cancels long work from another thread or a signal handler. Clones share one flag.
 ///
-/// Work that was cancelled ends within a second with
+/// Cancelled work ends within a second, with
 /// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled).
 #[derive(Clone, Debug, Default)]
 pub struct CancelToken(Arc<AtomicBool>);
 
 impl CancelToken {
-    /// A token that nobody has cancelled.
+    /// Creates a token that is not cancelled.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Cancels. Cannot be undone.
+    /// Cancels the work. Cannot be undone.
     pub fn cancel(&self) {
         self.0.store(true, Ordering::SeqCst);
     }
 
-    /// True once cancelled.
+    /// True once [`cancel`](Self::cancel) was called on any clone.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Fails once cancelled; for loops.
+    /// Fails once cancelled. For loops: `cancel.check()?`.
     ///
     /// # Errors
-    /// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled).
+    /// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled) once cancelled.
     pub fn check(&self) -> Result<()> {
         if self.is_cancelled() { Err(Error::cancelled()) } else { Ok(()) }
     }
 }
 
-/// A part of the work, in the order in which they happen.
+/// A part of the work. The variants are in the order in which they happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Phase {
     /// Reading the whole image without writing (`bty image --full`).
     Read,
-    /// Clearing the old boot blocks and signatures of the targets.
+    /// Zeroing the boot sectors and signatures of the old system.
     Wipe,
-    /// Reading, decoding and writing.
+    /// Reading and decoding the image, and writing it to the targets.
     Write,
-    /// Reading the targets back and comparing.
+    /// Reading the targets back, and comparing them with what was written.
     Verify,
-    /// Writing the first MiB, re-reading the partition table. Told when nothing is read back; else
-    /// it is a part of `Verify`.
+    /// Writing the first MiB, and making the kernel re-read the partition table. Reported only
+    /// without verification; else this is the end of `Verify`.
     Finish,
 }
 
 impl Phase {
-    /// Its name in JSON.
+    /// The name of the phase in JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -75,132 +73,84 @@ impl Phase {
     }
 }
 
-/// How far the work is. All counts are bytes.
+/// Progress of reading the image. All counts are bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Counts {
-    /// Read from the source, as it came over the wire.
+    /// Read from the source so far, as it came over the wire.
     pub source_bytes: u64,
-    /// How many the source will give, when known.
+    /// Size of the source, if known.
     pub source_total: Option<u64>,
-    /// Decoded so far, zeros included; the position in the disk image.
+    /// Decoded so far, zeros included: the position in the disk image.
     pub decoded_bytes: u64,
-    /// Size of the disk image, when known.
+    /// Size of the disk image, if known.
     pub decoded_total: Option<u64>,
 }
 
-/// How far one target is. All counts are bytes.
+/// Progress of one target. All counts are bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TargetCounts {
-    /// Which target, as it was named.
+    /// Path of the target.
     pub target: String,
-    /// Data handed to the device.
+    /// Data that the device has accepted.
     pub written_bytes: u64,
-    /// Data the device has confirmed after a flush: it survives a power cut.
+    /// Data that a flush has made durable: it survives a power cut.
     pub durable_bytes: u64,
-    /// Ranges made zero.
+    /// Ranges of the image made zero.
     pub zeroed_bytes: u64,
     /// Read back and found equal.
     pub verified_bytes: u64,
-    /// How much there is to read back, once it is known.
+    /// How much there is to read back; absent until that is known.
     pub verify_total: Option<u64>,
 }
 
-/// Something an observer may show.
+/// What an [`Observer`] is told. Serializes to one line of `--json` output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Event {
     /// A phase begins.
     Phase {
-        /// Which.
+        /// The phase that begins.
         phase: Phase,
     },
-    /// Counts, a few times a second and once at the end of each phase.
+    /// Progress, a few times a second and once at the end of each phase.
     Progress {
-        /// The phase they belong to.
+        /// The current phase.
         phase: Phase,
         /// Milliseconds since the work began.
         elapsed_ms: u64,
-        /// The source's side.
+        /// Progress of reading.
         #[serde(flatten)]
         counts: Counts,
-        /// Each target's side.
+        /// Progress of each target.
         targets: Vec<TargetCounts>,
     },
-    /// Something a person should know that stops nothing: a retry, a table that could not be
-    /// re-read.
+    /// A warning for people; the work goes on. For example: the server is asked again after a
+    /// failed request.
     Notice {
-        /// One sentence.
+        /// The warning: one sentence without a full stop.
         message: String,
     },
     /// One of several targets failed; the others go on.
     TargetFailed {
-        /// Which target.
+        /// Path of the target.
         target: String,
-        /// The error's kind.
+        /// Kind of the error, as of [`ErrorKind::as_str`](crate::ErrorKind::as_str).
         kind: String,
-        /// The error's text.
+        /// Text of the error.
         message: String,
     },
 }
 
-impl Event {
-    /// How much of `disk` was compared with `image` so far.
-    #[must_use]
-    pub fn comparing(disk: &Disk, image: &ImageInfo, compared_bytes: u64) -> Self {
-        let target = TargetCounts {
-            target: disk.path.display().to_string(),
-            verified_bytes: compared_bytes,
-            verify_total: image.disk_bytes,
-            ..TargetCounts::default()
-        };
-        Self::Progress {
-            phase: Phase::Verify,
-            elapsed_ms: 0,
-            counts: Counts::default(),
-            targets: vec![target],
-        }
-    }
-
-    /// All of `phase` done, as `report` tells: for dry runs.
-    #[must_use]
-    pub fn reached(phase: Phase, report: &FlashReport) -> Self {
-        let total = Some(report.disk_bytes);
-        let targets = report.targets.iter().map(|target| TargetCounts {
-            target: target.disk.path.display().to_string(),
-            written_bytes: target.written_bytes,
-            durable_bytes: target.written_bytes,
-            zeroed_bytes: target.zeroed_bytes,
-            verified_bytes: if phase == Phase::Verify { target.verified_bytes } else { 0 },
-            verify_total: total.filter(|_| phase == Phase::Verify),
-        });
-        let counts = Counts {
-            source_bytes: report.source_bytes,
-            source_total: report.image.source_bytes,
-            decoded_bytes: report.disk_bytes,
-            decoded_total: total,
-        };
-        Self::Progress { phase, elapsed_ms: 0, counts, targets: targets.collect() }
-    }
-
-    /// How much of `image` was read so far, without writing.
-    #[must_use]
-    pub fn reading(image: &ImageInfo, source_bytes: u64, decoded_bytes: u64) -> Self {
-        let (source_total, decoded_total) = (image.source_bytes, image.disk_bytes);
-        let counts = Counts { source_bytes, source_total, decoded_bytes, decoded_total };
-        Self::Progress { phase: Phase::Read, elapsed_ms: 0, counts, targets: Vec::new() }
-    }
-}
-
-/// Receives [`Event`]s. Called from worker threads, so it returns quickly.
+/// Receives [`Event`]s. Closures that take an `&Event` are observers.
 pub trait Observer: Send + Sync {
-    /// Takes note of `event`.
+    /// Receives one event. Called from the threads that do the work, so it must return quickly.
     fn event(&self, event: &Event);
 }
 
-/// Ignores everything.
+/// Ignores all events.
 impl Observer for () {
     fn event(&self, _event: &Event) {}
 }

@@ -83,7 +83,7 @@ fn cycle_of(cmdline: &str) -> Option<String> {
 
 /// Whoever was started by a medium comes here at every start, and has a disk to go on with.
 fn boot_flashed(start: &Start, output: &Output) -> Result<()> {
-    if let Err(error) = bty::boot::flashed_next(&bty::flash::FlashOptions::default()) {
+    if let Err(error) = bty::boot::repeat_boot_next(bty::boot::EFIVARS.as_ref()) {
         output.say(&format!("staying here: {error}"));
         return Ok(());
     }

@@ -198,7 +198,7 @@ impl Flasher for SimulatedWorld {
         let mut report = plan.dry_run_report();
         for phase in [Phase::Wipe, Phase::Write, Phase::Verify] {
             observer.event(&Event::Phase { phase });
-            observer.event(&Event::reached(phase, &report));
+            observer.event(&report.progress(phase));
         }
         for target in &mut report.targets {
             let path = target.disk.path.clone();
@@ -226,8 +226,8 @@ impl Flasher for SimulatedWorld {
     ) -> Result<VerifyReport> {
         cancel.check()?;
         let is_equal = self.state().flashed.get(&disk.path) == Some(&image.info.source);
-        let report = VerifyReport::foreseen(&image.info, disk, is_equal);
-        observer.event(&Event::comparing(disk, &image.info, report.compared_bytes));
+        let report = VerifyReport::dry_run(&image.info, disk, is_equal);
+        observer.event(&report.progress());
         Ok(report)
     }
 

@@ -11,9 +11,7 @@ use bty::flash::{self, FlashPlan, FlashReport, VerifyReport};
 use bty::hardware::{self, Dmi, HardwareRoots, Inventory};
 use bty::image::directory::{self, ImageFile};
 use bty::image::{Contents, OpenOptions};
-use bty::{
-    CancelToken, Client, Disk, DiskHost, Error, ErrorKind, Event, Observer, Result, SystemHost,
-};
+use bty::{CancelToken, Client, Disk, DiskHost, Error, ErrorKind, Observer, Result, SystemHost};
 
 use super::{Flasher, Image, Images, Machine, ProgressSink, Web, World};
 use crate::terminal::Terminal;
@@ -84,8 +82,7 @@ impl Images for System {
         observer: &dyn Observer,
         cancel: &CancelToken,
     ) -> Result<Contents> {
-        let observed =
-            |source, decoded| observer.event(&Event::reading(&image.info, source, decoded));
+        let observed = |source, decoded| observer.event(&image.info.read_progress(source, decoded));
         opened(image)?.read_fully(&observed, cancel)
     }
 
@@ -119,8 +116,7 @@ impl Flasher for System {
         observer: &dyn Observer,
         cancel: &CancelToken,
     ) -> Result<VerifyReport> {
-        let observed = |compared| observer.event(&Event::comparing(disk, &image.info, compared));
-        flash::verify(opened(image)?, disk, &*self.disks, false, &observed, cancel)
+        flash::verify(opened(image)?, disk, &*self.disks, false, observer, cancel)
     }
 
     fn create(&self, path: &Path, size_bytes: u64) -> Result<Disk> {

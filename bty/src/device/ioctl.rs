@@ -1,5 +1,4 @@
-//! The block-device commands that have no safe wrapper elsewhere, and nothing more: the only unsafe
-//! code of the library.
+//! System calls without a safe wrapper in rustix. This is the only unsafe code of the library.
 #![allow(unsafe_code)]
 
 use std::os::fd::AsFd;
@@ -13,58 +12,54 @@ const BLKRRPART: u32 = opcode::none(0x12, 95);
 const BLKGETSIZE64: u32 = opcode::read::<usize>(0x12, 114);
 const BLKDISKSEQ: u32 = opcode::read::<u64>(0x12, 128);
 
-/// Size of a block device in bytes.
 pub(crate) fn size_bytes(device: impl AsFd) -> Result<u64> {
     // SAFETY: BLKGETSIZE64 writes one u64 through the pointer, on 32-bit kernels too.
     unsafe { ioctl(device, Getter::<BLKGETSIZE64, u64>::new()) }
 }
 
-/// True when the kernel refuses to write to the block device.
 pub(crate) fn is_read_only(device: impl AsFd) -> Result<bool> {
     // SAFETY: BLKROGET writes one int through the pointer.
     let value = unsafe { ioctl(device, Getter::<BLKROGET, i32>::new()) }?;
     Ok(value != 0)
 }
 
-/// The number that the kernel gave the disk when it appeared.
+/// The number that the kernel gave to the disk when it appeared.
 pub(crate) fn diskseq(device: impl AsFd) -> Result<u64> {
     // SAFETY: BLKDISKSEQ writes one u64 through the pointer.
     unsafe { ioctl(device, Getter::<BLKDISKSEQ, u64>::new()) }
 }
 
-/// Makes the kernel read the partition table again.
 pub(crate) fn reread_table(device: impl AsFd) -> Result<()> {
     // SAFETY: BLKRRPART takes no argument and touches no memory of this process.
     unsafe { ioctl(device, NoArg::<BLKRRPART>::new()) }
 }
 
-/// Starts writing the pages of a regular file that were written in a range of bytes, without
-/// waiting for them.
+/// Starts writing the dirty pages in a range of a regular file to the disk, without waiting.
 pub(crate) fn start_writeback(file: impl AsFd, offset: u64, len: u64) {
     use std::os::fd::AsRawFd;
     let (Ok(offset), Ok(len)) = (i64::try_from(offset), i64::try_from(len)) else { return };
-    // SAFETY: takes a live descriptor and plain numbers. The result does not matter: a flush
-    // follows, and reports.
+    // SAFETY: takes a live descriptor and plain numbers. The result does not matter, because a
+    // flush follows and reports errors.
     unsafe {
         libc::sync_file_range(file.as_fd().as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE)
     };
 }
 
-/// Makes a kernel ready to be started by this one.
+/// Loads a kernel, for a later `reboot(LINUX_REBOOT_CMD_KEXEC)`.
 pub(crate) fn kexec_file_load(
     linux: &std::fs::File,
     initrd: Option<&std::fs::File>,
     options: &str,
 ) -> Result<()> {
     use std::os::fd::AsRawFd;
-    // of linux/kexec.h
+    // from linux/kexec.h
     const KEXEC_FILE_NO_INITRAMFS: libc::c_ulong = 4;
     let options = std::ffi::CString::new(options).map_err(|_| rustix::io::Errno::INVAL)?;
     let len = options.as_bytes_with_nul().len();
     let (initrd, flags) =
         initrd.map_or((-1, KEXEC_FILE_NO_INITRAMFS), |file| (file.as_raw_fd(), 0));
-    // SAFETY: the descriptors live until it returns, and it reads `len` bytes of the command line,
-    // with its end.
+    // SAFETY: the descriptors live until the call returns, and it reads `len` bytes of the command
+    // line, the final NUL included.
     let done = unsafe {
         libc::syscall(
             libc::SYS_kexec_file_load,

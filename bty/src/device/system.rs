@@ -18,51 +18,52 @@ use crate::device::{Device, ioctl};
 use crate::size::align_down;
 use crate::{Error, ErrorKind, Result};
 
-/// Direct I/O on a regular file goes in blocks of this many bytes: enough for every file system.
+/// Alignment of direct I/O on a regular file, in bytes: enough for every file system.
 const FILE_BLOCK: u64 = 4096;
-/// Logical sector size of a regular file: what virtual machines show for it by default.
+/// Logical sector size of a regular file in bytes: virtual machines use it by default.
 pub(crate) const FILE_SECTOR: u32 = 512;
-/// Without direct I/O, this many bytes may be in the page cache only.
+/// How many bytes may be dirty in the page cache before a flush, without direct I/O.
 const CACHED_BYTES_MAX: u64 = 64 << 20;
-/// Others (udev, desktop services) look into a disk for a moment whenever it was written to.
+/// After a write, other programs (udev, desktop services) open the disk for a moment, during which
+/// the kernel does not re-read the partition table.
 const REREAD_ATTEMPTS: u32 = 10;
 const REREAD_PAUSE: Duration = Duration::from_millis(100);
 
-/// What an opened target is used for.
+/// What a target is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Access {
-    /// Writing, with nobody else beside.
+pub(crate) enum AccessMode {
+    /// Reading and writing, with no other user.
     Exclusive,
-    /// Reading, whoever else may use it.
+    /// Reading, even while it is in use.
     ReadOnly,
 }
 
-/// An opened block device or regular file.
+/// An open block device or regular file.
 #[derive(Debug)]
 pub(crate) struct SystemDevice {
-    /// Opened with `O_DIRECT`, if `is_direct`.
+    /// Opened with `O_DIRECT` if `is_direct`.
     file: File,
     size_bytes: u64,
     sector_bytes: u32,
     is_direct: bool,
-    /// For a regular file: what does not fill whole blocks goes through the page cache.
+    /// For a regular file: a second descriptor, for what does not fill whole blocks of direct I/O.
     cached: Option<Cached>,
-    /// How it is asked to make zeros by itself.
+    /// How to make it zero a range by itself.
     zeroing: FallocateFlags,
-    /// The device said that it cannot.
+    /// The device has reported that it cannot.
     lacks_zeroing: AtomicBool,
 }
 
-/// Zeroes, and lets the device forget what was there: quick on flash memory, and never a fallback
-/// to zeros that the kernel writes.
-const FORGET: FallocateFlags = FallocateFlags::PUNCH_HOLE.union(FallocateFlags::KEEP_SIZE);
+/// Zeroes a range and deallocates it: quick on flash memory, and the kernel never falls back to
+/// writing zeros itself.
+const DEALLOCATE: FallocateFlags = FallocateFlags::PUNCH_HOLE.union(FallocateFlags::KEEP_SIZE);
 
-/// Zeroes, and keeps the space. For loop devices: punching holes into the file behind one takes ten
-/// times as long, holds up the writes beside it, and takes from its owner the space that was set
-/// aside for it.
-const KEEP: FallocateFlags = FallocateFlags::ZERO_RANGE.union(FallocateFlags::KEEP_SIZE);
+/// Zeroes a range and keeps it allocated. For loop devices: punching holes into the backing file
+/// takes ten times as long, blocks concurrent writes, and gives away space that its owner has
+/// reserved.
+const KEEP_ALLOCATED: FallocateFlags = FallocateFlags::ZERO_RANGE.union(FallocateFlags::KEEP_SIZE);
 
-/// Major number of loop devices.
+/// Major device number of loop devices.
 const LOOP_MAJOR: u32 = 7;
 
 /// A regular file, opened without `O_DIRECT`.
@@ -76,9 +77,9 @@ impl SystemDevice {
     /// Opens the block device or regular file at `path`.
     ///
     /// # Errors
-    /// [`ErrorKind::Refused`] when somebody else uses it or the kernel protects it;
-    /// [`ErrorKind::Target`] when it cannot be opened.
-    pub(crate) fn open(path: &Path, access: Access) -> Result<Self> {
+    /// - [`ErrorKind::Refused`]: it is in use, write-protected, or neither a disk nor a file.
+    /// - [`ErrorKind::Target`]: it cannot be opened.
+    pub(crate) fn open(path: &Path, access: AccessMode) -> Result<Self> {
         let file = open(path, access, OFlags::DIRECT);
         match file {
             Ok(file) if is_block(&file) => Self::block(file, path, access),
@@ -94,15 +95,16 @@ impl SystemDevice {
         }
     }
 
-    fn block(file: File, path: &Path, access: Access) -> Result<Self> {
+    fn block(file: File, path: &Path, access: AccessMode) -> Result<Self> {
         let failed = |e: Errno| target_error("reading the size of", path, e.into());
         let size_bytes = ioctl::size_bytes(&file).map_err(failed)?;
         let sector_bytes = rustix::fs::ioctl_blksszget(&file).map_err(failed)?;
-        if access == Access::Exclusive && ioctl::is_read_only(&file).map_err(failed)? {
+        if access == AccessMode::Exclusive && ioctl::is_read_only(&file).map_err(failed)? {
             return Err(refused(path, Errno::ROFS.into()));
         }
         let node = rustix::fs::fstat(&file).map_err(failed)?.st_rdev;
-        let zeroing = if rustix::fs::major(node) == LOOP_MAJOR { KEEP } else { FORGET };
+        let zeroing =
+            if rustix::fs::major(node) == LOOP_MAJOR { KEEP_ALLOCATED } else { DEALLOCATE };
         Ok(Self {
             file,
             size_bytes,
@@ -114,7 +116,7 @@ impl SystemDevice {
         })
     }
 
-    fn regular(file: File, path: &Path, access: Access, is_direct: bool) -> Result<Self> {
+    fn regular(file: File, path: &Path, access: AccessMode, is_direct: bool) -> Result<Self> {
         let meta = file.metadata().map_err(|e| target_error("reading the size of", path, e))?;
         if !meta.is_file() {
             return Err(Error::new(
@@ -124,7 +126,7 @@ impl SystemDevice {
             .with_path(path.display())
             .hint("name a disk or a regular file; bty disks lists the disks"));
         }
-        if access == Access::Exclusive {
+        if access == AccessMode::Exclusive {
             lock(&file).map_err(|e| match e {
                 Errno::AGAIN | Errno::ACCESS => in_use(path, "by another process").hint(
                     "end what uses it, such as a virtual machine or another flash, then try again",
@@ -134,7 +136,7 @@ impl SystemDevice {
         }
         let cached =
             open(path, access, OFlags::empty()).map_err(|e| target_error("opening", path, e))?;
-        if access == Access::Exclusive {
+        if access == AccessMode::Exclusive {
             mark_as_disk(&file);
         }
         Ok(Self {
@@ -143,19 +145,19 @@ impl SystemDevice {
             sector_bytes: FILE_SECTOR,
             is_direct,
             cached: Some(Cached { file: cached, dirty_bytes: AtomicU64::new(0) }),
-            zeroing: FORGET,
+            zeroing: DEALLOCATE,
             lacks_zeroing: AtomicBool::new(false),
         })
     }
 
-    /// The number that the kernel gave the opened disk when it appeared, if it does so.
+    /// The number that the kernel gave to the open disk when it appeared; older kernels have none.
     pub(crate) fn diskseq(&self) -> Option<u64> {
         ioctl::diskseq(&self.file).ok()
     }
 
-    /// How many of `len` bytes at `offset` go in one piece, and through what: the page cache if
-    /// there is a [`Cached`].
-    fn piece(&self, offset: u64, len: usize) -> (usize, Option<&Cached>) {
+    /// How many of `len` bytes at `offset` can be transferred at once, and through which
+    /// descriptor: the [`Cached`] one, or the direct one if `None`.
+    fn next_transfer(&self, offset: u64, len: usize) -> (usize, Option<&Cached>) {
         let Some(cached) = &self.cached else { return (len, None) };
         let into_block = offset % FILE_BLOCK;
         if !self.is_direct {
@@ -180,19 +182,19 @@ impl Device for SystemDevice {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        // a regular file would grow
+        // without this check, a regular file would grow
         let room = self.size_bytes.saturating_sub(offset);
         if bytes.len() as u64 > room {
             return Err(Errno::NOSPC.into());
         }
-        match self.piece(offset, bytes.len()) {
+        match self.next_transfer(offset, bytes.len()) {
             (len, None) => self.file.write_at(&bytes[..len], offset),
             (len, Some(cached)) => cached.write_at(&bytes[..len], offset),
         }
     }
 
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
-        match self.piece(offset, bytes.len()) {
+        match self.next_transfer(offset, bytes.len()) {
             (len, None) => self.file.read_at(&mut bytes[..len], offset),
             (len, Some(cached)) => cached.read_at(&mut bytes[..len], offset),
         }
@@ -249,7 +251,7 @@ impl Cached {
     }
 
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
-        // only clean pages can be dropped
+        // only clean pages can be dropped from the cache
         if self.dirty_bytes.load(Ordering::Relaxed) != 0 {
             self.flush()?;
         }
@@ -265,32 +267,37 @@ impl Cached {
     }
 }
 
-/// The size of a disk in a file of `len` bytes: whole sectors. What is left over is not touched.
+/// The size of the disk that a file of `len` bytes represents: whole sectors. An incomplete sector
+/// at the end is never touched.
 pub(crate) fn file_bytes(len: u64) -> u64 {
     align_down(len, u64::from(FILE_SECTOR))
 }
 
-/// Attribute of a file that bty has made or written as a disk.
+/// Extended attribute of a file that bty has created or written as a disk.
 const DISK_MARK: &str = "user.bty.disk";
 
-/// Marks a file as a disk of bty's, so that the next flash need not be told that it may be written.
-/// File systems without attributes forget it.
+/// Marks a file as a disk that bty wrote, so that the next flash may overwrite it without being
+/// told to. File systems without extended attributes lose the mark.
 pub(crate) fn mark_as_disk(file: impl AsFd) {
     let _ = rustix::fs::fsetxattr(file, DISK_MARK, b"1", rustix::fs::XattrFlags::empty());
 }
 
-/// True when the file has that mark.
+/// True when the file was [marked](mark_as_disk).
 pub(crate) fn is_marked_as_disk(file: impl AsFd) -> bool {
     let mut value = [0_u8; 8];
     rustix::fs::fgetxattr(file, DISK_MARK, &mut value[..]).is_ok()
 }
 
-fn open(path: &Path, access: Access, flags: OFlags) -> io::Result<File> {
-    // O_EXCL without O_CREAT: on a block device, fail when it or a part of it is mounted or
-    // claimed. On a regular file it says nothing, the locks do.
-    let exclusive = if access == Access::Exclusive { OFlags::EXCL } else { OFlags::empty() };
+fn open(path: &Path, access: AccessMode, flags: OFlags) -> io::Result<File> {
+    // O_EXCL without O_CREAT on a block device: fail when it or a partition of it is mounted or
+    // claimed. On a regular file it has no effect; the locks do that.
+    let exclusive = if access == AccessMode::Exclusive { OFlags::EXCL } else { OFlags::empty() };
     let flags = (flags | exclusive).bits().cast_signed();
-    OpenOptions::new().read(true).write(access == Access::Exclusive).custom_flags(flags).open(path)
+    OpenOptions::new()
+        .read(true)
+        .write(access == AccessMode::Exclusive)
+        .custom_flags(flags)
+        .open(path)
 }
 
 fn is_block(file: &File) -> bool {
@@ -302,7 +309,7 @@ fn is_block(file: &File) -> bool {
 fn lock(file: impl AsFd) -> rustix::io::Result<()> {
     flock(&file, FlockOperation::NonBlockingLockExclusive)?;
     match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
-        // file systems without record locks have no virtual machines that hold any
+        // without record locks in the file system, no virtual machine can hold one
         Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
         result => result,
     }
@@ -313,7 +320,8 @@ fn in_use(path: &Path, by: &str) -> Error {
         .with_path(path.display())
 }
 
-/// A failed open: refused when the kernel protects the target, the target's failure else.
+/// The error of a failed open: a refusal when the target is busy or write-protected, else a failure
+/// of the target.
 fn refused(path: &Path, error: io::Error) -> Error {
     match error.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::BUSY) => in_use(path, "by the kernel")

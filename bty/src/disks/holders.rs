@@ -1,11 +1,11 @@
-//! Who uses a disk: mounts, swap, devices built on it, loop devices, the running system.
+//! Finds who uses a disk: mounts, swap, devices built on it, loop devices, the running system.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use crate::disks::sysfs::{Node, Nodes, parse_number, text};
+use crate::disks::sysfs::{BlockDevice, BlockDevices, parse_number, text};
 use crate::disks::{DiskKind, Use};
 
 /// Mounts that make up the running system.
@@ -13,33 +13,33 @@ const SYSTEM_MOUNTS: [&str; 5] = ["/", "/usr", "/boot", "/boot/efi", "/efi"];
 
 /// A line of `/proc/self/mountinfo`.
 #[derive(Debug, PartialEq, Eq)]
-struct Mount {
-    /// Device number; of a made-up device for btrfs and overlays.
+struct MountEntry {
+    /// Device number. For btrfs and overlays the kernel makes one up, which belongs to no device.
     number: Option<(u32, u32)>,
     mountpoint: PathBuf,
     fs_type: String,
     source: PathBuf,
 }
 
-/// Everything that uses block devices at one moment.
+/// A snapshot of everything that uses block devices.
 #[derive(Debug)]
 pub(super) struct Usage<'a> {
-    nodes: &'a Nodes,
-    /// Mounts, each with the names of the devices it is on.
-    mounts: Vec<(Mount, Vec<String>)>,
+    nodes: &'a BlockDevices,
+    /// Mounts, each with the names of the devices that it is on.
+    mounts: Vec<(MountEntry, Vec<String>)>,
     swaps: Vec<PathBuf>,
-    /// Members of each active btrfs: its UUID and the names of its devices.
+    /// Active btrfs file systems: UUID, and names of the member devices.
     btrfs: Vec<(String, Vec<String>)>,
-    /// Attached loop devices: name and backing file.
+    /// Attached loop devices: name, and backing file.
     loops: Vec<(String, PathBuf)>,
     /// Names of the devices that the running system is on.
     system: BTreeSet<String>,
 }
 
 impl<'a> Usage<'a> {
-    /// Looks at the system. What it does not tell counts as no use: opening exclusively is the last
-    /// word.
-    pub(super) fn read(nodes: &'a Nodes) -> Self {
+    /// Reads the system. What cannot be read counts as no use, since opening a disk exclusively is
+    /// the last word.
+    pub(super) fn read(nodes: &'a BlockDevices) -> Self {
         let proc = |file: &str| fs::read(nodes.roots.proc.join(file)).unwrap_or_default();
         let mut usage = Self {
             nodes,
@@ -55,8 +55,9 @@ impl<'a> Usage<'a> {
             .map(|mount| (usage.devices_of(&mount), mount))
             .map(|(d, m)| (m, d))
             .collect();
-        let is_system =
-            |mount: &Mount| SYSTEM_MOUNTS.iter().any(|place| mount.mountpoint == Path::new(place));
+        let is_system = |mount: &MountEntry| {
+            SYSTEM_MOUNTS.iter().any(|place| mount.mountpoint == Path::new(place))
+        };
         let mut system = BTreeSet::new();
         for (_, devices) in usage.mounts.iter().filter(|(mount, _)| is_system(mount)) {
             for name in devices {
@@ -68,7 +69,7 @@ impl<'a> Usage<'a> {
     }
 
     /// Names of the devices that a mounted file system is on.
-    fn devices_of(&self, mount: &Mount) -> Vec<String> {
+    fn devices_of(&self, mount: &MountEntry) -> Vec<String> {
         let by_number = mount.number.and_then(|number| self.nodes.by_number(number));
         let Some(node) = by_number.or_else(|| self.nodes.by_path(&mount.source)) else {
             return Vec::new();
@@ -80,7 +81,7 @@ impl<'a> Usage<'a> {
         whole.map_or_else(|| vec![node.name.clone()], |(_, members)| members.clone())
     }
 
-    /// Adds `name` and everything it is built on, disks of partitions apart.
+    /// Adds `name` and everything that it is built on, but not the disk of a partition.
     fn add_below(&self, name: &str, found: &mut BTreeSet<String>) {
         let Some(node) = self.nodes.by_name(name) else { return };
         if !found.insert(name.to_owned()) {
@@ -95,8 +96,8 @@ impl<'a> Usage<'a> {
         }
     }
 
-    /// Uses of the disk `node` and its partitions; of a partition alone, and of its whole disk.
-    pub(super) fn of_node(&self, node: &Node) -> Vec<Use> {
+    /// Uses of `node`: of a disk and its partitions, or of a partition and its whole disk.
+    pub(super) fn of_node(&self, node: &BlockDevice) -> Vec<Use> {
         let mut uses = Vec::new();
         let mut seen = BTreeSet::new();
         let partitions = self.nodes.partitions_of(&node.name);
@@ -121,7 +122,7 @@ impl<'a> Usage<'a> {
     }
 
     /// Adds the uses of `node`, and of everything built on it.
-    fn add(&self, node: &Node, seen: &mut BTreeSet<String>, uses: &mut Vec<Use>) {
+    fn add(&self, node: &BlockDevice, seen: &mut BTreeSet<String>, uses: &mut Vec<Use>) {
         if !seen.insert(node.name.clone()) {
             return;
         }
@@ -129,7 +130,7 @@ impl<'a> Usage<'a> {
         for (mount, _) in self.mounts.iter().filter(|(_, devices)| devices.contains(&node.name)) {
             uses.push(Use::Mounted { device: device(), mountpoint: mount.mountpoint.clone() });
         }
-        // mounted where this process cannot see it
+        // a btrfs that is mounted in another namespace has no entry among the mounts
         let is_seen =
             |members: &Vec<String>| self.mounts.iter().any(|(_, devices)| devices == members);
         for (uuid, _) in self.btrfs.iter().filter(|(_, m)| m.contains(&node.name) && !is_seen(m)) {
@@ -155,7 +156,12 @@ impl<'a> Usage<'a> {
         self.add_loops(&node.path, seen, uses);
     }
 
-    fn add_with_partitions(&self, node: &Node, seen: &mut BTreeSet<String>, uses: &mut Vec<Use>) {
+    fn add_with_partitions(
+        &self,
+        node: &BlockDevice,
+        seen: &mut BTreeSet<String>,
+        uses: &mut Vec<Use>,
+    ) {
         self.add(node, seen, uses);
         for partition in self.nodes.partitions_of(&node.name) {
             self.add(partition, seen, uses);
@@ -173,7 +179,7 @@ impl<'a> Usage<'a> {
 }
 
 /// `dm-0 (vg0-root)`.
-fn describe_holder(node: &Node) -> String {
+fn describe_holder(node: &BlockDevice) -> String {
     match node
         .text("dm/name")
         .or_else(|| node.text("md/array_state").map(|state| format!("MD array, {state}")))
@@ -201,9 +207,9 @@ fn read_btrfs(sys: &Path) -> Vec<(String, Vec<String>)> {
     found.filter(|(_, members)| !members.is_empty()).collect()
 }
 
-/// Attached loop devices. The kernel appends ` (deleted)` for a file that has no name any more:
-/// whatever has that name now is another file, so such a loop device uses none.
-fn read_loops(nodes: &Nodes) -> Vec<(String, PathBuf)> {
+/// Attached loop devices. The kernel appends ` (deleted)` to a backing file that was unlinked.
+/// Whatever has that name now is another file, so such a loop device is left out.
+fn read_loops(nodes: &BlockDevices) -> Vec<(String, PathBuf)> {
     let loops = nodes.all.iter().filter(|node| node.kind() == DiskKind::Loop);
     let backing = loops.filter_map(|node| {
         Some((node.name.clone(), PathBuf::from(text(&node.dir, "loop/backing_file")?)))
@@ -213,13 +219,13 @@ fn read_loops(nodes: &Nodes) -> Vec<(String, PathBuf)> {
         .collect()
 }
 
-/// `/proc/self/mountinfo`, proc_pid_mountinfo(5): id, parent, major:minor, root, mount point,
-/// options, optional fields, `-`, type, source, options.
-fn parse_mounts(text: &[u8]) -> Vec<Mount> {
+/// Parses `/proc/self/mountinfo`, proc_pid_mountinfo(5): id, parent, major:minor, root, mount
+/// point, options, optional fields, `-`, type, source, options.
+fn parse_mounts(text: &[u8]) -> Vec<MountEntry> {
     let line = |line: &[u8]| {
         let fields: Vec<&[u8]> = line.split(|&b| b == b' ').collect();
         let dash = fields.iter().skip(6).position(|field| *field == b"-")? + 6;
-        Some(Mount {
+        Some(MountEntry {
             number: parse_number(std::str::from_utf8(fields[2]).ok()?),
             mountpoint: unescape(fields[4]),
             fs_type: String::from_utf8_lossy(fields.get(dash + 1)?).into_owned(),
@@ -229,14 +235,14 @@ fn parse_mounts(text: &[u8]) -> Vec<Mount> {
     text.split(|&b| b == b'\n').filter_map(line).collect()
 }
 
-/// `/proc/swaps`: a heading, then a path per line in the first column.
+/// Parses `/proc/swaps`: a heading, then a path per line in the first column.
 fn parse_swaps(text: &[u8]) -> Vec<PathBuf> {
     let lines = text.split(|&b| b == b'\n').skip(1);
     let paths = lines.filter_map(|line| line.split(|b| b" \t".contains(b)).next());
     paths.filter(|path| path.starts_with(b"/")).map(unescape).collect()
 }
 
-/// A path in which the kernel wrote blanks and backslashes as `\040`.
+/// Decodes a path in which the kernel wrote blanks and backslashes in octal: `\040`.
 fn unescape(field: &[u8]) -> PathBuf {
     let mut path = Vec::with_capacity(field.len());
     let mut rest = field;

@@ -11,21 +11,22 @@ use rustix::fs::OFlags;
 
 use crate::device::Device;
 use crate::device::system::{
-    Access, FILE_SECTOR, SystemDevice, file_bytes, is_marked_as_disk, mark_as_disk,
+    AccessMode, FILE_SECTOR, SystemDevice, file_bytes, is_marked_as_disk, mark_as_disk,
 };
 use crate::disks::holders::Usage;
-use crate::disks::sysfs::{Node, Nodes, SystemRoots};
-use crate::disks::{Disk, DiskHost, DiskKind, Partition, Use, signatures};
+use crate::disks::sysfs::{BlockDevice, BlockDevices, SystemRoots};
+use crate::disks::{Disk, DiskHost, DiskKind, Partition, Use};
 use crate::image::foreign;
 use crate::partition_table::{self, gpt};
+use crate::signatures;
 use crate::size::align_up;
 use crate::{Error, ErrorKind, Result};
 
-/// The way out when a file that should be created exists.
+/// Hint for a file that cannot be created because it exists.
 const ALREADY_THERE: &str =
     "choose another name, remove it, or leave out --create to write to it as it is";
 
-/// The machine this runs on, read from sysfs and procfs at each call.
+/// The machine this runs on. Every call reads sysfs and procfs anew.
 ///
 /// ```no_run
 /// use bty::{DiskHost, SystemHost};
@@ -41,25 +42,24 @@ pub struct SystemHost {
 }
 
 impl SystemHost {
-    /// The machine this runs on.
+    /// Creates a host that reads `/sys`, `/proc` and `/dev`.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A machine described by other trees than `/sys`, `/proc`, `/dev`: the device nodes may be
-    /// regular files.
+    /// Creates a host that reads other trees instead. Their device nodes may be regular files.
     #[must_use]
     pub fn with_roots(roots: SystemRoots) -> Self {
         Self { roots }
     }
 
-    /// The disk that [`create`](DiskHost::create) would make of the regular file `path`, which is
-    /// not there yet: for planning before anything is touched. `size_bytes` is rounded up to a
-    /// sector.
+    /// Describes the disk that [`create`](DiskHost::create) would make of the regular file `path`,
+    /// for plans: nothing is created. `size_bytes` is rounded up to a sector.
     ///
     /// # Errors
-    /// [`ErrorKind::Refused`] when something is at `path` already, or its directory is missing.
+    /// [`ErrorKind::Refused`] when there is something at `path` already, its directory is missing,
+    /// or it lies directly in `/dev`.
     pub fn plan_file(&self, path: &Path, size_bytes: u64) -> Result<Disk> {
         let refuse = |what: &str, next: &str| {
             let message = format!("{} {what}", path.display());
@@ -70,7 +70,7 @@ impl SystemHost {
         }
         let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let (Ok(parent), Some(name)) = (fs::canonicalize(parent), path.file_name()) else {
-            return refuse("cannot be created", "create the directory that it should be in first");
+            return refuse("cannot be created", "create its directory first");
         };
         if parent == self.roots.dev {
             return refuse(
@@ -81,13 +81,13 @@ impl SystemHost {
         Ok(planned_file(parent.join(name), size_bytes))
     }
 
-    /// Everything about `node` that can be found without disturbing anybody.
-    fn describe(&self, node: &Node, nodes: &Nodes, usage: &Usage<'_>) -> Disk {
+    /// Examines `node` without claiming it, so that other programs are not disturbed.
+    fn describe(&self, node: &BlockDevice, nodes: &BlockDevices, usage: &Usage<'_>) -> Disk {
         let mut disk = node.facts(nodes.disk_of(node), &self.roots);
         disk.uses = usage.of_node(node);
-        match open_for_a_look(&node.path) {
-            Ok(file) => look(&mut disk, &file),
-            // the kernel has read the table for us
+        match open_nonblocking(&node.path) {
+            Ok(file) => read_contents(&mut disk, &file),
+            // without permission to read it, at least the kernel knows the partitions
             Err(_) => {
                 disk.partitions = nodes.partitions_of(&node.name).map(kernel_partition).collect();
             }
@@ -101,9 +101,9 @@ impl SystemHost {
         disk
     }
 
-    /// The identity of the device at `path` as of now.
+    /// Reads the identity of the device at `path`, but not its content and uses.
     fn identify(&self, path: &Path) -> Result<Disk> {
-        let nodes = Nodes::read(&self.roots)?;
+        let nodes = BlockDevices::read(&self.roots)?;
         match nodes.by_path(path) {
             Some(node) => Ok(node.facts(nodes.disk_of(node), &self.roots)),
             None => self.probe_file(path),
@@ -114,14 +114,15 @@ impl SystemHost {
         let refuse = |what: &str| {
             Error::new(ErrorKind::Refused, format!("{} {what}", path.display()))
                 .with_path(path.display())
-                .hint(self.list_as_hint("name a disk, or a regular file"))
+                .hint(self.hint_with_disks("name a disk, or a regular file"))
         };
         let meta = fs::metadata(path).map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => {
-                let next = "name one that is there, or create a file to be a virtual machine's disk with --create=SIZE";
+                let next = "name one that is there, or create a file to be a virtual machine's \
+                            disk with --create=SIZE";
                 Error::new(ErrorKind::Refused, format!("there is nothing at {}", path.display()))
                     .with_path(path.display())
-                    .hint(self.list_as_hint(next))
+                    .hint(self.hint_with_disks(next))
             }
             _ => refuse("cannot be examined").because(e),
         })?;
@@ -139,7 +140,7 @@ impl SystemHost {
         if !kind.is_file() {
             return Err(refuse("is neither a disk nor a regular file"));
         }
-        // what `dd of=/dev/sdx` leaves when there is no such disk; it fills the memory
+        // `dd of=/dev/sdx` creates such a file when there is no such disk; /dev is in memory
         if path.parent() == Some(&self.roots.dev) {
             return Err(refuse("is a regular file among the devices, not a disk"));
         }
@@ -150,25 +151,25 @@ impl SystemHost {
         Ok(disk)
     }
 
-    fn list_as_hint(&self, next: &str) -> String {
+    /// `next`, followed by the disks of this machine.
+    fn hint_with_disks(&self, next: &str) -> String {
         let disks = self.list().unwrap_or_default();
         if disks.is_empty() {
-            return format!("{next}; this machine shows no disks");
+            return format!("{next}; no disks were found on this machine");
         }
         let lines: Vec<String> =
             disks.iter().map(|disk| format!("\n  {}", disk.summary())).collect();
         format!("{next}; this machine has:{}", lines.concat())
     }
 
-    /// Whoever has claimed the device without showing anywhere: a ZFS pool, a mount in another
-    /// namespace.
+    /// Adds a use that neither sysfs nor procfs shows: a ZFS pool, a mount in another namespace.
     fn add_hidden_use(&self, disk: &mut Disk) {
         if disk.uses.is_empty() && is_claimed(&disk.path) {
             disk.uses.push(Use::Busy { device: disk.path.clone(), hint: container(disk) });
         }
     }
 
-    /// Says who is in the way, if that can be found.
+    /// Adds to a refusal who uses the disk, if that can be found.
     fn explain_refusal(&self, disk: &Disk, error: Error) -> Error {
         if error.kind() != ErrorKind::Refused {
             return error;
@@ -183,13 +184,13 @@ impl SystemHost {
             format!("refusing {}: {}", disk.path.display(), uses.join("; ")),
         )
         .with_path(disk.path.display())
-        .hint("free the disk as said, then try again")
+        .hint("release the disk, then try again")
     }
 }
 
 impl DiskHost for SystemHost {
     fn list(&self) -> Result<Vec<Disk>> {
-        let nodes = Nodes::read(&self.roots)?;
+        let nodes = BlockDevices::read(&self.roots)?;
         let usage = Usage::read(&nodes);
         Ok(nodes
             .all
@@ -200,7 +201,7 @@ impl DiskHost for SystemHost {
     }
 
     fn probe(&self, path: &Path) -> Result<Disk> {
-        let nodes = Nodes::read(&self.roots)?;
+        let nodes = BlockDevices::read(&self.roots)?;
         let usage = Usage::read(&nodes);
         if let Some(node) = nodes.by_path(path) {
             let mut disk = self.describe(node, &nodes, &usage);
@@ -209,20 +210,20 @@ impl DiskHost for SystemHost {
         }
         let mut disk = self.probe_file(path)?;
         disk.uses = usage.of_file(&disk.path);
-        if let Ok(file) = open_for_a_look(&disk.path) {
-            look(&mut disk, &file);
+        if let Ok(file) = open_nonblocking(&disk.path) {
+            read_contents(&mut disk, &file);
             disk.file_holds = held_in_file(&disk, &file);
         }
         Ok(disk)
     }
 
     fn open(&self, disk: &Disk) -> Result<Arc<dyn Device>> {
-        let device = self.open_checked(disk, Access::Exclusive)?;
+        let device = self.open_checked(disk, AccessMode::Exclusive)?;
         Ok(Arc::new(device))
     }
 
     fn open_read_only(&self, disk: &Disk) -> Result<Arc<dyn Device>> {
-        let device = self.open_checked(disk, Access::ReadOnly)?;
+        let device = self.open_checked(disk, AccessMode::ReadOnly)?;
         Ok(Arc::new(device))
     }
 
@@ -243,7 +244,7 @@ impl DiskHost for SystemHost {
                 .hint(ALREADY_THERE));
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                return Err(failed(e).hint("create the directory that it should be in first"));
+                return Err(failed(e).hint("create its directory first"));
             }
             Err(e) => return Err(failed(e)),
         };
@@ -256,28 +257,28 @@ impl DiskHost for SystemHost {
 }
 
 impl SystemHost {
-    /// Opens `disk`, and makes sure that it is still the one that was probed.
-    fn open_checked(&self, disk: &Disk, access: Access) -> Result<SystemDevice> {
-        let swapped = |what: &str| {
+    /// Opens `disk`, and checks that it is still the one that was probed.
+    fn open_checked(&self, disk: &Disk, access: AccessMode) -> Result<SystemDevice> {
+        let replaced = |what: &str| {
             Error::new(
                 ErrorKind::Refused,
-                format!("{} is another disk than the one chosen: {what}", disk.path.display()),
+                format!("{} is not the disk that was chosen: {what}", disk.path.display()),
             )
             .with_path(disk.path.display())
             .hint("list the disks again, and choose again")
         };
         let now = self.identify(&disk.path)?;
         if !disk.is_same_disk(&now) {
-            return Err(swapped(&format!("it is now {}", now.summary())));
+            return Err(replaced(&format!("it is now {}", now.summary())));
         }
         let device = SystemDevice::open(&disk.path, access)
             .map_err(|error| self.explain_refusal(disk, error))?;
-        // the name may have changed hands between the two lines above: the opened disk itself is
-        // asked
+        // the name may have gone to another disk between the check and the opening, so the opened
+        // device is checked as well
         if device.size_bytes() != disk.size_bytes
             || device.sector_bytes() != disk.logical_sector_bytes
         {
-            return Err(swapped(&format!(
+            return Err(replaced(&format!(
                 "it has {} bytes, not {}",
                 device.size_bytes(),
                 disk.size_bytes
@@ -286,7 +287,7 @@ impl SystemHost {
         if let (Some(opened), Some(chosen)) = (device.diskseq(), disk.diskseq)
             && opened != chosen
         {
-            return Err(swapped("it was plugged in later"));
+            return Err(replaced("it was plugged in later"));
         }
         Ok(device)
     }
@@ -323,7 +324,7 @@ fn empty_disk(path: PathBuf, kind: DiskKind) -> Disk {
     }
 }
 
-fn kernel_partition(node: &Node) -> Partition {
+fn kernel_partition(node: &BlockDevice) -> Partition {
     Partition {
         path: None,
         number: node.count("partition").and_then(|number| u32::try_from(number).ok()).unwrap_or(0),
@@ -335,15 +336,15 @@ fn kernel_partition(node: &Node) -> Partition {
     }
 }
 
-fn open_for_a_look(path: &Path) -> io::Result<File> {
-    // a drive without a medium, or a terminal, must not make anybody wait
+fn open_nonblocking(path: &Path) -> io::Result<File> {
+    // opening a drive without a medium, or a terminal, must not block
     OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)
 }
 
-/// Fills in the partition table and the signatures.
-fn look(disk: &mut Disk, file: &File) {
+/// Fills in the partition table and the signatures, as read from `file`.
+fn read_contents(disk: &mut Disk, file: &File) {
     let mut read = |offset: u64, buffer: &mut [u8]| file.read_exact_at(buffer, offset).is_ok();
-    disk.content = signatures::recognise(&mut read, disk.size_bytes);
+    disk.content = signatures::recognize(&mut read, disk.size_bytes);
     if disk.kind == DiskKind::Partition {
         return;
     }
@@ -354,20 +355,19 @@ fn look(disk: &mut Disk, file: &File) {
     let mut seen = HashSet::new();
     for partition in &mut disk.partitions {
         let start = partition.start_bytes;
-        // an extended partition begins with the table of those in it; overlapping entries are
-        // looked at once
+        // entries may overlap, and an extended partition begins with the table of its logical ones
         if !seen.insert(start) {
             continue;
         }
         let mut read = |offset: u64, buffer: &mut [u8]| {
             start.checked_add(offset).is_some_and(|at| read(at, buffer))
         };
-        partition.content = signatures::recognise(&mut read, partition.size_bytes);
+        partition.content = signatures::recognize(&mut read, partition.size_bytes);
     }
 }
 
-/// What a file holds that somebody may want to keep. Zeros are nothing, and neither is what bty
-/// wrote there itself; but bty leaves no archive.
+/// What a file holds that somebody may want to keep. A disk image does not count if bty wrote it
+/// there. An archive always does: bty never leaves one.
 fn held_in_file(disk: &Disk, file: &File) -> Option<String> {
     let mut head = vec![0; 8192];
     let mut filled = 0;
@@ -386,28 +386,29 @@ fn held_in_file(disk: &Disk, file: &File) -> Option<String> {
     (is_disk && !is_marked_as_disk(file)).then(|| "a disk image".to_owned())
 }
 
-/// The unit of the table: the disk's own sector, but in a file what its image was made for.
+/// The sector size in bytes that the partition table uses: that of the disk, but in a file the one
+/// that its image was made for.
 fn table_sector(disk: &Disk, read: &mut partition_table::ReadAt<'_>) -> u32 {
     let mut head = [0; 8192];
     let is_file = disk.kind == DiskKind::File && read(0, &mut head);
     is_file.then(|| gpt::detect_sector_bytes(&head)).flatten().unwrap_or(disk.logical_sector_bytes)
 }
 
-/// True when the kernel says that the block device at `path` belongs to somebody.
+/// True when the kernel refuses to open the block device at `path` exclusively.
 fn is_claimed(path: &Path) -> bool {
     let flags = (OFlags::EXCL | OFlags::NONBLOCK).bits().cast_signed();
     let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
     opened.is_err_and(|e| e.raw_os_error() == Some(rustix::io::Errno::BUSY.raw_os_error()))
 }
 
-/// What on `disk` may have claimed it: a signature of something that is assembled from disks.
+/// A signature on `disk` of something that claims disks: a pool, an array, a volume group.
 fn container(disk: &Disk) -> Option<String> {
     let kinds =
         disk.content.iter().chain(disk.partitions.iter().filter_map(|p| p.content.as_ref()));
-    let holds = |kind: &str| {
+    let claims = |kind: &str| {
         ["zfs", "lvm", "md", "bcache", "btrfs", "imsm", "ddf", "ceph", "luks"].contains(&kind)
     };
-    kinds.map(|content| content.kind.as_str()).find(|kind| holds(kind)).map(str::to_owned)
+    kinds.map(|content| content.kind.as_str()).find(|kind| claims(kind)).map(str::to_owned)
 }
 
 #[cfg(test)]

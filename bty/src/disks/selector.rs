@@ -1,4 +1,4 @@
-//! Naming a disk so that it cannot be another.
+//! Names exactly one disk.
 //!
 //! ```text
 //! /dev/sdb, ./vm.img      a path
@@ -15,7 +15,7 @@ use crate::disks::{Disk, DiskHost};
 use crate::{Error, ErrorKind, Result};
 use crate::{size, text};
 
-/// Names one disk of a [`DiskHost`]: by path, by identity, or by what it is like.
+/// Names one disk of a [`DiskHost`]: by path, by identity, or by its properties.
 ///
 /// ```
 /// use bty::Selector;
@@ -35,7 +35,7 @@ enum Rule {
     Where(Vec<Condition>),
 }
 
-/// One condition of `where:`; the field says which operators there are.
+/// One condition of `where:`. The type of the field decides which operators are allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Condition {
     Text { field: TextField, operator: TextOperator, value: String },
@@ -43,8 +43,8 @@ enum Condition {
     Flag { field: FlagField, is: bool },
 }
 
-/// Declares an enumeration together with how its values are written.
-macro_rules! written {
+/// Declares an enumeration together with the notation of its values.
+macro_rules! notation {
     ($(#[$doc:meta])* $name:ident { $($value:ident = $text:literal),+ $(,)? }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +64,7 @@ macro_rules! written {
     };
 }
 
-written!(TextField {
+notation!(TextField {
     Path = "path",
     Vendor = "vendor",
     Model = "model",
@@ -72,23 +72,25 @@ written!(TextField {
     Wwn = "wwn",
     Transport = "transport"
 });
-written!(FlagField { Removable = "removable", Rotational = "rotational" });
-written!(TextOperator { Is = "=", Contains = "~" });
-written!(
-    /// The two-character ones come first, so that they are found first.
+notation!(FlagField { Removable = "removable", Rotational = "rotational" });
+notation!(TextOperator { Is = "=", Contains = "~" });
+notation!(
+    /// Operators of two characters come before their first character, since the first match wins.
     SizeOperator { AtLeast = ">=", AtMost = "<=", Over = ">", Under = "<", Is = "=" }
 );
 
 const FORMS: &str = "write a path (/dev/sdb), serial:NUMBER, wwn:NAME, or where:CONDITIONS";
-const CONDITIONS: &str = "write conditions such as transport=nvme, model~samsung, size>=100G, removable=no, separated by commas; \
-    the fields are path, vendor, model, serial, wwn, transport (= or ~), size (= < <= > >=), removable, rotational (= yes or no)";
+const CONDITIONS: &str = "write conditions such as transport=nvme, model~samsung, size>=100G, \
+    removable=no, separated by commas; the fields are path, vendor, model, serial, wwn, transport \
+    (= or ~), size (= < <= > >=), removable, rotational (= yes or no)";
 
 impl FromStr for Selector {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
         let usage = |why: &str| {
-            Err(Error::new(ErrorKind::Usage, format!("{text:?} names no disk: {why}")).hint(FORMS))
+            Err(Error::new(ErrorKind::Usage, format!("{text:?} does not name a disk: {why}"))
+                .hint(FORMS))
         };
         let whole = text.trim();
         let Some((prefix, rest)) =
@@ -113,7 +115,7 @@ impl FromStr for Selector {
                 Ok(Self(Rule::Path(text::path_of_reference(whole))))
             }
             _ if whole.contains('/') => Ok(Self(Rule::Path(whole.into()))),
-            _ => usage(&format!("there is no way to find one by {prefix:?}")),
+            _ => usage(&format!("{prefix:?} is not a way to name one")),
         }
     }
 }
@@ -138,7 +140,7 @@ impl fmt::Display for Selector {
 impl Condition {
     fn parse(text: &str) -> Result<Self> {
         let bad = |why: &str| {
-            Error::new(ErrorKind::Usage, format!("{text:?} is no condition for a disk: {why}"))
+            Error::new(ErrorKind::Usage, format!("{text:?} is not a condition for a disk: {why}"))
                 .hint(CONDITIONS)
         };
         let at = text.find(['=', '~', '<', '>']).ok_or_else(|| bad("it has no operator"))?;
@@ -172,7 +174,7 @@ impl Condition {
         Ok(Self::Text { field, operator, value: value.to_owned() })
     }
 
-    /// What a disk does not tell matches nothing.
+    /// False when the disk does not report the field.
     fn holds(&self, disk: &Disk) -> bool {
         match self {
             Self::Text { field, operator, value } => {
@@ -232,7 +234,7 @@ impl fmt::Display for Condition {
     }
 }
 
-/// Compares world-wide names; `0x` and `naa.` are two ways to write the same one.
+/// Compares world-wide names without their prefix: `0x…` and `naa.…` may be the same name.
 fn is_same_wwn(a: &str, b: &str) -> bool {
     let bare = |wwn: &str| {
         let wwn = wwn.trim().to_lowercase();
@@ -246,12 +248,13 @@ fn is_same_wwn(a: &str, b: &str) -> bool {
 }
 
 impl Selector {
-    /// Finds the one disk that is meant.
+    /// Finds the disk.
     ///
     /// # Errors
-    /// [`ErrorKind::Refused`] when there is none, or more than one, with the candidates in the next
-    /// step; or when `where:` finds a disk without serial number and world-wide name, which could
-    /// be another one tomorrow. Else what `host` reports.
+    /// - [`ErrorKind::Refused`]: no disk matches, or more than one; the hint lists the candidates.
+    ///   Also if `where:` finds a disk without serial number and world-wide name, since another
+    ///   disk could match next time.
+    /// - [`ErrorKind::Host`]: the host cannot list its disks.
     pub fn select(&self, host: &dyn DiskHost) -> Result<Disk> {
         if let Rule::Path(path) = &self.0 {
             return host.probe(path);
@@ -260,21 +263,21 @@ impl Selector {
         let found: Vec<&Disk> = disks.iter().filter(|disk| self.matches(disk)).collect();
         let refuse =
             |message: String, hint: String| Err(Error::new(ErrorKind::Refused, message).hint(hint));
-        let one = match found[..] {
+        let disk = match found[..] {
             [] if disks.is_empty() => {
                 return refuse(
                     format!("no disk matches {self}"),
-                    "this machine shows no disks".into(),
+                    "no disks were found on this machine".into(),
                 );
             }
             [] => {
                 let all: Vec<&Disk> = disks.iter().collect();
                 return refuse(
                     format!("no disk matches {self}"),
-                    lines("name one of those that are there:", &all),
+                    lines("name one of the disks of this machine:", &all),
                 );
             }
-            [one] => one,
+            [disk] => disk,
             _ => {
                 let message = format!("{} disks match {self}", found.len());
                 return refuse(
@@ -283,14 +286,14 @@ impl Selector {
                 );
             }
         };
-        let has_identity = one.serial.is_some() || one.wwn.is_some();
+        let has_identity = disk.serial.is_some() || disk.wwn.is_some();
         if matches!(self.0, Rule::Where(_)) && !has_identity {
-            let path = one.path.display();
+            let path = disk.path.display();
             let message =
                 format!("{path} matches {self}, but has neither serial number nor world-wide name");
             return refuse(message, format!("name it by its path if you mean it: {path}"));
         }
-        Ok(one.clone())
+        Ok(disk.clone())
     }
 
     fn matches(&self, disk: &Disk) -> bool {
@@ -305,6 +308,7 @@ impl Selector {
     }
 }
 
+/// `heading`, then one line per disk.
 fn lines(heading: &str, disks: &[&Disk]) -> String {
     disks.iter().fold(heading.to_owned(), |text, disk| format!("{text}\n  {}", disk.summary()))
 }

@@ -1,7 +1,7 @@
-//! The kernel's block devices as sysfs shows them: nodes, and what each says about itself.
+//! Reads the block devices of the kernel from sysfs.
 //!
-//! Attributes: `Documentation/ABI/stable/sysfs-block` in the kernel. A missing or odd attribute is
-//! an absent fact, never an error.
+//! Attributes: `Documentation/ABI/stable/sysfs-block` in the kernel. A missing or malformed
+//! attribute makes a field absent, and is never an error.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::disks::{Disk, DiskKind};
 use crate::{Error, ErrorKind, Result};
 
-/// Where the system shows its devices; tests bring trees of their own.
+/// The directories in which the system describes its devices. Tests bring trees of their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SystemRoots {
     /// `/sys`.
@@ -34,38 +34,38 @@ impl Default for SystemRoots {
     }
 }
 
-/// sysfs counts in these, whatever the sector size.
+/// sysfs counts sizes in units of 512 bytes, whatever the sector size.
 const UNIT_BYTES: u64 = 512;
-/// The longest attribute read.
+/// Longer attributes are truncated.
 const ATTRIBUTE_BYTES_MAX: u64 = 4096;
-/// Names of devices that are no disk a person means: optical, floppy, RAM, flash without wear
-/// levelling, and what is built on others.
+/// Name prefixes of devices that are not listed: optical, floppy, RAM, flash without wear leveling,
+/// and those built on other devices.
 const OTHERS: &[&str] =
     &["dm-", "md", "ram", "zram", "sr", "fd", "zd", "drbd", "bcache", "mtdblock", "ubiblock"];
 
 /// A block device.
 #[derive(Clone, Debug)]
-pub(super) struct Node {
+pub(super) struct BlockDevice {
     /// Kernel name: `sda1`.
     pub(super) name: String,
-    /// Its directory in sysfs, links resolved.
+    /// Its directory in sysfs, symbolic links resolved.
     pub(super) dir: PathBuf,
-    /// Its device node.
+    /// Its device node in `/dev`.
     pub(super) path: PathBuf,
     /// Major and minor number.
     pub(super) number: Option<(u32, u32)>,
-    /// The disk it is a partition of.
+    /// Kernel name of the disk, for a partition.
     pub(super) parent: Option<String>,
 }
 
-/// All block devices at one moment.
+/// A snapshot of all block devices.
 #[derive(Debug)]
-pub(super) struct Nodes {
+pub(super) struct BlockDevices {
     pub(super) roots: SystemRoots,
-    pub(super) all: Vec<Node>,
+    pub(super) all: Vec<BlockDevice>,
 }
 
-impl Nodes {
+impl BlockDevices {
     /// Reads all block devices.
     ///
     /// # Errors
@@ -80,10 +80,10 @@ impl Nodes {
         let mut all = Vec::new();
         for entry in disks.flatten() {
             let Ok(dir) = fs::canonicalize(entry.path()) else { continue };
-            let disk = Node::at(roots, dir, None);
+            let disk = BlockDevice::at(roots, dir, None);
             for child in fs::read_dir(&disk.dir).into_iter().flatten().flatten() {
                 if child.path().join("partition").exists() {
-                    all.push(Node::at(roots, child.path(), Some(disk.name.clone())));
+                    all.push(BlockDevice::at(roots, child.path(), Some(disk.name.clone())));
                 }
             }
             all.push(disk);
@@ -92,16 +92,16 @@ impl Nodes {
         Ok(Self { roots: roots.clone(), all })
     }
 
-    pub(super) fn by_name(&self, name: &str) -> Option<&Node> {
+    pub(super) fn by_name(&self, name: &str) -> Option<&BlockDevice> {
         self.all.iter().find(|node| node.name == name)
     }
 
-    pub(super) fn by_number(&self, number: (u32, u32)) -> Option<&Node> {
+    pub(super) fn by_number(&self, number: (u32, u32)) -> Option<&BlockDevice> {
         self.all.iter().find(|node| node.number == Some(number))
     }
 
     /// The device at `path`, a node in `/dev` or a link to one.
-    pub(super) fn by_path(&self, path: &Path) -> Option<&Node> {
+    pub(super) fn by_path(&self, path: &Path) -> Option<&BlockDevice> {
         use std::os::unix::fs::{FileTypeExt, MetadataExt};
         let path = fs::canonicalize(path).ok()?;
         let meta = fs::metadata(&path).ok()?;
@@ -109,7 +109,7 @@ impl Nodes {
             return self
                 .by_number((rustix::fs::major(meta.rdev()), rustix::fs::minor(meta.rdev())));
         }
-        // only a made-up tree has devices that are regular files
+        // only trees of tests have regular files as devices
         let is_real = self.roots.dev == SystemRoots::default().dev;
         let found = || {
             self.all.iter().find(|node| fs::canonicalize(&node.path).is_ok_and(|real| real == path))
@@ -118,22 +118,24 @@ impl Nodes {
     }
 
     /// The kernel's partitions of the disk `name`.
-    pub(super) fn partitions_of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Node> {
+    pub(super) fn partitions_of<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> impl Iterator<Item = &'a BlockDevice> {
         self.all.iter().filter(move |node| node.parent.as_deref() == Some(name))
     }
 
     /// The disk that `node` is a partition of, or `node` itself.
-    pub(super) fn disk_of<'a>(&'a self, node: &'a Node) -> &'a Node {
+    pub(super) fn disk_of<'a>(&'a self, node: &'a BlockDevice) -> &'a BlockDevice {
         node.parent.as_deref().and_then(|parent| self.by_name(parent)).unwrap_or(node)
     }
 }
 
-impl Node {
+impl BlockDevice {
     fn at(roots: &SystemRoots, dir: PathBuf, parent: Option<String>) -> Self {
         let name =
             dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        // a device in a subdirectory of /dev (cciss/c0d0) has its slash written as an exclamation
-        // mark
+        // sysfs writes the slash of a device in a subdirectory of /dev (cciss/c0d0) as `!`
         let path = roots.dev.join(name.replace('!', "/"));
         let number = text(&dir, "dev").and_then(|dev| parse_number(&dev));
         Self { name, dir, path, number, parent }
@@ -170,14 +172,13 @@ impl Node {
     }
 
     pub(super) fn kind(&self) -> DiskKind {
-        // `md0` but not `mdx-disk`: a number follows
+        // `md0`, but not `mdx-disk`
         let is = |prefix: &&str| {
             self.name
                 .strip_prefix(prefix)
                 .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
         };
-        // the boot areas of an eMMC are hardware partitions: devices of their own, and not where
-        // systems go
+        // the boot areas of an eMMC are devices of their own, but systems are not installed there
         let is_boot_area = self.name.starts_with("mmcblk")
             && (self.name.contains("boot") || self.name.contains("rpmb"));
         if self.parent.is_some() {
@@ -195,7 +196,7 @@ impl Node {
         }
     }
 
-    /// True when a list of disks should have it.
+    /// True when it belongs in a list of disks.
     pub(super) fn is_listed(&self) -> bool {
         match self.kind() {
             // a card reader without a card has no size
@@ -205,12 +206,12 @@ impl Node {
         }
     }
 
-    /// What sysfs and udev tell of it, without its content and its uses. Facts of the hardware come
-    /// from `disk`, which for a partition is another node.
+    /// What sysfs and udev know of it, without its content and uses. `disk` is the whole disk, from
+    /// which the properties of the hardware are read.
     pub(super) fn facts(&self, disk: &Self, roots: &SystemRoots) -> Disk {
         let udev = |keys: &[&str]| disk.udev(roots, keys);
         let transport = transport(&disk.dir, &disk.name);
-        // virtio shows the number of its PCI vendor
+        // virtio has the number of its PCI vendor there instead of a name
         let vendor = disk
             .text("device/vendor")
             .filter(|text| !text.starts_with("0x"))
@@ -255,7 +256,7 @@ impl Node {
             .or_else(|| self.usb_serial())
     }
 
-    /// The serial number as a SCSI disk tells it.
+    /// The serial number that a SCSI disk reports.
     ///
     /// Vital product data page 80 (SPC-4, 7.8.13): 0 device type | 1 page | 2..4 length, big-endian
     /// | serial number
@@ -266,8 +267,8 @@ impl Node {
         clean(&rest[..len])
     }
 
-    /// The serial number of the USB device that the disk is part of. The interface, bus and port
-    /// have none.
+    /// The serial number of the USB device that the disk is part of. Other directories on the way
+    /// to it (interface, bus, port) are skipped.
     fn usb_serial(&self) -> Option<String> {
         let is_usb = |dir: &&Path| dir.join("idVendor").exists() && dir.join("busnum").exists();
         self.dir.ancestors().find(is_usb).and_then(|dir| text(dir, "serial"))
@@ -275,11 +276,11 @@ impl Node {
 
     fn wwn(&self) -> Option<String> {
         let wwn = ["wwid", "device/wwid"].iter().find_map(|name| self.text(name))?;
-        // made from vendor, model and serial number it is padded with runs of blanks
+        // one that the kernel makes of vendor, model and serial number is padded with blanks
         Some(wwn.split_whitespace().collect::<Vec<_>>().join(" "))
     }
 
-    /// The first of `keys` in udev's database: lines of `E:KEY=value`.
+    /// The first of `keys` that udev's database has, in lines of `E:KEY=value`.
     fn udev(&self, roots: &SystemRoots, keys: &[&str]) -> Option<String> {
         let (major, minor) = self.number?;
         let database =
@@ -293,7 +294,7 @@ impl Node {
     }
 }
 
-/// How a disk is attached, from its place in the tree of devices.
+/// How a disk is attached, judged by its name and its place in the device tree.
 fn transport(dir: &Path, name: &str) -> Option<&'static str> {
     let numbered = |prefix: &str| {
         dir.iter()
@@ -324,20 +325,20 @@ fn bytes(path: &Path) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// An attribute as text; none when it says nothing.
+/// Reads an attribute as [clean] text.
 pub(crate) fn text(dir: &Path, attribute: &str) -> Option<String> {
     clean(&bytes(&dir.join(attribute))?)
 }
 
-/// Text without padding; none when nothing is left, or when it is no text: a terminal shows it, and
-/// people compare it.
+/// Trims text. `None` if nothing is left, it is not UTF-8, or it has control characters, since it
+/// is shown on terminals.
 pub(crate) fn clean(bytes: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(bytes).ok()?;
     let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
     (!text.is_empty() && !text.chars().any(char::is_control)).then(|| text.to_owned())
 }
 
-/// `8:1` as two numbers.
+/// Parses a device number such as `8:1`.
 pub(super) fn parse_number(text: &str) -> Option<(u32, u32)> {
     let (major, minor) = text.split_once(':')?;
     Some((major.parse().ok()?, minor.parse().ok()?))

@@ -1,58 +1,61 @@
-//! The end of a lane: stale signatures, flush, proof, and only then the first MiB.
+//! The beginning and the end of a target: what is wiped before the first write, and after the last
+//! one stale signatures, flush, proof, and only then the first MiB.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crossbeam_channel::Receiver;
 
-use crate::boot::BootNext;
-use crate::disks::signatures::{edges, merged, stale_ranges};
+use crate::boot::{self, BootNext};
 use crate::extent::{Buffer, Pool};
-use crate::flash::execute::Seen;
-use crate::flash::lane::{Lane, Shared};
-use crate::flash::verify::Mismatch;
-use crate::flash::{Failure, FlashOptions, TargetReport, uefi, verify};
+use crate::flash::proof::{self, Mismatch};
+use crate::flash::stale::{edges, merged, stale_ranges};
+use crate::flash::summary::ReadSummary;
+use crate::flash::target::TargetState;
+use crate::flash::writer::TargetWriter;
+use crate::flash::{Failure, FlashOptions, TargetReport};
 use crate::image::{HEAD_BYTES, Image};
 use crate::partition_table::gpt;
 use crate::size::{MIB, align_up};
-use crate::{CancelToken, Error, Result};
+use crate::{CancelToken, Result};
 
-/// Before anything is written: neither the old system nor a half-written new one may boot.
-pub(super) fn wipe_before(shared: &Shared) -> Result<()> {
-    let size = shared.device.size_bytes();
-    shared.remember_old()?;
-    // while the old table tells where they are
-    let old = shared.remember_partitions();
+/// Wipes what could boot, or be recognized, of the old system. Afterwards neither the old system
+/// nor a half-written new one boots.
+pub(super) fn wipe_before(target: &TargetState) -> Result<()> {
+    let size = target.io.size_bytes();
+    target.remember_samples()?;
+    // the old table is read before the first MiB, which holds it, is wiped
+    let old = target.remember_partitions();
     let head = size.min(HEAD_BYTES as u64);
-    shared.wipe(0, head)?;
+    target.wipe(0, head)?;
     if !old.is_empty() {
-        // the backup of the table goes last: a flash that is interrupted here finds it the next
-        // time
-        shared.flush()?;
+        // the backup GPT at the end of the disk is wiped last: if this flash is interrupted, the
+        // next one still finds the old partitions by it
+        target.flush()?;
         for range in merged(old.iter().flat_map(edges).collect()) {
-            shared.wipe(range.start, range.end - range.start)?;
+            target.wipe(range.start, range.end - range.start)?;
         }
-        shared.flush()?;
+        target.flush()?;
     }
     let tail = size.saturating_sub(MIB).max(head);
-    shared.wipe(tail, size - tail)?;
-    shared.flush()
+    target.wipe(tail, size - tail)?;
+    target.flush()
 }
 
-/// What the end of a lane needs to know. It is shared with threads that a hanging device may keep.
+/// What the threads that finish targets need. They share it through an `Arc`, because a hanging
+/// device may keep a thread longer than the execution lasts.
 pub(super) struct Work {
     pub(super) options: FlashOptions,
     pub(super) image: Image,
-    pub(super) seen: Seen,
+    pub(super) summary: ReadSummary,
 }
 
-/// The end of a lane, going on.
+/// A target that is being finished on a thread of its own.
 pub(super) struct Finishing {
     running: Receiver<()>,
     outcome: Arc<OnceLock<Outcome>>,
 }
 
-/// What became of a lane.
 #[derive(Clone, Default)]
 struct Outcome {
     failure: Option<Failure>,
@@ -62,42 +65,44 @@ struct Outcome {
 }
 
 impl Finishing {
-    /// Begins to complete `lane`. A lane that fails does not boot.
-    pub(super) fn begin(lane: &Lane, work: &Arc<Work>) -> Self {
+    /// Begins to finish the target of `writer`, whose queue must be drained. If that fails, the
+    /// first MiB is zeroed again.
+    pub(super) fn begin(writer: &TargetWriter, work: &Arc<Work>) -> Self {
         let (work, outcome) = (Arc::clone(work), Arc::new(OnceLock::new()));
-        let told = Arc::clone(&outcome);
-        let running = lane.begin(move |shared| {
-            let mut end = End { shared, work: &work, outcome: Outcome::default() };
-            let failure = end.complete().err();
-            end.outcome.failure =
-                failure.map(|mismatch| Failure::new(&mismatch.error, mismatch.difference));
-            let has_failed = end.outcome.failure.is_some();
-            let _ = told.set(end.outcome);
-            if has_failed && !shared.is_hung() {
-                make_unbootable(shared);
+        let result = Arc::clone(&outcome);
+        let running = writer.begin(move |target| {
+            let mut completion = Completion { target, work: &work, outcome: Outcome::default() };
+            let mismatch = completion.run().err();
+            completion.outcome.failure =
+                mismatch.map(|mismatch| Failure::new(&mismatch.error, mismatch.difference));
+            let has_failed = completion.outcome.failure.is_some();
+            let _ = result.set(completion.outcome);
+            if has_failed && !target.is_given_up() {
+                make_unbootable(target);
             }
         });
         Self { running, outcome }
     }
 
-    /// Waits for the end, and tells what became of the lane.
-    pub(super) fn wait(self, lane: &mut Lane) -> TargetReport {
-        let left = lane.wait(&self.running).err();
-        // what was found before its device hung says more
+    /// Waits until the target is finished or given up, and reports its outcome.
+    pub(super) fn wait(self, writer: &mut TargetWriter) -> TargetReport {
+        let abandoned = writer.wait(&self.running).err();
+        // an outcome found before the device hung explains more than the hang
         let outcome = self.outcome.get().cloned().unwrap_or_else(|| {
-            let error = left
-                .or_else(|| lane.shared.take_failure())
-                .expect("what has no outcome has failed");
+            let error = abandoned
+                .or_else(|| writer.state.take_failure())
+                .expect("without an outcome there is a failure");
             Outcome { failure: Some(Failure::new(&error, None)), ..Outcome::default() }
         });
         let get = |count: &AtomicU64| count.load(Ordering::SeqCst);
+        let counters = &writer.state.counters;
         TargetReport {
-            disk: lane.disk.clone(),
+            disk: writer.disk.clone(),
             failure: outcome.failure,
-            written_bytes: get(&lane.shared.written_bytes),
-            zeroed_bytes: get(&lane.shared.zeroed_bytes),
-            wiped_bytes: get(&lane.shared.wiped_bytes),
-            verified_bytes: get(&lane.shared.verified_bytes),
+            written_bytes: get(&counters.written_bytes),
+            zeroed_bytes: get(&counters.zeroed_bytes),
+            wiped_bytes: get(&counters.wiped_bytes),
+            verified_bytes: get(&counters.verified_bytes),
             backup_gpt_offset: outcome.backup_gpt_offset,
             boot_entry: outcome.boot_entry,
             notes: outcome.notes,
@@ -105,29 +110,31 @@ impl Finishing {
     }
 }
 
-struct End<'a> {
-    shared: &'a Shared,
+struct Completion<'a> {
+    target: &'a TargetState,
     work: &'a Work,
     outcome: Outcome,
 }
 
-impl End<'_> {
-    fn complete(&mut self) -> Result<(), Mismatch> {
-        if let Some(error) = self.shared.take_failure() {
+impl Completion<'_> {
+    /// The order is what guarantees that an interrupted flash never boots: everything else is
+    /// durable and proven before the first MiB is written.
+    fn run(&mut self) -> Result<(), Mismatch> {
+        if let Some(error) = self.target.take_failure() {
             return Err(error.into());
         }
-        let work = self.work;
-        let mut head = Pool::new(1).take(&self.shared.cancel)?;
-        let head_len = self.lay_out_head(&mut head, work.seen.head());
-        self.wipe_after(work.seen.disk_bytes)?;
-        self.outcome.notes.extend(work.seen.notes(work.image.info()));
-        self.shared.flush()?;
-        if let Some(ledger) = &self.shared.ledger {
-            verify::check_body(self.shared, &ledger.take_sorted(), &work.image)?;
+        let Work { options, image, summary } = self.work;
+        let mut head = Pool::new(1).take(&self.target.io.cancel)?;
+        let head_len = self.lay_out_head(&mut head, summary.head());
+        self.wipe_after(summary.disk_bytes)?;
+        self.outcome.notes.extend(summary.notes(image.info()));
+        self.target.flush()?;
+        if let Some(ledger) = &self.target.ledger {
+            proof::check_body(self.target, &ledger.take_sorted(), image)?;
         }
-        let was_cut = work.options.fit && work.seen.disk_bytes > self.shared.device.size_bytes();
-        if work.options.fix_gpt || was_cut && gpt::backup_range(&head[..head_len]).is_some() {
-            // after the proof, because it may change the last sectors of the image
+        let was_cut = options.fit && summary.disk_bytes > self.target.io.size_bytes();
+        if options.fix_gpt || was_cut && gpt::backup_range(&head[..head_len]).is_some() {
+            // after the proof, because it may overwrite the last sectors of the image
             self.relocate_gpt(&mut head[..head_len])?;
         }
         self.write_head(&head[..head_len])?;
@@ -135,126 +142,121 @@ impl End<'_> {
         Ok(())
     }
 
-    /// The first MiB, padded to a sector; its length.
+    /// Copies the first MiB of the image into `head`, pads it with zeros to a whole sector, and
+    /// returns its length.
     fn lay_out_head(&self, head: &mut Buffer, bytes: &[u8]) -> usize {
-        let sector = u64::from(self.shared.device.sector_bytes());
-        let len = usize::try_from(align_up(bytes.len() as u64, sector)).expect("at most one MiB");
+        let len = align_up(bytes.len() as u64, self.target.io.sector());
+        let len = usize::try_from(len).expect("at most one MiB");
         head[..bytes.len()].copy_from_slice(bytes);
         head[bytes.len()..len].fill(0);
         len
     }
 
-    /// Zeroes the rest of the last sector, and where old RAID, LVM or partition tables may be left
-    /// behind the image.
+    /// Zeroes the rest of the image's last sector, and the places behind the image where the new
+    /// system might find signatures of the old one.
     fn wipe_after(&self, disk_bytes: u64) -> Result<()> {
-        let size = self.shared.device.size_bytes();
-        let sector = self.shared.device.sector_bytes();
+        let size = self.target.io.size_bytes();
+        let sector = self.target.io.device.sector_bytes();
         let end = disk_bytes.max(HEAD_BYTES as u64).min(size);
         let padded = align_up(end, u64::from(sector)).min(size);
         let pad = (padded > end).then_some(end..padded);
-        let of_image = self.work.image.info().partitions.iter();
-        let of_image = of_image.map(|p| p.start_bytes..p.start_bytes.saturating_add(p.size_bytes));
-        let partitions: Vec<_> = self.shared.old_partitions().into_iter().chain(of_image).collect();
+        let new = self.work.image.info().partitions.iter();
+        let new = new.map(|p| p.start_bytes..p.start_bytes.saturating_add(p.size_bytes));
+        let partitions: Vec<_> = self.target.old_partitions().into_iter().chain(new).collect();
         for range in pad.into_iter().chain(stale_ranges(padded, size, sector, &partitions)) {
             let len = range.end - range.start;
-            self.shared.wipe(range.start, len)?;
-            if let Some(ledger) = &self.shared.ledger {
-                ledger.zeros(range.start, len);
+            self.target.wipe(range.start, len)?;
+            if let Some(ledger) = &self.target.ledger {
+                ledger.record_zeros(range.start, len);
             }
         }
         Ok(())
     }
 
-    /// Moves the backup GPT to the end of the disk: patches the held-back head, and writes the
-    /// backup.
+    /// Moves the backup GPT to the end of the disk: changes the head, which is not written yet, and
+    /// writes the backup.
     fn relocate_gpt(&mut self, head: &mut [u8]) -> Result<(), Mismatch> {
-        let device = &self.shared.device;
-        let mut on_disk =
-            |offset: u64, bytes: &mut [u8]| self.shared.read_bytes(offset, bytes).is_ok();
-        let moved =
-            gpt::relocate_backup(head, &mut on_disk, device.size_bytes(), device.sector_bytes())?;
+        let io = &self.target.io;
+        let mut on_disk = |offset: u64, bytes: &mut [u8]| io.read_bytes(offset, bytes).is_ok();
+        let sector = io.device.sector_bytes();
+        let moved = gpt::relocate_backup(head, &mut on_disk, io.size_bytes(), sector)?;
         let Some(backup) = moved else {
             self.outcome.notes.push("the backup GPT was at the end of the disk already".into());
             return Ok(());
         };
-        self.shared.write(backup.backup_offset, &backup.backup)?;
-        self.shared.flush()?;
-        let mut found = Pool::new(1).take(&self.shared.cancel)?;
+        io.write(backup.backup_offset, &backup.backup)?;
+        self.target.flush()?;
+        let mut found = Pool::new(1).take(&io.cancel)?;
         let found = &mut found[..backup.backup.len()];
-        self.shared.read(backup.backup_offset, found)?;
+        io.read(backup.backup_offset, found)?;
         if self.work.options.verify && found != backup.backup.as_slice() {
-            return Err(verify::differs(self.shared, backup.backup_offset, &backup.backup, found));
+            return Err(proof::differs(self.target, backup.backup_offset, &backup.backup, found));
         }
         self.outcome.backup_gpt_offset = Some(backup.backup_offset);
         Ok(())
     }
 
-    /// The last write: from here on the disk boots.
+    /// The last write: from here on the disk may boot.
     fn write_head(&self, head: &[u8]) -> Result<(), Mismatch> {
-        self.shared.begin_to_boot()?;
-        self.shared.write(0, head)?;
-        self.shared.written_bytes.fetch_add(head.len() as u64, Ordering::SeqCst);
-        self.shared.flush()?;
+        self.target.begin_to_boot()?;
+        self.target.io.write(0, head)?;
+        let counters = &self.target.counters;
+        counters.written_bytes.fetch_add(head.len() as u64, Ordering::SeqCst);
+        self.target.flush()?;
         if self.work.options.verify {
-            let mut found = Pool::new(1).take(&self.shared.cancel)?;
+            let mut found = Pool::new(1).take(&self.target.io.cancel)?;
             let found = &mut found[..head.len()];
-            self.shared.read(0, found)?;
+            self.target.io.read(0, found)?;
             if found != head {
-                return Err(verify::differs(self.shared, 0, head, found));
+                return Err(proof::differs(self.target, 0, head, found));
             }
-            self.shared.verified_bytes.fetch_add(head.len() as u64, Ordering::SeqCst);
+            counters.verified_bytes.fetch_add(head.len() as u64, Ordering::SeqCst);
         }
         Ok(())
     }
 
-    /// Tells the kernel, and the firmware when asked to. The disk is complete by now: what fails
-    /// here is a note.
+    /// Makes the kernel read the new partition table, and the firmware boot the disk if the options
+    /// say so. The disk is complete by now: a failure here is a note, and fails nothing.
     fn announce(&mut self, head: &[u8]) {
-        if let Err(error) = self.shared.ask(|device| device.reread_table()) {
-            self.outcome
-                .notes
-                .push(format!("the kernel did not re-read the partition table ({error}): partprobe or a reboot helps"));
+        if let Err(error) = self.target.io.request(|device| device.reread_table()) {
+            self.outcome.notes.push(format!(
+                "the kernel did not re-read the partition table ({error}): run partprobe, or \
+                 reboot"
+            ));
         }
         if !self.work.options.uefi_boot {
             return;
         }
         let efivars = &self.work.options.efivars;
-        let note =
-            match uefi::boot_next(efivars, head, self.shared.device.sector_bytes(), uefi::LABEL) {
-                Ok(BootNext::Set { entry }) => {
-                    self.outcome.boot_entry = Some(format!("Boot{entry:04X}"));
-                    return;
-                }
-                Ok(BootNext::Skipped { reason }) => {
-                    format!("the boot order is as it was: {reason}")
-                }
-                Err(error) => format!("the firmware was not told to boot it next: {error}"),
-            };
+        let sector = self.target.io.device.sector_bytes();
+        let reason = match boot::uefi::boot_next(efivars, head, sector, boot::uefi::LABEL) {
+            Ok(BootNext::Set { entry }) => {
+                self.outcome.boot_entry = Some(format!("Boot{entry:04X}"));
+                return;
+            }
+            Ok(BootNext::Skipped { reason }) => reason.to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let note = format!("the firmware was not told to boot it next: {reason}");
         self.outcome.notes.push(note);
     }
 }
 
-/// Zeroes the first MiB again, whatever state the lane is in; even when cancelled.
-fn make_unbootable(shared: &Shared) {
-    let sector = u64::from(shared.device.sector_bytes());
-    let len = shared.device.size_bytes().min(HEAD_BYTES as u64);
+/// Zeroes the first MiB again after a failure, even when cancelled. Best effort: the device may be
+/// the reason for the failure.
+fn make_unbootable(target: &TargetState) {
+    let len = target.io.size_bytes().min(HEAD_BYTES as u64);
+    // a token of its own, since the one of the execution may be cancelled
     let Ok(mut zeros) = Pool::new(1).take(&CancelToken::new()) else { return };
     zeros[..HEAD_BYTES].fill(0);
     let mut at = 0;
-    // best effort: the device may be the reason for the failure
     while at < len {
         let end = usize::try_from(len).unwrap_or(HEAD_BYTES);
         let start = usize::try_from(at).unwrap_or(end);
-        match shared.ask(|device| device.write_at(&zeros[start..end], at)) {
-            Ok(n) if n > 0 => at = align_up(at + n as u64, sector),
+        match target.io.request(|device| device.write_at(&zeros[start..end], at)) {
+            Ok(n) if n > 0 => at = align_up(at + n as u64, target.io.sector()),
             _ => break,
         }
     }
-    let _ = shared.ask(|device| device.flush());
-}
-
-impl From<Error> for Mismatch {
-    fn from(error: Error) -> Self {
-        Self { error, difference: None }
-    }
+    let _ = target.io.request(|device| device.flush());
 }

@@ -1,55 +1,57 @@
-//! The ledger: what was written where, so that it can be read back and compared without the source.
+//! Records what was written where, so that it can be read back and compared without the source.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
-/// Bytes that share one hash. Data at rest costs 8 bytes of memory a grain: 32 MiB for 1 TiB.
+/// How many bytes share one hash. A hash has 8 bytes, so the hashes of 1 TiB of data take 32 MiB of
+/// memory.
 pub(super) const GRAIN_BYTES: usize = 256 << 10;
 
-/// One run of data and the hashes of its grains, or one run of zeros.
+/// A run of data with the hashes of its grains, or a run of zeros. Offset and length are bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct LedgerEntry {
     pub(super) offset: u64,
     pub(super) len: u64,
     /// `None` for zeros.
     pub(super) hashes: Option<Box<[u64]>>,
 }
 
-/// What a lane has written. Filled by its workers in any order.
+/// What was written to one target. The workers add to it in any order.
 #[derive(Debug, Default)]
-pub(super) struct Ledger(Mutex<Vec<Entry>>);
+pub(super) struct Ledger(Mutex<Vec<LedgerEntry>>);
 
 impl Ledger {
-    /// Notes that `bytes` were written at `offset`.
-    pub(super) fn data(&self, offset: u64, bytes: &[u8]) {
+    /// Records that `bytes` were written at `offset`.
+    pub(super) fn record_data(&self, offset: u64, bytes: &[u8]) {
+        // hashed before the lock is taken: hashing is slow
         let hashes = Some(bytes.chunks(GRAIN_BYTES).map(hash).collect());
-        self.entries().push(Entry { offset, len: bytes.len() as u64, hashes });
+        self.entries().push(LedgerEntry { offset, len: bytes.len() as u64, hashes });
     }
 
-    /// Notes that `len` bytes from `offset` were made zero.
-    pub(super) fn zeros(&self, offset: u64, len: u64) {
+    /// Records that `len` bytes from `offset` on were made zero.
+    pub(super) fn record_zeros(&self, offset: u64, len: u64) {
         let mut entries = self.entries();
         match entries.last_mut() {
             Some(last) if last.hashes.is_none() && last.offset + last.len == offset => {
                 last.len += len;
             }
-            _ => entries.push(Entry { offset, len, hashes: None }),
+            _ => entries.push(LedgerEntry { offset, len, hashes: None }),
         }
     }
 
-    /// All entries in the order of their offsets.
-    pub(super) fn take_sorted(&self) -> Vec<Entry> {
+    /// Takes all entries, sorted by offset.
+    pub(super) fn take_sorted(&self) -> Vec<LedgerEntry> {
         let mut entries = std::mem::take(&mut *self.entries());
         entries.sort_unstable_by_key(|e| e.offset);
         entries
     }
 
-    fn entries(&self) -> std::sync::MutexGuard<'_, Vec<Entry>> {
+    fn entries(&self) -> MutexGuard<'_, Vec<LedgerEntry>> {
         self.0.lock().expect("nobody panics holding it")
     }
 }
 
-/// 64 bits of BLAKE3: enough against chance and faulty hardware, which is all that stands between a
-/// write and its read-back.
+/// 64 bits of BLAKE3. That is enough against chance and faulty hardware; nobody forges a disk
+/// between a write and its read-back.
 pub(super) fn hash(bytes: &[u8]) -> u64 {
     let hash = blake3::hash(bytes);
     let (first, _) = hash.as_bytes().split_at(8);

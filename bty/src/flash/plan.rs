@@ -1,4 +1,4 @@
-//! The plan, and every reason against it.
+//! Validates a plan: every reason against it, and what a person should know before confirming.
 
 use std::fmt;
 
@@ -10,25 +10,25 @@ use crate::image::ImageInfo;
 use crate::size::{MIB, align_up, human};
 use crate::{Error, ErrorKind, Result};
 
-/// A reason not to write. Its text names the target, the reason and the way out.
+/// A reason not to write. As text it names the target, the reason and, in parentheses, the way out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Refusal {
-    /// The target concerned; absent when it is the plan as a whole.
+    /// Path of the target concerned; absent when it is the plan as a whole.
     pub target: Option<String>,
-    /// A word to match on: `in_use`, `too_small`, `read_only`, `partition`, `sector_size`,
-    /// `same_as_source`, `twice`, `kind`, `no_target`, `no_gpt`, `unrecognized`, `overwrite`.
+    /// A word to match on: `in_use`, `system`, `too_small`, `read_only`, `partition`,
+    /// `sector_size`, `same_as_source`, `twice`, `kind`, `no_target`, `no_gpt`, `unrecognized`,
+    /// `overwrite`.
     pub reason: String,
     /// One sentence without a full stop.
     pub message: String,
 }
 
-/// Reason of the refusal that [`FlashOptions::raw`] answers.
 const UNRECOGNIZED: &str = "unrecognized";
 
 impl Refusal {
-    /// True when the image does not look like one, which only a person can decide about: with
-    /// [`FlashOptions::raw`] it is written.
+    /// True when the image does not look like a disk image. Only a person can decide whether it is
+    /// one: [`FlashOptions::raw`] lifts this refusal.
     #[must_use]
     pub fn is_unrecognized_image(&self) -> bool {
         self.reason == UNRECOGNIZED
@@ -45,15 +45,15 @@ impl fmt::Display for Refusal {
 }
 
 impl FlashPlan {
-    /// Plans to write the image that `image` describes to all of `targets`.
+    /// Plans to write the image described by `image` to all of `targets`. Touches nothing.
     pub fn new(image: &ImageInfo, targets: Vec<Disk>, options: FlashOptions) -> Self {
         let mut plan = Self { image: image.clone(), targets, options, notes: Vec::new() };
         plan.notes = plan.warnings();
         plan
     }
 
-    /// Every reason against the plan; empty when it may be executed. Pure: looks at the plan and at
-    /// nothing else.
+    /// Returns every reason against the plan; none when it may be executed. Pure: it depends on the
+    /// plan alone.
     #[must_use]
     pub fn validate(&self) -> Vec<Refusal> {
         let mut refusals = Vec::new();
@@ -77,8 +77,8 @@ impl FlashPlan {
                 target: None,
                 reason: UNRECOGNIZED.into(),
                 message:
-                    "no partition table, file system or boot sector was found in the image, so it is probably another \
-                          file than you meant (look at it; --raw writes it as it is)"
+                    "no partition table, file system or boot sector was found in the image, so \
+                     it is probably not the file you meant (check it; --raw writes it anyway)"
                         .into(),
             });
         }
@@ -103,27 +103,33 @@ impl FlashPlan {
 
     fn check_target(&self, disk: &Disk, refuse: &mut dyn FnMut(&str, String)) {
         for usage in &disk.uses {
-            let word = if matches!(usage, Use::System { .. }) { "system" } else { "in_use" };
-            refuse(word, usage.to_string());
+            let reason = if matches!(usage, Use::System { .. }) { "system" } else { "in_use" };
+            refuse(reason, usage.to_string());
         }
         match disk.kind {
             DiskKind::Partition if !self.options.allow_partition => refuse(
                 "partition",
-                "it is a partition, and an image is for a whole disk (name the disk, or allow a partition explicitly)"
+                "it is a partition, but an image is for a whole disk (name the disk, or allow \
+                 partitions explicitly)"
                     .into(),
             ),
             DiskKind::Other => {
-                refuse("kind", "it is no disk that an image can be written to (bty disks lists them)".into());
+                refuse(
+                    "kind",
+                    "an image cannot be written to a device of this kind (bty disks lists the \
+                     disks)"
+                        .into(),
+                );
             }
             _ => {}
         }
         if disk.is_read_only {
             refuse(
                 "read_only",
-                "it is read-only (look for a write-protect switch, or blockdev --setrw)".into(),
+                "it is read-only (look for a write-protect switch, or run blockdev --setrw)".into(),
             );
         }
-        if let Some(need) = self.need_bytes(disk)
+        if let Some(need) = self.needed_bytes(disk)
             && align_up(need, u64::from(disk.logical_sector_bytes)) > disk.size_bytes
         {
             refuse(
@@ -147,8 +153,8 @@ impl FlashPlan {
             refuse(
                 "sector_size",
                 format!(
-                    "the partition table of the image counts in sectors of {sector} bytes, the disk in sectors of {}: \
-                     nothing would be found at its place (use an image made for {}-byte sectors)",
+                    "the partition table of the image uses sectors of {sector} bytes, the disk \
+                     sectors of {}: nothing would be found in its place (use an image made for {}-byte sectors)",
                     disk.logical_sector_bytes, disk.logical_sector_bytes
                 ),
             );
@@ -157,7 +163,8 @@ impl FlashPlan {
             refuse(
                 "overwrite",
                 format!(
-                    "it is a file that holds {holds}, which would be lost (name another file, or give --overwrite)"
+                    "it is a file that holds {holds}, which would be lost (name another file, or \
+                     give --overwrite)"
                 ),
             );
         }
@@ -166,14 +173,15 @@ impl FlashPlan {
         }
     }
 
-    /// How large `disk` must be, as far as is known.
-    fn need_bytes(&self, disk: &Disk) -> Option<u64> {
+    /// The least size in bytes that `disk` must have, as far as is known.
+    fn needed_bytes(&self, disk: &Disk) -> Option<u64> {
         let fitted =
             self.image.fitted_bytes(disk.logical_sector_bytes).filter(|_| self.options.fit);
         fitted.or_else(|| self.image.min_disk_bytes())
     }
 
-    /// True when `fit` would help, as far as is known before what would be left out was read.
+    /// True when [`FlashOptions::fit`] would help. Whether what would be left out is all zero, is
+    /// not known yet.
     fn would_fit(&self, disk: &Disk) -> bool {
         let fitted = self.image.fitted_bytes(disk.logical_sector_bytes);
         !self.options.fit && fitted.is_some_and(|bytes| bytes <= disk.size_bytes)
@@ -184,13 +192,13 @@ impl FlashPlan {
         match (self.image.disk_bytes, self.image.partitions_end()) {
             (None, None) => {
                 notes.push(
-                    "whether the image fits is seen while writing: it does not tell its size"
+                    "the size of the image is unknown: whether it fits is seen only while writing"
                         .into(),
                 );
             }
             (None, Some(end)) => notes
-                .push(format!("by its partition table the image needs {} at least", human(end))),
-            (Some(bytes), Some(end)) if end > bytes => notes.push(cut(bytes, end)),
+                .push(format!("by its partition table, the image needs at least {}", human(end))),
+            (Some(bytes), Some(end)) if end > bytes => notes.push(cut_image_note(bytes, end)),
             _ => {}
         }
         if self.image.table.is_none() && self.image.is_recognized {
@@ -198,12 +206,16 @@ impl FlashPlan {
         }
         if !self.image.has_expected_digest() {
             notes.push(
-                "no digest is known for the image: it is taken as it comes (--sha256, --sha512, or a .sha256 file beside it)"
+                "no digest is known for the image, so its content is not checked (--sha256, \
+                 --sha512, or a .sha256 file beside it)"
                     .into(),
             );
         }
         if !self.options.verify {
-            notes.push("verification is off: what the disk really holds will not be known".into());
+            notes.push(
+                "verification is off: whether the disk really holds the image is not checked"
+                    .into(),
+            );
         }
         for disk in &self.targets {
             let sector = u64::from(disk.logical_sector_bytes);
@@ -212,7 +224,10 @@ impl FlashPlan {
                 && bytes > disk.size_bytes
             {
                 let (over, path) = (human(bytes - disk.size_bytes), disk.path.display());
-                notes.push(format!("{path} is smaller than the image: the last {over} are left out if they are zero"));
+                notes.push(format!(
+                    "{path} is smaller than the image: the last {over} are left out if they are \
+                     zero"
+                ));
             }
             if let Some(bytes) = self.image.disk_bytes
                 && bytes % sector != 0
@@ -226,7 +241,8 @@ impl FlashPlan {
             let gpt = self.image.table == Some(TableKind::Gpt) && !self.options.fix_gpt;
             if gpt && self.image.disk_bytes.is_some_and(|bytes| bytes + MIB <= disk.size_bytes) {
                 notes.push(format!(
-                    "{} is larger than the image: its backup GPT will not be at the end (--fix-gpt moves it)",
+                    "{} is larger than the image: its backup GPT will not be at the end \
+                     (--fix-gpt moves it)",
                     disk.path.display()
                 ));
             }
@@ -234,10 +250,10 @@ impl FlashPlan {
         notes
     }
 
-    /// The same as [`validate`](Self::validate), with all reasons in one error.
+    /// Does the same as [`validate`](Self::validate), with all reasons in one error.
     ///
     /// # Errors
-    /// [`ErrorKind::Refused`] unless it may be executed.
+    /// [`ErrorKind::Refused`] when there is a reason against the plan.
     pub fn check(&self) -> Result<()> {
         let refusals: Vec<String> = self.validate().iter().map(ToString::to_string).collect();
         if refusals.is_empty() {
@@ -247,14 +263,14 @@ impl FlashPlan {
     }
 }
 
-/// The note about an image of `bytes` whose partition table reaches `end`.
-pub(super) fn cut(bytes: u64, end: u64) -> String {
+/// The warning about an image of `bytes` whose last partition ends at `end`.
+pub(super) fn cut_image_note(bytes: u64, end: u64) -> String {
     let (has, reaches) = (human(bytes), human(end));
-    format!("the image has {has}, but its partition table reaches {reaches}: it may have been cut")
+    format!("the image has {has}, but its partition table reaches {reaches}: it may be truncated")
 }
 
-/// Two paths, one medium: the same node, or a partition and its disk cannot be told apart here, but
-/// the same identity can.
+/// True when two targets are the same medium under two paths. A disk and a partition of it are not
+/// recognized as such here.
 fn is_same_medium(a: &Disk, b: &Disk) -> bool {
     a.path == b.path
         || (a.diskseq.is_some()

@@ -1,83 +1,91 @@
-//! Waiting for a device that may hang: what is asked of it runs in other threads, and whoever waits
-//! for them looks at the clock.
+//! Detects devices that hang.
+//!
+//! Requests to a device run on threads of their own, because the kernel may block them forever.
+//! Whoever waits for such a thread does so through a [`Watch`], which stops waiting when the device
+//! finishes no request for too long, or shortly after a cancel.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use crate::flash::lane::Shared;
+use crate::flash::device_io::IoCounters;
+use crate::flash::target::TargetState;
 use crate::{CancelToken, Error, ErrorKind, Result};
 
-/// How often a wait looks up.
+/// Interval between two checks of the device.
 pub(super) const WAIT_STEP: Duration = Duration::from_millis(50);
 
-/// How long a cancel waits for requests that were begun.
-const CANCEL_PATIENCE: Duration = Duration::from_millis(800);
+/// How long requests that were begun may still take after a cancel.
+const CANCEL_GRACE: Duration = Duration::from_millis(800);
 
-/// How long a cancel still waits: once for all devices, since they are waited for one after the
-/// other.
-#[derive(Clone, Default)]
-pub(super) struct Patience(Arc<OnceLock<Instant>>);
+/// How long to wait for devices. Clones share the time of the cancel: since targets are waited for
+/// one after the other, each would otherwise get a grace period of its own.
+#[derive(Clone)]
+pub(super) struct StallTimeout {
+    /// A device that finishes no request for so long is given up.
+    stall: Duration,
+    /// When the cancel was first noticed.
+    cancelled_at: Arc<OnceLock<Instant>>,
+}
 
-impl Patience {
-    fn is_over(&self, cancel: &CancelToken) -> bool {
-        cancel.is_cancelled() && self.0.get_or_init(Instant::now).elapsed() > CANCEL_PATIENCE
+impl StallTimeout {
+    pub(super) fn new(stall_ms: u64) -> Self {
+        Self { stall: Duration::from_millis(stall_ms), cancelled_at: Arc::default() }
+    }
+
+    fn is_grace_over(&self, cancel: &CancelToken) -> bool {
+        cancel.is_cancelled()
+            && self.cancelled_at.get_or_init(Instant::now).elapsed() > CANCEL_GRACE
     }
 }
 
-/// Requests that were made, and those that have finished: both stand still, and differ, when the
-/// device hangs.
-pub(super) type Beats = (u64, u64);
-
-/// Watches one device.
+/// Watches the device of one target.
 pub(super) struct Watch {
-    shared: Arc<Shared>,
-    seen: (Beats, Instant),
-    stall: Duration,
-    patience: Patience,
+    target: Arc<TargetState>,
+    /// The counters, and since when they have not changed while a request was open.
+    last_progress: (IoCounters, Instant),
+    timeout: StallTimeout,
 }
 
 impl Watch {
-    /// A device that finishes no request for `stall_ms` is given up.
-    pub(super) fn new(shared: &Arc<Shared>, stall_ms: u64, patience: &Patience) -> Self {
-        let stall = Duration::from_millis(stall_ms);
+    pub(super) fn new(target: &Arc<TargetState>, timeout: &StallTimeout) -> Self {
         Self {
-            shared: Arc::clone(shared),
-            seen: ((0, 0), Instant::now()),
-            stall,
-            patience: patience.clone(),
+            target: Arc::clone(target),
+            last_progress: (IoCounters::default(), Instant::now()),
+            timeout: timeout.clone(),
         }
     }
 
-    /// Gives the device up when it hangs.
+    /// Gives the device up if it hangs. To be called regularly while waiting for the device.
     ///
     /// # Errors
-    /// [`ErrorKind::Target`] when it was given up.
+    /// [`ErrorKind::Target`] if the device was given up, now or earlier.
     pub(super) fn check(&mut self) -> Result<()> {
-        let beats = self.shared.beats();
-        if beats != self.seen.0 || beats.0 == beats.1 {
-            self.seen = (beats, Instant::now());
-        } else if self.seen.1.elapsed() > self.stall {
-            self.shared.fail(self.hung());
-            self.shared.give_up();
+        let now = self.target.io.counters();
+        let (last, since) = self.last_progress;
+        if now != last || now.begun == now.finished {
+            self.last_progress = (now, Instant::now());
+        } else if since.elapsed() > self.timeout.stall {
+            self.target.fail(self.hung());
+            self.target.give_up();
         }
-        if self.shared.is_hung() { Err(self.hung()) } else { Ok(()) }
+        if self.target.is_given_up() { Err(self.hung()) } else { Ok(()) }
     }
 
-    /// Waits until every sender of `running` is gone, or the device hangs. After a cancel only for
-    /// a moment: what a slow device has begun cannot be taken back, and does no harm behind a
-    /// zeroed head.
+    /// Waits until every sender of `running` is gone.
+    ///
+    /// After a cancel, requests that a slow device has begun cannot be taken back, but do no harm:
+    /// the first MiB of the disk is zero. So they are waited for only briefly, unless the first MiB
+    /// is being written; then until it is complete or zero again.
     ///
     /// # Errors
-    /// Why it was not waited for any longer. Its threads are left to the kernel then.
+    /// [`ErrorKind::Target`] if the device hangs, [`ErrorKind::Cancelled`] after a cancel. The
+    /// threads are then abandoned; they end when the kernel returns from their request.
     pub(super) fn wait(&mut self, running: &Receiver<()>) -> Result<()> {
         while running.recv_timeout(WAIT_STEP) != Err(RecvTimeoutError::Disconnected) {
             self.check()?;
-            if self.patience.is_over(&self.shared.cancel)
-                && !self.shared.may_boot.load(Ordering::SeqCst)
-            {
+            if self.timeout.is_grace_over(&self.target.io.cancel) && !self.target.may_boot() {
                 return Err(Error::cancelled());
             }
         }
@@ -85,16 +93,13 @@ impl Watch {
     }
 
     fn hung(&self) -> Error {
-        let (name, seconds) = (&self.shared.name, self.stall.as_secs_f64());
-        Error::new(
-            ErrorKind::Target,
-            format!("{name} has not finished a request for {seconds} seconds"),
-        )
-        .with_path(name)
-        .hint(if self.shared.is_file {
+        let (name, seconds) = (self.target.name(), self.timeout.stall.as_secs_f64());
+        let message = format!("{name} has not finished a request for {seconds} seconds");
+        let hint = if self.target.io.is_file {
             "look at dmesg, and at the disk and the file system that hold the file"
         } else {
             "look at the cable and at dmesg; the disk may be broken"
-        })
+        };
+        Error::new(ErrorKind::Target, message).with_path(name).hint(hint)
     }
 }

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::disks::sysfs::text;
-use crate::hardware::node::Node;
-use crate::hardware::smbios::{Processor, Table};
+use crate::hardware::node::HardwareNode;
+use crate::hardware::smbios::{Processor, SmbiosTable};
 use crate::hardware::{HardwareRoots, names_in, read_file};
 
 /// A thread takes two to three KiB of text.
@@ -26,7 +26,7 @@ struct Package {
 }
 
 /// One node a processor chip, and how many threads there are in all.
-pub(super) fn nodes(table: &Table, roots: &HardwareRoots) -> (Vec<Node>, usize) {
+pub(super) fn nodes(table: &SmbiosTable, roots: &HardwareRoots) -> (Vec<HardwareNode>, usize) {
     let cpuinfo = read_file(&roots.proc.join("cpuinfo"), CPUINFO_BYTES_MAX).unwrap_or_default();
     let infos = parse_cpuinfo(&String::from_utf8_lossy(&cpuinfo));
     let mut packages = packages(roots);
@@ -53,7 +53,7 @@ fn node(
     package: Option<&Package>,
     info: Option<&Info>,
     max_khz: Option<u64>,
-) -> Node {
+) -> HardwareNode {
     const MHZ: u64 = 1_000_000;
     let say = |key: &str| info.and_then(|info| info.get(key)).cloned();
     let vendor =
@@ -70,7 +70,7 @@ fn node(
         max_khz.map(|khz| khz.saturating_mul(1000)).or_else(|| slot?.max_mhz.map(|mhz| mhz * MHZ));
     let cores = package.map(|p| p.cores.len() as u64);
     let threads = package.map(|p| p.threads.len() as u64);
-    let node = Node::new("cpu", "processor")
+    let node = HardwareNode::new("cpu", "processor")
         .claimed()
         .described("CPU")
         .with("handle", slot.map(|s| format!("DMI:{:04X}", s.handle)))

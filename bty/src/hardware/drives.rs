@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::disks::{Disk, Partition, TableKind, Use};
-use crate::hardware::node::{Node, cut};
+use crate::hardware::node::{HardwareNode, cut};
 use crate::hardware::pci::{self, Attached};
 use crate::hardware::{HardwareRoots, InventoryDisk};
 
@@ -83,7 +83,7 @@ pub(super) fn attach(disk: &Disk, roots: &HardwareRoots) -> Attached {
     }
 }
 
-fn node(disk: &Disk, businfo: Option<String>) -> Node {
+fn node(disk: &Disk, businfo: Option<String>) -> HardwareNode {
     let description = match disk.transport.as_deref() {
         Some("nvme") => "NVMe disk",
         Some("sata") => "ATA Disk",
@@ -92,7 +92,7 @@ fn node(disk: &Disk, businfo: Option<String>) -> Node {
         Some("usb" | "scsi" | "sas" | "iscsi" | "fc") => "SCSI Disk",
         _ => "Disk",
     };
-    let mut node = Node::new("disk", "disk")
+    let mut node = HardwareNode::new("disk", "disk")
         .claimed()
         .described(description)
         .with("logicalname", Some(logical_names(disk, &disk.path)))
@@ -117,9 +117,9 @@ fn node(disk: &Disk, businfo: Option<String>) -> Node {
     if disk.is_removable { node.capable("removable", "support is removable") } else { node }
 }
 
-fn volume(disk: &Disk, partition: &Partition) -> Node {
+fn volume(disk: &Disk, partition: &Partition) -> HardwareNode {
     let content = partition.content.as_ref();
-    Node::new("volume", "volume")
+    HardwareNode::new("volume", "volume")
         .claimed()
         .described(&content.map_or("volume".to_owned(), |content| {
             format!("{} volume", content.kind.to_uppercase())

@@ -1,8 +1,8 @@
 //! Memory: the firmware, and the modules in their slots, or at least how much there is.
 
 use crate::disks::sysfs::text;
-use crate::hardware::node::Node;
-use crate::hardware::smbios::{MemoryArray, MemoryDevice, Table};
+use crate::hardware::node::HardwareNode;
+use crate::hardware::smbios::{MemoryArray, MemoryDevice, SmbiosTable};
 use crate::hardware::{Dmi, HardwareRoots, names_in, read_file};
 
 const MEMINFO_BYTES_MAX: u64 = 64 << 10;
@@ -45,13 +45,13 @@ const DETAILS: &[(u16, &str)] = &[
 ];
 
 /// The firmware: its class is memory because it is a ROM.
-pub(super) fn firmware(table: &Table, dmi: &Dmi) -> Option<Node> {
+pub(super) fn firmware(table: &SmbiosTable, dmi: &Dmi) -> Option<HardwareNode> {
     if dmi.bios_vendor.is_none() && dmi.bios_version.is_none() && table.firmware.is_none() {
         return None;
     }
     let rom_bytes = table.firmware.as_ref().and_then(|firmware| firmware.rom_bytes);
     Some(
-        Node::new("firmware", "memory")
+        HardwareNode::new("firmware", "memory")
             .claimed()
             .described("BIOS")
             .with(
@@ -68,7 +68,7 @@ pub(super) fn firmware(table: &Table, dmi: &Dmi) -> Option<Node> {
 }
 
 /// One node an array of slots, nearly always one; without a table, the sum of all.
-pub(super) fn nodes(table: &Table, roots: &HardwareRoots) -> Vec<Node> {
+pub(super) fn nodes(table: &SmbiosTable, roots: &HardwareRoots) -> Vec<HardwareNode> {
     let mut arrays: Vec<Option<&MemoryArray>> =
         table.arrays.iter().filter(|array| array.is_system).map(Some).collect();
     if arrays.is_empty() {
@@ -88,7 +88,7 @@ pub(super) fn nodes(table: &Table, roots: &HardwareRoots) -> Vec<Node> {
 
 /// The slots of `array`, or of none; the first array also has those whose array is unknown.
 fn slots<'a>(
-    table: &'a Table,
+    table: &'a SmbiosTable,
     array: Option<&MemoryArray>,
     is_first: bool,
 ) -> Vec<&'a MemoryDevice> {
@@ -103,8 +103,8 @@ fn slots<'a>(
     table.devices.iter().filter(is_in).collect()
 }
 
-fn array(array: Option<&MemoryArray>, slots: &[&MemoryDevice], size: Option<u64>) -> Node {
-    Node::new("memory", "memory")
+fn array(array: Option<&MemoryArray>, slots: &[&MemoryDevice], size: Option<u64>) -> HardwareNode {
+    HardwareNode::new("memory", "memory")
         .claimed()
         .described("System Memory")
         .with("handle", array.map(|array| format!("DMI:{:04X}", array.handle)))
@@ -116,8 +116,8 @@ fn array(array: Option<&MemoryArray>, slots: &[&MemoryDevice], size: Option<u64>
         .children(slots.iter().enumerate().map(|(at, slot)| bank(at, slot)))
 }
 
-fn bank(at: usize, device: &MemoryDevice) -> Node {
-    let node = Node::new(format!("bank:{at}"), "memory")
+fn bank(at: usize, device: &MemoryDevice) -> HardwareNode {
+    let node = HardwareNode::new(format!("bank:{at}"), "memory")
         .claimed()
         .with("handle", Some(format!("DMI:{:04X}", device.handle)))
         .with("physid", Some(format!("{at:x}")))

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::disks::sysfs::text;
-use crate::hardware::node::Node;
+use crate::hardware::node::HardwareNode;
 use crate::hardware::pci::{self, Attached};
 use crate::hardware::{HardwareRoots, names_in};
 
@@ -52,7 +52,7 @@ pub(super) fn nodes(roots: &HardwareRoots) -> Vec<Attached> {
 }
 
 impl Interface {
-    fn node(&self) -> Node {
+    fn node(&self) -> HardwareNode {
         let say = |name: &str| text(&self.dir, name);
         let megabits =
             say("speed").and_then(|speed| speed.parse::<u64>().ok()).filter(|&speed| speed > 0);
@@ -60,7 +60,7 @@ impl Interface {
         let has_link = say("carrier").as_deref() == Some("1");
         let yes = |is: bool| Some(if is { "yes" } else { "no" });
         let usb = self.device.as_deref().and_then(usb_device);
-        let node = Node::new("network", "network")
+        let node = HardwareNode::new("network", "network")
             .claimed()
             .described(self.description())
             .with("logicalname", Some(self.name.clone()))

@@ -12,15 +12,15 @@ const TEXT_CHARS_MAX: usize = 256;
 
 /// A piece of hardware.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Node {
+pub(super) struct HardwareNode {
     id: String,
     fields: Map<String, Value>,
     configuration: Map<String, Value>,
     capabilities: Map<String, Value>,
-    children: Vec<Node>,
+    children: Vec<HardwareNode>,
 }
 
-impl Node {
+impl HardwareNode {
     pub(super) fn new(id: impl Into<String>, class: &str) -> Self {
         Self { id: id.into(), ..Self::default() }.with("class", Some(class))
     }
@@ -62,7 +62,7 @@ impl Node {
         self
     }
 
-    pub(super) fn children(mut self, children: impl IntoIterator<Item = Node>) -> Self {
+    pub(super) fn children(mut self, children: impl IntoIterator<Item = HardwareNode>) -> Self {
         self.children.extend(children);
         self
     }
@@ -124,12 +124,12 @@ impl Node {
 }
 
 /// The ids of siblings: those that share one are told apart by a number, `network:0`.
-fn numbered(siblings: &[Node]) -> Vec<String> {
+fn numbered(siblings: &[HardwareNode]) -> Vec<String> {
     let mut seen = std::collections::HashMap::<&str, (usize, usize)>::new();
     for node in siblings {
         seen.entry(&node.id).or_default().0 += 1;
     }
-    let mut name = |node: &Node| match seen.get_mut(node.id.as_str()) {
+    let mut name = |node: &HardwareNode| match seen.get_mut(node.id.as_str()) {
         Some((total, next)) if *total > 1 => {
             *next += 1;
             format!("{}:{}", node.id, *next - 1)
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn numbers_only_siblings_of_one_name() {
-        let node = |id: &str| Node::new(id, "generic");
+        let node = |id: &str| HardwareNode::new(id, "generic");
         let tree = node("core").children([node("cpu"), node("network"), node("network")]).render();
         let ids: Vec<&Value> =
             tree["children"].as_array().unwrap().iter().map(|child| &child["id"]).collect();
@@ -169,17 +169,18 @@ mod tests {
 
     #[test]
     fn absent_values_leave_no_trace() {
-        let node =
-            Node::new("a", "b").with("serial", None::<String>).configured("driver", None::<String>);
+        let node = HardwareNode::new("a", "b")
+            .with("serial", None::<String>)
+            .configured("driver", None::<String>);
         assert_eq!(node.sized(None, "bytes").render(), json!({"id": "a", "class": "b"}));
     }
 
     #[test]
     fn merged_views_keep_the_place_of_the_first() {
-        let pci = Node::new("network", "network")
+        let pci = HardwareNode::new("network", "network")
             .described("Ethernet controller")
             .with("businfo", Some("pci@1"));
-        let interface = Node::new("x", "network")
+        let interface = HardwareNode::new("x", "network")
             .described("Ethernet interface")
             .with("businfo", Some("virtio@1"));
         let both = pci.merged(interface.with("serial", Some("02:00:00:00:00:01"))).render();
@@ -191,8 +192,8 @@ mod tests {
 
     #[test]
     fn too_much_is_left_out_from_the_end() {
-        let long = Node::new("disk", "disk").with("serial", Some("é".repeat(5000)));
-        let many = Node::new("core", "bus").children(vec![long; 10_000]);
+        let long = HardwareNode::new("disk", "disk").with("serial", Some("é".repeat(5000)));
+        let many = HardwareNode::new("core", "bus").children(vec![long; 10_000]);
         let tree = many.render();
         let children = tree["children"].as_array().unwrap();
         assert!(children.len() < NODES_MAX && !children.is_empty());

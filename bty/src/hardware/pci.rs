@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::disks::sysfs::text;
-use crate::hardware::node::Node;
+use crate::hardware::node::HardwareNode;
 use crate::hardware::{HardwareRoots, names_in};
 
 /// Something that belongs below a PCI device, if it belongs to one.
@@ -13,16 +13,16 @@ pub(super) struct Attached {
     /// The address of that device.
     pub(super) to: Option<String>,
     pub(super) is_network: bool,
-    pub(super) node: Node,
+    pub(super) node: HardwareNode,
 }
 
 /// What a class of device is called: class and, where that matters, subclass; id; class;
 /// description.
 ///
 /// Numbers: PCI Code and ID Assignment Specification, section 1.
-type Kind = (u8, Option<u8>, &'static str, &'static str, &'static str);
+type PciClass = (u8, Option<u8>, &'static str, &'static str, &'static str);
 
-const KINDS: &[Kind] = &[
+const KINDS: &[PciClass] = &[
     (0x01, Some(0x00), "scsi", "storage", "SCSI storage controller"),
     (0x01, Some(0x01), "ide", "storage", "IDE interface"),
     (0x01, Some(0x04), "raid", "storage", "RAID bus controller"),
@@ -57,7 +57,7 @@ const KINDS: &[Kind] = &[
     (0x11, None, "generic", "generic", "Signal processing controller"),
     (0x12, None, "generic", "generic", "Processing accelerators"),
 ];
-const UNKNOWN: Kind = (0, None, "generic", "generic", "Unassigned class");
+const UNKNOWN: PciClass = (0, None, "generic", "generic", "Unassigned class");
 const HOST_BRIDGE: u32 = 0x0600;
 const NETWORK: u32 = 0x02;
 
@@ -93,7 +93,7 @@ const VENDORS: &[(u16, &str)] = &[
     (0xc0a9, "Micron/Crucial Technology"),
 ];
 
-struct Device {
+struct PciDevice {
     /// `0000:00:1f.6`.
     address: String,
     dir: PathBuf,
@@ -102,11 +102,14 @@ struct Device {
 }
 
 /// The trees of all host bridges, with `attached` in their places. What has none comes back.
-pub(super) fn nodes(roots: &HardwareRoots, attached: Vec<Attached>) -> (Vec<Node>, Vec<Node>) {
+pub(super) fn nodes(
+    roots: &HardwareRoots,
+    attached: Vec<Attached>,
+) -> (Vec<HardwareNode>, Vec<HardwareNode>) {
     let devices = devices(roots);
     let known: HashSet<String> = devices.iter().map(|device| device.address.clone()).collect();
     let mut tree = Tree { below: BTreeMap::new(), attached: BTreeMap::new() };
-    let mut buses = BTreeMap::<String, Vec<Device>>::new();
+    let mut buses = BTreeMap::<String, Vec<PciDevice>>::new();
     for device in devices {
         match device.dir.parent().and_then(address_in).filter(|parent| known.contains(parent)) {
             Some(parent) => tree.below.entry(parent).or_default().push(device),
@@ -124,12 +127,12 @@ pub(super) fn nodes(roots: &HardwareRoots, attached: Vec<Attached>) -> (Vec<Node
 }
 
 /// All devices, in the order of their addresses.
-fn devices(roots: &HardwareRoots) -> Vec<Device> {
+fn devices(roots: &HardwareRoots) -> Vec<PciDevice> {
     let dir = roots.sys.join("bus/pci/devices");
     let device = |address: String| {
         let dir = fs::canonicalize(dir.join(&address)).ok()?;
         let class = number(&dir, "class").unwrap_or(0) >> 8;
-        is_address(&address).then_some(Device { address, dir, class })
+        is_address(&address).then_some(PciDevice { address, dir, class })
     };
     names_in(&dir).into_iter().filter_map(device).collect()
 }
@@ -137,25 +140,25 @@ fn devices(roots: &HardwareRoots) -> Vec<Device> {
 /// Devices and things by the address of what they are below; each is taken out once, so that no
 /// tree goes round in circles.
 struct Tree {
-    below: BTreeMap<String, Vec<Device>>,
+    below: BTreeMap<String, Vec<PciDevice>>,
     attached: BTreeMap<String, Vec<Attached>>,
 }
 
 impl Tree {
     /// The node of a host bridge, with all of its bus below it.
-    fn bus(&mut self, bus: &str, mut devices: Vec<Device>) -> Node {
+    fn bus(&mut self, bus: &str, mut devices: Vec<PciDevice>) -> HardwareNode {
         let host = devices
             .iter()
             .position(|device| device.class == HOST_BRIDGE)
             .map(|at| devices.remove(at));
         let handle = Some(format!("PCIBUS:{bus}"));
-        let node = Node::new("pci", "bridge").claimed().described("PCI bus");
+        let node = HardwareNode::new("pci", "bridge").claimed().described("PCI bus");
         let node =
             host.map_or(node.clone(), |host| node.merged(host.node())).with("handle", handle);
         node.children(devices.iter().map(|device| self.device(device)))
     }
 
-    fn device(&mut self, device: &Device) -> Node {
+    fn device(&mut self, device: &PciDevice) -> HardwareNode {
         let mut things = self.attached.remove(&device.address).unwrap_or_default();
         let mut node = device.node();
         // a card with one interface is one thing to people; a card with several has them below it
@@ -166,18 +169,18 @@ impl Tree {
             node = node.merged(things.remove(at).node);
         }
         let below = self.below.remove(&device.address).unwrap_or_default();
-        let below: Vec<Node> = below.iter().map(|device| self.device(device)).collect();
+        let below: Vec<HardwareNode> = below.iter().map(|device| self.device(device)).collect();
         node.children(below).children(things.into_iter().map(|thing| thing.node))
     }
 }
 
-impl Device {
+impl PciDevice {
     /// `0000:00`.
     fn bus(&self) -> &str {
         self.address.rsplit_once(':').map_or("", |(bus, _)| bus)
     }
 
-    fn node(&self) -> Node {
+    fn node(&self) -> HardwareNode {
         let kind = kind(self.class);
         let id = |name: &str| number(&self.dir, name).and_then(|id| u16::try_from(id).ok());
         let (vendor, product) = (id("vendor"), id("device"));
@@ -185,7 +188,7 @@ impl Device {
             self.address.rsplit_once(':').map_or("", |(_, slot)| slot).trim_start_matches('0');
         let slot = slot.strip_suffix(".0").unwrap_or(slot);
         let driver = driver(&self.dir);
-        let node = Node::new(kind.2, kind.3)
+        let node = HardwareNode::new(kind.2, kind.3)
             .described(kind.4)
             .with("handle", Some(format!("PCI:{}", self.address)))
             .with("businfo", Some(format!("pci@{}", self.address)))
@@ -207,9 +210,9 @@ impl Device {
     }
 }
 
-fn kind(class: u32) -> &'static Kind {
+fn kind(class: u32) -> &'static PciClass {
     let [.., base, sub] = class.to_be_bytes();
-    let fits = |kind: &&Kind| kind.0 == base && kind.1.is_none_or(|wanted| wanted == sub);
+    let fits = |kind: &&PciClass| kind.0 == base && kind.1.is_none_or(|wanted| wanted == sub);
     KINDS.iter().find(fits).unwrap_or(&UNKNOWN)
 }
 

@@ -27,7 +27,7 @@ const END: u8 = 127;
 
 /// What is used of a table. Numbers that stand for "unknown" are absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Table {
+pub(crate) struct SmbiosTable {
     pub(super) firmware: Option<Firmware>,
     /// The handle of the system.
     pub(super) system: Option<u16>,
@@ -91,7 +91,7 @@ pub(super) struct MemoryDevice {
     pub(super) speed: Option<u64>,
 }
 
-impl Table {
+impl SmbiosTable {
     /// Reads what there is, as far as it makes sense. Of any bytes: it never fails.
     pub(crate) fn parse(bytes: &[u8]) -> Self {
         let mut table = Self::default();
@@ -198,8 +198,9 @@ impl Structure<'_> {
 
     // type 4:  4 socket, string | 5 type (3 central processor) | 7 maker, string | 16 version,
     // string | 18..20 external clock, MHz
-    //          20..22 highest speed, MHz | 22..24 speed, MHz | 24 status, bit 6 socket populated | 32 serial number, string
-    //          35 cores | 36 cores enabled | 37 threads | 42..44, 44..46, 46..48 the same where those are 255
+    //          20..22 highest speed, MHz | 22..24 speed, MHz | 24 status, bit 6 socket populated |
+    //          32 serial number, string 35 cores | 36 cores enabled | 37 threads | 42..44, 44..46,
+    //          46..48 the same where those are 255
     fn processor(&self) -> Option<Processor> {
         const CENTRAL: u8 = 3;
         const POPULATED: u8 = 1 << 6;
@@ -232,9 +233,10 @@ impl Structure<'_> {
 
     // type 17:  4..6 handle of the array | 10..12 width of the data, bits | 14 form
     //           12..14 size: 0 empty, ffff unknown, 7fff "see 28", with bit 15 in KiB, else in MiB
-    //           16 slot, string | 17 bank, string | 18 kind | 19..21 detail, bits | 21..23 speed, MT/s; ffff "see 84"
-    //           23 maker | 24 serial number | 26 part number, strings | 28..32 size, MiB | 32..34 speed it is set to; ffff "see 88"
-    //           84..88 speed | 88..92 speed it is set to
+    //           16 slot, string | 17 bank, string | 18 kind | 19..21 detail, bits | 21..23 speed,
+    //           MT/s; ffff "see 84" 23 maker | 24 serial number | 26 part number, strings | 28..32
+    //           size, MiB | 32..34 speed it is set to; ffff "see 88" 84..88 speed | 88..92 speed it
+    //           is set to
     fn memory_device(&self) -> MemoryDevice {
         let size_bytes = match self.word(12).unwrap_or(0xffff) {
             0 | 0xffff => None,

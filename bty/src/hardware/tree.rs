@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use crate::disks::Disk;
 use crate::disks::sysfs::text;
-use crate::hardware::node::Node;
-use crate::hardware::smbios::{self, Table};
+use crate::hardware::node::HardwareNode;
+use crate::hardware::smbios::{self, SmbiosTable};
 use crate::hardware::{Dmi, HardwareRoots, cpu, dmi, drives, memory, network, pci, read_file};
 
 /// The hardware that `roots` show, with these disks.
@@ -14,7 +14,7 @@ pub(super) fn lshw(disks: &[Disk], roots: &HardwareRoots) -> Value {
     // only root may read it
     let bytes = read_file(&roots.sys.join("firmware/dmi/tables/DMI"), smbios::TABLE_BYTES_MAX)
         .unwrap_or_default();
-    let table = Table::parse(&bytes);
+    let table = SmbiosTable::parse(&bytes);
     let (cpus, threads) = cpu::nodes(&table, roots);
     let mut attached = network::nodes(roots);
     attached.extend(disks.iter().map(|disk| drives::attach(disk, roots)));
@@ -31,12 +31,12 @@ pub(super) fn lshw(disks: &[Disk], roots: &HardwareRoots) -> Value {
     root.render()
 }
 
-fn root(dmi: &Dmi, table: &Table, roots: &HardwareRoots) -> Node {
+fn root(dmi: &Dmi, table: &SmbiosTable, roots: &HardwareRoots) -> HardwareNode {
     let name =
         text(&roots.proc.join("sys/kernel"), "hostname").unwrap_or_else(|| "computer".to_owned());
     // machines without DMI have a device tree
     let base = roots.sys.join("firmware/devicetree/base");
-    Node::new(name, "system")
+    HardwareNode::new(name, "system")
         .claimed()
         .described(dmi::chassis_description(dmi.chassis.as_deref()))
         .with("handle", table.system.map(|handle| format!("DMI:{handle:04X}")))
@@ -51,8 +51,8 @@ fn root(dmi: &Dmi, table: &Table, roots: &HardwareRoots) -> Node {
         .configured("uuid", dmi.uuid.clone())
 }
 
-fn core(dmi: &Dmi, table: &Table) -> Node {
-    Node::new("core", "bus")
+fn core(dmi: &Dmi, table: &SmbiosTable) -> HardwareNode {
+    HardwareNode::new("core", "bus")
         .claimed()
         .described("Motherboard")
         .with("handle", table.board.map(|handle| format!("DMI:{handle:04X}")))

@@ -3,13 +3,13 @@
 use std::io::Read;
 
 use crate::decode::{self, Compression, DecodeOptions, Trailer};
-use crate::disks::signatures;
 use crate::extent::zeroed;
 use crate::image::foreign;
 use crate::image::info::{Format, ImageInfo};
 use crate::image::qcow2::Qcow2;
 use crate::partition_table::{self, gpt};
 use crate::read_context::DECODER_BYTES;
+use crate::signatures;
 use crate::size::{KIB, MIB};
 use crate::source::{Location, Source, read_ahead};
 use crate::{CancelToken, Error, ErrorKind, Result};
@@ -100,7 +100,7 @@ pub(super) fn describe(
     );
     let is_whole = head.len() < HEAD_BYTES;
     let seen_bytes = if is_whole { head.len() as u64 } else { disk_bytes.unwrap_or(u64::MAX) };
-    let content = signatures::recognise(&mut partition_table::over(head), seen_bytes);
+    let content = signatures::recognize(&mut partition_table::over(head), seen_bytes);
     ImageInfo {
         source: source.location().to_string(),
         name: source.name().to_owned(),

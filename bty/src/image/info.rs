@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::Digest;
+use crate::Event;
 use crate::decode::Compression;
 use crate::digest::Sha512;
-use crate::disks::{Content, Partition, TableKind};
-use crate::partition_table::gpt;
+use crate::partition_table::{Content, Partition, TableKind, gpt};
+use crate::progress::{Counts, Phase};
 use crate::size::MIB;
 
 /// The format of an image, recognized from its content.
@@ -215,6 +216,15 @@ impl ImageInfo {
             }
             _ => Some(end),
         }
+    }
+
+    /// The progress event for reading the image without writing it: `source_bytes` were read from
+    /// the source, and `decoded_bytes` came out of the decoder.
+    #[must_use]
+    pub fn read_progress(&self, source_bytes: u64, decoded_bytes: u64) -> Event {
+        let (source_total, decoded_total) = (self.source_bytes, self.disk_bytes);
+        let counts = Counts { source_bytes, source_total, decoded_bytes, decoded_total };
+        Event::Progress { phase: Phase::Read, elapsed_ms: 0, counts, targets: Vec::new() }
     }
 
     /// Minimum size of the disk in bytes, as far as is known: the size of the image, or else the

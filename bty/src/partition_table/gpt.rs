@@ -16,7 +16,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use crate::disks::Partition;
+use crate::partition_table::Partition;
 use crate::partition_table::mbr::{ENTRIES_AT, ENTRY_BYTES, GPT_PROTECTIVE};
 use crate::partition_table::{ReadAt, u32_at, u64_at};
 use crate::{Error, ErrorKind, Result};

@@ -6,7 +6,7 @@
 //! ```
 //! All little-endian; UEFI specification 2.10, section 5.2.1.
 
-use crate::disks::Partition;
+use crate::partition_table::Partition;
 use crate::partition_table::{ReadAt, u32_at};
 
 /// Where the first entry begins.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bty::flash::{self, Found};
 use bty::image::OpenOptions;
 use bty::size::human;
-use bty::{ErrorKind, Event, Result, Selector, SystemHost, text};
+use bty::{ErrorKind, Result, Selector, SystemHost, text};
 
 use crate::cli::{Network, Verify};
 use crate::output::Output;
@@ -24,8 +24,7 @@ pub(super) fn run(verify: &Verify, network: &Network, output: &Output) -> Result
     let (image, _) = open_image(&client, &verify.src, verify.catalog.as_deref(), opening, &cancel)?;
     let system = SystemHost::new();
     let disk = verify.target.parse::<Selector>()?.select(&system)?;
-    let observed = |compared| watcher.tell(&Event::comparing(&disk, image.info(), compared));
-    let report = flash::verify(&image, &disk, &system, verify.fix_gpt, &observed, &cancel);
+    let report = flash::verify(&image, &disk, &system, verify.fix_gpt, &*watcher, &cancel);
     watcher.clear();
     let report = report?;
     image.warnings().iter().for_each(|note| output.warn(note));

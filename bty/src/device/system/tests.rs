@@ -12,10 +12,8 @@ pub(crate) struct LoopDisk {
 }
 
 impl LoopDisk {
-    /// Attaches a loop device, or gives `None` where tests must do without root.
-    ///
-    /// A test that was skipped unseen proves nothing: without root it fails, unless
-    /// `BTY_TEST_NO_ROOT` is set.
+    /// Attaches a loop device. Without root it panics, so that a skipped test is noticed; with
+    /// `BTY_TEST_NO_ROOT` set it returns `None` instead.
     pub(crate) fn new(bytes: u64, sector: u32) -> Option<Self> {
         if std::env::var_os("BTY_TEST_NO_ROOT").is_some() {
             eprintln!("skipped: BTY_TEST_NO_ROOT is set");
@@ -77,7 +75,7 @@ fn read_all(device: &SystemDevice, len: usize, mut offset: u64) -> Vec<u8> {
 fn writes_zeroes_and_reads_back_on_loop_devices() {
     for sector in [512, 4096] {
         let Some(disk) = LoopDisk::new(8 << 20, sector) else { return };
-        let device = SystemDevice::open(&disk.path, Access::Exclusive).unwrap();
+        let device = SystemDevice::open(&disk.path, AccessMode::Exclusive).unwrap();
         assert_eq!((device.size_bytes(), device.sector_bytes()), (8 << 20, sector));
         let step = sector as usize;
         let data = buffer(0xa5);
@@ -93,7 +91,7 @@ fn writes_zeroes_and_reads_back_on_loop_devices() {
         assert_eq!(read_all(&device, step, last), vec![0xa5; step]);
         let beyond = device.write_at(&data[..2 * step], last).unwrap_err();
         assert_eq!(beyond.raw_os_error(), Some(Errno::NOSPC.raw_os_error()));
-        // loop devices are not scanned for partitions: the error arrives, and nothing else happens
+        // an error, since loop devices are not scanned for partitions, but no panic
         let _ = device.reread_table();
     }
 }
@@ -101,20 +99,20 @@ fn writes_zeroes_and_reads_back_on_loop_devices() {
 #[test]
 fn refuses_a_second_writer_of_a_block_device_but_not_a_reader() {
     let Some(disk) = LoopDisk::new(1 << 20, 512) else { return };
-    let device = SystemDevice::open(&disk.path, Access::Exclusive).unwrap();
+    let device = SystemDevice::open(&disk.path, AccessMode::Exclusive).unwrap();
     assert_eq!(
-        SystemDevice::open(&disk.path, Access::Exclusive).unwrap_err().kind(),
+        SystemDevice::open(&disk.path, AccessMode::Exclusive).unwrap_err().kind(),
         ErrorKind::Refused
     );
-    let reader = SystemDevice::open(&disk.path, Access::ReadOnly).unwrap();
+    let reader = SystemDevice::open(&disk.path, AccessMode::ReadOnly).unwrap();
     write_all(&device, &buffer(7)[..4096], 0);
     assert_eq!(read_all(&reader, 4096, 0), [7; 4096]);
     assert!(reader.write_at(&buffer(8)[..4096], 0).is_err());
     assert!(reader.zero_at(0, 4096).is_err());
     drop(device);
-    // a program that another test is just starting has the device until it is itself
+    // a child that another test has just forked holds the device until its exec
     let begun = std::time::Instant::now();
-    while let Err(error) = SystemDevice::open(&disk.path, Access::Exclusive) {
+    while let Err(error) = SystemDevice::open(&disk.path, AccessMode::Exclusive) {
         assert!(begun.elapsed().as_secs() < 60, "{error}");
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
@@ -127,8 +125,8 @@ fn refuses_a_write_protected_block_device() {
         assert!(Command::new("blockdev").arg(flag).arg(&disk.path).status().unwrap().success());
     };
     protect("--setro");
-    let opened = SystemDevice::open(&disk.path, Access::Exclusive);
-    // the flag would outlive the loop device
+    let opened = SystemDevice::open(&disk.path, AccessMode::Exclusive);
+    // the flag would outlive this loop device and break other tests
     protect("--setrw");
     let error = opened.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused);
@@ -140,7 +138,7 @@ fn file_device(len: u64, is_direct: bool) -> (tempfile::TempDir, SystemDevice) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("disk");
     File::create(&path).unwrap().set_len(len).unwrap();
-    let mut device = SystemDevice::open(&path, Access::Exclusive).unwrap();
+    let mut device = SystemDevice::open(&path, AccessMode::Exclusive).unwrap();
     if !is_direct {
         device.file = File::options().read(true).write(true).open(&path).unwrap();
         device.is_direct = false;
@@ -179,20 +177,20 @@ fn writes_files_of_any_length_at_any_sector() {
 #[test]
 fn refuses_a_file_that_another_flash_has_locked() {
     let (dir, device) = file_device(4096, true);
-    let error = SystemDevice::open(&dir.path().join("disk"), Access::Exclusive).unwrap_err();
+    let error = SystemDevice::open(&dir.path().join("disk"), AccessMode::Exclusive).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused);
     assert!(error.to_string().ends_with("is in use by another process"), "{error}");
-    assert!(SystemDevice::open(&dir.path().join("disk"), Access::ReadOnly).is_ok());
+    assert!(SystemDevice::open(&dir.path().join("disk"), AccessMode::ReadOnly).is_ok());
     drop(device);
-    assert!(SystemDevice::open(&dir.path().join("disk"), Access::Exclusive).is_ok());
+    assert!(SystemDevice::open(&dir.path().join("disk"), AccessMode::Exclusive).is_ok());
 }
 
 #[test]
 fn refuses_what_is_neither_disk_nor_file() {
-    let error = SystemDevice::open(Path::new("/dev/null"), Access::Exclusive).unwrap_err();
+    let error = SystemDevice::open(Path::new("/dev/null"), AccessMode::Exclusive).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
     let missing =
-        SystemDevice::open(Path::new("/dev/no-such-disk"), Access::Exclusive).unwrap_err();
+        SystemDevice::open(Path::new("/dev/no-such-disk"), AccessMode::Exclusive).unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::Target);
 }
 

@@ -366,7 +366,7 @@ fn creates_a_file_once_and_uses_it_as_a_disk() {
     File::options().write(true).open(&path).unwrap().set_len(2 << 20).unwrap();
     let error = host.open(&disk).map(|_| ()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused);
-    assert!(error.to_string().contains("is another disk than the one chosen"), "{error}");
+    assert!(error.to_string().contains("is not the disk that was chosen"), "{error}");
 }
 
 #[test]

@@ -129,7 +129,7 @@ fn refuses_none_and_many_and_shows_the_candidates() {
         "name one of them, by serial number or path:\n  /dev/sdc 8.0 GiB ACME Twin serial 0000\n  /dev/sdd 8.0 GiB ACME Twin serial 0000"
     );
     let none = "serial:1".parse::<Selector>().unwrap().select(&Machine(Vec::new())).unwrap_err();
-    assert_eq!(none.next_step(), Some("this machine shows no disks"));
+    assert_eq!(none.next_step(), Some("no disks were found on this machine"));
 }
 
 #[test]

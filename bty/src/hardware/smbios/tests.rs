@@ -81,7 +81,7 @@ fn reads_fields_and_strings() {
     bytes.extend(module(0x1102, 0, "A3", "None"));
     bytes.extend(structure(END, 0xfeff, 4, &[], &[]));
     bytes.extend(module(0x1103, 16, "after the end", "1"));
-    let table = Table::parse(&bytes);
+    let table = SmbiosTable::parse(&bytes);
     assert_eq!(table.firmware, Some(Firmware { handle: 0, rom_bytes: Some(32 << 20) }));
     assert_eq!((table.system, table.board), (Some(0x100), Some(0x200)));
     assert_eq!(
@@ -120,17 +120,17 @@ fn counts_and_speeds_grow_into_later_fields() {
             &[],
         )
     };
-    let cores = |bytes: &[u8]| Table::parse(bytes).processors[0].cores;
+    let cores = |bytes: &[u8]| SmbiosTable::parse(bytes).processors[0].cores;
     assert_eq!(cores(&wide(42, 384)), Some(384));
     assert_eq!(cores(&wide(42, 0)), Some(255));
-    assert_eq!(Table::parse(&wide(42, 384)).processors[0].cores_enabled, None);
+    assert_eq!(SmbiosTable::parse(&wide(42, 384)).processors[0].cores_enabled, None);
     let fast: &[(usize, &[u8])] = &[(21, &[0xff, 0xff]), (84, &70_000u32.to_le_bytes())];
     assert_eq!(
-        Table::parse(&structure(MEMORY_DEVICE, 1, 92, fast, &[])).devices[0].speed,
+        SmbiosTable::parse(&structure(MEMORY_DEVICE, 1, 92, fast, &[])).devices[0].speed,
         Some(70_000)
     );
     // a table of an old version ends before its sizes do
-    let old = Table::parse(&structure(MEMORY_DEVICE, 1, 8, &[], &[])).devices;
+    let old = SmbiosTable::parse(&structure(MEMORY_DEVICE, 1, 8, &[], &[])).devices;
     assert_eq!((old[0].size_bytes, old[0].is_empty, old[0].speed), (None, false, None));
 }
 
@@ -139,18 +139,18 @@ fn a_table_cut_anywhere_gives_what_was_before() {
     let bytes = [processor(1, "CPU1", 0x41), processor(2, "CPU2", 0x41)].concat();
     let first = processor(1, "CPU1", 0x41).len();
     for end in 0..bytes.len() {
-        let table = Table::parse(&bytes[..end]);
+        let table = SmbiosTable::parse(&bytes[..end]);
         let whole = usize::from(end >= first) + usize::from(end >= first + 48);
         assert!(table.processors.len() >= whole, "{end}");
         assert!(table.processors.len() <= 2);
     }
     // lengths that lead nowhere
     for len in 0..4 {
-        assert_eq!(Table::parse(&[PROCESSOR, len, 0, 0, 0, 0]), Table::default());
+        assert_eq!(SmbiosTable::parse(&[PROCESSOR, len, 0, 0, 0, 0]), SmbiosTable::default());
     }
-    assert_eq!(Table::parse(&[MEMORY_DEVICE, 255, 0, 0, 0, 0]), Table::default());
+    assert_eq!(SmbiosTable::parse(&[MEMORY_DEVICE, 255, 0, 0, 0, 0]), SmbiosTable::default());
     assert_eq!(
-        Table::parse(&[MEMORY_DEVICE, 4, 0, 0, 0, 0].repeat(40_000)).devices.len(),
+        SmbiosTable::parse(&[MEMORY_DEVICE, 4, 0, 0, 0, 0].repeat(40_000)).devices.len(),
         STRUCTURES_MAX
     );
 }
@@ -160,7 +160,7 @@ proptest! {
 
     #[test]
     fn survives_any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..4096)) {
-        let table = Table::parse(&bytes);
+        let table = SmbiosTable::parse(&bytes);
         prop_assert!(table.devices.len() <= bytes.len() / HEADER_BYTES);
     }
 
@@ -182,8 +182,8 @@ proptest! {
             let strings: Vec<&str> = strings.iter().map(String::as_str).collect();
             bytes.extend(structure(*kind, 7, len, &[(HEADER_BYTES, fields)], &strings));
         }
-        let all = Table::parse(&bytes);
-        let some = Table::parse(&bytes[..cut.index(bytes.len() + 1)]);
+        let all = SmbiosTable::parse(&bytes);
+        let some = SmbiosTable::parse(&bytes[..cut.index(bytes.len() + 1)]);
         prop_assert!(some.devices.len() <= all.devices.len());
         prop_assert!(some.processors.len() <= all.processors.len());
     }

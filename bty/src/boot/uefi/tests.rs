@@ -62,7 +62,7 @@ fn replaces_its_own_entry_and_leaves_all_others() {
     fs::write(variable(dir, "BootNext"), [7, 0, 0, 0, 2, 0]).unwrap();
     let before = fs::read(variable(dir, "Boot0000")).unwrap();
     for _ in 0..2 {
-        let set = set_boot_next(dir, Some(&table), LABEL, fallback_loader().unwrap()).unwrap();
+        let set = boot_loader_next(dir, Some(&table), LABEL, fallback_loader().unwrap()).unwrap();
         assert_eq!(set, BootNext::Set { entry: 0xFF });
         assert_eq!(fs::read(variable(dir, "BootNext")).unwrap(), [7, 0, 0, 0, 0xFF, 0]);
         assert!(!variable(dir, "Boot000A").exists());
@@ -81,7 +81,7 @@ fn does_nothing_without_uefi_or_system_partition() {
     let esp = table("2:ef00");
     let other = table("2:8300");
     let dir = tempfile::tempdir().unwrap();
-    let reason = |dir: &Path, table| match set_boot_next(dir, table, LABEL, r"\x").unwrap() {
+    let reason = |dir: &Path, table| match boot_loader_next(dir, table, LABEL, r"\x").unwrap() {
         BootNext::Skipped { reason } => reason,
         set => panic!("{set:?}"),
     };
@@ -97,18 +97,18 @@ fn does_nothing_without_uefi_or_system_partition() {
 fn the_disk_that_was_flashed_last_is_booted_next_once_more() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    let reason = || match flashed_next(dir).unwrap() {
+    let reason = || match repeat_boot_next(dir).unwrap() {
         BootNext::Skipped { reason } => reason,
         set => panic!("{set:?}"),
     };
     assert!(reason().contains("UEFI"));
     put(dir, "Boot0000", "debian");
-    assert!(reason().contains("no disk that bty has flashed"));
+    assert!(reason().contains("no boot entry of a disk that bty flashed"));
     put(dir, "Boot00FE", LABEL);
-    assert_eq!(flashed_next(dir).unwrap(), BootNext::Set { entry: 0xFE });
+    assert_eq!(repeat_boot_next(dir).unwrap(), BootNext::Set { entry: 0xFE });
     assert_eq!(fs::read(variable(dir, "BootNext")).unwrap(), [7, 0, 0, 0, 0xFE, 0]);
-    // the machine comes back, and it is still there
-    assert!(reason().contains("has not followed"));
+    // the variable is still there: the firmware has not deleted it
+    assert!(reason().contains("ignored the last BootNext"));
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn survives_odd_variables() {
     fs::write(variable(dir.path(), "Boot0001"), [7, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1]).unwrap();
     fs::write(variable(dir.path(), "BootXYZ0"), [7]).unwrap();
     fs::write(dir.path().join("Boot0002-11111111-93ca-11d2-aa0d-00e098032b8c"), [7]).unwrap();
-    let set = set_boot_next(dir.path(), Some(&table), LABEL, r"\x").unwrap();
+    let set = boot_loader_next(dir.path(), Some(&table), LABEL, r"\x").unwrap();
     assert_eq!(set, BootNext::Set { entry: 0xFF });
 }
 
@@ -129,7 +129,7 @@ fn says_which_variable_could_not_be_written() {
     let dir = tempfile::tempdir().unwrap();
     put(dir.path(), "Boot0000", "debian");
     fs::create_dir(variable(dir.path(), "BootNext")).unwrap();
-    let error = set_boot_next(dir.path(), Some(&table), LABEL, r"\x").unwrap_err();
+    let error = boot_loader_next(dir.path(), Some(&table), LABEL, r"\x").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Host);
     assert!(error.to_string().contains("BootNext"), "{error}");
 }

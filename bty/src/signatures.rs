@@ -1,16 +1,12 @@
-//! What is on a disk or partition, from the bytes at fixed places, and which places keep such bytes
-//! beyond an image's end.
+//! Recognizes what is on a disk or partition by its signature: magic bytes at fixed places.
 
-use std::ops::Range;
+use crate::partition_table::{Content, ReadAt};
+use crate::size::{KIB, align_down};
 
-use crate::disks::Content;
-use crate::partition_table::ReadAt;
-use crate::size::{GIB, KIB, MIB, align_down, align_up};
-
-/// How much of the start is looked at: the highest magic there is btrfs's, at 65600.
+/// How much of the start is read: up to the highest magic there, which is that of btrfs at 65600.
 const HEAD_BYTES: usize = 68 << 10;
 
-/// How a label is written.
+/// Where the label is, and its encoding.
 #[derive(Clone, Copy)]
 enum Label {
     None,
@@ -108,11 +104,12 @@ const MAGICS: &[Magic] = &[
     magic("vfat", &[(54, b"FAT12   "), (510, b"\x55\xaa")], Label::Bytes(43, 11)),
 ];
 
-/// Says what is on a device of `size_bytes`, by its signatures.
-pub(crate) fn recognise(read: &mut ReadAt<'_>, size_bytes: u64) -> Option<Content> {
+/// Recognizes what is on a device of `size_bytes`. `None` if nothing is known, or the device cannot
+/// be read.
+pub(crate) fn recognize(read: &mut ReadAt<'_>, size_bytes: u64) -> Option<Content> {
     let mut head = vec![0; HEAD_BYTES];
-    let known = usize::try_from(size_bytes).map_or(HEAD_BYTES, |size| size.min(HEAD_BYTES));
-    let has_head = read(0, &mut head[..known]);
+    let len = usize::try_from(size_bytes).map_or(HEAD_BYTES, |size| size.min(HEAD_BYTES));
+    let has_head = read(0, &mut head[..len]);
     if !has_head {
         head.fill(0);
     }
@@ -149,7 +146,7 @@ impl Label {
     }
 }
 
-/// A label that says nothing, or that would disturb a terminal, is none.
+/// Drops labels that are empty, a placeholder, or would disturb a terminal.
 fn content(kind: &str, label: Option<String>) -> Content {
     let label = label.map(|text| text.trim().to_owned());
     let label = label.filter(|text| {
@@ -242,7 +239,7 @@ fn zfs_pool(list: &[u8]) -> Option<String> {
     Some(String::from_utf8_lossy(name).into_owned())
 }
 
-/// RAID metadata that lies at the end: MD 1.0 and 0.90, Intel's and DDF.
+/// RAID metadata that lies at the end: MD 1.0 and 0.90, Intel and DDF.
 fn raid_at_end(read: &mut ReadAt<'_>, size_bytes: u64) -> Option<Content> {
     let mut bytes = [0; 512];
     let mut at = |offset: Option<u64>, magic: &[u8]| {
@@ -268,83 +265,6 @@ fn raid_at_end(read: &mut ReadAt<'_>, size_bytes: u64) -> Option<Content> {
         }
     }
     None
-}
-
-/// How much is made zero where a file system may begin or end.
-const PLACE_BYTES: u64 = MIB;
-
-/// How much is made zero where a partition often begins: as far as any signature at the start of
-/// one, the two labels of ZFS included.
-const USUAL_BYTES: u64 = 512 * KIB;
-
-/// Sizes of first and second partitions that installers and makers of images choose, in MiB.
-const USUAL_SIZES: [u64; 16] =
-    [16, 32, 64, 100, 128, 200, 256, 260, 300, 500, 512, 538, 550, 600, 1024, 2048];
-
-/// Where partitions often begin, in MiB: behind a gap of 1 or 4 MiB and a partition of a usual
-/// size.
-fn usual_offsets() -> impl Iterator<Item = u64> {
-    let behind_gap = USUAL_SIZES.into_iter().flat_map(|size| [size + 1, size + 4]);
-    let powers = (0..25).map(|bits| 1 << bits);
-    behind_gap.chain(powers).map(|mib| mib * MIB)
-}
-
-/// What to make zero beyond an image that ends at `image_end`, so that nothing of the disk's past
-/// comes alive: ascending, whole sectors of `sector` bytes, never before the image's end.
-/// `partitions` are the byte ranges of those that were on the disk, and of those that the image
-/// makes.
-pub(crate) fn stale_ranges(
-    image_end: u64,
-    disk_bytes: u64,
-    sector: u32,
-    partitions: &[Range<u64>],
-) -> Vec<Range<u64>> {
-    let start = align_up(image_end, u64::from(sector));
-    let end = align_down(disk_bytes, u64::from(sector));
-    let places = [
-        // right behind the image: whatever began where the disk's free space begins now
-        (start, PLACE_BYTES),
-        // Ceph BlueStore keeps copies of its label here
-        (GIB, 4 * KIB),
-        (10 * GIB, 4 * KIB),
-        (100 * GIB, 4 * KIB),
-        (1000 * GIB, 4 * KIB),
-        // backup GPT, MD 0.90 and 1.0, Intel and DDF RAID, the last two ZFS labels
-        (end.saturating_sub(PLACE_BYTES), PLACE_BYTES),
-    ];
-    let usual = usual_offsets().map(|at| (at, USUAL_BYTES));
-    let of_partitions =
-        partitions.iter().flat_map(edges).map(|range| (range.start, range.end - range.start));
-    let ranges = places.into_iter().chain(usual).chain(of_partitions);
-    let ranges = ranges.map(|(at, len)| at.max(start)..at.saturating_add(len).min(end));
-    merged(
-        ranges
-            .map(|range| align_down(range.start, sector.into())..align_up(range.end, sector.into()))
-            .collect(),
-    )
-}
-
-/// Where the signatures of a partition lie that is at `partition`: at its start and at its end.
-pub(crate) fn edges(partition: &Range<u64>) -> [Range<u64>; 2] {
-    let Range { start, end } = *partition;
-    [
-        start..start.saturating_add(PLACE_BYTES).min(end),
-        end.saturating_sub(PLACE_BYTES).max(start)..end,
-    ]
-}
-
-/// Ascending, without empty ones, and without those that touch another.
-pub(crate) fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
-    ranges.retain(|range| range.start < range.end);
-    ranges.sort_by_key(|range| range.start);
-    let mut merged: Vec<Range<u64>> = Vec::new();
-    for range in ranges {
-        match merged.last_mut() {
-            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
-            _ => merged.push(range),
-        }
-    }
-    merged
 }
 
 #[cfg(test)]

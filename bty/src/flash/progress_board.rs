@@ -1,61 +1,66 @@
-//! The board: where the counts of an execution are collected, and told from.
+//! Collects the counters of an execution, and reports them to the observer.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use crate::flash::PhaseTime;
-use crate::flash::lane::Shared;
+use crate::flash::target::TargetState;
 use crate::image::Image;
 use crate::progress::{Counts, TargetCounts};
 use crate::read_context::ReadCounts;
 use crate::{Event, Observer, Phase};
 
-/// How often progress is told.
-const TICK: Duration = Duration::from_millis(200);
+/// Interval between two progress events.
+const INTERVAL: Duration = Duration::from_millis(200);
 
-/// Where progress is collected, and told from.
-pub(super) struct Board {
+pub(super) struct ProgressBoard {
     counts: Arc<ReadCounts>,
     source_total: Option<u64>,
     decoded_total: Option<u64>,
-    lanes: Vec<Arc<Shared>>,
+    targets: Vec<Arc<TargetState>>,
+    /// Each phase with its start. A second reading of the image adds phases again.
     phases: Mutex<Vec<(Phase, Instant)>>,
     started: Instant,
 }
 
-impl Board {
-    pub(super) fn new(image: &Image, counts: &Arc<ReadCounts>, lanes: Vec<Arc<Shared>>) -> Self {
+impl ProgressBoard {
+    pub(super) fn new(
+        image: &Image,
+        counts: &Arc<ReadCounts>,
+        targets: Vec<Arc<TargetState>>,
+    ) -> Self {
         Self {
             counts: Arc::clone(counts),
             source_total: image.info().source_bytes,
             decoded_total: image.info().disk_bytes,
-            lanes,
+            targets,
             phases: Mutex::new(Vec::new()),
             started: Instant::now(),
         }
     }
 
-    /// Ends the phase before and begins `phase`.
+    /// Ends the current phase and begins `phase`.
     pub(super) fn enter(&self, phase: Phase, observer: &dyn Observer) {
         if let Some(event) = self.progress() {
             observer.event(&event);
         }
-        self.phases.lock().expect("nobody panics holding it").push((phase, Instant::now()));
+        self.phases().push((phase, Instant::now()));
         observer.event(&Event::Phase { phase });
     }
 
-    /// True from the first write on.
+    /// True once the first phase has begun: the targets may have been written to.
     pub(super) fn has_begun(&self) -> bool {
-        !self.phases.lock().expect("nobody panics holding it").is_empty()
+        !self.phases().is_empty()
     }
 
-    /// Tells `observer` the counts, a few times a second, and once more when all is over.
-    pub(super) fn tell(&self, observer: &dyn Observer, over: &Receiver<()>) {
+    /// Reports progress to `observer` five times a second until all senders of `running` are gone,
+    /// and then once more.
+    pub(super) fn report(&self, observer: &dyn Observer, running: &Receiver<()>) {
         loop {
-            let is_over = over.recv_timeout(TICK) != Err(RecvTimeoutError::Timeout);
+            let is_over = running.recv_timeout(INTERVAL) != Err(RecvTimeoutError::Timeout);
             if let Some(event) = self.progress() {
                 observer.event(&event);
             }
@@ -65,16 +70,20 @@ impl Board {
         }
     }
 
+    /// `None` before the first phase.
     fn progress(&self) -> Option<Event> {
-        let phase = self.phases.lock().expect("nobody panics holding it").last()?.0;
+        let phase = self.phases().last()?.0;
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let targets = self.lanes.iter().map(|lane| TargetCounts {
-            target: lane.name.clone(),
-            written_bytes: get(&lane.written_bytes),
-            durable_bytes: get(&lane.durable_bytes),
-            zeroed_bytes: get(&lane.zeroed_bytes),
-            verified_bytes: get(&lane.verified_bytes),
-            verify_total: Some(get(&lane.verify_total)).filter(|&total| total > 0),
+        let targets = self.targets.iter().map(|target| {
+            let counters = &target.counters;
+            TargetCounts {
+                target: target.name().to_owned(),
+                written_bytes: get(&counters.written_bytes),
+                durable_bytes: get(&counters.durable_bytes),
+                zeroed_bytes: get(&counters.zeroed_bytes),
+                verified_bytes: get(&counters.verified_bytes),
+                verify_total: Some(get(&counters.verify_total)).filter(|&total| total > 0),
+            }
         });
         Some(Event::Progress {
             phase,
@@ -89,9 +98,10 @@ impl Board {
         })
     }
 
-    pub(super) fn times(&self) -> Vec<PhaseTime> {
-        let phases = self.phases.lock().expect("nobody panics holding it");
-        let ends = phases.iter().skip(1).map(|p| p.1).chain([Instant::now()]);
+    /// How long each phase took; the last one ends now.
+    pub(super) fn phase_times(&self) -> Vec<PhaseTime> {
+        let phases = self.phases();
+        let ends = phases.iter().skip(1).map(|(_, start)| *start).chain([Instant::now()]);
         phases
             .iter()
             .zip(ends)
@@ -100,6 +110,10 @@ impl Board {
                 elapsed_ms: millis(end - *start),
             })
             .collect()
+    }
+
+    fn phases(&self) -> MutexGuard<'_, Vec<(Phase, Instant)>> {
+        self.phases.lock().expect("nobody panics holding it")
     }
 }
 

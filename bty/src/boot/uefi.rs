@@ -1,5 +1,5 @@
-//! Booting the flashed disk next, once: a boot entry of our own, and `BootNext`. `BootOrder`
-//! belongs to the machine's owner.
+//! Makes UEFI boot a disk next, once: by a boot entry that bty creates, and the variable
+//! `BootNext`. `BootOrder` belongs to the machine's owner and is never changed.
 //!
 //! Variables are files of efivarfs: 4 bytes of attributes, then the value, written in one go. They
 //! are protected by the immutable flag (`Documentation/filesystems/efivarfs.rst` in the kernel).
@@ -10,29 +10,44 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 
-use crate::boot::BootNext;
 use crate::partition_table::gpt::{self, Gpt, GptPartition};
 use crate::{Error, ErrorKind, Result};
 
-/// How an entry of ours is called, and found again.
+/// Description of the boot entry that bty creates, by which it is found again.
 pub(crate) const LABEL: &str = "bty flashed";
 /// `EFI_GLOBAL_VARIABLE`, UEFI specification 2.10, section 3.3.
 const GLOBAL: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
-/// Kept without power, readable while booting and afterwards.
+/// Non-volatile, readable while booting and afterwards.
 const ATTRIBUTES: [u8; 4] = [7, 0, 0, 0];
 const LOAD_OPTION_ACTIVE: u32 = 1;
-/// Numbers for an entry of ours, the first one first: firmware that makes entries takes the lowest
-/// number that is not in `BootOrder` (EDK II does), and would write its own over ours, which is not
-/// in it.
-fn numbers() -> impl Iterator<Item = u16> {
+
+/// The outcome of a request to boot a disk next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BootNext {
+    /// The firmware will boot the entry `Boot####` next, once.
+    Set {
+        /// The number of the entry.
+        entry: u16,
+    },
+    /// Nothing was changed.
+    Skipped {
+        /// Why: a clause that can follow a colon.
+        reason: &'static str,
+    },
+}
+
+pub(super) const NO_UEFI: BootNext =
+    BootNext::Skipped { reason: "this machine was not started by UEFI" };
+
+/// Numbers for a new boot entry, in the order of preference.
+///
+/// Firmware that creates entries (EDK II, for example) takes the lowest number that is not in
+/// `BootOrder`. bty's entry is not in it, so it would be overwritten at a low number.
+fn entry_numbers() -> impl Iterator<Item = u16> {
     (0..=0xFF).rev().chain(0x100..=u16::MAX)
 }
 
-pub(crate) const NO_UEFI: BootNext =
-    BootNext::Skipped { reason: "this machine was not started by UEFI" };
-
-/// The loader that firmware of this machine's architecture looks for on a disk without an entry of
-/// its own.
+/// The loader that firmware of this machine's architecture starts on a disk without a boot entry.
 fn fallback_loader() -> Option<&'static str> {
     match std::env::consts::ARCH {
         "x86_64" => Some(r"\EFI\BOOT\BOOTX64.EFI"),
@@ -43,11 +58,14 @@ fn fallback_loader() -> Option<&'static str> {
     }
 }
 
-/// Makes the firmware boot the disk that begins with `head` next, once, by an entry named `label`.
+/// Makes the firmware boot the disk that begins with `head` next, once, by an entry described as
+/// `label`. `efivars` is where efivarfs is mounted, `sector` the logical sector size in bytes.
 ///
 /// # Errors
-/// [`ErrorKind::Host`] when a variable cannot be changed, [`ErrorKind::Format`] when the partition
-/// table is damaged. The disk is not affected: callers warn.
+/// - [`ErrorKind::Host`]: a variable cannot be changed.
+/// - [`ErrorKind::Format`]: the partition table is damaged.
+///
+/// The disk is not affected, so that callers can warn and go on.
 pub(crate) fn boot_next(efivars: &Path, head: &[u8], sector: u32, label: &str) -> Result<BootNext> {
     let Some(loader) = fallback_loader() else {
         return Ok(BootNext::Skipped {
@@ -55,77 +73,72 @@ pub(crate) fn boot_next(efivars: &Path, head: &[u8], sector: u32, label: &str) -
         });
     };
     let table = gpt::read(head, sector)?;
-    set_boot_next(efivars, table.as_ref(), label, loader)
+    boot_loader_next(efivars, table.as_ref(), label, loader)
 }
 
-/// Makes the firmware boot `loader` on the EFI system partition of `table` next, once, by an entry
-/// named `label`. Earlier entries of that name are deleted. `efivars` is where efivarfs is mounted.
-///
-/// # Errors
-/// [`ErrorKind::Host`] when a variable cannot be changed. The disk is not affected: callers warn.
-fn set_boot_next(
+/// Makes the firmware boot `loader` on the EFI system partition of `table` next. Earlier entries
+/// described as `label` are deleted.
+fn boot_loader_next(
     efivars: &Path,
     table: Option<&Gpt>,
     label: &str,
     loader: &str,
 ) -> Result<BootNext> {
-    let Some(variables) = list(efivars)? else { return Ok(NO_UEFI) };
+    let Some(variables) = list_variables(efivars)? else { return Ok(NO_UEFI) };
     let Some(esp) = table.and_then(gpt::esp) else {
         return Ok(BootNext::Skipped { reason: "the disk has no EFI system partition" });
     };
     let mut taken = Vec::new();
     for name in variables {
         let Some(number) = entry_number(&name) else { continue };
-        let path = efivars.join(&name);
-        // an entry that cannot be read is somebody else's
-        let is_ours =
-            fs::read(&path).is_ok_and(|bytes| description(&bytes).as_deref() == Some(label));
-        if is_ours {
+        if has_label(efivars, &name, label) {
+            let path = efivars.join(&name);
             remove(&path).map_err(|e| failed("deleting", &path, e))?;
         } else {
             taken.push(number);
         }
     }
-    let Some(entry) = numbers().find(|number| !taken.contains(number)) else {
+    let Some(entry) = entry_numbers().find(|number| !taken.contains(number)) else {
         return Ok(BootNext::Skipped { reason: "the firmware has no free boot entry" });
     };
+    // BootNext last, so that it never names an entry that does not exist
     write(efivars, &format!("Boot{entry:04X}"), &load_option(esp, label, loader))?;
     write(efivars, "BootNext", &entry.to_le_bytes())?;
     Ok(BootNext::Set { entry })
 }
 
-/// Lets the firmware boot the disk that was flashed last next, once, by the entry that was made
-/// then.
+/// Makes the firmware boot the disk that was flashed last next, once, by the entry that its flash
+/// created.
 ///
 /// # Errors
 /// [`ErrorKind::Host`] when a variable cannot be changed.
-pub(crate) fn flashed_next(efivars: &Path) -> Result<BootNext> {
-    let Some(variables) = list(efivars)? else { return Ok(NO_UEFI) };
-    // firmware deletes the wish when it follows it: one that does not would have the machine
-    // restart for ever
+pub(super) fn repeat_boot_next(efivars: &Path) -> Result<BootNext> {
+    let Some(variables) = list_variables(efivars)? else { return Ok(NO_UEFI) };
+    // Firmware deletes BootNext when it follows it. If it is still there, the firmware ignores it,
+    // and a caller that reboots would do so forever.
     if variables.iter().any(|name| name.starts_with("BootNext-")) {
-        return Ok(BootNext::Skipped { reason: "the firmware has not followed the last BootNext" });
+        return Ok(BootNext::Skipped { reason: "the firmware ignored the last BootNext" });
     }
-    let is_ours = |name: &String| {
-        fs::read(efivars.join(name))
-            .is_ok_and(|bytes| description(&bytes).as_deref() == Some(LABEL))
-    };
-    let Some(entry) =
-        variables.iter().filter(|name| is_ours(name)).find_map(|name| entry_number(name))
+    let Some(entry) = variables
+        .iter()
+        .filter(|name| has_label(efivars, name, LABEL))
+        .find_map(|name| entry_number(name))
     else {
-        return Ok(BootNext::Skipped { reason: "the firmware knows no disk that bty has flashed" });
+        return Ok(BootNext::Skipped {
+            reason: "the firmware has no boot entry of a disk that bty flashed",
+        });
     };
     write(efivars, "BootNext", &entry.to_le_bytes())?;
     Ok(BootNext::Set { entry })
 }
 
 /// True on a machine that was started by UEFI.
-pub(crate) fn is_there(efivars: &Path) -> Result<bool> {
-    Ok(list(efivars)?.is_some())
+pub(super) fn is_uefi(efivars: &Path) -> Result<bool> {
+    Ok(list_variables(efivars)?.is_some())
 }
 
-/// Names of all variables; `None` when there are none to be had.
-fn list(efivars: &Path) -> Result<Option<Vec<String>>> {
+/// Names of all variables; `None` without UEFI, or when efivarfs is not mounted.
+fn list_variables(efivars: &Path) -> Result<Option<Vec<String>>> {
     let entries = match fs::read_dir(efivars) {
         Ok(entries) => entries,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -133,8 +146,14 @@ fn list(efivars: &Path) -> Result<Option<Vec<String>>> {
     };
     let names: Vec<String> =
         entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    // the directory is there but empty while efivarfs is not mounted
+    // the mount point exists, but is empty, while efivarfs is not mounted
     Ok(Some(names).filter(|names| !names.is_empty()))
+}
+
+/// True when the variable `name` is a load option described as `label`. One that cannot be read is
+/// not bty's.
+fn has_label(efivars: &Path, name: &str, label: &str) -> bool {
+    fs::read(efivars.join(name)).is_ok_and(|file| description(&file).as_deref() == Some(label))
 }
 
 /// The number in `Boot0A1F-8be4df61-93ca-11d2-aa0d-00e098032b8c`.
@@ -152,7 +171,7 @@ fn description(file: &[u8]) -> Option<String> {
     Some(String::from_utf16_lossy(&units.take_while(|&unit| unit != 0).collect::<Vec<_>>()))
 }
 
-/// A variable's file and its name, for fuzzing.
+/// Parses `data` as a variable's file and as its name, for fuzzing.
 #[cfg(feature = "fuzzing")]
 pub(crate) fn read_variable(data: &[u8]) {
     let _ = description(data);
@@ -198,8 +217,8 @@ fn write(efivars: &Path, name: &str, value: &[u8]) -> Result<()> {
     let path: PathBuf = efivars.join(format!("{name}-{GLOBAL}"));
     let bytes = [&ATTRIBUTES[..], value].concat();
     let written = make_mutable(&path)
-        // a variable is replaced by one write of all of it; without truncation, which would be a
-        // write of its own
+        // efivarfs replaces a variable by one write of the whole value; truncating the file would
+        // be a write of its own
         .and_then(|()| File::options().write(true).create(true).truncate(false).open(&path))
         .and_then(|mut file| file.write(&bytes));
     match written {
@@ -214,7 +233,8 @@ fn remove(path: &Path) -> io::Result<()> {
     fs::remove_file(path)
 }
 
-/// Takes away the flag that guards a variable against `rm -r`.
+/// Clears the immutable flag, which protects variables against `rm -r`. A file that does not exist
+/// needs nothing.
 fn make_mutable(path: &Path) -> io::Result<()> {
     let file = match File::open(path) {
         Ok(file) => file,
@@ -225,7 +245,7 @@ fn make_mutable(path: &Path) -> io::Result<()> {
         Ok(flags) if flags.contains(IFlags::IMMUTABLE) => {
             Ok(ioctl_setflags(&file, flags - IFlags::IMMUTABLE)?)
         }
-        // older kernels have no flags here; then there is nothing to take away
+        // older kernels have no such flag on variables
         _ => Ok(()),
     }
 }
@@ -233,7 +253,10 @@ fn make_mutable(path: &Path) -> io::Result<()> {
 fn failed(doing: &str, path: &Path, error: io::Error) -> Error {
     Error::from_io(ErrorKind::Host, format!("{doing} {}", path.display()), error)
         .with_path(path.display())
-        .hint("choose the disk in the firmware's boot menu, or run this as root with efivarfs mounted for writing")
+        .hint(
+            "choose the disk in the firmware's boot menu, or run this as root with efivarfs \
+             mounted for writing",
+        )
 }
 
 #[cfg(test)]
