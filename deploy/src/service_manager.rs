@@ -1,4 +1,4 @@
-//! Who starts services, and starts them again.
+//! Starts and stops the services of a site, by podman alone or by systemd.
 
 use std::path::{Path, PathBuf};
 
@@ -9,19 +9,19 @@ use crate::services::{Service, all};
 use crate::site::Site;
 use crate::{podman, site, units};
 
-/// Who does.
+/// The program that starts services and restarts them when they exit.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Manager {
-    /// podman alone: nothing starts at the machine's own start.
+pub(crate) enum ServiceManager {
+    /// podman alone: services do not start when this host boots.
     Podman,
-    /// systemd, by units of Quadlet; of the system or of a user.
+    /// systemd, by Quadlet units of the system (as root) or of the user.
     Systemd,
 }
 
-impl Manager {
-    /// The best that this machine has.
-    pub(crate) fn found() -> Self {
+impl ServiceManager {
+    /// Systemd if this host runs it and has Quadlet, else podman.
+    pub(crate) fn detect() -> Self {
         let generator = match podman::is_root() {
             true => "/usr/lib/systemd/system-generators/podman-system-generator",
             false => "/usr/lib/systemd/user-generators/podman-user-generator",
@@ -30,14 +30,14 @@ impl Manager {
         if runs { Self::Systemd } else { Self::Podman }
     }
 
-    /// In words.
-    pub(crate) fn name(self) -> &'static str {
+    pub(crate) fn description(self) -> &'static str {
         match self {
-            Self::Podman => "podman alone: services do not start with the machine",
-            Self::Systemd => "systemd, by units of Quadlet",
+            Self::Podman => "podman without systemd: services do not start when this host boots",
+            Self::Systemd => "systemd, with Quadlet units",
         }
     }
 
+    /// Creates and starts `services`, in this order.
     pub(crate) fn start(self, site: &Site, services: &[Service]) -> Result<()> {
         match self {
             Self::Podman => services.iter().try_for_each(|service| podman::start(site, service)),
@@ -59,12 +59,13 @@ impl Manager {
         }
     }
 
-    /// Stops and removes all that may be there of the site; gives what did not work.
+    /// Stops and removes all services of the site that exist. Continues after a failure and returns
+    /// all of them.
     pub(crate) fn stop(self, site: &Site) -> Vec<Failure> {
         let names: Vec<&str> = all(&site.settings, site::VERSION)
             .iter()
             .map(|service| service.name)
-            .filter(|name| belongs(site, name))
+            .filter(|name| belongs_to(site, name))
             .collect();
         let mut failures = Vec::new();
         if self == Self::Systemd {
@@ -82,8 +83,9 @@ impl Manager {
     }
 }
 
-/// A name may be that of another site's container, or of something else altogether.
-fn belongs(site: &Site, name: &str) -> bool {
+/// True if the container or the unit of this name belongs to `site`: another site, or an unrelated
+/// program, may use the same name.
+fn belongs_to(site: &Site, name: &str) -> bool {
     let by_label = podman::container(name)
         .and_then(|found| found.site)
         .is_some_and(|dest| Path::new(&dest) == site.dest);
@@ -93,16 +95,23 @@ fn belongs(site: &Site, name: &str) -> bool {
         || unit.lines().any(|line| line == format!("Label={}={}", Site::LABEL, site.dest.display()))
 }
 
-/// Whose container has the name of one of `services`, when it is not this site's.
-pub(crate) fn stranger(site: &Site, services: &[Service]) -> Option<(&'static str, String)> {
+/// A container that has the name of one of `services` but does not belong to `site`, and its owner.
+pub(crate) fn foreign_container(
+    site: &Site,
+    services: &[Service],
+) -> Option<(&'static str, String)> {
     services.iter().find_map(|service| {
         let found = podman::container(service.name)?;
-        (!belongs(site, service.name))
-            .then(|| (service.name, found.site.unwrap_or_else(|| "somebody else".into())))
+        (!belongs_to(site, service.name)).then(|| {
+            let owner = found.site.map_or("not created by bty-lab".into(), |dest| {
+                format!("which belongs to the site {dest}")
+            });
+            (service.name, owner)
+        })
     })
 }
 
-/// Where Quadlet looks.
+/// Directory in which Quadlet looks for units.
 fn unit_dir() -> PathBuf {
     match std::env::var_os("HOME").filter(|_| !podman::is_root()) {
         Some(home) => PathBuf::from(home).join(".config/containers/systemd"),
