@@ -66,12 +66,12 @@ test-chain: build packages ## machines from power-on, and sites of containers; 1
 	RUST_TEST_THREADS=$(MACHINES) tests/step chain $(WHOLE) --ignored --skip matrix:: $(FILTER)
 
 deny: ## licences, sources and directions of dependencies, offline; at once unless Cargo.lock or deny.toml has changed
-	@tests/step deny tests/deny.sh $(TOOLS) $(DENY_VERSION)
+	@tests/step deny tests/dependencies/deny.sh $(TOOLS) $(DENY_VERSION)
 
 # --- before a release ---
 
 advisories: ## known vulnerabilities of dependencies; fetches the RustSec database, and fails without one of the last 30 days
-	@tests/step advisories tests/advisories.sh $(TOOLS) $(DENY_VERSION)
+	@tests/step advisories tests/dependencies/advisories.sh $(TOOLS) $(DENY_VERSION)
 
 test-all: test test-chain deny test-arm64 fleet ## the whole matrix, arm64, wheels, reference peers, fault campaigns; hours
 	RUST_TEST_THREADS=$(MACHINES) tests/step matrix $(WHOLE) --ignored --skip matrix::arm64 matrix::

@@ -1,24 +1,105 @@
-//! Tests of the whole, in one harness: a module a theme.
+//! Tests of whole programs and of the library with real peers, in one harness: a folder for each
+//! theme.
 
 #![allow(clippy::unwrap_used)]
 
-mod advisories;
-mod archives;
-mod chain;
-mod cli;
-mod create;
-mod escapes;
-mod flash;
-mod formats;
-mod http;
-mod lab;
-mod matrix;
-mod oci;
-mod real;
-mod reference;
-mod repl;
-mod scripts;
-mod target;
-mod web;
-mod wizard;
-mod wrong_files;
+/// The library: writing to disks, in memory and real ones.
+mod flash {
+    mod devices;
+    mod memory;
+}
+
+/// The library: formats, archives, and files that are no disk images.
+mod images {
+    mod archives;
+    mod create;
+    mod formats;
+    mod wrong_files;
+}
+
+/// The library: web servers and registries that images come from.
+pub(crate) mod sources {
+    pub(crate) mod http;
+    pub(crate) mod oci;
+}
+
+/// The `bty` command, as people and programs use it.
+mod command {
+    mod cli;
+    mod escapes;
+    mod repl;
+    mod wizard;
+}
+
+/// Scripts, run by an operator or by a machine for its server.
+mod scripts {
+    mod command;
+    mod reference;
+    mod target;
+}
+
+/// `bty-web` over HTTP and TFTP, its pages, and what is deployed around it.
+mod web {
+    mod access;
+    mod bytes;
+    mod cache;
+    mod catalog;
+    mod chain;
+    mod command;
+    mod deploy;
+    mod events;
+    mod fleet;
+    mod full;
+    mod growing;
+    mod hostile;
+    mod machines;
+    mod package;
+    mod pages;
+    mod peer;
+    mod plans;
+    mod pxe;
+    mod start;
+    mod state;
+    mod strangers;
+    mod subpath;
+    mod tftp;
+    mod upgrade;
+}
+
+/// A site: container images, what `bty-lab` does with podman, and its messages when that fails.
+mod lab {
+    mod doctor;
+    mod fake;
+    pub(crate) mod images;
+    pub(crate) mod site;
+}
+
+/// Machines from power-on to the flashed system: one path for each firmware, one for each
+/// delivery, and the faults that need a real boot.
+///
+/// `make test-chain` runs them. The other combinations are in `matrix`.
+mod chain {
+    pub(crate) mod faults;
+    pub(crate) mod lab;
+    pub(crate) mod network;
+    pub(crate) mod sticks;
+}
+
+/// The rest of the matrix: combinations that differ from those of `chain` and `lab` in one thing,
+/// published artifacts, and arm64.
+///
+/// `make test-all` runs them, before a release; `make test-arm64` runs those of arm64 alone.
+mod matrix {
+    mod arm64;
+    mod containers;
+    mod firmware;
+    mod full;
+    mod media;
+    mod network;
+    mod sticks;
+}
+
+/// Checks of dependencies.
+mod dependencies {
+    mod advisories;
+}

@@ -1,11 +1,11 @@
-//! What the command understands.
+//! Commands and options.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
-/// From nothing to a running bty site.
+/// Deploys, upgrades, checks and removes a bty site in containers.
 #[derive(Parser)]
 #[command(name = "bty-lab", version, max_term_width = 100, after_help = EXAMPLES)]
 pub(crate) struct Cli {
@@ -15,55 +15,55 @@ pub(crate) struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  bty-lab deploy                       a site in ./bty-host, with the images that are on this machine
+  bty-lab deploy                       deploy to ./bty-host, with local container images
   bty-lab deploy /srv/bty --images bty-images-x86_64-v0.1.0.tar.zst      from an archive, offline
-  bty-lab doctor /srv/bty              what is wrong with it, and what to do
-  sudo bty-lab doctor --dhcp eth0      and what DHCP tells machines on that network
-  bty-lab upgrade /srv/bty             to the version of this command
-  bty-lab upgrade /srv/bty --back      and back to the one before, with its data
-  bty-lab purge /srv/bty --all         end it, and delete everything
+  bty-lab doctor /srv/bty              find problems, and what to do about them
+  sudo bty-lab doctor --dhcp eth0      test DHCP on that network too
+  bty-lab upgrade /srv/bty             upgrade to the version of this command
+  bty-lab upgrade /srv/bty --back      go back to the previous version and its data
+  bty-lab purge /srv/bty --all         remove the site and all of its data
 
-Exit codes: 0 done, or nothing to complain about; 1 it failed, and says why; 2 the command is wrong.";
+Exit codes: 0 success, no problems found; 1 failure, or problems found; 2 invalid command line.";
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Write the files of a site, and start nothing
     Init(Init),
-    /// Write the files that are missing, and start the site
+    /// Write missing files, and start or restart the site
     Deploy(Deploy),
-    /// Take a site to the version of this command; goes back by itself when that does not work
+    /// Upgrade a site to the version of this command; a failed upgrade is rolled back
     Upgrade(Upgrade),
     /// Print every value of the site's configuration, and where it comes from
     ShowConfig(ShowConfig),
-    /// Stop a site and remove it; says what it will delete, and asks
+    /// Stop a site and remove it; lists what will be deleted, and asks first
     Purge(Purge),
-    /// Look for what goes wrong in practice, and say what to do
+    /// Find common problems of a site, and say what to do about them
     Doctor(Doctor),
-    /// Print completions for a shell: bty-lab completions bash >/etc/bash_completion.d/bty-lab
+    /// Print shell completions: bty-lab completions bash >/etc/bash_completion.d/bty-lab
     Completions {
-        /// For which shell
+        /// The shell
         shell: clap_complete::Shell,
     },
 }
 
-/// Where a site is, and what is not the usual about it.
+/// Location of a site.
 #[derive(Args, Clone)]
-pub(crate) struct Place {
+pub(crate) struct SiteArgs {
     /// Directory of the site
     #[arg(default_value = "./bty-host")]
     pub(crate) dest: PathBuf,
-    /// Directory of its data, when that is not DEST/data
+    /// Directory of its data [default: DEST/data]
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
 }
 
-/// What a new site is made with.
+/// Settings of a new site.
 #[derive(Args, Clone)]
-pub(crate) struct New {
-    /// Address at which machines reach this host; else that of the way out
+pub(crate) struct NewSiteArgs {
+    /// Address at which machines reach this host [default: the address of the default route]
     #[arg(long, value_name = "IP")]
     pub(crate) host_addr: Option<IpAddr>,
-    /// Where images are: localhost, or REGISTRY/PREFIX to have them pulled from there
+    /// Source of container images: localhost, or REGISTRY/PREFIX to pull from
     #[arg(long, value_name = "PREFIX")]
     pub(crate) prefix: Option<String>,
 }
@@ -71,16 +71,16 @@ pub(crate) struct New {
 #[derive(Args)]
 pub(crate) struct Init {
     #[command(flatten)]
-    pub(crate) place: Place,
+    pub(crate) place: SiteArgs,
     #[command(flatten)]
-    pub(crate) new: New,
+    pub(crate) new: NewSiteArgs,
     /// Print the compose file, and write nothing
     #[arg(long)]
     pub(crate) print: bool,
-    /// Write over files that are there. Settings and data stay
+    /// Overwrite existing files, except settings and data
     #[arg(long)]
     pub(crate) force: bool,
-    /// Write units for Quadlet too
+    /// Write systemd units (Quadlet) too
     #[arg(long)]
     pub(crate) systemd: bool,
 }
@@ -88,13 +88,13 @@ pub(crate) struct Init {
 #[derive(Args)]
 pub(crate) struct Deploy {
     #[command(flatten)]
-    pub(crate) place: Place,
+    pub(crate) place: SiteArgs,
     #[command(flatten)]
-    pub(crate) new: New,
+    pub(crate) new: NewSiteArgs,
     /// An archive of images to load, as `make images` makes it
     #[arg(long, value_name = "FILE")]
     pub(crate) images: Option<PathBuf>,
-    /// Write over files that are there. Settings and data stay
+    /// Overwrite existing files, except settings and data
     #[arg(short, long)]
     pub(crate) force: bool,
 }
@@ -102,11 +102,11 @@ pub(crate) struct Deploy {
 #[derive(Args)]
 pub(crate) struct Upgrade {
     #[command(flatten)]
-    pub(crate) place: Place,
+    pub(crate) place: SiteArgs,
     /// An archive of images to load, as `make images` makes it
     #[arg(long, value_name = "FILE")]
     pub(crate) images: Option<PathBuf>,
-    /// Go back to the version before the last upgrade, with the data that it had
+    /// Go back to the version before the last upgrade, and to its data
     #[arg(long)]
     pub(crate) back: bool,
 }
@@ -116,7 +116,7 @@ pub(crate) struct ShowConfig {
     /// Directory of the site
     #[arg(default_value = "./bty-host")]
     pub(crate) dest: PathBuf,
-    /// A file, or a directory of *.toml, that is read instead of the site's; may be repeated
+    /// Read this file, or *.toml in this directory, instead of the site's; may be repeated
     #[arg(long, value_name = "PATH")]
     pub(crate) config: Vec<PathBuf>,
 }
@@ -124,17 +124,17 @@ pub(crate) struct ShowConfig {
 #[derive(Args)]
 pub(crate) struct Purge {
     #[command(flatten)]
-    pub(crate) place: Place,
-    /// Delete its data: machines, plans, events, cached images
+    pub(crate) place: SiteArgs,
+    /// Delete the data: machines, plans, events, cached images
     #[arg(long)]
     pub(crate) data: bool,
-    /// Remove its container images
+    /// Remove the container images
     #[arg(long)]
     pub(crate) images: bool,
     /// Delete everything: data, images, and DEST
     #[arg(long)]
     pub(crate) all: bool,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(short, long)]
     pub(crate) yes: bool,
 }
@@ -142,8 +142,8 @@ pub(crate) struct Purge {
 #[derive(Args)]
 pub(crate) struct Doctor {
     #[command(flatten)]
-    pub(crate) place: Place,
-    /// Ask DHCP on this network interface what it tells machines; needs root, takes no address
+    pub(crate) place: SiteArgs,
+    /// Test DHCP on this network interface; needs root, takes no lease
     #[arg(long, value_name = "INTERFACE")]
     pub(crate) dhcp: Option<String>,
     /// Print JSON

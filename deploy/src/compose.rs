@@ -1,4 +1,4 @@
-//! The services as a compose file.
+//! Generates the compose file.
 
 use askama::Template;
 
@@ -14,10 +14,10 @@ struct Compose<'a> {
     uid: u32,
 }
 
-/// All services; profiles say which of them are started.
+/// The compose file of all services; profiles select those that are started.
 pub(crate) fn compose(settings: &Settings, version: &str) -> String {
     let services = services::all(settings, version);
     let rootless = !crate::podman::is_root();
-    // a template has no way to fail but by formatting
+    // rendering to a string cannot fail
     Compose { version, services, rootless, uid: UID }.render().unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! What goes wrong in practice, looked for, with what to do about it.
+//! `bty-lab doctor`: checks a site for common problems, and says what to do about them.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use crate::cli;
 use crate::failure::Result;
-use crate::manager::Manager;
-use crate::site::{Running, Site, VERSION};
+use crate::service_manager::ServiceManager;
+use crate::site::{Deployment, Site, VERSION};
 
 mod boot;
 mod clock;
@@ -18,13 +18,13 @@ mod firewall;
 mod network;
 pub(crate) mod services;
 
-/// What was looked at, and what was seen.
+/// The result of one check.
 #[derive(Debug, Serialize)]
 pub(crate) struct Finding {
     check: &'static str,
     level: Level,
     detail: String,
-    /// What to do.
+    /// What to do about a problem.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
 }
@@ -33,7 +33,7 @@ pub(crate) struct Finding {
 #[serde(rename_all = "lowercase")]
 enum Level {
     Ok,
-    /// Nothing to complain about, but to know.
+    /// Not a problem, but worth knowing.
     Note,
     Wrong,
 }
@@ -66,16 +66,17 @@ impl fmt::Display for Finding {
 
 pub(crate) fn run(options: &cli::Doctor) -> Result<ExitCode> {
     let site = Site::open(&options.place)?;
-    let running = site.running().unwrap_or_else(|| Running::of(VERSION, Manager::found()));
+    let running =
+        site.running().unwrap_or_else(|| Deployment::new(VERSION, ServiceManager::detect()));
     let mut findings = services::podman();
-    findings.extend(files::look(&site, &running));
-    findings.extend(services::look(&site, &running));
-    findings.extend(network::look(&site));
-    findings.extend(firewall::look(&site));
-    findings.extend(boot::look(&site, &running));
-    findings.extend(clock::look(&site));
+    findings.extend(files::check(&site, &running));
+    findings.extend(services::check(&site, &running));
+    findings.extend(network::check(&site));
+    findings.extend(firewall::check(&site));
+    findings.extend(boot::check(&site, &running));
+    findings.extend(clock::check(&site));
     if let Some(interface) = &options.dhcp {
-        findings.extend(dhcp::look(&site, interface)?);
+        findings.extend(dhcp::check(&site, interface)?);
     }
     let wrong = findings.iter().filter(|finding| finding.level == Level::Wrong).count();
     if options.json {
@@ -83,9 +84,9 @@ pub(crate) fn run(options: &cli::Doctor) -> Result<ExitCode> {
     } else {
         findings.iter().for_each(|finding| println!("{finding}"));
         match wrong {
-            0 => println!("nothing to complain about"),
-            1 => println!("1 thing is wrong"),
-            n => println!("{n} things are wrong"),
+            0 => println!("no problems found"),
+            1 => println!("1 problem found"),
+            n => println!("{n} problems found"),
         }
     }
     Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -1,39 +1,38 @@
-//! What went wrong, and what to do about it.
+//! The error type of the command: what failed, and what to do next.
 
 use std::fmt;
 use std::path::Path;
 
-/// One sentence, and the next step.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    what: String,
-    next: Option<String>,
+    message: String,
+    hint: Option<String>,
 }
 
 pub(crate) type Result<T> = std::result::Result<T, Failure>;
 
 impl Failure {
-    pub(crate) fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into(), next: None }
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None }
     }
 
-    /// With what to do, as it is typed or said.
-    pub(crate) fn or(mut self, next: impl Into<String>) -> Self {
-        self.next = Some(next.into());
+    /// Adds what the user can do next, preferably a command.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
         self
     }
 
-    /// Of a file.
+    /// Converts an I/O error at `path`, for `map_err`.
     pub(crate) fn at(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
         move |error| {
             let failure = Self::new(format!("{}: {error}", path.display()));
             match error.kind() {
-                std::io::ErrorKind::PermissionDenied => failure.or(format!(
-                    "name a directory of yours, or: sudo mkdir -p {0} && sudo chown $USER {0}",
+                std::io::ErrorKind::PermissionDenied => failure.hint(format!(
+                    "choose a directory that you own, or: sudo mkdir -p {0} && sudo chown $USER {0}",
                     path.parent().unwrap_or(path).display()
                 )),
                 std::io::ErrorKind::StorageFull => {
-                    failure.or("make room there, or name another directory")
+                    failure.hint("free space there, or choose another directory")
                 }
                 _ => failure,
             }
@@ -43,7 +42,7 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.what)?;
-        self.next.iter().try_for_each(|next| write!(f, "\n  next: {next}"))
+        write!(f, "{}", self.message)?;
+        self.hint.iter().try_for_each(|hint| write!(f, "\n  next: {hint}"))
     }
 }

@@ -1,4 +1,4 @@
-//! Having the images here before anything is changed.
+//! Container images: loads or pulls them before anything of a site is changed.
 
 use std::path::Path;
 
@@ -6,13 +6,13 @@ use crate::failure::{Failure, Result};
 use crate::podman;
 use crate::services::Service;
 
-/// Loads `archive` if one is given, and sees that all images are here and for this machine; gives a
-/// word on it.
-pub(crate) fn have(services: &[Service], archive: Option<&Path>) -> Result<String> {
+/// Loads `archive`, if given, pulls missing images, and checks that all of them are for the
+/// architecture of this host. Returns a summary.
+pub(crate) fn ensure(services: &[Service], archive: Option<&Path>) -> Result<String> {
     if let Some(archive) = archive {
         if !archive.is_file() {
-            return Err(Failure::new(format!("{} is no file", archive.display()))
-                .or("make images builds it, in target/images"));
+            return Err(Failure::new(format!("there is no file {}", archive.display()))
+                .hint("make images builds the archive, in target/images"));
         }
         podman::load(archive)?;
     }
@@ -22,10 +22,10 @@ pub(crate) fn have(services: &[Service], archive: Option<&Path>) -> Result<Strin
             Some(arch) => arch,
             None if service.image.starts_with("localhost/") => {
                 let failure =
-                    Failure::new(format!("the image {} is not on this machine", service.image));
-                return Err(
-                    failure.or("--images FILE loads an archive of make images; BTY_IMAGE_PREFIX names a registry")
-                );
+                    Failure::new(format!("the image {} is not on this host", service.image));
+                return Err(failure.hint(
+                    "load an archive with --images FILE, or set BTY_IMAGE_PREFIX to a registry",
+                ));
             }
             None => {
                 podman::pull(&service.image)?;
@@ -35,23 +35,23 @@ pub(crate) fn have(services: &[Service], archive: Option<&Path>) -> Result<Strin
         };
         if arch != own_architecture() {
             let failure = Failure::new(format!(
-                "the image {} is for {arch}, and this machine is {}",
+                "the image {} is for {arch}, but this host is {}",
                 service.image,
                 own_architecture()
             ));
-            return Err(failure.or("load the archive for this machine's architecture"));
+            return Err(failure.hint("load the archive for the architecture of this host"));
         }
     }
     let names: Vec<&str> = services.iter().map(|service| service.name).collect();
     let how = match (archive, pulled) {
         (Some(archive), _) => format!("loaded from {}", archive.display()),
-        (None, 0) => "here already".into(),
+        (None, 0) => "already present".into(),
         (None, n) => format!("{n} pulled"),
     };
     Ok(format!("{} {how}", names.join(", ")))
 }
 
-/// As container images call it.
+/// The architecture of this host, as container images name it.
 fn own_architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",

@@ -1,27 +1,27 @@
-//! `bty-lab`: from nothing to a running site, and from one version to the next.
+//! `bty-lab`: deploys a bty site in containers, upgrades and removes it, and diagnoses problems.
 //!
-//! It writes files and calls `podman` and `systemctl`; nothing of the site goes through it
-//! afterwards. What the services are is said once, in [`services`]; a compose file, units and
-//! `podman run` are three ways to write that down.
+//! It writes files and calls `podman` and `systemctl`; the site does not need it to run.
+//! [`services`] is the only description of the services: the compose file, the systemd units and
+//! the `podman run` commands are generated from it.
 
-// a command speaks to a terminal
+// the commands print to a terminal
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
-mod ask;
 mod cli;
 mod command;
 mod compose;
 mod doctor;
 mod failure;
 mod images;
-mod manager;
 mod owner;
 mod podman;
 mod ports;
+mod server;
+mod service_manager;
 mod services;
 mod settings;
 mod site;

@@ -1,4 +1,4 @@
-//! Who owns a site's data on the host.
+//! Ownership and modes of a site's data on the host.
 
 use std::ffi::CStr;
 use std::path::{Path, PathBuf};
@@ -14,26 +14,25 @@ use crate::podman;
 use crate::services::{self, EARLIER_UID, UID};
 use crate::site::{Site, VERSION};
 
-/// Directories of state are for their programs alone.
+/// Mode of directories of state: only the user of the programs has access.
 pub(crate) const DIR_MODE: u32 = 0o700;
 
-/// Makes the data and `bty.toml` belong to the user of the programs; without root they belong to
-/// whoever starts them, and only modes change.
+/// Changes the owner of the data and of `bty.toml` to the user of the programs, [`UID`]. Without
+/// root they belong to the calling user already, and only modes change.
 ///
-/// Services must be stopped. In a directory of an earlier version, what belongs to its user 1000
-/// changes hands and nothing else does: that user may have put links to files of other users there.
+/// Services must be stopped. Earlier versions used [`EARLIER_UID`]: only files of that user change
+/// their owner. That user may have put links to other users' files there, so no link is followed.
 ///
 /// # Errors
-/// When an owner or a mode cannot be changed. A second call goes on with what is left.
-pub(crate) fn settle(site: &Site) -> Result<()> {
+/// If an owner or a mode cannot be changed. Another call continues with the rest.
+pub(crate) fn fix_ownership(site: &Site) -> Result<()> {
     for dir in services::all(&site.settings, VERSION)
         .iter()
         .filter_map(|service| service.state_dir(&site.settings))
     {
-        match dir_only(CWD, &dir) {
-            // the owner of a directory that nobody else can enter cannot move anything below it
-            // meanwhile
-            Ok(fd) => close_dir(&fd)
+        match open_dir(CWD, &dir) {
+            // first, so that the former owner cannot move anything below it meanwhile
+            Ok(fd) => make_private(&fd)
                 .and_then(|()| hand_over(&fd))
                 .map_err(|errno| Failure::at(&dir)(errno.into()))?,
             Err(Errno::NOENT) => {}
@@ -47,7 +46,8 @@ pub(crate) fn settle(site: &Site) -> Result<()> {
     }
 }
 
-fn dir_only(at: BorrowedFd<'_>, path: impl rustix::path::Arg) -> rustix::io::Result<OwnedFd> {
+/// Opens a directory, and fails if it is anything else, such as a link to one.
+fn open_dir(at: BorrowedFd<'_>, path: impl rustix::path::Arg) -> rustix::io::Result<OwnedFd> {
     openat(
         at,
         path,
@@ -56,19 +56,20 @@ fn dir_only(at: BorrowedFd<'_>, path: impl rustix::path::Arg) -> rustix::io::Res
     )
 }
 
-fn close_dir(dir: &OwnedFd) -> rustix::io::Result<()> {
+fn make_private(dir: &OwnedFd) -> rustix::io::Result<()> {
     if podman::is_root() {
-        give(dir.as_fd())?;
+        chown_to_programs(dir.as_fd())?;
     }
     fchmod(dir, Mode::from_raw_mode(DIR_MODE))
 }
 
-fn give(file: BorrowedFd<'_>) -> rustix::io::Result<()> {
+fn chown_to_programs(file: BorrowedFd<'_>) -> rustix::io::Result<()> {
     chownat(file, c"", Some(Uid::from_raw(UID)), Some(Gid::from_raw(UID)), AtFlags::EMPTY_PATH)
 }
 
-/// What belongs to the user of an earlier version, below `dir`. No link is followed, and every file
-/// is looked at and changed by the same descriptor.
+/// Changes the owner of files below `dir` that belong to the user of an earlier version. Follows no
+/// link, and checks and changes each file through the same descriptor, so that it cannot be swapped
+/// in between.
 fn hand_over(dir: &OwnedFd) -> rustix::io::Result<()> {
     if !podman::is_root() {
         return Ok(());
@@ -83,19 +84,19 @@ fn hand_over(dir: &OwnedFd) -> rustix::io::Result<()> {
             openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
         let meta = fstat(&file)?;
         if meta.st_uid == EARLIER_UID {
-            give(file.as_fd())?;
+            chown_to_programs(file.as_fd())?;
         }
         if FileType::from_raw_mode(meta.st_mode) == FileType::Directory {
-            hand_over(&dir_only(dir.as_fd(), name)?)?;
+            hand_over(&open_dir(dir.as_fd(), name)?)?;
         }
     }
     Ok(())
 }
 
-/// The name that a user of this host has, from wherever the host knows its users.
-pub(crate) fn name(uid: u32) -> Option<String> {
+/// The name of a user of this host, from any source of users that the host has.
+pub(crate) fn user_name(uid: u32) -> Option<String> {
     let entry = podman::run("getent", &["passwd", &uid.to_string()]).ok().or_else(|| {
-        // a host without the programs of glibc
+        // not every host has getent
         let passwd = std::fs::read_to_string("/etc/passwd").ok()?;
         passwd
             .lines()
@@ -105,17 +106,17 @@ pub(crate) fn name(uid: u32) -> Option<String> {
     entry.split(':').next().filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
-/// A user of this host who owns `path` without being meant to, with the name.
-pub(crate) fn person(path: &Path) -> Option<(u32, String)> {
+/// Number and name of the owner of `path`, if a user other than root or `bty` has that number.
+pub(crate) fn named_owner(path: &Path) -> Option<(u32, String)> {
     use std::os::unix::fs::MetadataExt as _;
     let uid = path.symlink_metadata().ok()?.uid();
-    // root may do everything anyway; a user called bty was made for this
-    let name = name(uid).filter(|name| uid != 0 && name != "bty")?;
+    // root has access to everything anyway; a user called bty was created for the site
+    let name = user_name(uid).filter(|name| uid != 0 && name != "bty")?;
     Some((uid, name))
 }
 
-/// Files and directories whose owner owns the site.
-pub(crate) fn owned(site: &Site) -> Vec<PathBuf> {
+/// Existing files and directories whose owner controls the site.
+pub(crate) fn owned_paths(site: &Site) -> Vec<PathBuf> {
     let services = services::all(&site.settings, VERSION);
     let dirs = services.iter().filter_map(|service| service.state_dir(&site.settings));
     dirs.chain([site.toml()]).filter(|path| path.exists()).collect()

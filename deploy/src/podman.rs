@@ -1,4 +1,4 @@
-//! What is asked of podman.
+//! Calls of podman and other programs.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -7,24 +7,25 @@ use crate::failure::{Failure, Result};
 use crate::services::{Service, UID};
 use crate::site::Site;
 
-/// True when this is root: then containers are the system's.
+/// True if this process is root: then containers belong to the system, else to the user.
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// The user of a container is who starts it.
+/// The `--userns` mode that maps the user of a rootless container to the user who starts it.
 pub(crate) fn keep_id() -> String {
     format!("keep-id:uid={UID},gid={UID}")
 }
 
-/// What a program says on stdout; its last words as the error.
+/// Runs a program and returns its stdout. If it fails, the error has the last line of its stderr.
 pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<String> {
     let output = output(program, arguments)?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it says nothing");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let last =
+        stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("failed without a message");
     let verb = arguments
         .iter()
         .take_while(|word| !word.starts_with('-'))
@@ -38,7 +39,7 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<String> {
 fn output(program: &str, arguments: &[&str]) -> Result<Output> {
     Command::new(program).args(arguments).output().map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => Failure::new(format!("{program} is not installed"))
-            .or(format!("apt install {program}, or what your system has for that")),
+            .hint(format!("apt install {program}, or the same with your package manager")),
         _ => Failure::new(format!("{program}: {error}")),
     })
 }
@@ -47,24 +48,25 @@ fn podman(arguments: &[&str]) -> Result<String> {
     run("podman", arguments)
 }
 
-/// Its version. Older ones than 4.3 cannot be told which user a container has.
+/// The version of podman. Fails if it is older than 4.3, whose `keep-id` takes no user.
 pub(crate) fn version() -> Result<String> {
     let text = podman(&["version", "--format", "{{.Client.Version}}"])?;
     let mut numbers = text.split(['.', '-', '+']).map_while(|part| part.parse::<u32>().ok());
     match (numbers.next(), numbers.next()) {
         (Some(major), Some(minor)) if (major, minor) >= (4, 3) => Ok(text),
         _ => {
-            Err(Failure::new(format!("podman is version {text}")).or("install podman 4.3 or later"))
+            Err(Failure::new(format!("podman {text} is too old"))
+                .hint("install podman 4.3 or later"))
         }
     }
 }
 
-/// The architecture of a local image; none when it is not here.
+/// The architecture of a local image; none if there is no such image.
 pub(crate) fn architecture(image: &str) -> Option<String> {
     podman(&["image", "inspect", "--format", "{{.Architecture}}", image]).ok()
 }
 
-/// Loads an archive of images; gives what podman says.
+/// Loads an archive of images.
 pub(crate) fn load(archive: &Path) -> Result<String> {
     podman(&["load", "--quiet", "--input", &archive.to_string_lossy()])
 }
@@ -77,17 +79,16 @@ pub(crate) fn remove_image(image: &str) -> Result<String> {
     podman(&["rmi", image])
 }
 
-/// A container that is there.
+/// An existing container.
 pub(crate) struct Container {
-    /// Directory of the site that it belongs to; none: it is of somebody else.
+    /// Directory of the site that it belongs to; none if bty-lab did not create it.
     pub(crate) site: Option<String>,
-    /// Its state: `running`, `exited` …
+    /// `running`, `exited` …
     pub(crate) state: String,
-    /// Its image.
     pub(crate) image: String,
 }
 
-/// The container of this name.
+/// The container of this name, if it exists.
 pub(crate) fn container(name: &str) -> Option<Container> {
     let format = format!(
         "{{{{index .Config.Labels \"{}\"}}}}|{{{{.State.Status}}}}|{{{{.Config.Image}}}}",
@@ -103,7 +104,7 @@ pub(crate) fn container(name: &str) -> Option<Container> {
     })
 }
 
-/// Starts a service in a container of its name.
+/// Creates and starts the container of a service.
 pub(crate) fn start(site: &Site, service: &Service) -> Result<()> {
     let mut arguments: Vec<String> = [
         "run",
@@ -119,7 +120,7 @@ pub(crate) fn start(site: &Site, service: &Service) -> Result<()> {
         ["--cap-drop=all", "--security-opt=no-new-privileges", "--stop-timeout=30"]
             .map(str::to_owned),
     );
-    // also for images of a version that had another user
+    // explicit, because images of earlier versions have another user
     arguments.push(format!("--user={UID}:{UID}"));
     arguments.push(format!("--name={}", service.name));
     arguments.push(format!("--label={}={}", Site::LABEL, site.dest.display()));
@@ -140,12 +141,12 @@ pub(crate) fn start(site: &Site, service: &Service) -> Result<()> {
     podman(&words).map(|_| ())
 }
 
-/// Stops and removes a container; nothing when there is none.
+/// Stops and removes a container, if it exists.
 pub(crate) fn remove(name: &str) -> Result<()> {
     podman(&["rm", "--force", "--ignore", "--time=30", name]).map(|_| ())
 }
 
-/// The last words of a container.
+/// The last lines of a container's log.
 pub(crate) fn logs(name: &str) -> String {
     let output = output("podman", &["logs", "--tail=3", name]);
     output

@@ -1,4 +1,4 @@
-//! The ports of a site, and whether they can be had.
+//! The ports of a site, and whether they are free.
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 
@@ -7,26 +7,26 @@ use crate::podman;
 use crate::services::Service;
 use crate::site::Site;
 
-/// A port of a service that is not running must be free.
+/// Fails if the port of a service that is not running is not free.
 pub(crate) fn check(site: &Site, services: &[Service]) -> Result<()> {
-    let taken: Vec<String> = services
+    let conflicts: Vec<String> = services
         .iter()
         .filter(|service| {
             podman::container(service.name).is_none_or(|found| found.state != "running")
         })
-        .filter_map(|service| taken(site, service))
+        .filter_map(|service| conflict(site, service))
         .collect();
-    if taken.is_empty() {
+    if conflicts.is_empty() {
         return Ok(());
     }
-    Err(Failure::new(taken.join("; ")).or(format!(
-        "end what has it (ss -lptu), or choose another port in {}",
+    Err(Failure::new(conflicts.join("; ")).hint(format!(
+        "stop the program that uses it (ss -lptu lists them), or set another port in {}",
         site.envvars().display()
     )))
 }
 
-/// Why the port of a service cannot be had.
-fn taken(site: &Site, service: &Service) -> Option<String> {
+/// Why the port of a service cannot be bound; none if it can.
+fn conflict(site: &Site, service: &Service) -> Option<String> {
     let any = |port| SocketAddr::from(([0, 0, 0, 0], port));
     let (result, port) = match service.profile {
         Some("tftp") => (
@@ -43,16 +43,19 @@ fn taken(site: &Site, service: &Service) -> Option<String> {
         ),
     };
     result.err().map(|error| match error.kind() {
-        std::io::ErrorKind::AddrInUse => format!("{port}, which {} needs, is taken", service.name),
-        _ => format!("{port}, which {} needs, cannot be had: {error}", service.name),
+        std::io::ErrorKind::AddrInUse => {
+            format!("{port}, which {} needs, is already in use", service.name)
+        }
+        _ => format!("cannot bind {port}, which {} needs: {error}", service.name),
     })
 }
 
-pub(crate) fn list(site: &Site, services: &[Service]) -> String {
-    let of = |service: &Service| match service.profile {
+/// The ports of `services`, for the terminal.
+pub(crate) fn describe(site: &Site, services: &[Service]) -> String {
+    let port = |service: &Service| match service.profile {
         Some("tftp") => format!("{} (UDP)", site.settings.tftp.port()),
         Some(_) => site.settings.cache_port.to_string(),
         None => site.settings.port.to_string(),
     };
-    services.iter().map(of).collect::<Vec<_>>().join(", ")
+    services.iter().map(port).collect::<Vec<_>>().join(", ")
 }

@@ -1,52 +1,53 @@
-//! What a site is made of. Compose file, units and `podman run` are made of this.
+//! The services of a site. The compose file, the systemd units and the `podman run` commands are
+//! generated from this description.
 
 use std::path::PathBuf;
 
 use crate::settings::Settings;
 
-/// User and group of the programs in their containers, and owner of their data on the host when
-/// root starts them.
+/// User and group of the programs in their containers, and owner of their data on the host if root
+/// starts them.
 ///
-/// Nobody may have this number by chance, because whoever has it owns the site. `useradd` and
-/// `adduser` give none above 60000 by themselves, systemd gives 60001 to 60705 and 61184 to 65519
-/// to users of its own, and Debian has allocated none here. It is below 65536, so that a user
-/// namespace of the usual size has it. `deploy/images`, `deploy/kubernetes` and the documentation
-/// name it too; a test compares them.
+/// No user may have this number by chance, because that user would control the site. `useradd` and
+/// `adduser` allocate no number above 60000 by themselves, systemd allocates 60001 to 60705 and
+/// 61184 to 65519, and Debian none near it. It is below 65536, so that it exists in a user
+/// namespace of the usual size. `deploy/images`, `deploy/kubernetes` and the documentation repeat
+/// it; a test compares them.
 pub(crate) const UID: u32 = 61069;
 
-/// What it was before: the number of the first person with an account on most hosts.
+/// The user in earlier versions; on most hosts that is the first person with an account.
 pub(crate) const EARLIER_UID: u32 = 1000;
 
-/// A container.
+/// A service, which runs in one container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Service {
-    /// Its name, and that of its image.
+    /// Name of the service, its container and its image.
     pub(crate) name: &'static str,
-    /// What it is for.
-    pub(crate) what: &'static str,
-    /// Full name of its image.
+    /// What it does, for comments and descriptions.
+    pub(crate) purpose: &'static str,
+    /// Full name of the image, with registry and tag.
     pub(crate) image: String,
-    /// Variables besides those of the settings.
+    /// Environment variables besides those in `envvars`.
     pub(crate) env: Vec<(&'static str, String)>,
-    /// Directory of its state, relative to that of the data, and where its program expects it.
+    /// Directory of its state: relative to the data directory, and inside the container.
     pub(crate) state: Option<(&'static str, &'static str)>,
-    /// Capabilities that it keeps.
+    /// Capabilities that the container keeps, without `CAP_`.
     pub(crate) capabilities: Vec<&'static str>,
-    /// The profile of compose files in which it is; none: always.
+    /// The compose profile that enables it; none if it always runs.
     pub(crate) profile: Option<&'static str>,
 }
 
 impl Service {
-    /// Directory of its state on this machine.
+    /// Directory of its state on this host.
     pub(crate) fn state_dir(&self, settings: &Settings) -> Option<PathBuf> {
         self.state.map(|(dir, _)| settings.data_dir.join(dir))
     }
 }
 
-/// All that there can be, in the order in which they start.
+/// All services, enabled or not, in the order in which they start.
 ///
-/// They are in the network of the host: machines see one address, events have the addresses of
-/// machines, and neither TFTP nor a firewall has to be taught a network of containers.
+/// They use the network of the host: machines see one address, the server sees the addresses of
+/// machines, and TFTP needs no port forwarding.
 pub(crate) fn all(settings: &Settings, version: &str) -> Vec<Service> {
     let image = |name: &str| format!("{}/{name}:{version}", settings.prefix);
     let cache = settings.has("cache").then(|| ("BTY_WITHCACHE_URL", settings.cache_url()));
@@ -56,7 +57,7 @@ pub(crate) fn all(settings: &Settings, version: &str) -> Vec<Service> {
     vec![
         Service {
             name: "bty-cache",
-            what: "a cache between the origins of images and machines",
+            purpose: "a cache between the origins of images and machines",
             image: image("bty-cache"),
             env: Vec::new(),
             state: Some(("withcache", "/var/lib/bty-cache")),
@@ -65,7 +66,7 @@ pub(crate) fn all(settings: &Settings, version: &str) -> Vec<Service> {
         },
         Service {
             name: "bty-web",
-            what: "machines, plans, events, pages",
+            purpose: "machines, plans, events, pages",
             image: image("bty-web"),
             env: cache.into_iter().chain(tftp).collect(),
             state: Some(("bty", "/var/lib/bty")),
@@ -74,7 +75,7 @@ pub(crate) fn all(settings: &Settings, version: &str) -> Vec<Service> {
         },
         Service {
             name: "bty-tftp",
-            what: "boot programs for firmware",
+            purpose: "boot programs for firmware",
             image: image("bty-tftp"),
             env: Vec::new(),
             state: None,
@@ -84,8 +85,8 @@ pub(crate) fn all(settings: &Settings, version: &str) -> Vec<Service> {
     ]
 }
 
-/// Those of the site.
-pub(crate) fn chosen(settings: &Settings, version: &str) -> Vec<Service> {
+/// The services that the profiles of the site enable.
+pub(crate) fn enabled(settings: &Settings, version: &str) -> Vec<Service> {
     let is_chosen = |service: &Service| service.profile.is_none_or(|profile| settings.has(profile));
     all(settings, version).into_iter().filter(is_chosen).collect()
 }

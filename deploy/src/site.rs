@@ -1,4 +1,4 @@
-//! A site: its directory, and what is in it.
+//! A site: a directory with settings, generated files, and data.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -10,56 +10,56 @@ use askama::Template;
 use bty::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::cli::{New, Place};
+use crate::cli::{NewSiteArgs, SiteArgs};
 use crate::failure::{Failure, Result};
-use crate::manager::Manager;
+use crate::service_manager::ServiceManager;
 use crate::services::{self, Service, UID};
 use crate::settings::{self, Settings};
 use crate::{compose, owner, podman, units};
 
-/// The version of this command, and of the images that it starts.
+/// The version of this command, and of the container images that it starts.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// A site with its settings.
+/// A site and its settings.
 pub(crate) struct Site {
-    /// Its directory.
+    /// Absolute path of its directory.
     pub(crate) dest: PathBuf,
     pub(crate) settings: Settings,
 }
 
-/// What bty-lab knows of a site: `site.json`.
+/// What bty-lab records about a site, in `site.json`.
 #[derive(Default, Serialize, Deserialize)]
 struct State {
-    /// What runs, once something was started.
-    running: Option<Running>,
-    /// Digests of files as they were written, by their names: a file that is still so was changed
-    /// by nobody.
+    /// What was started last; none if nothing was started, or if it was purged.
+    running: Option<Deployment>,
+    /// Digests of generated files when they were written, by file name. A file that still has its
+    /// digest was not edited and may be overwritten.
     written: BTreeMap<String, Digest>,
 }
 
-/// What runs, and who runs it.
+/// A version that was started, and how.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
-pub(crate) struct Running {
+pub(crate) struct Deployment {
     pub(crate) version: String,
-    pub(crate) manager: Manager,
-    /// Its containers are root's.
+    pub(crate) manager: ServiceManager,
+    /// Root started it, so its containers belong to the system.
     #[serde(default)]
     pub(crate) is_root: bool,
 }
 
-impl Running {
-    /// By who runs this command.
-    pub(crate) fn of(version: &str, manager: Manager) -> Self {
+impl Deployment {
+    /// A deployment by the user of this process.
+    pub(crate) fn new(version: &str, manager: ServiceManager) -> Self {
         Self { version: version.to_owned(), manager, is_root: podman::is_root() }
     }
 
-    /// What such a file says.
-    pub(crate) fn of_file(path: &Path) -> Option<Self> {
+    /// Reads the deployment from a `site.json`; none if there is none.
+    pub(crate) fn read(path: &Path) -> Option<Self> {
         serde_json::from_str::<State>(&std::fs::read_to_string(path).ok()?).ok()?.running
     }
 }
 
-/// A password that was just made; it is nowhere else in plain text.
+/// A new password. Only its hash is stored.
 pub(crate) struct Password(pub(crate) String);
 
 #[derive(Template)]
@@ -87,30 +87,32 @@ struct Readme<'a> {
 }
 
 impl Site {
-    /// The label that tells whose a container is.
+    /// Label of containers, whose value is the directory of their site.
     pub(crate) const LABEL: &'static str = "bty.site";
 
-    /// A site that is there.
-    pub(crate) fn open(place: &Place) -> Result<Self> {
+    /// Opens an existing site.
+    pub(crate) fn open(place: &SiteArgs) -> Result<Self> {
         let dest = absolute(&place.dest).map_err(Failure::at(&place.dest))?;
         if !dest.join(settings::FILE).exists() {
             let failure = Failure::new(format!(
-                "{} is no site: it has no {}",
+                "{} is not a site: it has no {}",
                 dest.display(),
                 settings::FILE
             ));
-            return Err(failure.or(format!("bty-lab deploy {}", dest.display())));
+            return Err(failure.hint(format!("bty-lab deploy {}", dest.display())));
         }
-        // containers of another user cannot even be seen
-        if let Some(running) = Running::of_file(&dest.join("site.json"))
+        // podman does not show the containers of another user
+        if let Some(running) = Deployment::read(&dest.join("site.json"))
             .filter(|running| running.is_root != podman::is_root())
         {
             let (who, next) = if running.is_root {
                 ("root", "sudo bty-lab …")
             } else {
-                ("a user without root", "as that user")
+                ("a user without root", "run bty-lab as that user")
             };
-            return Err(Failure::new(format!("{} was deployed by {who}", dest.display())).or(next));
+            return Err(
+                Failure::new(format!("{} was deployed by {who}", dest.display())).hint(next)
+            );
         }
         let mut settings = Settings::read(&dest)?;
         if let Some(dir) = &place.data_dir {
@@ -119,28 +121,31 @@ impl Site {
         Ok(Self { dest, settings })
     }
 
-    /// The same, or what a new one would be; nothing is written.
-    pub(crate) fn open_or_new(place: &Place, new: &New, profiles: &str) -> Result<Self> {
+    /// Opens an existing site, or describes a new one with `profiles`. Writes nothing.
+    ///
+    /// Fails if the options contradict the settings of an existing site.
+    pub(crate) fn open_or_new(place: &SiteArgs, new: &NewSiteArgs, profiles: &str) -> Result<Self> {
         let dest = absolute(&place.dest).map_err(Failure::at(&place.dest))?;
         if dest.join(settings::FILE).exists() {
             let site = Self::open(place)?;
-            let differs = |what: bool, name: &str| match what {
-                true => {
-                    Err(Failure::new(format!("{} says another {name}", site.envvars().display()))
-                        .or("change it there"))
-                }
+            let refuse_if = |differs: bool, name: &str| match differs {
+                true => Err(Failure::new(format!(
+                    "{} has another value for {name}",
+                    site.envvars().display()
+                ))
+                .hint("change it there")),
                 false => Ok(()),
             };
-            differs(
+            refuse_if(
                 new.host_addr.is_some_and(|addr| addr != site.settings.host_addr),
                 "HOST_ADDR",
             )?;
-            differs(
+            refuse_if(
                 new.prefix.as_ref().is_some_and(|prefix| *prefix != site.settings.prefix),
                 "BTY_IMAGE_PREFIX",
             )?;
-            let said = Settings::read(&dest)?.data_dir;
-            differs(site.settings.data_dir != said, "BTY_HOST_DATA_DIR")?;
+            let in_envvars = Settings::read(&dest)?.data_dir;
+            refuse_if(site.settings.data_dir != in_envvars, "BTY_HOST_DATA_DIR")?;
             return Ok(site);
         }
         let data_dir = match &place.data_dir {
@@ -148,7 +153,7 @@ impl Site {
             None => dest.join("data"),
         };
         let settings = Settings {
-            host_addr: new.host_addr.unwrap_or_else(address),
+            host_addr: new.host_addr.unwrap_or_else(default_address),
             data_dir,
             prefix: new
                 .prefix
@@ -186,16 +191,16 @@ impl Site {
         write(&self.state_file(), &text, 0o644)
     }
 
-    /// What was started last.
-    pub(crate) fn running(&self) -> Option<Running> {
+    /// The deployment that was started last.
+    pub(crate) fn running(&self) -> Option<Deployment> {
         self.state().running
     }
 
-    pub(crate) fn set_running(&self, running: Option<&Running>) -> Result<()> {
+    pub(crate) fn set_deployment(&self, running: Option<&Deployment>) -> Result<()> {
         self.set_state(&State { running: running.cloned(), ..self.state() })
     }
 
-    /// What of this machine a container sees, where, and how.
+    /// The volumes of a container: path on the host, path in the container, and options.
     pub(crate) fn mounts(&self, service: &Service) -> Vec<(PathBuf, &'static str, &'static str)> {
         let Some((dir, path)) = service.state else { return Vec::new() };
         vec![
@@ -204,7 +209,7 @@ impl Site {
         ]
     }
 
-    /// Files that are made anew with each version.
+    /// Path and content of the files that are generated anew for each version.
     pub(crate) fn generated(&self, version: &str, with_units: bool) -> Vec<(PathBuf, String)> {
         let readme = Readme { dest: self.dest.display(), url: self.settings.url() };
         let mut files = vec![
@@ -224,7 +229,7 @@ impl Site {
         files
     }
 
-    /// Writes what is made anew for a version over what is there.
+    /// Writes the generated files for a version, and overwrites existing ones.
     pub(crate) fn write_for(&self, version: &str) -> Result<()> {
         let mut state = self.state();
         for (path, text) in self.generated(version, self.dest.join("quadlet").is_dir()) {
@@ -234,16 +239,16 @@ impl Site {
         self.set_state(&state)
     }
 
-    /// Writes what is missing, and what is made anew when `force` says so. What a person has set
-    /// stays.
+    /// Writes missing files, and updates generated files that were not edited, or with `force` all
+    /// of them. Settings and data stay. Returns the password if it is new.
     ///
-    /// When it fails, what it has written is gone again.
+    /// On failure, removes what it has written.
     pub(crate) fn write(&self, with_units: bool, force: bool) -> Result<Option<Password>> {
         let mut written = Vec::new();
         let result = self.write_all(with_units, force, &mut written);
         if result.is_err() {
             for path in written.iter().rev() {
-                // directories go only when they are empty
+                // remove_dir fails for directories that are not empty
                 let _ = if path.is_dir() {
                     std::fs::remove_dir(path)
                 } else {
@@ -260,7 +265,7 @@ impl Site {
         force: bool,
         written: &mut Vec<PathBuf>,
     ) -> Result<Option<Password>> {
-        let mut made = |path: &Path, text: &str, mode: u32| {
+        let mut write_new = |path: &Path, text: &str, mode: u32| {
             make_dir(path.parent().unwrap_or(path), written)?;
             if !path.exists() {
                 written.push(path.to_owned());
@@ -275,31 +280,29 @@ impl Site {
                 found == text.as_bytes() || state.written.get(&name) == Some(&Digest::of(found))
             };
             if !force && !found.as_ref().is_none_or(is_own) {
-                let failure = Failure::new(format!(
-                    "{} was changed, and would be written over",
-                    path.display()
-                ));
+                let failure =
+                    Failure::new(format!("{} was edited and would be overwritten", path.display()));
                 return Err(
-                    failure.or("--force does that; envvars, bty.toml and data stay in any case")
+                    failure.hint("--force overwrites it; envvars, bty.toml and data always stay")
                 );
             }
             if found.as_deref() != Some(text.as_bytes()) {
-                made(&path, &text, 0o644)?;
+                write_new(&path, &text, 0o644)?;
             }
             state.written.insert(name, Digest::of(text.as_bytes()));
         }
         self.set_state(&state)?;
         if !self.envvars().exists() {
-            made(&self.envvars(), &self.envvars_text(), 0o640)?;
+            write_new(&self.envvars(), &self.envvars_text(), 0o640)?;
         }
         let mut password = None;
         if !self.toml().exists() {
-            let (text, new) = toml()?;
-            made(&self.toml(), &text, 0o640)?;
+            let (text, new) = new_toml()?;
+            write_new(&self.toml(), &text, 0o640)?;
             password = Some(new);
         }
-        self.make_data(written)?;
-        self.give_to_owner(written)?;
+        self.make_data_dirs(written)?;
+        self.chown_to_sudo_user(written)?;
         Ok(password)
     }
 
@@ -321,9 +324,9 @@ impl Site {
         text.render().unwrap_or_default() + "\n"
     }
 
-    /// New directories of data belong to the programs: to their user, or to whoever starts them
-    /// without root. [`owner::settle`] is for those that are there.
-    fn make_data(&self, written: &mut Vec<PathBuf>) -> Result<()> {
+    /// Creates missing directories of data, owned by the user of the programs, or without root by
+    /// the calling user. [`owner::fix_ownership`] handles existing ones.
+    fn make_data_dirs(&self, written: &mut Vec<PathBuf>) -> Result<()> {
         for service in services::all(&self.settings, VERSION) {
             let Some(dir) = service.state_dir(&self.settings).filter(|dir| !dir.exists()) else {
                 continue;
@@ -340,8 +343,9 @@ impl Site {
         Ok(())
     }
 
-    /// What `sudo` has made belongs to who called it, and can be edited.
-    fn give_to_owner(&self, written: &[PathBuf]) -> Result<()> {
+    /// Changes the owner of settings and generated files to the user who called `sudo`, who can
+    /// edit them then.
+    fn chown_to_sudo_user(&self, written: &[PathBuf]) -> Result<()> {
         let id = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
         let (Some(uid), Some(gid)) = (id("SUDO_UID"), id("SUDO_GID")) else { return Ok(()) };
         let is_theirs = |path: &&PathBuf| {
@@ -356,13 +360,13 @@ impl Site {
     }
 }
 
-/// What a file is called in `site.json`.
+/// Key of a file in `site.json`.
 fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// A new password, and the file that knows it.
-fn toml() -> Result<(String, Password)> {
+/// Generates a password, and a `bty.toml` with its hash.
+fn new_toml() -> Result<(String, Password)> {
     let secret = bty_web::services::auth::secret();
     let password: String = secret.chars().filter(char::is_ascii_alphanumeric).take(20).collect();
     let hash = bty_web::services::auth::hash_password(&password)
@@ -373,7 +377,7 @@ fn toml() -> Result<(String, Password)> {
     Ok((text, Password(password)))
 }
 
-/// Makes it with those above it, and notes which were made.
+/// Creates a directory and missing parents, and appends those that it created to `written`.
 fn make_dir(dir: &Path, written: &mut Vec<PathBuf>) -> Result<()> {
     let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
     for dir in missing.into_iter().rev() {
@@ -383,7 +387,7 @@ fn make_dir(dir: &Path, written: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// Writes a file as a whole, or not at all.
+/// Replaces a file atomically. An existing file keeps its owner.
 pub(crate) fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
     let part = path.with_extension("part");
     let result = (|| {
@@ -393,7 +397,6 @@ pub(crate) fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
             .truncate(true)
             .mode(mode)
             .open(&part)?;
-        // who it belonged to, it belongs to
         if let Ok(meta) = path.metadata() {
             use std::os::unix::fs::MetadataExt as _;
             let _ = chown(&part, Some(meta.uid()), Some(meta.gid()));
@@ -413,10 +416,11 @@ fn set_mode(path: &Path, mode: u32) -> Result<()> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(Failure::at(path))
 }
 
-/// The address of the way out; else of the first network there is; else this machine's own.
-fn address() -> IpAddr {
-    // no packet is sent: the kernel says which address it would use
-    let way_out = || {
+/// The address of the default route; else of the first interface with IPv4; else the loopback
+/// address.
+fn default_address() -> IpAddr {
+    // connecting a UDP socket sends no packet, but selects a source address
+    let of_default_route = || {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
         socket.connect(("198.51.100.1", 80)).ok()?;
         Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_unspecified())
@@ -426,5 +430,5 @@ fn address() -> IpAddr {
             if_addrs::get_if_addrs().ok()?.into_iter().filter(|found| !found.is_loopback());
         all.find(|found| found.ip().is_ipv4()).map(|found| found.ip())
     };
-    way_out().or_else(any).unwrap_or(Ipv4Addr::LOCALHOST.into())
+    of_default_route().or_else(any).unwrap_or(Ipv4Addr::LOCALHOST.into())
 }

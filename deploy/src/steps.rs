@@ -1,19 +1,18 @@
-//! What a person sees of a command that takes its time: `[2/6] images: loaded` on stderr.
+//! Progress of a command with several steps, on stderr: `[2/6] images: loaded`.
 
-/// Counts the steps.
 pub(crate) struct Steps {
     done: usize,
-    all: usize,
+    total: usize,
 }
 
 impl Steps {
-    pub(crate) fn new(all: usize) -> Self {
-        Self { done: 0, all }
+    pub(crate) fn new(total: usize) -> Self {
+        Self { done: 0, total }
     }
 
-    /// Says what has come of a step.
-    pub(crate) fn say(&mut self, label: &str, detail: &str) {
+    /// Prints the result of a completed step.
+    pub(crate) fn report(&mut self, label: &str, detail: &str) {
         self.done += 1;
-        eprintln!("[{}/{}] {label}: {detail}", self.done, self.all);
+        eprintln!("[{}/{}] {label}: {detail}", self.done, self.total);
     }
 }

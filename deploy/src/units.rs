@@ -1,4 +1,4 @@
-//! The services as units for Quadlet, podman's part of systemd.
+//! Generates units for Quadlet, podman's generator of systemd services.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -7,18 +7,18 @@ use crate::podman::keep_id;
 use crate::services::{Service, UID};
 use crate::site::Site;
 
-/// Name of a service's file, of which Quadlet makes `NAME.service`.
+/// File name of the unit of a service. Quadlet generates `NAME.service` from it.
 pub(crate) fn file_name(service: &Service) -> String {
     format!("{}.container", service.name)
 }
 
-/// The unit of a service. `user` is for the services of a user.
+/// The unit of a service. `user` selects a unit for the systemd instance of a user.
 pub(crate) fn unit(site: &Site, service: &Service, user: bool) -> String {
     let mut text = format!(
-        "# written by bty-lab; what there is to set is in {}\n[Unit]\nDescription=bty: {}\nWants=network-online.target\nAfter=network-online.target\n\n\
+        "# written by bty-lab; settings are in {}\n[Unit]\nDescription=bty: {}\nWants=network-online.target\nAfter=network-online.target\n\n\
          [Container]\nContainerName={}\nImage={}\nNetwork=host\nReadOnly=true\nDropCapability=all\nNoNewPrivileges=true\nPodmanArgs=--stop-timeout=30\n",
         site.envvars().display(),
-        service.what,
+        service.purpose,
         service.name,
         service.image,
     );
@@ -47,7 +47,7 @@ pub(crate) fn unit(site: &Site, service: &Service, user: bool) -> String {
     text
 }
 
-/// systemd reads `%` as the beginning of a specifier.
+/// Escapes `%`, which begins a specifier in units.
 fn escaped(path: &Path) -> String {
     path.display().to_string().replace('%', "%%")
 }

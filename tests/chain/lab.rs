@@ -11,7 +11,7 @@ use bty_tests::rack::{BASE, MAC, Rack};
 use bty_tests::registry::Registry;
 use serde_json::{Value, json};
 
-use crate::oci::{IMAGE, layer, push};
+use crate::sources::oci::{IMAGE, layer, push};
 
 pub(crate) const SERIAL: &str = "CHAIN-1";
 /// Without KVM, and beside other tests.

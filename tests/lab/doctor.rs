@@ -53,24 +53,24 @@ fn a_site_that_runs_is_well_and_each_fault_is_found_alone() {
         }));
     };
     sh("chmod 777 data/bty");
-    has(&wrong(&doctor()), "data", "other users of this machine have access");
+    has(&wrong(&doctor()), "data", "other users of this host have access");
     sh("chmod 700 data/bty && chown 0 data/bty");
-    has(&wrong(&doctor()), "data", &format!("belongs to user 0, its program is user {UID}"));
+    has(&wrong(&doctor()), "data", &format!("belongs to user 0, but its program runs as user {UID}"));
     sh(&format!("chown {UID} data/bty && chmod 644 bty.toml"));
-    has(&wrong(&doctor()), "files", "everybody on this machine can read");
+    has(&wrong(&doctor()), "files", "every user of this host can read");
     sh("chmod 640 bty.toml && touch -d 2100-01-01 site.json");
-    has(&wrong(&doctor()), "clock", "behind the last change");
+    has(&wrong(&doctor()), "clock", "earlier than the last change");
     sh(
         "touch site.json && nft add table inet f && nft add chain inet f input '{ type filter hook input priority 0; policy drop; }' && nft add rule inet f input iif lo accept && nft add rule inet f input tcp dport 3000 accept",
     );
     let found = wrong(&doctor());
-    has(&found, "firewall", "nftables does not let 8080/tcp through");
+    has(&found, "firewall", "nftables blocks 8080/tcp");
     assert!(!found.iter().any(|(_, detail)| detail.contains("3000/tcp")), "{found:#?}");
     sh(
         "nft delete table inet f && ip addr del 192.0.2.77/24 dev br0 && ip addr add 192.0.2.78/24 dev br0",
     );
     let found = wrong(&doctor());
-    has(&found, "address", "HOST_ADDR 192.0.2.77 is on no interface; there are 192.0.2.78");
+    has(&found, "address", "no interface has HOST_ADDR 192.0.2.77; this host has 192.0.2.78");
     has(&found, "network", "the server does not answer at http://192.0.2.77:8080");
     sh(
         "ip addr add 192.0.2.77/24 dev br0 && ip route add default via 192.0.2.1 && ip link set br0 up",
@@ -78,11 +78,11 @@ fn a_site_that_runs_is_well_and_each_fault_is_found_alone() {
     has(&wrong(&doctor()), "resolver", "");
     sh("ip route del default && kill $(cat ../pids/bty-tftp)");
     let found = wrong(&doctor());
-    has(&found, "services", "bty-tftp is not well");
+    has(&found, "services", "bty-tftp is not healthy");
     has(&found, "boot", "TFTP at 192.0.2.77:69");
     sh("sed -i s/running/exited/ ../containers/bty-cache && rm bty.toml");
     let found = wrong(&doctor());
-    has(&found, "services", "bty-cache does not run: it is exited");
+    has(&found, "services", "bty-cache is not running: its container is exited");
     has(&found, "files", "bty.toml is missing");
 }
 
@@ -114,14 +114,14 @@ fn a_person_who_owns_the_site_by_a_number_is_found() {
     let found = owners();
     assert_eq!(found.len(), 2, "{found:?}");
     assert!(found[0].ends_with(
-        "site/data/bty belongs to user 1000, who is ada on this host and so administers the site"
+        "site/data/bty belongs to user 1000, who is ada on this host and so controls the site"
     ));
     own(&format!("chown {UID}:{UID} data/bty bty.toml"));
     host.program("getent", &format!("echo 'bob:x:{UID}:{UID}::/home/bob:/bin/sh'"));
     assert_eq!(
         owners(),
         [format!(
-            "user {UID}, to whom the site belongs, is bob on this host and so administers the site"
+            "user {UID}, to whom the site belongs, is bob on this host, who so controls the site"
         )]
     );
     host.program("getent", &format!("echo 'bty:x:{UID}:{UID}::/nonexistent:/usr/sbin/nologin'"));
@@ -139,12 +139,12 @@ fn firewalld_and_ufw_are_asked_for_each_port() {
         found.map(|finding| finding["detail"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
     host.program("ufw", "echo 'Status: active'; echo '8080/tcp ALLOW Anywhere'; echo '3000 ALLOW Anywhere'; echo '69/udp DENY Anywhere'");
-    assert_eq!(firewall(), ["ufw does not let 69/udp through"]);
+    assert_eq!(firewall(), ["ufw blocks 69/udp"]);
     host.program(
         "firewall-cmd",
         "case $1 in --state) echo running ;; --query-port=3000/tcp) exit 1 ;; esac",
     );
-    assert_eq!(firewall(), ["firewalld does not let 3000/tcp through"]);
+    assert_eq!(firewall(), ["firewalld blocks 3000/tcp"]);
 }
 
 /// A DHCP server on a network of machines.

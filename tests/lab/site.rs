@@ -105,7 +105,7 @@ fn password(run: &Outcome) -> String {
     let line = run
         .stdout
         .lines()
-        .find_map(|line| line.strip_prefix("password of the pages: "))
+        .find_map(|line| line.strip_prefix("password  "))
         .expect(&run.stdout);
     line.split_whitespace().next().unwrap().to_owned()
 }
@@ -199,11 +199,11 @@ fn a_machine_is_flashed_and_its_site_goes_on_to_the_next_version_and_back() {
     let refused = host.lab(&["deploy", "site"]).expect(1);
     assert!(refused.stderr.contains("next: bty-lab upgrade"), "{}", refused.stderr);
     let upgraded = host.lab(&["upgrade", "site"]).expect(0);
-    assert!(upgraded.stdout.contains("leads back to 0.0.0"), "{}", upgraded.stdout);
+    assert!(upgraded.stdout.contains("goes back to 0.0.0"), "{}", upgraded.stdout);
     assert!(host.curl(&[&format!("{BASE}/version")]).contains(VERSION));
     assert!(host.machine().contains("bty-flash-once"), "its data is there");
     let doctor = host.lab(&["doctor", "site"]).expect(0);
-    assert!(doctor.stdout.contains("nothing to complain about"), "{}", doctor.stdout);
+    assert!(doctor.stdout.contains("no problems found"), "{}", doctor.stdout);
 
     let _ = host.send("DELETE", &format!("/machines/{MAC}"), "");
     let _ = host.lab(&["upgrade", "site", "--back"]).expect(0);
@@ -214,7 +214,7 @@ fn a_machine_is_flashed_and_its_site_goes_on_to_the_next_version_and_back() {
     image_with(&host.podman, "bty-web", VERSION, "CMD [\"check-config\"]", broken.path());
     let failed = host.lab(&["upgrade", "site"]).expect(1);
     assert!(
-        failed.stderr.contains("version 0.0.0 runs again, with the data that it had"),
+        failed.stderr.contains("version 0.0.0 is running, with its previous data"),
         "{}",
         failed.stderr
     );
@@ -227,12 +227,12 @@ fn the_two_documented_commands_make_a_site_and_one_ends_it() {
     let host = Host::new(Podman::new());
     let _ = host.lab(&["deploy", "site", "--images", archive().to_str().unwrap()]).expect(0);
     let doctor = host.lab(&["doctor", "site"]).expect(0);
-    assert!(doctor.stdout.contains("nothing to complain about"), "{}", doctor.stdout);
+    assert!(doctor.stdout.contains("no problems found"), "{}", doctor.stdout);
 
     let again = host.lab(&["deploy", "site"]).expect(0);
     assert!(!again.stdout.contains("password"), "it stays as it is: {}", again.stdout);
     let other = host.lab(&["deploy", "other"]).expect(1);
-    assert!(other.stderr.contains("there is a container bty-cache of "), "{}", other.stderr);
+    assert!(other.stderr.contains("there is already a container bty-cache, which belongs to "), "{}", other.stderr);
     assert!(!host.podman.dir().join("other").exists(), "nothing is left behind");
 
     let kept = host.lab(&["purge", "site", "--all"]).expect(1);

@@ -73,8 +73,8 @@ fn without_root_a_site_is_its_users_own_and_has_no_tftp() {
     let mut command = host.podman.command("unshare", &words);
     let run = Outcome::from(host.ns.run(|| command.output().unwrap())).expect(0);
     for said in [
-        "TFTP      none: it needs root",
-        "nothing to complain about",
+        "TFTP      disabled: needs root",
+        "no problems found",
         "4243 site/data/bty/state.db",
         "done",
     ] {

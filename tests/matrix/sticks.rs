@@ -101,7 +101,7 @@ fn without_an_address_the_screen_says_so_and_a_shell_is_one_key_away() {
     let path = stick_that_says(&lab, &format!("bty.server={BASE}\n"));
     let hardware = Hardware::new(Firmware::Bios).disk(Bus::Usb, &path, "STICK").card("tap1", MAC);
     let mut machine = lab.power_on(hardware);
-    let reason = "eth0: no DHCP server has answered, asking again";
+    let reason = "eth0: no DHCP server has answered, retrying";
     machine.wait(PATIENCE, "the reason", |said| said.contains(reason));
     open_shell(&mut machine);
     machine.type_in("exit\r");

@@ -14,7 +14,7 @@ use bty_tests::{LIMIT, eventually, free_port};
 use serde_json::{Value, json};
 
 use super::pxe::token;
-use crate::oci::{IMAGE, layer, push};
+use crate::sources::oci::{IMAGE, layer, push};
 
 const MIB: usize = 1 << 20;
 

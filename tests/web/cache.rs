@@ -17,7 +17,7 @@ use bty_tests::web::Web;
 use bty_tests::{LIMIT, eventually, pattern};
 use serde_json::{Value, json};
 
-use crate::oci::{IMAGE, layer, push};
+use crate::sources::oci::{IMAGE, layer, push};
 
 const LEN: usize = 300_000;
 const MIB: usize = 1 << 20;

@@ -187,10 +187,10 @@ fn a_catalog_is_uploaded_and_its_mistakes_are_told() {
 fn a_tag_that_moves_is_noticed_and_what_is_flashed_is_what_was_looked_at() {
     let registry = Registry::start();
     let push = |content: &[u8]| {
-        crate::oci::push(
+        crate::sources::oci::push(
             &registry,
             "lab/debian:13",
-            &[crate::oci::layer(crate::oci::IMAGE, "debian.img.gz", content)],
+            &[crate::sources::oci::layer(crate::sources::oci::IMAGE, "debian.img.gz", content)],
         );
         bty::Digest::of(content).to_string()
     };

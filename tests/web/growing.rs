@@ -165,8 +165,8 @@ fn varnish_before_it_keeps_artifacts_and_images() {
 fn a_mirror_of_a_registry_gives_images_that_it_has_fetched_once() {
     let mut registry = Registry::start();
     let disk = bty_tests::images::disk_image(3 << 20);
-    let layer = crate::oci::layer(crate::oci::IMAGE, "disk.img", &disk);
-    crate::oci::push(&registry, "lab/disk:v1", &[layer]);
+    let layer = crate::sources::oci::layer(crate::sources::oci::IMAGE, "disk.img", &disk);
+    crate::sources::oci::push(&registry, "lab/disk:v1", &[layer]);
     let remote = [("https://ghcr.io", format!("http://{}", registry.host()))];
     let mirror = Registry::with(&conf("growing/registry-mirror.yml", &remote));
     let hex = bty::Digest::of(&disk).to_string();

@@ -1,4 +1,4 @@
-//! Ending a site.
+//! `bty-lab purge`: stops and removes a site.
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use crate::cli::Purge;
 use crate::failure::{Failure, Result};
-use crate::manager::Manager;
+use crate::service_manager::ServiceManager;
 use crate::site::{Site, VERSION};
 use crate::{podman, services};
 
@@ -33,25 +33,25 @@ pub(crate) fn run(options: &Purge) -> Result<ExitCode> {
         false => Vec::new(),
     };
     check(&site, options)?;
-    println!("this ends the site {}:", site.dest.display());
+    println!("this removes the site {}:", site.dest.display());
     println!(
         "  stop and remove  {}",
         services.iter().map(|service| service.name).collect::<Vec<_>>().join(", ")
     );
     data.iter()
-        .for_each(|dir| println!("  delete           {} with all that is in it", dir.display()));
+        .for_each(|dir| println!("  delete           {} and everything in it", dir.display()));
     images.iter().for_each(|image| println!("  remove image     {image}"));
     if options.all {
-        println!("  delete           {} with its settings and password", site.dest.display());
+        println!("  delete           {} with settings and password", site.dest.display());
     } else if data.is_empty() {
         println!("  keep             {} (--data deletes it)", site.settings.data_dir.display());
     }
-    if !options.yes && !agreed()? {
-        println!("nothing is done");
+    if !options.yes && !confirm()? {
+        println!("nothing was changed");
         return Ok(ExitCode::FAILURE);
     }
-    let manager = running.map_or_else(Manager::found, |running| running.manager);
-    // the rest goes on: what is left is told at the end
+    let manager = running.map_or_else(ServiceManager::detect, |running| running.manager);
+    // a failure does not stop the rest; all failures are reported at the end
     let mut failures = manager.stop(&site);
     for dir in &data {
         failures.extend(std::fs::remove_dir_all(dir).map_err(Failure::at(dir)).err());
@@ -63,10 +63,10 @@ pub(crate) fn run(options: &Purge) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let texts: Vec<String> = failures.iter().map(ToString::to_string).collect();
-    Err(Failure::new(format!("this is left:\n{}", texts.join("\n"))))
+    Err(Failure::new(format!("the site was not removed completely:\n{}", texts.join("\n"))))
 }
 
-/// A directory that is more than a site is not deleted as one.
+/// Refuses `--all` for a directory that contains more than the site, such as a home directory.
 fn check(site: &Site, options: &Purge) -> Result<()> {
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let dest = site.dest.canonicalize().map_err(Failure::at(&site.dest))?;
@@ -75,18 +75,19 @@ fn check(site: &Site, options: &Purge) -> Result<()> {
         || dest.join(".git").exists();
     match options.all && is_too_much {
         true => Err(Failure::new(format!(
-            "{} is more than a site, and is not deleted as a whole",
+            "--all would delete {}, which contains more than the site",
             dest.display()
         ))
-        .or("without --all; delete the rest by hand")),
+        .hint("run it without --all, and delete the rest by hand")),
         false => Ok(()),
     }
 }
 
-fn agreed() -> Result<bool> {
+fn confirm() -> Result<bool> {
     let stdin = std::io::stdin();
     if !stdin.is_terminal() {
-        return Err(Failure::new("there is nobody to ask").or("--yes goes on without asking"));
+        return Err(Failure::new("cannot ask for confirmation: stdin is not a terminal")
+            .hint("--yes continues without confirmation"));
     }
     print!("Proceed? [y/N] ");
     let mut line = String::new();
@@ -95,11 +96,11 @@ fn agreed() -> Result<bool> {
     Ok(matches!(line.trim(), "y" | "Y" | "yes"))
 }
 
-/// Everything, or nothing but the note of what runs: `deploy` finds the settings of a site that was
-/// only stopped.
+/// Deletes the directory of the site, or without `all` only the record of what runs, so that
+/// `deploy` can start the site with its settings again.
 fn remove_files(site: &Site, all: bool) -> Option<Failure> {
     match all {
         true => std::fs::remove_dir_all(&site.dest).map_err(Failure::at(&site.dest)).err(),
-        false => site.set_running(None).err(),
+        false => site.set_deployment(None).err(),
     }
 }

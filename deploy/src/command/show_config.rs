@@ -1,4 +1,4 @@
-//! What the site's server would be told.
+//! `bty-lab show-config`: prints the configuration that the site's server gets.
 
 use std::path::absolute;
 use std::process::ExitCode;
@@ -12,7 +12,7 @@ use crate::settings;
 pub(crate) fn run(options: &ShowConfig) -> Result<ExitCode> {
     let dest = absolute(&options.dest).map_err(Failure::at(&options.dest))?;
     let envvars = std::fs::read_to_string(dest.join(settings::FILE)).unwrap_or_default();
-    let said = |name: &str| {
+    let from_envvars = |name: &str| {
         envvars
             .lines()
             .find_map(|line| line.trim().strip_prefix(name)?.strip_prefix('=').map(str::to_owned))
@@ -23,7 +23,7 @@ pub(crate) fn run(options: &ShowConfig) -> Result<ExitCode> {
         let own = [dest.join("bty.toml"), site.data_dir.join("bty/bty.toml")];
         files.extend(own.into_iter().filter(|file| file.exists()));
     }
-    let config = Config::load(&Sources { env: &said, named: &files })
+    let config = Config::load(&Sources { env: &from_envvars, named: &files })
         .map_err(|e| Failure::new(e.to_string()))?;
     print!("{}", config.shown());
     Ok(ExitCode::SUCCESS)

@@ -1,19 +1,20 @@
-//! From one version to the next, and back.
+//! `bty-lab upgrade`: changes the version of a site, and goes back if that fails or if asked.
 
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::deploy::again;
+use super::deploy::restart;
 use crate::cli::Upgrade;
 use crate::failure::{Failure, Result};
-use crate::manager::Manager;
+use crate::service_manager::ServiceManager;
 use crate::services;
-use crate::site::{Running, Site, VERSION};
+use crate::site::{Deployment, Site, VERSION};
 use crate::steps::Steps;
 use crate::{images, owner, podman};
 
-/// What a service keeps in its directory besides what can be fetched again.
+/// Files of a service that an upgrade backs up. Everything else in its directory can be fetched
+/// again.
 const STATE: [&str; 5] = ["state.db", "state.db-wal", "state.db-shm", "bty.toml", "session-secret"];
 
 pub(crate) fn run(options: &Upgrade) -> Result<ExitCode> {
@@ -23,43 +24,45 @@ pub(crate) fn run(options: &Upgrade) -> Result<ExitCode> {
             "{} was never deployed, or lacks site.json or bty.toml",
             site.dest.display()
         ));
-        return Err(failure.or(format!("bty-lab deploy {} --force", site.dest.display())));
+        return Err(failure.hint(format!("bty-lab deploy {} --force", site.dest.display())));
     };
-    if before.manager == Manager::Systemd && Manager::found() != Manager::Systemd {
-        let failure = Failure::new("the services of this site are systemd's");
-        return Err(failure.or("run it as who deployed it: sudo bty-lab upgrade"));
+    if before.manager == ServiceManager::Systemd
+        && ServiceManager::detect() != ServiceManager::Systemd
+    {
+        let failure = Failure::new("systemd runs this site, and this user has no access to it");
+        return Err(failure.hint("run it as the user who deployed it: sudo bty-lab upgrade"));
     }
     if options.back {
-        go_back(&site, &before)
+        roll_back(&site, &before)
     } else {
-        go_on(&site, &before, options.images.as_deref())
+        upgrade(&site, &before, options.images.as_deref())
     }
 }
 
-fn go_on(site: &Site, before: &Running, archive: Option<&Path>) -> Result<ExitCode> {
+fn upgrade(site: &Site, before: &Deployment, archive: Option<&Path>) -> Result<ExitCode> {
     let mut steps = Steps::new(5);
-    steps.say(
+    steps.report(
         "prerequisites",
         &format!("podman {}; from version {} to {VERSION}", podman::version()?, before.version),
     );
-    let services = services::chosen(&site.settings, VERSION);
-    // all that can fail without stopping anything comes first
-    steps.say("images", &images::have(&services, archive)?);
+    let services = services::enabled(&site.settings, VERSION);
+    // before anything is stopped, because this may take long and may fail
+    steps.report("images", &images::ensure(&services, archive)?);
     stop(site, before.manager)?;
-    let backup = Backup::of(site);
-    let after = Running::of(VERSION, Manager::found());
+    let backup = Backup::new(site);
+    let after = Deployment::new(VERSION, ServiceManager::detect());
     let result = backup.make(site).and_then(|()| {
-        steps.say("backup", &backup.dir.display().to_string());
+        steps.report("backup", &backup.dir.display().to_string());
         site.write_for(VERSION)?;
-        site.set_running(Some(&after))?;
-        steps.say("files", &format!("{} for version {VERSION}", site.dest.display()));
-        again(site, before.manager, after.manager, &services, VERSION)
+        site.set_deployment(Some(&after))?;
+        steps.report("files", &format!("{} for version {VERSION}", site.dest.display()));
+        restart(site, before.manager, after.manager, &services, VERSION)
     });
     match result {
         Ok(()) => {
-            steps.say("services", "answer");
+            steps.report("services", "healthy");
             println!(
-                "version {VERSION} runs; bty-lab upgrade {} --back leads back to {}",
+                "version {VERSION} is running; bty-lab upgrade {} --back goes back to {}",
                 site.dest.display(),
                 before.version
             );
@@ -69,72 +72,79 @@ fn go_on(site: &Site, before: &Running, archive: Option<&Path>) -> Result<ExitCo
     }
 }
 
-/// Nobody's state is copied or replaced while its program may still run.
-fn stop(site: &Site, manager: Manager) -> Result<()> {
+/// Stops all services, and fails if one may still be running: its state must not be copied or
+/// replaced then.
+fn stop(site: &Site, manager: ServiceManager) -> Result<()> {
     match manager.stop(site).into_iter().next() {
-        Some(failure) => Err(Failure::new(format!("{failure}; the data is as it was"))
-            .or(format!("bty-lab deploy {}", site.dest.display()))),
+        Some(failure) => Err(Failure::new(format!("{failure}; the data is unchanged"))
+            .hint(format!("bty-lab deploy {}", site.dest.display()))),
         None => Ok(()),
     }
 }
 
-/// The version from before runs again, or a person must know that it does not.
+/// Restores the previous version after a failed upgrade. Returns the failure of the upgrade with
+/// the result of the restore added.
 fn undo(
     site: &Site,
     backup: &Backup,
-    before: &Running,
-    manager: Manager,
+    before: &Deployment,
+    manager: ServiceManager,
     failure: &Failure,
 ) -> Failure {
     match restore(site, backup, before, manager) {
         Ok(()) => Failure::new(format!(
-            "{failure}\nversion {} runs again, with the data that it had",
+            "{failure}\nthe upgrade was rolled back: version {} is running, with its previous data",
             before.version
         )),
-        Err(second) => Failure::new(format!("{failure}\nand going back failed: {second}"))
-            .or(format!("the data of before is in {}", backup.dir.display())),
+        Err(second) => Failure::new(format!("{failure}\nand the rollback failed: {second}"))
+            .hint(format!("the previous data is in {}", backup.dir.display())),
     }
 }
 
-fn go_back(site: &Site, before: &Running) -> Result<ExitCode> {
-    let backup = Backup::of(site);
+fn roll_back(site: &Site, before: &Deployment) -> Result<ExitCode> {
+    let backup = Backup::new(site);
     let Some(earlier) = backup.running() else {
         return Err(Failure::new(format!(
-            "there is nothing to go back to: {} has no backup",
+            "cannot go back: {} has no backup of an earlier version",
             site.dest.display()
         )));
     };
     restore(site, &backup, &earlier, before.manager)?;
-    println!("version {} runs, with the data of before the upgrade", earlier.version);
+    println!("version {} is running, with the data from before the upgrade", earlier.version);
     Ok(ExitCode::SUCCESS)
 }
 
-fn restore(site: &Site, backup: &Backup, earlier: &Running, manager: Manager) -> Result<()> {
-    let services = services::chosen(&site.settings, &earlier.version);
-    images::have(&services, None)?;
+fn restore(
+    site: &Site,
+    backup: &Backup,
+    earlier: &Deployment,
+    manager: ServiceManager,
+) -> Result<()> {
+    let services = services::enabled(&site.settings, &earlier.version);
+    images::ensure(&services, None)?;
     stop(site, manager)?;
     backup.put_back(site)?;
     site.write_for(&earlier.version)?;
-    site.set_running(Some(earlier))?;
-    again(site, manager, earlier.manager, &services, &earlier.version)
+    site.set_deployment(Some(earlier))?;
+    restart(site, manager, earlier.manager, &services, &earlier.version)
 }
 
-/// Where the state of before the last upgrade is.
+/// The state from before the last upgrade.
 struct Backup {
     dir: PathBuf,
 }
 
 impl Backup {
-    fn of(site: &Site) -> Self {
+    fn new(site: &Site) -> Self {
         Self { dir: site.dest.join("backup") }
     }
 
-    /// What was there.
-    fn running(&self) -> Option<Running> {
-        Running::of_file(&self.dir.join("site.json"))
+    /// What was running when the backup was made; none if there is no backup.
+    fn running(&self) -> Option<Deployment> {
+        Deployment::read(&self.dir.join("site.json"))
     }
 
-    /// Files of the site that belong together, where each is, and where it is kept.
+    /// The files to back up: path in the site, and path in the backup.
     fn files(&self, site: &Site) -> Vec<(PathBuf, PathBuf)> {
         let services = services::all(&site.settings, VERSION);
         let dirs = services
@@ -146,8 +156,8 @@ impl Backup {
         .collect()
     }
 
-    /// Copies the state of services that are stopped. What was kept before is only given up when
-    /// all of it is copied.
+    /// Copies the state. Services must be stopped. The previous backup is deleted only after all
+    /// files have been copied.
     fn make(&self, site: &Site) -> Result<()> {
         let part = Self { dir: self.dir.with_extension("part") };
         let _ = std::fs::remove_dir_all(&part.dir);
@@ -160,7 +170,7 @@ impl Backup {
         for (from, to) in part.files(site) {
             copy(&from, &to)?;
         }
-        // somebody may have changed what is made anew
+        // these are generated, but may have been edited
         for name in ["site.json", "compose.yml", "README.md"] {
             copy(&site.dest.join(name), &part.dir.join(name))?;
         }
@@ -168,20 +178,20 @@ impl Backup {
         std::fs::rename(&part.dir, &self.dir).map_err(Failure::at(&self.dir))
     }
 
-    /// A file that was not there is not there again: a log without its database would be read into
-    /// another one.
+    /// Replaces the state by the backup. Files without a backup are deleted: a write-ahead log that
+    /// stayed would be applied to the wrong database.
     fn put_back(&self, site: &Site) -> Result<()> {
-        for (there, kept) in self.files(site) {
-            if there.exists() {
-                std::fs::remove_file(&there).map_err(Failure::at(&there))?;
+        for (current, backup) in self.files(site) {
+            if current.exists() {
+                std::fs::remove_file(&current).map_err(Failure::at(&current))?;
             }
-            copy(&kept, &there)?;
+            copy(&backup, &current)?;
         }
         Ok(())
     }
 }
 
-/// Copies a file with its owner, mode and bytes down to the disk; nothing when there is none.
+/// Copies a file with its owner and mode, and syncs it to the disk; does nothing if it is missing.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     let Ok(meta) = from.metadata() else { return Ok(()) };
     if let Some(dir) = to.parent() {

@@ -1,10 +1,10 @@
-//! Whether what machines boot is there, and fits the server.
+//! Checks the files that machines boot.
 
 use super::Finding;
-use crate::ask::has;
-use crate::site::{Running, Site};
+use crate::server::exists;
+use crate::site::{Deployment, Site};
 
-pub(super) fn look(site: &Site, running: &Running) -> Vec<Finding> {
+pub(super) fn check(site: &Site, running: &Deployment) -> Vec<Finding> {
     let mut findings = vec![live(site, &running.version)];
     if site.settings.has("tftp") {
         findings.push(tftp(site));
@@ -12,10 +12,10 @@ pub(super) fn look(site: &Site, running: &Running) -> Vec<Finding> {
     findings
 }
 
-/// The server hands out its own version's unless it is told otherwise.
+/// Checks that the server has the live environment of its own version.
 fn live(site: &Site, version: &str) -> Finding {
     let next = format!(
-        "{}/ui/netboot fetches or takes it; or have images made after make media",
+        "fetch or upload it at {}/ui/netboot, or use container images built after make media",
         site.settings.url()
     );
     let url = format!("http://127.0.0.1:{}", site.settings.port);
@@ -23,13 +23,13 @@ fn live(site: &Site, version: &str) -> Finding {
         ["vmlinuz", "initrd"].map(|part| bty_web::services::netboot::file_name(version, part));
     let missing = parts
         .iter()
-        .map(|name| Ok((name, has(&url, &format!("/boot/{name}"))?)))
+        .map(|name| Ok((name, exists(&url, &format!("/boot/{name}"))?)))
         .collect::<Result<Vec<_>, String>>();
     match missing {
         Err(why) => Finding::wrong(
             "boot",
-            format!("the server does not say what machines boot: {why}"),
-            "see services",
+            format!("cannot ask the server for the live environment: {why}"),
+            "see the check of services",
         ),
         Ok(parts) => match parts
             .iter()
@@ -38,11 +38,11 @@ fn live(site: &Site, version: &str) -> Finding {
             .collect::<Vec<_>>()
         {
             missing if missing.is_empty() => {
-                Finding::ok("boot", format!("the live environment {version} is there"))
+                Finding::ok("boot", format!("the live environment {version} is present"))
             }
             missing => Finding::wrong(
                 "boot",
-                format!("of the live environment, {} is missing", missing.join(" and ")),
+                format!("the live environment is incomplete: {} is missing", missing.join(" and ")),
                 next,
             ),
         },
@@ -52,7 +52,7 @@ fn live(site: &Site, version: &str) -> Finding {
 fn tftp(site: &Site) -> Finding {
     let (host, port) = (site.settings.host_addr.to_string(), site.settings.tftp.port());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let Ok(runtime) = runtime else { return Finding::note("boot", "TFTP was not asked") };
+    let Ok(runtime) = runtime else { return Finding::note("boot", "TFTP was not checked") };
     let probe = runtime.block_on(bty_web::tftp::probe::probe(&host, port));
     let text = format!("TFTP at {}: {}", probe.target, probe.detail);
     match probe.has_file {
@@ -60,7 +60,7 @@ fn tftp(site: &Site) -> Finding {
         false => Finding::wrong(
             "boot",
             text,
-            "see services and firewall: TFTP needs UDP port 69 and the ports that it answers from",
+            "see the checks of services and firewall: TFTP needs UDP port 69 and the ports that it answers from",
         ),
     }
 }

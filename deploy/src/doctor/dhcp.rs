@@ -1,5 +1,5 @@
-//! What DHCP tells machines on a network: asked as a machine would, with a DISCOVER (RFC 2131, RFC
-//! 4578) that takes no address.
+//! Checks what DHCP servers tell machines on a network: sends a DISCOVER like a machine that boots
+//! (RFC 2131, RFC 4578), and accepts no offer.
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -9,43 +9,43 @@ use crate::failure::{Failure, Result};
 use crate::podman;
 use crate::site::Site;
 
-/// Servers have this long to answer.
-const WAIT: Duration = Duration::from_secs(4);
+/// How long to wait for offers.
+const OFFER_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// ENODEV
-const NO_DEVICE: i32 = 19;
+const ENODEV: i32 = 19;
 
-/// Who asks: what it is called, its architecture (option 93), and whether it is iPXE already
-/// (option 77).
+/// Clients to imitate: name, architecture (option 93), and whether it is iPXE (option 77).
 const CLIENTS: [(&str, u16, bool); 3] =
     [("UEFI x86-64", 7, false), ("BIOS", 0, false), ("iPXE", 7, true)];
 
-pub(super) fn look(site: &Site, interface: &str) -> Result<Vec<Finding>> {
+pub(super) fn check(site: &Site, interface: &str) -> Result<Vec<Finding>> {
     if !podman::is_root() {
-        return Err(Failure::new("asking DHCP needs the port of DHCP clients, which is root's")
-            .or("sudo bty-lab doctor --dhcp"));
+        return Err(Failure::new("testing DHCP needs UDP port 68, which only root may use")
+            .hint("sudo bty-lab doctor --dhcp"));
     }
     let socket = socket(interface).map_err(|error| match error.raw_os_error() {
-        Some(NO_DEVICE) => Failure::new(format!("there is no network interface {interface}"))
-            .or("ip link lists them"),
-        _ => Failure::new(format!("asking on {interface}: {error}")),
+        Some(ENODEV) => Failure::new(format!("there is no network interface {interface}"))
+            .hint("ip link lists them"),
+        _ => Failure::new(format!("cannot test DHCP on {interface}: {error}")),
     })?;
-    // a machine that nobody knows: a lease of this host's own stays as it is
+    // an unused address, so that leases of this host are not affected
     let [a, b, c, d] = std::process::id().to_be_bytes();
     let mac = [0x02, 0x62, a, b, c, d];
     CLIENTS
         .into_iter()
         .enumerate()
-        .map(|(n, client)| Ok(judge(site, client.0, &ask(&socket, mac, n as u32 + 1, client)?)))
+        .map(|(n, client)| {
+            Ok(findings(site, client.0, &request_offers(&socket, mac, n as u32 + 1, client)?))
+        })
         .collect::<Result<Vec<_>>>()
         .map(|all| all.into_iter().flatten().collect())
 }
 
-/// Sends and receives on one interface only, as a client that has no address yet.
+/// A socket on one interface, for a client that has no address yet.
 fn socket(interface: &str) -> std::io::Result<UdpSocket> {
     use socket2::{Domain, Socket, Type};
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
-    // a client of this host may have the port too
+    // a DHCP client of this host may use the port too
     socket.set_reuse_address(true)?;
     socket.set_broadcast(true)?;
     socket.bind_device(Some(interface.as_bytes()))?;
@@ -53,25 +53,26 @@ fn socket(interface: &str) -> std::io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-fn ask(
+/// Sends a DISCOVER and collects the offers.
+fn request_offers(
     socket: &UdpSocket,
     mac: [u8; 6],
     id: u32,
     (_, arch, is_ipxe): (&str, u16, bool),
 ) -> Result<Vec<Offer>> {
-    let failed = |e: std::io::Error| Failure::new(format!("asking DHCP: {e}"));
+    let failed = |e: std::io::Error| Failure::new(format!("cannot test DHCP: {e}"));
     let id = id ^ std::process::id().rotate_left(8);
     socket.send_to(&discover(mac, id, arch, is_ipxe), (Ipv4Addr::BROADCAST, 67)).map_err(failed)?;
-    let until = Instant::now() + WAIT;
+    let deadline = Instant::now() + OFFER_TIMEOUT;
     let mut offers: Vec<Offer> = Vec::new();
     while let Some(left) =
-        until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+        deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
     {
         socket.set_read_timeout(Some(left)).map_err(failed)?;
         let mut packet = [0; 2048];
         let Ok((len, _)) = socket.recv_from(&mut packet) else { continue };
-        offers.extend(Offer::read(&packet[..len], id).filter(|offer| !offers.contains(offer)));
-        // an address and a boot program are all that there can be to hear
+        offers.extend(Offer::parse(&packet[..len], id).filter(|offer| !offers.contains(offer)));
+        // with an address and a boot program, nothing more is expected
         if offers.iter().any(|offer| offer.address.is_some())
             && offers.iter().any(|offer| offer.file.is_some())
         {
@@ -81,13 +82,14 @@ fn ask(
     Ok(offers)
 }
 
+/// Marks the start of the options (RFC 2131, section 3).
 const MAGIC: [u8; 4] = [99, 130, 83, 99];
 
 fn discover(mac: [u8; 6], id: u32, arch: u16, is_ipxe: bool) -> Vec<u8> {
     let mut packet = vec![0; 236];
     packet[..3].copy_from_slice(&[1, 1, 6]);
     packet[4..8].copy_from_slice(&id.to_be_bytes());
-    // whoever has no address yet wants the answer for all
+    // ask for a broadcast answer, because this client has no address
     packet[10] = 0x80;
     packet[28..34].copy_from_slice(&mac);
     packet.extend(MAGIC);
@@ -106,22 +108,22 @@ fn discover(mac: [u8; 6], id: u32, arch: u16, is_ipxe: bool) -> Vec<u8> {
     packet
 }
 
-/// What a server says.
+/// The parts of a DHCP offer that matter for booting.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Offer {
-    /// Who says it.
+    /// The DHCP server (option 54).
     server: Option<Ipv4Addr>,
-    /// An address for the machine; none from a server that only says what to boot.
+    /// An address for the machine; none from a proxy DHCP server.
     address: Option<Ipv4Addr>,
-    /// Where the boot program is: an address, or a name (option 66).
+    /// Address of the boot server, or its name (option 66).
     next_server: Option<String>,
-    /// Its name (option 67).
+    /// Name or URL of the boot program (option 67).
     file: Option<String>,
 }
 
 impl Offer {
-    /// Reads an answer to `id`; anything else is none.
-    fn read(packet: &[u8], id: u32) -> Option<Self> {
+    /// Parses an offer for the transaction `id`; none for any other packet.
+    fn parse(packet: &[u8], id: u32) -> Option<Self> {
         if packet.first() != Some(&2)
             || packet.get(4..8)? != id.to_be_bytes()
             || packet.get(236..240)? != MAGIC
@@ -165,7 +167,7 @@ impl Offer {
         (kind == Some(2)).then_some(offer)
     }
 
-    /// Where it sends a machine.
+    /// Host and file that a machine boots from.
     fn boot(&self) -> Option<(String, String)> {
         let file = self.file.clone()?;
         let from_url = file
@@ -179,22 +181,22 @@ impl Offer {
     }
 }
 
-/// What of it is wrong for this site.
-fn judge(site: &Site, client: &str, offers: &[Offer]) -> Vec<Finding> {
-    let see = format!("{}/netboot/dhcp has the lines for your DHCP server", site.settings.url());
+/// Compares the offers with what this site needs.
+fn findings(site: &Site, client: &str, offers: &[Offer]) -> Vec<Finding> {
+    let see = format!("configure your DHCP server as {}/netboot/dhcp says", site.settings.url());
     if offers.is_empty() {
         return vec![Finding::wrong(
             "dhcp",
-            format!("{client}: nobody answers"),
-            "is this the network of the machines, and does its DHCP server run?",
+            format!("{client}: no DHCP server answers"),
+            "check that this is the network of the machines, and that its DHCP server runs",
         )];
     }
     let mut findings = Vec::new();
     if offers.iter().all(|offer| offer.address.is_none()) {
         findings.push(Finding::wrong(
             "dhcp",
-            format!("{client}: nobody offers an address"),
-            "a DHCP server for this network",
+            format!("{client}: no DHCP server offers an address"),
+            "set up a DHCP server for this network",
         ));
     }
     let boots: Vec<(String, String)> = offers.iter().filter_map(Offer::boot).collect();
@@ -202,7 +204,7 @@ fn judge(site: &Site, client: &str, offers: &[Offer]) -> Vec<Finding> {
         [] => {
             findings.push(Finding::wrong(
                 "dhcp",
-                format!("{client}: an address is offered, and nothing to boot"),
+                format!("{client}: offered an address, but no boot program"),
                 see,
             ));
         }
@@ -212,7 +214,7 @@ fn judge(site: &Site, client: &str, offers: &[Offer]) -> Vec<Finding> {
         [(host, file)] => findings.push(Finding::wrong(
             "dhcp",
             format!(
-                "{client}: sent to {host} for {file}, and this host is {}",
+                "{client}: sent to {host} for {file}, but this host is {}",
                 site.settings.host_addr
             ),
             see,
@@ -223,7 +225,7 @@ fn judge(site: &Site, client: &str, offers: &[Offer]) -> Vec<Finding> {
             findings.push(Finding::wrong(
                 "dhcp",
                 format!("{client}: servers contradict each other: {}", texts.join(", ")),
-                "leave one of them",
+                "keep only one of them",
             ));
         }
     }
@@ -236,7 +238,7 @@ mod tests {
 
     use super::*;
 
-    /// An answer with these options.
+    /// A packet of a DHCP server with these options.
     fn answer(id: u32, options: &[(u8, &[u8])]) -> Vec<u8> {
         let mut packet = discover([2, 0, 0, 0, 0, 1], id, 7, false);
         packet.truncate(240);
@@ -250,30 +252,30 @@ mod tests {
     }
 
     #[test]
-    fn an_offer_is_read_and_other_packets_are_none() {
+    fn offers_are_parsed_and_other_packets_are_ignored() {
         let options: [(u8, &[u8]); 4] =
             [(53, &[2]), (54, &[192, 0, 2, 1]), (66, b"192.0.2.9\0"), (67, b"snponly.efi")];
-        let offer = Offer::read(&answer(7, &options), 7).unwrap();
+        let offer = Offer::parse(&answer(7, &options), 7).unwrap();
         assert_eq!(offer.boot(), Some(("192.0.2.9".into(), "snponly.efi".into())));
         assert_eq!(offer.address, Some([192, 0, 2, 50].into()));
-        assert_eq!(Offer::read(&answer(8, &options), 7), None, "another machine's");
-        assert_eq!(Offer::read(&answer(7, &[(53, &[5])]), 7), None, "an ACK");
-        assert_eq!(Offer::read(&discover([0; 6], 7, 7, false), 7), None, "a question");
+        assert_eq!(Offer::parse(&answer(8, &options), 7), None, "another transaction");
+        assert_eq!(Offer::parse(&answer(7, &[(53, &[5])]), 7), None, "an ACK");
+        assert_eq!(Offer::parse(&discover([0; 6], 7, 7, false), 7), None, "a request");
     }
 
     #[test]
-    fn what_ipxe_is_told_has_its_host_in_it() {
+    fn the_host_of_a_boot_url_is_the_boot_server() {
         let options: [(u8, &[u8]); 2] =
             [(53, &[2]), (67, b"http://192.0.2.4:8080/pxe-bootstrap.ipxe")];
-        assert_eq!(Offer::read(&answer(7, &options), 7).unwrap().boot().unwrap().0, "192.0.2.4");
+        assert_eq!(Offer::parse(&answer(7, &options), 7).unwrap().boot().unwrap().0, "192.0.2.4");
     }
 
     proptest! {
         #[test]
         fn any_packet_is_an_offer_or_none(packet in prop::collection::vec(any::<u8>(), 0..400), options in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Offer::read(&packet, 7);
+            let _ = Offer::parse(&packet, 7);
             let packet = [answer(7, &[])[..240].to_vec(), options].concat();
-            if let Some((_, file)) = Offer::read(&packet, 7).and_then(|offer| offer.boot()) {
+            if let Some((_, file)) = Offer::parse(&packet, 7).and_then(|offer| offer.boot()) {
                 prop_assert!(!file.chars().any(char::is_control));
             }
         }

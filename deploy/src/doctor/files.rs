@@ -1,17 +1,17 @@
-//! Files, whose they are, and whether there is room.
+//! Checks the files of a site, their owners and modes, and free space.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::Finding;
-use crate::services::{UID, chosen};
-use crate::site::{Running, Site};
+use crate::services::{UID, enabled};
+use crate::site::{Deployment, Site};
 use crate::{owner, podman};
 
-/// Less than this is soon none.
-const ROOM: u64 = 1 << 30;
+/// Less free space than this is a problem, in bytes.
+const FREE_MIN: u64 = 1 << 30;
 
-pub(super) fn look(site: &Site, running: &Running) -> Vec<Finding> {
+pub(super) fn check(site: &Site, running: &Deployment) -> Vec<Finding> {
     let deploy = format!("bty-lab deploy {} --force", site.dest.display());
     let mut findings = Vec::new();
     for path in [site.toml(), site.dest.join("site.json")] {
@@ -28,7 +28,7 @@ pub(super) fn look(site: &Site, running: &Running) -> Vec<Finding> {
             findings.push(Finding::note(
                 "files",
                 format!(
-                    "{} is not as bty-lab would write it: it was changed, or envvars was",
+                    "{} differs from what bty-lab would write: it was edited, or envvars was",
                     path.display()
                 ),
             ));
@@ -38,64 +38,69 @@ pub(super) fn look(site: &Site, running: &Running) -> Vec<Finding> {
     for path in [site.toml(), site.envvars()].iter().filter(|path| is_open(path)) {
         findings.push(Finding::wrong(
             "files",
-            format!("everybody on this machine can read {}", path.display()),
+            format!("every user of this host can read {}", path.display()),
             format!("chmod o= {}", path.display()),
         ));
     }
-    for service in chosen(&site.settings, &running.version) {
-        findings.extend(service.state_dir(&site.settings).and_then(|dir| state(site, &dir)));
+    for service in enabled(&site.settings, &running.version) {
+        findings.extend(service.state_dir(&site.settings).and_then(|dir| state_dir(site, &dir)));
     }
-    findings.extend(people(site));
-    findings.push(room(&site.settings.data_dir));
+    findings.extend(owners(site));
+    findings.push(free_space(&site.settings.data_dir));
     findings
 }
 
-/// People of this host who own the site without being meant to: whoever owns the database makes a
-/// token that may do everything.
-fn people(site: &Site) -> Vec<Finding> {
+/// Finds users of this host who own a part of the site by accident. Whoever can write to the
+/// database can create an admin token.
+fn owners(site: &Site) -> Vec<Finding> {
     if !podman::is_root() {
-        // the site of a user is that user's
+        // a site that was deployed without root belongs to that user
         return Vec::new();
     }
-    let mut findings: Vec<Finding> = owner::owned(site)
+    let mut findings: Vec<Finding> = owner::owned_paths(site)
         .iter()
-        .filter_map(|path| Some((path, owner::person(path)?)))
+        .filter_map(|path| Some((path, owner::named_owner(path)?)))
         .filter(|(_, (uid, _))| *uid != UID)
         .map(|(path, (uid, name))| {
             Finding::wrong(
                 "owner",
                 format!(
-                    "{} belongs to user {uid}, who is {name} on this host and so administers the site",
+                    "{} belongs to user {uid}, who is {name} on this host and so controls the site",
                     path.display()
                 ),
-                format!("bty-lab deploy {} gives it to user {UID}, whom nobody is", site.dest.display()),
+                format!(
+                    "bty-lab deploy {} changes the owner to user {UID}, which no person has",
+                    site.dest.display()
+                ),
             )
         })
         .collect();
-    if let Some(name) = owner::name(UID).filter(|name| name != "bty") {
+    if let Some(name) = owner::user_name(UID).filter(|name| name != "bty") {
         findings.push(Finding::wrong(
             "owner",
-            format!("user {UID}, to whom the site belongs, is {name} on this host and so administers the site"),
+            format!(
+                "user {UID}, to whom the site belongs, is {name} on this host, who so controls the site"
+            ),
             format!("give that user another number: usermod --uid NUMBER {name}"),
         ));
     }
     findings
 }
 
-/// What is wrong with a directory of state.
-fn state(site: &Site, dir: &Path) -> Option<Finding> {
+/// Checks owner and mode of a directory of state.
+fn state_dir(site: &Site, dir: &Path) -> Option<Finding> {
     let owner = if podman::is_root() { UID } else { rustix::process::geteuid().as_raw() };
     let next = format!("bty-lab deploy {} sets owner and mode", site.dest.display());
     match dir.metadata() {
         Err(error) => Some(Finding::wrong(
             "data",
             format!("{}: {error}", dir.display()),
-            "bty-lab deploy makes it",
+            "bty-lab deploy creates it",
         )),
         Ok(meta) if meta.uid() != owner => Some(Finding::wrong(
             "data",
             format!(
-                "{} belongs to user {}, its program is user {owner}",
+                "{} belongs to user {}, but its program runs as user {owner}",
                 dir.display(),
                 meta.uid()
             ),
@@ -104,7 +109,7 @@ fn state(site: &Site, dir: &Path) -> Option<Finding> {
         Ok(meta) if meta.mode() & 0o077 != 0 => Some(Finding::wrong(
             "data",
             format!(
-                "other users of this machine have access to {}: its mode is {:04o}",
+                "other users of this host have access to {}: its mode is {:04o}",
                 dir.display(),
                 meta.mode() & 0o7777
             ),
@@ -114,22 +119,21 @@ fn state(site: &Site, dir: &Path) -> Option<Finding> {
     }
 }
 
-fn room(dir: &Path) -> Finding {
+fn free_space(dir: &Path) -> Finding {
     match rustix::fs::statvfs(dir) {
         Err(error) => Finding::wrong(
             "data",
             format!("{}: {error}", dir.display()),
-            "BTY_HOST_DATA_DIR in envvars names another directory",
+            "set another directory by BTY_HOST_DATA_DIR in envvars",
         ),
         Ok(stat) => {
             let free = stat.f_bavail * stat.f_frsize;
-            let text =
-                format!("{}: {:.1} GiB are free", dir.display(), free as f64 / (1 << 30) as f64);
-            match free < ROOM {
+            let text = format!("{}: {:.1} GiB free", dir.display(), free as f64 / (1 << 30) as f64);
+            match free < FREE_MIN {
                 true => Finding::wrong(
                     "data",
                     text,
-                    "make room: cached images are deleted on the page Cache, BTY_CACHE_MAX_BYTES bounds them",
+                    "free space: delete cached images on the page Cache, or limit them by BTY_CACHE_MAX_BYTES",
                 ),
                 false => Finding::ok("data", text),
             }

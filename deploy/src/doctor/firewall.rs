@@ -1,14 +1,14 @@
-//! Whether a firewall of this host lets machines through. It asks whichever there is: firewalld,
-//! ufw, nftables.
+//! Checks whether the firewall of this host, firewalld, ufw or nftables, allows the ports of the
+//! site.
 
 use super::Finding;
 use crate::podman::run;
 use crate::site::Site;
 
-/// A port as firewalls write it: `8080/tcp`.
+/// A port and its protocol, `tcp` or `udp`.
 struct Port(u16, &'static str);
 
-pub(super) fn look(site: &Site) -> Vec<Finding> {
+pub(super) fn check(site: &Site) -> Vec<Finding> {
     let settings = &site.settings;
     let mut ports = vec![Port(settings.port, "tcp")];
     if settings.has("cache") {
@@ -20,24 +20,21 @@ pub(super) fn look(site: &Site) -> Vec<Finding> {
     firewalld(&ports).or_else(|| ufw(&ports)).unwrap_or_else(|| nftables(&ports))
 }
 
-/// What `is_open` says of each.
-fn judge(
+/// A finding for each port that is not open. `fix` is the command that opens it.
+fn findings(
     name: &str,
     ports: &[Port],
     is_open: impl Fn(&Port) -> bool,
-    open: impl Fn(&Port) -> String,
+    fix: impl Fn(&Port) -> String,
 ) -> Vec<Finding> {
-    let shut: Vec<&Port> = ports.iter().filter(|port| !is_open(port)).collect();
-    if shut.is_empty() {
-        return vec![Finding::ok("firewall", format!("{name} lets the ports through"))];
+    let blocked: Vec<&Port> = ports.iter().filter(|port| !is_open(port)).collect();
+    if blocked.is_empty() {
+        return vec![Finding::ok("firewall", format!("{name} allows all ports of the site"))];
     }
-    shut.iter()
+    blocked
+        .iter()
         .map(|port| {
-            Finding::wrong(
-                "firewall",
-                format!("{name} does not let {}/{} through", port.0, port.1),
-                open(port),
-            )
+            Finding::wrong("firewall", format!("{name} blocks {}/{}", port.0, port.1), fix(port))
         })
         .collect()
 }
@@ -47,13 +44,13 @@ fn firewalld(ports: &[Port]) -> Option<Vec<Finding>> {
     let is_open = |port: &Port| {
         run("firewall-cmd", &[&format!("--query-port={}/{}", port.0, port.1)]).is_ok()
     };
-    let open = |port: &Port| {
+    let fix = |port: &Port| {
         format!(
             "firewall-cmd --permanent --add-port={}/{} && firewall-cmd --reload",
             port.0, port.1
         )
     };
-    Some(judge("firewalld", ports, is_open, open))
+    Some(findings("firewalld", ports, is_open, fix))
 }
 
 fn ufw(ports: &[Port]) -> Option<Vec<Finding>> {
@@ -65,19 +62,19 @@ fn ufw(ports: &[Port]) -> Option<Vec<Finding>> {
             line.split_whitespace().next().is_some_and(|first| first == both[0] || first == both[1])
         })
     };
-    Some(judge("ufw", ports, is_open, |port| format!("ufw allow {}/{}", port.0, port.1)))
+    Some(findings("ufw", ports, is_open, |port| format!("ufw allow {}/{}", port.0, port.1)))
 }
 
-/// Rules can say anything: what is certain is a chain that drops what no rule names, and ports that
-/// none does.
+/// Rules of nftables can be arbitrarily complex. This finds input chains with the policy `drop`,
+/// and ports that no accepting rule mentions.
 fn nftables(ports: &[Port]) -> Vec<Finding> {
     let Ok(rules) = run("nft", &["list", "ruleset"]) else {
-        return vec![Finding::note("firewall", "not looked at: only root can, with nft")];
+        return vec![Finding::note("firewall", "not checked: that needs root and nft")];
     };
     let drops =
         rules.lines().any(|line| line.contains("hook input") && line.contains("policy drop"));
     if !drops {
-        return vec![Finding::ok("firewall", "no chain drops what it does not know")];
+        return vec![Finding::ok("firewall", "no input chain drops by default")];
     }
     let is_named = |port: &Port| {
         let rules = rules
@@ -87,9 +84,9 @@ fn nftables(ports: &[Port]) -> Vec<Finding> {
             .flat_map(|line| line.split(|c: char| !c.is_ascii_digit()))
             .any(|word| word == port.0.to_string())
     };
-    judge("nftables", ports, is_named, |port| {
+    findings("nftables", ports, is_named, |port| {
         format!(
-            "nft add rule inet filter input {} dport {} accept, as your tables are called",
+            "nft add rule inet filter input {} dport {} accept, with the names of your table and chain",
             port.1, port.0
         )
     })

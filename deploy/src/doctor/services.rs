@@ -1,51 +1,54 @@
-//! Whether the services run, in the version that they should have.
+//! Checks that the services run, and their versions.
 
 use super::Finding;
-use crate::ask::ask;
 use crate::podman;
-use crate::services::{Service, chosen};
-use crate::site::{Running, Site, VERSION};
+use crate::server::get;
+use crate::services::{Service, enabled};
+use crate::site::{Deployment, Site, VERSION};
 
 pub(super) fn podman() -> Vec<Finding> {
     match podman::version() {
         Ok(version) => vec![Finding::ok("podman", format!("version {version}"))],
         Err(failure) => {
-            vec![Finding::wrong("podman", failure.to_string(), "nothing of a site runs without it")]
+            vec![Finding::wrong("podman", failure.to_string(), "a site needs podman")]
         }
     }
 }
 
-pub(super) fn look(site: &Site, running: &Running) -> Vec<Finding> {
-    let again =
-        format!("bty-lab deploy {}; podman logs NAME says why it ended", site.dest.display());
-    let mut findings: Vec<Finding> = chosen(&site.settings, &running.version)
+pub(super) fn check(site: &Site, running: &Deployment) -> Vec<Finding> {
+    let next =
+        format!("bty-lab deploy {}; podman logs NAME shows why it stopped", site.dest.display());
+    let mut findings: Vec<Finding> = enabled(&site.settings, &running.version)
         .iter()
-        .map(|service| match wrong(site, service, &running.version) {
-            Some(wrong) => Finding::wrong("services", format!("{} {wrong}", service.name), &again),
-            None => Finding::ok("services", format!("{} runs", service.name)),
+        .map(|service| match problem(site, service, &running.version) {
+            Some(problem) => {
+                Finding::wrong("services", format!("{} {problem}", service.name), &next)
+            }
+            None => Finding::ok("services", format!("{} is healthy", service.name)),
         })
         .collect();
     if running.version != VERSION {
         let next = format!("bty-lab upgrade {}", site.dest.display());
         findings.push(Finding::wrong(
             "version",
-            format!("the site has version {}, this is bty-lab {VERSION}", running.version),
+            format!("the site has version {}, but this is bty-lab {VERSION}", running.version),
             next,
         ));
     }
     findings
 }
 
-/// What is wrong with a service, as the rest of a sentence that begins with its name.
-pub(crate) fn wrong(site: &Site, service: &Service, version: &str) -> Option<String> {
+/// The problem of a service, as the predicate of a sentence that begins with its name; none if it
+/// is healthy.
+pub(crate) fn problem(site: &Site, service: &Service, version: &str) -> Option<String> {
     let Some(container) = podman::container(service.name) else {
         return Some("has no container".into());
     };
     if container.state != "running" {
-        return Some(format!("does not run: it is {}", container.state));
+        return Some(format!("is not running: its container is {}", container.state));
     }
     if container.image != service.image {
-        return Some(format!("has the image {}, not {}", container.image, service.image));
+        return Some(format!("runs the image {}, not {}", container.image, service.image));
     }
     let port = match service.profile {
         Some("tftp") => 6969,
@@ -53,13 +56,13 @@ pub(crate) fn wrong(site: &Site, service: &Service, version: &str) -> Option<Str
         None => site.settings.port,
     };
     let url = format!("http://127.0.0.1:{port}");
-    if let Err(why) = ask(&url, "/healthz") {
-        return Some(format!("is not well: {why}"));
+    if let Err(why) = get(&url, "/healthz") {
+        return Some(format!("is not healthy: {why}"));
     }
-    let said = service.state.is_some().then(|| ask(&url, "/version"))?;
-    match said.as_ref().ok().and_then(|said| said["version"].as_str()) {
-        Some(said) if said == version => None,
-        Some(said) => Some(format!("says that it is version {said}, and not {version}")),
-        None => Some("does not say its version".into()),
+    let answer = service.state.is_some().then(|| get(&url, "/version"))?;
+    match answer.as_ref().ok().and_then(|answer| answer["version"].as_str()) {
+        Some(reported) if reported == version => None,
+        Some(reported) => Some(format!("reports version {reported}, not {version}")),
+        None => Some("does not report its version".into()),
     }
 }

@@ -1,5 +1,5 @@
-//! The consoles: the screen and every serial line. All of them show the same, and what is typed on
-//! any of them counts.
+//! The consoles: the screen and every serial line. All of them show the same output, and all of
+//! them accept keys.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
@@ -14,49 +14,53 @@ use rustix::termios::{
     ControlModes, InputModes, LocalModes, OptionalActions, OutputModes, tcgetattr, tcsetattr,
 };
 
-use crate::words::Words;
+use crate::kernel_args::KernelArgs;
 
-/// Serial lines of BMCs: `ttyS0` for most, `ttyS1` for some; `ttyAMA0` and `hvc0` on other
-/// machines. The screen is first.
-const LINES: [&str; 5] = ["tty1", "ttyS0", "ttyS1", "ttyAMA0", "hvc0"];
-/// Pieces that wait for a slow line; a line that takes nothing any more loses what comes after
-/// that.
-const WAITING_MAX: usize = 256;
+/// The screen, and the serial lines that a BMC may forward: mostly `ttyS0` or `ttyS1`, on other
+/// machines `ttyAMA0` or `hvc0`.
+const DEFAULT_CONSOLES: [&str; 5] = ["tty1", "ttyS0", "ttyS1", "ttyAMA0", "hvc0"];
+/// Writes that may queue for a slow console. When the queue is full, further output is dropped.
+const QUEUE_MAX: usize = 256;
 
-/// All consoles.
+/// All consoles, each with a queue and a writer thread.
 pub(crate) struct Consoles(Vec<SyncSender<Vec<u8>>>);
 
 impl Consoles {
-    /// Opens them. What is typed is sent to `typed`.
+    /// Opens the consoles that `console=` names and the default ones, if they have hardware. Sends
+    /// the keys that arrive to `typed`, each piece wrapped by `wrap`.
     pub(crate) fn open<T: Send + 'static>(
-        words: &Words,
+        args: &KernelArgs,
         typed: &Sender<T>,
         wrap: fn(Vec<u8>) -> T,
     ) -> Self {
-        let named = words.all("console").map(|value| value.split(',').next().unwrap_or_default());
-        let mut names: Vec<&str> = named.filter(|name| *name != "tty0").chain(LINES).collect();
+        let named = args.all("console").map(|value| value.split(',').next().unwrap_or_default());
+        let mut names: Vec<&str> =
+            named.filter(|name| *name != "tty0").chain(DEFAULT_CONSOLES).collect();
         names.sort_unstable();
         names.dedup();
-        let lines = names.into_iter().filter(|name| is_there(Path::new("/sys/class/tty"), name));
-        Self(lines.filter_map(|name| start(name, typed.clone(), wrap)).collect())
+        let usable =
+            names.into_iter().filter(|name| has_hardware(Path::new("/sys/class/tty"), name));
+        Self(usable.filter_map(|name| start(name, typed.clone(), wrap)).collect())
     }
 
-    /// Shows `text` on all of them, and waits for none.
+    /// Queues `text` for every console and never blocks.
     pub(crate) fn write(&self, text: &[u8]) {
-        for line in &self.0 {
-            match line.try_send(text.to_vec()) {
+        for queue in &self.0 {
+            match queue.try_send(text.to_vec()) {
                 Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
             }
         }
     }
 }
 
-/// The port has hardware behind it: `type` is 0 for those that the kernel only keeps ready.
-fn is_there(root: &Path, name: &str) -> bool {
+/// True if the port exists and has hardware: sysfs shows `type` 0 for ports that the kernel only
+/// reserves.
+fn has_hardware(root: &Path, name: &str) -> bool {
     let kind = fs::read_to_string(root.join(name).join("type"));
     root.join(name).exists() && kind.map_or(true, |kind| kind.trim() != "0")
 }
 
+/// Opens a console and starts its reader and its writer thread. Returns the queue of the writer.
 fn start<T: Send + 'static>(
     name: &str,
     typed: Sender<T>,
@@ -64,16 +68,16 @@ fn start<T: Send + 'static>(
 ) -> Option<SyncSender<Vec<u8>>> {
     let mut reading = open(name)?;
     let mut writing = reading.try_clone().ok()?;
-    let (sender, waiting) = sync_channel::<Vec<u8>>(WAITING_MAX);
+    let (sender, queue) = sync_channel::<Vec<u8>>(QUEUE_MAX);
     thread::spawn(move || {
-        for text in waiting {
+        for text in queue {
             let _ = writing.write_all(&text);
         }
     });
     thread::spawn(move || {
         let mut bytes = [0; 256];
         while let Ok(len) = reading.read(&mut bytes) {
-            // a line that nobody is at says "end" all the time
+            // an unconnected line reports end of file at every read
             if len == 0 {
                 thread::sleep(std::time::Duration::from_secs(1));
             } else if typed.send(wrap(bytes[..len].to_vec())).is_err() {
@@ -86,18 +90,18 @@ fn start<T: Send + 'static>(
 
 fn open(name: &str) -> Option<File> {
     let path = Path::new("/dev").join(name);
-    // not waiting for a carrier, which many lines have no wire for
+    // without O_NONBLOCK, open waits for a carrier signal, which many cables do not have
     let flags = (OFlags::NOCTTY | OFlags::NONBLOCK).bits().cast_signed();
     let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path).ok()?;
     let flags = rustix::fs::fcntl_getfl(&file).ok()?;
     rustix::fs::fcntl_setfl(&file, flags - OFlags::NONBLOCK).ok()?;
-    raw(&file)?;
+    make_raw(&file)?;
     Some(file)
 }
 
-/// Every key arrives at once, and is not shown by the kernel; the kernel still makes two of a
-/// line's end.
-fn raw(file: &File) -> Option<()> {
+/// Delivers every key at once and without echo. Unlike `cfmakeraw`, output still turns `\n` into
+/// `\r\n`.
+fn make_raw(file: &File) -> Option<()> {
     let mut modes = tcgetattr(file).ok()?;
     modes.local_modes -=
         LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG | LocalModes::IEXTEN;
@@ -107,14 +111,14 @@ fn raw(file: &File) -> Option<()> {
     tcsetattr(file, OptionalActions::Now, &modes).ok()
 }
 
-/// From now on the kernel shows only what is critical: its lines would go through the screen of the
-/// wizard. Its log has them all.
+/// Lets the kernel print only critical messages on the console, where others would overwrite the
+/// wizard. Its log still has all of them.
 pub(crate) fn quiet_kernel() {
     let _ = fs::write("/proc/sys/kernel/printk", "3");
 }
 
-/// When nothing else is left: says why, and gives a shell on the kernel's console.
-pub(crate) fn last_resort(why: &str) {
+/// Prints `why` and runs a shell on the kernel's console, until the shell exits.
+pub(crate) fn rescue_shell(why: &str) {
     let Ok(console) = OpenOptions::new().read(true).write(true).open("/dev/console") else {
         return;
     };
@@ -122,7 +126,7 @@ pub(crate) fn last_resort(why: &str) {
     let (Ok(input), Ok(output), Ok(error)) = clones else { return };
     let _ = writeln!(
         &console,
-        "\r\nbty: {why}\r\nbty: this is a shell; `exit` starts the environment again, `reboot -f` the machine\r"
+        "\r\nbty: {why}\r\nbty: this is a shell: `exit` restarts the environment, `reboot -f` the machine\r"
     );
     let _ = Command::new("/bin/setsid")
         .args(["-c", "/bin/sh"])
@@ -137,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_without_hardware_is_no_console() {
+    fn ports_without_hardware_are_skipped() {
         let dir = tempfile::tempdir().unwrap();
         for (name, kind) in [("ttyS0", Some("4")), ("ttyS1", Some("0")), ("tty1", None)] {
             fs::create_dir(dir.path().join(name)).unwrap();
@@ -145,8 +149,8 @@ mod tests {
                 fs::write(dir.path().join(name).join("type"), format!("{kind}\n")).unwrap();
             });
         }
-        let there: Vec<&str> =
-            LINES.into_iter().filter(|name| is_there(dir.path(), name)).collect();
-        assert_eq!(there, ["tty1", "ttyS0"]);
+        let usable: Vec<&str> =
+            DEFAULT_CONSOLES.into_iter().filter(|name| has_hardware(dir.path(), name)).collect();
+        assert_eq!(usable, ["tty1", "ttyS0"]);
     }
 }

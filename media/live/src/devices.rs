@@ -1,4 +1,5 @@
-//! Drivers for the devices that are there, and for those that come later.
+//! Loads drivers for devices: for those present at the start (coldplug), and for those that the
+//! kernel announces later (hotplug).
 
 use std::collections::HashSet;
 use std::fs;
@@ -12,47 +13,50 @@ use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
 
 use crate::modules::Modules;
 
-/// A loader waits for its hardware most of the time: more of them than there are processors.
+/// Threads that load drivers. More than there are processors, because loading mostly waits for
+/// hardware.
 const LOADERS: usize = 8;
-/// Messages of the kernel are shorter.
+/// Larger than any message that the kernel sends.
 const MESSAGE_BYTES_MAX: usize = 8192;
 
-/// Loads drivers in threads of their own, from now on. Gives what tells whether all devices that
-/// were there at the start have theirs.
-pub(crate) fn start(modules: &Arc<Modules>) -> Started {
-    // first listen, then look: nothing gets lost in between
-    let listening = Arc::clone(modules);
+/// Starts threads that load drivers for all present and future devices.
+pub(crate) fn start(modules: &Arc<Modules>) -> Coldplug {
+    // the socket must exist before sysfs is read: otherwise a device that appears in between is
+    // missed
+    let hotplug_modules = Arc::clone(modules);
     let socket = listen();
-    let aliases = coldplug(Path::new("/sys/devices"));
-    let left = Arc::new(AtomicUsize::new(LOADERS));
+    let aliases = present_aliases(Path::new("/sys/devices"));
+    let running = Arc::new(AtomicUsize::new(LOADERS));
     let next = Arc::new(AtomicUsize::new(0));
     let aliases = Arc::new(aliases);
     for _ in 0..LOADERS {
-        let (modules, left, next, aliases) =
-            (Arc::clone(modules), Arc::clone(&left), Arc::clone(&next), Arc::clone(&aliases));
+        let (modules, running, next, aliases) =
+            (Arc::clone(modules), Arc::clone(&running), Arc::clone(&next), Arc::clone(&aliases));
         thread::spawn(move || {
             while let Some(alias) = aliases.get(next.fetch_add(1, Ordering::Relaxed)) {
                 modules.load_for(alias);
             }
-            left.fetch_sub(1, Ordering::Release);
+            running.fetch_sub(1, Ordering::Release);
         });
     }
     if let Some(socket) = socket {
-        thread::spawn(move || follow(&socket, &listening));
+        thread::spawn(move || load_added(&socket, &hotplug_modules));
     }
-    Started(left)
+    Coldplug(running)
 }
 
-/// Loading that goes on.
-pub(crate) struct Started(Arc<AtomicUsize>);
+/// Loading of drivers for the devices that were present at the start; holds the number of threads
+/// that are still loading.
+pub(crate) struct Coldplug(Arc<AtomicUsize>);
 
-impl Started {
-    /// The devices that were there at the start have their drivers.
-    pub(crate) fn is_settled(&self) -> bool {
+impl Coldplug {
+    /// True when every device that was present at the start has its driver.
+    pub(crate) fn is_done(&self) -> bool {
         self.0.load(Ordering::Acquire) == 0
     }
 }
 
+/// Opens the socket on which the kernel announces devices; none if the kernel refuses it.
 fn listen() -> Option<rustix::fd::OwnedFd> {
     let socket = rustix::net::socket_with(
         AddressFamily::NETLINK,
@@ -66,31 +70,31 @@ fn listen() -> Option<rustix::fd::OwnedFd> {
     Some(socket)
 }
 
-/// What the kernel says about devices that come.
-fn follow(socket: &rustix::fd::OwnedFd, modules: &Arc<Modules>) {
+/// Loads a driver for every device that the kernel announces; never returns.
+fn load_added(socket: &rustix::fd::OwnedFd, modules: &Arc<Modules>) {
     let mut message = [0; MESSAGE_BYTES_MAX];
     loop {
         let Ok((len, _)) = rustix::net::recv(socket, message.as_mut_slice(), RecvFlags::empty())
         else {
             continue;
         };
-        if let Some(alias) = added(&message[..len]) {
+        if let Some(alias) = added_alias(&message[..len]) {
             let (modules, alias) = (Arc::clone(modules), alias.to_owned());
             thread::spawn(move || modules.load_for(&alias));
         }
     }
 }
 
-/// The alias of a device that was added: `add@/devices/…\0ACTION=add\0…\0MODALIAS=…\0`.
-fn added(message: &[u8]) -> Option<&str> {
-    let words = || message.split(|&b| b == 0).filter_map(|word| std::str::from_utf8(word).ok());
-    words().any(|word| word == "ACTION=add").then_some(())?;
-    words().find_map(|word| word.strip_prefix("MODALIAS="))
+/// The alias of an added device: `add@/devices/…\0ACTION=add\0…\0MODALIAS=…\0`.
+fn added_alias(message: &[u8]) -> Option<&str> {
+    let fields = || message.split(|&b| b == 0).filter_map(|field| std::str::from_utf8(field).ok());
+    fields().any(|field| field == "ACTION=add").then_some(())?;
+    fields().find_map(|field| field.strip_prefix("MODALIAS="))
 }
 
-/// The aliases of all devices, each once. Network cards are first: their links need a while to come
-/// up.
-fn coldplug(devices: &Path) -> Vec<String> {
+/// The aliases of all devices below `devices`, without duplicates. Network cards come first,
+/// because their links take seconds to come up.
+fn present_aliases(devices: &Path) -> Vec<String> {
     let mut all = HashSet::new();
     let mut dirs = vec![devices.to_owned()];
     while let Some(dir) = dirs.pop() {
@@ -98,7 +102,7 @@ fn coldplug(devices: &Path) -> Vec<String> {
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() => dirs.push(entry.path()),
                 Ok(kind) if kind.is_file() && entry.file_name() == "modalias" => {
-                    all.extend(alias(&entry.path()));
+                    all.extend(read_alias(&entry.path()));
                 }
                 _ => {}
             }
@@ -109,12 +113,12 @@ fn coldplug(devices: &Path) -> Vec<String> {
     all
 }
 
-fn alias(path: &PathBuf) -> Option<String> {
+fn read_alias(path: &PathBuf) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
     Some(text.trim().to_owned()).filter(|alias| !alias.is_empty())
 }
 
-/// PCI cards of the class "network", and VirtIO's.
+/// PCI devices of the class "network", and VirtIO network cards.
 fn is_network(alias: &str) -> bool {
     alias.starts_with("virtio:d00000001") || (alias.starts_with("pci:") && alias.contains("bc02"))
 }
@@ -124,13 +128,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_of_the_kernel_names_what_was_added() {
+    fn a_kernel_message_has_the_alias_of_an_added_device() {
         let message =
             b"add@/devices/x\0ACTION=add\0DEVPATH=/devices/x\0MODALIAS=usb:v0525\0SEQNUM=7\0";
-        assert_eq!(added(message), Some("usb:v0525"));
-        assert_eq!(added(b"remove@/devices/x\0ACTION=remove\0MODALIAS=usb:v0525\0"), None);
-        assert_eq!(added(b"add@/x\0ACTION=add\0SUBSYSTEM=net\0"), None);
-        assert_eq!(added(b"\xff\0\0"), None);
+        assert_eq!(added_alias(message), Some("usb:v0525"));
+        assert_eq!(added_alias(b"remove@/devices/x\0ACTION=remove\0MODALIAS=usb:v0525\0"), None);
+        assert_eq!(added_alias(b"add@/x\0ACTION=add\0SUBSYSTEM=net\0"), None);
+        assert_eq!(added_alias(b"\xff\0\0"), None);
     }
 
     #[test]
@@ -146,7 +150,7 @@ mod tests {
             fs::write(dir.path().join(name).join("modalias"), format!("{alias}\n")).unwrap();
         }
         assert_eq!(
-            coldplug(dir.path()),
+            present_aliases(dir.path()),
             ["pci:v00008086d000010D3sv0sd0bc02sc00i00", "acpi:PNP0A08:"]
         );
     }

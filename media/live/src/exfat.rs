@@ -1,17 +1,16 @@
-//! Gives an exFAT file system another size, in place and without touching a file.
+//! Resizes an exFAT file system in place, without moving any file.
 //!
-//! That works because its allocation table and its bitmap were made for the largest size that it
-//! can get: `media/build` formats the largest one and cuts it off. Structures are those of
+//! That works because the allocation table and the bitmap have room for the largest size:
+//! `media/build` formats a file system of that size and truncates it. The structures are in
 //! Microsoft's "exFAT file system specification", sections 3 and 7.1.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-/// Sectors of the boot region, of which the last one holds the checksum. A copy follows.
+/// Sectors of the boot region. The last one holds the checksum; a copy of the region follows.
 const BOOT_SECTORS: usize = 12;
-/// The largest part of the root directory that is looked through: labels and bitmaps are at its
-/// begin.
+/// Bytes of the root directory that are searched. The entries of label and bitmap are at its start.
 const ROOT_BYTES_MAX: usize = 4096;
 const BITMAP: u8 = 0x81;
 const LABEL: u8 = 0x83;
@@ -20,16 +19,19 @@ const PERCENT_UNKNOWN: u8 = 0xff;
 /// An exFAT file system in a file or a disk.
 pub(crate) struct ExFat<'a> {
     file: &'a File,
-    /// Where it begins, in bytes.
+    /// Offset of the file system, in bytes.
     start: u64,
+    /// The boot region, or its copy.
     boot: Vec<u8>,
+    /// Size of a sector, in bytes.
     sector: u64,
-    /// The boot region is damaged, and this is its copy: an interrupted [`ExFat::fit`].
+    /// The boot region is damaged and `boot` is its copy: a [`ExFat::resize`] was interrupted.
     pub(crate) is_copy: bool,
 }
 
 impl<'a> ExFat<'a> {
-    /// Reads what is at `start`.
+    /// Reads the boot region of the file system at byte `start`, or its copy if the checksum of the
+    /// boot region is wrong.
     pub(crate) fn open(file: &'a File, start: u64) -> Result<Self, String> {
         let mut head = vec![0; 512];
         read(file, start, &mut head)?;
@@ -39,7 +41,7 @@ impl<'a> ExFat<'a> {
             || u32::from(head[109]) > 25 - shift
             || head[110] != 1
         {
-            return Err("there is no exFAT file system".into());
+            return Err("no exFAT file system found".into());
         }
         let sector = 1u64 << shift;
         let len = BOOT_SECTORS << shift;
@@ -49,15 +51,16 @@ impl<'a> ExFat<'a> {
             this.is_copy = is_copy;
             if this.boot[3..11] == head[3..11]
                 && this.boot[108..=110] == head[108..=110]
-                && this.is_whole()
+                && this.has_valid_checksum()
             {
                 return Ok(this);
             }
         }
-        Err("the checksum of its boot region is wrong: let a computer check the stick".into())
+        Err("the checksum of its boot region is wrong: repair the stick with fsck.exfat or chkdsk"
+            .into())
     }
 
-    fn is_whole(&self) -> bool {
+    fn has_valid_checksum(&self) -> bool {
         let last = (BOOT_SECTORS - 1) * self.sector as usize;
         self.boot[last..last + 4] == self.checksum().to_le_bytes()
     }
@@ -71,7 +74,7 @@ impl<'a> ExFat<'a> {
         ]))
     }
 
-    /// Its size.
+    /// Size of the file system, in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         let mut value = [0; 8];
         value.copy_from_slice(&self.boot[72..80]);
@@ -86,12 +89,12 @@ impl<'a> ExFat<'a> {
         self.sector << self.boot[109]
     }
 
-    /// Where a cluster begins; they are counted from 2.
+    /// Offset of a cluster in the file, in bytes. Clusters are counted from 2.
     fn cluster_at(&self, cluster: u64) -> u64 {
         self.start + self.u32(88) * self.sector + cluster.saturating_sub(2) * self.cluster_bytes()
     }
 
-    /// The first entry of a kind in the root directory, and where it is.
+    /// The first entry of a kind in the root directory, with its offset in the file.
     fn entry(&self, kind: u8) -> Result<Option<(u64, [u8; 32])>, String> {
         let at = self.cluster_at(self.u32(96));
         let len =
@@ -107,7 +110,7 @@ impl<'a> ExFat<'a> {
         Ok(found.map(|(entry, at)| (at, *entry)))
     }
 
-    /// Its label.
+    /// The label of the volume; empty if it has none.
     pub(crate) fn label(&self) -> Result<String, String> {
         let Some((_, entry)) = self.entry(LABEL)? else { return Ok(String::new()) };
         let chars = entry[2..24]
@@ -119,18 +122,21 @@ impl<'a> ExFat<'a> {
         Ok(char::decode_utf16(chars).map(|c| c.unwrap_or('?')).collect())
     }
 
-    /// The largest size that its tables have room for.
+    /// The largest size that the allocation table and the bitmap have room for, in bytes.
     pub(crate) fn bytes_max(&self) -> u64 {
-        // entries of the table take 4 bytes, and two of them are no clusters; the bitmap has one
-        // cluster
-        let of_table = (self.u32(84) * self.sector / 4).saturating_sub(2);
-        let clusters = of_table.min(self.cluster_bytes() * 8);
+        // an entry of the table has 4 bytes, and the first two entries are reserved; the bitmap has
+        // one cluster
+        let in_table = (self.u32(84) * self.sector / 4).saturating_sub(2);
+        let clusters = in_table.min(self.cluster_bytes() * 8);
         self.u32(88) * self.sector + clusters * self.cluster_bytes()
     }
 
-    /// Gives it the size `bytes`, or somewhat less. Interrupted anywhere it is complete after the
-    /// next time, and no file is touched.
-    pub(crate) fn fit(&mut self, bytes: u64) -> Result<(), String> {
+    /// Resizes the file system to `bytes`, rounded down to whole clusters and limited to
+    /// [`ExFat::bytes_max`]. Fails if files occupy clusters beyond the new end.
+    ///
+    /// It can be interrupted at any write: bitmap first, then the copy of the boot region, then the
+    /// boot region, so that one of the two is valid at any time. Another call completes it.
+    pub(crate) fn resize(&mut self, bytes: u64) -> Result<(), String> {
         let (at, mut entry) = self.entry(BITMAP)?.ok_or("its root directory has no bitmap")?;
         let bitmap = self.cluster_at(u64::from(u32::from_le_bytes([
             entry[20], entry[21], entry[22], entry[23],
@@ -139,16 +145,16 @@ impl<'a> ExFat<'a> {
         let clusters = bytes.saturating_sub(self.u32(88) * self.sector) / self.cluster_bytes();
         let (old, new) = (self.clusters(), clusters);
         if new == 0 || old > self.cluster_bytes() * 8 {
-            return Err("its tables have no room for this size".into());
+            return Err("the tables of the file system have no room for this size".into());
         }
         let (fewer, more) = (old.min(new), old.max(new));
         let mut bits = vec![0; usize::try_from(more.div_ceil(8)).map_err(|e| e.to_string())?];
         read(self.file, bitmap, &mut bits)?;
         let is_used = |cluster: u64| bits[(cluster / 8) as usize] >> (cluster % 8) & 1 == 1;
         if new < old && (new..old).any(is_used) {
-            return Err("there are files behind the new end".into());
+            return Err("files occupy space beyond the new end".into());
         }
-        // what the bitmap says about clusters that did not exist means nothing
+        // bits of clusters that did not exist have no meaning: clear them
         let kept = bits[(fewer / 8) as usize..]
             .first()
             .map(|byte| byte & ((1u16 << (fewer % 8)) - 1) as u8);
@@ -167,14 +173,14 @@ impl<'a> ExFat<'a> {
         let last = (BOOT_SECTORS - 1) * self.sector as usize;
         self.boot[last..].copy_from_slice(&sum);
         sync(self.file)?;
-        // the copy first: one of the two is whole at any time
         write(self.file, self.start + BOOT_SECTORS as u64 * self.sector, &self.boot)?;
         sync(self.file)?;
         write(self.file, self.start, &self.boot)?;
         sync(self.file)
     }
 
-    /// Of the boot region without its last sector, and without what changes all the time.
+    /// Checksum of the boot region without its last sector, and without the volume flags and the
+    /// percentage in use, which change while the volume is mounted.
     fn checksum(&self) -> u32 {
         let bytes = self.boot[..11 * self.sector as usize].iter().enumerate();
         let counted = bytes.filter(|(at, _)| ![106, 107, 112].contains(at));
@@ -182,38 +188,37 @@ impl<'a> ExFat<'a> {
     }
 }
 
-/// For `media/build`: gives the file system in a file another size, and the file too, and a serial
-/// number that is always the same.
-pub(crate) fn fit_file(path: &Path, bytes: &str) -> Result<(), String> {
-    let bytes = bytes.parse().map_err(|_| format!("{bytes:?} is no number of bytes"))?;
+/// For `media/build`: resizes the file system in a file, and the file. Sets a constant serial
+/// number too, so that builds are reproducible: mkfs derives it from the time.
+pub(crate) fn resize_file(path: &Path, bytes: &str) -> Result<(), String> {
+    let bytes = bytes.parse().map_err(|_| format!("{bytes:?} is not a number of bytes"))?;
     let file = OpenOptions::new()
         .read(true)
         .write(true)
         .open(path)
         .map_err(|e| format!("{}: {e}", path.display()))?;
     let mut system = ExFat::open(&file, 0)?;
-    // mkfs takes the time for it; a build that is done again gives the same
     system.boot[100..104].copy_from_slice(b"BTY1");
-    system.fit(bytes)?;
+    system.resize(bytes)?;
     file.set_len(bytes).map_err(|e| e.to_string())
 }
 
 fn read(mut file: &File, at: u64, bytes: &mut [u8]) -> Result<(), String> {
     file.seek(SeekFrom::Start(at))
         .and_then(|_| file.read_exact(bytes))
-        .map_err(|e| format!("reading: {e}"))
+        .map_err(|e| format!("cannot read it: {e}"))
 }
 
 pub(crate) fn write(mut file: &File, at: u64, bytes: &[u8]) -> Result<(), String> {
     #[cfg(test)]
-    tests::may_write(file, at, bytes)?;
+    tests::simulate_power_cut(file, at, bytes)?;
     file.seek(SeekFrom::Start(at))
         .and_then(|_| file.write_all(bytes))
-        .map_err(|e| format!("writing: {e}"))
+        .map_err(|e| format!("cannot write it: {e}"))
 }
 
 pub(crate) fn sync(file: &File) -> Result<(), String> {
-    file.sync_all().map_err(|e| format!("writing: {e}"))
+    file.sync_all().map_err(|e| format!("cannot write it: {e}"))
 }
 
 #[cfg(test)]
@@ -226,17 +231,17 @@ pub(crate) mod tests {
     pub(crate) const MIB: u64 = 1 << 20;
 
     thread_local! {
-        /// So many writes go well, and the next one is the last thing that happens.
-        static GOOD_WRITES: Cell<Option<u32>> = const { Cell::new(None) };
+        /// Number of writes that succeed before one is interrupted; none if all of them do.
+        static WRITES_LEFT: Cell<Option<u32>> = const { Cell::new(None) };
     }
 
     pub(crate) fn interrupt_after(writes: Option<u32>) {
-        GOOD_WRITES.set(writes);
+        WRITES_LEFT.set(writes);
     }
 
-    /// The write that is interrupted gets half of its sectors to the medium.
-    pub(super) fn may_write(mut file: &File, at: u64, bytes: &[u8]) -> Result<(), String> {
-        match GOOD_WRITES.get() {
+    /// Interrupts a write after half of its sectors, if no more writes are left.
+    pub(super) fn simulate_power_cut(mut file: &File, at: u64, bytes: &[u8]) -> Result<(), String> {
+        match WRITES_LEFT.get() {
             None => Ok(()),
             Some(0) => {
                 file.seek(SeekFrom::Start(at)).unwrap();
@@ -244,7 +249,7 @@ pub(crate) mod tests {
                 Err("no power".into())
             }
             Some(left) => {
-                GOOD_WRITES.set(Some(left - 1));
+                WRITES_LEFT.set(Some(left - 1));
                 Ok(())
             }
         }
@@ -259,22 +264,22 @@ pub(crate) mod tests {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// A file system whose tables are made for 64 GiB, cut off.
-    pub(crate) fn made(bytes: u64) -> tempfile::NamedTempFile {
+    /// A file system of this size, with tables for 64 GiB.
+    pub(crate) fn formatted(bytes: u64) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(64 << 30).unwrap();
         let path = file.path().to_str().unwrap();
         tool(&["mkfs.exfat", "-c", "512K", "-L", "BTY_IMAGES", path]);
-        fit_file(file.path(), &bytes.to_string()).unwrap();
+        resize_file(file.path(), &bytes.to_string()).unwrap();
         file
     }
 
     #[test]
-    fn another_size_is_another_size_and_clean() {
-        let file = made(32 * MIB);
+    fn a_resized_file_system_has_the_size_and_no_errors() {
+        let file = formatted(32 * MIB);
         let path = file.path().to_str().unwrap();
         for mib in [32, 33, 100, 4096, 65536, 40] {
-            fit_file(file.path(), &(mib * MIB).to_string()).unwrap();
+            resize_file(file.path(), &(mib * MIB).to_string()).unwrap();
             tool(&["fsck.exfat", "-n", path]);
             let system = ExFat::open(file.as_file(), 0).unwrap();
             assert_eq!(
@@ -285,25 +290,25 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn it_gets_no_larger_than_its_tables_and_no_smaller_than_its_files() {
-        let file = made(32 * MIB);
+    fn tables_limit_the_largest_size_and_files_the_smallest() {
+        let file = formatted(32 * MIB);
         let mut system = ExFat::open(file.as_file(), 0).unwrap();
         file.as_file().set_len(1 << 40).unwrap();
-        system.fit(1 << 40).unwrap();
+        system.resize(1 << 40).unwrap();
         let system = ExFat::open(file.as_file(), 0).unwrap();
         assert_eq!(system.bytes(), system.bytes_max());
         assert!((64 << 30..65 << 30).contains(&system.bytes()), "{}", system.bytes());
         tool(&["fsck.exfat", "-n", file.path().to_str().unwrap()]);
-        // the three clusters of the system itself
+        // the file system itself occupies three clusters
         let mut system = ExFat::open(file.as_file(), 0).unwrap();
         let heap = system.cluster_at(2);
-        assert_eq!(system.fit(heap + MIB).unwrap_err(), "there are files behind the new end");
-        assert!(system.fit(MIB).is_err());
+        assert_eq!(system.resize(heap + MIB).unwrap_err(), "files occupy space beyond the new end");
+        assert!(system.resize(MIB).is_err());
     }
 
     #[test]
-    fn what_is_damaged_or_something_else_is_refused() {
-        let file = made(32 * MIB);
+    fn damaged_and_foreign_file_systems_are_refused() {
+        let file = formatted(32 * MIB);
         write(file.as_file(), 200, b"x").unwrap();
         assert!(ExFat::open(file.as_file(), 0).is_ok_and(|system| system.is_copy));
         write(file.as_file(), 12 * 512 + 200, b"x").unwrap();
@@ -322,7 +327,7 @@ pub(crate) mod tests {
             head[3..11].copy_from_slice(b"EXFAT   ");
             (head[108], head[109], head[110]) = (shift, head[109] % 26, 1);
             write(&file, 0, &head).unwrap();
-            // with the right checksum, so that it is looked into
+            // fix the checksum, so that the rest is parsed too
             if let Err(why) = ExFat::open(&file, 0) && why.contains("checksum") {
                 let sector = 1usize << shift;
                 let mut boot = vec![0; BOOT_SECTORS * sector];
@@ -332,7 +337,7 @@ pub(crate) mod tests {
             }
             if let Ok(mut system) = ExFat::open(&file, 0) {
                 let _ = (system.label(), system.bytes(), system.bytes_max());
-                let _ = system.fit(size);
+                let _ = system.resize(size);
             }
         }
     }

@@ -1,48 +1,52 @@
-//! The full environment: fetched, laid under a writable layer, and then the root of everything.
+//! The full environment: fetches it, mounts it below a writable layer, and makes it the root file
+//! system.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::words::Words;
+use crate::kernel_args::KernelArgs;
 use crate::{ssh, stick};
 
-/// The root that process 1 goes on with.
+/// The root file system that process 1 switches to.
 pub(crate) const ROOT: &str = "/full/root";
-const FILE: &str = "/full/squashfs";
-const WISH: &str = "/run/bty-live/full";
-/// Where a stick has it, and the label of that file system.
+const SQUASHFS: &str = "/full/squashfs";
+/// Exists while somebody has requested the full environment.
+const REQUEST: &str = "/run/bty-live/full";
+/// The squashfs on a stick, whose file system has this label.
 const ON_STICK: &str = "bty/full.squashfs";
 const STICK_LABEL: &str = "BTY_USB";
-/// What of the small environment the full one needs: it has no kernel of its own.
-const TAKEN_ALONG: [(&str, &str); 4] = [
+/// Files that are copied from the small environment, with their destination directories: the full
+/// one has no kernel modules of its own.
+const COPIED: [(&str, &str); 4] = [
     ("/lib/modules", "usr/lib"),
     ("/lib/firmware", "usr/lib"),
     ("/bin/bty", "usr/local/bin"),
     ("/init", "usr/local/sbin/bty-live"),
 ];
 
-/// Somebody wants it.
-pub(crate) fn ask() -> Result<(), String> {
+/// Asks the session to switch to the full environment. Works from any process.
+pub(crate) fn request() -> Result<(), String> {
     fs::create_dir_all("/run/bty-live")
-        .and_then(|()| fs::write(WISH, ""))
-        .map_err(|e| format!("{WISH}: {e}"))
+        .and_then(|()| fs::write(REQUEST, ""))
+        .map_err(|e| format!("{REQUEST}: {e}"))
 }
 
-/// Somebody wanted it; asked once.
-pub(crate) fn is_wanted() -> bool {
-    fs::remove_file(WISH).is_ok()
+/// Takes a request back; false if there was none.
+pub(crate) fn take_request() -> bool {
+    fs::remove_file(REQUEST).is_ok()
 }
 
-/// Makes it ready below [`ROOT`].
-pub(crate) fn prepare(words: &Words, say: &mut dyn FnMut(&str)) -> Result<(), String> {
+/// Mounts the full environment at [`ROOT`] and moves the mounts of the kernel there. Messages of
+/// progress go to `print`, a line each.
+pub(crate) fn prepare(args: &KernelArgs, print: &mut dyn FnMut(&str)) -> Result<(), String> {
     fs::create_dir_all("/full").map_err(|e| e.to_string())?;
-    let file = match words.get("fetch") {
-        Some(url) => fetch(url, say)?,
-        None => on_stick()?,
+    let file = match args.get("fetch") {
+        Some(url) => fetch(url, print)?,
+        None => find_on_stick()?,
     };
-    say("starting it");
+    print("starting the full environment");
     for module in ["loop", "squashfs", "overlay"] {
         run(&["/sbin/modprobe", module])?;
     }
@@ -62,15 +66,15 @@ pub(crate) fn prepare(words: &Words, say: &mut dyn FnMut(&str)) -> Result<(), St
     run(&["/bin/mkdir", "/full/rw/upper", "/full/rw/work"])?;
     let layers = "lowerdir=/full/lower,upperdir=/full/rw/upper,workdir=/full/rw/work";
     run(&["/bin/mount", "-t", "overlay", "-o", layers, "overlay", ROOT])?;
-    for (from, to) in TAKEN_ALONG {
+    for (from, to) in COPIED {
         let to = Path::new(ROOT).join(to);
         fs::create_dir_all(to.parent().unwrap_or(&to)).map_err(|e| e.to_string())?;
         run(&["/bin/cp", "-a", from, &to.to_string_lossy()])?;
     }
-    ssh::authorize(words, Path::new(ROOT), say)?;
-    // the cards keep their addresses; services of the full environment ask again
+    ssh::authorize(args, Path::new(ROOT), print)?;
+    // the cards keep their addresses until the full environment gets leases of its own
     let _ = Command::new("/bin/killall").arg("udhcpc").status();
-    // no program can be started any more once they are gone
+    // last, because no program can be started here without these mounts
     let move_there = |place: &str| rustix::mount::mount_move(place, &*format!("{ROOT}{place}"));
     ["/proc", "/sys", "/run", "/dev"]
         .into_iter()
@@ -78,10 +82,11 @@ pub(crate) fn prepare(words: &Words, say: &mut dyn FnMut(&str)) -> Result<(), St
         .map_err(|e| format!("moving mounts: {e}"))
 }
 
-/// For process 1: becomes the full environment's. It returns when that cannot be, with the reason.
+/// For process 1: executes the init of the full environment. Returns only on failure, with the
+/// reason.
 pub(crate) fn switch() -> String {
     let error = Command::new("/sbin/switch_root").args([ROOT, "/sbin/init"]).exec();
-    format!("the full environment cannot be started: {error}")
+    format!("cannot start the full environment: {error}")
 }
 
 fn run(command: &[&str]) -> Result<(), String> {
@@ -89,41 +94,42 @@ fn run(command: &[&str]) -> Result<(), String> {
         .args(&command[1..])
         .output()
         .map_err(|e| format!("{}: {e}", command[0]))?;
-    let said = String::from_utf8_lossy(&output.stderr);
+    let stderr = String::from_utf8_lossy(&output.stderr);
     if output.status.success() {
         Ok(())
     } else {
-        Err(format!("{}: {}", command.join(" "), said.trim()))
+        Err(format!("{}: {}", command.join(" "), stderr.trim()))
     }
 }
 
-/// Fetches it, and compares it with the digest that its release has beside it.
-fn fetch(url: &str, say: &mut dyn FnMut(&str)) -> Result<PathBuf, String> {
-    say(&format!("fetching {url}"));
+/// Fetches the squashfs into memory, and checks its digest against the `.sha256` beside it.
+fn fetch(url: &str, print: &mut dyn FnMut(&str)) -> Result<PathBuf, String> {
+    print(&format!("fetching {url}"));
     let sums = url
         .strip_suffix(".squashfs")
         .map(|stem| format!("{stem}.sha256"))
-        .ok_or("fetch= names no .squashfs")?;
+        .ok_or("the URL of fetch= does not end with .squashfs")?;
     run(&["/bin/mount", "-t", "tmpfs", "tmpfs", "/full"])?;
     run(&["/usr/bin/wget", "-q", "-O", "/full/sums", &sums])?;
-    run(&["/usr/bin/wget", "-q", "-O", FILE, url])?;
+    run(&["/usr/bin/wget", "-q", "-O", SQUASHFS, url])?;
     let name = url.rsplit('/').next().unwrap_or_default();
     let sums = fs::read_to_string("/full/sums").map_err(|e| e.to_string())?;
     let line =
         sums.lines().find(|line| line.ends_with(name)).and_then(|line| line.split(' ').next());
     let expected = line.ok_or_else(|| format!("the release has no digest of {name}"))?;
-    fs::write("/full/sums", format!("{expected}  {FILE}\n")).map_err(|e| e.to_string())?;
+    fs::write("/full/sums", format!("{expected}  {SQUASHFS}\n")).map_err(|e| e.to_string())?;
     run(&["/usr/bin/sha256sum", "-c", "-s", "/full/sums"])
-        .map_err(|_| format!("{name} is not the one of the release"))?;
-    Ok(PathBuf::from(FILE))
+        .map_err(|_| format!("the digest of {name} does not match the release"))?;
+    Ok(PathBuf::from(SQUASHFS))
 }
 
-/// Finds it on the stick that the machine was started from.
-fn on_stick() -> Result<PathBuf, String> {
+/// Mounts the stick that the machine was started from and returns the squashfs on it.
+fn find_on_stick() -> Result<PathBuf, String> {
     fs::create_dir_all("/full/stick").map_err(|e| e.to_string())?;
-    let found = stick::file_systems().into_iter().find(|seen| seen.label == STICK_LABEL);
-    let device =
-        found.ok_or("nobody said where it is (fetch=), and there is no stick with it")?.device;
+    let found = stick::file_systems().into_iter().find(|found| found.label == STICK_LABEL);
+    let device = found
+        .ok_or("the kernel command line has no fetch=, and there is no stick that has it")?
+        .device;
     run(&["/bin/mount", "-t", "iso9660", "-o", "ro", &device, "/full/stick"])?;
     Ok(Path::new("/full/stick").join(ON_STICK))
 }

@@ -1,5 +1,5 @@
-//! Kernel modules: which one a device needs, what that one needs, and loading them. The indexes are
-//! those that `depmod` writes.
+//! Kernel modules: finds the modules for a device and their dependencies in the indexes that
+//! `depmod` writes, and loads them.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -8,29 +8,33 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// `MODULE_INIT_COMPRESSED_FILE` of `linux/module.h`: the kernel decompresses.
 const COMPRESSED: i32 = 4;
-/// Patterns are looked up by this many first bytes, which is a vendor for PCI: `pci:v00008086d`.
-const KEY: usize = 14;
+/// Alias patterns are indexed by their first bytes. For PCI these contain the vendor:
+/// `pci:v00008086d`.
+const KEY_LEN: usize = 14;
 
-/// The modules that are there.
+/// The modules of one kernel.
 #[derive(Debug, Default)]
 pub(crate) struct Modules {
     root: PathBuf,
-    /// Patterns of devices, by their first bytes.
+    /// Alias patterns and module names, by the first [`KEY_LEN`] bytes of the pattern.
     by_key: HashMap<String, Vec<(String, String)>>,
-    /// The rest of them: those that have a wildcard early on.
-    general: Vec<(String, String)>,
-    /// File of a module, and the modules that it needs before.
+    /// Alias patterns with a wildcard among their first bytes, and module names.
+    unkeyed: Vec<(String, String)>,
+    /// By name of the module: its file, and the modules that it depends on, the nearest first.
     files: HashMap<String, (String, Vec<String>)>,
     blacklist: HashSet<String>,
+    /// By name of the module: set when loading has been tried. The mutex is held only to look up
+    /// the entry; whoever needs a module that is being loaded waits at its `OnceLock`.
     loaded: Mutex<HashMap<String, &'static OnceLock<()>>>,
 }
 
 impl Modules {
-    /// Those of the running kernel, but for those that `modprobe.blacklist=` names.
-    pub(crate) fn of_kernel<'a>(blacklists: impl Iterator<Item = &'a str>) -> Self {
+    /// Reads the indexes of the running kernel. Modules in `blacklists`, the comma-separated values
+    /// of `modprobe.blacklist=`, are never loaded.
+    pub(crate) fn from_kernel<'a>(blacklists: impl Iterator<Item = &'a str>) -> Self {
         let release = rustix::system::uname().release().to_string_lossy().into_owned();
         let mut modules = Self::read(&Path::new("/lib/modules").join(release));
-        modules.blacklist = blacklists.flat_map(|list| list.split(',')).map(plain).collect();
+        modules.blacklist = blacklists.flat_map(|list| list.split(',')).map(normalize).collect();
         modules
     }
 
@@ -38,48 +42,48 @@ impl Modules {
         let text = |name: &str| fs::read_to_string(root.join(name)).unwrap_or_default();
         let mut modules = Self { root: root.to_owned(), ..Self::default() };
         for line in text("modules.dep").lines() {
-            let Some((file, needs)) = line.split_once(':') else { continue };
-            let needs = needs.split_whitespace().map(name_of).collect();
-            modules.files.insert(name_of(file), (file.to_owned(), needs));
+            let Some((file, dependencies)) = line.split_once(':') else { continue };
+            let dependencies = dependencies.split_whitespace().map(module_name).collect();
+            modules.files.insert(module_name(file), (file.to_owned(), dependencies));
         }
         for line in text("modules.alias").lines() {
-            let mut words = line.split(' ');
+            let mut fields = line.split(' ');
             let (Some("alias"), Some(pattern), Some(module)) =
-                (words.next(), words.next(), words.next())
+                (fields.next(), fields.next(), fields.next())
             else {
                 continue;
             };
             let entry = (pattern.to_owned(), module.to_owned());
-            let literal = pattern.find(['*', '?', '[']).unwrap_or(pattern.len());
-            match pattern.get(..KEY) {
-                Some(key) if literal >= KEY => {
+            let literal_len = pattern.find(['*', '?', '[']).unwrap_or(pattern.len());
+            match pattern.get(..KEY_LEN) {
+                Some(key) if literal_len >= KEY_LEN => {
                     modules.by_key.entry(key.to_owned()).or_default().push(entry);
                 }
-                _ => modules.general.push(entry),
+                _ => modules.unkeyed.push(entry),
             }
         }
         modules
     }
 
-    /// The modules for a device with this alias.
+    /// The modules whose patterns match the alias of a device.
     pub(crate) fn for_device(&self, alias: &str) -> Vec<&str> {
-        let special = alias.get(..KEY).and_then(|key| self.by_key.get(key)).into_iter().flatten();
-        let all = special.chain(self.general.iter());
+        let keyed = alias.get(..KEY_LEN).and_then(|key| self.by_key.get(key)).into_iter().flatten();
+        let all = keyed.chain(self.unkeyed.iter());
         all.filter(|(pattern, _)| matches(pattern.as_bytes(), alias.as_bytes()))
             .map(|(_, module)| module.as_str())
             .collect()
     }
 
-    /// Loads what a device needs.
+    /// Loads the modules for a device with this alias.
     pub(crate) fn load_for(&self, alias: &str) {
         self.for_device(alias).into_iter().for_each(|module| self.load(module));
     }
 
-    /// Loads a module after those that it needs; returns when that is done, whoever does it. One
-    /// that cannot be loaded is in the kernel's log.
+    /// Loads a module after its dependencies, or waits until another thread has done so. Failures
+    /// are not reported: the kernel logs them.
     pub(crate) fn load(&self, name: &str) {
-        let name = plain(name);
-        let Some((file, needs)) = self.files.get(&name) else { return };
+        let name = normalize(name);
+        let Some((file, dependencies)) = self.files.get(&name) else { return };
         if self.blacklist.contains(&name) {
             return;
         }
@@ -90,8 +94,8 @@ impl Modules {
             .entry(name)
             .or_insert_with(|| Box::leak(Box::default()));
         once.get_or_init(|| {
-            // listed from the nearest to the farthest
-            needs.iter().rev().for_each(|need| self.load(need));
+            // the farthest dependency must be loaded first
+            dependencies.iter().rev().for_each(|dependency| self.load(dependency));
             let path = self.root.join(file);
             let flags =
                 if path.extension().is_some_and(|end| end == "ko") { 0 } else { COMPRESSED };
@@ -102,21 +106,21 @@ impl Modules {
     }
 }
 
-/// `kernel/drivers/net/virtio_net.ko.xz` is `virtio_net`.
-fn name_of(file: &str) -> String {
+/// The name of the module in a file: `kernel/drivers/net/virtio_net.ko.xz` has `virtio_net`.
+fn module_name(file: &str) -> String {
     let name = file.rsplit('/').next().unwrap_or(file);
-    plain(name.split('.').next().unwrap_or(name))
+    normalize(name.split('.').next().unwrap_or(name))
 }
 
-/// Names are written with either sign.
-fn plain(name: &str) -> String {
+/// `-` and `_` are the same in names of modules.
+fn normalize(name: &str) -> String {
     name.replace('-', "_")
 }
 
-/// Shell patterns as `fnmatch` has them, without its escapes: module aliases have none.
+/// Matches shell patterns like `fnmatch`, without escapes, which module aliases do not use.
 fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
-    // where to go on when what follows the last star does not match
+    // after a mismatch: the pattern behind the last star, and the next position in the text
     let mut retry = None;
     while t < text.len() {
         let step = match pattern.get(p) {
@@ -142,7 +146,7 @@ fn matches(pattern: &[u8], text: &[u8]) -> bool {
     pattern[p..].iter().all(|&c| c == b'*')
 }
 
-/// Length of the class that `pattern` begins with, when it has `c` in it.
+/// Length of the bracket expression at the start of `pattern`, if it contains `c`.
 fn class(pattern: &[u8], c: u8) -> Option<usize> {
     let end = pattern.iter().position(|&b| b == b']')?;
     let inner = &pattern[1..end];
@@ -172,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_finds_its_driver_by_vendor_or_by_class() {
+    fn drivers_are_found_by_vendor_or_by_class() {
         let modules = modules();
         assert_eq!(
             modules.for_device("pci:v00008086d000010D3sv00001AF4sd00001100bc02sc00i00"),
@@ -189,14 +193,14 @@ mod tests {
     }
 
     #[test]
-    fn what_a_module_needs_is_known_under_either_spelling() {
+    fn dependencies_are_found_with_dashes_or_underscores() {
         let modules = modules();
         assert_eq!(modules.files["virtio_net"].1, ["net_failover", "failover"]);
-        assert_eq!(name_of("kernel/x/cdc-acm.ko"), "cdc_acm");
+        assert_eq!(module_name("kernel/x/cdc-acm.ko"), "cdc_acm");
     }
 
     #[test]
-    fn patterns_match_as_those_of_a_shell() {
+    fn patterns_match_like_those_of_a_shell() {
         let matches =
             |pattern: &str, text: &str| super::matches(pattern.as_bytes(), text.as_bytes());
         for (pattern, text) in [

@@ -1,57 +1,58 @@
-//! What the consoles show before and after `bty` itself: plain lines, for serial lines that scroll.
+//! Text on the consoles before and after `bty` runs: plain lines, because serial consoles scroll.
 
 use std::time::{Duration, Instant};
 
+use crate::kernel_args::KernelArgs;
 use crate::network::State;
-use crate::words::Words;
 
-/// How often a line is shown again that has not changed.
-const AGAIN: Duration = Duration::from_secs(10);
+/// Interval after which an unchanged status line is printed again.
+const REPEAT: Duration = Duration::from_secs(10);
 
-/// Lines that say what is waited for: once when it changes, and now and then with the time.
-pub(crate) struct Waiting {
+/// Says what the environment waits for: printed when it changes, and every [`REPEAT`] with the time
+/// that it has been waiting.
+pub(crate) struct StatusLine {
     text: String,
     since: Instant,
-    shown: Instant,
+    printed: Instant,
 }
 
-impl Waiting {
+impl StatusLine {
     pub(crate) fn new() -> Self {
         let now = Instant::now();
-        Self { text: String::new(), since: now, shown: now }
+        Self { text: String::new(), since: now, printed: now }
     }
 
-    /// The line to show now, if any.
-    pub(crate) fn line(&mut self, text: &str) -> Option<String> {
+    /// Sets the text. Returns the line to print now, if any.
+    pub(crate) fn update(&mut self, text: &str) -> Option<String> {
         let now = Instant::now();
         if text != self.text {
-            (self.text, self.since, self.shown) = (text.to_owned(), now, now);
+            (self.text, self.since, self.printed) = (text.to_owned(), now, now);
             return Some(format!("  {text}\n"));
         }
-        (now - self.shown >= AGAIN).then(|| {
-            self.shown = now;
+        (now - self.printed >= REPEAT).then(|| {
+            self.printed = now;
             format!("  {text} ({} s)\n", (now - self.since).as_secs())
         })
     }
 }
 
-/// The first lines: version, how it was started, and by whom it is led.
-pub(crate) fn banner(words: &Words) -> String {
-    let who = match words.server() {
-        Some(server) => format!("network, plans of {server}"),
-        None if words.asks_dhcp() => "network, plans of the server that DHCP names".into(),
-        None if words.asks_person() => "network, server to be typed in".into(),
-        None => "local, no server named".into(),
+/// The first lines: version, server, card that booted, keys, and kernel.
+pub(crate) fn banner(args: &KernelArgs) -> String {
+    let server = match args.server() {
+        Some(server) => format!("server {server}"),
+        None if args.is_server_from_dhcp() => "server from DHCP".into(),
+        None if args.is_server_typed_in() => "server typed in".into(),
+        None => "local, no server".into(),
     };
-    let card = words.mac().map(|mac| format!(", card {mac}")).unwrap_or_default();
+    let card = args.mac().map(|mac| format!(", card {mac}")).unwrap_or_default();
     format!(
-        "\nbty {} live environment | {who}{card}\n  Enter: do not wait   Ctrl-\\: shell   {}\n",
+        "\nbty {} live environment | {server}{card}\n  Enter: do not wait   Ctrl-\\: shell   {}\n",
         env!("CARGO_PKG_VERSION"),
         rustix::system::uname().release().to_string_lossy()
     )
 }
 
-/// What is waited for.
+/// The status line for the network.
 pub(crate) fn network(state: &State) -> String {
     match state {
         State::NoCard => "network: no card with a driver yet".into(),
@@ -64,11 +65,10 @@ pub(crate) fn network(state: &State) -> String {
     }
 }
 
-/// What a person is asked.
-pub(crate) const WHICH_SERVER: &str =
+pub(crate) const SERVER_PROMPT: &str =
     "\nAddress of the server, such as http://192.0.2.1:8080 (Enter: none): ";
 
-/// `bty` has ended, and nobody has said what is next.
+/// The menu that follows the exit of `bty`.
 pub(crate) fn ended(code: u32) -> String {
     let how = if code == 0 {
         "bty has ended".into()
@@ -76,7 +76,7 @@ pub(crate) fn ended(code: u32) -> String {
         format!("bty has ended with exit code {code}")
     };
     format!(
-        "\n{how}\n  Enter: start it again   s: shell   f: full environment   r: reboot   p: power off\n"
+        "\n{how}\n  Enter: restart bty   s: shell   f: full environment   r: reboot   p: power off\n"
     )
 }
 
@@ -86,14 +86,14 @@ mod tests {
     use crate::network::Lease;
 
     #[test]
-    fn a_line_is_shown_when_it_changes() {
-        let mut waiting = Waiting::new();
-        assert_eq!(waiting.line("network: a").as_deref(), Some("  network: a\n"));
-        assert_eq!(waiting.line("network: a"), None);
-        assert_eq!(waiting.line("network: b").as_deref(), Some("  network: b\n"));
-        waiting.shown -= AGAIN;
-        waiting.since -= AGAIN;
-        assert_eq!(waiting.line("network: b").as_deref(), Some("  network: b (10 s)\n"));
+    fn a_status_line_is_printed_when_it_changes_and_after_a_while() {
+        let mut status = StatusLine::new();
+        assert_eq!(status.update("network: a").as_deref(), Some("  network: a\n"));
+        assert_eq!(status.update("network: a"), None);
+        assert_eq!(status.update("network: b").as_deref(), Some("  network: b\n"));
+        status.printed -= REPEAT;
+        status.since -= REPEAT;
+        assert_eq!(status.update("network: b").as_deref(), Some("  network: b (10 s)\n"));
     }
 
     #[test]
@@ -107,8 +107,8 @@ mod tests {
         let states = [
             State::NoCard,
             State::Waiting(vec![
-                ("eth0".into(), "asking for an address"),
-                ("eth1".into(), "not the card that has booted"),
+                ("eth0".into(), "requesting an address"),
+                ("eth1".into(), "not the card that booted"),
             ]),
             State::Up(lease),
         ];

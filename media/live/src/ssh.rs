@@ -1,21 +1,19 @@
-//! Keys that may log in to the full environment. There is no password, and without a key nothing
-//! listens.
+//! SSH keys for the full environment. It has no password, and without a key no SSH server runs.
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use crate::words::Words;
+use crate::kernel_args::KernelArgs;
 
-/// The word that names a key: the second field of a `.pub` file. It may be repeated.
-pub(crate) const WORD: &str = "bty.ssh_key";
+/// Parameter that names a key: the second field of a `.pub` file. It may be repeated.
+pub(crate) const PARAMETER: &str = "bty.ssh_key";
 
-/// Relative to the root of the full environment. Its services for ssh start only when this file
-/// exists.
+/// Relative to the root of the full environment, whose SSH services start only if this file exists.
 const AUTHORIZED: &str = "root/.ssh/authorized_keys";
 
-/// Kinds of keys, as they are written at the beginning of a line and, with their length, of the key
-/// itself.
+/// Accepted types of keys. A line of `authorized_keys` begins with the type; so does the decoded
+/// key, after the length of the type.
 const KINDS: [&str; 7] = [
     "ssh-ed25519",
     "ssh-rsa",
@@ -26,23 +24,26 @@ const KINDS: [&str; 7] = [
     "sk-ecdsa-sha2-nistp256@openssh.com",
 ];
 
-/// Lets the keys that `words` name log in to the full environment below `root`, and says so.
+/// Authorizes the keys in `args` to log in as root to the full environment below `root`. Prints how
+/// many, and which ones are invalid.
 pub(crate) fn authorize(
-    words: &Words,
+    args: &KernelArgs,
     root: &Path,
-    say: &mut dyn FnMut(&str),
+    print: &mut dyn FnMut(&str),
 ) -> Result<(), String> {
     let mut lines = String::new();
     let mut count = 0;
-    for key in words.all(WORD) {
-        match line(key) {
+    for key in args.all(PARAMETER) {
+        match authorized_line(key) {
             Some(line) => {
                 lines.push_str(&line);
                 lines.push('\n');
                 count += 1;
             }
             None => {
-                say(&format!("{WORD}={key} is ignored: it is not the second field of a .pub file"));
+                print(&format!(
+                    "{PARAMETER}={key} is ignored: it is not the second field of a .pub file"
+                ));
             }
         }
     }
@@ -61,16 +62,16 @@ pub(crate) fn authorize(
         .open(&path)
         .map_err(at)?;
     std::io::Write::write_all(&mut file, lines.as_bytes()).map_err(at)?;
-    say(&format!("ssh: {count} {} may log in as root", if count == 1 { "key" } else { "keys" }));
+    print(&format!("ssh: {count} {} may log in as root", if count == 1 { "key" } else { "keys" }));
     Ok(())
 }
 
-/// The line of `authorized_keys` for a key in base64; none when it is no key.
-fn line(key: &str) -> Option<String> {
-    let bytes = decode(key)?;
+/// The line of `authorized_keys` for a key in base64; none if it is not a key.
+fn authorized_line(key: &str) -> Option<String> {
+    let bytes = decode_base64(key)?;
     let kind = KINDS.into_iter().find(|kind| {
         let head = u32::try_from(kind.len()).unwrap_or_default().to_be_bytes();
-        // a key has more than its kind
+        // a key has more than its type
         bytes
             .strip_prefix(&head)
             .and_then(|rest| rest.strip_prefix(kind.as_bytes()))
@@ -79,8 +80,8 @@ fn line(key: &str) -> Option<String> {
     Some(format!("{kind} {key}"))
 }
 
-/// Decodes base64 with padding; none for anything else.
-fn decode(text: &str) -> Option<Vec<u8>> {
+/// Decodes base64 with padding; none if it is malformed.
+fn decode_base64(text: &str) -> Option<Vec<u8>> {
     const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let digits = text.strip_suffix("==").or_else(|| text.strip_suffix('=')).unwrap_or(text);
     if !text.len().is_multiple_of(4) || digits.is_empty() {
@@ -107,11 +108,11 @@ mod tests {
 
     const KEY: &str = "AAAAC3NzaC1lZDI1NTE5AAAAIGn+Zr1o0TnXUu9pKcAlMOYUEqZ0qYzq6xY6t8fHk1aB";
 
-    fn authorized(words: &str) -> (Option<String>, String) {
+    fn authorized(args: &str) -> (Option<String>, String) {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("root")).unwrap();
         let mut said = String::new();
-        authorize(&Words::parse(words), root.path(), &mut |line| said += &format!("{line}\n"))
+        authorize(&KernelArgs::parse(args), root.path(), &mut |line| said += &format!("{line}\n"))
             .unwrap();
         let path = root.path().join(AUTHORIZED);
         let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
@@ -131,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_ignored_and_told() {
+    fn invalid_keys_are_ignored_with_a_message() {
         for wrong in [
             "ssh-ed25519",
             "AAAA",
@@ -156,15 +157,15 @@ mod tests {
 
     #[test]
     fn base64_is_read_strictly() {
-        assert_eq!(decode("YQ=="), Some(b"a".to_vec()));
-        assert_eq!(decode("YWI="), Some(b"ab".to_vec()));
-        assert_eq!(decode("YWJj"), Some(b"abc".to_vec()));
+        assert_eq!(decode_base64("YQ=="), Some(b"a".to_vec()));
+        assert_eq!(decode_base64("YWI="), Some(b"ab".to_vec()));
+        assert_eq!(decode_base64("YWJj"), Some(b"abc".to_vec()));
         for wrong in ["", "YQ", "Y Q=", "YQ=\n", "=YQ=", "YQ==YQ=="] {
-            assert_eq!(decode(wrong), None, "{wrong:?}");
+            assert_eq!(decode_base64(wrong), None, "{wrong:?}");
         }
     }
 
-    /// The files of the full environment, which is not built here.
+    /// Checks the sources of the full environment, because unit tests do not build it.
     #[test]
     fn the_full_environment_has_no_password_and_starts_ssh_for_keys_only() {
         let config = include_str!("../../full/root/etc/ssh/sshd_config.d/bty.conf");
@@ -188,7 +189,7 @@ mod tests {
         for shown in
             [include_str!("../../full/root/etc/issue"), include_str!("../../full/root/etc/motd")]
         {
-            assert!(shown.contains(WORD) && !shown.contains("password"), "{shown}");
+            assert!(shown.contains(PARAMETER) && !shown.contains("password"), "{shown}");
         }
     }
 }
