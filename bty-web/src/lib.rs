@@ -36,3 +36,4 @@ pub mod store;
 pub mod tftp;
 
 mod blocking;
+mod clock;

@@ -3,6 +3,7 @@
 pub mod app;
 pub mod auth;
 pub mod catalog;
+pub mod event_bus;
 pub mod image_route;
 pub mod jobs;
 pub mod metrics;

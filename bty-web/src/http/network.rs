@@ -7,6 +7,7 @@ use std::str::FromStr;
 use axum::http::{HeaderMap, header};
 
 use crate::domain::error::{Error, ErrorKind};
+pub use crate::domain::ip::{network_of, plain};
 
 /// Networks whose proxies are believed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -128,22 +129,6 @@ fn is_private_v4(ip: Ipv4Addr) -> bool {
     let [a, b, ..] = ip.octets();
     // 100.64.0.0/10 is shared by the customers of a provider, 198.18.0.0/15 is for benchmarks
     ip.is_private() || (a == 100 && b & 0xc0 == 64) || (a == 198 && b & 0xfe == 18)
-}
-
-/// `::ffff:a.b.c.d` is `a.b.c.d`.
-#[must_use]
-pub fn plain(ip: IpAddr) -> IpAddr {
-    ip.to_canonical()
-}
-
-/// What a client is counted by: an IPv4 address, or a /64 of IPv6, which one machine has for
-/// itself.
-#[must_use]
-pub fn network_of(ip: IpAddr) -> IpAddr {
-    match plain(ip) {
-        IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) >> 64 << 64).into()),
-        ip => ip,
-    }
 }
 
 /// A client as seen through the proxies that are believed.

@@ -14,7 +14,10 @@ use serde_json::Value;
 
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::{Actor, NewEvent};
+use crate::domain::image_route::ImageRoute;
 use crate::domain::ipxe;
+use crate::domain::ipxe::Environment;
+use crate::domain::limit::Limit;
 use crate::domain::mac::Mac;
 use crate::domain::machine::contact::{Boot, Contact, contact as decide};
 use crate::domain::machine::order::order;
@@ -23,9 +26,7 @@ use crate::domain::machine::{ClientContext, Machine, Outcome};
 use crate::domain::plan::render;
 use crate::http::extract::{Json, Params, PathText, mac};
 use crate::services::app::{App, random_token};
-use crate::services::image_route::ImageRoute;
-use crate::services::metrics::Limit;
-use crate::services::netboot::Environment;
+use crate::services::netboot::environment_of;
 use crate::store;
 
 /// An inventory is at most this large.
@@ -104,7 +105,7 @@ async fn try_contact(
         move |look| {
             let (machine, discovered) = shared.discover(look, &of, &who)?;
             let environment =
-                Environment::of(&shared.config, look.snapshot.netboot_version_of(&machine));
+                environment_of(&shared.config, look.snapshot.netboot_version_of(&machine));
             let contact = Contact { nonce, is_tokenless: environment == Environment::Reference };
             let mut outcome = decide(&machine, &look.rules(&machine.plan), &who, &contact);
             outcome.events.splice(0..0, discovered);
@@ -140,7 +141,7 @@ impl Cycle {
     params(("mac" = String, Path), ("cycle" = Option<String>, Query, description = "token of the boot cycle")),
     responses((status = 200, description = "a plan script, or JSON with `mode`", content(
         (Object = "application/json"), (String = "text/rhai"))),
-        (status = 400, body = crate::domain::error::ErrorBody)))]
+        (status = 400, body = crate::http::error::ErrorBody)))]
 pub(crate) async fn plan(
     State(app): State<Arc<App>>,
     PathText(path): PathText,
@@ -187,7 +188,7 @@ pub(crate) async fn plan(
 /// Forgets unassigned machines when there are too many, in the transaction that may have added one.
 fn make_room(
     app: &Arc<App>,
-) -> impl FnOnce(&rusqlite::Connection, bool) -> Result<()> + Send + 'static {
+) -> impl FnOnce(&crate::store::Connection, bool) -> Result<()> + Send + 'static {
     let app = Arc::clone(app);
     move |conn, is_new| {
         let max = app.config.limits.unassigned_machines;
@@ -255,8 +256,8 @@ const DISKS_MAX: usize = 64;
 /// the machine's open boot cycle.
 #[utoipa::path(post, path = "/pxe/{mac}/status", tag = "pxe", request_body = StatusBody,
     params(("mac" = String, Path), ("cycle" = Option<String>, Query)),
-    responses((status = 204), (status = 400, body = crate::domain::error::ErrorBody), (status = 404, body = crate::domain::error::ErrorBody),
-        (status = 409, body = crate::domain::error::ErrorBody), (status = 422, body = crate::domain::error::ErrorBody)))]
+    responses((status = 204), (status = 400, body = crate::http::error::ErrorBody), (status = 404, body = crate::http::error::ErrorBody),
+        (status = 409, body = crate::http::error::ErrorBody), (status = 422, body = crate::http::error::ErrorBody)))]
 pub(crate) async fn status(
     State(app): State<Arc<App>>,
     PathText(path): PathText,
@@ -423,8 +424,8 @@ impl PostedDisk {
 /// The live environment tells what hardware it is on.
 #[utoipa::path(post, path = "/pxe/{mac}/inventory", tag = "pxe", request_body = InventoryBody,
     params(("mac" = String, Path), ("cycle" = Option<String>, Query)),
-    responses((status = 204), (status = 400, body = crate::domain::error::ErrorBody), (status = 404, body = crate::domain::error::ErrorBody),
-        (status = 413, body = crate::domain::error::ErrorBody), (status = 422, body = crate::domain::error::ErrorBody)))]
+    responses((status = 204), (status = 400, body = crate::http::error::ErrorBody), (status = 404, body = crate::http::error::ErrorBody),
+        (status = 413, body = crate::http::error::ErrorBody), (status = 422, body = crate::http::error::ErrorBody)))]
 pub(crate) async fn inventory(
     State(app): State<Arc<App>>,
     PathText(path): PathText,

@@ -13,22 +13,25 @@ use crate::cache::address::Address;
 use crate::config::Config;
 use crate::config::limits::PerMinute;
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::event::{Actor, Bus, NewEvent};
+use crate::domain::event::{Actor, NewEvent};
+use crate::domain::limit::Limit;
 use crate::domain::mac::Mac;
 use crate::domain::machine::{ClientContext, Machine, Outcome};
 use crate::domain::plan::evaluate::{DecisionContext, PlanEvaluator};
 use crate::domain::plan::{Plan, bundled};
+use crate::domain::settings::Settings;
 use crate::domain::time::Time;
 use crate::http::bodies::Bodies;
 use crate::http::ui::notice::Notices;
 use crate::services::auth::Auth;
+use crate::services::event_bus::EventBus;
 use crate::services::image_route::ImageRouter;
 use crate::services::jobs::Jobs;
-use crate::services::metrics::{Limit, Metrics};
+use crate::services::metrics::Metrics;
 use crate::services::rates::Rates;
 use crate::services::simulations::Simulations;
-use crate::store::database::Db;
-use crate::store::{self, settings::Settings};
+use crate::store;
+use crate::store::database::Database;
 use crate::tftp::Tftp;
 
 /// Machines are locked by the hash of their address, in as many shards.
@@ -42,9 +45,9 @@ pub struct App {
     /// Its configuration.
     pub config: Config,
     /// Its database.
-    pub db: Db,
+    pub db: Database,
     /// Who listens to events.
-    pub bus: Bus,
+    pub bus: EventBus,
     /// Who may do what.
     pub auth: Auth,
     /// The cache host of this process.
@@ -108,7 +111,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn read(conn: &rusqlite::Connection) -> Result<Self> {
+    pub fn read(conn: &crate::store::Connection) -> Result<Self> {
         let plans = store::plans::all(conn)?
             .into_iter()
             .map(|plan| (plan.name.clone(), Arc::new(plan)))
@@ -229,8 +232,8 @@ impl App {
         for dir in [&config.state_dir, &config.boot_dir, &config.backup_dir] {
             std::fs::create_dir_all(dir).map_err(|e| at(dir, e))?;
         }
-        let bus = Bus::default();
-        let db = Db::open(&config.state_dir.join("state.db"), bus.clone())?;
+        let bus = EventBus::default();
+        let db = Database::open(&config.state_dir.join("state.db"), bus.clone())?;
         // what machines posted is nobody else's business
         std::fs::set_permissions(db.path(), std::os::unix::fs::PermissionsExt::from_mode(0o640))?;
         let cleaned = db.write_blocking(|t| store::catalog::forget_passwords(t))?;
@@ -348,7 +351,7 @@ impl App {
         self: &Arc<Self>,
         mac: &Mac,
         decide: impl FnOnce(&MachineView<'_>) -> Result<Outcome<T>> + Send + 'static,
-        also: impl FnOnce(&rusqlite::Connection, bool) -> Result<()> + Send + 'static,
+        also: impl FnOnce(&crate::store::Connection, bool) -> Result<()> + Send + 'static,
     ) -> Result<(T, Machine)> {
         let _held = self.lock(mac).await;
         let (app, of) = (Arc::clone(self), mac.clone());

@@ -113,7 +113,7 @@ fn cycle_match(machine: &Machine, token: Option<&str>) -> CycleMatch {
         return if token.is_some() { CycleMatch::Foreign } else { CycleMatch::None };
     };
     match token {
-        Some(token) if !crate::services::auth::is_same(token, &cycle.token) => CycleMatch::Foreign,
+        Some(token) if !crate::domain::secret::is_same(token, &cycle.token) => CycleMatch::Foreign,
         Some(_) => match cycle.stage {
             Stage::Done => CycleMatch::Done,
             Stage::Failed => CycleMatch::Failed,
@@ -267,10 +267,10 @@ fn told(
         (mode, _) => format!("plan:{}:{}", mode.as_str(), machine.plan),
     };
     let image = &order.value["image"];
-    let is_from = |choice: &&crate::services::image_route::ImageRoute| {
+    let is_from = |choice: &&crate::domain::image_route::ImageRoute| {
         image["src"] == choice.src || choice.url.as_deref() == image["src"].as_str()
     };
-    let bytes = rules.bytes.filter(is_from).map(crate::services::image_route::ImageRoute::details);
+    let bytes = rules.bytes.filter(is_from).map(crate::domain::image_route::ImageRoute::details);
     NewEvent::new("netboot.pxe.plan", machine.mac.as_str(), format!("{}: {kind}", machine.mac))
         .by(Actor::PxeClient, who.ip.as_deref())
         .with(json!({

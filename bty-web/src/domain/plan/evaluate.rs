@@ -26,7 +26,7 @@ pub struct DecisionContext<'a> {
     /// was last looked at.
     pub resolved: &'a HashMap<String, String>,
     /// Whether the image of the order goes through a cache host; none where nobody has asked.
-    pub bytes: Option<&'a crate::services::image_route::ImageRoute>,
+    pub bytes: Option<&'a crate::domain::image_route::ImageRoute>,
     /// Names of images, by their references.
     pub names: &'a HashMap<String, String>,
     /// Who answers.

@@ -9,15 +9,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::blocking::blocking;
 use crate::cache::address::{Address, blob_url};
-use crate::domain::error::{Error, ErrorBody, ErrorKind, Result};
+use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::Actor;
+use crate::domain::image_route::CacheStatus;
 use crate::domain::machine::ClientContext;
+use crate::domain::secret::is_same;
+use crate::http::error::ErrorBody;
 use crate::http::extract::{Json, Params};
 use crate::http::guard;
 use crate::services::app::App;
-use crate::services::auth::{Scope, is_same};
+use crate::services::auth::Scope;
 use crate::services::catalog::{self, Imported, NewImage, Refreshed};
-use crate::services::image_route::{Status, source};
+use crate::services::image_route::source;
 use crate::store::{self, catalog::Stored};
 
 /// An image as clients see it.
@@ -95,7 +98,7 @@ pub(crate) async fn toml(State(app): State<Arc<App>>, who: ClientContext) -> Res
 pub(crate) struct Cached {
     pub(crate) name: String,
     pub(crate) src: String,
-    pub(crate) status: Status,
+    pub(crate) status: CacheStatus,
 }
 
 /// Where the cache host stands with images: all, or one. It is asked; nothing is fetched that was

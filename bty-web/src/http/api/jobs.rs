@@ -9,14 +9,15 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use crate::blocking::blocking;
-use crate::domain::error::{Error, ErrorBody, ErrorKind, Result};
+use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::Actor;
 use crate::domain::machine::ClientContext;
+use crate::domain::settings::is_tag;
+use crate::http::error::ErrorBody;
 use crate::http::extract::{Body, PathText, parse};
 use crate::services::app::App;
 use crate::services::jobs::{Job, Kind, backup, netboot};
 use crate::services::netboot::{self as boot, Artifact, Release};
-use crate::store::settings::is_tag;
 use crate::tftp::probe::{Probe, probe};
 
 /// All jobs, the newest first.

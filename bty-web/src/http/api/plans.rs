@@ -9,12 +9,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::blocking::blocking;
-use crate::domain::error::{Error, ErrorBody, ErrorKind, Problem, Result};
+use crate::domain::error::{Error, ErrorKind, Problem, Result};
 use crate::domain::event::{Actor, NewEvent};
 use crate::domain::machine::{ClientContext, Machine};
 use crate::domain::plan::evaluate::PlanEvaluator;
 use crate::domain::plan::simulate::{BOOTS_MAX, Step, simulate};
 use crate::domain::plan::{self, Plan, Summary, bundled, examine};
+use crate::http::error::ErrorBody;
 use crate::http::extract::{ClientGone, Json, Params, PathText, mac};
 use crate::http::guard;
 use crate::services::app::{App, Snapshot};
