@@ -7,5 +7,6 @@ pub mod event;
 pub mod ipxe;
 pub mod mac;
 pub mod machine;
+pub mod network;
 pub mod plan;
 pub mod time;

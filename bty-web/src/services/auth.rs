@@ -10,7 +10,7 @@ use subtle::ConstantTimeEq as _;
 
 use crate::config::Config;
 use crate::domain::error::{Error, Result};
-use crate::services::app::random_token;
+use crate::random::random_token;
 
 mod password;
 
