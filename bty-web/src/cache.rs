@@ -24,8 +24,8 @@ use serde_json::json;
 
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::{Actor, NewEvent};
+use crate::domain::network::Networks;
 use crate::domain::time::Time;
-use crate::http::network::Networks;
 use crate::state_dir::{self, StateLock, Use};
 use crate::store::cache as rows;
 use crate::store::database::Database;
@@ -178,11 +178,11 @@ impl Cache {
         let reach = options.reach.clone();
         let is_public_only = options.origins.is_empty() && !has_catalog;
         let is_default = if is_public_only {
-            crate::http::network::is_public
+            crate::domain::network::is_public
         } else {
-            crate::http::network::is_elsewhere
+            crate::domain::network::is_routable
         };
-        let reaches: MayReach = Arc::new(move |ip: IpAddr| is_default(ip) || reach.contain(ip));
+        let reaches: MayReach = Arc::new(move |ip: IpAddr| is_default(ip) || reach.contains(ip));
         patient.may_reach = Some(Arc::clone(&reaches));
         let mut impatient = patient.clone();
         (impatient.attempts, impatient.connect_timeout, impatient.stall_timeout) =
@@ -321,8 +321,7 @@ impl Cache {
         else {
             return Ok(());
         };
-        let found: Vec<IpAddr> =
-            found.map(|found| crate::http::network::plain(found.ip())).collect();
+        let found: Vec<IpAddr> = found.map(|found| found.ip().to_canonical()).collect();
         match found.first() {
             Some(ip) if !found.iter().any(|ip| (self.reaches)(*ip)) => {
                 Err(self.unreachable(address, *ip))
@@ -332,7 +331,7 @@ impl Cache {
     }
 
     fn unreachable(&self, address: &Address, ip: IpAddr) -> Error {
-        let way = match crate::http::network::is_elsewhere(ip) {
+        let way = match crate::domain::network::is_routable(ip) {
             true => "the origin in cache.origins, or its network in cache.reach",
             false => "its network in cache.reach",
         };
@@ -775,7 +774,11 @@ impl Cache {
 /// The address that the host of an origin is written as.
 fn host_ip(address: &Address) -> Option<IpAddr> {
     let (host, _) = address.target()?;
-    host.trim_start_matches('[').trim_end_matches(']').parse().ok().map(crate::http::network::plain)
+    host.trim_start_matches('[')
+        .trim_end_matches(']')
+        .parse()
+        .ok()
+        .map(|ip: IpAddr| ip.to_canonical())
 }
 
 /// Removes a file that may be gone already.

@@ -2,7 +2,6 @@
 
 pub mod api;
 pub mod bodies;
-pub mod conditional;
 pub mod connections;
 pub mod error;
 pub mod extract;

@@ -15,7 +15,7 @@ use super::{Cache, remove};
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::{Actor, NewEvent};
 use crate::domain::time::Time;
-use crate::services::app::random_token;
+use crate::random::random_token;
 use crate::store::cache as rows;
 
 /// Bytes read at once.

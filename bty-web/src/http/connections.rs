@@ -24,7 +24,7 @@ use tower::ServiceExt as _;
 
 use crate::config::limits::Limits;
 use crate::domain::limit::Limit;
-use crate::http::network::{Networks, network_of, plain};
+use crate::domain::network::{Networks, network_of};
 use crate::services::metrics::Metrics;
 
 /// A longer head is refused. Also what a connection has in memory of what it reads and writes.
@@ -152,7 +152,7 @@ impl Connections {
         let mut table = self.lock();
         let held = table.by_network.get(&network).copied().unwrap_or_default();
         if held >= self.limits.connections_per_address
-            && !self.trusted.contain(plain(ip))
+            && !self.trusted.contains(ip.to_canonical())
             && !self.give_up(&mut table, network, Limit::ConnectionsPerAddress)
         {
             return None;

@@ -25,7 +25,8 @@ use crate::domain::machine::report::{Posted, Receipt, inventory as take, report}
 use crate::domain::machine::{ClientContext, Machine, Outcome};
 use crate::domain::plan::render;
 use crate::http::extract::{Json, Params, PathText, mac};
-use crate::services::app::{App, random_token};
+use crate::random::random_token;
+use crate::services::app::App;
 use crate::services::netboot::environment_of;
 use crate::store;
 

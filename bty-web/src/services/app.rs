@@ -23,6 +23,7 @@ use crate::domain::settings::Settings;
 use crate::domain::time::Time;
 use crate::http::bodies::Bodies;
 use crate::http::ui::notice::Notices;
+use crate::random::random_token;
 use crate::services::auth::Auth;
 use crate::services::event_bus::EventBus;
 use crate::services::image_route::ImageRouter;
@@ -183,23 +184,6 @@ impl Snapshot {
             token: &random_token,
         }
     }
-}
-
-/// 128 random bits, as 32 hexadecimal digits.
-///
-/// # Panics
-/// When the system has no random numbers: then nothing here is safe.
-#[must_use]
-pub fn random_token() -> String {
-    let mut bytes = [0_u8; 16];
-    getrandom::fill(&mut bytes).expect("the system has random numbers");
-    hex(&bytes)
-}
-
-/// Bytes as hexadecimal digits.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A machine that is looked at, and what decides about it.

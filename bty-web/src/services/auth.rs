@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::domain::error::{Error, Result};
-use crate::services::app::random_token;
+use crate::random::random_token;
 
 mod password;
 

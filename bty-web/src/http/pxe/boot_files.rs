@@ -123,9 +123,7 @@ pub(crate) async fn put(
     let name = file_name(&name)?.to_owned();
     let path = app.config.boot_dir.join(&name);
     let partial = Partial(
-        app.config
-            .boot_dir
-            .join(format!(".{name}.{}.partial", crate::services::app::random_token())),
+        app.config.boot_dir.join(format!(".{name}.{}.partial", crate::random::random_token())),
     );
     let size_bytes = receive(&app, &partial.0, request).await?;
     tokio::fs::rename(&partial.0, &path)

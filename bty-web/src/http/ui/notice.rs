@@ -20,7 +20,8 @@ use crate::domain::time::Time;
 use crate::http::api;
 use crate::http::extract::Json;
 use crate::http::guard;
-use crate::services::app::{App, random_token};
+use crate::random::random_token;
+use crate::services::app::App;
 use crate::store::{self, catalog::Stored};
 
 /// As many notices wait.

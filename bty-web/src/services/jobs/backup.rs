@@ -11,6 +11,7 @@ use super::{Handle, Job, Kind, start};
 use crate::domain::error::{Error, Result};
 use crate::domain::event::{Actor, NewEvent};
 use crate::domain::time::Time;
+use crate::durable::{PRIVATE_FILE, write_durably};
 use crate::services::app::App;
 use crate::services::transfer;
 use crate::store;
@@ -20,10 +21,6 @@ pub const FILE: &str = "inventory.json";
 
 /// Name of the copy of the database beside it.
 const COPY: &str = "state.db";
-
-/// Mode of files that only the server's user and group may read: a copy of the database has digests
-/// of tokens and sessions.
-pub const PRIVATE_FILE: u32 = 0o640;
 
 /// Mode of the directories that such files are in.
 const PRIVATE_DIR: u32 = 0o750;
@@ -159,32 +156,6 @@ fn make_dir(base: &Path, id: &str) -> std::io::Result<PathBuf> {
         }
     }
     Ok(dir)
-}
-
-/// Replaces a file as a whole, or leaves it as it was. A new file gets at most `mode`, before
-/// anything is in it.
-///
-/// # Errors
-/// Those of the file system.
-pub fn write_durably(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
-    use std::io::Write as _;
-    let new = path.with_extension("new");
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(mode)
-        .open(&new)?;
-    // a file that was left behind keeps the mode that it had
-    let now = file.metadata()?.permissions().mode() & 0o7777;
-    if now & !mode != 0 {
-        file.set_permissions(std::fs::Permissions::from_mode(now & mode))?;
-    }
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&new, path)?;
-    // the name has to be durable too
-    path.parent().map_or(Ok(()), |dir| std::fs::File::open(dir)?.sync_all())
 }
 
 /// Backups on the disk, the newest first. Other directories are left alone; a directory that cannot

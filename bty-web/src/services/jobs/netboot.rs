@@ -164,7 +164,7 @@ fn fetch(app: &App, release: &Release, handle: &Handle) -> Result<Value> {
     for (name, _) in &wanted {
         std::fs::rename(dir.join(format!(".{name}.partial")), dir.join(name))?;
     }
-    super::backup::write_durably(&dir.join(release.name("sha256")), &sums, 0o644)?;
+    crate::durable::write_durably(&dir.join(release.name("sha256")), &sums, 0o644)?;
     Ok(files)
 }
 
