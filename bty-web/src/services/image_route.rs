@@ -8,12 +8,11 @@ use std::time::Duration;
 use bty::Client;
 use bty::client::{Reply, Request};
 
-use crate::cache::Lookup;
 use crate::cache::address::{Address, blob_url};
+use crate::cache::{Cache, Lookup};
 use crate::config::Config;
 use crate::domain::error::Result;
 use crate::domain::image_route::{CacheStatus, ImageRoute};
-use crate::services::app::App;
 use crate::store::catalog::Stored;
 
 /// A cache host that does not answer so soon is taken as away.
@@ -27,18 +26,21 @@ const SEEN_MAX: usize = 4096;
 
 /// The cache host that machines are sent to.
 pub struct ImageRouter {
+    /// Address of a cache host elsewhere; empty for the one of this process.
     url: String,
+    client: Client,
+    cache: Option<Arc<Cache>>,
     /// Port of the cache host in this process.
     port: Option<u16>,
     seen: Mutex<HashMap<String, CacheStatus>>,
 }
 
 impl ImageRouter {
-    /// As `config` says.
+    /// For the cache host that `config` names, else for `cache`, the one of this process.
     #[must_use]
-    pub fn new(config: &Config) -> Self {
+    pub fn new(config: &Config, client: Client, cache: Option<Arc<Cache>>) -> Self {
         let port = config.cache.as_ref().map(|(listen, _)| listen.port());
-        Self { url: config.cache_url.clone(), port, seen: Mutex::default() }
+        Self { url: config.cache_url.clone(), client, cache, port, seen: Mutex::default() }
     }
 
     /// The cache host, as a machine reaches it that has reached this server at `base`.
@@ -58,7 +60,6 @@ impl ImageRouter {
     /// Where the image at `src` is to come from.
     pub async fn choose(
         &self,
-        app: &App,
         base: &str,
         src: &str,
         name: &str,
@@ -67,7 +68,7 @@ impl ImageRouter {
         let (status, url) = match (self.host(base), src.parse::<Address>()) {
             (Some(host), Ok(address)) => {
                 let url = blob_url(&host, src, name, sha256);
-                let status = self.status(app, &address, &url, sha256).await;
+                let status = self.status(&address, &url, sha256).await;
                 (status, Some(url).filter(|_| status.gives()))
             }
             (Some(_), Err(_)) => (CacheStatus::Refused, None),
@@ -76,15 +77,9 @@ impl ImageRouter {
         ImageRoute { src: src.to_owned(), url, status }
     }
 
-    async fn status(
-        &self,
-        app: &App,
-        address: &Address,
-        url: &str,
-        sha256: Option<&str>,
-    ) -> CacheStatus {
-        let status = match &app.cache {
-            _ if !self.url.is_empty() => probe(&app.client, url, sha256).await,
+    async fn status(&self, address: &Address, url: &str, sha256: Option<&str>) -> CacheStatus {
+        let status = match &self.cache {
+            _ if !self.url.is_empty() => probe(&self.client, url, sha256).await,
             Some(cache) => match cache.lookup(address) {
                 Ok(Some(Lookup::Whole { object, .. }))
                     if sha256.is_none_or(|sha| object.facts.sha256.to_string() == sha) =>
@@ -109,9 +104,9 @@ impl ImageRouter {
 
     /// What was last seen of an image, without asking.
     #[must_use]
-    pub fn is_cached(&self, app: &App, entry: &Stored) -> bool {
+    pub fn is_cached(&self, entry: &Stored) -> bool {
         let Ok(address) = source(entry).parse::<Address>() else { return false };
-        match &app.cache {
+        match &self.cache {
             Some(cache) if self.url.is_empty() => {
                 matches!(cache.lookup(&address), Ok(Some(Lookup::Whole { .. })))
             }
@@ -123,10 +118,10 @@ impl ImageRouter {
     }
 
     /// True when the cache host answers.
-    pub async fn is_reachable(&self, app: &App) -> bool {
+    pub async fn is_reachable(&self) -> bool {
         match self.url.as_str() {
-            "" => app.cache.is_some(),
-            url => exchange(&app.client, &format!("{url}/healthz"), "GET")
+            "" => self.cache.is_some(),
+            url => exchange(&self.client, &format!("{url}/healthz"), "GET")
                 .await
                 .is_some_and(|reply| reply.is_success()),
         }
@@ -136,19 +131,12 @@ impl ImageRouter {
     ///
     /// # Errors
     /// Those of the cache of this process.
-    pub async fn look(
-        &self,
-        app: &Arc<App>,
-        base: &str,
-        entry: &Stored,
-        is_warming: bool,
-    ) -> Result<CacheStatus> {
+    pub async fn look(&self, base: &str, entry: &Stored, is_warming: bool) -> Result<CacheStatus> {
         let src = source(entry);
-        let choice =
-            self.choose(app, base, src, &entry.name, entry.disk_image_sha.as_deref()).await;
+        let choice = self.choose(base, src, &entry.name, entry.disk_image_sha.as_deref()).await;
         if is_warming
             && choice.status == CacheStatus::Miss
-            && let (Some(cache), Ok(address)) = (&app.cache, src.parse::<Address>())
+            && let (Some(cache), Ok(address)) = (&self.cache, src.parse::<Address>())
         {
             // a cache host elsewhere has begun when it was asked
             let sha256 = entry.disk_image_sha.as_deref().and_then(|sha| sha.parse().ok());

@@ -128,7 +128,7 @@ pub(crate) async fn health(
     let (host, port) = app.config.tftp_probe();
     let version = app.snapshot().netboot_version().to_owned();
     let cache_is_reachable = match app.image_router.host(&who.base) {
-        Some(_) => Some(app.image_router.is_reachable(&app).await),
+        Some(_) => Some(app.image_router.is_reachable().await),
         None => None,
     };
     axum::Json(NetbootHealth {

@@ -266,7 +266,7 @@ pub(crate) async fn put(
     bind(&app, &mac, who, move |look, who| {
         let fresh = Machine::new(fresh, &binding.boot_mode, who.now);
         let checked = check(look, &binding)?;
-        Ok(save(look.machine.as_ref(), fresh, &look.rules(&checked.boot_mode), who, &checked))
+        Ok(save(look.machine.as_ref(), fresh, &look.context(&checked.boot_mode), who, &checked))
     })
     .await
 }
@@ -354,7 +354,7 @@ pub(crate) async fn patch(
             return Ok(Outcome { machine, events: Vec::new(), answer: () });
         }
         let checked = check(look, &binding)?;
-        Ok(save(Some(&machine), machine.clone(), &look.rules(&checked.boot_mode), who, &checked))
+        Ok(save(Some(&machine), machine.clone(), &look.context(&checked.boot_mode), who, &checked))
     })
     .await
 }

@@ -376,7 +376,7 @@ fn steps(
     suppose: &Suppose,
 ) -> Vec<Step> {
     let plan = supposed(snapshot, &machine.plan, suppose);
-    simulate(machine, &snapshot.rules(plan, decide), who, suppose.boots())
+    simulate(machine, &snapshot.context(plan, decide), who, suppose.boots())
 }
 
 /// What a machine would do at its next network boots, if each of them ended as it should. Changes
@@ -411,7 +411,7 @@ pub(crate) async fn simulate_one(
             (Some(binding), known) => {
                 let plan = supposed(&snapshot, &binding.boot_mode, &suppose);
                 let fresh = Machine::new(mac, &binding.boot_mode, who.now);
-                let rules = snapshot.rules(plan, decide);
+                let rules = snapshot.context(plan, decide);
                 crate::domain::machine::save::save(known.as_ref(), fresh, &rules, &who, binding)
                     .machine
             }

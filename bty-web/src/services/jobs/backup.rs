@@ -56,7 +56,7 @@ pub async fn request(
     );
     app.record(event.by(actor, ip.as_deref()).with(json!({ "trigger": trigger }))).await?;
     let (shared, key) = (Arc::clone(app), id.clone());
-    Ok(start(app, Kind::Backup, id, move |handle| {
+    Ok(start(&app.jobs, Kind::Backup, id, move |handle| {
         let tell = |event: NewEvent| shared.db.write_blocking(move |t| t.record(&event).map(drop));
         tell(
             NewEvent::new(
