@@ -24,11 +24,11 @@ use serde_json::json;
 
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::{Actor, NewEvent};
+use crate::domain::network::Networks;
 use crate::domain::time::Time;
-use crate::http::network::Networks;
 use crate::state_dir::{self, StateLock, Use};
 use crate::store::cache as rows;
-use crate::store::database::Db;
+use crate::store::database::Database;
 
 pub mod address;
 mod eviction;
@@ -38,7 +38,7 @@ pub mod object;
 pub mod sendfile;
 
 use address::{Address, Key, Origins, blob_key};
-use object::{Fill, Object, Part};
+use object::{Fill, Object, PartialObject};
 
 /// As many objects are filled at a time; others wait for their turn.
 const FILLS_AT_A_TIME: usize = 8;
@@ -87,7 +87,7 @@ pub struct Cache {
     pub options: Options,
     /// What is counted.
     pub counts: Counts,
-    db: Db,
+    db: Database,
     client: Client,
     /// Impatient: for questions that have an answer also when nobody is there.
     asker: Client,
@@ -130,7 +130,7 @@ pub struct Counts {
 struct Index {
     objects: HashMap<Key, Arc<Object>>,
     fills: HashMap<Key, Arc<Fill>>,
-    parts: HashMap<Key, Part>,
+    parts: HashMap<Key, PartialObject>,
     tags: HashMap<String, (Digest, Time)>,
 }
 
@@ -170,7 +170,7 @@ impl Cache {
     pub fn open(
         options: Options,
         client: &ClientOptions,
-        db: Db,
+        db: Database,
         has_catalog: bool,
     ) -> Result<Arc<Self>> {
         let lock = state_dir::claim(&options.dir, Use::Objects)?;
@@ -178,11 +178,11 @@ impl Cache {
         let reach = options.reach.clone();
         let is_public_only = options.origins.is_empty() && !has_catalog;
         let is_default = if is_public_only {
-            crate::http::network::is_public
+            crate::domain::network::is_public
         } else {
-            crate::http::network::is_elsewhere
+            crate::domain::network::is_routable
         };
-        let reaches: MayReach = Arc::new(move |ip: IpAddr| is_default(ip) || reach.contain(ip));
+        let reaches: MayReach = Arc::new(move |ip: IpAddr| is_default(ip) || reach.contains(ip));
         patient.may_reach = Some(Arc::clone(&reaches));
         let mut impatient = patient.clone();
         (impatient.attempts, impatient.connect_timeout, impatient.stall_timeout) =
@@ -321,8 +321,7 @@ impl Cache {
         else {
             return Ok(());
         };
-        let found: Vec<IpAddr> =
-            found.map(|found| crate::http::network::plain(found.ip())).collect();
+        let found: Vec<IpAddr> = found.map(|found| found.ip().to_canonical()).collect();
         match found.first() {
             Some(ip) if !found.iter().any(|ip| (self.reaches)(*ip)) => {
                 Err(self.unreachable(address, *ip))
@@ -332,7 +331,7 @@ impl Cache {
     }
 
     fn unreachable(&self, address: &Address, ip: IpAddr) -> Error {
-        let way = match crate::http::network::is_elsewhere(ip) {
+        let way = match crate::domain::network::is_routable(ip) {
             true => "the origin in cache.origins, or its network in cache.reach",
             false => "its network in cache.reach",
         };
@@ -653,7 +652,7 @@ impl Cache {
 impl Cache {
     /// All whole objects, the last used first.
     #[must_use]
-    pub fn objects(&self) -> Vec<object::Facts> {
+    pub fn objects(&self) -> Vec<object::StoredObject> {
         let mut all: Vec<_> = self.held().objects.values().map(|object| object.now()).collect();
         all.sort_by_key(|facts| (std::cmp::Reverse(facts.used_at), facts.key.to_string()));
         all
@@ -712,7 +711,7 @@ impl Cache {
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`].
-    pub async fn pin(&self, key: &Key, is_pinned: bool) -> Result<object::Facts> {
+    pub async fn pin(&self, key: &Key, is_pinned: bool) -> Result<object::StoredObject> {
         let object = self.find(key)?;
         object.pin(is_pinned);
         let facts = object.now();
@@ -775,7 +774,11 @@ impl Cache {
 /// The address that the host of an origin is written as.
 fn host_ip(address: &Address) -> Option<IpAddr> {
     let (host, _) = address.target()?;
-    host.trim_start_matches('[').trim_end_matches(']').parse().ok().map(crate::http::network::plain)
+    host.trim_start_matches('[')
+        .trim_end_matches(']')
+        .parse()
+        .ok()
+        .map(|ip: IpAddr| ip.to_canonical())
 }
 
 /// Removes a file that may be gone already.
@@ -790,7 +793,6 @@ fn remove(path: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::event::Bus;
 
     /// The cache in `dir`, and what it says about addresses.
     fn cache(dir: &Path, origins: &str, reach: &str, has_catalog: bool) -> Arc<Cache> {
@@ -803,7 +805,7 @@ mod tests {
             reach: reach.parse().unwrap(),
             fresh_ms: 0,
         };
-        let db = Db::open(&dir.join("state.db"), Bus::default()).unwrap();
+        let db = Database::open(&dir.join("state.db"), ()).unwrap();
         Cache::open(options, &ClientOptions::default(), db, has_catalog).unwrap()
     }
 

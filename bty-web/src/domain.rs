@@ -2,10 +2,16 @@
 //!
 //! Functions take the time, random tokens and the evaluation of plans as arguments, so that a simulation runs the same code as a real boot.
 
+pub mod cache_object;
 pub mod error;
 pub mod event;
+pub mod image_route;
 pub mod ipxe;
+pub mod limit;
 pub mod mac;
 pub mod machine;
+pub mod network;
 pub mod plan;
+pub mod secret;
+pub mod settings;
 pub mod time;

@@ -2,8 +2,8 @@
 
 pub mod api;
 pub mod bodies;
-pub mod conditional;
 pub mod connections;
+pub mod error;
 pub mod extract;
 pub mod guard;
 pub mod network;

@@ -25,10 +25,13 @@
 
 pub mod cache;
 pub mod client;
+pub mod conditional;
 pub mod config;
 pub mod domain;
+pub mod durable;
 pub mod fleet;
 pub mod http;
+pub mod random;
 pub mod server;
 pub mod services;
 pub mod state_dir;
@@ -36,3 +39,4 @@ pub mod store;
 pub mod tftp;
 
 mod blocking;
+mod clock;

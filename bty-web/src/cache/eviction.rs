@@ -8,19 +8,19 @@ use std::sync::atomic::Ordering;
 use serde_json::json;
 
 use super::address::Key;
-use super::object::{Object, Part};
+use super::object::{Object, PartialObject};
 use super::{Cache, Index, remove};
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::NewEvent;
 use crate::store::cache as rows;
-use crate::store::database::Db;
+use crate::store::database::Database;
 
 /// So much of the disk is left to others.
 const SPARE_BYTES: u64 = 64 << 20;
 
 /// Compares what the database knows with what is there: what is not in both, is in neither
 /// afterwards.
-pub(super) fn take_stock(dir: &Path, db: &Db) -> Result<Index> {
+pub(super) fn take_stock(dir: &Path, db: &Database) -> Result<Index> {
     let (objects, parts, tags) =
         db.read_blocking(|conn| Ok((rows::objects(conn)?, rows::parts(conn)?, rows::tags(conn)?)))?;
     let mut held = Index::default();
@@ -61,7 +61,7 @@ pub(super) fn take_stock(dir: &Path, db: &Db) -> Result<Index> {
 fn remove_strangers(
     dir: &Path,
     objects: &HashMap<Key, Arc<Object>>,
-    parts: &HashMap<Key, Part>,
+    parts: &HashMap<Key, PartialObject>,
 ) -> Result<()> {
     for entry in std::fs::read_dir(dir)?.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();

@@ -10,12 +10,12 @@ use bty::digest::Hasher;
 use bty::{Digest, Source};
 use serde_json::json;
 
-use super::object::{Facts, Fill, Object, Opened, Part, Progress};
+use super::object::{Fill, Object, Opened, PartialObject, Progress, StoredObject};
 use super::{Cache, remove};
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::{Actor, NewEvent};
 use crate::domain::time::Time;
-use crate::services::app::random_token;
+use crate::random::random_token;
 use crate::store::cache as rows;
 
 /// Bytes read at once.
@@ -68,7 +68,7 @@ struct Filling<'a> {
     fill: &'a Fill,
     source: Source,
     declared: Option<Digest>,
-    part: Part,
+    part: PartialObject,
     /// It can be gone on with later.
     is_resumable: bool,
     file: File,
@@ -113,7 +113,7 @@ impl<'a> Filling<'a> {
                 Err(e) => return Err(stored(e.into())),
             }
         }
-        let part = Part {
+        let part = PartialObject {
             key: fill.key,
             address: fill.address.clone(),
             etag: etag.clone(),
@@ -236,7 +236,7 @@ impl<'a> Filling<'a> {
     fn settle(&mut self, sha256: Digest) -> Result<Filled> {
         self.file.sync_all().map_err(stored)?;
         let now = Time::now();
-        let facts = Facts {
+        let facts = StoredObject {
             key: self.fill.key,
             address: self.fill.address.clone(),
             etag: self.part.etag.clone(),

@@ -9,8 +9,8 @@ use url::form_urlencoded;
 use super::address::Address;
 use super::object::Fill;
 use super::{Cache, Lookup};
+use crate::conditional::{Conditions, Selection, Validators, select};
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::http::conditional::{Conditions, Selection, Validators, select};
 
 /// What is asked for.
 #[derive(Clone, Debug, Default)]

@@ -8,58 +8,15 @@ use bty::{CancelToken, Digest};
 use tokio::sync::watch;
 
 use super::address::Key;
+pub use crate::domain::cache_object::{PartialObject, StoredObject};
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::time::Time;
-
-/// What is known of a whole object.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Facts {
-    /// Name of its file.
-    pub key: Key,
-    /// Where it came from.
-    pub address: String,
-    /// What clients know this version by.
-    pub etag: String,
-    /// What the origin knows it by.
-    pub version: Option<String>,
-    /// Digest of its bytes.
-    pub sha256: Digest,
-    /// Its length.
-    pub size_bytes: u64,
-    /// Its address names its bytes: it cannot change.
-    pub is_fixed: bool,
-    /// It is never evicted.
-    pub is_pinned: bool,
-    /// How often it was asked for.
-    pub hits: u64,
-    /// When it came.
-    pub fetched_at: Time,
-    /// When its origin was last asked whether it has changed.
-    pub checked_at: Time,
-    /// When it was last asked for.
-    pub used_at: Time,
-}
-
-/// What is durable of a fill that has not ended.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Part {
-    /// What the object is kept by.
-    pub key: Key,
-    /// Where it comes from.
-    pub address: String,
-    /// What clients know this version by.
-    pub etag: String,
-    /// What the origin knows it by.
-    pub version: String,
-    /// So much is durable.
-    pub kept_bytes: u64,
-}
 
 /// A whole object. Who holds it, reads it: it is not evicted meanwhile.
 #[derive(Debug)]
 pub struct Object {
     /// What does not change.
-    pub facts: Facts,
+    pub facts: StoredObject,
     hits: AtomicU64,
     used_at: AtomicI64,
     checked_at: AtomicI64,
@@ -68,7 +25,7 @@ pub struct Object {
 }
 
 impl Object {
-    pub(super) fn new(facts: Facts) -> Self {
+    pub(super) fn new(facts: StoredObject) -> Self {
         Self {
             hits: facts.hits.into(),
             used_at: facts.used_at.0.into(),
@@ -81,7 +38,7 @@ impl Object {
 
     /// All that is known of it now.
     #[must_use]
-    pub fn now(&self) -> Facts {
+    pub fn now(&self) -> StoredObject {
         let mut facts = self.facts.clone();
         facts.hits = self.hits.load(Ordering::Relaxed);
         facts.used_at = self.used_at();

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 
 use super::Cache;
 use super::http::{self, Answer, Ask, Body, Payload};
-use crate::http::conditional::Conditions;
+use crate::conditional::Conditions;
 use crate::http::connections::Permit;
 use crate::services::metrics::Metrics;
 

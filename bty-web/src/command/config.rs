@@ -55,8 +55,7 @@ pub(crate) fn openapi() -> Result<ExitCode> {
 
 /// The routes are made for a server, so a server is made.
 fn tempdir() -> Result<std::path::PathBuf> {
-    let dir =
-        std::env::temp_dir().join(format!("bty-web-{}", bty_web::services::app::random_token()));
+    let dir = std::env::temp_dir().join(format!("bty-web-{}", bty_web::random::random_token()));
     std::fs::create_dir(&dir)?;
     Ok(dir)
 }

@@ -100,8 +100,8 @@ fn in_editor(name: &str, text: &str) -> Result<String> {
         .into_iter()
         .find_map(|name| std::env::var(name).ok())
         .unwrap_or_else(|| "vi".into());
-    let path = std::env::temp_dir()
-        .join(format!("{name}-{}.rhai", bty_web::services::app::random_token()));
+    let path =
+        std::env::temp_dir().join(format!("{name}-{}.rhai", bty_web::random::random_token()));
     std::fs::write(&path, text)?;
     let status = std::process::Command::new("sh")
         .args(["-c", &format!("{editor} \"$0\"")])

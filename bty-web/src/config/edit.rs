@@ -7,7 +7,7 @@ use toml_edit::{DocumentMut, Item, Table, value};
 
 use super::{Config, KEYS, Origin, SECRETS, Sources, plain};
 use crate::domain::error::{Error, ErrorKind, Problem, Result};
-use crate::services::jobs::backup::{PRIVATE_FILE, write_durably};
+use crate::durable::{PRIVATE_FILE, write_durably};
 
 /// Where the state is cannot be said in the state.
 const FIXED: &str = "paths.state_dir";

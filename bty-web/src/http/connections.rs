@@ -23,8 +23,9 @@ use tokio::sync::Notify;
 use tower::ServiceExt as _;
 
 use crate::config::limits::Limits;
-use crate::http::network::{Networks, network_of, plain};
-use crate::services::metrics::{Limit, Metrics};
+use crate::domain::limit::Limit;
+use crate::domain::network::{Networks, network_of};
+use crate::services::metrics::Metrics;
 
 /// A longer head is refused. Also what a connection has in memory of what it reads and writes.
 const HEAD_BYTES_MAX: usize = 16 << 10;
@@ -151,7 +152,7 @@ impl Connections {
         let mut table = self.lock();
         let held = table.by_network.get(&network).copied().unwrap_or_default();
         if held >= self.limits.connections_per_address
-            && !self.trusted.contain(plain(ip))
+            && !self.trusted.contains(ip.to_canonical())
             && !self.give_up(&mut table, network, Limit::ConnectionsPerAddress)
         {
             return None;

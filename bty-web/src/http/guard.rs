@@ -313,7 +313,7 @@ fn foreign_origin(headers: &HeaderMap, own: &[String]) -> Option<String> {
 fn other_site(told: &str, own: &[String], peer: Option<IpAddr>) -> Error {
     let expected: String = own.join(" or ").chars().filter(|c| !c.is_control()).take(200).collect();
     let from = peer.map_or_else(String::new, |peer| {
-        format!(" (to {}, if that is the proxy)", crate::http::network::plain(peer))
+        format!(" (to {}, if that is the proxy)", peer.to_canonical())
     });
     let mut error = Error::new(
         ErrorKind::Forbidden,

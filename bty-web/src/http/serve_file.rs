@@ -15,8 +15,8 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio_util::io::ReaderStream;
 
 use crate::blocking::blocking;
+use crate::conditional::{Conditions, Selection, Validators, select};
 use crate::domain::error::{Error, Result};
-use crate::http::conditional::{Conditions, Selection, Validators, select};
 
 /// Bytes read at once.
 const CHUNK_BYTES: usize = 256 << 10;

@@ -1,9 +1,10 @@
 //! What the cache host holds.
 
 use bty::Digest;
-use rusqlite::{Connection, params};
+use rusqlite::params;
 
-use crate::cache::object::{Facts, Part};
+use super::Connection;
+use crate::domain::cache_object::{PartialObject, StoredObject};
 use crate::domain::error::Result;
 use crate::domain::time::Time;
 
@@ -26,12 +27,12 @@ fn signed(n: u64) -> i64 {
 ///
 /// # Errors
 /// Those of the database.
-pub fn objects(conn: &Connection) -> Result<Vec<Facts>> {
-    let mut select = conn.prepare(
+pub fn objects(conn: &Connection) -> Result<Vec<StoredObject>> {
+    let mut select = conn.sql.prepare(
         "SELECT key, address, etag, version, sha256, size_bytes, is_fixed, is_pinned, hits, fetched_at, checked_at, used_at FROM cache_objects",
     )?;
     let rows = select.query_map([], |row| {
-        Ok(Facts {
+        Ok(StoredObject {
             key: digest(row, 0)?,
             address: row.get(1)?,
             etag: row.get(2)?,
@@ -53,8 +54,8 @@ pub fn objects(conn: &Connection) -> Result<Vec<Facts>> {
 ///
 /// # Errors
 /// Those of the database.
-pub fn put_object(conn: &Connection, object: &Facts) -> Result<()> {
-    conn.prepare_cached(
+pub fn put_object(conn: &Connection, object: &StoredObject) -> Result<()> {
+    conn.sql.prepare_cached(
         "INSERT OR REPLACE INTO cache_objects VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
     )?
     .execute(params![
@@ -79,8 +80,8 @@ pub fn put_object(conn: &Connection, object: &Facts) -> Result<()> {
 ///
 /// # Errors
 /// Those of the database.
-pub fn use_object(conn: &Connection, object: &Facts) -> Result<()> {
-    conn.prepare_cached(
+pub fn use_object(conn: &Connection, object: &StoredObject) -> Result<()> {
+    conn.sql.prepare_cached(
         "UPDATE cache_objects SET is_pinned = ?3, hits = ?4, checked_at = ?5, used_at = ?6 WHERE key = ?1 AND etag = ?2",
     )?
     .execute(params![
@@ -99,7 +100,7 @@ pub fn use_object(conn: &Connection, object: &Facts) -> Result<()> {
 /// # Errors
 /// Those of the database.
 pub fn delete_object(conn: &Connection, key: &Digest) -> Result<()> {
-    conn.execute("DELETE FROM cache_objects WHERE key = ?1", [key.to_string()])?;
+    conn.sql.execute("DELETE FROM cache_objects WHERE key = ?1", [key.to_string()])?;
     Ok(())
 }
 
@@ -107,11 +108,11 @@ pub fn delete_object(conn: &Connection, key: &Digest) -> Result<()> {
 ///
 /// # Errors
 /// Those of the database.
-pub fn parts(conn: &Connection) -> Result<Vec<Part>> {
+pub fn parts(conn: &Connection) -> Result<Vec<PartialObject>> {
     let mut select =
-        conn.prepare("SELECT key, address, etag, version, kept_bytes FROM cache_parts")?;
+        conn.sql.prepare("SELECT key, address, etag, version, kept_bytes FROM cache_parts")?;
     let rows = select.query_map([], |row| {
-        Ok(Part {
+        Ok(PartialObject {
             key: digest(row, 0)?,
             address: row.get(1)?,
             etag: row.get(2)?,
@@ -126,8 +127,9 @@ pub fn parts(conn: &Connection) -> Result<Vec<Part>> {
 ///
 /// # Errors
 /// Those of the database.
-pub fn put_part(conn: &Connection, part: &Part) -> Result<()> {
-    conn.prepare_cached("INSERT OR REPLACE INTO cache_parts VALUES (?1, ?2, ?3, ?4, ?5)")?
+pub fn put_part(conn: &Connection, part: &PartialObject) -> Result<()> {
+    conn.sql
+        .prepare_cached("INSERT OR REPLACE INTO cache_parts VALUES (?1, ?2, ?3, ?4, ?5)")?
         .execute(params![
             part.key.to_string(),
             part.address,
@@ -143,7 +145,7 @@ pub fn put_part(conn: &Connection, part: &Part) -> Result<()> {
 /// # Errors
 /// Those of the database.
 pub fn delete_part(conn: &Connection, key: &Digest) -> Result<()> {
-    conn.execute("DELETE FROM cache_parts WHERE key = ?1", [key.to_string()])?;
+    conn.sql.execute("DELETE FROM cache_parts WHERE key = ?1", [key.to_string()])?;
     Ok(())
 }
 
@@ -152,7 +154,7 @@ pub fn delete_part(conn: &Connection, key: &Digest) -> Result<()> {
 /// # Errors
 /// Those of the database.
 pub fn tags(conn: &Connection) -> Result<Vec<(String, Digest, Time)>> {
-    let mut select = conn.prepare("SELECT address, sha256, checked_at FROM cache_tags")?;
+    let mut select = conn.sql.prepare("SELECT address, sha256, checked_at FROM cache_tags")?;
     let rows = select.query_map([], |row| Ok((row.get(0)?, digest(row, 1)?, row.get(2)?)))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
@@ -162,7 +164,8 @@ pub fn tags(conn: &Connection) -> Result<Vec<(String, Digest, Time)>> {
 /// # Errors
 /// Those of the database.
 pub fn put_tag(conn: &Connection, address: &str, sha256: &Digest, checked_at: Time) -> Result<()> {
-    conn.prepare_cached("INSERT OR REPLACE INTO cache_tags VALUES (?1, ?2, ?3)")?
+    conn.sql
+        .prepare_cached("INSERT OR REPLACE INTO cache_tags VALUES (?1, ?2, ?3)")?
         .execute(params![address, sha256.to_string(), checked_at])?;
     Ok(())
 }
@@ -191,7 +194,7 @@ pub struct Miss {
 /// # Errors
 /// Those of the database.
 pub fn misses(conn: &Connection, limit: i64) -> Result<Vec<Miss>> {
-    let mut select = conn.prepare_cached(
+    let mut select = conn.sql.prepare_cached(
         "SELECT key, address, count, first_at, last_at FROM cache_misses ORDER BY last_at DESC LIMIT ?1",
     )?;
     let rows = select.query_map([limit], |row| {
@@ -214,12 +217,12 @@ pub const MISSES_MAX: i64 = 1000;
 /// # Errors
 /// Those of the database.
 pub fn count_miss(conn: &Connection, key: &Digest, address: &str, now: Time) -> Result<()> {
-    conn.prepare_cached(
+    conn.sql.prepare_cached(
         "INSERT INTO cache_misses VALUES (?1, ?2, 1, ?3, ?3) ON CONFLICT (key) DO UPDATE SET count = count + 1, last_at = ?3",
     )?
     .execute(params![key.to_string(), address, now])?;
     let sql = "DELETE FROM cache_misses WHERE key IN (SELECT key FROM cache_misses ORDER BY last_at DESC LIMIT -1 OFFSET ?1)";
-    conn.prepare_cached(sql)?.execute([MISSES_MAX])?;
+    conn.sql.prepare_cached(sql)?.execute([MISSES_MAX])?;
     Ok(())
 }
 
@@ -229,7 +232,9 @@ pub fn count_miss(conn: &Connection, key: &Digest, address: &str, now: Time) -> 
 /// Those of the database.
 pub fn forget_misses(conn: &Connection, key: Option<&Digest>) -> Result<usize> {
     Ok(match key {
-        Some(key) => conn.execute("DELETE FROM cache_misses WHERE key = ?1", [key.to_string()])?,
-        None => conn.execute("DELETE FROM cache_misses", [])?,
+        Some(key) => {
+            conn.sql.execute("DELETE FROM cache_misses WHERE key = ?1", [key.to_string()])?
+        }
+        None => conn.sql.execute("DELETE FROM cache_misses", [])?,
     })
 }

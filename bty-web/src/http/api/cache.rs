@@ -14,11 +14,12 @@ use serde::{Deserialize, Serialize};
 use crate::blocking::blocking;
 use crate::cache::address::Address;
 use crate::cache::http::{self, Answer, Ask, Payload};
-use crate::cache::object::Facts;
+use crate::cache::object::StoredObject;
 use crate::cache::{Cache, Lookup};
-use crate::domain::error::{Error, ErrorBody, ErrorKind, Result};
+use crate::conditional::Conditions;
+use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::time::Time;
-use crate::http::conditional::Conditions;
+use crate::http::error::ErrorBody;
 use crate::http::extract::{Json, PathText};
 use crate::services::app::App;
 use crate::store::cache::{self as rows, Miss};
@@ -154,8 +155,8 @@ pub(crate) struct CachedObject {
     used_at: Time,
 }
 
-impl From<Facts> for CachedObject {
-    fn from(facts: Facts) -> Self {
+impl From<StoredObject> for CachedObject {
+    fn from(facts: StoredObject) -> Self {
         Self {
             key: facts.key.to_string(),
             address: facts.address,

@@ -9,7 +9,7 @@ use axum::response::Response;
 use super::form::Fields;
 use super::notice::{Notice, redirect_with_result};
 use super::{Frame, render};
-use crate::cache::object::{Facts, Fill};
+use crate::cache::object::{Fill, StoredObject};
 use crate::domain::error::{Error, Result};
 use crate::domain::time::Time;
 use crate::http::api::cache::{key, own, start};
@@ -90,7 +90,7 @@ pub async fn page(State(app): State<Arc<App>>, frame: Frame) -> Result<Response>
     let shown = |time: Time| frame.text(time);
     let objects = cache.objects();
     let total = objects.len();
-    let object = |facts: Facts| ObjectRow {
+    let object = |facts: StoredObject| ObjectRow {
         key: facts.key.to_string(),
         size: bty::size::human(facts.size_bytes),
         sha256: facts.sha256.to_string(),

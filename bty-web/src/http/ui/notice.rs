@@ -20,7 +20,8 @@ use crate::domain::time::Time;
 use crate::http::api;
 use crate::http::extract::Json;
 use crate::http::guard;
-use crate::services::app::{App, random_token};
+use crate::random::random_token;
+use crate::services::app::App;
 use crate::store::{self, catalog::Stored};
 
 /// As many notices wait.
@@ -213,7 +214,7 @@ async fn machine(
         Ok(Outcome { machine: before, events, answer: () })
     };
     let hardware = mac.clone();
-    let also = move |conn: &rusqlite::Connection, _: bool| match &lshw {
+    let also = move |conn: &crate::store::Connection, _: bool| match &lshw {
         Some((text, at)) => store::machines::put_lshw(conn, &hardware, text, *at),
         None => Ok(()),
     };

@@ -11,6 +11,7 @@ use super::{Handle, Job, Kind, start};
 use crate::domain::error::{Error, Result};
 use crate::domain::event::{Actor, NewEvent};
 use crate::domain::time::Time;
+use crate::durable::{PRIVATE_FILE, write_durably};
 use crate::services::app::App;
 use crate::services::transfer;
 use crate::store;
@@ -20,10 +21,6 @@ pub const FILE: &str = "inventory.json";
 
 /// Name of the copy of the database beside it.
 const COPY: &str = "state.db";
-
-/// Mode of files that only the server's user and group may read: a copy of the database has digests
-/// of tokens and sessions.
-pub const PRIVATE_FILE: u32 = 0o640;
 
 /// Mode of the directories that such files are in.
 const PRIVATE_DIR: u32 = 0o750;
@@ -59,7 +56,7 @@ pub async fn request(
     );
     app.record(event.by(actor, ip.as_deref()).with(json!({ "trigger": trigger }))).await?;
     let (shared, key) = (Arc::clone(app), id.clone());
-    Ok(start(app, Kind::Backup, id, move |handle| {
+    Ok(start(&app.jobs, Kind::Backup, id, move |handle| {
         let tell = |event: NewEvent| shared.db.write_blocking(move |t| t.record(&event).map(drop));
         tell(
             NewEvent::new(
@@ -161,32 +158,6 @@ fn make_dir(base: &Path, id: &str) -> std::io::Result<PathBuf> {
     Ok(dir)
 }
 
-/// Replaces a file as a whole, or leaves it as it was. A new file gets at most `mode`, before
-/// anything is in it.
-///
-/// # Errors
-/// Those of the file system.
-pub fn write_durably(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
-    use std::io::Write as _;
-    let new = path.with_extension("new");
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(mode)
-        .open(&new)?;
-    // a file that was left behind keeps the mode that it had
-    let now = file.metadata()?.permissions().mode() & 0o7777;
-    if now & !mode != 0 {
-        file.set_permissions(std::fs::Permissions::from_mode(now & mode))?;
-    }
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&new, path)?;
-    // the name has to be durable too
-    path.parent().map_or(Ok(()), |dir| std::fs::File::open(dir)?.sync_all())
-}
-
 /// Backups on the disk, the newest first. Other directories are left alone; a directory that cannot
 /// be read has none.
 #[must_use]
@@ -255,7 +226,7 @@ pub async fn schedule(app: Arc<App>) {
     }
 }
 
-fn is_due(settings: &store::settings::Settings, now: Time) -> bool {
+fn is_due(settings: &crate::domain::settings::Settings, now: Time) -> bool {
     const DAY_MS: i64 = 24 * 3600 * 1000;
     let every = match settings.get("backup.cadence") {
         "daily" => DAY_MS,
@@ -273,7 +244,8 @@ mod tests {
     #[test]
     fn a_backup_is_due_a_day_or_a_week_after_the_last_one() {
         let now = Time::parse("2026-11-24T08:30:00Z").unwrap();
-        let due = |pairs: &[(&str, &str)]| is_due(&store::settings::Settings::of(pairs), now);
+        let due =
+            |pairs: &[(&str, &str)]| is_due(&crate::domain::settings::Settings::of(pairs), now);
         let daily = [("backup.enabled", "1"), ("backup.cadence", "daily")];
         let with = |last: &'static str| due(&[daily[0], daily[1], ("backup.last_run_at", last)]);
         assert!(due(&daily) && with("2026-11-23T08:30:00Z") && !with("2026-11-23T08:30:01Z"));
