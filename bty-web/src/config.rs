@@ -132,9 +132,9 @@ pub struct Config {
     /// This process is a cache host, and nothing else.
     pub is_cache_only: bool,
     /// The cache host runs in this process, and listens there.
-    pub cache: Option<(SocketAddr, crate::cache::Options)>,
+    pub cache: Option<(SocketAddr, crate::cache::CacheOptions)>,
     /// What a cache host of this process would be told.
-    pub cache_options: crate::cache::Options,
+    pub cache_options: crate::cache::CacheOptions,
     /// Where it would listen.
     pub cache_listen: SocketAddr,
     /// TFTP runs in this process.
@@ -231,11 +231,11 @@ impl Config {
 
     /// What TFTP is told.
     #[must_use]
-    pub fn tftp(&self) -> crate::tftp::Options {
-        crate::tftp::Options {
+    pub fn tftp(&self) -> crate::tftp::TftpOptions {
+        crate::tftp::TftpOptions {
             listen: self.tftp_listen,
             roots: vec![self.tftp_root.clone(), self.boot_seed_dir.clone()],
-            further: Vec::new(),
+            allowed: Vec::new(),
             server_url: self.public_url.clone(),
             server_port: self.listen.port(),
         }
@@ -495,7 +495,7 @@ impl Loader {
     }
 
     /// What a cache host is told.
-    fn cache(&mut self) -> Option<crate::cache::Options> {
+    fn cache(&mut self) -> Option<crate::cache::CacheOptions> {
         let origins = self.parse(
             "cache.origins",
             "hosts such as *.example.org, or beginnings of addresses such as https://h/images/",
@@ -515,7 +515,7 @@ impl Loader {
         };
         let text = |key: &str| text_of(&self.values, key);
         let dir = Some(text("cache.dir")).filter(|dir| !dir.is_empty()).map(PathBuf::from);
-        Some(crate::cache::Options {
+        Some(crate::cache::CacheOptions {
             dir: dir.unwrap_or_else(|| Path::new(&text("paths.state_dir")).join("cache")),
             max_bytes,
             is_curated: is_yes(&text("cache.curate")),

@@ -8,7 +8,7 @@ use bty_script::worker::Workers;
 use tokio::sync::watch;
 
 use crate::blocking::blocking;
-use crate::cache::Cache;
+use crate::cache::CacheHost;
 use crate::cache::address::Address;
 use crate::config::Config;
 use crate::config::limits::PerMinute;
@@ -30,7 +30,7 @@ use crate::services::rates::Rates;
 use crate::services::simulations::Simulations;
 use crate::store::database::Db;
 use crate::store::{self, settings::Settings};
-use crate::tftp::Tftp;
+use crate::tftp::TftpServer;
 
 /// Machines are locked by the hash of their address, in as many shards.
 const LOCKS: usize = 256;
@@ -49,11 +49,11 @@ pub struct App {
     /// Who may do what.
     pub auth: Auth,
     /// The cache host of this process.
-    pub cache: Option<Arc<Cache>>,
+    pub cache: Option<Arc<CacheHost>>,
     /// How images are had through a cache host.
     pub image_router: ImageRouter,
     /// TFTP in this process, once it serves.
-    pub tftp: OnceLock<Arc<Tftp>>,
+    pub tftp: OnceLock<Arc<TftpServer>>,
     /// Bodies that are being sent.
     pub bodies: Bodies,
     /// Work beside requests.
@@ -231,7 +231,7 @@ impl App {
             .as_ref()
             .map(|(_, options)| {
                 let has_catalog = !config.is_cache_only;
-                Cache::open(options.clone(), &config.network.options(), db.clone(), has_catalog)
+                CacheHost::open(options.clone(), &config.network.options(), db.clone(), has_catalog)
             })
             .transpose()?;
         if let Some(cache) = &cache {

@@ -139,7 +139,7 @@ impl ImageRouter {
             _ if !self.url.is_empty() => probe(&app.client, url, sha256).await,
             Some(cache) => match cache.lookup(address) {
                 Ok(Some(Lookup::Whole { object, .. }))
-                    if sha256.is_none_or(|sha| object.facts.sha256.to_string() == sha) =>
+                    if sha256.is_none_or(|sha| object.record.sha256.to_string() == sha) =>
                 {
                     Status::Hit
                 }

@@ -17,7 +17,7 @@ use crate::services::app::App;
 use crate::services::jobs::{Job, Kind, backup, netboot};
 use crate::services::netboot::{self as boot, Artifact, Release};
 use crate::store::settings::is_tag;
-use crate::tftp::probe::{Probe, probe};
+use crate::tftp::probe::{TftpProbe, probe};
 
 /// All jobs, the newest first.
 #[utoipa::path(get, path = "/workers", tag = "jobs", responses((status = 200, body = Vec<Job>), (status = 401, body = ErrorBody)))]
@@ -109,7 +109,7 @@ pub(crate) async fn dhcp(who: ClientContext) -> Response {
 #[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct NetbootHealth {
     /// TFTP, as a machine would ask it.
-    pub(crate) tftp: Probe,
+    pub(crate) tftp: TftpProbe,
     /// What is wrong with the files of the live environment.
     pub(crate) mismatch: Option<String>,
     /// Boot programs that are there.
