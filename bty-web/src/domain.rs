@@ -2,7 +2,6 @@
 //!
 //! Functions take the time, random tokens and the evaluation of plans as arguments, so that a simulation runs the same code as a real boot.
 
-pub mod cache_object;
 pub mod error;
 pub mod event;
 pub mod image_route;

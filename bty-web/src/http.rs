@@ -10,5 +10,6 @@ pub mod network;
 pub mod pxe;
 mod rewrite;
 pub mod router;
+pub mod sendfile;
 mod serve_file;
 pub mod ui;

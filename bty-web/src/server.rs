@@ -1,4 +1,4 @@
-//! Serving: from an opened state to an ordered end.
+//! Assembly and lifecycle: opens the state, starts what serves, and stops in order.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,42 +8,45 @@ use bty_script::decide::Question;
 use tokio::net::TcpListener;
 
 use crate::blocking::blocking;
-use crate::cache::sendfile;
 use crate::config::Config;
 use crate::domain::error::{Error, Result};
 use crate::domain::event::{Actor, NewEvent};
 use crate::domain::machine::ClientContext;
+use crate::domain::network::listen_error;
 use crate::domain::plan::bundled;
 use crate::domain::time::Time;
 use crate::http::connections::{Connections, Permit};
 use crate::http::router as routes;
+use crate::http::sendfile;
 use crate::services::app::App;
 use crate::services::catalog;
 use crate::services::jobs::backup;
 use crate::state_dir::{self, StateLock, Use};
-use crate::tftp::{First, Tftp};
+use crate::tftp::{FirstRequest, TftpOptions, TftpServer};
 use crate::{store, tftp};
 
-/// How long connections and jobs have to end by themselves.
+/// How long connections and jobs may take to end by themselves when the server stops.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Serves until `stop` ends.
+/// Runs a server until `stop` ends.
 ///
 /// # Errors
-/// When the state cannot be opened, or the address is taken.
+/// - [`ErrorKind::Conflict`](crate::domain::error::ErrorKind::Conflict) if another process uses the
+///   address or the state directory, or the directory cannot be written.
+/// - [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) if the database cannot be
+///   opened.
 pub async fn serve(config: Config, stop: impl Future<Output = ()> + Send + 'static) -> Result<()> {
-    // a port that is taken is told before anything is made
+    // a port that is in use is reported before any file is created
     let listener = listen_at(config.listen, "BTY_SERVER_PORT").await?;
     let _lock = claim(&config)?;
     let app = open(config).await?;
     serve_at(app, listener, stop).await
 }
 
-/// Is a cache host, and nothing else, until `stop` ends: with its own state, log-in and events, in
-/// the directory of its objects.
+/// Runs a cache host without a server until `stop` ends. Its state, login and events are its own.
 ///
 /// # Errors
-/// When the state cannot be opened, or the address is taken.
+/// As [`serve`].
 pub async fn serve_cache(
     mut config: Config,
     stop: impl Future<Output = ()> + Send + 'static,
@@ -51,25 +54,25 @@ pub async fn serve_cache(
     let listen = config.cache_listen;
     let listener = listen_at(listen, "BTY_CACHE_LISTEN").await?;
     config.is_cache_only = true;
-    // what stands in a base address that no request tells
+    // the port of URLs when a request does not tell
     config.listen = listen;
     config.cache = Some((listen, config.cache_options.clone()));
     let _lock = claim(&config)?;
     let app = open(config).await?;
-    greet(&app, "a cache host", listener.local_addr()?).await?;
-    let end = Arc::clone(&app);
+    announce(&app, "cache host", listener.local_addr()?).await?;
+    let stopping = Arc::clone(&app);
     tokio::spawn(async move {
         stop.await;
-        tracing::info!("ending");
-        end.stop();
+        tracing::info!("stopping");
+        stopping.stop();
     });
     serve_objects(&app, listener).await?;
     close(&app).await
 }
 
-/// Starts the first process that runs scripts, so that neither the first machine nor the first page
-/// waits for it.
-fn start_worker(app: &App) {
+/// Starts the first script process, so that neither the first machine nor the first page waits for
+/// it.
+fn warm_up_workers(app: &App) {
     let decide = app.decide();
     drop(blocking(move || {
         let plan = bundled::all().first().map(|plan| plan.source.as_str()).unwrap_or_default();
@@ -82,34 +85,33 @@ fn start_worker(app: &App) {
             catalog: "",
         };
         if let Err(error) = decide(&question) {
-            tracing::warn!(%error, "no process runs scripts");
+            tracing::warn!(%error, "cannot start a process for scripts");
         }
     }));
 }
 
-/// Opens the state, which blocks.
 async fn open(config: Config) -> Result<Arc<App>> {
     blocking(move || App::open(config)).await?
 }
 
-/// Takes the state of this configuration for this process.
+/// Locks the state directory for this process.
 fn claim(config: &Config) -> Result<StateLock> {
     state_dir::claim(&config.state_dir, Use::State { may_be_remote: config.state_may_be_remote })
 }
 
-/// Listens; `variable` is what says where.
+/// Binds `address`; `variable` is the setting to name if that fails.
 async fn listen_at(address: SocketAddr, variable: &str) -> Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|e| {
-        crate::domain::network::cannot_listen(&address.to_string(), address.port(), variable, &e)
-    })
+    TcpListener::bind(address)
+        .await
+        .map_err(|e| listen_error(&address.to_string(), address.port(), variable, &e))
 }
 
-/// Serves the cache of this process until it is to end.
+/// Serves the objects of the cache host, if there is one, until the server stops.
 async fn serve_objects(app: &Arc<App>, listener: TcpListener) -> Result<()> {
     let Some(cache) = app.cache.clone() else { return Ok(()) };
     let (metrics, router) = (Arc::clone(&app.metrics), routes::cache_router(app));
     let (tending, waiting) = (Arc::clone(app), Arc::clone(app));
-    tokio::spawn(Arc::clone(&cache).tend(async move { tending.stopped().await }));
+    tokio::spawn(Arc::clone(&cache).save_uses(async move { tending.stopped().await }));
     let connections = Connections::new(
         app.config.limits.clone(),
         app.config.trusted_proxies.clone(),
@@ -131,26 +133,26 @@ async fn serve_objects(app: &Arc<App>, listener: TcpListener) -> Result<()> {
     Ok(())
 }
 
-/// Serves boot programs, and nothing else, until `stop` ends. `metrics` is where what it counts can
-/// be read.
+/// Runs a TFTP server without a server until `stop` ends. At the address `metrics`, `/metrics` and
+/// `/healthz` are served over HTTP.
 ///
 /// # Errors
-/// When it cannot listen.
+/// [`ErrorKind::Conflict`](crate::domain::error::ErrorKind::Conflict) if an address cannot be used.
 pub async fn serve_tftp(
-    options: tftp::Options,
+    options: TftpOptions,
     metrics: Option<SocketAddr>,
     stop: impl Future<Output = ()> + Send,
 ) -> Result<()> {
-    let tftp = Tftp::new(options, |first: First| {
+    let server = TftpServer::new(options, |first: FirstRequest| {
         let (ip, mac, name) = (first.ip, first.mac.as_deref().unwrap_or("unknown"), first.name);
-        tracing::info!(%ip, mac, name, "a client asks for the first time");
+        tracing::info!(%ip, mac, name, "first request of a client");
     });
     if let Some(address) = metrics {
         let listener = listen_at(address, "--metrics").await?;
-        let counted = Arc::clone(&tftp);
+        let counted = Arc::clone(&server);
         let render = move || {
             let metrics = crate::services::metrics::Metrics::default();
-            metrics.tftp(&counted.counts);
+            metrics.tftp(&counted.counters);
             async move { metrics.render(0, 0) }
         };
         let router = axum::Router::new().route("/metrics", axum::routing::get(render)).route(
@@ -159,18 +161,19 @@ pub async fn serve_tftp(
         );
         tokio::spawn(axum::serve(listener, router).into_future());
     }
-    tftp::serve(tftp, stop).await
+    tftp::serve(server, stop).await
 }
 
-/// Serves boot programs beside the server.
+/// Runs the TFTP server of this process until the server stops. The first request of each client
+/// becomes an event.
 async fn start_tftp(app: &Arc<App>) -> Result<()> {
     let (shared, runtime) = (Arc::clone(app), tokio::runtime::Handle::current());
-    let tftp = Tftp::new(app.config.tftp(), move |first: First| {
+    let server = TftpServer::new(app.config.tftp(), move |first: FirstRequest| {
         let id = first.mac.clone().unwrap_or_else(|| first.ip.to_string());
         let event = NewEvent::new(
             "tftp.client.first",
             id,
-            format!("{} asks for {} over TFTP", first.ip, first.name),
+            format!("{} requested {} over TFTP", first.ip, first.name),
         );
         let event = event.by(Actor::PxeClient, Some(&first.ip.to_string()));
         let event = event.with(serde_json::json!({ "mac": first.mac, "name": first.name }));
@@ -179,53 +182,55 @@ async fn start_tftp(app: &Arc<App>) -> Result<()> {
         let app = Arc::clone(&shared);
         runtime.spawn(async move {
             if let Err(error) = app.record(event).await {
-                tracing::warn!(%error, "a client of TFTP was not written down");
+                tracing::warn!(%error, "cannot record a TFTP client");
             }
         });
     });
-    let _ = app.tftp.set(Arc::clone(&tftp));
+    let _ = app.tftp.set(Arc::clone(&server));
     let waiting = Arc::clone(app);
-    tftp::serve(tftp, async move { waiting.stopped().await }).await
+    tftp::serve(server, async move { waiting.stopped().await }).await
 }
 
-/// Says what is served, and what is strange about it.
-async fn greet(app: &Arc<App>, what: &str, address: SocketAddr) -> Result<()> {
+/// Logs the start and all warnings about the configuration, and records the event.
+async fn announce(app: &Arc<App>, what: &str, address: SocketAddr) -> Result<()> {
     for warning in &app.config.warnings {
         tracing::warn!("{warning}");
     }
     if app.auth.is_open() {
-        tracing::warn!("no admin password is set: everybody on this network can change everything");
+        tracing::warn!("no admin password is set: anybody on this network can change everything");
     }
     let version = env!("CARGO_PKG_VERSION");
     app.record(NewEvent::new(
         "system.started",
         "server",
-        format!("bty-web {version}, {what}, serves at {address}"),
+        format!("bty-web {version} started as {what} at {address}"),
     ))
     .await?;
-    tracing::info!(%address, state = %app.config.state_dir.display(), "{what} serves");
+    tracing::info!(%address, state = %app.config.state_dir.display(), "{what} started");
     Ok(())
 }
 
-/// Closes the database, once all that is under way is written down.
+/// Closes the database after jobs have ended, so that their results are recorded.
 async fn close(app: &Arc<App>) -> Result<()> {
     let _ = tokio::time::timeout(GRACE, app.jobs.drain()).await;
     let db = app.db.clone();
     blocking(move || db.close()).await
 }
 
-/// Serves an opened server at a socket.
+/// Serves an opened server on a bound socket.
 ///
 /// # Errors
-/// Those of the socket.
+/// [`ErrorKind::Conflict`](crate::domain::error::ErrorKind::Conflict) if the address of the cache
+/// host cannot be used, [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) if the
+/// database fails.
 pub async fn serve_at(
     app: Arc<App>,
     listener: TcpListener,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
     let address = listener.local_addr()?;
-    greet(&app, "a server", address).await?;
-    start_worker(&app);
+    announce(&app, "server", address).await?;
+    warm_up_workers(&app);
     let objects = match &app.config.cache {
         Some((listen, _)) => {
             let listener = listen_at(*listen, "BTY_CACHE_LISTEN").await?;
@@ -238,10 +243,10 @@ pub async fn serve_at(
         let shared = Arc::clone(&app);
         tokio::spawn(async move {
             if let Err(error) = start_tftp(&shared).await {
-                tracing::error!(%error, "TFTP does not serve");
+                tracing::error!(%error, "cannot serve TFTP");
                 let event =
-                    NewEvent::new("tftp.failed", "tftp", format!("TFTP does not serve: {error}"));
-                // the log has it too
+                    NewEvent::new("tftp.failed", "tftp", format!("cannot serve TFTP: {error}"));
+                // it is in the log already
                 let _ = shared.record(event.with(error.details())).await;
             }
         });
@@ -253,7 +258,7 @@ pub async fn serve_at(
     let shared = Arc::clone(&app);
     let stopping = async move {
         stop.await;
-        tracing::info!("ending");
+        tracing::info!("stopping");
         shared.stop();
     };
     let limits = app.config.limits.clone();
@@ -261,24 +266,24 @@ pub async fn serve_at(
         Connections::new(limits, app.config.trusted_proxies.clone(), Arc::clone(&app.metrics));
     let serve = |stream, peer, permit: Permit| permit.serve_http(stream, peer, router.clone());
     end_in_time(&app, connections.serve(listener, stopping, serve)).await;
-    // whatever is under way is ended, and written down, before the database closes
+    // the cache host records how its fills ended before the database closes
     if let Some(objects) = objects {
         objects.await.map_err(Error::internal)??;
     }
     close(&app).await
 }
 
-/// Serves until all connections have ended, or some are still open when it is time.
+/// Waits until `serving` has ended, but no longer than [`GRACE`] after the server stops.
 async fn end_in_time(app: &Arc<App>, serving: impl Future<Output = ()>) {
     tokio::select! {
         () = serving => {}
         () = async { app.stopped().await; tokio::time::sleep(GRACE).await } => {
-            tracing::warn!("connections were still open after {} s", GRACE.as_secs());
+            tracing::warn!("connections were still open after {} s; closing them", GRACE.as_secs());
         }
     }
 }
 
-/// Deletes events that are too old or too many, every hour, where the configuration wants that.
+/// Deletes events beyond `limits.event_days` and `limits.events`, every hour.
 async fn prune_events(app: Arc<App>) {
     const DAY_MS: i64 = 24 * 60 * 60 * 1000;
     let limits = &app.config.limits;
@@ -299,11 +304,11 @@ async fn prune_events(app: Arc<App>) {
                 Ok(deleted) => {
                     tracing::info!(
                         deleted,
-                        "events were deleted, as limits.event_days and limits.events say"
+                        "deleted events beyond limits.event_days or limits.events"
                     );
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "old events were not deleted");
+                    tracing::warn!(%error, "cannot delete old events");
                     break;
                 }
             }
@@ -315,16 +320,16 @@ async fn prune_events(app: Arc<App>) {
     }
 }
 
-/// Imports the catalog file of the configuration, if there is one. What an operator has deleted
-/// stays deleted.
+/// Imports the catalog file of the configuration, if it exists. Entries that an operator has
+/// deleted are not imported again.
 async fn import_file(app: Arc<App>) {
     let path = &app.config.catalog_file;
     if !path.is_file() {
         return;
     }
-    let who = ClientContext { ip: None, now: Time::now(), base: String::new() };
+    let client = ClientContext { ip: None, now: Time::now(), base: String::new() };
     let source = path.display().to_string();
-    if let Err(error) = catalog::import(&app, &who, Actor::System, source).await {
-        tracing::warn!(%error, "the catalog file was not imported");
+    if let Err(error) = catalog::import(&app, &client, Actor::System, source).await {
+        tracing::warn!(%error, "cannot import the catalog file");
     }
 }

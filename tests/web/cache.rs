@@ -305,7 +305,7 @@ fn wrong_bytes_never_come_to_their_end_and_are_never_kept() {
     let events = web.get("/events").json();
     assert_eq!(events["events"][0]["kind"], "cache.fill.failed");
     assert!(
-        events["events"][0]["summary"].as_str().unwrap().contains("it was thrown away"),
+        events["events"][0]["summary"].as_str().unwrap().contains("it was discarded"),
         "{events:#}"
     );
     // repaired, it is fetched anew
@@ -545,7 +545,7 @@ fn a_disk_that_is_full_is_told_and_nothing_half_is_kept() {
     let web = Web::cache(&[], &[("BTY_CACHE_DIR", &own)]);
     let _ = web.get(&small).expect(200);
     let told = web.get(&large).expect(507).text();
-    assert!(told.contains("there is no room for 48.0 MiB: the disk has"), "{told}");
+    assert!(told.contains("there is no room for 48.0 MiB: the disk is full"), "{told}");
     // somebody else takes the disk, so that it is full in the middle of an object whose length
     // nobody knew
     let free = 96 * MIB - 24 * MIB;

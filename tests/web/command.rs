@@ -138,7 +138,9 @@ fn the_configuration_is_checked_and_shown_without_its_secrets() {
     let wrong = web.command(&["check-config"]).env("BTY_SERVER_PORT", "http").output().unwrap();
     assert_eq!(wrong.status.code(), Some(2));
     assert!(
-        said(&wrong).contains("server.port: http (env(BTY_SERVER_PORT)) is not a port"),
+        said(&wrong).contains(
+            "server.port: expected a port from 1 to 65535, found http (env(BTY_SERVER_PORT))"
+        ),
         "{}",
         said(&wrong)
     );

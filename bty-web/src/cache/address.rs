@@ -1,5 +1,5 @@
-//! What clients ask for: the address of an origin, in the path or in the query, and the key that
-//! its object is kept by.
+//! The address of an object on its origin, its encoding in a URL of the cache host, and the key of
+//! the cached object.
 
 use std::str::FromStr;
 
@@ -11,13 +11,13 @@ use url::Url;
 
 use crate::domain::error::{Error, ErrorKind, Result};
 
-/// Longer addresses are not understood.
+/// Longer addresses are refused.
 const ADDRESS_BYTES_MAX: usize = 4096;
 
-/// Name of an object's file: SHA-256, as 64 hexadecimal digits.
+/// Key of an object, and name of its file: a SHA-256, as 64 hexadecimal digits.
 pub type Key = Digest;
 
-/// An object on an origin.
+/// The address of an object on its origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
     /// On a web server.
@@ -30,22 +30,22 @@ impl FromStr for Address {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let wrong = |why: &str| {
+        let malformed = |why: &str| {
             Err(Error::new(ErrorKind::Malformed, format!("the address of the origin {why}")))
         };
         if text.len() > ADDRESS_BYTES_MAX {
-            return wrong("is too long");
+            return malformed("is longer than 4096 bytes");
         }
         match text.parse::<Location>() {
             Ok(Location::Oci(reference)) => Ok(Self::Registry(reference)),
             Ok(Location::Http(url)) if !url.username().is_empty() || url.password().is_some() => {
-                wrong("has a user or a password: what is cached is for everybody")
+                malformed("contains a user name or a password; everybody can read what is cached")
             }
             Ok(Location::Http(mut url)) => {
                 url.set_fragment(None);
                 Ok(Self::Web(url))
             }
-            _ => wrong("must begin with http://, https:// or oras://"),
+            _ => malformed("must begin with http://, https:// or oras://"),
         }
     }
 }
@@ -60,23 +60,27 @@ impl std::fmt::Display for Address {
 }
 
 impl Address {
-    /// From the part of a path that has it in the URL-safe alphabet of Base64, with or without `=`
-    /// at the end.
+    /// Decodes a segment of a URL path: URL-safe Base64, with or without padding.
     ///
     /// # Errors
-    /// [`ErrorKind::Malformed`].
+    /// [`ErrorKind::Malformed`] if it is not Base64, or not an address.
     pub fn decode(text: &str) -> Result<Self> {
-        // some clients write the = of the end as they write it in a query
+        // some clients percent-encode the padding, as they would in a query
         let text = text.replace("%3D", "=").replace("%3d", "=");
         let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('='));
         let decoded = bytes.ok().and_then(|bytes| String::from_utf8(bytes).ok());
         decoded
-            .ok_or_else(|| Error::new(ErrorKind::Malformed, "the path holds no address in Base64"))?
+            .ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Malformed,
+                    "the path does not contain an address in URL-safe Base64",
+                )
+            })?
             .parse()
     }
 
-    /// What a web object is kept by: its address without the query, or with it. Objects of
-    /// registries are kept by their digests.
+    /// The key of the object: the hash of a web address, with its query only if `keep_query`, or
+    /// of the digest of a registry's blob. A tag must be resolved to a digest first.
     #[must_use]
     pub fn key(&self, keep_query: bool) -> Key {
         match self {
@@ -94,7 +98,7 @@ impl Address {
         }
     }
 
-    /// `host:port` as it is written.
+    /// `host:port`, without a port if the address has none.
     #[must_use]
     pub fn host(&self) -> String {
         match self {
@@ -105,10 +109,8 @@ impl Address {
             Self::Registry(reference) => reference.registry().to_ascii_lowercase(),
         }
     }
-}
 
-impl Address {
-    /// Scheme, host and port of the origin, as a catalog allows them.
+    /// Scheme, host and port of the origin, the unit by which a catalog allows addresses.
     #[must_use]
     pub fn origin(&self) -> String {
         match self {
@@ -117,7 +119,7 @@ impl Address {
         }
     }
 
-    /// Host and port that a client connects to.
+    /// Host and port to connect to; none if the address has no host.
     #[must_use]
     pub fn target(&self) -> Option<(String, u16)> {
         match self {
@@ -130,13 +132,14 @@ impl Address {
     }
 }
 
-/// What a blob of a registry is kept by, whichever repository it is in.
+/// The key of a registry's blob, which is the same in every repository.
 #[must_use]
 pub fn blob_key(digest: Digest) -> Key {
     Digest::of(format!("sha256:{digest}").as_bytes())
 }
 
-/// `/b/<address>/<name>` on the cache host at `base`; with `sha256`, only these bytes are served.
+/// The URL of `origin` on the cache host at `base`: `/b/<address>/<name>`. With `sha256`, the cache
+/// host refuses to send other bytes.
 #[must_use]
 pub fn blob_url(base: &str, origin: &str, name: &str, sha256: Option<&str>) -> String {
     let encoded = URL_SAFE_NO_PAD.encode(origin);
@@ -145,62 +148,6 @@ pub fn blob_url(base: &str, origin: &str, name: &str, sha256: Option<&str>) -> S
     let name = if name.trim_matches('.').is_empty() { "image" } else { name.as_str() };
     let expected = sha256.map_or_else(String::new, |sha256| format!("?sha256={sha256}"));
     format!("{}/b/{encoded}/{name}{expected}", base.trim_end_matches('/'))
-}
-
-/// Origins that may be asked.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Origins(Vec<String>);
-
-impl FromStr for Origins {
-    type Err = String;
-
-    /// Separated by commas or blanks: `example.org`, `*.example.org`, `example.org:8443`, or the
-    /// beginning of an address such as `https://example.org/images/`.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let parts = text.split([',', ' ']).filter(|part| !part.is_empty());
-        let known = |part: &str| match part.split_once("://") {
-            Some((scheme, rest)) => {
-                matches!(scheme, "http" | "https" | "oras") && rest.contains('/')
-            }
-            None => !part.contains('/'),
-        };
-        parts
-            .map(|part| match known(part) {
-                true => Ok(part.to_ascii_lowercase()),
-                false => Err(format!(
-                    "{part:?} is neither a host nor the beginning of an address with a path"
-                )),
-            })
-            .collect::<Result<_, _>>()
-            .map(Self)
-    }
-}
-
-impl Origins {
-    /// True when none are named.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// True when `address` is one of them.
-    #[must_use]
-    pub fn allow(&self, address: &Address) -> bool {
-        let (host, text) = (address.host(), address.to_string());
-        let bare = host.rsplit_once(':').map_or(host.as_str(), |(bare, _)| bare);
-        let is = |pattern: &String| match (pattern.contains("://"), pattern.strip_prefix("*.")) {
-            // only whole components: https://h/images does not allow https://h/images-of-others
-            (true, _) => text
-                .to_ascii_lowercase()
-                .strip_prefix(pattern.trim_end_matches('/'))
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ':', '@', '?'])),
-            (false, Some(domain)) => {
-                bare.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'))
-            }
-            (false, None) => *pattern == host || pattern == bare,
-        };
-        self.0.iter().any(is)
-    }
 }
 
 #[cfg(test)]
@@ -212,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_those_of_the_reference() {
+    fn keys_match_the_reference_cache_host() {
         // sha256 of "https://h.example/a/B.img"
         let plain = address("HTTPS://H.Example/a/B.img");
         assert_eq!(plain.key(false), Digest::of(b"https://h.example/a/B.img"));
@@ -229,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_public_address_is_refused() {
+    fn invalid_addresses_are_refused() {
         for text in [
             "",
             "/etc/passwd",
@@ -251,39 +198,12 @@ mod tests {
     }
 
     #[test]
-    fn a_blob_url_leads_back_to_its_origin() {
+    fn a_blob_url_decodes_to_its_origin() {
         let url = blob_url("http://c:3000/", "oras://ghcr.io/a/b:tag", "../x y.img", Some("ab"));
         let path = url.strip_prefix("http://c:3000/b/").unwrap();
         let (encoded, name) = path.split_once('/').unwrap();
         assert_eq!(Address::decode(encoded).unwrap(), address("oras://ghcr.io/a/b:tag"));
         assert_eq!(name, ".._x_y.img?sha256=ab");
-    }
-
-    #[test]
-    fn only_named_origins_are_allowed() {
-        let origins: Origins =
-            "example.org, *.lan h:8443 https://mirror/images/ oras://ghcr.io/me/".parse().unwrap();
-        for (text, is_allowed) in [
-            ("http://example.org/x", true),
-            ("https://example.org:99/x", true),
-            ("http://sub.example.org/x", false),
-            ("http://a.lan/x", true),
-            ("http://lan/x", false),
-            ("http://evillan/x", false),
-            ("https://h:8443/x", true),
-            ("https://h/x", false),
-            ("https://mirror/images/x", true),
-            ("https://mirror/images-of-others/x", false),
-            ("http://mirror/images/x", false),
-            ("oras://ghcr.io/me/x:t", true),
-            ("oras://ghcr.io/other/x:t", false),
-        ] {
-            assert_eq!(origins.allow(&address(text)), is_allowed, "{text}");
-        }
-        assert!(Origins::default().is_empty() && !origins.is_empty());
-        for text in ["https://h", "a/b", "ftp://h/x"] {
-            assert!(text.parse::<Origins>().is_err(), "{text}");
-        }
     }
 
     #[test]
@@ -304,13 +224,12 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_path_makes_decoding_fail_badly(text in "\\PC{0,80}") {
+        fn decoding_never_panics(text in "\\PC{0,80}") {
             let _ = Address::decode(&text);
-            let _ = text.parse::<Origins>();
         }
 
         #[test]
-        fn every_address_comes_back(path in "[a-zA-Z0-9/._-]{1,40}") {
+        fn encoding_and_decoding_round_trip(path in "[a-zA-Z0-9/._-]{1,40}") {
             let origin = format!("http://h.example/{path}");
             let url = blob_url("http://c", &origin, "n", None);
             let encoded = url.split('/').nth(4).unwrap().to_owned();

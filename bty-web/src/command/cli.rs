@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bty_web::fleet::Options;
+use bty_web::fleet::FleetOptions;
 use clap::{Parser, Subcommand};
 
 use crate::remote::Remote;
@@ -96,7 +96,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         remote: Remote,
         #[command(flatten)]
-        options: Options,
+        options: FleetOptions,
     },
     /// Print the document of the API
     Openapi,

@@ -1,17 +1,17 @@
-//! A fleet of simulated machines against a server.
+//! `bty-web simulate-fleet`.
 
 use std::process::ExitCode;
 
 use bty_web::domain::error::Result;
-use bty_web::fleet::{self, Options, Report};
+use bty_web::fleet::{self, FleetOptions, FleetReport};
 
 use crate::print::{out, out_json};
 use crate::remote::{Server, table};
 
-/// As many violations are spelt out.
-const SHOWN: usize = 20;
+/// Maximum number of violations that are listed.
+const VIOLATIONS_LISTED: usize = 20;
 
-pub(crate) async fn run(server: &Server, options: Options) -> Result<ExitCode> {
+pub(crate) async fn run(server: &Server, options: FleetOptions) -> Result<ExitCode> {
     let report = fleet::run(&server.api, &options).await?;
     if server.json {
         out_json!("{}", serde_json::to_string_pretty(&report)?);
@@ -21,8 +21,8 @@ pub(crate) async fn run(server: &Server, options: Options) -> Result<ExitCode> {
     Ok(if report.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn show(report: &Report) {
-    let Report {
+fn show(report: &FleetReport) {
+    let FleetReport {
         machines,
         boots,
         requests,
@@ -40,7 +40,7 @@ fn show(report: &Report) {
         *requests as f64 / seconds
     );
     out!(
-        "{flashes} flashes begun, {completed} completed; {crashes} crashes, {repeated} messages repeated, {late} late, {stalled} stalled"
+        "{flashes} flashes started, {completed} completed; {crashes} crashes, {repeated} messages repeated, {late} late, {stalled} stalled"
     );
     let ms = |ms: f64| format!("{ms:.1}");
     let rows: Vec<Vec<String>> = report
@@ -49,7 +49,7 @@ fn show(report: &Report) {
         .map(|(what, t)| vec![what.clone(), t.count.to_string(), ms(t.p50), ms(t.p99), ms(t.max)])
         .collect();
     table(&["Request", "Count", "p50 ms", "p99 ms", "max ms"], &rows);
-    for violation in report.violations.iter().take(SHOWN) {
+    for violation in report.violations.iter().take(VIOLATIONS_LISTED) {
         out!("WRONG: {violation}");
     }
     match report.violations.len() {

@@ -71,7 +71,7 @@ pub(crate) fn tftp(config: &Config, options: TftpOptions) -> Result<ExitCode> {
         own.roots = vec![root];
     }
     bty_web::tftp::check_roots(&own.roots)?;
-    own.further = options.allow;
+    own.allowed = options.allow;
     own.server_url = options.server_url.or(own.server_url);
     until_told(|stop| server::serve_tftp(own, options.metrics, stop))
 }

@@ -1,50 +1,51 @@
-//! Changes of the configuration by an operator: in the file of the state directory, for the next
-//! start.
+//! Changes of the configuration in the browser. They are written to the configuration file in the
+//! state directory, and take effect at the next start.
 
 use std::path::Path;
 
 use toml_edit::{DocumentMut, Item, Table, value};
 
-use super::{Config, KEYS, Origin, SECRETS, Sources, plain};
+use super::keys::{KEYS, Origin, SECRETS, STATE_DIR};
+use super::values::toml_text;
+use super::{Config, Sources};
 use crate::domain::error::{Error, ErrorKind, Problem, Result};
 use crate::durable::{PRIVATE_FILE, write_durably};
 
-/// Where the state is cannot be said in the state.
-const FIXED: &str = "paths.state_dir";
-
-/// Why `key` cannot be changed in the file; none when it can.
+/// Why `key` cannot be changed in the file, as the rest of a sentence that begins with the key; none
+/// if it can.
 #[must_use]
 pub fn obstacle(config: &Config, key: &str) -> Option<String> {
     if !KEYS.iter().any(|(known, ..)| *known == key) {
-        return Some("there is no such key".into());
+        return Some("is not a key of the configuration".into());
     }
-    if SECRETS.contains(&key) || key == FIXED {
-        return Some("is not changed here".into());
+    if SECRETS.contains(&key) || key == STATE_DIR {
+        return Some("cannot be changed in the browser".into());
     }
     if let Some((_, Origin::Env(variable))) = config.values.get(key) {
-        return Some(format!("is set by {variable}, which is stronger than files"));
+        return Some(format!("is set by {variable}, which overrides files"));
     }
     if config.own_file.is_none() {
-        return Some("was read from the files that --config named: change it there".into());
+        return Some("was read from the files that --config names; change it there".into());
     }
     None
 }
 
-/// What the file says of `key` now: what counts after the next start. None when it says nothing.
+/// The value of `key` in the file, which takes effect at the next start; none if it is not set.
 #[must_use]
 pub fn pending(config: &Config, key: &str) -> Option<String> {
     let text = std::fs::read_to_string(config.own_file.as_ref()?).ok()?;
     let table: toml::Table = text.parse().ok()?;
     let (section, name) = key.split_once('.')?;
-    plain(table.get(section)?.get(name)?)
+    toml_text(table.get(section)?.get(name)?)
 }
 
-/// Sets `key` in the file, or takes it out of it with an empty text. Everything else in the file
-/// stays as it is. A value that the next start would refuse is refused now, and changes nothing.
+/// Sets `key` in the file, or removes it if `text` is empty. The rest of the file stays as it is,
+/// comments included.
 ///
 /// # Errors
-/// [`ErrorKind::Conflict`] when it cannot be changed here, [`ErrorKind::Invalid`] for a wrong
-/// value.
+/// - [`ErrorKind::Conflict`] if the key cannot be changed in the file; see [`obstacle`].
+/// - [`ErrorKind::Invalid`] if the next start would refuse the value, or the file is not valid TOML.
+/// - [`ErrorKind::Internal`] if the file cannot be read or written.
 pub fn set(
     config: &Config,
     env: &dyn Fn(&str) -> Option<String>,
@@ -58,7 +59,7 @@ pub fn set(
         return Err(Error::invalid(format!("{key} must be one line of at most 4096 bytes")));
     }
     let (Some(file), Some((section, name))) = (&config.own_file, key.split_once('.')) else {
-        return Err(Error::internal("a key without a section"));
+        return Err(Error::internal("a key without a section, or no file"));
     };
     let at = |e: std::io::Error| Error::internal(format!("{}: {e}", file.display()));
     let before = match std::fs::read_to_string(file) {
@@ -77,16 +78,16 @@ pub fn set(
         let table = document.entry(section).or_insert(Item::Table(Table::new()));
         let table = table
             .as_table_like_mut()
-            .ok_or_else(|| Error::invalid(format!("{section} is no section")))?;
+            .ok_or_else(|| Error::invalid(format!("{section} is not a section")))?;
         table.insert(name, value(text));
     }
     let after = document.to_string();
     check(config, env, file, &after)?;
-    // other values in it may be secrets
+    // other values in the file may be secrets
     write_durably(file, after.as_bytes(), PRIVATE_FILE).map_err(at)
 }
 
-/// Loads the configuration as the next start would.
+/// Loads the configuration as the next start would, with `text` in place of `file`.
 fn check(
     config: &Config,
     env: &dyn Fn(&str) -> Option<String>,
@@ -117,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_is_set_beside_what_is_there_and_a_wrong_one_changes_nothing() {
+    fn setting_a_value_keeps_the_rest_and_an_invalid_value_changes_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().display().to_string();
         let env = |name: &str| match name {
@@ -144,12 +145,12 @@ mod tests {
             refused("server.port", "70000")
         );
         assert!(refused("server.host", "::1").contains("BTY_SERVER_HOST"));
-        assert!(refused("admin.password", "x").contains("not changed here"));
+        assert!(refused("admin.password", "x").contains("cannot be changed"));
         assert!(
-            refused("paths.state_dir", "/").contains("stronger")
-                || refused("paths.state_dir", "/").contains("not changed")
+            refused("paths.state_dir", "/").contains("overrides")
+                || refused("paths.state_dir", "/").contains("cannot be changed")
         );
-        assert!(refused("server.colour", "red").contains("no such key"));
+        assert!(refused("server.color", "red").contains("is not a key"));
         assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left behind");
 

@@ -1,63 +1,65 @@
-//! What strangers may take of a server: connections, memory, rows and time. Every limit is a key of
-//! the section `limits`, and `docs/server.md` lists them.
+//! Limits for strangers: connections, memory, rows and time. A stranger is any client without a
+//! password or token, machines included. Each limit is a key of the section `limits`, and
+//! `docs/server.md` lists them.
 
 use std::num::NonZero;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Loader;
+use super::values::Values;
 
-/// The limits of a server. A stranger is anybody without a password or token, machines included.
+/// The limits of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Open connections; when all are taken, one that waits for a request is closed for the next
-    /// client.
+    /// Maximum number of connections. At the limit, one that waits for a request is closed for the
+    /// next client.
     pub connections: usize,
-    /// Open connections of one address, or of a /64 of IPv6; trusted proxies have no such limit.
+    /// Maximum number of connections of one IPv4 address or one /64 of IPv6. Trusted proxies have no
+    /// such limit.
     pub connections_per_address: usize,
-    /// How long a client may take to send the head of a request, and how long its connection is
-    /// kept without one.
+    /// How long a client may take to send the head of a request, and how long an idle connection is
+    /// kept.
     pub head_time: Duration,
-    /// Bytes of memory for the bodies that strangers are sending, together.
+    /// Bytes of memory for all request bodies of strangers together.
     pub body_bytes: usize,
-    /// Bytes a second that a client must send of a body, after [`BODY_GRACE`].
+    /// Minimum rate of a request body in bytes per second, after [`BODY_GRACE`].
     pub body_rate: u64,
-    /// Passwords that wait to be checked.
+    /// Maximum number of logins that wait for their password to be checked.
     pub waiting_logins: usize,
-    /// Simulations that run at the same time.
+    /// Maximum number of simulations at a time.
     pub simulations: usize,
-    /// Unknown machines that may become known in a minute; 0 for any number.
+    /// Maximum number of machines that may register per minute; 0 for no limit.
     pub new_machines_per_minute: u32,
-    /// Machines that are known and that no operator has assigned; the one that was seen longest ago
-    /// is forgotten first. 0 for any number.
+    /// Maximum number of machines that no operator has assigned. The one that was seen longest ago
+    /// is deleted first. 0 for no limit.
     pub unassigned_machines: u32,
-    /// Bytes of hardware facts that are kept of each of them.
+    /// Maximum size of the hardware facts of an unassigned machine in bytes.
     pub unassigned_bytes: usize,
-    /// Days after which an event is deleted; 0 keeps all of them.
+    /// Age in days at which events are deleted; 0 for never.
     pub event_days: u32,
-    /// Events that are kept, the newest; 0 keeps all of them.
+    /// Maximum number of events; the oldest are deleted. 0 for no limit.
     pub events: u32,
 }
 
-/// How long the beginning of a body may take, however slow it is.
+/// Time after the start of a request body in which it may be slower than [`Limits::body_rate`].
 pub const BODY_GRACE: Duration = Duration::from_secs(10);
 
 impl Limits {
-    /// Reads the section; every value that is wrong is noted as a problem.
-    pub(super) fn read(loader: &mut Loader) -> Option<Self> {
-        let connections = number(loader, "limits.connections");
-        let connections_per_address = number(loader, "limits.connections_per_address");
+    /// Reads the section. Invalid values are added to the problems.
+    pub(super) fn read(values: &mut Values) -> Option<Self> {
+        let connections = number(values, "limits.connections");
+        let connections_per_address = number(values, "limits.connections_per_address");
         let head_s: Option<NonZero<u32>> =
-            loader.parse("limits.head_s", "a number of seconds from 1");
-        let body_bytes = bytes(loader, "limits.body_bytes");
-        let body_rate = bytes(loader, "limits.body_rate");
-        let waiting_logins = number(loader, "limits.waiting_logins");
-        let simulations = number(loader, "limits.simulations");
-        let new_machines_per_minute = loader.parse("limits.new_machines_per_minute", ANY_NUMBER);
-        let unassigned_machines = loader.parse("limits.unassigned_machines", ANY_NUMBER);
-        let unassigned_bytes = bytes(loader, "limits.unassigned_bytes");
-        let event_days = loader.parse("limits.event_days", ANY_NUMBER);
-        let events = loader.parse("limits.events", ANY_NUMBER);
+            values.parse("limits.head_s", "a number of seconds from 1");
+        let body_bytes = bytes(values, "limits.body_bytes");
+        let body_rate = bytes(values, "limits.body_rate");
+        let waiting_logins = number(values, "limits.waiting_logins");
+        let simulations = number(values, "limits.simulations");
+        let new_machines_per_minute = values.parse("limits.new_machines_per_minute", ANY_NUMBER);
+        let unassigned_machines = values.parse("limits.unassigned_machines", ANY_NUMBER);
+        let unassigned_bytes = bytes(values, "limits.unassigned_bytes");
+        let event_days = values.parse("limits.event_days", ANY_NUMBER);
+        let events = values.parse("limits.events", ANY_NUMBER);
         Some(Self {
             connections: connections?,
             connections_per_address: connections_per_address?,
@@ -75,20 +77,20 @@ impl Limits {
     }
 }
 
-/// Lets so many through in a minute.
+/// Counts how often something happens in a minute, and refuses it beyond a maximum.
 pub struct PerMinute {
     max: u32,
     minute: Mutex<(Instant, u32)>,
 }
 
 impl PerMinute {
-    /// At most `max` in a minute; 0 for any number.
+    /// At most `max` per minute; 0 for no limit.
     #[must_use]
     pub fn new(max: u32) -> Self {
         Self { max, minute: Mutex::new((Instant::now(), 0)) }
     }
 
-    /// True when one more may go through; it is counted.
+    /// Counts one more, and returns whether it is within the limit.
     pub fn admit(&self) -> bool {
         self.admit_at(Instant::now())
     }
@@ -108,18 +110,18 @@ impl PerMinute {
 
 const ANY_NUMBER: &str = "a number; 0 for no limit";
 
-fn number(loader: &mut Loader, key: &'static str) -> Option<usize> {
-    loader
+fn number(values: &mut Values, key: &'static str) -> Option<usize> {
+    values
         .parse::<NonZero<u32>>(key, "a number from 1")
         .and_then(|number| usize::try_from(number.get()).ok())
 }
 
-fn bytes(loader: &mut Loader, key: &'static str) -> Option<u64> {
-    let parsed = bty::size::parse(loader.values[key].0.trim()).ok().filter(|&bytes| bytes > 0);
-    if parsed.is_none() {
-        loader.wrong(key, "a size such as 16M");
+fn bytes(values: &mut Values, key: &'static str) -> Option<u64> {
+    let bytes = values.parse_size(key, "a size such as 16M")?;
+    if bytes == 0 {
+        values.invalid(key, "a size such as 16M");
     }
-    parsed
+    (bytes > 0).then_some(bytes)
 }
 
 #[cfg(test)]
@@ -127,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_minute_lets_so_many_through_and_the_next_as_many_again() {
+    fn each_minute_admits_the_maximum() {
         let (limit, begun) = (PerMinute::new(2), Instant::now());
         let later = begun + Duration::from_secs(61);
         let admitted =

@@ -152,7 +152,7 @@ impl fmt::Display for FormattedIp {
 }
 
 /// What is wrong with a port that cannot be had, and what to do; `variable` says where to listen.
-pub(crate) fn cannot_listen(at: &str, port: u16, variable: &str, e: &std::io::Error) -> Error {
+pub(crate) fn listen_error(at: &str, port: u16, variable: &str, e: &std::io::Error) -> Error {
     let hint = match e.kind() {
         std::io::ErrorKind::AddrInUse => {
             format!("end what listens there, or choose another port with {variable}")

@@ -7,11 +7,12 @@ use bty::client::Request;
 use bty_script::plan::Header;
 use serde_json::{Value, json};
 
-use super::{Random, Tally, inventory};
+use super::random::Random;
+use super::report::Tally;
 use crate::client::Server;
 use crate::domain::error::Result;
 
-/// What is on the disk.
+/// Content of the disk.
 #[derive(Clone, Debug, PartialEq)]
 enum Disk {
     Blank,
@@ -19,7 +20,7 @@ enum Disk {
     Whole,
 }
 
-/// What iPXE was told.
+/// What the script for iPXE boots.
 enum Offer {
     Disk,
     Live { token: String, artifacts: Vec<String> },
@@ -28,7 +29,7 @@ enum Offer {
 }
 
 /// A machine, its disk, and what it expects of the server.
-pub(super) struct Simulated {
+pub(super) struct SimulatedMachine {
     mac: String,
     serial: String,
     plan: &'static str,
@@ -36,26 +37,27 @@ pub(super) struct Simulated {
     random: Random,
     faults: u32,
     disk: Disk,
-    /// The end of the last boot was acknowledged, and the disk was not booted since.
+    /// The server acknowledged a completion, and the disk was not booted since: the next boot must
+    /// be from the disk.
     is_due: bool,
-    /// A flash was acknowledged, ever.
+    /// The server acknowledged a flash since the machine was assigned.
     is_flashed: bool,
-    /// In as many boots, up to the last one, the live environment did not start.
+    /// Number of boots since the live environment last started.
     silent_boots: u32,
-    /// A report of an earlier boot that is still under way.
+    /// A report of an earlier boot that is delivered during the next one.
     late: Option<Value>,
 }
 
-/// What a step ended with.
+/// The end of a step.
 enum Step {
-    Goes,
+    Continue,
     /// The machine lost power.
     Crash,
 }
 
 const PROGRESS: [u64; 3] = [10, 50, 90];
 
-impl Simulated {
+impl SimulatedMachine {
     pub(super) fn new(
         number: u32,
         plan: &'static str,
@@ -84,8 +86,8 @@ impl Simulated {
         self.random.happens(self.faults)
     }
 
-    /// An operator binds it.
-    pub(super) async fn bind(&self, server: &Server) -> Result<()> {
+    /// Assigns the plan and image, as an operator would.
+    pub(super) async fn assign(&self, server: &Server) -> Result<()> {
         let flashes = self.plan.starts_with("bty-flash");
         let binding = json!({
             "boot_mode": self.plan, "labels": ["simulated"],
@@ -101,12 +103,12 @@ impl Simulated {
         let offer = self.contact(server, tally, &nonce).await?;
         if let Some(late) = self.late.take() {
             tally.count(|report| report.late += 1);
-            // whatever it is answered: it must not count
+            // the response does not matter, but the report must not count
             self.post(server, tally, "status", &late, None).await?;
         }
         match offer {
-            Offer::Disk => self.boots_disk(tally),
-            Offer::Stalled => self.is_saved_again(server, tally).await?,
+            Offer::Disk => self.boot_disk(tally),
+            Offer::Stalled => self.assign_again(server, tally).await?,
             Offer::Other => {}
             Offer::Live { token, artifacts } => {
                 self.check_live(tally);
@@ -118,21 +120,21 @@ impl Simulated {
         Ok(())
     }
 
-    /// Asks what iPXE does; sometimes twice, and then the answers are the same.
+    /// Requests the script for iPXE. Sometimes twice: both responses must be the same.
     async fn contact(&mut self, server: &Server, tally: &Tally, nonce: &str) -> Result<Offer> {
         let url = format!("{}/pxe/{}?boot={nonce}", server.base, self.mac.replace(':', "-"));
         let script = self.get(server, tally, "contact", &url, "*/*").await?;
         if self.fails() {
             tally.count(|report| report.repeated += 1);
-            let again = self.get(server, tally, "contact", &url, "*/*").await?;
-            if again != script {
+            let second = self.get(server, tally, "contact", &url, "*/*").await?;
+            if second != script {
                 self.violation(tally, "a repeated contact was answered differently");
             }
         }
-        Ok(self.understand(tally, &script))
+        Ok(self.parse_offer(tally, &script))
     }
 
-    fn understand(&self, tally: &Tally, script: &str) -> Offer {
+    fn parse_offer(&self, tally: &Tally, script: &str) -> Offer {
         if !script.starts_with("#!ipxe") {
             self.violation(tally, "a contact was not answered with a script");
         }
@@ -168,35 +170,32 @@ impl Simulated {
         tally.count(|report| report.violations.push(text));
     }
 
-    /// An operator looks at the stalled machine, and saves it: that is another order.
-    async fn is_saved_again(&mut self, server: &Server, tally: &Tally) -> Result<()> {
+    /// Assigns a stalled machine again, as an operator would: that is another order.
+    async fn assign_again(&mut self, server: &Server, tally: &Tally) -> Result<()> {
         tally.count(|report| report.stalled += 1);
         if self.silent_boots == 0 {
             self.violation(
                 tally,
-                "it is taken for stalled, although its live environment has started",
+                "it is reported as stalled, although its live environment has started",
             );
         }
         (self.silent_boots, self.is_due, self.is_flashed) = (0, false, false);
-        self.bind(server).await
+        self.assign(server).await
     }
 
-    fn boots_disk(&mut self, tally: &Tally) {
+    fn boot_disk(&mut self, tally: &Tally) {
         let is_exit = self.plan == "ipxe-exit";
         if self.disk == Disk::Half && !is_exit {
             self.violation(tally, "a half-written disk is booted");
         }
         match self.plan {
             "bty-flash-once" if !self.is_flashed => {
-                self.violation(tally, "the disk is booted, and nothing was flashed");
+                self.violation(tally, "the disk is booted before anything was flashed");
             }
             "bty-flash-always" | "bty-inventory" if !self.is_due => {
-                self.violation(
-                    tally,
-                    "the disk is booted, and nothing was completed since it was last",
-                );
+                self.violation(tally, "the disk is booted twice after one completion");
             }
-            "bty-tui" => self.violation(tally, "the disk is booted in place of the wizard"),
+            "bty-tui" => self.violation(tally, "the disk is booted instead of the wizard"),
             _ => {}
         }
         self.is_due = false;
@@ -205,13 +204,16 @@ impl Simulated {
     fn check_live(&self, tally: &Tally) {
         match self.plan {
             "ipxe-exit" => {
-                self.violation(tally, "the live environment is booted, and nobody asked for it");
+                self.violation(tally, "the live environment is booted, but nobody ordered it");
             }
             "bty-flash-once" if self.is_flashed => {
-                self.violation(tally, "it is to be flashed again");
+                self.violation(tally, "it is flashed again, but was ordered to be flashed once");
             }
             "bty-flash-always" | "bty-inventory" if self.is_due => {
-                self.violation(tally, "the disk was to be booted after a completion");
+                self.violation(
+                    tally,
+                    "the live environment is booted instead of the disk after a completion",
+                );
             }
             _ => {}
         }
@@ -226,8 +228,8 @@ impl Simulated {
     ) -> Result<Step> {
         for artifact in artifacts {
             let url = format!("{}{artifact}", server.base);
-            // they need not be there: what counts is that the server hears of it
-            self.head_of(server, tally, &url).await?;
+            // it need not exist: the server only has to see the request
+            self.request_first_byte(server, tally, &url).await?;
         }
         if self.fails() {
             self.silent_boots += 1;
@@ -244,21 +246,21 @@ impl Simulated {
             self.get(server, tally, "plan", &url, "text/rhai, application/json;q=0.5").await?;
         if let Ok(header) = Header::parse(&plan) {
             if header.machine != self.mac || header.cycle != token {
-                self.violation(tally, "it got the plan of another machine or another boot");
+                self.violation(tally, "it got the plan of another machine or another boot cycle");
             }
             return self.flash(server, tally, token, &plan).await;
         }
         let json: Value = serde_json::from_str(&plan).unwrap_or_default();
         match (json["mode"].as_str(), self.plan) {
             (Some("inventory"), "bty-inventory") => {
-                // the inventory was its end
+                // posting the inventory completes this plan
                 self.is_due = true;
-                Ok(Step::Goes)
+                Ok(Step::Continue)
             }
-            (Some("interactive"), "bty-tui") => Ok(Step::Goes),
+            (Some("interactive"), "bty-tui") => Ok(Step::Continue),
             (mode, _) => {
                 self.violation(tally, &format!("it got the mode {mode:?}"));
-                Ok(Step::Goes)
+                Ok(Step::Continue)
             }
         }
     }
@@ -272,14 +274,14 @@ impl Simulated {
     ) -> Result<Step> {
         let literal = plan.lines().find(|line| line.starts_with("const PLAN")).unwrap_or_default();
         if !self.plan.starts_with("bty-flash") {
-            self.violation(tally, "it is to be flashed, and nobody ordered it");
+            self.violation(tally, "it is flashed, but nobody ordered it");
         }
         if !literal.contains(&format!("\"serial\": \"{}\"", self.serial))
             || !literal.contains(&self.image)
         {
             self.violation(
                 tally,
-                "it is to be flashed with another image, or on another disk, than it is bound to",
+                "it is flashed with another image, or on another disk, than it is assigned",
             );
         }
         tally.count(|report| report.flashes += 1);
@@ -299,13 +301,13 @@ impl Simulated {
         if self.fails() {
             let body = json!({ "status": "failed", "cycle": token, "reason": "a simulated fault" });
             self.deliver(server, tally, &body).await?;
-            return Ok(Step::Goes);
+            return Ok(Step::Continue);
         }
         self.disk = Disk::Whole;
         let disk = json!({ "path": "/dev/nvme0n1", "serial": self.serial, "image": "simulated", "sha256": null, "disk_bytes": 1_000_000, "verified_bytes": 1_000_000 });
         let body = json!({ "status": "done", "cycle": token, "disks": [disk] });
         if self.fails() {
-            // power is lost before the report is out; it arrives at another boot, if at all
+            // power is lost before the report is sent; it arrives during the next boot
             self.late = Some(body);
             return Ok(Step::Crash);
         }
@@ -317,10 +319,10 @@ impl Simulated {
             tally.count(|report| report.late += 1);
             self.late = Some(body);
         }
-        Ok(Step::Goes)
+        Ok(Step::Continue)
     }
 
-    /// Reports until it is acknowledged; sometimes the answer is lost, and it is sent again.
+    /// Sends the report. Sometimes the response is lost, and it is sent again.
     async fn deliver(&mut self, server: &Server, tally: &Tally, body: &Value) -> Result<()> {
         loop {
             let status = self.post(server, tally, "status", body, None).await?;
@@ -354,7 +356,7 @@ impl Simulated {
         Ok(String::from_utf8_lossy(&reply.body).into_owned())
     }
 
-    async fn head_of(&self, server: &Server, tally: &Tally, url: &str) -> Result<()> {
+    async fn request_first_byte(&self, server: &Server, tally: &Tally, url: &str) -> Result<()> {
         let begun = Instant::now();
         let mut request = Request::get(url);
         request.headers.push(("range", "bytes=0-0".to_owned()));
@@ -381,4 +383,13 @@ impl Simulated {
         tally.time(what, begun);
         Ok(reply.status)
     }
+}
+
+/// The inventory that a machine posts.
+fn inventory(serial: &str) -> Value {
+    json!({
+        "disks": [{ "path": "/dev/nvme0n1", "size": "64G", "size_bytes": 64_u64 << 30, "serial": serial, "tran": "nvme", "removable": false, "readonly": false }],
+        "lshw": { "id": "simulated", "class": "system", "vendor": "bty", "product": "Simulated 1", "children": [
+            { "id": "memory", "class": "memory", "size": 8_u64 << 30 }, { "id": "cpu:0", "class": "processor", "product": "Simulated" }] },
+    })
 }

@@ -1,8 +1,8 @@
-//! Numbers that a seed repeats. Not for secrets.
+//! Reproducible random numbers. Not for secrets.
 
 use bty::Digest;
 
-/// A stream of numbers of its own for each machine.
+/// The random numbers of one machine, derived from the seed and its number.
 pub(super) struct Random {
     seed: String,
     drawn: u64,
@@ -19,12 +19,12 @@ impl Random {
         digest.as_bytes()[..8].iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
     }
 
-    /// True in `percent` of a hundred cases.
+    /// True with a probability of `percent`.
     pub(super) fn happens(&mut self, percent: u32) -> bool {
         self.next() % 100 < u64::from(percent)
     }
 
-    /// A nonce, as the bootstrap script has it.
+    /// A nonce in the format of the bootstrap script.
     pub(super) fn nonce(&mut self) -> String {
         format!("{:016x}{:016x}", self.next(), self.next())
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use bty_script::worker::Workers;
 use tokio::sync::{Semaphore, watch};
 
-use crate::cache::Cache;
+use crate::cache::CacheHost;
 use crate::config::Config;
 use crate::config::limits::PerMinute;
 use crate::domain::error::{Error, Result};
@@ -28,7 +28,7 @@ use crate::services::simulations::Simulations;
 pub use crate::services::snapshot::Snapshot;
 use crate::services::snapshot::Snapshots;
 use crate::store::{self, Connection, Database};
-use crate::tftp::Tftp;
+use crate::tftp::TftpServer;
 
 /// Maximum number of list responses streamed at the same time.
 const LISTS_MAX: usize = 4;
@@ -44,11 +44,11 @@ pub struct App {
     /// Passwords, and the key of session cookies.
     pub auth: Auth,
     /// The cache host of this process.
-    pub cache: Option<Arc<Cache>>,
+    pub cache: Option<Arc<CacheHost>>,
     /// Whether images go through a cache host.
     pub image_router: ImageRouter,
     /// TFTP in this process, once it serves.
-    pub tftp: OnceLock<Arc<Tftp>>,
+    pub tftp: OnceLock<Arc<TftpServer>>,
     /// Bodies that are being sent.
     pub bodies: Bodies,
     /// Work that outlives its request.
@@ -263,10 +263,10 @@ fn open_database(config: &Config, bus: &EventBus) -> Result<Database> {
     Ok(db)
 }
 
-fn open_cache(config: &Config, db: &Database) -> Result<Option<Arc<Cache>>> {
+fn open_cache(config: &Config, db: &Database) -> Result<Option<Arc<CacheHost>>> {
     let Some((_, options)) = &config.cache else { return Ok(None) };
     let has_catalog = !config.is_cache_only;
-    Cache::open(options.clone(), &config.network.options(), db.clone(), has_catalog).map(Some)
+    CacheHost::open(options.clone(), &config.network.options(), db.clone(), has_catalog).map(Some)
 }
 
 fn evaluator(config: &Config) -> Arc<PlanEvaluator<'static>> {

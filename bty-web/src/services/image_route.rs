@@ -9,7 +9,7 @@ use bty::Client;
 use bty::client::{Reply, Request};
 
 use crate::cache::address::{Address, blob_url};
-use crate::cache::{Cache, Lookup};
+use crate::cache::{CacheHost, Lookup};
 use crate::config::Config;
 use crate::domain::error::Result;
 use crate::domain::image_route::{CacheStatus, ImageRoute};
@@ -29,7 +29,7 @@ pub struct ImageRouter {
     /// Address of a cache host elsewhere; empty for the one of this process.
     url: String,
     client: Client,
-    cache: Option<Arc<Cache>>,
+    cache: Option<Arc<CacheHost>>,
     /// Port of the cache host in this process.
     port: Option<u16>,
     seen: Mutex<HashMap<String, CacheStatus>>,
@@ -38,7 +38,7 @@ pub struct ImageRouter {
 impl ImageRouter {
     /// For the cache host that `config` names, else for `cache`, the one of this process.
     #[must_use]
-    pub fn new(config: &Config, client: Client, cache: Option<Arc<Cache>>) -> Self {
+    pub fn new(config: &Config, client: Client, cache: Option<Arc<CacheHost>>) -> Self {
         let port = config.cache.as_ref().map(|(listen, _)| listen.port());
         Self { url: config.cache_url.clone(), client, cache, port, seen: Mutex::default() }
     }
@@ -82,7 +82,7 @@ impl ImageRouter {
             _ if !self.url.is_empty() => probe(&self.client, url, sha256).await,
             Some(cache) => match cache.lookup(address) {
                 Ok(Some(Lookup::Whole { object, .. }))
-                    if sha256.is_none_or(|sha| object.facts.sha256.to_string() == sha) =>
+                    if sha256.is_none_or(|sha| object.record.sha256.to_string() == sha) =>
                 {
                     CacheStatus::Hit
                 }

@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::cache::Cache;
+use crate::cache::CacheHost;
 use crate::domain::limit::Limit;
 use crate::tftp;
 
@@ -187,8 +187,8 @@ impl Metrics {
     }
 
     /// Takes over what the cache host has counted.
-    pub fn cache(&self, cache: &Cache) {
-        let (counts, own) = (&cache.counts, &self.cache);
+    pub fn cache(&self, cache: &CacheHost) {
+        let (counts, own) = (cache.counters(), &self.cache);
         for (outcome, count) in [
             ("hit", &counts.hits),
             ("stale", &counts.stale),
@@ -206,7 +206,7 @@ impl Metrics {
     }
 
     /// Takes over what TFTP has counted.
-    pub fn tftp(&self, counts: &tftp::Counts) {
+    pub fn tftp(&self, counts: &tftp::TftpCounters) {
         let own = &self.tftp;
         for (outcome, count) in [
             ("sent", &counts.sent),

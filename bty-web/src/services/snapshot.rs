@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::cache::Cache;
+use crate::cache::CacheHost;
 use crate::cache::address::Address;
 use crate::domain::error::Result;
 use crate::domain::machine::Machine;
@@ -118,7 +118,7 @@ impl Snapshot {
 pub struct Snapshots {
     db: Database,
     /// Reaches the origins of the catalog, and no others.
-    cache: Option<Arc<Cache>>,
+    cache: Option<Arc<CacheHost>>,
     current: RwLock<Arc<Snapshot>>,
 }
 
@@ -128,7 +128,7 @@ impl Snapshots {
     /// # Errors
     /// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when the database cannot
     /// be read.
-    pub fn open(db: Database, cache: Option<Arc<Cache>>) -> Result<Self> {
+    pub fn open(db: Database, cache: Option<Arc<CacheHost>>) -> Result<Self> {
         let snapshot = Arc::new(db.read_blocking(Snapshot::read)?);
         let snapshots = Self { db, cache, current: RwLock::new(Arc::clone(&snapshot)) };
         snapshots.publish(snapshot);

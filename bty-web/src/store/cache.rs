@@ -1,12 +1,59 @@
-//! What the cache host holds.
+//! Rows of the cache host: objects, interrupted fills, tags of registries, and misses.
+//!
+//! The files of objects and fills are not in the database: a row and its file can disagree after a
+//! crash, and the cache host compares them at its start.
 
 use bty::Digest;
 use rusqlite::params;
 
 use super::Connection;
-use crate::domain::cache_object::{PartialObject, StoredObject};
+
 use crate::domain::error::Result;
 use crate::domain::time::Time;
+
+/// An object whose file is complete.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ObjectRecord {
+    /// Name of its file: SHA-256 of its address, or of the digest that its address contains.
+    pub key: Digest,
+    /// Address on its origin.
+    pub address: String,
+    /// `ETag` that clients see, with its quotes; another one for each version.
+    pub etag: String,
+    /// Version as the origin reports it (`ETag` or `Last-Modified`).
+    pub version: Option<String>,
+    /// SHA-256 of its bytes.
+    pub sha256: Digest,
+    /// Length in bytes.
+    pub size_bytes: u64,
+    /// The address contains the digest of the bytes, so that they can never change.
+    pub is_fixed: bool,
+    /// It is never evicted.
+    pub is_pinned: bool,
+    /// How often it was requested.
+    pub hits: u64,
+    /// When the transfer from the origin ended.
+    pub fetched_at: Time,
+    /// When the origin was last asked whether it has another version.
+    pub checked_at: Time,
+    /// When it was last requested.
+    pub used_at: Time,
+}
+
+/// The durable part of an interrupted fill.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PartRecord {
+    /// Key that the object will have.
+    pub key: Digest,
+    /// Address on its origin.
+    pub address: String,
+    /// `ETag` that clients see, with its quotes.
+    pub etag: String,
+    /// Version as the origin reports it. The fill resumes only if it is still the same.
+    pub version: String,
+    /// Number of bytes, from the first one, that have reached the disk.
+    pub kept_bytes: u64,
+}
 
 fn digest(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Digest> {
     let text: String = row.get(column)?;
@@ -23,16 +70,16 @@ fn signed(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
-/// All whole objects.
+/// All complete objects, in no particular order.
 ///
 /// # Errors
-/// Those of the database.
-pub fn objects(conn: &Connection) -> Result<Vec<StoredObject>> {
+/// `ErrorKind::Internal` if the database fails.
+pub fn objects(conn: &Connection) -> Result<Vec<ObjectRecord>> {
     let mut select = conn.sql.prepare(
         "SELECT key, address, etag, version, sha256, size_bytes, is_fixed, is_pinned, hits, fetched_at, checked_at, used_at FROM cache_objects",
     )?;
     let rows = select.query_map([], |row| {
-        Ok(StoredObject {
+        Ok(ObjectRecord {
             key: digest(row, 0)?,
             address: row.get(1)?,
             etag: row.get(2)?,
@@ -50,11 +97,11 @@ pub fn objects(conn: &Connection) -> Result<Vec<StoredObject>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Writes a whole object; what was kept of its fill is over.
+/// Inserts or replaces a complete object, and deletes the record of its fill.
 ///
 /// # Errors
-/// Those of the database.
-pub fn put_object(conn: &Connection, object: &StoredObject) -> Result<()> {
+/// `ErrorKind::Full` if the disk is full, `ErrorKind::Internal` if the database fails otherwise.
+pub fn put_object(conn: &Connection, object: &ObjectRecord) -> Result<()> {
     conn.sql.prepare_cached(
         "INSERT OR REPLACE INTO cache_objects VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
     )?
@@ -75,12 +122,12 @@ pub fn put_object(conn: &Connection, object: &StoredObject) -> Result<()> {
     delete_part(conn, &object.key)
 }
 
-/// Writes down how a whole object is used. One that is gone meanwhile, or another version, stays as
-/// it is.
+/// Updates pin, hits and times of an object. Does nothing if the object was deleted or replaced by
+/// another version in the meantime.
 ///
 /// # Errors
-/// Those of the database.
-pub fn use_object(conn: &Connection, object: &StoredObject) -> Result<()> {
+/// `ErrorKind::Full` if the disk is full, `ErrorKind::Internal` if the database fails otherwise.
+pub fn use_object(conn: &Connection, object: &ObjectRecord) -> Result<()> {
     conn.sql.prepare_cached(
         "UPDATE cache_objects SET is_pinned = ?3, hits = ?4, checked_at = ?5, used_at = ?6 WHERE key = ?1 AND etag = ?2",
     )?
@@ -95,24 +142,24 @@ pub fn use_object(conn: &Connection, object: &StoredObject) -> Result<()> {
     Ok(())
 }
 
-/// Forgets an object.
+/// Deletes an object; does nothing if there is none.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Full` if the disk is full, `ErrorKind::Internal` if the database fails otherwise.
 pub fn delete_object(conn: &Connection, key: &Digest) -> Result<()> {
     conn.sql.execute("DELETE FROM cache_objects WHERE key = ?1", [key.to_string()])?;
     Ok(())
 }
 
-/// All fills that have not ended.
+/// All interrupted fills.
 ///
 /// # Errors
-/// Those of the database.
-pub fn parts(conn: &Connection) -> Result<Vec<PartialObject>> {
+/// `ErrorKind::Internal` if the database fails.
+pub fn parts(conn: &Connection) -> Result<Vec<PartRecord>> {
     let mut select =
         conn.sql.prepare("SELECT key, address, etag, version, kept_bytes FROM cache_parts")?;
     let rows = select.query_map([], |row| {
-        Ok(PartialObject {
+        Ok(PartRecord {
             key: digest(row, 0)?,
             address: row.get(1)?,
             etag: row.get(2)?,
@@ -123,11 +170,11 @@ pub fn parts(conn: &Connection) -> Result<Vec<PartialObject>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Takes note of how much of a fill is durable.
+/// Inserts or updates the durable part of a fill.
 ///
 /// # Errors
-/// Those of the database.
-pub fn put_part(conn: &Connection, part: &PartialObject) -> Result<()> {
+/// `ErrorKind::Full` if the disk is full, `ErrorKind::Internal` if the database fails otherwise.
+pub fn put_part(conn: &Connection, part: &PartRecord) -> Result<()> {
     conn.sql
         .prepare_cached("INSERT OR REPLACE INTO cache_parts VALUES (?1, ?2, ?3, ?4, ?5)")?
         .execute(params![
@@ -140,29 +187,29 @@ pub fn put_part(conn: &Connection, part: &PartialObject) -> Result<()> {
     Ok(())
 }
 
-/// Forgets a fill.
+/// Deletes the durable part of a fill; does nothing if there is none.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Full` if the disk is full, `ErrorKind::Internal` if the database fails otherwise.
 pub fn delete_part(conn: &Connection, key: &Digest) -> Result<()> {
     conn.sql.execute("DELETE FROM cache_parts WHERE key = ?1", [key.to_string()])?;
     Ok(())
 }
 
-/// What names in registries stand for, and since when that is known.
+/// Tags of registries: address, digest that it points to, and when the registry said so.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Internal` if the database fails.
 pub fn tags(conn: &Connection) -> Result<Vec<(String, Digest, Time)>> {
     let mut select = conn.sql.prepare("SELECT address, sha256, checked_at FROM cache_tags")?;
     let rows = select.query_map([], |row| Ok((row.get(0)?, digest(row, 1)?, row.get(2)?)))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Takes note of what a name stands for.
+/// Records the digest that a tag points to.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Full` if the disk is full, `ErrorKind::Internal` if the database fails otherwise.
 pub fn put_tag(conn: &Connection, address: &str, sha256: &Digest, checked_at: Time) -> Result<()> {
     conn.sql
         .prepare_cached("INSERT OR REPLACE INTO cache_tags VALUES (?1, ?2, ?3)")?
@@ -170,35 +217,34 @@ pub fn put_tag(conn: &Connection, address: &str, sha256: &Digest, checked_at: Ti
     Ok(())
 }
 
-/// Something that was asked for and not there.
+/// An address that was requested and not cached.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
-#[schema(as = CacheMiss)]
-pub struct Miss {
-    /// SHA-256 of its address.
+pub struct CacheMiss {
+    /// Key that the object would have.
     #[schema(value_type = String)]
     pub key: Digest,
-    /// Its address.
+    /// Address on its origin.
     pub address: String,
-    /// How often.
+    /// Number of requests.
     pub count: u64,
-    /// For the first time.
+    /// First request.
     #[schema(value_type = String, format = DateTime)]
     pub first_at: Time,
-    /// For the last time.
+    /// Last request.
     #[schema(value_type = String, format = DateTime)]
     pub last_at: Time,
 }
 
-/// What was asked for and not there, the last one first.
+/// At most `limit` misses, the most recent first.
 ///
 /// # Errors
-/// Those of the database.
-pub fn misses(conn: &Connection, limit: i64) -> Result<Vec<Miss>> {
+/// `ErrorKind::Internal` if the database fails.
+pub fn misses(conn: &Connection, limit: i64) -> Result<Vec<CacheMiss>> {
     let mut select = conn.sql.prepare_cached(
         "SELECT key, address, count, first_at, last_at FROM cache_misses ORDER BY last_at DESC LIMIT ?1",
     )?;
     let rows = select.query_map([limit], |row| {
-        Ok(Miss {
+        Ok(CacheMiss {
             key: digest(row, 0)?,
             address: row.get(1)?,
             count: unsigned(row, 2)?,
@@ -209,13 +255,13 @@ pub fn misses(conn: &Connection, limit: i64) -> Result<Vec<Miss>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// As many misses are remembered: what is asked for comes from anybody.
+/// Maximum number of recorded misses. Anybody can cause them, so the oldest are deleted.
 pub const MISSES_MAX: i64 = 1000;
 
-/// Counts a miss.
+/// Counts a miss of `address` at `now`.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Full` if the disk is full, `ErrorKind::Internal` if the database fails otherwise.
 pub fn count_miss(conn: &Connection, key: &Digest, address: &str, now: Time) -> Result<()> {
     conn.sql.prepare_cached(
         "INSERT INTO cache_misses VALUES (?1, ?2, 1, ?3, ?3) ON CONFLICT (key) DO UPDATE SET count = count + 1, last_at = ?3",
@@ -226,10 +272,10 @@ pub fn count_miss(conn: &Connection, key: &Digest, address: &str, now: Time) -> 
     Ok(())
 }
 
-/// Forgets one miss, or all. Gives how many that were.
+/// Deletes the miss of `key`, or all of them. Returns how many were deleted.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Full` if the disk is full, `ErrorKind::Internal` if the database fails otherwise.
 pub fn forget_misses(conn: &Connection, key: Option<&Digest>) -> Result<usize> {
     Ok(match key {
         Some(key) => {

@@ -1,4 +1,4 @@
-//! Listeners: one an address of this host, so that a client is answered by the address that it has
+//! Listeners: one per address of this host, so that a client is answered from the address that it
 //! asked.
 
 use std::collections::HashMap;
@@ -9,69 +9,89 @@ use std::time::Duration;
 use async_tftp::server::TftpServerBuilder;
 use tokio::sync::oneshot;
 
-use super::handler::Requests;
-use super::{
-    BLOCK_BYTES_MAX, CLIENT_TIMEOUT_MAX_S, FIRST_RETRIES, FIRST_TIMEOUT, RETRIES, TIMEOUT,
-    TIMEOUT_MIN, Tftp, WINDOW_MAX, unbound,
-};
+use super::server::TftpServer;
+use super::transfer::RequestHandler;
 use crate::domain::error::{Error, Result};
+use crate::domain::network::listen_error;
 
-/// How often it is looked whether the host has other addresses now.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How often the addresses of this host are listed, because they can change.
+const LIST_EVERY: Duration = Duration::from_secs(5);
 
-/// A listener, which ends when this is dropped.
+/// After this time without an acknowledgment a packet is sent again.
+const TIMEOUT: Duration = Duration::from_secs(1);
+const RETRIES: u32 = 12;
+
+/// Maximum timeout that a client may ask for, in seconds.
+const CLIENT_TIMEOUT_MAX_S: u8 = 5;
+
+/// Until a client replies, its address may be spoofed: it is sent one packet per request. Its reply
+/// may be lost too, and is waited for.
+const FIRST_RETRIES: u32 = 0;
+const FIRST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A lost packet is sent again after four round trips, but not sooner than this.
+const TIMEOUT_MIN: Duration = Duration::from_millis(20);
+
+/// The largest block that fits into an Ethernet frame with its headers.
+const BLOCK_BYTES_MAX: u16 = 1468;
+const WINDOW_MAX: u16 = 16;
+
+/// A running listener. It ends when this is dropped.
 struct Listener {
     _end: oneshot::Sender<()>,
 }
 
-/// Serves until `stopped`.
+/// Serves until `stopped`, following changes of the host's addresses.
 ///
 /// # Errors
-/// When it cannot listen where it was told.
-pub async fn serve(tftp: Arc<Tftp>, stopped: impl Future<Output = ()>) -> Result<()> {
+/// [`ErrorKind::Conflict`](crate::domain::error::ErrorKind::Conflict) if the address or port cannot
+/// be used at the start.
+pub async fn serve(server: Arc<TftpServer>, stopped: impl Future<Output = ()>) -> Result<()> {
     let mut stopped = std::pin::pin!(stopped);
     let mut listeners: HashMap<IpAddr, Listener> = HashMap::new();
     loop {
-        let wanted = addresses(tftp.options.listen.ip())?;
-        listeners.retain(|ip, _| wanted.contains(ip));
+        let current = addresses(server.options.listen.ip())?;
+        listeners.retain(|ip, _| current.contains(ip));
         let is_first = listeners.is_empty();
-        for ip in wanted {
+        for ip in current {
             if listeners.contains_key(&ip) {
                 continue;
             }
-            match listen(&tftp, ip) {
+            match listen(&server, ip) {
                 Ok(listener) => drop(listeners.insert(ip, listener)),
                 Err(error) if is_first => return Err(error),
-                // an address that has just come may not be ready
-                Err(error) => tracing::warn!(%error, "not listening yet"),
+                // a new address may not be ready yet
+                Err(error) => tracing::warn!(%error, "cannot listen yet; trying again"),
             }
         }
         tokio::select! {
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = tokio::time::sleep(LIST_EVERY) => {}
             () = &mut stopped => return Ok(()),
         }
     }
 }
 
-/// The addresses to listen at: the one that is named, or all that this host has.
+/// The configured address, or all addresses of this host if it is unspecified.
 fn addresses(listen: IpAddr) -> Result<Vec<IpAddr>> {
     if !listen.is_unspecified() {
         return Ok(vec![listen]);
     }
     let interfaces =
         if_addrs::get_if_addrs().map_err(|e| Error::internal(format!("listing addresses: {e}")))?;
-    let is_wanted = |ip: &IpAddr| match ip {
+    let is_usable = |ip: &IpAddr| match ip {
         IpAddr::V4(_) => true,
-        // those of a link need its name with them
+        // a link-local address is ambiguous without its interface
         IpAddr::V6(ip) => listen.is_ipv6() && !ip.is_unicast_link_local(),
     };
-    Ok(interfaces.into_iter().map(|interface| interface.ip()).filter(is_wanted).collect())
+    Ok(interfaces.into_iter().map(|interface| interface.ip()).filter(is_usable).collect())
 }
 
-fn listen(tftp: &Arc<Tftp>, ip: IpAddr) -> Result<Listener> {
-    let address = SocketAddr::new(ip, tftp.options.listen.port());
-    let socket = UdpSocket::bind(address).map_err(|e| unbound(address, &e))?;
-    let handler = Requests { tftp: Arc::clone(tftp), local: ip };
+fn listen(server: &Arc<TftpServer>, ip: IpAddr) -> Result<Listener> {
+    let address = SocketAddr::new(ip, server.options.listen.port());
+    let socket = UdpSocket::bind(address).map_err(|e| {
+        listen_error(&format!("{address} (UDP)"), address.port(), "BTY_TFTP_LISTEN", &e)
+    })?;
+    let handler = RequestHandler { server: Arc::clone(server), local: ip };
     let builder = TftpServerBuilder::with_handler(handler)
         .std_socket(socket)
         .map_err(|e| Error::internal(format!("listening at {address} (UDP): {e}")))?
@@ -83,8 +103,7 @@ fn listen(tftp: &Arc<Tftp>, ip: IpAddr) -> Result<Listener> {
         .block_size_limit(BLOCK_BYTES_MAX)
         .window_size_limit(WINDOW_MAX);
     let (end, ended) = oneshot::channel();
-    // a thread of its own, which waits for its sockets by itself: packets do not go from thread to
-    // thread
+    // on a thread with its own event loop: packets are not passed between threads
     std::thread::Builder::new().name("tftp".into()).spawn(move || {
         let serving = async {
             let server = builder.build().await?;
@@ -95,9 +114,9 @@ fn listen(tftp: &Arc<Tftp>, ip: IpAddr) -> Result<Listener> {
             }
         };
         if let Err(error) = async_io::block_on(serving) {
-            tracing::error!(%address, %error, "TFTP has ended");
+            tracing::error!(%address, %error, "the TFTP listener failed");
         }
     })?;
-    tracing::info!(%address, "TFTP listens");
+    tracing::info!(%address, "listening for TFTP");
     Ok(Listener { _end: end })
 }

@@ -1,4 +1,4 @@
-//! Asking a TFTP server whether it is there: what a machine would see.
+//! Probing a TFTP server as a machine would.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::net::UdpSocket;
 
-/// What is asked for.
+/// Name of the file that is requested.
 pub const NAME: &str = "ipxe.efi";
 
 const TIMEOUT: Duration = Duration::from_millis(1500);
@@ -15,31 +15,30 @@ const DATA: u16 = 3;
 const ERROR: u16 = 5;
 const OACK: u16 = 6;
 
-/// What came of it.
+/// The result of a probe.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-#[schema(as = TftpProbe)]
-pub struct Probe {
-    /// Who was asked: host and port.
+pub struct TftpProbe {
+    /// Host and port of the server.
     pub target: String,
-    /// Somebody has answered.
+    /// The server answered.
     pub is_reachable: bool,
-    /// It has the file.
+    /// The server offers the file.
     pub has_file: bool,
-    /// One sentence.
+    /// The result as a phrase.
     pub detail: String,
 }
 
-/// Asks the server at `host` for [`NAME`], and ends the transfer as soon as it is offered.
-pub async fn probe(host: &str, port: u16) -> Probe {
+/// Requests [`NAME`] from the server at `host`, and aborts the transfer once the file is offered.
+pub async fn probe(host: &str, port: u16) -> TftpProbe {
     let target = format!("{host}:{port}");
     let answered = tokio::time::timeout(TIMEOUT, ask(&target)).await;
     let (is_reachable, has_file, detail) = match answered {
-        Ok(Ok(Ok(()))) => (true, true, format!("{NAME} is offered")),
-        Ok(Ok(Err(why))) => (true, false, format!("{NAME} is refused: {why}")),
-        Ok(Err(e)) => (false, false, format!("cannot be asked: {e}")),
+        Ok(Ok(Ok(()))) => (true, true, format!("{NAME} found")),
+        Ok(Ok(Err(why))) => (true, false, format!("{NAME} refused: {why}")),
+        Ok(Err(e)) => (false, false, format!("cannot reach the server: {e}")),
         Err(_) => (false, false, format!("no answer within {} ms", TIMEOUT.as_millis())),
     };
-    Probe { target, is_reachable, has_file, detail }
+    TftpProbe { target, is_reachable, has_file, detail }
 }
 
 async fn ask(target: &str) -> std::io::Result<Result<(), String>> {
@@ -57,9 +56,9 @@ async fn ask(target: &str) -> std::io::Result<Result<(), String>> {
     let mut packet = [0; 2048];
     loop {
         let (len, from) = socket.recv_from(&mut packet).await?;
-        let Some(answer) = understand(&packet[..len]) else { continue };
+        let Some(answer) = parse(&packet[..len]) else { continue };
         if answer.is_ok() {
-            // it has seen enough
+            // the answer is all that is needed
             let _ = socket.send_to(b"\x00\x05\x00\x00seen\0", from).await;
         }
         return Ok(answer);
@@ -70,8 +69,8 @@ fn request() -> Vec<u8> {
     [b"\x00\x01", NAME.as_bytes(), b"\0octet\0tsize\x000\0"].concat()
 }
 
-/// The file is offered, or it is refused.
-fn understand(packet: &[u8]) -> Option<Result<(), String>> {
+/// Whether the server offers the file, or its error message. None for other packets.
+fn parse(packet: &[u8]) -> Option<Result<(), String>> {
     let code = u16::from_be_bytes(packet.get(..2)?.try_into().ok()?);
     match code {
         DATA | OACK => Some(Ok(())),
@@ -97,15 +96,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_offers_or_refusals() {
-        assert_eq!(understand(b"\x00\x03\x00\x01data"), Some(Ok(())));
-        assert_eq!(understand(b"\x00\x06tsize\x005\0"), Some(Ok(())));
-        assert_eq!(
-            understand(b"\x00\x05\x00\x01File not found\0"),
-            Some(Err("File not found".into()))
-        );
-        assert_eq!(understand(b"\x00\x05"), Some(Err(String::new())));
-        assert_eq!(understand(b"\x00\x04\x00\x01"), None);
-        assert_eq!(understand(b""), None);
+    fn packets_are_offers_or_errors() {
+        assert_eq!(parse(b"\x00\x03\x00\x01data"), Some(Ok(())));
+        assert_eq!(parse(b"\x00\x06tsize\x005\0"), Some(Ok(())));
+        assert_eq!(parse(b"\x00\x05\x00\x01File not found\0"), Some(Err("File not found".into())));
+        assert_eq!(parse(b"\x00\x05"), Some(Err(String::new())));
+        assert_eq!(parse(b"\x00\x04\x00\x01"), None);
+        assert_eq!(parse(b""), None);
     }
 }

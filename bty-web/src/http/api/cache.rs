@@ -13,16 +13,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::blocking::blocking;
 use crate::cache::address::Address;
-use crate::cache::http::{self, Answer, Ask, Payload};
-use crate::cache::object::StoredObject;
-use crate::cache::{Cache, Lookup};
+use crate::cache::response::{BlobRequest, BlobResponse, Payload};
+use crate::cache::{CacheHost, Lookup};
 use crate::conditional::Conditions;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::time::Time;
 use crate::http::error::ErrorBody;
 use crate::http::extract::{Json, PathText};
 use crate::services::app::App;
-use crate::store::cache::{self as rows, Miss};
+use crate::store::cache::{self as rows, CacheMiss, ObjectRecord};
 
 /// As many misses are listed.
 const MISSES_LISTED: i64 = 200;
@@ -30,7 +29,7 @@ const MISSES_LISTED: i64 = 200;
 /// Bytes read at once for a client that is served by the router.
 const CHUNK_BYTES: u64 = 256 << 10;
 
-pub(crate) fn own(app: &App) -> Result<&Arc<Cache>> {
+pub(crate) fn own(app: &App) -> Result<&Arc<CacheHost>> {
     app.cache.as_ref().ok_or_else(|| {
         Error::new(
             ErrorKind::NotFound,
@@ -61,18 +60,18 @@ pub(crate) async fn blob(State(app): State<Arc<App>>, request: Request) -> Resul
     serve(own(&app)?, request).await
 }
 
-async fn serve(cache: &Arc<Cache>, request: Request) -> Result<Response> {
+async fn serve(cache: &Arc<CacheHost>, request: Request) -> Result<Response> {
     let (request, _) = request.into_parts();
-    let ask = Ask {
+    let blob = BlobRequest {
         path: request.uri.path(),
         query: request.uri.query().unwrap_or_default(),
         is_head: request.method == axum::http::Method::HEAD,
         conditions: Conditions::of(&request.headers),
     };
-    response(cache, http::answer(cache, &ask).await)
+    response(cache, cache.serve(&blob).await)
 }
 
-fn response(cache: &Arc<Cache>, answer: Answer) -> Result<Response> {
+fn response(cache: &Arc<CacheHost>, answer: BlobResponse) -> Result<Response> {
     let body = match answer.payload {
         Payload::Text(text) => Body::from(text),
         Payload::Bytes(body) => {
@@ -93,7 +92,7 @@ fn response(cache: &Arc<Cache>, answer: Answer) -> Result<Response> {
                         body.file.read_exact_at(&mut chunk, at).map(|()| chunk)
                     });
                     let chunk = read.await??;
-                    cache.counts.sent_bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+                    cache.counters().sent_bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
                     Ok::<_, Error>(Some((Bytes::from(chunk), at + len as u64)))
                 }
             }))
@@ -135,7 +134,7 @@ pub(crate) struct CacheState {
     /// Objects on their way.
     fills: Vec<CacheFill>,
     /// What was asked for and not there, at most 200, the last first.
-    missed: Vec<Miss>,
+    missed: Vec<CacheMiss>,
 }
 
 /// A whole object.
@@ -155,8 +154,8 @@ pub(crate) struct CachedObject {
     used_at: Time,
 }
 
-impl From<StoredObject> for CachedObject {
-    fn from(facts: StoredObject) -> Self {
+impl From<ObjectRecord> for CachedObject {
+    fn from(facts: ObjectRecord) -> Self {
         Self {
             key: facts.key.to_string(),
             address: facts.address,
@@ -188,25 +187,25 @@ pub(crate) struct CacheFill {
 pub(crate) async fn state(State(app): State<Arc<App>>) -> Result<axum::Json<CacheState>> {
     let cache = own(&app)?;
     let missed = app.db.read(|conn| rows::misses(conn, MISSES_LISTED)).await?;
-    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-    let fill = |fill: Arc<crate::cache::object::Fill>| CacheFill {
+    let stats = cache.stats();
+    let fill = |fill: Arc<crate::cache::fill::Fill>| CacheFill {
         key: fill.key.to_string(),
         done_bytes: fill.done_bytes(),
-        total_bytes: fill.opened().and_then(|opened| opened.len_bytes),
+        total_bytes: fill.head().and_then(|head| head.len_bytes),
         started_at: fill.started_at,
         address: fill.address.clone(),
     };
     Ok(axum::Json(CacheState {
-        used_bytes: cache.used_bytes(),
+        used_bytes: stats.used_bytes,
         max_bytes: cache.options.max_bytes,
         is_curated: cache.options.is_curated,
-        hits: count(&cache.counts.hits),
-        joined: count(&cache.counts.joined),
-        misses: count(&cache.counts.misses),
-        stale: count(&cache.counts.stale),
-        evictions: count(&cache.counts.evictions),
-        sent_bytes: count(&cache.counts.sent_bytes),
-        fetched_bytes: count(&cache.counts.fetched_bytes),
+        hits: stats.hits,
+        joined: stats.joined,
+        misses: stats.misses,
+        stale: stats.stale,
+        evictions: stats.evictions,
+        sent_bytes: stats.sent_bytes,
+        fetched_bytes: stats.fetched_bytes,
         objects: cache.objects().into_iter().map(CachedObject::from).collect(),
         fills: cache.fills().into_iter().map(fill).collect(),
         missed,
@@ -246,7 +245,7 @@ pub(crate) async fn fetch(
 }
 
 pub(crate) async fn start(
-    cache: &Arc<Cache>,
+    cache: &Arc<CacheHost>,
     url: &str,
     sha256: Option<&str>,
 ) -> Result<(StatusCode, ObjectState)> {
@@ -255,7 +254,7 @@ pub(crate) async fn start(
     let expected = sha256.map(str::parse).transpose().map_err(wrong)?;
     Ok(match cache.fetch(&address, expected).await? {
         Lookup::Whole { object, .. } => {
-            (StatusCode::OK, ObjectState { status: "hit", key: object.facts.key.to_string() })
+            (StatusCode::OK, ObjectState { status: "hit", key: object.record.key.to_string() })
         }
         Lookup::Filling(fill) => {
             (StatusCode::ACCEPTED, ObjectState { status: "filling", key: fill.key.to_string() })
@@ -274,7 +273,7 @@ pub(crate) async fn delete(
     State(app): State<Arc<App>>,
     PathText(text): PathText,
 ) -> Result<StatusCode> {
-    own(&app)?.delete(&key(&text)?).await?;
+    own(&app)?.evict(&key(&text)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -61,7 +61,7 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response> {
         app.db.read(|conn| Ok((store::machines::count(conn)?, store::events::tripwire(conn)?)));
     let (machines, failures) = read.await?;
     app.cache.iter().for_each(|cache| app.metrics.cache(cache));
-    app.tftp.get().into_iter().for_each(|tftp| app.metrics.tftp(&tftp.counts));
+    app.tftp.get().into_iter().for_each(|tftp| app.metrics.tftp(&tftp.counters));
     let text = app.metrics.render(machines, failures);
     Ok((
         [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")],

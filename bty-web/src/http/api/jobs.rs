@@ -18,7 +18,7 @@ use crate::http::extract::{Body, PathText, parse};
 use crate::services::app::App;
 use crate::services::jobs::{Job, Kind, backup, netboot};
 use crate::services::netboot::{self as boot, Artifact, Release};
-use crate::tftp::probe::{Probe, probe};
+use crate::tftp::probe::{TftpProbe, probe};
 
 /// All jobs, the newest first.
 #[utoipa::path(get, path = "/workers", tag = "jobs", responses((status = 200, body = Vec<Job>), (status = 401, body = ErrorBody)))]
@@ -110,7 +110,7 @@ pub(crate) async fn dhcp(who: ClientContext) -> Response {
 #[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct NetbootHealth {
     /// TFTP, as a machine would ask it.
-    pub(crate) tftp: Probe,
+    pub(crate) tftp: TftpProbe,
     /// What is wrong with the files of the live environment.
     pub(crate) mismatch: Option<String>,
     /// Boot programs that are there.

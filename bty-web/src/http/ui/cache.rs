@@ -9,12 +9,12 @@ use axum::response::Response;
 use super::form::Fields;
 use super::notice::{Notice, redirect_with_result};
 use super::{Frame, render};
-use crate::cache::object::{Fill, StoredObject};
+use crate::cache::fill::Fill;
 use crate::domain::error::{Error, Result};
 use crate::domain::time::Time;
 use crate::http::api::cache::{key, own, start};
 use crate::services::app::App;
-use crate::store::cache as rows;
+use crate::store::cache::{self as rows, ObjectRecord};
 
 /// As many objects and misses are shown.
 const ROWS_MAX: usize = 500;
@@ -90,7 +90,7 @@ pub async fn page(State(app): State<Arc<App>>, frame: Frame) -> Result<Response>
     let shown = |time: Time| frame.text(time);
     let objects = cache.objects();
     let total = objects.len();
-    let object = |facts: StoredObject| ObjectRow {
+    let object = |facts: ObjectRecord| ObjectRow {
         key: facts.key.to_string(),
         size: bty::size::human(facts.size_bytes),
         sha256: facts.sha256.to_string(),
@@ -104,8 +104,8 @@ pub async fn page(State(app): State<Arc<App>>, frame: Frame) -> Result<Response>
         address: fill.address.clone(),
         done: bty::size::human(fill.done_bytes()),
         total: fill
-            .opened()
-            .and_then(|opened| opened.len_bytes)
+            .head()
+            .and_then(|head| head.len_bytes)
             .map_or_else(|| "?".into(), bty::size::human),
         since: shown(fill.started_at),
     };
@@ -143,7 +143,7 @@ async fn done(app: &Arc<App>, fields: &Fields) -> Result<&'static str> {
             Ok("It is being fetched.")
         }
         "delete" => cache
-            .delete(&of()?)
+            .evict(&of()?)
             .await
             .map(|()| "It is deleted: who asks for it has it fetched again."),
         "pin" => cache.pin(&of()?, true).await.map(|_| "It is pinned: it is not evicted."),

@@ -14,8 +14,8 @@ use rustix::net::sockopt::set_tcp_cork;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::TcpStream;
 
-use super::Cache;
-use super::http::{self, Answer, Ask, Body, Payload};
+use crate::cache::CacheHost;
+use crate::cache::response::{BlobBody, BlobRequest, BlobResponse, Payload};
 use crate::conditional::Conditions;
 use crate::http::connections::Permit;
 use crate::services::metrics::Metrics;
@@ -38,7 +38,7 @@ const SEND_BYTES: usize = 1 << 20;
 /// # Errors
 /// Those of the connection.
 pub async fn serve(
-    cache: Arc<Cache>,
+    cache: Arc<CacheHost>,
     metrics: Arc<Metrics>,
     router: Router,
     stream: TcpStream,
@@ -51,7 +51,7 @@ pub async fn serve(
 struct Connection {
     stream: TcpStream,
     peer: SocketAddr,
-    cache: Arc<Cache>,
+    cache: Arc<CacheHost>,
     metrics: Arc<Metrics>,
     permit: Permit,
 }
@@ -75,18 +75,18 @@ impl Connection {
             let Some(head) = self.head(&mut read).await? else { return Ok(()) };
             let (path, query) = head.target.split_once('?').unwrap_or((&head.target, ""));
             let is_plain = matches!(head.method.as_str(), "GET" | "HEAD") && !head.has_body;
-            if !is_plain || !http::is_object(path) {
+            if !is_plain || !BlobRequest::is_for(path) {
                 return self.hand_over(read, router).await;
             }
             let _work = self.permit.work();
             let begun = std::time::Instant::now();
-            let ask = Ask {
+            let request = BlobRequest {
                 path,
                 query,
                 is_head: head.method == "HEAD",
                 conditions: head.conditions.clone(),
             };
-            let answer = http::answer(&self.cache, &ask).await;
+            let answer = self.cache.serve(&request).await;
             let route = if path == "/blob" { "/blob" } else { "/b/{address}/{name}" };
             let seconds = begun.elapsed().as_secs_f64();
             self.metrics.request(&head.method, route, answer.status, seconds);
@@ -122,7 +122,7 @@ impl Connection {
         self.permit.serve_http(stream, self.peer, router).await
     }
 
-    async fn send(&mut self, answer: &Answer, head: &Head) -> io::Result<()> {
+    async fn send(&mut self, answer: &BlobResponse, head: &Head) -> io::Result<()> {
         // the end of a body whose length nobody knows is marked by chunks, or by the end of the
         // connection
         let is_chunked = answer.length().is_none() && !head.is_old;
@@ -163,7 +163,7 @@ impl Connection {
         tokio::time::timeout(STALL, self.stream.write_all(bytes)).await?
     }
 
-    async fn send_body(&mut self, body: &Body, is_chunked: bool) -> io::Result<()> {
+    async fn send_body(&mut self, body: &BlobBody, is_chunked: bool) -> io::Result<()> {
         let mut at = body.start;
         while body.end.is_none_or(|end| at < end) {
             let there = body.readable(at).await.map_err(|error| {
@@ -186,7 +186,7 @@ impl Connection {
     }
 
     /// Sends the bytes from `at` to `end`, which are in the file.
-    async fn send_file(&self, body: &Body, mut at: u64, end: u64) -> io::Result<()> {
+    async fn send_file(&self, body: &BlobBody, mut at: u64, end: u64) -> io::Result<()> {
         while at < end {
             tokio::time::timeout(STALL, self.stream.writable()).await??;
             let len = usize::try_from(end - at).unwrap_or(usize::MAX).min(SEND_BYTES);
@@ -204,7 +204,7 @@ impl Connection {
                 }
                 Ok(n) => {
                     at += n as u64;
-                    self.cache.counts.sent_bytes.fetch_add(n as u64, Ordering::Relaxed);
+                    self.cache.counters().sent_bytes.fetch_add(n as u64, Ordering::Relaxed);
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(e) => return Err(e),

@@ -1,0 +1,60 @@
+//! What the cache host holds, in memory.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bty::Digest;
+
+use super::address::{Address, Key, blob_key};
+use super::fill::Fill;
+use super::object::CacheObject;
+use crate::domain::time::Time;
+use crate::store::cache::PartRecord;
+
+/// Everything that is cached or being filled, by key. The files of `objects` and `parts` exist as
+/// long as the lock on the index is held: whoever removes a file removes its entry under the same
+/// lock.
+#[derive(Default)]
+pub(super) struct Index {
+    pub(super) objects: HashMap<Key, Arc<CacheObject>>,
+    pub(super) fills: HashMap<Key, Arc<Fill>>,
+    /// Durable parts of interrupted and of running fills.
+    pub(super) parts: HashMap<Key, PartRecord>,
+    /// Digests of tags by address, and when the registry was asked.
+    pub(super) tags: HashMap<String, (Digest, Time)>,
+}
+
+impl Index {
+    /// The key of `address`. That of a tag is known only after the tag was resolved.
+    pub(super) fn key_of(&self, address: &Address, keep_query: bool) -> Key {
+        self.digest_of(address).map_or_else(|| address.key(keep_query), blob_key)
+    }
+
+    /// The digest that an address in a registry refers to, as far as it is known here.
+    fn digest_of(&self, address: &Address) -> Option<Digest> {
+        let Address::Registry(reference) = address else { return None };
+        let named =
+            reference.digest().filter(|digest| self.objects.contains_key(&blob_key(*digest)));
+        named.or_else(|| self.tags.get(&address.to_string()).map(|(digest, _)| *digest))
+    }
+
+    /// True if the object is cached or being filled.
+    pub(super) fn holds(&self, key: &Key) -> bool {
+        self.objects.contains_key(key) || self.fills.contains_key(key)
+    }
+
+    /// Bytes of complete objects, of interrupted fills, and reserved by running fills.
+    pub(super) fn used_bytes(&self) -> u64 {
+        let objects: u64 = self.objects.values().map(|object| object.record.size_bytes).sum();
+        let parts: u64 = self
+            .parts
+            .values()
+            .filter(|part| !self.fills.contains_key(&part.key))
+            .map(|part| part.kept_bytes)
+            .sum();
+        let fills: u64 =
+            self.fills.values().map(|fill| fill.reserved_bytes.load(Ordering::Relaxed)).sum();
+        objects + parts + fills
+    }
+}

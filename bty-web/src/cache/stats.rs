@@ -1,0 +1,62 @@
+//! Counters since the start of the process, and a snapshot of them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Counters of a cache host since the start of the process.
+#[derive(Debug, Default)]
+pub struct CacheCounters {
+    /// Responses from complete objects.
+    pub hits: AtomicU64,
+    /// Requests that joined a running fill.
+    pub joined: AtomicU64,
+    /// Requests for objects that were not cached.
+    pub misses: AtomicU64,
+    /// Responses from complete objects whose origin did not answer.
+    pub stale: AtomicU64,
+    /// Fills that succeeded.
+    pub fills: AtomicU64,
+    /// Fills that failed or were cancelled.
+    pub failures: AtomicU64,
+    /// Objects and interrupted fills that were evicted.
+    pub evictions: AtomicU64,
+    /// Bytes of objects sent to clients.
+    pub sent_bytes: AtomicU64,
+    /// Bytes received from origins.
+    pub fetched_bytes: AtomicU64,
+}
+
+/// The counters and the size of a cache host at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheStats {
+    /// Bytes of complete objects, of interrupted fills, and reserved by running fills.
+    pub used_bytes: u64,
+    /// See [`CacheCounters::hits`].
+    pub hits: u64,
+    /// See [`CacheCounters::joined`].
+    pub joined: u64,
+    /// See [`CacheCounters::misses`].
+    pub misses: u64,
+    /// See [`CacheCounters::stale`].
+    pub stale: u64,
+    /// See [`CacheCounters::evictions`].
+    pub evictions: u64,
+    /// See [`CacheCounters::sent_bytes`].
+    pub sent_bytes: u64,
+    /// See [`CacheCounters::fetched_bytes`].
+    pub fetched_bytes: u64,
+}
+
+impl CacheCounters {
+    pub(super) fn snapshot(&self, used_bytes: u64) -> CacheStats {
+        CacheStats {
+            used_bytes,
+            hits: self.hits.load(Ordering::Relaxed),
+            joined: self.joined.load(Ordering::Relaxed),
+            misses: self.misses.load(Ordering::Relaxed),
+            stale: self.stale.load(Ordering::Relaxed),
+            evictions: self.evictions.load(Ordering::Relaxed),
+            sent_bytes: self.sent_bytes.load(Ordering::Relaxed),
+            fetched_bytes: self.fetched_bytes.load(Ordering::Relaxed),
+        }
+    }
+}

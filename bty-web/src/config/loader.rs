@@ -1,0 +1,140 @@
+//! Loading: files and the environment, in the order of their precedence.
+//!
+//! Each of these overrides the ones before it:
+//!
+//! 1. defaults
+//! 2. `/etc/bty/conf.d/*.toml`, by name
+//! 3. `/etc/bty/bty.toml`
+//! 4. `*.toml` in the directory that `BTY_CONFIG_DIR` names, by name
+//! 5. the file that `BTY_CONFIG_FILE` names
+//! 6. `bty.toml` in the state directory
+//! 7. the environment
+//!
+//! If `--config` names files or directories, they replace 2 to 6.
+
+use std::path::{Path, PathBuf};
+
+use super::Config;
+use super::build::build;
+use super::keys::{KEYS, Origin, STATE_DIR, STATE_FILE};
+use super::values::Values;
+use crate::domain::error::Result;
+
+/// Where a configuration is loaded from.
+pub struct Sources<'a> {
+    /// Returns a variable of the environment.
+    pub env: &'a dyn Fn(&str) -> Option<String>,
+    /// Files and directories that replace the usual ones.
+    pub named: &'a [PathBuf],
+}
+
+impl Config {
+    /// Loads and checks a configuration.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) with all problems.
+    pub fn load(sources: &Sources<'_>) -> Result<Self> {
+        let mut loader = Loader { values: Values::defaults(), files: Vec::new() };
+        for path in loader.find_files(sources) {
+            loader.read(&path);
+        }
+        loader.read_environment(sources);
+        // the state directory is known only now, and the environment is stronger than its file
+        if sources.named.is_empty() {
+            let path = Path::new(&loader.values.text(STATE_DIR)).join(STATE_FILE);
+            if path.is_file() && !loader.files.contains(&path) {
+                loader.read(&path);
+                loader.read_environment(sources);
+            }
+        }
+        build(loader.values, loader.files, sources.env, sources.named.is_empty())
+    }
+}
+
+struct Loader {
+    values: Values,
+    /// Files that were read, the strongest last.
+    files: Vec<PathBuf>,
+}
+
+impl Loader {
+    /// The files to read, the weakest first.
+    fn find_files(&mut self, sources: &Sources<'_>) -> Vec<PathBuf> {
+        if !sources.named.is_empty() {
+            return self.find_named_files(sources.named);
+        }
+        let variable =
+            |name: &str| (sources.env)(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let mut files = drop_ins(Path::new("/etc/bty/conf.d"));
+        files.extend(Some(PathBuf::from("/etc/bty/bty.toml")).filter(|path| path.is_file()));
+        files.extend(variable("BTY_CONFIG_DIR").iter().flat_map(|dir| drop_ins(dir)));
+        if let Some(path) = variable("BTY_CONFIG_FILE") {
+            if path.is_file() {
+                files.push(path);
+            } else {
+                let why = format!("{} is not a file", path.display());
+                self.values.add_problem("BTY_CONFIG_FILE", why);
+            }
+        }
+        files
+    }
+
+    fn find_named_files(&mut self, named: &[PathBuf]) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        for path in named {
+            if path.is_dir() {
+                files.extend(drop_ins(path));
+            } else if path.is_file() {
+                files.push(path.clone());
+            } else {
+                let why = "is neither a file nor a directory";
+                self.values.add_problem(path.display().to_string(), why);
+            }
+        }
+        files
+    }
+
+    fn read(&mut self, path: &Path) {
+        self.files.push(path.to_owned());
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(e) => {
+                return self.values.add_problem(path.display().to_string(), e.to_string());
+            }
+        };
+        let table: toml::Table = match text.parse() {
+            Ok(table) => table,
+            Err(e) => {
+                let why = format!("not valid TOML: {}", e.to_string().trim());
+                return self.values.add_problem(path.display().to_string(), why);
+            }
+        };
+        for (section, value) in &table {
+            let Some(fields) = value.as_table() else {
+                let warning = format!("{}: {section} is not in a section, ignored", path.display());
+                self.values.warnings.push(warning);
+                continue;
+            };
+            for (key, value) in fields {
+                self.values.set_from_file(path, &format!("{section}.{key}"), value);
+            }
+        }
+    }
+
+    fn read_environment(&mut self, sources: &Sources<'_>) {
+        for (key, _, variable) in KEYS {
+            if let Some(value) = (sources.env)(variable).filter(|value| !value.is_empty()) {
+                self.values.values.insert(key, (value, Origin::Env(variable)));
+            }
+        }
+    }
+}
+
+/// The `*.toml` files in `dir`, by name.
+fn drop_ins(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut files: Vec<PathBuf> =
+        entries.filter(|path| path.extension().is_some_and(|e| e == "toml")).collect();
+    files.sort();
+    files
+}

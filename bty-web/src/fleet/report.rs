@@ -1,0 +1,87 @@
+//! The report of a run, and the counters that it is made of.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use serde::Serialize;
+
+/// The result of a run.
+#[derive(Debug, Default, Serialize)]
+pub struct FleetReport {
+    /// Number of machines.
+    pub machines: u32,
+    /// Network boots of all machines.
+    pub boots: u64,
+    /// Requests of all machines.
+    pub requests: u64,
+    /// Flashes that were started.
+    pub flashes: u64,
+    /// Flashes whose completion the server acknowledged.
+    pub completed: u64,
+    /// How often a machine lost power.
+    pub crashes: u64,
+    /// Messages that were sent twice, or again because the response was lost.
+    pub repeated: u64,
+    /// Reports that arrived during a later boot.
+    pub late: u64,
+    /// How often a machine was reported as stalled and assigned again.
+    pub stalled: u64,
+    /// Wrong decisions of the server, each with the machine and its plan.
+    pub violations: Vec<String>,
+    /// Duration of the run in seconds.
+    pub seconds: f64,
+    /// Response times in milliseconds, by kind of request.
+    pub times_ms: BTreeMap<String, RequestTimes>,
+}
+
+/// Response times of one kind of request, in milliseconds.
+#[derive(Debug, Default, Serialize)]
+pub struct RequestTimes {
+    /// Number of requests.
+    pub count: usize,
+    /// Median.
+    pub p50: f64,
+    /// 99th percentile.
+    pub p99: f64,
+    /// Maximum.
+    pub max: f64,
+}
+
+/// Counts and times that all machines add to.
+#[derive(Default)]
+pub(super) struct Tally {
+    report: Mutex<FleetReport>,
+    times: Mutex<BTreeMap<&'static str, Vec<f64>>>,
+}
+
+impl Tally {
+    pub(super) fn count(&self, change: impl FnOnce(&mut FleetReport)) {
+        change(&mut self.report.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub(super) fn time(&self, what: &'static str, begun: Instant) {
+        let ms = begun.elapsed().as_secs_f64() * 1e3;
+        self.times.lock().unwrap_or_else(PoisonError::into_inner).entry(what).or_default().push(ms);
+        self.count(|report| report.requests += 1);
+    }
+
+    pub(super) fn finish(self, seconds: f64) -> FleetReport {
+        let mut report = self.report.into_inner().unwrap_or_else(PoisonError::into_inner);
+        report.seconds = seconds;
+        for (what, mut times) in self.times.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            times.sort_by(f64::total_cmp);
+            let at = |share: f64| {
+                times
+                    .get(((times.len() as f64 * share) as usize).min(times.len() - 1))
+                    .copied()
+                    .unwrap_or_default()
+            };
+            report.times_ms.insert(
+                what.to_owned(),
+                RequestTimes { count: times.len(), p50: at(0.5), p99: at(0.99), max: at(1.0) },
+            );
+        }
+        report
+    }
+}
