@@ -37,7 +37,7 @@ use crate::domain::event::{Actor, NewEvent};
 use crate::domain::network::Networks;
 use crate::state_dir::{self, StateLock, Use};
 use crate::store::cache::{self as rows, ObjectRecord};
-use crate::store::database::Db;
+use crate::store::database::Database;
 
 pub mod address;
 mod eviction;
@@ -114,7 +114,7 @@ impl CacheHost {
     pub fn open(
         options: CacheOptions,
         client: &ClientOptions,
-        db: Db,
+        db: Database,
         has_catalog: bool,
     ) -> Result<Arc<Self>> {
         let lock = state_dir::claim(&options.dir, Use::Objects)?;

@@ -4,9 +4,13 @@
 
 pub mod error;
 pub mod event;
+pub mod image_route;
 pub mod ipxe;
+pub mod limit;
 pub mod mac;
 pub mod machine;
 pub mod network;
 pub mod plan;
+pub mod secret;
+pub mod settings;
 pub mod time;

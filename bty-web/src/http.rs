@@ -3,6 +3,7 @@
 pub mod api;
 pub mod bodies;
 pub mod connections;
+pub mod error;
 pub mod extract;
 pub mod guard;
 pub mod network;

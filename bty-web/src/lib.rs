@@ -51,3 +51,4 @@ pub mod store;
 pub mod tftp;
 
 mod blocking;
+mod clock;

@@ -3,10 +3,14 @@
 pub mod app;
 pub mod auth;
 pub mod catalog;
+pub mod event_bus;
 pub mod image_route;
 pub mod jobs;
+pub mod machines;
 pub mod metrics;
 pub mod netboot;
+pub mod orders;
 pub mod rates;
 pub mod simulations;
+pub mod snapshot;
 pub mod transfer;

@@ -5,11 +5,16 @@ pub mod access;
 pub mod cache;
 pub mod catalog;
 pub mod database;
+mod error;
 pub mod events;
 pub mod machines;
 pub mod plans;
+pub mod reference;
 mod schema;
 pub mod settings;
+mod time;
+
+pub use database::{Connection, Database, EventSink, Transaction};
 
 /// `text` for `LIKE … ESCAPE '\'`, anywhere in a column.
 fn anywhere(text: &str) -> String {

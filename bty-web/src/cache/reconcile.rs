@@ -9,11 +9,11 @@ use super::object::CacheObject;
 use crate::domain::error::Result;
 use crate::domain::event::NewEvent;
 use crate::store::cache as rows;
-use crate::store::database::Db;
+use crate::store::database::Database;
 
 /// Loads the index. Records without a file of the right length are deleted, and so are files
 /// without a record.
-pub(super) fn reconcile(dir: &Path, db: &Db) -> Result<Index> {
+pub(super) fn reconcile(dir: &Path, db: &Database) -> Result<Index> {
     let (objects, parts, tags) =
         db.read_blocking(|conn| Ok((rows::objects(conn)?, rows::parts(conn)?, rows::tags(conn)?)))?;
     let mut index = Index::default();

@@ -14,7 +14,7 @@ use super::stats::CacheCounters;
 use crate::domain::error::{Error, Result};
 use crate::domain::event::{Actor, NewEvent};
 use crate::store::cache as rows;
-use crate::store::database::Db;
+use crate::store::database::Database;
 
 /// The directory, its index and its records. An object's file is named by its key, that of a fill
 /// ends in `.part`.
@@ -22,14 +22,14 @@ pub(super) struct Storage {
     pub(super) dir: PathBuf,
     /// Limit of [`Index::used_bytes`]; none for the size of the disk.
     pub(super) max_bytes: Option<u64>,
-    pub(super) db: Db,
+    pub(super) db: Database,
     pub(super) counters: CacheCounters,
     /// Not held across a write to the database, which can take as long as the disk does.
     index: Mutex<Index>,
 }
 
 impl Storage {
-    pub(super) fn new(dir: PathBuf, max_bytes: Option<u64>, db: Db, index: Index) -> Self {
+    pub(super) fn new(dir: PathBuf, max_bytes: Option<u64>, db: Database, index: Index) -> Self {
         Self { dir, max_bytes, db, counters: CacheCounters::default(), index: Mutex::new(index) }
     }
 

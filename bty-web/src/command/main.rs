@@ -9,8 +9,7 @@ use std::process::ExitCode;
 use bty_web::config::env_file::EnvFile;
 use bty_web::config::{Config, Sources};
 use bty_web::domain::error::{Error, ErrorKind, Result};
-use bty_web::domain::event::Bus;
-use bty_web::store::database::Db;
+use bty_web::store::database::Database;
 use clap::{CommandFactory as _, Parser};
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
@@ -127,11 +126,11 @@ fn variable(name: &str) -> Option<String> {
 
 /// Opens the database of a server that has run on this host. Commands never create one: it would not
 /// be that of the server.
-fn existing_state(config: &Config) -> Result<Db> {
+fn existing_state(config: &Config) -> Result<Database> {
     let (dir, path) = (config.state_dir.display(), config.state_dir.join("state.db"));
     let next = "name the directory of the server's state with BTY_PATHS_STATE_DIR, or the server's configuration with --config";
     match path.metadata() {
-        Ok(meta) if meta.is_file() => Db::open_beside(&path, Bus::default()),
+        Ok(meta) if meta.is_file() => Database::open_beside(&path, ()),
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::new(
             ErrorKind::Forbidden,
             format!(

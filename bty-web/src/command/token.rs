@@ -9,7 +9,7 @@ use bty_web::domain::event::{Actor, NewEvent};
 use bty_web::domain::time::Time;
 use bty_web::services::auth::{self, Scope};
 use bty_web::store::access;
-use bty_web::store::database::Db;
+use bty_web::store::database::Database;
 
 use crate::cli::TokenVerb;
 use crate::print::out;
@@ -64,7 +64,7 @@ pub(crate) fn run(config: &Config, verb: TokenVerb) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn list(db: &Db) -> Result<()> {
+fn list(db: &Database) -> Result<()> {
     let time = |time: Option<Time>| time.map_or_else(|| "-".to_owned(), |time| time.to_string());
     let tokens = db.read_blocking(access::tokens)?;
     let rows: Vec<Vec<String>> = tokens

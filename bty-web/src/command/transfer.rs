@@ -5,13 +5,12 @@ use std::process::ExitCode;
 
 use bty_web::config::Config;
 use bty_web::domain::error::{Error, Result};
-use bty_web::domain::event::Bus;
 use bty_web::domain::time::Time;
 use bty_web::durable::{PRIVATE_FILE, write_durably};
 use bty_web::services::jobs::backup::FILE;
 use bty_web::services::transfer::{self, Summary, reference};
 use bty_web::state_dir::{self, Use};
-use bty_web::store::database::Db;
+use bty_web::store::database::Database;
 
 use crate::print::out;
 
@@ -44,8 +43,8 @@ pub(crate) fn import(config: &Config, path: &Path, armed: bool) -> Result<ExitCo
     let now = Time::now();
     // everything is read and checked before the database is opened for writing
     let summary = if reference::is_database(&path) {
-        let contents = reference::read(&path)?;
-        let db = Db::open(&config.state_dir.join("state.db"), Bus::default())?;
+        let contents = bty_web::store::reference::read(&path)?;
+        let db = Database::open(&config.state_dir.join("state.db"), ())?;
         let summary =
             db.write_blocking(move |transaction| reference::import(transaction, &contents, now));
         db.close();
@@ -54,7 +53,7 @@ pub(crate) fn import(config: &Config, path: &Path, armed: bool) -> Result<ExitCo
         let bytes = std::fs::read(&path)?;
         let wrong = |e: serde_json::Error| Error::invalid(format!("{}: {e}", path.display()));
         let bundle = serde_json::from_slice(&bytes).map_err(wrong)?;
-        let db = Db::open(&config.state_dir.join("state.db"), Bus::default())?;
+        let db = Database::open(&config.state_dir.join("state.db"), ())?;
         let summary =
             db.write_blocking(move |transaction| transfer::import(transaction, bundle, armed, now));
         db.close();

@@ -3,14 +3,11 @@
 use std::fmt;
 use std::path::Path;
 
-use axum::Json;
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
 use bty::redact;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::services::metrics::Limit;
+use crate::domain::limit::Limit;
 
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -45,28 +42,6 @@ pub enum ErrorKind {
     Upstream,
     /// The server's own fault: 500.
     Internal,
-}
-
-impl ErrorKind {
-    /// The status of an answer.
-    #[must_use]
-    pub fn status(self) -> StatusCode {
-        match self {
-            Self::Malformed => StatusCode::BAD_REQUEST,
-            Self::Slow => StatusCode::REQUEST_TIMEOUT,
-            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
-            Self::LoginRequired => StatusCode::UNAUTHORIZED,
-            Self::Forbidden => StatusCode::FORBIDDEN,
-            Self::NotFound => StatusCode::NOT_FOUND,
-            Self::Conflict => StatusCode::CONFLICT,
-            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Throttled => StatusCode::TOO_MANY_REQUESTS,
-            Self::Full => StatusCode::INSUFFICIENT_STORAGE,
-            Self::Upstream => StatusCode::BAD_GATEWAY,
-            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-        }
-    }
 }
 
 /// An error of the server.
@@ -104,16 +79,6 @@ impl Problem {
         let shown = |text: String| redact::text(&text).into_owned();
         Self { at: shown(at.into()), message: shown(message.into()), hint: None }
     }
-}
-
-/// The body of every answer that is an error.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct ErrorBody {
-    /// One sentence.
-    pub detail: String,
-    /// All problems, when there are several or they have places.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub problems: Vec<Problem>,
 }
 
 impl Error {
@@ -207,19 +172,6 @@ fn is_full(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 
-impl From<rusqlite::Error> for Error {
-    fn from(error: rusqlite::Error) -> Self {
-        let cause = format!("database: {error}");
-        let code = error.sqlite_error().copied();
-        // the file of shared memory beside the database may be what cannot grow
-        let is_full = code.is_some_and(|code| {
-            code.code == rusqlite::ErrorCode::DiskFull
-                || code.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE
-        });
-        if is_full { Self::full(cause) } else { Self::internal(cause) }
-    }
-}
-
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
         if is_full(&error) { Self::full(error) } else { Self::internal(error) }
@@ -247,22 +199,6 @@ impl From<bty::Error> for Error {
     }
 }
 
-impl IntoResponse for Error {
-    fn into_response(self) -> Response {
-        if matches!(self.kind, ErrorKind::Internal | ErrorKind::Full) {
-            tracing::error!(error = %self, "request failed");
-        }
-        let body = ErrorBody { detail: self.detail.clone(), problems: self.problems.clone() };
-        let mut response = (self.kind.status(), Json(body)).into_response();
-        if let Some(seconds) = self.retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        // who looks at pages gets a page of it
-        response.extensions_mut().insert(self);
-        response
-    }
-}
-
 /// Facts of an error, for the details of an event.
 impl Error {
     /// As details of an event.
@@ -281,7 +217,7 @@ mod tests {
         let dir = Path::new("/var/lib/bty/boot");
         for code in [rustix::io::Errno::NOSPC, rustix::io::Errno::DQUOT] {
             let error = Error::writing(dir, &code.into());
-            assert_eq!(error.kind.status(), StatusCode::INSUFFICIENT_STORAGE);
+            assert_eq!(error.kind, ErrorKind::Full);
             assert!(
                 error
                     .detail
@@ -294,15 +230,5 @@ mod tests {
             (other.kind, other.clone().in_dir(dir).detail),
             (ErrorKind::Internal, other.detail)
         );
-    }
-
-    #[test]
-    fn a_database_without_room_is_no_fault_of_the_server() {
-        let kind = |code| {
-            Error::from(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None)).kind
-        };
-        assert_eq!(kind(rusqlite::ffi::SQLITE_FULL), ErrorKind::Full);
-        assert_eq!(kind(rusqlite::ffi::SQLITE_IOERR_SHMSIZE), ErrorKind::Full);
-        assert_eq!(kind(rusqlite::ffi::SQLITE_IOERR_READ), ErrorKind::Internal);
     }
 }

@@ -3,9 +3,7 @@
 use bty::redact;
 use serde::Serialize;
 use serde_json::Value;
-use tokio::sync::broadcast;
 
-use crate::domain::mac::Mac;
 use crate::domain::time::Time;
 
 /// Every kind of event; those that end in `failed` are failures.
@@ -253,42 +251,4 @@ pub struct Event {
     /// When it happened last.
     #[schema(value_type = String, format = DateTime)]
     pub last_ts: Time,
-}
-
-/// Who listens to what is written, while it is written.
-#[derive(Clone)]
-pub struct Bus {
-    events: broadcast::Sender<Event>,
-    machines: broadcast::Sender<Mac>,
-}
-
-impl Default for Bus {
-    fn default() -> Self {
-        Self { events: broadcast::channel(1024).0, machines: broadcast::channel(1024).0 }
-    }
-}
-
-impl Bus {
-    /// Tells everybody who listens.
-    pub fn record(&self, event: Event) {
-        // nobody may be there
-        let _ = self.events.send(event);
-    }
-
-    /// Listens from now on.
-    #[must_use]
-    pub fn listen(&self) -> broadcast::Receiver<Event> {
-        self.events.subscribe()
-    }
-
-    /// Tells that a machine has changed, also where that is no event: how far its flash is.
-    pub fn notify_machine(&self, mac: Mac) {
-        let _ = self.machines.send(mac);
-    }
-
-    /// Listens to which machines change, from now on.
-    #[must_use]
-    pub fn machines(&self) -> broadcast::Receiver<Mac> {
-        self.machines.subscribe()
-    }
 }

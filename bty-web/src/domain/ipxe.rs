@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 
 use crate::domain::machine::Machine;
 use crate::domain::machine::contact::Boot;
-use crate::services::netboot::Environment;
 
 /// The media type of all of them.
 pub const MEDIA_TYPE: &str = "text/plain; charset=utf-8";
@@ -27,6 +26,15 @@ const SMALL_CMDLINE: &str = "${bty-consoles} loglevel=5 panic=60";
 
 /// The machine's first disk; a medium that has been started before it has set another one.
 const DRIVE: &str = "isset ${bty-drive} || set bty-drive 0x80\n";
+
+/// The live environments that scripts can boot; they take different kernel arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Environment {
+    /// bty's own: small; a machine fetches the squashfs only for the full environment.
+    Small,
+    /// The reference's.
+    Reference,
+}
 
 /// What is the same for every script: where the server is, and which live environment it has.
 #[derive(Clone, Debug)]

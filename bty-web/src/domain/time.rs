@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A moment in milliseconds since 1970. Serialises to ISO 8601 in UTC: `2026-11-24T08:30:00.000Z`.
@@ -10,12 +9,6 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct Time(pub i64);
 
 impl Time {
-    /// Now, by the clock of the system.
-    #[must_use]
-    pub fn now() -> Self {
-        Self(jiff::Timestamp::now().as_millisecond())
-    }
-
     /// Whole seconds since 1970.
     #[must_use]
     pub fn seconds(self) -> i64 {
@@ -62,18 +55,6 @@ impl<'de> Deserialize<'de> for Time {
         let text = String::deserialize(deserializer)?;
         Self::parse(&text)
             .ok_or_else(|| serde::de::Error::custom(format!("{text:?} is no moment in ISO 8601")))
-    }
-}
-
-impl ToSql for Time {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(self.0.into())
-    }
-}
-
-impl FromSql for Time {
-    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        value.as_i64().map(Self)
     }
 }
 

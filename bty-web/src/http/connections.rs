@@ -23,8 +23,9 @@ use tokio::sync::Notify;
 use tower::ServiceExt as _;
 
 use crate::config::limits::Limits;
+use crate::domain::limit::Limit;
 use crate::domain::network::{Networks, network_of};
-use crate::services::metrics::{Limit, Metrics};
+use crate::services::metrics::Metrics;
 
 /// A longer head is refused. Also what a connection has in memory of what it reads and writes.
 const HEAD_BYTES_MAX: usize = 16 << 10;

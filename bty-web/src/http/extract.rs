@@ -12,6 +12,7 @@ use bty::CancelToken;
 use serde::de::DeserializeOwned;
 
 use crate::domain::error::{Error, ErrorKind, Result};
+use crate::domain::limit::Limit;
 use crate::domain::mac::Mac;
 use crate::domain::machine::ClientContext;
 use crate::domain::time::Time;
@@ -19,7 +20,6 @@ use crate::http::bodies::{Refusal, Share};
 use crate::http::guard;
 use crate::http::network::resolve_client;
 use crate::services::app::App;
-use crate::services::metrics::Limit;
 
 /// A body of JSON.
 pub struct Json<T>(pub T);

@@ -15,18 +15,18 @@ use serde_json::Value;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::{Actor, NewEvent};
 use crate::domain::ipxe;
+use crate::domain::ipxe::Environment;
+use crate::domain::limit::Limit;
 use crate::domain::mac::Mac;
 use crate::domain::machine::contact::{Boot, Contact, contact as decide};
-use crate::domain::machine::order::order;
 use crate::domain::machine::report::{Posted, Receipt, inventory as take, report};
 use crate::domain::machine::{ClientContext, Machine, Outcome};
 use crate::domain::plan::render;
 use crate::http::extract::{Json, Params, PathText, mac};
 use crate::random::random_token;
 use crate::services::app::App;
-use crate::services::image_route::ImageRoute;
-use crate::services::metrics::Limit;
-use crate::services::netboot::Environment;
+use crate::services::netboot::environment_of;
+use crate::services::orders::{self, MachineOrder, OrderRequest};
 use crate::store;
 
 /// An inventory is at most this large.
@@ -105,9 +105,9 @@ async fn try_contact(
         move |look| {
             let (machine, discovered) = shared.discover(look, &of, &who)?;
             let environment =
-                Environment::of(&shared.config, look.snapshot.netboot_version_of(&machine));
+                environment_of(&shared.config, look.snapshot.netboot_version_of(&machine));
             let contact = Contact { nonce, is_tokenless: environment == Environment::Reference };
-            let mut outcome = decide(&machine, &look.rules(&machine.plan), &who, &contact);
+            let mut outcome = decide(&machine, &look.context(&machine.plan), &who, &contact);
             outcome.events.splice(0..0, discovered);
             Ok(Outcome {
                 machine: outcome.machine,
@@ -115,7 +115,7 @@ async fn try_contact(
                 answer: (outcome.answer, environment),
             })
         },
-        make_room(app),
+        app.machines.forget_unassigned(),
     );
     let ((boot, environment), machine): ((Boot, Environment), Machine) = changed.await?;
     let snapshot = app.snapshot();
@@ -141,7 +141,7 @@ impl Cycle {
     params(("mac" = String, Path), ("cycle" = Option<String>, Query, description = "token of the boot cycle")),
     responses((status = 200, description = "a plan script, or JSON with `mode`", content(
         (Object = "application/json"), (String = "text/rhai"))),
-        (status = 400, body = crate::domain::error::ErrorBody)))]
+        (status = 400, body = crate::http::error::ErrorBody)))]
 pub(crate) async fn plan(
     State(app): State<Arc<App>>,
     PathText(path): PathText,
@@ -154,27 +154,10 @@ pub(crate) async fn plan(
         return Ok(changes_something());
     }
     let mac = mac(&path)?;
-    let (of, base, token, shared) =
-        (mac.clone(), who.base.clone(), query.token(), Arc::clone(&app));
-    let choice = choose_bytes(&app, &mac, &who, token.clone()).await?;
-    let changed = app.update_machine(
-        &mac,
-        move |look| {
-            let (machine, discovered) = shared.discover(look, &of, &who)?;
-            let mut rules = look.rules(&machine.plan);
-            rules.bytes = choice.as_ref();
-            let mut outcome = order(&machine, &rules, &who, token.as_deref());
-            outcome.events.splice(0..0, discovered);
-            let plan = look.snapshot.plan(&machine.plan).cloned();
-            Ok(Outcome {
-                machine: outcome.machine,
-                events: outcome.events,
-                answer: (outcome.answer, plan),
-            })
-        },
-        make_room(&app),
-    );
-    let ((order, plan), machine) = changed.await?;
+    let base = who.base.clone();
+    let request = OrderRequest { mac, client: who, token: query.token() };
+    let MachineOrder { order, plan, machine } =
+        orders::give(&app.machines, &app.image_router, request).await?;
     let wants_script =
         headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).is_some_and(|v| v.contains(RHAI));
     if let Some(plan) = plan.filter(|_| wants_script)
@@ -183,48 +166,6 @@ pub(crate) async fn plan(
         return Ok(([(header::CONTENT_TYPE, "text/rhai; charset=utf-8")], text).into_response());
     }
     Ok(axum::Json(render::json(&order, &base)).into_response())
-}
-
-/// Forgets unassigned machines when there are too many, in the transaction that may have added one.
-fn make_room(
-    app: &Arc<App>,
-) -> impl FnOnce(&rusqlite::Connection, bool) -> Result<()> + Send + 'static {
-    let app = Arc::clone(app);
-    move |conn, is_new| {
-        let max = app.config.limits.unassigned_machines;
-        if is_new && max > 0 {
-            for _ in 0..store::machines::make_room(conn, max)? {
-                app.metrics.refuse(Limit::UnassignedMachines);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Whether the image of the order that is about to be given goes through a cache host. The machine
-/// must not wait for that with its lock held, so the order is thought through before; when it turns
-/// out another one, its image comes from the origin.
-async fn choose_bytes(
-    app: &Arc<App>,
-    mac: &Mac,
-    who: &ClientContext,
-    token: Option<String>,
-) -> Result<Option<ImageRoute>> {
-    if app.image_router.host(&who.base).is_none() {
-        return Ok(None);
-    }
-    let (of, asked) = (mac.clone(), who.clone());
-    let thought = app.read_machine(mac, move |look| {
-        let (machine, _) = App::known_or_new(look, &of, &asked);
-        order(&machine, &look.rules(&machine.plan), &asked, token.as_deref()).answer.value
-    });
-    let value = thought.await?;
-    let image = &value["image"];
-    let Some(src) = image["src"].as_str() else { return Ok(None) };
-    let name = bty::catalog::file_name(src)
-        .or_else(|| image["name"].as_str().map(str::to_owned))
-        .unwrap_or_default();
-    Ok(Some(app.image_router.choose(app, &who.base, src, &name, image["sha256"].as_str()).await))
 }
 
 /// How it goes, and how it ended.
@@ -256,8 +197,8 @@ const DISKS_MAX: usize = 64;
 /// the machine's open boot cycle.
 #[utoipa::path(post, path = "/pxe/{mac}/status", tag = "pxe", request_body = StatusBody,
     params(("mac" = String, Path), ("cycle" = Option<String>, Query)),
-    responses((status = 204), (status = 400, body = crate::domain::error::ErrorBody), (status = 404, body = crate::domain::error::ErrorBody),
-        (status = 409, body = crate::domain::error::ErrorBody), (status = 422, body = crate::domain::error::ErrorBody)))]
+    responses((status = 204), (status = 400, body = crate::http::error::ErrorBody), (status = 404, body = crate::http::error::ErrorBody),
+        (status = 409, body = crate::http::error::ErrorBody), (status = 422, body = crate::http::error::ErrorBody)))]
 pub(crate) async fn status(
     State(app): State<Arc<App>>,
     PathText(path): PathText,
@@ -290,7 +231,7 @@ pub(crate) async fn status(
         &mac,
         move |look| {
             let machine = known(look.machine.as_ref(), &of)?;
-            Ok(report(machine, &look.rules(&machine.plan), &who, token.as_deref(), &posted))
+            Ok(report(machine, &look.context(&machine.plan), &who, token.as_deref(), &posted))
         },
         |_, _| Ok(()),
     );
@@ -424,8 +365,8 @@ impl PostedDisk {
 /// The live environment tells what hardware it is on.
 #[utoipa::path(post, path = "/pxe/{mac}/inventory", tag = "pxe", request_body = InventoryBody,
     params(("mac" = String, Path), ("cycle" = Option<String>, Query)),
-    responses((status = 204), (status = 400, body = crate::domain::error::ErrorBody), (status = 404, body = crate::domain::error::ErrorBody),
-        (status = 413, body = crate::domain::error::ErrorBody), (status = 422, body = crate::domain::error::ErrorBody)))]
+    responses((status = 204), (status = 400, body = crate::http::error::ErrorBody), (status = 404, body = crate::http::error::ErrorBody),
+        (status = 413, body = crate::http::error::ErrorBody), (status = 422, body = crate::http::error::ErrorBody)))]
 pub(crate) async fn inventory(
     State(app): State<Arc<App>>,
     PathText(path): PathText,
@@ -454,7 +395,7 @@ pub(crate) async fn inventory(
                 Some(machine) => machine.clone(),
                 None => return Err(Error::not_found(&of)),
             };
-            Ok(take(&machine, &look.rules(&machine.plan), &who, token.as_deref(), &posted))
+            Ok(take(&machine, &look.context(&machine.plan), &who, token.as_deref(), &posted))
         },
         move |conn, _| {
             let Some(text) = text else { return Ok(()) };

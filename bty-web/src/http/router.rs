@@ -260,7 +260,7 @@ async fn missing() -> Response {
 }
 
 async fn not_allowed() -> Response {
-    let body = crate::domain::error::ErrorBody {
+    let body = crate::http::error::ErrorBody {
         detail: "this path has other methods; /docs lists them".into(),
         problems: vec![],
     };

@@ -6,7 +6,6 @@ use std::path::Path;
 use axum_extra::extract::cookie::Key;
 use bty::Digest;
 use serde::{Deserialize, Serialize};
-use subtle::ConstantTimeEq as _;
 
 use crate::config::Config;
 use crate::domain::error::{Error, Result};
@@ -118,13 +117,6 @@ impl Auth {
             Some(password) => password.check(ip, text).await,
         }
     }
-}
-
-/// True when two secrets are the same; how long that takes tells nothing about where they differ.
-/// Sessions and API tokens need it not: they are looked up by their digests.
-#[must_use]
-pub fn is_same(one: &str, other: &str) -> bool {
-    one.as_bytes().ct_eq(other.as_bytes()).into()
 }
 
 /// What is kept of a token.

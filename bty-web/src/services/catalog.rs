@@ -204,23 +204,13 @@ async fn insert(app: &Arc<App>, who: &ClientContext, stored: Stored) -> Result<S
                 let detail = format!("another entry is called {}: give this one a name", stored.name);
                 return Err(Error::new(ErrorKind::Conflict, detail));
             }
-            put_whole(transaction, &stored)?;
+            store::catalog::put_new(transaction, &stored)?;
             let event = NewEvent::new("catalog.entry.added", stored.src.clone(), format!("{} was added", stored.name));
             let details = json!({ "name": stored.name, "bty_image_ref": stored.bty_image_ref, "disk_image_sha": stored.disk_image_sha });
             transaction.record(&event.by(Actor::Operator, ip.as_deref()).with(details))?;
             Ok(stored)
         })
         .await
-}
-
-/// Writes an entry whose reference may belong to another spelling of its address, which was
-/// deleted.
-fn put_whole(conn: &rusqlite::Connection, stored: &Stored) -> Result<()> {
-    conn.execute(
-        "DELETE FROM catalog_entries WHERE image_ref = ?1 AND src <> ?2 AND deleted_at IS NOT NULL",
-        (&stored.bty_image_ref, &stored.src),
-    )?;
-    store::catalog::put(conn, stored)
 }
 
 /// Refuses a catalog that a client of the API may not have imported: `may_read_files` says whether
@@ -312,11 +302,7 @@ pub async fn import_catalog(
     Ok(imported)
 }
 
-fn import_one(
-    conn: &rusqlite::Connection,
-    mut entry: Stored,
-    outcome: &mut Imported,
-) -> Result<()> {
+fn import_one(conn: &store::Connection, mut entry: Stored, outcome: &mut Imported) -> Result<()> {
     let known = store::catalog::by_src(conn, &entry.src)?;
     match known {
         Some((_, true)) => outcome.skipped += 1,
@@ -344,7 +330,7 @@ fn import_one(
             });
         }
         None => {
-            put_whole(conn, &entry)?;
+            store::catalog::put_new(conn, &entry)?;
             outcome.imported += 1;
         }
     }

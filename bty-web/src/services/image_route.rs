@@ -7,14 +7,12 @@ use std::time::Duration;
 
 use bty::Client;
 use bty::client::{Reply, Request};
-use serde::Serialize;
-use serde_json::{Value, json};
 
-use crate::cache::Lookup;
 use crate::cache::address::{Address, blob_url};
+use crate::cache::{CacheHost, Lookup};
 use crate::config::Config;
 use crate::domain::error::Result;
-use crate::services::app::App;
+use crate::domain::image_route::{CacheStatus, ImageRoute};
 use crate::store::catalog::Stored;
 
 /// A cache host that does not answer so soon is taken as away.
@@ -26,71 +24,23 @@ const PROBE_BYTES_MAX: usize = 64 << 10;
 /// As many answers of a cache host are remembered, for lists.
 const SEEN_MAX: usize = 4096;
 
-/// Where a cache host stands with an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "kebab-case")]
-#[schema(as = CacheStatus)]
-pub enum Status {
-    /// There is no cache host.
-    None,
-    /// It has all of it.
-    Hit,
-    /// It is fetching it.
-    Filling,
-    /// It has not, and fetches it for who asks.
-    Miss,
-    /// It has not, and only an operator adds objects.
-    Curated,
-    /// It has other bytes than the catalog says, and does not look again.
-    Other,
-    /// It does not fetch from this origin.
-    Refused,
-    /// It does not answer.
-    Away,
-}
-
-impl Status {
-    /// True when a machine that asks it gets the bytes.
-    #[must_use]
-    pub fn gives(self) -> bool {
-        matches!(self, Self::Hit | Self::Filling | Self::Miss)
-    }
-}
-
-/// Whether an image goes through the cache host, decided before the machine is told.
-#[derive(Clone, Debug)]
-pub struct ImageRoute {
-    /// Address of its origin.
-    pub src: String,
-    /// Its address on the cache host, when it goes through that.
-    pub url: Option<String>,
-    /// Where the cache host stands with it.
-    pub status: Status,
-}
-
-impl ImageRoute {
-    /// For the event.
-    #[must_use]
-    pub fn details(&self) -> Value {
-        let from = if self.url.is_some() { "withcache" } else { "origin" };
-        json!({ "configured": self.status != Status::None, "hit": self.status == Status::Hit, "status": self.status, "served_from": from })
-    }
-}
-
 /// The cache host that machines are sent to.
 pub struct ImageRouter {
+    /// Address of a cache host elsewhere; empty for the one of this process.
     url: String,
+    client: Client,
+    cache: Option<Arc<CacheHost>>,
     /// Port of the cache host in this process.
     port: Option<u16>,
-    seen: Mutex<HashMap<String, Status>>,
+    seen: Mutex<HashMap<String, CacheStatus>>,
 }
 
 impl ImageRouter {
-    /// As `config` says.
+    /// For the cache host that `config` names, else for `cache`, the one of this process.
     #[must_use]
-    pub fn new(config: &Config) -> Self {
+    pub fn new(config: &Config, client: Client, cache: Option<Arc<CacheHost>>) -> Self {
         let port = config.cache.as_ref().map(|(listen, _)| listen.port());
-        Self { url: config.cache_url.clone(), port, seen: Mutex::default() }
+        Self { url: config.cache_url.clone(), client, cache, port, seen: Mutex::default() }
     }
 
     /// The cache host, as a machine reaches it that has reached this server at `base`.
@@ -110,7 +60,6 @@ impl ImageRouter {
     /// Where the image at `src` is to come from.
     pub async fn choose(
         &self,
-        app: &App,
         base: &str,
         src: &str,
         name: &str,
@@ -119,37 +68,31 @@ impl ImageRouter {
         let (status, url) = match (self.host(base), src.parse::<Address>()) {
             (Some(host), Ok(address)) => {
                 let url = blob_url(&host, src, name, sha256);
-                let status = self.status(app, &address, &url, sha256).await;
+                let status = self.status(&address, &url, sha256).await;
                 (status, Some(url).filter(|_| status.gives()))
             }
-            (Some(_), Err(_)) => (Status::Refused, None),
-            (None, _) => (Status::None, None),
+            (Some(_), Err(_)) => (CacheStatus::Refused, None),
+            (None, _) => (CacheStatus::None, None),
         };
         ImageRoute { src: src.to_owned(), url, status }
     }
 
-    async fn status(
-        &self,
-        app: &App,
-        address: &Address,
-        url: &str,
-        sha256: Option<&str>,
-    ) -> Status {
-        let status = match &app.cache {
-            _ if !self.url.is_empty() => probe(&app.client, url, sha256).await,
+    async fn status(&self, address: &Address, url: &str, sha256: Option<&str>) -> CacheStatus {
+        let status = match &self.cache {
+            _ if !self.url.is_empty() => probe(&self.client, url, sha256).await,
             Some(cache) => match cache.lookup(address) {
                 Ok(Some(Lookup::Whole { object, .. }))
                     if sha256.is_none_or(|sha| object.record.sha256.to_string() == sha) =>
                 {
-                    Status::Hit
+                    CacheStatus::Hit
                 }
-                Ok(Some(Lookup::Filling(_))) => Status::Filling,
+                Ok(Some(Lookup::Filling(_))) => CacheStatus::Filling,
                 // it looks at the origin again before it says no
-                Ok(_) if !cache.options.is_curated => Status::Miss,
-                Ok(_) => Status::Curated,
-                Err(_) => Status::Refused,
+                Ok(_) if !cache.options.is_curated => CacheStatus::Miss,
+                Ok(_) => CacheStatus::Curated,
+                Err(_) => CacheStatus::Refused,
             },
-            None => Status::None,
+            None => CacheStatus::None,
         };
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.len() >= SEEN_MAX {
@@ -161,24 +104,24 @@ impl ImageRouter {
 
     /// What was last seen of an image, without asking.
     #[must_use]
-    pub fn is_cached(&self, app: &App, entry: &Stored) -> bool {
+    pub fn is_cached(&self, entry: &Stored) -> bool {
         let Ok(address) = source(entry).parse::<Address>() else { return false };
-        match &app.cache {
+        match &self.cache {
             Some(cache) if self.url.is_empty() => {
                 matches!(cache.lookup(&address), Ok(Some(Lookup::Whole { .. })))
             }
             _ => {
                 let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-                seen.get(&address.to_string()) == Some(&Status::Hit)
+                seen.get(&address.to_string()) == Some(&CacheStatus::Hit)
             }
         }
     }
 
     /// True when the cache host answers.
-    pub async fn is_reachable(&self, app: &App) -> bool {
+    pub async fn is_reachable(&self) -> bool {
         match self.url.as_str() {
-            "" => app.cache.is_some(),
-            url => exchange(&app.client, &format!("{url}/healthz"), "GET")
+            "" => self.cache.is_some(),
+            url => exchange(&self.client, &format!("{url}/healthz"), "GET")
                 .await
                 .is_some_and(|reply| reply.is_success()),
         }
@@ -188,25 +131,18 @@ impl ImageRouter {
     ///
     /// # Errors
     /// Those of the cache of this process.
-    pub async fn look(
-        &self,
-        app: &Arc<App>,
-        base: &str,
-        entry: &Stored,
-        is_warming: bool,
-    ) -> Result<Status> {
+    pub async fn look(&self, base: &str, entry: &Stored, is_warming: bool) -> Result<CacheStatus> {
         let src = source(entry);
-        let choice =
-            self.choose(app, base, src, &entry.name, entry.disk_image_sha.as_deref()).await;
+        let choice = self.choose(base, src, &entry.name, entry.disk_image_sha.as_deref()).await;
         if is_warming
-            && choice.status == Status::Miss
-            && let (Some(cache), Ok(address)) = (&app.cache, src.parse::<Address>())
+            && choice.status == CacheStatus::Miss
+            && let (Some(cache), Ok(address)) = (&self.cache, src.parse::<Address>())
         {
             // a cache host elsewhere has begun when it was asked
             let sha256 = entry.disk_image_sha.as_deref().and_then(|sha| sha.parse().ok());
             return Ok(match cache.fetch(&address, sha256).await? {
-                Lookup::Whole { .. } => Status::Hit,
-                Lookup::Filling(_) => Status::Filling,
+                Lookup::Whole { .. } => CacheStatus::Hit,
+                Lookup::Filling(_) => CacheStatus::Filling,
             });
         }
         Ok(choice.status)
@@ -230,19 +166,19 @@ async fn exchange(client: &Client, url: &str, method: &str) -> Option<Reply> {
 
 /// Asks a cache host elsewhere. Ours says how it stands in `X-Cache`; that of the reference fetches
 /// only what is asked for again.
-async fn probe(client: &Client, url: &str, sha256: Option<&str>) -> Status {
-    let Some(answer) = exchange(client, url, "HEAD").await else { return Status::Away };
+async fn probe(client: &Client, url: &str, sha256: Option<&str>) -> CacheStatus {
+    let Some(answer) = exchange(client, url, "HEAD").await else { return CacheStatus::Away };
     let text = |name: &str| answer.header(name);
     match (answer.status, text("x-cache")) {
-        (200, Some("filling")) => Status::Filling,
+        (200, Some("filling")) => CacheStatus::Filling,
         (200, _) => match (text("x-withcache-sha256"), sha256) {
-            (Some(has), Some(wanted)) if !has.eq_ignore_ascii_case(wanted) => Status::Other,
-            _ => Status::Hit,
+            (Some(has), Some(wanted)) if !has.eq_ignore_ascii_case(wanted) => CacheStatus::Other,
+            _ => CacheStatus::Hit,
         },
-        (404, Some("miss")) => Status::Miss,
-        (404, _) => Status::Curated,
-        (400..=499, _) => Status::Refused,
-        _ => Status::Away,
+        (404, Some("miss")) => CacheStatus::Miss,
+        (404, _) => CacheStatus::Curated,
+        (400..=499, _) => CacheStatus::Refused,
+        _ => CacheStatus::Away,
     }
 }
 

@@ -11,7 +11,6 @@ use tokio::sync::broadcast;
 use crate::blocking::blocking;
 use crate::domain::error::{Error, Result};
 use crate::domain::time::Time;
-use crate::services::app::App;
 
 pub mod backup;
 pub mod netboot;
@@ -96,7 +95,10 @@ struct RunningJob {
 }
 
 /// All jobs since the start; of those that have ended, the last ones.
-pub struct Jobs {
+#[derive(Clone)]
+pub struct Jobs(Arc<Inner>);
+
+struct Inner {
     held: Mutex<Vec<RunningJob>>,
     changes: broadcast::Sender<Change>,
     turns: [Arc<tokio::sync::Semaphore>; 2],
@@ -107,7 +109,7 @@ const ENDED_MAX: usize = 50;
 
 /// How a job tells how far it is, and learns that it is to end.
 pub struct Handle {
-    app: Arc<App>,
+    jobs: Jobs,
     kind: Kind,
     key: String,
     /// Fires when the job is to end.
@@ -127,7 +129,7 @@ impl Handle {
         if is_due {
             *told = Some(now);
         }
-        self.app.jobs.update(self.kind, &self.key, is_due, |job| job.progress = progress);
+        self.jobs.update(self.kind, &self.key, is_due, |job| job.progress = progress);
     }
 }
 
@@ -136,13 +138,13 @@ impl Jobs {
     #[must_use]
     pub fn new(backups: usize) -> Self {
         let turns = [1, backups.max(1)].map(|n| Arc::new(tokio::sync::Semaphore::new(n)));
-        Self { held: Mutex::default(), changes: broadcast::channel(256).0, turns }
+        Self(Arc::new(Inner { held: Mutex::default(), changes: broadcast::channel(256).0, turns }))
     }
 
     /// Every job, the newest first.
     #[must_use]
     pub fn list(&self, kind: Option<Kind>) -> Vec<Job> {
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = self.0.held.lock().unwrap_or_else(PoisonError::into_inner);
         held.iter()
             .rev()
             .filter(|h| kind.is_none_or(|kind| h.job.kind == kind))
@@ -153,7 +155,7 @@ impl Jobs {
     /// Listens to changes from now on.
     #[must_use]
     pub fn listen(&self) -> broadcast::Receiver<Change> {
-        self.changes.subscribe()
+        self.0.changes.subscribe()
     }
 
     fn update(
@@ -163,14 +165,14 @@ impl Jobs {
         is_told: bool,
         change: impl FnOnce(&mut Job),
     ) -> Option<Job> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.0.held.lock().unwrap_or_else(PoisonError::into_inner);
         let found = held.iter_mut().rev().find(|h| h.job.kind == kind && h.job.key == key)?;
         change(&mut found.job);
         let job = found.job.clone();
         drop(held);
         if is_told {
             let Job { kind, key, status, progress, .. } = job.clone();
-            let _ = self.changes.send(Change { kind, key, status, progress });
+            let _ = self.0.changes.send(Change { kind, key, status, progress });
         }
         Some(job)
     }
@@ -180,7 +182,7 @@ impl Jobs {
     /// # Errors
     /// [`crate::domain::error::ErrorKind::NotFound`].
     pub fn cancel(&self, kind: Kind, key: &str) -> Result<Job> {
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = self.0.held.lock().unwrap_or_else(PoisonError::into_inner);
         let found = held.iter().rev().find(|h| h.job.kind == kind && h.job.key == key);
         let found = found.ok_or_else(|| {
             Error::not_found(format!("the job {}", key.chars().take(64).collect::<String>()))
@@ -191,7 +193,8 @@ impl Jobs {
 
     /// Ends all of them: the server is to end.
     pub fn cancel_all(&self) {
-        self.held
+        self.0
+            .held
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .iter()
@@ -209,7 +212,7 @@ impl Jobs {
 /// Lets `work` be done when it is its turn. A job of the same kind and key that has not ended is
 /// given instead.
 pub fn start(
-    app: &Arc<App>,
+    jobs: &Jobs,
     kind: Kind,
     key: String,
     work: impl FnOnce(&Handle) -> Result<Value> + Send + 'static,
@@ -226,7 +229,7 @@ pub fn start(
         ended_at: None,
     };
     {
-        let mut held = app.jobs.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = jobs.0.held.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(same) =
             held.iter().find(|h| h.job.kind == kind && h.job.key == key && !h.job.status.is_over())
         {
@@ -240,15 +243,15 @@ pub fn start(
         }
         held.push(RunningJob { job: job.clone(), cancel: cancel.clone() });
     }
-    let handle = Handle { app: Arc::clone(app), kind, key, cancel, told: Mutex::default() };
+    let handle = Handle { jobs: jobs.clone(), kind, key, cancel, told: Mutex::default() };
     tokio::spawn(run(handle, work));
     job
 }
 
 async fn run(handle: Handle, work: impl FnOnce(&Handle) -> Result<Value> + Send + 'static) {
-    let app = Arc::clone(&handle.app);
+    let jobs = handle.jobs.clone();
     let (kind, key) = (handle.kind, handle.key.clone());
-    let turn = Arc::clone(&app.jobs.turns[kind as usize]);
+    let turn = Arc::clone(&jobs.0.turns[kind as usize]);
     let cancel = handle.cancel.clone();
     let cancelled = async {
         while !cancel.is_cancelled() {
@@ -261,14 +264,14 @@ async fn run(handle: Handle, work: impl FnOnce(&Handle) -> Result<Value> + Send 
         permit = turn.acquire_owned() => permit.ok(),
         () = cancelled => None,
     };
-    app.jobs.update(kind, &key, true, |job| {
+    jobs.update(kind, &key, true, |job| {
         job.status = Status::Running;
         job.started_at = Some(Time::now());
     });
     let cancel = handle.cancel.clone();
     let result = blocking(move || work(&handle)).await;
     let result = result.unwrap_or_else(|_| Err(Error::internal("the job panicked")));
-    app.jobs.update(kind, &key, true, |job| {
+    jobs.update(kind, &key, true, |job| {
         job.ended_at = Some(Time::now());
         match result {
             Ok(value) => {

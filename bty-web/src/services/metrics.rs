@@ -1,5 +1,6 @@
 //! What is counted, for Prometheus.
 
+use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text};
@@ -10,6 +11,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::cache::CacheHost;
+use crate::domain::limit::Limit;
 use crate::tftp;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -29,46 +31,9 @@ struct Outcome {
     outcome: &'static str,
 }
 
-/// A limit that somebody has reached; docs/server.md says which key of the configuration sets it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Limit {
-    /// All connections are taken.
-    Connections,
-    /// All connections of one address are taken.
-    ConnectionsPerAddress,
-    /// A client reads nothing of its answer.
-    StalledAnswer,
-    /// The body of a request comes too slowly.
-    SlowBody,
-    /// The memory for bodies is taken.
-    BodyMemory,
-    /// Passwords are tried too often, or too many wait.
-    Logins,
-    /// Other simulations are under way.
-    Simulations,
-    /// Too many machines became known in this minute.
-    NewMachines,
-    /// An unassigned machine made room for another.
-    UnassignedMachines,
-    /// The hardware facts of an unassigned machine are too large.
-    UnassignedBytes,
-}
-
 impl EncodeLabelValue for Limit {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
-        use std::fmt::Write as _;
-        encoder.write_str(match self {
-            Self::Connections => "connections",
-            Self::ConnectionsPerAddress => "connections_per_address",
-            Self::StalledAnswer => "stalled_answer",
-            Self::SlowBody => "slow_body",
-            Self::BodyMemory => "body_memory",
-            Self::Logins => "logins",
-            Self::Simulations => "simulations",
-            Self::NewMachines => "new_machines",
-            Self::UnassignedMachines => "unassigned_machines",
-            Self::UnassignedBytes => "unassigned_bytes",
-        })
+        encoder.write_str(self.as_str())
     }
 }
 

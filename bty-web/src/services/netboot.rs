@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::config::Config;
 use crate::domain::error::{Error, Result};
+use crate::domain::ipxe::Environment;
 use crate::tftp;
 
 pub mod dhcp;
@@ -23,26 +24,15 @@ const PREFIX: &str = "bty-netboot-pc-x86_64-v";
 /// The last part of the name of the list of what went in: only our own releases have it.
 pub const PARTS_LIST: &str = "spdx.json";
 
-/// Whose live environment a release is: they are told different things.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Environment {
-    /// Ours: small, and the squashfs only when somebody wants it.
-    Small,
-    /// The reference's.
-    Reference,
-}
-
-impl Environment {
-    /// That of `version`: ours has the list of its parts among its digests. What is not there is
-    /// taken for ours.
-    #[must_use]
-    pub fn of(config: &Config, version: &str) -> Self {
-        let sums = find(config, &file_name(version, "sha256")).and_then(|path| read_sums(&path));
-        let is_ours = |sums: String| {
-            bty::digest::find_in_checksums(&sums, &file_name(version, PARTS_LIST)).is_some()
-        };
-        if sums.is_none_or(is_ours) { Self::Small } else { Self::Reference }
-    }
+/// Which live environment `version` is: releases of bty list their parts among the digests. A
+/// version that is not there is taken for one of bty.
+#[must_use]
+pub fn environment_of(config: &Config, version: &str) -> Environment {
+    let sums = find(config, &file_name(version, "sha256")).and_then(|path| read_sums(&path));
+    let has_parts_list = |sums: String| {
+        bty::digest::find_in_checksums(&sums, &file_name(version, PARTS_LIST)).is_some()
+    };
+    if sums.is_none_or(has_parts_list) { Environment::Small } else { Environment::Reference }
 }
 
 /// Name of a file of the live environment.
@@ -96,7 +86,7 @@ impl Release {
         let sums = find(config, &file_name(version, "sha256"))
             .and_then(|path| read_sums(&path))
             .unwrap_or_default();
-        let is_small = Environment::of(config, version) == Environment::Small;
+        let is_small = environment_of(config, version) == Environment::Small;
         let artifact = |part: &str| {
             let name = file_name(version, part);
             let path = find(config, &name);

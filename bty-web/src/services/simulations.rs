@@ -16,8 +16,8 @@ use tokio::sync::Semaphore;
 
 use crate::blocking::blocking;
 use crate::domain::error::{Error, ErrorKind, Result};
+use crate::domain::limit::Limit;
 use crate::domain::plan::evaluate::PlanEvaluator;
-use crate::services::metrics::Limit;
 
 /// How long a simulation waits for its turn.
 const TURN: Duration = Duration::from_secs(10);

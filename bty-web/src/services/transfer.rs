@@ -1,6 +1,5 @@
 //! Moving a server's state: exports of ours, bundles and databases of the reference.
 
-use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -9,8 +8,7 @@ use crate::domain::event::{Actor, NewEvent};
 use crate::domain::machine::{Machine, hardware};
 use crate::domain::plan::{Plan, bundled, params::Need};
 use crate::domain::time::Time;
-use crate::store::database::Transaction;
-use crate::store::{self, catalog::Stored};
+use crate::store::{self, Connection, Transaction, catalog::Stored};
 
 pub mod reference;
 
@@ -106,8 +104,9 @@ pub fn export(conn: &Connection) -> Result<Bundle> {
     }
     let plans = store::plans::all(conn)?.into_iter();
     let settings = store::settings::all(conn)?;
-    let changed =
-        store::settings::KEYS.iter().filter(|(key, default, _)| settings.get(key) != *default);
+    let changed = crate::domain::settings::KEYS
+        .iter()
+        .filter(|(key, default, _)| settings.get(key) != *default);
     Ok(Bundle {
         bty_export_version: VERSION,
         exported_at: Time::now(),
@@ -172,7 +171,7 @@ fn import_own(
     }
     for (key, value) in bundle.settings {
         let value = value.as_str().unwrap_or_default();
-        match store::settings::check(&key, value) {
+        match crate::domain::settings::check(&key, value) {
             Ok(()) => {
                 store::settings::put(transaction, &key, value, now)?;
                 summary.settings += 1;

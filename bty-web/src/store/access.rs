@@ -1,8 +1,9 @@
 //! Sessions and API tokens. Only digests of them are kept.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{OptionalExtension, params};
 use serde::Serialize;
 
+use super::Connection;
 use crate::domain::error::Result;
 use crate::domain::time::Time;
 
@@ -26,9 +27,9 @@ pub fn put_session(
     now: Time,
     ip: Option<&str>,
 ) -> Result<()> {
-    conn.execute("DELETE FROM sessions WHERE expires_at < ?1", [now])?;
+    conn.sql.execute("DELETE FROM sessions WHERE expires_at < ?1", [now])?;
     let values = params![token_sha256, session.csrf, now, session.expires_at, ip];
-    conn.execute("INSERT INTO sessions VALUES (?1, ?2, ?3, ?4, ?5)", values)?;
+    conn.sql.execute("INSERT INTO sessions VALUES (?1, ?2, ?3, ?4, ?5)", values)?;
     Ok(())
 }
 
@@ -37,7 +38,7 @@ pub fn put_session(
 /// # Errors
 /// Those of the database.
 pub fn session(conn: &Connection, token_sha256: &str, now: Time) -> Result<Option<Session>> {
-    let mut select = conn.prepare_cached(
+    let mut select = conn.sql.prepare_cached(
         "SELECT csrf, expires_at FROM sessions WHERE token_sha256 = ?1 AND expires_at > ?2",
     )?;
     let found = select
@@ -66,7 +67,7 @@ pub struct OpenSession {
 /// # Errors
 /// Those of the database.
 pub fn sessions(conn: &Connection, now: Time) -> Result<Vec<OpenSession>> {
-    let mut select = conn.prepare_cached(
+    let mut select = conn.sql.prepare_cached(
         "SELECT token_sha256, created_at, expires_at, source_ip FROM sessions WHERE expires_at > ?1 ORDER BY created_at DESC",
     )?;
     let session = |row: &rusqlite::Row<'_>| {
@@ -87,7 +88,7 @@ pub fn sessions(conn: &Connection, now: Time) -> Result<Vec<OpenSession>> {
 /// # Errors
 /// Those of the database.
 pub fn extend_session(conn: &Connection, token_sha256: &str, expires_at: Time) -> Result<()> {
-    conn.execute(
+    conn.sql.execute(
         "UPDATE sessions SET expires_at = ?2 WHERE token_sha256 = ?1",
         params![token_sha256, expires_at],
     )?;
@@ -100,8 +101,8 @@ pub fn extend_session(conn: &Connection, token_sha256: &str, expires_at: Time) -
 /// Those of the database.
 pub fn end_sessions(conn: &Connection, token_sha256: Option<&str>) -> Result<usize> {
     Ok(match token_sha256 {
-        Some(token) => conn.execute("DELETE FROM sessions WHERE token_sha256 = ?1", [token])?,
-        None => conn.execute("DELETE FROM sessions", [])?,
+        Some(token) => conn.sql.execute("DELETE FROM sessions WHERE token_sha256 = ?1", [token])?,
+        None => conn.sql.execute("DELETE FROM sessions", [])?,
     })
 }
 
@@ -143,8 +144,8 @@ pub fn put_token(
     expires_at: Option<Time>,
 ) -> Result<i64> {
     let sql = "INSERT INTO api_tokens (name, token_sha256, scopes, created_at, expires_at) VALUES (?1, ?2, ?3, ?4, ?5)";
-    conn.execute(sql, params![name, token_sha256, scopes.join(" "), now, expires_at])?;
-    Ok(conn.last_insert_rowid())
+    conn.sql.execute(sql, params![name, token_sha256, scopes.join(" "), now, expires_at])?;
+    Ok(conn.sql.last_insert_rowid())
 }
 
 /// The API token with this digest, if it can be used.
@@ -156,7 +157,7 @@ pub fn token(conn: &Connection, token_sha256: &str, now: Time) -> Result<Option<
         "SELECT {COLUMNS} FROM api_tokens
          WHERE token_sha256 = ?1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?2)"
     );
-    let mut select = conn.prepare_cached(&sql)?;
+    let mut select = conn.sql.prepare_cached(&sql)?;
     Ok(select.query_row(params![token_sha256, now], from_row).optional()?)
 }
 
@@ -166,7 +167,7 @@ pub fn token(conn: &Connection, token_sha256: &str, now: Time) -> Result<Option<
 /// Those of the database.
 pub fn tokens(conn: &Connection) -> Result<Vec<ApiToken>> {
     let mut select =
-        conn.prepare_cached(&format!("SELECT {COLUMNS} FROM api_tokens ORDER BY id DESC"))?;
+        conn.sql.prepare_cached(&format!("SELECT {COLUMNS} FROM api_tokens ORDER BY id DESC"))?;
     let rows = select.query_map([], from_row)?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
@@ -176,7 +177,7 @@ pub fn tokens(conn: &Connection) -> Result<Vec<ApiToken>> {
 /// # Errors
 /// Those of the database.
 pub fn use_token(conn: &Connection, id: i64, now: Time) -> Result<()> {
-    conn.execute("UPDATE api_tokens SET last_used_at = ?2 WHERE id = ?1", params![id, now])?;
+    conn.sql.execute("UPDATE api_tokens SET last_used_at = ?2 WHERE id = ?1", params![id, now])?;
     Ok(())
 }
 
@@ -186,7 +187,7 @@ pub fn use_token(conn: &Connection, id: i64, now: Time) -> Result<()> {
 /// Those of the database.
 pub fn revoke_token(conn: &Connection, id: i64, now: Time) -> Result<bool> {
     let sql = "UPDATE api_tokens SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL";
-    Ok(conn.execute(sql, params![id, now])? > 0)
+    Ok(conn.sql.execute(sql, params![id, now])? > 0)
 }
 
 fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<ApiToken> {

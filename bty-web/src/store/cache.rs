@@ -4,8 +4,9 @@
 //! crash, and the cache host compares them at its start.
 
 use bty::Digest;
-use rusqlite::{Connection, params};
+use rusqlite::params;
 
+use super::Connection;
 use crate::domain::error::Result;
 use crate::domain::time::Time;
 
@@ -73,7 +74,7 @@ fn signed(n: u64) -> i64 {
 /// # Errors
 /// `ErrorKind::Internal` if the database fails.
 pub fn objects(conn: &Connection) -> Result<Vec<ObjectRecord>> {
-    let mut select = conn.prepare(
+    let mut select = conn.sql.prepare(
         "SELECT key, address, etag, version, sha256, size_bytes, is_fixed, is_pinned, hits, fetched_at, checked_at, used_at FROM cache_objects",
     )?;
     let rows = select.query_map([], |row| {
@@ -100,7 +101,7 @@ pub fn objects(conn: &Connection) -> Result<Vec<ObjectRecord>> {
 /// # Errors
 /// `ErrorKind::Full` if the disk is full, `ErrorKind::Internal` if the database fails otherwise.
 pub fn put_object(conn: &Connection, object: &ObjectRecord) -> Result<()> {
-    conn.prepare_cached(
+    conn.sql.prepare_cached(
         "INSERT OR REPLACE INTO cache_objects VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
     )?
     .execute(params![
@@ -126,7 +127,7 @@ pub fn put_object(conn: &Connection, object: &ObjectRecord) -> Result<()> {
 /// # Errors
 /// `ErrorKind::Full` if the disk is full, `ErrorKind::Internal` if the database fails otherwise.
 pub fn use_object(conn: &Connection, object: &ObjectRecord) -> Result<()> {
-    conn.prepare_cached(
+    conn.sql.prepare_cached(
         "UPDATE cache_objects SET is_pinned = ?3, hits = ?4, checked_at = ?5, used_at = ?6 WHERE key = ?1 AND etag = ?2",
     )?
     .execute(params![
@@ -145,7 +146,7 @@ pub fn use_object(conn: &Connection, object: &ObjectRecord) -> Result<()> {
 /// # Errors
 /// `ErrorKind::Full` if the disk is full, `ErrorKind::Internal` if the database fails otherwise.
 pub fn delete_object(conn: &Connection, key: &Digest) -> Result<()> {
-    conn.execute("DELETE FROM cache_objects WHERE key = ?1", [key.to_string()])?;
+    conn.sql.execute("DELETE FROM cache_objects WHERE key = ?1", [key.to_string()])?;
     Ok(())
 }
 
@@ -155,7 +156,7 @@ pub fn delete_object(conn: &Connection, key: &Digest) -> Result<()> {
 /// `ErrorKind::Internal` if the database fails.
 pub fn parts(conn: &Connection) -> Result<Vec<PartRecord>> {
     let mut select =
-        conn.prepare("SELECT key, address, etag, version, kept_bytes FROM cache_parts")?;
+        conn.sql.prepare("SELECT key, address, etag, version, kept_bytes FROM cache_parts")?;
     let rows = select.query_map([], |row| {
         Ok(PartRecord {
             key: digest(row, 0)?,
@@ -173,7 +174,8 @@ pub fn parts(conn: &Connection) -> Result<Vec<PartRecord>> {
 /// # Errors
 /// `ErrorKind::Full` if the disk is full, `ErrorKind::Internal` if the database fails otherwise.
 pub fn put_part(conn: &Connection, part: &PartRecord) -> Result<()> {
-    conn.prepare_cached("INSERT OR REPLACE INTO cache_parts VALUES (?1, ?2, ?3, ?4, ?5)")?
+    conn.sql
+        .prepare_cached("INSERT OR REPLACE INTO cache_parts VALUES (?1, ?2, ?3, ?4, ?5)")?
         .execute(params![
             part.key.to_string(),
             part.address,
@@ -189,7 +191,7 @@ pub fn put_part(conn: &Connection, part: &PartRecord) -> Result<()> {
 /// # Errors
 /// `ErrorKind::Full` if the disk is full, `ErrorKind::Internal` if the database fails otherwise.
 pub fn delete_part(conn: &Connection, key: &Digest) -> Result<()> {
-    conn.execute("DELETE FROM cache_parts WHERE key = ?1", [key.to_string()])?;
+    conn.sql.execute("DELETE FROM cache_parts WHERE key = ?1", [key.to_string()])?;
     Ok(())
 }
 
@@ -198,7 +200,7 @@ pub fn delete_part(conn: &Connection, key: &Digest) -> Result<()> {
 /// # Errors
 /// `ErrorKind::Internal` if the database fails.
 pub fn tags(conn: &Connection) -> Result<Vec<(String, Digest, Time)>> {
-    let mut select = conn.prepare("SELECT address, sha256, checked_at FROM cache_tags")?;
+    let mut select = conn.sql.prepare("SELECT address, sha256, checked_at FROM cache_tags")?;
     let rows = select.query_map([], |row| Ok((row.get(0)?, digest(row, 1)?, row.get(2)?)))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
@@ -208,7 +210,8 @@ pub fn tags(conn: &Connection) -> Result<Vec<(String, Digest, Time)>> {
 /// # Errors
 /// `ErrorKind::Full` if the disk is full, `ErrorKind::Internal` if the database fails otherwise.
 pub fn put_tag(conn: &Connection, address: &str, sha256: &Digest, checked_at: Time) -> Result<()> {
-    conn.prepare_cached("INSERT OR REPLACE INTO cache_tags VALUES (?1, ?2, ?3)")?
+    conn.sql
+        .prepare_cached("INSERT OR REPLACE INTO cache_tags VALUES (?1, ?2, ?3)")?
         .execute(params![address, sha256.to_string(), checked_at])?;
     Ok(())
 }
@@ -236,7 +239,7 @@ pub struct CacheMiss {
 /// # Errors
 /// `ErrorKind::Internal` if the database fails.
 pub fn misses(conn: &Connection, limit: i64) -> Result<Vec<CacheMiss>> {
-    let mut select = conn.prepare_cached(
+    let mut select = conn.sql.prepare_cached(
         "SELECT key, address, count, first_at, last_at FROM cache_misses ORDER BY last_at DESC LIMIT ?1",
     )?;
     let rows = select.query_map([limit], |row| {
@@ -259,12 +262,12 @@ pub const MISSES_MAX: i64 = 1000;
 /// # Errors
 /// `ErrorKind::Full` if the disk is full, `ErrorKind::Internal` if the database fails otherwise.
 pub fn count_miss(conn: &Connection, key: &Digest, address: &str, now: Time) -> Result<()> {
-    conn.prepare_cached(
+    conn.sql.prepare_cached(
         "INSERT INTO cache_misses VALUES (?1, ?2, 1, ?3, ?3) ON CONFLICT (key) DO UPDATE SET count = count + 1, last_at = ?3",
     )?
     .execute(params![key.to_string(), address, now])?;
     let sql = "DELETE FROM cache_misses WHERE key IN (SELECT key FROM cache_misses ORDER BY last_at DESC LIMIT -1 OFFSET ?1)";
-    conn.prepare_cached(sql)?.execute([MISSES_MAX])?;
+    conn.sql.prepare_cached(sql)?.execute([MISSES_MAX])?;
     Ok(())
 }
 
@@ -274,7 +277,9 @@ pub fn count_miss(conn: &Connection, key: &Digest, address: &str, now: Time) -> 
 /// `ErrorKind::Full` if the disk is full, `ErrorKind::Internal` if the database fails otherwise.
 pub fn forget_misses(conn: &Connection, key: Option<&Digest>) -> Result<usize> {
     Ok(match key {
-        Some(key) => conn.execute("DELETE FROM cache_misses WHERE key = ?1", [key.to_string()])?,
-        None => conn.execute("DELETE FROM cache_misses", [])?,
+        Some(key) => {
+            conn.sql.execute("DELETE FROM cache_misses WHERE key = ?1", [key.to_string()])?
+        }
+        None => conn.sql.execute("DELETE FROM cache_misses", [])?,
     })
 }

@@ -2,9 +2,10 @@
 
 use bty::catalog::{Catalog, Entry};
 use bty::redact;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{OptionalExtension, Row, params};
 use serde::Serialize;
 
+use super::Connection;
 use crate::domain::error::{Error, Result};
 use crate::domain::time::Time;
 
@@ -53,7 +54,7 @@ pub fn all(conn: &Connection) -> Result<Vec<Stored>> {
     let sql = format!(
         "SELECT {COLUMNS} FROM catalog_entries WHERE deleted_at IS NULL ORDER BY name, src"
     );
-    let mut select = conn.prepare_cached(&sql)?;
+    let mut select = conn.sql.prepare_cached(&sql)?;
     let rows = select.query_map([], from_row)?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
@@ -68,6 +69,7 @@ pub fn by_src(conn: &Connection, src: &str) -> Result<Option<(Stored, bool)>> {
     );
     let image_ref = bty::catalog::image_ref(src).map(|r| r.to_string()).unwrap_or_default();
     Ok(conn
+        .sql
         .query_row(&sql, [src, &image_ref], |row| Ok((from_row(row)?, row.get(13)?)))
         .optional()?)
 }
@@ -78,7 +80,7 @@ pub fn by_src(conn: &Connection, src: &str) -> Result<Option<(Stored, bool)>> {
 /// Those of the database.
 pub fn is_name_taken(conn: &Connection, name: &str, src: &str) -> Result<bool> {
     let sql = "SELECT EXISTS (SELECT 1 FROM catalog_entries WHERE name = ?1 AND src <> ?2 AND deleted_at IS NULL)";
-    Ok(conn.query_row(sql, [name, src], |row| row.get(0))?)
+    Ok(conn.sql.query_row(sql, [name, src], |row| row.get(0))?)
 }
 
 /// Writes an entry, whether it is there, deleted or new.
@@ -86,7 +88,7 @@ pub fn is_name_taken(conn: &Connection, name: &str, src: &str) -> Result<bool> {
 /// # Errors
 /// Those of the database.
 pub fn put(conn: &Connection, entry: &Stored) -> Result<()> {
-    conn.prepare_cached(&format!(
+    conn.sql.prepare_cached(&format!(
         "INSERT INTO catalog_entries ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
          ON CONFLICT (src) DO UPDATE SET resolved_src = ?3, resolved_at = ?4, sha256 = ?5, name = ?6, sha_url = ?7,
              format = ?8, size_bytes = ?9, description = ?10, arch = ?11, is_tag = ?12, added_at = ?13, deleted_at = NULL"
@@ -109,13 +111,26 @@ pub fn put(conn: &Connection, entry: &Stored) -> Result<()> {
     Ok(())
 }
 
+/// Writes a new entry. Its reference may belong to a deleted entry that spells the same address in
+/// another way: that one makes room.
+///
+/// # Errors
+/// [`ErrorKind::Full`](crate::domain::error::ErrorKind::Full) without space on the disk.
+pub fn put_new(conn: &Connection, entry: &Stored) -> Result<()> {
+    conn.sql.execute(
+        "DELETE FROM catalog_entries WHERE image_ref = ?1 AND src <> ?2 AND deleted_at IS NOT NULL",
+        (&entry.bty_image_ref, &entry.src),
+    )?;
+    put(conn, entry)
+}
+
 /// Deletes an entry for good: an import does not bring it back. False when there was none.
 ///
 /// # Errors
 /// Those of the database.
 pub fn delete(conn: &Connection, src: &str, now: Time) -> Result<bool> {
     let sql = "UPDATE catalog_entries SET deleted_at = ?2 WHERE src = ?1 AND deleted_at IS NULL";
-    Ok(conn.execute(sql, (src, now))? > 0)
+    Ok(conn.sql.execute(sql, (src, now))? > 0)
 }
 
 impl Stored {
@@ -142,7 +157,7 @@ impl Stored {
 pub fn forget_passwords(conn: &Connection) -> Result<Vec<String>> {
     let sql = "SELECT image_ref, name, src, resolved_src, sha_url FROM catalog_entries
                WHERE instr(src || ifnull(resolved_src, '') || ifnull(sha_url, ''), '@') > 0";
-    let mut select = conn.prepare(sql)?;
+    let mut select = conn.sql.prepare(sql)?;
     let columns =
         |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, [row.get(2)?, row.get(3)?, row.get(4)?]));
     let found = select
@@ -154,7 +169,7 @@ pub fn forget_passwords(conn: &Connection) -> Result<Vec<String>> {
             let [src, resolved_src, sha_url] =
                 addresses.map(|a| a.map(|a| redact::address(&a).into_owned()));
             let sql = "UPDATE catalog_entries SET src = ?2, resolved_src = ?3, sha_url = ?4 WHERE image_ref = ?1";
-            conn.execute(sql, (image_ref, src, resolved_src, sha_url))?;
+            conn.sql.execute(sql, (image_ref, src, resolved_src, sha_url))?;
             names.push(name);
         }
     }
@@ -194,13 +209,13 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Stored> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::event::{Bus, NewEvent};
-    use crate::store::database::Db;
+    use crate::domain::event::NewEvent;
+    use crate::store::database::Database;
 
     #[test]
     fn passwords_that_earlier_programs_kept_are_removed() {
         let dir = tempfile::tempdir().unwrap();
-        let db = Db::open(&dir.path().join("state.db"), Bus::default()).unwrap();
+        let db = Database::open(&dir.path().join("state.db"), ()).unwrap();
         let image_ref = bty::catalog::image_ref("http://h/a.img").unwrap().to_string();
         let old = Stored {
             bty_image_ref: image_ref,
@@ -230,19 +245,19 @@ mod tests {
     #[test]
     fn events_show_no_passwords_neither_new_ones_nor_old_ones() {
         let dir = tempfile::tempdir().unwrap();
-        let db = Db::open(&dir.path().join("state.db"), Bus::default()).unwrap();
+        let db = Database::open(&dir.path().join("state.db"), ()).unwrap();
         let src = "http://user:s3cr3t@h/a.img";
         let event = NewEvent::new("catalog.entry.deleted", src, format!("{src} was deleted"));
         let event = event.with(serde_json::json!({ "tried": [{ "src": src }] }));
         db.write_blocking(move |t| {
             let id = t.record(&event)?;
-            t.execute("INSERT INTO events SELECT id + 1, ts, kind, subject_kind, ?2, actor, source_ip, ?2, json_array(?2), 0, 1, NULL FROM events WHERE id = ?1", (id, src))?;
+            t.sql.execute("INSERT INTO events SELECT id + 1, ts, kind, subject_kind, ?2, actor, source_ip, ?2, json_array(?2), 0, 1, NULL FROM events WHERE id = ?1", (id, src))?;
             Ok(())
         })
         .unwrap();
         let kept: String = db
             .read_blocking(|c| {
-                Ok(c.query_row(
+                Ok(c.sql.query_row(
                     "SELECT summary || subject_id || details_json FROM events WHERE id = 1",
                     [],
                     |r| r.get(0),

@@ -12,12 +12,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bty::redact;
-use rusqlite::{Connection, OpenFlags, params};
+use rusqlite::{OpenFlags, params};
 use tokio::sync::oneshot;
 
 use crate::blocking::blocking;
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::event::{Bus, Event, NewEvent, without_passwords};
+use crate::domain::event::{Event, NewEvent, without_passwords};
 use crate::domain::time::Time;
 use crate::state_dir::StateLock;
 use crate::store;
@@ -47,9 +47,32 @@ type Job = Box<dyn FnOnce(&Transaction<'_>) -> Finish + Send>;
 /// Tells who waits; the error is of the commit.
 type Finish = Box<dyn FnOnce(Result<()>) + Send>;
 
+/// Receives the events of a transaction, in order, after it was committed.
+pub trait EventSink: Send + 'static {
+    /// Takes an event. Called on the thread of the writer, so it must not wait.
+    fn publish(&self, event: Event);
+}
+
+/// Publishes nothing: for commands that open the state beside a server.
+impl EventSink for () {
+    fn publish(&self, _: Event) {}
+}
+
+/// A connection to the database: what functions of the store take. Only the store sees the SQL
+/// behind it.
+pub struct Connection {
+    pub(super) sql: rusqlite::Connection,
+}
+
+impl From<rusqlite::Connection> for Connection {
+    fn from(sql: rusqlite::Connection) -> Self {
+        Self { sql }
+    }
+}
+
 /// The database. Cheap to clone.
 #[derive(Clone)]
-pub struct Db(Arc<Inner>);
+pub struct Database(Arc<Inner>);
 
 struct Inner {
     path: PathBuf,
@@ -101,7 +124,7 @@ impl Transaction<'_> {
         if let Some(id) = store::events::repeat(self.conn, &event, self.now)? {
             return Ok(id);
         }
-        let mut insert = self.conn.prepare_cached(
+        let mut insert = self.conn.sql.prepare_cached(
             "INSERT INTO events (ts, kind, subject_kind, subject_id, actor, source_ip, summary, details_json)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?;
@@ -133,19 +156,19 @@ impl Transaction<'_> {
     }
 }
 
-impl Db {
+impl Database {
     /// Opens the database at `path`, or makes it, and brings its schema up to date. Only who has
     /// the lock of the state may do that to an earlier one.
     ///
     /// # Errors
     /// When it cannot be opened, is newer than this program, or is no database.
-    pub fn open(path: &Path, bus: Bus) -> Result<Self> {
+    pub fn open(path: &Path, sink: impl EventSink) -> Result<Self> {
         let at =
             |e: &dyn std::fmt::Display| Error::internal(format!("opening {}: {e}", path.display()));
         // a server and a command may find no database at the same time: one of them makes it
         let turn = std::fs::File::create(path.with_extension("schema.lock")).map_err(|e| at(&e))?;
         turn.lock().map_err(|e| at(&e))?;
-        let mut conn = Connection::open(path).map_err(|e| at(&e))?;
+        let mut conn = rusqlite::Connection::open(path).map_err(|e| at(&e))?;
         conn.busy_timeout(BUSY_TIMEOUT).map_err(|e| at(&e))?;
         // before anything is set that a file remembers
         let upgrade = super::schema::bring_up(&mut conn, path)?;
@@ -154,13 +177,13 @@ impl Db {
         let (sender, receiver) = sync_channel(QUEUE);
         let is_full = Arc::new(AtomicBool::default());
         let writer = Writer {
-            conn,
+            conn: conn.into(),
             dir: path.parent().unwrap_or(Path::new(".")).to_owned(),
             is_full: Arc::clone(&is_full),
         };
         let writer = std::thread::Builder::new()
             .name("writer".into())
-            .spawn(move || writer.run(&receiver, &bus))?;
+            .spawn(move || writer.run(&receiver, &sink))?;
         let db = Self(Arc::new(Inner {
             path: path.to_owned(),
             is_full,
@@ -185,12 +208,12 @@ impl Db {
     ///
     /// # Errors
     /// Also when the schema is an earlier one, and a server uses it.
-    pub fn open_beside(path: &Path, bus: Bus) -> Result<Self> {
+    pub fn open_beside(path: &Path, sink: impl EventSink) -> Result<Self> {
         let _lock = match super::schema::is_behind(path)? {
             true => Some(StateLock::take(path.parent().unwrap_or(Path::new(".")))?),
             false => None,
         };
-        Self::open(path, bus)
+        Self::open(path, sink)
     }
 
     /// Where it is.
@@ -213,8 +236,8 @@ impl Db {
     /// database.
     pub async fn try_write(&self) -> Result<()> {
         self.write(|t| {
-            let version: i64 = t.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-            Ok(t.pragma_update(None, "user_version", version)?)
+            let version: i64 = t.sql.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+            Ok(t.sql.pragma_update(None, "user_version", version)?)
         })
         .await
     }
@@ -276,12 +299,14 @@ impl Db {
         let conn = match kept {
             Some(conn) => conn,
             None => {
-                let conn =
-                    Connection::open_with_flags(&self.0.path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+                let conn = rusqlite::Connection::open_with_flags(
+                    &self.0.path,
+                    OpenFlags::SQLITE_OPEN_READ_ONLY,
+                )?;
                 conn.busy_timeout(BUSY_TIMEOUT)?;
                 conn.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
                 conn.set_prepared_statement_cache_capacity(64);
-                conn
+                conn.into()
             }
         };
         let result = look(&conn);
@@ -311,8 +336,8 @@ impl Db {
     /// Those of the database and of the file.
     pub fn back_up(&self, path: &Path) -> Result<()> {
         self.read_blocking(|conn| {
-            let mut copy = Connection::open(path)?;
-            let backup = rusqlite::backup::Backup::new(conn, &mut copy)?;
+            let mut copy = rusqlite::Connection::open(path)?;
+            let backup = rusqlite::backup::Backup::new(&conn.sql, &mut copy)?;
             backup.run_to_completion(1024, Duration::from_millis(1), None)?;
             Ok(())
         })
@@ -331,7 +356,7 @@ impl Db {
     }
 }
 
-fn prepare(conn: &Connection) -> rusqlite::Result<()> {
+fn prepare(conn: &rusqlite::Connection) -> rusqlite::Result<()> {
     conn.pragma_update(None, "journal_mode", "WAL")?;
     // every commit is on the disk before it is answered
     conn.pragma_update(None, "synchronous", "FULL")?;
@@ -349,21 +374,21 @@ struct Writer {
 
 impl Writer {
     /// Makes changes until nobody can ask for one any more.
-    fn run(self, jobs: &Receiver<Job>, bus: &Bus) {
+    fn run(self, jobs: &Receiver<Job>, sink: &dyn EventSink) {
         while let Ok(first) = jobs.recv() {
-            self.batch(first, jobs, bus);
+            self.batch(first, jobs, sink);
         }
-        close(&self.conn);
+        close(&self.conn.sql);
     }
 
     /// Makes one transaction of `first` and what else waits.
-    fn batch(&self, first: Job, jobs: &Receiver<Job>, bus: &Bus) {
+    fn batch(&self, first: Job, jobs: &Receiver<Job>, sink: &dyn EventSink) {
         let conn = &self.conn;
         let (events, ended_by) = (std::cell::RefCell::default(), std::cell::RefCell::default());
         let transaction =
             Transaction { conn, events, ended_by, is_full: false.into(), now: Time::now() };
         let mut finishes = Vec::new();
-        let begun = conn.execute_batch("BEGIN IMMEDIATE");
+        let begun = conn.sql.execute_batch("BEGIN IMMEDIATE");
         if begun.is_ok() {
             finishes.push(first(&transaction));
             while finishes.len() < BATCH_MAX
@@ -377,19 +402,19 @@ impl Writer {
         let committed = match transaction.ended_by.take() {
             Some(error) => Err(error.in_dir(&self.dir)),
             None => begun
-                .and_then(|()| conn.execute_batch("COMMIT"))
+                .and_then(|()| conn.sql.execute_batch("COMMIT"))
                 .map_err(|e| Error::from(e).in_dir(&self.dir)),
         };
         if let Err(error) = &committed {
             tracing::error!(%error, "a transaction could not be committed");
             // an error of the commit may have ended the transaction already
-            let _ = conn.execute_batch("ROLLBACK");
+            let _ = conn.sql.execute_batch("ROLLBACK");
         }
         let is_full = committed.as_ref().is_err_and(|error| error.kind == ErrorKind::Full);
         self.is_full.store(is_full || transaction.is_full.get(), Ordering::Relaxed);
         if committed.is_ok() {
             for event in transaction.events.into_inner() {
-                bus.record(event);
+                sink.publish(event);
             }
         }
         for finish in finishes {
@@ -399,7 +424,7 @@ impl Writer {
 }
 
 /// Brings the log of the database into its file.
-fn close(conn: &Connection) {
+fn close(conn: &rusqlite::Connection) {
     // whoever puts another database in the place of this one must not find a log of this one beside
     // it; a reader may still be at it
     let brought_in = conn
@@ -415,19 +440,19 @@ fn in_savepoint<T>(
     change: impl FnOnce(&Transaction<'_>) -> Result<T>,
 ) -> Result<T> {
     let told = transaction.events.borrow().len();
-    transaction.conn.execute_batch("SAVEPOINT change")?;
+    transaction.conn.sql.execute_batch("SAVEPOINT change")?;
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| change(transaction)))
         .unwrap_or_else(|_| Err(Error::internal("a change of the database panicked")));
     if let Err(error) = &result {
         transaction.events.borrow_mut().truncate(told);
         transaction.is_full.set(transaction.is_full.get() || error.kind == ErrorKind::Full);
-        if transaction.conn.is_autocommit() {
+        if transaction.conn.sql.is_autocommit() {
             *transaction.ended_by.borrow_mut() = Some(error.clone());
         } else {
-            transaction.conn.execute_batch("ROLLBACK TO change; RELEASE change")?;
+            transaction.conn.sql.execute_batch("ROLLBACK TO change; RELEASE change")?;
         }
     } else {
-        transaction.conn.execute_batch("RELEASE change")?;
+        transaction.conn.sql.execute_batch("RELEASE change")?;
     }
     result
 }
@@ -436,15 +461,23 @@ fn in_savepoint<T>(
 mod tests {
     use super::*;
 
-    fn count(db: &Db) -> i64 {
+    struct Published(std::sync::mpsc::Sender<Event>);
+
+    impl EventSink for Published {
+        fn publish(&self, event: Event) {
+            self.0.send(event).unwrap();
+        }
+    }
+
+    fn count(db: &Database) -> i64 {
         db.read_blocking(|conn| {
-            Ok(conn.query_row("SELECT count(*) FROM settings", [], |row| row.get(0))?)
+            Ok(conn.sql.query_row("SELECT count(*) FROM settings", [], |row| row.get(0))?)
         })
         .unwrap()
     }
 
     fn put(transaction: &Transaction<'_>, key: &str) -> Result<()> {
-        transaction.execute("INSERT INTO settings VALUES (?1, '', 0)", [key])?;
+        transaction.sql.execute("INSERT INTO settings VALUES (?1, '', 0)", [key])?;
         transaction.record(&NewEvent::new("settings.display.updated", key, "changed"))?;
         Ok(())
     }
@@ -452,9 +485,8 @@ mod tests {
     #[test]
     fn a_change_that_fails_leaves_nothing_behind_and_spoils_no_other() {
         let dir = tempfile::tempdir().unwrap();
-        let bus = Bus::default();
-        let mut heard = bus.listen();
-        let db = Db::open(&dir.path().join("state.db"), bus).unwrap();
+        let (sent, published) = std::sync::mpsc::channel();
+        let db = Database::open(&dir.path().join("state.db"), Published(sent)).unwrap();
         db.write_blocking(|t| put(t, "a")).unwrap();
         let error = db.write_blocking(|t| put(t, "b").and_then(|()| put(t, "a"))).unwrap_err();
         assert!(error.to_string().contains("UNIQUE"), "{error}");
@@ -462,7 +494,7 @@ mod tests {
         db.write_blocking(|t| put(t, "c")).unwrap();
         assert_eq!(count(&db), 2);
         let subjects: Vec<String> =
-            std::iter::from_fn(|| heard.try_recv().ok()).map(|event| event.subject_id).collect();
+            published.try_iter().map(|event: Event| event.subject_id).collect();
         assert_eq!(subjects, ["a", "c"]);
         db.close();
         db.write_blocking(|t| put(t, "d")).unwrap_err();
@@ -471,12 +503,12 @@ mod tests {
     #[test]
     fn a_change_without_room_is_told_and_the_next_that_has_room_ends_it() {
         let dir = tempfile::tempdir().unwrap();
-        let db = Db::open(&dir.path().join("state.db"), Bus::default()).unwrap();
+        let db = Database::open(&dir.path().join("state.db"), ()).unwrap();
         db.write_blocking(|t| put(t, "a")).unwrap();
         // as many pages as there are, as on a disk that is full
         let limit = |pages: i64| {
             db.write_blocking(move |t| {
-                Ok(t.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?)
+                Ok(t.sql.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?)
             })
         };
         limit(1).unwrap();
@@ -504,25 +536,25 @@ mod tests {
                     let (path, start) = (&path, &start);
                     scope.spawn(move || {
                         start.wait();
-                        let db = Db::open(path, Bus::default()).unwrap();
+                        let db = Database::open(path, ()).unwrap();
                         db.write_blocking(move |t| put(t, key)).unwrap();
                     });
                 }
             });
-            assert_eq!(count(&Db::open(&path, Bus::default()).unwrap()), 4);
+            assert_eq!(count(&Database::open(&path, ()).unwrap()), 4);
         }
     }
 
     #[test]
     fn a_copy_has_all_of_it() {
         let dir = tempfile::tempdir().unwrap();
-        let db = Db::open(&dir.path().join("state.db"), Bus::default()).unwrap();
+        let db = Database::open(&dir.path().join("state.db"), ()).unwrap();
         for i in 0..100 {
             db.write_blocking(move |t| put(t, &i.to_string())).unwrap();
         }
         let copy = dir.path().join("copy.db");
         db.back_up(&copy).unwrap();
-        assert_eq!(count(&Db::open(&copy, Bus::default()).unwrap()), 100);
+        assert_eq!(count(&Database::open(&copy, ()).unwrap()), 100);
     }
 
     #[test]
@@ -533,11 +565,11 @@ mod tests {
             let file = file.unwrap().path();
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("state.db");
-            Connection::open(&path)
+            rusqlite::Connection::open(&path)
                 .unwrap()
                 .execute_batch(&std::fs::read_to_string(&file).unwrap())
                 .unwrap();
-            let db = Db::open(&path, Bus::default()).unwrap();
+            let db = Database::open(&path, ()).unwrap();
             db.read_blocking(|conn| {
                 let machines = store::machines::all(conn)?;
                 assert_eq!(
@@ -581,10 +613,10 @@ mod tests {
     fn a_state_of_a_later_program_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state.db");
-        Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
-        let error = Db::open(&path, Bus::default()).map(drop).unwrap_err().to_string();
+        rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        let error = Database::open(&path, ()).map(drop).unwrap_err().to_string();
         assert!(error.contains("has schema 99, of a later program"), "{error}");
         std::fs::write(&path, "this is no database").unwrap();
-        assert!(Db::open(&path, Bus::default()).is_err());
+        assert!(Database::open(&path, ()).is_err());
     }
 }

@@ -2,8 +2,9 @@
 
 use bty::redact;
 use rusqlite::types::Value as Sql;
-use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
+use rusqlite::{OptionalExtension, Row, params, params_from_iter};
 
+use super::Connection;
 use super::anywhere;
 use crate::domain::error::Result;
 use crate::domain::event::{Event, NewEvent, REPEATABLE, without_passwords};
@@ -46,7 +47,7 @@ pub fn list(conn: &Connection, filter: &Filter, limit: u32) -> Result<Vec<Event>
     let (condition, mut values) = condition(filter);
     values.push(Sql::Integer(limit.clamp(1, LIMIT_MAX).into()));
     let sql = format!("SELECT {COLUMNS} FROM events {condition} ORDER BY id DESC LIMIT ?");
-    let mut select = conn.prepare_cached(&sql)?;
+    let mut select = conn.sql.prepare_cached(&sql)?;
     let rows = select.query_map(params_from_iter(values), |row| Ok(from_row(row)))?;
     rows.map(|row| row?).collect()
 }
@@ -65,7 +66,7 @@ pub fn repeat(conn: &Connection, event: &NewEvent, now: Time) -> Result<Option<i
     if !REPEATABLE.contains(&event.kind) {
         return Ok(None);
     }
-    let mut select = conn.prepare_cached(
+    let mut select = conn.sql.prepare_cached(
         "SELECT id, kind, ifnull(last_ts, ts) FROM events WHERE subject_kind = ?1 AND subject_id = ?2 ORDER BY id DESC LIMIT ?3",
     )?;
     let rows = select
@@ -83,7 +84,7 @@ pub fn repeat(conn: &Connection, event: &NewEvent, now: Time) -> Result<Option<i
     }
     let Some(id) = same.filter(|_| recent == REPEATED_MAX) else { return Ok(None) };
     // a failure that comes again is news again
-    let mut update = conn.prepare_cached(
+    let mut update = conn.sql.prepare_cached(
         "UPDATE events SET count = count + 1, last_ts = ?2, source_ip = ?3, summary = ?4, details_json = ?5,
                 acknowledged = acknowledged AND kind NOT LIKE '%failed'
          WHERE id = ?1",
@@ -104,12 +105,12 @@ pub fn prune(conn: &Connection, before: Option<Time>, keep: Option<u32>) -> Resu
     let mut deleted = 0;
     if let Some(before) = before {
         let sql = "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE ifnull(last_ts, ts) < ?1 ORDER BY id LIMIT ?2)";
-        deleted += conn.execute(sql, params![before, PRUNED_MAX])?;
+        deleted += conn.sql.execute(sql, params![before, PRUNED_MAX])?;
     }
     if let Some(keep) = keep {
         let sql = "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE id <=
                        (SELECT id FROM events ORDER BY id DESC LIMIT 1 OFFSET ?1) ORDER BY id LIMIT ?2)";
-        deleted += conn.execute(sql, params![keep, PRUNED_MAX])?;
+        deleted += conn.sql.execute(sql, params![keep, PRUNED_MAX])?;
     }
     Ok(deleted)
 }
@@ -161,7 +162,30 @@ fn condition(filter: &Filter) -> (String, Vec<Sql>) {
 /// Those of the database.
 pub fn get(conn: &Connection, id: i64) -> Result<Option<Event>> {
     let sql = format!("SELECT {COLUMNS} FROM events WHERE id = ?1");
-    conn.query_row(&sql, [id], |row| Ok(from_row(row))).optional()?.transpose()
+    conn.sql.query_row(&sql, [id], |row| Ok(from_row(row))).optional()?.transpose()
+}
+
+/// Writes an event of another server as it is, under a new number. Nobody is notified.
+///
+/// # Errors
+/// [`ErrorKind::Full`](crate::domain::error::ErrorKind::Full) without space on the disk.
+pub fn put_imported(conn: &Connection, event: &Event) -> Result<()> {
+    conn.sql.execute(
+        "INSERT INTO events (ts, kind, subject_kind, subject_id, actor, source_ip, summary, details_json, acknowledged)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        params![
+            event.ts,
+            event.kind,
+            event.subject_kind,
+            event.subject_id,
+            event.actor,
+            event.source_ip,
+            event.summary,
+            event.details.to_string(),
+            event.acknowledged,
+        ],
+    )?;
+    Ok(())
 }
 
 /// Takes note that an operator has seen an event, or not after all. False when there is no such
@@ -170,7 +194,8 @@ pub fn get(conn: &Connection, id: i64) -> Result<Option<Event>> {
 /// # Errors
 /// Those of the database.
 pub fn acknowledge(conn: &Connection, id: i64, acknowledged: bool) -> Result<bool> {
-    Ok(conn.execute("UPDATE events SET acknowledged = ?2 WHERE id = ?1", (id, acknowledged))? > 0)
+    Ok(conn.sql.execute("UPDATE events SET acknowledged = ?2 WHERE id = ?1", (id, acknowledged))?
+        > 0)
 }
 
 /// The same for many; gives how many there are.
@@ -178,7 +203,7 @@ pub fn acknowledge(conn: &Connection, id: i64, acknowledged: bool) -> Result<boo
 /// # Errors
 /// Those of the database.
 pub fn acknowledge_all(conn: &Connection, ids: &[i64], acknowledged: bool) -> Result<usize> {
-    let mut update = conn.prepare_cached(
+    let mut update = conn.sql.prepare_cached(
         "UPDATE events SET acknowledged = ?2 WHERE id = ?1 AND acknowledged <> ?2",
     )?;
     ids.iter().try_fold(0, |n, id| Ok(n + update.execute((id, acknowledged))?))
@@ -191,6 +216,7 @@ pub fn acknowledge_all(conn: &Connection, ids: &[i64], acknowledged: bool) -> Re
 pub fn acknowledge_failures(conn: &Connection) -> Result<Vec<i64>> {
     let sql = "SELECT id FROM events WHERE acknowledged = 0 AND kind LIKE '%failed'";
     let ids = conn
+        .sql
         .prepare_cached(sql)?
         .query_map([], |row| row.get(0))?
         .collect::<rusqlite::Result<Vec<i64>>>()?;
@@ -204,7 +230,7 @@ pub fn acknowledge_failures(conn: &Connection) -> Result<Vec<i64>> {
 /// Those of the database.
 pub fn has_kind(conn: &Connection, kind: &str) -> Result<bool> {
     let sql = "SELECT EXISTS (SELECT 1 FROM events WHERE kind = ?1)";
-    Ok(conn.prepare_cached(sql)?.query_row([kind], |row| row.get(0))?)
+    Ok(conn.sql.prepare_cached(sql)?.query_row([kind], |row| row.get(0))?)
 }
 
 /// What a search has found.
@@ -234,7 +260,7 @@ pub fn search(
     let (condition, mut values) = condition(filter);
     values.push(Sql::Integer(i64::try_from(SEARCH_MAX).unwrap_or(i64::MAX)));
     let sql = format!("SELECT {COLUMNS} FROM events {condition} ORDER BY id DESC LIMIT ?");
-    let mut select = conn.prepare_cached(&sql)?;
+    let mut select = conn.sql.prepare_cached(&sql)?;
     let mut rows = select.query(params_from_iter(values))?;
     let mut found = Found { events: Vec::new(), next: None, searched_to: None };
     let mut looked = 0;
@@ -307,7 +333,7 @@ fn has(text: &str, needle: &str) -> bool {
 /// Those of the database.
 pub fn newest(conn: &Connection) -> Result<i64> {
     let sql = "SELECT ifnull(max(id), 0) FROM events";
-    Ok(conn.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
+    Ok(conn.sql.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
 }
 
 /// How many failures nobody has acknowledged.
@@ -316,7 +342,7 @@ pub fn newest(conn: &Connection) -> Result<i64> {
 /// Those of the database.
 pub fn tripwire(conn: &Connection) -> Result<i64> {
     let sql = "SELECT count(*) FROM events WHERE acknowledged = 0 AND kind LIKE '%failed'";
-    Ok(conn.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
+    Ok(conn.sql.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
 }
 
 /// Earlier programs have written passwords of addresses down.
@@ -342,21 +368,20 @@ fn from_row(row: &Row<'_>) -> Result<Event> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::event::Bus;
-    use crate::store::database::Db;
+    use crate::store::database::Database;
 
-    fn open() -> (tempfile::TempDir, Db) {
+    fn open() -> (tempfile::TempDir, Database) {
         let dir = tempfile::tempdir().unwrap();
-        let db = Db::open(&dir.path().join("state.db"), Bus::default()).unwrap();
+        let db = Database::open(&dir.path().join("state.db"), ()).unwrap();
         (dir, db)
     }
 
-    fn record(db: &Db, kind: &'static str, summary: &str) {
+    fn record(db: &Database, kind: &'static str, summary: &str) {
         let event = NewEvent::new(kind, "02:00:00:00:00:01", summary);
         db.write_blocking(move |transaction| transaction.record(&event)).unwrap();
     }
 
-    fn all(db: &Db) -> Vec<(String, i64, String)> {
+    fn all(db: &Database) -> Vec<(String, i64, String)> {
         let events = db.read_blocking(|conn| list(conn, &Filter::default(), LIMIT_MAX)).unwrap();
         events.into_iter().map(|event| (event.kind, event.count, event.summary)).collect()
     }

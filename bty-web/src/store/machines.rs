@@ -1,10 +1,11 @@
 //! Machines, and the hardware that they posted.
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{OptionalExtension, Row, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::Connection;
 use crate::domain::error::Result;
 use crate::domain::mac::Mac;
 use crate::domain::machine::{Machine, MachineStatus, Stage};
@@ -20,7 +21,7 @@ const COLUMNS: &str = "mac, plan, image_ref, target_serial, sanboot_drive, extra
 /// Those of the database.
 pub fn get(conn: &Connection, mac: &Mac) -> Result<Option<Machine>> {
     let mut select =
-        conn.prepare_cached(&format!("SELECT {COLUMNS} FROM machines WHERE mac = ?1"))?;
+        conn.sql.prepare_cached(&format!("SELECT {COLUMNS} FROM machines WHERE mac = ?1"))?;
     select.query_row([mac.as_str()], |row| Ok(from_row(row))).optional()?.transpose()
 }
 
@@ -30,7 +31,7 @@ pub fn get(conn: &Connection, mac: &Mac) -> Result<Option<Machine>> {
 /// Those of the database.
 pub fn all(conn: &Connection) -> Result<Vec<Machine>> {
     let mut select =
-        conn.prepare_cached(&format!("SELECT {COLUMNS} FROM machines ORDER BY mac"))?;
+        conn.sql.prepare_cached(&format!("SELECT {COLUMNS} FROM machines ORDER BY mac"))?;
     let rows = select.query_map([], |row| Ok(from_row(row)))?;
     rows.map(|row| row?).collect()
 }
@@ -41,7 +42,7 @@ pub fn all(conn: &Connection) -> Result<Vec<Machine>> {
 /// Those of the database and of `look`.
 pub fn each(conn: &Connection, mut look: impl FnMut(Machine) -> Result<bool>) -> Result<()> {
     let mut select =
-        conn.prepare_cached(&format!("SELECT {COLUMNS} FROM machines ORDER BY mac"))?;
+        conn.sql.prepare_cached(&format!("SELECT {COLUMNS} FROM machines ORDER BY mac"))?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
         if !look(from_row(row)?)? {
@@ -96,7 +97,7 @@ impl Brief {
 /// # Errors
 /// Those of the database.
 pub fn briefs(conn: &Connection) -> Result<Vec<Brief>> {
-    let mut select = conn.prepare_cached(
+    let mut select = conn.sql.prepare_cached(
         "SELECT mac, labels_json, plan, image_ref, target_serial, hold, cycle_json ->> '$.stage',
                 cycle_json ->> '$.order.mode', last_seen_at, last_seen_ip, flashed_json ->> '$.at', cycle_json ->> '$.is_past'
          FROM machines ORDER BY mac",
@@ -129,7 +130,7 @@ pub fn briefs(conn: &Connection) -> Result<Vec<Brief>> {
 /// # Errors
 /// Those of the database.
 pub fn count(conn: &Connection) -> Result<i64> {
-    Ok(conn.query_row("SELECT count(*) FROM machines", [], |row| row.get(0))?)
+    Ok(conn.sql.query_row("SELECT count(*) FROM machines", [], |row| row.get(0))?)
 }
 
 /// How many are bound to each plan.
@@ -137,7 +138,8 @@ pub fn count(conn: &Connection) -> Result<i64> {
 /// # Errors
 /// Those of the database.
 pub fn count_by_plan(conn: &Connection) -> Result<Vec<(String, i64)>> {
-    let mut select = conn.prepare_cached("SELECT plan, count(*) FROM machines GROUP BY plan")?;
+    let mut select =
+        conn.sql.prepare_cached("SELECT plan, count(*) FROM machines GROUP BY plan")?;
     let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
@@ -149,7 +151,7 @@ pub fn count_by_plan(conn: &Connection) -> Result<Vec<(String, i64)>> {
 pub fn count_by_image(conn: &Connection) -> Result<Vec<(String, i64)>> {
     let sql =
         "SELECT image_ref, count(*) FROM machines WHERE image_ref IS NOT NULL GROUP BY image_ref";
-    let mut select = conn.prepare_cached(sql)?;
+    let mut select = conn.sql.prepare_cached(sql)?;
     let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
@@ -159,7 +161,7 @@ pub fn count_by_image(conn: &Connection) -> Result<Vec<(String, i64)>> {
 /// # Errors
 /// Those of the database.
 pub fn put(conn: &Connection, machine: &Machine) -> Result<()> {
-    let mut upsert = conn.prepare_cached(&format!(
+    let mut upsert = conn.sql.prepare_cached(&format!(
         "INSERT INTO machines ({COLUMNS})
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)
          ON CONFLICT (mac) DO UPDATE SET
@@ -202,7 +204,7 @@ pub fn put(conn: &Connection, machine: &Machine) -> Result<()> {
 /// # Errors
 /// Those of the database.
 pub fn delete(conn: &Connection, mac: &Mac) -> Result<bool> {
-    Ok(conn.execute("DELETE FROM machines WHERE mac = ?1", [mac.as_str()])? > 0)
+    Ok(conn.sql.execute("DELETE FROM machines WHERE mac = ?1", [mac.as_str()])? > 0)
 }
 
 /// Machines that became known by themselves, and that nothing was done with; the same words as in
@@ -216,7 +218,7 @@ const UNASSIGNED: &str =
 /// # Errors
 /// Those of the database.
 pub fn is_unassigned(conn: &Connection, mac: &Mac) -> Result<bool> {
-    let mut select = conn.prepare_cached(&format!(
+    let mut select = conn.sql.prepare_cached(&format!(
         "SELECT EXISTS (SELECT 1 FROM machines WHERE mac = ?1 AND {UNASSIGNED})"
     ))?;
     Ok(select.query_row([mac.as_str()], |row| row.get(0))?)
@@ -229,18 +231,18 @@ pub fn is_unassigned(conn: &Connection, mac: &Mac) -> Result<bool> {
 /// Those of the database.
 pub fn make_room(conn: &Connection, max: u32) -> Result<usize> {
     let count = format!("SELECT count(*) FROM machines WHERE {UNASSIGNED}");
-    let there: u32 = conn.prepare_cached(&count)?.query_row([], |row| row.get(0))?;
+    let there: u32 = conn.sql.prepare_cached(&count)?.query_row([], |row| row.get(0))?;
     let oldest =
         format!("SELECT mac FROM machines WHERE {UNASSIGNED} ORDER BY last_seen_at LIMIT ?1");
-    let mut select = conn.prepare_cached(&oldest)?;
+    let mut select = conn.sql.prepare_cached(&oldest)?;
     let macs = select
         .query_map([there.saturating_sub(max)], |row| row.get(0))?
         .collect::<rusqlite::Result<Vec<String>>>()?;
     for mac in &macs {
-        conn.prepare_cached("DELETE FROM machines WHERE mac = ?1")?.execute([mac])?;
+        conn.sql.prepare_cached("DELETE FROM machines WHERE mac = ?1")?.execute([mac])?;
         // nobody has done anything with it, so only it has told of itself
         let sql = "DELETE FROM events WHERE subject_kind = 'machine' AND subject_id = ?1 AND actor = 'pxe-client'";
-        conn.prepare_cached(sql)?.execute([mac])?;
+        conn.sql.prepare_cached(sql)?.execute([mac])?;
     }
     Ok(macs.len())
 }
@@ -251,7 +253,7 @@ pub fn make_room(conn: &Connection, max: u32) -> Result<usize> {
 /// Those of the database.
 pub fn put_lshw(conn: &Connection, mac: &Mac, lshw: &str, at: Time) -> Result<()> {
     let sql = "INSERT INTO machine_lshw VALUES (?1, ?2, ?3) ON CONFLICT (mac) DO UPDATE SET lshw_json = ?2, lshw_at = ?3";
-    conn.prepare_cached(sql)?.execute(params![mac.as_str(), lshw, at])?;
+    conn.sql.prepare_cached(sql)?.execute(params![mac.as_str(), lshw, at])?;
     Ok(())
 }
 
@@ -261,7 +263,7 @@ pub fn put_lshw(conn: &Connection, mac: &Mac, lshw: &str, at: Time) -> Result<()
 /// Those of the database.
 pub fn lshw(conn: &Connection, mac: &Mac) -> Result<Option<(String, Time)>> {
     let sql = "SELECT lshw_json, lshw_at FROM machine_lshw WHERE mac = ?1";
-    Ok(conn.query_row(sql, [mac.as_str()], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
+    Ok(conn.sql.query_row(sql, [mac.as_str()], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
 }
 
 fn from_row(row: &Row<'_>) -> Result<Machine> {
@@ -309,15 +311,15 @@ fn maybe<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> Result<Option<T>>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::event::{Actor, Bus, NewEvent};
+    use crate::domain::event::{Actor, NewEvent};
     use crate::domain::machine::{Cycle, Flashed, OrderSummary};
-    use crate::store::database::Db;
+    use crate::store::database::Database;
     use crate::store::events::Filter;
 
     #[test]
     fn strangers_make_room_for_strangers_and_never_for_an_assigned_machine() {
         let dir = tempfile::tempdir().unwrap();
-        let db = Db::open(&dir.path().join("state.db"), Bus::default()).unwrap();
+        let db = Database::open(&dir.path().join("state.db"), ()).unwrap();
         let change: [fn(&mut Machine); 5] = [
             |machine| machine.updated_at = Time(2),
             |machine| machine.image_ref = Some("ab".repeat(32)),
@@ -372,7 +374,7 @@ mod tests {
     #[test]
     fn what_lists_show_is_what_the_machine_says() {
         let dir = tempfile::tempdir().unwrap();
-        let db = Db::open(&dir.path().join("state.db"), Bus::default()).unwrap();
+        let db = Database::open(&dir.path().join("state.db"), ()).unwrap();
         let order = OrderSummary {
             mode: "flash".into(),
             image_ref: None,

@@ -1,8 +1,9 @@
 //! Operators' plans, in revisions.
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{OptionalExtension, Row, params};
 use serde::Serialize;
 
+use super::Connection;
 use crate::domain::error::Result;
 use crate::domain::plan::Plan;
 use crate::domain::time::Time;
@@ -30,7 +31,7 @@ const NEWEST: &str = "SELECT r.name, r.revision, r.source, r.declared_json, r.no
 /// # Errors
 /// Those of the database.
 pub fn all(conn: &Connection) -> Result<Vec<Plan>> {
-    let mut select = conn.prepare_cached(&format!("{NEWEST} ORDER BY r.name"))?;
+    let mut select = conn.sql.prepare_cached(&format!("{NEWEST} ORDER BY r.name"))?;
     let rows = select.query_map([], |row| Ok(from_row(row)))?;
     rows.map(|row| row?).collect()
 }
@@ -42,7 +43,7 @@ pub fn all(conn: &Connection) -> Result<Vec<Plan>> {
 pub fn revision(conn: &Connection, name: &str, revision: i64) -> Result<Option<Plan>> {
     let sql = "SELECT name, revision, source, declared_json, note, saved_at FROM plan_revisions
                WHERE name = ?1 AND revision = ?2";
-    conn.query_row(sql, (name, revision), |row| Ok(from_row(row))).optional()?.transpose()
+    conn.sql.query_row(sql, (name, revision), |row| Ok(from_row(row))).optional()?.transpose()
 }
 
 /// The revisions of a plan, the newest first.
@@ -50,7 +51,7 @@ pub fn revision(conn: &Connection, name: &str, revision: i64) -> Result<Option<P
 /// # Errors
 /// Those of the database.
 pub fn revisions(conn: &Connection, name: &str) -> Result<Vec<Revision>> {
-    let mut select = conn.prepare_cached(
+    let mut select = conn.sql.prepare_cached(
         "SELECT revision, note, saved_by, saved_at FROM plan_revisions WHERE name = ?1 ORDER BY revision DESC",
     )?;
     let rows = select.query_map([name], |row| {
@@ -70,7 +71,7 @@ pub fn revisions(conn: &Connection, name: &str) -> Result<Vec<Revision>> {
 /// Those of the database.
 pub fn newest(conn: &Connection, name: &str) -> Result<Option<(i64, bool)>> {
     let sql = "SELECT revision, deleted_at IS NOT NULL FROM plans WHERE name = ?1";
-    Ok(conn.query_row(sql, [name], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
+    Ok(conn.sql.query_row(sql, [name], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
 }
 
 /// Saves `plan` as the revision that it says, which becomes the newest.
@@ -78,11 +79,11 @@ pub fn newest(conn: &Connection, name: &str) -> Result<Option<(i64, bool)>> {
 /// # Errors
 /// Those of the database.
 pub fn put(conn: &Connection, plan: &Plan, saved_by: &str, now: Time) -> Result<()> {
-    conn.execute(
+    conn.sql.execute(
         "INSERT INTO plans VALUES (?1, ?2, NULL) ON CONFLICT (name) DO UPDATE SET revision = ?2, deleted_at = NULL",
         (&plan.name, plan.revision),
     )?;
-    conn.execute(
+    conn.sql.execute(
         "INSERT INTO plan_revisions VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         params![
             plan.name,
@@ -102,7 +103,7 @@ pub fn put(conn: &Connection, plan: &Plan, saved_by: &str, now: Time) -> Result<
 /// # Errors
 /// Those of the database.
 pub fn delete(conn: &Connection, name: &str, now: Time) -> Result<bool> {
-    Ok(conn.execute(
+    Ok(conn.sql.execute(
         "UPDATE plans SET deleted_at = ?2 WHERE name = ?1 AND deleted_at IS NULL",
         (name, now),
     )? > 0)

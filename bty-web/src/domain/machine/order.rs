@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::contact::{decide, open_cycle};
 use super::{ClientContext, Machine, OrderSummary, Outcome, Stage};
 use crate::domain::event::{Actor, NewEvent};
+use crate::domain::image_route::ImageRoute;
 use crate::domain::plan::evaluate::{DecisionContext, Evaluation};
 
 /// What the live environment is to do.
@@ -84,7 +85,7 @@ pub fn order(
     for event in &events {
         machine.remember(who.now, event.kind);
     }
-    events.push(told(&machine, rules, who, &answer));
+    events.push(order_event(&machine, who, &answer));
     Outcome { machine, events, answer }
 }
 
@@ -113,7 +114,7 @@ fn cycle_match(machine: &Machine, token: Option<&str>) -> CycleMatch {
         return if token.is_some() { CycleMatch::Foreign } else { CycleMatch::None };
     };
     match token {
-        Some(token) if !crate::services::auth::is_same(token, &cycle.token) => CycleMatch::Foreign,
+        Some(token) if !crate::domain::secret::is_same(token, &cycle.token) => CycleMatch::Foreign,
         Some(_) => match cycle.stage {
             Stage::Done => CycleMatch::Done,
             Stage::Failed => CycleMatch::Failed,
@@ -243,23 +244,16 @@ fn understand(mut value: Value, rules: &DecisionContext<'_>) -> Result<Order, St
     if let Some(src) = value["image"]["ref"].as_str().and_then(|image| rules.resolved.get(image)) {
         value["image"]["src"] = src.as_str().into();
     }
-    if let Some(choice) = rules.bytes.filter(|choice| value["image"]["src"] == choice.src)
-        && let Some(url) = &choice.url
-    {
-        value["image"]["src"] = url.as_str().into();
-    }
     if bty_script::plan::literal(&value).is_err() {
         return Err("plan(m) gave a number that no script can hold".into());
     }
     Ok(Order { mode, value, token: String::new(), reason: None })
 }
 
-fn told(
-    machine: &Machine,
-    rules: &DecisionContext<'_>,
-    who: &ClientContext,
-    order: &Order,
-) -> NewEvent {
+/// Kind of the event that records an order.
+const ORDER_GIVEN: &str = "netboot.pxe.plan";
+
+fn order_event(machine: &Machine, who: &ClientContext, order: &Order) -> NewEvent {
     let kind = match (order.mode, &order.reason) {
         (Mode::Interactive, Some(_)) => "plan:interactive:flash-unresolved".to_owned(),
         (Mode::Interactive, None) => "plan:interactive:tui".to_owned(),
@@ -267,16 +261,26 @@ fn told(
         (mode, _) => format!("plan:{}:{}", mode.as_str(), machine.plan),
     };
     let image = &order.value["image"];
-    let is_from = |choice: &&crate::services::image_route::ImageRoute| {
-        image["src"] == choice.src || choice.url.as_deref() == image["src"].as_str()
-    };
-    let bytes = rules.bytes.filter(is_from).map(crate::services::image_route::ImageRoute::details);
-    NewEvent::new("netboot.pxe.plan", machine.mac.as_str(), format!("{}: {kind}", machine.mac))
+    NewEvent::new(ORDER_GIVEN, machine.mac.as_str(), format!("{}: {kind}", machine.mac))
         .by(Actor::PxeClient, who.ip.as_deref())
         .with(json!({
             "boot_mode": machine.plan, "mode": order.mode.as_str(), "plan_kind": kind, "reason": order.reason,
             "bty_image_ref": image["ref"], "image_name": image["name"], "image": image["src"],
             "disk_image_sha": image["sha256"], "target_disk_serial": order.value["disk"]["serial"],
-            "withcache": bytes,
         }))
+}
+
+/// Lets the machine download the image of its order by `route`, and notes that in the event of the
+/// order. Changes nothing when the image is another one than that of the route.
+pub fn route_image(order: &mut Order, events: &mut [NewEvent], route: &ImageRoute) {
+    if order.value["image"]["src"] != route.src {
+        return;
+    }
+    if let Some(url) = &route.url {
+        order.value["image"]["src"] = url.as_str().into();
+    }
+    if let Some(event) = events.iter_mut().rev().find(|event| event.kind == ORDER_GIVEN) {
+        event.details["image"] = order.value["image"]["src"].clone();
+        event.details["withcache"] = route.details();
+    }
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{ClientContext, Flashed, Machine, OrderSummary, Outcome, Stage, hardware};
 use crate::domain::event::{Actor, NewEvent};
 use crate::domain::plan::evaluate::{DecisionContext, Evaluation};
-use crate::services::auth::is_same;
+use crate::domain::secret::is_same;
 
 /// What a machine is told about its report.
 #[derive(Clone, Debug, PartialEq, Eq)]

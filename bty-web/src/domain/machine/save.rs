@@ -116,7 +116,7 @@ impl Binding {
         }
         problems.extend(check_arguments(&self.extra_args).err().map(|why| ("extra_args", why)));
         if !self.netboot_version.is_empty()
-            && !crate::store::settings::is_tag(&self.netboot_version)
+            && !crate::domain::settings::is_tag(&self.netboot_version)
         {
             problems.push(("netboot_version", "must be letters, digits, ., _ and -".into()));
         }

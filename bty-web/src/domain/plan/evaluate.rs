@@ -25,12 +25,10 @@ pub struct DecisionContext<'a> {
     /// Where the bytes of an image are now, by its reference: for tags, what the tag meant when it
     /// was last looked at.
     pub resolved: &'a HashMap<String, String>,
-    /// Whether the image of the order goes through a cache host; none where nobody has asked.
-    pub bytes: Option<&'a crate::services::image_route::ImageRoute>,
     /// Names of images, by their references.
     pub names: &'a HashMap<String, String>,
-    /// Who answers.
-    pub decide: &'a PlanEvaluator<'a>,
+    /// Evaluates the functions of the plan.
+    pub evaluator: &'a PlanEvaluator<'a>,
     /// For so long, in milliseconds, a contact without a nonce is taken for a repetition of the one
     /// before.
     pub window_ms: i64,
@@ -89,7 +87,7 @@ impl DecisionContext<'_> {
             args,
             catalog: self.catalog,
         };
-        match (self.decide)(&question) {
+        match (self.evaluator)(&question) {
             Ok(Decision { is_defined: false, .. }) => Evaluation::Undefined,
             Ok(decision) if !decision.state.is_object() => {
                 let why = "state must be a map";

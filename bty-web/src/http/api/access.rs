@@ -7,10 +7,11 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::domain::error::{Error, ErrorBody, ErrorKind, Result};
+use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::{Actor, NewEvent};
 use crate::domain::machine::ClientContext;
 use crate::domain::time::Time;
+use crate::http::error::ErrorBody;
 use crate::http::extract::{Json, PathText};
 use crate::services::app::App;
 use crate::services::auth::{Scope, digest, secret};

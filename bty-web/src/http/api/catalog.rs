@@ -9,15 +9,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::blocking::blocking;
 use crate::cache::address::{Address, blob_url};
-use crate::domain::error::{Error, ErrorBody, ErrorKind, Result};
+use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::Actor;
+use crate::domain::image_route::CacheStatus;
 use crate::domain::machine::ClientContext;
+use crate::domain::secret::is_same;
+use crate::http::error::ErrorBody;
 use crate::http::extract::{Json, Params};
 use crate::http::guard;
 use crate::services::app::App;
-use crate::services::auth::{Scope, is_same};
+use crate::services::auth::Scope;
 use crate::services::catalog::{self, Imported, NewImage, Refreshed};
-use crate::services::image_route::{Status, source};
+use crate::services::image_route::source;
 use crate::store::{self, catalog::Stored};
 
 /// An image as clients see it.
@@ -47,7 +50,7 @@ pub(crate) struct Image {
 pub(crate) async fn images(State(app): State<Arc<App>>) -> Result<axum::Json<Vec<Image>>> {
     let entries = app.db.read(store::catalog::all).await?;
     let image = |entry: Stored| Image {
-        cached: app.image_router.is_cached(&app, &entry),
+        cached: app.image_router.is_cached(&entry),
         sha_short: entry.disk_image_sha.as_deref().map(|sha| sha.chars().take(12).collect()),
         name: entry.name,
         format: entry.format,
@@ -65,7 +68,7 @@ pub(crate) async fn images(State(app): State<Arc<App>>) -> Result<axum::Json<Vec
 #[utoipa::path(get, path = "/catalog.toml", tag = "catalog", responses((status = 200, content_type = "application/toml", body = String)))]
 pub(crate) async fn toml(State(app): State<Arc<App>>, who: ClientContext) -> Result<Response> {
     let text = match app.image_router.host(&who.base) {
-        Some(host) if app.image_router.is_reachable(&app).await => {
+        Some(host) if app.image_router.is_reachable().await => {
             let entries = app.db.read(store::catalog::all).await?;
             let mut catalog = bty::catalog::Catalog::new();
             for stored in entries {
@@ -95,7 +98,7 @@ pub(crate) async fn toml(State(app): State<Arc<App>>, who: ClientContext) -> Res
 pub(crate) struct Cached {
     pub(crate) name: String,
     pub(crate) src: String,
-    pub(crate) status: Status,
+    pub(crate) status: CacheStatus,
 }
 
 /// Where the cache host stands with images: all, or one. It is asked; nothing is fetched that was
@@ -132,7 +135,7 @@ async fn look(
     let entries = chosen(app, src).await?;
     let mut all = Vec::with_capacity(entries.len());
     for entry in entries {
-        let status = app.image_router.look(app, &who.base, &entry, is_warming).await?;
+        let status = app.image_router.look(&who.base, &entry, is_warming).await?;
         all.push(Cached { name: entry.name, src: entry.src, status });
     }
     Ok(all)

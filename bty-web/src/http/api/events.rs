@@ -10,9 +10,10 @@ use futures_util::Stream;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::{self, error::RecvError};
 
-use crate::domain::error::{Error, ErrorBody, ErrorKind, Result};
+use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::Event;
 use crate::http::api::machines::MachineBody;
+use crate::http::error::ErrorBody;
 use crate::http::extract::{Params, PathText};
 use crate::http::guard::Principal;
 use crate::services::app::App;

@@ -8,7 +8,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use crate::domain::error::{Error, ErrorBody, Result};
+use crate::domain::error::{Error, Result};
+use crate::http::error::ErrorBody;
 use crate::http::ui as pages;
 use crate::services::app::App;
 use crate::store;

@@ -9,14 +9,15 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use crate::blocking::blocking;
-use crate::domain::error::{Error, ErrorBody, ErrorKind, Result};
+use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::Actor;
 use crate::domain::machine::ClientContext;
+use crate::domain::settings::is_tag;
+use crate::http::error::ErrorBody;
 use crate::http::extract::{Body, PathText, parse};
 use crate::services::app::App;
 use crate::services::jobs::{Job, Kind, backup, netboot};
 use crate::services::netboot::{self as boot, Artifact, Release};
-use crate::store::settings::is_tag;
 use crate::tftp::probe::{TftpProbe, probe};
 
 /// All jobs, the newest first.
@@ -127,7 +128,7 @@ pub(crate) async fn health(
     let (host, port) = app.config.tftp_probe();
     let version = app.snapshot().netboot_version().to_owned();
     let cache_is_reachable = match app.image_router.host(&who.base) {
-        Some(_) => Some(app.image_router.is_reachable(&app).await),
+        Some(_) => Some(app.image_router.is_reachable().await),
         None => None,
     };
     axum::Json(NetbootHealth {

@@ -13,13 +13,14 @@ use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
 use crate::blocking::blocking;
-use crate::domain::error::{Error, ErrorBody, ErrorKind, Problem, Result};
+use crate::domain::error::{Error, ErrorKind, Problem, Result};
 use crate::domain::event::{Actor, NewEvent};
 use crate::domain::mac::Mac;
 use crate::domain::machine::save::{Binding, save};
 use crate::domain::machine::{ClientContext, Cycle, Machine, Outcome};
 use crate::domain::plan::params::Need;
 use crate::domain::time::Time;
+use crate::http::error::ErrorBody;
 use crate::http::extract::{Json, Params, PathText, mac};
 use crate::services::app::{App, MachineView};
 use crate::services::netboot::Release;
@@ -189,7 +190,7 @@ const CHUNK_BYTES: usize = 64 << 10;
 const CHUNKS: usize = 2;
 
 fn write_list(
-    conn: &rusqlite::Connection,
+    conn: &crate::store::Connection,
     wanted: &MachineQuery,
     chunks: &mpsc::Sender<Bytes>,
 ) -> Result<()> {
@@ -265,7 +266,7 @@ pub(crate) async fn put(
     bind(&app, &mac, who, move |look, who| {
         let fresh = Machine::new(fresh, &binding.boot_mode, who.now);
         let checked = check(look, &binding)?;
-        Ok(save(look.machine.as_ref(), fresh, &look.rules(&checked.boot_mode), who, &checked))
+        Ok(save(look.machine.as_ref(), fresh, &look.context(&checked.boot_mode), who, &checked))
     })
     .await
 }
@@ -353,7 +354,7 @@ pub(crate) async fn patch(
             return Ok(Outcome { machine, events: Vec::new(), answer: () });
         }
         let checked = check(look, &binding)?;
-        Ok(save(Some(&machine), machine.clone(), &look.rules(&checked.boot_mode), who, &checked))
+        Ok(save(Some(&machine), machine.clone(), &look.context(&checked.boot_mode), who, &checked))
     })
     .await
 }

@@ -9,12 +9,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::blocking::blocking;
-use crate::domain::error::{Error, ErrorBody, ErrorKind, Problem, Result};
+use crate::domain::error::{Error, ErrorKind, Problem, Result};
 use crate::domain::event::{Actor, NewEvent};
 use crate::domain::machine::{ClientContext, Machine};
 use crate::domain::plan::evaluate::PlanEvaluator;
 use crate::domain::plan::simulate::{BOOTS_MAX, Step, simulate};
 use crate::domain::plan::{self, Plan, Summary, bundled, examine};
+use crate::http::error::ErrorBody;
 use crate::http::extract::{ClientGone, Json, Params, PathText, mac};
 use crate::http::guard;
 use crate::services::app::{App, Snapshot};
@@ -375,7 +376,7 @@ fn steps(
     suppose: &Suppose,
 ) -> Vec<Step> {
     let plan = supposed(snapshot, &machine.plan, suppose);
-    simulate(machine, &snapshot.rules(plan, decide), who, suppose.boots())
+    simulate(machine, &snapshot.context(plan, decide), who, suppose.boots())
 }
 
 /// What a machine would do at its next network boots, if each of them ended as it should. Changes
@@ -410,7 +411,7 @@ pub(crate) async fn simulate_one(
             (Some(binding), known) => {
                 let plan = supposed(&snapshot, &binding.boot_mode, &suppose);
                 let fresh = Machine::new(mac, &binding.boot_mode, who.now);
-                let rules = snapshot.rules(plan, decide);
+                let rules = snapshot.context(plan, decide);
                 crate::domain::machine::save::save(known.as_ref(), fresh, &rules, &who, binding)
                     .machine
             }

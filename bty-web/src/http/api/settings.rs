@@ -6,12 +6,14 @@ use axum::extract::State;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::domain::error::{Error, ErrorBody, Problem, Result};
+use crate::domain::error::{Error, Problem, Result};
 use crate::domain::event::{Actor, NewEvent};
 use crate::domain::machine::ClientContext;
+use crate::domain::settings::{KEYS, check};
+use crate::http::error::ErrorBody;
 use crate::http::extract::Json;
 use crate::services::app::App;
-use crate::store::settings::{self, KEYS, check};
+use crate::store::settings;
 
 /// A setting.
 #[derive(Serialize, utoipa::ToSchema)]

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use axum::extract::State;
 use serde::Deserialize;
 
-use crate::domain::error::{ErrorBody, Result};
+use crate::domain::error::Result;
 use crate::domain::machine::ClientContext;
+use crate::http::error::ErrorBody;
 use crate::http::extract::{Json, Params};
 use crate::services::app::App;
 use crate::services::transfer::{self, Bundle, Summary};

@@ -53,8 +53,8 @@ pub(crate) struct Tag {
 /// `mac` and `cycle` the server takes note that this machine boots.
 #[utoipa::path(get, path = "/boot/{name}", tag = "boot",
     params(("name" = String, Path), ("mac" = Option<String>, Query), ("cycle" = Option<String>, Query)),
-    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 206), (status = 304), (status = 400, body = crate::domain::error::ErrorBody),
-        (status = 404, body = crate::domain::error::ErrorBody), (status = 412), (status = 416)))]
+    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 206), (status = 304), (status = 400, body = crate::http::error::ErrorBody),
+        (status = 404, body = crate::http::error::ErrorBody), (status = 412), (status = 416)))]
 pub(crate) async fn get(
     State(app): State<Arc<App>>,
     PathText(name): PathText,
@@ -112,8 +112,8 @@ pub(crate) struct Uploaded {
 /// Uploads a file, in one piece: it is there when all of it has come, or not at all.
 #[utoipa::path(put, path = "/boot/{name}", tag = "boot", params(("name" = String, Path)),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 200, body = Uploaded), (status = 400, body = crate::domain::error::ErrorBody), (status = 413, body = crate::domain::error::ErrorBody),
-        (status = 507, body = crate::domain::error::ErrorBody)))]
+    responses((status = 200, body = Uploaded), (status = 400, body = crate::http::error::ErrorBody), (status = 413, body = crate::http::error::ErrorBody),
+        (status = 507, body = crate::http::error::ErrorBody)))]
 pub(crate) async fn put(
     State(app): State<Arc<App>>,
     PathText(name): PathText,

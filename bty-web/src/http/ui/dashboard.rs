@@ -112,7 +112,7 @@ pub async fn page(
     render(&page)
 }
 
-fn read(conn: &rusqlite::Connection) -> Result<Read> {
+fn read(conn: &crate::store::Connection) -> Result<Read> {
     let machines = store::machines::briefs(conn)?;
     let working =
         machines.iter().filter(|machine| machine.status().phase() == Phase::Working).take(BUSY_MAX);

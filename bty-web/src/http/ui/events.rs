@@ -97,7 +97,7 @@ impl Search {
         search
     }
 
-    fn find(mut self, conn: &rusqlite::Connection, before: Option<i64>) -> Result<Found> {
+    fn find(mut self, conn: &crate::store::Connection, before: Option<i64>) -> Result<Found> {
         self.filter.before_id = before;
         events::search(conn, &self.filter, ROWS, |event| {
             self.words.iter().all(|word| word.is_in(event))

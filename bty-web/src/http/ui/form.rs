@@ -75,7 +75,7 @@ impl FromRequest<Arc<App>> for Fields {
         })?;
         let fields = Self(form_urlencoded::parse(&bytes).into_owned().collect());
         let csrf = who.as_ref().map(guard::Principal::csrf).unwrap_or_default();
-        if !crate::services::auth::is_same(fields.raw("csrf"), csrf) {
+        if !crate::domain::secret::is_same(fields.raw("csrf"), csrf) {
             return Err(Error::new(ErrorKind::Forbidden, FOREIGN));
         }
         Ok(fields)

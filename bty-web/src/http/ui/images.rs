@@ -103,7 +103,7 @@ pub async fn page(
     let needle = wanted.q.trim().to_lowercase();
     let row = |image: Stored| Row {
         size: image.size_bytes.map_or_else(String::new, bty::size::human),
-        is_cached: app.image_router.is_cached(&app, &image),
+        is_cached: app.image_router.is_cached(&image),
         machines: machines.get(&image.bty_image_ref).copied().unwrap_or_default(),
         image,
     };

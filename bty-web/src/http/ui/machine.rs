@@ -180,7 +180,7 @@ struct Known {
 
 async fn known(app: &App, mac: &Mac) -> Result<Known> {
     let mac = mac.clone();
-    let read = move |conn: &rusqlite::Connection| {
+    let read = move |conn: &crate::store::Connection| {
         let filter = Filter {
             subject_kind: Some("machine".into()),
             subject_id: Some(mac.to_string()),

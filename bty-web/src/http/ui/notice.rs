@@ -214,7 +214,7 @@ async fn machine(
         Ok(Outcome { machine: before, events, answer: () })
     };
     let hardware = mac.clone();
-    let also = move |conn: &rusqlite::Connection, _: bool| match &lshw {
+    let also = move |conn: &crate::store::Connection, _: bool| match &lshw {
         Some((text, at)) => store::machines::put_lshw(conn, &hardware, text, *at),
         None => Ok(()),
     };

@@ -16,10 +16,10 @@ use crate::config::{self, Origin, SECRETS};
 use crate::domain::error::{Error, Result};
 use crate::domain::event::{Actor, NewEvent};
 use crate::domain::machine::ClientContext;
+use crate::domain::settings::KEYS;
 use crate::http::api;
 use crate::http::extract::Json;
 use crate::services::app::App;
-use crate::store::settings::KEYS;
 
 #[derive(Template)]
 #[template(path = "settings.html")]

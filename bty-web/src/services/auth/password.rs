@@ -15,8 +15,8 @@ use subtle::ConstantTimeEq;
 use tokio::sync::oneshot;
 
 use crate::domain::error::{Error, ErrorKind, Result};
+use crate::domain::limit::Limit;
 use crate::domain::network::network_of;
-use crate::services::metrics::Limit;
 
 /// Wrong passwords from one address before it has to wait, and the wait after the next one, which
 /// doubles with each further one.

@@ -56,7 +56,7 @@ pub async fn request(
     );
     app.record(event.by(actor, ip.as_deref()).with(json!({ "trigger": trigger }))).await?;
     let (shared, key) = (Arc::clone(app), id.clone());
-    Ok(start(app, Kind::Backup, id, move |handle| {
+    Ok(start(&app.jobs, Kind::Backup, id, move |handle| {
         let tell = |event: NewEvent| shared.db.write_blocking(move |t| t.record(&event).map(drop));
         tell(
             NewEvent::new(
@@ -226,7 +226,7 @@ pub async fn schedule(app: Arc<App>) {
     }
 }
 
-fn is_due(settings: &store::settings::Settings, now: Time) -> bool {
+fn is_due(settings: &crate::domain::settings::Settings, now: Time) -> bool {
     const DAY_MS: i64 = 24 * 3600 * 1000;
     let every = match settings.get("backup.cadence") {
         "daily" => DAY_MS,
@@ -244,7 +244,8 @@ mod tests {
     #[test]
     fn a_backup_is_due_a_day_or_a_week_after_the_last_one() {
         let now = Time::parse("2026-11-24T08:30:00Z").unwrap();
-        let due = |pairs: &[(&str, &str)]| is_due(&store::settings::Settings::of(pairs), now);
+        let due =
+            |pairs: &[(&str, &str)]| is_due(&crate::domain::settings::Settings::of(pairs), now);
         let daily = [("backup.enabled", "1"), ("backup.cadence", "daily")];
         let with = |last: &'static str| due(&[daily[0], daily[1], ("backup.last_run_at", last)]);
         assert!(due(&daily) && with("2026-11-23T08:30:00Z") && !with("2026-11-23T08:30:01Z"));

@@ -73,7 +73,7 @@ pub async fn request(app: &Arc<App>, who: &ClientContext, tag: String) -> Result
     let details = json!({ "tag": tag, "from": release.base, "version": release.version });
     app.record(event.by(Actor::Operator, who.ip.as_deref()).with(details)).await?;
     let (shared, ip, key) = (Arc::clone(app), who.ip.clone(), tag.clone());
-    Ok(start(app, Kind::Release, tag, move |handle| {
+    Ok(start(&app.jobs, Kind::Release, tag, move |handle| {
         let tell = |kind, summary: String, details: Value| {
             let event = NewEvent::new(kind, key.clone(), summary)
                 .by(Actor::Operator, ip.as_deref())

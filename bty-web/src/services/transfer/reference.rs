@@ -2,17 +2,17 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags, Row};
 use serde_json::{Value, json};
 
 use super::{Summary, import_image};
-use crate::domain::error::{Error, Result};
-use crate::domain::event::{Actor, NewEvent};
+use crate::domain::error::Result;
+use crate::domain::event::{Actor, Event, NewEvent};
 use crate::domain::machine::{Flashed, Machine, hardware};
 use crate::domain::plan::bundled;
 use crate::domain::time::Time;
 use crate::store;
-use crate::store::database::Transaction;
+use crate::store::Transaction;
+use crate::store::reference::ReferenceState;
 
 /// True for a file that is a database.
 #[must_use]
@@ -23,85 +23,21 @@ pub fn is_database(path: &Path) -> bool {
         && &head == b"SQLite format 3\0"
 }
 
-/// Everything of a reference database, read before anything is changed.
-pub struct Contents {
-    machines: Vec<Record>,
-    labels: Vec<(String, String)>,
-    catalog: Vec<Value>,
-    settings: Vec<(String, String)>,
-    events: Vec<Value>,
-}
-
-/// A row as a map.
-type Record = Value;
-
-/// Reads the database at `path`. Columns that a version did not have are none.
-///
-/// # Errors
-/// When it is no database of the reference.
-pub fn read(path: &Path) -> Result<Contents> {
-    let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    let has = |table: &str| {
-        let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?1)";
-        conn.query_row(sql, [table], |row| row.get::<_, bool>(0))
-    };
-    if !has("machines")? || !has("bty_version")? {
-        let own = "; a copy of bty's own is not imported but put in place of the server's, which must not run meanwhile";
-        return Err(Error::invalid(format!(
-            "{} is no state.db of the reference{own}",
-            path.display()
-        )));
-    }
-    let pairs = |table: &str, a: &str, b: &str| -> Result<Vec<(String, String)>> {
-        let text = |row: &Value, name: &str| row[name].as_str().unwrap_or_default().to_owned();
-        Ok(rows(&conn, table)?.iter().map(|row| (text(row, a), text(row, b))).collect())
-    };
-    Ok(Contents {
-        machines: rows(&conn, "machines")?,
-        labels: if has("machine_labels")? {
-            pairs("machine_labels", "mac", "label")?
-        } else {
-            Vec::new()
-        },
-        catalog: if has("catalog_entries")? { rows(&conn, "catalog_entries")? } else { Vec::new() },
-        settings: if has("settings")? { pairs("settings", "key", "value")? } else { Vec::new() },
-        events: if has("events")? { rows(&conn, "events")? } else { Vec::new() },
-    })
-}
-
-fn rows(conn: &Connection, table: &str) -> Result<Vec<Record>> {
-    let mut select = conn.prepare(&format!("SELECT * FROM {table} ORDER BY rowid"))?;
-    let names: Vec<String> = select.column_names().into_iter().map(str::to_owned).collect();
-    let map = |row: &Row<'_>| {
-        let mut map = serde_json::Map::new();
-        for (i, name) in names.iter().enumerate() {
-            let value = match row.get_ref(i)? {
-                rusqlite::types::ValueRef::Null => Value::Null,
-                rusqlite::types::ValueRef::Integer(number) => number.into(),
-                rusqlite::types::ValueRef::Real(number) => number.into(),
-                rusqlite::types::ValueRef::Text(text) | rusqlite::types::ValueRef::Blob(text) => {
-                    String::from_utf8_lossy(text).into_owned().into()
-                }
-            };
-            map.insert(name.clone(), value);
-        }
-        Ok(Value::Object(map))
-    };
-    let rows = select.query_map([], map)?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
-}
-
 /// Writes `contents`. Events are added as often as they are imported: import once.
 ///
 /// # Errors
 /// Those of the database.
-pub fn import(transaction: &Transaction<'_>, contents: &Contents, now: Time) -> Result<Summary> {
+pub fn import(
+    transaction: &Transaction<'_>,
+    contents: &ReferenceState,
+    now: Time,
+) -> Result<Summary> {
     let mut summary = Summary { format: "state.db of the reference".into(), ..Summary::default() };
     for entry in &contents.catalog {
         import_image(transaction, entry, now, &mut summary)?;
     }
     for (key, value) in &contents.settings {
-        match store::settings::check(key, value) {
+        match crate::domain::settings::check(key, value) {
             Ok(()) => {
                 store::settings::put(transaction, key, value, now)?;
                 summary.settings += 1;
@@ -135,7 +71,7 @@ pub fn import(transaction: &Transaction<'_>, contents: &Contents, now: Time) -> 
     Ok(summary)
 }
 
-fn machine(row: &Value, contents: &Contents, now: Time) -> Result<Machine, String> {
+fn machine(row: &Value, contents: &ReferenceState, now: Time) -> Result<Machine, String> {
     let text = |name: &str| row[name].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
     let at = |name: &str| row[name].as_str().and_then(Time::parse);
     let mac = text("mac").unwrap_or_default();
@@ -191,20 +127,20 @@ fn put_event(transaction: &Transaction<'_>, event: &Value) -> Result<()> {
         }
         _ => json!({}),
     };
-    transaction.execute(
-        "INSERT INTO events (ts, kind, subject_kind, subject_id, actor, source_ip, summary, details_json, acknowledged)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-        rusqlite::params![
-            text("ts").and_then(|ts| Time::parse(&ts)).unwrap_or_default(),
-            text("kind").unwrap_or_default(),
-            text("subject_kind").unwrap_or_default(),
-            text("subject_id").unwrap_or_default(),
-            text("actor").unwrap_or_default(),
-            text("source_ip"),
-            text("summary").unwrap_or_default(),
-            details.to_string(),
-            event["acknowledged"].as_i64() == Some(1),
-        ],
-    )?;
-    Ok(())
+    let ts = text("ts").and_then(|ts| Time::parse(&ts)).unwrap_or_default();
+    let event = Event {
+        id: 0,
+        ts,
+        kind: text("kind").unwrap_or_default(),
+        subject_kind: text("subject_kind").unwrap_or_default(),
+        subject_id: text("subject_id").unwrap_or_default(),
+        actor: text("actor").unwrap_or_default(),
+        source_ip: text("source_ip"),
+        summary: text("summary").unwrap_or_default(),
+        details,
+        acknowledged: event["acknowledged"].as_i64() == Some(1),
+        count: 1,
+        last_ts: ts,
+    };
+    store::events::put_imported(transaction, &event)
 }

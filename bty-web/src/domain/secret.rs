@@ -1,0 +1,11 @@
+//! Comparing secrets.
+
+use subtle::ConstantTimeEq as _;
+
+/// Compares two secrets in a time that does not depend on where they differ.
+///
+/// Sessions and API tokens do not need it: the store looks them up by their digests.
+#[must_use]
+pub fn is_same(one: &str, other: &str) -> bool {
+    one.as_bytes().ct_eq(other.as_bytes()).into()
+}

@@ -1,0 +1,49 @@
+//! Subscriptions to events and to changes of machines, for pages that are open.
+
+use tokio::sync::broadcast;
+
+use crate::domain::event::Event;
+use crate::domain::mac::Mac;
+use crate::store::database::EventSink;
+
+/// Number of messages that a slow subscriber may be behind before it misses some.
+const CAPACITY: usize = 1024;
+
+/// Publishes events after they were committed. Cheap to clone.
+#[derive(Clone)]
+pub struct EventBus {
+    events: broadcast::Sender<Event>,
+    machines: broadcast::Sender<Mac>,
+}
+
+impl Default for EventBus {
+    fn default() -> Self {
+        Self { events: broadcast::channel(CAPACITY).0, machines: broadcast::channel(CAPACITY).0 }
+    }
+}
+
+impl EventSink for EventBus {
+    fn publish(&self, event: Event) {
+        // fails when nobody has subscribed
+        let _ = self.events.send(event);
+    }
+}
+
+impl EventBus {
+    /// Subscribes to events that are committed from now on.
+    #[must_use]
+    pub fn listen(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    /// Publishes that a machine has changed, also where no event says so: the progress of a flash.
+    pub fn notify_machine(&self, mac: Mac) {
+        let _ = self.machines.send(mac);
+    }
+
+    /// Subscribes to machines that change from now on.
+    #[must_use]
+    pub fn machines(&self) -> broadcast::Receiver<Mac> {
+        self.machines.subscribe()
+    }
+}

@@ -1,0 +1,282 @@
+//! The one way in which a machine changes: read it, decide, write it together with its events.
+//!
+//! Decisions about one machine are made one after the other, under its lock; decisions about
+//! different machines run at the same time.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use serde_json::json;
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::blocking::blocking;
+use crate::config::limits::PerMinute;
+use crate::domain::error::{Error, ErrorKind, Result};
+use crate::domain::event::{Actor, NewEvent};
+use crate::domain::limit::Limit;
+use crate::domain::mac::Mac;
+use crate::domain::machine::{ClientContext, Machine, Outcome};
+use crate::domain::plan::evaluate::{DecisionContext, PlanEvaluator};
+use crate::services::event_bus::EventBus;
+use crate::services::metrics::Metrics;
+use crate::services::snapshot::{Snapshot, Snapshots};
+use crate::store::{self, Connection, Database};
+
+/// Number of locks. A machine has the lock that the hash of its address selects, so that memory
+/// does not grow with the fleet.
+const LOCKS: usize = 256;
+
+/// A machine, and what decides about it.
+pub struct MachineView<'a> {
+    /// The machine; `None` when it is unknown.
+    pub machine: Option<Machine>,
+    /// Plans, catalog and settings.
+    pub snapshot: &'a Snapshot,
+    /// Evaluates plans.
+    pub evaluator: &'a PlanEvaluator<'a>,
+}
+
+impl MachineView<'_> {
+    /// What the rules for a machine with the plan `plan` need.
+    #[must_use]
+    pub fn context(&self, plan: &str) -> DecisionContext<'_> {
+        self.snapshot.context(self.snapshot.plan(plan), self.evaluator)
+    }
+
+    /// The machine that `client` is, whether it may become known or not: the known machine, or a
+    /// new one with the default plan and the event of its discovery.
+    #[must_use]
+    pub fn known_or_new(&self, mac: &Mac, client: &ClientContext) -> (Machine, Option<NewEvent>) {
+        if let Some(machine) = &self.machine {
+            return (machine.clone(), None);
+        }
+        let plan = self.snapshot.settings.get("plans.default");
+        let mut machine = Machine::new(mac.clone(), plan, client.now);
+        machine.discovered_at = Some(client.now);
+        let event = NewEvent::new(
+            "machine.discovered",
+            mac.as_str(),
+            format!("{mac}: a machine that is not known"),
+        );
+        let details = json!({
+            "mac": mac, "boot_mode": plan, "source_ip": client.ip, "discovered_at": client.now,
+            "base": client.base,
+        });
+        (machine, Some(event.by(Actor::PxeClient, client.ip.as_deref()).with(details)))
+    }
+}
+
+/// Reads and changes machines.
+pub struct Machines {
+    db: Database,
+    bus: EventBus,
+    metrics: Arc<Metrics>,
+    snapshots: Arc<Snapshots>,
+    evaluator: Arc<PlanEvaluator<'static>>,
+    new_machines: Arc<PerMinute>,
+    unassigned_max: u32,
+    locks: Vec<Mutex<()>>,
+    hasher: RandomState,
+}
+
+impl Machines {
+    /// `new_machines` bounds how many unknown machines become known in a minute, `unassigned_max`
+    /// how many machines without an assignment are kept; 0 keeps any number.
+    #[must_use]
+    pub fn new(
+        db: Database,
+        bus: EventBus,
+        metrics: Arc<Metrics>,
+        snapshots: Arc<Snapshots>,
+        evaluator: Arc<PlanEvaluator<'static>>,
+        new_machines: Arc<PerMinute>,
+        unassigned_max: u32,
+    ) -> Self {
+        Self {
+            db,
+            bus,
+            metrics,
+            snapshots,
+            evaluator,
+            new_machines,
+            unassigned_max,
+            locks: (0..LOCKS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// Evaluates the plans of contacts.
+    #[must_use]
+    pub fn evaluator(&self) -> Arc<PlanEvaluator<'static>> {
+        Arc::clone(&self.evaluator)
+    }
+
+    /// Locks a machine, and the others that share its lock: nothing else changes it meanwhile.
+    async fn lock(&self, mac: &Mac) -> MutexGuard<'_, ()> {
+        let shard = usize::try_from(self.hasher.hash_one(mac) % LOCKS as u64).unwrap_or_default();
+        self.locks[shard].lock().await
+    }
+
+    /// Locks all machines. Locks are taken in one order, so two callers do not wait for each other.
+    pub async fn lock_all(&self) -> Vec<MutexGuard<'_, ()>> {
+        let mut held = Vec::with_capacity(LOCKS);
+        for lock in &self.locks {
+            held.push(lock.lock().await);
+        }
+        held
+    }
+
+    /// Calls `decide` with the machine on a thread that may block, and writes the outcome together
+    /// with its events in one transaction, all under the lock of the machine. `also` makes further
+    /// changes in that transaction, and learns whether the machine is new. An outcome without
+    /// events that leaves the machine as it is writes nothing.
+    ///
+    /// # Errors
+    /// - Those of `decide` and of `also`.
+    /// - [`ErrorKind::Full`] when there is no space on the disk.
+    pub async fn update<T: Send + 'static>(
+        self: &Arc<Self>,
+        mac: &Mac,
+        decide: impl FnOnce(&MachineView<'_>) -> Result<Outcome<T>> + Send + 'static,
+        also: impl FnOnce(&Connection, bool) -> Result<()> + Send + 'static,
+    ) -> Result<(T, Machine)> {
+        let _held = self.lock(mac).await;
+        let decided = self.view(mac, |view, _| {
+            let outcome = decide(&view)?;
+            Ok::<_, Error>((view.machine, outcome))
+        });
+        let (before, outcome) = decided.await??;
+        self.write(before, outcome, also).await
+    }
+
+    /// Calls `read` with the machine on a thread that may block. Changes nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] when the database cannot be read.
+    pub async fn read<T: Send + 'static>(
+        self: &Arc<Self>,
+        mac: &Mac,
+        read: impl FnOnce(&MachineView<'_>) -> T + Send + 'static,
+    ) -> Result<T> {
+        self.view(mac, |view, _| read(&view)).await
+    }
+
+    /// Decides like [`update`](Self::update), but without the lock and without writing: for
+    /// decisions that wait for something before [`commit`](Self::commit).
+    ///
+    /// # Errors
+    /// Those of `decide`.
+    pub(super) async fn propose<T: Send + 'static>(
+        self: &Arc<Self>,
+        mac: &Mac,
+        decide: impl FnOnce(&MachineView<'_>) -> Result<Outcome<T>> + Send + 'static,
+    ) -> Result<Proposal<T>> {
+        let decided = self.view(mac, |view, snapshot| {
+            let outcome = decide(&view)?;
+            Ok(Proposal { before: view.machine, snapshot: Arc::clone(snapshot), outcome })
+        });
+        decided.await?
+    }
+
+    /// Writes a proposal for the machine of a client under the lock of the machine, as
+    /// [`update`](Self::update) does. Returns `None`, and writes nothing, when the machine or the
+    /// snapshot has changed since the proposal was made.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Full`] when there is no space on the disk.
+    pub(super) async fn commit<T: Send + 'static>(
+        self: &Arc<Self>,
+        mac: &Mac,
+        proposal: Proposal<T>,
+    ) -> Result<Option<(T, Machine)>> {
+        let _held = self.lock(mac).await;
+        let wanted = mac.clone();
+        let now = self.db.read(move |conn| store::machines::get(conn, &wanted)).await?;
+        if now != proposal.before || !Arc::ptr_eq(&proposal.snapshot, &self.snapshots.current()) {
+            return Ok(None);
+        }
+        self.write(proposal.before, proposal.outcome, self.forget_unassigned()).await.map(Some)
+    }
+
+    /// Calls `work` with the machine on a thread that may block.
+    async fn view<T: Send + 'static>(
+        self: &Arc<Self>,
+        mac: &Mac,
+        work: impl FnOnce(MachineView<'_>, &Arc<Snapshot>) -> T + Send + 'static,
+    ) -> Result<T> {
+        let (machines, mac) = (Arc::clone(self), mac.clone());
+        let worked = blocking(move || {
+            let machine = machines.db.read_blocking(|conn| store::machines::get(conn, &mac))?;
+            let snapshot = machines.snapshots.current();
+            let view =
+                MachineView { machine, snapshot: &snapshot, evaluator: &*machines.evaluator };
+            Ok(work(view, &snapshot))
+        });
+        worked.await?
+    }
+
+    /// Writes an outcome. The caller has the lock of the machine.
+    async fn write<T>(
+        &self,
+        before: Option<Machine>,
+        outcome: Outcome<T>,
+        also: impl FnOnce(&Connection, bool) -> Result<()> + Send + 'static,
+    ) -> Result<(T, Machine)> {
+        let Outcome { machine, events, answer } = outcome;
+        if events.is_empty() && before.as_ref() == Some(&machine) {
+            return Ok((answer, machine));
+        }
+        for event in &events {
+            self.metrics.event(event.kind);
+        }
+        let (written, is_new) = (machine.clone(), before.is_none());
+        self.db
+            .write(move |transaction| {
+                store::machines::put(transaction, &machine)?;
+                also(transaction, is_new)?;
+                events.iter().try_for_each(|event| transaction.record(event).map(drop))
+            })
+            .await?;
+        self.bus.notify_machine(written.mac.clone());
+        Ok((answer, written))
+    }
+
+    /// In the transaction that may add a machine by itself: forgets the unassigned machines that
+    /// were seen longest ago, until there are no more than the configuration allows.
+    pub fn forget_unassigned(&self) -> impl FnOnce(&Connection, bool) -> Result<()> + Send + use<> {
+        let (max, metrics) = (self.unassigned_max, Arc::clone(&self.metrics));
+        move |conn, is_new| {
+            if is_new && max > 0 {
+                for _ in 0..store::machines::make_room(conn, max)? {
+                    metrics.refuse(Limit::UnassignedMachines);
+                }
+            }
+            Ok(())
+        }
+    }
+
+    /// The machine that `client` is, as [`MachineView::known_or_new`] has it, if it may be known.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Throttled`] when too many machines have become known in this minute.
+    pub fn discover(
+        &self,
+        view: &MachineView<'_>,
+        mac: &Mac,
+        client: &ClientContext,
+    ) -> Result<(Machine, Option<NewEvent>)> {
+        if view.machine.is_none() && !self.new_machines.admit() {
+            let detail =
+                "too many unknown machines have asked in this minute: this one is not known yet";
+            return Err(Error::limited(ErrorKind::Throttled, Limit::NewMachines, 60, detail));
+        }
+        Ok(view.known_or_new(mac, client))
+    }
+}
+
+/// A decision that was not written yet, with what it depends on.
+pub(super) struct Proposal<T> {
+    before: Option<Machine>,
+    snapshot: Arc<Snapshot>,
+    pub(super) outcome: Outcome<T>,
+}

@@ -1,0 +1,329 @@
+//! Orders for live environments, with images by way of the cache host.
+//!
+//! A plan is evaluated once for an order. Where a cache host may have the image, it has to be
+//! asked, and a machine's lock must not be held over the network. So the order is computed without
+//! the lock, and committed under it if machine and snapshot are as they were; else it is computed
+//! again.
+
+use std::sync::Arc;
+
+use crate::domain::error::Result;
+use crate::domain::image_route::ImageRoute;
+use crate::domain::mac::Mac;
+use crate::domain::machine::order::{Order, order, route_image};
+use crate::domain::machine::{ClientContext, Machine, Outcome};
+use crate::domain::plan::Plan;
+use crate::services::image_route::ImageRouter;
+use crate::services::machines::{MachineView, Machines};
+
+/// How often an order is computed without the lock. After that the machine changes so fast that
+/// its order is computed under the lock, with the route that is known by then.
+const ATTEMPTS: usize = 3;
+
+/// An order as it was committed.
+pub struct MachineOrder {
+    /// What the machine is to do.
+    pub order: Order,
+    /// The plan that decided; `None` when the machine's plan does not exist.
+    pub plan: Option<Plan>,
+    /// The machine after the order.
+    pub machine: Machine,
+}
+
+/// Gives the live environment of a machine its order.
+///
+/// # Errors
+/// - [`ErrorKind::Throttled`](crate::domain::error::ErrorKind::Throttled) when too many machines
+///   have become known in this minute.
+/// - [`ErrorKind::Full`](crate::domain::error::ErrorKind::Full) when there is no space on the disk.
+pub async fn give(
+    machines: &Arc<Machines>,
+    router: &ImageRouter,
+    request: OrderRequest,
+) -> Result<MachineOrder> {
+    match router.host(&request.client.base) {
+        Some(_) => give_routed(machines, router, request).await,
+        None => give_under_lock(machines, request, None, false).await,
+    }
+}
+
+/// Who asks for an order.
+#[derive(Clone, Debug)]
+pub struct OrderRequest {
+    /// The machine.
+    pub mac: Mac,
+    /// Where it asks from.
+    pub client: ClientContext,
+    /// Token of the boot cycle, as the live environment has it from its kernel command line.
+    pub token: Option<String>,
+}
+
+/// The image of an order, as far as a cache host has to know it.
+struct ImageToRoute {
+    src: String,
+    name: String,
+    sha256: Option<String>,
+}
+
+impl ImageToRoute {
+    /// `None` for an order without an image.
+    fn of(order: &Order) -> Option<Self> {
+        let image = &order.value["image"];
+        let src = image["src"].as_str()?.to_owned();
+        let name = bty::catalog::file_name(&src)
+            .or_else(|| image["name"].as_str().map(str::to_owned))
+            .unwrap_or_default();
+        Some(Self { src, name, sha256: image["sha256"].as_str().map(str::to_owned) })
+    }
+}
+
+/// Chooses the route of an image. A trait, so that tests need no cache host.
+trait RouteChooser: Sync {
+    /// `base` is the address by which the machine has reached this server.
+    fn choose_route(
+        &self,
+        base: &str,
+        image: &ImageToRoute,
+    ) -> impl Future<Output = ImageRoute> + Send;
+}
+
+impl RouteChooser for ImageRouter {
+    async fn choose_route(&self, base: &str, image: &ImageToRoute) -> ImageRoute {
+        self.choose(base, &image.src, &image.name, image.sha256.as_deref()).await
+    }
+}
+
+async fn give_routed(
+    machines: &Arc<Machines>,
+    chooser: &impl RouteChooser,
+    request: OrderRequest,
+) -> Result<MachineOrder> {
+    let mut route: Option<ImageRoute> = None;
+    // a machine that becomes known is counted once
+    let mut is_counted = false;
+    for _ in 0..ATTEMPTS {
+        let (service, asked) = (Arc::clone(machines), request.clone());
+        let decide = move |view: &MachineView<'_>| compute(&service, view, &asked, is_counted);
+        let mut proposal = machines.propose(&request.mac, decide).await?;
+        is_counted = true;
+        if let Some(image) = ImageToRoute::of(&proposal.outcome.answer.0) {
+            let known = route.take().filter(|route| route.src == image.src);
+            let chosen = match known {
+                Some(route) => route,
+                None => chooser.choose_route(&request.client.base, &image).await,
+            };
+            apply_route(&mut proposal.outcome, &chosen);
+            route = Some(chosen);
+        }
+        if let Some(((order, plan), machine)) = machines.commit(&request.mac, proposal).await? {
+            return Ok(MachineOrder { order, plan, machine });
+        }
+    }
+    give_under_lock(machines, request, route, is_counted).await
+}
+
+/// Computes and commits under the lock. Images other than that of `route` come from their origins.
+async fn give_under_lock(
+    machines: &Arc<Machines>,
+    request: OrderRequest,
+    route: Option<ImageRoute>,
+    is_counted: bool,
+) -> Result<MachineOrder> {
+    let (service, mac) = (Arc::clone(machines), request.mac.clone());
+    let decide = move |view: &MachineView<'_>| {
+        let mut outcome = compute(&service, view, &request, is_counted)?;
+        if let Some(route) = &route {
+            apply_route(&mut outcome, route);
+        }
+        Ok(outcome)
+    };
+    let forget = machines.forget_unassigned();
+    let ((order, plan), machine) = machines.update(&mac, decide, forget).await?;
+    Ok(MachineOrder { order, plan, machine })
+}
+
+type Computed = Outcome<(Order, Option<Plan>)>;
+
+fn compute(
+    machines: &Machines,
+    view: &MachineView<'_>,
+    request: &OrderRequest,
+    is_counted: bool,
+) -> Result<Computed> {
+    let OrderRequest { mac, client, token } = request;
+    let (machine, discovered) = match is_counted {
+        true => view.known_or_new(mac, client),
+        false => machines.discover(view, mac, client)?,
+    };
+    let mut outcome = order(&machine, &view.context(&machine.plan), client, token.as_deref());
+    outcome.events.splice(0..0, discovered);
+    let plan = view.snapshot.plan(&machine.plan).cloned();
+    Ok(Outcome { machine: outcome.machine, events: outcome.events, answer: (outcome.answer, plan) })
+}
+
+fn apply_route(outcome: &mut Computed, route: &ImageRoute) {
+    route_image(&mut outcome.answer.0, &mut outcome.events, route);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use bty_script::decide::{Decision, Question};
+    use serde_json::json;
+
+    use super::*;
+    use crate::config::limits::PerMinute;
+    use crate::domain::image_route::CacheStatus;
+    use crate::domain::time::Time;
+    use crate::services::event_bus::EventBus;
+    use crate::services::snapshot::Snapshots;
+    use crate::store::{self, Database};
+
+    const SRC: &str = "https://images.example/debian.img.zst";
+    const MIRRORED: &str = "http://10.0.0.1:8081/v1/debian.img.zst";
+
+    /// Machines with a plan that flashes, a count of its evaluations, and what else is needed.
+    struct Bench {
+        machines: Arc<Machines>,
+        snapshots: Arc<Snapshots>,
+        evaluations: Arc<AtomicUsize>,
+        db: Database,
+        _dir: tempfile::TempDir,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let bus = EventBus::default();
+            let db = Database::open(&dir.path().join("state.db"), bus.clone()).unwrap();
+            let snapshots = Arc::new(Snapshots::open(db.clone(), None).unwrap());
+            let evaluations = Arc::new(AtomicUsize::new(0));
+            let count = Arc::clone(&evaluations);
+            let evaluator = Arc::new(move |question: &Question<'_>| {
+                let value = match question.function {
+                    "boot" => json!({ "boot": "live" }),
+                    _ => {
+                        count.fetch_add(1, Ordering::Relaxed);
+                        json!({ "image": { "src": SRC }, "disk": { "serial": "S1" } })
+                    }
+                };
+                Ok(Decision { value, state: json!({}), is_defined: true })
+            });
+            let machines = Arc::new(Machines::new(
+                db.clone(),
+                bus,
+                Arc::default(),
+                Arc::clone(&snapshots),
+                evaluator,
+                Arc::new(PerMinute::new(0)),
+                0,
+            ));
+            Self { machines, snapshots, evaluations, db, _dir: dir }
+        }
+
+        fn machine(&self) -> Machine {
+            self.db.read_blocking(|conn| store::machines::get(conn, &mac())).unwrap().unwrap()
+        }
+
+        /// Adds a label to the machine, as an operator might.
+        async fn change(&self) {
+            let decide = |view: &MachineView<'_>| {
+                let (mut machine, _) = view.known_or_new(&mac(), &ClientContext::default());
+                machine.labels.push("changed".into());
+                Ok(Outcome { machine, events: Vec::new(), answer: () })
+            };
+            self.machines.update(&mac(), decide, |_, _| Ok(())).await.unwrap();
+        }
+
+        async fn give(&self, cache: &Mirror<'_>) -> MachineOrder {
+            let client = ClientContext { now: Time(1), ..ClientContext::default() };
+            let request = OrderRequest { mac: mac(), client, token: None };
+            give_routed(&self.machines, cache, request).await.unwrap()
+        }
+
+        fn evaluations(&self) -> usize {
+            self.evaluations.load(Ordering::Relaxed)
+        }
+    }
+
+    fn mac() -> Mac {
+        "52:54:00:12:34:56".parse().unwrap()
+    }
+
+    /// A cache host that has every image; something happens on the server while it is asked.
+    struct Mirror<'a> {
+        bench: &'a Bench,
+        meanwhile: Meanwhile,
+        asked: AtomicUsize,
+    }
+
+    #[derive(Clone, Copy, PartialEq)]
+    enum Meanwhile {
+        Nothing,
+        TheMachineChanges,
+        TheSnapshotChanges,
+    }
+
+    impl<'a> Mirror<'a> {
+        fn new(bench: &'a Bench, meanwhile: Meanwhile) -> Self {
+            Self { bench, meanwhile, asked: AtomicUsize::new(0) }
+        }
+    }
+
+    impl RouteChooser for Mirror<'_> {
+        async fn choose_route(&self, _: &str, image: &ImageToRoute) -> ImageRoute {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            match self.meanwhile {
+                Meanwhile::Nothing => {}
+                Meanwhile::TheMachineChanges => self.bench.change().await,
+                Meanwhile::TheSnapshotChanges => self.bench.snapshots.refresh().await.unwrap(),
+            }
+            ImageRoute {
+                src: image.src.clone(),
+                url: Some(MIRRORED.into()),
+                status: CacheStatus::Hit,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_plan_is_evaluated_once_for_an_order_from_a_cache_host() {
+        let bench = Bench::new();
+        bench.change().await;
+        let given = bench.give(&Mirror::new(&bench, Meanwhile::Nothing)).await;
+        assert_eq!(bench.evaluations(), 1);
+        assert_eq!(given.order.value["image"]["src"], MIRRORED);
+        assert_eq!(bench.machine(), given.machine);
+        let events = bench
+            .db
+            .read_blocking(|conn| store::events::list(conn, &store::events::Filter::default(), 10));
+        let given = events.unwrap().into_iter().find(|e| e.kind == "netboot.pxe.plan").unwrap();
+        assert_eq!(given.details["image"], MIRRORED);
+        assert_eq!(given.details["withcache"]["served_from"], "withcache");
+    }
+
+    #[tokio::test]
+    async fn an_order_is_computed_again_when_its_machine_or_the_snapshot_has_changed() {
+        for meanwhile in [Meanwhile::TheMachineChanges, Meanwhile::TheSnapshotChanges] {
+            let bench = Bench::new();
+            bench.change().await;
+            let mirror = Mirror::new(&bench, meanwhile);
+            let given = bench.give(&mirror).await;
+            assert_eq!(bench.evaluations(), 2);
+            assert_eq!(mirror.asked.load(Ordering::Relaxed), 1, "the image is the same");
+            assert_eq!(given.order.value["image"]["src"], MIRRORED);
+            let labels = bench.machine().labels.len();
+            assert_eq!(labels, 1 + usize::from(meanwhile == Meanwhile::TheMachineChanges));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_unknown_machine_becomes_known_with_its_order() {
+        let bench = Bench::new();
+        let given = bench.give(&Mirror::new(&bench, Meanwhile::Nothing)).await;
+        assert_eq!(bench.evaluations(), 1);
+        assert_eq!(bench.machine(), given.machine);
+        assert!(given.machine.discovered_at.is_some());
+    }
+}

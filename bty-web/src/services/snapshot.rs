@@ -1,0 +1,170 @@
+//! What decides about machines besides themselves: plans, catalog, settings.
+//!
+//! It is kept in memory, so that the cost of a contact does not depend on the number of plans and
+//! images. Whoever changes one of them in the database refreshes the snapshot afterwards.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::cache::CacheHost;
+use crate::cache::address::Address;
+use crate::domain::error::Result;
+use crate::domain::machine::Machine;
+use crate::domain::plan::evaluate::{DecisionContext, PlanEvaluator};
+use crate::domain::plan::{Plan, bundled};
+use crate::domain::settings::Settings;
+use crate::random::random_token;
+use crate::store::{self, Connection, Database};
+
+/// Plans, catalog and settings as they were at one moment.
+#[derive(Clone)]
+pub struct Snapshot {
+    /// Operators' plans, by name.
+    pub plans: HashMap<String, Arc<Plan>>,
+    /// The catalog as TOML.
+    pub catalog: Arc<str>,
+    /// Resolved addresses of images, by their references; only of images whose address is a tag.
+    pub resolved: Arc<HashMap<String, String>>,
+    /// Names of images, by their references.
+    pub names: Arc<HashMap<String, String>>,
+    /// Origins of the images of the catalog: schemes, hosts and ports.
+    pub origins: Arc<HashSet<String>>,
+    /// Settings.
+    pub settings: Settings,
+    /// The zone of the clock that plans see.
+    pub zone: jiff::tz::TimeZone,
+}
+
+impl Snapshot {
+    /// Reads all of it from the database.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when the database cannot
+    /// be read.
+    pub fn read(conn: &Connection) -> Result<Self> {
+        let plans = store::plans::all(conn)?
+            .into_iter()
+            .map(|plan| (plan.name.clone(), Arc::new(plan)))
+            .collect();
+        let settings = store::settings::all(conn)?;
+        let entries = store::catalog::all(conn)?;
+        let names = entries.iter().map(|e| (e.bty_image_ref.clone(), e.name.clone())).collect();
+        let addresses =
+            entries.iter().flat_map(|e| [Some(&e.src), e.resolved_src.as_ref()]).flatten();
+        let origins = addresses
+            .filter_map(|address| Some(address.parse::<Address>().ok()?.origin()))
+            .collect();
+        let resolved = entries
+            .into_iter()
+            .filter_map(|e| Some((e.bty_image_ref, e.resolved_src.filter(|src| *src != e.src)?)));
+        Ok(Self {
+            plans,
+            catalog: store::catalog::toml(conn)?.into(),
+            resolved: Arc::new(resolved.collect()),
+            names: Arc::new(names),
+            origins: Arc::new(origins),
+            zone: settings.zone(),
+            settings,
+        })
+    }
+
+    /// The plan `name`, bundled or not.
+    #[must_use]
+    pub fn plan(&self, name: &str) -> Option<&Plan> {
+        bundled::find(name).or_else(|| self.plans.get(name).map(Arc::as_ref))
+    }
+
+    /// Version in the names of the live environment's files.
+    #[must_use]
+    pub fn netboot_version(&self) -> &str {
+        match self.settings.get("netboot.version") {
+            "" => env!("CARGO_PKG_VERSION"),
+            version => version,
+        }
+    }
+
+    /// The version that `machine` boots: its own, or the server's.
+    #[must_use]
+    pub fn netboot_version_of<'a>(&'a self, machine: &'a Machine) -> &'a str {
+        match machine.netboot_version.as_str() {
+            "" => self.netboot_version(),
+            version => version,
+        }
+    }
+
+    /// What the rules for a machine with this plan need; `None` for a plan that does not exist.
+    #[must_use]
+    pub fn context<'a>(
+        &'a self,
+        plan: Option<&'a Plan>,
+        evaluator: &'a PlanEvaluator<'a>,
+    ) -> DecisionContext<'a> {
+        DecisionContext {
+            plan,
+            catalog: &self.catalog,
+            resolved: &self.resolved,
+            names: &self.names,
+            evaluator,
+            window_ms: self.settings.number("plans.contact_window_ms"),
+            silent_boots_max: u32::try_from(self.settings.number("machines.silent_boots"))
+                .unwrap_or_default(),
+            zone: &self.zone,
+            token: &random_token,
+        }
+    }
+}
+
+/// The snapshot of now.
+pub struct Snapshots {
+    db: Database,
+    /// Reaches the origins of the catalog, and no others.
+    cache: Option<Arc<CacheHost>>,
+    current: RwLock<Arc<Snapshot>>,
+}
+
+impl Snapshots {
+    /// Reads the first snapshot.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when the database cannot
+    /// be read.
+    pub fn open(db: Database, cache: Option<Arc<CacheHost>>) -> Result<Self> {
+        let snapshot = Arc::new(db.read_blocking(Snapshot::read)?);
+        let snapshots = Self { db, cache, current: RwLock::new(Arc::clone(&snapshot)) };
+        snapshots.publish(snapshot);
+        Ok(snapshots)
+    }
+
+    /// The snapshot of now. Two calls return the same `Arc` unless it was refreshed in between.
+    #[must_use]
+    pub fn current(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Reads a new snapshot, after a plan, the catalog or a setting has changed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when the database cannot
+    /// be read.
+    pub async fn refresh(&self) -> Result<()> {
+        self.publish(Arc::new(self.db.read(Snapshot::read).await?));
+        Ok(())
+    }
+
+    /// Like [`refresh`](Self::refresh), for threads that may block.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when the database cannot
+    /// be read.
+    pub fn refresh_blocking(&self) -> Result<()> {
+        self.publish(Arc::new(self.db.read_blocking(Snapshot::read)?));
+        Ok(())
+    }
+
+    fn publish(&self, snapshot: Arc<Snapshot>) {
+        if let Some(cache) = &self.cache {
+            cache.set_catalog(Arc::clone(&snapshot.origins));
+        }
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
+    }
+}

@@ -1,0 +1,32 @@
+//! Errors of SQLite as errors of the server.
+
+use crate::domain::error::Error;
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        let cause = format!("database: {error}");
+        let code = error.sqlite_error().copied();
+        // the file of shared memory beside the database may be what cannot grow
+        let is_full = code.is_some_and(|code| {
+            code.code == rusqlite::ErrorCode::DiskFull
+                || code.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE
+        });
+        if is_full { Self::full(cause) } else { Self::internal(cause) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::error::ErrorKind;
+
+    #[test]
+    fn a_database_without_room_is_no_fault_of_the_server() {
+        let kind = |code| {
+            Error::from(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None)).kind
+        };
+        assert_eq!(kind(rusqlite::ffi::SQLITE_FULL), ErrorKind::Full);
+        assert_eq!(kind(rusqlite::ffi::SQLITE_IOERR_SHMSIZE), ErrorKind::Full);
+        assert_eq!(kind(rusqlite::ffi::SQLITE_IOERR_READ), ErrorKind::Internal);
+    }
+}
