@@ -1,5 +1,5 @@
-//! The bty server: it tells each machine of a fleet what to do at its next network boot, and records
-//! what was written to which disk.
+//! The bty server: it tells each machine of a fleet what to do at its next network boot, and
+//! records what was written to which disk.
 //!
 //! A machine is known by its MAC address and is assigned a *plan*: a script that decides at each
 //! contact whether the machine boots its disk or the live environment, and what is flashed. This

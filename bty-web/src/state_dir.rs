@@ -114,8 +114,8 @@ fn remote(dir: &Path, name: &str) -> String {
     )
 }
 
-/// Free space for unprivileged processes in the file system of `dir`, in bytes; none if it cannot be
-/// determined.
+/// Free space for unprivileged processes in the file system of `dir`, in bytes; none if it cannot
+/// be determined.
 pub(crate) fn free_bytes(dir: &Path) -> Option<u64> {
     rustix::fs::statvfs(dir).ok().map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize))
 }

@@ -12,8 +12,8 @@ use crate::serve::{CacheArgs, TftpArgs};
 #[derive(Parser)]
 #[command(name = "bty-web", version, max_term_width = 100, after_help = EXAMPLES)]
 pub(crate) struct Cli {
-    /// Configuration file, or directory of *.toml files, to use instead of those in /etc/bty and the
-    /// state directory; later ones override earlier ones
+    /// Configuration file, or directory of *.toml files, to use instead of those in /etc/bty and
+    /// the state directory; later ones override earlier ones
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) config: Vec<PathBuf>,
     #[command(subcommand)]

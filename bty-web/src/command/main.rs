@@ -124,8 +124,8 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// Opens the database of a server that has run on this host. Commands never create one: it would not
-/// be that of the server.
+/// Opens the database of a server that has run on this host. Commands never create one: it would
+/// not be that of the server.
 fn existing_state(config: &Config) -> Result<Database> {
     let (dir, path) = (config.state_dir.display(), config.state_dir.join("state.db"));
     let next = "name the directory of the server's state with BTY_PATHS_STATE_DIR, or the server's configuration with --config";
@@ -141,8 +141,8 @@ fn existing_state(config: &Config) -> Result<Database> {
     }
 }
 
-/// Maximum number of threads that wait for the disk and for scripts. Each has memory of its own, and
-/// what they do is short.
+/// Maximum number of threads that wait for the disk and for scripts. Each has memory of its own,
+/// and what they do is short.
 const BLOCKING_THREADS: usize = 16;
 
 /// Runs `work` on a new runtime.

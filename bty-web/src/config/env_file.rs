@@ -22,8 +22,8 @@ pub struct EnvFile {
 }
 
 impl EnvFile {
-    /// Reads the file that [`VARIABLE`] names in `env`, or [`PATH`] if it exists. A file that cannot
-    /// be read is a warning: the command may work without it.
+    /// Reads the file that [`VARIABLE`] names in `env`, or [`PATH`] if it exists. A file that
+    /// cannot be read is a warning: the command may work without it.
     #[must_use]
     pub fn find(env: impl Fn(&str) -> Option<String>) -> Self {
         match env(VARIABLE) {

@@ -25,8 +25,8 @@ impl FromStr for Networks {
     type Err = String;
 
     /// Parses networks such as `10.0.0.0/8` and single addresses, separated by commas or spaces.
-    /// `1`, `true`, `yes` and `on` mean loopback, private and link-local networks; the empty string,
-    /// `0`, `false`, `no` and `off` mean none.
+    /// `1`, `true`, `yes` and `on` mean loopback, private and link-local networks; the empty
+    /// string, `0`, `false`, `no` and `off` mean none.
     fn from_str(text: &str) -> Result<Self, String> {
         let text = text.trim();
         match text.to_ascii_lowercase().as_str() {
@@ -75,9 +75,9 @@ fn same(a: u128, b: u128, bits: u8, prefix: u8) -> bool {
     a.checked_shr(shift) == b.checked_shr(shift)
 }
 
-/// False for loopback, link-local, multicast and broadcast addresses, and for those of cloud metadata
-/// services (169.254.169.254, fd00:ec2::254). A client that can make this host contact them sees
-/// what is not meant for it.
+/// False for loopback, link-local, multicast and broadcast addresses, and for those of cloud
+/// metadata services (169.254.169.254, fd00:ec2::254). A client that can make this host contact
+/// them sees what is not meant for it.
 #[must_use]
 pub fn is_routable(ip: IpAddr) -> bool {
     match ip.to_canonical() {

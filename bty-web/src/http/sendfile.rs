@@ -1,8 +1,9 @@
-//! Connections to the cache host. Requests for objects are answered with `sendfile(2)`, which copies
-//! from the page cache to the socket without passing through this process. At the first other
-//! request the connection is handed to hyper and the router, with what has been read of it.
+//! Connections to the cache host. Requests for objects are answered with `sendfile(2)`, which
+//! copies from the page cache to the socket without passing through this process. At the first
+//! other request the connection is handed to hyper and the router, with what has been read of it.
 //!
-//! hyper cannot send a file, so that HTTP/1 is parsed here. `make bench-sendfile` compares both ways.
+//! hyper cannot send a file, so that HTTP/1 is parsed here. `make bench-sendfile` compares both
+//! ways.
 
 use std::io;
 use std::net::SocketAddr;
