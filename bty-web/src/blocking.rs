@@ -1,4 +1,4 @@
-//! Work that waits for files, the database or the processor, away from the threads that serve
+//! Runs work that blocks on files, the database or the processor on threads that do not serve
 //! requests.
 
 use std::any::Any;
@@ -7,15 +7,15 @@ use crate::domain::error::{Error, Result};
 
 type Work = Box<dyn FnOnce() -> Box<dyn Any + Send> + Send>;
 
-/// Starts `work` on a thread that may wait, at once; the future is only what it returns.
+/// Starts `work` at once on a thread that may block. It runs to its end even if the returned future
+/// is dropped.
 ///
 /// # Errors
-/// When `work` panics.
+/// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) if `work` panics.
 pub(crate) fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> impl Future<Output = Result<T>> {
-    // boxed, so that the runtime sees one kind of work: for each kind, 120 functions of it are
-    // compiled again
+    // boxed, so that tokio is compiled for one type of work: each type costs 120 functions
     let work: Work = Box::new(move || Box::new(work()));
     let running = tokio::task::spawn_blocking(work);
     async move {

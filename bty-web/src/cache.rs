@@ -6,9 +6,9 @@
 //!                                             └─► fill: one per object ─► file ─► sendfile, while it grows
 //! ```
 //!
-//! However many clients request an object, it is transferred from its origin once. Each client reads
-//! the file as far as it has been filled. The last byte is withheld until the digest is verified, so
-//! that no client takes a wrong object for a complete one.
+//! However many clients request an object, it is transferred from its origin once. Each client
+//! reads the file as far as it has been filled. The last byte is withheld until the digest is
+//! verified, so that no client takes a wrong object for a complete one.
 //!
 //! | module | topic |
 //! |---|---|

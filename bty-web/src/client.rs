@@ -1,4 +1,4 @@
-//! A server that is asked over the network: by the command, and by simulated machines.
+//! A client of the API of a server, for the commands and simulated machines.
 
 use std::time::Duration;
 
@@ -9,27 +9,27 @@ use serde_json::Value;
 
 use crate::domain::error::{Error, ErrorKind, Problem, Result};
 
-/// Lists of machines, images and plans are the largest answers.
-const ANSWER_BYTES_MAX: usize = 256 << 20;
+/// Maximum size of a response: lists of machines, images and plans are the largest.
+const RESPONSE_BYTES_MAX: usize = 256 << 20;
 
-/// All of an answer must come within this time.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// Maximum duration of a request and its response.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A server, and who asks it.
+/// A server, and the token to use with it.
 #[derive(Clone)]
 pub struct Server {
-    /// Its address, without a slash at the end.
+    /// URL of the server, without a slash at the end.
     pub base: String,
-    /// One of its tokens; none when it has no password.
+    /// Token of the server; none if it has no password.
     pub token: Option<String>,
     client: Client,
 }
 
 impl Server {
-    /// The server at `address`; `http://` is put in front of a bare one.
+    /// Creates a client for the server at `address`, a URL or a host.
     ///
     /// # Errors
-    /// When `address` is none of a web server.
+    /// [`ErrorKind::Malformed`] if `address` is not an `http` or `https` URL.
     pub fn new(address: &str, token: Option<String>) -> Result<Self> {
         let mut options = ClientOptions::default();
         [options.http_proxy, options.https_proxy, options.no_proxy] =
@@ -40,13 +40,13 @@ impl Server {
         if !base.parse::<url::Url>().is_ok_and(|url| matches!(url.scheme(), "http" | "https")) {
             return Err(Error::new(
                 ErrorKind::Malformed,
-                format!("{base} is no address of a server"),
+                format!("{base} is not the URL of a server"),
             ));
         }
         Ok(Self { base, token, client: Client::new(options) })
     }
 
-    /// What `path` answers.
+    /// Sends GET.
     ///
     /// # Errors
     /// As [`send`](Self::send).
@@ -54,10 +54,10 @@ impl Server {
         self.send(Method::GET, path, None).await
     }
 
-    /// Whether there is something at `path`.
+    /// Sends HEAD, and returns false if the response is 404.
     ///
     /// # Errors
-    /// As [`send`](Self::send), but for what is not found.
+    /// As [`send`](Self::send), except for [`ErrorKind::NotFound`].
     pub async fn has(&self, path: &str) -> Result<bool> {
         match self.send(Method::HEAD, path, None).await {
             Ok(_) => Ok(true),
@@ -66,10 +66,13 @@ impl Server {
         }
     }
 
-    /// What `path` answers to a body.
+    /// Sends a request with an optional JSON body. Returns the JSON of the response, or its text if
+    /// it is not JSON.
     ///
     /// # Errors
-    /// [`ErrorKind::Upstream`] when it does not answer; else what it answered, with its problems.
+    /// - [`ErrorKind::Malformed`], [`ErrorKind::Invalid`], [`ErrorKind::NotFound`] or
+    ///   [`ErrorKind::Conflict`] for 400, 422, 404 and 409, with the problems in the response.
+    /// - [`ErrorKind::Upstream`] for other errors, and if the server does not answer.
     pub async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
         let url = format!("{}{path}", self.base);
         let mut request = Request::get(&url);
@@ -94,8 +97,9 @@ impl Server {
         };
         let detail = json["detail"]
             .as_str()
-            .map_or_else(|| format!("{url} answered {status}"), str::to_owned);
-        let hint = if status == 401 { " (give a token: bty-web token create)" } else { "" };
+            .map_or_else(|| format!("{url} responded with {status}"), str::to_owned);
+        let hint =
+            if status == 401 { " (use a token of the server: bty-web token create)" } else { "" };
         let text = |problem: &Value, name: &str| problem[name].as_str().map(str::to_owned);
         let problem = |p: &Value| Problem {
             at: text(p, "at").unwrap_or_default(),
@@ -106,9 +110,10 @@ impl Server {
         Err(Error::new(kind, format!("{detail}{hint}")).with_problems(problems))
     }
 
-    /// Sends `request` as it is, and waits a minute for the whole answer.
+    /// Sends `request` without a token, and waits at most [`RESPONSE_TIMEOUT`] for the whole
+    /// response.
     pub(crate) async fn exchange(&self, mut request: Request<'_>) -> Result<Reply> {
-        (request.timeout, request.limit_bytes) = (ANSWER_TIMEOUT, ANSWER_BYTES_MAX);
+        (request.timeout, request.limit_bytes) = (RESPONSE_TIMEOUT, RESPONSE_BYTES_MAX);
         let gone = |e: bty::Error| Error { kind: ErrorKind::Upstream, ..Error::from(e) };
         self.client.exchange_async(&request).await.map_err(gone)
     }

@@ -1,8 +1,8 @@
 //! Conditional requests and range requests: RFC 9110, sections 13 and 14.
 //!
 //! [`select`] decides from the header fields of a request and the validators of a representation
-//! which status the response has and which bytes it carries. It reads and sends nothing, so that
-//! the cache host, `/boot` and the download of a backup answer alike.
+//! which status the response has and which bytes it carries. It does no I/O, so that the cache
+//! host, `/boot` and the download of a backup share it.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -36,7 +36,7 @@ impl Conditions {
                 }
                 () => continue,
             };
-            // a tag with other bytes is none of ours, and matches nothing either way
+            // a tag that is not UTF-8 is not one of this server, and matches nothing anyway
             let value = String::from_utf8_lossy(value);
             match field {
                 Some(before) => *before = format!("{before}, {value}"),
@@ -113,7 +113,7 @@ pub fn select(conditions: &Conditions, is_head: bool, current: &Validators<'_>) 
         }
         (None, Some(date)) => match (parse_date(date), modified) {
             (Some(date), Some(modified)) => modified <= date,
-            // a date that cannot be read, and a representation without one, have no condition
+            // an invalid date is ignored, and so is any if the representation has none
             _ => true,
         },
         (None, None) => true,
@@ -134,7 +134,7 @@ pub fn select(conditions: &Conditions, is_head: bool, current: &Validators<'_>) 
     let (Some(range), Some(len), false) = (&conditions.range, current.len, is_head) else {
         return Selection::Whole;
     };
-    // the client would append a part of another version to the part that it has
+    // otherwise the client would append a part of another version to what it has
     let is_same_version =
         conditions.if_range.as_deref().is_none_or(|validator| match validator.trim() {
             tag if tag.starts_with('"') || tag.starts_with("W/") => {

@@ -1,27 +1,39 @@
-//! The bty server: a fleet of machines, each known by its MAC address and bound to a plan; and a
-//! log of what happened.
+//! The bty server: it tells each machine of a fleet what to do at its next network boot, and
+//! records what was written to which disk.
 //!
-//! | module | what it is about |
+//! A machine is known by its MAC address and is assigned a *plan*: a script that decides at each
+//! contact whether the machine boots its disk or the live environment, and what is flashed. This
+//! crate is the library behind the `bty-web` command; start with [`server::serve`].
+//!
+//! # Layers
+//!
+//! Each layer imports only those below it:
+//!
+//! | module | what it does |
 //! |---|---|
-//! | [`machine`] | the rules: what a contact, a report, a save do to a machine. Pure |
-//! | [`plan`] | plans: bundled, saved, examined, rendered, simulated |
-//! | [`ipxe`] | the scripts that iPXE runs |
-//! | [`app`] | what all parts share; the one way in which a machine changes |
-//! | [`state`] | whether a directory may be used for a state |
-//! | [`db`], [`store`] | the database, and all SQL |
-//! | [`events`] | the audit log |
-//! | [`catalog`] | the images that machines can be bound to |
-//! | [`cache`] | the cache host: objects of origins |
-//! | [`bytes`] | whether a machine gets its image from the origin or through a cache host |
-//! | [`tftp`], [`netboot`] | boot programs for firmware; versions of the live environment |
-//! | [`jobs`] | artifacts, backups |
-//! | [`transfer`] | export and import |
-//! | [`auth`], [`net`], [`extract`] | who is asking, and what for |
-//! | [`routes`], [`error`] | every path of the API, and what it answers |
-//! | [`conditional`] | conditional requests and ranges, for everything that is downloaded |
-//! | [`pages`] | what people see in a browser |
-//! | [`rates`] | how fast machines are being flashed |
-//! | [`config`], [`server`], [`client`], [`fleet`] | the command: configuration, serving, asking another server, simulated fleets |
+//! | [`http`] | routes, the JSON API, pages, and the scripts for machines |
+//! | [`services`] | use cases: what pages, API and machines have in common |
+//! | [`store`] | SQLite: the database, and all SQL |
+//! | [`domain`] | the rules for machines, plans and events. Pure: no I/O, no clock |
+//!
+//! Beside them, with only [`store`] and [`domain`] below:
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`cache`] | the cache host: copies of images, fetched once for many machines |
+//! | [`tftp`] | boot programs for firmware |
+//! | [`fleet`] | simulated machines, which check the decisions of a server |
+//!
+//! # Assembly
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`config`] | loads the configuration from files and the environment |
+//! | [`server`] | starts and stops everything |
+//! | [`client`] | a client of the API, for the command and the simulated fleet |
+//! | [`state_dir`], [`durable`] | checks and locks directories; replaces files durably |
+//! | [`conditional`] | conditional and range requests, for everything that is downloaded |
+//! | [`random`] | random tokens |
 
 pub mod cache;
 pub mod client;

@@ -1,8 +1,8 @@
-//! The directory of a state: whether a process may use it, told before anything is written into it.
+//! Checks and locks of state directories and cache directories, before anything is written to them.
 //!
-//! SQLite in WAL mode shares memory between its connections and relies on the locks of the file
-//! system. On file systems of the network neither is safe, so a state there is refused, unless an
-//! operator says that this host is the only one.
+//! SQLite in WAL mode shares memory between its connections and relies on file locks. On network
+//! file systems neither is safe, so a state there is refused, unless the operator promises that no
+//! other host uses it.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::MetadataExt as _;
@@ -13,26 +13,27 @@ use rustix::io::Errno;
 
 use crate::domain::error::{Error, ErrorKind, Result};
 
-/// With less than this nothing can be kept.
-const ROOM_BYTES_MIN: u64 = 8 << 20;
+/// Free space below which a state is refused.
+const FREE_BYTES_MIN: u64 = 8 << 20;
 
-/// With less than this there will soon be nothing left.
-const ROOM_BYTES_FEW: u64 = 128 << 20;
+/// Free space below which a warning is logged.
+const FREE_BYTES_LOW: u64 = 128 << 20;
 
-/// Name of the lock in a directory.
+/// Name of the lock file in a directory.
 const LOCK: &str = "state.lock";
 
-/// Files of a state that a process opens for writing.
+/// Files that a process opens for writing.
 const FILES: [&str; 4] = [LOCK, "state.db", "state.db-wal", "state.db-shm"];
 
-/// One process at a time changes a state; the lock ends with the process.
+/// The lock of a directory. It is held until this is dropped or the process ends.
 pub struct StateLock(#[allow(dead_code)] File);
 
 impl StateLock {
-    /// Takes the lock of the state in `dir`.
+    /// Locks `dir`.
     ///
     /// # Errors
-    /// When somebody has it.
+    /// - [`ErrorKind::Conflict`] if another process holds the lock.
+    /// - [`ErrorKind::Internal`] if the lock file cannot be opened.
     pub fn take(dir: &Path) -> Result<Self> {
         let path = dir.join(LOCK);
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path)?;
@@ -49,20 +50,20 @@ impl StateLock {
     }
 }
 
-/// What a directory is for.
+/// The purpose of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Use {
-    /// A database is in it.
+    /// It contains the database.
     State {
-        /// It may be on a file system of the network.
+        /// It may be on a network file system.
         may_be_remote: bool,
     },
-    /// Objects of a cache host are in it.
+    /// It contains the objects of a cache host.
     Objects,
 }
 
 impl Use {
-    /// The variable that names another directory.
+    /// The environment variable that names another directory.
     fn variable(self) -> &'static str {
         match self {
             Self::State { .. } => "BTY_PATHS_STATE_DIR",
@@ -71,29 +72,31 @@ impl Use {
     }
 }
 
-/// Makes `dir` when it is not there, and takes its lock. What is strange, and no reason to refuse
-/// it, is logged.
+/// Checks `dir`, creates it if it does not exist, and locks it. Logs a warning if it is usable but
+/// risky.
 ///
 /// # Errors
-/// When it cannot be used, with the next step. Then nothing was made.
+/// - [`ErrorKind::Conflict`] if it is on a network file system, cannot be written, has too little
+///   free space, or is used by another process. The message says what to do.
+/// - [`ErrorKind::Internal`] if its file system cannot be examined.
 pub fn claim(dir: &Path, purpose: Use) -> Result<StateLock> {
     let refuse = |why: String| Err(Error::new(ErrorKind::Conflict, why));
-    // what there is of it: the directory may have to be made
-    let there = dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("."));
-    let there = if there.as_os_str().is_empty() { Path::new(".") } else { there };
+    // the nearest ancestor that exists, since the directory may have to be created
+    let existing = dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("."));
+    let existing = if existing.as_os_str().is_empty() { Path::new(".") } else { existing };
     if let Use::State { may_be_remote } = purpose {
-        let place = Place::of(there)
-            .map_err(|e| Error::internal(format!("looking at {}: {e}", there.display())))?;
+        let place = Place::of(existing)
+            .map_err(|e| Error::internal(format!("examining {}: {e}", existing.display())))?;
         match (place, may_be_remote) {
             (Place::Remote(name), false) => return refuse(remote(dir, &name)),
             (Place::Remote(name) | Place::Unknown(name), _) => tracing::warn!(
-                "the state in {} is on {name}: it must not be used by two hosts, and locks have to work",
+                "the state in {} is on {name}: only one host may use it, and its file locks must work",
                 dir.display()
             ),
             (Place::Local, _) => {}
         }
     }
-    if let Some(why) = room(there, dir, purpose)? {
+    if let Some(why) = lack_of_space(existing, dir, purpose)? {
         return refuse(why);
     }
     if let Err(e) = writable(dir) {
@@ -105,67 +108,70 @@ pub fn claim(dir: &Path, purpose: Use) -> Result<StateLock> {
 fn remote(dir: &Path, name: &str) -> String {
     let dir = dir.display();
     format!(
-        "the state in {dir} would be on {name}, a file system of the network, where a database is not safe: name a directory on a local disk with \
-         BTY_PATHS_STATE_DIR, or say with BTY_PATHS_REMOTE_STATE=1 that no other host uses it and its locks work"
+        "the state in {dir} would be on {name}, a network file system, where a database is not safe: \
+         name a directory on a local disk with BTY_PATHS_STATE_DIR, or set BTY_PATHS_REMOTE_STATE=1 \
+         if no other host uses it and its locks work"
     )
 }
 
-/// Bytes that a file in `dir` may have; none when its file system does not tell.
+/// Free space for unprivileged processes in the file system of `dir`, in bytes; none if it cannot
+/// be determined.
 pub(crate) fn free_bytes(dir: &Path) -> Option<u64> {
     rustix::fs::statvfs(dir).ok().map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
-/// Why a server cannot keep a change in `dir`; none when there is space for one, or the file system
-/// does not tell.
+/// Why there is not enough space for a change of the state in `dir`; none if there is enough, or it
+/// cannot be determined.
 #[must_use]
 pub fn shortage(dir: &Path) -> Option<String> {
     let free = free_bytes(dir)?;
-    let (free, min) = (free < ROOM_BYTES_MIN)
-        .then(|| (bty::size::human(free), bty::size::human(ROOM_BYTES_MIN)))?;
+    let (free, min) = (free < FREE_BYTES_MIN)
+        .then(|| (bty::size::human(free), bty::size::human(FREE_BYTES_MIN)))?;
     let dir = dir.display();
     Some(format!(
         "{dir} has room for {free}, and needs {min} at least: delete something there, such as old backups"
     ))
 }
 
-/// Why there is not enough room; none when there is.
-fn room(there: &Path, dir: &Path, purpose: Use) -> Result<Option<String>> {
-    let stat = rustix::fs::statvfs(there).map_err(std::io::Error::from)?;
+/// Why `dir` has not enough space or is read-only; none if it is usable. `existing` is its nearest
+/// ancestor.
+fn lack_of_space(existing: &Path, dir: &Path, purpose: Use) -> Result<Option<String>> {
+    let stat = rustix::fs::statvfs(existing).map_err(std::io::Error::from)?;
     let (shown, variable) = (dir.display(), purpose.variable());
     if stat.f_flag.contains(StatVfsMountFlags::RDONLY) {
         return Ok(Some(format!(
-            "{shown} is on a file system that can only be read: mount it for writing, or name another directory with {variable}"
+            "{shown} is on a read-only file system: mount it for writing, or name another directory with {variable}"
         )));
     }
-    // a cache makes room by itself
+    // a cache evicts objects when space is short
     if purpose == Use::Objects {
         return Ok(None);
     }
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
     let human = bty::size::human;
-    if free < ROOM_BYTES_MIN {
-        let (free, min) = (human(free), human(ROOM_BYTES_MIN));
+    if free < FREE_BYTES_MIN {
+        let (free, min) = (human(free), human(FREE_BYTES_MIN));
         return Ok(Some(format!(
             "{shown} has room for {free}, and needs {min} at least: delete something there, such as old backups, or name another directory with {variable}"
         )));
     }
-    // a file system that does not count files has none of them
+    // a file system without a fixed number of inodes reports 0 of them
     if stat.f_files > 0 && stat.f_favail == 0 {
         return Ok(Some(format!(
-            "{shown} is on a file system that can have no further files: delete some"
+            "{shown} is on a file system without free inodes: delete some files"
         )));
     }
-    if free < ROOM_BYTES_FEW {
-        tracing::warn!("{shown} has room for {} only", human(free));
+    if free < FREE_BYTES_LOW {
+        tracing::warn!("{shown} has room for only {}", human(free));
     }
     Ok(None)
 }
 
-/// Makes the directory, and opens for writing what will be written.
+/// Creates the directory, and checks that its files can be opened for writing.
 fn writable(dir: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(dir)?;
     for name in FILES {
-        // the lock is made by who takes it, and the others by the database
+        // only the lock file is created here; the database creates the others
         match OpenOptions::new()
             .write(true)
             .create(name == LOCK)
@@ -190,22 +196,23 @@ fn unwritable(dir: &Path, purpose: Use, e: &std::io::Error) -> String {
     }
 }
 
-/// Where a file system is.
+/// The location of a file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
     /// On this host.
     Local,
-    /// On another one.
+    /// On another host; with the name of its type.
     Remote(String),
-    /// A program has it, and may have it from anywhere.
+    /// Implemented by a program, which may have the files from anywhere; with the name of its type.
     Unknown(String),
 }
 
-/// FUSE, and virtiofs, which speaks its language: who has it is in the name of its kind only.
+/// Magic number of FUSE and of virtiofs, which uses its protocol. Only the name of the type tells
+/// what implements it.
 const FUSE: u32 = 0x6573_5546;
 
-/// File systems that are on another host, by the numbers that `statfs` gives, and those of
-/// clusters, whose locks are for more than one host.
+/// Magic numbers in `statfs` of network file systems, and of cluster file systems, which several
+/// hosts may have mounted.
 const REMOTE: [(u32, &str); 14] = [
     (0x6969, "NFS"),
     (0x517B, "SMB"),
@@ -223,7 +230,7 @@ const REMOTE: [(u32, &str); 14] = [
     (0x1983_0326, "BeeGFS"),
 ];
 
-/// What programs behind FUSE are called that have their files from elsewhere.
+/// Substrings of FUSE types whose files are elsewhere.
 const REMOTE_PROGRAMS: [&str; 14] = [
     "sshfs",
     "gluster",
@@ -246,31 +253,31 @@ impl Place {
         let magic = rustix::fs::statfs(dir)?.f_type as u32;
         let device = dir.metadata()?.dev();
         let mounts = || std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        Ok(Self::told(magic, || kind(&mounts(), major(device), minor(device))))
+        Ok(Self::classify(magic, || fs_type(&mounts(), major(device), minor(device))))
     }
 
-    /// `kind` is asked for the name of its kind, such as `fuse.sshfs`.
-    fn told(magic: u32, kind: impl FnOnce() -> Option<String>) -> Self {
+    /// `fs_type` returns the name of the type, such as `fuse.sshfs`. It is called only for FUSE.
+    fn classify(magic: u32, fs_type: impl FnOnce() -> Option<String>) -> Self {
         if let Some((_, name)) = REMOTE.iter().find(|(known, _)| *known == magic) {
             return Self::Remote((*name).to_owned());
         }
         if magic != FUSE {
             return Self::Local;
         }
-        let kind = kind().unwrap_or_else(|| "fuse".to_owned());
-        match kind.as_str() {
-            // NTFS and others on a disk of this host
+        let fs_type = fs_type().unwrap_or_else(|| "fuse".to_owned());
+        match fs_type.as_str() {
+            // a block device of this host, such as NTFS
             "fuseblk" => Self::Local,
             name if REMOTE_PROGRAMS.iter().any(|program| name.contains(program)) => {
-                Self::Remote(kind)
+                Self::Remote(fs_type)
             }
-            _ => Self::Unknown(kind),
+            _ => Self::Unknown(fs_type),
         }
     }
 }
 
-/// The kind of the file system with this device number, from what `/proc/self/mountinfo` says.
-fn kind(mounts: &str, major: u32, minor: u32) -> Option<String> {
+/// The type of the file system with this device number, from the text of `/proc/self/mountinfo`.
+fn fs_type(mounts: &str, major: u32, minor: u32) -> Option<String> {
     let device = format!("{major}:{minor}");
     let line = mounts.lines().find(|line| line.split(' ').nth(2) == Some(&device))?;
     let (_, rest) = line.split_once(" - ")?;
@@ -289,11 +296,11 @@ mod tests {
 ";
 
     fn place(magic: u32, kind_of: Option<&str>) -> Place {
-        Place::told(magic, || kind_of.map(str::to_owned))
+        Place::classify(magic, || kind_of.map(str::to_owned))
     }
 
     #[test]
-    fn file_systems_of_the_network_are_told_from_local_ones() {
+    fn network_file_systems_are_recognized() {
         // ext4, xfs, btrfs, tmpfs, overlayfs, f2fs, zfs
         for local in
             [0xEF53, 0x5846_5342, 0x9123_683E, 0x0102_1994, 0x794C_7630, 0xF2F5_2010, 0x2FC1_2FC1]
@@ -311,10 +318,10 @@ mod tests {
     }
 
     #[test]
-    fn the_kind_of_a_mount_is_found_by_its_device() {
-        assert_eq!(kind(MOUNTS, 0, 41).as_deref(), Some("fuse.sshfs"));
-        assert_eq!(kind(MOUNTS, 0, 43).as_deref(), Some("virtiofs"));
-        assert_eq!(kind(MOUNTS, 254, 0).as_deref(), Some("ext4"));
-        assert_eq!(kind(MOUNTS, 0, 4), None);
+    fn the_type_of_a_mount_is_found_by_its_device_number() {
+        assert_eq!(fs_type(MOUNTS, 0, 41).as_deref(), Some("fuse.sshfs"));
+        assert_eq!(fs_type(MOUNTS, 0, 43).as_deref(), Some("virtiofs"));
+        assert_eq!(fs_type(MOUNTS, 254, 0).as_deref(), Some("ext4"));
+        assert_eq!(fs_type(MOUNTS, 0, 4), None);
     }
 }

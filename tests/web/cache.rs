@@ -521,7 +521,7 @@ fn what_was_used_longest_ago_makes_room_and_what_is_pinned_or_read_stays() {
     let _ = web.get(&b).expect(200);
     assert_eq!(names(), ["b.img", "d.img"]);
     let large = web.get(&path(&origin.put("large.img", &pattern(50 * MIB)))).expect(507);
-    assert!(large.text().contains("the cache may have 45.0 MiB"), "{}", large.text());
+    assert!(large.text().contains("the cache may use 45.0 MiB"), "{}", large.text());
     let kinds = web.get("/events?limit=500").text();
     for kind in [
         "cache.object.evicted",

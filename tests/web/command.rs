@@ -99,7 +99,7 @@ fn plans_are_edited_and_compared_from_a_shell() {
         )
     };
     assert_eq!(edit("fn boot(m) { boot_disk() }\n", 0), "mine is at revision 1\n");
-    assert_eq!(edit("fn boot(m) { boot_disk() }\n", 0), "mine is not changed\n");
+    assert_eq!(edit("fn boot(m) { boot_disk() }\n", 0), "mine is unchanged\n");
     insta::assert_snapshot!("refused_plan", edit("fn boot(m) { boot_dsik() }\n", 2));
     assert_eq!(run(&web, &["plan", "show", "mine"], 0), "fn boot(m) { boot_disk() }\n");
     let edited = web
@@ -128,7 +128,7 @@ fn plans_are_edited_and_compared_from_a_shell() {
 #[test]
 fn the_configuration_is_checked_and_shown_without_its_secrets() {
     let web = Web::with(&[("BTY_ADMIN_PASSWORD", "s3cret")]);
-    assert!(run(&web, &["check-config"], 0).contains("the configuration is right"));
+    assert!(run(&web, &["check-config"], 0).contains("the configuration is valid"));
     let shown = run(&web, &["show-config"], 0);
     assert!(
         shown.contains("password = \"(set)\"  # env(BTY_ADMIN_PASSWORD)")

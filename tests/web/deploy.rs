@@ -255,7 +255,7 @@ fn the_kubernetes_manifest_keeps_the_server_in_bounds() {
         check.env(variable["name"].as_str().unwrap(), variable["value"].as_str().unwrap());
     }
     let said = text(&check.output().unwrap());
-    assert!(said.contains("the configuration is right") && !said.contains("not known"), "{said}");
+    assert!(said.contains("the configuration is valid") && !said.contains("unknown key"), "{said}");
 }
 
 /// What happens is heard at once by who listens with `listen`, and not when a buffer is full.
@@ -456,7 +456,7 @@ fn health_says_by_its_exit_code_whether_the_server_answers() {
     let page = other.put("healthz", b"<html>");
     let (code, said) = health(&web, &["--url", page.trim_end_matches("/healthz")]);
     assert_eq!(code, Some(1));
-    assert!(said.contains("is no server of ours"), "{said}");
+    assert!(said.contains("is not a bty server"), "{said}");
     web.end();
     let (code, said) = health(&web, &[]);
     assert_eq!(code, Some(1));

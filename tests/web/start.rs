@@ -114,7 +114,7 @@ fn a_disk_that_is_full_or_read_only_is_told_before_anything_is_made() {
             web.command(&["cache", "--listen", "127.0.0.1:0"]).env("BTY_CACHE_DIR", fixed.path()),
         ),
     ] {
-        assert!(said.contains("can only be read: mount it for writing"), "{said}");
+        assert!(said.contains("is on a read-only file system: mount it for writing"), "{said}");
     }
 }
 
@@ -125,7 +125,7 @@ fn a_second_one_with_the_same_state_or_port_is_told_to_end_the_first() {
     let mut second = web.command(&[]);
     let said = web.refuses(second.env("BTY_PATHS_STATE_DIR", own.path().join("state")));
     assert!(
-        said.contains("end what listens there, or choose another port with BTY_SERVER_PORT"),
+        said.contains("stop what listens there, or choose another port with BTY_SERVER_PORT"),
         "{said}"
     );
     assert_eq!(names(own.path()), [""; 0]);

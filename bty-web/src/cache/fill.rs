@@ -99,8 +99,8 @@ impl Fill {
         }
     }
 
-    /// Waits until the byte at `offset` can be read. Returns the end of the readable bytes; `offset`
-    /// itself if the object ends there.
+    /// Waits until the byte at `offset` can be read. Returns the end of the readable bytes;
+    /// `offset` itself if the object ends there.
     ///
     /// # Errors
     /// The error of the fill if it fails, or

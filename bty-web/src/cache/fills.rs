@@ -38,8 +38,8 @@ impl FillQueue {
     ///
     /// # Errors
     /// - [`ErrorKind::Throttled`] if there are too many fills.
-    /// - [`ErrorKind::Upstream`] if the object has become complete in the meantime and does not have
-    ///   the `expected` digest.
+    /// - [`ErrorKind::Upstream`] if the object has become complete in the meantime and does not
+    ///   have the `expected` digest.
     pub(super) fn join_or_start(
         &self,
         request: &CacheRequest,

@@ -1,5 +1,5 @@
-//! Requests for objects in HTTP, and the responses to them, without a connection: whoever serves the
-//! connection sends the head and then the bytes of the file.
+//! Requests for objects in HTTP, and the responses to them, without a connection: whoever serves
+//! the connection sends the head and then the bytes of the file.
 
 use std::fs::File;
 use std::sync::Arc;

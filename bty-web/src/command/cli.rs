@@ -1,4 +1,4 @@
-//! What the command understands.
+//! The command line.
 
 use std::path::PathBuf;
 
@@ -6,13 +6,14 @@ use bty_web::fleet::FleetOptions;
 use clap::{Parser, Subcommand};
 
 use crate::remote::Remote;
-use crate::serve::{CacheOptions, TftpOptions};
+use crate::serve::{CacheArgs, TftpArgs};
 
-/// The bty server: machines, plans, events.
+/// The bty server: flashes a fleet of machines over the network.
 #[derive(Parser)]
 #[command(name = "bty-web", version, max_term_width = 100, after_help = EXAMPLES)]
 pub(crate) struct Cli {
-    /// A file, or a directory of *.toml, that replaces the usual ones; later ones are stronger
+    /// Configuration file, or directory of *.toml files, to use instead of those in /etc/bty and
+    /// the state directory; later ones override earlier ones
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) config: Vec<PathBuf>,
     #[command(subcommand)]
@@ -21,127 +22,127 @@ pub(crate) struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  bty-web                                        serve with the configuration of this machine
-  BTY_PATHS_STATE_DIR=/tmp/s bty-web             the same with a state of its own
-  bty-web cache --data-dir /srv/cache --max-bytes 200G      between origins and a rack
-  bty-web tftp --root /srv/ipxe --server-url http://bty.lan:8080
-  bty-web import /old/state.db                   move over from the reference server
+  bty-web                                        start the server
+  BTY_PATHS_STATE_DIR=/tmp/s bty-web             start it with another state directory
+  bty-web cache --data-dir /srv/cache --max-bytes 200G      start a cache host
+  bty-web tftp --root /srv/ipxe --server-url http://bty.lan:8080   start a TFTP server
+  bty-web import /old/state.db                   migrate from the reference server
   bty-web machine set 52:54:00:12:34:56 --plan bty-flash-once --image \"debian 13\" --disk S1
-  bty-web plan simulate 52:54:00:12:34:56        what it would do at its next boots
-  bty-web token create ci --scope machines       for programs: shown once
+  bty-web plan simulate 52:54:00:12:34:56        show what it would do at its next boots
+  bty-web token create ci --scope machines       create a token for a program
 
-Commands also read the variables in /etc/bty/bty-web.env, which the service of systemd has: those of
-the environment are stronger, BTY_ENV_FILE names another file, and --config leaves it out.
+Commands also read the variables of the systemd service in /etc/bty/bty-web.env. The environment
+overrides them, BTY_ENV_FILE names another file, and with --config the file is not read.
 
-Exit codes: 0 done, 1 it failed, 2 the command or the configuration is wrong.";
+Exit codes: 0 success, 1 failure, 2 invalid command line or configuration.";
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Serve; what is done without a command
+    /// Start the server; the default without a command
     Serve,
-    /// Be a cache host, and nothing else: objects of origins for many machines
-    Cache(CacheOptions),
-    /// Serve boot programs to firmware, and nothing else
-    Tftp(TftpOptions),
-    /// Read the configuration, and tell all that is wrong with it
+    /// Start a cache host without a server: it fetches each image once for many machines
+    Cache(CacheArgs),
+    /// Start a TFTP server without a server: it sends boot programs to firmware
+    Tftp(TftpArgs),
+    /// Check the configuration and report all problems
     CheckConfig,
-    /// Print every value of the configuration, and where it comes from
+    /// Print every value of the configuration and where it is set
     ShowConfig,
-    /// Ask the server of this machine whether it is well: 0 it is, 1 it is not. For health checks
+    /// Check whether the server on this host answers; exits with 0 if it does, with 1 if not
     Health {
-        /// Another one: http://127.0.0.1:8081
+        /// Check this server instead, such as http://127.0.0.1:8081
         #[arg(long)]
         url: Option<String>,
-        /// The cache host of this machine, at cache.listen
+        /// Check the cache host on this host, at cache.listen
         #[arg(long, conflicts_with = "url")]
         cache: bool,
     },
-    /// Write DEST/inventory.json: everything but the audit log and secrets
+    /// Export everything but events and secrets to DEST/inventory.json
     Export {
-        /// A directory, made when it is not there
+        /// Directory; created if it does not exist
         dest: PathBuf,
     },
-    /// Import an export, a bundle of the reference, or its state.db; no server may use the state
-    /// meanwhile
+    /// Import an export, or the export or state.db of a reference server; the server on this host
+    /// must be stopped
     Import {
-        /// The file, or the directory that it is in
+        /// File, or the directory that contains it
         path: PathBuf,
-        /// Machines of an export may flash without having been saved again
+        /// Let imported machines flash at their next boot, without being saved first
         #[arg(long)]
         armed: bool,
     },
-    /// Plans of a server
+    /// Show, edit and simulate the plans of a server
     Plan {
         #[command(flatten)]
         remote: Remote,
         #[command(subcommand)]
         verb: PlanVerb,
     },
-    /// Machines of a server
+    /// Show and assign the machines of a server
     Machine {
         #[command(flatten)]
         remote: Remote,
         #[command(subcommand)]
         verb: MachineVerb,
     },
-    /// Tokens for programs, in the state of this machine
+    /// Manage tokens for programs, in the state directory on this host
     Token {
         #[command(subcommand)]
         verb: TokenVerb,
     },
-    /// Read a password from stdin, and print its hash for admin.password
+    /// Read a password from stdin and print its hash for admin.password
     HashPassword,
-    /// Let simulated machines boot from a server, and check every decision
+    /// Boot simulated machines from a server and check its decisions
     SimulateFleet {
         #[command(flatten)]
         remote: Remote,
         #[command(flatten)]
         options: FleetOptions,
     },
-    /// Print the document of the API
+    /// Print the OpenAPI document
     Openapi,
-    /// Print completions for a shell: bty-web completions bash >/etc/bash_completion.d/bty-web
+    /// Print shell completions: bty-web completions bash >/etc/bash_completion.d/bty-web
     Completions { shell: clap_complete::Shell },
-    /// Run scripts for a server; only a server starts it
+    /// Run scripts for a server; started by the server
     #[command(hide = true)]
     ScriptWorker,
 }
 
 #[derive(Subcommand)]
 pub(crate) enum PlanVerb {
-    /// All plans
+    /// List all plans
     List,
-    /// The script of a plan
+    /// Print the script of a plan
     Show {
         name: String,
-        /// Another revision than the newest
+        /// Revision to print [default: the newest]
         #[arg(long)]
         revision: Option<i64>,
     },
-    /// Change a plan in $EDITOR, or save it from a file; refused when anything is wrong with it
+    /// Edit a plan in $EDITOR, or save it from a file; a script with problems is refused
     Edit {
         name: String,
-        /// The script, instead of an editor; - is stdin
+        /// Read the script from a file instead; - for stdin
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
-        /// What it is changed for
+        /// Reason of the change, for the history of the plan
         #[arg(long, default_value = "")]
         note: String,
     },
-    /// What a machine would do at its next boots, or what would change for all of them
+    /// Show what a machine would do at its next boots, or what would change for the fleet
     Simulate {
-        /// The machine; without one, the fleet
+        /// MAC address of the machine [default: the fleet]
         mac: Option<String>,
-        /// So many boots
+        /// Number of boots
         #[arg(long, default_value_t = 4)]
         boots: u32,
-        /// With this script in place of the plan
+        /// Use this script instead of the plan
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
-        /// The plan that the script stands for
+        /// Plan that the script replaces
         #[arg(long)]
         plan: Option<String>,
-        /// With this catalog
+        /// Use this catalog
         #[arg(long, value_name = "FILE")]
         catalog: Option<PathBuf>,
     },
@@ -149,39 +150,39 @@ pub(crate) enum PlanVerb {
 
 #[derive(Subcommand)]
 pub(crate) enum MachineVerb {
-    /// All machines
+    /// List machines
     List {
-        /// Text anywhere in it
+        /// Only machines that contain this text
         #[arg(short, long)]
         query: Option<String>,
     },
-    /// One machine
+    /// Print a machine as JSON
     Show { mac: String },
-    /// Bind a machine: what is named is changed, a machine that is not known is added
+    /// Assign a machine; what is not given stays as it is, and an unknown machine is added
     Set {
         mac: String,
         /// Name of the plan
         #[arg(long)]
         plan: Option<String>,
-        /// Name or reference of an image of the catalog; empty for none
+        /// Name or reference of an image in the catalog; empty for none
         #[arg(long)]
         image: Option<String>,
         /// Serial number of the disk that may be written; empty for none
         #[arg(long)]
         disk: Option<String>,
-        /// Labels, in place of those it has
+        /// Label; replaces all labels of the machine, can be repeated
         #[arg(long, value_name = "LABEL")]
         label: Vec<String>,
-        /// A parameter of the plan: NAME=VALUE, where the value is JSON or else text
+        /// Parameter of the plan; VALUE is JSON, or text if it is not valid JSON
         #[arg(long, value_name = "NAME=VALUE")]
         param: Vec<String>,
-        /// Further words on its kernel command line: whoever sets them is root on the target
+        /// Additional kernel arguments; they give full control over the live environment
         #[arg(long)]
         extra_args: Option<String>,
-        /// Version of the live environment that it boots; empty for the server's
+        /// Version of the live environment to boot; empty for the server's default
         #[arg(long, value_name = "VERSION")]
         netboot_version: Option<String>,
-        /// Order again, also when nothing changes
+        /// Order the plan again, even if nothing changes
         #[arg(long)]
         again: bool,
     },
@@ -189,19 +190,19 @@ pub(crate) enum MachineVerb {
 
 #[derive(Subcommand)]
 pub(crate) enum TokenVerb {
-    /// All tokens
+    /// List tokens
     List,
-    /// Make one; it is shown once
+    /// Create a token; it is printed once and cannot be shown again
     Create {
-        /// What it is for
+        /// What the token is for
         name: String,
-        /// What it may do: read, machines, catalog, plans, admin
+        /// Permission: read, machines, catalog, plans or admin; can be repeated
         #[arg(long, required = true)]
         scope: Vec<String>,
-        /// It ends after so many days
+        /// Number of days after which the token expires [default: never]
         #[arg(long)]
         days: Option<u32>,
     },
-    /// Revoke one
+    /// Revoke a token
     Revoke { id: i64 },
 }

@@ -1,4 +1,4 @@
-//! Looking at the configuration.
+//! `bty-web check-config`, `show-config` and `openapi`.
 
 use std::process::ExitCode;
 
@@ -15,11 +15,11 @@ pub(crate) fn check(config: &Config) -> Result<ExitCode> {
     config.check_login(config.listen)?;
     if config.password.is_none() {
         eprintln!(
-            "warning: no admin password is set: everybody who reaches {} can change everything",
+            "warning: no admin password is set: anybody who reaches {} can change everything",
             config.listen
         );
     }
-    out!("the configuration is right");
+    out!("the configuration is valid");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -53,7 +53,7 @@ pub(crate) fn openapi() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The routes are made for a server, so a server is made.
+/// A directory for the server whose routes are documented.
 fn tempdir() -> Result<std::path::PathBuf> {
     let dir = std::env::temp_dir().join(format!("bty-web-{}", bty_web::random::random_token()));
     std::fs::create_dir(&dir)?;

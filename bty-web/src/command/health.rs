@@ -1,4 +1,4 @@
-//! Whether the server of this machine answers: for whoever restarts what does not.
+//! `bty-web health`, for health checks of containers and services.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
@@ -8,11 +8,11 @@ use bty_web::client::Server;
 use bty_web::config::Config;
 use bty_web::domain::error::{Error, ErrorKind, Result};
 
-/// Who does not answer within this time is not well.
+/// A server that does not answer within this time is not healthy.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Asks `url`, or the server that `config` tells of, or its cache host. Says nothing when all is
-/// well.
+/// Checks the server at `url`, or the one in `config`, or its cache host. Prints nothing if it is
+/// healthy.
 pub(crate) fn run(
     config: impl FnOnce() -> Result<Config>,
     url: Option<String>,
@@ -35,12 +35,12 @@ pub(crate) fn run(
             tokio::time::timeout(TIMEOUT, server.get("/healthz")).await.map_err(late)??;
         match answer["status"].as_str() {
             Some("ok") => Ok(ExitCode::SUCCESS),
-            _ => Err(Error::new(ErrorKind::Upstream, format!("{url} is no server of ours"))),
+            _ => Err(Error::new(ErrorKind::Upstream, format!("{url} is not a bty server"))),
         }
     })
 }
 
-/// An address to ask at, for one to listen at.
+/// An address to connect to, for one to listen at.
 fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

@@ -1,21 +1,20 @@
-//! Lines of the log: one line a record, with nothing in it that a terminal acts on.
+//! The log on stderr: one line per record, with control characters escaped.
 
 use std::io::{self, Write};
 
 use bty::text;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Writes records to stderr.
 #[derive(Clone, Copy)]
-pub(super) struct Lines {
+pub(super) struct LogWriter {
     pub(super) is_json: bool,
-    /// The formatter's own styles stay.
+    /// The colors of the formatter are kept.
     pub(super) has_styles: bool,
 }
 
-impl Lines {
-    /// A record as it is written, without the end of its line.
-    fn shown(self, record: &str) -> String {
+impl LogWriter {
+    /// Escapes a record, which has no newline at its end.
+    fn escape(self, record: &str) -> String {
         if self.is_json {
             return text::escape_json(record).into_owned();
         }
@@ -25,7 +24,7 @@ impl Lines {
         let mut parts = record.split('\x1b');
         let mut shown = parts.next().map(text::escape).unwrap_or_default().into_owned();
         for part in parts {
-            // the formatter does not escape all values, so that anything else may come from one
+            // the formatter does not escape all values: another sequence may come from a value
             shown.push_str(if STYLES.iter().any(|style| part.starts_with(style)) {
                 "\x1b"
             } else {
@@ -37,16 +36,16 @@ impl Lines {
     }
 }
 
-/// What follows the escape character in the styles that the formatter uses.
+/// The escape sequences that the formatter uses, without the escape character.
 const STYLES: [&str; 10] =
     ["[0m", "[1m", "[2m", "[3m", "[31m", "[32m", "[33m", "[34m", "[35m", "[36m"];
 
-/// The formatter gives a record at a time.
-impl Write for Lines {
+/// The formatter writes one record per call.
+impl Write for LogWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let record = String::from_utf8_lossy(bytes);
-        let shown = self.shown(record.strip_suffix('\n').unwrap_or(&record));
-        writeln!(io::stderr().lock(), "{shown}")?;
+        let escaped = self.escape(record.strip_suffix('\n').unwrap_or(&record));
+        writeln!(io::stderr().lock(), "{escaped}")?;
         Ok(bytes.len())
     }
 
@@ -55,7 +54,7 @@ impl Write for Lines {
     }
 }
 
-impl<'a> MakeWriter<'a> for Lines {
+impl<'a> MakeWriter<'a> for LogWriter {
     type Writer = Self;
 
     fn make_writer(&'a self) -> Self {
@@ -71,16 +70,16 @@ mod tests {
 
     use super::*;
 
-    /// What the formatter makes of a hostile value, as it would be written.
+    /// A hostile value as it is written to the log.
     fn logged(is_json: bool, has_styles: bool) -> String {
         #[derive(Clone, Default)]
-        struct Kept(Arc<Mutex<String>>);
-        let kept = Kept::default();
-        struct Keep(Lines, Kept);
-        impl Write for Keep {
+        struct Captured(Arc<Mutex<String>>);
+        let captured = Captured::default();
+        struct Capture(LogWriter, Captured);
+        impl Write for Capture {
             fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
                 let record = String::from_utf8_lossy(bytes);
-                let shown = self.0.shown(record.strip_suffix('\n').unwrap());
+                let shown = self.0.escape(record.strip_suffix('\n').unwrap());
                 self.1.0.lock().unwrap().push_str(&format!("{shown}\n"));
                 Ok(bytes.len())
             }
@@ -89,9 +88,9 @@ mod tests {
                 Ok(())
             }
         }
-        let (lines, writer) = (Lines { is_json, has_styles }, kept.clone());
+        let (writer, shared) = (LogWriter { is_json, has_styles }, captured.clone());
         let layer =
-            tracing_subscriber::fmt::layer().with_writer(move || Keep(lines, writer.clone()));
+            tracing_subscriber::fmt::layer().with_writer(move || Capture(writer, shared.clone()));
         let name = "d\x1b[2K\x1b]0;owned\x07\u{9b}2J\r\n2026 ERROR forged \u{202e}";
         let event = || tracing::warn!(disk = %name, other = name, "it is {name}");
         match is_json {
@@ -104,11 +103,11 @@ mod tests {
                 event,
             ),
         }
-        kept.0.lock().unwrap().clone()
+        captured.0.lock().unwrap().clone()
     }
 
     #[test]
-    fn a_record_is_one_line_and_drives_no_terminal() {
+    fn a_record_is_one_line_without_control_characters() {
         for (is_json, has_styles) in [(false, false), (false, true), (true, false)] {
             let text = logged(is_json, has_styles);
             assert_eq!(text.matches('\n').count(), 1, "{text:?}");

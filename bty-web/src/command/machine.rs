@@ -1,4 +1,4 @@
-//! Machines of a server.
+//! `bty-web machine`.
 
 use std::process::ExitCode;
 
@@ -60,8 +60,8 @@ pub(crate) async fn run(server: &Server, verb: MachineVerb) -> Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// Changes a machine; one that is not known is added, one that is to be ordered again is saved as a
-/// whole.
+/// Assigns a machine. Only `changes` are sent for a known machine; an unknown one, and one that is
+/// ordered again, is saved as a whole.
 async fn set(
     server: &Server,
     mac: &str,
@@ -87,19 +87,19 @@ async fn set(
                 "extra_args",
                 "netboot_version",
             ];
-            let mut binding: Map<String, Value> = Map::new();
+            let mut assignment: Map<String, Value> = Map::new();
             for field in fields {
-                binding.extend(
+                assignment.extend(
                     known.as_ref().map(|machine| (field.to_owned(), machine[field].clone())),
                 );
             }
-            binding.extend(changes);
-            server.api.send(Method::PUT, &path, Some(&binding.into())).await
+            assignment.extend(changes);
+            server.api.send(Method::PUT, &path, Some(&assignment.into())).await
         }
     }
 }
 
-/// The reference of an image by its name.
+/// The reference of an image, which is given by name or as a reference.
 async fn image_ref(server: &Server, image: &str) -> Result<Value> {
     if image.is_empty() {
         return Ok(Value::Null);

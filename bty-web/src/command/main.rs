@@ -1,4 +1,4 @@
-//! The `bty-web` command: the server, and what an operator does to one from a shell.
+//! The `bty-web` command: starts servers, and operates one from a shell.
 
 // the binary speaks to a terminal
 #![allow(clippy::print_stdout, clippy::print_stderr)]
@@ -30,15 +30,14 @@ mod transfer;
 use cli::{Cli, Command};
 
 fn main() -> ExitCode {
-    // state, secrets and backups are for the user of the server and its group
+    // others than the user and group of the server may not read its state, secrets and backups
     let mask = umask(Mode::empty());
     umask(mask | Mode::RWXO);
     let cli = Cli::parse();
     match run(cli) {
-        Ok(code) => with_results(code),
+        Ok(code) => check_output(code),
         Err(error) => {
             eprintln!("bty-web: {}", bty::text::escape_lines(&error.to_string()));
-            // what was asked for cannot be is 2, what failed is 1
             ExitCode::from(match error.kind {
                 ErrorKind::Invalid | ErrorKind::Malformed => 2,
                 _ => 1,
@@ -47,13 +46,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// The exit code, unless results were lost and nothing else went wrong.
-fn with_results(code: ExitCode) -> ExitCode {
+/// Turns success into failure if results could not be written to stdout.
+fn check_output(code: ExitCode) -> ExitCode {
     match bty_script::terminal::stdout::failure() {
         Some(why) if code == ExitCode::SUCCESS => {
-            eprintln!(
-                "bty-web: writing results to stdout: {why}; make room, or write them elsewhere"
-            );
+            eprintln!("bty-web: writing to stdout: {why}; free some space, or write elsewhere");
             ExitCode::FAILURE
         }
         _ => code,
@@ -62,12 +59,12 @@ fn with_results(code: ExitCode) -> ExitCode {
 
 fn run(cli: Cli) -> Result<ExitCode> {
     let named = cli.config;
-    raise_files();
-    // a service has been given its environment by whoever started it
-    let serves = |named: &[PathBuf]| Config::load(&Sources { env: &variable, named });
+    raise_file_limit();
+    // systemd has put the variables of its file into the environment of a service already
+    let load_service = |named: &[PathBuf]| Config::load(&Sources { env: &variable, named });
     let file = match named.is_empty() {
         true => EnvFile::find(variable),
-        // --config names another server's configuration, to which the file does not belong
+        // --config names the configuration of another server, which the file does not belong to
         false => EnvFile::default(),
     };
     let warn = || {
@@ -75,7 +72,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             .iter()
             .for_each(|warning| eprintln!("warning: {}", bty::text::escape_lines(warning)));
     };
-    // monitors may not be allowed to read the file, and need it only for a port
+    // a monitor need not be allowed to read the file: only the port is needed
     let load_quietly = |named: &[PathBuf]| {
         Config::load(&Sources { env: &|name| file.over(variable, name), named })
     };
@@ -84,9 +81,9 @@ fn run(cli: Cli) -> Result<ExitCode> {
         load_quietly(named)
     };
     match cli.command.unwrap_or(Command::Serve) {
-        Command::Serve => serve::run(serves(&named)?),
-        Command::Tftp(options) => serve::tftp(&serves(&named)?, options),
-        Command::Cache(options) => serve::cache(serves(&named)?, options),
+        Command::Serve => serve::run(load_service(&named)?),
+        Command::Tftp(options) => serve::tftp(&load_service(&named)?, options),
+        Command::Cache(options) => serve::cache(load_service(&named)?, options),
         Command::CheckConfig => config::check(&load(&named)?),
         Command::ShowConfig => config::show(&load(&named)?, &file, variable),
         Command::Health { url, cache } => {
@@ -115,21 +112,20 @@ fn run(cli: Cli) -> Result<ExitCode> {
     }
 }
 
-/// A server has a file for each client: as many as the system allows, and not the few that a shell
-/// begins with.
-fn raise_files() {
+/// Raises the limit of open files to the maximum: a server has one for each client, and a shell
+/// starts with few.
+fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
-    // it stays as it is where that is not allowed
+    // if that is not allowed the limit stays as it is
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
-/// A variable of this process.
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// The database of a server that has run here. A command about a state never makes one: it would be
-/// another than the server's.
+/// Opens the database of a server that has run on this host. Commands never create one: it would
+/// not be that of the server.
 fn existing_state(config: &Config) -> Result<Database> {
     let (dir, path) = (config.state_dir.display(), config.state_dir.join("state.db"));
     let next = "name the directory of the server's state with BTY_PATHS_STATE_DIR, or the server's configuration with --config";
@@ -145,13 +141,13 @@ fn existing_state(config: &Config) -> Result<Database> {
     }
 }
 
-/// Threads that wait for the disk and for scripts.
+/// Maximum number of threads that wait for the disk and for scripts. Each has memory of its own,
+/// and what they do is short.
 const BLOCKING_THREADS: usize = 16;
 
-/// A runtime for commands that talk to a server.
+/// Runs `work` on a new runtime.
 fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    // each has memory of its own, and what they do is short
     let runtime =
         builder.max_blocking_threads(BLOCKING_THREADS).enable_all().build().map_err(Error::from)?;
     runtime.block_on(work)

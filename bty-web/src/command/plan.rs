@@ -1,4 +1,4 @@
-//! Plans of a server.
+//! `bty-web plan`.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -85,7 +85,7 @@ async fn edit(server: &Server, name: &str, file: Option<PathBuf>, note: &str) ->
         None => in_editor(name, current)?,
     };
     if known.is_some() && source == current {
-        out!("{name} is not changed");
+        out!("{name} is unchanged");
         return Ok(());
     }
     let body = json!({ "source": source, "note": note, "base_revision": base });
@@ -94,7 +94,7 @@ async fn edit(server: &Server, name: &str, file: Option<PathBuf>, note: &str) ->
     Ok(())
 }
 
-/// What somebody makes of `text` in an editor.
+/// Opens `text` in an editor and returns the result.
 fn in_editor(name: &str, text: &str) -> Result<String> {
     let editor = ["VISUAL", "EDITOR"]
         .into_iter()
@@ -111,7 +111,7 @@ fn in_editor(name: &str, text: &str) -> Result<String> {
     std::fs::remove_file(&path)?;
     match status {
         Ok(status) if status.success() => Ok(edited?),
-        _ => Err(Error::invalid(format!("{editor} did not end well: nothing is saved"))),
+        _ => Err(Error::invalid(format!("{editor} failed; nothing was saved"))),
     }
 }
 

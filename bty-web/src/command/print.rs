@@ -1,11 +1,11 @@
-//! Results on stdout. What cannot be written is told at the end, see
+//! Results on stdout. Errors of writing are reported at the end of the command, see
 //! [`stdout`](bty_script::terminal::stdout).
 
 use std::io::Write as _;
 
 use bty_script::terminal::stdout;
 
-/// Prints a line of text like `println!`, with nothing in it that a terminal acts on.
+/// Prints a line of text like `println!`, with control characters escaped.
 macro_rules! out {
     ($($argument:tt)*) => { bty_script::terminal::stdout::write_line(&bty::text::escape_lines(&format!($($argument)*))) };
 }
@@ -17,7 +17,8 @@ macro_rules! out_json {
 
 pub(crate) use {out, out_json};
 
-/// Prints a text of several lines: exactly where a program reads it.
+/// Prints a text of several lines. On a terminal control characters are escaped; elsewhere it is
+/// printed unchanged.
 pub(crate) fn text(text: &str) {
     let mut screen = std::io::stdout().lock();
     let is_shown = std::io::IsTerminal::is_terminal(&screen);

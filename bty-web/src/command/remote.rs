@@ -1,4 +1,4 @@
-//! A server that is asked over the network.
+//! Options and output of the commands that talk to a server.
 
 use std::process::ExitCode;
 
@@ -9,10 +9,9 @@ use serde_json::Value;
 
 use crate::print::out;
 
-/// Which server, and who is asking.
 #[derive(Args)]
 pub(crate) struct Remote {
-    /// Address of the server
+    /// URL of the server
     #[arg(
         long,
         global = true,
@@ -21,7 +20,7 @@ pub(crate) struct Remote {
         value_name = "URL"
     )]
     server: String,
-    /// A token of that server; none when it has no password
+    /// Token of the server, if it has a password; see bty-web token create
     #[arg(long, global = true, env = "BTY_WEB_TOKEN", hide_env_values = true)]
     token: Option<String>,
     /// Print JSON
@@ -29,7 +28,6 @@ pub(crate) struct Remote {
     json: bool,
 }
 
-/// A server, and how its answers are shown.
 pub(crate) struct Server {
     pub(crate) api: client::Server,
     pub(crate) json: bool,
@@ -47,7 +45,7 @@ impl Remote {
     }
 }
 
-/// Prints JSON, or rows of text in columns.
+/// Prints a table with aligned columns.
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) {
     let mut widths: Vec<usize> = head.iter().map(|name| name.chars().count()).collect();
     for row in rows {
@@ -65,7 +63,7 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) {
     }
 }
 
-/// Text of a field; a dash when it is none.
+/// The text of a field; a dash if it is null or empty.
 pub(crate) fn shown(value: &Value) -> String {
     match value {
         Value::Null => "-".into(),
@@ -75,7 +73,7 @@ pub(crate) fn shown(value: &Value) -> String {
     }
 }
 
-/// A value in a path or a query.
+/// Percent-encodes a value for a path or a query.
 pub(crate) fn encoded(text: &str) -> String {
     url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
 }

@@ -1,4 +1,4 @@
-//! Serving until somebody ends it.
+//! `bty-web serve`, `cache` and `tftp`: they run until the process gets SIGTERM or SIGINT.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,95 +14,92 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::log::Lines;
+use crate::log::LogWriter;
 
 pub(crate) fn run(config: Config) -> Result<ExitCode> {
     config.check_login(config.listen)?;
     start_log(&config)?;
-    until_told(|stop| server::serve(config, stop))
+    run_until_signal(|stop| server::serve(config, stop))
 }
 
-/// What a cache host is told on its command line.
 #[derive(Args)]
-pub(crate) struct CacheOptions {
-    /// Directory of its state, and of its objects unless cache.dir says where those are
+pub(crate) struct CacheArgs {
+    /// Directory of the state, and of the objects unless cache.dir is set
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Where it listens, instead of cache.listen
+    /// Address and port to listen at [default: cache.listen]
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
-    /// Larger than this it does not grow, instead of cache.max_bytes: 200G
+    /// Maximum size, such as 200G [default: cache.max_bytes]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_bytes: Option<u64>,
-    /// Only fetch what an operator asks for
+    /// Only fetch objects that an operator adds
     #[arg(long)]
     curate: bool,
-    /// The query of an address belongs to its key
+    /// Treat addresses that differ in their query as different objects
     #[arg(long)]
     keep_query: bool,
 }
 
-/// What TFTP is told on its command line.
 #[derive(Args)]
-pub(crate) struct TftpOptions {
-    /// Where it listens (UDP), instead of tftp.listen
+pub(crate) struct TftpArgs {
+    /// Address and UDP port to listen at [default: tftp.listen]
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
-    /// Directory of the boot programs, instead of tftp.root
+    /// Directory of the boot programs [default: tftp.root]
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
-    /// A file of that directory that may be asked for besides the boot programs
+    /// Name of another file in that directory that clients may fetch; can be repeated
     #[arg(long, value_name = "NAME")]
     allow: Vec<String>,
-    /// Where machines reach the server, when that is not this host: http://bty.lan:8080
+    /// URL of the server, if it is not on this host, such as http://bty.lan:8080
     #[arg(long, value_name = "URL")]
     server_url: Option<String>,
-    /// Serve /metrics and /healthz there
+    /// Serve /metrics and /healthz at this address
     #[arg(long, value_name = "ADDRESS:PORT")]
     metrics: Option<SocketAddr>,
 }
 
-pub(crate) fn tftp(config: &Config, options: TftpOptions) -> Result<ExitCode> {
+pub(crate) fn tftp(config: &Config, args: TftpArgs) -> Result<ExitCode> {
     start_log(config)?;
-    bty_web::tftp::check_names(&options.allow)?;
+    bty_web::tftp::check_names(&args.allow)?;
     let mut own = config.tftp();
-    own.listen = options.listen.unwrap_or(own.listen);
-    if let Some(root) = options.root {
+    own.listen = args.listen.unwrap_or(own.listen);
+    if let Some(root) = args.root {
         own.roots = vec![root];
     }
     bty_web::tftp::check_roots(&own.roots)?;
-    own.allowed = options.allow;
-    own.server_url = options.server_url.or(own.server_url);
-    until_told(|stop| server::serve_tftp(own, options.metrics, stop))
+    own.allowed = args.allow;
+    own.server_url = args.server_url.or(own.server_url);
+    run_until_signal(|stop| server::serve_tftp(own, args.metrics, stop))
 }
 
 fn size(text: &str) -> std::result::Result<u64, String> {
     bty::size::parse(text).map_err(|e| e.to_string())
 }
 
-pub(crate) fn cache(mut config: Config, options: CacheOptions) -> Result<ExitCode> {
+pub(crate) fn cache(mut config: Config, args: CacheArgs) -> Result<ExitCode> {
     start_log(&config)?;
     let own = &mut config.cache_options;
-    if let Some(dir) = options.data_dir {
-        // the state goes with the objects: a host of its own needs nothing else
-        let is_named =
-            |key: &str| config.values.get(key).is_some_and(|(value, _)| !value.is_empty());
+    if let Some(dir) = args.data_dir {
+        // a cache host keeps everything in one directory
+        let is_set = |key: &str| config.values.get(key).is_some_and(|(value, _)| !value.is_empty());
         let follows = [
             ("cache.dir", &mut own.dir, "blobs"),
             ("paths.boot_dir", &mut config.boot_dir, "boot"),
             ("paths.backup_dir", &mut config.backup_dir, "backups"),
         ];
-        for (_, path, name) in follows.into_iter().filter(|(key, ..)| !is_named(key)) {
+        for (_, path, name) in follows.into_iter().filter(|(key, ..)| !is_set(key)) {
             *path = dir.join(name);
         }
         config.state_dir = dir;
     }
-    own.max_bytes = options.max_bytes.filter(|bytes| *bytes > 0).or(own.max_bytes);
-    own.is_curated |= options.curate;
-    own.keep_query |= options.keep_query;
-    config.cache_listen = options.listen.unwrap_or(config.cache_listen);
+    own.max_bytes = args.max_bytes.filter(|bytes| *bytes > 0).or(own.max_bytes);
+    own.is_curated |= args.curate;
+    own.keep_query |= args.keep_query;
+    config.cache_listen = args.listen.unwrap_or(config.cache_listen);
     config.check_login(config.cache_listen)?;
-    until_told(|stop| server::serve_cache(config, stop))
+    run_until_signal(|stop| server::serve_cache(config, stop))
 }
 
 fn start_log(config: &Config) -> Result<()> {
@@ -111,7 +108,7 @@ fn start_log(config: &Config) -> Result<()> {
     let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let has_styles = !config.logs_json && std::env::var_os("NO_COLOR").is_none() && is_terminal;
     let log = tracing_subscriber::fmt::layer()
-        .with_writer(Lines { is_json: config.logs_json, has_styles });
+        .with_writer(LogWriter { is_json: config.logs_json, has_styles });
     let log = if config.logs_json {
         log.json().flatten_event(true).boxed()
     } else {
@@ -121,14 +118,16 @@ fn start_log(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// Does `work` until somebody ends the process.
-fn until_told<W: Future<Output = Result<()>>>(work: impl FnOnce(Stop) -> W) -> Result<ExitCode> {
+/// Runs `work`, which ends once the process has got SIGTERM or SIGINT.
+fn run_until_signal<W: Future<Output = Result<()>>>(
+    work: impl FnOnce(Stop) -> W,
+) -> Result<ExitCode> {
     crate::block_on(async {
-        let mut end = signal(SignalKind::terminate())?;
+        let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         work(Box::pin(async move {
             tokio::select! {
-                _ = end.recv() => {}
+                _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
         }))

@@ -1,4 +1,4 @@
-//! Tokens and password hashes, in the state of this machine.
+//! `bty-web token` and `hash-password`, which work on the state directory without a server.
 
 use std::io::Read as _;
 use std::process::ExitCode;
@@ -25,7 +25,7 @@ pub(crate) fn run(config: &Config, verb: TokenVerb) -> Result<ExitCode> {
             if let Some(wrong) = scope.iter().find(|scope| !known(scope)) {
                 let all: Vec<&str> = Scope::ALL.iter().map(|scope| scope.as_str()).collect();
                 return Err(Error::invalid(format!(
-                    "there is no scope {wrong:?}; there are {}",
+                    "unknown scope {wrong:?}; the scopes are {}",
                     all.join(", ")
                 )));
             }
@@ -37,12 +37,12 @@ pub(crate) fn run(config: &Config, verb: TokenVerb) -> Result<ExitCode> {
                 let event = NewEvent::new(
                     "auth.token.created",
                     id.to_string(),
-                    format!("a token for {name} was made"),
+                    format!("created a token for {name}"),
                 );
                 transaction.record(&event.by(Actor::Operator, None))?;
                 Ok(id)
             })?;
-            eprintln!("token {id}; it is shown only now:");
+            eprintln!("token {id}, which cannot be shown again:");
             out!("{token}");
         }
         TokenVerb::Revoke { id } => {
@@ -53,11 +53,11 @@ pub(crate) fn run(config: &Config, verb: TokenVerb) -> Result<ExitCode> {
                 let event = NewEvent::new(
                     "auth.token.revoked",
                     id.to_string(),
-                    format!("token {id} was revoked"),
+                    format!("revoked token {id}"),
                 );
                 transaction.record(&event.by(Actor::Operator, None)).map(drop)
             })?;
-            out!("token {id} is revoked");
+            out!("revoked token {id}");
         }
     }
     db.close();
@@ -82,7 +82,7 @@ fn list(db: &Database) -> Result<()> {
             ]
         })
         .collect();
-    table(&["Id", "Name", "Scopes", "Created", "Ends", "Last used", "Revoked"], &rows);
+    table(&["Id", "Name", "Scopes", "Created", "Expires", "Last used", "Revoked"], &rows);
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! Moving the state of this machine's server.
+//! `bty-web export` and `import`, which work on the state directory without a server.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -32,7 +32,7 @@ pub(crate) fn import(config: &Config, path: &Path, armed: bool) -> Result<ExitCo
     let path = inside.unwrap_or_else(|| path.to_owned());
     if !path.is_file() {
         return Err(Error::invalid(format!(
-            "{} is no file, and has none to import",
+            "nothing to import: {} is neither a file nor a directory with inventory.json or state.db",
             path.display()
         )));
     }
@@ -41,7 +41,7 @@ pub(crate) fn import(config: &Config, path: &Path, armed: bool) -> Result<ExitCo
         Use::State { may_be_remote: config.state_may_be_remote },
     )?;
     let now = Time::now();
-    // everything is read and understood before anything is opened for writing
+    // everything is read and checked before the database is opened for writing
     let summary = if reference::is_database(&path) {
         let contents = bty_web::store::reference::read(&path)?;
         let db = Database::open(&config.state_dir.join("state.db"), ())?;
@@ -73,7 +73,7 @@ fn print_summary(summary: &Summary) {
     );
     if *held > 0 {
         out!(
-            "{held} machines boot their disks until they are saved: their plans would write to disks (--armed: at once)"
+            "{held} machines boot from disk until they are saved, because their plans write to disks; with --armed they flash at once"
         );
     }
 }

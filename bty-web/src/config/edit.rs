@@ -11,8 +11,8 @@ use super::{Config, Sources};
 use crate::domain::error::{Error, ErrorKind, Problem, Result};
 use crate::durable::{PRIVATE_FILE, write_durably};
 
-/// Why `key` cannot be changed in the file, as the rest of a sentence that begins with the key; none
-/// if it can.
+/// Why `key` cannot be changed in the file, as the rest of a sentence that begins with the key;
+/// none if it can.
 #[must_use]
 pub fn obstacle(config: &Config, key: &str) -> Option<String> {
     if !KEYS.iter().any(|(known, ..)| *known == key) {
@@ -44,7 +44,8 @@ pub fn pending(config: &Config, key: &str) -> Option<String> {
 ///
 /// # Errors
 /// - [`ErrorKind::Conflict`] if the key cannot be changed in the file; see [`obstacle`].
-/// - [`ErrorKind::Invalid`] if the next start would refuse the value, or the file is not valid TOML.
+/// - [`ErrorKind::Invalid`] if the next start would refuse the value, or the file is not valid
+///   TOML.
 /// - [`ErrorKind::Internal`] if the file cannot be read or written.
 pub fn set(
     config: &Config,

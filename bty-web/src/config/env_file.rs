@@ -1,29 +1,29 @@
-//! The environment file of the server's unit: commands read it too, so that they talk about the
-//! same server.
+//! The environment file of the systemd service. Commands read it too, so that they use the
+//! configuration of the server.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// What the unit for systemd names in `EnvironmentFile=`.
+/// Path of the file, as in `EnvironmentFile=` of the service.
 pub const PATH: &str = "/etc/bty/bty-web.env";
 
-/// Names another file; empty for none.
+/// Environment variable that names another file; empty for none.
 pub const VARIABLE: &str = "BTY_ENV_FILE";
 
 /// The variables of such a file.
 #[derive(Clone, Debug, Default)]
 pub struct EnvFile {
-    /// The file that was read; none when there is none.
+    /// The file that was read; none if it does not exist.
     pub path: Option<PathBuf>,
     /// Variables by name.
     pub values: BTreeMap<String, String>,
-    /// Why the file, or a line of it, was ignored.
+    /// Why the file or lines of it were ignored.
     pub warnings: Vec<String>,
 }
 
 impl EnvFile {
-    /// Reads the file that `env` names with [`VARIABLE`], or the usual one if it exists. A file
-    /// that cannot be read is a warning: the command may do without it.
+    /// Reads the file that [`VARIABLE`] names in `env`, or [`PATH`] if it exists. A file that
+    /// cannot be read is a warning: the command may work without it.
     #[must_use]
     pub fn find(env: impl Fn(&str) -> Option<String>) -> Self {
         match env(VARIABLE) {
@@ -37,9 +37,8 @@ impl EnvFile {
         match std::fs::read(path) {
             Ok(bytes) => {
                 let (values, wrong) = parse(&String::from_utf8_lossy(&bytes));
-                let warning = |line| {
-                    format!("{}: line {line} is ignored: it is not NAME=VALUE", path.display())
-                };
+                let warning =
+                    |line| format!("{}: line {line} ignored: it is not NAME=VALUE", path.display());
                 Self {
                     path: Some(path.to_owned()),
                     values,
@@ -49,7 +48,7 @@ impl EnvFile {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && !must_exist => Self::default(),
             Err(e) => {
                 let warning = format!(
-                    "cannot read {}: {e}; the server may have a password, a state directory and other values from it that are missing here",
+                    "cannot read {}: {e}; values that the server has from it, such as its state directory, are missing here",
                     path.display()
                 );
                 Self { warnings: vec![warning], ..Self::default() }
@@ -57,15 +56,15 @@ impl EnvFile {
         }
     }
 
-    /// A variable: that of `env` goes before the file's.
+    /// The value of a variable: that in `env`, which overrides the file, or that in the file.
     pub fn over(&self, env: impl Fn(&str) -> Option<String>, name: &str) -> Option<String> {
         env(name).or_else(|| self.values.get(name).cloned())
     }
 }
 
-/// Variables and the numbers of lines that are none, by the rules of `EnvironmentFile=` in
-/// systemd.exec(5): comments begin with `#` or `;`, values may be in quotes, a backslash at the end
-/// joins lines, and nothing is expanded.
+/// Parses variables, and returns the numbers of the invalid lines too. The rules are those of
+/// `EnvironmentFile=` in systemd.exec(5): comments begin with `#` or `;`, values may be quoted, a
+/// backslash at the end of a line joins it with the next one, and nothing is expanded.
 fn parse(text: &str) -> (BTreeMap<String, String>, Vec<usize>) {
     let mut values = BTreeMap::new();
     let mut wrong = Vec::new();
@@ -82,7 +81,7 @@ fn parse(text: &str) -> (BTreeMap<String, String>, Vec<usize>) {
                 while let Some(c) = chars.next_if(|c| !matches!(c, '=' | '\n')) {
                     name.push(c);
                 }
-                // a line that begins with `=` has a name that is none
+                // a line that begins with `=` has no valid name
                 let value = chars.next_if_eq(&'=').map(|_| value_of(&mut chars, &mut line));
                 match value.filter(|_| is_name(name.trim_end())) {
                     Some(value) => _ = values.insert(name.trim_end().to_owned(), value),
@@ -99,10 +98,10 @@ fn is_name(name: &str) -> bool {
     name.chars().all(is_word) && !name.starts_with(|c: char| c.is_ascii_digit()) && !name.is_empty()
 }
 
-/// What follows `=`, up to the end of the line.
+/// The value after `=`, up to the end of the line.
 fn value_of(chars: &mut std::iter::Peekable<std::str::Chars<'_>>, line: &mut usize) -> String {
     let mut value = String::new();
-    // blanks at the end count only inside quotes, or after a backslash
+    // length up to which spaces belong to the value: only quoted or escaped ones count at its end
     let mut kept = 0;
     let mut is_begun = false;
     while let Some(c) = chars.next() {
@@ -119,7 +118,7 @@ fn value_of(chars: &mut std::iter::Peekable<std::str::Chars<'_>>, line: &mut usi
                 }
                 None => break,
             },
-            // inside a word a quote is only a character
+            // a quote inside a word is an ordinary character
             quote @ ('\'' | '"') if !is_begun => {
                 value.truncate(kept);
                 quoted(chars, quote, &mut value, line);
@@ -183,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_read_as_systemd_reads_them() {
+    fn values_are_parsed_as_by_systemd() {
         for (text, value) in [
             ("plain", "plain"),
             ("  two words \t", "two words"),
@@ -208,13 +207,13 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_are_no_variables_are_named() {
+    fn invalid_lines_are_reported_by_number() {
         let (values, wrong) = parse("\u{feff}A=1\nnonsense\nexport B=2\n1C=3\n = 4\nD=5\n");
         assert_eq!((values.len(), wrong), (2, vec![2, 3, 4, 5]));
     }
 
     #[test]
-    fn the_environment_goes_before_the_file_and_a_file_that_cannot_be_read_is_named() {
+    fn the_environment_overrides_the_file_and_an_unreadable_file_is_a_warning() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("bty-web.env");
         std::fs::write(&path, "BTY_SERVER_PORT=1\nBTY_SERVER_HOST=file\n").unwrap();

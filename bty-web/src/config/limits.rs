@@ -14,8 +14,8 @@ pub struct Limits {
     /// Maximum number of connections. At the limit, one that waits for a request is closed for the
     /// next client.
     pub connections: usize,
-    /// Maximum number of connections of one IPv4 address or one /64 of IPv6. Trusted proxies have no
-    /// such limit.
+    /// Maximum number of connections of one IPv4 address or one /64 of IPv6. Trusted proxies have
+    /// no such limit.
     pub connections_per_address: usize,
     /// How long a client may take to send the head of a request, and how long an idle connection is
     /// kept.

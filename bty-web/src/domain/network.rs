@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use crate::domain::error::{Error, ErrorKind};
 
-/// Networks whose proxies are believed.
+/// A list of networks, such as those of trusted proxies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Networks(Vec<Network>);
 
@@ -17,16 +17,16 @@ struct Network {
     prefix: u8,
 }
 
-/// Loopback and private ranges.
+/// Loopback, private and link-local networks.
 const PRIVATE: &str =
     "127.0.0.0/8,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,169.254.0.0/16,::1,fc00::/7,fe80::/10";
 
 impl FromStr for Networks {
     type Err = String;
 
-    /// Networks as `10.0.0.0/8` or single addresses, separated by commas or blanks. `1`, `true`,
-    /// `yes` and `on` mean loopback and private ranges; nothing, `0`, `false`, `no` and `off` mean
-    /// none.
+    /// Parses networks such as `10.0.0.0/8` and single addresses, separated by commas or spaces.
+    /// `1`, `true`, `yes` and `on` mean loopback, private and link-local networks; the empty
+    /// string, `0`, `false`, `no` and `off` mean none.
     fn from_str(text: &str) -> Result<Self, String> {
         let text = text.trim();
         match text.to_ascii_lowercase().as_str() {
@@ -49,7 +49,7 @@ fn network(text: &str) -> Result<Network, String> {
 }
 
 impl Networks {
-    /// True when `ip` is in one of them.
+    /// True if `ip` is in one of the networks.
     #[must_use]
     pub fn contains(&self, ip: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(ip))
@@ -75,9 +75,9 @@ fn same(a: u128, b: u128, bits: u8, prefix: u8) -> bool {
     a.checked_shr(shift) == b.checked_shr(shift)
 }
 
-/// False for addresses that mean this host, its link, or everybody on it: who lets this host ask
-/// them, sees what is not meant for others, such as the metadata of a cloud (169.254.169.254,
-/// fd00:ec2::254).
+/// False for loopback, link-local, multicast and broadcast addresses, and for those of cloud
+/// metadata services (169.254.169.254, fd00:ec2::254). A client that can make this host contact
+/// them sees what is not meant for it.
 #[must_use]
 pub fn is_routable(ip: IpAddr) -> bool {
     match ip.to_canonical() {
@@ -100,22 +100,22 @@ pub fn is_routable(ip: IpAddr) -> bool {
     }
 }
 
-/// True for addresses that the whole Internet reaches: neither this host and its link, nor a
-/// private network.
+/// True for addresses on the Internet: those that are [routable](is_routable) and not in a private
+/// network.
 #[must_use]
 pub fn is_public(ip: IpAddr) -> bool {
     let ip = ip.to_canonical();
     let is_private = match ip {
         IpAddr::V4(ip) => is_private_v4(ip),
         IpAddr::V6(ip) => match ip.segments() {
-            // an address of IPv4 behind a translator, or in a 6to4 tunnel
+            // an IPv4 address behind NAT64, or in a 6to4 tunnel
             [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
                 let [a, b] = high.to_be_bytes();
                 let [c, d] = low.to_be_bytes();
                 let ip = Ipv4Addr::new(a, b, c, d);
                 is_private_v4(ip) || !is_routable(ip.into())
             }
-            // the translator of a site
+            // NAT64 of a site
             [0x64, 0xff9b, 1, ..] => true,
             _ => ip.is_unique_local(),
         },
@@ -125,12 +125,12 @@ pub fn is_public(ip: IpAddr) -> bool {
 
 fn is_private_v4(ip: Ipv4Addr) -> bool {
     let [a, b, ..] = ip.octets();
-    // 100.64.0.0/10 is shared by the customers of a provider, 198.18.0.0/15 is for benchmarks
+    // 100.64.0.0/10 is for carrier-grade NAT, 198.18.0.0/15 for benchmarks
     ip.is_private() || (a == 100 && b & 0xc0 == 64) || (a == 198 && b & 0xfe == 18)
 }
 
-/// What a client is counted by: an IPv4 address, or a /64 of IPv6, which one machine has for
-/// itself.
+/// The unit by which clients are counted: an IPv4 address, or a /64 of IPv6, all of which one
+/// machine may use.
 #[must_use]
 pub fn network_of(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
@@ -139,7 +139,7 @@ pub fn network_of(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// An address as it stands in a URL.
+/// Displays an address as in a URL: IPv6 in brackets.
 pub struct FormattedIp(pub IpAddr);
 
 impl fmt::Display for FormattedIp {
@@ -151,17 +151,17 @@ impl fmt::Display for FormattedIp {
     }
 }
 
-/// What is wrong with a port that cannot be had, and what to do; `variable` says where to listen.
+/// The error of a failed attempt to listen at `at`; `variable` is the setting to change.
 pub(crate) fn listen_error(at: &str, port: u16, variable: &str, e: &std::io::Error) -> Error {
     let hint = match e.kind() {
         std::io::ErrorKind::AddrInUse => {
-            format!("end what listens there, or choose another port with {variable}")
+            format!("stop what listens there, or choose another port with {variable}")
         }
         std::io::ErrorKind::AddrNotAvailable => {
-            format!("name an address of this host with {variable}")
+            format!("choose an address of this host with {variable}")
         }
-        _ if port < 1024 => "ports below 1024 need root, or CAP_NET_BIND_SERVICE".to_owned(),
-        _ => format!("choose another one with {variable}"),
+        _ if port < 1024 => "ports below 1024 need root or CAP_NET_BIND_SERVICE".to_owned(),
+        _ => format!("choose another address with {variable}"),
     };
     Error::new(ErrorKind::Conflict, format!("listening at {at}: {e}; {hint}"))
 }
@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_of_this_host_and_its_link_are_not_routable() {
+    fn loopback_link_local_and_metadata_addresses_are_not_routable() {
         for text in [
             "127.0.0.1",
             "127.8.8.8",
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn networks_are_checked() {
+    fn invalid_networks_are_refused() {
         for text in ["10.0.0.0/33", "fe80::/129", "x", "10.0.0.0/-1", "1.2.3.4/8/9"] {
             assert!(text.parse::<Networks>().is_err(), "{text}");
         }

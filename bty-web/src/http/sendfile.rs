@@ -1,6 +1,9 @@
-//! Connections of clients. Requests for objects are answered here, by `sendfile`: the bytes go from
-//! the page cache to the socket. A connection that asks for anything else is handed to the router,
-//! with what has been read of it.
+//! Connections to the cache host. Requests for objects are answered with `sendfile(2)`, which
+//! copies from the page cache to the socket without passing through this process. At the first
+//! other request the connection is handed to hyper and the router, with what has been read of it.
+//!
+//! hyper cannot send a file, so that HTTP/1 is parsed here. `make bench-sendfile` compares both
+//! ways.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,23 +23,23 @@ use crate::conditional::Conditions;
 use crate::http::connections::Permit;
 use crate::services::metrics::Metrics;
 
-/// A longer head is refused.
+/// A request with a longer head is left to hyper, which refuses it.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 const HEADERS_MAX: usize = 64;
 
-/// A client that says nothing for so long is gone.
+/// An idle connection is closed after this time.
 const IDLE: Duration = Duration::from_secs(75);
 
-/// A client that takes nothing for so long is gone.
+/// A connection whose client receives nothing for this time is closed.
 const STALL: Duration = Duration::from_secs(60);
 
-/// Bytes of one `sendfile`: it blocks while it reads from the disk.
+/// Maximum number of bytes of one `sendfile`, which blocks while it reads from the disk.
 const SEND_BYTES: usize = 1 << 20;
 
-/// Serves a client of `cache`, and what is no object through `router`.
+/// Serves a connection: objects from `cache`, everything else through `router`.
 ///
 /// # Errors
-/// Those of the connection.
+/// The error of the connection. It has been reset if a body was sent in part.
 pub async fn serve(
     cache: Arc<CacheHost>,
     metrics: Arc<Metrics>,
@@ -56,15 +59,18 @@ struct Connection {
     permit: Permit,
 }
 
-/// A request whose head has come.
+/// The head of a request.
 #[derive(Default)]
 struct Head {
     method: String,
     target: String,
+    /// The client closes the connection after the response.
     is_last: bool,
-    is_old: bool,
+    /// HTTP/1.0, which has no chunks.
+    is_http_10: bool,
     conditions: Conditions,
     has_body: bool,
+    /// Length of the head in bytes.
     len: usize,
 }
 
@@ -86,16 +92,16 @@ impl Connection {
                 is_head: head.method == "HEAD",
                 conditions: head.conditions.clone(),
             };
-            let answer = self.cache.serve(&request).await;
+            let response = self.cache.serve(&request).await;
             let route = if path == "/blob" { "/blob" } else { "/b/{address}/{name}" };
             let seconds = begun.elapsed().as_secs_f64();
-            self.metrics.request(&head.method, route, answer.status, seconds);
-            tracing::debug!(method = head.method, path, status = answer.status, peer = %self.peer, ms = seconds * 1e3, "answered");
-            let sent = self.send(&answer, &head).await;
-            // the object may make room for others, before the client knows that it has all
-            drop(answer);
+            self.metrics.request(&head.method, route, response.status, seconds);
+            tracing::debug!(method = head.method, path, status = response.status, peer = %self.peer, ms = seconds * 1e3, "response");
+            let sent = self.send(&response, &head).await;
+            // the object may be evicted again before the client knows that it has all of it
+            drop(response);
             if let Err(error) = sent {
-                // a body that ends early must not look whole: the connection is reset
+                // reset the connection: a body that ends early must not look complete
                 let _ = self.stream.set_zero_linger();
                 return Err(error);
             }
@@ -106,8 +112,8 @@ impl Connection {
         }
     }
 
-    /// Reads the head of a request, which stays in `read`. None when the client has gone, is too
-    /// slow, or its connection is to end.
+    /// Reads the head of a request, which stays in `read`. None if the client has closed the
+    /// connection or is too slow, or the server closes it.
     async fn head(&mut self, read: &mut Vec<u8>) -> io::Result<Option<Box<Head>>> {
         let Self { stream, permit, .. } = self;
         tokio::select! {
@@ -122,35 +128,34 @@ impl Connection {
         self.permit.serve_http(stream, self.peer, router).await
     }
 
-    async fn send(&mut self, answer: &BlobResponse, head: &Head) -> io::Result<()> {
-        // the end of a body whose length nobody knows is marked by chunks, or by the end of the
-        // connection
-        let is_chunked = answer.length().is_none() && !head.is_old;
-        let mut text = format!("HTTP/1.1 {} {}\r\n", answer.status, reason(answer.status));
-        for (name, value) in &answer.headers {
+    async fn send(&mut self, response: &BlobResponse, head: &Head) -> io::Result<()> {
+        // the end of a body of unknown length is marked by chunks, or by closing the connection
+        let is_chunked = response.length().is_none() && !head.is_http_10;
+        let mut text = format!("HTTP/1.1 {} {}\r\n", response.status, reason(response.status));
+        for (name, value) in &response.headers {
             text.push_str(&format!("{name}: {value}\r\n"));
         }
-        let is_known = answer.headers.iter().any(|(name, _)| *name == "content-length");
-        match &answer.payload {
+        let has_length = response.headers.iter().any(|(name, _)| *name == "content-length");
+        match &response.payload {
             _ if is_chunked => text.push_str("transfer-encoding: chunked\r\n"),
-            // of an object whose length nobody knows yet, HEAD tells none
+            // HEAD for an object whose length is not known yet has no length
             Payload::Text(body)
-                if !is_known
-                    && answer.status != 304
-                    && !(head.method == "HEAD" && answer.status == 200) =>
+                if !has_length
+                    && response.status != 304
+                    && !(head.method == "HEAD" && response.status == 200) =>
             {
                 text.push_str(&format!("content-length: {}\r\n", body.len()));
             }
             _ => {}
         }
         text.push_str(if head.is_last { "connection: close\r\n\r\n" } else { "\r\n" });
-        match &answer.payload {
+        match &response.payload {
             Payload::Text(body) => {
                 text.push_str(if head.method == "HEAD" { "" } else { body });
                 self.write(text.as_bytes()).await
             }
             Payload::Bytes(body) => {
-                // whole segments, until the end
+                // send full segments only, until the end
                 set_tcp_cork(&self.stream, true)?;
                 self.write(text.as_bytes()).await?;
                 self.send_body(body, is_chunked).await?;
@@ -166,26 +171,26 @@ impl Connection {
     async fn send_body(&mut self, body: &BlobBody, is_chunked: bool) -> io::Result<()> {
         let mut at = body.start;
         while body.end.is_none_or(|end| at < end) {
-            let there = body.readable(at).await.map_err(|error| {
-                tracing::warn!(peer = %self.peer, %error, "a client did not get all of an object");
+            let readable = body.readable(at).await.map_err(|error| {
+                tracing::warn!(peer = %self.peer, %error, "an object was sent in part");
                 io::Error::other(error)
             })?;
-            if there <= at {
+            if readable <= at {
                 break;
             }
             if is_chunked {
-                self.write(format!("{:x}\r\n", there - at).as_bytes()).await?;
+                self.write(format!("{:x}\r\n", readable - at).as_bytes()).await?;
             }
-            self.send_file(body, at, there).await?;
+            self.send_file(body, at, readable).await?;
             if is_chunked {
                 self.write(b"\r\n").await?;
             }
-            at = there;
+            at = readable;
         }
         if is_chunked { self.write(b"0\r\n\r\n").await } else { Ok(()) }
     }
 
-    /// Sends the bytes from `at` to `end`, which are in the file.
+    /// Sends the bytes from `at` to `end` of the file, which has them.
     async fn send_file(&self, body: &BlobBody, mut at: u64, end: u64) -> io::Result<()> {
         while at < end {
             tokio::time::timeout(STALL, self.stream.writable()).await??;
@@ -199,7 +204,7 @@ impl Connection {
                 Ok(0) => {
                     return Err(io::Error::new(
                         io::ErrorKind::UnexpectedEof,
-                        "the file of an object is shorter than it was",
+                        "the file of an object has been truncated",
                     ));
                 }
                 Ok(n) => {
@@ -223,15 +228,15 @@ async fn read_head(
     loop {
         match parse(read) {
             Parsed::Head(head) => return Ok(Some(head)),
-            // the router says what is wrong with it
-            Parsed::Wrong => return Ok(Some(Box::default())),
-            Parsed::Short => {}
+            // hyper responds with the error
+            Parsed::Invalid => return Ok(Some(Box::default())),
+            Parsed::Incomplete => {}
         }
         let mut chunk = [0; 4096];
         match tokio::time::timeout_at(deadline, stream.read(&mut chunk)).await {
             Ok(Ok(0)) | Err(_) => return Ok(None),
             Ok(Ok(n)) => {
-                // the whole head has one deadline, which no further byte moves
+                // the deadline is for the whole head: further bytes do not extend it
                 if read.is_empty() {
                     deadline = tokio::time::Instant::now() + head_time;
                 }
@@ -244,8 +249,8 @@ async fn read_head(
 
 enum Parsed {
     Head(Box<Head>),
-    Short,
-    Wrong,
+    Incomplete,
+    Invalid,
 }
 
 fn parse(bytes: &[u8]) -> Parsed {
@@ -253,23 +258,23 @@ fn parse(bytes: &[u8]) -> Parsed {
     let mut request = httparse::Request::new(&mut headers);
     let len = match request.parse(bytes) {
         Ok(httparse::Status::Complete(len)) => len,
-        Ok(httparse::Status::Partial) if bytes.len() < HEAD_BYTES_MAX => return Parsed::Short,
-        _ => return Parsed::Wrong,
+        Ok(httparse::Status::Partial) if bytes.len() < HEAD_BYTES_MAX => return Parsed::Incomplete,
+        _ => return Parsed::Invalid,
     };
-    let is_old = request.version == Some(0);
+    let is_http_10 = request.version == Some(0);
     let text = |name: &str| {
         let mut all = request.headers.iter();
         all.find(|header| header.name.eq_ignore_ascii_case(name))
             .and_then(|header| std::str::from_utf8(header.value).ok())
     };
-    let says = |word: &str| {
+    let connection_has = |word: &str| {
         text("connection").is_some_and(|value| value.to_ascii_lowercase().contains(word))
     };
     Parsed::Head(Box::new(Head {
         method: request.method.unwrap_or_default().to_owned(),
         target: request.path.unwrap_or_default().to_owned(),
-        is_last: says("close") || (is_old && !says("keep-alive")),
-        is_old,
+        is_last: connection_has("close") || (is_http_10 && !connection_has("keep-alive")),
+        is_http_10,
         conditions: Conditions::read(
             request.headers.iter().map(|header| (header.name, header.value)),
         ),
@@ -283,7 +288,7 @@ fn reason(status: u16) -> &'static str {
     hyper::StatusCode::from_u16(status)
         .ok()
         .and_then(|status| status.canonical_reason())
-        .unwrap_or("Answer")
+        .unwrap_or("Response")
 }
 
 #[cfg(test)]
@@ -292,7 +297,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_bytes_make_reading_a_head_fail_badly(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+        fn parsing_a_head_never_panics(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
             if let Parsed::Head(head) = parse(&bytes) {
                 proptest::prop_assert!(head.len <= bytes.len());
             }
@@ -300,15 +305,15 @@ mod tests {
     }
 
     #[test]
-    fn a_head_that_never_ends_is_wrong() {
-        assert!(matches!(parse(&[b'x'; HEAD_BYTES_MAX]), Parsed::Wrong));
+    fn a_head_that_is_too_long_is_invalid() {
+        assert!(matches!(parse(&[b'x'; HEAD_BYTES_MAX]), Parsed::Invalid));
         let endless = format!("GET / HTTP/1.1\r\nx: {}", "x".repeat(HEAD_BYTES_MAX));
-        assert!(matches!(parse(endless.as_bytes()), Parsed::Wrong));
-        assert!(matches!(parse(b"GET / HTTP/1.1\r\n"), Parsed::Short));
+        assert!(matches!(parse(endless.as_bytes()), Parsed::Invalid));
+        assert!(matches!(parse(b"GET / HTTP/1.1\r\n"), Parsed::Incomplete));
     }
 
     #[test]
-    fn a_request_says_whether_it_is_the_last_one() {
+    fn the_last_request_of_a_connection_is_recognized() {
         let is_last = |text: &str| match parse(text.as_bytes()) {
             Parsed::Head(head) => head.is_last,
             _ => panic!("{text}"),

@@ -7,7 +7,6 @@ use bty::Digest;
 use rusqlite::params;
 
 use super::Connection;
-
 use crate::domain::error::Result;
 use crate::domain::time::Time;
 

@@ -20,8 +20,8 @@ pub const PROGRAMS: [&str; 6] = [
 /// Checks that there is something to serve.
 ///
 /// # Errors
-/// [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) if none of `roots` is a readable
-/// directory.
+/// [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) if none of `roots` is a
+/// readable directory.
 pub fn check_roots(roots: &[PathBuf]) -> Result<()> {
     if roots.iter().any(|root| std::fs::read_dir(root).is_ok()) {
         return Ok(());
@@ -37,8 +37,8 @@ pub fn check_roots(roots: &[PathBuf]) -> Result<()> {
 /// Checks file names that an operator allows besides [`PROGRAMS`].
 ///
 /// # Errors
-/// [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) for a path, a hidden file, or an
-/// empty name.
+/// [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) for a path, a hidden file, or
+/// an empty name.
 pub fn check_names(names: &[String]) -> Result<()> {
     let is_plain =
         |name: &String| !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\']);
