@@ -25,7 +25,7 @@ use serde_json::json;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::{Actor, NewEvent};
 use crate::domain::time::Time;
-use crate::http::network::Networks;
+use crate::network::Networks;
 use crate::state_dir::{self, StateLock, Use};
 use crate::store::cache as rows;
 use crate::store::database::Db;
@@ -178,9 +178,9 @@ impl Cache {
         let reach = options.reach.clone();
         let is_public_only = options.origins.is_empty() && !has_catalog;
         let is_default = if is_public_only {
-            crate::http::network::is_public
+            crate::network::is_public
         } else {
-            crate::http::network::is_elsewhere
+            crate::network::is_elsewhere
         };
         let reaches: MayReach = Arc::new(move |ip: IpAddr| is_default(ip) || reach.contain(ip));
         patient.may_reach = Some(Arc::clone(&reaches));
@@ -322,7 +322,7 @@ impl Cache {
             return Ok(());
         };
         let found: Vec<IpAddr> =
-            found.map(|found| crate::http::network::plain(found.ip())).collect();
+            found.map(|found| crate::network::canonical(found.ip())).collect();
         match found.first() {
             Some(ip) if !found.iter().any(|ip| (self.reaches)(*ip)) => {
                 Err(self.unreachable(address, *ip))
@@ -332,7 +332,7 @@ impl Cache {
     }
 
     fn unreachable(&self, address: &Address, ip: IpAddr) -> Error {
-        let way = match crate::http::network::is_elsewhere(ip) {
+        let way = match crate::network::is_elsewhere(ip) {
             true => "the origin in cache.origins, or its network in cache.reach",
             false => "its network in cache.reach",
         };
@@ -775,7 +775,7 @@ impl Cache {
 /// The address that the host of an origin is written as.
 fn host_ip(address: &Address) -> Option<IpAddr> {
     let (host, _) = address.target()?;
-    host.trim_start_matches('[').trim_end_matches(']').parse().ok().map(crate::http::network::plain)
+    host.trim_start_matches('[').trim_end_matches(']').parse().ok().map(crate::network::canonical)
 }
 
 /// Removes a file that may be gone already.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bty::{Client, ClientOptions};
 
 use crate::domain::error::{Error, ErrorKind, Problem, Result};
-use crate::http::network::Networks;
+use crate::network::Networks;
 
 pub mod edit;
 pub mod env_file;
@@ -209,7 +209,7 @@ impl Config {
         let mut options = self.network.options();
         let reach = self.cache_options.reach.clone();
         options.may_reach =
-            Some(Arc::new(move |ip| crate::http::network::is_elsewhere(ip) || reach.contain(ip)));
+            Some(Arc::new(move |ip| crate::network::is_elsewhere(ip) || reach.contain(ip)));
         Client::new(options)
     }
 
@@ -221,7 +221,7 @@ impl Config {
         let host = match () {
             () if !self.tftp_probe_host.is_empty() => self.tftp_probe_host.clone(),
             () if self.tftp_is_embedded && !listen.ip().is_unspecified() => {
-                crate::http::network::FormattedIp(listen.ip()).to_string()
+                crate::network::FormattedIp(listen.ip()).to_string()
             }
             () if self.tftp_is_embedded => "127.0.0.1".to_owned(),
             () => cache_host().unwrap_or_else(|| "127.0.0.1".to_owned()),

@@ -29,6 +29,7 @@ pub mod config;
 pub mod domain;
 pub mod fleet;
 pub mod http;
+pub mod network;
 pub mod server;
 pub mod services;
 pub mod state_dir;

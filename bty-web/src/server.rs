@@ -100,7 +100,7 @@ fn claim(config: &Config) -> Result<StateLock> {
 /// Listens; `variable` is what says where.
 async fn listen_at(address: SocketAddr, variable: &str) -> Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|e| {
-        crate::http::network::cannot_listen(&address.to_string(), address.port(), variable, &e)
+        crate::network::cannot_listen(&address.to_string(), address.port(), variable, &e)
     })
 }
 

@@ -132,7 +132,7 @@ impl Tftp {
             let base = self.options.server_url.clone().unwrap_or_else(|| {
                 format!(
                     "http://{}:{}",
-                    crate::http::network::FormattedIp(local),
+                    crate::network::FormattedIp(local),
                     self.options.server_port
                 )
             });
@@ -199,7 +199,7 @@ fn find_neighbour(table: &str, ip: IpAddr) -> Option<String> {
 
 /// What is wrong with a port that cannot be had.
 fn unbound(address: SocketAddr, e: &std::io::Error) -> Error {
-    crate::http::network::cannot_listen(
+    crate::network::cannot_listen(
         &format!("{address} (UDP)"),
         address.port(),
         "BTY_TFTP_LISTEN",

@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 use tower::ServiceExt as _;
 
 use crate::config::limits::Limits;
-use crate::http::network::{Networks, network_of, plain};
+use crate::network::{Networks, canonical, network_of};
 use crate::services::metrics::{Limit, Metrics};
 
 /// A longer head is refused. Also what a connection has in memory of what it reads and writes.
@@ -151,7 +151,7 @@ impl Connections {
         let mut table = self.lock();
         let held = table.by_network.get(&network).copied().unwrap_or_default();
         if held >= self.limits.connections_per_address
-            && !self.trusted.contain(plain(ip))
+            && !self.trusted.contain(canonical(ip))
             && !self.give_up(&mut table, network, Limit::ConnectionsPerAddress)
         {
             return None;

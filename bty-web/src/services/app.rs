@@ -19,8 +19,6 @@ use crate::domain::machine::{ClientContext, Machine, Outcome};
 use crate::domain::plan::evaluate::{DecisionContext, PlanEvaluator};
 use crate::domain::plan::{Plan, bundled};
 use crate::domain::time::Time;
-use crate::http::bodies::Bodies;
-use crate::http::ui::notice::Notices;
 use crate::services::auth::Auth;
 use crate::services::image_route::ImageRouter;
 use crate::services::jobs::Jobs;
@@ -53,14 +51,10 @@ pub struct App {
     pub image_router: ImageRouter,
     /// TFTP in this process, once it serves.
     pub tftp: OnceLock<Arc<Tftp>>,
-    /// Bodies that are being sent.
-    pub bodies: Bodies,
     /// Work beside requests.
     pub jobs: Jobs,
     /// How fast machines are being flashed.
     pub rates: Rates,
-    /// What pages tell after a form.
-    pub notices: Notices,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// As many long lists are sent at a time: a slow client must not keep a thread from contacts.
@@ -265,11 +259,9 @@ impl App {
             auth,
             cache,
             image_router: ImageRouter::new(&config),
-            bodies: Bodies::new(&config.limits),
             tftp: OnceLock::new(),
             jobs: Jobs::new(config.backup_max_parallel),
             rates: Rates::default(),
-            notices: Notices::default(),
             metrics: Arc::default(),
             client: config.network.client(),
             guarded: config.guarded_client(),

@@ -15,7 +15,7 @@ use subtle::ConstantTimeEq;
 use tokio::sync::oneshot;
 
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::http::network::network_of;
+use crate::network::network_of;
 use crate::services::metrics::Limit;
 
 /// Wrong passwords from one address before it has to wait, and the wait after the next one, which

@@ -1,0 +1,184 @@
+//! The client of a request: its address through trusted proxies, and the base URL that it used.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use axum::http::{HeaderMap, header};
+
+use crate::network::{FormattedIp, Networks, canonical};
+
+/// Where a request comes from, and how it reached the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientAddress {
+    /// Address of the client.
+    pub ip: IpAddr,
+    /// Base URL by which the client reached the server, without a slash at the end.
+    pub base: String,
+}
+
+/// The client of a request that came from `peer`. `X-Forwarded-*` headers count only when `peer` is
+/// in `trusted`. A `public_url` replaces whatever base URL the headers say; `port` is the one that
+/// the server listens on, for requests without a usable `Host`.
+#[must_use]
+pub fn resolve_client(
+    peer: IpAddr,
+    headers: &HeaderMap,
+    trusted: &Networks,
+    public_url: Option<&str>,
+    port: u16,
+) -> ClientAddress {
+    let peer = canonical(peer);
+    let is_proxy = trusted.contain(peer);
+    let ip = if is_proxy { forwarded_for(headers, trusted).unwrap_or(peer) } else { peer };
+    let first = |name: &str| {
+        let value = headers.get(name).filter(|_| is_proxy)?.to_str().ok()?;
+        value.split(',').next().map(|value| value.trim().to_owned())
+    };
+    let scheme = first("x-forwarded-proto")
+        .filter(|scheme| scheme == "https")
+        .unwrap_or_else(|| "http".into());
+    let host = first("x-forwarded-host")
+        .or_else(|| headers.get(header::HOST)?.to_str().ok().map(str::to_owned))
+        .filter(|host| is_host(host))
+        .unwrap_or_else(|| format!("{}:{port}", FormattedIp(Ipv4Addr::LOCALHOST.into())));
+    // some proxies send the port apart from the host
+    let host = match first("x-forwarded-port") {
+        Some(port)
+            if !has_port(&host) && port.parse::<u16>().is_ok() && !is_default(&scheme, &port) =>
+        {
+            format!("{host}:{port}")
+        }
+        _ => host,
+    };
+    let base = public_url
+        .map_or_else(|| format!("{scheme}://{host}"), |url| url.trim_end_matches('/').to_owned());
+    ClientAddress { ip, base }
+}
+
+/// The last address of `X-Forwarded-For` that is not of a trusted proxy. The client itself may have
+/// sent whatever comes before it.
+fn forwarded_for(headers: &HeaderMap, trusted: &Networks) -> Option<IpAddr> {
+    let lists = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+    let all: Vec<&str> = lists.flat_map(|list| list.split(',')).map(str::trim).collect();
+    let mut first = None;
+    for text in all.into_iter().rev() {
+        let ip = canonical(address(text)?);
+        first = Some(ip);
+        if !trusted.contain(ip) {
+            break;
+        }
+    }
+    first
+}
+
+/// Parses an address that may have a port.
+fn address(text: &str) -> Option<IpAddr> {
+    let bare = text.trim_start_matches('[').split(']').next().unwrap_or(text);
+    bare.parse()
+        .ok()
+        .or_else(|| text.rsplit_once(':')?.0.parse::<Ipv4Addr>().ok().map(IpAddr::V4))
+        .or_else(|| bare.parse::<Ipv6Addr>().ok().map(IpAddr::V6))
+}
+
+fn has_port(host: &str) -> bool {
+    host.rsplit_once(':')
+        .is_some_and(|(_, port)| port.parse::<u16>().is_ok() && !host.ends_with(']'))
+}
+
+fn is_default(scheme: &str, port: &str) -> bool {
+    matches!((scheme, port), ("http", "80") | ("https", "443"))
+}
+
+/// True when `host` has only characters of a host and a port: it is put into scripts for machines.
+fn is_host(host: &str) -> bool {
+    !host.is_empty()
+        && host.len() <= 255
+        && host
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+    }
+
+    fn seen(peer: &str, trusted: &str, pairs: &[(&'static str, &str)]) -> ClientAddress {
+        resolve_client(
+            peer.parse().unwrap(),
+            &headers(pairs),
+            &trusted.parse().unwrap(),
+            None,
+            8080,
+        )
+    }
+
+    #[test]
+    fn a_proxy_is_believed_only_when_it_is_ours() {
+        let pairs = [
+            ("host", "bty:8080"),
+            ("x-forwarded-for", "203.0.113.9"),
+            ("x-forwarded-proto", "https"),
+        ];
+        let direct = seen("198.51.100.1", "10.0.0.0/8", &pairs);
+        assert_eq!(
+            (direct.ip.to_string().as_str(), direct.base.as_str()),
+            ("198.51.100.1", "http://bty:8080")
+        );
+        let proxied = seen("10.1.2.3", "10.0.0.0/8", &pairs);
+        assert_eq!(
+            (proxied.ip.to_string().as_str(), proxied.base.as_str()),
+            ("203.0.113.9", "https://bty:8080")
+        );
+        assert_eq!(seen("10.1.2.3", "0", &pairs).ip.to_string(), "10.1.2.3");
+    }
+
+    #[test]
+    fn what_a_client_puts_into_the_chain_itself_is_not_believed() {
+        let pairs = [("x-forwarded-for", "1.1.1.1, 203.0.113.9, 10.0.0.7")];
+        assert_eq!(seen("10.1.2.3", "1", &pairs).ip.to_string(), "203.0.113.9");
+        let nonsense = [("x-forwarded-for", "203.0.113.9, <script>")];
+        assert_eq!(seen("10.1.2.3", "1", &nonsense).ip.to_string(), "10.1.2.3");
+    }
+
+    #[test]
+    fn mapped_addresses_are_the_old_ones() {
+        assert_eq!(seen("::ffff:192.0.2.1", "", &[]).ip.to_string(), "192.0.2.1");
+    }
+
+    #[test]
+    fn ports_behind_a_proxy_are_right_and_hosts_are_hosts() {
+        let with = |pairs: &[(&'static str, &str)]| seen("127.0.0.1", "1", pairs).base;
+        assert_eq!(
+            with(&[("host", "b"), ("x-forwarded-proto", "https"), ("x-forwarded-port", "443")]),
+            "https://b"
+        );
+        assert_eq!(
+            with(&[("host", "b"), ("x-forwarded-port", "8443"), ("x-forwarded-proto", "https")]),
+            "https://b:8443"
+        );
+        assert_eq!(with(&[("host", "[fd00::1]:8080")]), "http://[fd00::1]:8080");
+        assert_eq!(with(&[("host", "x\tchain http://evil")]), "http://127.0.0.1:8080");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_headers_say_the_base_is_an_address(host in "\\PC{0,40}", forwarded in "\\PC{0,40}", proto in "\\PC{0,9}") {
+            let pairs = [("host", host), ("x-forwarded-for", forwarded), ("x-forwarded-proto", proto)];
+            let value = |(name, value): (&'static str, String)| {
+                Some((name.parse().ok()?, axum::http::HeaderValue::from_str(&value).ok()?))
+            };
+            let headers: HeaderMap = pairs.into_iter().filter_map(value).collect();
+            let seen = resolve_client("10.0.0.1".parse().unwrap(), &headers, &"1".parse().unwrap(), None, 8080);
+            let rest = seen.base.trim_start_matches("http://").trim_start_matches("https://");
+            proptest::prop_assert!(!rest.is_empty() && is_host(rest), "{}", seen.base);
+        }
+
+        #[test]
+        fn no_text_makes_parsing_an_address_panic(text in "\\PC{0,40}") {
+            let _ = address(&text);
+        }
+    }
+}
