@@ -177,11 +177,8 @@ impl Cache {
         let mut patient = client.clone();
         let reach = options.reach.clone();
         let is_public_only = options.origins.is_empty() && !has_catalog;
-        let is_default = if is_public_only {
-            crate::network::is_public
-        } else {
-            crate::network::is_elsewhere
-        };
+        let is_default =
+            if is_public_only { crate::network::is_public } else { crate::network::is_elsewhere };
         let reaches: MayReach = Arc::new(move |ip: IpAddr| is_default(ip) || reach.contain(ip));
         patient.may_reach = Some(Arc::clone(&reaches));
         let mut impatient = patient.clone();
@@ -321,8 +318,7 @@ impl Cache {
         else {
             return Ok(());
         };
-        let found: Vec<IpAddr> =
-            found.map(|found| crate::network::canonical(found.ip())).collect();
+        let found: Vec<IpAddr> = found.map(|found| crate::network::canonical(found.ip())).collect();
         match found.first() {
             Some(ip) if !found.iter().any(|ip| (self.reaches)(*ip)) => {
                 Err(self.unreachable(address, *ip))

@@ -158,12 +158,7 @@ impl fmt::Display for FormattedIp {
 
 /// The error for an address that cannot be listened on. Its hint names `variable`, the environment
 /// variable that sets the address.
-pub(crate) fn cannot_listen(
-    address: &str,
-    port: u16,
-    variable: &str,
-    e: &std::io::Error,
-) -> Error {
+pub(crate) fn cannot_listen(address: &str, port: u16, variable: &str, e: &std::io::Error) -> Error {
     let hint = match e.kind() {
         std::io::ErrorKind::AddrInUse => {
             format!("end what listens there, or choose another port with {variable}")

@@ -199,12 +199,7 @@ fn find_neighbour(table: &str, ip: IpAddr) -> Option<String> {
 
 /// What is wrong with a port that cannot be had.
 fn unbound(address: SocketAddr, e: &std::io::Error) -> Error {
-    crate::network::cannot_listen(
-        &format!("{address} (UDP)"),
-        address.port(),
-        "BTY_TFTP_LISTEN",
-        e,
-    )
+    crate::network::cannot_listen(&format!("{address} (UDP)"), address.port(), "BTY_TFTP_LISTEN", e)
 }
 
 /// Checks that there is something to serve.

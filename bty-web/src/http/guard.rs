@@ -261,7 +261,11 @@ mod tests {
         assert!(refusal(&[], &forwarded).is_some(), "anybody can send that");
         assert_eq!(refusal(&[("BTY_SERVER_TRUSTED_PROXY", "10.0.0.0/8")], &forwarded), None);
         for url in ["https://bty.example", "https://bty.example:443/bty/"] {
-            assert_eq!(refusal(&[("BTY_SERVER_PUBLIC_URL", url)], &[inside, origin]), None, "{url}");
+            assert_eq!(
+                refusal(&[("BTY_SERVER_PUBLIC_URL", url)], &[inside, origin]),
+                None,
+                "{url}"
+            );
         }
         assert!(
             refusal(&[("BTY_SERVER_PUBLIC_URL", "https://bty.example:8443")], &[inside, origin])
@@ -274,7 +278,10 @@ mod tests {
         let host = ("host", "h:8080");
         assert_eq!(refusal(&[], &[host]), None);
         assert_eq!(refusal(&[], &[host, ("origin", "http://h:8080")]), None);
-        assert_eq!(refusal(&[], &[host, ("sec-fetch-site", "same-origin"), ("origin", "null")]), None);
+        assert_eq!(
+            refusal(&[], &[host, ("sec-fetch-site", "same-origin"), ("origin", "null")]),
+            None
+        );
         for fields in [
             [host, ("origin", "http://evil.example")],
             [host, ("origin", "http://h:8081")],

@@ -84,11 +84,7 @@ pub(super) async fn add_headers(request: Request, next: Next) -> Response {
 }
 
 /// Counts and logs each response.
-pub(super) async fn measure(
-    State(app): State<Arc<App>>,
-    request: Request,
-    next: Next,
-) -> Response {
+pub(super) async fn measure(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let method = request.method().clone();
     let path = request.uri().path().to_owned();

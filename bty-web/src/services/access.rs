@@ -309,8 +309,9 @@ pub async fn create_token(app: &App, who: &ClientContext, new: NewToken) -> Resu
 /// - [`ErrorKind::Malformed`] when `id` is not a number.
 /// - [`ErrorKind::NotFound`] when there is no such token, or it is revoked already.
 pub async fn revoke_token(app: &App, who: &ClientContext, id: &str) -> Result<()> {
-    let id: i64 =
-        id.parse().map_err(|_| Error::new(ErrorKind::Malformed, "the id of a token is a number"))?;
+    let id: i64 = id
+        .parse()
+        .map_err(|_| Error::new(ErrorKind::Malformed, "the id of a token is a number"))?;
     let (ip, now) = (who.ip.clone(), who.now);
     app.db
         .write(move |transaction| {

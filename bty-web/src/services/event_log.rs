@@ -32,8 +32,9 @@ pub async fn failures_and_newest(app: &App) -> Result<(i64, i64)> {
 /// - [`ErrorKind::Malformed`] when `id` is not a number.
 /// - [`ErrorKind::NotFound`] when there is no such event.
 pub async fn acknowledge(app: &App, id: &str) -> Result<i64> {
-    let id: i64 =
-        id.parse().map_err(|_| Error::new(ErrorKind::Malformed, "the id of an event is a number"))?;
+    let id: i64 = id
+        .parse()
+        .map_err(|_| Error::new(ErrorKind::Malformed, "the id of an event is a number"))?;
     app.db
         .write(move |transaction| match events::acknowledge(transaction, id, true)? {
             true => Ok(id),

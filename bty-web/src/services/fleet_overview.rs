@@ -4,9 +4,9 @@ use crate::domain::error::Result;
 use crate::domain::event::Event;
 use crate::domain::machine::{Machine, Phase};
 use crate::services::app::App;
+use crate::store::catalog;
 use crate::store::events::{self, Filter};
 use crate::store::machines::{self, Brief};
-use crate::store::catalog;
 
 /// The fleet at one moment.
 pub struct FleetOverview {

@@ -136,7 +136,11 @@ fn check_tag(tag: &str) -> Result<()> {
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`] when `tag` is not a tag.
-pub async fn fetch_release(app: &Arc<App>, who: &ClientContext, tag: Option<String>) -> Result<Job> {
+pub async fn fetch_release(
+    app: &Arc<App>,
+    who: &ClientContext,
+    tag: Option<String>,
+) -> Result<Job> {
     let default = || app.snapshot().settings.get("upstream.netboot_tag").to_owned();
     let tag = tag.unwrap_or_else(default);
     check_tag(&tag)?;

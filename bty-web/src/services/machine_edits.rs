@@ -177,9 +177,10 @@ fn check_view(view: &MachineView<'_>, binding: &Binding) -> Result<()> {
     problems.extend(plan_problems(view, binding));
     let catalog =
         bty::catalog::Catalog::parse(view.snapshot.catalog.as_bytes()).unwrap_or_default();
-    let image = binding.bty_image_ref.as_ref().map(|image| {
-        image.parse().ok().and_then(|reference| catalog.by_ref(&reference).cloned())
-    });
+    let image = binding
+        .bty_image_ref
+        .as_ref()
+        .map(|image| image.parse().ok().and_then(|reference| catalog.by_ref(&reference).cloned()));
     if let Some(None) = image {
         problems.push(with_hint(
             "bty_image_ref",
@@ -247,8 +248,7 @@ fn disk_problems(
     let (Some(disks), Some(serial)) = (disks, &binding.target_disk_serial) else {
         return Vec::new();
     };
-    let has_serial =
-        |disk: &&Value| disk["serial"].as_str().map(str::trim) == Some(serial.trim());
+    let has_serial = |disk: &&Value| disk["serial"].as_str().map(str::trim) == Some(serial.trim());
     let Some(disk) = disks.iter().find(has_serial) else { return Vec::new() };
     let mut problems = Vec::new();
     if disk["readonly"] == true {

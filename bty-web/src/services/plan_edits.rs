@@ -174,7 +174,9 @@ async fn save(
         return Err(Error::new(ErrorKind::Conflict, detail));
     }
     if script.note.chars().count() > NOTE_CHARS_MAX || script.note.chars().any(char::is_control) {
-        return Err(Error::invalid(format!("note is one line of at most {NOTE_CHARS_MAX} characters")));
+        return Err(Error::invalid(format!(
+            "note is one line of at most {NOTE_CHARS_MAX} characters"
+        )));
     }
     let (file, source) = (name.to_owned(), script.source.clone());
     let examined = blocking(move || examine(&file, &source)).await?;

@@ -29,10 +29,8 @@ pub async fn import(
     let now = who.now;
     // no machine may change between reading and writing it
     let held = app.lock_all().await;
-    let imported = app
-        .db
-        .write(move |transaction| transfer::import(transaction, bundle, is_armed, now))
-        .await;
+    let imported =
+        app.db.write(move |transaction| transfer::import(transaction, bundle, is_armed, now)).await;
     drop(held);
     match imported {
         Ok(summary) => {

@@ -33,7 +33,8 @@ impl MachineQuery {
         let contains_q = |text: &str| {
             self.q.as_ref().is_none_or(|q| text.to_lowercase().contains(&q.to_lowercase()))
         };
-        let texts = [Some(&machine.plan), machine.image_ref.as_ref(), machine.last_seen_ip.as_ref()];
+        let texts =
+            [Some(&machine.plan), machine.image_ref.as_ref(), machine.last_seen_ip.as_ref()];
         let has_text = contains_q(machine.mac.as_str())
             || machine.labels.iter().any(|label| contains_q(label))
             || texts.into_iter().flatten().any(|text| contains_q(text));

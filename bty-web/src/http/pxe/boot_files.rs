@@ -88,9 +88,7 @@ async fn record_fetch(
     name: &str,
 ) -> Result<()> {
     match query.mac.as_deref().and_then(|mac| mac.parse().ok()) {
-        Some(mac) => {
-            boot_cycles::record_fetch(app, who, &mac, query.cycle, name.to_owned()).await
-        }
+        Some(mac) => boot_cycles::record_fetch(app, who, &mac, query.cycle, name.to_owned()).await,
         None => Ok(()),
     }
 }
@@ -116,8 +114,7 @@ pub(crate) async fn put(
 ) -> Result<axum::Json<Uploaded>> {
     let name = file_name(&name)?.to_owned();
     let path = app.config.boot_dir.join(&name);
-    let partial =
-        Partial(app.config.boot_dir.join(format!(".{name}.{}.partial", random_token())));
+    let partial = Partial(app.config.boot_dir.join(format!(".{name}.{}.partial", random_token())));
     let size_bytes = receive(&app, &partial.0, request).await?;
     tokio::fs::rename(&partial.0, &path)
         .await

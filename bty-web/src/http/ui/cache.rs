@@ -114,7 +114,8 @@ async fn handle(app: &App, fields: &Fields) -> Result<&'static str> {
     match fields.text("act") {
         "fetch" => {
             let url = fields.text("url").to_owned();
-            cache_control::fetch(app, &NewObject { url, sha256: fields.optional("sha256") }).await?;
+            cache_control::fetch(app, &NewObject { url, sha256: fields.optional("sha256") })
+                .await?;
             Ok("The object is being fetched.")
         }
         "delete" => {

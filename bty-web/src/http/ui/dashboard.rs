@@ -111,7 +111,12 @@ fn first_steps(app: &App, overview: &FleetOverview) -> Vec<FirstStep> {
             "The live environment is fetched once, and served from here.",
             "/ui/netboot",
         ),
-        step(overview.images > 0, "Add an image", "By its address, or a whole catalog.", "/ui/images"),
+        step(
+            overview.images > 0,
+            "Add an image",
+            "By its address, or a whole catalog.",
+            "/ui/images",
+        ),
         step(
             overview.has_contact,
             "Tell your DHCP server",

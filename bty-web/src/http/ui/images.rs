@@ -8,7 +8,7 @@ use axum::response::Response;
 use serde::Deserialize;
 use url::form_urlencoded;
 
-use super::columns::{Column, Head, columns, down, key, up};
+use super::columns::{Column, Head, ascending, columns, descending, parse_sort};
 use super::form::Fields;
 use super::frame::Frame;
 use super::notice::{Notice, Notices};
@@ -43,7 +43,7 @@ impl ImageFilter {
     }
 
     fn sort(&self, rows: &mut [Row]) {
-        let (column, is_descending) = key(&self.sort);
+        let (column, is_descending) = parse_sort(&self.sort);
         match column {
             "size" => rows.sort_by_key(|row| row.image.size_bytes),
             "format" => rows.sort_by(|a, b| a.image.format.cmp(&b.image.format)),
@@ -61,13 +61,13 @@ impl ImageFilter {
 }
 
 const HEADS: [Head; 7] = [
-    up("Name", "name"),
-    down("Size", "size"),
-    up("Format", "format"),
-    up("Arch", "arch"),
-    up("SHA-256", "sha256"),
-    down("Machines", "machines"),
-    up("Source", "source"),
+    ascending("Name", "name"),
+    descending("Size", "size"),
+    ascending("Format", "format"),
+    ascending("Arch", "arch"),
+    ascending("SHA-256", "sha256"),
+    descending("Machines", "machines"),
+    ascending("Source", "source"),
 ];
 
 #[derive(Template)]

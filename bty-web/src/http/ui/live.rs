@@ -45,9 +45,8 @@ pub async fn stream(State(app): State<Arc<App>>, principal: Principal) -> Respon
     };
     // an event, not a comment: scripts do not see comments, and could not tell a quiet server from
     // one that has gone
-    let still = KeepAlive::new()
-        .interval(KEEP_ALIVE)
-        .event(Sse::default().event("still").data("."));
+    let still =
+        KeepAlive::new().interval(KEEP_ALIVE).event(Sse::default().event("still").data("."));
     let stream = futures_util::stream::unfold(listener, |mut listener| async move {
         let next = listener.next().await?;
         Some((Ok::<_, Infallible>(next), listener))

@@ -25,9 +25,9 @@ use crate::domain::plan::{Plan, bundled};
 use crate::http::extract::parse_mac;
 use crate::services::access::Principal;
 use crate::services::app::App;
+use crate::services::machine_edits;
 use crate::services::machine_reads::{self, MachineDetails};
 use crate::services::plan_simulation::{Scenario, SimulationRequest, simulate_machine};
-use crate::services::machine_edits;
 use crate::services::undo::Undo;
 
 mod confirmation;

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 use url::form_urlencoded;
 
-use super::columns::{Column, Head, columns, down, key, up};
+use super::columns::{Column, Head, ascending, columns, descending, parse_sort};
 use super::form::Fields;
 use super::frame::Frame;
 use super::notice::Notices;
@@ -66,7 +66,7 @@ impl MachineFilter {
     }
 
     fn sort(&self, machines: &mut [Brief], names: &HashMap<String, String>) {
-        let (column, is_descending) = key(&self.sort);
+        let (column, is_descending) = parse_sort(&self.sort);
         let image = |machine: &Brief| {
             machine.image_ref.as_ref().and_then(|image| names.get(image)).cloned()
         };
@@ -109,13 +109,13 @@ fn has(machine: &Brief, names: &HashMap<String, String>, needle: &str) -> bool {
 
 /// The columns that can be sorted: all but the labels.
 const HEADS: [Head; 7] = [
-    up("MAC", "mac"),
-    up("Image", "image"),
-    up("Plan", "plan"),
-    up("State", "state"),
-    down("Last seen", "seen"),
-    up("Address", "address"),
-    down("Last flashed", "flashed"),
+    ascending("MAC", "mac"),
+    ascending("Image", "image"),
+    ascending("Plan", "plan"),
+    ascending("State", "state"),
+    descending("Last seen", "seen"),
+    ascending("Address", "address"),
+    descending("Last flashed", "flashed"),
 ];
 
 #[derive(Template)]
@@ -179,7 +179,8 @@ pub async fn page(
     let page = Machines {
         columns: columns(&HEADS, &filter.sort, |sort| filter.path_with("sort", sort)),
         before: (number > 1).then(|| filter.path_with("page", &(number - 1).to_string())),
-        after: (first + rows.len() < found).then(|| filter.path_with("page", &(number + 1).to_string())),
+        after: (first + rows.len() < found)
+            .then(|| filter.path_with("page", &(number + 1).to_string())),
         phases: Phase::ALL,
         total,
         found,

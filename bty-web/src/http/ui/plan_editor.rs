@@ -20,10 +20,10 @@ use crate::domain::plan::{Declared, Plan};
 use crate::http::extract::Params;
 use crate::services::access::Principal;
 use crate::services::app::App;
+use crate::services::machine_reads;
 use crate::services::plan_edits::{self, PlanScript};
 use crate::services::plan_simulation::{self, FleetReport, Scenario, SimulationRequest};
 use crate::services::undo::Undo;
-use crate::services::machine_reads;
 
 #[derive(Template)]
 #[template(path = "plan_edit.html")]
@@ -197,8 +197,7 @@ pub async fn save(
     }
     let status = error.as_ref().map_or(StatusCode::OK, |error| error.kind.status());
     let mut editor = Editor::new(frame, draft).await?;
-    editor.confirmation =
-        (needs_confirmation && error.is_none()).then_some((machines, digest));
+    editor.confirmation = (needs_confirmation && error.is_none()).then_some((machines, digest));
     editor.report = report;
     if !editor.checked.problems.is_empty() {
         // the problems are shown at their lines

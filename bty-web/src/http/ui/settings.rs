@@ -100,8 +100,8 @@ fn config_row(app: &App, key: &'static str, variable: &'static str) -> ConfigRow
         Origin::Toml(_) => "file",
         Origin::Env(_) => "environment",
     };
-    let pending = config::edit::pending(&app.config, key)
-        .filter(|pending| pending != value && !is_secret);
+    let pending =
+        config::edit::pending(&app.config, key).filter(|pending| pending != value && !is_secret);
     let is_open = config::edit::obstacle(&app.config, key).is_none();
     let value = match is_secret && !value.is_empty() {
         true => "(set, not shown)".into(),
