@@ -47,7 +47,7 @@ test('a machine appears while something is typed', async () => {
   const search = page.getByRole('searchbox', { name: 'Search' });
   await search.click();
   await page.keyboard.type('02:b7:f0:00:1');
-  await page.getByText('None of 40 is like that').waitFor();
+  await page.getByText('None of 40 machines matches').waitFor();
   await machine.contact();
   await row(page, machine).waitFor();
   assert.equal(await page.locator('#list tbody tr').count(), 1, 'only what is searched for');
@@ -160,7 +160,7 @@ test('a change of a second operator arrives at the first', async () => {
   await first.locator('#state').getByText('pending inventory').waitFor();
   await row(list, machine).getByText('bty-inventory').waitFor();
   await second.getByRole('button', { name: 'Undo' }).click();
-  await second.getByText('It is undone.').waitFor();
+  await second.getByText('The change is undone.').waitFor();
   await first.locator('#state').getByText('ipxe-exit').first().waitFor();
   await row(list, machine).getByText('ipxe-exit').waitFor();
   await finish(first, 'first operator');

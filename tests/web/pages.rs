@@ -220,7 +220,7 @@ fn a_save_is_undone_until_the_machine_has_booted_since() {
     let (web, _) = stage();
     let saved = done(&web, PAGE, &[("boot_mode", "ipxe-exit"), ("labels", "lab")]);
     let before = web.get(&format!("/machines/{MAC}")).json();
-    assert!(undo(&web, &saved).contains("It is undone."));
+    assert!(undo(&web, &saved).contains("The change is undone."));
     let after = web.get(&format!("/machines/{MAC}")).json();
     assert_eq!(
         (&after["boot_mode"], &after["labels"]),
@@ -241,7 +241,7 @@ fn a_deleted_machine_comes_back_with_its_inventory() {
     web.send("PATCH", &format!("/machines/{MAC}"), &json!({ "labels": ["lab"] })).expect(200);
     let page = done(&web, &format!("{PAGE}/delete"), &[]);
     web.get(&format!("/machines/{MAC}")).expect(404);
-    assert!(undo(&web, &page).contains("It is undone."));
+    assert!(undo(&web, &page).contains("The change is undone."));
     let machine = web.get(&format!("/machines/{MAC}")).expect(200).json();
     assert_eq!(
         (&machine["labels"], &machine["known_disks"][0]["serial"]),

@@ -48,9 +48,8 @@ pub async fn contact(
             answer: (outcome.answer, environment),
         })
     };
-    let forget_others = forget_unassigned(app);
     let ((boot, environment), machine): ((Boot, Environment), Machine) =
-        app.update_machine(mac, decide, forget_others).await?;
+        update_or_discover(app, mac, decide).await?;
     let snapshot = app.snapshot();
     let extra_args = snapshot.settings.get("netboot.extra_args");
     let version = snapshot.netboot_version_of(&machine);
@@ -93,26 +92,29 @@ pub async fn order(
             answer: (outcome.answer, plan),
         })
     };
-    let forget_others = forget_unassigned(app);
-    let ((order, plan), machine) = app.update_machine(mac, decide, forget_others).await?;
+    let ((order, plan), machine) = update_or_discover(app, mac, decide).await?;
     Ok(MachineOrder { order, plan, machine })
 }
 
-/// In the transaction that adds a machine: forgets the unassigned machines that were not seen for
-/// the longest time, until there are no more than the configuration allows.
-fn forget_unassigned(
+/// As [`App::update_machine`], for a contact that may add a machine. In the transaction that adds
+/// one, it forgets the unassigned machines that were not seen for the longest time, until there are
+/// no more than the configuration allows.
+async fn update_or_discover<T: Send + 'static>(
     app: &Arc<App>,
-) -> impl FnOnce(&rusqlite::Connection, bool) -> Result<()> + Send + 'static {
-    let app = Arc::clone(app);
-    move |conn, is_new| {
-        let max = app.config.limits.unassigned_machines;
+    mac: &Mac,
+    decide: impl FnOnce(&MachineView<'_>) -> Result<Outcome<T>> + Send + 'static,
+) -> Result<(T, Machine)> {
+    let shared = Arc::clone(app);
+    let forget_others = move |conn: &_, is_new: bool| {
+        let max = shared.config.limits.unassigned_machines;
         if is_new && max > 0 {
             for _ in 0..store::machines::make_room(conn, max)? {
-                app.metrics.refuse(Limit::UnassignedMachines);
+                shared.metrics.refuse(Limit::UnassignedMachines);
             }
         }
         Ok(())
-    }
+    };
+    app.update_machine(mac, decide, forget_others).await
 }
 
 /// Whether the image of the next order goes through a cache host. Asking the cache host takes time

@@ -107,25 +107,25 @@ fn first_steps(app: &App, overview: &FleetOverview) -> Vec<FirstStep> {
     vec![
         step(
             netboot::Release::of(&app.config, &version).is_complete(),
-            "Get what machines boot",
-            "The live environment is fetched once, and served from here.",
+            "Fetch the live environment",
+            "The files that machines boot: fetched once, then served from here.",
             "/ui/netboot",
         ),
         step(
             overview.images > 0,
             "Add an image",
-            "By its address, or a whole catalog.",
+            "By its address, or with a whole catalog.",
             "/ui/images",
         ),
         step(
             overview.has_contact,
-            "Tell your DHCP server",
-            "Values to copy. This turns green when the first machine has asked.",
+            "Set up your DHCP server",
+            "Copy the options. This turns green when the first machine has booted from the network.",
             "/ui/netboot#dhcp",
         ),
         step(
             !overview.machines.is_empty(),
-            "Switch the first machine on",
+            "Switch on the first machine",
             "It appears by itself, posts its inventory, and boots its disk: nothing is written.",
             "/ui/machines",
         ),
@@ -144,8 +144,8 @@ fn health(app: &App, who: &ClientContext, frame: &Frame, images: usize) -> Vec<C
     let mismatch = netboot::mismatch(&app.config, snapshot.netboot_version());
     let serves = app.tftp.get().is_some();
     let failures = match frame.failures {
-        0 => "none that nobody has taken note of".to_owned(),
-        n => format!("{n} that nobody has taken note of"),
+        0 => "none unacknowledged".to_owned(),
+        n => format!("{n} unacknowledged"),
     };
     let last = Time::parse(snapshot.settings.get("backup.last_run_at"));
     let is_scheduled = snapshot.settings.get("backup.enabled") == "1"
@@ -157,7 +157,7 @@ fn health(app: &App, who: &ClientContext, frame: &Frame, images: usize) -> Vec<C
             Some(mismatch.is_none()),
             "Live environment",
             mismatch
-                .unwrap_or_else(|| format!("version {} is all there", snapshot.netboot_version())),
+                .unwrap_or_else(|| format!("version {} is complete", snapshot.netboot_version())),
             "/ui/netboot",
         ),
         check(Some(images > 0), "Catalog", format!("{images} images"), "/ui/images"),
@@ -165,25 +165,25 @@ fn health(app: &App, who: &ClientContext, frame: &Frame, images: usize) -> Vec<C
             serves.then_some(true),
             "TFTP",
             if serves {
-                "this process serves it".into()
+                "served by this process".into()
             } else {
-                "another program has to serve it: look at the probe".into()
+                "not served by this process: see the probe".into()
             },
             "/ui/netboot#probes",
         ),
         check(
             None,
             "Cache host",
-            cache.unwrap_or_else(|| "none: machines fetch from origins".into()),
+            cache.unwrap_or_else(|| "none: machines fetch images from their origins".into()),
             "/ui/images",
         ),
         check(
             is_scheduled.then_some(last.is_some()),
             "Backups",
             match (is_scheduled, last) {
-                (true, Some(last)) => format!("by schedule, the last one {}", frame.text(last)),
-                (true, None) => "by schedule, none yet".into(),
-                (false, _) => "made when somebody asks for one".into(),
+                (true, Some(last)) => format!("scheduled, last one {}", frame.text(last)),
+                (true, None) => "scheduled, none yet".into(),
+                (false, _) => "on demand".into(),
             },
             "/ui/backups",
         ),
@@ -193,14 +193,14 @@ fn health(app: &App, who: &ClientContext, frame: &Frame, images: usize) -> Vec<C
             if is_apart(&app.config.state_dir) {
                 "on a file system of its own".into()
             } else {
-                "on the system's own file system: a full one stops both".into()
+                "on the root file system: when that is full, both stop".into()
             },
             "/ui/settings",
         ),
         check(
             Some(!app.auth.is_open()),
             "Password",
-            if app.auth.is_open() { "none is set".into() } else { "is set".into() },
+            if app.auth.is_open() { "not set".into() } else { "set".into() },
             "/ui/account",
         ),
     ]

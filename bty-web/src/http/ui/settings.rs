@@ -52,10 +52,11 @@ struct ConfigRow {
 }
 
 /// The headings, by the first part of keys.
-const GROUPS: [(&str, &str); 5] = [
+const GROUPS: [(&str, &str); 6] = [
     ("plans", "Plans"),
+    ("machines", "Machines"),
     ("netboot", "Live environment"),
-    ("upstream", "Where things are fetched from"),
+    ("upstream", "Upstream"),
     ("display", "Display"),
     ("backup", "Backups"),
 ];
@@ -90,6 +91,25 @@ fn groups(app: &App) -> Vec<Group> {
         }
     }
     groups.into()
+}
+
+/// A name of the setting for people; the page shows its key beside it.
+fn label(key: impl AsRef<str>) -> &'static str {
+    match key.as_ref() {
+        "upstream.netboot_repo" => "Repository of the live environment",
+        "upstream.netboot_tag" => "Release to fetch",
+        "upstream.catalog_url" => "Catalog to import",
+        "netboot.version" => "Version that machines boot",
+        "netboot.extra_args" => "Kernel arguments",
+        "plans.default" => "Plan for unknown machines",
+        "plans.contact_window_ms" => "Window for repeated contacts, in ms",
+        "machines.silent_boots" => "Failed boots before a machine boots its disk",
+        "display.timezone" => "Time zone",
+        "backup.enabled" => "Scheduled backups",
+        "backup.cadence" => "Interval",
+        "backup.retention_count" => "Backups to keep",
+        _ => "",
+    }
 }
 
 fn config_row(app: &App, key: &'static str, variable: &'static str) -> ConfigRow {
