@@ -1,27 +1,21 @@
-//! The bty server: a fleet of machines, each known by its MAC address and bound to a plan; and a
-//! log of what happened.
+//! The bty server. It knows a fleet of machines by their MAC addresses, decides by plans what each
+//! of them does at its network boots, and logs what happened.
 //!
 //! | module | what it is about |
 //! |---|---|
-//! | [`machine`] | the rules: what a contact, a report, a save do to a machine. Pure |
-//! | [`plan`] | plans: bundled, saved, examined, rendered, simulated |
-//! | [`ipxe`] | the scripts that iPXE runs |
-//! | [`app`] | what all parts share; the one way in which a machine changes |
-//! | [`state`] | whether a directory may be used for a state |
-//! | [`db`], [`store`] | the database, and all SQL |
-//! | [`events`] | the audit log |
-//! | [`catalog`] | the images that machines can be bound to |
-//! | [`cache`] | the cache host: objects of origins |
-//! | [`bytes`] | whether a machine gets its image from the origin or through a cache host |
-//! | [`tftp`], [`netboot`] | boot programs for firmware; versions of the live environment |
-//! | [`jobs`] | artifacts, backups |
-//! | [`transfer`] | export and import |
-//! | [`auth`], [`net`], [`extract`] | who is asking, and what for |
-//! | [`routes`], [`error`] | every path of the API, and what it answers |
-//! | [`conditional`] | conditional requests and ranges, for everything that is downloaded |
-//! | [`pages`] | what people see in a browser |
-//! | [`rates`] | how fast machines are being flashed |
-//! | [`config`], [`server`], [`client`], [`fleet`] | the command: configuration, serving, asking another server, simulated fleets |
+//! | [`domain`] | the rules for machines, plans, events and catalogs. Pure: no I/O, no clock |
+//! | [`store`] | the database, and all SQL |
+//! | [`services`] | use cases, for pages, the API and machines |
+//! | [`http`] | routes, guards, the JSON API, the pages, and the scripts for machines |
+//! | [`cache`] | the cache host: copies of images for machines |
+//! | [`tftp`] | TFTP for firmware |
+//! | [`network`] | IP addresses and networks |
+//! | [`config`], [`state_dir`] | the configuration, and the directory of the state |
+//! | [`server`] | assembly: the listeners, and what runs beside them |
+//! | [`client`] | requests to another server |
+//! | [`fleet`] | simulated machines, for load tests |
+//!
+//! Arrows go one way: `http` uses `services`, these use `store`, and all of them use `domain`.
 
 pub mod cache;
 pub mod client;

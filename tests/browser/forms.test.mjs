@@ -221,10 +221,10 @@ test('machine: flash again, inventory, delete', async () => {
   await press(page, 'Flash again…');
   await page.locator('.danger').getByRole('button').click();
   await told(page, 'is saved');
-  await page.locator('#state').getByText('pending flash').waitFor();
+  await page.locator('#state').getByText('Waiting for boot: flash').waitFor();
   await press(page, 'Take the inventory at the next boot');
   await told(page, 'bty-inventory');
-  await page.locator('#state').getByText('pending inventory').waitFor();
+  await page.locator('#state').getByText('Waiting for boot: inventory').waitFor();
   await confirm(page.locator('#state'), 'Delete');
   await told(page, `${machine.mac} is deleted`);
   assert.equal((await server.request('GET', `/machines/${machine.mac}`)).status, 404);

@@ -91,7 +91,7 @@ test('a machine is bound to bty-flash-once by keyboard alone', async () => {
   await tabTo(page, '.danger button');
   await page.keyboard.press('Enter');
   await page.getByRole('status').filter({ hasText: 'is saved' }).waitFor();
-  await page.locator('#state').getByText('pending flash').waitFor();
+  await page.locator('#state').getByText('Waiting for boot: flash').waitFor();
   const { boot_mode, target_disk_serial } = await machine.shown();
   assert.deepEqual([boot_mode, target_disk_serial], ['bty-flash-once', machine.serial]);
   faultless(page, 'keyboard');

@@ -128,7 +128,7 @@ test('progress moves on the pages of the machine and of the fleet', async () => 
   assert.equal(await page.getByLabel('Labels').inputValue(), 'half typ');
   assert.equal(await page.getByLabel('Labels').evaluate((field) => document.activeElement === field), true);
   await machine.done();
-  await page.locator('#state').getByText('flashed; booting disk').waitFor();
+  await page.locator('#state').getByText('Flashed', { exact: true }).waitFor();
   assert.equal(await bar.count(), 0);
   await page.locator('#history').getByText('machine.flashed').first().waitFor();
   await finish(page, 'progress');
@@ -157,7 +157,7 @@ test('a change of a second operator arrives at the first', async () => {
   await second.getByLabel('Plan', { exact: true }).selectOption('bty-inventory');
   await second.getByRole('button', { name: 'Save' }).click();
   await second.getByRole('status').getByText('is saved').waitFor();
-  await first.locator('#state').getByText('pending inventory').waitFor();
+  await first.locator('#state').getByText('Waiting for boot: inventory').waitFor();
   await row(list, machine).getByText('bty-inventory').waitFor();
   await second.getByRole('button', { name: 'Undo' }).click();
   await second.getByText('The change is undone.').waitFor();

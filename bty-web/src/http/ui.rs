@@ -44,4 +44,5 @@ pub mod plans;
 mod progress;
 pub mod render;
 pub mod settings;
+mod state_label;
 pub mod undo;

@@ -11,6 +11,7 @@ use super::frame::Frame;
 use super::pictures;
 use super::progress::{Progress, progress};
 use super::render::render;
+use super::state_label::{phase_label, state_label};
 use crate::domain::error::Result;
 use crate::domain::event::Event;
 use crate::domain::machine::{ClientContext, Machine, Phase};
@@ -24,7 +25,7 @@ use crate::services::netboot;
 struct Dashboard {
     frame: Frame,
     total: usize,
-    phases: Vec<(Phase, usize)>,
+    phases: Vec<PhaseCount>,
     last_seen: Option<Time>,
     last_flashed: Option<Time>,
     fleet: String,
@@ -37,6 +38,13 @@ struct Dashboard {
     first_steps: Vec<FirstStep>,
     health: Vec<Check>,
     events: Vec<Event>,
+}
+
+/// A phase, and the number of machines in it.
+struct PhaseCount {
+    phase: Phase,
+    label: &'static str,
+    count: usize,
 }
 
 /// A machine whose live environment is working.
@@ -76,16 +84,17 @@ pub async fn page(
     let machines = &overview.machines;
     let count =
         |phase: Phase| machines.iter().filter(|machine| machine.status().phase() == phase).count();
+    let phase_count = |phase| PhaseCount { phase, label: phase_label(phase), count: count(phase) };
     let busy = |machine: &Machine| BusyMachine {
         mac: machine.mac.to_string(),
         hyphens: machine.mac.hyphens(),
         labels: machine.labels.clone(),
-        state: machine.boot_state(),
+        state: state_label(&machine.status()),
         progress: progress(&app, machine),
     };
     let page = Dashboard {
         total: machines.len(),
-        phases: Phase::ALL.map(|phase| (phase, count(phase))).to_vec(),
+        phases: Phase::ALL.map(phase_count).into(),
         last_seen: machines.iter().filter_map(|machine| machine.seen_at).max(),
         last_flashed: machines.iter().filter_map(|machine| machine.flashed_at).max(),
         fleet: pictures::fleet(machines, &frame.root),

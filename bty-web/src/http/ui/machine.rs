@@ -14,6 +14,7 @@ use super::frame::Frame;
 use super::notice::{Notice, Notices};
 use super::progress::{Progress, progress};
 use super::render::render;
+use super::state_label::state_label;
 use crate::domain::error::{Error, Result};
 use crate::domain::event::Event;
 use crate::domain::mac::Mac;
@@ -118,7 +119,7 @@ async fn show(
     let page = Page {
         hyphens: mac.hyphens(),
         phase: machine_status.phase(),
-        state: machine_status.text(),
+        state: state_label(&machine_status),
         image: image_name(&snapshot.names, machine.image_ref.as_deref()),
         progress: progress(app, &machine),
         form: form(&snapshot, binding, images, &disks),

@@ -14,6 +14,7 @@ use super::form::Fields;
 use super::frame::Frame;
 use super::notice::Notices;
 use super::render::render;
+use super::state_label::{phase_label, state_label};
 use crate::domain::error::Result;
 use crate::domain::machine::Phase;
 use crate::http::extract::{Params, parse_mac};
@@ -73,7 +74,9 @@ impl MachineFilter {
         match column {
             "image" => machines.sort_by_cached_key(image),
             "plan" => machines.sort_by(|a, b| a.plan.cmp(&b.plan)),
-            "state" => machines.sort_by_cached_key(|m| (m.status().phase(), m.status().text())),
+            "state" => {
+                machines.sort_by_cached_key(|m| (m.status().phase(), state_label(&m.status())))
+            }
             "seen" => machines.sort_by_key(|m| m.seen_at),
             "address" => {
                 machines.sort_by_cached_key(|m| {
@@ -104,6 +107,7 @@ fn has(machine: &Brief, names: &HashMap<String, String>, needle: &str) -> bool {
             .image_ref
             .as_ref()
             .is_some_and(|image| image.contains(needle) || names.get(image).is_some_and(|n| is(n)))
+        || is(&state_label(&machine.status()))
         || is(&machine.status().text())
 }
 
@@ -133,7 +137,8 @@ struct Machines {
     per_page: [(usize, bool); 3],
     rows: Vec<Row>,
     columns: Vec<Column>,
-    phases: [Phase; 5],
+    /// Phases to filter by, and their names.
+    phases: [(Phase, &'static str); 5],
     plans: Vec<String>,
     /// The page before this one.
     before: Option<String>,
@@ -181,7 +186,7 @@ pub async fn page(
         before: (number > 1).then(|| filter.path_with("page", &(number - 1).to_string())),
         after: (first + rows.len() < found)
             .then(|| filter.path_with("page", &(number + 1).to_string())),
-        phases: Phase::ALL,
+        phases: Phase::ALL.map(|phase| (phase, phase_label(phase))),
         total,
         found,
         first,
@@ -203,7 +208,7 @@ fn row(brief: Brief, names: &HashMap<String, String>) -> Row {
     Row {
         hyphens: brief.mac.replace(':', "-"),
         phase: status.phase(),
-        state: status.text(),
+        state: state_label(&status),
         image: image.unwrap_or_default(),
         brief,
     }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use super::state_label::state_label;
 use crate::domain::machine::Phase;
 use crate::services::rates::{STEP_MS, Step};
 use crate::store::machines::Brief;
@@ -58,10 +59,8 @@ fn linked_tiles(machines: &[Brief], root: &str) -> String {
     for (i, machine) in machines.iter().enumerate() {
         let (x, y) = (i % COLUMNS * STEP, i / COLUMNS * STEP);
         let status = machine.status();
-        let what = Some(status.text())
-            .filter(|text| !text.is_empty())
-            .unwrap_or_else(|| machine.plan.clone());
-        let title = escape(&format!("{} {}: {what}", machine.mac, machine.labels.join(" ")));
+        let (mac, labels) = (&machine.mac, machine.labels.join(" "));
+        let title = escape(&format!("{mac} {labels}: {}", state_label(&status)));
         let root = escape(root);
         let (phase, hyphens) = (status.phase().as_str(), machine.mac.replace(':', "-"));
         let _ = write!(
