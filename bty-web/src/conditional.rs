@@ -18,8 +18,7 @@ pub struct Conditions {
 }
 
 impl Conditions {
-    /// Reads them from all header fields of a request. Fields that occur repeatedly become one
-    /// list, as section 5.3 says.
+    /// Reads the conditions from header fields. Repeated fields become one list (section 5.3).
     pub fn read<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])>) -> Self {
         let mut conditions = Self::default();
         for (name, value) in fields {
@@ -46,30 +45,30 @@ impl Conditions {
         conditions
     }
 
-    /// Reads them from the headers of a request.
+    /// Reads the conditions from the headers of a request.
     #[must_use]
     pub fn of(headers: &axum::http::HeaderMap) -> Self {
         Self::read(headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())))
     }
 }
 
-/// What the conditions of a request are compared with.
+/// The validators of a representation, which conditions are compared with.
 #[derive(Clone, Copy, Debug)]
 pub struct Validators<'a> {
     /// `ETag`, with its quotes.
     pub etag: &'a str,
-    /// `Last-Modified`; none when the response has no such field.
+    /// `Last-Modified`; `None` when the response has no such field.
     pub modified: Option<SystemTime>,
-    /// Length in bytes; none while it is not known, and then there are no ranges.
+    /// Length in bytes; while it is unknown, ranges are ignored.
     pub len: Option<u64>,
 }
 
-/// The response to a GET or HEAD request.
+/// The status of a response to a GET or HEAD request, and the bytes that it carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Selection {
-    /// 200: all of it.
+    /// 200: all bytes.
     Whole,
-    /// 206: the bytes from the first up to, but not including, the second.
+    /// 206: the bytes from the first offset up to, but not including, the second.
     Part(u64, u64),
     /// 304.
     NotModified,
@@ -107,7 +106,7 @@ impl Selection {
 #[must_use]
 pub fn select(conditions: &Conditions, is_head: bool, current: &Validators<'_>) -> Selection {
     let modified = current.modified.map(whole_second);
-    let is_kept = match (&conditions.if_match, &conditions.if_unmodified_since) {
+    let is_unchanged = match (&conditions.if_match, &conditions.if_unmodified_since) {
         (Some(tags), _) => {
             tags_of(tags).any(|tag| tag == "*" || is_strongly_same(tag, current.etag))
         }
@@ -118,17 +117,17 @@ pub fn select(conditions: &Conditions, is_head: bool, current: &Validators<'_>) 
         },
         (None, None) => true,
     };
-    if !is_kept {
+    if !is_unchanged {
         return Selection::PreconditionFailed;
     }
-    let is_known = match (&conditions.if_none_match, &conditions.if_modified_since) {
+    let client_has_it = match (&conditions.if_none_match, &conditions.if_modified_since) {
         (Some(tags), _) => tags_of(tags).any(|tag| tag == "*" || is_weakly_same(tag, current.etag)),
         (None, Some(date)) => {
             parse_date(date).zip(modified).is_some_and(|(date, modified)| modified <= date)
         }
         (None, None) => false,
     };
-    if is_known {
+    if client_has_it {
         return Selection::NotModified;
     }
     let (Some(range), Some(len), false) = (&conditions.range, current.len, is_head) else {
@@ -167,14 +166,14 @@ fn parse_date(text: &str) -> Option<SystemTime> {
     httpdate::parse_http_date(text.trim()).ok()
 }
 
-/// Dates of HTTP have no fractions.
+/// Dates in HTTP have whole seconds.
 fn whole_second(time: SystemTime) -> SystemTime {
     let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     UNIX_EPOCH + Duration::from_secs(seconds)
 }
 
-/// A single range of bytes. Anything else than that is ignored, as section 14.2 allows: several
-/// ranges, another unit, and what is not valid.
+/// Parses a single range of bytes. Everything else is ignored, as section 14.2 allows: several
+/// ranges, other units, invalid ranges.
 fn parse_range(text: &str, len: u64) -> Selection {
     let number = |text: &str| match text.bytes().all(|b| b.is_ascii_digit()) {
         true => text.parse::<u64>().ok(),
@@ -221,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_are_those_of_the_standard() {
+    fn ranges_are_parsed_as_the_standard_says() {
         for (text, range) in [
             ("bytes=0-0", Selection::Part(0, 1)),
             ("bytes=5-", Selection::Part(5, 10)),
@@ -263,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn conditions_count_in_their_order() {
+    fn conditions_are_evaluated_in_the_order_of_the_standard() {
         use Selection::{NotModified, PreconditionFailed, Whole};
         for (fields, expected) in [
             (&[("If-None-Match", "\"a,b\"")][..], NotModified),
@@ -314,7 +313,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn whatever_is_asked_for_is_within_the_representation(
+        fn every_selection_is_within_the_representation(
             range in "(bytes=)?[0-9,-]{0,24}|\\PC{0,20}", validator in "(W/)?\"[ab]\"|\\PC{0,20}|Sun, 06 Nov 1994 08:49:3[0-9] GMT",
             name in "if-range|if-match|if-none-match|if-modified-since|if-unmodified-since", len in 0..u64::MAX, is_head: bool,
         ) {
@@ -331,7 +330,7 @@ mod tests {
         }
 
         #[test]
-        fn one_range_gives_the_bytes_that_slicing_gives(len in 0..200_u64, first in 0..250_u64, last in 0..250_u64) {
+        fn a_range_selects_the_bytes_that_slicing_selects(len in 0..200_u64, first in 0..250_u64, last in 0..250_u64) {
             let body: Vec<u64> = (0..len).collect();
             let expected: Vec<u64> = body.iter().copied().filter(|n| (first..=last).contains(n)).collect();
             match parse_range(&format!("bytes={first}-{last}"), len) {

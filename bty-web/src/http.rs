@@ -1,12 +1,14 @@
-//! HTTP: the router, guards, the JSON API, the pages, and the scripts for machines. Handlers translate between requests and services.
+//! HTTP: routes and middleware, the JSON API, the pages, and the scripts for machines. Handlers
+//! translate between requests and services.
 
 pub mod api;
 pub mod bodies;
+pub mod client_address;
 pub mod connections;
 pub mod error;
 pub mod extract;
 pub mod guard;
-pub mod network;
+mod middleware;
 pub mod pxe;
 mod rewrite;
 pub mod router;

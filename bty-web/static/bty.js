@@ -1,132 +1,133 @@
-// What pages do beyond plain links and forms. Without this script they are whole, and stand still.
+// Live updates of pages, the editor of plans, and copy buttons. Pages work without this script, but do
+// not update themselves.
 "use strict";
 
 (() => {
-  // A page that fetches itself again does so at most once in this time.
+  // Shortest time between two updates of a page.
   const GAP_MS = 1000;
   const RETRY_MS = 2000;
-  // A server that says nothing for so long has gone: it says something every ten seconds.
+  // The server sends a message every ten seconds: after so long without one, it has gone.
   const SILENCE_MS = 25000;
-  const ANSWER_MS = 10000;
+  const RESPONSE_MS = 10000;
 
   let source = null;
   let lastHeard = 0;
   let isAway = false;
-  let wasAway = false;
-  let isOld = false;
-  let wanted = new Set();
+  let hasMissed = false;
+  let isOutdated = false;
+  let changed = new Set();
   let timer = null;
   let lastFetch = 0;
 
   const follows = () => document.body.dataset.follow;
 
-  // ---- what happens on the server
+  // ---- live updates
 
   function follow() {
-    if (source || isOld || document.hidden || !follows()) return;
+    if (source || isOutdated || document.hidden || !follows()) return;
     source = new EventSource(follows());
     lastHeard = Date.now();
     source.addEventListener("hello", (event) => {
       lastHeard = Date.now();
       const [version] = event.data.split(" ");
-      // loading it again by itself would lose what is being typed
+      // reloading the page here would lose what is being typed
       if (version !== document.body.dataset.seen.split(" ")[0]) {
-        isOld = true;
-        return say(`The server is version ${version} now. Load this page again when nothing in it is unsaved.`);
+        isOutdated = true;
+        return showLine(`The server was upgraded to version ${version}. Reload this page when it has no unsaved input.`);
       }
-      // what was missed meanwhile; how far a flash is, is no event
-      if (wasAway || event.data !== document.body.dataset.seen) want("all");
-      wasAway = false;
-      if (isAway) tellAway(false);
+      // catch up with what was missed; progress of a flash is not counted by events
+      if (hasMissed || event.data !== document.body.dataset.seen) addTopic("all");
+      hasMissed = false;
+      if (isAway) showAway(false);
     });
     source.addEventListener("changed", (event) => {
       lastHeard = Date.now();
-      event.data.split(" ").forEach(want);
+      event.data.split(" ").forEach(addTopic);
     });
     source.addEventListener("still", () => (lastHeard = Date.now()));
-    source.onerror = lose;
+    source.onerror = disconnected;
   }
 
-  // A server that is cut off does not refuse: it never answers.
-  const look = () => fetch(location.href, { headers: { Accept: "text/html" }, signal: AbortSignal.timeout(ANSWER_MS) });
+  // A server that is cut off does not refuse connections: only a timeout notices it.
+  const fetchPage = () => fetch(location.href, { headers: { Accept: "text/html" }, signal: AbortSignal.timeout(RESPONSE_MS) });
 
-  async function lose() {
+  async function disconnected() {
     leave();
-    if (document.hidden || (await isOutside())) return;
-    tellAway(true);
+    if (document.hidden || (await isLoggedOut())) return;
+    showAway(true);
     setTimeout(follow, RETRY_MS);
   }
 
-  // The session has ended: the server answers, and leads to the log-in.
-  async function isOutside(given) {
-    const response = given ?? (await look().catch(() => null));
+  // When the session has ended, the server redirects to the log-in.
+  async function isLoggedOut(given) {
+    const response = given ?? (await fetchPage().catch(() => null));
     if (!response?.redirected || !new URL(response.url).pathname.endsWith("/ui/login")) return false;
-    isOld = true;
-    say("You are no longer logged in. Log in in another tab, then load this page again.");
+    isOutdated = true;
+    showLine("You are no longer logged in. Log in in another tab, then reload this page.");
     return true;
   }
 
   function leave() {
-    if (source) wasAway = true;
+    if (source) hasMissed = true;
     source?.close();
     source = null;
   }
 
-  function tellAway(is) {
+  function showAway(is) {
     isAway = is;
-    say(is ? "The server does not answer. What is shown is from before; it is tried again." : "");
+    showLine(is ? "The server does not answer. This page may be out of date; trying again." : "");
   }
 
-  // The line at the top, which stays when another page is swapped in.
-  let said = "";
-  function say(text = said) {
-    said = text;
+  // Shows a line at the top. It is kept when another page is swapped in.
+  let shownText = "";
+  function showLine(text = shownText) {
+    shownText = text;
     const line = document.getElementById("offline");
     if (line) line.textContent = text;
   }
 
-  function want(topic) {
-    if (isOld) return;
-    wanted.add(topic);
+  function addTopic(topic) {
+    if (isOutdated) return;
+    changed.add(topic);
     if (timer) return;
     timer = setTimeout(refresh, Math.max(0, lastFetch + GAP_MS - Date.now()));
   }
 
-  const isWanted = (region, topics) =>
+  const isAffected = (region, topics) =>
     topics.has("all") || region.dataset.live.split(" ").some((topic) => topics.has(topic));
 
   const morphing = {
     morphStyle: "outerHTML",
     ignoreActiveValue: true,
     callbacks: {
-      // what a person has opened or ticked stays so
+      // keep what a person has opened or checked
       beforeAttributeUpdated: (name, node) =>
         !((name === "open" && node.tagName === "DETAILS") || (name === "checked" && node.type === "checkbox")),
     },
   };
 
   async function refresh() {
-    const topics = wanted;
-    wanted = new Set();
-    const find = () => [...document.querySelectorAll("[data-live]")].filter((region) => isWanted(region, topics));
+    const topics = changed;
+    changed = new Set();
+    const find = () => [...document.querySelectorAll("[data-live]")].filter((region) => isAffected(region, topics));
     if (find().length) {
       const at = location.href;
       try {
-        const response = await look();
-        if (await isOutside(response)) return;
+        const response = await fetchPage();
+        if (await isLoggedOut(response)) return;
         const page = new DOMParser().parseFromString(await response.text(), "text/html");
-        // the operator may have gone on meanwhile
-        if (response.ok && at === location.href) find().forEach((region) => renew(region, page));
+        // unless the operator is on another page by now
+        if (response.ok && at === location.href) find().forEach((region) => replaceRegion(region, page));
       } catch {
-        // the stream tells when the server is back
+        // the stream notices when the server is back
       }
     }
     lastFetch = Date.now();
     timer = null;
-    if (wanted.size) timer = setTimeout(refresh, GAP_MS);
+    if (changed.size) timer = setTimeout(refresh, GAP_MS);
   }
 
-  function renew(region, page) {
+  function replaceRegion(region, page) {
     const fresh = page.getElementById(region.id);
     if (!fresh) return;
     const id = region.id;
@@ -135,10 +136,10 @@
   }
 
   setInterval(() => {
-    if (source && Date.now() - lastHeard > SILENCE_MS) lose();
+    if (source && Date.now() - lastHeard > SILENCE_MS) disconnected();
   }, 5000);
 
-  // a page that nobody sees keeps no connection: browsers have few for one server
+  // a hidden page closes its stream: browsers allow few connections to one server
   document.addEventListener("visibilitychange", () => (document.hidden ? leave() : follow()));
   addEventListener("pagehide", leave);
   addEventListener("pageshow", follow);
@@ -146,20 +147,21 @@
   // ---- pages that are swapped in
 
   document.addEventListener("htmx:afterSettle", (event) => {
-    say();
+    showLine();
     editor();
-    // readers of screens hear of the new page
+    // moves the focus, so that screen readers announce the new page
     if (event.detail.boosted) document.getElementById("main")?.focus({ preventScroll: true });
   });
-  document.addEventListener("htmx:sendError", () => tellAway(true));
+  document.addEventListener("htmx:sendError", () => showAway(true));
 
-  // An answer that is still on its way knows nothing of this character, and would take it away; the form asks again.
+  // A response that is on its way does not have this character, and would remove it; the form sends
+  // another request.
   document.addEventListener("input", (event) => {
     const form = event.target.closest?.("form[data-hx-sync]");
     if (form) htmx.trigger(form, "htmx:abort");
   });
 
-  // ---- the editor of plans: numbers beside lines, marks where something is wrong
+  // ---- the editor of plans: line numbers, and marks at lines with problems
 
   function editor() {
     const text = document.getElementById("source");
@@ -197,7 +199,7 @@
     try {
       await navigator.clipboard.writeText(from.textContent);
     } catch {
-      // plain HTTP: browsers let pages copy only what is selected
+      // over plain HTTP, browsers allow pages to copy only a selection
       getSelection().selectAllChildren(from);
       document.execCommand("copy");
     }

@@ -139,17 +139,17 @@ test('machine: the binding, and its next boots while it is edited', async () => 
   await page.goto(machine.path);
   await form.getByLabel('Plan', { exact: true }).selectOption('night');
   // the form of the plan's parameters, and what is missing
-  await form.getByLabel('rack (needed)').waitFor();
+  await form.getByLabel('rack (required)').waitFor();
   await page.locator('#next').getByText('the plan writes to a disk, and none is named').waitFor();
   await form.getByLabel('Image', { exact: true }).selectOption({ index: 1 });
-  await form.getByLabel('Disk that may be written').selectOption(machine.serial);
-  await form.getByLabel('rack (needed)').fill('r7');
+  await form.getByLabel('Target disk').selectOption(machine.serial);
+  await form.getByLabel('rack (required)').fill('r7');
   await page.waitForFunction(() => !document.querySelector('#next .wrong') && document.querySelectorAll('#next li').length > 0);
   await form.getByText('More', { exact: true }).click();
   await form.getByLabel('Labels').fill('-wrong');
   await press(form, 'Save');
   await refused(page, 'cannot be bound like this');
-  assert.equal(await form.getByLabel('rack (needed)').inputValue(), 'r7', 'what was typed is still there');
+  assert.equal(await form.getByLabel('rack (required)').inputValue(), 'r7', 'what was typed is still there');
   await form.getByText('More', { exact: true }).click();
   await form.getByLabel('Labels').fill('spare, r7');
   await press(form, 'Save');
@@ -160,7 +160,7 @@ test('machine: the binding, and its next boots while it is edited', async () => 
   const saved = await machine.shown();
   assert.deepEqual([saved.boot_mode, saved.params, saved.labels], ['night', { rack: 'r7' }, ['r7', 'spare']]);
   await press(page, 'Undo');
-  await told(page, 'It is undone');
+  await told(page, 'The change is undone');
   assert.equal((await machine.shown()).boot_mode, 'ipxe-exit');
 });
 
@@ -168,19 +168,19 @@ test('machine: what is typed outlives an answer to what was there before', async
   const form = page.locator('#binding');
   await page.goto(machines[6].path);
   await form.getByLabel('Plan', { exact: true }).selectOption('night');
-  await form.getByLabel('rack (needed)').waitFor();
+  await form.getByLabel('rack (required)').waitFor();
   const held = deferred();
   await page.route('**/preview', async (route) => {
     await held.promise;
     await route.continue();
   }, { times: 1 });
   await form.getByLabel('Image', { exact: true }).selectOption({ index: 1 });
-  await form.getByLabel('rack (needed)').pressSequentially('r7');
+  await form.getByLabel('rack (required)').pressSequentially('r7');
   const answered = page.waitForResponse('**/preview');
   held.resolve();
   await answered;
   await page.waitForFunction(() => !document.querySelector('.htmx-request, .htmx-swapping, .htmx-settling'));
-  assert.equal(await form.getByLabel('rack (needed)').inputValue(), 'r7');
+  assert.equal(await form.getByLabel('rack (required)').inputValue(), 'r7');
 });
 
 test('machine: what overwrites a disk is shown first', async () => {
@@ -189,7 +189,7 @@ test('machine: what overwrites a disk is shown first', async () => {
   const form = page.locator('#binding');
   await form.getByLabel('Plan', { exact: true }).selectOption('bty-flash-once');
   await form.getByLabel('Image', { exact: true }).selectOption({ index: 1 });
-  await form.getByLabel('Disk that may be written').selectOption(machine.serial);
+  await form.getByLabel('Target disk').selectOption(machine.serial);
   await press(form, 'Save');
   const danger = page.locator('.danger');
   await danger.waitFor();
@@ -198,7 +198,7 @@ test('machine: what overwrites a disk is shown first', async () => {
     assert.ok(text.includes(word), `${word} is shown: ${text}`);
   }
   assert.equal((await machine.shown()).boot_mode, 'ipxe-exit', 'nothing is saved yet');
-  await danger.getByRole('link', { name: 'Leave it as it is' }).click();
+  await danger.getByRole('link', { name: 'Cancel' }).click();
   await danger.waitFor({ state: 'detached' });
   assert.equal((await machine.shown()).boot_mode, 'ipxe-exit', 'and it was left');
 });
@@ -221,15 +221,15 @@ test('machine: flash again, inventory, delete', async () => {
   await press(page, 'Flash again…');
   await page.locator('.danger').getByRole('button').click();
   await told(page, 'is saved');
-  await page.locator('#state').getByText('pending flash').waitFor();
+  await page.locator('#state').getByText('Waiting for boot: flash').waitFor();
   await press(page, 'Take the inventory at the next boot');
   await told(page, 'bty-inventory');
-  await page.locator('#state').getByText('pending inventory').waitFor();
+  await page.locator('#state').getByText('Waiting for boot: inventory').waitFor();
   await confirm(page.locator('#state'), 'Delete');
   await told(page, `${machine.mac} is deleted`);
   assert.equal((await server.request('GET', `/machines/${machine.mac}`)).status, 404);
   await press(page, 'Undo');
-  await told(page, 'It is undone');
+  await told(page, 'The change is undone');
   assert.equal((await machine.shown()).known_disks.length, 2);
   // twice is refused; without scripts, as the page would know
   const plain = await operator(browser, server, { javaScriptEnabled: false });
@@ -255,24 +255,24 @@ test('plans: a new one, what is wrong at its line, a revision, the way back', as
   await page.locator('#problems .problems button').first().click();
   assert.equal(await source().evaluate((text) => document.activeElement === text), true, 'it leads to the line');
   await source().fill(SOURCE);
-  await page.getByText('Nothing is wrong with it').waitFor();
+  await page.getByText('No problems found').waitFor();
   await page.getByLabel('Note').fill('begun');
   await press(page, 'Save');
   await told(page, 'mine is saved as revision 1');
   await page.getByRole('link', { name: 'Edit' }).click();
   await source().fill(`${SOURCE}// more\n`);
-  await press(page, 'Show what it changes for the fleet');
+  await press(page, 'Simulate for the fleet');
   await page.getByText('machines were simulated').waitFor();
   assert.equal(await source().inputValue(), `${SOURCE}// more\n`);
   await press(page, 'Save');
   await told(page, 'revision 2');
-  await page.getByRole('link', { name: 'What has changed since' }).click();
+  await page.getByRole('link', { name: 'Show changes since' }).click();
   await page.locator('.diff .added').filter({ hasText: '// more' }).waitFor();
-  await confirm(page.locator('tr').filter({ hasText: 'begun' }), 'Go back to this');
+  await confirm(page.locator('tr').filter({ hasText: 'begun' }), 'Roll back to this');
   await told(page, 'mine is as revision 1 again');
   assert.equal((await server.api('GET', '/plans/mine')).source, SOURCE);
   await press(page, 'Undo');
-  await told(page, 'It is undone');
+  await told(page, 'The change is undone');
   assert.equal((await server.api('GET', '/plans/mine')).source, `${SOURCE}// more\n`);
 });
 
@@ -305,7 +305,7 @@ test('plans: delete', async () => {
   await confirm(page.getByRole('main'), 'Delete');
   await told(page, 'night is deleted');
   await press(page, 'Undo');
-  await told(page, 'It is undone');
+  await told(page, 'The change is undone');
   assert.equal((await server.api('GET', '/plans/night')).name, 'night');
 });
 
@@ -317,7 +317,7 @@ test('images: add, check, cache, delete', async () => {
   await refused(page, '404');
   await add.getByLabel('Address', { exact: true }).fill(`${files.base}/small.img`);
   await add.getByLabel('Name').fill('small');
-  await add.getByLabel('Address of its digest').fill(`${files.base}/small.img.sha256`);
+  await add.getByLabel('Digest file').fill(`${files.base}/small.img.sha256`);
   await add.getByLabel('Description').fill('Nearly nothing');
   await press(add, 'Add');
   await told(page, 'small is in the catalog');
@@ -332,7 +332,7 @@ test('images: add, check, cache, delete', async () => {
   await told(page, 'is deleted');
   await row.waitFor({ state: 'detached' });
   await press(page, 'Undo');
-  await told(page, 'It is undone');
+  await told(page, 'The change is undone');
   await row.waitFor();
   await page.getByRole('searchbox', { name: 'Search' }).fill('nearly');
   await page.waitForFunction(() => document.querySelectorAll('#list tbody tr').length === 1);
@@ -343,14 +343,14 @@ test('images: import and upload', async () => {
   writeFileSync(join(server.state, 'more.toml'), toml('other'));
   await page.goto('/ui/images');
   const importing = card(page, 'Import a catalog');
-  await importing.getByLabel('Address, or path on the server').fill('/no/such/catalog.toml');
+  await importing.getByLabel('Address or path on the server').fill('/no/such/catalog.toml');
   await press(importing, 'Import');
   await refused(page, 'catalog.toml');
-  await importing.getByLabel('Address, or path on the server').fill(join(server.state, 'more.toml'));
+  await importing.getByLabel('Address or path on the server').fill(join(server.state, 'more.toml'));
   await press(importing, 'Import');
   await told(page, '1 images were imported');
   const upload = async (text) => {
-    await importing.getByLabel('A file of yours').setInputFiles({ name: 'catalog.toml', mimeType: 'application/toml', buffer: Buffer.from(text) });
+    await importing.getByLabel('Catalog file').setInputFiles({ name: 'catalog.toml', mimeType: 'application/toml', buffer: Buffer.from(text) });
     await press(importing, 'Upload');
   };
   await upload('this is [no TOML');
@@ -358,8 +358,8 @@ test('images: import and upload', async () => {
   await upload(toml('uploaded'));
   await told(page, '1 images were imported');
   await page.locator('#list').getByText('uploaded', { exact: true }).waitFor();
-  await press(page.getByRole('main'), 'Look at tags again');
-  await told(page, 'tags were looked at');
+  await press(page.getByRole('main'), 'Refresh tags');
+  await told(page, 'tags were resolved');
   await press(page.getByRole('main'), 'Check all');
   await refused(page, 'not as the catalog says');
 });
@@ -374,7 +374,7 @@ test('netboot: addresses, probes, digests, another version', async () => {
   await page.locator('#dhcp code').filter({ hasText: server.base }).first().waitFor();
   await page.locator('#dhcp').getByRole('button', { name: 'Copy' }).first().click();
   await page.locator('#dhcp').getByRole('button', { name: 'Copied' }).first().waitFor();
-  await press(page, 'Compare with the digests');
+  await press(page, 'Verify digests');
   await refused(page, 'none of the files of version');
   let sums = '';
   for (const part of ['vmlinuz', 'initrd', 'squashfs']) {
@@ -382,22 +382,22 @@ test('netboot: addresses, probes, digests, another version', async () => {
     sums += `${createHash('sha256').update(part).digest('hex')}  ${name('9.9', part)}\n`;
   }
   assert.ok((await put('9.9', 'sha256', sums)).ok);
-  await press(page, 'Let machines boot it');
+  await press(page, 'Boot this version');
   await told(page, 'Machines boot version 9.9 from now on');
-  await press(page, 'Compare with the digests');
+  await press(page, 'Verify digests');
   await told(page, 'have the digests of their release');
-  await press(page, 'Fetch it');
+  await press(page, 'Fetch');
   await told(page, 'is being fetched');
   await page.locator('#artifacts').getByText('failed').waitFor();
   await unchecked(page.locator('#artifacts form').filter({ has: page.getByLabel('Release') }));
   await page.getByLabel('Release').fill('no tag/../');
-  await press(page, 'Fetch it');
+  await press(page, 'Fetch');
   await refused(page, '');
 });
 
 test('events: search, pivot, acknowledge', async () => {
   await page.goto('/ui/events');
-  await page.getByRole('link', { name: 'Failures to look at' }).click();
+  await page.getByRole('link', { name: 'Unacknowledged failures' }).click();
   await page.waitForURL('**ack*');
   const rows = page.locator('#log tbody tr');
   const badge = page.getByRole('navigation', { name: 'Pages' }).locator('.badge.alarm');
@@ -411,7 +411,7 @@ test('events: search, pivot, acknowledge', async () => {
   await told(page, '2 events are acknowledged');
   assert.equal(Number(await badge.evaluate((badge) => badge.firstChild.textContent)), before - 2);
   await press(page, 'Undo');
-  await told(page, 'It is undone');
+  await told(page, 'The change is undone');
   assert.equal(Number(await badge.evaluate((badge) => badge.firstChild.textContent)), before);
   await page.getByLabel('all on this page').check();
   assert.equal(await rows.getByRole('checkbox', { checked: true }).count(), await rows.count());
@@ -420,7 +420,7 @@ test('events: search, pivot, acknowledge', async () => {
   assert.equal(await badge.count(), 0);
   await page.goto('/ui/events?q=machine.flash_failed');
   await rows.first().getByRole('checkbox').check();
-  await press(page, 'Take back');
+  await press(page, 'Unacknowledge');
   await told(page, 'looked at again');
   assert.equal(await badge.count(), 1);
   // one click from an event to all of its machine
@@ -442,15 +442,15 @@ test('backups: make, download, schedule, delete', async () => {
   await row.getByRole('link', { name: 'Download' }).click();
   assert.match((await waiting).suggestedFilename(), /^bty-.*\.json$/);
   const schedule = card(page, 'Schedule');
-  await schedule.getByLabel('How often').selectOption('daily');
-  await schedule.getByLabel('As many are kept').fill('3');
+  await schedule.getByLabel('Interval').selectOption('daily');
+  await schedule.getByLabel('Backups to keep').fill('3');
   await press(schedule, 'Save');
   await told(page, 'The schedule is saved');
   await unchecked(schedule.locator('form'));
-  await schedule.getByLabel('As many are kept').fill('0');
+  await schedule.getByLabel('Backups to keep').fill('0');
   await press(schedule, 'Save');
   await refused(page, 'not changed');
-  assert.equal(await schedule.getByLabel('As many are kept').inputValue(), '3');
+  assert.equal(await schedule.getByLabel('Backups to keep').inputValue(), '3');
   const count = await page.locator('#list tbody tr').count();
   await confirm(row, 'Delete');
   await told(page, 'is deleted');
@@ -466,12 +466,12 @@ test('settings: in place, with their source', async () => {
   await display.getByLabel('display.timezone').fill('Asia/Tokyo');
   await press(display, 'Save');
   await told(page, 'The settings are saved');
-  await display.getByText('From the database').waitFor();
+  await display.getByText('Changed').waitFor();
   await page.goto('/ui/events');
   await page.locator('#log time').first().getByText('JST').waitFor();
   await page.goBack();
   await press(page, 'Undo');
-  await told(page, 'It is undone');
+  await told(page, 'The change is undone');
   assert.equal(await display.getByLabel('display.timezone').inputValue(), 'UTC');
   const password = page.getByRole('row').filter({ hasText: 'admin.password' });
   await password.getByText('environment').waitFor();
@@ -484,8 +484,8 @@ test('account: a hash, a token, sessions', async () => {
   const fill = async (now, next, again) => {
     await password.getByLabel('Current password').fill(now);
     await password.getByLabel('New password').fill(next);
-    await password.getByLabel('Again').fill(again);
-    await press(password, 'Make its hash');
+    await password.getByLabel('Repeat').fill(again);
+    await press(password, 'Generate hash');
   };
   await fill('wrong', 'new password', 'new password');
   await refused(page, 'not the current password');
@@ -494,16 +494,16 @@ test('account: a hash, a token, sessions', async () => {
   await fill(PASSWORD, 'new password', 'new password');
   await told(page, 'admin.password');
   assert.match(await page.locator('#secret').innerText(), /^\$argon2id\$/);
-  const token = card(page, 'New token for a program');
-  await token.getByLabel('What it is for').fill('ci');
+  const token = card(page, 'New token');
+  await token.getByLabel('Name').fill('ci');
   for (const box of await token.getByRole('checkbox').all()) await box.uncheck();
-  await press(token, 'Make it');
+  await press(token, 'Create token');
   await refused(page, '');
-  await token.getByLabel('What it is for').fill('ci');
+  await token.getByLabel('Name').fill('ci');
   await token.getByLabel('machines').check();
-  await token.getByLabel('Ends after days').fill('30');
-  await press(token, 'Make it');
-  await told(page, 'The token for ci is made');
+  await token.getByLabel('Lifetime in days').fill('30');
+  await press(token, 'Create token');
+  await told(page, 'The token for ci is created');
   const secret = await page.locator('#secret').innerText();
   const use = () => fetch(`${server.base}/machines`, { headers: { authorization: `Bearer ${secret}` } });
   assert.notEqual((await use()).status, 401);
@@ -515,7 +515,7 @@ test('account: a hash, a token, sessions', async () => {
   assert.equal((await use()).status, 401);
   const second = await operator(browser, server);
   await page.reload();
-  const own = page.getByRole('row').filter({ hasText: 'this one' });
+  const own = page.getByRole('row').filter({ hasText: 'this session' });
   assert.equal(await own.getByRole('button', { name: 'End' }).count(), 0);
   // the newest is the other one's
   const others = page.getByRole('row').filter({ has: page.getByRole('button', { name: 'End', exact: true }) });
@@ -538,11 +538,11 @@ test('cache: fetch, pin, delete, forget', async () => {
   await refused(page, '');
   await fetchForm.getByLabel('Address').fill(`${files.base}/other.img`);
   await press(fetchForm, 'Fetch');
-  await told(page, 'It is being fetched');
+  await told(page, 'The object is being fetched');
   const row = page.locator('#objects tr').filter({ hasText: 'other.img' }).filter({ has: page.getByRole('button', { name: 'Pin', exact: true }) });
   await row.waitFor();
   await press(row, 'Pin');
-  await told(page, 'It is pinned');
+  await told(page, 'The object is pinned');
   const pinned = page.locator('#objects tr').filter({ hasText: 'other.img' });
   await press(pinned, 'Unpin');
   await told(page, 'no longer pinned');
@@ -550,13 +550,13 @@ test('cache: fetch, pin, delete, forget', async () => {
   const summary = pinned.locator('summary');
   if (await summary.count()) await summary.first().click();
   await press(pinned, 'Delete');
-  await told(page, 'It is deleted');
+  await told(page, 'The object is deleted');
   await pinned.waitFor({ state: 'detached' });
   await fetch(`${server.base}/blob?url=${encodeURIComponent(`${files.base}/none.img`)}`);
   await page.reload();
-  if (await page.getByText('Asked for and not here').count()) {
-    await press(page, 'Forget these');
-    await told(page, 'They are forgotten');
+  if (await page.getByRole('heading', { name: 'Misses' }).count()) {
+    await press(page, 'Forget misses');
+    await told(page, 'The misses are forgotten');
   }
 });
 
@@ -567,8 +567,8 @@ test('without scripts: a machine is bound, shown and confirmed', async () => {
   const form = plain.locator('#binding');
   await form.getByLabel('Plan', { exact: true }).selectOption('bty-flash-once');
   await form.getByLabel('Image', { exact: true }).selectOption({ index: 1 });
-  await form.getByLabel('Disk that may be written').selectOption(machine.second);
-  await press(form, 'Show what it would do');
+  await form.getByLabel('Target disk').selectOption(machine.second);
+  await press(form, 'Preview');
   await plain.locator('#next li').first().waitFor();
   await press(plain.locator('#binding'), 'Save');
   await plain.locator('.danger').getByRole('button').click();

@@ -55,26 +55,26 @@ test('from an empty server to a flashed machine, and who did what', async () => 
 
   // what machines boot
   await putRelease(server);
-  await isDone(page, 'Get what machines boot');
+  await isDone(page, 'Fetch the live environment');
 
   // an image
   await page.locator('#first').getByRole('link', { name: 'Add an image' }).click();
   const add = card(page, 'Add an image');
   await add.getByLabel('Address', { exact: true }).fill(`${files.base}/debian-13.img`);
   await add.getByLabel('Name').fill('debian 13');
-  await add.getByLabel('Address of its digest').fill(`${files.base}/debian-13.img.sha256`);
+  await add.getByLabel('Digest file').fill(`${files.base}/debian-13.img.sha256`);
   await press(add, 'Add');
   await told(page, 'debian 13 is in the catalog');
   await go(page, 'Dashboard');
   await isDone(page, 'Add an image');
 
   // the DHCP server is told, and the machine is switched on
-  await page.locator('#first').getByRole('link', { name: 'Tell your DHCP server' }).click();
+  await page.locator('#first').getByRole('link', { name: 'Set up your DHCP server' }).click();
   await page.locator('#dhcp').getByText('dnsmasq').first().waitFor();
   await go(page, 'Dashboard');
   await machine.boot();
-  await isDone(page, 'Tell your DHCP server');
-  await isDone(page, 'Switch the first machine on');
+  await isDone(page, 'Set up your DHCP server');
+  await isDone(page, 'Switch on the first machine');
 
   // a plan of their own: what is wrong is told at its line, then it is right
   await go(page, 'Plans');
@@ -85,7 +85,7 @@ test('from an empty server to a flashed machine, and who did what', async () => 
   await script.fill(bundled.replace('fn boot(m) {', 'fn boot(m {'));
   await page.locator('#problems li[data-line]').first().waitFor();
   await script.fill(bundled.replace(/^\/\/!.*/, '//! Flash the bound image once, my way.'));
-  await page.getByText('Nothing is wrong with it').waitFor();
+  await page.getByText('No problems found').waitFor();
   await page.getByLabel('Note').fill('my first plan');
   await press(page, 'Save');
   await told(page, 'my-flash is saved as revision 1');
@@ -100,7 +100,7 @@ test('from an empty server to a flashed machine, and who did what', async () => 
   const form = page.locator('#binding');
   await form.getByLabel('Plan', { exact: true }).selectOption('my-flash');
   await form.getByLabel('Image', { exact: true }).selectOption({ index: 1 });
-  await form.getByLabel('Disk that may be written').selectOption(machine.serial);
+  await form.getByLabel('Target disk').selectOption(machine.serial);
   await press(form, 'Save');
   const danger = page.locator('.danger');
   await danger.getByText(machine.serial).first().waitFor();

@@ -91,7 +91,7 @@ test('a machine is bound to bty-flash-once by keyboard alone', async () => {
   await tabTo(page, '.danger button');
   await page.keyboard.press('Enter');
   await page.getByRole('status').filter({ hasText: 'is saved' }).waitFor();
-  await page.locator('#state').getByText('pending flash').waitFor();
+  await page.locator('#state').getByText('Waiting for boot: flash').waitFor();
   const { boot_mode, target_disk_serial } = await machine.shown();
   assert.deepEqual([boot_mode, target_disk_serial], ['bty-flash-once', machine.serial]);
   faultless(page, 'keyboard');
@@ -102,7 +102,7 @@ test('the first stop of a page leads past its navigation', async () => {
   const page = await operator(browser, server);
   await page.goto('/ui/machines');
   await page.keyboard.press('Tab');
-  const skip = page.getByRole('link', { name: 'To the content' });
+  const skip = page.getByRole('link', { name: 'Skip to content' });
   assert.equal(await skip.evaluate((link) => document.activeElement === link), true);
   assert.equal(await skip.evaluate((link) => link.getBoundingClientRect().left >= 0 && link.getBoundingClientRect().top >= 0), true, 'it is seen');
   await page.keyboard.press('Enter');
@@ -124,7 +124,7 @@ test('a deletion is asked, and confirmed or left, by keyboard', async () => {
   assert.equal((await server.request('GET', `/machines/${machine.mac}`)).status, 404);
   await tabTo(page, '.notice button');
   await page.keyboard.press('Enter');
-  await page.getByText('It is undone.').waitFor();
+  await page.getByText('The change is undone.').waitFor();
   assert.equal((await machine.shown()).mac, machine.mac);
   await page.context().close();
 });

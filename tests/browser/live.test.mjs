@@ -47,7 +47,7 @@ test('a machine appears while something is typed', async () => {
   const search = page.getByRole('searchbox', { name: 'Search' });
   await search.click();
   await page.keyboard.type('02:b7:f0:00:1');
-  await page.getByText('None of 40 is like that').waitFor();
+  await page.getByText('None of 40 machines matches').waitFor();
   await machine.contact();
   await row(page, machine).waitFor();
   assert.equal(await page.locator('#list tbody tr').count(), 1, 'only what is searched for');
@@ -128,7 +128,7 @@ test('progress moves on the pages of the machine and of the fleet', async () => 
   assert.equal(await page.getByLabel('Labels').inputValue(), 'half typ');
   assert.equal(await page.getByLabel('Labels').evaluate((field) => document.activeElement === field), true);
   await machine.done();
-  await page.locator('#state').getByText('flashed; booting disk').waitFor();
+  await page.locator('#state').getByText('Flashed', { exact: true }).waitFor();
   assert.equal(await bar.count(), 0);
   await page.locator('#history').getByText('machine.flashed').first().waitFor();
   await finish(page, 'progress');
@@ -157,10 +157,10 @@ test('a change of a second operator arrives at the first', async () => {
   await second.getByLabel('Plan', { exact: true }).selectOption('bty-inventory');
   await second.getByRole('button', { name: 'Save' }).click();
   await second.getByRole('status').getByText('is saved').waitFor();
-  await first.locator('#state').getByText('pending inventory').waitFor();
+  await first.locator('#state').getByText('Waiting for boot: inventory').waitFor();
   await row(list, machine).getByText('bty-inventory').waitFor();
   await second.getByRole('button', { name: 'Undo' }).click();
-  await second.getByText('It is undone.').waitFor();
+  await second.getByText('The change is undone.').waitFor();
   await first.locator('#state').getByText('ipxe-exit').first().waitFor();
   await row(list, machine).getByText('ipxe-exit').waitFor();
   await finish(first, 'first operator');

@@ -81,7 +81,7 @@ fn a_full_disk_is_told_loses_nothing_and_machines_boot_their_disks() {
     assert_eq!(web.send("POST", "/workers/backups", &json!({})).status, 507);
     assert_eq!(names(&mount.path().join("backups")), [""; 0]);
     let page = web.get("/ui/dashboard").expect(200).text();
-    assert!(page.contains("The server cannot keep changes") && page.contains(&dir), "{page}");
+    assert!(page.contains("The server cannot save changes") && page.contains(&dir), "{page}");
     for n in 2..6 {
         let script = web.get(&format!("/pxe/{MAC}?boot={n}")).expect(200).text();
         assert!(script.starts_with("#!ipxe\n") && script.contains("sanboot"), "{script}");
@@ -92,5 +92,5 @@ fn a_full_disk_is_told_loses_nothing_and_machines_boot_their_disks() {
     web.send("PUT", "/settings", &large).expect(200);
     web.request("PUT", "/boot/kernel", &[], b"new").expect(200);
     let page = web.get("/ui/dashboard").expect(200).text();
-    assert!(!page.contains("cannot keep changes"));
+    assert!(!page.contains("cannot save changes"));
 }

@@ -102,7 +102,8 @@ fn a_plan_that_writes_is_saved_only_after_all_that_it_does_was_shown() {
         fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let page = done(&web, PAGE, &fields);
     assert!(
-        page.contains("is saved: the plan is bty-flash-once") && page.contains("pending flash"),
+        page.contains("is saved: the plan is bty-flash-once")
+            && page.contains("Waiting for boot: flash"),
         "{page}"
     );
     assert_eq!(bound(&web), "bty-flash-once");
@@ -220,7 +221,7 @@ fn a_save_is_undone_until_the_machine_has_booted_since() {
     let (web, _) = stage();
     let saved = done(&web, PAGE, &[("boot_mode", "ipxe-exit"), ("labels", "lab")]);
     let before = web.get(&format!("/machines/{MAC}")).json();
-    assert!(undo(&web, &saved).contains("It is undone."));
+    assert!(undo(&web, &saved).contains("The change is undone."));
     let after = web.get(&format!("/machines/{MAC}")).json();
     assert_eq!(
         (&after["boot_mode"], &after["labels"]),
@@ -241,7 +242,7 @@ fn a_deleted_machine_comes_back_with_its_inventory() {
     web.send("PATCH", &format!("/machines/{MAC}"), &json!({ "labels": ["lab"] })).expect(200);
     let page = done(&web, &format!("{PAGE}/delete"), &[]);
     web.get(&format!("/machines/{MAC}")).expect(404);
-    assert!(undo(&web, &page).contains("It is undone."));
+    assert!(undo(&web, &page).contains("The change is undone."));
     let machine = web.get(&format!("/machines/{MAC}")).expect(200).json();
     assert_eq!(
         (&machine["labels"], &machine["known_disks"][0]["serial"]),

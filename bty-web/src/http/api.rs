@@ -6,6 +6,8 @@ pub(crate) mod catalog;
 pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod jobs;
+mod machine_body;
+mod machine_list;
 pub(crate) mod machines;
 pub(crate) mod plans;
 pub(crate) mod settings;

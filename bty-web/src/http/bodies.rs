@@ -1,4 +1,5 @@
-//! Bodies of requests: how slowly they may come, and how much memory strangers may fill with them.
+//! Limits of request bodies: the lowest rate, and the memory for bodies of clients that are not
+//! logged in.
 
 use std::fmt;
 use std::pin::Pin;
@@ -13,7 +14,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::config::limits::{BODY_GRACE, Limits};
 
-/// The memory for bodies that strangers are sending.
+/// The limits, and the memory that is left for bodies of clients that are not logged in.
 pub struct Bodies {
     grace: Duration,
     rate: u64,
@@ -21,7 +22,7 @@ pub struct Bodies {
 }
 
 impl Bodies {
-    /// None is being sent yet.
+    /// With all of the memory free.
     #[must_use]
     pub fn new(limits: &Limits) -> Self {
         Self {
@@ -31,26 +32,26 @@ impl Bodies {
         }
     }
 
-    /// The same body, which fails with [`Refusal::TooSlow`] when it comes too slowly.
+    /// Wraps a body: it fails with [`Refusal::TooSlow`] when it arrives too slowly.
     pub fn pace(&self, body: Body) -> Body {
         let sleep = Box::pin(tokio::time::sleep(self.grace));
         Body::new(Paced {
             inner: body,
             rate: self.rate,
-            must_begin: Instant::now() + self.grace,
+            grace_until: Instant::now() + self.grace,
             bytes: 0,
             sleep,
         })
     }
 
-    /// What one request holds of the memory.
+    /// A share of the memory for one request; it holds nothing yet.
     #[must_use]
     pub fn share(&self) -> Share {
         Share { memory: Arc::clone(&self.memory), held: Arc::default() }
     }
 }
 
-/// What one request holds of the memory for bodies, until the last copy of this is dropped.
+/// The memory that one request holds for its body, until the last clone is dropped.
 #[derive(Clone)]
 pub struct Share {
     memory: Arc<Semaphore>,
@@ -58,7 +59,7 @@ pub struct Share {
 }
 
 impl Share {
-    /// The same body, which fails with [`Refusal::NoMemory`] when all of the memory is taken.
+    /// Wraps a body: it fails with [`Refusal::NoMemory`] when no memory is left.
     pub fn count(&self, body: Body) -> Body {
         Body::new(Counted { inner: body, share: self.clone() })
     }
@@ -75,17 +76,17 @@ impl Share {
     }
 }
 
-/// Why a body was not read to its end.
+/// Why a body was rejected before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// It came too slowly.
+    /// It arrived more slowly than the configured rate.
     TooSlow,
-    /// All of the memory for bodies is taken.
+    /// No memory for bodies is left.
     NoMemory,
 }
 
 impl Refusal {
-    /// The refusal that `error` comes from.
+    /// The refusal among the sources of `error`, if there is one.
     #[must_use]
     pub fn of(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
         std::iter::successors(Some(error), |error| error.source())
@@ -107,8 +108,8 @@ impl std::error::Error for Refusal {}
 struct Paced {
     inner: Body,
     rate: u64,
-    /// Until then nothing has to have come.
-    must_begin: Instant,
+    /// The end of the grace time: the rate counts from here on.
+    grace_until: Instant,
     bytes: u64,
     sleep: Pin<Box<Sleep>>,
 }
@@ -130,8 +131,8 @@ impl hyper::body::Body for Paced {
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error.into()))),
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => {
-                // what has come so far may have taken so long
-                let due = this.must_begin
+                // at the lowest rate, the bytes so far would have arrived at this time
+                let due = this.grace_until
                     + Duration::from_millis(this.bytes.saturating_mul(1000) / this.rate);
                 this.sleep.as_mut().reset(due);
                 this.sleep.as_mut().poll(cx).map(|()| Some(Err(Refusal::TooSlow.into())))
@@ -202,7 +203,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_trickles_comes_to_an_end_and_one_that_flows_does_not() {
+    async fn a_body_below_the_rate_fails_and_one_above_it_does_not() {
         let mut slow = bodies(1).pace(trickle(1)).into_data_stream();
         let mut chunks = 0;
         let error = loop {
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn memory_is_taken_until_the_request_has_ended() {
+    async fn memory_is_held_until_the_request_has_ended() {
         let bodies = bodies(1500);
         let (first, second) = (bodies.share(), bodies.share());
         let read = async |share: &Share| {

@@ -1,7 +1,8 @@
-//! Connections of clients: how many there may be, and which one is closed when there are too many.
+//! Limits of connections, and which one is closed when there are too many.
 //!
-//! When all are taken, the client that has most of them gives one up that waits for a request: a
-//! flood costs the one that floods. Connections at work are never closed for others.
+//! When the limit is reached, the client with the most connections loses one that is waiting for a
+//! request: a flood hurts only the client that floods. Connections with a request in progress are
+//! never closed for others.
 
 use std::collections::HashMap;
 use std::io;
@@ -27,14 +28,14 @@ use crate::domain::limit::Limit;
 use crate::domain::network::{Networks, network_of};
 use crate::services::metrics::Metrics;
 
-/// A longer head is refused. Also what a connection has in memory of what it reads and writes.
+/// Size limit of the head of a request, and of the buffers of a connection.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 
-/// A client that takes nothing of its answer for so long is gone.
-const STALL: Duration = Duration::from_secs(60);
+/// A client that reads nothing of its response for so long is disconnected.
+const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How often that is looked at.
-const LOOK: Duration = Duration::from_secs(15);
+/// How often stalled responses are looked for.
+const STALL_CHECK: Duration = Duration::from_secs(15);
 
 /// The connections of one listener.
 pub struct Connections {
@@ -52,45 +53,44 @@ struct Table {
     by_network: HashMap<IpAddr, usize>,
 }
 
-/// What is known of a connection while it is open.
+/// An open connection. Times are milliseconds after `opened_at`.
 struct State {
     network: IpAddr,
     opened_at: Instant,
-    /// A request has come.
-    has_worked: AtomicBool,
-    /// Milliseconds after `opened_at` at which it began to wait for a request; [`AT_WORK`] while it
-    /// is at work.
-    waits_since: AtomicU64,
-    /// Likewise, when it began to wait until the client takes more of an answer; [`AT_WORK`] when
-    /// it waits for something else.
+    /// True once a request has arrived.
+    has_served: AtomicBool,
+    /// When it began to wait for a request; [`NOT_WAITING`] while a request is in progress.
+    idle_since: AtomicU64,
+    /// When it began to wait for the client to read more of a response; [`NOT_WAITING`] when it
+    /// does not.
     sends_since: AtomicU64,
     end: Notify,
 }
 
-const AT_WORK: u64 = u64::MAX;
+const NOT_WAITING: u64 = u64::MAX;
 
 impl State {
     fn now(&self) -> u64 {
-        u64::try_from(self.opened_at.elapsed().as_millis()).unwrap_or(AT_WORK - 1)
+        u64::try_from(self.opened_at.elapsed().as_millis()).unwrap_or(NOT_WAITING - 1)
     }
 
     fn is_stalled(&self) -> bool {
         let since = self.sends_since.load(Ordering::Relaxed);
-        since != AT_WORK
+        since != NOT_WAITING
             && self.now().saturating_sub(since)
-                > u64::try_from(STALL.as_millis()).unwrap_or(AT_WORK)
+                > u64::try_from(STALL_TIMEOUT.as_millis()).unwrap_or(NOT_WAITING)
     }
 }
 
 impl Connections {
-    /// Without any connection yet; the proxies of `trusted` may have as many as there are.
+    /// Without connections yet. The limit per address does not count for proxies in `trusted`.
     #[must_use]
     pub fn new(limits: Limits, trusted: Networks, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self { limits, trusted, metrics, table: Mutex::default(), gone: Notify::new() })
     }
 
-    /// Serves each client of `listener` until `stopped`, then waits until all have ended. `serve`
-    /// ends a connection when [`Permit::end`] says so.
+    /// Serves each client of `listener` until `stopped`, then waits until all connections have
+    /// ended. `serve` must end its connection when [`Permit::end`] is ready.
     pub async fn serve<F: Future<Output = io::Result<()>> + Send + 'static>(
         self: Arc<Self>,
         listener: TcpListener,
@@ -106,13 +106,13 @@ impl Connections {
             let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    // out of file descriptors: others end
+                    // out of file descriptors: wait until other connections have ended
                     tracing::warn!(%error, "a client was not accepted");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
             };
-            // an answer is small, and waits for nothing
+            // responses are small: do not delay them to fill packets
             let _ = stream.set_nodelay(true);
             let Some(permit) = self.admit(peer.ip()) else { continue };
             let serving = serve(stream, peer, permit);
@@ -126,11 +126,11 @@ impl Connections {
         self.drain().await;
     }
 
-    /// Ends connections that wait for a request, and waits for the others.
+    /// Ends idle connections, and waits for the others.
     async fn drain(&self) {
         loop {
             let mut gone = std::pin::pin!(self.gone.notified());
-            // whatever ends from here on is noticed
+            // from here on, connections that end wake this up
             gone.as_mut().enable();
             if self.end_all() == 0 {
                 return;
@@ -139,21 +139,21 @@ impl Connections {
         }
     }
 
-    /// Tells all to end; gives how many are still open.
+    /// Asks all connections to end. Returns how many are still open.
     fn end_all(&self) -> usize {
         let table = self.lock();
         table.open.values().for_each(|state| state.end.notify_one());
         table.open.len()
     }
 
-    /// Makes room for a client, or refuses it.
+    /// Admits a client, for which an idle connection may be ended; `None` at the limit.
     fn admit(self: &Arc<Self>, ip: IpAddr) -> Option<Permit> {
         let network = network_of(ip);
         let mut table = self.lock();
         let held = table.by_network.get(&network).copied().unwrap_or_default();
         if held >= self.limits.connections_per_address
             && !self.trusted.contains(ip.to_canonical())
-            && !self.give_up(&mut table, network, Limit::ConnectionsPerAddress)
+            && !self.end_idle(&mut table, network, Limit::ConnectionsPerAddress)
         {
             return None;
         }
@@ -161,7 +161,7 @@ impl Connections {
             let most =
                 table.by_network.iter().max_by_key(|(_, held)| **held).map(|(network, _)| *network);
             let has_room =
-                most.is_some_and(|most| self.give_up(&mut table, most, Limit::Connections));
+                most.is_some_and(|most| self.end_idle(&mut table, most, Limit::Connections));
             if !has_room {
                 return None;
             }
@@ -172,25 +172,25 @@ impl Connections {
         let state = Arc::new(State {
             network,
             opened_at: Instant::now(),
-            has_worked: AtomicBool::new(false),
-            waits_since: AtomicU64::new(0),
-            sends_since: AtomicU64::new(AT_WORK),
+            has_served: AtomicBool::new(false),
+            idle_since: AtomicU64::new(0),
+            sends_since: AtomicU64::new(NOT_WAITING),
             end: Notify::new(),
         });
         table.open.insert(id, Arc::clone(&state));
         Some(Permit { id, state, connections: Arc::clone(self) })
     }
 
-    /// Ends the connection of `network` that has waited longest for a request; false when all are
-    /// at work. Counted in both cases.
-    fn give_up(&self, table: &mut Table, network: IpAddr, limit: Limit) -> bool {
+    /// Ends the connection of `network` that was idle for the longest time; false when none is idle.
+    /// Counts as a refusal in both cases.
+    fn end_idle(&self, table: &mut Table, network: IpAddr, limit: Limit) -> bool {
         self.metrics.refuse(limit);
         let waiting = table.open.iter().filter(|(_, state)| state.network == network);
-        let waited = |state: &State| match state.waits_since.load(Ordering::Relaxed) {
-            AT_WORK => None,
+        let idle_from = |state: &State| match state.idle_since.load(Ordering::Relaxed) {
+            NOT_WAITING => None,
             since => state.opened_at.checked_add(Duration::from_millis(since)),
         };
-        let longest = waiting.filter_map(|(id, state)| Some((waited(state)?, *id))).min();
+        let longest = waiting.filter_map(|(id, state)| Some((idle_from(state)?, *id))).min();
         let Some((_, id)) = longest else { return false };
         if let Some(state) = table.remove(id) {
             state.end.notify_one();
@@ -216,7 +216,7 @@ impl Table {
     }
 }
 
-/// One connection; dropped at its end.
+/// The permission for one connection. Dropping it ends the count of the connection.
 pub struct Permit {
     id: u64,
     state: Arc<State>,
@@ -224,31 +224,30 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Ready when the connection is to end: at once if it waits for a request, else after its
-    /// answer.
+    /// Ready when the connection must end: at once if it is idle, else after its response.
     pub async fn end(&self) {
         self.state.end.notified().await;
     }
 
-    /// How long the head of a request may take.
+    /// Time limit for the head of a request.
     #[must_use]
     pub fn head_time(&self) -> Duration {
         self.connections.limits.head_time
     }
 
-    /// A request has come: the connection is at work until what is returned is dropped.
+    /// Marks that a request has arrived. The connection is not idle until the result is dropped.
     #[must_use]
     pub fn work(&self) -> Work {
-        self.state.has_worked.store(true, Ordering::Relaxed);
-        self.state.waits_since.store(AT_WORK, Ordering::Relaxed);
+        self.state.has_served.store(true, Ordering::Relaxed);
+        self.state.idle_since.store(NOT_WAITING, Ordering::Relaxed);
         Work(Arc::clone(&self.state))
     }
 
-    /// Serves HTTP on `stream` until the client has gone, the connection is to end, or the client
-    /// takes nothing any more.
+    /// Serves HTTP on `stream` until the client disconnects, the connection must end, or the client
+    /// stops reading.
     ///
     /// # Errors
-    /// Those of the connection.
+    /// When the connection breaks, sends something that is not HTTP, or stalls.
     pub async fn serve_http(
         self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -256,14 +255,15 @@ impl Permit {
         router: Router,
     ) -> io::Result<()> {
         let state = Arc::clone(&self.state);
-        let service = hyper::service::service_fn(
-            |mut request: hyper::Request<hyper::body::Incoming>| {
+        let service =
+            hyper::service::service_fn(|mut request: hyper::Request<hyper::body::Incoming>| {
                 let work = self.work();
                 request.extensions_mut().insert(ConnectInfo(peer));
                 let answer = router.clone().oneshot(request.map(Body::new));
-                async move { answer.await.map(|response| response.map(|inner| Answer { inner, work })) }
-            },
-        );
+                async move {
+                    answer.await.map(|response| response.map(|inner| TrackedBody { inner, work }))
+                }
+            });
         let mut builder = hyper::server::conn::http1::Builder::new();
         builder
             .timer(TokioTimer::new())
@@ -275,16 +275,16 @@ impl Permit {
             tokio::select! {
                 served = connection.as_mut() => return served.map_err(io::Error::other),
                 () = state.end.notified() => {
-                    if !state.has_worked.load(Ordering::Relaxed) {
+                    if !state.has_served.load(Ordering::Relaxed) {
                         return Ok(());
                     }
-                    // an answer that is still being sent is sent to its end
+                    // a response that is being sent is sent to its end
                     connection.as_mut().graceful_shutdown();
                 }
-                () = tokio::time::sleep(LOOK) => {
+                () = tokio::time::sleep(STALL_CHECK) => {
                     if state.is_stalled() {
                         self.connections.metrics.refuse(Limit::StalledAnswer);
-                        return Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes nothing of its answer"));
+                        return Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read its response"));
                     }
                 }
             }
@@ -299,23 +299,23 @@ impl Drop for Permit {
     }
 }
 
-/// A request under way.
+/// A request in progress.
 pub struct Work(Arc<State>);
 
 impl Drop for Work {
     fn drop(&mut self) {
-        self.0.sends_since.store(AT_WORK, Ordering::Relaxed);
-        self.0.waits_since.store(self.0.now(), Ordering::Relaxed);
+        self.0.sends_since.store(NOT_WAITING, Ordering::Relaxed);
+        self.0.idle_since.store(self.0.now(), Ordering::Relaxed);
     }
 }
 
-/// The body of an answer, which tells whether it waits for the client.
-struct Answer {
+/// The body of a response; it records whether it waits for the client.
+struct TrackedBody {
     inner: Body,
     work: Work,
 }
 
-impl hyper::body::Body for Answer {
+impl hyper::body::Body for TrackedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -325,7 +325,7 @@ impl hyper::body::Body for Answer {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let polled = Pin::new(&mut self.inner).poll_frame(cx);
         let state = &self.work.0;
-        let since = if polled.is_ready() { state.now() } else { AT_WORK };
+        let since = if polled.is_ready() { state.now() } else { NOT_WAITING };
         state.sends_since.store(since, Ordering::Relaxed);
         polled
     }

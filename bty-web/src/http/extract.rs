@@ -1,4 +1,4 @@
-//! What handlers take from requests, with errors in the one shape.
+//! Extractors: what handlers take from requests. All rejections are [`Error`]s.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,11 +17,11 @@ use crate::domain::mac::Mac;
 use crate::domain::machine::ClientContext;
 use crate::domain::time::Time;
 use crate::http::bodies::{Refusal, Share};
-use crate::http::guard;
-use crate::http::network::resolve_client;
+use crate::http::client_address::resolve_client;
+use crate::services::access::Principal;
 use crate::services::app::App;
 
-/// A body of JSON.
+/// A JSON body.
 pub struct Json<T>(pub T);
 
 impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
@@ -33,21 +33,22 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
     }
 }
 
-/// A body as it came.
-pub struct Body(pub Bytes);
+/// A JSON body that may be left out: then it is the default.
+pub struct OptionalJson<T>(pub T);
 
-impl FromRequest<Arc<App>> for Body {
+impl<T: DeserializeOwned + Default> FromRequest<Arc<App>> for OptionalJson<T> {
     type Rejection = Error;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self> {
-        body(request, app).await.map(Self)
+        let bytes = body(request, app).await?;
+        if bytes.is_empty() { Ok(Self(T::default())) } else { parse(&bytes).map(Self) }
     }
 }
 
 async fn body(request: Request, app: &Arc<App>) -> Result<Bytes> {
-    let is_stranger = request.extensions().get::<guard::Principal>().is_none();
-    // held until the request has been answered
-    let share = request.extensions().get::<Share>().filter(|_| is_stranger).cloned();
+    let is_anonymous = request.extensions().get::<Principal>().is_none();
+    // the middleware holds another copy until the request has been answered
+    let share = request.extensions().get::<Share>().filter(|_| is_anonymous).cloned();
     let request = match share {
         Some(share) => request.map(|body| share.count(body)),
         None => request,
@@ -57,13 +58,13 @@ async fn body(request: Request, app: &Arc<App>) -> Result<Bytes> {
             StatusCode::PAYLOAD_TOO_LARGE => {
                 Error::new(ErrorKind::TooLarge, "the body is too large")
             }
-            _ => broken_body(app, &rejection),
+            _ => incomplete_body(app, &rejection),
         }
     })
 }
 
-/// A body was not read to its end.
-pub fn broken_body(app: &App, error: &(dyn std::error::Error + 'static)) -> Error {
+/// The error for a body that could not be read to its end.
+pub fn incomplete_body(app: &App, error: &(dyn std::error::Error + 'static)) -> Error {
     match Refusal::of(error) {
         Some(Refusal::TooSlow) => {
             let detail =
@@ -78,11 +79,9 @@ pub fn broken_body(app: &App, error: &(dyn std::error::Error + 'static)) -> Erro
     }
 }
 
-/// JSON of a body: 400 when it is none, 422 when it is another than is meant.
-///
-/// # Errors
-/// As said.
-pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+/// - [`ErrorKind::Malformed`] (400) when the body is not JSON.
+/// - [`ErrorKind::Invalid`] (422) when it is JSON of another shape.
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|e| {
         let kind = if e.is_data() { ErrorKind::Invalid } else { ErrorKind::Malformed };
         let text: String = e.to_string().chars().take(500).collect();
@@ -90,7 +89,7 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     })
 }
 
-/// What follows the `?`.
+/// The query of a URL.
 pub struct Params<T>(pub T);
 
 impl<T: DeserializeOwned> FromRequestParts<Arc<App>> for Params<T> {
@@ -104,7 +103,7 @@ impl<T: DeserializeOwned> FromRequestParts<Arc<App>> for Params<T> {
     }
 }
 
-/// A part of the path, decoded.
+/// The parameter of a path, percent-decoded.
 pub struct PathText(pub String);
 
 impl FromRequestParts<Arc<App>> for PathText {
@@ -117,17 +116,16 @@ impl FromRequestParts<Arc<App>> for PathText {
     }
 }
 
-/// A MAC address in the path.
+/// Parses a MAC address in a path or a form.
 ///
 /// # Errors
-/// [`ErrorKind::Malformed`].
-pub fn mac(text: &str) -> Result<Mac> {
+/// [`ErrorKind::Malformed`] when `text` is not a MAC address.
+pub fn parse_mac(text: &str) -> Result<Mac> {
     text.parse()
         .map_err(|e: crate::domain::mac::NotAMac| Error::new(ErrorKind::Malformed, e.to_string()))
 }
 
-/// Who is asking: its address through the proxies that are believed, and by which address the
-/// server was reached.
+/// The address counts trusted proxies; see [`resolve_client`].
 impl FromRequestParts<Arc<App>> for ClientContext {
     type Rejection = Error;
 
@@ -135,20 +133,18 @@ impl FromRequestParts<Arc<App>> for ClientContext {
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
         let peer = peer.ok_or_else(|| Error::internal("a request without a peer"))?;
         let config = &app.config;
-        let url = config.public_url.as_deref();
-        let seen = resolve_client(
+        let client = resolve_client(
             peer,
             &parts.headers,
             &config.trusted_proxies,
-            url,
+            config.public_url.as_deref(),
             config.listen.port(),
         );
-        Ok(Self { ip: Some(seen.ip.to_string()), now: Time::now(), base: seen.base })
+        Ok(Self { ip: Some(client.ip.to_string()), now: Time::now(), base: client.base })
     }
 }
 
-/// Who was let in.
-/// Cancelled when the client of a request is gone.
+/// A token that is cancelled when the client of the request disconnects.
 #[derive(Clone, Default)]
 pub struct ClientGone(pub CancelToken);
 
@@ -160,11 +156,11 @@ impl FromRequestParts<Arc<App>> for ClientGone {
     }
 }
 
-impl FromRequestParts<Arc<App>> for guard::Principal {
+impl FromRequestParts<Arc<App>> for Principal {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self> {
-        // the guard stands before every handler that asks
+        // the guard inserts it: a route that takes it must be guarded
         parts
             .extensions
             .get::<Self>()

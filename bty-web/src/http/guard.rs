@@ -1,5 +1,5 @@
-//! What stands before the handlers: sessions, tokens, and requests that another site has made a
-//! browser send.
+//! Middleware that decides whether a request reaches its handler: sessions, tokens, and requests
+//! that another site has made a browser send.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,113 +13,28 @@ use axum_extra::extract::cookie::SignedCookieJar;
 
 use crate::config::Config;
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::time::Time;
-use crate::http::network::resolve_client;
+use crate::http::client_address::resolve_client;
+use crate::http::ui::error_page;
+use crate::services::access::{self, Principal};
 use crate::services::app::App;
-use crate::services::auth::{SESSION_MS, Scope, digest};
-use crate::store::access;
+use crate::services::auth::Scope;
 
-/// Who is let in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Principal {
-    /// Everybody: no password is set.
-    Everybody,
-    /// A browser with a session.
-    Session {
-        /// Digest of its token.
-        token_sha256: String,
-        /// What its forms must carry.
-        csrf: String,
-    },
-    /// A program with an API token.
-    Token {
-        /// Name of the token.
-        name: String,
-        /// Its digest.
-        token_sha256: String,
-        /// What it may do.
-        scopes: Vec<String>,
-    },
-}
-
-impl Principal {
-    /// What a form of a page carries against other sites.
-    #[must_use]
-    pub fn csrf(&self) -> &str {
-        match self {
-            Self::Session { csrf, .. } => csrf,
-            _ => "",
-        }
-    }
-
-    /// For who saved something.
-    #[must_use]
-    pub fn name(&self) -> String {
-        match self {
-            Self::Everybody | Self::Session { .. } => "operator".into(),
-            Self::Token { name, .. } => format!("token {name}"),
-        }
-    }
-
-    /// What tells it from others, for budgets.
-    #[must_use]
-    pub fn key(&self) -> String {
-        match self {
-            Self::Everybody => "everybody".into(),
-            Self::Session { token_sha256, .. } | Self::Token { token_sha256, .. } => {
-                token_sha256.clone()
-            }
-        }
-    }
-
-    /// Refuses a token without `scope`; operators may do everything.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Forbidden`].
-    pub fn require(&self, scope: Scope) -> Result<()> {
-        match self {
-            Self::Token { scopes, .. } if !scope.is_in(scopes) => Err(lacks(scope, scopes)),
-            _ => Ok(()),
-        }
-    }
-
-    /// True while what has let it in counts: for answers that go on. Scopes of a token do not
-    /// change.
-    pub async fn may_still(&self, app: &App) -> bool {
-        let now = Time::now();
-        let found = match self.clone() {
-            Self::Everybody => Ok(true),
-            Self::Session { token_sha256, .. } => {
-                app.db
-                    .read(move |conn| Ok(access::session(conn, &token_sha256, now)?.is_some()))
-                    .await
-            }
-            Self::Token { token_sha256, .. } => {
-                app.db
-                    .read(move |conn| Ok(access::token(conn, &token_sha256, now)?.is_some()))
-                    .await
-            }
-        };
-        found.unwrap_or(false)
-    }
-}
-
-/// Which scope a group of routes asks for.
+/// What a group of routes requires.
 #[derive(Clone)]
 pub struct Guard {
-    /// The server.
+    /// Finds sessions and tokens.
     pub app: Arc<App>,
-    /// What a token must be allowed.
+    /// The scope that a token needs.
     pub scope: Scope,
-    /// True for pages: who is not logged in is led to the form.
+    /// True for pages: a request without a session is redirected to the log-in.
     pub is_page: bool,
 }
 
-/// Lets in who may.
+/// Authenticates a request, and adds its [`Principal`] for the handler.
 pub async fn guard(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
-    match enter(&guard, request.headers()).await {
-        Ok(who) => {
-            request.extensions_mut().insert(who);
+    match authenticate(&guard, request.headers()).await {
+        Ok(principal) => {
+            request.extensions_mut().insert(principal);
             next.run(request).await
         }
         Err(error) if guard.is_page && error.kind == ErrorKind::LoginRequired => {
@@ -129,8 +44,8 @@ pub async fn guard(State(guard): State<Guard>, mut request: Request, next: Next)
     }
 }
 
-/// Refuses what a browser sends: a page of any site can make it ask for an address with an image or
-/// a link, and a contact opens a boot cycle. Firmware, iPXE and the live environment send none of
+/// Refuses requests of browsers: a page of any site can make a browser fetch an address, by an image
+/// or a link, and a contact opens a boot cycle. Firmware, iPXE and the live environment send none of
 /// these headers.
 pub async fn refuse_browsers(request: Request, next: Next) -> Response {
     let is_browser = ["sec-fetch-mode", "sec-fetch-site", "referer"]
@@ -143,28 +58,24 @@ pub async fn refuse_browsers(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-async fn enter(guard: &Guard, headers: &HeaderMap) -> Result<Principal> {
+async fn authenticate(guard: &Guard, headers: &HeaderMap) -> Result<Principal> {
     if guard.app.auth.is_open() {
-        return by_host(&guard.app, headers);
+        return check_host(&guard.app, headers);
     }
+    let denied = |detail| Error::new(ErrorKind::LoginRequired, detail);
     if let Some(value) = headers.get(header::AUTHORIZATION) {
         let token = value.to_str().ok().and_then(|value| value.strip_prefix("Bearer "));
-        let token = token.ok_or_else(|| {
-            Error::new(ErrorKind::LoginRequired, "only bearer tokens are understood")
-        })?;
-        return by_token(guard, token.trim()).await;
+        let token = token.ok_or_else(|| denied("only bearer tokens are understood"))?;
+        return access::authenticate_token(&guard.app, token.trim(), guard.scope).await;
     }
-    match session(&guard.app, headers).await? {
-        Some(who) => Ok(who),
-        None => Err(Error::new(ErrorKind::LoginRequired, "login required")),
-    }
+    session(&guard.app, headers).await?.ok_or_else(|| denied("login required"))
 }
 
-/// Lets everybody in who calls the server by a name that it knows. Any web site can make its own
-/// name lead to this address (DNS rebinding), and its script is then of the same origin as our
-/// pages: only a password tells it from an operator.
-fn by_host(app: &App, headers: &HeaderMap) -> Result<Principal> {
-    // every browser names a host
+/// Without a password, accepts every request whose `Host` is a name of this server. Any web site can
+/// make its own name resolve to this address (DNS rebinding); its script then has the same origin as
+/// our pages, and only a password would tell it from an operator.
+fn check_host(app: &App, headers: &HeaderMap) -> Result<Principal> {
+    // every browser sends a host
     let Some(host) = headers.get(header::HOST) else { return Ok(Principal::Everybody) };
     let host = host.to_str().unwrap_or_default();
     if is_own_host(host, &own_name(), app.config.public_url.as_deref()) {
@@ -200,50 +111,20 @@ fn is_own_host(host: &str, own_name: &str, public_url: Option<&str>) -> bool {
     }
 }
 
-fn lacks(scope: Scope, scopes: &[String]) -> Error {
-    let (has, needs) = (scopes.join(", "), scope.as_str());
-    Error::new(ErrorKind::Forbidden, format!("this needs the scope {needs}; the token has {has}"))
-}
-
-async fn by_token(guard: &Guard, token: &str) -> Result<Principal> {
-    let (sha256, now) = (digest(token), Time::now());
-    let token_sha256 = sha256.clone();
-    let found = guard.app.db.read(move |conn| access::token(conn, &sha256, now)).await?;
-    let token = found.ok_or_else(|| {
-        Error::new(ErrorKind::LoginRequired, "the token is not known, or has ended")
-    })?;
-    if !guard.scope.is_in(&token.scopes) {
-        return Err(lacks(guard.scope, &token.scopes));
-    }
-    if token.last_used_at.is_none_or(|last| now.ms_since(last) > 60_000) {
-        let id = token.id;
-        guard.app.db.write(move |transaction| access::use_token(transaction, id, now)).await?;
-    }
-    Ok(Principal::Token { name: token.name, token_sha256, scopes: token.scopes })
-}
-
-/// The session of a browser, which lives longer by being used.
+/// The session in the cookie of a browser.
 ///
 /// # Errors
-/// Those of the database.
+/// [`ErrorKind::Internal`] when the database fails.
 pub async fn session(app: &App, headers: &HeaderMap) -> Result<Option<Principal>> {
     let jar = SignedCookieJar::from_headers(headers, app.auth.key.clone());
-    let Some(cookie) = jar.get(app.auth.cookie) else { return Ok(None) };
-    let (token_sha256, now) = (digest(cookie.value()), Time::now());
-    let wanted = token_sha256.clone();
-    let Some(session) = app.db.read(move |conn| access::session(conn, &wanted, now)).await? else {
-        return Ok(None);
-    };
-    // once a day is enough
-    if session.expires_at.ms_since(now) < SESSION_MS - SESSION_MS / 7 {
-        let sha256 = token_sha256.clone();
-        app.db.write(move |t| access::extend_session(t, &sha256, now.plus_ms(SESSION_MS))).await?;
+    match jar.get(app.auth.cookie) {
+        Some(cookie) => access::find_session(app, cookie.value()).await,
+        None => Ok(None),
     }
-    Ok(Some(Principal::Session { token_sha256, csrf: session.csrf }))
 }
 
-/// Refuses what another site has made a browser send: browsers say where a request comes from,
-/// other programs have no sessions to borrow.
+/// Refuses changes that another site has made a browser send (cross-site request forgery). Browsers
+/// say where a request comes from; other programs have no sessions that could be abused.
 pub async fn same_origin(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     if is_safe {
@@ -251,22 +132,22 @@ pub async fn same_origin(State(app): State<Arc<App>>, request: Request, next: Ne
     }
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
     let own = own_hosts(&app.config, peer, request.headers());
-    let Some(told) = foreign_origin(request.headers(), &own) else {
+    let Some(origin) = foreign_origin(request.headers(), &own) else {
         return next.run(request).await;
     };
-    let error = other_site(&told, &own, peer);
+    let error = cross_site_error(&origin, &own, peer);
     if is_first_in_a_minute() {
         tracing::warn!(%error, path = request.uri().path(), "a request was refused, as another site may have sent it");
     }
     let accepts = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
     match accepts.is_some_and(|accepts| accepts.contains("text/html")) {
-        true => crate::http::ui::outside_fault(&app, error),
+        true => error_page::public_error_page(&app, error),
         false => error.into_response(),
     }
 }
 
-/// Hosts, with their ports, by which this server is reached: what the request says, what a trusted
-/// proxy says, and `server.public_url`.
+/// The hosts, with ports, by which clients reach this server: that of the request, that of a trusted
+/// proxy, and that of `server.public_url`.
 fn own_hosts(config: &Config, peer: Option<IpAddr>, headers: &HeaderMap) -> Vec<String> {
     let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let proxied = peer.map(|peer| {
@@ -283,15 +164,15 @@ fn own_hosts(config: &Config, peer: Option<IpAddr>, headers: &HeaderMap) -> Vec<
     own
 }
 
-/// Host and port of an address; a port that its scheme implies is left out, as in `Origin`.
+/// Host and port of a URL; a port that the scheme implies is left out, as in `Origin`.
 fn host_of(address: &str) -> Option<String> {
     let url: url::Url = address.parse().ok()?;
     let host = url.host_str()?;
     Some(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
 }
 
-/// The header that says that a browser sends this for another site, as `Origin: https://h`; none
-/// for requests of our own pages and of other programs.
+/// The header by which a browser says that it sends this for another site, such as
+/// `Origin: https://h`; `None` for requests of our own pages and of other programs.
 fn foreign_origin(headers: &HeaderMap, own: &[String]) -> Option<String> {
     let shown = |value: &axum::http::HeaderValue| {
         String::from_utf8_lossy(value.as_bytes())
@@ -310,7 +191,7 @@ fn foreign_origin(headers: &HeaderMap, own: &[String]) -> Option<String> {
     (!is_own).then(|| format!("Origin: {}", shown(origin)))
 }
 
-fn other_site(told: &str, own: &[String], peer: Option<IpAddr>) -> Error {
+fn cross_site_error(origin: &str, own: &[String], peer: Option<IpAddr>) -> Error {
     let expected: String = own.join(" or ").chars().filter(|c| !c.is_control()).take(200).collect();
     let from = peer.map_or_else(String::new, |peer| {
         format!(" (to {}, if that is the proxy)", peer.to_canonical())
@@ -318,11 +199,11 @@ fn other_site(told: &str, own: &[String], peer: Option<IpAddr>) -> Error {
     let mut error = Error::new(
         ErrorKind::Forbidden,
         format!(
-            "the request comes from another site: the browser sent \"{told}\", and this server expects {expected}"
+            "the request comes from another site: the browser sent \"{origin}\", and this server expects {expected}"
         ),
     );
-    // a browser that names the site itself is not mistaken about it
-    if told.starts_with("Origin: ") {
+    // Sec-Fetch-Site is the browser's own judgment: no proxy setting can change it
+    if origin.starts_with("Origin: ") {
         error.detail += &format!(
             "; behind a proxy that changes Host, set server.public_url to the address in the browser, or let the proxy send X-Forwarded-Host and \
              set server.trusted_proxy{from}"
@@ -331,7 +212,7 @@ fn other_site(told: &str, own: &[String], peer: Option<IpAddr>) -> Error {
     error
 }
 
-/// True once a minute: a proxy that is set up wrongly must not fill the log.
+/// True at most once a minute: a misconfigured proxy must not flood the log.
 fn is_first_in_a_minute() -> bool {
     static LAST: Mutex<Option<Instant>> = Mutex::new(None);
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
@@ -346,8 +227,8 @@ fn is_first_in_a_minute() -> bool {
 mod tests {
     use super::*;
 
-    /// What the guard says of a request from a proxy at 10.0.0.9.
-    fn told(env: &[(&str, &str)], fields: &[(&'static str, &str)]) -> Option<String> {
+    /// The error for a request from a proxy at 10.0.0.9; `None` when it passes.
+    fn refusal(env: &[(&str, &str)], fields: &[(&'static str, &str)]) -> Option<String> {
         let find = |name: &str| {
             env.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
         };
@@ -358,13 +239,13 @@ mod tests {
             .collect();
         let peer = Some("10.0.0.9".parse().unwrap());
         let own = own_hosts(&config, peer, &headers);
-        foreign_origin(&headers, &own).map(|told| other_site(&told, &own, peer).detail)
+        foreign_origin(&headers, &own).map(|origin| cross_site_error(&origin, &own, peer).detail)
     }
 
     #[test]
-    fn a_proxy_that_changes_the_host_is_told_from_another_site() {
+    fn a_proxy_that_changes_the_host_is_not_mistaken_for_another_site() {
         let inside = ("host", "127.0.0.1:8080");
-        let why = told(&[], &[inside, ("origin", "https://bty.example")]).unwrap();
+        let why = refusal(&[], &[inside, ("origin", "https://bty.example")]).unwrap();
         for part in [
             "\"Origin: https://bty.example\"",
             "expects 127.0.0.1:8080",
@@ -376,35 +257,42 @@ mod tests {
         let origin = ("origin", "https://bty.example");
         let forwarded =
             [inside, origin, ("x-forwarded-host", "bty.example"), ("x-forwarded-proto", "https")];
-        assert!(told(&[], &forwarded).is_some(), "anybody can send that");
-        assert_eq!(told(&[("BTY_SERVER_TRUSTED_PROXY", "10.0.0.0/8")], &forwarded), None);
+        assert!(refusal(&[], &forwarded).is_some(), "anybody can send that");
+        assert_eq!(refusal(&[("BTY_SERVER_TRUSTED_PROXY", "10.0.0.0/8")], &forwarded), None);
         for url in ["https://bty.example", "https://bty.example:443/bty/"] {
-            assert_eq!(told(&[("BTY_SERVER_PUBLIC_URL", url)], &[inside, origin]), None, "{url}");
+            assert_eq!(
+                refusal(&[("BTY_SERVER_PUBLIC_URL", url)], &[inside, origin]),
+                None,
+                "{url}"
+            );
         }
         assert!(
-            told(&[("BTY_SERVER_PUBLIC_URL", "https://bty.example:8443")], &[inside, origin])
+            refusal(&[("BTY_SERVER_PUBLIC_URL", "https://bty.example:8443")], &[inside, origin])
                 .is_some()
         );
     }
 
     #[test]
-    fn pages_of_our_own_and_programs_are_let_in_and_other_sites_are_not() {
+    fn own_pages_and_programs_pass_and_other_sites_do_not() {
         let host = ("host", "h:8080");
-        assert_eq!(told(&[], &[host]), None);
-        assert_eq!(told(&[], &[host, ("origin", "http://h:8080")]), None);
-        assert_eq!(told(&[], &[host, ("sec-fetch-site", "same-origin"), ("origin", "null")]), None);
+        assert_eq!(refusal(&[], &[host]), None);
+        assert_eq!(refusal(&[], &[host, ("origin", "http://h:8080")]), None);
+        assert_eq!(
+            refusal(&[], &[host, ("sec-fetch-site", "same-origin"), ("origin", "null")]),
+            None
+        );
         for fields in [
             [host, ("origin", "http://evil.example")],
             [host, ("origin", "http://h:8081")],
             [host, ("origin", "null")],
             [host, ("sec-fetch-site", "cross-site")],
         ] {
-            assert!(told(&[], &fields).unwrap().contains("another site"), "{fields:?}");
+            assert!(refusal(&[], &fields).unwrap().contains("another site"), "{fields:?}");
         }
     }
 
     #[test]
-    fn only_names_of_its_own_lead_to_an_open_server() {
+    fn an_open_server_accepts_only_its_own_names() {
         let is_own = |host: &str| is_own_host(host, "Flasher", Some("https://bty.example:8443/"));
         for host in [
             "10.0.0.1",

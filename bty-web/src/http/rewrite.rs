@@ -1,13 +1,14 @@
-//! Paths as clients write them, made into those that the router knows.
+//! Rewrites the paths of requests to those of the router: without the path below which the server is
+//! reached, and without double slashes.
 
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
 
-/// Firmware joins addresses from parts, and so asks for `/boot//kernel`.
+/// Firmware joins URLs from parts, and requests `/boot//kernel`.
 const FIRMWARE_PATHS: [&str; 2] = ["/boot/", "/pxe/"];
 
-/// Rewrites the path of a request. `root` is the path below which the server is reached; a proxy
-/// may have removed it, or not.
+/// Rewrites the path of a request. `root` is the path below which the server is reached; a proxy may
+/// have removed it already.
 pub(super) fn rewrite(uri: &mut Uri, root: &str) {
     let below =
         Some(uri.path()).filter(|_| !root.is_empty()).and_then(|path| path.strip_prefix(root));
@@ -28,7 +29,7 @@ pub(super) fn rewrite(uri: &mut Uri, root: &str) {
     }
 }
 
-/// Leads a redirect to a path of this server below `root`: handlers know paths without it.
+/// Adds `root` to redirects within this server: handlers know paths without it.
 pub(super) fn redirect(headers: &mut HeaderMap, root: &str) {
     let Some(to) = headers.get(header::LOCATION).filter(|_| !root.is_empty()) else { return };
     let to = to.to_str().unwrap_or_default();
@@ -40,8 +41,8 @@ pub(super) fn redirect(headers: &mut HeaderMap, root: &str) {
     }
 }
 
-/// The path with single slashes, if machines ask for it and it has others. Dots and encoded
-/// characters stay: handlers refuse what they must.
+/// The path with single slashes, if it is one that machines request and has double ones. Dots and
+/// encoded characters stay: handlers reject bad names.
 fn collapsed(path: &str) -> Option<String> {
     if !path.contains("//") {
         return None;
@@ -60,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slashes_are_collapsed_where_firmware_asks() {
+    fn double_slashes_are_collapsed_in_paths_for_firmware() {
         for (asked, expected) in [
             ("/boot//kernel", "/boot/kernel"),
             ("//boot///kernel?mac=a//b", "/boot/kernel?mac=a//b"),
@@ -80,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn the_path_below_which_the_server_is_reached_is_removed_once() {
+    fn the_root_is_removed_once() {
         for (asked, expected) in [
             ("/bty/ui/login?a=b", "/ui/login?a=b"),
             ("/bty", "/"),
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn redirects_lead_below_the_path_and_never_elsewhere() {
+    fn redirects_within_the_server_get_the_root() {
         for (to, expected) in [
             ("/ui/login", "/bty/ui/login"),
             ("https://h/x", "https://h/x"),

@@ -1,49 +1,51 @@
-//! Every path of the server.
+//! Every path of the server, and who may use it.
 //!
-//! | room | paths |
+//! | module | paths |
 //! |---|---|
-//! | `pxe` | `/pxe-bootstrap.ipxe`, `/pxe/…`: what machines ask |
-//! | `boot` | `/boot/…`: artifacts of the live environment |
-//! | `machines` | `/machines…` |
-//! | `plans` | `/plans…`, `/simulate` |
-//! | `catalog` | `/images`, `/catalog…` |
-//! | `cache` | `/b/…`, `/blob`, `/cache…`: the cache host |
-//! | `events` | `/events…`, SSE included |
-//! | `workers` | `/workers…`, `/boot/releases…`: jobs |
-//! | `transfer` | `/export`, `/import` |
-//! | `settings` | `/settings` |
-//! | `access` | `/tokens…` |
-//! | `health` | `/healthz`, `/version`, `/metrics`, `/openapi.json`, `/docs` |
-//! | [`crate::http::ui`] | `/ui…`, `/static/…` |
+//! | `pxe` | `/pxe-bootstrap.ipxe`, `/pxe/…`: scripts and orders for machines, their reports |
+//! | `pxe::boot_files` | `/boot/…`: files of the live environment |
+//! | `api::machines` | `/machines…` |
+//! | `api::plans` | `/plans…`, `/simulate` |
+//! | `api::catalog` | `/images`, `/catalog…` |
+//! | `api::cache` | `/b/…`, `/blob`, `/cache…`: the cache host |
+//! | `api::events` | `/events…`: the audit log, and streams of events |
+//! | `api::jobs` | `/workers…`, `/boot/releases…` |
+//! | `api::transfer` | `/export`, `/import` |
+//! | `api::settings` | `/settings` |
+//! | `api::access` | `/tokens…`, `/sessions` |
+//! | `api::health` | `/healthz`, `/version`, `/metrics`, `/openapi.json` |
+//! | `ui` | `/ui…`, `/static/…`, `/docs` |
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
-use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::{HeaderValue, header};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::{get, post};
 use axum::{Extension, Router};
-use bty::CancelToken;
 use tower::ServiceExt as _;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
-use crate::domain::error::Error;
+use crate::domain::error::{Error, ErrorKind};
 use crate::http::api::{
-    access, cache, catalog, events, health, jobs as workers, machines, plans, settings, transfer,
+    access, cache, catalog, events, health, jobs, machines, plans, settings, transfer,
 };
-use crate::http::extract::ClientGone;
-use crate::http::guard::{Guard, guard, same_origin};
-use crate::http::pxe::{self, boot_files as boot};
-use crate::http::rewrite;
+use crate::http::bodies::Bodies;
+use crate::http::error::ErrorBody;
+use crate::http::guard::{Guard, guard, refuse_browsers, same_origin};
+use crate::http::middleware::{
+    add_headers, limit_bodies, measure, panic_response, run_to_completion,
+};
+use crate::http::pxe::{self, boot_files};
+use crate::http::ui::notice::Notices;
+use crate::http::{rewrite, ui};
 use crate::services::app::App;
 use crate::services::auth::Scope;
 
-/// JSON bodies are at most this large; those that may be larger say so.
+/// Size limit of request bodies, except for routes that set their own.
 const BODY_BYTES_MAX: usize = 1 << 20;
 
 #[derive(OpenApi)]
@@ -53,32 +55,35 @@ const BODY_BYTES_MAX: usize = 1 << 20;
 ))]
 struct Document;
 
-/// Everything, with the document that describes it.
+/// The router of a server: API, pages and scripts for machines, and the OpenAPI document.
 pub fn router(app: &Arc<App>) -> Router {
-    assemble(app, api(app), crate::http::ui::router(app))
+    assemble(app, api(app), pages(app))
 }
 
-/// What a cache host has besides its objects: its state, its events, and who may see them.
+/// The router of a process that is only a cache host: objects, its state, events and tokens.
 pub fn cache_router(app: &Arc<App>) -> Router {
-    let open = serves_objects().merge(describes_itself());
     let read = OpenApiRouter::new()
         .routes(routes!(cache::state))
         .routes(routes!(events::list))
         .routes(routes!(events::stream))
         .routes(routes!(health::metrics));
-    let administers = OpenApiRouter::new()
-        .routes(routes!(events::acknowledge))
-        .routes(routes!(access::tokens))
-        .routes(routes!(access::create))
-        .routes(routes!(access::revoke))
-        .routes(routes!(access::end_sessions));
+    let admin = OpenApiRouter::new().routes(routes!(events::acknowledge)).merge(access_api());
     let api = OpenApiRouter::with_openapi(Document::openapi())
-        .merge(open)
+        .merge(objects_api())
+        .merge(server_api())
         .merge(guarded(app, Scope::Read, read))
-        .merge(guarded(app, Scope::Catalog, changes_cache()))
-        .merge(guarded(app, Scope::Admin, administers));
-    assemble(app, api, crate::http::ui::cache_router(app))
+        .merge(guarded(app, Scope::Catalog, cache_changes_api()))
+        .merge(guarded(app, Scope::Admin, admin));
+    assemble(app, api, cache_pages(app))
 }
+
+/// The OpenAPI document of a server.
+#[must_use]
+pub fn document(app: &Arc<App>) -> utoipa::openapi::OpenApi {
+    api(app).split_for_parts().1
+}
+
+type Api = OpenApiRouter<Arc<App>>;
 
 fn assemble(app: &Arc<App>, api: Api, pages: Router<Arc<App>>) -> Router {
     let (router, mut document) = api.split_for_parts();
@@ -86,21 +91,27 @@ fn assemble(app: &Arc<App>, api: Api, pages: Router<Arc<App>>) -> Router {
     if !root.is_empty() {
         document.servers = Some(vec![utoipa::openapi::Server::new(&*root)]);
     }
-    let document = Arc::new(document);
+    let bodies = Arc::new(Bodies::new(&app.config.limits));
     let router = router
         .merge(pages)
-        .fallback(missing)
-        .method_not_allowed_fallback(not_allowed)
-        .layer(Extension(document))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(Extension(Arc::new(document)))
+        .layer(Extension(Notices::default()))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn_with_state(Arc::clone(app), same_origin))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn_with_state(Arc::clone(app), limit_bodies))
-        .layer(from_fn(to_the_end))
-        .layer(from_fn(headers))
+        .layer(CatchPanicLayer::custom(panic_response))
+        .layer(from_fn_with_state(bodies, limit_bodies))
+        .layer(from_fn(run_to_completion))
+        .layer(from_fn(add_headers))
         .layer(from_fn_with_state(Arc::clone(app), measure))
         .with_state(Arc::clone(app));
-    // a layer of the router itself would see a request after its route was chosen
+    below_root(router, root)
+}
+
+/// Serves `router` below the path `root`. This is a fallback of an outer router because layers of
+/// `router` see a request only after its route was chosen.
+fn below_root(router: Router, root: Arc<str>) -> Router {
     Router::new().fallback(move |mut request: Request| {
         rewrite::rewrite(request.uri_mut(), &root);
         let (router, root) = (router.clone(), Arc::clone(&root));
@@ -114,60 +125,65 @@ fn assemble(app: &Arc<App>, api: Api, pages: Router<Arc<App>>) -> Router {
     })
 }
 
-/// The document that describes every path, without a server.
-#[must_use]
-pub fn document(app: &Arc<App>) -> utoipa::openapi::OpenApi {
-    api(app).split_for_parts().1
+async fn not_found() -> Response {
+    Error::new(ErrorKind::NotFound, "there is no such path; /docs lists them").into_response()
 }
 
-type Api = OpenApiRouter<Arc<App>>;
-
-fn guarded(app: &Arc<App>, scope: Scope, routes: Api) -> Api {
-    let guarded = Guard { app: Arc::clone(app), scope, is_page: false };
-    routes.route_layer(from_fn_with_state(guarded, guard))
+async fn method_not_allowed() -> Response {
+    let detail = "this path has other methods; /docs lists them".into();
+    let body = ErrorBody { detail, problems: vec![] };
+    (axum::http::StatusCode::METHOD_NOT_ALLOWED, axum::Json(body)).into_response()
 }
+
+// ---- the API, and what machines ask
 
 fn api(app: &Arc<App>) -> Api {
     OpenApiRouter::with_openapi(Document::openapi())
-        .merge(open())
-        .merge(guarded(app, Scope::Read, read()))
-        .merge(guarded(app, Scope::Machines, changes_machines()))
-        .merge(guarded(app, Scope::Plans, changes_plans()))
-        .merge(guarded(app, Scope::Catalog, changes_catalog()))
-        .merge(guarded(app, Scope::Admin, administers()))
+        .merge(open_api())
+        .merge(guarded(app, Scope::Read, read_api()))
+        .merge(guarded(app, Scope::Machines, machine_changes_api()))
+        .merge(guarded(app, Scope::Plans, plan_changes_api()))
+        .merge(guarded(app, Scope::Catalog, catalog_changes_api()))
+        .merge(guarded(app, Scope::Admin, admin_api()))
 }
 
-/// For everybody: machines, and who looks whether the server is there.
-fn open() -> Api {
+fn guarded(app: &Arc<App>, scope: Scope, routes: Api) -> Api {
+    let state = Guard { app: Arc::clone(app), scope, is_page: false };
+    routes.route_layer(from_fn_with_state(state, guard))
+}
+
+/// For everybody: machines, their images, and whether the server is there.
+fn open_api() -> Api {
     OpenApiRouter::new()
         .routes(routes!(pxe::bootstrap))
-        .merge(is_contacted())
-        .routes(routes!(boot::get))
+        .merge(contacts_api())
+        .routes(routes!(boot_files::get))
         .routes(routes!(catalog::images))
         .routes(routes!(catalog::toml))
-        .merge(serves_objects())
-        .merge(describes_itself())
+        .merge(objects_api())
+        .merge(server_api())
 }
 
-/// What machines ask and report. It changes their state, so no web site may have a browser ask it.
-fn is_contacted() -> Api {
+/// Contacts and reports of machines. They change the state, so browsers are refused: any web site
+/// could make a browser send them.
+fn contacts_api() -> Api {
     OpenApiRouter::new()
         .routes(routes!(pxe::contact))
         .routes(routes!(pxe::plan))
         .routes(routes!(pxe::status))
         .routes(routes!(pxe::inventory).layer(DefaultBodyLimit::max(pxe::INVENTORY_BYTES_MAX)))
-        .route_layer(axum::middleware::from_fn(crate::http::guard::refuse_browsers))
+        .route_layer(from_fn(refuse_browsers))
 }
 
-fn describes_itself() -> Api {
+fn server_api() -> Api {
     OpenApiRouter::new()
         .routes(routes!(health::healthz))
         .routes(routes!(health::version))
         .routes(routes!(health::openapi))
-        .routes(routes!(health::docs))
+        .routes(routes!(ui::docs::docs))
 }
 
-fn read() -> Api {
+fn read_api() -> Api {
     OpenApiRouter::new()
         .routes(routes!(machines::list))
         .routes(routes!(machines::get))
@@ -187,22 +203,22 @@ fn read() -> Api {
         .routes(routes!(events::machines))
         .routes(routes!(events::workers))
         .routes(routes!(events::stream))
-        .routes(routes!(workers::jobs))
-        .routes(routes!(workers::releases))
-        .routes(routes!(workers::verify))
-        .routes(routes!(workers::health))
-        .routes(routes!(workers::dhcp))
-        .routes(routes!(workers::backups))
+        .routes(routes!(jobs::jobs))
+        .routes(routes!(jobs::releases))
+        .routes(routes!(jobs::verify))
+        .routes(routes!(jobs::health))
+        .routes(routes!(jobs::dhcp))
+        .routes(routes!(jobs::backups))
         .routes(routes!(settings::get))
         .routes(routes!(health::metrics))
 }
 
-/// What machines get from a cache host.
-fn serves_objects() -> Api {
+/// Objects of the cache host.
+fn objects_api() -> Api {
     OpenApiRouter::new().routes(routes!(cache::object)).routes(routes!(cache::blob))
 }
 
-fn changes_cache() -> Api {
+fn cache_changes_api() -> Api {
     OpenApiRouter::new()
         .routes(routes!(cache::fetch))
         .routes(routes!(cache::delete))
@@ -211,7 +227,7 @@ fn changes_cache() -> Api {
         .routes(routes!(cache::forget))
 }
 
-fn changes_machines() -> Api {
+fn machine_changes_api() -> Api {
     OpenApiRouter::new()
         .routes(routes!(machines::put))
         .routes(routes!(machines::patch))
@@ -219,7 +235,7 @@ fn changes_machines() -> Api {
         .routes(routes!(events::acknowledge))
 }
 
-fn changes_plans() -> Api {
+fn plan_changes_api() -> Api {
     OpenApiRouter::new()
         .routes(routes!(plans::check))
         .routes(routes!(plans::put))
@@ -227,125 +243,89 @@ fn changes_plans() -> Api {
         .routes(routes!(plans::delete))
 }
 
-fn changes_catalog() -> Api {
+fn catalog_changes_api() -> Api {
     OpenApiRouter::new()
         .routes(routes!(catalog::add))
         .routes(routes!(catalog::delete))
         .routes(routes!(catalog::import))
-        .routes(routes!(catalog::upload))
+        .routes(routes!(ui::catalog_upload::upload))
         .routes(routes!(catalog::refresh))
         .routes(routes!(catalog::warm))
-        .merge(changes_cache())
+        .merge(cache_changes_api())
 }
 
-fn administers() -> Api {
+fn access_api() -> Api {
     OpenApiRouter::new()
-        .routes(routes!(boot::put).layer(DefaultBodyLimit::disable()))
-        .routes(routes!(workers::fetch_release))
-        .routes(routes!(workers::cancel_release))
-        .routes(routes!(workers::create_backup))
-        .routes(routes!(workers::cancel_backup))
-        .routes(routes!(transfer::export))
-        .routes(routes!(transfer::import).layer(DefaultBodyLimit::max(transfer::BUNDLE_BYTES_MAX)))
-        .routes(routes!(settings::put))
         .routes(routes!(access::tokens))
         .routes(routes!(access::create))
         .routes(routes!(access::revoke))
         .routes(routes!(access::end_sessions))
 }
 
-async fn missing() -> Response {
-    Error::new(crate::domain::error::ErrorKind::NotFound, "there is no such path; /docs lists them")
-        .into_response()
+fn admin_api() -> Api {
+    OpenApiRouter::new()
+        .routes(routes!(boot_files::put).layer(DefaultBodyLimit::disable()))
+        .routes(routes!(jobs::fetch_release))
+        .routes(routes!(jobs::cancel_release))
+        .routes(routes!(jobs::create_backup))
+        .routes(routes!(jobs::cancel_backup))
+        .routes(routes!(transfer::export))
+        .routes(routes!(transfer::import).layer(DefaultBodyLimit::max(transfer::BUNDLE_BYTES_MAX)))
+        .routes(routes!(settings::put))
+        .merge(access_api())
 }
 
-async fn not_allowed() -> Response {
-    let body = crate::http::error::ErrorBody {
-        detail: "this path has other methods; /docs lists them".into(),
-        problems: vec![],
-    };
-    (axum::http::StatusCode::METHOD_NOT_ALLOWED, axum::Json(body)).into_response()
+// ---- pages
+
+fn pages(app: &Arc<App>) -> Router<Arc<App>> {
+    let pages = Router::new()
+        .route("/ui/dashboard", get(ui::dashboard::page))
+        .route("/ui/machines", get(ui::machines::page))
+        .route("/ui/machines/add", post(ui::machines::add))
+        .route("/ui/machines/{mac}", get(ui::machine::page).post(ui::machine::save))
+        .route("/ui/machines/{mac}/preview", post(ui::machine::preview))
+        .route("/ui/machines/{mac}/delete", post(ui::machine::delete))
+        .route("/ui/plans", get(ui::plans::page).post(ui::plan_editor::save))
+        .route("/ui/plans/new", get(ui::plan_editor::new))
+        .route("/ui/plans/check", post(ui::plan_editor::check))
+        .route("/ui/plans/{name}", get(ui::plan::page))
+        .route("/ui/plans/{name}/edit", get(ui::plan_editor::edit))
+        .route("/ui/plans/{name}/roll-back", post(ui::plan::roll_back))
+        .route("/ui/plans/{name}/delete", post(ui::plan::delete))
+        .route("/ui/images", get(ui::images::page).post(ui::images::submit))
+        .route("/ui/netboot", get(ui::netboot::page).post(ui::netboot::submit))
+        .route("/ui/netboot/probe", get(ui::netboot::probe))
+        .route("/ui/backups", get(ui::backups::page).post(ui::backups::submit))
+        .route("/ui/backups/{id}", get(ui::backups::download))
+        .route("/ui/settings", get(ui::settings::page).post(ui::settings::submit))
+        .route("/ui/settings/configuration", post(ui::settings::configure))
+        .route("/ui/undo", post(ui::undo::undo));
+    cache_pages(app).merge(guarded_pages(app, pages))
 }
 
-#[allow(clippy::needless_pass_by_value)] // as the layer calls it
-fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
-    let text = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or(panic.downcast_ref::<&str>().copied());
-    Error::internal(format!("a handler panicked: {}", text.unwrap_or("without a message")))
-        .into_response()
+/// The pages that a cache host has too.
+fn cache_pages(app: &Arc<App>) -> Router<Arc<App>> {
+    let pages = Router::new()
+        .route("/ui/cache", get(ui::cache::page).post(ui::cache::submit))
+        .route("/ui/events", get(ui::events::page).post(ui::events::submit))
+        .route("/ui/account", get(ui::account::page).post(ui::account::submit))
+        .route("/ui/live", get(ui::live::stream))
+        .route("/ui/logout", post(ui::login::log_out));
+    Router::new()
+        .route("/", get(|| async { Redirect::to("/ui/login") }))
+        .route("/ui", get(home))
+        .route("/ui/login", get(ui::login::page).post(ui::login::log_in))
+        .route("/static/{name}", get(ui::assets::get))
+        .merge(guarded_pages(app, pages))
 }
 
-/// Bodies must not come too slowly, and those of strangers share a limited memory.
-async fn limit_bodies(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
-    let share = app.bodies.share();
-    request.extensions_mut().insert(share.clone());
-    let response = next.run(request.map(|body| app.bodies.pace(body))).await;
-    drop(share);
-    response
+fn guarded_pages(app: &Arc<App>, pages: Router<Arc<App>>) -> Router<Arc<App>> {
+    let state = Guard { app: Arc::clone(app), scope: Scope::Admin, is_page: true };
+    pages
+        .route_layer(from_fn_with_state(Arc::clone(app), ui::error_page::errors_as_pages))
+        .route_layer(from_fn_with_state(state, guard))
 }
 
-/// What was begun is done, also when the client goes meanwhile: a change that is written is
-/// followed by what has to know of it.
-async fn to_the_end(mut request: Request, next: Next) -> Response {
-    let gone = ClientGone::default();
-    request.extensions_mut().insert(gone.clone());
-    // dropped early when the client goes
-    let _guard = CancelOnDrop(gone.0);
-    let answered = tokio::spawn(next.run(request)).await;
-    answered
-        .unwrap_or_else(|e| Error::internal(format!("a request ended early: {e}")).into_response())
-}
-
-struct CancelOnDrop(CancelToken);
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.cancel();
-    }
-}
-
-/// Nothing is framed, sniffed, or loaded from elsewhere.
-async fn headers(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
-    let headers = response.headers_mut();
-    let fixed = [
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::X_FRAME_OPTIONS, "DENY"),
-        (header::REFERRER_POLICY, "no-referrer"),
-        (header::CONTENT_SECURITY_POLICY, POLICY),
-    ];
-    for (name, value) in fixed {
-        headers.entry(name).or_insert(HeaderValue::from_static(value));
-    }
-    if !headers.contains_key(header::CACHE_CONTROL) {
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    }
-    response
-}
-
-const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; connect-src 'self'; \
-                      form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
-
-/// Counts and logs what was answered.
-async fn measure(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let begun = Instant::now();
-    let method = request.method().clone();
-    let path = request.uri().path().to_owned();
-    let route =
-        request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
-    let peer = request
-        .extensions()
-        .get::<axum::extract::ConnectInfo<SocketAddr>>()
-        .map(|info| info.0.ip());
-    let response = next.run(request).await;
-    let seconds = begun.elapsed().as_secs_f64();
-    let status = response.status().as_u16();
-    app.metrics.request(method.as_str(), &route, status, seconds);
-    if let Some(limit) = response.extensions().get::<Error>().and_then(|error| error.limit) {
-        app.metrics.refuse(limit);
-    }
-    tracing::debug!(%method, %path, status, peer = ?peer, ms = seconds * 1e3, "answered");
-    response
+async fn home(State(app): State<Arc<App>>) -> Redirect {
+    Redirect::to(app.home())
 }

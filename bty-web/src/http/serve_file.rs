@@ -1,4 +1,4 @@
-//! Files as responses, with validators, conditions and ranges.
+//! Files as responses, with validators, conditional requests and ranges.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind as Io, SeekFrom};
@@ -18,17 +18,17 @@ use crate::blocking::blocking;
 use crate::conditional::{Conditions, Selection, Validators, select};
 use crate::domain::error::{Error, Result};
 
-/// Bytes read at once.
+/// Size of a read.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// The clock of files ticks this slowly at worst (`HZ=100`, twice): within a tick, two versions
-/// could have the same tag.
+/// The longest tick of the file system's clock (twice that of `HZ=100`). Two versions of a file
+/// within one tick could have the same tag.
 const TICK: Duration = Duration::from_millis(20);
 
-/// `Last-Modified` has whole seconds: a younger file could still change without changing it.
+/// `Last-Modified` has whole seconds: a younger file could change without changing its date.
 const DATE_AGE_MIN: Duration = Duration::from_secs(2);
 
-/// A regular file that is open for reading, and what tells its versions apart.
+/// A regular file that is open for reading, with the validators of its version.
 struct Opened {
     file: File,
     len: u64,
@@ -37,7 +37,7 @@ struct Opened {
 }
 
 impl Opened {
-    /// Waits until the file is older than a tick of its clock.
+    /// Opens a file, and waits until it is older than a tick of its clock.
     fn open(path: &Path) -> std::io::Result<Self> {
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let file =
@@ -60,8 +60,8 @@ impl Opened {
         let (ino, len) = (meta.ino(), meta.len());
         let [modified, changed] =
             [(meta.mtime(), meta.mtime_nsec()), (meta.ctime(), meta.ctime_nsec())];
-        // no program can set the time of the last change to its inode, so that a file with an old
-        // date in the place of another one has another tag
+        // programs can set the modification time, but not the time of the last inode change: a file
+        // that replaces another one has another tag even with the same date
         let etag = format!(
             "\"{ino:x}-{len:x}-{:x}.{:x}-{:x}.{:x}\"",
             modified.0, modified.1, changed.0, changed.1
@@ -75,11 +75,11 @@ impl Opened {
     }
 }
 
-/// The response to a GET or HEAD request for the file at `path`, which is called `name`. A symbolic
-/// link is not followed.
+/// The response to a GET or HEAD request for the file at `path`, which clients save as `name`.
+/// Symbolic links are not followed.
 ///
 /// # Errors
-/// [`NotFound`](crate::domain::error::ErrorKind::NotFound) when there is no such file.
+/// [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when there is no regular file.
 pub(crate) async fn respond(
     path: &Path,
     name: &str,
@@ -87,8 +87,8 @@ pub(crate) async fn respond(
     is_head: bool,
     headers: &HeaderMap,
 ) -> Result<Response> {
-    let wanted = path.to_owned();
-    let opened = blocking(move || Opened::open(&wanted)).await?;
+    let owned = path.to_owned();
+    let opened = blocking(move || Opened::open(&owned)).await?;
     let opened = opened.map_err(|e| {
         let is_link = e.raw_os_error() == Some(Errno::LOOP.raw_os_error());
         match e.kind() == Io::NotFound || is_link {
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn versions_of_a_file_are_told_apart_however_it_was_changed() {
+    async fn every_change_of_a_file_gives_it_another_tag() {
         use std::io::{Seek as _, Write as _};
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_resumes_gets_no_mixture() {
+    async fn a_resumed_download_is_of_one_version() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
         std::fs::write(&path, "0123456789").unwrap();

@@ -14,8 +14,6 @@ use crate::domain::mac::Mac;
 use crate::domain::machine::{ClientContext, Machine, Outcome};
 use crate::domain::plan::evaluate::PlanEvaluator;
 use crate::domain::time::Time;
-use crate::http::bodies::Bodies;
-use crate::http::ui::notice::Notices;
 use crate::services::auth::Auth;
 use crate::services::event_bus::EventBus;
 use crate::services::image_route::ImageRouter;
@@ -49,14 +47,10 @@ pub struct App {
     pub image_router: ImageRouter,
     /// TFTP in this process, once it serves.
     pub tftp: OnceLock<Arc<TftpServer>>,
-    /// Bodies that are being sent.
-    pub bodies: Bodies,
     /// Work that outlives its request.
     pub jobs: Jobs,
     /// Rates of the flashes under way.
     pub rates: Rates,
-    /// Notices that pages show after a form.
-    pub notices: Notices,
     /// Counters for Prometheus.
     pub metrics: Arc<Metrics>,
     /// Reads and changes machines.
@@ -115,11 +109,9 @@ impl App {
             auth: Auth::new(&config)?,
             image_router: ImageRouter::new(&config, client.clone(), cache.clone()),
             cache,
-            bodies: Bodies::new(&config.limits),
             tftp: OnceLock::new(),
             jobs: Jobs::new(config.backup_max_parallel),
             rates: Rates::default(),
-            notices: Notices::default(),
             metrics,
             machines,
             snapshots,

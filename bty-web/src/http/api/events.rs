@@ -1,6 +1,7 @@
-//! The audit log, and what happens while one listens.
+//! The audit log, and streams of what happens.
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,14 +11,16 @@ use futures_util::Stream;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::{self, error::RecvError};
 
-use crate::domain::error::{Error, ErrorKind, Result};
+use crate::domain::error::{Error, Result};
 use crate::domain::event::Event;
-use crate::http::api::machines::MachineBody;
+use crate::domain::mac::Mac;
+use crate::http::api::machine_body::MachineBody;
 use crate::http::error::ErrorBody;
 use crate::http::extract::{Params, PathText};
-use crate::http::guard::Principal;
+use crate::services::access::Principal;
 use crate::services::app::App;
-use crate::store::{self, events::Filter};
+use crate::services::{event_log, machine_reads};
+use crate::store::events::{Filter, LIMIT_MAX};
 
 #[derive(Deserialize)]
 pub(crate) struct EventQuery {
@@ -35,43 +38,39 @@ pub(crate) struct EventQuery {
 
 /// Events, the newest first.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(crate) struct Listed {
+pub(crate) struct EventList {
     events: Vec<Event>,
-    /// Failures that nobody has acknowledged, in all of the log.
+    /// Number of unacknowledged failures in the whole log.
     unacknowledged_failures: i64,
 }
 
-const LIMIT: i64 = 50;
+const LIMIT_DEFAULT: i64 = 50;
 
 /// Events, the newest first. `before_id` with the last id of a page gives the next one.
 #[utoipa::path(get, path = "/events", tag = "events",
     params(("kind" = Option<String>, Query), ("subject_kind" = Option<String>, Query), ("subject_id" = Option<String>, Query), ("actor" = Option<String>, Query),
         ("source_ip" = Option<String>, Query), ("failed" = Option<bool>, Query), ("acknowledged" = Option<bool>, Query),
         ("before_id" = Option<i64>, Query), ("q" = Option<String>, Query), ("limit" = Option<i64>, Query, description = "1 to 500, else the nearest; 50")),
-    responses((status = 200, body = Listed), (status = 401, body = ErrorBody), (status = 422, body = ErrorBody)))]
+    responses((status = 200, body = EventList), (status = 401, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
-    Params(wanted): Params<EventQuery>,
-) -> Result<axum::Json<Listed>> {
-    let limit =
-        u32::try_from(wanted.limit.unwrap_or(LIMIT).clamp(1, store::events::LIMIT_MAX.into()))
-            .unwrap_or(1);
+    Params(query): Params<EventQuery>,
+) -> Result<axum::Json<EventList>> {
+    let limit = query.limit.unwrap_or(LIMIT_DEFAULT).clamp(1, LIMIT_MAX.into());
     let filter = Filter {
-        failed: flag("failed", wanted.failed.as_deref())?,
-        acknowledged: flag("acknowledged", wanted.acknowledged.as_deref())?,
-        kind: wanted.kind,
-        subject_kind: wanted.subject_kind,
-        subject_id: wanted.subject_id,
-        actor: wanted.actor,
-        source_ip: wanted.source_ip,
-        before_id: wanted.before_id,
-        text: wanted.q,
+        failed: flag("failed", query.failed.as_deref())?,
+        acknowledged: flag("acknowledged", query.acknowledged.as_deref())?,
+        kind: query.kind,
+        subject_kind: query.subject_kind,
+        subject_id: query.subject_id,
+        actor: query.actor,
+        source_ip: query.source_ip,
+        before_id: query.before_id,
+        text: query.q,
     };
-    let listed = app.db.read(move |conn| {
-        let events = store::events::list(conn, &filter, limit)?;
-        Ok(Listed { events, unacknowledged_failures: store::events::tripwire(conn)? })
-    });
-    listed.await.map(axum::Json)
+    let limit = u32::try_from(limit).unwrap_or(1);
+    let (events, unacknowledged_failures) = event_log::list(&app, filter, limit).await?;
+    Ok(axum::Json(EventList { events, unacknowledged_failures }))
 }
 
 fn flag(name: &str, value: Option<&str>) -> Result<Option<bool>> {
@@ -83,67 +82,58 @@ fn flag(name: &str, value: Option<&str>) -> Result<Option<bool>> {
     }
 }
 
+/// An event that was acknowledged.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct Acknowledged {
     id: i64,
     acknowledged: bool,
 }
 
-/// An operator has taken note of an event.
+/// Acknowledges an event: an operator has seen it.
 #[utoipa::path(post, path = "/events/{id}/ack", tag = "events", params(("id" = i64, Path)),
     responses((status = 200, body = Acknowledged), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
 pub(crate) async fn acknowledge(
     State(app): State<Arc<App>>,
     PathText(id): PathText,
 ) -> Result<axum::Json<Acknowledged>> {
-    let id: i64 =
-        id.parse().map_err(|_| Error::new(ErrorKind::Malformed, "an event has a number"))?;
-    app.db
-        .write(move |transaction| match store::events::acknowledge(transaction, id, true)? {
-            true => Ok(()),
-            false => Err(Error::not_found(format!("event {id}"))),
-        })
-        .await?;
+    let id = event_log::acknowledge(&app, &id).await?;
     Ok(axum::Json(Acknowledged { id, acknowledged: true }))
 }
 
-type Boxed = std::pin::Pin<Box<dyn Stream<Item = Result<Sse, Infallible>> + Send>>;
-type Told = axum::response::sse::Sse<KeepAliveStream<Boxed>>;
+type SseStream = Pin<Box<dyn Stream<Item = Result<Sse, Infallible>> + Send>>;
+type SseResponse = axum::response::sse::Sse<KeepAliveStream<SseStream>>;
 
-/// Every event as it is written: `event: event`, with the event as JSON.
+/// Every event as it is recorded: `event: event`, with the event as JSON.
 #[utoipa::path(get, path = "/events/stream", tag = "events", responses((status = 200, content_type = "text/event-stream", body = String), (status = 401, body = ErrorBody)))]
-pub(crate) async fn stream(State(app): State<Arc<App>>, by: Principal) -> Told {
+pub(crate) async fn stream(State(app): State<Arc<App>>, principal: Principal) -> SseResponse {
     let events = app.bus.listen();
-    follow(app, by, events, |_, event| Box::pin(async move { json("event", &event) }))
+    follow(app, principal, events, |_, event| Box::pin(async move { json("event", &event) }))
 }
 
 /// Every change of a machine: `event: machines-update`, with the machine as JSON, or
 /// `{"mac", "deleted"}`.
 #[utoipa::path(get, path = "/events/machines", tag = "events", responses((status = 200, content_type = "text/event-stream", body = String), (status = 401, body = ErrorBody)))]
-pub(crate) async fn machines(State(app): State<Arc<App>>, by: Principal) -> Told {
+pub(crate) async fn machines(State(app): State<Arc<App>>, principal: Principal) -> SseResponse {
     let events = app.bus.listen();
-    follow(app, by, events, |app, event: Event| {
-        Box::pin(async move {
-            if event.subject_kind != "machine" {
-                return None;
-            }
-            let mac: crate::domain::mac::Mac = event.subject_id.parse().ok()?;
-            let wanted = mac.clone();
-            match app.db.read(move |conn| store::machines::get(conn, &wanted)).await.ok()? {
-                Some(machine) => json("machines-update", &MachineBody::from(&machine)),
-                None => {
-                    json("machines-update", &serde_json::json!({ "mac": mac, "deleted": true }))
-                }
-            }
-        })
-    })
+    follow(app, principal, events, |app, event| Box::pin(machine_update(app, event)))
+}
+
+async fn machine_update(app: Arc<App>, event: Event) -> Option<Sse> {
+    if event.subject_kind != "machine" {
+        return None;
+    }
+    let mac: Mac = event.subject_id.parse().ok()?;
+    match machine_reads::find(&app, &mac).await.ok()? {
+        Some(machine) => json("machines-update", &MachineBody::from(&machine)),
+        None => json("machines-update", &serde_json::json!({ "mac": mac, "deleted": true })),
+    }
 }
 
 /// Every change of a job: `event: worker-state-changed`, with `kind`, `key` and `status`.
 #[utoipa::path(get, path = "/events/workers", tag = "events", responses((status = 200, content_type = "text/event-stream", body = String), (status = 401, body = ErrorBody)))]
-pub(crate) async fn workers(State(app): State<Arc<App>>, by: Principal) -> Told {
+pub(crate) async fn workers(State(app): State<Arc<App>>, principal: Principal) -> SseResponse {
     let jobs = app.jobs.listen();
-    follow(app, by, jobs, |_, change| {
+    follow(app, principal, jobs, |_, change| {
         Box::pin(async move { json("worker-state-changed", &change) })
     })
 }
@@ -152,29 +142,31 @@ fn json<T: Serialize>(name: &str, value: &T) -> Option<Sse> {
     Some(Sse::default().event(name).data(serde_json::to_string(value).ok()?))
 }
 
-type Shaped = std::pin::Pin<Box<dyn Future<Output = Option<Sse>> + Send>>;
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// Follows what is told until the server ends, the client goes, or may no longer know. Who is too
-/// slow misses some, and goes on.
+type FormattedEvent = Pin<Box<dyn Future<Output = Option<Sse>> + Send>>;
+
+/// Streams what `receiver` gets, as `format` shows it, until the server stops, the client
+/// disconnects, or its session or token ends. A client that is too slow misses messages.
 fn follow<T: Clone + Send + 'static>(
     app: Arc<App>,
-    by: Principal,
-    told: broadcast::Receiver<T>,
-    shape: impl Fn(Arc<App>, T) -> Shaped + Send + Sync + 'static,
-) -> Told {
+    principal: Principal,
+    receiver: broadcast::Receiver<T>,
+    format: impl Fn(Arc<App>, T) -> FormattedEvent + Send + Sync + 'static,
+) -> SseResponse {
     let stream = futures_util::stream::unfold(
-        (app, by, told, shape),
-        |(app, by, mut told, shape)| async move {
+        (app, principal, receiver, format),
+        |(app, principal, mut receiver, format)| async move {
             loop {
                 let next = tokio::select! {
                     () = app.stopped() => return None,
-                    next = told.recv() => next,
+                    next = receiver.recv() => next,
                 };
                 match next {
-                    Ok(_) if !by.may_still(&app).await => return None,
+                    Ok(_) if !principal.is_valid(&app).await => return None,
                     Ok(next) => {
-                        if let Some(sse) = shape(Arc::clone(&app), next).await {
-                            return Some((Ok(sse), (app, by, told, shape)));
+                        if let Some(sse) = format(Arc::clone(&app), next).await {
+                            return Some((Ok(sse), (app, principal, receiver, format)));
                         }
                     }
                     Err(RecvError::Lagged(_)) => {}
@@ -183,7 +175,6 @@ fn follow<T: Clone + Send + 'static>(
             }
         },
     );
-    let stream: Boxed = Box::pin(stream);
-    axum::response::sse::Sse::new(stream)
-        .keep_alive(KeepAlive::new().interval(Duration::from_secs(15)))
+    let stream: SseStream = Box::pin(stream);
+    axum::response::sse::Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
 }

@@ -1,4 +1,4 @@
-//! Whether the server is there, what it is, and what it can be asked.
+//! Health, version and metrics of the server, and the OpenAPI document.
 
 use std::sync::Arc;
 
@@ -8,18 +8,17 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use crate::domain::error::{Error, Result};
+use crate::domain::error::Result;
 use crate::http::error::ErrorBody;
-use crate::http::ui as pages;
 use crate::services::app::App;
-use crate::store;
+use crate::services::server_health;
 
 /// The health of the server.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct Health {
     /// `ok`, or `full` when there is no space left for a change of the state.
     status: &'static str,
-    /// Why it is not `ok`, and what to do.
+    /// What is short, and what to do; only when it is not `ok`.
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
 }
@@ -29,20 +28,12 @@ pub(crate) struct Health {
 pub(crate) async fn healthz(
     State(app): State<Arc<App>>,
 ) -> Result<(StatusCode, axum::Json<Health>)> {
-    app.db.read(store::machines::count).await?;
-    if app.db.is_full() {
-        // somebody may have made space since; whether there is any is what counts
-        let _ = app.db.try_write().await;
-    }
-    Ok(match app.shortage() {
+    Ok(match server_health::shortage(&app).await? {
         None => (StatusCode::OK, axum::Json(Health { status: "ok", detail: None })),
-        why => {
-            (StatusCode::SERVICE_UNAVAILABLE, axum::Json(Health { status: "full", detail: why }))
-        }
+        detail => (StatusCode::SERVICE_UNAVAILABLE, axum::Json(Health { status: "full", detail })),
     })
 }
 
-/// The version of the server.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct Version {
     version: &'static str,
@@ -54,15 +45,10 @@ pub(crate) async fn version() -> axum::Json<Version> {
     axum::Json(Version { version: env!("CARGO_PKG_VERSION") })
 }
 
-/// What is counted, for Prometheus.
+/// Metrics for Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "server", responses((status = 200, content_type = "application/openmetrics-text", body = String), (status = 401, body = ErrorBody)))]
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response> {
-    let read =
-        app.db.read(|conn| Ok((store::machines::count(conn)?, store::events::tripwire(conn)?)));
-    let (machines, failures) = read.await?;
-    app.cache.iter().for_each(|cache| app.metrics.cache(cache));
-    app.tftp.get().into_iter().for_each(|tftp| app.metrics.tftp(&tftp.counters));
-    let text = app.metrics.render(machines, failures);
+    let text = server_health::metrics(&app).await?;
     Ok((
         [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")],
         text,
@@ -70,20 +56,10 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response> {
         .into_response())
 }
 
-/// This document.
+/// The OpenAPI document.
 #[utoipa::path(get, path = "/openapi.json", tag = "server", responses((status = 200, body = Object)))]
 pub(crate) async fn openapi(
     Extension(document): Extension<Arc<utoipa::openapi::OpenApi>>,
 ) -> axum::Json<utoipa::openapi::OpenApi> {
     axum::Json((*document).clone())
-}
-
-/// This document, for people.
-#[utoipa::path(get, path = "/docs", tag = "server", responses((status = 200, content_type = "text/html", body = String)))]
-pub(crate) async fn docs(
-    State(app): State<Arc<App>>,
-    Extension(document): Extension<Arc<utoipa::openapi::OpenApi>>,
-) -> Result<Response> {
-    let document = serde_json::to_value(&*document).map_err(Error::internal)?;
-    pages::docs::docs(&app, &document)
 }

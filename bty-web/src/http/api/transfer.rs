@@ -1,4 +1,4 @@
-//! Moving the state of a server.
+//! Export and import of the whole state.
 
 use std::sync::Arc;
 
@@ -10,19 +10,20 @@ use crate::domain::machine::ClientContext;
 use crate::http::error::ErrorBody;
 use crate::http::extract::{Json, Params};
 use crate::services::app::App;
-use crate::services::transfer::{self, Bundle, Summary};
+use crate::services::state_transfer;
+use crate::services::transfer::{Bundle, Summary};
 
-/// Exports are at most this large.
+/// Size limit of an export that is imported.
 pub(crate) const BUNDLE_BYTES_MAX: usize = 1 << 30;
 
 /// Everything but the audit log, sessions and tokens.
 #[utoipa::path(get, path = "/export", tag = "transfer", responses((status = 200, body = Bundle), (status = 401, body = ErrorBody)))]
 pub(crate) async fn export(State(app): State<Arc<App>>) -> Result<axum::Json<Bundle>> {
-    app.db.read(transfer::export).await.map(axum::Json)
+    state_transfer::export(&app).await.map(axum::Json)
 }
 
 #[derive(Deserialize)]
-pub(crate) struct How {
+pub(crate) struct ImportQuery {
     #[serde(default)]
     armed: bool,
 }
@@ -33,24 +34,9 @@ pub(crate) struct How {
     responses((status = 200, body = Summary), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub(crate) async fn import(
     State(app): State<Arc<App>>,
-    Params(how): Params<How>,
+    Params(query): Params<ImportQuery>,
     who: ClientContext,
     Json(bundle): Json<serde_json::Value>,
 ) -> Result<axum::Json<Summary>> {
-    let held = app.lock_all().await;
-    let imported = app
-        .db
-        .write(move |transaction| transfer::import(transaction, bundle, how.armed, who.now))
-        .await;
-    drop(held);
-    match imported {
-        Ok(summary) => {
-            app.refresh().await?;
-            Ok(axum::Json(summary))
-        }
-        Err(error) => {
-            app.record(transfer::failed(&error)).await?;
-            Err(error)
-        }
-    }
+    state_transfer::import(&app, &who, bundle, query.armed).await.map(axum::Json)
 }

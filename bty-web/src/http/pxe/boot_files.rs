@@ -1,4 +1,4 @@
-//! Artifacts of the live environment, and what else machines fetch at boot.
+//! Files of the live environment, and what else machines fetch while they boot.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,24 +15,24 @@ use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::{Actor, NewEvent};
 use crate::domain::ipxe;
 use crate::domain::machine::ClientContext;
-use crate::domain::machine::report::artifact;
-use crate::http::extract::{Params, PathText, broken_body};
+use crate::http::error::ErrorBody;
+use crate::http::extract::{Params, PathText, incomplete_body};
 use crate::http::serve_file;
+use crate::random::random_token;
 use crate::services::app::App;
-use crate::services::netboot;
+use crate::services::{boot_cycles, netboot};
 use crate::tftp::AUTOEXEC;
 
-/// Limits of what is read of an upload after it has failed.
+/// Limits of what is still read of an upload that has failed.
 const DRAIN: Duration = Duration::from_secs(5);
 const DRAIN_BYTES_MAX: u64 = 256 << 20;
 
-/// A bare file name: nothing that leads elsewhere, and nothing hidden.
-///
-/// # Errors
-/// [`ErrorKind::Malformed`].
-pub(crate) fn file_name(name: &str) -> Result<&str> {
+const NAME_BYTES_MAX: usize = 255;
+
+/// Refuses names that lead to another directory, and hidden ones.
+fn file_name(name: &str) -> Result<&str> {
     let is_plain = !name.is_empty()
-        && name.len() <= 255
+        && name.len() <= NAME_BYTES_MAX
         && !name.starts_with('.')
         && !name.contains(['/', '\\', '\0'])
         && !name.chars().any(char::is_control);
@@ -44,21 +44,21 @@ pub(crate) fn file_name(name: &str) -> Result<&str> {
 }
 
 #[derive(Deserialize)]
-pub(crate) struct Tag {
+pub(crate) struct BootQuery {
     mac: Option<String>,
     cycle: Option<String>,
 }
 
-/// A file; `autoexec.ipxe` is made for who asks. HEAD, `Range` and conditions are understood. With
-/// `mac` and `cycle` the server takes note that this machine boots.
+/// A boot file; `autoexec.ipxe` is generated. HEAD, `Range` and conditional requests work. With
+/// `mac` and `cycle` the server records that this machine is booting.
 #[utoipa::path(get, path = "/boot/{name}", tag = "boot",
     params(("name" = String, Path), ("mac" = Option<String>, Query), ("cycle" = Option<String>, Query)),
-    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 206), (status = 304), (status = 400, body = crate::http::error::ErrorBody),
-        (status = 404, body = crate::http::error::ErrorBody), (status = 412), (status = 416)))]
+    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 206), (status = 304), (status = 400, body = ErrorBody),
+        (status = 404, body = ErrorBody), (status = 412), (status = 416)))]
 pub(crate) async fn get(
     State(app): State<Arc<App>>,
     PathText(name): PathText,
-    Params(tag): Params<Tag>,
+    Params(query): Params<BootQuery>,
     who: ClientContext,
     request: Request,
 ) -> Result<Response> {
@@ -71,7 +71,7 @@ pub(crate) async fn get(
     let path = netboot::find(&app.config, name)
         .ok_or_else(|| Error::not_found(format!("the file {name}")))?;
     if *request.method() == axum::http::Method::GET {
-        heard(&app, &tag, who, name).await?;
+        record_fetch(&app, query, who, name).await?;
     }
     let is_head = *request.method() == axum::http::Method::HEAD;
     let response =
@@ -83,21 +83,15 @@ pub(crate) async fn get(
     Ok(response)
 }
 
-/// A machine that is known fetches its live environment.
-async fn heard(app: &Arc<App>, tag: &Tag, who: ClientContext, name: &str) -> Result<()> {
-    let Some(mac) = tag.mac.as_deref().and_then(|mac| mac.parse().ok()) else { return Ok(()) };
-    let (token, name) = (tag.cycle.clone(), name.to_owned());
-    let changed = app.update_machine(
-        &mac,
-        move |look| match &look.machine {
-            Some(machine) => Ok(artifact(machine, &who, token.as_deref(), &name)),
-            None => Err(Error::not_found("the machine")),
-        },
-        |_, _| Ok(()),
-    );
-    match changed.await {
-        Err(error) if error.kind != ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+async fn record_fetch(
+    app: &Arc<App>,
+    query: BootQuery,
+    who: ClientContext,
+    name: &str,
+) -> Result<()> {
+    match query.mac.as_deref().and_then(|mac| mac.parse().ok()) {
+        Some(mac) => boot_cycles::record_fetch(app, who, &mac, query.cycle, name.to_owned()).await,
+        None => Ok(()),
     }
 }
 
@@ -109,11 +103,11 @@ pub(crate) struct Uploaded {
     path: String,
 }
 
-/// Uploads a file, in one piece: it is there when all of it has come, or not at all.
+/// Uploads a boot file. It replaces an earlier one only when all of it has arrived.
 #[utoipa::path(put, path = "/boot/{name}", tag = "boot", params(("name" = String, Path)),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 200, body = Uploaded), (status = 400, body = crate::http::error::ErrorBody), (status = 413, body = crate::http::error::ErrorBody),
-        (status = 507, body = crate::http::error::ErrorBody)))]
+    responses((status = 200, body = Uploaded), (status = 400, body = ErrorBody), (status = 413, body = ErrorBody),
+        (status = 507, body = ErrorBody)))]
 pub(crate) async fn put(
     State(app): State<Arc<App>>,
     PathText(name): PathText,
@@ -122,9 +116,7 @@ pub(crate) async fn put(
 ) -> Result<axum::Json<Uploaded>> {
     let name = file_name(&name)?.to_owned();
     let path = app.config.boot_dir.join(&name);
-    let partial = Partial(
-        app.config.boot_dir.join(format!(".{name}.{}.partial", crate::random::random_token())),
-    );
+    let partial = Partial(app.config.boot_dir.join(format!(".{name}.{}.partial", random_token())));
     let size_bytes = receive(&app, &partial.0, request).await?;
     tokio::fs::rename(&partial.0, &path)
         .await
@@ -166,14 +158,14 @@ async fn receive(app: &App, path: &std::path::Path, request: Request) -> Result<
     let mut file = tokio::fs::File::create(path).await.map_err(unwritten)?;
     let mut limited = tokio::io::AsyncReadExt::take(&mut body, limit.saturating_add(1));
     let copied = tokio::io::copy_buf(&mut limited, &mut file).await;
-    // only the file has errors of the system: those of the body were made here
+    // only errors of the file come from the operating system; those of the body are made here
     let bytes = match copied {
         Ok(bytes) => bytes,
         Err(e) if e.raw_os_error().is_some() => {
             drain(&mut body).await;
             return Err(unwritten(e));
         }
-        Err(e) => return Err(broken_body(app, &e)),
+        Err(e) => return Err(incomplete_body(app, &e)),
     };
     if bytes > limit {
         return Err(too_large());
@@ -183,19 +175,19 @@ async fn receive(app: &App, path: &std::path::Path, request: Request) -> Result<
     Ok(bytes)
 }
 
-/// Reads what a client still sends: if the connection were closed before, the client would see a
-/// reset instead of the answer.
+/// Reads what the client still sends. If the server closed the connection before, the client would
+/// see a reset instead of the response.
 async fn drain(body: &mut (impl tokio::io::AsyncRead + Unpin)) {
     let mut rest = tokio::io::AsyncReadExt::take(body, DRAIN_BYTES_MAX);
     let _ = tokio::time::timeout(DRAIN, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
 }
 
-/// A file that goes away when it was not finished.
+/// A temporary file that is removed when it is dropped.
 struct Partial(PathBuf);
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        // it is gone when it was finished
+        // a finished upload was renamed: then there is nothing to remove
         let _ = std::fs::remove_file(&self.0);
     }
 }

@@ -1,4 +1,4 @@
-//! The operator: password, sessions, tokens of programs.
+//! The admin's account: password, sessions, tokens of programs.
 
 use std::sync::Arc;
 
@@ -7,139 +7,111 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Redirect, Response};
 
 use super::form::Fields;
-use super::notice::{Notice, redirect_with_notice, redirect_with_result};
-use super::{Frame, render};
-use crate::blocking::blocking;
+use super::frame::Frame;
+use super::notice::{Notice, Notices};
+use super::render::render;
 use crate::domain::error::{Error, Result};
-use crate::domain::event::{Actor, NewEvent};
 use crate::domain::machine::ClientContext;
-use crate::http::api::access::{self as api, NewToken};
-use crate::http::extract::{Json, PathText};
-use crate::http::guard;
+use crate::services::access::{self, NewToken, PasswordChange, Principal};
 use crate::services::app::App;
-use crate::services::auth::{Scope, hash_password};
-use crate::store::access::{self, ApiToken, OpenSession};
+use crate::services::auth::Scope;
+use crate::store::access::{ApiToken, OpenSession};
 
 #[derive(Template)]
 #[template(path = "account.html")]
 struct Account {
     frame: Frame,
+    /// Where the password is configured.
     password_origin: String,
     sessions: Vec<OpenSession>,
-    /// Digest of the token of this session.
-    own: String,
+    /// Digest of the token of this session; empty without a session.
+    own_token_sha256: String,
     tokens: Vec<ApiToken>,
     scopes: [Scope; 5],
 }
 
-/// The page.
+/// Shows the account.
 pub async fn page(
     State(app): State<Arc<App>>,
-    by: guard::Principal,
+    principal: Principal,
     frame: Frame,
 ) -> Result<Response> {
-    let now = frame.now;
-    let (sessions, tokens) =
-        app.db.read(move |conn| Ok((access::sessions(conn, now)?, access::tokens(conn)?))).await?;
-    let own = match by {
-        guard::Principal::Session { token_sha256, .. } => token_sha256,
+    let own_token_sha256 = match principal {
+        Principal::Session { token_sha256, .. } => token_sha256,
         _ => String::new(),
     };
-    let password_origin = app.config.values["admin.password"].1.to_string();
-    render(&Account { frame, password_origin, sessions, own, tokens, scopes: Scope::ALL })
+    render(&Account {
+        sessions: access::sessions(&app, frame.now).await?,
+        tokens: access::tokens(&app).await?,
+        password_origin: app.config.values["admin.password"].1.to_string(),
+        own_token_sha256,
+        scopes: Scope::ALL,
+        frame,
+    })
 }
 
-/// A form of the page.
-pub async fn act(
+/// Handles the forms of the page.
+pub async fn submit(
     State(app): State<Arc<App>>,
     who: ClientContext,
-    by: guard::Principal,
+    principal: Principal,
+    notices: Notices,
     fields: Fields,
 ) -> Response {
     if fields.text("act") == "end-all" {
-        return match api::end_sessions(State(Arc::clone(&app)), who).await {
+        return match access::end_sessions(&app, &who, None).await {
             Ok(_) => Redirect::to("/ui/login").into_response(),
-            Err(error) => redirect_with_notice(&app, "/ui/account", error),
+            Err(error) => notices.redirect("/ui/account", error),
         };
     }
-    let done = done(&app, who, by, &fields).await;
-    redirect_with_result(&app, "/ui/account", done)
+    notices.redirect("/ui/account", handle(&app, &who, &principal, &fields).await)
 }
 
-async fn done(
-    app: &Arc<App>,
-    who: ClientContext,
-    by: guard::Principal,
+async fn handle(
+    app: &App,
+    who: &ClientContext,
+    principal: &Principal,
     fields: &Fields,
 ) -> Result<Notice> {
     match fields.text("act") {
-        "token" => token(app, who, fields).await,
+        "token" => create_token(app, who, fields).await,
         "revoke" => {
-            let id = fields.text("key").to_owned();
-            api::revoke(State(Arc::clone(app)), PathText(id), who).await?;
-            Ok(Notice::done("The token is revoked: programs that use it are refused from now on."))
+            access::revoke_token(app, who, fields.text("key")).await?;
+            let text = "The token is revoked: programs that use it are refused from now on.";
+            Ok(Notice::success(text))
         }
         "end" => {
-            let sha256 = fields.text("key").to_owned();
-            let ended = app
-                .db
-                .write(move |transaction| {
-                    let ended = access::end_sessions(transaction, Some(&sha256))?;
-                    let event = NewEvent::new(
-                        "auth.sessions.revoked",
-                        "sessions",
-                        format!("{ended} sessions were ended"),
-                    );
-                    transaction.record(&event.by(Actor::Operator, who.ip.as_deref()))?;
-                    Ok(ended)
-                })
-                .await?;
-            Ok(Notice::done(format!("{ended} sessions were ended.")))
+            let ended = access::end_sessions(app, who, Some(fields.text("key").to_owned())).await?;
+            Ok(Notice::success(format!("{ended} sessions were ended.")))
         }
-        "hash" => hash(app, &who, by, fields).await,
+        "hash" => hash_password(app, who, principal, fields).await,
         _ => Err(Error::invalid("there is no such act")),
     }
 }
 
-async fn token(app: &Arc<App>, who: ClientContext, fields: &Fields) -> Result<Notice> {
-    let scopes: Vec<Scope> = Scope::ALL
-        .into_iter()
-        .filter(|scope| fields.all("scope").any(|s| s == scope.as_str()))
-        .collect();
-    let days = match fields.maybe("days") {
-        Some(text) => Some(text.parse().map_err(|_| Error::invalid("days is a whole number"))?),
-        None => None,
-    };
-    let new = NewToken { name: fields.text("name").to_owned(), scopes, days };
-    let (_, axum::Json(made)) = api::create(State(Arc::clone(app)), who, Json(new)).await?;
-    let text = format!("The token for {} is made.", fields.text("name"));
-    Ok(Notice { secret: Some(made.token), ..Notice::done(text) })
+async fn create_token(app: &App, who: &ClientContext, fields: &Fields) -> Result<Notice> {
+    let is_checked = |scope: &Scope| fields.all("scope").any(|name| name == scope.as_str());
+    let scopes: Vec<Scope> = Scope::ALL.into_iter().filter(is_checked).collect();
+    let days = fields.optional("days").map(|days| days.parse()).transpose();
+    let days = days.map_err(|_| Error::invalid("days is a whole number"))?;
+    let name = fields.text("name").to_owned();
+    let text = format!("The token for {name} is created.");
+    let created = access::create_token(app, who, NewToken { name, scopes, days }).await?;
+    Ok(Notice { secret: Some(created.token), ..Notice::success(text) })
 }
 
-/// A new password as it can stand in the configuration. The server does not write its own
-/// configuration.
-async fn hash(
-    app: &Arc<App>,
+async fn hash_password(
+    app: &App,
     who: &ClientContext,
-    by: guard::Principal,
+    principal: &Principal,
     fields: &Fields,
 ) -> Result<Notice> {
-    let (now, new, again) = (
-        fields.raw("now").to_owned(),
-        fields.raw("new").to_owned(),
-        fields.raw("again").to_owned(),
-    );
-    if new.chars().count() < 8 {
-        return Err(Error::invalid("a password has at least 8 characters"));
-    }
-    if new != again {
-        return Err(Error::invalid("the two new passwords are not the same"));
-    }
-    let needs_proof = matches!(by, guard::Principal::Session { .. });
-    if needs_proof && !app.auth.check_password(who.address(), now).await? {
-        return Err(Error::invalid("that is not the current password"));
-    }
-    let secret = blocking(move || hash_password(&new)).await??;
+    let change = PasswordChange {
+        current: fields.raw("now").to_owned(),
+        new: fields.raw("new").to_owned(),
+        repeated: fields.raw("again").to_owned(),
+    };
+    let hash = access::hash_new_password(app, who, principal, change).await?;
     let text = "Put this into admin.password of the configuration, or into BTY_ADMIN_PASSWORD, and start the server again:";
-    Ok(Notice { secret: Some(secret), ..Notice::done(text) })
+    Ok(Notice { secret: Some(hash), ..Notice::success(text) })
 }

@@ -1,4 +1,5 @@
-//! The style sheet and the scripts. They are in the program: nothing is fetched from elsewhere.
+//! The style sheet, the scripts and the icon. They are part of the program: pages load nothing from
+//! other servers.
 
 use std::io::Write as _;
 use std::sync::LazyLock;
@@ -37,7 +38,7 @@ struct Asset {
 static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
     let asset = |(name, media, text): (&'static str, &'static str, &'static str)| {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-        // memory takes everything
+        // writing into memory does not fail
         let gzip =
             encoder.write_all(text.as_bytes()).and_then(|()| encoder.finish()).unwrap_or_default();
         let etag = format!("\"{}\"", &bty::Digest::of(text.as_bytes()).to_string()[..16]);
@@ -46,8 +47,8 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
     TEXTS.into_iter().map(asset).collect()
 });
 
-/// An asset. Its address carries the version, so that browsers keep it until an upgrade. Pages are
-/// not compressed: they carry what forms are told apart by.
+/// Serves an asset. Pages link it with the version of the program, so that browsers cache it until an
+/// upgrade. Only assets are compressed: compressing pages would leak their CSRF tokens (BREACH).
 pub async fn get(Path(name): Path<String>, headers: HeaderMap) -> Response {
     let Some(asset) = ASSETS.iter().find(|asset| asset.name == name) else {
         return StatusCode::NOT_FOUND.into_response();

@@ -1,50 +1,49 @@
-//! Heads of tables that can be sorted by: `sort=KEY` in the address, with `-` before it for the
-//! other way.
+//! Heads of tables that can be sorted: `sort=KEY` in the address, `sort=-KEY` for descending order.
 
-/// A column that can be sorted by.
+/// The head of a column, as a link that sorts by it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Column {
-    /// Its name.
+    /// Title of the column.
     pub name: &'static str,
-    /// The address of the list, sorted by it, or the other way when it is already.
+    /// The address of the list sorted by this column; in the other order when it is sorted already.
     pub path: String,
-    /// `ascending`, `descending` or nothing.
+    /// `ascending`, `descending`, or empty when the list is sorted by another column.
     pub order: &'static str,
 }
 
-/// What is known of a column beforehand.
+/// A column that can be sorted.
 #[derive(Clone, Copy, Debug)]
 pub struct Head {
-    /// Its name.
+    /// Title of the column.
     pub name: &'static str,
     /// Its key in addresses.
     pub key: &'static str,
-    /// The largest is wanted first: of times, the newest.
-    pub is_down_first: bool,
+    /// True when the first click sorts in descending order: the newest, the largest first.
+    pub is_descending_first: bool,
 }
 
-/// A column that begins with the smallest.
+/// A column whose first click sorts in ascending order.
 #[must_use]
-pub const fn up(name: &'static str, key: &'static str) -> Head {
-    Head { name, key, is_down_first: false }
+pub const fn ascending(name: &'static str, key: &'static str) -> Head {
+    Head { name, key, is_descending_first: false }
 }
 
-/// A column that begins with the largest.
+/// A column whose first click sorts in descending order.
 #[must_use]
-pub const fn down(name: &'static str, key: &'static str) -> Head {
-    Head { name, key, is_down_first: true }
+pub const fn descending(name: &'static str, key: &'static str) -> Head {
+    Head { name, key, is_descending_first: true }
 }
 
-/// The columns of a list that is sorted by `sort`, by the first one when that is empty.
+/// The heads of a list that is sorted by `sort`; when that is empty, by the first column.
 #[must_use]
 pub fn columns(heads: &[Head], sort: &str, path: impl Fn(&str) -> String) -> Vec<Column> {
     let now = if sort.is_empty() { heads.first().map_or("", |head| head.key) } else { sort };
     let column = |head: &Head| {
-        let down = format!("-{}", head.key);
+        let descending = format!("-{}", head.key);
         let (next, order) = match now {
-            now if now == head.key => (down.as_str(), "ascending"),
-            now if now == down => (head.key, "descending"),
-            _ if head.is_down_first => (down.as_str(), ""),
+            now if now == head.key => (descending.as_str(), "ascending"),
+            now if now == descending => (head.key, "descending"),
+            _ if head.is_descending_first => (descending.as_str(), ""),
             _ => (head.key, ""),
         };
         Column { name: head.name, path: path(next), order }
@@ -52,9 +51,9 @@ pub fn columns(heads: &[Head], sort: &str, path: impl Fn(&str) -> String) -> Vec
     heads.iter().map(column).collect()
 }
 
-/// The key that a list is sorted by, and whether it is the other way.
+/// The key in a `sort` parameter, and whether the order is descending.
 #[must_use]
-pub fn key(sort: &str) -> (&str, bool) {
+pub fn parse_sort(sort: &str) -> (&str, bool) {
     match sort.strip_prefix('-') {
         Some(key) => (key, true),
         None => (sort, false),
@@ -66,8 +65,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_click_sorts_and_another_one_turns_it_around() {
-        let heads = [up("MAC", "mac"), down("Last seen", "seen")];
+    fn a_click_sorts_and_a_second_one_reverses() {
+        let heads = [ascending("MAC", "mac"), descending("Last seen", "seen")];
         let shown = |sort: &str| {
             let all = columns(&heads, sort, str::to_owned);
             all.into_iter()
@@ -77,6 +76,6 @@ mod tests {
         assert_eq!(shown(""), ["-mac ascending", "-seen "]);
         assert_eq!(shown("-seen"), ["mac ", "seen descending"]);
         assert_eq!(shown("seen"), ["mac ", "-seen ascending"]);
-        assert_eq!((key("-seen"), key("mac")), (("seen", true), ("mac", false)));
+        assert_eq!((parse_sort("-seen"), parse_sort("mac")), (("seen", true), ("mac", false)));
     }
 }

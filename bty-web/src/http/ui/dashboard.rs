@@ -7,39 +7,48 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 
-use super::machine::{Progress, progress};
-use super::{Frame, pictures, render};
+use super::frame::Frame;
+use super::pictures;
+use super::progress::{Progress, progress};
+use super::render::render;
+use super::state_label::{phase_label, state_label};
 use crate::domain::error::Result;
 use crate::domain::event::Event;
-use crate::domain::machine::ClientContext;
-use crate::domain::machine::Phase;
+use crate::domain::machine::{ClientContext, Machine, Phase};
 use crate::domain::time::Time;
 use crate::services::app::App;
+use crate::services::fleet_overview::{self, FleetOverview};
 use crate::services::netboot;
-use crate::store::{self, machines::Brief};
 
 #[derive(Template)]
 #[template(path = "dashboard.html")]
 struct Dashboard {
     frame: Frame,
     total: usize,
-    phases: Vec<(Phase, usize)>,
+    phases: Vec<PhaseCount>,
     last_seen: Option<Time>,
     last_flashed: Option<Time>,
     fleet: String,
     curve: String,
-    busy: Vec<Busy>,
-    /// Machines that are being flashed, all of them.
+    busy: Vec<BusyMachine>,
+    /// Number of all working machines; only the first ones are in `busy`.
     busy_total: usize,
     images: usize,
-    /// What to do first, and whether it is done; empty once a machine was flashed.
+    /// The steps of a newcomer; empty once a machine was flashed.
     first_steps: Vec<FirstStep>,
     health: Vec<Check>,
     events: Vec<Event>,
 }
 
-/// A machine that is at work.
-struct Busy {
+/// A phase, and the number of machines in it.
+struct PhaseCount {
+    phase: Phase,
+    label: &'static str,
+    count: usize,
+}
+
+/// A machine whose live environment is working.
+struct BusyMachine {
     mac: String,
     hyphens: String,
     labels: Vec<String>,
@@ -47,7 +56,6 @@ struct Busy {
     progress: Option<Progress>,
 }
 
-/// A step of a newcomer.
 struct FirstStep {
     is_done: bool,
     what: &'static str,
@@ -55,100 +63,78 @@ struct FirstStep {
     path: &'static str,
 }
 
-/// Something that is looked after.
+/// A line of the health card.
 struct Check {
-    /// None where it is only told.
+    /// `None` for a fact that is neither good nor bad.
     is_well: Option<bool>,
     what: &'static str,
     detail: String,
     path: &'static str,
 }
 
-/// As many machines at work are shown.
 const BUSY_MAX: usize = 12;
 
-/// What the database says.
-struct Read {
-    machines: Vec<Brief>,
-    busy: Vec<crate::domain::machine::Machine>,
-    images: usize,
-    events: Vec<Event>,
-    has_seen: bool,
-    has_flashed: bool,
-}
-
-/// The page.
+/// Shows the dashboard.
 pub async fn page(
     State(app): State<Arc<App>>,
     who: ClientContext,
     frame: Frame,
 ) -> Result<Response> {
-    let read = app.db.read(read).await?;
-    let machines = &read.machines;
+    let overview = fleet_overview::read(&app, BUSY_MAX).await?;
+    let machines = &overview.machines;
     let count =
         |phase: Phase| machines.iter().filter(|machine| machine.status().phase() == phase).count();
-    let busy = |machine: &crate::domain::machine::Machine| Busy {
+    let phase_count = |phase| PhaseCount { phase, label: phase_label(phase), count: count(phase) };
+    let busy = |machine: &Machine| BusyMachine {
         mac: machine.mac.to_string(),
         hyphens: machine.mac.hyphens(),
         labels: machine.labels.clone(),
-        state: machine.boot_state(),
+        state: state_label(&machine.status()),
         progress: progress(&app, machine),
     };
     let page = Dashboard {
         total: machines.len(),
-        phases: Phase::ALL.map(|phase| (phase, count(phase))).to_vec(),
+        phases: Phase::ALL.map(phase_count).into(),
         last_seen: machines.iter().filter_map(|machine| machine.seen_at).max(),
         last_flashed: machines.iter().filter_map(|machine| machine.flashed_at).max(),
         fleet: pictures::fleet(machines, &frame.root),
         curve: pictures::curve(&app.rates.curve(frame.now)),
-        busy: read.busy.iter().map(busy).collect(),
+        busy: overview.working.iter().map(busy).collect(),
         busy_total: count(Phase::Working),
-        images: read.images,
-        first_steps: if read.has_flashed { Vec::new() } else { first_steps(&app, &read) },
-        health: health(&app, &who, &frame, &read),
-        events: read.events,
+        images: overview.images,
+        first_steps: if overview.has_flash { Vec::new() } else { first_steps(&app, &overview) },
+        health: health(&app, &who, &frame, overview.images),
+        events: overview.events,
         frame,
     };
     render(&page)
 }
 
-fn read(conn: &crate::store::Connection) -> Result<Read> {
-    let machines = store::machines::briefs(conn)?;
-    let working =
-        machines.iter().filter(|machine| machine.status().phase() == Phase::Working).take(BUSY_MAX);
-    let busy = working
-        .filter_map(|machine| store::machines::get(conn, &machine.mac.parse().ok()?).transpose());
-    Ok(Read {
-        busy: busy.collect::<Result<_>>()?,
-        images: store::catalog::all(conn)?.len(),
-        events: store::events::list(conn, &store::events::Filter::default(), 10)?,
-        has_seen: store::events::has_kind(conn, "machine.discovered")?
-            || store::events::has_kind(conn, "netboot.pxe.offered")?,
-        has_flashed: store::events::has_kind(conn, "machine.flashed")?,
-        machines,
-    })
-}
-
-fn first_steps(app: &App, read: &Read) -> Vec<FirstStep> {
+fn first_steps(app: &App, overview: &FleetOverview) -> Vec<FirstStep> {
     let version = app.snapshot().netboot_version().to_owned();
     let step = |is_done, what, how, path| FirstStep { is_done, what, how, path };
     vec![
         step(
             netboot::Release::of(&app.config, &version).is_complete(),
-            "Get what machines boot",
-            "The live environment is fetched once, and served from here.",
+            "Fetch the live environment",
+            "The files that machines boot: fetched once, then served from here.",
             "/ui/netboot",
         ),
-        step(read.images > 0, "Add an image", "By its address, or a whole catalog.", "/ui/images"),
         step(
-            read.has_seen,
-            "Tell your DHCP server",
-            "Values to copy. This turns green when the first machine has asked.",
+            overview.images > 0,
+            "Add an image",
+            "By its address, or with a whole catalog.",
+            "/ui/images",
+        ),
+        step(
+            overview.has_contact,
+            "Set up your DHCP server",
+            "Copy the options. This turns green when the first machine has booted from the network.",
             "/ui/netboot#dhcp",
         ),
         step(
-            !read.machines.is_empty(),
-            "Switch the first machine on",
+            !overview.machines.is_empty(),
+            "Switch on the first machine",
             "It appears by itself, posts its inventory, and boots its disk: nothing is written.",
             "/ui/machines",
         ),
@@ -161,14 +147,14 @@ fn first_steps(app: &App, read: &Read) -> Vec<FirstStep> {
     ]
 }
 
-fn health(app: &App, who: &ClientContext, frame: &Frame, read: &Read) -> Vec<Check> {
+fn health(app: &App, who: &ClientContext, frame: &Frame, images: usize) -> Vec<Check> {
     let snapshot = app.snapshot();
     let check = |is_well, what, detail: String, path| Check { is_well, what, detail, path };
     let mismatch = netboot::mismatch(&app.config, snapshot.netboot_version());
     let serves = app.tftp.get().is_some();
     let failures = match frame.failures {
-        0 => "none that nobody has taken note of".to_owned(),
-        n => format!("{n} that nobody has taken note of"),
+        0 => "none unacknowledged".to_owned(),
+        n => format!("{n} unacknowledged"),
     };
     let last = Time::parse(snapshot.settings.get("backup.last_run_at"));
     let is_scheduled = snapshot.settings.get("backup.enabled") == "1"
@@ -180,33 +166,33 @@ fn health(app: &App, who: &ClientContext, frame: &Frame, read: &Read) -> Vec<Che
             Some(mismatch.is_none()),
             "Live environment",
             mismatch
-                .unwrap_or_else(|| format!("version {} is all there", snapshot.netboot_version())),
+                .unwrap_or_else(|| format!("version {} is complete", snapshot.netboot_version())),
             "/ui/netboot",
         ),
-        check(Some(read.images > 0), "Catalog", format!("{} images", read.images), "/ui/images"),
+        check(Some(images > 0), "Catalog", format!("{images} images"), "/ui/images"),
         check(
             serves.then_some(true),
             "TFTP",
             if serves {
-                "this process serves it".into()
+                "served by this process".into()
             } else {
-                "another program has to serve it: look at the probe".into()
+                "not served by this process: see the probe".into()
             },
             "/ui/netboot#probes",
         ),
         check(
             None,
             "Cache host",
-            cache.unwrap_or_else(|| "none: machines fetch from origins".into()),
+            cache.unwrap_or_else(|| "none: machines fetch images from their origins".into()),
             "/ui/images",
         ),
         check(
             is_scheduled.then_some(last.is_some()),
             "Backups",
             match (is_scheduled, last) {
-                (true, Some(last)) => format!("by schedule, the last one {}", frame.text(last)),
-                (true, None) => "by schedule, none yet".into(),
-                (false, _) => "made when somebody asks for one".into(),
+                (true, Some(last)) => format!("scheduled, last one {}", frame.text(last)),
+                (true, None) => "scheduled, none yet".into(),
+                (false, _) => "on demand".into(),
             },
             "/ui/backups",
         ),
@@ -216,14 +202,14 @@ fn health(app: &App, who: &ClientContext, frame: &Frame, read: &Read) -> Vec<Che
             if is_apart(&app.config.state_dir) {
                 "on a file system of its own".into()
             } else {
-                "on the system's own file system: a full one stops both".into()
+                "on the root file system: when that is full, both stop".into()
             },
             "/ui/settings",
         ),
         check(
             Some(!app.auth.is_open()),
             "Password",
-            if app.auth.is_open() { "none is set".into() } else { "is set".into() },
+            if app.auth.is_open() { "not set".into() } else { "set".into() },
             "/ui/account",
         ),
     ]

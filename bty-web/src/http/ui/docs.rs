@@ -1,14 +1,18 @@
-//! The document of the API as a page.
+//! The OpenAPI document as a page.
+
+use std::sync::Arc;
 
 use askama::Template;
+use axum::Extension;
+use axum::extract::State;
 use axum::response::Response;
 use serde_json::Value;
 
-use super::{Frame, render};
-use crate::domain::error::Result;
+use super::frame::Frame;
+use super::render::render;
+use crate::domain::error::{Error, Result};
 use crate::services::app::App;
 
-/// The API.
 #[derive(Template)]
 #[template(path = "docs.html")]
 struct Docs {
@@ -34,11 +38,21 @@ struct Parameter {
     about: String,
 }
 
-/// The document of the API as a page.
-///
-/// # Errors
-/// When it cannot be rendered.
-pub fn docs(app: &App, document: &Value) -> Result<Response> {
+/// The OpenAPI document as a page.
+#[utoipa::path(get, path = "/docs", tag = "server", responses((status = 200, content_type = "text/html", body = String)))]
+pub(crate) async fn docs(
+    State(app): State<Arc<App>>,
+    Extension(document): Extension<Arc<utoipa::openapi::OpenApi>>,
+) -> Result<Response> {
+    let document = serde_json::to_value(&*document).map_err(Error::internal)?;
+    render(&Docs {
+        frame: Frame::public(&app, "/docs"),
+        operations: operations(&document),
+        schemas: schemas(&document),
+    })
+}
+
+fn operations(document: &Value) -> Vec<Operation> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut operations = Vec::new();
     for (path, methods) in document["paths"].as_object().into_iter().flatten() {
@@ -68,16 +82,17 @@ pub fn docs(app: &App, document: &Value) -> Result<Response> {
             });
         }
     }
-    let schemas = document["components"]["schemas"].as_object().into_iter().flatten();
-    let pretty = |value: &Value| serde_json::to_string_pretty(value).unwrap_or_default();
-    render(&Docs {
-        frame: Frame::public(app, "/docs"),
-        operations,
-        schemas: schemas.map(|(name, schema)| (name.clone(), pretty(schema))).collect(),
-    })
+    operations
 }
 
-/// Media types with what they hold.
+/// Names and JSON of all schemas.
+fn schemas(document: &Value) -> Vec<(String, String)> {
+    let schemas = document["components"]["schemas"].as_object().into_iter().flatten();
+    let pretty = |value: &Value| serde_json::to_string_pretty(value).unwrap_or_default();
+    schemas.map(|(name, schema)| (name.clone(), pretty(schema))).collect()
+}
+
+/// Media types, each with the name of its schema.
 fn contents(content: &Value) -> String {
     let one = |(media, value): (&String, &Value)| {
         let schema = &value["schema"];

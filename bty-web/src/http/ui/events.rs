@@ -1,6 +1,5 @@
-//! The audit log: one search box, everything that can be clicked narrows it.
+//! The audit log: a search box, and links that narrow the search.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use askama::Template;
@@ -10,98 +9,42 @@ use serde::Deserialize;
 use url::form_urlencoded;
 
 use super::form::Fields;
-use super::notice::{Notice, Undo, redirect_with_result};
-use super::{Frame, render};
+use super::frame::Frame;
+use super::notice::{Notice, Notices};
+use super::render::render;
 use crate::domain::error::{Error, Result};
-use crate::domain::event::{Event, KINDS};
-use crate::domain::mac::Mac;
+use crate::domain::event::Event;
 use crate::domain::time::Time;
 use crate::http::extract::Params;
 use crate::services::app::App;
-use crate::store::events::{self, Filter, Found, Words};
+use crate::services::event_log;
+use crate::services::undo::Undo;
+use crate::store::events::Found;
 
-/// As many are on a page.
-const ROWS: usize = 50;
+const EVENTS_PER_PAGE: usize = 50;
 
-/// What is searched for.
+/// Events that a form may change at once.
+const IDS_MAX: usize = 1000;
+
+/// The query of the page.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct EventFilter {
     q: String,
+    /// Shows events older than this one.
     before: Option<i64>,
 }
 
-/// A search: what the database finds by its indexes, and what is looked for in that, event by
-/// event.
-#[derive(Debug, Default)]
-struct Search {
-    filter: Filter,
-    words: Vec<Word>,
-}
-
-/// What an event has to be.
-#[derive(Debug, PartialEq, Eq)]
-enum Word {
-    Failed,
-    Acknowledged(bool),
-    By(String),
-    From(String),
-    Text(String),
-}
-
-impl Word {
-    fn is_in(&self, event: &Words<'_>) -> bool {
-        match self {
-            Self::Failed => event.has_failed(),
-            Self::Acknowledged(is) => event.is_acknowledged() == *is,
-            Self::By(actor) => event.is_by(actor),
-            Self::From(ip) => event.is_from(ip),
-            Self::Text(text) => event.have(text),
+impl EventFilter {
+    fn path(q: &str, before: Option<i64>) -> String {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        if !q.is_empty() {
+            query.append_pair("q", q);
         }
-    }
-}
-
-impl Search {
-    /// `failed`, `ack:no`, `ack:yes`, `actor:operator`, a kind, a MAC address and an IP address
-    /// mean just that; all other words are text.
-    fn parse(text: &str) -> Self {
-        let mut search = Self::default();
-        for word in text.split_whitespace().take(16) {
-            let lower = word.to_lowercase();
-            let word = match (lower.as_str(), lower.parse::<Mac>(), lower.parse::<IpAddr>()) {
-                ("failed", ..) => Word::Failed,
-                ("ack:no", ..) => Word::Acknowledged(false),
-                ("ack:yes", ..) => Word::Acknowledged(true),
-                (kind, ..) if KINDS.contains(&kind) => {
-                    search.filter.kind = Some(lower);
-                    continue;
-                }
-                (_, Ok(mac), _) => {
-                    search.filter.subject_kind = Some("machine".into());
-                    search.filter.subject_id = Some(mac.to_string());
-                    continue;
-                }
-                (_, _, Ok(ip)) => Word::From(ip.to_string()),
-                (text, ..) => match text.strip_prefix("actor:") {
-                    Some(actor) => Word::By(actor.to_owned()),
-                    None => Word::Text(lower),
-                },
-            };
-            search.words.push(word);
+        if let Some(before) = before {
+            query.append_pair("before", &before.to_string());
         }
-        // there is an index for what is still to be looked at
-        if search.words.contains(&Word::Failed) && search.words.contains(&Word::Acknowledged(false))
-        {
-            (search.filter.failed, search.filter.acknowledged) = (Some(true), Some(false));
-        }
-        search
-    }
-
-    fn find(mut self, conn: &crate::store::Connection, before: Option<i64>) -> Result<Found> {
-        self.filter.before_id = before;
-        events::search(conn, &self.filter, ROWS, |event| {
-            self.words.iter().all(|word| word.is_in(event))
-        })
+        format!("/ui/events?{}", query.finish())
     }
 }
 
@@ -109,95 +52,57 @@ impl Search {
 #[template(path = "events.html")]
 struct Events {
     frame: Frame,
-    wanted: EventFilter,
+    filter: EventFilter,
     here: String,
     events: Vec<Event>,
-    /// Where older ones are.
+    /// The page with older events.
     older: Option<String>,
-    /// The search has ended before it was at the end of the log.
+    /// The search ended here, before the end of the log, with fewer events than a page has.
     searched_to: Option<Time>,
 }
 
-/// The page.
+/// Shows events, the newest first.
 pub async fn page(
     State(app): State<Arc<App>>,
     frame: Frame,
-    Params(wanted): Params<EventFilter>,
+    Params(filter): Params<EventFilter>,
 ) -> Result<Response> {
-    let (search, before) = (Search::parse(&wanted.q), wanted.before);
-    let Found { events, next, searched_to } =
-        app.db.read(move |conn| search.find(conn, before)).await?;
-    let is_short = events.len() < ROWS;
-    let page = Events {
-        here: path(&wanted.q, wanted.before),
-        older: next.map(|id| path(&wanted.q, Some(id))),
+    let found = event_log::search(&app, &filter.q, filter.before, EVENTS_PER_PAGE).await?;
+    let Found { events, next, searched_to } = found;
+    let is_short = events.len() < EVENTS_PER_PAGE;
+    render(&Events {
+        here: EventFilter::path(&filter.q, filter.before),
+        older: next.map(|id| EventFilter::path(&filter.q, Some(id))),
         searched_to: searched_to.filter(|_| is_short),
-        wanted,
+        filter,
         events,
         frame,
-    };
-    render(&page)
+    })
 }
 
-fn path(q: &str, before: Option<i64>) -> String {
-    let mut query = form_urlencoded::Serializer::new(String::new());
-    if !q.is_empty() {
-        query.append_pair("q", q);
-    }
-    if let Some(before) = before {
-        query.append_pair("before", &before.to_string());
-    }
-    format!("/ui/events?{}", query.finish())
-}
-
-/// Takes note of events, or not after all.
-pub async fn act(State(app): State<Arc<App>>, fields: Fields) -> Response {
+/// Acknowledges events, or takes that back.
+pub async fn submit(State(app): State<Arc<App>>, notices: Notices, fields: Fields) -> Response {
     let back = fields.back("/ui/events").to_owned();
-    let done = acknowledge(&app, &fields).await;
-    redirect_with_result(&app, &back, done)
+    notices.redirect(&back, acknowledge(&app, &fields).await)
 }
 
 async fn acknowledge(app: &App, fields: &Fields) -> Result<Notice> {
-    let act = fields.text("act").to_owned();
-    let ids: Vec<i64> = fields.all("id").filter_map(|id| id.parse().ok()).take(1000).collect();
-    let ids = match act.as_str() {
-        "all" => app.db.write(|t| events::acknowledge_failures(t)).await?,
+    let ids: Vec<i64> = fields.all("id").filter_map(|id| id.parse().ok()).take(IDS_MAX).collect();
+    let (ids, acknowledged) = match fields.text("act") {
+        "all" => (event_log::acknowledge_failures(app).await?, true),
         "ack" | "unack" if ids.is_empty() => return Err(Error::invalid("no event is ticked")),
-        "ack" | "unack" => {
-            let (wanted, is) = (ids.clone(), act == "ack");
-            app.db.write(move |t| events::acknowledge_all(t, &wanted, is).map(drop)).await?;
-            ids
+        act @ ("ack" | "unack") => {
+            let acknowledged = act == "ack";
+            event_log::set_acknowledged(app, ids.clone(), acknowledged).await?;
+            (ids, acknowledged)
         }
         _ => return Err(Error::invalid("there is no such act")),
     };
-    let text = match (ids.len(), act.as_str()) {
-        (n, "unack") => format!("{n} events are to be looked at again."),
-        (n, _) => format!("{n} events are acknowledged."),
+    let n = ids.len();
+    let text = match acknowledged {
+        true => format!("{n} events are acknowledged."),
+        false => format!("{n} events are no longer acknowledged."),
     };
-    Ok(Notice::done(text).or(Undo::Acknowledged { ids, acknowledged: act == "unack" }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_of_a_search_mean_what_the_page_says() {
-        let search = Search::parse(
-            "machine.flashed 52-54-00-AA-bb-01 10.0.0.7 failed ack:no actor:operator Debian x",
-        );
-        let filter = search.filter;
-        assert_eq!(filter.kind.as_deref(), Some("machine.flashed"));
-        assert_eq!(filter.subject_id.as_deref(), Some("52:54:00:aa:bb:01"));
-        assert_eq!((filter.failed, filter.acknowledged), (Some(true), Some(false)));
-        let words = [
-            Word::From("10.0.0.7".into()),
-            Word::Failed,
-            Word::Acknowledged(false),
-            Word::By("operator".into()),
-            Word::Text("debian".into()),
-            Word::Text("x".into()),
-        ];
-        assert_eq!(search.words, words);
-    }
+    let undo = Undo::Acknowledged { ids, acknowledged: !acknowledged };
+    Ok(Notice::success(text).with_undo(undo))
 }

@@ -1,4 +1,4 @@
-//! What every page has.
+//! What every page has: navigation, the notice of a form, times in the operator's zone.
 
 use std::sync::Arc;
 
@@ -6,78 +6,75 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use jiff::tz::TimeZone;
 
-use super::notice::Notice;
+use super::notice::{Notice, Notices};
 use crate::domain::error::{Error, Result};
 use crate::domain::time::Time;
-use crate::http::guard;
+use crate::services::access::Principal;
 use crate::services::app::App;
-use crate::store;
+use crate::services::event_log;
 
-/// What every page needs. Handlers of guarded pages take it from the request.
+/// What every page has around its content. Handlers of guarded pages extract it from the request.
 pub struct Frame {
-    /// Who looks at it; `None` for who is not logged in.
-    pub principal: Option<guard::Principal>,
-    /// What forms carry against other sites.
+    /// Who looks at the page; `None` without a log-in.
+    pub principal: Option<Principal>,
+    /// The CSRF token that forms send back.
     pub csrf: String,
-    /// No password is set: everybody is the admin.
+    /// True when no password is set: everybody is the admin.
     pub is_open: bool,
-    /// Somebody is logged in.
+    /// True for a page that only a principal may see.
     pub is_inside: bool,
-    /// The path below which browsers reach the server, without a slash at the end: links of pages
-    /// begin with it.
+    /// The path below which browsers reach the server, without a slash at the end. Links begin with
+    /// it.
     pub root: String,
-    /// The page that people begin with.
+    /// The path of the start page.
     pub home: &'static str,
-    /// Pages, by name and path.
+    /// The navigation: names and paths.
     pub nav: Vec<(&'static str, &'static str)>,
     /// The path of this page.
     pub path: String,
-    /// What came of the form before.
+    /// The result of a form, with its id.
     pub notice: Option<(String, Arc<Notice>)>,
-    /// Failures that nobody has acknowledged.
+    /// Number of unacknowledged failures.
     pub failures: i64,
     /// Why the state cannot be changed at present.
     pub shortage: Option<String>,
     /// Number of the newest event.
     pub newest: i64,
-    /// Jobs that are under way.
+    /// Number of running jobs.
     pub jobs: usize,
-    /// When it was made.
+    /// The time for everything that is relative to now.
     pub now: Time,
     zone: TimeZone,
 }
 
 impl Frame {
-    /// The frame of the page at `path` for `who`, with the notice `told`.
+    /// The frame of the page at `path`.
     ///
     /// # Errors
-    /// Those of the database.
-    pub async fn of(
+    /// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when the database fails.
+    pub async fn new(
         app: &App,
-        who: Option<&guard::Principal>,
+        principal: Option<&Principal>,
         path: &str,
-        told: Option<&str>,
+        notice: Option<(String, Arc<Notice>)>,
     ) -> Result<Self> {
-        let (failures, newest) = app
-            .db
-            .read(|conn| Ok((store::events::tripwire(conn)?, store::events::newest(conn)?)))
-            .await?;
+        let (failures, newest) = event_log::failures_and_newest(app).await?;
         Ok(Self {
-            csrf: who.map(guard::Principal::csrf).unwrap_or_default().to_owned(),
-            is_inside: who.is_some(),
+            csrf: principal.map(Principal::csrf).unwrap_or_default().to_owned(),
+            is_inside: principal.is_some(),
             nav: nav(app),
             path: path.to_owned(),
-            notice: told.and_then(|id| Some((id.to_owned(), app.notices.find(id)?))),
+            notice,
             failures,
             shortage: app.shortage(),
             newest,
             jobs: app.jobs.list(None).iter().filter(|job| !job.status.is_over()).count(),
-            principal: who.cloned(),
+            principal: principal.cloned(),
             ..Self::outside(app)
         })
     }
 
-    /// For who is not logged in: it tells nothing.
+    /// The frame for a browser that is not logged in: it shows nothing of the state.
     #[must_use]
     pub fn outside(app: &App) -> Self {
         Self {
@@ -99,7 +96,7 @@ impl Frame {
         }
     }
 
-    /// For who may look at a page without being logged in.
+    /// The frame of a page that needs no log-in, with navigation.
     #[must_use]
     pub fn public(app: &App, path: &str) -> Self {
         Self { nav: nav(app), path: path.to_owned(), is_open: false, ..Self::outside(app) }
@@ -111,13 +108,13 @@ impl Frame {
         env!("CARGO_PKG_VERSION")
     }
 
-    /// True on the page `path`, and on those below it.
+    /// True when this page is `path`, or is below it.
     #[must_use]
     pub fn is_at(&self, path: &str) -> bool {
         self.path.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
-    /// A moment in the operator's zone.
+    /// A time in the operator's zone.
     #[must_use]
     pub fn text(&self, time: Time) -> String {
         time.timestamp()
@@ -126,17 +123,17 @@ impl Frame {
             .to_string()
     }
 
-    /// A moment as an element: in the operator's zone, and exactly.
+    /// A time as an element: in the operator's zone, and in UTC on hover; `never` without a time.
     #[must_use]
-    pub fn time(&self, time: impl Moment) -> String {
-        let Some(time) = time.moment() else { return "<span class=\"none\">never</span>".into() };
+    pub fn time(&self, time: impl OptionalTime) -> String {
+        let Some(time) = time.time() else { return "<span class=\"none\">never</span>".into() };
         format!("<time datetime=\"{time}\" title=\"{time}\">{}</time>", self.text(time))
     }
 
-    /// How long ago: `12 s ago`, `3 h ago`.
+    /// A time as an element: how long ago, such as `3 h ago`, and the exact time on hover.
     #[must_use]
-    pub fn ago(&self, time: impl Moment) -> String {
-        let Some(time) = time.moment() else { return "<span class=\"none\">never</span>".into() };
+    pub fn ago(&self, time: impl OptionalTime) -> String {
+        let Some(time) = time.time() else { return "<span class=\"none\">never</span>".into() };
         let seconds = self.now.ms_since(time).max(0) / 1000;
         let text = match seconds {
             0..=119 => format!("{seconds} s"),
@@ -148,27 +145,27 @@ impl Frame {
     }
 }
 
-/// A moment that templates have, however they hold it.
-pub trait Moment {
-    /// The moment, if there is one.
-    fn moment(self) -> Option<Time>;
+/// A time or none, by value or by reference: templates have all of them.
+pub trait OptionalTime {
+    /// The time, if there is one.
+    fn time(self) -> Option<Time>;
 }
 
-impl Moment for Time {
-    fn moment(self) -> Option<Time> {
+impl OptionalTime for Time {
+    fn time(self) -> Option<Time> {
         Some(self)
     }
 }
 
-impl Moment for Option<Time> {
-    fn moment(self) -> Option<Time> {
+impl OptionalTime for Option<Time> {
+    fn time(self) -> Option<Time> {
         self
     }
 }
 
-impl<T: Moment + Copy> Moment for &T {
-    fn moment(self) -> Option<Time> {
-        (*self).moment()
+impl<T: OptionalTime + Copy> OptionalTime for &T {
+    fn time(self) -> Option<Time> {
+        (*self).time()
     }
 }
 
@@ -190,19 +187,13 @@ fn nav(app: &App) -> Vec<(&'static str, &'static str)> {
     pages.into_iter().filter(|(is_there, _)| *is_there).map(|(_, page)| page).collect()
 }
 
-/// The notice of a query.
-fn told(query: &str) -> Option<String> {
-    url::form_urlencoded::parse(query.as_bytes())
-        .find(|(name, _)| name == "told")
-        .map(|(_, id)| id.into_owned())
-}
-
 impl FromRequestParts<Arc<App>> for Frame {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self> {
-        let who = parts.extensions.get::<guard::Principal>();
-        Self::of(app, who, parts.uri.path(), told(parts.uri.query().unwrap_or_default()).as_deref())
-            .await
+        let notices = Notices::from_request_parts(parts, app).await?;
+        let notice = notices.of_query(parts.uri.query().unwrap_or_default());
+        let principal = parts.extensions.get::<Principal>();
+        Self::new(app, principal, parts.uri.path(), notice).await
     }
 }

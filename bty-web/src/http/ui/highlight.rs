@@ -1,4 +1,4 @@
-//! Scripts in colours. A look at the text, no parser: what is not understood stays plain.
+//! Syntax highlighting of scripts by a simple tokenizer. Text that it does not know stays plain.
 
 use super::pictures::escape;
 
@@ -8,10 +8,10 @@ const KEYWORDS: [&str; 26] = [
     "this", "true", "false", "global",
 ];
 
-/// A line of a script as markup.
+/// The lines of a script as HTML.
 #[must_use]
 pub fn lines(source: &str) -> Vec<String> {
-    let mut marked = Marked { lines: vec![String::new()] };
+    let mut marked = MarkedLines { lines: vec![String::new()] };
     let mut rest = source;
     while let Some(first) = rest.chars().next() {
         let (class, len) = token(rest, first);
@@ -21,12 +21,12 @@ pub fn lines(source: &str) -> Vec<String> {
     marked.lines
 }
 
-struct Marked {
+struct MarkedLines {
     lines: Vec<String>,
 }
 
-impl Marked {
-    /// A token may be on several lines: each has a span of its own.
+impl MarkedLines {
+    /// Appends a token. One that spans several lines gets a span on each.
     fn push(&mut self, class: &str, text: &str) {
         for (i, part) in text.split('\n').enumerate() {
             if i > 0 {
@@ -43,7 +43,7 @@ impl Marked {
     }
 }
 
-/// Class and length of the token that `rest` begins with.
+/// Class, and length in bytes, of the token at the start of `rest`.
 fn token(rest: &str, first: char) -> (&'static str, usize) {
     if rest.starts_with("//") {
         let class =
@@ -78,7 +78,7 @@ fn string(rest: &str, quote: char) -> usize {
         match c {
             _ if is_escaped => is_escaped = false,
             '\\' if quote != '`' => is_escaped = true,
-            // an open one ends with its line, so that the rest is not one string
+            // an unterminated string ends with its line, so that it does not swallow the rest
             '\n' if quote != '`' => return at,
             c if c == quote => return at + c.len_utf8(),
             _ => {}
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_have_colours_and_markup_is_text() {
+    fn tokens_get_classes_and_markup_is_escaped() {
         let lines = lines("//! A <b> title\nfn boot(m) { flash(\"<x>\", 0x1f) } // `");
         assert_eq!(lines[0], "<span class=\"doc\">//! A &lt;b&gt; title</span>");
         assert_eq!(
@@ -107,7 +107,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_keeps_its_lines_and_has_no_markup_of_its_own(source in "[a-z<>&\"'`/*\\\\\n é0-9_(){}]{0,200}") {
+        fn any_text_keeps_its_lines_and_is_escaped(source in "[a-z<>&\"'`/*\\\\\n é0-9_(){}]{0,200}") {
             let lines = lines(&source);
             prop_assert_eq!(lines.len(), source.split('\n').count());
             for line in lines {

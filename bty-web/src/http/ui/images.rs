@@ -1,6 +1,5 @@
-//! The catalog.
+//! The images of the catalog.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use askama::Template;
@@ -9,20 +8,23 @@ use axum::response::Response;
 use serde::Deserialize;
 use url::form_urlencoded;
 
-use super::columns::{Column, Head, columns, down, key, up};
+use super::columns::{Column, Head, ascending, columns, descending, parse_sort};
 use super::form::Fields;
-use super::notice::{Notice, Undo, redirect_with_result};
-use super::{Frame, render};
+use super::frame::Frame;
+use super::notice::{Notice, Notices};
+use super::render::render;
 use crate::domain::error::{Error, Problem, Result};
+use crate::domain::event::Actor;
 use crate::domain::machine::ClientContext;
-use crate::http::api::catalog::{self as api, NewEntry, Of, Perhaps};
-use crate::http::extract::{Json, Params};
-use crate::http::guard;
+use crate::http::extract::Params;
+use crate::services::access::Principal;
 use crate::services::app::App;
-use crate::services::catalog::Imported;
-use crate::store::{self, catalog::Stored};
+use crate::services::catalog::{self, Imported, NewImage, Refreshed};
+use crate::services::undo::Undo;
+use crate::services::{image_catalog, machine_reads};
+use crate::store::catalog::Stored;
 
-/// What is to be shown.
+/// The query of the page.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct ImageFilter {
@@ -31,7 +33,8 @@ pub struct ImageFilter {
 }
 
 impl ImageFilter {
-    fn sorted_by(&self, sort: &str) -> String {
+    /// The address of this list, sorted by `sort`.
+    fn path(&self, sort: &str) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
         if !self.q.is_empty() {
             query.append_pair("q", &self.q);
@@ -40,7 +43,7 @@ impl ImageFilter {
     }
 
     fn sort(&self, rows: &mut [Row]) {
-        let (column, is_down) = key(&self.sort);
+        let (column, is_descending) = parse_sort(&self.sort);
         match column {
             "size" => rows.sort_by_key(|row| row.image.size_bytes),
             "format" => rows.sort_by(|a, b| a.image.format.cmp(&b.image.format)),
@@ -48,31 +51,30 @@ impl ImageFilter {
             "sha256" => rows.sort_by(|a, b| a.image.disk_image_sha.cmp(&b.image.disk_image_sha)),
             "machines" => rows.sort_by_key(|row| row.machines),
             "source" => rows.sort_by(|a, b| a.image.src.cmp(&b.image.src)),
-            // they come by name
+            // the entries are sorted by name
             _ => {}
         }
-        if is_down {
+        if is_descending {
             rows.reverse();
         }
     }
 }
 
-/// The columns.
 const HEADS: [Head; 7] = [
-    up("Name", "name"),
-    down("Size", "size"),
-    up("Format", "format"),
-    up("Arch", "arch"),
-    up("SHA-256", "sha256"),
-    down("Machines", "machines"),
-    up("Source", "source"),
+    ascending("Name", "name"),
+    descending("Size", "size"),
+    ascending("Format", "format"),
+    ascending("Arch", "arch"),
+    ascending("SHA-256", "sha256"),
+    descending("Machines", "machines"),
+    ascending("Source", "source"),
 ];
 
 #[derive(Template)]
 #[template(path = "images.html")]
 struct Images {
     frame: Frame,
-    wanted: ImageFilter,
+    filter: ImageFilter,
     rows: Vec<Row>,
     columns: Vec<Column>,
     total: usize,
@@ -87,44 +89,38 @@ struct Row {
     machines: i64,
 }
 
-/// The page.
+/// Shows the images.
 pub async fn page(
     State(app): State<Arc<App>>,
     who: ClientContext,
     frame: Frame,
-    Params(wanted): Params<ImageFilter>,
+    Params(filter): Params<ImageFilter>,
 ) -> Result<Response> {
-    let (entries, machines) = app
-        .db
-        .read(|conn| Ok((store::catalog::all(conn)?, store::machines::count_by_image(conn)?)))
-        .await?;
-    let machines: HashMap<String, i64> = machines.into_iter().collect();
+    let entries = image_catalog::entries(&app).await?;
+    let machines = machine_reads::counts_by_image(&app).await?;
     let total = entries.len();
-    let needle = wanted.q.trim().to_lowercase();
+    let needle = filter.q.trim().to_lowercase();
     let row = |image: Stored| Row {
         size: image.size_bytes.map_or_else(String::new, bty::size::human),
         is_cached: app.image_router.is_cached(&image),
         machines: machines.get(&image.bty_image_ref).copied().unwrap_or_default(),
         image,
     };
-    let mut rows: Vec<Row> = entries
-        .into_iter()
-        .filter(|image| needle.is_empty() || has(image, &needle))
-        .map(row)
-        .collect();
-    wanted.sort(&mut rows);
-    let page = Images {
-        columns: columns(&HEADS, &wanted.sort, |sort| wanted.sorted_by(sort)),
+    let matching = entries.into_iter().filter(|image| needle.is_empty() || has(image, &needle));
+    let mut rows: Vec<Row> = matching.map(row).collect();
+    filter.sort(&mut rows);
+    render(&Images {
+        columns: columns(&HEADS, &filter.sort, |sort| filter.path(sort)),
         rows,
         catalog_url: app.snapshot().settings.get("upstream.catalog_url").to_owned(),
         has_cache: app.image_router.host(&who.base).is_some(),
         total,
-        wanted,
+        filter,
         frame,
-    };
-    render(&page)
+    })
 }
 
+/// True when `needle`, in lower case, is anywhere in what the page shows of the image.
 fn has(image: &Stored, needle: &str) -> bool {
     let texts = [
         Some(&image.name),
@@ -137,93 +133,89 @@ fn has(image: &Stored, needle: &str) -> bool {
         || image.bty_image_ref.starts_with(needle)
 }
 
-/// A form of the page.
-pub async fn act(
+/// Handles the forms of the page.
+pub async fn submit(
     State(app): State<Arc<App>>,
     who: ClientContext,
-    by: guard::Principal,
+    principal: Principal,
+    notices: Notices,
     fields: Fields,
 ) -> Response {
-    let done = done(&app, who, by, &fields).await;
-    redirect_with_result(&app, "/ui/images", done)
+    notices.redirect("/ui/images", handle(&app, &who, &principal, &fields).await)
 }
 
-async fn done(
+async fn handle(
     app: &Arc<App>,
-    who: ClientContext,
-    by: guard::Principal,
+    who: &ClientContext,
+    principal: &Principal,
     fields: &Fields,
 ) -> Result<Notice> {
-    let state = || State(Arc::clone(app));
-    let of = || Params(Perhaps { src: fields.maybe("key") });
+    let src = fields.optional("key");
     match fields.text("act") {
         "add" => {
-            let new = NewEntry {
+            let new = NewImage {
                 image_url: fields.text("image_url").to_owned(),
-                sha_url: fields.maybe("sha_url"),
+                sha_url: fields.optional("sha_url"),
                 reference: None,
-                name: fields.maybe("name"),
-                description: fields.maybe("description"),
+                name: fields.optional("name"),
+                description: fields.optional("description"),
             };
-            let (_, axum::Json(stored)) = api::add(state(), who, Json(new)).await?;
-            Ok(Notice::done(format!("{} is in the catalog.", stored.name)))
+            let entry = catalog::add(app, who, new).await?;
+            Ok(Notice::success(format!("{} is in the catalog.", entry.name)))
         }
         "import" => {
-            let source = Params(api::From { source: fields.text("source").to_owned() });
-            let axum::Json(imported) = api::import(state(), source, who, by).await?;
-            Ok(told(&imported))
+            let source = fields.text("source").to_owned();
+            let imported = image_catalog::import(app, who, principal, source).await?;
+            Ok(import_notice(&imported))
         }
-        "check" => {
-            let axum::Json(checked) = api::check(state(), of()).await?;
-            Ok(looked(&checked))
-        }
+        "check" => Ok(check_notice(&image_catalog::check(app, src).await?)),
         "refresh" => {
-            let axum::Json(refreshed) = api::refresh(state(), of(), who).await?;
-            let errors =
-                refreshed.errors.into_iter().map(|e| Problem::new(e.name, e.error)).collect();
-            let text = match refreshed.moved.as_slice() {
-                [] => format!("{} tags were looked at: none has moved.", refreshed.checked),
-                moved => format!(
-                    "{} tags were looked at: {} have moved.",
-                    refreshed.checked,
-                    moved.join(", ")
-                ),
-            };
-            Ok(Notice { problems: errors, ..Notice::done(text) })
+            let refreshed = catalog::refresh(app, who, Actor::Operator, src).await?;
+            Ok(refresh_notice(refreshed))
         }
         "warm" => {
-            let axum::Json(images) = api::warm(state(), of(), who).await?;
-            Ok(Notice::done(format!("The cache host was told to fetch {} images.", images.len())))
+            let images = image_catalog::warm(app, who, src).await?;
+            let text = format!("The cache host was told to fetch {} images.", images.len());
+            Ok(Notice::success(text))
         }
-        "delete" => {
-            let src = fields.text("key").to_owned();
-            let wanted = src.clone();
-            let known = app.db.read(move |conn| store::catalog::by_src(conn, &wanted)).await?;
-            api::delete(state(), Params(Of { src: src.clone() }), who).await?;
-            let notice = Notice::done(format!("{src} is deleted. No import brings it back."));
-            Ok(match known {
-                Some((stored, _)) => notice.or(Undo::Image(Box::new(stored))),
-                None => notice,
-            })
-        }
+        "delete" => delete(app, who, fields.text("key")).await,
         _ => Err(Error::invalid("there is no such act")),
     }
 }
 
-/// What came of an import.
-#[must_use]
-pub fn told(imported: &Imported) -> Notice {
+async fn delete(app: &Arc<App>, who: &ClientContext, src: &str) -> Result<Notice> {
+    let deleted = image_catalog::delete(app, who, src.to_owned()).await?;
+    let notice = Notice::success(format!("{src} is deleted. No import brings it back."));
+    Ok(match deleted {
+        Some(entry) => notice.with_undo(Undo::Image(Box::new(entry))),
+        None => notice,
+    })
+}
+
+/// The result of an import.
+pub(super) fn import_notice(imported: &Imported) -> Notice {
     let text = format!(
         "{} images were imported, {} updated, {} left as they are.",
         imported.imported, imported.updated, imported.skipped
     );
     let problems =
         imported.errors.iter().map(|e| Problem::new(e.name.clone(), e.error.clone())).collect();
-    Notice { problems, ..Notice::done(text) }
+    Notice { problems, ..Notice::success(text) }
 }
 
-fn looked(checked: &[bty::catalog::EntryCheck]) -> Notice {
-    let wrong: Vec<Problem> = checked
+fn refresh_notice(refreshed: Refreshed) -> Notice {
+    let text = match refreshed.moved.as_slice() {
+        [] => format!("{} tags were resolved: none has moved.", refreshed.checked),
+        moved => {
+            format!("{} tags were resolved: {} have moved.", refreshed.checked, moved.join(", "))
+        }
+    };
+    let problems = refreshed.errors.into_iter().map(|e| Problem::new(e.name, e.error)).collect();
+    Notice { problems, ..Notice::success(text) }
+}
+
+fn check_notice(checked: &[bty::catalog::EntryCheck]) -> Notice {
+    let problems: Vec<Problem> = checked
         .iter()
         .flat_map(|check| {
             check.problems.iter().map(|problem| Problem::new(check.name.clone(), problem.clone()))
@@ -234,5 +226,5 @@ fn looked(checked: &[bty::catalog::EntryCheck]) -> Notice {
         (all, 0) => format!("All {} images are where the catalog says, and as it says.", all.len()),
         (all, n) => format!("{n} of {} images are not as the catalog says.", all.len()),
     };
-    Notice { is_wrong: !wrong.is_empty(), problems: wrong, ..Notice::done(text) }
+    Notice { is_wrong: !problems.is_empty(), problems, ..Notice::success(text) }
 }

@@ -1,5 +1,5 @@
-//! What pages follow: which topics have changed, not what: a page fetches itself again, and takes
-//! the regions that follow a topic from that.
+//! The stream that pages follow. It names the topics that have changed, not the changes: a page then
+//! fetches itself again, and replaces its regions that follow these topics.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -9,73 +9,72 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::sse::{Event as Sse, KeepAlive, Sse as Answer};
 use axum::response::{IntoResponse, Response};
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::time::{Instant, sleep_until};
 
-use crate::http::guard::Principal;
+use crate::domain::event::Event;
+use crate::domain::mac::Mac;
+use crate::services::access::Principal;
 use crate::services::app::App;
+use crate::services::event_log;
+use crate::services::jobs::Change;
 
-/// What happens meanwhile is told at once.
+/// Changes within this time are sent in one message.
 const GATHER: Duration = Duration::from_millis(400);
 
-/// So often it is told that a fetch goes on.
+/// How often progress of the cache host's fetches is sent.
 const FILLS: Duration = Duration::from_secs(1);
 
-/// More machines at once are only told as `machines`.
-const MACHINES_MAX: usize = 50;
+/// When more topics have changed at once, further machines are only sent as `machines`.
+const TOPICS_MAX: usize = 50;
 
-/// Topics that have changed: `event: changed`, with their names in the data, blanks between. The
-/// first message is `event: hello` with the version and the number of the newest event.
-///
-/// It ends with the session that has opened it.
-pub async fn stream(State(app): State<Arc<App>>, by: Principal) -> Response {
-    let listening = Listening {
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// Streams topics that have changed: `event: changed`, with their names in the data, separated by
+/// blanks. The first message is `event: hello` with the version and the number of the newest event.
+/// The stream ends with the session that has opened it.
+pub async fn stream(State(app): State<Arc<App>>, principal: Principal) -> Response {
+    let listener = Listener {
         events: app.bus.listen(),
         machines: app.bus.machines(),
         jobs: app.jobs.listen(),
         topics: BTreeSet::new(),
-        by,
+        principal,
         app,
         is_first: true,
     };
-    // a comment is not heard by scripts: who hears nothing cannot tell a quiet server from one that
-    // is gone
-    let still = KeepAlive::new()
-        .interval(Duration::from_secs(10))
-        .event(Sse::default().event("still").data("."));
-    let stream = futures_util::stream::unfold(listening, |mut listening| async move {
-        let next = listening.next().await?;
-        Some((Ok::<_, Infallible>(next), listening))
+    // an event, not a comment: scripts do not see comments, and could not tell a quiet server from
+    // one that has gone
+    let still =
+        KeepAlive::new().interval(KEEP_ALIVE).event(Sse::default().event("still").data("."));
+    let stream = futures_util::stream::unfold(listener, |mut listener| async move {
+        let next = listener.next().await?;
+        Some((Ok::<_, Infallible>(next), listener))
     });
     Answer::new(stream).keep_alive(still).into_response()
 }
 
-struct Listening {
+struct Listener {
     app: Arc<App>,
-    events: tokio::sync::broadcast::Receiver<crate::domain::event::Event>,
-    machines: tokio::sync::broadcast::Receiver<crate::domain::mac::Mac>,
-    jobs: tokio::sync::broadcast::Receiver<crate::services::jobs::Change>,
+    events: Receiver<Event>,
+    machines: Receiver<Mac>,
+    jobs: Receiver<Change>,
+    /// Topics that have changed since the last message.
     topics: BTreeSet<String>,
-    by: Principal,
+    principal: Principal,
     is_first: bool,
 }
 
-impl Listening {
-    /// What is told next; none when the server ends.
+impl Listener {
+    /// The next message; `None` when the server stops, or the session has ended.
     async fn next(&mut self) -> Option<Sse> {
         if std::mem::take(&mut self.is_first) {
-            // a page that is as new as this has missed nothing
-            let newest = self.app.db.read(crate::store::events::newest).await.unwrap_or_default();
-            return Some(
-                Sse::default()
-                    .event("hello")
-                    .data(format!("{} {newest}", env!("CARGO_PKG_VERSION"))),
-            );
+            return Some(self.hello().await);
         }
         let mut until: Option<Instant> = None;
-        // how far a fetch of the cache host is, is no event
+        // progress of a fetch of the cache host is not an event
         if self.app.cache.as_ref().is_some_and(|cache| !cache.fills().is_empty()) {
-            self.topic("cache");
+            self.add("cache");
             until = Some(Instant::now() + FILLS);
         }
         loop {
@@ -89,37 +88,44 @@ impl Listening {
                 () = self.app.stopped() => return None,
                 () = is_due => break,
                 event = self.events.recv() => match event {
-                    Ok(event) => self.hear(&event.subject_kind),
-                    Err(RecvError::Lagged(_)) => self.hear_all(),
+                    Ok(event) => self.add_event(&event),
+                    Err(RecvError::Lagged(_)) => self.add_all(),
                     Err(RecvError::Closed) => return None,
                 },
                 mac = self.machines.recv() => match mac {
-                    Ok(mac) => self.hear_machine(&mac),
-                    Err(RecvError::Lagged(_)) => self.hear_all(),
+                    Ok(mac) => self.add_machine(&mac),
+                    Err(RecvError::Lagged(_)) => self.add_all(),
                     Err(RecvError::Closed) => return None,
                 },
                 job = self.jobs.recv() => match job {
-                    Ok(_) => self.topic("jobs"),
-                    Err(RecvError::Lagged(_)) => self.hear_all(),
+                    Ok(_) => self.add("jobs"),
+                    Err(RecvError::Lagged(_)) => self.add_all(),
                     Err(RecvError::Closed) => return None,
                 },
             }
             until.get_or_insert(Instant::now() + GATHER);
         }
-        if !self.by.may_still(&self.app).await {
+        if !self.principal.is_valid(&self.app).await {
             return None;
         }
         let topics: Vec<String> = std::mem::take(&mut self.topics).into_iter().collect();
         Some(Sse::default().event("changed").data(topics.join(" ")))
     }
 
-    fn topic(&mut self, name: &str) {
-        self.topics.insert(name.to_owned());
+    /// Tells a page whether it has missed anything since it was loaded.
+    async fn hello(&self) -> Sse {
+        let newest = event_log::failures_and_newest(&self.app).await;
+        let newest = newest.map_or(0, |(_, newest)| newest);
+        Sse::default().event("hello").data(format!("{} {newest}", env!("CARGO_PKG_VERSION")))
     }
 
-    fn hear(&mut self, subject_kind: &str) {
-        self.topic("events");
-        self.topic(match subject_kind {
+    fn add(&mut self, topic: &str) {
+        self.topics.insert(topic.to_owned());
+    }
+
+    fn add_event(&mut self, event: &Event) {
+        self.add("events");
+        self.add(match event.subject_kind.as_str() {
             "machine" => "machines",
             "plan" => "plans",
             "catalog" => "images",
@@ -130,15 +136,15 @@ impl Listening {
         });
     }
 
-    fn hear_machine(&mut self, mac: &crate::domain::mac::Mac) {
-        self.topic("machines");
-        if self.topics.len() < MACHINES_MAX {
-            self.topic(&mac.hyphens());
+    fn add_machine(&mut self, mac: &Mac) {
+        self.add("machines");
+        if self.topics.len() < TOPICS_MAX {
+            self.add(&mac.hyphens());
         }
     }
 
-    /// Some was missed: everything may have changed.
-    fn hear_all(&mut self) {
-        self.topic("all");
+    /// Messages were lost: everything may have changed.
+    fn add_all(&mut self) {
+        self.add("all");
     }
 }

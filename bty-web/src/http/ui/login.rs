@@ -1,4 +1,4 @@
-//! The log-in.
+//! Log-in and log-out.
 
 use std::sync::Arc;
 
@@ -10,15 +10,15 @@ use axum_extra::extract::cookie::{Cookie, SameSite, SignedCookieJar};
 use serde::Deserialize;
 
 use super::form::Fields;
-use super::{Frame, render};
+use super::frame::Frame;
+use super::render::render;
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::event::{Actor, NewEvent};
 use crate::domain::machine::ClientContext;
 use crate::http::guard;
+use crate::services::access::{self, Principal};
 use crate::services::app::App;
-use crate::store::access;
 
-/// The form.
+/// Shows the form; redirects a browser that is logged in already.
 pub async fn page(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response> {
     if app.auth.is_open() || guard::session(&app, &headers).await?.is_some() {
         return Ok(Redirect::to(app.home()).into_response());
@@ -26,7 +26,6 @@ pub async fn page(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Res
     render(&Login { frame: Frame::outside(&app), error: None })
 }
 
-/// The log-in form.
 #[derive(Template)]
 #[template(path = "login.html")]
 struct Login {
@@ -35,13 +34,13 @@ struct Login {
     error: Option<String>,
 }
 
-/// What the form sends.
+/// The form that was sent.
 #[derive(Deserialize)]
 pub struct Password {
     password: String,
 }
 
-/// Begins a session.
+/// Opens a session when the password is right.
 pub async fn log_in(
     State(app): State<Arc<App>>,
     who: ClientContext,
@@ -53,19 +52,15 @@ pub async fn log_in(
     if app.auth.is_open() {
         return Ok(Redirect::to(app.home()).into_response());
     }
-    let is_right = match app.auth.check_password(who.address(), form.password).await {
-        Ok(is_right) => is_right,
-        Err(error) => return throttled(&app, &who, &error).await,
+    let token = match access::log_in(&app, &who, form.password).await {
+        Ok(Some(token)) => token,
+        Ok(None) => {
+            let error = Some("Invalid password.".into());
+            return render(&Login { frame: Frame::outside(&app), error });
+        }
+        Err(error) if error.kind == ErrorKind::Throttled => return throttled(&app, &error),
+        Err(error) => return Err(error),
     };
-    if !is_right {
-        let event = NewEvent::new("auth.login.failed", "admin", "a log-in failed");
-        app.record(event.by(Actor::Operator, who.ip.as_deref())).await?;
-        return render(&Login {
-            frame: Frame::outside(&app),
-            error: Some("Invalid password.".into()),
-        });
-    }
-    let token = crate::http::api::access::open_session(&app, who.ip.clone(), who.now).await?;
     let cookie = Cookie::build((app.auth.cookie, token))
         .path(cookie_path(&app))
         .http_only(true)
@@ -77,9 +72,7 @@ pub async fn log_in(
 }
 
 /// The form again, with the time to wait.
-async fn throttled(app: &Arc<App>, who: &ClientContext, error: &Error) -> Result<Response> {
-    let event = NewEvent::new("auth.login.throttled", "admin", "a log-in had to wait");
-    app.record(event.by(Actor::Operator, who.ip.as_deref())).await?;
+fn throttled(app: &App, error: &Error) -> Result<Response> {
     let mut response =
         render(&Login { frame: Frame::outside(app), error: Some(error.detail.clone()) })?;
     *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
@@ -89,7 +82,7 @@ async fn throttled(app: &Arc<App>, who: &ClientContext, error: &Error) -> Result
     Ok(response)
 }
 
-/// The session is for this server only, which may share its host with others.
+/// The path of the session's cookie: other servers on this host must not get it.
 fn cookie_path(app: &App) -> String {
     match app.config.root() {
         root if root.is_empty() => "/".to_owned(),
@@ -101,20 +94,14 @@ fn cookie_path(app: &App) -> String {
 pub async fn log_out(
     State(app): State<Arc<App>>,
     who: ClientContext,
-    by: guard::Principal,
+    principal: Principal,
     headers: HeaderMap,
     _fields: Fields,
 ) -> Result<Response> {
-    let guard::Principal::Session { token_sha256, .. } = by else {
+    let Principal::Session { token_sha256, .. } = principal else {
         return Ok(Redirect::to("/ui/login").into_response());
     };
-    app.db
-        .write(move |transaction| {
-            access::end_sessions(transaction, Some(&token_sha256))?;
-            let event = NewEvent::new("auth.logout", "admin", "somebody logged out");
-            transaction.record(&event.by(Actor::Operator, who.ip.as_deref())).map(drop)
-        })
-        .await?;
+    access::log_out(&app, &who, token_sha256).await?;
     let jar = SignedCookieJar::from_headers(&headers, app.auth.key.clone());
     let gone = Cookie::build((app.auth.cookie, "")).path(cookie_path(&app)).build();
     Ok((jar.remove(gone), Redirect::to("/ui/login")).into_response())

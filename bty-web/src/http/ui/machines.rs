@@ -1,4 +1,4 @@
-//! The machines: thousands of them, sorted, searched, chosen from.
+//! The list of machines: thousands of them, sorted, searched, filtered.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,20 +9,23 @@ use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 use url::form_urlencoded;
 
-use super::columns::{Column, Head, columns, down, key, up};
+use super::columns::{Column, Head, ascending, columns, descending, parse_sort};
 use super::form::Fields;
-use super::notice::redirect_with_notice;
-use super::{Frame, render};
+use super::frame::Frame;
+use super::notice::Notices;
+use super::render::render;
+use super::state_label::{phase_label, state_label};
 use crate::domain::error::Result;
 use crate::domain::machine::Phase;
-use crate::http::extract::{Params, mac};
+use crate::http::extract::{Params, parse_mac};
 use crate::services::app::App;
-use crate::store::{self, machines::Brief};
+use crate::services::machine_reads;
+use crate::store::machines::Brief;
 
-/// As many are on a page.
+/// Choices of the number of machines on a page.
 const PER_PAGE: [usize; 3] = [25, 50, 100];
 
-/// What is to be shown, as in the address.
+/// The query of the page.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct MachineFilter {
@@ -35,8 +38,8 @@ pub struct MachineFilter {
 }
 
 impl MachineFilter {
-    /// The address of this list with another value.
-    fn with(&self, name: &str, value: &str) -> String {
+    /// The address of this list with another value of the parameter `name`.
+    fn path_with(&self, name: &str, value: &str) -> String {
         let now = [
             ("q", &self.q),
             ("state", &self.state),
@@ -57,21 +60,23 @@ impl MachineFilter {
         format!("/ui/machines?{}", query.finish())
     }
 
-    fn lets(&self, machine: &Brief, names: &HashMap<String, String>, needle: &str) -> bool {
+    fn matches(&self, machine: &Brief, names: &HashMap<String, String>, needle: &str) -> bool {
         (self.plan.is_empty() || machine.plan == self.plan)
             && (self.state.is_empty() || machine.status().phase().as_str() == self.state)
             && (needle.is_empty() || has(machine, names, needle))
     }
 
     fn sort(&self, machines: &mut [Brief], names: &HashMap<String, String>) {
-        let (column, is_down) = key(&self.sort);
+        let (column, is_descending) = parse_sort(&self.sort);
         let image = |machine: &Brief| {
             machine.image_ref.as_ref().and_then(|image| names.get(image)).cloned()
         };
         match column {
             "image" => machines.sort_by_cached_key(image),
             "plan" => machines.sort_by(|a, b| a.plan.cmp(&b.plan)),
-            "state" => machines.sort_by_cached_key(|m| (m.status().phase(), m.status().text())),
+            "state" => {
+                machines.sort_by_cached_key(|m| (m.status().phase(), state_label(&m.status())))
+            }
             "seen" => machines.sort_by_key(|m| m.seen_at),
             "address" => {
                 machines.sort_by_cached_key(|m| {
@@ -79,16 +84,16 @@ impl MachineFilter {
                 });
             }
             "flashed" => machines.sort_by_key(|m| m.flashed_at),
-            // they come by address
+            // the machines are sorted by MAC address
             _ => {}
         }
-        if is_down {
+        if is_descending {
             machines.reverse();
         }
     }
 }
 
-/// `needle` is anywhere in what is known of the machine.
+/// True when `needle`, in lower case, is anywhere in what the page shows of the machine.
 fn has(machine: &Brief, names: &HashMap<String, String>, needle: &str) -> bool {
     let is = |text: &str| text.to_lowercase().contains(needle);
     let maybe = |text: &Option<String>| text.as_deref().is_some_and(is);
@@ -102,35 +107,42 @@ fn has(machine: &Brief, names: &HashMap<String, String>, needle: &str) -> bool {
             .image_ref
             .as_ref()
             .is_some_and(|image| image.contains(needle) || names.get(image).is_some_and(|n| is(n)))
+        || is(&state_label(&machine.status()))
         || is(&machine.status().text())
 }
 
-/// The columns, but for labels.
+/// The columns that can be sorted: all but the labels.
 const HEADS: [Head; 7] = [
-    up("MAC", "mac"),
-    up("Image", "image"),
-    up("Plan", "plan"),
-    up("State", "state"),
-    down("Last seen", "seen"),
-    up("Address", "address"),
-    down("Last flashed", "flashed"),
+    ascending("MAC", "mac"),
+    ascending("Image", "image"),
+    ascending("Plan", "plan"),
+    ascending("State", "state"),
+    descending("Last seen", "seen"),
+    ascending("Address", "address"),
+    descending("Last flashed", "flashed"),
 ];
 
 #[derive(Template)]
 #[template(path = "machines.html")]
 struct Machines {
     frame: Frame,
-    wanted: MachineFilter,
-    /// All there are, those that are let through, and the number of the first one shown.
+    filter: MachineFilter,
+    /// Number of all machines.
     total: usize,
+    /// Number of machines that match the filter.
     found: usize,
+    /// Index of the first one on this page.
     first: usize,
+    /// Choices of the number per page, and whether it is chosen.
     per_page: [(usize, bool); 3],
     rows: Vec<Row>,
     columns: Vec<Column>,
-    phases: [Phase; 5],
+    /// Phases to filter by, and their names.
+    phases: [(Phase, &'static str); 5],
     plans: Vec<String>,
+    /// The page before this one.
     before: Option<String>,
+    /// The page after this one.
     after: Option<String>,
 }
 
@@ -142,26 +154,26 @@ struct Row {
     brief: Brief,
 }
 
-/// The page.
+/// Shows the list.
 pub async fn page(
     State(app): State<Arc<App>>,
     frame: Frame,
-    Params(wanted): Params<MachineFilter>,
+    Params(filter): Params<MachineFilter>,
 ) -> Result<Response> {
-    let mut machines = app.db.read(store::machines::briefs).await?;
+    let mut machines = machine_reads::summaries(&app).await?;
     let snapshot = app.snapshot();
     let total = machines.len();
-    let needle = wanted.q.trim().to_lowercase();
+    let needle = filter.q.trim().to_lowercase();
     let mut plans: Vec<String> = machines.iter().map(|machine| machine.plan.clone()).collect();
     plans.sort();
     plans.dedup();
-    machines.retain(|machine| wanted.lets(machine, &snapshot.names, &needle));
-    wanted.sort(&mut machines, &snapshot.names);
+    machines.retain(|machine| filter.matches(machine, &snapshot.names, &needle));
+    filter.sort(&mut machines, &snapshot.names);
     let found = machines.len();
     let per_page =
-        wanted.per_page.parse().ok().filter(|n| PER_PAGE.contains(n)).unwrap_or(PER_PAGE[1]);
+        filter.per_page.parse().ok().filter(|n| PER_PAGE.contains(n)).unwrap_or(PER_PAGE[1]);
     let number =
-        wanted.page.parse::<usize>().unwrap_or(1).clamp(1, found.div_ceil(per_page).max(1));
+        filter.page.parse::<usize>().unwrap_or(1).clamp(1, found.div_ceil(per_page).max(1));
     let first = (number - 1) * per_page;
     let rows: Vec<Row> = machines
         .into_iter()
@@ -170,17 +182,18 @@ pub async fn page(
         .map(|brief| row(brief, &snapshot.names))
         .collect();
     let page = Machines {
-        columns: columns(&HEADS, &wanted.sort, |sort| wanted.with("sort", sort)),
-        before: (number > 1).then(|| wanted.with("page", &(number - 1).to_string())),
-        after: (first + rows.len() < found).then(|| wanted.with("page", &(number + 1).to_string())),
-        phases: Phase::ALL,
+        columns: columns(&HEADS, &filter.sort, |sort| filter.path_with("sort", sort)),
+        before: (number > 1).then(|| filter.path_with("page", &(number - 1).to_string())),
+        after: (first + rows.len() < found)
+            .then(|| filter.path_with("page", &(number + 1).to_string())),
+        phases: Phase::ALL.map(|phase| (phase, phase_label(phase))),
         total,
         found,
         first,
         per_page: PER_PAGE.map(|n| (n, n == per_page)),
         rows,
         plans,
-        wanted,
+        filter,
         frame,
     };
     render(&page)
@@ -195,16 +208,16 @@ fn row(brief: Brief, names: &HashMap<String, String>) -> Row {
     Row {
         hyphens: brief.mac.replace(':', "-"),
         phase: status.phase(),
-        state: status.text(),
+        state: state_label(&status),
         image: image.unwrap_or_default(),
         brief,
     }
 }
 
-/// Leads to the page of a machine that may not be known yet: it is added by saving it there.
-pub async fn add(State(app): State<Arc<App>>, fields: Fields) -> Response {
-    match mac(fields.text("mac")) {
+/// Redirects to the page of a machine that may be unknown: saving it there adds it.
+pub async fn add(notices: Notices, fields: Fields) -> Response {
+    match parse_mac(fields.text("mac")) {
         Ok(mac) => Redirect::to(&format!("/ui/machines/{}", mac.hyphens())).into_response(),
-        Err(error) => redirect_with_notice(&app, "/ui/machines", error),
+        Err(error) => notices.redirect("/ui/machines", error),
     }
 }

@@ -1,4 +1,5 @@
-//! What machines boot, whether it reaches them, and what the DHCP server has to be told.
+//! The live environment that machines boot, whether it reaches them, and the options that the DHCP
+//! server needs.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,21 +12,25 @@ use bty::client::Request;
 use serde::Deserialize;
 
 use super::form::Fields;
-use super::notice::{Notice, redirect_with_result};
-use super::{Frame, percent, render};
+use super::frame::Frame;
+use super::notice::{Notice, Notices};
+use super::render::{percent, render};
+use super::settings::save_settings;
 use crate::domain::error::{Error, Problem, Result};
 use crate::domain::machine::ClientContext;
-use crate::http::api::jobs::{self as api, NetbootHealth, Releases};
-use crate::http::extract::{Body, Params, PathText};
+use crate::http::extract::Params;
 use crate::services::app::App;
+use crate::services::job_control::{self, NetbootHealth, ReleaseCheck, Releases};
 use crate::services::jobs::Job;
 use crate::services::netboot::Release;
 use crate::services::netboot::dhcp::{Snippet, Value, snippets, values};
+use crate::services::netboot::programs;
 
-/// By which address machines reach the server.
+/// The query of the page.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct NetbootQuery {
+    /// The address by which machines reach the server.
     base: String,
 }
 
@@ -36,9 +41,9 @@ struct Netboot {
     releases: Releases,
     fetches: Vec<Fetch>,
     tag: String,
-    /// The addresses that values can be shown for, each with whether they are.
+    /// Names and addresses that DHCP options can be shown for, and whether they are.
     bases: Vec<(String, String, bool)>,
-    /// Other versions of the live environment.
+    /// Versions of the live environment that machines do not boot.
     others: Vec<Release>,
     is_loopback: bool,
     values: Vec<Value>,
@@ -70,24 +75,24 @@ impl Fetch {
         }
     }
 
-    fn is_under_way(&self) -> bool {
+    fn is_running(&self) -> bool {
         !self.job.status.is_over()
     }
 }
 
-/// The page.
+/// Shows the files, probes and DHCP options.
 pub async fn page(
     State(app): State<Arc<App>>,
     who: ClientContext,
     frame: Frame,
-    Params(wanted): Params<NetbootQuery>,
+    Params(query): Params<NetbootQuery>,
 ) -> Result<Response> {
-    let axum::Json(mut releases) = api::releases(State(Arc::clone(&app))).await;
+    let mut releases = job_control::releases(&app);
     let bases = bases(&app, &who);
     let base = bases
         .iter()
         .map(|(_, base)| base)
-        .find(|base| **base == wanted.base)
+        .find(|base| **base == query.base)
         .unwrap_or(&who.base)
         .clone();
     let page = Netboot {
@@ -118,17 +123,17 @@ pub async fn page(
     render(&page)
 }
 
-/// By which addresses the server can be reached: the one of this request, and those of its
+/// The addresses by which the server can be reached: the one of this request, and those of its
 /// interfaces.
 fn bases(app: &App, who: &ClientContext) -> Vec<(String, String)> {
-    let mut bases = vec![("as you have reached it".to_owned(), who.base.clone())];
+    let mut bases = vec![("as in your browser".to_owned(), who.base.clone())];
     bases.extend(
         interfaces(app.config.listen.port()).into_iter().filter(|(_, base)| *base != who.base),
     );
     bases
 }
 
-/// The addresses of this machine that others may reach, by the names of their interfaces.
+/// The addresses of this host that others may reach, with the names of their interfaces.
 fn interfaces(port: u16) -> Vec<(String, String)> {
     let mut bases = Vec::new();
     for interface in if_addrs::get_if_addrs().unwrap_or_default() {
@@ -143,8 +148,7 @@ fn interfaces(port: u16) -> Vec<(String, String)> {
     bases
 }
 
-/// What a look at TFTP and the rest has found. It takes a moment: the page asks for it when it is
-/// there.
+/// Results of probes. They take a moment, so the page loads them after it is shown.
 #[derive(Template)]
 #[template(path = "netboot_probe.html")]
 struct Probes {
@@ -153,19 +157,18 @@ struct Probes {
     http: Vec<HttpProbe>,
 }
 
-/// Whether firmware that boots by HTTP gets a program at one of the server's addresses.
+/// A request for a boot program at one of the server's addresses, as UEFI HTTP Boot sends it.
 struct HttpProbe {
     url: String,
     is_well: bool,
     detail: String,
 }
 
-/// As many addresses are tried, and so long.
 const ADDRESSES_MAX: usize = 8;
 const PROBE_TIMEOUT: Duration = Duration::from_millis(1500);
 
 impl HttpProbe {
-    async fn of(client: &Client, url: String) -> Self {
+    async fn run(client: &Client, url: String) -> Self {
         let begun = Instant::now();
         let mut request = Request::get(&url);
         (request.method, request.timeout) = (Some("HEAD"), PROBE_TIMEOUT);
@@ -173,83 +176,67 @@ impl HttpProbe {
             Ok(answer) if answer.is_success() => (true, "it is there".to_owned()),
             Ok(answer) => (false, format!("the answer is {}", answer.status)),
             Err(_) if begun.elapsed() >= PROBE_TIMEOUT => (false, "no answer".into()),
-            Err(_) => (false, "nobody listens there: machines of this network cannot boot".into()),
+            Err(_) => (false, "nothing listens there: machines of this network cannot boot".into()),
         };
         Self { url, is_well, detail }
     }
 
-    /// At every address of this machine that is not for itself only.
+    /// Probes every address of this host that others may reach.
     async fn all(app: &App) -> Vec<Self> {
-        let program = crate::services::netboot::programs(&app.config)
-            .into_iter()
-            .find(|(name, _)| name.ends_with(".efi"));
+        let program = programs(&app.config).into_iter().find(|(name, _)| name.ends_with(".efi"));
         let Some((name, _)) = program else { return Vec::new() };
-        // no proxy stands between this machine and itself
+        // no proxy is between this host and itself
         let client = Client::default();
         let bases = interfaces(app.config.listen.port()).into_iter().take(ADDRESSES_MAX);
-        let probes = bases.map(|(_, base)| Self::of(&client, format!("{base}/boot/{name}")));
+        let probes = bases.map(|(_, base)| Self::run(&client, format!("{base}/boot/{name}")));
         futures_util::future::join_all(probes).await
     }
 }
 
-/// Looks whether machines can boot from here.
+/// Probes whether machines can boot from this server.
 pub async fn probe(State(app): State<Arc<App>>, who: ClientContext) -> Result<Response> {
-    let (axum::Json(health), http) =
-        tokio::join!(api::health(State(Arc::clone(&app)), who), HttpProbe::all(&app));
+    let (health, http) =
+        tokio::join!(job_control::netboot_health(&app, &who), HttpProbe::all(&app));
     render(&Probes { root: app.config.root(), health, http })
 }
 
-/// A form of the page.
-pub async fn act(State(app): State<Arc<App>>, who: ClientContext, fields: Fields) -> Response {
-    let done = done(&app, who, &fields).await;
-    redirect_with_result(&app, "/ui/netboot", done)
+/// Handles the forms of the page.
+pub async fn submit(
+    State(app): State<Arc<App>>,
+    who: ClientContext,
+    notices: Notices,
+    fields: Fields,
+) -> Response {
+    notices.redirect("/ui/netboot", handle(&app, &who, &fields).await)
 }
 
-async fn done(app: &Arc<App>, who: ClientContext, fields: &Fields) -> Result<Notice> {
-    let state = || State(Arc::clone(app));
+async fn handle(app: &Arc<App>, who: &ClientContext, fields: &Fields) -> Result<Notice> {
     let key = fields.text("key").to_owned();
     match fields.text("act") {
         "fetch" => {
-            let body = fields
-                .maybe("tag")
-                .map_or_else(Vec::new, |tag| serde_json::json!({ "tag": tag }).to_string().into());
-            let (_, axum::Json(job)) = api::fetch_release(state(), who, Body(body.into())).await?;
-            Ok(Notice::done(format!("The release {} is being fetched.", job.key)))
+            let job = job_control::fetch_release(app, who, fields.optional("tag")).await?;
+            Ok(Notice::success(format!("The release {} is being fetched.", job.key)))
         }
         "cancel" => {
-            let cancelled = api::cancel_release(state(), PathText(key)).await;
-            cancelled.map(|_| {
-                Notice::done(
-                    "The fetch is cancelled. It goes on where it was when it is asked for again.",
-                )
-            })
+            job_control::cancel_release(app, &key)?;
+            Ok(Notice::success("The fetch is cancelled. A new fetch continues where it ended."))
         }
-        "verify" => {
-            let axum::Json(verified) = api::verify(state(), PathText(key)).await?;
-            let problems: Vec<Problem> = verified
-                .wrong
-                .into_iter()
-                .map(|wrong| Problem::new(verified.version.clone(), wrong))
-                .collect();
-            let text = match verified.is_right {
-                true => format!(
-                    "All files of version {} have the digests of their release.",
-                    verified.version
-                ),
-                false => format!("Version {} is not as its release.", verified.version),
-            };
-            Ok(Notice { is_wrong: !verified.is_right, problems, ..Notice::done(text) })
-        }
+        "verify" => Ok(verify_notice(job_control::verify_release(app, key).await?)),
         "boot" => {
-            let values = [("netboot.version".to_owned(), key.clone().into())].into_iter().collect();
-            super::settings::put(
-                app,
-                who,
-                values,
-                &format!("Machines boot version {key} from now on."),
-            )
-            .await
+            let text = format!("Machines boot version {key} from now on.");
+            let values = [("netboot.version".to_owned(), key.into())].into_iter().collect();
+            save_settings(app, who, values, &text).await
         }
         _ => Err(Error::invalid("there is no such act")),
     }
+}
+
+fn verify_notice(check: ReleaseCheck) -> Notice {
+    let ReleaseCheck { version, is_right, wrong } = check;
+    let text = match is_right {
+        true => format!("All files of version {version} have the digests of their release."),
+        false => format!("Version {version} is not as its release."),
+    };
+    let problems = wrong.into_iter().map(|wrong| Problem::new(version.clone(), wrong)).collect();
+    Notice { is_wrong: !is_right, problems, ..Notice::success(text) }
 }

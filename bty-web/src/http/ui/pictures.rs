@@ -1,14 +1,15 @@
-//! Drawings: SVG in the page, without styles of its own.
+//! Drawings: inline SVG, styled by the style sheet.
 
 use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use super::state_label::state_label;
 use crate::domain::machine::Phase;
 use crate::services::rates::{STEP_MS, Step};
 use crate::store::machines::Brief;
 
-/// Text in markup.
+/// Escapes text for HTML; control characters become U+FFFD.
 #[must_use]
 pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
@@ -19,7 +20,6 @@ pub fn escape(text: &str) -> String {
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
             '\'' => escaped.push_str("&#39;"),
-            // what a text is not written with
             c if c.is_control() => escaped.push('\u{fffd}'),
             c => escaped.push(c),
         }
@@ -27,13 +27,13 @@ pub fn escape(text: &str) -> String {
     escaped
 }
 
-/// More machines than this are drawn without a link each.
+/// With more machines than this, the tiles are not links.
 const LINKED_MAX: usize = 400;
 
 const TILE: usize = 12;
 const STEP: usize = 15;
 
-/// A tile a machine, in the colour of its phase; machines of a phase side by side.
+/// One tile per machine, in the color of its phase.
 #[must_use]
 pub fn fleet(machines: &[Brief], root: &str) -> String {
     if machines.len() <= LINKED_MAX {
@@ -53,16 +53,14 @@ fn frame(columns: usize, rows: usize, about: &str) -> String {
 fn linked_tiles(machines: &[Brief], root: &str) -> String {
     const COLUMNS: usize = 40;
     let rows = machines.len().div_ceil(COLUMNS);
-    // links in a picture are no picture to a reader of screens
+    // screen readers skip links inside of an image
     let mut svg = frame(COLUMNS, rows, "")
         .replace("role=\"img\" aria-label=\"\"", "role=\"group\" aria-label=\"Machines\"");
     for (i, machine) in machines.iter().enumerate() {
         let (x, y) = (i % COLUMNS * STEP, i / COLUMNS * STEP);
         let status = machine.status();
-        let what = Some(status.text())
-            .filter(|text| !text.is_empty())
-            .unwrap_or_else(|| machine.plan.clone());
-        let title = escape(&format!("{} {}: {what}", machine.mac, machine.labels.join(" ")));
+        let (mac, labels) = (&machine.mac, machine.labels.join(" "));
+        let title = escape(&format!("{mac} {labels}: {}", state_label(&status)));
         let root = escape(root);
         let (phase, hyphens) = (status.phase().as_str(), machine.mac.replace(':', "-"));
         let _ = write!(
@@ -74,7 +72,8 @@ fn linked_tiles(machines: &[Brief], root: &str) -> String {
     svg + "</svg>"
 }
 
-/// A dashed line a row and phase, so that ten thousand tiles are a few hundred bytes.
+/// Tiles of one phase side by side. Each row and phase is one dashed line, so that ten thousand
+/// tiles take a few hundred bytes.
 fn rows_of_tiles(machines: &[Brief]) -> String {
     const COLUMNS: usize = 125;
     let mut svg =
@@ -103,8 +102,8 @@ fn rows_of_tiles(machines: &[Brief]) -> String {
 const DISK_WIDTH: u64 = 600;
 const DISK_HEIGHT: u64 = 30;
 
-/// A disk as a bar: its length is its size beside the largest of the machine, its parts are what
-/// its hardware report says is on it.
+/// A disk as a bar. Its length is relative to the largest disk of the machine; its parts are those of
+/// the hardware report.
 #[must_use]
 pub fn disk(disk: &Value, largest_bytes: u64, parts: &[Part]) -> String {
     let size = disk["size_bytes"].as_u64().unwrap_or_default();
@@ -132,7 +131,7 @@ pub fn disk(disk: &Value, largest_bytes: u64, parts: &[Part]) -> String {
             part_width.saturating_sub(1),
             DISK_HEIGHT - 6
         );
-        // a name that does not fit says nothing
+        // below this width a name would be cut to nothing
         if part_width > 60 {
             let short: String = part
                 .what
@@ -146,15 +145,15 @@ pub fn disk(disk: &Value, largest_bytes: u64, parts: &[Part]) -> String {
     svg + "</svg>"
 }
 
-/// In thousandths.
+/// `part` of `whole` in thousandths.
 fn scale(part: u64, whole: u64) -> u64 {
     u64::try_from(u128::from(part) * 1000 / u128::from(whole)).unwrap_or(1000).min(1000)
 }
 
-/// Something on a disk.
+/// A partition or volume on a disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// What it is.
+    /// Its kind, such as `ext4 volume`.
     pub what: String,
     /// Its size.
     pub size_bytes: u64,
@@ -163,8 +162,8 @@ pub struct Part {
 const CURVE_WIDTH: u64 = 600;
 const CURVE_HEIGHT: u64 = 120;
 
-/// Bytes a second that all machines have written and read back, over the last ten minutes. Empty
-/// when there were none.
+/// Bytes per second that all machines have written and read back in the last ten minutes; empty when
+/// there were none.
 #[must_use]
 pub fn curve(steps: &[Step]) -> String {
     let per_s = |bytes: u64| bytes / u64::try_from(STEP_MS / 1000).unwrap_or(1);
@@ -215,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_machine_says_is_no_markup() {
+    fn text_of_a_machine_is_escaped() {
         let svg = fleet(&[machine(1, Some("<script>alert(1)</script>"))], "");
         assert!(
             !svg.contains("<script") && !svg.contains("<b>") && svg.contains("&lt;script&gt;"),
@@ -226,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_thousand_machines_are_a_small_drawing() {
+    fn ten_thousand_machines_take_few_bytes() {
         let machines: Vec<Brief> =
             (0..10_000).map(|n| machine(n, (n % 3 == 0).then_some("x"))).collect();
         let svg = fleet(&machines, "");
@@ -235,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_of_any_size_is_drawn_within_its_frame() {
+    fn a_disk_of_any_size_can_be_drawn() {
         for size in [0, 1, 512, u64::MAX] {
             let parts = vec![
                 Part { what: "x".repeat(300), size_bytes: u64::MAX },
@@ -251,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_curve_is_drawn_when_something_was_flashed() {
+    fn a_curve_is_drawn_only_when_something_was_flashed() {
         assert_eq!(curve(&[]), "");
         let steps = [(0, 0), (50 << 20, 0), (10 << 20, 20 << 20)];
         let steps = steps.map(|(written, verified)| Step { at: Time(0), written, verified });

@@ -1,4 +1,4 @@
-//! The plans.
+//! The list of plans.
 
 use std::sync::Arc;
 
@@ -6,24 +6,25 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 
-use super::{Frame, render};
+use super::frame::Frame;
+use super::render::render;
 use crate::domain::error::Result;
 use crate::domain::plan::Summary;
-use crate::http::api;
 use crate::services::app::App;
+use crate::services::plan_edits;
 
 #[derive(Template)]
 #[template(path = "plans.html")]
 struct Plans {
     frame: Frame,
     plans: Vec<Summary>,
-    /// The plan of machines that are not known.
+    /// The plan of unknown machines.
     default: String,
 }
 
-/// The page.
+/// Shows the list.
 pub async fn page(State(app): State<Arc<App>>, frame: Frame) -> Result<Response> {
-    let axum::Json(plans) = api::plans::list(State(Arc::clone(&app))).await?;
+    let plans = plan_edits::list(&app).await?;
     let default = app.snapshot().settings.get("plans.default").to_owned();
     render(&Plans { frame, plans, default })
 }

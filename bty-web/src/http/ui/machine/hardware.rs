@@ -1,4 +1,4 @@
-//! What a machine has posted of itself, for people.
+//! The inventory of a machine, for people.
 
 use std::collections::HashMap;
 
@@ -8,51 +8,45 @@ use crate::domain::mac::Mac;
 use crate::domain::machine::Machine;
 use crate::http::ui::pictures::{self, Part};
 
-/// Nodes of the tree beyond this are not shown, and nesting beyond that is not looked at.
+/// Limits of the tree that is shown.
 const NODES_MAX: usize = 2000;
 const DEPTH_MAX: usize = 16;
 
-/// The hardware of a machine.
+/// The hardware of a machine, from its `lshw -json`.
 #[derive(Default)]
 pub(super) struct Hardware {
-    /// What it is: vendor, product, serial number.
+    /// Vendor, product and serial number.
     pub(super) system: String,
-    /// Processors, and how many.
+    /// Number and model of processors.
     pub(super) cpu: String,
-    /// Memory.
+    /// Size of the memory.
     pub(super) memory: String,
-    /// Memory modules.
     pub(super) modules: Vec<String>,
-    /// Network cards.
     pub(super) cards: Vec<Card>,
-    /// Every node, in order, with its depth.
+    /// All nodes in the order of the tree.
     pub(super) nodes: Vec<Node>,
-    /// What is on disks, by their serial numbers.
+    /// Volumes of disks, by the serial number of the disk.
     volumes: HashMap<String, Vec<Part>>,
 }
 
 /// A network card.
 pub(super) struct Card {
-    /// What it is.
     pub(super) what: String,
-    /// Its MAC address.
     pub(super) mac: String,
-    /// It is the one that the machine is known by.
+    /// True when the machine is known by its MAC address.
     pub(super) is_own: bool,
 }
 
 /// A node of the tree.
 pub(super) struct Node {
-    /// How deep it is.
     pub(super) depth: usize,
-    /// Its class.
     pub(super) class: String,
-    /// What it is.
     pub(super) what: String,
 }
 
 impl Hardware {
-    /// Reads what `lshw -json` has written; what is none has no hardware.
+    /// Reads the output of `lshw -json`; `own` is the address of the machine. Text that is not JSON
+    /// gives no hardware.
     pub(super) fn read(text: Option<&str>, own: &Mac) -> Self {
         let mut hardware = Self::default();
         let Some(tree) = text.and_then(|text| serde_json::from_str::<Value>(text).ok()) else {
@@ -132,7 +126,7 @@ fn text(node: &Value, field: &str) -> String {
     node[field].as_str().unwrap_or_default().trim().chars().take(256).collect()
 }
 
-/// Vendor, product and what there is besides.
+/// Vendor and product, or else the description; with the serial number of a system.
 fn describe(node: &Value) -> String {
     let mut words: Vec<String> = Vec::new();
     for field in ["vendor", "product"] {
@@ -156,21 +150,21 @@ pub(super) struct Disk {
     pub(super) path: String,
     pub(super) model: String,
     pub(super) size: String,
-    /// Without blanks around it; empty for a disk that has none, which cannot be bound.
+    /// Trimmed; empty for a disk without one, which a machine cannot be bound to.
     pub(super) serial: String,
     pub(super) transport: String,
     pub(super) is_readonly: bool,
     pub(super) is_removable: bool,
-    /// The machine is bound to it.
+    /// True when the machine is bound to it.
     pub(super) is_target: bool,
-    /// What was flashed onto it last.
+    /// The image that was flashed last, if it was onto this disk.
     pub(super) holds: String,
     pub(super) picture: String,
     pub(super) parts: Vec<Part>,
 }
 
 impl Disk {
-    /// In a line.
+    /// Path, model, size and transport in a line.
     pub(super) fn about(&self) -> String {
         let words = [self.path.as_str(), &self.model, &self.size, &self.transport];
         words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(", ")
@@ -227,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tree_is_told_in_a_few_lines() {
+    fn a_tree_is_summarized() {
         let tree = json!({ "id": "m", "class": "system", "vendor": "ACME", "product": "Rack 1", "serial": "42", "children": [
             { "id": "memory", "class": "memory", "size": 17179869184_u64, "children": [
                 { "id": "bank:0", "class": "memory", "slot": "DIMM A", "size": 17179869184_u64, "vendor": "RAM Co" }] },

@@ -1,0 +1,106 @@
+//! A machine as the API shows it.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::domain::mac::Mac;
+use crate::domain::machine::save::Binding;
+use crate::domain::machine::{Cycle, Machine};
+use crate::domain::time::Time;
+
+/// A machine as operators see it.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct MachineBody {
+    /// MAC address.
+    #[schema(value_type = String)]
+    pub mac: Mac,
+    /// How it is bound.
+    #[serde(flatten)]
+    pub binding: Binding,
+    /// When it first contacted the server; null when an operator has added it.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub discovered_at: Option<Time>,
+    /// When it last contacted the server.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_seen_at: Option<Time>,
+    /// The address that it had then.
+    pub last_seen_ip: Option<String>,
+    /// When an image was last flashed and proven.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_flashed_at: Option<Time>,
+    /// Reference of the image that was flashed last.
+    pub last_flashed_ref: Option<String>,
+    /// Digest of the image that was flashed last.
+    pub last_flashed_sha256: Option<String>,
+    /// Its disks as it posted them.
+    #[schema(value_type = Option<Vec<Object>>)]
+    pub known_disks: Option<Value>,
+    /// When it posted its disks.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub known_disks_at: Option<Time>,
+    /// Facts of its hardware that plans decide by.
+    #[schema(value_type = Option<Object>)]
+    pub hardware: Value,
+    /// Its state, in words for people.
+    pub boot_state: String,
+    /// State that its plan keeps between boots.
+    #[schema(value_type = Object)]
+    pub state: Value,
+    /// The open boot cycle, or the last one; without its token.
+    #[schema(value_type = Option<Object>)]
+    pub cycle: Option<CycleBody>,
+    /// When it was added.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Time,
+    /// When an operator last changed it.
+    #[schema(value_type = String, format = DateTime)]
+    pub updated_at: Time,
+}
+
+/// A boot cycle as operators see it: without its token, which only the machine knows.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct CycleBody {
+    opened_at: Time,
+    opened_by: Option<String>,
+    heard_at: Time,
+    stage: crate::domain::machine::Stage,
+    order: Option<crate::domain::machine::OrderSummary>,
+    progress: Option<Value>,
+}
+
+impl From<&Cycle> for CycleBody {
+    fn from(cycle: &Cycle) -> Self {
+        Self {
+            opened_at: cycle.opened_at,
+            opened_by: cycle.opened_by.clone(),
+            heard_at: cycle.heard_at,
+            stage: cycle.stage,
+            order: cycle.order.clone(),
+            progress: cycle.progress.clone(),
+        }
+    }
+}
+
+impl From<&Machine> for MachineBody {
+    fn from(machine: &Machine) -> Self {
+        let flashed = machine.flashed.as_ref();
+        Self {
+            mac: machine.mac.clone(),
+            binding: Binding::of(machine),
+            discovered_at: machine.discovered_at,
+            last_seen_at: machine.last_seen_at,
+            last_seen_ip: machine.last_seen_ip.clone(),
+            last_flashed_at: flashed.map(|flashed| flashed.at),
+            last_flashed_ref: flashed.and_then(|flashed| flashed.image.clone()),
+            last_flashed_sha256: flashed.and_then(|flashed| flashed.sha256.clone()),
+            known_disks: machine.disks.clone(),
+            known_disks_at: machine.disks_at,
+            hardware: machine.hardware.clone(),
+            boot_state: machine.boot_state(),
+            state: machine.state.clone(),
+            cycle: machine.cycle.as_ref().map(CycleBody::from),
+            created_at: machine.created_at,
+            updated_at: machine.updated_at,
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The list of machines, streamed: its memory does not depend on their number.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::body::{Body, Bytes};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use tokio::sync::mpsc;
+
+use super::machine_body::MachineBody;
+use crate::blocking::blocking;
+use crate::domain::error::{Error, ErrorKind, Result};
+use crate::domain::machine::Machine;
+use crate::services::app::App;
+use crate::services::machine_reads;
+
+/// Selects machines; by default all.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct MachineQuery {
+    /// Text in MAC address, label, plan, image reference or IP address.
+    q: Option<String>,
+    /// A label that they have.
+    label: Option<String>,
+    /// The plan that they are bound to.
+    plan: Option<String>,
+}
+
+impl MachineQuery {
+    fn matches(&self, machine: &Machine) -> bool {
+        let contains_q = |text: &str| {
+            self.q.as_ref().is_none_or(|q| text.to_lowercase().contains(&q.to_lowercase()))
+        };
+        let texts =
+            [Some(&machine.plan), machine.image_ref.as_ref(), machine.last_seen_ip.as_ref()];
+        let has_text = contains_q(machine.mac.as_str())
+            || machine.labels.iter().any(|label| contains_q(label))
+            || texts.into_iter().flatten().any(|text| contains_q(text));
+        has_text
+            && self.label.as_ref().is_none_or(|label| machine.labels.contains(label))
+            && self.plan.as_ref().is_none_or(|plan| machine.plan == *plan)
+    }
+}
+
+/// The list is sent in chunks of about this many bytes.
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// Room beyond [`CHUNK_BYTES`] for the machine that fills a chunk.
+const MACHINE_BYTES: usize = 4096;
+
+/// Chunks that wait for a slow client.
+const CHUNKS_WAITING: usize = 2;
+
+/// A client that takes nothing for so long has gone. Until then the database keeps the state that
+/// the list is read from.
+const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Machines that match `query`, as a JSON array sorted by MAC address.
+pub(super) async fn stream(app: Arc<App>, query: MachineQuery) -> Response {
+    let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
+    let is_complete = Arc::new(AtomicBool::new(false));
+    let written = Arc::clone(&is_complete);
+    // a slow client holds a thread: only so many lists are sent at a time. The semaphore is never
+    // closed
+    let permit = app.lists.clone().acquire_owned().await.ok();
+    drop(blocking(move || {
+        let _permit = permit;
+        match write_list(&app, &query, &sender) {
+            Ok(()) => written.store(true, Ordering::Release),
+            Err(error) => tracing::warn!(%error, "a list of machines ended early"),
+        }
+    }));
+    // a list that ends early breaks the connection, so that the client does not take it for whole
+    let chunks = futures_util::stream::unfold(
+        (receiver, is_complete),
+        async |(mut receiver, is_complete)| {
+            let next: std::io::Result<Bytes> = match receiver.recv().await {
+                Some(chunk) => Ok(chunk),
+                None if is_complete.swap(true, Ordering::Acquire) => return None,
+                None => Err(std::io::Error::other("the list ended early")),
+            };
+            Some((next, (receiver, is_complete)))
+        },
+    );
+    ([(header::CONTENT_TYPE, "application/json")], Body::from_stream(chunks)).into_response()
+}
+
+fn write_list(app: &App, query: &MachineQuery, sender: &mpsc::Sender<Bytes>) -> Result<()> {
+    let mut chunk = vec![b'['];
+    let mut is_first = true;
+    machine_reads::visit_blocking(app, |machine| {
+        if !query.matches(&machine) {
+            return Ok(true);
+        }
+        if !std::mem::take(&mut is_first) {
+            chunk.push(b',');
+        }
+        serde_json::to_writer(&mut chunk, &MachineBody::from(&machine))?;
+        if chunk.len() < CHUNK_BYTES {
+            return Ok(true);
+        }
+        let empty = Vec::with_capacity(CHUNK_BYTES + MACHINE_BYTES);
+        let full = std::mem::replace(&mut chunk, empty);
+        send(sender, full.into()).map(|()| true)
+    })?;
+    chunk.push(b']');
+    send(sender, chunk.into())
+}
+
+/// Sends a chunk. Fails when the client has gone, or takes nothing for [`SEND_TIMEOUT`].
+fn send(sender: &mpsc::Sender<Bytes>, chunk: Bytes) -> Result<()> {
+    let begun = Instant::now();
+    let mut waiting = chunk;
+    loop {
+        match sender.try_send(waiting) {
+            Ok(()) => return Ok(()),
+            Err(mpsc::error::TrySendError::Full(chunk)) if begun.elapsed() < SEND_TIMEOUT => {
+                waiting = chunk;
+            }
+            Err(_) => return Err(Error::new(ErrorKind::Upstream, "the client takes no more")),
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}

@@ -1,0 +1,110 @@
+//! What a save that leads to a write would do. It is shown before the machine is saved.
+
+use std::collections::HashMap;
+
+use super::hardware::{Hardware, disks};
+use crate::domain::error::Result;
+use crate::domain::mac::Mac;
+use crate::domain::machine::save::Binding;
+use crate::domain::plan::simulate::Step;
+use crate::services::app::App;
+use crate::services::machine_reads::{self, MachineDetails};
+
+/// The image and the disk of a write, for the confirmation by an operator.
+pub(super) struct Confirmation {
+    pub(super) image: String,
+    pub(super) image_size: String,
+    pub(super) disk: String,
+    pub(super) serial: String,
+    /// True when the simulation writes at one of the next boots; else a write may come later.
+    pub(super) is_sure: bool,
+    /// When, in words.
+    pub(super) when: String,
+    /// The fields of the form that saves the machine.
+    pub(super) fields: Vec<(String, String)>,
+}
+
+/// A digest of the binding that is confirmed: a save with another image or disk than was shown has
+/// another one.
+pub(super) fn digest(binding: &Binding) -> String {
+    bty::Digest::of(serde_json::to_string(binding).unwrap_or_default().as_bytes()).to_string()
+}
+
+impl Confirmation {
+    pub(super) async fn new(
+        app: &App,
+        mac: &Mac,
+        binding: &Binding,
+        steps: &[Step],
+    ) -> Result<Self> {
+        let MachineDetails { machine, images, .. } = machine_reads::details(app, mac).await?;
+        let writes: Vec<&Step> = steps.iter().filter(|step| step.writes()).collect();
+        let first = writes.first();
+        let image = binding
+            .bty_image_ref
+            .as_ref()
+            .and_then(|of| images.iter().find(|image| image.bty_image_ref == *of));
+        let name = first
+            .and_then(|step| step.image.clone())
+            .or_else(|| image.map(|image| image.name.clone()));
+        let serial = first
+            .and_then(|step| step.disk.clone())
+            .or(binding.target_disk_serial.clone())
+            .unwrap_or_default();
+        let disks = machine
+            .as_ref()
+            .map(|machine| disks(machine, &Hardware::default(), &HashMap::new()))
+            .unwrap_or_default();
+        let disk = disks.iter().find(|disk| disk.serial == serial.trim());
+        let boots: Vec<u32> = writes.iter().map(|step| step.boot).collect();
+        Ok(Self {
+            image: name.unwrap_or_else(|| "what the plan chooses".into()),
+            image_size: image
+                .and_then(|image| image.size_bytes)
+                .map_or_else(String::new, bty::size::human),
+            disk: match (disk, serial.is_empty()) {
+                (Some(disk), _) => disk.about(),
+                (None, true) => "what the plan chooses".into(),
+                (None, false) => "a disk that is not in the inventory".into(),
+            },
+            is_sure: !boots.is_empty(),
+            serial,
+            when: when(&boots),
+            fields: fields(binding),
+        })
+    }
+}
+
+/// The binding as fields of a form, with the digest that confirms it.
+fn fields(binding: &Binding) -> Vec<(String, String)> {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let mut fields = vec![
+        ("boot_mode".to_owned(), binding.boot_mode.clone()),
+        ("bty_image_ref".to_owned(), text(&binding.bty_image_ref)),
+        ("target_disk_serial".to_owned(), text(&binding.target_disk_serial)),
+        ("labels".to_owned(), binding.labels.join(", ")),
+        ("sanboot_drive".to_owned(), text(&binding.sanboot_drive)),
+        ("extra_args".to_owned(), binding.extra_args.clone()),
+        ("netboot_version".to_owned(), binding.netboot_version.clone()),
+        ("confirmed".to_owned(), digest(binding)),
+    ];
+    fields.extend(binding.params.iter().map(|(name, value)| {
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        (format!("param.{name}"), text)
+    }));
+    fields
+}
+
+/// At which of the next boots a disk is written, in words.
+fn when(boots: &[u32]) -> String {
+    let numbers: Vec<String> = boots.iter().map(u32::to_string).collect();
+    match boots {
+        [] => "when the plan says so; at none of its next network boots, as things are now".into(),
+        [1] => "at its next network boot".into(),
+        [1, ..] => format!(
+            "at its next network boot, and again: of the next ones at {}",
+            numbers.join(", ")
+        ),
+        _ => format!("at network boot {} from now", numbers.join(", ")),
+    }
+}

@@ -1,0 +1,136 @@
+//! The form of a machine: the binding, and the parameters of its plan.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::hardware::Disk;
+use crate::domain::machine::save::Binding;
+use crate::domain::plan::params::{Kind, Need, Parameter};
+use crate::domain::plan::{Plan, bundled};
+use crate::http::ui::form::Fields;
+use crate::services::app::Snapshot;
+use crate::store::catalog::Stored;
+
+/// The field for a parameter of a plan.
+pub(super) struct Field {
+    pub(super) name: String,
+    pub(super) kind: Kind,
+    pub(super) about: String,
+    pub(super) value: String,
+    pub(super) min: String,
+    pub(super) max: String,
+    pub(super) choices: Vec<String>,
+    pub(super) is_needed: bool,
+    pub(super) preset: String,
+}
+
+impl Field {
+    fn new(name: &str, parameter: &Parameter, params: &Map<String, Value>) -> Self {
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let number = |n: Option<i64>| n.map(|n| n.to_string()).unwrap_or_default();
+        Self {
+            name: name.to_owned(),
+            kind: parameter.kind,
+            about: parameter.about.clone(),
+            value: params.get(name).map(text).unwrap_or_default(),
+            min: number(parameter.min),
+            max: number(parameter.max),
+            choices: parameter.choices.clone().unwrap_or_default(),
+            is_needed: parameter.preset.is_none(),
+            preset: parameter.preset.as_ref().map(text).unwrap_or_default(),
+        }
+    }
+}
+
+/// An option of the choice of plans.
+pub(super) struct PlanChoice {
+    pub(super) name: String,
+    pub(super) title: String,
+}
+
+/// The form with a binding: the saved one, or one that is being edited.
+pub(super) struct Form {
+    pub(super) binding: Binding,
+    pub(super) labels: String,
+    pub(super) plans: Vec<PlanChoice>,
+    pub(super) title: String,
+    pub(super) images: Vec<Stored>,
+    pub(super) fields: Vec<Field>,
+    pub(super) needs_image: bool,
+    pub(super) needs_disk: bool,
+    /// True when the bound serial number is of no disk in the inventory.
+    pub(super) is_foreign_serial: bool,
+}
+
+/// What the plan `plan` needs of a machine.
+pub(super) fn needs<'a>(snapshot: &'a Snapshot, plan: &str) -> &'a [Need] {
+    snapshot.plan(plan).map_or(&[], |plan| &plan.declared.needs)
+}
+
+/// The form for `binding`.
+pub(super) fn form(
+    snapshot: &Snapshot,
+    binding: Binding,
+    images: Vec<Stored>,
+    disks: &[Disk],
+) -> Form {
+    let plan = snapshot.plan(&binding.boot_mode);
+    let parameters = plan.map(|plan| plan.declared.parameters.clone()).unwrap_or_default();
+    let needs = needs(snapshot, &binding.boot_mode);
+    let mut own: Vec<&Plan> = snapshot.plans.values().map(Arc::as_ref).collect();
+    own.sort_by(|a, b| a.name.cmp(&b.name));
+    let choice =
+        |plan: &Plan| PlanChoice { name: plan.name.clone(), title: plan.title().to_owned() };
+    let serial = binding.target_disk_serial.as_deref();
+    Form {
+        labels: binding.labels.join(", "),
+        plans: bundled::all().iter().chain(own).map(choice).collect(),
+        title: plan.map(|plan| plan.title().to_owned()).unwrap_or_default(),
+        fields: parameters
+            .iter()
+            .map(|(name, parameter)| Field::new(name, parameter, &binding.params))
+            .collect(),
+        needs_image: needs.contains(&Need::Image),
+        needs_disk: needs.contains(&Need::Disk),
+        is_foreign_serial: serial
+            .is_some_and(|serial| !disks.iter().any(|disk| disk.serial == serial)),
+        images,
+        binding,
+    }
+}
+
+/// The binding in the fields of a form. A parameter that is empty gets its default.
+pub(super) fn binding(snapshot: &Snapshot, fields: &Fields) -> Binding {
+    let plan = fields.text("boot_mode").to_owned();
+    let parameters =
+        snapshot.plan(&plan).map(|plan| plan.declared.parameters.clone()).unwrap_or_default();
+    let mut params = Map::new();
+    for (name, parameter) in &parameters {
+        if let Some(text) = fields.optional(&format!("param.{name}")) {
+            params.insert(name.clone(), typed(parameter.kind, text));
+        }
+    }
+    let label = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
+    Binding {
+        bty_image_ref: fields.optional("bty_image_ref"),
+        labels: fields.text("labels").split(',').filter_map(label).collect(),
+        boot_mode: plan,
+        sanboot_drive: fields.optional("sanboot_drive"),
+        target_disk_serial: fields
+            .optional("other_serial")
+            .or_else(|| fields.optional("target_disk_serial")),
+        params,
+        extra_args: fields.text("extra_args").to_owned(),
+        netboot_version: fields.text("netboot_version").to_owned(),
+    }
+}
+
+/// A value that is not of its type stays text: the check of the binding reports it.
+fn typed(kind: Kind, text: String) -> Value {
+    match kind {
+        Kind::Int => text.parse::<i64>().map_or(Value::String(text), Value::from),
+        Kind::Bool if text == "true" || text == "false" => Value::Bool(text == "true"),
+        _ => Value::String(text),
+    }
+}

@@ -1,0 +1,232 @@
+//! The editor of plans: checks the script while it is written, and shows what it would change for
+//! the fleet before it is saved.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Redirect, Response};
+use bty::{CancelToken, Digest};
+use serde::Deserialize;
+
+use super::form::Fields;
+use super::frame::Frame;
+use super::notice::{Notice, Notices};
+use super::render::render;
+use crate::domain::error::{Error, Problem, Result};
+use crate::domain::machine::ClientContext;
+use crate::domain::plan::{Declared, Plan};
+use crate::http::extract::Params;
+use crate::services::access::Principal;
+use crate::services::app::App;
+use crate::services::machine_reads;
+use crate::services::plan_edits::{self, PlanScript};
+use crate::services::plan_simulation::{self, FleetReport, Scenario, SimulationRequest};
+use crate::services::undo::Undo;
+
+#[derive(Template)]
+#[template(path = "plan_edit.html")]
+struct Editor {
+    frame: Frame,
+    draft: Draft,
+    checked: Checked,
+    /// Set when the save needs a confirmation: the number of machines that would follow the script,
+    /// and a digest of the script that is confirmed.
+    confirmation: Option<(i64, String)>,
+    /// What would change for the fleet.
+    report: Option<FleetReport>,
+    error: Option<Error>,
+}
+
+impl Editor {
+    async fn new(frame: Frame, draft: Draft) -> Result<Self> {
+        let checked = Checked::new(&draft.source).await?;
+        Ok(Self { frame, draft, checked, confirmation: None, report: None, error: None })
+    }
+}
+
+/// A plan as it is being edited.
+struct Draft {
+    /// Empty while a new plan has no name.
+    name: String,
+    is_new: bool,
+    source: String,
+    note: String,
+    /// The revision that the draft began with; 0 for a new plan.
+    base_revision: i64,
+}
+
+impl Draft {
+    fn of_fields(fields: &Fields) -> Self {
+        Self {
+            name: fields.text("name").to_owned(),
+            is_new: fields.has("is_new"),
+            source: source(fields),
+            note: fields.text("note").to_owned(),
+            base_revision: fields.text("base_revision").parse().unwrap_or_default(),
+        }
+    }
+
+    fn script(&self) -> PlanScript {
+        PlanScript {
+            source: self.source.clone(),
+            note: self.note.clone(),
+            base_revision: Some(self.base_revision),
+        }
+    }
+}
+
+/// Browsers send other line ends than they were given.
+fn source(fields: &Fields) -> String {
+    fields.raw("source").replace("\r\n", "\n")
+}
+
+/// The result of a check, with links to lines.
+#[derive(Template)]
+#[template(path = "plan_problems.html")]
+struct Checked {
+    problems: Vec<LineProblem>,
+    declared: Declared,
+}
+
+impl Checked {
+    async fn new(source: &str) -> Result<Self> {
+        let check = plan_edits::check(source.to_owned()).await?;
+        let problems = check.problems.into_iter();
+        Ok(Self {
+            problems: problems.map(|problem| LineProblem::new(problem, source)).collect(),
+            declared: check.declared,
+        })
+    }
+}
+
+struct LineProblem {
+    line: Option<u32>,
+    at: String,
+    message: String,
+    hint: String,
+    /// The text of the line.
+    quoted: String,
+}
+
+const QUOTED_CHARS_MAX: usize = 200;
+
+impl LineProblem {
+    fn new(problem: Problem, source: &str) -> Self {
+        let line: Option<u32> =
+            problem.at.strip_prefix("line ").and_then(|at| at.split(':').next()?.parse().ok());
+        let quoted =
+            line.and_then(|line| source.lines().nth(usize::try_from(line).ok()?.checked_sub(1)?));
+        Self {
+            quoted: quoted.unwrap_or_default().trim().chars().take(QUOTED_CHARS_MAX).collect(),
+            line,
+            at: problem.at,
+            message: problem.message,
+            hint: problem.hint.unwrap_or_default(),
+        }
+    }
+}
+
+/// The query of the editor of a new plan.
+#[derive(Deserialize)]
+pub struct NewQuery {
+    /// The plan that the new one begins as a copy of.
+    from: Option<String>,
+}
+
+/// Shows the editor of a new plan, which begins as a copy of another one.
+pub async fn new(
+    State(app): State<Arc<App>>,
+    frame: Frame,
+    Params(query): Params<NewQuery>,
+) -> Result<Response> {
+    let from = query.from.as_deref().unwrap_or("bty-flash-once");
+    let source = plan_edits::get(&app, from, None).await?.source;
+    let (name, note) = (String::new(), String::new());
+    let draft = Draft { name, is_new: true, source, note, base_revision: 0 };
+    render(&Editor::new(frame, draft).await?)
+}
+
+/// Shows the editor of a saved plan; a bundled one is copied into a new plan.
+pub async fn edit(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    frame: Frame,
+) -> Result<Response> {
+    let plan = plan_edits::get(&app, &name, None).await?;
+    if plan.is_bundled {
+        return Ok(Redirect::to(&format!("/ui/plans/new?from={name}")).into_response());
+    }
+    let (note, base_revision) = (String::new(), plan.revision);
+    let draft = Draft { name, is_new: false, source: plan.source, note, base_revision };
+    render(&Editor::new(frame, draft).await?)
+}
+
+/// Checks a script while it is written.
+pub async fn check(fields: Fields) -> Result<Response> {
+    render(&Checked::new(&source(&fields)).await?)
+}
+
+/// Saves the script, or shows what it would change for the fleet. A script that machines would
+/// follow at once is saved only after a confirmation.
+pub async fn save(
+    State(app): State<Arc<App>>,
+    who: ClientContext,
+    principal: Principal,
+    notices: Notices,
+    frame: Frame,
+    fields: Fields,
+) -> Result<Response> {
+    let draft = Draft::of_fields(&fields);
+    let machines = machine_reads::count_with_plan(&app, &draft.name).await?;
+    let digest = Digest::of(draft.source.as_bytes()).to_string();
+    let needs_confirmation = machines > 0 && fields.text("confirmed") != digest;
+    let (mut report, mut error) = (None, None);
+    if fields.has("simulate") || needs_confirmation {
+        let request = SimulationRequest { who, principal, gone: CancelToken::new() };
+        match simulate(&app, request, &draft).await {
+            Ok(simulated) => report = Some(simulated),
+            Err(failed) => error = Some(failed),
+        }
+    } else {
+        match plan_edits::put(&app, &who, &principal, &draft.name, draft.script()).await {
+            Ok(plan) => return Ok(saved(&notices, &plan, draft.base_revision)),
+            Err(failed) => error = Some(failed),
+        }
+    }
+    let status = error.as_ref().map_or(StatusCode::OK, |error| error.kind.status());
+    let mut editor = Editor::new(frame, draft).await?;
+    editor.confirmation = (needs_confirmation && error.is_none()).then_some((machines, digest));
+    editor.report = report;
+    if !editor.checked.problems.is_empty() {
+        // the problems are shown at their lines
+        error = error.map(|error| Error { problems: Vec::new(), ..error });
+    }
+    editor.error = error;
+    let mut response = render(&editor)?;
+    *response.status_mut() = status;
+    Ok(response)
+}
+
+async fn simulate(
+    app: &Arc<App>,
+    request: SimulationRequest,
+    draft: &Draft,
+) -> Result<FleetReport> {
+    let scenario = Scenario {
+        plan: Some(draft.name.clone()),
+        source: Some(draft.source.clone()),
+        ..Scenario::default()
+    };
+    plan_simulation::simulate_fleet(app, request, scenario).await
+}
+
+fn saved(notices: &Notices, plan: &Plan, base_revision: i64) -> Response {
+    let Plan { name, revision, .. } = plan;
+    let text = format!(
+        "{name} is saved as revision {revision}. Machines with this plan follow it from their next boot on."
+    );
+    let undo = Undo::Plan { name: name.clone(), revision: base_revision };
+    notices.redirect(&format!("/ui/plans/{name}"), Notice::success(text).with_undo(undo))
+}

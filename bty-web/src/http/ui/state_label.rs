@@ -1,0 +1,70 @@
+//! The state of a machine in words for operators. The API keeps the words of the reference.
+
+use crate::domain::machine::{MachineStatus, Phase, Stage};
+
+/// Name of a phase.
+pub(super) fn phase_label(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Trouble => "Needs attention",
+        Phase::Working => "Working",
+        Phase::Pending => "Waiting for boot",
+        Phase::Done => "Done",
+        Phase::Idle => "Idle",
+    }
+}
+
+/// The state of a machine, such as `Flashing` or `On hold: …`.
+pub(super) fn state_label(status: &MachineStatus<'_>) -> String {
+    if let Some(why) = status.hold {
+        return format!("On hold: {why}");
+    }
+    let is_flash = status.mode == Some("flash");
+    let is_inventory = status.mode == Some("inventory");
+    let label = match status.stage {
+        Some(Stage::Offered | Stage::Booting) => "Booting the live environment",
+        Some(Stage::Working) if is_flash => "Flashing",
+        Some(Stage::Working) if is_inventory => "Taking inventory",
+        Some(Stage::Working) => "Working",
+        Some(Stage::Done) if is_flash => "Flashed",
+        Some(Stage::Done) if is_inventory => "Inventory taken",
+        Some(Stage::Done) => "Done",
+        Some(Stage::Failed) if is_flash => "Flash failed",
+        Some(Stage::Failed) => "Failed",
+        Some(Stage::Lost) => "Interrupted",
+        Some(Stage::Stalled) => "Stalled: the live environment did not start",
+        Some(Stage::Superseded) | None => match status.plan {
+            "bty-flash-once" | "bty-flash-always" => "Waiting for boot: flash",
+            "bty-inventory" => "Waiting for boot: inventory",
+            _ => phase_label(status.phase()),
+        },
+    };
+    label.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_have_words_that_operators_use() {
+        let label =
+            |plan, stage, mode| state_label(&MachineStatus { plan, hold: None, stage, mode });
+        for (plan, stage, mode, expected) in [
+            ("bty-flash-once", None, None, "Waiting for boot: flash"),
+            ("bty-flash-once", Some(Stage::Working), Some("flash"), "Flashing"),
+            ("bty-flash-once", Some(Stage::Done), Some("flash"), "Flashed"),
+            ("own", Some(Stage::Failed), None, "Failed"),
+            (
+                "bty-inventory",
+                Some(Stage::Superseded),
+                Some("flash"),
+                "Waiting for boot: inventory",
+            ),
+            ("ipxe-exit", None, None, "Idle"),
+        ] {
+            assert_eq!(label(plan, stage, mode), expected, "{plan} {stage:?}");
+        }
+        let held = MachineStatus { plan: "own", hold: Some("it failed"), stage: None, mode: None };
+        assert_eq!(state_label(&held), "On hold: it failed");
+    }
+}

@@ -1,0 +1,370 @@
+//! Who may use the server: principals, sessions of browsers, and tokens of programs.
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::blocking::blocking;
+use crate::domain::error::{Error, ErrorKind, Result};
+use crate::domain::event::{Actor, NewEvent};
+use crate::domain::machine::ClientContext;
+use crate::domain::time::Time;
+use crate::services::app::App;
+use crate::services::auth::{SESSION_MS, Scope, digest, hash_password, secret};
+use crate::store::access::{self, ApiToken, OpenSession};
+
+/// Who sends a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Principal {
+    /// Anybody: no password is set, so everybody is the admin.
+    Everybody,
+    /// A browser with a session.
+    Session {
+        /// SHA-256 of the session's token.
+        token_sha256: String,
+        /// What its forms must send back, against forged requests.
+        csrf: String,
+    },
+    /// A program with an API token.
+    Token {
+        /// Name of the token.
+        name: String,
+        /// SHA-256 of the token.
+        token_sha256: String,
+        /// What it may do.
+        scopes: Vec<String>,
+    },
+}
+
+impl Principal {
+    /// What forms must send back; empty for all but sessions.
+    #[must_use]
+    pub fn csrf(&self) -> &str {
+        match self {
+            Self::Session { csrf, .. } => csrf,
+            _ => "",
+        }
+    }
+
+    /// The author of a change, as the audit log and the revisions of plans name it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::Everybody | Self::Session { .. } => "operator".into(),
+            Self::Token { name, .. } => format!("token {name}"),
+        }
+    }
+
+    /// A key that tells principals apart, for budgets per principal.
+    #[must_use]
+    pub fn key(&self) -> String {
+        match self {
+            Self::Everybody => "everybody".into(),
+            Self::Session { token_sha256, .. } | Self::Token { token_sha256, .. } => {
+                token_sha256.clone()
+            }
+        }
+    }
+
+    /// Refuses a token without `scope`; sessions have every scope.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Forbidden`] when the scope is missing.
+    pub fn require(&self, scope: Scope) -> Result<()> {
+        match self {
+            Self::Token { scopes, .. } if !scope.is_in(scopes) => Err(lacks(scope, scopes)),
+            _ => Ok(()),
+        }
+    }
+
+    /// True while the session or token that was accepted is still valid. Long-lived streams ask
+    /// before each message. The scopes of a token never change.
+    pub async fn is_valid(&self, app: &App) -> bool {
+        let now = Time::now();
+        let found = match self.clone() {
+            Self::Everybody => Ok(true),
+            Self::Session { token_sha256, .. } => {
+                app.db
+                    .read(move |conn| Ok(access::session(conn, &token_sha256, now)?.is_some()))
+                    .await
+            }
+            Self::Token { token_sha256, .. } => {
+                app.db
+                    .read(move |conn| Ok(access::token(conn, &token_sha256, now)?.is_some()))
+                    .await
+            }
+        };
+        found.unwrap_or(false)
+    }
+}
+
+fn lacks(scope: Scope, scopes: &[String]) -> Error {
+    let (has, needs) = (scopes.join(", "), scope.as_str());
+    Error::new(ErrorKind::Forbidden, format!("this needs the scope {needs}; the token has {has}"))
+}
+
+/// A token's `last_used_at` is written at most once in this time.
+const TOKEN_USE_MS: i64 = 60_000;
+
+/// The program that sends `token`.
+///
+/// # Errors
+/// - [`ErrorKind::LoginRequired`] when the token is unknown, revoked or expired.
+/// - [`ErrorKind::Forbidden`] when it lacks `scope`.
+pub async fn authenticate_token(app: &App, token: &str, scope: Scope) -> Result<Principal> {
+    let (sha256, now) = (digest(token), Time::now());
+    let token_sha256 = sha256.clone();
+    let found = app.db.read(move |conn| access::token(conn, &sha256, now)).await?;
+    let token = found.ok_or_else(|| {
+        Error::new(ErrorKind::LoginRequired, "the token is unknown, revoked or expired")
+    })?;
+    if !scope.is_in(&token.scopes) {
+        return Err(lacks(scope, &token.scopes));
+    }
+    if token.last_used_at.is_none_or(|last| now.ms_since(last) > TOKEN_USE_MS) {
+        let id = token.id;
+        app.db.write(move |transaction| access::use_token(transaction, id, now)).await?;
+    }
+    Ok(Principal::Token { name: token.name, token_sha256, scopes: token.scopes })
+}
+
+/// The session that `token` belongs to, if it has not expired. Use extends it.
+///
+/// # Errors
+/// [`ErrorKind::Internal`] when the database fails.
+pub async fn find_session(app: &App, token: &str) -> Result<Option<Principal>> {
+    let (token_sha256, now) = (digest(token), Time::now());
+    let sha256 = token_sha256.clone();
+    let Some(session) = app.db.read(move |conn| access::session(conn, &sha256, now)).await? else {
+        return Ok(None);
+    };
+    // one write a day is enough
+    if session.expires_at.ms_since(now) < SESSION_MS - SESSION_MS / 7 {
+        let sha256 = token_sha256.clone();
+        app.db.write(move |t| access::extend_session(t, &sha256, now.plus_ms(SESSION_MS))).await?;
+    }
+    Ok(Some(Principal::Session { token_sha256, csrf: session.csrf }))
+}
+
+/// Opens a session when `password` is the admin's, and returns its token; `None` when the password
+/// is wrong.
+///
+/// # Errors
+/// [`ErrorKind::Throttled`] after too many attempts, with the seconds to wait.
+pub async fn log_in(app: &App, who: &ClientContext, password: String) -> Result<Option<String>> {
+    let record = async |kind, summary| {
+        let event = NewEvent::new(kind, "admin", summary);
+        app.record(event.by(Actor::Operator, who.ip.as_deref())).await
+    };
+    match app.auth.check_password(who.address(), password).await {
+        Ok(true) => open_session(app, who.ip.clone(), who.now).await.map(Some),
+        Ok(false) => {
+            record("auth.login.failed", "a log-in failed").await?;
+            Ok(None)
+        }
+        Err(error) => {
+            if error.kind == ErrorKind::Throttled {
+                record("auth.login.throttled", "a log-in had to wait").await?;
+            }
+            Err(error)
+        }
+    }
+}
+
+async fn open_session(app: &App, ip: Option<String>, now: Time) -> Result<String> {
+    let token = secret();
+    let sha256 = digest(&token);
+    let session = access::Session { csrf: secret(), expires_at: now.plus_ms(SESSION_MS) };
+    app.db
+        .write(move |transaction| {
+            access::put_session(transaction, &sha256, &session, now, ip.as_deref())?;
+            let event = NewEvent::new("auth.login.succeeded", "admin", "somebody logged in");
+            transaction.record(&event.by(Actor::Operator, ip.as_deref())).map(drop)
+        })
+        .await?;
+    Ok(token)
+}
+
+/// Ends the session whose token has the digest `token_sha256`, at the request of its browser.
+///
+/// # Errors
+/// [`ErrorKind::Full`] or [`ErrorKind::Internal`] when the change cannot be written.
+pub async fn log_out(app: &App, who: &ClientContext, token_sha256: String) -> Result<()> {
+    let ip = who.ip.clone();
+    app.db
+        .write(move |transaction| {
+            access::end_sessions(transaction, Some(&token_sha256))?;
+            let event = NewEvent::new("auth.logout", "admin", "somebody logged out");
+            transaction.record(&event.by(Actor::Operator, ip.as_deref())).map(drop)
+        })
+        .await
+}
+
+/// Ends all sessions, or the one whose token has the digest `token_sha256`. Returns how many.
+///
+/// # Errors
+/// [`ErrorKind::Full`] or [`ErrorKind::Internal`] when the change cannot be written.
+pub async fn end_sessions(
+    app: &App,
+    who: &ClientContext,
+    token_sha256: Option<String>,
+) -> Result<usize> {
+    let ip = who.ip.clone();
+    app.db
+        .write(move |transaction| {
+            let ended = access::end_sessions(transaction, token_sha256.as_deref())?;
+            let event = NewEvent::new(
+                "auth.sessions.revoked",
+                "sessions",
+                format!("{ended} sessions were ended"),
+            );
+            transaction.record(&event.by(Actor::Operator, ip.as_deref()))?;
+            Ok(ended)
+        })
+        .await
+}
+
+/// The open sessions.
+///
+/// # Errors
+/// [`ErrorKind::Internal`] when the database fails.
+pub async fn sessions(app: &App, now: Time) -> Result<Vec<OpenSession>> {
+    app.db.read(move |conn| access::sessions(conn, now)).await
+}
+
+/// All tokens, revoked ones included, without their secrets.
+///
+/// # Errors
+/// [`ErrorKind::Internal`] when the database fails.
+pub async fn tokens(app: &App) -> Result<Vec<ApiToken>> {
+    app.db.read(access::tokens).await
+}
+
+/// A token to create.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewToken {
+    /// What it is for: one line.
+    pub name: String,
+    /// What it may do: at least one scope.
+    pub scopes: Vec<Scope>,
+    /// Days until it expires; by default it never does.
+    #[serde(default)]
+    pub days: Option<u32>,
+}
+
+/// A token that was created. Its secret is shown only now: the server keeps a digest of it.
+#[derive(Serialize, utoipa::ToSchema)]
+pub struct CreatedToken {
+    /// Number by which the token is revoked.
+    pub id: i64,
+    /// The secret, for `Authorization: Bearer …`.
+    pub token: String,
+}
+
+const NAME_CHARS_MAX: usize = 128;
+const DAY_MS: i64 = 24 * 3600 * 1000;
+
+/// Creates a token.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`] when the name is empty, too long or not one line, or no scope is given.
+pub async fn create_token(app: &App, who: &ClientContext, new: NewToken) -> Result<CreatedToken> {
+    let name = new.name.trim().to_owned();
+    if name.is_empty()
+        || name.chars().count() > NAME_CHARS_MAX
+        || name.chars().any(char::is_control)
+    {
+        return Err(Error::invalid(format!(
+            "name is one line of 1 to {NAME_CHARS_MAX} characters"
+        )));
+    }
+    if new.scopes.is_empty() {
+        let all: Vec<&str> = Scope::ALL.iter().map(|scope| scope.as_str()).collect();
+        return Err(Error::invalid(format!("scopes are some of {}", all.join(", "))));
+    }
+    let scopes: Vec<String> = new.scopes.iter().map(|scope| scope.as_str().to_owned()).collect();
+    let expires_at = new.days.map(|days| who.now.plus_ms(i64::from(days) * DAY_MS));
+    let token = secret();
+    let (sha256, ip, now) = (digest(&token), who.ip.clone(), who.now);
+    let id = app
+        .db
+        .write(move |transaction| {
+            let id = access::put_token(transaction, &name, &sha256, &scopes, now, expires_at)?;
+            let event = NewEvent::new(
+                "auth.token.created",
+                id.to_string(),
+                format!("a token for {name} was made"),
+            );
+            let details = json!({ "name": name, "scopes": scopes, "expires_at": expires_at });
+            transaction.record(&event.by(Actor::Operator, ip.as_deref()).with(details))?;
+            Ok(id)
+        })
+        .await?;
+    Ok(CreatedToken { id, token })
+}
+
+/// Revokes the token with the number `id`: programs that use it are refused from now on.
+///
+/// # Errors
+/// - [`ErrorKind::Malformed`] when `id` is not a number.
+/// - [`ErrorKind::NotFound`] when there is no such token, or it is revoked already.
+pub async fn revoke_token(app: &App, who: &ClientContext, id: &str) -> Result<()> {
+    let id: i64 = id
+        .parse()
+        .map_err(|_| Error::new(ErrorKind::Malformed, "the id of a token is a number"))?;
+    let (ip, now) = (who.ip.clone(), who.now);
+    app.db
+        .write(move |transaction| {
+            if !access::revoke_token(transaction, id, now)? {
+                return Err(Error::not_found(format!("token {id}")));
+            }
+            let event = NewEvent::new(
+                "auth.token.revoked",
+                id.to_string(),
+                format!("token {id} was revoked"),
+            );
+            transaction.record(&event.by(Actor::Operator, ip.as_deref())).map(drop)
+        })
+        .await
+}
+
+const PASSWORD_CHARS_MIN: usize = 8;
+
+/// A new password, as a person types it into a form.
+pub struct PasswordChange {
+    /// The current password; only checked for sessions.
+    pub current: String,
+    /// The new one.
+    pub new: String,
+    /// The new one, repeated.
+    pub repeated: String,
+}
+
+/// The hash of a new password, for `admin.password` of the configuration. The server does not
+/// write the configuration that its password comes from.
+///
+/// # Errors
+/// - [`ErrorKind::Invalid`] when the new password is too short, its repetition differs, or the
+///   current one is wrong.
+/// - [`ErrorKind::Throttled`] after too many attempts.
+pub async fn hash_new_password(
+    app: &App,
+    who: &ClientContext,
+    principal: &Principal,
+    change: PasswordChange,
+) -> Result<String> {
+    let PasswordChange { current, new, repeated } = change;
+    if new.chars().count() < PASSWORD_CHARS_MIN {
+        return Err(Error::invalid(format!(
+            "a password has at least {PASSWORD_CHARS_MIN} characters"
+        )));
+    }
+    if new != repeated {
+        return Err(Error::invalid("the two new passwords are not the same"));
+    }
+    let needs_proof = matches!(principal, Principal::Session { .. });
+    if needs_proof && !app.auth.check_password(who.address(), current).await? {
+        return Err(Error::invalid("that is not the current password"));
+    }
+    blocking(move || hash_password(&new)).await?
+}

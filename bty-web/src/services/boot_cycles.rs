@@ -1,0 +1,329 @@
+//! What machines ask and report while they boot: contacts of iPXE, orders, progress, inventories.
+
+use std::sync::Arc;
+
+use bty_script::plan::{FlashedDisk, Progress, Report};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::domain::error::{Error, ErrorKind, Result};
+use crate::domain::event::{Actor, NewEvent};
+use crate::domain::ipxe;
+use crate::domain::ipxe::Environment;
+use crate::domain::limit::Limit;
+use crate::domain::mac::Mac;
+use crate::domain::machine::contact::{Boot, Contact, contact as decide_boot};
+use crate::domain::machine::report::{
+    Posted, Receipt, artifact, inventory as apply_inventory, report as apply_report,
+};
+use crate::domain::machine::{ClientContext, Machine, Outcome};
+use crate::services::app::{App, MachineView};
+use crate::services::netboot::environment_of;
+use crate::store;
+
+/// Answers a contact of iPXE with the script that it runs now. A contact with the `nonce` of an
+/// earlier one repeats its answer and changes nothing.
+///
+/// # Errors
+/// [`ErrorKind::Throttled`] when too many machines have become known in this minute.
+pub async fn contact(
+    app: &Arc<App>,
+    who: ClientContext,
+    mac: &Mac,
+    nonce: Option<String>,
+) -> Result<String> {
+    let (client_mac, base, shared) = (mac.clone(), who.base.clone(), Arc::clone(app));
+    let decide = move |view: &MachineView<'_>| {
+        let (machine, discovered) = shared.machines.discover(view, &client_mac, &who)?;
+        let environment =
+            environment_of(&shared.config, view.snapshot.netboot_version_of(&machine));
+        let contact = Contact { nonce, is_tokenless: environment == Environment::Reference };
+        let mut outcome = decide_boot(&machine, &view.context(&machine.plan), &who, &contact);
+        outcome.events.splice(0..0, discovered);
+        Ok(Outcome {
+            machine: outcome.machine,
+            events: outcome.events,
+            answer: (outcome.answer, environment),
+        })
+    };
+    let ((boot, environment), machine): ((Boot, Environment), Machine) =
+        app.machines.update(mac, decide, app.machines.forget_unassigned()).await?;
+    let snapshot = app.snapshot();
+    let extra_args = snapshot.settings.get("netboot.extra_args");
+    let version = snapshot.netboot_version_of(&machine);
+    let site = ipxe::Site { base: &base, version, environment, extra_args };
+    Ok(ipxe::script(&machine, &boot, &site))
+}
+
+/// Progress or result of a live environment.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StatusReport {
+    /// `progress`, `done` or `failed`.
+    pub status: String,
+    /// Why it failed, at most 500 characters.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// Token of the boot cycle.
+    #[serde(default)]
+    pub cycle: Option<String>,
+    /// Phase and bytes done.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    pub progress: Option<Progress>,
+    /// Disks that were flashed, each with its proof.
+    #[serde(default)]
+    #[schema(value_type = Vec<Object>)]
+    pub disks: Vec<FlashedDisk>,
+}
+
+const REASON_CHARS_MAX: usize = 500;
+const DISKS_MAX: usize = 64;
+
+impl StatusReport {
+    fn check(&self) -> Result<()> {
+        if !matches!(self.status.as_str(), "progress" | "done" | "failed") {
+            return Err(Error::invalid("status must be progress, done or failed"));
+        }
+        if self.reason.as_ref().is_some_and(|reason| reason.chars().count() > REASON_CHARS_MAX) {
+            return Err(Error::invalid(format!(
+                "reason has at most {REASON_CHARS_MAX} characters"
+            )));
+        }
+        if self.disks.len() > DISKS_MAX {
+            return Err(Error::invalid(format!("at most {DISKS_MAX} disks are understood")));
+        }
+        Ok(())
+    }
+}
+
+/// Records what a live environment reports of the boot cycle `token`. The token in the report goes
+/// before it.
+///
+/// # Errors
+/// - [`ErrorKind::Invalid`] when the report is invalid.
+/// - [`ErrorKind::NotFound`] when the machine is unknown.
+/// - [`ErrorKind::Conflict`] when the report does not belong to the machine's open boot cycle.
+pub async fn report(
+    app: &Arc<App>,
+    who: ClientContext,
+    mac: &Mac,
+    token: Option<String>,
+    report: StatusReport,
+) -> Result<()> {
+    report.check()?;
+    let token = report.cycle.filter(|token| !token.is_empty()).or(token);
+    let progress = report.progress.clone().filter(|_| report.status == "progress");
+    let report = Report {
+        status: report.status,
+        reason: report.reason,
+        cycle: None,
+        progress: report.progress,
+        disks: report.disks,
+    };
+    let (client_mac, client) = (mac.clone(), who.clone());
+    let decide = move |view: &MachineView<'_>| {
+        let machine = known(view, &client_mac)?;
+        Ok(apply_report(machine, &view.context(&machine.plan), &client, token.as_deref(), &report))
+    };
+    let changed = app.machines.update(mac, decide, |_, _| Ok(())).await;
+    match record_orphan(app, mac, &who, "status", changed).await? {
+        Receipt::Accepted | Receipt::Repeated => {
+            match progress {
+                Some(progress) => app.rates.progress(mac, &progress, who.now),
+                None => app.rates.end(mac),
+            }
+            Ok(())
+        }
+        Receipt::Refused(why) => Err(Error::new(ErrorKind::Conflict, why)),
+    }
+}
+
+fn known<'a>(view: &'a MachineView<'_>, mac: &Mac) -> Result<&'a Machine> {
+    view.machine.as_ref().ok_or_else(|| Error::not_found(mac))
+}
+
+/// Records that an unknown machine has posted something, at most so often per minute as new
+/// machines may appear.
+async fn record_orphan<T>(
+    app: &Arc<App>,
+    mac: &Mac,
+    who: &ClientContext,
+    posted: &str,
+    result: Result<(T, Machine)>,
+) -> Result<T> {
+    if let Err(error) = &result
+        && error.kind == ErrorKind::NotFound
+        && app.new_machines.admit()
+    {
+        let event = NewEvent::new(
+            "pxe.client.orphan",
+            mac.as_str(),
+            format!("{mac}: {posted} of a machine that is not known"),
+        );
+        let event = event.by(Actor::PxeClient, who.ip.as_deref());
+        app.record(event.with(json!({ "posted": posted }))).await?;
+    }
+    result.map(|(answer, _)| answer)
+}
+
+/// Hardware larger than this, as JSON, is not kept.
+const LSHW_BYTES_MAX: usize = 4 << 20;
+
+/// The hardware of a machine.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Inventory {
+    /// Its disks, at most 64.
+    pub disks: Vec<InventoryDisk>,
+    /// The hardware as `lshw -json` shows it.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    pub lshw: Option<Value>,
+}
+
+/// A disk of a machine. Further fields are ignored.
+#[derive(Deserialize, Serialize, utoipa::ToSchema)]
+pub struct InventoryDisk {
+    /// Device node, at most 255 characters.
+    path: String,
+    /// Size for people, such as `465.8G`.
+    #[serde(default)]
+    size: Option<Value>,
+    /// Size in bytes.
+    #[serde(default)]
+    size_bytes: Option<u64>,
+    #[serde(default)]
+    vendor: Option<String>,
+    #[serde(default)]
+    model: Option<String>,
+    /// Serial number, at most 128 characters.
+    #[serde(default)]
+    serial: Option<String>,
+    /// Transport, such as `sata` or `nvme`.
+    #[serde(default)]
+    tran: Option<String>,
+    #[serde(default)]
+    removable: Option<bool>,
+    #[serde(default)]
+    readonly: Option<bool>,
+}
+
+const TEXT_CHARS_MAX: usize = 255;
+const SERIAL_CHARS_MAX: usize = 128;
+const SIZE_BYTES_MAX: usize = 64;
+
+impl InventoryDisk {
+    /// Refuses what is too long; trims the serial number, and computes the size in bytes from the
+    /// size for people when it is missing.
+    fn normalize(&mut self) -> Result<()> {
+        self.check()?;
+        let serial = self.serial.as_deref().map(str::trim).filter(|serial| !serial.is_empty());
+        self.serial = serial.map(str::to_owned);
+        // a script's integers end at 2^63 - 1; no disk is that large
+        self.size_bytes = self.size_bytes.filter(|&n| i64::try_from(n).is_ok());
+        if self.size_bytes.is_none() {
+            self.size_bytes = match &self.size {
+                Some(Value::String(text)) => bty::size::parse(text).ok(),
+                Some(Value::Number(number)) => number.as_u64(),
+                _ => None,
+            };
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<()> {
+        let is_long = |text: &Option<String>, max| {
+            text.as_ref().is_some_and(|text| text.chars().count() > max)
+        };
+        let path = &self.path;
+        if path.is_empty() || path.chars().count() > TEXT_CHARS_MAX {
+            return Err(Error::invalid(format!(
+                "the path of a disk has 1 to {TEXT_CHARS_MAX} characters"
+            )));
+        }
+        if is_long(&self.serial, SERIAL_CHARS_MAX) {
+            return Err(Error::invalid(format!(
+                "the serial number of {path} has more than {SERIAL_CHARS_MAX} characters"
+            )));
+        }
+        if [&self.vendor, &self.model, &self.tran].iter().any(|text| is_long(text, TEXT_CHARS_MAX))
+        {
+            return Err(Error::invalid(format!(
+                "vendor, model or tran of {path} has more than {TEXT_CHARS_MAX} characters"
+            )));
+        }
+        match &self.size {
+            None | Some(Value::Null | Value::Number(_)) => Ok(()),
+            Some(Value::String(text)) if text.len() <= SIZE_BYTES_MAX => Ok(()),
+            Some(_) => Err(Error::invalid(format!("the size of {path} is text such as 465.8G"))),
+        }
+    }
+}
+
+/// Keeps the hardware that a live environment posts in the boot cycle `token`.
+///
+/// # Errors
+/// - [`ErrorKind::Invalid`] when it has too many disks, or a field is too long.
+/// - [`ErrorKind::NotFound`] when the machine is unknown.
+pub async fn keep_inventory(
+    app: &Arc<App>,
+    who: ClientContext,
+    mac: &Mac,
+    token: Option<String>,
+    mut inventory: Inventory,
+) -> Result<()> {
+    if inventory.disks.len() > DISKS_MAX {
+        return Err(Error::invalid(format!(
+            "there are {} disks, at most {DISKS_MAX} are kept",
+            inventory.disks.len()
+        )));
+    }
+    inventory.disks.iter_mut().try_for_each(InventoryDisk::normalize)?;
+    let lshw = inventory.lshw.filter(|lshw| !lshw.is_null());
+    let text = lshw.as_ref().map(Value::to_string).filter(|text| text.len() <= LSHW_BYTES_MAX);
+    let posted = Posted {
+        disks: serde_json::to_value(&inventory.disks)?,
+        lshw: lshw.filter(|_| text.is_some()),
+    };
+    let (client_mac, client) = (mac.clone(), who.clone());
+    let decide = move |view: &MachineView<'_>| {
+        let machine = known(view, &client_mac)?;
+        let context = view.context(&machine.plan);
+        Ok(apply_inventory(machine, &context, &client, token.as_deref(), &posted))
+    };
+    let (at, written_mac, shared) = (who.now, mac.clone(), Arc::clone(app));
+    let keep_lshw = move |conn: &_, _: bool| {
+        let Some(text) = text else { return Ok(()) };
+        let max = shared.config.limits.unassigned_bytes;
+        if text.len() > max && store::machines::is_unassigned(conn, &written_mac)? {
+            shared.metrics.refuse(Limit::UnassignedBytes);
+            return Ok(());
+        }
+        store::machines::put_lshw(conn, &written_mac, &text, at)
+    };
+    let changed = app.machines.update(mac, decide, keep_lshw).await;
+    record_orphan(app, mac, &who, "inventory", changed).await
+}
+
+/// Records that a known machine fetches the file `name` of its live environment in the boot cycle
+/// `token`. Unknown machines are ignored.
+///
+/// # Errors
+/// [`ErrorKind::Full`] or [`ErrorKind::Internal`] when the change cannot be written.
+pub async fn record_fetch(
+    app: &Arc<App>,
+    who: ClientContext,
+    mac: &Mac,
+    token: Option<String>,
+    name: String,
+) -> Result<()> {
+    let client_mac = mac.clone();
+    let decide = move |view: &MachineView<'_>| {
+        known(view, &client_mac).map(|machine| artifact(machine, &who, token.as_deref(), &name))
+    };
+    match app.machines.update(mac, decide, |_, _| Ok(())).await {
+        Err(error) if error.kind != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

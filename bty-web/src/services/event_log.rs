@@ -1,0 +1,170 @@
+//! The audit log: lists, searches, acknowledgements.
+
+use std::net::IpAddr;
+
+use crate::domain::error::{Error, ErrorKind, Result};
+use crate::domain::event::{Event, KINDS};
+use crate::domain::mac::Mac;
+use crate::services::app::App;
+use crate::store::events::{self, Filter, Found, Words};
+
+/// Events that `filter` lets through, the newest first, and the number of unacknowledged failures
+/// in the whole log.
+///
+/// # Errors
+/// [`ErrorKind::Internal`] when the database fails.
+pub async fn list(app: &App, filter: Filter, limit: u32) -> Result<(Vec<Event>, i64)> {
+    let read = move |conn: &_| Ok((events::list(conn, &filter, limit)?, events::tripwire(conn)?));
+    app.db.read(read).await
+}
+
+/// The number of unacknowledged failures, and the number of the newest event.
+///
+/// # Errors
+/// [`ErrorKind::Internal`] when the database fails.
+pub async fn failures_and_newest(app: &App) -> Result<(i64, i64)> {
+    app.db.read(|conn| Ok((events::tripwire(conn)?, events::newest(conn)?))).await
+}
+
+/// Acknowledges an event.
+///
+/// # Errors
+/// - [`ErrorKind::Malformed`] when `id` is not a number.
+/// - [`ErrorKind::NotFound`] when there is no such event.
+pub async fn acknowledge(app: &App, id: &str) -> Result<i64> {
+    let id: i64 = id
+        .parse()
+        .map_err(|_| Error::new(ErrorKind::Malformed, "the id of an event is a number"))?;
+    app.db
+        .write(move |transaction| match events::acknowledge(transaction, id, true)? {
+            true => Ok(id),
+            false => Err(Error::not_found(format!("event {id}"))),
+        })
+        .await
+}
+
+/// Acknowledges the events with these numbers, or takes that back.
+///
+/// # Errors
+/// [`ErrorKind::Full`] or [`ErrorKind::Internal`] when the change cannot be written.
+pub async fn set_acknowledged(app: &App, ids: Vec<i64>, acknowledged: bool) -> Result<()> {
+    app.db.write(move |t| events::acknowledge_all(t, &ids, acknowledged).map(drop)).await
+}
+
+/// Acknowledges all failures. Returns the numbers of those that were not acknowledged before.
+///
+/// # Errors
+/// [`ErrorKind::Full`] or [`ErrorKind::Internal`] when the change cannot be written.
+pub async fn acknowledge_failures(app: &App) -> Result<Vec<i64>> {
+    app.db.write(|t| events::acknowledge_failures(t)).await
+}
+
+/// The events that the words of `query` describe, the newest first: at most `limit`, and older than
+/// the event `before`. See [`Search`] for the words.
+///
+/// # Errors
+/// [`ErrorKind::Internal`] when the database fails.
+pub async fn search(app: &App, query: &str, before: Option<i64>, limit: usize) -> Result<Found> {
+    let mut search = Search::parse(query);
+    search.filter.before_id = before;
+    let read = move |conn: &_| {
+        events::search(conn, &search.filter, limit, |event| {
+            search.conditions.iter().all(|condition| condition.holds(event))
+        })
+    };
+    app.db.read(read).await
+}
+
+/// A search: a filter that the database answers by its indexes, and conditions that are tried on
+/// each event that the filter lets through.
+#[derive(Debug, Default)]
+struct Search {
+    filter: Filter,
+    conditions: Vec<Condition>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Condition {
+    Failed,
+    Acknowledged(bool),
+    Actor(String),
+    SourceIp(String),
+    Text(String),
+}
+
+impl Condition {
+    fn holds(&self, event: &Words<'_>) -> bool {
+        match self {
+            Self::Failed => event.has_failed(),
+            Self::Acknowledged(is) => event.is_acknowledged() == *is,
+            Self::Actor(actor) => event.is_by(actor),
+            Self::SourceIp(ip) => event.is_from(ip),
+            Self::Text(text) => event.have(text),
+        }
+    }
+}
+
+const WORDS_MAX: usize = 16;
+
+impl Search {
+    /// `failed`, `ack:no`, `ack:yes`, `actor:operator`, a kind, a MAC address and an IP address
+    /// mean just that; all other words are text.
+    fn parse(query: &str) -> Self {
+        let mut search = Self::default();
+        for word in query.split_whitespace().take(WORDS_MAX) {
+            let lower = word.to_lowercase();
+            let condition = match (lower.as_str(), lower.parse::<Mac>(), lower.parse::<IpAddr>()) {
+                ("failed", ..) => Condition::Failed,
+                ("ack:no", ..) => Condition::Acknowledged(false),
+                ("ack:yes", ..) => Condition::Acknowledged(true),
+                (kind, ..) if KINDS.contains(&kind) => {
+                    search.filter.kind = Some(lower);
+                    continue;
+                }
+                (_, Ok(mac), _) => {
+                    search.filter.subject_kind = Some("machine".into());
+                    search.filter.subject_id = Some(mac.to_string());
+                    continue;
+                }
+                (_, _, Ok(ip)) => Condition::SourceIp(ip.to_string()),
+                (text, ..) => match text.strip_prefix("actor:") {
+                    Some(actor) => Condition::Actor(actor.to_owned()),
+                    None => Condition::Text(lower),
+                },
+            };
+            search.conditions.push(condition);
+        }
+        // the database has an index for unacknowledged failures
+        if search.conditions.contains(&Condition::Failed)
+            && search.conditions.contains(&Condition::Acknowledged(false))
+        {
+            (search.filter.failed, search.filter.acknowledged) = (Some(true), Some(false));
+        }
+        search
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn special_words_of_a_search_become_filters_and_conditions() {
+        let search = Search::parse(
+            "machine.flashed 52-54-00-AA-bb-01 10.0.0.7 failed ack:no actor:operator Debian x",
+        );
+        let filter = search.filter;
+        assert_eq!(filter.kind.as_deref(), Some("machine.flashed"));
+        assert_eq!(filter.subject_id.as_deref(), Some("52:54:00:aa:bb:01"));
+        assert_eq!((filter.failed, filter.acknowledged), (Some(true), Some(false)));
+        let conditions = [
+            Condition::SourceIp("10.0.0.7".into()),
+            Condition::Failed,
+            Condition::Acknowledged(false),
+            Condition::Actor("operator".into()),
+            Condition::Text("debian".into()),
+            Condition::Text("x".into()),
+        ];
+        assert_eq!(search.conditions, conditions);
+    }
+}

@@ -1,0 +1,53 @@
+//! The fleet at a glance, for the dashboard and for metrics.
+
+use crate::domain::error::Result;
+use crate::domain::event::Event;
+use crate::domain::machine::{Machine, Phase};
+use crate::services::app::App;
+use crate::store::catalog;
+use crate::store::events::{self, Filter};
+use crate::store::machines::{self, Brief};
+
+/// The fleet at one moment.
+pub struct FleetOverview {
+    /// All machines, sorted by address.
+    pub machines: Vec<Brief>,
+    /// The first machines whose live environment is working.
+    pub working: Vec<Machine>,
+    /// Number of images in the catalog.
+    pub images: usize,
+    /// The last events, the newest first.
+    pub events: Vec<Event>,
+    /// True once any machine has booted from the network.
+    pub has_contact: bool,
+    /// True once any machine was flashed.
+    pub has_flash: bool,
+}
+
+const EVENTS_SHOWN: u32 = 10;
+
+/// Reads the overview, with at most `working_max` working machines.
+///
+/// # Errors
+/// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when the database fails.
+pub async fn read(app: &App, working_max: usize) -> Result<FleetOverview> {
+    let read = move |conn: &_| {
+        let briefs = machines::briefs(conn)?;
+        let working = briefs
+            .iter()
+            .filter(|machine| machine.status().phase() == Phase::Working)
+            .take(working_max)
+            .filter_map(|machine| machines::get(conn, &machine.mac.parse().ok()?).transpose())
+            .collect::<Result<_>>()?;
+        Ok(FleetOverview {
+            working,
+            images: catalog::all(conn)?.len(),
+            events: events::list(conn, &Filter::default(), EVENTS_SHOWN)?,
+            has_contact: events::has_kind(conn, "machine.discovered")?
+                || events::has_kind(conn, "netboot.pxe.offered")?,
+            has_flash: events::has_kind(conn, "machine.flashed")?,
+            machines: briefs,
+        })
+    };
+    app.db.read(read).await
+}

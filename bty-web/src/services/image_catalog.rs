@@ -1,0 +1,195 @@
+//! The catalog as pages and clients use it: lists, the check of images, the cache host, imports.
+//! [`catalog`] changes its entries.
+
+use std::sync::Arc;
+
+use bty::catalog::{Catalog, Entry, EntryCheck};
+use serde::Serialize;
+
+use crate::blocking::blocking;
+use crate::cache::address::{Address, blob_url};
+use crate::domain::error::{Error, Result};
+use crate::domain::event::Actor;
+use crate::domain::image_route::CacheStatus;
+use crate::domain::machine::ClientContext;
+use crate::services::access::Principal;
+use crate::services::app::App;
+use crate::services::auth::Scope;
+use crate::services::catalog::{self, Imported};
+use crate::services::image_route::source;
+use crate::store::{self, catalog::Stored};
+
+/// All entries, by name.
+///
+/// # Errors
+/// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when the database fails.
+pub async fn entries(app: &App) -> Result<Vec<Stored>> {
+    app.db.read(store::catalog::all).await
+}
+
+const SRC_CHARS_SHOWN: usize = 512;
+
+/// All entries, or the one whose address is `src`.
+async fn entries_at(app: &App, src: Option<String>) -> Result<Vec<Stored>> {
+    let mut entries = entries(app).await?;
+    if let Some(src) = src {
+        entries.retain(|entry| entry.src == src);
+        if entries.is_empty() {
+            let shown: String = src.chars().take(SRC_CHARS_SHOWN).collect();
+            return Err(Error::not_found(format!("the image {shown}")));
+        }
+    }
+    Ok(entries)
+}
+
+/// The catalog as TOML for clients that reached the server at `base`. Addresses lead to the cache
+/// host when there is one and it answers.
+///
+/// # Errors
+/// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when the database fails.
+pub async fn client_toml(app: &App, base: &str) -> Result<String> {
+    let Some(host) = app.image_router.host(base) else {
+        return Ok(app.snapshot().catalog.to_string());
+    };
+    if !app.image_router.is_reachable().await {
+        return Ok(app.snapshot().catalog.to_string());
+    }
+    let mut catalog = Catalog::new();
+    for stored in entries(app).await? {
+        catalog.add(through_cache(&host, &stored)?)?;
+    }
+    Ok(catalog.to_toml())
+}
+
+/// The entry with an address at the cache host `host`, if the cache host can fetch it.
+fn through_cache(host: &str, stored: &Stored) -> Result<Entry> {
+    let direct = stored.entry()?;
+    let source = source(stored);
+    if source.parse::<Address>().is_err() {
+        return Ok(direct);
+    }
+    let name = bty::catalog::file_name(source).unwrap_or_else(|| stored.name.clone());
+    let url = blob_url(host, source, &name, stored.disk_image_sha.as_deref());
+    let mut entry = Entry::new(direct.name.clone(), url)?;
+    (entry.sha256, entry.format, entry.size_bytes) =
+        (direct.sha256, direct.format, direct.size_bytes);
+    (entry.description, entry.arch) = (direct.description, direct.arch);
+    Ok(entry)
+}
+
+/// An image, and what the cache host has of it.
+#[derive(Serialize, utoipa::ToSchema)]
+pub struct CachedImage {
+    /// Name of the image.
+    pub name: String,
+    /// Its address.
+    pub src: String,
+    /// What the cache host has of it.
+    pub status: CacheStatus,
+}
+
+/// What the cache host has of all images, or of the one at `src`. Fetches nothing.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when no entry has the address
+/// `src`.
+pub async fn cache_status(
+    app: &Arc<App>,
+    who: &ClientContext,
+    src: Option<String>,
+) -> Result<Vec<CachedImage>> {
+    ask_cache_host(app, who, src, false).await
+}
+
+/// Has the cache host fetch all images, or the one at `src`, before machines ask for them. Returns
+/// without waiting for the fetches.
+///
+/// # Errors
+/// - [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when no entry has the
+///   address `src`.
+/// - Those of [`Cache::fetch`](crate::cache::Cache::fetch).
+pub async fn warm(
+    app: &Arc<App>,
+    who: &ClientContext,
+    src: Option<String>,
+) -> Result<Vec<CachedImage>> {
+    ask_cache_host(app, who, src, true).await
+}
+
+async fn ask_cache_host(
+    app: &Arc<App>,
+    who: &ClientContext,
+    src: Option<String>,
+    is_warming: bool,
+) -> Result<Vec<CachedImage>> {
+    let entries = entries_at(app, src).await?;
+    let mut images = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let status = app.image_router.look(&who.base, &entry, is_warming).await?;
+        images.push(CachedImage { name: entry.name, src: entry.src, status });
+    }
+    Ok(images)
+}
+
+/// Whether all images, or the one at `src`, are where the catalog says, with the size and digest
+/// that it says. Downloads no image.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when no entry has the address
+/// `src`.
+pub async fn check(app: &Arc<App>, src: Option<String>) -> Result<Vec<EntryCheck>> {
+    let entries = entries_at(app, src).await?;
+    let client = app.client.clone();
+    let checked = blocking(move || {
+        let mut catalog = Catalog::new();
+        for entry in &entries {
+            catalog.add(entry.entry()?)?;
+        }
+        Ok::<_, Error>(bty::catalog::check(&client, &catalog, &bty::CancelToken::new())?)
+    });
+    checked.await?
+}
+
+/// Imports the catalog at `source`: an address, or a path on the server.
+///
+/// # Errors
+/// - [`ErrorKind::Forbidden`](crate::domain::error::ErrorKind::Forbidden) when `source` is a path,
+///   and the principal lacks the scope `admin`.
+/// - [`ErrorKind::Malformed`](crate::domain::error::ErrorKind::Malformed) when the catalog cannot
+///   be read.
+pub async fn import(
+    app: &Arc<App>,
+    who: &ClientContext,
+    principal: &Principal,
+    source: String,
+) -> Result<Imported> {
+    catalog::check_source(&source, principal.require(Scope::Admin).is_ok())?;
+    catalog::import(app, who, Actor::Operator, source).await
+}
+
+/// Imports a catalog that was uploaded as the file `name`.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) when it is not a catalog.
+pub async fn import_upload(
+    app: &Arc<App>,
+    who: &ClientContext,
+    name: &str,
+    bytes: &[u8],
+) -> Result<Imported> {
+    let parsed = catalog::parse(bytes)?;
+    let source = format!("upload:{name}");
+    catalog::import_catalog(app, &app.guarded, who, Actor::Operator, source, &parsed).await
+}
+
+/// Deletes the entry at `src` for good, and returns it so that it can be restored. No import and no
+/// restart brings it back.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when there is no such entry.
+pub async fn delete(app: &Arc<App>, who: &ClientContext, src: String) -> Result<Option<Stored>> {
+    let wanted = src.clone();
+    let known = app.db.read(move |conn| store::catalog::by_src(conn, &wanted)).await?;
+    catalog::delete(app, who, src).await?;
+    Ok(known.map(|(entry, _)| entry))
+}

@@ -1,0 +1,237 @@
+//! Jobs that operators start and stop: fetches of the live environment, and backups; and what is on
+//! the disk of both.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::blocking::blocking;
+use crate::domain::error::{Error, ErrorKind, Result};
+use crate::domain::event::{Actor, NewEvent};
+use crate::domain::machine::ClientContext;
+use crate::domain::settings::is_tag;
+use crate::services::app::App;
+use crate::services::jobs::{Job, Kind, backup, netboot as fetches};
+use crate::services::netboot::{self, Artifact, Release};
+use crate::tftp::probe::{TftpProbe, probe};
+
+/// The live environment's files, and the fetches of others.
+#[derive(Serialize, utoipa::ToSchema)]
+pub struct Releases {
+    /// Directory of the files.
+    pub boot_root: String,
+    /// Fetches that run at the same time.
+    pub max_parallel: usize,
+    /// Fetches, the newest first.
+    pub fetches: Vec<Job>,
+    /// The version that machines boot, unless they are bound to another.
+    pub version: String,
+    /// What is wrong with the files of that version.
+    pub mismatch: Option<String>,
+    /// The files of that version.
+    pub artifacts: Vec<Artifact>,
+    /// All versions of which any file is present.
+    pub versions: Vec<Release>,
+    /// Boot programs that are present.
+    pub programs: Vec<Program>,
+}
+
+/// A boot program.
+#[derive(Serialize, utoipa::ToSchema)]
+pub struct Program {
+    /// File name.
+    pub name: String,
+    /// Its size.
+    pub size_bytes: u64,
+}
+
+/// The live environment's files, and the fetches of others.
+#[must_use]
+pub fn releases(app: &App) -> Releases {
+    let version = app.snapshot().netboot_version().to_owned();
+    Releases {
+        boot_root: app.config.boot_dir.display().to_string(),
+        max_parallel: 1,
+        fetches: app.jobs.list(Some(Kind::Release)),
+        mismatch: netboot::mismatch(&app.config, &version),
+        artifacts: Release::of(&app.config, &version).files,
+        versions: netboot::releases(&app.config),
+        programs: programs(app),
+        version,
+    }
+}
+
+fn programs(app: &App) -> Vec<Program> {
+    let program = |(name, size_bytes): (String, u64)| Program { name, size_bytes };
+    netboot::programs(&app.config).into_iter().map(program).collect()
+}
+
+/// Result of comparing the files of a version with their digests.
+#[derive(Serialize, utoipa::ToSchema)]
+pub struct ReleaseCheck {
+    /// The version.
+    pub version: String,
+    /// True when every file has its digest.
+    pub is_right: bool,
+    /// What is wrong, one sentence a file.
+    pub wrong: Vec<String>,
+}
+
+/// Compares the files of a version with their digests. Reads all of them, which takes seconds.
+///
+/// # Errors
+/// - [`ErrorKind::Malformed`] when `version` is not a version.
+/// - [`ErrorKind::NotFound`] when none of its files is present.
+pub async fn verify_release(app: &App, version: String) -> Result<ReleaseCheck> {
+    if !is_tag(&version) {
+        return Err(Error::new(ErrorKind::Malformed, "that is no version"));
+    }
+    let release = Release::of(&app.config, &version);
+    if release.files.iter().all(|file| !file.is_present) {
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            format!("none of the files of version {version} are here"),
+        ));
+    }
+    let wrong = blocking(move || release.verify()).await??;
+    Ok(ReleaseCheck { version, is_right: wrong.is_empty(), wrong })
+}
+
+/// Whether machines can boot from this server.
+#[derive(Serialize, utoipa::ToSchema)]
+pub struct NetbootHealth {
+    /// Result of a TFTP request like that of firmware.
+    pub tftp: TftpProbe,
+    /// What is wrong with the files of the live environment.
+    pub mismatch: Option<String>,
+    /// Boot programs that are present.
+    pub programs: Vec<Program>,
+    /// True when the cache host answers; null when there is none.
+    pub cache_is_reachable: Option<bool>,
+}
+
+/// Checks whether machines can boot from here. Takes up to the timeout of TFTP.
+pub async fn netboot_health(app: &App, who: &ClientContext) -> NetbootHealth {
+    let (host, port) = app.config.tftp_probe();
+    let version = app.snapshot().netboot_version().to_owned();
+    let cache_is_reachable = match app.image_router.host(&who.base) {
+        Some(_) => Some(app.image_router.is_reachable().await),
+        None => None,
+    };
+    NetbootHealth {
+        tftp: probe(&host, port).await,
+        mismatch: netboot::mismatch(&app.config, &version),
+        programs: programs(app),
+        cache_is_reachable,
+    }
+}
+
+fn check_tag(tag: &str) -> Result<()> {
+    if is_tag(tag) { Ok(()) } else { Err(Error::invalid("a tag has letters, digits, ., _ and -")) }
+}
+
+/// Fetches the files of the release `tag`, or of the one in the settings, in the background. A
+/// fetch that failed continues where it ended.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`] when `tag` is not a tag.
+pub async fn fetch_release(
+    app: &Arc<App>,
+    who: &ClientContext,
+    tag: Option<String>,
+) -> Result<Job> {
+    let default = || app.snapshot().settings.get("upstream.netboot_tag").to_owned();
+    let tag = tag.unwrap_or_else(default);
+    check_tag(&tag)?;
+    fetches::request(app, who, tag).await
+}
+
+/// Cancels a fetch.
+///
+/// # Errors
+/// - [`ErrorKind::Invalid`] when `tag` is not a tag.
+/// - [`ErrorKind::NotFound`] when there is no such fetch.
+pub fn cancel_release(app: &App, tag: &str) -> Result<Job> {
+    check_tag(tag)?;
+    app.jobs.cancel(Kind::Release, tag)
+}
+
+/// Backups, and the jobs that make them.
+#[derive(Serialize, utoipa::ToSchema)]
+pub struct Backups {
+    /// Directory of the backups.
+    pub backups_root: String,
+    /// Backups that are made at the same time.
+    pub max_parallel: usize,
+    /// Jobs, the newest first.
+    pub backups: Vec<Job>,
+    /// Backups on the disk, the newest first.
+    pub on_disk: Vec<backup::OnDisk>,
+}
+
+/// The backups on the disk, and the jobs that make them.
+///
+/// # Errors
+/// [`ErrorKind::Internal`] when the listing panics.
+pub async fn backups(app: &Arc<App>) -> Result<Backups> {
+    let shared = Arc::clone(app);
+    let on_disk = blocking(move || backup::list(&shared)).await?;
+    Ok(Backups {
+        backups_root: app.config.backup_dir.display().to_string(),
+        max_parallel: app.config.backup_max_parallel,
+        backups: app.jobs.list(Some(Kind::Backup)),
+        on_disk,
+    })
+}
+
+/// Backs up everything but the audit log, in the background. The `trigger` is `manual` (default) or
+/// `scheduled`, which counts for the schedule.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`] for any other trigger.
+pub async fn create_backup(
+    app: &Arc<App>,
+    who: &ClientContext,
+    trigger: Option<&str>,
+) -> Result<Job> {
+    let trigger = match trigger {
+        None | Some("manual") => "manual",
+        Some("scheduled") => "scheduled",
+        Some(_) => return Err(Error::invalid("trigger is manual or scheduled")),
+    };
+    backup::request(app, Actor::Operator, who.ip.clone(), trigger).await
+}
+
+/// Cancels a backup that is being made.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] when there is no such job.
+pub fn cancel_backup(app: &App, id: &str) -> Result<Job> {
+    app.jobs.cancel(Kind::Backup, id)
+}
+
+/// The export in the backup `id`.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] when there is no such backup.
+pub fn backup_file(app: &App, id: &str) -> Result<PathBuf> {
+    let file = app.config.backup_dir.join(id).join(backup::FILE);
+    if backup::is_id(id) && file.is_file() {
+        Ok(file)
+    } else {
+        Err(Error::not_found(format!("the backup {id}")))
+    }
+}
+
+/// Deletes the backup `id`: the export, and the copy of the database.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] when there is no such backup.
+pub async fn delete_backup(app: &App, who: &ClientContext, id: String) -> Result<()> {
+    let file = backup_file(app, &id)?;
+    let dir = file.parent().map(std::path::Path::to_owned).unwrap_or_default();
+    blocking(move || std::fs::remove_dir_all(dir)).await??;
+    let event = NewEvent::new("backup.pruned", id.clone(), format!("the backup {id} was deleted"));
+    app.record(event.by(Actor::Operator, who.ip.as_deref())).await
+}

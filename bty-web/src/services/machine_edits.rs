@@ -1,0 +1,268 @@
+//! Changes that operators make to machines: save, patch, delete, and the check before.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::domain::error::{Error, Problem, Result};
+use crate::domain::event::{Actor, NewEvent};
+use crate::domain::mac::Mac;
+use crate::domain::machine::save::{Binding, save as apply_binding};
+use crate::domain::machine::{ClientContext, Machine, Outcome};
+use crate::domain::plan::params::Need;
+use crate::services::app::{App, MachineView};
+use crate::services::netboot::Release;
+use crate::store;
+
+/// Binds a machine: all fields, those that are left out get their defaults. An unknown machine is
+/// added. Saving orders again, also when nothing has changed; a change of labels, drive or kernel
+/// arguments alone does not.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) with all problems when the
+/// binding cannot work.
+pub async fn save(
+    app: &Arc<App>,
+    who: ClientContext,
+    mac: &Mac,
+    binding: Binding,
+) -> Result<Machine> {
+    check_netboot_version(app, &binding.netboot_version)?;
+    let new_mac = mac.clone();
+    let decide = move |view: &MachineView<'_>| {
+        let new = Machine::new(new_mac, &binding.boot_mode, who.now);
+        check_view(view, &binding)?;
+        let context = view.context(&binding.boot_mode);
+        Ok(apply_binding(view.machine.as_ref(), new, &context, &who, &binding))
+    };
+    let ((), machine) = app.update_machine(mac, decide, |_, _| Ok(())).await?;
+    Ok(machine)
+}
+
+/// Changes to a machine: fields that are left out stay as they are.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MachineChanges {
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<String>)]
+    bty_image_ref: Option<Option<String>>,
+    labels: Option<Vec<String>>,
+    boot_mode: Option<String>,
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<String>)]
+    sanboot_drive: Option<Option<String>>,
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<String>)]
+    target_disk_serial: Option<Option<String>>,
+    #[schema(value_type = Option<Object>)]
+    params: Option<Map<String, Value>>,
+    extra_args: Option<String>,
+    netboot_version: Option<String>,
+}
+
+/// Tells `null`, which clears a field, from a field that is left out.
+fn nullable<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+impl MachineChanges {
+    fn apply(self, binding: &mut Binding) {
+        if let Some(image) = self.bty_image_ref {
+            binding.bty_image_ref = image;
+        }
+        if let Some(drive) = self.sanboot_drive {
+            binding.sanboot_drive = drive;
+        }
+        if let Some(serial) = self.target_disk_serial {
+            binding.target_disk_serial = serial;
+        }
+        if let Some(labels) = self.labels {
+            binding.labels = labels;
+        }
+        if let Some(plan) = self.boot_mode {
+            binding.boot_mode = plan;
+        }
+        if let Some(params) = self.params {
+            binding.params = params;
+        }
+        if let Some(extra_args) = self.extra_args {
+            binding.extra_args = extra_args;
+        }
+        if let Some(version) = self.netboot_version {
+            binding.netboot_version = version;
+        }
+    }
+}
+
+/// Changes a known machine. Changes that change nothing order nothing.
+///
+/// # Errors
+/// - [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when the machine is
+///   unknown.
+/// - [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) with all problems when the
+///   changed binding cannot work.
+pub async fn patch(
+    app: &Arc<App>,
+    who: ClientContext,
+    mac: &Mac,
+    changes: MachineChanges,
+) -> Result<Machine> {
+    check_netboot_version(app, changes.netboot_version.as_deref().unwrap_or_default())?;
+    let wanted_mac = mac.clone();
+    let decide = move |view: &MachineView<'_>| {
+        let machine = view.machine.clone().ok_or_else(|| Error::not_found(wanted_mac))?;
+        let before = Binding::of(&machine);
+        let mut binding = before.clone();
+        changes.apply(&mut binding);
+        if binding == before {
+            return Ok(Outcome { machine, events: Vec::new(), answer: () });
+        }
+        check_view(view, &binding)?;
+        let context = view.context(&binding.boot_mode);
+        Ok(apply_binding(Some(&machine), machine.clone(), &context, &who, &binding))
+    };
+    let ((), machine) = app.update_machine(mac, decide, |_, _| Ok(())).await?;
+    Ok(machine)
+}
+
+/// Deletes a machine. When it boots from the network again, it is a new machine.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when the machine is unknown.
+pub async fn delete(app: &App, who: &ClientContext, mac: Mac) -> Result<()> {
+    // a contact of the machine that is under way would write it back
+    let _held = app.lock_all().await;
+    let ip = who.ip.clone();
+    app.db
+        .write(move |transaction| {
+            if !store::machines::delete(transaction, &mac)? {
+                return Err(Error::not_found(mac));
+            }
+            let event =
+                NewEvent::new("machine.deleted", mac.as_str(), format!("{mac} was deleted"));
+            transaction.record(&event.by(Actor::Operator, ip.as_deref())).map(drop)
+        })
+        .await?;
+    app.metrics.event("machine.deleted");
+    Ok(())
+}
+
+/// Checks whether a machine can be bound like this, without saving it.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) with all problems.
+pub async fn check(app: &Arc<App>, mac: &Mac, binding: &Binding) -> Result<()> {
+    let binding = binding.clone();
+    app.read_machine(mac, move |view| check_view(view, &binding)).await?
+}
+
+/// Refuses a version of the live environment whose files are not all there: the machine would find
+/// out only when it boots.
+fn check_netboot_version(app: &App, version: &str) -> Result<()> {
+    if version.is_empty() || Release::of(&app.config, version).is_complete() {
+        return Ok(());
+    }
+    let detail = format!(
+        "netboot_version: the files of {version:?} are not all there; GET /boot/releases lists what is"
+    );
+    Err(Error::invalid(detail))
+}
+
+fn check_view(view: &MachineView<'_>, binding: &Binding) -> Result<()> {
+    let mut problems: Vec<Problem> =
+        binding.problems().into_iter().map(|(field, why)| Problem::new(field, why)).collect();
+    problems.extend(plan_problems(view, binding));
+    let catalog =
+        bty::catalog::Catalog::parse(view.snapshot.catalog.as_bytes()).unwrap_or_default();
+    let image = binding
+        .bty_image_ref
+        .as_ref()
+        .map(|image| image.parse().ok().and_then(|reference| catalog.by_ref(&reference).cloned()));
+    if let Some(None) = image {
+        problems.push(with_hint(
+            "bty_image_ref",
+            "the catalog has no image with this reference",
+            "GET /images lists them",
+        ));
+    }
+    problems.extend(missing_needs(view, binding));
+    problems.extend(disk_problems(view, binding, image.flatten().as_ref()));
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(Error::invalid("the machine cannot be bound like this").with_problems(problems))
+}
+
+fn with_hint(field: &str, message: impl Into<String>, hint: &str) -> Problem {
+    Problem { hint: Some(hint.into()), ..Problem::new(field, message) }
+}
+
+const PLAN_CHARS_SHOWN: usize = 64;
+
+fn plan_problems(view: &MachineView<'_>, binding: &Binding) -> Vec<Problem> {
+    match view.snapshot.plan(&binding.boot_mode) {
+        None => {
+            let shown: String = binding.boot_mode.chars().take(PLAN_CHARS_SHOWN).collect();
+            let message = format!("there is no plan {shown:?}");
+            vec![with_hint("boot_mode", message, "GET /plans lists them")]
+        }
+        Some(plan) => {
+            let problems = plan.declared.problems(&binding.params);
+            problems.into_iter().map(|why| Problem::new("params", why)).collect()
+        }
+    }
+}
+
+/// What the plan needs and the binding does not name: an image, a disk.
+fn missing_needs(view: &MachineView<'_>, binding: &Binding) -> Vec<Problem> {
+    let needs = view.snapshot.plan(&binding.boot_mode).map_or(&[][..], |plan| &plan.declared.needs);
+    let mut problems = Vec::new();
+    if needs.contains(&Need::Image) && binding.bty_image_ref.is_none() {
+        problems.push(with_hint(
+            "bty_image_ref",
+            "the plan writes an image, and none is named",
+            "GET /images lists them",
+        ));
+    }
+    if needs.contains(&Need::Disk) && binding.target_disk_serial.is_none() {
+        problems.push(with_hint(
+            "target_disk_serial",
+            "the plan writes to a disk, and none is named",
+            "give the serial number of the disk; the machine's inventory lists them",
+        ));
+    }
+    problems
+}
+
+/// Why the named disk cannot take the image, as far as the inventory knows the disk.
+fn disk_problems(
+    view: &MachineView<'_>,
+    binding: &Binding,
+    image: Option<&bty::catalog::Entry>,
+) -> Vec<Problem> {
+    let disks =
+        view.machine.as_ref().and_then(|machine| machine.disks.as_ref()).and_then(Value::as_array);
+    let (Some(disks), Some(serial)) = (disks, &binding.target_disk_serial) else {
+        return Vec::new();
+    };
+    let has_serial = |disk: &&Value| disk["serial"].as_str().map(str::trim) == Some(serial.trim());
+    let Some(disk) = disks.iter().find(has_serial) else { return Vec::new() };
+    let mut problems = Vec::new();
+    if disk["readonly"] == true {
+        problems.push(Problem::new("target_disk_serial", format!("{serial} is read-only")));
+    }
+    if let (Some(size), Some(needed)) =
+        (disk["size_bytes"].as_u64(), image.and_then(|image| image.size_bytes))
+        && needed > size
+    {
+        let (needed, size) = (bty::size::human(needed), bty::size::human(size));
+        problems.push(Problem::new(
+            "target_disk_serial",
+            format!("the image has {needed}, the disk {size}"),
+        ));
+    }
+    problems
+}

@@ -1,0 +1,124 @@
+//! What pages and the API read of machines.
+
+use std::collections::HashMap;
+
+use crate::domain::error::{Error, ErrorKind, Result};
+use crate::domain::event::Event;
+use crate::domain::mac::Mac;
+use crate::domain::machine::Machine;
+use crate::domain::time::Time;
+use crate::services::app::App;
+use crate::store::catalog::Stored;
+use crate::store::events::Filter;
+use crate::store::machines::Brief;
+use crate::store::{catalog, events, machines};
+
+/// The machine with this address; `None` when it is unknown.
+///
+/// # Errors
+/// [`ErrorKind::Internal`] when the database fails.
+pub async fn find(app: &App, mac: &Mac) -> Result<Option<Machine>> {
+    let mac = mac.clone();
+    app.db.read(move |conn| machines::get(conn, &mac)).await
+}
+
+/// The machine with this address.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] when it is unknown.
+pub async fn get(app: &App, mac: &Mac) -> Result<Machine> {
+    find(app, mac).await?.ok_or_else(|| Error::not_found(mac))
+}
+
+/// Calls `visit` with each machine, sorted by address, until it returns false. Blocks, and keeps
+/// the database at the state that it had at the first call: do not wait in `visit` for long.
+///
+/// # Errors
+/// [`ErrorKind::Internal`] when the database fails; else the error of `visit`.
+pub fn visit_blocking(app: &App, visit: impl FnMut(Machine) -> Result<bool>) -> Result<()> {
+    app.db.read_blocking(|conn| machines::each(conn, visit))
+}
+
+/// The few columns that long lists show of all machines, sorted by address.
+///
+/// # Errors
+/// [`ErrorKind::Internal`] when the database fails.
+pub async fn summaries(app: &App) -> Result<Vec<Brief>> {
+    app.db.read(machines::briefs).await
+}
+
+/// How many machines are bound to the plan `name`.
+///
+/// # Errors
+/// [`ErrorKind::Internal`] when the database fails.
+pub async fn count_with_plan(app: &App, name: &str) -> Result<i64> {
+    let counts = app.db.read(machines::count_by_plan).await?;
+    Ok(counts.into_iter().find(|(plan, _)| plan == name).map_or(0, |(_, machines)| machines))
+}
+
+/// How many machines are bound to each image, by its reference.
+///
+/// # Errors
+/// [`ErrorKind::Internal`] when the database fails.
+pub async fn counts_by_image(app: &App) -> Result<HashMap<String, i64>> {
+    Ok(app.db.read(machines::count_by_image).await?.into_iter().collect())
+}
+
+/// The hardware of a machine as `lshw -json` has written it, and when it was posted.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] when the machine is unknown, or has posted no inventory.
+pub async fn lshw(app: &App, mac: &Mac) -> Result<(String, Time)> {
+    let wanted = mac.clone();
+    let found = app.db.read(move |conn| machines::lshw(conn, &wanted)).await?;
+    found.ok_or_else(|| no_inventory(mac))
+}
+
+/// The disks of a machine as it posted them.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] when the machine is unknown, or has posted no inventory.
+pub async fn disks(app: &App, mac: &Mac) -> Result<serde_json::Value> {
+    let machine = find(app, mac).await?;
+    machine.and_then(|machine| machine.disks).ok_or_else(|| no_inventory(mac))
+}
+
+fn no_inventory(mac: &Mac) -> Error {
+    Error::new(ErrorKind::NotFound, format!("{mac} is not known, or has posted no inventory"))
+}
+
+/// A machine, and what its page shows beside it.
+pub struct MachineDetails {
+    /// The machine; `None` when it is unknown.
+    pub machine: Option<Machine>,
+    /// Its hardware as `lshw -json` has written it, and when it was posted.
+    pub lshw: Option<(String, Time)>,
+    /// The images that it can be bound to.
+    pub images: Vec<Stored>,
+    /// Its last events, the newest first.
+    pub events: Vec<Event>,
+}
+
+const EVENTS_SHOWN: u32 = 30;
+
+/// Everything that the page of a machine shows, from one state of the database.
+///
+/// # Errors
+/// [`ErrorKind::Internal`] when the database fails.
+pub async fn details(app: &App, mac: &Mac) -> Result<MachineDetails> {
+    let mac = mac.clone();
+    let filter = Filter {
+        subject_kind: Some("machine".into()),
+        subject_id: Some(mac.to_string()),
+        ..Filter::default()
+    };
+    let read = app.db.read(move |conn| {
+        Ok(MachineDetails {
+            machine: machines::get(conn, &mac)?,
+            lshw: machines::lshw(conn, &mac)?,
+            images: catalog::all(conn)?,
+            events: events::list(conn, &filter, EVENTS_SHOWN)?,
+        })
+    });
+    read.await
+}

@@ -1,0 +1,243 @@
+//! What machines would do at their next network boots: one machine, or the whole fleet before and
+//! after a change. Nothing here changes the state.
+
+use std::sync::Arc;
+
+use bty::CancelToken;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::error::{Error, Result};
+use crate::domain::mac::Mac;
+use crate::domain::machine::save::{Binding, save};
+use crate::domain::machine::{ClientContext, Machine};
+use crate::domain::plan::evaluate::PlanEvaluator;
+use crate::domain::plan::simulate::{BOOTS_MAX, Step, simulate};
+use crate::domain::plan::{Plan, examine};
+use crate::services::access::Principal;
+use crate::services::app::{App, Snapshot};
+use crate::services::auth::Scope;
+use crate::services::plan_edits::problems;
+use crate::store;
+
+/// What is assumed for a simulation. Everything that is left out is as it is now.
+#[derive(Default, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// Number of network boots: 1 to 50, by default 4.
+    #[serde(default)]
+    pub boots: Option<u32>,
+    /// The machine is saved with this binding first.
+    #[serde(default)]
+    pub binding: Option<Binding>,
+    /// Machines with this plan run `source` instead.
+    #[serde(default)]
+    pub plan: Option<String>,
+    /// The script.
+    #[serde(default)]
+    pub source: Option<String>,
+    /// Another catalog, as TOML.
+    #[serde(default)]
+    pub catalog: Option<String>,
+}
+
+const BOOTS_DEFAULT: u32 = 4;
+
+/// Name of a script whose scenario names no plan.
+const UNNAMED: &str = "supposed";
+
+impl Scenario {
+    /// Plans, catalog and settings as the scenario assumes them.
+    fn apply(&self, now: &Snapshot) -> Result<Snapshot> {
+        let mut snapshot = now.clone();
+        if let Some(source) = &self.source {
+            let name = self.plan.clone().unwrap_or_else(|| UNNAMED.into());
+            let examined = examine(&name, source);
+            let found = problems(&examined);
+            if !found.is_empty() {
+                return Err(
+                    Error::invalid("something is wrong with the script").with_problems(found)
+                );
+            }
+            let plan = Plan {
+                name: name.clone(),
+                revision: -1,
+                source: source.clone(),
+                declared: examined.declared,
+                is_bundled: false,
+                saved_at: None,
+                note: String::new(),
+            };
+            snapshot.plans.insert(name, Arc::new(plan));
+        }
+        if let Some(catalog) = &self.catalog {
+            bty::catalog::Catalog::parse(catalog.as_bytes())?;
+            snapshot.catalog = catalog.as_str().into();
+            snapshot.resolved = Arc::default();
+        }
+        Ok(snapshot)
+    }
+
+    fn boots(&self) -> u32 {
+        self.boots.unwrap_or(BOOTS_DEFAULT).clamp(1, BOOTS_MAX)
+    }
+
+    /// The plan `name` in this scenario: its script replaces also a bundled plan of that name.
+    fn plan<'a>(&self, snapshot: &'a Snapshot, name: &str) -> Option<&'a Plan> {
+        let replaced = self.source.as_ref().and_then(|_| snapshot.plans.get(name));
+        replaced.map(Arc::as_ref).or_else(|| snapshot.plan(name))
+    }
+
+    /// What `machine` does at its next boots.
+    fn steps(
+        &self,
+        snapshot: &Snapshot,
+        decide: &PlanEvaluator<'_>,
+        machine: &Machine,
+        who: &ClientContext,
+    ) -> Vec<Step> {
+        let plan = self.plan(snapshot, &machine.plan);
+        simulate(machine, &snapshot.context(plan, decide), who, self.boots())
+    }
+}
+
+/// Who asks for a simulation, and whether the answer is still needed.
+pub struct SimulationRequest {
+    /// The client.
+    pub who: ClientContext,
+    /// Each principal runs one simulation at a time.
+    pub principal: Principal,
+    /// Cancelled when the client has gone: the simulation stops.
+    pub gone: CancelToken,
+}
+
+impl SimulationRequest {
+    /// A script runs on the server, so only those who may save one may simulate one.
+    fn check(&self, scenario: &Scenario) -> Result<()> {
+        if scenario.source.is_some() { self.principal.require(Scope::Plans) } else { Ok(()) }
+    }
+}
+
+/// What a machine would do at its next network boots, if each of them ended as it should.
+///
+/// # Errors
+/// - [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when the machine is unknown
+///   and the scenario has no binding.
+/// - [`ErrorKind::Forbidden`](crate::domain::error::ErrorKind::Forbidden) when the scenario has a
+///   script and the principal lacks the scope `plans`.
+/// - [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) when script or catalog are
+///   invalid, or the simulation takes too long.
+/// - [`ErrorKind::Throttled`](crate::domain::error::ErrorKind::Throttled) when too many simulations
+///   are running.
+pub async fn simulate_machine(
+    app: &Arc<App>,
+    mac: Mac,
+    request: SimulationRequest,
+    scenario: Scenario,
+) -> Result<Vec<Step>> {
+    request.check(&scenario)?;
+    let (shared, who) = (Arc::clone(app), request.who);
+    let work = move |decide: &PlanEvaluator<'_>| {
+        let known = shared.db.read_blocking(|conn| store::machines::get(conn, &mac))?;
+        let snapshot = scenario.apply(&shared.snapshot())?;
+        let machine = match (&scenario.binding, known) {
+            (None, known) => known.ok_or_else(|| Error::not_found(&mac))?,
+            (Some(binding), known) => {
+                let plan = scenario.plan(&snapshot, &binding.boot_mode);
+                let new = Machine::new(mac, &binding.boot_mode, who.now);
+                let context = snapshot.context(plan, decide);
+                save(known.as_ref(), new, &context, &who, binding).machine
+            }
+        };
+        Ok(scenario.steps(&snapshot, decide, &machine, &who))
+    };
+    app.simulations.run(request.principal.key(), request.gone, work).await
+}
+
+/// What a scenario would change for the fleet.
+#[derive(Serialize, utoipa::ToSchema)]
+pub struct FleetReport {
+    /// Number of machines that were simulated.
+    pub machines: usize,
+    /// Number of machines for which nothing changes.
+    pub unchanged: usize,
+    /// The others.
+    pub changed: Vec<MachineComparison>,
+}
+
+/// What a scenario would change for one machine.
+#[derive(Serialize, utoipa::ToSchema)]
+pub struct MachineComparison {
+    /// MAC address.
+    pub mac: String,
+    /// Name of its plan.
+    pub plan: String,
+    /// The first difference, in one sentence.
+    pub summary: String,
+    /// Its next boots as things are.
+    pub now: Vec<Step>,
+    /// Its next boots in the scenario.
+    pub then: Vec<Step>,
+}
+
+/// What would change for every machine with another plan or another catalog.
+///
+/// # Errors
+/// Those of [`simulate_machine`].
+pub async fn simulate_fleet(
+    app: &Arc<App>,
+    request: SimulationRequest,
+    scenario: Scenario,
+) -> Result<FleetReport> {
+    request.check(&scenario)?;
+    let (shared, who) = (Arc::clone(app), request.who);
+    let work = move |decide: &PlanEvaluator<'_>| compare(&shared, decide, &who, &scenario);
+    app.simulations.run(request.principal.key(), request.gone, work).await
+}
+
+/// Simulates every machine as it is, and in the scenario.
+fn compare(
+    app: &App,
+    decide: &PlanEvaluator<'_>,
+    who: &ClientContext,
+    scenario: &Scenario,
+) -> Result<FleetReport> {
+    let machines = app.db.read_blocking(store::machines::all)?;
+    let now = app.snapshot();
+    let then = scenario.apply(&now)?;
+    let mut report = FleetReport { machines: machines.len(), unchanged: 0, changed: Vec::new() };
+    let as_is = Scenario { boots: scenario.boots, ..Scenario::default() };
+    for machine in machines {
+        let is_affected = scenario.catalog.is_some()
+            || scenario.plan.as_ref().is_none_or(|plan| machine.plan == *plan);
+        if !is_affected {
+            report.unchanged += 1;
+            continue;
+        }
+        let before = as_is.steps(&now, decide, &machine, who);
+        let after = scenario.steps(&then, decide, &machine, who);
+        if before == after {
+            report.unchanged += 1;
+            continue;
+        }
+        let summary = summary(&before, &after);
+        let (mac, plan) = (machine.mac.to_string(), machine.plan);
+        report.changed.push(MachineComparison { mac, plan, summary, now: before, then: after });
+    }
+    Ok(report)
+}
+
+fn summary(before: &[Step], after: &[Step]) -> String {
+    let Some((now, then)) = before.iter().zip(after).find(|(now, then)| now != then) else {
+        return "the same".into();
+    };
+    let shown = |step: &Step| match (step.mode, &step.image, &step.reason) {
+        (Some("flash"), Some(image), _) => format!("flash {image}"),
+        (Some(mode), ..) => mode.to_owned(),
+        (None, _, Some(reason)) => format!("{} ({reason})", step.offer),
+        (None, ..) => step.offer.to_owned(),
+    };
+    match (shown(now), shown(then)) {
+        (a, b) if a == b => format!("boot {}: {a}, with other details", now.boot),
+        (a, b) => format!("boot {}: {b} instead of {a}", now.boot),
+    }
+}

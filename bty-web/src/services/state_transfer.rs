@@ -1,0 +1,45 @@
+//! Export and import of the whole state, at the request of an operator.
+
+use std::sync::Arc;
+
+use crate::domain::error::Result;
+use crate::domain::machine::ClientContext;
+use crate::services::app::App;
+use crate::services::transfer::{self, Bundle, Summary};
+
+/// Everything but the audit log, sessions and tokens.
+///
+/// # Errors
+/// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when the database fails.
+pub async fn export(app: &App) -> Result<Bundle> {
+    app.db.read(transfer::export).await
+}
+
+/// Imports an export, or a bundle of the reference. Machines whose plans write to disks boot their
+/// disks until they are saved, unless `is_armed`.
+///
+/// # Errors
+/// Those of [`transfer::import`]; a failure is also recorded in the audit log.
+pub async fn import(
+    app: &Arc<App>,
+    who: &ClientContext,
+    bundle: serde_json::Value,
+    is_armed: bool,
+) -> Result<Summary> {
+    let now = who.now;
+    // no machine may change between reading and writing it
+    let held = app.lock_all().await;
+    let imported =
+        app.db.write(move |transaction| transfer::import(transaction, bundle, is_armed, now)).await;
+    drop(held);
+    match imported {
+        Ok(summary) => {
+            app.refresh().await?;
+            Ok(summary)
+        }
+        Err(error) => {
+            app.record(transfer::failed(&error)).await?;
+            Err(error)
+        }
+    }
+}
