@@ -1,5 +1,4 @@
-//! Work that waits for files, the database or the processor, away from the threads that serve
-//! requests.
+//! Blocking work, kept away from the threads that serve requests.
 
 use std::any::Any;
 
@@ -7,15 +6,16 @@ use crate::domain::error::{Error, Result};
 
 type Work = Box<dyn FnOnce() -> Box<dyn Any + Send> + Send>;
 
-/// Starts `work` on a thread that may wait, at once; the future is only what it returns.
+/// Runs `work` on a thread that may block. The work starts at once and runs to its end, even when
+/// the future is dropped.
 ///
 /// # Errors
-/// When `work` panics.
+/// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when `work` panics.
 pub(crate) fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> impl Future<Output = Result<T>> {
-    // boxed, so that the runtime sees one kind of work: for each kind, 120 functions of it are
-    // compiled again
+    // boxed, so that the runtime is instantiated for one type of work only: each further type
+    // compiles 120 of its functions again
     let work: Work = Box::new(move || Box::new(work()));
     let running = tokio::task::spawn_blocking(work);
     async move {

@@ -1,27 +1,18 @@
-//! The bty server: a fleet of machines, each known by its MAC address and bound to a plan; and a
-//! log of what happened.
+//! The bty server: a fleet of machines, each with a plan that decides what it does at its next
+//! network boot, and an audit log.
 //!
-//! | module | what it is about |
+//! Layers, of which each knows only those below it; a test over imports holds that:
+//!
+//! | module | contents |
 //! |---|---|
-//! | [`machine`] | the rules: what a contact, a report, a save do to a machine. Pure |
-//! | [`plan`] | plans: bundled, saved, examined, rendered, simulated |
-//! | [`ipxe`] | the scripts that iPXE runs |
-//! | [`app`] | what all parts share; the one way in which a machine changes |
-//! | [`state`] | whether a directory may be used for a state |
-//! | [`db`], [`store`] | the database, and all SQL |
-//! | [`events`] | the audit log |
-//! | [`catalog`] | the images that machines can be bound to |
-//! | [`cache`] | the cache host: objects of origins |
-//! | [`bytes`] | whether a machine gets its image from the origin or through a cache host |
-//! | [`tftp`], [`netboot`] | boot programs for firmware; versions of the live environment |
-//! | [`jobs`] | artifacts, backups |
-//! | [`transfer`] | export and import |
-//! | [`auth`], [`net`], [`extract`] | who is asking, and what for |
-//! | [`routes`], [`error`] | every path of the API, and what it answers |
-//! | [`conditional`] | conditional requests and ranges, for everything that is downloaded |
-//! | [`pages`] | what people see in a browser |
-//! | [`rates`] | how fast machines are being flashed |
-//! | [`config`], [`server`], [`client`], [`fleet`] | the command: configuration, serving, asking another server, simulated fleets |
+//! | [`http`] | router, guards, JSON API, pages, scripts for machines |
+//! | [`services`] | use cases: machines, orders, catalog, jobs, authentication, export and import |
+//! | [`cache`], [`tftp`] | the cache host; boot programs for firmware |
+//! | [`store`] | the database, and all SQL |
+//! | [`domain`] | machines, plans, events, settings, and the rules about them; pure |
+//!
+//! Beside them: [`config`] has the configuration, [`server`] assembles and serves, [`client`] talks
+//! to another server, [`fleet`] simulates machines, and [`state_dir`] checks the state directory.
 
 pub mod cache;
 pub mod client;
@@ -40,3 +31,5 @@ pub mod tftp;
 
 mod blocking;
 mod clock;
+#[cfg(test)]
+mod layers;

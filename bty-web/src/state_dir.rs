@@ -1,8 +1,8 @@
-//! The directory of a state: whether a process may use it, told before anything is written into it.
+//! Checks of the state directory, before anything is written into it.
 //!
 //! SQLite in WAL mode shares memory between its connections and relies on the locks of the file
-//! system. On file systems of the network neither is safe, so a state there is refused, unless an
-//! operator says that this host is the only one.
+//! system. Neither is safe on network file systems, so a state there is refused, unless an operator
+//! declares that no other host uses it.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::MetadataExt as _;
@@ -13,26 +13,26 @@ use rustix::io::Errno;
 
 use crate::domain::error::{Error, ErrorKind, Result};
 
-/// With less than this nothing can be kept.
+/// Minimum of free space; with less, the server refuses to start.
 const ROOM_BYTES_MIN: u64 = 8 << 20;
 
-/// With less than this there will soon be nothing left.
+/// Free space below which a warning is logged.
 const ROOM_BYTES_FEW: u64 = 128 << 20;
 
-/// Name of the lock in a directory.
+/// Name of the lock file.
 const LOCK: &str = "state.lock";
 
-/// Files of a state that a process opens for writing.
+/// Files that a process opens for writing in a state directory.
 const FILES: [&str; 4] = [LOCK, "state.db", "state.db-wal", "state.db-shm"];
 
-/// One process at a time changes a state; the lock ends with the process.
+/// The lock that lets one process at a time change a state. It ends with the process.
 pub struct StateLock(#[allow(dead_code)] File);
 
 impl StateLock {
-    /// Takes the lock of the state in `dir`.
+    /// Takes the lock of the state in `dir`, without waiting.
     ///
     /// # Errors
-    /// When somebody has it.
+    /// `ErrorKind::Conflict` when another process has it.
     pub fn take(dir: &Path) -> Result<Self> {
         let path = dir.join(LOCK);
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path)?;
@@ -52,17 +52,17 @@ impl StateLock {
 /// What a directory is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Use {
-    /// A database is in it.
+    /// For a database.
     State {
-        /// It may be on a file system of the network.
+        /// It may be on a network file system.
         may_be_remote: bool,
     },
-    /// Objects of a cache host are in it.
+    /// For the objects of a cache host.
     Objects,
 }
 
 impl Use {
-    /// The variable that names another directory.
+    /// The environment variable that sets the directory.
     fn variable(self) -> &'static str {
         match self {
             Self::State { .. } => "BTY_PATHS_STATE_DIR",
@@ -71,19 +71,19 @@ impl Use {
     }
 }
 
-/// Makes `dir` when it is not there, and takes its lock. What is strange, and no reason to refuse
-/// it, is logged.
+/// Creates `dir` if needed, and takes its lock. Logs what is suspicious but no reason to refuse it.
 ///
 /// # Errors
-/// When it cannot be used, with the next step. Then nothing was made.
+/// `ErrorKind::Conflict` when the directory cannot be used, with the next step: it is on a network
+/// file system, has no space, is not writable, or another process uses it.
 pub fn claim(dir: &Path, purpose: Use) -> Result<StateLock> {
     let refuse = |why: String| Err(Error::new(ErrorKind::Conflict, why));
-    // what there is of it: the directory may have to be made
-    let there = dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("."));
-    let there = if there.as_os_str().is_empty() { Path::new(".") } else { there };
+    // the directory may not exist yet: check the nearest one that does
+    let existing = dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("."));
+    let existing = if existing.as_os_str().is_empty() { Path::new(".") } else { existing };
     if let Use::State { may_be_remote } = purpose {
-        let place = Place::of(there)
-            .map_err(|e| Error::internal(format!("looking at {}: {e}", there.display())))?;
+        let place = Place::of(existing)
+            .map_err(|e| Error::internal(format!("looking at {}: {e}", existing.display())))?;
         match (place, may_be_remote) {
             (Place::Remote(name), false) => return refuse(remote(dir, &name)),
             (Place::Remote(name) | Place::Unknown(name), _) => tracing::warn!(
@@ -93,7 +93,7 @@ pub fn claim(dir: &Path, purpose: Use) -> Result<StateLock> {
             (Place::Local, _) => {}
         }
     }
-    if let Some(why) = room(there, dir, purpose)? {
+    if let Some(why) = room(existing, dir, purpose)? {
         return refuse(why);
     }
     if let Err(e) = writable(dir) {
@@ -110,13 +110,13 @@ fn remote(dir: &Path, name: &str) -> String {
     )
 }
 
-/// Bytes that a file in `dir` may have; none when its file system does not tell.
+/// Free space in `dir` in bytes; `None` when the file system does not say.
 pub(crate) fn free_bytes(dir: &Path) -> Option<u64> {
     rustix::fs::statvfs(dir).ok().map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
-/// Why a server cannot keep a change in `dir`; none when there is space for one, or the file system
-/// does not tell.
+/// Why `dir` has not enough space for a change; `None` when it has, or the file system does not
+/// say.
 #[must_use]
 pub fn shortage(dir: &Path) -> Option<String> {
     let free = free_bytes(dir)?;
@@ -128,16 +128,16 @@ pub fn shortage(dir: &Path) -> Option<String> {
     ))
 }
 
-/// Why there is not enough room; none when there is.
-fn room(there: &Path, dir: &Path, purpose: Use) -> Result<Option<String>> {
-    let stat = rustix::fs::statvfs(there).map_err(std::io::Error::from)?;
-    let (shown, variable) = (dir.display(), purpose.variable());
+/// Why `existing`, the nearest directory of `dir` that exists, cannot hold it; `None` when it can.
+fn room(existing: &Path, dir: &Path, purpose: Use) -> Result<Option<String>> {
+    let stat = rustix::fs::statvfs(existing).map_err(std::io::Error::from)?;
+    let (path_text, variable) = (dir.display(), purpose.variable());
     if stat.f_flag.contains(StatVfsMountFlags::RDONLY) {
         return Ok(Some(format!(
-            "{shown} is on a file system that can only be read: mount it for writing, or name another directory with {variable}"
+            "{path_text} is on a file system that can only be read: mount it for writing, or name another directory with {variable}"
         )));
     }
-    // a cache makes room by itself
+    // a cache host evicts objects when it needs space
     if purpose == Use::Objects {
         return Ok(None);
     }
@@ -146,26 +146,26 @@ fn room(there: &Path, dir: &Path, purpose: Use) -> Result<Option<String>> {
     if free < ROOM_BYTES_MIN {
         let (free, min) = (human(free), human(ROOM_BYTES_MIN));
         return Ok(Some(format!(
-            "{shown} has room for {free}, and needs {min} at least: delete something there, such as old backups, or name another directory with {variable}"
+            "{path_text} has room for {free}, and needs {min} at least: delete something there, such as old backups, or name another directory with {variable}"
         )));
     }
-    // a file system that does not count files has none of them
+    // file systems without a limit of files report zero
     if stat.f_files > 0 && stat.f_favail == 0 {
         return Ok(Some(format!(
-            "{shown} is on a file system that can have no further files: delete some"
+            "{path_text} is on a file system that can have no further files: delete some"
         )));
     }
     if free < ROOM_BYTES_FEW {
-        tracing::warn!("{shown} has room for {} only", human(free));
+        tracing::warn!("{path_text} has room for {} only", human(free));
     }
     Ok(None)
 }
 
-/// Makes the directory, and opens for writing what will be written.
+/// Creates the directory, and checks that its files can be opened for writing.
 fn writable(dir: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(dir)?;
     for name in FILES {
-        // the lock is made by who takes it, and the others by the database
+        // only the lock is created here; SQLite creates the others
         match OpenOptions::new()
             .write(true)
             .create(name == LOCK)
@@ -180,32 +180,32 @@ fn writable(dir: &Path) -> std::io::Result<()> {
 }
 
 fn unwritable(dir: &Path, purpose: Use, e: &std::io::Error) -> String {
-    let (shown, variable) = (dir.display(), purpose.variable());
+    let (path_text, variable) = (dir.display(), purpose.variable());
     let uid = rustix::process::geteuid().as_raw();
     match e.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::ACCESS | Errno::PERM) => format!(
-            "{shown} cannot be written by user {uid}: give it to that user (chown -R {uid} {shown}), or name another directory with {variable}"
+            "{path_text} cannot be written by user {uid}: give it to that user (chown -R {uid} {path_text}), or name another directory with {variable}"
         ),
-        _ => format!("{shown} cannot be used: {e}; name another directory with {variable}"),
+        _ => format!("{path_text} cannot be used: {e}; name another directory with {variable}"),
     }
 }
 
-/// Where a file system is.
+/// Where the files of a file system are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
     /// On this host.
     Local,
-    /// On another one.
+    /// On another host; the name of the file system.
     Remote(String),
-    /// A program has it, and may have it from anywhere.
+    /// Wherever a program has them from; the name of the file system.
     Unknown(String),
 }
 
-/// FUSE, and virtiofs, which speaks its language: who has it is in the name of its kind only.
+/// Magic number of FUSE and of virtiofs. Only the type of the mount says which program is behind
+/// it.
 const FUSE: u32 = 0x6573_5546;
 
-/// File systems that are on another host, by the numbers that `statfs` gives, and those of
-/// clusters, whose locks are for more than one host.
+/// Magic numbers of network and cluster file systems, as `statfs` returns them.
 const REMOTE: [(u32, &str); 14] = [
     (0x6969, "NFS"),
     (0x517B, "SMB"),
@@ -223,7 +223,7 @@ const REMOTE: [(u32, &str); 14] = [
     (0x1983_0326, "BeeGFS"),
 ];
 
-/// What programs behind FUSE are called that have their files from elsewhere.
+/// Parts of the names of FUSE programs whose files are on another host.
 const REMOTE_PROGRAMS: [&str; 14] = [
     "sshfs",
     "gluster",
@@ -246,18 +246,18 @@ impl Place {
         let magic = rustix::fs::statfs(dir)?.f_type as u32;
         let device = dir.metadata()?.dev();
         let mounts = || std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        Ok(Self::told(magic, || kind(&mounts(), major(device), minor(device))))
+        Ok(Self::classify(magic, || mount_type(&mounts(), major(device), minor(device))))
     }
 
-    /// `kind` is asked for the name of its kind, such as `fuse.sshfs`.
-    fn told(magic: u32, kind: impl FnOnce() -> Option<String>) -> Self {
+    /// `mount_type` returns the type of the mount, such as `fuse.sshfs`.
+    fn classify(magic: u32, mount_type: impl FnOnce() -> Option<String>) -> Self {
         if let Some((_, name)) = REMOTE.iter().find(|(known, _)| *known == magic) {
             return Self::Remote((*name).to_owned());
         }
         if magic != FUSE {
             return Self::Local;
         }
-        let kind = kind().unwrap_or_else(|| "fuse".to_owned());
+        let kind = mount_type().unwrap_or_else(|| "fuse".to_owned());
         match kind.as_str() {
             // NTFS and others on a disk of this host
             "fuseblk" => Self::Local,
@@ -269,8 +269,8 @@ impl Place {
     }
 }
 
-/// The kind of the file system with this device number, from what `/proc/self/mountinfo` says.
-fn kind(mounts: &str, major: u32, minor: u32) -> Option<String> {
+/// The type of the mount with this device number, in the text of `/proc/self/mountinfo`.
+fn mount_type(mounts: &str, major: u32, minor: u32) -> Option<String> {
     let device = format!("{major}:{minor}");
     let line = mounts.lines().find(|line| line.split(' ').nth(2) == Some(&device))?;
     let (_, rest) = line.split_once(" - ")?;
@@ -289,7 +289,7 @@ mod tests {
 ";
 
     fn place(magic: u32, kind_of: Option<&str>) -> Place {
-        Place::told(magic, || kind_of.map(str::to_owned))
+        Place::classify(magic, || kind_of.map(str::to_owned))
     }
 
     #[test]
@@ -312,9 +312,9 @@ mod tests {
 
     #[test]
     fn the_kind_of_a_mount_is_found_by_its_device() {
-        assert_eq!(kind(MOUNTS, 0, 41).as_deref(), Some("fuse.sshfs"));
-        assert_eq!(kind(MOUNTS, 0, 43).as_deref(), Some("virtiofs"));
-        assert_eq!(kind(MOUNTS, 254, 0).as_deref(), Some("ext4"));
-        assert_eq!(kind(MOUNTS, 0, 4), None);
+        assert_eq!(mount_type(MOUNTS, 0, 41).as_deref(), Some("fuse.sshfs"));
+        assert_eq!(mount_type(MOUNTS, 0, 43).as_deref(), Some("virtiofs"));
+        assert_eq!(mount_type(MOUNTS, 254, 0).as_deref(), Some("ext4"));
+        assert_eq!(mount_type(MOUNTS, 0, 4), None);
     }
 }

@@ -4,46 +4,46 @@ use bty::Digest;
 
 use crate::domain::time::Time;
 
-/// What is known of a whole object.
+/// A complete object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredObject {
-    /// Name of its file.
+    /// Its key, which is also the name of its file.
     pub key: Digest,
-    /// Where it came from.
+    /// Its address at the origin.
     pub address: String,
-    /// What clients know this version by.
+    /// The entity tag that clients get.
     pub etag: String,
-    /// What the origin knows it by.
+    /// The entity tag or modification time of the origin.
     pub version: Option<String>,
-    /// Digest of its bytes.
+    /// SHA-256 of its bytes.
     pub sha256: Digest,
-    /// Its length.
+    /// Length in bytes.
     pub size_bytes: u64,
-    /// Its address names its bytes: it cannot change.
+    /// Its address contains its digest, so it cannot change at the origin.
     pub is_fixed: bool,
     /// It is never evicted.
     pub is_pinned: bool,
-    /// How often it was asked for.
+    /// Number of requests for it.
     pub hits: u64,
-    /// When it came.
+    /// When its download completed.
     pub fetched_at: Time,
-    /// When its origin was last asked whether it has changed.
+    /// When the origin was last asked whether it has changed.
     pub checked_at: Time,
-    /// When it was last asked for.
+    /// When a client last asked for it.
     pub used_at: Time,
 }
 
-/// What is durable of a fill that has not ended.
+/// An object whose download was interrupted, as far as its bytes are durable.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PartialObject {
-    /// What the object is kept by.
+    /// Its key.
     pub key: Digest,
-    /// Where it comes from.
+    /// Its address at the origin.
     pub address: String,
-    /// What clients know this version by.
+    /// The entity tag that clients get.
     pub etag: String,
-    /// What the origin knows it by.
+    /// The entity tag or modification time of the origin.
     pub version: String,
-    /// So much is durable.
+    /// Number of bytes on the disk.
     pub kept_bytes: u64,
 }

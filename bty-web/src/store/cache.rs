@@ -1,4 +1,4 @@
-//! What the cache host holds.
+//! The tables of the cache host: objects, interrupted downloads, tags and misses.
 
 use bty::Digest;
 use rusqlite::params;
@@ -23,10 +23,10 @@ fn signed(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
-/// All whole objects.
+/// All complete objects.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Internal` when the database cannot be read.
 pub fn objects(conn: &Connection) -> Result<Vec<StoredObject>> {
     let mut select = conn.sql.prepare(
         "SELECT key, address, etag, version, sha256, size_bytes, is_fixed, is_pinned, hits, fetched_at, checked_at, used_at FROM cache_objects",
@@ -50,10 +50,10 @@ pub fn objects(conn: &Connection) -> Result<Vec<StoredObject>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Writes a whole object; what was kept of its fill is over.
+/// Inserts or replaces a complete object, and deletes its interrupted download.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
 pub fn put_object(conn: &Connection, object: &StoredObject) -> Result<()> {
     conn.sql.prepare_cached(
         "INSERT OR REPLACE INTO cache_objects VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
@@ -75,11 +75,10 @@ pub fn put_object(conn: &Connection, object: &StoredObject) -> Result<()> {
     delete_part(conn, &object.key)
 }
 
-/// Writes down how a whole object is used. One that is gone meanwhile, or another version, stays as
-/// it is.
+/// Updates how an object is used, unless it was deleted or replaced by another version.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
 pub fn use_object(conn: &Connection, object: &StoredObject) -> Result<()> {
     conn.sql.prepare_cached(
         "UPDATE cache_objects SET is_pinned = ?3, hits = ?4, checked_at = ?5, used_at = ?6 WHERE key = ?1 AND etag = ?2",
@@ -95,19 +94,19 @@ pub fn use_object(conn: &Connection, object: &StoredObject) -> Result<()> {
     Ok(())
 }
 
-/// Forgets an object.
+/// Deletes an object.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
 pub fn delete_object(conn: &Connection, key: &Digest) -> Result<()> {
     conn.sql.execute("DELETE FROM cache_objects WHERE key = ?1", [key.to_string()])?;
     Ok(())
 }
 
-/// All fills that have not ended.
+/// All interrupted downloads.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Internal` when the database cannot be read.
 pub fn parts(conn: &Connection) -> Result<Vec<PartialObject>> {
     let mut select =
         conn.sql.prepare("SELECT key, address, etag, version, kept_bytes FROM cache_parts")?;
@@ -123,10 +122,10 @@ pub fn parts(conn: &Connection) -> Result<Vec<PartialObject>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Takes note of how much of a fill is durable.
+/// Sets how much of a download is durable.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
 pub fn put_part(conn: &Connection, part: &PartialObject) -> Result<()> {
     conn.sql
         .prepare_cached("INSERT OR REPLACE INTO cache_parts VALUES (?1, ?2, ?3, ?4, ?5)")?
@@ -140,29 +139,29 @@ pub fn put_part(conn: &Connection, part: &PartialObject) -> Result<()> {
     Ok(())
 }
 
-/// Forgets a fill.
+/// Deletes an interrupted download.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
 pub fn delete_part(conn: &Connection, key: &Digest) -> Result<()> {
     conn.sql.execute("DELETE FROM cache_parts WHERE key = ?1", [key.to_string()])?;
     Ok(())
 }
 
-/// What names in registries stand for, and since when that is known.
+/// Tags of registries: address, digest of the blob that it pointed to, and when that was checked.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Internal` when the database cannot be read.
 pub fn tags(conn: &Connection) -> Result<Vec<(String, Digest, Time)>> {
     let mut select = conn.sql.prepare("SELECT address, sha256, checked_at FROM cache_tags")?;
     let rows = select.query_map([], |row| Ok((row.get(0)?, digest(row, 1)?, row.get(2)?)))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Takes note of what a name stands for.
+/// Sets what a tag points to.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
 pub fn put_tag(conn: &Connection, address: &str, sha256: &Digest, checked_at: Time) -> Result<()> {
     conn.sql
         .prepare_cached("INSERT OR REPLACE INTO cache_tags VALUES (?1, ?2, ?3)")?
@@ -170,29 +169,29 @@ pub fn put_tag(conn: &Connection, address: &str, sha256: &Digest, checked_at: Ti
     Ok(())
 }
 
-/// Something that was asked for and not there.
+/// An address that a client has asked for while the cache host did not have it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 #[schema(as = CacheMiss)]
 pub struct Miss {
     /// SHA-256 of its address.
     #[schema(value_type = String)]
     pub key: Digest,
-    /// Its address.
+    /// The address.
     pub address: String,
-    /// How often.
+    /// Number of requests.
     pub count: u64,
-    /// For the first time.
+    /// When the first request was.
     #[schema(value_type = String, format = DateTime)]
     pub first_at: Time,
-    /// For the last time.
+    /// When the last request was.
     #[schema(value_type = String, format = DateTime)]
     pub last_at: Time,
 }
 
-/// What was asked for and not there, the last one first.
+/// Misses, the latest first.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Internal` when the database cannot be read.
 pub fn misses(conn: &Connection, limit: i64) -> Result<Vec<Miss>> {
     let mut select = conn.sql.prepare_cached(
         "SELECT key, address, count, first_at, last_at FROM cache_misses ORDER BY last_at DESC LIMIT ?1",
@@ -209,13 +208,13 @@ pub fn misses(conn: &Connection, limit: i64) -> Result<Vec<Miss>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// As many misses are remembered: what is asked for comes from anybody.
+/// Maximum number of misses that are kept: any client can cause them.
 pub const MISSES_MAX: i64 = 1000;
 
 /// Counts a miss.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
 pub fn count_miss(conn: &Connection, key: &Digest, address: &str, now: Time) -> Result<()> {
     conn.sql.prepare_cached(
         "INSERT INTO cache_misses VALUES (?1, ?2, 1, ?3, ?3) ON CONFLICT (key) DO UPDATE SET count = count + 1, last_at = ?3",
@@ -226,10 +225,10 @@ pub fn count_miss(conn: &Connection, key: &Digest, address: &str, now: Time) -> 
     Ok(())
 }
 
-/// Forgets one miss, or all. Gives how many that were.
+/// Deletes one miss, or all. Returns how many there were.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
 pub fn forget_misses(conn: &Connection, key: Option<&Digest>) -> Result<usize> {
     Ok(match key {
         Some(key) => {
