@@ -52,3 +52,5 @@ pub mod tftp;
 
 mod blocking;
 mod clock;
+#[cfg(test)]
+mod layers;

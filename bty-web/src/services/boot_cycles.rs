@@ -12,9 +12,9 @@ use crate::domain::ipxe;
 use crate::domain::ipxe::Environment;
 use crate::domain::limit::Limit;
 use crate::domain::mac::Mac;
-use crate::domain::machine::contact::{Boot, Contact, contact as decide_boot};
+use crate::domain::machine::contact::{Boot, Contact, decide_boot};
 use crate::domain::machine::report::{
-    Posted, Receipt, artifact, inventory as apply_inventory, report as apply_report,
+    PostedInventory, Receipt, record_artifact, apply_inventory, apply_report,
 };
 use crate::domain::machine::{ClientContext, Machine, Outcome};
 use crate::services::app::{App, MachineView};
@@ -282,7 +282,7 @@ pub async fn keep_inventory(
     inventory.disks.iter_mut().try_for_each(InventoryDisk::normalize)?;
     let lshw = inventory.lshw.filter(|lshw| !lshw.is_null());
     let text = lshw.as_ref().map(Value::to_string).filter(|text| text.len() <= LSHW_BYTES_MAX);
-    let posted = Posted {
+    let posted = PostedInventory {
         disks: serde_json::to_value(&inventory.disks)?,
         lshw: lshw.filter(|_| text.is_some()),
     };
@@ -320,7 +320,7 @@ pub async fn record_fetch(
 ) -> Result<()> {
     let client_mac = mac.clone();
     let decide = move |view: &MachineView<'_>| {
-        known(view, &client_mac).map(|machine| artifact(machine, &who, token.as_deref(), &name))
+        known(view, &client_mac).map(|machine| record_artifact(machine, &who, token.as_deref(), &name))
     };
     match app.machines.update(mac, decide, |_, _| Ok(())).await {
         Err(error) if error.kind != ErrorKind::NotFound => Err(error),

@@ -22,7 +22,7 @@ use crate::store;
 /// # Errors
 /// [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) with all problems when the
 /// binding cannot work.
-pub async fn save(
+pub async fn apply_binding(
     app: &Arc<App>,
     who: ClientContext,
     mac: &Mac,

@@ -1,4 +1,4 @@
-//! What is counted, for Prometheus.
+//! Metrics for Prometheus.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -42,7 +42,7 @@ struct Refusal {
     reason: Limit,
 }
 
-/// Counters and gauges.
+/// All metrics of the server.
 pub struct Metrics {
     registry: Registry,
     requests: Family<Request, Counter>,
@@ -56,7 +56,7 @@ pub struct Metrics {
     tftp: TftpMetrics,
 }
 
-/// Of the cache host: set from its own counts when they are asked for.
+/// Metrics of the cache host, which are copied from its own counts when they are rendered.
 #[derive(Default)]
 struct CacheMetrics {
     answers: Family<Outcome, Counter>,
@@ -67,7 +67,7 @@ struct CacheMetrics {
     used: Gauge,
 }
 
-/// Of TFTP, likewise.
+/// Metrics of TFTP, which are copied likewise.
 #[derive(Default)]
 struct TftpMetrics {
     transfers: Family<Outcome, Counter>,
@@ -161,9 +161,9 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// A request was answered.
+    /// Counts a request and the time to its response.
     pub fn request(&self, method: &str, route: &str, status: u16, seconds: f64) {
-        // a client can make up methods, and each would be counted for ever
+        // clients can invent methods, and each would stay a time series for ever
         let known = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
         let method = known.into_iter().find(|known| *known == method).unwrap_or("other").to_owned();
         let labels = Request { method, route: route.to_owned(), status };
@@ -171,17 +171,17 @@ impl Metrics {
         self.durations.observe(seconds);
     }
 
-    /// An event was written.
+    /// Counts an event.
     pub fn event(&self, kind: &str) {
         self.events.get_or_create(&Kind { kind: kind.to_owned() }).inc();
     }
 
-    /// Something was refused because this limit was reached.
+    /// Counts a refusal because of this limit.
     pub fn refuse(&self, reason: Limit) {
         self.refused.get_or_create(&Refusal { reason }).inc();
     }
 
-    /// Bytes of an artifact were sent.
+    /// Counts bytes of boot files that were sent.
     pub fn sent(&self, bytes: u64) {
         self.bytes.inc_by(bytes);
     }
@@ -219,7 +219,8 @@ impl Metrics {
         set(&own.sent, &counts.sent_bytes);
     }
 
-    /// All of it as text, with what only the database knows.
+    /// All metrics as text, with the numbers of machines and of unacknowledged failures, which the
+    /// caller reads from the database.
     #[must_use]
     pub fn render(&self, machines: i64, failures: i64) -> String {
         self.machines.set(machines);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::error::{Error, Result};
 use crate::domain::mac::Mac;
-use crate::domain::machine::save::{Binding, save};
+use crate::domain::machine::save::{Binding, apply_binding};
 use crate::domain::machine::{ClientContext, Machine};
 use crate::domain::plan::evaluate::PlanEvaluator;
 use crate::domain::plan::simulate::{BOOTS_MAX, Step, simulate};
@@ -145,7 +145,7 @@ pub async fn simulate_machine(
                 let plan = scenario.plan(&snapshot, &binding.boot_mode);
                 let new = Machine::new(mac, &binding.boot_mode, who.now);
                 let context = snapshot.context(plan, decide);
-                save(known.as_ref(), new, &context, &who, binding).machine
+                apply_binding(known.as_ref(), new, &context, &who, binding).machine
             }
         };
         Ok(scenario.steps(&snapshot, decide, &machine, &who))
