@@ -17,7 +17,7 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A server, and the token to use with it.
 #[derive(Clone)]
-pub struct Server {
+pub struct ServerClient {
     /// URL of the server, without a slash at the end.
     pub base: String,
     /// Token of the server; none if it has no password.
@@ -25,7 +25,7 @@ pub struct Server {
     client: Client,
 }
 
-impl Server {
+impl ServerClient {
     /// Creates a client for the server at `address`, a URL or a host.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use clap::Args;
 
-use crate::client::Server;
+use crate::client::ServerClient;
 use crate::domain::error::{Error, Result};
 
 mod machine;
@@ -21,7 +21,7 @@ use machine::SimulatedMachine;
 use random::Random;
 use report::Tally;
 
-pub use report::{FleetReport, RequestTimes};
+pub use report::{FleetRunReport, RequestTimes};
 
 /// Size of the fleet, and how often things go wrong.
 #[derive(Clone, Debug, Args)]
@@ -56,7 +56,7 @@ const PLANS: [&str; 5] =
 /// - [`ErrorKind::Upstream`](crate::domain::error::ErrorKind::Upstream) if the server does not
 ///   answer.
 /// - [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) if its catalog has no image.
-pub async fn run(server: &Server, options: &FleetOptions) -> Result<FleetReport> {
+pub async fn run(server: &ServerClient, options: &FleetOptions) -> Result<FleetRunReport> {
     let image = match &options.image {
         Some(image) => image.clone(),
         None => {

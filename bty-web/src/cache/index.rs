@@ -12,9 +12,8 @@ use super::object::CacheObject;
 use crate::domain::time::Time;
 use crate::store::cache::PartRecord;
 
-/// Everything that is cached or being filled, by key. The files of `objects` and `parts` exist as
-/// long as the lock on the index is held: whoever removes a file removes its entry under the same
-/// lock.
+/// Everything that is cached or being filled, by key. The file of each object in `objects` exists
+/// while the lock on the index is held: a file and its entry are removed under the same lock.
 #[derive(Default)]
 pub(super) struct Index {
     pub(super) objects: HashMap<Key, Arc<CacheObject>>,

@@ -3,15 +3,15 @@
 use std::process::ExitCode;
 
 use bty_web::domain::error::Result;
-use bty_web::fleet::{self, FleetOptions, FleetReport};
+use bty_web::fleet::{self, FleetOptions, FleetRunReport};
 
 use crate::print::{out, out_json};
-use crate::remote::{Server, table};
+use crate::remote::{RemoteServer, table};
 
 /// Maximum number of violations that are listed.
 const VIOLATIONS_LISTED: usize = 20;
 
-pub(crate) async fn run(server: &Server, options: FleetOptions) -> Result<ExitCode> {
+pub(crate) async fn run(server: &RemoteServer, options: FleetOptions) -> Result<ExitCode> {
     let report = fleet::run(&server.api, &options).await?;
     if server.json {
         out_json!("{}", serde_json::to_string_pretty(&report)?);
@@ -21,8 +21,8 @@ pub(crate) async fn run(server: &Server, options: FleetOptions) -> Result<ExitCo
     Ok(if report.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn show(report: &FleetReport) {
-    let FleetReport {
+fn show(report: &FleetRunReport) {
+    let FleetRunReport {
         machines,
         boots,
         requests,

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use bty_web::client::Server;
+use bty_web::client::ServerClient;
 use bty_web::config::Config;
 use bty_web::domain::error::{Error, ErrorKind, Result};
 
@@ -23,7 +23,7 @@ pub(crate) fn run(
         None if cache => format!("http://{}", reachable(config()?.cache_listen)),
         None => format!("http://{}", reachable(config()?.listen)),
     };
-    let server = Server::new(&url, None)?;
+    let server = ServerClient::new(&url, None)?;
     crate::block_on(async {
         let late = |_| {
             Error::new(

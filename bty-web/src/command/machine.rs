@@ -8,9 +8,9 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::MachineVerb;
 use crate::print::{out, out_json};
-use crate::remote::{Server, encoded, shown, table};
+use crate::remote::{RemoteServer, encoded, shown, table};
 
-pub(crate) async fn run(server: &Server, verb: MachineVerb) -> Result<ExitCode> {
+pub(crate) async fn run(server: &RemoteServer, verb: MachineVerb) -> Result<ExitCode> {
     match verb {
         MachineVerb::List { query } => {
             let query = query.map_or_else(String::new, |query| format!("?q={}", encoded(&query)));
@@ -63,7 +63,7 @@ pub(crate) async fn run(server: &Server, verb: MachineVerb) -> Result<ExitCode> 
 /// Assigns a machine. Only `changes` are sent for a known machine; an unknown one, and one that is
 /// ordered again, is saved as a whole.
 async fn set(
-    server: &Server,
+    server: &RemoteServer,
     mac: &str,
     changes: Map<String, Value>,
     again: bool,
@@ -100,7 +100,7 @@ async fn set(
 }
 
 /// The reference of an image, which is given by name or as a reference.
-async fn image_ref(server: &Server, image: &str) -> Result<Value> {
+async fn image_ref(server: &RemoteServer, image: &str) -> Result<Value> {
     if image.is_empty() {
         return Ok(Value::Null);
     }

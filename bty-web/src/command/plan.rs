@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use crate::cli::PlanVerb;
 use crate::print::{self, out, out_json};
-use crate::remote::{Server, encoded, shown, table};
+use crate::remote::{RemoteServer, encoded, shown, table};
 
-pub(crate) async fn run(server: &Server, verb: PlanVerb) -> Result<ExitCode> {
+pub(crate) async fn run(server: &RemoteServer, verb: PlanVerb) -> Result<ExitCode> {
     match verb {
         PlanVerb::List => {
             let plans = server.api.get("/plans").await?;
@@ -68,7 +68,7 @@ fn read(path: &Path) -> Result<String> {
     Ok(text)
 }
 
-async fn edit(server: &Server, name: &str, file: Option<PathBuf>, note: &str) -> Result<()> {
+async fn edit(server: &RemoteServer, name: &str, file: Option<PathBuf>, note: &str) -> Result<()> {
     let path = format!("/plans/{}", encoded(name));
     let known = match server.api.get(&path).await {
         Ok(plan) => Some(plan),
@@ -115,7 +115,7 @@ fn in_editor(name: &str, text: &str) -> Result<String> {
     }
 }
 
-async fn simulate(server: &Server, mac: Option<String>, suppose: &Value) -> Result<()> {
+async fn simulate(server: &RemoteServer, mac: Option<String>, suppose: &Value) -> Result<()> {
     let Some(mac) = mac else {
         let report = server.api.send(Method::POST, "/simulate", Some(suppose)).await?;
         if server.json {

@@ -28,8 +28,8 @@ pub(crate) struct Remote {
     json: bool,
 }
 
-pub(crate) struct Server {
-    pub(crate) api: client::Server,
+pub(crate) struct RemoteServer {
+    pub(crate) api: client::ServerClient,
     pub(crate) json: bool,
 }
 
@@ -37,10 +37,12 @@ impl Remote {
     /// Runs `work` with the server.
     pub(crate) fn run(
         self,
-        work: impl AsyncFnOnce(&Server) -> Result<ExitCode>,
+        work: impl AsyncFnOnce(&RemoteServer) -> Result<ExitCode>,
     ) -> Result<ExitCode> {
-        let server =
-            Server { api: client::Server::new(&self.server, self.token)?, json: self.json };
+        let server = RemoteServer {
+            api: client::ServerClient::new(&self.server, self.token)?,
+            json: self.json,
+        };
         crate::block_on(async { work(&server).await })
     }
 }

@@ -17,7 +17,7 @@ use crate::domain::network::Networks;
 const SECRET_CHARS_MIN: usize = 32;
 
 /// Values that need parsing.
-struct Parsed {
+struct ParsedValues {
     listen: SocketAddr,
     trusted_proxies: Networks,
     cache_listen: SocketAddr,
@@ -89,7 +89,7 @@ pub(super) fn build(
 }
 
 /// Parses all values before it returns, so that every problem is found.
-fn parse(values: &mut Values) -> Option<Parsed> {
+fn parse(values: &mut Values) -> Option<ParsedValues> {
     let host: Option<IpAddr> =
         values.parse("server.host", "an address to listen at, such as 0.0.0.0");
     let port: Option<NonZero<u16>> = values.parse("server.port", "a port from 1 to 65535");
@@ -105,7 +105,7 @@ fn parse(values: &mut Values) -> Option<Parsed> {
     let cache_options = cache_options(values);
     let limits = Limits::read(values);
     let max_upload_bytes = values.parse_size("tuning.max_upload_bytes", "a size such as 200G");
-    Some(Parsed {
+    Some(ParsedValues {
         listen: SocketAddr::new(host?, port?.get()),
         trusted_proxies: trusted_proxies?,
         cache_listen: cache_listen?,

@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 
 use super::random::Random;
 use super::report::Tally;
-use crate::client::Server;
+use crate::client::ServerClient;
 use crate::domain::error::Result;
 
 /// Content of the disk.
 #[derive(Clone, Debug, PartialEq)]
-enum Disk {
+enum DiskContent {
     Blank,
     Half,
     Whole,
@@ -36,7 +36,7 @@ pub(super) struct SimulatedMachine {
     image: String,
     random: Random,
     faults: u32,
-    disk: Disk,
+    disk: DiskContent,
     /// The server acknowledged a completion, and the disk was not booted since: the next boot must
     /// be from the disk.
     is_due: bool,
@@ -49,7 +49,7 @@ pub(super) struct SimulatedMachine {
 }
 
 /// The end of a step.
-enum Step {
+enum StepEnd {
     Continue,
     /// The machine lost power.
     Crash,
@@ -74,7 +74,7 @@ impl SimulatedMachine {
             image: image.to_owned(),
             random,
             faults,
-            disk: Disk::Blank,
+            disk: DiskContent::Blank,
             is_due: false,
             is_flashed: false,
             silent_boots: 0,
@@ -87,7 +87,7 @@ impl SimulatedMachine {
     }
 
     /// Assigns the plan and image, as an operator would.
-    pub(super) async fn assign(&self, server: &Server) -> Result<()> {
+    pub(super) async fn assign(&self, server: &ServerClient) -> Result<()> {
         let flashes = self.plan.starts_with("bty-flash");
         let binding = json!({
             "boot_mode": self.plan, "labels": ["simulated"],
@@ -97,7 +97,7 @@ impl SimulatedMachine {
     }
 
     /// One network boot.
-    pub(super) async fn boot(&mut self, server: &Server, tally: &Tally) -> Result<()> {
+    pub(super) async fn boot(&mut self, server: &ServerClient, tally: &Tally) -> Result<()> {
         tally.count(|report| report.boots += 1);
         let nonce = self.random.nonce();
         let offer = self.contact(server, tally, &nonce).await?;
@@ -112,7 +112,7 @@ impl SimulatedMachine {
             Offer::Other => {}
             Offer::Live { token, artifacts } => {
                 self.check_live(tally);
-                if let Step::Crash = self.live(server, tally, &token, &artifacts).await? {
+                if let StepEnd::Crash = self.live(server, tally, &token, &artifacts).await? {
                     tally.count(|report| report.crashes += 1);
                 }
             }
@@ -121,7 +121,12 @@ impl SimulatedMachine {
     }
 
     /// Requests the script for iPXE. Sometimes twice: both responses must be the same.
-    async fn contact(&mut self, server: &Server, tally: &Tally, nonce: &str) -> Result<Offer> {
+    async fn contact(
+        &mut self,
+        server: &ServerClient,
+        tally: &Tally,
+        nonce: &str,
+    ) -> Result<Offer> {
         let url = format!("{}/pxe/{}?boot={nonce}", server.base, self.mac.replace(':', "-"));
         let script = self.get(server, tally, "contact", &url, "*/*").await?;
         if self.fails() {
@@ -171,7 +176,7 @@ impl SimulatedMachine {
     }
 
     /// Assigns a stalled machine again, as an operator would: that is another order.
-    async fn assign_again(&mut self, server: &Server, tally: &Tally) -> Result<()> {
+    async fn assign_again(&mut self, server: &ServerClient, tally: &Tally) -> Result<()> {
         tally.count(|report| report.stalled += 1);
         if self.silent_boots == 0 {
             self.violation(
@@ -185,7 +190,7 @@ impl SimulatedMachine {
 
     fn boot_disk(&mut self, tally: &Tally) {
         let is_exit = self.plan == "ipxe-exit";
-        if self.disk == Disk::Half && !is_exit {
+        if self.disk == DiskContent::Half && !is_exit {
             self.violation(tally, "a half-written disk is booted");
         }
         match self.plan {
@@ -221,11 +226,11 @@ impl SimulatedMachine {
 
     async fn live(
         &mut self,
-        server: &Server,
+        server: &ServerClient,
         tally: &Tally,
         token: &str,
         artifacts: &[String],
-    ) -> Result<Step> {
+    ) -> Result<StepEnd> {
         for artifact in artifacts {
             let url = format!("{}{artifact}", server.base);
             // it need not exist: the server only has to see the request
@@ -233,7 +238,7 @@ impl SimulatedMachine {
         }
         if self.fails() {
             self.silent_boots += 1;
-            return Ok(Step::Crash);
+            return Ok(StepEnd::Crash);
         }
         self.silent_boots = 0;
         let posted =
@@ -255,23 +260,23 @@ impl SimulatedMachine {
             (Some("inventory"), "bty-inventory") => {
                 // posting the inventory completes this plan
                 self.is_due = true;
-                Ok(Step::Continue)
+                Ok(StepEnd::Continue)
             }
-            (Some("interactive"), "bty-tui") => Ok(Step::Continue),
+            (Some("interactive"), "bty-tui") => Ok(StepEnd::Continue),
             (mode, _) => {
                 self.violation(tally, &format!("it got the mode {mode:?}"));
-                Ok(Step::Continue)
+                Ok(StepEnd::Continue)
             }
         }
     }
 
     async fn flash(
         &mut self,
-        server: &Server,
+        server: &ServerClient,
         tally: &Tally,
         token: &str,
         plan: &str,
-    ) -> Result<Step> {
+    ) -> Result<StepEnd> {
         let literal = plan.lines().find(|line| line.starts_with("const PLAN")).unwrap_or_default();
         if !self.plan.starts_with("bty-flash") {
             self.violation(tally, "it is flashed, but nobody ordered it");
@@ -285,7 +290,7 @@ impl SimulatedMachine {
             );
         }
         tally.count(|report| report.flashes += 1);
-        self.disk = Disk::Half;
+        self.disk = DiskContent::Half;
         for percent in PROGRESS {
             let total = 1_000_000_u64;
             let progress = json!({
@@ -295,21 +300,21 @@ impl SimulatedMachine {
             let body = json!({ "status": "progress", "cycle": token, "progress": progress });
             self.post(server, tally, "status", &body, None).await?;
             if self.fails() {
-                return Ok(Step::Crash);
+                return Ok(StepEnd::Crash);
             }
         }
         if self.fails() {
             let body = json!({ "status": "failed", "cycle": token, "reason": "a simulated fault" });
             self.deliver(server, tally, &body).await?;
-            return Ok(Step::Continue);
+            return Ok(StepEnd::Continue);
         }
-        self.disk = Disk::Whole;
+        self.disk = DiskContent::Whole;
         let disk = json!({ "path": "/dev/nvme0n1", "serial": self.serial, "image": "simulated", "sha256": null, "disk_bytes": 1_000_000, "verified_bytes": 1_000_000 });
         let body = json!({ "status": "done", "cycle": token, "disks": [disk] });
         if self.fails() {
             // power is lost before the report is sent; it arrives during the next boot
             self.late = Some(body);
-            return Ok(Step::Crash);
+            return Ok(StepEnd::Crash);
         }
         self.deliver(server, tally, &body).await?;
         tally.count(|report| report.completed += 1);
@@ -319,11 +324,11 @@ impl SimulatedMachine {
             tally.count(|report| report.late += 1);
             self.late = Some(body);
         }
-        Ok(Step::Continue)
+        Ok(StepEnd::Continue)
     }
 
     /// Sends the report. Sometimes the response is lost, and it is sent again.
-    async fn deliver(&mut self, server: &Server, tally: &Tally, body: &Value) -> Result<()> {
+    async fn deliver(&mut self, server: &ServerClient, tally: &Tally, body: &Value) -> Result<()> {
         loop {
             let status = self.post(server, tally, "status", body, None).await?;
             if status != 204 {
@@ -339,7 +344,7 @@ impl SimulatedMachine {
 
     async fn get(
         &self,
-        server: &Server,
+        server: &ServerClient,
         tally: &Tally,
         what: &'static str,
         url: &str,
@@ -356,7 +361,12 @@ impl SimulatedMachine {
         Ok(String::from_utf8_lossy(&reply.body).into_owned())
     }
 
-    async fn request_first_byte(&self, server: &Server, tally: &Tally, url: &str) -> Result<()> {
+    async fn request_first_byte(
+        &self,
+        server: &ServerClient,
+        tally: &Tally,
+        url: &str,
+    ) -> Result<()> {
         let begun = Instant::now();
         let mut request = Request::get(url);
         request.headers.push(("range", "bytes=0-0".to_owned()));
@@ -370,7 +380,7 @@ impl SimulatedMachine {
 
     async fn post(
         &self,
-        server: &Server,
+        server: &ServerClient,
         tally: &Tally,
         what: &'static str,
         body: &Value,

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 /// The result of a run.
 #[derive(Debug, Default, Serialize)]
-pub struct FleetReport {
+pub struct FleetRunReport {
     /// Number of machines.
     pub machines: u32,
     /// Network boots of all machines.
@@ -51,12 +51,12 @@ pub struct RequestTimes {
 /// Counts and times that all machines add to.
 #[derive(Default)]
 pub(super) struct Tally {
-    report: Mutex<FleetReport>,
+    report: Mutex<FleetRunReport>,
     times: Mutex<BTreeMap<&'static str, Vec<f64>>>,
 }
 
 impl Tally {
-    pub(super) fn count(&self, change: impl FnOnce(&mut FleetReport)) {
+    pub(super) fn count(&self, change: impl FnOnce(&mut FleetRunReport)) {
         change(&mut self.report.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
@@ -66,7 +66,7 @@ impl Tally {
         self.count(|report| report.requests += 1);
     }
 
-    pub(super) fn finish(self, seconds: f64) -> FleetReport {
+    pub(super) fn finish(self, seconds: f64) -> FleetRunReport {
         let mut report = self.report.into_inner().unwrap_or_else(PoisonError::into_inner);
         report.seconds = seconds;
         for (what, mut times) in self.times.into_inner().unwrap_or_else(PoisonError::into_inner) {

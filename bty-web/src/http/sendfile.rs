@@ -48,10 +48,10 @@ pub async fn serve(
     peer: SocketAddr,
     permit: Permit,
 ) -> io::Result<()> {
-    Connection { stream, peer, cache, metrics, permit }.run(router).await
+    ObjectConnection { stream, peer, cache, metrics, permit }.run(router).await
 }
 
-struct Connection {
+struct ObjectConnection {
     stream: TcpStream,
     peer: SocketAddr,
     cache: Arc<CacheHost>,
@@ -61,7 +61,7 @@ struct Connection {
 
 /// The head of a request.
 #[derive(Default)]
-struct Head {
+struct RequestHead {
     method: String,
     target: String,
     /// The client closes the connection after the response.
@@ -74,7 +74,7 @@ struct Head {
     len: usize,
 }
 
-impl Connection {
+impl ObjectConnection {
     async fn run(mut self, router: Router) -> io::Result<()> {
         let mut read = Vec::new();
         loop {
@@ -114,7 +114,7 @@ impl Connection {
 
     /// Reads the head of a request, which stays in `read`. None if the client has closed the
     /// connection or is too slow, or the server closes it.
-    async fn head(&mut self, read: &mut Vec<u8>) -> io::Result<Option<Box<Head>>> {
+    async fn head(&mut self, read: &mut Vec<u8>) -> io::Result<Option<Box<RequestHead>>> {
         let Self { stream, permit, .. } = self;
         tokio::select! {
             head = read_head(stream, read, permit.head_time()) => head,
@@ -128,7 +128,7 @@ impl Connection {
         self.permit.serve_http(stream, self.peer, router).await
     }
 
-    async fn send(&mut self, response: &BlobResponse, head: &Head) -> io::Result<()> {
+    async fn send(&mut self, response: &BlobResponse, head: &RequestHead) -> io::Result<()> {
         // the end of a body of unknown length is marked by chunks, or by closing the connection
         let is_chunked = response.length().is_none() && !head.is_http_10;
         let mut text = format!("HTTP/1.1 {} {}\r\n", response.status, reason(response.status));
@@ -223,14 +223,14 @@ async fn read_head(
     stream: &mut TcpStream,
     read: &mut Vec<u8>,
     head_time: Duration,
-) -> io::Result<Option<Box<Head>>> {
+) -> io::Result<Option<Box<RequestHead>>> {
     let mut deadline = tokio::time::Instant::now() + if read.is_empty() { IDLE } else { head_time };
     loop {
         match parse(read) {
-            Parsed::Head(head) => return Ok(Some(head)),
+            ParsedHead::Complete(head) => return Ok(Some(head)),
             // hyper responds with the error
-            Parsed::Invalid => return Ok(Some(Box::default())),
-            Parsed::Incomplete => {}
+            ParsedHead::Invalid => return Ok(Some(Box::default())),
+            ParsedHead::Incomplete => {}
         }
         let mut chunk = [0; 4096];
         match tokio::time::timeout_at(deadline, stream.read(&mut chunk)).await {
@@ -247,19 +247,21 @@ async fn read_head(
     }
 }
 
-enum Parsed {
-    Head(Box<Head>),
+enum ParsedHead {
+    Complete(Box<RequestHead>),
     Incomplete,
     Invalid,
 }
 
-fn parse(bytes: &[u8]) -> Parsed {
+fn parse(bytes: &[u8]) -> ParsedHead {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
     let len = match request.parse(bytes) {
         Ok(httparse::Status::Complete(len)) => len,
-        Ok(httparse::Status::Partial) if bytes.len() < HEAD_BYTES_MAX => return Parsed::Incomplete,
-        _ => return Parsed::Invalid,
+        Ok(httparse::Status::Partial) if bytes.len() < HEAD_BYTES_MAX => {
+            return ParsedHead::Incomplete;
+        }
+        _ => return ParsedHead::Invalid,
     };
     let is_http_10 = request.version == Some(0);
     let text = |name: &str| {
@@ -270,7 +272,7 @@ fn parse(bytes: &[u8]) -> Parsed {
     let connection_has = |word: &str| {
         text("connection").is_some_and(|value| value.to_ascii_lowercase().contains(word))
     };
-    Parsed::Head(Box::new(Head {
+    ParsedHead::Complete(Box::new(RequestHead {
         method: request.method.unwrap_or_default().to_owned(),
         target: request.path.unwrap_or_default().to_owned(),
         is_last: connection_has("close") || (is_http_10 && !connection_has("keep-alive")),
@@ -298,7 +300,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn parsing_a_head_never_panics(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
-            if let Parsed::Head(head) = parse(&bytes) {
+            if let ParsedHead::Complete(head) = parse(&bytes) {
                 proptest::prop_assert!(head.len <= bytes.len());
             }
         }
@@ -306,16 +308,16 @@ mod tests {
 
     #[test]
     fn a_head_that_is_too_long_is_invalid() {
-        assert!(matches!(parse(&[b'x'; HEAD_BYTES_MAX]), Parsed::Invalid));
+        assert!(matches!(parse(&[b'x'; HEAD_BYTES_MAX]), ParsedHead::Invalid));
         let endless = format!("GET / HTTP/1.1\r\nx: {}", "x".repeat(HEAD_BYTES_MAX));
-        assert!(matches!(parse(endless.as_bytes()), Parsed::Invalid));
-        assert!(matches!(parse(b"GET / HTTP/1.1\r\n"), Parsed::Incomplete));
+        assert!(matches!(parse(endless.as_bytes()), ParsedHead::Invalid));
+        assert!(matches!(parse(b"GET / HTTP/1.1\r\n"), ParsedHead::Incomplete));
     }
 
     #[test]
     fn the_last_request_of_a_connection_is_recognized() {
         let is_last = |text: &str| match parse(text.as_bytes()) {
-            Parsed::Head(head) => head.is_last,
+            ParsedHead::Complete(head) => head.is_last,
             _ => panic!("{text}"),
         };
         assert!(!is_last("GET /b/x/y HTTP/1.1\r\n\r\n") && is_last("GET /b/x/y HTTP/1.0\r\n\r\n"));

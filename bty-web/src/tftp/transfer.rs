@@ -27,21 +27,21 @@ pub(super) struct RequestHandler {
 }
 
 impl Handler for RequestHandler {
-    type Reader = Transfer;
+    type Reader = FileTransfer;
     type Writer = Sink;
 
     async fn read_req_open(
         &mut self,
         client: &SocketAddr,
         path: &Path,
-    ) -> Result<(Transfer, Option<u64>), packet::Error> {
+    ) -> Result<(FileTransfer, Option<u64>), packet::Error> {
         let ip = client.ip().to_canonical();
         let Some((name, bytes)) = self.server.find(path, self.local) else {
             increment(&self.server.counters.unknown);
             tracing::debug!(%client, path = %path.display(), "a client requests an unknown file");
             return Err(packet::Error::FileNotFound);
         };
-        let Some(transfer) = Transfer::begin(&self.server, ip, bytes) else {
+        let Some(transfer) = FileTransfer::begin(&self.server, ip, bytes) else {
             increment(&self.server.counters.refused);
             // shorter than any request, so that a spoofed address cannot be used to amplify traffic
             return Err(packet::Error::Msg("busy".into()));
@@ -64,7 +64,7 @@ impl Handler for RequestHandler {
 }
 
 /// A file that is being sent, as async-tftp reads it.
-pub(super) struct Transfer {
+pub(super) struct FileTransfer {
     server: Arc<TftpServer>,
     ip: IpAddr,
     bytes: Arc<[u8]>,
@@ -75,7 +75,7 @@ pub(super) struct Transfer {
     is_answered: bool,
 }
 
-impl Transfer {
+impl FileTransfer {
     /// None if there are too many transfers.
     fn begin(server: &Arc<TftpServer>, ip: IpAddr, bytes: Arc<[u8]>) -> Option<Self> {
         if server.transfers.fetch_add(1, Ordering::Relaxed) >= TRANSFERS_MAX {
@@ -108,7 +108,7 @@ impl Transfer {
     }
 }
 
-impl AsyncRead for Transfer {
+impl AsyncRead for FileTransfer {
     fn poll_read(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
@@ -125,7 +125,7 @@ impl AsyncRead for Transfer {
     }
 }
 
-impl Drop for Transfer {
+impl Drop for FileTransfer {
     fn drop(&mut self) {
         self.set_answered();
         self.server.transfers.fetch_sub(1, Ordering::Relaxed);
