@@ -6,7 +6,9 @@ use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::{Event, KINDS};
 use crate::domain::mac::Mac;
 use crate::services::app::App;
-use crate::store::events::{self, Filter, Found, Words};
+use crate::store::events::{self, Words};
+
+pub use crate::store::events::{Filter, Found, LIMIT_MAX};
 
 /// Events that `filter` lets through, the newest first, and the number of unacknowledged failures
 /// in the whole log.

@@ -9,9 +9,8 @@ use serde::Serialize;
 use crate::domain::error::{ErrorBody, Result};
 use crate::domain::machine::ClientContext;
 use crate::http::extract::{Json, PathText};
-use crate::services::access::{self, CreatedToken, NewToken};
+use crate::services::access::{self, ApiToken, CreatedToken, NewToken};
 use crate::services::app::App;
-use crate::store::access::ApiToken;
 
 /// All tokens, without their secrets.
 #[utoipa::path(get, path = "/tokens", tag = "access", responses((status = 200, body = Vec<ApiToken>), (status = 401, body = ErrorBody)))]

@@ -14,8 +14,7 @@ use crate::http::extract::{Json, Params};
 use crate::services::access::Principal;
 use crate::services::app::App;
 use crate::services::catalog::{self, Imported, NewImage, Refreshed};
-use crate::services::image_catalog::{self, CachedImage};
-use crate::store::catalog::Stored;
+use crate::services::image_catalog::{self, CachedImage, Stored};
 
 /// An image as clients see it.
 #[derive(Serialize, utoipa::ToSchema)]

@@ -18,8 +18,8 @@ use crate::http::api::machine_body::MachineBody;
 use crate::http::extract::{Params, PathText};
 use crate::services::access::Principal;
 use crate::services::app::App;
-use crate::services::{event_log, machine_reads};
-use crate::store::events::{Filter, LIMIT_MAX};
+use crate::services::event_log::{self, Filter, LIMIT_MAX};
+use crate::services::machine_reads;
 
 #[derive(Deserialize)]
 pub(crate) struct EventQuery {

@@ -13,9 +13,8 @@ use crate::domain::plan::{Plan, Summary};
 use crate::http::extract::{ClientGone, Json, Params, PathText, parse_mac};
 use crate::services::access::Principal;
 use crate::services::app::App;
-use crate::services::plan_edits::{self, PlanCheck, PlanScript};
+use crate::services::plan_edits::{self, PlanCheck, PlanScript, Revision};
 use crate::services::plan_simulation::{self, FleetReport, Scenario, SimulationRequest};
-use crate::store::plans::Revision;
 
 /// All plans, bundled ones first.
 #[utoipa::path(get, path = "/plans", tag = "plans", responses((status = 200, body = Vec<Summary>), (status = 401, body = ErrorBody)))]

@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::state_label::state_label;
 use crate::domain::machine::Phase;
+use crate::services::machine_reads::Brief;
 use crate::services::rates::{STEP_MS, Step};
-use crate::store::machines::Brief;
 
 /// Escapes text for HTML; control characters become U+FFFD.
 #[must_use]
