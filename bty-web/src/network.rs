@@ -99,8 +99,8 @@ pub fn is_elsewhere(ip: IpAddr) -> bool {
     }
 }
 
-/// True for addresses that are reachable from the whole Internet: neither of this host and its link,
-/// nor of a private network.
+/// True for addresses that are reachable from the whole Internet: neither of this host and its
+/// link, nor of a private network.
 #[must_use]
 pub fn is_public(ip: IpAddr) -> bool {
     let ip = canonical(ip);
@@ -134,8 +134,8 @@ pub fn canonical(ip: IpAddr) -> IpAddr {
     ip.to_canonical()
 }
 
-/// The network that limits per client count: an IPv4 address, or the /64 of an IPv6 address, which a
-/// single machine may have for itself.
+/// The network that limits per client count: an IPv4 address, or the /64 of an IPv6 address, which
+/// a single machine may have for itself.
 #[must_use]
 pub fn network_of(ip: IpAddr) -> IpAddr {
     match canonical(ip) {
