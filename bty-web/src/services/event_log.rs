@@ -62,7 +62,8 @@ pub async fn acknowledge_failures(app: &App) -> Result<Vec<i64>> {
 }
 
 /// The events that the words of `query` describe, the newest first: at most `limit`, and older than
-/// the event `before`. See [`Search`] for the words.
+/// the event `before`. `failed`, `ack:no`, `ack:yes`, `actor:operator`, a kind, a MAC address and an
+/// IP address mean just that; all other words are text.
 ///
 /// # Errors
 /// [`ErrorKind::Internal`] when the database fails.
@@ -109,8 +110,6 @@ impl Condition {
 const WORDS_MAX: usize = 16;
 
 impl Search {
-    /// `failed`, `ack:no`, `ack:yes`, `actor:operator`, a kind, a MAC address and an IP address
-    /// mean just that; all other words are text.
     fn parse(query: &str) -> Self {
         let mut search = Self::default();
         for word in query.split_whitespace().take(WORDS_MAX) {
