@@ -181,8 +181,8 @@ impl Connections {
         Some(Permit { id, state, connections: Arc::clone(self) })
     }
 
-    /// Ends the connection of `network` that was idle for the longest time; false when none is idle.
-    /// Counts as a refusal in both cases.
+    /// Ends the connection of `network` that was idle for the longest time; false when none is
+    /// idle. Counts as a refusal in both cases.
     fn end_idle(&self, table: &mut Table, network: IpAddr, limit: Limit) -> bool {
         self.metrics.refuse(limit);
         let waiting = table.open.iter().filter(|(_, state)| state.network == network);

@@ -44,9 +44,9 @@ pub async fn guard(State(guard): State<Guard>, mut request: Request, next: Next)
     }
 }
 
-/// Refuses requests of browsers: a page of any site can make a browser fetch an address, by an image
-/// or a link, and a contact opens a boot cycle. Firmware, iPXE and the live environment send none of
-/// these headers.
+/// Refuses requests of browsers: a page of any site can make a browser fetch an address, by an
+/// image or a link, and a contact opens a boot cycle. Firmware, iPXE and the live environment send
+/// none of these headers.
 pub async fn refuse_browsers(request: Request, next: Next) -> Response {
     let is_browser = ["sec-fetch-mode", "sec-fetch-site", "referer"]
         .iter()
@@ -71,9 +71,9 @@ async fn authenticate(guard: &Guard, headers: &HeaderMap) -> Result<Principal> {
     session(&guard.app, headers).await?.ok_or_else(|| denied("login required"))
 }
 
-/// Without a password, accepts every request whose `Host` is a name of this server. Any web site can
-/// make its own name resolve to this address (DNS rebinding); its script then has the same origin as
-/// our pages, and only a password would tell it from an operator.
+/// Without a password, accepts every request whose `Host` is a name of this server. Any web site
+/// can make its own name resolve to this address (DNS rebinding); its script then has the same
+/// origin as our pages, and only a password would tell it from an operator.
 fn check_host(app: &App, headers: &HeaderMap) -> Result<Principal> {
     // every browser sends a host
     let Some(host) = headers.get(header::HOST) else { return Ok(Principal::Everybody) };
@@ -146,8 +146,8 @@ pub async fn same_origin(State(app): State<Arc<App>>, request: Request, next: Ne
     }
 }
 
-/// The hosts, with ports, by which clients reach this server: that of the request, that of a trusted
-/// proxy, and that of `server.public_url`.
+/// The hosts, with ports, by which clients reach this server: that of the request, that of a
+/// trusted proxy, and that of `server.public_url`.
 fn own_hosts(config: &Config, peer: Option<IpAddr>, headers: &HeaderMap) -> Vec<String> {
     let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let proxied = peer.map(|peer| {

@@ -31,7 +31,10 @@ fn script(text: String) -> Response {
 }
 
 /// The script that leads a machine to its own script.
-#[utoipa::path(get, path = "/pxe-bootstrap.ipxe", tag = "pxe", responses((status = 200, content_type = "text/plain", body = String)))]
+#[utoipa::path(
+    get, path = "/pxe-bootstrap.ipxe", tag = "pxe",
+    responses((status = 200, content_type = "text/plain", body = String)),
+)]
 pub(crate) async fn bootstrap(who: ClientContext) -> Response {
     script(ipxe::bootstrap(&who.base, &random_token()))
 }
@@ -46,10 +49,17 @@ const NONCE_BYTES_MAX: usize = 64;
 
 /// What iPXE does now on the machine with this MAC address. The answer is always a script, also for
 /// an error.
-#[utoipa::path(get, path = "/pxe/{mac}", tag = "pxe",
-    params(("mac" = String, Path, description = "MAC address, with colons, hyphens or neither"),
-           ("boot" = Option<String>, Query, description = "nonce of this boot: a repeated contact changes nothing")),
-    responses((status = 200, content_type = "text/plain", body = String)))]
+#[utoipa::path(
+    get, path = "/pxe/{mac}", tag = "pxe",
+    params(
+        ("mac" = String, Path, description = "MAC address, with colons, hyphens or neither"),
+        (
+            "boot" = Option<String>, Query,
+            description = "nonce of this boot: a repeated contact changes nothing",
+        ),
+    ),
+    responses((status = 200, content_type = "text/plain", body = String)),
+)]
 pub(crate) async fn contact(
     State(app): State<Arc<App>>,
     path: Result<PathText>,
@@ -105,11 +115,20 @@ impl CycleQuery {
 
 /// The order for the live environment: a plan script for clients that accept `text/rhai`, else
 /// JSON.
-#[utoipa::path(get, path = "/pxe/{mac}/plan", tag = "pxe",
-    params(("mac" = String, Path), ("cycle" = Option<String>, Query, description = "token of the boot cycle")),
-    responses((status = 200, description = "a plan script, or JSON with `mode`", content(
-        (Object = "application/json"), (String = "text/rhai"))),
-        (status = 400, body = ErrorBody)))]
+#[utoipa::path(
+    get, path = "/pxe/{mac}/plan", tag = "pxe",
+    params(
+        ("mac" = String, Path),
+        ("cycle" = Option<String>, Query, description = "token of the boot cycle"),
+    ),
+    responses(
+        (
+            status = 200, description = "a plan script, or JSON with `mode`",
+            content((Object = "application/json"), (String = "text/rhai")),
+        ),
+        (status = 400, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn plan(
     State(app): State<Arc<App>>,
     PathText(path): PathText,
@@ -137,10 +156,14 @@ pub(crate) async fn plan(
 
 /// Reports progress, success or failure of the live environment. 409: the report does not belong to
 /// the machine's open boot cycle.
-#[utoipa::path(post, path = "/pxe/{mac}/status", tag = "pxe", request_body = StatusReport,
+#[utoipa::path(
+    post, path = "/pxe/{mac}/status", tag = "pxe", request_body = StatusReport,
     params(("mac" = String, Path), ("cycle" = Option<String>, Query)),
-    responses((status = 204), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody),
-        (status = 409, body = ErrorBody), (status = 422, body = ErrorBody)))]
+    responses(
+        (status = 204), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody),
+        (status = 409, body = ErrorBody), (status = 422, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn status(
     State(app): State<Arc<App>>,
     PathText(path): PathText,
@@ -153,10 +176,14 @@ pub(crate) async fn status(
 }
 
 /// Reports the hardware that the live environment runs on.
-#[utoipa::path(post, path = "/pxe/{mac}/inventory", tag = "pxe", request_body = Inventory,
+#[utoipa::path(
+    post, path = "/pxe/{mac}/inventory", tag = "pxe", request_body = Inventory,
     params(("mac" = String, Path), ("cycle" = Option<String>, Query)),
-    responses((status = 204), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody),
-        (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)))]
+    responses(
+        (status = 204), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody),
+        (status = 413, body = ErrorBody), (status = 422, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn inventory(
     State(app): State<Arc<App>>,
     PathText(path): PathText,

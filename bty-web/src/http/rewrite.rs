@@ -1,5 +1,5 @@
-//! Rewrites the paths of requests to those of the router: without the path below which the server is
-//! reached, and without double slashes.
+//! Rewrites the paths of requests to those of the router: without the path below which the server
+//! is reached, and without double slashes.
 
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
@@ -7,8 +7,8 @@ use axum::http::{HeaderMap, HeaderValue, Uri, header};
 /// Firmware joins URLs from parts, and requests `/boot//kernel`.
 const FIRMWARE_PATHS: [&str; 2] = ["/boot/", "/pxe/"];
 
-/// Rewrites the path of a request. `root` is the path below which the server is reached; a proxy may
-/// have removed it already.
+/// Rewrites the path of a request. `root` is the path below which the server is reached; a proxy
+/// may have removed it already.
 pub(super) fn rewrite(uri: &mut Uri, root: &str) {
     let below =
         Some(uri.path()).filter(|_| !root.is_empty()).and_then(|path| path.strip_prefix(root));

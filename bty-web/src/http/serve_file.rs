@@ -79,7 +79,8 @@ impl Opened {
 /// Symbolic links are not followed.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when there is no regular file.
+/// [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when there is no regular
+/// file.
 pub(crate) async fn respond(
     path: &Path,
     name: &str,

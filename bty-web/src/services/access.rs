@@ -10,7 +10,9 @@ use crate::domain::machine::ClientContext;
 use crate::domain::time::Time;
 use crate::services::app::App;
 use crate::services::auth::{SESSION_MS, Scope, digest, hash_password, secret};
-use crate::store::access::{self, ApiToken, OpenSession};
+use crate::store::access;
+
+pub use crate::store::access::{ApiToken, OpenSession};
 
 /// Who sends a request.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,9 @@ use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::{Event, KINDS};
 use crate::domain::mac::Mac;
 use crate::services::app::App;
-use crate::store::events::{self, Filter, Found, Words};
+use crate::store::events::{self, Words};
+
+pub use crate::store::events::{Filter, Found, LIMIT_MAX};
 
 /// Events that `filter` lets through, the newest first, and the number of unacknowledged failures
 /// in the whole log.
@@ -60,7 +62,8 @@ pub async fn acknowledge_failures(app: &App) -> Result<Vec<i64>> {
 }
 
 /// The events that the words of `query` describe, the newest first: at most `limit`, and older than
-/// the event `before`. See [`Search`] for the words.
+/// the event `before`. `failed`, `ack:no`, `ack:yes`, `actor:operator`, a kind, a MAC address and an
+/// IP address mean just that; all other words are text.
 ///
 /// # Errors
 /// [`ErrorKind::Internal`] when the database fails.
@@ -93,13 +96,13 @@ enum Condition {
 }
 
 impl Condition {
-    fn holds(&self, event: &Words<'_>) -> bool {
+    fn holds(&self, event: &EventRow<'_>) -> bool {
         match self {
             Self::Failed => event.has_failed(),
             Self::Acknowledged(is) => event.is_acknowledged() == *is,
             Self::Actor(actor) => event.is_by(actor),
             Self::SourceIp(ip) => event.is_from(ip),
-            Self::Text(text) => event.have(text),
+            Self::Text(text) => event.contains(text),
         }
     }
 }
@@ -107,8 +110,6 @@ impl Condition {
 const WORDS_MAX: usize = 16;
 
 impl Search {
-    /// `failed`, `ack:no`, `ack:yes`, `actor:operator`, a kind, a MAC address and an IP address
-    /// mean just that; all other words are text.
     fn parse(query: &str) -> Self {
         let mut search = Self::default();
         for word in query.split_whitespace().take(WORDS_MAX) {

@@ -17,7 +17,9 @@ use crate::services::app::App;
 use crate::services::auth::Scope;
 use crate::services::catalog::{self, Imported};
 use crate::services::image_route::source;
-use crate::store::{self, catalog::Stored};
+use crate::store;
+
+pub use crate::store::catalog::Stored;
 
 /// All entries, by name.
 ///

@@ -10,8 +10,9 @@ use crate::domain::time::Time;
 use crate::services::app::App;
 use crate::store::catalog::Stored;
 use crate::store::events::Filter;
-use crate::store::machines::Brief;
 use crate::store::{catalog, events, machines};
+
+pub use crate::store::machines::Brief;
 
 /// The machine with this address; `None` when it is unknown.
 ///

@@ -12,7 +12,9 @@ use crate::domain::machine::ClientContext;
 use crate::domain::plan::{self, Plan, Summary, bundled, examine};
 use crate::services::access::Principal;
 use crate::services::app::App;
-use crate::store::{self, plans::Revision};
+use crate::store;
+
+pub use crate::store::plans::Revision;
 
 /// All plans: the bundled ones first, then those of operators by name.
 ///

@@ -10,19 +10,29 @@ use crate::domain::error::Result;
 use crate::domain::machine::ClientContext;
 use crate::http::error::ErrorBody;
 use crate::http::extract::{Json, PathText};
-use crate::services::access::{self, CreatedToken, NewToken};
+use crate::services::access::{self, ApiToken, CreatedToken, NewToken};
 use crate::services::app::App;
-use crate::store::access::ApiToken;
 
 /// All tokens, without their secrets.
-#[utoipa::path(get, path = "/tokens", tag = "access", responses((status = 200, body = Vec<ApiToken>), (status = 401, body = ErrorBody)))]
+#[utoipa::path(
+    get, path = "/tokens", tag = "access",
+    responses(
+        (status = 200, body = Vec<ApiToken>), (status = 401, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn tokens(State(app): State<Arc<App>>) -> Result<axum::Json<Vec<ApiToken>>> {
     access::tokens(&app).await.map(axum::Json)
 }
 
 /// Creates a token. Its secret is in this answer only: the server keeps a digest of it.
-#[utoipa::path(post, path = "/tokens", tag = "access", request_body = NewToken,
-    responses((status = 201, body = CreatedToken), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)))]
+#[utoipa::path(
+    post, path = "/tokens", tag = "access", request_body = NewToken,
+    responses(
+        (status = 201, body = CreatedToken), (status = 400, body = ErrorBody),
+        (status = 401, body = ErrorBody), (status = 413, body = ErrorBody),
+        (status = 422, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn create(
     State(app): State<Arc<App>>,
     who: ClientContext,
@@ -33,8 +43,13 @@ pub(crate) async fn create(
 }
 
 /// Revokes a token.
-#[utoipa::path(delete, path = "/tokens/{id}", tag = "access", params(("id" = i64, Path)),
-    responses((status = 204), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
+#[utoipa::path(
+    delete, path = "/tokens/{id}", tag = "access", params(("id" = i64, Path)),
+    responses(
+        (status = 204), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 404, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn revoke(
     State(app): State<Arc<App>>,
     PathText(id): PathText,
@@ -51,7 +66,12 @@ pub(crate) struct EndedSessions {
 }
 
 /// Ends all sessions of browsers.
-#[utoipa::path(delete, path = "/sessions", tag = "access", responses((status = 200, body = EndedSessions), (status = 401, body = ErrorBody)))]
+#[utoipa::path(
+    delete, path = "/sessions", tag = "access",
+    responses(
+        (status = 200, body = EndedSessions), (status = 401, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn end_sessions(
     State(app): State<Arc<App>>,
     who: ClientContext,

@@ -24,25 +24,41 @@ use crate::services::cache_control::{
 /// Bytes read at once for a client that is served by the router.
 const CHUNK_BYTES: u64 = 256 << 10;
 
-/// An object of an origin, whose address is in the path in URL-safe Base64. What is not in the cache
-/// is fetched while it is sent. `Range` and conditional requests work; HEAD does not wait for a
-/// fetch. `X-Cache` says where the answer comes from: `hit`, `stale`, `filling`, `miss`, `curated`,
-/// `refused`.
-#[utoipa::path(get, path = "/b/{address}/{name}", tag = "cache",
-    params(("address" = String, Path), ("name" = String, Path, description = "any name; only for people"),
-           ("sha256" = Option<String>, Query, description = "digest that the bytes must have")),
-    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 206), (status = 304), (status = 400, body = ErrorBody), (status = 412),
-        (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 416), (status = 429, body = ErrorBody), (status = 502, body = ErrorBody),
-        (status = 507, body = ErrorBody)))]
+/// An object of an origin, whose address is in the path in URL-safe Base64. What is not in the
+/// cache is fetched while it is sent. `Range` and conditional requests work; HEAD does not wait for
+/// a fetch. `X-Cache` says where the answer comes from: `hit`, `stale`, `filling`, `miss`,
+/// `curated`, `refused`.
+#[utoipa::path(
+    get, path = "/b/{address}/{name}", tag = "cache",
+    params(
+        ("address" = String, Path),
+        ("name" = String, Path, description = "any name; only for people"),
+        ("sha256" = Option<String>, Query, description = "digest that the bytes must have"),
+    ),
+    responses(
+        (status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 206),
+        (status = 304), (status = 400, body = ErrorBody), (status = 412),
+        (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 416),
+        (status = 429, body = ErrorBody), (status = 502, body = ErrorBody),
+        (status = 507, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn object(State(app): State<Arc<App>>, request: Request) -> Result<Response> {
     serve(cache_host(&app)?, request).await
 }
 
 /// An object of an origin, whose address is in the query. Otherwise like `/b/{address}/{name}`.
-#[utoipa::path(get, path = "/blob", tag = "cache", params(("url" = String, Query), ("sha256" = Option<String>, Query)),
-    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 206), (status = 304), (status = 400, body = ErrorBody), (status = 412),
-        (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 416), (status = 429, body = ErrorBody), (status = 502, body = ErrorBody),
-        (status = 507, body = ErrorBody)))]
+#[utoipa::path(
+    get, path = "/blob", tag = "cache",
+    params(("url" = String, Query), ("sha256" = Option<String>, Query)),
+    responses(
+        (status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 206),
+        (status = 304), (status = 400, body = ErrorBody), (status = 412),
+        (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 416),
+        (status = 429, body = ErrorBody), (status = 502, body = ErrorBody),
+        (status = 507, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn blob(State(app): State<Arc<App>>, request: Request) -> Result<Response> {
     serve(cache_host(&app)?, request).await
 }
@@ -95,16 +111,28 @@ fn response(cache: &Arc<CacheHost>, answer: BlobResponse) -> Result<Response> {
 }
 
 /// Contents and counters of the cache host.
-#[utoipa::path(get, path = "/cache", tag = "cache", responses((status = 200, body = CacheState), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
+#[utoipa::path(
+    get, path = "/cache", tag = "cache",
+    responses(
+        (status = 200, body = CacheState), (status = 401, body = ErrorBody),
+        (status = 404, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn state(State(app): State<Arc<App>>) -> Result<axum::Json<CacheState>> {
     cache_control::state(&app).await.map(axum::Json)
 }
 
 /// Fetches an object, also when the cache is curated. The answer does not wait for the fetch.
-#[utoipa::path(post, path = "/cache/objects", tag = "cache", request_body = NewObject,
-    responses((status = 200, body = ObjectState), (status = 202, body = ObjectState), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
-        (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody),
-        (status = 429, body = ErrorBody), (status = 502, body = ErrorBody)))]
+#[utoipa::path(
+    post, path = "/cache/objects", tag = "cache", request_body = NewObject,
+    responses(
+        (status = 200, body = ObjectState), (status = 202, body = ObjectState),
+        (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 403, body = ErrorBody), (status = 404, body = ErrorBody),
+        (status = 413, body = ErrorBody), (status = 422, body = ErrorBody),
+        (status = 429, body = ErrorBody), (status = 502, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn fetch(
     State(app): State<Arc<App>>,
     Json(new): Json<NewObject>,
@@ -115,8 +143,13 @@ pub(crate) async fn fetch(
 }
 
 /// Deletes an object. Clients that are reading it still get all of it.
-#[utoipa::path(delete, path = "/cache/objects/{key}", tag = "cache", params(("key" = String, Path)),
-    responses((status = 204), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
+#[utoipa::path(
+    delete, path = "/cache/objects/{key}", tag = "cache", params(("key" = String, Path)),
+    responses(
+        (status = 204), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 404, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn delete(
     State(app): State<Arc<App>>,
     PathText(key): PathText,
@@ -126,8 +159,13 @@ pub(crate) async fn delete(
 }
 
 /// Pins an object: it is never evicted.
-#[utoipa::path(put, path = "/cache/objects/{key}/pin", tag = "cache", params(("key" = String, Path)),
-    responses((status = 200, body = CachedObject), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
+#[utoipa::path(
+    put, path = "/cache/objects/{key}/pin", tag = "cache", params(("key" = String, Path)),
+    responses(
+        (status = 200, body = CachedObject), (status = 400, body = ErrorBody),
+        (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn pin(
     State(app): State<Arc<App>>,
     PathText(key): PathText,
@@ -136,8 +174,13 @@ pub(crate) async fn pin(
 }
 
 /// Unpins an object: it may be evicted again.
-#[utoipa::path(delete, path = "/cache/objects/{key}/pin", tag = "cache", params(("key" = String, Path)),
-    responses((status = 200, body = CachedObject), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
+#[utoipa::path(
+    delete, path = "/cache/objects/{key}/pin", tag = "cache", params(("key" = String, Path)),
+    responses(
+        (status = 200, body = CachedObject), (status = 400, body = ErrorBody),
+        (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn unpin(
     State(app): State<Arc<App>>,
     PathText(key): PathText,
@@ -146,8 +189,13 @@ pub(crate) async fn unpin(
 }
 
 /// Cancels a fetch. The connections of clients that are reading it break.
-#[utoipa::path(delete, path = "/cache/fills/{key}", tag = "cache", params(("key" = String, Path)),
-    responses((status = 204), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
+#[utoipa::path(
+    delete, path = "/cache/fills/{key}", tag = "cache", params(("key" = String, Path)),
+    responses(
+        (status = 204), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 404, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn cancel(
     State(app): State<Arc<App>>,
     PathText(key): PathText,
@@ -157,7 +205,12 @@ pub(crate) async fn cancel(
 }
 
 /// Forgets all misses.
-#[utoipa::path(delete, path = "/cache/misses", tag = "cache", responses((status = 204), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
+#[utoipa::path(
+    delete, path = "/cache/misses", tag = "cache",
+    responses(
+        (status = 204), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn forget(State(app): State<Arc<App>>) -> Result<StatusCode> {
     cache_control::forget_misses(&app).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -15,8 +15,7 @@ use crate::http::extract::{Json, Params};
 use crate::services::access::Principal;
 use crate::services::app::App;
 use crate::services::catalog::{self, Imported, NewImage, Refreshed};
-use crate::services::image_catalog::{self, CachedImage};
-use crate::store::catalog::Stored;
+use crate::services::image_catalog::{self, CachedImage, Stored};
 
 /// An image as clients see it.
 #[derive(Serialize, utoipa::ToSchema)]
@@ -41,7 +40,9 @@ pub(crate) struct Image {
 }
 
 /// The images of the catalog.
-#[utoipa::path(get, path = "/images", tag = "catalog", responses((status = 200, body = Vec<Image>)))]
+#[utoipa::path(
+    get, path = "/images", tag = "catalog", responses((status = 200, body = Vec<Image>)),
+)]
 pub(crate) async fn images(State(app): State<Arc<App>>) -> Result<axum::Json<Vec<Image>>> {
     let entries = image_catalog::entries(&app).await?;
     let image = |entry: Stored| Image {
@@ -60,7 +61,10 @@ pub(crate) async fn images(State(app): State<Arc<App>>) -> Result<axum::Json<Vec
 
 /// The catalog as TOML: all entries, also those without a digest. Addresses lead to the cache host
 /// when there is one and it answers.
-#[utoipa::path(get, path = "/catalog.toml", tag = "catalog", responses((status = 200, content_type = "application/toml", body = String)))]
+#[utoipa::path(
+    get, path = "/catalog.toml", tag = "catalog",
+    responses((status = 200, content_type = "application/toml", body = String)),
+)]
 pub(crate) async fn toml(State(app): State<Arc<App>>, who: ClientContext) -> Result<Response> {
     let text = image_catalog::client_toml(&app, &who.base).await?;
     Ok(([(header::CONTENT_TYPE, "application/toml")], text).into_response())
@@ -73,8 +77,13 @@ pub(crate) struct EntrySelection {
 }
 
 /// What the cache host has of all images, or of one. Fetches nothing.
-#[utoipa::path(get, path = "/catalog/cache", tag = "catalog", params(("src" = Option<String>, Query)),
-    responses((status = 200, body = Vec<CachedImage>), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
+#[utoipa::path(
+    get, path = "/catalog/cache", tag = "catalog", params(("src" = Option<String>, Query)),
+    responses(
+        (status = 200, body = Vec<CachedImage>), (status = 401, body = ErrorBody),
+        (status = 404, body = ErrorBody), (status = 422, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn cached(
     State(app): State<Arc<App>>,
     Params(selection): Params<EntrySelection>,
@@ -85,9 +94,14 @@ pub(crate) async fn cached(
 
 /// Has the cache host fetch all images, or one, before machines ask for them. The answer does not
 /// wait for the fetches.
-#[utoipa::path(post, path = "/catalog/warm", tag = "catalog", params(("src" = Option<String>, Query)),
-    responses((status = 200, body = Vec<CachedImage>), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody),
-        (status = 429, body = ErrorBody), (status = 502, body = ErrorBody)))]
+#[utoipa::path(
+    post, path = "/catalog/warm", tag = "catalog", params(("src" = Option<String>, Query)),
+    responses(
+        (status = 200, body = Vec<CachedImage>), (status = 401, body = ErrorBody),
+        (status = 404, body = ErrorBody), (status = 422, body = ErrorBody),
+        (status = 429, body = ErrorBody), (status = 502, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn warm(
     State(app): State<Arc<App>>,
     Params(selection): Params<EntrySelection>,
@@ -97,7 +111,10 @@ pub(crate) async fn warm(
 }
 
 /// The entries with all that the server keeps of them.
-#[utoipa::path(get, path = "/catalog/entries", tag = "catalog", responses((status = 200, body = Vec<Stored>), (status = 401, body = ErrorBody)))]
+#[utoipa::path(
+    get, path = "/catalog/entries", tag = "catalog",
+    responses((status = 200, body = Vec<Stored>), (status = 401, body = ErrorBody)),
+)]
 pub(crate) async fn entries(State(app): State<Arc<App>>) -> Result<axum::Json<Vec<Stored>>> {
     image_catalog::entries(&app).await.map(axum::Json)
 }
@@ -123,8 +140,14 @@ pub(crate) struct NewEntry {
 }
 
 /// Adds an image by its address, which must answer.
-#[utoipa::path(post, path = "/catalog/entries", tag = "catalog", request_body = NewEntry,
-    responses((status = 201, body = Stored), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 409, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)))]
+#[utoipa::path(
+    post, path = "/catalog/entries", tag = "catalog", request_body = NewEntry,
+    responses(
+        (status = 201, body = Stored), (status = 400, body = ErrorBody),
+        (status = 401, body = ErrorBody), (status = 409, body = ErrorBody),
+        (status = 413, body = ErrorBody), (status = 422, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn add(
     State(app): State<Arc<App>>,
     who: ClientContext,
@@ -142,8 +165,13 @@ pub(crate) struct EntryAddress {
 }
 
 /// Deletes an entry for good: no import and no restart brings it back, only adding it again does.
-#[utoipa::path(delete, path = "/catalog/entries", tag = "catalog", params(("src" = String, Query)),
-    responses((status = 204), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
+#[utoipa::path(
+    delete, path = "/catalog/entries", tag = "catalog", params(("src" = String, Query)),
+    responses(
+        (status = 204), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
+        (status = 422, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn delete(
     State(app): State<Arc<App>>,
     Params(address): Params<EntryAddress>,
@@ -160,8 +188,14 @@ pub(crate) struct CatalogSource {
 
 /// Imports a catalog: an `http://`, `https://` or `oras://` address, or a path on the server, which
 /// needs the scope `admin`.
-#[utoipa::path(post, path = "/catalog/import", tag = "catalog", params(("source" = String, Query)),
-    responses((status = 200, body = Imported), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody), (status = 422, body = ErrorBody)))]
+#[utoipa::path(
+    post, path = "/catalog/import", tag = "catalog", params(("source" = String, Query)),
+    responses(
+        (status = 200, body = Imported), (status = 400, body = ErrorBody),
+        (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
+        (status = 422, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn import(
     State(app): State<Arc<App>>,
     Params(catalog): Params<CatalogSource>,
@@ -172,8 +206,13 @@ pub(crate) async fn import(
 }
 
 /// Resolves the tags of all entries, or of one, again, and updates entries whose tag has moved.
-#[utoipa::path(post, path = "/catalog/refresh", tag = "catalog", params(("src" = Option<String>, Query)),
-    responses((status = 200, body = Refreshed), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
+#[utoipa::path(
+    post, path = "/catalog/refresh", tag = "catalog", params(("src" = Option<String>, Query)),
+    responses(
+        (status = 200, body = Refreshed), (status = 401, body = ErrorBody),
+        (status = 404, body = ErrorBody), (status = 422, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn refresh(
     State(app): State<Arc<App>>,
     Params(selection): Params<EntrySelection>,
@@ -184,8 +223,13 @@ pub(crate) async fn refresh(
 
 /// Whether all images, or one, are where the catalog says, with the size and digest that it says.
 /// Downloads no image.
-#[utoipa::path(get, path = "/catalog/check", tag = "catalog", params(("src" = Option<String>, Query)),
-    responses((status = 200, body = Vec<Object>), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
+#[utoipa::path(
+    get, path = "/catalog/check", tag = "catalog", params(("src" = Option<String>, Query)),
+    responses(
+        (status = 200, body = Vec<Object>), (status = 401, body = ErrorBody),
+        (status = 404, body = ErrorBody), (status = 422, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn check(
     State(app): State<Arc<App>>,
     Params(selection): Params<EntrySelection>,

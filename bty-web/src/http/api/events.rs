@@ -19,8 +19,8 @@ use crate::http::error::ErrorBody;
 use crate::http::extract::{Params, PathText};
 use crate::services::access::Principal;
 use crate::services::app::App;
-use crate::services::{event_log, machine_reads};
-use crate::store::events::{Filter, LIMIT_MAX};
+use crate::services::event_log::{self, Filter, LIMIT_MAX};
+use crate::services::machine_reads;
 
 #[derive(Deserialize)]
 pub(crate) struct EventQuery {
@@ -47,11 +47,21 @@ pub(crate) struct EventList {
 const LIMIT_DEFAULT: i64 = 50;
 
 /// Events, the newest first. `before_id` with the last id of a page gives the next one.
-#[utoipa::path(get, path = "/events", tag = "events",
-    params(("kind" = Option<String>, Query), ("subject_kind" = Option<String>, Query), ("subject_id" = Option<String>, Query), ("actor" = Option<String>, Query),
-        ("source_ip" = Option<String>, Query), ("failed" = Option<bool>, Query), ("acknowledged" = Option<bool>, Query),
-        ("before_id" = Option<i64>, Query), ("q" = Option<String>, Query), ("limit" = Option<i64>, Query, description = "1 to 500, else the nearest; 50")),
-    responses((status = 200, body = EventList), (status = 401, body = ErrorBody), (status = 422, body = ErrorBody)))]
+#[utoipa::path(
+    get, path = "/events", tag = "events",
+    params(
+        ("kind" = Option<String>, Query), ("subject_kind" = Option<String>, Query),
+        ("subject_id" = Option<String>, Query), ("actor" = Option<String>, Query),
+        ("source_ip" = Option<String>, Query), ("failed" = Option<bool>, Query),
+        ("acknowledged" = Option<bool>, Query), ("before_id" = Option<i64>, Query),
+        ("q" = Option<String>, Query),
+        ("limit" = Option<i64>, Query, description = "1 to 500, else the nearest; 50"),
+    ),
+    responses(
+        (status = 200, body = EventList), (status = 401, body = ErrorBody),
+        (status = 422, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
     Params(query): Params<EventQuery>,
@@ -90,8 +100,13 @@ pub(crate) struct Acknowledged {
 }
 
 /// Acknowledges an event: an operator has seen it.
-#[utoipa::path(post, path = "/events/{id}/ack", tag = "events", params(("id" = i64, Path)),
-    responses((status = 200, body = Acknowledged), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
+#[utoipa::path(
+    post, path = "/events/{id}/ack", tag = "events", params(("id" = i64, Path)),
+    responses(
+        (status = 200, body = Acknowledged), (status = 400, body = ErrorBody),
+        (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn acknowledge(
     State(app): State<Arc<App>>,
     PathText(id): PathText,
@@ -104,7 +119,13 @@ type SseStream = Pin<Box<dyn Stream<Item = Result<Sse, Infallible>> + Send>>;
 type SseResponse = axum::response::sse::Sse<KeepAliveStream<SseStream>>;
 
 /// Every event as it is recorded: `event: event`, with the event as JSON.
-#[utoipa::path(get, path = "/events/stream", tag = "events", responses((status = 200, content_type = "text/event-stream", body = String), (status = 401, body = ErrorBody)))]
+#[utoipa::path(
+    get, path = "/events/stream", tag = "events",
+    responses(
+        (status = 200, content_type = "text/event-stream", body = String),
+        (status = 401, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn stream(State(app): State<Arc<App>>, principal: Principal) -> SseResponse {
     let events = app.bus.listen();
     follow(app, principal, events, |_, event| Box::pin(async move { json("event", &event) }))
@@ -112,7 +133,13 @@ pub(crate) async fn stream(State(app): State<Arc<App>>, principal: Principal) ->
 
 /// Every change of a machine: `event: machines-update`, with the machine as JSON, or
 /// `{"mac", "deleted"}`.
-#[utoipa::path(get, path = "/events/machines", tag = "events", responses((status = 200, content_type = "text/event-stream", body = String), (status = 401, body = ErrorBody)))]
+#[utoipa::path(
+    get, path = "/events/machines", tag = "events",
+    responses(
+        (status = 200, content_type = "text/event-stream", body = String),
+        (status = 401, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn machines(State(app): State<Arc<App>>, principal: Principal) -> SseResponse {
     let events = app.bus.listen();
     follow(app, principal, events, |app, event| Box::pin(machine_update(app, event)))
@@ -130,7 +157,13 @@ async fn machine_update(app: Arc<App>, event: Event) -> Option<Sse> {
 }
 
 /// Every change of a job: `event: worker-state-changed`, with `kind`, `key` and `status`.
-#[utoipa::path(get, path = "/events/workers", tag = "events", responses((status = 200, content_type = "text/event-stream", body = String), (status = 401, body = ErrorBody)))]
+#[utoipa::path(
+    get, path = "/events/workers", tag = "events",
+    responses(
+        (status = 200, content_type = "text/event-stream", body = String),
+        (status = 401, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn workers(State(app): State<Arc<App>>, principal: Principal) -> SseResponse {
     let jobs = app.jobs.listen();
     follow(app, principal, jobs, |_, change| {

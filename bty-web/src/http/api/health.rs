@@ -24,7 +24,10 @@ pub(crate) struct Health {
 }
 
 /// Whether the server can read its state, and has space to change it.
-#[utoipa::path(get, path = "/healthz", tag = "server", responses((status = 200, body = Health), (status = 503, body = Health)))]
+#[utoipa::path(
+    get, path = "/healthz", tag = "server",
+    responses((status = 200, body = Health), (status = 503, body = Health)),
+)]
 pub(crate) async fn healthz(
     State(app): State<Arc<App>>,
 ) -> Result<(StatusCode, axum::Json<Health>)> {
@@ -46,7 +49,13 @@ pub(crate) async fn version() -> axum::Json<Version> {
 }
 
 /// Metrics for Prometheus.
-#[utoipa::path(get, path = "/metrics", tag = "server", responses((status = 200, content_type = "application/openmetrics-text", body = String), (status = 401, body = ErrorBody)))]
+#[utoipa::path(
+    get, path = "/metrics", tag = "server",
+    responses(
+        (status = 200, content_type = "application/openmetrics-text", body = String),
+        (status = 401, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response> {
     let text = server_health::metrics(&app).await?;
     Ok((
@@ -57,7 +66,9 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response> {
 }
 
 /// The OpenAPI document.
-#[utoipa::path(get, path = "/openapi.json", tag = "server", responses((status = 200, body = Object)))]
+#[utoipa::path(
+    get, path = "/openapi.json", tag = "server", responses((status = 200, body = Object)),
+)]
 pub(crate) async fn openapi(
     Extension(document): Extension<Arc<utoipa::openapi::OpenApi>>,
 ) -> axum::Json<utoipa::openapi::OpenApi> {

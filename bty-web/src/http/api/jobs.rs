@@ -17,20 +17,32 @@ use crate::services::jobs::Job;
 use crate::services::netboot::dhcp::text as dhcp_text;
 
 /// All jobs, the newest first.
-#[utoipa::path(get, path = "/workers", tag = "jobs", responses((status = 200, body = Vec<Job>), (status = 401, body = ErrorBody)))]
+#[utoipa::path(
+    get, path = "/workers", tag = "jobs",
+    responses((status = 200, body = Vec<Job>), (status = 401, body = ErrorBody)),
+)]
 pub(crate) async fn jobs(State(app): State<Arc<App>>) -> axum::Json<Vec<Job>> {
     axum::Json(app.jobs.list(None))
 }
 
 /// The files of the live environment, and the fetches of others.
-#[utoipa::path(get, path = "/boot/releases", tag = "jobs", responses((status = 200, body = Releases), (status = 401, body = ErrorBody)))]
+#[utoipa::path(
+    get, path = "/boot/releases", tag = "jobs",
+    responses((status = 200, body = Releases), (status = 401, body = ErrorBody)),
+)]
 pub(crate) async fn releases(State(app): State<Arc<App>>) -> axum::Json<Releases> {
     axum::Json(job_control::releases(&app))
 }
 
 /// Compares the files of a version with their digests. Reads all of them, which takes seconds.
-#[utoipa::path(get, path = "/boot/releases/{version}/verify", tag = "jobs", params(("version" = String, Path)),
-    responses((status = 200, body = ReleaseCheck), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
+#[utoipa::path(
+    get, path = "/boot/releases/{version}/verify", tag = "jobs",
+    params(("version" = String, Path)),
+    responses(
+        (status = 200, body = ReleaseCheck), (status = 400, body = ErrorBody),
+        (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn verify(
     State(app): State<Arc<App>>,
     PathText(version): PathText,
@@ -40,13 +52,24 @@ pub(crate) async fn verify(
 
 /// DHCP options that make machines boot from this server, at the address that the request was sent
 /// to.
-#[utoipa::path(get, path = "/netboot/dhcp", tag = "boot", responses((status = 200, content_type = "text/plain", body = String), (status = 401, body = ErrorBody)))]
+#[utoipa::path(
+    get, path = "/netboot/dhcp", tag = "boot",
+    responses(
+        (status = 200, content_type = "text/plain", body = String),
+        (status = 401, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn dhcp(who: ClientContext) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], dhcp_text(&who.base)).into_response()
 }
 
 /// Whether machines can boot from this server. Asks TFTP for a boot program, as firmware would.
-#[utoipa::path(get, path = "/netboot/health", tag = "boot", responses((status = 200, body = NetbootHealth), (status = 401, body = ErrorBody)))]
+#[utoipa::path(
+    get, path = "/netboot/health", tag = "boot",
+    responses(
+        (status = 200, body = NetbootHealth), (status = 401, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn health(
     State(app): State<Arc<App>>,
     who: ClientContext,
@@ -66,8 +89,14 @@ pub(crate) struct ReleaseTag {
 
 /// Fetches the files of a release in the background, and checks them. A fetch that failed continues
 /// where it ended.
-#[utoipa::path(post, path = "/boot/releases", tag = "jobs", request_body = ReleaseTag,
-    responses((status = 202, body = Job), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)))]
+#[utoipa::path(
+    post, path = "/boot/releases", tag = "jobs", request_body = ReleaseTag,
+    responses(
+        (status = 202, body = Job), (status = 400, body = ErrorBody),
+        (status = 401, body = ErrorBody), (status = 413, body = ErrorBody),
+        (status = 422, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn fetch_release(
     State(app): State<Arc<App>>,
     who: ClientContext,
@@ -78,8 +107,13 @@ pub(crate) async fn fetch_release(
 }
 
 /// Cancels a fetch.
-#[utoipa::path(delete, path = "/boot/releases/{tag}", tag = "jobs", params(("tag" = String, Path)),
-    responses((status = 200, body = Job), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
+#[utoipa::path(
+    delete, path = "/boot/releases/{tag}", tag = "jobs", params(("tag" = String, Path)),
+    responses(
+        (status = 200, body = Job), (status = 401, body = ErrorBody),
+        (status = 404, body = ErrorBody), (status = 422, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn cancel_release(
     State(app): State<Arc<App>>,
     PathText(tag): PathText,
@@ -88,7 +122,10 @@ pub(crate) async fn cancel_release(
 }
 
 /// The backups on the disk, and the jobs that make them.
-#[utoipa::path(get, path = "/workers/backups", tag = "jobs", responses((status = 200, body = Backups), (status = 401, body = ErrorBody)))]
+#[utoipa::path(
+    get, path = "/workers/backups", tag = "jobs",
+    responses((status = 200, body = Backups), (status = 401, body = ErrorBody)),
+)]
 pub(crate) async fn backups(State(app): State<Arc<App>>) -> Result<axum::Json<Backups>> {
     job_control::backups(&app).await.map(axum::Json)
 }
@@ -103,8 +140,14 @@ pub(crate) struct BackupTrigger {
 }
 
 /// Backs up everything but the audit log, in the background.
-#[utoipa::path(post, path = "/workers/backups", tag = "jobs", request_body = BackupTrigger,
-    responses((status = 202, body = Job), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)))]
+#[utoipa::path(
+    post, path = "/workers/backups", tag = "jobs", request_body = BackupTrigger,
+    responses(
+        (status = 202, body = Job), (status = 400, body = ErrorBody),
+        (status = 401, body = ErrorBody), (status = 413, body = ErrorBody),
+        (status = 422, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn create_backup(
     State(app): State<Arc<App>>,
     who: ClientContext,
@@ -115,8 +158,13 @@ pub(crate) async fn create_backup(
 }
 
 /// Cancels a backup that is being made.
-#[utoipa::path(delete, path = "/workers/backups/{id}", tag = "jobs", params(("id" = String, Path)),
-    responses((status = 200, body = Job), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
+#[utoipa::path(
+    delete, path = "/workers/backups/{id}", tag = "jobs", params(("id" = String, Path)),
+    responses(
+        (status = 200, body = Job), (status = 401, body = ErrorBody),
+        (status = 404, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn cancel_backup(
     State(app): State<Arc<App>>,
     PathText(id): PathText,

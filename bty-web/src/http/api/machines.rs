@@ -18,9 +18,19 @@ use crate::services::machine_edits::{self, MachineChanges};
 use crate::services::machine_reads;
 
 /// Machines, sorted by MAC address.
-#[utoipa::path(get, path = "/machines", tag = "machines",
-    params(("q" = Option<String>, Query, description = "text in MAC address, label, plan, image reference or IP address"), ("label" = Option<String>, Query), ("plan" = Option<String>, Query)),
-    responses((status = 200, body = Vec<MachineBody>), (status = 401, body = ErrorBody)))]
+#[utoipa::path(
+    get, path = "/machines", tag = "machines",
+    params(
+        (
+            "q" = Option<String>, Query,
+            description = "text in MAC address, label, plan, image reference or IP address",
+        ),
+        ("label" = Option<String>, Query), ("plan" = Option<String>, Query),
+    ),
+    responses(
+        (status = 200, body = Vec<MachineBody>), (status = 401, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
     Params(query): Params<MachineQuery>,
@@ -29,8 +39,13 @@ pub(crate) async fn list(
 }
 
 /// One machine.
-#[utoipa::path(get, path = "/machines/{mac}", tag = "machines", params(("mac" = String, Path)),
-    responses((status = 200, body = MachineBody), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
+#[utoipa::path(
+    get, path = "/machines/{mac}", tag = "machines", params(("mac" = String, Path)),
+    responses(
+        (status = 200, body = MachineBody), (status = 400, body = ErrorBody),
+        (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn get(
     State(app): State<Arc<App>>,
     PathText(path): PathText,
@@ -42,8 +57,15 @@ pub(crate) async fn get(
 /// Binds a machine: all fields, those that are left out get their defaults. An unknown machine is
 /// added. Saving orders again, also when nothing has changed; a change of labels, drive or kernel
 /// arguments alone does not.
-#[utoipa::path(put, path = "/machines/{mac}", tag = "machines", params(("mac" = String, Path)), request_body = Binding,
-    responses((status = 200, body = MachineBody), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)))]
+#[utoipa::path(
+    put, path = "/machines/{mac}", tag = "machines", params(("mac" = String, Path)),
+    request_body = Binding,
+    responses(
+        (status = 200, body = MachineBody), (status = 400, body = ErrorBody),
+        (status = 401, body = ErrorBody), (status = 413, body = ErrorBody),
+        (status = 422, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn put(
     State(app): State<Arc<App>>,
     PathText(path): PathText,
@@ -55,8 +77,15 @@ pub(crate) async fn put(
 }
 
 /// Changes the given fields of a known machine. A request that changes nothing orders nothing.
-#[utoipa::path(patch, path = "/machines/{mac}", tag = "machines", params(("mac" = String, Path)), request_body = MachineChanges,
-    responses((status = 200, body = MachineBody), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)))]
+#[utoipa::path(
+    patch, path = "/machines/{mac}", tag = "machines", params(("mac" = String, Path)),
+    request_body = MachineChanges,
+    responses(
+        (status = 200, body = MachineBody), (status = 400, body = ErrorBody),
+        (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
+        (status = 413, body = ErrorBody), (status = 422, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn patch(
     State(app): State<Arc<App>>,
     PathText(path): PathText,
@@ -68,8 +97,13 @@ pub(crate) async fn patch(
 }
 
 /// Deletes a machine. When it boots from the network again, it is a new machine.
-#[utoipa::path(delete, path = "/machines/{mac}", tag = "machines", params(("mac" = String, Path)),
-    responses((status = 204), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
+#[utoipa::path(
+    delete, path = "/machines/{mac}", tag = "machines", params(("mac" = String, Path)),
+    responses(
+        (status = 204), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 404, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn delete(
     State(app): State<Arc<App>>,
     PathText(path): PathText,
@@ -80,8 +114,13 @@ pub(crate) async fn delete(
 }
 
 /// The hardware of a machine as it posted it.
-#[utoipa::path(get, path = "/machines/{mac}/lshw.json", tag = "machines", params(("mac" = String, Path)),
-    responses((status = 200, body = Object), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
+#[utoipa::path(
+    get, path = "/machines/{mac}/lshw.json", tag = "machines", params(("mac" = String, Path)),
+    responses(
+        (status = 200, body = Object), (status = 400, body = ErrorBody),
+        (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn lshw(
     State(app): State<Arc<App>>,
     PathText(path): PathText,
@@ -92,8 +131,13 @@ pub(crate) async fn lshw(
 }
 
 /// The disks of a machine as it posted them.
-#[utoipa::path(get, path = "/machines/{mac}/disks.json", tag = "machines", params(("mac" = String, Path)),
-    responses((status = 200, body = Vec<Object>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
+#[utoipa::path(
+    get, path = "/machines/{mac}/disks.json", tag = "machines", params(("mac" = String, Path)),
+    responses(
+        (status = 200, body = Vec<Object>), (status = 400, body = ErrorBody),
+        (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn disks(
     State(app): State<Arc<App>>,
     PathText(path): PathText,

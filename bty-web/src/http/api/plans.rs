@@ -14,12 +14,14 @@ use crate::http::error::ErrorBody;
 use crate::http::extract::{ClientGone, Json, Params, PathText, parse_mac};
 use crate::services::access::Principal;
 use crate::services::app::App;
-use crate::services::plan_edits::{self, PlanCheck, PlanScript};
+use crate::services::plan_edits::{self, PlanCheck, PlanScript, Revision};
 use crate::services::plan_simulation::{self, FleetReport, Scenario, SimulationRequest};
-use crate::store::plans::Revision;
 
 /// All plans, bundled ones first.
-#[utoipa::path(get, path = "/plans", tag = "plans", responses((status = 200, body = Vec<Summary>), (status = 401, body = ErrorBody)))]
+#[utoipa::path(
+    get, path = "/plans", tag = "plans",
+    responses((status = 200, body = Vec<Summary>), (status = 401, body = ErrorBody)),
+)]
 pub(crate) async fn list(State(app): State<Arc<App>>) -> Result<axum::Json<Vec<Summary>>> {
     plan_edits::list(&app).await.map(axum::Json)
 }
@@ -30,8 +32,14 @@ pub(crate) struct RevisionQuery {
 }
 
 /// A plan with its source, at the given revision or at the newest one.
-#[utoipa::path(get, path = "/plans/{name}", tag = "plans", params(("name" = String, Path), ("revision" = Option<i64>, Query)),
-    responses((status = 200, body = Plan), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
+#[utoipa::path(
+    get, path = "/plans/{name}", tag = "plans",
+    params(("name" = String, Path), ("revision" = Option<i64>, Query)),
+    responses(
+        (status = 200, body = Plan), (status = 401, body = ErrorBody),
+        (status = 404, body = ErrorBody), (status = 422, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn get(
     State(app): State<Arc<App>>,
     PathText(name): PathText,
@@ -41,8 +49,13 @@ pub(crate) async fn get(
 }
 
 /// The revisions of a plan, the newest first; also of a deleted one.
-#[utoipa::path(get, path = "/plans/{name}/revisions", tag = "plans", params(("name" = String, Path)),
-    responses((status = 200, body = Vec<Revision>), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
+#[utoipa::path(
+    get, path = "/plans/{name}/revisions", tag = "plans", params(("name" = String, Path)),
+    responses(
+        (status = 200, body = Vec<Revision>), (status = 401, body = ErrorBody),
+        (status = 404, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn revisions(
     State(app): State<Arc<App>>,
     PathText(name): PathText,
@@ -57,9 +70,15 @@ pub(crate) struct DiffQuery {
 }
 
 /// What has changed between two revisions, as a unified diff.
-#[utoipa::path(get, path = "/plans/{name}/diff", tag = "plans",
+#[utoipa::path(
+    get, path = "/plans/{name}/diff", tag = "plans",
     params(("name" = String, Path), ("from" = i64, Query), ("to" = i64, Query)),
-    responses((status = 200, body = String, content_type = "text/plain"), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
+    responses(
+        (status = 200, body = String, content_type = "text/plain"),
+        (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
+        (status = 422, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn diff(
     State(app): State<Arc<App>>,
     PathText(name): PathText,
@@ -69,15 +88,28 @@ pub(crate) async fn diff(
 }
 
 /// Checks a script without saving it.
-#[utoipa::path(post, path = "/plans/check", tag = "plans", request_body = PlanScript,
-    responses((status = 200, body = PlanCheck), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)))]
+#[utoipa::path(
+    post, path = "/plans/check", tag = "plans", request_body = PlanScript,
+    responses(
+        (status = 200, body = PlanCheck), (status = 400, body = ErrorBody),
+        (status = 401, body = ErrorBody), (status = 413, body = ErrorBody),
+        (status = 422, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn check(Json(script): Json<PlanScript>) -> Result<axum::Json<PlanCheck>> {
     plan_edits::check(script.source).await.map(axum::Json)
 }
 
 /// Saves a plan as a new revision. A script with problems is refused, with all of them.
-#[utoipa::path(put, path = "/plans/{name}", tag = "plans", params(("name" = String, Path)), request_body = PlanScript,
-    responses((status = 200, body = Plan), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 409, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)))]
+#[utoipa::path(
+    put, path = "/plans/{name}", tag = "plans", params(("name" = String, Path)),
+    request_body = PlanScript,
+    responses(
+        (status = 200, body = Plan), (status = 400, body = ErrorBody),
+        (status = 401, body = ErrorBody), (status = 409, body = ErrorBody),
+        (status = 413, body = ErrorBody), (status = 422, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn put(
     State(app): State<Arc<App>>,
     PathText(name): PathText,
@@ -96,8 +128,16 @@ pub(crate) struct RollBack {
 }
 
 /// Saves an earlier revision as the newest one.
-#[utoipa::path(post, path = "/plans/{name}/roll-back", tag = "plans", params(("name" = String, Path)), request_body = RollBack,
-    responses((status = 200, body = Plan), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)))]
+#[utoipa::path(
+    post, path = "/plans/{name}/roll-back", tag = "plans", params(("name" = String, Path)),
+    request_body = RollBack,
+    responses(
+        (status = 200, body = Plan), (status = 400, body = ErrorBody),
+        (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
+        (status = 409, body = ErrorBody), (status = 413, body = ErrorBody),
+        (status = 422, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn roll_back(
     State(app): State<Arc<App>>,
     PathText(name): PathText,
@@ -109,8 +149,13 @@ pub(crate) async fn roll_back(
 }
 
 /// Deletes a plan that no machine is bound to. Its revisions stay.
-#[utoipa::path(delete, path = "/plans/{name}", tag = "plans", params(("name" = String, Path)),
-    responses((status = 204), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
+#[utoipa::path(
+    delete, path = "/plans/{name}", tag = "plans", params(("name" = String, Path)),
+    responses(
+        (status = 204), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
+        (status = 409, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn delete(
     State(app): State<Arc<App>>,
     PathText(name): PathText,
@@ -122,8 +167,16 @@ pub(crate) async fn delete(
 
 /// What a machine would do at its next network boots, if each of them ended as it should. Changes
 /// nothing. A `source` needs the scope `plans`.
-#[utoipa::path(post, path = "/machines/{mac}/simulate", tag = "plans", params(("mac" = String, Path)), request_body = Scenario,
-    responses((status = 200, body = Vec<Step>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody), (status = 429, body = ErrorBody)))]
+#[utoipa::path(
+    post, path = "/machines/{mac}/simulate", tag = "plans", params(("mac" = String, Path)),
+    request_body = Scenario,
+    responses(
+        (status = 200, body = Vec<Step>), (status = 400, body = ErrorBody),
+        (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
+        (status = 404, body = ErrorBody), (status = 413, body = ErrorBody),
+        (status = 422, body = ErrorBody), (status = 429, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn simulate_machine(
     State(app): State<Arc<App>>,
     PathText(path): PathText,
@@ -139,8 +192,15 @@ pub(crate) async fn simulate_machine(
 
 /// What would change for every machine with another plan or another catalog. Changes nothing. A
 /// `source` needs the scope `plans`.
-#[utoipa::path(post, path = "/simulate", tag = "plans", request_body = Scenario,
-    responses((status = 200, body = FleetReport), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody), (status = 429, body = ErrorBody)))]
+#[utoipa::path(
+    post, path = "/simulate", tag = "plans", request_body = Scenario,
+    responses(
+        (status = 200, body = FleetReport), (status = 400, body = ErrorBody),
+        (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
+        (status = 413, body = ErrorBody), (status = 422, body = ErrorBody),
+        (status = 429, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn simulate_fleet(
     State(app): State<Arc<App>>,
     who: ClientContext,

@@ -13,14 +13,23 @@ use crate::services::app::App;
 use crate::services::settings::{self, Setting};
 
 /// All settings, with their defaults.
-#[utoipa::path(get, path = "/settings", tag = "settings", responses((status = 200, body = Vec<Setting>), (status = 401, body = ErrorBody)))]
+#[utoipa::path(
+    get, path = "/settings", tag = "settings",
+    responses((status = 200, body = Vec<Setting>), (status = 401, body = ErrorBody)),
+)]
 pub(crate) async fn get(State(app): State<Arc<App>>) -> axum::Json<Vec<Setting>> {
     axum::Json(settings::list(&app))
 }
 
 /// Changes the given settings: all of them, or none when any is invalid.
-#[utoipa::path(put, path = "/settings", tag = "settings", request_body = Object,
-    responses((status = 200, body = Vec<Setting>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)))]
+#[utoipa::path(
+    put, path = "/settings", tag = "settings", request_body = Object,
+    responses(
+        (status = 200, body = Vec<Setting>), (status = 400, body = ErrorBody),
+        (status = 401, body = ErrorBody), (status = 413, body = ErrorBody),
+        (status = 422, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn put(
     State(app): State<Arc<App>>,
     who: ClientContext,

@@ -17,7 +17,10 @@ use crate::services::transfer::{Bundle, Summary};
 pub(crate) const BUNDLE_BYTES_MAX: usize = 1 << 30;
 
 /// Everything but the audit log, sessions and tokens.
-#[utoipa::path(get, path = "/export", tag = "transfer", responses((status = 200, body = Bundle), (status = 401, body = ErrorBody)))]
+#[utoipa::path(
+    get, path = "/export", tag = "transfer",
+    responses((status = 200, body = Bundle), (status = 401, body = ErrorBody)),
+)]
 pub(crate) async fn export(State(app): State<Arc<App>>) -> Result<axum::Json<Bundle>> {
     state_transfer::export(&app).await.map(axum::Json)
 }
@@ -30,8 +33,15 @@ pub(crate) struct ImportQuery {
 
 /// Imports an export, or a bundle of the reference. Machines whose plans write to disks boot their
 /// disks until they are saved, unless `armed=true`.
-#[utoipa::path(post, path = "/import", tag = "transfer", params(("armed" = Option<bool>, Query)), request_body = Object,
-    responses((status = 200, body = Summary), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)))]
+#[utoipa::path(
+    post, path = "/import", tag = "transfer", params(("armed" = Option<bool>, Query)),
+    request_body = Object,
+    responses(
+        (status = 200, body = Summary), (status = 400, body = ErrorBody),
+        (status = 401, body = ErrorBody), (status = 413, body = ErrorBody),
+        (status = 422, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn import(
     State(app): State<Arc<App>>,
     Params(query): Params<ImportQuery>,

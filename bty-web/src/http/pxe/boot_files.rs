@@ -51,10 +51,18 @@ pub(crate) struct BootQuery {
 
 /// A boot file; `autoexec.ipxe` is generated. HEAD, `Range` and conditional requests work. With
 /// `mac` and `cycle` the server records that this machine is booting.
-#[utoipa::path(get, path = "/boot/{name}", tag = "boot",
-    params(("name" = String, Path), ("mac" = Option<String>, Query), ("cycle" = Option<String>, Query)),
-    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 206), (status = 304), (status = 400, body = ErrorBody),
-        (status = 404, body = ErrorBody), (status = 412), (status = 416)))]
+#[utoipa::path(
+    get, path = "/boot/{name}", tag = "boot",
+    params(
+        ("name" = String, Path), ("mac" = Option<String>, Query),
+        ("cycle" = Option<String>, Query),
+    ),
+    responses(
+        (status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 206),
+        (status = 304), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody),
+        (status = 412), (status = 416),
+    ),
+)]
 pub(crate) async fn get(
     State(app): State<Arc<App>>,
     PathText(name): PathText,
@@ -104,10 +112,14 @@ pub(crate) struct Uploaded {
 }
 
 /// Uploads a boot file. It replaces an earlier one only when all of it has arrived.
-#[utoipa::path(put, path = "/boot/{name}", tag = "boot", params(("name" = String, Path)),
+#[utoipa::path(
+    put, path = "/boot/{name}", tag = "boot", params(("name" = String, Path)),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 200, body = Uploaded), (status = 400, body = ErrorBody), (status = 413, body = ErrorBody),
-        (status = 507, body = ErrorBody)))]
+    responses(
+        (status = 200, body = Uploaded), (status = 400, body = ErrorBody),
+        (status = 413, body = ErrorBody), (status = 507, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn put(
     State(app): State<Arc<App>>,
     PathText(name): PathText,

@@ -12,10 +12,9 @@ use super::notice::{Notice, Notices};
 use super::render::render;
 use crate::domain::error::{Error, Result};
 use crate::domain::machine::ClientContext;
-use crate::services::access::{self, NewToken, PasswordChange, Principal};
+use crate::services::access::{self, ApiToken, NewToken, OpenSession, PasswordChange, Principal};
 use crate::services::app::App;
 use crate::services::auth::Scope;
-use crate::store::access::{ApiToken, OpenSession};
 
 #[derive(Template)]
 #[template(path = "account.html")]

@@ -47,8 +47,8 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
     TEXTS.into_iter().map(asset).collect()
 });
 
-/// Serves an asset. Pages link it with the version of the program, so that browsers cache it until an
-/// upgrade. Only assets are compressed: compressing pages would leak their CSRF tokens (BREACH).
+/// Serves an asset. Pages link it with the version of the program, so that browsers cache it until
+/// an upgrade. Only assets are compressed: compressing pages would leak their CSRF tokens (BREACH).
 pub async fn get(Path(name): Path<String>, headers: HeaderMap) -> Response {
     let Some(asset) = ASSETS.iter().find(|asset| asset.name == name) else {
         return StatusCode::NOT_FOUND.into_response();

@@ -21,8 +21,15 @@ use crate::services::image_catalog;
 
 /// Imports a catalog that is uploaded as `file`. A client that accepts HTML is redirected to the
 /// page of images; others get the summary as JSON.
-#[utoipa::path(post, path = "/ui/catalog/upload", tag = "catalog", request_body(content = Vec<u8>, content_type = "multipart/form-data"),
-    responses((status = 200, body = Imported), (status = 303), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)))]
+#[utoipa::path(
+    post, path = "/ui/catalog/upload", tag = "catalog",
+    request_body(content = Vec<u8>, content_type = "multipart/form-data"),
+    responses(
+        (status = 200, body = Imported), (status = 303), (status = 400, body = ErrorBody),
+        (status = 401, body = ErrorBody), (status = 413, body = ErrorBody),
+        (status = 422, body = ErrorBody),
+    ),
+)]
 pub(crate) async fn upload(
     State(app): State<Arc<App>>,
     who: ClientContext,

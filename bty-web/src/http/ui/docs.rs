@@ -39,7 +39,10 @@ struct Parameter {
 }
 
 /// The OpenAPI document as a page.
-#[utoipa::path(get, path = "/docs", tag = "server", responses((status = 200, content_type = "text/html", body = String)))]
+#[utoipa::path(
+    get, path = "/docs", tag = "server",
+    responses((status = 200, content_type = "text/html", body = String)),
+)]
 pub(crate) async fn docs(
     State(app): State<Arc<App>>,
     Extension(document): Extension<Arc<utoipa::openapi::OpenApi>>,

@@ -17,9 +17,8 @@ use crate::domain::event::Event;
 use crate::domain::time::Time;
 use crate::http::extract::Params;
 use crate::services::app::App;
-use crate::services::event_log;
+use crate::services::event_log::{self, Found};
 use crate::services::undo::Undo;
-use crate::store::events::Found;
 
 const EVENTS_PER_PAGE: usize = 50;
 

@@ -20,9 +20,9 @@ use crate::http::extract::Params;
 use crate::services::access::Principal;
 use crate::services::app::App;
 use crate::services::catalog::{self, Imported, NewImage, Refreshed};
+use crate::services::image_catalog::{self, Stored};
+use crate::services::machine_reads;
 use crate::services::undo::Undo;
-use crate::services::{image_catalog, machine_reads};
-use crate::store::catalog::Stored;
 
 /// The query of the page.
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -1,5 +1,5 @@
-//! The stream that pages follow. It names the topics that have changed, not the changes: a page then
-//! fetches itself again, and replaces its regions that follow these topics.
+//! The stream that pages follow. It names the topics that have changed, not the changes: a page
+//! then fetches itself again, and replaces its regions that follow these topics.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;

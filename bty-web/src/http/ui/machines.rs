@@ -19,8 +19,7 @@ use crate::domain::error::Result;
 use crate::domain::machine::Phase;
 use crate::http::extract::{Params, parse_mac};
 use crate::services::app::App;
-use crate::services::machine_reads;
-use crate::store::machines::Brief;
+use crate::services::machine_reads::{self, Brief};
 
 /// Choices of the number of machines on a page.
 const PER_PAGE: [usize; 3] = [25, 50, 100];

@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::state_label::state_label;
 use crate::domain::machine::Phase;
+use crate::services::machine_reads::Brief;
 use crate::services::rates::{STEP_MS, Step};
-use crate::store::machines::Brief;
 
 /// Escapes text for HTML; control characters become U+FFFD.
 #[must_use]
@@ -102,8 +102,8 @@ fn rows_of_tiles(machines: &[Brief]) -> String {
 const DISK_WIDTH: u64 = 600;
 const DISK_HEIGHT: u64 = 30;
 
-/// A disk as a bar. Its length is relative to the largest disk of the machine; its parts are those of
-/// the hardware report.
+/// A disk as a bar. Its length is relative to the largest disk of the machine; its parts are those
+/// of the hardware report.
 #[must_use]
 pub fn disk(disk: &Value, largest_bytes: u64, parts: &[Part]) -> String {
     let size = disk["size_bytes"].as_u64().unwrap_or_default();
@@ -162,8 +162,8 @@ pub struct Part {
 const CURVE_WIDTH: u64 = 600;
 const CURVE_HEIGHT: u64 = 120;
 
-/// Bytes per second that all machines have written and read back in the last ten minutes; empty when
-/// there were none.
+/// Bytes per second that all machines have written and read back in the last ten minutes; empty
+/// when there were none.
 #[must_use]
 pub fn curve(steps: &[Step]) -> String {
     let per_s = |bytes: u64| bytes / u64::try_from(STEP_MS / 1000).unwrap_or(1);

@@ -18,9 +18,9 @@ use crate::domain::plan::Plan;
 use crate::http::extract::Params;
 use crate::services::access::Principal;
 use crate::services::app::App;
+use crate::services::machine_reads;
+use crate::services::plan_edits::{self, Revision};
 use crate::services::undo::Undo;
-use crate::services::{machine_reads, plan_edits};
-use crate::store::plans::Revision;
 
 /// The query of the page.
 #[derive(Deserialize)]

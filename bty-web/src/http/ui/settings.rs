@@ -94,8 +94,8 @@ fn groups(app: &App) -> Vec<Group> {
 }
 
 /// A name of the setting for people; the page shows its key beside it.
-fn label(key: impl AsRef<str>) -> &'static str {
-    match key.as_ref() {
+fn label(key: &str) -> &'static str {
+    match key {
         "upstream.netboot_repo" => "Repository of the live environment",
         "upstream.netboot_tag" => "Release to fetch",
         "upstream.catalog_url" => "Catalog to import",

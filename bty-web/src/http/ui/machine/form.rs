@@ -10,7 +10,7 @@ use crate::domain::plan::params::{Kind, Need, Parameter};
 use crate::domain::plan::{Plan, bundled};
 use crate::http::ui::form::Fields;
 use crate::services::app::Snapshot;
-use crate::store::catalog::Stored;
+use crate::services::image_catalog::Stored;
 
 /// The field for a parameter of a plan.
 pub(super) struct Field {
