@@ -227,7 +227,8 @@ impl Catalog {
     pub fn find(&self, text: &str) -> Result<&Entry> {
         let by_ref = || text.parse().ok().and_then(|image_ref| self.by_ref(&image_ref));
         self.by_name(text).or_else(by_ref).ok_or_else(|| {
-            let names = suggest::similar(text, self.entries.iter().map(|entry| entry.name.as_str()));
+            let names =
+                suggest::similar(text, self.entries.iter().map(|entry| entry.name.as_str()));
             let error = Error::new(ErrorKind::Usage, format!("the catalog has no image {text:?}"));
             match (names.as_slice(), self.entries.len()) {
                 ([], 0) => error.hint("the catalog is empty"),

@@ -107,9 +107,9 @@ fn check_entry(open: &dyn Fn(&str) -> Result<Source>, entry: &Entry) -> EntryChe
     if let (Some(stated), Some(actual)) = (entry.sha256, checked.sha256)
         && stated != actual
     {
-        checked
-            .problems
-            .push(format!("sha256 is {stated}, but the registry declares {actual}; did its tag move?"));
+        checked.problems.push(format!(
+            "sha256 is {stated}, but the registry declares {actual}; did its tag move?"
+        ));
     }
     checked
 }
