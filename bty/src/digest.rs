@@ -260,6 +260,16 @@ impl FileHasher {
     }
 }
 
+/// Finds the SHA-256 of `name` in the text of a checksum file. A bare digest matches any name. See
+/// [`ChecksumList`] for the formats.
+///
+/// Returns `None` when the text is not a checksum file, does not list `name`, or has different
+/// digests for it. [`ChecksumList::find`] tells these cases apart.
+#[must_use]
+pub fn find_in_checksums(text: &str, name: &str) -> Option<Digest> {
+    ChecksumList::parse(text).find(name, "").ok()?.sha256
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -280,5 +290,19 @@ mod tests {
             Sha512::of(b"")
         );
         assert!(HEX.parse::<Sha512>().unwrap_err().to_string().contains("not a SHA-512 digest"));
+    }
+
+    #[test]
+    fn a_name_is_found_in_the_usual_checksum_files() {
+        let digest = Some(Digest::of(b""));
+        assert_eq!(find_in_checksums(HEX, "a.img"), digest);
+        assert_eq!(find_in_checksums(&format!("{HEX}  a.img\n"), "a.img"), digest);
+        assert_eq!(find_in_checksums(&format!("{HEX} *./a.img\n"), "a.img"), digest);
+        assert_eq!(
+            find_in_checksums(&format!("# sums\n{HEX}  b\n{HEX}  dir/a.img"), "a.img"),
+            digest
+        );
+        assert_eq!(find_in_checksums(&format!("{HEX}  b.img"), "a.img"), None);
+        assert_eq!(find_in_checksums("<html>", "a.img"), None);
     }
 }

@@ -65,7 +65,7 @@ pub fn text(data: &[u8]) {
     let _ = text.parse::<Location>();
     let _ = text.parse::<Selector>();
     let _ = size::parse(text);
-    let _ = digest::ChecksumList::parse(text).find("a.img", "");
+    let _ = digest::find_in_checksums(text, "a.img");
     let _ = crate::catalog::canonical_src(text);
     let _ = cpu::parse_cpuinfo(text);
 }

@@ -113,7 +113,11 @@ pub fn list(dir: &Path) -> Result<Vec<ImageFile>> {
 }
 
 /// The SHA-256 in the file `<image>.sha256` next to `image`. `None` when there is no such file.
-fn sidecar_digest(image: &Path) -> Result<Option<Digest>> {
+///
+/// # Errors
+/// [`ErrorKind::Integrity`] when the file exists but has no digest for `image`; see
+/// [`sidecar_checksums`].
+pub fn sidecar_digest(image: &Path) -> Result<Option<Digest>> {
     Ok(sidecar(image, ".sha256")?.and_then(|found| found.sha256))
 }
 

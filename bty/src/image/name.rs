@@ -8,6 +8,9 @@ const FORMATS: &[&str] = &[
     "iso.xz", "iso.gz", "iso.bz2",
 ];
 
+const TARBALLS: &[&str] =
+    &["tar.gz", "tar.xz", "tar.bz2", "tar.zst", "tgz", "txz", "tbz2", "tzst", "tar"];
+
 /// Words in file names, and the architecture that they mean. Longer words come before shorter ones
 /// that they contain.
 const ARCHITECTURES: &[(&str, &str)] = &[
@@ -34,10 +37,13 @@ const ARCHITECTURES: &[(&str, &str)] = &[
 /// ```
 #[must_use]
 pub fn format(name: &str) -> Option<&'static str> {
-    let name = name.to_ascii_lowercase();
-    let has_suffix =
-        |suffix: &str| name.strip_suffix(suffix).is_some_and(|stem| stem.ends_with('.'));
-    FORMATS.iter().copied().find(|suffix| has_suffix(suffix))
+    suffix_among(name, FORMATS)
+}
+
+/// True when `name` is that of a tar archive.
+#[must_use]
+pub fn is_tarball(name: &str) -> bool {
+    suffix_among(name, TARBALLS).is_some()
 }
 
 /// The processor architecture that `name` suggests, such as `x86_64` or `arm64`. For display only.
@@ -59,6 +65,15 @@ pub(super) fn known_format(id: &str) -> Option<&'static str> {
 /// The static string of an architecture, or `None` for an unknown one.
 pub(super) fn known_architecture(name: &str) -> Option<&'static str> {
     ARCHITECTURES.iter().map(|(_, arch)| *arch).find(|arch| *arch == name)
+}
+
+/// The one of `suffixes` that `name` ends with, behind a dot. Ignores letter case.
+fn suffix_among(name: &str, suffixes: &[&'static str]) -> Option<&'static str> {
+    let name = name.to_ascii_lowercase();
+    suffixes
+        .iter()
+        .copied()
+        .find(|suffix| name.strip_suffix(suffix).is_some_and(|stem| stem.ends_with('.')))
 }
 
 #[cfg(test)]
@@ -85,6 +100,17 @@ mod tests {
         ] {
             assert_eq!(format(name), expected, "{name:?}");
         }
+    }
+
+    #[test]
+    fn tarballs_are_distinguished_from_images() {
+        for name in
+            ["a.tar.gz", "a.tar.xz", "a.tar.bz2", "a.tar.zst", "a.tgz", "a.TXZ", "a.tbz2", "a.tzst"]
+        {
+            assert!(is_tarball(name), "{name}");
+        }
+        assert!(!is_tarball("a.img.gz"));
+        assert!(!is_tarball("star.gz"));
     }
 
     #[test]
