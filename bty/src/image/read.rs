@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::decode::Trailer;
 use crate::extent::{Extent, ExtentReader, ReadDigests, first_data, zeroed};
 use crate::image::Image;
-use crate::image::digester::Need;
+use crate::image::digester::DigestNeed;
 use crate::image::digests::all_digests;
 use crate::image::head::HEAD_BYTES;
 use crate::image::info::{Format, ImageInfo};
@@ -102,9 +102,9 @@ impl Image {
     ) -> Result<Box<dyn ExtentReader>> {
         self.source.bytes.check_unchanged()?;
         let need = if with_digest || self.info.has_expected_digest() {
-            Need::Required
+            DigestNeed::Required
         } else {
-            Need::Spare
+            DigestNeed::Optional
         };
         let with_image = self.info.expected_image_sha256.is_some();
         let source = &self.source;
@@ -117,7 +117,7 @@ impl Image {
                         member,
                         compression,
                         context,
-                        need == Need::Required,
+                        need == DigestNeed::Required,
                     )?;
                     Box::new(opened.digesting(with_image)?)
                 }
@@ -188,6 +188,6 @@ pub(crate) fn extents_of(
         None if format == Format::Qcow2 => {
             Arc::new(Qcow2::open(source, &context.cancel)?).extents(source, context)
         }
-        None => Ok(Box::new(RawExtents::start(source, context, Need::Required)?)),
+        None => Ok(Box::new(RawExtents::start(source, context, DigestNeed::Required)?)),
     }
 }

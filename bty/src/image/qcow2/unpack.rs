@@ -3,7 +3,7 @@
 use flate2::{Decompress, FlushDecompress, Status};
 use zstd::zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
 
-use super::header::Compression;
+use super::header::ClusterCompression;
 use crate::{Error, ErrorKind, Result};
 
 /// Largest window of a zstd frame, as a power of two: what the strongest ordinary level uses.
@@ -17,11 +17,11 @@ pub(super) enum Unpacker {
 }
 
 impl Unpacker {
-    pub(super) fn new(compression: Compression) -> Result<Self> {
+    pub(super) fn new(compression: ClusterCompression) -> Result<Self> {
         match compression {
             // raw deflate; the largest window reads all smaller ones, QEMU writes 4 KiB
-            Compression::Zlib => Ok(Self::Zlib(Box::new(Decompress::new(false)))),
-            Compression::Zstd => {
+            ClusterCompression::Zlib => Ok(Self::Zlib(Box::new(Decompress::new(false)))),
+            ClusterCompression::Zstd => {
                 let no_memory = |_| Error::new(ErrorKind::Host, "setting up a zstd decoder");
                 let mut context = DCtx::try_create().ok_or(0).map_err(no_memory)?;
                 context
@@ -91,21 +91,23 @@ mod tests {
         (0..CLUSTER).map(|i| (i * i / 7) as u8).collect()
     }
 
-    fn pack(compression: Compression, content: &[u8]) -> Vec<u8> {
+    fn pack(compression: ClusterCompression, content: &[u8]) -> Vec<u8> {
         match compression {
-            Compression::Zlib => {
-                let mut encoder =
-                    flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+            ClusterCompression::Zlib => {
+                let mut encoder = flate2::write::DeflateEncoder::new(
+                    Vec::new(),
+                    flate2::ClusterCompression::fast(),
+                );
                 encoder.write_all(content).unwrap();
                 encoder.finish().unwrap()
             }
-            Compression::Zstd => zstd::bulk::compress(content, 3).unwrap(),
+            ClusterCompression::Zstd => zstd::bulk::compress(content, 3).unwrap(),
         }
     }
 
     #[test]
     fn fills_the_cluster_and_ignores_what_follows() {
-        for compression in [Compression::Zlib, Compression::Zstd] {
+        for compression in [ClusterCompression::Zlib, ClusterCompression::Zstd] {
             let mut unpacker = Unpacker::new(compression).unwrap();
             let mut packed = pack(compression, &content());
             packed.extend([0xaa; 511]);
@@ -119,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_cluster_that_is_not_filled_is_damage() {
-        for compression in [Compression::Zlib, Compression::Zstd] {
+        for compression in [ClusterCompression::Zlib, ClusterCompression::Zstd] {
             let mut unpacker = Unpacker::new(compression).unwrap();
             let mut cluster = vec![0; CLUSTER];
             let packed = pack(compression, &content());
@@ -136,13 +138,17 @@ mod tests {
         encoder.window_log(27).unwrap();
         encoder.write_all(&content()).unwrap();
         let packed = encoder.finish().unwrap();
-        assert!(!Unpacker::new(Compression::Zstd).unwrap().unpack(&packed, &mut vec![0; CLUSTER]));
+        assert!(
+            !Unpacker::new(ClusterCompression::Zstd)
+                .unwrap()
+                .unpack(&packed, &mut vec![0; CLUSTER])
+        );
     }
 
     proptest! {
         #[test]
         fn damage_ends_it(packed in prop::collection::vec(any::<u8>(), 0..600), at in 0usize..600) {
-            for compression in [Compression::Zlib, Compression::Zstd] {
+            for compression in [ClusterCompression::Zlib, ClusterCompression::Zstd] {
                 let mut unpacker = Unpacker::new(compression).unwrap();
                 let mut cluster = vec![0; CLUSTER];
                 unpacker.unpack(&packed, &mut cluster);
