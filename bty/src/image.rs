@@ -61,7 +61,7 @@ impl Image {
     /// the end of the image that were ignored.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        self.trailer.note().into_iter().collect()
+        self.trailer.warning().into_iter().collect()
     }
 
     /// The first MiB of the disk image, or all of a smaller one.

@@ -82,7 +82,7 @@ fn source_digests(source: &Source, context: &ReadContext) -> Result<Checksums> {
     std::io::copy(&mut reader, &mut std::io::sink()).map_err(|e| {
         Error::from_io(ErrorKind::Source, format!("reading {}", source.location()), e)
     })?;
-    let digest = *digest.lock().expect("nobody panics holding it");
+    let digest = *digest.lock().expect("no holder panics");
     digest.ok_or_else(Error::cancelled)
 }
 

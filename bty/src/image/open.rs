@@ -124,7 +124,9 @@ impl Image {
                 Qcow2::open(source, cancel)
             })?;
             qcow2 = Some(Arc::new(opened));
-        } else if archive::Kind::sniff(&source_head_bytes, None) == Some(archive::Kind::Zip) {
+        } else if archive::ArchiveKind::sniff(&source_head_bytes, None)
+            == Some(archive::ArchiveKind::Zip)
+        {
             (source, ()) = with_random_access(client.options(), source, cancel, |_| Ok(()))?;
         }
         let outer = Compression::sniff(&source_head_bytes);
@@ -133,7 +135,7 @@ impl Image {
             (None, Some(compression)) => decoded_head(&source, compression, &trailer, cancel)?,
             (None, None) => source_head_bytes,
         };
-        let kind = archive::Kind::sniff(&head, outer).filter(|_| qcow2.is_none());
+        let kind = archive::ArchiveKind::sniff(&head, outer).filter(|_| qcow2.is_none());
         let layers = match kind {
             Some(kind) => Layers::in_archive(&source, kind, member, cancel)?,
             None => Layers { qcow2, member: None, compression: outer, trailer, head },
@@ -219,7 +221,7 @@ struct Layers {
 impl Layers {
     fn in_archive(
         source: &Source,
-        kind: archive::Kind,
+        kind: archive::ArchiveKind,
         name: Option<&str>,
         cancel: &CancelToken,
     ) -> Result<Self> {

@@ -42,7 +42,7 @@ impl StreamExtents {
         let options =
             DecodeOptions { threads: context.threads, memory_bytes: context.memory_bytes };
         Ok(Self {
-            decoder: decode::decoder_before(
+            decoder: decode::decoder_with_trailer(
                 compression,
                 Box::new(reader.clone()),
                 options,
@@ -72,7 +72,7 @@ impl StreamExtents {
         let (reader, digest) = ReadAhead::start_at(
             source,
             if from_start { 0 } else { member.wire_offset() },
-            reading,
+            context,
         )?;
         let reader = SharedReader(Arc::new(Mutex::new(reader)));
         let mut options =

@@ -120,7 +120,7 @@ fn read_ahead(
             }
         };
         if n == 0 {
-            *digest.lock().expect("nobody panics holding it") = Some(hasher.finish());
+            *digest.lock().expect("no holder panics") = Some(hasher.finish());
             return;
         }
         chunk.truncate(n);
