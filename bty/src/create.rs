@@ -102,14 +102,14 @@ pub fn validate(disk: &Disk, path: &Path, options: &CreateOptions) -> Vec<Refusa
         refuse(
             &name,
             "in_use",
-            format!("{usage}; what changes while it is read makes no sound image"),
+            format!("{usage}; a disk that changes while it is read gives an inconsistent image"),
         );
     }
     if disk.kind == DiskKind::Other {
         refuse(
             &name,
             "kind",
-            "it is no disk that an image can be made of (bty disks lists them)".into(),
+            "it is not a disk that an image can be created from (bty disks lists them)".into(),
         );
     }
     if disk.size_bytes == 0 {
@@ -119,8 +119,7 @@ pub fn validate(disk: &Disk, path: &Path, options: &CreateOptions) -> Vec<Refusa
         refuse(
             &name,
             "no_partitions",
-            "it has no partitions behind which anything could be left out (leave out --shrink)"
-                .into(),
+            "it has no partitions to shrink to (leave out --shrink)".into(),
         );
     }
     let shown = path.display().to_string();
@@ -128,8 +127,7 @@ pub fn validate(disk: &Disk, path: &Path, options: &CreateOptions) -> Vec<Refusa
         refuse(
             &shown,
             "name",
-            "its name tells no format that can be written (call it .img, .img.zst or .qcow2)"
-                .into(),
+            "its name tells no supported format (end it in .img, .img.zst or .qcow2)".into(),
         );
     }
     for path in [path.to_owned(), part::digest_path(path)] {
@@ -166,7 +164,7 @@ pub fn create(
 ) -> Result<CreateReport> {
     let started = Instant::now();
     check(disk, path, options)?;
-    let doing = || format!("making an image of {}", disk.path.display());
+    let doing = || format!("creating an image of {}", disk.path.display());
     let format = format_for(path).expect("validate has checked the name");
     let reader = DiskReader::open(disk, options, host, cancel).context(doing)?;
     let part = PartFile::create(path).context(doing)?;

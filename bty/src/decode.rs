@@ -187,7 +187,9 @@ impl Read for FailOnce {
             return Ok(0);
         }
         if self.has_failed {
-            return Err(Error::new(ErrorKind::Format, "the decoder has failed before").into());
+            return Err(
+                Error::new(ErrorKind::Format, "cannot read on after a decoding error").into()
+            );
         }
         let result = self.inner.read(buf);
         self.has_failed = result.is_err();
@@ -230,7 +232,7 @@ fn trailing(format: Compression, offset: u64) -> Error {
         format!("bytes after the end of the {} data at wire offset {offset}", format.as_str()),
     )
     .at_offset(offset)
-    .hint("fetch the image again; if it is meant to be so, leave them out with --ignore-trailing")
+    .hint("fetch the image again; if these bytes are intended, ignore them with --ignore-trailing")
 }
 
 /// The error for valid data that this library does not decode.

@@ -139,7 +139,7 @@ pub(crate) fn zeroed(len: usize) -> Result<Vec<u8>> {
     // a trial reservation: `vec!` below aborts the process when memory is refused, but gets zeroed
     // pages from the kernel, which a reserved vector does not
     Vec::<u8>::new().try_reserve_exact(len).map_err(|e| {
-        Error::new(ErrorKind::Host, format!("asking for {} of memory", human(len as u64)))
+        Error::new(ErrorKind::Host, format!("allocating {} of memory", human(len as u64)))
             .because(e)
             .hint("allow more memory (ulimit -v, the limit of the container), then try again")
     })?;

@@ -275,7 +275,7 @@ pub(crate) fn check_size(claimed: u64, limit: u64) -> Result<()> {
         return Ok(());
     }
     let (claimed, limit) = (crate::size::human(claimed), crate::size::human(limit));
-    Err(Error::new(ErrorKind::Format, format!("it claims to be {claimed} large, and the limit is {limit}"))
+    Err(Error::new(ErrorKind::Format, format!("it claims a size of {claimed}, but the limit is {limit}"))
         .hint("the image is damaged or hostile: fetch it again; a program can raise the limit with ClientOptions::image_bytes_max"))
 }
 

@@ -36,7 +36,7 @@ impl PartFile {
     pub(super) fn create(path: &Path) -> Result<Self> {
         let part = with_suffix(path, ".part");
         let failed = |e: io::Error| {
-            let hint = "name a directory that is there and may be written to";
+            let hint = "name an existing directory that is writable";
             Error::from_io(ErrorKind::Host, format!("creating {}", part.display()), e)
                 .with_path(part.display())
                 .hint(hint)
@@ -52,7 +52,7 @@ impl PartFile {
         if flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
             return Err(Error::new(
                 ErrorKind::Refused,
-                format!("{} is being made by another process", path.display()),
+                format!("another process is creating {}", path.display()),
             )
             .with_path(path.display())
             .hint("wait until it is done, or choose another name"));

@@ -168,5 +168,5 @@ fn compress_all(inbox: &Receiver<Job>) {
 }
 
 fn gone() -> Error {
-    Error::new(ErrorKind::Host, "a thread that compresses is gone")
+    Error::new(ErrorKind::Host, "a compression thread ended unexpectedly")
 }

@@ -139,7 +139,7 @@ fn read_header(wire: &mut CompressedInput) -> io::Result<()> {
             start,
             "its header has an unknown method or unknown flags",
         )
-        .hint("fetch the image again; if it is meant to be so, recompress it with gzip")
+        .hint("fetch the image again; if it is intended, recompress it with gzip")
         .into());
     }
     if flags & EXTRA != 0 {

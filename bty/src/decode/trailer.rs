@@ -53,11 +53,8 @@ impl Trailer {
             return Err(trailing(format, offset).into());
         }
         let bytes = start.len() as u64 + io::copy(rest, &mut io::sink())?;
-        let what = if is_known { "firmware metadata of OpenWrt" } else { "whatever they are" };
-        self.record(format!(
-            "{bytes} bytes behind the {} data were left out: {what}",
-            format.as_str()
-        ));
+        let what = if is_known { "firmware metadata of OpenWrt" } else { "an unknown trailer" };
+        self.record(format!("ignored {bytes} bytes behind the {} data: {what}", format.as_str()));
         Ok(())
     }
 
@@ -65,7 +62,7 @@ impl Trailer {
     /// skipped.
     pub(super) fn skip(&self, format: Compression) -> bool {
         if self.ignore_any {
-            self.record(format!("the bytes behind the {} data were left out", format.as_str()));
+            self.record(format!("ignored the bytes behind the {} data", format.as_str()));
         }
         self.ignore_any
     }
@@ -117,11 +114,11 @@ mod tests {
         trailer.clone().take(&mut &known[..], Compression::Gzip, 7).unwrap();
         assert_eq!(
             trailer.warning().unwrap(),
-            "18 bytes behind the gzip data were left out: firmware metadata of OpenWrt"
+            "ignored 18 bytes behind the gzip data: firmware metadata of OpenWrt"
         );
         let any = Trailer::new(true);
         any.take(&mut &vec![7; 3 << 20][..], Compression::Xz, 7).unwrap();
-        assert!(any.warning().unwrap().starts_with("3145728 bytes behind the xz data"));
+        assert!(any.warning().unwrap().starts_with("ignored 3145728 bytes behind the xz data"));
     }
 
     proptest! {

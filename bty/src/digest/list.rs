@@ -63,9 +63,7 @@ impl NotListed {
             Self::OtherKind(_) => {
                 "give a list made with SHA-256 or SHA-512, as sha256sum writes it"
             }
-            Self::Ambiguous(_) => {
-                "take the digest of the right file out of the list, and give it by itself"
-            }
+            Self::Ambiguous(_) => "copy the digest of the right file from the list, and give that",
         }
     }
 }

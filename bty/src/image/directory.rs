@@ -173,7 +173,7 @@ fn sidecar(image: &Path, extension: &str) -> Result<Option<Checksums>> {
 fn sidecar_error(sidecar: &Path, why: &str) -> Error {
     Error::new(ErrorKind::Integrity, format!("{} {why}", sidecar.display()))
         .with_path(sidecar.display())
-        .hint("put the digest of the image into it, or remove it")
+        .hint("write the digest of the image into it, or remove it")
 }
 
 fn read_small_file(path: &Path) -> io::Result<String> {

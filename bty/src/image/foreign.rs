@@ -271,10 +271,7 @@ fn is_lzma(head: &[u8]) -> bool {
 /// Text. No disk image begins with it.
 fn text(head: &[u8]) -> Option<Finding> {
     if head.is_empty() {
-        return Some((
-            "nothing at all".into(),
-            "fetch it again; an empty image is nothing to write to a disk",
-        ));
+        return Some(("nothing at all".into(), "fetch it again"));
     }
     if is_markup(head) {
         let hint = "the address may need a log-in or have moved: open it in a browser";

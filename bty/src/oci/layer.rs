@@ -36,7 +36,7 @@ pub(super) fn choose(layers: &[OciDescriptor]) -> Result<&OciDescriptor> {
     chosen.ok_or_else(|| {
         let found: Vec<String> = layers.iter().take(8).map(describe).collect();
         let found = if found.is_empty() { "no layers".to_owned() } else { found.join(", ") };
-        Error::new(ErrorKind::Format, format!("the artifact holds no disk image, but {found}"))
+        Error::new(ErrorKind::Format, format!("the artifact holds no disk image, only {found}"))
             .hint("check the tag, or name the layer by its own digest: @sha256:<digest>")
     })
 }
@@ -117,9 +117,9 @@ mod tests {
             choose(&[layer("application/spdx+json", "", 5), layer("a/b", "x.SIG", 5)]).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the artifact holds no disk image, but application/spdx+json, \"x.SIG\" (a/b)"
+            "the artifact holds no disk image, only application/spdx+json, \"x.SIG\" (a/b)"
         );
-        assert!(choose(&[]).unwrap_err().to_string().ends_with("but no layers"));
+        assert!(choose(&[]).unwrap_err().to_string().ends_with("no layers"));
     }
 
     proptest! {

@@ -95,9 +95,10 @@ impl FromStr for OciReference {
 
     fn from_str(text: &str) -> Result<Self> {
         let bad = |why: &str| {
-            Error::new(ErrorKind::Usage, format!("{text:?} is no registry reference: {why}")).hint(
-                "write oras://host/owner/repository:tag, or @sha256:<digest> in place of :tag",
-            )
+            Error::new(ErrorKind::Usage, format!("{text:?} is not a registry reference: {why}"))
+                .hint(
+                    "write oras://host/owner/repository:tag, or @sha256:<digest> in place of :tag",
+                )
         };
         let rest = match text.get(..SCHEME.len()) {
             Some(scheme) if scheme.eq_ignore_ascii_case(SCHEME) => &text[SCHEME.len()..],

@@ -60,12 +60,9 @@ impl PipeSource {
         let file = File::options().read(true).custom_flags(flags).open(path).map_err(failed)?;
         let source = Self::new(file, false, &shown);
         if source.shared.lock().read(&mut vec![0; 64 << 10]).map_err(failed)? == Some(0) {
-            return Err(Error::new(
-                ErrorKind::Source,
-                format!("nobody writes to the pipe {shown}"),
-            )
-            .with_path(&shown)
-            .hint("start the writer first, or pipe the image into bty flash - DISK"));
+            return Err(Error::new(ErrorKind::Source, format!("the pipe {shown} has no writer"))
+                .with_path(&shown)
+                .hint("start the writer first, or pipe the image into bty flash - DISK"));
         }
         Ok(source)
     }
@@ -291,13 +288,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pipe");
         assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
-        assert!(
-            PipeSource::open(&path)
-                .err()
-                .unwrap()
-                .to_string()
-                .contains("nobody writes to the pipe")
-        );
+        assert!(PipeSource::open(&path).err().unwrap().to_string().contains("has no writer"));
         // open for reading and writing: never waits
         let mut both = File::options().read(true).write(true).open(&path).unwrap();
         both.write_all(b"disk").unwrap();

@@ -79,9 +79,11 @@ impl ReadAhead {
             }
             // without a digest, this is not the end of the source
             Err(_) => {
-                return Err(
-                    Error::new(ErrorKind::Host, "the thread that reads ahead is gone").into()
-                );
+                return Err(Error::new(
+                    ErrorKind::Host,
+                    "the thread that reads ahead ended unexpectedly",
+                )
+                .into());
             }
         }
         Ok(())

@@ -116,7 +116,7 @@ impl Credentials {
             let place = format!("line {}, column {}", e.line(), e.column());
             Error::new(
                 ErrorKind::Usage,
-                format!("{} is no container auth file: {place}", path.display()),
+                format!("{} is not a container auth file: {place}", path.display()),
             )
             .with_path(path.display())
             .hint("give a file that podman login has written")

@@ -33,7 +33,7 @@ fn address(scheme: &str, written: &str) -> Result<Url> {
     };
     let with_scheme =
         if written.contains("://") { written.to_owned() } else { format!("http://{written}") };
-    let url = Url::parse(&with_scheme).map_err(|e| bad("is no address").because(e))?;
+    let url = Url::parse(&with_scheme).map_err(|e| bad("is not an address").because(e))?;
     match url.scheme() {
         "http" | "https" if url.host_str().is_some_and(|host| !host.is_empty()) => Ok(url),
         "http" | "https" => Err(bad("names no host")),

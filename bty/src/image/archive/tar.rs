@@ -125,7 +125,7 @@ impl Files {
                 return Ok(None);
             }
             if !has_checksum(&block) {
-                return Err(damaged("the checksum of a header is wrong").into());
+                return Err(damaged("the checksum of a header differs").into());
             }
             let header = Header::from_byte_slice(&block);
             let kind = header.entry_type();
@@ -308,7 +308,7 @@ impl MemberReader {
     /// Skips one file, or enters the member.
     fn seek(&mut self, left: usize) -> io::Result<ReaderState> {
         let Some(file) = self.files.next()? else {
-            return Err(damaged("the image is not in it any more").into());
+            return Err(damaged("the image is no longer in it").into());
         };
         if left > 0 {
             self.files.skip(file.packed_bytes)?;

@@ -337,5 +337,5 @@ pub(super) fn changed(offset: u64) -> Error {
         format!("the image changed while it was read, at offset {offset}"),
     )
     .at_offset(offset)
-    .hint("wait until nothing writes to it, then start again")
+    .hint("wait until it is complete, then start again")
 }
