@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn buffers_are_aligned_and_come_back() {
+    fn buffers_are_aligned_and_return_to_the_pool() {
         let pool = Pool::new(1);
         let cancel = CancelToken::new();
         for _ in 0..3 {
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn splits_along_the_grain_and_loses_nothing() {
+    fn splitting_loses_no_bytes() {
         let run = ZERO_RUN_MIN;
         let mut bytes = vec![0u8; 4 * run + 17];
         bytes[run + 1] = 1;
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn short_runs_of_zeros_stay_with_their_data() {
+    fn short_zero_runs_stay_data() {
         let mut bytes = vec![0u8; 2 * ZERO_RUN_MIN];
         bytes[0] = 1;
         bytes[ZERO_RUN_MIN] = 1;
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn sees_a_single_set_bit_anywhere() {
+    fn a_single_set_bit_is_not_zero() {
         let mut bytes = vec![0u8; 3000];
         assert!(is_zero(&bytes) && is_zero(&[]));
         for at in [0, 1, 1023, 1024, 2999] {

@@ -58,8 +58,8 @@ impl Gzip {
 
     /// Inflates part of a member. Returns 0 only at its end.
     fn inflate(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let wanted = buf.len().min(STEP_BYTES);
-        let buf = &mut buf[..wanted];
+        let limit = buf.len().min(STEP_BYTES);
+        let buf = &mut buf[..limit];
         loop {
             let offset = self.wire.offset();
             let input = self.wire.peek(1)?;

@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_that_nobody_needs_is_abandoned_when_it_holds_up_the_reading() {
+    fn an_optional_digest_is_abandoned_when_it_delays_the_reading() {
         // hashing it would take hours
         let hole = Extent::Zero { offset: 0, len: 1 << 50 };
         let started = Instant::now();

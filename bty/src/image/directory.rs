@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_digest_counts_whatever_name_it_goes_with() {
+    fn a_single_digest_counts_for_any_name() {
         let hex = Digest::of(b"x").to_string();
         for text in
             [hex.clone(), format!("{}\n", hex.to_uppercase()), format!("{hex}  old-name.img\n")]
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sidecar_that_promises_nothing_is_an_error_and_does_not_hide_the_image() {
+    fn a_sidecar_without_a_digest_is_an_error_but_does_not_hide_the_image() {
         let hex = Digest::of(b"x").to_string();
         let others = format!("{hex}  one.img\n{hex}  two.img\n");
         let large = vec![b'\n'; MAX_SIDECAR_BYTES as usize + 1];
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn sidecars_of_both_kinds_and_in_the_format_of_the_bsds_count() {
+    fn sidecars_of_both_kinds_and_in_bsd_format_count() {
         let (short, long) = (Digest::of(b"x"), crate::digest::Sha512::of(b"x"));
         let bsd = format!("# a.img: 1 bytes\nSHA256 (a.img) = {short}\n");
         let dir = dir_with(&[("a.img", b"x"), ("a.img.sha256", bsd.as_bytes())]);

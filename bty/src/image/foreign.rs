@@ -1,4 +1,4 @@
-//! What is often mistaken for a disk image, recognized so that it can be refused with the way out.
+//! Recognizes files that are often mistaken for disk images, to refuse them with a hint.
 
 use crate::decode::Compression;
 use crate::{Error, ErrorKind, Result};

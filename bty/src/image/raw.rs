@@ -83,10 +83,10 @@ impl RawExtents {
             }
             *data_until = next_hole(file, self.position, len);
         }
-        let wanted = (*data_until - self.position).min(BUFFER_BYTES as u64);
+        let limit = (*data_until - self.position).min(BUFFER_BYTES as u64);
         let mut buffer = self.context.pool.take(&self.context.cancel)?;
         #[allow(clippy::cast_possible_truncation)] // at most one buffer
-        let part = &mut buffer[..wanted as usize];
+        let part = &mut buffer[..limit as usize];
         let n = self.source.bytes.read_at(part, self.position, &self.context.cancel)?;
         if n < part.len() {
             return Err(Error::new(

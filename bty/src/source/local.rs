@@ -75,8 +75,8 @@ mod tests {
 
         let input = open(file.path()).unwrap();
         // the clock of the file system is coarse
-        let begun = std::time::Instant::now();
-        while input.check_unchanged().is_ok() && begun.elapsed().as_secs() < 10 {
+        let started = std::time::Instant::now();
+        while input.check_unchanged().is_ok() && started.elapsed().as_secs() < 10 {
             file.as_file().write_all_at(b"x", 7).unwrap();
         }
         assert!(

@@ -276,10 +276,10 @@ mod tests {
         stream.read_exact(&mut bytes).unwrap();
         assert_eq!(&bytes, b"late");
         let writer = sender.join().unwrap();
-        let begun = Instant::now();
+        let started = Instant::now();
         cancel.cancel();
         assert!(Error::unwrap_io(stream.read(&mut bytes).unwrap_err()).unwrap().is_cancelled());
-        assert!(begun.elapsed() < Duration::from_secs(5));
+        assert!(started.elapsed() < Duration::from_secs(5));
         drop(writer);
     }
 

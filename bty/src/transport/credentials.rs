@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_netrc_is_read_as_others_read_it() {
+    fn a_netrc_is_parsed_as_by_other_programs() {
         let text = "# mine\nmachine Images.example login me password s:e#cret\nmachine b\n  login \"a b\"\n  password \"q\\\"x\"\n\
                     macdef init\ncd /\nmachine evil login x password y\n\nmachine c account z login only\ndefault login anonymous password @\n";
         assert_eq!(
@@ -321,7 +321,7 @@ mod tests {
         let of = |url: &str| credentials.for_address(&url.parse().unwrap());
         assert_eq!(of("https://images.example:8443/a"), Some(login("me", "s:e#cret")));
         assert_eq!(of("https://you:other%40@images.example/a"), Some(login("you", "other@")));
-        assert_eq!(of("https://other.example/a"), None, "the default goes to nobody");
+        assert_eq!(of("https://other.example/a"), None, "the default entry is never used");
         assert_eq!(format!("{credentials:?}"), "[\"images.example\", \"b\"]");
     }
 
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_given_comes_first_and_may_be_for_one_port() {
+    fn added_logins_take_precedence_and_may_name_a_port() {
         let mut credentials = with("netrc", "machine h login n password n", Credentials::add_netrc);
         credentials.add("H:81", "port", "p");
         let of = |url: &str| credentials.for_address(&url.parse().unwrap());
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn no_error_shows_what_is_in_a_file() {
+    fn errors_quote_nothing_of_a_file() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "SECRET\nme:more").unwrap();
         let mut credentials = Credentials::default();
@@ -376,7 +376,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_netrc_is_too_strange(text in "(machine |login |password |default |macdef |\"|\\\\|#|\n| |é|x){0,20}") {
+        fn no_netrc_panics(text in "(machine |login |password |default |macdef |\"|\\\\|#|\n| |é|x){0,20}") {
             let _ = netrc(&text);
         }
     }

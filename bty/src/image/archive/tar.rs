@@ -379,8 +379,8 @@ fn read_piece(
             return Ok(Some(n));
         }
         if *data > 0 {
-            let wanted = limit(*data);
-            let n = inner.read(&mut buf[..wanted])?;
+            let limit = limit(*data);
+            let n = inner.read(&mut buf[..limit])?;
             if n == 0 {
                 return Err(truncated());
             }

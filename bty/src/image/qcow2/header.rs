@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn says_why_and_what_next() {
+    fn each_refusal_has_a_reason_and_a_hint() {
         let cases: &[(usize, &[u8])] = &[
             (0, b"QFI\0"),
             (4, &1u32.to_be_bytes()),

@@ -6,11 +6,11 @@ use zstd::zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
 use super::header::ClusterCompression;
 use crate::{Error, ErrorKind, Result};
 
-/// Largest window of a zstd frame, as a power of two: what the strongest ordinary level uses.
-/// Bounds the memory of one decoder.
+/// Maximum window of a zstd frame, as a power of two: that of the highest regular level. Limits the
+/// memory of one decoder.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
-/// Decompresses clusters one by one; reused, as setting it up costs more than a small cluster.
+/// Decompresses clusters one by one. Reused, because its setup costs more than a small cluster.
 pub(super) enum Unpacker {
     Zlib(Box<Decompress>),
     Zstd(DCtx<'static>),
@@ -19,7 +19,7 @@ pub(super) enum Unpacker {
 impl Unpacker {
     pub(super) fn new(compression: ClusterCompression) -> Result<Self> {
         match compression {
-            // raw deflate; the largest window reads all smaller ones, QEMU writes 4 KiB
+            // raw deflate with the largest window, which also reads smaller ones; QEMU writes 4 KiB
             ClusterCompression::Zlib => Ok(Self::Zlib(Box::new(Decompress::new(false)))),
             ClusterCompression::Zstd => {
                 let no_memory = |_| Error::new(ErrorKind::Host, "setting up a zstd decoder");
@@ -32,8 +32,8 @@ impl Unpacker {
         }
     }
 
-    /// Fills `cluster` from `packed`, of which only whole sectors are known: what follows the
-    /// compressed data is ignored. Returns false when the data is damaged or is not enough.
+    /// Fills `cluster` from `packed`, whose length is rounded up to whole sectors: bytes behind the
+    /// compressed data are ignored. Returns false when the data is damaged or too short.
     pub(super) fn unpack(&mut self, packed: &[u8], cluster: &mut [u8]) -> bool {
         match self {
             Self::Zlib(decoder) => inflate(decoder, packed, cluster),
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn fills_the_cluster_and_ignores_what_follows() {
+    fn bytes_behind_the_compressed_data_are_ignored() {
         for compression in [ClusterCompression::Zlib, ClusterCompression::Zstd] {
             let mut unpacker = Unpacker::new(compression).unwrap();
             let mut packed = pack(compression, &content());
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_that_is_not_filled_is_damage() {
+    fn a_cluster_that_is_too_short_is_damaged() {
         for compression in [ClusterCompression::Zlib, ClusterCompression::Zstd] {
             let mut unpacker = Unpacker::new(compression).unwrap();
             let mut cluster = vec![0; CLUSTER];
