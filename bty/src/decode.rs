@@ -28,7 +28,6 @@ pub(crate) use trailer::Trailer;
 #[cfg_attr(not(feature = "fuzzing"), allow(dead_code, reason = "other callers pass a whole MiB"))]
 pub(crate) const SNIFF_BYTES: usize = 4 << 10;
 
-/// A compression format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Compression {
     Gzip,

@@ -63,13 +63,13 @@ impl<'a> Request<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reply {
-    /// The HTTP status.
+    /// Status code, such as 404.
     pub status: u16,
     /// The `Content-Type`, without parameters, in lower case.
     pub content_type: Option<String>,
     /// The headers whose values are text; names in lower case.
     pub headers: Vec<(String, String)>,
-    /// The whole body.
+    /// The whole body, as received.
     pub body: Vec<u8>,
 }
 

@@ -20,7 +20,6 @@ const OVERHEAD_BYTES: u64 = 64 * MIB;
 /// Address space that the C library reserves for each thread that allocates.
 const ARENA_BYTES: u64 = 64 * MIB;
 
-/// Decodes bzip2.
 pub(super) struct Bzip2 {
     reader: BzReader<Box<dyn Read + Send>>,
     trailer: Trailer,

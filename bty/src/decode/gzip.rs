@@ -19,7 +19,6 @@ use super::{CompressedInput, Compression, damaged, refused, truncated};
 /// computed.
 const STEP_BYTES: usize = 512 << 10;
 
-/// Decodes gzip.
 pub(super) struct Gzip {
     wire: CompressedInput,
     inflater: Decompress,

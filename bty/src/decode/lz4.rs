@@ -30,7 +30,6 @@ const HEADER_BYTES_MAX: usize = 19;
 const HISTORY_BYTES: usize = 64 << 10;
 const STORED: u32 = 1 << 31;
 
-/// Decodes lz4.
 pub(super) struct Lz4 {
     wire: CompressedInput,
     /// True after the first frame was seen.

@@ -18,7 +18,6 @@ pub(super) use index::decoded_size;
 
 const MAGIC: [u8; 6] = [0xfd, b'7', b'z', b'X', b'Z', 0];
 
-/// Decodes xz.
 pub(super) struct Xz {
     wire: CompressedInput,
     options: DecodeOptions,

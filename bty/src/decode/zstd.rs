@@ -22,7 +22,6 @@ mod parallel;
 /// A frame that is larger, compressed or decoded, is streamed.
 const SMALL_FRAME_BYTES: u64 = 32 * MIB;
 
-/// Decodes zstd.
 pub(super) struct Zstd {
     wire: CompressedInput,
     window_log_max: u32,

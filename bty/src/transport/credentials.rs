@@ -14,7 +14,7 @@ use url::Url;
 
 use crate::{Error, ErrorKind, Result, text};
 
-/// Limit for a file with passwords, in bytes.
+/// Only this much of a file with passwords is read, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// User names and passwords by host. Empty by default.
@@ -81,7 +81,7 @@ impl Credentials {
     /// Adds the user and the password for `host` from a file whose first line is `user:password`.
     ///
     /// # Errors
-    /// - [`ErrorKind::Host`]: the file cannot be read, or is larger than 1 MiB.
+    /// - [`ErrorKind::Host`]: the file cannot be read.
     /// - [`ErrorKind::Usage`]: its first line has another form.
     pub fn add_file(&mut self, host: &str, path: &Path) -> Result<()> {
         let text = read(path)?;
@@ -98,7 +98,7 @@ impl Credentials {
     /// be sent to every server.
     ///
     /// # Errors
-    /// [`ErrorKind::Host`] when the file cannot be read, or is larger than 1 MiB.
+    /// [`ErrorKind::Host`] when the file cannot be read.
     pub fn add_netrc(&mut self, path: &Path) -> Result<()> {
         self.netrc.extend(netrc(&read(path)?));
         Ok(())
@@ -108,7 +108,7 @@ impl Credentials {
     /// and `docker login`. Credential helpers (`credsStore`, `credHelpers`) are not run.
     ///
     /// # Errors
-    /// - [`ErrorKind::Host`]: the file cannot be read, or is larger than 1 MiB.
+    /// - [`ErrorKind::Host`]: the file cannot be read.
     /// - [`ErrorKind::Usage`]: it is not a container auth file.
     pub fn add_auth_file(&mut self, path: &Path) -> Result<()> {
         let file: AuthFile = serde_json::from_str(&read(path)?).map_err(|e| {
@@ -206,7 +206,7 @@ fn read(path: &Path) -> Result<String> {
             .because(e)
             .with_path(path.display())
     };
-    // looked at before it is opened: opening a pipe would wait for a writer
+    // checked before opening: opening a pipe would wait for a writer
     if !std::fs::metadata(path).map_err(failed)?.is_file() {
         return Err(failed(std::io::Error::other("it is not a file")));
     }
@@ -219,14 +219,14 @@ fn read(path: &Path) -> Result<String> {
     Ok(text)
 }
 
-/// The machines of a netrc file: `machine HOST login USER password PASSWORD`, in any order and over
-/// any number of lines.
+/// Parses the `machine` entries of a netrc file: `machine HOST login USER password PASSWORD`, with
+/// the fields in any order and over any number of lines.
 fn netrc(text: &str) -> Vec<(String, Login)> {
-    let mut found = Vec::new();
+    let mut logins = Vec::new();
     let mut machine: Option<(String, Option<String>, Option<String>)> = None;
     let mut finish = |machine: &mut Option<(String, Option<String>, Option<String>)>| {
         if let Some((host, Some(user), Some(password))) = machine.take() {
-            found.push((host.to_ascii_lowercase(), Login { user, password }));
+            logins.push((host.to_ascii_lowercase(), Login { user, password }));
         }
     };
     let mut rest = text;
@@ -258,10 +258,10 @@ fn netrc(text: &str) -> Vec<(String, Login)> {
         }
     }
     finish(&mut machine);
-    found
+    logins
 }
 
-/// The next word, which may be in quotes, and what follows it. Comments are passed over.
+/// The next word, which may be quoted, and the rest of the text. Skips comments.
 fn next_word(text: &str) -> Option<(String, &str)> {
     let mut text = text.trim_start();
     while text.starts_with('#') {

@@ -30,7 +30,6 @@ const PROXY_LOGIN_REQUIRED: &str = "proxy authorization required";
 const PROXY_LOGIN_HINT: &str =
     "give the proxy's user and password in its address: http://user:password@host:port";
 
-/// A GET request.
 #[derive(Default)]
 pub(crate) struct GetRequest<'a> {
     /// First byte, and one past the last unless it is the end of the object.
