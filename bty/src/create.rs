@@ -1,8 +1,8 @@
 //! Creates an image from a disk.
 //!
 //! [`create`] reads a disk, writes an image without the zeros, and then compares the image with the
-//! disk. The image gets its final name only after that. A `.sha256` file next to it holds its digest,
-//! so that a damaged copy is detected before it is flashed.
+//! disk. The image gets its final name only after that. A `.sha256` file next to it holds its
+//! digest, so that a damaged copy is detected before it is flashed.
 //!
 //! ```no_run
 //! use bty::create::{CreateOptions, create};
@@ -148,8 +148,8 @@ pub fn validate(disk: &Disk, path: &Path, options: &CreateOptions) -> Vec<Refusa
 /// `observer` receives the phases [`Phase::Read`] and [`Phase::Verify`].
 ///
 /// # Errors
-/// - [`ErrorKind::Refused`]: [`validate`] found reasons, all of which are in the message; or another
-///   process is creating the same image.
+/// - [`ErrorKind::Refused`]: [`validate`] found reasons, all of which are in the message; or
+///   another process is creating the same image.
 /// - [`ErrorKind::Source`]: the disk cannot be read.
 /// - [`ErrorKind::Host`]: the image cannot be written.
 /// - [`ErrorKind::Integrity`]: the image differs from the disk.

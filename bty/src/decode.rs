@@ -1,9 +1,10 @@
 //! Decompression: from the bytes of a source to those of the disk image.
 //!
-//! The format is recognized from the first bytes, never from a name. All members, streams and frames
-//! of a file make up one image. Padding that the format allows and the trailers that [`Trailer`]
-//! knows are skipped; anything else after the end is an error. If the format allows it, blocks are
-//! decoded on all cores. Memory stays below [`DecodeOptions::memory_bytes`], whatever a header claims.
+//! The format is recognized from the first bytes, never from a name. All members, streams and
+//! frames of a file make up one image. Padding that the format allows and the trailers that
+//! [`Trailer`] knows are skipped; anything else after the end is an error. If the format allows it,
+//! blocks are decoded on all cores. Memory stays below [`DecodeOptions::memory_bytes`], whatever a
+//! header claims.
 
 use std::io::{self, Read};
 
@@ -77,8 +78,8 @@ impl Compression {
     }
 }
 
-/// The length in bytes of the skippable frame at the start of `bytes`, including its header. In zstd
-/// and lz4, it is `50..5f 2a 4d 18 | length u32 | that many bytes`, little-endian.
+/// The length in bytes of the skippable frame at the start of `bytes`, including its header. In
+/// zstd and lz4, it is `50..5f 2a 4d 18 | length u32 | that many bytes`, little-endian.
 fn skippable_bytes(bytes: &[u8]) -> Option<u64> {
     let header = bytes.first_chunk::<8>()?;
     let len = u32::from_le_bytes([header[4], header[5], header[6], header[7]]);

@@ -234,8 +234,8 @@ impl Hasher {
     }
 }
 
-/// Computes the SHA-256 of a stream, and its SHA-512 only if one is expected, since that doubles the
-/// cost.
+/// Computes the SHA-256 of a stream, and its SHA-512 only if one is expected, since that doubles
+/// the cost.
 pub(crate) struct FileHasher {
     sha256: Hasher,
     sha512: Option<sha2::Sha512>,

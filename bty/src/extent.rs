@@ -21,12 +21,12 @@ pub(crate) const BUFFER_BYTES: usize = 2 << 20;
 /// Alignment of every buffer in bytes, sufficient for direct I/O on any disk.
 pub(crate) const BUFFER_ALIGN: usize = 4096;
 
-/// Granularity of the search for zero runs, in bytes: small enough to find them, large enough not to
-/// fragment the writes.
+/// Granularity of the search for zero runs, in bytes: small enough to find them, large enough not
+/// to fragment the writes.
 pub(crate) const ZERO_GRAIN: usize = 64 << 10;
 
-/// Minimum length of a zero run, in bytes. Shorter runs are written as data, because one large write
-/// is faster than two writes with a zeroing between them.
+/// Minimum length of a zero run, in bytes. Shorter runs are written as data, because one large
+/// write is faster than two writes with a zeroing between them.
 pub(crate) const ZERO_RUN_MIN: usize = 256 << 10;
 
 /// A piece of a disk image. Offsets and lengths are bytes.
@@ -146,8 +146,8 @@ pub(crate) fn zeroed(len: usize) -> Result<Vec<u8>> {
     Ok(vec![0; len])
 }
 
-/// One aligned buffer of [`BUFFER_BYTES`], which returns to its pool when dropped. Contains old bytes
-/// until it is filled.
+/// One aligned buffer of [`BUFFER_BYTES`], which returns to its pool when dropped. Contains old
+/// bytes until it is filled.
 pub(crate) struct Buffer {
     raw: Vec<u8>,
     start: usize,

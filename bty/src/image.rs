@@ -2,8 +2,8 @@
 //!
 //! [`Image::open`] reads only the beginning of a source (and the header of a qcow2), so it is quick
 //! even for a remote image of many gigabytes. It finds images in zip and tar archives. What cannot
-//! be written to a disk (another kind of archive, another virtual disk format, a web page) is refused
-//! with a hint.
+//! be written to a disk (another kind of archive, another virtual disk format, a web page) is
+//! refused with a hint.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! OCI registries: `oras://` references, manifests, and the choice of a layer.
 //!
-//! An image is one layer of an artifact. Its blob is read like any web object ([`Source`]), and must
-//! have the digest and the length that the manifest states. An index with a single artifact is
+//! An image is one layer of an artifact. Its blob is read like any web object ([`Source`]), and
+//! must have the digest and the length that the manifest states. An index with a single artifact is
 //! resolved to that artifact.
 
 use std::sync::Arc;

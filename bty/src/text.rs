@@ -1,5 +1,5 @@
-//! Makes foreign text (names in a catalog, file names, disk models, replies of servers) safe to show
-//! in a terminal, and writes paths as text.
+//! Makes foreign text (names in a catalog, file names, disk models, replies of servers) safe to
+//! show in a terminal, and writes paths as text.
 //!
 //! Every program of bty prints through these functions, so that no name can move the cursor, change
 //! the title of the window, hide a line or reverse the direction of writing.
@@ -202,8 +202,8 @@ fn escape_except(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// True for characters that a terminal acts on instead of showing them: C0 and C1 control characters,
-/// line separators, and marks that change the direction of writing.
+/// True for characters that a terminal acts on instead of showing them: C0 and C1 control
+/// characters, line separators, and marks that change the direction of writing.
 fn is_active(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')

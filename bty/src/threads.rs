@@ -1,5 +1,5 @@
-//! Starting threads. The system may refuse a thread; these functions then return an error, where the
-//! standard library would panic.
+//! Starting threads. The system may refuse a thread; these functions then return an error, where
+//! the standard library would panic.
 
 use std::io;
 use std::thread::{Builder, JoinHandle, Scope, ScopedJoinHandle};
@@ -29,8 +29,8 @@ pub(crate) fn start_in<'scope, T: Send + 'scope>(
     Builder::new().name(name.to_owned()).spawn_scoped(scope, body).map_err(refused)
 }
 
-/// Calls `start` up to `count` times, for threads that share work. Stops at the first failure, since
-/// fewer threads are enough.
+/// Calls `start` up to `count` times, for threads that share work. Stops at the first failure,
+/// since fewer threads are enough.
 ///
 /// # Errors
 /// The error of the first call: not a single thread was started.

@@ -121,8 +121,8 @@ fn check_entry(open: &dyn Fn(&str) -> Result<Source>, entry: &Entry) -> EntryChe
 /// same name.
 ///
 /// # Errors
-/// - [`ErrorKind::Catalog`]: the file has no digest for `image`, or different ones for several files
-///   that `image` may mean.
+/// - [`ErrorKind::Catalog`]: the file has no digest for `image`, or different ones for several
+///   files that `image` may mean.
 /// - Other kinds as [`Client::read_small`].
 pub fn fetch_checksum(
     client: &Client,

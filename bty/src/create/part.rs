@@ -11,7 +11,8 @@ use rustix::io::Errno;
 
 use crate::{Digest, Error, ErrorKind, Result};
 
-/// A file that is removed when dropped, unless [`finish`](Self::finish) has given it its final name.
+/// A file that is removed when dropped, unless [`finish`](Self::finish) has given it its final
+/// name.
 pub(super) struct PartFile {
     pub(super) file: File,
     /// The temporary path.

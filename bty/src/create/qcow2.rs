@@ -1,9 +1,10 @@
-//! Writes a qcow2 image: version 3, clusters of 64 KiB, zero clusters left unallocated. The reader in
-//! `image/qcow2.rs` describes the format.
+//! Writes a qcow2 image: version 3, clusters of 64 KiB, zero clusters left unallocated. The reader
+//! in `image/qcow2.rs` describes the format.
 //!
 //! ```text
-//! header | data clusters, an L2 table behind each 512 MiB of the disk | L1 table | refcount table | refcount blocks
-//! refcount block: a u16 for each cluster of the file, all 1                      all numbers are big-endian
+//! header | data clusters, an L2 table behind each 512 MiB of the disk | L1 table
+//!        | refcount table | refcount blocks
+//! refcount block: a u16 for each cluster of the file, all 1       all numbers are big-endian
 //! ```
 //! The header is written last: an incomplete file is not a valid image.
 
@@ -74,8 +75,8 @@ impl<'a> Qcow2Sink<'a> {
         self.part.write_at(&bytes, offset)
     }
 
-    /// Writes the refcounts of all clusters, including those of the refcounts themselves. Returns the
-    /// offset of the refcount table and its length in clusters.
+    /// Writes the refcounts of all clusters, including those of the refcounts themselves. Returns
+    /// the offset of the refcount table and its length in clusters.
     fn write_refcounts(&mut self) -> Result<(u64, u64)> {
         let (mut blocks, mut tables) = (0, 0);
         while self.clusters + tables + blocks > blocks * REFCOUNTS || blocks > tables * ENTRIES {

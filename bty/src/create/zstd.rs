@@ -1,5 +1,5 @@
-//! Writes a zstd image on all cores: independent frames of 4 MiB, each with its size and a checksum,
-//! which can also be decompressed in parallel.
+//! Writes a zstd image on all cores: independent frames of 4 MiB, each with its size and a
+//! checksum, which can also be decompressed in parallel.
 
 use std::collections::VecDeque;
 use std::io;

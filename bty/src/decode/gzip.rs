@@ -4,9 +4,10 @@
 //! implementation.
 //!
 //! ```text
-//! 0..2 magic 1f 8b | 2 method, 8 | 3 flags | 4..8 time | 8 extra flags | 9 system     little-endian
-//! flags: 2 header checksum u16 | 4 extra field, u16 length | 8 name, ends with 0 | 16 comment, ends with 0
-//! deflate data | CRC-32 u32 | size modulo 4 GiB u32
+//! 0..2 magic 1f 8b | 2 method, 8 | 3 flags | 4..8 time | 8 extra flags | 9 system
+//! flags: 2 header checksum u16 | 4 extra field, u16 length | 8 name | 16 comment
+//!        (name and comment end with 0)
+//! deflate data | CRC-32 u32 | size modulo 4 GiB u32                              little-endian
 //! ```
 
 use std::io::{self, BufRead, Read};

@@ -29,8 +29,8 @@ impl CompressedInput {
         self.offset
     }
 
-    /// The next bytes without consuming them: at least `count`, which the buffer must hold; fewer only
-    /// at the end.
+    /// The next bytes without consuming them: at least `count`, which the buffer must hold; fewer
+    /// only at the end.
     pub(super) fn peek(&mut self, count: usize) -> io::Result<&[u8]> {
         debug_assert!(count <= self.buf.len());
         if self.start == self.end {
@@ -72,8 +72,8 @@ impl CompressedInput {
         Ok(true)
     }
 
-    /// Appends the next `count` bytes to `to`; false when the input ends before. Memory grows with the
-    /// bytes that exist, not with `count`, which may be a hostile claim.
+    /// Appends the next `count` bytes to `to`; false when the input ends before. Memory grows with
+    /// the bytes that exist, not with `count`, which may be a hostile claim.
     pub(super) fn take_into(&mut self, to: &mut Vec<u8>, mut count: usize) -> io::Result<bool> {
         while count > 0 {
             let available = self.peek(1)?;

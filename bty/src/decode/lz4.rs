@@ -2,14 +2,16 @@
 //! [Format](https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md).
 //!
 //! ```text
-//! frame:  magic 04 22 4d 18 | FLG | BD | content size u64, if FLG says so | dictionary id u32, if so | header checksum u8
+//! frame:  magic 04 22 4d 18 | FLG | BD | content size u64, if FLG says so
+//!         | dictionary id u32, if so | header checksum u8
 //!         | blocks | end mark u32 = 0 | XXH32 of the content, if so
-//! FLG, bits:  7..6 version = 1 | 5 blocks independent | 4 block checksums | 3 content size | 2 content checksum | 1 reserved | 0 dictionary
+//! FLG, bits:  7..6 version = 1 | 5 blocks independent | 4 block checksums | 3 content size
+//!         | 2 content checksum | 1 reserved | 0 dictionary
 //! BD, bits:   6..4 largest block: 4 = 64 KiB, 5 = 256 KiB, 6 = 1 MiB, 7 = 4 MiB | others reserved
 //! block:  size u32, top bit set if stored as is | data | XXH32 of the data, if so
 //! ```
-//! All little-endian. This module parses the frames itself, because the reader of the `lz4_flex` crate
-//! accepts a frame without an end mark.
+//! All little-endian. This module parses the frames itself, because the reader of the `lz4_flex`
+//! crate accepts a frame without an end mark.
 
 use std::hash::Hasher as _;
 use std::io::{self, Read};
@@ -64,8 +66,8 @@ struct Header {
 }
 
 impl Header {
-    /// Parses the header of a frame. `bytes` must begin with the magic. `None` means that they are too
-    /// few.
+    /// Parses the header of a frame. `bytes` must begin with the magic. `None` means that they are
+    /// too few.
     fn parse(bytes: &[u8]) -> Result<Option<Self>, &'static str> {
         let &[_, _, _, _, flags, block, ..] = bytes else { return Ok(None) };
         if flags >> 6 != 1 {

@@ -1,8 +1,8 @@
 //! Bytes behind the end of compressed data that do not belong to the format. `gzip -d` ignores them
 //! with a warning.
 //!
-//! OpenWrt appends metadata to its compressed images, as one or several of these records, the last of
-//! which ends the file:
+//! OpenWrt appends metadata to its compressed images, as one or several of these records, the last
+//! of which ends the file:
 //!
 //! ```text
 //! data | "FWx0" | CRC-32 u32 | type u8 | 0 0 0 | size of the record u32, including these 16 bytes
@@ -38,8 +38,8 @@ impl Trailer {
         self.found.lock().expect("no holder panics").clone()
     }
 
-    /// Reads `rest`, which starts at `offset` right behind the data, to its end. Fails unless it may be
-    /// skipped.
+    /// Reads `rest`, which starts at `offset` right behind the data, to its end. Fails unless it
+    /// may be skipped.
     pub(super) fn take(
         &self,
         rest: &mut dyn Read,

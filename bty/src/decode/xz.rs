@@ -130,8 +130,8 @@ fn stream_follows(wire: &mut CompressedInput, is_first: bool) -> io::Result<bool
 
 /// The size of the dictionary in bytes, from the block header at the end of `consumed`.
 ///
-/// The LZMA2 filter is: id 0x21 | size of properties 0x01 | bits u8, which means 2 or 3 shifted left
-/// by bits / 2 + 11.
+/// The LZMA2 filter is: id 0x21 | size of properties 0x01 | bits u8, which means 2 or 3 shifted
+/// left by bits / 2 + 11.
 fn dictionary_bytes(consumed: &[u8]) -> Option<u64> {
     let at = consumed.windows(3).rposition(|w| w[0] == 0x21 && w[1] == 1 && w[2] <= 40)?;
     let bits = u64::from(consumed[at + 2]);

@@ -1,8 +1,8 @@
 //! zstd: a sequence of frames and skippable frames.
 //!
 //! A frame cannot be split, so a large one is decoded as a stream on the calling thread, directly
-//! into the caller's buffer. Small frames, as written by pzstd and by packers that work in blocks, are
-//! collected whole and decoded on all cores.
+//! into the caller's buffer. Small frames, as written by pzstd and by packers that work in blocks,
+//! are collected whole and decoded on all cores.
 
 use std::io::{self, BufRead, Read};
 
@@ -25,8 +25,8 @@ const SMALL_FRAME_BYTES: u64 = 32 * MIB;
 pub(super) struct Zstd {
     wire: CompressedInput,
     window_log_max: u32,
-    /// Frames up to this size, compressed and decoded, go to [`Parallel`]. Zero if there is only one
-    /// thread.
+    /// Frames up to this size, compressed and decoded, go to [`Parallel`]. Zero if there is only
+    /// one thread.
     small_bytes_max: u64,
     /// True after the first frame was seen.
     has_begun: bool,

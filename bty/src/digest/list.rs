@@ -16,7 +16,7 @@ const BY_DIGITS: [(usize, &str); 6] =
 ///
 /// | written by | line |
 /// |---|---|
-/// | `sha256sum`, `sha512sum`, `shasum` | `HEX  name`, `HEX *name`; a leading backslash marks an escaped name |
+/// | `sha256sum`, `sha512sum`, `shasum` | `HEX  name`, `HEX *name`; `\HEX …` if escaped |
 /// | `sha256sum --tag`, BSD, Fedora, AlmaLinux | `SHA256 (name) = HEX` |
 /// | `openssl dgst` | `SHA256(name)= HEX`, `SHA2-256(name)= HEX` |
 /// | hand | `HEX` alone, for the file next to it |
@@ -35,8 +35,8 @@ struct Line {
     hex: String,
 }
 
-/// Why a checksum file has no digest for a file. Displays as the rest of a sentence that begins with
-/// the name of the checksum file.
+/// Why a checksum file has no digest for a file. Displays as the rest of a sentence that begins
+/// with the name of the checksum file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NotListed {
@@ -46,8 +46,8 @@ pub enum NotListed {
     Missing,
     /// The file is listed only with unsupported algorithms, such as `MD5` or `SHA1`.
     OtherKind(Vec<String>),
-    /// Several files of this name are listed with different digests, and the path does not tell them
-    /// apart.
+    /// Several files of this name are listed with different digests, and the path does not tell
+    /// them apart.
     Ambiguous(Vec<String>),
 }
 

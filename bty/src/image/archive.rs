@@ -1,8 +1,8 @@
 //! Images inside zip and tar archives. A tar archive may be compressed.
 //!
-//! An archive is a layer between the source and the image: its only image, or the [`Member`] that the
-//! user named, is streamed out of it without a temporary file. Digests and progress are those of the
-//! archive, because that is the published file.
+//! An archive is a layer between the source and the image: its only image, or the [`Member`] that
+//! the user named, is streamed out of it without a temporary file. Digests and progress are those
+//! of the archive, because that is the published file.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -116,8 +116,8 @@ impl Member {
         }
     }
 
-    /// Reads the member from the bytes of the archive, which start at the beginning of the archive if
-    /// `from_start`, else at [`wire_offset`](Self::wire_offset).
+    /// Reads the member from the bytes of the archive, which start at the beginning of the archive
+    /// if `from_start`, else at [`wire_offset`](Self::wire_offset).
     pub(crate) fn reader(
         &self,
         wire: Box<dyn Read + Send>,

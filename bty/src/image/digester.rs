@@ -1,5 +1,5 @@
-//! Computes digests of a disk image on a thread of its own, because hashing is often slower than the
-//! disk.
+//! Computes digests of a disk image on a thread of its own, because hashing is often slower than
+//! the disk.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

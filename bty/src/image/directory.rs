@@ -70,8 +70,8 @@ impl<'de> Deserialize<'de> for ImageFile {
 }
 
 impl ImageFile {
-    /// Describes an image file that may not exist, for dry runs. `None` when `path` is not named like
-    /// an image.
+    /// Describes an image file that may not exist, for dry runs. `None` when `path` is not named
+    /// like an image.
     #[must_use]
     pub fn simulated(path: &Path, size_bytes: u64) -> Option<Self> {
         let name = text::shown_name(path.file_name()?);
@@ -146,8 +146,8 @@ pub fn sidecar_checksums(image: &Path) -> Result<Checksums> {
     Ok(all)
 }
 
-/// The digests for `image` in the file next to it with the additional `extension`. `None` when there
-/// is no such file.
+/// The digests for `image` in the file next to it with the additional `extension`. `None` when
+/// there is no such file.
 fn sidecar(image: &Path, extension: &str) -> Result<Option<Checksums>> {
     let mut path = OsString::from(image);
     path.push(extension);

@@ -1,5 +1,5 @@
-//! Format and architecture as the name of an image suggests them, for lists and catalogs. Whether and
-//! how an image is written depends only on its content.
+//! Format and architecture as the name of an image suggests them, for lists and catalogs. Whether
+//! and how an image is written depends only on its content.
 
 /// Format ids, which are also file name suffixes. The first six are those of existing catalogs.
 const FORMATS: &[&str] = &[

@@ -26,7 +26,7 @@ pub struct OpenOptions {
     pub sha512: Option<Sha512>,
     /// SHA-256 that the decoded disk image must have. Not supported for qcow2.
     pub image_sha256: Option<Digest>,
-    /// Do not look for a `.sha256` or `.sha512` file beside a local image.
+    /// Do not look for a `.sha256` or `.sha512` file next to a local image.
     pub ignore_sidecar: bool,
     /// Name of the image in an archive; `ARCHIVE#NAME` in the reference means the same. Needed only
     /// if the archive holds several images.
@@ -57,7 +57,8 @@ impl Image {
     /// use bty::{CancelToken, Client, Image, image::OpenOptions};
     ///
     /// let cancel = CancelToken::new();
-    /// let image = Image::open(&Client::default(), "debian.img.zst", &OpenOptions::default(), &cancel)?;
+    /// let options = OpenOptions::default();
+    /// let image = Image::open(&Client::default(), "debian.img.zst", &options, &cancel)?;
     /// println!("{} {:?}", image.info().format, image.info().disk_bytes);
     /// # Ok::<(), bty::Error>(())
     /// ```

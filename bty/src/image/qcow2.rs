@@ -1,12 +1,12 @@
 //! Reads qcow2, the disk image format of QEMU: versions 2 and 3, compressed or not.
 //!
 //! The file is read front to back, whatever the order of its clusters on the disk, and only where
-//! clusters are allocated. So an image on a web server costs a few requests. If a digest of the file
-//! is expected, every byte of it is read, once.
+//! clusters are allocated. So an image on a web server costs a few requests. If a digest of the
+//! file is expected, every byte of it is read, once.
 //!
-//! Images that are not self-contained and clean are refused with a hint: backing files, external data
-//! files, encryption, dirty images, unknown features. Internal snapshots are ignored, and refcounts
-//! are not checked.
+//! Images that are not self-contained and clean are refused with a hint: backing files, external
+//! data files, encryption, dirty images, unknown features. Internal snapshots are ignored, and
+//! refcounts are not checked.
 //!
 //! Format: `docs/interop/qcow2` of QEMU.
 

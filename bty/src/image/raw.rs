@@ -1,5 +1,5 @@
-//! Reads uncompressed images, directly into the buffers that are written. Skips the holes of a local
-//! file.
+//! Reads uncompressed images, directly into the buffers that are written. Skips the holes of a
+//! local file.
 
 use std::collections::VecDeque;
 use std::fs::File;

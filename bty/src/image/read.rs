@@ -50,7 +50,8 @@ impl Contents {
 }
 
 impl Image {
-    /// Reads and decodes the whole image, and checks the expected digests, without writing anything.
+    /// Reads and decodes the whole image, and checks the expected digests, without writing
+    /// anything.
     ///
     /// `on_progress` is called after each extent, with the bytes read from the source and the bytes
     /// decoded so far.
@@ -130,9 +131,9 @@ impl Image {
         Ok(Box::new(CheckUnchanged { extents, source: source.clone() }))
     }
 
-    /// The offset of the first byte at or behind `from` that is neither zero nor part of the image's
-    /// own backup GPT. `None` also if that cannot be found without decoding: only raw images with
-    /// random access are searched.
+    /// The offset of the first byte at or behind `from` that is neither zero nor part of the
+    /// image's own backup GPT. `None` also if that cannot be found without decoding: only raw
+    /// images with random access are searched.
     pub(crate) fn first_data_behind(&self, from: u64, cancel: &CancelToken) -> Result<Option<u64>> {
         let is_raw =
             self.qcow2.is_none() && self.member.is_none() && self.info.format == Format::Raw;

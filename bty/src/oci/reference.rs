@@ -12,8 +12,8 @@ const TAG_LEN_MAX: usize = 128;
 /// A reference to an artifact: `oras://host[:port]/owner/repository:tag`, or
 /// `...@sha256:<64 hexadecimal digits>`.
 ///
-/// The digest is that of a manifest or of a blob. Names follow the OCI distribution specification 1.1,
-/// section "Pulling manifests"; the repository must have at least two components.
+/// The digest is that of a manifest or of a blob. Names follow the OCI distribution specification
+/// 1.1, section "Pulling manifests"; the repository must have at least two components.
 ///
 /// ```
 /// let reference: bty::oci::OciReference = "oras://ghcr.io/example/images:debian-13".parse()?;

@@ -138,8 +138,8 @@ impl State {
         if self.blocks && !wait_for_bytes(&self.file)? {
             return Ok(None);
         }
-        // not after a poll: poll does not report the end of a pipe whose writer had left before it was
-        // opened
+        // not after a poll: poll does not report the end of a pipe whose writer had left before it
+        // was opened
         match self.file.read(buf) {
             Ok(n) => {
                 self.keep(&buf[..n]);

@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! stream header, 12 bytes:  0..6 magic | 6..8 flags | 8..12 CRC32 of the flags
-//! index:   0x00 | number of records | records: unpadded size, decoded size | zeros to a multiple of 4 | CRC32
-//! stream footer, 12 bytes:  0..4 CRC32 of 4..10 | 4..8 size of the index / 4 - 1 | 8..10 flags | 10..12 "YZ"
+//! index:   0x00 | number of records | records: unpadded size, decoded size
+//!          | zeros to a multiple of 4 | CRC32
+//! stream footer, 12 bytes:  0..4 CRC32 of 4..10 | 4..8 size of the index / 4 - 1 | 8..10 flags
+//!          | 10..12 "YZ"
 //! ```
-//! Integers are little-endian. Those of the index have 7 bits per byte, least significant first, with
-//! the top bit set in all bytes but the last.
+//! Integers are little-endian. Those of the index have 7 bits per byte, least significant first,
+//! with the top bit set in all bytes but the last.
 
 use super::MAGIC;
 use crate::CancelToken;
@@ -22,8 +24,8 @@ const STREAM_BYTES_MIN: u64 = 32;
 const PADDING_STEP: u64 = 4 << 10;
 const PADDING_STEPS_MAX: usize = 1 << 10;
 
-/// The decoded size of all streams together, or `None` when anything is unexpected, which the decoder
-/// will report.
+/// The decoded size of all streams together, or `None` when anything is unexpected, which the
+/// decoder will report.
 pub(in crate::decode) fn decoded_size(
     source: &dyn ByteSource,
     cancel: &CancelToken,

@@ -1,10 +1,14 @@
-//! Headers of zstd frames and blocks, [RFC 8878](https://www.rfc-editor.org/rfc/rfc8878) section 3.1.
+//! Headers of zstd frames and blocks, [RFC 8878](https://www.rfc-editor.org/rfc/rfc8878) section
+//! 3.1.
 //!
 //! ```text
-//! frame:  magic 28 b5 2f fd | descriptor u8 | window u8 unless single segment | dictionary id 0, 1, 2 or 4 bytes
-//!         | content size 0, 1, 2, 4 or 8 bytes | blocks | XXH64, low 4 bytes, if the descriptor says so
-//! descriptor, bits:  7..6 length of content size | 5 single segment | 3 reserved | 2 checksum | 1..0 length of dictionary id
-//! block:  3 bytes: bit 0 last | 1..2 type: raw, run, compressed, reserved | 3..23 size | data (one byte for a run)
+//! frame:  magic 28 b5 2f fd | descriptor u8 | window u8 unless single segment
+//!         | dictionary id 0, 1, 2 or 4 bytes | content size 0, 1, 2, 4 or 8 bytes | blocks
+//!         | XXH64, low 4 bytes, if the descriptor says so
+//! descriptor, bits:  7..6 length of content size | 5 single segment | 3 reserved | 2 checksum
+//!         | 1..0 length of dictionary id
+//! block:  3 bytes: bit 0 last | 1..2 type: raw, run, compressed, reserved | 3..23 size
+//!         | data (one byte for a run)
 //! skippable frame:  magic 50..5f 2a 4d 18 | length u32 | that many bytes
 //! ```
 //! All little-endian.

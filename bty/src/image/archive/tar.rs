@@ -45,8 +45,8 @@ fn has_checksum(block: &[u8; BLOCK_BYTES]) -> bool {
     Header::from_byte_slice(block).cksum().is_ok_and(|stated| stated == sum)
 }
 
-/// Finds the image in an archive. With `search_all`, reads the whole archive to know whether there are
-/// others. Else takes the first image; another one is then detected when the image is read.
+/// Finds the image in an archive. With `search_all`, reads the whole archive to know whether there
+/// are others. Else takes the first image; another one is then detected when the image is read.
 pub(super) fn find(
     unpacked: Box<dyn Read + Send>,
     compression: Option<Compression>,

@@ -16,8 +16,8 @@ const GAP_BYTES: u64 = 1 << 20;
 pub(super) const TAIL_BYTES: usize = 512;
 const SCRATCH_BYTES: usize = 256 << 10;
 
-/// Reads pieces of a source. Ascending pieces need only one stream; a step back or a large gap opens
-/// a new one.
+/// Reads pieces of a source. Ascending pieces need only one stream; a step back or a large gap
+/// opens a new one.
 pub(super) struct Cursor {
     source: Source,
     cancel: CancelToken,
@@ -58,8 +58,8 @@ impl Cursor {
         }
     }
 
-    /// Reads every byte once, for the digest. The pieces must be in ascending order, and `checks` must
-    /// match what is read.
+    /// Reads every byte once, for the digest. The pieces must be in ascending order, and `checks`
+    /// must match what is read.
     pub(super) fn whole(
         source: &Source,
         cancel: &CancelToken,

@@ -1,11 +1,11 @@
 //! The map of a qcow2 image: where the file holds the bytes of the disk.
 //!
 //! ```text
-//! L1 entry   bits 9..56 offset of an L2 table, 0 = unallocated | other bits do not matter to a reader
-//! L2 entry   bit 62 clear: bits 9..56 offset of the cluster, 0 = unallocated | bit 0 reads as zeros
-//!            bit 62 set:   compressed; with x = 70 - cluster bits, bits 0..x are its offset, unaligned,
-//!                          and bits x..62 the number of further 512-byte sectors it touches
-//! extended   8 more bytes: bits 0..32 allocated subclusters | bits 32..64 subclusters that read as zeros
+//! L1 entry   bits 9..56 offset of an L2 table, 0 = unallocated | other bits: not needed to read
+//! L2 entry   bit 62 clear: bits 9..56 offset of the cluster, 0 = unallocated | bit 0 all zeros
+//!            bit 62 set:   compressed; with x = 70 - cluster bits, bits 0..x are its unaligned
+//!                          offset, bits x..62 the number of further 512-byte sectors
+//! extended   8 more bytes: bits 0..32 allocated subclusters | bits 32..64 zero subclusters
 //! ```
 
 use super::Qcow2;
@@ -190,8 +190,8 @@ impl<'a> Walker<'a> {
         Ok((offset != 0).then_some(offset))
     }
 
-    /// Entry `index` of the L2 table at `table`. `count` entries from there on will be needed, and are
-    /// read at once.
+    /// Entry `index` of the L2 table at `table`. `count` entries from there on will be needed, and
+    /// are read at once.
     fn entry(&mut self, table: u64, index: u64, count: u64) -> Result<(u64, u64)> {
         let size = self.header.entry_bytes();
         let at = table + index * size;

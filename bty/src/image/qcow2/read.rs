@@ -293,7 +293,8 @@ struct Job {
     buffer: Buffer,
     segments: Vec<Segment>,
     packed: Vec<u8>,
-    /// Runs, each with the start of its compressed bytes, and the place of its cluster in the buffer.
+    /// Runs, each with the start of its compressed bytes, and the place of its cluster in the
+    /// buffer.
     parts: Vec<(Run, usize, usize)>,
     path: String,
 }
@@ -344,8 +345,8 @@ fn cut(buffer: Buffer, segments: &[Segment]) -> Vec<Extent> {
     segments.iter().flat_map(|s| split_zeros(s.guest, &block.slice(s.at..s.at + s.len))).collect()
 }
 
-/// Space of a run in a buffer, in bytes. A compressed cluster is decompressed as a whole, even if the
-/// disk ends within it.
+/// Space of a run in a buffer, in bytes. A compressed cluster is decompressed as a whole, even if
+/// the disk ends within it.
 fn space(run: &Run, cluster: u64) -> usize {
     (if run.packed == 0 { run.len } else { cluster }) as usize
 }
