@@ -94,10 +94,8 @@ mod tests {
     fn pack(compression: ClusterCompression, content: &[u8]) -> Vec<u8> {
         match compression {
             ClusterCompression::Zlib => {
-                let mut encoder = flate2::write::DeflateEncoder::new(
-                    Vec::new(),
-                    flate2::ClusterCompression::fast(),
-                );
+                let mut encoder =
+                    flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
                 encoder.write_all(content).unwrap();
                 encoder.finish().unwrap()
             }
