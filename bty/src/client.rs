@@ -122,8 +122,8 @@ impl Client {
     ///   artifacts; the hint names one by its digest.
     /// - [`ErrorKind::Format`](crate::ErrorKind::Format): the manifest is malformed, or no layer of
     ///   it can be a disk image.
-    /// - [`ErrorKind::Integrity`](crate::ErrorKind::Integrity): the manifest has another digest than
-    ///   the reference names.
+    /// - [`ErrorKind::Integrity`](crate::ErrorKind::Integrity): the manifest has another digest
+    ///   than the reference names.
     pub fn resolve_oci(&self, reference: &OciReference, cancel: &CancelToken) -> Result<OciBlob> {
         oci::resolve(&*self.network.runtime()?, reference, cancel)
             .map_err(|e| e.context(format!("resolving {reference}")))

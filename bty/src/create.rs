@@ -1,8 +1,8 @@
-//! From a disk to an image: the other way round.
+//! Creates an image from a disk.
 //!
-//! [`create`] reads a disk, leaves out what is zero, writes an image, and compares both once more.
-//! The image has its final name only when that is done. A `.sha256` file beside it declares its
-//! digest, so that whoever flashes it is told of damage.
+//! [`create`] reads a disk, writes an image without the zeros, and then compares the image with the
+//! disk. The image gets its final name only after that. A `.sha256` file next to it holds its
+//! digest, so that a damaged copy is detected before it is flashed.
 //!
 //! ```no_run
 //! use bty::create::{CreateOptions, create};
@@ -10,7 +10,8 @@
 //!
 //! let host = SystemHost::new();
 //! let disk = "serial:4C530001230412115574".parse::<Selector>()?.select(&host)?;
-//! let report = create(&disk, "card.img.zst".as_ref(), &CreateOptions::default(), &host, &(), &CancelToken::new())?;
+//! let (options, cancel) = (CreateOptions::default(), CancelToken::new());
+//! let report = create(&disk, "card.img.zst".as_ref(), &options, &host, &(), &cancel)?;
 //! println!("{} bytes, sha256 {}", report.file_bytes, report.sha256);
 //! # Ok::<(), bty::Error>(())
 //! ```
@@ -39,45 +40,45 @@ mod zstd;
 use part::PartFile;
 use shape::Shape;
 
-/// Buffers between the disk and what is written.
+/// Number of buffers between reading and writing.
 const BUFFERS: usize = 4;
 
-/// How often progress is told.
+/// Interval of progress events.
 const TICK: Duration = Duration::from_millis(200);
 
-/// How to make an image.
+/// Options for [`create`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct CreateOptions {
-    /// Leave out what lies behind the last partition. The backup GPT moves to the end of the image.
+    /// End the image behind the last partition. The backup GPT moves to the end of the image.
     pub shrink: bool,
 }
 
-/// What was made. All sizes are bytes.
+/// The result of [`create`]. Sizes are bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct CreateReport {
     /// The disk that was read.
     pub disk: Disk,
-    /// The image.
+    /// Path of the image.
     pub path: PathBuf,
-    /// Its format, by its name: raw, zstd or qcow2.
+    /// Format, as chosen by the name: raw, zstd or qcow2.
     pub format: Format,
-    /// Size of the disk image.
+    /// Size of the decoded disk image.
     pub disk_bytes: u64,
-    /// How much of it is data; the rest is zeros, which take no room.
+    /// Bytes of data in the disk image. The rest is zeros, which take no space.
     pub data_bytes: u64,
-    /// Size of the file.
+    /// Size of the image file.
     pub file_bytes: u64,
-    /// SHA-256 of the file, which is also in the `.sha256` file beside it.
+    /// SHA-256 of the image file, also written to the `.sha256` file next to it.
     pub sha256: Digest,
-    /// How long it took, in milliseconds.
+    /// Duration in milliseconds.
     pub elapsed_ms: u64,
 }
 
-/// The format for an image called `path`: `.img`, `.raw` and `.iso` are raw, `.zst` is zstd,
-/// `.qcow2` is qcow2. `None` for other names.
+/// The format of an image that is created at `path`: raw for `.img`, `.raw` and `.iso`, zstd for
+/// `.zst`, qcow2 for `.qcow2`. `None` for other names.
 #[must_use]
 pub fn format_for(path: &Path) -> Option<Format> {
     let extension = path.extension()?.to_str()?.to_ascii_lowercase();
@@ -89,7 +90,7 @@ pub fn format_for(path: &Path) -> Option<Format> {
     }
 }
 
-/// Every reason not to make an image of `disk` at `path`; empty when it may be made.
+/// All reasons not to create an image of `disk` at `path`. Empty when [`create`] may run.
 #[must_use]
 pub fn validate(disk: &Disk, path: &Path, options: &CreateOptions) -> Vec<Refusal> {
     let mut refusals = Vec::new();
@@ -101,14 +102,14 @@ pub fn validate(disk: &Disk, path: &Path, options: &CreateOptions) -> Vec<Refusa
         refuse(
             &name,
             "in_use",
-            format!("{usage}; what changes while it is read makes no sound image"),
+            format!("{usage}; a disk that changes while it is read gives an inconsistent image"),
         );
     }
     if disk.kind == DiskKind::Other {
         refuse(
             &name,
             "kind",
-            "it is no disk that an image can be made of (bty disks lists them)".into(),
+            "it is not a disk that an image can be created from (bty disks lists them)".into(),
         );
     }
     if disk.size_bytes == 0 {
@@ -118,8 +119,7 @@ pub fn validate(disk: &Disk, path: &Path, options: &CreateOptions) -> Vec<Refusa
         refuse(
             &name,
             "no_partitions",
-            "it has no partitions behind which anything could be left out (leave out --shrink)"
-                .into(),
+            "it has no partitions to shrink to (leave out --shrink)".into(),
         );
     }
     let shown = path.display().to_string();
@@ -127,8 +127,7 @@ pub fn validate(disk: &Disk, path: &Path, options: &CreateOptions) -> Vec<Refusa
         refuse(
             &shown,
             "name",
-            "its name tells no format that can be written (call it .img, .img.zst or .qcow2)"
-                .into(),
+            "its name tells no supported format (end it in .img, .img.zst or .qcow2)".into(),
         );
     }
     for path in [path.to_owned(), part::digest_path(path)] {
@@ -143,15 +142,18 @@ pub fn validate(disk: &Disk, path: &Path, options: &CreateOptions) -> Vec<Refusa
     refusals
 }
 
-/// Reads `disk`, writes an image of it to `path`, and compares both. On failure nothing is left at
-/// `path`.
+/// Reads `disk`, writes an image of it to `path`, and compares the two. On failure, no file is left
+/// at `path`.
 ///
-/// `observer` is told of the phases [`Phase::Read`] and [`Phase::Verify`].
+/// `observer` receives the phases [`Phase::Read`] and [`Phase::Verify`].
 ///
 /// # Errors
-/// [`ErrorKind::Refused`] with all reasons of [`validate`]; [`ErrorKind::Source`] when the disk
-/// cannot be read, [`ErrorKind::Host`] when the image cannot be written; [`ErrorKind::Integrity`]
-/// when the image is not what is on the disk; [`ErrorKind::Cancelled`].
+/// - [`ErrorKind::Refused`]: [`validate`] found reasons, all of which are in the message; or
+///   another process is creating the same image.
+/// - [`ErrorKind::Source`]: the disk cannot be read.
+/// - [`ErrorKind::Host`]: the image cannot be written.
+/// - [`ErrorKind::Integrity`]: the image differs from the disk.
+/// - [`ErrorKind::Cancelled`]: `cancel` was cancelled.
 pub fn create(
     disk: &Disk,
     path: &Path,
@@ -160,18 +162,22 @@ pub fn create(
     observer: &dyn Observer,
     cancel: &CancelToken,
 ) -> Result<CreateReport> {
-    let begun = Instant::now();
+    let started = Instant::now();
     check(disk, path, options)?;
-    let doing = || format!("making an image of {}", disk.path.display());
-    let format = format_for(path).expect("it was checked");
+    let doing = || format!("creating an image of {}", disk.path.display());
+    let format = format_for(path).expect("validate has checked the name");
     let reader = DiskReader::open(disk, options, host, cancel).context(doing)?;
     let part = PartFile::create(path).context(doing)?;
-    let progress =
-        Progress { observer, begun, total: reader.shape.bytes, target: path.display().to_string() };
+    let progress = ProgressReporter {
+        observer,
+        started,
+        total: reader.shape.bytes,
+        target: path.display().to_string(),
+    };
     let data_bytes = write(&reader, &part, format, &progress).context(doing)?;
     let sha256 = prove::prove(&reader, &part, format, &progress).context(doing)?;
     let file_bytes = part.finish(sha256).context(doing)?;
-    let elapsed_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let (disk, path, disk_bytes) = (disk.clone(), path.to_owned(), reader.shape.bytes);
     Ok(CreateReport { disk, path, format, disk_bytes, data_bytes, file_bytes, sha256, elapsed_ms })
 }
@@ -185,24 +191,22 @@ fn check(disk: &Disk, path: &Path, options: &CreateOptions) -> Result<()> {
     Err(Error::new(ErrorKind::Refused, format!("refused: {}", refusals.join("; "))))
 }
 
-/// Where the extents of a disk go, in the order of their offsets.
+/// Writes an image in one format. Receives the extents of the disk in the order of their offsets.
 trait Sink {
-    /// Takes the bytes that belong at `offset`.
     fn data(&mut self, offset: u64, bytes: &[u8]) -> Result<()>;
 
-    /// Takes a run of zeros.
     fn zeros(&mut self, offset: u64, len: u64) -> Result<()>;
 
     /// Completes the file.
     fn finish(self: Box<Self>) -> Result<()>;
 }
 
-/// Writes all of the disk; how much of it was data.
+/// Writes the whole disk, and returns the number of bytes that were data.
 fn write(
     reader: &DiskReader,
     part: &PartFile,
     format: Format,
-    progress: &Progress<'_>,
+    progress: &ProgressReporter<'_>,
 ) -> Result<u64> {
     let bytes = reader.shape.bytes;
     let mut sink: Box<dyn Sink + '_> = match format {
@@ -232,7 +236,7 @@ fn write(
     Ok(data_bytes)
 }
 
-/// A disk, and what is to be seen of it.
+/// Reads a disk in the shape that its image has.
 struct DiskReader {
     device: Arc<dyn Device>,
     name: String,
@@ -272,8 +276,8 @@ impl DiskReader {
         Shape::cut_gpt(head, end, disk)
     }
 
-    /// Gives the extents of the image, with how far the reading is.
-    fn read(&self, give: &mut dyn FnMut(Extent, u64) -> Result<()>) -> Result<()> {
+    /// Calls `sink` with each extent of the image, and with the number of bytes read so far.
+    fn read(&self, sink: &mut dyn FnMut(Extent, u64) -> Result<()>) -> Result<()> {
         let pool = Pool::new(BUFFERS);
         let mut offset = 0;
         while offset < self.shape.bytes {
@@ -283,35 +287,36 @@ impl DiskReader {
             offset += len as u64;
             split_zeros(offset - len as u64, &block)
                 .into_iter()
-                .try_for_each(|extent| give(extent, offset))?;
+                .try_for_each(|extent| sink(extent, offset))?;
         }
         Ok(())
     }
 
-    /// What the image has at `offset`, a multiple of the sector size: `limit` bytes, but no more
-    /// than a buffer full and what is there.
+    /// Reads up to `limit` bytes of the image at `offset`, a multiple of the sector size. Returns
+    /// less only at the end of the image or of the buffer.
     fn fill<'b>(&self, buffer: &'b mut Buffer, offset: u64, limit: u64) -> Result<&'b mut [u8]> {
         let end = self.shape.bytes.min(offset + limit.min(BUFFER_BYTES as u64));
-        let len = usize::try_from(end - offset).expect("at most a buffer");
+        let len = usize::try_from(end - offset).expect("at most one buffer");
         let mut done = 0;
         while done < len {
             self.cancel.check()?;
             match self.device.read_at(&mut buffer[done..len], offset + done as u64) {
                 Ok(0) => {
-                    return Err(
-                        self.failed(offset + done as u64, std::io::ErrorKind::UnexpectedEof.into())
-                    );
+                    return Err(self.read_error(
+                        offset + done as u64,
+                        std::io::ErrorKind::UnexpectedEof.into(),
+                    ));
                 }
                 Ok(n) => done += n,
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(self.failed(offset + done as u64, e)),
+                Err(e) => return Err(self.read_error(offset + done as u64, e)),
             }
         }
         self.shape.apply(offset, &mut buffer[..len]);
         Ok(&mut buffer[..len])
     }
 
-    fn failed(&self, offset: u64, error: std::io::Error) -> Error {
+    fn read_error(&self, offset: u64, error: std::io::Error) -> Error {
         Error::new(ErrorKind::Source, format!("reading {} at offset {offset}", self.name))
             .because(error)
             .with_path(&self.name)
@@ -320,15 +325,15 @@ impl DiskReader {
     }
 }
 
-/// Who is told how far it is.
-struct Progress<'a> {
+/// Reports progress to an observer.
+struct ProgressReporter<'a> {
     observer: &'a dyn Observer,
-    begun: Instant,
+    started: Instant,
     total: u64,
     target: String,
 }
 
-impl Progress<'_> {
+impl ProgressReporter<'_> {
     fn enter(&self, phase: Phase) {
         self.observer.event(&Event::Phase { phase });
     }
@@ -337,7 +342,7 @@ impl Progress<'_> {
         let (source_total, decoded_total) = (Some(self.total), Some(self.total));
         let counts =
             Counts { source_bytes: bytes, source_total, decoded_bytes: bytes, decoded_total };
-        self.tell(Phase::Read, counts, Vec::new());
+        self.emit(Phase::Read, counts, Vec::new());
     }
 
     fn verifying(&self, bytes: u64) {
@@ -347,16 +352,16 @@ impl Progress<'_> {
             verify_total: Some(self.total),
             ..TargetCounts::default()
         };
-        self.tell(Phase::Verify, Counts::default(), vec![target]);
+        self.emit(Phase::Verify, Counts::default(), vec![target]);
     }
 
-    fn tell(&self, phase: Phase, counts: Counts, targets: Vec<TargetCounts>) {
-        let elapsed_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    fn emit(&self, phase: Phase, counts: Counts, targets: Vec<TargetCounts>) {
+        let elapsed_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.observer.event(&Event::Progress { phase, elapsed_ms, counts, targets });
     }
 }
 
-/// Says when progress is due again.
+/// Limits progress events to one per [`TICK`].
 #[derive(Default)]
 struct Ticks(Option<Instant>);
 

@@ -1,9 +1,10 @@
-//! Decompression: from wire bytes to the bytes of the disk image.
+//! Decompression: from the bytes of a source to those of the disk image.
 //!
-//! The format is chosen from the first bytes, never from a name. All members, streams and frames of
-//! a file are one image; padding that the format allows is skipped, and so are the trailers of
-//! [`Trailer`]; anything else after the end is an error. Where a format allows it, blocks decode on
-//! all cores. Memory stays below [`DecodeOptions::memory_bytes`] whatever a header claims.
+//! The format is recognized from the first bytes, never from a name. All members, streams and
+//! frames of a file make up one image. Padding that the format allows and the trailers that
+//! [`Trailer`] knows are skipped; anything else after the end is an error. If the format allows it,
+//! blocks are decoded on all cores. Memory stays below [`DecodeOptions::memory_bytes`], whatever a
+//! header claims.
 
 use std::io::{self, Read};
 
@@ -24,14 +25,10 @@ mod zstd;
 use input::CompressedInput;
 pub(crate) use trailer::Trailer;
 
-/// How many of the first bytes [`Compression::sniff`] wants to see; a shorter source is seen whole.
-#[cfg_attr(
-    not(feature = "fuzzing"),
-    allow(dead_code, reason = "a fact of the format; callers have a MiB at hand")
-)]
+/// Number of bytes that [`Compression::sniff`] needs, unless the source is shorter.
+#[cfg_attr(not(feature = "fuzzing"), allow(dead_code, reason = "other callers pass a whole MiB"))]
 pub(crate) const SNIFF_BYTES: usize = 4 << 10;
 
-/// A compression format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Compression {
     Gzip,
@@ -42,14 +39,14 @@ pub(crate) enum Compression {
 }
 
 impl Compression {
-    /// Recognises the format of a stream by its first bytes; [`SNIFF_BYTES`] are enough.
-    /// Skippable frames, which zstd and lz4 share, are looked past.
+    /// Recognizes the format of a stream by its first bytes; [`SNIFF_BYTES`] are enough. Skips
+    /// skippable frames, which zstd and lz4 share.
     pub(crate) fn sniff(head: &[u8]) -> Option<Self> {
         let mut at = head;
         while let Some(len) = skippable_bytes(at) {
             match usize::try_from(len).ok().and_then(|len| at.get(len..)) {
                 Some(rest) if !rest.is_empty() => at = rest,
-                // nothing visible behind it: zstd is by far the more usual
+                // no frame visible behind it: zstd is far more common
                 _ => return Some(Self::Zstd),
             }
         }
@@ -81,48 +78,49 @@ impl Compression {
     }
 }
 
-/// The length in bytes of the skippable frame at the front of `bytes`, its header included: zstd
-/// and lz4 share `50..5f 2a 4d 18 | length u32 | that many bytes`, little-endian.
+/// The length in bytes of the skippable frame at the start of `bytes`, including its header. In
+/// zstd and lz4, it is `50..5f 2a 4d 18 | length u32 | that many bytes`, little-endian.
 fn skippable_bytes(bytes: &[u8]) -> Option<u64> {
     let header = bytes.first_chunk::<8>()?;
     let len = u32::from_le_bytes([header[4], header[5], header[6], header[7]]);
     may_be_skippable(header).then_some(8 + u64::from(len))
 }
 
-/// True unless `bytes`, cut short or not, cannot start a skippable frame.
+/// True if `bytes`, which may be truncated, can be the start of a skippable frame.
 fn may_be_skippable(bytes: &[u8]) -> bool {
     let rest = bytes.get(1..bytes.len().min(4)).unwrap_or(&[]);
     bytes.first().is_none_or(|first| first & 0xf0 == 0x50) && [0x2a, 0x4d, 0x18].starts_with(rest)
 }
 
-/// Bounds for decoders.
+/// Limits for decoders.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DecodeOptions {
-    /// Threads to decode with, at least 1.
+    /// Number of threads, at least 1.
     pub(crate) threads: usize,
-    /// Memory the decoder may use in bytes: windows, dictionaries and blocks in flight together.
-    /// Below 16 MiB counts as 16 MiB.
+    /// Memory for the decoder in bytes: windows, dictionaries and blocks in flight together. Less
+    /// than 16 MiB counts as 16 MiB.
     ///
-    /// 192 MiB open every zstd image made with `--long=27` and every xz preset. Parallel bzip2
-    /// wants about 50 MiB for each thread, because one of its blocks may hold that much of zeros.
+    /// 192 MiB are enough for zstd images made with `--long=27` and all presets of xz. Parallel
+    /// bzip2 needs about 50 MiB for each thread, because one block may decode to that many zeros.
     pub(crate) memory_bytes: u64,
 }
 
 /// Decodes `wire` from its start.
 ///
-/// The reader returns `Ok(0)` only when all of `wire` was consumed and every checksum held. Its
+/// The reader returns `Ok(0)` only after all of `wire` was consumed and every checksum matched. Its
 /// errors carry an [`Error`] of kind [`Format`](ErrorKind::Format); errors of `wire` pass through
-/// unchanged. After an error it only fails.
+/// unchanged. After an error, every read fails.
 pub(crate) fn decoder(
     compression: Compression,
     wire: Box<dyn Read + Send>,
     options: DecodeOptions,
 ) -> Result<Box<dyn Read + Send>> {
-    decoder_before(compression, wire, options, &Trailer::default())
+    decoder_with_trailer(compression, wire, options, &Trailer::default())
 }
 
-/// The same, and takes note of what lies behind the data, as far as `trailer` allows it.
-pub(crate) fn decoder_before(
+/// Like [`decoder`], for data that may be followed by a trailer. Records in `trailer` what was
+/// skipped.
+pub(crate) fn decoder_with_trailer(
     compression: Compression,
     wire: Box<dyn Read + Send>,
     options: DecodeOptions,
@@ -141,15 +139,15 @@ pub(crate) fn decoder_before(
         }
         Compression::Lz4 => Box::new(lz4::Lz4::new(CompressedInput::new(wire, trailer))),
     };
-    Ok(Box::new(Latched { inner, has_failed: false }))
+    Ok(Box::new(FailOnce { inner, has_failed: false }))
 }
 
-/// The decoded size in bytes, where the compressed data tells it and a few reads find it.
+/// The decoded size in bytes, if the compressed data states it and a few reads find it.
 ///
-/// It is a claim of the data, exact when the data is sound; decoding proves it. gzip and bzip2 have
-/// no trustworthy size: the field of gzip counts one member, modulo 4 GiB. zstd and lz4 must be
-/// walked from block to block to know that nothing follows, so only local files are looked at, and
-/// not for longer than a second.
+/// The size is a claim of the data, which only decoding proves. gzip and bzip2 have no usable size:
+/// the field of gzip counts one member, modulo 4 GiB. With zstd and lz4, all block headers must be
+/// read to know that no frame follows, so this is done only for local files, and for at most a
+/// second.
 pub(crate) fn decoded_size(
     compression: Compression,
     source: &dyn ByteSource,
@@ -166,7 +164,7 @@ pub(crate) fn decoded_size(
     }
 }
 
-/// All walkers over the same bytes, for fuzzing.
+/// Runs the size search of every format, for fuzzing.
 #[cfg(feature = "fuzzing")]
 pub(crate) fn walk_sizes(source: &dyn ByteSource, cancel: &CancelToken) {
     let _ = (
@@ -176,20 +174,22 @@ pub(crate) fn walk_sizes(source: &dyn ByteSource, cancel: &CancelToken) {
     );
 }
 
-/// Stops at the first error: several decoders would go on with wrong data, or ask to be called
-/// again for ever.
-struct Latched {
+/// Fails forever after the first error. Some decoders would otherwise continue with wrong data, or
+/// never end.
+struct FailOnce {
     inner: Box<dyn Read + Send>,
     has_failed: bool,
 }
 
-impl Read for Latched {
+impl Read for FailOnce {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if buf.is_empty() {
             return Ok(0);
         }
         if self.has_failed {
-            return Err(Error::new(ErrorKind::Format, "the decoder has failed before").into());
+            return Err(
+                Error::new(ErrorKind::Format, "cannot read on after a decoding error").into()
+            );
         }
         let result = self.inner.read(buf);
         self.has_failed = result.is_err();
@@ -197,7 +197,7 @@ impl Read for Latched {
     }
 }
 
-/// The error for damaged input, with the decoder's own words as its cause.
+/// The error for damaged input, with the message of the decoder as its cause.
 fn damaged(
     format: Compression,
     offset: u64,
@@ -212,7 +212,7 @@ fn damaged(
     .hint("fetch the image again, and compare its SHA-256 with the publisher's")
 }
 
-/// The error for input that stops before the format says so.
+/// The error for input that ends too early.
 fn truncated(format: Compression, offset: u64) -> Error {
     Error::new(
         ErrorKind::Format,
@@ -232,10 +232,10 @@ fn trailing(format: Compression, offset: u64) -> Error {
         format!("bytes after the end of the {} data at wire offset {offset}", format.as_str()),
     )
     .at_offset(offset)
-    .hint("fetch the image again; if it is meant to be so, leave them out with --ignore-trailing")
+    .hint("fetch the image again; if these bytes are intended, ignore them with --ignore-trailing")
 }
 
-/// The error for sound data that this library does not decode, with the reason.
+/// The error for valid data that this library does not decode.
 fn refused(format: Compression, offset: u64, reason: impl Into<String>) -> Error {
     Error::new(
         ErrorKind::Format,

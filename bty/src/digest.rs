@@ -1,5 +1,4 @@
-//! Digests of files: SHA-256 and SHA-512, as given by people, catalogs, registries and lists of
-//! digests.
+//! SHA-256 and SHA-512 digests of files, and the checksum files that list them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,14 +12,14 @@ mod list;
 
 pub use list::{ChecksumList, NotListed};
 
-/// A SHA-256 digest. Parses from 64 hexadecimal digits, with or without `sha256:` in front; shows
-/// as lower-case digits.
+/// A SHA-256 digest. Parses from 64 hexadecimal digits with an optional `sha256:` prefix, and
+/// displays as lower-case digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// Digests `bytes`.
+    /// Computes the digest of `bytes`.
     ///
     /// ```
     /// let empty = bty::Digest::of(b"");
@@ -33,7 +32,7 @@ impl Digest {
         hasher.finish()
     }
 
-    /// The 32 bytes.
+    /// The 32 bytes of the digest.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -58,11 +57,11 @@ impl FromStr for Digest {
     fn from_str(text: &str) -> Result<Self> {
         parse_hex(text, "sha256:")
             .map(Self)
-            .ok_or_else(|| unreadable(text, "SHA-256", 64, "sha256:"))
+            .ok_or_else(|| parse_error(text, "SHA-256", 64, "sha256:"))
     }
 }
 
-/// The bytes of `2 * N` hexadecimal digits, with or without `prefix`.
+/// Parses `2 * N` hexadecimal digits with an optional `prefix`.
 fn parse_hex<const N: usize>(text: &str, prefix: &str) -> Option<[u8; N]> {
     let hex = text.trim();
     let hex = hex.strip_prefix(prefix).unwrap_or(hex);
@@ -76,7 +75,7 @@ fn parse_hex<const N: usize>(text: &str, prefix: &str) -> Option<[u8; N]> {
     Some(bytes)
 }
 
-fn unreadable(text: &str, kind: &str, digits: usize, prefix: &str) -> Error {
+fn parse_error(text: &str, kind: &str, digits: usize, prefix: &str) -> Error {
     Error::new(ErrorKind::Usage, format!("{text:?} is not a {kind} digest"))
         .hint(format!("give {digits} hexadecimal digits, with or without {prefix} in front"))
 }
@@ -95,14 +94,14 @@ impl From<Digest> for String {
     }
 }
 
-/// A SHA-512 digest. Parses from 128 hexadecimal digits, with or without `sha512:` in front; shows
-/// as lower-case digits.
+/// A SHA-512 digest. Parses from 128 hexadecimal digits with an optional `sha512:` prefix, and
+/// displays as lower-case digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Sha512([u8; 64]);
 
 impl Sha512 {
-    /// Digests `bytes`.
+    /// Computes the digest of `bytes`.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         Self(sha2::Sha512::digest(bytes).into())
@@ -127,7 +126,7 @@ impl FromStr for Sha512 {
     fn from_str(text: &str) -> Result<Self> {
         parse_hex(text, "sha512:")
             .map(Self)
-            .ok_or_else(|| unreadable(text, "SHA-512", 128, "sha512:"))
+            .ok_or_else(|| parse_error(text, "SHA-512", 128, "sha512:"))
     }
 }
 
@@ -145,26 +144,27 @@ impl From<Sha512> for String {
     }
 }
 
-/// The digests of one file, as far as they are known. Those that somebody promised must all hold.
+/// The known digests of one file. Where digests are expected of a file, all of them must match.
+///
+/// Displays each with its kind in front: `sha256 e3b0…, sha512 cf83…`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Checksums {
-    /// Its SHA-256.
+    /// SHA-256 of the file.
     pub sha256: Option<Digest>,
-    /// Its SHA-512.
+    /// SHA-512 of the file.
     pub sha512: Option<Sha512>,
 }
 
 impl Checksums {
-    /// True when no digest is known.
+    /// True if no digest is known.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// These digests, and those of `others` where these lack one. `None` when the two contradict
-    /// each other.
+    /// Combines the digests of `self` and `other`. `None` when they contradict each other.
     #[must_use]
-    pub fn merged(self, others: Self) -> Option<Self> {
+    pub fn merged(self, other: Self) -> Option<Self> {
         fn one<T: PartialEq>(a: Option<T>, b: Option<T>) -> Option<Option<T>> {
             match (a, b) {
                 (Some(a), Some(b)) if a != b => None,
@@ -172,13 +172,12 @@ impl Checksums {
             }
         }
         Some(Self {
-            sha256: one(self.sha256, others.sha256)?,
-            sha512: one(self.sha512, others.sha512)?,
+            sha256: one(self.sha256, other.sha256)?,
+            sha512: one(self.sha512, other.sha512)?,
         })
     }
 }
 
-/// The digests, each with its kind in front: `sha256 e3b0…`.
 impl fmt::Display for Checksums {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sha256 = self.sha256.map(|digest| format!("sha256 {digest}"));
@@ -193,26 +192,26 @@ impl From<Digest> for Checksums {
     }
 }
 
-/// Digests a stream piece by piece.
+/// Computes the SHA-256 of a stream.
 #[derive(Clone, Default)]
 pub struct Hasher(sha2::Sha256);
 
 impl Hasher {
-    /// Nothing digested yet.
+    /// A hasher that has seen no bytes yet.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds `bytes`.
+    /// Appends `bytes` to the stream.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
-    /// Adds all that `reader` has from here on; gives how much that was.
+    /// Appends all remaining bytes of `reader`, and returns their number.
     ///
     /// # Errors
-    /// Those of `reader`.
+    /// The first error of `reader` other than an interruption.
     pub fn read(&mut self, reader: &mut impl std::io::Read) -> std::io::Result<u64> {
         let (mut chunk, mut len) = (vec![0; 1 << 20], 0);
         loop {
@@ -228,23 +227,24 @@ impl Hasher {
         }
     }
 
-    /// The digest of all that was added.
+    /// The digest of the stream.
     #[must_use]
     pub fn finish(self) -> Digest {
         Digest(self.0.finalize().into())
     }
 }
 
-/// Digests a stream with SHA-256, and with SHA-512 where that was promised: it costs as much again.
+/// Computes the SHA-256 of a stream, and its SHA-512 only if one is expected, since that doubles
+/// the cost.
 pub(crate) struct FileHasher {
     sha256: Hasher,
     sha512: Option<sha2::Sha512>,
 }
 
 impl FileHasher {
-    /// With what is needed to check `promised`.
-    pub(crate) fn new(promised: &Checksums) -> Self {
-        Self { sha256: Hasher::new(), sha512: promised.sha512.map(|_| sha2::Sha512::new()) }
+    /// Computes the digests that are needed to check `expected`.
+    pub(crate) fn new(expected: &Checksums) -> Self {
+        Self { sha256: Hasher::new(), sha512: expected.sha512.map(|_| sha2::Sha512::new()) }
     }
 
     pub(crate) fn update(&mut self, bytes: &[u8]) {
@@ -260,11 +260,11 @@ impl FileHasher {
     }
 }
 
-/// Finds the SHA-256 digest of `name` in a list of digests; a bare digest matches any name. See
+/// Finds the SHA-256 of `name` in the text of a checksum file. A bare digest matches any name. See
 /// [`ChecksumList`] for the formats.
 ///
-/// Returns `None` when the text is no such list, does not mention `name`, or has different digests
-/// for it.
+/// Returns `None` when the text is not a checksum file, does not list `name`, or has different
+/// digests for it. [`ChecksumList::find`] tells these cases apart.
 #[must_use]
 pub fn find_in_checksums(text: &str, name: &str) -> Option<Digest> {
     ChecksumList::parse(text).find(name, "").ok()?.sha256
@@ -277,7 +277,7 @@ mod tests {
     const HEX: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
     #[test]
-    fn parses_and_shows_lower_case() {
+    fn digests_parse_in_any_case_and_display_in_lower_case() {
         let upper = format!("sha256:{}", HEX.to_uppercase());
         assert_eq!(upper.parse::<Digest>().unwrap().to_string(), HEX);
         for bad in ["", "abc", &HEX[1..], "sha512:00", &format!("{}é", &HEX[2..])] {
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_a_name_in_every_usual_checksum_file() {
+    fn a_name_is_found_in_the_usual_checksum_files() {
         let digest = Some(Digest::of(b""));
         assert_eq!(find_in_checksums(HEX, "a.img"), digest);
         assert_eq!(find_in_checksums(&format!("{HEX}  a.img\n"), "a.img"), digest);

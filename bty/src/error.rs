@@ -1,14 +1,14 @@
 //! The error type of the library.
 //!
-//! [`Error`] has a [`kind`](Error::kind) to match on, and displays as one sentence that says what was
-//! attempted, on what, and why it failed, outermost context first:
+//! [`Error`] has a [`kind`](Error::kind) to match on, and displays as one sentence that says what
+//! was attempted, on what, and why it failed, outermost context first:
 //!
 //! ```text
 //! flashing debian-13 to /dev/sdb: writing at offset 4194304: no space left on device (os error 28)
 //! ```
 //!
-//! What to do next is not part of this sentence: [`next_step`](Error::next_step) returns it, so that
-//! a program can show it on a line of its own.
+//! What to do next is not part of this sentence: [`next_step`](Error::next_step) returns it, so
+//! that a program can show it on a line of its own.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -85,8 +85,8 @@ struct Inner {
 impl Error {
     /// Creates an error of `kind`. `message` is lower case, without a full stop at its end.
     ///
-    /// Passwords in addresses are removed from it, and from paths and contexts that are added later.
-    /// They are not removed from causes and hints.
+    /// Passwords in addresses are removed from it, and from paths and contexts that are added
+    /// later. They are not removed from causes and hints.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self(Box::new(Inner {
             kind,

@@ -1,9 +1,9 @@
-//! Extents: what an image consists of, and the buffers its data travels in.
+//! Extents, the pieces of an image, and the buffers that hold their data.
 //!
 //! An image is a sequence of [`Extent`]s: `Data`, which is written, and `Zero`, which is *made*
-//! zero on the target. What no extent mentions is zero as well. Data travels in [`Block`]s cut from
-//! a bounded [`Pool`], so that memory does not depend on the size of the image, and a slow disk
-//! slows the reader down.
+//! zero on the target. Ranges without an extent are zero as well. Data is held in [`Block`]s from a
+//! bounded [`Pool`]: memory does not depend on the size of the image, and a slow disk slows the
+//! reader down.
 
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::{Arc, Mutex};
@@ -15,75 +15,80 @@ use crate::digest::Checksums;
 use crate::size::human;
 use crate::{CancelToken, Digest, Error, ErrorKind, Result};
 
-/// Size of one buffer in bytes, and the most that is written at once.
+/// Size of one buffer in bytes, and the maximum size of one write.
 pub(crate) const BUFFER_BYTES: usize = 2 << 20;
 
-/// Alignment of every buffer in bytes: enough for direct I/O on any disk.
+/// Alignment of every buffer in bytes, sufficient for direct I/O on any disk.
 pub(crate) const BUFFER_ALIGN: usize = 4096;
 
-/// Zero runs are looked for at this grain (bytes, aligned): small enough to find them, large enough
-/// not to shred the writes.
+/// Granularity of the search for zero runs, in bytes: small enough to find them, large enough not
+/// to fragment the writes.
 pub(crate) const ZERO_GRAIN: usize = 64 << 10;
 
-/// Shorter runs of zeros between data are written with it (bytes): one large write is quicker than
-/// two and a zeroing between them.
+/// Minimum length of a zero run, in bytes. Shorter runs are written as data, because one large
+/// write is faster than two writes with a zeroing between them.
 pub(crate) const ZERO_RUN_MIN: usize = 256 << 10;
 
 /// A piece of a disk image. Offsets and lengths are bytes.
 #[derive(Clone, Debug)]
 pub(crate) enum Extent {
-    /// These bytes belong at `offset`.
+    /// `block` belongs at `offset`.
     Data { offset: u64, block: Block },
-    /// `len` bytes from `offset` on read as zero.
+    /// `len` bytes from `offset` on are zero.
     Zero { offset: u64, len: u64 },
 }
 
-/// Gives the extents of one image, each byte at most once. The order is the same every time.
+/// Reads the extents of one image. Covers each byte at most once, in the same order every time.
 pub(crate) trait ExtentReader: Send {
-    /// The next extent, or `None` once the whole image was read and found sound.
+    /// The next extent, or `None` after the whole image was read without error.
     fn next(&mut self) -> Result<Option<Extent>>;
 
-    /// The digests that the reading found, once it is over.
+    /// The digests that were computed. Complete after [`next`](Self::next) has returned `None`.
     fn digests(&self) -> ReadDigests;
 }
 
-/// What a reading of an image found besides its extents.
+/// Digests that were computed while an image was read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ReadDigests {
-    /// Of the wire bytes; nothing unless all of them were read.
+    /// Digests of the source. Empty unless all its bytes were read in order.
     pub(crate) wire: Checksums,
-    /// SHA-256 of the disk image, where somebody promised it.
+    /// SHA-256 of the decoded disk image, if one is expected.
     pub(crate) image: Option<Digest>,
 }
 
-/// A bounded number of aligned buffers. They are allocated when they are first needed; when memory
-/// runs short, those that are there do.
+/// A bounded number of aligned buffers. They are allocated when first needed. When memory runs out,
+/// the pool makes do with those that it has, if they are at least [`BUFFERS_MIN`].
 pub(crate) struct Pool {
     free: Receiver<Vec<u8>>,
     give_back: Sender<Vec<u8>>,
-    /// How many were allocated, and how many there may be.
-    made: Mutex<(usize, usize)>,
+    counts: Mutex<PoolCounts>,
 }
 
-/// With fewer buffers than this, readers of several threads might wait for each other.
+struct PoolCounts {
+    allocated: usize,
+    max: usize,
+}
+
+/// With fewer buffers, readers with several threads might deadlock.
 const BUFFERS_MIN: usize = 4;
 
 impl Pool {
     /// A pool of up to `count` buffers of [`BUFFER_BYTES`].
     pub(crate) fn new(count: usize) -> Self {
         let (give_back, free) = bounded(count);
-        Self { free, give_back, made: Mutex::new((0, count)) }
+        let counts = Mutex::new(PoolCounts { allocated: 0, max: count });
+        Self { free, give_back, counts }
     }
 
     /// Takes a buffer; waits while all are in use.
     ///
     /// # Errors
-    /// [`ErrorKind::Cancelled`] when cancelled while waiting; [`ErrorKind::Host`] when the system
-    /// has no memory for the first ones.
+    /// - [`ErrorKind::Cancelled`]: cancelled while waiting.
+    /// - [`ErrorKind::Host`]: the system has no memory for the first [`BUFFERS_MIN`] buffers.
     pub(crate) fn take(&self, cancel: &CancelToken) -> Result<Buffer> {
         loop {
-            let at_once = self.free.try_recv().ok();
-            if let Some(raw) = at_once.map_or_else(|| self.make(), |raw| Ok(Some(raw)))? {
+            let returned = self.free.try_recv().ok();
+            if let Some(raw) = returned.map_or_else(|| self.allocate(), |raw| Ok(Some(raw)))? {
                 return Ok(self.buffer(raw));
             }
             match self.free.recv_timeout(Duration::from_millis(100)) {
@@ -99,21 +104,20 @@ impl Pool {
         Buffer { raw, start, give_back: self.give_back.clone() }
     }
 
-    /// Another buffer, if there may be one.
-    fn make(&self) -> Result<Option<Vec<u8>>> {
-        let mut made = self.made.lock().expect("nobody panics holding it");
-        let (count, most) = *made;
-        if count == most {
+    /// Allocates another buffer, unless the pool has its maximum.
+    fn allocate(&self) -> Result<Option<Vec<u8>>> {
+        let mut counts = self.counts.lock().expect("no holder panics");
+        if counts.allocated == counts.max {
             return Ok(None);
         }
-        // one page more than needed, so that an aligned start can be found without unsafe code
+        // one page more than needed, which allows an aligned start without unsafe code
         match zeroed(BUFFER_BYTES + BUFFER_ALIGN) {
             Ok(raw) => {
-                made.0 += 1;
+                counts.allocated += 1;
                 Ok(Some(raw))
             }
-            Err(_) if count >= BUFFERS_MIN => {
-                made.1 = count;
+            Err(_) if counts.allocated >= BUFFERS_MIN => {
+                counts.max = counts.allocated;
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -121,28 +125,29 @@ impl Pool {
     }
 }
 
-/// True when the system would give `bytes` of memory in one piece now: only asks, since limits are
-/// mostly on addresses.
+/// True if the system would grant `bytes` of memory in one piece now. Only reserves them for a
+/// moment: limits are mostly on address space, not on used memory.
 pub(crate) fn has_memory(bytes: u64) -> bool {
     usize::try_from(bytes).is_ok_and(|bytes| Vec::<u8>::new().try_reserve_exact(bytes).is_ok())
 }
 
-/// `len` zero bytes; memory is touched when they are first written.
+/// Allocates `len` zero bytes. The kernel provides their pages when they are first written.
 ///
 /// # Errors
-/// [`ErrorKind::Host`] when the system has no memory for them.
+/// [`ErrorKind::Host`] when the system refuses the memory.
 pub(crate) fn zeroed(len: usize) -> Result<Vec<u8>> {
-    // only asks: what is reserved so would have to be filled with zeros by hand
+    // a trial reservation: `vec!` below aborts the process when memory is refused, but gets zeroed
+    // pages from the kernel, which a reserved vector does not
     Vec::<u8>::new().try_reserve_exact(len).map_err(|e| {
-        Error::new(ErrorKind::Host, format!("asking for {} of memory", human(len as u64)))
+        Error::new(ErrorKind::Host, format!("allocating {} of memory", human(len as u64)))
             .because(e)
             .hint("allow more memory (ulimit -v, the limit of the container), then try again")
     })?;
     Ok(vec![0; len])
 }
 
-/// One aligned buffer of [`BUFFER_BYTES`]; goes back to its pool when dropped. Holds old bytes
-/// until filled.
+/// One aligned buffer of [`BUFFER_BYTES`], which returns to its pool when dropped. Contains old
+/// bytes until it is filled.
 pub(crate) struct Buffer {
     raw: Vec<u8>,
     start: usize,
@@ -150,7 +155,7 @@ pub(crate) struct Buffer {
 }
 
 impl Buffer {
-    /// Makes the first `len` bytes shareable.
+    /// Turns the first `len` bytes into a shareable block.
     pub(crate) fn freeze(self, len: usize) -> Block {
         debug_assert!(len <= BUFFER_BYTES);
         Block { buffer: Arc::new(self), range: 0..len }
@@ -184,7 +189,7 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    /// The part `range` of this block.
+    /// A part of this block. Shares its buffer.
     pub(crate) fn slice(&self, range: Range<usize>) -> Self {
         let start = self.range.start + range.start;
         let end = self.range.start + range.end;
@@ -208,7 +213,7 @@ impl std::fmt::Debug for Block {
 
 /// True when every byte is zero.
 pub(crate) fn is_zero(bytes: &[u8]) -> bool {
-    // folding a kilobyte at a time lets the compiler use wide registers, and still ends early
+    // folding 1024 bytes at a time lets the compiler vectorize, and still ends early
     bytes.chunks(1024).all(|chunk| chunk.iter().fold(0, |all, byte| all | byte) == 0)
 }
 
@@ -222,7 +227,7 @@ pub(crate) fn first_data(offset: u64, bytes: &[u8], ignored: Option<&Range<u64>>
     offsets.filter(|at| !ignored.is_some_and(|ignored| ignored.contains(at))).min()
 }
 
-/// Cuts the data of `block`, which belongs at `offset`, into data and zero extents along
+/// Splits `block`, which belongs at `offset`, into data and zero extents at multiples of
 /// [`ZERO_GRAIN`].
 pub(crate) fn split_zeros(offset: u64, block: &Block) -> Vec<Extent> {
     let mut extents = Vec::new();
@@ -247,7 +252,7 @@ pub(crate) fn split_zeros(offset: u64, block: &Block) -> Vec<Extent> {
     extents
 }
 
-/// The runs of zero grains in `bytes`, in order.
+/// The runs of zero grains in `bytes`, in ascending order.
 fn zero_runs(bytes: &[u8]) -> impl Iterator<Item = Range<usize>> + '_ {
     let is_zero_at = |at: usize| is_zero(&bytes[at..bytes.len().min(at + ZERO_GRAIN)]);
     let mut at = 0;
@@ -274,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn buffers_are_aligned_and_come_back() {
+    fn buffers_are_aligned_and_return_to_the_pool() {
         let pool = Pool::new(1);
         let cancel = CancelToken::new();
         for _ in 0..3 {
@@ -298,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn splits_along_the_grain_and_loses_nothing() {
+    fn splitting_loses_no_bytes() {
         let run = ZERO_RUN_MIN;
         let mut bytes = vec![0u8; 4 * run + 17];
         bytes[run + 1] = 1;
@@ -311,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn short_runs_of_zeros_stay_with_their_data() {
+    fn short_zero_runs_stay_data() {
         let mut bytes = vec![0u8; 2 * ZERO_RUN_MIN];
         bytes[0] = 1;
         bytes[ZERO_RUN_MIN] = 1;
@@ -320,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn sees_a_single_set_bit_anywhere() {
+    fn a_single_set_bit_is_not_zero() {
         let mut bytes = vec![0u8; 3000];
         assert!(is_zero(&bytes) && is_zero(&[]));
         for at in [0, 1, 1023, 1024, 2999] {

@@ -2,8 +2,8 @@
 //!
 //! [`Image::open`] reads only the beginning of a source (and the header of a qcow2), so it is quick
 //! even for a remote image of many gigabytes. It finds images in zip and tar archives. What cannot
-//! be written to a disk (another kind of archive, another virtual disk format, a web page) is refused
-//! with a hint.
+//! be written to a disk (another kind of archive, another virtual disk format, a web page) is
+//! refused with a hint.
 
 use std::sync::Arc;
 
@@ -61,7 +61,7 @@ impl Image {
     /// the end of the image that were ignored.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        self.trailer.note().into_iter().collect()
+        self.trailer.warning().into_iter().collect()
     }
 
     /// The first MiB of the disk image, or all of a smaller one.

@@ -1,9 +1,9 @@
 //! Writes operating-system images onto disks, and proves that they are there.
 //!
-//! bty reads an image from a file, a web server or an OCI registry, decodes it, and writes it to one
-//! or several disks. It checks digests, zeroes the ranges that the image leaves empty, and reads the
-//! disks back to compare them with the image. The first MiB is written last, so that an interrupted
-//! flash leaves a disk that does not boot.
+//! bty reads an image from a file, a web server or an OCI registry, decodes it, and writes it to
+//! one or several disks. It checks digests, zeroes the ranges that the image leaves empty, and
+//! reads the disks back to compare them with the image. The first MiB is written last, so that an
+//! interrupted flash leaves a disk that does not boot.
 //!
 //! ```no_run
 //! use bty::flash::{FlashOptions, FlashPlan};

@@ -1,7 +1,7 @@
 //! OCI registries: `oras://` references, manifests, and the choice of a layer.
 //!
-//! An image is one layer of an artifact. Its blob is read like any web object ([`Source`]), and must
-//! have the digest and the length that the manifest states. An index with a single artifact is
+//! An image is one layer of an artifact. Its blob is read like any web object ([`Source`]), and
+//! must have the digest and the length that the manifest states. An index with a single artifact is
 //! resolved to that artifact.
 
 use std::sync::Arc;
@@ -119,8 +119,9 @@ impl Registry {
         let scheme = if self.http.options.plain_http { "http" } else { "https" };
         let text =
             format!("{scheme}://{}/v2/{}/{kind}/{name}", self.host, self.reference.repository());
-        Url::parse(&text)
-            .map_err(|e| Error::new(ErrorKind::Usage, format!("{text:?} is no address")).because(e))
+        Url::parse(&text).map_err(|e| {
+            Error::new(ErrorKind::Usage, format!("{text:?} is not a valid address")).because(e)
+        })
     }
 
     async fn resolve(&self) -> Result<OciBlob> {
@@ -147,8 +148,8 @@ impl Registry {
                 }
             }
         }
-        let error = Error::new(ErrorKind::Format, "its index leads to an index, and so on")
-            .with_path(&self.reference);
+        let error =
+            Error::new(ErrorKind::Format, "too many nested indexes").with_path(&self.reference);
         Err(error.hint("push the artifact again"))
     }
 
@@ -243,7 +244,7 @@ impl Registry {
     fn digest_of(&self, text: &str, what: &str) -> Result<Digest> {
         text.parse().map_err(|_| {
             let message =
-                format!("the manifest names {what} by {text:?}, which is no SHA-256 digest");
+                format!("the manifest names {what} by {text:?}, which is not a SHA-256 digest");
             Error::new(ErrorKind::Format, message).with_path(&self.reference)
         })
     }

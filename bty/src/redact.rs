@@ -1,27 +1,28 @@
-//! Takes users and passwords out of addresses before anybody sees them.
+//! Removes user names and passwords from addresses before they are shown.
 //!
-//! An address with a password is used as it is written, but it ends up in messages, in logs and in
-//! lists that everybody may read. Whatever shows an address shows it through [`address`]; whatever
-//! shows a text that others wrote shows it through [`text`].
+//! Addresses end up in messages, logs and lists that others may read. Code that shows an address
+//! passes it through [`address`]; code that shows foreign text passes it through [`text`].
 
 use std::borrow::Cow;
 
 use url::Url;
 
-/// The same address without user and password. Local paths, `file://` addresses and texts that are
-/// no addresses stay as they are.
+/// Removes user and password from an address. Local paths, `file://` addresses and other text are
+/// returned unchanged.
 ///
 /// ```
-/// assert_eq!(bty::redact::address("https://me:secret@example.org/a.img"), "https://example.org/a.img");
-/// assert_eq!(bty::redact::address("oras://ghcr.io/me/disk@sha256:00"), "oras://ghcr.io/me/disk@sha256:00");
+/// use bty::redact::address;
+///
+/// assert_eq!(address("https://me:secret@example.org/a.img"), "https://example.org/a.img");
+/// assert_eq!(address("oras://ghcr.io/me/disk@sha256:00"), "oras://ghcr.io/me/disk@sha256:00");
 /// ```
 #[must_use]
 pub fn address(address: &str) -> Cow<'_, str> {
-    // a password may hold blanks: the URL standard encodes them
+    // no whitespace ends the address: a password may contain blanks, which the URL parser encodes
     cut(address, |_| false)
 }
 
-/// `url` without user and password.
+/// Removes user and password from a URL.
 pub(crate) fn url(url: &Url) -> Url {
     let mut url = url.clone();
     // both fail only for addresses without a host, which have no credentials
@@ -30,29 +31,30 @@ pub(crate) fn url(url: &Url) -> Url {
     url
 }
 
-/// The same text, with user and password taken out of every address in it.
+/// Removes user and password from every address in `text`.
 ///
 /// ```
-/// assert_eq!(bty::redact::text("fetching http://me:secret@h/a failed"), "fetching http://h/a failed");
+/// let message = "fetching http://me:secret@h/a failed";
+/// assert_eq!(bty::redact::text(message), "fetching http://h/a failed");
 /// ```
 #[must_use]
 pub fn text(text: &str) -> Cow<'_, str> {
     cut(text, char::is_whitespace)
 }
 
-/// True when `text` is an address with a user or a password.
+/// True if `text` is an address with a user or a password.
 #[must_use]
 pub fn has_credentials(text: &str) -> bool {
     matches!(address(text), Cow::Owned(_))
 }
 
-/// Cuts what stands between `://` and the last `@` before the path. It works on the text, since
-/// what is no valid address is shown as well.
+/// Cuts everything between `://` and the last `@` before the path. Works on the text instead of a
+/// parsed URL, because malformed addresses are shown too.
 fn cut(text: &str, ends: impl Fn(char) -> bool) -> Cow<'_, str> {
     let (mut kept, mut rest) = (String::new(), text);
     while let Some(at) = rest.find("://") {
         let (before, after) = rest.split_at(at + 3);
-        // web addresses may have more slashes, or backslashes, before their host
+        // URL parsers skip additional slashes and backslashes before the host
         let host = after.len() - after.trim_start_matches(['/', '\\']).len();
         let is_file = before.len() >= 7
             && before.as_bytes()[before.len() - 7..].eq_ignore_ascii_case(b"file://");
@@ -80,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn users_and_passwords_are_cut_in_every_notation() {
+    fn users_and_passwords_are_removed_in_every_notation() {
         for (written, shown) in [
             ("http://user:secret@h/a", "http://h/a"),
             ("HTTPS://secret@h", "HTTPS://h"),
@@ -102,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn every_address_of_a_text_is_cut() {
+    fn every_address_in_a_text_is_redacted() {
         assert_eq!(
             text("http://a:s@h/x, then \"http://b:s@i/y\""),
             "http://h/x, then \"http://i/y\""
@@ -113,7 +115,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_the_parser_takes_for_credentials_is_cut(
+        fn everything_that_the_url_parser_takes_for_credentials_is_removed(
             user in "[a-z:@ %\"'<>]{0,8}", host in "[a-z]{1,5}", path in "(/[a-z@:]{0,5})?"
         ) {
             let written = format!("http://{user}@{host}{path}");
@@ -124,7 +126,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_is_too_strange(written in "(://|@|/|file|é| |a){0,12}") {
+        fn no_text_panics(written in "(://|@|/|file|é| |a){0,12}") {
             let _ = text(&written);
             let _ = address(&written);
         }

@@ -1,15 +1,15 @@
-//! Sizes in bytes: how people write them, how they are shown, how they are aligned.
+//! Sizes in bytes: parsing, formatting and alignment.
 
 use crate::{Error, ErrorKind, Result};
 
-/// One binary kilobyte.
+/// One kibibyte: 1024 bytes.
 pub const KIB: u64 = 1 << 10;
-/// One binary megabyte.
+/// One mebibyte: 1024 KiB.
 pub const MIB: u64 = 1 << 20;
-/// One binary gigabyte.
+/// One gibibyte: 1024 MiB.
 pub const GIB: u64 = 1 << 30;
 
-/// Shows `bytes` as people read them: `512 B`, `4.0 MiB`, `1.8 TiB`.
+/// Formats `bytes` for people, with one decimal: `512 B`, `4.0 MiB`, `1.8 TiB`.
 ///
 /// ```
 /// assert_eq!(bty::size::human(4 << 20), "4.0 MiB");
@@ -22,7 +22,7 @@ pub fn human(bytes: u64) -> String {
         return format!("{bytes} B");
     }
     let mut exponent = (63 - bytes.leading_zeros() as usize) / 10;
-    #[allow(clippy::cast_precision_loss)] // shown with one decimal
+    #[allow(clippy::cast_precision_loss)] // one decimal is shown
     let mut value = bytes as f64 / (1u64 << (10 * exponent)) as f64;
     if value >= 1023.95 && exponent < UNITS.len() {
         exponent += 1;
@@ -31,8 +31,8 @@ pub fn human(bytes: u64) -> String {
     format!("{value:.1} {}", UNITS[exponent - 1])
 }
 
-/// Parses a size: plain bytes, or a number with a unit. `K`, `M`, `G`, `T` and `KiB` … are powers
-/// of 1024; `KB`, `MB`, `GB`, `TB` are powers of 1000, as on a disk's label.
+/// Parses a size: a number of bytes, or a number with a unit. `K`, `M`, `G`, `T` and `KiB` … are
+/// powers of 1024. `KB`, `MB`, `GB`, `TB` are powers of 1000, as on the label of a disk.
 ///
 /// ```
 /// assert_eq!(bty::size::parse("4G")?, 4 << 30);
@@ -42,7 +42,7 @@ pub fn human(bytes: u64) -> String {
 /// ```
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] when it is no size, or is larger than 2^64 - 1 bytes.
+/// [`ErrorKind::Usage`] when `text` is not a size, or larger than 2^64 - 1 bytes.
 pub fn parse(text: &str) -> Result<u64> {
     let bad = || {
         Error::new(ErrorKind::Usage, format!("{text:?} is not a size"))
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shows_sizes_as_people_read_them() {
+    fn formats_sizes_with_one_decimal() {
         for (bytes, text) in [
             (0, "0 B"),
             (1023, "1023 B"),
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn parses_what_it_should_and_nothing_else() {
+    fn parses_sizes_and_rejects_other_text() {
         assert_eq!(parse("0").unwrap(), 0);
         assert_eq!(parse(" 8 GiB ").unwrap(), 8 * GIB);
         assert_eq!(parse("0.5k").unwrap(), 512);

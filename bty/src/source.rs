@@ -4,9 +4,9 @@
 //! exist, with its length and expected digest if the server tells them. A source can be read any
 //! number of times, except for a pipe: see [`Source::is_repeatable`].
 //!
-//! All readers keep one promise: **a clean end means that every byte was delivered.** A body that is
-//! shorter or longer than announced, or an object that changed between two requests, is an error of
-//! kind [`Source`](crate::ErrorKind::Source), never an end.
+//! All readers keep one promise: **a clean end means that every byte was delivered.** A body that
+//! is shorter or longer than announced, or an object that changed between two requests, is an error
+//! of kind [`Source`](crate::ErrorKind::Source), never an end.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -160,8 +160,8 @@ impl Source {
             .or_else(|| self.bytes.version())
     }
 
-    /// Fills `buf` from `offset`, in bytes. Returns fewer bytes only at the end of the source. Needs
-    /// random access, see [`is_seekable`](Self::is_seekable).
+    /// Fills `buf` from `offset`, in bytes. Returns fewer bytes only at the end of the source.
+    /// Needs random access, see [`is_seekable`](Self::is_seekable).
     ///
     /// # Errors
     /// [`ErrorKind::Source`] when the source cannot be read, or only from the start.
@@ -275,7 +275,7 @@ pub(crate) fn check_size(claimed: u64, limit: u64) -> Result<()> {
         return Ok(());
     }
     let (claimed, limit) = (crate::size::human(claimed), crate::size::human(limit));
-    Err(Error::new(ErrorKind::Format, format!("it claims to be {claimed} large, and the limit is {limit}"))
+    Err(Error::new(ErrorKind::Format, format!("it claims a size of {claimed}, but the limit is {limit}"))
         .hint("the image is damaged or hostile: fetch it again; a program can raise the limit with ClientOptions::image_bytes_max"))
 }
 

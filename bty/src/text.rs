@@ -1,8 +1,8 @@
-//! Text from elsewhere (names in a catalog, file names, models of disks, answers of servers) as a
-//! person may read it in a terminal.
+//! Makes foreign text (names in a catalog, file names, disk models, replies of servers) safe to
+//! show in a terminal, and writes paths as text.
 //!
-//! Every program of bty shows text through these functions, so that no name can move the cursor,
-//! change the title of a window, hide a line or turn the direction of writing.
+//! Every program of bty prints through these functions, so that no name can move the cursor, change
+//! the title of the window, hide a line or reverse the direction of writing.
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
@@ -10,8 +10,8 @@ use std::fmt::Write as _;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
-/// `text` in one line: control characters, line ends included, are written out as `\u{1b}`, `\n`
-/// and `\t`.
+/// Escapes text for one line: control characters, line ends included, become `\u{1b}`, `\n` and
+/// `\t`.
 ///
 /// ```
 /// assert_eq!(bty::text::escape("debian 13"), "debian 13");
@@ -19,16 +19,16 @@ use std::path::PathBuf;
 /// ```
 #[must_use]
 pub fn escape(text: &str) -> Cow<'_, str> {
-    escape_but(text, |_| false)
+    escape_except(text, |_| false)
 }
 
-/// The same for text of several lines: line ends and tabs stay.
+/// Escapes text of several lines: like [`escape`], but keeps line ends and tabs.
 #[must_use]
 pub fn escape_lines(text: &str) -> Cow<'_, str> {
-    escape_but(text, |c| c == '\n' || c == '\t')
+    escape_except(text, |c| c == '\n' || c == '\t')
 }
 
-/// A file name in one line. Bytes that are not UTF-8 are written out as `\xff`.
+/// Escapes a file name like [`escape`]. Bytes that are not UTF-8 become `\xff`.
 ///
 /// ```
 /// use std::os::unix::ffi::OsStrExt;
@@ -41,8 +41,8 @@ pub fn escape_name(name: impl AsRef<OsStr>) -> String {
     escape(&shown_name(name.as_ref())).into_owned()
 }
 
-/// The same without the escapes of characters: a name for messages and reports, in which each byte
-/// that is not UTF-8 is written out.
+/// A file name as text for messages and reports. Bytes that are not UTF-8 become `\xff`; control
+/// characters are not escaped.
 #[must_use]
 pub(crate) fn shown_name(name: &OsStr) -> String {
     let chunks = name.as_bytes().utf8_chunks();
@@ -53,8 +53,8 @@ pub(crate) fn shown_name(name: &OsStr) -> String {
     parts.collect()
 }
 
-/// A JSON document with the characters escaped that JSON itself lets through and a terminal acts
-/// on. It stays the same document.
+/// Escapes characters that JSON allows but a terminal acts on. The result is an equivalent JSON
+/// document.
 #[must_use]
 pub fn escape_json(json: &str) -> Cow<'_, str> {
     let acts = |c: char| is_active(c) && c != '\n' && c != '\t' && c != '\r';
@@ -63,7 +63,7 @@ pub fn escape_json(json: &str) -> Cow<'_, str> {
     }
     let mut escaped = String::with_capacity(json.len());
     for c in json.chars() {
-        // all of them are in the basic plane
+        // all active characters are in the basic multilingual plane
         let _ = if acts(c) {
             write!(escaped, "\\u{:04x}", u32::from(c))
         } else {
@@ -73,16 +73,20 @@ pub fn escape_json(json: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// Text that names `path` where a path or an address is wanted: the path itself, or a `file://`
-/// address with `%ff` for its bytes when it is not UTF-8. JSON, options and scripts are text, and
-/// such a path would be lost in them.
+/// Writes `path` as text that parses back as a [`Location`](crate::Location): the path itself, or a
+/// percent-encoded `file://` URL if the path is not UTF-8 or contains `://`.
+///
+/// JSON, command-line options and scripts are text, and could not hold such a path otherwise.
 ///
 /// ```
 /// use std::ffi::OsStr;
 /// use std::os::unix::ffi::OsStrExt;
 ///
-/// assert_eq!(bty::text::path_reference("/images/a b.img"), "/images/a b.img");
-/// assert_eq!(bty::text::path_reference(OsStr::from_bytes(b"/images/a \xff.img")), "file:///images/a%20%FF.img");
+/// use bty::text::path_reference;
+///
+/// assert_eq!(path_reference("/images/a b.img"), "/images/a b.img");
+/// let invalid = OsStr::from_bytes(b"/images/a \xff.img");
+/// assert_eq!(path_reference(invalid), "file:///images/a%20%FF.img");
 /// ```
 #[must_use]
 pub fn path_reference(path: impl AsRef<OsStr>) -> String {
@@ -90,7 +94,7 @@ pub fn path_reference(path: impl AsRef<OsStr>) -> String {
     if let Some(text) = path.to_str().filter(|text| !text.contains("://")) {
         return text.to_owned();
     }
-    // in file://localhost/x the first part is a host
+    // a relative path starts with `.`, because `localhost` would be taken for a host
     let mut address =
         String::from(if path.as_bytes().starts_with(b"/") { "file://" } else { "file://./" });
     for &byte in path.as_bytes() {
@@ -104,14 +108,14 @@ pub fn path_reference(path: impl AsRef<OsStr>) -> String {
     address
 }
 
-/// What a person gave where a path, an address or another name is wanted: the text itself, or
-/// [`path_reference`] of what is not UTF-8.
+/// A command-line argument as text: the argument itself, or its [`path_reference`] if it is not
+/// UTF-8.
 #[must_use]
-pub fn argument(given: &OsStr) -> String {
-    given.to_str().map_or_else(|| path_reference(given), str::to_owned)
+pub fn argument(argument: &OsStr) -> String {
+    argument.to_str().map_or_else(|| path_reference(argument), str::to_owned)
 }
 
-/// The path that [`path_reference`] named.
+/// The path that [`path_reference`] has written as `reference`.
 #[must_use]
 pub fn path_of_reference(reference: &str) -> PathBuf {
     file_url_path(reference).unwrap_or_else(|| PathBuf::from(reference))
@@ -145,7 +149,7 @@ pub(crate) fn percent_decode(text: &str) -> Vec<u8> {
     decoded
 }
 
-/// For fields of type `PathBuf` that are written as JSON.
+/// `#[serde(with)]` for fields of type `PathBuf`, by [`path_reference`].
 pub(crate) mod path {
     use std::path::{Path, PathBuf};
 
@@ -162,13 +166,13 @@ pub(crate) mod path {
     }
 }
 
-/// The same for fields of type `Option<PathBuf>`.
+/// `#[serde(with)]` for fields of type `Option<PathBuf>`.
 pub(crate) mod optional_path {
     use std::path::PathBuf;
 
     use serde::{Deserialize, Deserializer, Serializer};
 
-    #[allow(clippy::ref_option)] // serde gives it so
+    #[allow(clippy::ref_option)] // the signature that serde calls
     pub(crate) fn serialize<S: Serializer>(
         path: &Option<PathBuf>,
         serializer: S,
@@ -186,8 +190,8 @@ pub(crate) mod optional_path {
     }
 }
 
-fn escape_but(text: &str, stays: impl Fn(char) -> bool) -> Cow<'_, str> {
-    let acts = |c: char| is_active(c) && !stays(c);
+fn escape_except(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
+    let acts = |c: char| is_active(c) && !keep(c);
     if !text.contains(acts) {
         return Cow::Borrowed(text);
     }
@@ -198,8 +202,8 @@ fn escape_but(text: &str, stays: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// True for what a terminal acts on in place of showing it: control characters of both sets,
-/// separators of lines, and marks that turn the direction of writing.
+/// True for characters that a terminal acts on instead of showing them: C0 and C1 control
+/// characters, line separators, and marks that change the direction of writing.
 fn is_active(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
@@ -221,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn every_control_character_is_written_out() {
+    fn every_control_character_is_escaped() {
         for code in (0..0x20).chain(0x7f..0xa0).chain([0x200e, 0x2028, 0x202e, 0x2066, 0xfeff]) {
             let c = char::from_u32(code).unwrap();
             let text = format!("a{c}b");
@@ -237,13 +241,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_path_is_found_again(bytes in prop::collection::vec(1u8.., 1..20)) {
+        fn path_references_are_reversible(bytes in prop::collection::vec(1u8.., 1..20)) {
             let path = PathBuf::from("/d").join(OsStr::from_bytes(&bytes));
             prop_assert_eq!(path_of_reference(&path_reference(&path)), path);
         }
 
         #[test]
-        fn a_json_document_stays_the_same(text in any::<String>()) {
+        fn escaping_keeps_the_json_document_equivalent(text in any::<String>()) {
             let json = serde_json::to_string(&serde_json::json!({ &text: [&text, "\u{7f}\u{9b}\u{202e}"] })).unwrap();
             let escaped = escape_json(&json);
             prop_assert!(!escaped.contains(is_active));
@@ -252,7 +256,7 @@ mod tests {
         }
 
         #[test]
-        fn nothing_that_acts_is_left(text in any::<String>(), bytes in any::<Vec<u8>>()) {
+        fn no_active_character_is_left(text in any::<String>(), bytes in any::<Vec<u8>>()) {
             prop_assert!(!escape(&text).contains(is_active));
             prop_assert!(!escape_name(OsStr::from_bytes(&bytes)).contains(is_active));
         }

@@ -1,5 +1,5 @@
-//! Starting threads. The system may refuse one, so everything here fails with an error, and never
-//! panics.
+//! Starting threads. The system may refuse a thread; these functions then return an error, where
+//! the standard library would panic.
 
 use std::io;
 use std::thread::{Builder, JoinHandle, Scope, ScopedJoinHandle};
@@ -17,10 +17,10 @@ pub(crate) fn start<T: Send + 'static>(
     Builder::new().name(name.to_owned()).spawn(body).map_err(refused)
 }
 
-/// The same within `scope`.
+/// Like [`start`], within `scope`.
 ///
 /// # Errors
-/// As [`start`].
+/// [`ErrorKind::Host`] when the system refuses the thread.
 pub(crate) fn start_in<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     name: &str,
@@ -29,34 +29,35 @@ pub(crate) fn start_in<'scope, T: Send + 'scope>(
     Builder::new().name(name.to_owned()).spawn_scoped(scope, body).map_err(refused)
 }
 
-/// Calls `start` up to `wanted` times, for threads that share their work: fewer do it as well, only
-/// none is an error.
+/// Calls `start` up to `count` times, for threads that share work. Stops at the first failure,
+/// since fewer threads are enough.
 ///
 /// # Errors
-/// Of the first start.
-pub(crate) fn start_some(wanted: usize, mut start: impl FnMut() -> Result<()>) -> Result<()> {
+/// The error of the first call: not a single thread was started.
+pub(crate) fn start_some(count: usize, mut start: impl FnMut() -> Result<()>) -> Result<()> {
     start()?;
-    let _ = (1..wanted).try_for_each(|_| start());
+    let _ = (1..count).try_for_each(|_| start());
     Ok(())
 }
 
-/// How many of `wanted` threads the system would give now. For libraries that start threads
-/// themselves, and do not bear a refusal.
-pub(crate) fn available(wanted: usize) -> usize {
-    let (hold, held) = crossbeam_channel::bounded::<()>(0);
-    let wait = || {
-        let held = held.clone();
-        start("bty-probe", move || held.recv().is_ok())
+/// The number of threads, up to `limit`, that the system would grant now. For libraries that start
+/// threads themselves and panic when refused.
+pub(crate) fn available(limit: usize) -> usize {
+    // every thread waits until the sender is dropped, so that all of them exist at the same time
+    let (release, wait) = crossbeam_channel::bounded::<()>(0);
+    let probe = || {
+        let wait = wait.clone();
+        start("bty-probe", move || wait.recv().is_ok())
     };
-    let started: Vec<_> = std::iter::repeat_with(wait).take(wanted).map_while(Result::ok).collect();
-    drop(hold);
+    let started: Vec<_> = std::iter::repeat_with(probe).take(limit).map_while(Result::ok).collect();
+    drop(release);
     let count = started.len();
-    // they have ended before others take their place
+    // wait for their end, so that they do not count against the threads of the caller
     started.into_iter().for_each(|thread| drop(thread.join()));
     count
 }
 
-/// The error for a thread that the system did not give.
+/// The error for a thread that the system has refused.
 pub(crate) fn refused(error: io::Error) -> Error {
     Error::new(ErrorKind::Host, "starting a thread")
         .because(error)
@@ -81,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_that_may_be_had_are_counted() {
+    fn available_threads_are_counted() {
         assert_eq!(available(3), 3);
         assert_eq!(available(0), 0);
     }

@@ -258,7 +258,7 @@ fn refuses_ranges_that_were_not_asked_for() {
                 later(body)
             }
         });
-        let error = assert_fails(read(&server.url("/")), "asked for the bytes from 1000 on");
+        let error = assert_fails(read(&server.url("/")), "requested the bytes from 1000 on");
         assert_eq!(error.offset(), Some(1000), "{case}");
     }
 }
@@ -293,7 +293,7 @@ fn a_whole_of_another_length_than_at_first_is_an_error() {
 #[test]
 fn parts_that_are_read_one_by_one_are_of_the_version_that_was_opened() {
     let server = after_probe(pattern(LEN), |_, request, body| Reply::file(request, body, "\"v2\""));
-    assert_fails(read_at(&server.url("/"), 5, 5), "its version is another one now");
+    assert_fails(read_at(&server.url("/"), 5, 5), "its version is different now");
 }
 
 /// A server that is several: each answer has another tag, and breaks off after `step` bytes.
@@ -417,7 +417,7 @@ fn a_chunked_body_ends_where_it_says() {
 #[test]
 fn a_body_whose_end_cannot_be_told_is_refused() {
     let server = Server::start(|_| Reply::whole(b"maybe all").until_close());
-    let error = assert_fails(read(&server.url("/")), "neither tells the length nor marks the end");
+    let error = assert_fails(read(&server.url("/")), "sends neither a length nor an end mark");
     assert!(error.next_step().unwrap().contains("--sha256"), "{error:?}");
 }
 

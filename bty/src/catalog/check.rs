@@ -121,8 +121,8 @@ fn check_entry(open: &dyn Fn(&str) -> Result<Source>, entry: &Entry) -> EntryChe
 /// same name.
 ///
 /// # Errors
-/// - [`ErrorKind::Catalog`]: the file has no digest for `image`, or different ones for several files
-///   that `image` may mean.
+/// - [`ErrorKind::Catalog`]: the file has no digest for `image`, or different ones for several
+///   files that `image` may mean.
 /// - Other kinds as [`Client::read_small`].
 pub fn fetch_checksum(
     client: &Client,
@@ -202,7 +202,7 @@ mod tests {
         let open = |src: &str| match src {
             "https://h/0.img" => Ok(source(Some(7), Some(Digest::of(b"a")))),
             "https://h/1.img" => Ok(source(Some(8), Some(Digest::of(b"b")))),
-            "https://h/2.img" => Err(Error::new(ErrorKind::Source, "nobody answers")),
+            "https://h/2.img" => Err(Error::new(ErrorKind::Source, "no reply")),
             _ => Ok(source(None, None)),
         };
         let checked = check_with(&open, &entries(20), &CancelToken::new()).unwrap();
@@ -212,7 +212,7 @@ mod tests {
         assert_eq!((checked[0].size_bytes, checked[0].sha256), (Some(7), Some(Digest::of(b"a"))));
         assert_eq!(checked[1].problems.len(), 2, "{:?}", checked[1].problems);
         assert_eq!(checked[1].problems[0], "size_bytes is 7, but the server has 8 bytes");
-        assert_eq!(checked[2].problems, ["nobody answers"]);
+        assert_eq!(checked[2].problems, ["no reply"]);
         assert!(checked[3..].iter().all(EntryCheck::is_ok));
     }
 

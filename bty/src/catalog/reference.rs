@@ -2,7 +2,7 @@
 //!
 //! | scheme | normalized | kept as written |
 //! |---|---|---|
-//! | `http`, `https` | scheme and host in lower case, no default port, no user, no empty `?` or `#` | path, query, fragment |
+//! | `http`, `https` | lower-case scheme and host; no default port, user, empty `?`, `#` | path, query, fragment |
 //! | `oras` | host and repository in lower case | port, tag, digest |
 //! | `file` | no leading `/`, no empty and `.` segments | case |
 //!
@@ -16,8 +16,8 @@ use crate::{Digest, Error, ErrorKind, Result, redact};
 /// Maximum number of characters of foreign text in a message.
 const QUOTED_CHARS: usize = 80;
 
-/// The canonical form of `src`, which is equal for addresses that differ only in insignificant ways:
-/// letter case of the host, a default port, user information.
+/// The canonical form of `src`, which is equal for addresses that differ only in insignificant
+/// ways: letter case of the host, a default port, user information.
 ///
 /// ```
 /// use bty::catalog::canonical_src;
@@ -73,7 +73,8 @@ pub fn file_name(src: &str) -> Option<String> {
     (!name.is_empty()).then(|| name.to_owned())
 }
 
-/// The canonical form, or the reason why there is none, which follows the quoted `src` in the error.
+/// The canonical form, or the reason why there is none, which follows the quoted `src` in the
+/// error.
 type Canonical = std::result::Result<String, &'static str>;
 
 fn http(scheme: &str, default_port: &str, rest: &str) -> Canonical {

@@ -272,6 +272,6 @@ impl Problems {
             some => format!("{count} problems, among them:\n  {}", some.join("\n  ")),
         };
         Err(Error::new(ErrorKind::Catalog, message)
-            .hint("correct the catalog, or ask whoever publishes it"))
+            .hint("correct the catalog, or report it to its publisher"))
     }
 }

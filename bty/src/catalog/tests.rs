@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What publishers of existing catalogs write, unknown keys included.
+/// A catalog as existing publishers write it, with unknown keys.
 const PUBLISHED: &str = r#"
 # a rolling catalog
 version = 1
@@ -52,7 +52,7 @@ fn one(fields: &str) -> String {
 }
 
 #[test]
-fn reads_what_is_published() {
+fn published_catalogs_are_parsed() {
     let catalog = Catalog::parse(published().as_bytes()).unwrap();
     let [nosi, debian, extra] = catalog.entries() else { panic!("{catalog:?}") };
     assert_eq!(nosi.src(), "oras://GHCR.io/safl/nosi/headless:2026.W18");
@@ -151,7 +151,7 @@ fn each_rule_has_a_message_of_its_own() {
 }
 
 #[test]
-fn bytes_that_are_no_text_are_named_by_line() {
+fn invalid_utf8_is_reported_with_its_line() {
     let error = Catalog::parse(b"version = 1\n\xff").unwrap_err();
     assert_eq!(error.to_string(), "line 2: not valid UTF-8");
     assert_eq!(error.offset(), Some(12));
@@ -194,7 +194,7 @@ fn hostile_files_are_refused_within_a_second() {
 }
 
 #[test]
-fn loads_from_a_file_and_says_which_one_failed() {
+fn an_error_names_the_catalog_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("catalog.toml");
     let load = |reference: &str| Catalog::load(&Client::default(), reference, &CancelToken::new());
@@ -224,7 +224,7 @@ fn loads_from_a_file_and_says_which_one_failed() {
 }
 
 #[test]
-fn an_unknown_name_is_answered_with_close_ones() {
+fn an_unknown_name_gets_similar_names_as_a_hint() {
     let catalog = Catalog::parse(published().as_bytes()).unwrap();
     assert_eq!(catalog.find("extra").unwrap().name, "extra");
     let by_ref = catalog.entries()[1].image_ref().to_string();
@@ -307,7 +307,7 @@ fn a_file_keeps_its_comments_when_an_image_is_added() {
 }
 
 #[test]
-fn inline_images_and_new_files_take_an_image_too() {
+fn inline_images_and_new_files_can_be_extended() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("catalog.toml");
     let add = |name: &str| {
@@ -366,7 +366,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn what_is_written_is_read_back(entries in proptest::collection::vec(any_entry(), 0..5)) {
+    fn a_written_catalog_parses_back(entries in proptest::collection::vec(any_entry(), 0..5)) {
         let mut catalog = Catalog::new();
         for entry in entries {
             let _ = catalog.add(entry);
@@ -411,7 +411,7 @@ fn an_address_with_a_password_is_refused_and_not_shown() {
 }
 
 #[test]
-fn a_catalog_without_an_end_is_cut_off() {
+fn an_endless_catalog_is_refused() {
     use std::io::{Read as _, Write as _};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/catalog.toml", listener.local_addr().unwrap());
@@ -432,7 +432,7 @@ fn a_catalog_without_an_end_is_cut_off() {
 }
 
 #[test]
-fn a_size_that_no_disk_has_is_a_problem() {
+fn an_impossible_size_is_a_problem() {
     let toml = |size: u64| {
         format!(
             "version = 1\n[[images]]\nname = \"a\"\nsrc = \"http://h/a\"\nsize_bytes = {size}\n"

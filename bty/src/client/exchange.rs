@@ -63,13 +63,13 @@ impl<'a> Request<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reply {
-    /// The HTTP status.
+    /// Status code, such as 404.
     pub status: u16,
     /// The `Content-Type`, without parameters, in lower case.
     pub content_type: Option<String>,
     /// The headers whose values are text; names in lower case.
     pub headers: Vec<(String, String)>,
-    /// The whole body.
+    /// The whole body, as received.
     pub body: Vec<u8>,
 }
 
@@ -103,7 +103,7 @@ impl Reply {
     /// [`ErrorKind::Source`] when the body is not JSON.
     pub fn json(&self) -> Result<serde_json::Value> {
         serde_json::from_slice(&self.body)
-            .map_err(|e| Error::new(ErrorKind::Source, "the answer is no JSON").because(e))
+            .map_err(|e| Error::new(ErrorKind::Source, "the reply is not JSON").because(e))
     }
 
     /// The beginning of the body's first line, for messages: at most 120 characters.
@@ -160,7 +160,10 @@ impl Client {
             .ok_or_else(|| {
                 Error::new(
                     ErrorKind::Usage,
-                    format!("{:?} is no address of a server", redact::address(request.url)),
+                    format!(
+                        "{:?} is not an http:// or https:// address",
+                        redact::address(request.url)
+                    ),
                 )
                 .hint("write http://HOST/PATH or https://HOST/PATH")
             })?;
@@ -172,7 +175,7 @@ impl Client {
         let default = if request.body.is_some() { "POST" } else { "GET" };
         let method = request.method.unwrap_or(default);
         let method = Method::from_bytes(method.as_bytes()).map_err(|e| {
-            Error::new(ErrorKind::Usage, format!("{method:?} is no method of HTTP")).because(e)
+            Error::new(ErrorKind::Usage, format!("{method:?} is not an HTTP method")).because(e)
         })?;
         let mut builder = runtime.http().inner.request(method, url);
         builder = builder.header(ACCEPT, request.accept).timeout(request.timeout);
@@ -191,15 +194,16 @@ impl Client {
             }
         };
         let exchange = async move {
-            let mut response = builder.send().await.map_err(|e| failed("asking", Some(e)))?;
+            let mut response =
+                builder.send().await.map_err(|e| failed("sending a request to", Some(e)))?;
             let body =
                 body::read(&mut response, limit, timeout).await.map_err(
                     |failure| match failure {
-                        BodyError::Broken(e) => failed("reading the answer of", Some(e)),
+                        BodyError::Broken(e) => failed("reading the reply of", Some(e)),
                         BodyError::Late(_) | BodyError::Stalled(_) => {
-                            failed("the answer does not come in time from", None)
+                            failed("no complete reply in time from", None)
                         }
-                        BodyError::TooLarge(_) => failed("too much was answered by", None),
+                        BodyError::TooLarge(_) => failed("too large a reply from", None),
                     },
                 )?;
             let text = |value: &HeaderValue| value.to_str().ok().map(str::to_owned);

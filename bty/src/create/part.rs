@@ -1,4 +1,4 @@
-//! The file while it is made: beside its final name, gone when that fails.
+//! The `.part` file that an image is written to until it is complete.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -11,15 +11,16 @@ use rustix::io::Errno;
 
 use crate::{Digest, Error, ErrorKind, Result};
 
-/// Removed when dropped, unless [`finish`](Self::finish) gave it its name.
+/// A file that is removed when dropped, unless [`finish`](Self::finish) has given it its final
+/// name.
 pub(super) struct PartFile {
     pub(super) file: File,
-    /// Its name while it is made.
+    /// The temporary path.
     pub(super) part: PathBuf,
     path: PathBuf,
 }
 
-/// Where the digest of the image at `path` is declared.
+/// The path of the checksum file of the image at `path`.
 pub(super) fn digest_path(path: &Path) -> PathBuf {
     with_suffix(path, ".sha256")
 }
@@ -31,12 +32,12 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 }
 
 impl PartFile {
-    /// Makes the file. What a process that was killed left of it is written over; what another one
-    /// still makes is left alone.
+    /// Creates the file. Overwrites what a killed process has left, but not the file that a running
+    /// process writes, which holds a lock on it.
     pub(super) fn create(path: &Path) -> Result<Self> {
         let part = with_suffix(path, ".part");
         let failed = |e: io::Error| {
-            let hint = "name a directory that is there and may be written to";
+            let hint = "name an existing directory that is writable";
             Error::from_io(ErrorKind::Host, format!("creating {}", part.display()), e)
                 .with_path(part.display())
                 .hint(hint)
@@ -48,11 +49,11 @@ impl PartFile {
             .truncate(false)
             .open(&part)
             .map_err(failed)?;
-        // another error is that of a file system without locks
+        // other errors mean that the file system has no locks
         if flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
             return Err(Error::new(
                 ErrorKind::Refused,
-                format!("{} is being made by another process", path.display()),
+                format!("another process is creating {}", path.display()),
             )
             .with_path(path.display())
             .hint("wait until it is done, or choose another name"));
@@ -90,11 +91,11 @@ impl PartFile {
         Ok(())
     }
 
-    /// Declares the digest beside the file, and gives it its name; how large it is.
+    /// Writes the checksum file, gives the image its final name, and returns its size in bytes.
     pub(super) fn finish(self, sha256: Digest) -> Result<u64> {
         let len = self.file.metadata().map_err(|e| self.failed("examining", e))?.len();
         let digest = digest_path(&self.path);
-        self.declare(sha256, &digest).map_err(|e| {
+        self.write_digest(sha256, &digest).map_err(|e| {
             Error::from_io(ErrorKind::Host, format!("writing {}", digest.display()), e)
                 .with_path(digest.display())
         })?;
@@ -104,12 +105,12 @@ impl PartFile {
         })?;
         let directory =
             self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        // the file is whole; that its name survives a power cut is a wish on some file systems
+        // the file itself is durable already; some file systems cannot sync the rename
         let _ = File::open(directory).and_then(|directory| directory.sync_all());
         Ok(len)
     }
 
-    fn declare(&self, sha256: Digest, path: &Path) -> io::Result<()> {
+    fn write_digest(&self, sha256: Digest, path: &Path) -> io::Result<()> {
         let mut file = File::options().write(true).create_new(true).open(path)?;
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
         let written = writeln!(file, "{sha256}  {name}").and_then(|()| file.sync_all());
@@ -119,7 +120,8 @@ impl PartFile {
     }
 }
 
-/// Never over a file that has come meanwhile, where the file system can promise that.
+/// Renames without replacing a file that was created in the meantime, if the file system supports
+/// that.
 fn rename(from: &Path, to: &Path) -> io::Result<()> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => match to.symlink_metadata() {
@@ -132,7 +134,7 @@ fn rename(from: &Path, to: &Path) -> io::Result<()> {
 
 impl Drop for PartFile {
     fn drop(&mut self) {
-        // after a rename there is nothing of that name
+        // after the rename, this fails because the name is gone
         let _ = fs::remove_file(&self.part);
     }
 }

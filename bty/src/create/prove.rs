@@ -1,28 +1,28 @@
-//! The proof: the image is decoded and the disk is read once more, and both are compared. The
-//! digest of the file comes from the same reading.
+//! Compares a new image with its disk: decodes the image, reads the disk once more, and computes
+//! the digest of the image file on the way.
 
 use std::fs::File;
 use std::sync::Arc;
 
 use super::part::PartFile;
-use super::{BUFFERS, DiskReader, Progress, Ticks};
+use super::{BUFFERS, DiskReader, ProgressReporter, Ticks};
 use crate::extent::{BUFFER_BYTES, Extent, Pool, is_zero};
 use crate::image::{self, Format};
 use crate::read_context::ReadContext;
 use crate::source::file::FileSource;
 use crate::{Digest, Error, ErrorKind, Location, Phase, Result, Source};
 
-/// Compares the file with the disk; the SHA-256 of the file.
+/// Compares the image with the disk, and returns the SHA-256 of the image file.
 pub(super) fn prove(
     reader: &DiskReader,
     part: &PartFile,
     format: Format,
-    progress: &Progress<'_>,
+    progress: &ProgressReporter<'_>,
 ) -> Result<Digest> {
     progress.enter(Phase::Verify);
     let source = reopen(part)?;
-    let reading = ReadContext::new(BUFFERS, &reader.cancel);
-    let mut extents = image::extents_of(&source, format, &reading)?;
+    let context = ReadContext::new(BUFFERS, &reader.cancel);
+    let mut extents = image::extents_of(&source, format, &context)?;
     let mut compared = 0;
     let mut ticks = Ticks::default();
     while let Some(extent) = extents.next()? {
@@ -32,22 +32,22 @@ pub(super) fn prove(
         }
     }
     if compared != reader.shape.bytes {
-        return Err(differs(reader, compared));
+        return Err(difference(reader, compared));
     }
     progress.verifying(compared);
-    let found = image::all_digests(&*extents, &source, &reading)?;
-    found.wire.sha256.ok_or_else(Error::cancelled)
+    let digests = image::all_digests(&*extents, &source, &context)?;
+    digests.wire.sha256.ok_or_else(Error::cancelled)
 }
 
-/// Opened anew: what is read comes from the file and not from what was written.
+/// Opens the image file anew, so that the comparison reads what is on the medium.
 fn reopen(part: &PartFile) -> Result<Source> {
     let shown = part.part.display().to_string();
     let file = File::open(&part.part).map_err(|e| part.failed("opening", e))?;
-    let input = Arc::new(FileSource::new(file, shown.clone())?);
-    Ok(Source::new(Location::File(part.part.clone()), shown, input))
+    let bytes = Arc::new(FileSource::new(file, shown.clone())?);
+    Ok(Source::new(Location::File(part.part.clone()), shown, bytes))
 }
 
-/// Compares one extent with the disk; how long it is.
+/// Compares one extent with the disk, and returns its length.
 fn compare(reader: &DiskReader, extent: &Extent) -> Result<u64> {
     let (start, len) = match extent {
         Extent::Data { offset, block } => (*offset, block.len() as u64),
@@ -57,7 +57,7 @@ fn compare(reader: &DiskReader, extent: &Extent) -> Result<u64> {
     let mut done = 0;
     while done < len {
         if start + done >= reader.shape.bytes {
-            return Err(differs(reader, start + done));
+            return Err(difference(reader, start + done));
         }
         let on_disk = reader.fill(&mut buffer, start + done, len - done)?;
         let n = on_disk.len();
@@ -69,14 +69,14 @@ fn compare(reader: &DiskReader, extent: &Extent) -> Result<u64> {
             Extent::Zero { .. } => is_zero(on_disk),
         };
         if !is_equal {
-            return Err(differs(reader, start + done));
+            return Err(difference(reader, start + done));
         }
         done += n as u64;
     }
     Ok(len)
 }
 
-fn differs(reader: &DiskReader, offset: u64) -> Error {
+fn difference(reader: &DiskReader, offset: u64) -> Error {
     let message = format!(
         "the image differs from {} in the {BUFFER_BYTES} bytes from offset {offset} on",
         reader.name

@@ -1,4 +1,4 @@
-//! A raw image: a file with holes where the disk is zero.
+//! Writes a raw image as a sparse file.
 
 use super::Sink;
 use super::part::PartFile;

@@ -1,12 +1,12 @@
-//! How much of a disk the image has, and where the two differ on purpose.
+//! The part of a disk that an image covers, and the bytes that intentionally differ from the disk.
 
 use crate::disks::Disk;
 use crate::partition_table::gpt;
 use crate::size::{MIB, align_up};
 use crate::{Error, ErrorKind, Result};
 
-/// Size of an image, and the bytes that are other than on the disk: a backup GPT at its new place,
-/// and what points to it.
+/// Size of an image in bytes, and patches over what the disk holds: a GPT backup at its new place,
+/// and the primary GPT that points to it.
 #[derive(Debug)]
 pub(super) struct Shape {
     pub(super) bytes: u64,
@@ -14,18 +14,18 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// All of the disk.
+    /// The whole disk.
     pub(super) fn whole(bytes: u64) -> Self {
         Self { bytes, patches: Vec::new() }
     }
 
-    /// The disk up to `end`, and on to a whole MiB.
+    /// The disk up to `end`, rounded up to a MiB.
     pub(super) fn cut(end: u64, disk_bytes: u64) -> Self {
         Self::whole(align_up(end.max(1), MIB).min(disk_bytes))
     }
 
-    /// The disk up to `end` and a backup GPT behind it. `head` is the beginning of the disk, a MiB
-    /// or more.
+    /// The disk up to `end`, with a backup GPT behind it. `head` is at least the first MiB of the
+    /// disk.
     pub(super) fn cut_gpt(head: &[u8], end: u64, disk: &Disk) -> Result<Self> {
         let damaged = || {
             Error::new(
@@ -39,13 +39,13 @@ impl Shape {
         let table =
             gpt::read(head, disk.logical_sector_bytes).ok().flatten().ok_or_else(damaged)?;
         let backup_bytes = align_up(table.entries_bytes, sector) + sector;
-        // the backup must not lie in the first MiB
+        // the backup must lie behind the first MiB, which is written unchanged when flashing
         let shape = Self::cut(end.max(MIB) + backup_bytes, disk.size_bytes);
         if shape.bytes == disk.size_bytes {
             return Ok(shape);
         }
         let mut head = head[..head.len().min(1 << 20)].to_vec();
-        // the image is new: nothing is at its end
+        // a new image has no old backup at its end
         let moved = gpt::relocate_backup(
             &mut head,
             &mut |_, _| false,
@@ -57,7 +57,7 @@ impl Shape {
         Ok(Self { patches, ..shape })
     }
 
-    /// Replaces what differs in the image in `bytes`, which were read from the disk at `offset`.
+    /// Applies the patches to `bytes`, which were read from the disk at `offset`.
     pub(super) fn apply(&self, offset: u64, bytes: &mut [u8]) {
         for (at, new) in &self.patches {
             let start = offset.max(*at);

@@ -76,7 +76,7 @@ fn content(path: &Path, format: Format) -> Vec<u8> {
 }
 
 #[test]
-fn every_format_holds_all_of_the_disk_and_leaves_out_zeros() {
+fn every_format_holds_the_whole_disk_without_zeros() {
     let bench = Bench::new(
         9 * MIB as u64 + 512,
         &[(0, &[1; 700]), (3 * MIB as u64 + 5, &[2; MIB]), (9 * MIB as u64 + 511, &[3])],
@@ -109,7 +109,7 @@ fn every_format_holds_all_of_the_disk_and_leaves_out_zeros() {
 }
 
 #[test]
-fn a_qcow2_image_has_a_table_for_each_512_mib_that_are_not_zero() {
+fn a_qcow2_image_has_an_l2_table_for_each_512_mib_with_data() {
     let size = 600 << 20;
     let bench = Bench::new(size, &[(0, b"first"), (590 << 20, b"last")]);
     bench.create("a.qcow2", &SystemHost::new(), &CancelToken::new()).unwrap();
@@ -120,7 +120,7 @@ fn a_qcow2_image_has_a_table_for_each_512_mib_that_are_not_zero() {
 }
 
 #[test]
-fn every_reason_is_told_at_once_and_nothing_is_touched() {
+fn all_reasons_are_reported_at_once_and_nothing_is_written() {
     let mut bench = Bench::new(MIB as u64, &[]);
     bench.disk.uses.push(crate::disks::Use::Busy { device: bench.disk.path.clone(), hint: None });
     fs::write(bench.path("a.txt.sha256"), "mine").unwrap();
@@ -142,7 +142,7 @@ fn every_reason_is_told_at_once_and_nothing_is_touched() {
 }
 
 #[test]
-fn a_cancel_leaves_nothing_and_a_part_of_a_killed_process_is_no_obstacle() {
+fn a_cancel_leaves_no_file_and_an_old_part_file_is_overwritten() {
     let bench = Bench::new(8 * MIB as u64, &[(0, &[7; 3 * MIB])]);
     fs::write(bench.path("a.img.zst.part"), vec![9; 5 * MIB]).unwrap();
     let cancel = CancelToken::new();
@@ -155,11 +155,11 @@ fn a_cancel_leaves_nothing_and_a_part_of_a_killed_process_is_no_obstacle() {
 }
 
 #[test]
-fn two_at_once_do_not_write_to_one_file() {
+fn two_processes_cannot_create_the_same_image() {
     let bench = Bench::new(MIB as u64, &[]);
     let held = part::PartFile::create(&bench.path("a.img")).unwrap();
     let error = bench.create("a.img", &SystemHost::new(), &CancelToken::new()).unwrap_err();
-    assert!(error.to_string().contains("is being made by another process"), "{error}");
+    assert!(error.to_string().contains("another process is creating"), "{error}");
     drop(held);
     bench.create("a.img", &SystemHost::new(), &CancelToken::new()).unwrap();
 }

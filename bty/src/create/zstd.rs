@@ -1,5 +1,5 @@
-//! A zstd image: frames of 4 MiB, each compressed by itself, on all cores. So they are also
-//! decompressed on all cores, and each has its size and a checksum.
+//! Writes a zstd image on all cores: independent frames of 4 MiB, each with its size and a
+//! checksum, which can also be decompressed in parallel.
 
 use std::collections::VecDeque;
 use std::io;
@@ -21,7 +21,7 @@ const LEVEL: i32 = 3;
 pub(super) struct ZstdSink<'a> {
     part: &'a PartFile,
     jobs: Sender<Job>,
-    /// In the order in which they are written.
+    /// Frames that are not written yet, in the order of the image.
     frames: VecDeque<Frame>,
     frames_max: usize,
     current: Vec<u8>,
@@ -36,7 +36,7 @@ struct Job {
 }
 
 enum Frame {
-    /// A frame of zeros, which is always the same.
+    /// A whole frame of zeros, compressed once in advance.
     Zeros,
     Compressed(Receiver<io::Result<Vec<u8>>>),
 }
@@ -51,7 +51,7 @@ impl<'a> ZstdSink<'a> {
             match thread::Builder::new().name("bty-zstd".into()).spawn(move || compress_all(&inbox))
             {
                 Ok(_) => {}
-                // fewer do as well
+                // fewer threads are enough
                 Err(_) if started > 0 => break,
                 Err(e) => return Err(failed(e)),
             }
@@ -123,14 +123,14 @@ impl Sink for ZstdSink<'_> {
     }
 
     fn zeros(&mut self, _offset: u64, mut len: u64) -> Result<()> {
-        static SOME: [u8; 64 << 10] = [0; 64 << 10];
+        static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
         while len > 0 {
             if self.current.is_empty() && len >= FRAME_BYTES as u64 {
                 self.push(Frame::Zeros)?;
                 len -= FRAME_BYTES as u64;
             } else {
-                let n = len.min(SOME.len() as u64);
-                self.add(&SOME[..usize::try_from(n).unwrap_or(SOME.len())])?;
+                let n = len.min(ZEROS.len() as u64);
+                self.add(&ZEROS[..usize::try_from(n).unwrap_or(ZEROS.len())])?;
                 len -= n;
             }
         }
@@ -162,11 +162,11 @@ fn compress_all(inbox: &Receiver<Job>) {
             Ok(compressor) => compressor.compress(&content),
             Err(e) => Err(io::Error::new(e.kind(), e.to_string())),
         };
-        // nobody listens once the image was given up
+        // fails only when the image was abandoned
         let _ = reply.send(result);
     }
 }
 
 fn gone() -> Error {
-    Error::new(ErrorKind::Host, "a thread that compresses is gone")
+    Error::new(ErrorKind::Host, "a compression thread ended unexpectedly")
 }

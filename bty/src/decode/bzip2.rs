@@ -1,8 +1,8 @@
-//! bzip2: streams one after another, blocks decoded on all cores.
+//! bzip2: a sequence of streams, whose blocks are decoded on all cores.
 //!
-//! Memory: a block of at most 900 kB may stand for 46 MB of output, since five bytes can stand for
-//! 259 equal ones, and a disk image has such runs. So the number of blocks in flight is what fits
-//! when every block is like that.
+//! A block of 900 kB may decode to 46 MB, because five bytes can encode 259 equal ones, and disk
+//! images have such runs. The number of blocks in flight is limited so that memory suffices even if
+//! every block is like that.
 
 use std::io::{self, Read};
 
@@ -12,15 +12,14 @@ use super::{Compression, DecodeOptions, Trailer, damaged, refused, trailing, tru
 use crate::size::MIB;
 use crate::{extent, threads};
 
-/// What one block in flight may take: 46 MB of output, its symbols, a worker's tables.
+/// Maximum memory of one block in flight: 46 MB of output, its symbols, and the tables of a worker.
 const BLOCK_BYTES: u64 = 56 * MIB;
-/// What the input queue and the block being delivered may take.
+/// Maximum memory of the input queue and the block that is being delivered.
 const OVERHEAD_BYTES: u64 = 64 * MIB;
 
-/// Addresses that the C library sets aside for each thread that allocates.
+/// Address space that the C library reserves for each thread that allocates.
 const ARENA_BYTES: u64 = 64 * MIB;
 
-/// Decodes bzip2.
 pub(super) struct Bzip2 {
     reader: BzReader<Box<dyn Read + Send>>,
     trailer: Trailer,
@@ -34,11 +33,12 @@ impl Bzip2 {
     ) -> Self {
         let fitting = options.memory_bytes.saturating_sub(OVERHEAD_BYTES) / BLOCK_BYTES;
         let slots = usize::try_from(fitting).unwrap_or(usize::MAX).clamp(1, 2 * options.threads);
-        // it starts two more to read and to look for blocks, and panics when one is refused
+        // the decoder starts two more threads, for reading and finding blocks, and panics when the
+        // system refuses one
         let threads = threads::available(options.threads.min(slots) + 2).saturating_sub(2);
-        // it aborts when it is refused memory; one block at a time needs little
-        let wanted = OVERHEAD_BYTES + slots as u64 * BLOCK_BYTES + threads as u64 * ARENA_BYTES;
-        let threads = if extent::has_memory(wanted) { threads } else { 0 };
+        // the decoder aborts when the system refuses memory; without threads, it needs little
+        let needed = OVERHEAD_BYTES + slots as u64 * BLOCK_BYTES + threads as u64 * ARENA_BYTES;
+        let threads = if extent::has_memory(needed) { threads } else { 0 };
         let reader = match threads {
             0 => BzReader::with_kernels(wire, Kernels::detect()),
             threads => BzReader::parallel_with(wire, threads, slots, Kernels::detect()),
@@ -61,11 +61,11 @@ fn is_trailing(error: &io::Error) -> bool {
     inner.is_some_and(|error| error.kind == BzErrorKind::TrailingData)
 }
 
-/// Errors of the wire come through as they are; the decoder's own are put in our words.
+/// Passes errors of the source through, and translates those of the decoder.
 fn explain(error: io::Error) -> io::Error {
     let error = match error.downcast::<mibz2::Error>() {
         Ok(error) => error,
-        Err(of_wire) => return of_wire,
+        Err(source_error) => return source_error,
     };
     let offset = error.bit.unwrap_or(0) / 8;
     match error.kind {
@@ -74,7 +74,7 @@ fn explain(error: io::Error) -> io::Error {
         BzErrorKind::Randomised => refused(
             Compression::Bzip2,
             offset,
-            "it has randomised blocks, which only bzip2 0.9.0 and older wrote",
+            "it has randomized blocks, which only bzip2 0.9.0 and older wrote",
         )
         .hint("recompress it: bzip2 -dc IMAGE | bzip2 > NEW"),
         _ => damaged(Compression::Bzip2, offset, error),

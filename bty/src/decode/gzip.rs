@@ -1,12 +1,13 @@
-//! gzip: members one after another, [RFC 1952](https://www.rfc-editor.org/rfc/rfc1952).
+//! gzip: a sequence of members, [RFC 1952](https://www.rfc-editor.org/rfc/rfc1952).
 //!
-//! Headers and trailers are read here, so that the checksum can be computed by the quickest code
-//! there is.
+//! Headers and trailers are parsed here, so that the checksum can be computed by the fastest
+//! implementation.
 //!
 //! ```text
-//! 0..2 magic 1f 8b | 2 method, 8 | 3 flags | 4..8 time | 8 extra flags | 9 system     little-endian
-//! flags: 2 header checksum u16 | 4 extra field, u16 length | 8 name, ends with 0 | 16 comment, ends with 0
-//! deflate data | CRC-32 u32 | size modulo 4 GiB u32
+//! 0..2 magic 1f 8b | 2 method, 8 | 3 flags | 4..8 time | 8 extra flags | 9 system
+//! flags: 2 header checksum u16 | 4 extra field, u16 length | 8 name | 16 comment
+//!        (name and comment end with 0)
+//! deflate data | CRC-32 u32 | size modulo 4 GiB u32                              little-endian
 //! ```
 
 use std::io::{self, BufRead, Read};
@@ -15,10 +16,10 @@ use flate2::{Decompress, FlushDecompress, Status};
 
 use super::{CompressedInput, Compression, damaged, refused, truncated};
 
-/// Most that is inflated at once: the checksum is taken while the bytes are still in the cache.
+/// Maximum number of bytes inflated at once, so that they are still cached when the checksum is
+/// computed.
 const STEP_BYTES: usize = 512 << 10;
 
-/// Decodes gzip.
 pub(super) struct Gzip {
     wire: CompressedInput,
     inflater: Decompress,
@@ -28,7 +29,7 @@ pub(super) struct Gzip {
 }
 
 enum State {
-    /// Between members; `is_first` until one was read.
+    /// Between members. `is_first` before the first one.
     Between {
         is_first: bool,
     },
@@ -55,10 +56,10 @@ impl Gzip {
         Ok(())
     }
 
-    /// Inflates some of a member; 0 only when it has ended.
+    /// Inflates part of a member. Returns 0 only at its end.
     fn inflate(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let wanted = buf.len().min(STEP_BYTES);
-        let buf = &mut buf[..wanted];
+        let limit = buf.len().min(STEP_BYTES);
+        let buf = &mut buf[..limit];
         loop {
             let offset = self.wire.offset();
             let input = self.wire.peek(1)?;
@@ -115,7 +116,7 @@ impl Read for Gzip {
                     self.begin_member()?;
                 }
                 State::Member => match self.inflate(buf)? {
-                    0 => {} // an empty member, or the end of one
+                    0 => {} // the end of a member
                     n => return Ok(n),
                 },
             }
@@ -123,7 +124,7 @@ impl Read for Gzip {
     }
 }
 
-/// Reads the header of a member up to its data.
+/// Reads the header of a member.
 fn read_header(wire: &mut CompressedInput) -> io::Result<()> {
     const CHECKSUM: u8 = 2;
     const EXTRA: u8 = 4;
@@ -138,7 +139,7 @@ fn read_header(wire: &mut CompressedInput) -> io::Result<()> {
             start,
             "its header has an unknown method or unknown flags",
         )
-        .hint("fetch the image again; if it is meant to be so, recompress it with gzip")
+        .hint("fetch the image again; if it is intended, recompress it with gzip")
         .into());
     }
     if flags & EXTRA != 0 {
@@ -160,7 +161,7 @@ fn read_header(wire: &mut CompressedInput) -> io::Result<()> {
     Ok(())
 }
 
-/// A header while it is read.
+/// Reads the fields of a header, and computes their checksum.
 struct Header<'a> {
     wire: &'a mut CompressedInput,
     checksum: crc32fast::Hasher,
@@ -178,8 +179,8 @@ impl Header<'_> {
     }
 }
 
-/// True when a member follows, false at the end. Zeros up to the end are padding, as for gzip(1):
-/// tapes and fixed-size transfers leave them behind.
+/// True when a member follows, false at the end. Like gzip(1), accepts zeros up to the end as
+/// padding: tapes and fixed-size transfers produce them.
 fn member_follows(wire: &mut CompressedInput, is_first: bool) -> io::Result<bool> {
     const MAGIC: [u8; 2] = [0x1f, 0x8b];
     let head = wire.peek(2)?;
@@ -190,10 +191,10 @@ fn member_follows(wire: &mut CompressedInput, is_first: bool) -> io::Result<bool
         return Err(truncated(Compression::Gzip, wire.offset()).into());
     }
     loop {
-        let there = wire.peek(1)?;
-        let zeros = there.iter().take_while(|&&byte| byte == 0).count();
-        let all_zero = zeros == there.len();
-        let at_end = there.is_empty();
+        let available = wire.peek(1)?;
+        let zeros = available.iter().take_while(|&&byte| byte == 0).count();
+        let all_zero = zeros == available.len();
+        let at_end = available.is_empty();
         wire.consume(zeros);
         if at_end {
             return Ok(false);

@@ -1,13 +1,13 @@
-//! The compressed bytes, buffered, with their offset.
+//! The buffered input of decoders.
 
 use std::io::{self, BufRead, Read};
 
 use super::{Compression, Trailer};
 
-/// Large enough that a wire is asked rarely, small enough to stay in a core's cache.
+/// Large enough for few reads of the source, small enough for the cache of a core.
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// Buffers a reader, counts what was consumed, and looks ahead.
+/// Buffers a reader, counts the consumed bytes, and allows looking ahead.
 pub(super) struct CompressedInput {
     inner: Box<dyn Read + Send>,
     buf: Box<[u8]>,
@@ -24,16 +24,17 @@ impl CompressedInput {
         Self { inner, buf, start: 0, end: 0, offset: 0, has_ended: false, trailer: trailer.clone() }
     }
 
-    /// How many bytes were consumed.
+    /// Number of bytes consumed.
     pub(super) fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// The next bytes: at least `count` (at most the buffer's size), fewer only at the end.
+    /// The next bytes without consuming them: at least `count`, which the buffer must hold; fewer
+    /// only at the end.
     pub(super) fn peek(&mut self, count: usize) -> io::Result<&[u8]> {
         debug_assert!(count <= self.buf.len());
         if self.start == self.end {
-            // so that the next read is a large one
+            // start over, for a large next read
             self.start = 0;
             self.end = 0;
         }
@@ -48,53 +49,52 @@ impl CompressedInput {
         Ok(&self.buf[self.start..self.end])
     }
 
-    /// The last bytes that were consumed, as far as they are still in the buffer.
+    /// The last consumed bytes, at most `count`, as far as they are still in the buffer.
     pub(super) fn look_back(&self, count: usize) -> &[u8] {
         &self.buf[self.start.saturating_sub(count)..self.start]
     }
 
-    /// True at the end.
     pub(super) fn is_at_end(&mut self) -> io::Result<bool> {
         Ok(self.peek(1)?.is_empty())
     }
 
-    /// Drops `count` bytes; false when the end came first.
+    /// Skips `count` bytes; false when the input ends before.
     pub(super) fn skip(&mut self, mut count: u64) -> io::Result<bool> {
         while count > 0 {
-            let there = self.peek(1)?.len();
-            if there == 0 {
+            let available = self.peek(1)?.len();
+            if available == 0 {
                 return Ok(false);
             }
-            let n = usize::try_from(count).map_or(there, |count| count.min(there));
+            let n = usize::try_from(count).map_or(available, |count| count.min(available));
             self.consume(n);
             count -= n as u64;
         }
         Ok(true)
     }
 
-    /// Moves `count` bytes to the end of `to`; false when the end came first. Memory grows with
-    /// what is there, not with `count`.
+    /// Appends the next `count` bytes to `to`; false when the input ends before. Memory grows with
+    /// the bytes that exist, not with `count`, which may be a hostile claim.
     pub(super) fn take_into(&mut self, to: &mut Vec<u8>, mut count: usize) -> io::Result<bool> {
         while count > 0 {
-            let there = self.peek(1)?;
-            if there.is_empty() {
+            let available = self.peek(1)?;
+            if available.is_empty() {
                 return Ok(false);
             }
-            let n = count.min(there.len());
-            to.extend_from_slice(&there[..n]);
+            let n = count.min(available.len());
+            to.extend_from_slice(&available[..n]);
             self.consume(n);
             count -= n;
         }
         Ok(true)
     }
 
-    /// Takes what lies behind the data, all of it; fails unless that may be left out.
+    /// Reads everything behind the data as a trailer; fails unless [`Trailer`] allows it.
     pub(super) fn take_trailer(&mut self, format: Compression) -> io::Result<()> {
         let offset = self.offset;
         self.trailer.clone().take(self, format, offset)
     }
 
-    /// Reads once, behind what is there.
+    /// Reads once into the free end of the buffer.
     fn refill(&mut self) -> io::Result<()> {
         loop {
             match self.inner.read(&mut self.buf[self.end..]) {
@@ -122,9 +122,9 @@ impl BufRead for CompressedInput {
 
 impl Read for CompressedInput {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let there = self.fill_buf()?;
-        let n = there.len().min(buf.len());
-        buf[..n].copy_from_slice(&there[..n]);
+        let available = self.fill_buf()?;
+        let n = available.len().min(buf.len());
+        buf[..n].copy_from_slice(&available[..n]);
         self.consume(n);
         Ok(n)
     }

@@ -1,15 +1,17 @@
-//! lz4: frames and skippable frames one after another.
+//! lz4: a sequence of frames and skippable frames.
 //! [Format](https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md).
 //!
 //! ```text
-//! frame:  magic 04 22 4d 18 | FLG | BD | content size u64, if FLG says so | dictionary id u32, if so | header checksum u8
+//! frame:  magic 04 22 4d 18 | FLG | BD | content size u64, if FLG says so
+//!         | dictionary id u32, if so | header checksum u8
 //!         | blocks | end mark u32 = 0 | XXH32 of the content, if so
-//! FLG, bits:  7..6 version = 1 | 5 blocks independent | 4 block checksums | 3 content size | 2 content checksum | 1 reserved | 0 dictionary
+//! FLG, bits:  7..6 version = 1 | 5 blocks independent | 4 block checksums | 3 content size
+//!         | 2 content checksum | 1 reserved | 0 dictionary
 //! BD, bits:   6..4 largest block: 4 = 64 KiB, 5 = 256 KiB, 6 = 1 MiB, 7 = 4 MiB | others reserved
 //! block:  size u32, top bit set if stored as is | data | XXH32 of the data, if so
 //! ```
-//! All little-endian. The frames are walked here, because the crate's own reader takes a frame
-//! without an end mark for a whole one.
+//! All little-endian. This module parses the frames itself, because the reader of the `lz4_flex`
+//! crate accepts a frame without an end mark.
 
 use std::hash::Hasher as _;
 use std::io::{self, Read};
@@ -26,31 +28,30 @@ const MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
 const LEGACY_MAGIC: [u8; 4] = [0x02, 0x21, 0x4c, 0x18];
 /// The longest frame header, magic included.
 const HEADER_BYTES_MAX: usize = 19;
-/// Linked blocks may refer to this much before them.
+/// Linked blocks may refer to this many bytes before them.
 const HISTORY_BYTES: usize = 64 << 10;
 const STORED: u32 = 1 << 31;
 
-/// Decodes lz4.
 pub(super) struct Lz4 {
     wire: CompressedInput,
-    /// True once anything of the format was seen.
+    /// True after the first frame was seen.
     has_begun: bool,
     frame: Option<Frame>,
-    /// A block as it came.
+    /// A compressed block.
     packed: Vec<u8>,
-    /// [`HISTORY_BYTES`], the end of which precedes the block, then the block.
+    /// [`HISTORY_BYTES`] of history, right-aligned, then the decoded block.
     decoded: Vec<u8>,
-    /// What of `decoded` is still to be delivered.
+    /// The part of `decoded` that is not delivered yet.
     ready: std::ops::Range<usize>,
 }
 
-/// The frame being decoded.
+/// The frame that is being decoded.
 struct Frame {
     header: Header,
     content: XxHash32,
     content_bytes: u64,
     history_bytes: usize,
-    /// Length of the block before, which is in `decoded` still.
+    /// Length of the previous block, which is still in `decoded`.
     block_bytes: usize,
 }
 
@@ -65,8 +66,8 @@ struct Header {
 }
 
 impl Header {
-    /// Parses the header of a frame; `bytes` begin with the magic, and `None` means that there are
-    /// too few of them.
+    /// Parses the header of a frame. `bytes` must begin with the magic. `None` means that they are
+    /// too few.
     fn parse(bytes: &[u8]) -> Result<Option<Self>, &'static str> {
         let &[_, _, _, _, flags, block, ..] = bytes else { return Ok(None) };
         if flags >> 6 != 1 {
@@ -75,7 +76,7 @@ impl Header {
         if flags & 2 != 0 || block & 0x8f != 0 {
             return Err("a reserved bit is set");
         }
-        // the four bytes of a dictionary id, which is refused elsewhere, are left out
+        // skips the four bytes of a dictionary id; frames with one are refused later
         let len = 6 + if flags & 8 != 0 { 8 } else { 0 } + 1;
         let Some(header) = bytes.get(..len) else { return Ok(None) };
         if (XxHash32::oneshot(0, &header[4..len - 1]) >> 8) as u8 != header[len - 1] {
@@ -108,8 +109,8 @@ impl Lz4 {
         }
     }
 
-    /// Begins the next frame; false at the end.
-    fn begin(&mut self) -> io::Result<bool> {
+    /// Starts the next frame; false at the end.
+    fn start_frame(&mut self) -> io::Result<bool> {
         loop {
             let offset = self.wire.offset();
             let bytes = self.wire.peek(HEADER_BYTES_MAX)?;
@@ -165,7 +166,7 @@ impl Lz4 {
         }
     }
 
-    /// Decodes the next block of `frame`; false after the last.
+    /// Decodes the next block of `frame`; false after the last one.
     fn next_block(&mut self, frame: &mut Frame) -> io::Result<bool> {
         let offset = self.wire.offset();
         let bad = |why: &'static str| damaged(Compression::Lz4, offset, why);
@@ -204,14 +205,14 @@ impl Lz4 {
         Ok(true)
     }
 
-    /// Unpacks `packed` into `decoded` behind the history; how many bytes it was.
+    /// Decompresses `packed` into `decoded` behind the history, and returns the number of bytes.
     fn unpack(
         &mut self,
         frame: &mut Frame,
         is_stored: bool,
     ) -> Result<usize, lz4_flex::block::DecompressError> {
         if frame.header.are_blocks_linked {
-            // the block before this one joins the history
+            // append the previous block to the history
             let end = HISTORY_BYTES + frame.block_bytes;
             let kept = (frame.history_bytes + frame.block_bytes).min(HISTORY_BYTES);
             self.decoded.copy_within(end - kept..end, HISTORY_BYTES - kept);
@@ -261,7 +262,7 @@ impl Read for Lz4 {
             }
             match self.frame.take() {
                 None => {
-                    if !self.begin()? {
+                    if !self.start_frame()? {
                         return Ok(0);
                     }
                 }
@@ -275,8 +276,8 @@ impl Read for Lz4 {
     }
 }
 
-/// The sum of what the frames declare, when each declares it and the file is nothing but whole
-/// frames.
+/// The sum of the declared content sizes. `None` unless every frame declares one and the file
+/// consists of whole frames.
 pub(super) fn decoded_size(source: &dyn ByteSource, cancel: &CancelToken) -> Option<u64> {
     let mut walk = Walk::new(source, cancel)?;
     let mut total = 0u64;
@@ -294,7 +295,7 @@ pub(super) fn decoded_size(source: &dyn ByteSource, cancel: &CancelToken) -> Opt
         let declared = header.content_bytes?;
         walk.skip(header.len as u64)?;
         let blocks = skip_blocks(&mut walk, &header)?;
-        // a block is at most so large: a greater claim is a lie
+        // the size of a block is limited, so a larger claim is false
         if declared > blocks.saturating_mul(header.block_bytes_max as u64) {
             return None;
         }
@@ -304,7 +305,7 @@ pub(super) fn decoded_size(source: &dyn ByteSource, cancel: &CancelToken) -> Opt
     Some(total)
 }
 
-/// Hops over the blocks and the end mark of one frame; how many blocks there were.
+/// Skips the blocks and the end mark of one frame, and returns the number of blocks.
 fn skip_blocks(walk: &mut Walk<'_>, header: &Header) -> Option<u64> {
     let mut blocks = 0;
     loop {

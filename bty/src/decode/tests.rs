@@ -75,7 +75,7 @@ fn sniff(packed: &[u8]) -> Compression {
 }
 
 #[test]
-fn formats_are_told_by_their_first_bytes_alone() {
+fn formats_are_recognized_by_their_first_bytes() {
     for (head, expected) in [
         (&b"\x1f\x8b"[..], Some(Compression::Gzip)),
         (b"\xfd7zXZ\0", Some(Compression::Xz)),
@@ -96,7 +96,7 @@ fn formats_are_told_by_their_first_bytes_alone() {
 }
 
 /// Every size alone, and with others behind it, the last of which is empty.
-fn decodes_what_it_packs(command: &str) {
+fn decodes_the_output_of(command: &str) {
     let contents: Vec<_> = (0u64..).zip(SIZES).map(|(seed, size)| content(size, seed)).collect();
     let packed: Vec<_> = contents.iter().map(|content| pack(command, content)).collect();
     let compression = sniff(&packed[1]);
@@ -116,7 +116,7 @@ macro_rules! decodes {
     ($($name:ident: $command:literal,)*) => {$(
         #[test]
         fn $name() {
-            decodes_what_it_packs($command);
+            decodes_the_output_of($command);
         }
     )*};
 }
@@ -162,7 +162,7 @@ impl Read for Dribble {
 }
 
 #[test]
-fn a_slow_wire_gives_the_same_bytes() {
+fn a_slow_source_decodes_to_the_same_bytes() {
     let content = content(150_001, 7);
     for (compression, packed) in samples(&content) {
         let twice = [packed.clone(), packed].concat();
@@ -224,7 +224,7 @@ fn a_flipped_bit_never_gives_wrong_bytes() {
 }
 
 #[test]
-fn bytes_after_the_end_are_an_error_that_says_where() {
+fn bytes_after_the_end_are_an_error_with_their_offset() {
     let content = content(9_000, 11);
     for (compression, packed) in samples(&content) {
         for garbage in [&b"x"[..], b"garbage", &[0, 0, 0, 7], &[0xff; 100_000]] {
@@ -298,14 +298,17 @@ struct Failing(io::Cursor<Vec<u8>>, Option<Error>);
 impl Read for Failing {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self.0.read(buf)? {
-            0 => Err(self.1.take().map_or_else(|| io::Error::other("asked again"), Into::into)),
+            0 => Err(self
+                .1
+                .take()
+                .map_or_else(|| io::Error::other("read again after the end"), Into::into)),
             n => Ok(n),
         }
     }
 }
 
 #[test]
-fn errors_of_the_wire_pass_through_as_they_are() {
+fn errors_of_the_source_pass_through() {
     let content = content(40_000, 14);
     for (compression, packed) in samples(&content) {
         for len in [0, 1, 4, 12, packed.len() / 2, packed.len() - 1, packed.len()] {
@@ -371,7 +374,7 @@ fn a_hostile_xz_dictionary_is_refused_by_name() {
 }
 
 #[test]
-fn formats_without_an_answer_are_refused_with_a_sentence() {
+fn unsupported_variants_are_refused_with_a_reason() {
     let content = content(9_000, 15);
     refuses(Compression::Lz4, &pack("lz4 -q -l -c", &content), &["legacy format", "lz4 -dc"]);
     let mut randomised = pack("bzip2 -c", &content);
@@ -413,7 +416,7 @@ fn zstd_presets_and_windows_fit_the_usual_memory() {
 }
 
 #[test]
-fn small_and_large_zstd_frames_come_in_order() {
+fn small_and_large_zstd_frames_are_delivered_in_order() {
     let large = vec![b'z'; 40 << 20];
     let contents =
         [content(300_000, 18), large, content(5_000_000, 19), Vec::new(), content(1, 20)];
@@ -453,16 +456,16 @@ fn size_of(packed: &[u8]) -> Option<u64> {
 }
 
 #[test]
-fn the_decoded_size_is_found_where_it_is_told() {
+fn the_decoded_size_is_found_if_stated() {
     let content = content(1_000_001, 22);
-    let told = Some(content.len() as u64);
+    let stated = Some(content.len() as u64);
     for (command, expected) in [
-        ("xz -0 -c", told),
-        ("xz -0 -T2 --block-size=70000 -c", told),
-        ("zstd -q -c", told),
+        ("xz -0 -c", stated),
+        ("xz -0 -T2 --block-size=70000 -c", stated),
+        ("zstd -q -c", stated),
         ("zstd -q -c -", None),
-        ("lz4 -q --content-size -c", told),
-        ("lz4 -q -BX -BD -B4 --content-size -c", told),
+        ("lz4 -q --content-size -c", stated),
+        ("lz4 -q -BX -BD -B4 --content-size -c", stated),
         ("lz4 -q -c", None),
         ("gzip -c", None),
         ("bzip2 -c", None),
@@ -478,7 +481,7 @@ fn the_decoded_size_is_found_where_it_is_told() {
     assert_eq!(size_of(&[&xz[..], &[0; 8192 + 4], &xz, &[0; 4]].concat()), Some(2_000_002));
     assert_eq!(size_of(&pack("xz -c", b"")), Some(0));
     let zstd = pack("zstd -q -c", &content);
-    assert_eq!(size_of(&[skippable(1, 70_000), zstd, skippable(2, 0)].concat()), told);
+    assert_eq!(size_of(&[skippable(1, 70_000), zstd, skippable(2, 0)].concat()), stated);
     let claim =
         [&[0x28, 0xb5, 0x2f, 0xfd, 0xc0, 0][..], &(1u64 << 60).to_le_bytes(), &[1, 0, 0]].concat();
     assert_eq!(size_of(&claim), None);

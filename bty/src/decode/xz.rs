@@ -1,8 +1,8 @@
-//! xz: streams with padding between them, blocks decoded on all cores.
+//! xz: a sequence of streams with padding, whose blocks are decoded on all cores.
 //! [Format](https://tukaani.org/xz/xz-file-format.txt).
 //!
-//! The parallel decoder of liblzma ends with its stream, so the loop over streams and their padding
-//! is here.
+//! The parallel decoder of liblzma ends with its stream, so this module loops over streams and
+//! padding.
 
 use std::io::{self, BufRead, Read};
 
@@ -18,11 +18,10 @@ pub(super) use index::decoded_size;
 
 const MAGIC: [u8; 6] = [0xfd, b'7', b'z', b'X', b'Z', 0];
 
-/// Decodes xz.
 pub(super) struct Xz {
     wire: CompressedInput,
     options: DecodeOptions,
-    /// The stream being decoded; none between streams.
+    /// Decoder of the current stream; `None` between streams.
     stream: Option<Stream>,
     is_first: bool,
 }
@@ -32,17 +31,17 @@ impl Xz {
         Self { wire, options, stream: None, is_first: true }
     }
 
-    /// Begins the next stream; false at the end.
-    fn begin(&mut self) -> io::Result<bool> {
+    /// Starts the next stream; false at the end.
+    fn start_stream(&mut self) -> io::Result<bool> {
         if !stream_follows(&mut self.wire, self.is_first)? {
             return Ok(false);
         }
         self.is_first = false;
         let memory = self.options.memory_bytes.saturating_sub(MIB);
-        // memlimit_threading bounds all blocks in flight together: with less memory fewer of them
-        // run at once
+        // memlimit_threading limits all blocks in flight together: with less memory, fewer of them
+        // are decoded at once
         let stream = match threads::available(self.options.threads.min(256)) {
-            // it works on the thread of its caller
+            // decodes on the calling thread
             0 => Stream::new_stream_decoder(memory, 0),
             threads => MtStreamBuilder::new()
                 .threads(u32::try_from(threads).unwrap_or(1))
@@ -70,7 +69,7 @@ impl Xz {
             LzmaError::Mem => Error::new(ErrorKind::Host, "decoding xz").because(error).hint(
                 "the system gave no memory or no thread: allow more (ulimit -v, ulimit -u, the limits of the container)",
             ),
-            LzmaError::Options => refused(Compression::Xz, offset, "it uses a filter or option that is not known here")
+            LzmaError::Options => refused(Compression::Xz, offset, "it uses a filter or option that is not supported")
                 .hint("recompress it: xz -dc IMAGE | xz -T0 > NEW"),
             other => damaged(Compression::Xz, offset, other),
         }
@@ -80,7 +79,7 @@ impl Xz {
 impl Read for Xz {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         loop {
-            if self.stream.is_none() && !self.begin()? {
+            if self.stream.is_none() && !self.start_stream()? {
                 return Ok(0);
             }
             let Some(stream) = &mut self.stream else { continue };
@@ -107,10 +106,11 @@ impl Read for Xz {
     }
 }
 
-/// Skips the padding after a stream, zeros in groups of four; true when another stream follows.
+/// Skips the padding after a stream, which is zeros in groups of four. True when another stream
+/// follows.
 fn stream_follows(wire: &mut CompressedInput, is_first: bool) -> io::Result<bool> {
     if is_first {
-        // a short head is left to the decoder, which finds it incomplete
+        // the decoder reports a truncated header
         return if wire.is_at_end()? {
             Err(truncated(Compression::Xz, 0).into())
         } else {
@@ -124,14 +124,14 @@ fn stream_follows(wire: &mut CompressedInput, is_first: bool) -> io::Result<bool
     if head.is_empty() {
         return Ok(false);
     }
-    let looks_like_one = head.starts_with(&MAGIC[..head.len().min(MAGIC.len())]);
-    if looks_like_one { Ok(true) } else { wire.take_trailer(Compression::Xz).map(|()| false) }
+    let is_stream = head.starts_with(&MAGIC[..head.len().min(MAGIC.len())]);
+    if is_stream { Ok(true) } else { wire.take_trailer(Compression::Xz).map(|()| false) }
 }
 
-/// The dictionary's size in bytes, from a block header that ends `consumed`.
+/// The size of the dictionary in bytes, from the block header at the end of `consumed`.
 ///
-/// Filter LZMA2: id 0x21 | size of properties 0x01 | bits u8: 2 or 3, shifted left by bits / 2 +
-/// 11.
+/// The LZMA2 filter is: id 0x21 | size of properties 0x01 | bits u8, which means 2 or 3 shifted
+/// left by bits / 2 + 11.
 fn dictionary_bytes(consumed: &[u8]) -> Option<u64> {
     let at = consumed.windows(3).rposition(|w| w[0] == 0x21 && w[1] == 1 && w[2] <= 40)?;
     let bits = u64::from(consumed[at + 2]);

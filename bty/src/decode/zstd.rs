@@ -1,8 +1,8 @@
-//! zstd: frames and skippable frames one after another.
+//! zstd: a sequence of frames and skippable frames.
 //!
-//! A large frame decodes as a stream on the caller's thread, straight into its buffer: one frame
-//! cannot be split. Small frames, as pzstd and block-wise packers write them, are cut out whole and
-//! decoded on all cores.
+//! A frame cannot be split, so a large one is decoded as a stream on the calling thread, directly
+//! into the caller's buffer. Small frames, as written by pzstd and by packers that work in blocks,
+//! are collected whole and decoded on all cores.
 
 use std::io::{self, BufRead, Read};
 
@@ -19,20 +19,19 @@ use parallel::Parallel;
 mod frame;
 mod parallel;
 
-/// Above this, compressed or decoded, a frame is streamed.
+/// A frame that is larger, compressed or decoded, is streamed.
 const SMALL_FRAME_BYTES: u64 = 32 * MIB;
 
-/// Decodes zstd.
 pub(super) struct Zstd {
     wire: CompressedInput,
     window_log_max: u32,
-    /// Frames up to this many bytes, compressed and decoded, go to [`Parallel`]; zero on one
-    /// thread.
+    /// Frames up to this size, compressed and decoded, go to [`Parallel`]. Zero if there is only
+    /// one thread.
     small_bytes_max: u64,
-    /// True once anything of the format was seen.
+    /// True after the first frame was seen.
     has_begun: bool,
     parallel: Parallel,
-    /// What follows the frames in [`Parallel`].
+    /// What follows the frames that [`Parallel`] decodes.
     pending: Pending,
     context: Option<DCtx<'static>>,
 }
@@ -45,21 +44,21 @@ enum Pending {
     End,
 }
 
-/// The frame being decoded as a stream.
+/// The frame that is decoded as a stream.
 struct Streamed {
-    /// Bytes of it that were taken from the wire before it turned out too large for more.
+    /// Bytes that were read before the frame turned out too large to be collected.
     start: Vec<u8>,
-    /// How much of `start` was decoded.
+    /// Number of bytes of `start` that were decoded.
     position: usize,
     declared_bytes: Option<u64>,
     produced_bytes: u64,
 }
 
-/// A frame taken off the wire.
+/// The result of collecting a frame.
 enum Gathered {
-    /// All of it, and the most it can decode to.
+    /// The whole frame, and the maximum size that it can decode to.
     Whole(Vec<u8>, u64),
-    /// The start of one that is too large.
+    /// The start of a frame that is too large.
     Start(Vec<u8>),
 }
 
@@ -81,8 +80,7 @@ impl Zstd {
         }
     }
 
-    /// Looks at the next frame boundary: takes a small frame off the wire, or finds out what is
-    /// there instead.
+    /// Reads the next frame boundary. Collects a small frame, or finds out what follows instead.
     fn advance(&mut self) -> io::Result<()> {
         let offset = self.wire.offset();
         let bytes = self.wire.peek(HEADER_BYTES_MAX)?;
@@ -132,7 +130,7 @@ impl Zstd {
         Ok(())
     }
 
-    /// Refuses frames that cannot be decoded within bounds.
+    /// Refuses frames that need a dictionary or too much memory.
     fn check(&self, header: &FrameHeader) -> Result<(), Error> {
         let offset = self.wire.offset();
         if header.dictionary_id != 0 {
@@ -154,7 +152,7 @@ impl Zstd {
         Ok(())
     }
 
-    /// Takes the frame off the wire, block by block, until it is whole or turns out too large.
+    /// Collects the frame block by block, until it is whole or turns out too large.
     fn gather(&mut self, header: &FrameHeader) -> io::Result<Gathered> {
         let max = self.small_bytes_max;
         let mut frame = Vec::new();
@@ -192,8 +190,7 @@ impl Zstd {
         }
     }
 
-    /// Decodes some of the frame that [`Pending::Stream`] tells; sets it to [`Pending::Unknown`] at
-    /// the end of the frame.
+    /// Decodes part of the frame in [`Pending::Stream`]. At its end, sets [`Pending::Unknown`].
     fn stream(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let Self { wire, context, pending, window_log_max, .. } = self;
         let Pending::Stream(Streamed { start, position, declared_bytes, produced_bytes }) = pending
@@ -215,7 +212,7 @@ impl Zstd {
             if is_from_start {
                 *position += consumed;
                 if *position == start.len() {
-                    // up to 32 MiB that are of no more use
+                    // frees up to 32 MiB
                     *start = Vec::new();
                     *position = 0;
                 }
@@ -224,7 +221,7 @@ impl Zstd {
             }
             *produced_bytes += produced as u64;
             match result {
-                // libzstd leaves this unchecked when the last block is empty
+                // libzstd does not check this when the last block is empty
                 Ok(0) if declared_bytes.is_some_and(|declared| declared != *produced_bytes) => {
                     let why = "the frame has another length than it declares";
                     return Err(damaged(Compression::Zstd, wire.offset(), why).into());
@@ -283,8 +280,8 @@ fn new_context(window_log_max: u32) -> Result<DCtx<'static>, Error> {
     Ok(context)
 }
 
-/// The sum of what the frames declare, when each declares it and the file is nothing but whole
-/// frames.
+/// The sum of the declared content sizes. `None` unless every frame declares one and the file
+/// consists of whole frames.
 pub(super) fn decoded_size(source: &dyn ByteSource, cancel: &CancelToken) -> Option<u64> {
     let mut walk = Walk::new(source, cancel)?;
     let mut total = 0u64;
@@ -295,7 +292,7 @@ pub(super) fn decoded_size(source: &dyn ByteSource, cancel: &CancelToken) -> Opt
                 let declared = header.content_bytes?;
                 walk.skip(header.len as u64)?;
                 let blocks = skip_blocks(&mut walk)?;
-                // a block is at most so large: a greater claim is a lie
+                // the size of a block is limited, so a larger claim is false
                 if declared > blocks.saturating_mul(BLOCK_BYTES_MAX) {
                     return None;
                 }
@@ -308,7 +305,7 @@ pub(super) fn decoded_size(source: &dyn ByteSource, cancel: &CancelToken) -> Opt
     Some(total)
 }
 
-/// Hops over the blocks of one frame; how many there were.
+/// Skips the blocks of one frame, and returns their number.
 fn skip_blocks(walk: &mut Walk<'_>) -> Option<u64> {
     let mut blocks = 0;
     loop {

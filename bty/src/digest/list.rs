@@ -1,28 +1,27 @@
-//! Lists of digests: what `sha256sum`, `sha512sum`, `shasum`, `openssl dgst` and the BSDs write.
+//! Checksum files, as written by `sha256sum`, `sha512sum`, `shasum`, `openssl dgst` and the BSDs.
 
 use std::fmt;
 
-use crate::Digest;
 use crate::digest::{Checksums, Sha512};
+use crate::{Digest, text};
 
-/// As many names as an error lists.
+/// Maximum number of names that an error lists.
 const NAMES_MAX: usize = 4;
 
-/// What a list is made with, by the number of its hexadecimal digits where the line itself does not
-/// say.
+/// The algorithm of a line that does not name it, by the number of hexadecimal digits.
 const BY_DIGITS: [(usize, &str); 6] =
     [(32, "MD5"), (40, "SHA1"), (56, "SHA224"), (64, "SHA256"), (96, "SHA384"), (128, "SHA512")];
 
-/// A list of the digests of files.
+/// A parsed checksum file: digests of files by name.
 ///
 /// | written by | line |
 /// |---|---|
-/// | `sha256sum`, `sha512sum`, `shasum` | `HEX  name`, `HEX *name`, and with a backslash in front when the name has been escaped |
+/// | `sha256sum`, `sha512sum`, `shasum` | `HEX  name`, `HEX *name`; `\HEX …` if escaped |
 /// | `sha256sum --tag`, BSD, Fedora, AlmaLinux | `SHA256 (name) = HEX` |
 /// | `openssl dgst` | `SHA256(name)= HEX`, `SHA2-256(name)= HEX` |
-/// | people | `HEX` alone, for the one file beside it |
+/// | hand | `HEX` alone, for the file next to it |
 ///
-/// Comments, blank lines, PGP signatures and everything else are passed over.
+/// Comments, blank lines, PGP signatures and all other lines are ignored.
 #[derive(Clone, Debug, Default)]
 pub struct ChecksumList {
     lines: Vec<Line>,
@@ -36,22 +35,24 @@ struct Line {
     hex: String,
 }
 
-/// Why a list has no digest for a file.
+/// Why a checksum file has no digest for a file. Displays as the rest of a sentence that begins
+/// with the name of the checksum file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NotListed {
-    /// It is no list of digests.
+    /// The text is not a checksum file.
     NoList,
-    /// The file is not in the list.
+    /// The file is not listed.
     Missing,
-    /// Its digest is of a kind that is not supported: `MD5`, `SHA1`.
+    /// The file is listed only with unsupported algorithms, such as `MD5` or `SHA1`.
     OtherKind(Vec<String>),
-    /// Several files of this name are in the list, and the path does not tell which one is meant.
+    /// Several files of this name are listed with different digests, and the path does not tell
+    /// them apart.
     Ambiguous(Vec<String>),
 }
 
 impl NotListed {
-    /// What the reader of the error should do next.
+    /// What to do next, as an imperative.
     #[must_use]
     pub fn next_step(&self) -> &'static str {
         match self {
@@ -62,14 +63,11 @@ impl NotListed {
             Self::OtherKind(_) => {
                 "give a list made with SHA-256 or SHA-512, as sha256sum writes it"
             }
-            Self::Ambiguous(_) => {
-                "take the digest of the right file out of the list, and give it by itself"
-            }
+            Self::Ambiguous(_) => "copy the digest of the right file from the list, and give that",
         }
     }
 }
 
-/// Follows the name of the list: `SHA256SUMS has no digest of …`.
 impl fmt::Display for NotListed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -95,7 +93,7 @@ impl fmt::Display for NotListed {
 impl std::error::Error for NotListed {}
 
 impl ChecksumList {
-    /// Reads a list. A text that is none gives an empty one.
+    /// Parses the text of a checksum file. Text without any digest yields an empty list.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let lines = text.trim_start_matches('\u{feff}').lines().map(str::trim);
@@ -104,27 +102,28 @@ impl ChecksumList {
         }
     }
 
-    /// The digests of the file at `path`, of which as much as is known is given, with `/` between
-    /// its parts. `directory` is where the list is.
+    /// Finds the digests of the file at `path`. `directory` is the directory of the checksum file.
+    /// Components of both are separated by `/`, and leading components of `path` may be missing.
     ///
-    /// Of several files of the same name the one is meant whose place, seen from the list, is
-    /// `path`; else the one with the longest matching path.
+    /// If several listed files have the same name, the one whose path relative to `directory`
+    /// matches is chosen, else the one with the longest matching suffix of its path.
     ///
     /// # Errors
-    /// The reason why there is none.
+    /// The reason why there is no digest.
     pub fn find(&self, path: &str, directory: &str) -> Result<Checksums, NotListed> {
         if self.lines.is_empty() {
             return Err(NotListed::NoList);
         }
-        let wanted = parts(path);
-        let place = parts(directory);
-        let ranked = self.lines.iter().filter_map(|line| Some((line.rank(&wanted, &place)?, line)));
+        let path = components(path);
+        let directory = components(directory);
+        let ranked =
+            self.lines.iter().filter_map(|line| Some((line.rank(&path, &directory)?, line)));
         let ranked: Vec<_> = ranked.collect();
         let best = ranked.iter().map(|(rank, _)| *rank).max();
         let lines: Vec<&Line> =
             ranked.into_iter().filter(|(rank, _)| Some(*rank) == best).map(|(_, l)| l).collect();
         match lines.is_empty() {
-            false => agreed(&lines),
+            false => merged(&lines),
             true => self.only_bare(),
         }
     }
@@ -134,20 +133,20 @@ impl ChecksumList {
     pub fn only(&self) -> Option<Checksums> {
         let first = self.lines.first()?;
         let is_one = self.lines.iter().all(|line| line.name == first.name);
-        is_one.then(|| agreed(&self.lines.iter().collect::<Vec<_>>()).ok()).flatten()
+        is_one.then(|| merged(&self.lines.iter().collect::<Vec<_>>()).ok()).flatten()
     }
 
-    /// A list that is one bare digest is about the file that it lies beside.
+    /// The digest of a list that consists of one bare digest, which is that of the file next to it.
     fn only_bare(&self) -> Result<Checksums, NotListed> {
         match self.lines.as_slice() {
-            [line] if line.name.is_empty() => agreed(&[line]),
+            [line] if line.name.is_empty() => merged(&[line]),
             _ => Err(NotListed::Missing),
         }
     }
 }
 
-/// What lines about one file say together.
-fn agreed(lines: &[&Line]) -> Result<Checksums, NotListed> {
+/// Merges the digests of several lines about the same file.
+fn merged(lines: &[&Line]) -> Result<Checksums, NotListed> {
     let mut found = Checksums::default();
     for line in lines {
         let merged = line.checksums().map(|checksums| found.merged(checksums));
@@ -171,15 +170,15 @@ fn names(lines: &[&Line]) -> Vec<String> {
     names
 }
 
-/// How well a line fits, better ones greater.
+/// How well a line matches a path; better matches are greater.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
     /// Only the file names are equal.
     Name,
-    /// So many parts at the end of the path are those of the line, all of which fit.
+    /// The listed path, which has this many components, is a suffix of the path.
     Suffix(usize),
-    /// It is the file at this place, seen from the list.
-    Place,
+    /// The listed path, relative to the directory of the list, is the path.
+    Exact,
 }
 
 impl Line {
@@ -187,7 +186,7 @@ impl Line {
         Self::tagged(line).or_else(|| Self::plain(line))
     }
 
-    /// `SHA256 (name) = HEX`, where the name may hold brackets itself.
+    /// Parses `SHA256 (name) = HEX`. The name may contain parentheses.
     fn tagged(line: &str) -> Option<Self> {
         let (kind, rest) = line.trim_start_matches('\\').split_once('(')?;
         let (name, hex) = rest.rsplit_once('=')?;
@@ -200,7 +199,7 @@ impl Line {
         (is_kind && is_hex).then(|| Self { name: unescaped(line, name), kind, hex: hex.to_owned() })
     }
 
-    /// `HEX  name`, `HEX *name` or `HEX`.
+    /// Parses `HEX  name`, `HEX *name` or `HEX`.
     fn plain(line: &str) -> Option<Self> {
         let bare = line.strip_prefix('\\').unwrap_or(line);
         let (hex, rest) = bare.split_once(char::is_whitespace).unwrap_or((bare, ""));
@@ -215,7 +214,7 @@ impl Line {
         Some(Self { name: unescaped(line, name), kind: (*kind).to_owned(), hex: hex.to_owned() })
     }
 
-    /// `None` for a kind that is not supported.
+    /// `None` for an unsupported algorithm.
     fn checksums(&self) -> Option<Checksums> {
         match self.kind.as_str() {
             "SHA256" => {
@@ -228,32 +227,30 @@ impl Line {
         }
     }
 
-    /// How well it fits the file at `wanted` for a list in `place`; `None` when it is about another
-    /// file.
-    fn rank(&self, wanted: &[&str], place: &[&str]) -> Option<Rank> {
-        let listed = parts(&self.name);
-        let fits = |part: &str, wanted: &str| {
-            part == wanted || crate::text::percent_decode(part) == wanted.as_bytes()
+    /// How well the line matches `path` in a list that lies in `directory`. `None` when it is about
+    /// another file.
+    fn rank(&self, path: &[&str], directory: &[&str]) -> Option<Rank> {
+        let listed = components(&self.name);
+        let matches = |listed: &str, component: &str| {
+            listed == component || text::percent_decode(listed) == component.as_bytes()
         };
-        if !fits(listed.last()?, wanted.last()?) {
+        if !matches(listed.last()?, path.last()?) {
             return None;
         }
-        let ends_with = |wanted: &[&str], listed: &[&str]| {
-            listed.len() <= wanted.len()
-                && listed.iter().rev().zip(wanted.iter().rev()).all(|(l, w)| fits(l, w))
-        };
-        if wanted.len() == place.len() + listed.len()
-            && wanted.starts_with(place)
-            && ends_with(wanted, &listed)
-        {
-            return Some(Rank::Place);
-        }
-        Some(if ends_with(wanted, &listed) { Rank::Suffix(listed.len()) } else { Rank::Name })
+        let is_suffix = listed.len() <= path.len()
+            && listed.iter().rev().zip(path.iter().rev()).all(|(l, c)| matches(l, c));
+        let is_below_directory =
+            path.len() == directory.len() + listed.len() && path.starts_with(directory);
+        Some(match is_suffix {
+            true if is_below_directory => Rank::Exact,
+            true => Rank::Suffix(listed.len()),
+            false => Rank::Name,
+        })
     }
 }
 
-/// `sha256sum` escapes backslashes and line ends in names, and says so by a backslash before the
-/// line.
+/// Undoes the escaping of `sha256sum`, which escapes backslashes and line ends in names, and marks
+/// such a line by a leading backslash.
 fn unescaped(line: &str, name: &str) -> String {
     match line.starts_with('\\') {
         true => name.replace("\\n", "\n").replace("\\r", "\r").replace("\\\\", "\\"),
@@ -261,8 +258,8 @@ fn unescaped(line: &str, name: &str) -> String {
     }
 }
 
-fn parts(path: &str) -> Vec<&str> {
-    path.split('/').filter(|part| !part.is_empty() && *part != ".").collect()
+fn components(path: &str) -> Vec<&str> {
+    path.split('/').filter(|component| !matches!(*component, "" | ".")).collect()
 }
 
 #[cfg(test)]
@@ -276,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn every_notation_is_read() {
+    fn every_notation_is_parsed() {
         let (short, long) = (Digest::of(b"a"), Sha512::of(b"a"));
         let (sha256, sha512) =
             (Checksums::from(short), Checksums { sha256: None, sha512: Some(long) });
@@ -310,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_there_twice_is_told_by_its_path_or_refused() {
+    fn a_name_that_is_listed_twice_is_resolved_by_its_path_or_refused() {
         let list = format!(
             "{}  ./netboot/gtk/d.img\n{}  ./netboot/plain/d.img\n{}  ./plain/plain/d.img\n",
             Digest::of(b"gtk"),
@@ -332,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_beside_its_list_is_not_one_of_a_directory_below() {
+    fn a_file_next_to_its_list_is_not_one_in_a_subdirectory() {
         let list =
             format!("{}  d.img\n{}  plain/d.img\n", Digest::of(b"here"), Digest::of(b"below"));
         let find = |path| ChecksumList::parse(&list).find(path, "/x/plain").unwrap().sha256;
@@ -354,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_that_is_not_supported_is_named() {
+    fn an_unsupported_algorithm_is_named() {
         for (text, kind) in [
             (format!("{}  d.img", &Digest::of(b"").to_string()[..32]), "MD5"),
             (format!("MD5 (d.img) = {}", &Digest::of(b"").to_string()[..32]), "MD5"),
@@ -374,7 +371,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_list_is_too_strange(text in "([0-9a-f]{64}|SHA256|MD5|[ ()=*\\\\./%\n]|é|x){0,16}", path in "[a-z/%]{0,8}") {
+        fn no_text_panics(text in "([0-9a-f]{64}|SHA256|MD5|[ ()=*\\\\./%\n]|é|x){0,16}", path in "[a-z/%]{0,8}") {
             let list = ChecksumList::parse(&text);
             let _ = (list.find(&path, ""), list.only());
         }

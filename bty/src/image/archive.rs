@@ -1,8 +1,8 @@
-//! Images inside archives: zip and tar, the latter also compressed.
+//! Images inside zip and tar archives. A tar archive may be compressed.
 //!
-//! An archive is a layer between the source and the format of the image: its one image, or the
-//! [`Member`] that a person named, is streamed out of it, with no temporary file. What is digested
-//! and counted as read is the archive, since that is what was published.
+//! An archive is a layer between the source and the image: its only image, or the [`Member`] that
+//! the user named, is streamed out of it without a temporary file. Digests and progress are those
+//! of the archive, because that is the published file.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -14,21 +14,22 @@ use crate::{CancelToken, Error, ErrorKind, Result, Source};
 mod tar;
 mod zip;
 
-/// Archives with more files than this are refused: nobody could choose from such a list.
+/// Maximum number of files in an archive. Nobody could choose from a longer list.
 const ENTRIES_MAX: usize = 10_000;
 
-/// How many names an error lists.
+/// Maximum number of names that an error lists.
 const NAMES_SHOWN: usize = 10;
 
-/// A kind of archive, as its first bytes show it.
+/// A kind of archive, recognized by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum ArchiveKind {
     Zip,
     Tar(Option<Compression>),
 }
 
-impl Kind {
-    /// Recognizes `head`, the first bytes of a source, or of what it decodes to.
+impl ArchiveKind {
+    /// Recognizes an archive by `head`, the first bytes of a source after decoding. `inside` is the
+    /// compression that was decoded, if any.
     pub(crate) fn sniff(head: &[u8], inside: Option<Compression>) -> Option<Self> {
         match inside {
             None if head.starts_with(b"PK\x03\x04") => Some(Self::Zip),
@@ -38,7 +39,7 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for ArchiveKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Zip => f.write_str("a zip archive"),
@@ -53,69 +54,70 @@ impl fmt::Display for Kind {
 /// A regular file in an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Entry {
-    /// Name with its directories.
+    /// Path in the archive.
     name: String,
-    /// Size in bytes, unpacked.
+    /// Unpacked size in bytes.
     size: u64,
 }
 
-/// The file of an archive that is the image.
+/// The file in an archive that is the image.
 #[derive(Debug)]
 pub(crate) struct Member {
     name: String,
     size: u64,
-    place: Place,
+    place: MemberPlace,
 }
 
 #[derive(Debug)]
-enum Place {
-    Zip(zip::Place),
-    Tar(tar::Place, Option<Compression>),
+enum MemberPlace {
+    Zip(zip::ZipPlace),
+    Tar(tar::TarPlace, Option<Compression>),
 }
 
 impl Member {
-    /// Finds the image in the archive `source`: the member called `wanted`, else the only one.
+    /// Finds the image in the archive `source`: the member called `wanted`, or else the only image.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] with the list when there are several, or none of that name;
-    /// [`ErrorKind::Format`] when there is none at all, or the archive is damaged.
+    /// - [`ErrorKind::Usage`]: there are several images, or no member of that name. The hint lists
+    ///   the names.
+    /// - [`ErrorKind::Format`]: there is no image, or the archive is damaged.
     pub(crate) fn find(
         source: &Source,
-        kind: Kind,
+        kind: ArchiveKind,
         wanted: Option<&str>,
         options: DecodeOptions,
         cancel: &CancelToken,
     ) -> Result<Self> {
         match kind {
-            Kind::Zip => zip::find(source, wanted, cancel),
-            Kind::Tar(compression) => {
+            ArchiveKind::Zip => zip::find(source, wanted, cancel),
+            ArchiveKind::Tar(compression) => {
                 let wire = source.bytes.stream(0, cancel)?;
                 let is_local = source.bytes.as_file().is_some();
-                tar::find(unpacked(wire, compression, options)?, compression, wanted, is_local)
+                tar::find(decompressed(wire, compression, options)?, compression, wanted, is_local)
             }
         }
     }
 
-    /// Its name in the archive, with its directories.
+    /// Path in the archive.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its size in bytes, unpacked.
+    /// Unpacked size in bytes.
     pub(crate) fn size(&self) -> u64 {
         self.size
     }
 
-    /// Where in the archive reading may begin when nobody wants the digest of all of it.
+    /// Offset in the archive where reading may start if the digest of the archive is not needed.
     pub(crate) fn wire_offset(&self) -> u64 {
         match &self.place {
-            Place::Zip(place) => place.offset(),
-            Place::Tar(..) => 0,
+            MemberPlace::Zip(place) => place.offset(),
+            MemberPlace::Tar(..) => 0,
         }
     }
 
-    /// Its bytes, from those of the archive: from the start, or from
-    /// [`wire_offset`](Self::wire_offset) on.
+    /// Reads the member from the bytes of the archive, which start at the beginning of the archive
+    /// if `from_start`, else at [`wire_offset`](Self::wire_offset).
     pub(crate) fn reader(
         &self,
         wire: Box<dyn Read + Send>,
@@ -123,15 +125,15 @@ impl Member {
         options: DecodeOptions,
     ) -> Result<Box<dyn Read + Send>> {
         Ok(match &self.place {
-            Place::Zip(place) => place.reader(wire, from_start, &self.name),
-            Place::Tar(place, compression) => {
-                place.reader(unpacked(wire, *compression, options)?, &self.name)
+            MemberPlace::Zip(place) => place.reader(wire, from_start, &self.name),
+            MemberPlace::Tar(place, compression) => {
+                place.reader(decompressed(wire, *compression, options)?, &self.name)
             }
         })
     }
 }
 
-fn unpacked(
+fn decompressed(
     wire: Box<dyn Read + Send>,
     compression: Option<Compression>,
     options: DecodeOptions,
@@ -142,13 +144,13 @@ fn unpacked(
     }
 }
 
-/// True for a file that is an image by its name. What macOS puts beside files is none.
+/// True for the name of an image. Excludes the `._` files that macOS adds.
 fn is_image(name: &str) -> bool {
     let base = name.rsplit('/').next().unwrap_or(name);
     !base.starts_with("._") && name::format(base).is_some()
 }
 
-/// The one of `entries` that is the image.
+/// Chooses the image among `entries`.
 fn choose(entries: &[Entry], wanted: Option<&str>) -> Result<usize> {
     let images: Vec<usize> = (0..entries.len()).filter(|&i| is_image(&entries[i].name)).collect();
     let names = |of: &[usize]| list(of.iter().map(|&i| entries[i].name.as_str()));
@@ -167,17 +169,17 @@ fn choose(entries: &[Entry], wanted: Option<&str>) -> Result<usize> {
             .hint("is this the file you meant?")),
         ([], _) => Err(Error::new(
             ErrorKind::Format,
-            format!("none of the {} files in the archive is called like an image", entries.len()),
+            format!("none of the {} files in the archive is named like an image", entries.len()),
         )
         .hint(format!(
             "choose one with ARCHIVE#NAME: {}",
             list(entries.iter().map(|e| e.name.as_str()))
         ))),
-        _ => Err(several(&names(&images))),
+        _ => Err(ambiguous(&names(&images))),
     }
 }
 
-/// The entry called `wanted`, with its directories or, when there is only one such, without.
+/// Finds the entry with the path `wanted`, or the only one with this file name.
 fn find_named(entries: &[Entry], wanted: &str) -> Option<usize> {
     let bare = |name: &str| name.trim_start_matches("./").to_owned();
     let exact = entries.iter().position(|e| bare(&e.name) == bare(wanted));
@@ -188,12 +190,12 @@ fn find_named(entries: &[Entry], wanted: &str) -> Option<usize> {
     })
 }
 
-fn several(names: &str) -> Error {
+fn ambiguous(names: &str) -> Error {
     Error::new(ErrorKind::Usage, "the archive holds several images")
         .hint(format!("choose one with ARCHIVE#NAME: {names}"))
 }
 
-/// Names for an error, control characters escaped.
+/// Formats names for an error, with control characters escaped.
 fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let all: Vec<String> = names.map(|name| name.escape_debug().to_string()).collect();
     let more = all.len().saturating_sub(NAMES_SHOWN);
@@ -214,7 +216,7 @@ fn too_many() -> Error {
         .hint("unpack it, and flash the image inside")
 }
 
-/// An I/O error of a decoder, as damage; an [`Error`] inside stays what it is.
+/// Turns an I/O error of a decoder into an error about damage, unless it carries an [`Error`].
 fn explain(error: io::Error, what: impl fmt::Display) -> io::Error {
     match Error::unwrap_io(error) {
         Ok(error) => error.into(),

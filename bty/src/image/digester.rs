@@ -1,5 +1,5 @@
-//! Digests of a disk image, taken on a thread beside the reading: hashing is slower than the disk
-//! often is.
+//! Computes digests of a disk image on a thread of its own, because hashing is often slower than
+//! the disk.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,89 +11,89 @@ use crate::digest::{Checksums, FileHasher};
 use crate::extent::{Block, Extent};
 use crate::{Error, ErrorKind, Result, threads};
 
-/// Blocks that may wait to be hashed; each keeps a buffer of the pool.
-const BLOCKS_BEHIND: usize = 3;
+/// Maximum number of blocks that wait to be hashed. Each holds a buffer of the pool.
+const QUEUE_LEN: usize = 3;
 
-/// Zeros hashed between two looks at whether anybody still wants the digest.
+/// Zeros hashed between two checks whether the digest was abandoned, in bytes.
 const ZEROS_BYTES: usize = 1 << 20;
 
-/// A digest that nobody needs may hold up the reading this long in any case, and beyond that by one
-/// part in [`HELD_UP_PART`].
-const HELD_UP_FREE: Duration = Duration::from_millis(500);
-const HELD_UP_PART: u32 = 20;
+/// An optional digest may delay the reading by this much, plus the elapsed time divided by
+/// [`DELAY_DIVISOR`].
+const DELAY_FREE: Duration = Duration::from_millis(500);
+const DELAY_DIVISOR: u32 = 20;
 
-/// Whether a digest must be there at the end.
+/// Whether a digest must be computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Need {
-    /// Somebody promised one, or asked for it.
+pub(crate) enum DigestNeed {
+    /// One is expected, or the caller needs it.
     Required,
-    /// It is only told, and given up when it takes more than a twentieth of the time.
-    Spare,
+    /// It is only reported, and abandoned if it delays the reading by more than a twentieth.
+    Optional,
 }
 
-enum Piece {
+enum DigestInput {
     Data(Block),
     Zeros(u64),
 }
 
 /// Hashes the extents of an image in the order of the disk.
 pub(crate) struct Digester {
-    need: Need,
-    /// Dropped when the digest is given up.
-    pieces: Option<Sender<Piece>>,
+    need: DigestNeed,
+    /// `None` after the digest was abandoned.
+    pieces: Option<Sender<DigestInput>>,
     result: Receiver<Checksums>,
-    given_up: Arc<AtomicBool>,
-    begun: Instant,
-    held_up: Duration,
+    abandoned: Arc<AtomicBool>,
+    started: Instant,
+    delayed: Duration,
 }
 
 impl Digester {
-    /// Starts the thread; the digests are those that `promised` has, and SHA-256.
-    pub(crate) fn start(need: Need, promised: &Checksums) -> Result<Self> {
-        let (pieces, inbox) = bounded(BLOCKS_BEHIND);
+    /// Starts the thread. It computes SHA-256, and SHA-512 if one is `expected`.
+    pub(crate) fn start(need: DigestNeed, expected: &Checksums) -> Result<Self> {
+        let (pieces, inbox) = bounded(QUEUE_LEN);
         let (give, result) = bounded(1);
-        let given_up = Arc::new(AtomicBool::new(false));
-        let (hasher, stop) = (FileHasher::new(promised), Arc::clone(&given_up));
+        let abandoned = Arc::new(AtomicBool::new(false));
+        let (hasher, stop) = (FileHasher::new(expected), Arc::clone(&abandoned));
         threads::start("bty-digest", move || {
-            // fails only when nobody wants it any more
+            // fails only when the digester was dropped
             let _ = hash(hasher, &inbox, &stop).map(|checksums| give.send(checksums));
         })?;
-        let begun = Instant::now();
-        Ok(Self { need, pieces: Some(pieces), result, given_up, begun, held_up: Duration::ZERO })
+        let started = Instant::now();
+        Ok(Self { need, pieces: Some(pieces), result, abandoned, started, delayed: Duration::ZERO })
     }
 
     /// Adds the next extent of the image.
     pub(crate) fn add(&mut self, extent: &Extent) -> Result<()> {
         let piece = match extent {
-            Extent::Data { block, .. } => Piece::Data(block.clone()),
-            Extent::Zero { len, .. } => Piece::Zeros(*len),
+            Extent::Data { block, .. } => DigestInput::Data(block.clone()),
+            Extent::Zero { len, .. } => DigestInput::Zeros(*len),
         };
         let Some(pieces) = &self.pieces else { return Ok(()) };
         let waiting = Instant::now();
         let sent = match self.need {
-            Need::Required => pieces.send(piece).map_err(drop),
-            Need::Spare => pieces.send_timeout(piece, self.allowance()).map_err(drop),
+            DigestNeed::Required => pieces.send(piece).map_err(drop),
+            DigestNeed::Optional => pieces.send_timeout(piece, self.allowance()).map_err(drop),
         };
-        self.held_up += waiting.elapsed();
+        self.delayed += waiting.elapsed();
         match (sent, self.need) {
             (Ok(()), _) => {}
-            (Err(()), Need::Required) => return Err(gone()),
-            (Err(()), Need::Spare) => self.give_up(),
+            (Err(()), DigestNeed::Required) => return Err(gone()),
+            (Err(()), DigestNeed::Optional) => self.abandon(),
         }
         Ok(())
     }
 
-    /// The digests of all that was added; `None` when they were given up.
+    /// The digests of all extents; `None` if they were abandoned.
     pub(crate) fn finish(mut self) -> Result<Option<Checksums>> {
         if self.pieces.take().is_none() {
             return Ok(None);
         }
         match self.need {
-            Need::Required => self.result.recv().map(Some).map_err(|_| gone()),
-            Need::Spare => match self.result.recv_timeout(self.allowance()) {
+            DigestNeed::Required => self.result.recv().map(Some).map_err(|_| gone()),
+            DigestNeed::Optional => match self.result.recv_timeout(self.allowance()) {
                 Ok(checksums) => Ok(Some(checksums)),
                 Err(RecvTimeoutError::Timeout) => {
-                    self.give_up();
+                    self.abandon();
                     Ok(None)
                 }
                 Err(RecvTimeoutError::Disconnected) => Err(gone()),
@@ -101,46 +101,45 @@ impl Digester {
         }
     }
 
-    /// How long the reading may still be held up.
+    /// How much longer the reading may be delayed.
     fn allowance(&self) -> Duration {
-        (HELD_UP_FREE + self.begun.elapsed() / HELD_UP_PART).saturating_sub(self.held_up)
+        (DELAY_FREE + self.started.elapsed() / DELAY_DIVISOR).saturating_sub(self.delayed)
     }
 
-    fn give_up(&mut self) {
-        self.given_up.store(true, Ordering::Relaxed);
+    fn abandon(&mut self) {
+        self.abandoned.store(true, Ordering::Relaxed);
         self.pieces = None;
     }
 }
 
-/// A reading that ends early wants no digest.
 impl Drop for Digester {
     fn drop(&mut self) {
-        self.given_up.store(true, Ordering::Relaxed);
+        self.abandoned.store(true, Ordering::Relaxed);
     }
 }
 
 fn gone() -> Error {
-    Error::new(ErrorKind::Host, "the digest thread is gone")
+    Error::new(ErrorKind::Host, "the digest thread ended unexpectedly")
 }
 
 fn hash(
     mut hasher: FileHasher,
-    inbox: &Receiver<Piece>,
-    given_up: &AtomicBool,
+    inbox: &Receiver<DigestInput>,
+    abandoned: &AtomicBool,
 ) -> Option<Checksums> {
     let zeros = vec![0; ZEROS_BYTES];
     for piece in inbox {
         match piece {
-            Piece::Data(block) => hasher.update(&block),
-            Piece::Zeros(mut left) => {
-                while left > 0 && !given_up.load(Ordering::Relaxed) {
+            DigestInput::Data(block) => hasher.update(&block),
+            DigestInput::Zeros(mut left) => {
+                while left > 0 && !abandoned.load(Ordering::Relaxed) {
                     let n = usize::try_from(left).unwrap_or(usize::MAX).min(ZEROS_BYTES);
                     hasher.update(&zeros[..n]);
                     left -= n as u64;
                 }
             }
         }
-        if given_up.load(Ordering::Relaxed) {
+        if abandoned.load(Ordering::Relaxed) {
             return None;
         }
     }
@@ -154,24 +153,24 @@ mod tests {
 
     #[test]
     fn zeros_are_hashed_as_zeros() {
-        let mut digester = Digester::start(Need::Required, &Checksums::default()).unwrap();
+        let mut digester = Digester::start(DigestNeed::Required, &Checksums::default()).unwrap();
         digester.add(&Extent::Zero { offset: 0, len: 5000 }).unwrap();
         assert_eq!(digester.finish().unwrap(), Some(Digest::of(&[0; 5000]).into()));
     }
 
     #[test]
-    fn a_digest_that_nobody_needs_is_given_up_when_it_holds_up_the_reading() {
-        // takes hours
+    fn an_optional_digest_is_abandoned_when_it_delays_the_reading() {
+        // hashing it would take hours
         let hole = Extent::Zero { offset: 0, len: 1 << 50 };
-        let begun = Instant::now();
-        let mut digester = Digester::start(Need::Spare, &Checksums::default()).unwrap();
+        let started = Instant::now();
+        let mut digester = Digester::start(DigestNeed::Optional, &Checksums::default()).unwrap();
         for _ in 0..10 {
             digester.add(&hole).unwrap();
         }
         assert_eq!(digester.finish().unwrap(), None);
-        let mut last = Digester::start(Need::Spare, &Checksums::default()).unwrap();
+        let mut last = Digester::start(DigestNeed::Optional, &Checksums::default()).unwrap();
         last.add(&hole).unwrap();
         assert_eq!(last.finish().unwrap(), None);
-        assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
     }
 }

@@ -36,8 +36,8 @@ impl Image {
             .map_err(|error| self.explain_mismatch(error, actual, cancel))
     }
 
-    /// Tells the caller if the expected digest of the file is that of the image inside. Many projects
-    /// publish both, so they are easily confused.
+    /// Tells the caller if the expected digest of the file is that of the image inside. Many
+    /// projects publish both, so they are easily confused.
     fn explain_mismatch(&self, error: Error, actual: &ReadDigests, cancel: &CancelToken) -> Error {
         let kind = self.info.format.compression().filter(|_| self.member.is_none());
         let (Some(expected), Some(kind)) = (self.source.expected.sha256, kind) else {
@@ -82,7 +82,7 @@ fn source_digests(source: &Source, context: &ReadContext) -> Result<Checksums> {
     std::io::copy(&mut reader, &mut std::io::sink()).map_err(|e| {
         Error::from_io(ErrorKind::Source, format!("reading {}", source.location()), e)
     })?;
-    let digest = *digest.lock().expect("nobody panics holding it");
+    let digest = *digest.lock().expect("no holder panics");
     digest.ok_or_else(Error::cancelled)
 }
 

@@ -70,8 +70,8 @@ impl<'de> Deserialize<'de> for ImageFile {
 }
 
 impl ImageFile {
-    /// Describes an image file that may not exist, for dry runs. `None` when `path` is not named like
-    /// an image.
+    /// Describes an image file that may not exist, for dry runs. `None` when `path` is not named
+    /// like an image.
     #[must_use]
     pub fn simulated(path: &Path, size_bytes: u64) -> Option<Self> {
         let name = text::shown_name(path.file_name()?);
@@ -146,8 +146,8 @@ pub fn sidecar_checksums(image: &Path) -> Result<Checksums> {
     Ok(all)
 }
 
-/// The digests for `image` in the file next to it with the additional `extension`. `None` when there
-/// is no such file.
+/// The digests for `image` in the file next to it with the additional `extension`. `None` when
+/// there is no such file.
 fn sidecar(image: &Path, extension: &str) -> Result<Option<Checksums>> {
     let mut path = OsString::from(image);
     path.push(extension);
@@ -173,7 +173,7 @@ fn sidecar(image: &Path, extension: &str) -> Result<Option<Checksums>> {
 fn sidecar_error(sidecar: &Path, why: &str) -> Error {
     Error::new(ErrorKind::Integrity, format!("{} {why}", sidecar.display()))
         .with_path(sidecar.display())
-        .hint("put the digest of the image into it, or remove it")
+        .hint("write the digest of the image into it, or remove it")
 }
 
 fn read_small_file(path: &Path) -> io::Result<String> {
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_digest_counts_whatever_name_it_goes_with() {
+    fn a_single_digest_counts_for_any_name() {
         let hex = Digest::of(b"x").to_string();
         for text in
             [hex.clone(), format!("{}\n", hex.to_uppercase()), format!("{hex}  old-name.img\n")]
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sidecar_that_promises_nothing_is_an_error_and_does_not_hide_the_image() {
+    fn a_sidecar_without_a_digest_is_an_error_but_does_not_hide_the_image() {
         let hex = Digest::of(b"x").to_string();
         let others = format!("{hex}  one.img\n{hex}  two.img\n");
         let large = vec![b'\n'; MAX_SIDECAR_BYTES as usize + 1];
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn sidecars_of_both_kinds_and_in_the_format_of_the_bsds_count() {
+    fn sidecars_of_both_kinds_and_in_bsd_format_count() {
         let (short, long) = (Digest::of(b"x"), crate::digest::Sha512::of(b"x"));
         let bsd = format!("# a.img: 1 bytes\nSHA256 (a.img) = {short}\n");
         let dir = dir_with(&[("a.img", b"x"), ("a.img.sha256", bsd.as_bytes())]);

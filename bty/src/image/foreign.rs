@@ -1,4 +1,4 @@
-//! What is often mistaken for a disk image, recognized so that it can be refused with the way out.
+//! Recognizes files that are often mistaken for disk images, to refuse them with a hint.
 
 use crate::decode::Compression;
 use crate::{Error, ErrorKind, Result};
@@ -10,10 +10,9 @@ const FOR_BOARDS: &str = "it is for the flash memory of a board: use the vendor'
 const OTHER_FILE: &str = "is this the file you meant?";
 const RESTORE: &str = "it is a backup: restore it with the program that made it";
 
-/// Offset in bytes, magic, what it is, what to do. The first that matches is named, so a container
-/// comes before the kind of it.
+/// Offset in bytes, magic, description, hint. The first match is reported.
 const FOREIGN: &[(usize, &[u8], &str, &str)] = &[
-    // packed, in a format that is not unpacked here
+    // compressed in a format that bty does not decode
     (0, b"LZIP", "lzip data", "unpack it (lzip -d) and flash what is inside"),
     (0, b"\x89LZO\0\r\n\x1a\n", "lzop data", "unpack it (lzop -d) and flash what is inside"),
     (0, b"LRZI", "lrzip data", "unpack it (lrzip -d) and flash what is inside"),
@@ -130,7 +129,7 @@ const FOREIGN: &[(usize, &[u8], &str, &str)] = &[
     (0, b"Salted__", "an encrypted file (openssl)", "decrypt it and flash what is inside"),
 ];
 
-/// At the last 512 bytes of a file: magic, what it is, what to do.
+/// Magic of the last 512 bytes of a file, description, hint.
 const FOOTERS: &[(&[u8], &str, &str)] = &[
     (
         b"conectix",
@@ -143,22 +142,22 @@ const FOOTERS: &[(&[u8], &str, &str)] = &[
 /// Size of a footer in bytes.
 pub(crate) const FOOTER_BYTES: usize = 512;
 
-/// As many characters of a text are quoted.
+/// Maximum number of characters of a text that an error quotes.
 const QUOTED_MAX: usize = 40;
 
-/// What was found instead of a disk image, and what to do.
-type Found = (String, &'static str);
+/// What was found instead of a disk image, and a hint.
+type Finding = (String, &'static str);
 
-/// Refuses `head`, the first bytes of what would be the disk image, when it is something else.
-/// `is_recognized`: something in it says that it is a disk. Then what only looks like another
-/// format by chance is let pass.
+/// Refuses `head`, the first bytes of a supposed disk image, if they belong to something else. With
+/// `is_recognized`, the head has a partition table, file system or boot sector; then formats that
+/// it may resemble by chance are not checked.
 pub(super) fn refuse(head: &[u8], inside: Option<Compression>, is_recognized: bool) -> Result<()> {
     let certain = by_magic(head).or_else(|| packed_twice(head, inside)).or_else(|| text(head));
     match certain.or_else(|| if is_recognized { None } else { probable(head) }) {
-        Some((what, way_out)) => {
+        Some((what, hint)) => {
             let within = inside.map_or(String::new(), |c| format!(" inside {}", c.as_str()));
             Err(Error::new(ErrorKind::Format, format!("this is {what}{within}, not a disk image"))
-                .hint(way_out))
+                .hint(hint))
         }
         None => Ok(()),
     }
@@ -167,20 +166,21 @@ pub(super) fn refuse(head: &[u8], inside: Option<Compression>, is_recognized: bo
 /// Refuses a file by its last [`FOOTER_BYTES`].
 pub(super) fn refuse_footer(footer: &[u8]) -> Result<()> {
     match FOOTERS.iter().find(|(magic, ..)| footer.starts_with(magic)) {
-        Some((_, what, way_out)) => {
+        Some((_, what, hint)) => {
             Err(Error::new(ErrorKind::Format, format!("this is {what}, not a disk image"))
-                .hint(*way_out))
+                .hint(*hint))
         }
         None => Ok(()),
     }
 }
 
-/// True when the last bytes of a disk image are the footer of a virtual disk of fixed size.
+/// True if `footer`, the last bytes of a disk image, is that of a fixed-size VHD.
 pub(crate) fn is_vhd_footer(footer: &[u8]) -> bool {
     footer.starts_with(b"conectix")
 }
 
-/// What a file is that is no disk image as it lies there, packed ones included; by its first bytes.
+/// Names the format of a file that cannot be written to a disk byte by byte, compressed images
+/// included, by its first bytes.
 pub(crate) fn name_of_file(head: &[u8]) -> Option<String> {
     if head.starts_with(b"QFI\xfb") {
         return Some("a qcow2 image".into());
@@ -189,12 +189,12 @@ pub(crate) fn name_of_file(head: &[u8]) -> Option<String> {
     packed.or_else(|| by_magic(head).or_else(|| text(head)).map(|(what, _)| what))
 }
 
-fn by_magic(head: &[u8]) -> Option<Found> {
+fn by_magic(head: &[u8]) -> Option<Finding> {
     let listed = FOREIGN
         .iter()
         .find(|(offset, magic, ..)| head.get(*offset..).is_some_and(|at| at.starts_with(magic)));
-    if let Some((_, _, what, way_out)) = listed {
-        return Some(((*what).to_owned(), way_out));
+    if let Some((_, _, what, hint)) = listed {
+        return Some(((*what).to_owned(), hint));
     }
     if is_compress(head) {
         return Some(("compress data (.Z)".into(), "unpack it (gzip -d) and flash what is inside"));
@@ -205,8 +205,8 @@ fn by_magic(head: &[u8]) -> Option<Found> {
     None
 }
 
-/// What could be chance in a disk: only for heads in which nothing was recognized.
-fn probable(head: &[u8]) -> Option<Found> {
+/// Formats with weak magic, which a disk image may have by chance.
+fn probable(head: &[u8]) -> Option<Finding> {
     if is_lzma(head) {
         return Some((
             "lzma data".into(),
@@ -219,14 +219,14 @@ fn probable(head: &[u8]) -> Option<Found> {
     None
 }
 
-fn packed_twice(head: &[u8], inside: Option<Compression>) -> Option<Found> {
+fn packed_twice(head: &[u8], inside: Option<Compression>) -> Option<Finding> {
     inside?;
     if let Some(second) = Compression::sniff(head) {
         let what = format!("{} data", second.as_str());
         return Some((what, "it was compressed twice: decompress it once, then flash it"));
     }
-    let way_out = "decompress it first; qcow2 has compression of its own (qemu-img convert -c)";
-    head.starts_with(b"QFI\xfb").then(|| ("a qcow2 image".into(), way_out))
+    let hint = "decompress it first; qcow2 has compression of its own (qemu-img convert -c)";
+    head.starts_with(b"QFI\xfb").then(|| ("a qcow2 image".into(), hint))
 }
 
 /// compress(1): magic | 5 bits: code length, 9 to 16; 2 bits: 0; 1 bit: block mode
@@ -234,8 +234,8 @@ fn is_compress(head: &[u8]) -> bool {
     matches!(head, [0x1f, 0x9d, flags, ..] if flags & 0x60 == 0 && (9..=16).contains(&(flags & 0x1f)))
 }
 
-/// A header of tar before POSIX, which has no magic: its checksum is that of the header with spaces
-/// in the checksum's place.
+/// A pre-POSIX tar header, which has no magic. Its checksum is computed with spaces in place of the
+/// checksum itself.
 ///
 /// 0..100 name | 100..148 mode, owner, size, time | 148..156 checksum, octal | 156 type | 157..257
 /// link
@@ -251,8 +251,8 @@ fn is_old_tar(head: &[u8]) -> bool {
     header[0] != 0 && claimed == spaces + rest.map(|&byte| u32::from(byte)).sum::<u32>()
 }
 
-/// The header of `.lzma`, which has no magic: the tests of liblzma, which are made so that other
-/// files seldom pass.
+/// The header of `.lzma`, which has no magic. These are the checks of liblzma, which rarely accept
+/// other files.
 ///
 /// 0 properties, below 225 | 1..5 dictionary, 2^n or 2^n + 2^(n-1) | 5..13 unpacked size, below 256
 /// GiB or unknown
@@ -268,17 +268,14 @@ fn is_lzma(head: &[u8]) -> bool {
     header[0] < 225 && usual && (size == u64::MAX || size < 256 << 30)
 }
 
-/// Text, which no disk begins with.
-fn text(head: &[u8]) -> Option<Found> {
+/// Text. No disk image begins with it.
+fn text(head: &[u8]) -> Option<Finding> {
     if head.is_empty() {
-        return Some((
-            "nothing at all".into(),
-            "fetch it again; an empty image is nothing to write to a disk",
-        ));
+        return Some(("nothing at all".into(), "fetch it again"));
     }
     if is_markup(head) {
-        let way_out = "the address may need a log-in or have moved: open it in a browser";
-        return Some(("a web page or other text".into(), way_out));
+        let hint = "the address may need a log-in or have moved: open it in a browser";
+        return Some(("a web page or other text".into(), hint));
     }
     let text = printable(head)?;
     let begins = |start: &str| text.trim_start().starts_with(start);
@@ -316,7 +313,7 @@ fn is_markup(head: &[u8]) -> bool {
     [&b"<!doctype"[..], b"<html", b"<?xml", b"<error", b"{\""].iter().any(|m| start.starts_with(m))
 }
 
-/// `head` as text, if it is nothing else. A character may be cut at its end.
+/// `head` as text, if all of it is printable. A character at its end may be truncated.
 fn printable(head: &[u8]) -> Option<&str> {
     let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
     let text = match std::str::from_utf8(head) {

@@ -61,7 +61,7 @@ pub(super) fn decoded_head(
     let wire = source.bytes.stream(0, cancel)?;
     let options = DecodeOptions { threads: 1, memory_bytes: DECODER_BYTES };
     read_start(
-        decode::decoder_before(compression, wire, options, trailer)?,
+        decode::decoder_with_trailer(compression, wire, options, trailer)?,
         &source.location().to_string(),
     )
 }

@@ -163,7 +163,7 @@ impl ImageInfo {
         match self.disk_bytes {
             Some(_) if self.format == Format::Raw => {}
             Some(bytes) => parts.push(format!("decodes to {}", crate::size::human(bytes))),
-            None => parts.push("decodes to a size that it does not tell".into()),
+            None => parts.push("decoded size unknown".into()),
         }
         if let Some(table) = self.table {
             let sectors =

@@ -26,7 +26,7 @@ pub struct OpenOptions {
     pub sha512: Option<Sha512>,
     /// SHA-256 that the decoded disk image must have. Not supported for qcow2.
     pub image_sha256: Option<Digest>,
-    /// Do not look for a `.sha256` or `.sha512` file beside a local image.
+    /// Do not look for a `.sha256` or `.sha512` file next to a local image.
     pub ignore_sidecar: bool,
     /// Name of the image in an archive; `ARCHIVE#NAME` in the reference means the same. Needed only
     /// if the archive holds several images.
@@ -57,7 +57,8 @@ impl Image {
     /// use bty::{CancelToken, Client, Image, image::OpenOptions};
     ///
     /// let cancel = CancelToken::new();
-    /// let image = Image::open(&Client::default(), "debian.img.zst", &OpenOptions::default(), &cancel)?;
+    /// let options = OpenOptions::default();
+    /// let image = Image::open(&Client::default(), "debian.img.zst", &options, &cancel)?;
     /// println!("{} {:?}", image.info().format, image.info().disk_bytes);
     /// # Ok::<(), bty::Error>(())
     /// ```
@@ -112,28 +113,29 @@ impl Image {
         trailer: Trailer,
         cancel: &CancelToken,
     ) -> Result<Self> {
-        let source_head_bytes = source_head(&source, cancel)?;
-        if source_head_bytes.is_empty() {
-            return Err(Error::new(ErrorKind::Format, "the file is empty")
-                .hint("fetch it again; an empty file is nothing to write to a disk"));
+        let source_start = source_head(&source, cancel)?;
+        if source_start.is_empty() {
+            return Err(Error::new(ErrorKind::Format, "the file is empty").hint("fetch it again"));
         }
         let mut qcow2 = None;
-        if source_head_bytes.starts_with(b"QFI\xfb") {
+        if source_start.starts_with(b"QFI\xfb") {
             let opened;
             (source, opened) = with_random_access(client.options(), source, cancel, |source| {
                 Qcow2::open(source, cancel)
             })?;
             qcow2 = Some(Arc::new(opened));
-        } else if archive::Kind::sniff(&source_head_bytes, None) == Some(archive::Kind::Zip) {
+        } else if archive::ArchiveKind::sniff(&source_start, None)
+            == Some(archive::ArchiveKind::Zip)
+        {
             (source, ()) = with_random_access(client.options(), source, cancel, |_| Ok(()))?;
         }
-        let outer = Compression::sniff(&source_head_bytes);
+        let outer = Compression::sniff(&source_start);
         let head = match (&qcow2, outer) {
             (Some(qcow2), _) => qcow2_head(&source, qcow2, cancel)?,
             (None, Some(compression)) => decoded_head(&source, compression, &trailer, cancel)?,
-            (None, None) => source_head_bytes,
+            (None, None) => source_start,
         };
-        let kind = archive::Kind::sniff(&head, outer).filter(|_| qcow2.is_none());
+        let kind = archive::ArchiveKind::sniff(&head, outer).filter(|_| qcow2.is_none());
         let layers = match kind {
             Some(kind) => Layers::in_archive(&source, kind, member, cancel)?,
             None => Layers { qcow2, member: None, compression: outer, trailer, head },
@@ -219,7 +221,7 @@ struct Layers {
 impl Layers {
     fn in_archive(
         source: &Source,
-        kind: archive::Kind,
+        kind: archive::ArchiveKind,
         name: Option<&str>,
         cancel: &CancelToken,
     ) -> Result<Self> {
@@ -255,9 +257,9 @@ impl Layers {
             // a web address may have a fragment for other reasons
             (Some(name), None, Location::File(_) | Location::Stdin) => Err(Error::new(
                 ErrorKind::Usage,
-                format!("{location} is no archive that holds {name:?}"),
+                format!("{location} is not an archive, so it has no file {name:?}"),
             )
-            .hint("leave out what is behind the #")),
+            .hint("leave out the # and the name behind it")),
             _ => Ok(()),
         }
     }
@@ -291,9 +293,9 @@ fn with_random_access<T>(
         if !source.bytes.has_varied() {
             return Ok((source, opened?));
         }
-        "names another version with each answer"
+        "has another version in each response"
     } else {
-        "cannot be read by parts"
+        "has no random access"
     };
     let message = format!("{} {why}: copying it to the spool directory first", source.location());
     options.observer.event(&Event::Notice { message });

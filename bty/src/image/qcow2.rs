@@ -1,12 +1,12 @@
-//! qcow2, the disk image of QEMU: versions 2 and 3, compressed or not, read by its map.
+//! Reads qcow2, the disk image format of QEMU: versions 2 and 3, compressed or not.
 //!
-//! The file is read front to back, whatever order the disk has, and only where something is
-//! allocated; so an image on a web server costs a few requests. When a digest is expected of the
-//! file, every byte of it is read, once.
+//! The file is read front to back, whatever the order of its clusters on the disk, and only where
+//! clusters are allocated. So an image on a web server costs a few requests. If a digest of the
+//! file is expected, every byte of it is read, once.
 //!
-//! What does not stand alone is refused with the next step: backing files, external data files,
-//! encryption, unclean or unknown images. Internal snapshots are ignored. Nothing is written, and
-//! refcounts are not looked at.
+//! Images that are not self-contained and clean are refused with a hint: backing files, external
+//! data files, encryption, dirty images, unknown features. Internal snapshots are ignored, and
+//! refcounts are not checked.
 //!
 //! Format: `docs/interop/qcow2` of QEMU.
 
@@ -25,21 +25,21 @@ mod read;
 mod tests;
 mod unpack;
 
-pub(crate) use header::Compression;
+pub(crate) use header::ClusterCompression;
 use header::{HEADER_BYTES, Header};
 use map::{Check, RUNS_MAX, Run, Walker, Window};
 use unpack::Unpacker;
 
-/// An opened image. Cheap to clone.
+/// An opened qcow2 image. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Qcow2 {
     header: Header,
-    /// The table of L2 tables, as far as the virtual size needs it: 32 MiB at most.
+    /// The L1 table, as far as the virtual size needs it: at most 32 MiB.
     l1: Arc<[u64]>,
     file_bytes: u64,
-    /// What was read so far.
+    /// Hashes of what was read so far, to detect changes of the file.
     checks: Vec<Check>,
-    /// Most runs of the map in memory.
+    /// Maximum number of runs of the map in memory.
     runs_max: usize,
 }
 
@@ -47,8 +47,8 @@ impl Qcow2 {
     /// Reads the header and the L1 table of `source`, which must be seekable.
     ///
     /// # Errors
-    /// [`ErrorKind::Format`] when it is no image that stands alone, [`ErrorKind::Source`] when it
-    /// is cut short or cannot be read.
+    /// - [`ErrorKind::Format`]: it is not a self-contained, clean qcow2 image.
+    /// - [`ErrorKind::Source`]: the file is truncated or cannot be read.
     pub(crate) fn open(source: &Source, cancel: &CancelToken) -> Result<Self> {
         Self::read(source, cancel).map_err(|error| {
             error.with_path(&source.location).context(format!("opening {}", source.location))
@@ -82,27 +82,28 @@ impl Qcow2 {
         self.header.version
     }
 
-    /// How its compressed clusters are compressed, if it has any.
-    pub(crate) fn compression(&self) -> Compression {
+    /// Format of compressed clusters, if there are any.
+    pub(crate) fn compression(&self) -> ClusterCompression {
         self.header.compression
     }
 
     /// Reads the disk in the order of the file. `source` must be the one that was opened.
     ///
-    /// The threads it starts end when the reader is dropped, or within a second after a cancel.
+    /// The threads of the reader end when it is dropped, or within a second after a cancel.
     ///
     /// # Errors
-    /// [`ErrorKind::Host`] when no thread can be started. All else is told by the reader:
-    /// [`ErrorKind::Format`] for damage, [`ErrorKind::Source`] when the file fails or changes.
+    /// [`ErrorKind::Host`] when no thread can be started. The reader itself fails with
+    /// [`ErrorKind::Format`] for damage, and [`ErrorKind::Source`] when the file cannot be read or
+    /// has changed.
     pub(crate) fn extents(
         &self,
         source: &Source,
-        reading: &ReadContext,
+        context: &ReadContext,
     ) -> Result<Box<dyn ExtentReader>> {
-        Ok(Box::new(read::Reader::start(self, source, reading)?))
+        Ok(Box::new(read::Reader::start(self, source, context)?))
     }
 
-    /// Fills `buf` from `offset` of the disk; returns fewer bytes only at its end. For small reads.
+    /// Fills `buf` from `offset` of the disk. Returns fewer bytes only at its end. For small reads.
     pub(crate) fn read_at_guest(
         &self,
         source: &Source,
@@ -124,7 +125,7 @@ impl Qcow2 {
             for run in window.runs {
                 let part = run.guest.max(offset)..(run.guest + run.len).min(end);
                 if part.is_empty() {
-                    // of another part of the same cluster
+                    // covers another part of the same cluster
                     continue;
                 }
                 let skip = part.start - run.guest;
@@ -135,7 +136,7 @@ impl Qcow2 {
         Ok(len as usize)
     }
 
-    /// Fills `part` with what `run` holds after `skip` bytes.
+    /// Fills `part` with the content of `run` after its first `skip` bytes.
     fn read_run(
         &self,
         source: &Source,
@@ -146,7 +147,7 @@ impl Qcow2 {
     ) -> Result<()> {
         if run.packed == 0 {
             let host = run.host + skip;
-            // the last cluster may be cut by the end of the file
+            // the file may end within the last cluster
             let present = (part.len() as u64).min(self.file_bytes.saturating_sub(host)) as usize;
             return read_exact_at(source, &mut part[..present], host, cancel);
         }
@@ -161,7 +162,7 @@ impl Qcow2 {
     }
 }
 
-/// Fills `buf` from `offset` of the file, which was that long when it was opened.
+/// Fills `buf` from `offset` of the file. A file that is shorter now has changed.
 fn read_exact_at(source: &Source, buf: &mut [u8], offset: u64, cancel: &CancelToken) -> Result<()> {
     if source.bytes.read_at(buf, offset, cancel)? < buf.len() {
         return Err(map::changed(offset).with_path(&source.location));
@@ -169,7 +170,7 @@ fn read_exact_at(source: &Source, buf: &mut [u8], offset: u64, cancel: &CancelTo
     Ok(())
 }
 
-/// Reads as much of the L1 table as the virtual size needs. Its size was checked.
+/// Reads as much of the L1 table as the virtual size needs. The header has bounded its size.
 fn read_l1(
     source: &Source,
     header: Header,

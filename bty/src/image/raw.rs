@@ -1,5 +1,5 @@
-//! Uncompressed images: read straight into the buffers that are written, holes of a local file left
-//! out.
+//! Reads uncompressed images, directly into the buffers that are written. Skips the holes of a
+//! local file.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use crate::digest::Checksums;
 use crate::extent::{BUFFER_BYTES, Block, Extent, ExtentReader, ReadDigests, split_zeros};
-use crate::image::digester::{Digester, Need};
+use crate::image::digester::{DigestNeed, Digester};
 use crate::read_context::ReadContext;
 use crate::source::read_ahead::read_full;
 use crate::{Error, ErrorKind, Result, Source};
@@ -19,43 +19,42 @@ use crate::{Error, ErrorKind, Result, Source};
 /// The extents of an uncompressed source.
 pub(crate) struct RawExtents {
     source: Source,
-    reading: ReadContext,
-    bytes: Bytes,
+    context: ReadContext,
+    input: Input,
     position: u64,
     queue: VecDeque<Extent>,
     digester: Option<Digester>,
-    found: Checksums,
+    digests: Checksums,
 }
 
-/// Where the bytes come from.
-enum Bytes {
+enum Input {
     /// One stream from the start.
     Stream(Box<dyn Read + Send>),
-    /// A local file with holes: only its data is read.
+    /// A local file, of which only the data is read. `data_until` is the end of the current data.
     Sparse { data_until: u64 },
 }
 
 impl RawExtents {
-    /// Starts reading. The digest costs a core.
-    pub(crate) fn start(source: &Source, reading: &ReadContext, digest: Need) -> Result<Self> {
-        let bytes = match source.bytes.as_file() {
-            Some(_) => Bytes::Sparse { data_until: 0 },
-            None => Bytes::Stream(source.bytes.stream(0, &reading.cancel)?),
+    /// Starts reading. Computing the digest occupies a core.
+    pub(crate) fn start(source: &Source, context: &ReadContext, need: DigestNeed) -> Result<Self> {
+        let input = match source.bytes.as_file() {
+            Some(_) => Input::Sparse { data_until: 0 },
+            None => Input::Stream(source.bytes.stream(0, &context.cancel)?),
         };
         Ok(Self {
             source: source.clone(),
-            reading: reading.clone(),
-            bytes,
+            context: context.clone(),
+            input,
             position: 0,
             queue: VecDeque::new(),
-            digester: Some(Digester::start(digest, &source.expected)?),
-            found: Checksums::default(),
+            digester: Some(Digester::start(need, &source.expected)?),
+            digests: Checksums::default(),
         })
     }
 
     fn read_stream(&mut self) -> Result<bool> {
-        let Bytes::Stream(stream) = &mut self.bytes else { return Ok(false) };
-        let mut buffer = self.reading.pool.take(&self.reading.cancel)?;
+        let Input::Stream(stream) = &mut self.input else { return Ok(false) };
+        let mut buffer = self.context.pool.take(&self.context.cancel)?;
         let n = read_full(stream, &mut buffer).map_err(|e| {
             Error::from_io(ErrorKind::Source, format!("reading {}", self.source.location()), e)
         })?;
@@ -67,8 +66,8 @@ impl RawExtents {
     }
 
     fn read_sparse(&mut self) -> Result<bool> {
-        let (Some(file), Bytes::Sparse { data_until }) =
-            (self.source.bytes.as_file(), &mut self.bytes)
+        let (Some(file), Input::Sparse { data_until }) =
+            (self.source.bytes.as_file(), &mut self.input)
         else {
             return Ok(false);
         };
@@ -84,11 +83,11 @@ impl RawExtents {
             }
             *data_until = next_hole(file, self.position, len);
         }
-        let want = (*data_until - self.position).min(BUFFER_BYTES as u64);
-        let mut buffer = self.reading.pool.take(&self.reading.cancel)?;
+        let limit = (*data_until - self.position).min(BUFFER_BYTES as u64);
+        let mut buffer = self.context.pool.take(&self.context.cancel)?;
         #[allow(clippy::cast_possible_truncation)] // at most one buffer
-        let part = &mut buffer[..want as usize];
-        let n = self.source.bytes.read_at(part, self.position, &self.reading.cancel)?;
+        let part = &mut buffer[..limit as usize];
+        let n = self.source.bytes.read_at(part, self.position, &self.context.cancel)?;
         if n < part.len() {
             return Err(Error::new(
                 ErrorKind::Source,
@@ -121,8 +120,8 @@ impl RawExtents {
 
     fn count(&mut self, read: u64, decoded: u64) {
         self.position += decoded;
-        self.reading.counts.source_bytes.fetch_add(read, Ordering::Relaxed);
-        self.reading.counts.decoded_bytes.fetch_add(decoded, Ordering::Relaxed);
+        self.context.counts.source_bytes.fetch_add(read, Ordering::Relaxed);
+        self.context.counts.decoded_bytes.fetch_add(decoded, Ordering::Relaxed);
     }
 }
 
@@ -132,14 +131,14 @@ impl ExtentReader for RawExtents {
             if let Some(extent) = self.queue.pop_front() {
                 return Ok(Some(extent));
             }
-            self.reading.cancel.check()?;
-            let more = match self.bytes {
-                Bytes::Stream(_) => self.read_stream()?,
-                Bytes::Sparse { .. } => self.read_sparse()?,
+            self.context.cancel.check()?;
+            let more = match self.input {
+                Input::Stream(_) => self.read_stream()?,
+                Input::Sparse { .. } => self.read_sparse()?,
             };
             if !more {
                 if let Some(digester) = self.digester.take() {
-                    self.found = digester.finish()?.unwrap_or_default();
+                    self.digests = digester.finish()?.unwrap_or_default();
                 }
                 return Ok(None);
             }
@@ -147,12 +146,12 @@ impl ExtentReader for RawExtents {
     }
 
     fn digests(&self) -> ReadDigests {
-        ReadDigests { wire: self.found, image: self.found.sha256 }
+        ReadDigests { wire: self.digests, image: self.digests.sha256 }
     }
 }
 
-/// The offset of the next data at or after `from`; `len` when only a hole is left. Without support
-/// for holes, all is data.
+/// The offset of the next data at or after `from`, or `len` when only a hole is left. On a file
+/// system without holes, everything is data.
 fn next_data(file: &File, from: u64, len: u64) -> u64 {
     match rustix::fs::seek(file, SeekFrom::Data(from)) {
         Ok(at) => at.min(len),
@@ -161,7 +160,7 @@ fn next_data(file: &File, from: u64, len: u64) -> u64 {
     }
 }
 
-/// The offset of the next hole after `from`, which is data.
+/// The offset of the next hole after `from`, which must be data.
 fn next_hole(file: &File, from: u64, len: u64) -> u64 {
     match rustix::fs::seek(file, SeekFrom::Hole(from)) {
         Ok(at) if at > from => at.min(len),

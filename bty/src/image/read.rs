@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::decode::Trailer;
 use crate::extent::{Extent, ExtentReader, ReadDigests, first_data, zeroed};
 use crate::image::Image;
-use crate::image::digester::Need;
+use crate::image::digester::DigestNeed;
 use crate::image::digests::all_digests;
 use crate::image::head::HEAD_BYTES;
 use crate::image::info::{Format, ImageInfo};
@@ -50,7 +50,8 @@ impl Contents {
 }
 
 impl Image {
-    /// Reads and decodes the whole image, and checks the expected digests, without writing anything.
+    /// Reads and decodes the whole image, and checks the expected digests, without writing
+    /// anything.
     ///
     /// `on_progress` is called after each extent, with the bytes read from the source and the bytes
     /// decoded so far.
@@ -102,9 +103,9 @@ impl Image {
     ) -> Result<Box<dyn ExtentReader>> {
         self.source.bytes.check_unchanged()?;
         let need = if with_digest || self.info.has_expected_digest() {
-            Need::Required
+            DigestNeed::Required
         } else {
-            Need::Spare
+            DigestNeed::Optional
         };
         let with_image = self.info.expected_image_sha256.is_some();
         let source = &self.source;
@@ -117,7 +118,7 @@ impl Image {
                         member,
                         compression,
                         context,
-                        need == Need::Required,
+                        need == DigestNeed::Required,
                     )?;
                     Box::new(opened.digesting(with_image)?)
                 }
@@ -130,9 +131,9 @@ impl Image {
         Ok(Box::new(CheckUnchanged { extents, source: source.clone() }))
     }
 
-    /// The offset of the first byte at or behind `from` that is neither zero nor part of the image's
-    /// own backup GPT. `None` also if that cannot be found without decoding: only raw images with
-    /// random access are searched.
+    /// The offset of the first byte at or behind `from` that is neither zero nor part of the
+    /// image's own backup GPT. `None` also if that cannot be found without decoding: only raw
+    /// images with random access are searched.
     pub(crate) fn first_data_behind(&self, from: u64, cancel: &CancelToken) -> Result<Option<u64>> {
         let is_raw =
             self.qcow2.is_none() && self.member.is_none() && self.info.format == Format::Raw;
@@ -188,6 +189,6 @@ pub(crate) fn extents_of(
         None if format == Format::Qcow2 => {
             Arc::new(Qcow2::open(source, &context.cancel)?).extents(source, context)
         }
-        None => Ok(Box::new(RawExtents::start(source, context, Need::Required)?)),
+        None => Ok(Box::new(RawExtents::start(source, context, DigestNeed::Required)?)),
     }
 }

@@ -1,4 +1,4 @@
-//! Compressed images, and images inside archives: wire, decoder, buffers.
+//! Reads compressed images, and images inside archives, through a decoder.
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
@@ -9,7 +9,7 @@ use crate::decode::{self, Compression, DecodeOptions, Trailer};
 use crate::digest::Checksums;
 use crate::extent::{Extent, ExtentReader, ReadDigests, split_zeros};
 use crate::image::archive::Member;
-use crate::image::digester::{Digester, Need};
+use crate::image::digester::{DigestNeed, Digester};
 use crate::read_context::ReadContext;
 use crate::source::read_ahead::{PendingDigests, ReadAhead, read_full};
 use crate::{Digest, Error, ErrorKind, Result, Source};
@@ -17,12 +17,12 @@ use crate::{Digest, Error, ErrorKind, Result, Source};
 /// The extents of a compressed source.
 pub(crate) struct StreamExtents {
     decoder: Box<dyn Read + Send>,
-    /// The rest of the wire is read at the end, where its digest is wanted and an archive goes on
-    /// behind its image.
-    rest: Option<SharedWire>,
+    /// The source, which is read to its end after the decoder is done: the digest needs all bytes,
+    /// and an archive goes on behind its image.
+    rest: Option<SharedReader>,
     digest: Option<PendingDigests>,
     location: String,
-    reading: ReadContext,
+    context: ReadContext,
     position: u64,
     queue: VecDeque<Extent>,
     digester: Option<Digester>,
@@ -30,24 +30,29 @@ pub(crate) struct StreamExtents {
 }
 
 impl StreamExtents {
-    /// Starts decoding.
+    /// Starts decoding `source`.
     pub(crate) fn start(
         source: &Source,
         compression: Compression,
-        reading: &ReadContext,
+        context: &ReadContext,
         trailer: &Trailer,
     ) -> Result<Self> {
-        let (wire, digest) = ReadAhead::start(source, reading)?;
-        let wire = SharedWire(Arc::new(Mutex::new(wire)));
+        let (reader, digest) = ReadAhead::start(source, context)?;
+        let reader = SharedReader(Arc::new(Mutex::new(reader)));
         let options =
-            DecodeOptions { threads: reading.threads, memory_bytes: reading.memory_bytes };
+            DecodeOptions { threads: context.threads, memory_bytes: context.memory_bytes };
         Ok(Self {
-            decoder: decode::decoder_before(compression, Box::new(wire.clone()), options, trailer)?,
-            // a decoder that leaves out a trailer may leave it unread
-            rest: Some(wire),
+            decoder: decode::decoder_with_trailer(
+                compression,
+                Box::new(reader.clone()),
+                options,
+                trailer,
+            )?,
+            // a decoder may leave a trailer unread
+            rest: Some(reader),
             digest: Some(digest),
             location: source.location().to_string(),
-            reading: reading.clone(),
+            context: context.clone(),
             position: 0,
             queue: VecDeque::new(),
             digester: None,
@@ -55,38 +60,38 @@ impl StreamExtents {
         })
     }
 
-    /// The extents of `member` of the archive `source`, which may be compressed by itself.
+    /// Starts decoding `member` of the archive `source`. The member itself may be compressed.
     pub(crate) fn of_member(
         source: &Source,
         member: &Member,
         compression: Option<Compression>,
-        reading: &ReadContext,
+        context: &ReadContext,
         with_digest: bool,
     ) -> Result<Self> {
         let from_start = with_digest || member.wire_offset() == 0;
-        let (wire, digest) = ReadAhead::start_at(
+        let (reader, digest) = ReadAhead::start_at(
             source,
             if from_start { 0 } else { member.wire_offset() },
-            reading,
+            context,
         )?;
-        let wire = SharedWire(Arc::new(Mutex::new(wire)));
+        let reader = SharedReader(Arc::new(Mutex::new(reader)));
         let mut options =
-            DecodeOptions { threads: reading.threads, memory_bytes: reading.memory_bytes };
+            DecodeOptions { threads: context.threads, memory_bytes: context.memory_bytes };
         if compression.is_some() {
-            // two decoders share what one may take
+            // two decoders share the memory
             options.memory_bytes /= 2;
         }
-        let inside = member.reader(Box::new(wire.clone()), from_start, options)?;
+        let inside = member.reader(Box::new(reader.clone()), from_start, options)?;
         let decoder = match compression {
             Some(compression) => decode::decoder(compression, inside, options)?,
             None => inside,
         };
         Ok(Self {
             decoder,
-            rest: with_digest.then_some(wire),
+            rest: with_digest.then_some(reader),
             digest: from_start.then_some(digest),
             location: format!("{} in {}", member.name(), source.location()),
-            reading: reading.clone(),
+            context: context.clone(),
             position: 0,
             queue: VecDeque::new(),
             digester: None,
@@ -94,21 +99,21 @@ impl StreamExtents {
         })
     }
 
-    /// Digests what comes out too, when `is_wanted`.
-    pub(crate) fn digesting(mut self, is_wanted: bool) -> Result<Self> {
-        let start = || Digester::start(Need::Required, &Checksums::default());
-        self.digester = is_wanted.then(start).transpose()?;
+    /// Also computes the digest of the decoded image, if `with_image_digest`.
+    pub(crate) fn digesting(mut self, with_image_digest: bool) -> Result<Self> {
+        let start = || Digester::start(DigestNeed::Required, &Checksums::default());
+        self.digester = with_image_digest.then(start).transpose()?;
         Ok(self)
     }
 }
 
-/// A wire whose rest can be read when a decoder has what it needs.
+/// A reader that a decoder uses, and whose rest can be read after the decoder is done.
 #[derive(Clone)]
-struct SharedWire(Arc<Mutex<ReadAhead>>);
+struct SharedReader(Arc<Mutex<ReadAhead>>);
 
-impl Read for SharedWire {
+impl Read for SharedReader {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.0.lock().expect("nobody panics holding it").read(buf)
+        self.0.lock().expect("no holder panics").read(buf)
     }
 }
 
@@ -126,8 +131,8 @@ impl ExtentReader for StreamExtents {
             if let Some(extent) = self.queue.pop_front() {
                 return Ok(Some(extent));
             }
-            self.reading.cancel.check()?;
-            let mut buffer = self.reading.pool.take(&self.reading.cancel)?;
+            self.context.cancel.check()?;
+            let mut buffer = self.context.pool.take(&self.context.cancel)?;
             let n = read_full(&mut self.decoder, &mut buffer).map_err(|e| {
                 Error::from_io(ErrorKind::Format, format!("decoding {}", self.location), e)
             })?;
@@ -144,15 +149,13 @@ impl ExtentReader for StreamExtents {
                 digester.add(&Extent::Data { offset: self.position, block })?;
             }
             self.position += n as u64;
-            self.reading.counts.decoded_bytes.fetch_add(n as u64, Ordering::Relaxed);
+            self.context.counts.decoded_bytes.fetch_add(n as u64, Ordering::Relaxed);
         }
     }
 
     fn digests(&self) -> ReadDigests {
-        let wire = self
-            .digest
-            .as_ref()
-            .and_then(|digest| *digest.lock().expect("nobody panics holding it"));
+        let wire =
+            self.digest.as_ref().and_then(|digest| *digest.lock().expect("no holder panics"));
         ReadDigests { wire: wire.unwrap_or_default(), image: self.image_sha256 }
     }
 }

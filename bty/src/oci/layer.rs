@@ -8,8 +8,8 @@ use crate::{Error, ErrorKind, Result};
 /// <https://github.com/opencontainers/image-spec/blob/v1.1.1/annotations.md>
 const TITLE: &str = "org.opencontainers.image.title";
 
-/// Beginnings of media types that never are a disk image: charts, signatures, attestations, bills
-/// of materials.
+/// Prefixes of media types that are never a disk image: charts, signatures, attestations, bills of
+/// materials.
 const FOREIGN_MEDIA_TYPES: [&str; 8] = [
     "application/vnd.cncf.helm.",
     "application/vnd.dev.cosign.",
@@ -21,11 +21,11 @@ const FOREIGN_MEDIA_TYPES: [&str; 8] = [
     "application/vnd.oci.empty.",
 ];
 
-/// Ends of titles of files that lie beside an image.
+/// Suffixes of the names of files that accompany an image.
 const SIDECARS: [&str; 9] =
     [".sha256", ".sha512", ".sig", ".asc", ".pem", ".cert", ".sbom", ".att", ".json"];
 
-/// The largest layer that may be a disk image; of several of the same size, the first.
+/// Chooses the largest layer that may be a disk image; among equal ones, the first.
 pub(super) fn choose(layers: &[OciDescriptor]) -> Result<&OciDescriptor> {
     let mut chosen: Option<&OciDescriptor> = None;
     for layer in layers.iter().filter(|layer| may_be_image(layer)) {
@@ -36,12 +36,12 @@ pub(super) fn choose(layers: &[OciDescriptor]) -> Result<&OciDescriptor> {
     chosen.ok_or_else(|| {
         let found: Vec<String> = layers.iter().take(8).map(describe).collect();
         let found = if found.is_empty() { "no layers".to_owned() } else { found.join(", ") };
-        Error::new(ErrorKind::Format, format!("the artifact holds no disk image, but {found}"))
+        Error::new(ErrorKind::Format, format!("the artifact holds no disk image, only {found}"))
             .hint("check the tag, or name the layer by its own digest: @sha256:<digest>")
     })
 }
 
-/// The file name of the layer, where it has one.
+/// The file name of the layer, if it has one.
 pub(super) fn title(layer: &OciDescriptor) -> Option<&str> {
     layer.annotations.as_ref()?.get(TITLE).map(String::as_str).filter(|title| !title.is_empty())
 }
@@ -81,14 +81,14 @@ mod tests {
     }
 
     #[test]
-    fn takes_the_largest_and_of_equals_the_first() {
+    fn chooses_the_largest_layer_and_among_equal_ones_the_first() {
         let layers =
             [layer("a/b", "small.img", 1), layer("a/c", "one.img", 9), layer("a/d", "two.img", 9)];
         assert_eq!(title(choose(&layers).unwrap()), Some("one.img"));
     }
 
     #[test]
-    fn passes_over_larger_things_that_are_no_image() {
+    fn skips_larger_layers_that_are_no_image() {
         for foreign in [
             "application/vnd.cncf.helm.chart.content.v1.tar+gzip",
             "application/vnd.cncf.helm.chart.provenance.v1.prov",
@@ -112,21 +112,21 @@ mod tests {
     }
 
     #[test]
-    fn says_what_it_found_when_nothing_fits() {
+    fn an_artifact_without_an_image_is_described() {
         let error =
             choose(&[layer("application/spdx+json", "", 5), layer("a/b", "x.SIG", 5)]).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the artifact holds no disk image, but application/spdx+json, \"x.SIG\" (a/b)"
+            "the artifact holds no disk image, only application/spdx+json, \"x.SIG\" (a/b)"
         );
-        assert!(choose(&[]).unwrap_err().to_string().ends_with("but no layers"));
+        assert!(choose(&[]).unwrap_err().to_string().ends_with("no layers"));
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(128))]
 
         #[test]
-        fn the_choice_fits_and_nothing_that_fits_is_larger(
+        fn the_chosen_layer_is_the_largest_candidate(
             raw in proptest::collection::vec(
                 (0..3usize, "[a-z]{0,3}(\\.img|\\.sig|\\.json)?", any::<i64>()),
                 0..8,

@@ -12,9 +12,8 @@ const TAG_LEN_MAX: usize = 128;
 /// A reference to an artifact: `oras://host[:port]/owner/repository:tag`, or
 /// `...@sha256:<64 hexadecimal digits>`.
 ///
-/// A digest names a manifest, or directly a blob. The rules for names are those of the OCI
-/// distribution specification 1.1, section "Pulling manifests"; the repository has at least two
-/// components.
+/// The digest is that of a manifest or of a blob. Names follow the OCI distribution specification
+/// 1.1, section "Pulling manifests"; the repository must have at least two components.
 ///
 /// ```
 /// let reference: bty::oci::OciReference = "oras://ghcr.io/example/images:debian-13".parse()?;
@@ -26,58 +25,58 @@ const TAG_LEN_MAX: usize = 128;
 pub struct OciReference {
     registry: String,
     repository: String,
-    version: Version,
+    version: TagOrDigest,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Version {
+enum TagOrDigest {
     Tag(String),
     Digest(Digest),
 }
 
 impl OciReference {
-    /// The registry's host, with its port where one was given.
+    /// Host of the registry, with the port if one was given.
     #[must_use]
     pub fn registry(&self) -> &str {
         &self.registry
     }
 
-    /// The repository under the registry, as `owner/name`.
+    /// Repository in the registry, as `owner/name`.
     #[must_use]
     pub fn repository(&self) -> &str {
         &self.repository
     }
 
-    /// The tag, unless a digest was given.
+    /// Tag; `None` if the reference has a digest.
     #[must_use]
     pub fn tag(&self) -> Option<&str> {
         match &self.version {
-            Version::Tag(tag) => Some(tag),
-            Version::Digest(_) => None,
+            TagOrDigest::Tag(tag) => Some(tag),
+            TagOrDigest::Digest(_) => None,
         }
     }
 
-    /// The digest, unless a tag was given.
+    /// Digest; `None` if the reference has a tag.
     #[must_use]
     pub fn digest(&self) -> Option<Digest> {
         match self.version {
-            Version::Tag(_) => None,
-            Version::Digest(digest) => Some(digest),
+            TagOrDigest::Tag(_) => None,
+            TagOrDigest::Digest(digest) => Some(digest),
         }
     }
 
-    /// The tag or the digest, as a registry's address ends.
+    /// The tag or the digest, as in the URL of a manifest.
     pub(super) fn version(&self) -> String {
         match &self.version {
-            Version::Tag(tag) => tag.clone(),
-            Version::Digest(digest) => format!("sha256:{digest}"),
+            TagOrDigest::Tag(tag) => tag.clone(),
+            TagOrDigest::Digest(digest) => format!("sha256:{digest}"),
         }
     }
 
-    /// The same repository at another digest.
+    /// A reference to `digest` in the same repository.
     #[must_use]
     pub fn with_digest(&self, digest: Digest) -> Self {
-        Self { version: Version::Digest(digest), ..self.clone() }
+        Self { version: TagOrDigest::Digest(digest), ..self.clone() }
     }
 }
 
@@ -85,8 +84,8 @@ impl fmt::Display for OciReference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{SCHEME}{}/{}", self.registry, self.repository)?;
         match &self.version {
-            Version::Tag(tag) => write!(f, ":{tag}"),
-            Version::Digest(digest) => write!(f, "@sha256:{digest}"),
+            TagOrDigest::Tag(tag) => write!(f, ":{tag}"),
+            TagOrDigest::Digest(digest) => write!(f, "@sha256:{digest}"),
         }
     }
 }
@@ -96,9 +95,10 @@ impl FromStr for OciReference {
 
     fn from_str(text: &str) -> Result<Self> {
         let bad = |why: &str| {
-            Error::new(ErrorKind::Usage, format!("{text:?} is no registry reference: {why}")).hint(
-                "write oras://host/owner/repository:tag, or @sha256:<digest> in place of :tag",
-            )
+            Error::new(ErrorKind::Usage, format!("{text:?} is not a registry reference: {why}"))
+                .hint(
+                    "write oras://host/owner/repository:tag, or @sha256:<digest> in place of :tag",
+                )
         };
         let rest = match text.get(..SCHEME.len()) {
             Some(scheme) if scheme.eq_ignore_ascii_case(SCHEME) => &text[SCHEME.len()..],
@@ -115,12 +115,12 @@ impl FromStr for OciReference {
             if digest.len() != 64 {
                 return Err(bad("its digest has not 64 hexadecimal digits"));
             }
-            (repository, Version::Digest(digest.parse()?))
+            (repository, TagOrDigest::Digest(digest.parse()?))
         } else if let Some((repository, tag)) = path.split_once(':') {
             if !is_tag(tag) {
                 return Err(bad("the tag is malformed"));
             }
-            (repository, Version::Tag(tag.to_owned()))
+            (repository, TagOrDigest::Tag(tag.to_owned()))
         } else {
             return Err(bad("it has neither a tag nor a digest"));
         };
@@ -188,7 +188,7 @@ mod tests {
     const HEX: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
     #[test]
-    fn reads_host_repository_and_tag_or_digest() {
+    fn parses_host_repository_and_tag_or_digest() {
         let tagged: OciReference =
             "oras://Registry.example:5000/team/sub/images:v1.0_rc-2".parse().unwrap();
         assert_eq!(tagged.registry(), "registry.example:5000");
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_no_registry_would_accept() {
+    fn refuses_malformed_references() {
         let long_tag = format!("oras://h/a/b:{}", "t".repeat(129));
         let long_name = format!("oras://h/{}/b:t", "a".repeat(255));
         let both = format!("oras://h/a/b:t@sha256:{HEX}");
@@ -263,7 +263,7 @@ mod tests {
         }
 
         #[test]
-        fn what_it_shows_it_reads_back(text in "oras://[a-z]{1,5}(\\.[a-z]{2})?(:[1-9][0-9]{0,3})?/[a-z0-9]{1,4}/[a-z]([._-][a-z0-9]){0,3}:[a-zA-Z0-9_][a-z.-]{0,5}") {
+        fn a_displayed_reference_parses_back(text in "oras://[a-z]{1,5}(\\.[a-z]{2})?(:[1-9][0-9]{0,3})?/[a-z0-9]{1,4}/[a-z]([._-][a-z0-9]){0,3}:[a-zA-Z0-9_][a-z.-]{0,5}") {
             let reference: OciReference = text.parse().unwrap();
             prop_assert_eq!(reference.to_string(), text);
         }

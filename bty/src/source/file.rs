@@ -115,7 +115,7 @@ fn read_error(path: &str, offset: u64, error: io::Error) -> Error {
 
 fn changed_error(path: &str, first: u64, now: u64) -> Error {
     let how = match now == first {
-        true => "it was written to meanwhile".to_owned(),
+        true => "it was modified in the meantime".to_owned(),
         false => format!("{first} bytes at first, now {now}"),
     };
     Error::new(ErrorKind::Source, format!("{path} changed while it was read: {how}"))

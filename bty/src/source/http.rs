@@ -209,7 +209,7 @@ fn whole(origin: &Origin, response: &Response) -> Result<ObjectInfo, RequestErro
         return Err(RequestError::Permanent(
             origin
                 .error(
-                    "the server neither tells the length nor marks the end, so a broken transfer would look complete",
+                    "the server sends neither a length nor an end mark, so a broken transfer would look complete",
                 )
                 .hint("give the digest of the file (--sha256), or use another server"),
         ));
@@ -344,7 +344,7 @@ impl Transfer {
         }
         match &self.version {
             ExpectedVersion::Known(expected) if !expected.agrees_with(&validators) => {
-                Err(self.changed("its version is another one now"))
+                Err(self.changed("its version is different now"))
             }
             ExpectedVersion::Known(_) | ExpectedVersion::Any => Ok(()),
             ExpectedVersion::FirstSeen => {
@@ -398,7 +398,7 @@ impl Transfer {
 
     fn range_error(&self, what: &str) -> RequestError {
         let error = self.origin.error(format!(
-            "asked for the bytes from {} on, the server sent {what}",
+            "requested the bytes from {} on, but the server sent {what}",
             self.position
         ));
         RequestError::Permanent(
@@ -489,7 +489,7 @@ impl HttpStream {
                 StreamState::Failed => {
                     return Err(Error::new(
                         ErrorKind::Source,
-                        "reading on after the transfer failed",
+                        "cannot read on after a failed transfer",
                     ));
                 }
             }

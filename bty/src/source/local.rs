@@ -39,7 +39,7 @@ pub(crate) fn stdin() -> Result<Arc<dyn ByteSource>> {
     let failed = |e: io::Error| Error::new(ErrorKind::Source, "examining stdin").because(e);
     let stdin = io::stdin();
     if stdin.is_terminal() {
-        return Err(Error::new(ErrorKind::Usage, "stdin is a terminal, no image")
+        return Err(Error::new(ErrorKind::Usage, "stdin is a terminal, not an image")
             .hint("pipe an image into it (curl … | bty flash - DISK), or name a file"));
     }
     let file = File::from(stdin.as_fd().try_clone_to_owned().map_err(failed)?);
@@ -75,10 +75,12 @@ mod tests {
 
         let input = open(file.path()).unwrap();
         // the clock of the file system is coarse
-        let begun = std::time::Instant::now();
-        while input.check_unchanged().is_ok() && begun.elapsed().as_secs() < 10 {
+        let started = std::time::Instant::now();
+        while input.check_unchanged().is_ok() && started.elapsed().as_secs() < 10 {
             file.as_file().write_all_at(b"x", 7).unwrap();
         }
-        assert!(input.check_unchanged().unwrap_err().to_string().contains("written to meanwhile"));
+        assert!(
+            input.check_unchanged().unwrap_err().to_string().contains("modified in the meantime")
+        );
     }
 }

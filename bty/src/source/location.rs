@@ -48,7 +48,7 @@ impl FromStr for Location {
                 let url = Url::parse(text).map_err(|e| {
                     Error::new(
                         ErrorKind::Usage,
-                        format!("{:?} is no address", redact::address(text)),
+                        format!("{:?} is not a valid address", redact::address(text)),
                     )
                     .because(e)
                 })?;

@@ -1,7 +1,7 @@
-//! A pipe as an origin: stdin, a named pipe, what a shell passes as `<(…)`.
+//! A pipe: stdin, a named pipe, or what a shell passes as `<(…)`.
 //!
-//! A pipe gives its bytes once. The first [`KEPT_BYTES`] are kept until more were read, so that the
-//! image can be examined before it is read from its start.
+//! A pipe delivers its bytes once. The first [`KEPT_BYTES`] are kept until more have been read, so
+//! that the image can be examined before it is read from its start.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -17,10 +17,10 @@ use rustix::io::Errno;
 use crate::source::ByteSource;
 use crate::{CancelToken, Error, ErrorKind, Result};
 
-/// Enough to decode the first MiB of an image in every format, with whatever a decoder reads ahead.
+/// Enough to decode the first MiB of an image in every format, including what decoders read ahead.
 const KEPT_BYTES: usize = 16 << 20;
 
-/// How long one look at the pipe takes at most: a cancel is seen after that.
+/// Maximum time of one wait for bytes, after which a cancel is noticed.
 const POLL_STEP: Duration = Duration::from_millis(100);
 
 /// Bytes that can be read once.
@@ -35,17 +35,20 @@ struct Shared {
 
 struct State {
     file: File,
-    /// A read waits for bytes. What others use too cannot be told to do otherwise.
+    /// Reads block. The pipe is shared with other processes, so it cannot be set to non-blocking.
     blocks: bool,
-    /// The first bytes, while they may be asked for again.
+    /// The first bytes, while they may be read again.
     kept: Vec<u8>,
-    /// How much was read from the pipe.
+    /// Number of bytes read from the pipe.
     position: u64,
     has_ended: bool,
 }
 
 impl PipeSource {
-    /// The pipe at `path`. Does not wait for a writer: nobody could cancel that.
+    /// Opens the pipe at `path`. Does not wait for a writer, because no cancel could end that.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Source`] when the pipe cannot be opened or has no writer.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let shown = path.display().to_string();
         let failed = |e: io::Error| {
@@ -55,16 +58,13 @@ impl PipeSource {
         };
         let flags = OFlags::NONBLOCK.bits().cast_signed();
         let file = File::options().read(true).custom_flags(flags).open(path).map_err(failed)?;
-        let input = Self::new(file, false, &shown);
-        if input.shared.lock().read(&mut vec![0; 64 << 10]).map_err(failed)? == Some(0) {
-            return Err(Error::new(
-                ErrorKind::Source,
-                format!("nobody writes to the pipe {shown}"),
-            )
-            .with_path(&shown)
-            .hint("start the writer first, or pipe the image into bty flash - DISK"));
+        let source = Self::new(file, false, &shown);
+        if source.shared.lock().read(&mut vec![0; 64 << 10]).map_err(failed)? == Some(0) {
+            return Err(Error::new(ErrorKind::Source, format!("the pipe {shown} has no writer"))
+                .with_path(&shown)
+                .hint("start the writer first, or pipe the image into bty flash - DISK"));
         }
-        Ok(input)
+        Ok(source)
     }
 
     pub(super) fn new(file: File, blocks: bool, name: &str) -> Self {
@@ -88,7 +88,7 @@ impl ByteSource for PipeSource {
 
     fn stream(&self, offset: u64, cancel: &CancelToken) -> Result<Box<dyn Read + Send>> {
         if offset != 0 || !self.shared.lock().has_start() {
-            return Err(self.shared.spent());
+            return Err(self.shared.consumed_error());
         }
         Ok(Box::new(PipeStream {
             shared: Arc::clone(&self.shared),
@@ -98,16 +98,16 @@ impl ByteSource for PipeSource {
     }
 
     fn read_at(&self, _buf: &mut [u8], _offset: u64, _cancel: &CancelToken) -> Result<usize> {
-        Err(self.shared.spent())
+        Err(self.shared.consumed_error())
     }
 }
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("nobody panics holding it")
+        self.state.lock().expect("no holder panics")
     }
 
-    fn spent(&self) -> Error {
+    fn consumed_error(&self) -> Error {
         Error::new(
             ErrorKind::Source,
             format!("{} can be read only once, from its start", self.name),
@@ -116,7 +116,7 @@ impl Shared {
         .hint("save the image to a file first, then name the file")
     }
 
-    fn failed(&self, position: u64, error: io::Error) -> Error {
+    fn read_error(&self, position: u64, error: io::Error) -> Error {
         Error::new(ErrorKind::Source, format!("reading {}", self.name))
             .because(error)
             .with_path(&self.name)
@@ -125,12 +125,12 @@ impl Shared {
 }
 
 impl State {
-    /// True while all that was read is still there.
+    /// True while all bytes that were read are kept.
     fn has_start(&self) -> bool {
         self.position == self.kept.len() as u64
     }
 
-    /// Reads once into `buf`; `None` when nothing has come within [`POLL_STEP`].
+    /// Reads once into `buf`; `None` when no bytes arrived within [`POLL_STEP`].
     fn read(&mut self, buf: &mut [u8]) -> io::Result<Option<usize>> {
         if self.has_ended {
             return Ok(Some(0));
@@ -138,11 +138,11 @@ impl State {
         if self.blocks && !wait_for_bytes(&self.file)? {
             return Ok(None);
         }
-        // without a wait before it: nobody is told of the end of a pipe whose writer had gone when
-        // it was opened
+        // not after a poll: poll does not report the end of a pipe whose writer had left before it
+        // was opened
         match self.file.read(buf) {
             Ok(n) => {
-                self.note(&buf[..n]);
+                self.keep(&buf[..n]);
                 Ok(Some(n))
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
@@ -153,7 +153,7 @@ impl State {
         }
     }
 
-    fn note(&mut self, bytes: &[u8]) {
+    fn keep(&mut self, bytes: &[u8]) {
         if self.has_start() && self.kept.len() + bytes.len() <= KEPT_BYTES {
             self.kept.extend_from_slice(bytes);
         } else {
@@ -164,7 +164,7 @@ impl State {
     }
 }
 
-/// True when a read will not block: there are bytes, or the end.
+/// True when a read will not block, because bytes or the end are available.
 fn wait_for_bytes(file: &File) -> io::Result<bool> {
     let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(POLL_STEP.subsec_nanos()) };
     let mut fds = [PollFd::new(file, PollFlags::IN)];
@@ -183,7 +183,7 @@ struct PipeStream {
 }
 
 impl PipeStream {
-    /// Reads once; `None` when nothing has come yet.
+    /// Reads once; `None` when no bytes have arrived yet.
     fn try_read(&mut self, buf: &mut [u8]) -> Result<Option<usize>> {
         let mut state = self.shared.lock();
         let at = usize::try_from(self.position).unwrap_or(usize::MAX);
@@ -193,9 +193,9 @@ impl PipeStream {
             return Ok(Some(n));
         }
         if self.position != state.position {
-            return Err(self.shared.spent());
+            return Err(self.shared.consumed_error());
         }
-        state.read(buf).map_err(|e| self.shared.failed(self.position, e))
+        state.read(buf).map_err(|e| self.shared.read_error(self.position, e))
     }
 }
 
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn the_start_can_be_read_again_and_then_all_of_it() {
+    fn the_start_can_be_read_again_before_the_whole() {
         let (input, mut writer) = pipe();
         let all: Vec<u8> = (0..3 << 20).map(|i: u32| i.to_le_bytes()[1]).collect();
         let sent = all.clone();
@@ -248,13 +248,13 @@ mod tests {
     }
 
     #[test]
-    fn more_than_is_kept_can_be_read_once() {
+    fn more_bytes_than_are_kept_can_be_read_only_once() {
         let (input, mut writer) = pipe();
         let sender = thread::spawn(move || {
             let _ = writer.write_all(&vec![7; KEPT_BYTES + (2 << 20)]);
         });
         read(&input, KEPT_BYTES + (1 << 20));
-        assert!(input.shared.lock().kept.is_empty(), "nothing is kept for nobody");
+        assert!(input.shared.lock().kept.is_empty(), "bytes are kept only while they are needed");
         let error = input.stream(0, &CancelToken::new()).err().unwrap();
         assert!(error.to_string().contains("only once"), "{error}");
         assert!(error.next_step().is_some_and(|step| step.contains("save the image")));
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_writer_that_pauses_is_waited_for_and_a_cancel_ends_the_wait() {
+    fn a_read_waits_for_a_slow_writer_until_cancelled() {
         let (input, mut writer) = pipe();
         let cancel = CancelToken::new();
         let mut stream = input.stream(0, &cancel).unwrap();
@@ -276,25 +276,19 @@ mod tests {
         stream.read_exact(&mut bytes).unwrap();
         assert_eq!(&bytes, b"late");
         let writer = sender.join().unwrap();
-        let begun = Instant::now();
+        let started = Instant::now();
         cancel.cancel();
         assert!(Error::unwrap_io(stream.read(&mut bytes).unwrap_err()).unwrap().is_cancelled());
-        assert!(begun.elapsed() < Duration::from_secs(5));
+        assert!(started.elapsed() < Duration::from_secs(5));
         drop(writer);
     }
 
     #[test]
-    fn a_named_pipe_without_a_writer_is_refused_and_one_with_a_writer_is_read() {
+    fn a_named_pipe_needs_a_writer() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pipe");
         assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
-        assert!(
-            PipeSource::open(&path)
-                .err()
-                .unwrap()
-                .to_string()
-                .contains("nobody writes to the pipe")
-        );
+        assert!(PipeSource::open(&path).err().unwrap().to_string().contains("has no writer"));
         // open for reading and writing: never waits
         let mut both = File::options().read(true).write(true).open(&path).unwrap();
         both.write_all(b"disk").unwrap();

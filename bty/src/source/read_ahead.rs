@@ -79,9 +79,11 @@ impl ReadAhead {
             }
             // without a digest, this is not the end of the source
             Err(_) => {
-                return Err(
-                    Error::new(ErrorKind::Host, "the thread that reads ahead is gone").into()
-                );
+                return Err(Error::new(
+                    ErrorKind::Host,
+                    "the thread that reads ahead ended unexpectedly",
+                )
+                .into());
             }
         }
         Ok(())
@@ -120,7 +122,7 @@ fn read_ahead(
             }
         };
         if n == 0 {
-            *digest.lock().expect("nobody panics holding it") = Some(hasher.finish());
+            *digest.lock().expect("no holder panics") = Some(hasher.finish());
             return;
         }
         chunk.truncate(n);

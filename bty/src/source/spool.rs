@@ -22,9 +22,9 @@ pub(crate) fn spool(
     let dir = options.spool_dir.as_path();
     let doing = || format!("downloading {} into {}", source.location, dir.display());
     let failed = |e: io::Error| {
-        Error::from_io(ErrorKind::Host, doing(), e)
-            .with_path(dir.display())
-            .hint("it cannot be read by parts, so there must be room for all of it in the spool directory")
+        Error::from_io(ErrorKind::Host, doing(), e).with_path(dir.display()).hint(
+            "the image needs random access, so the spool directory must have space for all of it",
+        )
     };
     // unnamed, so that nothing is left behind even after a crash
     let file = rustix::fs::open(

@@ -23,7 +23,6 @@ impl fmt::Display for AddressRefused {
 
 impl StdError for AddressRefused {}
 
-/// Resolves a name.
 type Lookup = fn(String) -> Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 
 /// Resolves names, and drops the addresses that the policy forbids. The check is part of the

@@ -14,7 +14,7 @@ use url::Url;
 
 use crate::{Error, ErrorKind, Result, text};
 
-/// Limit for a file with passwords, in bytes.
+/// Only this much of a file with passwords is read, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// User names and passwords by host. Empty by default.
@@ -81,7 +81,7 @@ impl Credentials {
     /// Adds the user and the password for `host` from a file whose first line is `user:password`.
     ///
     /// # Errors
-    /// - [`ErrorKind::Host`]: the file cannot be read, or is larger than 1 MiB.
+    /// - [`ErrorKind::Host`]: the file cannot be read.
     /// - [`ErrorKind::Usage`]: its first line has another form.
     pub fn add_file(&mut self, host: &str, path: &Path) -> Result<()> {
         let text = read(path)?;
@@ -98,7 +98,7 @@ impl Credentials {
     /// be sent to every server.
     ///
     /// # Errors
-    /// [`ErrorKind::Host`] when the file cannot be read, or is larger than 1 MiB.
+    /// [`ErrorKind::Host`] when the file cannot be read.
     pub fn add_netrc(&mut self, path: &Path) -> Result<()> {
         self.netrc.extend(netrc(&read(path)?));
         Ok(())
@@ -108,7 +108,7 @@ impl Credentials {
     /// and `docker login`. Credential helpers (`credsStore`, `credHelpers`) are not run.
     ///
     /// # Errors
-    /// - [`ErrorKind::Host`]: the file cannot be read, or is larger than 1 MiB.
+    /// - [`ErrorKind::Host`]: the file cannot be read.
     /// - [`ErrorKind::Usage`]: it is not a container auth file.
     pub fn add_auth_file(&mut self, path: &Path) -> Result<()> {
         let file: AuthFile = serde_json::from_str(&read(path)?).map_err(|e| {
@@ -116,7 +116,7 @@ impl Credentials {
             let place = format!("line {}, column {}", e.line(), e.column());
             Error::new(
                 ErrorKind::Usage,
-                format!("{} is no container auth file: {place}", path.display()),
+                format!("{} is not a container auth file: {place}", path.display()),
             )
             .with_path(path.display())
             .hint("give a file that podman login has written")
@@ -206,7 +206,7 @@ fn read(path: &Path) -> Result<String> {
             .because(e)
             .with_path(path.display())
     };
-    // looked at before it is opened: opening a pipe would wait for a writer
+    // checked before opening: opening a pipe would wait for a writer
     if !std::fs::metadata(path).map_err(failed)?.is_file() {
         return Err(failed(std::io::Error::other("it is not a file")));
     }
@@ -219,14 +219,14 @@ fn read(path: &Path) -> Result<String> {
     Ok(text)
 }
 
-/// The machines of a netrc file: `machine HOST login USER password PASSWORD`, in any order and over
-/// any number of lines.
+/// Parses the `machine` entries of a netrc file: `machine HOST login USER password PASSWORD`, with
+/// the fields in any order and over any number of lines.
 fn netrc(text: &str) -> Vec<(String, Login)> {
-    let mut found = Vec::new();
+    let mut logins = Vec::new();
     let mut machine: Option<(String, Option<String>, Option<String>)> = None;
     let mut finish = |machine: &mut Option<(String, Option<String>, Option<String>)>| {
         if let Some((host, Some(user), Some(password))) = machine.take() {
-            found.push((host.to_ascii_lowercase(), Login { user, password }));
+            logins.push((host.to_ascii_lowercase(), Login { user, password }));
         }
     };
     let mut rest = text;
@@ -258,10 +258,10 @@ fn netrc(text: &str) -> Vec<(String, Login)> {
         }
     }
     finish(&mut machine);
-    found
+    logins
 }
 
-/// The next word, which may be in quotes, and what follows it. Comments are passed over.
+/// The next word, which may be quoted, and the rest of the text. Skips comments.
 fn next_word(text: &str) -> Option<(String, &str)> {
     let mut text = text.trim_start();
     while text.starts_with('#') {
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_netrc_is_read_as_others_read_it() {
+    fn a_netrc_is_parsed_as_by_other_programs() {
         let text = "# mine\nmachine Images.example login me password s:e#cret\nmachine b\n  login \"a b\"\n  password \"q\\\"x\"\n\
                     macdef init\ncd /\nmachine evil login x password y\n\nmachine c account z login only\ndefault login anonymous password @\n";
         assert_eq!(
@@ -321,7 +321,7 @@ mod tests {
         let of = |url: &str| credentials.for_address(&url.parse().unwrap());
         assert_eq!(of("https://images.example:8443/a"), Some(login("me", "s:e#cret")));
         assert_eq!(of("https://you:other%40@images.example/a"), Some(login("you", "other@")));
-        assert_eq!(of("https://other.example/a"), None, "the default goes to nobody");
+        assert_eq!(of("https://other.example/a"), None, "the default entry is never used");
         assert_eq!(format!("{credentials:?}"), "[\"images.example\", \"b\"]");
     }
 
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_given_comes_first_and_may_be_for_one_port() {
+    fn added_logins_take_precedence_and_may_name_a_port() {
         let mut credentials = with("netrc", "machine h login n password n", Credentials::add_netrc);
         credentials.add("H:81", "port", "p");
         let of = |url: &str| credentials.for_address(&url.parse().unwrap());
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn no_error_shows_what_is_in_a_file() {
+    fn errors_quote_nothing_of_a_file() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "SECRET\nme:more").unwrap();
         let mut credentials = Credentials::default();
@@ -376,7 +376,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_netrc_is_too_strange(text in "(machine |login |password |default |macdef |\"|\\\\|#|\n| |é|x){0,20}") {
+        fn no_netrc_panics(text in "(machine |login |password |default |macdef |\"|\\\\|#|\n| |é|x){0,20}") {
             let _ = netrc(&text);
         }
     }

@@ -30,7 +30,6 @@ const PROXY_LOGIN_REQUIRED: &str = "proxy authorization required";
 const PROXY_LOGIN_HINT: &str =
     "give the proxy's user and password in its address: http://user:password@host:port";
 
-/// A GET request.
 #[derive(Default)]
 pub(crate) struct GetRequest<'a> {
     /// First byte, and one past the last unless it is the end of the object.
@@ -130,7 +129,7 @@ impl Endpoint {
         let Some(url) = url.filter(|url| url.host_str().is_some_and(|host| !host.is_empty()))
         else {
             return Err(refused(
-                "the server redirects to something that is no web address".into(),
+                "the server redirects to an address that is not http:// or https://".into(),
                 "check the address",
             ));
         };
@@ -194,7 +193,7 @@ impl Endpoint {
         }
         if cause.contains(PROXY_LOGIN_REQUIRED) {
             return RequestError::Permanent(
-                self.error("the proxy wants a user and a password").hint(PROXY_LOGIN_HINT),
+                self.error("the proxy requires a user and a password").hint(PROXY_LOGIN_HINT),
             );
         }
         if error.is_builder() {
@@ -214,7 +213,7 @@ impl Endpoint {
         match headers::text(response.headers(), &CONTENT_ENCODING) {
             Some(coding) if !coding.trim().eq_ignore_ascii_case("identity") => {
                 let error = self.error(format!(
-                    "the server sends it encoded as {coding:?}, though it was asked not to"
+                    "the server sends it encoded as {coding:?}, although the request forbids that"
                 ));
                 let error = error.hint("configure the server to send the file as it is");
                 Err(RequestError::Permanent(error))
@@ -236,7 +235,7 @@ impl Endpoint {
         }
         let hint = match status.as_u16() {
             401 if self.has_login => {
-                "the user or the password is wrong: look at --login, at the netrc, and at the file of podman login"
+                "the user or the password is wrong: check --login, the netrc file, and the file of podman login"
             }
             401 | 403 => {
                 "give a user and a password: --login HOST=FILE, a netrc, or for registries the file of podman login"

@@ -33,7 +33,7 @@ fn address(scheme: &str, written: &str) -> Result<Url> {
     };
     let with_scheme =
         if written.contains("://") { written.to_owned() } else { format!("http://{written}") };
-    let url = Url::parse(&with_scheme).map_err(|e| bad("is no address").because(e))?;
+    let url = Url::parse(&with_scheme).map_err(|e| bad("is not an address").because(e))?;
     match url.scheme() {
         "http" | "https" if url.host_str().is_some_and(|host| !host.is_empty()) => Ok(url),
         "http" | "https" => Err(bad("names no host")),
@@ -60,12 +60,12 @@ enum Pattern {
     All,
     /// A domain and its subdomains.
     Domain(String),
-    /// Addresses whose first bits, as many as the prefix length says, are those of this one.
+    /// A network: address and prefix length.
     Network(IpAddr, u8),
 }
 
 impl Bypass {
-    /// Entries are separated by commas or blanks: `*`, `example.org` (also `.example.org` and
+    /// Parses entries separated by commas or blanks: `*`, `example.org` (also `.example.org` and
     /// `*.example.org`), `192.0.2.7`, `192.0.2.0/24`, `[2001:db8::1]`, `2001:db8::/32`; hosts may
     /// have a port. A malformed entry matches nothing.
     fn parse(text: &str) -> Self {

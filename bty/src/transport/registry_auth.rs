@@ -101,8 +101,7 @@ impl RegistryAuth {
         };
         let url = challenge.url(&self.repository).ok_or_else(|| {
             RequestError::Permanent(
-                self.error("its challenge names no token server that can be asked")
-                    .hint("check the registry"),
+                self.error("its challenge names no usable token server").hint("check the registry"),
             )
         })?;
         let login = self.login_for(&url)?.and_then(Login::header);
@@ -122,7 +121,7 @@ impl RegistryAuth {
     fn login_for(&self, url: &Url) -> Result<Option<&Login>, RequestError> {
         if self.login.is_some() && url.scheme() == "http" && !self.is_plain {
             let error =
-                self.error("it names a token server without https, which must not see a password");
+                self.error("its token server does not use https, and must not receive a password");
             return Err(RequestError::Permanent(error.hint("check the registry")));
         }
         Ok(self.login.as_ref())
@@ -133,7 +132,7 @@ impl RegistryAuth {
     }
 
     fn in_context(&self, error: Error) -> Error {
-        error.context(format!("asking {} for a token", self.registry))
+        error.context(format!("getting a token for {}", self.registry))
     }
 }
 
@@ -312,7 +311,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_header_is_too_strange(header in "(Bearer|Basic|realm|=|,| |\"|\\\\|é|x){0,24}") {
+        fn no_header_panics(header in "(Bearer|Basic|realm|=|,| |\"|\\\\|é|x){0,24}") {
             let _ = Challenge::find(&header);
         }
     }

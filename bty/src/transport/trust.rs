@@ -196,15 +196,15 @@ pub(crate) fn refusal(error: &rustls::Error) -> (String, &'static str) {
             "use the name that the certificate has, or make one with this name in subjectAltName",
         ),
         CertificateError::UnknownIssuer => (
-            "no authority that is trusted has signed it".into(),
+            "no trusted authority has signed it".into(),
             "check this machine's clock, or give the certificate of its authority, or its own when it is self-signed (--ca)",
         ),
         _ if is_ca_as_server(error) => (
-            "it is that of an authority, not of a server".into(),
+            "it is a certificate of an authority, not of a server".into(),
             "if the server is yours, give this very certificate (--ca)",
         ),
         other => (
-            format!("it is malformed or of an old kind ({other:?})"),
+            format!("it is malformed or outdated ({other:?})"),
             "make a certificate of version 3 with subjectAltName for the server",
         ),
     }

@@ -2,29 +2,30 @@
 //!
 //! ```text
 //! stream header, 12 bytes:  0..6 magic | 6..8 flags | 8..12 CRC32 of the flags
-//! index:   0x00 | number of records | records: unpadded size, decoded size | zeros to a multiple of 4 | CRC32
-//! stream footer, 12 bytes:  0..4 CRC32 of 4..10 | 4..8 size of the index / 4 - 1 | 8..10 flags | 10..12 "YZ"
+//! index:   0x00 | number of records | records: unpadded size, decoded size
+//!          | zeros to a multiple of 4 | CRC32
+//! stream footer, 12 bytes:  0..4 CRC32 of 4..10 | 4..8 size of the index / 4 - 1 | 8..10 flags
+//!          | 10..12 "YZ"
 //! ```
-//! Integers are little-endian; the ones of the index have 7 bits to a byte, least significant
-//! first, with the top bit set on all but the last.
+//! Integers are little-endian. Those of the index have 7 bits per byte, least significant first,
+//! with the top bit set in all bytes but the last.
 
 use super::MAGIC;
 use crate::CancelToken;
 use crate::source::ByteSource;
 
-/// One record is at least two bytes, so this is room for millions of blocks.
+/// Maximum size of an index. A record has at least two bytes, so this allows millions of blocks.
 const INDEX_BYTES_MAX: u64 = 16 << 20;
 const STREAMS_MAX: usize = 64 << 10;
 const HEADER_BYTES: u64 = 12;
-/// A header, a footer, and the smallest index between them.
+/// A header, a footer, and the smallest index.
 const STREAM_BYTES_MIN: u64 = 32;
-/// Padding is looked through in steps of this, and not for longer than [`PADDING_STEPS_MAX`] of
-/// them.
+/// Padding is skipped in steps of this size, at most [`PADDING_STEPS_MAX`] times.
 const PADDING_STEP: u64 = 4 << 10;
 const PADDING_STEPS_MAX: usize = 1 << 10;
 
-/// The decoded size of all streams together, or `None` when anything about them is odd: the decoder
-/// will say what.
+/// The decoded size of all streams together, or `None` when anything is unexpected, which the
+/// decoder will report.
 pub(in crate::decode) fn decoded_size(
     source: &dyn ByteSource,
     cancel: &CancelToken,
@@ -43,7 +44,7 @@ pub(in crate::decode) fn decoded_size(
     None
 }
 
-/// Where the stream before the padding at `end` ends.
+/// The end of the last stream before the padding that ends at `end`.
 fn before_padding(source: &dyn ByteSource, mut end: u64, cancel: &CancelToken) -> Option<u64> {
     for _ in 0..PADDING_STEPS_MAX {
         let step = end.min(PADDING_STEP);
@@ -57,7 +58,7 @@ fn before_padding(source: &dyn ByteSource, mut end: u64, cancel: &CancelToken) -
     None
 }
 
-/// Where the stream that ends at `end` starts, and its decoded size.
+/// The start and the decoded size of the stream that ends at `end`.
 fn last_stream(source: &dyn ByteSource, end: u64, cancel: &CancelToken) -> Option<(u64, u64)> {
     if end < STREAM_BYTES_MIN || !end.is_multiple_of(4) {
         return None;
@@ -77,7 +78,7 @@ fn last_stream(source: &dyn ByteSource, end: u64, cancel: &CancelToken) -> Optio
     (header.starts_with(&MAGIC) && header[6..8] == footer[8..10]).then_some((start, decoded))
 }
 
-/// The bytes that the blocks of an index take in the file, and decoded.
+/// The total size of the blocks of an index: in the file, and decoded.
 fn sums(index: &[u8]) -> Option<(u64, u64)> {
     let (body, crc) = index.split_last_chunk::<4>()?;
     if body.first() != Some(&0) || crc32fast::hash(body) != u32::from_le_bytes(*crc) {
@@ -94,7 +95,7 @@ fn sums(index: &[u8]) -> Option<(u64, u64)> {
     (rest.len() < 4 && rest.iter().all(|&byte| byte == 0)).then_some((in_file, decoded))
 }
 
-/// Takes one integer off the front.
+/// Removes one integer from the front.
 fn number(rest: &mut &[u8]) -> Option<u64> {
     let mut value = 0;
     for shift in (0..63).step_by(7) {

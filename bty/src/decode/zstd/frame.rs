@@ -1,10 +1,14 @@
-//! The outside of zstd frames, [RFC 8878](https://www.rfc-editor.org/rfc/rfc8878) section 3.1.
+//! Headers of zstd frames and blocks, [RFC 8878](https://www.rfc-editor.org/rfc/rfc8878) section
+//! 3.1.
 //!
 //! ```text
-//! frame:  magic 28 b5 2f fd | descriptor u8 | window u8 unless single segment | dictionary id 0, 1, 2 or 4 bytes
-//!         | content size 0, 1, 2, 4 or 8 bytes | blocks | XXH64, low 4 bytes, if the descriptor says so
-//! descriptor, bits:  7..6 length of content size | 5 single segment | 3 reserved | 2 checksum | 1..0 length of dictionary id
-//! block:  3 bytes: bit 0 last | 1..2 type: raw, run, compressed, reserved | 3..23 size | data (one byte for a run)
+//! frame:  magic 28 b5 2f fd | descriptor u8 | window u8 unless single segment
+//!         | dictionary id 0, 1, 2 or 4 bytes | content size 0, 1, 2, 4 or 8 bytes | blocks
+//!         | XXH64, low 4 bytes, if the descriptor says so
+//! descriptor, bits:  7..6 length of content size | 5 single segment | 3 reserved | 2 checksum
+//!         | 1..0 length of dictionary id
+//! block:  3 bytes: bit 0 last | 1..2 type: raw, run, compressed, reserved | 3..23 size
+//!         | data (one byte for a run)
 //! skippable frame:  magic 50..5f 2a 4d 18 | length u32 | that many bytes
 //! ```
 //! All little-endian.
@@ -12,36 +16,36 @@
 pub(super) const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// The longest frame header, magic included.
 pub(super) const HEADER_BYTES_MAX: usize = 18;
-/// A block never decodes to more.
+/// Maximum decoded size of a block.
 pub(super) const BLOCK_BYTES_MAX: u64 = 128 << 10;
 
-/// What starts at a frame boundary.
+/// What begins at a frame boundary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Head {
     Frame(FrameHeader),
-    /// Bytes to skip, the header's eight included.
+    /// Number of bytes to skip, including the header of eight bytes.
     Skippable(u64),
-    /// Too few bytes to tell.
+    /// Too few bytes to decide.
     Short,
-    /// A frame header that breaks the format.
+    /// An invalid frame header.
     Broken,
-    /// No frame at all.
+    /// Not a frame.
     Foreign,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FrameHeader {
-    /// Its own length in bytes.
+    /// Length of the header in bytes.
     pub(super) len: usize,
     pub(super) window_bytes: u64,
-    /// Zero when none is needed.
+    /// Zero if no dictionary is needed.
     pub(super) dictionary_id: u32,
     pub(super) content_bytes: Option<u64>,
     pub(super) has_checksum: bool,
 }
 
 impl Head {
-    /// Parses `bytes`, of which [`HEADER_BYTES_MAX`] are enough.
+    /// Parses `bytes`; [`HEADER_BYTES_MAX`] are enough.
     pub(super) fn parse(bytes: &[u8]) -> Self {
         if let Some(len) = super::super::skippable_bytes(bytes) {
             return Self::Skippable(len);
@@ -89,17 +93,16 @@ impl Head {
     }
 }
 
-/// The window: a power of two from 1 KiB on, and up to seven eighths more.
+/// The window size in bytes: a power of two from 1 KiB on, plus up to seven eighths of it.
 fn window_bytes(descriptor: u8) -> u64 {
     let base = 1u64 << (10 + (descriptor >> 3));
     base + base / 8 * u64::from(descriptor & 7)
 }
 
-/// A block header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BlockHeader {
     pub(super) is_last: bool,
-    /// Bytes of data behind the header.
+    /// Length of the data behind the header, in bytes.
     pub(super) data_len: usize,
 }
 

@@ -1,4 +1,4 @@
-//! Whole frames decoded on several threads, delivered in order.
+//! Decodes whole frames on several threads, and delivers them in order.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,17 +9,17 @@ use zstd::zstd_safe::{DCtx, get_error_name};
 use super::super::{Compression, DecodeOptions, damaged};
 use crate::{Error, ErrorKind, threads};
 
-/// Decodes frames. Threads start when they are first of use, and end after this is dropped.
+/// Decodes frames. Threads start when they are first needed, and end after the decoder was dropped.
 pub(super) struct Parallel {
     options: DecodeOptions,
     /// Bounded by [`Parallel::has_room`].
     jobs: Option<Sender<Job>>,
-    /// The other end, for threads yet to be started.
+    /// The receiving end, for threads that are started later.
     work: Option<Receiver<Job>>,
     threads: usize,
     in_flight: VecDeque<InFlight>,
     in_flight_bytes: u64,
-    /// The frame being delivered, and how far.
+    /// The frame that is being delivered, and the number of bytes delivered.
     current: Vec<u8>,
     position: usize,
 }
@@ -50,8 +50,8 @@ impl Parallel {
         }
     }
 
-    /// True while another frame that costs up to `cost_max` may come in. One always may, into an
-    /// empty queue.
+    /// True while the memory limit allows another frame that costs up to `cost_max` bytes. An empty
+    /// queue always accepts one.
     pub(super) fn has_room(&self, cost_max: u64) -> bool {
         let held = self.in_flight_bytes + self.current.capacity() as u64;
         self.in_flight.is_empty()
@@ -59,7 +59,7 @@ impl Parallel {
                 && held + cost_max <= self.options.memory_bytes
     }
 
-    /// Hands one whole frame to a thread. It decodes to at most `decoded_max` bytes.
+    /// Sends one whole frame to a thread. It decodes to at most `decoded_max` bytes.
     pub(super) fn submit(
         &mut self,
         frame: Vec<u8>,
@@ -69,7 +69,7 @@ impl Parallel {
         if self.threads <= self.in_flight.len() && self.threads < self.options.threads {
             match self.start_thread() {
                 Ok(()) => {}
-                // those that run take its work
+                // the running threads are enough
                 Err(_) if self.threads > 0 => self.options.threads = self.threads,
                 Err(error) => return Err(error),
             }
@@ -89,7 +89,7 @@ impl Parallel {
         Ok(())
     }
 
-    /// Copies decoded bytes in order into `buf`, without waiting; zero when none are ready.
+    /// Copies decoded bytes in order into `buf`, without waiting. Returns zero when none are ready.
     pub(super) fn deliver(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         loop {
             if self.position < self.current.len() {
@@ -147,11 +147,11 @@ fn decode_all(work: &Receiver<Job>) {
             context.decompress(&mut decoded, &frame).map_err(get_error_name)?;
             Ok(decoded)
         });
-        // nobody listens once the decoder was dropped
+        // fails only when the decoder was dropped
         let _ = reply.send(result);
     }
 }
 
 fn gone() -> Error {
-    Error::new(ErrorKind::Host, "a zstd decoder thread is gone")
+    Error::new(ErrorKind::Host, "a zstd decoder thread ended unexpectedly")
 }

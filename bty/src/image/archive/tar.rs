@@ -1,5 +1,5 @@
-//! tar: files one after another, each behind a header. Old (v7), POSIX and GNU archives, with long
-//! names and GNU's sparse files.
+//! tar: a sequence of files, each preceded by a header. Supports old (v7), POSIX and GNU archives,
+//! long names, and sparse files of GNU tar.
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
@@ -7,7 +7,8 @@ use std::io::{self, Read};
 use ::tar::{GnuExtSparseHeader, GnuSparseHeader, Header, PaxExtensions};
 
 use super::{
-    ENTRIES_MAX, Entry, Member, choose, damaged, explain, find_named, is_image, several, too_many,
+    ENTRIES_MAX, Entry, Member, MemberPlace, ambiguous, choose, damaged, explain, find_named,
+    is_image, too_many,
 };
 use crate::decode::Compression;
 use crate::source::read_ahead::read_full;
@@ -15,75 +16,76 @@ use crate::{Error, ErrorKind, Result};
 
 const BLOCK_BYTES: usize = 512;
 
-/// Bounds for what describes a file: names and POSIX headers, pieces of a sparse file.
+/// Bounds for the description of a file: long names and POSIX headers in bytes, pieces of a sparse
+/// file.
 const META_BYTES_MAX: u64 = 1 << 20;
 const PIECES_MAX: usize = 1 << 20;
 
-/// Which file of an archive it is.
+/// The place of a member in an archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    /// How many regular files come before it.
+pub(super) struct TarPlace {
+    /// Number of regular files before it.
     index: usize,
-    /// Nobody looked at all of the archive: another image behind it is an error.
+    /// The rest of the archive was not searched yet, so another image in it is an error.
     must_be_only: bool,
 }
 
-/// True when `head` begins with a header whose checksum is right.
+/// True when `head` begins with a header with a valid checksum.
 pub(super) fn is_header(head: &[u8]) -> bool {
     head.first_chunk::<BLOCK_BYTES>().is_some_and(|block| block[0] != 0 && has_checksum(block))
 }
 
-/// The checksum counts all bytes of the header, its own field as blanks.
+/// The checksum is the sum of all bytes of the header, with spaces in place of the checksum itself.
 fn has_checksum(block: &[u8; BLOCK_BYTES]) -> bool {
     let sum: u32 = block
         .iter()
         .enumerate()
         .map(|(i, &b)| if (148..156).contains(&i) { 32 } else { u32::from(b) })
         .sum();
-    Header::from_byte_slice(block).cksum().is_ok_and(|told| told == sum)
+    Header::from_byte_slice(block).cksum().is_ok_and(|stated| stated == sum)
 }
 
-/// Finds the image in an archive. `look_at_all` of it to know whether there are others; else the
-/// first image is taken, and another one is found when the image is read.
+/// Finds the image in an archive. With `search_all`, reads the whole archive to know whether there
+/// are others. Else takes the first image; another one is then detected when the image is read.
 pub(super) fn find(
     unpacked: Box<dyn Read + Send>,
     compression: Option<Compression>,
     wanted: Option<&str>,
-    look_at_all: bool,
+    search_all: bool,
 ) -> Result<Member> {
     let mut files = Files { inner: unpacked };
     let mut entries = Vec::new();
     let mut is_whole = true;
-    while let Some(file) = files.next().map_err(unreadable)? {
+    while let Some(file) = files.next().map_err(read_error)? {
         if entries.len() == ENTRIES_MAX {
             return Err(too_many());
         }
         let entry = file.entry.clone();
-        let is_it = match wanted {
+        let is_match = match wanted {
             Some(wanted) => find_named(std::slice::from_ref(&entry), wanted).is_some(),
-            None => !look_at_all && is_image(&entry.name),
+            None => !search_all && is_image(&entry.name),
         };
         entries.push(entry);
-        if is_it {
+        if is_match {
             is_whole = false;
             break;
         }
-        files.skip(file.packed_bytes).map_err(unreadable)?;
+        files.skip(file.packed_bytes).map_err(read_error)?;
     }
     let index = choose(&entries, wanted)?;
     let Entry { name, size } = entries.swap_remove(index);
-    let place = Place { index, must_be_only: !is_whole && wanted.is_none() };
-    Ok(Member { name, size, place: super::Place::Tar(place, compression) })
+    let place = TarPlace { index, must_be_only: !is_whole && wanted.is_none() };
+    Ok(Member { name, size, place: MemberPlace::Tar(place, compression) })
 }
 
-fn unreadable(error: io::Error) -> Error {
+fn read_error(error: io::Error) -> Error {
     Error::from_io(ErrorKind::Format, "reading the tar archive", error)
 }
 
-impl Place {
+impl TarPlace {
     pub(super) fn reader(self, unpacked: Box<dyn Read + Send>, name: &str) -> Box<dyn Read + Send> {
-        let state = State::Before { left: self.index };
-        Box::new(Reader {
+        let state = ReaderState::Before { left: self.index };
+        Box::new(MemberReader {
             files: Files { inner: unpacked },
             place: self,
             name: name.to_owned(),
@@ -92,38 +94,38 @@ impl Place {
     }
 }
 
-/// A regular file, whose data comes next.
+/// A regular file, whose data follows in the archive.
 struct File {
     entry: Entry,
-    /// How much of the archive its data takes, the padding apart.
+    /// Length of its data in the archive, without padding.
     packed_bytes: u64,
-    /// Zeros and data, by turns.
+    /// Pairs of a length of zeros and a length of data.
     pieces: VecDeque<(u64, u64)>,
 }
 
-/// The regular files of an archive, in their order.
+/// Iterates over the regular files of an archive.
 struct Files {
     inner: Box<dyn Read + Send>,
 }
 
-/// What comes before the header of a file and belongs to it.
+/// Metadata of a file that precedes its header.
 #[derive(Default)]
-struct Extra {
+struct ExtraMeta {
     name: Option<String>,
     size: Option<u64>,
     is_sparse: bool,
 }
 
 impl Files {
-    /// The next regular file. The data of the one before was read or skipped.
+    /// The next regular file. The caller must have read or skipped the data of the previous one.
     fn next(&mut self) -> io::Result<Option<File>> {
-        let mut extra = Extra::default();
+        let mut extra = ExtraMeta::default();
         while let Some(block) = self.block()? {
             if block == [0; BLOCK_BYTES] {
                 return Ok(None);
             }
             if !has_checksum(&block) {
-                return Err(damaged("the checksum of a header is wrong").into());
+                return Err(damaged("the checksum of a header differs").into());
             }
             let header = Header::from_byte_slice(&block);
             let kind = header.entry_type();
@@ -138,16 +140,16 @@ impl Files {
             } else if kind.is_file() || kind.is_contiguous() || kind.is_gnu_sparse() {
                 return self.file(header, std::mem::take(&mut extra), size).map(Some);
             } else {
-                extra = Extra::default();
-                // links, directories and devices have no data, whatever their size says
-                let has_none = matches!(kind.as_byte(), b'1'..=b'6');
-                self.skip(if has_none { 0 } else { size })?;
+                extra = ExtraMeta::default();
+                // links, directories and devices have no data, even if their size is not 0
+                let has_no_data = matches!(kind.as_byte(), b'1'..=b'6');
+                self.skip(if has_no_data { 0 } else { size })?;
             }
         }
         Ok(None)
     }
 
-    fn file(&mut self, header: &Header, extra: Extra, packed_bytes: u64) -> io::Result<File> {
+    fn file(&mut self, header: &Header, extra: ExtraMeta, packed_bytes: u64) -> io::Result<File> {
         let name = extra.name.unwrap_or_else(|| text(&header.path_bytes()));
         if extra.is_sparse {
             let message = format!("{name} is a sparse file of a POSIX archive");
@@ -163,25 +165,25 @@ impl Files {
         Ok(File { entry: Entry { name, size }, packed_bytes, pieces })
     }
 
-    /// The map of a sparse file, which is in its header and the blocks behind it.
+    /// Reads the map of a sparse file, from its header and the blocks behind it.
     fn sparse(
         &mut self,
         header: &Header,
         packed_bytes: u64,
     ) -> io::Result<(u64, VecDeque<(u64, u64)>)> {
         let Some(gnu) = header.as_gnu() else {
-            return Err(damaged("a sparse file has another header").into());
+            return Err(damaged("a sparse file has no GNU header").into());
         };
         let size = gnu.real_size()?;
-        let mut map = Map::default();
+        let mut map = SparseMap::default();
         map.add(&gnu.sparse)?;
-        let mut goes_on = gnu.is_extended();
-        while goes_on {
-            let Some(block) = self.block()? else { return Err(ends_early()) };
+        let mut is_extended = gnu.is_extended();
+        while is_extended {
+            let Some(block) = self.block()? else { return Err(truncated()) };
             let mut more = GnuExtSparseHeader::new();
             more.as_mut_bytes().copy_from_slice(&block);
             map.add(more.sparse())?;
-            goes_on = more.is_extended();
+            is_extended = more.is_extended();
         }
         if map.end > size || map.data_bytes != packed_bytes {
             return Err(damaged("the map of a sparse file does not fit it").into());
@@ -190,51 +192,51 @@ impl Files {
         Ok((size, map.pieces))
     }
 
-    /// One block; `None` at the end.
+    /// Reads one block; `None` at the end.
     fn block(&mut self) -> io::Result<Option<[u8; BLOCK_BYTES]>> {
         let mut block = [0; BLOCK_BYTES];
         match read_full(&mut self.inner, &mut block)? {
             0 => Ok(None),
             BLOCK_BYTES => Ok(Some(block)),
-            _ => Err(ends_early()),
+            _ => Err(truncated()),
         }
     }
 
-    /// What describes the next file.
+    /// Reads metadata of the next file.
     fn meta(&mut self, size: u64) -> io::Result<Vec<u8>> {
         if size > META_BYTES_MAX {
             return Err(damaged(format_args!("{size} bytes describe one file")).into());
         }
         let mut bytes = Vec::new();
         if (&mut self.inner).take(size).read_to_end(&mut bytes)? as u64 != size {
-            return Err(ends_early());
+            return Err(truncated());
         }
         self.skip_padding(size)?;
         Ok(bytes)
     }
 
-    /// Goes behind data of `size` bytes and its padding.
+    /// Skips data of `size` bytes and its padding.
     fn skip(&mut self, size: u64) -> io::Result<()> {
-        self.leave_out(size)?;
+        self.discard(size)?;
         self.skip_padding(size)
     }
 
     fn skip_padding(&mut self, size: u64) -> io::Result<()> {
         let over = size % BLOCK_BYTES as u64;
-        self.leave_out(if over == 0 { 0 } else { BLOCK_BYTES as u64 - over })
+        self.discard(if over == 0 { 0 } else { BLOCK_BYTES as u64 - over })
     }
 
-    fn leave_out(&mut self, len: u64) -> io::Result<()> {
+    fn discard(&mut self, len: u64) -> io::Result<()> {
         if io::copy(&mut (&mut self.inner).take(len), &mut io::sink())? == len {
             Ok(())
         } else {
-            Err(ends_early())
+            Err(truncated())
         }
     }
 }
 
-impl Extra {
-    /// Reads a POSIX extended header.
+impl ExtraMeta {
+    /// Parses a POSIX extended header.
     fn read(&mut self, bytes: &[u8]) -> io::Result<()> {
         for pair in PaxExtensions::new(bytes) {
             let pair = pair.map_err(|e| explain(e, "an extended header cannot be read"))?;
@@ -249,15 +251,15 @@ impl Extra {
     }
 }
 
-/// The map of a sparse file while it is read.
+/// The map of a sparse file, while it is read.
 #[derive(Default)]
-struct Map {
+struct SparseMap {
     pieces: VecDeque<(u64, u64)>,
     end: u64,
     data_bytes: u64,
 }
 
-impl Map {
+impl SparseMap {
     fn add(&mut self, headers: &[GnuSparseHeader]) -> io::Result<()> {
         for header in headers.iter().filter(|header| !header.is_empty()) {
             let (offset, len) = (header.offset()?, header.length()?);
@@ -280,55 +282,52 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
-fn ends_early() -> io::Error {
+fn truncated() -> io::Error {
     damaged("it ends early").into()
 }
 
-/// The bytes of one file, and then the rest of the archive, unread: its checksums must hold as
-/// well.
-struct Reader {
+/// Reads one file, and then the rest of the archive, so that its checksums are verified too.
+struct MemberReader {
     files: Files,
-    place: Place,
+    place: TarPlace,
     name: String,
-    state: State,
+    state: ReaderState,
 }
 
-enum State {
-    /// So many regular files come before it.
+enum ReaderState {
+    /// `left` regular files precede the member.
     Before {
         left: usize,
     },
-    /// In it.
     Inside(File),
-    /// Behind it.
     Behind,
     End,
 }
 
-impl Reader {
-    /// Goes on to the file, or fails.
-    fn seek(&mut self, left: usize) -> io::Result<State> {
+impl MemberReader {
+    /// Skips one file, or enters the member.
+    fn seek(&mut self, left: usize) -> io::Result<ReaderState> {
         let Some(file) = self.files.next()? else {
-            return Err(damaged("the image is not in it any more").into());
+            return Err(damaged("the image is no longer in it").into());
         };
         if left > 0 {
             self.files.skip(file.packed_bytes)?;
-            return Ok(State::Before { left: left - 1 });
+            return Ok(ReaderState::Before { left: left - 1 });
         }
         if file.entry.name != self.name {
             return Err(
                 damaged(format_args!("{} is where {} was", file.entry.name, self.name)).into()
             );
         }
-        Ok(State::Inside(file))
+        Ok(ReaderState::Inside(file))
     }
 
-    /// Looks at what is behind the file, to the end of the archive.
-    fn look_behind(&mut self) -> io::Result<()> {
+    /// Reads to the end of the archive.
+    fn read_rest(&mut self) -> io::Result<()> {
         while let Some(file) = self.files.next()? {
             if self.place.must_be_only && is_image(&file.entry.name) {
                 let names = [self.name.as_str(), &file.entry.name];
-                return Err(several(&super::list(names.into_iter())).into());
+                return Err(ambiguous(&super::list(names.into_iter())).into());
             }
             self.files.skip(file.packed_bytes)?;
         }
@@ -336,36 +335,36 @@ impl Reader {
     }
 }
 
-impl Read for Reader {
+impl Read for MemberReader {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         while !buf.is_empty() {
             self.state = match &mut self.state {
-                State::Before { left } => {
+                ReaderState::Before { left } => {
                     let left = *left;
                     self.seek(left)?
                 }
-                State::Inside(file) => {
+                ReaderState::Inside(file) => {
                     match read_piece(&mut self.files.inner, &mut file.pieces, buf)? {
                         Some(n) => return Ok(n),
                         None => {
                             let packed = file.packed_bytes;
                             self.files.skip_padding(packed)?;
-                            State::Behind
+                            ReaderState::Behind
                         }
                     }
                 }
-                State::Behind => {
-                    self.look_behind()?;
-                    State::End
+                ReaderState::Behind => {
+                    self.read_rest()?;
+                    ReaderState::End
                 }
-                State::End => return Ok(0),
+                ReaderState::End => return Ok(0),
             };
         }
         Ok(0)
     }
 }
 
-/// Reads from the first of `pieces` that has something left; `None` when none has.
+/// Reads from the first of `pieces` that is not used up; `None` when all are.
 fn read_piece(
     inner: &mut dyn Read,
     pieces: &mut VecDeque<(u64, u64)>,
@@ -380,10 +379,10 @@ fn read_piece(
             return Ok(Some(n));
         }
         if *data > 0 {
-            let wanted = limit(*data);
-            let n = inner.read(&mut buf[..wanted])?;
+            let limit = limit(*data);
+            let n = inner.read(&mut buf[..limit])?;
             if n == 0 {
-                return Err(ends_early());
+                return Err(truncated());
             }
             *data -= n as u64;
             return Ok(Some(n));

@@ -147,7 +147,7 @@ fn several_images_are_listed_and_one_is_chosen() {
 }
 
 #[test]
-fn a_second_image_that_nobody_looked_for_fails_the_reading() {
+fn a_second_image_found_while_reading_is_an_error() {
     let (one, two) = (disk(5000), disk(9000));
     let bytes = tar_of(&[("one.img", &one), ("two.img", &two)]);
     let open = |bytes: &[u8]| Box::new(Cursor::new(bytes.to_vec()));
@@ -172,7 +172,7 @@ fn a_file_of_any_name_is_the_image_when_it_is_the_only_one() {
 }
 
 #[test]
-fn old_headers_long_names_and_sparse_files_are_understood() {
+fn old_headers_long_names_and_sparse_files_are_supported() {
     let disk = disk(5000);
     // v7: no magic
     let mut old = tar_of(&[("disk.img", &disk)]);
@@ -224,7 +224,7 @@ fn damage_is_found_before_the_end() {
 }
 
 #[test]
-fn what_describes_a_file_cannot_take_all_memory() {
+fn the_memory_for_metadata_is_limited() {
     let mut header = Header::new_gnu();
     header.set_path("././@LongLink").unwrap();
     header.set_entry_type(EntryType::GNULongName);

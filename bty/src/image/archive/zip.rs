@@ -1,7 +1,8 @@
-//! zip: the directory at the end says where each file is, so only that one is read.
+//! zip: the directory at its end locates each file, so that only one file needs to be read.
 //!
 //! ```text
-//! local header: PK 03 04 | 26..28 length of the name | 28..30 length of the extra field | name | extra field | data     little-endian
+//! local header: PK 03 04 | 26..28 length of the name | 28..30 length of the extra field
+//!               | name | extra field | data                              little-endian
 //! ```
 
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -11,21 +12,21 @@ use ::zip::result::ZipError;
 use ::zip::{CompressionMethod, ZipArchive};
 use flate2::bufread::DeflateDecoder;
 
-use super::{ENTRIES_MAX, Entry, Member, choose, damaged, explain, too_many};
+use super::{ENTRIES_MAX, Entry, Member, MemberPlace, choose, damaged, explain, too_many};
 use crate::{CancelToken, Error, ErrorKind, Result, Source};
 
-/// What is read at once while the directory is looked through: over the network each piece is a
-/// request.
+/// Size of one read of the directory, in bytes. Over the network, each read is a request.
 const BLOCK_BYTES: u64 = 256 << 10;
 
-/// The most that is read to find the file: a directory of ten thousand files takes 2 MiB.
+/// Maximum number of bytes that are read to find the file. A directory of ten thousand files takes
+/// 2 MiB.
 const DIRECTORY_BYTES_MAX: u64 = 64 << 20;
 
 const LOCAL_HEADER_BYTES: usize = 30;
 
-/// Where a file is in a zip archive, and what it must be.
+/// The place of a member in an archive, with its expected size and checksum.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(super) struct ZipPlace {
     offset: u64,
     packed_bytes: u64,
     size: u64,
@@ -33,8 +34,8 @@ pub(super) struct Place {
     is_deflated: bool,
 }
 
-/// A file as the directory describes it.
-struct Listed {
+/// A file as described by the directory.
+struct DirectoryEntry {
     header_at: u64,
     method: CompressionMethod,
     is_encrypted: bool,
@@ -43,31 +44,33 @@ struct Listed {
     crc: u32,
 }
 
-/// Finds the image in `source`, which can be read by parts.
+/// Finds the image in `source`, which must be seekable.
 pub(super) fn find(source: &Source, wanted: Option<&str>, cancel: &CancelToken) -> Result<Member> {
-    let (mut window, entries, mut listed) = read_directory(Window::new(source, cancel)?)?;
+    let (mut window, entries, mut listed) = read_directory(BlockReader::new(source, cancel)?)?;
     let chosen = choose(&entries, wanted)?;
     let Entry { name, size } = entries[chosen].clone();
     let found = listed.swap_remove(chosen);
     let place = locate(&mut window, &found, &name)?;
-    Ok(Member { name, size, place: super::Place::Zip(place) })
+    Ok(Member { name, size, place: MemberPlace::Zip(place) })
 }
 
-fn read_directory(window: Window<'_>) -> Result<(Window<'_>, Vec<Entry>, Vec<Listed>)> {
+fn read_directory(
+    window: BlockReader<'_>,
+) -> Result<(BlockReader<'_>, Vec<Entry>, Vec<DirectoryEntry>)> {
     let config = Config { archive_offset: ArchiveOffset::Known(0) };
-    let archive = ZipArchive::with_config(config, window).map_err(unreadable)?;
+    let archive = ZipArchive::with_config(config, window).map_err(directory_error)?;
     let (mut entries, mut listed) = (Vec::new(), Vec::new());
     for i in 0..archive.len() {
-        let file = archive.by_index_data(i).map_err(unreadable)?;
+        let file = archive.by_index_data(i).map_err(directory_error)?;
         if !file.is_file() {
             continue;
         }
         if entries.len() == ENTRIES_MAX {
             return Err(too_many());
         }
-        let name = file.name().map_err(unreadable)?.into_owned();
+        let name = file.name().map_err(directory_error)?.into_owned();
         entries.push(Entry { name, size: file.size() });
-        listed.push(Listed {
+        listed.push(DirectoryEntry {
             header_at: file.header_start(),
             method: file.compression(),
             is_encrypted: file.encrypted(),
@@ -79,7 +82,7 @@ fn read_directory(window: Window<'_>) -> Result<(Window<'_>, Vec<Entry>, Vec<Lis
     Ok((archive.into_inner(), entries, listed))
 }
 
-fn unreadable(error: ZipError) -> Error {
+fn directory_error(error: ZipError) -> Error {
     match error {
         ZipError::Io(error) => match Error::unwrap_io(error) {
             Ok(error) => error,
@@ -89,8 +92,8 @@ fn unreadable(error: ZipError) -> Error {
     }
 }
 
-/// Where the data of `file` begins, behind its local header.
-fn locate(window: &mut Window<'_>, file: &Listed, name: &str) -> Result<Place> {
+/// Finds the data of `file`, which lies behind its local header.
+fn locate(window: &mut BlockReader<'_>, file: &DirectoryEntry, name: &str) -> Result<ZipPlace> {
     let refused = |why: &str| {
         Err(Error::new(ErrorKind::Format, format!("{name} in the zip archive {why}"))
             .hint("unpack the archive, and flash the image inside"))
@@ -101,7 +104,7 @@ fn locate(window: &mut Window<'_>, file: &Listed, name: &str) -> Result<Place> {
     let is_deflated = match file.method {
         CompressionMethod::Stored => false,
         CompressionMethod::Deflated => true,
-        _ => return refused("is compressed in a way that is not known here"),
+        _ => return refused("is compressed by a method that is not supported"),
     };
     let mut header = [0; LOCAL_HEADER_BYTES];
     window.position = file.header_at;
@@ -118,7 +121,7 @@ fn locate(window: &mut Window<'_>, file: &Listed, name: &str) -> Result<Place> {
     if end.is_none() {
         return Err(damaged(format_args!("{name} reaches beyond its end")));
     }
-    Ok(Place {
+    Ok(ZipPlace {
         offset,
         packed_bytes: file.packed_bytes,
         size: file.size,
@@ -127,7 +130,7 @@ fn locate(window: &mut Window<'_>, file: &Listed, name: &str) -> Result<Place> {
     })
 }
 
-impl Place {
+impl ZipPlace {
     pub(super) fn offset(&self) -> u64 {
         self.offset
     }
@@ -139,24 +142,30 @@ impl Place {
         name: &str,
     ) -> Box<dyn Read + Send> {
         let skip = if from_start { self.offset } else { 0 };
-        let packed = Skipped { inner: wire, skip }.take(self.packed_bytes);
+        let packed = SkipStart { inner: wire, skip }.take(self.packed_bytes);
         let inner: Box<dyn Read + Send> = if self.is_deflated {
             Box::new(DeflateDecoder::new(BufReader::with_capacity(64 << 10, packed)))
         } else {
             Box::new(packed)
         };
         let checksum = crc32fast::Hasher::new();
-        Box::new(Checked { inner, checksum, left: self.size, crc: self.crc, name: name.to_owned() })
+        Box::new(CheckedReader {
+            inner,
+            checksum,
+            left: self.size,
+            crc: self.crc,
+            name: name.to_owned(),
+        })
     }
 }
 
-/// A reader without its first bytes.
-struct Skipped<R> {
+/// Skips the first bytes of a reader.
+struct SkipStart<R> {
     inner: R,
     skip: u64,
 }
 
-impl<R: Read> Read for Skipped<R> {
+impl<R: Read> Read for SkipStart<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         while self.skip > 0 {
             let n = io::copy(&mut (&mut self.inner).take(self.skip), &mut io::sink())?;
@@ -169,8 +178,8 @@ impl<R: Read> Read for Skipped<R> {
     }
 }
 
-/// Ends cleanly only when length and checksum are those of the directory.
-struct Checked {
+/// Ends cleanly only when length and checksum match the directory.
+struct CheckedReader {
     inner: Box<dyn Read + Send>,
     checksum: crc32fast::Hasher,
     left: u64,
@@ -178,7 +187,7 @@ struct Checked {
     name: String,
 }
 
-impl Read for Checked {
+impl Read for CheckedReader {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if buf.is_empty() {
             return Ok(0);
@@ -206,19 +215,19 @@ impl Read for Checked {
     }
 }
 
-/// Random access to a source, a block at a time, and not without end.
-struct Window<'a> {
+/// Random access to a source by blocks, with a limit.
+struct BlockReader<'a> {
     source: &'a Source,
     cancel: &'a CancelToken,
     len_bytes: u64,
     position: u64,
     block: Vec<u8>,
     block_at: u64,
-    /// How much more may be read.
+    /// Number of bytes that may still be read.
     left: u64,
 }
 
-impl<'a> Window<'a> {
+impl<'a> BlockReader<'a> {
     fn new(source: &'a Source, cancel: &'a CancelToken) -> Result<Self> {
         let len_bytes = source.len_bytes().ok_or_else(|| damaged("its length is not known"))?;
         let (block, left) = (Vec::new(), DIRECTORY_BYTES_MAX);
@@ -239,7 +248,7 @@ impl<'a> Window<'a> {
     }
 }
 
-impl Read for Window<'_> {
+impl Read for BlockReader<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if self.position >= self.len_bytes {
             return Ok(0);
@@ -258,7 +267,7 @@ impl Read for Window<'_> {
     }
 }
 
-impl Seek for Window<'_> {
+impl Seek for BlockReader<'_> {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         let position = match to {
             SeekFrom::Start(at) => Some(at),

@@ -24,7 +24,7 @@ fn old_tar() -> Vec<u8> {
 }
 
 #[test]
-fn names_what_it_is_and_the_way_out() {
+fn a_refusal_names_the_format_and_has_a_hint() {
     let mut tar = vec![0; 512];
     tar[257..262].copy_from_slice(b"ustar");
     let said = refusal(&tar, Some(Compression::Gzip));
@@ -45,7 +45,7 @@ fn names_what_it_is_and_the_way_out() {
 }
 
 #[test]
-fn every_magic_is_named_and_has_a_way_out() {
+fn every_magic_has_a_description_and_a_hint() {
     for (offset, magic, what, way_out) in FOREIGN {
         let mut head = vec![0; 8192];
         head[*offset..offset + magic.len()].copy_from_slice(magic);

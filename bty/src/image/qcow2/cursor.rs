@@ -1,4 +1,4 @@
-//! Forward reading: many pieces of a file, in the order of the file.
+//! Reads many pieces of a file in ascending order.
 
 use std::io::{ErrorKind as IoErrorKind, Read};
 use std::sync::Arc;
@@ -10,37 +10,37 @@ use crate::read_context::ReadCounts;
 use crate::source::Source;
 use crate::{CancelToken, Error, ErrorKind, Result};
 
-/// What lies between two pieces is read up to this many bytes, and skipped beyond.
+/// A gap between two pieces is read if it is at most this long, in bytes, and skipped otherwise.
 const GAP_BYTES: u64 = 1 << 20;
-/// Two compressed clusters may share a sector, so this many bytes can be had again.
+/// Bytes that are kept to be read again: two compressed clusters may share a sector.
 pub(super) const TAIL_BYTES: usize = 512;
 const SCRATCH_BYTES: usize = 256 << 10;
 
-/// Reads pieces of a source. Pieces in ascending order cost one stream; a step back, or a large
-/// gap, opens a new one.
+/// Reads pieces of a source. Ascending pieces need only one stream; a step back or a large gap
+/// opens a new one.
 pub(super) struct Cursor {
     source: Source,
     cancel: CancelToken,
     counts: Option<Arc<ReadCounts>>,
     stream: Option<Box<dyn Read + Send>>,
     position: u64,
-    /// What was read last, up to `position`.
+    /// The last bytes before `position`.
     tail: Vec<u8>,
     scratch: Vec<u8>,
-    whole: Option<Whole>,
+    whole: Option<WholeFile>,
 }
 
-/// What is done when every byte passes by.
-struct Whole {
+/// Processes every byte of a file that is read completely.
+struct WholeFile {
     hasher: FileHasher,
-    /// Sorted and apart; those before `next` are done.
+    /// Sorted and not overlapping. Those before `next` are done.
     checks: Vec<Check>,
     next: usize,
     current: blake3::Hasher,
 }
 
 impl Cursor {
-    /// Reads no more than needed.
+    /// Reads no more than the pieces need.
     pub(super) fn new(
         source: &Source,
         cancel: &CancelToken,
@@ -58,15 +58,15 @@ impl Cursor {
         }
     }
 
-    /// Reads every byte once, for the digest; pieces must be in ascending order. `checks` must be
-    /// found again.
+    /// Reads every byte once, for the digest. The pieces must be in ascending order, and `checks`
+    /// must match what is read.
     pub(super) fn whole(
         source: &Source,
         cancel: &CancelToken,
         counts: Option<Arc<ReadCounts>>,
         checks: Vec<Check>,
     ) -> Self {
-        let whole = Whole {
+        let whole = WholeFile {
             hasher: FileHasher::new(&source.expected),
             checks,
             next: 0,
@@ -75,7 +75,7 @@ impl Cursor {
         Self { whole: Some(whole), ..Self::new(source, cancel, counts) }
     }
 
-    /// Fills `buf` from `offset`. All of it must lie within the file.
+    /// Fills `buf` from `offset`. The range must lie within the file.
     pub(super) fn read(&mut self, buf: &mut [u8], offset: u64) -> Result<()> {
         let back = self.position.saturating_sub(offset);
         let mut filled = 0;
@@ -84,26 +84,26 @@ impl Cursor {
             filled = again.len().min(buf.len());
             buf[..filled].copy_from_slice(&again[..filled]);
         } else {
-            self.go_to(offset)?;
+            self.seek(offset)?;
         }
         if filled == buf.len() { Ok(()) } else { self.fill(&mut buf[filled..]) }
     }
 
-    /// Ends it; gives the digest when everything was read.
+    /// Reads to the end if the digest is needed, and returns it.
     pub(super) fn finish(mut self, file_bytes: u64) -> Result<Option<Checksums>> {
         if self.whole.is_none() {
             return Ok(None);
         }
-        self.go_to(file_bytes)?;
+        self.seek(file_bytes)?;
         let stream = self.open()?;
         let mut beyond = [0];
-        if read_some(stream, &mut beyond).map_err(|e| self.failed(e))? != 0 {
+        if read_some(stream, &mut beyond).map_err(|e| self.read_error(e))? != 0 {
             return Err(changed(file_bytes));
         }
         Ok(self.whole.map(|whole| whole.hasher.finish()))
     }
 
-    fn go_to(&mut self, offset: u64) -> Result<()> {
+    fn seek(&mut self, offset: u64) -> Result<()> {
         if offset < self.position && self.whole.is_some() {
             return Err(Error::new(
                 ErrorKind::Format,
@@ -142,12 +142,12 @@ impl Cursor {
         while filled < buf.len() {
             self.cancel.check()?;
             let stream = self.open()?;
-            let n = read_some(stream, &mut buf[filled..]).map_err(|e| self.failed(e))?;
+            let n = read_some(stream, &mut buf[filled..]).map_err(|e| self.read_error(e))?;
             if n == 0 {
                 return Err(changed(self.position));
             }
             if let Some(whole) = &mut self.whole {
-                whole.pass(&buf[filled..filled + n], self.position)?;
+                whole.process(&buf[filled..filled + n], self.position)?;
             }
             if let Some(counts) = &self.counts {
                 counts.source_bytes.fetch_add(n as u64, Ordering::Relaxed);
@@ -161,7 +161,7 @@ impl Cursor {
         Ok(())
     }
 
-    fn failed(&self, error: std::io::Error) -> Error {
+    fn read_error(&self, error: std::io::Error) -> Error {
         Error::from_io(ErrorKind::Source, format!("reading {}", self.source.location), error)
             .with_path(&self.source.location)
             .at_offset(self.position)
@@ -177,9 +177,9 @@ fn read_some(stream: &mut (dyn Read + Send), buf: &mut [u8]) -> std::io::Result<
     }
 }
 
-impl Whole {
-    /// Takes note of `bytes`, which are at `offset` of the file.
-    fn pass(&mut self, bytes: &[u8], offset: u64) -> Result<()> {
+impl WholeFile {
+    /// Hashes and checks `bytes`, which are at `offset` of the file.
+    fn process(&mut self, bytes: &[u8], offset: u64) -> Result<()> {
         self.hasher.update(bytes);
         let end = offset + bytes.len() as u64;
         while let Some(check) = self.checks.get(self.next).filter(|check| check.offset < end) {

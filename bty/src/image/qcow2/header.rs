@@ -1,4 +1,4 @@
-//! The header of a qcow2 image: what it is, and every reason not to read it.
+//! The header of a qcow2 image, and every reason to refuse the image.
 //!
 //! Format: `docs/interop/qcow2` of QEMU. All numbers are big-endian.
 //!
@@ -9,17 +9,17 @@
 //!  32..36  encryption method u32    36..40  L1 entries u32
 //!  40..48  L1 table offset u64      48..72  refcounts and snapshots, not needed to read
 //! version 3:
-//!  72..80  incompatible features u64, a reader that does not know a set bit must stop
+//!  72..80  incompatible features u64; a reader must refuse unknown bits
 //!  80..96  compatible and autoclear features, 96..100 refcount width: not needed to read
-//! 100..104 header length u32           104  compression type u8, when the header is that long
+//! 100..104 header length u32           104  compression type u8, if the header is long enough
 //! ```
 
 use crate::{Error, ErrorKind, Result};
 
-/// As much of the file as [`parse`] looks at, in bytes.
+/// Bytes at the start of the file that [`parse`] reads.
 pub(super) const HEADER_BYTES: usize = 112;
 
-/// The largest L1 table that QEMU opens, and so makes, in bytes.
+/// The largest L1 table that QEMU supports, in bytes.
 const L1_BYTES_MAX: u64 = 32 << 20;
 
 const MAGIC: &[u8] = b"QFI\xfb";
@@ -29,26 +29,25 @@ const EXTERNAL_DATA: u64 = 1 << 2;
 const COMPRESSION: u64 = 1 << 3;
 const EXTENDED_L2: u64 = 1 << 4;
 
-/// How compressed clusters are compressed.
+/// The format of compressed clusters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Compression {
-    /// Raw deflate, which QEMU calls zlib.
+pub(crate) enum ClusterCompression {
+    /// Raw deflate. QEMU calls it zlib.
     Zlib,
-    /// Zstandard.
     Zstd,
 }
 
-/// A header that can be read from. Offsets and lengths are bytes.
+/// A valid header of an image that can be read. Offsets and lengths are bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) version: u32,
     pub(super) cluster_bits: u32,
     pub(super) virtual_bytes: u64,
     pub(super) l1_offset: u64,
-    /// As many as the virtual size needs; the table may have more.
+    /// Number of entries that the virtual size needs. The table may have more.
     pub(super) l1_entries: u64,
-    pub(super) compression: Compression,
-    /// Entries of L2 tables are 16 bytes and say which 32nds of a cluster are there.
+    pub(super) compression: ClusterCompression,
+    /// L2 entries have 16 bytes, and a bitmap of 32 subclusters.
     pub(super) extended_l2: bool,
 }
 
@@ -73,7 +72,7 @@ impl Header {
     }
 }
 
-/// Reads the header from the first [`HEADER_BYTES`] of a file that is `file_bytes` long.
+/// Parses the header from the first [`HEADER_BYTES`] of a file of `file_bytes`.
 pub(super) fn parse(bytes: &[u8], file_bytes: u64) -> Result<Header> {
     if bytes.get(..4) != Some(MAGIC) {
         return Err(refuse("this is not a qcow2 image", "check that the right file was given"));
@@ -158,11 +157,11 @@ fn check_features(features: u64) -> Result<()> {
     Ok(())
 }
 
-fn compression(features: u64, bytes: &[u8], header_bytes: u32) -> Result<Compression> {
+fn compression(features: u64, bytes: &[u8], header_bytes: u32) -> Result<ClusterCompression> {
     let kind = if header_bytes > 104 { bytes.get(104).copied().ok_or_else(cut)? } else { 0 };
     match (features & COMPRESSION != 0, kind) {
-        (false, 0) => Ok(Compression::Zlib),
-        (true, 1) => Ok(Compression::Zstd),
+        (false, 0) => Ok(ClusterCompression::Zlib),
+        (true, 1) => Ok(ClusterCompression::Zstd),
         (true, 2..) => Err(refuse(format!("compression type {kind} is not supported"), CONVERT)),
         (flag, _) => Err(refuse(
             format!("compression type {kind} contradicts its feature bit ({})", u8::from(flag)),
@@ -171,7 +170,7 @@ fn compression(features: u64, bytes: &[u8], header_bytes: u32) -> Result<Compres
     }
 }
 
-/// Checks the claims about the L1 table before anything is allocated for it.
+/// Checks the claimed size and place of the L1 table before memory is allocated for it.
 fn check_l1(header: Header, claimed: u64, file_bytes: u64) -> Result<Header> {
     let needed = header.clusters().div_ceil(header.entries_per_table());
     if claimed < needed {
@@ -204,7 +203,7 @@ pub(super) fn refuse(message: impl Into<String>, hint: &str) -> Error {
     Error::new(ErrorKind::Format, message).hint(hint)
 }
 
-/// The error that something of the image lies beyond the end of its file.
+/// The error for an offset beyond the end of the file.
 pub(super) fn truncated(what: &str, offset: u64, file_bytes: u64) -> Error {
     Error::new(
         ErrorKind::Source,
@@ -266,7 +265,7 @@ mod tests {
     fn reads_both_versions() {
         let header = parse(&sound(), FILE_BYTES).unwrap();
         assert_eq!((header.version, header.cluster_bytes(), header.l1_entries), (3, 65536, 2));
-        assert_eq!((header.compression, header.extended_l2), (Compression::Zlib, false));
+        assert_eq!((header.compression, header.extended_l2), (ClusterCompression::Zlib, false));
         let mut old = sound();
         put(&mut old, 4, &2u32.to_be_bytes());
         put(&mut old, 72, &[0xff; 40]);
@@ -279,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn says_why_and_what_next() {
+    fn each_refusal_has_a_reason_and_a_hint() {
         let cases: &[(usize, &[u8])] = &[
             (0, b"QFI\0"),
             (4, &1u32.to_be_bytes()),
@@ -338,7 +337,7 @@ mod tests {
         let mut bytes = sound();
         put(&mut bytes, 72, &8u64.to_be_bytes());
         bytes[104] = 1;
-        assert_eq!(parse(&bytes, FILE_BYTES).unwrap().compression, Compression::Zstd);
+        assert_eq!(parse(&bytes, FILE_BYTES).unwrap().compression, ClusterCompression::Zstd);
         bytes[104] = 2;
         insta::assert_snapshot!(parse(&bytes, FILE_BYTES).unwrap_err(), @"compression type 2 is not supported");
         let mut bytes = sound();
@@ -354,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_is_cut_is_an_error_at_every_length() {
+    fn a_truncated_header_is_an_error_at_every_length() {
         for len in 0..105 {
             assert!(parse(&sound()[..len], FILE_BYTES).is_err(), "{len}");
         }
@@ -363,7 +362,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_passes_is_within_its_limits(
+        fn accepted_headers_are_within_limits(
             changes in prop::collection::vec((4usize..HEADER_BYTES, any::<u8>()), 0..6),
             file_bytes in prop_oneof![0u64..1 << 20, any::<u64>()],
         ) {

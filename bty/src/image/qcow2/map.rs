@@ -1,11 +1,11 @@
-//! The map of a qcow2 image: which bytes of the file hold which bytes of the disk.
+//! The map of a qcow2 image: where the file holds the bytes of the disk.
 //!
 //! ```text
-//! L1 entry   bits 9..56 offset of an L2 table, 0 = nothing there | the rest does not matter to a reader
-//! L2 entry   bit 62 clear: bits 9..56 offset of the cluster, 0 = nothing there | bit 0 reads as zeros
-//!            bit 62 set:   compressed; with x = 70 - cluster bits, bits 0..x are its offset, unaligned,
-//!                          and bits x..62 the number of further 512-byte sectors it touches
-//! extended   8 more bytes: bits 0..32 which 32nds of the cluster are there | bits 32..64 which read as zeros
+//! L1 entry   bits 9..56 offset of an L2 table, 0 = unallocated | other bits: not needed to read
+//! L2 entry   bit 62 clear: bits 9..56 offset of the cluster, 0 = unallocated | bit 0 all zeros
+//!            bit 62 set:   compressed; with x = 70 - cluster bits, bits 0..x are its unaligned
+//!                          offset, bits x..62 the number of further 512-byte sectors
+//! extended   8 more bytes: bits 0..32 allocated subclusters | bits 32..64 zero subclusters
 //! ```
 
 use super::Qcow2;
@@ -13,37 +13,36 @@ use super::header::{DAMAGED, Header, refuse, truncated};
 use crate::source::{ByteSource, Source};
 use crate::{CancelToken, Error, ErrorKind, Result};
 
-/// Most entries of either list of a [`Window`]; bounds its memory to 48 MiB.
+/// Maximum length of each list of a [`Window`]. Bounds its memory to 48 MiB.
 pub(super) const RUNS_MAX: usize = 1 << 20;
-/// What one cluster can add to a window: its 32nds, alternating.
+/// Maximum number of entries that one cluster adds to a window: alternating subclusters.
 const RUNS_PER_CLUSTER: usize = 32;
-/// Most that is read of the tables at once.
+/// Maximum size of one read of the tables, in bytes.
 const TABLE_READ_BYTES: u64 = 1 << 20;
-/// Between two tables, this much is read rather than asking twice.
+/// Maximum gap between two tables that are read together, in bytes.
 const TABLE_GAP_BYTES: u64 = 64 << 10;
-/// Most table reads whose content is remembered.
+/// Maximum number of table reads whose hashes are kept.
 const CHECKS_MAX: usize = 1 << 18;
 
 const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 const COMPRESSED: u64 = 1 << 62;
 const ZERO: u64 = 1;
 
-/// A piece of the disk that is kept in one piece of the file. Offsets and lengths are bytes.
+/// A contiguous piece of the disk that is contiguous in the file. Offsets and lengths are bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Run {
-    /// Where it starts in the file.
+    /// Offset in the file.
     pub(super) host: u64,
-    /// Where it belongs on the disk.
+    /// Offset on the disk.
     pub(super) guest: u64,
-    /// How much of the disk it is: any number of clusters, or one compressed cluster.
+    /// Length on the disk: any number of clusters, or one compressed cluster.
     pub(super) len: u64,
-    /// How much of the file its compressed form may take, 0 for plain clusters.
+    /// Maximum length of the compressed form in the file; 0 for uncompressed clusters.
     pub(super) packed: u32,
 }
 
 impl Run {
-    /// Where it ends in the file; may lie behind the file's end, from where on plain clusters are
-    /// zero.
+    /// End in the file. May lie behind the end of the file, where uncompressed clusters are zero.
     pub(super) fn host_end(&self) -> u64 {
         self.host + if self.packed == 0 { self.len } else { u64::from(self.packed) }
     }
@@ -53,7 +52,7 @@ impl Run {
 #[derive(Debug, Default)]
 pub(super) struct Window {
     pub(super) runs: Vec<Run>,
-    /// Offset and length of what is zero.
+    /// Offset and length of zero ranges on the disk.
     pub(super) zeros: Vec<(u64, u64)>,
 }
 
@@ -81,7 +80,7 @@ impl Window {
     }
 }
 
-/// What a part of the file was when it was read.
+/// Hash of a part of the file when it was first read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Check {
     pub(super) offset: u64,
@@ -95,26 +94,26 @@ impl Check {
     }
 }
 
-/// Walks the map in the order of the disk. Holds one read of the tables at a time.
+/// Walks the map in the order of the disk. Keeps one read of the tables in memory.
 pub(super) struct Walker<'a> {
     header: Header,
     l1: &'a [u64],
     file_bytes: u64,
     runs_max: usize,
-    input: &'a dyn ByteSource,
+    bytes: &'a dyn ByteSource,
     cancel: &'a CancelToken,
-    /// The next cluster of the disk, and the one to stop at.
+    /// The next cluster of the disk, and the end of the walk.
     next: u64,
     end: u64,
-    /// A part of the file that has tables in it.
+    /// The part of the file at `read_at`, which has tables in it.
     read: Vec<u8>,
     read_at: u64,
-    /// What was read so far, or `None` when nobody wants to know or it was too much.
+    /// Hashes of what was read; `None` if they are not needed or too many.
     checks: Option<Vec<Check>>,
 }
 
 impl<'a> Walker<'a> {
-    /// Walks the clusters `range` of the disk.
+    /// Starts a walk over a range of clusters of the disk.
     pub(super) fn new(
         image: &'a Qcow2,
         source: &'a Source,
@@ -126,7 +125,7 @@ impl<'a> Walker<'a> {
             l1: &image.l1,
             file_bytes: image.file_bytes,
             runs_max: image.runs_max,
-            input: &*source.bytes,
+            bytes: &*source.bytes,
             cancel,
             next: range.start,
             end: range.end.min(image.header.clusters()),
@@ -136,13 +135,13 @@ impl<'a> Walker<'a> {
         }
     }
 
-    /// Starts to remember what is read of the tables, beginning with what was read before.
-    pub(super) fn remember(&mut self, before: &[Check]) {
+    /// Starts collecting hashes of what is read of the tables, in addition to `before`.
+    pub(super) fn collect_checks(&mut self, before: &[Check]) {
         self.checks = Some(before.to_vec());
     }
 
-    /// What was read of the tables since [`remember`](Self::remember), by offset; `None` when it is
-    /// too much, or parts overlap.
+    /// The hashes since [`collect_checks`](Self::collect_checks), sorted by offset. `None` if there
+    /// are too many, or parts overlap.
     pub(super) fn take_checks(&mut self) -> Option<Vec<Check>> {
         let mut checks = self.checks.take()?;
         checks.sort_unstable_by_key(|check| check.offset);
@@ -153,7 +152,7 @@ impl<'a> Walker<'a> {
         self.next >= self.end
     }
 
-    /// Fills `window`, which is empty, until it is full or the walk is done.
+    /// Fills the empty `window` until it is full or the walk is done.
     pub(super) fn fill(&mut self, window: &mut Window) -> Result<()> {
         let (cluster, per_table) = (self.header.cluster_bytes(), self.header.entries_per_table());
         while !self.is_done() && !window.is_full(self.runs_max) {
@@ -177,7 +176,7 @@ impl<'a> Walker<'a> {
         Ok(())
     }
 
-    /// The offset of an L2 table, checked.
+    /// The offset of an L2 table, or `None` if it is unallocated.
     fn table(&self, l1_index: u64) -> Result<Option<u64>> {
         let offset = self.l1[l1_index as usize] & OFFSET;
         if !offset.is_multiple_of(self.header.cluster_bytes()) {
@@ -191,19 +190,19 @@ impl<'a> Walker<'a> {
         Ok((offset != 0).then_some(offset))
     }
 
-    /// Entry `index` of the L2 table at `table`, of which `wanted` entries from there on are
-    /// needed.
-    fn entry(&mut self, table: u64, index: u64, wanted: u64) -> Result<(u64, u64)> {
+    /// Entry `index` of the L2 table at `table`. `count` entries from there on will be needed, and
+    /// are read at once.
+    fn entry(&mut self, table: u64, index: u64, count: u64) -> Result<(u64, u64)> {
         let size = self.header.entry_bytes();
         let at = table + index * size;
-        let held = self.read_at..self.read_at + self.read.len() as u64;
-        let fresh = !held.contains(&at);
+        let loaded = self.read_at..self.read_at + self.read.len() as u64;
+        let fresh = !loaded.contains(&at);
         if fresh {
-            self.load(at, at + wanted * size)?;
+            self.load(at, at + count * size)?;
         }
         let start = (at - self.read_at) as usize;
         if let Some(checks) = self.checks.as_mut().filter(|_| fresh || index == 0) {
-            let end = self.read.len().min(start + (wanted * size) as usize);
+            let end = self.read.len().min(start + (count * size) as usize);
             checks.push(Check::new(at, &self.read[start..end]));
             if checks.len() > CHECKS_MAX {
                 self.checks = None;
@@ -224,7 +223,7 @@ impl<'a> Walker<'a> {
         Ok((entry, bitmap))
     }
 
-    /// Reads entries from `start` to `end`, and whole tables that follow closely.
+    /// Reads the entries from `start` to `end`, and whole tables that follow closely.
     fn load(&mut self, start: u64, end: u64) -> Result<()> {
         self.cancel.check()?;
         let (cluster, per_table) = (self.header.cluster_bytes(), self.header.entries_per_table());
@@ -241,13 +240,13 @@ impl<'a> Walker<'a> {
         let len = (end - start).min(TABLE_READ_BYTES) as usize;
         self.read.resize(len, 0);
         self.read_at = start;
-        if self.input.read_at(&mut self.read, start, self.cancel)? < len {
+        if self.bytes.read_at(&mut self.read, start, self.cancel)? < len {
             return Err(changed(start));
         }
         Ok(())
     }
 
-    /// Adds the next cluster, which `entry` describes.
+    /// Adds the next cluster, described by `entry`, to the window.
     fn add(&self, window: &mut Window, entry: u64, bitmap: u64) -> Result<()> {
         let cluster = self.header.cluster_bytes();
         let guest = self.next * cluster;
@@ -314,7 +313,7 @@ impl<'a> Walker<'a> {
         let host = entry & ((1 << shift) - 1);
         let sectors = (entry & (COMPRESSED - 1)) >> shift;
         self.check_host(host, guest)?;
-        // whole sectors are counted, so the last one may pass the end of the file
+        // the length is in whole sectors, so the last one may exceed the file
         let packed = ((sectors + 1) * 512 - host % 512).min(self.file_bytes - host);
         Ok(Run { host, guest, len, packed: packed as u32 })
     }
@@ -331,12 +330,12 @@ impl<'a> Walker<'a> {
     }
 }
 
-/// The error that the file is not what it was.
+/// The error for a file that has changed since it was opened.
 pub(super) fn changed(offset: u64) -> Error {
     Error::new(
         ErrorKind::Source,
         format!("the image changed while it was read, at offset {offset}"),
     )
     .at_offset(offset)
-    .hint("wait until nothing writes to it, then start again")
+    .hint("wait until it is complete, then start again")
 }

@@ -1,13 +1,13 @@
-//! The data path: windows of the map, read in the order of the file, decompressed on several
-//! threads, given in a fixed order.
+//! The data path: windows of the map are read in the order of the file, decompressed on several
+//! threads, and delivered in a fixed order.
 //!
 //! ```text
 //! producer: walk the map -> sort by file offset -> batch = runs that fill one buffer -> read
-//! read -> (compressed: workers) -> reader, which gives the batches by number
+//! read -> (compressed: workers) -> reader, which delivers the batches by number
 //! ```
 //!
-//! The producer takes the buffers in the order of the batches, so the batch that is due always has
-//! one, however small the pool.
+//! The producer takes buffers from the pool in the order of the batches. So the batch that is due
+//! always has a buffer, and no pool is small enough for a deadlock.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::cursor::{Cursor, TAIL_BYTES};
-use super::header::{Compression, DAMAGED, refuse};
+use super::header::{ClusterCompression, DAMAGED, refuse};
 use super::map::{Check, Run, Walker, Window};
 use super::unpack::Unpacker;
 use super::{Qcow2, Source};
@@ -29,21 +29,21 @@ use crate::extent::{
 use crate::read_context::{ReadContext, ReadCounts};
 use crate::{CancelToken, Error, ErrorKind, Result, threads};
 
-/// What one worker needs: the compressed bytes of a batch, those of one that waits, and a zstd
-/// window.
+/// Memory of one worker in bytes: the compressed bytes of its batch and of one in the queue, and a
+/// zstd window.
 const WORKER_BYTES: u64 = 16 << 20;
 
-/// One step of the result.
+/// One item of the result.
 enum Step {
     Zeros(Vec<(u64, u64)>),
     Extents(Vec<Extent>),
     End(Option<Checksums>),
 }
 
-/// Steps arrive in any order, and are given by number.
+/// Steps arrive in any order, and are delivered by number.
 type Numbered = (u64, Result<Step>);
 
-/// Gives the extents of an image.
+/// Reads the extents of an image.
 pub(super) struct Reader {
     steps: Option<Receiver<Numbered>>,
     early: BTreeMap<u64, Result<Step>>,
@@ -53,17 +53,17 @@ pub(super) struct Reader {
     end: Option<Option<Checksums>>,
     counts: Arc<ReadCounts>,
     cancel: CancelToken,
-    /// Cancels only what this reader started.
+    /// Stops only the threads of this reader.
     stop: CancelToken,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Reader {
-    pub(super) fn start(image: &Qcow2, source: &Source, reading: &ReadContext) -> Result<Self> {
+    pub(super) fn start(image: &Qcow2, source: &Source, context: &ReadContext) -> Result<Self> {
         let workers =
-            (reading.memory_bytes / WORKER_BYTES).clamp(1, reading.threads.max(1) as u64) as usize;
-        let (give_step, steps) = bounded(workers + 2);
-        let (give_job, jobs) = bounded(1);
+            (context.memory_bytes / WORKER_BYTES).clamp(1, context.threads.max(1) as u64) as usize;
+        let (step_sender, steps) = bounded(workers + 2);
+        let (job_sender, jobs) = bounded(1);
         let mut reader = Self {
             steps: Some(steps),
             early: BTreeMap::new(),
@@ -71,27 +71,28 @@ impl Reader {
             zeros: Vec::new().into_iter(),
             extents: VecDeque::new(),
             end: None,
-            counts: Arc::clone(&reading.counts),
-            cancel: reading.cancel.clone(),
+            counts: Arc::clone(&context.counts),
+            cancel: context.cancel.clone(),
             stop: CancelToken::new(),
             threads: Vec::new(),
         };
         let producer = Producer {
             image: image.clone(),
             source: source.clone(),
-            pool: Arc::clone(&reading.pool),
-            counts: Arc::clone(&reading.counts),
+            pool: Arc::clone(&context.pool),
+            counts: Arc::clone(&context.counts),
             stop: reader.stop.clone(),
-            steps: give_step.clone(),
-            jobs: give_job,
+            steps: step_sender.clone(),
+            jobs: job_sender,
             number: 0,
         };
         reader.spawn("qcow2 read", move || producer.run())?;
         threads::start_some(workers, || {
-            let (jobs, steps) = (jobs.clone(), give_step.clone());
+            let (jobs, steps) = (jobs.clone(), step_sender.clone());
             let (compression, cluster) =
                 (image.header.compression, image.header.cluster_bytes() as usize);
-            reader.spawn("qcow2 unpack", move || work(&jobs, &steps, compression, cluster))
+            reader
+                .spawn("qcow2 unpack", move || decompress_jobs(&jobs, &steps, compression, cluster))
         })?;
         Ok(reader)
     }
@@ -101,7 +102,7 @@ impl Reader {
         Ok(())
     }
 
-    /// The step that is due; waits for it.
+    /// Waits for the step that is due.
     fn step(&mut self) -> Result<Step> {
         loop {
             self.cancel.check()?;
@@ -116,14 +117,14 @@ impl Reader {
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(Error::new(
                         ErrorKind::Host,
-                        "a thread that reads the image ended without an answer",
+                        "a thread that reads the image ended unexpectedly",
                     ));
                 }
             }
         }
     }
 
-    /// Makes the threads end, and lets go of all buffers.
+    /// Stops the threads, and releases all buffers.
     fn close(&mut self) {
         self.stop.cancel();
         self.steps = None;
@@ -169,16 +170,16 @@ impl Drop for Reader {
     fn drop(&mut self) {
         self.close();
         for thread in self.threads.drain(..) {
-            // a thread that panicked has said so already
+            // a panic of the thread was already reported
             let _ = thread.join();
         }
     }
 }
 
-/// Nobody wants the result any more.
-struct Dropped;
+/// The reader was dropped.
+struct ReaderDropped;
 
-/// The thread that reads.
+/// The thread that walks the map and reads the file.
 struct Producer {
     image: Qcow2,
     source: Source,
@@ -194,22 +195,22 @@ impl Producer {
     fn run(mut self) {
         let step = match self.produce() {
             Ok(Ok(digest)) => Ok(Step::End(digest)),
-            Ok(Err(Dropped)) => return,
+            Ok(Err(ReaderDropped)) => return,
             Err(error) => Err(error.with_path(&self.source.location)),
         };
         let _ = self.send(step);
     }
 
-    fn send(&mut self, step: Result<Step>) -> Result<(), Dropped> {
+    fn send(&mut self, step: Result<Step>) -> Result<(), ReaderDropped> {
         self.number += 1;
-        self.steps.send((self.number - 1, step)).map_err(|_| Dropped)
+        self.steps.send((self.number - 1, step)).map_err(|_| ReaderDropped)
     }
 
-    fn produce(&mut self) -> Result<Result<Option<Checksums>, Dropped>> {
+    fn produce(&mut self) -> Result<Result<Option<Checksums>, ReaderDropped>> {
         let (image, source, stop) = (self.image.clone(), self.source.clone(), self.stop.clone());
         let mut walker = Walker::new(&image, &source, 0..u64::MAX, &stop);
         if !source.expected.is_empty() {
-            walker.remember(&image.checks);
+            walker.collect_checks(&image.checks);
         }
         let mut window = Window::default();
         walker.fill(&mut window)?;
@@ -219,12 +220,12 @@ impl Producer {
         loop {
             let zeros = std::mem::take(&mut window.zeros);
             if !zeros.is_empty() && self.send(Ok(Step::Zeros(zeros))).is_err() {
-                return Ok(Err(Dropped));
+                return Ok(Err(ReaderDropped));
             }
             let mut runs = Batches::new(&window.runs, image.cluster_bytes());
             while let Some(batch) = runs.next_batch() {
-                if let Err(Dropped) = self.read(&mut cursor, batch)? {
-                    return Ok(Err(Dropped));
+                if let Err(ReaderDropped) = self.read(&mut cursor, batch)? {
+                    return Ok(Err(ReaderDropped));
                 }
             }
             if walker.is_done() {
@@ -237,8 +238,8 @@ impl Producer {
         }
     }
 
-    /// The cursor, and the digest when it needed a pass of its own: the file cannot be read front
-    /// to back without a step back.
+    /// The cursor. Also the digest, if it needed a separate pass because the file cannot be read
+    /// strictly front to back.
     fn cursor(&self, checks: Option<Vec<Check>>) -> Result<(Cursor, Option<Checksums>)> {
         let counts = Some(Arc::clone(&self.counts));
         if self.source.expected.is_empty() {
@@ -259,8 +260,8 @@ impl Producer {
         Ok((Cursor::new(&self.source, &self.stop, None), digest))
     }
 
-    /// Reads `batch`; what is compressed goes on to the workers.
-    fn read(&mut self, cursor: &mut Cursor, batch: Vec<Run>) -> Result<Result<(), Dropped>> {
+    /// Reads a batch. Sends it to the workers if it has compressed clusters, else to the reader.
+    fn read(&mut self, cursor: &mut Cursor, batch: Vec<Run>) -> Result<Result<(), ReaderDropped>> {
         let mut buffer = self.pool.take(&self.stop)?;
         let (places, segments) = lay_out(&batch, self.image.cluster_bytes());
         let mut packed = Vec::new();
@@ -282,17 +283,18 @@ impl Producer {
         let path = self.source.location.to_string();
         let job = Job { number: self.number, buffer, segments, packed, parts, path };
         self.number += 1;
-        Ok(self.jobs.send(job).map_err(|_| Dropped))
+        Ok(self.jobs.send(job).map_err(|_| ReaderDropped))
     }
 }
 
-/// A batch with something to decompress.
+/// A batch with compressed clusters.
 struct Job {
     number: u64,
     buffer: Buffer,
     segments: Vec<Segment>,
     packed: Vec<u8>,
-    /// A run, where its compressed bytes start, and where its cluster belongs in the buffer.
+    /// Runs, each with the start of its compressed bytes, and the place of its cluster in the
+    /// buffer.
     parts: Vec<(Run, usize, usize)>,
     path: String,
 }
@@ -309,8 +311,13 @@ impl Job {
     }
 }
 
-/// A thread that decompresses.
-fn work(jobs: &Receiver<Job>, steps: &Sender<Numbered>, compression: Compression, cluster: usize) {
+/// The body of a thread that decompresses.
+fn decompress_jobs(
+    jobs: &Receiver<Job>,
+    steps: &Sender<Numbered>,
+    compression: ClusterCompression,
+    cluster: usize,
+) {
     let mut unpacker = Unpacker::new(compression);
     for job in jobs {
         let number = job.number;
@@ -324,7 +331,7 @@ fn work(jobs: &Receiver<Job>, steps: &Sender<Numbered>, compression: Compression
     }
 }
 
-/// A part of a buffer that belongs in one piece on the disk.
+/// A part of a buffer that is contiguous on the disk.
 #[derive(Debug, PartialEq, Eq)]
 struct Segment {
     guest: u64,
@@ -338,16 +345,16 @@ fn cut(buffer: Buffer, segments: &[Segment]) -> Vec<Extent> {
     segments.iter().flat_map(|s| split_zeros(s.guest, &block.slice(s.at..s.at + s.len))).collect()
 }
 
-/// Space of a run in a buffer: a compressed cluster is decompressed whole even where the disk ends
-/// within it.
+/// Space of a run in a buffer, in bytes. A compressed cluster is decompressed as a whole, even if
+/// the disk ends within it.
 fn space(run: &Run, cluster: u64) -> usize {
     (if run.packed == 0 { run.len } else { cluster }) as usize
 }
 
-/// Cuts sorted runs into batches for one buffer each.
+/// Splits sorted runs into batches that fit one buffer each.
 struct Batches<'a> {
     runs: std::slice::Iter<'a, Run>,
-    /// What is left of a run that is being cut.
+    /// The rest of a run that was split.
     rest: Option<Run>,
     cluster: u64,
 }
@@ -391,7 +398,7 @@ impl<'a> Batches<'a> {
     }
 }
 
-/// Places the runs of a batch in a buffer: neighbours on the disk side by side, others aligned.
+/// Places the runs of a batch in a buffer: adjacent if they are adjacent on the disk, else aligned.
 fn lay_out(batch: &[Run], cluster: u64) -> (Vec<usize>, Vec<Segment>) {
     let mut order: Vec<usize> = (0..batch.len()).collect();
     order.sort_unstable_by_key(|&index| batch[index].guest);

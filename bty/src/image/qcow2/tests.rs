@@ -451,7 +451,7 @@ fn with_a_digest_every_byte_is_read_once_in_order() {
 }
 
 #[test]
-fn a_table_that_changed_since_is_noticed() {
+fn a_changed_table_is_detected() {
     let dir = TempDir::new().unwrap();
     convert(&dir, &content(2 * MIB, 100_000), "");
     let file = image_file(&dir);
@@ -530,7 +530,7 @@ fn damaged_tables_are_refused() {
 }
 
 #[test]
-fn shared_clusters_are_read_again_and_again() {
+fn shared_clusters_are_read_for_each_use() {
     let file = by_hand(&[3 << 16, 3 << 16, 4 << 16, 3 << 16], 5);
     let (three, four) = (file[3 << 16..4 << 16].to_vec(), file[4 << 16..].to_vec());
     let raw = [&three[..], &three, &four, &three].concat();

@@ -3,25 +3,25 @@
 use flate2::{Decompress, FlushDecompress, Status};
 use zstd::zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
 
-use super::header::Compression;
+use super::header::ClusterCompression;
 use crate::{Error, ErrorKind, Result};
 
-/// Largest window of a zstd frame, as a power of two: what the strongest ordinary level uses.
-/// Bounds the memory of one decoder.
+/// Maximum window of a zstd frame, as a power of two: that of the highest regular level. Limits the
+/// memory of one decoder.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
-/// Decompresses clusters one by one; reused, as setting it up costs more than a small cluster.
+/// Decompresses clusters one by one. Reused, because its setup costs more than a small cluster.
 pub(super) enum Unpacker {
     Zlib(Box<Decompress>),
     Zstd(DCtx<'static>),
 }
 
 impl Unpacker {
-    pub(super) fn new(compression: Compression) -> Result<Self> {
+    pub(super) fn new(compression: ClusterCompression) -> Result<Self> {
         match compression {
-            // raw deflate; the largest window reads all smaller ones, QEMU writes 4 KiB
-            Compression::Zlib => Ok(Self::Zlib(Box::new(Decompress::new(false)))),
-            Compression::Zstd => {
+            // raw deflate with the largest window, which also reads smaller ones; QEMU writes 4 KiB
+            ClusterCompression::Zlib => Ok(Self::Zlib(Box::new(Decompress::new(false)))),
+            ClusterCompression::Zstd => {
                 let no_memory = |_| Error::new(ErrorKind::Host, "setting up a zstd decoder");
                 let mut context = DCtx::try_create().ok_or(0).map_err(no_memory)?;
                 context
@@ -32,8 +32,8 @@ impl Unpacker {
         }
     }
 
-    /// Fills `cluster` from `packed`, of which only whole sectors are known: what follows the
-    /// compressed data is ignored. Returns false when the data is damaged or is not enough.
+    /// Fills `cluster` from `packed`, whose length is rounded up to whole sectors: bytes behind the
+    /// compressed data are ignored. Returns false when the data is damaged or too short.
     pub(super) fn unpack(&mut self, packed: &[u8], cluster: &mut [u8]) -> bool {
         match self {
             Self::Zlib(decoder) => inflate(decoder, packed, cluster),
@@ -91,21 +91,21 @@ mod tests {
         (0..CLUSTER).map(|i| (i * i / 7) as u8).collect()
     }
 
-    fn pack(compression: Compression, content: &[u8]) -> Vec<u8> {
+    fn pack(compression: ClusterCompression, content: &[u8]) -> Vec<u8> {
         match compression {
-            Compression::Zlib => {
+            ClusterCompression::Zlib => {
                 let mut encoder =
                     flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
                 encoder.write_all(content).unwrap();
                 encoder.finish().unwrap()
             }
-            Compression::Zstd => zstd::bulk::compress(content, 3).unwrap(),
+            ClusterCompression::Zstd => zstd::bulk::compress(content, 3).unwrap(),
         }
     }
 
     #[test]
-    fn fills_the_cluster_and_ignores_what_follows() {
-        for compression in [Compression::Zlib, Compression::Zstd] {
+    fn bytes_behind_the_compressed_data_are_ignored() {
+        for compression in [ClusterCompression::Zlib, ClusterCompression::Zstd] {
             let mut unpacker = Unpacker::new(compression).unwrap();
             let mut packed = pack(compression, &content());
             packed.extend([0xaa; 511]);
@@ -118,8 +118,8 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_that_is_not_filled_is_damage() {
-        for compression in [Compression::Zlib, Compression::Zstd] {
+    fn a_cluster_that_is_too_short_is_damaged() {
+        for compression in [ClusterCompression::Zlib, ClusterCompression::Zstd] {
             let mut unpacker = Unpacker::new(compression).unwrap();
             let mut cluster = vec![0; CLUSTER];
             let packed = pack(compression, &content());
@@ -136,13 +136,17 @@ mod tests {
         encoder.window_log(27).unwrap();
         encoder.write_all(&content()).unwrap();
         let packed = encoder.finish().unwrap();
-        assert!(!Unpacker::new(Compression::Zstd).unwrap().unpack(&packed, &mut vec![0; CLUSTER]));
+        assert!(
+            !Unpacker::new(ClusterCompression::Zstd)
+                .unwrap()
+                .unpack(&packed, &mut vec![0; CLUSTER])
+        );
     }
 
     proptest! {
         #[test]
         fn damage_ends_it(packed in prop::collection::vec(any::<u8>(), 0..600), at in 0usize..600) {
-            for compression in [Compression::Zlib, Compression::Zstd] {
+            for compression in [ClusterCompression::Zlib, ClusterCompression::Zstd] {
                 let mut unpacker = Unpacker::new(compression).unwrap();
                 let mut cluster = vec![0; CLUSTER];
                 unpacker.unpack(&packed, &mut cluster);
