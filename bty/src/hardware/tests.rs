@@ -21,7 +21,7 @@ fn each<'a>(nodes: &[&'a Value], key: &str) -> Vec<&'a Value> {
 }
 
 #[test]
-fn a_server_tells_its_name_and_board() {
+fn a_server_reports_its_name_and_board() {
     let machine = server();
     let tree = machine.inventory().lshw;
     assert_eq!(
@@ -51,7 +51,7 @@ fn a_server_tells_its_name_and_board() {
 }
 
 #[test]
-fn a_server_tells_its_processors_and_memory() {
+fn a_server_reports_its_processors_and_memory() {
     let tree = server().inventory().lshw;
     let cpus = of_class(&tree, "processor");
     assert_eq!(each(&cpus, "slot"), ["CPU1", "CPU2"]);
@@ -84,7 +84,7 @@ fn a_server_tells_its_processors_and_memory() {
 }
 
 #[test]
-fn a_server_tells_its_network_interfaces() {
+fn a_server_reports_its_network_interfaces() {
     let tree = server().inventory().lshw;
     let networks = of_class(&tree, "network");
     assert_eq!(each(&networks, "logicalname"), ["idrac", "eno1"]);
@@ -114,7 +114,7 @@ fn a_server_tells_its_network_interfaces() {
 }
 
 #[test]
-fn a_server_tells_its_disks_in_both_places() {
+fn a_server_reports_its_disks_in_both_places() {
     let inventory = server().inventory();
     let disks = of_class(&inventory.lshw, "disk");
     assert_eq!(each(&disks, "businfo"), ["scsi@0:0.0.0", "nvme@0:1"]);
@@ -142,7 +142,7 @@ fn a_server_tells_its_disks_in_both_places() {
 }
 
 #[test]
-fn a_virtual_machine_without_dmi_tells_what_the_kernel_knows() {
+fn a_virtual_machine_without_dmi_reports_what_the_kernel_knows() {
     let machine = Machine::new();
     machine.put("proc/cpuinfo", "processor\t: 0\nmodel name\t: QEMU CPU\ncore id\t: 0\n\nprocessor\t: 1\nmodel name\t: QEMU CPU\ncore id\t: 1\n");
     machine.put("proc/meminfo", "MemTotal:       2014528 kB\nMemFree: 1 kB\n");
@@ -213,7 +213,7 @@ fn a_virtual_machine_without_dmi_tells_what_the_kernel_knows() {
 }
 
 #[test]
-fn memory_that_is_plugged_in_counts_more_than_what_the_kernel_leaves() {
+fn prefers_the_size_of_online_memory_to_what_the_kernel_can_use() {
     let machine = Machine::new();
     machine.put("proc/meminfo", "MemTotal: 1000 kB\n");
     machine.put("sys/devices/system/memory/block_size_bytes", "8000000\n");
@@ -225,7 +225,7 @@ fn memory_that_is_plugged_in_counts_more_than_what_the_kernel_leaves() {
 }
 
 #[test]
-fn arrays_of_memory_are_shown_apart_and_flash_not_at_all() {
+fn shows_memory_arrays_apart_and_leaves_out_flash() {
     let machine = Machine::new();
     let in_array = |array: u16| {
         let mut bytes = module(array + 1, 1024, "slot", "1");
@@ -249,7 +249,7 @@ fn arrays_of_memory_are_shown_apart_and_flash_not_at_all() {
 }
 
 #[test]
-fn a_container_has_only_what_programs_made() {
+fn a_container_has_only_virtual_interfaces() {
     let machine = Machine::new();
     machine.interface("lo", None, &[("address", "00:00:00:00:00:00")]);
     machine.interface("eth0", None, &[("address", "02:42:ac:11:00:02")]);
@@ -258,7 +258,7 @@ fn a_container_has_only_what_programs_made() {
     assert_eq!(each(&of_class(&tree, "network"), "serial"), ["02:42:ac:11:00:02"]);
 }
 
-/// A host of these disks and nothing else.
+/// A host that lists these disks and opens none.
 struct Disks(Vec<Disk>);
 
 impl DiskHost for Disks {

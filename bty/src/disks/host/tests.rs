@@ -4,7 +4,7 @@ use crate::disks::TableKind;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
-/// A made-up machine in a directory.
+/// A simulated machine in a directory.
 struct Fake {
     dir: tempfile::TempDir,
 }

@@ -110,7 +110,7 @@ fn reads_fields_and_strings() {
 }
 
 #[test]
-fn counts_and_speeds_grow_into_later_fields() {
+fn reads_large_counts_and_speeds_from_the_wide_fields() {
     let wide = |at: usize, value: u16| {
         structure(
             PROCESSOR,
@@ -135,7 +135,7 @@ fn counts_and_speeds_grow_into_later_fields() {
 }
 
 #[test]
-fn a_table_cut_anywhere_gives_what_was_before() {
+fn a_truncated_table_gives_the_structures_before_the_cut() {
     let bytes = [processor(1, "CPU1", 0x41), processor(2, "CPU2", 0x41)].concat();
     let first = processor(1, "CPU1", 0x41).len();
     for end in 0..bytes.len() {

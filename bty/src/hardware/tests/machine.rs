@@ -8,7 +8,7 @@ use crate::disks::{SystemHost, SystemRoots};
 use crate::hardware::smbios::tests::{module, processor, structure};
 use crate::hardware::{HardwareRoots, Inventory};
 
-/// A made-up machine in a directory.
+/// A simulated machine in a directory.
 pub(super) struct Machine {
     dir: tempfile::TempDir,
 }
