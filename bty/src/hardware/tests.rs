@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 mod machine;
 
-/// All nodes of a class, in the order of the tree.
+/// All nodes of a class, depth first.
 fn of_class<'a>(node: &'a Value, class: &str) -> Vec<&'a Value> {
     let below =
         node["children"].as_array().into_iter().flatten().flat_map(|child| of_class(child, class));
@@ -160,7 +160,7 @@ fn a_virtual_machine_without_dmi_reports_what_the_kernel_knows() {
         Some(nic),
         &[("address", "52:54:00:12:34:56"), ("carrier", "1"), ("speed", "2500")],
     );
-    // a card of two interfaces, and one of a bus that is no PCI
+    // a card with two interfaces, and an interface on another bus than PCI
     let both =
         machine.pci("pci0000:00/0000:00:04.0", "0x020000", ("0x15b3", "0x1003"), "mlx4_core");
     machine.interface(
@@ -307,7 +307,7 @@ fn an_empty_tree_is_an_empty_machine() {
     });
     assert_eq!((inventory.lshw, inventory.disks), (tree, Vec::new()));
     assert_eq!(dmi(&machine.roots()), Dmi::default());
-    // without sysfs the system's own host fails, and says so
+    // without sysfs `SystemHost` fails
     let roots = SystemRoots { sys: machine.at("sys"), ..SystemRoots::default() };
     let error = Inventory::collect(&SystemHost::with_roots(roots), &machine.roots()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Host);

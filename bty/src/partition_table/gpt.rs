@@ -6,7 +6,8 @@
 //! 16..20 CRC-32 of the header with this field zero           20..24 reserved
 //! 24..32 own LBA       32..40 LBA of the other header
 //! 40..48 first usable  48..56 last usable LBA   56..72 disk GUID
-//! 72..80 LBA of the entries   80..84 number of entries   84..88 size of one   88..92 CRC-32 of all entries
+//! 72..80 LBA of the entries      80..84 number of entries
+//! 84..88 size of one entry       88..92 CRC-32 of all entries
 //!
 //! entry: 0..16 type GUID | 16..32 own GUID | 32..40 first LBA | 40..48 last LBA (inclusive)
 //!        48..56 attributes | 56..128 name, UTF-16

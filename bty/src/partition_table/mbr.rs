@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! 0..440 boot code | 440..444 disk signature | 446..510 four entries of 16 bytes | 510..512 55 aa
-//! entry: 0 status (00, 80 bootable) | 1..4 CHS start | 4 type | 5..8 CHS end | 8..12 first LBA u32 | 12..16 sectors u32
+//! entry: 0 status (00, 80 bootable) | 1..4 CHS start | 4 type | 5..8 CHS end
+//!        8..12 first LBA | 12..16 number of sectors
 //! ```
 //! All little-endian; UEFI specification 2.10, section 5.2.1.
 
