@@ -337,7 +337,7 @@ fn refuses_other_files_and_lists_the_disks() {
         (fake.at("home/dangling"), "there is nothing at"),
         (fake.at("home"), "is a directory"),
         (PathBuf::from("/dev/null"), "is a character device"),
-        (fake.at("dev/sdb"), "is a regular file among the devices"),
+        (fake.at("dev/sdb"), "is a regular file in the directory of devices"),
     ] {
         let error = fake.host().probe(&path).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
