@@ -16,7 +16,7 @@ use crate::source::ByteSource;
 use crate::transport::registry_auth::Challenge;
 use crate::{CancelToken, Client, Location, Result, Selector, Source, digest, size};
 
-/// Decodes foreign bytes in whatever format they look like, as far as 64 MiB.
+/// Decodes untrusted bytes in the format that they look like, up to 64 MiB.
 pub fn decode(data: &[u8]) {
     let Some(compression) = Compression::sniff(&data[..data.len().min(SNIFF_BYTES)]) else {
         return;
@@ -27,7 +27,7 @@ pub fn decode(data: &[u8]) {
     }
 }
 
-/// Opens foreign bytes as an image, a qcow2 most of all, and reads all of it, as far as 64 MiB.
+/// Opens untrusted bytes as an image (above all as qcow2), and reads up to 4096 extents of it.
 pub fn image(data: &[u8]) {
     let input = Arc::new(Memory(data.to_vec()));
     let source = Source::new(Location::File("fuzz".into()), "fuzz", input);
@@ -40,8 +40,8 @@ pub fn image(data: &[u8]) {
     }
 }
 
-/// Reads foreign bytes as the beginning of a disk: partition tables, signatures, and moving the
-/// backup GPT. And as the firmware's table, which is of the same kind: numbers at fixed places.
+/// Parses untrusted bytes as the start of a disk: partition tables, signatures, and moving the
+/// backup GPT. Also as an SMBIOS table, which is binary data of the same kind.
 pub fn disk(data: &[u8]) {
     let mut read = partition_table::over(data);
     for sector in [512, 4096] {
@@ -57,7 +57,7 @@ pub fn disk(data: &[u8]) {
     let _ = smbios::SmbiosTable::parse(data);
 }
 
-/// Reads foreign text as everything that people, servers and kernels write.
+/// Parses untrusted text in every format that people, servers and kernels write.
 pub fn text(data: &[u8]) {
     let _ = Catalog::parse(data);
     let Ok(text) = std::str::from_utf8(data) else { return };
@@ -69,7 +69,7 @@ pub fn text(data: &[u8]) {
     let _ = cpu::parse_cpuinfo(text);
 }
 
-/// Reads foreign bytes as what registries answer: manifests, and challenges of `WWW-Authenticate`.
+/// Parses untrusted bytes as responses of a registry: manifests, and `WWW-Authenticate` challenges.
 pub fn registry(data: &[u8]) {
     let _ = oci::read_manifest(data);
     if let Ok(text) = std::str::from_utf8(data)
@@ -79,13 +79,12 @@ pub fn registry(data: &[u8]) {
     }
 }
 
-/// Hops through foreign bytes for the size that they decode to.
+/// Walks the frames of untrusted compressed bytes to find the size that they decode to.
 pub fn sizes(data: &[u8]) {
     decode::walk_sizes(&Memory(data.to_vec()), &CancelToken::new());
 }
 
-/// Reads foreign bytes as what a flashed disk and the firmware say about booting: entries of boot
-/// loaders, and UEFI variables.
+/// Parses untrusted bytes as boot loader entries of a disk, and as UEFI variables.
 pub fn boot(data: &[u8]) {
     uefi::read_variable(data);
     let Ok(text) = std::str::from_utf8(data) else { return };
@@ -93,7 +92,7 @@ pub fn boot(data: &[u8]) {
     let _ = boot::parse_grub(text);
 }
 
-/// Bytes in memory as an origin.
+/// A source of bytes in memory.
 struct Memory(Vec<u8>);
 
 impl ByteSource for Memory {

@@ -1,12 +1,12 @@
-//! Hardware: what a machine is made of, as it tells its server.
+//! The hardware of a machine: the inventory that it posts to its server.
 //!
-//! [`Inventory::collect`] reads sysfs, procfs and the firmware's SMBIOS table, without other
-//! programs. Its disks look like those of `lsblk`, and its tree like that of `lshw -json`, for the
-//! sake of everything that reads those. [`dmi`] is the short answer: who made this machine, and
-//! which one it is.
+//! [`Inventory::collect`] reads sysfs, procfs and the SMBIOS table of the firmware, without the
+//! help of other programs. Its disks have the format of `lsblk`, and its tree that of `lshw -json`,
+//! so that tools for those can read it. [`dmi`] is a summary: vendor, model and serial number of
+//! the machine.
 //!
-//! What the system does not tell, or tells only to root, is absent and never an error. The names of
-//! PCI devices are no part of this: where `lshw` has them from a database, the tree has numbers.
+//! What the system does not report, or only to root, is absent and never an error. PCI devices are
+//! shown by their numbers, where `lshw` takes their names from a database.
 //!
 //! ```no_run
 //! use bty::SystemHost;
@@ -38,7 +38,7 @@ mod pci;
 pub(crate) mod smbios;
 mod tree;
 
-/// What a machine posts about itself. Serialises to the body of `POST /pxe/{mac}/inventory`.
+/// What a machine posts about itself. Serializes to the body of `POST /pxe/{mac}/inventory`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Inventory {
@@ -48,14 +48,14 @@ pub struct Inventory {
     pub lshw: serde_json::Value,
 }
 
-/// A disk in an [`Inventory`]. Serialises to the names of `lsblk`; text is cut to the lengths that
-/// a server accepts.
+/// A disk in an [`Inventory`]. Serializes with the field names of `lsblk`; text is cut to the
+/// lengths that a server accepts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct InventoryDisk {
     /// Device node, at most 255 characters.
     pub path: String,
-    /// Size for people, as `lsblk` writes it: `465.8G`, `512M`.
+    /// Size in the notation of `lsblk`: `465.8G`, `512M`.
     pub size: String,
     /// Size in bytes.
     pub size_bytes: u64,
@@ -66,19 +66,19 @@ pub struct InventoryDisk {
     pub vendor: Option<String>,
     /// Model, at most 128 characters.
     pub model: Option<String>,
-    /// Serial number, at most 128 characters: what a server tells disks apart by.
+    /// Serial number, at most 128 characters, by which a server identifies the disk.
     pub serial: Option<String>,
     /// Transport: `nvme`, `sata`, `usb` …
     pub tran: Option<String>,
-    /// The medium can be taken out.
+    /// True when the medium can be taken out.
     pub removable: bool,
-    /// Writes are refused by the kernel.
+    /// True when the kernel refuses writes.
     pub readonly: bool,
-    /// Where it and its partitions are mounted; `[SWAP]` for swap space in use.
+    /// Where the disk and its partitions are mounted; `[SWAP]` for active swap space.
     pub mountpoints: Vec<String>,
 }
 
-/// Where the system shows its hardware; tests bring trees of their own.
+/// The directories in which the system describes its hardware. Tests bring trees of their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HardwareRoots {
@@ -89,7 +89,7 @@ pub struct HardwareRoots {
 }
 
 impl HardwareRoots {
-    /// Other trees than `/sys` and `/proc`. They need not exist.
+    /// Uses other trees than `/sys` and `/proc`. They need not exist.
     pub fn new(sys: impl Into<PathBuf>, proc: impl Into<PathBuf>) -> Self {
         Self { sys: sys.into(), proc: proc.into() }
     }
@@ -101,73 +101,73 @@ impl Default for HardwareRoots {
     }
 }
 
-/// How the firmware names the machine, from `/sys/class/dmi/id`. What a maker left at a placeholder
-/// (`To Be Filled By O.E.M.`) is absent, and so is what only root may read: serial numbers and the
-/// UUID.
+/// Identification of the machine by its firmware, from `/sys/class/dmi/id`. A placeholder of the
+/// vendor (`To Be Filled By O.E.M.`) counts as absent. Serial numbers and the UUID are absent
+/// unless read by root.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Dmi {
-    /// Who made the machine.
+    /// Vendor of the machine.
     pub vendor: Option<String>,
-    /// What it is called.
+    /// Product name.
     pub product: Option<String>,
-    /// The version of that.
+    /// Version of the product.
     pub version: Option<String>,
-    /// Its serial number.
+    /// Serial number of the machine.
     pub serial: Option<String>,
-    /// Its UUID, as the kernel writes it.
+    /// UUID of the machine, as the kernel writes it.
     pub uuid: Option<String>,
-    /// The number it is ordered by.
+    /// Stock keeping unit: the order number.
     pub sku: Option<String>,
-    /// The family of products it belongs to.
+    /// Product family.
     pub family: Option<String>,
-    /// The kind of its case, one word: `desktop`, `notebook`, `rackmount`, `server`, `blade` …
+    /// Type of the chassis, one word: `desktop`, `notebook`, `rackmount`, `server`, `blade` …
     pub chassis: Option<String>,
-    /// The serial number of the case.
+    /// Serial number of the chassis.
     pub chassis_serial: Option<String>,
-    /// The number its owner has given it.
+    /// Asset tag, assigned by the owner.
     pub asset_tag: Option<String>,
-    /// Who made the main board.
+    /// Vendor of the main board.
     pub board_vendor: Option<String>,
-    /// What the main board is called.
+    /// Product name of the main board.
     pub board_product: Option<String>,
-    /// The version of the main board.
+    /// Version of the main board.
     pub board_version: Option<String>,
-    /// The serial number of the main board.
+    /// Serial number of the main board.
     pub board_serial: Option<String>,
-    /// Who made the firmware.
+    /// Vendor of the firmware.
     pub bios_vendor: Option<String>,
-    /// The version of the firmware.
+    /// Version of the firmware.
     pub bios_version: Option<String>,
-    /// The date of the firmware, as its maker wrote it: `03/14/2024`.
+    /// Release date of the firmware, as its vendor wrote it: `03/14/2024`.
     pub bios_date: Option<String>,
 }
 
-/// Reads how the firmware names the machine. A machine without DMI has none of it.
+/// Reads the identification of the machine. All fields are absent on a machine without DMI.
 #[must_use]
 pub fn dmi(roots: &HardwareRoots) -> Dmi {
     dmi::read(roots)
 }
 
-/// A server refuses a whole inventory that has more.
+/// A server rejects an inventory with more disks.
 const DISKS_MAX: usize = 64;
 
 impl Inventory {
-    /// An inventory of described disks and of no hardware: for dry runs.
+    /// An inventory of these disks and without other hardware, for dry runs.
     #[must_use]
-    pub fn described(disks: &[Disk]) -> Self {
+    pub fn dry_run(disks: &[Disk]) -> Self {
         Self {
             disks: disks.iter().map(InventoryDisk::from).collect(),
             lshw: serde_json::Value::Null,
         }
     }
 
-    /// Takes stock of the machine that `roots` show, with the disks of `host`. Only whole disks are
-    /// listed: no loop devices, no files.
+    /// Collects the disks of `host`, and the hardware that `roots` describe. Only whole disks are
+    /// included: no loop devices, no files.
     ///
     /// # Errors
-    /// Those of [`DiskHost::list`].
+    /// [`ErrorKind::Host`](crate::ErrorKind::Host) when the disks cannot be listed.
     pub fn collect(host: &dyn DiskHost, roots: &HardwareRoots) -> Result<Self> {
         let mut disks = host.list()?;
         disks.retain(|disk| disk.kind == DiskKind::Disk);
@@ -179,14 +179,14 @@ impl Inventory {
     }
 }
 
-/// The first `bytes_max` of a file; none when it cannot be read.
+/// Reads the first `bytes_max` bytes of a file; `None` when it cannot be read.
 fn read_file(path: &Path, bytes_max: u64) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path).ok()?.take(bytes_max).read_to_end(&mut bytes).ok()?;
     Some(bytes)
 }
 
-/// Names in a directory, sorted; none when it cannot be read.
+/// The names in a directory, sorted; empty when it cannot be read.
 fn names_in(dir: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let mut names: Vec<String> =

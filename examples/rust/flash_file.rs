@@ -1,4 +1,4 @@
-//! Writes an image to a new file, as a virtual machine's disk, and shows progress. The same calls
+//! Writes an image to a new file, the disk of a virtual machine, and shows progress. The same calls
 //! write to a real disk.
 //!
 //! cargo run -p bty --example flash_file -- IMAGE NEW-FILE
@@ -14,7 +14,7 @@ use bty::{CancelToken, Client, DiskHost, Error, ErrorKind, Event, Image, Result,
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let (Some(reference), Some(target)) = (arguments.next(), arguments.next()) else {
-        return Err(Error::new(ErrorKind::Usage, "give an image and the name of a new file"));
+        return Err(Error::new(ErrorKind::Usage, "expected two arguments: IMAGE NEW-FILE"));
     };
     let cancel = CancelToken::new();
     let image = Image::open(&Client::default(), &reference, &OpenOptions::default(), &cancel)?;

@@ -1,4 +1,4 @@
-//! Lists the disks of this machine, and says which are free.
+//! Lists the disks of this machine, and what uses them.
 //!
 //! cargo run -p bty --example list_disks
 

@@ -1,4 +1,4 @@
-//! What a flashed disk and the firmware say about booting.
+//! Boot loader entries of a disk, and UEFI variables.
 #![cfg_attr(fuzzing, no_main)]
 
 bty_fuzz::target!(bty::fuzzing::boot);

@@ -1,4 +1,4 @@
-//! What a disk begins with: partition tables and signatures; and the firmware's SMBIOS table.
+//! The start of a disk: partition tables and signatures. Also the SMBIOS table of the firmware.
 #![cfg_attr(fuzzing, no_main)]
 
 bty_fuzz::target!(bty::fuzzing::disk);

@@ -1,13 +1,13 @@
-//! Fuzz targets for parsers of foreign bytes, and a way to run them without a fuzzer.
+//! Fuzz targets for the parsers of untrusted bytes, and a way to run them without a fuzzer.
 //!
 //! `cargo +nightly fuzz run decode` searches for inputs; it needs a nightly compiler and
-//! cargo-fuzz. Any other build compiles each target into a program that replays inputs:
-//! `target/debug/decode fuzz/artifacts/decode` reports a crash that the fuzzer has found, in a
-//! debugger too.
+//! cargo-fuzz. Any other build compiles each target into a program that replays inputs, with or
+//! without a debugger: `target/debug/decode fuzz/artifacts/decode` repeats a crash that the fuzzer
+//! has found.
 
 use std::path::{Path, PathBuf};
 
-/// Makes the crate a fuzz target that calls a function with each input.
+/// Turns the crate into a fuzz target that calls the given function with each input.
 #[macro_export]
 macro_rules! target {
     ($run:path) => {
@@ -21,10 +21,10 @@ macro_rules! target {
     };
 }
 
-/// Calls `run` with the content of each path; a directory stands for the files in it.
+/// Calls `run` with the content of each file in `paths`, and of the files in each directory.
 ///
 /// # Errors
-/// A path that cannot be read.
+/// The error of a path that cannot be read.
 pub fn replay(paths: impl Iterator<Item = PathBuf>, run: fn(&[u8])) -> std::io::Result<()> {
     for path in paths {
         if path.is_dir() {
@@ -39,7 +39,7 @@ pub fn replay(paths: impl Iterator<Item = PathBuf>, run: fn(&[u8])) -> std::io::
 
 fn replay_file(path: &Path, run: fn(&[u8])) -> std::io::Result<()> {
     let input = std::fs::read(path)?;
-    // before the call, which may not return
+    // printed before the call, because the call may crash
     eprintln!("{}: {} bytes", path.display(), input.len());
     run(&input);
     Ok(())

@@ -271,7 +271,7 @@ impl Machine for SimulatedWorld {
     }
 
     fn inventory(&self) -> Result<Inventory> {
-        Ok(Inventory::described(&DiskHost::list(self)?))
+        Ok(Inventory::dry_run(&DiskHost::list(self)?))
     }
 
     fn load_kernel(&self, _: &Path) -> Result<()> {

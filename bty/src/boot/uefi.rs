@@ -178,13 +178,14 @@ pub(crate) fn read_variable(data: &[u8]) {
     let _ = std::str::from_utf8(data).map(entry_number);
 }
 
-/// An `EFI_LOAD_OPTION`, UEFI specification 2.10, sections 3.1.3, 10.3.5.1 and 10.3.5.4;
+/// Encodes an `EFI_LOAD_OPTION`, UEFI specification 2.10, sections 3.1.3, 10.3.5.1 and 10.3.5.4;
 /// little-endian.
 ///
 /// ```text
 /// 0..4 attributes | 4..6 length of the path | description, UTF-16 with NUL | path
-/// path:  04 01 hard drive: 2..4 length 42 | 4..8 partition number | 8..16 first LBA | 16..24 sectors
-///              24..40 partition GUID | 40 format (2 GPT) | 41 signature type (2 GUID)
+/// path:  04 01 hard drive: 2..4 length 42 | 4..8 partition number | 8..16 first LBA
+///              16..24 sectors | 24..40 partition GUID | 40 format (2 GPT)
+///              41 signature type (2 GUID)
 ///        04 04 file path:  2..4 length | name, UTF-16 with NUL
 ///        7f ff end:        2..4 length 4
 /// ```

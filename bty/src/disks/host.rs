@@ -74,8 +74,8 @@ impl SystemHost {
         };
         if parent == self.roots.dev {
             return refuse(
-                "would be a regular file among the devices",
-                "is the name of the disk right? bty disks lists them",
+                "would be a regular file in the directory of devices",
+                "check the name of the disk; bty disks lists them",
             );
         }
         Ok(planned_file(parent.join(name), size_bytes))
@@ -135,14 +135,14 @@ impl SystemHost {
             return Err(refuse("is a character device, not a disk"));
         }
         if kind.is_block_device() {
-            return Err(refuse("is a block device that the system does not describe"));
+            return Err(refuse("is a block device that sysfs does not list"));
         }
         if !kind.is_file() {
             return Err(refuse("is neither a disk nor a regular file"));
         }
         // `dd of=/dev/sdx` creates such a file when there is no such disk; /dev is in memory
         if path.parent() == Some(&self.roots.dev) {
-            return Err(refuse("is a regular file among the devices, not a disk"));
+            return Err(refuse("is a regular file in the directory of devices, not a disk"));
         }
         let mut disk = empty_disk(path, DiskKind::File);
         disk.size_bytes = file_bytes(meta.len());

@@ -154,7 +154,8 @@ impl FlashPlan {
                 "sector_size",
                 format!(
                     "the partition table of the image uses sectors of {sector} bytes, the disk \
-                     sectors of {}: nothing would be found in its place (use an image made for {}-byte sectors)",
+                     sectors of {}: nothing would be found in its place (use an image made for \
+                     {}-byte sectors)",
                     disk.logical_sector_bytes, disk.logical_sector_bytes
                 ),
             );

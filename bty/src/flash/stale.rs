@@ -8,29 +8,29 @@ use std::ops::Range;
 
 use crate::size::{GIB, KIB, MIB, align_down, align_up};
 
-/// How much is made zero where a file system may begin or end.
-const PLACE_BYTES: u64 = MIB;
+/// How many bytes are zeroed where a file system may begin or end.
+const EDGE_BYTES: u64 = MIB;
 
-/// How much is made zero where a partition often begins: as far as any signature at the start of
-/// one, the two labels of ZFS included.
+/// How many bytes are zeroed where a partition often begins: this covers every signature at the
+/// start of a partition, the first two labels of ZFS included.
 const USUAL_BYTES: u64 = 512 * KIB;
 
-/// Sizes of first and second partitions that installers and makers of images choose, in MiB.
+/// Sizes in MiB that installers and images commonly give to the first partitions.
 const USUAL_SIZES: [u64; 16] =
     [16, 32, 64, 100, 128, 200, 256, 260, 300, 500, 512, 538, 550, 600, 1024, 2048];
 
-/// Where partitions often begin, in MiB: behind a gap of 1 or 4 MiB and a partition of a usual
-/// size.
+/// Offsets in bytes at which partitions often begin: after a gap of 1 or 4 MiB and a partition of a
+/// usual size, and at powers of two.
 fn usual_offsets() -> impl Iterator<Item = u64> {
     let behind_gap = USUAL_SIZES.into_iter().flat_map(|size| [size + 1, size + 4]);
     let powers = (0..25).map(|bits| 1 << bits);
     behind_gap.chain(powers).map(|mib| mib * MIB)
 }
 
-/// What to make zero beyond an image that ends at `image_end`, so that nothing of the disk's past
-/// comes alive: ascending, whole sectors of `sector` bytes, never before the image's end.
-/// `partitions` are the byte ranges of those that were on the disk, and of those that the image
-/// makes.
+/// The byte ranges to zero beyond an image that ends at `image_end`, so that no signature of the
+/// old system is found: ascending, whole sectors of `sector` bytes, never before the end of the
+/// image. `partitions` are the byte ranges of the old partitions on the disk, and of those in the
+/// image.
 pub(crate) fn stale_ranges(
     image_end: u64,
     disk_bytes: u64,
@@ -40,15 +40,15 @@ pub(crate) fn stale_ranges(
     let start = align_up(image_end, u64::from(sector));
     let end = align_down(disk_bytes, u64::from(sector));
     let places = [
-        // right behind the image: whatever began where the disk's free space begins now
-        (start, PLACE_BYTES),
+        // right behind the image, where the free space of the disk begins now
+        (start, EDGE_BYTES),
         // Ceph BlueStore keeps copies of its label here
         (GIB, 4 * KIB),
         (10 * GIB, 4 * KIB),
         (100 * GIB, 4 * KIB),
         (1000 * GIB, 4 * KIB),
         // backup GPT, MD 0.90 and 1.0, Intel and DDF RAID, the last two ZFS labels
-        (end.saturating_sub(PLACE_BYTES), PLACE_BYTES),
+        (end.saturating_sub(EDGE_BYTES), EDGE_BYTES),
     ];
     let usual = usual_offsets().map(|at| (at, USUAL_BYTES));
     let of_partitions =
@@ -62,16 +62,16 @@ pub(crate) fn stale_ranges(
     )
 }
 
-/// Where the signatures of a partition lie that is at `partition`: at its start and at its end.
+/// The parts of a partition in which signatures lie: its start and its end.
 pub(crate) fn edges(partition: &Range<u64>) -> [Range<u64>; 2] {
     let Range { start, end } = *partition;
     [
-        start..start.saturating_add(PLACE_BYTES).min(end),
-        end.saturating_sub(PLACE_BYTES).max(start)..end,
+        start..start.saturating_add(EDGE_BYTES).min(end),
+        end.saturating_sub(EDGE_BYTES).max(start)..end,
     ]
 }
 
-/// Ascending, without empty ones, and without those that touch another.
+/// Sorts ranges, drops empty ones, and joins those that touch.
 pub(crate) fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
     ranges.retain(|range| range.start < range.end);
     ranges.sort_by_key(|range| range.start);

@@ -9,7 +9,7 @@ use crate::image::{HEAD_BYTES, ImageInfo};
 /// Sizes are bytes.
 #[derive(Clone, Default)]
 pub(super) struct ReadSummary {
-    /// The first MiB, held back from the writers; empty when it was not asked for.
+    /// The first MiB, held back from the writers. Empty unless created by `with_head`.
     head: Vec<u8>,
     /// Size of the disk image.
     pub(super) disk_bytes: u64,

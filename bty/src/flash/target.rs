@@ -116,9 +116,9 @@ impl TargetState {
 
     /// Announces the write of the first MiB, after which the disk may boot.
     ///
-    /// The flag is set before the checks: a waiting thread that is cancelled either sees the flag,
-    /// and then waits until the first MiB was taken back, or had cancelled before, and then this
-    /// fails.
+    /// The flag is set before the checks. So a thread that stopped waiting after a cancel, because
+    /// it did not see the flag, can rely on this to fail; one that sees it waits until the first
+    /// MiB is proven or zero again.
     ///
     /// # Errors
     /// [`ErrorKind::Cancelled`] when cancelled, [`ErrorKind::Target`] when the device was given up.
@@ -272,7 +272,7 @@ impl TargetState {
 }
 
 impl TargetCounters {
-    /// Bytes that the device takes per second of writing.
+    /// Bytes written per second of writing.
     pub(super) fn rate(&self) -> u64 {
         let busy = self.busy_micros.load(Ordering::Relaxed).max(1);
         self.written_bytes.load(Ordering::Relaxed).saturating_mul(1_000_000) / busy

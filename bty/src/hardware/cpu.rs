@@ -1,5 +1,5 @@
-//! Processors: one node a socket, from the firmware's table, `/proc/cpuinfo` and the kernel's idea
-//! of packages and cores.
+//! Processors: one node per socket, from the SMBIOS table, `/proc/cpuinfo`, and the packages and
+//! cores in sysfs.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -8,24 +8,24 @@ use crate::hardware::node::HardwareNode;
 use crate::hardware::smbios::{Processor, SmbiosTable};
 use crate::hardware::{HardwareRoots, names_in, read_file};
 
-/// A thread takes two to three KiB of text.
+/// A thread takes two to three KiB.
 const CPUINFO_BYTES_MAX: u64 = 16 << 20;
-/// There are some 150 of them today.
+/// Maximum number of CPU flags; today's processors have some 150.
 const FLAGS_MAX: usize = 512;
 
-/// What `/proc/cpuinfo` says about a thread.
+/// The fields of a thread in `/proc/cpuinfo`.
 type Info = HashMap<String, String>;
 
 /// A processor chip as the kernel sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Package {
-    /// Numbers of its threads.
+    /// Numbers of its hardware threads.
     threads: BTreeSet<u32>,
-    /// Its cores, each named by what it has for itself.
+    /// Its cores, each by a text that is unique to it.
     cores: BTreeSet<String>,
 }
 
-/// One node a processor chip, and how many threads there are in all.
+/// One node per processor chip, and the total number of hardware threads.
 pub(super) fn nodes(table: &SmbiosTable, roots: &HardwareRoots) -> (Vec<HardwareNode>, usize) {
     let cpuinfo = read_file(&roots.proc.join("cpuinfo"), CPUINFO_BYTES_MAX).unwrap_or_default();
     let infos = parse_cpuinfo(&String::from_utf8_lossy(&cpuinfo));
@@ -101,7 +101,7 @@ fn node(
     })
 }
 
-/// Packages as sysfs shows them, in the order of their numbers:
+/// Reads packages from sysfs, in the order of their numbers:
 /// `Documentation/ABI/stable/sysfs-devices-system-cpu` in the kernel.
 fn packages(roots: &HardwareRoots) -> Vec<Package> {
     let dir = roots.sys.join("devices/system/cpu");
@@ -116,8 +116,8 @@ fn packages(roots: &HardwareRoots) -> Vec<Package> {
         };
         let package = packages.entry(id).or_default();
         package.threads.insert(number);
-        // the threads of one core name each other; numbers of cores are unique only within a
-        // cluster or die
+        // a core is identified by the list of its threads, because core numbers are unique only
+        // within a cluster or die
         let core = ["core_cpus_list", "thread_siblings_list"]
             .iter()
             .find_map(|name| text(&topology, name));
@@ -126,7 +126,7 @@ fn packages(roots: &HardwareRoots) -> Vec<Package> {
     packages.into_values().collect()
 }
 
-/// Packages as `/proc/cpuinfo` tells them apart; not all architectures do.
+/// Packages according to `/proc/cpuinfo`, which not all architectures list.
 fn packages_of(infos: &BTreeMap<u32, Info>) -> Vec<Package> {
     let mut packages = BTreeMap::<u32, Package>::new();
     for (number, info) in infos {
@@ -138,7 +138,8 @@ fn packages_of(infos: &BTreeMap<u32, Info>) -> Vec<Package> {
     packages.into_values().collect()
 }
 
-/// Blocks of `key : value`, one a thread, by the number of the thread.
+/// Parses `/proc/cpuinfo`: blocks of `key : value` lines, one block per thread. The result is by
+/// thread number.
 pub(crate) fn parse_cpuinfo(text: &str) -> BTreeMap<u32, Info> {
     let mut infos = BTreeMap::new();
     for block in text.split("\n\n") {
@@ -148,7 +149,7 @@ pub(crate) fn parse_cpuinfo(text: &str) -> BTreeMap<u32, Info> {
         };
         let info: Info =
             block.lines().filter_map(pair).filter(|(_, value)| !value.is_empty()).collect();
-        // others are about the board
+        // blocks without a processor number describe the board
         if let Some(number) = info.get("processor").and_then(|number| number.parse().ok()) {
             infos.insert(number, info);
         }
@@ -171,7 +172,7 @@ fn vendor_name(id: &str) -> String {
     name.to_owned()
 }
 
-/// `2300.000` without its fraction.
+/// Parses `2300.000`, dropping the fraction.
 fn whole_mhz(text: &str) -> Option<u64> {
     let mhz: u64 = text.split('.').next()?.parse().ok()?;
     (1..1_000_000).contains(&mhz).then_some(mhz)

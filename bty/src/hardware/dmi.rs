@@ -1,9 +1,9 @@
-//! How the firmware names the machine, and which of those names are none.
+//! Identification of the machine by its firmware, without the placeholders of vendors.
 
 use crate::disks::sysfs::{clean, text};
 use crate::hardware::{Dmi, HardwareRoots};
 
-/// What makers leave in a field that they do not fill, in lower case.
+/// What vendors leave in fields that they do not fill, in lower case.
 const PLACEHOLDERS: &[&str] = &[
     "to be filled by o.e.m.",
     "to be filled by o.e.m",
@@ -44,7 +44,7 @@ const PLACEHOLDERS: &[&str] = &[
     "sku number",
 ];
 
-/// Kinds of case: number, one word, description. SMBIOS specification (DSP0134) 3.7, section 7.4.1.
+/// Chassis types: number, one word, description. SMBIOS specification (DSP0134) 3.7, section 7.4.1.
 const CHASSIS: &[(u8, &str, &str)] = &[
     (3, "desktop", "Desktop Computer"),
     (4, "low-profile", "Low Profile Desktop Computer"),
@@ -72,7 +72,7 @@ const CHASSIS: &[(u8, &str, &str)] = &[
 
 pub(super) fn read(roots: &HardwareRoots) -> Dmi {
     let dir = roots.sys.join("class/dmi/id");
-    let field = |name: &str| text(&dir, name).and_then(said);
+    let field = |name: &str| text(&dir, name).and_then(meaningful);
     let chassis = field("chassis_type").and_then(|number| number.parse::<u8>().ok());
     Dmi {
         vendor: field("sys_vendor"),
@@ -95,18 +95,18 @@ pub(super) fn read(roots: &HardwareRoots) -> Dmi {
     }
 }
 
-/// What a kind of case, as in [`Dmi::chassis`], is called.
+/// The description of a chassis type, given as in [`Dmi::chassis`].
 pub(super) fn chassis_description(word: Option<&str>) -> &'static str {
     CHASSIS.iter().find(|c| Some(c.1) == word).map_or("Computer", |c| c.2)
 }
 
-/// A field of the firmware; none when it is a placeholder or no text.
+/// A field of the firmware as text; `None` for placeholders.
 pub(super) fn field(bytes: &[u8]) -> Option<String> {
-    clean(bytes).and_then(said)
+    clean(bytes).and_then(meaningful)
 }
 
-/// `text` when it says something.
-fn said(text: String) -> Option<String> {
+/// Drops placeholders.
+fn meaningful(text: String) -> Option<String> {
     let is_placeholder = PLACEHOLDERS.contains(&text.to_ascii_lowercase().as_str());
     // serial numbers and UUIDs that were never written: all zeros, all ones, dots
     let is_blank =
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn placeholders_say_nothing() {
+    fn placeholders_are_absent() {
         for text in [
             "To Be Filled By O.E.M.",
             " Default string \n",

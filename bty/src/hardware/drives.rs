@@ -1,4 +1,4 @@
-//! Disks, as a server lists them and as the tree shows them.
+//! Disks in the two formats of an inventory: that of `lsblk`, and that of `lshw`.
 
 use std::fs;
 use std::path::Path;
@@ -6,17 +6,17 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::disks::{Disk, Partition, TableKind, Use};
-use crate::hardware::node::{HardwareNode, cut};
+use crate::hardware::node::{HardwareNode, truncated};
 use crate::hardware::pci::{self, Attached};
 use crate::hardware::{HardwareRoots, InventoryDisk};
 
 impl From<&Disk> for InventoryDisk {
     fn from(disk: &Disk) -> Self {
         let short = |text: &Option<String>, chars_max: usize| {
-            text.as_ref().map(|text| cut(text, chars_max))
+            text.as_ref().map(|text| truncated(text, chars_max))
         };
         Self {
-            path: cut(&disk.path.display().to_string(), 255),
+            path: truncated(&disk.path.display().to_string(), 255),
             size: size_text(disk.size_bytes),
             size_bytes: disk.size_bytes,
             type_: "disk".to_owned(),
@@ -31,7 +31,7 @@ impl From<&Disk> for InventoryDisk {
     }
 }
 
-/// Where `disk`, or only its partition at `device`, is in use.
+/// Where `disk`, or only the device `device` on it, is mounted.
 fn mountpoints(disk: &Disk, device: Option<&Path>) -> Vec<String> {
     let mut found = Vec::new();
     for used in &disk.uses {
@@ -47,19 +47,20 @@ fn mountpoints(disk: &Disk, device: Option<&Path>) -> Vec<String> {
     found
 }
 
-/// The name of the device at `path`, which is `disk` or on it; and where it is mounted, if it is.
+/// The name of the device at `path`, which is `disk` or a partition of it. If it is mounted, a list
+/// of the name and the mount points.
 fn logical_names(disk: &Disk, path: &Path) -> Value {
     let name = path.display().to_string();
     let places = mountpoints(disk, Some(path));
     if places.is_empty() { name.into() } else { [vec![name], places].concat().into() }
 }
 
-/// A size as `lsblk` writes it: one digit after the point, none when it is zero.
+/// A size in the notation of `lsblk`: one decimal, which is left out when it is zero.
 fn size_text(bytes: u64) -> String {
     const UNITS: [char; 7] = ['B', 'K', 'M', 'G', 'T', 'P', 'E'];
     let exponent = bytes.checked_ilog2().unwrap_or(0) / 10;
     let unit = 1u64 << (10 * exponent);
-    // rounded by way of thousandths, half up
+    // `lsblk` rounds to thousandths first, and those half up
     let thousandths = u128::from(bytes % unit) * 1000 / u128::from(unit);
     let tenths = (thousandths + 50) / 100;
     let whole = u128::from(bytes / unit) + tenths / 10;
@@ -70,9 +71,9 @@ fn size_text(bytes: u64) -> String {
     }
 }
 
-/// The disk in the tree, below the device that it is plugged into.
+/// The disk as a node, to be put below the PCI device that it is attached to.
 pub(super) fn attach(disk: &Disk, roots: &HardwareRoots) -> Attached {
-    // a device in a subdirectory of /dev (cciss/c0d0) has its slash written as an exclamation mark
+    // sysfs writes the slash of a device in a subdirectory of /dev (cciss/c0d0) as `!`
     let name = disk.path.strip_prefix("/dev").ok().or_else(|| disk.path.file_name().map(Path::new));
     let name = name.map(|name| name.display().to_string().replace('/', "!")).unwrap_or_default();
     let dir = fs::canonicalize(roots.sys.join("block").join(&name)).ok();
@@ -98,7 +99,7 @@ fn node(disk: &Disk, businfo: Option<String>) -> HardwareNode {
         .with("logicalname", Some(logical_names(disk, &disk.path)))
         .with("businfo", businfo)
         .with("product", disk.model.clone())
-        // the kernel's word for all disks that are no SCSI disks
+        // the kernel reports "ATA" as the vendor of every disk that is not a SCSI disk
         .with("vendor", disk.vendor.clone().filter(|vendor| vendor != "ATA"))
         .with("serial", disk.serial.clone())
         .sized(Some(disk.size_bytes), "bytes")
@@ -132,7 +133,7 @@ fn volume(disk: &Disk, partition: &Partition) -> HardwareNode {
         .configured("name", partition.name.clone())
 }
 
-/// Where the disk in `dir` is on its bus: `scsi@2:0.0.0`, `nvme@0:1`, `virtio@1`.
+/// The address on its bus of the disk in `dir`: `scsi@2:0.0.0`, `nvme@0:1`, `virtio@1`.
 fn businfo(dir: &Path, name: &str) -> Option<String> {
     if let Some((controller, namespace)) =
         name.strip_prefix("nvme").and_then(|rest| rest.split_once('n'))

@@ -1,4 +1,4 @@
-//! Memory: the firmware, and the modules in their slots, or at least how much there is.
+//! Memory: the firmware's ROM, and the memory modules. Without SMBIOS only the total size is known.
 
 use crate::disks::sysfs::text;
 use crate::hardware::node::HardwareNode;
@@ -7,7 +7,7 @@ use crate::hardware::{Dmi, HardwareRoots, names_in, read_file};
 
 const MEMINFO_BYTES_MAX: u64 = 64 << 10;
 
-/// Forms of a module, section 7.18.1 of the SMBIOS specification.
+/// Form factors of modules, section 7.18.1 of the SMBIOS specification.
 const FORMS: &[(u8, &str)] = &[
     (3, "SIMM"),
     (5, "Chip"),
@@ -17,7 +17,7 @@ const FORMS: &[(u8, &str)] = &[
     (13, "SODIMM"),
     (15, "FB-DIMM"),
 ];
-/// Kinds of memory, section 7.18.2.
+/// Types of memory, section 7.18.2.
 const KINDS: &[(u8, &str)] = &[
     (0x03, "DRAM"),
     (0x0f, "SDRAM"),
@@ -37,14 +37,14 @@ const KINDS: &[(u8, &str)] = &[
     (0x23, "LPDDR5"),
     (0x24, "HBM3"),
 ];
-/// Bits of the detail, section 7.18.3.
+/// Bits of the type detail, section 7.18.3.
 const DETAILS: &[(u16, &str)] = &[
     (1 << 7, "Synchronous"),
     (1 << 13, "Registered (Buffered)"),
     (1 << 14, "Unbuffered (Unregistered)"),
 ];
 
-/// The firmware: its class is memory because it is a ROM.
+/// The firmware, which `lshw` puts into the class `memory` because it is a ROM.
 pub(super) fn firmware(table: &SmbiosTable, dmi: &Dmi) -> Option<HardwareNode> {
     if dmi.bios_vendor.is_none() && dmi.bios_version.is_none() && table.firmware.is_none() {
         return None;
@@ -67,7 +67,8 @@ pub(super) fn firmware(table: &SmbiosTable, dmi: &Dmi) -> Option<HardwareNode> {
     )
 }
 
-/// One node an array of slots, nearly always one; without a table, the sum of all.
+/// One node per array of slots; most machines have one array. Without an SMBIOS table, one node
+/// with the total size.
 pub(super) fn nodes(table: &SmbiosTable, roots: &HardwareRoots) -> Vec<HardwareNode> {
     let mut arrays: Vec<Option<&MemoryArray>> =
         table.arrays.iter().filter(|array| array.is_system).map(Some).collect();
@@ -78,7 +79,7 @@ pub(super) fn nodes(table: &SmbiosTable, roots: &HardwareRoots) -> Vec<HardwareN
         let slots = slots(table, one, at == 0);
         let installed =
             slots.iter().filter_map(|slot| slot.size_bytes).fold(0, u64::saturating_add);
-        // one of several may be empty; but a machine has memory
+        // one of several arrays may be empty, but not the only one
         let size =
             if installed == 0 && arrays.len() == 1 { online_bytes(roots) } else { Some(installed) };
         array(one, &slots, size)
@@ -86,7 +87,7 @@ pub(super) fn nodes(table: &SmbiosTable, roots: &HardwareRoots) -> Vec<HardwareN
     arrays.iter().enumerate().map(node).collect()
 }
 
-/// The slots of `array`, or of none; the first array also has those whose array is unknown.
+/// The slots of `array`. The first array also gets the slots whose array is unknown.
 fn slots<'a>(
     table: &'a SmbiosTable,
     array: Option<&MemoryArray>,
@@ -146,14 +147,14 @@ fn description(device: &MemoryDevice) -> String {
             .map(|detail| detail.1.to_owned()),
     );
     if let Some(speed) = device.speed {
-        // the makers' MHz are transfers
+        // vendors call millions of transfers per second MHz
         let tenths_of_ns = (10_000 + speed / 2) / speed.max(1);
         parts.push(format!("{speed} MHz ({}.{} ns)", tenths_of_ns / 10, tenths_of_ns % 10));
     }
     parts.join(" ")
 }
 
-/// All memory that is plugged in and switched on, or else what the kernel has of it for use.
+/// Size of all memory that is online, else the size that is available to the kernel.
 fn online_bytes(roots: &HardwareRoots) -> Option<u64> {
     let dir = roots.sys.join("devices/system/memory");
     let block = text(&dir, "block_size_bytes")

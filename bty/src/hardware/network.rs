@@ -1,5 +1,5 @@
-//! Network interfaces that are hardware. Those that programs made (bridges, tunnels, `veth`) count
-//! only where there are no others, in a container.
+//! Network interfaces. Virtual ones (bridges, tunnels, `veth`) are included only when there is no
+//! hardware interface, as in a container.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,12 +20,12 @@ const TYPE_INFINIBAND: u32 = 32;
 struct Interface {
     name: String,
     dir: PathBuf,
-    /// What it is an interface of, links resolved.
+    /// Directory of the device that it belongs to, symbolic links resolved.
     device: Option<PathBuf>,
     flags: u32,
 }
 
-/// All interfaces, sorted by name.
+/// All interfaces as nodes, sorted by name.
 pub(super) fn nodes(roots: &HardwareRoots) -> Vec<Attached> {
     let class = roots.sys.join("class/net");
     let read = |name: String| {
@@ -36,7 +36,7 @@ pub(super) fn nodes(roots: &HardwareRoots) -> Vec<Attached> {
         Interface { name, dir, device, flags: flags.unwrap_or(0) }
     };
     let mut all: Vec<Interface> = names_in(&class).into_iter().map(read).collect();
-    // neither hardware nor a way to anywhere; also files such as `bonding_masters`
+    // drops the loopback, and files such as `bonding_masters`
     all.retain(|interface| {
         interface.flags & IS_LOOPBACK == 0 && interface.name != "lo" && interface.dir.is_dir()
     });
@@ -56,7 +56,7 @@ impl Interface {
         let say = |name: &str| text(&self.dir, name);
         let megabits =
             say("speed").and_then(|speed| speed.parse::<u64>().ok()).filter(|&speed| speed > 0);
-        // reading it of an interface that is down is an error
+        // cannot be read while the interface is down
         let has_link = say("carrier").as_deref() == Some("1");
         let yes = |is: bool| Some(if is { "yes" } else { "no" });
         let usb = self.device.as_deref().and_then(usb_device);
@@ -108,7 +108,7 @@ impl Interface {
         }
     }
 
-    /// The address that is the interface's own: in a bond they all show that of the first.
+    /// The permanent MAC address: in a bond, every interface shows the address of the first one.
     fn address(&self) -> Option<String> {
         let own =
             text(&self.dir, "bonding_slave/perm_hwaddr").or_else(|| text(&self.dir, "address"))?;
@@ -122,7 +122,7 @@ impl Interface {
     fn businfo(&self) -> Option<String> {
         let device = self.device.as_deref()?;
         if let Some(usb) = usb_device(device) {
-            // `1-2.3` is port 3 of the hub in port 2 of bus 1
+            // `1-2.3` is port 3 of the hub at port 2 of bus 1
             let (bus, ports) = usb.file_name()?.to_str()?.split_once('-')?;
             return Some(format!("usb@{bus}:{ports}"));
         }

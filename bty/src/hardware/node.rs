@@ -1,13 +1,13 @@
-//! A tree as `lshw -json` prints it, kept small enough to post.
+//! A tree in the format of `lshw -json`, kept small enough to post.
 
 use serde_json::{Map, Value};
 
-/// Far more than the largest servers have.
+/// Maximum number of nodes: far more than the largest servers have.
 const NODES_MAX: usize = 4096;
-/// A quarter of what a server accepts: written in plain ASCII, text takes up to three times the
-/// room.
+/// Maximum size of the JSON in bytes: a quarter of what a server accepts, because text takes up to
+/// three times the space when it is escaped to ASCII.
 const BYTES_MAX: usize = 1 << 20;
-/// The longest text.
+/// Maximum length of a text.
 const TEXT_CHARS_MAX: usize = 256;
 
 /// A piece of hardware.
@@ -25,7 +25,7 @@ impl HardwareNode {
         Self { id: id.into(), ..Self::default() }.with("class", Some(class))
     }
 
-    /// Sets a field, if there is a value.
+    /// Sets a field if there is a value.
     pub(super) fn with(mut self, key: &str, value: Option<impl Into<Value>>) -> Self {
         if let Some(value) = value {
             self.fields.insert(key.to_owned(), value.into());
@@ -37,18 +37,18 @@ impl HardwareNode {
         self.with("description", Some(description))
     }
 
-    /// A driver or the firmware takes care of it.
+    /// Marks it as handled by a driver or the firmware.
     pub(super) fn claimed(self) -> Self {
         self.with("claimed", Some(true))
     }
 
-    /// Sets a size with its unit, if there is one.
+    /// Sets a size with its unit if there is one.
     pub(super) fn sized(self, size: Option<u64>, units: &str) -> Self {
         let units = size.map(|_| units);
         self.with("size", size).with("units", units)
     }
 
-    /// Sets an entry of the configuration, if there is a value. All of them are text.
+    /// Sets an entry of the configuration if there is a value. All entries are text.
     pub(super) fn configured(mut self, key: &str, value: Option<impl Into<String>>) -> Self {
         if let Some(value) = value {
             self.configuration.insert(key.to_owned(), Value::String(value.into()));
@@ -67,8 +67,8 @@ impl HardwareNode {
         self
     }
 
-    /// Makes it also be `other`, another view of the same hardware, which knows better except for
-    /// the place.
+    /// Merges `other`, another view of the same hardware. Its fields win, except for those that say
+    /// where the hardware is.
     pub(super) fn merged(mut self, other: Self) -> Self {
         let place = ["businfo", "physid"].map(|key| (key, self.fields.get(key).cloned()));
         self.fields.extend(other.fields);
@@ -80,7 +80,7 @@ impl HardwareNode {
         self.children(other.children)
     }
 
-    /// The tree below this node as JSON. What is too much is left out, last things first.
+    /// The tree below this node as JSON. If it is too large, the last nodes are left out.
     pub(super) fn render(&self) -> Value {
         self.render_within(NODES_MAX, BYTES_MAX)
     }
@@ -96,7 +96,7 @@ impl HardwareNode {
         }
     }
 
-    /// This node as JSON under the name `id`, with as many of those below it as `left` allows.
+    /// This node as JSON with the given `id`, and as many of the nodes below it as `left` allows.
     fn value(&self, id: String, left: &mut usize) -> Value {
         *left = left.saturating_sub(1);
         let mut object = Map::from_iter([("id".to_owned(), Value::String(id))]);
@@ -123,7 +123,7 @@ impl HardwareNode {
     }
 }
 
-/// The ids of siblings: those that share one are told apart by a number, `network:0`.
+/// The ids of siblings. Those with the same id get a number: `network:0`.
 fn numbered(siblings: &[HardwareNode]) -> Vec<String> {
     let mut seen = std::collections::HashMap::<&str, (usize, usize)>::new();
     for node in siblings {
@@ -139,14 +139,16 @@ fn numbered(siblings: &[HardwareNode]) -> Vec<String> {
     siblings.iter().map(&mut name).collect()
 }
 
-/// `text`, as far as `chars_max` characters.
-pub(super) fn cut(text: &str, chars_max: usize) -> String {
+/// The first `chars_max` characters of `text`.
+pub(super) fn truncated(text: &str, chars_max: usize) -> String {
     text.chars().take(chars_max).collect()
 }
 
 fn shorten(value: &mut Value) {
     match value {
-        Value::String(text) if text.len() > TEXT_CHARS_MAX => *text = cut(text, TEXT_CHARS_MAX),
+        Value::String(text) if text.len() > TEXT_CHARS_MAX => {
+            *text = truncated(text, TEXT_CHARS_MAX)
+        }
         Value::Array(items) => items.iter_mut().for_each(shorten),
         Value::Object(map) => map.values_mut().for_each(shorten),
         _ => {}
@@ -159,7 +161,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn numbers_only_siblings_of_one_name() {
+    fn numbers_only_siblings_of_the_same_name() {
         let node = |id: &str| HardwareNode::new(id, "generic");
         let tree = node("core").children([node("cpu"), node("network"), node("network")]).render();
         let ids: Vec<&Value> =
@@ -168,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn absent_values_leave_no_trace() {
+    fn absent_values_are_not_rendered() {
         let node = HardwareNode::new("a", "b")
             .with("serial", None::<String>)
             .configured("driver", None::<String>);
@@ -176,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn merged_views_keep_the_place_of_the_first() {
+    fn merging_keeps_the_location_of_the_first_view() {
         let pci = HardwareNode::new("network", "network")
             .described("Ethernet controller")
             .with("businfo", Some("pci@1"));
@@ -191,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn too_much_is_left_out_from_the_end() {
+    fn a_tree_that_is_too_large_is_cut_off_at_the_end() {
         let long = HardwareNode::new("disk", "disk").with("serial", Some("é".repeat(5000)));
         let many = HardwareNode::new("core", "bus").children(vec![long; 10_000]);
         let tree = many.render();

@@ -1,4 +1,4 @@
-//! PCI devices, bridges and all, and what hangs on them.
+//! PCI devices and bridges as trees, with what is attached to them.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -8,16 +8,16 @@ use crate::disks::sysfs::text;
 use crate::hardware::node::HardwareNode;
 use crate::hardware::{HardwareRoots, names_in};
 
-/// Something that belongs below a PCI device, if it belongs to one.
+/// A disk or a network interface, to be put below a PCI device.
 pub(super) struct Attached {
-    /// The address of that device.
+    /// The address of that device; absent when there is none.
     pub(super) to: Option<String>,
     pub(super) is_network: bool,
     pub(super) node: HardwareNode,
 }
 
-/// What a class of device is called: class and, where that matters, subclass; id; class;
-/// description.
+/// The names of a PCI class: class number, subclass number (`None` for any other), id in the tree,
+/// class in the tree, description.
 ///
 /// Numbers: PCI Code and ID Assignment Specification, section 1.
 type PciClass = (u8, Option<u8>, &'static str, &'static str, &'static str);
@@ -48,8 +48,8 @@ const KINDS: &[PciClass] = &[
     (0x0c, Some(0x05), "serial", "bus", "SMBus"),
     (0x0c, None, "serial", "bus", "Serial bus controller"),
     (0x0d, None, "network", "network", "Wireless controller"),
-    // accelerators and memory controllers stay out of the classes `processor` and `memory`, in
-    // which readers look for CPUs and modules
+    // accelerators and memory controllers are not put into the classes `processor` and `memory`,
+    // where tools expect CPUs and memory modules
     (0x05, None, "generic", "generic", "Memory controller"),
     (0x08, None, "generic", "generic", "System peripheral"),
     (0x0b, None, "generic", "generic", "Co-processor"),
@@ -61,7 +61,7 @@ const UNKNOWN: PciClass = (0, None, "generic", "generic", "Unassigned class");
 const HOST_BRIDGE: u32 = 0x0600;
 const NETWORK: u32 = 0x02;
 
-/// Makers whose parts are in most machines; others are shown by number.
+/// Vendors of parts that are in most machines; others are shown by number.
 const VENDORS: &[(u16, &str)] = &[
     (0x1000, "Broadcom / LSI"),
     (0x1002, "Advanced Micro Devices, Inc. [AMD/ATI]"),
@@ -101,7 +101,8 @@ struct PciDevice {
     class: u32,
 }
 
-/// The trees of all host bridges, with `attached` in their places. What has none comes back.
+/// The trees of all host bridges, with `attached` below their devices; and the rest of `attached`,
+/// which belongs to no device.
 pub(super) fn nodes(
     roots: &HardwareRoots,
     attached: Vec<Attached>,
@@ -126,7 +127,7 @@ pub(super) fn nodes(
     (buses.into_iter().map(|(bus, devices)| tree.bus(&bus, devices)).collect(), rest)
 }
 
-/// All devices, in the order of their addresses.
+/// All devices, sorted by address.
 fn devices(roots: &HardwareRoots) -> Vec<PciDevice> {
     let dir = roots.sys.join("bus/pci/devices");
     let device = |address: String| {
@@ -137,15 +138,15 @@ fn devices(roots: &HardwareRoots) -> Vec<PciDevice> {
     names_in(&dir).into_iter().filter_map(device).collect()
 }
 
-/// Devices and things by the address of what they are below; each is taken out once, so that no
-/// tree goes round in circles.
+/// Devices and attachments by the address of their parent. Each is taken out once, so that a circle
+/// of parents ends.
 struct Tree {
     below: BTreeMap<String, Vec<PciDevice>>,
     attached: BTreeMap<String, Vec<Attached>>,
 }
 
 impl Tree {
-    /// The node of a host bridge, with all of its bus below it.
+    /// The node of a host bridge, with its whole bus below it.
     fn bus(&mut self, bus: &str, mut devices: Vec<PciDevice>) -> HardwareNode {
         let host = devices
             .iter()
@@ -161,7 +162,7 @@ impl Tree {
     fn device(&mut self, device: &PciDevice) -> HardwareNode {
         let mut things = self.attached.remove(&device.address).unwrap_or_default();
         let mut node = device.node();
-        // a card with one interface is one thing to people; a card with several has them below it
+        // a card with one interface is shown as one node, a card with several has them below it
         if device.class >> 8 == NETWORK
             && things.iter().filter(|thing| thing.is_network).count() == 1
         {
@@ -212,8 +213,8 @@ impl PciDevice {
 
 fn kind(class: u32) -> &'static PciClass {
     let [.., base, sub] = class.to_be_bytes();
-    let fits = |kind: &&PciClass| kind.0 == base && kind.1.is_none_or(|wanted| wanted == sub);
-    KINDS.iter().find(fits).unwrap_or(&UNKNOWN)
+    let matches = |kind: &&PciClass| kind.0 == base && kind.1.is_none_or(|number| number == sub);
+    KINDS.iter().find(matches).unwrap_or(&UNKNOWN)
 }
 
 fn vendor_name(id: u16) -> String {
@@ -223,7 +224,7 @@ fn vendor_name(id: u16) -> String {
         .map_or_else(|| format!("[{id:04x}]"), |vendor| vendor.1.to_owned())
 }
 
-/// A number that is written `0x8086`.
+/// Reads an attribute such as `0x8086`.
 fn number(dir: &Path, attribute: &str) -> Option<u32> {
     u32::from_str_radix(text(dir, attribute)?.strip_prefix("0x")?, 16).ok()
 }

@@ -1,22 +1,23 @@
-//! The firmware's own table of what is built in: SMBIOS specification (DSP0134) 3.7. Little-endian;
-//! foreign bytes, so nothing in it is believed.
+//! Parses the SMBIOS table, in which the firmware describes the hardware: specification (DSP0134)
+//! 3.7, little-endian. The bytes are untrusted.
 //!
 //! ```text
-//! structure:  0 type | 1 length L of the formatted area, these four bytes included | 2..4 handle | 4..L fields, by type
+//! structure:  0 type | 1 length L of the formatted area, these four bytes included | 2..4 handle
+//!             4..L fields, by type
 //!             L.. strings, each ended by NUL, the last by one more; two NULs when there are none
 //! ```
 //!
-//! A field that is a string holds its number in that set, from 1; 0 is none. Fields beyond L are of
-//! a later version than the table.
+//! A string field holds the number of its string in that set, from 1; 0 is none. Fields beyond L
+//! belong to later versions of the specification than that of the table.
 
 use crate::hardware::dmi;
 
-/// Tables are a few KiB, those of the largest servers some hundred.
+/// Tables have a few KiB, those of the largest servers some hundred.
 pub(super) const TABLE_BYTES_MAX: u64 = 1 << 20;
 const STRUCTURES_MAX: usize = 1 << 14;
 const HEADER_BYTES: usize = 4;
 
-// types of structures
+// structure types
 const FIRMWARE: u8 = 0;
 const SYSTEM: u8 = 1;
 const BOARD: u8 = 2;
@@ -25,19 +26,19 @@ const MEMORY_ARRAY: u8 = 16;
 const MEMORY_DEVICE: u8 = 17;
 const END: u8 = 127;
 
-/// What is used of a table. Numbers that stand for "unknown" are absent.
+/// The fields of a table that are used. Values that stand for "unknown" are absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SmbiosTable {
     pub(super) firmware: Option<Firmware>,
-    /// The handle of the system.
+    /// Handle of the system structure.
     pub(super) system: Option<u16>,
-    /// The handle of the main board.
+    /// Handle of the main board structure.
     pub(super) board: Option<u16>,
-    /// Central processors that are there.
+    /// Central processors in populated sockets.
     pub(super) processors: Vec<Processor>,
-    /// Arrays of slots or chips.
+    /// Arrays of memory slots or chips.
     pub(super) arrays: Vec<MemoryArray>,
-    /// Memory slots, empty ones too.
+    /// Memory slots, including empty ones.
     pub(super) devices: Vec<MemoryDevice>,
 }
 
@@ -65,16 +66,16 @@ pub(super) struct Processor {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct MemoryArray {
     pub(super) handle: u16,
-    /// It is for programs, not flash or a cache.
+    /// It is system memory, not flash or a cache.
     pub(super) is_system: bool,
-    /// It is on the main board, as nearly always.
+    /// It is on the main board.
     pub(super) is_on_board: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct MemoryDevice {
     pub(super) handle: u16,
-    /// The handle of its array.
+    /// Handle of the array that it belongs to.
     pub(super) array: u16,
     pub(super) size_bytes: Option<u64>,
     /// The slot is known to be empty.
@@ -87,12 +88,12 @@ pub(super) struct MemoryDevice {
     pub(super) vendor: Option<String>,
     pub(super) serial: Option<String>,
     pub(super) part: Option<String>,
-    /// Millions of transfers a second, as it is set to, or else as it could be.
+    /// Millions of transfers per second: the configured speed, else the maximum.
     pub(super) speed: Option<u64>,
 }
 
 impl SmbiosTable {
-    /// Reads what there is, as far as it makes sense. Of any bytes: it never fails.
+    /// Parses as much of `bytes` as is valid. Never fails.
     pub(crate) fn parse(bytes: &[u8]) -> Self {
         let mut table = Self::default();
         for structure in structures(bytes) {
@@ -110,7 +111,6 @@ impl SmbiosTable {
     }
 }
 
-/// One structure.
 #[derive(Clone, Copy, Debug)]
 struct Structure<'a> {
     kind: u8,
@@ -121,7 +121,7 @@ struct Structure<'a> {
     strings: &'a [u8],
 }
 
-/// The structures in `table`, up to the one that ends it, or to the first that makes no sense.
+/// The structures in `table`, up to the end marker or the first one that is invalid.
 fn structures(table: &[u8]) -> impl Iterator<Item = Structure<'_>> {
     let mut rest = table;
     std::iter::from_fn(move || {
@@ -131,7 +131,7 @@ fn structures(table: &[u8]) -> impl Iterator<Item = Structure<'_>> {
             return None;
         }
         let (area, after) = rest.split_at_checked(len)?;
-        // a table may be cut off in the strings of its last structure
+        // a table may be truncated in the strings of its last structure
         let end = after.windows(2).position(|pair| pair == [0, 0]);
         let strings = &after[..end.unwrap_or(after.len())];
         rest = end.map_or(&[], |end| &after[end + 2..]);
@@ -157,18 +157,19 @@ impl Structure<'_> {
         self.bytes(at).map(u32::from_le_bytes)
     }
 
-    /// The string whose number is at `at`, if it says something.
+    /// The string whose number is at `at`; `None` for placeholders.
     fn text(&self, at: usize) -> Option<String> {
         let number = usize::from(self.byte(at)?).checked_sub(1)?;
         dmi::field(self.strings.split(|&byte| byte == 0).nth(number)?)
     }
 
-    /// A word for which 0 means unknown.
+    /// The word at `at`; `None` for 0, which means unknown.
     fn known(&self, at: usize) -> Option<u64> {
         self.word(at).filter(|&value| value != 0).map(u64::from)
     }
 
-    /// A count in the byte at `at`, or, when that is 255, in the word at `wide`. 0 is unknown.
+    /// The count in the byte at `at`, or in the word at `wide` when the byte is 255. `None` for 0,
+    /// which means unknown.
     fn count(&self, at: usize, wide: usize) -> Option<u64> {
         match self.byte(at)? {
             0 => None,
@@ -177,8 +178,9 @@ impl Structure<'_> {
         }
     }
 
-    // type 0:  9 size of the ROM in 64 KiB, less one; 255 is "see 24" | 24..26 its size: 0..14
-    // number, 14..16 unit (0 MiB, 1 GiB)
+    // type 0:
+    //  9 size of the ROM in units of 64 KiB, less one; 255 "see 24"
+    // 24..26 size of the ROM: bits 0..14 number, 14..16 unit (0 MiB, 1 GiB)
     fn firmware(&self) -> Firmware {
         let extended = || {
             let size = self.word(24)?;
@@ -196,11 +198,11 @@ impl Structure<'_> {
         Firmware { handle: self.handle, rom_bytes }
     }
 
-    // type 4:  4 socket, string | 5 type (3 central processor) | 7 maker, string | 16 version,
-    // string | 18..20 external clock, MHz
-    //          20..22 highest speed, MHz | 22..24 speed, MHz | 24 status, bit 6 socket populated |
-    //          32 serial number, string 35 cores | 36 cores enabled | 37 threads | 42..44, 44..46,
-    //          46..48 the same where those are 255
+    // type 4:
+    //  4 socket, string               | 5 type (3 central processor)  | 7 vendor, string
+    // 16 version, string              | 18..20 external clock, MHz    | 20..22 maximum speed, MHz
+    // 22..24 speed, MHz               | 24 status, bit 6 populated    | 32 serial number, string
+    // 35 cores | 36 cores enabled | 37 threads; 42..44, 44..46, 46..48 the same where those are 255
     fn processor(&self) -> Option<Processor> {
         const CENTRAL: u8 = 3;
         const POPULATED: u8 = 1 << 6;
@@ -231,12 +233,13 @@ impl Structure<'_> {
         }
     }
 
-    // type 17:  4..6 handle of the array | 10..12 width of the data, bits | 14 form
-    //           12..14 size: 0 empty, ffff unknown, 7fff "see 28", with bit 15 in KiB, else in MiB
-    //           16 slot, string | 17 bank, string | 18 kind | 19..21 detail, bits | 21..23 speed,
-    //           MT/s; ffff "see 84" 23 maker | 24 serial number | 26 part number, strings | 28..32
-    //           size, MiB | 32..34 speed it is set to; ffff "see 88" 84..88 speed | 88..92 speed it
-    //           is set to
+    // type 17:
+    //  4..6 handle of the array       | 10..12 data width, bits       | 14 form factor
+    // 12..14 size: 0 empty, ffff unknown, 7fff "see 28", with bit 15 in KiB, else in MiB
+    // 16 slot, string                 | 17 bank, string               | 18 type
+    // 19..21 type detail, bits        | 21..23 speed, MT/s; ffff "see 84"
+    // 23 vendor | 24 serial number | 26 part number, strings          | 28..32 size, MiB
+    // 32..34 configured speed; ffff "see 88" | 84..88 speed | 88..92 configured speed
     fn memory_device(&self) -> MemoryDevice {
         let size_bytes = match self.word(12).unwrap_or(0xffff) {
             0 | 0xffff => None,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 mod machine;
 
-/// All nodes of a class, in the order of the tree.
+/// All nodes of a class, depth first.
 fn of_class<'a>(node: &'a Value, class: &str) -> Vec<&'a Value> {
     let below =
         node["children"].as_array().into_iter().flatten().flat_map(|child| of_class(child, class));
@@ -21,7 +21,7 @@ fn each<'a>(nodes: &[&'a Value], key: &str) -> Vec<&'a Value> {
 }
 
 #[test]
-fn a_server_tells_its_name_and_board() {
+fn a_server_reports_its_name_and_board() {
     let machine = server();
     let tree = machine.inventory().lshw;
     assert_eq!(
@@ -51,7 +51,7 @@ fn a_server_tells_its_name_and_board() {
 }
 
 #[test]
-fn a_server_tells_its_processors_and_memory() {
+fn a_server_reports_its_processors_and_memory() {
     let tree = server().inventory().lshw;
     let cpus = of_class(&tree, "processor");
     assert_eq!(each(&cpus, "slot"), ["CPU1", "CPU2"]);
@@ -84,7 +84,7 @@ fn a_server_tells_its_processors_and_memory() {
 }
 
 #[test]
-fn a_server_tells_its_network_interfaces() {
+fn a_server_reports_its_network_interfaces() {
     let tree = server().inventory().lshw;
     let networks = of_class(&tree, "network");
     assert_eq!(each(&networks, "logicalname"), ["idrac", "eno1"]);
@@ -114,7 +114,7 @@ fn a_server_tells_its_network_interfaces() {
 }
 
 #[test]
-fn a_server_tells_its_disks_in_both_places() {
+fn a_server_reports_its_disks_in_both_places() {
     let inventory = server().inventory();
     let disks = of_class(&inventory.lshw, "disk");
     assert_eq!(each(&disks, "businfo"), ["scsi@0:0.0.0", "nvme@0:1"]);
@@ -142,7 +142,7 @@ fn a_server_tells_its_disks_in_both_places() {
 }
 
 #[test]
-fn a_virtual_machine_without_dmi_tells_what_the_kernel_knows() {
+fn a_virtual_machine_without_dmi_reports_what_the_kernel_knows() {
     let machine = Machine::new();
     machine.put("proc/cpuinfo", "processor\t: 0\nmodel name\t: QEMU CPU\ncore id\t: 0\n\nprocessor\t: 1\nmodel name\t: QEMU CPU\ncore id\t: 1\n");
     machine.put("proc/meminfo", "MemTotal:       2014528 kB\nMemFree: 1 kB\n");
@@ -160,7 +160,7 @@ fn a_virtual_machine_without_dmi_tells_what_the_kernel_knows() {
         Some(nic),
         &[("address", "52:54:00:12:34:56"), ("carrier", "1"), ("speed", "2500")],
     );
-    // a card of two interfaces, and one of a bus that is no PCI
+    // a card with two interfaces, and an interface on another bus than PCI
     let both =
         machine.pci("pci0000:00/0000:00:04.0", "0x020000", ("0x15b3", "0x1003"), "mlx4_core");
     machine.interface(
@@ -213,7 +213,7 @@ fn a_virtual_machine_without_dmi_tells_what_the_kernel_knows() {
 }
 
 #[test]
-fn memory_that_is_plugged_in_counts_more_than_what_the_kernel_leaves() {
+fn prefers_the_size_of_online_memory_to_what_the_kernel_can_use() {
     let machine = Machine::new();
     machine.put("proc/meminfo", "MemTotal: 1000 kB\n");
     machine.put("sys/devices/system/memory/block_size_bytes", "8000000\n");
@@ -225,7 +225,7 @@ fn memory_that_is_plugged_in_counts_more_than_what_the_kernel_leaves() {
 }
 
 #[test]
-fn arrays_of_memory_are_shown_apart_and_flash_not_at_all() {
+fn shows_memory_arrays_apart_and_leaves_out_flash() {
     let machine = Machine::new();
     let in_array = |array: u16| {
         let mut bytes = module(array + 1, 1024, "slot", "1");
@@ -249,7 +249,7 @@ fn arrays_of_memory_are_shown_apart_and_flash_not_at_all() {
 }
 
 #[test]
-fn a_container_has_only_what_programs_made() {
+fn a_container_has_only_virtual_interfaces() {
     let machine = Machine::new();
     machine.interface("lo", None, &[("address", "00:00:00:00:00:00")]);
     machine.interface("eth0", None, &[("address", "02:42:ac:11:00:02")]);
@@ -258,7 +258,7 @@ fn a_container_has_only_what_programs_made() {
     assert_eq!(each(&of_class(&tree, "network"), "serial"), ["02:42:ac:11:00:02"]);
 }
 
-/// A host of these disks and nothing else.
+/// A host that lists these disks and opens none.
 struct Disks(Vec<Disk>);
 
 impl DiskHost for Disks {
@@ -307,7 +307,7 @@ fn an_empty_tree_is_an_empty_machine() {
     });
     assert_eq!((inventory.lshw, inventory.disks), (tree, Vec::new()));
     assert_eq!(dmi(&machine.roots()), Dmi::default());
-    // without sysfs the system's own host fails, and says so
+    // without sysfs `SystemHost` fails
     let roots = SystemRoots { sys: machine.at("sys"), ..SystemRoots::default() };
     let error = Inventory::collect(&SystemHost::with_roots(roots), &machine.roots()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Host);

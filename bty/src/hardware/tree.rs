@@ -1,4 +1,4 @@
-//! The machine as one tree.
+//! The hardware of a machine as one tree, in the format of `lshw -json`.
 
 use serde_json::Value;
 
@@ -8,10 +8,9 @@ use crate::hardware::node::HardwareNode;
 use crate::hardware::smbios::{self, SmbiosTable};
 use crate::hardware::{Dmi, HardwareRoots, cpu, dmi, drives, memory, network, pci, read_file};
 
-/// The hardware that `roots` show, with these disks.
 pub(super) fn lshw(disks: &[Disk], roots: &HardwareRoots) -> Value {
     let dmi = dmi::read(roots);
-    // only root may read it
+    // only root may read the table
     let bytes = read_file(&roots.sys.join("firmware/dmi/tables/DMI"), smbios::TABLE_BYTES_MAX)
         .unwrap_or_default();
     let table = SmbiosTable::parse(&bytes);
@@ -19,7 +18,7 @@ pub(super) fn lshw(disks: &[Disk], roots: &HardwareRoots) -> Value {
     let mut attached = network::nodes(roots);
     attached.extend(disks.iter().map(|disk| drives::attach(disk, roots)));
     let (buses, rest) = pci::nodes(roots, attached);
-    // what matters most comes first, since what is too much is cut off at the end
+    // the most important first, because a tree that is too large is cut off at the end
     let core = core(&dmi, &table)
         .children(memory::firmware(&table, &dmi))
         .children(cpus)
@@ -34,7 +33,7 @@ pub(super) fn lshw(disks: &[Disk], roots: &HardwareRoots) -> Value {
 fn root(dmi: &Dmi, table: &SmbiosTable, roots: &HardwareRoots) -> HardwareNode {
     let name =
         text(&roots.proc.join("sys/kernel"), "hostname").unwrap_or_else(|| "computer".to_owned());
-    // machines without DMI have a device tree
+    // machines without DMI have a device tree instead
     let base = roots.sys.join("firmware/devicetree/base");
     HardwareNode::new(name, "system")
         .claimed()

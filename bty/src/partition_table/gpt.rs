@@ -1,4 +1,4 @@
-//! The GUID partition table: reading it with its checksums, and moving its backup.
+//! The GUID partition table: parsing it, checksums included, and moving its backup.
 //!
 //! ```text
 //! header, in LBA 1 and in the last LBA:
@@ -6,7 +6,8 @@
 //! 16..20 CRC-32 of the header with this field zero           20..24 reserved
 //! 24..32 own LBA       32..40 LBA of the other header
 //! 40..48 first usable  48..56 last usable LBA   56..72 disk GUID
-//! 72..80 LBA of the entries   80..84 number of entries   84..88 size of one   88..92 CRC-32 of all entries
+//! 72..80 LBA of the entries      80..84 number of entries
+//! 84..88 size of one entry       88..92 CRC-32 of all entries
 //!
 //! entry: 0..16 type GUID | 16..32 own GUID | 32..40 first LBA | 40..48 last LBA (inclusive)
 //!        48..56 attributes | 56..128 name, UTF-16
@@ -23,14 +24,14 @@ use crate::{Error, ErrorKind, Result};
 
 const SIGNATURE: &[u8; 8] = b"EFI PART";
 const HEADER_BYTES: usize = 92;
-/// Size of the entries of the usual table in bytes: 128 of 128 bytes.
+/// Size of the entries in bytes in nearly all tables: 128 entries of 128 bytes.
 pub(crate) const ENTRIES_BYTES: u64 = 16 << 10;
-/// The usual table has 16 KiB; whoever needs more than this has no disk.
+/// Tables with larger entries are rejected; nearly all have 16 KiB.
 const ENTRIES_BYTES_MAX: u64 = 512 << 10;
 /// Type of an EFI system partition.
 const ESP_TYPE: Guid = Guid(*b"\x28\x73\x2a\xc1\x1f\xf8\xd2\x11\xba\x4b\x00\xa0\xc9\x3e\xc9\x3b");
 
-/// A GUID as it lies on the disk: its first three fields are little-endian.
+/// A GUID as stored on the disk: its first three fields are little-endian.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Guid(pub(crate) [u8; 16]);
 
@@ -54,10 +55,10 @@ impl fmt::Debug for Guid {
     }
 }
 
-/// A table whose checksums are right.
+/// A table with correct checksums.
 #[derive(Debug)]
 pub(crate) struct Gpt {
-    /// LBA of the header it was read from.
+    /// LBA of the header that was parsed.
     pub(crate) own_lba: u64,
     /// LBA of the other header.
     pub(crate) alternate_lba: u64,
@@ -75,22 +76,20 @@ pub(crate) struct Gpt {
 /// A used entry.
 #[derive(Debug)]
 pub(crate) struct GptPartition {
-    /// Number of its slot, from 1.
+    /// Number of its entry, from 1.
     pub(crate) number: u32,
-    /// What it is for.
+    /// Partition type.
     pub(crate) type_guid: Guid,
-    /// Which one it is.
+    /// Unique GUID of the partition.
     pub(crate) guid: Guid,
-    /// First sector.
     pub(crate) first_lba: u64,
     /// Last sector, inclusive.
     pub(crate) last_lba: u64,
-    /// Name.
     pub(crate) name: String,
 }
 
 impl GptPartition {
-    /// Length in sectors.
+    /// Number of sectors.
     pub(crate) fn sectors(&self) -> u64 {
         (self.last_lba - self.first_lba).saturating_add(1)
     }
@@ -110,14 +109,14 @@ impl GptPartition {
 
 fn damaged(what: impl fmt::Display) -> Error {
     Error::new(ErrorKind::Format, format!("reading the partition table: {what}"))
-        .hint("the image is damaged: get it again, and check its digest")
+        .hint("the image is damaged: download it again, and check its digest")
 }
 
-/// Reads the table from `head`, the first bytes of a disk with logical sectors of `sector` bytes.
-/// `None` when there is none.
+/// Parses the table in `head`, the first bytes of a disk with logical sectors of `sector` bytes.
+/// `None` without a GPT.
 ///
 /// # Errors
-/// [`ErrorKind::Format`] when a checksum or a field is wrong, or the entries are not in `head`.
+/// [`ErrorKind::Format`] when a checksum or a field is wrong, or the entries lie beyond `head`.
 pub(crate) fn read(head: &[u8], sector: u32) -> Result<Option<Gpt>> {
     let Some(header) = header_in(head, sector) else { return Ok(None) };
     let mut gpt = parse_header(header, 1)?;
@@ -128,8 +127,8 @@ pub(crate) fn read(head: &[u8], sector: u32) -> Result<Option<Gpt>> {
     Ok(Some(gpt))
 }
 
-/// Reads the table of a whole disk: the primary one, or the backup at the end when the primary one
-/// is damaged.
+/// Finds the table of a whole disk: the primary one, or the backup at the end if the primary one is
+/// damaged.
 pub(crate) fn find(read: &mut ReadAt<'_>, disk_bytes: u64, sector: u32) -> Option<Gpt> {
     let last_lba = (disk_bytes / u64::from(sector)).checked_sub(1)?;
     [1, last_lba].into_iter().find_map(|lba| read_copy(read, lba, sector).ok())
@@ -150,7 +149,8 @@ fn read_copy(read: &mut ReadAt<'_>, lba: u64, sector: u32) -> Result<Gpt> {
     Ok(gpt)
 }
 
-/// The logical sector size a disk image was made for, from where its GPT header lies.
+/// The logical sector size in bytes that a disk image was made for, judged by where its GPT header
+/// is.
 pub(crate) fn detect_sector_bytes(head: &[u8]) -> Option<u32> {
     [512, 4096]
         .into_iter()
@@ -162,7 +162,7 @@ pub(crate) fn esp(gpt: &Gpt) -> Option<&GptPartition> {
     gpt.partitions.iter().find(|p| p.type_guid == ESP_TYPE)
 }
 
-/// The sector after the first, if it begins like a header.
+/// The second sector, if it begins with the signature of a header.
 fn header_in(head: &[u8], sector: u32) -> Option<&[u8]> {
     let header = head.get(sector as usize..2 * sector as usize)?;
     header.starts_with(SIGNATURE).then_some(header)
@@ -173,7 +173,7 @@ fn entries_in<'a>(head: &'a [u8], gpt: &Gpt, sector: u32) -> Option<&'a [u8]> {
     head.get(start..start.checked_add(usize::try_from(gpt.entries_bytes).ok()?)?)
 }
 
-/// Checks the header in `sector`, which was read from `lba`. The partitions are still missing.
+/// Parses the header in `sector`, which was read from `lba`. The partitions are not filled in.
 fn parse_header(sector: &[u8], lba: u64) -> Result<Gpt> {
     if !sector.starts_with(SIGNATURE) {
         return Err(damaged(format_args!("no header at LBA {lba}")));
@@ -249,51 +249,50 @@ fn header_crc(header: &[u8]) -> u32 {
     crc.finalize()
 }
 
-/// A backup table at its new place. Offsets are bytes from the start of the disk.
+/// A backup table for its new place.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Relocated {
-    /// Where [`backup`](Self::backup) belongs, right up to the last sector.
+pub(crate) struct RelocatedBackup {
+    /// Offset on the disk in bytes. The backup ends with the last whole sector.
     pub(crate) backup_offset: u64,
-    /// Entries and header, whole sectors.
+    /// Entries and header, in whole sectors.
     pub(crate) backup: Vec<u8>,
-    /// Where the image has its own backup, now in the middle of the disk; absent when a partition
-    /// lies there.
-    pub(crate) old_backup: Option<Range<u64>>,
 }
 
-/// Makes the table in `head`, the first MiB of an image, fit a disk of `disk_bytes`: patches the
-/// primary header and the protective MBR in place, and gives the backup to write at the end.
-/// `None`, and nothing patched, when there is no GPT, or its backup is at the end already, as
-/// `disk` shows.
+/// Adapts the table in `head`, the first MiB of an image, to a disk of `disk_bytes`: changes the
+/// primary header and the protective MBR in `head`, and returns the backup to write at the end of
+/// the disk. `None`, with `head` unchanged, if there is no GPT, or its backup is at the end of
+/// `disk` already.
 ///
 /// # Errors
-/// [`ErrorKind::Format`] when the table is damaged; [`ErrorKind::Refused`] when a partition or the
-/// backup does not fit the disk.
+/// - [`ErrorKind::Format`]: the table is damaged.
+/// - [`ErrorKind::Refused`]: a partition or the backup does not fit on the disk.
 pub(crate) fn relocate_backup(
     head: &mut [u8],
     disk: &mut ReadAt<'_>,
     disk_bytes: u64,
     sector: u32,
-) -> Result<Option<Relocated>> {
+) -> Result<Option<RelocatedBackup>> {
     let Some(gpt) = read(head, sector)? else { return Ok(None) };
-    // an image that fills the disk is its maker's business, also where a partition touches the end
+    // an image that fills the disk is left as it is, even if a partition reaches into the space
+    // that a backup would need
     if is_backup_at_end(&gpt, disk, disk_bytes, sector) {
         return Ok(None);
     }
     relocated(head, &gpt, disk_bytes, sector).map(Some)
 }
 
-/// What [`relocate_backup`] has left on `disk`, which is compared with the image that begins with
-/// `head`: a backup that it made is told from one of the image, which may be in another place.
+/// The backup that [`relocate_backup`] has written to `disk`, for a comparison with the image that
+/// begins with `head`; `head` is changed in the same way. `None` if it had nothing to move: the
+/// backup at the end of the disk is that of the image.
 ///
 /// # Errors
-/// As [`relocate_backup`].
+/// Those of [`relocate_backup`].
 pub(crate) fn expected_backup(
     head: &mut [u8],
     disk: &mut ReadAt<'_>,
     disk_bytes: u64,
     sector: u32,
-) -> Result<Option<Relocated>> {
+) -> Result<Option<RelocatedBackup>> {
     let Some(gpt) = read(head, sector)? else { return Ok(None) };
     let is_of_image = is_backup_at_end(&gpt, disk, disk_bytes, sector);
     let mut patched = head.to_vec();
@@ -318,8 +317,8 @@ fn is_backup_at_end(gpt: &Gpt, disk: &mut ReadAt<'_>, disk_bytes: u64, sector: u
             .is_ok_and(|backup| backup.alternate_lba == 1 && backup.entries_crc == gpt.entries_crc)
 }
 
-/// Patches `head`, whose table is `gpt`, and makes the backup.
-fn relocated(head: &mut [u8], gpt: &Gpt, disk_bytes: u64, sector: u32) -> Result<Relocated> {
+/// Changes `head`, whose table is `gpt`, and creates the backup.
+fn relocated(head: &mut [u8], gpt: &Gpt, disk_bytes: u64, sector: u32) -> Result<RelocatedBackup> {
     let bytes = u64::from(sector);
     let too_small = |what: String| {
         Error::new(ErrorKind::Refused, format!("moving the backup partition table: {what}"))
@@ -328,7 +327,7 @@ fn relocated(head: &mut [u8], gpt: &Gpt, disk_bytes: u64, sector: u32) -> Result
     let entries_sectors = gpt.entries_bytes.div_ceil(bytes);
     let disk_sectors = disk_bytes / bytes;
     let backup_lba = disk_sectors.saturating_sub(1 + entries_sectors);
-    // the head is written last and as it is: the backup must not lie in it
+    // the backup is written before the head, which would overwrite it
     if backup_lba.saturating_mul(bytes) < head.len() as u64
         || backup_lba < gpt.entries_lba + entries_sectors
     {
@@ -360,11 +359,10 @@ fn relocated(head: &mut [u8], gpt: &Gpt, disk_bytes: u64, sector: u32) -> Result
     backup.extend_from_slice(&header);
     backup.resize(((entries_sectors + 1) * bytes) as usize, 0);
     resize_protective_mbr(head, disk_sectors);
-    let old_backup = old_backup(gpt, entries_sectors, backup_lba, bytes);
-    Ok(Relocated { backup_offset: backup_lba * bytes, backup, old_backup })
+    Ok(RelocatedBackup { backup_offset: backup_lba * bytes, backup })
 }
 
-/// Where the image that begins with `head` has its own backup. Offsets are bytes.
+/// The range in bytes of the image's own backup, for the image that begins with `head`.
 pub(crate) fn backup_range(head: &[u8]) -> Option<Range<u64>> {
     let sector = detect_sector_bytes(head)?;
     let gpt = read(head, sector).ok()??;
@@ -374,13 +372,14 @@ pub(crate) fn backup_range(head: &[u8]) -> Option<Range<u64>> {
     Some(start..end)
 }
 
+/// Stores the checksum of `header` in it.
 fn seal(header: &mut [u8]) {
     let crc = header_crc(header);
     header[16..20].copy_from_slice(&crc.to_le_bytes());
 }
 
-/// Lets the only entry of a protective MBR span the disk. A hybrid MBR was made by hand for some
-/// firmware: it stays.
+/// Makes the only entry of a protective MBR span the disk. A hybrid MBR, which somebody made by
+/// hand for special firmware, is not changed.
 fn resize_protective_mbr(head: &mut [u8], disk_sectors: u64) {
     let entries = &mut head[ENTRIES_AT..ENTRIES_AT + 4 * ENTRY_BYTES];
     let used: Vec<usize> =
@@ -392,16 +391,6 @@ fn resize_protective_mbr(head: &mut [u8], disk_sectors: u64) {
         let sectors = u32::try_from(disk_sectors - 1).unwrap_or(u32::MAX);
         entries[at + 12..at + 16].copy_from_slice(&sectors.to_le_bytes());
     }
-}
-
-/// The bytes of the image's own backup, if they are before the new one and in no partition.
-fn old_backup(gpt: &Gpt, entries_sectors: u64, backup_lba: u64, sector: u64) -> Option<Range<u64>> {
-    let start = gpt.alternate_lba.checked_sub(entries_sectors)?;
-    let end = gpt.alternate_lba.checked_add(1)?.min(backup_lba);
-    let is_free = start < end
-        && start >= gpt.entries_lba + entries_sectors
-        && gpt.partitions.iter().all(|p| p.last_lba < start || p.first_lba >= end);
-    is_free.then(|| start * sector..end * sector)
 }
 
 #[cfg(test)]

@@ -1,52 +1,52 @@
-//! The master boot record, with the chain of logical partitions behind an extended one.
+//! The master boot record, with the logical partitions inside an extended one.
 //!
 //! ```text
 //! 0..440 boot code | 440..444 disk signature | 446..510 four entries of 16 bytes | 510..512 55 aa
-//! entry: 0 status (00, 80 bootable) | 1..4 CHS start | 4 type | 5..8 CHS end | 8..12 first LBA u32 | 12..16 sectors u32
+//! entry: 0 status (00, 80 bootable) | 1..4 CHS start | 4 type | 5..8 CHS end
+//!        8..12 first LBA | 12..16 number of sectors
 //! ```
 //! All little-endian; UEFI specification 2.10, section 5.2.1.
 
 use crate::partition_table::Partition;
 use crate::partition_table::{ReadAt, u32_at};
 
-/// Where the first entry begins.
+/// Offset of the first entry in bytes.
 pub(crate) const ENTRIES_AT: usize = 446;
 /// Size of an entry in bytes.
 pub(crate) const ENTRY_BYTES: usize = 16;
-/// Type of the entry that protects a GPT from old tools.
+/// Type of the entry that protects a GPT from tools that do not know it.
 pub(crate) const GPT_PROTECTIVE: u8 = 0xee;
-/// The kernel knows more, but a chain longer than this is damage or malice.
+/// Maximum number of logical partitions; a longer chain is damaged or malicious.
 const LOGICAL_MAX: u32 = 128;
 
 /// A master boot record that describes at least one partition.
 #[derive(Debug)]
 pub(crate) struct Mbr {
-    /// Primary partitions, numbered 1 to 4, and logical ones from 5.
+    /// Primary partitions, numbered 1 to 4, then logical ones, numbered from 5.
     pub(crate) partitions: Vec<MbrPartition>,
 }
 
-/// One used entry.
+/// An entry that is in use.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MbrPartition {
-    /// Number as the kernel counts.
+    /// Number, as the kernel assigns it.
     pub(crate) number: u32,
-    /// Type byte.
+    /// Partition type.
     pub(crate) kind: u8,
     /// First sector, from the start of the disk.
     pub(crate) first_lba: u64,
-    /// Length in sectors.
     pub(crate) sectors: u64,
 }
 
 impl Mbr {
-    /// True when an entry says that the disk has a GPT.
+    /// True when an entry protects a GPT.
     pub(crate) fn is_protective(&self) -> bool {
         self.partitions.iter().any(|p| p.kind == GPT_PROTECTIVE)
     }
 }
 
 impl MbrPartition {
-    /// True for the three types that hold logical partitions.
+    /// True for the three types that contain logical partitions.
     fn is_extended(&self) -> bool {
         matches!(self.kind, 0x05 | 0x0f | 0x85)
     }
@@ -64,7 +64,7 @@ impl MbrPartition {
     }
 }
 
-/// Reads the table in the first sector, and the logical partitions of the first extended one.
+/// Reads the table in the first sector, and the logical partitions in the first extended one.
 pub(crate) fn read(read: &mut ReadAt<'_>, sector: u32) -> Option<Mbr> {
     let mut first = [0; 512];
     if !read(0, &mut first) {
@@ -81,9 +81,8 @@ pub(crate) fn read(read: &mut ReadAt<'_>, sector: u32) -> Option<Mbr> {
     Some(Mbr { partitions })
 }
 
-/// The four entries, unused ones as `None`; nothing when this is no partition table.
-///
-/// A FAT or NTFS boot sector ends in the same two bytes; it has code where the status bytes are.
+/// Parses the four entries; unused ones are `None`. The result is `None` if this is no partition
+/// table: a FAT or NTFS boot sector has the same signature, but code where the status bytes are.
 fn entries(sector: &[u8; 512]) -> Option<[Option<MbrPartition>; 4]> {
     if sector[510..] != [0x55, 0xaa] {
         return None;
@@ -120,7 +119,7 @@ fn logical(read: &mut ReadAt<'_>, extended: MbrPartition, sector: u32) -> Vec<Mb
             found.push(MbrPartition { number, first_lba: record + data.first_lba, ..data });
         }
         match next {
-            // chains go forward on real disks: anything else would loop
+            // a chain that does not go forward could loop
             Some(next) if extended.first_lba + next.first_lba > record => {
                 record = extended.first_lba + next.first_lba;
             }
@@ -190,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_no_fat_boot_sector_for_a_table() {
+    fn does_not_take_a_fat_boot_sector_for_a_table() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("fat");
         std::fs::File::create(&path).unwrap().set_len(4 << 20).unwrap();

@@ -4,7 +4,7 @@ use crate::disks::TableKind;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
-/// A made-up machine in a directory.
+/// A simulated machine in a directory.
 struct Fake {
     dir: tempfile::TempDir,
 }
@@ -27,7 +27,7 @@ impl Fake {
         fs::write(self.at(path), bytes).unwrap();
     }
 
-    /// A disk at `place` below `/sys/devices`, 8 MiB, with attributes and an empty node.
+    /// Adds a disk of 8 MiB at `place` below `/sys/devices`, with attributes and an empty node.
     fn disk(&self, place: &str, number: &str, attributes: &[(&str, &str)]) -> String {
         let name = place.rsplit('/').next().unwrap();
         let dir = format!("sys/devices/{place}");
@@ -62,7 +62,7 @@ impl Fake {
         self.put(&format!("dev/{name}"), "");
     }
 
-    /// `built` stands on `below`, both given by directory.
+    /// Makes `built` a holder of `below`; both are directories in sysfs.
     fn hold(&self, below: &str, built: &str) {
         let name = |dir: &str| dir.rsplit('/').next().unwrap().to_owned();
         self.put(&format!("{below}/holders/{}", name(built)), "");
@@ -82,7 +82,7 @@ impl Fake {
         self.host().probe(&self.at(path)).unwrap()
     }
 
-    /// Uses of a device, each as text, with the root of the tree taken out.
+    /// The uses of a device as texts, without the root of the tree in paths.
     fn uses(&self, path: &str) -> Vec<String> {
         let root = format!("{}/", self.dir.path().display());
         self.probe(path).uses.iter().map(|u| u.to_string().replace(&root, "")).collect()
@@ -169,7 +169,7 @@ fn reads_identity_from_wherever_the_bus_keeps_it() {
 }
 
 #[test]
-fn lists_only_what_a_person_means_but_probes_the_rest() {
+fn lists_only_possible_targets_but_probes_all_devices() {
     let fake = Fake::new();
     fake.disk("virtual/block/loop0", "7:0", &[]);
     fake.disk("virtual/block/loop1", "7:1", &[("loop/backing_file", "/some/file")]);
@@ -198,7 +198,7 @@ fn lists_only_what_a_person_means_but_probes_the_rest() {
 }
 
 #[test]
-fn says_what_to_do_without_sysfs() {
+fn hints_at_a_missing_sysfs() {
     let fake = Fake::new();
     fs::remove_dir_all(fake.at("sys")).unwrap();
     let error = fake.host().list().unwrap_err();
@@ -207,7 +207,7 @@ fn says_what_to_do_without_sysfs() {
 }
 
 #[test]
-fn names_every_user_of_a_disk() {
+fn reports_every_use_of_a_disk() {
     let fake = Fake::new();
     let sda = fake.disk("pci0/host0/block/sda", "8:0", &[]);
     fake.partition(&sda, "sda1", "8:1", 2048, 1024);
@@ -256,7 +256,7 @@ fn names_every_user_of_a_disk() {
     );
     assert_eq!(fake.uses("dev/sda2"), ["dev/sda2 is swap in use (run swapoff on it)"]);
     assert_eq!(fake.probe("dev/sda2").kind, DiskKind::Partition);
-    // btrfs names one of its disks in the list of mounts
+    // a mount of btrfs names only one of its disks
     assert_eq!(fake.uses("dev/sdc"), ["dev/sdc is mounted on /pool (unmount it)"]);
     assert_eq!(
         fake.uses("home/vm.img"),
@@ -294,7 +294,7 @@ fn run(tool: &str, args: &[&str], path: &Path) {
 }
 
 #[test]
-fn matches_the_table_with_the_kernels_nodes() {
+fn matches_the_partition_table_with_the_kernels_device_nodes() {
     let fake = Fake::new();
     let sda = fake.disk("pci0/host0/block/sda", "8:0", &[]);
     run("sgdisk", &["-n", "3:4096:0", "-c", "3:data", "-n", "1:2048:4095"], &fake.at("dev/sda"));
@@ -325,7 +325,7 @@ fn matches_the_table_with_the_kernels_nodes() {
 }
 
 #[test]
-fn refuses_what_is_no_disk_and_lists_those_that_are() {
+fn refuses_other_files_and_lists_the_disks() {
     let fake = Fake::new();
     fake.disk("pci0/host0/block/sda", "8:0", &[]);
     fake.put("dev/sdb", "left by dd");
@@ -337,7 +337,7 @@ fn refuses_what_is_no_disk_and_lists_those_that_are() {
         (fake.at("home/dangling"), "there is nothing at"),
         (fake.at("home"), "is a directory"),
         (PathBuf::from("/dev/null"), "is a character device"),
-        (fake.at("dev/sdb"), "is a regular file among the devices"),
+        (fake.at("dev/sdb"), "is a regular file in the directory of devices"),
     ] {
         let error = fake.host().probe(&path).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
@@ -379,7 +379,7 @@ fn agrees_with_lsblk_about_this_machine() {
         .expect("lsblk (package util-linux)");
     let theirs = String::from_utf8(output.stdout).unwrap();
     for disk in SystemHost::new().list().unwrap() {
-        // other tests come and go with theirs
+        // other tests attach and detach loop devices meanwhile
         if disk.kind == DiskKind::Loop && disk.path != ours.path {
             continue;
         }
@@ -410,7 +410,7 @@ fn agrees_with_lsblk_about_this_machine() {
 }
 
 #[test]
-fn refuses_a_mounted_disk_and_one_that_is_claimed_unseen() {
+fn refuses_a_mounted_disk_and_one_with_a_hidden_use() {
     let Some(disk) = LoopDisk::new(8 << 20, 512) else { return };
     let host = SystemHost::new();
     run("mkfs.ext4", &["-q"], &disk.path);
@@ -442,7 +442,7 @@ fn refuses_a_mounted_disk_and_one_that_is_claimed_unseen() {
 
 #[test]
 fn names_the_disk_that_the_running_system_is_on() {
-    // in a container the root is no disk: then nothing can be said
+    // in a container the root file system is not on a disk, so there is nothing to test
     let host = SystemHost::new();
     let is_system = |disk: &Disk| disk.uses.iter().any(|u| matches!(u, Use::System { .. }));
     let findmnt = Command::new("findmnt")

@@ -88,7 +88,7 @@ fn select(text: &str) -> Result<Disk> {
 }
 
 #[test]
-fn finds_the_one_disk_that_is_meant() {
+fn finds_the_only_matching_disk() {
     for (text, path) in [
         ("/dev/sdb", "/dev/sdb"),
         ("serial:S64A", "/dev/nvme0n1"),
@@ -108,7 +108,7 @@ fn finds_the_one_disk_that_is_meant() {
 }
 
 #[test]
-fn refuses_none_and_many_and_shows_the_candidates() {
+fn refuses_no_match_and_many_and_lists_the_candidates() {
     for (text, candidates) in [
         ("serial:s64a", 6),
         ("serial:S64", 6),
@@ -133,14 +133,14 @@ fn refuses_none_and_many_and_shows_the_candidates() {
 }
 
 #[test]
-fn never_matches_a_disk_without_identity_by_what_it_is_like() {
+fn refuses_a_disk_without_identity_by_where() {
     let error = select("where:transport=usb").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused);
     assert!(error.next_step().unwrap().ends_with("/dev/sdb"), "{error:?}");
 }
 
 #[test]
-fn explains_what_it_cannot_understand() {
+fn explains_what_it_cannot_parse() {
     for (text, needle) in [
         ("", "empty"),
         ("serial:", "nothing follows"),
@@ -173,7 +173,7 @@ fn explains_what_it_cannot_understand() {
 }
 
 #[test]
-fn reads_back_as_it_is_shown() {
+fn displays_in_the_notation_that_it_parses() {
     for (text, canonical) in [
         ("sdb", "sdb"),
         ("/dev/disk/by-path/pci-0000:00:1f.2", "/dev/disk/by-path/pci-0000:00:1f.2"),
@@ -192,7 +192,7 @@ fn reads_back_as_it_is_shown() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
     #[test]
-    fn whatever_parses_reads_back_the_same(
+    fn display_and_parse_round_trip(
         prefix in prop_oneof![Just(""), Just("serial:"), Just("wwn:"), Just("where:"), Just("where:size"), Just("where:model")],
         rest in prop_oneof!["[ -~]{0,24}", "[<>=~]{0,2}[ 0-9GM.]{0,6}", any::<String>()],
     ) {

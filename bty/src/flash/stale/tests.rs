@@ -2,7 +2,7 @@ use super::*;
 use proptest::prelude::*;
 
 #[test]
-fn clears_the_places_where_signatures_hide() {
+fn clears_the_places_where_signatures_lie() {
     let disk = 2000 * GIB;
     let half = 512 * KIB;
     let powers = [4, 8, 16, 32, 64, 128, 256, 512, 1024].map(|gib| gib * GIB..gib * GIB + half);

@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 
-/// A structure of `len` bytes with `fields` at their offsets, and its strings.
+/// Encodes a structure of `len` bytes with `fields` at their offsets, and its strings.
 pub(in crate::hardware) fn structure(
     kind: u8,
     handle: u16,
@@ -23,7 +23,7 @@ pub(in crate::hardware) fn structure(
     bytes
 }
 
-/// A memory module of `size` (as coded) in the array 0x1000.
+/// Encodes a memory module in the array 0x1000; `size` is the raw value of the field.
 pub(in crate::hardware) fn module(handle: u16, size: u16, slot: &str, serial: &str) -> Vec<u8> {
     let fields: &[(usize, &[u8])] = &[
         (4, &0x1000u16.to_le_bytes()),
@@ -44,7 +44,7 @@ pub(in crate::hardware) fn module(handle: u16, size: u16, slot: &str, serial: &s
     structure(MEMORY_DEVICE, handle, 40, fields, &[slot, "Samsung", serial, "M393A8G40AB2-CWE  "])
 }
 
-/// A central processor in `socket`.
+/// Encodes a central processor in `socket`.
 pub(in crate::hardware) fn processor(handle: u16, socket: &str, status: u8) -> Vec<u8> {
     let fields: &[(usize, &[u8])] = &[
         (4, &[1]),
@@ -110,7 +110,7 @@ fn reads_fields_and_strings() {
 }
 
 #[test]
-fn counts_and_speeds_grow_into_later_fields() {
+fn reads_large_counts_and_speeds_from_the_wide_fields() {
     let wide = |at: usize, value: u16| {
         structure(
             PROCESSOR,
@@ -129,13 +129,13 @@ fn counts_and_speeds_grow_into_later_fields() {
         SmbiosTable::parse(&structure(MEMORY_DEVICE, 1, 92, fast, &[])).devices[0].speed,
         Some(70_000)
     );
-    // a table of an old version ends before its sizes do
+    // in an old version of the table the structure ends before the wide fields
     let old = SmbiosTable::parse(&structure(MEMORY_DEVICE, 1, 8, &[], &[])).devices;
     assert_eq!((old[0].size_bytes, old[0].is_empty, old[0].speed), (None, false, None));
 }
 
 #[test]
-fn a_table_cut_anywhere_gives_what_was_before() {
+fn a_truncated_table_gives_the_structures_before_the_cut() {
     let bytes = [processor(1, "CPU1", 0x41), processor(2, "CPU2", 0x41)].concat();
     let first = processor(1, "CPU1", 0x41).len();
     for end in 0..bytes.len() {
@@ -144,7 +144,7 @@ fn a_table_cut_anywhere_gives_what_was_before() {
         assert!(table.processors.len() >= whole, "{end}");
         assert!(table.processors.len() <= 2);
     }
-    // lengths that lead nowhere
+    // lengths beyond the table
     for len in 0..4 {
         assert_eq!(SmbiosTable::parse(&[PROCESSOR, len, 0, 0, 0, 0]), SmbiosTable::default());
     }

@@ -1,4 +1,4 @@
-//! Made-up machines: trees of files that look like sysfs and procfs.
+//! Simulated machines: trees of files that look like sysfs and procfs.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -8,7 +8,7 @@ use crate::disks::{SystemHost, SystemRoots};
 use crate::hardware::smbios::tests::{module, processor, structure};
 use crate::hardware::{HardwareRoots, Inventory};
 
-/// A made-up machine in a directory.
+/// A simulated machine in a directory.
 pub(super) struct Machine {
     dir: tempfile::TempDir,
 }
@@ -33,13 +33,13 @@ impl Machine {
         }
     }
 
-    /// A link at `path` to `target`, both from the root of the tree.
+    /// Adds a symbolic link at `path` to `target`, both relative to the root of the tree.
     pub(super) fn link(&self, path: &str, target: &str) {
         fs::create_dir_all(self.at(path).parent().unwrap()).unwrap();
         symlink(self.at(target), self.at(path)).unwrap();
     }
 
-    /// A PCI device at `place` below `/sys/devices`.
+    /// Adds a PCI device at `place` below `/sys/devices`.
     pub(super) fn pci(&self, place: &str, class: &str, ids: (&str, &str), driver: &str) -> String {
         let dir = format!("sys/devices/{place}");
         self.put_all(
@@ -58,7 +58,7 @@ impl Machine {
         }
     }
 
-    /// An interface of `device`, or of nothing.
+    /// Adds a network interface, of `device` if it has one.
     pub(super) fn interface(&self, name: &str, device: Option<&str>, files: &[(&str, &str)]) {
         let dir = device.map_or(format!("sys/devices/virtual/net/{name}"), |device| {
             format!("{device}/net/{name}")
@@ -79,8 +79,7 @@ impl Machine {
         self.put(&format!("dev/{name}"), "");
     }
 
-    /// Threads of a processor: their numbers, and the number that each shares with the others of
-    /// its core.
+    /// Adds the threads of a processor: their numbers, and the number that those of a core share.
     pub(super) fn cpus(&self, package: u32, threads: &[(u32, u32)]) -> String {
         let mut cpuinfo = String::new();
         for (thread, core) in threads {
@@ -112,7 +111,7 @@ impl Machine {
     }
 }
 
-/// The directory of the server's Ethernet card.
+/// The sysfs directory of the Ethernet card of [`server`].
 const CARD: &str = "pci0000:00/0000:00:1c.0/0000:02:00.0";
 
 /// A server with two sockets, four modules, two network interfaces and two disks.

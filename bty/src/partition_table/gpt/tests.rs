@@ -30,23 +30,23 @@ fn head(file: &File) -> Vec<u8> {
     head
 }
 
-/// Says what sgdisk finds wrong.
+/// The problems that sgdisk reports.
 fn verify(path: &Path) -> String {
     let output = Command::new("sgdisk").arg("-v").arg(path).output().unwrap();
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// A reader of a disk in `file`.
+/// Reads from a disk in `file`.
 fn on(file: &File) -> impl FnMut(u64, &mut [u8]) -> bool + '_ {
     |offset, buffer| file.read_exact_at(buffer, offset).is_ok()
 }
 
-/// A disk that cannot be read.
+/// A read function that always fails.
 fn nothing(_: u64, _: &mut [u8]) -> bool {
     false
 }
 
-fn relocate(path: &Path, file: &File, disk_bytes: u64) -> Option<Relocated> {
+fn relocate(path: &Path, file: &File, disk_bytes: u64) -> Option<RelocatedBackup> {
     file.set_len(disk_bytes).unwrap();
     let mut head = head(file);
     let moved = relocate_backup(&mut head, &mut on(file), disk_bytes, 512).unwrap()?;
@@ -73,7 +73,7 @@ fn reads_what_sgdisk_wrote() {
 }
 
 #[test]
-fn sgdisk_is_content_after_every_growth() {
+fn sgdisk_accepts_the_table_after_every_growth() {
     let dir = tempfile::tempdir().unwrap();
     for grown in [512, 33 * 512, 34 * 512, 34 * 512 + 511, 64 * MIB] {
         let path = dir.path().join(grown.to_string());
@@ -110,7 +110,7 @@ fn does_nothing_on_a_disk_of_the_images_size() {
 }
 
 #[test]
-fn a_backup_that_was_cut_off_is_made_again_on_a_disk_of_the_images_size() {
+fn creates_a_missing_backup_on_a_disk_of_the_images_size() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("disk");
     let file = make(&path, 16 * MIB, "8191");
@@ -129,7 +129,7 @@ fn a_backup_that_was_cut_off_is_made_again_on_a_disk_of_the_images_size() {
 }
 
 #[test]
-fn moves_inward_but_never_into_a_partition() {
+fn moves_the_backup_inward_but_never_into_a_partition() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("disk");
     let file = make(&path, 16 * MIB, "8191");
@@ -141,15 +141,6 @@ fn moves_inward_but_never_into_a_partition() {
         relocate_backup(&mut head(&file), &mut nothing, (8192 + 32) * 512, 512).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused);
     assert!(error.to_string().contains("partition 2 ends at LBA 8191"), "{error}");
-}
-
-#[test]
-fn names_the_old_backup() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("disk");
-    let file = make(&path, 16 * MIB, "0");
-    let moved = relocate(&path, &file, 32 * MIB).unwrap();
-    assert_eq!(moved.old_backup, Some(16 * MIB - 33 * 512..16 * MIB));
 }
 
 #[test]
@@ -186,7 +177,7 @@ fn notices_a_changed_entry() {
     assert!(read(&bytes, 512).unwrap_err().to_string().contains("checksum of its entries"));
 }
 
-/// The same table with sectors of 4096 bytes, from the one sgdisk made for 512.
+/// Converts a table that sgdisk made for sectors of 512 bytes to sectors of 4096 bytes.
 fn for_4096(bytes512: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0; MIB as usize];
     bytes[..512].copy_from_slice(&bytes512[..512]);
@@ -214,11 +205,10 @@ fn relocates_with_sectors_of_4096_bytes() {
     assert_eq!(detect_sector_bytes(&bytes), Some(4096));
     assert!(read(&bytes, 512).unwrap().is_none());
     assert!(relocate_backup(&mut bytes.clone(), &mut nothing, 16 * MIB, 4096).unwrap().is_some());
-    // half a sector more than the sectors that count
+    // half a sector more than whole sectors
     let moved = relocate_backup(&mut bytes, &mut nothing, 32 * MIB + 2048, 4096).unwrap().unwrap();
     assert_eq!(moved.backup.len(), 5 * 4096);
     assert_eq!(moved.backup_offset, 32 * MIB - 5 * 4096);
-    assert_eq!(moved.old_backup, Some(16 * MIB - 5 * 4096..16 * MIB));
 
     let mut disk = vec![0; 32 * MIB as usize];
     disk[..bytes.len()].copy_from_slice(&bytes);
