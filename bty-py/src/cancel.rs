@@ -2,8 +2,8 @@
 
 use pyo3::prelude::*;
 
-/// Cancels long work from another thread. Cannot be undone. As a context manager it cancels at the
-/// end of the block.
+/// Cancels long operations, also from another thread. Cannot be reset. As a context manager, it
+/// cancels at the end of the block.
 #[pyclass(frozen, module = "bty")]
 #[derive(Clone, Default)]
 pub(crate) struct CancelToken(bty::CancelToken);
@@ -20,7 +20,7 @@ impl CancelToken {
         self.0.cancel();
     }
 
-    /// True once cancelled.
+    /// True after `cancel`.
     #[getter]
     fn is_cancelled(&self) -> bool {
         self.0.is_cancelled()

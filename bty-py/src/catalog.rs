@@ -12,7 +12,7 @@ use crate::run::run;
 use crate::values::EntryCheck;
 use crate::{arguments, errors, json, value};
 
-/// One image of a catalog.
+/// An image of a catalog.
 #[pyclass(frozen, eq, module = "bty")]
 #[derive(Clone, PartialEq)]
 pub(crate) struct Entry(pub(crate) catalog::Entry);
@@ -45,7 +45,7 @@ impl Entry {
         Ok(Self(entry))
     }
 
-    /// Makes it from a table of a catalog, and checks it as one.
+    /// Creates an entry from a table of a catalog, and validates it.
     #[staticmethod]
     fn from_dict(raw: &Bound<'_, PyDict>) -> PyResult<Self> {
         let py = raw.py();
@@ -110,7 +110,7 @@ impl Entry {
         self.0.raw
     }
 
-    /// What machines are bound by.
+    /// The reference that assignments of machines use: 64 hexadecimal digits.
     #[getter]
     fn r#ref(&self) -> String {
         self.0.image_ref().to_string()
@@ -169,7 +169,7 @@ impl Entry {
     }
 }
 
-/// A list of images, each with a name of its own. Immutable: `with_entry` gives a longer one.
+/// A list of images with unique names. Immutable: `with_entry` returns a new catalog.
 #[pyclass(frozen, eq, module = "bty")]
 #[derive(Clone, PartialEq)]
 pub(crate) struct Catalog(pub(crate) catalog::Catalog);
@@ -196,24 +196,24 @@ impl Catalog {
         PyTuple::new(py, self.0.entries().iter().cloned().map(Entry))
     }
 
-    /// The image called exactly `name`.
+    /// Returns the image whose name is exactly `name`, or none.
     fn by_name(&self, name: &str) -> Option<Entry> {
         self.0.by_name(name).cloned().map(Entry)
     }
 
-    /// The image that `text` means: a name, or a reference.
+    /// Returns the image with this name or reference.
     fn find(&self, py: Python<'_>, text: &str) -> PyResult<Entry> {
         self.0.find(text).cloned().map(Entry).map_err(|error| errors::of(py, &error))
     }
 
-    /// The same catalog with another entry at the end.
+    /// Returns a copy of the catalog with another entry at the end.
     fn with_entry(&self, py: Python<'_>, entry: &Bound<'_, Entry>) -> PyResult<Self> {
         let mut catalog = self.0.clone();
         catalog.add(entry.get().0.clone()).map_err(|error| errors::of(py, &error))?;
         Ok(Self(catalog))
     }
 
-    /// The file.
+    /// Returns the catalog as TOML.
     fn to_toml(&self) -> String {
         self.0.to_toml()
     }
@@ -222,7 +222,7 @@ impl Catalog {
         json::from_rust(py, &self.0)
     }
 
-    /// Looks at every image without fetching it.
+    /// Checks every image without downloading it.
     #[pyo3(signature = (*, client=None, cancel=None))]
     fn check(
         &self,

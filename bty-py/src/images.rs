@@ -16,7 +16,7 @@ use crate::run::run;
 use crate::values::{Contents, ImageFile, ImageInfo, OciBlob};
 use crate::{arguments, errors};
 
-/// An opened image. Reads any number of times, also from several threads at once.
+/// An open image. It may be read several times, also from several threads at once.
 #[pyclass(frozen, module = "bty")]
 pub(crate) struct Image {
     opened: Mutex<Option<bty::Image>>,
@@ -52,24 +52,24 @@ impl Image {
 
 #[pymethods]
 impl Image {
-    /// What is known of it.
+    /// What is known about the image.
     #[getter(info)]
     fn py_info(&self) -> ImageInfo {
         self.info.clone().into()
     }
 
-    /// True once closed.
+    /// True after `close`.
     #[getter]
     fn closed(&self) -> bool {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 
-    /// Lets go of its file or connection. Work that reads it goes on.
+    /// Closes its file or connection. Operations that are reading it continue.
     fn close(&self) {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
-    /// Reads and decodes all of it, and checks its digest.
+    /// Reads and decodes the whole image, and checks its digest.
     #[pyo3(signature = (*, progress=None, cancel=None))]
     fn read_fully(
         &self,

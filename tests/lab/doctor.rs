@@ -55,7 +55,11 @@ fn a_site_that_runs_is_well_and_each_fault_is_found_alone() {
     sh("chmod 777 data/bty");
     has(&wrong(&doctor()), "data", "other users of this host have access");
     sh("chmod 700 data/bty && chown 0 data/bty");
-    has(&wrong(&doctor()), "data", &format!("belongs to user 0, but its program runs as user {UID}"));
+    has(
+        &wrong(&doctor()),
+        "data",
+        &format!("belongs to user 0, but its program runs as user {UID}"),
+    );
     sh(&format!("chown {UID} data/bty && chmod 644 bty.toml"));
     has(&wrong(&doctor()), "files", "every user of this host can read");
     sh("chmod 640 bty.toml && touch -d 2100-01-01 site.json");

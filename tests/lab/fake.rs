@@ -358,11 +358,7 @@ fn where_systemd_runs_units_are_installed_and_taken_away() {
     assert_eq!(std::fs::read_dir(host.path("units")).unwrap().count(), 3);
     assert!(!host.calls().contains("podman run"), "systemd starts them");
     let refused = host.lab(&["upgrade", "site"]).expect(1);
-    assert!(
-        refused.stderr.contains("systemd runs this site"),
-        "{}",
-        refused.stderr
-    );
+    assert!(refused.stderr.contains("systemd runs this site"), "{}", refused.stderr);
     let _ = host.lab_with_systemd(&["upgrade", "site"]).expect(0);
     let _ = host.lab_with_systemd(&["purge", "site", "--yes"]).expect(0);
     assert_eq!(std::fs::read_dir(host.path("units")).unwrap().count(), 0);

@@ -102,11 +102,8 @@ fn name(image: &str, version: &str) -> String {
 }
 
 fn password(run: &Outcome) -> String {
-    let line = run
-        .stdout
-        .lines()
-        .find_map(|line| line.strip_prefix("password  "))
-        .expect(&run.stdout);
+    let line =
+        run.stdout.lines().find_map(|line| line.strip_prefix("password  ")).expect(&run.stdout);
     line.split_whitespace().next().unwrap().to_owned()
 }
 
@@ -232,7 +229,11 @@ fn the_two_documented_commands_make_a_site_and_one_ends_it() {
     let again = host.lab(&["deploy", "site"]).expect(0);
     assert!(!again.stdout.contains("password"), "it stays as it is: {}", again.stdout);
     let other = host.lab(&["deploy", "other"]).expect(1);
-    assert!(other.stderr.contains("there is already a container bty-cache, which belongs to "), "{}", other.stderr);
+    assert!(
+        other.stderr.contains("there is already a container bty-cache, which belongs to "),
+        "{}",
+        other.stderr
+    );
     assert!(!host.podman.dir().join("other").exists(), "nothing is left behind");
 
     let kept = host.lab(&["purge", "site", "--all"]).expect(1);
