@@ -1,4 +1,4 @@
-//! Events of the progress.
+//! Progress events.
 
 use pyo3::prelude::*;
 
@@ -22,7 +22,7 @@ value! {
     }
 }
 
-/// The counts of an event that has some.
+/// The counts of a progress event; none for other events.
 fn counts(event: &bty::Event) -> Option<&bty::progress::Counts> {
     match event {
         bty::Event::Progress { counts, .. } => Some(counts),
@@ -39,7 +39,6 @@ value! {
             bty::Event::Phase { .. } => "phase",
             bty::Event::Progress { .. } => "progress",
             bty::Event::TargetFailed { .. } => "target_failed",
-            // also what a later library has to say
             _ => "notice",
         };
         /// `read`, `wipe`, `write`, `verify` or `finish`.
