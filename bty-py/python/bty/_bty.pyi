@@ -32,7 +32,9 @@ class Content:
         """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
     def from_dict(data: dict[str, Any]) -> Content:
-        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid data."""
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
     def replace(self, **changes: Any) -> Content:
         """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
@@ -65,7 +67,9 @@ class Partition:
         """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
     def from_dict(data: dict[str, Any]) -> Partition:
-        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid data."""
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
     def replace(self, **changes: Any) -> Partition:
         """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
@@ -86,7 +90,9 @@ class Use:
         """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
     def from_dict(data: dict[str, Any]) -> Use:
-        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid data."""
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
     def replace(self, **changes: Any) -> Use:
         """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
@@ -135,7 +141,8 @@ class Disk:
         """True for spinning disks; none if unknown."""
     @property
     def diskseq(self) -> Optional[int]:
-        """Sequence number of the kernel, which changes when another disk gets the same device name."""
+        """Sequence number of the kernel, which changes when another disk gets the same device name.
+        """
     @property
     def table(self) -> Optional[str]:
         """Kind of the partition table: `gpt` or `mbr`; none if there is none."""
@@ -159,12 +166,15 @@ class Disk:
         """True if ``other``, probed later, is the same hardware."""
     @staticmethod
     def planned_file(path: PathLike, size_bytes: int) -> Disk:
-        """Describes a regular file that will be created as a disk, for use in plans. Reads nothing."""
+        """Describes a regular file that will be created as a disk, for use in plans. Reads nothing.
+        """
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
     def from_dict(data: dict[str, Any]) -> Disk:
-        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid data."""
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
     def replace(self, **changes: Any) -> Disk:
         """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
@@ -183,7 +193,9 @@ class ImageInfo:
         """Canonical path of a local image; none for others."""
     @property
     def format(self) -> str:
-        """Format, detected from the content: `raw`, `gzip`, `xz`, `bzip2`, `zstd`, `lz4` or `qcow2`."""
+        """Format, detected from the content: `raw`, `gzip`, `xz`, `bzip2`, `zstd`, `lz4` or
+        `qcow2`.
+        """
     @property
     def detail(self) -> Optional[str]:
         """Details of the format."""
@@ -229,7 +241,9 @@ class ImageInfo:
         """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
     def from_dict(data: dict[str, Any]) -> ImageInfo:
-        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid data."""
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
     def replace(self, **changes: Any) -> ImageInfo:
         """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
@@ -245,7 +259,9 @@ class FlashOptions:
         """Move the backup GPT to the end of the disk."""
     @property
     def fit(self) -> bool:
-        """On a disk that is smaller than the image, leave out what lies behind the last partition, when all of it is zero."""
+        """On a disk that is smaller than the image, leave out what lies behind the last partition,
+        when all of it is zero.
+        """
     @property
     def uefi_boot(self) -> bool:
         """Have the firmware boot the target once, at the next boot."""
@@ -257,7 +273,9 @@ class FlashOptions:
         """Write an image in which no partition table, file system or boot sector was found."""
     @property
     def overwrite(self) -> bool:
-        """Write to a regular file that holds an image or an archive, and that bty did not make a disk of."""
+        """Write to a regular file that holds an image or an archive, and that bty did not make a
+        disk of.
+        """
     @property
     def efivars(self) -> Path:
         """Mount point of the firmware's variables (efivarfs)."""
@@ -268,7 +286,9 @@ class FlashOptions:
         """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
     def from_dict(data: dict[str, Any]) -> FlashOptions:
-        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid data."""
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
     def replace(self, **changes: Any) -> FlashOptions:
         """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
@@ -289,7 +309,9 @@ class Refusal:
         """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
     def from_dict(data: dict[str, Any]) -> Refusal:
-        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid data."""
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
     def replace(self, **changes: Any) -> Refusal:
         """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
@@ -302,7 +324,9 @@ class Difference:
         """Offset of the first different byte."""
     @property
     def found(self) -> str:
-        """What the disk has there: `zeros`; `elsewhere`, data from another offset of the image; `old`, data from before the flash; or `other`."""
+        """What the disk has there: `zeros`; `elsewhere`, data from another offset of the image;
+        `old`, data from before the flash; or `other`.
+        """
     @property
     def elsewhere_offset(self) -> Optional[int]:
         """For `elsewhere`: the offset in the image of the data that was found."""
@@ -310,7 +334,9 @@ class Difference:
         """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
     def from_dict(data: dict[str, Any]) -> Difference:
-        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid data."""
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
     def replace(self, **changes: Any) -> Difference:
         """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
@@ -337,7 +363,9 @@ class Failure:
         """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
     def from_dict(data: dict[str, Any]) -> Failure:
-        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid data."""
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
     def replace(self, **changes: Any) -> Failure:
         """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
@@ -378,7 +406,9 @@ class TargetReport:
         """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
     def from_dict(data: dict[str, Any]) -> TargetReport:
-        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid data."""
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
     def replace(self, **changes: Any) -> TargetReport:
         """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
@@ -396,7 +426,9 @@ class PhaseTime:
         """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
     def from_dict(data: dict[str, Any]) -> PhaseTime:
-        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid data."""
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
     def replace(self, **changes: Any) -> PhaseTime:
         """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
@@ -440,7 +472,9 @@ class FlashReport:
         """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
     def from_dict(data: dict[str, Any]) -> FlashReport:
-        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid data."""
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
     def replace(self, **changes: Any) -> FlashReport:
         """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
@@ -475,7 +509,9 @@ class VerifyReport:
         """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
     def from_dict(data: dict[str, Any]) -> VerifyReport:
-        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid data."""
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
     def replace(self, **changes: Any) -> VerifyReport:
         """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
@@ -499,7 +535,9 @@ class Contents:
         """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
     def from_dict(data: dict[str, Any]) -> Contents:
-        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid data."""
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
     def replace(self, **changes: Any) -> Contents:
         """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
@@ -529,7 +567,9 @@ class ImageFile:
         """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
     def from_dict(data: dict[str, Any]) -> ImageFile:
-        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid data."""
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
     def replace(self, **changes: Any) -> ImageFile:
         """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
@@ -553,7 +593,9 @@ class OciBlob:
         """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
     def from_dict(data: dict[str, Any]) -> OciBlob:
-        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid data."""
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
     def replace(self, **changes: Any) -> OciBlob:
         """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
@@ -585,7 +627,9 @@ class EntryCheck:
         """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
     def from_dict(data: dict[str, Any]) -> EntryCheck:
-        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid data."""
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
     def replace(self, **changes: Any) -> EntryCheck:
         """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
@@ -630,13 +674,17 @@ class InventoryDisk:
         """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
     def from_dict(data: dict[str, Any]) -> InventoryDisk:
-        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid data."""
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
     def replace(self, **changes: Any) -> InventoryDisk:
         """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
 @final
 class Dmi:
-    """Identification of the machine by its firmware. Fields that only root may read are none for other users."""
+    """Identification of the machine by its firmware. Fields that only root may read are none for
+    other users.
+    """
 
     @property
     def vendor(self) -> Optional[str]:
@@ -693,7 +741,9 @@ class Dmi:
         """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
     def from_dict(data: dict[str, Any]) -> Dmi:
-        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid data."""
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
     def replace(self, **changes: Any) -> Dmi:
         """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
@@ -723,13 +773,17 @@ class TargetCounts:
         """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
     def from_dict(data: dict[str, Any]) -> TargetCounts:
-        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid data."""
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
     def replace(self, **changes: Any) -> TargetCounts:
         """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
 @final
 class Event:
-    """An event of a long operation. Fields that an event of this kind does not have are `None`. All counts are in bytes."""
+    """An event of a long operation. Fields that an event of this kind does not have are `None`. All
+    counts are in bytes.
+    """
 
     @property
     def event(self) -> str:
@@ -768,13 +822,17 @@ class Event:
         """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
     def from_dict(data: dict[str, Any]) -> Event:
-        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid data."""
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
     def replace(self, **changes: Any) -> Event:
         """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
 @final
 class CancelToken:
-    """Cancels long operations, also from another thread. Cannot be reset. As a context manager, it cancels at the end of the block."""
+    """Cancels long operations, also from another thread. Cannot be reset. As a context manager, it
+    cancels at the end of the block.
+    """
 
     def __init__(self) -> None: ...
     def cancel(self) -> None:
@@ -813,7 +871,9 @@ class Client:
 
 @final
 class Image:
-    """An open image. It may be read several times, also from several threads at once. A context manager that closes it."""
+    """An open image. It may be read several times, also from several threads at once. A context
+    manager that closes it.
+    """
 
     @property
     def info(self) -> ImageInfo:
@@ -824,7 +884,9 @@ class Image:
     def close(self) -> None:
         """Closes its file or connection. Operations that are reading it continue."""
     def read_fully(self, *, progress: Progress = None, cancel: Cancel = None) -> Contents:
-        """Reads and decodes the whole image. Raises :class:`bty.FlashIntegrityError` if its digest does not match."""
+        """Reads and decodes the whole image. Raises :class:`bty.FlashIntegrityError` if its digest
+        does not match.
+        """
     def __enter__(self) -> Image: ...
     def __exit__(self, *failure: object) -> None: ...
 
@@ -863,7 +925,9 @@ class Plan:
     def notes(self) -> list[str]:
         """Remarks for display that do not prevent the flash."""
     def validate(self) -> list[Refusal]:
-        """Returns every reason to refuse the plan; empty if it can be executed. Considers the plan only, and reads no disk."""
+        """Returns every reason to refuse the plan; empty if it can be executed. Considers the plan
+        only, and reads no disk.
+        """
     def check(self) -> None:
         """Raises :class:`bty.RefusedError` with all reasons if the plan is refused."""
     def dry_run_report(self) -> FlashReport:
@@ -873,12 +937,16 @@ class Plan:
     def execute(
         self, *, image: Optional[Image] = None, progress: Progress = None, cancel: Cancel = None, client: Optional[Client] = None
     ) -> FlashReport:
-        """Executes the plan. Raises the same exceptions as :func:`bty.flash`, and :class:`bty.FlashRaceError` if a disk has changed since the plan was created."""
+        """Executes the plan. Raises the same exceptions as :func:`bty.flash`, and
+        :class:`bty.FlashRaceError` if a disk has changed since the plan was created.
+        """
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data."""
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Plan:
-        """Creates a plan from the result of ``to_dict()``. The image is opened when the plan is executed."""
+        """Creates a plan from the result of ``to_dict()``. The image is opened when the plan is
+        executed.
+        """
 
 @final
 class Entry:
@@ -898,7 +966,9 @@ class Entry:
     ) -> None: ...
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> Entry:
-        """Creates an entry from a table of a catalog. Raises :class:`bty.CatalogError` if it is invalid."""
+        """Creates an entry from a table of a catalog. Raises :class:`bty.CatalogError` if it is
+        invalid.
+        """
     @property
     def name(self) -> str: ...
     @property
@@ -917,7 +987,9 @@ class Entry:
     def arch(self) -> Optional[str]: ...
     @property
     def raw(self) -> bool:
-        """True if the image may be written even if no partition table, file system or boot sector is found in it."""
+        """True if the image may be written even if no partition table, file system or boot sector
+        is found in it.
+        """
     @property
     def ref(self) -> str:
         """The reference that assignments of machines use: 64 hexadecimal digits."""
@@ -935,9 +1007,13 @@ class Catalog:
     def by_name(self, name: str) -> Optional[Entry]:
         """Returns the image whose name is exactly ``name``, or none."""
     def find(self, text: str) -> Entry:
-        """Returns the image with this name or reference. Raises :class:`bty.UsageError` with similar names."""
+        """Returns the image with this name or reference. Raises :class:`bty.UsageError` with
+        similar names.
+        """
     def with_entry(self, entry: Entry) -> Catalog:
-        """Returns a copy of the catalog with another entry at the end. Raises :class:`bty.CatalogError` if the name exists already."""
+        """Returns a copy of the catalog with another entry at the end. Raises
+        :class:`bty.CatalogError` if the name exists already.
+        """
     def to_toml(self) -> str:
         """Returns the catalog as TOML."""
     def to_dict(self) -> dict[str, Any]: ...
@@ -965,7 +1041,9 @@ def verify(
     cancel: Cancel = None,
     client: Optional[Client] = None,
 ) -> VerifyReport:
-    """Compares a disk with an image, byte by byte, as read from the medium. Writes nothing. A difference does not raise: see ``is_equal``."""
+    """Compares a disk with an image, byte by byte, as read from the medium. Writes nothing. A
+    difference does not raise: see ``is_equal``.
+    """
 
 def disks_list() -> list[Disk]: ...
 def disks_probe(path: PathLike) -> Disk: ...
