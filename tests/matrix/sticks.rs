@@ -47,7 +47,7 @@ fn a_file_on_the_stick_names_a_server() {
     machine.wait(PATIENCE, "the flashed system", |said| said.contains(MARKER));
     machine.wait_off(PATIENCE);
     // at every later start the stick comes first
-    lab.rack.ns.run(|| machine.again());
+    lab.rack.ns.run(|| machine.power_on_again());
     machine
         .wait(PATIENCE, "the second start", |said| said.contains("going on with the flashed disk"));
     machine.wait(PATIENCE, "the flashed system", |said| said.contains(MARKER));
