@@ -44,7 +44,7 @@ fn a_server_that_is_restarted_in_the_middle_hears_of_the_end() {
         has_changed(&disk, lab.content.len() as u64 - (1 << 20))
     });
     let Rack { ns, web, .. } = &mut lab.rack;
-    ns.run(|| web.power_on_again());
+    ns.run(|| web.start_again());
     lab.is_flashed_once(&mut machine, &disk);
 }
 
