@@ -1,4 +1,4 @@
-"""Values, arguments and exceptions; and bad input, which raises and never aborts."""
+"""Values, arguments and exceptions. Invalid input raises, and never aborts the process."""
 
 import ast
 import copy
@@ -124,7 +124,7 @@ BAD = [None, 1, 1.5, object(), b"\xff\x00", [], {}, "nul\0byte", Path("nul\0byte
 def test_bad_input_raises(call, bad):
     with pytest.raises(Exception) as raised:
         call(bad)
-    # a panic would be a BaseException, and is no answer
+    # a panic would be a BaseException
     assert isinstance(raised.value, (bty.Error, TypeError, ValueError, OverflowError, OSError, AttributeError))
 
 
@@ -143,7 +143,7 @@ def test_closed_image(image, disk):
         with pytest.raises(ValueError, match="closed"):
             call()
     opened.close()
-    # the plan has opened it for itself
+    # the plan has its own handle
     assert plan.execute().is_success
 
 
