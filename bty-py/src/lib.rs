@@ -7,7 +7,8 @@
 //! | `json`, `value` | data types of the library as Python objects |
 //! | `errors` | errors of the library as exceptions |
 //! | `arguments` | conversion of arguments: paths, digests, disks |
-//! | `values`, `events`, `disks`, `images`, `client`, `flash`, `catalog`, `script` | the API, named like the library |
+//! | `values`, `events` | classes for data types |
+//! | `disks`, `images`, `client`, `flash`, `catalog`, `script` | the API, named like the library |
 //!
 //! The public package is in `python/bty`; its documentation is `docs/python.md`.
 

@@ -2,8 +2,8 @@
 //! signals and cancellation.
 //!
 //! ```text
-//! calling thread: waits without the interpreter lock ─► events, calls ─► callbacks, signals, cancel?
-//! worker thread:  never runs Python code ──────────────────▲                 └─► cancel token of the work
+//! calling thread: waits without the GIL ─► events, calls ─► callbacks, signals, cancel?
+//! worker thread:  runs no Python code ──────────▲                └─► cancel token of the work
 //! ```
 //!
 //! All Python code runs in the calling thread. An exception from a callback cancels the work, and
@@ -80,8 +80,8 @@ pub(crate) fn run<T: Send, E: Send>(
     }
 }
 
-/// Handles messages until the work has ended. If a callback or a signal raises, cancels the work and
-/// returns the exception.
+/// Handles messages until the work has ended. If a callback or a signal raises, cancels the work
+/// and returns the exception.
 fn listen(
     py: Python<'_>,
     messages: &Receiver<Message>,
