@@ -1,6 +1,6 @@
 #!/bin/sh
-# Tries what `bty-py/wheels` has built as those would who install it: each wheel on a Python of its architecture, the newest one too, and the sdist where
-# there is no network.
+# Tests the packages of `bty-py/wheels` by installing them: each wheel on a Python of its architecture,
+# also on the newest version, and the sdist without a network.
 #
 # usage: test-wheels.sh [WHEELS]
 set -eu
@@ -25,7 +25,7 @@ rm -rf "$work/site"
 "$work/new/bin/uvx" --offline --no-index --find-links "$wheels" --python python3 bty-lab init "$work/site"
 [ -f "$work/site/envvars" ]
 
-# a root file system of Debian sid: it has the newest Python, and those of other architectures
+# a root file system of Debian sid, which has the newest Python, also for other architectures
 sid() {
     arch=$1
     [ -d "$work/sid-$arch" ] || (cd "$root/media" && python3 -c "from pathlib import Path; from builder import cross

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Tests the Python module in a virtual environment of its own: on the system's Python all of it, on the others that are there what they may differ in.
-# The module and the programs are those of `cargo build --workspace`.
+# Tests the Python module in a virtual environment: all tests on the system's Python, and tests of what
+# may differ on other installed versions. Uses the module and the programs of `cargo build --workspace`.
 #
 # usage: test.sh [PYTEST-ARGUMENT…]
 set -eu
@@ -27,7 +27,7 @@ for version in 3.9 3.10 3.11 3.12 3.13 3.14; do
     [ "$version" != "$own" ] || continue
     python=$(ls "${HOME:-/root}/.pyenv/versions/$version".*/bin/python 2>/dev/null | tail -n 1 || true)
     [ -n "$python" ] || python=$(command -v "python$version" || true)
-    [ -n "$python" ] || { echo "Python $version is not here"; continue; }
+    [ -n "$python" ] || { echo "Python $version is not installed: skipped"; continue; }
     other=$root/target/py-$version
     [ -x "$other/bin/pytest" ] || { "$python" -m venv "$other" && "$other/bin/pip" -q install pytest; }
     "$other/bin/pip" -q install --force-reinstall --no-deps "$wheels"/*.whl

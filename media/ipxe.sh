@@ -1,6 +1,7 @@
 #!/bin/sh
-# Gets the boot programs of Debian's package ipxe, of a release whose EFI programs fetch autoexec.ipxe by themselves: into DIR, with a list of their digests.
-# Quiet when they are there. The package is checked against the signed index of the archive; nothing of this system's package lists changes.
+# Fetches the boot programs of Debian's package ipxe into DIR, with a list of their digests. The suite
+# must have an iPXE whose EFI programs load autoexec.ipxe. Does nothing if the programs are present. The
+# package is verified against the signed index of the archive; package lists of this system do not change.
 #
 # usage: ipxe.sh DIR [SUITE]
 set -eu

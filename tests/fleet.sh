@@ -1,5 +1,6 @@
 #!/bin/bash
-# Lets fleets of simulated machines boot from a server, with a new seed each, until somebody ends it or a decision is wrong.
+# Boots fleets of simulated machines from a server, each with a new seed, until a decision is wrong or
+# the script is interrupted.
 #
 # usage: fleet.sh BTY_WEB [RUNS]
 set -euo pipefail

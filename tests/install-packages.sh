@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the Debian packages listed in a file, those that are missing.
+# Installs the Debian packages listed in a file that are missing.
 # usage: install-packages.sh LIST
 set -eu
 
@@ -17,7 +17,7 @@ if [ "$(id -u)" != 0 ]; then
     echo "missing Debian packages; as root: apt-get install$wanted" >&2
     exit 1
 fi
-# daemons are started by the tests themselves, on ports of their own
+# tests start daemons themselves, on ports of their own
 export DEBIAN_FRONTEND=noninteractive
 policy=/usr/sbin/policy-rc.d
 if [ ! -e $policy ]; then
@@ -25,7 +25,8 @@ if [ ! -e $policy ]; then
     chmod +x $policy
     trap 'rm -f $policy' EXIT
 fi
-# a second time for what the first has put out: a qemu-utils that is newer than the archive's does not go with its emulators
+# twice, because the first run may remove packages: a qemu-utils that is newer than that of the archive
+# conflicts with its emulators
 for pass in 1 2; do
     wanted=$(missing "$1")
     [ -n "$wanted" ] || exit 0

@@ -1,5 +1,6 @@
 #!/bin/bash
-# Lets schemathesis make requests from the document of the API against a server without a password.
+# Runs schemathesis, which generates requests from the OpenAPI document, against a server without a
+# password.
 #
 # usage: schemathesis.sh BTY_WEB VENV [MAX_EXAMPLES]
 set -euo pipefail

@@ -1,13 +1,13 @@
 #!/bin/bash
-# Prints how long each step of CI takes, one after the other, and the 30 slowest tests, as Markdown. What was built stays; in a fresh clone the first row is
-# that of a cold build.
+# Prints the duration of each step of CI, run one after the other, and the 30 slowest tests, as Markdown.
+# Does not clean first: run it in a fresh clone to measure a cold build.
 # usage: times.sh THREADS MACHINES
 set -euo pipefail
 threads=$1 machines=$2
 rm -f target/step-times
 for step in packages build lint unit test-browser test-python doc deny; do make "$step" >&2; done
 harness=$(cargo test --workspace --test tests --no-run --message-format=json 2>/dev/null | sed -n 's/.*"executable":"\([^"]*\/tests-[^"]*\)".*/\1/p')
-# libtest tells times only to a compiler of its own kind
+# libtest reports times only with nightly options
 run() { (cd tests && RUSTC_BOOTSTRAP=1 CARGO_MANIFEST_DIR=$PWD ../tests/step "$@"); }
 list=$(mktemp)
 trap 'rm -f "$list"' EXIT

@@ -1,8 +1,11 @@
-"""Builds the wheel: maturin makes the module, cargo the programs that go with it, as they are, into the wheel's scripts.
+"""Build backend of the wheel: maturin builds the module, and cargo builds the programs, which become
+scripts of the wheel unchanged.
 
-A program that starts itself again (`bty-web` does, for the scripts of plans) must be a program, not an entry point of Python.
+They must be executables and not entry points of Python, because `bty-web` starts itself again for the
+scripts of plans.
 
-`BTY_PY_PROFILE=dev` builds for tests. `BTY_PY_BUILT=DIR` takes what `cargo build --workspace` has left in DIR, so that tests build nothing twice.
+`BTY_PY_PROFILE=dev` builds without optimization, for tests. `BTY_PY_BUILT=DIR` uses the results of
+`cargo build --workspace` in DIR, so that tests build nothing twice.
 """
 
 import base64
@@ -20,7 +23,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-#: What is installed beside the module: the cargo package of each program.
+#: Programs that the wheel installs, and their cargo packages.
 PROGRAMS = {"bty": "bty-script", "bty-web": "bty-web", "bty-lab": "bty-lab"}
 
 HERE = Path(__file__).resolve().parent.parent
@@ -32,12 +35,12 @@ def _profile():
 
 
 def _workspace():
-    """The directory of the workspace, in a checkout as in an sdist."""
+    """Returns the directory of the workspace, in a checkout and in an sdist."""
     return HERE.parent
 
 
 def _build_programs():
-    """Builds the programs, and puts them where maturin looks for data."""
+    """Builds the programs, and copies them to the data directory of maturin."""
     packages = [word for package in PROGRAMS.values() for word in ("-p", package)]
     target = Path(os.environ.get("CARGO_TARGET_DIR", _workspace() / "target"))
     names = [word for name in PROGRAMS for word in ("--bin", name)]
@@ -49,7 +52,7 @@ def _build_programs():
 
 
 def put(programs):
-    """Puts the programs, names and paths, where maturin looks for data."""
+    """Copies programs, given as names and paths, to the data directory of maturin."""
     shutil.rmtree(SCRIPTS, ignore_errors=True)
     SCRIPTS.mkdir(parents=True)
     for name, path in programs.items():
@@ -73,13 +76,14 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
 
 
 def prepare_metadata_for_build_wheel(metadata_directory, config_settings=None):
-    # else pip would build everything to learn the version; maturin looks for the directory all the same
+    # without this hook, pip would build everything to learn the version; maturin needs the directory to
+    # exist
     SCRIPTS.mkdir(parents=True, exist_ok=True)
     return _maturin().prepare_metadata_for_build_wheel(metadata_directory, config_settings)
 
 
 def build_sdist(sdist_directory, config_settings=None):
-    """All of the tree: the programs need more of it than the module."""
+    """Writes the sdist with the whole tree, which the programs need."""
     version, root = _version(), _workspace()
     name = f"bty_lab-{version}"
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, check=True, capture_output=True).stdout.decode()
@@ -106,12 +110,14 @@ def _version():
 
 
 def _metadata(version):
-    """What has to be told of a package at least."""
+    """Returns the minimal metadata of the package."""
     return f"Metadata-Version: 2.1\nName: bty-lab\nVersion: {version}\nRequires-Python: >=3.9\n".encode()
 
 
 def _pack(built, wheel_directory):
-    """The same wheel as maturin's, from a library that is there already. For tests: it is bound to this machine."""
+    """Writes a wheel like that of maturin from a library that is already built. For tests on this
+    machine only.
+    """
     version, machine = _version(), sysconfig.get_platform().replace("-", "_")
     info, tag = f"bty_lab-{version}.dist-info", f"cp39-abi3-{machine}"
     files = {f"bty/{path.name}": path for path in sorted((HERE / "python/bty").iterdir()) if path.suffix in (".py", ".pyi", ".typed")}
@@ -136,12 +142,12 @@ def _pack(built, wheel_directory):
 
 
 def _stripped(path):
-    """A binary without debug information, which is most of it."""
+    """Returns the content of a binary without debug information."""
     with tempfile.NamedTemporaryFile() as out:
         subprocess.run(["strip", "-o", out.name, path], check=True)
         return Path(out.name).read_bytes()
 
 
 if __name__ == "__main__":
-    # usage: backend.py DIR   makes a wheel in DIR from $BTY_PY_BUILT
+    # usage: backend.py DIR   writes a wheel to DIR from $BTY_PY_BUILT
     print(build_wheel(sys.argv[1]))

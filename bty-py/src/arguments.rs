@@ -1,4 +1,4 @@
-//! What Python programs may give where a path, a digest or a disk is wanted.
+//! Converts arguments that stand for a path, a digest or a disk.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -13,8 +13,8 @@ use pyo3::types::{PyBytes, PyString};
 use crate::errors;
 use crate::values::Disk;
 
-/// Text, or anything with a path: what names an image, a catalog or a file. A path that is not
-/// UTF-8 becomes a `file://` address.
+/// The text of a `str`, `bytes` or path-like object that names an image, a catalog or a file. A
+/// path that is not UTF-8 becomes a `file://` URL.
 pub(crate) fn text(value: &Bound<'_, PyAny>) -> PyResult<String> {
     let bytes = value.py().import("os")?.getattr("fsencode")?.call1((value,))?;
     let bytes = bytes.cast_into::<PyBytes>().map_err(PyErr::from)?;
@@ -30,7 +30,7 @@ pub(crate) fn path(value: &Bound<'_, PyAny>) -> PyResult<PathBuf> {
     text(value).map(|text| bty::text::path_of_reference(&text))
 }
 
-/// A digest, with or without its kind in front, such as `sha256:`.
+/// A digest, with or without its algorithm as prefix, such as `sha256:`.
 pub(crate) fn digest<T: FromStr<Err = bty::Error>>(
     py: Python<'_>,
     text: Option<&str>,
@@ -38,7 +38,7 @@ pub(crate) fn digest<T: FromStr<Err = bty::Error>>(
     text.map(|text| text.parse().map_err(|error| errors::of(py, &error))).transpose()
 }
 
-/// The disks that are meant: a disk, a path, a selector such as `serial:…`, or a sequence of them.
+/// The disks for a `Disk`, a path, a selector such as `serial:…`, or a sequence of them.
 pub(crate) fn disks(value: &Bound<'_, PyAny>) -> PyResult<Vec<bty::Disk>> {
     if value.is_instance_of::<PyString>()
         || value.hasattr("__fspath__")?
@@ -49,7 +49,7 @@ pub(crate) fn disks(value: &Bound<'_, PyAny>) -> PyResult<Vec<bty::Disk>> {
     let Ok(items) = value.try_iter() else {
         let name = value.get_type().qualname()?;
         let message =
-            format!("a disk is a Disk, a path or a selector such as 'serial:…', not {name}");
+            format!("expected a Disk, a path or a selector such as 'serial:…', got {name}");
         return Err(PyTypeError::new_err(message));
     };
     let mut found = Vec::new();
@@ -59,7 +59,8 @@ pub(crate) fn disks(value: &Bound<'_, PyAny>) -> PyResult<Vec<bty::Disk>> {
     Ok(found)
 }
 
-/// One disk.
+/// The disk for a `Disk`, a path or a selector. Other path-like objects than `str` are always
+/// paths.
 pub(crate) fn disk(value: &Bound<'_, PyAny>) -> PyResult<bty::Disk> {
     if let Ok(disk) = value.cast::<Disk>() {
         return Ok(disk.get().0.clone());

@@ -1,9 +1,9 @@
-//! Tokens that cancel.
+//! Cancellation by tokens and functions.
 
 use pyo3::prelude::*;
 
-/// Cancels long work from another thread. Cannot be undone. As a context manager it cancels at the
-/// end of the block.
+/// Cancels long operations, also from another thread. Cannot be reset. As a context manager, it
+/// cancels at the end of the block.
 #[pyclass(frozen, module = "bty")]
 #[derive(Clone, Default)]
 pub(crate) struct CancelToken(bty::CancelToken);
@@ -20,7 +20,7 @@ impl CancelToken {
         self.0.cancel();
     }
 
-    /// True once cancelled.
+    /// True after `cancel`.
     #[getter]
     fn is_cancelled(&self) -> bool {
         self.0.is_cancelled()
@@ -43,7 +43,7 @@ impl CancelToken {
     }
 }
 
-/// What a caller gives to be able to cancel: a token, or a function that tells.
+/// The argument `cancel` of an operation: none, a token, or a function that returns true to cancel.
 pub(crate) enum Cancel<'py> {
     Never,
     Token(bty::CancelToken),
@@ -51,7 +51,7 @@ pub(crate) enum Cancel<'py> {
 }
 
 impl<'py> Cancel<'py> {
-    /// From an argument `cancel`.
+    /// Converts the argument; raises `TypeError` for anything else.
     pub(crate) fn of(argument: Option<Bound<'py, PyAny>>) -> PyResult<Self> {
         let Some(argument) = argument else { return Ok(Self::Never) };
         if let Ok(token) = argument.cast::<CancelToken>() {
@@ -60,12 +60,12 @@ impl<'py> Cancel<'py> {
         if argument.is_callable() {
             return Ok(Self::Function(argument));
         }
-        let message = "cancel is a CancelToken, or a function that returns True to cancel";
+        let message = "cancel must be a CancelToken, or a function that returns True to cancel";
         Err(pyo3::exceptions::PyTypeError::new_err(message))
     }
 
-    /// True when the caller wants to cancel.
-    pub(crate) fn is_wanted(&self) -> PyResult<bool> {
+    /// True if the operation should be canceled. Calls the function, and raises what it raises.
+    pub(crate) fn is_requested(&self) -> PyResult<bool> {
         match self {
             Self::Never => Ok(false),
             Self::Token(token) => Ok(token.is_cancelled()),

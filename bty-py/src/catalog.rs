@@ -12,7 +12,7 @@ use crate::run::run;
 use crate::values::EntryCheck;
 use crate::{arguments, errors, json, value};
 
-/// One image of a catalog.
+/// An image of a catalog.
 #[pyclass(frozen, eq, module = "bty")]
 #[derive(Clone, PartialEq)]
 pub(crate) struct Entry(pub(crate) catalog::Entry);
@@ -21,7 +21,7 @@ pub(crate) struct Entry(pub(crate) catalog::Entry);
 impl Entry {
     #[new]
     #[pyo3(signature = (name, src, sha256=None, format=None, size_bytes=None, description=None, arch=None, sha512=None, raw=false))]
-    #[allow(clippy::too_many_arguments)] // a field each
+    #[allow(clippy::too_many_arguments)] // keyword arguments in Python
     fn new(
         py: Python<'_>,
         name: String,
@@ -45,12 +45,12 @@ impl Entry {
         Ok(Self(entry))
     }
 
-    /// Makes it from a table of a catalog, and checks it as one.
+    /// Creates an entry from a table of a catalog, and validates it.
     #[staticmethod]
     fn from_dict(raw: &Bound<'_, PyDict>) -> PyResult<Self> {
         let py = raw.py();
         let table: Map<String, Value> = json::to_rust(raw.as_any())?;
-        // what is absent has no place in TOML
+        // TOML has no null: leave out absent values
         let table: Map<_, _> = table.into_iter().filter(|(_, value)| !value.is_null()).collect();
         let document = serde_json::json!({ "version": catalog::VERSION, "images": [table] });
         let text =
@@ -62,7 +62,7 @@ impl Entry {
             .first()
             .cloned()
             .map(Self)
-            .ok_or_else(|| PyIndexError::new_err("there is no entry"))
+            .ok_or_else(|| PyIndexError::new_err("the table has no entry"))
     }
 
     #[getter]
@@ -110,7 +110,7 @@ impl Entry {
         self.0.raw
     }
 
-    /// What machines are bound by.
+    /// The reference that assignments of machines use: 64 hexadecimal digits.
     #[getter]
     fn r#ref(&self) -> String {
         self.0.image_ref().to_string()
@@ -169,7 +169,7 @@ impl Entry {
     }
 }
 
-/// A list of images, each with a name of its own. Immutable: `with_entry` gives a longer one.
+/// A list of images with unique names. Immutable: `with_entry` returns a new catalog.
 #[pyclass(frozen, eq, module = "bty")]
 #[derive(Clone, PartialEq)]
 pub(crate) struct Catalog(pub(crate) catalog::Catalog);
@@ -196,24 +196,24 @@ impl Catalog {
         PyTuple::new(py, self.0.entries().iter().cloned().map(Entry))
     }
 
-    /// The image called exactly `name`.
+    /// Returns the image whose name is exactly `name`, or none.
     fn by_name(&self, name: &str) -> Option<Entry> {
         self.0.by_name(name).cloned().map(Entry)
     }
 
-    /// The image that `text` means: a name, or a reference.
+    /// Returns the image with this name or reference.
     fn find(&self, py: Python<'_>, text: &str) -> PyResult<Entry> {
         self.0.find(text).cloned().map(Entry).map_err(|error| errors::of(py, &error))
     }
 
-    /// The same catalog with another entry at the end.
+    /// Returns a copy of the catalog with another entry at the end.
     fn with_entry(&self, py: Python<'_>, entry: &Bound<'_, Entry>) -> PyResult<Self> {
         let mut catalog = self.0.clone();
         catalog.add(entry.get().0.clone()).map_err(|error| errors::of(py, &error))?;
         Ok(Self(catalog))
     }
 
-    /// The file.
+    /// Returns the catalog as TOML.
     fn to_toml(&self) -> String {
         self.0.to_toml()
     }
@@ -222,7 +222,7 @@ impl Catalog {
         json::from_rust(py, &self.0)
     }
 
-    /// Looks at every image without fetching it.
+    /// Checks every image without downloading it.
     #[pyo3(signature = (*, client=None, cancel=None))]
     fn check(
         &self,
@@ -242,7 +242,7 @@ impl Catalog {
         self.0.entries().len()
     }
 
-    /// Also makes it iterable.
+    /// Also makes the catalog iterable.
     fn __getitem__(&self, index: isize) -> PyResult<Entry> {
         let entries = self.0.entries();
         let index = if index < 0 {
@@ -251,10 +251,7 @@ impl Catalog {
             usize::try_from(index).ok()
         };
         let entry = index.and_then(|index| entries.get(index));
-        entry
-            .cloned()
-            .map(Entry)
-            .ok_or_else(|| PyIndexError::new_err("the catalog has no such entry"))
+        entry.cloned().map(Entry).ok_or_else(|| PyIndexError::new_err("catalog index out of range"))
     }
 
     fn __contains__(&self, name: &str) -> bool {
@@ -270,13 +267,13 @@ impl Catalog {
     }
 }
 
-/// The catalog in a text.
+/// Parses a catalog.
 #[pyfunction]
 fn catalog_parse(py: Python<'_>, text: &[u8]) -> PyResult<Catalog> {
     catalog::Catalog::parse(text).map(Catalog).map_err(|error| errors::of(py, &error))
 }
 
-/// The catalog at a path or an address.
+/// Loads the catalog at a path or URL.
 #[pyfunction]
 #[pyo3(signature = (reference, *, client=None, cancel=None))]
 fn catalog_load(
@@ -293,7 +290,7 @@ fn catalog_load(
     loaded.map(Catalog).map_err(|error| errors::of(py, &error))
 }
 
-/// All bytes of a small origin.
+/// Reads a source completely, up to a limit.
 #[pyfunction]
 #[pyo3(signature = (reference, limit_bytes, *, client=None, cancel=None))]
 fn read_small<'py>(
@@ -317,13 +314,13 @@ fn canonical_src(py: Python<'_>, src: &str) -> PyResult<String> {
     catalog::canonical_src(src).map_err(|error| errors::of(py, &error))
 }
 
-/// The reference that machines are bound by.
+/// The image reference that assignments of machines use.
 #[pyfunction]
 fn image_ref(py: Python<'_>, src: &str) -> PyResult<String> {
     catalog::image_ref(src).map(|digest| digest.to_string()).map_err(|error| errors::of(py, &error))
 }
 
-/// The digest of a name in a checksum file.
+/// The digest of a file in a list of checksums.
 #[pyfunction]
 fn find_in_checksums(text: &str, name: &str) -> Option<String> {
     bty::digest::find_in_checksums(text, name).map(|digest| digest.to_string())

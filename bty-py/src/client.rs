@@ -1,4 +1,4 @@
-//! How origins are reached.
+//! HTTP clients for web servers and registries.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -11,13 +11,14 @@ use pyo3::sync::PyOnceLock;
 
 use crate::{arguments, errors};
 
-/// The door to all origins: proxies, certificates, patience. Without arguments it takes the proxies
-/// of the environment.
+/// How web servers and registries are accessed: proxies, certificates, timeouts, credentials. The
+/// default proxies are those of the environment.
 #[pyclass(frozen, module = "bty")]
 pub(crate) struct Client {
     options: ClientOptions,
-    /// The client, and the process it works in: its threads do not live on in a fork.
-    made: Mutex<(u32, bty::Client)>,
+    /// Process id and client: the threads of a client do not survive a fork, so that each process
+    /// needs a client of its own.
+    by_process: Mutex<(u32, bty::Client)>,
 }
 
 fn seconds(value: Option<f64>, default: Duration) -> PyResult<Duration> {
@@ -26,22 +27,23 @@ fn seconds(value: Option<f64>, default: Duration) -> PyResult<Duration> {
 }
 
 impl Client {
-    /// The client of the process that this is.
+    /// The client for this process.
     pub(crate) fn get(&self) -> bty::Client {
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if made.0 != std::process::id() {
-            let lost = std::mem::replace(
-                &mut *made,
+        let mut current = self.by_process.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.0 != std::process::id() {
+            let parent = std::mem::replace(
+                &mut *current,
                 (std::process::id(), bty::Client::new(self.options.clone())),
             );
-            // ending it would wait for threads that stayed behind
-            std::mem::forget(lost);
+            // dropping it would wait for threads that exist only in the parent process
+            std::mem::forget(parent);
         }
-        made.1.clone()
+        current.1.clone()
     }
 
     fn with(options: ClientOptions) -> Self {
-        Self { made: Mutex::new((std::process::id(), bty::Client::new(options.clone()))), options }
+        let client = bty::Client::new(options.clone());
+        Self { by_process: Mutex::new((std::process::id(), client)), options }
     }
 
     fn options_of_environment() -> ClientOptions {
@@ -56,7 +58,7 @@ impl Client {
     #[new]
     #[pyo3(signature = (*, http_proxy=None, https_proxy=None, no_proxy=None, ca_files=None, plain_http=false,
         connect_timeout=None, stall_timeout=None, attempts=None, retry_delay=None, spool_dir=None, netrc=None, auth_file=None))]
-    #[allow(clippy::too_many_arguments)] // an option each
+    #[allow(clippy::too_many_arguments)] // keyword arguments in Python
     fn new(
         py: Python<'_>,
         http_proxy: Option<String>,
@@ -101,7 +103,7 @@ impl Client {
     }
 }
 
-/// The client that was given, or the one that all share.
+/// The given client, or a shared default one.
 pub(crate) fn of(py: Python<'_>, given: Option<&Bound<'_, Client>>) -> bty::Client {
     static SHARED: PyOnceLock<Client> = PyOnceLock::new();
     match given {

@@ -1,4 +1,4 @@
-//! Disks, and the machine around them.
+//! Disks, the inventory of the machine, and sizes.
 
 use bty::boot::{self, BootNext};
 use bty::hardware::{HardwareRoots, Inventory};
@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use crate::values::{Disk, Dmi};
 use crate::{arguments, errors, json};
 
-/// All disks that a person might mean, sorted by path.
+/// All whole disks and attached loop devices, sorted by path.
 #[pyfunction]
 fn disks_list(py: Python<'_>) -> PyResult<Vec<Disk>> {
     let disks = py.detach(|| SystemHost::new().list());
@@ -22,13 +22,13 @@ fn disks_probe(py: Python<'_>, path: &Bound<'_, PyAny>) -> PyResult<Disk> {
     py.detach(|| SystemHost::new().probe(&path)).map(Disk).map_err(|error| errors::of(py, &error))
 }
 
-/// The one disk that a selector means.
+/// The only disk that a selector matches.
 #[pyfunction]
 fn disks_select(selector: &Bound<'_, PyAny>) -> PyResult<Disk> {
     arguments::disk(selector).map(Disk)
 }
 
-/// Creates a file to be used as a disk.
+/// Creates a regular file for use as a disk.
 #[pyfunction]
 fn disks_create_file(py: Python<'_>, path: &Bound<'_, PyAny>, size_bytes: u64) -> PyResult<Disk> {
     let path = arguments::path(path)?;
@@ -40,7 +40,8 @@ fn disks_create_file(py: Python<'_>, path: &Bound<'_, PyAny>, size_bytes: u64) -
     made.map(Disk).map_err(|error| errors::of(py, &error))
 }
 
-/// Lets the firmware boot a disk next, once: the number of its entry, or why nothing was changed.
+/// Has the firmware boot a disk once, at the next boot. Returns the number of the boot entry, or
+/// why nothing was changed.
 #[pyfunction]
 fn disks_boot_next(
     disk: &Bound<'_, PyAny>,
@@ -57,26 +58,26 @@ fn disks_boot_next(
     }
 }
 
-/// Disks and hardware, as a machine posts them.
+/// Disks and hardware, as a machine posts them to a server.
 #[pyfunction]
 fn inventory(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     let found = py.detach(|| Inventory::collect(&SystemHost::new(), &HardwareRoots::default()));
     json::from_rust(py, &found.map_err(|error| errors::of(py, &error))?)
 }
 
-/// How the firmware names the machine.
+/// Identification of the machine by its firmware.
 #[pyfunction]
 fn dmi(py: Python<'_>) -> Dmi {
     Dmi(py.detach(|| bty::hardware::dmi(&HardwareRoots::default())))
 }
 
-/// A size in bytes, from text.
+/// Parses a size; returns bytes.
 #[pyfunction]
 fn size_parse(py: Python<'_>, text: &str) -> PyResult<u64> {
     bty::size::parse(text).map_err(|error| errors::of(py, &error))
 }
 
-/// A size as people read it.
+/// Formats a size in bytes for display.
 #[pyfunction]
 fn size_human(bytes: u64) -> String {
     bty::size::human(bytes)

@@ -1,4 +1,4 @@
-//! Failures as exceptions of `bty.errors`, with their kind, path, offset and next step.
+//! Converts errors to exceptions of `bty.errors`, with kind, path, offset and hint.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use bty::flash::{FlashReport, Refusal};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-/// What Python is told of a failure.
+/// The data of an exception.
 #[derive(Default)]
 pub(crate) struct Failure<'a> {
     pub(crate) kind: &'a str,
@@ -14,12 +14,12 @@ pub(crate) struct Failure<'a> {
     pub(crate) path: Option<&'a str>,
     pub(crate) offset: Option<u64>,
     pub(crate) hint: Option<&'a str>,
-    /// What the system said, by the name of the exception that Python has for it.
+    /// Name of Python's built-in exception for the cause, such as `FileNotFoundError`.
     pub(crate) system: Option<&'a str>,
 }
 
 impl Failure<'_> {
-    /// The exception.
+    /// Creates the exception, which the caller returns.
     pub(crate) fn raise(&self, py: Python<'_>) -> PyErr {
         self.make(py).map_or_else(|error| error, PyErr::from_value)
     }
@@ -34,12 +34,12 @@ impl Failure<'_> {
     }
 }
 
-/// An error of the library.
+/// The exception for an error of the library.
 pub(crate) fn of(py: Python<'_>, error: &bty::Error) -> PyErr {
     as_kind(py, error, error.kind().as_str())
 }
 
-/// The same under another kind.
+/// The exception for an error of the library, but of another kind.
 pub(crate) fn as_kind(py: Python<'_>, error: &bty::Error, kind: &str) -> PyErr {
     let system = match error.io_kind() {
         Some(io::ErrorKind::NotFound) => Some("FileNotFoundError"),
@@ -59,7 +59,7 @@ pub(crate) fn as_kind(py: Python<'_>, error: &bty::Error, kind: &str) -> PyErr {
     failure.raise(py)
 }
 
-/// Why a plan may not be carried out, all reasons together.
+/// The exception for a plan that is refused, with all reasons.
 pub(crate) fn refused(py: Python<'_>, error: &bty::Error, refusals: Vec<Refusal>) -> PyErr {
     let raised = of(py, error);
     let refusals: Vec<_> = refusals.into_iter().map(super::values::Refusal::from).collect();
@@ -69,7 +69,7 @@ pub(crate) fn refused(py: Python<'_>, error: &bty::Error, refusals: Vec<Refusal>
     }
 }
 
-/// The failures of a report as one exception; none when every target was flashed.
+/// One exception for all failed targets of a report; none if every target was flashed.
 pub(crate) fn of_report(py: Python<'_>, report: &FlashReport) -> Option<PyErr> {
     let kind = report.failure_kind()?;
     let failed =

@@ -1,28 +1,28 @@
-//! Events of the progress.
+//! Progress events.
 
 use pyo3::prelude::*;
 
 use crate::value::value;
 
 value! {
-    /// How far one target is. All counts are bytes.
+    /// Progress of one target. All counts are in bytes.
     TargetCounts = bty::progress::TargetCounts {
-        /// Which target.
+        /// Path of the target.
         target: String = |it| it.target.clone();
-        /// Data handed to the device.
+        /// Bytes passed to the device.
         written_bytes: u64 = |it| it.written_bytes;
-        /// Data that survives a power cut.
+        /// Bytes flushed to the medium, which survive a power cut.
         durable_bytes: u64 = |it| it.durable_bytes;
-        /// Ranges made zero.
+        /// Bytes zeroed.
         zeroed_bytes: u64 = |it| it.zeroed_bytes;
-        /// Read back and found equal.
+        /// Bytes read back and found equal.
         verified_bytes: u64 = |it| it.verified_bytes;
-        /// How much there is to read back, once it is known.
+        /// Total bytes to read back; none while unknown.
         verify_total: Option<u64> = |it| it.verify_total;
     }
 }
 
-/// The counts of an event that has some.
+/// The counts of a progress event; none for other events.
 fn counts(event: &bty::Event) -> Option<&bty::progress::Counts> {
     match event {
         bty::Event::Progress { counts, .. } => Some(counts),
@@ -31,15 +31,14 @@ fn counts(event: &bty::Event) -> Option<&bty::progress::Counts> {
 }
 
 value! {
-    /// Something that happened in long work. What an event of its kind has not is `None`. All
-    /// counts are bytes.
+    /// An event of a long operation. Fields that an event of this kind does not have are `None`.
+    /// All counts are in bytes.
     Event = bty::Event {
         /// `phase`, `progress`, `notice` or `target_failed`.
         event: &'static str = |it| match it {
             bty::Event::Phase { .. } => "phase",
             bty::Event::Progress { .. } => "progress",
             bty::Event::TargetFailed { .. } => "target_failed",
-            // also what a later library has to say
             _ => "notice",
         };
         /// `read`, `wipe`, `write`, `verify` or `finish`.
@@ -47,25 +46,25 @@ value! {
             bty::Event::Phase { phase } | bty::Event::Progress { phase, .. } => Some(phase.as_str()),
             _ => None,
         };
-        /// Milliseconds since the work began.
+        /// Milliseconds since the operation began.
         elapsed_ms: Option<u64> = |it| match it {
             bty::Event::Progress { elapsed_ms, .. } => Some(*elapsed_ms),
             _ => None,
         };
-        /// Read from the source, as it came over the wire.
+        /// Bytes read from the source so far.
         source_bytes: Option<u64> = |it| counts(it).map(|counts| counts.source_bytes);
-        /// How many the source will give, when known.
+        /// Total bytes of the source; none if unknown.
         source_total: Option<u64> = |it| counts(it)?.source_total;
-        /// Decoded so far: the position in the disk image.
+        /// Bytes decoded so far: the position in the disk image.
         decoded_bytes: Option<u64> = |it| counts(it).map(|counts| counts.decoded_bytes);
-        /// Size of the disk image, when known.
+        /// Size of the disk image, in bytes; none if unknown.
         decoded_total: Option<u64> = |it| counts(it)?.decoded_total;
-        /// Each target's side.
+        /// Progress of each target.
         targets: Vec<TargetCounts> = |it| match it {
             bty::Event::Progress { targets, .. } => targets.iter().cloned().map(TargetCounts).collect(),
             _ => Vec::new(),
         };
-        /// The sentence of a notice or a failure.
+        /// Message of a notice or a failure.
         message: Option<String> = |it| match it {
             bty::Event::Notice { message } | bty::Event::TargetFailed { message, .. } => Some(message.clone()),
             _ => None,
@@ -75,7 +74,7 @@ value! {
             bty::Event::TargetFailed { target, .. } => Some(target.clone()),
             _ => None,
         };
-        /// The kind of its failure.
+        /// Kind of the failure, as `bty.Error.kind`.
         kind: Option<String> = |it| match it {
             bty::Event::TargetFailed { kind, .. } => Some(kind.clone()),
             _ => None,

@@ -1,5 +1,5 @@
-//! Plan, validate, execute, report; and compare without writing. There is no other way to a write
-//! than [`Plan::execute`].
+//! Plans, and comparing without writing. [`Plan::execute`] is the only function that writes to a
+//! disk.
 
 use bty::flash::{FlashOptions, FlashPlan};
 use bty::image::OpenOptions;
@@ -15,14 +15,15 @@ use crate::run::run;
 use crate::values::{Disk, FlashReport, ImageInfo, Refusal, VerifyReport};
 use crate::{arguments, errors, json, value, values};
 
-/// What will be written where. Making and validating it touches nothing.
+/// A plan to write an image to disks. Creating and validating it changes nothing.
 #[pyclass(frozen, module = "bty")]
 pub(crate) struct Plan {
     plan: FlashPlan,
     image: Option<bty::Image>,
 }
 
-/// A misspelt option must not be ignored: it may be the one that keeps data.
+/// Parses the options. Raises `TypeError` for an unknown one: a misspelled option must not be
+/// ignored, because it may be the one that protects data.
 fn options(given: Option<&Bound<'_, PyDict>>) -> PyResult<FlashOptions> {
     let mut options = FlashOptions::default();
     for (name, value) in given.iter().flat_map(|given| given.iter()) {
@@ -48,7 +49,7 @@ fn options(given: Option<&Bound<'_, PyDict>>) -> PyResult<FlashOptions> {
 
 #[pymethods]
 impl Plan {
-    /// Plans to write `image` to `disks`.
+    /// Opens `image` and probes `disks`.
     #[new]
     #[pyo3(signature = (image, disks, *, sha256=None, client=None, cancel=None, **options))]
     fn new(
@@ -61,7 +62,7 @@ impl Plan {
     ) -> PyResult<Self> {
         let mut options = self::options(options)?;
         options.raw |= image.cast::<Entry>().is_ok_and(|entry| entry.get().0.raw);
-        // before a download that would be for nothing
+        // first, because opening the image may take long and would be in vain
         let disks = arguments::disks(disks)?;
         if let Ok(info) = image.cast::<ImageInfo>() {
             return Ok(Self { plan: FlashPlan::new(&info.get().0, disks, options), image: None });
@@ -80,40 +81,46 @@ impl Plan {
         self.plan.image.clone().into()
     }
 
-    /// The disks, as probed when the plan was made.
+    /// The disks, as probed when the plan was created.
     #[getter]
     fn targets(&self) -> Vec<Disk> {
         self.plan.targets.iter().cloned().map(Disk).collect()
     }
 
-    /// The options.
+    /// The options of the flash.
     #[getter]
     fn options(&self) -> values::FlashOptions {
         self.plan.options.clone().into()
     }
 
-    /// What a person should know that forbids nothing.
+    /// Remarks for display that do not prevent the flash.
     #[getter]
     fn notes(&self) -> Vec<String> {
         self.plan.notes.clone()
     }
 
-    /// Every reason against the plan; empty when it may be carried out.
+    /// Returns every reason to refuse the plan; empty if it can be executed.
     fn validate(&self) -> Vec<Refusal> {
         self.plan.validate().into_iter().map(Refusal).collect()
     }
 
-    /// Raises `RefusedError` with all reasons unless it may be carried out.
+    /// Raises `RefusedError` with all reasons if the plan is refused.
     fn check(&self, py: Python<'_>) -> PyResult<()> {
         self.plan.check().map_err(|error| errors::refused(py, &error, self.plan.validate()))
     }
 
-    /// The report of an execution in which all goes well. Nothing is read or written.
+    /// Returns the report of an execution without errors. Reads and writes nothing.
     fn dry_run_report(&self) -> FlashReport {
         self.plan.dry_run_report().into()
     }
 
-    /// Carries the plan out.
+    /// Deprecated name of `dry_run_report()`.
+    fn foresee(&self, py: Python<'_>) -> PyResult<FlashReport> {
+        value::warn_deprecated(py, c"Plan.foresee() is deprecated: use dry_run_report()")?;
+        Ok(self.dry_run_report())
+    }
+
+    /// Executes the plan.
     #[pyo3(signature = (*, image=None, progress=None, cancel=None, client=None))]
     fn execute(
         &self,
@@ -132,21 +139,22 @@ impl Plan {
         let report = run(py, &cancel, progress.as_ref(), |caller, token| {
             self.plan.execute(&image, &SystemHost::new(), caller, token)
         })?;
-        // nothing was against it a moment ago
-        let raced = |error: &bty::Error| match error.kind() {
+        // the check above passed, so a refusal now means that a disk has changed
+        let raise = |error: &bty::Error| match error.kind() {
             ErrorKind::Refused => errors::as_kind(py, error, "race"),
             _ => errors::of(py, error),
         };
-        let report = report.map_err(|error| raced(&error))?;
+        let report = report.map_err(|error| raise(&error))?;
         errors::of_report(py, &report).map_or(Ok(FlashReport(report)), Err)
     }
 
-    /// The same as plain data.
+    /// Returns plain data.
     fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         json::from_rust(py, &self.plan)
     }
 
-    /// Makes it from what `to_dict()` gave; the image is opened when it is carried out.
+    /// Creates a plan from the result of `to_dict()`. The image is opened when the plan is
+    /// executed.
     #[classmethod]
     fn from_dict(_: &Bound<'_, PyType>, data: &Bound<'_, PyAny>) -> PyResult<Self> {
         Ok(Self { plan: json::to_rust(data)?, image: None })
@@ -194,7 +202,7 @@ fn with_sha256(py: Python<'_>, sha256: Option<&str>) -> PyResult<OpenOptions> {
 /// Compares a disk with an image. Writes nothing.
 #[pyfunction]
 #[pyo3(signature = (image, disk, *, fix_gpt=false, sha256=None, progress=None, cancel=None, client=None))]
-#[allow(clippy::too_many_arguments)] // as in Python
+#[allow(clippy::too_many_arguments)] // keyword arguments in Python
 fn verify(
     py: Python<'_>,
     image: &Bound<'_, PyAny>,
@@ -217,7 +225,7 @@ fn verify(
     report.map(VerifyReport).map_err(|error| errors::of(py, &error))
 }
 
-/// Lets UEFI boot the disk that was flashed last next, once.
+/// Has UEFI boot the disk that was flashed last, once, at the next boot.
 #[pyfunction]
 fn boot_flashed_next(py: Python<'_>) -> PyResult<()> {
     bty::boot::repeat_boot_next(bty::boot::EFIVARS.as_ref()).map_err(|error| errors::of(py, &error))

@@ -1,4 +1,4 @@
-//! Images: opened ones, and directories of files.
+//! Open images, directories of image files, and references to registries.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -16,7 +16,7 @@ use crate::run::run;
 use crate::values::{Contents, ImageFile, ImageInfo, OciBlob};
 use crate::{arguments, errors};
 
-/// An opened image. Reads any number of times, also from several threads at once.
+/// An open image. It may be read several times, also from several threads at once.
 #[pyclass(frozen, module = "bty")]
 pub(crate) struct Image {
     opened: Mutex<Option<bty::Image>>,
@@ -35,13 +35,14 @@ impl From<bty::Image> for Image {
 }
 
 impl Image {
-    /// The image, unless it was closed.
+    /// The image. Raises `ValueError` if it was closed, and `RuntimeError` if it is remote and was
+    /// opened before a fork.
     pub(crate) fn get(&self) -> PyResult<bty::Image> {
         let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let image = opened.ok_or_else(|| PyValueError::new_err("the image is closed"))?;
         let is_local = matches!(image.source().location(), Location::File(_) | Location::Stdin);
         if !is_local && self.process != std::process::id() {
-            // the threads that read it are not in this process
+            // the threads that read it exist only in the parent process
             return Err(PyRuntimeError::new_err(
                 "the image was opened before the fork: open it again",
             ));
@@ -52,24 +53,24 @@ impl Image {
 
 #[pymethods]
 impl Image {
-    /// What is known of it.
+    /// What is known about the image.
     #[getter(info)]
     fn py_info(&self) -> ImageInfo {
         self.info.clone().into()
     }
 
-    /// True once closed.
+    /// True after `close`.
     #[getter]
     fn closed(&self) -> bool {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 
-    /// Lets go of its file or connection. Work that reads it goes on.
+    /// Closes its file or connection. Operations that are reading it continue.
     fn close(&self) {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
-    /// Reads and decodes all of it, and checks its digest.
+    /// Reads and decodes the whole image, and checks its digest.
     #[pyo3(signature = (*, progress=None, cancel=None))]
     fn read_fully(
         &self,
@@ -102,8 +103,8 @@ impl Image {
     }
 }
 
-/// What can be opened: a reference, an image file, an entry of a catalog; and the digests that it
-/// brings along.
+/// The reference to open for a path, a URL, an image file or a catalog entry, and the digests that
+/// an entry promises.
 fn reference(image: &Bound<'_, PyAny>) -> PyResult<(String, Checksums)> {
     if let Ok(entry) = image.cast::<Entry>() {
         let entry = &entry.get().0;
@@ -117,37 +118,37 @@ fn reference(image: &Bound<'_, PyAny>) -> PyResult<(String, Checksums)> {
     }
     let name = image.get_type().qualname()?;
     Err(PyTypeError::new_err(format!(
-        "an image is an Image, a path, an address or an Entry, not {name}"
+        "expected an Image, a path, an address or an Entry, got {name}"
     )))
 }
 
-/// How an image is to be opened.
+/// How to open an image.
 pub(crate) struct Opening<'a, 'py> {
     pub(crate) options: OpenOptions,
     pub(crate) client: Option<&'a Bound<'py, Client>>,
     pub(crate) cancel: &'a Cancel<'py>,
 }
 
-/// The image itself when it is an opened one, else opens it.
+/// Opens an image, or returns it if it is open already.
 pub(crate) fn open(image: &Bound<'_, PyAny>, opening: &Opening<'_, '_>) -> PyResult<bty::Image> {
     let py = image.py();
     let OpenOptions { sha256, sha512, image_sha256, .. } = opening.options;
     if let Ok(opened) = image.cast::<Image>() {
         let opened = opened.get().get()?;
         let info = opened.info();
-        let is_other = sha256.is_some() && sha256 != info.expected_sha256
+        let has_other_digest = sha256.is_some() && sha256 != info.expected_sha256
             || sha512.is_some() && sha512 != info.expected_sha512
             || image_sha256.is_some() && image_sha256 != info.expected_image_sha256;
-        if is_other {
+        if has_other_digest {
             return Err(PyValueError::new_err(
-                "the image was opened without this digest: give it when opening",
+                "the image was opened without this digest: pass the digest when opening it",
             ));
         }
         return Ok(opened);
     }
-    let (reference, brought) = reference(image)?;
+    let (reference, promised) = reference(image)?;
     let mut options = opening.options.clone();
-    (options.sha256, options.sha512) = (sha256.or(brought.sha256), sha512.or(brought.sha512));
+    (options.sha256, options.sha512) = (sha256.or(promised.sha256), sha512.or(promised.sha512));
     let client = client::of(py, opening.client);
     let opened = run(py, opening.cancel, None, |_, token| {
         bty::Image::open(&client, &reference, &options, token)
@@ -155,10 +156,10 @@ pub(crate) fn open(image: &Bound<'_, PyAny>, opening: &Opening<'_, '_>) -> PyRes
     opened.map_err(|error| errors::of(py, &error))
 }
 
-/// Opens an image and finds out what it is.
+/// Opens an image and examines it.
 #[pyfunction]
 #[pyo3(signature = (reference, *, sha256=None, ignore_sidecar=false, client=None, cancel=None, sha512=None, image_sha256=None))]
-#[allow(clippy::too_many_arguments)] // as in Python
+#[allow(clippy::too_many_arguments)] // keyword arguments in Python
 fn images_open(
     reference: &Bound<'_, PyAny>,
     sha256: Option<&str>,
@@ -196,25 +197,25 @@ fn images_sidecar(py: Python<'_>, path: &Bound<'_, PyAny>) -> PyResult<Option<St
     Ok(digest.map(|digest| digest.to_string()))
 }
 
-/// The architecture that a name suggests.
+/// The architecture suggested by a name.
 #[pyfunction]
 fn images_architecture(name: &str) -> Option<&'static str> {
     name::architecture(name)
 }
 
-/// The format id that a name suggests.
+/// The format suggested by a name.
 #[pyfunction]
 fn images_format(name: &str) -> Option<&'static str> {
     name::format(name)
 }
 
-/// True when a name is one of a tarball.
+/// True if the name is that of a tarball.
 #[pyfunction]
 fn images_is_tarball(name: &str) -> bool {
     name::is_tarball(name)
 }
 
-/// The blob that an `oras://` reference stands for now.
+/// The blob to which an `oras://` reference resolves now.
 #[pyfunction]
 #[pyo3(signature = (reference, *, client=None, cancel=None))]
 fn oci_resolve(
@@ -227,11 +228,11 @@ fn oci_resolve(
     let client = client::of(py, client);
     let blob =
         run(py, &Cancel::of(cancel)?, None, |_, token| client.resolve_oci(&reference, token))?;
-    let of_registry = |error: &bty::Error| match error.kind() {
+    let raise = |error: &bty::Error| match error.kind() {
         bty::ErrorKind::Source => errors::as_kind(py, error, "oras"),
         _ => errors::of(py, error),
     };
-    blob.map(OciBlob).map_err(|error| of_registry(&error))
+    blob.map(OciBlob).map_err(|error| raise(&error))
 }
 
 /// The registry, repository, tag and digest of an `oras://` reference.

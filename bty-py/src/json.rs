@@ -1,4 +1,4 @@
-//! Data of the library as plain Python values, and back.
+//! Converts between data types of the library, JSON, and plain Python objects.
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -7,10 +7,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Number, Value};
 
-/// Deeper data is refused: it would be more than a thread's stack holds.
+/// Maximum nesting of Python data; deeper data could overflow the stack.
 const DEPTH_MAX: usize = 128;
 
-/// A value of the library as dictionaries, lists, text and numbers.
+/// Converts a data type of the library to dictionaries, lists, strings and numbers.
 pub(crate) fn from_rust<'py, T: Serialize + ?Sized>(
     py: Python<'py>,
     value: &T,
@@ -19,7 +19,7 @@ pub(crate) fn from_rust<'py, T: Serialize + ?Sized>(
     to_python(py, &value)
 }
 
-/// JSON as Python sees it.
+/// Converts JSON to Python objects.
 pub(crate) fn to_python<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
     Ok(match value {
         Value::Null => py.None().into_bound(py),
@@ -47,13 +47,13 @@ pub(crate) fn to_python<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'
     })
 }
 
-/// What Python gave, as a value of the library.
+/// Converts Python data to a data type of the library; raises `ValueError` if it does not match.
 pub(crate) fn to_rust<T: DeserializeOwned>(value: &Bound<'_, PyAny>) -> PyResult<T> {
     serde_json::from_value(from_python(value)?).map_err(|e| PyValueError::new_err(e.to_string()))
 }
 
-/// Python data as JSON: `None`, booleans, numbers, text, paths, lists, tuples, dictionaries with
-/// text as keys, and values of this module.
+/// Converts Python data to JSON: `None`, booleans, numbers, strings, paths, lists, tuples,
+/// dictionaries with strings as keys, and objects with `to_dict()`.
 pub(crate) fn from_python(value: &Bound<'_, PyAny>) -> PyResult<Value> {
     nested(value, 0)
 }
@@ -101,5 +101,5 @@ fn nested(value: &Bound<'_, PyAny>, depth: usize) -> PyResult<Value> {
         return Ok(Value::String(super::arguments::text(value)?));
     }
     let name = value.get_type().qualname()?;
-    Err(PyTypeError::new_err(format!("{name} is no data that can be passed on")))
+    Err(PyTypeError::new_err(format!("cannot convert {name} to JSON")))
 }

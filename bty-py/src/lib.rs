@@ -1,17 +1,18 @@
-//! The native part of the Python module `bty`: converts types, and lets other Python threads run
-//! meanwhile.
+//! The native module `_bty` of the Python package `bty`: converts types, and releases the
+//! interpreter while the library works.
 //!
-//! | module | what it is about |
+//! | module | content |
 //! |---|---|
-//! | `run` | long work beside Python: signals, cancellation, callbacks |
-//! | `json`, `value` | data of the library as Python values |
-//! | `errors` | failures as exceptions |
-//! | `arguments` | what Python programs may give: paths, disks, images |
-//! | `values`, `events`, `disks`, `images`, `client`, `flash`, `catalog`, `script` | the topics, with the words of the library |
+//! | `run` | long operations: signals, cancellation, callbacks |
+//! | `json`, `value` | data types of the library as Python objects |
+//! | `errors` | errors of the library as exceptions |
+//! | `arguments` | conversion of arguments: paths, digests, disks |
+//! | `values`, `events` | classes for data types |
+//! | `disks`, `images`, `client`, `flash`, `catalog`, `script` | the API, named like the library |
 //!
-//! What users see is in `python/bty`, and described in `docs/python.md`.
+//! The public package is in `python/bty`; its documentation is `docs/python.md`.
 
-// what pyo3 gives to functions is given by value
+// pyo3 passes arguments by value
 #![allow(clippy::needless_pass_by_value)]
 
 use pyo3::prelude::*;
@@ -32,7 +33,7 @@ mod sources;
 mod value;
 mod values;
 
-/// The native part of `bty`.
+/// The native module behind the package `bty`.
 #[pymodule]
 fn _bty(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;

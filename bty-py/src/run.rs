@@ -1,12 +1,13 @@
-//! Long work beside Python.
+//! Runs long operations in a thread of their own, while the calling thread handles callbacks,
+//! signals and cancellation.
 //!
 //! ```text
-//! thread of the caller: waits without the interpreter ─► events, calls ─► callbacks; signals; is cancelling wanted?
-//! thread of the work:   knows no Python ─────────────────▲                          └─► token of the work
+//! calling thread: waits without the GIL ─► events, calls ─► callbacks, signals, cancel?
+//! worker thread:  runs no Python code ──────────▲                └─► cancel token of the work
 //! ```
 //!
-//! Everything that is Python runs in the thread that called. What a callback raises cancels the
-//! work, and goes on to the caller when the work has ended.
+//! All Python code runs in the calling thread. An exception from a callback cancels the work, and
+//! is raised to the caller after the work has ended.
 
 use std::thread;
 use std::time::Duration;
@@ -18,24 +19,25 @@ use pyo3::prelude::*;
 
 use crate::cancel::Cancel;
 
-/// How soon a signal or a wish to cancel is seen.
+/// Interval for checking signals and cancellation.
 const POLL: Duration = Duration::from_millis(50);
 
-/// Something for the thread that called.
+/// A message of the worker thread to the calling thread.
 pub(crate) enum Message {
     Event(Event),
     Call(Call),
 }
 
-/// What is done in the thread that called.
+/// Code that the calling thread runs.
 pub(crate) type Call = Box<dyn FnOnce(Python<'_>) -> PyResult<()> + Send>;
 
-/// The work's way to the thread that called.
+/// Sends messages to the calling thread. The channel is unbounded, so that sending never blocks.
 #[derive(Clone)]
 pub(crate) struct Caller(Sender<Message>);
 
 impl Caller {
-    /// Has `call` done; does not wait for it. False when nobody listens any more.
+    /// Has the calling thread run `call`, without waiting for it. Returns false if that thread no
+    /// longer listens, because it is raising an exception.
     pub(crate) fn call(&self, call: Call) -> bool {
         self.0.send(Message::Call(call)).is_ok()
     }
@@ -43,15 +45,15 @@ impl Caller {
 
 impl Observer for Caller {
     fn event(&self, event: &Event) {
-        // whoever called may have left already
+        // fails only if the calling thread is raising an exception already
         let _ = self.0.send(Message::Event(event.clone()));
     }
 }
 
-/// Does `work` in a thread of its own, until it ends. `progress` is called with each event.
+/// Runs `work` in a thread of its own and waits for its end. Calls `progress` with each event.
 ///
 /// # Errors
-/// What a callback or a signal raised. What `work` gave is inside.
+/// The exception that a callback or a signal raised. The result of `work` itself is inside.
 pub(crate) fn run<T: Send, E: Send>(
     py: Python<'_>,
     cancel: &Cancel<'_>,
@@ -63,22 +65,23 @@ pub(crate) fn run<T: Send, E: Send>(
     let caller = Caller(sender);
     let (result, raised) = thread::scope(|scope| {
         let token = &token;
-        let working = scope.spawn(move || work(&caller, token));
+        let worker = scope.spawn(move || work(&caller, token));
         let raised = listen(py, &messages, cancel, progress, token).err();
-        // nobody reads any more: what still comes is for nobody
+        // so that a worker that waits for the answer to a call does not wait forever
         drop(messages);
-        (py.detach(|| working.join()), raised)
+        (py.detach(|| worker.join()), raised)
     });
     match (raised, result) {
         (Some(error), _) => Err(error),
         (None, Ok(result)) => Ok(result),
         (None, Err(_)) => Err(PyRuntimeError::new_err(
-            "bty has failed in a way that it should not; please report it",
+            "internal error: the worker thread panicked; please report this",
         )),
     }
 }
 
-/// Until the work has ended, or something was raised; then the work is cancelled.
+/// Handles messages until the work has ended. If a callback or a signal raises, cancels the work
+/// and returns the exception.
 fn listen(
     py: Python<'_>,
     messages: &Receiver<Message>,
@@ -92,9 +95,9 @@ fn listen(
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
             Err(RecvTimeoutError::Timeout) => Ok(()),
             Ok(Message::Call(call)) => call(py),
-            Ok(Message::Event(event)) => tell(py, progress, event),
+            Ok(Message::Event(event)) => call_progress(py, progress, event),
         };
-        let result = result.and_then(|()| py.check_signals()).and_then(|()| cancel.is_wanted());
+        let result = result.and_then(|()| py.check_signals()).and_then(|()| cancel.is_requested());
         match result {
             Ok(false) => {}
             Ok(true) => token.cancel(),
@@ -106,7 +109,11 @@ fn listen(
     }
 }
 
-fn tell(py: Python<'_>, progress: Option<&Bound<'_, PyAny>>, event: Event) -> PyResult<()> {
+fn call_progress(
+    py: Python<'_>,
+    progress: Option<&Bound<'_, PyAny>>,
+    event: Event,
+) -> PyResult<()> {
     match progress {
         Some(progress) => {
             progress.call1((crate::events::Event::from(event).into_pyobject(py)?,)).map(drop)

@@ -1,4 +1,4 @@
-//! Scripts: run, checked, and asked; with functions of Python.
+//! Runs, checks and evaluates scripts, which may call Python functions.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -27,21 +27,21 @@ use crate::errors::Failure;
 use crate::run::{Call, Caller, run};
 use crate::{arguments, json};
 
-/// A function of Python, by name; with how many arguments it may be called.
+/// Python functions: name, possible numbers of arguments, and function.
 type Functions = Vec<(String, Vec<usize>, Py<PyAny>)>;
 
-/// What a function of Python raised last.
+/// The exception that a Python function raised last.
 type Raised = Arc<Mutex<Option<PyErr>>>;
 
-/// What is to be run, and where.
+/// A script to run, and its context.
 struct Task {
     name: String,
     text: String,
     root: Root,
     args: Vec<String>,
-    /// The function to call instead of running all of it, and its arguments.
+    /// A function to call instead of running the script, and its arguments.
     function: Option<(String, Vec<Value>)>,
-    /// The description of a machine.
+    /// The description of a simulated machine.
     world: Option<String>,
     is_dry: bool,
     capabilities: Capabilities,
@@ -49,14 +49,14 @@ struct Task {
     client: bty::Client,
 }
 
-/// What came of it.
+/// The result of a task.
 struct Done {
     ended: Ended,
     effects: Vec<Effect>,
     terminal: Scripted,
 }
 
-/// What a script prints is given to Python, and kept.
+/// A terminal that records what a script prints, and passes it to a Python function.
 struct Screen {
     kept: Scripted,
     caller: Caller,
@@ -95,24 +95,25 @@ impl Observer for Watcher {
 
 impl ProgressSink for Watcher {}
 
-/// The function as scripts call it: done in the thread that called, and waited for.
-fn foreign(caller: &Caller, function: Py<PyAny>, raised: &Raised) -> Foreign {
+/// Wraps a Python function for scripts: the calling thread runs it, and the script waits for the
+/// result.
+fn wrap_function(caller: &Caller, function: Py<PyAny>, raised: &Raised) -> Foreign {
     let (caller, function, raised) = (caller.clone(), Arc::new(function), Arc::clone(raised));
     Arc::new(move |args: Vec<Value>| {
         let (answer, answered) = bounded(1);
         let (function, raised) = (Arc::clone(&function), Arc::clone(&raised));
         let call: Call = Box::new(move |py| {
-            let result = match ask(py, &function, &args) {
+            let result = match call_python(py, &function, &args) {
                 Ok(value) => Ok(value),
                 Err(error) if error.is_instance_of::<PyException>(py) => {
                     let message = error.value(py).to_string();
                     *raised.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                     Err(HostError::new("python", message))
                 }
-                // Ctrl-C and its like are for nobody else
+                // KeyboardInterrupt and the like are not for the script to catch
                 Err(error) => return Err(error),
             };
-            // a script that was cancelled meanwhile waits no more
+            // fails only if the script was canceled meanwhile
             let _ = answer.send(result);
             Ok(())
         });
@@ -121,12 +122,12 @@ fn foreign(caller: &Caller, function: Py<PyAny>, raised: &Raised) -> Foreign {
     })
 }
 
-fn ask(py: Python<'_>, function: &Py<PyAny>, args: &[Value]) -> PyResult<Value> {
+fn call_python(py: Python<'_>, function: &Py<PyAny>, args: &[Value]) -> PyResult<Value> {
     let args = args.iter().map(|arg| json::to_python(py, arg)).collect::<PyResult<Vec<_>>>()?;
     json::from_python(&function.bind(py).call1(PyTuple::new(py, args)?)?)
 }
 
-fn capabilities(names: &[String]) -> PyResult<Capabilities> {
+fn parse_capabilities(names: &[String]) -> PyResult<Capabilities> {
     names.iter().try_fold(Capabilities::NONE, |all, name| {
         let one = match name.as_str() {
             "all" => return Ok(Capabilities::all()),
@@ -138,7 +139,7 @@ fn capabilities(names: &[String]) -> PyResult<Capabilities> {
             _ => {
                 let known = "read, network, flash, dialogs, power, all";
                 return Err(PyValueError::new_err(format!(
-                    "{name:?} is no capability; there are {known}"
+                    "unknown capability {name:?}; capabilities are {known}"
                 )));
             }
         };
@@ -146,7 +147,8 @@ fn capabilities(names: &[String]) -> PyResult<Capabilities> {
     })
 }
 
-fn failure(py: Python<'_>, error: &ScriptError) -> PyErr {
+/// The exception for a failed script.
+fn script_error(py: Python<'_>, error: &ScriptError) -> PyErr {
     let host = error.host.as_ref();
     let failure = Failure {
         kind: "script",
@@ -157,17 +159,17 @@ fn failure(py: Python<'_>, error: &ScriptError) -> PyErr {
         system: None,
     };
     let raised = failure.raise(py);
-    let told = (|| {
+    let set = (|| {
         let value = raised.value(py);
         value.setattr("kind", error.kind())?;
         value.setattr("place", json::from_rust(py, &error.place)?)?;
         value.setattr("calls", json::from_rust(py, &error.calls)?)
     })();
-    told.map_or_else(|error| error, |()| raised)
+    set.map_or_else(|error| error, |()| raised)
 }
 
 impl Task {
-    /// What the script acts on, the effects on it, and what was shown.
+    /// The world of the script, its effects, and the record of the terminal.
     fn world(&self, screen: Screen, caller: &Caller) -> bty::Result<(World, Effects, Scripted)> {
         let kept = screen.kept.clone();
         let (mut world, effects) = if let Some(text) = &self.world {
@@ -212,7 +214,7 @@ impl Task {
 
 fn to_python<'py>(py: Python<'py>, done: &Done) -> PyResult<Bound<'py, PyAny>> {
     let Done { ended, effects, terminal } = done;
-    let value = ended.data().map_err(|error| failure(py, &error))?;
+    let value = ended.data().map_err(|error| script_error(py, &error))?;
     let answer = json!({
         "value": value, "by_exit": ended.by_exit, "power": ended.power, "effects": effects,
         "printed": terminal.printed(), "shown": terminal.shown(),
@@ -227,7 +229,7 @@ fn root(root: Option<&Bound<'_, PyAny>>) -> PyResult<Root> {
 /// Runs a script, or calls a function of it.
 #[pyfunction]
 #[pyo3(signature = (name, text, root, args, world, dry, function, values, functions, capabilities, timeout, print, progress, cancel, client))]
-#[allow(clippy::too_many_arguments)] // named in `bty.script.run`
+#[allow(clippy::too_many_arguments)] // keyword arguments of `bty.script.run`
 fn script_run<'py>(
     py: Python<'py>,
     name: String,
@@ -257,11 +259,11 @@ fn script_run<'py>(
         function: function.map(|function| (function, values)),
         world,
         is_dry: dry,
-        capabilities: self::capabilities(&capabilities)?,
+        capabilities: parse_capabilities(&capabilities)?,
         limits: Limits::operator().with_time(timeout),
         client: client::of(py, client.as_ref()),
     };
-    let functions: Functions = given(functions)?;
+    let functions: Functions = parse_functions(functions)?;
     let raised = Raised::default();
     let cancel = Cancel::of(cancel)?;
     let print = print.map(Arc::new);
@@ -272,7 +274,7 @@ fn script_run<'py>(
             .map(|(name, arities, function)| ForeignFunction {
                 name,
                 arities,
-                function: foreign(caller, function, &raised),
+                function: wrap_function(caller, function, &raised),
             })
             .collect();
         task.run(caller, screen, &functions, token)
@@ -281,13 +283,12 @@ fn script_run<'py>(
         Ok(done) => to_python(py, &done),
         Err(error) => match raised.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(raised) if error.kind() == "python" => Err(raised),
-            _ => Err(failure(py, &error)),
+            _ => Err(script_error(py, &error)),
         },
     }
 }
 
-/// Names, numbers of arguments, and functions.
-fn given(functions: &Bound<'_, PyDict>) -> PyResult<Functions> {
+fn parse_functions(functions: &Bound<'_, PyDict>) -> PyResult<Functions> {
     let all = functions.iter().map(|(name, function)| {
         let (arities, function): (Vec<usize>, Py<PyAny>) = function.extract()?;
         Ok((name.extract()?, arities, function))
@@ -295,7 +296,7 @@ fn given(functions: &Bound<'_, PyDict>) -> PyResult<Functions> {
     all.collect()
 }
 
-/// What is wrong with a script, found without running it.
+/// Checks a script without running it.
 #[pyfunction]
 fn script_check<'py>(
     py: Python<'py>,
@@ -322,10 +323,10 @@ fn script_check<'py>(
             Err(error) => vec![Finding::from(error)],
         })
     });
-    json::from_rust(py, &findings.map_err(|error| failure(py, &error.into()))?)
+    json::from_rust(py, &findings.map_err(|error| script_error(py, &error.into()))?)
 }
 
-/// Asks a plan about a machine, as a server does.
+/// Evaluates a plan for a machine, as a server does.
 #[pyfunction]
 fn script_decide<'py>(
     py: Python<'py>,
@@ -342,7 +343,7 @@ fn script_decide<'py>(
         let decider = Decider::new(Engine::new(ScriptContext::compute_only(), Limits::server()));
         decider.decide(&Question { name, text, function, machine: machine.as_ref(), args, catalog })
     });
-    json::from_rust(py, &decision.map_err(|error| failure(py, &error))?)
+    json::from_rust(py, &decision.map_err(|error| script_error(py, &error))?)
 }
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

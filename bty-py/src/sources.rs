@@ -1,4 +1,4 @@
-//! Bytes of an origin, one piece after the other.
+//! Reads the bytes of a web server, registry or file in pieces.
 
 use std::io::Read;
 use std::sync::{Mutex, PoisonError};
@@ -12,10 +12,10 @@ use crate::client::{self, Client};
 use crate::run::run;
 use crate::{arguments, errors};
 
-/// More than this is not given at once, whatever is asked for.
+/// Largest piece that one call of `read` returns, in bytes.
 const PIECE_MAX: usize = 64 << 20;
 
-/// Reads an origin from its beginning; resumes by itself after faults.
+/// Reads a source from its beginning, and resumes after connection failures.
 #[pyclass(frozen, module = "bty")]
 pub(crate) struct Reader {
     source: bty::Source,
@@ -32,7 +32,7 @@ impl Reader {
         let client = client::of(py, client);
         let opened = run(py, &Cancel::Never, None, |_, token| {
             let source = client.open(&reference, token)?;
-            // the work's own token ends with the work
+            // a new token, because `token` belongs to this call only
             let reader = source.reader(&CancelToken::new())?;
             Ok::<_, Error>(Self { source, reader: Mutex::new(Box::new(reader)) })
         })?;
@@ -44,7 +44,7 @@ impl Reader {
         self.source.len_bytes()
     }
 
-    /// Up to `size` bytes; none at the end.
+    /// Reads up to `size` bytes; empty at the end.
     fn read<'py>(&self, py: Python<'py>, size: usize) -> PyResult<Bound<'py, PyBytes>> {
         let result = run(py, &Cancel::Never, None, |_, _| {
             let mut piece = vec![0; size.clamp(1, PIECE_MAX)];

@@ -1,10 +1,16 @@
-//! Values: immutable objects that hold data of the library, with `repr`, `==`, `to_dict()`,
+//! Immutable Python objects for data types of the library, with `repr`, `==`, `to_dict()`,
 //! `from_dict()`, `replace()`, and pickling.
 
+use pyo3::exceptions::PyDeprecationWarning;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-/// `Name(field=…, field=…)`.
+/// Emits a `DeprecationWarning` at the caller's line.
+pub(crate) fn warn_deprecated(py: Python<'_>, message: &std::ffi::CStr) -> PyResult<()> {
+    PyErr::warn(py, py.get_type::<PyDeprecationWarning>().as_any(), message, 1)
+}
+
+/// Formats `Name(field=…, field=…)`.
 pub(crate) fn repr(value: &Bound<'_, PyAny>, fields: &[&str]) -> PyResult<String> {
     let name = value.get_type().qualname()?;
     let shown =
@@ -12,7 +18,7 @@ pub(crate) fn repr(value: &Bound<'_, PyAny>, fields: &[&str]) -> PyResult<String
     Ok(format!("{name}({})", shown.collect::<PyResult<Vec<_>>>()?.join(", ")))
 }
 
-/// A copy with some fields changed, by way of dictionaries.
+/// A copy with some fields changed, made by way of `to_dict` and `from_dict`.
 pub(crate) fn replace<'py>(
     value: &Bound<'py, PyAny>,
     changes: Option<&Bound<'py, PyDict>>,
@@ -28,15 +34,14 @@ pub(crate) fn replace<'py>(
     value.get_type().call_method1("from_dict", (fields,))
 }
 
-/// What `pickle` makes it from again.
+/// The result of `__reduce__`: `from_dict`, and its argument.
 pub(crate) type Reduced<'py> = (Bound<'py, PyAny>, (Bound<'py, PyAny>,));
 
-/// See [`Reduced`].
 pub(crate) fn reduce<'py>(value: &Bound<'py, PyAny>) -> PyResult<Reduced<'py>> {
     Ok((value.get_type().getattr("from_dict")?, (value.call_method0("to_dict")?,)))
 }
 
-/// Declares the Python class of a type of the library: a getter a field, and further methods.
+/// Declares the Python class for a data type: a getter for each field, and further methods.
 macro_rules! value {
     (
         $(#[$about:meta])* $name:ident = $inner:ty {
@@ -66,18 +71,18 @@ macro_rules! value {
                 }
             )*
 
-            /// The same as plain data, with the names and units of the command's `--json`.
+            /// Returns plain data, with the names and units of the command's `--json`.
             fn to_dict<'py>(&self, py: pyo3::Python<'py>) -> pyo3::PyResult<pyo3::Bound<'py, pyo3::PyAny>> {
                 crate::json::from_rust(py, &self.0)
             }
 
-            /// Makes it from what `to_dict()` gave.
+            /// Creates an object from the result of `to_dict()`.
             #[staticmethod]
             fn from_dict(data: &pyo3::Bound<'_, pyo3::PyAny>) -> pyo3::PyResult<Self> {
                 crate::json::to_rust::<$inner>(data).map(Self)
             }
 
-            /// A copy with some fields changed.
+            /// Returns a copy with some fields changed. Raises `TypeError` for an unknown field.
             #[pyo3(signature = (**changes))]
             fn replace<'py>(
                 slf: &pyo3::Bound<'py, Self>,

@@ -1,4 +1,4 @@
-//! The values of the library, field by field.
+//! Python classes for the data types of the library.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::value::value;
 
-/// The word that a value without fields serialises to.
+/// The string to which an enum variant without fields is serialized.
 fn word<T: Serialize>(value: &T) -> String {
     serde_json::to_value(value)
         .ok()
@@ -29,46 +29,46 @@ fn text<T: ToString>(value: Option<&T>) -> Option<String> {
 }
 
 value! {
-    /// A signature that was recognised: of a file system, RAID or LVM.
+    /// A recognized signature of a file system, RAID or LVM.
     Content = bty::disks::Content {
         /// `ext4`, `vfat`, `luks` …
         kind: String = |it| it.kind.clone();
-        /// Its label.
+        /// Label; none if it has none.
         label: Option<String> = |it| it.label.clone();
     }
 }
 
 value! {
-    /// A partition, from the table on the disk.
+    /// A partition in the partition table of a disk or image.
     Partition = bty::disks::Partition {
-        /// Device node, when the kernel has one.
+        /// Device node; none if the kernel has none.
         path: Option<PathBuf> = |it| it.path.clone();
-        /// Number in the table, from 1.
+        /// Number in the table, counted from 1.
         number: u32 = |it| it.number;
-        /// Offset of its first byte.
+        /// Offset of the first byte from the start of the disk.
         start_bytes: u64 = |it| it.start_bytes;
         /// Size in bytes.
         size_bytes: u64 = |it| it.size_bytes;
-        /// Type: a GUID, or two hexadecimal digits.
+        /// Type: a GUID (GPT), or two hexadecimal digits (MBR).
         type_id: Option<String> = |it| it.type_id.clone();
-        /// Name in the table.
+        /// Name in the table (GPT).
         name: Option<String> = |it| it.name.clone();
-        /// What is in it.
+        /// Signature found in the partition.
         content: Option<Content> = |it| maybe(it.content.as_ref());
     }
 }
 
 value! {
-    /// Somebody who uses a disk. Its text names the device, the user and the way out.
+    /// A holder of a disk. `str()` names the device, the holder, and how to release it.
     Use = bty::disks::Use {
         /// `mounted`, `swap`, `held`, `loop`, `busy` or `system`.
         kind: String = |it| word(&serde_json::to_value(it).ok().and_then(|it| it.get("use").cloned()));
-        /// The disk or partition.
+        /// The disk or partition that is in use.
         device: PathBuf = |it| {
             let value = serde_json::to_value(it).ok();
             value.and_then(|it| Some(bty::text::path_of_reference(it.get("device")?.as_str()?))).unwrap_or_default()
         };
-        /// The sentence.
+        /// The text that `str()` returns.
         message: String = ToString::to_string;
     } {
         fn __str__(&self) -> String {
@@ -78,63 +78,65 @@ value! {
 }
 
 value! {
-    /// A disk as found. Sizes and offsets are bytes.
+    /// A disk, as probed. Sizes and offsets are in bytes.
     Disk = bty::Disk {
-        /// Device node or file.
+        /// Path of the device node or file.
         path: PathBuf = |it| it.path.clone();
         /// `disk`, `loop`, `partition`, `file` or `other`.
         kind: String = |it| word(&it.kind);
         /// Size in bytes.
         size_bytes: u64 = |it| it.size_bytes;
-        /// The unit of partition tables and writes.
+        /// Logical sector size, in bytes: the unit of partition tables and writes.
         logical_sector_bytes: u32 = |it| it.logical_sector_bytes;
-        /// Physical sector size.
+        /// Physical sector size, in bytes.
         physical_sector_bytes: u32 = |it| it.physical_sector_bytes;
-        /// Vendor.
+        /// Name of the vendor.
         vendor: Option<String> = |it| it.vendor.clone();
-        /// Model.
+        /// Name of the model.
         model: Option<String> = |it| it.model.clone();
         /// Serial number.
         serial: Option<String> = |it| it.serial.clone();
-        /// World-wide name.
+        /// World-wide name (WWN).
         wwn: Option<String> = |it| it.wwn.clone();
         /// `nvme`, `sata`, `usb`, `loop`, `file` …
         transport: Option<String> = |it| it.transport.clone();
-        /// The medium can be taken out.
+        /// True if the medium is removable.
         is_removable: bool = |it| it.is_removable;
-        /// Writes are refused by the kernel.
+        /// True if the kernel refuses writes.
         is_read_only: bool = |it| it.is_read_only;
-        /// A spinning disk.
+        /// True for spinning disks; none if unknown.
         is_rotational: Option<bool> = |it| it.is_rotational;
-        /// Changes when another disk takes the same name.
+        /// Sequence number of the kernel, which changes when another disk gets the same device
+        /// name.
         diskseq: Option<u64> = |it| it.diskseq;
-        /// `gpt` or `mbr`.
+        /// Kind of the partition table: `gpt` or `mbr`; none if there is none.
         table: Option<String> = |it| it.table.map(|table| word(&table));
-        /// Signature on the whole device.
+        /// Signature on the whole device, outside of partitions.
         content: Option<Content> = |it| maybe(it.content.as_ref());
-        /// Partitions, in the order of their start.
+        /// Partitions, sorted by their start.
         partitions: Vec<Partition> = |it| all(&it.partitions);
-        /// Who uses it: any entry forbids writing.
+        /// Holders of the disk. A disk with any holder is not written.
         uses: Vec<Use> = |it| all(&it.uses);
-        /// What a regular file holds that bty has not made a disk of; none for devices.
+        /// What a regular file contains if bty did not create it as a disk; none for devices.
         file_holds: Option<String> = |it| it.file_holds.clone();
     } {
-        /// One line for people: path, size, model, serial.
+        /// One line for display: path, size, model, serial number.
         fn summary(&self) -> String {
             self.0.summary()
         }
 
-        /// One line for people: what is on it now.
+        /// One line for display: the current contents, which a flash destroys.
         fn contents(&self) -> String {
             self.0.contents()
         }
 
-        /// True when `other`, probed later, is the same piece of hardware.
+        /// True if `other`, probed later, is the same hardware.
         fn is_same_disk(&self, other: &Self) -> bool {
             self.0.is_same_disk(&other.0)
         }
 
-        /// A regular file that is to become a disk: for plans. Looks at nothing.
+        /// Describes a regular file that will be created as a disk, for use in plans. Reads
+        /// nothing.
         #[staticmethod]
         fn planned_file(path: &Bound<'_, PyAny>, size_bytes: u64) -> PyResult<Self> {
             Ok(Self(bty::Disk::planned_file(&crate::arguments::path(path)?, size_bytes)))
@@ -143,63 +145,71 @@ value! {
 }
 
 value! {
-    /// What is known of an image. Sizes and offsets are bytes.
+    /// What is known about an image. Sizes and offsets are in bytes.
     ImageInfo = bty::image::ImageInfo {
-        /// The reference it was opened from.
+        /// The reference from which it was opened.
         source: String = |it| it.source.clone();
-        /// A short name for people.
+        /// Short name for display.
         name: String = |it| it.name.clone();
-        /// The canonical path of a local image.
+        /// Canonical path of a local image; none for others.
         path: Option<PathBuf> = |it| it.path.clone();
-        /// `raw`, `gzip`, `xz`, `bzip2`, `zstd`, `lz4` or `qcow2`, found from its bytes.
+        /// Format, detected from the content: `raw`, `gzip`, `xz`, `bzip2`, `zstd`, `lz4` or
+        /// `qcow2`.
         format: String = |it| word(&it.format);
-        /// More about the format.
+        /// Details of the format.
         detail: Option<String> = |it| it.detail.clone();
-        /// Size as it comes over the wire.
+        /// Size of the file as published, in bytes; none if unknown.
         source_bytes: Option<u64> = |it| it.source_bytes;
-        /// Size of the disk image inside, when it can be known.
+        /// Size of the disk image after decoding, in bytes; none if unknown.
         disk_bytes: Option<u64> = |it| it.disk_bytes;
-        /// The SHA-256 its wire bytes must have.
+        /// Expected SHA-256 of the file as published.
         expected_sha256: Option<String> = |it| text(it.expected_sha256.as_ref());
-        /// The SHA-512 its wire bytes must have.
+        /// Expected SHA-512 of the file as published.
         expected_sha512: Option<String> = |it| text(it.expected_sha512.as_ref());
-        /// The SHA-256 that the disk image inside must have.
+        /// Expected SHA-256 of the disk image after decoding.
         expected_image_sha256: Option<String> = |it| text(it.expected_image_sha256.as_ref());
-        /// Logical sector size its partition table was made for.
+        /// Logical sector size for which the partition table was made, in bytes.
         sector_bytes: Option<u32> = |it| it.sector_bytes;
-        /// `gpt` or `mbr`.
+        /// Kind of the partition table: `gpt` or `mbr`; none if there is none.
         table: Option<String> = |it| it.table.map(|table| word(&table));
-        /// Its partitions.
+        /// Partitions of the image, sorted by their start.
         partitions: Vec<Partition> = |it| all(&it.partitions);
-        /// File system, RAID or LVM signature on the whole image.
+        /// Signature of a file system, RAID or LVM on the whole image.
         content: Option<Content> = |it| maybe(it.content.as_ref());
-        /// True when a partition table, a file system or a boot sector was found in it.
+        /// True if it contains a partition table, a file system or a boot sector.
         is_recognized: bool = |it| it.is_recognized;
     } {
-        /// One line for people: format, sizes, partition table.
+        /// One line for display: format, sizes, partition table.
         fn summary(&self) -> String {
             self.0.summary()
         }
 
-        /// How large a disk must be at least, in bytes, as far as is known.
+        /// Minimum size of a disk for this image, in bytes; none if unknown.
         #[getter]
         fn min_disk_bytes(&self) -> Option<u64> {
             self.0.min_disk_bytes()
+        }
+
+        /// Deprecated name of `min_disk_bytes`.
+        #[getter]
+        fn least_bytes(&self, py: Python<'_>) -> PyResult<Option<u64>> {
+            crate::value::warn_deprecated(py, c"ImageInfo.least_bytes is deprecated: use min_disk_bytes")?;
+            Ok(self.0.min_disk_bytes())
         }
     }
 }
 
 value! {
-    /// What to do besides writing.
+    /// Options of a flash.
     FlashOptions = bty::flash::FlashOptions {
-        /// Read the targets back and compare.
+        /// Read the targets back and compare them with the image.
         verify: bool = |it| it.verify;
         /// Move the backup GPT to the end of the disk.
         fix_gpt: bool = |it| it.fix_gpt;
         /// On a disk that is smaller than the image, leave out what lies behind the last partition,
         /// when all of it is zero.
         fit: bool = |it| it.fit;
-        /// Let the firmware boot the target next, once.
+        /// Have the firmware boot the target once, at the next boot.
         uefi_boot: bool = |it| it.uefi_boot;
         /// Write to a partition instead of a whole disk.
         allow_partition: bool = |it| it.allow_partition;
@@ -208,21 +218,21 @@ value! {
         /// Write to a regular file that holds an image or an archive, and that bty did not make a
         /// disk of.
         overwrite: bool = |it| it.overwrite;
-        /// Where the firmware's variables are mounted.
+        /// Mount point of the firmware's variables (efivarfs).
         efivars: PathBuf = |it| it.efivars.clone();
-        /// A target that finishes no request for so many milliseconds is given up.
+        /// Fail a target that completes no request for this many milliseconds.
         stall_ms: u64 = |it| it.stall_ms;
     }
 }
 
 value! {
-    /// A reason not to write. Its text names the target, the reason and the way out.
+    /// A reason why a plan is refused. `str()` names the target, the reason, and what to do.
     Refusal = bty::flash::Refusal {
-        /// The target concerned; none when it is the plan as a whole.
+        /// The target concerned; none if the reason concerns the plan as a whole.
         target: Option<String> = |it| it.target.clone();
-        /// A word to match on: `in_use`, `system`, `too_small`, `read_only`, `partition` …
+        /// Identifier for programs: `in_use`, `system`, `too_small`, `read_only`, `partition` …
         reason: String = |it| it.reason.clone();
-        /// One sentence without a full stop.
+        /// Message for display.
         message: String = |it| it.message.clone();
     } {
         fn __str__(&self) -> String {
@@ -232,13 +242,14 @@ value! {
 }
 
 value! {
-    /// Where a disk differs first, and what is there instead.
+    /// The first difference between disk and image.
     Difference = bty::flash::Difference {
-        /// Offset of the first differing byte.
+        /// Offset of the first different byte.
         offset: u64 = |it| it.offset;
-        /// `zeros`, `elsewhere`, `old` or `other`.
+        /// What the disk has there: `zeros`; `elsewhere`, data from another offset of the image;
+        /// `old`, data from before the flash; or `other`.
         found: String = |it| word(&serde_json::to_value(&it.found).ok().and_then(|it| it.get("found").cloned()));
-        /// Where in the image that belongs, when it is `elsewhere`.
+        /// For `elsewhere`: the offset in the image of the data that was found.
         elsewhere_offset: Option<u64> = |it| match it.found {
             Found::Elsewhere { offset } => Some(offset),
             _ => None,
@@ -247,44 +258,44 @@ value! {
 }
 
 value! {
-    /// An error as data.
+    /// An error in a report.
     Failure = bty::flash::Failure {
-        /// Its kind: `target`, `integrity`, `cancelled` …
+        /// Kind, as `bty.Error.kind`: `target`, `integrity`, `cancelled` …
         kind: String = |it| it.kind.clone();
-        /// Its text.
+        /// Message for display.
         message: String = |it| it.message.clone();
         /// The next step.
         hint: Option<String> = |it| it.hint.clone();
-        /// The offset on the target concerned.
+        /// The offset concerned, in bytes from the start of the target.
         offset: Option<u64> = |it| it.offset;
-        /// The first difference, when it read back other than written.
+        /// The first difference, if the target did not read back as written.
         difference: Option<Difference> = |it| maybe(it.difference.as_ref());
     }
 }
 
 value! {
-    /// The outcome of one target. All sizes are bytes.
+    /// The outcome for one target. All sizes are in bytes.
     TargetReport = bty::flash::TargetReport {
-        /// The disk, as probed right before the first write.
+        /// The disk, as probed immediately before the first write.
         disk: Disk = |it| it.disk.clone().into();
         /// Why it failed; none on success.
         failure: Option<Failure> = |it| maybe(it.failure.as_ref());
-        /// Data written.
+        /// Bytes of image data written.
         written_bytes: u64 = |it| it.written_bytes;
-        /// Image ranges made zero.
+        /// Bytes in zero ranges of the image, which were zeroed on the target.
         zeroed_bytes: u64 = |it| it.zeroed_bytes;
-        /// Ranges beyond the image made zero.
+        /// Bytes zeroed beyond the end of the image, to erase old signatures.
         wiped_bytes: u64 = |it| it.wiped_bytes;
-        /// Read back from the medium and found equal.
+        /// Bytes read back from the medium and found equal.
         verified_bytes: u64 = |it| it.verified_bytes;
-        /// Offset of the backup GPT that was written at the end.
+        /// Offset of the backup GPT, if it was moved to the end of the disk.
         backup_gpt_offset: Option<u64> = |it| it.backup_gpt_offset;
-        /// The firmware variable that boots it next.
+        /// Firmware variable that boots the target next, if one was set.
         boot_entry: Option<String> = |it| it.boot_entry.clone();
-        /// What a person should know.
+        /// Remarks for display.
         notes: Vec<String> = |it| it.notes.clone();
     } {
-        /// True when it was flashed.
+        /// True if the target was flashed.
         fn __bool__(&self) -> bool {
             self.0.failure.is_none()
         }
@@ -292,38 +303,38 @@ value! {
 }
 
 value! {
-    /// How long a phase took, over all targets.
+    /// Duration of a phase, over all targets.
     PhaseTime = bty::flash::PhaseTime {
         /// `wipe`, `write`, `verify` or `finish`.
         phase: String = |it| it.phase.clone();
-        /// Milliseconds.
+        /// Duration in milliseconds.
         elapsed_ms: u64 = |it| it.elapsed_ms;
     }
 }
 
 value! {
-    /// What happened. All sizes are bytes, all times milliseconds.
+    /// The outcome of a flash. All sizes are in bytes, all times in milliseconds.
     FlashReport = bty::flash::FlashReport {
-        /// The image.
+        /// The image, as examined.
         image: ImageInfo = |it| it.image.clone().into();
-        /// Bytes that came over the wire.
+        /// Bytes read from the source.
         source_bytes: u64 = |it| it.source_bytes;
-        /// Bytes of the source that needed no reading.
+        /// Bytes of the source that did not have to be read.
         skipped_bytes: u64 = |it| it.skipped_bytes;
-        /// SHA-256 of the wire bytes.
+        /// SHA-256 of the file as published, if all of it was read.
         source_sha256: Option<String> = |it| text(it.source_sha256.as_ref());
-        /// True when that digest was promised by somebody, and is equal.
+        /// True if a digest was expected and matches.
         is_digest_checked: bool = |it| it.is_digest_checked;
-        /// Size of the disk image.
+        /// Size of the disk image, in bytes.
         disk_bytes: u64 = |it| it.disk_bytes;
-        /// How much of it is data; the rest is zeros.
+        /// Bytes of the disk image that are data; the rest is zeros.
         data_bytes: u64 = |it| it.data_bytes;
-        /// The outcome of each target, in the order of the plan.
+        /// The outcome for each target, in the order of the plan.
         targets: Vec<TargetReport> = |it| all(&it.targets);
-        /// How long each phase took.
+        /// Duration of each phase.
         phases: Vec<PhaseTime> = |it| all(&it.phases);
     } {
-        /// True when every target was flashed and, unless switched off, verified.
+        /// True if every target was flashed and, unless disabled, verified.
         #[getter]
         fn is_success(&self) -> bool {
             self.0.is_success()
@@ -337,21 +348,21 @@ value! {
 }
 
 value! {
-    /// What a disk and an image have in common.
+    /// The result of comparing a disk with an image. All sizes are in bytes.
     VerifyReport = bty::flash::VerifyReport {
-        /// The image.
+        /// The image, as examined.
         image: ImageInfo = |it| it.image.clone().into();
-        /// The disk.
+        /// The disk, as probed.
         disk: Disk = |it| it.disk.clone().into();
-        /// True when every byte of the image is on the disk.
+        /// True if the disk has every byte of the image.
         is_equal: bool = |it| it.is_equal;
-        /// The first difference.
+        /// The first difference; none if they are equal.
         first_difference: Option<Difference> = |it| maybe(it.first_difference.as_ref());
-        /// How many bytes differ.
+        /// Number of bytes that differ.
         different_bytes: u64 = |it| it.different_bytes;
-        /// How many bytes were compared.
+        /// Number of bytes compared.
         compared_bytes: u64 = |it| it.compared_bytes;
-        /// SHA-256 of the wire bytes, when all were read.
+        /// SHA-256 of the file as published; none if not all of it was read.
         source_sha256: Option<String> = |it| text(it.source_sha256.as_ref());
     } {
         /// The same as `is_equal`.
@@ -362,66 +373,66 @@ value! {
 }
 
 value! {
-    /// All of an image, read once.
+    /// The result of reading an image completely. All sizes are in bytes.
     Contents = bty::image::Contents {
-        /// Bytes that came over the wire.
+        /// Bytes read from the source.
         source_bytes: u64 = |it| it.source_bytes;
-        /// SHA-256 of the wire bytes.
+        /// SHA-256 of the file as published, if all of it was read.
         source_sha256: String = |it| it.source_sha256.to_string();
-        /// Size of the disk image.
+        /// Size of the disk image, in bytes.
         disk_bytes: u64 = |it| it.disk_bytes;
-        /// How much of it is data.
+        /// Bytes of the disk image that are data; the rest is zeros.
         data_bytes: u64 = |it| it.data_bytes;
     }
 }
 
 value! {
-    /// An image file in a directory, as its name and directory entry describe it.
+    /// An image file in a directory, described by its name and directory entry; it is not opened.
     ImageFile = bty::image::directory::ImageFile {
         /// File name.
         name: String = |it| it.name.clone();
-        /// Directory and file name.
+        /// Path of the file.
         path: PathBuf = |it| it.path.clone();
-        /// Format id that the name suggests, such as `img.zst`.
+        /// Format suggested by the name, such as `img.zst`.
         format: &'static str = |it| it.format;
         /// Size in bytes.
         size_bytes: u64 = |it| it.size_bytes;
-        /// The digest in its `.sha256` file.
+        /// Digest from the `.sha256` file beside it, if there is one.
         sha256: Option<String> = |it| text(it.sha256.as_ref());
-        /// Architecture that the name suggests.
+        /// Architecture suggested by the name.
         arch: Option<&'static str> = |it| it.arch;
     }
 }
 
 value! {
-    /// The blob that an `oras://` reference stands for.
+    /// The blob to which an `oras://` reference resolves.
     OciBlob = bty::oci::OciBlob {
-        /// SHA-256 of its bytes.
+        /// SHA-256 of the blob.
         digest: String = |it| it.digest.to_string();
-        /// Its length in bytes; unknown when the reference named the blob itself.
+        /// Size in bytes; none if the reference contains the digest of the blob.
         size_bytes: Option<u64> = |it| it.size_bytes;
-        /// The file name it was pushed under.
+        /// File name with which it was pushed.
         title: Option<String> = |it| it.title.clone();
-        /// What the manifest says it is.
+        /// Media type in the manifest.
         media_type: Option<String> = |it| it.media_type.clone();
     }
 }
 
 value! {
-    /// What was found at the `src` of a catalog's entry.
+    /// The result of checking the `src` of a catalog entry.
     EntryCheck = bty::catalog::EntryCheck {
         /// Name of the entry.
         name: String = |it| it.name.clone();
-        /// Where was looked.
+        /// The address that was checked.
         src: String = |it| it.src.clone();
-        /// Size over the wire in bytes.
+        /// Size of the file as published, in bytes.
         size_bytes: Option<u64> = |it| it.size_bytes;
-        /// Digest that the origin declares.
+        /// Digest that the origin declares for the file.
         sha256: Option<String> = |it| text(it.sha256.as_ref());
-        /// What is wrong, one sentence each.
+        /// Problems, one message each.
         problems: Vec<String> = |it| it.problems.clone();
     } {
-        /// True when nothing is wrong.
+        /// True if there are no problems.
         #[getter]
         fn is_ok(&self) -> bool {
             self.0.is_ok()
@@ -435,69 +446,70 @@ value! {
 }
 
 value! {
-    /// A disk in an inventory, with the names of `lsblk`.
+    /// A disk in an inventory, with the field names of `lsblk`.
     InventoryDisk = bty::hardware::InventoryDisk {
         /// Device node.
         path: String = |it| it.path.clone();
-        /// Size for people: `465.8G`.
+        /// Size for display: `465.8G`.
         size: String = |it| it.size.clone();
         /// Size in bytes.
         size_bytes: u64 = |it| it.size_bytes;
         /// Always `disk`.
         r#type: String = |it| it.type_.clone();
-        /// Vendor.
+        /// Name of the vendor.
         vendor: Option<String> = |it| it.vendor.clone();
-        /// Model.
+        /// Name of the model.
         model: Option<String> = |it| it.model.clone();
         /// Serial number.
         serial: Option<String> = |it| it.serial.clone();
         /// Transport.
         tran: Option<String> = |it| it.tran.clone();
-        /// The medium can be taken out.
+        /// True if the medium is removable.
         removable: bool = |it| it.removable;
-        /// Writes are refused by the kernel.
+        /// True if the kernel refuses writes.
         readonly: bool = |it| it.readonly;
-        /// Where it and its partitions are mounted.
+        /// Mount points of the disk and its partitions.
         mountpoints: Vec<String> = |it| it.mountpoints.clone();
     }
 }
 
 value! {
-    /// How the firmware names the machine. What only root may read is absent for others.
+    /// Identification of the machine by its firmware. Fields that only root may read are none for
+    /// other users.
     Dmi = bty::hardware::Dmi {
-        /// Who made the machine.
+        /// Manufacturer of the machine.
         vendor: Option<String> = |it| it.vendor.clone();
-        /// What it is called.
+        /// Product name.
         product: Option<String> = |it| it.product.clone();
-        /// The version of that.
+        /// Version of the product.
         version: Option<String> = |it| it.version.clone();
-        /// Its serial number.
+        /// Serial number of the machine.
         serial: Option<String> = |it| it.serial.clone();
-        /// Its UUID.
+        /// UUID of the machine.
         uuid: Option<String> = |it| it.uuid.clone();
-        /// The number it is ordered by.
+        /// Order number (SKU).
         sku: Option<String> = |it| it.sku.clone();
-        /// The family of products it belongs to.
+        /// Product family.
         family: Option<String> = |it| it.family.clone();
-        /// The kind of its case: `desktop`, `server` …
+        /// Type of the chassis: `desktop`, `server` …
         chassis: Option<String> = |it| it.chassis.clone();
-        /// The serial number of the case.
+        /// Serial number of the chassis.
         chassis_serial: Option<String> = |it| it.chassis_serial.clone();
-        /// The number its owner has given it.
+        /// Asset tag, set by the owner.
         asset_tag: Option<String> = |it| it.asset_tag.clone();
-        /// Who made the main board.
+        /// Manufacturer of the main board.
         board_vendor: Option<String> = |it| it.board_vendor.clone();
-        /// What the main board is called.
+        /// Product name of the main board.
         board_product: Option<String> = |it| it.board_product.clone();
-        /// The version of the main board.
+        /// Version of the main board.
         board_version: Option<String> = |it| it.board_version.clone();
-        /// The serial number of the main board.
+        /// Serial number of the main board.
         board_serial: Option<String> = |it| it.board_serial.clone();
-        /// Who made the firmware.
+        /// Manufacturer of the firmware.
         bios_vendor: Option<String> = |it| it.bios_vendor.clone();
-        /// The version of the firmware.
+        /// Version of the firmware.
         bios_version: Option<String> = |it| it.bios_version.clone();
-        /// The date of the firmware, as its maker wrote it.
+        /// Release date of the firmware, in the manufacturer's notation.
         bios_date: Option<String> = |it| it.bios_date.clone();
     }
 }

@@ -1,4 +1,4 @@
-"""Images and disks to test with. Nothing is put in the place of the thing under test."""
+"""Fixtures: images, disks, and a real server. Nothing is mocked."""
 
 import os
 import socket
@@ -17,7 +17,9 @@ MIB = 1 << 20
 
 
 def image_bytes(size):
-    """Bytes that differ everywhere, so that what is written to a wrong place is seen, with zeros in their midst."""
+    """Returns bytes that differ at every offset, so that data at a wrong place is noticed, with zeros in
+    the middle.
+    """
     data = bytearray(os.urandom(4096) * (size // 4096))
     for at in range(0, size, 4096):
         data[at : at + 8] = at.to_bytes(8, "little")
@@ -40,7 +42,7 @@ def disk(tmp_path):
 
 @pytest.fixture
 def web(tmp_path):
-    """A real server; gives its address and a way to run its command."""
+    """Starts a real server. Returns its address, and a function that runs its command."""
     program = Path(sys.prefix) / "bin" / "bty-web"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -1,4 +1,5 @@
-"""A web server that gives the beginning of an image, and then waits: so that a flash can be stopped in its midst."""
+"""A web server that sends the beginning of an image and then waits, so that a test can stop a flash in the
+middle."""
 
 import contextlib
 import http.server
@@ -7,7 +8,9 @@ import threading
 
 @contextlib.contextmanager
 def slow_image(data, begin):
-    """Gives the address of `data`, of which `begin` bytes come at once, and the rest only once `release` is set."""
+    """Returns the address of `data`. The first `begin` bytes are sent at once, the rest after `release` is
+    set.
+    """
     release = threading.Event()
 
     class Handler(http.server.BaseHTTPRequestHandler):

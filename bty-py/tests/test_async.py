@@ -1,4 +1,4 @@
-"""The same for asynchronous programs."""
+"""The ``async`` versions."""
 
 import asyncio
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Examples in docstrings, and that there is one."""
+"""Runs the examples in docstrings, and checks that every function has one."""
 
 import doctest
 import importlib
@@ -7,7 +7,7 @@ import inspect
 import pytest
 
 MODULES = ["bty", *(f"bty.{name}" for name in "aio catalog client disks errors flash images inventory oras script size work".split())]
-#: Need somebody who answers, or are another name of what has an example.
+#: Without an example: they need a server, or are another name of a function that has one.
 WITHOUT = {"canonicalise_src", "image_ref_for_src", "load_bytes", "fetch_bytes", "load_source", "default_manifest_path", "stream_src", "fetch_sha256_for_url"}
 
 

@@ -1,4 +1,4 @@
-"""The examples and the notebook, as they are, and the programs of the wheel."""
+"""Runs the unmodified examples and the notebook, and the programs of the wheel."""
 
 import subprocess
 import sys
@@ -48,7 +48,7 @@ def test_notebook():
     nbclient.NotebookClient(book, timeout=120, kernel_name="python3").execute()
     shown = [data for cell in book.cells for output in cell.get("outputs", ()) for data in output.get("data", {})]
     assert "image/svg+xml" in shown and "text/html" in shown
-    # kept as it is written: without what it shows
+    # the notebook is stored without output
     assert all(not cell.get("outputs") for cell in nbformat.read(EXAMPLES / "flash.ipynb", as_version=4).cells)
 
 
@@ -57,7 +57,7 @@ def test_programs_of_the_wheel(program):
     path = Path(sys.prefix) / "bin" / program
     shown = subprocess.run([path, "--version"], check=True, capture_output=True, text=True).stdout
     assert bty.__version__ in shown
-    # a program, not a script of Python: it starts itself again
+    # an executable and not a Python script, because it starts itself again
     assert path.read_bytes()[:4] == b"\x7fELF"
 
 

@@ -1,4 +1,4 @@
-"""Writing, cancelling, failing; from threads, signals and forks."""
+"""Flashing, canceling and failing; with threads, signals and forks."""
 
 import functools
 import os
@@ -108,7 +108,7 @@ def test_other_threads_run_meanwhile(disk):
 
         thread = threading.Thread(target=count)
         thread.start()
-        # would never end if the other thread could not run
+        # would not end if the other thread could not run
         assert bty.flash(address, disk).is_success
         thread.join()
 
@@ -142,7 +142,7 @@ def test_callback_that_raises(disk):
         with pytest.raises(Mine, match="enough"):
             bty.flash(address, disk, progress=progress)
     assert Path(disk.path).read_bytes()[:512] == bytes(512)
-    # nothing is held any more
+    # the disk is released
     assert bty.disks.probe(disk.path).uses == []
 
 
@@ -189,13 +189,13 @@ def test_boot_next_makes_an_entry_of_ours_and_leaves_all_others(disk, tmp_path):
 
 def test_a_machine_without_uefi_is_left_as_it_is(disk):
     told = bty.flash.register_uefi_boot_entry(Path(disk.path), label="bty test")
-    # this machine may have been started by UEFI, but the disk has no partition for it
+    # even if this machine was started by UEFI, the disk has no EFI system partition
     assert re.match("skipped UEFI boot entry: (this machine was not started by UEFI|the disk has no EFI system partition)$", told)
 
 
 def run_python(text, *args):
     command = [sys.executable, "-X", "dev", "-c", textwrap.dedent(text), *map(str, args)]
-    # a shell has its background jobs ignore Ctrl-C, and so would their children
+    # background jobs of a shell ignore Ctrl-C, and children inherit that
     heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
 
@@ -215,7 +215,7 @@ def test_ctrl_c(disk):
         child = run_python(program, address, disk.path)
         assert child.stdout.readline() == "writing\n"
         child.send_signal(signal.SIGINT)
-        # without the signal it would wait for the server, which waits for the end of this block
+        # without the signal it would wait forever for the server, which waits for the end of this block
         out, err = child.communicate(timeout=300)
     assert "interrupted" in out, err
     assert child.returncode == 0
@@ -263,7 +263,7 @@ def test_program_that_ends_meanwhile(disk, begin):
     assert Path(disk.path).read_bytes()[:512] == bytes(512)
 
 
-#: Flashes many times, and prints how much memory, how many files and how many threads that has left behind.
+#: Flashes many times, and prints the growth of memory, open files and threads.
 MANY_FLASHES = """
 import os, sys
 from pathlib import Path
@@ -289,12 +289,12 @@ print(*(now - then for now, then in zip(held(), before)))
 def test_hundreds_of_flashes_leave_nothing_behind(tmp_path):
     image = tmp_path / "tiny.img"
     image.write_bytes(image_bytes(65536))
-    # one arena: with one for each thread, freed memory stays with whichever thread has ended
+    # a single malloc arena: with one per thread, freed memory stays with threads that have ended
     env = {**os.environ, "MALLOC_ARENA_MAX": "1"}
     run = [sys.executable, "-c", MANY_FLASHES, image, tmp_path / "disk"]
     memory, files, threads = map(int, subprocess.run(run, check=True, capture_output=True, text=True, env=env).stdout.split())
     assert (files, threads) == (0, 0)
-    # a leak of one event in each flash would be more
+    # less than a leak of one event per flash
     assert memory < 8 * MIB
 
 

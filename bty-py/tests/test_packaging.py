@@ -1,4 +1,5 @@
-"""What is in the wheel and in the sdist. Both are built by the backend itself; the wheel of `make test-python` is made of what cargo has built."""
+"""Content of the wheel and the sdist. The backend builds both; `make test-python` makes the wheel from the
+results of cargo."""
 
 import importlib.metadata
 import importlib.util

@@ -1,4 +1,4 @@
-"""Scripts with functions of Python."""
+"""Scripts that call Python functions."""
 
 import pytest
 

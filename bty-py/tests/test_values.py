@@ -1,5 +1,6 @@
-"""Values, arguments and exceptions; and bad input, which raises and never aborts."""
+"""Values, arguments and exceptions. Invalid input raises, and never aborts the process."""
 
+import ast
 import copy
 import pickle
 from pathlib import Path
@@ -123,7 +124,7 @@ BAD = [None, 1, 1.5, object(), b"\xff\x00", [], {}, "nul\0byte", Path("nul\0byte
 def test_bad_input_raises(call, bad):
     with pytest.raises(Exception) as raised:
         call(bad)
-    # a panic would be a BaseException, and is no answer
+    # a panic would be a BaseException
     assert isinstance(raised.value, (bty.Error, TypeError, ValueError, OverflowError, OSError, AttributeError))
 
 
@@ -142,7 +143,7 @@ def test_closed_image(image, disk):
         with pytest.raises(ValueError, match="closed"):
             call()
     opened.close()
-    # the plan has opened it for itself
+    # the plan has its own handle
     assert plan.execute().is_success
 
 
@@ -159,3 +160,21 @@ def test_everything_that_is_told_is_there():
         assert getattr(bty, name) is not None
     with pytest.raises(AttributeError):
         bty.nothing
+
+
+def test_deprecated_names_still_work(image, disk):
+    plan = bty.Plan(image, disk)
+    with pytest.warns(DeprecationWarning, match=r"use dry_run_report\(\)"):
+        assert plan.foresee() == plan.dry_run_report()
+    with pytest.warns(DeprecationWarning, match="use min_disk_bytes"):
+        assert plan.image.least_bytes == plan.image.min_disk_bytes == plan.image.disk_bytes
+
+
+def test_stubs_have_every_public_name_of_the_native_classes():
+    stubs = ast.parse(Path(bty.__file__).with_name("_bty.pyi").read_text())
+    described = {node.name: node for node in stubs.body if isinstance(node, ast.ClassDef)}
+    native = {name: kind for name, kind in vars(bty._bty).items() if isinstance(kind, type)}
+    assert set(described) == set(native)
+    for name, kind in native.items():
+        members = {node.name for node in described[name].body if isinstance(node, ast.FunctionDef)}
+        assert {one for one in members if not one.startswith("_")} == {one for one in vars(kind) if not one.startswith("_")}, name

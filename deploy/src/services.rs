@@ -57,7 +57,7 @@ pub(crate) fn all(settings: &Settings, version: &str) -> Vec<Service> {
     vec![
         Service {
             name: "bty-cache",
-            purpose: "a cache between the origins of images and machines",
+            purpose: "cache host for images",
             image: image("bty-cache"),
             env: Vec::new(),
             state: Some(("withcache", "/var/lib/bty-cache")),
@@ -66,7 +66,7 @@ pub(crate) fn all(settings: &Settings, version: &str) -> Vec<Service> {
         },
         Service {
             name: "bty-web",
-            purpose: "machines, plans, events, pages",
+            purpose: "server for machines, with the pages",
             image: image("bty-web"),
             env: cache.into_iter().chain(tftp).collect(),
             state: Some(("bty", "/var/lib/bty")),
@@ -75,7 +75,7 @@ pub(crate) fn all(settings: &Settings, version: &str) -> Vec<Service> {
         },
         Service {
             name: "bty-tftp",
-            purpose: "boot programs for firmware",
+            purpose: "boot programs for firmware, over TFTP",
             image: image("bty-tftp"),
             env: Vec::new(),
             state: None,

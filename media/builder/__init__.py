@@ -1,1 +1,1 @@
-"""What `media/build` is made of."""
+"""Modules of `media/build`, which builds boot media and network boot files."""

@@ -1,6 +1,7 @@
-"""The way to a server, and nothing else: iPXE on a stick or a CD. UEFI starts iPXE itself, which reads the script beside it; BIOS starts it by GRUB.
+"""The product `chain`: iPXE on a stick or CD, which contacts a server and contains nothing else. UEFI
+starts iPXE itself, which reads the script beside it; BIOS starts it through GRUB.
 
-That of x86_64 starts machines with arm64 too; that of arm64 has nothing else."""
+The medium for x86_64 starts arm64 machines too; the medium for arm64 starts only these."""
 
 import tempfile
 from pathlib import Path
@@ -22,7 +23,7 @@ def build(out: Path, version: str, archive: Archive):
     files = {
         MARK: version.encode() + b"\n",
         "EFI/BOOT/BOOTAA64.EFI": ipxe["ipxe-arm64.efi"].read_bytes(),
-        # for the person with the stick in the hand
+        # edited by whoever uses the stick
         "autoexec.ipxe": (HERE / "autoexec.ipxe").read_bytes(),
     }
     if has_bios:
@@ -32,7 +33,7 @@ def build(out: Path, version: str, archive: Archive):
             "grub.cfg": (HERE / "grub.cfg").read_bytes(),
             "second.ipxe": (HERE / "second.ipxe").read_bytes(),
         }
-        archive.note_installed("grub-pc-bin")
+        archive.record_installed("grub-pc-bin")
     with tempfile.TemporaryDirectory() as work:
         esp = Path(work) / "esp"
         esp.write_bytes(fat.build(files, ESP_BYTES, "BTY_CHAIN"))

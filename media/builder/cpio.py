@@ -1,39 +1,40 @@
-"""Archives that the kernel unpacks as its first root (`Documentation/driver-api/early-userspace/buffer-format.rst`): the same tree, the same bytes."""
+"""Initramfs archives (`Documentation/driver-api/early-userspace/buffer-format.rst` of the kernel).
+Reproducible: the same tree gives the same bytes."""
 
 import stat
 from pathlib import Path
 
 
 class Tree:
-    """Files by their paths; everything belongs to root, and is as old as the epoch."""
+    """A tree of files, all owned by root, with the time 0."""
 
     def __init__(self):
         self.entries: dict[str, tuple[int, bytes]] = {}
 
     def dir(self, path: str, mode: int = 0o755):
-        """A directory, and those above."""
+        """Adds a directory and its parents."""
         parts = path.strip("/").split("/")
         for end in range(1, len(parts) + 1):
             self.entries.setdefault("/".join(parts[:end]), (stat.S_IFDIR | (mode if end == len(parts) else 0o755), b""))
 
     def put(self, path: str, content: bytes, mode: int = 0o644):
-        """A file."""
+        """Adds a file and its parent directories."""
         path = path.strip("/")
         if "/" in path:
             self.dir(path.rpartition("/")[0])
         self.entries[path] = (stat.S_IFREG | mode, content)
 
     def link(self, path: str, target: str):
-        """A symbolic link."""
+        """Adds a symbolic link."""
         self.put(path, b"")
         self.entries[path.strip("/")] = (stat.S_IFLNK | 0o777, target.encode())
 
     def copy(self, path: str, source: Path, mode: int = 0o644):
-        """A file with the content of another one."""
+        """Adds a file with the content of `source`."""
         self.put(path, source.read_bytes(), mode)
 
     def add(self, source: Path, below: str = ""):
-        """Everything below a directory."""
+        """Adds all files and links below the directory `source`."""
         for file in sorted(source.rglob("*")):
             path = f"{below}/{file.relative_to(source)}"
             if file.is_symlink():
@@ -42,7 +43,7 @@ class Tree:
                 self.copy(path, file, 0o755 if file.stat().st_mode & 0o100 else 0o644)
 
     def pack(self) -> bytes:
-        """The archive, in the format "newc"."""
+        """Returns the archive in the format "newc"."""
         pieces = [record(number, path, *self.entries[path]) for number, path in enumerate(sorted(self.entries), 1)]
         return b"".join([*pieces, record(0, "TRAILER!!!", 0, b"")])
 

@@ -1,6 +1,7 @@
-"""A root file system of Debian sid in which Rust programs for arm64 are built on another architecture; its compiler comes with the library for arm64.
+"""Cross-compiles Rust programs for arm64 in a root file system of Debian sid, whose Rust compiler has
+a standard library for arm64.
 
-It is made and used in a mount namespace of its own: this system's mounts stay as they are."""
+Uses a mount namespace, so that the mounts of this system do not change."""
 
 import os
 import subprocess
@@ -22,7 +23,7 @@ VARIABLES = {
 
 
 def build(source: Path, work: Path, packages: list[str]) -> Path:
-    """Builds `packages`, which are arguments of cargo; gives the directory with the programs, already stripped."""
+    """Builds `packages`, given as arguments of cargo. Returns the directory of the stripped programs."""
     names = [name for flag, name in zip(packages, packages[1:]) if flag == "--bin"]
     out = f"target/arm64/{TARGET}/release"
     command = f"cargo build --release --target {TARGET} {' '.join(packages)} && cd {out} && aarch64-linux-gnu-strip {' '.join(names)}"
@@ -31,7 +32,7 @@ def build(source: Path, work: Path, packages: list[str]) -> Path:
 
 
 def run(source: Path, work: Path, command: str, target: str, flags: str = ""):
-    """Runs a command of the shell in `source`, where cargo builds for arm64 into `target`."""
+    """Runs a shell command in `source`, with cargo set up to build for arm64 into `target`."""
     root = work / "cross-sid"
     if not root.exists():
         make(root)
@@ -54,7 +55,7 @@ exec chroot {root} /bin/sh -c 'cd /source && {command}'
 
 
 def make(root: Path, arches: str = "amd64,arm64", packages: str = PACKAGES):
-    """Makes a root file system of sid."""
+    """Creates a root file system of sid."""
     part = root.with_suffix(".part")
     subprocess.run(["rm", "-rf", part], check=True)
     command = ["mmdebstrap", "--quiet", "--variant=apt", f"--architectures={arches}", f"--include={packages}"]

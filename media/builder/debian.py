@@ -1,6 +1,8 @@
-"""Debian packages, single ones: fetched by apt, which checks the archive's signature, and unpacked below a work directory.
+"""Fetches single Debian packages by apt, which verifies the archive's signature, and unpacks them
+below a work directory.
 
-apt has a configuration of its own here: nothing of this system's package lists changes, and no package is installed."""
+Uses an apt configuration of its own: package lists of this system do not change, and no package is
+installed."""
 
 import glob
 import hashlib
@@ -16,7 +18,7 @@ KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 @dataclass(frozen=True)
 class Package:
-    """A package that went in."""
+    """A package whose files are part of a product."""
 
     name: str
     version: str
@@ -40,10 +42,10 @@ class Archive:
             self.apt("update")
 
     def source(self) -> str:
-        """The line that names the mirror this system uses."""
+        """Returns the line for `sources.list`, with the mirror that this system uses."""
         return f"deb [signed-by={KEYRING}] {mirror()} {self.suite} {COMPONENTS}"
 
-    def apt(self, *words: str, tool: str = "apt-get", cwd: Path | None = None) -> str:
+    def apt(self, *arguments: str, tool: str = "apt-get", cwd: Path | None = None) -> str:
         options = {
             "Dir::Etc::SourceList": self.dir / "sources.list",
             "Dir::Etc::SourceParts": self.dir / "parts",
@@ -57,11 +59,12 @@ class Archive:
             "APT::Sandbox::User": "root",
             "Acquire::Retries": "3",
         }
-        flags = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
-        return subprocess.run([tool, "-q", *flags, *words], check=True, cwd=cwd, text=True, stdout=subprocess.PIPE).stdout
+        flags = [flag for name, value in options.items() for flag in ("-o", f"{name}={value}")]
+        command = [tool, "-q", *flags, *arguments]
+        return subprocess.run(command, check=True, cwd=cwd, text=True, stdout=subprocess.PIPE).stdout
 
     def get(self, name: str) -> Package:
-        """Fetches and unpacks a package, once."""
+        """Fetches and unpacks a package, unless that was done before."""
         if name in self.packages and self.packages[name].root:
             return self.packages[name]
         shown = self.apt("show", "--no-all-versions", name, tool="apt-cache")
@@ -77,8 +80,8 @@ class Archive:
         self.packages[name] = Package(name, field["Version"], field["Architecture"], field["SHA256"], root)
         return self.packages[name]
 
-    def note(self, names: list[str]):
-        """Packages that others have fetched, in their current version, and that went in too."""
+    def record(self, names: list[str]):
+        """Records packages that another tool has fetched in their current version, for the SBOM."""
         shown = self.apt("show", "--no-all-versions", *names, tool="apt-cache")
         for text in shown.split("\n\n"):
             field = dict(re.findall(r"^(Package|Version|Architecture|SHA256): (\S+)$", text, re.MULTILINE))
@@ -86,19 +89,19 @@ class Archive:
                 found = Package(field["Package"], field["Version"], field["Architecture"], field["SHA256"], None)
                 self.packages.setdefault(found.name, found)
 
-    def note_installed(self, name: str):
-        """A package of this system, of which something went in."""
+    def record_installed(self, name: str):
+        """Records a package installed on this system whose files are part of the product."""
         shown = subprocess.run(["dpkg-query", "-W", "-f", "${Version} ${Architecture}", name], check=True, text=True, stdout=subprocess.PIPE).stdout
         self.packages.setdefault(name, Package(name, *shown.split(" "), None, None))
 
     def kernel(self) -> Package:
-        """The package of the current kernel."""
+        """Fetches the package of the current kernel."""
         depends = self.apt("depends", f"linux-image-{self.arch}", tool="apt-cache")
         return self.get(re.search(r"Depends: (linux-image-\d\S*)", depends)[1])
 
 
 def mirror() -> str:
-    """The mirror of Debian that this system uses."""
+    """Returns the Debian mirror that this system uses."""
     for path in ["/etc/apt/sources.list", *sorted(glob.glob("/etc/apt/sources.list.d/*"))]:
         text = Path(path).read_text() if os.path.isfile(path) else ""
         for found in re.findall(r"^(?:deb (?:\[[^]]*\] )?|URIs: *)(https?://\S+)", text, re.MULTILINE):

@@ -1,16 +1,16 @@
-"""FAT file systems with files in them, made without mounting: the same files, the same bytes."""
+"""FAT file systems, created without mounting. Reproducible: the same files give the same bytes."""
 
 import os
 import subprocess
 import tempfile
 from pathlib import Path
 
-#: mtools and mkfs.vfat write times; these are the ones that they write.
+#: The time that mtools and mkfs.vfat write: 1980-01-01, the earliest time of FAT.
 EPOCH = {**os.environ, "SOURCE_DATE_EPOCH": "315532800", "TZ": "UTC"}
 
 
 def build(files: dict[str, bytes], size: int, label: str) -> bytes:
-    """A file system of `size` bytes: of the kind that the size asks for."""
+    """Returns a file system of `size` bytes: FAT12, FAT16 or FAT32, depending on the size."""
     with tempfile.TemporaryDirectory() as work:
         image, stage = Path(work) / "fat", Path(work) / "stage"
         image.touch()
@@ -24,6 +24,6 @@ def build(files: dict[str, bytes], size: int, label: str) -> bytes:
         for path in sorted(stage.rglob("*"), key=str):
             os.utime(path, (315532800, 315532800))
         top = sorted(stage.iterdir())
-        # -m keeps the times of the files
+        # -m preserves the times of the files
         subprocess.run(["mcopy", "-s", "-m", "-Q", "-i", image, *top, "::"], check=True, env=EPOCH)
         return image.read_bytes()

@@ -1,4 +1,5 @@
-"""The full environment: a root file system with systemd and tools, for people. It has no kernel: the small environment takes its own along."""
+"""The full environment: a root file system with systemd and tools for people. It has no kernel and no
+modules: `bty-live` copies those of the small environment."""
 
 import hashlib
 import os
@@ -15,7 +16,7 @@ NATIVE = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine)
 
 
 def build(archive: Archive, version: str, work: Path) -> Path:
-    """Gives the squashfs; made once for the same packages."""
+    """Returns the squashfs. Builds it only if packages or sources have changed."""
     packages = [line for line in (HERE / "packages").read_text().split("\n") if line and not line.startswith("#")]
     lists = sorted((archive.dir / "lists").glob("*_Packages*"))
     files = [Path(__file__), *sorted(path for path in HERE.rglob("*") if path.is_file())]
@@ -24,16 +25,18 @@ def build(archive: Archive, version: str, work: Path) -> Path:
     if not (out.exists() and stamp.exists() and stamp.read_text() == key):
         make(archive, version, packages, out)
         stamp.write_text(key)
-    archive.note((work / f"full-{archive.arch}.packages").read_text().split())
+    archive.record((work / f"full-{archive.arch}.packages").read_text().split())
     return out
 
 
 def check(arch: str):
-    """Programs of the packages run while they are installed: those of another architecture need an emulator that the kernel knows."""
+    """Exits unless this system can run programs for `arch`: packages run programs while they are
+    installed.
+    """
     if not shutil.which("arch-test") or subprocess.run(["arch-test", arch], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
         sys.exit(
-            f"media/build: this machine does not run programs for {arch}, which the full environment is made with. Install arch-test, qemu-user-static and "
-            "binfmt-support, and mount binfmt_misc on /proc/sys/fs/binfmt_misc; or build ramdisk alone, which needs none of it"
+            f"media/build: cannot build the full environment: this system cannot run programs for {arch}. Install arch-test, qemu-user-static "
+            "and binfmt-support, and mount binfmt_misc on /proc/sys/fs/binfmt_misc; or build only ramdisk, which needs none of these"
         )
 
 
@@ -42,13 +45,13 @@ def make(archive: Archive, version: str, packages: list[str], out: Path):
         check(archive.arch)
     tar = out.with_suffix(".tar")
     hooks = [
-        # those that are the same for everybody are nobody's
+        # host keys and ids must not be the same on all machines
         'rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/nvme/host* "$1"/etc/machine-id "$1"/var/lib/dbus/machine-id "$1"/etc/resolv.conf "$1"/etc/hostname',
         'rm -rf "$1"/var/log/* "$1"/var/cache/* "$1"/var/lib/apt/lists/* "$1"/usr/share/doc/* "$1"/usr/share/man/* "$1"/usr/share/locale/*',
         f'sed -i "s/@VERSION@/{version}/" "$1"/etc/issue "$1"/etc/motd',
-        # no password: consoles log root in by themselves, and ssh takes keys only
+        # no password: consoles log root in automatically, and ssh accepts keys only
         'sed -i "s#^root:.*#root:*:19000:0:99999:7:::#" "$1"/etc/shadow && rm -f "$1"/etc/*-',
-        # it would let ssh listen on the sockets of a virtual machine
+        # it would start ssh on the vsock of a virtual machine
         'mkdir -p "$1"/etc/systemd/system-generators && ln -s /dev/null "$1"/etc/systemd/system-generators/systemd-ssh-generator',
         'chroot "$1" systemctl -q enable bty-on-tty1.service bty-ssh-keys.service systemd-networkd.service',
         'chroot "$1" systemctl -q mask systemd-networkd-wait-online.service apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer',

@@ -1,4 +1,4 @@
-"""GRUB: programs with the script that they begin with built in, from the modules of this system's packages."""
+"""GRUB images with an embedded start script, built from the modules that this system has installed."""
 
 import subprocess
 import tempfile

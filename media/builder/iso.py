@@ -1,7 +1,9 @@
-"""Images that are a CD and a stick at once: ISO 9660 with El Torito for both firmwares, and a partition table over the same bytes.
+"""Hybrid images for CDs and sticks: ISO 9660 with El Torito for BIOS and UEFI, and a partition table
+over the same bytes.
 
-The table is an MBR: partition 2 is the EFI system partition, and partition 3, if there is one, a file system behind everything else, which may
-grow. They do not overlap: Windows takes no notice of what follows an overlap."""
+The table is an MBR. Partition 2 is the EFI system partition; partition 3, if there is one, is a file
+system at the end, which can grow. They must not overlap, because Windows ignores partitions after
+overlapping ones."""
 
 import os
 import shutil
@@ -14,12 +16,14 @@ from . import grub
 
 EPOCH = "315532800"
 MIB, SECTOR = 1 << 20, 512
-#: In the fields for cylinders, heads and sectors: look at the sector numbers instead.
+#: Value of the CHS fields that tells readers to use the sector numbers instead.
 LBA = b"\xfe\xff\xff"
 
 
 def build(out: Path, label: str, files: dict[str, bytes], esp: Path, bios: str | None):
-    """Writes the image. `bios` is the script that GRUB begins with on BIOS, where there is one; `esp` is the EFI system partition in a file."""
+    """Writes the image. `bios` is the start script of GRUB for BIOS; with none, the image boots UEFI
+    only. `esp` is a file with the EFI system partition.
+    """
     with tempfile.TemporaryDirectory() as work:
         stage = Path(work) / "stage"
         if bios:
@@ -28,7 +32,7 @@ def build(out: Path, label: str, files: dict[str, bytes], esp: Path, bios: str |
             file = stage / path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
-        # for the catalog
+        # for the El Torito boot catalog
         (stage / "boot").mkdir(exist_ok=True)
         for path in [*stage.rglob("*"), stage]:
             path.chmod(0o755 if path.is_dir() else 0o644)
@@ -45,7 +49,7 @@ def build(out: Path, label: str, files: dict[str, bytes], esp: Path, bios: str |
 
 
 def append(out: Path, content: Path, kind: int):
-    """Adds partition 3 behind everything, at a whole MiB."""
+    """Appends partition 3 of type `kind`, aligned to 1 MiB."""
     with open(out, "r+b") as disk:
         start = -(-disk.seek(0, os.SEEK_END) // MIB) * MIB
         disk.truncate(start)

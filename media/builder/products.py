@@ -1,4 +1,4 @@
-"""The products: what each of them is made of, and what its files are called."""
+"""The products: their parts and their file names."""
 
 import shutil
 import tomllib
@@ -17,7 +17,7 @@ KNOWN = {
 
 
 class Builder:
-    """Builds products; what several of them need is built once."""
+    """Builds products. Parts that several products need are built once."""
 
     def __init__(self, options):
         self.arch, self.out, self.work = options.arch, options.out, options.work
@@ -33,7 +33,7 @@ class Builder:
     def build(self, names: list[str]):
         for name in names:
             stem, inputs = self.stem(name), self.inputs()
-            # beside the product: other products of the same name may be made from the same parts
+            # in --out and not in --work: another --out may have older products from the same parts
             stamp = self.out / f".{stem}.inputs"
             sums = self.out / f"{stem}.sha256"
             if stamp.exists() and stamp.read_text() == inputs and sums.exists():
@@ -41,7 +41,7 @@ class Builder:
             self.archive.packages = {}
             files = getattr(self, name.replace("-", "_"))()
             document = self.out / f"{stem}.spdx.json"
-            # there is nothing of ours in it but a script
+            # chain contains none of our programs
             own = {} if name == "chain" else self.programs
             sbom.write(document, self.version, self.archive, own, files, list(LIVE.values()))
             listed = "".join(f"{sha256(file)}  {file.name}\n" for file in [*files, document])
@@ -51,7 +51,7 @@ class Builder:
                 print(f"{file.stat().st_size / (1 << 20):8.1f} MiB  {file}", flush=True)
 
     def inputs(self) -> str:
-        """A digest of everything that the products are made of: programs, package lists, and what is in this directory."""
+        """Returns digests of all inputs: programs, package lists, and the files in `media/`."""
         here = sorted(path for path in (ROOT / "media").rglob("*") if path.is_file() and "live" not in path.relative_to(ROOT / "media").parts[:1])
         lists = sorted((self.archive.dir / "lists").glob("*_Packages*"))
         digests = "".join(sha256(file) + "\n" for file in [*here, *lists, *self.programs.values()])
@@ -69,16 +69,16 @@ class Builder:
 
     @property
     def small(self) -> tuple[bytes, bytes]:
-        """Kernel, and the archive of the small environment."""
+        """Kernel and initramfs of the small environment."""
         return self.part("small", self.make_small)
 
     @property
     def full(self) -> Path:
-        """The full environment."""
+        """The squashfs of the full environment."""
         return self.part("full", lambda: full.build(self.archive, self.version, self.work))
 
     def part(self, name: str, make):
-        """What several products have is made once; its packages are noted with each of them."""
+        """Returns a part that several products use, built once. Records its packages for each of them."""
         if name not in self.parts:
             others, self.archive.packages = self.archive.packages, {}
             self.parts[name] = make(), self.archive.packages
@@ -109,7 +109,7 @@ class Builder:
 
     def usbboot_pc(self) -> list[Path]:
         file = self.file("usbboot-pc", "iso")
-        # GRUB asks for the signature of what is in the file: packed, the kernel would have none
+        # not compressed: GRUB checks the Secure Boot signature of the file itself
         content = {"bty/vmlinuz": self.small[0], "bty/initrd": self.small[1]}
         if self.has_full:
             content["bty/full.squashfs"] = self.full.read_bytes()

@@ -1,4 +1,4 @@
-"""What went in, beside what came out: a document of SPDX 2.3."""
+"""Software bills of materials: SPDX 2.3 documents that list what a product contains."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def crates(arch: str, packages: list[str]) -> list[tuple[str, str, str]]:
-    """Name, version and digest of what our programs are made of."""
+    """Returns name, version and digest of the crates in our programs, `packages`."""
     target = {"amd64": "x86_64", "arm64": "aarch64"}[arch] + "-unknown-linux-gnu"
     command = [os.environ.get("CARGO", "cargo"), "tree", "--locked", "--edges=normal", "--prefix=none", "--format={p}", f"--target={target}"]
     tree = subprocess.run([*command, *(word for name in packages for word in ("-p", name))], check=True, cwd=ROOT, text=True, stdout=subprocess.PIPE).stdout
@@ -23,8 +23,8 @@ def crates(arch: str, packages: list[str]) -> list[tuple[str, str, str]]:
     return [(one["name"], one["version"], one["checksum"]) for one in locked if "checksum" in one and (one["name"], f"v{one['version']}") in used]
 
 
-def write(path: Path, version: str, archive: Archive, own: dict[str, Path], products: list[Path], made_of: list[str]):
-    """Lists Debian packages, own programs with their crates, and the files that were made of them."""
+def write(path: Path, version: str, archive: Archive, own: dict[str, Path], products: list[Path], own_crates: list[str]):
+    """Writes a document that lists Debian packages, our programs with their crates, and the product files."""
     name = path.name.removesuffix(".spdx.json")
 
     def package(ident: str, **more) -> dict:
@@ -49,7 +49,7 @@ def write(path: Path, version: str, archive: Archive, own: dict[str, Path], prod
         )
     for program, file in sorted(own.items()):
         packages.append(package(f"own-{program}", name=program, versionInfo=version, checksums=digest(sha256(file))))
-    for crate, number, checksum in crates(archive.arch, made_of) if own else []:
+    for crate, number, checksum in crates(archive.arch, own_crates) if own else []:
         reference = {"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": f"pkg:cargo/{crate}@{number}"}
         packages.append(package(f"crate-{crate}-{number}".replace("_", "-").replace("+", "-"), name=crate, versionInfo=number, checksums=digest(checksum), externalRefs=[reference]))
     files = [
@@ -64,7 +64,7 @@ def write(path: Path, version: str, archive: Archive, own: dict[str, Path], prod
         "SPDXID": "SPDXRef-DOCUMENT",
         "name": name,
         "documentNamespace": f"urn:bty:{name}:{hashlib.sha256(inputs.encode()).hexdigest()}",
-        # the same inputs give the same document
+        # constant, so that the document is reproducible
         "creationInfo": {"created": "1970-01-01T00:00:00Z", "creators": ["Tool: bty-media"]},
         "packages": packages,
         "files": files,

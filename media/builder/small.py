@@ -1,4 +1,5 @@
-"""The small environment: kernel modules with their firmware, BusyBox, `bty`, and its first process `bty-live`, in one archive for the kernel."""
+"""The small environment: an initramfs with kernel modules, their firmware, BusyBox, `bty`, and the init
+process `bty-live`."""
 
 import re
 import shutil
@@ -10,7 +11,7 @@ from .cpio import Tree
 from .debian import Archive
 
 HERE = Path(__file__).resolve().parent.parent / "small"
-#: Packages with firmware of wired network cards and disk controllers.
+#: Packages with firmware for wired network cards and disk controllers.
 FIRMWARE = [
     "firmware-bnx2",
     "firmware-bnx2x",
@@ -21,17 +22,18 @@ FIRMWARE = [
     "firmware-qlogic",
     "firmware-realtek",
 ]
-#: Variants of a card's firmware for other uses, and those of older kernels, which the modules still name.
+#: Prefixes of firmware that is left out although modules list it: variants for other uses, and files
+#: for older kernels.
 NO_FIRMWARE = ("netronome/flower", "netronome/bpf", "netronome/nic-sriov", "liquidio", "bnx2x/bnx2x-e1-7.13.15", "bnx2x/bnx2x-e1h-7.13.15", "bnx2x/bnx2x-e2-7.13.15")
-#: What `bty-live` and the `modprobe` of BusyBox read.
+#: Module indexes that `bty-live` and BusyBox's `modprobe` read.
 INDEXES = ("modules.alias", "modules.builtin", "modules.dep")
-#: The lines beside the screen that it is shown on.
+#: Serial consoles on the kernel command line, besides the screen.
 CONSOLES = {"amd64": "console=ttyS0,115200 console=ttyS1,115200", "arm64": "console=ttyAMA0,115200"}
 DIRS = ["dev", "proc", "sys", "run", "tmp", "root", "mnt", "full", "var/tmp", "var/lib/bty/images", "etc", "lib/modules"]
 
 
 def build(archive: Archive, programs: dict[str, Path], work: Path, level: int) -> tuple[Path, bytes]:
-    """Gives the kernel, and the archive with everything else, not compressed."""
+    """Returns the kernel, and the uncompressed initramfs."""
     kernel = archive.kernel()
     tree = Tree()
     for path in DIRS:
@@ -50,7 +52,7 @@ def build(archive: Archive, programs: dict[str, Path], work: Path, level: int) -
 
 def busybox(tree: Tree, archive: Archive):
     tree.copy("bin/busybox", archive.get("busybox-static").root / "usr/bin/busybox", 0o755)
-    # one that runs here says where its names are; those of other architectures are the same
+    # a native one lists the applets; they are the same on all architectures
     native = Archive(archive.dir.parent, host(), archive.suite).get("busybox-static").root / "usr/bin/busybox"
     names = subprocess.run([native, "--list-full"], check=True, text=True, stdout=subprocess.PIPE).stdout.split()
     for path in names:
@@ -63,31 +65,33 @@ def host() -> str:
 
 
 def authorities(archive: Archive) -> bytes:
-    """The certificate authorities of Debian's package."""
+    """Returns the CA certificates of Debian's package."""
     root = archive.get("ca-certificates").root / "usr/share/ca-certificates"
     return b"".join(path.read_bytes() for path in sorted(root.rglob("*.crt")))
 
 
-def wanted(path: str, rules: list[str]) -> bool:
-    """A module file below `kernel/`, `drivers/ata/ahci.ko.xz`: the last rule that names it or a directory above decides."""
+def is_selected(path: str, rules: list[str]) -> bool:
+    """Returns whether the rules select a module, such as `drivers/ata/ahci.ko.xz` below `kernel/`: the
+    last rule for the module or one of its directories decides.
+    """
     name = re.sub(r"\.ko.*", "", path)
-    said = [rule for rule in rules if name == rule.lstrip("-") or name.startswith(rule.lstrip("-") + "/")]
-    return bool(said) and not said[-1].startswith("-")
+    matching = [rule for rule in rules if name == rule.lstrip("-") or name.startswith(rule.lstrip("-") + "/")]
+    return bool(matching) and not matching[-1].startswith("-")
 
 
 def modules(tree: Tree, archive: Archive, kernel: Path, work: Path, level: int):
-    """Adds the modules that are wanted, those that they need, indexes for both, and their firmware."""
+    """Adds the selected modules, their dependencies, indexes for all of them, and their firmware."""
     (source,) = kernel.glob("usr/lib/modules/*")
     release = source.name
     if not (source / "modules.dep").exists():
         subprocess.run(["depmod", "-b", kernel / "usr", release], check=True)
-    needs = {}
+    dependencies = {}
     for line in (source / "modules.dep").read_text().splitlines():
         file, _, others = line.partition(":")
-        needs[file] = others.split()
+        dependencies[file] = others.split()
     rules = [line for line in (HERE / "modules").read_text().splitlines() if line and not line.startswith("#")]
-    files = {file for file in needs if wanted(file.removeprefix("kernel/"), rules)}
-    files |= {need for file in files for need in needs[file]}
+    files = {file for file in dependencies if is_selected(file.removeprefix("kernel/"), rules)}
+    files |= {dependency for file in files for dependency in dependencies[file]}
 
     stage = work / f"modules-{archive.arch}"
     shutil.rmtree(stage, ignore_errors=True)
@@ -106,16 +110,18 @@ def modules(tree: Tree, archive: Archive, kernel: Path, work: Path, level: int):
 
 
 def firmware(tree: Tree, archive: Archive, files: list[Path], level: int):
-    """Adds what these modules may ask for, as far as Debian has it. The kernel unpacks it."""
-    ask = ["modinfo", "-F", "firmware"]
+    """Adds the firmware that these modules list, as far as Debian has it, compressed: the kernel
+    decompresses it.
+    """
+    modinfo = ["modinfo", "-F", "firmware"]
     with ThreadPoolExecutor() as pool:
-        said = pool.map(lambda file: subprocess.run([*ask, file], check=True, text=True, stdout=subprocess.PIPE).stdout.split(), files)
-        names = sorted({name for names in said for name in names if not name.startswith(NO_FIRMWARE)})
+        listed = pool.map(lambda file: subprocess.run([*modinfo, file], check=True, text=True, stdout=subprocess.PIPE).stdout.split(), files)
+        names = sorted({name for names in listed for name in names if not name.startswith(NO_FIRMWARE)})
         roots = [archive.get(package).root / "usr/lib/firmware" for package in FIRMWARE]
         found = {}
         for name in names:
             for root in roots:
-                # a module may name a whole family of files
+                # a name may be a pattern
                 for file in sorted(root.glob(name)):
                     found.setdefault(str(file.relative_to(root)), file)
         packed = pool.map(lambda file: compress(file.read_bytes(), level), found.values())
@@ -124,13 +130,17 @@ def firmware(tree: Tree, archive: Archive, files: list[Path], level: int):
 
 
 def pack_kernel(vmlinuz: bytes, arch: str) -> bytes:
-    """As iPXE gets it, which knows gzip: Debian's kernel for arm64 does not unpack itself."""
+    """Returns the kernel for iPXE. That for arm64 is compressed by gzip, which iPXE decompresses, because
+    it is not self-extracting.
+    """
     if arch != "arm64":
         return vmlinuz
     return subprocess.run(["libdeflate-gzip", "-12", "-c"], input=vmlinuz, check=True, stdout=subprocess.PIPE).stdout
 
 
 def compress(content: bytes, level: int) -> bytes:
-    """With one thread, whose result does not depend on the machine; the kernel needs the check and knows no long windows."""
+    """Compresses by zstd. One thread makes the result reproducible. The kernel needs the checksum, and
+    does not support long windows.
+    """
     command = ["zstd", "-q", f"-{level}", "--single-thread", "--check", "-c"]
     return subprocess.run(command, input=content, check=True, stdout=subprocess.PIPE).stdout

@@ -1,5 +1,5 @@
-//! What goes wrong, or comes late, once a machine has started. These machines start with the kernel
-//! and the initramfs at once: firmware and iPXE are the subject of the other modules.
+//! Faults and delays after a machine has started. These machines start the kernel and the initramfs
+//! directly; other modules test firmware and iPXE.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -11,8 +11,8 @@ use serde_json::json;
 
 use super::lab::{Lab, PATIENCE, SERIAL};
 
-/// A machine that is being flashed, for eight seconds: its disk is slow, so that the middle is not
-/// over before anybody looks.
+/// Starts a flash that takes eight seconds because of a slow disk, so that a test can act in the
+/// middle.
 fn in_the_middle(lab: &Lab) -> (PathBuf, Machine) {
     let disk = lab.disk();
     lab.bind("bty-flash-once", SERIAL);
@@ -22,7 +22,7 @@ fn in_the_middle(lab: &Lab) -> (PathBuf, Machine) {
     (disk, machine)
 }
 
-/// The old data at `offset` is gone.
+/// True if the old data at `offset` has been overwritten.
 fn has_changed(disk: &Path, offset: u64) -> bool {
     let mut byte = [0xA5];
     File::open(disk).unwrap().read_exact_at(&mut byte, offset).unwrap();
@@ -39,12 +39,12 @@ fn a_server_that_is_restarted_in_the_middle_hears_of_the_end() {
         !has_changed(&disk, lab.content.len() as u64 - (1 << 20)),
         "it was not the middle any more"
     );
-    // without the server, until nothing of the image is missing on the disk
+    // without the server, until all of the image is on the disk
     machine.wait(PATIENCE, "the end of the image", |_| {
         has_changed(&disk, lab.content.len() as u64 - (1 << 20))
     });
     let Rack { ns, web, .. } = &mut lab.rack;
-    ns.run(|| web.again());
+    ns.run(|| web.start_again());
     lab.is_flashed_once(&mut machine, &disk);
 }
 
@@ -81,7 +81,7 @@ fn a_disk_that_fails_is_told_and_does_not_boot() {
 fn a_wrong_serial_writes_nothing() {
     let lab = Lab::new("BIOS, UEFI");
     let disk = lab.disk();
-    // the bundled plan waits for a minute
+    // the bundled plan waits a minute
     let source =
         include_str!("../../bty-web/src/domain/plans/bty-flash-once.rhai").replace(", 60)", ", 2)");
     lab.rack.ns.run(|| {
@@ -144,7 +144,7 @@ fn of_two_cards_the_one_that_has_booted_is_used() {
     let lab = Lab::new("BIOS, UEFI");
     let disk = lab.disk();
     lab.bind("bty-flash-once", SERIAL);
-    // the other one is found first by Linux, and has a network behind it too
+    // Linux finds the other card first, and it is connected too
     let hardware = lab.hardware(Firmware::Bios).card("tap1", "52:54:00:aa:bb:02").disk(
         Bus::Virtio,
         &disk,

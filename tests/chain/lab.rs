@@ -1,4 +1,4 @@
-//! A rack with an image in a registry, and machines with disks.
+//! A rack with an image in a registry, and machines with disks to flash.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 use crate::sources::oci::{IMAGE, layer, push};
 
 pub(crate) const SERIAL: &str = "CHAIN-1";
-/// Without KVM, and beside other tests.
+/// Timeout for machines without KVM, while other tests run.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
 
-/// The image comes through the cache host in the server's process.
+/// Settings of a server that fetches images through its embedded cache host.
 const ENV: [(&str, &str); 4] = [
     ("BTY_NETWORK_PLAIN_HTTP", "1"),
     ("BTY_CACHE_EMBEDDED", "1"),
@@ -29,7 +29,7 @@ fn borrowed(files: &[PathBuf]) -> Vec<&Path> {
     files.iter().map(PathBuf::as_path).collect()
 }
 
-/// A shell, from wherever the machine is.
+/// Opens a shell of the live environment, whatever it shows.
 pub(crate) fn open_shell(machine: &mut Machine) {
     machine.type_in("\x1c");
     machine.wait(PATIENCE, "a shell", |said| said.contains("bty# "));
@@ -37,30 +37,31 @@ pub(crate) fn open_shell(machine: &mut Machine) {
 
 pub(crate) struct Lab {
     pub(crate) rack: Rack,
-    /// What is to be on the disk in the end.
+    /// The content that the disk must have after the flash.
     pub(crate) content: Vec<u8>,
     pub(crate) image_ref: String,
     _registry: Registry,
 }
 
 impl Lab {
-    /// With the lines for DHCP under the heading that has `what` in it.
+    /// Creates a lab with the DHCP lines that the server suggests below the heading that contains
+    /// `what`.
     pub(crate) fn new(what: &str) -> Self {
         Self::of(what, "x86_64")
     }
 
-    /// The same with another image.
+    /// The same, with another image.
     pub(crate) fn with(what: &str, image: &Path) -> Self {
         Self::in_rack(Rack::new(what, &borrowed(&product("netboot-pc", "x86_64")), &ENV), image)
     }
 
-    /// The same with the full environment on the server.
+    /// The same, with the full environment on the server.
     pub(crate) fn with_full() -> Self {
         let files = full_product("netboot-pc", "x86_64");
         Self::in_rack(Rack::new("BIOS, UEFI", &borrowed(&files), &ENV), &marker_image())
     }
 
-    /// The same for another architecture.
+    /// The same, for another architecture.
     pub(crate) fn of(what: &str, arch: &str) -> Self {
         Self::in_rack(
             Rack::new(what, &borrowed(&product("netboot-pc", arch)), &ENV),
@@ -68,8 +69,8 @@ impl Lab {
         )
     }
 
-    /// With lines for DHCP that are made of all that the server says about it, and with further
-    /// files to boot.
+    /// Creates a lab with DHCP lines derived from everything that the server suggests, and with
+    /// further boot files.
     pub(crate) fn with_lines(
         lines: impl FnOnce(&str) -> String + Send,
         arch: &str,
@@ -106,12 +107,12 @@ impl Lab {
         path
     }
 
-    /// Binds the machine.
+    /// Assigns a plan to the machine.
     pub(crate) fn bind(&self, plan: &str, serial: &str) {
         self.bind_with(plan, serial, &json!({}));
     }
 
-    /// The same with parameters of the plan.
+    /// The same, with parameters of the plan.
     pub(crate) fn bind_with(&self, plan: &str, serial: &str, parameters: &Value) {
         let binding = json!({
             "boot_mode": plan, "bty_image_ref": self.image_ref, "target_disk_serial": serial, "params": parameters,
@@ -121,7 +122,7 @@ impl Lab {
             .run(|| self.rack.web.send("PUT", &format!("/machines/{MAC}"), &binding).expect(200));
     }
 
-    /// A machine with its card, which boots first.
+    /// A machine that boots from its network card first.
     pub(crate) fn hardware(&self, firmware: Firmware) -> Hardware {
         Hardware::new(firmware).card("tap0", MAC)
     }
@@ -130,7 +131,7 @@ impl Lab {
         self.rack.ns.run(|| hardware.start())
     }
 
-    /// The script that iPXE gets at the next boot.
+    /// Returns the script that iPXE gets at the next boot.
     pub(crate) fn next_boot(&self) -> String {
         static BOOTS: AtomicUsize = AtomicUsize::new(0);
         let path = format!(
@@ -141,8 +142,7 @@ impl Lab {
         self.rack.ns.run(|| self.rack.web.get(&path).expect(200).text())
     }
 
-    /// Starts the machine with kernel and initramfs at once, and with the command line that iPXE
-    /// would give it.
+    /// Starts the kernel and the initramfs directly, with the command line that iPXE would pass.
     pub(crate) fn boot_kernel(&self, hardware: Hardware) -> Machine {
         let script = self.next_boot();
         let line = script
@@ -156,7 +156,7 @@ impl Lab {
         )
     }
 
-    /// The same with words of the test's on the command line.
+    /// The same, with further parameters on the command line.
     pub(crate) fn boot_kernel_with(&self, hardware: Hardware, words: &str) -> Machine {
         let files = product("netboot-pc", "x86_64");
         let file = |end: &str| {
@@ -173,7 +173,7 @@ impl Lab {
         assert_eq!(self.count("machine.flashed"), 1, "{:?}", self.events());
     }
 
-    /// A machine with BIOS and an old NVMe disk, bound to a plan and switched on.
+    /// Starts a machine with BIOS and an old NVMe disk, with a plan assigned.
     pub(crate) fn start(&self, plan: &str) -> (PathBuf, Machine) {
         let disk = self.disk();
         self.bind(plan, SERIAL);
@@ -181,8 +181,8 @@ impl Lab {
         (disk, machine)
     }
 
-    /// The flashed system runs, and switches the machine off: its disk is the image, and was
-    /// flashed once.
+    /// Waits until the flashed system has run and powered off. Checks that the disk equals the
+    /// image and was flashed once.
     pub(crate) fn ends(&self, mut machine: Machine, disk: &Path) {
         machine.wait(PATIENCE, "the flashed system", |said| said.contains(MARKER));
         machine.wait_off(PATIENCE);
@@ -191,7 +191,7 @@ impl Lab {
         assert_eq!(self.count("machine.flashed"), 1, "{:?}", self.events());
     }
 
-    /// What the server knows about the machine.
+    /// The machine, as the server returns it.
     pub(crate) fn machine(&self) -> Value {
         self.rack.ns.run(|| self.rack.web.get(&format!("/machines/{MAC}")).json())
     }
@@ -213,7 +213,8 @@ impl Lab {
         std::fs::read(disk).unwrap()[..self.content.len()] == self.content
     }
 
-    /// From power-on to the marker: the disk is flashed once, and is the image in the end.
+    /// Runs a machine from power-on to the marker. Checks that the disk was flashed once and equals
+    /// the image.
     pub(crate) fn flashes(&self, firmware: Firmware, bus: Bus) {
         let disk = self.disk();
         self.bind("bty-flash-once", SERIAL);

@@ -17,7 +17,7 @@ fn uefi_and_virtio() {
     Lab::new("one line").flashes(Firmware::Uefi, Bus::Virtio);
 }
 
-/// Such an iPXE gives the initramfs to the kernel by its name alone.
+/// This iPXE passes the initramfs to the kernel by its name only.
 #[test]
 #[ignore = "starts machines: make test-chain"]
 fn uefi_and_an_old_ipxe_in_the_rom_of_the_card() {
@@ -36,7 +36,7 @@ fn one_file_by_uefi_http_boot() {
     one_file("x86_64").flashes(Firmware::UefiHttp, Bus::Nvme);
 }
 
-/// Firmware gets the environment itself by HTTP Boot, as one file.
+/// Firmware loads the environment as one file by HTTP Boot.
 pub(crate) fn one_file(arch: &str) -> Lab {
     let files = product("ramdisk", arch);
     let efi = files.iter().find(|file| file.extension().is_some_and(|end| end == "efi")).unwrap();

@@ -1,4 +1,4 @@
-//! Machines that are started from a stick or a CD.
+//! Machines that boot from a stick or a CD.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::lab::{Lab, PATIENCE, SERIAL, open_shell};
 
 pub(crate) const GIB: u64 = 1 << 30;
-/// DHCP names the server, and nothing to boot.
+/// DHCP with the address of the server, but without a boot file.
 pub(crate) const NEXT_SERVER: &str = "dhcp-boot=none,,172.31.77.1";
 
 pub(crate) fn iso(name: &str, firmware: Firmware) -> PathBuf {
@@ -22,7 +22,7 @@ pub(crate) fn iso(name: &str, firmware: Firmware) -> PathBuf {
         .unwrap()
 }
 
-/// Flashes through the wizard on the serial line; gives the directory with the stick and the disk.
+/// Flashes by the wizard on the serial line. Returns the directory with the stick and the disk.
 pub(crate) fn flash_offline(firmware: Firmware, bus: Bus) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
@@ -64,7 +64,7 @@ pub(crate) fn offline(firmware: Firmware, bus: Bus) {
     machine.wait(PATIENCE, "the flashed system", |said| said.contains(MARKER));
 }
 
-/// The number that the wizard gave to the disk with this serial number.
+/// The number in the wizard of the disk with this serial number.
 fn number_of(machine: &Machine, serial: &str) -> String {
     let said = machine.said();
     let line = said.lines().rfind(|line| line.contains(serial) && line.contains("/dev/"));
@@ -74,7 +74,7 @@ fn number_of(machine: &Machine, serial: &str) -> String {
     word.unwrap_or_else(|| panic!("{serial} is not offered:\n{said}")).to_owned()
 }
 
-/// The partition for images has no fault after it was grown, and still its file.
+/// Checks that the grown images partition has no errors, and still contains its file.
 fn images_are_whole(stick: &Path) {
     let part = stick.with_file_name("part");
     let table = std::fs::read(stick).unwrap();
@@ -111,8 +111,7 @@ fn a_stick_is_started_by_secure_boot() {
     secure_boot(Firmware::UefiSecure);
 }
 
-/// A rack from which firmware boots nothing by itself, and a machine with the medium that leads to
-/// the server.
+/// Creates a rack from which firmware cannot boot, and a machine with the chain medium.
 pub(crate) fn chained(firmware: Firmware, bus: Bus, named: bool) -> (Lab, Hardware) {
     let lab = Lab::with_lines(
         |_| if named { String::new() } else { NEXT_SERVER.into() },
@@ -128,7 +127,7 @@ pub(crate) fn chained(firmware: Firmware, bus: Bus, named: bool) -> (Lab, Hardwa
     (lab, hardware)
 }
 
-/// From that medium to the flashed system.
+/// Runs the machine from the chain medium to the flashed system.
 pub(crate) fn chain(firmware: Firmware, bus: Bus, named: bool) {
     let (lab, hardware) = chained(firmware, bus, named);
     let disk = lab.disk();
@@ -139,7 +138,7 @@ pub(crate) fn chain(firmware: Firmware, bus: Bus, named: bool) {
     assert!(lab.is_flashed(&disk));
 }
 
-/// Writes the server's address into the script on the stick, as a person would.
+/// Sets the server in the script on the stick, like a person.
 fn name_server(stick: &Path) {
     let table = std::fs::read(stick).unwrap();
     let start = u32::from_le_bytes(table[470..474].try_into().unwrap()) * 512;

@@ -1,4 +1,4 @@
-//! The command as people and programs meet it: help, exit codes, JSON, prompts, texts.
+//! The command as people and programs use it: help, exit codes, JSON, prompts, messages.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 const MIB: usize = 1 << 20;
 
-/// A directory with an image, and a file of 16 MiB to write it to, which is full of old bytes.
+/// A directory with an image, and a file of 16 MiB full of old data as a target.
 struct Bench {
     dir: TempDir,
     image: String,
@@ -46,7 +46,7 @@ impl Bench {
         Digest::of(&fs::read(&self.image).unwrap()).to_string()
     }
 
-    /// The text of people, without what differs from run to run.
+    /// Replaces what differs from run to run in a text.
     fn redact(&self, text: &str) -> String {
         let text = text.replace(self.path(), "DIR").replace(&self.digest(), "DIGEST");
         let is_time = |word: &str| word.contains('.') && word.parse::<f64>().is_ok();
@@ -229,7 +229,7 @@ fn texts_of_a_flash() {
     assert!(bench.holds_image());
 }
 
-/// The types of `value`: what a program may rely on.
+/// The structure of `value`: field names and types, on which programs rely.
 fn shape(value: &Value) -> Value {
     match value {
         Value::Object(fields) => {
@@ -246,7 +246,7 @@ fn shape(value: &Value) -> Value {
     }
 }
 
-/// Both shapes in one.
+/// Merges two structures.
 fn either(a: &Value, b: &Value) -> Value {
     match (a, b) {
         _ if a == b => a.clone(),
@@ -277,7 +277,7 @@ fn either(a: &Value, b: &Value) -> Value {
     }
 }
 
-/// The shapes of all lines, by their event.
+/// The structures of all lines, by event.
 fn shapes(outcome: &Outcome) -> BTreeMap<String, Value> {
     let mut shapes: BTreeMap<String, Value> = BTreeMap::new();
     for line in outcome.json() {
@@ -347,7 +347,7 @@ fn a_dry_run_shows_the_plan_and_every_refusal_and_writes_nothing() {
 fn without_a_terminal_nobody_can_agree() {
     let bench = Bench::new();
     let _ = bty(&["flash", &bench.image, &bench.target]).expect(2);
-    // the word itself does not help when it comes from a pipe
+    // the word is not accepted from a pipe
     let mut child =
         bty_command(&["flash", &bench.image, &bench.target]).stdin(Stdio::piped()).spawn().unwrap();
     std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"yes\n").unwrap();

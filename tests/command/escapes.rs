@@ -1,5 +1,4 @@
-//! Text from elsewhere that would drive a terminal, results that cannot be written, and names that
-//! are not UTF-8.
+//! Foreign text with escape sequences, output that cannot be written, and names that are not UTF-8.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, OpenOptions};
@@ -14,11 +13,12 @@ use bty_tests::terminal::Start;
 use tempfile::TempDir;
 
 const MIB: usize = 1 << 20;
-/// Clears a line, names a window, rings, does the same by 8-bit controls, and turns the direction
-/// of writing.
+/// Escape sequences that clear a line, set the window title and ring the bell, also as 8-bit
+/// controls, and characters that reverse the direction of text.
 const HOSTILE: &str = "a\u{1b}[2K\u{1b}]0;owned\u{7}\u{9b}2J\r\u{202e}z";
 
-/// A directory of hostile names: a catalog, an image, a script, a test, a described machine.
+/// A directory of files with hostile names: a catalog, an image, a script, a test, a simulated
+/// machine.
 struct Shelf(TempDir);
 
 impl Shelf {
@@ -55,7 +55,7 @@ impl Shelf {
     }
 }
 
-/// What a terminal acts on. Line ends and tabs are ours.
+/// Finds characters that control a terminal, except line ends and tabs.
 fn acts(c: char) -> bool {
     (c.is_control() && c != '\n' && c != '\t') || c == '\u{202e}'
 }
@@ -105,7 +105,7 @@ fn no_name_from_elsewhere_drives_a_terminal() {
         assert_harmless(&format!("{args:?}: stdout"), &run.stdout);
         assert_harmless(&format!("{args:?}: stderr"), &run.stderr);
     }
-    // and it is shown, not left out
+    // and the name is shown, not omitted
     assert!(
         shelf
             .run(&["catalog", "show", "c.toml"])
@@ -136,7 +136,7 @@ fn the_prompt_shows_values_without_acting_on_them() {
     );
 }
 
-/// On a terminal the sequences of bty itself are there: none of those in a name may be.
+/// On a terminal, bty prints escape sequences of its own, but none from a name.
 fn assert_without_names(transcript: &str) {
     for sequence in ["\u{1b}[2K\u{1b}]0;", "owned\u{7}", "\u{9b}2J", "\u{202e}", "x\u{1b}[2Jy"] {
         assert!(!transcript.contains(sequence), "{sequence:?} in\n{transcript:?}");
@@ -211,11 +211,11 @@ fn results_that_cannot_be_written_are_an_error() {
         );
         assert!(!run.stderr.contains("panicked"), "{args:?}: {}", run.stderr);
     }
-    // what was done is done
+    // the flash itself succeeded
     assert_eq!(fs::metadata(shelf.0.path().join("o.img")).unwrap().len(), 8 << 20);
-    // a failure keeps its own code
+    // a failure keeps its exit code
     assert_eq!(full(&["image", "--json", "none.img"]).code, 4);
-    // a reader that has seen enough is no failure
+    // a reader that closes the pipe early is not a failure
     let closed =
         bty_command(&["docs"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut closed = closed;
@@ -223,7 +223,7 @@ fn results_that_cannot_be_written_are_an_error() {
     assert!(closed.wait_with_output().unwrap().status.success());
 }
 
-/// Runs bty with arguments that need not be UTF-8.
+/// Runs bty with arguments that may not be UTF-8.
 fn bty_of(dir: &Path, args: &[&OsStr]) -> Outcome {
     bty_command(&[]).args(args).current_dir(dir).output().unwrap().into()
 }
@@ -245,7 +245,7 @@ fn a_file_whose_name_is_not_utf8_is_listed_flashed_and_compared() {
     let _ = bty_of(dir.path(), &[word("image"), word(path)]).expect(0);
     let shown = bty_of(dir.path(), &[word("image"), &image, word("--json")]).expect(0).last();
     assert_eq!(shown["name"], r"im\xff\xe9 1.img");
-    // every name that bty gives is one that it takes
+    // bty accepts every name that it prints
     let source = shown["source"].as_str().unwrap();
     assert!(source.starts_with("file://") && source.ends_with("im%FF%E9%201.img"), "{source}");
     let _ = bty_of(dir.path(), &[word("image"), word(source)]).expect(0);

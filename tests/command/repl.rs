@@ -16,8 +16,8 @@ fn repl() -> Start {
     Start::new(&bty_path(), &["repl"]).env("TERM", "xterm-256color")
 }
 
-/// Types a line when its turn has come, and Enter when it is there: the next prompt is then a new
-/// one.
+/// Waits for the prompt and types a line; presses Enter when the line is on the screen, so that the
+/// next prompt is a new one.
 fn say(terminal: &mut Terminal, line: &str) {
     terminal.wait_for_prompt("bty>");
     terminal.send(line);
@@ -25,7 +25,7 @@ fn say(terminal: &mut Terminal, line: &str) {
     terminal.send("\r");
 }
 
-/// What it says when `lines` come through a pipe.
+/// Runs the REPL with `lines` from a pipe, and returns its output.
 fn piped(lines: &str) -> Outcome {
     let mut child = bty_command(&["repl"]).stdin(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
@@ -75,7 +75,7 @@ fn ctrl_c_stops_what_runs_and_keeps_the_session() {
     terminal.wait_for("error: cancelled");
     say(&mut terminal, "x + 1");
     terminal.wait_for("\n42\n");
-    // while a line is edited it only clears the line
+    // while a line is edited, Ctrl-C only clears the line
     terminal.wait_for_prompt("bty>");
     terminal.send("half a li");
     terminal.wait_for("half a li");

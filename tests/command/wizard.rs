@@ -1,4 +1,5 @@
-//! The wizard on a real terminal: keys, texts, screens, and the terminal afterwards.
+//! The wizard on a real terminal: keys, messages, screens, and the state of the terminal
+//! afterwards.
 
 use std::fs;
 
@@ -37,13 +38,13 @@ impl Shelf {
         Start::new(&bty_path(), &all).env("BTY_IMAGE_ROOT", &self.path("images"))
     }
 
-    /// The screen without what differs from run to run, and from machine to machine.
+    /// The screen, with what differs between runs and machines replaced.
     fn redact(&self, screen: &str) -> String {
         screen.replace(self.dir.path().to_str().unwrap(), "DIR")
     }
 }
 
-/// The number that the wizard gave to the disk at `path`.
+/// The number in the wizard of the disk at `path`.
 fn number_of(terminal: &Terminal, path: &str) -> String {
     let screen = terminal.screen();
     let line = screen.lines().rfind(|line| line.split_whitespace().nth(1) == Some(path));
@@ -56,7 +57,7 @@ fn number_of(terminal: &Terminal, path: &str) -> String {
 fn an_image_is_flashed_through_the_wizard_on_a_console() {
     let Some(disk) = LoopDisk::new(32 << 20, 512) else { return };
     let shelf = Shelf::new();
-    // as media of bty start it
+    // as the live environment starts it
     let start = shelf.wizard(&["--catalog", &shelf.path("Catalog.toml")]).env("BTY_LIVE", "1");
     let mut terminal = start.start();
     terminal.wait_for("> Pick an image:");
@@ -127,7 +128,7 @@ fn a_refusal_before_the_first_write_leaves_the_disk_as_it_was_and_says_so() {
     let number = number_of(&terminal, disk.path());
     terminal.send(&format!("{number}\r"));
     terminal.wait_for("> Type yes to erase and write:");
-    // somebody begins to use the disk between the plan and the word
+    // the disk gets in use between the plan and the confirmation
     bty_tests::command::tool(&["mkfs.ext4", "-q", disk.path()]);
     let _mount = Mount::device(disk.path());
     terminal.send("yes\r");
@@ -185,7 +186,7 @@ fn a_disk_in_use_is_refused_with_the_reason_and_a_read_only_one_is_not_offered()
     assert!(terminal.screen().contains("is mounted on"), "{}", terminal.screen());
     terminal.send("\r");
     terminal.wait_for("[3.Disk]");
-    // the end of the input is q
+    // the end of the input acts like q
     terminal.wait_for_prompt("> Pick the disk to write to:");
     terminal.send("\x04");
     assert_eq!(terminal.wait_exit(), 0, "{}", terminal.screen());
@@ -213,7 +214,7 @@ fn wrong_keys_are_explained_and_addresses_keep_their_case() {
         terminal.wait_for(complaint);
         terminal.answer("(press Enter to continue)", "");
     }
-    // Ctrl-C at a prompt is q
+    // Ctrl-C at a prompt acts like q
     terminal.wait_for_prompt("> Pick an image:");
     terminal.send("\x03");
     assert_eq!(terminal.wait_exit(), 0, "{}", terminal.screen());
@@ -331,7 +332,7 @@ fn long_lists_are_shown_by_pages() {
     terminal.wait_for("12..22 of 41");
     terminal.answer("> Pick an image:", "p");
     terminal.wait_for("1..11 of 41");
-    // a number of another page is understood too
+    // a number from another page is accepted too
     terminal.answer("> Pick an image:", "41");
     terminal.wait_for("image: image-39.img");
 }

@@ -1,4 +1,4 @@
-//! `make advisories`: it must not pass without a recent database.
+//! `make advisories` must not pass without a recent database.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,7 +7,7 @@ use bty_tests::command::{Outcome, write_program};
 
 const VERSION: &str = "0.20.2";
 
-/// A cargo-deny that fetches when `fetches` exists, and then finds nothing.
+/// A fake cargo-deny: fetching succeeds if the file `fetches` exists, and checks find nothing.
 const CARGO_DENY: &str = r#"#!/bin/sh
 case "$*" in
 --version) echo "cargo-deny $(cat "$HERE/version")" ;;
@@ -28,7 +28,7 @@ impl Tools {
         Self(dir)
     }
 
-    /// A copy of the database whose newest change is `days` old.
+    /// Creates a copy of the database whose newest commit is `days` old.
     fn database(&self, days: u32) {
         let dir = self.0.path().join("advisory-dbs/advisory-db-1");
         let script = format!(
@@ -62,7 +62,7 @@ fn advisories_are_checked_with_a_database_of_the_last_thirty_days_or_not_at_all(
     let old = tools.run().expect(1);
     assert!(
         old.stderr.contains("31 days old, more than 30"),
-        "a mirror that stands still: {}",
+        "a mirror that is no longer updated: {}",
         old.stderr
     );
     tools.database(3);

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Compares Cargo.lock with the RustSec advisory database. The database is fetched first; the copy of an earlier fetch is used when that
-# fails. A database without a commit in the last 30 days, or none at all, fails the check: an old answer is not an answer.
+# Compares Cargo.lock with the RustSec advisory database. Fetches the database first, and uses an earlier
+# copy if that fails. Fails without a database, or if it has no commit in the last 30 days.
 # usage: advisories.sh TOOLS VERSION
 set -eu
 tools=$1 version=$2 days=30
@@ -12,7 +12,7 @@ fail() {
 }
 [ "$(cargo-deny --version)" = "cargo-deny $version" ] || fail "$(command -v cargo-deny) is not version $version; remove it"
 cargo deny fetch db || echo "warning: the advisory database cannot be fetched; trying the copy of an earlier fetch" >&2
-# cargo-deny's own limit on age goes by the last attempt to fetch, also by one that failed
+# the age limit of cargo-deny itself counts from the last attempt to fetch, even a failed one
 newest=0
 for copy in "${CARGO_HOME:-$HOME/.cargo}"/advisory-dbs/advisory-db-*; do
     time=$(git -C "$copy" log -1 --format=%ct 2>/dev/null) || continue

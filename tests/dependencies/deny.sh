@@ -1,6 +1,7 @@
 #!/bin/sh
-# Checks licences, sources and directions of dependencies, unless they are those of the last check that passed: tests/dependencies/deny.passed has its digest. The program
-# is compiled from source when it is needed and not there, which takes longer than everything else here.
+# Checks licenses, sources and directions of dependencies, unless Cargo.lock and deny.toml are unchanged
+# since the last check that passed, whose digest is in tests/dependencies/deny.passed. Compiles
+# cargo-deny if it is missing, which takes minutes.
 # usage: deny.sh TOOLS VERSION
 set -eu
 tools=$1 version=$2 passed=tests/dependencies/deny.passed

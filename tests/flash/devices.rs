@@ -1,4 +1,4 @@
-//! Real parts end to end: the command, loop devices, nginx, a registry.
+//! End to end with real parts: the command, loop devices, nginx, a registry.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -22,7 +22,7 @@ fn zst(bytes: &[u8]) -> Vec<u8> {
     filter(&["zstd", "-qc"], bytes)
 }
 
-/// The disk holds `image` and, behind it, whatever it likes.
+/// Checks that the disk begins with `image`.
 fn assert_holds(disk: &LoopDisk, image: &[u8]) {
     assert!(disk.content()[..image.len()] == *image, "{} does not hold the image", disk.path());
 }
@@ -31,8 +31,8 @@ fn is_zero(bytes: &[u8]) -> bool {
     bytes.iter().all(|&b| b == 0)
 }
 
-/// A qcow2 of 32 MiB on which 16 MiB were written twice, with the first state kept in a snapshot:
-/// half of the file is of no use.
+/// A qcow2 of 32 MiB with 16 MiB of data, and an internal snapshot with 16 MiB of earlier data:
+/// half of the file is not needed.
 fn qcow2_with_ballast(dir: &Path) -> (Vec<u8>, Vec<u8>) {
     let path = dir.join("a.qcow2");
     let path = path.to_str().unwrap();
@@ -108,7 +108,7 @@ fn fetches_of_a_qcow2_only_what_is_in_use_where_ranges_are_served() {
     let sent = |line: &str| line.split(' ').nth(9).unwrap().parse::<u64>().unwrap();
     let sent: u64 = log.lines().map(sent).sum();
     assert!(sent < 24 << 20, "the server sent {sent} bytes:\n{log}");
-    // a digest is of the whole file
+    // a digest covers the whole file
     let digest = Digest::of(&qcow2).to_string();
     let report =
         bty(&["flash", &url, disk.path(), "--yes", "--json", "--sha256", &digest]).expect(0).last();
@@ -193,7 +193,7 @@ fn put_md_superblock(disk: &LoopDisk, size: u64) {
     disk.put(&superblock, at);
 }
 
-/// Offset and kind of each signature that `wipefs` finds.
+/// Offset and type of each signature that `wipefs` finds.
 fn signatures(device: &str) -> Vec<(u64, String)> {
     let found: Value = match tool(&["wipefs", "--no-act", "--json", device]).trim() {
         "" => return Vec::new(),
@@ -242,7 +242,7 @@ fn nothing_of_the_past_comes_alive() {
     assert!(is_zero(&content[47 * MIB..]));
 }
 
-/// Flashing `image` to `target` is refused, and says `why`.
+/// Checks that flashing `image` to `target` is refused with `why`.
 fn assert_refused(image: &str, target: &str, why: &str) {
     for extra in ["--yes", "--dry-run"] {
         let refused = bty(&["flash", image, target, extra]).expect(3);
@@ -265,7 +265,7 @@ fn disks_in_use_are_refused_and_untouched() {
         assert_refused(image, disk.path(), &format!("is mounted on {}", mount.path().display()));
         let listed = bty(&["disks"]).expect(0);
         assert!(listed.stdout.contains(mount.path().to_str().unwrap()), "{}", listed.stdout);
-        // a link is as good as the name
+        // a link is checked like its target
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(disk.path(), &link).unwrap();
         let refused = bty(&["flash", image, link.to_str().unwrap(), "--yes"]).expect(3);
@@ -316,7 +316,7 @@ fn disks_that_cannot_take_it_are_refused() {
     assert!(read_only.content() == vec![7; 2 * MIB] && is_zero(&small.content()));
 }
 
-/// `bty flash` of `url` to `disk`, running.
+/// Starts `bty flash` of `url` to `disk`.
 fn start(url: &str, disk: &LoopDisk) -> Child {
     bty_command(&["flash", url, disk.path(), "--yes", "--json"]).spawn().unwrap()
 }
@@ -377,7 +377,7 @@ fn a_kill_at_any_moment_leaves_all_of_the_image_or_nothing_that_boots() {
 #[test]
 fn an_interrupt_ends_it_within_a_second_and_leaves_nothing_that_boots() {
     let Some(disk) = LoopDisk::new(24 << 20, 512) else { return };
-    // the whole of it would take minutes
+    // all of it would take minutes
     let server = Nginx::start("limit_rate_after 4m; limit_rate 100k;");
     let url = server.put("a.img", &disk_image(20 * MIB));
     for name in ["-INT", "-TERM", "-HUP"] {
@@ -387,7 +387,7 @@ fn an_interrupt_ends_it_within_a_second_and_leaves_nothing_that_boots() {
         signal(&child, name);
         let begun = Instant::now();
         let outcome = Outcome::from(child.wait_with_output().unwrap()).expect(130);
-        // a bound on hanging, not on speed
+        // a limit for hangs, not for speed
         assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
         assert_eq!(outcome.last()["kind"], "cancelled", "{}", outcome.stdout);
         let content = disk.content();

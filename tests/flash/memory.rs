@@ -42,7 +42,7 @@ fn flash(image: &Image, disk: &Arc<FaultyDisk>) -> Result<FlashReport> {
     flash_to(image, &MemoryHost::with(disk), options)
 }
 
-/// Flashes `bytes` to one disk with `faults` that is half as large again.
+/// Flashes `bytes` to one disk with `faults` whose size is 1.5 times that of the image.
 fn flash_bytes(bytes: &[u8], faults: Faults) -> (Result<FlashReport>, Arc<FaultyDisk>) {
     let dir = tempfile::tempdir().unwrap();
     let image = open(&write(dir.path(), "a.img", bytes));
@@ -231,7 +231,7 @@ fn short_writes_and_missing_offload_change_nothing() {
     }
 }
 
-/// Flashes `bytes` to a disk that lies, and returns what verification found.
+/// Flashes `bytes` to a disk that corrupts or loses data, and returns what verification found.
 fn difference(bytes: &[u8], faults: Faults) -> (u64, Found) {
     let (report, disk) = flash_bytes(bytes, faults);
     let report = report.unwrap();
@@ -254,13 +254,13 @@ fn a_lost_write_is_found_as_old_content() {
     let from = 6 << 20;
     let difference =
         difference(&disk_image(12 * MIB), Faults { lose_from: Some(from), ..Faults::default() });
-    // the first byte of the number of the old sector happens to be zero, as expected
+    // the first byte of the old sector's number is zero, as in the image
     assert_eq!(difference, (from + 1, Found::Old));
 }
 
 #[test]
 fn a_disk_of_fake_capacity_is_found_as_such() {
-    // without zeros: they look the same wherever they come from
+    // without zeros, which look the same wherever they come from
     let bytes: Vec<u8> =
         (0u32..3 << 20).flat_map(|i| i.wrapping_mul(2_654_435_761).to_be_bytes()).collect();
     let dir = tempfile::tempdir().unwrap();
@@ -577,7 +577,8 @@ fn cancel_when(
     })
 }
 
-/// Flashes, cancels after so many requests, and expects an end soon that leaves nothing that boots.
+/// Flashes, cancels after some requests, and expects that it ends soon and that the disk does not
+/// boot.
 fn cancel_after(requests: usize, image: &Image, disk: &Arc<FaultyDisk>) {
     let host = MemoryHost::with(disk);
     let cancel = CancelToken::new();
@@ -656,7 +657,7 @@ fn cancelling_during_the_last_write_waits_until_it_is_taken_back() {
     let cancel = CancelToken::new();
     let plan = FlashPlan::new(image.info(), host.list().unwrap(), FlashOptions::default());
     let is_at_start = |request: &Request| matches!(request, Request::Write(0, _));
-    // the first one wipes
+    // the first request wipes
     let is_time = || disk.log().iter().filter(|request| is_at_start(request)).count() >= 2;
     let work = || plan.execute(&image, &host, &(), &cancel).unwrap_err();
     let (error, _) = cancel_when(is_time, "the last write begins", &cancel, work);
@@ -856,7 +857,7 @@ fn verify_writes_nothing_and_counts_what_differs() -> Result<(), Error> {
     Ok(())
 }
 
-/// A sector of ones; its address is aligned, as the device demands.
+/// A sector of ones at an aligned address, which the device requires.
 fn filled_sector() -> &'static [u8] {
     #[repr(align(4096))]
     struct Aligned([u8; 512]);

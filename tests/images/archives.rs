@@ -1,4 +1,4 @@
-//! Images that come through a pipe, and images inside archives, as real programs make them.
+//! Images from pipes, and images inside archives made by real programs.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use bty_tests::images::{filter, gpt_image, write};
 
 const MIB: usize = 1 << 20;
 
-/// Runs a shell command in which `$BTY` is the command.
+/// Runs a shell command in which `$BTY` is the `bty` command.
 fn shell(dir: &Path, script: &str) -> Outcome {
     let mut command = std::process::Command::new("bash");
     command
@@ -53,7 +53,7 @@ fn an_image_comes_through_stdin_in_every_format() {
         );
         assert!(fs::read(dir.path().join("disk")).unwrap().starts_with(&disk), "{name}");
     }
-    // named by the shell, and as a file that has a size
+    // opened by the shell as stdin, and as a file with a size
     for script in ["$BTY flash <(cat a.img.gz) disk --yes", "$BTY flash - disk --yes <a.img"] {
         write(dir.path(), "disk", &vec![0xa5; 9 * MIB]);
         let _ = shell(dir.path(), script).expect(0);
@@ -103,7 +103,7 @@ fn a_terminal_is_no_image() {
 #[test]
 fn a_pipe_is_left_alone_when_cancelled() {
     let mut child = bty_command(&["image", "-"]).stdin(Stdio::piped()).spawn().unwrap();
-    // to wait for a child closes the pipe
+    // waiting for a child closes its stdin
     let _writer = child.stdin.take();
     std::thread::sleep(std::time::Duration::from_millis(500));
     tool(&["kill", "-INT", &child.id().to_string()]);

@@ -1,5 +1,5 @@
-//! Every format, made by the tools that people make it with, through the whole flash path, compared
-//! with what the reference tool gives back.
+//! Every format, created by its usual tools, flashed, and compared with the output of the reference
+//! decoder.
 
 use std::path::Path;
 use std::process::Command;
@@ -13,7 +13,7 @@ use bty_tests::images::{disk_image, filter, gpt_image, write};
 
 const MIB: usize = 1 << 20;
 
-/// Around every edge: sectors, buffers of decoders, the first MiB, write buffers.
+/// Sizes around every boundary: sectors, buffers of decoders, the first MiB, write buffers.
 const SIZES: [usize; 16] = [
     1,
     511,
@@ -33,7 +33,7 @@ const SIZES: [usize; 16] = [
     5 * MIB + 512,
 ];
 
-/// A size of each kind, for what is slow to make.
+/// Fewer sizes, for formats that are slow to create.
 const FEW_SIZES: [usize; 6] = [1, 513, 4097, MIB - 1, MIB + 1, 4 * MIB + 1];
 
 fn open(path: &Path) -> Result<Image> {
@@ -84,8 +84,8 @@ fn flash(image: &Image, host: &MemoryHost) -> Result<FlashReport> {
     )
 }
 
-/// Makes an archive of disk images of `sizes`, and checks it against `reference`, the tool that
-/// decodes stdin.
+/// Compresses disk images of `sizes`, flashes them, and compares with the output of the decoder
+/// `reference`.
 fn check_archives(
     sizes: &[usize],
     format: Format,
@@ -105,7 +105,7 @@ fn check_archives(
     }
 }
 
-/// Both halves on their own, one after the other; an image of one byte has an empty half.
+/// Compresses both halves separately and concatenates them; an image of one byte has an empty half.
 fn halves(disk: &[u8], make: impl Fn(&[u8]) -> Vec<u8>, between: &[u8]) -> Vec<u8> {
     let (first, second) = disk.split_at(disk.len() / 2);
     [make(first), between.to_vec(), make(second)].concat()
@@ -131,7 +131,7 @@ fn raw_with_holes() {
     use std::os::unix::fs::MetadataExt;
     let dir = tempfile::tempdir().unwrap();
     let mut disk = disk_image(5 * MIB + 512);
-    // ends in a hole
+    // ends with a hole
     disk.truncate(4 * MIB + 300_000);
     disk.resize(8 * MIB + 1, 0);
     let full = write(dir.path(), "full.img", &disk);
@@ -241,8 +241,8 @@ fn lz4() {
     );
 }
 
-/// Converts disk images of `sizes` with `qemu-img convert ARGUMENTS`, and checks them against what
-/// it gives back.
+/// Converts disk images of `sizes` by `qemu-img convert ARGUMENTS`, flashes them, and compares with
+/// the image that `qemu-img` converts back.
 fn check_qcow2(sizes: &[usize], arguments: &[&str]) {
     let dir = tempfile::tempdir().unwrap();
     let (packed, back) = (dir.path().join("a.qcow2"), dir.path().join("back"));
@@ -263,7 +263,7 @@ fn check_qcow2(sizes: &[usize], arguments: &[&str]) {
             back.to_str().unwrap(),
         ]);
         let expected = std::fs::read(&back).unwrap();
-        // qemu-img knows only whole sectors
+        // qemu-img supports whole sectors only
         assert_eq!(expected.len(), size.next_multiple_of(512));
         check(&packed, Format::Qcow2, &expected);
     }
@@ -337,7 +337,7 @@ fn an_image_one_sector_larger_than_the_disk_never_boots_and_is_refused_early_whe
     }
 }
 
-/// `message | next step` of the refusal to open `path`.
+/// Returns `message | hint` of the error for opening `path`.
 fn refusal(path: &Path) -> String {
     match open(path) {
         Ok(image) => format!("opened as {}", image.info().format),

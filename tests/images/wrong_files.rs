@@ -1,5 +1,5 @@
-//! Files that are no disk images, images that lack something, disks with a past, and systems that
-//! give no threads or memory: never a "done" that is none.
+//! Files that are not disk images, incomplete images, disks with old signatures, and systems
+//! without free threads or memory: bty must never report success wrongly.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -26,7 +26,7 @@ fn open(path: &Path) -> bty::Result<Image> {
     Image::open(&Client::default(), text(path), &OpenOptions::default(), &CancelToken::new())
 }
 
-/// Flashes to a new file in `dir`, which nothing may be left of when it is refused.
+/// Flashes to a new file in `dir`. If that is refused, checks that the file does not exist.
 fn flash_to_new(image: &Path, options: &[&str]) -> (Outcome, PathBuf) {
     let new = image.with_extension("new");
     let _ = fs::remove_file(&new);
@@ -86,7 +86,7 @@ fn text_is_refused_with_what_it_looks_like() {
     "#);
 }
 
-/// A header of a cpio archive with checksums, whose first member is `name`.
+/// The header of a cpio archive with checksums whose first member is `name`.
 fn cpio(name: &str) -> Vec<u8> {
     let fields = ["00000001", "000081a4"].concat() + &"0".repeat(8 * 9);
     let header = format!("070702{fields}{:08x}{:08x}", name.len() + 1, 0);
@@ -178,7 +178,7 @@ fn what_shows_no_sign_of_a_disk_is_written_only_when_somebody_says_so() {
     let _ = outcome.expect(0);
     assert!(fs::read(&new).unwrap() == pattern(2 * MIB));
 
-    // a person is asked, for another word than the usual one
+    // the person must type another word than usual
     let target = write(dir.path(), "target", &vec![0; 4 * MIB]);
     let arguments = ["flash", text(&image), text(&target)];
     let _ = bty_on_terminal(&arguments, "yes\r", &[]).expect(130);
@@ -260,7 +260,7 @@ fn a_backup_gpt_that_was_cut_off_is_made_again_and_wanted_by_verify() {
     let checked = tool(&["sgdisk", "--verify", disk]);
     assert!(checked.contains("No problems found"), "{checked}");
     let _ = bty(&["verify", text(&image), disk, "--fix-gpt"]).expect(0);
-    // a whole image has it already
+    // a complete image has it already
     let whole = write(dir.path(), "whole.img", &whole);
     let done = bty(&["flash", text(&whole), disk, "--fix-gpt", "--yes"]).expect(0);
     assert!(done.stderr.contains("at the end of the disk already"), "{}", done.stderr);
@@ -346,13 +346,13 @@ fn a_file_that_holds_an_image_or_an_archive_is_overwritten_only_on_demand() {
         assert!(fs::read(&file).unwrap() == before, "{holds} was written to");
         let _ = bty(&["flash", text(&image), text(&file), "--yes", "--overwrite"]).expect(0);
         assert!(fs::read(&file).unwrap().starts_with(&bytes));
-        // what bty has written, it may write again
+        // bty may overwrite what it has written
         let _ = bty(&["flash", text(&image), text(&file), "--yes"]).expect(0);
     }
     let made = dir.path().join("made.img");
     let _ = bty(&["flash", text(&image), text(&made), "--create=8M", "--yes"]).expect(0);
     let _ = bty(&["flash", text(&image), text(&made), "--yes"]).expect(0);
-    // but not an archive that somebody has put in its place
+    // but not an archive that replaced it
     fs::write(&made, &zst).unwrap();
     let _ = bty(&["flash", text(&image), text(&made), "--yes"]).expect(3);
 }
@@ -387,7 +387,7 @@ fn a_file_of_any_size_is_a_disk_of_whole_sectors() {
     assert!(!refused.stderr.contains("cable"), "{}", refused.stderr);
 }
 
-/// An image in each format, and its path.
+/// Creates an image in each format.
 fn every_format(dir: &Path) -> Vec<PathBuf> {
     let disk = disk_image(12 * MIB);
     let raw = write(dir, "disk.img", &disk);
@@ -403,8 +403,8 @@ fn every_format(dir: &Path) -> Vec<PathBuf> {
     all
 }
 
-/// Runs `bty flash` with limits set by a shell; the exit code, and what was said. It must end
-/// within a minute.
+/// Runs `bty flash` with resource limits, and returns exit code and output. It must exit within a
+/// minute.
 fn flash_limited(image: &Path, limit: &str, is_nobody: bool) -> (i32, String) {
     let new = image.with_extension("limited");
     let _ = fs::remove_file(&new);

@@ -1,4 +1,4 @@
-//! What `bty-lab doctor` finds.
+//! Problems that `bty-lab doctor` finds.
 
 use std::process::{Child, Command};
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::fake::{Host, UID};
 
-/// Everything that it says is wrong: check and detail.
+/// Check and detail of all problems in its JSON.
 fn wrong(run: &Outcome) -> Vec<(String, String)> {
     let all: Vec<Value> = serde_json::from_str(&run.stdout)
         .unwrap_or_else(|e| panic!("{e}: {}{}", run.stdout, run.stderr));
@@ -31,7 +31,7 @@ fn has(found: &[(String, String)], check: &str, detail: &str) {
     );
 }
 
-/// The services of these tests have no live environment.
+/// Removes the problem that the live environment is missing, which these tests do not install.
 fn without_live(mut found: Vec<(String, String)>) -> Vec<(String, String)> {
     found.retain(|(_, detail)| !detail.contains("netboot-pc"));
     found
@@ -177,7 +177,7 @@ impl Dhcp {
                 .unwrap()
         });
         let dhcp = Self(child);
-        // port 67 of UDP, as the kernel lists it
+        // UDP port 67 in the notation of the kernel
         let listens = || {
             ns.run(|| {
                 std::fs::read_to_string("/proc/thread-self/net/udp").unwrap().contains(":0043 ")
@@ -199,7 +199,7 @@ impl Drop for Dhcp {
 fn dhcp_is_asked_as_machines_ask_and_what_it_says_is_judged() {
     let host = Host::new();
     let _ = host.lab(&["init", "site"]).expect(0);
-    // somebody else's host: no packet of a host's own address is taken from a cable
+    // another host: the kernel drops received packets with its own source address
     let machines = Netns::new();
     host.ns.cable("eth0", &machines, "eth1");
     machines.ip("addr add 198.51.100.1/24 dev eth1");

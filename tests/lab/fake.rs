@@ -1,4 +1,4 @@
-//! What `bty-lab` asks of podman and systemd, and what it says when they refuse.
+//! How `bty-lab` calls podman and systemd, and its messages if they fail.
 
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -12,13 +12,13 @@ use bty_tests::qemu::ipxe;
 use bty_tests::web::web_path;
 use tempfile::TempDir;
 
-/// The user of the programs, and what it was before.
+/// The user of the programs, and that of earlier versions.
 pub(super) const UID: u32 = 61069;
 const EARLIER_UID: u32 = 1000;
 
 const IMAGES: [&str; 3] = ["bty-web", "bty-cache", "bty-tftp"];
 
-/// A host whose podman does as it is told, in a network of its own.
+/// A host with a fake podman, in a network namespace of its own.
 pub(super) struct Host {
     dir: TempDir,
     pub(super) ns: Netns,
@@ -57,7 +57,7 @@ impl Host {
         self.dir.path().join(name)
     }
 
-    /// A program that is found before the system's.
+    /// Installs a fake program, which is found before that of the system.
     pub(super) fn program(&self, name: &str, script: &str) {
         write_program(&self.path("bin").join(name), &format!("#!/bin/sh\n{script}\n"));
     }
@@ -88,7 +88,7 @@ impl Host {
         self.ns.run(|| self.command(&words).output().unwrap().into())
     }
 
-    /// The same where systemd runs, with units of Quadlet.
+    /// Runs `bty-lab` on a host with a fake systemd and Quadlet.
     fn lab_with_systemd(&self, arguments: &[&str]) -> Outcome {
         let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("lab/systemctl.sh");
         write_program(&self.path("bin/systemctl"), &std::fs::read_to_string(here).unwrap());
@@ -105,7 +105,7 @@ impl Host {
         self.ns.run(|| self.command(&words).output().unwrap().into())
     }
 
-    /// A text without what differs from run to run.
+    /// Replaces what differs from run to run in a text.
     fn plain(&self, text: &str) -> String {
         text.replace(self.dir.path().to_str().unwrap(), "DIR")
             .replace(env!("CARGO_PKG_VERSION"), "VERSION")
@@ -207,7 +207,7 @@ fn nothing_that_a_person_has_changed_is_written_over() {
     assert!(read("envvars").contains("8088"));
 }
 
-/// Refused with a sentence that says what to do, and nothing is left behind.
+/// Runs a command that must fail. Checks that it says what to do, and that it leaves no files.
 fn refused(host: &Host, arguments: &[&str]) -> String {
     let before = host.path("site").exists();
     let run = host.lab(arguments).expect(1);
@@ -320,7 +320,7 @@ fn a_site_of_root_is_left_to_root() {
 fn a_half_written_site_is_taken_away_again() {
     let host = Host::new();
     std::fs::create_dir(host.path("site")).unwrap();
-    // where a directory must be
+    // a file where a directory must be
     host.put("site/quadlet", "");
     let _ = host.lab(&["init", "site", "--systemd"]).expect(1);
     let left: Vec<_> = std::fs::read_dir(host.path("site"))
@@ -372,7 +372,7 @@ fn where_systemd_runs_units_are_installed_and_taken_away() {
     insta::assert_snapshot!("systemctl", calls);
 }
 
-/// Gives what is in the site to the user of an earlier version.
+/// Changes the owner of a site to the user of earlier versions.
 fn of_earlier_version(host: &Host) {
     let script =
         format!("chown -R -h {EARLIER_UID}:{EARLIER_UID} data bty.toml && chmod 750 data/*");
@@ -396,7 +396,7 @@ fn a_site_of_an_earlier_version_is_handed_over_and_nothing_else_is() {
         std::fs::write(data.join(name), "secret").unwrap();
     }
     of_earlier_version(&host);
-    // what its user may have put there to get at files of others
+    // links that the earlier user may have created to get access to files of others
     host.put("outside", "root's");
     std::fs::hard_link(host.path("outside"), data.join("hard")).unwrap();
     let theirs = host.path("theirs");

@@ -1,4 +1,4 @@
-//! What is in the images, and what they can do.
+//! Content and permissions of the container images.
 
 use bty_tests::command::tool;
 use bty_tests::netns::Netns;

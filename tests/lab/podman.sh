@@ -1,8 +1,9 @@
 #!/bin/sh
-# A podman that writes down what it is asked, and does as the files in $FAKE say. Containers are the real programs, started by hand.
-#   images/NAME       an image; its architecture
+# A fake podman that records its calls and follows the files in $FAKE. Its containers are the real
+# programs, started as processes.
+#   images/NAME       exists for each image, and contains its architecture
 #   containers/NAME   site|state|image
-#   fails             a verb that fails, and what it says
+#   fails             lines of a verb that fails, and its message
 echo "podman $*" >>"$FAKE/calls"
 [ ! -e "$FAKE/fails" ] || while read -r verb text; do
     [ "$verb" != "$1" ] || { echo "Error: $text" >&2; exit 125; }

@@ -1,5 +1,6 @@
 #!/bin/sh
-# A site of a user who has nothing but a range of numbers for users of containers; that user exists in this mount namespace only.
+# Deploys a site as a user without root, who has only subordinate ids. The user exists in this mount
+# namespace only.
 # usage: rootless.sh HOME BTY_LAB ARCHIVE
 set -eu
 home=$1 lab=$2 archive=$3

@@ -1,5 +1,4 @@
-//! The main job, with the real podman: from nothing to a flashed machine, to the next version and
-//! back, to nothing.
+//! A site with the real podman: deploy, flash a machine, upgrade, roll back, purge.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +16,7 @@ const BASE: &str = "http://192.0.2.77:8080";
 const MAC: &str = "52:54:00:12:34:56";
 const SERIAL: &str = "LAB1";
 
-/// A machine with podman and no network but that of a rack.
+/// A host with podman whose only network is that of a rack.
 pub(crate) struct Host {
     pub(crate) podman: Podman,
     pub(crate) ns: Netns,
@@ -74,7 +73,7 @@ impl Host {
         ]);
     }
 
-    /// A request of who has logged in.
+    /// Sends a request with the session of the login.
     fn send(&self, method: &str, path: &str, body: &str) -> String {
         let jar = self.podman.dir().join("jar").display().to_string();
         let origin = format!("Origin: {BASE}");
@@ -107,7 +106,7 @@ fn password(run: &Outcome) -> String {
     line.split_whitespace().next().unwrap().to_owned()
 }
 
-/// Images of the version before, and the `bty-lab` that belongs to them.
+/// Creates container images of an earlier version, and the `bty-lab` of that version.
 fn version_before(podman: &Podman) -> PathBuf {
     let dir = podman.dir().join("earlier");
     std::fs::create_dir(&dir).unwrap();
@@ -122,7 +121,7 @@ fn version_before(podman: &Podman) -> PathBuf {
     dir.join("bty-lab")
 }
 
-/// An image that differs from ours by a line.
+/// Builds a container image that adds a line to ours.
 fn image_with(podman: &Podman, image: &str, version: &str, line: &str, context: &Path) {
     std::fs::write(
         context.join("Containerfile"),
@@ -142,8 +141,8 @@ fn image_with(podman: &Podman, image: &str, version: &str, line: &str, context: 
     let _ = Outcome::from(podman.command("buildah", &arguments).output().unwrap()).expect(0);
 }
 
-/// An image that comes through the cache is written to the disk of a machine that knows the address
-/// of the site alone.
+/// Flashes a machine that knows only the address of the site, with an image that comes through the
+/// cache.
 fn flash(host: &Host) {
     let content = gpt_image(8 * MIB, 512);
     let compressed = filter(&["zstd", "-q3c"], &content);

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Starts a service as its container would: NAME SITE ENVVARS IMAGE
+# Starts a service like its container. usage: start.sh NAME SITE ENVVARS IMAGE
 name=$1 site=$2 envvars=$3 image=$4
 echo "$site|running|$image" >"$FAKE/containers/$name"
 set -a
 . "$envvars"
 BTY_PATHS_STATE_DIR="$FAKE/state/$name"
-# a container has its password from bty.toml
+# without bty.toml, from which a container gets its password
 BTY_ADMIN_OPEN=1
 set +a
 case "$name" in

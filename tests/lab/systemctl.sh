@@ -1,5 +1,5 @@
 #!/bin/sh
-# A systemctl whose units are those of Quadlet.
+# A fake systemctl for Quadlet units.
 echo "systemctl $*" >>"$FAKE/calls"
 name=${2%.service}
 value() { sed -n "s/^$1=//p" "/etc/containers/systemd/$name.container"; }

@@ -1,5 +1,4 @@
-//! Machines with arm64, which QEMU emulates as well. What they are flashed with is for another
-//! architecture: it is compared, and not booted.
+//! arm64 machines. Their image is for another architecture, so that it is compared and not booted.
 
 use std::time::Instant;
 

@@ -1,4 +1,5 @@
-//! Container images as published, and a site by other means than `bty-lab deploy` as root.
+//! Published container images, and sites that are deployed without root, by podman-compose or by
+//! systemd.
 
 use std::path::{Path, PathBuf};
 
@@ -26,7 +27,7 @@ fn the_same_inputs_give_the_same_layers() {
     let first = layers(&podman);
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let out = podman.dir().join("out");
-    // the lists of the archive are an input, everything else is made again
+    // the package lists are an input, everything else is rebuilt
     let work = podman.dir().join("work");
     std::fs::create_dir(&work).unwrap();
     let from = root.join("target/images-work");
@@ -82,7 +83,7 @@ fn without_root_a_site_is_its_users_own_and_has_no_tftp() {
     }
 }
 
-/// A podman-compose that knows profiles: that of Debian 12 does not.
+/// A podman-compose that supports profiles; that of Debian 12 does not.
 fn podman_compose() -> PathBuf {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/podman-compose");
     let program = dir.join("bin/podman-compose");
@@ -121,7 +122,7 @@ fn compose_starts_the_same_services() {
     let _ = compose(&["down"]).expect(0);
 }
 
-/// Quadlet of Debian 13, from its package: that of Debian 12 has none.
+/// Quadlet from the package of Debian 13, because podman of Debian 12 has none.
 fn quadlet() -> PathBuf {
     let script = "import sys; sys.dont_write_bytecode = True; sys.path.insert(0, sys.argv[1] + '/media')\n\
                   from pathlib import Path; from builder.debian import Archive\n\

@@ -1,12 +1,12 @@
-//! Firmware alone, as far as the first contact, with nothing but what the server serves itself. The
-//! whole paths are in `chain::network`.
+//! Firmware up to the first contact with the server, using only files that the server itself
+//! serves. `chain::network` tests the complete paths.
 
 use std::time::Duration;
 
 use bty_tests::qemu::{Firmware, Machine};
 use bty_tests::rack::{MAC, Rack};
 
-/// Power on, and wait until the machine asks for its own script.
+/// Switches a machine on, and waits until it requests its script.
 fn boots(rack: &Rack, firmware: Firmware) {
     rack.ns.run(|| {
         let mut machine = Machine::start(firmware, "tap0", MAC);

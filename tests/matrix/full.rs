@@ -8,13 +8,13 @@ use bty_tests::qemu::{Bus, Firmware, Machine};
 
 use crate::chain::lab::{Lab, PATIENCE, SERIAL, open_shell};
 
-/// From a shell to the full environment, until nothing of it is on its way any more.
+/// Switches from a shell to the full environment, and waits until its boot has finished.
 fn go_on_with_full(machine: &mut Machine) {
     machine.type_in("bty-live full\r");
     let begun = Instant::now();
     machine.wait(PATIENCE, "the full environment", |said| said.contains("root@"));
     println!("the full environment after {:.1?}", begun.elapsed());
-    // the prompt is there before all services are
+    // the prompt appears before all services have started
     machine.type_in("timeout 200 systemctl is-system-running --wait; echo booting is $((1 + 1))\r");
     machine.wait(PATIENCE, "the end of booting", |said| said.contains("booting is 2"));
 }
@@ -34,7 +34,7 @@ fn a_person_gets_the_full_environment_when_it_is_asked_for() {
     let said = machine.said();
     assert!(said.contains("active\ninactive") && said.contains("/dev/nvme0n1"), "{said}");
     assert!(said.contains("listening: 0"), "nobody named a key: {said}");
-    // a person on a console lets a key in, and only that
+    // a person at a console authorizes a key, and only that
     machine
         .type_in("ssh-keygen -q -t ed25519 -N '' -f /tmp/key && bty-ssh-key < /tmp/key.pub; echo key is $((1 + 1))\r");
     machine.wait(PATIENCE, "the key", |said| said.contains("key is 2"));
@@ -47,7 +47,7 @@ fn a_person_gets_the_full_environment_when_it_is_asked_for() {
     assert!(said.contains("\nin by 7"), "{said}");
     assert!(said.contains("Permission denied (publickey)"), "passwords are not asked for: {said}");
 }
-/// Says how many of them there are; the command itself, which is shown too, does not say it.
+/// Prints a count in a form that the echoed command itself does not contain.
 const COUNT: &str = "echo assembled here: $(ls /sys/block | grep -cE '^(md|dm-)')\r";
 
 #[test]
@@ -66,7 +66,7 @@ fn volumes_of_an_old_system_are_not_assembled_and_are_flashed_over() {
     machine.type_in(COUNT);
     machine.wait(PATIENCE, "a look", |said| said.contains("assembled here: 0"));
     go_on_with_full(&mut machine);
-    // its tools know what they are, so that they could be
+    // the tools recognize them, so that they could be assembled
     machine
         .type_in("mdadm --examine /dev/nvme0n1p1; lvs --noheadings old; echo all is $((1 + 1))\r");
     machine.wait(PATIENCE, "tools", |said| said.contains("all is 2"));

@@ -1,4 +1,4 @@
-//! What is built for machines to boot.
+//! The products of `media/build`.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ fn the_same_inputs_give_the_same_bytes() {
     let at = |name: &str| again.path().join(name).display().to_string();
     let names = ["netboot-pc", "ramdisk", "usbboot-pc", "chain"];
     let files: Vec<_> = names.iter().flat_map(|name| full_product(name, "x86_64")).collect();
-    // the state of the archive and its packages are inputs; everything else is made again
+    // the package lists and packages are inputs; everything else is rebuilt
     let work = root.join("target/media-work");
     std::fs::create_dir(at("work")).unwrap();
     tool(&["cp", "-a", work.join("debian-trixie-amd64").to_str().unwrap(), &at("work")]);

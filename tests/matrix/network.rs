@@ -1,4 +1,4 @@
-//! Further combinations of firmware, disks and systems that boot from the network.
+//! Further combinations of firmware, disks and images for machines that boot from the network.
 
 use bty_tests::media::{MARKER, debian_image};
 use bty_tests::qemu::{Bus, Firmware};
@@ -12,7 +12,7 @@ fn uefi_and_ahci() {
     Lab::new("one line").flashes(Firmware::Uefi, Bus::Ahci);
 }
 
-/// An installed Debian starts from the disk; by `kexec` without a second time with the firmware.
+/// An installed Debian boots from the disk, or by `kexec` without going through the firmware again.
 fn installed(firmware: Firmware, after: &str) {
     let lab = Lab::with(
         if firmware == Firmware::Bios { "BIOS, UEFI" } else { "one line" },

@@ -1,4 +1,4 @@
-//! Further media, and the ways in which a medium or a person names the server.
+//! Further media, and other ways to set the server.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use bty_tests::rack::{BASE, MAC};
 use crate::chain::lab::{Lab, PATIENCE, SERIAL, open_shell};
 use crate::chain::sticks::{GIB, NEXT_SERVER, chain, iso, offline};
 
-/// A stick with a file for words of the kernel command line.
+/// A stick with a `bty.txt`.
 fn stick_that_says(lab: &Lab, text: &str) -> PathBuf {
     let (path, words) = (lab.rack.dir().join("stick"), lab.rack.dir().join("bty.txt"));
     std::fs::write(&words, text).unwrap();
@@ -43,11 +43,11 @@ fn a_file_on_the_stick_names_a_server() {
     let hardware = Hardware::new(Firmware::Uefi).disk(Bus::Usb, &path, "STICK");
     let hardware = hardware.disk(Bus::Nvme, &disk, SERIAL).card("tap0", MAC);
     let mut machine = lab.power_on(hardware);
-    // by BootNext, past the stick
+    // by BootNext, which overrides the stick
     machine.wait(PATIENCE, "the flashed system", |said| said.contains(MARKER));
     machine.wait_off(PATIENCE);
     // at every later start the stick comes first
-    lab.rack.ns.run(|| machine.again());
+    lab.rack.ns.run(|| machine.power_on_again());
     machine
         .wait(PATIENCE, "the second start", |said| said.contains("going on with the flashed disk"));
     machine.wait(PATIENCE, "the flashed system", |said| said.contains(MARKER));
@@ -66,7 +66,7 @@ fn the_server_can_be_typed_in() {
         let hardware = Hardware::new(firmware).disk(Bus::Usb, &path, "STICK").card("tap0", MAC);
         let mut machine = lab.power_on(hardware);
         machine.wait(PATIENCE, "the menu", |said| said.contains("a server to be typed in"));
-        // twice down; the sequence of an arrow key may come in parts, and mean something else
+        // down twice, by ^N: the sequence of an arrow key may arrive in parts
         machine.type_in("\x0e\x0e\r");
         machine.wait(PATIENCE, "the question", |said| said.contains("Address of the server"));
         machine.type_in("172.31.77.2\x7f1:8080\r");

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Makes a disk image with an installed Debian: its kernel and initramfs, systemd, ext4, an ESP. It says something on its console, and switches the machine off.
+"""Creates a disk image with an installed Debian: kernel, initramfs, systemd, ext4 and an ESP. It prints
+TEXT on its console, and powers the machine off.
 
 usage: debian.py IMAGE TEXT"""
 

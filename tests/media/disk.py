@@ -1,4 +1,5 @@
-"""Disk images that boot with BIOS and UEFI: a GPT, GRUB for both firmwares, an EFI system partition, and a root file system if there is one. Made without mounts."""
+"""Creates disk images that boot with BIOS and UEFI, without mounting: a GPT, GRUB for both, an EFI
+system partition, and optionally a root file system."""
 
 import struct
 import subprocess
@@ -15,12 +16,14 @@ from builder import fat, grub  # noqa: E402
 MIB = 1 << 20
 SECTOR = 512
 ESP_START = 1 * MIB
-# where the boot sector finds the rest of GRUB
+# where the boot sector finds the core image of GRUB
 CORE = 34
 
 
 def build(image: Path, early: str, files: dict[str, bytes], esp_bytes: int, root: Path | None = None):
-    """`early` is the script that GRUB begins with, `files` are those of the ESP, `root` is what is in the partition behind it."""
+    """`early` is the start script of GRUB, `files` are those of the ESP, and `root` is the content of the
+    root partition.
+    """
     files = {**files, "EFI/BOOT/BOOTX64.EFI": grub.image("x86_64-efi", early, [*grub.MODULES, "ext2"])}
     root_start = ESP_START + esp_bytes
     size = root_start + (root.stat().st_size if root else 0) + MIB
@@ -44,7 +47,7 @@ def build(image: Path, early: str, files: dict[str, bytes], esp_bytes: int, root
 
 def boot_sector(disk, early: str):
     boot, core = grub.LIB / "i386-pc/boot.img", grub.image("i386-pc", early, [*grub.MODULES, *grub.BIOS, "ext2"])
-    # the list of the blocks that the rest of GRUB is in
+    # the block list of the core image of GRUB
     core = bytearray(core + bytes(-len(core) % SECTOR))
     struct.pack_into("<QHH", core, 0x1F4, CORE + 1, len(core) // SECTOR - 1, 0x820)
     mbr = bytearray(disk.read(SECTOR))

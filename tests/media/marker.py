@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Makes a disk image that boots with BIOS and UEFI, says something on its consoles, and switches the machine off: 64 MiB, Debian's kernel, no system.
+"""Creates a disk image of 64 MiB that boots Debian's kernel with BIOS and UEFI, prints TEXT on its
+consoles, and powers the machine off.
 
 usage: marker.py IMAGE TEXT"""
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes what somebody may have left on a disk: a partition of a RAID 1, and a partition of a volume group with a volume. Both are whole, and could be assembled.
+"""Writes remains of an earlier system to a disk: a member of a RAID 1, and a volume group with a volume.
+Both are complete and could be assembled.
 
 usage: volumes.py DISK"""
 
@@ -11,7 +12,7 @@ import zlib
 MIB = 1 << 20
 SECTOR = 512
 PART_SECTORS = 32 * MIB // SECTOR
-#: Where data begins in both.
+#: Offset of the data in both partitions.
 DATA_SECTORS = 2048
 #: Partitions and their types in an MBR.
 TABLE = "start=2048,size=32MiB,type=fd\nsize=32MiB,type=8e\n"
@@ -62,7 +63,7 @@ creation_time = 1
 
 
 def raid() -> bytes:
-    """The superblock of the only member, version 1.2 (`linux/raid/md_p.h`); it is 4 KiB behind the start."""
+    """Returns the superblock of the only member, version 1.2 (`linux/raid/md_p.h`), at an offset of 4 KiB."""
     head = struct.pack("<4I16s32sQIIQIIQ", 0xA92B4EFC, 1, 0, 0, b"R" * 16, b"old:0", 1, 1, 0, PART_SECTORS - DATA_SECTORS, 0, 1, 0)
     head = head.ljust(128, b"\0") + struct.pack("<4QII16sQQQQII", DATA_SECTORS, PART_SECTORS - DATA_SECTORS, 8, 0, 0, 0, b"D" * 16, 0, 1, 1, 2**64 - 1, 0, 1)
     block = bytearray(head.ljust(256, b"\0") + struct.pack("<H", 0))
@@ -72,7 +73,7 @@ def raid() -> bytes:
 
 
 def volume_group() -> bytes:
-    """Label, header of the metadata, and metadata (`lib/format_text/layout.h` of LVM)."""
+    """Returns label, metadata header and metadata (`lib/format_text/layout.h` of LVM)."""
     size = PART_SECTORS * SECTOR
     areas = struct.pack("<8Q", DATA_SECTORS * SECTOR, 0, 0, 0, 4096, MIB - 4096, 0, 0)
     label = (struct.pack("<I8s", 32, b"LVM2 001") + b"B" * 32 + struct.pack("<Q", size) + areas).ljust(SECTOR - 20, b"\0")
@@ -84,7 +85,7 @@ def volume_group() -> bytes:
 
 
 def checksum(content: bytes) -> int:
-    """LVM's begins elsewhere, and is not turned round at the end."""
+    """Returns the CRC of LVM, which has another initial value and no final inversion."""
     return zlib.crc32(content, 0xF597A6CF ^ 0xFFFFFFFF) ^ 0xFFFFFFFF
 
 

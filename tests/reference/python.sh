@@ -1,6 +1,7 @@
 #!/bin/sh
-# Runs the reference packages' tests of the modules that are here too against the Python module of this tree, from copies outside of it. Most of those that
-# cannot pass put something in the place of a program that is not started here; docs/python.md counts them. Needs root and losetup for those that flash.
+# Runs tests of the reference packages against the Python module of this tree, for the modules that both
+# have. Most tests that cannot pass replace a program that bty does not start; docs/python.md counts them.
+# Needs root and losetup for tests that flash.
 #
 # usage: python.sh PYTHON DIR    PYTHON has the module and pytest; the tests are kept in DIR
 set -eu

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs the reference system, whose server and wizard are peers of tests and benchmarks, into a virtual environment. Quiet when it is there.
+# Installs the reference system into a virtual environment, unless it is installed already. Its server
+# and wizard are peers of tests and benchmarks.
 #
 # usage: setup.sh DIR
 set -eu

@@ -1,4 +1,4 @@
-//! Scripts as people run them: `bty run`, `check`, `test`, `eject`, `docs`, on described machines
+//! Scripts as people use them: `bty run`, `check`, `test`, `eject`, `docs`, on simulated machines
 //! and on real disks.
 
 use std::fs;
@@ -139,7 +139,7 @@ fn a_dry_run_lists_every_effect_and_has_none() {
     let effects: Vec<String> =
         json.json().iter().map(|e| e["effect"].as_str().unwrap().to_owned()).collect();
     assert_eq!(effects, ["create", "flash", "sleep", "log", "post", "power"]);
-    // what nobody described is not there
+    // what is not described does not exist
     let run = bty(&["run", &script, "--dry-run", "--world", &world]).expect(4);
     assert!(
         run.stderr.contains("the described machine has no answer to POST http://h/x"),
@@ -265,7 +265,7 @@ fn ctrl_c_ends_a_script_that_would_go_on() {
     tool(&["kill", "-INT", &child.id().to_string()]);
     let status = child.wait().unwrap();
     assert_eq!(status.code(), Some(130));
-    // a bound on hanging, not on speed
+    // a limit for hangs, not for speed
     assert!(begun.elapsed() < Duration::from_secs(30));
 }
 

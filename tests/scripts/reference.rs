@@ -13,7 +13,7 @@ fn machine(server: &Reference) -> Outcome {
     command.expect("it was built").into()
 }
 
-/// Binds the machine: it is known after its first contact.
+/// Assigns a plan to the machine, which is known after its first contact.
 fn bind(server: &Reference, fields: &Value) {
     let _ = server.get(&format!("/pxe/{MAC}/plan"));
     let bound = server.send("PUT", &format!("/machines/{MAC}"), fields);

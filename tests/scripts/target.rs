@@ -1,4 +1,4 @@
-//! `bty --server … --mac …`: a machine, and a server that behaves or does not.
+//! `bty --server … --mac …`: a machine, with a correct and with a faulty server.
 
 use std::io::{BufRead, BufReader};
 
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 const MAC: &str = "52:54:00:12:34:56";
 const MIB: usize = 1 << 20;
 
-/// Runs a machine without a terminal to its end.
+/// Runs a machine without a terminal until it exits.
 fn machine(server: &PlanServer) -> Outcome {
     let host = server.host();
     let command =
@@ -31,14 +31,14 @@ fn script_for(mac: &str, value: &Value, source: &str) -> String {
     )
 }
 
-/// A compressed image, and what is in it.
+/// A compressed image, and its content.
 fn image() -> (Vec<u8>, Vec<u8>) {
     let content = gpt_image(8 * MIB, 512);
     (filter(&["zstd", "-q3c"], &content), content)
 }
 
-/// A plan script that flashes the image of its server to a loop device: those have no serial
-/// number, so it is named by its path.
+/// A plan script that flashes the image of its server to a loop device, selected by path because it
+/// has no serial number.
 fn flashing(disk: &str) -> impl Fn(&str) -> Plan + Send + Sync + 'static {
     let disk = disk.to_owned();
     move |base: &str| {
@@ -266,7 +266,7 @@ fn an_older_server_gets_what_it_understands() {
 #[test]
 fn the_other_modes_of_an_older_server_do_as_they_say() {
     let inventory = PlanServer::start(|_| Plan::Json(json!({ "mode": "inventory" })), Vec::new())
-        // it introduces itself by asking for the plan
+        // it makes itself known by requesting the plan
         .inventory_faults(&[Fault::Status(404)]);
     let run = machine(&inventory).expect(0);
     assert!(
@@ -286,7 +286,7 @@ fn the_other_modes_of_an_older_server_do_as_they_say() {
     );
 }
 
-/// A machine with a person in front of it.
+/// A machine with a person at its terminal.
 fn attended(server: &PlanServer) -> Start {
     let host = server.host();
     Start::new(&bty_path(), &["--server", &host, "--mac", MAC, "--no-reboot"])

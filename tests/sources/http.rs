@@ -1,5 +1,5 @@
-//! Web origins: good servers are read completely, bad ones are an error, and never a wrong byte
-//! comes through.
+//! Web servers: correct responses are read completely, faulty ones are an error, and no wrong byte
+//! is ever accepted.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ const LIMIT: u64 = 1 << 20;
 type Script = fn(&Request, &[u8]) -> Reply;
 type PartScript = fn(&[u8]) -> Reply;
 
-/// Impatient, so that no test takes long.
+/// Options with short timeouts, so that no test takes long.
 pub(crate) fn options() -> ClientOptions {
     let mut options = ClientOptions::default();
     options.retry_delay = Duration::from_millis(5);
@@ -40,7 +40,7 @@ fn read_at(url: &str, offset: u64, len: usize) -> bty::Result<Vec<u8>> {
     Ok(buf)
 }
 
-/// A server whose object is honest in the probe; `script` answers the rest, counted from 0.
+/// A server that answers the first request correctly; `script` answers the others, counted from 0.
 fn after_probe(
     body: Vec<u8>,
     script: impl Fn(usize, &Request, &[u8]) -> Reply + Send + Sync + 'static,
@@ -296,7 +296,8 @@ fn parts_that_are_read_one_by_one_are_of_the_version_that_was_opened() {
     assert_fails(read_at(&server.url("/"), 5, 5), "its version is different now");
 }
 
-/// A server that is several: each answer has another tag, and breaks off after `step` bytes.
+/// A server like a cluster whose members differ: each response has another `ETag`, and breaks off
+/// after `step` bytes.
 fn mirrors(body: &[u8], step: usize) -> Server {
     let body = body.to_vec();
     Server::start(move |request| {
@@ -353,7 +354,7 @@ fn an_image_of_mirrors_is_opened_and_its_beginning_is_looked_at_again() {
     assert!(flash(&image(&server, None)).unwrap().is_success());
     assert!(disk.content().starts_with(&body));
 
-    // another file of the same length, once it was looked at
+    // another file of the same length, after it was examined
     let changing = Server::start(move |request| {
         let mut file = body.clone();
         file[0] = u8::from(request.number > 1);
@@ -587,7 +588,7 @@ fn a_redirect_loop_ends() {
 
 #[test]
 fn nobody_there_is_tried_a_few_times() {
-    // nobody gets this port by chance, as could happen with that of a server that has ended
+    // no other test gets this port, as could happen with the port of a stopped server
     let error = assert_fails(read("http://127.0.0.1:9/"), "cannot connect");
     assert!(error.to_string().contains("giving up after 3 attempts"), "{error}");
 }
@@ -687,7 +688,7 @@ fn a_proxy_that_wants_a_password_is_asked_once() {
     }
 }
 
-/// A client that knows a user and a password for this machine from a netrc.
+/// A client with a netrc that has a user and a password for this machine.
 fn with_netrc(machine: &str) -> ClientOptions {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), format!("machine {machine} login user password secret\n")).unwrap();

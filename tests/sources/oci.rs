@@ -1,4 +1,4 @@
-//! OCI registries: a real one, and one that misbehaves.
+//! OCI registries: a real one, and one with faults.
 
 use std::collections::BTreeMap;
 
@@ -38,16 +38,16 @@ pub(crate) fn layer(media_type: &str, title: &str, data: &[u8]) -> ImageLayer {
     )
 }
 
-/// Runs `work` with a client that may push.
+/// Runs `work` with a client that can push.
 fn with_pusher<T>(work: impl AsyncFnOnce(oci_client::Client) -> T) -> T {
-    // fails when another test was first
+    // fails if another test was first
     let _ = rustls::crypto::ring::default_provider().install_default();
     let config = ClientConfig { protocol: ClientProtocol::Http, ..ClientConfig::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(work(oci_client::Client::new(config)))
 }
 
-/// Pushes an artifact; returns its manifest's digest.
+/// Pushes an artifact, and returns the digest of its manifest.
 pub(crate) fn push(registry: &Registry, name: &str, layers: &[ImageLayer]) -> String {
     with_pusher(async |client| {
         let reference: oci_client::Reference =
@@ -147,7 +147,7 @@ fn an_index_is_listed_and_its_digests_work() {
     assert_eq!(read(named).unwrap(), b"for amd64");
 }
 
-/// A registry of manifests by the end of their paths, and one blob.
+/// A registry with manifests, given by the ends of their paths, and one blob.
 fn serving(manifests: Vec<(String, Vec<u8>)>, blob: &[u8]) -> Server {
     let blob = blob.to_vec();
     Server::start(move |request| {
@@ -215,7 +215,7 @@ fn an_index_of_one_artifact_is_followed() {
         );
     }
 
-    // a manifest other than the index says
+    // a manifest that does not match the index
     let liar = serving(
         vec![("v1".to_owned(), index.clone()), (by_digest(&manifest).0, manifest_of(b"evil"))],
         &disk,
@@ -349,8 +349,8 @@ fn a_damaged_manifest_is_refused() {
     }
 }
 
-/// A registry in the test's own process that wants a token. `script` sees only requests with a good
-/// one.
+/// A registry in the process of the test that requires a token. `script` gets only requests with a
+/// valid one.
 fn guarded(
     is_good: impl Fn(&str) -> bool + Send + Sync + 'static,
     script: impl Fn(&Request) -> Reply + Send + Sync + 'static,
@@ -462,11 +462,11 @@ fn a_denied_token_is_final() {
         !format!("{error:?}").contains("DENIED"),
         "what a foreign server says stays there: {error:?}"
     );
-    // the manifest, and the token: nothing else is asked
+    // requests: the manifest and the token, nothing else
     assert_eq!(registry.requests().len(), 2);
 }
 
-/// A client that may reach 127.0.0.2, where the hostile registry is, and nothing else.
+/// A client that may access only 127.0.0.2, where the hostile registry is.
 fn bounded() -> Client {
     let mut options = options();
     options.attempts = 1;
@@ -476,8 +476,8 @@ fn bounded() -> Client {
     Client::new(options)
 }
 
-/// What a client that may not reach the loopback says about an artifact of `registry`, when the
-/// registry lures it to an internal service.
+/// Returns the error of a client that may not access loopback addresses for an artifact of
+/// `registry`, which redirects it to an internal service.
 fn lured(registry: &Server, secret: &Server) -> String {
     let reference = format!("oras://{}/team/images:v1", registry.host());
     let error = bounded().open(&reference, &CancelToken::new()).unwrap_err();

@@ -1,4 +1,4 @@
-//! The `bty` command and other programs, run to their end.
+//! Runs the `bty` command and other programs until they exit.
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -6,32 +6,32 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-/// What a program said, and how it ended.
+/// Output and exit code of a program.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// Its exit code; -1 when a signal ended it.
+    /// Exit code; -1 if a signal ended it.
     pub code: i32,
-    /// All of its stdout.
+    /// Everything it printed to stdout.
     pub stdout: String,
-    /// All of its stderr.
+    /// Everything it printed to stderr.
     pub stderr: String,
 }
 
 impl Outcome {
-    /// Its stdout, which is one JSON object a line.
+    /// Parses its stdout as one JSON object per line.
     #[must_use]
     pub fn json(&self) -> Vec<Value> {
         let parse = |line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e} in {line:?}"));
         self.stdout.lines().map(parse).collect()
     }
 
-    /// The last JSON object.
+    /// The last JSON object on its stdout.
     #[must_use]
     pub fn last(&self) -> Value {
         self.json().pop().unwrap_or_else(|| panic!("nothing on stdout: {}", self.stderr))
     }
 
-    /// Goes on when the exit code is `code`, and shows all of it otherwise.
+    /// Returns it if the exit code is `code`; panics with all of its output otherwise.
     #[must_use]
     pub fn expect(self, code: i32) -> Self {
         assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
@@ -49,13 +49,13 @@ impl From<Output> for Outcome {
     }
 }
 
-/// Writes a program that a test runs.
+/// Writes an executable script for a test.
 ///
-/// Another program writes it: a child that a test beside this one starts would inherit the open
-/// file, and a file that is open for writing cannot be run ("Text file busy").
+/// A child process writes the file: otherwise a child that a concurrent test starts could inherit
+/// the open file, and a file that is open for writing cannot be executed ("Text file busy").
 ///
 /// # Panics
-/// When it cannot be written.
+/// If it cannot be written.
 pub fn write_program(path: &Path, text: &str) {
     let mut writer = Command::new("sh")
         .args(["-c", "cat > \"$0\" && chmod 755 \"$0\""])
@@ -71,10 +71,10 @@ pub fn write_program(path: &Path, text: &str) {
     );
 }
 
-/// Where cargo puts the `bty` command: beside the directory of the test.
+/// Path of the built `bty` command, in the parent directory of the test binary.
 ///
 /// # Panics
-/// When it was not built: cargo builds it for the tests of its own package only.
+/// If it was not built: cargo builds it automatically only for tests of its own package.
 #[must_use]
 pub fn bty_path() -> PathBuf {
     let test = std::env::current_exe().expect("the system tells");
@@ -83,7 +83,7 @@ pub fn bty_path() -> PathBuf {
     path
 }
 
-/// The `bty` command, without what the environment might tell it, and without a terminal.
+/// The `bty` command, without variables of the environment that it reads, and without a terminal.
 #[must_use]
 pub fn bty_command(arguments: &[&str]) -> Command {
     let mut command = Command::new(bty_path());
@@ -94,16 +94,16 @@ pub fn bty_command(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs `bty` to its end.
+/// Runs `bty` until it exits.
 #[must_use]
 pub fn bty(arguments: &[&str]) -> Outcome {
     bty_command(arguments).output().expect("it was built").into()
 }
 
-/// Runs another program, which must succeed; returns its stdout.
+/// Runs another program and returns its stdout.
 ///
 /// # Panics
-/// When it is missing or fails.
+/// If it is missing or fails.
 pub fn tool(command: &[&str]) -> String {
     let output = Command::new(command[0]).args(&command[1..]).output();
     let outcome = Outcome::from(output.unwrap_or_else(|e| panic!("{}: {e}", command[0])));
@@ -111,11 +111,11 @@ pub fn tool(command: &[&str]) -> String {
     outcome.stdout
 }
 
-/// Runs `bty` on a terminal of its own, where somebody types `typed` when asked. All that the
-/// terminal shows is in `stdout`.
+/// Runs `bty` on a pseudo-terminal and types `typed` at its prompt. `stdout` has everything that
+/// the terminal shows.
 ///
 /// # Panics
-/// When it does not end within 30 seconds.
+/// If it does not exit within 30 seconds.
 #[must_use]
 pub fn bty_on_terminal(arguments: &[&str], typed: &str, variables: &[(&str, &str)]) -> Outcome {
     let mut words = vec![bty_path().display().to_string()];

@@ -1,4 +1,4 @@
-//! Disks in memory that misbehave on request, and a host that has them.
+//! Disks in memory with faults on request, and a host that has such disks.
 //!
 //! A [`FaultyDisk`] keeps what was flushed apart from what was only written, so that a power cut
 //! can be played at any point.
@@ -12,40 +12,40 @@ use std::time::Duration;
 use bty::disks::{Disk, DiskKind};
 use bty::{Device, DiskHost, Error, ErrorKind, Result};
 
-/// What goes wrong.
+/// Faults of a disk.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
-    /// This write (counted from 0, zeroing included) fails with an I/O error, and all after it.
+    /// This write (counted from 0, including zeroing) and all later ones fail with an I/O error.
     pub fail_write: Option<usize>,
-    /// Every flush from this one on fails.
+    /// This flush (counted from 0) and all later ones fail.
     pub fail_flush: Option<usize>,
-    /// Writes that touch an offset at or after this one fail: no space left.
+    /// Writes at or after this offset fail with "no space left".
     pub full_at: Option<u64>,
-    /// At most so many bytes are written by one request.
+    /// Maximum number of bytes that one request writes.
     pub short_writes: Option<usize>,
-    /// Writes at or after this offset are acknowledged and lost, until `lose_until`.
+    /// Writes from this offset up to `lose_until` are acknowledged but lost.
     pub lose_from: Option<u64>,
     /// End of the lost range.
     pub lose_until: Option<u64>,
     /// The byte at this offset reads back with one bit flipped.
     pub flip_at: Option<u64>,
-    /// Addresses wrap around after so many bytes: a disk of fake capacity.
+    /// Offsets wrap around after this many bytes: a disk with a fake capacity.
     pub wrap_at: Option<u64>,
-    /// The device cannot zero by itself.
+    /// The device does not support zeroing.
     pub no_zero_offload: bool,
-    /// Each write takes so long.
+    /// Duration of each write.
     pub delay: Duration,
-    /// This write (counted from 0) and all after it never return.
+    /// This write (counted from 0) and all later ones never return.
     pub hang_write: Option<usize>,
-    /// This flush (counted from 0) and all after it never return.
+    /// This flush (counted from 0) and all later ones never return.
     pub hang_flush: Option<usize>,
-    /// Reads after so many flushes never return.
+    /// Reads after this many flushes never return.
     pub hang_read_after: Option<usize>,
-    /// Reading fails at or after this offset.
+    /// Reads at or after this offset fail.
     pub fail_read_at: Option<u64>,
 }
 
-/// One request, as seen by the device.
+/// A request that the device received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
     /// Data at an offset.
@@ -70,13 +70,13 @@ pub struct FaultyDisk {
 }
 
 impl FaultyDisk {
-    /// A disk of `size` bytes that is full of old data, `0xa5`.
+    /// A disk of `size` bytes, full of old data.
     #[must_use]
     pub fn new(size: usize, sector_bytes: u32, faults: Faults) -> Arc<Self> {
         Self::with_states(size, sector_bytes, faults, false)
     }
 
-    /// The same; it also keeps a copy of its content before every request, for
+    /// Like `new`, and also keeps a copy of its content before every request, for
     /// [`states`](Self::states).
     #[must_use]
     pub fn with_states(
@@ -104,13 +104,13 @@ impl FaultyDisk {
         })
     }
 
-    /// What is on it, as a later reader sees it.
+    /// Its content as a reader sees it, including data that was not flushed.
     #[must_use]
     pub fn content(&self) -> Vec<u8> {
         self.written.lock().unwrap().clone()
     }
 
-    /// What a power cut now would leave at least.
+    /// Its content after a power cut now: the data that was flushed.
     #[must_use]
     pub fn durable(&self) -> Vec<u8> {
         self.flushed.lock().unwrap().clone()
@@ -122,8 +122,8 @@ impl FaultyDisk {
         self.log.lock().unwrap().clone()
     }
 
-    /// Its content before each request, when that was asked for: what power cuts leave on a disk
-    /// without a cache.
+    /// Its content before each request, if it keeps copies: what power cuts leave on a disk without
+    /// a write cache.
     #[must_use]
     pub fn states(&self) -> Vec<Vec<u8>> {
         self.states.lock().unwrap().clone()
@@ -256,7 +256,7 @@ impl Device for FaultyDisk {
     }
 }
 
-/// A description of a healthy disk at `/dev/NAME`, to be changed by the test.
+/// The description of a healthy disk at `/dev/NAME`, which tests can change.
 #[must_use]
 pub fn describe(name: &str, size_bytes: u64, sector_bytes: u32) -> Disk {
     Disk {
@@ -282,7 +282,7 @@ pub fn describe(name: &str, size_bytes: u64, sector_bytes: u32) -> Disk {
     }
 }
 
-/// A machine with the given disks.
+/// A host with simulated disks.
 #[derive(Default)]
 pub struct MemoryHost {
     disks: Mutex<Vec<(Disk, Arc<FaultyDisk>)>>,

@@ -1,10 +1,10 @@
-//! Small disk images with something in them.
+//! Small disk images.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// `len` bytes that look like a disk: a boot signature, data, long runs of zeros, data up to the
+/// `len` bytes like those of a disk: a boot signature, data, long runs of zeros, and data up to the
 /// last byte.
 #[must_use]
 pub fn disk_image(len: usize) -> Vec<u8> {
@@ -28,8 +28,8 @@ pub fn disk_image(len: usize) -> Vec<u8> {
     image
 }
 
-/// A disk of `len` bytes with something in it, and a GPT of one partition that ends before 6 MiB,
-/// made for sectors of `sector_bytes`.
+/// A disk image of `len` bytes with data, and a GPT for sectors of `sector_bytes` with one
+/// partition that ends before 6 MiB.
 #[must_use]
 pub fn gpt_image(len: usize, sector_bytes: u32) -> Vec<u8> {
     let dir = tempfile::tempdir().unwrap();
@@ -53,10 +53,10 @@ pub fn write(dir: &Path, name: &str, bytes: &[u8]) -> PathBuf {
     path
 }
 
-/// What a real program prints when `input` is its stdin: `filter(&["zstd", "-c"], bytes)`.
+/// Pipes `input` through a program and returns its output: `filter(&["zstd", "-c"], bytes)`.
 ///
 /// # Panics
-/// When the program is missing or fails: install it, the list is in the `Makefile`.
+/// If the program is missing or fails. `make packages` installs the programs that tests use.
 #[must_use]
 pub fn filter(command: &[&str], input: &[u8]) -> Vec<u8> {
     let mut child = Command::new(command[0])

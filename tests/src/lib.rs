@@ -1,4 +1,4 @@
-//! Shared parts of the tests.
+//! Code that tests share.
 
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 
@@ -25,21 +25,20 @@ use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long a test waits for something that takes milliseconds on an idle machine. Generous: a
-/// limit that is too short makes a flake, one that is too long costs nothing unless the test fails.
+/// Timeout for something that takes milliseconds on an idle machine. Generous, because a limit that
+/// is too short makes a test flaky, and one that is too long costs nothing unless the test fails.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
-/// Bytes that differ at every offset a test may confuse: a counter in each 4 bytes.
+/// Bytes that differ at different offsets: a counter in each 4 bytes.
 #[must_use]
 pub fn pattern(len_bytes: usize) -> Vec<u8> {
     (0u32..).flat_map(u32::to_be_bytes).take(len_bytes).collect()
 }
 
-/// Calls `probe` until it returns something. The pauses grow from 1 ms to 50 ms, so that a quick
-/// answer is seen at once and a slow one costs nothing.
+/// Polls `probe` until it returns something. The interval grows from 1 ms to 50 ms.
 ///
 /// # Panics
-/// When `limit` is over: `what` did not happen.
+/// After `limit`, with `what` in the message.
 pub fn eventually<T>(limit: Duration, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let (begun, mut pause) = (Instant::now(), Duration::from_millis(1));
     loop {
@@ -54,14 +53,14 @@ pub fn eventually<T>(limit: Duration, what: &str, mut probe: impl FnMut() -> Opt
     }
 }
 
-/// A daemon of the tests; killed when dropped.
+/// A daemon for a test. Killed when dropped.
 pub struct Daemon(Child);
 
 impl Daemon {
     /// Starts `command` and waits until something listens on `port` of the loopback.
     ///
     /// # Panics
-    /// When it does not.
+    /// If it does not.
     #[must_use]
     pub fn start(command: &mut Command, port: u16, package: &str) -> Self {
         let child = command
@@ -82,10 +81,10 @@ impl Drop for Daemon {
     }
 }
 
-/// A port of the loopback that is free for TCP and UDP.
+/// Returns a loopback port that is free for TCP and UDP.
 ///
-/// No two calls in one process return the same port, so tests that start servers at the same time
-/// do not compete for it. The ports are below those that the kernel assigns itself (32768 and up).
+/// No two calls in one process return the same port, so that concurrent tests do not compete for
+/// it. The ports are below those that the kernel assigns (32768 and up).
 #[must_use]
 pub fn free_port() -> u16 {
     const FIRST: u32 = 10_000;

@@ -9,10 +9,9 @@ use tempfile::TempDir;
 
 use crate::command::tool;
 
-/// True where loop devices and mounts can be had.
+/// False if `BTY_TEST_NO_ROOT` is set, which skips tests that need loop devices and mounts.
 ///
-/// A test that was skipped unseen proves nothing: without root it fails, unless `BTY_TEST_NO_ROOT`
-/// is set.
+/// Without that variable and without root these tests fail: a test must not be skipped unnoticed.
 #[must_use]
 pub fn has_root() -> bool {
     let is_unwanted = std::env::var_os("BTY_TEST_NO_ROOT").is_some();
@@ -30,7 +29,7 @@ pub struct LoopDisk {
 }
 
 impl LoopDisk {
-    /// Attaches a loop device, or gives `None` where tests must do without root.
+    /// Attaches a loop device; `None` if tests run without root.
     #[must_use]
     pub fn new(bytes: u64, sector_bytes: u32) -> Option<Self> {
         if !has_root() {
@@ -45,7 +44,7 @@ impl LoopDisk {
         Some(disk)
     }
 
-    /// Attaches one to an existing file.
+    /// Attaches a loop device to an existing file.
     #[must_use]
     pub fn attach(backing: &Path, options: &[&str]) -> Self {
         let mut command = vec!["losetup", "--find", "--show"];
@@ -60,19 +59,19 @@ impl LoopDisk {
         self.path.to_str().unwrap()
     }
 
-    /// The file behind it.
+    /// The backing file.
     #[must_use]
     pub fn backing(&self) -> &str {
         self.backing.to_str().unwrap()
     }
 
-    /// Everything on it.
+    /// Reads the whole device.
     #[must_use]
     pub fn content(&self) -> Vec<u8> {
         fs::read(&self.path).unwrap()
     }
 
-    /// Writes to it, bypassing bty.
+    /// Writes to the device, without bty.
     pub fn put(&self, bytes: &[u8], offset: u64) {
         let device = File::options().write(true).open(&self.path).unwrap();
         device.write_all_at(bytes, offset).unwrap();
@@ -86,18 +85,17 @@ impl Drop for LoopDisk {
     }
 }
 
-/// A mounted file system, unmounted when dropped.
+/// A mounted file system. Unmounted when dropped.
 pub struct Mount(TempDir);
 
 impl Mount {
-    /// Mounts `device`, to be read only: so whatever changes on it was written by somebody else
-    /// than the file system.
+    /// Mounts `device` read-only, so that the file system itself does not write to it.
     #[must_use]
     pub fn device(device: &str) -> Self {
         Self::with(&["-o", "ro,noload", device])
     }
 
-    /// Mounts an empty file system in memory that has room for `bytes`.
+    /// Mounts an empty tmpfs with room for `bytes`.
     #[must_use]
     pub fn memory(bytes: u64) -> Self {
         Self::with(&["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"])
@@ -112,7 +110,7 @@ impl Mount {
         Self(dir)
     }
 
-    /// Where.
+    /// The mount point.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.0.path()

@@ -1,5 +1,5 @@
-//! What machines boot, as `media/build` makes it, and an image that says on its consoles that it
-//! runs.
+//! Boot media, built by `media/build`, and disk images that print a marker on their consoles when
+//! they have booted.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -7,25 +7,25 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::command::{bty_path, tool};
 
-/// What the marker image says once it runs.
+/// What a marker image prints when it has booted.
 pub const MARKER: &str = "the flashed system runs";
 
-/// Products that this process has built, or knows to be current. Builds share a directory of parts,
-/// so only one runs at a time.
+/// Products that are up to date. The lock also serializes builds, because they share a directory of
+/// parts.
 static BUILT: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// The files of a product without the full environment, made of the programs that the tests run;
-/// built first when an input has changed.
+/// Returns the files of a product without the full environment, with the programs that the tests
+/// run. Builds it first if an input has changed.
 #[must_use]
 pub fn product(name: &str, arch: &str) -> Vec<PathBuf> {
     build(name, arch, "target/media-test", &["--quick"])
 }
 
-/// The same with the full environment, as it is published.
+/// Like [`product`], but with the full environment, as it is published.
 #[must_use]
 pub fn full_product(name: &str, arch: &str) -> Vec<PathBuf> {
     build(name, arch, "target/media-test-full", &[])
@@ -59,15 +59,14 @@ fn build(name: &str, arch: &str, out: &str, options: &[&str]) -> Vec<PathBuf> {
     files
 }
 
-/// A disk image that boots with BIOS and UEFI, says [`MARKER`], and switches the machine off. 64
-/// MiB.
+/// A disk image of 64 MiB that boots with BIOS and UEFI, prints [`MARKER`], and powers the machine
+/// off.
 #[must_use]
 pub fn marker_image() -> PathBuf {
     made("marker")
 }
 
-/// An installed Debian that does the same: its kernel and initramfs, systemd, ext4 and an ESP. 650
-/// MiB.
+/// An installed Debian of 650 MiB that does the same: kernel, initramfs, systemd, ext4 and an ESP.
 #[must_use]
 pub fn debian_image() -> PathBuf {
     made("debian")
@@ -81,7 +80,7 @@ fn made(name: &str) -> PathBuf {
     path
 }
 
-/// A copy of a stick's image on a stick of `bytes`, with a file on its partition for images.
+/// Copies the image of a stick to a stick of `bytes`, and adds a file to its images partition.
 pub fn stick(image: &Path, copy: &Path, bytes: u64, file: Option<(&Path, &str)>) {
     tool(&["cp", "--sparse=always", image.to_str().unwrap(), copy.to_str().unwrap()]);
     if let Some((file, name)) = file {

@@ -1,5 +1,5 @@
-//! Networks of their own, so that a test can have addresses, losses and DHCP without touching
-//! anybody's.
+//! Network namespaces, in which a test can have addresses, packet loss and DHCP without affecting
+//! other tests or this machine.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -11,11 +11,11 @@ use crate::command::tool;
 
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
-/// A network namespace; gone when dropped.
+/// A network namespace. Deleted when dropped.
 pub struct Netns(String);
 
 impl Netns {
-    /// Makes one with a loopback. Needs root.
+    /// Creates a namespace with a loopback interface. Needs root.
     #[must_use]
     pub fn new() -> Self {
         let name =
@@ -26,29 +26,30 @@ impl Netns {
         ns
     }
 
-    /// `ip` in it.
+    /// Runs `ip` in the namespace.
     pub fn ip(&self, arguments: &str) {
         let mut command = vec!["ip", "-n", &self.0];
         command.extend(arguments.split(' '));
         tool(&command);
     }
 
-    /// A cable from it to another: `here` is its own end, `there` the other's.
+    /// Connects this namespace to another by a pair of interfaces: `here` in this one, `there` in
+    /// the other.
     pub fn cable(&self, here: &str, other: &Self, there: &str) {
         self.ip(&format!("link add {here} type veth peer name {there} netns {}", other.0));
         self.ip(&format!("link set {here} up"));
         other.ip(&format!("link set {there} up"));
     }
 
-    /// A command in it.
+    /// A command that runs in the namespace.
     pub fn tool(&self, command: &[&str]) {
         let mut all = vec!["ip", "netns", "exec", &self.0];
         all.extend(command);
         tool(&all);
     }
 
-    /// Does `work` in it, on a thread of its own. Processes that `work` starts are in it too, and
-    /// stay there.
+    /// Runs `work` in the namespace, on a new thread. Processes that `work` starts run in the
+    /// namespace too.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         std::thread::scope(|scope| {
             let in_it = || {

@@ -18,7 +18,7 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// Starts one over plain HTTP; `settings` go into its `server` block.
+    /// Starts nginx with plain HTTP; `settings` go into its `server` block.
     #[must_use]
     pub fn start(settings: &str) -> Self {
         Self::start_in(
@@ -28,7 +28,7 @@ impl Nginx {
         )
     }
 
-    /// Starts one with a certificate for `localhost`, signed by an authority of its own:
+    /// Starts nginx with a certificate for `localhost`, signed by a new CA:
     /// [`ca_file`](Self::ca_file).
     #[must_use]
     pub fn start_tls() -> Self {
@@ -41,8 +41,8 @@ impl Nginx {
         )
     }
 
-    /// Starts one with a self-signed certificate for `localhost`, as `openssl req -x509` makes it:
-    /// it is its own authority, in [`ca_file`](Self::ca_file).
+    /// Starts nginx with a self-signed certificate for `localhost`, as `openssl req -x509` makes
+    /// it. [`ca_file`](Self::ca_file) is that certificate.
     #[must_use]
     pub fn start_self_signed() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
@@ -50,9 +50,8 @@ impl Nginx {
         Self::start_in(directory, "ssl_certificate ca.pem; ssl_certificate_key ca.key;", "https")
     }
 
-    /// Starts one with servers of the caller, as files of `conf.d` have them, of which one listens
-    /// with TLS at `port`. Where `conf` says `CERTIFICATE` and `KEY`, there are those for
-    /// `localhost`.
+    /// Starts nginx with `conf`, a file for `conf.d`, of which one server listens with TLS at
+    /// `port`. `CERTIFICATE` and `KEY` in `conf` are replaced by those for `localhost`.
     #[must_use]
     pub fn with_servers(conf: &str, port: u16) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
@@ -91,7 +90,7 @@ impl Nginx {
         Self { _daemon: daemon, directory, port, scheme }
     }
 
-    /// Serves `bytes` as `name`; returns the address.
+    /// Serves `bytes` as `name`, and returns the URL.
     #[must_use]
     pub fn put(&self, name: &str, bytes: &[u8]) -> String {
         fs::write(self.directory.path().join("root").join(name), bytes)
@@ -100,19 +99,19 @@ impl Nginx {
         format!("{}://{host}:{}/{name}", self.scheme, self.port)
     }
 
-    /// Writes `bytes` to a file `name` beside its configuration.
+    /// Writes `bytes` to a file `name` in the directory of its configuration.
     pub fn set(&self, name: &str, bytes: &[u8]) {
         fs::write(self.directory.path().join(name), bytes).expect("the directory is ours");
     }
 
-    /// The certificate of its authority.
+    /// The certificate of its CA.
     #[must_use]
     pub fn ca_file(&self) -> PathBuf {
         self.directory.path().join("ca.pem")
     }
 }
 
-/// A key on a curve that is quick to make.
+/// An elliptic-curve key, which is fast to generate.
 const KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
 
 fn openssl(directory: &Path, arguments: &str) {

@@ -1,4 +1,4 @@
-//! The endpoints that a machine in the live environment talks to, with faults on request.
+//! A server with the endpoints for machines in the live environment, and faults on request.
 
 use std::sync::{Arc, Mutex};
 
@@ -6,16 +6,16 @@ use serde_json::{Value, json};
 
 use crate::server::{Reply, Request, Server};
 
-/// What an endpoint does instead of answering.
+/// A fault of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Answers with this status.
     Status(u16),
-    /// Accepts, and never answers in time.
+    /// Accepts the connection, and does not answer in time.
     Hang,
     /// Resets the connection.
     Reset,
-    /// Ends in the middle of the answer.
+    /// Closes the connection in the middle of the response.
     Cut,
 }
 
@@ -30,18 +30,18 @@ impl Fault {
     }
 }
 
-/// What the server has for the machine.
+/// The plan that the server has for the machine.
 #[derive(Clone, Debug)]
 pub enum Plan {
-    /// A plan script; also offered as JSON to those who do not ask for scripts.
+    /// A plan script; clients that do not accept scripts get JSON.
     Script(String),
-    /// JSON only, as an older server has it.
+    /// JSON only, as from an older server.
     Json(Value),
-    /// Something that is no plan.
+    /// Something that is not a plan.
     Text(&'static str),
 }
 
-/// A server with one plan, and what machines told it.
+/// A server with one plan, which records requests.
 pub struct PlanServer {
     server: Server,
     faults: Arc<Mutex<Faults>>,
@@ -55,7 +55,7 @@ struct Faults {
 }
 
 impl PlanServer {
-    /// A server whose images are `(name, bytes)`.
+    /// Starts a server with images, given as `(name, bytes)`.
     #[must_use]
     pub fn start(
         plan: impl Fn(&str) -> Plan + Send + Sync + 'static,
@@ -91,30 +91,30 @@ impl PlanServer {
         Self { server, faults }
     }
 
-    /// Faults of the plan endpoint, one a request, before it answers as it should.
+    /// Faults for the next requests of the plan endpoint, one each.
     ///
     /// # Panics
-    /// Never, but the lock says so.
+    /// If the lock is poisoned.
     #[must_use]
     pub fn plan_faults(self, faults: &[Fault]) -> Self {
         self.faults.lock().expect("no test panics with the lock").plan = faults.to_vec();
         self
     }
 
-    /// The same of the inventory endpoint.
+    /// Faults for the next requests of the inventory endpoint, one each.
     ///
     /// # Panics
-    /// Never, but the lock says so.
+    /// If the lock is poisoned.
     #[must_use]
     pub fn inventory_faults(self, faults: &[Fault]) -> Self {
         self.faults.lock().expect("no test panics with the lock").inventory = faults.to_vec();
         self
     }
 
-    /// The same of the status endpoint.
+    /// Faults for the next requests of the status endpoint, one each.
     ///
     /// # Panics
-    /// Never, but the lock says so.
+    /// If the lock is poisoned.
     #[must_use]
     pub fn status_faults(self, faults: &[Fault]) -> Self {
         self.faults.lock().expect("no test panics with the lock").status = faults.to_vec();
@@ -135,7 +135,7 @@ impl PlanServer {
         self.server.requests().into_iter().filter(is_meant).collect()
     }
 
-    /// What was reported, progress excepted.
+    /// Reports that it received, without progress.
     #[must_use]
     pub fn reports(&self) -> Vec<Value> {
         let all = self.requests("/status").into_iter().map(|r| r.json());

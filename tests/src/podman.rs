@@ -1,4 +1,4 @@
-//! podman, with images and containers of its own, and the programs of this tree as images.
+//! podman with a storage of its own, and container images of the programs of this tree.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,15 +9,16 @@ use tempfile::TempDir;
 use crate::command::{Outcome, bty_path, tool};
 use crate::web::web_path;
 
-/// Where systemd does not run, and limits cannot be raised.
+/// Configuration for systems without systemd, where limits cannot be raised.
 const CONF: &str = "[engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\n\
                     [containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1000:1000\"]\n";
 
-/// Builds share a directory of parts.
+/// Serializes builds, because they share a directory of parts.
 static ONE: Mutex<()> = Mutex::new(());
 static ARCHIVE: OnceLock<PathBuf> = OnceLock::new();
 
-/// `deploy/images/build` with the programs that the tests run, for this machine's architecture.
+/// Runs `deploy/images/build` for the architecture of this machine, with the programs that the
+/// tests run.
 pub fn build(arguments: &[&str]) {
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/images/build");
@@ -33,7 +34,7 @@ fn target() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../target")
 }
 
-/// The archive of images of this machine's architecture; built once.
+/// The archive of container images for the architecture of this machine. Built once.
 #[must_use]
 pub fn archive() -> &'static Path {
     ARCHIVE.get_or_init(|| {
@@ -43,13 +44,13 @@ pub fn archive() -> &'static Path {
     })
 }
 
-/// A storage of its own; containers in it are ended when it is dropped.
+/// podman with a storage of its own. Its containers are removed when dropped.
 pub struct Podman {
     dir: TempDir,
 }
 
 impl Podman {
-    /// An empty one.
+    /// Creates an empty storage.
     #[must_use]
     pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -67,13 +68,13 @@ impl Podman {
         Self { dir }
     }
 
-    /// A directory that goes with it.
+    /// A directory that is deleted with the storage.
     #[must_use]
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// One with the images of this tree.
+    /// Creates a storage with the container images of this tree.
     #[must_use]
     pub fn loaded() -> Self {
         let podman = Self::new();
@@ -81,7 +82,7 @@ impl Podman {
         podman
     }
 
-    /// A program that calls podman.
+    /// A command that calls podman, set up to use this storage.
     #[must_use]
     pub fn command(&self, program: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(program);
@@ -94,7 +95,7 @@ impl Podman {
         command
     }
 
-    /// podman itself.
+    /// Runs podman.
     #[must_use]
     pub fn run(&self, arguments: &[&str]) -> Outcome {
         self.command("podman", arguments)
@@ -103,13 +104,13 @@ impl Podman {
             .into()
     }
 
-    /// `bty-lab`, without anybody to ask.
+    /// Runs `bty-lab` without a terminal.
     #[must_use]
     pub fn lab(&self, arguments: &[&str]) -> Outcome {
         self.lab_of(&lab_path(), arguments)
     }
 
-    /// Another one.
+    /// Runs another `bty-lab`.
     #[must_use]
     pub fn lab_of(&self, program: &Path, arguments: &[&str]) -> Outcome {
         let mut command = self.command(program.to_str().unwrap(), arguments);
@@ -123,11 +124,12 @@ pub fn lab_path() -> PathBuf {
     bty_path().with_file_name("bty-lab")
 }
 
-/// The version that [`earlier`] makes.
+/// The version of programs that [`earlier`] writes.
 pub const EARLIER: &str = "0.0.0";
 
-/// A program as it would be of the version before: the beginning of this one's name is replaced
-/// wherever it is. Compilers cut such texts into words of four bytes, so no more is.
+/// Writes a copy of a program with an earlier version number: replaces the first bytes of the
+/// version wherever they occur. Not more than four bytes, because compilers split such strings into
+/// words of four bytes.
 pub fn earlier(program: &Path, to: &Path) {
     let (from, new) = (b"0.1.", b"0.0.");
     assert!(

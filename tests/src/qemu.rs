@@ -1,4 +1,4 @@
-//! Machines: QEMU without KVM, their firmware, their disks, and what they say on their serial line.
+//! Machines emulated by QEMU without KVM: firmware, disks, and the output of the serial line.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -367,15 +367,15 @@ impl Machine {
         self.line.text() + &String::from_utf8_lossy(&qemu)
     }
 
-    /// Types on its serial line.
+    /// Types on the serial line.
     pub fn type_in(&mut self, keys: &str) {
         self.line.socket.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Plugs in what comes late.
+    /// Plugs in a device while the machine runs.
     ///
     /// # Panics
-    /// When it is refused.
+    /// If QEMU refuses it.
     pub fn plug_in(&self) {
         let mut monitor =
             BufReader::new(UnixStream::connect(self.dir.path().join("monitor")).unwrap());
@@ -388,10 +388,10 @@ impl Machine {
         assert!(answers.inspect(|line| println!("{line}")).all(|line| !line.contains("Error")));
     }
 
-    /// Waits until `is`; fails when the machine goes elsewhere, or takes longer than `limit`.
+    /// Waits until `is` returns true for the output of the machine. Returns how long that took.
     ///
     /// # Panics
-    /// As said.
+    /// If the machine exits or cannot boot, and after `limit`.
     pub fn wait(
         &mut self,
         limit: Duration,
@@ -419,19 +419,19 @@ impl Machine {
         }
     }
 
-    /// Switches it on again, with what its firmware remembers. What it said before is gone.
+    /// Switches the machine on again; its firmware keeps its variables. Clears the output.
     ///
     /// # Panics
-    /// When it is still on.
-    pub fn again(&mut self) {
+    /// If it is still on.
+    pub fn power_on_again(&mut self) {
         assert!(self.child.try_wait().unwrap().is_some(), "it is off");
         (self.child, self.line) = switch_on(&mut self.command, self.dir.path());
     }
 
-    /// Waits until it has switched itself off.
+    /// Waits until the machine has powered off.
     ///
     /// # Panics
-    /// When that takes longer than `limit`.
+    /// After `limit`.
     pub fn wait_off(&mut self, limit: Duration) {
         let begun = Instant::now();
         while self.child.try_wait().is_ok_and(|status| status.is_none()) {
@@ -447,11 +447,11 @@ impl Machine {
 
 const POLL: Duration = Duration::from_millis(20);
 
-/// What a machine says that goes nowhere.
+/// Output of a machine that cannot boot.
 const LOST: [&str; 4] =
     ["Shell>", "Kernel panic", "BdsDxe: No bootable option", "No bootable device"];
 
-/// Text without what moves a cursor or sets a colour.
+/// Removes escape sequences from a text.
 fn plain(text: &str) -> String {
     let mut plain = String::new();
     let mut chars = text.chars();

@@ -1,4 +1,5 @@
-//! A rack: a network of its own, the server, and a DHCP server that is told what the server says.
+//! A rack: a network namespace, the server, and a DHCP server with the configuration that the
+//! server suggests.
 
 use std::path::Path;
 use std::process::{Child, Command};
@@ -11,24 +12,24 @@ use crate::web::Web;
 
 /// Address of the server.
 pub const ADDRESS: &str = "172.31.77.1";
-/// And its base address.
+/// Base URL of the server.
 pub const BASE: &str = "http://172.31.77.1:8080";
-/// The first card's.
+/// MAC address of the first network card.
 pub const MAC: &str = "52:54:00:aa:bb:01";
 
-/// A rack with places for machines: `tap0` and `tap1`.
+/// A rack with connections for two machines: `tap0` and `tap1`.
 pub struct Rack {
-    /// Its network.
+    /// Its network namespace.
     pub ns: Netns,
-    /// Its server.
+    /// The server.
     pub web: Web,
     dnsmasq: Child,
     dir: TempDir,
 }
 
 impl Rack {
-    /// With the lines for dnsmasq under the heading that has `what` in it, and further files that
-    /// machines boot.
+    /// Creates a rack whose dnsmasq has the lines that the server suggests below the heading that
+    /// contains `what`, and further boot files.
     #[must_use]
     pub fn new(what: &str, files: &[&Path], env: &[(&str, &str)]) -> Self {
         let section = |told: &str| {
@@ -39,7 +40,7 @@ impl Rack {
         Self::with_lines(section, files, env)
     }
 
-    /// The same with lines that are made of all that the server says about DHCP.
+    /// Creates a rack whose dnsmasq has lines derived from everything that the server suggests.
     #[must_use]
     pub fn with_lines(
         lines: impl FnOnce(&str) -> String + Send,
@@ -92,7 +93,7 @@ impl Rack {
         Self { ns, web, dnsmasq, dir }
     }
 
-    /// A directory for disks.
+    /// A directory for the disks of machines.
     #[must_use]
     pub fn dir(&self) -> &Path {
         self.dir.path()

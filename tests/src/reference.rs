@@ -1,4 +1,4 @@
-//! The reference server, in the virtual environment that `tests/reference/setup.sh` makes.
+//! The reference server, in the virtual environment that `tests/reference/setup.sh` creates.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -16,10 +16,10 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Starts it, or gives `None` when nobody asked for these tests: `make test-reference` does.
+    /// Starts the server; `None` unless these tests were requested by `make test-reference`.
     ///
     /// # Panics
-    /// When it does not start.
+    /// If it does not start.
     #[must_use]
     pub fn start() -> Option<Self> {
         let Some(venv) = std::env::var_os("BTY_TEST_REFERENCE").map(PathBuf::from) else {
@@ -54,13 +54,13 @@ impl Reference {
         self.state.path().join("state.db")
     }
 
-    /// What `path` answers to the operator; null when it is no JSON.
+    /// Gets `path` as the operator; null if the response is not JSON.
     #[must_use]
     pub fn get(&self, path: &str) -> Value {
         serde_json::from_str(&self.curl(&[], path)).unwrap_or_default()
     }
 
-    /// The answer to a request with a JSON body.
+    /// Sends a request with a JSON body, and returns the response.
     #[must_use]
     pub fn send(&self, method: &str, path: &str, body: &Value) -> Value {
         let body = body.to_string();
@@ -72,7 +72,7 @@ impl Reference {
     /// Kinds of the events of a machine, oldest first.
     ///
     /// # Panics
-    /// When it has no list of events.
+    /// If the server has no list of events.
     #[must_use]
     pub fn events(&self, mac: &str) -> Vec<String> {
         let events = self.get(&format!("/events?subject_kind=machine&subject_id={mac}&limit=500"));

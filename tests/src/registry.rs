@@ -16,7 +16,7 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Starts one with empty storage.
+    /// Starts a registry with empty storage.
     #[must_use]
     pub fn start() -> Self {
         Self::with(
@@ -24,10 +24,10 @@ impl Registry {
         )
     }
 
-    /// Starts one with a configuration, of which storage and address are replaced.
+    /// Starts a registry with a configuration in which storage and address are replaced.
     ///
     /// # Panics
-    /// When they are not in it.
+    /// If the configuration does not contain them.
     #[must_use]
     pub fn with(conf: &str) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
@@ -57,12 +57,12 @@ impl Registry {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Switches it off.
+    /// Stops the registry.
     pub fn end(&mut self) {
         self.daemon = None;
     }
 
-    /// How often all of the blob with digest `hex` was pulled.
+    /// How often the whole blob with digest `hex` was pulled.
     #[must_use]
     pub fn pulls(&self, hex: &str) -> usize {
         let log = fs::read_to_string(self.directory.path().join("access.log")).unwrap_or_default();
@@ -70,7 +70,7 @@ impl Registry {
         log.lines().filter(|line| line.contains("\"GET ") && line.contains(&asked)).count()
     }
 
-    /// The file in which it keeps the blob with digest `hex`.
+    /// The file in which the registry stores the blob with digest `hex`.
     #[must_use]
     pub fn blob_file(&self, hex: &str) -> PathBuf {
         let blobs = self.directory.path().join("storage/docker/registry/v2/blobs/sha256");

@@ -1,7 +1,7 @@
-//! A web server that misbehaves on request.
+//! A web server with faults on request.
 //!
-//! A closure turns each request into a [`Reply`], which says what goes over the wire, and where it
-//! breaks. One connection serves one request.
+//! A closure turns each request into a [`Reply`], which determines the bytes that are sent and
+//! where the connection breaks. Each connection serves one request.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -11,16 +11,16 @@ use std::time::{Duration, Instant};
 
 use crate::LIMIT;
 
-/// A request as it came.
+/// A request that the server received.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// 0 for the first one of this server.
+    /// Sequence number, 0 for the first request to this server.
     pub number: usize,
     /// `GET`.
     pub method: String,
-    /// The path, or the whole address when the server is used as a proxy.
+    /// The path, or the whole URL if the server is used as a proxy.
     pub target: String,
-    /// What was sent with it.
+    /// The body.
     pub body: Vec<u8>,
     headers: Vec<(String, String)>,
 }
@@ -32,14 +32,14 @@ impl Request {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
-    /// The JSON that was sent with it.
+    /// The body as JSON.
     #[must_use]
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|e| panic!("{e} in {:?}", String::from_utf8_lossy(&self.body)))
     }
 
-    /// First byte and one past the last byte asked for, within `len`.
+    /// The requested range within `len`: first byte, and one past the last byte.
     #[must_use]
     pub fn range(&self, len: usize) -> Option<(usize, usize)> {
         let (first, last) = self.header("range")?.strip_prefix("bytes=")?.split_once('-')?;
@@ -47,7 +47,7 @@ impl Request {
         Some((first.parse().ok()?, end.min(len)))
     }
 
-    /// True for the one-byte request that a client begins with.
+    /// True for the request of one byte with which a client begins.
     #[must_use]
     pub fn is_probe(&self) -> bool {
         self.header("range") == Some("bytes=0-0")
@@ -73,7 +73,7 @@ enum Break {
     Stall,
 }
 
-/// What goes over the wire.
+/// A response, and its faults.
 #[derive(Clone)]
 pub struct Reply {
     head: Vec<u8>,
@@ -97,20 +97,20 @@ impl Reply {
         }
     }
 
-    /// A whole object.
+    /// A complete response with `body`.
     #[must_use]
     pub fn whole(body: &[u8]) -> Self {
         Self::status(200).body(body)
     }
 
-    /// A part of an object: `start..end` of `body`.
+    /// A partial response with the range `start..end` of `body`.
     #[must_use]
     pub fn part(body: &[u8], start: usize, end: usize) -> Self {
         let range = format!("bytes {start}-{}/{}", end - 1, body.len());
         Self::status(206).header("Content-Range", &range).body(&body[start..end])
     }
 
-    /// What a good server says: the part that `request` wants, or all.
+    /// The correct response: the requested range, or all of `body`.
     #[must_use]
     pub fn file(request: &Request, body: &[u8], etag: &str) -> Self {
         let is_current = request.header("if-range").is_none_or(|tag| tag == etag);
@@ -121,7 +121,7 @@ impl Reply {
         reply.header("ETag", etag)
     }
 
-    /// Exactly these bytes, then the end of the connection.
+    /// Exactly these bytes, then a close of the connection.
     #[must_use]
     pub fn raw(bytes: &[u8]) -> Self {
         Self { head: bytes.to_vec(), length: None, ..Self::status(0) }
@@ -142,21 +142,21 @@ impl Reply {
         self
     }
 
-    /// Promises another length than the body has.
+    /// Sets a wrong `Content-Length`.
     #[must_use]
     pub fn promise(mut self, length: usize) -> Self {
         self.length = Some(length);
         self
     }
 
-    /// Sends the body in chunks, without a length.
+    /// Sends the body in chunked encoding, without a length.
     #[must_use]
     pub fn chunked(mut self) -> Self {
         self.is_chunked = true;
         self
     }
 
-    /// Sends neither a length nor chunks: the body ends with the connection.
+    /// Sends neither a length nor chunks; the body ends when the connection closes.
     #[must_use]
     pub fn until_close(mut self) -> Self {
         self.length = None;
@@ -177,7 +177,7 @@ impl Reply {
         self
     }
 
-    /// Sends nothing more after `len` bytes of body, but keeps the connection.
+    /// Stalls after `len` bytes of body, with the connection open.
     #[must_use]
     pub fn stall_after(mut self, len: usize) -> Self {
         self.breaks = (Break::Stall, len);
@@ -228,7 +228,7 @@ impl Server {
         Self::start_at("127.0.0.1", script)
     }
 
-    /// The same at another address of this machine.
+    /// Starts a server at another address of this machine.
     #[must_use]
     pub fn start_at(ip: &str, script: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind((ip, 0)).expect("a port can be had");
@@ -268,7 +268,7 @@ impl Server {
         self.address.to_string()
     }
 
-    /// The address of `path`.
+    /// The URL of `path`.
     #[must_use]
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)

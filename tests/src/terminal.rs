@@ -1,6 +1,6 @@
-//! A program on a terminal of its own: what it shows, what a person types.
+//! A program on a pseudo-terminal: its screen, and the keys of a person.
 //!
-//! The screen is that of a terminal emulator, so that a test sees what a person sees.
+//! A terminal emulator renders the screen, so that a test sees what a person sees.
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::{LIMIT, eventually};
 
-/// A program and its terminal. The program is killed when this is dropped.
+/// A program and its terminal. The program is killed when dropped.
 pub struct Terminal {
     child: Box<dyn Child + Send + Sync>,
     master: Box<dyn MasterPty + Send>,
@@ -27,7 +27,7 @@ struct Shown {
     all: Vec<u8>,
 }
 
-/// How a program is started on a terminal.
+/// Options for starting a program on a terminal.
 pub struct Start {
     command: CommandBuilder,
     size: PtySize,
@@ -35,8 +35,8 @@ pub struct Start {
 }
 
 impl Start {
-    /// `program` on a console of 80 by 25 characters, with a home directory of its own and an
-    /// otherwise empty environment.
+    /// `program` on a console of 80 by 25 characters, with a new home directory and an otherwise
+    /// empty environment.
     #[must_use]
     pub fn new(program: &Path, arguments: &[&str]) -> Self {
         let home = tempfile::tempdir().expect("a temporary directory can be made");
@@ -55,24 +55,24 @@ impl Start {
         }
     }
 
-    /// With a variable of the environment.
+    /// Sets an environment variable.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
         self
     }
 
-    /// On a terminal of another size; 0 by 0 is a serial line, which tells none.
+    /// Sets the size of the terminal; 0 by 0 is a serial line, which reports none.
     #[must_use]
     pub fn size(mut self, columns: u16, rows: u16) -> Self {
         (self.size.cols, self.size.rows) = (columns, rows);
         self
     }
 
-    /// Starts it.
+    /// Starts the program.
     ///
     /// # Panics
-    /// When it cannot be started.
+    /// If it cannot be started.
     #[must_use]
     pub fn start(self) -> Terminal {
         let pair = native_pty_system().openpty(self.size).expect("a pseudo-terminal can be had");
@@ -107,13 +107,13 @@ impl Start {
 }
 
 impl Terminal {
-    /// Its home directory, in which it was started.
+    /// Its home directory, which is also its working directory.
     #[must_use]
     pub fn home(&self) -> &Path {
         self.home.path()
     }
 
-    /// What is on the screen, without blanks at the ends of lines.
+    /// The text on the screen, without blanks at the ends of lines.
     #[must_use]
     pub fn screen(&self) -> String {
         let shown = self.shown.lock().expect("nobody panics holding it");
@@ -125,14 +125,14 @@ impl Terminal {
             .to_owned()
     }
 
-    /// All that was ever shown, escape sequences included.
+    /// Everything that the program printed, including escape sequences.
     #[must_use]
     pub fn transcript(&self) -> String {
         String::from_utf8_lossy(&self.shown.lock().expect("nobody panics holding it").all)
             .into_owned()
     }
 
-    /// True when the cursor can be seen.
+    /// True if the cursor is visible.
     #[must_use]
     pub fn has_cursor(&self) -> bool {
         !self.shown.lock().expect("nobody panics holding it").parser.screen().hide_cursor()
@@ -141,15 +141,15 @@ impl Terminal {
     /// Waits until `text` is on the screen.
     ///
     /// # Panics
-    /// When it never is.
+    /// If it does not appear in time.
     pub fn wait_for(&self, text: &str) {
         self.wait_until(text, |screen| screen.contains(text));
     }
 
-    /// Waits until `text` was shown at any time: for what scrolls away.
+    /// Waits until the program has printed `text`, even if it has scrolled off the screen.
     ///
     /// # Panics
-    /// When it never was.
+    /// If it was not printed in time.
     pub fn wait_for_ever_shown(&self, text: &str) {
         self.wait_until(text, |_| self.transcript().contains(text));
     }
@@ -163,7 +163,7 @@ impl Terminal {
     /// Types `keys`.
     ///
     /// # Panics
-    /// When nobody listens.
+    /// If the program has exited.
     pub fn send(&mut self, keys: &str) {
         self.keyboard
             .write_all(keys.as_bytes())
@@ -174,7 +174,7 @@ impl Terminal {
     /// Waits until the last line on the screen is `prompt`, with nothing typed yet.
     ///
     /// # Panics
-    /// When it never is.
+    /// If it does not appear in time.
     pub fn wait_for_prompt(&self, prompt: &str) {
         self.wait_until(prompt, |screen| {
             screen.lines().next_back().is_some_and(|line| line.trim_end() == prompt)
@@ -187,16 +187,16 @@ impl Terminal {
         self.send(&format!("{line}\r"));
     }
 
-    /// Sends a signal, as `kill -TERM`.
+    /// Sends a signal, like `kill -TERM`.
     pub fn kill(&self, signal: &str) {
         let id = self.child.process_id().expect("it runs").to_string();
         let _ = crate::command::tool(&["kill", &format!("-{signal}"), &id]);
     }
 
-    /// True when lines, echo and signals work as they should after a program.
+    /// True if the terminal is in its normal mode: line editing, echo, and signals.
     ///
     /// # Panics
-    /// When the terminal cannot be asked.
+    /// If the mode of the terminal cannot be read.
     #[must_use]
     pub fn is_restored(&self) -> bool {
         let modes = self.master.get_termios().expect("it is a terminal");
@@ -207,10 +207,10 @@ impl Terminal {
             && self.has_cursor()
     }
 
-    /// Waits for its end, and gives its exit code.
+    /// Waits for the program to exit, and returns its exit code.
     ///
     /// # Panics
-    /// When it does not end.
+    /// If it does not exit in time.
     pub fn wait_exit(&mut self) -> u32 {
         let status = eventually(LIMIT, "the program ends", || {
             self.child.try_wait().expect("it was started")

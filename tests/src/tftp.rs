@@ -1,30 +1,29 @@
-//! A TFTP client that loses packets as a bad network would, of those that come and of those that go
-//! (RFC 1350, 2347, 2348, 7440).
+//! A TFTP client (RFC 1350, 2347, 2348, 7440) that simulates packet loss in both directions.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
-/// A file to be fetched.
+/// A file to fetch.
 #[derive(Clone, Copy, Debug)]
 pub struct Download<'a> {
-    /// Who has it.
+    /// Address of the server.
     pub server: SocketAddr,
-    /// Its name.
+    /// Name of the file.
     pub name: &'a str,
-    /// Size of blocks.
+    /// Block size, in bytes.
     pub block: u16,
-    /// Blocks between two acknowledgements.
+    /// Window size, in blocks.
     pub window: u16,
-    /// Share of packets that get lost.
+    /// Probability that a packet is lost.
     pub loss: f64,
-    /// Which ones.
+    /// Seed of the random numbers that select lost packets.
     pub seed: u64,
 }
 
-/// How long the client waits before it repeats what it has said last.
+/// Timeout after which the client repeats its last packet.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How often.
+/// Number of repetitions before the client gives up.
 const REPEATS_MAX: u32 = 30;
 
 struct Line {
@@ -60,7 +59,7 @@ impl Line {
         Ok(())
     }
 
-    /// The next packet that is not lost; what was said is repeated meanwhile.
+    /// Receives the next packet that is not lost; repeats the last packet meanwhile.
     fn hear<'b>(&mut self, buffer: &'b mut [u8]) -> io::Result<&'b [u8]> {
         loop {
             match self.socket.recv_from(buffer) {
@@ -83,10 +82,10 @@ impl Line {
 }
 
 impl Download<'_> {
-    /// Fetches it.
+    /// Fetches the file.
     ///
     /// # Errors
-    /// When the server says no, or nothing any more.
+    /// If the server sends an error, or stops answering.
     pub fn run(&self) -> io::Result<Vec<u8>> {
         let socket = UdpSocket::bind(("127.0.0.1", 0))?;
         socket.set_read_timeout(Some(PATIENCE))?;
@@ -150,7 +149,7 @@ impl Download<'_> {
     }
 }
 
-/// Throws away what is left of a window in which something is missing.
+/// Discards the rest of a window in which a block is missing.
 fn skip(line: &mut Line, buffer: &mut [u8]) -> io::Result<()> {
     line.socket.set_nonblocking(true)?;
     while line.socket.recv_from(buffer).is_ok() {}
@@ -161,7 +160,7 @@ fn ack(number: u16) -> Vec<u8> {
     [[0, 4], number.to_be_bytes()].concat()
 }
 
-/// The value of an option that the server has agreed to.
+/// The value of an option that the server has acknowledged.
 fn option(packet: &[u8], name: &str) -> Option<usize> {
     let texts: Vec<String> = packet[2..]
         .split(|byte| *byte == 0)

@@ -1,4 +1,4 @@
-//! The real server, with a state of its own, and a plain HTTP client that sends what it is told.
+//! The real bty-web server with a state directory of its own, and a plain HTTP client.
 
 use std::io::{Read, Seek as _, Write};
 use std::net::TcpStream;
@@ -18,23 +18,23 @@ pub struct Web {
     port: u16,
     env: Vec<(String, String)>,
     arguments: Vec<String>,
-    /// Headers of every request.
+    /// Headers that are sent with every request.
     pub headers: Vec<(String, String)>,
 }
 
-/// An answer.
+/// A response.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// Its status.
+    /// Status code.
     pub status: u16,
-    /// Its headers, names in lower case.
+    /// Headers, with names in lower case.
     pub headers: Vec<(String, String)>,
-    /// Its body.
+    /// The body.
     pub body: Vec<u8>,
 }
 
 impl Answer {
-    /// A header.
+    /// The value of a header.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
@@ -46,16 +46,16 @@ impl Answer {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The body as JSON; null when it is none.
+    /// The body as JSON; null if it is not JSON.
     #[must_use]
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
-    /// The same, when its status is `status`.
+    /// Returns the response if its status is `status`.
     ///
     /// # Panics
-    /// When it is not.
+    /// If its status is another.
     pub fn expect(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{}", self.text().chars().take(2000).collect::<String>());
         self
@@ -75,13 +75,13 @@ impl Web {
         Self::with(&[])
     }
 
-    /// Starts a server with variables of its environment.
+    /// Starts a server with environment variables.
     #[must_use]
     pub fn with(env: &[(&str, &str)]) -> Self {
         Self::at(free_port(), env)
     }
 
-    /// Starts a server that listens at `port`, in a network where nobody else does.
+    /// Starts a server that listens on `port`, in a network namespace where that port is free.
     #[must_use]
     pub fn at(port: u16, env: &[(&str, &str)]) -> Self {
         let state = tempfile::tempdir().expect("a temporary directory can be made");
@@ -93,10 +93,11 @@ impl Web {
         web
     }
 
-    /// A server that [`again`](Self::again) starts, with this in its state: `state.db` as SQL says.
+    /// A server whose `state.db` was created by `sql`. It is not started: call
+    /// [`start_again`](Self::start_again).
     ///
     /// # Panics
-    /// When the database cannot be made.
+    /// If the database cannot be created.
     #[must_use]
     pub fn idle(sql: Option<&Path>, env: &[(&str, &str)]) -> Self {
         let state = tempfile::tempdir().expect("a temporary directory can be made");
@@ -121,7 +122,7 @@ impl Web {
         }
     }
 
-    /// Starts a cache host that may reach the loopback, with further arguments.
+    /// Starts a cache host that may access loopback addresses, with further arguments.
     #[must_use]
     pub fn cache(arguments: &[&str], env: &[(&str, &str)]) -> Self {
         let mut web = Self::idle_cache(arguments, env);
@@ -129,7 +130,7 @@ impl Web {
         web
     }
 
-    /// A cache host that [`again`](Self::again) starts.
+    /// A cache host that is not started: call [`start_again`](Self::start_again).
     #[must_use]
     pub fn idle_cache(arguments: &[&str], env: &[(&str, &str)]) -> Self {
         let state = tempfile::tempdir().expect("a temporary directory can be made");
@@ -147,10 +148,10 @@ impl Web {
         Self { child: None, state, port, env, headers: Vec::new(), arguments }
     }
 
-    /// Starts a server with a copy of this database.
+    /// Starts a server with a copy of a database.
     ///
     /// # Panics
-    /// When it cannot be copied.
+    /// If the database cannot be copied.
     #[must_use]
     pub fn with_state_of(database: &Path) -> Self {
         let state = tempfile::tempdir().expect("a temporary directory can be made");
@@ -167,7 +168,7 @@ impl Web {
         web
     }
 
-    /// A command of the server's program, on the same state.
+    /// A `bty-web` command that uses the state of this server.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(web_path());
@@ -185,10 +186,10 @@ impl Web {
         command
     }
 
-    /// What a command says that must not begin to serve: it ends with 1, and in one sentence.
+    /// Runs a server that must refuse to start, and returns its error message.
     ///
     /// # Panics
-    /// When it serves, or ends otherwise.
+    /// If it starts, exits with another code than 1, or prints no message.
     #[must_use]
     pub fn refuses(&self, command: &mut Command) -> String {
         let mut log = tempfile::tempfile().expect("a temporary file can be made");
@@ -238,7 +239,7 @@ impl Web {
         assert!(answer.starts_with(b"HTTP/1."), "bty-web does not answer");
     }
 
-    /// What it has logged since it was started.
+    /// Its log since it was started.
     #[must_use]
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.state.path().join("log")).unwrap_or_default()
@@ -256,22 +257,22 @@ impl Web {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// The port that it listens at.
+    /// The port on which it listens.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Id of its process.
+    /// Process id.
     ///
     /// # Panics
-    /// When it does not run.
+    /// If it is not running.
     #[must_use]
     pub fn process(&self) -> u32 {
         self.child.as_ref().expect("it runs").id()
     }
 
-    /// Kills it, as a power cut would.
+    /// Kills the server, like a power cut.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
@@ -279,10 +280,10 @@ impl Web {
         }
     }
 
-    /// Asks it to end; gives how long that took.
+    /// Stops the server by a signal, and returns how long that took.
     ///
     /// # Panics
-    /// When it does not end well.
+    /// If it does not exit with code 0.
     pub fn end(&mut self) -> Duration {
         let begun = Instant::now();
         if let Some(mut child) = self.child.take() {
@@ -294,18 +295,18 @@ impl Web {
         begun.elapsed()
     }
 
-    /// Kills it, and starts it again on the same state.
+    /// Kills the server, and starts it again with the same state.
     pub fn restart(&mut self) {
         self.kill();
         self.launch();
     }
 
-    /// Starts it again after [`end`](Self::end) or [`kill`](Self::kill).
-    pub fn again(&mut self) {
+    /// Starts the server after [`end`](Self::end) or [`kill`](Self::kill).
+    pub fn start_again(&mut self) {
         self.launch();
     }
 
-    /// Sends bytes, and gives what comes back until the server closes.
+    /// Sends bytes, and returns what the server sends until it closes the connection.
     #[must_use]
     pub fn raw(&self, bytes: &[u8]) -> Vec<u8> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
@@ -320,10 +321,10 @@ impl Web {
         answer
     }
 
-    /// A request.
+    /// Sends a request.
     ///
     /// # Panics
-    /// When the answer is no HTTP.
+    /// If the response is not HTTP.
     #[must_use]
     pub fn request(
         &self,
@@ -348,13 +349,13 @@ impl Web {
         parse(&self.raw(&bytes))
     }
 
-    /// What `path` answers.
+    /// Gets `path`.
     #[must_use]
     pub fn get(&self, path: &str) -> Answer {
         self.request("GET", path, &[], b"")
     }
 
-    /// What `path` answers to a body of JSON.
+    /// Sends JSON to `path`.
     #[must_use]
     pub fn send(&self, method: &str, path: &str, json: &Value) -> Answer {
         self.request(
@@ -384,7 +385,7 @@ impl Drop for Web {
     }
 }
 
-/// A process that is killed when dropped.
+/// A process. Killed when dropped.
 struct Running(Child);
 
 impl Drop for Running {

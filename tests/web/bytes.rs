@@ -157,7 +157,7 @@ fn without_the_cache_machines_go_to_the_origin_and_it_is_written_down() {
     assert_eq!((&decision["status"], &decision["served_from"]), (&json!("away"), &json!("origin")));
     assert_eq!(address, url);
     assert!(site.web.get("/catalog.toml").expect(200).text().contains(&url));
-    cache.again();
+    cache.start_again();
     site.flash_well(2);
     assert_eq!(site.decision(2).0["served_from"], "withcache");
     let text = site.web.get("/catalog.toml").expect(200).text();

@@ -93,7 +93,7 @@ pub(super) fn age(web: &mut Web, by: Duration) {
         .map(|table| format!("UPDATE {table} SET checked_at = checked_at - {};", by.as_millis()));
     let database = web.state().join("state.db");
     tool(&["sqlite3", "-bail", database.to_str().unwrap(), &changes.concat()]);
-    web.again();
+    web.start_again();
 }
 
 /// Requests for more than the first byte: what a transfer is.
@@ -429,7 +429,7 @@ fn a_fill_that_is_killed_goes_on_where_it_was() {
     web.kill();
     let before = transfers(&gate.origin).len();
     gate.open();
-    web.again();
+    web.start_again();
     assert!(web.get(&path).expect(200).body == body);
     let after = transfers(&gate.origin);
     let range = after[before..].iter().find_map(|request| request.range(len)).unwrap();
@@ -463,7 +463,7 @@ fn a_fill_that_was_ended_with_the_host_goes_on_and_another_version_begins_anew()
             state["fills"][0]["done_bytes"].as_u64().is_some_and(|bytes| bytes > 0)
         });
         web.end();
-        web.again();
+        web.start_again();
     }
     assert!(web.get(&path).expect(200).body == body);
     let ranges: Vec<_> = transfers(&origin).iter().map(|request| request.range(LEN)).collect();

@@ -214,7 +214,7 @@ fn a_server_that_dies_during_the_flash_hears_of_its_end_once_it_is_back() {
     while !said.last().is_some_and(is_missed) {
         said.push(lines.next().unwrap_or_else(|| panic!("it does not report: {said:#?}")));
     }
-    lab.web.again();
+    lab.web.start_again();
     said.extend(lines);
     assert_eq!(machine.wait().unwrap().code(), Some(0), "{said:#?}");
     assert!(said.iter().any(|line| line.contains("flash complete")), "{said:#?}");

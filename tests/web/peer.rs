@@ -175,7 +175,7 @@ fn a_reference_server_is_moved_over_in_one_command() {
             && said.contains(&format!("{events} events")),
         "{output:?}"
     );
-    web.again();
+    web.start_again();
     let moved = web.get("/machines").json();
     for (ours, theirs) in moved.as_array().unwrap().iter().zip(machines.as_array().unwrap()) {
         for field in [

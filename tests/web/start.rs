@@ -38,7 +38,7 @@ fn a_state_on_a_file_system_of_the_network_is_refused_unless_an_operator_wants_i
         mounted,
     ]));
     web = Web::idle(None, &[("BTY_PATHS_REMOTE_STATE", "1"), ("BTY_PATHS_STATE_DIR", mounted)]);
-    web.again();
+    web.start_again();
     let (well, log) = (web.get("/healthz").status, web.log());
     web.end();
     tool(&["umount", mounted]);

@@ -49,7 +49,7 @@ fn nothing_that_was_acknowledged_is_lost_when_the_server_is_killed() {
         web.kill();
         is_over.store(true, Ordering::Relaxed);
         writers.into_iter().for_each(|writer| writer.join().unwrap());
-        web.again();
+        web.start_again();
     }
     let acknowledged = acknowledged.lock().unwrap();
     assert!(acknowledged.len() > 50, "{}", acknowledged.len());
@@ -120,7 +120,7 @@ fn an_export_brings_everything_to_another_server_and_orders_nothing_by_itself() 
             && said.contains("1 machines boot their disks"),
         "{output:?}"
     );
-    other.again();
+    other.start_again();
     for path in ["/images", "/plans", "/settings"] {
         assert_eq!(other.get(path).json(), web.get(path).json(), "{path}");
     }

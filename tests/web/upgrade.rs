@@ -57,7 +57,7 @@ fn a_state_of_every_schema_is_served_with_all_that_it_holds() {
             ),
         );
         sql(&web, "INSERT INTO settings VALUES ('netboot.extra_args', 'quiet', 1)");
-        web.again();
+        web.start_again();
         web.get("/machines").expect(401);
         web.headers.push(("Authorization".into(), format!("Bearer {TOKEN}")));
         let machine = web.get(&format!("/machines/{MAC}")).expect(200).json();
@@ -112,7 +112,7 @@ fn what_a_cache_host_holds_is_kept_too() {
         let objects = web.state().join("blobs");
         std::fs::create_dir(&objects).unwrap();
         std::fs::write(objects.join("ab".repeat(32)), b"five!").unwrap();
-        web.again();
+        web.start_again();
         let held = web.get("/cache").expect(200).json();
         assert_eq!(held["objects"].as_array().map(Vec::len), Some(1), "{held}");
         assert_eq!(
@@ -126,7 +126,7 @@ fn what_a_cache_host_holds_is_kept_too() {
 #[test]
 fn an_upgrade_is_undone_by_putting_the_copy_back() {
     let mut web = first();
-    web.again();
+    web.start_again();
     web.send("PUT", "/machines/020000000001", &json!({ "boot_mode": "bty-inventory" })).expect(200);
     web.end();
     let state = web.state().to_owned();
@@ -142,7 +142,7 @@ fn an_upgrade_is_undone_by_putting_the_copy_back() {
         String::from_utf8(output.unwrap().stdout).unwrap()
     };
     assert_eq!(version().trim(), "1", "the program before finds its own schema");
-    web.again();
+    web.start_again();
     web.get("/machines/020000000001").expect(404);
     assert_eq!(version().trim(), newest(), "and once more");
     web.get(&format!("/machines/{MAC}")).expect(200);
@@ -151,7 +151,7 @@ fn an_upgrade_is_undone_by_putting_the_copy_back() {
 #[test]
 fn a_state_of_a_later_program_is_refused_and_left_as_it_is() {
     let mut web = first();
-    web.again();
+    web.start_again();
     web.end();
     sql(&web, "PRAGMA user_version = 7");
     let before = bytes(&web);
@@ -183,7 +183,7 @@ fn an_upgrade_that_fails_leaves_the_file_as_it_was() {
     assert_eq!(copies(&web), [""; 0]);
     sql(&web, "DROP TABLE cache_tags");
     let mut web = web;
-    web.again();
+    web.start_again();
     web.get(&format!("/machines/{MAC}")).expect(200);
 
     // a page that is damaged: found when it is copied, before anything is changed

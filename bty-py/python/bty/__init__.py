@@ -8,20 +8,20 @@
 >>> report.is_success, report.targets[0].verified_bytes
 (True, 524288)
 
-All sizes and offsets are bytes, as ``int``. Paths may be text or anything with a path. Every write is a :class:`Plan` that is validated and
-carried out by one executor, and read back.
+All sizes and offsets are in bytes, as ``int``. Paths may be ``str`` or path-like objects. Every
+write is a :class:`Plan` that is validated, executed, and proven by reading the disk back.
 
 ===================  =================================================================
-:mod:`bty.disks`     what can be written to, and how to name it
-:mod:`bty.images`    what can be written: files, web servers, registries
+:mod:`bty.disks`     lists and selects disks
+:mod:`bty.images`    opens images: files, web servers, registries
 :mod:`bty.catalog`   lists of images
-:mod:`bty.oras`      artifacts in registries
+:mod:`bty.oras`      artifacts in OCI registries
 :mod:`bty.flash`     plan, write, prove; also a function: ``bty.flash(image, disk)``
 :mod:`bty.aio`       the same for ``async`` programs
-:mod:`bty.script`    scripts, checked, run, and tried on described machines
-:mod:`bty.client`    a server of machines
-:mod:`bty.inventory` the machine around the disks
-:mod:`bty.size`      sizes as people write them
+:mod:`bty.script`    checks and runs scripts, also on simulated machines
+:mod:`bty.client`    client for the HTTP API of a bty-web server
+:mod:`bty.inventory` hardware of this machine
+:mod:`bty.size`      parses and formats sizes
 :mod:`bty.errors`    exceptions
 ===================  =================================================================
 """
@@ -151,8 +151,9 @@ __all__ = [
     "verify",
 ]
 
-#: What is imported when it is first used, and from where: a program that only lists disks needs neither threads nor sockets.
-_LATER = {"aflash": "aio", "averify": "aio", "Flashing": "work", "flashing": "work"}
+#: Names that are imported on first use, and their modules: a program that only lists disks needs
+#: neither threads nor sockets.
+_LAZY = {"aflash": "aio", "averify": "aio", "Flashing": "work", "flashing": "work"}
 _MODULES = ("aio", "catalog", "client", "disks", "flash", "images", "inventory", "oras", "script", "size")
 
 
@@ -160,9 +161,9 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         __import__(f"{__name__}.{name}")
         return _sys.modules[f"{__name__}.{name}"]
-    if name in _LATER:
-        __import__(f"{__name__}.{_LATER[name]}")
-        found = getattr(_sys.modules[f"{__name__}.{_LATER[name]}"], name)
+    if name in _LAZY:
+        __import__(f"{__name__}.{_LAZY[name]}")
+        found = getattr(_sys.modules[f"{__name__}.{_LAZY[name]}"], name)
         globals()[name] = found
         return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

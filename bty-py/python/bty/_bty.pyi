@@ -1,4 +1,4 @@
-"""The native part."""
+"""The native module behind the package ``bty``."""
 
 from __future__ import annotations
 
@@ -20,83 +20,89 @@ CATALOG_MAX_BYTES: int
 
 @final
 class Content:
-    """A signature that was recognised: of a file system, RAID or LVM."""
+    """A recognized signature of a file system, RAID or LVM."""
 
     @property
     def kind(self) -> str:
         """`ext4`, `vfat`, `luks` …"""
     @property
     def label(self) -> Optional[str]:
-        """Its label."""
+        """Label; none if it has none."""
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain data, with the names and units of the command's ``--json``."""
+        """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
     def from_dict(data: dict[str, Any]) -> Content:
-        """Makes it from what ``to_dict()`` gave. Raises ``ValueError``."""
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
     def replace(self, **changes: Any) -> Content:
-        """A copy with some fields changed."""
+        """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
 @final
 class Partition:
-    """A partition, from the table on the disk."""
+    """A partition in the partition table of a disk or image."""
 
     @property
     def path(self) -> Optional[Path]:
-        """Device node, when the kernel has one."""
+        """Device node; none if the kernel has none."""
     @property
     def number(self) -> int:
-        """Number in the table, from 1."""
+        """Number in the table, counted from 1."""
     @property
     def start_bytes(self) -> int:
-        """Offset of its first byte."""
+        """Offset of the first byte from the start of the disk."""
     @property
     def size_bytes(self) -> int:
         """Size in bytes."""
     @property
     def type_id(self) -> Optional[str]:
-        """Type: a GUID, or two hexadecimal digits."""
+        """Type: a GUID (GPT), or two hexadecimal digits (MBR)."""
     @property
     def name(self) -> Optional[str]:
-        """Name in the table."""
+        """Name in the table (GPT)."""
     @property
     def content(self) -> Optional[Content]:
-        """What is in it."""
+        """Signature found in the partition."""
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain data, with the names and units of the command's ``--json``."""
+        """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
     def from_dict(data: dict[str, Any]) -> Partition:
-        """Makes it from what ``to_dict()`` gave. Raises ``ValueError``."""
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
     def replace(self, **changes: Any) -> Partition:
-        """A copy with some fields changed."""
+        """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
 @final
 class Use:
-    """Somebody who uses a disk. Its text names the device, the user and the way out."""
+    """A holder of a disk. ``str()`` names the device, the holder, and how to release it."""
 
     @property
     def kind(self) -> str:
         """`mounted`, `swap`, `held`, `loop`, `busy` or `system`."""
     @property
     def device(self) -> Path:
-        """The disk or partition."""
+        """The disk or partition that is in use."""
     @property
     def message(self) -> str:
-        """The sentence."""
+        """The text that ``str()`` returns."""
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain data, with the names and units of the command's ``--json``."""
+        """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
     def from_dict(data: dict[str, Any]) -> Use:
-        """Makes it from what ``to_dict()`` gave. Raises ``ValueError``."""
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
     def replace(self, **changes: Any) -> Use:
-        """A copy with some fields changed."""
+        """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
 @final
 class Disk:
-    """A disk as found. Sizes and offsets are bytes."""
+    """A disk, as probed. Sizes and offsets are in bytes."""
 
     @property
     def path(self) -> Path:
-        """Device node or file."""
+        """Path of the device node or file."""
     @property
     def kind(self) -> str:
         """`disk`, `loop`, `partition`, `file` or `other`."""
@@ -105,147 +111,160 @@ class Disk:
         """Size in bytes."""
     @property
     def logical_sector_bytes(self) -> int:
-        """The unit of partition tables and writes."""
+        """Logical sector size, in bytes: the unit of partition tables and writes."""
     @property
     def physical_sector_bytes(self) -> int:
-        """Physical sector size."""
+        """Physical sector size, in bytes."""
     @property
     def vendor(self) -> Optional[str]:
-        """Vendor."""
+        """Name of the vendor."""
     @property
     def model(self) -> Optional[str]:
-        """Model."""
+        """Name of the model."""
     @property
     def serial(self) -> Optional[str]:
         """Serial number."""
     @property
     def wwn(self) -> Optional[str]:
-        """World-wide name."""
+        """World-wide name (WWN)."""
     @property
     def transport(self) -> Optional[str]:
         """`nvme`, `sata`, `usb`, `loop`, `file` …"""
     @property
     def is_removable(self) -> bool:
-        """The medium can be taken out."""
+        """True if the medium is removable."""
     @property
     def is_read_only(self) -> bool:
-        """Writes are refused by the kernel."""
+        """True if the kernel refuses writes."""
     @property
     def is_rotational(self) -> Optional[bool]:
-        """A spinning disk."""
+        """True for spinning disks; none if unknown."""
     @property
     def diskseq(self) -> Optional[int]:
-        """Changes when another disk takes the same name."""
+        """Sequence number of the kernel, which changes when another disk gets the same device name.
+        """
     @property
     def table(self) -> Optional[str]:
-        """`gpt` or `mbr`."""
+        """Kind of the partition table: `gpt` or `mbr`; none if there is none."""
     @property
     def content(self) -> Optional[Content]:
-        """Signature on the whole device."""
+        """Signature on the whole device, outside of partitions."""
     @property
     def partitions(self) -> list[Partition]:
-        """Partitions, in the order of their start."""
+        """Partitions, sorted by their start."""
     @property
     def uses(self) -> list[Use]:
-        """Who uses it: any entry forbids writing."""
+        """Holders of the disk. A disk with any holder is not written."""
     @property
     def file_holds(self) -> Optional[str]:
-        """What a regular file holds that bty has not made a disk of; none for devices."""
+        """What a regular file contains if bty did not create it as a disk; none for devices."""
     def summary(self) -> str:
-        """One line for people: path, size, model, serial."""
+        """One line for display: path, size, model, serial number."""
     def contents(self) -> str:
-        """One line for people: what is on it now, and would be lost."""
+        """One line for display: the current contents, which a flash destroys."""
     def is_same_disk(self, other: Disk) -> bool:
-        """True when ``other``, probed later, is the same piece of hardware."""
+        """True if ``other``, probed later, is the same hardware."""
     @staticmethod
     def planned_file(path: PathLike, size_bytes: int) -> Disk:
-        """A regular file that is to become a disk: for plans. Looks at nothing."""
+        """Describes a regular file that will be created as a disk, for use in plans. Reads nothing.
+        """
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain data, with the names and units of the command's ``--json``."""
+        """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
     def from_dict(data: dict[str, Any]) -> Disk:
-        """Makes it from what ``to_dict()`` gave. Raises ``ValueError``."""
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
     def replace(self, **changes: Any) -> Disk:
-        """A copy with some fields changed."""
+        """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
 @final
 class ImageInfo:
-    """What is known of an image. Sizes and offsets are bytes."""
+    """What is known about an image. Sizes and offsets are in bytes."""
 
     @property
     def source(self) -> str:
-        """The reference it was opened from."""
+        """The reference from which it was opened."""
     @property
     def name(self) -> str:
-        """A short name for people."""
+        """Short name for display."""
     @property
     def path(self) -> Optional[Path]:
-        """The canonical path of a local image."""
+        """Canonical path of a local image; none for others."""
     @property
     def format(self) -> str:
-        """`raw`, `gzip`, `xz`, `bzip2`, `zstd`, `lz4` or `qcow2`, found from its bytes."""
+        """Format, detected from the content: `raw`, `gzip`, `xz`, `bzip2`, `zstd`, `lz4` or
+        `qcow2`.
+        """
     @property
     def detail(self) -> Optional[str]:
-        """More about the format."""
+        """Details of the format."""
     @property
     def source_bytes(self) -> Optional[int]:
-        """Size as it comes over the wire."""
+        """Size of the file as published, in bytes; none if unknown."""
     @property
     def disk_bytes(self) -> Optional[int]:
-        """Size of the disk image inside, when it can be known."""
+        """Size of the disk image after decoding, in bytes; none if unknown."""
     @property
     def expected_sha256(self) -> Optional[str]:
-        """The SHA-256 its wire bytes must have."""
+        """Expected SHA-256 of the file as published."""
     @property
     def expected_sha512(self) -> Optional[str]:
-        """The SHA-512 its wire bytes must have."""
+        """Expected SHA-512 of the file as published."""
     @property
     def expected_image_sha256(self) -> Optional[str]:
-        """The SHA-256 that the disk image inside must have."""
+        """Expected SHA-256 of the disk image after decoding."""
     @property
     def sector_bytes(self) -> Optional[int]:
-        """Logical sector size its partition table was made for."""
+        """Logical sector size for which the partition table was made, in bytes."""
     @property
     def table(self) -> Optional[str]:
-        """`gpt` or `mbr`."""
+        """Kind of the partition table: `gpt` or `mbr`; none if there is none."""
     @property
     def partitions(self) -> list[Partition]:
-        """Its partitions."""
+        """Partitions of the image, sorted by their start."""
     @property
     def content(self) -> Optional[Content]:
-        """File system, RAID or LVM signature on the whole image."""
+        """Signature of a file system, RAID or LVM on the whole image."""
     @property
     def is_recognized(self) -> bool:
-        """True when a partition table, a file system or a boot sector was found in it."""
+        """True if it contains a partition table, a file system or a boot sector."""
     def summary(self) -> str:
-        """One line for people: format, sizes, partition table."""
+        """One line for display: format, sizes, partition table."""
+    @property
+    def min_disk_bytes(self) -> Optional[int]:
+        """Minimum size of a disk for this image, in bytes; none if unknown."""
     @property
     def least_bytes(self) -> Optional[int]:
-        """How large a disk must be at least, in bytes, as far as is known."""
+        """Deprecated name of ``min_disk_bytes``: warns with ``DeprecationWarning``."""
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain data, with the names and units of the command's ``--json``."""
+        """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
     def from_dict(data: dict[str, Any]) -> ImageInfo:
-        """Makes it from what ``to_dict()`` gave. Raises ``ValueError``."""
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
     def replace(self, **changes: Any) -> ImageInfo:
-        """A copy with some fields changed."""
+        """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
 @final
 class FlashOptions:
-    """What to do besides writing."""
+    """Options of a flash."""
 
     @property
     def verify(self) -> bool:
-        """Read the targets back and compare."""
+        """Read the targets back and compare them with the image."""
     @property
     def fix_gpt(self) -> bool:
         """Move the backup GPT to the end of the disk."""
     @property
     def fit(self) -> bool:
-        """On a disk that is smaller than the image, leave out what lies behind the last partition, when all of it is zero."""
+        """On a disk that is smaller than the image, leave out what lies behind the last partition,
+        when all of it is zero.
+        """
     @property
     def uefi_boot(self) -> bool:
-        """Let the firmware boot the target next, once."""
+        """Have the firmware boot the target once, at the next boot."""
     @property
     def allow_partition(self) -> bool:
         """Write to a partition instead of a whole disk."""
@@ -254,348 +273,376 @@ class FlashOptions:
         """Write an image in which no partition table, file system or boot sector was found."""
     @property
     def overwrite(self) -> bool:
-        """Write to a regular file that holds an image or an archive, and that bty did not make a disk of."""
+        """Write to a regular file that holds an image or an archive, and that bty did not make a
+        disk of.
+        """
     @property
     def efivars(self) -> Path:
-        """Where the firmware's variables are mounted."""
+        """Mount point of the firmware's variables (efivarfs)."""
     @property
     def stall_ms(self) -> int:
-        """A target that finishes no request for so many milliseconds is given up."""
+        """Fail a target that completes no request for this many milliseconds."""
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain data, with the names and units of the command's ``--json``."""
+        """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
     def from_dict(data: dict[str, Any]) -> FlashOptions:
-        """Makes it from what ``to_dict()`` gave. Raises ``ValueError``."""
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
     def replace(self, **changes: Any) -> FlashOptions:
-        """A copy with some fields changed."""
+        """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
 @final
 class Refusal:
-    """A reason not to write. Its text names the target, the reason and the way out."""
+    """A reason why a plan is refused. ``str()`` names the target, the reason, and what to do."""
 
     @property
     def target(self) -> Optional[str]:
-        """The target concerned; none when it is the plan as a whole."""
+        """The target concerned; none if the reason concerns the plan as a whole."""
     @property
     def reason(self) -> str:
-        """A word to match on: `in_use`, `system`, `too_small`, `read_only`, `partition` …"""
+        """Identifier for programs: `in_use`, `system`, `too_small`, `read_only`, `partition` …"""
     @property
     def message(self) -> str:
-        """One sentence without a full stop."""
+        """Message for display."""
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain data, with the names and units of the command's ``--json``."""
+        """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
     def from_dict(data: dict[str, Any]) -> Refusal:
-        """Makes it from what ``to_dict()`` gave. Raises ``ValueError``."""
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
     def replace(self, **changes: Any) -> Refusal:
-        """A copy with some fields changed."""
+        """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
 @final
 class Difference:
-    """Where a disk differs first, and what is there instead."""
+    """The first difference between disk and image."""
 
     @property
     def offset(self) -> int:
-        """Offset of the first differing byte."""
+        """Offset of the first different byte."""
     @property
     def found(self) -> str:
-        """`zeros`, `elsewhere`, `old` or `other`."""
+        """What the disk has there: `zeros`; `elsewhere`, data from another offset of the image;
+        `old`, data from before the flash; or `other`.
+        """
     @property
     def elsewhere_offset(self) -> Optional[int]:
-        """Where in the image that belongs, when it is `elsewhere`."""
+        """For `elsewhere`: the offset in the image of the data that was found."""
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain data, with the names and units of the command's ``--json``."""
+        """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
     def from_dict(data: dict[str, Any]) -> Difference:
-        """Makes it from what ``to_dict()`` gave. Raises ``ValueError``."""
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
     def replace(self, **changes: Any) -> Difference:
-        """A copy with some fields changed."""
+        """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
 @final
 class Failure:
-    """An error as data."""
+    """An error in a report."""
 
     @property
     def kind(self) -> str:
-        """Its kind: `target`, `integrity`, `cancelled` …"""
+        """Kind, as :attr:`bty.Error.kind`: `target`, `integrity`, `cancelled` …"""
     @property
     def message(self) -> str:
-        """Its text."""
+        """Message for display."""
     @property
     def hint(self) -> Optional[str]:
         """The next step."""
     @property
     def offset(self) -> Optional[int]:
-        """The offset on the target concerned."""
+        """The offset concerned, in bytes from the start of the target."""
     @property
     def difference(self) -> Optional[Difference]:
-        """The first difference, when it read back other than written."""
+        """The first difference, if the target did not read back as written."""
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain data, with the names and units of the command's ``--json``."""
+        """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
     def from_dict(data: dict[str, Any]) -> Failure:
-        """Makes it from what ``to_dict()`` gave. Raises ``ValueError``."""
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
     def replace(self, **changes: Any) -> Failure:
-        """A copy with some fields changed."""
+        """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
 @final
 class TargetReport:
-    """The outcome of one target. All sizes are bytes."""
+    """The outcome for one target. All sizes are in bytes."""
 
     @property
     def disk(self) -> Disk:
-        """The disk, as probed right before the first write."""
+        """The disk, as probed immediately before the first write."""
     @property
     def failure(self) -> Optional[Failure]:
         """Why it failed; none on success."""
     @property
     def written_bytes(self) -> int:
-        """Data written."""
+        """Bytes of image data written."""
     @property
     def zeroed_bytes(self) -> int:
-        """Image ranges made zero."""
+        """Bytes in zero ranges of the image, which were zeroed on the target."""
     @property
     def wiped_bytes(self) -> int:
-        """Ranges beyond the image made zero."""
+        """Bytes zeroed beyond the end of the image, to erase old signatures."""
     @property
     def verified_bytes(self) -> int:
-        """Read back from the medium and found equal."""
+        """Bytes read back from the medium and found equal."""
     @property
     def backup_gpt_offset(self) -> Optional[int]:
-        """Offset of the backup GPT that was written at the end."""
+        """Offset of the backup GPT, if it was moved to the end of the disk."""
     @property
     def boot_entry(self) -> Optional[str]:
-        """The firmware variable that boots it next."""
+        """Firmware variable that boots the target next, if one was set."""
     @property
     def notes(self) -> list[str]:
-        """What a person should know."""
+        """Remarks for display."""
     def __bool__(self) -> bool:
-        """True when it was flashed."""
+        """True if the target was flashed."""
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain data, with the names and units of the command's ``--json``."""
+        """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
     def from_dict(data: dict[str, Any]) -> TargetReport:
-        """Makes it from what ``to_dict()`` gave. Raises ``ValueError``."""
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
     def replace(self, **changes: Any) -> TargetReport:
-        """A copy with some fields changed."""
+        """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
 @final
 class PhaseTime:
-    """How long a phase took, over all targets."""
+    """Duration of a phase, over all targets."""
 
     @property
     def phase(self) -> str:
         """`wipe`, `write`, `verify` or `finish`."""
     @property
     def elapsed_ms(self) -> int:
-        """Milliseconds."""
+        """Duration in milliseconds."""
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain data, with the names and units of the command's ``--json``."""
+        """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
     def from_dict(data: dict[str, Any]) -> PhaseTime:
-        """Makes it from what ``to_dict()`` gave. Raises ``ValueError``."""
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
     def replace(self, **changes: Any) -> PhaseTime:
-        """A copy with some fields changed."""
+        """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
 @final
 class FlashReport:
-    """What happened. All sizes are bytes, all times milliseconds."""
+    """The outcome of a flash. All sizes are in bytes, all times in milliseconds."""
 
     @property
     def image(self) -> ImageInfo:
-        """The image."""
+        """The image, as examined."""
     @property
     def source_bytes(self) -> int:
-        """Bytes that came over the wire."""
+        """Bytes read from the source."""
     @property
     def skipped_bytes(self) -> int:
-        """Bytes of the source that needed no reading."""
+        """Bytes of the source that did not have to be read."""
     @property
     def source_sha256(self) -> Optional[str]:
-        """SHA-256 of the wire bytes."""
+        """SHA-256 of the file as published, if all of it was read."""
     @property
     def is_digest_checked(self) -> bool:
-        """True when that digest was promised by somebody, and is equal."""
+        """True if a digest was expected and matches."""
     @property
     def disk_bytes(self) -> int:
-        """Size of the disk image."""
+        """Size of the disk image, in bytes."""
     @property
     def data_bytes(self) -> int:
-        """How much of it is data; the rest is zeros."""
+        """Bytes of the disk image that are data; the rest is zeros."""
     @property
     def targets(self) -> list[TargetReport]:
-        """The outcome of each target, in the order of the plan."""
+        """The outcome for each target, in the order of the plan."""
     @property
     def phases(self) -> list[PhaseTime]:
-        """How long each phase took."""
+        """Duration of each phase."""
     @property
     def is_success(self) -> bool:
-        """True when every target was flashed and, unless switched off, verified."""
+        """True if every target was flashed and, unless disabled, verified."""
     def __bool__(self) -> bool:
         """The same as ``is_success``."""
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain data, with the names and units of the command's ``--json``."""
+        """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
     def from_dict(data: dict[str, Any]) -> FlashReport:
-        """Makes it from what ``to_dict()`` gave. Raises ``ValueError``."""
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
     def replace(self, **changes: Any) -> FlashReport:
-        """A copy with some fields changed."""
+        """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
 @final
 class VerifyReport:
-    """What a disk and an image have in common."""
+    """The result of comparing a disk with an image. All sizes are in bytes."""
 
     @property
     def image(self) -> ImageInfo:
-        """The image."""
+        """The image, as examined."""
     @property
     def disk(self) -> Disk:
-        """The disk."""
+        """The disk, as probed."""
     @property
     def is_equal(self) -> bool:
-        """True when every byte of the image is on the disk."""
+        """True if the disk has every byte of the image."""
     @property
     def first_difference(self) -> Optional[Difference]:
-        """The first difference."""
+        """The first difference; none if they are equal."""
     @property
     def different_bytes(self) -> int:
-        """How many bytes differ."""
+        """Number of bytes that differ."""
     @property
     def compared_bytes(self) -> int:
-        """How many bytes were compared."""
+        """Number of bytes compared."""
     @property
     def source_sha256(self) -> Optional[str]:
-        """SHA-256 of the wire bytes, when all were read."""
+        """SHA-256 of the file as published; none if not all of it was read."""
     def __bool__(self) -> bool:
         """The same as ``is_equal``."""
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain data, with the names and units of the command's ``--json``."""
+        """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
     def from_dict(data: dict[str, Any]) -> VerifyReport:
-        """Makes it from what ``to_dict()`` gave. Raises ``ValueError``."""
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
     def replace(self, **changes: Any) -> VerifyReport:
-        """A copy with some fields changed."""
+        """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
 @final
 class Contents:
-    """All of an image, read once."""
+    """The result of reading an image completely. All sizes are in bytes."""
 
     @property
     def source_bytes(self) -> int:
-        """Bytes that came over the wire."""
+        """Bytes read from the source."""
     @property
     def source_sha256(self) -> str:
-        """SHA-256 of the wire bytes."""
+        """SHA-256 of the file as published, if all of it was read."""
     @property
     def disk_bytes(self) -> int:
-        """Size of the disk image."""
+        """Size of the disk image, in bytes."""
     @property
     def data_bytes(self) -> int:
-        """How much of it is data."""
+        """Bytes of the disk image that are data; the rest is zeros."""
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain data, with the names and units of the command's ``--json``."""
+        """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
     def from_dict(data: dict[str, Any]) -> Contents:
-        """Makes it from what ``to_dict()`` gave. Raises ``ValueError``."""
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
     def replace(self, **changes: Any) -> Contents:
-        """A copy with some fields changed."""
+        """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
 @final
 class ImageFile:
-    """An image file in a directory, as its name and directory entry describe it."""
+    """An image file in a directory, described by its name and directory entry; it is not opened."""
 
     @property
     def name(self) -> str:
         """File name."""
     @property
     def path(self) -> Path:
-        """Directory and file name."""
+        """Path of the file."""
     @property
     def format(self) -> str:
-        """Format id that the name suggests, such as `img.zst`."""
+        """Format suggested by the name, such as `img.zst`."""
     @property
     def size_bytes(self) -> int:
         """Size in bytes."""
     @property
     def sha256(self) -> Optional[str]:
-        """The digest in its `.sha256` file."""
+        """Digest from the `.sha256` file beside it, if there is one."""
     @property
     def arch(self) -> Optional[str]:
-        """Architecture that the name suggests."""
+        """Architecture suggested by the name."""
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain data, with the names and units of the command's ``--json``."""
+        """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
     def from_dict(data: dict[str, Any]) -> ImageFile:
-        """Makes it from what ``to_dict()`` gave. Raises ``ValueError``."""
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
     def replace(self, **changes: Any) -> ImageFile:
-        """A copy with some fields changed."""
+        """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
 @final
 class OciBlob:
-    """The blob that an `oras://` reference stands for."""
+    """The blob to which an `oras://` reference resolves."""
 
     @property
     def digest(self) -> str:
-        """SHA-256 of its bytes."""
+        """SHA-256 of the blob."""
     @property
     def size_bytes(self) -> Optional[int]:
-        """Its length in bytes; unknown when the reference named the blob itself."""
+        """Size in bytes; none if the reference contains the digest of the blob."""
     @property
     def title(self) -> Optional[str]:
-        """The file name it was pushed under."""
+        """File name with which it was pushed."""
     @property
     def media_type(self) -> Optional[str]:
-        """What the manifest says it is."""
+        """Media type in the manifest."""
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain data, with the names and units of the command's ``--json``."""
+        """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
     def from_dict(data: dict[str, Any]) -> OciBlob:
-        """Makes it from what ``to_dict()`` gave. Raises ``ValueError``."""
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
     def replace(self, **changes: Any) -> OciBlob:
-        """A copy with some fields changed."""
+        """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
 @final
 class EntryCheck:
-    """What was found at the `src` of a catalog's entry."""
+    """The result of checking the `src` of a catalog entry."""
 
     @property
     def name(self) -> str:
         """Name of the entry."""
     @property
     def src(self) -> str:
-        """Where was looked."""
+        """The address that was checked."""
     @property
     def size_bytes(self) -> Optional[int]:
-        """Size over the wire in bytes."""
+        """Size of the file as published, in bytes."""
     @property
     def sha256(self) -> Optional[str]:
-        """Digest that the origin declares."""
+        """Digest that the origin declares for the file."""
     @property
     def problems(self) -> list[str]:
-        """What is wrong, one sentence each."""
+        """Problems, one message each."""
     @property
     def is_ok(self) -> bool:
-        """True when nothing is wrong."""
+        """True if there are no problems."""
     def __bool__(self) -> bool:
         """The same as ``is_ok``."""
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain data, with the names and units of the command's ``--json``."""
+        """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
     def from_dict(data: dict[str, Any]) -> EntryCheck:
-        """Makes it from what ``to_dict()`` gave. Raises ``ValueError``."""
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
     def replace(self, **changes: Any) -> EntryCheck:
-        """A copy with some fields changed."""
+        """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
 @final
 class InventoryDisk:
-    """A disk in an inventory, with the names of `lsblk`."""
+    """A disk in an inventory, with the field names of `lsblk`."""
 
     @property
     def path(self) -> str:
         """Device node."""
     @property
     def size(self) -> str:
-        """Size for people: `465.8G`."""
+        """Size for display: `465.8G`."""
     @property
     def size_bytes(self) -> int:
         """Size in bytes."""
@@ -604,10 +651,10 @@ class InventoryDisk:
         """Always `disk`."""
     @property
     def vendor(self) -> Optional[str]:
-        """Vendor."""
+        """Name of the vendor."""
     @property
     def model(self) -> Optional[str]:
-        """Model."""
+        """Name of the model."""
     @property
     def serial(self) -> Optional[str]:
         """Serial number."""
@@ -616,117 +663,127 @@ class InventoryDisk:
         """Transport."""
     @property
     def removable(self) -> bool:
-        """The medium can be taken out."""
+        """True if the medium is removable."""
     @property
     def readonly(self) -> bool:
-        """Writes are refused by the kernel."""
+        """True if the kernel refuses writes."""
     @property
     def mountpoints(self) -> list[str]:
-        """Where it and its partitions are mounted."""
+        """Mount points of the disk and its partitions."""
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain data, with the names and units of the command's ``--json``."""
+        """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
     def from_dict(data: dict[str, Any]) -> InventoryDisk:
-        """Makes it from what ``to_dict()`` gave. Raises ``ValueError``."""
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
     def replace(self, **changes: Any) -> InventoryDisk:
-        """A copy with some fields changed."""
+        """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
 @final
 class Dmi:
-    """How the firmware names the machine. What only root may read is absent for others."""
+    """Identification of the machine by its firmware. Fields that only root may read are none for
+    other users.
+    """
 
     @property
     def vendor(self) -> Optional[str]:
-        """Who made the machine."""
+        """Manufacturer of the machine."""
     @property
     def product(self) -> Optional[str]:
-        """What it is called."""
+        """Product name."""
     @property
     def version(self) -> Optional[str]:
-        """The version of that."""
+        """Version of the product."""
     @property
     def serial(self) -> Optional[str]:
-        """Its serial number."""
+        """Serial number of the machine."""
     @property
     def uuid(self) -> Optional[str]:
-        """Its UUID."""
+        """UUID of the machine."""
     @property
     def sku(self) -> Optional[str]:
-        """The number it is ordered by."""
+        """Order number (SKU)."""
     @property
     def family(self) -> Optional[str]:
-        """The family of products it belongs to."""
+        """Product family."""
     @property
     def chassis(self) -> Optional[str]:
-        """The kind of its case: `desktop`, `server` …"""
+        """Type of the chassis: `desktop`, `server` …"""
     @property
     def chassis_serial(self) -> Optional[str]:
-        """The serial number of the case."""
+        """Serial number of the chassis."""
     @property
     def asset_tag(self) -> Optional[str]:
-        """The number its owner has given it."""
+        """Asset tag, set by the owner."""
     @property
     def board_vendor(self) -> Optional[str]:
-        """Who made the main board."""
+        """Manufacturer of the main board."""
     @property
     def board_product(self) -> Optional[str]:
-        """What the main board is called."""
+        """Product name of the main board."""
     @property
     def board_version(self) -> Optional[str]:
-        """The version of the main board."""
+        """Version of the main board."""
     @property
     def board_serial(self) -> Optional[str]:
-        """The serial number of the main board."""
+        """Serial number of the main board."""
     @property
     def bios_vendor(self) -> Optional[str]:
-        """Who made the firmware."""
+        """Manufacturer of the firmware."""
     @property
     def bios_version(self) -> Optional[str]:
-        """The version of the firmware."""
+        """Version of the firmware."""
     @property
     def bios_date(self) -> Optional[str]:
-        """The date of the firmware, as its maker wrote it."""
+        """Release date of the firmware, in the manufacturer's notation."""
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain data, with the names and units of the command's ``--json``."""
+        """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
     def from_dict(data: dict[str, Any]) -> Dmi:
-        """Makes it from what ``to_dict()`` gave. Raises ``ValueError``."""
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
     def replace(self, **changes: Any) -> Dmi:
-        """A copy with some fields changed."""
+        """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
 @final
 class TargetCounts:
-    """How far one target is. All counts are bytes."""
+    """Progress of one target. All counts are in bytes."""
 
     @property
     def target(self) -> str:
-        """Which target."""
+        """Path of the target."""
     @property
     def written_bytes(self) -> int:
-        """Data handed to the device."""
+        """Bytes passed to the device."""
     @property
     def durable_bytes(self) -> int:
-        """Data that survives a power cut."""
+        """Bytes flushed to the medium, which survive a power cut."""
     @property
     def zeroed_bytes(self) -> int:
-        """Ranges made zero."""
+        """Bytes zeroed."""
     @property
     def verified_bytes(self) -> int:
-        """Read back and found equal."""
+        """Bytes read back and found equal."""
     @property
     def verify_total(self) -> Optional[int]:
-        """How much there is to read back, once it is known."""
+        """Total bytes to read back; none while unknown."""
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain data, with the names and units of the command's ``--json``."""
+        """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
     def from_dict(data: dict[str, Any]) -> TargetCounts:
-        """Makes it from what ``to_dict()`` gave. Raises ``ValueError``."""
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
     def replace(self, **changes: Any) -> TargetCounts:
-        """A copy with some fields changed."""
+        """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
 @final
 class Event:
-    """Something that happened in long work. What an event of its kind has not is `None`. All counts are bytes."""
+    """An event of a long operation. Fields that an event of this kind does not have are `None`. All
+    counts are in bytes.
+    """
 
     @property
     def event(self) -> str:
@@ -736,57 +793,63 @@ class Event:
         """`read`, `wipe`, `write`, `verify` or `finish`."""
     @property
     def elapsed_ms(self) -> Optional[int]:
-        """Milliseconds since the work began."""
+        """Milliseconds since the operation began."""
     @property
     def source_bytes(self) -> Optional[int]:
-        """Read from the source, as it came over the wire."""
+        """Bytes read from the source so far."""
     @property
     def source_total(self) -> Optional[int]:
-        """How many the source will give, when known."""
+        """Total bytes of the source; none if unknown."""
     @property
     def decoded_bytes(self) -> Optional[int]:
-        """Decoded so far: the position in the disk image."""
+        """Bytes decoded so far: the position in the disk image."""
     @property
     def decoded_total(self) -> Optional[int]:
-        """Size of the disk image, when known."""
+        """Size of the disk image, in bytes; none if unknown."""
     @property
     def targets(self) -> list[TargetCounts]:
-        """Each target's side."""
+        """Progress of each target."""
     @property
     def message(self) -> Optional[str]:
-        """The sentence of a notice or a failure."""
+        """Message of a notice or a failure."""
     @property
     def target(self) -> Optional[str]:
         """The target that failed."""
     @property
     def kind(self) -> Optional[str]:
-        """The kind of its failure."""
+        """Kind of the failure, as :attr:`bty.Error.kind`."""
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain data, with the names and units of the command's ``--json``."""
+        """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
     def from_dict(data: dict[str, Any]) -> Event:
-        """Makes it from what ``to_dict()`` gave. Raises ``ValueError``."""
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
     def replace(self, **changes: Any) -> Event:
-        """A copy with some fields changed."""
+        """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
 @final
 class CancelToken:
-    """Cancels long work from another thread. Cannot be undone. As a context manager it cancels at the end of the block."""
+    """Cancels long operations, also from another thread. Cannot be reset. As a context manager, it
+    cancels at the end of the block.
+    """
 
     def __init__(self) -> None: ...
     def cancel(self) -> None:
-        """Cancels. The work ends within a second."""
+        """Cancels all operations that use this token. They end within a second."""
     @property
     def is_cancelled(self) -> bool:
-        """True once cancelled."""
+        """True after :meth:`cancel`."""
     def __enter__(self) -> CancelToken: ...
     def __exit__(self, *failure: object) -> None: ...
 
 @final
 class Client:
-    """The door to all origins. Times are seconds; proxies are those of the environment unless given. Retries ``attempts`` times.
+    """How web servers and registries are accessed: proxies, certificates, timeouts, credentials.
 
-    ``netrc`` and ``auth_file`` name files of users and passwords, as curl and ``podman login`` have them; none is read otherwise.
+    Times are in seconds. The default proxies are those of the environment (``HTTPS_PROXY`` …).
+    ``attempts`` limits the attempts for each request. ``netrc`` and ``auth_file`` are files with
+    credentials, as curl and ``podman login`` write them; without them none are sent.
     """
 
     def __init__(
@@ -808,24 +871,28 @@ class Client:
 
 @final
 class Image:
-    """An opened image. Reads any number of times, also from several threads at once. A context manager that closes it."""
+    """An open image. It may be read several times, also from several threads at once. A context
+    manager that closes it.
+    """
 
     @property
     def info(self) -> ImageInfo:
-        """What is known of it."""
+        """What is known about the image."""
     @property
     def closed(self) -> bool:
-        """True once closed."""
+        """True after :meth:`close`."""
     def close(self) -> None:
-        """Lets go of its file or connection. Work that reads it goes on."""
+        """Closes its file or connection. Operations that are reading it continue."""
     def read_fully(self, *, progress: Progress = None, cancel: Cancel = None) -> Contents:
-        """Reads and decodes all of it, and checks its digest. Raises :class:`bty.FlashIntegrityError`."""
+        """Reads and decodes the whole image. Raises :class:`bty.FlashIntegrityError` if its digest
+        does not match.
+        """
     def __enter__(self) -> Image: ...
     def __exit__(self, *failure: object) -> None: ...
 
 @final
 class Plan:
-    """What will be written where. Making and validating it touches nothing."""
+    """A plan to write an image to disks. Creating and validating it changes nothing."""
 
     def __init__(
         self,
@@ -850,32 +917,40 @@ class Plan:
         """The image, as examined."""
     @property
     def targets(self) -> list[Disk]:
-        """The disks, as probed when the plan was made."""
+        """The disks, as probed when the plan was created."""
     @property
     def options(self) -> FlashOptions:
-        """The options."""
+        """The options of the flash."""
     @property
     def notes(self) -> list[str]:
-        """What a person should know that forbids nothing."""
+        """Remarks for display that do not prevent the flash."""
     def validate(self) -> list[Refusal]:
-        """Every reason against the plan; empty when it may be carried out. Looks at the plan and at nothing else."""
+        """Returns every reason to refuse the plan; empty if it can be executed. Considers the plan
+        only, and reads no disk.
+        """
     def check(self) -> None:
-        """Raises :class:`bty.RefusedError` with all reasons unless it may be carried out."""
+        """Raises :class:`bty.RefusedError` with all reasons if the plan is refused."""
+    def dry_run_report(self) -> FlashReport:
+        """Returns the report of an execution without errors. Reads and writes nothing."""
     def foresee(self) -> FlashReport:
-        """The report of an execution in which all goes well. Nothing is read or written."""
+        """Deprecated name of :meth:`dry_run_report`: warns with ``DeprecationWarning``."""
     def execute(
         self, *, image: Optional[Image] = None, progress: Progress = None, cancel: Cancel = None, client: Optional[Client] = None
     ) -> FlashReport:
-        """Carries the plan out. Raises as :func:`bty.flash`, and :class:`bty.FlashRaceError` when a disk is no longer as planned."""
+        """Executes the plan. Raises the same exceptions as :func:`bty.flash`, and
+        :class:`bty.FlashRaceError` if a disk has changed since the plan was created.
+        """
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain data."""
+        """Returns plain data."""
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Plan:
-        """Makes it from what ``to_dict()`` gave; the image is opened when it is carried out."""
+        """Creates a plan from the result of ``to_dict()``. The image is opened when the plan is
+        executed.
+        """
 
 @final
 class Entry:
-    """One image of a catalog. ``size_bytes`` is the size over the wire."""
+    """An image of a catalog. ``size_bytes`` is the size of the file as published."""
 
     def __init__(
         self,
@@ -891,7 +966,9 @@ class Entry:
     ) -> None: ...
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> Entry:
-        """Makes it from a table of a catalog. Raises :class:`bty.CatalogError`."""
+        """Creates an entry from a table of a catalog. Raises :class:`bty.CatalogError` if it is
+        invalid.
+        """
     @property
     def name(self) -> str: ...
     @property
@@ -910,15 +987,17 @@ class Entry:
     def arch(self) -> Optional[str]: ...
     @property
     def raw(self) -> bool:
-        """True when it is written although nothing in it may say that it is a disk."""
+        """True if the image may be written even if no partition table, file system or boot sector
+        is found in it.
+        """
     @property
     def ref(self) -> str:
-        """What machines are bound by."""
+        """The reference that assignments of machines use: 64 hexadecimal digits."""
     def to_dict(self) -> dict[str, Any]: ...
 
 @final
 class Catalog:
-    """A list of images, each with a name of its own. Immutable: ``with_entry`` gives a longer one."""
+    """A list of images with unique names. Immutable: :meth:`with_entry` returns a new catalog."""
 
     def __init__(self, entries: Sequence[Entry] = ...) -> None: ...
     @property
@@ -926,16 +1005,20 @@ class Catalog:
     @property
     def entries(self) -> tuple[Entry, ...]: ...
     def by_name(self, name: str) -> Optional[Entry]:
-        """The image called exactly ``name``."""
+        """Returns the image whose name is exactly ``name``, or none."""
     def find(self, text: str) -> Entry:
-        """The image that ``text`` means: a name, or a reference. Raises :class:`bty.UsageError` with names that are close."""
+        """Returns the image with this name or reference. Raises :class:`bty.UsageError` with
+        similar names.
+        """
     def with_entry(self, entry: Entry) -> Catalog:
-        """The same catalog with another entry at the end. Raises :class:`bty.CatalogError` when it is there already."""
+        """Returns a copy of the catalog with another entry at the end. Raises
+        :class:`bty.CatalogError` if the name exists already.
+        """
     def to_toml(self) -> str:
-        """The file."""
+        """Returns the catalog as TOML."""
     def to_dict(self) -> dict[str, Any]: ...
     def check(self, *, client: Optional[Client] = None, cancel: Cancel = None) -> list[EntryCheck]:
-        """Looks at every image without fetching it."""
+        """Checks every image without downloading it."""
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> Entry: ...
     def __iter__(self) -> Iterator[Entry]: ...
@@ -958,7 +1041,9 @@ def verify(
     cancel: Cancel = None,
     client: Optional[Client] = None,
 ) -> VerifyReport:
-    """Compares a disk with an image, byte by byte, from the medium. Writes nothing. A difference is no error."""
+    """Compares a disk with an image, byte by byte, as read from the medium. Writes nothing. A
+    difference does not raise: see ``is_equal``.
+    """
 
 def disks_list() -> list[Disk]: ...
 def disks_probe(path: PathLike) -> Disk: ...

@@ -1,4 +1,4 @@
-"""For type checkers: the module ``bty.flash`` is also a function."""
+"""Types of the module ``bty.flash``, which is also a function."""
 
 from pathlib import Path
 from typing import Callable, Optional, final

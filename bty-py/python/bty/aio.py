@@ -1,6 +1,7 @@
-"""The same for ``async`` programs: ``await bty.aflash(…)``, ``async for event in bty.aio.flashing(…)``.
+"""``async`` versions: ``await bty.aflash(…)``, ``async for event in bty.aio.flashing(…)``.
 
-The work is done in threads; the loop goes on. Cancelling a task cancels its work, and waits until it has ended.
+Operations run in threads, so that they do not block the event loop. Canceling a task cancels its
+operation, and waits until that has ended.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ __all__ = ["aflash", "averify", "execute", "flashing", "load_catalog", "open_ima
 
 
 async def _in_thread(work: Callable[..., T], cancel: Cancel) -> T:
-    """Does ``work(cancel=…)`` in a thread of its own: the pool of the loop is for short work."""
+    """Runs ``work(cancel=…)`` in a thread of its own, because the pool of the loop is for short work."""
     loop = asyncio.get_running_loop()
     token = CancelToken()
     ended: asyncio.Future[T] = loop.create_future()
@@ -50,7 +51,7 @@ async def _in_thread(work: Callable[..., T], cancel: Cancel) -> T:
         try:
             loop.call_soon_threadsafe(settle, result, failure)
         except RuntimeError:
-            pass  # the loop was closed meanwhile: nobody waits any more
+            pass  # the loop was closed meanwhile
 
     start(run, token)
     try:
@@ -58,23 +59,25 @@ async def _in_thread(work: Callable[..., T], cancel: Cancel) -> T:
     except asyncio.CancelledError:
         token.cancel()
         await asyncio.wait([ended])
-        # taken note of
+        # mark the exception as retrieved, so that asyncio does not log it
         ended.exception()
         raise
 
 
 def _in_loop(progress: Progress) -> Optional[Callable[[Event], object]]:
-    """Has ``progress`` called in the loop, and waits for it: what it raises cancels the work."""
+    """Wraps ``progress`` so that it runs in the event loop, and waits for it. An exception from it
+    cancels the work.
+    """
     if progress is None:
         return None
     loop = asyncio.get_running_loop()
 
-    async def tell(event: Event) -> None:
-        answer = progress(event)
-        if asyncio.iscoroutine(answer):
-            await answer
+    async def call(event: Event) -> None:
+        result = progress(event)
+        if asyncio.iscoroutine(result):
+            await result
 
-    return lambda event: asyncio.run_coroutine_threadsafe(tell(event), loop).result()
+    return lambda event: asyncio.run_coroutine_threadsafe(call(event), loop).result()
 
 
 async def open_image(
@@ -87,7 +90,7 @@ async def open_image(
     sha512: Optional[str] = None,
     image_sha256: Optional[str] = None,
 ) -> Image:
-    """The same as :func:`bty.images.open`.
+    """The ``async`` version of :func:`bty.images.open`.
 
     >>> import asyncio, bty, tempfile
     >>> with tempfile.NamedTemporaryFile(suffix=".img") as file:
@@ -108,7 +111,7 @@ async def open_image(
 
 
 async def load_catalog(reference: Union[str, PathLike[str]], *, client: Optional[Client] = None, cancel: Cancel = None) -> Catalog:
-    """The same as :func:`bty.catalog.load`.
+    """The ``async`` version of :func:`bty.catalog.load`.
 
     >>> import asyncio, bty
     >>> try:
@@ -121,7 +124,8 @@ async def load_catalog(reference: Union[str, PathLike[str]], *, client: Optional
 
 
 async def execute(plan: Plan, *, progress: Progress = None, cancel: Cancel = None, client: Optional[Client] = None) -> FlashReport:
-    """The same as ``plan.execute()``. ``progress`` is called in the loop, and may be a coroutine function.
+    """The ``async`` version of :meth:`bty.Plan.execute`. ``progress`` is called in the event loop, and
+    may be a coroutine function.
 
     >>> import asyncio, bty, pathlib, tempfile
     >>> dir = pathlib.Path(tempfile.mkdtemp())
@@ -143,7 +147,8 @@ async def aflash(
     client: Optional[Client] = None,
     **options: Any,
 ) -> FlashReport:
-    """The same as :func:`bty.flash`. ``progress`` is called in the loop, and may be a coroutine function.
+    """The ``async`` version of :func:`bty.flash`. ``progress`` is called in the event loop, and may be
+    a coroutine function.
 
     >>> import asyncio, bty, pathlib, tempfile
     >>> dir = pathlib.Path(tempfile.mkdtemp())
@@ -166,7 +171,7 @@ async def averify(
     cancel: Cancel = None,
     client: Optional[Client] = None,
 ) -> VerifyReport:
-    """The same as :func:`bty.verify`.
+    """The ``async`` version of :func:`bty.verify`.
 
     >>> import asyncio, bty, pathlib, tempfile
     >>> dir = pathlib.Path(tempfile.mkdtemp())
@@ -187,7 +192,8 @@ async def flashing(
     client: Optional[Client] = None,
     **options: Any,
 ) -> AsyncIterator[Event]:
-    """The events of a flash as it goes on. Raises why it failed at the end; leaving the loop early cancels it.
+    """Flashes like :func:`bty.flash`, and yields its events. Raises at the end if the flash failed.
+    Leaving the ``async for`` early cancels the flash.
 
     >>> import asyncio, bty, pathlib, tempfile
     >>> dir = pathlib.Path(tempfile.mkdtemp())

@@ -1,4 +1,4 @@
-"""Catalogs: lists of images, in TOML, from files, web servers and registries."""
+"""Catalogs: lists of images in TOML, loaded from files, web servers and registries."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ __all__ = [
     "stream_src",
 ]
 
-#: Where the public catalog of ready-made images is.
+#: Address of the public catalog of ready-made images.
 DEFAULT_URL: str = _bty.CATALOG_DEFAULT_URL
-#: The version of the schema.
+#: Version of the schema.
 SCHEMA_VERSION = 1
-#: A larger catalog is refused, in bytes.
+#: Maximum size of a catalog, in bytes.
 REMOTE_CATALOG_MAX_BYTES: int = _bty.CATALOG_MAX_BYTES
-#: A larger file of checksums is refused, in bytes.
+#: Maximum size of a checksum file, in bytes.
 _SHA_MANIFEST_MAX_BYTES = 1 << 20
 
 if not TYPE_CHECKING:
@@ -60,9 +60,9 @@ def load(
     client: Optional[Client] = None,
     cancel: Union[CancelToken, Callable[[], bool], None] = None,
 ) -> Catalog:
-    """The catalog at a path, or an ``http://``, ``https://``, ``oras://`` or ``file://`` address.
+    """Loads a catalog from a path, or an ``http://``, ``https://``, ``oras://`` or ``file://`` address.
 
-    Raises :class:`bty.CatalogError` with all that is wrong.
+    Raises :class:`bty.CatalogError` with all problems if it cannot be read or is invalid.
 
     >>> import bty
     >>> try:
@@ -75,9 +75,9 @@ def load(
 
 
 def parse(text: Union[str, bytes]) -> Catalog:
-    """The catalog in a text.
+    """Parses a catalog.
 
-    Raises :class:`bty.CatalogError` with all that is wrong, and where.
+    Raises :class:`bty.CatalogError` with all problems, and where they are, if it is invalid.
 
     >>> import bty
     >>> catalog = bty.catalog.parse('version = 1\\n[[images]]\\nname = "a"\\nsrc = "https://example.org/a.img"\\n')
@@ -88,9 +88,9 @@ def parse(text: Union[str, bytes]) -> Catalog:
 
 
 def canonical_src(src: str) -> str:
-    """The canonical form of a source, from which its reference is made.
+    """Returns the canonical form of a source address, which determines its image reference.
 
-    Raises :class:`bty.UsageError`, a ``ValueError``.
+    Raises :class:`bty.UsageError` (also ``ValueError``) for an invalid address.
 
     >>> import bty
     >>> bty.catalog.canonical_src("HTTPS://me@Example.org:443/A.img?x")
@@ -100,9 +100,10 @@ def canonical_src(src: str) -> str:
 
 
 def image_ref(src: str) -> str:
-    """The reference of a source, by which machines are bound to it: 64 hexadecimal digits.
+    """Returns the image reference of a source address: the 64 hexadecimal digits that assignments of
+    machines use.
 
-    Raises :class:`bty.UsageError`, a ``ValueError``.
+    Raises :class:`bty.UsageError` (also ``ValueError``) for an invalid address.
 
     >>> import bty
     >>> bty.catalog.image_ref("https://example.org/a.img")[:12]
@@ -111,33 +112,33 @@ def image_ref(src: str) -> str:
     return _bty.image_ref(src)
 
 
-# What follows has the names, arguments and answers of the reference package.
+# What follows is compatible with the reference package.
 
 
 def canonicalise_src(src: str) -> str:
-    """The same as :func:`canonical_src`."""
+    """Another name of :func:`canonical_src`."""
     return _bty.canonical_src(src)
 
 
 def image_ref_for_src(src: str) -> str:
-    """The same as :func:`image_ref`."""
+    """Another name of :func:`image_ref`."""
     return _bty.image_ref(src)
 
 
 def load_bytes(raw_bytes: bytes, *, source: str = "<bytes>") -> Catalog:
-    """The same as :func:`parse`; ``source`` is named in errors."""
+    """Parses a catalog like :func:`parse`. Error messages contain ``source``."""
     try:
         return _bty.catalog_parse(raw_bytes)
     except CatalogError as error:
         raise CatalogError(f"catalog at {source}: {error}") from error
 
 
-def _patient(timeout: float) -> Client:
+def _client(timeout: float) -> Client:
     return _bty.Client(connect_timeout=timeout, stall_timeout=timeout, attempts=2)
 
 
 def classify_source(source: str) -> str:
-    """``path``, ``http`` or ``oras``.
+    """Returns the kind of a catalog's source: ``path``, ``http`` or ``oras``.
 
     Raises ``ValueError`` for other schemes, and for an address without a host.
 
@@ -158,25 +159,28 @@ def classify_source(source: str) -> str:
 
 
 def fetch_bytes(source: str, *, timeout: float = 30.0) -> bytes:
-    """The bytes of a catalog, at most :data:`REMOTE_CATALOG_MAX_BYTES`.
+    """Returns the bytes of a catalog.
 
-    Raises :class:`bty.CatalogError`.
+    Raises :class:`bty.CatalogError` if it cannot be read, or has more than
+    :data:`REMOTE_CATALOG_MAX_BYTES`, and ``ValueError`` as :func:`classify_source`.
     """
     classify_source(source)
     try:
-        return _bty.read_small(source, REMOTE_CATALOG_MAX_BYTES, client=_patient(timeout))
+        return _bty.read_small(source, REMOTE_CATALOG_MAX_BYTES, client=_client(timeout))
     except Error as error:
         raise CatalogError(str(error)) from error
 
 
 def load_source(source: str, *, timeout: float = 30.0) -> Catalog:
-    """The catalog at a path or an address."""
+    """Loads a catalog from a path or an address, like :func:`load`; ``timeout`` is in seconds."""
     classify_source(source)
-    return _bty.catalog_load(source, client=_patient(timeout))
+    return _bty.catalog_load(source, client=_client(timeout))
 
 
 def default_manifest_path() -> Optional[Path]:
-    """``BTY_CATALOG_FILE``, else ``catalog.toml`` in ``BTY_STATE_DIR`` (``/var/lib/bty``) when it is there."""
+    """Returns ``BTY_CATALOG_FILE``, else ``catalog.toml`` in ``BTY_STATE_DIR`` (``/var/lib/bty``) if it
+    exists, else ``None``.
+    """
     import os
 
     given = os.environ.get("BTY_CATALOG_FILE")
@@ -187,13 +191,14 @@ def default_manifest_path() -> Optional[Path]:
 
 
 def stream_src(src: str, *, chunk_size: int = 1 << 20, timeout: float = 300.0) -> tuple[Iterator[bytes], Optional[int]]:
-    """The bytes of an ``http(s)://`` or ``oras://`` object, and its length when it is known. A clean end means that all of it was there.
+    """Returns an iterator over the bytes at an ``http(s)://`` or ``oras://`` address, and the length in
+    bytes, ``None`` if unknown. If the iterator ends without an exception, all bytes were received.
 
-    Raises ``ValueError`` for other addresses, :class:`bty.CatalogError` when it is cut short.
+    Raises ``ValueError`` for other addresses, and :class:`bty.CatalogError` if it is truncated.
     """
     if classify_source(src) == "path":
         raise ValueError(f"stream_src reads http(s):// and oras://: {src!r}")
-    reader = _bty.Reader(src, client=_patient(timeout))
+    reader = _bty.Reader(src, client=_client(timeout))
     return _chunks(reader, chunk_size), reader.len_bytes
 
 
@@ -206,9 +211,9 @@ def _chunks(reader: Any, chunk_size: int) -> Iterator[bytes]:
 
 
 def parse_sha256_manifest(text: str, target_name: Optional[str] = None) -> str:
-    """The digest of ``target_name`` in a file of checksums, or the only one in it.
+    """Returns the digest of ``target_name`` in a checksum file, or the only digest in it.
 
-    Raises :class:`bty.CatalogError`.
+    Raises :class:`bty.CatalogError` if there is none, or if a line is malformed.
 
     >>> import bty
     >>> bty.catalog.parse_sha256_manifest("0" * 64 + "  a.img", "a.img")[:4]
@@ -223,23 +228,23 @@ def parse_sha256_manifest(text: str, target_name: Optional[str] = None) -> str:
             raise CatalogError("empty sha256 manifest")
         from .images import is_sha256_hex
 
-        odd = [line for line in lines if not is_sha256_hex(line.split()[0].lower())]
-        if odd:
-            raise CatalogError(f"malformed sha256 line in manifest: {odd[0]!r}")
+        malformed = [line for line in lines if not is_sha256_hex(line.split()[0].lower())]
+        if malformed:
+            raise CatalogError(f"malformed sha256 line in manifest: {malformed[0]!r}")
         what = f"does not list a digest of {target_name!r}" if target_name else "lists several digests"
         raise CatalogError(f"the sha256 manifest {what}")
     return found
 
 
 def fetch_sha256_for_url(image_url: str, sha_url: str, *, timeout: float = 30.0) -> str:
-    """What the file of checksums at ``sha_url`` says about the image at ``image_url``.
+    """Returns the digest of the image at ``image_url`` from the checksum file at ``sha_url``.
 
-    Raises :class:`bty.CatalogError`.
+    Raises :class:`bty.CatalogError` if the file cannot be read, or lists no digest of the image.
     """
     from urllib.parse import unquote, urlparse
 
     try:
-        raw = _bty.read_small(sha_url, _SHA_MANIFEST_MAX_BYTES, client=_patient(timeout))
+        raw = _bty.read_small(sha_url, _SHA_MANIFEST_MAX_BYTES, client=_client(timeout))
         return parse_sha256_manifest(raw.decode(), unquote(Path(urlparse(image_url).path).name))
     except (Error, UnicodeDecodeError) as error:
         raise CatalogError(f"GET {sha_url} failed: {error}") from error

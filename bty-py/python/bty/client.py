@@ -1,4 +1,4 @@
-"""A server of machines, over its HTTP API. Standard library only.
+"""Client for the HTTP API of a bty-web server. Needs the standard library only.
 
 >>> import bty
 >>> bty.client.Server("http://bty.example:8080", token="secret")
@@ -26,44 +26,44 @@ if TYPE_CHECKING:
 
 __all__ = ["Event", "Image", "Machine", "Plan", "Server", "ServerError", "Step"]
 
-#: These change nothing, so that they may be sent again.
+#: Methods that change nothing, so that a request may be retried.
 _SAFE = ("GET", "HEAD")
-#: Answers of a server, or of what is before it, that may be another one a moment later.
-_PASSING = (429, 502, 503, 504)
+#: Status codes of temporary failures of a server or a proxy, after which a request is retried.
+_TEMPORARY = (429, 502, 503, 504)
 
 
-def _nothing() -> dict[str, Any]:
+def _empty() -> dict[str, Any]:
     return {}
 
 
 def _time(text: Optional[str]) -> Optional[datetime]:
-    # Python 3.9 does not know Z
+    # Python 3.9 does not parse "Z"
     return None if text is None else datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
-def _made(kind: type[T], data: dict[str, Any]) -> T:
-    """A value from an answer; what a later server says besides is in ``extra``."""
+def _build(kind: type[T], data: dict[str, Any]) -> T:
+    """Builds an object from a response. Fields that this version does not know are in ``extra``."""
     known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     values = {name: value for name, value in data.items() if name in known}
     for name in values:
         if name in ("ts",) or name.endswith("_at"):
             values[name] = _time(values[name])
     extra = {name: value for name, value in data.items() if name not in known}
-    make: Any = kind
-    made: T = make(**values, extra=extra)
-    return made
+    constructor: Any = kind
+    built: T = constructor(**values, extra=extra)
+    return built
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine, and how it is bound. Times are aware of their zone, which is UTC."""
+    """A machine and its assignment. Times are time-zone aware, in UTC."""
 
     mac: str
     boot_mode: str
     bty_image_ref: Optional[str] = None
     labels: list[str] = field(default_factory=list[str])
     target_disk_serial: Optional[str] = None
-    params: dict[str, Any] = field(default_factory=_nothing)
+    params: dict[str, Any] = field(default_factory=_empty)
     sanboot_drive: Optional[str] = None
     extra_args: str = ""
     netboot_version: str = ""
@@ -74,34 +74,34 @@ class Machine:
     discovered_at: Optional[datetime] = None
     last_seen_at: Optional[datetime] = None
     last_flashed_at: Optional[datetime] = None
-    extra: dict[str, Any] = field(default_factory=_nothing, repr=False)
+    extra: dict[str, Any] = field(default_factory=_empty, repr=False)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan. ``source`` is the script, when it was asked for."""
+    """A plan. ``source`` is its script; ``None`` in lists."""
 
     name: str
     title: str = ""
     revision: int = 0
     source: Optional[str] = None
-    extra: dict[str, Any] = field(default_factory=_nothing, repr=False)
+    extra: dict[str, Any] = field(default_factory=_empty, repr=False)
 
 
 @dataclass(frozen=True)
 class Image:
-    """An image of the catalog. ``size_bytes`` is over the wire."""
+    """An image of the catalog. ``size_bytes`` is the size of the file as published."""
 
     name: str
     src: str = ""
     format: Optional[str] = None
     size_bytes: Optional[int] = None
-    extra: dict[str, Any] = field(default_factory=_nothing, repr=False)
+    extra: dict[str, Any] = field(default_factory=_empty, repr=False)
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened."""
+    """An event in the log of the server."""
 
     id: int
     ts: datetime
@@ -113,12 +113,12 @@ class Event:
     source_ip: Optional[str] = None
     details: Any = None
     acknowledged: bool = False
-    extra: dict[str, Any] = field(default_factory=_nothing, repr=False)
+    extra: dict[str, Any] = field(default_factory=_empty, repr=False)
 
 
 @dataclass(frozen=True)
 class Step:
-    """What a machine would do at one of its next network boots."""
+    """What a machine would do at one of its next network boots, according to a simulation."""
 
     boot: int
     offer: str
@@ -128,21 +128,25 @@ class Step:
     sha256: Optional[str] = None
     disk: Optional[str] = None
     events: list[str] = field(default_factory=list[str])
-    extra: dict[str, Any] = field(default_factory=_nothing, repr=False)
+    extra: dict[str, Any] = field(default_factory=_empty, repr=False)
 
 
 class Server:
-    """A server. ``token`` is one of ``bty-web token create``; a server without a password needs none. ``timeout`` is in seconds.
+    """A bty-web server at a base URL.
 
-    Requests that only look are made up to ``attempts`` times; those that change something are made once. Raises :class:`bty.ServerError` with the
-    ``status`` that the server answered with, and :class:`bty.SourceError` when nobody answers.
+    ``token`` comes from ``bty-web token create``; a server without a password needs none.
+    ``timeout`` and ``retry_delay`` are in seconds. Requests that change nothing are attempted up to
+    ``attempts`` times, all others once.
+
+    All methods raise :class:`bty.ServerError`, with the ``status`` code, if the server answers with
+    an error, and :class:`bty.SourceError` if it does not answer.
     """
 
     def __init__(self, url: str, token: Optional[str] = None, *, timeout: float = 30.0, attempts: int = 4, retry_delay: float = 0.25) -> None:
         if not url.lower().startswith(("http://", "https://")):
-            raise ValueError(f"{url!r} is no address of a server: http:// or https:// and a host")
+            raise ValueError(f"{url!r} is not the address of a server: http:// or https:// and a host")
         if token is not None and not (token.isascii() and token.isprintable()):
-            raise ValueError("a token is one word of ASCII")
+            raise ValueError("the token must be printable ASCII")
         self.url = url.rstrip("/")
         self._token = token
         self._timeout = timeout
@@ -155,11 +159,11 @@ class Server:
     # Requests
 
     def _open(self, method: str, path: str, body: Any = None, query: Optional[dict[str, Any]] = None, timeout: Optional[float] = None) -> Any:
-        wanted = {name: value for name, value in (query or {}).items() if value is not None}
-        url = self.url + path + ("?" + urlencode(wanted) if wanted else "")
+        parameters = {name: value for name, value in (query or {}).items() if value is not None}
+        url = self.url + path + ("?" + urlencode(parameters) if parameters else "")
         request = urllib.request.Request(url, method=method, headers={"Accept": "application/json"})
         if self._token is not None:
-            # not sent along to another host
+            # "unredirected": a redirection to another host must not leak the token
             request.add_unredirected_header("Authorization", f"Bearer {self._token}")
         if body is not None:
             request.add_header("Content-Type", "application/json")
@@ -168,22 +172,21 @@ class Server:
             try:
                 return urllib.request.urlopen(request, timeout=timeout or self._timeout)
             except urllib.error.HTTPError as error:
-                if not self._may_repeat(method, attempt) or error.code not in _PASSING:
-                    raise _refused(error, method, path) from None
+                if not self._may_retry(method, attempt) or error.code not in _TEMPORARY:
+                    raise _server_error(error, method, path) from None
                 error.close()
             except (urllib.error.URLError, OSError) as error:
-                if not self._may_repeat(method, attempt):
+                if not self._may_retry(method, attempt):
                     raise SourceError(f"{method} {url}: {getattr(error, 'reason', error)}") from error
             time.sleep(min(self._retry_delay * 2 ** (attempt - 1), 5.0))
-        raise AssertionError("the last attempt gives or raises")
+        raise AssertionError("the last attempt returns or raises")
 
-    def _may_repeat(self, method: str, attempt: int) -> bool:
+    def _may_retry(self, method: str, attempt: int) -> bool:
         return method in _SAFE and attempt < self._attempts
 
     def request(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
-        """One request of the API, see ``/openapi.json``; its answer as plain data.
-
-        Raises as the class says.
+        """Sends a request of the API, described in ``/openapi.json``, and returns the response as plain
+        data. ``body`` is sent as JSON, ``query`` as query parameters.
         """
         with self._open(method, path, body, query) as answer:
             data = answer.read()
@@ -192,54 +195,61 @@ class Server:
     # Machines
 
     def machines(self, *, q: Optional[str] = None, label: Optional[str] = None, plan: Optional[str] = None) -> list[Machine]:
-        """All machines, or those with a text anywhere in them, a label, a plan."""
-        return [_made(Machine, data) for data in self.request("GET", "/machines", q=q, label=label, plan=plan)]
+        """Returns all machines, or those that match: ``q`` is a text in any field."""
+        return [_build(Machine, data) for data in self.request("GET", "/machines", q=q, label=label, plan=plan)]
 
     def machine(self, mac: str) -> Machine:
-        """One machine. Raises :class:`bty.ServerError` with status 404 when it is not known."""
-        return _made(Machine, self.request("GET", f"/machines/{quote(mac)}"))
+        """Returns a machine. Raises :class:`bty.ServerError` with status 404 if it is unknown."""
+        return _build(Machine, self.request("GET", f"/machines/{quote(mac)}"))
 
     def bind(self, mac: str, plan: str, **binding: Any) -> Machine:
-        """Binds a machine, all of it: what is left out becomes the default. ``binding`` has the fields of :class:`Machine`: ``bty_image_ref``,
-        ``target_disk_serial``, ``labels``, ``params`` …
+        """Replaces the assignment of a machine. ``binding`` has fields of :class:`Machine`, such as
+        ``bty_image_ref``, ``target_disk_serial``, ``labels``, ``params``; missing ones get their
+        defaults.
         """
-        return _made(Machine, self.request("PUT", f"/machines/{quote(mac)}", {"boot_mode": plan, **binding}))
+        return _build(Machine, self.request("PUT", f"/machines/{quote(mac)}", {"boot_mode": plan, **binding}))
 
     def change(self, mac: str, **changes: Any) -> Machine:
-        """Changes some fields of a binding."""
-        return _made(Machine, self.request("PATCH", f"/machines/{quote(mac)}", changes))
+        """Changes some fields of an assignment."""
+        return _build(Machine, self.request("PATCH", f"/machines/{quote(mac)}", changes))
 
     def forget(self, mac: str) -> None:
         """Deletes a machine."""
         self.request("DELETE", f"/machines/{quote(mac)}")
 
     def simulate(self, mac: str, boots: int = 4, **suppose: Any) -> list[Step]:
-        """What a machine would do at its next network boots; nothing is changed. ``suppose`` may be ``binding``, ``plan`` and ``source``, ``catalog``."""
+        """Returns what a machine would do at its next network boots; changes nothing. ``suppose`` may
+        contain another ``binding``, another ``source`` for a ``plan``, or another ``catalog``.
+        """
         steps = self.request("POST", f"/machines/{quote(mac)}/simulate", {"boots": boots, **suppose})
-        return [_made(Step, step) for step in steps]
+        return [_build(Step, step) for step in steps]
 
     def simulate_fleet(self, boots: int = 4, **suppose: Any) -> dict[str, Any]:
-        """What would change for whom, as plain data."""
+        """Returns what would change for which machines, as plain data. ``suppose`` as in
+        :meth:`simulate`.
+        """
         found: dict[str, Any] = self.request("POST", "/simulate", {"boots": boots, **suppose})
         return found
 
     # Plans
 
     def plans(self) -> list[Plan]:
-        """All plans, without their scripts."""
-        return [_made(Plan, data) for data in self.request("GET", "/plans")]
+        """Returns all plans, without their scripts."""
+        return [_build(Plan, data) for data in self.request("GET", "/plans")]
 
     def plan(self, name: str, revision: Optional[int] = None) -> Plan:
-        """One plan, with its script."""
-        return _made(Plan, self.request("GET", f"/plans/{quote(name)}", revision=revision))
+        """Returns a plan with its script; ``revision`` selects an earlier one."""
+        return _build(Plan, self.request("GET", f"/plans/{quote(name)}", revision=revision))
 
     def save_plan(self, name: str, source: str, *, note: str = "", base_revision: Optional[int] = None) -> Plan:
-        """Saves a plan. Raises :class:`bty.ServerError` with status 422 when it is wrong, 409 when there is a newer revision than ``base_revision``."""
+        """Saves a plan. Raises :class:`bty.ServerError` with status 422 if its script is invalid, and
+        with 409 if there is a newer revision than ``base_revision``.
+        """
         body = {"source": source, "note": note, "base_revision": base_revision}
-        return _made(Plan, self.request("PUT", f"/plans/{quote(name)}", body))
+        return _build(Plan, self.request("PUT", f"/plans/{quote(name)}", body))
 
     def check_plan(self, source: str) -> dict[str, Any]:
-        """``problems`` of a script, and what it declares. Nothing is saved."""
+        """Returns the ``problems`` of a script, and what it declares. Saves nothing."""
         found: dict[str, Any] = self.request("POST", "/plans/check", {"source": source})
         return found
 
@@ -250,33 +260,37 @@ class Server:
     # Catalog
 
     def catalog(self) -> list[Image]:
-        """The images that machines can be bound to."""
-        return [_made(Image, data) for data in self.request("GET", "/catalog/entries")]
+        """Returns the images that can be assigned to machines."""
+        return [_build(Image, data) for data in self.request("GET", "/catalog/entries")]
 
     def add_image(self, image_url: str, **facts: Any) -> Image:
-        """Adds an image by its address. ``facts`` may be ``sha_url``, ``ref``, ``name``, ``description``."""
-        return _made(Image, self.request("POST", "/catalog/entries", {"image_url": image_url, **facts}))
+        """Adds an image by its address. ``facts`` may contain ``sha_url``, ``ref``, ``name`` and
+        ``description``.
+        """
+        return _build(Image, self.request("POST", "/catalog/entries", {"image_url": image_url, **facts}))
 
     # Events
 
-    def events(self, *, limit: int = 50, **wanted: Any) -> list[Event]:
-        """The last events, the newest first. ``wanted`` may be ``kind``, ``subject_kind``, ``subject_id``, ``actor``, ``failed``, ``q``, ``before_id`` …"""
-        query = {name: str(value).lower() if isinstance(value, bool) else value for name, value in wanted.items()}
+    def events(self, *, limit: int = 50, **filters: Any) -> list[Event]:
+        """Returns the latest events, newest first. ``filters`` may contain ``kind``, ``subject_kind``,
+        ``subject_id``, ``actor``, ``failed``, ``q``, ``before_id`` …
+        """
+        query = {name: str(value).lower() if isinstance(value, bool) else value for name, value in filters.items()}
         listed = self.request("GET", "/events", limit=limit, **query)
-        return [_made(Event, data) for data in listed["events"]]
+        return [_build(Event, data) for data in listed["events"]]
 
     def follow(self, *, after_id: Optional[int] = None) -> Iterator[Event]:
-        """Events as they happen, without end; from the one after ``after_id`` on, else from now on. A lost connection is made again, and what happened
-        meanwhile is told too. Raises when the server cannot be had any more.
+        """Yields events as they happen, without end: those after ``after_id``, or from now on. Reconnects
+        after a lost connection, without missing events. Raises if reconnecting fails.
         """
         last = after_id if after_id is not None else self._last_id()
         while True:
             with self._open("GET", "/events/stream") as stream:
-                # listened first, then asked: nothing falls between both
+                # after the stream was opened, so that no event is missed between both
                 for event in self._after(last):
                     last = event.id
                     yield event
-                for event in _told(stream):
+                for event in _parse_stream(stream):
                     if event.id > last:
                         last = event.id
                         yield event
@@ -297,8 +311,8 @@ class Server:
             before = page[-1].id
 
 
-def _told(stream: Any) -> Iterator[Event]:
-    """The events of a stream, until it ends."""
+def _parse_stream(stream: Any) -> Iterator[Event]:
+    """Yields the events of a stream of server-sent events, until it ends."""
     kind, data = "", ""
     try:
         for line in stream:
@@ -309,21 +323,21 @@ def _told(stream: Any) -> Iterator[Event]:
                 data += value.strip()
             elif not name and not value:
                 if kind == "event" and data:
-                    yield _made(Event, json.loads(data))
+                    yield _build(Event, json.loads(data))
                 kind, data = "", ""
     except OSError:
         return
 
 
-def _refused(error: urllib.error.HTTPError, method: str, path: str) -> ServerError:
-    """The server's own words."""
+def _server_error(error: urllib.error.HTTPError, method: str, path: str) -> ServerError:
+    """Converts an error response, with the message of the server."""
     with error:
         text = error.read(1 << 16).decode(errors="replace")
     try:
         details = json.loads(text)
-        said = details["detail"]
+        message = details["detail"]
     except (ValueError, KeyError, TypeError):
-        details, said = None, text.strip() or error.reason
-    raised = ServerError(f"{method} {path}: {said}")
+        details, message = None, text.strip() or error.reason
+    raised = ServerError(f"{method} {path}: {message}")
     raised.status, raised.path, raised.details = error.code, path, details
     return raised

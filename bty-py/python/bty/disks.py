@@ -1,4 +1,4 @@
-"""Disks: what can be written to, and how to name one so that it cannot be another. Nothing here writes to a disk."""
+"""Disks: list, probe and select them. No function here writes to a disk."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ __all__ = ["Content", "Disk", "Partition", "Use", "boot_next", "create_file", "l
 
 
 def list() -> builtins.list[Disk]:
-    """All disks that a person might mean: whole disks and attached loop devices, sorted by path.
+    """Returns whole disks and attached loop devices, sorted by path.
 
-    Raises :class:`bty.HostError` when the system does not tell.
+    Raises :class:`bty.HostError` if the system cannot list its disks.
 
     >>> import bty
     >>> all(disk.size_bytes >= 0 for disk in bty.disks.list())
@@ -30,9 +30,10 @@ def list() -> builtins.list[Disk]:
 
 
 def probe(path: Union[str, PathLike[str]]) -> Disk:
-    """The disk, partition, loop device or regular file at ``path``; links are followed.
+    """Returns the disk, partition, loop device or regular file at ``path``; follows links.
 
-    Raises :class:`bty.RefusedError` when nothing is there, or nothing that can be written like a disk.
+    Raises :class:`bty.RefusedError` if there is nothing at ``path``, or nothing that can be used as
+    a disk.
 
     >>> import bty, tempfile
     >>> with tempfile.NamedTemporaryFile() as file:
@@ -44,10 +45,11 @@ def probe(path: Union[str, PathLike[str]]) -> Disk:
 
 
 def select(selector: str) -> Disk:
-    """The one disk that ``selector`` means: a path, ``serial:…``, ``wwn:…`` or ``where:transport=usb,size<64G``.
+    """Returns the only disk that matches ``selector``: a path, ``serial:…``, ``wwn:…`` or
+    ``where:transport=usb,size<64G``.
 
-    Raises :class:`bty.RefusedError` with the candidates in ``hint`` unless exactly one matches, and :class:`bty.UsageError` when it cannot be
-    understood.
+    Raises :class:`bty.RefusedError`, with the candidates in ``hint``, unless exactly one disk
+    matches, and :class:`bty.UsageError` for an invalid selector.
 
     >>> import bty
     >>> try:
@@ -60,16 +62,17 @@ def select(selector: str) -> Disk:
 
 
 def only(filter: Callable[[Disk], bool]) -> Disk:
-    """The one disk for which ``filter`` is true.
+    """Returns the only disk for which ``filter`` returns true.
 
-    Raises :class:`bty.RefusedError` with the candidates when there is none or more than one, or the disk has neither serial number nor world-wide name.
+    Raises :class:`bty.RefusedError`, with the candidates in ``hint``, unless exactly one disk matches,
+    and if that disk has neither a serial number nor a world-wide name.
 
     >>> import bty
     >>> try:
     ...     bty.disks.only(lambda disk: disk.size_bytes > 1 << 60)
     ... except bty.RefusedError as error:
     ...     print(error)
-    no disk is as wanted
+    the filter of disks.only() matches no disk
     """
     from .errors import _make
 
@@ -78,15 +81,19 @@ def only(filter: Callable[[Disk], bool]) -> Disk:
         return found[0]
     if len(found) == 1:
         path = str(found[0].path)
-        message = f"{path} has neither serial number nor world-wide name"
-        raise _make("refused", message, path=path, hint="name it by its path if you mean it")
-    message = f"{len(found)} disks are as wanted, not one" if found else "no disk is as wanted"
+        message = f"{path} has neither a serial number nor a WWN"
+        raise _make("refused", message, path=path, hint="if you mean this disk, select it by its path")
+    if found:
+        message = f"disks.only() expected one matching disk, found {len(found)}"
+    else:
+        message = "the filter of disks.only() matches no disk"
     lines = [disk.summary() for disk in found or list()]
-    raise _make("refused", message, hint="\n  ".join(["choose by something else; there are:", *lines]))
+    raise _make("refused", message, hint="\n  ".join(["use another filter; candidates:", *lines]))
 
 
 def wait(selector: str, seconds: float) -> Disk:
-    """The same as :func:`select`, but waits up to ``seconds`` for the disk to appear: USB disks come late.
+    """Returns a disk like :func:`select`, but waits up to ``seconds`` for it to appear, because USB
+    disks may take seconds.
 
     >>> import bty
     >>> try:
@@ -111,9 +118,10 @@ def wait(selector: str, seconds: float) -> Disk:
 
 
 def create_file(path: Union[str, PathLike[str]], size_bytes: int) -> Disk:
-    """Creates the regular file ``path`` of ``size_bytes``, all zero, to be used as a disk.
+    """Creates a regular file of ``size_bytes`` zeros at ``path``, for use as a disk.
 
-    Raises :class:`bty.RefusedError` when something is there already, :class:`bty.TargetError` when it cannot be made.
+    Raises :class:`bty.RefusedError` if ``path`` exists already, and :class:`bty.TargetError` if the
+    file cannot be created.
 
     >>> import bty, os, tempfile
     >>> disk = bty.disks.create_file(os.path.join(tempfile.mkdtemp(), "disk"), 4 << 20)
@@ -124,10 +132,12 @@ def create_file(path: Union[str, PathLike[str]], size_bytes: int) -> Disk:
 
 
 def boot_next(disk: DiskLike, *, label: str = "bty flashed", efivars: Union[str, PathLike[str]] = "/sys/firmware/efi/efivars") -> int:
-    """Lets UEFI boot ``disk`` next, once, and returns the number of the entry that it makes for that; earlier entries named ``label`` are deleted. The boot
-    order stays as it is. ``bty.flash(…, uefi_boot=True)`` does the same at its end.
+    """Has UEFI boot ``disk`` once, at the next boot, and returns the number of the boot entry that it
+    creates. Earlier entries named ``label`` are deleted; the boot order is unchanged.
+    ``bty.flash(…, uefi_boot=True)`` does the same after a flash.
 
-    Raises :class:`bty.HostError` when this machine was not started by UEFI, the disk has no EFI system partition, or a variable cannot be changed.
+    Raises :class:`bty.HostError` if this machine was not started by UEFI, if the disk has no EFI
+    system partition, or if a variable cannot be changed.
 
     >>> import bty, os, tempfile
     >>> disk = bty.disks.create_file(os.path.join(tempfile.mkdtemp(), "disk"), 4 << 20)
@@ -146,7 +156,7 @@ def boot_next(disk: DiskLike, *, label: str = "bty flashed", efivars: Union[str,
 
 
 def _lsblk_size(size: int) -> str:
-    """A size as ``lsblk`` writes it: ``465.8G``, ``512M``."""
+    """Formats a size like ``lsblk``: ``465.8G``, ``512M``."""
     units = "BKMGTPE"
     value, unit = float(size), 0
     while value >= 1024 and unit < len(units) - 1:
@@ -156,10 +166,11 @@ def _lsblk_size(size: int) -> str:
 
 
 def list_disks() -> builtins.list[dict[str, Any]]:
-    """Whole disks as plain dictionaries, in the reference's shape. No program is started.
+    """Returns whole disks as plain dictionaries, compatible with the reference package. Starts no
+    program.
 
-    Keys: ``path``, ``size`` (text for people), ``type``, ``vendor``, ``model``, ``serial``, ``tran``, ``removable``, ``readonly`` and
-    ``mountpoints`` (the disk's own, not those of its partitions).
+    Keys: ``path``, ``size`` (text for display), ``type``, ``vendor``, ``model``, ``serial``, ``tran``,
+    ``removable``, ``readonly`` and ``mountpoints`` (of the disk itself, not of its partitions).
 
     >>> import bty
     >>> all(disk["type"] == "disk" for disk in bty.disks.list_disks())

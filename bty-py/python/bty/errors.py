@@ -3,23 +3,23 @@
 ::
 
     Error                      kind, path, offset, hint
-    ├── UsageError             also ValueError: an argument cannot be understood
-    ├── SourceError            also OSError: unreachable, truncated, changed while it was read
-    │   └── OrasError          of a registry
-    ├── FormatError            also ValueError: nothing that can be written to a disk
-    ├── CatalogError           a catalog cannot be read
-    ├── HostError              also OSError: the system does not tell
+    ├── UsageError             also ValueError: an invalid argument
+    ├── SourceError            also OSError: the source is unreachable, truncated, or changed
+    │   └── OrasError          the same for a registry
+    ├── FormatError            also ValueError: not a disk image, or damaged
+    ├── CatalogError           a catalog is unreadable or invalid
+    ├── HostError              also OSError: this system lacks something
     ├── FlashError             also RuntimeError: writing or comparing failed
     │   ├── RefusedError       a safety rule forbids it; nothing was written. Has ``refusals``
-    │   │   └── FlashRaceError a disk changed after the plan was made; nothing was written
-    │   ├── FlashIntegrityError a digest differs, or the disk reads back other than written
-    │   ├── FlashCancelled     the caller cancelled; the disk does not boot
+    │   │   └── FlashRaceError a disk changed after the plan was created; nothing was written
+    │   ├── FlashIntegrityError a digest does not match, or the disk did not read back as written
+    │   ├── FlashCancelled     the caller canceled; the disk does not boot
     │   └── TargetError        also OSError: the disk failed
     ├── ScriptError            a script failed. Has ``place`` and ``calls``
     └── ServerError            a server answered with an error. Has ``status``
 
-Where Python has an exception for what the system said (``FileNotFoundError``, ``PermissionError``, ``IsADirectoryError``,
-``NotADirectoryError``), the exception is also that.
+If the cause has a built-in exception (``FileNotFoundError``, ``PermissionError``,
+``IsADirectoryError``, ``NotADirectoryError``), the exception is an instance of that too.
 
 >>> import bty
 >>> try:
@@ -57,7 +57,7 @@ __all__ = [
 
 
 class Error(Exception):
-    """What bty raises. Its text is one sentence, outermost context first.
+    """Base class of all exceptions of bty. The text begins with the outermost context.
 
     >>> import bty
     >>> try:
@@ -67,15 +67,16 @@ class Error(Exception):
     usage | "many" is not a size | write bytes, or a number with a unit: 4096, 512M, 8GiB, 500GB
     """
 
-    #: A word to match on: ``usage``, ``refused``, ``source``, ``format``, ``catalog``, ``integrity``, ``target``, ``cancelled``, ``host`` …
+    #: Identifier for programs: ``usage``, ``refused``, ``source``, ``format``, ``catalog``,
+    #: ``integrity``, ``target``, ``cancelled``, ``host`` …
     kind: str = "host"
     #: The file, device or address concerned.
     path: Optional[str] = None
     #: The offset concerned, in bytes from the start of ``path``.
     offset: Optional[int] = None
-    #: The next step.
+    #: What to do next.
     hint: Optional[str] = None
-    #: What happened to each target, when a flash failed after it had begun.
+    #: The outcome for each target, if a flash failed after it had begun.
     report: Optional[FlashReport] = None
 
     def __reduce__(self) -> Any:
@@ -83,82 +84,85 @@ class Error(Exception):
 
 
 class UsageError(Error, ValueError):
-    """An argument cannot be understood: a reference, a selector, a digest, a size."""
+    """An argument is invalid: a reference, a selector, a digest, a size."""
 
     kind = "usage"
 
 
 class SourceError(Error, OSError):
-    """The source is unreachable, truncated, longer than promised, or changed while it was read."""
+    """The source is unreachable, truncated, longer than declared, or changed while it was read."""
 
     kind = "source"
 
 
 class OrasError(SourceError):
-    """A registry does not answer, or has no such artifact."""
+    """A registry does not answer, or does not have the artifact."""
 
 
 class FormatError(Error, ValueError):
-    """The bytes are in no format that can be written to a disk, or are damaged."""
+    """The content is not a disk image in a supported format, or is damaged."""
 
     kind = "format"
 
 
 class CatalogError(Error):
-    """A catalog cannot be read or breaks its schema."""
+    """A catalog cannot be read, or is invalid."""
 
     kind = "catalog"
 
 
 class HostError(Error, OSError):
-    """Anything else of the system: a missing ``/sys``, a file that cannot be created."""
+    """Another failure of this system: a missing ``/sys``, a file that cannot be created."""
 
     kind = "host"
 
 
 class FlashError(Error, RuntimeError):
-    """Writing to a disk, or comparing it, has failed."""
+    """Writing to a disk, or comparing it with an image, failed."""
 
     kind = "target"
 
 
 class RefusedError(FlashError):
-    """A safety rule forbids it; nothing was written."""
+    """A safety rule forbids the flash; nothing was written."""
 
     kind = "refused"
-    #: All reasons.
+    #: All reasons for the refusal.
     refusals: list[Refusal] = []
 
 
 class FlashRaceError(RefusedError):
-    """A disk changed after the plan was made; nothing was written."""
+    """A disk changed after the plan was created; nothing was written."""
 
 
 class FlashIntegrityError(FlashError):
-    """A digest differs, or a disk reads back other than was written. The disk does not boot."""
+    """A digest does not match, or a disk did not read back as written. The disk does not boot."""
 
     kind = "integrity"
 
 
 class FlashCancelled(FlashError):
-    """The caller cancelled. A disk that was being written does not boot."""
+    """The caller canceled. A disk that was being written does not boot."""
 
     kind = "cancelled"
 
 
 class TargetError(FlashError, OSError):
-    """The disk failed: an I/O error, a vanished device, no progress. The disk does not boot."""
+    """The disk failed: an I/O error, a removed device, a stall. The disk does not boot."""
 
     kind = "target"
 
 
 class ScriptError(Error):
-    """A script failed: its text shows the place."""
+    """A script failed. The text contains the source line.
+
+    ``kind`` is that of the error in the script: ``script`` for an error of the script itself.
+    """
 
     kind = "script"
-    #: ``file``, ``line``, ``column`` and the text of the line.
+    #: Where it failed: ``file``, ``line``, ``column``, and the text of the line.
     place: Optional[dict[str, Any]] = None
-    #: The calls that led there, innermost first.
+    #: The call stack, innermost first.
     calls: list[dict[str, Any]] = []
 
 
@@ -166,9 +170,9 @@ class ServerError(Error):
     """A server answered with an error."""
 
     kind = "server"
-    #: The HTTP status.
+    #: The HTTP status code.
     status: int = 0
-    #: The answer, as far as it is JSON.
+    #: The body of the response, if it is JSON.
     details: Any = None
 
 
@@ -198,11 +202,11 @@ _made: dict[tuple[type[Error], str], type[Error]] = {}
 
 
 def _class_of(base: type[Error], system: Optional[str]) -> type[Error]:
-    """The class that is both ``base`` and what the system says."""
+    """Returns a subclass of both ``base`` and the built-in exception ``system``."""
     if system is None or issubclass(base, _SYSTEM[system]):
         return base
     if (base, system) not in _made:
-        # known to users by its two bases; it is called like the one of this module
+        # users know it by its two bases, so it has the name of the base in this module
         fields = {"__module__": __name__, "__doc__": base.__doc__, "_system": system, "_base": base}
         _made[base, system] = type(base.__name__, (base, _SYSTEM[system]), fields)
     return _made[base, system]
@@ -233,10 +237,10 @@ def _make(
     hint: Optional[str] = None,
     system: Optional[str] = None,
 ) -> Error:
-    """The exception for a failure of the native part."""
+    """Creates the exception for an error of the native module."""
     base = _KINDS.get(kind, Error)
     error = _class_of(base, system)(message)
-    # the others are the same kind by another name
+    # these two select a class only; their kind is that of the class
     if kind not in ("race", "oras"):
         error.kind = kind
     error.path, error.offset, error.hint = path, offset, hint

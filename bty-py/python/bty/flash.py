@@ -1,6 +1,7 @@
 """Plan, write, prove. The module is also a function: ``bty.flash(image, disk)``.
 
-Functions from ``probe_image`` on have the names, arguments and answers of the reference package; they make a :class:`bty.Plan` and carry it out.
+The functions from ``probe_image`` on are compatible with the reference package. They create a
+:class:`bty.Plan` and execute it.
 """
 
 from __future__ import annotations
@@ -70,17 +71,26 @@ def flash(
     efivars: Union[str, PathLike[str]] = "/sys/firmware/efi/efivars",
     stall_ms: int = 120_000,
 ) -> FlashReport:
-    """Writes an image to a disk or several, and proves it. Blocks; other threads run meanwhile.
+    """Writes an image to one or more disks, and proves it by reading them back. Blocks the calling
+    thread; other threads continue.
 
-    ``image`` is an :class:`bty.Image`, a path, an address, or an entry of a catalog. ``disk`` is a :class:`bty.Disk`, a path, a selector
-    (``serial:…``, ``wwn:…``, ``where:…``), or a sequence of them. ``progress`` is called with each :class:`bty.Event`, a few times a second; what it
-    raises cancels the flash. ``cancel`` is a :class:`bty.CancelToken` or a function. Ctrl-C cancels too.
+    ``image`` is a :class:`bty.Image`, a path, an address, or a catalog entry. ``disk`` is a
+    :class:`bty.Disk`, a path, a selector (``serial:…``, ``wwn:…``, ``where:…``), or a sequence of
+    them. ``sha256`` is the expected digest of the file as published.
 
-    ``raw`` writes an image in which no partition table, file system or boot sector was found, which is refused otherwise: it is nearly always the
-    wrong file. ``overwrite`` writes to a regular file that holds an image or an archive.
+    ``progress`` is called with each :class:`bty.Event`, a few times a second; an exception from it
+    cancels the flash. ``cancel`` is a :class:`bty.CancelToken`, or a function that returns true to
+    cancel. Ctrl-C cancels too. The other options are those of :class:`bty.FlashOptions`.
 
-    Raises :class:`bty.RefusedError` before anything is written; :class:`bty.FlashIntegrityError`, :class:`bty.TargetError` and :class:`bty.FlashCancelled` after:
-    the disk does not boot then. ``report`` of the exception tells about each disk.
+    ``raw`` allows an image without partition table, file system and boot sector. Without it, such
+    an image is refused, because it is nearly always the wrong file. ``overwrite`` allows to write to
+    a regular file that contains an image or an archive.
+
+    Raises :class:`bty.SourceError` or :class:`bty.FormatError` if the image cannot be opened, and
+    :class:`bty.RefusedError` if a safety rule forbids the flash; nothing was written then. Raises
+    :class:`bty.FlashIntegrityError`, :class:`bty.TargetError`, :class:`bty.SourceError` or
+    :class:`bty.FlashCancelled` if it fails later; the disk does not boot then. The attribute
+    ``report`` of the exception has the outcome for each disk.
 
     >>> import bty, pathlib, tempfile
     >>> dir = pathlib.Path(tempfile.mkdtemp())
@@ -105,7 +115,7 @@ def flash(
 
 
 class _Callable(types.ModuleType):
-    """Lets the module be called."""
+    """Makes the module callable."""
 
     def __call__(self, *args: Any, **options: Any) -> FlashReport:
         return flash(*args, **options)
@@ -114,12 +124,12 @@ class _Callable(types.ModuleType):
 sys.modules[__name__].__class__ = _Callable
 
 
-# The reference package.
+# What follows is compatible with the reference package.
 
 
 @dataclass
 class ImageInfo:
-    """An image, as looked at. Sizes are bytes."""
+    """An image, as examined. Sizes are in bytes."""
 
     path: Optional[Path]
     format: Optional[str]
@@ -130,13 +140,13 @@ class ImageInfo:
 
     @property
     def display(self) -> str:
-        """Where it is."""
+        """The address or path of the image."""
         return self.url or str(self.path)
 
 
 @dataclass
 class TargetInfo:
-    """A target, as looked at. ``size_bytes`` is ``None`` for what is no block device."""
+    """A target, as probed. ``size_bytes`` is in bytes, and ``None`` if it is not a block device."""
 
     path: Path
     exists: bool
@@ -147,14 +157,14 @@ class TargetInfo:
 
 @dataclass
 class FlashPlan:
-    """What will be written where. :class:`bty.Plan` says more."""
+    """An image and the target to write it to. :class:`bty.Plan` has more details."""
 
     image: ImageInfo
     target: TargetInfo
     notes: list[str] = field(default_factory=list[str])
 
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain data; paths as text."""
+        """Returns plain data, with paths as ``str``."""
         image, target = asdict(self.image), asdict(self.target)
         image["path"] = None if self.image.path is None else str(self.image.path)
         target["path"] = str(self.target.path)
@@ -163,7 +173,11 @@ class FlashPlan:
 
 @dataclass(frozen=True)
 class FlashProgress:
-    """``started``, ``writing``, ``writing_progress``, ``downloading_progress``, ``synced``, ``partprobed``, ``done`` or ``failed``."""
+    """An event of :func:`execute_plan`.
+
+    ``event`` is ``started``, ``writing``, ``writing_progress``, ``downloading_progress``,
+    ``synced``, ``partprobed``, ``done`` or ``failed``.
+    """
 
     event: str
     note: str = ""
@@ -173,7 +187,7 @@ class FlashProgress:
 
 
 def _digest(sha: Optional[str]) -> Optional[str]:
-    """64 hexadecimal digits, or nothing."""
+    """Returns 64 hexadecimal digits; ``None`` if ``sha`` is not a SHA-256."""
     digits = (sha or "").strip().lower()
     if digits.startswith("sha256:"):
         digits = digits[len("sha256:") :]
@@ -194,7 +208,7 @@ def _info(reference: str, format_hint: Optional[str], sha: Optional[str], **wher
 
 
 def probe_image(path: Path) -> ImageInfo:
-    """Looks at an image file. What cannot be flashed has no ``format``.
+    """Examines an image file. ``format`` is ``None`` for a file that cannot be flashed.
 
     Raises ``FileNotFoundError``.
 
@@ -210,14 +224,14 @@ def probe_image(path: Path) -> ImageInfo:
     try:
         return _info(str(path), None, None, path=path)
     except FormatError:
-        # by its name it may be an image; whether it is one is decided from the bytes, when it is flashed
+        # the name may be that of an image; flashing decides by the content
         return ImageInfo(path, images.detect_format(path), path.stat().st_size, None)
 
 
 def probe_image_url(url: str, format_hint: Optional[str] = None, *, expected_sha: Optional[str] = None) -> ImageInfo:
-    """Looks at an image at an ``http://``, ``https://`` or ``oras://`` address.
+    """Examines an image at an ``http://``, ``https://`` or ``oras://`` address.
 
-    Raises ``ValueError`` for other addresses, ``FileNotFoundError`` when nobody answers.
+    Raises ``ValueError`` for other addresses, and ``FileNotFoundError`` if it cannot be opened.
 
     >>> import bty
     >>> bty.flash.probe_image_url("ftp://example.org/a.img")
@@ -235,7 +249,7 @@ def probe_image_url(url: str, format_hint: Optional[str] = None, *, expected_sha
 
 
 def probe_target(path: Path) -> TargetInfo:
-    """Looks at a target. Never raises.
+    """Probes a target. Never raises.
 
     >>> import bty, pathlib
     >>> bty.flash.probe_target(pathlib.Path("/dev/no-such-disk")).exists
@@ -253,7 +267,7 @@ def probe_target(path: Path) -> TargetInfo:
 
 
 def make_plan(image: ImageInfo, target: TargetInfo) -> FlashPlan:
-    """Puts both together. Looks at nothing.
+    """Combines image and target into a plan. Reads nothing.
 
     >>> import bty, pathlib
     >>> image = bty.flash.ImageInfo(pathlib.Path("a.img"), "img", 4096, 4096)
@@ -272,9 +286,10 @@ def _format_problem(image: ImageInfo) -> str:
 
 
 def validate_plan(plan: FlashPlan) -> list[str]:
-    """Why the plan may not be carried out, as far as the plan tells; empty when nothing is against it. Looks at nothing.
+    """Returns reasons to refuse the plan, found from its data alone; empty if there are none.
 
-    The disk itself is asked by :func:`execute_plan`, which refuses for all the reasons of :meth:`bty.Plan.validate`.
+    Reads no disk. :func:`execute_plan` probes the disk again, and also refuses for all reasons of
+    :meth:`bty.Plan.validate`.
 
     >>> import bty, pathlib
     >>> image = bty.flash.ImageInfo(pathlib.Path("a.img"), "img", 4096, 4096)
@@ -296,9 +311,10 @@ def validate_plan(plan: FlashPlan) -> list[str]:
 
 
 def execute_plan(plan: FlashPlan, *, progress: Optional[ProgressCallback] = None, cancel: Optional[CancelCheck] = None) -> None:
-    """Writes the image to the target, and reads it back: :meth:`bty.Plan.execute` in the reference's words.
+    """Writes the image to the target, and proves it by reading it back, as :meth:`bty.Plan.execute`.
 
-    Raises :class:`bty.FlashRaceError` when the target is no longer as it was looked at, :class:`bty.FlashError` and its children else.
+    Raises :class:`bty.FlashRaceError` if the target has changed since it was probed, and
+    :class:`bty.FlashError` or a subclass if the flash fails.
 
     >>> import bty, pathlib
     >>> image = bty.flash.ImageInfo(pathlib.Path("a.img"), "img", 4096, 4096)
@@ -310,64 +326,71 @@ def execute_plan(plan: FlashPlan, *, progress: Optional[ProgressCallback] = None
     target is no longer a block device: /dev/no-such-disk
     """
 
-    def tell(event: str, **facts: Any) -> None:
+    def notify(event: str, **facts: Any) -> None:
         if progress:
             progress(FlashProgress(event, **facts))
 
-    tell("started", total_bytes=plan.image.virtual_size_bytes)
+    notify("started", total_bytes=plan.image.virtual_size_bytes)
     try:
         _check(plan)
-        _execute(plan, tell, cancel)
+        _execute(plan, notify, cancel)
     except FlashCancelled as error:
         error.args = ("flash cancelled by operator",)
-        tell("failed", note=str(error))
+        notify("failed", note=str(error))
         raise
     except FlashError as error:
-        tell("failed", note=str(error))
+        notify("failed", note=str(error))
         raise
     except Error as error:
-        tell("failed", note=str(error))
+        notify("failed", note=str(error))
         raise FlashError(str(error)) from error
-    tell("done")
+    notify("done")
 
 
 def _check(plan: FlashPlan) -> None:
-    """What the reference's words are for; the library refuses for all its own reasons after it."""
+    """Raises for the cases that have a message in the reference package. The library checks
+    everything else afterwards.
+    """
     planned, now = plan.target, probe_target(plan.target.path)
     if not now.is_block_device:
         raise FlashRaceError(f"target is no longer a block device: {planned.path}")
     if now.mountpoints:
         raise FlashRaceError(f"target has mounted partitions: {', '.join(now.mountpoints)} (unmount them)")
     if plan.image.format is None:
-        # a tarball, a text: as bytes of a disk they are nothing
+        # a tarball or a text file, for example
         raise FlashError(f"cannot flash image of format {plan.image.format!r}: {_format_problem(plan.image)}")
     if planned.size_bytes is not None and now.size_bytes != planned.size_bytes:
         raise FlashRaceError(f"target size changed: {planned.size_bytes} bytes when planned, {now.size_bytes} now: {planned.path}")
 
 
-def _execute(plan: FlashPlan, tell: Callable[..., None], cancel: Optional[CancelCheck]) -> None:
+def _execute(plan: FlashPlan, notify: Callable[..., None], cancel: Optional[CancelCheck]) -> None:
     image = plan.image
     sha = _digest(image.expected_sha)
     planned = Plan(image.url or str(image.path), Path(plan.target.path), sha256=sha, cancel=cancel)
     total = planned.image.disk_bytes
 
-    def told(event: Event) -> None:
+    def forward(event: Event) -> None:
         if event.event == "phase" and event.phase == "write":
-            tell("writing", note=image.format or "?")
+            notify("writing", note=image.format or "?")
         elif event.event == "progress" and event.phase == "write":
-            tell("writing_progress", total_bytes=total, bytes_written=event.decoded_bytes)
+            notify("writing_progress", total_bytes=total, bytes_written=event.decoded_bytes)
             if image.url:
-                tell("downloading_progress", total_bytes=event.source_total, bytes_downloaded=event.source_bytes)
+                notify(
+                    "downloading_progress",
+                    total_bytes=event.source_total,
+                    bytes_downloaded=event.source_bytes,
+                )
 
-    planned.execute(progress=told, cancel=cancel)
-    tell("synced")
-    tell("partprobed")
+    planned.execute(progress=forward, cancel=cancel)
+    notify("synced")
+    notify("partprobed")
 
 
 def register_uefi_boot_entry(target_disk: Path, *, label: str = "bty flashed") -> str:
-    """Lets UEFI boot the disk next, once, and tells in a sentence what became of that: :func:`bty.disks.boot_next` is the same with a number and exceptions.
+    """Has UEFI boot the disk once, at the next boot, and returns a message about the result.
+    :func:`bty.disks.boot_next` returns the number of the boot entry, or raises, instead.
 
-    Raises :class:`bty.HostError` when the firmware's variables cannot be changed.
+    Raises :class:`bty.HostError` if the firmware's variables cannot be changed.
 
     >>> import bty, inspect
     >>> inspect.signature(bty.flash.register_uefi_boot_entry).parameters["label"].default

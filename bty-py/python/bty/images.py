@@ -1,4 +1,4 @@
-"""Images: what a source holds, found from its bytes; and directories of image files."""
+"""Images: open them and detect their format; list directories of image files."""
 
 from __future__ import annotations
 
@@ -40,17 +40,19 @@ __all__ = [
     "sidecar_digest",
 ]
 
-#: Where images of a machine are when nobody says otherwise.
+#: Default directory of images.
 DEFAULT_IMAGE_ROOT = Path("/var/lib/bty/images")
 
 _UNKNOWN = "unrecognised image: names end in .qcow2, .img, .img.gz, .img.xz, .img.zst, .img.bz2, .img.lz4, .raw or .iso"
 
-#: How a format that was found from the bytes is called in lists of files.
+#: Formats as detected from the content, and their names in lists of files.
 _IDS = {"raw": "img", "gzip": "img.gz", "xz": "img.xz", "bzip2": "img.bz2", "zstd": "img.zst", "lz4": "img.lz4", "qcow2": "qcow2"}
 
 
 def _known(name: str, found: str, hint: Optional[str] = None) -> Optional[str]:
-    """The id of an image: by its name, else as its lister says, else by its bytes. Plain bytes could be anything."""
+    """Returns the format of an image: by its name, else ``hint``, else by its content. Raw content
+    without a known name is none, because it could be anything.
+    """
     by_bytes = _IDS.get(found) if found != "raw" and not is_tarball(name) else None
     return format(name) or hint or by_bytes
 
@@ -65,13 +67,17 @@ def open(
     sha512: Optional[str] = None,
     image_sha256: Optional[str] = None,
 ) -> Image:
-    """Opens an image at a path, an ``http://``, ``https://`` or ``oras://`` address, or of a catalog, and finds out what it is.
+    """Opens an image, and detects its format, size and partitions. ``reference`` is a path, an
+    ``http://``, ``https://`` or ``oras://`` address, or an entry of a catalog.
 
-    ``sha256`` and ``sha512`` are those of the file as published, ``image_sha256`` that of the disk image inside a compressed file. A ``.sha256`` or ``.sha512``
-    file beside a local image counts as well, unless ``ignore_sidecar``.
+    ``sha256`` and ``sha512`` are the expected digests of the file as published, ``image_sha256`` that
+    of the disk image after decoding. The digest in a ``.sha256`` or ``.sha512`` file beside a local
+    image is expected too, unless ``ignore_sidecar`` is true. Digests are checked when the image is
+    read.
 
-    Raises :class:`bty.SourceError` when it cannot be had (also ``FileNotFoundError``, ``PermissionError``), :class:`bty.FormatError` when it is nothing that
-    can be written to a disk, :class:`bty.FlashIntegrityError` when two digests differ.
+    Raises :class:`bty.SourceError` (also ``FileNotFoundError``, ``PermissionError``) if it cannot be
+    opened, :class:`bty.FormatError` if it is not a disk image, and :class:`bty.FlashIntegrityError` if
+    two expected digests differ.
 
     >>> import bty, tempfile
     >>> with tempfile.NamedTemporaryFile(suffix=".img") as file:
@@ -92,9 +98,10 @@ def open(
 
 
 def list(dir: Union[str, PathLike[str]]) -> builtins.list[ImageFile]:
-    """The image files in a directory, sorted by name. Links, subdirectories and other names are left out.
+    """Returns the image files in a directory, sorted by name; skips links, subdirectories, and files
+    without the name of an image.
 
-    Raises :class:`bty.SourceError` (also ``FileNotFoundError``) when the directory cannot be read.
+    Raises :class:`bty.SourceError` (also ``FileNotFoundError``) if the directory cannot be read.
 
     >>> import bty, pathlib, tempfile
     >>> dir = pathlib.Path(tempfile.mkdtemp())
@@ -111,9 +118,9 @@ def read_fully(
     progress: Optional[Callable[[_bty.Event], object]] = None,
     cancel: Union[CancelToken, Callable[[], bool], None] = None,
 ) -> Contents:
-    """Reads all of an image without writing it, and checks its digest: the same as ``image.read_fully()``.
+    """Reads an image completely without writing it, like :meth:`bty.Image.read_fully`.
 
-    Raises :class:`bty.FlashIntegrityError` when its digest is not as promised.
+    Raises :class:`bty.FlashIntegrityError` if its digest does not match.
 
     >>> import bty, tempfile
     >>> with tempfile.NamedTemporaryFile(suffix=".img") as file:
@@ -125,9 +132,9 @@ def read_fully(
 
 
 def sidecar_digest(path: Union[str, PathLike[str]]) -> Optional[str]:
-    """The digest that the ``.sha256`` file beside an image promises; ``None`` when there is no such file.
+    """Returns the digest in the ``.sha256`` file beside an image; ``None`` if there is no such file.
 
-    Raises :class:`bty.FlashIntegrityError` when the file is there but promises nothing for the image.
+    Raises :class:`bty.FlashIntegrityError` if the file exists but has no digest of the image.
 
     >>> import bty
     >>> bty.images.sidecar_digest("/nowhere/debian.img") is None
@@ -137,7 +144,7 @@ def sidecar_digest(path: Union[str, PathLike[str]]) -> Optional[str]:
 
 
 def architecture(name: str) -> Optional[str]:
-    """The architecture that a name suggests. For display only.
+    """Returns the architecture suggested by a name, for display only.
 
     >>> import bty
     >>> bty.images.architecture("debian-13-amd64.img.zst")
@@ -147,7 +154,7 @@ def architecture(name: str) -> Optional[str]:
 
 
 def format(name: str) -> Optional[str]:
-    """The format id that a name suggests. What is written is decided from the bytes.
+    """Returns the format suggested by a name. Flashing detects the format from the content instead.
 
     >>> import bty
     >>> bty.images.format("Debian-13.IMG.ZST")
@@ -157,7 +164,7 @@ def format(name: str) -> Optional[str]:
 
 
 def is_tarball(name: str) -> bool:
-    """True for the name of a tarball, which must be unpacked before its image can be flashed.
+    """Returns true for the name of a tarball, which must be extracted before flashing.
 
     >>> import bty
     >>> bty.images.is_tarball("rootfs.tar.gz")
@@ -166,24 +173,27 @@ def is_tarball(name: str) -> bool:
     return _bty.images_is_tarball(name)
 
 
-# What follows has the names, arguments and answers of the reference package.
+# What follows is compatible with the reference package.
 
 
 @dataclass(frozen=True)
 class ImageSource:
-    """Where an image can be had: ``kind`` is ``local`` (a path) or ``manifest`` (an address)."""
+    """A location of an image: ``kind`` is ``local`` (a path) or ``manifest`` (an address)."""
 
     kind: str
     location: str
 
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain data."""
+        """Returns plain data."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class UnifiedImage:
-    """An image by its reference, with all its names and sources. ``size_bytes`` is that of the file. For programs that keep such lists: nothing here makes them."""
+    """An image with all of its names and locations. ``size_bytes`` is the size of the file.
+
+    For programs that keep such lists; no function of bty returns it.
+    """
 
     ref: str
     sha256: Optional[str]
@@ -195,7 +205,7 @@ class UnifiedImage:
     arch: Optional[str] = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain data, with lists.
+        """Returns plain data.
 
         >>> import bty
         >>> source = bty.images.ImageSource("local", "/srv/a.img")
@@ -206,7 +216,7 @@ class UnifiedImage:
 
 
 def default_image_root() -> Path:
-    """Where images are: ``BTY_IMAGE_ROOT``, else :data:`DEFAULT_IMAGE_ROOT`.
+    """Returns the directory of images: ``BTY_IMAGE_ROOT``, else :data:`DEFAULT_IMAGE_ROOT`.
 
     >>> import bty
     >>> str(bty.images.default_image_root()).startswith("/")
@@ -219,7 +229,7 @@ def default_image_root() -> Path:
 
 
 def detect_format(path: Union[str, PathLike[str]]) -> Optional[str]:
-    """The same as :func:`format`, of a path.
+    """Returns :func:`format` for the name in a path.
 
     >>> import bty
     >>> bty.images.detect_format("/srv/debian.qcow2")
@@ -229,7 +239,7 @@ def detect_format(path: Union[str, PathLike[str]]) -> Optional[str]:
 
 
 def detect_arch_from_name(name: str) -> Optional[str]:
-    """The same as :func:`architecture`.
+    """Another name of :func:`architecture`.
 
     >>> import bty
     >>> bty.images.detect_arch_from_name("alpine-aarch64.img")
@@ -239,7 +249,7 @@ def detect_arch_from_name(name: str) -> Optional[str]:
 
 
 def is_tarball_extension(name: str) -> bool:
-    """The same as :func:`is_tarball`.
+    """Another name of :func:`is_tarball`.
 
     >>> import bty
     >>> bty.images.is_tarball_extension("debian.img")
@@ -249,7 +259,7 @@ def is_tarball_extension(name: str) -> bool:
 
 
 def is_sha256_hex(s: str) -> bool:
-    """True for 64 lower-case hexadecimal digits.
+    """Returns true for 64 lower-case hexadecimal digits.
 
     >>> import bty
     >>> bty.images.is_sha256_hex("0" * 64), bty.images.is_sha256_hex("A" * 64)
@@ -259,7 +269,7 @@ def is_sha256_hex(s: str) -> bool:
 
 
 def list_images(root: Union[str, PathLike[str]]) -> builtins.list[ImageFile]:
-    """The same as :func:`list`; a directory that is not there has no images.
+    """Returns :func:`list`, or an empty list if there is no such directory.
 
     >>> import bty
     >>> bty.images.list_images("/nowhere")
@@ -269,9 +279,10 @@ def list_images(root: Union[str, PathLike[str]]) -> builtins.list[ImageFile]:
 
 
 def inspect_image(path: Union[str, PathLike[str]]) -> dict[str, Any]:
-    """``path``, ``format``, ``size_bytes`` and ``detail``, or ``detail_error`` when the image cannot be understood. No program is started.
+    """Returns a dictionary with ``path``, ``format``, ``size_bytes`` and ``detail``, or ``detail_error`` if
+    the image cannot be examined. Starts no program.
 
-    Raises ``FileNotFoundError`` and ``IsADirectoryError``.
+    Raises ``FileNotFoundError`` if there is no such file, and ``IsADirectoryError`` for a directory.
 
     >>> import bty, tempfile
     >>> with tempfile.NamedTemporaryFile(suffix=".img") as file:
@@ -293,7 +304,7 @@ def inspect_image(path: Union[str, PathLike[str]]) -> dict[str, Any]:
     except _bty_error() as error:
         info["detail_error"] = str(error)
     if info["format"] is None:
-        info["detail_error"] = f"{path.name} is a tarball: extract it, and use what is in it" if is_tarball(path.name) else _UNKNOWN
+        info["detail_error"] = f"{path.name} is a tarball: extract it, and use the image in it" if is_tarball(path.name) else _UNKNOWN
     return info
 
 

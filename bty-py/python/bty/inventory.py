@@ -1,4 +1,4 @@
-"""The machine around the disks."""
+"""Hardware of this machine."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ __all__ = ["Dmi", "InventoryDisk", "collect", "dmi"]
 
 
 def collect() -> dict[str, Any]:
-    """Disks and hardware, as a machine posts them to a server: ``disks`` with the names of ``lsblk``, and ``lshw``, a tree.
+    """Returns the inventory that a machine posts to its server: ``disks``, a list with the field names of
+    ``lsblk``, and ``lshw``, the hardware as a tree in the format of ``lshw -json``.
 
-    Raises :class:`bty.HostError` when the system does not tell.
+    Raises :class:`bty.HostError` if the system cannot list its disks.
 
     >>> import bty
     >>> sorted(bty.inventory.collect())
@@ -25,7 +26,8 @@ def collect() -> dict[str, Any]:
 
 
 def dmi() -> Dmi:
-    """How the firmware names the machine. What only root may read is ``None`` for others.
+    """Returns the identification of the machine by its firmware. Fields that only root may read are
+    ``None`` for other users.
 
     >>> import bty
     >>> sorted(bty.inventory.dmi().to_dict())[:3]

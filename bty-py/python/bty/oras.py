@@ -1,6 +1,7 @@
-"""Artifacts in OCI registries: ``oras://host/owner/repository:tag``, read without a log-in.
+"""Artifacts in OCI registries: ``oras://host/owner/repository:tag``, read anonymously unless a
+:class:`bty.Client` has credentials.
 
-The module is also called ``withcache.oras`` in the reference; names and answers are the same here.
+Compatible with the module ``withcache.oras`` of the reference.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ def resolve(
     client: Optional[Client] = None,
     cancel: Union[CancelToken, Callable[[], bool], None] = None,
 ) -> OciBlob:
-    """The blob that a reference stands for now: its digest, its length, its title.
+    """Resolves a reference to its current blob: digest, size and title.
 
-    Raises :class:`bty.OrasError` when the registry does not answer or has no such artifact, :class:`bty.FormatError` when nothing in it can be a disk image,
-    :class:`bty.UsageError` for an index of several platforms.
+    Raises :class:`bty.OrasError` if the registry does not answer or does not have the artifact,
+    :class:`bty.FormatError` if the artifact contains no disk image, and :class:`bty.UsageError` for an
+    index of several platforms.
 
     >>> import bty
     >>> try:
@@ -43,7 +45,7 @@ def resolve(
 
 @dataclass(frozen=True)
 class OrasRef:
-    """A reference in its parts."""
+    """The parts of a reference."""
 
     host: str
     repository: str
@@ -52,17 +54,17 @@ class OrasRef:
 
     @property
     def manifest_locator(self) -> str:
-        """The tag or the digest."""
+        """The digest, else the tag."""
         return self.digest or self.tag or ""
 
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain data."""
+        """Returns plain data."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class ResolvedBlob:
-    """A blob, and where it can be had."""
+    """A blob and its URL. ``size`` is in bytes."""
 
     blob_url: str
     headers: dict[str, str]
@@ -72,7 +74,7 @@ class ResolvedBlob:
 
 
 def is_oras_url(url: str) -> bool:
-    """True for an ``oras://`` address.
+    """Returns true for an ``oras://`` address.
 
     >>> import bty
     >>> bty.oras.is_oras_url("oras://ghcr.io/me/disk:1"), bty.oras.is_oras_url("https://ghcr.io")
@@ -82,9 +84,9 @@ def is_oras_url(url: str) -> bool:
 
 
 def parse_ref(ref: str) -> OrasRef:
-    """A reference in its parts.
+    """Splits a reference into its parts.
 
-    Raises :class:`bty.OrasError` when it is none.
+    Raises :class:`bty.OrasError` for an invalid reference.
 
     >>> import bty
     >>> bty.oras.parse_ref("oras://ghcr.io/me/disk:1")
@@ -98,9 +100,10 @@ def parse_ref(ref: str) -> OrasRef:
 
 
 def resolve_ref(ref: Union[str, OrasRef], *, timeout: float = 30.0) -> ResolvedBlob:
-    """The blob that a reference stands for, as of the reference package. ``headers`` is empty: tokens stay inside.
+    """Resolves a reference like :func:`resolve`, compatible with the reference package. ``headers`` is
+    always empty, because tokens are not handed out.
 
-    Raises :class:`bty.OrasError`.
+    Raises :class:`bty.OrasError` if the reference is invalid or cannot be resolved.
 
     >>> import bty
     >>> try:

@@ -1,4 +1,5 @@
-"""Scripts: checked, run, and tried on machines that are only described; with Python functions that they may call.
+"""Scripts: check them, and run them on this machine or on simulated ones. Scripts may call Python
+functions.
 
 >>> import bty
 >>> bty.script.run(text="fn main() { 1 + lab::two() } main()", functions={"lab::two": lambda: 2}).value
@@ -19,70 +20,71 @@ from .errors import ScriptError
 __all__ = ["Decision", "Finding", "Outcome", "ScriptError", "check", "decide", "run", "simulate"]
 
 
-def _nothing() -> list[dict[str, Any]]:
+def _empty() -> list[dict[str, Any]]:
     return []
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a script ended, when it did not fail."""
+    """The result of a script that did not fail."""
 
-    #: Of the last expression, or of the function called; of ``exit`` its code.
+    #: Value of the last expression or of the called function; after ``exit``, the exit code.
     value: Any = None
-    #: True when it ended by ``exit``.
+    #: True if the script ended by ``exit``.
     by_exit: bool = False
-    #: ``reboot``, ``kexec`` or ``power_off``: what it wants to become of the machine. Nothing is done about it here.
+    #: ``reboot``, ``kexec`` or ``power_off`` if the script requested that. It is not carried out.
     power: Optional[str] = None
-    #: What it would have done, or did to a described machine; each has an ``effect``: ``flash``, ``create``, ``post``, ``sleep``, ``log``.
-    effects: list[dict[str, Any]] = field(default_factory=_nothing)
-    #: What it printed.
+    #: Effects of a dry run or on a simulated machine. Each has a key ``effect``: ``flash``, ``create``,
+    #: ``post``, ``sleep``, ``log``.
+    effects: list[dict[str, Any]] = field(default_factory=_empty)
+    #: What the script printed, piece by piece.
     printed: list[str] = field(default_factory=list[str])
-    #: All that was on the screen: results, texts, questions and answers.
+    #: Everything that was on the terminal: printed text, results, questions and answers.
     shown: list[str] = field(default_factory=list[str])
 
     @property
     def flashed(self) -> list[dict[str, Any]]:
-        """The flashes among the effects: ``image``, ``sha256``, ``targets``, ``options``."""
+        """The flashes among ``effects``, with ``image``, ``sha256``, ``targets`` and ``options``."""
         return [effect for effect in self.effects if effect["effect"] == "flash"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something wrong with a script."""
+    """A problem in a script."""
 
-    #: One sentence without a full stop.
+    #: What is wrong.
     message: str
-    #: What was meant, perhaps.
+    #: What was probably meant.
     hint: Optional[str] = None
-    #: ``file``, ``line``, ``column`` and the text of the line.
+    #: Location: ``file``, ``line``, ``column``, and the text of the line.
     place: Optional[dict[str, Any]] = None
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What a plan answered."""
+    """The result of :func:`decide`."""
 
-    #: Its value; ``None`` when the plan does not define the function.
+    #: Value of the function; ``None`` if the plan does not define it.
     value: Any
-    #: What the plan remembers now.
+    #: State of the plan after the call, which a server would store.
     state: Any
-    #: True when the plan defines the function.
+    #: True if the plan defines the function.
     is_defined: bool
 
 
 def _source(path: Union[str, PathLike[str], None], text: Optional[str]) -> tuple[str, str, Optional[Path]]:
-    """Name, text, and where imports are looked up."""
+    """Returns name, text, and the directory for imports."""
     if (path is None) == (text is None):
-        raise TypeError("give either the path of a script, or its text")
+        raise TypeError("expected either the path of a script or its text")
     if path is None:
         if not isinstance(text, str):
-            raise TypeError("the text of a script is a str")
+            raise TypeError("the text of a script must be a str")
         return "script.rhai", text, None
     return str(Path(path)), Path(path).read_text(encoding="utf-8"), Path(path).parent
 
 
 def _arities(function: Callable[..., Any]) -> list[int]:
-    """With how many arguments a function may be called."""
+    """Returns the numbers of positional arguments with which a function may be called."""
     import inspect
 
     most, least = 0, 0
@@ -111,14 +113,19 @@ def run(
     cancel: Union[CancelToken, Callable[[], bool], None] = None,
     client: Optional[Client] = None,
 ) -> Outcome:
-    """Runs a script on this machine: a file, or its ``text``. ``args`` are its ``ARGS``.
+    """Runs a script on this machine: the file at ``path``, or ``text``. ``args`` become ``ARGS``.
 
-    ``functions`` are called by the script as ``name()`` or ``module::name()``, with plain data, in the thread that called ``run``. What they raise can be
-    caught in the script as an error of kind ``python``; else it comes out of ``run`` as it is. With ``dry_run`` nothing is written; with ``world``, a
-    description of a machine as TOML, JSON or a dictionary, the script acts on that machine. ``call`` calls one function with ``values``, instead of running the
-    file. ``capabilities`` are some of ``read``, ``network``, ``flash``, ``dialogs``, ``power``, or ``all``. ``timeout`` is in seconds.
+    The script can call ``functions`` as ``name()`` or ``module::name()``, with plain data; they run in
+    the calling thread. The script can catch their exceptions as errors of kind ``python``; otherwise
+    ``run`` raises them unchanged.
 
-    Raises :class:`bty.ScriptError`, whose text shows the place.
+    ``dry_run`` records effects and writes nothing. ``world`` describes a simulated machine, as TOML, JSON
+    or a dictionary, on which the script acts instead. ``call`` names a function to call with ``values``
+    instead of running the script. ``capabilities`` are ``all``, or some of ``read``, ``network``,
+    ``flash``, ``dialogs``, ``power``. ``timeout`` is in seconds. ``print`` is called with each printed
+    text, ``progress`` with each :class:`bty.Event`; ``cancel`` is as of :func:`bty.flash`.
+
+    Raises :class:`bty.ScriptError`, whose text contains the source line.
 
     >>> import bty
     >>> bty.script.run(text="print(`${ARGS.len()} disks`); ARGS.len()", dry_run=True, print=None).value
@@ -165,7 +172,8 @@ def simulate(
     timeout: Optional[float] = 60.0,
     cancel: Union[CancelToken, Callable[[], bool], None] = None,
 ) -> Outcome:
-    """Runs a script on a machine that is only described; see ``docs/scripts.md`` for how.
+    """Runs a script on a simulated machine, whose description is in ``docs/scripts.md``. The arguments
+    are those of :func:`run`.
 
     >>> import bty
     >>> world = {"disks": [{"path": "/dev/sda", "size": "8G", "serial": "A"}], "images": [{"src": "a.img", "disk_size": "2G"}]}
@@ -193,7 +201,7 @@ def check(
     text: Optional[str] = None,
     functions: Optional[dict[str, Callable[..., Any]]] = None,
 ) -> list[Finding]:
-    """What is wrong with a script, found without running it; ``functions`` as of :func:`run`.
+    """Returns problems of a script without running it. ``functions`` is that of :func:`run`.
 
     >>> import bty
     >>> [finding.hint for finding in bty.script.check(text="disks::lst()")]
@@ -212,10 +220,13 @@ def decide(
     text: Optional[str] = None,
     catalog: str = "",
 ) -> Decision:
-    """Asks a plan as a server does: ``boot(m)``, ``plan(m)``, ``on(m, event)`` or ``declare()``. ``machine`` has the fields that plans see: ``mac``, ``labels``,
-    ``params``, ``state``, ``target_serial`` … Nothing is changed: what the plan remembers is in the answer.
+    """Calls a function of a plan like a server: ``boot(m)``, ``plan(m)``, ``on(m, event)`` or ``declare()``.
 
-    Raises :class:`bty.ScriptError`.
+    ``machine`` has the fields that plans see: ``mac``, ``labels``, ``params``, ``state``,
+    ``target_serial`` … ``args`` are further arguments of the function. Nothing is stored: the new state
+    of the plan is in the result.
+
+    Raises :class:`bty.ScriptError` if the plan does not compile, fails, or takes too long.
 
     >>> import bty
     >>> plan = "fn boot(m) { if m.state.flashed == true { boot_disk() } else { boot_live() } }"

@@ -1,4 +1,4 @@
-"""Sizes in bytes: how people write them, and how they are shown."""
+"""Parses and formats sizes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ __all__ = ["human", "parse"]
 
 
 def parse(text: str) -> int:
-    """The bytes that a text means. ``K M G T`` and ``KiB …`` are powers of 1024, ``KB MB GB TB`` of 1000.
+    """Parses a size and returns bytes. ``K M G T`` and ``KiB …`` are powers of 1024, ``KB MB GB TB`` of
+    1000.
 
-    Raises :class:`bty.UsageError` when it is no size.
+    Raises :class:`bty.UsageError` (also ``ValueError``) for an invalid size.
 
     >>> import bty
     >>> bty.size.parse("4G"), bty.size.parse("500GB")
@@ -20,7 +21,7 @@ def parse(text: str) -> int:
 
 
 def human(bytes: int) -> str:
-    """A size as people read it.
+    """Formats a size in bytes for display.
 
     >>> import bty
     >>> bty.size.human(4 << 20)

@@ -1,4 +1,4 @@
-"""A flash that goes on while the program looks at its events."""
+"""A flash that runs in the background while the program iterates over its events."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ __all__ = ["Flashing", "flashing"]
 
 
 def either(mine: CancelToken, theirs: Union[CancelToken, Callable[[], bool], None]) -> Union[CancelToken, Callable[[], bool]]:
-    """Cancels when one of two wants it."""
+    """Combines two ways to cancel: either of them cancels."""
     if theirs is None:
         return mine
     if isinstance(theirs, CancelToken):
         token = theirs
         return lambda: mine.is_cancelled or token.is_cancelled
-    wish = theirs
-    return lambda: mine.is_cancelled or wish()
+    function = theirs
+    return lambda: mine.is_cancelled or function()
 
 
-#: Work that goes on, and what cancels it.
+#: Running threads and the tokens that cancel them.
 _running: dict[threading.Thread, CancelToken] = {}
 
 
 def start(work: Callable[[], None], token: CancelToken) -> threading.Thread:
-    """Does ``work`` in a thread of its own, which ends with the program."""
+    """Runs ``work`` in a thread of its own, which is canceled when the program ends."""
 
     def run() -> None:
         try:
@@ -51,8 +51,8 @@ def start(work: Callable[[], None], token: CancelToken) -> threading.Thread:
 
 
 @atexit.register
-def _end() -> None:
-    # a thread that came back into an interpreter that is gone would end the process the hard way
+def _cancel_all() -> None:
+    # a thread that returned to Python after the interpreter has finalized would crash the process
     running = list(_running.items())
     for _, token in running:
         token.cancel()
@@ -61,9 +61,11 @@ def _end() -> None:
 
 
 class Flashing:
-    """Work in a thread of its own. Iterating gives its events until it has ended; :meth:`result` gives its report, or raises why it failed.
+    """A flash that runs in a thread. Iterating yields its events until it has ended; :meth:`result`
+    returns its report or raises.
 
-    As a context manager: leaving the block waits for the end and raises what went wrong, leaving it by an exception cancels first.
+    As a context manager, it waits at the end of the block and raises if the flash failed. If the
+    block raises, it cancels the flash first.
     """
 
     def __init__(self, plan: Plan, *, cancel: Union[CancelToken, Callable[[], bool], None] = None, client: Optional[Client] = None) -> None:
@@ -72,34 +74,35 @@ class Flashing:
         self._token = CancelToken()
         self._report: Optional[FlashReport] = None
         self._failure: Optional[BaseException] = None
-        self._is_told = False
+        self._is_reported = False
         stop = either(self._token, cancel)
         self._thread = start(lambda: self._work(stop, client), self._token)
 
     def _work(self, stop: Union[CancelToken, Callable[[], bool]], client: Optional[Client]) -> None:
         try:
             self._report = self.plan.execute(progress=self._events.put, cancel=stop, client=client)
-        except BaseException as failure:  # noqa: BLE001 - it is raised where the result is asked for
+        except BaseException as failure:  # noqa: BLE001 - raised by result()
             self._failure = failure
         finally:
             self._events.put(None)
 
     def cancel(self) -> None:
-        """Cancels; returns at once. The work ends within a second."""
+        """Cancels the flash, and returns immediately. The flash ends within a second."""
         self._token.cancel()
 
     @property
     def is_running(self) -> bool:
-        """True until the work has ended."""
+        """True until the flash has ended."""
         return self._thread.is_alive()
 
     def result(self, timeout: Optional[float] = None) -> FlashReport:
-        """Waits for the end, at most ``timeout`` seconds; then ``TimeoutError``. Raises why the work failed."""
-        end = None if timeout is None else timeout
-        self._thread.join(end)
+        """Waits for the end and returns the report. Raises ``TimeoutError`` after ``timeout`` seconds, and
+        the exceptions of :func:`bty.flash`.
+        """
+        self._thread.join(timeout)
         if self._thread.is_alive():
             raise TimeoutError("the flash is still running")
-        self._is_told = True
+        self._is_reported = True
         if self._failure is not None:
             raise self._failure
         assert self._report is not None
@@ -109,7 +112,7 @@ class Flashing:
         while True:
             event = self._events.get()
             if event is None:
-                # whoever asks again is told again
+                # for other iterations over the same object
                 self._events.put(None)
                 return
             yield event
@@ -121,7 +124,7 @@ class Flashing:
         if kind is not None:
             self.cancel()
         self._thread.join()
-        if kind is None and not self._is_told:
+        if kind is None and not self._is_reported:
             self.result()
 
 
@@ -142,9 +145,11 @@ def flashing(
     efivars: Union[str, PathLike[str]] = "/sys/firmware/efi/efivars",
     stall_ms: int = 120_000,
 ) -> Flashing:
-    """Begins to flash, as :func:`bty.flash`, and gives the events of it one by one.
+    """Starts a flash like :func:`bty.flash`, in the background.
 
-    Raises what :class:`bty.Plan` raises, and :class:`bty.RefusedError` before anything is begun.
+    Raises :class:`bty.SourceError` or :class:`bty.FormatError` if the image cannot be opened, and
+    :class:`bty.RefusedError` if a safety rule forbids the flash. Later failures are raised by
+    :meth:`Flashing.result`.
 
     >>> import bty, pathlib, tempfile
     >>> dir = pathlib.Path(tempfile.mkdtemp())

@@ -221,9 +221,7 @@ impl Session {
     }
 
     fn start_shell(&mut self) {
-        self.print(
-            "\nthis is a shell: `exit` goes back, `bty-live full` switches to the full environment\n",
-        );
+        self.print("\nshell: `exit` goes back, `bty-live full` switches to the full environment\n");
         match Terminal::start(&["/bin/sh", "-l"], &self.sender, Event::Shell) {
             Ok(terminal) => self.shell = Some(terminal),
             Err(why) => self.print(&format!("{why}\n")),
