@@ -7,9 +7,9 @@
 use std::process::Command;
 use std::time::Instant;
 
-use bty_script::decide::{Decider, MachineFacts, Question};
+use bty_script::decide::{Decider, MachineFacts, PlanCall};
 use bty_script::worker::Workers;
-use bty_script::{Engine, Limits, Root, ScriptContext};
+use bty_script::{Engine, ImportRoot, Limits, ScriptContext};
 use serde_json::json;
 
 /// A plan as operators write it.
@@ -60,10 +60,11 @@ fn main() {
     let engine_us =
         median(50, || drop(Engine::new(ScriptContext::compute_only(), Limits::server())));
     let engine = Engine::new(ScriptContext::compute_only(), Limits::server());
-    let compile_us =
-        median(200, || drop(engine.compile("plan.rhai", PLAN, &Root::None).expect("it compiles")));
+    let compile_us = median(200, || {
+        drop(engine.compile("plan.rhai", PLAN, &ImportRoot::None).expect("it compiles"))
+    });
     let decider = Decider::new(engine);
-    let question = Question {
+    let question = PlanCall {
         name: "plan.rhai",
         text: PLAN,
         function: "plan",

@@ -25,7 +25,7 @@ pub struct Function {
     /// What it does.
     pub doc: String,
     /// What it is.
-    pub kind: Kind,
+    pub kind: FunctionKind,
     /// True when it comes with the language, not with bty.
     pub is_standard: bool,
 }
@@ -33,7 +33,7 @@ pub struct Function {
 /// What a [`Function`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
-pub enum Kind {
+pub enum FunctionKind {
     /// Called by name.
     Function,
     /// Called on a value of one of the host's types.
@@ -52,8 +52,8 @@ impl Function {
         let returns =
             if self.returns.is_empty() { String::new() } else { format!(" -> {}", self.returns) };
         match (self.kind, self.params.split_first()) {
-            (Kind::Field, Some(((_, of), _))) => format!("{of}.{}{returns}", self.name),
-            (Kind::Method, Some(((_, of), rest))) => {
+            (FunctionKind::Field, Some(((_, of), _))) => format!("{of}.{}{returns}", self.name),
+            (FunctionKind::Method, Some(((_, of), rest))) => {
                 format!(
                     "{of}.{}({}){returns}",
                     self.name,
@@ -111,21 +111,21 @@ fn collect(engine: &Engine, with_standard: bool) -> Vec<Function> {
         let first = params.first().map(|(_, kind)| kind.as_str()).unwrap_or_default();
         let is_ours = TYPES.iter().any(|(name, _)| *name == first);
         let (name, kind) = match meta.name.strip_prefix("get$") {
-            Some(field) => (field.to_owned(), Kind::Field),
+            Some(field) => (field.to_owned(), FunctionKind::Field),
             None if meta.name.contains('$') => return None,
             None if !meta.name.starts_with(|c: char| c.is_alphabetic() || c == '_') => {
-                (meta.name.to_string(), Kind::Operator)
+                (meta.name.to_string(), FunctionKind::Operator)
             }
             None if is_ours && matches!(meta.name.as_str(), "to_string" | "to_debug") => {
-                (meta.name.to_string(), Kind::Operator)
+                (meta.name.to_string(), FunctionKind::Operator)
             }
             None if is_ours
                 && meta.namespace == FnNamespace::Global
                 && !info.namespace.is_empty() =>
             {
-                (meta.name.to_string(), Kind::Method)
+                (meta.name.to_string(), FunctionKind::Method)
             }
-            None => (meta.name.to_string(), Kind::Function),
+            None => (meta.name.to_string(), FunctionKind::Function),
         };
         let doc = meta.comments.iter().flat_map(|block| block.lines());
         let doc: Vec<&str> =
@@ -181,7 +181,7 @@ pub fn markdown() -> String {
     let engine = Engine::new(ScriptContext::compute_only(), Limits::operator());
     let own: Vec<Function> = functions(&engine)
         .into_iter()
-        .filter(|f| !f.is_standard && f.kind != Kind::Operator)
+        .filter(|f| !f.is_standard && f.kind != FunctionKind::Operator)
         .collect();
     let mut text = String::from(
         "# Functions of scripts\n\nMade by `bty docs --markdown`; `bty docs NAME` shows one of them in the terminal.\n\
@@ -194,19 +194,19 @@ pub fn markdown() -> String {
         }
     };
     section("Without a module", "What scripts say most often.", &|f| {
-        f.module.is_empty() && f.kind == Kind::Function
+        f.module.is_empty() && f.kind == FunctionKind::Function
     });
     for (module, about) in MODULES {
         let about = format!("{}.", capital(about));
         section(&format!("`{module}`"), &about, &|f| {
-            f.module == module && f.kind == Kind::Function
+            f.module == module && f.kind == FunctionKind::Function
         });
     }
     for (name, about) in TYPES {
         let about = format!("{}.", capital(about));
         let is_of = |f: &Function| {
             let of = f.params.first().map(|(_, kind)| kind.as_str());
-            matches!(f.kind, Kind::Field | Kind::Method) && of == Some(name)
+            matches!(f.kind, FunctionKind::Field | FunctionKind::Method) && of == Some(name)
         };
         section(&format!("Type `{name}`"), &about, &is_of);
     }
@@ -228,7 +228,7 @@ fn grouped<'a>(functions: impl Iterator<Item = &'a Function>) -> Vec<(String, St
 /// What `bty docs NAME` and `:doc NAME` show: everything called `name`, with or without its module.
 /// `None` when there is nothing.
 #[must_use]
-pub fn about(engine: &Engine, name: &str) -> Option<String> {
+pub fn describe(engine: &Engine, name: &str) -> Option<String> {
     let all = functions(engine);
     let bare = name.rsplit("::").next().unwrap_or(name);
     let module = name.rsplit_once("::").map(|(module, _)| module);
@@ -236,10 +236,10 @@ pub fn about(engine: &Engine, name: &str) -> Option<String> {
     let mut found: Vec<(String, String)> = grouped(all.iter().filter(is_meant));
     let whole = |f: &&Function| {
         f.module == name
-            || f.params.first().is_some_and(|(_, k)| k == name && f.kind != Kind::Function)
+            || f.params.first().is_some_and(|(_, k)| k == name && f.kind != FunctionKind::Function)
     };
     if found.is_empty() {
-        found = grouped(all.iter().filter(whole).filter(|f| f.kind != Kind::Operator));
+        found = grouped(all.iter().filter(whole).filter(|f| f.kind != FunctionKind::Operator));
     }
     let texts = found.iter().map(|(signature, doc)| {
         let doc: Vec<String> =
@@ -274,7 +274,7 @@ fn tidy(line: &str) -> String {
 }
 
 /// The one of `names` that is closest to `wanted`, if any is close.
-pub fn close<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
+pub fn closest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
     let scored = names
         .filter(|name| *name != wanted)
         .map(|name| (strsim::damerau_levenshtein(wanted, name), name));
@@ -283,9 +283,9 @@ pub fn close<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<S
 }
 
 /// "did you mean" for the text of an error of the engine.
-pub(crate) fn suggestion(engine: &Engine, message: &str) -> Option<String> {
+pub(crate) fn hint_for(engine: &Engine, message: &str) -> Option<String> {
     if let Some(module) = message.strip_prefix("undefined module: ") {
-        return close(module, MODULES.iter().map(|(name, _)| *name))
+        return closest(module, MODULES.iter().map(|(name, _)| *name))
             .map(|name| format!("did you mean {name}?"));
     }
     let all = functions(engine);
@@ -294,20 +294,20 @@ pub(crate) fn suggestion(engine: &Engine, message: &str) -> Option<String> {
         let bare = name.rsplit("::").next().unwrap_or(name);
         let names = all
             .iter()
-            .filter(|f| matches!(f.kind, Kind::Function | Kind::Method))
+            .filter(|f| matches!(f.kind, FunctionKind::Function | FunctionKind::Method))
             .map(|f| f.name.as_str());
-        if all.iter().any(|f| f.name == bare && f.kind != Kind::Field) {
+        if all.iter().any(|f| f.name == bare && f.kind != FunctionKind::Field) {
             return Some(format!("it is called with other values: see bty docs {name}"));
         }
-        let meant = close(bare, names).map(|name| format!("did you mean {name}?"));
+        let meant = closest(bare, names).map(|name| format!("did you mean {name}?"));
         return meant
             .or_else(|| Some("bty check finds such calls, bty docs lists the functions".into()));
     }
     if let Some((kind, field)) = message.split_once(" has no field ") {
-        let fields = all
-            .iter()
-            .filter(|f| f.kind == Kind::Field && f.params.first().is_some_and(|(_, k)| k == kind));
-        return close(field, fields.map(|f| f.name.as_str()))
+        let fields = all.iter().filter(|f| {
+            f.kind == FunctionKind::Field && f.params.first().is_some_and(|(_, k)| k == kind)
+        });
+        return closest(field, fields.map(|f| f.name.as_str()))
             .map(|name| format!("did you mean {name}?"));
     }
     None
@@ -318,7 +318,7 @@ pub(crate) fn suggestion(engine: &Engine, message: &str) -> Option<String> {
 pub fn overview(engine: &Engine) -> String {
     let own: Vec<Function> = functions(engine)
         .into_iter()
-        .filter(|f| !f.is_standard && f.kind == Kind::Function)
+        .filter(|f| !f.is_standard && f.kind == FunctionKind::Function)
         .collect();
     let mut text = String::new();
     let globals = std::iter::once(("", "without a module"));
@@ -342,12 +342,15 @@ pub fn overview(engine: &Engine) -> String {
 
 /// A name that is close to `name`.
 #[must_use]
-pub fn similar(engine: &Engine, name: &str) -> Option<String> {
+pub fn closest_function(engine: &Engine, name: &str) -> Option<String> {
     let all = functions(engine);
     let bare = name.rsplit("::").next().unwrap_or(name);
     let modules = MODULES.iter().chain(&TYPES).map(|(name, _)| *name);
-    close(
+    closest(
         bare,
-        all.iter().filter(|f| f.kind != Kind::Operator).map(|f| f.name.as_str()).chain(modules),
+        all.iter()
+            .filter(|f| f.kind != FunctionKind::Operator)
+            .map(|f| f.name.as_str())
+            .chain(modules),
     )
 }

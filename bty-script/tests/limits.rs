@@ -7,14 +7,14 @@ use std::process::Command;
 use std::time::Duration;
 
 use bty::CancelToken;
-use bty_script::decide::{MachineFacts, Question};
+use bty_script::decide::{MachineFacts, PlanCall};
 use bty_script::worker::Workers;
-use bty_script::{Cause, Ended, Engine, Limits, Root, ScriptContext, ScriptError};
+use bty_script::{Cause, Engine, ImportRoot, Limits, ScriptContext, ScriptError, ScriptOutcome};
 use serde_json::{Value, json};
 
-fn compute(limits: Limits, text: &str) -> Result<Ended, ScriptError> {
+fn compute(limits: Limits, text: &str) -> Result<ScriptOutcome, ScriptError> {
     let engine = Engine::new(ScriptContext::compute_only(), limits);
-    let script = engine.compile("script.rhai", text, &Root::None)?;
+    let script = engine.compile("script.rhai", text, &ImportRoot::None)?;
     engine.run(&script, &[], &CancelToken::new())
 }
 
@@ -76,7 +76,7 @@ fn ask(
     text: &str,
     machine: &MachineFacts,
 ) -> Result<Value, ScriptError> {
-    let question = Question {
+    let question = PlanCall {
         name,
         text,
         function: "boot",
@@ -145,5 +145,5 @@ fn a_worker_that_dies_is_replaced() {
         1,
     );
     let error = call(&hangs, "x.rhai", "fn boot(m) { 1 }").unwrap_err();
-    assert!(error.message.contains("did not end in time"), "{error}");
+    assert!(error.message.contains("exceeded its time limit"), "{error}");
 }

@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 
 use crate::convert::to_json;
 use crate::world::{Effect, SimulatedWorld};
-use crate::{Capabilities, Engine, Limits, Root, ScriptContext, ScriptError};
+use crate::{Capabilities, Engine, ImportRoot, Limits, ScriptContext, ScriptError};
 
 const MACHINE: &str = r#"
     [machine]
@@ -51,8 +51,9 @@ const MACHINE: &str = r#"
 fn run(text: &str) -> (Result<Value, ScriptError>, Vec<Effect>) {
     let (world, effects, _) = SimulatedWorld::parse(MACHINE).unwrap();
     let engine = Engine::new(ScriptContext::new(Capabilities::all(), world), Limits::operator());
-    let script =
-        engine.compile("script.rhai", text, &Root::None).unwrap_or_else(|e| panic!("{text}: {e}"));
+    let script = engine
+        .compile("script.rhai", text, &ImportRoot::None)
+        .unwrap_or_else(|e| panic!("{text}: {e}"));
     let ended = engine.run(&script, &[], &CancelToken::new());
     (ended.map(|ended| to_json(&ended.value).unwrap()), effects.list())
 }

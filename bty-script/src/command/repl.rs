@@ -1,22 +1,23 @@
 //! `bty repl`: scripts, line by line.
 
 use std::io::{BufRead, IsTerminal};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use bty::{CancelToken, Error, ErrorKind};
-use bty_script::engine::{Interactive, Interrupts};
-use bty_script::error::Power;
+use bty_script::engine::{InteractiveSession, InterruptTarget};
+use bty_script::error::PowerAction;
 use bty_script::terminal::Terminal;
-use bty_script::{Ended, HostError, Limits, ScriptError, render};
+use bty_script::{HostError, Limits, ScriptError, ScriptOutcome, render};
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
 use rustyline::{CompletionType, Config, Editor};
 
 use crate::cli::Network;
 use crate::output::Output;
-use crate::session::{Facts, Session};
+use crate::session::{ScriptFacts, Session};
 use crate::{exit, power};
 
 mod commands;
@@ -33,23 +34,16 @@ const HISTORY_LINES: usize = 5000;
 /// Reads and runs lines until the end of the input.
 pub(crate) fn run(network: &Network, output: &Output) -> bty::Result<ExitCode> {
     let session = Session::new(network, output)?;
-    let engine = session.engine(Facts::default(), Interrupts::Script, Limits::operator());
-    let mut repl = Repl { interactive: Interactive::new(engine), session: &session, output };
+    let engine =
+        session.engine(ScriptFacts::default(), InterruptTarget::Script, Limits::operator());
+    let mut repl = Repl { interactive: InteractiveSession::new(engine), session: &session, output };
     // the editor draws on stdout
     let is_edited = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     if is_edited { repl.at_terminal() } else { repl.through_pipe() }
 }
 
-/// What comes after a line.
-pub(super) enum Next {
-    /// The next line.
-    Line,
-    /// The end, with this code.
-    End(ExitCode),
-}
-
 pub(super) struct Repl<'a> {
-    interactive: Interactive,
+    interactive: InteractiveSession,
     session: &'a Session,
     output: &'a Output,
 }
@@ -72,9 +66,9 @@ impl Repl<'_> {
         self.output
             .say(&format!("bty {} - :help tells more, Ctrl-D ends", env!("CARGO_PKG_VERSION")));
         let code = loop {
-            self.session.signals.idle(true);
+            self.session.signals.set_editing(true);
             let line = editor.readline(PROMPT);
-            self.session.signals.idle(false);
+            self.session.signals.set_editing(false);
             let line = match line {
                 Ok(line) => line,
                 Err(ReadlineError::Interrupted) => continue,
@@ -90,11 +84,11 @@ impl Repl<'_> {
                 // reason to fail
                 let _ = editor.append_history(path);
             }
-            if let Next::End(code) = self.line(&line) {
+            if let ControlFlow::Break(code) = self.line(&line) {
                 break code;
             }
             if let Some(helper) = editor.helper_mut() {
-                helper.learn(&self.interactive);
+                helper.refresh(&self.interactive);
             }
         };
         Ok(code)
@@ -123,8 +117,8 @@ impl Repl<'_> {
             return None;
         }
         match self.perform(line) {
-            Ok(Next::Line) => None,
-            Ok(Next::End(code)) => Some(code),
+            Ok(ControlFlow::Continue(())) => None,
+            Ok(ControlFlow::Break(code)) => Some(code),
             Err(error) => {
                 self.output.script_error(&error);
                 Some(exit::script(&error))
@@ -133,54 +127,58 @@ impl Repl<'_> {
     }
 
     /// Does what `line` says; a failure is shown, and the session goes on.
-    fn line(&mut self, line: &str) -> Next {
+    fn line(&mut self, line: &str) -> ControlFlow<ExitCode> {
         self.perform(line).unwrap_or_else(|error| {
             self.output.script_error(&error);
             let is_over = self.session.signals.cancel().is_cancelled();
-            if is_over { Next::End(ExitCode::from(exit::CANCELLED)) } else { Next::Line }
+            if is_over {
+                ControlFlow::Break(ExitCode::from(exit::CANCELLED))
+            } else {
+                ControlFlow::Continue(())
+            }
         })
     }
 
-    fn perform(&mut self, line: &str) -> Result<Next, ScriptError> {
+    fn perform(&mut self, line: &str) -> Result<ControlFlow<ExitCode>, ScriptError> {
         if let Some(command) = line.trim().strip_prefix(':') {
             return self.command(command);
         }
         let ended = self.interactive.eval(line, &CancelToken::new());
-        self.session.watcher.clear();
+        self.session.progress.clear();
         self.ended(&ended?)
     }
 
     /// Shows the value of a line.
-    fn ended(&self, ended: &Ended) -> Result<Next, ScriptError> {
+    fn ended(&self, ended: &ScriptOutcome) -> Result<ControlFlow<ExitCode>, ScriptError> {
         if ended.by_exit {
             let code = ended.value.as_int().ok().and_then(|code| u8::try_from(code).ok());
-            return Ok(Next::End(ExitCode::from(code.unwrap_or(0))));
+            return Ok(ControlFlow::Break(ExitCode::from(code.unwrap_or(0))));
         }
         if let Some(wish) = ended.power {
             return self.power(wish).map_err(|error| HostError::from(error).into());
         }
-        let text = render::show(&ended.value, self.session.console.size().columns);
+        let text = render::display(&ended.value, self.session.console.size().columns);
         if !text.is_empty() {
             self.output.print(&text);
         }
-        Ok(Next::Line)
+        Ok(ControlFlow::Continue(()))
     }
 
     /// A slip at the prompt must not take the machine down.
-    fn power(&self, wish: Power) -> bty::Result<Next> {
+    fn power(&self, wish: PowerAction) -> bty::Result<ControlFlow<ExitCode>> {
         let prompt = "Type yes to take this machine down: ";
         let answer =
             self.session.signals.ask(|cancel| self.session.console.read_line(prompt, cancel))?;
         if answer.as_deref().map(str::trim) == Some("yes") {
-            power::act(wish, false, self.output)?;
-            return Ok(Next::End(ExitCode::SUCCESS));
+            power::perform(wish, false, self.output)?;
+            return Ok(ControlFlow::Break(ExitCode::SUCCESS));
         }
         self.output.say("not done");
-        Ok(Next::Line)
+        Ok(ControlFlow::Continue(()))
     }
 
     /// `:time EXPRESSION`.
-    fn timed(&mut self, line: &str) -> Result<Next, ScriptError> {
+    fn timed(&mut self, line: &str) -> Result<ControlFlow<ExitCode>, ScriptError> {
         let begun = Instant::now();
         let next = self.perform(line);
         self.output.say(&format!("{:.3} s", begun.elapsed().as_secs_f64()));

@@ -24,7 +24,7 @@ fn ask(
     catalog: &str,
 ) -> Result<Decision, ScriptError> {
     let args = Vec::new();
-    decider().decide(&Question {
+    decider().decide(&PlanCall {
         name: "plan.rhai",
         text,
         function,

@@ -8,26 +8,26 @@ use super::*;
 use crate::context::{Capabilities, Capability};
 use crate::convert::{Size, to_json};
 use crate::error::Cause;
-use crate::terminal::Scripted;
-use crate::world::{SimulatedWorld, System};
+use crate::terminal::ScriptedTerminal;
+use crate::world::{SimulatedWorld, SystemWorld};
 
-fn on(host: ScriptContext, limits: Limits, text: &str) -> Result<Ended, ScriptError> {
-    let engine = Engine::new(host, limits);
-    let script = engine.compile("script.rhai", text, &Root::None)?;
+fn on(context: ScriptContext, limits: Limits, text: &str) -> Result<ScriptOutcome, ScriptError> {
+    let engine = Engine::new(context, limits);
+    let script = engine.compile("script.rhai", text, &ImportRoot::None)?;
     engine.run(&script, &[], &CancelToken::new())
 }
 
-fn compute(limits: Limits, text: &str) -> Result<Ended, ScriptError> {
+fn compute(limits: Limits, text: &str) -> Result<ScriptOutcome, ScriptError> {
     on(ScriptContext::compute_only(), limits, text)
 }
 
 /// This machine, as far as reading and waiting go: nothing that a test runs may write.
 fn real() -> ScriptContext {
-    real_with(Scripted::default())
+    real_with(ScriptedTerminal::default())
 }
 
-fn real_with(terminal: Scripted) -> ScriptContext {
-    let world = System::world(Client::default(), Arc::new(terminal), Arc::new(()));
+fn real_with(terminal: ScriptedTerminal) -> ScriptContext {
+    let world = SystemWorld::world(Client::default(), Arc::new(terminal), Arc::new(()));
     ScriptContext::new(Capabilities::NONE.with(Capability::Read).with(Capability::Power), world)
 }
 
@@ -37,7 +37,7 @@ fn variables_functions_depth_and_modules_are_counted() {
     let error = compute(Limits::server(), &variables).unwrap_err();
     assert_eq!(
         (error.cause, error.message.as_str()),
-        (Cause::Limit, "there are too many variables")
+        (Cause::Limit, "the script has too many variables")
     );
     assert!(error.place.is_some());
     let functions: String = (0..200).map(|i| format!("fn f{i}() {{}}\n")).collect();
@@ -51,7 +51,7 @@ fn variables_functions_depth_and_modules_are_counted() {
     (0..30)
         .for_each(|i| std::fs::write(dir.path().join(format!("m{i}.rhai")), "fn f() {}").unwrap());
     let engine = Engine::new(ScriptContext::compute_only(), Limits::server());
-    let root = Root::Directory(dir.path().to_owned());
+    let root = ImportRoot::Directory(dir.path().to_owned());
     for (count, is_fine) in [(10, true), (30, false)] {
         let script = engine.compile("script.rhai", &imports(count), &root).unwrap();
         let ended = engine.run(&script, &[], &CancelToken::new());
@@ -61,16 +61,16 @@ fn variables_functions_depth_and_modules_are_counted() {
 }
 
 #[test]
-fn modules_that_import_each_other_are_a_mistake_and_no_hang() {
+fn modules_that_import_each_other_fail_instead_of_hanging() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("a.rhai"), "import \"b\" as b; fn f() {}").unwrap();
     std::fs::write(dir.path().join("b.rhai"), "import \"a\" as a; fn f() {}").unwrap();
     let engine = Engine::new(ScriptContext::compute_only(), Limits::operator());
     let script = engine
-        .compile("script.rhai", "import \"a\" as a;", &Root::Directory(dir.path().to_owned()))
+        .compile("script.rhai", "import \"a\" as a;", &ImportRoot::Directory(dir.path().to_owned()))
         .unwrap();
     let error = engine.run(&script, &[], &CancelToken::new()).unwrap_err();
-    assert!(error.message.contains("a circle"), "{error}");
+    assert!(error.message.contains("imports itself"), "{error}");
     assert!(error.place.unwrap().file.ends_with("b.rhai"));
 }
 
@@ -95,19 +95,19 @@ fn catching_does_not_help_against_a_limit() {
 #[test]
 fn cancelling_ends_a_loop_and_a_wait() {
     for text in ["loop {}", "sleep(600);", "loop { try { sleep(600); } catch {} }"] {
-        let terminal = Scripted::default();
+        let terminal = ScriptedTerminal::default();
         let engine = Engine::new(real_with(terminal.clone()), Limits::operator());
         let script = engine
-            .compile("script.rhai", &format!("print(\"begun\"); {text}"), &Root::None)
+            .compile("script.rhai", &format!("print(\"begun\"); {text}"), &ImportRoot::None)
             .unwrap();
         let cancel = CancelToken::new();
-        let host = engine.host.clone();
+        let context = engine.context.clone();
         let canceller = std::thread::spawn(move || {
             let begun = Instant::now();
             while terminal.printed().is_empty() && begun.elapsed() < Duration::from_secs(60) {
                 std::thread::sleep(Duration::from_millis(1));
             }
-            host.interrupt();
+            context.interrupt();
         });
         let error = engine.run(&script, &[], &cancel).unwrap_err();
         canceller.join().unwrap();
@@ -119,8 +119,8 @@ fn cancelling_ends_a_loop_and_a_wait() {
 fn nothing_can_be_evaluated_or_imported_behind_the_back() {
     for (text, why) in [
         ("eval(\"1\")", "eval"),
-        ("import \"/etc/passwd\" as p;", "nothing can be imported here"),
-        ("import \"confirm\" as c;", "nothing can be imported here"),
+        ("import \"/etc/passwd\" as p;", "this script may not import anything"),
+        ("import \"confirm\" as c;", "this script may not import anything"),
         ("let x = nowhere;", "nowhere"),
         ("timestamp()", "timestamp"),
     ] {
@@ -181,7 +181,11 @@ fn local_images_need_no_network_and_others_do() {
     let host = || {
         ScriptContext::new(
             Capabilities::NONE.with(Capability::Read),
-            System::world(Client::default(), Arc::new(Scripted::default()), Arc::new(())),
+            SystemWorld::world(
+                Client::default(),
+                Arc::new(ScriptedTerminal::default()),
+                Arc::new(()),
+            ),
         )
     };
     let local = on(host(), Limits::operator(), "images::open(\"/nowhere.img\")").unwrap_err();
@@ -212,7 +216,7 @@ const RACK: &str = r#"
     disk_size = "16G"
 "#;
 
-fn described(text: &str) -> Result<Ended, ScriptError> {
+fn described(text: &str) -> Result<ScriptOutcome, ScriptError> {
     let (world, ..) = SimulatedWorld::parse(RACK).unwrap();
     on(ScriptContext::new(Capabilities::all(), world), Limits::operator(), text)
 }
@@ -280,9 +284,9 @@ fn misspelt_options_are_refused() {
 fn reboot_ends_the_script_and_cannot_be_caught() {
     let ended =
         described("try { reboot(); } catch { throw \"caught\" } throw \"went on\"").unwrap();
-    assert_eq!(ended.power, Some(Power::Reboot));
+    assert_eq!(ended.power, Some(PowerAction::Reboot));
     let ended = described("fn f() { power_off() } f(); throw \"went on\"").unwrap();
-    assert_eq!(ended.power, Some(Power::PowerOff));
+    assert_eq!(ended.power, Some(PowerAction::PowerOff));
     let ended = described("fn f() { exit(3) } f();").unwrap();
     assert!(ended.by_exit);
     assert_eq!(ended.value.as_int(), Ok(3));
@@ -499,9 +503,9 @@ fn what_a_person_is_shown_cannot_drive_the_terminal() {
     let text = "ui::say(\"a\\x1b[2Jb\\x07\"); ui::say(ui::paint(\"bad\", \"red\")); ui::say(ui::clean(\"x\\x1b[31my\")); ui::table([#{ a: \"\\x1b]0;t\\x07\" }]);";
     on(ScriptContext::new(Capabilities::all(), world), Limits::operator(), text).unwrap();
     assert!(
-        terminal.shown().iter().all(|line| !line.contains(['\u{1b}', '\u{7}'])),
+        terminal.transcript().iter().all(|line| !line.contains(['\u{1b}', '\u{7}'])),
         "{:?}",
-        terminal.shown()
+        terminal.transcript()
     );
 }
 
@@ -511,7 +515,7 @@ proptest! {
     #[test]
     fn sizes_calculate_exactly(a in any::<u64>(), b in any::<u64>(), n in any::<i64>()) {
         let engine = Engine::new(ScriptContext::compute_only(), Limits::operator());
-        let script = engine.compile("s", "fn sum(a, b) { a + b } fn less(a, n) { a < n } fn times(a, n) { a * n }", &Root::None).unwrap();
+        let script = engine.compile("s", "fn sum(a, b) { a + b } fn less(a, n) { a < n } fn times(a, n) { a * n }", &ImportRoot::None).unwrap();
         let call = |name: &str, left: Dynamic, right: Dynamic| engine.call(&script, name, vec![left, right], &CancelToken::new());
         let size = |n: u64| Dynamic::from(Size(n));
         let sum = call("sum", size(a), size(b)).ok().map(|e| e.value.cast::<Size>().0);

@@ -131,7 +131,7 @@ fn the_json_plan_flashes_the_disk_that_it_names_and_reboots() {
         let plan: JsonPlan = serde_json::from_value(plan).unwrap();
         let text = plan.script("52:54:00:12:34:56").unwrap().render().unwrap();
         let ended = run(&engine, "flash", &text, &CancelToken::new()).unwrap();
-        assert_eq!(ended.power, Some(crate::error::Power::Reboot));
+        assert_eq!(ended.power, Some(crate::error::PowerAction::Reboot));
         // it waited for the disk, which came late
         let flashed = effects.list().into_iter().find_map(|effect| match effect {
             Effect::Flash { targets, sha256, .. } => {

@@ -2,11 +2,12 @@
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
+use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 use bty_script::{HostError, ScriptError, reference, render};
 
-use super::{Next, Repl};
+use super::Repl;
 
 /// Name and explanation of each.
 pub(super) const COMMANDS: [(&str, &str); 7] = [
@@ -21,7 +22,7 @@ pub(super) const COMMANDS: [(&str, &str); 7] = [
 
 impl Repl<'_> {
     /// Does what a line after its colon says.
-    pub(super) fn command(&mut self, command: &str) -> Result<Next, ScriptError> {
+    pub(super) fn command(&mut self, command: &str) -> Result<ControlFlow<ExitCode>, ScriptError> {
         let (name, argument) =
             command.split_once(' ').map_or((command, ""), |(name, rest)| (name, rest.trim()));
         match name {
@@ -31,9 +32,9 @@ impl Repl<'_> {
             "time" => return self.timed(argument),
             "save" => self.save(argument, false)?,
             "save!" => self.save(argument, true)?,
-            "quit" | "q" => return Ok(Next::End(ExitCode::SUCCESS)),
+            "quit" | "q" => return Ok(ControlFlow::Break(ExitCode::SUCCESS)),
             _ => {
-                let close = reference::close(name, COMMANDS.iter().map(|(name, _)| *name));
+                let close = reference::closest(name, COMMANDS.iter().map(|(name, _)| *name));
                 let next = close.map_or_else(
                     || ":help lists them".into(),
                     |name| format!("did you mean :{name}?"),
@@ -41,7 +42,7 @@ impl Repl<'_> {
                 return Err(wrong(format!("there is no command :{name}"), next));
             }
         }
-        Ok(Next::Line)
+        Ok(ControlFlow::Continue(()))
     }
 
     fn help(&self) {
@@ -55,10 +56,10 @@ impl Repl<'_> {
         let text = if name.is_empty() {
             Some(reference::overview(engine))
         } else {
-            reference::about(engine, name)
+            reference::describe(engine, name)
         };
         let text = text.ok_or_else(|| {
-            let close = reference::similar(engine, name);
+            let close = reference::closest_function(engine, name);
             let next = close
                 .map_or_else(|| ":doc lists all".into(), |close| format!("did you mean {close}?"));
             wrong(format!("nothing is called {name}"), next)
@@ -69,7 +70,7 @@ impl Repl<'_> {
 
     fn vars(&self) {
         for variable in self.interactive.variables() {
-            let (name, shown) = (variable.name, render::show(&variable.value, usize::MAX));
+            let (name, shown) = (variable.name, render::display(&variable.value, usize::MAX));
             let first: String = shown.lines().next().unwrap_or_default().chars().take(60).collect();
             self.output.print(&format!(
                 "{name} = {first}{}",

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use bty_script::engine::Interactive;
-use bty_script::reference::Kind;
+use bty_script::engine::InteractiveSession;
+use bty_script::reference::FunctionKind;
 use rustyline::completion::{Completer, Pair};
 use rustyline::highlight::{CmdKind, Highlighter};
 use rustyline::hint::Hinter;
@@ -20,13 +20,13 @@ pub(super) struct Helper {
 }
 
 impl Helper {
-    pub(super) fn new(interactive: &Interactive, has_colour: bool) -> Self {
-        Self { names: Names::of(interactive), has_colour }
+    pub(super) fn new(interactive: &InteractiveSession, has_colour: bool) -> Self {
+        Self { names: Names::collect(interactive), has_colour }
     }
 
     /// Takes note of what the last line has defined.
-    pub(super) fn learn(&mut self, interactive: &Interactive) {
-        self.names = Names::of(interactive);
+    pub(super) fn refresh(&mut self, interactive: &InteractiveSession) {
+        self.names = Names::collect(interactive);
     }
 }
 
@@ -54,7 +54,7 @@ impl Hinter for Helper {
             .map(|left| left.rsplit(|c: char| !c.is_alphanumeric()).next());
         let module = module.flatten().unwrap_or_default();
         let is_meant = |f: &&bty_script::reference::Function| {
-            f.name == name && f.module == module && f.kind == Kind::Function
+            f.name == name && f.module == module && f.kind == FunctionKind::Function
         };
         let found = self.names.functions.iter().find(is_meant)?;
         let params: Vec<String> =

@@ -2,7 +2,7 @@
 
 /// What surrounds the end of a text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Surroundings {
+pub(super) struct InputContext {
     /// Offsets of brackets that are open.
     pub(super) open: Vec<usize>,
     /// Offset of the quote of the string that it ends in, if it ends in one.
@@ -13,8 +13,8 @@ pub(super) struct Surroundings {
 }
 
 /// Looks at `text` from its beginning.
-pub(super) fn surroundings(text: &str) -> Surroundings {
-    let mut found = Surroundings::default();
+pub(super) fn scan(text: &str) -> InputContext {
+    let mut found = InputContext::default();
     let mut chars = text.char_indices().peekable();
     while let Some((at, c)) = chars.next() {
         if let Some(start) = found.string {
@@ -65,7 +65,7 @@ fn skip_comment(chars: &mut std::iter::Peekable<std::str::CharIndices<'_>>) -> b
 
 /// True when `text` wants another line: something is open, or an operator waits for its right side.
 pub(super) fn is_incomplete(text: &str) -> bool {
-    let found = surroundings(text);
+    let found = scan(text);
     let in_template = found.string.is_some_and(|at| text[at..].starts_with('`'));
     let waits =
         found.string.is_none() && found.last.is_some_and(|last| "+-*/%=<>&|^,".contains(last));
@@ -117,7 +117,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_makes_it_panic(text in any::<String>()) {
-            let found = surroundings(&text);
+            let found = scan(&text);
             prop_assert!(found.open.iter().chain(&found.string).all(|&at| text.is_char_boundary(at)));
         }
     }

@@ -11,12 +11,12 @@ use bty::{CancelToken, Client, ErrorKind, Location, Result, text};
 use serde_json::json;
 
 use crate::cli::{CatalogAction, Network};
-use crate::output::{Notices, Output};
+use crate::output::{NoticePrinter, Output};
 use crate::{exit, network, signals};
 
 pub(super) fn run(action: CatalogAction, network: &Network, output: &Output) -> Result<ExitCode> {
     let cancel = signals::cancel_on_signal()?;
-    let client = network::client(network, Arc::new(Notices(output.is_json())))?;
+    let client = network::client(network, Arc::new(NoticePrinter(output.is_json())))?;
     match action {
         CatalogAction::Show { src, .. } => show(&Catalog::load(&client, &src, &cancel)?, output),
         CatalogAction::Check { src, .. } => return check(&client, &src, output, &cancel),

@@ -4,15 +4,15 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use bty::{Error, ErrorKind, Result};
-use bty_script::scripts;
+use bty_script::bundled;
 
 use crate::output::Output;
 
 pub(super) fn run(name: &str, dir: &Path, force: bool, output: &Output) -> Result<ExitCode> {
-    let files = scripts::with_imports(name);
+    let files = bundled::with_imports(name);
     if files.is_empty() {
         return Err(Error::new(ErrorKind::Usage, format!("there is no bundled script {name:?}"))
-            .hint(format!("there are {}", scripts::names().join(", "))));
+            .hint(format!("there are {}", bundled::names().join(", "))));
     }
     let failed = |doing: &str, path: &Path, e: std::io::Error| {
         Error::new(ErrorKind::Host, format!("{doing} {}", path.display())).because(e)

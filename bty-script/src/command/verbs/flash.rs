@@ -22,14 +22,14 @@ use serde_json::json;
 
 use crate::cli::{Flash, Network};
 use crate::output::Output;
-use crate::progress::Watcher;
+use crate::progress::ProgressDisplay;
 use crate::verbs::disks;
 use crate::{exit, network, signals};
 
 pub(super) fn run(flash: &Flash, network: &Network, output: &Output) -> Result<ExitCode> {
     let cancel = signals::cancel_on_signal()?;
-    let watcher = Arc::new(Watcher::new(output.is_json()));
-    let client = network::client(network, watcher.clone())?;
+    let progress = Arc::new(ProgressDisplay::new(output.is_json()));
+    let client = network::client(network, progress.clone())?;
     let mut opening = OpenOptions { sha256: flash.sha256, ..OpenOptions::default() };
     (opening.sha512, opening.image_sha256) = (flash.sha512, flash.image_sha256);
     opening.ignore_trailing = flash.ignore_trailing;
@@ -67,8 +67,8 @@ pub(super) fn run(flash: &Flash, network: &Network, output: &Output) -> Result<E
     }
     plan.options.raw |= is_asked;
     created.make(&system)?;
-    let result = plan.execute(&image, &system, &*watcher, &cancel);
-    watcher.clear();
+    let result = plan.execute(&image, &system, &*progress, &cancel);
+    progress.clear();
     let report = result.inspect_err(|_| created.remove(|_| true))?;
     created
         .remove(|path| report.targets.iter().any(|t| t.disk.path == path && t.failure.is_some()));
@@ -199,14 +199,14 @@ fn show(plan: &FlashPlan, refusals: &[Refusal], flash: &Flash, output: &Output) 
             output.say("        will be created");
         } else {
             output.say(&format!("        now: {}", text::escape(&disk.contents())));
-            output.say_marked("        ", Style::Bad, "ALL OF IT WILL BE LOST", "");
+            output.say_styled("        ", Style::Bad, "ALL OF IT WILL BE LOST", "");
         }
     }
     for note in &plan.notes {
         output.warn(note);
     }
     for refusal in refusals {
-        output.say_marked("", Style::Bad, "refused", &format!(" {refusal}"));
+        output.say_styled("", Style::Bad, "refused", &format!(" {refusal}"));
     }
 }
 
@@ -225,7 +225,7 @@ fn ask(
         .hint("give --yes to write without being asked"));
     }
     let names: Vec<String> = plan.targets.iter().map(|d| text::escape_name(&d.path)).collect();
-    output.say_marked("Type ", Style::Strong, word, &format!(" to write to {}:", names.join(", ")));
+    output.say_styled("Type ", Style::Strong, word, &format!(" to write to {}:", names.join(", ")));
     // on a thread of its own, so that one Ctrl-C is an answer too
     let (sender, receiver) = mpsc::channel();
     let reading = thread::Builder::new().spawn(move || {
@@ -253,14 +253,14 @@ fn tell(report: &FlashReport, output: &Output) {
     for target in &report.targets {
         let name = text::escape_name(&target.disk.path);
         match &target.failure {
-            None => output.say_marked(
+            None => output.say_styled(
                 "",
                 Style::Good,
                 "done",
                 &format!(" {name}: {}", describe(report, target)),
             ),
             Some(failure) => {
-                output.say_marked(
+                output.say_styled(
                     "",
                     Style::Bad,
                     "failed",

@@ -9,18 +9,19 @@ use bty::{Event, Image, Result, text};
 
 use crate::cli::Network;
 use crate::output::Output;
-use crate::progress::Watcher;
+use crate::progress::ProgressDisplay;
 use crate::{network, signals};
 
 pub(super) fn run(src: &str, full: bool, network: &Network, output: &Output) -> Result<ExitCode> {
     let cancel = signals::cancel_on_signal()?;
-    let watcher = Arc::new(Watcher::new(output.is_json()));
-    let client = network::client(network, watcher.clone())?;
+    let progress = Arc::new(ProgressDisplay::new(output.is_json()));
+    let client = network::client(network, progress.clone())?;
     let image = Image::open(&client, src, &OpenOptions::default(), &cancel)?;
     let info = image.info();
-    let observed = |source, decoded| watcher.tell(&Event::reading(info, source, decoded));
+    let observed =
+        |source, decoded| progress.event_for_people(&Event::reading(info, source, decoded));
     let contents = full.then(|| image.read_fully(&observed, &cancel)).transpose();
-    watcher.clear();
+    progress.clear();
     let contents = contents?;
     image.notes().iter().for_each(|note| output.warn(note));
     let mut value = serde_json::to_value(info).unwrap_or_default();

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bty::{CancelToken, Error, ErrorKind, Result};
-use bty_script::engine::Interrupts;
-use bty_script::terminal::{Echo, Size, Terminal};
-use bty_script::world::{DryRunWorld, Effect, Effects, SimulatedWorld, World};
-use bty_script::{Ended, Limits};
+use bty_script::engine::InterruptTarget;
+use bty_script::terminal::{EchoTerminal, Terminal, TerminalSize};
+use bty_script::world::{DryRunWorld, Effect, EffectLog, SimulatedWorld, World};
+use bty_script::{Limits, ScriptOutcome};
 
 use crate::cli::{Network, Run};
 use crate::output::Output;
-use crate::session::{Facts, Session};
+use crate::session::{ScriptFacts, Session};
 use crate::{exit, power};
 
 pub(super) fn run(run: &Run, network: &Network, output: &Output) -> Result<ExitCode> {
@@ -22,19 +22,19 @@ pub(super) fn run(run: &Run, network: &Network, output: &Output) -> Result<ExitC
         world.terminal = Arc::new(Printed { screen: world.terminal, output: output.clone() });
     }
     let limits = Limits::operator().with_time(run.timeout.map(Duration::from_secs));
-    let engine = session.engine_of(world, Facts::default(), Interrupts::Script, limits);
+    let engine = session.engine_for(world, ScriptFacts::default(), InterruptTarget::Script, limits);
     let cancel = session.signals.cancel();
     let ended =
         engine.compile_file(&run.file).and_then(|script| engine.run(&script, &run.args, &cancel));
-    session.watcher.clear();
+    session.progress.clear();
     if let Some(effects) = effects {
         let power = ended.as_ref().ok().and_then(|ended| ended.power);
         effects_of_dry_run(&effects, power.map(|action| Effect::Power { action }), output);
         return finish(ended, output);
     }
-    if let Ok(Ended { power: Some(wish), .. }) = &ended {
+    if let Ok(ScriptOutcome { power: Some(wish), .. }) = &ended {
         session.console.restore();
-        power::act(*wish, run.no_reboot, output)?;
+        power::perform(*wish, run.no_reboot, output)?;
     }
     finish(ended, output)
 }
@@ -46,7 +46,7 @@ struct Printed {
 }
 
 impl Terminal for Printed {
-    fn size(&self) -> Size {
+    fn size(&self) -> TerminalSize {
         self.screen.size()
     }
 
@@ -64,12 +64,12 @@ impl Terminal for Printed {
 }
 
 /// What the script acts on, and the effects of a dry run.
-fn world(run: &Run, session: &Session) -> Result<(World, Option<Effects>)> {
+fn world(run: &Run, session: &Session) -> Result<(World, Option<EffectLog>)> {
     if !run.dry_run {
         return Ok((session.world.clone(), None));
     }
     let Some(path) = &run.world else {
-        let (world, effects) = DryRunWorld::dry(&session.world);
+        let (world, effects) = DryRunWorld::wrap(&session.world);
         return Ok((world, Some(effects)));
     };
     let failed = |e: std::io::Error| {
@@ -77,11 +77,11 @@ fn world(run: &Run, session: &Session) -> Result<(World, Option<Effects>)> {
     };
     let text = std::fs::read_to_string(path).map_err(failed)?;
     let (mut world, effects, _) = SimulatedWorld::parse(&text)?;
-    world.terminal = Arc::new(Echo::new(world.terminal, session.console.clone()));
+    world.terminal = Arc::new(EchoTerminal::new(world.terminal, session.console.clone()));
     Ok((world, Some(effects)))
 }
 
-fn effects_of_dry_run(effects: &Effects, last: Option<Effect>, output: &Output) {
+fn effects_of_dry_run(effects: &EffectLog, last: Option<Effect>, output: &Output) {
     let all: Vec<Effect> = effects.list().into_iter().chain(last).collect();
     if !output.is_json() {
         let count = all.len();
@@ -101,7 +101,7 @@ fn effects_of_dry_run(effects: &Effects, last: Option<Effect>, output: &Output) 
 
 /// The exit code: what the script gave to `exit`, or why it failed.
 fn finish(
-    ended: std::result::Result<Ended, bty_script::ScriptError>,
+    ended: std::result::Result<ScriptOutcome, bty_script::ScriptError>,
     output: &Output,
 ) -> Result<ExitCode> {
     match ended {

@@ -10,23 +10,24 @@ use bty::{ErrorKind, Event, Result, Selector, SystemHost, text};
 
 use crate::cli::{Network, Verify};
 use crate::output::Output;
-use crate::progress::Watcher;
+use crate::progress::ProgressDisplay;
 use crate::verbs::flash::open_image;
 use crate::{exit, network, signals};
 
 pub(super) fn run(verify: &Verify, network: &Network, output: &Output) -> Result<ExitCode> {
     let cancel = signals::cancel_on_signal()?;
-    let watcher = Arc::new(Watcher::new(output.is_json()));
-    let client = network::client(network, watcher.clone())?;
+    let progress = Arc::new(ProgressDisplay::new(output.is_json()));
+    let client = network::client(network, progress.clone())?;
     let mut opening = OpenOptions { sha256: verify.sha256, ..OpenOptions::default() };
     (opening.sha512, opening.image_sha256) = (verify.sha512, verify.image_sha256);
     opening.ignore_trailing = verify.ignore_trailing;
     let (image, _) = open_image(&client, &verify.src, verify.catalog.as_deref(), opening, &cancel)?;
     let system = SystemHost::new();
     let disk = verify.target.parse::<Selector>()?.select(&system)?;
-    let observed = |compared| watcher.tell(&Event::comparing(&disk, image.info(), compared));
+    let observed =
+        |compared| progress.event_for_people(&Event::comparing(&disk, image.info(), compared));
     let report = flash::verify(&image, &disk, &system, verify.fix_gpt, &observed, &cancel);
-    watcher.clear();
+    progress.clear();
     let report = report?;
     image.notes().iter().for_each(|note| output.warn(note));
     output.event("report", &report);

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use bty_script::decide::{Decision, MachineFacts, Question};
+use bty_script::decide::{Decision, MachineFacts, PlanCall};
 use bty_script::{Cause, ScriptError};
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ use crate::domain::time::Time;
 
 /// Answers questions to plans: worker processes, or an engine in this one.
 pub type PlanEvaluator<'a> =
-    dyn Fn(&Question<'_>) -> Result<Decision, ScriptError> + Send + Sync + 'a;
+    dyn Fn(&PlanCall<'_>) -> Result<Decision, ScriptError> + Send + Sync + 'a;
 
 /// What decides about a machine, besides the machine.
 #[derive(Clone, Copy)]
@@ -81,7 +81,7 @@ impl DecisionContext<'_> {
             );
         };
         let facts = self.facts(machine, who);
-        let question = Question {
+        let question = PlanCall {
             name: &format!("{}.rhai", plan.name),
             text: &plan.source,
             function,
