@@ -132,11 +132,11 @@ fn what_cannot_be_flashed_has_a_reason_and_no_effect() {
         (
             "flash(\"/images/none.img\", \"serial:S1\")",
             "source",
-            "the described machine has no /images/none.img",
+            "the simulated machine has no /images/none.img",
         ),
         ("flash(\"/images/broken.img\", \"serial:S1\")", "source", "nobody answers"),
         ("flash(#{}, \"serial:S1\")", "usage", "has no src"),
-        ("flash(\"/images/a.img\", 7)", "usage", "is no disk"),
+        ("flash(\"/images/a.img\", 7)", "usage", "as a disk"),
         ("flash(\"/images/a.img\", [])", "refused", "no target is given"),
         (
             "flash(\"/images/a.img\", [\"serial:S1\", \"/dev/sda\"])",
@@ -144,7 +144,7 @@ fn what_cannot_be_flashed_has_a_reason_and_no_effect() {
             "named more than once",
         ),
         ("images::open(\"/images/a.img\", \"00\")", "usage", "00"),
-        ("verify(\"/images/a.img\", disks() + disks())", "usage", "this is for one disk at a time"),
+        ("verify(\"/images/a.img\", disks() + disks())", "usage", "expected one disk"),
     ] {
         let (result, effects) = run(text);
         let error = result.expect_err(text);

@@ -1,4 +1,4 @@
-//! `bty repl`: scripts, line by line.
+//! `bty repl`: runs script lines as they are typed.
 
 use std::io::{BufRead, IsTerminal};
 use std::ops::ControlFlow;
@@ -31,7 +31,7 @@ use helper::Helper;
 const PROMPT: &str = "bty> ";
 const HISTORY_LINES: usize = 5000;
 
-/// Reads and runs lines until the end of the input.
+/// Reads and runs lines until the end of the input, or until `:quit` or `exit()`.
 pub(crate) fn run(network: &Network, output: &Output) -> bty::Result<ExitCode> {
     let session = Session::new(network, output)?;
     let engine =
@@ -49,7 +49,7 @@ pub(super) struct Repl<'a> {
 }
 
 impl Repl<'_> {
-    /// With a person who edits lines.
+    /// Reads lines from a line editor.
     fn at_terminal(&mut self) -> bty::Result<ExitCode> {
         let failed =
             |e: ReadlineError| Error::new(ErrorKind::Host, "reading the terminal").because(e);
@@ -64,7 +64,7 @@ impl Repl<'_> {
             let _ = editor.load_history(path);
         }
         self.output
-            .say(&format!("bty {} - :help tells more, Ctrl-D ends", env!("CARGO_PKG_VERSION")));
+            .say(&format!("bty {} - type :help for help, Ctrl-D to quit", env!("CARGO_PKG_VERSION")));
         let code = loop {
             self.session.signals.set_editing(true);
             let line = editor.readline(PROMPT);
@@ -80,11 +80,10 @@ impl Repl<'_> {
             }
             let is_new = editor.add_history_entry(line.as_str()).unwrap_or(false);
             if let Some(path) = history.as_ref().filter(|_| is_new) {
-                // at once, so that nothing is lost however it ends; one that cannot be kept is no
-                // reason to fail
+                // after each line, so that a crash loses nothing; failures are ignored
                 let _ = editor.append_history(path);
             }
-            if let ControlFlow::Break(code) = self.line(&line) {
+            if let ControlFlow::Break(code) = self.run_line(&line) {
                 break code;
             }
             if let Some(helper) = editor.helper_mut() {
@@ -94,7 +93,7 @@ impl Repl<'_> {
         Ok(code)
     }
 
-    /// Without a terminal: the first error ends it.
+    /// Reads lines from a pipe; the first error ends the session.
     fn through_pipe(&mut self) -> bty::Result<ExitCode> {
         let failed = |e: std::io::Error| Error::new(ErrorKind::Host, "reading stdin").because(e);
         let mut pending = String::new();
@@ -105,14 +104,14 @@ impl Repl<'_> {
                 continue;
             }
             let whole = std::mem::take(&mut pending);
-            if let Some(code) = self.piped(&whole) {
+            if let Some(code) = self.run_piped_line(&whole) {
                 return Ok(code);
             }
         }
-        Ok(self.piped(&pending).unwrap_or(ExitCode::SUCCESS))
+        Ok(self.run_piped_line(&pending).unwrap_or(ExitCode::SUCCESS))
     }
 
-    fn piped(&mut self, line: &str) -> Option<ExitCode> {
+    fn run_piped_line(&mut self, line: &str) -> Option<ExitCode> {
         if line.trim().is_empty() {
             return None;
         }
@@ -126,8 +125,8 @@ impl Repl<'_> {
         }
     }
 
-    /// Does what `line` says; a failure is shown, and the session goes on.
-    fn line(&mut self, line: &str) -> ControlFlow<ExitCode> {
+    /// Runs a line and shows its error, if any; the session goes on.
+    fn run_line(&mut self, line: &str) -> ControlFlow<ExitCode> {
         self.perform(line).unwrap_or_else(|error| {
             self.output.script_error(&error);
             let is_over = self.session.signals.cancel().is_cancelled();
@@ -145,17 +144,17 @@ impl Repl<'_> {
         }
         let ended = self.interactive.eval(line, &CancelToken::new());
         self.session.progress.clear();
-        self.ended(&ended?)
+        self.show_outcome(&ended?)
     }
 
-    /// Shows the value of a line.
-    fn ended(&self, ended: &ScriptOutcome) -> Result<ControlFlow<ExitCode>, ScriptError> {
+    /// Shows the value of a line, or carries out its `exit` or `reboot`.
+    fn show_outcome(&self, ended: &ScriptOutcome) -> Result<ControlFlow<ExitCode>, ScriptError> {
         if ended.by_exit {
             let code = ended.value.as_int().ok().and_then(|code| u8::try_from(code).ok());
             return Ok(ControlFlow::Break(ExitCode::from(code.unwrap_or(0))));
         }
-        if let Some(wish) = ended.power {
-            return self.power(wish).map_err(|error| HostError::from(error).into());
+        if let Some(action) = ended.power {
+            return self.power(action).map_err(|error| HostError::from(error).into());
         }
         let text = render::display(&ended.value, self.session.console.size().columns);
         if !text.is_empty() {
@@ -164,20 +163,20 @@ impl Repl<'_> {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// A slip at the prompt must not take the machine down.
-    fn power(&self, wish: PowerAction) -> bty::Result<ControlFlow<ExitCode>> {
-        let prompt = "Type yes to take this machine down: ";
+    /// Asks before the machine is taken down: a typo at the prompt must not do that.
+    fn power(&self, action: PowerAction) -> bty::Result<ControlFlow<ExitCode>> {
+        let prompt = "Type yes to reboot or power off this machine: ";
         let answer =
             self.session.signals.ask(|cancel| self.session.console.read_line(prompt, cancel))?;
         if answer.as_deref().map(str::trim) == Some("yes") {
-            power::perform(wish, false, self.output)?;
+            power::perform(action, false, self.output)?;
             return Ok(ControlFlow::Break(ExitCode::SUCCESS));
         }
-        self.output.say("not done");
+        self.output.say("cancelled");
         Ok(ControlFlow::Continue(()))
     }
 
-    /// `:time EXPRESSION`.
+    /// Runs `:time EXPRESSION`.
     fn timed(&mut self, line: &str) -> Result<ControlFlow<ExitCode>, ScriptError> {
         let begun = Instant::now();
         let next = self.perform(line);
@@ -186,12 +185,12 @@ impl Repl<'_> {
     }
 }
 
-/// Where the lines of earlier sessions are; the directory is made for the user alone.
+/// Path of the history file; creates its directory, readable only by the user.
 fn history_file() -> Option<PathBuf> {
     use std::os::unix::fs::DirBuilderExt;
     let set =
         |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    // a relative one is to be ignored, says the specification of these directories
+    // the XDG specification says to ignore relative paths
     let state = set("XDG_STATE_HOME")
         .filter(|dir| dir.is_absolute())
         .or_else(|| Some(set("HOME")?.join(".local/state")))?;

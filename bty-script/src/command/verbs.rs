@@ -1,4 +1,4 @@
-//! One file a verb.
+//! The commands of `bty`, one per file.
 
 mod catalog;
 mod check;
@@ -27,7 +27,7 @@ use crate::output::Output;
 use crate::session::{ScriptFacts, Session};
 use crate::{repl, target, wizard};
 
-/// Runs the verb that was asked for.
+/// Runs the command; without one, the wizard or the plan of a server.
 pub(crate) fn run(cli: Cli, output: &Output) -> Result<ExitCode> {
     let network = &cli.network;
     let Some(verb) = cli.verb else {
@@ -69,7 +69,7 @@ pub(crate) fn run(cli: Cli, output: &Output) -> Result<ExitCode> {
         Verb::ScriptWorker => {
             let served = bty_script::worker::serve(&Limits::server());
             served.map_err(|e| {
-                Error::new(ErrorKind::Host, "answering calls of scripts").because(e)
+                Error::new(ErrorKind::Host, "answering plan calls").because(e)
             })?;
             Ok(ExitCode::SUCCESS)
         }
@@ -82,7 +82,7 @@ pub(crate) fn run(cli: Cli, output: &Output) -> Result<ExitCode> {
     }
 }
 
-/// The wizard, or what a server wants.
+/// Runs the plan of a server if `--mac` is given, the wizard otherwise.
 fn start(start: &Start, session: &Session, output: &Output) -> Result<ExitCode> {
     let console_log = ConsoleLog::default();
     let version = env!("CARGO_PKG_VERSION");

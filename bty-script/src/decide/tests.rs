@@ -81,7 +81,7 @@ fn the_bound_image_comes_from_the_catalog() {
         "no_target_disk"
     );
     let error = ask(text, "plan", &bound, "").unwrap_err();
-    assert_eq!(error.message, "the image that is bound to this machine is not in the catalog");
+    assert_eq!(error.message, "the image assigned to this machine is not in the catalog");
     assert!(error.place.is_some(), "{error:?}");
 }
 

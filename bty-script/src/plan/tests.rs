@@ -82,8 +82,8 @@ fn statements_outside_functions_happen_once() {
 fn a_newer_version_and_other_texts_are_refused() {
     for (text, why) in [
         ("//! bty plan script 2\n//! machine: x\n", "version 2"),
-        ("//! bty plan script x\n", "no version"),
-        ("//! bty plan script 1\nconst PLAN = 1;", "for which machine"),
+        ("//! bty plan script x\n", "version is missing"),
+        ("//! bty plan script 1\nconst PLAN = 1;", "machine is missing"),
         ("<html>", "first line"),
         ("", "first line"),
     ] {

@@ -1,4 +1,4 @@
-//! What can be typed next: modules, functions, fields, variables, disks, files, names in catalogs.
+//! Completion: modules, functions, fields, variables, disks, files, and names in catalogs.
 
 use std::path::Path;
 
@@ -11,12 +11,12 @@ use rhai::Map;
 use super::commands::COMMANDS;
 use super::input;
 
-/// What the session knows at the moment.
+/// The names that can be completed; collected anew after each line.
 pub(super) struct Names {
     pub(super) functions: Vec<Function>,
     pub(super) own_functions: Vec<String>,
     pub(super) variables: Vec<Variable>,
-    /// Looked up when they are asked for: sticks come and go.
+    /// Lists the disks when a completion needs them, since USB sticks come and go.
     pub(super) disks: Box<dyn Fn() -> Vec<Disk>>,
 }
 
@@ -41,7 +41,7 @@ impl Names {
     }
 }
 
-/// Where the word that is completed begins in `before`, and what can stand there.
+/// The offset in `before` (the text before the cursor) of the word to complete, and its completions.
 pub(super) fn complete(before: &str, names: &Names) -> (usize, Vec<String>) {
     if let Some(command) = before.strip_prefix(':') {
         return command_candidates(command, names);
@@ -55,7 +55,7 @@ pub(super) fn complete(before: &str, names: &Names) -> (usize, Vec<String>) {
         return (start, matching(typed, string_candidates(call, argument, typed, names)));
     }
     let start = before.rfind(|c: char| !c.is_alphanumeric() && c != '_').map_or(0, |at| at + 1);
-    // the character before may have several bytes
+    // the character at `at` may have several bytes
     let start =
         (start..=before.len()).find(|&at| before.is_char_boundary(at)).unwrap_or(before.len());
     let (left, typed) = before.split_at(start);
@@ -115,7 +115,7 @@ fn command_candidates(command: &str, names: &Names) -> (usize, Vec<String>) {
     (start, matching(argument, candidates))
 }
 
-/// Modules, functions without one, variables.
+/// Modules, functions without a module, and variables.
 fn globals(names: &Names) -> Vec<String> {
     let modules =
         names.functions.iter().filter(|f| !f.module.is_empty()).map(|f| format!("{}::", f.module));
@@ -128,7 +128,7 @@ fn globals(names: &Names) -> Vec<String> {
     modules.chain(functions).chain(own).chain(variables).collect()
 }
 
-/// Fields and methods of the variable `name`; all that there are when it is none.
+/// Fields and methods of the variable `name`; of all types if there is no such variable.
 fn members(name: &str, names: &Names) -> Vec<String> {
     let variable = names.variables.iter().find(|variable| variable.name == name);
     if let Some(map) = variable.and_then(|variable| variable.value.read_lock::<Map>()) {
@@ -146,7 +146,7 @@ fn members(name: &str, names: &Names) -> Vec<String> {
     .collect()
 }
 
-/// What a string can be that is the argument number `argument` of `call`.
+/// Completions of a string that is argument number `argument` (from 0) of `call`.
 fn string_candidates(call: &str, argument: usize, typed: &str, names: &Names) -> Vec<String> {
     let call = call.trim_end();
     let is = |name: &str| call.ends_with(name);
@@ -181,7 +181,7 @@ fn selectors(disk: &Disk) -> Vec<String> {
     all
 }
 
-/// Files and directories that `typed` may become.
+/// Files and directories in the directory of `typed`.
 fn files(typed: &str) -> Vec<String> {
     let (dir, _) =
         typed.rsplit_once('/').map_or(("", typed), |(dir, name)| (&typed[..=dir.len()], name));

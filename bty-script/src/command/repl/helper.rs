@@ -1,4 +1,4 @@
-//! What the line editor asks while somebody types.
+//! Completion, hints and highlighting for the line editor.
 
 use std::borrow::Cow;
 
@@ -24,7 +24,7 @@ impl Helper {
         Self { names: Names::collect(interactive), has_colour }
     }
 
-    /// Takes note of what the last line has defined.
+    /// Collects the names that the last line has defined.
     pub(super) fn refresh(&mut self, interactive: &InteractiveSession) {
         self.names = Names::collect(interactive);
     }
@@ -43,7 +43,7 @@ impl Completer for Helper {
 impl Hinter for Helper {
     type Hint = String;
 
-    /// The parameters of the function whose bracket was just opened.
+    /// The parameters of the function, right after its opening bracket.
     fn hint(&self, line: &str, pos: usize, _: &Context<'_>) -> Option<String> {
         let call = line[..pos].strip_suffix('(').filter(|_| pos == line.len())?;
         let start = call.rfind(|c: char| !c.is_alphanumeric() && c != '_').map_or(0, |at| at + 1);

@@ -85,11 +85,11 @@ fn check(client: &Client, src: &str, output: &Output, cancel: &CancelToken) -> R
         });
     }
     let bad = checks.iter().filter(|c| !c.is_ok()).count();
-    output.say(&format!("{} entries, {bad} with problems", checks.len()));
+    output.say(&format!("{} images checked, {bad} with problems", checks.len()));
     Ok(if bad == 0 { ExitCode::SUCCESS } else { exit::code(ErrorKind::Source) })
 }
 
-/// An entry for `src`, with what the origin tells about it.
+/// Creates an entry for `src`, with the size and digest that its server reports.
 fn examine(client: &Client, src: &str, name: Option<&str>, cancel: &CancelToken) -> Result<Entry> {
     catalog::canonical_src(src)?;
     let source = client.open(src, cancel)?;

@@ -32,7 +32,7 @@ pub(super) fn run(src: &str, full: bool, network: &Network, output: &Output) -> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// An image on a few lines.
+/// Describes an image on several lines.
 pub(super) fn describe(info: &ImageInfo, contents: Option<&Contents>) -> String {
     let mut shown =
         format!("{}\n    {}", text::escape(&info.source), text::escape(&info.summary()));
@@ -53,7 +53,7 @@ pub(super) fn describe(info: &ImageInfo, contents: Option<&Contents>) -> String 
     }
     if let Some(all) = contents {
         shown.push_str(&format!(
-            "\n    read in full: {} decoded, {} of it not zero\n    sha256 {}",
+            "\n    read completely: {} decoded, {} not zero\n    sha256 {}",
             human(all.disk_bytes),
             human(all.data_bytes),
             all.source_sha256

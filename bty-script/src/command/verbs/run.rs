@@ -19,7 +19,7 @@ pub(super) fn run(run: &Run, network: &Network, output: &Output) -> Result<ExitC
     let session = Session::new(network, output)?;
     let (mut world, effects) = world(run, &session)?;
     if output.is_json() {
-        world.terminal = Arc::new(Printed { screen: world.terminal, output: output.clone() });
+        world.terminal = Arc::new(JsonTerminal { screen: world.terminal, output: output.clone() });
     }
     let limits = Limits::operator().with_time(run.timeout.map(Duration::from_secs));
     let engine = session.engine_for(world, ScriptFacts::default(), InterruptTarget::Script, limits);
@@ -29,23 +29,23 @@ pub(super) fn run(run: &Run, network: &Network, output: &Output) -> Result<ExitC
     session.progress.clear();
     if let Some(effects) = effects {
         let power = ended.as_ref().ok().and_then(|ended| ended.power);
-        effects_of_dry_run(&effects, power.map(|action| Effect::Power { action }), output);
+        show_effects(&effects, power.map(|action| Effect::Power { action }), output);
         return finish(ended, output);
     }
-    if let Ok(ScriptOutcome { power: Some(wish), .. }) = &ended {
+    if let Ok(ScriptOutcome { power: Some(action), .. }) = &ended {
         session.console.restore();
-        power::perform(*wish, run.no_reboot, output)?;
+        power::perform(*action, run.no_reboot, output)?;
     }
     finish(ended, output)
 }
 
-/// A terminal for programs: what a script prints is an object like the others.
-struct Printed {
+/// A terminal for `--json`: output of `print` becomes a JSON event.
+struct JsonTerminal {
     screen: Arc<dyn Terminal>,
     output: Output,
 }
 
-impl Terminal for Printed {
+impl Terminal for JsonTerminal {
     fn size(&self) -> TerminalSize {
         self.screen.size()
     }
@@ -63,7 +63,7 @@ impl Terminal for Printed {
     }
 }
 
-/// What the script acts on, and the effects of a dry run.
+/// The world that the script acts on, and the log of effects of a dry run.
 fn world(run: &Run, session: &Session) -> Result<(World, Option<EffectLog>)> {
     if !run.dry_run {
         return Ok((session.world.clone(), None));
@@ -81,14 +81,15 @@ fn world(run: &Run, session: &Session) -> Result<(World, Option<EffectLog>)> {
     Ok((world, Some(effects)))
 }
 
-fn effects_of_dry_run(effects: &EffectLog, last: Option<Effect>, output: &Output) {
+fn show_effects(effects: &EffectLog, last: Option<Effect>, output: &Output) {
     let all: Vec<Effect> = effects.list().into_iter().chain(last).collect();
     if !output.is_json() {
         let count = all.len();
-        output.say(&format!(
-            "dry run: nothing was done; {count} {} it would have had:",
-            if count == 1 { "effect" } else { "effects" }
-        ));
+        output.say(&match count {
+            0 => "dry run: the script would change nothing".to_owned(),
+            1 => "dry run: nothing was changed; the script would do 1 thing:".to_owned(),
+            _ => format!("dry run: nothing was changed; the script would do {count} things:"),
+        });
     }
     for effect in &all {
         if output.is_json() {
@@ -99,7 +100,7 @@ fn effects_of_dry_run(effects: &EffectLog, last: Option<Effect>, output: &Output
     }
 }
 
-/// The exit code: what the script gave to `exit`, or why it failed.
+/// Shows the error if the script failed, and returns the exit code.
 fn finish(
     ended: std::result::Result<ScriptOutcome, bty_script::ScriptError>,
     output: &Output,

@@ -33,7 +33,7 @@ pub(super) fn run(verify: &Verify, network: &Network, output: &Output) -> Result
     output.event("report", &report);
     let Some(difference) = &report.first_difference else {
         output.say(&format!(
-            "{} holds the image: {} compared",
+            "{} holds the image: {} compared, all equal",
             text::escape_name(&disk.path),
             human(report.compared_bytes)
         ));
@@ -44,13 +44,13 @@ pub(super) fn run(verify: &Verify, network: &Network, output: &Output) -> Result
         _ => "other bytes",
     };
     output.say(&format!(
-        "{} differs from the image: first at offset {} ({found} there), {} differ in all",
+        "{} differs from the image: first difference at offset {} ({found} found), {} differ",
         text::escape_name(&disk.path),
         difference.offset,
         human(report.different_bytes)
     ));
     output.say(
-        " next: flash it again, or look for what wrote to it since (mounting a file system does)",
+        " next: flash it again, or find out what has written to it since (mounting a file system does)",
     );
     Ok(exit::code(ErrorKind::Integrity))
 }
