@@ -233,7 +233,7 @@ fn a_refused_report_is_not_repeated() {
     let server = PlanServer::start(|_| Plan::Script(script(&json!(1), "fn run(p) {}")), Vec::new())
         .status_faults(&[Fault::Status(409)]);
     let run = machine(&server).expect(0);
-    assert!(run.stderr.contains("refused: 409"), "{}", run.stderr);
+    assert!(run.stderr.contains("rejected the request: 409"), "{}", run.stderr);
     assert_eq!(server.reports().len(), 1);
 }
 

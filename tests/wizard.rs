@@ -135,7 +135,7 @@ fn a_refusal_before_the_first_write_leaves_the_disk_as_it_was_and_says_so() {
     let screen = terminal.screen();
     assert!(screen.contains("Flash FAILED.") && screen.contains("is mounted on"), "{screen}");
     assert!(
-        screen.contains("Nothing was written") && !screen.contains("partial write"),
+        screen.contains("Nothing was written") && !screen.contains("part of the image"),
         "{screen}"
     );
 }
@@ -152,7 +152,7 @@ fn only_the_whole_word_starts_a_flash() {
         terminal.send(&format!("{number}\r"));
         terminal.answer("> Type yes to erase and write:", answer);
         if is_explained {
-            terminal.wait_for("only the word yes starts it");
+            terminal.wait_for("to start, type the word yes");
             terminal.answer("(press Enter to continue)", "");
         }
     }
@@ -202,11 +202,11 @@ fn wrong_keys_are_explained_and_addresses_keep_their_case() {
     terminal.wait_for("press d, c, l or q");
     terminal.answer("(press Enter to continue)", "");
     terminal.answer("> Pick an image source:", "c");
-    terminal.answer("> catalog (q aborts):", &shelf.path("Catalog.toml"));
+    terminal.answer("> Catalog (q cancels):", &shelf.path("Catalog.toml"));
     terminal.wait_for("far away (x86_64)");
     for (answer, complaint) in [
-        ("7", "valid image numbers are 1..1"),
-        ("0", "valid image numbers are 1..1"),
+        ("7", "there is no image 7: pick 1 to 1"),
+        ("0", "there is no image 0: pick 1 to 1"),
         ("seven", "\"seven\" is neither a key nor a number"),
     ] {
         terminal.answer("> Pick an image:", answer);

@@ -101,7 +101,10 @@ fn login(text: &str) -> Result<(String, PathBuf), String> {
     let parts = text.split_once('=').filter(|(host, file)| !host.is_empty() && !file.is_empty());
     let (host, file) = parts.ok_or_else(|| "use the form images.example=FILE".to_owned())?;
     if host.contains(['/', '@']) {
-        return Err("only a host or HOST:PORT may come before the equals sign: images.example=FILE".to_owned());
+        return Err(
+            "only a host or HOST:PORT may come before the equals sign: images.example=FILE"
+                .to_owned(),
+        );
     }
     Ok((host.to_owned(), file.into()))
 }

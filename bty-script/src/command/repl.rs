@@ -63,8 +63,10 @@ impl Repl<'_> {
         if let Some(path) = &history {
             let _ = editor.load_history(path);
         }
-        self.output
-            .say(&format!("bty {} - type :help for help, Ctrl-D to quit", env!("CARGO_PKG_VERSION")));
+        self.output.say(&format!(
+            "bty {} - type :help for help, Ctrl-D to quit",
+            env!("CARGO_PKG_VERSION")
+        ));
         let code = loop {
             self.session.signals.set_editing(true);
             let line = editor.readline(PROMPT);

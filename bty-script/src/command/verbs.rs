@@ -68,9 +68,7 @@ pub(crate) fn run(cli: Cli, output: &Output) -> Result<ExitCode> {
         }
         Verb::ScriptWorker => {
             let served = bty_script::worker::serve(&Limits::server());
-            served.map_err(|e| {
-                Error::new(ErrorKind::Host, "answering plan calls").because(e)
-            })?;
+            served.map_err(|e| Error::new(ErrorKind::Host, "answering plan calls").because(e))?;
             Ok(ExitCode::SUCCESS)
         }
         Verb::Completions { shell } => {

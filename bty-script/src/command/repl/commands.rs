@@ -47,7 +47,8 @@ impl Repl<'_> {
 
     fn help(&self) {
         COMMANDS.iter().for_each(|(_, text)| self.output.print(text));
-        self.output.print("Tab completes, Ctrl-C stops what is running. Other lines are script code:");
+        self.output
+            .print("Tab completes, Ctrl-C stops what is running. Other lines are script code:");
         self.output.print("  disks()\n  flash(\"a.img\", \"serial:…\")");
     }
 
@@ -60,8 +61,10 @@ impl Repl<'_> {
         };
         let text = text.ok_or_else(|| {
             let close = reference::closest_function(engine, name);
-            let next = close
-                .map_or_else(|| ":doc lists all of them".into(), |close| format!("did you mean {close}?"));
+            let next = close.map_or_else(
+                || ":doc lists all of them".into(),
+                |close| format!("did you mean {close}?"),
+            );
             usage_error(format!("no function, module or type is called {name}"), next)
         })?;
         self.output.print(&text);
@@ -96,9 +99,8 @@ impl Repl<'_> {
                     HostError::new("refused", format!("cannot save to {path}: it exists"))
                         .hint(format!("type :save! {path} to overwrite it"))
                 }
-                _ => {
-                    HostError::new("host", format!("writing {path}: {e}")).hint("use another file name")
-                }
+                _ => HostError::new("host", format!("writing {path}: {e}"))
+                    .hint("use another file name"),
             },
         )?;
         self.output.say(&format!("saved; try it with: bty run {path} --dry-run"));

@@ -25,7 +25,10 @@ pub(super) fn run(
     let text = match name {
         None => reference::overview(&engine),
         Some(name) => reference::describe(&engine, name).ok_or_else(|| {
-            let error = Error::new(ErrorKind::Usage, format!("no function, module or type is called {name}"));
+            let error = Error::new(
+                ErrorKind::Usage,
+                format!("no function, module or type is called {name}"),
+            );
             match reference::closest_function(&engine, name) {
                 Some(close) => error.hint(format!("did you mean {close}?")),
                 None => error.hint("bty docs lists all of them"),

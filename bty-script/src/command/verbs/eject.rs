@@ -22,8 +22,11 @@ pub(super) fn run(name: &str, dir: &Path, force: bool, output: &Output) -> Resul
         files.iter().map(|(name, text)| (dir.join(format!("{name}.rhai")), text)).collect();
     // copy all or nothing, so that no changed script is lost
     if let Some((path, _)) = paths.iter().find(|(path, _)| !force && path.exists()) {
-        return Err(Error::new(ErrorKind::Refused, format!("cannot copy to {}: it exists", path.display()))
-            .hint("choose another directory, or use --force to overwrite it"));
+        return Err(Error::new(
+            ErrorKind::Refused,
+            format!("cannot copy to {}: it exists", path.display()),
+        )
+        .hint("choose another directory, or use --force to overwrite it"));
     }
     for (path, text) in &paths {
         std::fs::write(path, text).map_err(|e| failed("writing", path, e))?;

@@ -97,7 +97,9 @@ pub(super) fn open_image(
     let (given, listed) =
         (Checksums { sha256: options.sha256, sha512: options.sha512 }, entry.promised());
     let merged = given.merged(listed).ok_or_else(|| {
-        let message = format!("the catalog lists {listed} for {src:?}, but the command line requires {given}");
+        let message = format!(
+            "the catalog lists {listed} for {src:?}, but the command line requires {given}"
+        );
         Error::new(ErrorKind::Integrity, message)
             .hint("find out which of them is right; nothing was written")
     })?;
@@ -107,7 +109,8 @@ pub(super) fn open_image(
 
 /// True if the only objection is an unrecognized image, and a person is there to overrule it.
 fn can_ask_for_raw(refusals: &[Refusal], flash: &Flash) -> bool {
-    let is_only_unrecognized = !refusals.is_empty() && refusals.iter().all(Refusal::is_unrecognized_image);
+    let is_only_unrecognized =
+        !refusals.is_empty() && refusals.iter().all(Refusal::is_unrecognized_image);
     is_only_unrecognized && !flash.yes && !flash.dry_run && std::io::stdin().is_terminal()
 }
 
