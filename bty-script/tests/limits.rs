@@ -40,7 +40,7 @@ const WAYS: [(&str, &str); 10] = [
 
 // one test: the others would count the memory of this one
 #[test]
-fn every_way_to_use_up_the_machine_ends_with_its_place() {
+fn every_resource_bomb_hits_a_limit_with_its_place() {
     let mut unhurried = Limits::server().with_time(Some(Duration::from_secs(2)));
     // memory and time have to hold alone
     unhurried.operations = 0;
@@ -70,13 +70,13 @@ fn workers(count: usize) -> Workers {
     Workers::new(command, Limits::server(), count)
 }
 
-fn ask(
+fn call_boot(
     workers: &Workers,
     name: &str,
     text: &str,
     machine: &MachineFacts,
 ) -> Result<Value, ScriptError> {
-    let question = PlanCall {
+    let plan_call = PlanCall {
         name,
         text,
         function: "boot",
@@ -84,23 +84,23 @@ fn ask(
         args: Vec::new(),
         catalog: "",
     };
-    workers.decide(&question).map(|decision| decision.value)
+    workers.decide(&plan_call).map(|decision| decision.value)
 }
 
 fn call(workers: &Workers, name: &str, text: &str) -> Result<Value, ScriptError> {
-    ask(workers, name, text, &MachineFacts::default())
+    call_boot(workers, name, text, &MachineFacts::default())
 }
 
 #[test]
-fn a_worker_answers_and_tells_failures_with_their_place() {
+fn a_worker_returns_values_and_failures_with_their_place() {
     let workers = workers(1);
     let text =
         "fn boot(m) { if m.state.flashed == true { \"disk\" } else { throw `not yet: ${m.mac}` } }";
     for _ in 0..3 {
         let machine = MachineFacts { state: json!({ "flashed": true }), ..MachineFacts::default() };
-        assert_eq!(ask(&workers, "plan.rhai", text, &machine).unwrap(), json!("disk"));
+        assert_eq!(call_boot(&workers, "plan.rhai", text, &machine).unwrap(), json!("disk"));
         let machine = MachineFacts { mac: "52:54".into(), ..MachineFacts::default() };
-        let error = ask(&workers, "plan.rhai", text, &machine).unwrap_err();
+        let error = call_boot(&workers, "plan.rhai", text, &machine).unwrap_err();
         assert_eq!((error.cause, error.message.as_str()), (Cause::Throw, "not yet: 52:54"));
         assert_eq!(error.place.unwrap().line, 1);
     }
@@ -111,7 +111,7 @@ fn a_worker_answers_and_tells_failures_with_their_place() {
 }
 
 #[test]
-fn a_worker_is_ended_and_the_next_call_is_answered() {
+fn calls_succeed_after_a_worker_was_killed() {
     let workers = workers(2);
     for (what, text) in WAYS {
         let bomb =

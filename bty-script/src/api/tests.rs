@@ -59,7 +59,7 @@ fn run(text: &str) -> (Result<Value, ScriptError>, Vec<Effect>) {
 }
 
 #[test]
-fn a_machine_tells_what_it_is() {
+fn system_functions_describe_the_machine() {
     for (text, wanted) in [
         ("system::hostname()", json!("rack-3")),
         ("fn version() { system::facts().version } version() == BTY.version", json!(true)),
@@ -84,7 +84,7 @@ fn a_machine_tells_what_it_is() {
 }
 
 #[test]
-fn images_and_catalogs_are_had_by_every_name() {
+fn images_and_catalogs_open_by_every_reference() {
     for (text, wanted) in [
         ("images::open(\"/images/a.img\").name", json!("a.img")),
         (
@@ -107,7 +107,7 @@ fn images_and_catalogs_are_had_by_every_name() {
 }
 
 #[test]
-fn every_way_to_name_an_image_and_a_disk_flashes_it() {
+fn images_and_disks_can_be_passed_in_every_form() {
     for image in [
         "\"/images/a.img\"",
         "images::open(\"/images/a.img\")",
@@ -127,7 +127,7 @@ fn every_way_to_name_an_image_and_a_disk_flashes_it() {
 }
 
 #[test]
-fn what_cannot_be_flashed_has_a_reason_and_no_effect() {
+fn a_refused_flash_has_a_reason_and_no_effect() {
     for (text, kind, reason) in [
         (
             "flash(\"/images/none.img\", \"serial:S1\")",
@@ -155,14 +155,14 @@ fn what_cannot_be_flashed_has_a_reason_and_no_effect() {
 }
 
 #[test]
-fn verify_tells_whether_it_was_flashed() {
+fn verify_detects_the_flashed_image() {
     let text = "let before = verify(\"/images/a.img\", \"serial:S1\"); flash(\"/images/a.img\", \"serial:S1\"); \
         let after = verify(\"/images/a.img\", \"serial:S1\"); [before.is_equal, before.first_difference.offset, after.is_equal, after.first_difference]";
     assert_eq!(run(text).0.unwrap(), json!([false, 0, true, null]));
 }
 
 #[test]
-fn servers_are_asked_and_told_in_json() {
+fn http_functions_exchange_json() {
     assert_eq!(run("http::get_json(\"http://h/order\").serial").0.unwrap(), json!("S1"));
     // no bit is lost on the way in and out
     assert_eq!(run("http::get_json(\"http://h/order\").large").0.unwrap(), json!(u64::MAX));

@@ -37,7 +37,7 @@ fn a_good_script_has_no_findings() {
 }
 
 #[test]
-fn unknown_functions_and_wrong_counts_are_found_with_their_place() {
+fn unknown_functions_and_wrong_argument_counts_are_found_with_their_place() {
     let found = findings(
         "let d = disks::by_serail(\"X\");\nflash(\"a\");\nfn wait() { slep(1) }\nd.validate(1);\nnowhere(2);",
         &ImportRoot::None,
@@ -79,7 +79,7 @@ fn comparisons_that_fail_are_found() {
 }
 
 #[test]
-fn imports_are_followed_below_the_root_and_nowhere_else() {
+fn imports_are_resolved_only_below_the_root() {
     let dir = tempfile::tempdir().unwrap();
     let outside = tempfile::tempdir().unwrap();
     fs::write(outside.path().join("secret.rhai"), "fn x() {}").unwrap();

@@ -13,13 +13,13 @@ use serde_json::{Value, json};
 #[derive(Clone)]
 pub(crate) struct Output {
     is_json: bool,
-    has_colour: bool,
+    has_color: bool,
 }
 
 impl Output {
     pub(crate) fn new(is_json: bool) -> Self {
-        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
-        Self { is_json, has_colour: std::io::stderr().is_terminal() && !no_colour }
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+        Self { is_json, has_color: std::io::stderr().is_terminal() && !no_color }
     }
 
     pub(crate) fn is_json(&self) -> bool {
@@ -110,17 +110,13 @@ impl Output {
         }
     }
 
-    pub(crate) fn has_colour(&self) -> bool {
-        self.has_colour
+    pub(crate) fn has_color(&self) -> bool {
+        self.has_color
     }
 
     /// `word` in a style, or plain without colors. It is not escaped, so it must be a constant.
     fn paint(&self, style: Style, word: &str) -> String {
-        if self.has_colour {
-            format!("\x1b[{}m{word}\x1b[0m", style.sgr())
-        } else {
-            word.to_owned()
-        }
+        if self.has_color { format!("\x1b[{}m{word}\x1b[0m", style.sgr()) } else { word.to_owned() }
     }
 
     fn line(&self, value: &Value) {

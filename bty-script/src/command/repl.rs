@@ -58,7 +58,7 @@ impl Repl<'_> {
         let config = config.max_history_size(HISTORY_LINES).map_err(failed)?.build();
         let mut editor: Editor<Helper, FileHistory> =
             Editor::with_config(config).map_err(failed)?;
-        editor.set_helper(Some(Helper::new(&self.interactive, self.output.has_colour())));
+        editor.set_helper(Some(Helper::new(&self.interactive, self.output.has_color())));
         let history = history_file();
         if let Some(path) = &history {
             let _ = editor.load_history(path);

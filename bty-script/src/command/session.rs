@@ -30,7 +30,7 @@ pub(crate) struct Session {
 impl Session {
     pub(crate) fn new(network: &Network, output: &Output) -> Result<Self> {
         let signals = Signals::listen()?;
-        let console = Arc::new(Console::new(output.has_colour()));
+        let console = Arc::new(Console::new(output.has_color()));
         let progress = Arc::new(ProgressDisplay::new(output.is_json()));
         let client = network::client(network, progress.clone())?;
         let world = SystemWorld::world(client.clone(), console.clone(), progress.clone());

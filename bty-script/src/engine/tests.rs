@@ -11,22 +11,26 @@ use crate::error::Cause;
 use crate::terminal::ScriptedTerminal;
 use crate::world::{SimulatedWorld, SystemWorld};
 
-fn on(context: ScriptContext, limits: Limits, text: &str) -> Result<ScriptOutcome, ScriptError> {
+fn run_in(
+    context: ScriptContext,
+    limits: Limits,
+    text: &str,
+) -> Result<ScriptOutcome, ScriptError> {
     let engine = Engine::new(context, limits);
     let script = engine.compile("script.rhai", text, &ImportRoot::None)?;
     engine.run(&script, &[], &CancelToken::new())
 }
 
 fn compute(limits: Limits, text: &str) -> Result<ScriptOutcome, ScriptError> {
-    on(ScriptContext::compute_only(), limits, text)
+    run_in(ScriptContext::compute_only(), limits, text)
 }
 
 /// This machine, as far as reading and waiting go: nothing that a test runs may write.
-fn real() -> ScriptContext {
-    real_with(ScriptedTerminal::default())
+fn this_machine() -> ScriptContext {
+    this_machine_with(ScriptedTerminal::default())
 }
 
-fn real_with(terminal: ScriptedTerminal) -> ScriptContext {
+fn this_machine_with(terminal: ScriptedTerminal) -> ScriptContext {
     let world = SystemWorld::world(Client::default(), Arc::new(terminal), Arc::new(()));
     ScriptContext::new(Capabilities::NONE.with(Capability::Read).with(Capability::Power), world)
 }
@@ -75,10 +79,10 @@ fn modules_that_import_each_other_fail_instead_of_hanging() {
 }
 
 #[test]
-fn waiting_counts_as_time() {
+fn waiting_counts_against_the_time_limit() {
     let begun = Instant::now();
     let limits = Limits::operator().with_time(Some(Duration::from_millis(200)));
-    let error = on(real(), limits, "sleep(600);").unwrap_err();
+    let error = run_in(this_machine(), limits, "sleep(600);").unwrap_err();
     assert_eq!(error.cause, Cause::Limit, "{error}");
     assert!(error.message.contains("longer than 0.2 s"), "{error}");
     // a bound on hanging, not on speed
@@ -86,9 +90,10 @@ fn waiting_counts_as_time() {
 }
 
 #[test]
-fn catching_does_not_help_against_a_limit() {
+fn limits_cannot_be_caught() {
     let limits = Limits::operator().with_time(Some(Duration::from_millis(200)));
-    let error = on(real(), limits, "loop { try { sleep(600); } catch {} }").unwrap_err();
+    let error =
+        run_in(this_machine(), limits, "loop { try { sleep(600); } catch {} }").unwrap_err();
     assert_eq!(error.cause, Cause::Limit, "{error}");
 }
 
@@ -96,7 +101,7 @@ fn catching_does_not_help_against_a_limit() {
 fn cancelling_ends_a_loop_and_a_wait() {
     for text in ["loop {}", "sleep(600);", "loop { try { sleep(600); } catch {} }"] {
         let terminal = ScriptedTerminal::default();
-        let engine = Engine::new(real_with(terminal.clone()), Limits::operator());
+        let engine = Engine::new(this_machine_with(terminal.clone()), Limits::operator());
         let script = engine
             .compile("script.rhai", &format!("print(\"begun\"); {text}"), &ImportRoot::None)
             .unwrap();
@@ -116,7 +121,7 @@ fn cancelling_ends_a_loop_and_a_wait() {
 }
 
 #[test]
-fn nothing_can_be_evaluated_or_imported_behind_the_back() {
+fn eval_and_imports_outside_the_root_are_refused() {
     for (text, why) in [
         ("eval(\"1\")", "eval"),
         ("import \"/etc/passwd\" as p;", "this script may not import anything"),
@@ -131,7 +136,7 @@ fn nothing_can_be_evaluated_or_imported_behind_the_back() {
 }
 
 #[test]
-fn a_host_without_capabilities_only_computes() {
+fn a_context_without_capabilities_only_computes() {
     for text in [
         "disks()",
         "disks::list()",
@@ -178,7 +183,7 @@ fn a_host_without_capabilities_only_computes() {
 
 #[test]
 fn local_images_need_no_network_and_others_do() {
-    let host = || {
+    let context = || {
         ScriptContext::new(
             Capabilities::NONE.with(Capability::Read),
             SystemWorld::world(
@@ -188,13 +193,14 @@ fn local_images_need_no_network_and_others_do() {
             ),
         )
     };
-    let local = on(host(), Limits::operator(), "images::open(\"/nowhere.img\")").unwrap_err();
+    let local =
+        run_in(context(), Limits::operator(), "images::open(\"/nowhere.img\")").unwrap_err();
     assert_eq!(local.kind(), "source");
     for text in
         ["images::open(\"http://127.0.0.1:1/x\")", "catalog::load(\"oras://127.0.0.1/a/b:c\")"]
     {
         assert_eq!(
-            on(host(), Limits::operator(), text).unwrap_err().kind(),
+            run_in(context(), Limits::operator(), text).unwrap_err().kind(),
             "capability",
             "{text}"
         );
@@ -216,13 +222,13 @@ const RACK: &str = r#"
     disk_size = "16G"
 "#;
 
-fn described(text: &str) -> Result<ScriptOutcome, ScriptError> {
+fn simulate(text: &str) -> Result<ScriptOutcome, ScriptError> {
     let (world, ..) = SimulatedWorld::parse(RACK).unwrap();
-    on(ScriptContext::new(Capabilities::all(), world), Limits::operator(), text)
+    run_in(ScriptContext::new(Capabilities::all(), world), Limits::operator(), text)
 }
 
 #[test]
-fn a_failure_of_the_host_is_a_value_and_a_throw_stays_what_it_was() {
+fn a_host_error_is_caught_as_error_and_a_throw_as_the_thrown_value() {
     let text = r#"
         let found = [];
         try { disks::by_serial("none") } catch (e) { found.push(type_of(e)); found.push(e.kind); found.push(e.hint.contains("HUGE")); }
@@ -232,7 +238,7 @@ fn a_failure_of_the_host_is_a_value_and_a_throw_stays_what_it_was() {
         try { let a = [1]; a[5] } catch (e) { found.push(e.error); }
         found
     "#;
-    let found = to_json(&described(text).unwrap().value).unwrap();
+    let found = to_json(&simulate(text).unwrap().value).unwrap();
     let wanted = serde_json::json!([
         "Error",
         "refused",
@@ -248,7 +254,7 @@ fn a_failure_of_the_host_is_a_value_and_a_throw_stays_what_it_was() {
 }
 
 #[test]
-fn uncaught_failures_tell_whose_they_are() {
+fn uncaught_failures_have_their_cause() {
     for (text, cause, kind) in [
         ("disks::by_serial(\"none\")", Cause::Host, "refused"),
         ("throw \"mine\"", Cause::Throw, "throw"),
@@ -257,47 +263,46 @@ fn uncaught_failures_tell_whose_they_are() {
         ("1 + ", Cause::Syntax, "syntax"),
         ("size(-1)", Cause::Host, "usage"),
     ] {
-        let error = described(text).unwrap_err();
+        let error = simulate(text).unwrap_err();
         assert_eq!((error.cause, error.kind()), (cause, kind), "{text}: {error}");
     }
 }
 
 #[test]
-fn a_failure_in_a_function_shows_the_line_and_the_way_there() {
+fn a_failure_in_a_function_shows_its_line_and_the_calls() {
     let error =
-        described("fn pick(s) {\n    disks::by_serial(s)\n}\n\npick(\"none\");").unwrap_err();
+        simulate("fn pick(s) {\n    disks::by_serial(s)\n}\n\npick(\"none\");").unwrap_err();
     let shown = error.to_string();
     let wanted = "no disk matches serial:none\n  --> script.rhai:2:12\n   |\n 2 |     disks::by_serial(s)\n   |            ^\n  called from script.rhai:5:1";
     assert_eq!(shown, wanted);
 }
 
 #[test]
-fn misspelt_options_are_refused() {
+fn misspelled_options_are_refused() {
     let error =
-        described("flash(\"/images/a.img\", \"serial:HUGE\", #{ verfy: false })").unwrap_err();
+        simulate("flash(\"/images/a.img\", \"serial:HUGE\", #{ verfy: false })").unwrap_err();
     assert_eq!(error.message, "unknown option verfy of flash");
-    let error = described("flash(\"/images/a.img\", \"serial:HUGE\", #{ verify: 1 })").unwrap_err();
+    let error = simulate("flash(\"/images/a.img\", \"serial:HUGE\", #{ verify: 1 })").unwrap_err();
     assert_eq!(error.message, "the option verify of flash must be true or false");
 }
 
 #[test]
 fn reboot_ends_the_script_and_cannot_be_caught() {
-    let ended =
-        described("try { reboot(); } catch { throw \"caught\" } throw \"went on\"").unwrap();
+    let ended = simulate("try { reboot(); } catch { throw \"caught\" } throw \"went on\"").unwrap();
     assert_eq!(ended.power, Some(PowerAction::Reboot));
-    let ended = described("fn f() { power_off() } f(); throw \"went on\"").unwrap();
+    let ended = simulate("fn f() { power_off() } f(); throw \"went on\"").unwrap();
     assert_eq!(ended.power, Some(PowerAction::PowerOff));
-    let ended = described("fn f() { exit(3) } f();").unwrap();
+    let ended = simulate("fn f() { exit(3) } f();").unwrap();
     assert!(ended.by_exit);
     assert_eq!(ended.value.as_int(), Ok(3));
 }
 
 #[test]
-fn no_bit_of_a_size_is_lost() {
+fn sizes_keep_all_64_bits() {
     let text = "let d = disks::by_serial(\"HUGE\"); [d.size_bytes == size(\"18446744073709551104\"), d.size_bytes - 1 < d.size_bytes, `${d.size_bytes}`, d.size_bytes / 2 * 2 == d.size_bytes]";
-    let found = to_json(&described(text).unwrap().value).unwrap();
+    let found = to_json(&simulate(text).unwrap().value).unwrap();
     assert_eq!(found, serde_json::json!([true, true, "16.0 EiB", true]));
-    let error = described("disks::by_serial(\"HUGE\").size_bytes.bytes").unwrap_err();
+    let error = simulate("disks::by_serial(\"HUGE\").size_bytes.bytes").unwrap_err();
     assert!(error.message.contains("do not fit into an integer"), "{error}");
     for text in [
         "disks::by_serial(\"HUGE\").size_bytes * 2",
@@ -306,7 +311,7 @@ fn no_bit_of_a_size_is_lost() {
         "size(5) % size(0)",
         "size(5) / size(0)",
     ] {
-        assert!(described(text).unwrap_err().message.contains("out of range"), "{text}");
+        assert!(simulate(text).unwrap_err().message.contains("out of range"), "{text}");
     }
 }
 
@@ -318,16 +323,16 @@ fn the_progress_function_sees_events_and_cancels_by_throwing() {
         [phases, report.is_success]
     "#;
     assert_eq!(
-        to_json(&described(text).unwrap().value).unwrap(),
+        to_json(&simulate(text).unwrap().value).unwrap(),
         serde_json::json!([["wipe", "write", "verify"], true])
     );
-    let error = described("flash(\"/images/a.img\", \"serial:HUGE\", #{}, |e| throw \"enough\")")
+    let error = simulate("flash(\"/images/a.img\", \"serial:HUGE\", #{}, |e| throw \"enough\")")
         .unwrap_err();
     assert_eq!((error.cause, error.message.as_str()), (Cause::Throw, "enough"));
 }
 
 /// The value of `text` as JSON, or the message of its failure and the hint.
-fn outcome(text: &str) -> Result<serde_json::Value, String> {
+fn evaluate(text: &str) -> Result<serde_json::Value, String> {
     let shown =
         |error: ScriptError| format!("{}: {}", error.message, error.hint.unwrap_or_default());
     compute(Limits::operator(), text).map(|ended| to_json(&ended.value).unwrap()).map_err(shown)
@@ -367,12 +372,12 @@ fn sizes_compare_with_texts_and_numbers_in_every_operator() {
         ("#{} == \"auto\" || 5 == \"all\" || () == 1 || \"\" == ()", false),
         ("let limit = \"1G\"; [size(\"2G\")].all(|s| s > limit)", true),
     ] {
-        assert_eq!(outcome(text), Ok(wanted.into()), "{text}");
+        assert_eq!(evaluate(text), Ok(wanted.into()), "{text}");
     }
 }
 
 #[test]
-fn values_of_unlike_types_are_never_silently_out_of_order() {
+fn comparing_values_of_different_types_fails() {
     for (text, why) in [
         ("size(5) > \"big\"", "\"big\" is not a size"),
         ("size(5) == \"big\"", "\"big\" is not a size"),
@@ -397,18 +402,18 @@ fn values_of_unlike_types_are_never_silently_out_of_order() {
         ("size(5) / \"1\"", "there is no function /"),
         ("max(5, \"1G\")", "there is no function max"),
     ] {
-        let error = outcome(text).expect_err(text);
+        let error = evaluate(text).expect_err(text);
         assert!(error.contains(why), "{text}: {error}");
     }
-    assert_eq!(outcome("\"free: \" + size(1024) + \" here\""), Ok("free: 1.0 KiB here".into()));
+    assert_eq!(evaluate("\"free: \" + size(1024) + \" here\""), Ok("free: 1.0 KiB here".into()));
     let error = compute(Limits::operator(), "let a = 1;\nif a > \"100G\" { throw 1 }").unwrap_err();
     assert_eq!(error.place.map(|place| (place.line, place.column)), Some((2, 6)));
 }
 
 #[test]
-fn a_comparator_orders_or_ends_the_script() {
+fn an_invalid_comparer_fails_the_script() {
     let sizes = "let s = [size(\"3G\"), size(\"1G\"), size(\"2G\")];";
-    let of = |rest: &str| outcome(&format!("{sizes} {rest} s.map(|x| x / size(\"1G\"))"));
+    let of = |rest: &str| evaluate(&format!("{sizes} {rest} s.map(|x| x / size(\"1G\"))"));
     for (sort, wanted) in [
         ("s.sort(|a, b| a - b);", [1, 2, 3]),
         ("s.sort(|a, b| b - a);", [3, 2, 1]),
@@ -432,17 +437,17 @@ fn a_comparator_orders_or_ends_the_script() {
         assert!(error.contains(why), "{sort}: {error}");
     }
     assert_eq!(
-        outcome("let s = [3, 1]; try { s.sort(|a, b| throw 1) } catch {} s"),
+        evaluate("let s = [3, 1]; try { s.sort(|a, b| throw 1) } catch {} s"),
         Ok(serde_json::json!([3, 1]))
     );
     assert_eq!(
-        outcome("let s = [1, 1, 1]; s.sort(|a, b| a < b); s.sort(|a, b| a <= b); s"),
+        evaluate("let s = [1, 1, 1]; s.sort(|a, b| a < b); s.sort(|a, b| a <= b); s"),
         Ok(serde_json::json!([1, 1, 1]))
     );
 }
 
 #[test]
-fn what_a_function_says_of_an_item_is_true_or_false() {
+fn callbacks_must_return_true_or_false() {
     for (text, wanted) in [
         ("[1, 2, 3].filter(|x| x > 1)", serde_json::json!([2, 3])),
         ("[1, 2, 3].filter(|x, i| i > 1)", serde_json::json!([3])),
@@ -469,7 +474,7 @@ fn what_a_function_says_of_an_item_is_true_or_false() {
             serde_json::json!([2, 2]),
         ),
     ] {
-        assert_eq!(outcome(text), Ok(wanted), "{text}");
+        assert_eq!(evaluate(text), Ok(wanted), "{text}");
     }
     for call in [
         "filter(|x| 1)",
@@ -481,24 +486,24 @@ fn what_a_function_says_of_an_item_is_true_or_false() {
         "retain(|x| x)",
         "dedup(|a, b| 0)",
     ] {
-        let error = outcome(&format!("let a = [1, 2]; a.{call}")).expect_err(call);
+        let error = evaluate(&format!("let a = [1, 2]; a.{call}")).expect_err(call);
         let name = call.split('(').next().unwrap();
         assert!(
             error.starts_with(&format!("the function given to {name}() gave a value of type")),
             "{call}: {error}"
         );
-        let error = outcome(&format!("let a = [1, 2]; a.{name}(|a| nowhere(a))")).expect_err(call);
+        let error = evaluate(&format!("let a = [1, 2]; a.{name}(|a| nowhere(a))")).expect_err(call);
         assert!(error.starts_with("there is no function"), "{call}: {error}");
     }
-    let error = outcome("#{ a: 1 }.filter(|k, v| v)").unwrap_err();
+    let error = evaluate("#{ a: 1 }.filter(|k, v| v)").unwrap_err();
     assert!(error.contains("callback of filter() returned"), "{error}");
 }
 
 #[test]
-fn what_a_person_is_shown_cannot_drive_the_terminal() {
+fn shown_text_cannot_control_the_terminal() {
     let (world, _, terminal) = SimulatedWorld::parse("").unwrap();
     let text = "ui::say(\"a\\x1b[2Jb\\x07\"); ui::say(ui::paint(\"bad\", \"red\")); ui::say(ui::clean(\"x\\x1b[31my\")); ui::table([#{ a: \"\\x1b]0;t\\x07\" }]);";
-    on(ScriptContext::new(Capabilities::all(), world), Limits::operator(), text).unwrap();
+    run_in(ScriptContext::new(Capabilities::all(), world), Limits::operator(), text).unwrap();
     assert!(
         terminal.transcript().iter().all(|line| !line.contains(['\u{1b}', '\u{7}'])),
         "{:?}",

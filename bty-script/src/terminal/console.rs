@@ -21,17 +21,17 @@ const SHOW_CURSOR: &str = "\x1b[?25h";
 
 /// The terminal of this process. Restores its modes when dropped.
 pub struct Console {
-    has_colour: bool,
+    has_color: bool,
     can_ask: bool,
     before: Option<Termios>,
 }
 
 impl Console {
-    /// Uses styles if `has_colour`.
+    /// Uses styles if `has_color`.
     #[must_use]
-    pub fn new(has_colour: bool) -> Self {
+    pub fn new(has_color: bool) -> Self {
         let stdin = std::io::stdin();
-        Self { has_colour, can_ask: stdin.is_terminal(), before: tcgetattr(&stdin).ok() }
+        Self { has_color, can_ask: stdin.is_terminal(), before: tcgetattr(&stdin).ok() }
     }
 
     /// Restores modes and cursor. Dropping does it too; a forced exit has to call it.
@@ -132,13 +132,12 @@ impl Terminal for Console {
     fn print(&self, text: &str) {
         stdout::write_line(&escape_for_terminal(
             text,
-            self.has_colour && std::io::stdout().is_terminal(),
+            self.has_color && std::io::stdout().is_terminal(),
         ));
     }
 
     fn say(&self, text: &str) {
-        let _ =
-            writeln!(std::io::stderr().lock(), "{}", escape_for_terminal(text, self.has_colour));
+        let _ = writeln!(std::io::stderr().lock(), "{}", escape_for_terminal(text, self.has_color));
     }
 
     fn read_line(&self, prompt: &str, cancel: &CancelToken) -> Result<Option<String>> {
@@ -149,7 +148,7 @@ impl Terminal for Console {
         self.make_usable();
         {
             let mut stderr = std::io::stderr().lock();
-            let _ = write!(stderr, "{}", escape_for_terminal(prompt, self.has_colour));
+            let _ = write!(stderr, "{}", escape_for_terminal(prompt, self.has_color));
             let _ = stderr.flush();
         }
         if !self.wait_for_line(cancel, None) {
@@ -165,7 +164,7 @@ impl Terminal for Console {
     }
 
     fn paint(&self, style: Style, text: &str) -> String {
-        if self.has_colour && !text.is_empty() {
+        if self.has_color && !text.is_empty() {
             format!("\x1b[{}m{text}\x1b[0m", style.sgr())
         } else {
             text.to_owned()

@@ -16,12 +16,12 @@ use super::{highlight, input};
 #[derive(rustyline::Helper)]
 pub(super) struct Helper {
     names: Names,
-    has_colour: bool,
+    has_color: bool,
 }
 
 impl Helper {
-    pub(super) fn new(interactive: &InteractiveSession, has_colour: bool) -> Self {
-        Self { names: Names::collect(interactive), has_colour }
+    pub(super) fn new(interactive: &InteractiveSession, has_color: bool) -> Self {
+        Self { names: Names::collect(interactive), has_color }
     }
 
     /// Collects the names that the last line has defined.
@@ -65,14 +65,14 @@ impl Hinter for Helper {
 
 impl Highlighter for Helper {
     fn highlight<'l>(&self, line: &'l str, _: usize) -> Cow<'l, str> {
-        if !self.has_colour || line.starts_with(':') {
+        if !self.has_color || line.starts_with(':') {
             return Cow::Borrowed(line);
         }
         Cow::Owned(highlight::paint(line, &|word| self.names.is_function(word)))
     }
 
     fn highlight_hint<'h>(&self, hint: &'h str) -> Cow<'h, str> {
-        if self.has_colour {
+        if self.has_color {
             Cow::Owned(format!("\x1b[90m{hint}\x1b[0m"))
         } else {
             Cow::Borrowed(hint)
@@ -80,7 +80,7 @@ impl Highlighter for Helper {
     }
 
     fn highlight_char(&self, _: &str, _: usize, _: CmdKind) -> bool {
-        self.has_colour
+        self.has_color
     }
 }
 
