@@ -1,5 +1,5 @@
-//! Finds mistakes in a script without running it: calls of unknown functions or with a wrong number of
-//! arguments, failing imports, and comparisons that always fail.
+//! Finds mistakes in a script without running it: calls of unknown functions or with a wrong number
+//! of arguments, failing imports, and comparisons that always fail.
 
 use std::collections::HashMap;
 
@@ -38,8 +38,8 @@ impl From<ScriptError> for Finding {
     }
 }
 
-/// Checks `script` and the scripts that it imports. Findings are sorted: those of `script` first, then
-/// by file and place.
+/// Checks `script` and the scripts that it imports. Findings are sorted: those of `script` first,
+/// then by file and place.
 #[must_use]
 pub fn check(engine: &Engine, script: &Script) -> Vec<Finding> {
     let mut checker = Checker {

@@ -56,7 +56,8 @@ impl Size {
     }
 }
 
-/// Converts a Rust value for scripts. Fields whose names end in `_bytes`, and `offset`, become sizes.
+/// Converts a Rust value for scripts. Fields whose names end in `_bytes`, and `offset`, become
+/// sizes.
 pub(crate) fn from_rust<T: Serialize + ?Sized>(value: &T) -> CallResult<Dynamic> {
     let value = serde_json::to_value(value)
         .map_err(|e| raise_unplaced(HostError::new("host", e.to_string())))?;

@@ -1,8 +1,8 @@
 //! Plan scripts, which a server sends to machines at network boot, and the machines' reports.
 //!
-//! A plan script is a rhai script that starts with a header and the value of the plan as the constant
-//! `PLAN`; the source of the plan follows, and defines `run(p)`. The machine calls `run(PLAN)`. In
-//! version 1:
+//! A plan script is a rhai script that starts with a header and the value of the plan as the
+//! constant `PLAN`; the source of the plan follows, and defines `run(p)`. The machine calls
+//! `run(PLAN)`. In version 1:
 //!
 //! ```text
 //! //! bty plan script 1

@@ -1,5 +1,5 @@
-//! The reference of all functions that scripts can call, for people and for editors. It is generated
-//! from what is registered in the engine.
+//! The reference of all functions that scripts can call, for people and for editors. It is
+//! generated from what is registered in the engine.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -234,8 +234,8 @@ fn grouped<'a>(functions: impl Iterator<Item = &'a Function>) -> Vec<(String, St
     new.map(|f| (f.signature(), f.doc.clone())).collect()
 }
 
-/// Describes everything called `name`, with or without its module, as `bty docs NAME` shows it. For a
-/// module or a type, describes all that it contains. `None` if there is nothing of that name.
+/// Describes everything called `name`, with or without its module, as `bty docs NAME` shows it. For
+/// a module or a type, describes all that it contains. `None` if there is nothing of that name.
 #[must_use]
 pub fn describe(engine: &Engine, name: &str) -> Option<String> {
     let all = functions(engine);
@@ -270,8 +270,8 @@ pub fn definitions() -> Vec<(String, String)> {
         .collect()
 }
 
-/// Replaces Rust type names in a line of a definition file by those of scripts. The generator of rhai
-/// also leaves parts of the result type behind, which are removed.
+/// Replaces Rust type names in a line of a definition file by those of scripts. The generator of
+/// rhai also leaves parts of the result type behind, which are removed.
 fn with_script_types(line: &str) -> String {
     if line.starts_with("///") {
         return format!("{}\n", line.trim_end());
@@ -337,8 +337,8 @@ pub fn overview(engine: &Engine) -> String {
         let title = if module.is_empty() { about.to_owned() } else { format!("{module}: {about}") };
         let _ = writeln!(text, "{}{title}", if text.is_empty() { "" } else { "\n" });
         for (signature, doc) in grouped(own.iter().filter(|f| f.module == module)) {
-            let first =
-                doc.split_inclusive(". ").next().unwrap_or_default().trim().replace('\n', " ");
+            let doc = doc.replace('\n', " ");
+            let first = doc.split_inclusive(". ").next().unwrap_or_default().trim();
             let _ = writeln!(text, "  {signature}\n      {first}");
         }
     }

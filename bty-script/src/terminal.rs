@@ -46,7 +46,8 @@ pub enum Style {
 }
 
 impl Style {
-    /// The parameters of the SGR escape sequence. Only the 16 colors that every console has are used.
+    /// The parameters of the SGR escape sequence. Only the 16 colors that every console has are
+    /// used.
     #[must_use]
     pub fn sgr(self) -> &'static str {
         match self {

@@ -86,7 +86,8 @@ pub fn find(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Runs all tests of one file, and calls `on_result` after each. Stops early if `cancel` is cancelled.
+/// Runs all tests of one file, and calls `on_result` after each. Stops early if `cancel` is
+/// cancelled.
 pub fn run_file(file: &Path, cancel: &CancelToken, on_result: &mut dyn FnMut(TestResult)) {
     // tests themselves may only read; the scripts they run act on simulated machines
     let dir = file.parent().unwrap_or(Path::new("")).display().to_string();

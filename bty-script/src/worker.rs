@@ -1,12 +1,12 @@
 //! Runs plan calls in worker processes with bounded memory.
 //!
 //! The limits of the engine do not bound memory exactly: containers can grow in steps that are each
-//! within the limits. A server therefore runs scripts in worker processes with a memory limit of the
-//! operating system (`RLIMIT_AS`): a script that exceeds it takes down only its worker. Workers have
-//! no capabilities. They are reused, and cache compiled scripts.
+//! within the limits. A server therefore runs scripts in worker processes with a memory limit of
+//! the operating system (`RLIMIT_AS`): a script that exceeds it takes down only its worker. Workers
+//! have no capabilities. They are reused, and cache compiled scripts.
 //!
-//! A worker process calls [`serve`] and does nothing else. Requests and answers are JSON lines on its
-//! stdin and stdout.
+//! A worker process calls [`serve`] and does nothing else. Requests and answers are JSON lines on
+//! its stdin and stdout.
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Write};
@@ -95,8 +95,8 @@ impl From<Failure> for ScriptError {
     }
 }
 
-/// Answers requests from stdin until its end. Must be called first thing in a process of its own: it
-/// limits the memory of the whole process.
+/// Answers requests from stdin until its end. Must be called first thing in a process of its own:
+/// it limits the memory of the whole process.
 ///
 /// # Errors
 /// The memory cannot be limited, stdin or stdout fails, or a request is invalid.
@@ -257,7 +257,8 @@ impl Worker {
                 Ok(Answer::Decided(decision)) => return Ok(decision),
                 Ok(Answer::NotCached) => self.known.clear(),
                 Ok(Answer::Failed(failure)) => {
-                    // the worker caches neither a script that does not compile nor the catalog with it
+                    // the worker caches neither a script that does not compile nor the catalog with
+                    // it
                     self.known.remove(&script);
                     self.known.remove(&catalog);
                     return Err((*failure).into());

@@ -1,5 +1,5 @@
-//! Comparison operators: exact between sizes, numbers and strings that are sizes, and an error where
-//! rhai alone would silently return `false`.
+//! Comparison operators: exact between sizes, numbers and strings that are sizes, and an error
+//! where rhai alone would silently return `false`.
 //!
 //! A guard such as `if disk.size_bytes > limit { throw … }` must not be skipped because both sides
 //! have different types. So ordering values of different types is an error. Their equality stays

@@ -184,8 +184,8 @@ pub(super) mod functions {
         text(disk.wwn.as_ref())
     }
 
-    /// How the disk is attached: `nvme`, `sata`, `usb`, `virtio`, `loop`, `file` and others; `()` if
-    /// unknown.
+    /// How the disk is attached: `nvme`, `sata`, `usb`, `virtio`, `loop`, `file` and others; `()`
+    /// if unknown.
     #[rhai_fn(global, get = "transport", pure)]
     pub fn transport(disk: &mut Disk) -> Dynamic {
         text(disk.transport.as_ref())

@@ -1,5 +1,5 @@
-//! The module `flash`, and the types `Plan`, `Report` and `Comparison`. Every write of a script goes
-//! through here, and so through the library's plan, validation and executor.
+//! The module `flash`, and the types `Plan`, `Report` and `Comparison`. Every write of a script
+//! goes through here, and so through the library's plan, validation and executor.
 
 use std::sync::mpsc;
 use std::thread;
@@ -262,8 +262,8 @@ pub(super) mod functions {
         from_rust(&plan.plan.validate())
     }
 
-    /// Executes the plan. If a disk fails, the report says so (`is_success` is false). Throws if the
-    /// plan is refused, the image fails, or the flash is cancelled.
+    /// Executes the plan. If a disk fails, the report says so (`is_success` is false). Throws if
+    /// the plan is refused, the image fails, or the flash is cancelled.
     #[rhai_fn(global, name = "execute", return_raw)]
     pub fn execute_plainly(
         call: NativeCallContext,

@@ -38,8 +38,8 @@ pub(super) mod functions {
         answer(url, &exchange(&call, &request)?)
     }
 
-    /// Posts `value` as JSON to `url`, and returns the JSON of the response. Fails unless the status
-    /// is 2xx. The request is never repeated.
+    /// Posts `value` as JSON to `url`, and returns the JSON of the response. Fails unless the
+    /// status is 2xx. The request is never repeated.
     #[rhai_fn(return_raw)]
     pub fn post_json(call: NativeCallContext, url: &str, value: Dynamic) -> CallResult<Dynamic> {
         ScriptContext::from_call(&call)?;

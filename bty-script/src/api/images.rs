@@ -28,8 +28,8 @@ fn open_checked(
         .map_err(raise)
 }
 
-/// Opens the image that a script passed: an `Image`, a reference, an `Entry`, an `ImageFile`, or the
-/// map of a plan.
+/// Opens the image that a script passed: an `Image`, a reference, an `Entry`, an `ImageFile`, or
+/// the map of a plan.
 pub(crate) fn from_value(call: &NativeCallContext<'_>, value: &Dynamic) -> CallResult<Image> {
     if let Some(image) = value.read_lock::<Image>() {
         return Ok(image.clone());
@@ -85,8 +85,8 @@ fn promised(map: &rhai::Map) -> CallResult<OpenOptions> {
 
 #[export_module]
 pub(super) mod functions {
-    /// Opens the image at a path or an `http://`, `https://` or `oras://` reference, and detects its
-    /// format and contents.
+    /// Opens the image at a path or an `http://`, `https://` or `oras://` reference, and detects
+    /// its format and contents.
     #[rhai_fn(return_raw)]
     pub fn open(call: NativeCallContext, reference: &str) -> CallResult<Image> {
         open_checked(&call, reference, &OpenOptions::default())
@@ -105,9 +105,9 @@ pub(super) mod functions {
         open_checked(&call, reference, &options)
     }
 
-    /// Opens an image and requires all given digests: `sha256` and `sha512` of the file as published,
-    /// `image_sha256` of the disk image inside a compressed file. They are checked when the image is
-    /// read.
+    /// Opens an image and requires all given digests: `sha256` and `sha512` of the file as
+    /// published, `image_sha256` of the disk image inside a compressed file. They are checked when
+    /// the image is read.
     #[rhai_fn(name = "open", return_raw)]
     pub fn open_with_digests(
         call: NativeCallContext,

@@ -191,8 +191,8 @@ pub(super) mod functions {
         machine.with(|data| (*data.catalog).clone())
     }
 
-    /// The assigned image: a map with `name`, `src`, `sha256`, `format`, `ref`. Fails if no image is
-    /// assigned, or if the catalog does not list it.
+    /// The assigned image: a map with `name`, `src`, `sha256`, `format`, `ref`. Fails if no image
+    /// is assigned, or if the catalog does not list it.
     #[rhai_fn(pure, return_raw)]
     pub fn image(machine: &mut PlanMachine) -> CallResult<Dynamic> {
         machine.with(|data| {
@@ -233,8 +233,8 @@ pub(super) mod functions {
         machine.with(|data| problem(data).map_or(Dynamic::UNIT, |(word, _)| word.into()))
     }
 
-    /// A number from 0 to 99 that depends only on the MAC address and `salt`. For rollouts to a part
-    /// of the machines: `m.percentile("debian 13") < 10`.
+    /// A number from 0 to 99 that depends only on the MAC address and `salt`. For rollouts to a
+    /// part of the machines: `m.percentile("debian 13") < 10`.
     #[rhai_fn(pure)]
     pub fn percentile(machine: &mut PlanMachine, salt: &str) -> INT {
         let digest =

@@ -42,8 +42,8 @@ pub(super) mod functions {
         from_rust(&ScriptContext::require(&call, Capability::Read)?.world.platform.dmi())
     }
 
-    /// The inventory that the machine sends to its server: `disks`, and the hardware in the format of
-    /// `lshw -json`.
+    /// The inventory that the machine sends to its server: `disks`, and the hardware in the format
+    /// of `lshw -json`.
     #[rhai_fn(return_raw)]
     pub fn inventory(call: NativeCallContext) -> CallResult<Dynamic> {
         let inventory = ScriptContext::require(&call, Capability::Read)?

@@ -162,8 +162,8 @@ pub(super) mod functions {
         outcome.0.result.as_ref().map(|ended| ended.value.clone()).unwrap_or_default()
     }
 
-    /// A `Machine` to call the functions of a plan with. `facts` may have `mac`, `labels`, `params`,
-    /// `state`, `image_ref`, `target_serial`, `disks`, `hardware`, `flashed`, `history`,
+    /// A `Machine` to call the functions of a plan with. `facts` may have `mac`, `labels`,
+    /// `params`, `state`, `image_ref`, `target_serial`, `disks`, `hardware`, `flashed`, `history`,
     /// `inventory_at`, `now`, `clock`, `server`, and `catalog` as TOML.
     #[rhai_fn(return_raw)]
     pub fn machine(call: NativeCallContext, facts: rhai::Map) -> CallResult<PlanMachine> {

@@ -3,7 +3,8 @@
 /// Makes the allocator return large buffers to the system when they are freed.
 ///
 /// By default glibc raises the threshold each time it frees such a buffer, up to 32 MiB, and then
-/// keeps the buffers of decoders in the heap of each thread: bzip2 takes 150 MiB more, and is slower.
+/// keeps the buffers of decoders in the heap of each thread: bzip2 takes 150 MiB more, and is
+/// slower.
 pub(crate) fn return_large_buffers() {
     #[cfg(target_env = "gnu")]
     {

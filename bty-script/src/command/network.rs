@@ -1,5 +1,5 @@
-//! Builds the network client from the command line and the environment: proxies and credentials. The
-//! library itself reads no environment variables.
+//! Builds the network client from the command line and the environment: proxies and credentials.
+//! The library itself reads no environment variables.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -8,8 +8,8 @@ use bty_script::terminal::{Style, stdout};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-/// Prints results on stdout and text for people on stderr; with `--json`, results and errors are JSON
-/// lines on stdout.
+/// Prints results on stdout and text for people on stderr; with `--json`, results and errors are
+/// JSON lines on stdout.
 #[derive(Clone)]
 pub(crate) struct Output {
     is_json: bool,

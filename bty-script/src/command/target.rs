@@ -84,8 +84,8 @@ fn boot_cycle_token(cmdline: &str) -> Option<String> {
     found.filter(|token| !token.is_empty()).map(str::to_owned)
 }
 
-/// Boots the flashed disk. A machine that boots from a stick or CD gets here on every boot, and would
-/// otherwise stay in the live environment.
+/// Boots the flashed disk. A machine that boots from a stick or CD gets here on every boot, and
+/// would otherwise stay in the live environment.
 fn boot_flashed(start: &Start, output: &Output) -> Result<()> {
     if let Err(error) = bty::boot::flashed_next(&bty::flash::FlashOptions::default()) {
         output.say(&format!("staying in the live environment: {error}"));

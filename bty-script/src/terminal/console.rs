@@ -42,7 +42,8 @@ impl Console {
         }
     }
 
-    /// Turns on line mode, echo, signals and the cursor, which an earlier program may have turned off.
+    /// Turns on line mode, echo, signals and the cursor, which an earlier program may have turned
+    /// off.
     fn make_usable(&self) {
         let stdin = std::io::stdin();
         let Ok(mut modes) = tcgetattr(&stdin) else { return };

@@ -1,7 +1,7 @@
 //! Writes results to stdout and remembers whether that failed.
 //!
-//! A reader that closes the pipe is not a failure. Other errors, such as a full disk, are recorded, so
-//! that a program can exit with an error instead of silently losing its results.
+//! A reader that closes the pipe is not a failure. Other errors, such as a full disk, are recorded,
+//! so that a program can exit with an error instead of silently losing its results.
 
 use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};

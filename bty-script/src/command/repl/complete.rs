@@ -41,7 +41,8 @@ impl Names {
     }
 }
 
-/// The offset in `before` (the text before the cursor) of the word to complete, and its completions.
+/// The offset in `before` (the text before the cursor) of the word to complete, and its
+/// completions.
 pub(super) fn complete(before: &str, names: &Names) -> (usize, Vec<String>) {
     if let Some(command) = before.strip_prefix(':') {
         return command_candidates(command, names);

@@ -120,9 +120,9 @@ impl Server {
         }
     }
 
-    /// Posts `body` to `endpoint` until the server accepts it. `should_stop` waits for the pause that
-    /// it gets, and returns true to stop early. Returns false if the server rejects the body for
-    /// good, or if stopped.
+    /// Posts `body` to `endpoint` until the server accepts it. `should_stop` waits for the pause
+    /// that it gets, and returns true to stop early. Returns false if the server rejects the body
+    /// for good, or if stopped.
     pub(super) fn post(
         &self,
         endpoint: &str,

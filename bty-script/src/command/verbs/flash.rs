@@ -80,8 +80,8 @@ pub(super) fn run(flash: &Flash, network: &Network, output: &Output) -> Result<E
     }
 }
 
-/// Opens the image `src`, or the entry `src` of `catalog`. Also returns whether the catalog allows an
-/// unrecognized image (`raw`).
+/// Opens the image `src`, or the entry `src` of `catalog`. Also returns whether the catalog allows
+/// an unrecognized image (`raw`).
 pub(super) fn open_image(
     client: &Client,
     src: &str,
