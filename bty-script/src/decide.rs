@@ -150,7 +150,7 @@ impl Decider {
         let mut values: Vec<Dynamic> =
             machine.iter().map(|machine| Dynamic::from(machine.clone())).collect();
         values.extend(args.iter().map(|arg| from_json(arg, false)));
-        let ended = self.engine.call(script, function, values, &CancelToken::new())?;
+        let outcome = self.engine.call(script, function, values, &CancelToken::new())?;
         let json = |value: &Dynamic| {
             to_json(value).map_err(|error| {
                 ScriptError::from_engine(&error, script.name(), &self.engine.sources)
@@ -158,7 +158,7 @@ impl Decider {
         };
         let state =
             machine.map_or(Ok(Value::Null), |machine| machine.with(|data| json(&data.state)))?;
-        Ok(Decision { value: json(&ended.value)?, state, is_defined: true })
+        Ok(Decision { value: json(&outcome.value)?, state, is_defined: true })
     }
 }
 

@@ -64,7 +64,7 @@ fn run_on(
     );
     let result = work(&engine, &context.meter.operation());
     let mut effects = effects.list();
-    if let Some(action) = result.as_ref().ok().and_then(|ended| ended.power) {
+    if let Some(action) = result.as_ref().ok().and_then(|outcome| outcome.power) {
         effects.push(Effect::Power { action });
     }
     Ok(TestRun(Arc::new(RunRecord {
@@ -159,7 +159,7 @@ pub(super) mod functions {
     /// The script's last value, the function's return value, or the exit code.
     #[rhai_fn(global, get = "value", pure)]
     pub fn value(outcome: &mut TestRun) -> Dynamic {
-        outcome.0.result.as_ref().map(|ended| ended.value.clone()).unwrap_or_default()
+        outcome.0.result.as_ref().map(|outcome| outcome.value.clone()).unwrap_or_default()
     }
 
     /// A `Machine` to call the functions of a plan with. `facts` may have `mac`, `labels`,

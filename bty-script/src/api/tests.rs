@@ -54,8 +54,8 @@ fn run(text: &str) -> (Result<Value, ScriptError>, Vec<Effect>) {
     let script = engine
         .compile("script.rhai", text, &ImportRoot::None)
         .unwrap_or_else(|e| panic!("{text}: {e}"));
-    let ended = engine.run(&script, &[], &CancelToken::new());
-    (ended.map(|ended| to_json(&ended.value).unwrap()), effects.list())
+    let outcome = engine.run(&script, &[], &CancelToken::new());
+    (outcome.map(|outcome| to_json(&outcome.value).unwrap()), effects.list())
 }
 
 #[test]

@@ -144,21 +144,21 @@ impl Repl<'_> {
         if let Some(command) = line.trim().strip_prefix(':') {
             return self.command(command);
         }
-        let ended = self.interactive.eval(line, &CancelToken::new());
+        let outcome = self.interactive.eval(line, &CancelToken::new());
         self.session.progress.clear();
-        self.show_outcome(&ended?)
+        self.show_outcome(&outcome?)
     }
 
     /// Shows the value of a line, or carries out its `exit` or `reboot`.
-    fn show_outcome(&self, ended: &ScriptOutcome) -> Result<ControlFlow<ExitCode>, ScriptError> {
-        if ended.by_exit {
-            let code = ended.value.as_int().ok().and_then(|code| u8::try_from(code).ok());
+    fn show_outcome(&self, outcome: &ScriptOutcome) -> Result<ControlFlow<ExitCode>, ScriptError> {
+        if outcome.by_exit {
+            let code = outcome.value.as_int().ok().and_then(|code| u8::try_from(code).ok());
             return Ok(ControlFlow::Break(ExitCode::from(code.unwrap_or(0))));
         }
-        if let Some(action) = ended.power {
+        if let Some(action) = outcome.power {
             return self.power(action).map_err(|error| HostError::from(error).into());
         }
-        let text = render::display(&ended.value, self.session.console.size().columns);
+        let text = render::display(&outcome.value, self.session.console.size().columns);
         if !text.is_empty() {
             self.output.print(&text);
         }

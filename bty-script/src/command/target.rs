@@ -144,18 +144,18 @@ impl Target<'_> {
         let engine =
             self.session.engine_for(world, facts, InterruptTarget::Script, Limits::operator());
         // a separate token: after Ctrl-C the failure still has to be reported
-        let ended = plan::run(&engine, name, text, &CancelToken::new());
+        let outcome = plan::run(&engine, name, text, &CancelToken::new());
         self.session.signals.route_to_program();
         self.session.progress.clear();
         flasher.end();
-        let ended = match ended {
-            Ok(ended) => ended,
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
             Err(error) => return self.failed(&error),
         };
         let flashed = flasher.flashed();
         let is_flashed = !flashed.is_empty();
         self.server.report(&Report::done(flashed))?;
-        match ended.power {
+        match outcome.power {
             Some(action) => {
                 match action {
                     PowerAction::Reboot if is_flashed => {

@@ -22,15 +22,15 @@ pub(crate) fn run(
             .hint("use bty flash or bty run without a terminal; bty --help lists all commands"));
     }
     let engine = session.engine(facts, InterruptTarget::Operation, Limits::operator());
-    let ended = engine
+    let outcome = engine
         .compile_bundled("wizard")
         .and_then(|script| engine.run(&script, &[], &session.signals.cancel()));
     session.signals.route_to_program();
     session.progress.clear();
     session.console.restore();
-    match ended {
-        Ok(ended) => {
-            if let Some(power) = ended.power {
+    match outcome {
+        Ok(outcome) => {
+            if let Some(power) = outcome.power {
                 crate::power::perform(power, no_reboot, output)?;
             }
             Ok(ExitCode::SUCCESS)

@@ -19,8 +19,8 @@ const NAME: &str = "repl";
 ///
 /// let mut session = InteractiveSession::new(Engine::new(ScriptContext::compute_only(), Limits::operator()));
 /// session.eval("let x = 20; fn twice(n) { n * 2 }", &Default::default())?;
-/// let ended = session.eval("twice(x) + 2", &Default::default())?;
-/// assert_eq!(ended.value.as_int(), Ok(42));
+/// let outcome = session.eval("twice(x) + 2", &Default::default())?;
+/// assert_eq!(outcome.value.as_int(), Ok(42));
 /// # Ok::<(), bty_script::ScriptError>(())
 /// ```
 pub struct InteractiveSession {
@@ -100,9 +100,9 @@ impl InteractiveSession {
         ast.set_source(NAME);
         let merged = Script { ast, name: NAME.to_owned(), root };
         let variables = self.scope.len();
-        let ended = self.engine.run_in(&mut self.scope, &merged, cancel);
-        match ended {
-            Ok(ended) => {
+        let outcome = self.engine.run_in(&mut self.scope, &merged, cancel);
+        match outcome {
+            Ok(outcome) => {
                 self.keep_imports(&script.ast);
                 self.functions = merged.ast.clone_functions_only();
                 let defines = script
@@ -116,7 +116,7 @@ impl InteractiveSession {
                     defines,
                     is_definition,
                 });
-                Ok(ended)
+                Ok(outcome)
             }
             Err(error) => {
                 self.scope.rewind(variables);

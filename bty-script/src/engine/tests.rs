@@ -58,9 +58,9 @@ fn variables_functions_depth_and_modules_are_counted() {
     let root = ImportRoot::Directory(dir.path().to_owned());
     for (count, is_fine) in [(10, true), (30, false)] {
         let script = engine.compile("script.rhai", &imports(count), &root).unwrap();
-        let ended = engine.run(&script, &[], &CancelToken::new());
-        assert_eq!(ended.is_ok(), is_fine, "{count} imports");
-        assert!(ended.err().is_none_or(|error| error.cause == Cause::Limit));
+        let outcome = engine.run(&script, &[], &CancelToken::new());
+        assert_eq!(outcome.is_ok(), is_fine, "{count} imports");
+        assert!(outcome.err().is_none_or(|error| error.cause == Cause::Limit));
     }
 }
 
@@ -288,13 +288,14 @@ fn misspelled_options_are_refused() {
 
 #[test]
 fn reboot_ends_the_script_and_cannot_be_caught() {
-    let ended = simulate("try { reboot(); } catch { throw \"caught\" } throw \"went on\"").unwrap();
-    assert_eq!(ended.power, Some(PowerAction::Reboot));
-    let ended = simulate("fn f() { power_off() } f(); throw \"went on\"").unwrap();
-    assert_eq!(ended.power, Some(PowerAction::PowerOff));
-    let ended = simulate("fn f() { exit(3) } f();").unwrap();
-    assert!(ended.by_exit);
-    assert_eq!(ended.value.as_int(), Ok(3));
+    let outcome =
+        simulate("try { reboot(); } catch { throw \"caught\" } throw \"went on\"").unwrap();
+    assert_eq!(outcome.power, Some(PowerAction::Reboot));
+    let outcome = simulate("fn f() { power_off() } f(); throw \"went on\"").unwrap();
+    assert_eq!(outcome.power, Some(PowerAction::PowerOff));
+    let outcome = simulate("fn f() { exit(3) } f();").unwrap();
+    assert!(outcome.by_exit);
+    assert_eq!(outcome.value.as_int(), Ok(3));
 }
 
 #[test]
@@ -335,7 +336,7 @@ fn the_progress_function_sees_events_and_cancels_by_throwing() {
 fn evaluate(text: &str) -> Result<serde_json::Value, String> {
     let shown =
         |error: ScriptError| format!("{}: {}", error.message, error.hint.unwrap_or_default());
-    compute(Limits::operator(), text).map(|ended| to_json(&ended.value).unwrap()).map_err(shown)
+    compute(Limits::operator(), text).map(|outcome| to_json(&outcome.value).unwrap()).map_err(shown)
 }
 
 #[test]

@@ -17,8 +17,8 @@ fn plan(value: Value, source: &str) -> PlanScript {
 }
 
 fn value_of(script: &PlanScript) -> Value {
-    let ended = run(&engine(), "plan", &script.render().unwrap(), &CancelToken::new()).unwrap();
-    to_json(&ended.value).unwrap()
+    let outcome = run(&engine(), "plan", &script.render().unwrap(), &CancelToken::new()).unwrap();
+    to_json(&outcome.value).unwrap()
 }
 
 #[test]
@@ -130,8 +130,8 @@ fn a_json_plan_flashes_its_disk_and_reboots() {
         let plan = json!({ "mode": "flash", "image": "http://h/a.img", "target_disk_serial": "S1", "disk_image_sha": sha });
         let plan: JsonPlan = serde_json::from_value(plan).unwrap();
         let text = plan.script("52:54:00:12:34:56").unwrap().render().unwrap();
-        let ended = run(&engine, "flash", &text, &CancelToken::new()).unwrap();
-        assert_eq!(ended.power, Some(crate::error::PowerAction::Reboot));
+        let outcome = run(&engine, "flash", &text, &CancelToken::new()).unwrap();
+        assert_eq!(outcome.power, Some(crate::error::PowerAction::Reboot));
         // it waited for the disk, which came late
         let flashed = effects.list().into_iter().find_map(|effect| match effect {
             Effect::Flash { targets, sha256, .. } => {

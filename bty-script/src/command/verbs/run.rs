@@ -24,19 +24,19 @@ pub(super) fn run(run: &Run, network: &Network, output: &Output) -> Result<ExitC
     let limits = Limits::operator().with_time(run.timeout.map(Duration::from_secs));
     let engine = session.engine_for(world, ScriptFacts::default(), InterruptTarget::Script, limits);
     let cancel = session.signals.cancel();
-    let ended =
+    let outcome =
         engine.compile_file(&run.file).and_then(|script| engine.run(&script, &run.args, &cancel));
     session.progress.clear();
     if let Some(effects) = effects {
-        let power = ended.as_ref().ok().and_then(|ended| ended.power);
+        let power = outcome.as_ref().ok().and_then(|outcome| outcome.power);
         show_effects(&effects, power.map(|action| Effect::Power { action }), output);
-        return finish(ended, output);
+        return finish(outcome, output);
     }
-    if let Ok(ScriptOutcome { power: Some(action), .. }) = &ended {
+    if let Ok(ScriptOutcome { power: Some(action), .. }) = &outcome {
         session.console.restore();
         power::perform(*action, run.no_reboot, output)?;
     }
-    finish(ended, output)
+    finish(outcome, output)
 }
 
 /// A terminal for `--json`: output of `print` becomes a JSON event.
@@ -102,12 +102,12 @@ fn show_effects(effects: &EffectLog, last: Option<Effect>, output: &Output) {
 
 /// Shows the error if the script failed, and returns the exit code.
 fn finish(
-    ended: std::result::Result<ScriptOutcome, bty_script::ScriptError>,
+    outcome: std::result::Result<ScriptOutcome, bty_script::ScriptError>,
     output: &Output,
 ) -> Result<ExitCode> {
-    match ended {
-        Ok(ended) if ended.by_exit => {
-            let code = ended.value.as_int().ok().and_then(|code| u8::try_from(code).ok());
+    match outcome {
+        Ok(outcome) if outcome.by_exit => {
+            let code = outcome.value.as_int().ok().and_then(|code| u8::try_from(code).ok());
             Ok(ExitCode::from(code.unwrap_or(0)))
         }
         Ok(_) => Ok(ExitCode::SUCCESS),
