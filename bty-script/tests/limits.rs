@@ -1,5 +1,5 @@
-//! What a script cannot do to the machine. One process for itself: memory is measured for the whole
-//! of it.
+//! Scripts cannot exhaust the machine's resources. A test binary of its own, since the limits
+//! measure the memory of the whole process.
 
 #![allow(clippy::unwrap_used)]
 
@@ -18,8 +18,8 @@ fn compute(limits: Limits, text: &str) -> Result<ScriptOutcome, ScriptError> {
     engine.run(&script, &[], &CancelToken::new())
 }
 
-/// Scripts that use up the machine, each in its own way.
-const WAYS: [(&str, &str); 10] = [
+/// Scripts that exhaust a resource, each in a different way.
+const BOMBS: [(&str, &str); 10] = [
     ("a loop without an end", "let x = 0;\nloop { x += 1; }"),
     ("a recursion without an end", "fn f(n) { f(n + 1) }\nf(0);"),
     ("a string that doubles", "let s = \"xxxxxxxx\";\nloop { s += s; }"),
@@ -38,17 +38,17 @@ const WAYS: [(&str, &str); 10] = [
     ),
 ];
 
-// one test: the others would count the memory of this one
+// a single test, since tests in parallel would count each other's memory
 #[test]
 fn every_resource_bomb_hits_a_limit_with_its_place() {
-    let mut unhurried = Limits::server().with_time(Some(Duration::from_secs(2)));
+    let mut slow = Limits::server().with_time(Some(Duration::from_secs(2)));
     // memory and time have to hold alone
-    unhurried.operations = 0;
-    for (what, text) in WAYS {
+    slow.operations = 0;
+    for (what, text) in BOMBS {
         let mut all = vec![Limits::server(), Limits::operator()];
         match what {
             "a loop without an end" => drop(all.pop()),
-            _ => all.push(unhurried.clone()),
+            _ => all.push(slow.clone()),
         }
         for limits in all {
             let error = compute(limits, text).map(drop).expect_err(what);
@@ -113,7 +113,7 @@ fn a_worker_returns_values_and_failures_with_their_place() {
 #[test]
 fn calls_succeed_after_a_worker_was_killed() {
     let workers = workers(2);
-    for (what, text) in WAYS {
+    for (what, text) in BOMBS {
         let bomb =
             format!("fn boot(machine) {{ {} }}", text.replace("fn f(n)", "let g = |n| n; fn f(n)"));
         // functions cannot be nested: those ways are tried by the test above
