@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use bty::{CancelToken, Event, Observer};
 use bty_script::check::Finding;
-use bty_script::decide::{Decider, MachineFacts, Question};
-use bty_script::engine::{Foreign, ForeignFunction};
-use bty_script::terminal::{Scripted, Size, Terminal};
+use bty_script::decide::{Decider, MachineFacts, PlanCall};
+use bty_script::engine::{HostCallback, HostFunction};
+use bty_script::terminal::{ScriptedTerminal, Terminal, TerminalSize};
 use bty_script::world::{
-    DryRunWorld, Effect, Effects, ProgressSink, SimulatedWorld, System, World,
+    DryRunWorld, Effect, EffectLog, ProgressSink, SimulatedWorld, SystemWorld, World,
 };
 use bty_script::{
-    Capabilities, Capability, Ended, Engine, HostError, Limits, Root, Script, ScriptContext,
-    ScriptError,
+    Capabilities, Capability, Engine, HostError, ImportRoot, Limits, Script, ScriptContext,
+    ScriptError, ScriptOutcome,
 };
 use crossbeam_channel::bounded;
 use pyo3::exceptions::{PyException, PyValueError};
@@ -37,7 +37,7 @@ type Raised = Arc<Mutex<Option<PyErr>>>;
 struct Task {
     name: String,
     text: String,
-    root: Root,
+    root: ImportRoot,
     args: Vec<String>,
     /// A function to call instead of running the script, and its arguments.
     function: Option<(String, Vec<Value>)>,
@@ -51,21 +51,21 @@ struct Task {
 
 /// The result of a task.
 struct Done {
-    ended: Ended,
+    ended: ScriptOutcome,
     effects: Vec<Effect>,
-    terminal: Scripted,
+    terminal: ScriptedTerminal,
 }
 
 /// A terminal that records what a script prints, and passes it to a Python function.
 struct Screen {
-    kept: Scripted,
+    kept: ScriptedTerminal,
     caller: Caller,
     print: Option<Arc<Py<PyAny>>>,
 }
 
 impl Terminal for Screen {
-    fn size(&self) -> Size {
-        Size::default()
+    fn size(&self) -> TerminalSize {
+        TerminalSize::default()
     }
 
     fn print(&self, text: &str) {
@@ -97,7 +97,7 @@ impl ProgressSink for Watcher {}
 
 /// Wraps a Python function for scripts: the calling thread runs it, and the script waits for the
 /// result.
-fn wrap_function(caller: &Caller, function: Py<PyAny>, raised: &Raised) -> Foreign {
+fn wrap_function(caller: &Caller, function: Py<PyAny>, raised: &Raised) -> HostCallback {
     let (caller, function, raised) = (caller.clone(), Arc::new(function), Arc::clone(raised));
     Arc::new(move |args: Vec<Value>| {
         let (answer, answered) = bounded(1);
@@ -170,7 +170,11 @@ fn script_error(py: Python<'_>, error: &ScriptError) -> PyErr {
 
 impl Task {
     /// The world of the script, its effects, and the record of the terminal.
-    fn world(&self, screen: Screen, caller: &Caller) -> bty::Result<(World, Effects, Scripted)> {
+    fn world(
+        &self,
+        screen: Screen,
+        caller: &Caller,
+    ) -> bty::Result<(World, EffectLog, ScriptedTerminal)> {
         let kept = screen.kept.clone();
         let (mut world, effects) = if let Some(text) = &self.world {
             let (world, effects, answers) = SimulatedWorld::parse(text)?;
@@ -178,8 +182,8 @@ impl Task {
             return Ok((World { terminal: Arc::new(screen), ..world }, effects, answers));
         } else {
             let watcher = Arc::new(Watcher(caller.clone()));
-            let world = System::world(self.client.clone(), Arc::new(screen), watcher);
-            if self.is_dry { DryRunWorld::dry(&world) } else { (world, Effects::default()) }
+            let world = SystemWorld::world(self.client.clone(), Arc::new(screen), watcher);
+            if self.is_dry { DryRunWorld::wrap(&world) } else { (world, EffectLog::default()) }
         };
         if self.is_dry {
             world.observer = Arc::new(());
@@ -195,7 +199,7 @@ impl Task {
         &self,
         caller: &Caller,
         screen: Screen,
-        functions: &[ForeignFunction],
+        functions: &[HostFunction],
         cancel: &CancelToken,
     ) -> Result<Done, ScriptError> {
         let failed = |error: bty::Error| ScriptError::from(HostError::from(error));
@@ -217,13 +221,13 @@ fn to_python<'py>(py: Python<'py>, done: &Done) -> PyResult<Bound<'py, PyAny>> {
     let value = ended.data().map_err(|error| script_error(py, &error))?;
     let answer = json!({
         "value": value, "by_exit": ended.by_exit, "power": ended.power, "effects": effects,
-        "printed": terminal.printed(), "shown": terminal.shown(),
+        "printed": terminal.printed(), "shown": terminal.transcript(),
     });
     json::to_python(py, &answer)
 }
 
-fn root(root: Option<&Bound<'_, PyAny>>) -> PyResult<Root> {
-    Ok(root.map(arguments::path).transpose()?.map_or(Root::None, Root::Directory))
+fn root(root: Option<&Bound<'_, PyAny>>) -> PyResult<ImportRoot> {
+    Ok(root.map(arguments::path).transpose()?.map_or(ImportRoot::None, ImportRoot::Directory))
 }
 
 /// Runs a script, or calls a function of it.
@@ -268,10 +272,10 @@ fn script_run<'py>(
     let cancel = Cancel::of(cancel)?;
     let print = print.map(Arc::new);
     let done = run(py, &cancel, progress.as_ref(), |caller, token| {
-        let screen = Screen { kept: Scripted::default(), caller: caller.clone(), print };
-        let functions: Vec<ForeignFunction> = functions
+        let screen = Screen { kept: ScriptedTerminal::default(), caller: caller.clone(), print };
+        let functions: Vec<HostFunction> = functions
             .into_iter()
-            .map(|(name, arities, function)| ForeignFunction {
+            .map(|(name, arities, function)| HostFunction {
                 name,
                 arities,
                 function: wrap_function(caller, function, &raised),
@@ -308,12 +312,8 @@ fn script_check<'py>(
     let root = self::root(root.as_ref())?;
     let mut known = Vec::new();
     for (name, arities) in functions {
-        let function: Foreign = Arc::new(|_| Ok(Value::Null));
-        known.push(ForeignFunction {
-            name: name.extract()?,
-            arities: arities.extract()?,
-            function,
-        });
+        let function: HostCallback = Arc::new(|_| Ok(Value::Null));
+        known.push(HostFunction { name: name.extract()?, arities: arities.extract()?, function });
     }
     let findings = py.detach(|| {
         let mut engine = Engine::new(ScriptContext::compute_only(), Limits::operator());
@@ -341,7 +341,7 @@ fn script_decide<'py>(
     let args = args.iter().map(json::from_python).collect::<PyResult<Vec<_>>>()?;
     let decision = py.detach(|| {
         let decider = Decider::new(Engine::new(ScriptContext::compute_only(), Limits::server()));
-        decider.decide(&Question { name, text, function, machine: machine.as_ref(), args, catalog })
+        decider.decide(&PlanCall { name, text, function, machine: machine.as_ref(), args, catalog })
     });
     json::from_rust(py, &decision.map_err(|error| script_error(py, &error))?)
 }

@@ -45,7 +45,7 @@ def test_what_functions_raise():
 def test_names_that_are_taken():
     with pytest.raises(bty.ScriptError, match="module of bty"):
         bty.script.run(text="1", functions={"disks::list": lambda: 1})
-    with pytest.raises(bty.ScriptError, match="no name"):
+    with pytest.raises(bty.ScriptError, match="not a valid function name"):
         bty.script.run(text="1", functions={"a b": lambda: 1})
 
 

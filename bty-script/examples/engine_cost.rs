@@ -1,19 +1,19 @@
-//! What scripts cost: an engine, a plan of thirty lines compiled and called, in this process and in
-//! a worker. For `make bench-scripts`.
+//! Measures the cost of scripts for `make bench-scripts`: creating an engine, then compiling and
+//! calling a plan of thirty lines, in this process and in a worker.
 //!
-//! usage: `engine_cost BTY`, the command that answers as a worker. Prints one JSON object, times in
-//! microseconds.
+//! Usage: `engine_cost BTY`, where BTY is the `bty` command to start as a worker. Prints one JSON
+//! object with times in microseconds.
 
 use std::process::Command;
 use std::time::Instant;
 
-use bty_script::decide::{Decider, MachineFacts, Question};
+use bty_script::decide::{Decider, MachineFacts, PlanCall};
 use bty_script::worker::Workers;
-use bty_script::{Engine, Limits, Root, ScriptContext};
+use bty_script::{Engine, ImportRoot, Limits, ScriptContext};
 use serde_json::json;
 
-/// A plan as operators write it.
-const PLAN: &str = r#"//! Flash the bound image once, then boot the disk; machines that are too small get another one.
+/// A typical plan.
+const PLAN: &str = r#"//! Flashes the assigned image once, then boots the disk. Small machines get another image.
 
 const LARGE = "debian 13 server";
 const SMALL = "debian 13 minimal";
@@ -37,7 +37,7 @@ fn plan(m) {
     #{ image: image_for(m), disk: #{ serial: serial[0] }, label: m.labels.len() }
 }
 
-// on the machine
+// runs on the machine, all others on the server
 fn run(p) {
     log(`flashing ${p.disk.serial}`);
     flash(p.image, disks::by_serial(p.disk.serial));
@@ -60,10 +60,11 @@ fn main() {
     let engine_us =
         median(50, || drop(Engine::new(ScriptContext::compute_only(), Limits::server())));
     let engine = Engine::new(ScriptContext::compute_only(), Limits::server());
-    let compile_us =
-        median(200, || drop(engine.compile("plan.rhai", PLAN, &Root::None).expect("it compiles")));
+    let compile_us = median(200, || {
+        drop(engine.compile("plan.rhai", PLAN, &ImportRoot::None).expect("it compiles"))
+    });
     let decider = Decider::new(engine);
-    let question = Question {
+    let question = PlanCall {
         name: "plan.rhai",
         text: PLAN,
         function: "plan",

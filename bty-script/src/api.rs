@@ -1,9 +1,10 @@
-//! The functions that scripts call: a module a topic, with the words of the SDK.
+//! The functions that scripts call, one module per topic. Names are those of the `bty` library.
 //!
-//! Every binding is a thin one: it asks the [`ScriptContext`](crate::ScriptContext) whether it may,
-//! converts, and calls the library. Failures are raised as [`HostError`](crate::HostError)s only.
+//! Every binding is thin: it asks the [`ScriptContext`](crate::ScriptContext) for the capability,
+//! converts the arguments, and calls the library. It raises failures as
+//! [`HostError`](crate::HostError)s only.
 
-// what is public in a binding is what the macro exports; it unwraps what it has checked itself
+// The export macro needs public functions, and unwraps casts that it has checked itself.
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::needless_pass_by_value)]
 
 use std::any::TypeId;
@@ -15,9 +16,9 @@ use bty::image::directory::ImageFile;
 use rhai::{Dynamic, Engine, NativeCallContext, exported_module};
 
 use crate::convert::Size;
-use crate::decide::Machine;
 use crate::error::HostError;
-use crate::world::Image;
+use crate::machine::PlanMachine;
+use crate::world::{Image, PlannedFlash};
 
 mod arrays;
 mod assert;
@@ -26,7 +27,7 @@ mod catalog;
 mod compare;
 mod disks;
 mod failure;
-pub(crate) mod flash;
+mod flash;
 mod globals;
 mod http;
 mod images;
@@ -37,36 +38,36 @@ mod system;
 pub(crate) mod test;
 mod ui;
 
-/// The modules, in the order of the reference, and what they are about.
+/// Name and topic of each module, in the order of the reference.
 pub(crate) const MODULES: [(&str, &str); 9] = [
-    ("disks", "what can be written to, and how to name it"),
-    ("images", "what can be written: files, web servers, registries"),
-    ("catalog", "lists of images"),
-    ("oci", "artifacts in registries"),
-    ("flash", "plan, write, prove; compare"),
-    ("ui", "the person at the terminal"),
-    ("system", "the machine around the disks"),
-    ("http", "JSON to and from other machines"),
-    ("test", "scripts run against described machines, in `*_test.rhai`"),
+    ("disks", "find disks, and name them reliably"),
+    ("images", "open images from files, web servers and registries"),
+    ("catalog", "read lists of images"),
+    ("oci", "look up artifacts in registries"),
+    ("flash", "plan a flash, inspect the plan, then execute it"),
+    ("ui", "show text to the person at the terminal, and ask questions"),
+    ("system", "facts about the machine, and the time"),
+    ("http", "get and post JSON"),
+    ("test", "run scripts on simulated machines, in `*_test.rhai` files"),
 ];
 
-/// The host's types, as scripts name them, and what they are.
+/// Name and meaning of each type that bty adds, as scripts see it.
 pub(crate) const TYPES: [(&str, &str); 12] = [
-    ("Size", "a number of bytes; prints as people read it, compares and calculates exactly"),
-    ("Disk", "a disk as found"),
+    ("Size", "an exact number of bytes that prints in a readable unit"),
+    ("Disk", "a disk, with the facts that bty found when it listed it"),
     ("Image", "an opened image"),
     ("ImageFile", "an image file in a directory"),
     ("Catalog", "a list of images"),
-    ("Entry", "an image of a catalog"),
-    ("Plan", "what would be written where"),
-    ("Report", "what was written"),
-    ("Comparison", "what a disk and an image have in common"),
-    ("Machine", "what a plan on a server decides about"),
-    ("Error", "a failure of the host, as caught"),
-    ("Outcome", "how a script ended that a test ran"),
+    ("Entry", "one image in a catalog"),
+    ("Plan", "a planned flash: an image, its target disks and options"),
+    ("Report", "the result of a flash"),
+    ("Comparison", "the result of comparing a disk with an image"),
+    ("Machine", "the machine that a plan on a server decides about"),
+    ("Error", "the failure of a function, as `catch` gets it"),
+    ("Outcome", "the result of a script that a test has run"),
 ];
 
-/// The same types in Rust, to register something for each of them.
+/// The Rust types of [`TYPES`], in the same order.
 const HOST_TYPES: [fn() -> TypeId; 12] = [
     TypeId::of::<Size>,
     TypeId::of::<Disk>,
@@ -74,21 +75,21 @@ const HOST_TYPES: [fn() -> TypeId; 12] = [
     TypeId::of::<ImageFile>,
     TypeId::of::<Catalog>,
     TypeId::of::<Entry>,
-    TypeId::of::<flash::Plan>,
+    TypeId::of::<PlannedFlash>,
     TypeId::of::<FlashReport>,
     TypeId::of::<VerifyReport>,
-    TypeId::of::<Machine>,
+    TypeId::of::<PlanMachine>,
     TypeId::of::<HostError>,
-    TypeId::of::<test::Outcome>,
+    TypeId::of::<test::TestRun>,
 ];
 
-/// The type of `value` as scripts name it, with an article.
+/// "a value of type T", with T as scripts name it.
 pub(crate) fn type_name(context: &NativeCallContext<'_>, value: &Dynamic) -> String {
     let name = context.engine().map_type_name(value.type_name());
     format!("a value of type {}", name.rsplit("::").next().unwrap_or(name))
 }
 
-/// Registers everything.
+/// Registers all types, operators and functions.
 pub(crate) fn register(engine: &mut Engine) {
     engine.register_type_with_name::<Size>("Size");
     engine.register_type_with_name::<Disk>("Disk");
@@ -96,12 +97,12 @@ pub(crate) fn register(engine: &mut Engine) {
     engine.register_type_with_name::<ImageFile>("ImageFile");
     engine.register_type_with_name::<Catalog>("Catalog");
     engine.register_type_with_name::<Entry>("Entry");
-    engine.register_type_with_name::<flash::Plan>("Plan");
+    engine.register_type_with_name::<PlannedFlash>("Plan");
     engine.register_type_with_name::<FlashReport>("Report");
     engine.register_type_with_name::<VerifyReport>("Comparison");
-    engine.register_type_with_name::<Machine>("Machine");
+    engine.register_type_with_name::<PlanMachine>("Machine");
     engine.register_type_with_name::<HostError>("Error");
-    engine.register_type_with_name::<test::Outcome>("Outcome");
+    engine.register_type_with_name::<test::TestRun>("Outcome");
 
     engine.register_global_module(exported_module!(bounded::functions).into());
     engine.register_global_module(exported_module!(arrays::functions).into());

@@ -1,31 +1,31 @@
-//! What is wrong with a script, found without running it: what does not compile, calls of functions
-//! that are not there, imports that lead nowhere, comparisons of values that cannot be compared.
+//! Finds mistakes in a script without running it: calls of unknown functions or with a wrong number
+//! of arguments, failing imports, and comparisons that always fail.
 
 use std::collections::HashMap;
 
 use rhai::{AST, ASTNode, Expr, Position, Stmt};
 use serde::Serialize;
 
-use crate::engine::{Engine, Root, Script};
+use crate::engine::{Engine, ImportRoot, Script};
 use crate::error::{Place, ScriptError};
-use crate::reference::{self, Function, Kind};
+use crate::reference::{self, Function, FunctionKind};
 
 mod types;
 
-/// Something wrong.
+/// A mistake in a script.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Finding {
     /// One sentence without a full stop.
     pub message: String,
-    /// What was meant, perhaps.
+    /// How to fix it, if known.
     pub hint: Option<String>,
-    /// Where.
+    /// Where it is; `None` for the script as a whole.
     pub place: Option<Place>,
 }
 
 impl Finding {
-    /// Something wrong with a script as a whole.
+    /// A finding about a script as a whole.
     #[must_use]
     pub fn new(message: impl Into<String>, hint: Option<String>) -> Self {
         Self { message: message.into(), hint, place: None }
@@ -38,8 +38,8 @@ impl From<ScriptError> for Finding {
     }
 }
 
-/// What is wrong with `script`, and with what it imports from its own directory, in the order of
-/// the text.
+/// Checks `script` and the scripts that it imports. Findings are sorted: those of `script` first,
+/// then by file and place.
 #[must_use]
 pub fn check(engine: &Engine, script: &Script) -> Vec<Finding> {
     let mut checker = Checker {
@@ -49,7 +49,7 @@ pub fn check(engine: &Engine, script: &Script) -> Vec<Finding> {
         seen: Vec::new(),
     };
     checker.file(&script.ast, script.name(), script.root());
-    // the engine keeps functions in no order
+    // rhai keeps functions in no particular order
     checker.findings.sort_by_key(|finding| {
         let place = finding.place.as_ref();
         place.map(|p| (p.file != script.name(), p.file.clone(), p.line, p.column))
@@ -64,11 +64,11 @@ struct Checker<'a> {
     seen: Vec<String>,
 }
 
-/// Functions of an imported module: name and number of parameters.
+/// Functions of a module: name and number of parameters.
 type Exports = Vec<(String, usize)>;
 
 impl Checker<'_> {
-    fn file(&mut self, ast: &AST, file: &str, root: &Root) {
+    fn file(&mut self, ast: &AST, file: &str, root: &ImportRoot) {
         self.seen.push(file.to_owned());
         let own: Exports =
             ast.iter_functions().map(|f| (f.name.to_owned(), f.params.len())).collect();
@@ -107,21 +107,21 @@ impl Checker<'_> {
         });
         self.comparisons(ast, file);
         for (namespace, name, args, is_method, position) in calls {
-            let wrong = match imports.get(&namespace) {
+            let finding = match imports.get(&namespace) {
                 _ if name.starts_with("anon$") => None,
                 Some(None) => None,
-                Some(Some(exports)) => missing_in(exports, &namespace, &name, args),
-                None => self.missing(&own, &namespace, &name, args, is_method),
+                Some(Some(exports)) => check_imported_call(exports, &namespace, &name, args),
+                None => self.check_call(&own, &namespace, &name, args, is_method),
             };
-            if let Some((message, hint)) = wrong {
-                self.find(message, hint, file, position);
+            if let Some((message, hint)) = finding {
+                self.add_finding(message, hint, file, position);
             }
         }
     }
 
-    /// Comparisons that fail or never hold.
+    /// Finds comparisons that always fail or are never true.
     fn comparisons(&mut self, ast: &AST, file: &str) {
-        let mut wrong = Vec::new();
+        let mut mismatches = Vec::new();
         ast.walk(&mut |path: &[ASTNode<'_>]| {
             let found = match path.last() {
                 Some(
@@ -132,22 +132,33 @@ impl Checker<'_> {
                 }
                 _ => None,
             };
-            wrong.extend(found);
+            mismatches.extend(found);
             true
         });
-        for ((message, hint), position) in wrong {
-            self.find(message, hint, file, position);
+        for ((message, hint), position) in mismatches {
+            self.add_finding(message, hint, file, position);
         }
     }
 
-    fn find(&mut self, message: String, hint: Option<String>, file: &str, position: Position) {
+    fn add_finding(
+        &mut self,
+        message: String,
+        hint: Option<String>,
+        file: &str,
+        position: Position,
+    ) {
         let place = self.engine.sources.place(file, position);
         self.findings.push(Finding { message, hint, place });
     }
 
-    /// The modules that `ast` imports by a plain name; `None` for one that could not be looked
-    /// into.
-    fn imports(&mut self, ast: &AST, file: &str, root: &Root) -> HashMap<String, Option<Exports>> {
+    /// The modules that `ast` imports, by alias; `None` for modules that could not be compiled or
+    /// whose name is computed.
+    fn imports(
+        &mut self,
+        ast: &AST,
+        file: &str,
+        root: &ImportRoot,
+    ) -> HashMap<String, Option<Exports>> {
         let mut found = Vec::new();
         ast.walk(&mut |path: &[ASTNode<'_>]| {
             if let Some(ASTNode::Stmt(Stmt::Import(import, position))) = path.last() {
@@ -171,13 +182,13 @@ impl Checker<'_> {
         &mut self,
         name: &str,
         file: &str,
-        root: &Root,
+        root: &ImportRoot,
         position: Position,
     ) -> Option<Exports> {
         let (path, text) = match root.find(name) {
             Ok(found) => found,
             Err(error) => {
-                self.find(error.message, error.hint, file, position);
+                self.add_finding(error.message, error.hint, file, position);
                 return None;
             }
         };
@@ -201,8 +212,8 @@ impl Checker<'_> {
         }
     }
 
-    /// What is wrong with a call of a function of the host or of the script itself.
-    fn missing(
+    /// The finding about a call of one of bty's functions or of the script itself, if it is wrong.
+    fn check_call(
         &self,
         own: &Exports,
         namespace: &str,
@@ -217,8 +228,8 @@ impl Checker<'_> {
                 did_you_mean(namespace, modules),
             ));
         }
-        // closures are called, and the engine's own words understand more than they say
-        const WORDS: [&str; 9] = [
+        // built-in functions of rhai that accept any number of arguments
+        const BUILT_IN: [&str; 9] = [
             "call",
             "curry",
             "Fn",
@@ -229,12 +240,15 @@ impl Checker<'_> {
             "print",
             "debug",
         ];
-        if namespace.is_empty() && WORDS.contains(&name) {
+        if namespace.is_empty() && BUILT_IN.contains(&name) {
             return None;
         }
         let is_callable = |f: &&Function| match namespace {
-            "" => f.kind != Kind::Field && (f.module.is_empty() || f.kind == Kind::Method),
-            _ => f.module == namespace && f.kind == Kind::Function,
+            "" => {
+                f.kind != FunctionKind::Field
+                    && (f.module.is_empty() || f.kind == FunctionKind::Method)
+            }
+            _ => f.module == namespace && f.kind == FunctionKind::Function,
         };
         let mut arities: Vec<usize> = self
             .known
@@ -245,7 +259,7 @@ impl Checker<'_> {
             .collect();
         let given = args + usize::from(is_method);
         if namespace.is_empty() {
-            // a script's function called as a method gets its object as `this`
+            // a function of a script that is called as a method gets the object as `this`
             let own = own.iter().filter(|(known, _)| known == name);
             arities.extend(own.map(|(_, arity)| arity + usize::from(is_method)));
         }
@@ -268,7 +282,7 @@ impl Checker<'_> {
     }
 }
 
-fn missing_in(
+fn check_imported_call(
     exports: &Exports,
     namespace: &str,
     name: &str,
@@ -290,18 +304,17 @@ fn missing_in(
 }
 
 fn did_you_mean<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
-    reference::close(name, names).map(|name| format!("did you mean {name}?"))
+    reference::closest(name, names).map(|name| format!("did you mean {name}?"))
 }
 
 fn wrong_count(shown: &str, given: usize, mut arities: Vec<usize>) -> (String, Option<String>) {
     arities.sort_unstable();
     arities.dedup();
     let counts: Vec<String> = arities.iter().map(ToString::to_string).collect();
-    let values = if given == 1 { "value" } else { "values" };
-    (
-        format!("{shown} is called with {given} {values}"),
-        Some(format!("it takes {}", counts.join(" or "))),
-    )
+    let expected = counts.join(" or ");
+    let message =
+        format!("wrong number of arguments for {shown}: expected {expected}, got {given}");
+    (message, None)
 }
 
 #[cfg(test)]

@@ -1,26 +1,26 @@
-//! What a script may do, and to whom it does it.
+//! What scripts may do, and what they do it to.
 
 use std::sync::Arc;
 
 use rhai::{Dynamic, Map, NativeCallContext};
 
-use crate::engine::{Interrupts, Meter};
-use crate::error::{HostError, Outcome, note_call, raise};
+use crate::error::{CallResult, HostError, note_call, raise};
+use crate::meter::{InterruptTarget, Meter};
 use crate::world::World;
 
-/// Something that a host lets scripts do.
+/// A class of host functions that a [`ScriptContext`] can grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Capability {
-    /// Look at disks, images, catalogs and the machine.
+    /// Read disks, images, catalogs and facts about the machine.
     Read,
-    /// Reach other machines: images and catalogs on the network, HTTP.
+    /// Connect to other hosts: images and catalogs on the network, HTTP.
     Network,
     /// Write to disks and create files.
     Flash,
-    /// Talk to the person at the terminal.
+    /// Show text to the person at the terminal and ask questions.
     Dialogs,
-    /// Wait, reboot, switch off.
+    /// Sleep, reboot, power off.
     Power,
 }
 
@@ -31,62 +31,63 @@ impl Capability {
         1 << self as u8
     }
 
-    fn doing(self) -> &'static str {
+    fn activity(self) -> &'static str {
         match self {
-            Self::Read => "looking at disks, images and the machine",
-            Self::Network => "reaching other machines",
-            Self::Flash => "writing",
-            Self::Dialogs => "talking to a person",
-            Self::Power => "waiting and rebooting",
+            Self::Read => "read disks, images or the machine",
+            Self::Network => "use the network",
+            Self::Flash => "write to disks or files",
+            Self::Dialogs => "talk to a person",
+            Self::Power => "wait, reboot or power off",
         }
     }
 }
 
-/// A set of [`Capability`]s. The empty one can only compute.
+/// A set of [`Capability`]s. Scripts with the empty set can only compute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities(u8);
 
 impl Capabilities {
-    /// None: compute only.
+    /// The empty set: scripts can only compute.
     pub const NONE: Self = Self(0);
 
-    /// All of them.
+    /// Every capability.
     #[must_use]
     pub fn all() -> Self {
         Capability::ALL.into_iter().fold(Self::NONE, Self::with)
     }
 
-    /// This set, and `capability`.
+    /// Adds `capability` to the set.
     #[must_use]
     pub fn with(self, capability: Capability) -> Self {
         Self(self.0 | capability.bit())
     }
 
-    /// This set without `capability`.
+    /// Removes `capability` from the set.
     #[must_use]
     pub fn without(self, capability: Capability) -> Self {
         Self(self.0 & !capability.bit())
     }
 
-    /// True when `capability` is in it.
+    /// True if the set contains `capability`.
     #[must_use]
     pub fn has(self, capability: Capability) -> bool {
         self.0 & capability.bit() != 0
     }
 }
 
-/// What stands behind the functions of an engine. Cheap to clone.
+/// What the functions of an [`Engine`](crate::Engine) act on, and which of them scripts may call.
+/// Clones share one state, so that [`interrupt`](Self::interrupt) works on any of them.
 #[derive(Clone)]
 pub struct ScriptContext {
     pub(crate) capabilities: Capabilities,
     pub(crate) world: World,
     pub(crate) meter: Arc<Meter>,
     pub(crate) facts: Arc<Map>,
-    pub(crate) interrupts: Interrupts,
+    pub(crate) interrupt_target: InterruptTarget,
 }
 
 impl ScriptContext {
-    /// Lets scripts do `capabilities` to `world`.
+    /// Grants scripts `capabilities` over `world`.
     #[must_use]
     pub fn new(capabilities: Capabilities, world: World) -> Self {
         let facts = Map::from([("version".into(), env!("CARGO_PKG_VERSION").into())]);
@@ -95,11 +96,11 @@ impl ScriptContext {
             world,
             meter: Arc::default(),
             facts: Arc::new(facts),
-            interrupts: Interrupts::default(),
+            interrupt_target: InterruptTarget::default(),
         }
     }
 
-    /// Adds facts to the constant `BTY` of scripts, which has the `version`.
+    /// Adds entries to the constant `BTY` that scripts see; `version` is always in it.
     #[must_use]
     pub fn with_facts(mut self, facts: impl IntoIterator<Item = (&'static str, Dynamic)>) -> Self {
         let mut all = (*self.facts).clone();
@@ -108,49 +109,55 @@ impl ScriptContext {
         self
     }
 
-    /// What [`interrupt`](Self::interrupt) ends.
+    /// Sets what [`interrupt`](Self::interrupt) ends; the default is the script.
     #[must_use]
-    pub fn with_interrupts(mut self, interrupts: Interrupts) -> Self {
-        self.interrupts = interrupts;
+    pub fn with_interrupt_target(mut self, target: InterruptTarget) -> Self {
+        self.interrupt_target = target;
         self
     }
 
-    /// Somebody pressed Ctrl-C: ends the running script, or what it is waiting for. May be called
-    /// from any thread.
+    /// Handles a Ctrl-C: ends the running script, or the operation that it waits for, as
+    /// [`with_interrupt_target`](Self::with_interrupt_target) says. May be called from any thread.
     pub fn interrupt(&self) {
         self.meter.interrupt();
     }
 
-    /// What it does it to.
+    /// The world that scripts act on.
     #[must_use]
     pub fn world(&self) -> &World {
         &self.world
     }
 
-    /// A host that lets scripts compute and nothing else.
+    /// A context without capabilities: scripts compute and nothing else.
     #[must_use]
     pub fn compute_only() -> Self {
-        Self::new(Capabilities::NONE, World::nothing())
+        Self::new(Capabilities::NONE, World::empty())
     }
 
-    /// The host behind a call, when it lets scripts do `capability`.
-    pub(crate) fn of(context: &NativeCallContext<'_>, capability: Capability) -> Outcome<Self> {
-        let host = Self::behind(context)?;
-        if host.capabilities.has(capability) {
-            return Ok(host);
+    /// The context of the engine that makes `call`, if it grants `capability`; fails with an error
+    /// of kind `capability` otherwise.
+    pub(crate) fn require(
+        call: &NativeCallContext<'_>,
+        capability: Capability,
+    ) -> CallResult<Self> {
+        let context = Self::from_call(call)?;
+        if context.capabilities.has(capability) {
+            return Ok(context);
         }
-        let message =
-            format!("{}() is not allowed here: {} is not", context.fn_name(), capability.doing());
+        let (name, activity) = (call.fn_name(), capability.activity());
+        let message = format!("{name}() is not allowed here: this script may not {activity}");
         Err(raise(
             HostError::new("capability", message)
-                .hint("run the script where it may do that, for example with bty run"),
+                .hint("run it where that is allowed, for example with bty run"),
         ))
     }
 
-    /// The host behind a call, whatever it allows.
-    pub(crate) fn behind(context: &NativeCallContext<'_>) -> Outcome<Self> {
-        note_call(context.call_position());
-        let host = context.tag().and_then(|tag| tag.read_lock::<Self>().map(|host| host.clone()));
-        host.ok_or_else(|| raise(HostError::new("host", "this engine was made without a host")))
+    /// The context of the engine that makes `call`. Also records the position of the call, which
+    /// [`raise`] puts into errors.
+    pub(crate) fn from_call(call: &NativeCallContext<'_>) -> CallResult<Self> {
+        note_call(call.call_position());
+        let context =
+            call.tag().and_then(|tag| tag.read_lock::<Self>().map(|context| context.clone()));
+        context.ok_or_else(|| raise(HostError::new("host", "the engine has no script context")))
     }
 }

@@ -1,4 +1,4 @@
-//! Values between Rust and scripts, without a lost bit.
+//! Converts values between Rust, JSON and scripts without losing digits.
 
 use bty::catalog::Entry;
 use bty::flash::{FlashPlan, FlashReport, VerifyReport};
@@ -8,11 +8,11 @@ use rhai::{Array, Dynamic, INT, Map};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::error::{HostError, Outcome, raise_unplaced};
+use crate::error::{CallResult, HostError, raise_unplaced};
 use crate::world::Image;
 
-/// A number of bytes: all 64 bits of it, which a script's integers do not have. Prints as people
-/// read it: `465.8 GiB`.
+/// A number of bytes with 64 bits; integers of scripts are signed and have one less. Displays in a
+/// readable unit: `465.8 GiB`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Size(pub u64);
 
@@ -23,9 +23,8 @@ impl std::fmt::Display for Size {
 }
 
 impl Size {
-    /// From what a script gave where a size is wanted: a size, a number of bytes, or text such as
-    /// `"4G"`.
-    pub(crate) fn from_dynamic(value: &Dynamic) -> Outcome<Self> {
+    /// Converts an argument to a size: a size, a number of bytes, or a string such as `"4G"`.
+    pub(crate) fn from_dynamic(value: &Dynamic) -> CallResult<Self> {
         if let Some(size) = value.read_lock::<Self>() {
             return Ok(*size);
         }
@@ -34,34 +33,39 @@ impl Size {
         }
         match value.read_lock::<rhai::ImmutableString>() {
             Some(text) => size::parse(&text).map(Self).map_err(raise_unplaced),
-            None => {
-                Err(raise_unplaced(HostError::usage(format!("{} is no size", value.type_name()))))
-            }
+            None => Err(raise_unplaced(HostError::usage(format!(
+                "cannot convert a value of type {} to a size",
+                value.type_name()
+            )))),
         }
     }
 
-    pub(crate) fn from_int(bytes: INT) -> Outcome<Self> {
+    pub(crate) fn from_int(bytes: INT) -> CallResult<Self> {
         u64::try_from(bytes).map(Self).map_err(|_| {
             raise_unplaced(HostError::usage(format!("a size cannot be negative: {bytes}")))
         })
     }
 
-    pub(crate) fn to_int(self) -> Outcome<INT> {
+    pub(crate) fn to_int(self) -> CallResult<INT> {
         INT::try_from(self.0).map_err(|_| {
-            let message = format!("{} bytes are more than an integer holds", self.0);
-            raise_unplaced(HostError::usage(message).hint("calculate with the size itself"))
+            let message = format!("{} bytes do not fit into an integer", self.0);
+            raise_unplaced(
+                HostError::usage(message).hint("calculate with the size instead of .bytes"),
+            )
         })
     }
 }
 
-/// A Rust value as a script sees it: fields whose names end in `_bytes`, and `offset`, are sizes.
-pub(crate) fn from_rust<T: Serialize + ?Sized>(value: &T) -> Outcome<Dynamic> {
+/// Converts a Rust value for scripts. Fields whose names end in `_bytes`, and `offset`, become
+/// sizes.
+pub(crate) fn from_rust<T: Serialize + ?Sized>(value: &T) -> CallResult<Dynamic> {
     let value = serde_json::to_value(value)
         .map_err(|e| raise_unplaced(HostError::new("host", e.to_string())))?;
     Ok(from_json(&value, true))
 }
 
-/// JSON as a script sees it. A number beyond an integer's range is a size.
+/// Converts JSON for scripts. A number that does not fit into an integer becomes a size; with
+/// `with_sizes`, so do the fields of [`from_rust`].
 pub(crate) fn from_json(value: &Value, with_sizes: bool) -> Dynamic {
     named(value, "", with_sizes)
 }
@@ -91,14 +95,14 @@ fn named(value: &Value, name: &str, with_sizes: bool) -> Dynamic {
     }
 }
 
-/// A script's value as JSON.
-pub(crate) fn to_json(value: &Dynamic) -> Outcome<Value> {
+/// Converts a value of a script to JSON.
+pub(crate) fn to_json(value: &Dynamic) -> CallResult<Value> {
     if let Some(fields) = value.read_lock::<Map>() {
         let fields = fields.iter().map(|(name, value)| Ok((name.to_string(), to_json(value)?)));
-        return Ok(Value::Object(fields.collect::<Outcome<_>>()?));
+        return Ok(Value::Object(fields.collect::<CallResult<_>>()?));
     }
     if let Some(items) = value.read_lock::<Array>() {
-        return Ok(Value::Array(items.iter().map(to_json).collect::<Outcome<_>>()?));
+        return Ok(Value::Array(items.iter().map(to_json).collect::<CallResult<_>>()?));
     }
     if let Some(json) = typed_json(value) {
         return Ok(json);
@@ -122,10 +126,10 @@ pub(crate) fn to_json(value: &Dynamic) -> Outcome<Value> {
         return Ok(Value::String(character.to_string()));
     }
     let what = value.type_name().rsplit("::").next().unwrap_or_default().to_owned();
-    Err(raise_unplaced(HostError::usage(format!("a value of type {what} cannot be sent as JSON"))))
+    Err(raise_unplaced(HostError::usage(format!("cannot convert a value of type {what} to JSON"))))
 }
 
-/// The host's own types as JSON.
+/// Converts a value of one of bty's types to JSON; `None` for other types.
 pub(crate) fn typed_json(value: &Dynamic) -> Option<Value> {
     fn of<T: Serialize>(value: &T) -> Option<Value> {
         serde_json::to_value(value).ok()
@@ -133,10 +137,10 @@ pub(crate) fn typed_json(value: &Dynamic) -> Option<Value> {
     if let Some(size) = value.read_lock::<Size>() {
         return Some(size.0.into());
     }
-    macro_rules! serialised {
+    macro_rules! serialized {
         ($($type:ty),+) => { $(if let Some(value) = value.read_lock::<$type>() { return of(&*value); })+ };
     }
-    serialised!(Disk, Entry, ImageFile, FlashPlan, FlashReport, VerifyReport);
+    serialized!(Disk, Entry, ImageFile, FlashPlan, FlashReport, VerifyReport);
     if let Some(image) = value.read_lock::<Image>() {
         return of(&*image.info);
     }

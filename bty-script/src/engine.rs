@@ -1,4 +1,4 @@
-//! The engine: rhai with the SDK's modules, a host behind them, and limits around them.
+//! Compiles and runs scripts: rhai with bty's functions, a context behind them, and limits.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,37 +10,50 @@ use rhai::packages::{
 };
 use rhai::{AST, ASTNode, CallFnOptions, Dynamic, EvalAltResult, Expr, Scope};
 
-use crate::context::ScriptContext;
-use crate::error::{Cause, Place, Power, ScriptError, Sources, Stop, innermost};
-use crate::{api, scripts};
+use crate::bundled;
+use crate::context::{Capabilities, ScriptContext};
+use crate::error::{Cause, HostError, Place, PowerAction, ScriptError, Sources, Stop, innermost};
 
+mod explain;
 mod host_functions;
 mod interactive;
-mod limits;
-mod meter;
 mod resolve;
 
-pub use host_functions::{Foreign, ForeignFunction};
-pub use interactive::{Interactive, Variable};
-pub use limits::Limits;
-pub use meter::{Interrupts, Meter};
-pub use resolve::Root;
+pub use host_functions::{HostCallback, HostFunction};
+pub use interactive::{InteractiveSession, Variable};
+pub use resolve::ImportRoot;
+
+pub use crate::limits::Limits;
+use crate::meter::RunGuard;
+pub use crate::meter::{InterruptTarget, Meter};
+
+/// The functions that an engine offers to scripts. The engine itself knows none of them, so that
+/// the functions of `test` can create engines.
+pub(crate) struct Library {
+    /// Registers all functions and types.
+    pub(crate) register: fn(&mut rhai::Engine),
+    /// Names of the modules that `register` creates.
+    pub(crate) modules: fn() -> Vec<&'static str>,
+    /// The hint for an error message about an unknown name.
+    pub(crate) hint_for: fn(&Engine, &str) -> Option<String>,
+}
 
 /// Compiles and runs scripts for one [`ScriptContext`], one at a time.
 ///
 /// ```
-/// use bty_script::{Engine, ScriptContext, Limits, Root};
+/// use bty_script::{Engine, ScriptContext, Limits, ImportRoot};
 ///
 /// let engine = Engine::new(ScriptContext::compute_only(), Limits::server());
-/// let script = engine.compile("add.rhai", "fn add(a, b) { a + b }", &Root::None)?;
+/// let script = engine.compile("add.rhai", "fn add(a, b) { a + b }", &ImportRoot::None)?;
 /// let sum = engine.call(&script, "add", vec![1.into(), 2.into()], &Default::default())?;
 /// assert_eq!(sum.value.as_int(), Ok(3));
 /// # Ok::<(), bty_script::ScriptError>(())
 /// ```
 pub struct Engine {
     pub(crate) rhai: rhai::Engine,
-    pub(crate) host: ScriptContext,
+    pub(crate) context: ScriptContext,
     pub(crate) sources: Sources,
+    library: &'static Library,
     limits: Limits,
     resolver: resolve::Resolver,
 }
@@ -50,57 +63,60 @@ pub struct Engine {
 pub struct Script {
     pub(crate) ast: AST,
     name: String,
-    root: Root,
+    root: ImportRoot,
 }
 
 impl Script {
-    /// The file name it was compiled under.
+    /// The name that the script was compiled under; error messages show it.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
     /// Where its imports are looked up.
-    pub(crate) fn root(&self) -> &Root {
+    pub(crate) fn root(&self) -> &ImportRoot {
         &self.root
     }
 
-    /// True when it defines the function `name` with `arity` parameters.
+    /// True if the script defines the function `name` with `arity` parameters.
     #[must_use]
     pub fn has_function(&self, name: &str, arity: usize) -> bool {
         self.ast.iter_functions().any(|f| f.name == name && f.params.len() == arity)
     }
 
-    /// Names of its functions without parameters.
-    pub(crate) fn plain_functions(&self) -> Vec<String> {
-        let plain = self.ast.iter_functions().filter(|f| f.params.is_empty());
-        plain.map(|f| f.name.to_owned()).collect()
+    /// Names of the functions that take no parameters.
+    pub(crate) fn functions_without_parameters(&self) -> Vec<String> {
+        let functions = self.ast.iter_functions().filter(|f| f.params.is_empty());
+        functions.map(|f| f.name.to_owned()).collect()
     }
 }
 
-/// How a script ended, when it did not fail.
+/// How a script ended that did not fail.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct Ended {
-    /// Its value: of the last expression or of the function called, or the code that `exit` was
-    /// given.
+pub struct ScriptOutcome {
+    /// The value of the last expression or of the called function; after `exit(code)` the code.
     pub value: Dynamic,
-    /// True when it ended by `exit`.
+    /// True if the script called `exit`.
     pub by_exit: bool,
-    /// What is to become of the machine: it ended by `reboot` or `power_off`.
-    pub power: Option<Power>,
+    /// Set if the script called `reboot`, `kexec` or `power_off`. The caller carries it out: the
+    /// engine only ends the script.
+    pub power: Option<PowerAction>,
 }
 
 impl Engine {
-    /// The host behind it.
+    /// The context that scripts run in.
     #[must_use]
-    pub fn host(&self) -> &ScriptContext {
-        &self.host
+    pub fn context(&self) -> &ScriptContext {
+        &self.context
     }
 
-    /// An engine whose scripts may do what `host` allows, within `limits`.
-    #[must_use]
-    pub fn new(host: ScriptContext, limits: Limits) -> Self {
+    /// An engine with the functions of `library`.
+    pub(crate) fn with_library(
+        context: ScriptContext,
+        limits: Limits,
+        library: &'static Library,
+    ) -> Self {
         let mut rhai = rhai::Engine::new_raw();
         CorePackage::new().register_into_engine(&mut rhai);
         BitFieldPackage::new().register_into_engine(&mut rhai);
@@ -109,31 +125,31 @@ impl Engine {
         BasicArrayPackage::new().register_into_engine(&mut rhai);
         BasicBlobPackage::new().register_into_engine(&mut rhai);
         BasicMapPackage::new().register_into_engine(&mut rhai);
-        // the time package is left out: its clock is not the host's
         MoreStringPackage::new().register_into_engine(&mut rhai);
-        api::register(&mut rhai);
-        // else values of the language's own types are compared without a look at ours: 5 > "1G"
-        // would be false
+        // Rhai's time package is left out: scripts get the clock of their world instead.
+        (library.register)(&mut rhai);
+        // With fast operators the engine would compare its own types without asking our
+        // functions, and `5 > "1G"` would be false instead of an error.
         rhai.set_fast_operators(false);
         limits.apply(&mut rhai);
         rhai.disable_symbol("eval");
         rhai.set_strict_variables(true);
-        // what is optimised away is not checked either
+        // Code that the optimizer removes would not be checked.
         rhai.set_optimization_level(rhai::OptimizationLevel::None);
         rhai.set_fail_on_invalid_map_property(false);
-        rhai.set_default_tag(Dynamic::from(host.clone()));
-        let meter = Arc::clone(&host.meter);
+        rhai.set_default_tag(Dynamic::from(context.clone()));
+        let meter = Arc::clone(&context.meter);
         rhai.on_progress(move |operations| meter.check(operations).map(Dynamic::from));
-        let terminal = Arc::clone(&host.world.terminal);
+        let terminal = Arc::clone(&context.world.terminal);
         rhai.on_print(move |text| terminal.print(text));
-        let terminal = Arc::clone(&host.world.terminal);
+        let terminal = Arc::clone(&context.world.terminal);
         rhai.on_debug(move |text, source, position| {
             terminal.say(&format!("{}:{position:?}: {text}", source.unwrap_or("script")));
         });
         let sources = Sources::default();
-        let resolver = resolve::Resolver::new(host.clone(), sources.clone());
+        let resolver = resolve::Resolver::new(context.clone(), sources.clone());
         rhai.set_module_resolver(resolver.clone());
-        Self { rhai, host, sources, limits, resolver }
+        Self { rhai, context, sources, library, limits, resolver }
     }
 
     /// The type of `value` as scripts name it.
@@ -143,118 +159,128 @@ impl Engine {
         name.rsplit("::").next().unwrap_or(name).to_owned()
     }
 
-    /// Compiles `text`, which is called `name` in messages; imports are looked up below `root`.
+    /// Compiles `text`. Error messages call it `name`; its imports are looked up in `root`.
     ///
     /// # Errors
-    /// [`Cause::Syntax`], with the place.
-    pub fn compile(&self, name: &str, text: &str, root: &Root) -> Result<Script, ScriptError> {
+    /// [`Cause::Syntax`], with the place in `text`.
+    pub fn compile(
+        &self,
+        name: &str,
+        text: &str,
+        root: &ImportRoot,
+    ) -> Result<Script, ScriptError> {
         self.compile_for(name, text, root, &names_to_compile_with())
     }
 
-    /// The same, for a script that will see the variables of `scope`.
+    /// Compiles a script that will see the variables of `scope`.
     pub(crate) fn compile_for(
         &self,
         name: &str,
         text: &str,
-        root: &Root,
+        root: &ImportRoot,
         scope: &Scope<'_>,
     ) -> Result<Script, ScriptError> {
         self.sources.add(name, text);
         let compiled = self.rhai.compile_with_scope(scope, text);
         let mut ast = compiled.map_err(|e| {
             let error: EvalAltResult = e.into();
-            let mut error = ScriptError::of(&error, name, &self.sources);
+            let mut error = ScriptError::from_engine(&error, name, &self.sources);
             error.hint =
-                error.hint.take().or_else(|| crate::reference::suggestion(self, &error.message));
+                error.hint.take().or_else(|| (self.library.hint_for)(self, &error.message));
             error
         })?;
         ast.set_source(name);
         Ok(Script { ast, name: name.to_owned(), root: root.clone() })
     }
 
-    /// Reads and compiles the file at `path`; imports are looked up in its directory.
+    /// Reads and compiles the file at `path`; its imports are looked up in its directory.
     ///
     /// # Errors
-    /// [`Cause::Host`] when it cannot be read, [`Cause::Syntax`] when it cannot be compiled.
+    /// - [`Cause::Host`]: the file cannot be read, or is not UTF-8
+    /// - [`Cause::Syntax`]: the script does not compile
     pub fn compile_file(&self, path: &Path) -> Result<Script, ScriptError> {
         let text = std::fs::read_to_string(path).map_err(|e| {
-            let mut host =
-                crate::HostError::new("source", format!("reading {}: {e}", path.display()));
-            host.path = Some(path.display().to_string());
-            ScriptError::from(host)
+            let mut error = HostError::new("source", format!("reading {}: {e}", path.display()));
+            error.path = Some(path.display().to_string());
+            ScriptError::from(error)
         })?;
         let parent = path
             .parent()
             .filter(|p| !p.as_os_str().is_empty())
             .map_or_else(|| PathBuf::from("."), Path::to_owned);
-        self.compile(&path.display().to_string(), &text, &Root::Directory(parent))
+        self.compile(&path.display().to_string(), &text, &ImportRoot::Directory(parent))
     }
 
-    /// Compiles the bundled script `name`.
+    /// Compiles the [bundled script](crate::bundled) `name`.
     ///
     /// # Errors
-    /// [`Cause::Host`] when there is none of that name.
+    /// [`Cause::Host`]: there is no bundled script of that name.
     pub fn compile_bundled(&self, name: &str) -> Result<Script, ScriptError> {
-        let Some(text) = scripts::text(name) else {
-            let host = crate::HostError::usage(format!("there is no bundled script {name:?}"))
-                .hint(format!("there are {}", scripts::names().join(", ")));
-            return Err(host.into());
+        let Some(text) = bundled::text(name) else {
+            let error = HostError::usage(format!("there is no bundled script {name:?}"))
+                .hint(format!("the bundled scripts are {}", bundled::names().join(", ")));
+            return Err(error.into());
         };
-        self.compile(&format!("{name}.rhai"), text, &Root::Bundled)
+        self.compile(&format!("{name}.rhai"), text, &ImportRoot::Bundled)
     }
 
-    /// Runs all of a script, with `ARGS` as its arguments.
+    /// Runs a whole script; it finds `args` in the constant `ARGS`.
     ///
     /// # Errors
-    /// Whatever the script fails with, and the limits.
+    /// - [`Cause::Host`]: a host function failed, and the script did not catch it
+    /// - [`Cause::Throw`]: the script threw a value
+    /// - [`Cause::Script`]: the script is wrong: an unknown function, a wrong type
+    /// - [`Cause::Limit`]: the script exceeded a limit
+    /// - [`Cause::Cancelled`]: `cancel` was cancelled, or the context was interrupted
     pub fn run(
         &self,
         script: &Script,
         args: &[String],
         cancel: &CancelToken,
-    ) -> Result<Ended, ScriptError> {
-        self.run_in(&mut standard_scope(&self.host, args), script, cancel)
+    ) -> Result<ScriptOutcome, ScriptError> {
+        self.run_in(&mut standard_scope(&self.context, args), script, cancel)
     }
 
-    /// Runs all of a script on the variables of `scope`.
+    /// Runs a whole script on the variables of `scope`.
     pub(crate) fn run_in(
         &self,
         scope: &mut Scope<'_>,
         script: &Script,
         cancel: &CancelToken,
-    ) -> Result<Ended, ScriptError> {
-        let _running = self.begin(script, cancel);
+    ) -> Result<ScriptOutcome, ScriptError> {
+        let _run = self.begin(script, cancel);
         let result = self.rhai.eval_ast_with_scope::<Dynamic>(scope, &script.ast);
-        self.ended(result, script)
+        self.outcome(result, script)
     }
 
-    /// Calls the function `name` of a script. Its statements outside functions are run first.
+    /// Calls the function `name` of a script, after running its statements outside functions.
     ///
     /// # Errors
-    /// Whatever the function fails with, and the limits.
+    /// The same as [`run`](Self::run); a missing function is [`Cause::Script`].
     pub fn call(
         &self,
         script: &Script,
         name: &str,
         args: Vec<Dynamic>,
         cancel: &CancelToken,
-    ) -> Result<Ended, ScriptError> {
-        let _running = self.begin(script, cancel);
-        let mut scope = standard_scope(&self.host, &[]);
+    ) -> Result<ScriptOutcome, ScriptError> {
+        let _run = self.begin(script, cancel);
+        let mut scope = standard_scope(&self.context, &[]);
         let options = CallFnOptions::new().eval_ast(true).in_all_namespaces(true);
         let result =
             self.rhai.call_fn_with_options::<Dynamic>(options, &mut scope, &script.ast, name, args);
-        self.ended(result, script)
+        self.outcome(result, script)
     }
 
-    fn begin(&self, script: &Script, cancel: &CancelToken) -> meter::Running {
+    fn begin(&self, script: &Script, cancel: &CancelToken) -> RunGuard {
         self.resolver.begin(&script.root);
-        let host = &self.host;
-        host.meter.begin(&self.limits, cancel, host.capabilities, host.interrupts)
+        let context = &self.context;
+        let can_wait = context.capabilities != Capabilities::NONE;
+        context.meter.begin(&self.limits, cancel, can_wait, context.interrupt_target)
     }
 
-    /// The place of the only index of a script: looking up an element is the one step that the
-    /// engine does not give a place.
+    /// The place of the only index expression of a script. Indexing is the one step for which the
+    /// engine reports a limit without a position.
     fn only_index(&self, script: &Script) -> Option<Place> {
         let mut found = Vec::new();
         script.ast.walk(&mut |path: &[ASTNode<'_>]| {
@@ -269,40 +295,40 @@ impl Engine {
         }
     }
 
-    fn ended(
+    fn outcome(
         &self,
         result: Result<Dynamic, Box<EvalAltResult>>,
         script: &Script,
-    ) -> Result<Ended, ScriptError> {
+    ) -> Result<ScriptOutcome, ScriptError> {
         let error = match result {
-            Ok(value) => return Ok(Ended { value, ..Ended::default() }),
+            Ok(value) => return Ok(ScriptOutcome { value, ..ScriptOutcome::default() }),
             Err(error) => error,
         };
         if let EvalAltResult::ErrorTerminated(token, _) = innermost(&error) {
             match token.read_lock::<Stop>().as_deref() {
                 Some(Stop::Power(power)) => {
-                    return Ok(Ended { power: Some(*power), ..Ended::default() });
+                    return Ok(ScriptOutcome { power: Some(*power), ..ScriptOutcome::default() });
                 }
                 Some(Stop::Exit(code)) => {
-                    return Ok(Ended {
+                    return Ok(ScriptOutcome {
                         value: i64::from(*code).into(),
                         by_exit: true,
-                        ..Ended::default()
+                        ..ScriptOutcome::default()
                     });
                 }
                 _ => {}
             }
         }
-        let mut error = ScriptError::of(&error, script.name(), &self.sources);
+        let mut error = ScriptError::from_engine(&error, script.name(), &self.sources);
         if error.cause == Cause::Limit && error.place.is_none() {
             error.place = self.only_index(script);
         }
         if error.cause == Cause::Script && error.hint.is_none() {
-            error.hint = crate::reference::suggestion(self, &error.message);
+            error.hint = (self.library.hint_for)(self, &error.message);
         }
-        // what the clock stopped is reported by whatever was stopped as cancelled
+        // A function that the timer cancelled reports that it was cancelled, not why.
         if error.cause == Cause::Cancelled
-            && let Some(ms) = self.host.meter.timed_out()
+            && let Some(ms) = self.context.meter.timed_out()
         {
             error = ScriptError {
                 place: error.place,
@@ -314,8 +340,8 @@ impl Engine {
     }
 }
 
-/// The names of those variables, for compiling: constants with values would be put in place of
-/// their names, whatever they are later.
+/// The names of the variables of [`standard_scope`], without values: the compiler would replace
+/// constants by their values, and a script may run with other ones later.
 pub(crate) fn names_to_compile_with() -> Scope<'static> {
     let mut scope = Scope::new();
     scope.push("ARGS", ());
@@ -323,12 +349,12 @@ pub(crate) fn names_to_compile_with() -> Scope<'static> {
     scope
 }
 
-/// The variables that every script sees: `ARGS`, and `BTY` with facts of the host.
-pub(crate) fn standard_scope(host: &ScriptContext, args: &[String]) -> Scope<'static> {
+/// The variables that every script sees: `ARGS`, and `BTY` with the facts of the context.
+pub(crate) fn standard_scope(context: &ScriptContext, args: &[String]) -> Scope<'static> {
     let mut scope = Scope::new();
     let args: rhai::Array = args.iter().map(|arg| arg.clone().into()).collect();
     scope.push_constant("ARGS", args);
-    scope.push_constant("BTY", (*host.facts).clone());
+    scope.push_constant("BTY", (*context.facts).clone());
     scope
 }
 

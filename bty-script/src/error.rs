@@ -1,8 +1,8 @@
-//! Errors on both sides of a script.
+//! Failures of host functions and of scripts.
 //!
-//! A failure of the host is a [`HostError`], a value that a script can catch
-//! (`catch (e) { e.kind … }`). What a script throws itself stays what it threw. [`ScriptError`] is
-//! either of them once nobody caught it, with the place in the source.
+//! A host function fails with a [`HostError`], which a script can catch (`catch (e) { e.kind … }`).
+//! A value that a script throws itself stays as it is. Whatever the script does not catch becomes a
+//! [`ScriptError`], with its place in the source.
 
 use std::cell::Cell;
 use std::fmt;
@@ -14,32 +14,31 @@ mod place;
 
 pub use place::{Place, Sources};
 
-/// What a host function returns to the engine.
-pub(crate) type Outcome<T> = Result<T, Box<EvalAltResult>>;
+/// What a host function returns to rhai.
+pub(crate) type CallResult<T> = Result<T, Box<EvalAltResult>>;
 
-/// A failure of the host, as a script sees it: type `Error`, with the fields `kind`, `message`,
-/// `path`, `offset`, `hint`, `report` and `has_written`.
+/// The failure of a host function. Scripts see it as type `Error`, with the same fields.
 #[derive(Clone, Debug)]
 pub struct HostError {
-    /// A word to match on: the kinds of [`bty::ErrorKind`], and `capability` for what this host
-    /// does not let scripts do.
+    /// A word to match on: a kind of [`bty::ErrorKind`]; `capability` if the context does not
+    /// allow the function; `binding` if a machine lacks an image or a disk.
     pub kind: String,
     /// One sentence without a full stop.
     pub message: String,
-    /// The file, device or address concerned.
+    /// The file, device or URL concerned.
     pub path: Option<String>,
     /// The offset concerned, in bytes.
     pub offset: Option<u64>,
-    /// The next step.
+    /// What the person can do next.
     pub hint: Option<String>,
-    /// The report of the flash that failed, as data.
+    /// The report of the failed flash, as JSON.
     pub report: Option<Value>,
-    /// True when writing had begun before: the disk may hold a part of an image, and does not boot.
+    /// True if writing had begun: the disk may hold part of an image, and does not boot.
     pub has_written: bool,
 }
 
 impl HostError {
-    /// An error of `kind`.
+    /// An error of `kind` with `message`, one sentence without a full stop.
     #[must_use]
     pub fn new(kind: &str, message: impl Into<String>) -> Self {
         Self {
@@ -53,14 +52,14 @@ impl HostError {
         }
     }
 
-    /// Adds the next step.
+    /// Adds what the person can do next.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// The caller's argument cannot be understood.
+    /// An error of kind `usage`: an argument is invalid.
     #[must_use]
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new("usage", message)
@@ -88,29 +87,29 @@ impl From<bty::Error> for HostError {
 }
 
 thread_local! {
-    /// Where the host function was called that runs at the moment. The engine fills in the place of
-    /// an error only for functions without a module.
+    /// Position of the current call of a host function. Rhai adds a position to errors only for
+    /// functions without a module.
     static CALL: Cell<Position> = const { Cell::new(Position::NONE) };
 }
 
-/// A host function begins, called at `position`.
+/// Records the position of the current call, for [`raise`].
 pub(crate) fn note_call(position: Position) {
     CALL.set(position);
 }
 
-/// Raises a failure of the host in a script, at the call of the host function. Every binding uses
-/// it, so that no failure looks like a script's own `throw`.
+/// Raises a [`HostError`] at the current call. All bindings use it, so that no failure looks like a
+/// `throw` of the script.
 pub(crate) fn raise(error: impl Into<HostError>) -> Box<EvalAltResult> {
     EvalAltResult::ErrorRuntime(Dynamic::from(error.into()), CALL.get()).into()
 }
 
-/// The same from functions that do not know where they were called: operators and conversions. The
-/// engine fills in the place.
+/// Raises a [`HostError`] from operators and conversions, which do not know where they were called;
+/// rhai adds the position.
 pub(crate) fn raise_unplaced(error: impl Into<HostError>) -> Box<EvalAltResult> {
     EvalAltResult::ErrorRuntime(Dynamic::from(error.into()), Position::NONE).into()
 }
 
-/// The error itself, without the calls around it.
+/// The original error inside the errors of the calls around it.
 pub(crate) fn innermost(mut error: &EvalAltResult) -> &EvalAltResult {
     while let EvalAltResult::ErrorInFunctionCall(_, _, inner, _)
     | EvalAltResult::ErrorInModule(_, inner, _) = error
@@ -120,74 +119,74 @@ pub(crate) fn innermost(mut error: &EvalAltResult) -> &EvalAltResult {
     error
 }
 
-/// Why a script ended before its end, other than by an error of its own. Cannot be caught.
+/// Why the engine terminated a script. Scripts cannot catch it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Stop {
-    /// Somebody cancelled.
+    /// The run was cancelled.
     Cancelled,
-    /// The wall-clock limit, in milliseconds.
+    /// The script exceeded the wall-clock limit, in milliseconds.
     Time(u64),
-    /// The memory limit, in bytes.
+    /// The script exceeded the memory limit, in bytes.
     Memory(u64),
-    /// The script asked for this, and is over.
-    Power(Power),
-    /// The script ended itself with this exit code.
+    /// The script called `reboot`, `kexec` or `power_off`.
+    Power(PowerAction),
+    /// The script called `exit` with this code.
     Exit(u8),
 }
 
-/// What becomes of the machine after a script.
+/// What to do with the machine after a script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
-pub enum Power {
+pub enum PowerAction {
     /// Restart.
     Reboot,
-    /// Start the kernel that was loaded, without a restart.
+    /// Start the loaded kernel without going through the firmware.
     Kexec,
-    /// Switch off.
+    /// Power off.
     PowerOff,
 }
 
-/// Whose fault it was.
+/// Why a script failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cause {
-    /// The script cannot be compiled.
+    /// The script does not compile.
     Syntax,
-    /// A host function failed; see [`ScriptError::host`].
+    /// A host function failed; [`ScriptError::host`] has the details.
     Host,
-    /// The script threw something itself.
+    /// The script threw a value.
     Throw,
-    /// The script is wrong: an unknown function, a wrong type, an index out of bounds.
+    /// The script has a bug: an unknown function, a wrong type, an index out of bounds.
     Script,
-    /// A limit of the engine.
+    /// The script exceeded one of its [`Limits`](crate::Limits).
     Limit,
-    /// Cancelled from outside.
+    /// The run was cancelled from outside.
     Cancelled,
 }
 
-/// A script's failure that nobody caught. Displays as people read it: message, place, source line,
-/// next step, and the way there.
+/// The failure of a script. `Display` shows the message, the place with its source line, and the
+/// calls that led there, on several lines.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ScriptError {
-    /// Whose fault it was.
+    /// Why the script failed.
     pub cause: Cause,
     /// One sentence without a full stop.
     pub message: String,
-    /// The next step.
+    /// What the person can do next.
     pub hint: Option<String>,
-    /// Where it happened; absent when there is no such place.
+    /// Where the script failed, if the failure has a place.
     pub place: Option<Place>,
-    /// The calls that led there, innermost first.
+    /// The calls that led to `place`, innermost first.
     pub calls: Vec<Place>,
-    /// The failure of the host, when that was the cause.
+    /// The failed host function's error, for [`Cause::Host`].
     pub host: Option<HostError>,
 }
 
 impl ScriptError {
-    /// A failure without a place, for whoever decides in the place of a script.
+    /// A failure without a place, hint or calls.
     #[must_use]
     pub fn new(cause: Cause, message: impl Into<String>) -> Self {
         Self {
@@ -200,7 +199,7 @@ impl ScriptError {
         }
     }
 
-    /// The clock ended the script, after so many milliseconds.
+    /// The script exceeded a time limit of `millis` milliseconds.
     pub(crate) fn timed_out(millis: u64) -> Self {
         let seconds = std::time::Duration::from_millis(millis).as_secs_f64();
         let mut error = Self::new(Cause::Limit, format!("the script took longer than {seconds} s"));
@@ -208,7 +207,8 @@ impl ScriptError {
         error
     }
 
-    /// A word to match on: the host's kind, or `syntax`, `throw`, `script`, `limit`, `cancelled`.
+    /// A word to match on: the kind of the [`HostError`], or `syntax`, `throw`, `script`, `limit`,
+    /// `cancelled`.
     #[must_use]
     pub fn kind(&self) -> &str {
         match (self.cause, &self.host) {
@@ -221,7 +221,7 @@ impl ScriptError {
         }
     }
 
-    /// The same as data, for `--json` and for servers.
+    /// The error as JSON, in the form that `bty run --json` prints.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let host = self.host.as_ref();
@@ -237,7 +237,7 @@ impl ScriptError {
     }
 }
 
-/// A failure outside of any script: one that cannot be read, or is not even begun.
+/// For failures outside the run of a script, such as a file that cannot be read.
 impl From<HostError> for ScriptError {
     fn from(host: HostError) -> Self {
         let cause = if host.kind == "cancelled" { Cause::Cancelled } else { Cause::Host };

@@ -1,26 +1,41 @@
-//! Scripts over bty: the rhai engine with the SDK's modules, simulated machines, and plan scripts.
+//! Scripts for bty: a [rhai](https://rhai.rs/book) engine with functions to flash disks, simulated
+//! machines to test scripts on, and the plan scripts that a server gives to machines.
 //!
-//! [`Engine`] runs scripts for a [`ScriptContext`]: a set of [`Capabilities`] over a
+//! An [`Engine`] runs scripts in a [`ScriptContext`], which grants [`Capabilities`] over a
 //! [`World`](world::World), within [`Limits`].
 //!
-//! | module | what it is about |
-//! |---|---|
-//! | [`engine`] | compile and run, limits, `import` |
-//! | [`context`] | what a script may do |
-//! | [`world`] | what it does it to: this machine, a dry run, a described machine |
-//! | [`error`] | failures: the host's, the script's, and where they happened |
-//! | [`plan`] | plan scripts: what a server gives to a machine |
-//! | [`decide`] | what a server asks of a plan |
-//! | [`worker`] | scripts in a process of their own, whose memory is no matter |
-//! | [`check`] | what is wrong with a script, without running it |
-//! | [`reference`](mod@reference) | the functions, for people and for editors, made from the engine |
-//! | [`testing`] | `*_test.rhai` |
-//! | [`scripts`] | the scripts in the box |
-//! | [`render`] | values as text and tables |
-//! | [`terminal`] | the person |
+//! ```
+//! use bty_script::world::SimulatedWorld;
+//! use bty_script::{Capabilities, Engine, ImportRoot, Limits, ScriptContext};
 //!
-//! The language is described at <https://rhai.rs/book>; what bty adds is in `docs/scripts.md`.
+//! let machine = r#"disks = [{ path = "/dev/sda", size = "8G", serial = "S1" }]"#;
+//! let (world, _effects, _terminal) = SimulatedWorld::parse(machine)?;
+//! let engine = Engine::new(ScriptContext::new(Capabilities::all(), world), Limits::operator());
+//! let script = engine.compile("first.rhai", "disks()[0].serial", &ImportRoot::None)?;
+//! let outcome = engine.run(&script, &[], &Default::default())?;
+//! assert_eq!(outcome.value.into_string().as_deref(), Ok("S1"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! | module | contents |
+//! |---|---|
+//! | [`engine`] | compile and run scripts; limits, `import`, interactive sessions |
+//! | [`context`] | what a script may do |
+//! | [`world`] | what scripts act on: this machine, a dry run, a simulated machine |
+//! | [`error`] | failures of host functions and of scripts, with their place in the source |
+//! | [`plan`] | the plan scripts that a server sends to machines, and the machines' reports |
+//! | [`decide`] | calls of a plan's functions by the server |
+//! | [`worker`] | the same calls in separate processes with bounded memory |
+//! | [`check`] | finds mistakes in a script without running it |
+//! | [`reference`](mod@reference) | the function reference, generated from the engine |
+//! | [`testing`] | runs `*_test.rhai` files |
+//! | [`bundled`] | the scripts that are part of bty, such as the wizard |
+//! | [`render`] | values as text and tables |
+//! | [`terminal`] | shows text to a person and reads their answers |
+//!
+//! The functions that bty adds to the language are listed in `docs/functions.md`.
 
+pub mod bundled;
 pub mod check;
 pub mod context;
 pub mod decide;
@@ -29,7 +44,6 @@ pub mod error;
 pub mod plan;
 pub mod reference;
 pub mod render;
-pub mod scripts;
 pub mod terminal;
 pub mod testing;
 pub mod worker;
@@ -37,8 +51,12 @@ pub mod world;
 
 mod api;
 mod convert;
+mod library;
+mod limits;
+mod machine;
+mod meter;
 
 pub use context::{Capabilities, Capability, ScriptContext};
 pub use convert::Size;
-pub use engine::{Ended, Engine, Limits, Root, Script};
+pub use engine::{Engine, ImportRoot, Limits, Script, ScriptOutcome};
 pub use error::{Cause, HostError, ScriptError};

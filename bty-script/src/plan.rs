@@ -1,8 +1,8 @@
-//! Plan scripts: what a server gives to a machine at its network boot, and how the machine answers.
+//! Plan scripts, which a server sends to machines at network boot, and the machines' reports.
 //!
-//! A plan script is a rhai script with a header, the value of the plan as the constant `PLAN`, and
-//! the source of the script, which defines `run(p)`. The machine calls `run(PLAN)`. Version 1, one
-//! item a line:
+//! A plan script is a rhai script that starts with a header and the value of the plan as the
+//! constant `PLAN`; the source of the plan follows, and defines `run(p)`. The machine calls
+//! `run(PLAN)`. In version 1:
 //!
 //! ```text
 //! //! bty plan script 1
@@ -14,11 +14,11 @@
 //! …the source…
 //! ```
 //!
-//! The first line names the version: a machine refuses a newer one. Further header lines are
-//! ignored, so that they can be added. `machine` is the MAC address that the plan was made for; a
-//! machine with another one refuses it. `cycle` is the token of the boot cycle; reports carry it.
-//! It is served as `text/rhai`. Values are data: whatever a label or an address contains, it is a
-//! quoted literal and never code.
+//! The first line has the version; a machine refuses a newer one. Machines ignore unknown header
+//! lines, so more can be added. `machine` is the MAC address that the plan is for; other machines
+//! refuse it. `cycle` is the token of the boot cycle, which reports repeat. The media type is
+//! `text/rhai`. The value of the plan is a quoted literal: whatever a label or an address contains,
+//! it never becomes code.
 
 use std::fmt::Write as _;
 
@@ -26,7 +26,7 @@ use bty::CancelToken;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::engine::{Ended, Engine, Root};
+use crate::engine::{Engine, ImportRoot, ScriptOutcome};
 use crate::error::{Cause, HostError, ScriptError};
 
 mod json;
@@ -37,7 +37,7 @@ pub use json::JsonPlan;
 pub use literal::literal;
 pub use report::{FlashedDisk, Progress, Report};
 
-/// The version that is written, and the newest that is understood.
+/// The version that [`PlanScript::render`] writes, and the newest that [`Header::parse`] accepts.
 pub const VERSION: u32 = 1;
 
 /// The media type of a plan script.
@@ -45,7 +45,7 @@ pub const MEDIA_TYPE: &str = "text/rhai";
 
 const FIRST_LINE: &str = "//! bty plan script ";
 
-/// Who a plan script is for, and where it comes from.
+/// The header of a plan script.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
     /// MAC address of the machine: lower case, with colons.
@@ -58,23 +58,23 @@ pub struct Header {
     pub cycle: String,
 }
 
-/// A plan script in its parts.
+/// The parts of a plan script.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlanScript {
-    /// Who it is for.
+    /// Machine, plan and boot cycle.
     pub header: Header,
-    /// The plan: what `run` is called with.
+    /// The argument of `run`.
     pub value: Value,
-    /// The source, which defines `run(p)`.
+    /// Source of the plan, which defines `run(p)`.
     pub source: String,
 }
 
 impl PlanScript {
-    /// The script as it is served.
+    /// The text of the script.
     ///
     /// # Errors
-    /// `usage` when a header field holds more than one line, or the plan a number that no script
-    /// can hold.
+    /// Kind `usage`: a header field contains a control character, or `value` a number that scripts
+    /// cannot represent.
     pub fn render(&self) -> Result<String, HostError> {
         let mut text = format!("{FIRST_LINE}{VERSION}\n");
         let Header { machine, plan, revision, cycle } = &self.header;
@@ -86,7 +86,7 @@ impl PlanScript {
         ] {
             if value.chars().any(char::is_control) {
                 return Err(HostError::usage(format!(
-                    "the {name} of a plan is one line: {value:?}"
+                    "the {name} of a plan must be a single line, not {value:?}"
                 )));
             }
             let _ = writeln!(text, "//! {name}: {value}");
@@ -98,21 +98,22 @@ impl PlanScript {
 }
 
 impl Header {
-    /// The header of a rendered plan script.
+    /// Parses the header of a plan script.
     ///
     /// # Errors
-    /// `format` when it is no plan script, or one of a newer version.
+    /// Kind `format`: the text is not a plan script, or has a newer version.
     pub fn parse(text: &str) -> Result<Self, HostError> {
-        let bad = |why: &str| HostError::new("format", format!("that is no plan script: {why}"));
+        let bad = |why: &str| HostError::new("format", format!("not a plan script: {why}"));
         let mut lines = text.lines();
         let first = lines
             .next()
             .and_then(|line| line.strip_prefix(FIRST_LINE))
-            .ok_or_else(|| bad("its first line is missing"))?;
-        let version: u32 = first.trim().parse().map_err(|_| bad("it has no version"))?;
+            .ok_or_else(|| bad("the first line is wrong"))?;
+        let version: u32 = first.trim().parse().map_err(|_| bad("the version is missing"))?;
         if version > VERSION {
-            let message =
-                format!("the plan script has version {version}, this bty understands {VERSION}");
+            let message = format!(
+                "the plan script has version {version}, but this bty supports only {VERSION}"
+            );
             return Err(HostError::new("format", message).hint("boot a newer live environment"));
         }
         let mut header = Self::default();
@@ -120,7 +121,7 @@ impl Header {
             let Some((name, value)) =
                 line.strip_prefix("//! ").and_then(|line| line.split_once(": "))
             else {
-                // an empty value leaves no blank behind its colon
+                // the line of an empty value has no space after the colon
                 if line.starts_with("//! ") { continue } else { break }
             };
             match name {
@@ -128,20 +129,20 @@ impl Header {
                 "plan" => header.plan = value.to_owned(),
                 "revision" => {
                     header.revision =
-                        value.parse().map_err(|_| bad("its revision is no number"))?;
+                        value.parse().map_err(|_| bad("the revision is not a number"))?;
                 }
                 "cycle" => header.cycle = value.to_owned(),
                 _ => {}
             }
         }
         if header.machine.is_empty() {
-            return Err(bad("it does not say for which machine it is"));
+            return Err(bad("the machine is missing"));
         }
         Ok(header)
     }
 }
 
-/// A MAC address as it is written in a header: lower case, with colons. `None` when it is none.
+/// Normalizes a MAC address to lower case with colons. `None` if `text` is not a MAC address.
 #[must_use]
 pub fn canonical_mac(text: &str) -> Option<String> {
     let bare: String = text.trim().chars().filter(|c| !matches!(c, ':' | '-' | '.')).collect();
@@ -151,24 +152,30 @@ pub fn canonical_mac(text: &str) -> Option<String> {
     is_mac.then(|| pairs().collect::<Vec<_>>().join(":"))
 }
 
-/// Runs a rendered plan script: `run(PLAN)`.
+/// Runs a plan script: calls `run(PLAN)`.
 ///
 /// # Errors
-/// When it cannot be compiled, has no `run(p)`, or fails.
+/// - [`Cause::Syntax`]: the script does not compile
+/// - [`Cause::Script`]: the script does not define `run(p)`, or has another bug
+/// - the other causes: `run` failed; see [`Engine::run`]
 pub fn run(
     engine: &Engine,
     name: &str,
     text: &str,
     cancel: &CancelToken,
-) -> Result<Ended, ScriptError> {
-    let script = engine.compile(name, text, &Root::Bundled)?;
+) -> Result<ScriptOutcome, ScriptError> {
+    let script = engine.compile(name, text, &ImportRoot::Bundled)?;
     if !script.has_function("run", 1) {
         let mut error = ScriptError::new(Cause::Script, "the plan does not define run(p)");
-        error.hint = Some("write what the machine is to do into fn run(p) { … }".into());
+        error.hint = Some("add fn run(p) { … } with what the machine should do".into());
         return Err(error);
     }
-    // one run of one script, so that its statements outside functions happen once
-    engine.run(&engine.compile(name, &format!("{text}\nrun(PLAN)"), &Root::Bundled)?, &[], cancel)
+    // as one script, so that statements outside functions run only once
+    engine.run(
+        &engine.compile(name, &format!("{text}\nrun(PLAN)"), &ImportRoot::Bundled)?,
+        &[],
+        cancel,
+    )
 }
 
 #[cfg(test)]

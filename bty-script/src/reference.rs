@@ -1,5 +1,5 @@
-//! The functions that scripts can call, for people and for editors. All of it is made from the
-//! engine, so it cannot be wrong.
+//! The reference of all functions that scripts can call, for people and for editors. It is
+//! generated from what is registered in the engine.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,46 +14,47 @@ use crate::engine::{Engine, Limits};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub struct Function {
-    /// The module it is in; empty for global ones.
+    /// Module of the function; empty for global functions, methods and fields of the language.
     pub module: String,
-    /// Its name.
+    /// Name without the module.
     pub name: String,
-    /// Names and types of its parameters; the first of a method or field is what it belongs to.
+    /// Name and type of each parameter. The first one of a method or field is the value that it
+    /// belongs to.
     pub params: Vec<(String, String)>,
-    /// Type of its value; empty for none.
+    /// Return type; empty if the function returns nothing.
     pub returns: String,
-    /// What it does.
+    /// Documentation.
     pub doc: String,
-    /// What it is.
-    pub kind: Kind,
-    /// True when it comes with the language, not with bty.
+    /// How it is used in a script.
+    pub kind: FunctionKind,
+    /// True for functions of the language, including those that bty replaces.
     pub is_standard: bool,
 }
 
-/// What a [`Function`] is.
+/// How a [`Function`] is used in a script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
-pub enum Kind {
-    /// Called by name.
+pub enum FunctionKind {
+    /// Called by its name.
     Function,
-    /// Called on a value of one of the host's types.
+    /// Called on a value of one of bty's types.
     Method,
-    /// Read from a value of one of the host's types.
+    /// Read from a value of one of bty's types.
     Field,
-    /// Written between values, or called by the engine.
+    /// Written between values, or called by the engine itself.
     Operator,
 }
 
 impl Function {
-    /// As it is written: `disks::by_serial(serial: String) -> Disk`, `disk.serial`.
+    /// The signature: `disks::by_serial(serial: String) -> Disk`, `Disk.serial -> any`.
     #[must_use]
     pub fn signature(&self) -> String {
         let typed = |(name, kind): &(String, String)| format!("{name}: {kind}");
         let returns =
             if self.returns.is_empty() { String::new() } else { format!(" -> {}", self.returns) };
         match (self.kind, self.params.split_first()) {
-            (Kind::Field, Some(((_, of), _))) => format!("{of}.{}{returns}", self.name),
-            (Kind::Method, Some(((_, of), rest))) => {
+            (FunctionKind::Field, Some(((_, of), _))) => format!("{of}.{}{returns}", self.name),
+            (FunctionKind::Method, Some(((_, of), rest))) => {
                 format!(
                     "{of}.{}({}){returns}",
                     self.name,
@@ -86,7 +87,7 @@ pub fn functions(engine: &Engine) -> Vec<Function> {
         .into_iter()
         .filter(|f| !own.contains(&(f.module.clone(), f.name.clone(), f.params.len())));
     all.extend(standard.map(|f| Function { is_standard: true, ..f }));
-    // ours, but only in place of the language's own
+    // bty's, but in place of functions of the language
     all.iter_mut()
         .filter(|f| f.module.is_empty() && REPLACED.contains(&f.name.as_str()))
         .for_each(|f| f.is_standard = true);
@@ -95,7 +96,7 @@ pub fn functions(engine: &Engine) -> Vec<Function> {
     all
 }
 
-/// Functions of the language that are bty's own, since the language's take more than they should.
+/// Functions of the language that bty replaces by stricter ones.
 const REPLACED: [&str; 14] = [
     "blob", "pad", "sort", "sort_by", "order", "order_by", "filter", "drain", "retain", "index_of",
     "find", "some", "all", "dedup",
@@ -106,26 +107,26 @@ fn collect(engine: &Engine, with_standard: bool) -> Vec<Function> {
         let meta = info.metadata;
         let mut params: Vec<(String, String)> =
             meta.params_info.iter().map(|param| parameter(engine, param)).collect();
-        // functions of the program around the engine have no names for theirs
+        // functions that the program around the engine adds have no parameter names
         params.resize(meta.num_params, ("value".to_owned(), "any".to_owned()));
         let first = params.first().map(|(_, kind)| kind.as_str()).unwrap_or_default();
-        let is_ours = TYPES.iter().any(|(name, _)| *name == first);
+        let is_bty_type = TYPES.iter().any(|(name, _)| *name == first);
         let (name, kind) = match meta.name.strip_prefix("get$") {
-            Some(field) => (field.to_owned(), Kind::Field),
+            Some(field) => (field.to_owned(), FunctionKind::Field),
             None if meta.name.contains('$') => return None,
             None if !meta.name.starts_with(|c: char| c.is_alphabetic() || c == '_') => {
-                (meta.name.to_string(), Kind::Operator)
+                (meta.name.to_string(), FunctionKind::Operator)
             }
-            None if is_ours && matches!(meta.name.as_str(), "to_string" | "to_debug") => {
-                (meta.name.to_string(), Kind::Operator)
+            None if is_bty_type && matches!(meta.name.as_str(), "to_string" | "to_debug") => {
+                (meta.name.to_string(), FunctionKind::Operator)
             }
-            None if is_ours
+            None if is_bty_type
                 && meta.namespace == FnNamespace::Global
                 && !info.namespace.is_empty() =>
             {
-                (meta.name.to_string(), Kind::Method)
+                (meta.name.to_string(), FunctionKind::Method)
             }
-            None => (meta.name.to_string(), Kind::Function),
+            None => (meta.name.to_string(), FunctionKind::Function),
         };
         let doc = meta.comments.iter().flat_map(|block| block.lines());
         let doc: Vec<&str> =
@@ -148,14 +149,20 @@ fn parameter(engine: &Engine, text: &str) -> (String, String) {
     (name.trim().to_owned(), type_of(engine, kind))
 }
 
-/// Types whose names in Rust are others.
-const OTHER_NAMES: [(&str, &str); 3] =
-    [("HostError", "Error"), ("FlashReport", "Report"), ("VerifyReport", "Comparison")];
+/// Types whose names in Rust and in scripts differ.
+const OTHER_NAMES: [(&str, &str); 6] = [
+    ("HostError", "Error"),
+    ("FlashReport", "Report"),
+    ("VerifyReport", "Comparison"),
+    ("PlannedFlash", "Plan"),
+    ("PlanMachine", "Machine"),
+    ("TestRun", "Outcome"),
+];
 
-/// A Rust type as scripts name it.
+/// The name that scripts use for a Rust type.
 fn type_of(engine: &Engine, text: &str) -> String {
     let mut kind = text.trim().trim_start_matches("&mut ").trim_start_matches('&').trim();
-    for wrapper in ["Outcome<", "RhaiResultOf<", "Result<"] {
+    for wrapper in ["CallResult<", "RhaiResultOf<", "Result<"] {
         if let Some(inner) = kind.strip_prefix(wrapper) {
             kind = inner.trim_end_matches('>').split(',').next().unwrap_or_default().trim();
         }
@@ -181,34 +188,36 @@ pub fn markdown() -> String {
     let engine = Engine::new(ScriptContext::compute_only(), Limits::operator());
     let own: Vec<Function> = functions(&engine)
         .into_iter()
-        .filter(|f| !f.is_standard && f.kind != Kind::Operator)
+        .filter(|f| !f.is_standard && f.kind != FunctionKind::Operator)
         .collect();
     let mut text = String::from(
-        "# Functions of scripts\n\nMade by `bty docs --markdown`; `bty docs NAME` shows one of them in the terminal.\n\
-         What comes with the language (strings, arrays, maps, mathematics) is described in the Rhai book.\n",
+        "# Script functions\n\n\
+         All functions that bty adds to the language. `bty docs --markdown` prints this page, and\n\
+         `bty docs NAME` shows one function in the terminal. The\n\
+         [Rhai book](https://rhai.rs/book) describes the language itself.\n",
     );
-    let mut section = |title: &str, about: &str, of: &dyn Fn(&Function) -> bool| {
+    let mut section = |title: &str, about: &str, belongs: &dyn Fn(&Function) -> bool| {
         let _ = write!(text, "\n## {title}\n\n{about}\n");
-        for (signature, doc) in grouped(own.iter().filter(|f| of(f))) {
+        for (signature, doc) in grouped(own.iter().filter(|f| belongs(f))) {
             let _ = write!(text, "\n`{signature}`  \n{doc}\n", doc = doc.replace('\n', " "));
         }
     };
-    section("Without a module", "What scripts say most often.", &|f| {
-        f.module.is_empty() && f.kind == Kind::Function
+    section("Without a module", "The functions that scripts use most.", &|f| {
+        f.module.is_empty() && f.kind == FunctionKind::Function
     });
     for (module, about) in MODULES {
         let about = format!("{}.", capital(about));
         section(&format!("`{module}`"), &about, &|f| {
-            f.module == module && f.kind == Kind::Function
+            f.module == module && f.kind == FunctionKind::Function
         });
     }
     for (name, about) in TYPES {
         let about = format!("{}.", capital(about));
-        let is_of = |f: &Function| {
-            let of = f.params.first().map(|(_, kind)| kind.as_str());
-            matches!(f.kind, Kind::Field | Kind::Method) && of == Some(name)
+        let is_member = |f: &Function| {
+            let owner = f.params.first().map(|(_, kind)| kind.as_str());
+            matches!(f.kind, FunctionKind::Field | FunctionKind::Method) && owner == Some(name)
         };
-        section(&format!("Type `{name}`"), &about, &is_of);
+        section(&format!("Type `{name}`"), &about, &is_member);
     }
     text
 }
@@ -218,28 +227,28 @@ fn capital(text: &str) -> String {
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
-/// Signature and documentation of each, without repetitions.
+/// Signature and documentation of each function; equal signatures are listed once.
 fn grouped<'a>(functions: impl Iterator<Item = &'a Function>) -> Vec<(String, String)> {
     let mut seen: BTreeMap<String, ()> = BTreeMap::new();
     let new = functions.filter(|f| seen.insert(f.signature(), ()).is_none());
     new.map(|f| (f.signature(), f.doc.clone())).collect()
 }
 
-/// What `bty docs NAME` and `:doc NAME` show: everything called `name`, with or without its module.
-/// `None` when there is nothing.
+/// Describes everything called `name`, with or without its module, as `bty docs NAME` shows it. For
+/// a module or a type, describes all that it contains. `None` if there is nothing of that name.
 #[must_use]
-pub fn about(engine: &Engine, name: &str) -> Option<String> {
+pub fn describe(engine: &Engine, name: &str) -> Option<String> {
     let all = functions(engine);
     let bare = name.rsplit("::").next().unwrap_or(name);
     let module = name.rsplit_once("::").map(|(module, _)| module);
-    let is_meant = |f: &&Function| f.name == bare && module.is_none_or(|module| f.module == module);
-    let mut found: Vec<(String, String)> = grouped(all.iter().filter(is_meant));
-    let whole = |f: &&Function| {
+    let has_name = |f: &&Function| f.name == bare && module.is_none_or(|module| f.module == module);
+    let mut found: Vec<(String, String)> = grouped(all.iter().filter(has_name));
+    let belongs = |f: &&Function| {
         f.module == name
-            || f.params.first().is_some_and(|(_, k)| k == name && f.kind != Kind::Function)
+            || f.params.first().is_some_and(|(_, k)| k == name && f.kind != FunctionKind::Function)
     };
     if found.is_empty() {
-        found = grouped(all.iter().filter(whole).filter(|f| f.kind != Kind::Operator));
+        found = grouped(all.iter().filter(belongs).filter(|f| f.kind != FunctionKind::Operator));
     }
     let texts = found.iter().map(|(signature, doc)| {
         let doc: Vec<String> =
@@ -250,42 +259,44 @@ pub fn about(engine: &Engine, name: &str) -> Option<String> {
     (!texts.is_empty()).then(|| texts.join("\n\n"))
 }
 
-/// Definition files for editors: names and texts.
+/// Definition files for editors: file name and text of each.
 #[must_use]
 pub fn definitions() -> Vec<(String, String)> {
     let engine = Engine::new(ScriptContext::compute_only(), Limits::operator());
     let definitions = engine.rhai.definitions();
     let files = definitions.iter_files();
-    files.map(|(name, text)| (name, text.lines().map(tidy).collect::<String>())).collect()
+    files
+        .map(|(name, text)| (name, text.lines().map(with_script_types).collect::<String>()))
+        .collect()
 }
 
-/// A line of a definition file with the names that scripts know: the generator writes Rust's, and
-/// leaves a piece of the error type behind.
-fn tidy(line: &str) -> String {
+/// Replaces Rust type names in a line of a definition file by those of scripts. The generator of
+/// rhai also leaves parts of the result type behind, which are removed.
+fn with_script_types(line: &str) -> String {
     if line.starts_with("///") {
         return format!("{}\n", line.trim_end());
     }
     const PIECES: [(&str, &str); 4] =
-        [("Outcome<", ""), (" >;", ";"), ("-> String", "-> string"), ("-> Array", "-> array")];
+        [("CallResult<", ""), (" >;", ";"), ("-> String", "-> string"), ("-> Array", "-> array")];
     PIECES
         .iter()
         .chain(&OTHER_NAMES)
         .fold(format!("{line}\n"), |line, (from, to)| line.replace(from, to))
 }
 
-/// The one of `names` that is closest to `wanted`, if any is close.
-pub fn close<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
+/// The one of `names` that is most similar to `name`, if any is similar enough to suggest.
+pub fn closest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
     let scored = names
-        .filter(|name| *name != wanted)
-        .map(|name| (strsim::damerau_levenshtein(wanted, name), name));
-    let allowed = wanted.chars().count().div_ceil(3);
+        .filter(|known| *known != name)
+        .map(|known| (strsim::damerau_levenshtein(name, known), known));
+    let allowed = name.chars().count().div_ceil(3);
     scored.min().filter(|(distance, _)| *distance <= allowed).map(|(_, name)| name.to_owned())
 }
 
-/// "did you mean" for the text of an error of the engine.
-pub(crate) fn suggestion(engine: &Engine, message: &str) -> Option<String> {
+/// The hint for an error message about an unknown module, function or field.
+pub(crate) fn hint_for(engine: &Engine, message: &str) -> Option<String> {
     if let Some(module) = message.strip_prefix("undefined module: ") {
-        return close(module, MODULES.iter().map(|(name, _)| *name))
+        return closest(module, MODULES.iter().map(|(name, _)| *name))
             .map(|name| format!("did you mean {name}?"));
     }
     let all = functions(engine);
@@ -294,31 +305,31 @@ pub(crate) fn suggestion(engine: &Engine, message: &str) -> Option<String> {
         let bare = name.rsplit("::").next().unwrap_or(name);
         let names = all
             .iter()
-            .filter(|f| matches!(f.kind, Kind::Function | Kind::Method))
+            .filter(|f| matches!(f.kind, FunctionKind::Function | FunctionKind::Method))
             .map(|f| f.name.as_str());
-        if all.iter().any(|f| f.name == bare && f.kind != Kind::Field) {
-            return Some(format!("it is called with other values: see bty docs {name}"));
+        if all.iter().any(|f| f.name == bare && f.kind != FunctionKind::Field) {
+            return Some(format!("the arguments do not fit: see bty docs {name}"));
         }
-        let meant = close(bare, names).map(|name| format!("did you mean {name}?"));
-        return meant
-            .or_else(|| Some("bty check finds such calls, bty docs lists the functions".into()));
+        let similar = closest(bare, names).map(|name| format!("did you mean {name}?"));
+        return similar
+            .or_else(|| Some("bty docs lists all functions; bty check finds such calls without running the script".into()));
     }
     if let Some((kind, field)) = message.split_once(" has no field ") {
-        let fields = all
-            .iter()
-            .filter(|f| f.kind == Kind::Field && f.params.first().is_some_and(|(_, k)| k == kind));
-        return close(field, fields.map(|f| f.name.as_str()))
+        let fields = all.iter().filter(|f| {
+            f.kind == FunctionKind::Field && f.params.first().is_some_and(|(_, k)| k == kind)
+        });
+        return closest(field, fields.map(|f| f.name.as_str()))
             .map(|name| format!("did you mean {name}?"));
     }
     None
 }
 
-/// All signatures with the first sentence of each, by module: what `bty docs` shows.
+/// All signatures by module, each with its first sentence, as `bty docs` shows them.
 #[must_use]
 pub fn overview(engine: &Engine) -> String {
     let own: Vec<Function> = functions(engine)
         .into_iter()
-        .filter(|f| !f.is_standard && f.kind == Kind::Function)
+        .filter(|f| !f.is_standard && f.kind == FunctionKind::Function)
         .collect();
     let mut text = String::new();
     let globals = std::iter::once(("", "without a module"));
@@ -326,28 +337,31 @@ pub fn overview(engine: &Engine) -> String {
         let title = if module.is_empty() { about.to_owned() } else { format!("{module}: {about}") };
         let _ = writeln!(text, "{}{title}", if text.is_empty() { "" } else { "\n" });
         for (signature, doc) in grouped(own.iter().filter(|f| f.module == module)) {
-            let first =
-                doc.split_inclusive(". ").next().unwrap_or_default().trim().replace('\n', " ");
+            let doc = doc.replace('\n', " ");
+            let first = doc.split_inclusive(". ").next().unwrap_or_default().trim();
             let _ = writeln!(text, "  {signature}\n      {first}");
         }
     }
     let types: Vec<&str> = TYPES.iter().map(|(name, _)| *name).collect();
     let _ = write!(
         text,
-        "\nTypes: {}. bty docs NAME tells more about a function, a module or a type.",
+        "\nTypes: {}\n\nbty docs NAME describes a function, a module or a type.",
         types.join(", ")
     );
     text
 }
 
-/// A name that is close to `name`.
+/// The function, module or type whose name is most similar to `name`, to suggest it.
 #[must_use]
-pub fn similar(engine: &Engine, name: &str) -> Option<String> {
+pub fn closest_function(engine: &Engine, name: &str) -> Option<String> {
     let all = functions(engine);
     let bare = name.rsplit("::").next().unwrap_or(name);
     let modules = MODULES.iter().chain(&TYPES).map(|(name, _)| *name);
-    close(
+    closest(
         bare,
-        all.iter().filter(|f| f.kind != Kind::Operator).map(|f| f.name.as_str()).chain(modules),
+        all.iter()
+            .filter(|f| f.kind != FunctionKind::Operator)
+            .map(|f| f.name.as_str())
+            .chain(modules),
     )
 }

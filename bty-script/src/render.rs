@@ -1,4 +1,4 @@
-//! Values as people read them: in a line, or as a table.
+//! Formats values for people: in a line, or as a table.
 
 use bty::Disk;
 use bty::catalog::{Catalog, Entry};
@@ -7,28 +7,28 @@ use bty::size::human;
 use bty::text;
 use rhai::{Array, Dynamic, Map};
 
-use crate::api::flash::Plan;
 use crate::convert::Size;
 use crate::error::HostError;
-use crate::world::Image;
+use crate::world::{Image, PlannedFlash};
 
-/// Columns of a table and their rows.
+/// A table of text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table {
-    /// Names of the columns.
+    /// Titles of the columns.
     pub headers: Vec<String>,
-    /// One text a column.
+    /// Rows, each with one text per column.
     pub rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    /// A table with these columns.
+    /// An empty table with these columns.
     #[must_use]
     pub fn new(headers: &[&str]) -> Self {
         Self { headers: headers.iter().map(|&h| h.to_owned()).collect(), rows: Vec::new() }
     }
 
-    /// Lines of at most `width` characters: the widest columns give way.
+    /// The lines of the table, headers first, truncated to `width` characters: the widest columns
+    /// shrink first. Cells are escaped.
     #[must_use]
     pub fn lines(&self, width: usize) -> Vec<String> {
         let rows = || std::iter::once(&self.headers).chain(&self.rows);
@@ -52,7 +52,7 @@ impl Table {
     }
 }
 
-/// `text` in exactly `width` characters.
+/// Pads or truncates `text` to exactly `width` characters.
 fn fit(text: &str, width: usize) -> String {
     let len = text.chars().count();
     if len <= width {
@@ -62,8 +62,8 @@ fn fit(text: &str, width: usize) -> String {
     format!("{kept}~")
 }
 
-/// A value in one line, as `print` shows it.
-pub(crate) fn plain(value: &Dynamic) -> String {
+/// Formats a value in one line, as `print` does.
+pub(crate) fn one_line(value: &Dynamic) -> String {
     if let Some(items) = value.read_lock::<Array>() {
         return format!("[{}]", items.iter().map(quoted).collect::<Vec<_>>().join(", "));
     }
@@ -75,20 +75,20 @@ pub(crate) fn plain(value: &Dynamic) -> String {
     if value.is_unit() {
         return String::new();
     }
-    text_of(value).unwrap_or_else(|| value.to_string())
+    host_value(value).unwrap_or_else(|| value.to_string())
 }
 
-/// The same inside a container.
+/// Formats a value inside a container: strings are quoted.
 fn quoted(value: &Dynamic) -> String {
     match value.read_lock::<rhai::ImmutableString>() {
         Some(text) => format!("{:?}", text.as_str()),
         None if value.is_unit() => "()".to_owned(),
-        None => plain(value),
+        None => one_line(value),
     }
 }
 
-/// The host's own types in one line.
-pub(crate) fn text_of(value: &Dynamic) -> Option<String> {
+/// Formats a value of one of bty's types in one line; `None` for other types.
+pub(crate) fn host_value(value: &Dynamic) -> Option<String> {
     if let Some(size) = value.read_lock::<Size>() {
         return Some(size.to_string());
     }
@@ -107,7 +107,7 @@ pub(crate) fn text_of(value: &Dynamic) -> Option<String> {
     if let Some(catalog) = value.read_lock::<Catalog>() {
         return Some(format!("a catalog of {} images", catalog.entries().len()));
     }
-    if let Some(plan) = value.read_lock::<Plan>() {
+    if let Some(plan) = value.read_lock::<PlannedFlash>() {
         let disks: Vec<String> = plan.plan.targets.iter().map(Disk::summary).collect();
         return Some(format!("write {} to {}", plan.plan.image.source, disks.join(", ")));
     }
@@ -127,31 +127,31 @@ pub(crate) fn text_of(value: &Dynamic) -> Option<String> {
     Some(error.message.clone())
 }
 
-/// A value as the REPL shows it: lists of disks, images, entries and records as tables of at most
-/// `width` characters.
+/// Formats a value as the REPL does: arrays of disks, image files, catalog entries or maps become
+/// tables of at most `width` characters; other values take one line.
 #[must_use]
-pub fn show(value: &Dynamic, width: usize) -> String {
+pub fn display(value: &Dynamic, width: usize) -> String {
     if let Some(catalog) = value.read_lock::<Catalog>() {
         return table_of(catalog.entries().iter().map(|e| Dynamic::from(e.clone())))
             .lines(width)
             .join("\n");
     }
-    let Some(items) = value.read_lock::<Array>() else { return quoted_top(value) };
+    let Some(items) = value.read_lock::<Array>() else { return at_prompt(value) };
     let is_record = |item: &Dynamic| {
         item.is::<Disk>() || item.is::<Entry>() || item.is::<ImageFile>() || item.is::<Map>()
     };
     if items.is_empty() || !items.iter().all(is_record) {
-        return quoted_top(value);
+        return at_prompt(value);
     }
     table_of(items.iter().cloned()).lines(width).join("\n")
 }
 
-/// At the prompt a string shows that it is one.
-fn quoted_top(value: &Dynamic) -> String {
+/// Formats a value for the prompt: strings are quoted, `()` is empty.
+fn at_prompt(value: &Dynamic) -> String {
     if value.is_unit() { String::new() } else { quoted(value) }
 }
 
-/// A table of records of one kind.
+/// A table of disks, image files, catalog entries or maps, by the type of the first item.
 pub(crate) fn table_of(items: impl Iterator<Item = Dynamic>) -> Table {
     let items: Vec<Dynamic> = items.collect();
     let Some(first) = items.first() else { return Table::default() };
@@ -207,7 +207,7 @@ pub(crate) fn table_of(items: impl Iterator<Item = Dynamic>) -> Table {
                 table
                     .headers
                     .iter()
-                    .map(|h| map.get(h.as_str()).map(plain).unwrap_or_default())
+                    .map(|h| map.get(h.as_str()).map(one_line).unwrap_or_default())
                     .collect(),
             );
         }

@@ -1,4 +1,4 @@
-//! The person at the machine: what is shown, and what they type.
+//! Terminals: show text to the person at the machine, and read what they type.
 
 use std::fmt;
 
@@ -10,43 +10,44 @@ mod scripted;
 pub mod stdout;
 
 pub use console::Console;
-pub use echo::Echo;
-pub use scripted::Scripted;
+pub use echo::EchoTerminal;
+pub use scripted::ScriptedTerminal;
 
-/// Size of a terminal in characters.
+/// Size of a terminal in characters. The default, 80 by 25, is used where the terminal does not
+/// report its size, as on serial lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size {
+pub struct TerminalSize {
     /// Width.
     pub columns: usize,
     /// Height.
     pub rows: usize,
 }
 
-/// What every terminal has at least, and what a serial line is taken for.
-impl Default for Size {
+impl Default for TerminalSize {
     fn default() -> Self {
         Self { columns: 80, rows: 25 }
     }
 }
 
-/// How a text stands out. Also understood without colour, by the words themselves.
+/// A text style. Texts must be understandable without it, since not all terminals have colors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Style {
     /// A heading.
     Strong,
-    /// Something went well.
+    /// Success.
     Good,
-    /// Something to know.
+    /// A warning.
     Warning,
-    /// Something failed, or will be lost.
+    /// A failure, or data that will be lost.
     Bad,
     /// Less important.
     Quiet,
 }
 
 impl Style {
-    /// The parameters of the SGR escape sequence: the 16 colours that every console has.
+    /// The parameters of the SGR escape sequence. Only the 16 colors that every console has are
+    /// used.
     #[must_use]
     pub fn sgr(self) -> &'static str {
         match self {
@@ -58,7 +59,7 @@ impl Style {
         }
     }
 
-    /// By its name in scripts.
+    /// The style that scripts call `name`.
     #[must_use]
     pub fn by_name(name: &str) -> Option<Self> {
         Some(match name {
@@ -72,9 +73,9 @@ impl Style {
     }
 }
 
-/// `text` as a terminal may get it: control characters are escaped, but for line ends, tabs, and
-/// styles as [`Terminal::paint`] makes them where the terminal has styles.
-pub(crate) fn shown(text: &str, has_styles: bool) -> String {
+/// Escapes all control characters of `text` except line ends, tabs and, with `has_styles`, the
+/// sequences of [`Terminal::paint`].
+pub(crate) fn escape_for_terminal(text: &str, has_styles: bool) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('\x1b').filter(|_| has_styles) {
@@ -90,30 +91,30 @@ pub(crate) fn shown(text: &str, has_styles: bool) -> String {
     shown
 }
 
-/// The escape sequences of all styles, and the one that ends them.
+/// The escape sequence that resets the style, and those of all styles.
 const STYLES: [&str; 6] =
     ["\x1b[0m", "\x1b[1m", "\x1b[1;32m", "\x1b[33m", "\x1b[1;31m", "\x1b[36m"];
 
 /// Shows text to a person and reads lines from them.
 pub trait Terminal: Send + Sync {
-    /// Its size; 80 by 25 when it does not tell.
-    fn size(&self) -> Size;
+    /// The size of the terminal.
+    fn size(&self) -> TerminalSize;
 
-    /// A result, on stdout.
+    /// Prints a result on stdout.
     fn print(&self, text: &str);
 
-    /// Text for people, on stderr.
+    /// Shows text for people on stderr.
     fn say(&self, text: &str);
 
-    /// Shows `prompt` and reads a line, without its end. `None` at the end of the input, and when
-    /// the person presses Ctrl-C.
+    /// Shows `prompt` and reads a line, without its line end. `None` at the end of the input, and
+    /// after Ctrl-C.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`](bty::ErrorKind::Usage) when nobody is there to answer, or the input
-    /// cannot be read.
+    /// - [`ErrorKind::Usage`](bty::ErrorKind::Usage): stdin is not a terminal
+    /// - [`ErrorKind::Host`](bty::ErrorKind::Host): reading fails
     fn read_line(&self, prompt: &str, cancel: &CancelToken) -> Result<Option<String>>;
 
-    /// `text` in a style, where the terminal has styles.
+    /// Returns `text` in a style, or unchanged if the terminal has no styles.
     fn paint(&self, _style: Style, text: &str) -> String {
         text.to_owned()
     }
@@ -130,13 +131,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_styles_reach_a_terminal_and_only_one_that_has_them() {
+    fn everything_but_styles_is_escaped() {
         for style in [Style::Strong, Style::Good, Style::Warning, Style::Bad, Style::Quiet] {
             let text = format!("a\n\x1b[{}mb\x1b[0m\tc", style.sgr());
-            assert_eq!(shown(&text, true), text);
-            assert!(!shown(&text, false).contains('\x1b'));
+            assert_eq!(escape_for_terminal(&text, true), text);
+            assert!(!escape_for_terminal(&text, false).contains('\x1b'));
         }
-        assert_eq!(shown("\x1b[2J\x1b[8mx\x1b", true), "\\u{1b}[2J\\u{1b}[8mx\\u{1b}");
-        assert_eq!(shown("\x07\r\u{9b}2J", true), "\\u{7}\\r\\u{9b}2J");
+        assert_eq!(
+            escape_for_terminal("\x1b[2J\x1b[8mx\x1b", true),
+            "\\u{1b}[2J\\u{1b}[8mx\\u{1b}"
+        );
+        assert_eq!(escape_for_terminal("\x07\r\u{9b}2J", true), "\\u{7}\\r\\u{9b}2J");
     }
 }

@@ -1,4 +1,4 @@
-//! `bty test`: runs the functions `test_…` of `*_test.rhai` files.
+//! Runs the functions `test_…` in `*_test.rhai` files, for `bty test`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,26 +12,26 @@ use crate::engine::{Engine, Limits};
 use crate::error::{Cause, ScriptError};
 use crate::world::World;
 
-/// How long one test may take.
+/// Time limit of one test.
 const TIME: Duration = Duration::from_secs(60);
 
-/// The outcome of one test.
+/// The result of one test.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct TestResult {
-    /// The file.
+    /// The test file.
     pub file: PathBuf,
-    /// The function; empty when the file as a whole is wrong.
+    /// Name of the function; empty if the whole file failed, for example to compile.
     pub name: String,
-    /// Why it failed; absent when it passed.
+    /// Why the test failed, in the form of [`ScriptError::to_json`]; `None` if it passed.
     pub failure: Option<serde_json::Value>,
-    /// The failure as people read it.
+    /// The failure as text, with place and hint.
     #[serde(skip)]
     pub text: Option<String>,
 }
 
 impl TestResult {
-    /// True when it passed.
+    /// True if the test passed.
     #[must_use]
     pub fn is_ok(&self) -> bool {
         self.failure.is_none()
@@ -52,10 +52,10 @@ impl TestResult {
     }
 }
 
-/// The test files in `dir` and below it, sorted; `dir` may also be one file.
+/// Finds the test files in `dir` and below, sorted by path. If `dir` is a file, returns only it.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] when it cannot be read, or there is no test.
+/// [`ErrorKind::Usage`]: a directory cannot be read, or there is no test file.
 pub fn find(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let failed = |path: &Path, e: std::io::Error| {
@@ -78,36 +78,37 @@ pub fn find(dir: &Path) -> Result<Vec<PathBuf>> {
     }
     files.sort();
     if files.is_empty() {
-        let message = format!("no test is in {}", dir.display());
+        let message = format!("no test files in {}", dir.display());
         return Err(
-            Error::new(ErrorKind::Usage, message).hint("name test files something_test.rhai")
+            Error::new(ErrorKind::Usage, message).hint("names of test files end in _test.rhai")
         );
     }
     Ok(files)
 }
 
-/// Runs all tests of one file. `told` hears of each as it ends.
-pub fn run_file(file: &Path, cancel: &CancelToken, told: &mut dyn FnMut(TestResult)) {
-    // a test only reads: what it runs acts on described machines
+/// Runs all tests of one file, and calls `on_result` after each. Stops early if `cancel` is
+/// cancelled.
+pub fn run_file(file: &Path, cancel: &CancelToken, on_result: &mut dyn FnMut(TestResult)) {
+    // tests themselves may only read; the scripts they run act on simulated machines
     let dir = file.parent().unwrap_or(Path::new("")).display().to_string();
-    let host = ScriptContext::new(Capabilities::NONE.with(Capability::Read), World::nothing());
-    let host = host.with_facts([(TEST_DIR, dir.into())]);
-    let engine = Engine::new(host, Limits::operator().with_time(Some(TIME)));
+    let context = ScriptContext::new(Capabilities::NONE.with(Capability::Read), World::empty());
+    let context = context.with_facts([(TEST_DIR, dir.into())]);
+    let engine = Engine::new(context, Limits::operator().with_time(Some(TIME)));
     let script = match engine.compile_file(file) {
         Ok(script) => script,
-        Err(error) => return told(TestResult::new(file, "", Err(error))),
+        Err(error) => return on_result(TestResult::new(file, "", Err(error))),
     };
-    let mut names = script.plain_functions();
+    let mut names = script.functions_without_parameters();
     names.retain(|name| name.starts_with("test_"));
     names.sort();
     if names.is_empty() {
-        let mut error = ScriptError::new(Cause::Script, "the file has no test");
+        let mut error = ScriptError::new(Cause::Script, "the file has no tests");
         error.hint = Some("write tests as fn test_something() { … }".into());
-        return told(TestResult::new(file, "", Err(error)));
+        return on_result(TestResult::new(file, "", Err(error)));
     }
     for name in names {
         let result = engine.call(&script, &name, Vec::new(), cancel).map(drop);
-        told(TestResult::new(file, &name, result));
+        on_result(TestResult::new(file, &name, result));
         if cancel.is_cancelled() {
             return;
         }

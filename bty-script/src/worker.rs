@@ -1,13 +1,12 @@
-//! Scripts in a process of their own.
+//! Runs plan calls in worker processes with bounded memory.
 //!
-//! The limits of the engine bound what a script can do, but not exactly how much memory it takes on
-//! the way: containers can grow by parts that are each within the limits. A server therefore runs
-//! scripts in worker processes with a bound of the system on their memory (`RLIMIT_AS`): whatever a
-//! script does, it is the worker that ends. Workers only compute; they are kept, and remember what
-//! they compiled.
+//! The limits of the engine do not bound memory exactly: containers can grow in steps that are each
+//! within the limits. A server therefore runs scripts in worker processes with a memory limit of
+//! the operating system (`RLIMIT_AS`): a script that exceeds it takes down only its worker. Workers
+//! have no capabilities. They are reused, and cache compiled scripts.
 //!
-//! The program that is started as a worker calls [`serve`] and does nothing else. Requests and
-//! answers are JSON, one a line, over its stdin and stdout.
+//! A worker process calls [`serve`] and does nothing else. Requests and answers are JSON lines on
+//! its stdin and stdout.
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Write};
@@ -22,29 +21,29 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::context::ScriptContext;
-use crate::decide::{Decider, Decision, MachineFacts, Question, digest_of};
+use crate::decide::{Decider, Decision, MachineFacts, PlanCall, script_digest};
 use crate::engine::{Engine, Limits};
 use crate::error::{Cause, Place, ScriptError};
 
-/// What a worker may map beyond what it begins with: twice what a script may take, since a value
-/// that grows is moved.
+/// Address space that a worker may add, as a multiple of the script's memory limit: a growing value
+/// exists twice while it is moved.
 const SPARE_FACTOR: u64 = 2;
 
-/// How much longer than the script's own limit a worker is waited for: starting, compiling.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Time that a worker gets on top of the script's own limit, to start and to compile.
+const ANSWER_GRACE: Duration = Duration::from_secs(2);
 
-/// What a limit on time is that is none: an hour, after which nobody waits for a decision any more.
+/// Time limit of a call if the script has none: after an hour nobody waits for a decision.
 const UNLIMITED: Duration = Duration::from_secs(3600);
 
 #[derive(Serialize, Deserialize)]
 struct Request {
-    /// Digest of name and text.
+    /// Digest of the script's name and text.
     script: Digest,
-    /// Name and text, when the worker does not have the script yet.
+    /// Name and text, if the worker has not cached the script.
     source: Option<(String, String)>,
     /// Digest of the catalog.
     catalog: Digest,
-    /// The catalog, when the worker does not have it yet.
+    /// The catalog, if the worker has not cached it.
     catalog_toml: Option<String>,
     function: String,
     machine: Option<MachineFacts>,
@@ -55,11 +54,11 @@ struct Request {
 enum Answer {
     Decided(Decision),
     Failed(Box<Failure>),
-    /// The worker has made room meanwhile.
-    Forgotten,
+    /// The worker has evicted the script or the catalog from its cache.
+    NotCached,
 }
 
-/// A [`ScriptError`] on its way between processes.
+/// The parts of a [`ScriptError`] that a worker sends.
 #[derive(Serialize, Deserialize)]
 struct Failure {
     cause: String,
@@ -96,10 +95,11 @@ impl From<Failure> for ScriptError {
     }
 }
 
-/// Answers requests from stdin until it ends. The process must do nothing else.
+/// Answers requests from stdin until its end. Must be called first thing in a process of its own:
+/// it limits the memory of the whole process.
 ///
 /// # Errors
-/// When its memory cannot be bounded, or stdin and stdout fail.
+/// The memory cannot be limited, stdin or stdout fails, or a request is invalid.
 pub fn serve(limits: &Limits) -> std::io::Result<()> {
     let decider = Decider::new(Engine::new(ScriptContext::compute_only(), limits.clone()));
     bound_memory(limits.memory_bytes * SPARE_FACTOR)?;
@@ -107,7 +107,7 @@ pub fn serve(limits: &Limits) -> std::io::Result<()> {
         let request: Request = serde_json::from_str(&line?)?;
         let answer = match answer(&decider, request) {
             Ok(Some(decision)) => Answer::Decided(decision),
-            Ok(None) => Answer::Forgotten,
+            Ok(None) => Answer::NotCached,
             Err(error) => Answer::Failed(Box::new(error.into())),
         };
         let mut out = std::io::stdout().lock();
@@ -122,15 +122,15 @@ pub fn serve(limits: &Limits) -> std::io::Result<()> {
 fn answer(decider: &Decider, request: Request) -> Result<Option<Decision>, ScriptError> {
     let Request { script, source, catalog, catalog_toml, function, machine, args } = request;
     if let Some((name, text)) = source {
-        decider.learn_script(script, &name, &text)?;
+        decider.cache_script(script, &name, &text)?;
     }
     if let Some(toml) = catalog_toml {
-        decider.learn_catalog(catalog, &toml)?;
+        decider.cache_catalog(catalog, &toml)?;
     }
     decider.answer(script, catalog, &function, machine, &args).transpose()
 }
 
-/// Lets the process map `spare_bytes` more than it has now.
+/// Limits the address space of the process to its current size plus `spare_bytes`.
 fn bound_memory(spare_bytes: u64) -> std::io::Result<()> {
     let statm = std::fs::read_to_string("/proc/self/statm")?;
     let pages: u64 = statm.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
@@ -140,7 +140,7 @@ fn bound_memory(spare_bytes: u64) -> std::io::Result<()> {
     Ok(())
 }
 
-/// A pool of worker processes.
+/// A pool of worker processes. Calls may come from any number of threads.
 pub struct Workers {
     command: Box<dyn Fn() -> Command + Send + Sync>,
     limits: Limits,
@@ -150,13 +150,13 @@ pub struct Workers {
 
 struct Pool {
     idle: Vec<Worker>,
-    /// How many more may be started.
+    /// Number of workers that may still be started.
     free: usize,
 }
 
 impl Workers {
-    /// Up to `count` workers, started by `command` when they are needed. The program must call
-    /// [`serve`] with the same `limits`.
+    /// Creates a pool of up to `count` workers (at least one), which `command` starts when needed.
+    /// The program that it starts must call [`serve`] with the same `limits`.
     #[must_use]
     pub fn new(
         command: impl Fn() -> Command + Send + Sync + 'static,
@@ -167,14 +167,16 @@ impl Workers {
         Self { command: Box::new(command), limits, pool, returned: Condvar::new() }
     }
 
-    /// Answers `question`. Blocks until a worker is free and has answered.
+    /// Runs `call` in a worker. Blocks until a worker is free and has answered.
     ///
     /// # Errors
-    /// Whatever the script fails with; [`Cause::Limit`] also when its worker had to be ended.
-    pub fn decide(&self, question: &Question<'_>) -> Result<Decision, ScriptError> {
+    /// - the same as [`Decider::decide`]
+    /// - [`Cause::Limit`]: the worker exceeded its memory or did not answer in time, and was killed
+    /// - [`Cause::Host`]: the worker could not be started, or its answer could not be read
+    pub fn decide(&self, call: &PlanCall<'_>) -> Result<Decision, ScriptError> {
         let mut worker = self.take()?;
-        let time = self.limits.time.unwrap_or(UNLIMITED) + PATIENCE;
-        let result = worker.decide(question, time, &self.limits);
+        let time = self.limits.time.unwrap_or(UNLIMITED) + ANSWER_GRACE;
+        let result = worker.decide(call, time, &self.limits);
         let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
         if worker.is_usable {
             pool.idle.push(worker);
@@ -200,7 +202,7 @@ impl Workers {
         drop(pool);
         Worker::start((self.command)()).map_err(|e| {
             self.pool.lock().unwrap_or_else(PoisonError::into_inner).free += 1;
-            ScriptError::new(Cause::Host, format!("starting a worker for scripts: {e}"))
+            ScriptError::new(Cause::Host, format!("starting a script worker: {e}"))
         })
     }
 }
@@ -209,7 +211,7 @@ struct Worker {
     child: Child,
     requests: ChildStdin,
     answers: BufReader<ChildStdout>,
-    /// Scripts and catalogs that it has.
+    /// Digests of the scripts and catalogs that the worker has cached.
     known: HashSet<Digest>,
     is_usable: bool,
 }
@@ -232,37 +234,38 @@ impl Worker {
 
     fn decide(
         &mut self,
-        question: &Question<'_>,
+        call: &PlanCall<'_>,
         time: Duration,
         limits: &Limits,
     ) -> Result<Decision, ScriptError> {
-        let script = digest_of(question.name, question.text);
-        let catalog = Digest::of(question.catalog.as_bytes());
+        let script = script_digest(call.name, call.text);
+        let catalog = Digest::of(call.catalog.as_bytes());
         loop {
             let request = Request {
                 script,
                 source: self
                     .known
                     .insert(script)
-                    .then(|| (question.name.to_owned(), question.text.to_owned())),
+                    .then(|| (call.name.to_owned(), call.text.to_owned())),
                 catalog,
-                catalog_toml: self.known.insert(catalog).then(|| question.catalog.to_owned()),
-                function: question.function.to_owned(),
-                machine: question.machine.cloned(),
-                args: question.args.clone(),
+                catalog_toml: self.known.insert(catalog).then(|| call.catalog.to_owned()),
+                function: call.function.to_owned(),
+                machine: call.machine.cloned(),
+                args: call.args.clone(),
             };
             match self.exchange(&request, time) {
                 Ok(Answer::Decided(decision)) => return Ok(decision),
-                Ok(Answer::Forgotten) => self.known.clear(),
+                Ok(Answer::NotCached) => self.known.clear(),
                 Ok(Answer::Failed(failure)) => {
-                    // what does not compile is not kept, nor what came with it
+                    // the worker caches neither a script that does not compile nor the catalog with
+                    // it
                     self.known.remove(&script);
                     self.known.remove(&catalog);
                     return Err((*failure).into());
                 }
                 Err(fault) => {
                     self.is_usable = false;
-                    return Err(self.explain(&fault, question.name, limits));
+                    return Err(self.explain(&fault, call.name, limits));
                 }
             }
         }
@@ -274,7 +277,7 @@ impl Worker {
         self.requests.write_all(&line)?;
         let deadline = Instant::now() + time;
         let mut answer = Vec::new();
-        // an answer is written in one go, so once it begins its end is near
+        // workers write an answer in one go, so once it starts the rest follows
         while !answer.ends_with(b"\n") {
             let left = deadline.saturating_duration_since(Instant::now());
             if self.answers.buffer().is_empty() && !wait_readable(self.answers.get_ref(), left)? {
@@ -287,24 +290,23 @@ impl Worker {
         Ok(serde_json::from_slice(&answer)?)
     }
 
-    /// Why a worker did not answer.
+    /// The error for a worker that did not answer.
     fn explain(&self, fault: &std::io::Error, name: &str, limits: &Limits) -> ScriptError {
         let mut error = match fault.kind() {
             std::io::ErrorKind::TimedOut => {
-                ScriptError::new(Cause::Limit, format!("{name} did not end in time"))
+                ScriptError::new(Cause::Limit, format!("{name} exceeded its time limit"))
             }
-            // the allocator aborts, the system kills
+            // out of memory: the allocator aborted, or the kernel killed the worker
             std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::BrokenPipe => {
                 let bytes = bty::size::human(limits.memory_bytes);
                 ScriptError::new(
                     Cause::Limit,
-                    format!("{name} took more than {bytes} of memory, and its process was ended"),
+                    format!("{name} used more than {bytes} of memory, and its process was killed"),
                 )
             }
-            _ => ScriptError::new(Cause::Host, format!("asking the worker about {name}: {fault}")),
+            _ => ScriptError::new(Cause::Host, format!("running {name} in a worker: {fault}")),
         };
-        error.hint =
-            Some("look for something that grows in a loop, or a loop without an end".into());
+        error.hint = Some("look for a value that grows in a loop, or a loop without an end".into());
         error
     }
 }
@@ -318,7 +320,7 @@ fn wait_readable(from: &ChildStdout, time: Duration) -> std::io::Result<bool> {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // both fail only when it is gone already
+        // both fail only if the process is gone already
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

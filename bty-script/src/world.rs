@@ -1,15 +1,15 @@
-//! What scripts act on: the real machine, or a simulated one.
+//! What scripts act on: this machine, a dry run, or a simulated machine.
 //!
-//! A [`World`] is a set of small parts, so that one can be replaced without the others:
+//! A [`World`] consists of parts that can be replaced one by one:
 //!
-//! | part | the machine ([`System`]) | a dry run ([`DryRunWorld`]) | a described machine ([`SimulatedWorld`]) |
+//! | part | this machine ([`SystemWorld`]) | dry run ([`DryRunWorld`]) | simulated ([`SimulatedWorld`]) |
 //! |---|---|---|---|
-//! | disks | sysfs | as they are | from the description |
-//! | images | files, web servers, registries | as they are | from the description |
-//! | flasher | writes | takes note | takes note, and changes the described disks |
-//! | machine | waits, reboots, logs | takes note | a recorded clock; takes note |
-//! | web | asks | asks, but sends nothing | answers from the description |
-//! | terminal | the terminal | the terminal | a scripted one |
+//! | disks | sysfs | sysfs | from the description |
+//! | images | files, web servers, registries | the same | from the description |
+//! | flasher | writes | records the effect | records the effect, updates the simulated disks |
+//! | platform | clock, sleep, kernel log | records the effect | simulated clock, records the effect |
+//! | web | sends requests | sends only requests without a body | answers from the description |
+//! | terminal | the terminal | the terminal | [`ScriptedTerminal`](crate::terminal::ScriptedTerminal) |
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,25 +26,25 @@ use bty::{CancelToken, Disk, Observer, Result};
 mod description;
 mod dry_run;
 mod effect;
-mod nothing;
-mod one_disk;
+mod empty;
 mod simulated;
+mod single_disk;
 mod system;
 
 pub use dry_run::DryRunWorld;
-pub use effect::{Effect, Effects};
-pub use one_disk::OneDisk;
+pub use effect::{Effect, EffectLog};
 pub use simulated::SimulatedWorld;
-pub use system::System;
+pub use single_disk::SingleDiskHost;
+pub use system::SystemWorld;
 
 use crate::terminal::Terminal;
 
-/// An image: opened, or only described.
+/// An image, opened or simulated; the script value `Image`.
 #[derive(Clone)]
 pub struct Image {
-    /// What is known of it.
+    /// Format, sizes, contents and expected digests.
     pub info: Arc<ImageInfo>,
-    /// The image itself; absent in a described world.
+    /// The opened image; `None` on a simulated machine.
     pub opened: Option<bty::Image>,
 }
 
@@ -54,24 +54,31 @@ impl From<bty::Image> for Image {
     }
 }
 
-/// Where images and catalogs come from.
+/// A flash plan together with the image that it names; the script value `Plan`.
+#[derive(Clone)]
+pub(crate) struct PlannedFlash {
+    pub(crate) plan: FlashPlan,
+    pub(crate) image: Image,
+}
+
+/// Opens images and catalogs.
 pub trait Images: Send + Sync {
-    /// Opens the image at `reference`, which must have the digests that are given.
+    /// Opens the image at `reference`. `options` has the digests to require.
     ///
     /// # Errors
-    /// As of [`bty::Image::open`].
+    /// The same as [`bty::Image::open`].
     fn open(&self, reference: &str, options: &OpenOptions, cancel: &CancelToken) -> Result<Image>;
 
-    /// The image files in a directory.
+    /// Lists the image files in a directory.
     ///
     /// # Errors
-    /// As of [`bty::image::directory::list`].
+    /// The same as [`bty::image::directory::list`].
     fn list(&self, dir: &Path) -> Result<Vec<ImageFile>>;
 
-    /// Reads all of an image.
+    /// Reads a whole image and computes its digests.
     ///
     /// # Errors
-    /// As of [`bty::Image::read_fully`].
+    /// The same as [`bty::Image::read_fully`].
     fn read_fully(
         &self,
         image: &Image,
@@ -79,25 +86,25 @@ pub trait Images: Send + Sync {
         cancel: &CancelToken,
     ) -> Result<Contents>;
 
-    /// The catalog at `reference`.
+    /// Loads the catalog at `reference`.
     ///
     /// # Errors
-    /// As of [`Catalog::load`].
+    /// The same as [`Catalog::load`].
     fn catalog(&self, reference: &str, cancel: &CancelToken) -> Result<Catalog>;
 
-    /// The blob behind an `oras://` reference, as data: `digest`, `size_bytes`, `title`.
+    /// Resolves an `oras://` reference to its blob: `digest`, `size_bytes`, `title`.
     ///
     /// # Errors
-    /// As of [`bty::Client::resolve_oci`].
+    /// The same as [`bty::Client::resolve_oci`].
     fn resolve_oci(&self, reference: &str, cancel: &CancelToken) -> Result<serde_json::Value>;
 }
 
-/// What writes.
+/// Writes images to disks and compares them.
 pub trait Flasher: Send + Sync {
-    /// Carries out `plan`.
+    /// Executes `plan` with `image`.
     ///
     /// # Errors
-    /// As of [`FlashPlan::execute`].
+    /// The same as [`FlashPlan::execute`].
     fn execute(
         &self,
         plan: &FlashPlan,
@@ -109,7 +116,7 @@ pub trait Flasher: Send + Sync {
     /// Compares a disk with an image.
     ///
     /// # Errors
-    /// As of [`bty::flash::verify`].
+    /// The same as [`bty::flash::verify`].
     fn verify(
         &self,
         image: &Image,
@@ -121,19 +128,19 @@ pub trait Flasher: Send + Sync {
     /// Creates a file to be used as a disk.
     ///
     /// # Errors
-    /// As of [`bty::DiskHost::create`].
+    /// The same as [`bty::DiskHost::create`].
     fn create(&self, path: &Path, size_bytes: u64) -> Result<Disk>;
 }
 
-/// The machine around the disks.
-pub trait Machine: Send + Sync {
-    /// The time.
+/// The rest of the machine: clock, firmware, kernel.
+pub trait Platform: Send + Sync {
+    /// The current time.
     fn now(&self) -> SystemTime;
 
-    /// Waits.
+    /// Sleeps for `time`.
     ///
     /// # Errors
-    /// When cancelled.
+    /// [`ErrorKind::Cancelled`](bty::ErrorKind::Cancelled).
     fn sleep(&self, time: Duration, cancel: &CancelToken) -> Result<()>;
 
     /// The host name.
@@ -142,71 +149,72 @@ pub trait Machine: Send + Sync {
     /// The kernel command line.
     fn cmdline(&self) -> String;
 
-    /// What the firmware says about the machine.
+    /// What the firmware reports about the machine.
     fn dmi(&self) -> Dmi;
 
     /// Disks and hardware.
     ///
     /// # Errors
-    /// When the system does not tell.
+    /// [`ErrorKind::Host`](bty::ErrorKind::Host): sysfs cannot be read.
     fn inventory(&self) -> Result<Inventory>;
 
-    /// Makes the kernel of the system on a disk ready, to be started instead of a restart.
+    /// Loads the kernel of the system on a disk, so that kexec can start it.
     ///
     /// # Errors
-    /// When none is found, or it cannot be loaded.
+    /// The same as [`bty::boot::load_kernel`].
     fn load_kernel(&self, disk: &Path) -> Result<()>;
 
-    /// Takes note of a line, in the log.
+    /// Writes a line to the kernel log.
     fn log(&self, line: &str);
 }
 
-/// Other machines, over HTTP.
+/// Sends HTTP requests.
 pub trait Web: Send + Sync {
-    /// One request, one answer.
+    /// Sends one request and returns the response, whatever its status.
     ///
     /// # Errors
-    /// As of [`bty::Client::exchange`].
+    /// The same as [`bty::Client::exchange`].
     fn exchange(&self, request: &Request<'_>, cancel: &CancelToken) -> Result<Reply>;
 }
 
-/// All parts together. Cheap to clone.
+/// Everything that scripts act on. Cheap to clone.
 #[derive(Clone)]
 pub struct World {
     /// Lists and opens disks.
     pub disks: Arc<dyn bty::DiskHost>,
-    /// Where images and catalogs come from.
+    /// Opens images and catalogs.
     pub images: Arc<dyn Images>,
-    /// What writes.
+    /// Writes images to disks and compares them.
     pub flasher: Arc<dyn Flasher>,
-    /// The machine around the disks.
-    pub machine: Arc<dyn Machine>,
-    /// Other machines.
+    /// The rest of the machine: clock, firmware, kernel.
+    pub platform: Arc<dyn Platform>,
+    /// Sends HTTP requests.
     pub web: Arc<dyn Web>,
-    /// The person.
+    /// Shows text and reads answers.
     pub terminal: Arc<dyn Terminal>,
-    /// Who watches long work that the script does not watch itself.
+    /// Gets the progress of operations for which the script does not take it itself.
     pub observer: Arc<dyn ProgressSink>,
 }
 
-/// Somebody who watches one work after another.
+/// Displays the progress of one operation after another.
 pub trait ProgressSink: Observer {
-    /// The work that was watched is over: bars can go.
-    fn over(&self) {}
+    /// Called at the end of each operation, to remove progress bars.
+    fn finished(&self) {}
 }
 
 impl ProgressSink for () {}
 
 impl World {
-    /// A world without anything, for scripts that only compute. What is printed is lost.
+    /// A world in which every operation fails, for scripts that only compute. Output of `print` is
+    /// discarded.
     #[must_use]
-    pub fn nothing() -> Self {
-        let nothing = Arc::new(nothing::Nothing);
+    pub fn empty() -> Self {
+        let nothing = Arc::new(empty::EmptyWorld);
         Self {
             disks: nothing.clone(),
             images: nothing.clone(),
             flasher: nothing.clone(),
-            machine: nothing.clone(),
+            platform: nothing.clone(),
             web: nothing.clone(),
             terminal: nothing,
             observer: Arc::new(()),

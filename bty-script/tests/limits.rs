@@ -1,5 +1,5 @@
-//! What a script cannot do to the machine. One process for itself: memory is measured for the whole
-//! of it.
+//! Scripts cannot exhaust the machine's resources. A test binary of its own, since the limits
+//! measure the memory of the whole process.
 
 #![allow(clippy::unwrap_used)]
 
@@ -7,19 +7,19 @@ use std::process::Command;
 use std::time::Duration;
 
 use bty::CancelToken;
-use bty_script::decide::{MachineFacts, Question};
+use bty_script::decide::{MachineFacts, PlanCall};
 use bty_script::worker::Workers;
-use bty_script::{Cause, Ended, Engine, Limits, Root, ScriptContext, ScriptError};
+use bty_script::{Cause, Engine, ImportRoot, Limits, ScriptContext, ScriptError, ScriptOutcome};
 use serde_json::{Value, json};
 
-fn compute(limits: Limits, text: &str) -> Result<Ended, ScriptError> {
+fn compute(limits: Limits, text: &str) -> Result<ScriptOutcome, ScriptError> {
     let engine = Engine::new(ScriptContext::compute_only(), limits);
-    let script = engine.compile("script.rhai", text, &Root::None)?;
+    let script = engine.compile("script.rhai", text, &ImportRoot::None)?;
     engine.run(&script, &[], &CancelToken::new())
 }
 
-/// Scripts that use up the machine, each in its own way.
-const WAYS: [(&str, &str); 10] = [
+/// Scripts that exhaust a resource, each in a different way.
+const BOMBS: [(&str, &str); 10] = [
     ("a loop without an end", "let x = 0;\nloop { x += 1; }"),
     ("a recursion without an end", "fn f(n) { f(n + 1) }\nf(0);"),
     ("a string that doubles", "let s = \"xxxxxxxx\";\nloop { s += s; }"),
@@ -38,17 +38,17 @@ const WAYS: [(&str, &str); 10] = [
     ),
 ];
 
-// one test: the others would count the memory of this one
+// a single test, since tests in parallel would count each other's memory
 #[test]
-fn every_way_to_use_up_the_machine_ends_with_its_place() {
-    let mut unhurried = Limits::server().with_time(Some(Duration::from_secs(2)));
+fn every_resource_bomb_hits_a_limit_with_its_place() {
+    let mut slow = Limits::server().with_time(Some(Duration::from_secs(2)));
     // memory and time have to hold alone
-    unhurried.operations = 0;
-    for (what, text) in WAYS {
+    slow.operations = 0;
+    for (what, text) in BOMBS {
         let mut all = vec![Limits::server(), Limits::operator()];
         match what {
             "a loop without an end" => drop(all.pop()),
-            _ => all.push(unhurried.clone()),
+            _ => all.push(slow.clone()),
         }
         for limits in all {
             let error = compute(limits, text).map(drop).expect_err(what);
@@ -70,13 +70,13 @@ fn workers(count: usize) -> Workers {
     Workers::new(command, Limits::server(), count)
 }
 
-fn ask(
+fn call_boot(
     workers: &Workers,
     name: &str,
     text: &str,
     machine: &MachineFacts,
 ) -> Result<Value, ScriptError> {
-    let question = Question {
+    let plan_call = PlanCall {
         name,
         text,
         function: "boot",
@@ -84,23 +84,23 @@ fn ask(
         args: Vec::new(),
         catalog: "",
     };
-    workers.decide(&question).map(|decision| decision.value)
+    workers.decide(&plan_call).map(|decision| decision.value)
 }
 
 fn call(workers: &Workers, name: &str, text: &str) -> Result<Value, ScriptError> {
-    ask(workers, name, text, &MachineFacts::default())
+    call_boot(workers, name, text, &MachineFacts::default())
 }
 
 #[test]
-fn a_worker_answers_and_tells_failures_with_their_place() {
+fn a_worker_returns_values_and_failures_with_their_place() {
     let workers = workers(1);
     let text =
         "fn boot(m) { if m.state.flashed == true { \"disk\" } else { throw `not yet: ${m.mac}` } }";
     for _ in 0..3 {
         let machine = MachineFacts { state: json!({ "flashed": true }), ..MachineFacts::default() };
-        assert_eq!(ask(&workers, "plan.rhai", text, &machine).unwrap(), json!("disk"));
+        assert_eq!(call_boot(&workers, "plan.rhai", text, &machine).unwrap(), json!("disk"));
         let machine = MachineFacts { mac: "52:54".into(), ..MachineFacts::default() };
-        let error = ask(&workers, "plan.rhai", text, &machine).unwrap_err();
+        let error = call_boot(&workers, "plan.rhai", text, &machine).unwrap_err();
         assert_eq!((error.cause, error.message.as_str()), (Cause::Throw, "not yet: 52:54"));
         assert_eq!(error.place.unwrap().line, 1);
     }
@@ -111,9 +111,9 @@ fn a_worker_answers_and_tells_failures_with_their_place() {
 }
 
 #[test]
-fn a_worker_is_ended_and_the_next_call_is_answered() {
+fn calls_succeed_after_a_worker_was_killed() {
     let workers = workers(2);
-    for (what, text) in WAYS {
+    for (what, text) in BOMBS {
         let bomb =
             format!("fn boot(machine) {{ {} }}", text.replace("fn f(n)", "let g = |n| n; fn f(n)"));
         // functions cannot be nested: those ways are tried by the test above
@@ -145,5 +145,5 @@ fn a_worker_that_dies_is_replaced() {
         1,
     );
     let error = call(&hangs, "x.rhai", "fn boot(m) { 1 }").unwrap_err();
-    assert!(error.message.contains("did not end in time"), "{error}");
+    assert!(error.message.contains("exceeded its time limit"), "{error}");
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bty_script::decide::Question;
+use bty_script::decide::PlanCall;
 use tokio::net::TcpListener;
 
 use crate::blocking::blocking;
@@ -76,7 +76,7 @@ fn warm_up_workers(app: &App) {
     let decide = app.decide();
     drop(blocking(move || {
         let plan = bundled::all().first().map(|plan| plan.source.as_str()).unwrap_or_default();
-        let question = Question {
+        let question = PlanCall {
             name: "first",
             text: plan,
             function: "declare",

@@ -49,7 +49,7 @@ fn a_session_flashes_is_saved_and_the_script_does_the_same() {
     say(&mut terminal, ":save mine.rhai");
     terminal.wait_for("bty run mine.rhai --dry-run");
     say(&mut terminal, ":save mine.rhai");
-    terminal.wait_for(":save! mine.rhai replaces it");
+    terminal.wait_for(":save! mine.rhai to overwrite it");
     say(&mut terminal, ":quit");
     assert_eq!(terminal.wait_exit(), 0);
     assert!(terminal.is_restored());
@@ -97,7 +97,7 @@ fn tab_completes_and_the_bracket_shows_what_is_wanted() {
     terminal.send(" 1 + 1\r");
     terminal.wait_for(" s\n");
     say(&mut terminal, ":doc disks::only");
-    terminal.wait_for("The one disk for which `filter` is true.");
+    terminal.wait_for("The only disk for which `filter` returns true.");
     say(&mut terminal, ":nonsense");
     terminal.wait_for("there is no command :nonsense");
     terminal.wait_for_prompt("bty>");
@@ -164,10 +164,10 @@ fn a_terminal_is_left_usable_by_every_end() {
 fn taking_the_machine_down_wants_the_word() {
     let mut terminal = repl().start();
     say(&mut terminal, "reboot()");
-    terminal.answer("Type yes to take this machine down:", "no");
-    terminal.wait_for("not done");
+    terminal.answer("Type yes to reboot or power off this machine:", "no");
+    terminal.wait_for("cancelled");
     say(&mut terminal, "power_off()");
-    terminal.wait_for_prompt("Type yes to take this machine down:");
+    terminal.wait_for_prompt("Type yes to reboot or power off this machine:");
     terminal.send("\x03");
     say(&mut terminal, "\"still here\"");
     terminal.wait_for("\n\"still here\"\n");

@@ -48,8 +48,9 @@ fn a_file_on_the_stick_names_a_server() {
     machine.wait_off(PATIENCE);
     // at every later start the stick comes first
     lab.rack.ns.run(|| machine.power_on_again());
-    machine
-        .wait(PATIENCE, "the second start", |said| said.contains("going on with the flashed disk"));
+    machine.wait(PATIENCE, "the second start", |said| {
+        said.contains("rebooting into the flashed disk")
+    });
     machine.wait(PATIENCE, "the flashed system", |said| said.contains(MARKER));
     drop(machine);
     assert!(lab.is_flashed(&disk));

@@ -57,7 +57,7 @@ fn an_interactive_machine_gets_the_servers_catalog() {
         screen.contains(&format!("catalog: http://{}/catalog.toml", server.host())),
         "{screen}"
     );
-    assert!(!screen.contains("catalog load failed"), "{screen}");
+    assert!(!screen.contains("loading the catalog failed"), "{screen}");
     terminal.answer("> Pick an image:", "q");
     assert_eq!(terminal.wait_exit(), 0);
 }

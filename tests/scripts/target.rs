@@ -84,7 +84,7 @@ fn a_plan_script_is_run_reported_and_only_then_rebooted() {
         "bty: server-driven mode:",
         "bty: auto-flash starting",
         "bty: flash complete; rebooting",
-        "reboot: not done",
+        "reboot skipped",
         "bty: exiting v",
     ];
     assert_eq!(lines.len(), wanted.len(), "{}", run.stderr);
@@ -168,7 +168,7 @@ fn a_plan_that_cannot_run_is_told_once_and_touches_nothing() {
             "has version 9",
             3,
         ),
-        ("no plan script", Plan::Script("fn run(p) {}".into()), "that is no plan script", 3),
+        ("no plan script", Plan::Script("fn run(p) {}".into()), "not a plan script", 3),
         (
             "it does not compile",
             Plan::Script(script(&json!(1), "fn run(p) { flash(")),
@@ -209,7 +209,7 @@ fn a_plan_that_cannot_run_is_told_once_and_touches_nothing() {
         (
             "a flash without a disk",
             Plan::Json(json!({ "mode": "flash", "image": "http://x/a.img" })),
-            "names no image or no disk",
+            "lacks an image or a disk",
             3,
         ),
     ];
@@ -233,7 +233,7 @@ fn a_refused_report_is_not_repeated() {
     let server = PlanServer::start(|_| Plan::Script(script(&json!(1), "fn run(p) {}")), Vec::new())
         .status_faults(&[Fault::Status(409)]);
     let run = machine(&server).expect(0);
-    assert!(run.stderr.contains("refused: 409"), "{}", run.stderr);
+    assert!(run.stderr.contains("rejected the request: 409"), "{}", run.stderr);
     assert_eq!(server.reports().len(), 1);
 }
 
@@ -270,7 +270,7 @@ fn the_other_modes_of_an_older_server_do_as_they_say() {
         .inventory_faults(&[Fault::Status(404)]);
     let run = machine(&inventory).expect(0);
     assert!(
-        run.stderr.contains("Plan: inventory + reboot") && run.stderr.contains("reboot: not done"),
+        run.stderr.contains("Plan: inventory + reboot") && run.stderr.contains("reboot skipped"),
         "{}",
         run.stderr
     );
@@ -321,9 +321,9 @@ fn somebody_at_the_machine_need_not_wait_for_the_server() {
     let server = PlanServer::start(|_| Plan::Json(json!({ "mode": "exit" })), Vec::new())
         .plan_faults(&[Fault::Status(500); 100]);
     let mut terminal = attended(&server).start();
-    terminal.wait_for("(Enter: wizard)");
+    terminal.wait_for("(press Enter for the wizard)");
     terminal.send("\r");
-    terminal.wait_for("the server was not waited for");
+    terminal.wait_for("the plan was not fetched");
     terminal.answer("> Pick an image:", "q");
     assert_eq!(terminal.wait_exit(), 0);
     assert!(terminal.is_restored());

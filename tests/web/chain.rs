@@ -210,7 +210,7 @@ fn a_server_that_dies_during_the_flash_hears_of_its_end_once_it_is_back() {
     drop(held);
     let mut lines = BufReader::new(machine.stderr.take().unwrap()).lines().map_while(Result::ok);
     let mut said: Vec<String> = Vec::new();
-    let is_missed = |line: &String| line.contains("/status") && line.contains("trying again");
+    let is_missed = |line: &String| line.contains("/status") && line.contains("retrying");
     while !said.last().is_some_and(is_missed) {
         said.push(lines.next().unwrap_or_else(|| panic!("it does not report: {said:#?}")));
     }

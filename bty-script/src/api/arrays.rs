@@ -1,7 +1,7 @@
-//! Functions of the language that call a function for each item, with its answer taken at its word.
+//! Replaces rhai's functions that take a callback, such as `filter` and `sort`, by strict ones.
 //!
-//! The language's own take an answer of another type for `false`, and `sort` even takes a failure
-//! for "equal": a script would go on with the wrong item. Here both end the script.
+//! Rhai treats a callback result of the wrong type as `false`, and `sort` treats a failing callback
+//! as "equal": a script would go on with the wrong item. Here both fail.
 
 use std::cmp::Ordering;
 
@@ -9,123 +9,124 @@ use rhai::plugin::*;
 use rhai::{Array, Dynamic, FnPtr, INT, Map, NativeCallContext};
 
 use crate::convert::Size;
-use crate::error::{HostError, Outcome, raise_unplaced};
+use crate::error::{CallResult, HostError, raise_unplaced};
 
 type Context<'a> = NativeCallContext<'a>;
 
-/// Calls `function` in each of `ways` until one has as many parameters as it has.
-fn call<const N: usize>(
-    context: &Context<'_>,
+/// Calls `function` with the item as `this`, then with each of `argument_lists`, until one has the
+/// number of parameters that the function takes.
+fn invoke<const N: usize>(
+    call: &Context<'_>,
     name: &str,
     function: &FnPtr,
     item: &mut Dynamic,
-    ways: [Vec<Dynamic>; N],
-) -> Outcome<Dynamic> {
-    let mut result = function.call_raw(context, Some(item), &mut [][..]);
-    for mut args in ways {
+    argument_lists: [Vec<Dynamic>; N],
+) -> CallResult<Dynamic> {
+    let mut result = function.call_raw(call, Some(item), &mut [][..]);
+    for mut args in argument_lists {
         let is_missing = |error: &EvalAltResult| matches!(error, EvalAltResult::ErrorFunctionNotFound(signature, _) if signature.starts_with(function.fn_name()));
         match result {
             Err(error) if is_missing(&error) => {
-                result = function.call_raw(context, None, &mut args[..]);
+                result = function.call_raw(call, None, &mut args[..]);
             }
             _ => break,
         }
     }
-    result.map_err(|error| within(context, name, error))
+    result.map_err(|error| in_callback(call, name, error))
 }
 
-/// An error inside of the function that was given to `name`.
-fn within(context: &Context<'_>, name: &str, error: Box<EvalAltResult>) -> Box<EvalAltResult> {
-    let source = context.call_source().unwrap_or_default().to_owned();
+/// Wraps an error of the callback of `name`.
+fn in_callback(call: &Context<'_>, name: &str, error: Box<EvalAltResult>) -> Box<EvalAltResult> {
+    let source = call.call_source().unwrap_or_default().to_owned();
     EvalAltResult::ErrorInFunctionCall(name.to_owned(), source, error, Position::NONE).into()
 }
 
-/// What a function said that must say true or false.
-fn truth(context: &Context<'_>, name: &str, answer: &Dynamic) -> Outcome<bool> {
+/// The boolean that a callback returned.
+fn expect_bool(call: &Context<'_>, name: &str, answer: &Dynamic) -> CallResult<bool> {
     answer.as_bool().map_err(|_| {
         let message =
-            format!("the function given to {name}() gave {}", super::type_name(context, answer));
-        raise_unplaced(HostError::usage(message).hint("it has to give true or false"))
+            format!("the callback of {name}() returned {}", super::type_name(call, answer));
+        raise_unplaced(HostError::usage(message).hint("it has to return true or false"))
     })
 }
 
-/// Asks `function` about the item at `index` of an array.
-fn ask(
-    context: &Context<'_>,
+/// Calls the predicate `function` for the item at `index` of an array.
+fn test_item(
+    call: &Context<'_>,
     name: &str,
     function: &FnPtr,
     item: &mut Dynamic,
     index: usize,
-) -> Outcome<bool> {
+) -> CallResult<bool> {
     let (copy, index) = (item.clone(), Dynamic::from(INT::try_from(index).unwrap_or(INT::MAX)));
-    let answer = call(context, name, function, item, [vec![copy.clone()], vec![copy, index]])?;
-    truth(context, name, &answer)
+    let answer = invoke(call, name, function, item, [vec![copy.clone()], vec![copy, index]])?;
+    expect_bool(call, name, &answer)
 }
 
-/// The index of the first item from `start` about which `function` says `wanted`.
+/// The index of the first item from `start` for which `function` returns `expected`.
 fn position(
-    context: &Context<'_>,
+    call: &Context<'_>,
     name: &str,
     array: &mut Array,
     function: &FnPtr,
     start: INT,
-    wanted: bool,
-) -> Outcome<Option<usize>> {
+    expected: bool,
+) -> CallResult<Option<usize>> {
     let from_end =
         || array.len().saturating_sub(usize::try_from(start.unsigned_abs()).unwrap_or(usize::MAX));
     let start = usize::try_from(start).unwrap_or_else(|_| from_end());
     for (index, item) in array.iter_mut().enumerate().skip(start) {
-        if ask(context, name, function, item, index)? == wanted {
+        if test_item(call, name, function, item, index)? == expected {
             return Ok(Some(index));
         }
     }
     Ok(None)
 }
 
-/// Items about which `function` says true, and the others.
+/// Splits the items by whether `function` returns true.
 fn partition(
-    context: &Context<'_>,
+    call: &Context<'_>,
     name: &str,
     array: &mut Array,
     function: &FnPtr,
-) -> Outcome<(Array, Array)> {
+) -> CallResult<(Array, Array)> {
     let (mut yes, mut no) = (Array::new(), Array::new());
     for (index, item) in array.iter_mut().enumerate() {
-        let is_wanted = ask(context, name, function, item, index)?;
+        let is_wanted = test_item(call, name, function, item, index)?;
         if is_wanted { &mut yes } else { &mut no }.push(item.clone());
     }
     Ok((yes, no))
 }
 
-/// The same for a map.
+/// Splits the entries of a map by whether `function` returns true.
 fn partition_map(
-    context: &Context<'_>,
+    call: &Context<'_>,
     name: &str,
     map: &mut Map,
     function: &FnPtr,
-) -> Outcome<(Map, Map)> {
+) -> CallResult<(Map, Map)> {
     let (mut yes, mut no) = (Map::new(), Map::new());
     for (key, value) in map.iter_mut() {
         let (named, copy) = (Dynamic::from(key.clone()), value.clone());
-        let with_this = function.call_raw(context, Some(value), &mut [named.clone()][..]);
+        let with_this = function.call_raw(call, Some(value), &mut [named.clone()][..]);
         let answer = match with_this {
             Err(error) if matches!(*error, EvalAltResult::ErrorFunctionNotFound(..)) => {
-                function.call_raw(context, None, &mut [named, copy][..])
+                function.call_raw(call, None, &mut [named, copy][..])
             }
             other => other,
         };
         let is_wanted =
-            truth(context, name, &answer.map_err(|error| within(context, name, error))?)?;
+            expect_bool(call, name, &answer.map_err(|error| in_callback(call, name, error))?)?;
         if is_wanted { &mut yes } else { &mut no }.insert(key.clone(), value.clone());
     }
     Ok((yes, no))
 }
 
-/// How `comparer` orders two items: by the sign of a number or a size, or by whether the first
-/// belongs before the second.
-fn compare(context: &Context<'_>, comparer: &FnPtr, a: &Dynamic, b: &Dynamic) -> Outcome<Ordering> {
-    let answer = comparer.call_raw(context, None, &mut [a.clone(), b.clone()][..]);
-    let answer = answer.map_err(|error| within(context, "sort", error))?;
+/// How `comparer` orders two items: by the sign of the number it returns, or, for a boolean, by
+/// whether the first item comes before the second.
+fn compare(call: &Context<'_>, comparer: &FnPtr, a: &Dynamic, b: &Dynamic) -> CallResult<Ordering> {
+    let answer = comparer.call_raw(call, None, &mut [a.clone(), b.clone()][..]);
+    let answer = answer.map_err(|error| in_callback(call, "sort", error))?;
     if let Ok(sign) = answer.as_int() {
         return Ok(sign.cmp(&0));
     }
@@ -138,42 +139,41 @@ fn compare(context: &Context<'_>, comparer: &FnPtr, a: &Dynamic, b: &Dynamic) ->
     if let Ok(is_before) = answer.as_bool() {
         return Ok(if is_before { Ordering::Less } else { Ordering::Greater });
     }
-    let message =
-        format!("the function given to sort() gave {}", super::type_name(context, &answer));
+    let message = format!("the callback of sort() returned {}", super::type_name(call, &answer));
     Err(raise_unplaced(
         HostError::usage(message)
-            .hint("it has to give a number: below 0, 0 or above 0; or true or false"),
+            .hint("it has to return a number (below 0, 0 or above 0), or true or false"),
     ))
 }
 
-/// A merge sort: unlike that of the standard library it can end with an error, and a comparer
-/// without sense does no harm to it.
-fn sorted(context: &Context<'_>, array: &[Dynamic], comparer: &FnPtr) -> Outcome<Array> {
+/// Merge sort. Unlike the standard library's it can return an error, and an inconsistent comparer
+/// cannot make it panic.
+fn sorted(call: &Context<'_>, array: &[Dynamic], comparer: &FnPtr) -> CallResult<Array> {
     if array.len() < 2 {
         return Ok(array.to_vec());
     }
     let (left, right) = array.split_at(array.len() / 2);
-    let (left, right) = (sorted(context, left, comparer)?, sorted(context, right, comparer)?);
+    let (left, right) = (sorted(call, left, comparer)?, sorted(call, right, comparer)?);
     let (mut left, mut right) = (left.into_iter().peekable(), right.into_iter().peekable());
     let mut merged = Array::with_capacity(array.len());
     while let (Some(a), Some(b)) = (left.peek(), right.peek()) {
-        let takes_right = compare(context, comparer, a, b)?.is_gt();
+        let takes_right = compare(call, comparer, a, b)?.is_gt();
         merged.extend(if takes_right { right.next() } else { left.next() });
     }
     merged.extend(left.chain(right));
     Ok(merged)
 }
 
-/// Sorts, and looks whether the comparer stands by what it said: `|a, b| a.size_bytes` compares
-/// nothing.
-fn checked_sort(context: &Context<'_>, array: &[Dynamic], comparer: &FnPtr) -> Outcome<Array> {
-    let sorted = sorted(context, array, comparer)?;
+/// Sorts, then checks that the comparer agrees with the result: `|a, b| a.size_bytes`, for example,
+/// does not compare anything.
+fn checked_sort(call: &Context<'_>, array: &[Dynamic], comparer: &FnPtr) -> CallResult<Array> {
+    let sorted = sorted(call, array, comparer)?;
     for pair in sorted.windows(2) {
-        let is_before = |a: usize, b: usize| compare(context, comparer, &pair[a], &pair[b]);
-        // false for both ways is how `a < b` says that they are equal
+        let is_before = |a: usize, b: usize| compare(call, comparer, &pair[a], &pair[b]);
+        // a boolean comparer such as `a < b` returns false both ways for equal items
         let answer = is_before(0, 1)?;
-        if answer.is_gt() && !(is_bool(context, comparer, pair)? && is_before(1, 0)?.is_gt()) {
-            let error = HostError::usage("the function given to sort() contradicts itself");
+        if answer.is_gt() && !(is_bool(call, comparer, pair)? && is_before(1, 0)?.is_gt()) {
+            let error = HostError::usage("the callback of sort() is inconsistent");
             return Err(raise_unplaced(
                 error.hint("it has to compare its two values: |a, b| a.size_bytes - b.size_bytes"),
             ));
@@ -182,17 +182,21 @@ fn checked_sort(context: &Context<'_>, array: &[Dynamic], comparer: &FnPtr) -> O
     Ok(sorted)
 }
 
-fn is_bool(context: &Context<'_>, comparer: &FnPtr, pair: &[Dynamic]) -> Outcome<bool> {
-    Ok(comparer.call_raw(context, None, &mut [pair[0].clone(), pair[1].clone()][..])?.is_bool())
+fn is_bool(call: &Context<'_>, comparer: &FnPtr, pair: &[Dynamic]) -> CallResult<bool> {
+    Ok(comparer.call_raw(call, None, &mut [pair[0].clone(), pair[1].clone()][..])?.is_bool())
 }
 
-/// Removes items that `comparer` calls equal to the one before.
-fn without_repetitions(context: &Context<'_>, array: &mut Array, comparer: &FnPtr) -> Outcome<()> {
+/// Removes each item that `comparer` says is equal to the one before.
+fn dedup_with(call: &Context<'_>, array: &mut Array, comparer: &FnPtr) -> CallResult<()> {
     let mut kept: Array = Array::with_capacity(array.len());
     for item in array.iter() {
         if let Some(last) = kept.last() {
-            let answer = comparer.call_raw(context, None, &mut [last.clone(), item.clone()][..]);
-            if truth(context, "dedup", &answer.map_err(|error| within(context, "dedup", error))?)? {
+            let answer = comparer.call_raw(call, None, &mut [last.clone(), item.clone()][..]);
+            if expect_bool(
+                call,
+                "dedup",
+                &answer.map_err(|error| in_callback(call, "dedup", error))?,
+            )? {
                 continue;
             }
         }
@@ -206,94 +210,94 @@ fn without_repetitions(context: &Context<'_>, array: &mut Array, comparer: &FnPt
 pub(super) mod functions {
     /// Sorts an array by a function that compares two of its items.
     #[rhai_fn(name = "sort", name = "sort_by", return_raw)]
-    pub fn sort(context: NativeCallContext, array: &mut Array, comparer: FnPtr) -> Outcome<()> {
-        *array = checked_sort(&context, array, &comparer)?;
+    pub fn sort(call: NativeCallContext, array: &mut Array, comparer: FnPtr) -> CallResult<()> {
+        *array = checked_sort(&call, array, &comparer)?;
         Ok(())
     }
 
-    /// A sorted copy of an array.
+    /// Returns a sorted copy of an array.
     #[rhai_fn(name = "order", name = "order_by", return_raw, pure)]
-    pub fn order(context: NativeCallContext, array: &mut Array, comparer: FnPtr) -> Outcome<Array> {
-        checked_sort(&context, array, &comparer)
+    pub fn order(call: NativeCallContext, array: &mut Array, comparer: FnPtr) -> CallResult<Array> {
+        checked_sort(&call, array, &comparer)
     }
 
-    /// The items of an array for which a function is true.
+    /// Returns the items of an array for which a function returns true.
     #[rhai_fn(name = "filter", return_raw, pure)]
-    pub fn filter(context: NativeCallContext, array: &mut Array, filter: FnPtr) -> Outcome<Array> {
-        Ok(partition(&context, "filter", array, &filter)?.0)
+    pub fn filter(call: NativeCallContext, array: &mut Array, filter: FnPtr) -> CallResult<Array> {
+        Ok(partition(&call, "filter", array, &filter)?.0)
     }
 
-    /// Takes the items out of an array for which a function is true.
+    /// Removes the items for which a function returns true, and returns them.
     #[rhai_fn(name = "drain", return_raw)]
-    pub fn drain(context: NativeCallContext, array: &mut Array, filter: FnPtr) -> Outcome<Array> {
-        let (taken, kept) = partition(&context, "drain", array, &filter)?;
+    pub fn drain(call: NativeCallContext, array: &mut Array, filter: FnPtr) -> CallResult<Array> {
+        let (taken, kept) = partition(&call, "drain", array, &filter)?;
         *array = kept;
         Ok(taken)
     }
 
-    /// Takes the items out of an array for which a function is false.
+    /// Removes the items for which a function returns false, and returns them.
     #[rhai_fn(name = "retain", return_raw)]
-    pub fn retain(context: NativeCallContext, array: &mut Array, filter: FnPtr) -> Outcome<Array> {
-        let (kept, taken) = partition(&context, "retain", array, &filter)?;
+    pub fn retain(call: NativeCallContext, array: &mut Array, filter: FnPtr) -> CallResult<Array> {
+        let (kept, taken) = partition(&call, "retain", array, &filter)?;
         *array = kept;
         Ok(taken)
     }
 
-    /// The index of the first item for which a function is true, or -1.
+    /// The index of the first item for which a function returns true, or -1.
     #[rhai_fn(name = "index_of", return_raw, pure)]
-    pub fn index_of(context: NativeCallContext, array: &mut Array, filter: FnPtr) -> Outcome<INT> {
-        index_of_from(context, array, filter, 0)
+    pub fn index_of(call: NativeCallContext, array: &mut Array, filter: FnPtr) -> CallResult<INT> {
+        index_of_from(call, array, filter, 0)
     }
 
-    /// The index of the first item from an index on for which a function is true, or -1.
+    /// The index of the first item at or after `start` for which a function returns true, or -1.
     #[rhai_fn(name = "index_of", return_raw, pure)]
     pub fn index_of_from(
-        context: NativeCallContext,
+        call: NativeCallContext,
         array: &mut Array,
         filter: FnPtr,
         start: INT,
-    ) -> Outcome<INT> {
-        let found = position(&context, "index_of", array, &filter, start, true)?;
+    ) -> CallResult<INT> {
+        let found = position(&call, "index_of", array, &filter, start, true)?;
         Ok(found.map_or(-1, |index| INT::try_from(index).unwrap_or(INT::MAX)))
     }
 
-    /// The first item for which a function is true, or `()`.
+    /// The first item for which a function returns true, or `()`.
     #[rhai_fn(name = "find", return_raw, pure)]
-    pub fn find(context: NativeCallContext, array: &mut Array, filter: FnPtr) -> Outcome<Dynamic> {
-        find_from(context, array, filter, 0)
+    pub fn find(call: NativeCallContext, array: &mut Array, filter: FnPtr) -> CallResult<Dynamic> {
+        find_from(call, array, filter, 0)
     }
 
-    /// The first item from an index on for which a function is true, or `()`.
+    /// The first item at or after `start` for which a function returns true, or `()`.
     #[rhai_fn(name = "find", return_raw, pure)]
     pub fn find_from(
-        context: NativeCallContext,
+        call: NativeCallContext,
         array: &mut Array,
         filter: FnPtr,
         start: INT,
-    ) -> Outcome<Dynamic> {
-        let found = position(&context, "find", array, &filter, start, true)?;
+    ) -> CallResult<Dynamic> {
+        let found = position(&call, "find", array, &filter, start, true)?;
         Ok(found.and_then(|index| array.get(index).cloned()).unwrap_or(Dynamic::UNIT))
     }
 
-    /// True when a function is true for an item of an array.
+    /// True if a function returns true for any item of an array.
     #[rhai_fn(name = "some", return_raw, pure)]
-    pub fn some(context: NativeCallContext, array: &mut Array, filter: FnPtr) -> Outcome<bool> {
-        Ok(position(&context, "some", array, &filter, 0, true)?.is_some())
+    pub fn some(call: NativeCallContext, array: &mut Array, filter: FnPtr) -> CallResult<bool> {
+        Ok(position(&call, "some", array, &filter, 0, true)?.is_some())
     }
 
-    /// True when a function is true for all items of an array.
+    /// True if a function returns true for all items of an array.
     #[rhai_fn(name = "all", return_raw, pure)]
-    pub fn all(context: NativeCallContext, array: &mut Array, filter: FnPtr) -> Outcome<bool> {
-        Ok(position(&context, "all", array, &filter, 0, false)?.is_none())
+    pub fn all(call: NativeCallContext, array: &mut Array, filter: FnPtr) -> CallResult<bool> {
+        Ok(position(&call, "all", array, &filter, 0, false)?.is_none())
     }
 
-    /// Removes items that are equal to the one before.
+    /// Removes each item that is equal to the one before.
     #[rhai_fn(name = "dedup", return_raw)]
-    pub fn dedup(context: NativeCallContext, array: &mut Array) -> Outcome<()> {
+    pub fn dedup(call: NativeCallContext, array: &mut Array) -> CallResult<()> {
         let mut kept: Array = Array::with_capacity(array.len());
         for item in array.iter() {
             let is_repeated = match kept.last() {
-                Some(last) => context.call_native_fn::<bool>("==", (last.clone(), item.clone()))?,
+                Some(last) => call.call_native_fn::<bool>("==", (last.clone(), item.clone()))?,
                 None => false,
             };
             if !is_repeated {
@@ -304,92 +308,92 @@ pub(super) mod functions {
         Ok(())
     }
 
-    /// Removes items that a function calls equal to the one before.
+    /// Removes each item that is equal to the one before according to a function.
     #[rhai_fn(name = "dedup", return_raw)]
-    pub fn dedup_by(context: NativeCallContext, array: &mut Array, comparer: FnPtr) -> Outcome<()> {
-        without_repetitions(&context, array, &comparer)
+    pub fn dedup_by(call: NativeCallContext, array: &mut Array, comparer: FnPtr) -> CallResult<()> {
+        dedup_with(&call, array, &comparer)
     }
 
-    /// The entries of a map for which a function of key and value is true.
+    /// Returns the entries of a map for which a function of key and value returns true.
     #[rhai_fn(name = "filter", return_raw, pure)]
-    pub fn filter_map(context: NativeCallContext, map: &mut Map, filter: FnPtr) -> Outcome<Map> {
-        Ok(partition_map(&context, "filter", map, &filter)?.0)
+    pub fn filter_map(call: NativeCallContext, map: &mut Map, filter: FnPtr) -> CallResult<Map> {
+        Ok(partition_map(&call, "filter", map, &filter)?.0)
     }
 
-    /// Takes the entries out of a map for which a function of key and value is true.
+    /// Removes the entries for which a function of key and value returns true, and returns them.
     #[rhai_fn(name = "drain", return_raw)]
-    pub fn drain_map(context: NativeCallContext, map: &mut Map, filter: FnPtr) -> Outcome<Map> {
-        let (taken, kept) = partition_map(&context, "drain", map, &filter)?;
+    pub fn drain_map(call: NativeCallContext, map: &mut Map, filter: FnPtr) -> CallResult<Map> {
+        let (taken, kept) = partition_map(&call, "drain", map, &filter)?;
         *map = kept;
         Ok(taken)
     }
 
-    /// Takes the entries out of a map for which a function of key and value is false.
+    /// Removes the entries for which a function of key and value returns false, and returns them.
     #[rhai_fn(name = "retain", return_raw)]
-    pub fn retain_map(context: NativeCallContext, map: &mut Map, filter: FnPtr) -> Outcome<Map> {
-        let (kept, taken) = partition_map(&context, "retain", map, &filter)?;
+    pub fn retain_map(call: NativeCallContext, map: &mut Map, filter: FnPtr) -> CallResult<Map> {
+        let (kept, taken) = partition_map(&call, "retain", map, &filter)?;
         *map = kept;
         Ok(taken)
     }
 
-    // a function may also be named by a text
+    // the same functions with the name of a function in place of a closure
 
     #[rhai_fn(name = "sort", return_raw)]
     pub fn sort_named(
-        context: NativeCallContext,
+        call: NativeCallContext,
         array: &mut Array,
         comparer: &str,
-    ) -> Outcome<()> {
-        sort(context, array, FnPtr::new(comparer)?)
+    ) -> CallResult<()> {
+        sort(call, array, FnPtr::new(comparer)?)
     }
 
     #[rhai_fn(name = "filter", return_raw, pure)]
     pub fn filter_named(
-        context: NativeCallContext,
+        call: NativeCallContext,
         array: &mut Array,
         filter: &str,
-    ) -> Outcome<Array> {
-        functions::filter(context, array, FnPtr::new(filter)?)
+    ) -> CallResult<Array> {
+        functions::filter(call, array, FnPtr::new(filter)?)
     }
 
     #[rhai_fn(name = "drain", return_raw)]
     pub fn drain_named(
-        context: NativeCallContext,
+        call: NativeCallContext,
         array: &mut Array,
         filter: &str,
-    ) -> Outcome<Array> {
-        drain(context, array, FnPtr::new(filter)?)
+    ) -> CallResult<Array> {
+        drain(call, array, FnPtr::new(filter)?)
     }
 
     #[rhai_fn(name = "retain", return_raw)]
     pub fn retain_named(
-        context: NativeCallContext,
+        call: NativeCallContext,
         array: &mut Array,
         filter: &str,
-    ) -> Outcome<Array> {
-        retain(context, array, FnPtr::new(filter)?)
+    ) -> CallResult<Array> {
+        retain(call, array, FnPtr::new(filter)?)
     }
 
     #[rhai_fn(name = "some", return_raw, pure)]
     pub fn some_named(
-        context: NativeCallContext,
+        call: NativeCallContext,
         array: &mut Array,
         filter: &str,
-    ) -> Outcome<bool> {
-        some(context, array, FnPtr::new(filter)?)
+    ) -> CallResult<bool> {
+        some(call, array, FnPtr::new(filter)?)
     }
 
     #[rhai_fn(name = "all", return_raw, pure)]
-    pub fn all_named(context: NativeCallContext, array: &mut Array, filter: &str) -> Outcome<bool> {
-        all(context, array, FnPtr::new(filter)?)
+    pub fn all_named(call: NativeCallContext, array: &mut Array, filter: &str) -> CallResult<bool> {
+        all(call, array, FnPtr::new(filter)?)
     }
 
     #[rhai_fn(name = "dedup", return_raw)]
     pub fn dedup_named(
-        context: NativeCallContext,
+        call: NativeCallContext,
         array: &mut Array,
         comparer: &str,
-    ) -> Outcome<()> {
-        dedup_by(context, array, FnPtr::new(comparer)?)
+    ) -> CallResult<()> {
+        dedup_by(call, array, FnPtr::new(comparer)?)
     }
 }

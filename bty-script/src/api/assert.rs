@@ -1,38 +1,38 @@
-//! Assertions: for tests, and for scripts that want to be sure.
+//! Assertions, for tests and for other scripts.
 
 use rhai::plugin::*;
 use rhai::{Dynamic, NativeCallContext};
 
 use crate::convert::to_json;
-use crate::error::Outcome;
+use crate::error::CallResult;
 
 fn differ(left: &Dynamic, right: &Dynamic) -> Box<rhai::EvalAltResult> {
-    let shown = |value: &Dynamic| crate::render::show(value, usize::MAX);
-    format!("they differ:\n   found {}\n  wanted {}", shown(left), shown(right)).into()
+    let shown = |value: &Dynamic| crate::render::display(value, usize::MAX);
+    format!("the values differ:\n     found {}\n  expected {}", shown(left), shown(right)).into()
 }
 
 #[export_module]
 pub(super) mod functions {
-    /// Fails the script unless `condition` holds.
+    /// Throws `message` unless `condition` is true.
     #[rhai_fn(return_raw)]
-    pub fn assert(condition: bool, message: &str) -> Outcome<()> {
+    pub fn assert(condition: bool, message: &str) -> CallResult<()> {
         if condition { Ok(()) } else { Err(message.into()) }
     }
 
-    /// Fails the script unless `condition` holds.
+    /// Throws unless `condition` is true.
     #[rhai_fn(name = "assert", return_raw)]
-    pub fn assert_plain(condition: bool) -> Outcome<()> {
-        assert(condition, "the assertion does not hold")
+    pub fn assert_plain(condition: bool) -> CallResult<()> {
+        assert(condition, "assertion failed")
     }
 
-    /// Fails the test unless both are equal.
+    /// Throws unless both values are equal; the error shows both.
     #[rhai_fn(name = "assert_eq", return_raw)]
-    pub fn assert_eq(context: NativeCallContext, found: Dynamic, wanted: Dynamic) -> Outcome<()> {
-        // as JSON, so that maps and arrays of the host's values compare
-        let is_equal = match (to_json(&found), to_json(&wanted)) {
-            (Ok(found), Ok(wanted)) => found == wanted,
-            _ => context.call_native_fn::<bool>("==", (found.clone(), wanted.clone()))?,
+    pub fn assert_eq(call: NativeCallContext, found: Dynamic, expected: Dynamic) -> CallResult<()> {
+        // as JSON, so that maps and arrays of bty's types can be compared
+        let is_equal = match (to_json(&found), to_json(&expected)) {
+            (Ok(found), Ok(expected)) => found == expected,
+            _ => call.call_native_fn::<bool>("==", (found.clone(), expected.clone()))?,
         };
-        if is_equal { Ok(()) } else { Err(differ(&found, &wanted)) }
+        if is_equal { Ok(()) } else { Err(differ(&found, &expected)) }
     }
 }

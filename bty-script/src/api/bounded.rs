@@ -1,20 +1,20 @@
-//! Functions of the language that make something as large as they are told, within bounds.
+//! Replaces rhai functions that allocate as much as their argument says by bounded ones.
 //!
-//! The limits of the engine on the size of values cost time with every change of a container, so
-//! operators' scripts run without them, and memory is watched instead. What grows by one call alone
-//! has to be bounded by the call.
+//! Scripts of operators run without rhai's size limits, which cost time on every change of a
+//! container; the meter watches memory instead. It cannot stop a single call, so these calls check
+//! their argument.
 
 use rhai::plugin::*;
 use rhai::{Array, Blob, Dynamic, INT, ImmutableString};
 
-use crate::error::Outcome;
+use crate::error::CallResult;
 
-/// The longest text or blob, in bytes.
+/// Maximum length of a string or blob, in bytes.
 const BYTES_MAX: usize = 16 << 20;
-/// The longest array.
+/// Maximum length of an array.
 const ITEMS_MAX: usize = 1 << 20;
 
-fn bounded(len: INT, most: usize, what: &str) -> Outcome<usize> {
+fn bounded(len: INT, most: usize, what: &str) -> CallResult<usize> {
     let len = usize::try_from(len).unwrap_or(0);
     if len <= most {
         Ok(len)
@@ -23,7 +23,7 @@ fn bounded(len: INT, most: usize, what: &str) -> Outcome<usize> {
     }
 }
 
-fn padded(text: &ImmutableString, len: INT, with: &str) -> Outcome<ImmutableString> {
+fn padded(text: &ImmutableString, len: INT, with: &str) -> CallResult<ImmutableString> {
     let len = bounded(len, BYTES_MAX / 4, "Length of string")?;
     let have = text.chars().count();
     if len <= have || with.is_empty() {
@@ -36,21 +36,21 @@ fn padded(text: &ImmutableString, len: INT, with: &str) -> Outcome<ImmutableStri
 
 #[export_module]
 pub(super) mod functions {
-    /// A blob of so many zero bytes.
+    /// A blob of `len` zero bytes.
     #[rhai_fn(name = "blob", return_raw)]
-    pub fn blob(len: INT) -> Outcome<Blob> {
+    pub fn blob(len: INT) -> CallResult<Blob> {
         Ok(vec![0; bounded(len, BYTES_MAX, "Size of BLOB")?])
     }
 
-    /// A blob of so many bytes of one value.
+    /// A blob of `len` bytes with one value.
     #[rhai_fn(name = "blob", return_raw)]
-    pub fn blob_of(len: INT, value: INT) -> Outcome<Blob> {
+    pub fn blob_of(len: INT, value: INT) -> CallResult<Blob> {
         Ok(vec![value.to_le_bytes()[0]; bounded(len, BYTES_MAX, "Size of BLOB")?])
     }
 
-    /// Makes a blob so long at least, with bytes of one value at its end.
+    /// Extends a blob to at least `len` bytes with one value.
     #[rhai_fn(name = "pad", return_raw)]
-    pub fn pad_blob(blob: &mut Blob, len: INT, value: INT) -> Outcome<()> {
+    pub fn pad_blob(blob: &mut Blob, len: INT, value: INT) -> CallResult<()> {
         let len = bounded(len, BYTES_MAX, "Size of BLOB")?;
         if len > blob.len() {
             blob.resize(len, value.to_le_bytes()[0]);
@@ -58,9 +58,9 @@ pub(super) mod functions {
         Ok(())
     }
 
-    /// Makes an array so long at least, with copies of a value at its end.
+    /// Extends an array to at least `len` elements with copies of a value.
     #[rhai_fn(name = "pad", return_raw)]
-    pub fn pad_array(array: &mut Array, len: INT, value: Dynamic) -> Outcome<()> {
+    pub fn pad_array(array: &mut Array, len: INT, value: Dynamic) -> CallResult<()> {
         let len = bounded(len, ITEMS_MAX, "Size of array")?;
         if len > array.len() {
             array.resize(len, value);
@@ -68,16 +68,16 @@ pub(super) mod functions {
         Ok(())
     }
 
-    /// Makes a text so many characters long at least, with copies of a character at its end.
+    /// Extends a string to at least `len` characters with copies of a character.
     #[rhai_fn(name = "pad", return_raw)]
-    pub fn pad_text(text: &mut ImmutableString, len: INT, with: char) -> Outcome<()> {
+    pub fn pad_text(text: &mut ImmutableString, len: INT, with: char) -> CallResult<()> {
         *text = padded(text, len, with.encode_utf8(&mut [0; 4]))?;
         Ok(())
     }
 
-    /// Makes a text so many characters long at least, with copies of a text at its end.
+    /// Extends a string to at least `len` characters with copies of a string.
     #[rhai_fn(name = "pad", return_raw)]
-    pub fn pad_text_with(text: &mut ImmutableString, len: INT, with: &str) -> Outcome<()> {
+    pub fn pad_text_with(text: &mut ImmutableString, len: INT, with: &str) -> CallResult<()> {
         *text = padded(text, len, with)?;
         Ok(())
     }

@@ -1,10 +1,10 @@
-//! Comparisons: exact between sizes, numbers and texts that are sizes, and an error where the
-//! language alone would silently say `false`.
+//! Comparison operators: exact between sizes, numbers and strings that are sizes, and an error
+//! where rhai alone would silently return `false`.
 //!
-//! A guard such as `if disk.size_bytes > limit { throw … }` must never be passed because the two
-//! sides have different types. So an ordering between unlike values is an error. Equality between
-//! unlike values stays `false`, since `x == ()` and `disk == "auto"` are fair questions; only a
-//! number or a size beside a text that is a size is converted, or refused.
+//! A guard such as `if disk.size_bytes > limit { throw … }` must not be skipped because both sides
+//! have different types. So ordering values of different types is an error. Their equality stays
+//! `false`, since scripts do ask `x == ()` and `disk == "auto"`; only a number or a size beside a
+//! string that is a size is converted, or is an error.
 
 use std::any::TypeId;
 use std::cmp::Ordering;
@@ -19,9 +19,9 @@ use rhai::{
 
 use super::HOST_TYPES;
 use crate::convert::Size;
-use crate::error::{HostError, Outcome, raise_unplaced};
+use crate::error::{CallResult, HostError, raise_unplaced};
 
-/// An operator, and for which orderings it holds.
+/// An operator, and the orderings for which it is true.
 struct Operator {
     name: &'static str,
     holds: fn(Ordering) -> bool,
@@ -38,10 +38,11 @@ const EQUALITY: [Operator; 2] = [
     Operator { name: "!=", holds: Ordering::is_ne },
 ];
 
-/// The same for every engine.
+/// Built once, and shared by all engines.
 static COMPARISONS: LazyLock<Arc<Module>> = LazyLock::new(|| Arc::new(comparisons()));
 
-/// Needs [`Engine::set_fast_operators`] off, else the engine compares its own types without asking.
+/// Works only with [`Engine::set_fast_operators`] off: otherwise the engine compares its own types
+/// without calling these functions.
 pub(super) fn register(engine: &mut Engine) {
     engine.register_global_module(Arc::clone(&COMPARISONS));
 }
@@ -84,7 +85,7 @@ fn comparisons() -> Module {
     module
 }
 
-/// True for types that the language compares without an error, and never finds in order.
+/// True for pairs of types for which rhai's ordering operators always return false.
 fn is_unlike(a: TypeId, b: TypeId) -> bool {
     let are = |one: TypeId, other: TypeId| (a, b) == (one, other) || (a, b) == (other, one);
     let (text, unit) = (TypeId::of::<ImmutableString>(), TypeId::of::<()>());
@@ -95,7 +96,7 @@ fn is_unlike(a: TypeId, b: TypeId) -> bool {
 
 fn add(module: &mut Module, operator: &'static Operator, pairs: impl Iterator<Item = [TypeId; 2]>) {
     let compare = |_: Option<rhai::NativeCallContext<'_>>, args: &mut [&mut Dynamic]| {
-        answer(operator, &args[0].flatten_clone(), &args[1].flatten_clone()).map(Dynamic::from)
+        evaluate(operator, &args[0].flatten_clone(), &args[1].flatten_clone()).map(Dynamic::from)
     };
     let func = RhaiFunc::Method {
         func: Arc::new(compare),
@@ -112,15 +113,15 @@ fn add(module: &mut Module, operator: &'static Operator, pairs: impl Iterator<It
     }
 }
 
-/// Whether `a operator b` holds.
-fn answer(operator: &Operator, a: &Dynamic, b: &Dynamic) -> Outcome<bool> {
+/// Evaluates `a operator b`.
+fn evaluate(operator: &Operator, a: &Dynamic, b: &Dynamic) -> CallResult<bool> {
     let is_equality = EQUALITY.iter().any(|equality| equality.name == operator.name);
     let sizes = (a.read_lock::<Size>().map(|size| *size), b.read_lock::<Size>().map(|size| *size));
     let ordering = match sizes {
         _ if is_equality && (a.is_unit() || b.is_unit()) => return Ok(operator.name == "!="),
         (Some(a), Some(b)) => Some(a.cmp(&b)),
-        (Some(size), None) => against(size, b)?,
-        (None, Some(size)) => against(size, a)?.map(Ordering::reverse),
+        (Some(size), None) => compare_size(size, b)?,
+        (None, Some(size)) => compare_size(size, a)?.map(Ordering::reverse),
         (None, None) if is_equality && !reads_as_size(a) && !reads_as_size(b) => {
             return Ok(operator.name == "!=");
         }
@@ -129,14 +130,13 @@ fn answer(operator: &Operator, a: &Dynamic, b: &Dynamic) -> Outcome<bool> {
     ordering.map(operator.holds).ok_or_else(|| raise_unplaced(unlike(operator.name, a, b)))
 }
 
-/// How `size` relates to a number, or to a text that is a size; `None` when they cannot be
-/// compared.
-fn against(size: Size, other: &Dynamic) -> Outcome<Option<Ordering>> {
+/// Compares `size` with a number, or with a string that is a size; `None` for other values.
+fn compare_size(size: Size, other: &Dynamic) -> CallResult<Option<Ordering>> {
     if let Ok(bytes) = other.as_int() {
         return Ok(Some(i128::from(size.0).cmp(&i128::from(bytes))));
     }
     if let Ok(number) = other.as_float() {
-        return Ok(against_float(size.0, number));
+        return Ok(compare_float(size.0, number));
     }
     if other.is_string() {
         return Size::from_dynamic(other).map(|other| Some(size.cmp(&other)));
@@ -144,9 +144,9 @@ fn against(size: Size, other: &Dynamic) -> Outcome<Option<Ordering>> {
     Ok(None)
 }
 
-/// Exact: a float of 2^53 and more has fewer digits than a size.
+/// Compares exactly: converting a size of 2^53 or more to a float would lose digits.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // within the range of a size, without its fraction
-fn against_float(bytes: u64, number: FLOAT) -> Option<Ordering> {
+fn compare_float(bytes: u64, number: FLOAT) -> Option<Ordering> {
     const ABOVE: FLOAT = 18_446_744_073_709_551_616.0;
     if number.is_nan() {
         return None;
@@ -167,29 +167,30 @@ fn reads_as_size(value: &Dynamic) -> bool {
 
 fn unlike(operator: &str, a: &Dynamic, b: &Dynamic) -> HostError {
     let error =
-        HostError::usage(format!("{} and {} cannot be compared by {operator}", kind(a), kind(b)));
+        HostError::usage(format!("cannot compare {} and {} with {operator}", kind(a), kind(b)));
     let text = [a, b].into_iter().find(|value| value.is_string());
     let has_number = [a, b].into_iter().any(|value| value.is_int() || value.is_float());
     match text {
-        _ if a.is_unit() || b.is_unit() => error.hint(
-            "() stands for a value that is not known: ask x == () first, or use x ?? another",
-        ),
+        _ if a.is_unit() || b.is_unit() => error
+            .hint("() means that the value is unknown: check x == () first, or use x ?? default"),
         Some(text) if has_number && reads_as_size(text) => error.hint(format!(
-            "write size({text:?}) for a number of bytes, or parse_int({text:?}) for a number"
+            "use size({text:?}) for a number of bytes, or parse_int({text:?}) for a number"
         )),
-        Some(_) if has_number => error.hint("parse_int() and parse_float() make numbers of texts"),
-        _ => error.hint("compare values of one type"),
+        Some(_) if has_number => {
+            error.hint("use parse_int() or parse_float() to convert a string to a number")
+        }
+        _ => error.hint("compare values of the same type"),
     }
 }
 
-/// What `value` is, as people say it.
+/// The type of `value` in words, for messages.
 fn kind(value: &Dynamic) -> &'static str {
     match value.type_id() {
         id if id == TypeId::of::<()>() => "()",
         id if id == TypeId::of::<bool>() => "true or false",
         id if id == TypeId::of::<char>() => "a character",
         id if id == TypeId::of::<INT>() || id == TypeId::of::<FLOAT>() => "a number",
-        id if id == TypeId::of::<ImmutableString>() => "a text",
+        id if id == TypeId::of::<ImmutableString>() => "a string",
         id if id == TypeId::of::<Array>() => "an array",
         id if id == TypeId::of::<Map>() => "a map",
         id if id == TypeId::of::<Size>() => "a size",

@@ -1,4 +1,4 @@
-//! `disks`.
+//! The module `disks`, and the type `Disk`.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use rhai::{Array, Dynamic, FnPtr, INT, NativeCallContext};
 
 use crate::context::{Capability, ScriptContext};
 use crate::convert::{Size, from_rust};
-use crate::error::{Outcome, raise};
+use crate::error::{CallResult, raise};
 
-/// How long a disk is waited for between two looks.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Pause between two searches for a disk that has not appeared yet.
+const RESCAN_EVERY: Duration = Duration::from_millis(500);
 
 fn text(value: Option<&String>) -> Dynamic {
     value.map_or(Dynamic::UNIT, |text| text.clone().into())
@@ -19,210 +19,217 @@ fn text(value: Option<&String>) -> Dynamic {
 
 #[export_module]
 pub(super) mod functions {
-    /// All disks: whole disks and attached loop devices, sorted by path.
+    /// Lists all disks: whole disks and attached loop devices, sorted by path.
     #[rhai_fn(return_raw)]
-    pub fn list(context: NativeCallContext) -> Outcome<Array> {
+    pub fn list(call: NativeCallContext) -> CallResult<Array> {
         let disks =
-            ScriptContext::of(&context, Capability::Read)?.world.disks.list().map_err(raise)?;
+            ScriptContext::require(&call, Capability::Read)?.world.disks.list().map_err(raise)?;
         Ok(disks.into_iter().map(Dynamic::from).collect())
     }
 
     /// The disk, partition, loop device or file at `path`.
     #[rhai_fn(return_raw)]
-    pub fn probe(context: NativeCallContext, path: &str) -> Outcome<Disk> {
-        ScriptContext::of(&context, Capability::Read)?
+    pub fn probe(call: NativeCallContext, path: &str) -> CallResult<Disk> {
+        ScriptContext::require(&call, Capability::Read)?
             .world
             .disks
             .probe(path.as_ref())
             .map_err(raise)
     }
 
-    /// The one disk that `selector` means, written as for `bty flash`: a path, `serial:…`, `wwn:…`
-    /// or `where:transport=usb,size<64G`. Fails with the candidates when there is none or more than
-    /// one.
+    /// The disk that matches `selector`, in the form that `bty flash` takes: a path, `serial:…`,
+    /// `wwn:…` or `where:transport=usb,size<64G`. Fails and lists the candidates unless exactly one
+    /// disk matches.
     #[rhai_fn(return_raw)]
-    pub fn select(context: NativeCallContext, selector: &str) -> Outcome<Disk> {
-        let host = ScriptContext::of(&context, Capability::Read)?;
-        selector.parse::<Selector>().and_then(|s| s.select(&*host.world.disks)).map_err(raise)
+    pub fn select(call: NativeCallContext, selector: &str) -> CallResult<Disk> {
+        let context = ScriptContext::require(&call, Capability::Read)?;
+        selector.parse::<Selector>().and_then(|s| s.select(&*context.world.disks)).map_err(raise)
     }
 
     /// The disk with exactly this serial number.
     #[rhai_fn(return_raw)]
-    pub fn by_serial(context: NativeCallContext, serial: &str) -> Outcome<Disk> {
-        select(context, &format!("serial:{serial}"))
+    pub fn by_serial(call: NativeCallContext, serial: &str) -> CallResult<Disk> {
+        select(call, &format!("serial:{serial}"))
     }
 
-    /// The disk with this world-wide name.
+    /// The disk with this world-wide name (WWN).
     #[rhai_fn(return_raw)]
-    pub fn by_wwn(context: NativeCallContext, wwn: &str) -> Outcome<Disk> {
-        select(context, &format!("wwn:{wwn}"))
+    pub fn by_wwn(call: NativeCallContext, wwn: &str) -> CallResult<Disk> {
+        select(call, &format!("wwn:{wwn}"))
     }
 
-    /// The one disk for which `filter` is true. Fails with the candidates when there is none or
-    /// more than one, and when the disk has neither serial number nor world-wide name: it could be
-    /// another one tomorrow.
+    /// The only disk for which `filter` returns true. Fails and lists the candidates if there is
+    /// none or more than one. Also fails if the disk has neither a serial number nor a WWN, since
+    /// another disk could have its path after the next boot.
     #[rhai_fn(return_raw)]
-    pub fn only(context: NativeCallContext, filter: FnPtr) -> Outcome<Disk> {
+    pub fn only(call: NativeCallContext, filter: FnPtr) -> CallResult<Disk> {
         let disks =
-            ScriptContext::of(&context, Capability::Read)?.world.disks.list().map_err(raise)?;
+            ScriptContext::require(&call, Capability::Read)?.world.disks.list().map_err(raise)?;
         let mut found = Vec::new();
         for disk in &disks {
-            if filter.call_within_context::<bool>(&context, (disk.clone(),))? {
+            if filter.call_within_context::<bool>(&call, (disk.clone(),))? {
                 found.push(disk.clone());
             }
         }
-        // the filter may have called others
-        ScriptContext::behind(&context)?;
+        // the filter may have called other functions: restore the position for errors
+        ScriptContext::from_call(&call)?;
         let refuse = |message: String, candidates: &[Disk]| {
             let lines = candidates.iter().map(|disk| format!("\n  {}", disk.summary()));
-            let hint = format!("choose by something else; there are:{}", lines.collect::<String>());
+            let hint = format!("use another filter; candidates:{}", lines.collect::<String>());
             Err(raise(Error::new(ErrorKind::Refused, message).hint(hint)))
         };
         match found.as_slice() {
-            [] => refuse("no disk is as wanted".into(), &disks),
+            [] => refuse("the filter of disks::only() matches no disk".into(), &disks),
             [one] if one.serial.is_none() && one.wwn.is_none() => refuse(
-                format!("{} has neither serial number nor world-wide name", one.path.display()),
+                format!("{} has neither a serial number nor a WWN", one.path.display()),
                 &found,
             ),
             [one] => Ok(one.clone()),
-            many => refuse(format!("{} disks are as wanted, not one", many.len()), many),
+            many => {
+                let count = many.len();
+                refuse(format!("disks::only() expected one matching disk, found {count}"), many)
+            }
         }
     }
 
-    /// The same as `select`, but waits up to `seconds` for the disk to appear: USB disks come late.
+    /// Like `select`, but waits up to `seconds` for the disk to appear: USB disks can take a while.
     #[rhai_fn(return_raw)]
-    pub fn wait(context: NativeCallContext, selector: &str, seconds: INT) -> Outcome<Disk> {
-        let host = ScriptContext::of(&context, Capability::Read)?;
+    pub fn wait(call: NativeCallContext, selector: &str, seconds: INT) -> CallResult<Disk> {
+        let context = ScriptContext::require(&call, Capability::Read)?;
         let selector: Selector = selector.parse().map_err(raise)?;
-        let cancel = host.meter.operation();
+        let cancel = context.meter.operation();
         let mut left = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
-        let mut is_told = false;
+        let disks = &*context.world.disks;
+        let is_ambiguous = || {
+            disks
+                .list()
+                .is_ok_and(|all| all.iter().filter(|disk| selector.matches(disk)).count() > 1)
+        };
+        let mut has_announced = false;
         loop {
-            match selector.select(&*host.world.disks) {
+            match selector.select(disks) {
                 Ok(disk) => return Ok(disk),
-                // more than one match is no matter of time
-                Err(error) if left.is_zero() || error.to_string().contains(" disks match ") => {
-                    return Err(raise(error));
-                }
-                Err(_) if !is_told => {
-                    is_told = true;
-                    host.world
-                        .terminal
-                        .say(&format!("waiting up to {seconds} s for the disk {selector}"));
+                // waiting does not resolve an ambiguity
+                Err(error) if left.is_zero() || is_ambiguous() => return Err(raise(error)),
+                Err(_) if !has_announced => {
+                    has_announced = true;
+                    let terminal = &context.world.terminal;
+                    terminal.say(&format!("waiting up to {seconds} s for disk {selector}"));
                 }
                 Err(_) => {}
             }
-            let step = left.min(LOOK_EVERY);
-            host.world.machine.sleep(step, &cancel).map_err(raise)?;
+            let step = left.min(RESCAN_EVERY);
+            context.world.platform.sleep(step, &cancel).map_err(raise)?;
             left -= step;
         }
     }
 
-    /// Creates the file `path` of `size`, to be used as a disk: for images of virtual machines and
-    /// for backups. Fails when it is there already.
+    /// Creates a file of `size` at `path` to be used as a disk, for virtual machines and backups.
+    /// Fails if the file exists.
     #[rhai_fn(return_raw)]
-    pub fn create_file(context: NativeCallContext, path: &str, size: Dynamic) -> Outcome<Disk> {
-        let host = ScriptContext::of(&context, Capability::Flash)?;
+    pub fn create_file(call: NativeCallContext, path: &str, size: Dynamic) -> CallResult<Disk> {
+        let context = ScriptContext::require(&call, Capability::Flash)?;
         let size = Size::from_dynamic(&size).map_err(|mut error| {
-            error.set_position(context.call_position());
+            error.set_position(call.call_position());
             error
         })?;
-        host.world.flasher.create(path.as_ref(), size.0).map_err(raise)
+        context.world.flasher.create(path.as_ref(), size.0).map_err(raise)
     }
 
-    /// Device node or file: `/dev/nvme0n1`.
+    /// Path of the device node or file, such as `/dev/nvme0n1`.
     #[rhai_fn(global, get = "path", pure)]
     pub fn path(disk: &mut Disk) -> String {
         bty::text::path_reference(&disk.path)
     }
 
-    /// `disk`, `loop`, `partition`, `file` or `other`.
+    /// Kind of device: `disk`, `loop`, `partition`, `file` or `other`.
     #[rhai_fn(global, get = "kind", pure, return_raw)]
-    pub fn kind(disk: &mut Disk) -> Outcome<Dynamic> {
+    pub fn kind(disk: &mut Disk) -> CallResult<Dynamic> {
         from_rust(&disk.kind)
     }
 
-    /// Its size.
+    /// Size of the disk.
     #[rhai_fn(global, get = "size_bytes", pure)]
     pub fn size_bytes(disk: &mut Disk) -> Size {
         Size(disk.size_bytes)
     }
 
-    /// Bytes in a logical sector: 512 or 4096.
+    /// Bytes per logical sector: 512 or 4096.
     #[rhai_fn(global, get = "logical_sector_bytes", pure)]
     pub fn logical_sector_bytes(disk: &mut Disk) -> INT {
         disk.logical_sector_bytes.into()
     }
 
-    /// Vendor; `()` when the disk does not tell.
+    /// Vendor; `()` if the disk does not report one.
     #[rhai_fn(global, get = "vendor", pure)]
     pub fn vendor(disk: &mut Disk) -> Dynamic {
         text(disk.vendor.as_ref())
     }
 
-    /// Model; `()` when the disk does not tell.
+    /// Model; `()` if the disk does not report one.
     #[rhai_fn(global, get = "model", pure)]
     pub fn model(disk: &mut Disk) -> Dynamic {
         text(disk.model.as_ref())
     }
 
-    /// Serial number; `()` when the disk does not tell.
+    /// Serial number; `()` if the disk does not report one.
     #[rhai_fn(global, get = "serial", pure)]
     pub fn serial(disk: &mut Disk) -> Dynamic {
         text(disk.serial.as_ref())
     }
 
-    /// World-wide name; `()` when the disk does not tell.
+    /// World-wide name (WWN); `()` if the disk does not report one.
     #[rhai_fn(global, get = "wwn", pure)]
     pub fn wwn(disk: &mut Disk) -> Dynamic {
         text(disk.wwn.as_ref())
     }
 
-    /// `nvme`, `sata`, `usb`, `virtio`, `loop`, `file` …; `()` when it is not known.
+    /// How the disk is attached: `nvme`, `sata`, `usb`, `virtio`, `loop`, `file` and others; `()`
+    /// if unknown.
     #[rhai_fn(global, get = "transport", pure)]
     pub fn transport(disk: &mut Disk) -> Dynamic {
         text(disk.transport.as_ref())
     }
 
-    /// True when the medium can be taken out.
+    /// True if the medium is removable.
     #[rhai_fn(global, get = "is_removable", pure)]
     pub fn is_removable(disk: &mut Disk) -> bool {
         disk.is_removable
     }
 
-    /// True when the kernel refuses to write.
+    /// True if the kernel refuses to write to the disk.
     #[rhai_fn(global, get = "is_read_only", pure)]
     pub fn is_read_only(disk: &mut Disk) -> bool {
         disk.is_read_only
     }
 
-    /// True for a spinning disk, false for others; `()` when it is not known.
+    /// True for a spinning disk, false for others; `()` if unknown.
     #[rhai_fn(global, get = "is_rotational", pure)]
     pub fn is_rotational(disk: &mut Disk) -> Dynamic {
         disk.is_rotational.map_or(Dynamic::UNIT, Dynamic::from)
     }
 
-    /// True when somebody uses it: mounted, swap, held by another device. Such a disk is not
-    /// written to.
+    /// True if the disk is in use: mounted, used as swap, or held by another device. bty does not
+    /// write to such a disk.
     #[rhai_fn(global, get = "is_used", pure)]
     pub fn is_used(disk: &mut Disk) -> bool {
         !disk.uses.is_empty()
     }
 
-    /// Who uses it, as texts that name the way out.
+    /// What uses the disk, as strings that also say how to release it.
     #[rhai_fn(global, get = "uses", pure)]
     pub fn uses(disk: &mut Disk) -> Array {
         disk.uses.iter().map(|usage| usage.to_string().into()).collect()
     }
 
-    /// Its partitions, as maps: `number`, `start_bytes`, `size_bytes`, `name`, `type_id`,
+    /// The partitions: maps with `number`, `start_bytes`, `size_bytes`, `name`, `type_id`,
     /// `content`.
     #[rhai_fn(global, get = "partitions", pure, return_raw)]
-    pub fn partitions(disk: &mut Disk) -> Outcome<Dynamic> {
+    pub fn partitions(disk: &mut Disk) -> CallResult<Dynamic> {
         from_rust(&disk.partitions)
     }
 
-    /// What is on it now, in one line.
+    /// What is on the disk now, in one line.
     #[rhai_fn(global, get = "contents", pure)]
     pub fn contents(disk: &mut Disk) -> String {
         disk.contents()
@@ -234,7 +241,7 @@ pub(super) mod functions {
         disk.summary()
     }
 
-    /// True for the same piece of hardware in the same state of attachment.
+    /// True if both mean the same hardware, still attached since the same time.
     #[rhai_fn(global, name = "==")]
     pub fn equal(a: Disk, b: Disk) -> bool {
         a.is_same_disk(&b)

@@ -1,4 +1,4 @@
-//! The fields of a caught failure of the host.
+//! The type `Error`: a caught [`HostError`].
 
 use rhai::Dynamic;
 use rhai::plugin::*;
@@ -8,45 +8,45 @@ use crate::error::HostError;
 
 #[export_module]
 pub(super) mod functions {
-    /// A word to match on: `usage`, `refused`, `source`, `format`, `catalog`, `integrity`,
-    /// `target`, `cancelled`, `host`, `capability`.
+    /// What kind of failure it is: `usage`, `refused`, `source`, `format`, `catalog`, `integrity`,
+    /// `target`, `cancelled`, `host`, `capability` or `binding`.
     #[rhai_fn(get = "kind", pure)]
     pub fn kind(error: &mut HostError) -> String {
         error.kind.clone()
     }
 
-    /// What happened, in one sentence.
+    /// What failed, in one sentence.
     #[rhai_fn(get = "message", pure)]
     pub fn message(error: &mut HostError) -> String {
         error.message.clone()
     }
 
-    /// The file, device or address concerned; `()` when there is none.
+    /// The file, device or URL concerned; `()` if there is none.
     #[rhai_fn(get = "path", pure)]
     pub fn path(error: &mut HostError) -> Dynamic {
         error.path.clone().map_or(Dynamic::UNIT, Dynamic::from)
     }
 
-    /// The offset concerned, as a size; `()` when there is none.
+    /// The offset concerned, as a `Size`; `()` if there is none.
     #[rhai_fn(get = "offset", pure)]
     pub fn offset(error: &mut HostError) -> Dynamic {
         error.offset.map_or(Dynamic::UNIT, |offset| Dynamic::from(Size(offset)))
     }
 
-    /// The next step; `()` when there is none.
+    /// What to do next; `()` if there is no advice.
     #[rhai_fn(get = "hint", pure)]
     pub fn hint(error: &mut HostError) -> Dynamic {
         error.hint.clone().map_or(Dynamic::UNIT, Dynamic::from)
     }
 
-    /// The report of a flash that failed, as a map; `()` for other failures.
+    /// The report of a failed flash, as a map; `()` for other failures.
     #[rhai_fn(get = "report", pure)]
     pub fn report(error: &mut HostError) -> Dynamic {
         error.report.as_ref().map_or(Dynamic::UNIT, |report| from_json(report, true))
     }
 
-    /// True when writing to a disk had begun before the failure: it may hold a part of an image,
-    /// and does not boot. Otherwise nothing was written.
+    /// True if writing to a disk had begun: the disk may hold part of an image, and does not boot.
+    /// If false, nothing was written.
     #[rhai_fn(get = "has_written", pure)]
     pub fn has_written(error: &mut HostError) -> bool {
         error.has_written

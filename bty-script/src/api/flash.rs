@@ -1,5 +1,5 @@
-//! `flash`: every write of a script goes through here, by plan, validation and executor of the
-//! library.
+//! The module `flash`, and the types `Plan`, `Report` and `Comparison`. Every write of a script
+//! goes through here, and so through the library's plan, validation and executor.
 
 use std::sync::mpsc;
 use std::thread;
@@ -14,45 +14,38 @@ use serde::Serialize;
 use super::images::from_value as image_of;
 use crate::context::{Capability, ScriptContext};
 use crate::convert::from_rust;
-use crate::error::{HostError, Outcome, raise};
-use crate::world::Image;
+use crate::error::{CallResult, HostError, raise};
+use crate::world::{Image, PlannedFlash};
 
-/// A plan together with its image.
-#[derive(Clone)]
-pub struct Plan {
-    pub(crate) plan: FlashPlan,
-    image: Image,
-}
-
-/// The disks that a script means: disks, selectors, or an array of them.
-fn disks_of(context: &NativeCallContext<'_>, value: &Dynamic) -> Outcome<Vec<Disk>> {
+/// The disks that a script passed: a disk, a selector, or an array of them.
+fn disks_of(call: &NativeCallContext<'_>, value: &Dynamic) -> CallResult<Vec<Disk>> {
     if let Some(disk) = value.read_lock::<Disk>() {
         return Ok(vec![disk.clone()]);
     }
     if let Some(items) = value.read_lock::<Array>() {
         let disks =
-            items.iter().map(|item| disks_of(context, item)).collect::<Outcome<Vec<_>>>()?;
+            items.iter().map(|item| disks_of(call, item)).collect::<CallResult<Vec<_>>>()?;
         return Ok(disks.into_iter().flatten().collect());
     }
     let Some(text) = value.read_lock::<ImmutableString>() else {
-        let message = format!("{} is no disk", super::type_name(context, value));
+        let message = format!("cannot use {} as a disk", super::type_name(call, value));
         return Err(raise(
             HostError::usage(message)
-                .hint("give a disk, a selector such as \"serial:…\", or an array of them"),
+                .hint("pass a disk, a selector such as \"serial:…\", or an array of them"),
         ));
     };
-    let host = ScriptContext::of(context, Capability::Read)?;
-    let disk = text.parse::<Selector>().and_then(|selector| selector.select(&*host.world.disks));
+    let context = ScriptContext::require(call, Capability::Read)?;
+    let disk = text.parse::<Selector>().and_then(|selector| selector.select(&*context.world.disks));
     Ok(vec![disk.map_err(raise)?])
 }
 
-/// A misspelt option must not be ignored: it may be the one that keeps data.
-fn options_of(map: &Map) -> Outcome<FlashOptions> {
+/// Unknown options fail: a misspelled one may be the one that protects data.
+fn options_of(map: &Map) -> CallResult<FlashOptions> {
     let mut options = FlashOptions::default();
     for (name, value) in map {
-        let flag = value
-            .as_bool()
-            .map_err(|_| raise(HostError::usage(format!("the option {name} is true or false"))));
+        let flag = value.as_bool().map_err(|_| {
+            raise(HostError::usage(format!("the option {name} of flash must be true or false")))
+        });
         match name.as_str() {
             "verify" => options.verify = flag?,
             "fix_gpt" => options.fix_gpt = flag?,
@@ -64,7 +57,7 @@ fn options_of(map: &Map) -> Outcome<FlashOptions> {
             _ => {
                 let hint = "the options are verify, fix_gpt, fit, uefi_boot, allow_partition, raw, overwrite";
                 return Err(raise(
-                    HostError::usage(format!("flash has no option {name}")).hint(hint),
+                    HostError::usage(format!("unknown option {name} of flash")).hint(hint),
                 ));
             }
         }
@@ -72,9 +65,8 @@ fn options_of(map: &Map) -> Outcome<FlashOptions> {
     Ok(options)
 }
 
-/// True when the entry of a catalog, or the map of a plan, says that the image is written whatever
-/// it looks like.
-fn says_raw(image: &Dynamic) -> bool {
+/// True if the catalog entry, or the map of a plan, allows an unrecognized image.
+fn is_raw(image: &Dynamic) -> bool {
     let of_entry = image.read_lock::<Entry>().is_some_and(|entry| entry.raw);
     let of_map = image
         .read_lock::<Map>()
@@ -83,37 +75,37 @@ fn says_raw(image: &Dynamic) -> bool {
 }
 
 fn plan(
-    context: &NativeCallContext<'_>,
+    call: &NativeCallContext<'_>,
     image: &Dynamic,
     disks: &Dynamic,
     options: &Map,
-) -> Outcome<Plan> {
+) -> CallResult<PlannedFlash> {
     let mut options = options_of(options)?;
-    options.raw |= says_raw(image);
-    // before a download that would be for nothing
-    let disks = disks_of(context, disks)?;
-    let image = image_of(context, image)?;
-    Ok(Plan { plan: FlashPlan::new(&image.info, disks, options), image })
+    options.raw |= is_raw(image);
+    // first, since opening the image may mean a download
+    let disks = disks_of(call, disks)?;
+    let image = image_of(call, image)?;
+    Ok(PlannedFlash { plan: FlashPlan::new(&image.info, disks, options), image })
 }
 
-/// Plans, executes, and fails unless all disks are flashed.
+/// Plans and executes a flash; fails unless every disk is flashed.
 pub(crate) fn flash(
-    context: &NativeCallContext<'_>,
+    call: &NativeCallContext<'_>,
     image: &Dynamic,
     disks: &Dynamic,
     options: &Map,
     progress: Option<FnPtr>,
-) -> Outcome<Dynamic> {
-    ScriptContext::of(context, Capability::Flash)?;
-    let plan = plan(context, image, disks, options)?;
-    let report = execute(context, &plan, progress)?;
+) -> CallResult<Dynamic> {
+    ScriptContext::require(call, Capability::Flash)?;
+    let plan = plan(call, image, disks, options)?;
+    let report = execute(call, &plan, progress)?;
     match failure(&report) {
         None => Ok(Dynamic::from(report)),
         Some(error) => Err(raise(error)),
     }
 }
 
-/// The failures of a report as one error.
+/// The failures of all disks in a report as one error.
 fn failure(report: &FlashReport) -> Option<HostError> {
     let kind = report.failure_kind()?;
     let failed =
@@ -133,46 +125,46 @@ fn failure(report: &FlashReport) -> Option<HostError> {
 }
 
 fn execute(
-    context: &NativeCallContext<'_>,
-    plan: &Plan,
+    call: &NativeCallContext<'_>,
+    plan: &PlannedFlash,
     progress: Option<FnPtr>,
-) -> Outcome<FlashReport> {
-    let host = ScriptContext::of(context, Capability::Flash)?;
-    let cancel = host.meter.operation();
+) -> CallResult<FlashReport> {
+    let context = ScriptContext::require(call, Capability::Flash)?;
+    let cancel = context.meter.operation();
     let run = || {
-        let flasher = &host.world.flasher;
+        let flasher = &context.world.flasher;
         match &progress {
             None => flasher
-                .execute(&plan.plan, &plan.image, &*host.world.observer, &cancel)
+                .execute(&plan.plan, &plan.image, &*context.world.observer, &cancel)
                 .map_err(raise),
-            Some(progress) => watched(context, &host, plan, progress, &cancel),
+            Some(progress) => execute_with_progress(call, &context, plan, progress, &cancel),
         }
     };
-    let result = host.meter.with_buffers(run);
-    host.world.observer.over();
+    let result = context.meter.with_buffers(run);
+    context.world.observer.finished();
     result
 }
 
-/// Executes on another thread, so that the script's function can be called on this one, where the
-/// engine is.
-fn watched(
-    context: &NativeCallContext<'_>,
-    host: &ScriptContext,
-    plan: &Plan,
+/// Executes the plan on another thread and calls the script's `progress` function on this one:
+/// the engine must stay on its thread.
+fn execute_with_progress(
+    call: &NativeCallContext<'_>,
+    context: &ScriptContext,
+    plan: &PlannedFlash,
     progress: &FnPtr,
     outer: &CancelToken,
-) -> Outcome<FlashReport> {
+) -> CallResult<FlashReport> {
     let cancel = CancelToken::new();
     let (sender, events) = mpsc::channel::<Event>();
     let sender = std::sync::Mutex::new(sender);
     thread::scope(|scope| {
-        let (own, flasher) = (&cancel, &host.world.flasher);
+        let (own, flasher) = (&cancel, &context.world.flasher);
         let work = move || {
             let observer = |event: &Event| {
-                // nobody listens after the function has failed
+                // fails only after the progress function has thrown
                 let _ = sender.lock().map(|sender| sender.send(event.clone()));
             };
-            // the end of this thread drops the sender, and so ends the loop below
+            // when this thread ends it drops the sender, which ends the loop below
             flasher.execute(&plan.plan, &plan.image, &observer, own)
         };
         let started = thread::Builder::new().spawn_scoped(scope, work);
@@ -186,7 +178,7 @@ fn watched(
             match events.recv_timeout(std::time::Duration::from_millis(100)) {
                 Ok(event) if thrown.is_none() => {
                     let called = from_rust(&event).and_then(|event| {
-                        progress.call_within_context::<Dynamic>(context, (event,)).map(drop)
+                        progress.call_within_context::<Dynamic>(call, (event,)).map(drop)
                     });
                     if let Err(error) = called {
                         cancel.cancel();
@@ -197,7 +189,7 @@ fn watched(
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
             }
         }
-        ScriptContext::behind(context)?;
+        ScriptContext::from_call(call)?;
         let result = work
             .join()
             .unwrap_or_else(|_| Err(Error::new(ErrorKind::Host, "the flash ended unexpectedly")));
@@ -208,32 +200,32 @@ fn watched(
     })
 }
 
-/// A disk or a selector that means one.
-pub(crate) fn one_disk(context: &NativeCallContext<'_>, disk: &Dynamic) -> Outcome<Disk> {
-    let mut disks = disks_of(context, disk)?;
+/// The disk that a script passed where only one is allowed.
+pub(crate) fn one_disk(call: &NativeCallContext<'_>, disk: &Dynamic) -> CallResult<Disk> {
+    let mut disks = disks_of(call, disk)?;
     match (disks.pop(), disks.is_empty()) {
         (Some(disk), true) => Ok(disk),
-        _ => Err(raise(HostError::usage("this is for one disk at a time"))),
+        _ => Err(raise(HostError::usage("expected one disk, got none or several"))),
     }
 }
 
 /// Compares a disk with an image.
 pub(crate) fn verify(
-    context: &NativeCallContext<'_>,
+    call: &NativeCallContext<'_>,
     image: &Dynamic,
     disk: &Dynamic,
-) -> Outcome<Dynamic> {
-    let host = ScriptContext::of(context, Capability::Read)?;
-    let disk = one_disk(context, disk)?;
-    let image = image_of(context, image)?;
-    let cancel = host.meter.operation();
-    let compare = || host.world.flasher.verify(&image, &disk, &*host.world.observer, &cancel);
-    let report = host.meter.with_buffers(compare);
-    host.world.observer.over();
+) -> CallResult<Dynamic> {
+    let context = ScriptContext::require(call, Capability::Read)?;
+    let disk = one_disk(call, disk)?;
+    let image = image_of(call, image)?;
+    let cancel = context.meter.operation();
+    let compare = || context.world.flasher.verify(&image, &disk, &*context.world.observer, &cancel);
+    let report = context.meter.with_buffers(compare);
+    context.world.observer.finished();
     report.map(Dynamic::from).map_err(raise)
 }
 
-fn field<T: Serialize>(value: &T, name: &str) -> Outcome<Dynamic> {
+fn field<T: Serialize>(value: &T, name: &str) -> CallResult<Dynamic> {
     let all = from_rust(value)?;
     let found = all.read_lock::<Map>().and_then(|map| map.get(name).cloned());
     Ok(found.unwrap_or_default())
@@ -241,95 +233,99 @@ fn field<T: Serialize>(value: &T, name: &str) -> Outcome<Dynamic> {
 
 #[export_module]
 pub(super) mod functions {
-    /// Plans to write an image to a disk or several, as of the global `flash`; touches nothing.
+    /// Plans to write an image to one or more disks, with the same arguments as the global `flash`.
+    /// Writes nothing.
     #[rhai_fn(name = "plan", return_raw)]
     pub fn plan_plainly(
-        context: NativeCallContext,
+        call: NativeCallContext,
         image: Dynamic,
         disks: Dynamic,
-    ) -> Outcome<Plan> {
-        super::plan(&context, &image, &disks, &Map::new())
+    ) -> CallResult<PlannedFlash> {
+        super::plan(&call, &image, &disks, &Map::new())
     }
 
-    /// The same with options.
+    /// Plans a flash with the options of the global `flash`.
     #[rhai_fn(name = "plan", return_raw)]
     pub fn plan_with(
-        context: NativeCallContext,
+        call: NativeCallContext,
         image: Dynamic,
         disks: Dynamic,
         options: Map,
-    ) -> Outcome<Plan> {
-        super::plan(&context, &image, &disks, &options)
+    ) -> CallResult<PlannedFlash> {
+        super::plan(&call, &image, &disks, &options)
     }
 
-    /// Every reason against a plan, as maps with `target`, `reason` and `message`; empty when it
+    /// All reasons against the plan: maps with `target`, `reason` and `message`. Empty if the plan
     /// may be executed.
     #[rhai_fn(global, pure, return_raw)]
-    pub fn validate(plan: &mut Plan) -> Outcome<Dynamic> {
+    pub fn validate(plan: &mut PlannedFlash) -> CallResult<Dynamic> {
         from_rust(&plan.plan.validate())
     }
 
-    /// Carries a plan out. Failures of disks are in the report (`is_success`); failures of the
-    /// image, refusals and cancelling are raised.
+    /// Executes the plan. If a disk fails, the report says so (`is_success` is false). Throws if
+    /// the plan is refused, the image fails, or the flash is cancelled.
     #[rhai_fn(global, name = "execute", return_raw)]
-    pub fn execute_plainly(context: NativeCallContext, plan: &mut Plan) -> Outcome<FlashReport> {
-        super::execute(&context, plan, None)
+    pub fn execute_plainly(
+        call: NativeCallContext,
+        plan: &mut PlannedFlash,
+    ) -> CallResult<FlashReport> {
+        super::execute(&call, plan, None)
     }
 
-    /// The same with a function that is called with each event of the progress.
+    /// Executes the plan, and calls `progress` with each progress event.
     #[rhai_fn(global, name = "execute", return_raw)]
     pub fn execute_watched(
-        context: NativeCallContext,
-        plan: &mut Plan,
+        call: NativeCallContext,
+        plan: &mut PlannedFlash,
         progress: FnPtr,
-    ) -> Outcome<FlashReport> {
-        super::execute(&context, plan, Some(progress))
+    ) -> CallResult<FlashReport> {
+        super::execute(&call, plan, Some(progress))
     }
 
-    /// Its image.
+    /// The image to write.
     #[rhai_fn(global, get = "image", pure)]
-    pub fn plan_image(plan: &mut Plan) -> Image {
+    pub fn plan_image(plan: &mut PlannedFlash) -> Image {
         plan.image.clone()
     }
 
-    /// Its disks.
+    /// The target disks.
     #[rhai_fn(global, get = "targets", pure)]
-    pub fn plan_targets(plan: &mut Plan) -> Array {
+    pub fn plan_targets(plan: &mut PlannedFlash) -> Array {
         plan.plan.targets.iter().cloned().map(Dynamic::from).collect()
     }
 
-    /// What a person should know that forbids nothing.
+    /// Warnings that do not prevent the flash.
     #[rhai_fn(global, get = "notes", pure)]
-    pub fn notes(plan: &mut Plan) -> Array {
+    pub fn notes(plan: &mut PlannedFlash) -> Array {
         plan.plan.notes.iter().map(|note| note.clone().into()).collect()
     }
 
     /// Image and disks in one line.
     #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn plan_to_string(plan: &mut Plan) -> String {
-        crate::render::plain(&Dynamic::from(plan.clone()))
+    pub fn plan_to_string(plan: &mut PlannedFlash) -> String {
+        crate::render::one_line(&Dynamic::from(plan.clone()))
     }
 
-    /// True when every disk was flashed and, unless switched off, verified.
+    /// True if every disk was flashed and, unless turned off, verified.
     #[rhai_fn(global, get = "is_success", pure)]
     pub fn is_success(report: &mut FlashReport) -> bool {
         report.is_success()
     }
 
-    /// The outcome of each disk, as maps: `disk`, `failure`, `written_bytes`, `zeroed_bytes`,
+    /// The result of each disk: maps with `disk`, `failure`, `written_bytes`, `zeroed_bytes`,
     /// `verified_bytes`, `notes`.
     #[rhai_fn(global, get = "targets", pure, return_raw)]
-    pub fn targets(report: &mut FlashReport) -> Outcome<Dynamic> {
+    pub fn targets(report: &mut FlashReport) -> CallResult<Dynamic> {
         field(report, "targets")
     }
 
-    /// SHA-256 of the bytes over the wire; `()` when not all of them were read.
+    /// SHA-256 of the image as published; `()` if it was not computed.
     #[rhai_fn(global, get = "source_sha256", pure, return_raw)]
-    pub fn source_sha256(report: &mut FlashReport) -> Outcome<Dynamic> {
+    pub fn source_sha256(report: &mut FlashReport) -> CallResult<Dynamic> {
         field(report, "source_sha256")
     }
 
-    /// True when that digest was promised by somebody, and is equal.
+    /// True if an expected digest was given and matched.
     #[rhai_fn(global, get = "is_digest_checked", pure)]
     pub fn is_digest_checked(report: &mut FlashReport) -> bool {
         report.is_digest_checked
@@ -337,55 +333,55 @@ pub(super) mod functions {
 
     /// Size of the disk image.
     #[rhai_fn(global, get = "disk_bytes", pure, return_raw)]
-    pub fn disk_bytes(report: &mut FlashReport) -> Outcome<Dynamic> {
+    pub fn disk_bytes(report: &mut FlashReport) -> CallResult<Dynamic> {
         field(report, "disk_bytes")
     }
 
-    /// All of it as a map.
+    /// The whole report as a map.
     #[rhai_fn(global, name = "to_map", pure, return_raw)]
-    pub fn to_map(report: &mut FlashReport) -> Outcome<Dynamic> {
+    pub fn to_map(report: &mut FlashReport) -> CallResult<Dynamic> {
         from_rust(report)
     }
 
-    /// How much was written to how many disks.
+    /// The result in one line.
     #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
     pub fn report_to_string(report: &mut FlashReport) -> String {
-        crate::render::plain(&Dynamic::from(report.clone()))
+        crate::render::one_line(&Dynamic::from(report.clone()))
     }
 
-    /// True when every byte of the image is on the disk.
+    /// True if the disk holds every byte of the image.
     #[rhai_fn(global, get = "is_equal", pure)]
     pub fn is_equal(report: &mut VerifyReport) -> bool {
         report.is_equal
     }
 
-    /// The first difference as a map with `offset` and `found`; `()` when there is none.
+    /// The first difference: a map with `offset` and `found`; `()` if there is none.
     #[rhai_fn(global, get = "first_difference", pure, return_raw)]
-    pub fn first_difference(report: &mut VerifyReport) -> Outcome<Dynamic> {
+    pub fn first_difference(report: &mut VerifyReport) -> CallResult<Dynamic> {
         field(report, "first_difference")
     }
 
-    /// How many bytes differ.
+    /// Number of bytes in which they differ.
     #[rhai_fn(global, get = "different_bytes", pure, return_raw)]
-    pub fn different_bytes(report: &mut VerifyReport) -> Outcome<Dynamic> {
+    pub fn different_bytes(report: &mut VerifyReport) -> CallResult<Dynamic> {
         field(report, "different_bytes")
     }
 
-    /// How many bytes were compared.
+    /// Number of bytes compared.
     #[rhai_fn(global, get = "compared_bytes", pure, return_raw)]
-    pub fn compared_bytes(report: &mut VerifyReport) -> Outcome<Dynamic> {
+    pub fn compared_bytes(report: &mut VerifyReport) -> CallResult<Dynamic> {
         field(report, "compared_bytes")
     }
 
-    /// All of it as a map.
+    /// The whole comparison as a map.
     #[rhai_fn(global, name = "to_map", pure, return_raw)]
-    pub fn comparison_to_map(report: &mut VerifyReport) -> Outcome<Dynamic> {
+    pub fn comparison_to_map(report: &mut VerifyReport) -> CallResult<Dynamic> {
         from_rust(report)
     }
 
-    /// Whether it is equal, or how much differs.
+    /// The result in one line.
     #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
     pub fn comparison_to_string(report: &mut VerifyReport) -> String {
-        crate::render::plain(&Dynamic::from(report.clone()))
+        crate::render::one_line(&Dynamic::from(report.clone()))
     }
 }

@@ -1,4 +1,4 @@
-//! Functions without a module: what scripts say most often.
+//! Functions without a module: the ones that scripts use most.
 
 use std::time::Duration;
 
@@ -6,122 +6,126 @@ use rhai::plugin::*;
 use rhai::{Array, Dynamic, EvalAltResult, FnPtr, INT, Map, NativeCallContext, Position};
 
 use crate::context::{Capability, ScriptContext};
-use crate::error::{HostError, Outcome, Power, Stop, raise, raise_unplaced};
+use crate::error::{CallResult, HostError, PowerAction, Stop, raise, raise_unplaced};
 
-fn wait<E>(context: &NativeCallContext<'_>, time: Result<Duration, E>) -> Outcome<()> {
-    let host = ScriptContext::of(context, Capability::Power)?;
-    let time = time.map_err(|_| raise(HostError::usage("that is no time to wait")))?;
-    host.world.machine.sleep(time, &host.meter.operation()).map_err(raise)
+fn wait<E>(call: &NativeCallContext<'_>, time: Result<Duration, E>) -> CallResult<()> {
+    let context = ScriptContext::require(call, Capability::Power)?;
+    let time = time
+        .map_err(|_| raise(HostError::usage("cannot sleep: the time is negative or too large")))?;
+    context.world.platform.sleep(time, &context.meter.operation()).map_err(raise)
 }
 
-fn end(context: &NativeCallContext<'_>, power: Power) -> Outcome<Dynamic> {
-    ScriptContext::of(context, Capability::Power)?;
+fn end(call: &NativeCallContext<'_>, power: PowerAction) -> CallResult<Dynamic> {
+    ScriptContext::require(call, Capability::Power)?;
     Err(EvalAltResult::ErrorTerminated(Dynamic::from(Stop::Power(power)), Position::NONE).into())
 }
 
 #[export_module]
 pub(super) mod functions {
-    /// All disks; the same as `disks::list()`.
+    /// Lists all disks; the same as `disks::list()`.
     #[rhai_fn(return_raw)]
-    pub fn disks(context: NativeCallContext) -> Outcome<Array> {
-        crate::api::disks::functions::list(context)
+    pub fn disks(call: NativeCallContext) -> CallResult<Array> {
+        crate::api::disks::functions::list(call)
     }
 
-    /// Writes an image to a disk or several, and proves it. The image is an image, a reference, an
-    /// entry of a catalog, or a map with `src` and `sha256`, `sha512` or `image_sha256`; a disk is
-    /// a disk or a selector. Fails with all reasons when it is refused, and when any disk failed.
+    /// Writes an image to one or more disks, and reads it back to prove it. The image is an
+    /// `Image`, a reference, an `Entry` of a catalog, or a map with `src` and optionally `sha256`,
+    /// `sha512` or `image_sha256`. Each disk is a `Disk` or a selector. Fails with all reasons if
+    /// the flash is refused, and if any disk fails.
     #[rhai_fn(return_raw)]
-    pub fn flash(context: NativeCallContext, image: Dynamic, disks: Dynamic) -> Outcome<Dynamic> {
-        crate::api::flash::flash(&context, &image, &disks, &Map::new(), None)
+    pub fn flash(call: NativeCallContext, image: Dynamic, disks: Dynamic) -> CallResult<Dynamic> {
+        crate::api::flash::flash(&call, &image, &disks, &Map::new(), None)
     }
 
-    /// The same with options: `verify` (default true), `fix_gpt`, `fit`, `uefi_boot`,
-    /// `allow_partition`, `raw`, `overwrite` (default false). `raw` writes an image in which
-    /// nothing was recognized, `overwrite` replaces an image in a file.
+    /// Flashes with options: `verify` (default true), and `fix_gpt`, `fit`, `uefi_boot`,
+    /// `allow_partition`, `raw`, `overwrite` (default false). `raw` writes an image in which no
+    /// partition table, file system or boot sector was found. `overwrite` replaces a file that
+    /// already holds an image.
     #[rhai_fn(name = "flash", return_raw)]
     pub fn flash_with(
-        context: NativeCallContext,
+        call: NativeCallContext,
         image: Dynamic,
         disks: Dynamic,
         options: Map,
-    ) -> Outcome<Dynamic> {
-        crate::api::flash::flash(&context, &image, &disks, &options, None)
+    ) -> CallResult<Dynamic> {
+        crate::api::flash::flash(&call, &image, &disks, &options, None)
     }
 
-    /// The same with a function that is called with each event of the progress, a map like the
-    /// lines of `bty flash --json`. What it throws cancels the flash.
+    /// Flashes with options, and calls `progress` with each progress event: a map like the lines of
+    /// `bty flash --json`. If `progress` throws, the flash is cancelled.
     #[rhai_fn(name = "flash", return_raw)]
     pub fn flash_watched(
-        context: NativeCallContext,
+        call: NativeCallContext,
         image: Dynamic,
         disks: Dynamic,
         options: Map,
         progress: FnPtr,
-    ) -> Outcome<Dynamic> {
-        crate::api::flash::flash(&context, &image, &disks, &options, Some(progress))
+    ) -> CallResult<Dynamic> {
+        crate::api::flash::flash(&call, &image, &disks, &options, Some(progress))
     }
 
-    /// Compares a disk with an image, and writes nothing: a report with `is_equal`,
-    /// `first_difference`, `different_bytes`.
+    /// Compares a disk with an image, and writes nothing. Returns a `Comparison`.
     #[rhai_fn(return_raw)]
-    pub fn verify(context: NativeCallContext, image: Dynamic, disk: Dynamic) -> Outcome<Dynamic> {
-        crate::api::flash::verify(&context, &image, &disk)
+    pub fn verify(call: NativeCallContext, image: Dynamic, disk: Dynamic) -> CallResult<Dynamic> {
+        crate::api::flash::verify(&call, &image, &disk)
     }
 
-    /// Waits so many seconds.
+    /// Waits for a number of seconds.
     #[rhai_fn(name = "sleep", volatile, return_raw)]
-    pub fn sleep(context: NativeCallContext, seconds: INT) -> Outcome<()> {
-        wait(&context, Duration::try_from_secs_f64(seconds as f64))
+    pub fn sleep(call: NativeCallContext, seconds: INT) -> CallResult<()> {
+        wait(&call, Duration::try_from_secs_f64(seconds as f64))
     }
 
-    /// Waits so many seconds, and parts of one.
+    /// Waits for a number of seconds, with fractions.
     #[rhai_fn(name = "sleep", volatile, return_raw)]
-    pub fn sleep_parts(context: NativeCallContext, seconds: f64) -> Outcome<()> {
-        wait(&context, Duration::try_from_secs_f64(seconds))
+    pub fn sleep_parts(call: NativeCallContext, seconds: f64) -> CallResult<()> {
+        wait(&call, Duration::try_from_secs_f64(seconds))
     }
 
-    /// Ends the script; then the machine restarts.
+    /// Ends the script and restarts the machine.
     #[rhai_fn(volatile, return_raw)]
-    pub fn reboot(context: NativeCallContext) -> Outcome<Dynamic> {
-        end(&context, Power::Reboot)
+    pub fn reboot(call: NativeCallContext) -> CallResult<Dynamic> {
+        end(&call, PowerAction::Reboot)
     }
 
-    /// Ends the script; then the machine goes straight into the system on a disk, past the
-    /// firmware. Fails when its kernel is not found: then `reboot()` is the way.
+    /// Ends the script and starts the kernel of the system on `disk`, without going through the
+    /// firmware. Fails if no kernel is found on the disk; use `reboot()` then.
     #[rhai_fn(volatile, return_raw)]
-    pub fn kexec(context: NativeCallContext, disk: Dynamic) -> Outcome<Dynamic> {
-        let host = ScriptContext::of(&context, Capability::Power)?;
-        let disk = crate::api::flash::one_disk(&context, &disk)?;
-        host.world.machine.load_kernel(&disk.path).map_err(raise)?;
-        end(&context, Power::Kexec)
+    pub fn kexec(call: NativeCallContext, disk: Dynamic) -> CallResult<Dynamic> {
+        let context = ScriptContext::require(&call, Capability::Power)?;
+        let disk = crate::api::flash::one_disk(&call, &disk)?;
+        context.world.platform.load_kernel(&disk.path).map_err(raise)?;
+        end(&call, PowerAction::Kexec)
     }
 
-    /// Ends the script; then the machine is switched off.
+    /// Ends the script and powers the machine off.
     #[rhai_fn(volatile, return_raw)]
-    pub fn power_off(context: NativeCallContext) -> Outcome<Dynamic> {
-        end(&context, Power::PowerOff)
+    pub fn power_off(call: NativeCallContext) -> CallResult<Dynamic> {
+        end(&call, PowerAction::PowerOff)
     }
 
     /// Ends the script.
     #[rhai_fn(volatile, return_raw)]
-    pub fn exit() -> Outcome<Dynamic> {
+    pub fn exit() -> CallResult<Dynamic> {
         exit_with(0)
     }
 
-    /// Ends the script, and `bty run` with this exit code: 0 to 255.
+    /// Ends the script; `bty run` exits with `code` (0 to 255).
     #[rhai_fn(name = "exit", volatile, return_raw)]
-    pub fn exit_with(code: INT) -> Outcome<Dynamic> {
+    pub fn exit_with(code: INT) -> CallResult<Dynamic> {
         let code = u8::try_from(code).map_err(|_| {
-            raise_unplaced(HostError::usage(format!("an exit code is 0 to 255, not {code}")))
+            raise_unplaced(HostError::usage(format!(
+                "cannot exit with code {code}: exit codes are 0 to 255"
+            )))
         })?;
         Err(EvalAltResult::ErrorTerminated(Dynamic::from(Stop::Exit(code)), Position::NONE).into())
     }
 
-    /// Takes note of a line in the log of the machine.
+    /// Writes a line to the machine's kernel log.
     #[rhai_fn(volatile, return_raw)]
-    pub fn log(context: NativeCallContext, line: &str) -> Outcome<()> {
-        let host = ScriptContext::of(&context, Capability::Read)?;
-        host.world.machine.log(&bty::text::escape(line));
+    pub fn log(call: NativeCallContext, line: &str) -> CallResult<()> {
+        let context = ScriptContext::require(&call, Capability::Read)?;
+        context.world.platform.log(&bty::text::escape(line));
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! `http`.
+//! The module `http`.
 
 use bty::client::{Reply, Request};
 use bty::{Error, ErrorKind};
@@ -7,15 +7,15 @@ use rhai::{Dynamic, Map, NativeCallContext};
 
 use crate::context::{Capability, ScriptContext};
 use crate::convert::{from_json, to_json};
-use crate::error::{Outcome, raise};
+use crate::error::{CallResult, raise};
 
-fn exchange(context: &NativeCallContext<'_>, request: &Request<'_>) -> Outcome<Reply> {
-    let host = ScriptContext::of(context, Capability::Network)?;
-    host.world.web.exchange(request, &host.meter.operation()).map_err(raise)
+fn exchange(call: &NativeCallContext<'_>, request: &Request<'_>) -> CallResult<Reply> {
+    let context = ScriptContext::require(call, Capability::Network)?;
+    context.world.web.exchange(request, &context.meter.operation()).map_err(raise)
 }
 
-/// The JSON of a successful answer; an empty one is `()`.
-fn answer(url: &str, reply: &Reply) -> Outcome<Dynamic> {
+/// The JSON body of a successful response; `()` if the body is empty.
+fn answer(url: &str, reply: &Reply) -> CallResult<Dynamic> {
     if !reply.is_success() {
         let message = format!("{url} answered {}: {}", reply.status, reply.excerpt());
         return Err(raise(Error::new(ErrorKind::Source, message).with_path(url)));
@@ -30,31 +30,31 @@ fn answer(url: &str, reply: &Reply) -> Outcome<Dynamic> {
 
 #[export_module]
 pub(super) mod functions {
-    /// The JSON at `url`. Fails unless the answer has a status of 2xx. Redirects are not followed:
-    /// only the named host is asked.
+    /// Gets the JSON at `url`. Fails unless the status is 2xx. Redirects are not followed.
     #[rhai_fn(return_raw)]
-    pub fn get_json(context: NativeCallContext, url: &str) -> Outcome<Dynamic> {
+    pub fn get_json(call: NativeCallContext, url: &str) -> CallResult<Dynamic> {
         let mut request = Request::get(url);
         request.accept = "application/json";
-        answer(url, &exchange(&context, &request)?)
+        answer(url, &exchange(&call, &request)?)
     }
 
-    /// Sends `value` as JSON to `url`, and gives the JSON of the answer. Fails unless the answer
-    /// has a status of 2xx. It is sent once.
+    /// Posts `value` as JSON to `url`, and returns the JSON of the response. Fails unless the
+    /// status is 2xx. The request is never repeated.
     #[rhai_fn(return_raw)]
-    pub fn post_json(context: NativeCallContext, url: &str, value: Dynamic) -> Outcome<Dynamic> {
-        ScriptContext::behind(&context)?;
+    pub fn post_json(call: NativeCallContext, url: &str, value: Dynamic) -> CallResult<Dynamic> {
+        ScriptContext::from_call(&call)?;
         let json = to_json(&value).map_err(|mut error| {
-            error.set_position(context.call_position());
+            error.set_position(call.call_position());
             error
         })?;
-        answer(url, &exchange(&context, &Request::post_json(url, &json))?)
+        answer(url, &exchange(&call, &Request::post_json(url, &json))?)
     }
 
-    /// Asks `url` and gives any answer: `status`, `content_type`, `text`.
+    /// Gets `url`, and returns the response whatever its status: a map with `status`,
+    /// `content_type`, `text`.
     #[rhai_fn(return_raw)]
-    pub fn get(context: NativeCallContext, url: &str) -> Outcome<Map> {
-        let reply = exchange(&context, &Request::get(url))?;
+    pub fn get(call: NativeCallContext, url: &str) -> CallResult<Map> {
+        let reply = exchange(&call, &Request::get(url))?;
         let mut map = Map::new();
         map.insert("status".into(), i64::from(reply.status).into());
         map.insert("content_type".into(), reply.content_type.map_or(Dynamic::UNIT, Dynamic::from));

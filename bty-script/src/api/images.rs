@@ -1,4 +1,4 @@
-//! `images`.
+//! The module `images`, and the types `Image` and `ImageFile`.
 
 use bty::Location;
 use bty::image::OpenOptions;
@@ -8,31 +8,34 @@ use rhai::{Array, Dynamic, Map, NativeCallContext};
 
 use crate::context::{Capability, ScriptContext};
 use crate::convert::{Size, from_rust};
-use crate::error::{HostError, Outcome, raise};
+use crate::error::{CallResult, HostError, raise};
 use crate::world::Image;
 
 fn open_checked(
-    context: &NativeCallContext<'_>,
+    call: &NativeCallContext<'_>,
     reference: &str,
     options: &OpenOptions,
-) -> Outcome<Image> {
+) -> CallResult<Image> {
     let location: Location = reference.parse().map_err(raise)?;
-    let mut host = ScriptContext::of(context, Capability::Read)?;
+    let mut context = ScriptContext::require(call, Capability::Read)?;
     if !matches!(location, Location::File(_) | Location::Stdin) {
-        host = ScriptContext::of(context, Capability::Network)?;
+        context = ScriptContext::require(call, Capability::Network)?;
     }
-    let cancel = host.meter.operation();
-    host.meter.with_buffers(|| host.world.images.open(reference, options, &cancel)).map_err(raise)
+    let cancel = context.meter.operation();
+    context
+        .meter
+        .with_buffers(|| context.world.images.open(reference, options, &cancel))
+        .map_err(raise)
 }
 
-/// The image that a script means: opened, by reference, from a catalog or a directory, or as a plan
-/// names it.
-pub(crate) fn from_value(context: &NativeCallContext<'_>, value: &Dynamic) -> Outcome<Image> {
+/// Opens the image that a script passed: an `Image`, a reference, an `Entry`, an `ImageFile`, or
+/// the map of a plan.
+pub(crate) fn from_value(call: &NativeCallContext<'_>, value: &Dynamic) -> CallResult<Image> {
     if let Some(image) = value.read_lock::<Image>() {
         return Ok(image.clone());
     }
     if let Some(text) = value.read_lock::<rhai::ImmutableString>() {
-        return open_checked(context, &text, &OpenOptions::default());
+        return open_checked(call, &text, &OpenOptions::default());
     }
     let entry = value
         .read_lock::<bty::catalog::Entry>()
@@ -43,22 +46,23 @@ pub(crate) fn from_value(context: &NativeCallContext<'_>, value: &Dynamic) -> Ou
             sha512: promised.sha512,
             ..OpenOptions::default()
         };
-        return open_checked(context, &src, &options);
+        return open_checked(call, &src, &options);
     }
     let file = value.read_lock::<ImageFile>().map(|file| bty::text::path_reference(&file.path));
     if let Some(path) = file {
-        return open_checked(context, &path, &OpenOptions::default());
+        return open_checked(call, &path, &OpenOptions::default());
     }
     let Some(map) = value.read_lock::<rhai::Map>().map(|map| map.clone()) else {
-        let message = format!("{} is no image", super::type_name(context, value));
+        let message = format!("cannot open {} as an image", super::type_name(call, value));
         return Err(raise(
             HostError::usage(message)
-                .hint("give an image, a reference, an entry of a catalog, or a map with src"),
+                .hint("pass an image, a reference, an entry of a catalog, or a map with src"),
         ));
     };
-    let src = text_of(&map, "src")
-        .ok_or_else(|| raise(HostError::usage("the image of the plan has no src")))?;
-    open_checked(context, &src, &promised(&map)?)
+    let src = text_of(&map, "src").ok_or_else(|| {
+        raise(HostError::usage("cannot open the image of the plan: it has no src"))
+    })?;
+    open_checked(call, &src, &promised(&map)?)
 }
 
 fn text_of(map: &rhai::Map, name: &str) -> Option<String> {
@@ -66,11 +70,11 @@ fn text_of(map: &rhai::Map, name: &str) -> Option<String> {
 }
 
 /// The digests in a map: `sha256`, `sha512`, `image_sha256`.
-fn promised(map: &rhai::Map) -> Outcome<OpenOptions> {
+fn promised(map: &rhai::Map) -> CallResult<OpenOptions> {
     fn parsed<T: std::str::FromStr<Err = bty::Error>>(
         map: &rhai::Map,
         name: &str,
-    ) -> Outcome<Option<T>> {
+    ) -> CallResult<Option<T>> {
         text_of(map, name).map(|text| text.parse()).transpose().map_err(raise)
     }
     let mut options = OpenOptions { sha256: parsed(map, "sha256")?, ..OpenOptions::default() };
@@ -81,46 +85,49 @@ fn promised(map: &rhai::Map) -> Outcome<OpenOptions> {
 
 #[export_module]
 pub(super) mod functions {
-    /// Opens the image at a path, `http://`, `https://` or `oras://` address, and finds out what it
-    /// is.
+    /// Opens the image at a path or an `http://`, `https://` or `oras://` reference, and detects
+    /// its format and contents.
     #[rhai_fn(return_raw)]
-    pub fn open(context: NativeCallContext, reference: &str) -> Outcome<Image> {
-        open_checked(&context, reference, &OpenOptions::default())
+    pub fn open(call: NativeCallContext, reference: &str) -> CallResult<Image> {
+        open_checked(&call, reference, &OpenOptions::default())
     }
 
-    /// The same, for an image that must have this SHA-256 (64 hexadecimal digits, of the file as
-    /// published).
+    /// Opens an image and requires this SHA-256 of the file as published (64 hexadecimal digits).
+    /// The digest is checked when the image is read.
     #[rhai_fn(name = "open", return_raw)]
     pub fn open_with_digest(
-        context: NativeCallContext,
+        call: NativeCallContext,
         reference: &str,
         sha256: &str,
-    ) -> Outcome<Image> {
+    ) -> CallResult<Image> {
         let options =
             OpenOptions { sha256: Some(sha256.parse().map_err(raise)?), ..OpenOptions::default() };
-        open_checked(&context, reference, &options)
+        open_checked(&call, reference, &options)
     }
 
-    /// The same with digests of several kinds, all of which must hold: `sha256` and `sha512` of the
-    /// file as published, `image_sha256` of the disk image inside a compressed file.
+    /// Opens an image and requires all given digests: `sha256` and `sha512` of the file as
+    /// published, `image_sha256` of the disk image inside a compressed file. They are checked when
+    /// the image is read.
     #[rhai_fn(name = "open", return_raw)]
     pub fn open_with_digests(
-        context: NativeCallContext,
+        call: NativeCallContext,
         reference: &str,
         digests: Map,
-    ) -> Outcome<Image> {
+    ) -> CallResult<Image> {
         let known = ["sha256", "sha512", "image_sha256"];
         if let Some(unknown) = digests.keys().find(|key| !known.contains(&key.as_str())) {
-            let error = HostError::usage(format!("{unknown} is no kind of digest"));
-            return Err(raise(error.hint("give sha256, sha512 or image_sha256")));
+            let error = HostError::usage(format!(
+                "cannot open {reference}: unknown kind of digest {unknown}"
+            ));
+            return Err(raise(error.hint("use sha256, sha512 or image_sha256")));
         }
-        open_checked(&context, reference, &promised(&digests)?)
+        open_checked(&call, reference, &promised(&digests)?)
     }
 
-    /// The image files in a directory, sorted by name.
+    /// Lists the image files in a directory, sorted by name.
     #[rhai_fn(return_raw)]
-    pub fn list(context: NativeCallContext, dir: &str) -> Outcome<Array> {
-        let files = ScriptContext::of(&context, Capability::Read)?
+    pub fn list(call: NativeCallContext, dir: &str) -> CallResult<Array> {
+        let files = ScriptContext::require(&call, Capability::Read)?
             .world
             .images
             .list(dir.as_ref())
@@ -128,24 +135,24 @@ pub(super) mod functions {
         Ok(files.into_iter().map(Dynamic::from).collect())
     }
 
-    /// Reads all of an image without writing it: `source_bytes`, `source_sha256`, `disk_bytes`,
-    /// `data_bytes`. Fails when its digest is not as promised.
+    /// Reads a whole image without writing it. Returns a map with `source_bytes`, `source_sha256`,
+    /// `disk_bytes`, `data_bytes`. Fails if a digest differs from the expected one.
     #[rhai_fn(return_raw)]
-    pub fn read_fully(context: NativeCallContext, image: Image) -> Outcome<Dynamic> {
-        let host = ScriptContext::of(&context, Capability::Read)?;
-        let cancel = host.meter.operation();
-        let read = || host.world.images.read_fully(&image, &*host.world.observer, &cancel);
-        let contents = host.meter.with_buffers(read);
-        host.world.observer.over();
+    pub fn read_fully(call: NativeCallContext, image: Image) -> CallResult<Dynamic> {
+        let context = ScriptContext::require(&call, Capability::Read)?;
+        let cancel = context.meter.operation();
+        let read = || context.world.images.read_fully(&image, &*context.world.observer, &cancel);
+        let contents = context.meter.with_buffers(read);
+        context.world.observer.finished();
         from_rust(&contents.map_err(raise)?)
     }
 
-    /// The architecture that a name suggests: `x86_64`, `arm64` …; `()` when none.
+    /// The architecture that a file name suggests, such as `x86_64` or `arm64`; `()` if none.
     pub fn architecture(name: &str) -> Dynamic {
         bty::image::name::architecture(name).map_or(Dynamic::UNIT, Dynamic::from)
     }
 
-    /// The reference it was opened from.
+    /// The reference that the image was opened from.
     #[rhai_fn(global, get = "source", pure)]
     pub fn source(image: &mut Image) -> String {
         image.info.source.clone()
@@ -157,63 +164,63 @@ pub(super) mod functions {
         image.info.name.clone()
     }
 
-    /// `raw`, `gzip`, `xz`, `bzip2`, `zstd`, `lz4` or `qcow2`.
+    /// Format: `raw`, `gzip`, `xz`, `bzip2`, `zstd`, `lz4` or `qcow2`.
     #[rhai_fn(global, get = "format", pure)]
     pub fn format(image: &mut Image) -> String {
         image.info.format.to_string()
     }
 
-    /// Size as it comes over the wire; `()` when the origin does not tell.
+    /// Size of the file as published; `()` if the server does not report it.
     #[rhai_fn(global, get = "source_bytes", pure)]
     pub fn source_bytes(image: &mut Image) -> Dynamic {
         image.info.source_bytes.map_or(Dynamic::UNIT, |bytes| Dynamic::from(Size(bytes)))
     }
 
-    /// Size of the disk image inside; `()` when it is known only after decoding.
+    /// Size of the disk image inside; `()` if it is known only after decoding.
     #[rhai_fn(global, get = "disk_bytes", pure)]
     pub fn disk_bytes(image: &mut Image) -> Dynamic {
         image.info.disk_bytes.map_or(Dynamic::UNIT, |bytes| Dynamic::from(Size(bytes)))
     }
 
-    /// The SHA-256 that its bytes must have; `()` when nobody declared one.
+    /// The expected SHA-256 of the file as published; `()` if none was given.
     #[rhai_fn(global, get = "expected_sha256", pure)]
     pub fn expected_sha256(image: &mut Image) -> Dynamic {
         image.info.expected_sha256.map_or(Dynamic::UNIT, |digest| digest.to_string().into())
     }
 
-    /// The SHA-512 that its bytes must have; `()` when nobody declared one.
+    /// The expected SHA-512 of the file as published; `()` if none was given.
     #[rhai_fn(global, get = "expected_sha512", pure)]
     pub fn expected_sha512(image: &mut Image) -> Dynamic {
         image.info.expected_sha512.map_or(Dynamic::UNIT, |digest| digest.to_string().into())
     }
 
-    /// The SHA-256 that the disk image inside must have; `()` when nobody declared one.
+    /// The expected SHA-256 of the disk image inside; `()` if none was given.
     #[rhai_fn(global, get = "expected_image_sha256", pure)]
     pub fn expected_image_sha256(image: &mut Image) -> Dynamic {
         image.info.expected_image_sha256.map_or(Dynamic::UNIT, |digest| digest.to_string().into())
     }
 
-    /// `gpt` or `mbr`; `()` without a partition table.
+    /// Partition table: `gpt` or `mbr`; `()` if there is none.
     #[rhai_fn(global, get = "table", pure, return_raw)]
-    pub fn table(image: &mut Image) -> Outcome<Dynamic> {
+    pub fn table(image: &mut Image) -> CallResult<Dynamic> {
         from_rust(&image.info.table)
     }
 
-    /// Its partitions, as maps like those of a disk.
+    /// The partitions: maps like those of `Disk.partitions`.
     #[rhai_fn(global, get = "partitions", pure, return_raw)]
-    pub fn partitions(image: &mut Image) -> Outcome<Dynamic> {
+    pub fn partitions(image: &mut Image) -> CallResult<Dynamic> {
         from_rust(&image.info.partitions)
     }
 
-    /// File system, RAID or LVM signature on the whole image, as a map with `kind` and `label`;
-    /// `()` without one.
+    /// File system, RAID or LVM signature of an image without partitions: a map with `kind` and
+    /// `label`; `()` if there is none.
     #[rhai_fn(global, get = "content", pure, return_raw)]
-    pub fn content(image: &mut Image) -> Outcome<Dynamic> {
+    pub fn content(image: &mut Image) -> CallResult<Dynamic> {
         from_rust(&image.info.content)
     }
 
-    /// True when a partition table, a file system or a boot sector was found in it; others are
-    /// written only with `raw: true`.
+    /// True if a partition table, file system or boot sector was found. Other images are written
+    /// only with the option `raw: true`.
     #[rhai_fn(global, get = "is_recognized", pure)]
     pub fn is_recognized(image: &mut Image) -> bool {
         image.info.is_recognized
@@ -225,7 +232,7 @@ pub(super) mod functions {
         image.info.summary()
     }
 
-    /// Name and summary.
+    /// Name and summary in one line.
     #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
     pub fn to_string(image: &mut Image) -> String {
         format!("{} ({})", image.info.name, image.info.summary())
@@ -255,13 +262,13 @@ pub(super) mod functions {
         Size(file.size_bytes)
     }
 
-    /// The digest in its `.sha256` file; `()` when there is none.
+    /// The digest in the `.sha256` file beside the image; `()` if there is none.
     #[rhai_fn(global, get = "sha256", pure)]
     pub fn file_sha256(file: &mut ImageFile) -> Dynamic {
         file.sha256.map_or(Dynamic::UNIT, |digest| digest.to_string().into())
     }
 
-    /// Architecture that the name suggests; `()` when none.
+    /// Architecture that the name suggests; `()` if none.
     #[rhai_fn(global, get = "arch", pure)]
     pub fn file_arch(file: &mut ImageFile) -> Dynamic {
         file.arch.map_or(Dynamic::UNIT, Dynamic::from)

@@ -1,20 +1,24 @@
-//! `oci`.
+//! The module `oci`.
 
 use rhai::plugin::*;
 use rhai::{Dynamic, NativeCallContext};
 
 use crate::context::{Capability, ScriptContext};
 use crate::convert::from_json;
-use crate::error::{Outcome, raise};
+use crate::error::{CallResult, raise};
 
 #[export_module]
 pub(super) mod functions {
-    /// The blob that an `oras://` reference stands for now: `digest`, `size_bytes`, `title`.
+    /// The blob that an `oras://` reference currently means: a map with `digest`, `size_bytes`,
+    /// `title`.
     #[rhai_fn(return_raw)]
-    pub fn resolve(context: NativeCallContext, reference: &str) -> Outcome<Dynamic> {
-        let host = ScriptContext::of(&context, Capability::Network)?;
-        let blob =
-            host.world.images.resolve_oci(reference, &host.meter.operation()).map_err(raise)?;
+    pub fn resolve(call: NativeCallContext, reference: &str) -> CallResult<Dynamic> {
+        let context = ScriptContext::require(&call, Capability::Network)?;
+        let blob = context
+            .world
+            .images
+            .resolve_oci(reference, &context.meter.operation())
+            .map_err(raise)?;
         Ok(from_json(&blob, true))
     }
 }

@@ -1,4 +1,4 @@
-//! `system`.
+//! The module `system`.
 
 use std::time::SystemTime;
 
@@ -7,21 +7,21 @@ use rhai::{Dynamic, INT, Map, NativeCallContext};
 
 use crate::context::{Capability, ScriptContext};
 use crate::convert::{from_json, from_rust};
-use crate::error::{HostError, Outcome, raise};
+use crate::error::{CallResult, HostError, raise};
 
 #[export_module]
 pub(super) mod functions {
     /// The host name.
     #[rhai_fn(return_raw)]
-    pub fn hostname(context: NativeCallContext) -> Outcome<String> {
-        Ok(ScriptContext::of(&context, Capability::Read)?.world.machine.hostname())
+    pub fn hostname(call: NativeCallContext) -> CallResult<String> {
+        Ok(ScriptContext::require(&call, Capability::Read)?.world.platform.hostname())
     }
 
-    /// The kernel command line as a map: `bty.mac=…` is `cmdline["bty.mac"]`, a word without a
+    /// The kernel command line as a map: `bty.mac=…` is `cmdline["bty.mac"]`; an argument without a
     /// value is `true`.
     #[rhai_fn(return_raw)]
-    pub fn cmdline(context: NativeCallContext) -> Outcome<Map> {
-        let line = ScriptContext::of(&context, Capability::Read)?.world.machine.cmdline();
+    pub fn cmdline(call: NativeCallContext) -> CallResult<Map> {
+        let line = ScriptContext::require(&call, Capability::Read)?.world.platform.cmdline();
         let words = line.split_whitespace().map(|word| match word.split_once('=') {
             Some((name, value)) => (name.into(), Dynamic::from(value.trim_matches('"').to_owned())),
             None => (word.into(), true.into()),
@@ -29,25 +29,26 @@ pub(super) mod functions {
         Ok(words.collect())
     }
 
-    /// The facts of `BTY`: functions do not see constants of the host.
+    /// The constant `BTY`, for use inside functions, which do not see constants.
     #[rhai_fn(return_raw)]
-    pub fn facts(context: NativeCallContext) -> Outcome<Map> {
-        Ok((*ScriptContext::behind(&context)?.facts).clone())
+    pub fn facts(call: NativeCallContext) -> CallResult<Map> {
+        Ok((*ScriptContext::from_call(&call)?.facts).clone())
     }
 
-    /// What the firmware says about the machine: `vendor`, `product`, `version`, `serial` and more;
-    /// `()` for what it does not say.
+    /// What the firmware reports about the machine: a map with `vendor`, `product`, `version`,
+    /// `serial` and more, each `()` if not reported.
     #[rhai_fn(return_raw)]
-    pub fn dmi(context: NativeCallContext) -> Outcome<Dynamic> {
-        from_rust(&ScriptContext::of(&context, Capability::Read)?.world.machine.dmi())
+    pub fn dmi(call: NativeCallContext) -> CallResult<Dynamic> {
+        from_rust(&ScriptContext::require(&call, Capability::Read)?.world.platform.dmi())
     }
 
-    /// What a machine posts to its server: `disks`, and the hardware as `lshw -json` shows it.
+    /// The inventory that the machine sends to its server: `disks`, and the hardware in the format
+    /// of `lshw -json`.
     #[rhai_fn(return_raw)]
-    pub fn inventory(context: NativeCallContext) -> Outcome<Dynamic> {
-        let inventory = ScriptContext::of(&context, Capability::Read)?
+    pub fn inventory(call: NativeCallContext) -> CallResult<Dynamic> {
+        let inventory = ScriptContext::require(&call, Capability::Read)?
             .world
-            .machine
+            .platform
             .inventory()
             .map_err(raise)?;
         let json = serde_json::to_value(&inventory)
@@ -55,18 +56,18 @@ pub(super) mod functions {
         Ok(from_json(&json, false))
     }
 
-    /// The time, in seconds since 1970.
+    /// The current time, in seconds since 1970.
     #[rhai_fn(return_raw)]
-    pub fn now(context: NativeCallContext) -> Outcome<INT> {
-        let now = ScriptContext::of(&context, Capability::Read)?.world.machine.now();
+    pub fn now(call: NativeCallContext) -> CallResult<INT> {
+        let now = ScriptContext::require(&call, Capability::Read)?.world.platform.now();
         let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Ok(INT::try_from(since.as_secs()).unwrap_or(INT::MAX))
     }
 
-    /// The time as text: `2026-11-24T08:30:00Z`.
+    /// The current time as a string such as `2026-11-24T08:30:00Z`.
     #[rhai_fn(return_raw)]
-    pub fn time(context: NativeCallContext) -> Outcome<String> {
-        let seconds = now(context)?;
+    pub fn time(call: NativeCallContext) -> CallResult<String> {
+        let seconds = now(call)?;
         let time = jiff::Timestamp::from_second(seconds);
         time.map(|time| time.to_string()).map_err(|e| raise(HostError::new("host", e.to_string())))
     }

@@ -1,4 +1,4 @@
-//! `test`: runs scripts against described machines, for `*_test.rhai`.
+//! The module `test`, which runs scripts on simulated machines, and the type `Outcome`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,44 +12,44 @@ use serde_json::Value;
 
 use crate::context::{Capabilities, Capability, ScriptContext};
 use crate::convert::{from_json, from_rust, to_json};
-use crate::decide::Machine;
-use crate::engine::{Ended, Engine, Limits};
-use crate::error::{self, HostError, ScriptError, raise};
+use crate::engine::{Engine, Limits, ScriptOutcome};
+use crate::error::{CallResult, HostError, ScriptError, raise};
+use crate::machine::PlanMachine;
 use crate::world::{Effect, SimulatedWorld};
 
-/// How long a script may take that a test runs.
+/// Time limit of a script that a test runs.
 const TIME: Duration = Duration::from_secs(30);
 
-/// The fact that tells where the running test is.
+/// The entry of `BTY` with the directory of the running test.
 pub(crate) const TEST_DIR: &str = "test_dir";
 
-/// How a script ended, and what it did.
+/// How a script ended, and what it did; the script type `Outcome`.
 #[derive(Clone)]
-pub struct Outcome(Arc<Facts>);
+pub struct TestRun(Arc<RunRecord>);
 
-struct Facts {
-    result: Result<Ended, ScriptError>,
+struct RunRecord {
+    result: Result<ScriptOutcome, ScriptError>,
     effects: Vec<Effect>,
     printed: Vec<String>,
-    shown: Vec<String>,
+    transcript: Vec<String>,
 }
 
-/// `path`, from the directory of the test that names it.
-fn beside(host: &ScriptContext, path: &str) -> PathBuf {
-    let dir = host.facts.get(TEST_DIR).map(ToString::to_string).unwrap_or_default();
+/// `path` relative to the directory of the running test.
+fn resolve(context: &ScriptContext, path: &str) -> PathBuf {
+    let dir = context.facts.get(TEST_DIR).map(ToString::to_string).unwrap_or_default();
     Path::new(&dir).join(path)
 }
 
-/// Runs `work` with an engine of its own, on the machine that `world` describes: a file, or a map.
+/// Runs `work` in a new engine on the simulated machine that `world` describes, as a path or a map.
 fn run_on(
-    context: &NativeCallContext<'_>,
+    call: &NativeCallContext<'_>,
     world: &Dynamic,
-    work: impl FnOnce(&Engine, &CancelToken) -> Result<Ended, ScriptError>,
-) -> error::Outcome<Outcome> {
-    let host = ScriptContext::of(context, Capability::Read)?;
+    work: impl FnOnce(&Engine, &CancelToken) -> Result<ScriptOutcome, ScriptError>,
+) -> CallResult<TestRun> {
+    let context = ScriptContext::require(call, Capability::Read)?;
     let text = match world.read_lock::<rhai::ImmutableString>() {
         Some(path) => {
-            let path = beside(&host, &path);
+            let path = resolve(&context, &path);
             let read = std::fs::read_to_string(&path);
             read.map_err(|e| {
                 raise(HostError::new("source", format!("reading {}: {e}", path.display())))
@@ -62,16 +62,16 @@ fn run_on(
         ScriptContext::new(Capabilities::all(), world),
         Limits::operator().with_time(Some(TIME)),
     );
-    let result = work(&engine, &host.meter.operation());
+    let result = work(&engine, &context.meter.operation());
     let mut effects = effects.list();
-    if let Some(action) = result.as_ref().ok().and_then(|ended| ended.power) {
+    if let Some(action) = result.as_ref().ok().and_then(|outcome| outcome.power) {
         effects.push(Effect::Power { action });
     }
-    Ok(Outcome(Arc::new(Facts {
+    Ok(TestRun(Arc::new(RunRecord {
         result,
         effects,
         printed: terminal.printed(),
-        shown: terminal.shown(),
+        transcript: terminal.transcript(),
     })))
 }
 
@@ -81,53 +81,54 @@ fn texts(lines: &[String]) -> Array {
 
 #[export_module]
 pub(super) mod functions {
-    /// Runs the script at `path` (from the directory of the test) on the machine that `world`
-    /// describes: the path of a description, or a map.
+    /// Runs the script at `path`, relative to the test, on a simulated machine. `world` describes
+    /// the machine, as a map or as the path of a TOML or JSON file.
     #[rhai_fn(return_raw)]
-    pub fn run(context: NativeCallContext, path: &str, world: Dynamic) -> error::Outcome<Outcome> {
-        run_with(context, path, world, Array::new())
+    pub fn run(call: NativeCallContext, path: &str, world: Dynamic) -> CallResult<TestRun> {
+        run_with(call, path, world, Array::new())
     }
 
-    /// The same with arguments, which the script finds in `ARGS`.
+    /// Runs a script with arguments, which it finds in `ARGS`.
     #[rhai_fn(name = "run", return_raw)]
     pub fn run_with(
-        context: NativeCallContext,
+        call: NativeCallContext,
         path: &str,
         world: Dynamic,
         args: Array,
-    ) -> error::Outcome<Outcome> {
-        let file = beside(&ScriptContext::behind(&context)?, path);
-        let args: Vec<String> = args.iter().map(crate::render::plain).collect();
-        run_on(&context, &world, |engine, cancel| {
+    ) -> CallResult<TestRun> {
+        let file = resolve(&ScriptContext::from_call(&call)?, path);
+        let args: Vec<String> = args.iter().map(crate::render::one_line).collect();
+        run_on(&call, &world, |engine, cancel| {
             engine.run(&engine.compile_file(&file)?, &args, cancel)
         })
     }
 
-    /// Calls one function of the script at `path` with `values`: `run(p)` of a plan script, say.
+    /// Calls one function of the script at `path` with the arguments `values`, for example `run(p)`
+    /// of a plan, on a simulated machine.
     #[rhai_fn(return_raw)]
     pub fn call(
-        context: NativeCallContext,
+        call: NativeCallContext,
         path: &str,
         function: &str,
         values: Array,
         world: Dynamic,
-    ) -> error::Outcome<Outcome> {
-        let file = beside(&ScriptContext::behind(&context)?, path);
-        run_on(&context, &world, |engine, cancel| {
+    ) -> CallResult<TestRun> {
+        let file = resolve(&ScriptContext::from_call(&call)?, path);
+        run_on(&call, &world, |engine, cancel| {
             engine.call(&engine.compile_file(&file)?, function, values, cancel)
         })
     }
 
-    /// What it did to the machine, in its order: maps with `effect` (`flash`, `create`, `post`,
-    /// `sleep`, `log`, `power`) and more.
+    /// What the script did, in order: maps with `effect` (`flash`, `create`, `post`, `sleep`, `log`
+    /// or `power`) and the details.
     #[rhai_fn(global, get = "effects", pure, return_raw)]
-    pub fn effects(outcome: &mut Outcome) -> error::Outcome<Dynamic> {
+    pub fn effects(outcome: &mut TestRun) -> CallResult<Dynamic> {
         from_rust(&outcome.0.effects)
     }
 
-    /// The disks that it flashed, as maps with `path` and `serial`.
+    /// The disks that the script flashed: maps with `path` and `serial`.
     #[rhai_fn(global, get = "flashed", pure, return_raw)]
-    pub fn flashed(outcome: &mut Outcome) -> error::Outcome<Dynamic> {
+    pub fn flashed(outcome: &mut TestRun) -> CallResult<Dynamic> {
         let flashed = outcome.0.effects.iter().filter_map(|effect| match effect {
             Effect::Flash { targets, .. } => Some(targets.clone()),
             _ => None,
@@ -135,57 +136,58 @@ pub(super) mod functions {
         from_rust(&flashed.flatten().collect::<Vec<_>>())
     }
 
-    /// The lines that it printed.
+    /// The lines that the script printed.
     #[rhai_fn(global, get = "printed", pure)]
-    pub fn printed(outcome: &mut Outcome) -> Array {
+    pub fn printed(outcome: &mut TestRun) -> Array {
         texts(&outcome.0.printed)
     }
 
-    /// All that the person saw and typed.
+    /// Everything that the person saw and typed, line by line.
     #[rhai_fn(global, get = "shown", pure)]
-    pub fn shown(outcome: &mut Outcome) -> Array {
-        texts(&outcome.0.shown)
+    pub fn shown(outcome: &mut TestRun) -> Array {
+        texts(&outcome.0.transcript)
     }
 
-    /// The error that ended it, as a map with `kind`, `message`, `hint`, `place`; `()` when it
-    /// ended well.
+    /// The error that ended the script: a map with `kind`, `message`, `hint`, `place`; `()` if it
+    /// succeeded.
     #[rhai_fn(global, get = "error", pure)]
-    pub fn failure(outcome: &mut Outcome) -> Dynamic {
+    pub fn failure(outcome: &mut TestRun) -> Dynamic {
         let json = outcome.0.result.as_ref().err().map_or(Value::Null, ScriptError::to_json);
         from_json(&json, true)
     }
 
-    /// Its value.
+    /// The script's last value, the function's return value, or the exit code.
     #[rhai_fn(global, get = "value", pure)]
-    pub fn value(outcome: &mut Outcome) -> Dynamic {
-        outcome.0.result.as_ref().map(|ended| ended.value.clone()).unwrap_or_default()
+    pub fn value(outcome: &mut TestRun) -> Dynamic {
+        outcome.0.result.as_ref().map(|outcome| outcome.value.clone()).unwrap_or_default()
     }
 
-    /// A machine as plans on a server see it: a map with any of `mac`, `labels`, `params`, `state`,
-    /// `image_ref`, `target_serial`, `disks`, `hardware`, `flashed`, `history`, `inventory_at`,
-    /// `now`, `clock`, `server`, and `catalog` as TOML.
+    /// A `Machine` to call the functions of a plan with. `facts` may have `mac`, `labels`,
+    /// `params`, `state`, `image_ref`, `target_serial`, `disks`, `hardware`, `flashed`, `history`,
+    /// `inventory_at`, `now`, `clock`, `server`, and `catalog` as TOML.
     #[rhai_fn(return_raw)]
-    pub fn machine(context: NativeCallContext, facts: rhai::Map) -> error::Outcome<Machine> {
-        ScriptContext::behind(&context)?;
+    pub fn machine(call: NativeCallContext, facts: rhai::Map) -> CallResult<PlanMachine> {
+        ScriptContext::from_call(&call)?;
         let mut json = to_json(&facts.into())?;
         let catalog = json.as_object_mut().and_then(|fields| fields.remove("catalog"));
         let catalog = match catalog.as_ref().and_then(Value::as_str) {
             Some(toml) => Catalog::parse(toml.as_bytes()).map_err(raise)?,
             None => Catalog::new(),
         };
-        let facts = serde_json::from_value(json)
-            .map_err(|e| raise(HostError::usage(format!("that is no machine: {e}"))))?;
-        Ok(Machine::new(facts, Arc::new(catalog)))
+        let facts = serde_json::from_value(json).map_err(|e| {
+            raise(HostError::usage(format!("cannot make a machine of these facts: {e}")))
+        })?;
+        Ok(PlanMachine::new(facts, Arc::new(catalog)))
     }
 
-    /// Calls `function`, which must fail, and gives what it threw.
+    /// Calls `function` and returns what it throws. Fails if it does not throw.
     #[rhai_fn(return_raw)]
-    pub fn throws(context: NativeCallContext, function: FnPtr) -> error::Outcome<Dynamic> {
-        let thrown = function.call_within_context::<Dynamic>(&context, ());
+    pub fn throws(call: NativeCallContext, function: FnPtr) -> CallResult<Dynamic> {
+        let thrown = function.call_within_context::<Dynamic>(&call, ());
         match thrown {
             Ok(value) => Err(format!(
-                "it did not fail, but gave {}",
-                crate::render::show(&value, usize::MAX)
+                "expected the function to throw, but it returned {}",
+                crate::render::display(&value, usize::MAX)
             )
             .into()),
             Err(error) => Ok(match crate::error::innermost(&error) {
@@ -195,11 +197,11 @@ pub(super) mod functions {
         }
     }
 
-    /// The outcome in one line.
+    /// The result in one line.
     #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn to_string(outcome: &mut Outcome) -> String {
+    pub fn to_string(outcome: &mut TestRun) -> String {
         match &outcome.0.result {
-            Ok(_) => format!("ended well, with {} effects", outcome.0.effects.len()),
+            Ok(_) => format!("succeeded with {} effects", outcome.0.effects.len()),
             Err(error) => format!("failed: {}", error.message),
         }
     }

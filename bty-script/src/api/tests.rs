@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 
 use crate::convert::to_json;
 use crate::world::{Effect, SimulatedWorld};
-use crate::{Capabilities, Engine, Limits, Root, ScriptContext, ScriptError};
+use crate::{Capabilities, Engine, ImportRoot, Limits, ScriptContext, ScriptError};
 
 const MACHINE: &str = r#"
     [machine]
@@ -51,14 +51,15 @@ const MACHINE: &str = r#"
 fn run(text: &str) -> (Result<Value, ScriptError>, Vec<Effect>) {
     let (world, effects, _) = SimulatedWorld::parse(MACHINE).unwrap();
     let engine = Engine::new(ScriptContext::new(Capabilities::all(), world), Limits::operator());
-    let script =
-        engine.compile("script.rhai", text, &Root::None).unwrap_or_else(|e| panic!("{text}: {e}"));
-    let ended = engine.run(&script, &[], &CancelToken::new());
-    (ended.map(|ended| to_json(&ended.value).unwrap()), effects.list())
+    let script = engine
+        .compile("script.rhai", text, &ImportRoot::None)
+        .unwrap_or_else(|e| panic!("{text}: {e}"));
+    let outcome = engine.run(&script, &[], &CancelToken::new());
+    (outcome.map(|outcome| to_json(&outcome.value).unwrap()), effects.list())
 }
 
 #[test]
-fn a_machine_tells_what_it_is() {
+fn system_functions_describe_the_machine() {
     for (text, wanted) in [
         ("system::hostname()", json!("rack-3")),
         ("fn version() { system::facts().version } version() == BTY.version", json!(true)),
@@ -83,7 +84,7 @@ fn a_machine_tells_what_it_is() {
 }
 
 #[test]
-fn images_and_catalogs_are_had_by_every_name() {
+fn images_and_catalogs_open_by_every_reference() {
     for (text, wanted) in [
         ("images::open(\"/images/a.img\").name", json!("a.img")),
         (
@@ -106,7 +107,7 @@ fn images_and_catalogs_are_had_by_every_name() {
 }
 
 #[test]
-fn every_way_to_name_an_image_and_a_disk_flashes_it() {
+fn images_and_disks_can_be_passed_in_every_form() {
     for image in [
         "\"/images/a.img\"",
         "images::open(\"/images/a.img\")",
@@ -126,16 +127,16 @@ fn every_way_to_name_an_image_and_a_disk_flashes_it() {
 }
 
 #[test]
-fn what_cannot_be_flashed_has_a_reason_and_no_effect() {
+fn a_refused_flash_has_a_reason_and_no_effect() {
     for (text, kind, reason) in [
         (
             "flash(\"/images/none.img\", \"serial:S1\")",
             "source",
-            "the described machine has no /images/none.img",
+            "the simulated machine has no /images/none.img",
         ),
         ("flash(\"/images/broken.img\", \"serial:S1\")", "source", "nobody answers"),
         ("flash(#{}, \"serial:S1\")", "usage", "has no src"),
-        ("flash(\"/images/a.img\", 7)", "usage", "is no disk"),
+        ("flash(\"/images/a.img\", 7)", "usage", "as a disk"),
         ("flash(\"/images/a.img\", [])", "refused", "no target is given"),
         (
             "flash(\"/images/a.img\", [\"serial:S1\", \"/dev/sda\"])",
@@ -143,7 +144,7 @@ fn what_cannot_be_flashed_has_a_reason_and_no_effect() {
             "named more than once",
         ),
         ("images::open(\"/images/a.img\", \"00\")", "usage", "00"),
-        ("verify(\"/images/a.img\", disks() + disks())", "usage", "this is for one disk at a time"),
+        ("verify(\"/images/a.img\", disks() + disks())", "usage", "expected one disk"),
     ] {
         let (result, effects) = run(text);
         let error = result.expect_err(text);
@@ -154,14 +155,14 @@ fn what_cannot_be_flashed_has_a_reason_and_no_effect() {
 }
 
 #[test]
-fn verify_tells_whether_it_was_flashed() {
+fn verify_detects_the_flashed_image() {
     let text = "let before = verify(\"/images/a.img\", \"serial:S1\"); flash(\"/images/a.img\", \"serial:S1\"); \
         let after = verify(\"/images/a.img\", \"serial:S1\"); [before.is_equal, before.first_difference.offset, after.is_equal, after.first_difference]";
     assert_eq!(run(text).0.unwrap(), json!([false, 0, true, null]));
 }
 
 #[test]
-fn servers_are_asked_and_told_in_json() {
+fn http_functions_exchange_json() {
     assert_eq!(run("http::get_json(\"http://h/order\").serial").0.unwrap(), json!("S1"));
     // no bit is lost on the way in and out
     assert_eq!(run("http::get_json(\"http://h/order\").large").0.unwrap(), json!(u64::MAX));

@@ -3,7 +3,7 @@ use std::fs;
 use super::*;
 use crate::{Limits, ScriptContext};
 
-fn findings(text: &str, root: &Root) -> Vec<String> {
+fn findings(text: &str, root: &ImportRoot) -> Vec<String> {
     let engine = Engine::new(ScriptContext::compute_only(), Limits::operator());
     let script = engine.compile("script.rhai", text, root).unwrap();
     let line = |f: Finding| {
@@ -31,24 +31,24 @@ fn a_good_script_has_no_findings() {
         if plan.validate().is_empty() { plan.execute(|e| print(e)); }
         confirm::confirm_flash(#{}, plan);
     "#;
-    let found = findings(text, &Root::Bundled);
+    let found = findings(text, &ImportRoot::Bundled);
     // what the flow exports is its own matter
     assert!(found.iter().all(|f| f.contains("confirm::")), "{found:?}");
 }
 
 #[test]
-fn unknown_functions_and_wrong_counts_are_found_with_their_place() {
+fn unknown_functions_and_wrong_argument_counts_are_found_with_their_place() {
     let found = findings(
         "let d = disks::by_serail(\"X\");\nflash(\"a\");\nfn wait() { slep(1) }\nd.validate(1);\nnowhere(2);",
-        &Root::None,
+        &ImportRoot::None,
     );
     assert_eq!(
         found,
         [
             "script.rhai:1:16: there is no function disks::by_serail (did you mean by_serial?)",
-            "script.rhai:2:1: flash is called with 1 value (it takes 2 or 3 or 4)",
+            "script.rhai:2:1: wrong number of arguments for flash: expected 2 or 3 or 4, got 1",
             "script.rhai:3:13: there is no function slep (did you mean sleep?)",
-            "script.rhai:4:3: validate is called with 1 value (it takes 0)",
+            "script.rhai:4:3: wrong number of arguments for validate: expected 0, got 1",
             "script.rhai:5:1: there is no function nowhere",
         ]
     );
@@ -59,27 +59,27 @@ fn comparisons_that_fail_are_found() {
     let found = findings(
         "fn f(d, x) {\nd.size_bytes.bytes > \"100G\";\nd.size_bytes > \"big\";\n\"4096\" == d.logical_sector_bytes;\nd.size_bytes < ();\n\
          switch d.size_bytes { \"1G\" => 1 }\nsize(\"1G\") <= [];\nd.size_bytes.bytes in [1, \"2G\"];\n}",
-        &Root::None,
+        &ImportRoot::None,
     );
     let wanted = [
-        "script.rhai:2:20: a number and a text cannot be compared by > (write size(",
+        "script.rhai:2:20: cannot compare a number and a string with > (use size(",
         "script.rhai:3:14: \"big\" is not a size",
-        "script.rhai:4:8: a text and a number cannot be compared by ==",
-        "script.rhai:5:14: () cannot be compared by < (ask x == ()",
-        "script.rhai:6:1: a size matches no case of a switch",
-        "script.rhai:7:12: a size and an array cannot be compared by <=",
-        "script.rhai:8:20: a text and a number cannot be compared by ==",
+        "script.rhai:4:8: cannot compare a string and a number with ==",
+        "script.rhai:5:14: cannot compare () with < (check x == ()",
+        "script.rhai:6:1: a size never matches a case of switch",
+        "script.rhai:7:12: cannot compare a size and an array with <=",
+        "script.rhai:8:20: cannot compare a string and a number with ==",
     ];
     assert_eq!(found.len(), wanted.len(), "{found:?}");
     for (line, begin) in found.iter().zip(wanted) {
         assert!(line.starts_with(begin), "{line} is not {begin}");
     }
     let fine = "fn f(d, p) { d.size_bytes > \"100G\"; d.size_bytes == (); p.disk == \"auto\"; p.n == \"all\"; d.serial == \"1\"; d.size_bytes > 1e9 }";
-    assert_eq!(findings(fine, &Root::None), [""; 0]);
+    assert_eq!(findings(fine, &ImportRoot::None), [""; 0]);
 }
 
 #[test]
-fn imports_are_followed_below_the_root_and_nowhere_else() {
+fn imports_are_resolved_only_below_the_root() {
     let dir = tempfile::tempdir().unwrap();
     let outside = tempfile::tempdir().unwrap();
     fs::write(outside.path().join("secret.rhai"), "fn x() {}").unwrap();
@@ -89,19 +89,19 @@ fn imports_are_followed_below_the_root_and_nowhere_else() {
     fs::write(dir.path().join("broken.rhai"), "fn f( {").unwrap();
     std::os::unix::fs::symlink(outside.path().join("secret.rhai"), dir.path().join("link.rhai"))
         .unwrap();
-    let root = Root::Directory(dir.path().to_owned());
+    let root = ImportRoot::Directory(dir.path().to_owned());
     assert!(findings("import \"sub/good\" as g; g::twice(2);", &root).is_empty());
     let up = format!("../{}/secret", outside.path().file_name().unwrap().to_str().unwrap());
     let absolute = outside.path().join("secret").display().to_string();
     for (text, why) in [
-        ("import \"sub/good\" as g; g::twice(2, 3);".to_owned(), "it takes 1"),
+        ("import \"sub/good\" as g; g::twice(2, 3);".to_owned(), "expected 1, got 2"),
         ("import \"sub/good\" as g; g::twyce(2);".to_owned(), "did you mean twice?"),
         ("import \"bad\" as b; b::f();".to_owned(), "there is no function oops"),
         ("import \"broken\" as b; b::f();".to_owned(), "broken.rhai:1"),
         ("import \"gone\" as g;".to_owned(), "gone.rhai is not in"),
-        ("import \"link\" as l;".to_owned(), "leads out"),
-        (format!("import \"{up}\" as l;"), "only names below"),
-        (format!("import \"{absolute}\" as l;"), "only names below"),
+        ("import \"link\" as l;".to_owned(), "a file outside the directory"),
+        (format!("import \"{up}\" as l;"), "only from their own directory"),
+        (format!("import \"{absolute}\" as l;"), "only from their own directory"),
     ] {
         let found = findings(&text, &root);
         assert!(found.len() == 1 && found[0].contains(why), "{text}: {found:?}");
@@ -111,7 +111,7 @@ fn imports_are_followed_below_the_root_and_nowhere_else() {
 #[test]
 fn bundled_scripts_have_no_findings() {
     let engine = Engine::new(ScriptContext::compute_only(), Limits::operator());
-    for name in crate::scripts::names() {
+    for name in crate::bundled::names() {
         let script = engine.compile_bundled(name).unwrap_or_else(|e| panic!("{name}: {e}"));
         let found: Vec<String> = check(&engine, &script).iter().map(|f| format!("{f:?}")).collect();
         assert!(found.is_empty(), "{name}: {}", found.join("\n"));

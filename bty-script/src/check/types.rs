@@ -1,18 +1,18 @@
-//! Comparisons that cannot hold, as far as the text of a script shows the types of both sides.
+//! Finds comparisons that always fail, as far as the types of both sides are known from the source.
 
 use bty::size;
 use rhai::{Expr, FnCallExpr};
 
-use crate::reference::{Function, Kind};
+use crate::reference::{Function, FunctionKind};
 
 const ORDER: [&str; 4] = ["<", "<=", ">", ">="];
 const EQUALITY: [&str; 2] = ["==", "!="];
 
-/// Something wrong, and what was meant.
-type Wrong = (String, Option<String>);
+/// Message and hint of a finding.
+type Mismatch = (String, Option<String>);
 
-/// What the text of an expression shows of its value.
-enum Shown {
+/// What the source shows about one side of a comparison.
+enum Operand {
     Size,
     Number,
     Text(String),
@@ -20,7 +20,7 @@ enum Shown {
     Other(&'static str),
 }
 
-impl Shown {
+impl Operand {
     fn of(expr: &Expr, known: &[Function]) -> Option<Self> {
         Some(match expr {
             Expr::StringConstant(text, _) => Self::Text(text.to_string()),
@@ -35,14 +35,14 @@ impl Shown {
         })
     }
 
-    /// A field that is known as a size (where it may be unknown too), or only as a number.
+    /// A field whose name always means a size (or a size that may be unknown), or always a number.
     fn of_field(expr: &Expr, known: &[Function]) -> Option<Self> {
         let name = match expr {
             Expr::Dot(pair, ..) => return Self::of_field(&pair.rhs, known),
             Expr::Property(property, _) => property.2.as_str(),
             _ => return None,
         };
-        let fields = known.iter().filter(|f| f.kind == Kind::Field && f.name == name);
+        let fields = known.iter().filter(|f| f.kind == FunctionKind::Field && f.name == name);
         let mut types: Vec<&str> = fields.map(|f| f.returns.as_str()).collect();
         types.sort_unstable();
         types.dedup();
@@ -57,15 +57,15 @@ impl Shown {
         match self {
             Self::Size => "a size",
             Self::Number => "a number",
-            Self::Text(_) => "a text",
+            Self::Text(_) => "a string",
             Self::Unit => "()",
             Self::Other(name) => name,
         }
     }
 }
 
-/// What is wrong with a comparison, or with looking for a value in an array that is written out.
-pub(super) fn comparison(call: &FnCallExpr, known: &[Function]) -> Option<Wrong> {
+/// The finding about a comparison, or about a search in an array literal.
+pub(super) fn comparison(call: &FnCallExpr, known: &[Function]) -> Option<Mismatch> {
     let operator = call.name.as_str();
     let [left, right] = &call.args[..] else { return None };
     if operator == "contains" {
@@ -76,36 +76,35 @@ pub(super) fn comparison(call: &FnCallExpr, known: &[Function]) -> Option<Wrong>
     is_comparison.then(|| sides(left, right, operator, known)).flatten()
 }
 
-fn sides(left: &Expr, right: &Expr, operator: &str, known: &[Function]) -> Option<Wrong> {
+fn sides(left: &Expr, right: &Expr, operator: &str, known: &[Function]) -> Option<Mismatch> {
     let is_order = ORDER.contains(&operator);
-    let (left, right) = (Shown::of(left, known), Shown::of(right, known));
-    if is_order && matches!((&left, &right), (Some(Shown::Unit), _) | (_, Some(Shown::Unit))) {
-        let hint = "ask x == () whether it is known".to_owned();
-        return Some((format!("() cannot be compared by {operator}"), Some(hint)));
+    let (left, right) = (Operand::of(left, known), Operand::of(right, known));
+    if is_order && matches!((&left, &right), (Some(Operand::Unit), _) | (_, Some(Operand::Unit))) {
+        let hint = "check x == () first".to_owned();
+        return Some((format!("cannot compare () with {operator}"), Some(hint)));
     }
     let (left, right) = (left?, right?);
-    let cannot =
-        || format!("{} and {} cannot be compared by {operator}", left.name(), right.name());
+    let cannot = || format!("cannot compare {} and {} with {operator}", left.name(), right.name());
     match (&left, &right) {
-        (Shown::Size, Shown::Text(text)) | (Shown::Text(text), Shown::Size) => {
+        (Operand::Size, Operand::Text(text)) | (Operand::Text(text), Operand::Size) => {
             let error = size::parse(text).err()?;
             Some((error.to_string(), error.next_step().map(str::to_owned)))
         }
-        (Shown::Number, Shown::Text(text)) | (Shown::Text(text), Shown::Number) => {
+        (Operand::Number, Operand::Text(text)) | (Operand::Text(text), Operand::Number) => {
             let is_size = size::parse(text).is_ok();
             (is_order || is_size)
-                .then(|| (cannot(), is_size.then(|| format!("write size({text:?})"))))
+                .then(|| (cannot(), is_size.then(|| format!("use size({text:?})"))))
         }
-        (Shown::Size, Shown::Number) | (Shown::Number, Shown::Size) => None,
+        (Operand::Size, Operand::Number) | (Operand::Number, Operand::Size) => None,
         _ if is_order && left.name() != right.name() => Some((cannot(), None)),
         _ => None,
     }
 }
 
-/// What is wrong with `switch subject`: sizes match no case.
-pub(super) fn switch(subject: &Expr, known: &[Function]) -> Option<Wrong> {
-    matches!(Shown::of(subject, known)?, Shown::Size).then(|| {
-        let hint = "compare it with if, or switch on its .bytes with numbers".to_owned();
-        ("a size matches no case of a switch".to_owned(), Some(hint))
+/// The finding about `switch` on a size, which never matches a case.
+pub(super) fn switch(subject: &Expr, known: &[Function]) -> Option<Mismatch> {
+    matches!(Operand::of(subject, known)?, Operand::Size).then(|| {
+        let hint = "use if, or switch on its .bytes".to_owned();
+        ("a size never matches a case of switch".to_owned(), Some(hint))
     })
 }

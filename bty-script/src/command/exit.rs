@@ -1,17 +1,17 @@
-//! Exit codes: stable, listed in `bty --help` and in the docs.
+//! Exit codes. They are stable; `bty --help` and `docs/command.md` list them.
 
 use std::process::ExitCode;
 
 use bty::ErrorKind;
 use bty_script::ScriptError;
 
-/// Refused by validation.
+/// The flash was refused before anything was written.
 pub(crate) const REFUSED: u8 = 3;
-/// A digest or a read-back differs.
+/// A digest or the data read back differs.
 pub(crate) const INTEGRITY: u8 = 5;
-/// A script that does not compile, gave up or hit a limit; a finding; a failed test.
+/// A script failed or does not compile, `bty check` found a mistake, or a test failed.
 pub(crate) const SCRIPT: u8 = 7;
-/// Cancelled, by Ctrl-C or by an answer other than `yes`.
+/// Cancelled by Ctrl-C, or by an answer other than `yes`.
 pub(crate) const CANCELLED: u8 = 130;
 
 /// The exit code for an error of `kind`.
@@ -27,7 +27,7 @@ pub(crate) fn code(kind: ErrorKind) -> ExitCode {
     })
 }
 
-/// The exit code for a script that failed: of the host's failure, or that of scripts.
+/// The exit code for a failed script: that of the failed host function, or [`SCRIPT`].
 pub(crate) fn script(error: &ScriptError) -> ExitCode {
     let kind = match error.kind() {
         "usage" => ErrorKind::Usage,
@@ -44,7 +44,7 @@ pub(crate) fn script(error: &ScriptError) -> ExitCode {
     code(kind)
 }
 
-/// The exit code after clap has spoken: help and version are no errors.
+/// The exit code after clap's message: 0 for help and version, 2 for wrong arguments.
 pub(crate) fn usage(is_error: bool) -> ExitCode {
     ExitCode::from(if is_error { 2 } else { 0 })
 }

@@ -1,12 +1,12 @@
 //! The `bty` command: disks, images, catalogs, flashing and scripts from a terminal.
 //!
-//! People's text goes to stderr, results to stdout; `--json` writes one JSON object a line to
-//! stdout instead.
+//! Text for people goes to stderr, results go to stdout. With `--json`, results and errors are JSON
+//! lines on stdout.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod cli;
-mod console;
+mod console_log;
 mod exit;
 mod memory;
 mod network;
@@ -40,28 +40,28 @@ fn main() -> ExitCode {
             exit::code(error.kind())
         }
     };
-    with_results(code, &output)
+    check_stdout(code, &output)
 }
 
-/// Help, the version, or what is wrong with the arguments.
+/// Shows clap's message: help, the version, or what is wrong with the arguments.
 fn usage(error: &clap::Error) -> ExitCode {
     let output = output::Output::new(false);
-    let shown = error.render().to_string();
-    if error.use_stderr() && text::escape_lines(&shown) != shown {
-        // an argument has control characters
-        output.say(shown.trim_end());
+    let message = error.render().to_string();
+    if error.use_stderr() && text::escape_lines(&message) != message {
+        // an argument contains control characters
+        output.say(message.trim_end());
     } else {
-        stdout::note(error.print());
+        stdout::record(error.print());
     }
-    with_results(exit::usage(error.use_stderr()), &output)
+    check_stdout(exit::usage(error.use_stderr()), &output)
 }
 
-/// The exit code, unless results were lost and nothing else went wrong.
-fn with_results(code: ExitCode, output: &output::Output) -> ExitCode {
+/// `code`, or the code of a failure if results could not be written to stdout.
+fn check_stdout(code: ExitCode, output: &output::Output) -> ExitCode {
     let Some(why) = stdout::failure().filter(|_| code == ExitCode::SUCCESS) else { return code };
     let error = Error::new(ErrorKind::Host, format!("writing results to stdout: {why}"));
-    output.lost(
-        &error.hint("what was asked for is done, but its results are incomplete; make room, or write them elsewhere"),
+    output.stdout_error(
+        &error.hint("the command succeeded, but its output is incomplete: free disk space or redirect the output elsewhere"),
     );
     exit::code(ErrorKind::Host)
 }

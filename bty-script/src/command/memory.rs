@@ -1,10 +1,10 @@
-//! One setting of the C library's allocator.
+//! Configures the C library's allocator.
 
-/// Lets every large buffer go back to the system when it is freed.
+/// Makes the allocator return large buffers to the system when they are freed.
 ///
-/// glibc raises its threshold for that whenever such a buffer is freed, up to 32 MiB, and then
-/// keeps what decoders grow and free in the heap of each thread: bzip2 takes 150 MiB more that way,
-/// and is slower.
+/// By default glibc raises the threshold each time it frees such a buffer, up to 32 MiB, and then
+/// keeps the buffers of decoders in the heap of each thread: bzip2 takes 150 MiB more, and is
+/// slower.
 pub(crate) fn return_large_buffers() {
     #[cfg(target_env = "gnu")]
     {

@@ -1,5 +1,5 @@
-//! How others are reached: proxies, and files of users and passwords, from the environment, which
-//! the library itself does not read.
+//! Builds the network client from the command line and the environment: proxies and credentials.
+//! The library itself reads no environment variables.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use bty::{Client, ClientOptions, Observer, Result};
 
 use crate::cli::Network;
 
-/// A client as the command line and the environment want it.
+/// The client that the command line and the environment describe.
 pub(crate) fn client(network: &Network, observer: Arc<dyn Observer>) -> Result<Client> {
     let mut options = ClientOptions::default();
     options.set_proxies_from(&variable);
@@ -25,9 +25,8 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// The users and passwords of the options, of the container auth file and of the netrc. Of the
-/// latter two, those in their usual places may be missing or unreadable; those that were named may
-/// not.
+/// Credentials from `--login`, the container auth file and the netrc. The latter two may be missing
+/// or unreadable in their default places, but not if an option names them.
 fn credentials(network: &Network) -> Result<Credentials> {
     let mut credentials = Credentials::default();
     for (host, file) in &network.login {
@@ -55,18 +54,18 @@ fn netrc() -> Option<PathBuf> {
     variable("NETRC").map(PathBuf::from).or_else(|| Some(home()?.join(".netrc")))
 }
 
-/// Where podman, skopeo and docker keep what they log in with.
+/// Default places of the auth files of podman, skopeo and docker.
 fn auth_files() -> Vec<PathBuf> {
     if let Some(file) = variable("REGISTRY_AUTH_FILE") {
         return vec![file.into()];
     }
-    let of_session =
+    let runtime =
         variable("XDG_RUNTIME_DIR").map(|dir| PathBuf::from(dir).join("containers/auth.json"));
     let config =
         variable("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| Some(home()?.join(".config")));
-    let of_podman = config.map(|dir| dir.join("containers/auth.json"));
-    let docker =
+    let podman = config.map(|dir| dir.join("containers/auth.json"));
+    let docker_dir =
         variable("DOCKER_CONFIG").map(PathBuf::from).or_else(|| Some(home()?.join(".docker")));
-    let of_docker = docker.map(|dir| dir.join("config.json"));
-    [of_session, of_podman, of_docker].into_iter().flatten().collect()
+    let docker = docker_dir.map(|dir| dir.join("config.json"));
+    [runtime, podman, docker].into_iter().flatten().collect()
 }

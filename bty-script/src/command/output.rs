@@ -1,4 +1,4 @@
-//! Where results and errors go, and how they look.
+//! Prints results to stdout, and everything for people to stderr.
 
 use std::io::{IsTerminal, Write};
 
@@ -8,33 +8,34 @@ use bty_script::terminal::{Style, stdout};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-/// Results on stdout, people's text on stderr; with `--json` one object a line on stdout.
+/// Prints results on stdout and text for people on stderr; with `--json`, results and errors are
+/// JSON lines on stdout.
 #[derive(Clone)]
 pub(crate) struct Output {
     is_json: bool,
-    has_colour: bool,
+    has_color: bool,
 }
 
 impl Output {
     pub(crate) fn new(is_json: bool) -> Self {
-        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
-        Self { is_json, has_colour: std::io::stderr().is_terminal() && !no_colour }
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+        Self { is_json, has_color: std::io::stderr().is_terminal() && !no_color }
     }
 
     pub(crate) fn is_json(&self) -> bool {
         self.is_json
     }
 
-    /// A result: as JSON, or as what is `shown`.
-    pub(crate) fn result<T: Serialize>(&self, value: &T, shown: impl FnOnce() -> String) {
+    /// Prints a result: `value` with `--json`, the text of `describe` otherwise.
+    pub(crate) fn result<T: Serialize>(&self, value: &T, describe: impl FnOnce() -> String) {
         if self.is_json {
             self.line(&serde_json::to_value(value).unwrap_or_default());
         } else {
-            self.print(&shown());
+            self.print(&describe());
         }
     }
 
-    /// An object of its own kind, told by its `event`.
+    /// With `--json`, prints `value` with an additional field `event`; otherwise nothing.
     pub(crate) fn event<T: Serialize>(&self, event: &str, value: &T) {
         if !self.is_json {
             return;
@@ -48,33 +49,33 @@ impl Output {
         self.line(&serde_json::to_value(Tagged { event, value }).unwrap_or_default());
     }
 
-    /// Text on stdout; see [`stdout`] for what happens when that cannot be written.
-    pub(crate) fn print(&self, shown: &str) {
-        stdout::write_line(&text::escape_lines(shown));
+    /// Prints text on stdout; see [`stdout`] for what happens if that fails.
+    pub(crate) fn print(&self, text: &str) {
+        stdout::write_line(&text::escape_lines(text));
     }
 
-    /// The same after a word in a style.
-    pub(crate) fn print_marked(&self, style: Style, word: &str, after: &str) {
+    /// Prints a line on stdout that begins with a word in a style.
+    pub(crate) fn print_styled(&self, style: Style, word: &str, after: &str) {
         stdout::write_line(&format!("{}{}", self.paint(style, word), text::escape_lines(after)));
     }
 
-    /// Text for people, on stderr.
-    pub(crate) fn say(&self, shown: &str) {
-        let _ = writeln!(std::io::stderr().lock(), "{}", text::escape_lines(shown));
+    /// Prints text for people, on stderr.
+    pub(crate) fn say(&self, text: &str) {
+        let _ = writeln!(std::io::stderr().lock(), "{}", text::escape_lines(text));
     }
 
-    /// The same with a word in a style.
-    pub(crate) fn say_marked(&self, before: &str, style: Style, word: &str, after: &str) {
+    /// Prints text for people with one word in a style.
+    pub(crate) fn say_styled(&self, before: &str, style: Style, word: &str, after: &str) {
         let (before, after) = (text::escape_lines(before), text::escape_lines(after));
         let _ = writeln!(std::io::stderr().lock(), "{before}{}{after}", self.paint(style, word));
     }
 
-    /// A warning for people.
+    /// Prints a warning for people.
     pub(crate) fn warn(&self, warning: &str) {
-        self.say_marked("", Style::Warning, "note", &format!(": {warning}"));
+        self.say_styled("", Style::Warning, "note", &format!(": {warning}"));
     }
 
-    /// The error: for people with the next step on a line of its own.
+    /// Prints an error; people get the hint on a line of its own.
     pub(crate) fn error(&self, error: &Error) {
         if self.is_json {
             self.line(&json!({
@@ -89,7 +90,7 @@ impl Output {
         self.failure(&error.to_string(), error.next_step());
     }
 
-    /// A script's failure, with its place.
+    /// Prints the failure of a script, with its place.
     pub(crate) fn script_error(&self, error: &ScriptError) {
         if self.is_json {
             self.event("error", &error.to_json());
@@ -97,30 +98,25 @@ impl Output {
         self.failure(&error.to_string(), error.hint.as_deref());
     }
 
-    /// An error for people only: stdout takes nothing.
-    pub(crate) fn lost(&self, error: &Error) {
+    /// Prints an error for people only, since stdout has failed.
+    pub(crate) fn stdout_error(&self, error: &Error) {
         self.failure(&error.to_string(), error.next_step());
     }
 
     fn failure(&self, message: &str, hint: Option<&str>) {
-        self.say_marked("", Style::Bad, "error", &format!(": {message}"));
+        self.say_styled("", Style::Bad, "error", &format!(": {message}"));
         if let Some(hint) = hint {
-            self.say_marked(" ", Style::Strong, "next", &format!(": {hint}"));
+            self.say_styled(" ", Style::Strong, "next", &format!(": {hint}"));
         }
     }
 
-    pub(crate) fn has_colour(&self) -> bool {
-        self.has_colour
+    pub(crate) fn has_color(&self) -> bool {
+        self.has_color
     }
 
-    /// `word` in a style, or as it is where there is no colour. It is not escaped: never give text
-    /// from elsewhere.
+    /// `word` in a style, or plain without colors. It is not escaped, so it must be a constant.
     fn paint(&self, style: Style, word: &str) -> String {
-        if self.has_colour {
-            format!("\x1b[{}m{word}\x1b[0m", style.sgr())
-        } else {
-            word.to_owned()
-        }
+        if self.has_color { format!("\x1b[{}m{word}\x1b[0m", style.sgr()) } else { word.to_owned() }
     }
 
     fn line(&self, value: &Value) {
@@ -128,10 +124,10 @@ impl Output {
     }
 }
 
-/// Shows notices of the network, and with `--json` everything.
-pub(crate) struct Notices(pub(crate) bool);
+/// Prints notices of the network client; with `--json` (the field is true), all events.
+pub(crate) struct NoticePrinter(pub(crate) bool);
 
-impl Observer for Notices {
+impl Observer for NoticePrinter {
     fn event(&self, event: &Event) {
         let output = Output::new(self.0);
         match event {

@@ -1,4 +1,4 @@
-//! Restarting and switching off.
+//! Restarts the machine or powers it off.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,35 +6,35 @@ use std::thread;
 use std::time::Duration;
 
 use bty::{Error, ErrorKind, Result};
-use bty_script::error::Power;
+use bty_script::error::PowerAction;
 use rustix::system::RebootCommand;
 
 use crate::output::Output;
 
-/// How long a service manager gets to bring the machine down in order.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// What was said last gets to the consoles meanwhile, which others show.
-const LAST_WORDS: Duration = Duration::from_millis(300);
+/// Time for systemd to stop services before the machine is restarted anyway.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time for the process that copies our output to the consoles to show the last lines.
+const CONSOLE_DRAIN: Duration = Duration::from_millis(300);
 
-/// Does it; with `only_say` it says so instead.
-pub(crate) fn act(power: Power, only_say: bool, output: &Output) -> Result<()> {
+/// Performs `power`; with `only_say` it only says that it does not.
+pub(crate) fn perform(power: PowerAction, only_say: bool, output: &Output) -> Result<()> {
     let (name, verb) = match power {
-        Power::PowerOff => ("power off", "poweroff"),
-        Power::Kexec => ("kexec", "kexec"),
+        PowerAction::PowerOff => ("power off", "poweroff"),
+        PowerAction::Kexec => ("kexec", "kexec"),
         _ => ("reboot", "reboot"),
     };
     if only_say {
-        output.say(&format!("{name}: not done, because of --no-reboot"));
+        output.say(&format!("{name} skipped because of --no-reboot"));
         return Ok(());
     }
     rustix::fs::sync();
     if ask_service_manager(verb) {
-        thread::sleep(PATIENCE);
+        thread::sleep(SHUTDOWN_TIMEOUT);
     }
-    thread::sleep(LAST_WORDS);
+    thread::sleep(CONSOLE_DRAIN);
     let command = match power {
-        Power::PowerOff => RebootCommand::PowerOff,
-        Power::Kexec => RebootCommand::Kexec,
+        PowerAction::PowerOff => RebootCommand::PowerOff,
+        PowerAction::Kexec => RebootCommand::Kexec,
         _ => RebootCommand::Restart,
     };
     rustix::system::reboot(command).map_err(|e| {
@@ -44,7 +44,7 @@ pub(crate) fn act(power: Power, only_say: bool, output: &Output) -> Result<()> {
     })
 }
 
-/// Asks systemd, when it runs this machine, so that services end in order.
+/// Asks systemd to do it, if it runs this machine, so that services stop in order.
 fn ask_service_manager(name: &str) -> bool {
     let is_systemd = Path::new("/run/systemd/system").is_dir();
     is_systemd && Command::new("systemctl").arg(name).status().is_ok_and(|status| status.success())

@@ -1,4 +1,4 @@
-//! Progress on a terminal (bars) and elsewhere (a line every few seconds).
+//! Shows progress: bars on a terminal, a line every few seconds elsewhere.
 
 use std::collections::HashMap;
 use std::io::IsTerminal;
@@ -13,41 +13,41 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::output::Output;
 
-/// How often a plain line is written where there is no terminal.
+/// Interval of progress lines without a terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
-/// Shows events to whoever watches: JSON lines, bars, or plain lines.
-pub(crate) struct Watcher {
+/// Shows events as JSON lines, progress bars, or plain lines.
+pub(crate) struct ProgressDisplay {
     output: Output,
     view: Mutex<View>,
 }
 
 struct View {
     bars: Option<MultiProgress>,
-    shown: HashMap<String, ProgressBar>,
+    visible: HashMap<String, ProgressBar>,
     rates: HashMap<String, Rate>,
     last_line: Instant,
     phase: Option<Phase>,
 }
 
-/// Bytes a second, over the last seconds.
+/// Bytes per second, updated once a second.
 struct Rate {
     since: Instant,
     from: u64,
     per_second: u64,
 }
 
-impl Watcher {
+impl ProgressDisplay {
     pub(crate) fn new(is_json: bool) -> Self {
         let with_bars = !is_json && std::io::stderr().is_terminal();
         let bars = with_bars
             .then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(8)));
-        let (shown, rates) = (HashMap::new(), HashMap::new());
-        let view = View { bars, shown, rates, last_line: Instant::now(), phase: None };
+        let (visible, rates) = (HashMap::new(), HashMap::new());
+        let view = View { bars, visible, rates, last_line: Instant::now(), phase: None };
         Self { output: Output::new(is_json), view: Mutex::new(view) }
     }
 
-    /// Takes the bars off the screen.
+    /// Removes the bars from the screen.
     pub(crate) fn clear(&self) {
         if let Ok(view) = self.view.lock()
             && let Some(bars) = &view.bars
@@ -56,8 +56,8 @@ impl Watcher {
         }
     }
 
-    /// Shows `event` to people only: a program that asked for one object gets one.
-    pub(crate) fn tell(&self, event: &Event) {
+    /// Shows `event` unless `--json` is set, for commands that print a single JSON object.
+    pub(crate) fn event_for_people(&self, event: &Event) {
         if !self.output.is_json() {
             self.event(event);
         }
@@ -71,18 +71,18 @@ impl Watcher {
     }
 }
 
-impl ProgressSink for Watcher {
-    fn over(&self) {
+impl ProgressSink for ProgressDisplay {
+    fn finished(&self) {
         self.clear();
         if let Ok(mut view) = self.view.lock() {
             view.rates.clear();
-            view.shown.clear();
+            view.visible.clear();
             view.phase = None;
         }
     }
 }
 
-impl Observer for Watcher {
+impl Observer for ProgressDisplay {
     fn event(&self, event: &Event) {
         if self.output.is_json() {
             return self.output.result(event, String::new);
@@ -100,7 +100,7 @@ impl Observer for Watcher {
                     view.draw(&lines);
                 } else if view.last_line.elapsed() >= LINE_EVERY {
                     view.last_line = Instant::now();
-                    let text: Vec<String> = lines.iter().map(Line::plain).collect();
+                    let text: Vec<String> = lines.iter().map(Line::text).collect();
                     self.say(&view, &format!("{}: {}", phase.as_str(), text.join("; ")));
                 }
             }
@@ -109,7 +109,7 @@ impl Observer for Watcher {
     }
 }
 
-/// One thing that moves.
+/// One progress bar or one part of a progress line.
 struct Line {
     what: String,
     done: u64,
@@ -118,13 +118,13 @@ struct Line {
 }
 
 impl Line {
-    fn plain(&self) -> String {
+    fn text(&self) -> String {
         let total = self.total.map_or(String::new(), |t| format!(" of {}", human(t)));
         let eta = self.eta().map_or(String::new(), |s| format!(", {s} s left"));
         format!("{} {}{total} ({}/s{eta})", self.what, human(self.done), human(self.per_second))
     }
 
-    /// Seconds left at the current rate.
+    /// Seconds left at the current rate; `None` if unknown or done.
     fn eta(&self) -> Option<u64> {
         let left = self.total?.saturating_sub(self.done);
         (self.per_second > 0 && left > 0).then(|| left / self.per_second)
@@ -135,7 +135,7 @@ impl View {
     fn enter(&mut self, phase: Phase) {
         if self.phase != Some(phase) {
             self.rates.clear();
-            for bar in self.shown.drain().map(|(_, bar)| bar) {
+            for bar in self.visible.drain().map(|(_, bar)| bar) {
                 bar.finish_and_clear();
             }
         }
@@ -175,7 +175,7 @@ impl View {
         let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).max(1);
         let now = done.saturating_sub(rate.from).saturating_mul(1000) / millis;
         if rate.per_second == 0 && (100..1000).contains(&millis) {
-            // better a rough figure in the first second than none
+            // a rough rate in the first second is better than none
             return Line { what: what.to_owned(), done, total, per_second: now };
         }
         if elapsed >= Duration::from_secs(1) {
@@ -190,11 +190,11 @@ impl View {
         let Some(bars) = &self.bars else { return };
         for line in lines {
             let bar = self
-                .shown
+                .visible
                 .entry(line.what.clone())
                 .or_insert_with(|| bars.add(new_bar(line.total)));
             if let (None, Some(total)) = (bar.length(), line.total) {
-                // told only now
+                // the total became known only now
                 bar.set_length(total);
                 bar.set_style(style(line.total));
             }
@@ -212,7 +212,7 @@ impl View {
     }
 }
 
-/// With one target its name says nothing new.
+/// The label of a bar; it names the target only if there are several.
 fn name_of(verb: &str, target: &TargetCounts, targets: &[TargetCounts]) -> String {
     if targets.len() == 1 {
         verb.to_owned()
@@ -226,7 +226,7 @@ fn new_bar(total: Option<u64>) -> ProgressBar {
     bar.with_style(style(total))
 }
 
-/// A bar for what has an end, and something that moves for what has none.
+/// A bar if the total is known, a spinner otherwise.
 fn style(total: Option<u64>) -> ProgressStyle {
     let template = if total.is_some() { "{bar:24} {msg}" } else { "{spinner:24} {msg}" };
     let style =

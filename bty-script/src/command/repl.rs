@@ -1,22 +1,23 @@
-//! `bty repl`: scripts, line by line.
+//! `bty repl`: runs script lines as they are typed.
 
 use std::io::{BufRead, IsTerminal};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use bty::{CancelToken, Error, ErrorKind};
-use bty_script::engine::{Interactive, Interrupts};
-use bty_script::error::Power;
+use bty_script::engine::{InteractiveSession, InterruptTarget};
+use bty_script::error::PowerAction;
 use bty_script::terminal::Terminal;
-use bty_script::{Ended, HostError, Limits, ScriptError, render};
+use bty_script::{HostError, Limits, ScriptError, ScriptOutcome, render};
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
 use rustyline::{CompletionType, Config, Editor};
 
 use crate::cli::Network;
 use crate::output::Output;
-use crate::session::{Facts, Session};
+use crate::session::{ScriptFacts, Session};
 use crate::{exit, power};
 
 mod commands;
@@ -30,32 +31,25 @@ use helper::Helper;
 const PROMPT: &str = "bty> ";
 const HISTORY_LINES: usize = 5000;
 
-/// Reads and runs lines until the end of the input.
+/// Reads and runs lines until the end of the input, or until `:quit` or `exit()`.
 pub(crate) fn run(network: &Network, output: &Output) -> bty::Result<ExitCode> {
     let session = Session::new(network, output)?;
-    let engine = session.engine(Facts::default(), Interrupts::Script, Limits::operator());
-    let mut repl = Repl { interactive: Interactive::new(engine), session: &session, output };
+    let engine =
+        session.engine(ScriptFacts::default(), InterruptTarget::Script, Limits::operator());
+    let mut repl = Repl { interactive: InteractiveSession::new(engine), session: &session, output };
     // the editor draws on stdout
     let is_edited = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     if is_edited { repl.at_terminal() } else { repl.through_pipe() }
 }
 
-/// What comes after a line.
-pub(super) enum Next {
-    /// The next line.
-    Line,
-    /// The end, with this code.
-    End(ExitCode),
-}
-
 pub(super) struct Repl<'a> {
-    interactive: Interactive,
+    interactive: InteractiveSession,
     session: &'a Session,
     output: &'a Output,
 }
 
 impl Repl<'_> {
-    /// With a person who edits lines.
+    /// Reads lines from a line editor.
     fn at_terminal(&mut self) -> bty::Result<ExitCode> {
         let failed =
             |e: ReadlineError| Error::new(ErrorKind::Host, "reading the terminal").because(e);
@@ -64,17 +58,19 @@ impl Repl<'_> {
         let config = config.max_history_size(HISTORY_LINES).map_err(failed)?.build();
         let mut editor: Editor<Helper, FileHistory> =
             Editor::with_config(config).map_err(failed)?;
-        editor.set_helper(Some(Helper::new(&self.interactive, self.output.has_colour())));
+        editor.set_helper(Some(Helper::new(&self.interactive, self.output.has_color())));
         let history = history_file();
         if let Some(path) = &history {
             let _ = editor.load_history(path);
         }
-        self.output
-            .say(&format!("bty {} - :help tells more, Ctrl-D ends", env!("CARGO_PKG_VERSION")));
+        self.output.say(&format!(
+            "bty {} - type :help for help, Ctrl-D to quit",
+            env!("CARGO_PKG_VERSION")
+        ));
         let code = loop {
-            self.session.signals.idle(true);
+            self.session.signals.set_editing(true);
             let line = editor.readline(PROMPT);
-            self.session.signals.idle(false);
+            self.session.signals.set_editing(false);
             let line = match line {
                 Ok(line) => line,
                 Err(ReadlineError::Interrupted) => continue,
@@ -86,21 +82,20 @@ impl Repl<'_> {
             }
             let is_new = editor.add_history_entry(line.as_str()).unwrap_or(false);
             if let Some(path) = history.as_ref().filter(|_| is_new) {
-                // at once, so that nothing is lost however it ends; one that cannot be kept is no
-                // reason to fail
+                // after each line, so that a crash loses nothing; failures are ignored
                 let _ = editor.append_history(path);
             }
-            if let Next::End(code) = self.line(&line) {
+            if let ControlFlow::Break(code) = self.run_line(&line) {
                 break code;
             }
             if let Some(helper) = editor.helper_mut() {
-                helper.learn(&self.interactive);
+                helper.refresh(&self.interactive);
             }
         };
         Ok(code)
     }
 
-    /// Without a terminal: the first error ends it.
+    /// Reads lines from a pipe; the first error ends the session.
     fn through_pipe(&mut self) -> bty::Result<ExitCode> {
         let failed = |e: std::io::Error| Error::new(ErrorKind::Host, "reading stdin").because(e);
         let mut pending = String::new();
@@ -111,20 +106,20 @@ impl Repl<'_> {
                 continue;
             }
             let whole = std::mem::take(&mut pending);
-            if let Some(code) = self.piped(&whole) {
+            if let Some(code) = self.run_piped_line(&whole) {
                 return Ok(code);
             }
         }
-        Ok(self.piped(&pending).unwrap_or(ExitCode::SUCCESS))
+        Ok(self.run_piped_line(&pending).unwrap_or(ExitCode::SUCCESS))
     }
 
-    fn piped(&mut self, line: &str) -> Option<ExitCode> {
+    fn run_piped_line(&mut self, line: &str) -> Option<ExitCode> {
         if line.trim().is_empty() {
             return None;
         }
         match self.perform(line) {
-            Ok(Next::Line) => None,
-            Ok(Next::End(code)) => Some(code),
+            Ok(ControlFlow::Continue(())) => None,
+            Ok(ControlFlow::Break(code)) => Some(code),
             Err(error) => {
                 self.output.script_error(&error);
                 Some(exit::script(&error))
@@ -132,55 +127,59 @@ impl Repl<'_> {
         }
     }
 
-    /// Does what `line` says; a failure is shown, and the session goes on.
-    fn line(&mut self, line: &str) -> Next {
+    /// Runs a line and shows its error, if any; the session goes on.
+    fn run_line(&mut self, line: &str) -> ControlFlow<ExitCode> {
         self.perform(line).unwrap_or_else(|error| {
             self.output.script_error(&error);
             let is_over = self.session.signals.cancel().is_cancelled();
-            if is_over { Next::End(ExitCode::from(exit::CANCELLED)) } else { Next::Line }
+            if is_over {
+                ControlFlow::Break(ExitCode::from(exit::CANCELLED))
+            } else {
+                ControlFlow::Continue(())
+            }
         })
     }
 
-    fn perform(&mut self, line: &str) -> Result<Next, ScriptError> {
+    fn perform(&mut self, line: &str) -> Result<ControlFlow<ExitCode>, ScriptError> {
         if let Some(command) = line.trim().strip_prefix(':') {
             return self.command(command);
         }
-        let ended = self.interactive.eval(line, &CancelToken::new());
-        self.session.watcher.clear();
-        self.ended(&ended?)
+        let outcome = self.interactive.eval(line, &CancelToken::new());
+        self.session.progress.clear();
+        self.show_outcome(&outcome?)
     }
 
-    /// Shows the value of a line.
-    fn ended(&self, ended: &Ended) -> Result<Next, ScriptError> {
-        if ended.by_exit {
-            let code = ended.value.as_int().ok().and_then(|code| u8::try_from(code).ok());
-            return Ok(Next::End(ExitCode::from(code.unwrap_or(0))));
+    /// Shows the value of a line, or carries out its `exit` or `reboot`.
+    fn show_outcome(&self, outcome: &ScriptOutcome) -> Result<ControlFlow<ExitCode>, ScriptError> {
+        if outcome.by_exit {
+            let code = outcome.value.as_int().ok().and_then(|code| u8::try_from(code).ok());
+            return Ok(ControlFlow::Break(ExitCode::from(code.unwrap_or(0))));
         }
-        if let Some(wish) = ended.power {
-            return self.power(wish).map_err(|error| HostError::from(error).into());
+        if let Some(action) = outcome.power {
+            return self.power(action).map_err(|error| HostError::from(error).into());
         }
-        let text = render::show(&ended.value, self.session.console.size().columns);
+        let text = render::display(&outcome.value, self.session.console.size().columns);
         if !text.is_empty() {
             self.output.print(&text);
         }
-        Ok(Next::Line)
+        Ok(ControlFlow::Continue(()))
     }
 
-    /// A slip at the prompt must not take the machine down.
-    fn power(&self, wish: Power) -> bty::Result<Next> {
-        let prompt = "Type yes to take this machine down: ";
+    /// Asks before the machine is taken down: a typo at the prompt must not do that.
+    fn power(&self, action: PowerAction) -> bty::Result<ControlFlow<ExitCode>> {
+        let prompt = "Type yes to reboot or power off this machine: ";
         let answer =
             self.session.signals.ask(|cancel| self.session.console.read_line(prompt, cancel))?;
         if answer.as_deref().map(str::trim) == Some("yes") {
-            power::act(wish, false, self.output)?;
-            return Ok(Next::End(ExitCode::SUCCESS));
+            power::perform(action, false, self.output)?;
+            return Ok(ControlFlow::Break(ExitCode::SUCCESS));
         }
-        self.output.say("not done");
-        Ok(Next::Line)
+        self.output.say("cancelled");
+        Ok(ControlFlow::Continue(()))
     }
 
-    /// `:time EXPRESSION`.
-    fn timed(&mut self, line: &str) -> Result<Next, ScriptError> {
+    /// Runs `:time EXPRESSION`.
+    fn timed(&mut self, line: &str) -> Result<ControlFlow<ExitCode>, ScriptError> {
         let begun = Instant::now();
         let next = self.perform(line);
         self.output.say(&format!("{:.3} s", begun.elapsed().as_secs_f64()));
@@ -188,12 +187,12 @@ impl Repl<'_> {
     }
 }
 
-/// Where the lines of earlier sessions are; the directory is made for the user alone.
+/// Path of the history file; creates its directory, readable only by the user.
 fn history_file() -> Option<PathBuf> {
     use std::os::unix::fs::DirBuilderExt;
     let set =
         |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    // a relative one is to be ignored, says the specification of these directories
+    // the XDG specification says to ignore relative paths
     let state = set("XDG_STATE_HOME")
         .filter(|dir| dir.is_absolute())
         .or_else(|| Some(set("HOME")?.join(".local/state")))?;

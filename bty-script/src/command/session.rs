@@ -1,27 +1,27 @@
-//! What every script of the command runs in: this machine, its terminal, and everything allowed.
+//! What the command's scripts run in: this machine, its terminal, and all capabilities.
 
 use std::sync::Arc;
 
 use bty::{Client, Result};
-use bty_script::engine::Interrupts;
+use bty_script::engine::InterruptTarget;
 use bty_script::terminal::Console;
-use bty_script::world::{OneDisk, System, World};
+use bty_script::world::{SingleDiskHost, SystemWorld, World};
 use bty_script::{Capabilities, Engine, Limits, ScriptContext};
 use rhai::Dynamic;
 
 use crate::cli::Network;
 use crate::network;
 use crate::output::Output;
-use crate::progress::Watcher;
+use crate::progress::ProgressDisplay;
 use crate::signals::Signals;
 
-/// Where images of this machine are when nobody says otherwise.
+/// Default directory of local images; `BTY_IMAGE_ROOT` overrides it.
 const IMAGE_ROOT: &str = "/var/lib/bty/images";
 
-/// This machine as scripts see it.
+/// This machine with its terminal, client and signal handlers.
 pub(crate) struct Session {
     pub(crate) console: Arc<Console>,
-    pub(crate) watcher: Arc<Watcher>,
+    pub(crate) progress: Arc<ProgressDisplay>,
     pub(crate) client: Client,
     pub(crate) world: World,
     pub(crate) signals: Signals,
@@ -30,58 +30,63 @@ pub(crate) struct Session {
 impl Session {
     pub(crate) fn new(network: &Network, output: &Output) -> Result<Self> {
         let signals = Signals::listen()?;
-        let console = Arc::new(Console::new(output.has_colour()));
-        let watcher = Arc::new(Watcher::new(output.is_json()));
-        let client = network::client(network, watcher.clone())?;
-        let world = System::world(client.clone(), console.clone(), watcher.clone());
-        Ok(Self { console, watcher, client, world, signals })
+        let console = Arc::new(Console::new(output.has_color()));
+        let progress = Arc::new(ProgressDisplay::new(output.is_json()));
+        let client = network::client(network, progress.clone())?;
+        let world = SystemWorld::world(client.clone(), console.clone(), progress.clone());
+        Ok(Self { console, progress, client, world, signals })
     }
 
-    /// From now on the machine has only this disk.
-    pub(crate) fn use_one_disk(&mut self, disk: OneDisk) {
-        let (client, console, watcher) =
-            (self.client.clone(), self.console.clone(), self.watcher.clone());
-        self.world = System::world_with(Arc::new(disk), client, console, watcher);
+    /// Replaces the disks of the machine by one.
+    pub(crate) fn use_single_disk(&mut self, disk: SingleDiskHost) {
+        let (client, console, progress) =
+            (self.client.clone(), self.console.clone(), self.progress.clone());
+        self.world = SystemWorld::world_with(Arc::new(disk), client, console, progress);
     }
 
-    /// An engine in which everything is allowed on this machine. Ctrl-C goes to it.
-    pub(crate) fn engine(&self, facts: Facts, interrupts: Interrupts, limits: Limits) -> Engine {
-        self.engine_of(self.world.clone(), facts, interrupts, limits)
-    }
-
-    /// The same on another world.
-    pub(crate) fn engine_of(
+    /// An engine with all capabilities on this machine. Ctrl-C interrupts its scripts.
+    pub(crate) fn engine(
         &self,
-        world: World,
-        facts: Facts,
-        interrupts: Interrupts,
+        facts: ScriptFacts,
+        interrupt_target: InterruptTarget,
         limits: Limits,
     ) -> Engine {
-        let host = ScriptContext::new(Capabilities::all(), world)
+        self.engine_for(self.world.clone(), facts, interrupt_target, limits)
+    }
+
+    /// An engine with all capabilities on `world`. Ctrl-C interrupts its scripts.
+    pub(crate) fn engine_for(
+        &self,
+        world: World,
+        facts: ScriptFacts,
+        interrupt_target: InterruptTarget,
+        limits: Limits,
+    ) -> Engine {
+        let context = ScriptContext::new(Capabilities::all(), world)
             .with_facts(facts.list())
-            .with_interrupts(interrupts);
-        self.signals.guard(&host, &self.console);
-        Engine::new(host, limits)
+            .with_interrupt_target(interrupt_target);
+        self.signals.route_to_script(&context, &self.console);
+        Engine::new(context, limits)
     }
 }
 
-/// However it ends: signals keep the console too, so that it is not dropped by itself.
+/// The signal handlers keep a reference to the console, so it is not restored by being dropped.
 impl Drop for Session {
     fn drop(&mut self) {
         self.console.restore();
     }
 }
 
-/// What scripts find in `BTY`, besides the version.
+/// What scripts find in the constant `BTY`, besides the version.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Facts {
+pub(crate) struct ScriptFacts {
     pub(crate) catalog: Option<String>,
     pub(crate) mac: Option<String>,
     pub(crate) server: Option<String>,
     pub(crate) banner: Option<String>,
 }
 
-impl Facts {
+impl ScriptFacts {
     fn list(self) -> Vec<(&'static str, Dynamic)> {
         let text = |value: Option<String>| value.map_or(Dynamic::UNIT, Dynamic::from);
         vec![
@@ -103,12 +108,12 @@ fn image_root() -> String {
         .unwrap_or_else(|| IMAGE_ROOT.to_owned())
 }
 
-/// Whether the wizard lets the firmware boot the flashed disk next.
+/// True if the wizard and `auto` make the firmware boot the flashed disk next.
 fn registers_uefi_boot() -> bool {
     is_set("BTY_REGISTER_UEFI_BOOT")
 }
 
 fn is_set(name: &str) -> bool {
-    let wish = std::env::var(name).unwrap_or_default();
-    ["1", "true", "yes", "on"].contains(&wish.to_ascii_lowercase().as_str())
+    let value = std::env::var(name).unwrap_or_default();
+    ["1", "true", "yes", "on"].contains(&value.to_ascii_lowercase().as_str())
 }

@@ -1,4 +1,4 @@
-//! Ctrl-C and the signals that end a program.
+//! Handles Ctrl-C, SIGTERM and SIGHUP.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,72 +9,72 @@ use bty::{CancelToken, Error, ErrorKind, Result};
 use bty_script::ScriptContext;
 use bty_script::terminal::Console;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals as Arriving;
+use signal_hook::iterator;
 
-/// So many Ctrl-C in so much time end the program at once, whatever it does. The first MiB of a
-/// disk is written last, so even then nothing half-written boots.
-const IMPATIENCE: (usize, Duration) = (3, Duration::from_secs(3));
+/// This many Ctrl-C within this time end the program at once. Even then no half-written disk boots:
+/// its first MiB is written last.
+const FORCE_EXIT: (usize, Duration) = (3, Duration::from_secs(3));
 
-/// What signals act on. Clones share it.
+/// What signals act on. Clones share one state.
 #[derive(Clone, Default)]
 pub(crate) struct Signals(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
     cancel: CancelToken,
-    /// Where Ctrl-C goes, when scripts run; else it cancels all.
-    host: Option<ScriptContext>,
+    /// The script that Ctrl-C interrupts; without one it cancels the program.
+    script: Option<ScriptContext>,
     console: Option<Arc<Console>>,
     recent: Vec<Instant>,
-    /// True while a line is edited: then nothing is to be cancelled, and an end is an end.
-    is_idle: bool,
-    /// A question that Ctrl-C answers with no.
+    /// True while the person edits a line: nothing runs that could be cancelled, so SIGTERM exits
+    /// at once.
+    is_editing: bool,
+    /// The open question, which Ctrl-C answers with no.
     question: Option<CancelToken>,
 }
 
-/// A token that the first Ctrl-C, SIGTERM or SIGHUP cancels.
+/// Returns a token that the first Ctrl-C, SIGTERM or SIGHUP cancels.
 pub(crate) fn cancel_on_signal() -> Result<CancelToken> {
     Ok(Signals::listen()?.cancel())
 }
 
 impl Signals {
-    /// Begins to listen.
+    /// Starts a thread that handles signals from now on.
     pub(crate) fn listen() -> Result<Self> {
         let signals = Self::default();
-        let mut arriving = Arriving::new([SIGINT, SIGTERM, SIGHUP])
-            .map_err(|e| Error::new(ErrorKind::Host, "listening for signals").because(e))?;
+        let mut incoming = iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])
+            .map_err(|e| Error::new(ErrorKind::Host, "installing signal handlers").because(e))?;
         let listener = signals.clone();
-        let listening = move || arriving.forever().for_each(|signal| listener.arrived(signal));
+        let listening = move || incoming.forever().for_each(|signal| listener.handle(signal));
         thread::Builder::new().spawn(listening).map_err(|e| {
-            Error::new(ErrorKind::Host, "starting a thread to listen for signals").because(e).hint(
-                "allow more processes (ulimit -u, the limit of the container), then try again",
+            Error::new(ErrorKind::Host, "starting the thread that handles signals").because(e).hint(
+                "raise the limit on processes (ulimit -u, or that of the container), then try again",
             )
         })?;
         Ok(signals)
     }
 
-    /// Cancelled when the program is to end.
+    /// The token that is cancelled when the program should end.
     pub(crate) fn cancel(&self) -> CancelToken {
         self.state().cancel.clone()
     }
 
-    /// Ctrl-C goes to the scripts of `host` from now on; `console` is restored when the program has
-    /// to end at once.
-    pub(crate) fn guard(&self, host: &ScriptContext, console: &Arc<Console>) {
+    /// From now on Ctrl-C interrupts the scripts of `context`. A forced exit restores `console`.
+    pub(crate) fn route_to_script(&self, context: &ScriptContext, console: &Arc<Console>) {
         let mut state = self.state();
-        state.host = Some(host.clone());
+        state.script = Some(context.clone());
         state.console = Some(Arc::clone(console));
     }
 
-    /// A line is being edited, or not any more.
-    pub(crate) fn idle(&self, is_idle: bool) {
+    /// Tells whether the person is editing a line.
+    pub(crate) fn set_editing(&self, is_editing: bool) {
         let mut state = self.state();
-        state.is_idle = is_idle;
-        // several lines cancelled one after another are no impatience
+        state.is_editing = is_editing;
+        // Ctrl-C on several lines in a row does not force an exit
         state.recent.clear();
     }
 
-    /// Asks a question that the next Ctrl-C answers with no, by way of the token.
+    /// Runs `question`; the next Ctrl-C cancels its token, which means no.
     pub(crate) fn ask<T>(&self, question: impl FnOnce(&CancelToken) -> T) -> T {
         let token = CancelToken::new();
         self.state().question = Some(token.clone());
@@ -83,16 +83,16 @@ impl Signals {
         answer
     }
 
-    /// No script runs any more: Ctrl-C cancels all again.
-    pub(crate) fn release(&self) {
-        self.state().host = None;
+    /// From now on Ctrl-C cancels the program again: no script is running.
+    pub(crate) fn route_to_program(&self) {
+        self.state().script = None;
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn arrived(&self, signal: i32) {
+    fn handle(&self, signal: i32) {
         let mut state = self.state();
         if let Some(question) = state.question.take() {
             question.cancel();
@@ -101,33 +101,33 @@ impl Signals {
             }
         }
         if signal == SIGINT {
-            let (most, time) = IMPATIENCE;
+            let (most, time) = FORCE_EXIT;
             state.recent.retain(|at| at.elapsed() < time);
             state.recent.push(Instant::now());
-            let impatient = state.host.is_none() && state.cancel.is_cancelled();
-            if impatient || state.recent.len() >= most {
-                end(&state);
+            let is_impatient = state.script.is_none() && state.cancel.is_cancelled();
+            if is_impatient || state.recent.len() >= most {
+                exit_now(&state);
             }
-        } else if state.is_idle {
-            end(&state);
+        } else if state.is_editing {
+            exit_now(&state);
         }
-        match (&state.host, signal) {
-            (Some(host), SIGINT) => host.interrupt(),
-            (Some(host), _) => {
+        match (&state.script, signal) {
+            (Some(script), SIGINT) => script.interrupt(),
+            (Some(script), _) => {
                 state.cancel.cancel();
-                host.interrupt();
+                script.interrupt();
             }
             (None, _) => state.cancel.cancel(),
         }
     }
 }
 
-/// What the line editor switches on: pasted text comes in brackets.
+/// Turns off bracketed paste, which the line editor has turned on.
 const NO_BRACKETED_PASTE: &str = "\x1b[?2004l";
 
-/// Ends the program, and leaves a usable terminal.
-fn end(state: &State) -> ! {
-    if state.is_idle {
+/// Restores the terminal and exits.
+fn exit_now(state: &State) -> ! {
+    if state.is_editing {
         let mut screen = std::io::stdout();
         let _ = screen.write_all(NO_BRACKETED_PASTE.as_bytes()).and_then(|()| screen.flush());
     }

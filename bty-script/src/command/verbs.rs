@@ -1,4 +1,4 @@
-//! One file a verb.
+//! The commands of `bty`, one per file.
 
 mod catalog;
 mod check;
@@ -19,21 +19,21 @@ use bty::{Error, ErrorKind, Result};
 use bty_script::Limits;
 use clap::CommandFactory;
 
-use bty_script::world::OneDisk;
+use bty_script::world::SingleDiskHost;
 
 use crate::cli::{Cli, ImageAction, Start, Verb};
-use crate::console::Marks;
+use crate::console_log::ConsoleLog;
 use crate::output::Output;
-use crate::session::{Facts, Session};
+use crate::session::{ScriptFacts, Session};
 use crate::{repl, target, wizard};
 
-/// Runs the verb that was asked for.
+/// Runs the command; without one, the wizard or the plan of a server.
 pub(crate) fn run(cli: Cli, output: &Output) -> Result<ExitCode> {
     let network = &cli.network;
     let Some(verb) = cli.verb else {
         let mut session = Session::new(network, output)?;
         if let Some((file, serial)) = &cli.start.disk_file {
-            session.use_one_disk(OneDisk::new(file, serial)?);
+            session.use_single_disk(SingleDiskHost::new(file, serial)?);
         }
         return start(&cli.start, &session, output);
     };
@@ -68,9 +68,7 @@ pub(crate) fn run(cli: Cli, output: &Output) -> Result<ExitCode> {
         }
         Verb::ScriptWorker => {
             let served = bty_script::worker::serve(&Limits::server());
-            served.map_err(|e| {
-                Error::new(ErrorKind::Host, "answering calls of scripts").because(e)
-            })?;
+            served.map_err(|e| Error::new(ErrorKind::Host, "answering plan calls").because(e))?;
             Ok(ExitCode::SUCCESS)
         }
         Verb::Completions { shell } => {
@@ -82,19 +80,19 @@ pub(crate) fn run(cli: Cli, output: &Output) -> Result<ExitCode> {
     }
 }
 
-/// The wizard, or what a server wants.
+/// Runs the plan of a server if `--mac` is given, the wizard otherwise.
 fn start(start: &Start, session: &Session, output: &Output) -> Result<ExitCode> {
-    let marks = Marks::default();
+    let console_log = ConsoleLog::default();
     let version = env!("CARGO_PKG_VERSION");
-    marks.mark(&format!("entered v{version}"));
+    console_log.announce(&format!("entered v{version}"));
     let result = match &start.mac {
         Some(mac) => target::run(mac, start, session, output),
         None => {
-            marks.status("starting interface ...");
-            let facts = Facts { catalog: start.catalog.clone(), ..Facts::default() };
+            console_log.status("starting interface ...");
+            let facts = ScriptFacts { catalog: start.catalog.clone(), ..ScriptFacts::default() };
             wizard::run(session, facts, start.no_reboot, output)
         }
     };
-    marks.mark(&format!("exiting v{version}"));
+    console_log.announce(&format!("exiting v{version}"));
     result
 }

@@ -1,37 +1,37 @@
-//! `bty` without a verb: runs the bundled wizard.
+//! `bty` without a command: runs the bundled wizard.
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use bty::{Error, ErrorKind, Result};
-use bty_script::engine::{Interrupts, Limits};
+use bty_script::engine::{InterruptTarget, Limits};
 
 use crate::exit;
 use crate::output::Output;
-use crate::session::{Facts, Session};
+use crate::session::{ScriptFacts, Session};
 
-/// Runs the wizard to its end.
+/// Runs the wizard until the person quits or reboots.
 pub(crate) fn run(
     session: &Session,
-    facts: Facts,
+    facts: ScriptFacts,
     no_reboot: bool,
     output: &Output,
 ) -> Result<ExitCode> {
     if !std::io::stdin().is_terminal() {
-        return Err(Error::new(ErrorKind::Usage, "the wizard needs a terminal, and stdin is none")
-            .hint("bty --help lists the verbs; bty flash and bty run need nobody"));
+        return Err(Error::new(ErrorKind::Usage, "cannot run the wizard: stdin is not a terminal")
+            .hint("use bty flash or bty run without a terminal; bty --help lists all commands"));
     }
-    let engine = session.engine(facts, Interrupts::Operation, Limits::operator());
-    let ended = engine
+    let engine = session.engine(facts, InterruptTarget::Operation, Limits::operator());
+    let outcome = engine
         .compile_bundled("wizard")
-        .and_then(|w| engine.run(&w, &[], &session.signals.cancel()));
-    session.signals.release();
-    session.watcher.clear();
+        .and_then(|script| engine.run(&script, &[], &session.signals.cancel()));
+    session.signals.route_to_program();
+    session.progress.clear();
     session.console.restore();
-    match ended {
-        Ok(ended) => {
-            if let Some(power) = ended.power {
-                crate::power::act(power, no_reboot, output)?;
+    match outcome {
+        Ok(outcome) => {
+            if let Some(power) = outcome.power {
+                crate::power::perform(power, no_reboot, output)?;
             }
             Ok(ExitCode::SUCCESS)
         }

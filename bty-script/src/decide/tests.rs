@@ -17,14 +17,14 @@ fn facts() -> MachineFacts {
     }
 }
 
-fn ask(
+fn decide(
     text: &str,
     function: &str,
     machine: &MachineFacts,
     catalog: &str,
 ) -> Result<Decision, ScriptError> {
     let args = Vec::new();
-    decider().decide(&Question {
+    decider().decide(&PlanCall {
         name: "plan.rhai",
         text,
         function,
@@ -37,19 +37,19 @@ fn ask(
 const CATALOG: &str = "version = 1\n[[images]]\nname = \"deb\"\nsrc = \"https://h/deb.img\"\n";
 
 #[test]
-fn what_a_function_sets_in_the_state_is_kept() {
+fn changes_of_the_state_are_returned() {
     let text = "fn boot(m) { m.state.boots = (m.state.boots ?? 0) + 1; m.state.flags = #{ a: [1] }; boot_live() }";
-    let decision = ask(text, "boot", &facts(), "").unwrap();
+    let decision = decide(text, "boot", &facts(), "").unwrap();
     assert_eq!(decision.value, json!({ "boot": "live" }));
     assert_eq!(decision.state, json!({ "boots": 1, "flags": { "a": [1] } }));
     let again = MachineFacts { state: decision.state, ..facts() };
-    assert_eq!(ask(text, "boot", &again, "").unwrap().state["boots"], 2);
+    assert_eq!(decide(text, "boot", &again, "").unwrap().state["boots"], 2);
 }
 
 #[test]
-fn a_function_that_is_not_there_is_no_failure() {
+fn an_undefined_function_is_reported_as_undefined() {
     let machine = MachineFacts { state: json!({ "a": 1 }), ..facts() };
-    let decision = ask("fn plan(m) { 1 }", "boot", &machine, "").unwrap();
+    let decision = decide("fn plan(m) { 1 }", "boot", &machine, "").unwrap();
     assert_eq!(
         decision,
         Decision { value: Value::Null, state: json!({ "a": 1 }), is_defined: false }
@@ -57,7 +57,7 @@ fn a_function_that_is_not_there_is_no_failure() {
 }
 
 #[test]
-fn the_bound_image_comes_from_the_catalog() {
+fn the_assigned_image_comes_from_the_catalog() {
     let image_ref = bty::catalog::image_ref("https://h/deb.img").unwrap().to_string();
     let bound = MachineFacts {
         image_ref: Some(image_ref.clone()),
@@ -65,14 +65,14 @@ fn the_bound_image_comes_from_the_catalog() {
         ..facts()
     };
     let text = "fn plan(m) { #{ image: m.image(), disk: m.target_disk(), problem: m.problem } }";
-    let decision = ask(text, "plan", &bound, CATALOG).unwrap();
+    let decision = decide(text, "plan", &bound, CATALOG).unwrap();
     assert_eq!(decision.value["image"]["src"], "https://h/deb.img");
     assert_eq!(decision.value["image"]["ref"], image_ref);
     assert_eq!(decision.value["disk"], json!({ "serial": "S1" }));
     assert_eq!(decision.value["problem"], Value::Null);
 
     let problem = |machine: &MachineFacts, catalog| {
-        ask("fn boot(m) { m.problem }", "boot", machine, catalog).unwrap().value
+        decide("fn boot(m) { m.problem }", "boot", machine, catalog).unwrap().value
     };
     assert_eq!(problem(&bound, ""), "orphan_ref");
     assert_eq!(problem(&facts(), CATALOG), "no_image");
@@ -80,18 +80,18 @@ fn the_bound_image_comes_from_the_catalog() {
         problem(&MachineFacts { target_serial: None, ..bound.clone() }, CATALOG),
         "no_target_disk"
     );
-    let error = ask(text, "plan", &bound, "").unwrap_err();
-    assert_eq!(error.message, "the image that is bound to this machine is not in the catalog");
+    let error = decide(text, "plan", &bound, "").unwrap_err();
+    assert_eq!(error.message, "the image assigned to this machine is not in the catalog");
     assert!(error.place.is_some(), "{error:?}");
 }
 
 #[test]
-fn a_plan_sees_sizes_labels_and_a_steady_share() {
+fn a_plan_sees_sizes_labels_and_a_stable_percentile() {
     let text = r#"fn boot(m) {
         #{ large: m.disks[0].size_bytes > size("500G"), lab: m.has_label("lab"), not: m.has_label("x"),
            share: m.percentile("wave"), same: m.percentile("wave") == m.percentile("wave"), other: m.percentile("2") }
     }"#;
-    let value = ask(text, "boot", &facts(), "").unwrap().value;
+    let value = decide(text, "boot", &facts(), "").unwrap().value;
     assert_eq!(
         (&value["large"], &value["lab"], &value["not"], &value["same"]),
         (&json!(true), &json!(true), &json!(false), &json!(true))
@@ -100,7 +100,7 @@ fn a_plan_sees_sizes_labels_and_a_steady_share() {
 }
 
 #[test]
-fn a_plan_cannot_reach_anything() {
+fn a_plan_has_no_capabilities() {
     for call in [
         "disks()",
         "flash(1, 2)",
@@ -109,7 +109,7 @@ fn a_plan_cannot_reach_anything() {
         "catalog::load(\"/etc/passwd\")",
         "sleep(1)",
     ] {
-        let error = ask(&format!("fn boot(m) {{ {call} }}"), "boot", &facts(), "").unwrap_err();
+        let error = decide(&format!("fn boot(m) {{ {call} }}"), "boot", &facts(), "").unwrap_err();
         assert_eq!(error.kind(), "capability", "{call}: {error}");
     }
 }

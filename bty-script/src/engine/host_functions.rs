@@ -1,5 +1,5 @@
-//! Functions of the program around the engine: data in, data out. So that programs in other
-//! languages can give some to scripts without knowing the engine's types.
+//! Functions that the program around the engine adds. They take and return JSON, so that the
+//! program need not know rhai's types.
 
 use std::any::TypeId;
 use std::collections::BTreeMap;
@@ -9,57 +9,57 @@ use bty::CancelToken;
 use rhai::{Dynamic, FuncRegistration, Module, NativeCallContext, RhaiFunc};
 use serde_json::Value;
 
-use super::{Ended, Engine, Script};
+use super::{Engine, Script, ScriptOutcome};
 use crate::convert::{from_json, to_json};
-use crate::error::{HostError, Outcome, ScriptError, note_call, raise};
+use crate::error::{CallResult, HostError, ScriptError, note_call, raise};
 
-/// What is done when a script calls it.
-pub type Foreign = Arc<dyn Fn(Vec<Value>) -> Result<Value, HostError> + Send + Sync>;
+/// The implementation of a [`HostFunction`]. A failure is raised in the script, which may catch it.
+pub type HostCallback = Arc<dyn Fn(Vec<Value>) -> Result<Value, HostError> + Send + Sync>;
 
-/// A function of the program around the engine.
+/// A function that the program around the engine adds for scripts to call.
 #[derive(Clone)]
-pub struct ForeignFunction {
-    /// Its name, `power_cycle` or `lab::power_cycle`.
+pub struct HostFunction {
+    /// Its name, with or without a module: `power_cycle` or `lab::power_cycle`.
     pub name: String,
-    /// With how many arguments it may be called.
+    /// The numbers of arguments that it accepts.
     pub arities: Vec<usize>,
-    /// What it does.
-    pub function: Foreign,
+    /// Runs on the thread of the script.
+    pub function: HostCallback,
 }
 
 impl Engine {
-    /// Lets scripts call `functions`. What they fail with is raised in the script, which may catch
-    /// it.
+    /// Lets scripts call `functions`.
     ///
     /// # Errors
-    /// A name is none, or names a module of bty.
-    pub fn add_functions(&mut self, functions: &[ForeignFunction]) -> Result<(), HostError> {
+    /// An error of kind `usage`: a name is not an identifier, or its module belongs to bty.
+    pub fn add_functions(&mut self, functions: &[HostFunction]) -> Result<(), HostError> {
         let mut modules: BTreeMap<&str, Module> = BTreeMap::new();
-        for foreign in functions {
-            let (module, name) = foreign.name.split_once("::").unwrap_or(("", &foreign.name));
+        for added in functions {
+            let (module, name) = added.name.split_once("::").unwrap_or(("", &added.name));
             check_name(name)?;
             if module.is_empty() {
-                for &arity in &foreign.arities {
-                    self.rhai.register_raw_fn(name, any(arity), caller(&foreign.function));
+                for &arity in &added.arities {
+                    self.rhai.register_raw_fn(name, any(arity), caller(&added.function));
                 }
                 continue;
             }
             check_name(module)?;
-            if crate::api::MODULES.iter().any(|(taken, _)| *taken == module) {
-                return Err(HostError::usage(format!("{module} is a module of bty"))
-                    .hint("choose another name"));
+            if (self.library.modules)().contains(&module) {
+                let message = format!("cannot add {}: {module} is a module of bty", added.name);
+                return Err(HostError::usage(message).hint("use another module name"));
             }
             let module = modules.entry(module).or_default();
-            for &arity in &foreign.arities {
-                let function = caller(&foreign.function);
+            for &arity in &added.arities {
+                let function = caller(&added.function);
                 let function = RhaiFunc::Pure {
                     func: Arc::new(
                         move |context: Option<NativeCallContext<'_>>, args: &mut [&mut Dynamic]| {
                             match context {
                                 Some(context) => function(context, args),
-                                None => {
-                                    Err(raise(HostError::new("host", "the engine tells no place")))
-                                }
+                                None => Err(raise(HostError::new(
+                                    "host",
+                                    "the engine gave no call context",
+                                ))),
                             }
                         },
                     ),
@@ -76,31 +76,34 @@ impl Engine {
         Ok(())
     }
 
-    /// The same as [`call`](Self::call), with data as arguments.
+    /// Like [`call`](Self::call), with JSON values as arguments.
     ///
     /// # Errors
-    /// As of [`call`](Self::call).
+    /// The same as [`call`](Self::call).
     pub fn call_with(
         &self,
         script: &Script,
         name: &str,
         args: &[Value],
         cancel: &CancelToken,
-    ) -> Result<Ended, ScriptError> {
+    ) -> Result<ScriptOutcome, ScriptError> {
         self.call(script, name, args.iter().map(|arg| from_json(arg, false)).collect(), cancel)
     }
 }
 
-impl Ended {
-    /// Its value as data.
+impl ScriptOutcome {
+    /// The value as JSON.
     ///
     /// # Errors
-    /// It is none: a function, say.
+    /// [`Cause::Host`](crate::Cause::Host) with kind `usage`: the value cannot be JSON, for example
+    /// a function.
     pub fn data(&self) -> Result<Value, ScriptError> {
         to_json(&self.value).map_err(|_| {
             let what = self.value.type_name();
-            HostError::usage(format!("the script gives a value of type {what}, which is no data"))
-                .into()
+            HostError::usage(format!(
+                "the script returned a value of type {what}, which cannot be JSON"
+            ))
+            .into()
         })
     }
 }
@@ -110,23 +113,23 @@ fn check_name(name: &str) -> Result<(), HostError> {
     if name.starts_with(is_start) && name.chars().all(|c| is_start(c) || c.is_ascii_digit()) {
         return Ok(());
     }
-    Err(HostError::usage(format!("{name:?} is no name of a function"))
-        .hint("write name, or module::name"))
+    Err(HostError::usage(format!("{name:?} is not a valid function name"))
+        .hint("use letters, digits and _, as in name or module::name"))
 }
 
-/// That many arguments of any type.
+/// The signature of a function that takes `arity` arguments of any type.
 fn any(arity: usize) -> Vec<TypeId> {
     vec![TypeId::of::<Dynamic>(); arity]
 }
 
 fn caller(
-    function: &Foreign,
-) -> impl Fn(NativeCallContext<'_>, &mut [&mut Dynamic]) -> Outcome<Dynamic> + Send + Sync + 'static
+    function: &HostCallback,
+) -> impl Fn(NativeCallContext<'_>, &mut [&mut Dynamic]) -> CallResult<Dynamic> + Send + Sync + 'static
 {
     let function = Arc::clone(function);
     move |context, args| {
         note_call(context.call_position());
-        let args = args.iter().map(|arg| to_json(arg)).collect::<Outcome<Vec<Value>>>()?;
+        let args = args.iter().map(|arg| to_json(arg)).collect::<CallResult<Vec<Value>>>()?;
         function(args).map(|value| from_json(&value, false)).map_err(raise)
     }
 }
@@ -134,18 +137,18 @@ fn caller(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Limits, Root, ScriptContext};
+    use crate::{ImportRoot, Limits, ScriptContext};
 
     fn engine(functions: &[(&str, usize)]) -> Result<Engine, HostError> {
         let mut engine = Engine::new(ScriptContext::compute_only(), Limits::server());
-        let sum: Foreign =
+        let sum: HostCallback =
             Arc::new(|args| match args.iter().map(Value::as_i64).sum::<Option<i64>>() {
                 Some(sum) => Ok(sum.into()),
                 None => Err(HostError::new("lab", "only numbers can be added")),
             });
-        let functions: Vec<ForeignFunction> = functions
+        let functions: Vec<HostFunction> = functions
             .iter()
-            .map(|&(name, arity)| ForeignFunction {
+            .map(|&(name, arity)| HostFunction {
                 name: name.into(),
                 arities: vec![arity],
                 function: Arc::clone(&sum),
@@ -155,12 +158,12 @@ mod tests {
     }
 
     fn value(engine: &Engine, text: &str) -> Result<Value, ScriptError> {
-        let script = engine.compile("a.rhai", text, &Root::None)?;
+        let script = engine.compile("a.rhai", text, &ImportRoot::None)?;
         engine.run(&script, &[], &CancelToken::new())?.data()
     }
 
     #[test]
-    fn scripts_call_functions_of_the_program_around_them() {
+    fn scripts_call_added_functions_and_catch_their_errors() {
         let engine = engine(&[("lab::sum", 2), ("sum", 3)]).unwrap();
         assert_eq!(value(&engine, "lab::sum(1, 2) + sum(1, 1, 1)").unwrap(), 6);
         let caught = value(
@@ -174,10 +177,10 @@ mod tests {
     }
 
     #[test]
-    fn checks_know_them() {
+    fn bty_check_knows_added_functions() {
         let engine = engine(&[("lab::sum", 2), ("sum", 3)]).unwrap();
         let findings = |text: &str| {
-            let script = engine.compile("a.rhai", text, &Root::None).unwrap();
+            let script = engine.compile("a.rhai", text, &ImportRoot::None).unwrap();
             crate::check::check(&engine, &script)
                 .into_iter()
                 .map(|finding| finding.message)
@@ -188,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_words_of_bty_cannot_be_replaced() {
+    fn modules_of_bty_and_invalid_names_are_rejected() {
         assert!(engine(&[("disks::list", 0)]).is_err());
         assert!(engine(&[("no name", 0)]).is_err());
         assert!(engine(&[("a::b::c", 0)]).is_err());

@@ -1,46 +1,44 @@
-//! A session in which one line follows the other: variables and functions stay, statements are
-//! over.
+//! Scripts typed line by line: variables, functions and imports stay for the next line.
 
 use std::path::PathBuf;
 
 use bty::CancelToken;
 use rhai::{AST, ASTNode, Dynamic, Expr, Scope, Stmt};
 
-use super::{Ended, Engine, Root, Script, standard_scope};
+use super::{Engine, ImportRoot, Script, ScriptOutcome, standard_scope};
 use crate::error::ScriptError;
 
-/// How errors name what was typed.
+/// The file name of typed lines in error messages.
 const NAME: &str = "repl";
 
-/// An engine and what was typed so far.
+/// An engine together with the variables, functions and imports of the lines so far.
 ///
 /// ```
-/// use bty_script::engine::Interactive;
+/// use bty_script::engine::InteractiveSession;
 /// use bty_script::{Engine, ScriptContext, Limits};
 ///
-/// let mut session = Interactive::new(Engine::new(ScriptContext::compute_only(), Limits::operator()));
+/// let mut session = InteractiveSession::new(Engine::new(ScriptContext::compute_only(), Limits::operator()));
 /// session.eval("let x = 20; fn twice(n) { n * 2 }", &Default::default())?;
-/// let ended = session.eval("twice(x) + 2", &Default::default())?;
-/// assert_eq!(ended.value.as_int(), Ok(42));
+/// let outcome = session.eval("twice(x) + 2", &Default::default())?;
+/// assert_eq!(outcome.value.as_int(), Ok(42));
 /// # Ok::<(), bty_script::ScriptError>(())
 /// ```
-pub struct Interactive {
+pub struct InteractiveSession {
     engine: Engine,
     scope: Scope<'static>,
-    /// Variables that every script has.
+    /// Number of variables that every script has; they come first in `scope`.
     standard: usize,
     functions: AST,
-    /// Everything that was typed, so that an error in an earlier function shows its own line.
+    /// Everything typed so far, so that an error in an earlier function can show its line.
     typed: String,
-    good: Vec<Good>,
+    history: Vec<SuccessfulLine>,
 }
 
-/// A line that succeeded.
-struct Good {
+struct SuccessfulLine {
     text: String,
-    /// Name and number of parameters of the functions that it defines.
+    /// Name and number of parameters of each function that the line defines.
     defines: Vec<(String, usize)>,
-    /// True when it does nothing besides.
+    /// True if the line only defines functions.
     is_definition: bool,
 }
 
@@ -48,19 +46,19 @@ struct Good {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Variable {
-    /// Its name.
+    /// Name of the variable.
     pub name: String,
-    /// Its type, as scripts name it.
+    /// Type of the value, as scripts name it.
     pub kind: String,
-    /// Its value.
+    /// The current value.
     pub value: Dynamic,
 }
 
-impl Interactive {
-    /// A session without variables and functions of its own.
+impl InteractiveSession {
+    /// Starts a session without variables and functions of its own.
     #[must_use]
     pub fn new(engine: Engine) -> Self {
-        let scope = standard_scope(&engine.host, &[]);
+        let scope = standard_scope(&engine.context, &[]);
         let standard = scope.len();
         Self {
             engine,
@@ -68,32 +66,32 @@ impl Interactive {
             standard,
             functions: AST::empty(),
             typed: String::new(),
-            good: Vec::new(),
+            history: Vec::new(),
         }
     }
 
-    /// The engine.
+    /// The engine that runs the lines.
     #[must_use]
     pub fn engine(&self) -> &Engine {
         &self.engine
     }
 
-    /// Runs `line`, which may have several lines. A line that fails leaves variables as they were
-    /// named before.
+    /// Runs `line`, which may contain line breaks. If it fails, it defines nothing, but assignments
+    /// to existing variables stay.
     ///
     /// # Errors
-    /// Whatever it fails with; the session goes on.
-    pub fn eval(&mut self, line: &str, cancel: &CancelToken) -> Result<Ended, ScriptError> {
+    /// The same as [`Engine::compile`] and [`Engine::run`]. The session can go on.
+    pub fn eval(&mut self, line: &str, cancel: &CancelToken) -> Result<ScriptOutcome, ScriptError> {
         let line = line.trim_end();
         let lines_before = self.typed.matches('\n').count();
         self.typed.push_str(line);
         self.typed.push('\n');
         let text = format!("{}{line}", "\n".repeat(lines_before));
-        let root = Root::Directory(PathBuf::from("."));
+        let root = ImportRoot::Directory(PathBuf::from("."));
         let compiled = self.engine.compile_for(NAME, &text, &root, &self.scope);
         self.engine.sources.add(NAME, &self.typed);
         let script = compiled.map_err(|mut error| {
-            // the text was not known in full while it was compiled
+            // while it compiled, `sources` had only the new line under this name
             error.place =
                 error.place.and_then(|p| self.engine.sources.line_of(NAME, p.line, p.column));
             error
@@ -102,9 +100,9 @@ impl Interactive {
         ast.set_source(NAME);
         let merged = Script { ast, name: NAME.to_owned(), root };
         let variables = self.scope.len();
-        let ended = self.engine.run_in(&mut self.scope, &merged, cancel);
-        match ended {
-            Ok(ended) => {
+        let outcome = self.engine.run_in(&mut self.scope, &merged, cancel);
+        match outcome {
+            Ok(outcome) => {
                 self.keep_imports(&script.ast);
                 self.functions = merged.ast.clone_functions_only();
                 let defines = script
@@ -113,8 +111,12 @@ impl Interactive {
                     .map(|f| (f.name.to_owned(), f.params.len()))
                     .collect();
                 let is_definition = script.ast.statements().is_empty();
-                self.good.push(Good { text: line.trim().to_owned(), defines, is_definition });
-                Ok(ended)
+                self.history.push(SuccessfulLine {
+                    text: line.trim().to_owned(),
+                    defines,
+                    is_definition,
+                });
+                Ok(outcome)
             }
             Err(error) => {
                 self.scope.rewind(variables);
@@ -123,11 +125,11 @@ impl Interactive {
         }
     }
 
-    /// What a line has imported stays, as the modules of the engine do.
+    /// Makes the modules that a line imports available to the following lines.
     fn keep_imports(&mut self, ast: &AST) {
         let mut imports = Vec::new();
         ast.walk(&mut |path: &[ASTNode<'_>]| {
-            // at the top only: others are over with their block
+            // an import inside a block ends with the block
             if let [ASTNode::Stmt(Stmt::Import(import, position))] = path
                 && let Expr::StringConstant(module, _) = &import.0
             {
@@ -137,14 +139,14 @@ impl Interactive {
         });
         let rhai = &mut self.engine.rhai;
         for (module, alias, position) in imports {
-            // it is there already: the line has just run
+            // resolves from the cache, since the line has just run
             if let Ok(module) = rhai.module_resolver().resolve(rhai, None, &module, position) {
                 rhai.register_static_module(alias, module);
             }
         }
     }
 
-    /// Its variables, the newest of a name only.
+    /// The variables of the session; of several with one name only the latest.
     #[must_use]
     pub fn variables(&self) -> Vec<Variable> {
         let mut all: Vec<Variable> = Vec::new();
@@ -159,7 +161,7 @@ impl Interactive {
         all
     }
 
-    /// Signatures of its functions.
+    /// Signatures of the functions that the session defines, such as `note(l, n)`.
     #[must_use]
     pub fn functions(&self) -> Vec<String> {
         self.functions
@@ -168,26 +170,27 @@ impl Interactive {
             .collect()
     }
 
-    /// What succeeded so far, as a script that does the same.
+    /// The lines that succeeded so far, as a script that does the same.
     ///
     /// # Errors
-    /// When it does not compile as one piece.
+    /// [`Cause::Syntax`](crate::Cause::Syntax): the lines do not compile as one script.
     pub fn script(&self) -> Result<String, ScriptError> {
-        // a function that was defined anew is defined once
-        let is_replaced = |at: usize, line: &Good| {
-            let later =
-                |function| self.good[at + 1..].iter().any(|other| other.defines.contains(function));
+        // of several definitions of a function only the last one counts
+        let is_replaced = |at: usize, line: &SuccessfulLine| {
+            let later = |function| {
+                self.history[at + 1..].iter().any(|other| other.defines.contains(function))
+            };
             line.is_definition && !line.defines.is_empty() && line.defines.iter().all(later)
         };
-        let statement = |line: &Good| {
+        let statement = |line: &SuccessfulLine| {
             let text = &line.text;
-            // a comment at the end of a line would take the semicolon with it
+            // a semicolon after a comment would be part of the comment
             let end = if text.contains("//") { "\n;" } else { ";" };
             format!("{text}{}\n", if line.is_definition || text.ends_with(';') { "" } else { end })
         };
-        let kept = self.good.iter().enumerate().filter(|(at, line)| !is_replaced(*at, line));
+        let kept = self.history.iter().enumerate().filter(|(at, line)| !is_replaced(*at, line));
         let text: String = kept.map(|(_, line)| statement(line)).collect();
-        self.engine.compile(NAME, &text, &Root::Directory(PathBuf::from(".")))?;
+        self.engine.compile(NAME, &text, &ImportRoot::Directory(PathBuf::from(".")))?;
         Ok(text)
     }
 }
@@ -197,11 +200,11 @@ mod tests {
     use super::*;
     use crate::{Cause, Limits, ScriptContext};
 
-    fn session() -> Interactive {
-        Interactive::new(Engine::new(ScriptContext::compute_only(), Limits::operator()))
+    fn session() -> InteractiveSession {
+        InteractiveSession::new(Engine::new(ScriptContext::compute_only(), Limits::operator()))
     }
 
-    fn say(session: &mut Interactive, line: &str) -> Result<Ended, ScriptError> {
+    fn say(session: &mut InteractiveSession, line: &str) -> Result<ScriptOutcome, ScriptError> {
         session.eval(line, &CancelToken::new())
     }
 
@@ -266,7 +269,7 @@ mod tests {
         let text = session.script().unwrap();
         assert!(!text.contains("oops"), "{text}");
         let engine = Engine::new(ScriptContext::compute_only(), Limits::operator());
-        let script = engine.compile("saved", &format!("{text}x"), &Root::None).unwrap();
+        let script = engine.compile("saved", &format!("{text}x"), &ImportRoot::None).unwrap();
         assert_eq!(engine.run(&script, &[], &CancelToken::new()).unwrap().value.as_int(), Ok(7));
     }
 }

@@ -1,4 +1,4 @@
-//! `import`: only below a given root, and from what is bundled.
+//! Resolves `import`: only below one directory, and among the bundled scripts.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -6,61 +6,61 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rhai::{Engine, EvalAltResult, Module, ModuleResolver, Position, Scope};
 
+use crate::bundled;
 use crate::context::ScriptContext;
 use crate::error::{HostError, Sources, raise};
-use crate::scripts;
 
-/// Where `import` looks.
+/// Where `import` looks for scripts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Root {
-    /// Nowhere: importing is refused.
+pub enum ImportRoot {
+    /// Nowhere: every import fails.
     None,
-    /// In the bundled scripts.
+    /// Only among the [bundled scripts](crate::bundled).
     Bundled,
-    /// Below this directory, then in the bundled scripts: an own copy of a flow goes before the
-    /// bundled one.
+    /// In this directory and below, then among the bundled scripts, so that a changed copy of a
+    /// bundled script is used instead of the original.
     Directory(PathBuf),
 }
 
-/// Finds and compiles modules for the script that runs at the moment.
+/// Finds and compiles modules for the script that the engine is running.
 #[derive(Clone)]
-pub(super) struct Resolver(Arc<Shared>);
+pub(super) struct Resolver(Arc<ResolverState>);
 
-struct Shared {
-    host: ScriptContext,
+struct ResolverState {
+    context: ScriptContext,
     sources: Sources,
-    now: Mutex<Imports>,
+    imports: Mutex<Imports>,
 }
 
-/// What the running script has imported so far.
+/// The imports of the running script so far.
 struct Imports {
-    root: Root,
-    /// Compiled modules; `None` while one is being compiled, to notice a circle.
+    root: ImportRoot,
+    /// Compiled modules; `None` while one compiles, to detect import cycles.
     modules: HashMap<String, Option<Arc<Module>>>,
 }
 
 impl Resolver {
-    pub(super) fn new(host: ScriptContext, sources: Sources) -> Self {
-        let now = Mutex::new(Imports { root: Root::None, modules: HashMap::new() });
-        Self(Arc::new(Shared { host, sources, now }))
+    pub(super) fn new(context: ScriptContext, sources: Sources) -> Self {
+        let imports = Mutex::new(Imports { root: ImportRoot::None, modules: HashMap::new() });
+        Self(Arc::new(ResolverState { context, sources, imports }))
     }
 
-    /// Another script begins, whose imports are looked up in `root`.
-    pub(super) fn begin(&self, root: &Root) {
-        *self.now() = Imports { root: root.clone(), modules: HashMap::new() };
+    /// Forgets the imports of the previous script; the next one looks in `root`.
+    pub(super) fn begin(&self, root: &ImportRoot) {
+        *self.imports() = Imports { root: root.clone(), modules: HashMap::new() };
     }
 
-    fn now(&self) -> MutexGuard<'_, Imports> {
-        self.0.now.lock().unwrap_or_else(PoisonError::into_inner)
+    fn imports(&self) -> MutexGuard<'_, Imports> {
+        self.0.imports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn compile(&self, engine: &Engine, path: &str) -> Result<Arc<Module>, Fault> {
-        let root = self.now().root.clone();
-        let (file, text) = root.find(path).map_err(Fault::Host)?;
+    fn compile(&self, engine: &Engine, path: &str) -> Result<Arc<Module>, ImportError> {
+        let root = self.imports().root.clone();
+        let (file, text) = root.find(path).map_err(ImportError::Host)?;
         self.0.sources.add(&file, &text);
-        let failed = |e: Box<EvalAltResult>| Fault::Script(file.clone(), e);
-        let scope: Scope<'_> = super::standard_scope(&self.0.host, &[]);
+        let failed = |e: Box<EvalAltResult>| ImportError::Script(file.clone(), e);
+        let scope: Scope<'_> = super::standard_scope(&self.0.context, &[]);
         let mut ast = engine
             .compile_with_scope(&super::names_to_compile_with(), &text)
             .map_err(|e| failed(EvalAltResult::from(e).into()))?;
@@ -69,20 +69,22 @@ impl Resolver {
     }
 }
 
-enum Fault {
+enum ImportError {
     Host(HostError),
     Script(String, Box<EvalAltResult>),
 }
 
-impl Root {
-    /// File name and text of the module `path`.
+impl ImportRoot {
+    /// File name and text of the module that `import "path"` means.
     pub(crate) fn find(&self, path: &str) -> Result<(String, String), HostError> {
         let refused = |why: &str| HostError::usage(format!("cannot import {path:?}: {why}"));
-        let bundled = || scripts::text(path).map(|text| (format!("{path}.rhai"), text.to_owned()));
+        let bundled = || bundled::text(path).map(|text| (format!("{path}.rhai"), text.to_owned()));
         match self {
-            Self::None => Err(refused("nothing can be imported here")),
-            Self::Bundled => bundled().ok_or_else(|| refused("there is no such bundled script")),
-            Self::Directory(root) => match below(root, path).map_err(|why| refused(&why))? {
+            Self::None => Err(refused("this script may not import anything")),
+            Self::Bundled => {
+                bundled().ok_or_else(|| refused("there is no bundled script of that name"))
+            }
+            Self::Directory(root) => match module_file(root, path).map_err(|why| refused(&why))? {
                 Some(file) => {
                     let text =
                         std::fs::read_to_string(&file).map_err(|e| refused(&e.to_string()))?;
@@ -90,7 +92,7 @@ impl Root {
                 }
                 None => bundled().ok_or_else(|| {
                     refused(&format!(
-                        "{path}.rhai is not in {}, and nothing of that name is bundled",
+                        "{path}.rhai is not in {}, and there is no bundled script of that name",
                         root.display()
                     ))
                 }),
@@ -99,23 +101,23 @@ impl Root {
     }
 }
 
-/// The file of module `path` below `root`; `None` when there is none.
-fn below(root: &Path, path: &str) -> Result<Option<PathBuf>, String> {
-    let asked = Path::new(path);
-    if asked.components().any(|c| !matches!(c, std::path::Component::Normal(_))) {
-        return Err("only names below the directory of the script can be imported".into());
+/// The file of module `path` below `root`; `None` if it does not exist.
+fn module_file(root: &Path, path: &str) -> Result<Option<PathBuf>, String> {
+    let relative = Path::new(path);
+    if relative.components().any(|c| !matches!(c, std::path::Component::Normal(_))) {
+        return Err("scripts can import only from their own directory and below".into());
     }
-    let mut file = root.join(asked).into_os_string();
+    let mut file = root.join(relative).into_os_string();
     file.push(".rhai");
     let file = PathBuf::from(file);
     if !file.is_file() {
         return Ok(None);
     }
-    // a symbolic link may lead out of the root
+    // a symbolic link may point outside the root
     let (real_root, real_file) = (root.canonicalize(), file.canonicalize());
     match (real_root, real_file) {
         (Ok(root), Ok(real)) if real.starts_with(&root) => Ok(Some(file)),
-        _ => Err("it leads out of the directory of the script".into()),
+        _ => Err("it is a link to a file outside the directory of the script".into()),
     }
 }
 
@@ -132,23 +134,24 @@ impl ModuleResolver for Resolver {
             error.set_position(position);
             error
         };
-        match self.now().modules.get(path) {
+        match self.imports().modules.get(path) {
             Some(Some(module)) => return Ok(Arc::clone(module)),
             Some(None) => {
-                let message = format!("{path:?} is imported while it is being imported: a circle");
+                let message =
+                    format!("cannot import {path:?}: it imports itself through other modules");
                 return Err(at(HostError::usage(message)));
             }
             None => {}
         }
-        self.now().modules.insert(path.to_owned(), None);
+        self.imports().modules.insert(path.to_owned(), None);
         let compiled = self.compile(engine, path);
-        self.now().modules.insert(path.to_owned(), compiled.as_ref().ok().cloned());
+        self.imports().modules.insert(path.to_owned(), compiled.as_ref().ok().cloned());
         if compiled.is_err() {
-            self.now().modules.remove(path);
+            self.imports().modules.remove(path);
         }
-        compiled.map_err(|fault| match fault {
-            Fault::Host(error) => at(error),
-            Fault::Script(file, error) => {
+        compiled.map_err(|error| match error {
+            ImportError::Host(error) => at(error),
+            ImportError::Script(file, error) => {
                 EvalAltResult::ErrorInModule(file, error, position).into()
             }
         })

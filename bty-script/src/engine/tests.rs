@@ -8,26 +8,30 @@ use super::*;
 use crate::context::{Capabilities, Capability};
 use crate::convert::{Size, to_json};
 use crate::error::Cause;
-use crate::terminal::Scripted;
-use crate::world::{SimulatedWorld, System};
+use crate::terminal::ScriptedTerminal;
+use crate::world::{SimulatedWorld, SystemWorld};
 
-fn on(host: ScriptContext, limits: Limits, text: &str) -> Result<Ended, ScriptError> {
-    let engine = Engine::new(host, limits);
-    let script = engine.compile("script.rhai", text, &Root::None)?;
+fn run_in(
+    context: ScriptContext,
+    limits: Limits,
+    text: &str,
+) -> Result<ScriptOutcome, ScriptError> {
+    let engine = Engine::new(context, limits);
+    let script = engine.compile("script.rhai", text, &ImportRoot::None)?;
     engine.run(&script, &[], &CancelToken::new())
 }
 
-fn compute(limits: Limits, text: &str) -> Result<Ended, ScriptError> {
-    on(ScriptContext::compute_only(), limits, text)
+fn compute(limits: Limits, text: &str) -> Result<ScriptOutcome, ScriptError> {
+    run_in(ScriptContext::compute_only(), limits, text)
 }
 
 /// This machine, as far as reading and waiting go: nothing that a test runs may write.
-fn real() -> ScriptContext {
-    real_with(Scripted::default())
+fn this_machine() -> ScriptContext {
+    this_machine_with(ScriptedTerminal::default())
 }
 
-fn real_with(terminal: Scripted) -> ScriptContext {
-    let world = System::world(Client::default(), Arc::new(terminal), Arc::new(()));
+fn this_machine_with(terminal: ScriptedTerminal) -> ScriptContext {
+    let world = SystemWorld::world(Client::default(), Arc::new(terminal), Arc::new(()));
     ScriptContext::new(Capabilities::NONE.with(Capability::Read).with(Capability::Power), world)
 }
 
@@ -37,7 +41,7 @@ fn variables_functions_depth_and_modules_are_counted() {
     let error = compute(Limits::server(), &variables).unwrap_err();
     assert_eq!(
         (error.cause, error.message.as_str()),
-        (Cause::Limit, "there are too many variables")
+        (Cause::Limit, "the script has too many variables")
     );
     assert!(error.place.is_some());
     let functions: String = (0..200).map(|i| format!("fn f{i}() {{}}\n")).collect();
@@ -51,34 +55,34 @@ fn variables_functions_depth_and_modules_are_counted() {
     (0..30)
         .for_each(|i| std::fs::write(dir.path().join(format!("m{i}.rhai")), "fn f() {}").unwrap());
     let engine = Engine::new(ScriptContext::compute_only(), Limits::server());
-    let root = Root::Directory(dir.path().to_owned());
+    let root = ImportRoot::Directory(dir.path().to_owned());
     for (count, is_fine) in [(10, true), (30, false)] {
         let script = engine.compile("script.rhai", &imports(count), &root).unwrap();
-        let ended = engine.run(&script, &[], &CancelToken::new());
-        assert_eq!(ended.is_ok(), is_fine, "{count} imports");
-        assert!(ended.err().is_none_or(|error| error.cause == Cause::Limit));
+        let outcome = engine.run(&script, &[], &CancelToken::new());
+        assert_eq!(outcome.is_ok(), is_fine, "{count} imports");
+        assert!(outcome.err().is_none_or(|error| error.cause == Cause::Limit));
     }
 }
 
 #[test]
-fn modules_that_import_each_other_are_a_mistake_and_no_hang() {
+fn modules_that_import_each_other_fail_instead_of_hanging() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("a.rhai"), "import \"b\" as b; fn f() {}").unwrap();
     std::fs::write(dir.path().join("b.rhai"), "import \"a\" as a; fn f() {}").unwrap();
     let engine = Engine::new(ScriptContext::compute_only(), Limits::operator());
     let script = engine
-        .compile("script.rhai", "import \"a\" as a;", &Root::Directory(dir.path().to_owned()))
+        .compile("script.rhai", "import \"a\" as a;", &ImportRoot::Directory(dir.path().to_owned()))
         .unwrap();
     let error = engine.run(&script, &[], &CancelToken::new()).unwrap_err();
-    assert!(error.message.contains("a circle"), "{error}");
+    assert!(error.message.contains("imports itself"), "{error}");
     assert!(error.place.unwrap().file.ends_with("b.rhai"));
 }
 
 #[test]
-fn waiting_counts_as_time() {
+fn waiting_counts_against_the_time_limit() {
     let begun = Instant::now();
     let limits = Limits::operator().with_time(Some(Duration::from_millis(200)));
-    let error = on(real(), limits, "sleep(600);").unwrap_err();
+    let error = run_in(this_machine(), limits, "sleep(600);").unwrap_err();
     assert_eq!(error.cause, Cause::Limit, "{error}");
     assert!(error.message.contains("longer than 0.2 s"), "{error}");
     // a bound on hanging, not on speed
@@ -86,28 +90,29 @@ fn waiting_counts_as_time() {
 }
 
 #[test]
-fn catching_does_not_help_against_a_limit() {
+fn limits_cannot_be_caught() {
     let limits = Limits::operator().with_time(Some(Duration::from_millis(200)));
-    let error = on(real(), limits, "loop { try { sleep(600); } catch {} }").unwrap_err();
+    let error =
+        run_in(this_machine(), limits, "loop { try { sleep(600); } catch {} }").unwrap_err();
     assert_eq!(error.cause, Cause::Limit, "{error}");
 }
 
 #[test]
 fn cancelling_ends_a_loop_and_a_wait() {
     for text in ["loop {}", "sleep(600);", "loop { try { sleep(600); } catch {} }"] {
-        let terminal = Scripted::default();
-        let engine = Engine::new(real_with(terminal.clone()), Limits::operator());
+        let terminal = ScriptedTerminal::default();
+        let engine = Engine::new(this_machine_with(terminal.clone()), Limits::operator());
         let script = engine
-            .compile("script.rhai", &format!("print(\"begun\"); {text}"), &Root::None)
+            .compile("script.rhai", &format!("print(\"begun\"); {text}"), &ImportRoot::None)
             .unwrap();
         let cancel = CancelToken::new();
-        let host = engine.host.clone();
+        let context = engine.context.clone();
         let canceller = std::thread::spawn(move || {
             let begun = Instant::now();
             while terminal.printed().is_empty() && begun.elapsed() < Duration::from_secs(60) {
                 std::thread::sleep(Duration::from_millis(1));
             }
-            host.interrupt();
+            context.interrupt();
         });
         let error = engine.run(&script, &[], &cancel).unwrap_err();
         canceller.join().unwrap();
@@ -116,11 +121,11 @@ fn cancelling_ends_a_loop_and_a_wait() {
 }
 
 #[test]
-fn nothing_can_be_evaluated_or_imported_behind_the_back() {
+fn eval_and_imports_outside_the_root_are_refused() {
     for (text, why) in [
         ("eval(\"1\")", "eval"),
-        ("import \"/etc/passwd\" as p;", "nothing can be imported here"),
-        ("import \"confirm\" as c;", "nothing can be imported here"),
+        ("import \"/etc/passwd\" as p;", "this script may not import anything"),
+        ("import \"confirm\" as c;", "this script may not import anything"),
         ("let x = nowhere;", "nowhere"),
         ("timestamp()", "timestamp"),
     ] {
@@ -131,7 +136,7 @@ fn nothing_can_be_evaluated_or_imported_behind_the_back() {
 }
 
 #[test]
-fn a_host_without_capabilities_only_computes() {
+fn a_context_without_capabilities_only_computes() {
     for text in [
         "disks()",
         "disks::list()",
@@ -178,19 +183,24 @@ fn a_host_without_capabilities_only_computes() {
 
 #[test]
 fn local_images_need_no_network_and_others_do() {
-    let host = || {
+    let context = || {
         ScriptContext::new(
             Capabilities::NONE.with(Capability::Read),
-            System::world(Client::default(), Arc::new(Scripted::default()), Arc::new(())),
+            SystemWorld::world(
+                Client::default(),
+                Arc::new(ScriptedTerminal::default()),
+                Arc::new(()),
+            ),
         )
     };
-    let local = on(host(), Limits::operator(), "images::open(\"/nowhere.img\")").unwrap_err();
+    let local =
+        run_in(context(), Limits::operator(), "images::open(\"/nowhere.img\")").unwrap_err();
     assert_eq!(local.kind(), "source");
     for text in
         ["images::open(\"http://127.0.0.1:1/x\")", "catalog::load(\"oras://127.0.0.1/a/b:c\")"]
     {
         assert_eq!(
-            on(host(), Limits::operator(), text).unwrap_err().kind(),
+            run_in(context(), Limits::operator(), text).unwrap_err().kind(),
             "capability",
             "{text}"
         );
@@ -212,13 +222,13 @@ const RACK: &str = r#"
     disk_size = "16G"
 "#;
 
-fn described(text: &str) -> Result<Ended, ScriptError> {
+fn simulate(text: &str) -> Result<ScriptOutcome, ScriptError> {
     let (world, ..) = SimulatedWorld::parse(RACK).unwrap();
-    on(ScriptContext::new(Capabilities::all(), world), Limits::operator(), text)
+    run_in(ScriptContext::new(Capabilities::all(), world), Limits::operator(), text)
 }
 
 #[test]
-fn a_failure_of_the_host_is_a_value_and_a_throw_stays_what_it_was() {
+fn a_host_error_is_caught_as_error_and_a_throw_as_the_thrown_value() {
     let text = r#"
         let found = [];
         try { disks::by_serial("none") } catch (e) { found.push(type_of(e)); found.push(e.kind); found.push(e.hint.contains("HUGE")); }
@@ -228,7 +238,7 @@ fn a_failure_of_the_host_is_a_value_and_a_throw_stays_what_it_was() {
         try { let a = [1]; a[5] } catch (e) { found.push(e.error); }
         found
     "#;
-    let found = to_json(&described(text).unwrap().value).unwrap();
+    let found = to_json(&simulate(text).unwrap().value).unwrap();
     let wanted = serde_json::json!([
         "Error",
         "refused",
@@ -244,7 +254,7 @@ fn a_failure_of_the_host_is_a_value_and_a_throw_stays_what_it_was() {
 }
 
 #[test]
-fn uncaught_failures_tell_whose_they_are() {
+fn uncaught_failures_have_their_cause() {
     for (text, cause, kind) in [
         ("disks::by_serial(\"none\")", Cause::Host, "refused"),
         ("throw \"mine\"", Cause::Throw, "throw"),
@@ -253,48 +263,48 @@ fn uncaught_failures_tell_whose_they_are() {
         ("1 + ", Cause::Syntax, "syntax"),
         ("size(-1)", Cause::Host, "usage"),
     ] {
-        let error = described(text).unwrap_err();
+        let error = simulate(text).unwrap_err();
         assert_eq!((error.cause, error.kind()), (cause, kind), "{text}: {error}");
     }
 }
 
 #[test]
-fn a_failure_in_a_function_shows_the_line_and_the_way_there() {
+fn a_failure_in_a_function_shows_its_line_and_the_calls() {
     let error =
-        described("fn pick(s) {\n    disks::by_serial(s)\n}\n\npick(\"none\");").unwrap_err();
+        simulate("fn pick(s) {\n    disks::by_serial(s)\n}\n\npick(\"none\");").unwrap_err();
     let shown = error.to_string();
     let wanted = "no disk matches serial:none\n  --> script.rhai:2:12\n   |\n 2 |     disks::by_serial(s)\n   |            ^\n  called from script.rhai:5:1";
     assert_eq!(shown, wanted);
 }
 
 #[test]
-fn misspelt_options_are_refused() {
+fn misspelled_options_are_refused() {
     let error =
-        described("flash(\"/images/a.img\", \"serial:HUGE\", #{ verfy: false })").unwrap_err();
-    assert_eq!(error.message, "flash has no option verfy");
-    let error = described("flash(\"/images/a.img\", \"serial:HUGE\", #{ verify: 1 })").unwrap_err();
-    assert_eq!(error.message, "the option verify is true or false");
+        simulate("flash(\"/images/a.img\", \"serial:HUGE\", #{ verfy: false })").unwrap_err();
+    assert_eq!(error.message, "unknown option verfy of flash");
+    let error = simulate("flash(\"/images/a.img\", \"serial:HUGE\", #{ verify: 1 })").unwrap_err();
+    assert_eq!(error.message, "the option verify of flash must be true or false");
 }
 
 #[test]
 fn reboot_ends_the_script_and_cannot_be_caught() {
-    let ended =
-        described("try { reboot(); } catch { throw \"caught\" } throw \"went on\"").unwrap();
-    assert_eq!(ended.power, Some(Power::Reboot));
-    let ended = described("fn f() { power_off() } f(); throw \"went on\"").unwrap();
-    assert_eq!(ended.power, Some(Power::PowerOff));
-    let ended = described("fn f() { exit(3) } f();").unwrap();
-    assert!(ended.by_exit);
-    assert_eq!(ended.value.as_int(), Ok(3));
+    let outcome =
+        simulate("try { reboot(); } catch { throw \"caught\" } throw \"went on\"").unwrap();
+    assert_eq!(outcome.power, Some(PowerAction::Reboot));
+    let outcome = simulate("fn f() { power_off() } f(); throw \"went on\"").unwrap();
+    assert_eq!(outcome.power, Some(PowerAction::PowerOff));
+    let outcome = simulate("fn f() { exit(3) } f();").unwrap();
+    assert!(outcome.by_exit);
+    assert_eq!(outcome.value.as_int(), Ok(3));
 }
 
 #[test]
-fn no_bit_of_a_size_is_lost() {
+fn sizes_keep_all_64_bits() {
     let text = "let d = disks::by_serial(\"HUGE\"); [d.size_bytes == size(\"18446744073709551104\"), d.size_bytes - 1 < d.size_bytes, `${d.size_bytes}`, d.size_bytes / 2 * 2 == d.size_bytes]";
-    let found = to_json(&described(text).unwrap().value).unwrap();
+    let found = to_json(&simulate(text).unwrap().value).unwrap();
     assert_eq!(found, serde_json::json!([true, true, "16.0 EiB", true]));
-    let error = described("disks::by_serial(\"HUGE\").size_bytes.bytes").unwrap_err();
-    assert!(error.message.contains("more than an integer holds"), "{error}");
+    let error = simulate("disks::by_serial(\"HUGE\").size_bytes.bytes").unwrap_err();
+    assert!(error.message.contains("do not fit into an integer"), "{error}");
     for text in [
         "disks::by_serial(\"HUGE\").size_bytes * 2",
         "size(0) - disks::by_serial(\"HUGE\").size_bytes",
@@ -302,7 +312,7 @@ fn no_bit_of_a_size_is_lost() {
         "size(5) % size(0)",
         "size(5) / size(0)",
     ] {
-        assert!(described(text).unwrap_err().message.contains("is no size"), "{text}");
+        assert!(simulate(text).unwrap_err().message.contains("out of range"), "{text}");
     }
 }
 
@@ -314,19 +324,19 @@ fn the_progress_function_sees_events_and_cancels_by_throwing() {
         [phases, report.is_success]
     "#;
     assert_eq!(
-        to_json(&described(text).unwrap().value).unwrap(),
+        to_json(&simulate(text).unwrap().value).unwrap(),
         serde_json::json!([["wipe", "write", "verify"], true])
     );
-    let error = described("flash(\"/images/a.img\", \"serial:HUGE\", #{}, |e| throw \"enough\")")
+    let error = simulate("flash(\"/images/a.img\", \"serial:HUGE\", #{}, |e| throw \"enough\")")
         .unwrap_err();
     assert_eq!((error.cause, error.message.as_str()), (Cause::Throw, "enough"));
 }
 
 /// The value of `text` as JSON, or the message of its failure and the hint.
-fn outcome(text: &str) -> Result<serde_json::Value, String> {
+fn evaluate(text: &str) -> Result<serde_json::Value, String> {
     let shown =
         |error: ScriptError| format!("{}: {}", error.message, error.hint.unwrap_or_default());
-    compute(Limits::operator(), text).map(|ended| to_json(&ended.value).unwrap()).map_err(shown)
+    compute(Limits::operator(), text).map(|outcome| to_json(&outcome.value).unwrap()).map_err(shown)
 }
 
 #[test]
@@ -363,51 +373,48 @@ fn sizes_compare_with_texts_and_numbers_in_every_operator() {
         ("#{} == \"auto\" || 5 == \"all\" || () == 1 || \"\" == ()", false),
         ("let limit = \"1G\"; [size(\"2G\")].all(|s| s > limit)", true),
     ] {
-        assert_eq!(outcome(text), Ok(wanted.into()), "{text}");
+        assert_eq!(evaluate(text), Ok(wanted.into()), "{text}");
     }
 }
 
 #[test]
-fn values_of_unlike_types_are_never_silently_out_of_order() {
+fn comparing_values_of_different_types_fails() {
     for (text, why) in [
         ("size(5) > \"big\"", "\"big\" is not a size"),
         ("size(5) == \"big\"", "\"big\" is not a size"),
         (
             "size(5).bytes > \"100G\"",
-            "a number and a text cannot be compared by >: write size(\"100G\")",
+            "cannot compare a number and a string with >: use size(\"100G\")",
         ),
-        ("\"100G\" == 5", "a text and a number cannot be compared by ==: write size(\"100G\")"),
-        ("5.5 != \"100G\"", "cannot be compared by !="),
-        ("5 in [\"4G\"]", "cannot be compared by =="),
-        ("5 < \"x\"", "parse_int() and parse_float()"),
-        (
-            "() < 5",
-            "() and a number cannot be compared by <: () stands for a value that is not known",
-        ),
-        ("size(5) >= ()", "a size and () cannot be compared by >="),
-        ("\"x\" > ()", "a text and () cannot be compared"),
-        ("() <= ()", "cannot be compared"),
-        ("size(5) < true", "a size and true or false cannot be compared"),
-        ("size(5) == [5]", "a size and an array cannot be compared by =="),
-        ("[1] < 2", "an array and a number cannot be compared"),
-        ("size(5) + \"1G\"", "a size and the text \"1G\" cannot be added"),
-        ("let s = size(5); s += \"1G\"; s", "cannot be added"),
+        ("\"100G\" == 5", "cannot compare a string and a number with ==: use size(\"100G\")"),
+        ("5.5 != \"100G\"", "with !="),
+        ("5 in [\"4G\"]", "with =="),
+        ("5 < \"x\"", "parse_int() or parse_float()"),
+        ("() < 5", "cannot compare () and a number with <: () means that the value is unknown"),
+        ("size(5) >= ()", "cannot compare a size and () with >="),
+        ("\"x\" > ()", "cannot compare a string and ()"),
+        ("() <= ()", "cannot compare"),
+        ("size(5) < true", "cannot compare a size and true or false"),
+        ("size(5) == [5]", "cannot compare a size and an array with =="),
+        ("[1] < 2", "cannot compare an array and a number"),
+        ("size(5) + \"1G\"", "cannot add a size and the string \"1G\""),
+        ("let s = size(5); s += \"1G\"; s", "cannot add"),
         ("size(5) * 1.5", "there is no function * (Size, f64)"),
         ("size(5) / \"1\"", "there is no function /"),
         ("max(5, \"1G\")", "there is no function max"),
     ] {
-        let error = outcome(text).expect_err(text);
+        let error = evaluate(text).expect_err(text);
         assert!(error.contains(why), "{text}: {error}");
     }
-    assert_eq!(outcome("\"free: \" + size(1024) + \" here\""), Ok("free: 1.0 KiB here".into()));
+    assert_eq!(evaluate("\"free: \" + size(1024) + \" here\""), Ok("free: 1.0 KiB here".into()));
     let error = compute(Limits::operator(), "let a = 1;\nif a > \"100G\" { throw 1 }").unwrap_err();
     assert_eq!(error.place.map(|place| (place.line, place.column)), Some((2, 6)));
 }
 
 #[test]
-fn a_comparator_orders_or_ends_the_script() {
+fn an_invalid_comparer_fails_the_script() {
     let sizes = "let s = [size(\"3G\"), size(\"1G\"), size(\"2G\")];";
-    let of = |rest: &str| outcome(&format!("{sizes} {rest} s.map(|x| x / size(\"1G\"))"));
+    let of = |rest: &str| evaluate(&format!("{sizes} {rest} s.map(|x| x / size(\"1G\"))"));
     for (sort, wanted) in [
         ("s.sort(|a, b| a - b);", [1, 2, 3]),
         ("s.sort(|a, b| b - a);", [3, 2, 1]),
@@ -422,26 +429,26 @@ fn a_comparator_orders_or_ends_the_script() {
     for (sort, why) in [
         ("s.sort(|a, b| a.nothing - b.nothing);", "has no field nothing"),
         ("s.sort(|a, b| throw \"no\");", "no"),
-        ("s.sort(|a, b| \"a\");", "the function given to sort() gave a value of type string"),
-        ("s.order(|a, b| ());", "the function given to sort() gave"),
-        ("s.sort(|a, b| a);", "contradicts itself"),
+        ("s.sort(|a, b| \"a\");", "the callback of sort() returned a value of type string"),
+        ("s.order(|a, b| ());", "the callback of sort() returned"),
+        ("s.sort(|a, b| a);", "is inconsistent"),
         ("s.sort(|a| 1);", "there is no function"),
     ] {
         let error = of(sort).expect_err(sort);
         assert!(error.contains(why), "{sort}: {error}");
     }
     assert_eq!(
-        outcome("let s = [3, 1]; try { s.sort(|a, b| throw 1) } catch {} s"),
+        evaluate("let s = [3, 1]; try { s.sort(|a, b| throw 1) } catch {} s"),
         Ok(serde_json::json!([3, 1]))
     );
     assert_eq!(
-        outcome("let s = [1, 1, 1]; s.sort(|a, b| a < b); s.sort(|a, b| a <= b); s"),
+        evaluate("let s = [1, 1, 1]; s.sort(|a, b| a < b); s.sort(|a, b| a <= b); s"),
         Ok(serde_json::json!([1, 1, 1]))
     );
 }
 
 #[test]
-fn what_a_function_says_of_an_item_is_true_or_false() {
+fn callbacks_must_return_true_or_false() {
     for (text, wanted) in [
         ("[1, 2, 3].filter(|x| x > 1)", serde_json::json!([2, 3])),
         ("[1, 2, 3].filter(|x, i| i > 1)", serde_json::json!([3])),
@@ -468,7 +475,7 @@ fn what_a_function_says_of_an_item_is_true_or_false() {
             serde_json::json!([2, 2]),
         ),
     ] {
-        assert_eq!(outcome(text), Ok(wanted), "{text}");
+        assert_eq!(evaluate(text), Ok(wanted), "{text}");
     }
     for call in [
         "filter(|x| 1)",
@@ -480,28 +487,28 @@ fn what_a_function_says_of_an_item_is_true_or_false() {
         "retain(|x| x)",
         "dedup(|a, b| 0)",
     ] {
-        let error = outcome(&format!("let a = [1, 2]; a.{call}")).expect_err(call);
+        let error = evaluate(&format!("let a = [1, 2]; a.{call}")).expect_err(call);
         let name = call.split('(').next().unwrap();
         assert!(
             error.starts_with(&format!("the function given to {name}() gave a value of type")),
             "{call}: {error}"
         );
-        let error = outcome(&format!("let a = [1, 2]; a.{name}(|a| nowhere(a))")).expect_err(call);
+        let error = evaluate(&format!("let a = [1, 2]; a.{name}(|a| nowhere(a))")).expect_err(call);
         assert!(error.starts_with("there is no function"), "{call}: {error}");
     }
-    let error = outcome("#{ a: 1 }.filter(|k, v| v)").unwrap_err();
-    assert!(error.contains("given to filter() gave"), "{error}");
+    let error = evaluate("#{ a: 1 }.filter(|k, v| v)").unwrap_err();
+    assert!(error.contains("callback of filter() returned"), "{error}");
 }
 
 #[test]
-fn what_a_person_is_shown_cannot_drive_the_terminal() {
+fn shown_text_cannot_control_the_terminal() {
     let (world, _, terminal) = SimulatedWorld::parse("").unwrap();
     let text = "ui::say(\"a\\x1b[2Jb\\x07\"); ui::say(ui::paint(\"bad\", \"red\")); ui::say(ui::clean(\"x\\x1b[31my\")); ui::table([#{ a: \"\\x1b]0;t\\x07\" }]);";
-    on(ScriptContext::new(Capabilities::all(), world), Limits::operator(), text).unwrap();
+    run_in(ScriptContext::new(Capabilities::all(), world), Limits::operator(), text).unwrap();
     assert!(
-        terminal.shown().iter().all(|line| !line.contains(['\u{1b}', '\u{7}'])),
+        terminal.transcript().iter().all(|line| !line.contains(['\u{1b}', '\u{7}'])),
         "{:?}",
-        terminal.shown()
+        terminal.transcript()
     );
 }
 
@@ -511,7 +518,7 @@ proptest! {
     #[test]
     fn sizes_calculate_exactly(a in any::<u64>(), b in any::<u64>(), n in any::<i64>()) {
         let engine = Engine::new(ScriptContext::compute_only(), Limits::operator());
-        let script = engine.compile("s", "fn sum(a, b) { a + b } fn less(a, n) { a < n } fn times(a, n) { a * n }", &Root::None).unwrap();
+        let script = engine.compile("s", "fn sum(a, b) { a + b } fn less(a, n) { a < n } fn times(a, n) { a * n }", &ImportRoot::None).unwrap();
         let call = |name: &str, left: Dynamic, right: Dynamic| engine.call(&script, name, vec![left, right], &CancelToken::new());
         let size = |n: u64| Dynamic::from(Size(n));
         let sum = call("sum", size(a), size(b)).ok().map(|e| e.value.cast::<Size>().0);

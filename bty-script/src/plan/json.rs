@@ -1,46 +1,46 @@
-//! The plan as JSON, in the shape that live environments of other versions understand.
+//! Plans as JSON, for live environments that do not understand plan scripts.
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{Header, PlanScript};
-use crate::scripts;
+use crate::bundled;
 
-/// What a machine is to do, told by `mode`.
+/// What a machine should do; the JSON field `mode` tells the variants apart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "mode", rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum JsonPlan {
-    /// Write an image to the disk with this serial number.
+    /// Write an image to a disk.
     Flash {
-        /// Where the image is.
+        /// Reference of the image.
         image: String,
-        /// The disk.
+        /// Serial number of the disk.
         target_disk_serial: String,
-        /// Name of the image, for people.
+        /// Name of the image, for display.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         name: Option<String>,
         /// SHA-256 of the image as published.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         disk_image_sha: Option<String>,
-        /// Format id; a hint.
+        /// Format of the image; only a hint.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         format: Option<String>,
     },
-    /// Ask the person.
+    /// Start the wizard.
     Interactive {
-        /// Catalog to offer.
+        /// Reference of the catalog to offer.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         catalog: Option<String>,
     },
-    /// Post the inventory, then reboot.
+    /// Send the inventory, then reboot.
     Inventory,
-    /// Nothing.
+    /// Do nothing.
     Exit,
 }
 
 impl JsonPlan {
-    /// The script that does the same on `machine`; `None` when a person has to be asked.
+    /// The plan script that does the same on `machine`; `None` for all modes but `flash`.
     #[must_use]
     pub fn script(&self, machine: &str) -> Option<PlanScript> {
         let value = match self {
@@ -59,7 +59,7 @@ impl JsonPlan {
         Some(PlanScript {
             header,
             value,
-            source: scripts::text("auto").unwrap_or_default().to_owned(),
+            source: bundled::text("auto").unwrap_or_default().to_owned(),
         })
     }
 }

@@ -1,14 +1,14 @@
-//! JSON as a literal of the script language: data that can never become code.
+//! Writes JSON as a rhai literal that can never become code.
 
 use serde_json::Value;
 
 use crate::error::HostError;
 
-/// `value` as a literal: maps with quoted names, strings in which everything but plain ASCII is
-/// escaped.
+/// Writes `value` as a rhai literal. Names of maps are quoted, and strings are escaped to printable
+/// ASCII.
 ///
 /// # Errors
-/// `usage` for a number that no script can hold exactly: an integer beyond 64 bits with sign.
+/// Kind `usage`: `value` contains an integer that does not fit into a signed 64-bit integer.
 pub fn literal(value: &Value) -> Result<String, HostError> {
     let mut text = String::new();
     write(value, &mut text)?;
@@ -45,12 +45,12 @@ fn write(value: &Value, text: &mut String) -> Result<(), HostError> {
 
 fn number(number: &serde_json::Number) -> Result<String, HostError> {
     match (number.as_i64(), number.is_f64(), number.as_f64()) {
-        // the smallest one cannot be written as a negated literal
+        // rhai has no literal for the smallest integer
         (Some(i64::MIN), ..) => Ok(format!("({} - 1)", i64::MIN + 1)),
         (Some(int), ..) => Ok(int.to_string()),
-        // always with a point or an exponent, so that it stays a float
+        // Debug always adds a point or an exponent, so it stays a float
         (None, true, Some(float)) => Ok(format!("{float:?}")),
-        _ => Err(HostError::usage(format!("{number} is more than a script can hold"))),
+        _ => Err(HostError::usage(format!("{number} does not fit into an integer of scripts"))),
     }
 }
 

@@ -1,59 +1,58 @@
-//! What a machine tells its server: `POST /pxe/{mac}/status`.
+//! What a machine reports to its server with `POST /pxe/{mac}/status`.
 
 use bty::Digest;
 use bty::flash::FlashReport;
 use bty::progress::Counts;
 use serde::{Deserialize, Serialize};
 
-/// The body of a report. Fields beyond `status` and `reason` are sent only to servers that gave a
-/// plan script.
+/// The body of a report. Servers that do not send plan scripts get only `status` and `reason`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// `progress`, `done` or `failed`.
     pub status: String,
-    /// Why it failed, at most 500 characters.
+    /// Why the plan failed, at most 500 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The token of the boot cycle that the plan came with.
+    /// The boot cycle token in the plan's header.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cycle: Option<String>,
-    /// How far it is.
+    /// For the status `progress`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
-    /// The disks that were flashed, with their proof.
+    /// For the status `done`: the flashed disks, with their proof.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub disks: Vec<FlashedDisk>,
 }
 
-/// How far a flash is. All sizes are bytes.
+/// Progress of a flash. All sizes are in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     /// `wipe`, `write`, `verify` or `finish`.
     pub phase: String,
-    /// Read from the source.
+    /// Bytes read from the source.
     pub source_bytes: u64,
-    /// How many the source will give, when known.
+    /// Total bytes of the source, if known.
     pub source_total: Option<u64>,
-    /// Decoded so far.
+    /// Bytes decoded.
     pub decoded_bytes: u64,
-    /// Size of the disk image, when known.
+    /// Size of the disk image, if known.
     pub decoded_total: Option<u64>,
-    /// Written or made zero, on the slowest disk.
+    /// Bytes written or zeroed on the slowest disk.
     pub written_bytes: u64,
-    /// Read back and equal, on the slowest disk.
+    /// Bytes read back and found equal on the slowest disk.
     pub verified_bytes: u64,
 }
 
-/// A disk that holds an image now.
+/// A successfully flashed disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlashedDisk {
-    /// Device node.
+    /// Path of the device node.
     pub path: String,
-    /// Serial number.
+    /// Serial number, if the disk reports one.
     pub serial: Option<String>,
-    /// Where the image came from.
+    /// Reference of the image.
     pub image: String,
-    /// SHA-256 of the image over the wire.
+    /// SHA-256 of the image as published, if it was computed.
     pub sha256: Option<Digest>,
     /// Size of the disk image in bytes.
     pub disk_bytes: u64,
@@ -61,38 +60,38 @@ pub struct FlashedDisk {
     pub verified_bytes: u64,
 }
 
-/// Longer reasons are cut.
+/// Longer reasons are truncated.
 const REASON_CHARS: usize = 500;
 
 impl Report {
-    /// All went well.
+    /// The plan succeeded and flashed `disks`.
     #[must_use]
     pub fn done(disks: Vec<FlashedDisk>) -> Self {
         Self { status: "done".into(), disks, ..Self::default() }
     }
 
-    /// It failed.
+    /// The plan failed for `reason`, which is truncated to 500 characters.
     #[must_use]
     pub fn failed(reason: &str) -> Self {
         let reason: String = reason.chars().take(REASON_CHARS).collect();
         Self { status: "failed".into(), reason: Some(reason), ..Self::default() }
     }
 
-    /// It goes on.
+    /// The flash is in progress.
     #[must_use]
     pub fn progress(progress: Progress) -> Self {
         Self { status: "progress".into(), progress: Some(progress), ..Self::default() }
     }
 
-    /// What every server understands: `status` and `reason`.
+    /// Only the fields that every server understands: `status` and `reason`.
     #[must_use]
-    pub fn plain(&self) -> Self {
+    pub fn basic(&self) -> Self {
         Self { status: self.status.clone(), reason: self.reason.clone(), ..Self::default() }
     }
 }
 
 impl FlashedDisk {
-    /// The disks of `report` that were flashed.
+    /// The disks that `report` lists as flashed.
     #[must_use]
     pub fn of(report: &FlashReport) -> Vec<Self> {
         let done = report.targets.iter().filter(|target| target.failure.is_none());
@@ -109,7 +108,7 @@ impl FlashedDisk {
 }
 
 impl Progress {
-    /// From the counts of an event.
+    /// Builds the progress from the counts of a progress event.
     #[must_use]
     pub fn new(phase: &str, counts: &Counts, written_bytes: u64, verified_bytes: u64) -> Self {
         Self {

@@ -17,12 +17,12 @@ fn plan(value: Value, source: &str) -> PlanScript {
 }
 
 fn value_of(script: &PlanScript) -> Value {
-    let ended = run(&engine(), "plan", &script.render().unwrap(), &CancelToken::new()).unwrap();
-    to_json(&ended.value).unwrap()
+    let outcome = run(&engine(), "plan", &script.render().unwrap(), &CancelToken::new()).unwrap();
+    to_json(&outcome.value).unwrap()
 }
 
 #[test]
-fn a_rendered_plan_reads_back_and_runs() {
+fn a_rendered_plan_parses_and_runs() {
     let script = plan(
         json!({"disk": {"serial": "S1"}, "sizes": [1, -2, 0.5, null, true]}),
         "fn run(p) { p }",
@@ -79,11 +79,11 @@ fn statements_outside_functions_happen_once() {
 }
 
 #[test]
-fn a_newer_version_and_other_texts_are_refused() {
+fn newer_versions_and_invalid_headers_are_refused() {
     for (text, why) in [
         ("//! bty plan script 2\n//! machine: x\n", "version 2"),
-        ("//! bty plan script x\n", "no version"),
-        ("//! bty plan script 1\nconst PLAN = 1;", "for which machine"),
+        ("//! bty plan script x\n", "version is missing"),
+        ("//! bty plan script 1\nconst PLAN = 1;", "machine is missing"),
         ("<html>", "first line"),
         ("", "first line"),
     ] {
@@ -103,7 +103,7 @@ fn mac_addresses_have_one_form() {
 }
 
 #[test]
-fn the_json_plan_has_the_wire_shape() {
+fn json_plans_have_the_wire_format() {
     let text = r#"{"mode":"flash","image":"http://h/a.img","target_disk_serial":"S1","name":"a","disk_image_sha":"00","extra":1}"#;
     let plan: JsonPlan = serde_json::from_str(text).unwrap();
     let script = plan.script("52:54:00:12:34:56").unwrap();
@@ -118,7 +118,7 @@ fn the_json_plan_has_the_wire_shape() {
 }
 
 #[test]
-fn the_json_plan_flashes_the_disk_that_it_names_and_reboots() {
+fn a_json_plan_flashes_its_disk_and_reboots() {
     let world = "[[disks]]\npath = \"/dev/sda\"\nsize = \"8G\"\nserial = \"OTHER\"\n\
         [[disks]]\npath = \"/dev/sdb\"\nsize = \"8G\"\nserial = \"S1\"\nappears_after = 5\n\
         [[images]]\nsrc = \"http://h/a.img\"\ndisk_size = \"1G\"\n";
@@ -130,8 +130,8 @@ fn the_json_plan_flashes_the_disk_that_it_names_and_reboots() {
         let plan = json!({ "mode": "flash", "image": "http://h/a.img", "target_disk_serial": "S1", "disk_image_sha": sha });
         let plan: JsonPlan = serde_json::from_value(plan).unwrap();
         let text = plan.script("52:54:00:12:34:56").unwrap().render().unwrap();
-        let ended = run(&engine, "flash", &text, &CancelToken::new()).unwrap();
-        assert_eq!(ended.power, Some(crate::error::Power::Reboot));
+        let outcome = run(&engine, "flash", &text, &CancelToken::new()).unwrap();
+        assert_eq!(outcome.power, Some(crate::error::PowerAction::Reboot));
         // it waited for the disk, which came late
         let flashed = effects.list().into_iter().find_map(|effect| match effect {
             Effect::Flash { targets, sha256, .. } => {

@@ -1,7 +1,7 @@
-//! The terminal this process was started on.
+//! The terminal that this process was started on.
 //!
-//! Lines are read by the terminal itself (its line mode), so that a serial line, a console without
-//! escape sequences and a pipe all work.
+//! The kernel's line discipline edits lines (canonical mode), so that serial lines and consoles
+//! without escape sequences work too.
 
 use std::io::{IsTerminal, Write};
 use std::thread;
@@ -14,28 +14,27 @@ use rustix::termios::{
     tcsetattr,
 };
 
-use super::{Size, Style, Terminal, shown, stdout};
+use super::{Style, Terminal, TerminalSize, escape_for_terminal, stdout};
 
 const CANCEL_POLL: Duration = Duration::from_millis(50);
 const SHOW_CURSOR: &str = "\x1b[?25h";
 
-/// The terminal of this process. Puts its modes back when dropped.
+/// The terminal of this process. Restores its modes when dropped.
 pub struct Console {
-    has_colour: bool,
+    has_color: bool,
     can_ask: bool,
     before: Option<Termios>,
 }
 
 impl Console {
-    /// The terminal; `has_colour` where styles may be used.
+    /// Uses styles if `has_color`.
     #[must_use]
-    pub fn new(has_colour: bool) -> Self {
+    pub fn new(has_color: bool) -> Self {
         let stdin = std::io::stdin();
-        Self { has_colour, can_ask: stdin.is_terminal(), before: tcgetattr(&stdin).ok() }
+        Self { has_color, can_ask: stdin.is_terminal(), before: tcgetattr(&stdin).ok() }
     }
 
-    /// Puts the modes and the cursor back to what they were; also done when dropped. For signal
-    /// handlers and panics.
+    /// Restores modes and cursor. Dropping does it too; a forced exit has to call it.
     pub fn restore(&self) {
         if let Some(before) = &self.before {
             let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, before);
@@ -43,7 +42,8 @@ impl Console {
         }
     }
 
-    /// Lines, echo, signals, and a cursor: whatever ran before may have left it otherwise.
+    /// Turns on line mode, echo, signals and the cursor, which an earlier program may have turned
+    /// off.
     fn make_usable(&self) {
         let stdin = std::io::stdin();
         let Ok(mut modes) = tcgetattr(&stdin) else { return };
@@ -55,8 +55,7 @@ impl Console {
         show_cursor();
     }
 
-    /// Waits at most `time`; true when somebody pressed Enter meanwhile. Without a terminal nobody
-    /// can.
+    /// Waits at most `time`; true if somebody pressed Enter. Always false without a terminal.
     pub fn wait_for_enter(&self, time: Duration, cancel: &CancelToken) -> bool {
         let end = Instant::now() + time;
         if !self.can_ask {
@@ -68,7 +67,7 @@ impl Console {
         self.wait_for_line(cancel, Some(end)) && read_line().is_ok_and(|line| line.is_some())
     }
 
-    /// Waits until a whole line is there; false when cancelled, or when `end` has come.
+    /// Waits for a whole line; false if cancelled, or at `end`.
     fn wait_for_line(&self, cancel: &CancelToken, end: Option<Instant>) -> bool {
         let stdin = std::io::stdin();
         let pause = Timespec { tv_sec: 0, tv_nsec: i64::from(CANCEL_POLL.subsec_nanos()) };
@@ -97,7 +96,7 @@ fn show_cursor() {
     }
 }
 
-/// One line, read byte by byte so that nothing beyond it is taken from whoever reads next.
+/// Reads one line byte by byte, so that the rest of the input stays for the next reader.
 fn read_line() -> std::io::Result<Option<String>> {
     let stdin = std::io::stdin();
     let mut line = Vec::new();
@@ -108,7 +107,7 @@ fn read_line() -> std::io::Result<Option<String>> {
             Ok(0) => break,
             Ok(_) if byte[0] == b'\n' => break,
             Ok(_) => line.push(byte[0]),
-            // Ctrl-C arrives as a signal; whether it cancels is for the caller to see
+            // Ctrl-C arrives as a signal; the caller checks whether it cancels
             Err(rustix::io::Errno::INTR) => return Ok(None),
             Err(e) => return Err(e.into()),
         }
@@ -117,40 +116,40 @@ fn read_line() -> std::io::Result<Option<String>> {
 }
 
 impl Terminal for Console {
-    fn size(&self) -> Size {
-        let told = [tcgetwinsize(std::io::stderr()), tcgetwinsize(std::io::stdout())]
+    fn size(&self) -> TerminalSize {
+        let reported = [tcgetwinsize(std::io::stderr()), tcgetwinsize(std::io::stdout())]
             .into_iter()
             .flatten()
             .next();
-        match told {
-            // a serial line tells nothing
+        match reported {
+            // serial lines report 0
             Some(size) if size.ws_col > 0 && size.ws_row > 0 => {
-                Size { columns: size.ws_col.into(), rows: size.ws_row.into() }
+                TerminalSize { columns: size.ws_col.into(), rows: size.ws_row.into() }
             }
-            _ => Size::default(),
+            _ => TerminalSize::default(),
         }
     }
 
     fn print(&self, text: &str) {
-        stdout::write_line(&shown(text, self.has_colour && std::io::stdout().is_terminal()));
+        stdout::write_line(&escape_for_terminal(
+            text,
+            self.has_color && std::io::stdout().is_terminal(),
+        ));
     }
 
     fn say(&self, text: &str) {
-        let _ = writeln!(std::io::stderr().lock(), "{}", shown(text, self.has_colour));
+        let _ = writeln!(std::io::stderr().lock(), "{}", escape_for_terminal(text, self.has_color));
     }
 
     fn read_line(&self, prompt: &str, cancel: &CancelToken) -> Result<Option<String>> {
         if !self.can_ask {
-            return Err(Error::new(
-                ErrorKind::Usage,
-                "nobody is there to answer: stdin is no terminal",
-            )
-            .hint("run it on a terminal, or give the answers as arguments"));
+            return Err(Error::new(ErrorKind::Usage, "cannot ask: stdin is not a terminal")
+                .hint("run it on a terminal, or pass the answers as arguments"));
         }
         self.make_usable();
         {
             let mut stderr = std::io::stderr().lock();
-            let _ = write!(stderr, "{}", shown(prompt, self.has_colour));
+            let _ = write!(stderr, "{}", escape_for_terminal(prompt, self.has_color));
             let _ = stderr.flush();
         }
         if !self.wait_for_line(cancel, None) {
@@ -166,7 +165,7 @@ impl Terminal for Console {
     }
 
     fn paint(&self, style: Style, text: &str) -> String {
-        if self.has_colour && !text.is_empty() {
+        if self.has_color && !text.is_empty() {
             format!("\x1b[{}m{text}\x1b[0m", style.sgr())
         } else {
             text.to_owned()

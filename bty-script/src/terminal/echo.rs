@@ -1,27 +1,27 @@
-//! A dry run that somebody watches: the answers are prepared, and everything is shown.
+//! A terminal for dry runs that somebody watches.
 
 use std::sync::Arc;
 
 use bty::{CancelToken, Result};
 
-use super::{Size, Style, Terminal};
+use super::{Style, Terminal, TerminalSize};
 
-/// Takes answers from one terminal and shows everything on another.
-pub struct Echo {
+/// Reads lines from one terminal and shows everything, prompts and answers included, on another.
+pub struct EchoTerminal {
     answers: Arc<dyn Terminal>,
     screen: Arc<dyn Terminal>,
 }
 
-impl Echo {
-    /// Answers of `answers`, shown on `screen`.
+impl EchoTerminal {
+    /// Reads lines from `answers`, and shows everything on `screen`.
     #[must_use]
     pub fn new(answers: Arc<dyn Terminal>, screen: Arc<dyn Terminal>) -> Self {
         Self { answers, screen }
     }
 }
 
-impl Terminal for Echo {
-    fn size(&self) -> Size {
+impl Terminal for EchoTerminal {
+    fn size(&self) -> TerminalSize {
         self.screen.size()
     }
 

@@ -1,54 +1,54 @@
-//! A terminal whose person has said everything beforehand.
+//! A terminal with prepared answers.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bty::{CancelToken, Result};
 
-use super::{Size, Terminal};
+use super::{Terminal, TerminalSize};
 
-/// A terminal for tests and dry runs: answers come from a list, and all that is shown is kept.
-/// After the last answer the input ends. Clones share one person.
+/// A terminal for tests and dry runs: it takes answers from a list and records what is shown. After
+/// the last answer the input ends. Clones share one state.
 #[derive(Clone, Debug, Default)]
-pub struct Scripted(Arc<Mutex<State>>);
+pub struct ScriptedTerminal(Arc<Mutex<Recording>>);
 
 #[derive(Debug, Default)]
-struct State {
+struct Recording {
     answers: VecDeque<String>,
     printed: Vec<String>,
     shown: Vec<String>,
 }
 
-impl Scripted {
-    /// A person who gives these answers, one a question.
+impl ScriptedTerminal {
+    /// Answers each question with the next of `answers`.
     #[must_use]
     pub fn new(answers: impl IntoIterator<Item = String>) -> Self {
-        Self(Arc::new(Mutex::new(State {
+        Self(Arc::new(Mutex::new(Recording {
             answers: answers.into_iter().collect(),
-            ..State::default()
+            ..Recording::default()
         })))
     }
 
-    /// What was printed as a result.
+    /// The results printed so far.
     #[must_use]
     pub fn printed(&self) -> Vec<String> {
         self.state().printed.clone()
     }
 
-    /// All that was on the screen: results, texts, questions and answers.
+    /// Everything shown so far: results, texts, questions and answers.
     #[must_use]
-    pub fn shown(&self) -> Vec<String> {
+    pub fn transcript(&self) -> Vec<String> {
         self.state().shown.clone()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, Recording> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Terminal for Scripted {
-    fn size(&self) -> Size {
-        Size::default()
+impl Terminal for ScriptedTerminal {
+    fn size(&self) -> TerminalSize {
+        TerminalSize::default()
     }
 
     fn print(&self, text: &str) {

@@ -1,23 +1,22 @@
-//! Results on stdout, and whether they got there.
+//! Writes results to stdout and remembers whether that failed.
 //!
-//! A reader that went away is no failure: what was done is done, and nobody is there to be told.
-//! Anything else, a full disk above all, is kept, so that a program can end with an error in place
-//! of losing its results silently.
+//! A reader that closes the pipe is not a failure. Other errors, such as a full disk, are recorded,
+//! so that a program can exit with an error instead of silently losing its results.
 
 use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
 
-/// Why a line could not be written first.
+/// The first write error.
 static FAILURE: Mutex<Option<String>> = Mutex::new(None);
 
-/// Writes a line as it is; escape what comes from elsewhere first.
+/// Writes a line to stdout. It is not escaped: escape untrusted text first. Failures are recorded.
 pub fn write_line(line: &str) {
     let mut stdout = io::stdout().lock();
-    note(writeln!(stdout, "{line}").and_then(|()| stdout.flush()));
+    record(writeln!(stdout, "{line}").and_then(|()| stdout.flush()));
 }
 
-/// Takes note of how an attempt to write to stdout ended.
-pub fn note(written: io::Result<()>) {
+/// Records the result of a write to stdout that did not use [`write_line`].
+pub fn record(written: io::Result<()>) {
     let Err(error) = written else { return };
     if error.kind() != io::ErrorKind::BrokenPipe {
         FAILURE
@@ -27,7 +26,7 @@ pub fn note(written: io::Result<()>) {
     }
 }
 
-/// Why results have not been written, if there is a reason.
+/// The first recorded error, if any.
 #[must_use]
 pub fn failure() -> Option<String> {
     FAILURE.lock().unwrap_or_else(PoisonError::into_inner).clone()

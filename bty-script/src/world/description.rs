@@ -1,5 +1,5 @@
-//! How a machine is described in TOML or JSON. Unknown keys are errors: a typo must not make a test
-//! pass.
+//! The description of a simulated machine in TOML or JSON. Unknown keys are errors, so that a typo
+//! cannot make a test pass.
 
 use std::path::PathBuf;
 
@@ -10,30 +10,29 @@ use bty::image::{Format, ImageInfo};
 use bty::{Digest, Error, ErrorKind, Result, size};
 use serde::{Deserialize, Deserializer};
 
-/// The whole description.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Description {
-    pub(super) machine: MachineFacts,
-    pub(super) disks: Vec<DiskFacts>,
-    pub(super) images: Vec<ImageFacts>,
-    pub(super) catalogs: Vec<CatalogFacts>,
-    pub(super) http: Vec<Answer>,
-    /// What the person types, line by line.
+    pub(super) machine: MachineSection,
+    pub(super) disks: Vec<DiskSection>,
+    pub(super) images: Vec<ImageSection>,
+    pub(super) catalogs: Vec<CatalogSection>,
+    pub(super) http: Vec<HttpAnswer>,
+    /// The person's answers, line by line.
     pub(super) answers: Vec<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct MachineFacts {
+pub(super) struct MachineSection {
     pub(super) hostname: String,
     pub(super) cmdline: String,
-    /// RFC 3339.
+    /// Start time, in RFC 3339.
     pub(super) time: String,
     pub(super) dmi: Dmi,
 }
 
-impl Default for MachineFacts {
+impl Default for MachineSection {
     fn default() -> Self {
         Self {
             hostname: "machine".into(),
@@ -46,7 +45,7 @@ impl Default for MachineFacts {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct DiskFacts {
+pub(super) struct DiskSection {
     path: PathBuf,
     #[serde(deserialize_with = "bytes")]
     size: u64,
@@ -65,22 +64,22 @@ pub(super) struct DiskFacts {
     table: Option<TableKind>,
     content: Option<Content>,
     #[serde(default)]
-    partitions: Vec<PartitionFacts>,
-    /// Where it is mounted, when it is.
+    partitions: Vec<PartitionSection>,
+    /// Mount point; makes the disk one in use.
     mounted: Option<PathBuf>,
-    /// True for the disk that the system was started from.
+    /// True for the disk that the system runs from.
     #[serde(default)]
     system: bool,
-    /// Seconds after the start at which it appears.
+    /// Seconds after the start at which the disk appears.
     #[serde(default)]
     pub(super) appears_after: u64,
-    /// Flashing it fails with this message.
+    /// If set, flashing the disk fails with this message.
     pub(super) fails: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct PartitionFacts {
+struct PartitionSection {
     #[serde(deserialize_with = "bytes")]
     size: u64,
     name: Option<String>,
@@ -91,8 +90,8 @@ struct PartitionFacts {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct ImageFacts {
-    /// Path or address, as scripts name it.
+pub(super) struct ImageSection {
+    /// Path or URL, as scripts name it.
     pub(super) src: String,
     format: Option<Format>,
     #[serde(default, deserialize_with = "maybe_bytes")]
@@ -103,27 +102,27 @@ pub(super) struct ImageFacts {
     table: Option<TableKind>,
     #[serde(rename = "sector")]
     sector_bytes: Option<u32>,
-    /// False when nothing in it says that it is a disk.
+    /// False for an image without partition table, file system or boot sector.
     #[serde(default = "yes")]
     recognized: bool,
-    /// Opening it fails with this message.
+    /// If set, opening the image fails with this message.
     pub(super) fails: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct CatalogFacts {
-    /// Path or address, as scripts name it.
+pub(super) struct CatalogSection {
+    /// Path or URL, as scripts name it.
     pub(super) src: String,
     #[serde(default)]
-    images: Vec<EntryFacts>,
-    /// Loading it fails with this message.
+    images: Vec<EntrySection>,
+    /// If set, loading the catalog fails with this message.
     pub(super) fails: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct EntryFacts {
+struct EntrySection {
     name: String,
     src: String,
     sha256: Option<Digest>,
@@ -133,10 +132,10 @@ struct EntryFacts {
     arch: Option<String>,
 }
 
-/// What a server answers.
+/// The response to an HTTP request.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Answer {
+pub(super) struct HttpAnswer {
     pub(super) url: String,
     #[serde(default = "get")]
     pub(super) method: String,
@@ -158,7 +157,7 @@ fn ok() -> u16 {
     200
 }
 
-/// A number of bytes, or a size as people write it.
+/// A number of bytes, or a string such as `500GB`.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Bytes {
@@ -180,10 +179,13 @@ fn maybe_bytes<'de, D: Deserializer<'de>>(
 }
 
 impl Description {
-    /// Reads TOML, or JSON when the first character is a brace.
+    /// Parses TOML, or JSON if the text starts with a brace.
     pub(super) fn parse(text: &str) -> Result<Self> {
         let bad = |why: String| {
-            Error::new(ErrorKind::Usage, format!("the description of the machine: {why}"))
+            Error::new(
+                ErrorKind::Usage,
+                format!("reading the description of the simulated machine: {why}"),
+            )
         };
         if text.trim_start().starts_with('{') {
             return serde_json::from_str(text).map_err(|e| bad(e.to_string()));
@@ -196,7 +198,7 @@ fn yes() -> bool {
     true
 }
 
-impl DiskFacts {
+impl DiskSection {
     pub(super) fn disk(&self, diskseq: u64) -> Disk {
         let mut start = size::MIB;
         let mut partitions = Vec::new();
@@ -240,7 +242,7 @@ impl DiskFacts {
     }
 }
 
-impl ImageFacts {
+impl ImageSection {
     pub(super) fn info(&self) -> ImageInfo {
         let mut info = ImageInfo::simulated(&self.src, self.format.unwrap_or(Format::Raw));
         info.source_bytes =
@@ -255,7 +257,7 @@ impl ImageFacts {
     }
 }
 
-impl CatalogFacts {
+impl CatalogSection {
     pub(super) fn catalog(&self) -> Result<bty::catalog::Catalog> {
         let mut catalog = bty::catalog::Catalog::new();
         for facts in &self.images {

@@ -1,4 +1,4 @@
-//! A dry run: looks at the world as it is, and takes note of what would have been done to it.
+//! Dry runs: read the real world, and record what would have been changed.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,43 +9,43 @@ use bty::flash::{FlashPlan, FlashReport, VerifyReport};
 use bty::hardware::{Dmi, Inventory};
 use bty::{CancelToken, Disk, Observer, Result, SystemHost};
 
-use super::effect::Target;
-use super::{Effect, Effects, Flasher, Image, Machine, Web, World};
+use super::effect::EffectTarget;
+use super::{Effect, EffectLog, Flasher, Image, Platform, Web, World};
 
-/// Stands before the parts of a world that change something.
+/// Wraps a [`World`] so that nothing is changed.
 pub struct DryRunWorld {
     inner: World,
-    effects: Effects,
+    effects: EffectLog,
 }
 
 impl DryRunWorld {
-    /// The world as it is, in which nothing is changed; what would have been is in the effects.
+    /// Wraps `world`. The log fills with the effects that a real run would have.
     #[must_use]
-    pub fn dry(world: &World) -> (World, Effects) {
-        let effects = Effects::default();
-        let recorder = Arc::new(Self { inner: world.clone(), effects: effects.clone() });
+    pub fn wrap(world: &World) -> (World, EffectLog) {
+        let effects = EffectLog::default();
+        let dry_run = Arc::new(Self { inner: world.clone(), effects: effects.clone() });
         let dry = World {
-            flasher: recorder.clone(),
-            machine: recorder.clone(),
-            web: recorder,
+            flasher: dry_run.clone(),
+            platform: dry_run.clone(),
+            web: dry_run,
             ..world.clone()
         };
         (dry, effects)
     }
 }
 
-/// The effect of `plan`, with the reasons against it found first, as the real executor finds them.
+/// The effect of `plan`. Refuses it for the same reasons as the real executor.
 pub(super) fn flash_effect(plan: &FlashPlan) -> Result<Effect> {
     plan.check()?;
     Ok(Effect::Flash {
         image: plan.image.source.clone(),
         sha256: plan.image.expected_sha256,
-        targets: plan.targets.iter().map(Target::of).collect(),
+        targets: plan.targets.iter().map(EffectTarget::of).collect(),
         options: Box::new(plan.options.clone()),
     })
 }
 
-/// The effect of sending `request`, if it sends anything.
+/// The effect of `request`, if it has a body.
 pub(super) fn post_effect(request: &Request<'_>) -> Option<Effect> {
     let (_, body) = request.body.as_ref()?;
     let text = || serde_json::Value::String(String::from_utf8_lossy(body).into_owned());
@@ -66,11 +66,11 @@ impl Flasher for DryRunWorld {
         cancel: &CancelToken,
     ) -> Result<FlashReport> {
         cancel.check()?;
-        self.effects.add(flash_effect(plan)?);
+        self.effects.record(flash_effect(plan)?);
         Ok(plan.dry_run_report())
     }
 
-    /// Reading back changes nothing, so it is done.
+    /// Changes nothing, so it is really done.
     fn verify(
         &self,
         image: &Image,
@@ -83,36 +83,36 @@ impl Flasher for DryRunWorld {
 
     fn create(&self, path: &Path, size_bytes: u64) -> Result<Disk> {
         let disk = SystemHost::new().plan_file(path, size_bytes)?;
-        self.effects.add(Effect::Create { path: path.to_owned(), size_bytes });
+        self.effects.record(Effect::Create { path: path.to_owned(), size_bytes });
         Ok(disk)
     }
 }
 
-impl Machine for DryRunWorld {
+impl Platform for DryRunWorld {
     fn now(&self) -> SystemTime {
-        self.inner.machine.now()
+        self.inner.platform.now()
     }
 
     fn sleep(&self, time: Duration, cancel: &CancelToken) -> Result<()> {
         cancel.check()?;
-        self.effects.add(sleep_effect(time));
+        self.effects.record(sleep_effect(time));
         Ok(())
     }
 
     fn hostname(&self) -> String {
-        self.inner.machine.hostname()
+        self.inner.platform.hostname()
     }
 
     fn cmdline(&self) -> String {
-        self.inner.machine.cmdline()
+        self.inner.platform.cmdline()
     }
 
     fn dmi(&self) -> Dmi {
-        self.inner.machine.dmi()
+        self.inner.platform.dmi()
     }
 
     fn inventory(&self) -> Result<Inventory> {
-        self.inner.machine.inventory()
+        self.inner.platform.inventory()
     }
 
     fn load_kernel(&self, _: &Path) -> Result<()> {
@@ -120,17 +120,17 @@ impl Machine for DryRunWorld {
     }
 
     fn log(&self, line: &str) {
-        self.effects.add(Effect::Log { line: line.to_owned() });
+        self.effects.record(Effect::Log { line: line.to_owned() });
     }
 }
 
 impl Web for DryRunWorld {
-    /// Questions are asked; what would be sent is taken note of, and answered by an empty object.
+    /// Sends requests without a body. Others are recorded, and answered with an empty JSON object.
     fn exchange(&self, request: &Request<'_>, cancel: &CancelToken) -> Result<Reply> {
         match post_effect(request) {
             None => self.inner.web.exchange(request, cancel),
             Some(effect) => {
-                self.effects.add(effect);
+                self.effects.record(effect);
                 Ok(Reply::simulated(200, &serde_json::json!({})))
             }
         }

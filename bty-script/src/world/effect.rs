@@ -1,4 +1,4 @@
-//! What a script would have done.
+//! The effects of dry runs and simulations.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,66 +8,66 @@ use bty::Digest;
 use bty::flash::FlashOptions;
 use serde::Serialize;
 
-use crate::error::Power;
+use crate::error::PowerAction;
 
-/// One thing that a dry run did not do.
+/// Something that a script would have done on a real machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "effect", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Effect {
-    /// An image was to be written to disks.
+    /// Write an image to disks.
     Flash {
-        /// Where the image is.
+        /// Reference of the image.
         image: String,
-        /// The digest that it must have.
+        /// Expected SHA-256, if any.
         sha256: Option<Digest>,
-        /// The disks.
-        targets: Vec<Target>,
-        /// How.
+        /// The target disks.
+        targets: Vec<EffectTarget>,
+        /// Options of the flash.
         options: Box<FlashOptions>,
     },
-    /// A file was to be created.
+    /// Create a file.
     Create {
-        /// Where.
+        /// Path of the file.
         path: PathBuf,
-        /// Its size.
+        /// Size of the file.
         size_bytes: u64,
     },
-    /// Something was to be sent.
+    /// Send a request with a body.
     Post {
-        /// To where.
+        /// URL of the request.
         url: String,
-        /// What.
+        /// Body: JSON, or a string if it is not JSON.
         body: serde_json::Value,
     },
-    /// Time was to pass.
+    /// Sleep.
     Sleep {
-        /// Milliseconds.
+        /// Duration in milliseconds.
         millis: u64,
     },
-    /// A line for the log.
+    /// Write to the kernel log.
     Log {
         /// The line.
         line: String,
     },
-    /// The machine was to restart or to be switched off.
+    /// Restart the machine or power it off.
     Power {
-        /// Which.
-        action: Power,
+        /// Which of them.
+        action: PowerAction,
     },
 }
 
 /// A disk in an [`Effect`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
-pub struct Target {
-    /// Its path.
+pub struct EffectTarget {
+    /// Path of the device node or file.
     pub path: PathBuf,
-    /// Its serial number.
+    /// Serial number, if the disk reports one.
     pub serial: Option<String>,
 }
 
-impl Target {
+impl EffectTarget {
     pub(super) fn of(disk: &bty::Disk) -> Self {
         Self { path: disk.path.clone(), serial: disk.serial.clone() }
     }
@@ -92,24 +92,24 @@ impl fmt::Display for Effect {
             Self::Post { url, body } => write!(f, "post {body} to {url}"),
             Self::Sleep { millis } => write!(f, "wait {}.{:03} s", millis / 1000, millis % 1000),
             Self::Log { line } => write!(f, "log {line}"),
-            Self::Power { action: Power::Reboot } => f.write_str("reboot"),
-            Self::Power { action: Power::Kexec } => f.write_str("kexec"),
-            Self::Power { action: Power::PowerOff } => f.write_str("power off"),
+            Self::Power { action: PowerAction::Reboot } => f.write_str("reboot"),
+            Self::Power { action: PowerAction::Kexec } => f.write_str("kexec"),
+            Self::Power { action: PowerAction::PowerOff } => f.write_str("power off"),
         }
     }
 }
 
-/// The effects so far. Clones share one list.
+/// The effects recorded so far. Clones share one list.
 #[derive(Clone, Debug, Default)]
-pub struct Effects(Arc<Mutex<Vec<Effect>>>);
+pub struct EffectLog(Arc<Mutex<Vec<Effect>>>);
 
-impl Effects {
-    /// Takes note of one more.
-    pub fn add(&self, effect: Effect) {
+impl EffectLog {
+    /// Appends an effect.
+    pub fn record(&self, effect: Effect) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(effect);
     }
 
-    /// All so far, in their order.
+    /// All effects so far, in order.
     #[must_use]
     pub fn list(&self) -> Vec<Effect> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()

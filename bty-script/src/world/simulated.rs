@@ -1,4 +1,4 @@
-//! A machine that is only described: for dry runs and tests of scripts.
+//! Simulated machines, for dry runs and tests of scripts.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -13,66 +13,73 @@ use bty::image::directory::ImageFile;
 use bty::image::{Contents, OpenOptions};
 use bty::{CancelToken, Device, Disk, DiskHost, Error, ErrorKind, Event, Observer, Phase, Result};
 
-use super::description::{Description, DiskFacts};
+use super::description::{Description, DiskSection};
 use super::dry_run::{flash_effect, post_effect, sleep_effect};
-use super::{Effect, Effects, Flasher, Image, Images, Machine, Web, World};
-use crate::terminal::Scripted;
+use super::{Effect, EffectLog, Flasher, Image, Images, Platform, Web, World};
+use crate::terminal::ScriptedTerminal;
 
-/// A described machine. See `docs/scripts.md` for the format.
+/// A simulated machine. `docs/scripts.md` has the format of descriptions.
 pub struct SimulatedWorld {
     description: Description,
     started: SystemTime,
-    state: Mutex<State>,
-    effects: Effects,
+    state: Mutex<SimulationState>,
+    effects: EffectLog,
 }
 
-struct State {
+struct SimulationState {
     disks: Vec<Disk>,
-    /// What was flashed to where.
+    /// Source of the image on each flashed disk.
     flashed: HashMap<PathBuf, String>,
-    /// How much time has passed.
+    /// Time that scripts have slept; the clock is `started` plus this.
     passed: Duration,
 }
 
 impl SimulatedWorld {
-    /// The machine that `text` describes, in TOML or JSON; the effects on it; and its terminal,
-    /// with what was shown there.
+    /// Creates the machine that `text` describes in TOML or JSON. Also returns the log of effects,
+    /// and the machine's terminal.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] when the description cannot be understood.
-    pub fn parse(text: &str) -> Result<(World, Effects, Scripted)> {
+    /// [`ErrorKind::Usage`]: the description is invalid.
+    pub fn parse(text: &str) -> Result<(World, EffectLog, ScriptedTerminal)> {
         let description = Description::parse(text)?;
         let time: jiff::Timestamp = description.machine.time.parse().map_err(|e| {
-            Error::new(ErrorKind::Usage, format!("machine.time is no time: {e}"))
-                .hint("write 2026-01-01T00:00:00Z")
+            Error::new(
+                ErrorKind::Usage,
+                format!("reading the description of the simulated machine: machine.time: {e}"),
+            )
+            .hint("use the form 2026-01-01T00:00:00Z")
         })?;
         let disks = (1..).zip(&description.disks).map(|(seq, facts)| facts.disk(seq)).collect();
-        let effects = Effects::default();
-        let terminal = Scripted::new(description.answers.clone());
-        let described = Arc::new(Self {
+        let effects = EffectLog::default();
+        let terminal = ScriptedTerminal::new(description.answers.clone());
+        let machine = Arc::new(Self {
             started: SystemTime::UNIX_EPOCH
                 + Duration::from_secs(u64::try_from(time.as_second()).unwrap_or(0)),
-            state: Mutex::new(State { disks, flashed: HashMap::new(), passed: Duration::ZERO }),
+            state: Mutex::new(SimulationState {
+                disks,
+                flashed: HashMap::new(),
+                passed: Duration::ZERO,
+            }),
             effects: effects.clone(),
             description,
         });
         let world = World {
-            disks: described.clone(),
-            images: described.clone(),
-            flasher: described.clone(),
-            machine: described.clone(),
-            web: described,
+            disks: machine.clone(),
+            images: machine.clone(),
+            flasher: machine.clone(),
+            platform: machine.clone(),
+            web: machine,
             terminal: Arc::new(terminal.clone()),
             observer: Arc::new(()),
         };
         Ok((world, effects, terminal))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, SimulationState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn facts(&self, path: &Path) -> Option<&DiskFacts> {
+    fn facts(&self, path: &Path) -> Option<&DiskSection> {
         self.state()
             .disks
             .iter()
@@ -81,11 +88,11 @@ impl SimulatedWorld {
     }
 }
 
-/// Says that something is missing in the description.
+/// The error for something that the description lacks.
 fn missing(kind: ErrorKind, what: &str, section: &str) -> Error {
-    Error::new(kind, format!("the described machine has no {what}"))
+    Error::new(kind, format!("the simulated machine has no {what}"))
         .with_path(what)
-        .hint(format!("describe it with [[{section}]]"))
+        .hint(format!("add it to the description in a section [[{section}]]"))
 }
 
 fn failing(kind: ErrorKind, path: &str, message: Option<&String>) -> Result<()> {
@@ -95,9 +102,9 @@ fn failing(kind: ErrorKind, path: &str, message: Option<&String>) -> Result<()> 
 impl DiskHost for SimulatedWorld {
     fn list(&self) -> Result<Vec<Disk>> {
         let state = self.state();
-        let is_there = |facts: &DiskFacts| state.passed.as_secs() >= facts.appears_after;
+        let is_there = |facts: &DiskSection| state.passed.as_secs() >= facts.appears_after;
         let facts = self.description.disks.iter();
-        // files that were created come after the described disks
+        // created files come after the disks of the description
         let created = state.disks.iter().skip(self.description.disks.len());
         let described = state
             .disks
@@ -117,7 +124,10 @@ impl DiskHost for SimulatedWorld {
     }
 
     fn open(&self, disk: &Disk) -> Result<Arc<dyn Device>> {
-        Err(Error::new(ErrorKind::Host, format!("{} is only described", disk.path.display())))
+        Err(Error::new(
+            ErrorKind::Host,
+            format!("cannot open {}: it is simulated", disk.path.display()),
+        ))
     }
 
     fn open_read_only(&self, disk: &Disk) -> Result<Arc<dyn Device>> {
@@ -194,7 +204,7 @@ impl Flasher for SimulatedWorld {
         cancel: &CancelToken,
     ) -> Result<FlashReport> {
         cancel.check()?;
-        self.effects.add(flash_effect(plan)?);
+        self.effects.record(flash_effect(plan)?);
         let mut report = plan.dry_run_report();
         for phase in [Phase::Wipe, Phase::Write, Phase::Verify] {
             observer.event(&Event::Phase { phase });
@@ -235,24 +245,24 @@ impl Flasher for SimulatedWorld {
         if self.probe(path).is_ok() {
             return Err(Error::new(
                 ErrorKind::Refused,
-                format!("{} is there already", path.display()),
+                format!("cannot create {}: it exists", path.display()),
             ));
         }
-        self.effects.add(Effect::Create { path: path.to_owned(), size_bytes });
+        self.effects.record(Effect::Create { path: path.to_owned(), size_bytes });
         let disk = Disk::planned_file(path, size_bytes);
         self.state().disks.push(disk.clone());
         Ok(disk)
     }
 }
 
-impl Machine for SimulatedWorld {
+impl Platform for SimulatedWorld {
     fn now(&self) -> SystemTime {
         self.started + self.state().passed
     }
 
     fn sleep(&self, time: Duration, cancel: &CancelToken) -> Result<()> {
         cancel.check()?;
-        self.effects.add(sleep_effect(time));
+        self.effects.record(sleep_effect(time));
         let mut state = self.state();
         state.passed = state.passed.saturating_add(time);
         Ok(())
@@ -279,7 +289,7 @@ impl Machine for SimulatedWorld {
     }
 
     fn log(&self, line: &str) {
-        self.effects.add(Effect::Log { line: line.to_owned() });
+        self.effects.record(Effect::Log { line: line.to_owned() });
     }
 }
 
@@ -290,7 +300,7 @@ impl Web for SimulatedWorld {
         let found =
             self.description.http.iter().find(|a| a.url == request.url && a.method == method);
         if let Some(effect) = post_effect(request) {
-            self.effects.add(effect);
+            self.effects.record(effect);
         }
         let answer = found.ok_or_else(|| {
             missing(ErrorKind::Source, &format!("answer to {method} {}", request.url), "http")

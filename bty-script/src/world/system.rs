@@ -1,4 +1,4 @@
-//! The machine this runs on.
+//! The machine that this process runs on.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,20 +13,20 @@ use bty::image::directory::{self, ImageFile};
 use bty::image::{Contents, OpenOptions};
 use bty::{CancelToken, Client, Disk, DiskHost, Error, ErrorKind, Observer, Result, SystemHost};
 
-use super::{Flasher, Image, Images, Machine, ProgressSink, Web, World};
+use super::{Flasher, Image, Images, Platform, ProgressSink, Web, World};
 use crate::terminal::Terminal;
 
-/// How often a wait looks whether it was cancelled.
+/// Interval at which a sleep checks for cancellation.
 const CANCEL_POLL: Duration = Duration::from_millis(50);
 
-/// All parts of this machine.
-pub struct System {
+/// This machine.
+pub struct SystemWorld {
     client: Client,
     disks: Arc<dyn DiskHost>,
 }
 
-impl System {
-    /// The machine this runs on, which reaches others through `client`.
+impl SystemWorld {
+    /// This machine; network access goes through `client`.
     #[must_use]
     pub fn world(
         client: Client,
@@ -36,7 +36,7 @@ impl System {
         Self::world_with(Arc::new(SystemHost::new()), client, terminal, observer)
     }
 
-    /// The same with other disks than this machine's.
+    /// This machine with the disks of another host.
     #[must_use]
     pub fn world_with(
         disks: Arc<dyn DiskHost>,
@@ -49,7 +49,7 @@ impl System {
             disks,
             images: system.clone(),
             flasher: system.clone(),
-            machine: system.clone(),
+            platform: system.clone(),
             web: system,
             terminal,
             observer,
@@ -57,17 +57,17 @@ impl System {
     }
 }
 
-/// What a described image says when it is to be read.
-fn only_described() -> Error {
-    Error::new(ErrorKind::Usage, "the image is only described, it cannot be read")
+/// The error for a simulated image, which has no data.
+fn no_data() -> Error {
+    Error::new(ErrorKind::Usage, "cannot read the image: it is simulated")
         .hint("open it with images::open")
 }
 
 fn opened(image: &Image) -> Result<&bty::Image> {
-    image.opened.as_ref().ok_or_else(only_described)
+    image.opened.as_ref().ok_or_else(no_data)
 }
 
-impl Images for System {
+impl Images for SystemWorld {
     fn open(&self, reference: &str, options: &OpenOptions, cancel: &CancelToken) -> Result<Image> {
         bty::Image::open(&self.client, reference, options, cancel).map(Image::from)
     }
@@ -98,7 +98,7 @@ impl Images for System {
     }
 }
 
-impl Flasher for System {
+impl Flasher for SystemWorld {
     fn execute(
         &self,
         plan: &FlashPlan,
@@ -126,7 +126,7 @@ impl Flasher for System {
     }
 }
 
-impl Machine for System {
+impl Platform for SystemWorld {
     fn now(&self) -> SystemTime {
         SystemTime::now()
     }
@@ -171,7 +171,7 @@ impl Machine for System {
     }
 }
 
-impl Web for System {
+impl Web for SystemWorld {
     fn exchange(&self, request: &Request<'_>, cancel: &CancelToken) -> Result<Reply> {
         self.client.exchange(request, cancel)
     }

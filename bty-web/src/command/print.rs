@@ -23,5 +23,5 @@ pub(crate) fn text(text: &str) {
     let mut screen = std::io::stdout().lock();
     let is_shown = std::io::IsTerminal::is_terminal(&screen);
     let shown = if is_shown { bty::text::escape_lines(text) } else { text.into() };
-    stdout::note(screen.write_all(shown.as_bytes()).and_then(|()| screen.flush()));
+    stdout::record(screen.write_all(shown.as_bytes()).and_then(|()| screen.flush()));
 }

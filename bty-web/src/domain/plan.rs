@@ -5,8 +5,8 @@
 //! database, in revisions. A plan with problems cannot be saved ([`examine`]).
 
 use bty_script::check::{self, Finding};
-use bty_script::decide::{Decider, Question};
-use bty_script::{Engine, Limits, Root, ScriptContext};
+use bty_script::decide::{Decider, PlanCall};
+use bty_script::{Engine, ImportRoot, Limits, ScriptContext};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -102,7 +102,7 @@ pub fn examine(name: &str, source: &str) -> Examined {
     }
     let decider = Decider::new(Engine::new(ScriptContext::compute_only(), Limits::server()));
     let file = format!("{name}.rhai");
-    let script = match decider.engine().compile(&file, source, &Root::None) {
+    let script = match decider.engine().compile(&file, source, &ImportRoot::None) {
         Ok(script) => script,
         Err(error) => {
             found.findings.push(error.into());
@@ -127,7 +127,7 @@ pub fn examine(name: &str, source: &str) -> Examined {
     if !found.findings.is_empty() {
         return found;
     }
-    let question = Question {
+    let question = PlanCall {
         name: &file,
         text: source,
         function: "declare",

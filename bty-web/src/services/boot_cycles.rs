@@ -14,7 +14,7 @@ use crate::domain::limit::Limit;
 use crate::domain::mac::Mac;
 use crate::domain::machine::contact::{Boot, Contact, decide_boot};
 use crate::domain::machine::report::{
-    PostedInventory, Receipt, record_artifact, apply_inventory, apply_report,
+    PostedInventory, Receipt, apply_inventory, apply_report, record_artifact,
 };
 use crate::domain::machine::{ClientContext, Machine, Outcome};
 use crate::services::app::{App, MachineView};
@@ -320,7 +320,8 @@ pub async fn record_fetch(
 ) -> Result<()> {
     let client_mac = mac.clone();
     let decide = move |view: &MachineView<'_>| {
-        known(view, &client_mac).map(|machine| record_artifact(machine, &who, token.as_deref(), &name))
+        known(view, &client_mac)
+            .map(|machine| record_artifact(machine, &who, token.as_deref(), &name))
     };
     match app.machines.update(mac, decide, |_, _| Ok(())).await {
         Err(error) if error.kind != ErrorKind::NotFound => Err(error),

@@ -98,7 +98,7 @@ fn bounded<T>(
     work: impl FnOnce(&PlanEvaluator<'_>) -> Result<T>,
 ) -> Result<T> {
     let is_late = AtomicBool::new(false);
-    let decide = |question: &bty_script::decide::Question<'_>| {
+    let decide = |question: &bty_script::decide::PlanCall<'_>| {
         if Instant::now() >= deadline || gone.is_cancelled() {
             is_late.store(true, Ordering::Relaxed);
             return Err(ScriptError::new(Cause::Limit, "the simulation has ended"));
@@ -119,7 +119,7 @@ fn bounded<T>(
 mod tests {
     use std::sync::atomic::AtomicUsize;
 
-    use bty_script::decide::Question;
+    use bty_script::decide::PlanCall;
 
     use super::*;
 
@@ -130,14 +130,14 @@ mod tests {
         then: impl Fn(usize) + Send + Sync,
     ) -> (Result<()>, usize) {
         let decided = AtomicUsize::new(0);
-        let decide = |_: &Question<'_>| {
+        let decide = |_: &PlanCall<'_>| {
             then(decided.fetch_add(1, Ordering::Relaxed));
             Err(ScriptError::new(Cause::Limit, "a plan that fails"))
         };
         let result = bounded(&decide, gone, deadline, |decide| {
             for _ in 0..100 {
                 let function = "boot";
-                let _ = decide(&Question {
+                let _ = decide(&PlanCall {
                     name: "p",
                     text: "",
                     function,

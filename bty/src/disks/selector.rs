@@ -296,7 +296,10 @@ impl Selector {
         Ok(disk.clone())
     }
 
-    fn matches(&self, disk: &Disk) -> bool {
+    /// True if `disk` is one of those that the selector describes. [`select`](Self::select)
+    /// requires that it is the only one.
+    #[must_use]
+    pub fn matches(&self, disk: &Disk) -> bool {
         match &self.0 {
             Rule::Path(path) => disk.path == *path,
             Rule::Serial(serial) => {

@@ -1,27 +1,28 @@
-//! Lines that begin with a colon.
+//! REPL commands, which begin with a colon.
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
+use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 use bty_script::{HostError, ScriptError, reference, render};
 
-use super::{Next, Repl};
+use super::Repl;
 
-/// Name and explanation of each.
+/// Name and help text of each command.
 pub(super) const COMMANDS: [(&str, &str); 7] = [
-    ("help", ":help             this"),
-    ("doc", ":doc NAME         what a function, module or type does; no name: all"),
-    ("vars", ":vars             variables and functions of this session"),
-    ("time", ":time EXPRESSION  run it, and tell how long it took"),
-    ("save", ":save FILE        write the session as a script that runs"),
-    ("save!", ":save! FILE       the same, over a file that is there"),
-    ("quit", ":quit             the end (or Ctrl-D)"),
+    ("help", ":help             show this help"),
+    ("doc", ":doc [NAME]       show a function, module or type; without NAME, list all"),
+    ("vars", ":vars             list the variables and functions of this session"),
+    ("time", ":time EXPRESSION  run EXPRESSION and show how long it took"),
+    ("save", ":save FILE        save the session as a script"),
+    ("save!", ":save! FILE       the same, overwriting FILE"),
+    ("quit", ":quit             quit (or press Ctrl-D)"),
 ];
 
 impl Repl<'_> {
-    /// Does what a line after its colon says.
-    pub(super) fn command(&mut self, command: &str) -> Result<Next, ScriptError> {
+    /// Runs the command of a line; `command` is the text after the colon.
+    pub(super) fn command(&mut self, command: &str) -> Result<ControlFlow<ExitCode>, ScriptError> {
         let (name, argument) =
             command.split_once(' ').map_or((command, ""), |(name, rest)| (name, rest.trim()));
         match name {
@@ -31,22 +32,23 @@ impl Repl<'_> {
             "time" => return self.timed(argument),
             "save" => self.save(argument, false)?,
             "save!" => self.save(argument, true)?,
-            "quit" | "q" => return Ok(Next::End(ExitCode::SUCCESS)),
+            "quit" | "q" => return Ok(ControlFlow::Break(ExitCode::SUCCESS)),
             _ => {
-                let close = reference::close(name, COMMANDS.iter().map(|(name, _)| *name));
+                let close = reference::closest(name, COMMANDS.iter().map(|(name, _)| *name));
                 let next = close.map_or_else(
-                    || ":help lists them".into(),
+                    || ":help lists all commands".into(),
                     |name| format!("did you mean :{name}?"),
                 );
-                return Err(wrong(format!("there is no command :{name}"), next));
+                return Err(usage_error(format!("there is no command :{name}"), next));
             }
         }
-        Ok(Next::Line)
+        Ok(ControlFlow::Continue(()))
     }
 
     fn help(&self) {
         COMMANDS.iter().for_each(|(_, text)| self.output.print(text));
-        self.output.print("Tab completes, Ctrl-C stops what runs. Everything else is a script:");
+        self.output
+            .print("Tab completes, Ctrl-C stops what is running. Other lines are script code:");
         self.output.print("  disks()\n  flash(\"a.img\", \"serial:…\")");
     }
 
@@ -55,13 +57,15 @@ impl Repl<'_> {
         let text = if name.is_empty() {
             Some(reference::overview(engine))
         } else {
-            reference::about(engine, name)
+            reference::describe(engine, name)
         };
         let text = text.ok_or_else(|| {
-            let close = reference::similar(engine, name);
-            let next = close
-                .map_or_else(|| ":doc lists all".into(), |close| format!("did you mean {close}?"));
-            wrong(format!("nothing is called {name}"), next)
+            let close = reference::closest_function(engine, name);
+            let next = close.map_or_else(
+                || ":doc lists all of them".into(),
+                |close| format!("did you mean {close}?"),
+            );
+            usage_error(format!("no function, module or type is called {name}"), next)
         })?;
         self.output.print(&text);
         Ok(())
@@ -69,7 +73,7 @@ impl Repl<'_> {
 
     fn vars(&self) {
         for variable in self.interactive.variables() {
-            let (name, shown) = (variable.name, render::show(&variable.value, usize::MAX));
+            let (name, shown) = (variable.name, render::display(&variable.value, usize::MAX));
             let first: String = shown.lines().next().unwrap_or_default().chars().take(60).collect();
             self.output.print(&format!(
                 "{name} = {first}{}",
@@ -82,29 +86,28 @@ impl Repl<'_> {
             .for_each(|function| self.output.print(&format!("fn {function}")));
     }
 
-    fn save(&self, path: &str, over: bool) -> Result<(), ScriptError> {
+    fn save(&self, path: &str, overwrite: bool) -> Result<(), ScriptError> {
         if path.is_empty() {
-            return Err(wrong("no file is named", ":save FILE"));
+            return Err(usage_error("cannot save: the file name is missing", "type :save FILE"));
         }
         let text = self.interactive.script()?;
         let mut options = OpenOptions::new();
-        options.write(true).create(true).create_new(!over).truncate(over);
+        options.write(true).create(true).create_new(!overwrite).truncate(overwrite);
         options.open(path).and_then(|mut file| file.write_all(text.as_bytes())).map_err(
             |e| match e.kind() {
                 ErrorKind::AlreadyExists => {
-                    HostError::new("refused", format!("{path} is there already"))
-                        .hint(format!(":save! {path} replaces it"))
+                    HostError::new("refused", format!("cannot save to {path}: it exists"))
+                        .hint(format!("type :save! {path} to overwrite it"))
                 }
-                _ => {
-                    HostError::new("host", format!("writing {path}: {e}")).hint("name another file")
-                }
+                _ => HostError::new("host", format!("writing {path}: {e}"))
+                    .hint("use another file name"),
             },
         )?;
-        self.output.say(&format!("written; try it: bty run {path} --dry-run"));
+        self.output.say(&format!("saved; try it with: bty run {path} --dry-run"));
         Ok(())
     }
 }
 
-fn wrong(message: impl Into<String>, next: impl Into<String>) -> ScriptError {
+fn usage_error(message: impl Into<String>, next: impl Into<String>) -> ScriptError {
     HostError::usage(message).hint(next).into()
 }

@@ -1,28 +1,28 @@
-//! What can be typed next: modules, functions, fields, variables, disks, files, names in catalogs.
+//! Completion: modules, functions, fields, variables, disks, files, and names in catalogs.
 
 use std::path::Path;
 
 use bty::Disk;
 use bty::catalog::Catalog;
-use bty_script::engine::{Interactive, Variable};
-use bty_script::reference::{self, Function, Kind};
+use bty_script::engine::{InteractiveSession, Variable};
+use bty_script::reference::{self, Function, FunctionKind};
 use rhai::Map;
 
 use super::commands::COMMANDS;
 use super::input;
 
-/// What the session knows at the moment.
+/// The names that can be completed; collected anew after each line.
 pub(super) struct Names {
     pub(super) functions: Vec<Function>,
     pub(super) own_functions: Vec<String>,
     pub(super) variables: Vec<Variable>,
-    /// Looked up when they are asked for: sticks come and go.
+    /// Lists the disks when a completion needs them, since USB sticks come and go.
     pub(super) disks: Box<dyn Fn() -> Vec<Disk>>,
 }
 
 impl Names {
-    pub(super) fn of(interactive: &Interactive) -> Self {
-        let disks = interactive.engine().host().world().disks.clone();
+    pub(super) fn collect(interactive: &InteractiveSession) -> Self {
+        let disks = interactive.engine().context().world().disks.clone();
         Self {
             functions: reference::functions(interactive.engine()),
             own_functions: interactive.functions(),
@@ -37,32 +37,35 @@ impl Names {
             || self
                 .functions
                 .iter()
-                .any(|f| f.name == word && f.kind == Kind::Function && !f.is_standard)
+                .any(|f| f.name == word && f.kind == FunctionKind::Function && !f.is_standard)
     }
 }
 
-/// Where the word that is completed begins in `before`, and what can stand there.
+/// The offset in `before` (the text before the cursor) of the word to complete, and its
+/// completions.
 pub(super) fn complete(before: &str, names: &Names) -> (usize, Vec<String>) {
     if let Some(command) = before.strip_prefix(':') {
-        return of_command(command, names);
+        return command_candidates(command, names);
     }
-    let around = input::surroundings(before);
+    let around = input::scan(before);
     if let Some(quote) = around.string {
         let (start, typed) = (quote + 1, &before[quote + 1..]);
         let call = around.open.last().map_or("", |&open| &before[..open]);
         let argument =
             around.open.last().map_or(0, |&open| before[open..quote].matches(',').count());
-        return (start, matching(typed, of_string(call, argument, typed, names)));
+        return (start, matching(typed, string_candidates(call, argument, typed, names)));
     }
     let start = before.rfind(|c: char| !c.is_alphanumeric() && c != '_').map_or(0, |at| at + 1);
-    // the character before may have several bytes
+    // the character at `at` may have several bytes
     let start =
         (start..=before.len()).find(|&at| before.is_char_boundary(at)).unwrap_or(before.len());
     let (left, typed) = before.split_at(start);
     let candidates = if let Some(left) = left.strip_suffix("::") {
         let module = last_word(left);
-        let of_module =
-            names.functions.iter().filter(|f| f.module == module && f.kind == Kind::Function);
+        let of_module = names
+            .functions
+            .iter()
+            .filter(|f| f.module == module && f.kind == FunctionKind::Function);
         of_module.map(|f| format!("{}(", f.name)).collect()
     } else if let Some(left) = left.strip_suffix('.') {
         members(last_word(left), names)
@@ -84,7 +87,7 @@ fn last_word(text: &str) -> &str {
     text.get(start..).unwrap_or_default()
 }
 
-fn of_command(command: &str, names: &Names) -> (usize, Vec<String>) {
+fn command_candidates(command: &str, names: &Names) -> (usize, Vec<String>) {
     let Some((name, argument)) = command.split_once(' ') else {
         return (
             1,
@@ -94,7 +97,10 @@ fn of_command(command: &str, names: &Names) -> (usize, Vec<String>) {
     let start = 1 + name.len() + 1;
     let candidates = match name {
         "doc" => {
-            let all = names.functions.iter().filter(|f| !f.is_standard && f.kind == Kind::Function);
+            let all = names
+                .functions
+                .iter()
+                .filter(|f| !f.is_standard && f.kind == FunctionKind::Function);
             all.map(|f| {
                 if f.module.is_empty() {
                     f.name.clone()
@@ -110,12 +116,12 @@ fn of_command(command: &str, names: &Names) -> (usize, Vec<String>) {
     (start, matching(argument, candidates))
 }
 
-/// Modules, functions without one, variables.
+/// Modules, functions without a module, and variables.
 fn globals(names: &Names) -> Vec<String> {
     let modules =
         names.functions.iter().filter(|f| !f.module.is_empty()).map(|f| format!("{}::", f.module));
     let functions =
-        names.functions.iter().filter(|f| f.module.is_empty() && f.kind == Kind::Function);
+        names.functions.iter().filter(|f| f.module.is_empty() && f.kind == FunctionKind::Function);
     let functions = functions.filter(|f| !f.name.contains('$')).map(|f| format!("{}(", f.name));
     let own =
         names.own_functions.iter().filter_map(|f| f.split_inclusive('(').next()).map(str::to_owned);
@@ -123,7 +129,7 @@ fn globals(names: &Names) -> Vec<String> {
     modules.chain(functions).chain(own).chain(variables).collect()
 }
 
-/// Fields and methods of the variable `name`; all that there are when it is none.
+/// Fields and methods of the variable `name`; of all types if there is no such variable.
 fn members(name: &str, names: &Names) -> Vec<String> {
     let variable = names.variables.iter().find(|variable| variable.name == name);
     if let Some(map) = variable.and_then(|variable| variable.value.read_lock::<Map>()) {
@@ -131,16 +137,18 @@ fn members(name: &str, names: &Names) -> Vec<String> {
     }
     let is_meant = |f: &&Function| {
         let of = f.params.first().map(|(_, kind)| kind.as_str());
-        matches!(f.kind, Kind::Field | Kind::Method)
+        matches!(f.kind, FunctionKind::Field | FunctionKind::Method)
             && variable.is_none_or(|variable| of == Some(variable.kind.as_str()))
     };
     let own = names.functions.iter().filter(is_meant);
-    own.map(|f| if f.kind == Kind::Method { format!("{}(", f.name) } else { f.name.clone() })
-        .collect()
+    own.map(
+        |f| if f.kind == FunctionKind::Method { format!("{}(", f.name) } else { f.name.clone() },
+    )
+    .collect()
 }
 
-/// What a string can be that is the argument number `argument` of `call`.
-fn of_string(call: &str, argument: usize, typed: &str, names: &Names) -> Vec<String> {
+/// Completions of a string that is argument number `argument` (from 0) of `call`.
+fn string_candidates(call: &str, argument: usize, typed: &str, names: &Names) -> Vec<String> {
     let call = call.trim_end();
     let is = |name: &str| call.ends_with(name);
     let disks = || (names.disks)();
@@ -174,7 +182,7 @@ fn selectors(disk: &Disk) -> Vec<String> {
     all
 }
 
-/// Files and directories that `typed` may become.
+/// Files and directories in the directory of `typed`.
 fn files(typed: &str) -> Vec<String> {
     let (dir, _) =
         typed.rsplit_once('/').map_or(("", typed), |(dir, name)| (&typed[..=dir.len()], name));
@@ -200,10 +208,10 @@ mod tests {
         let (world, ..) = SimulatedWorld::parse(world).unwrap();
         let engine =
             Engine::new(ScriptContext::new(Capabilities::all(), world), Limits::operator());
-        let mut session = Interactive::new(engine);
+        let mut session = InteractiveSession::new(engine);
         let lines = "let d = disks()[0]; let m = #{ alpha: 1, beta: 2 }; let c = catalog::load(\"c.toml\"); fn mine(x) { x }";
         session.eval(lines, &Default::default()).unwrap();
-        Names::of(&session)
+        Names::collect(&session)
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! What the line editor asks while somebody types.
+//! Completion, hints and highlighting for the line editor.
 
 use std::borrow::Cow;
 
-use bty_script::engine::Interactive;
-use bty_script::reference::Kind;
+use bty_script::engine::InteractiveSession;
+use bty_script::reference::FunctionKind;
 use rustyline::completion::{Completer, Pair};
 use rustyline::highlight::{CmdKind, Highlighter};
 use rustyline::hint::Hinter;
@@ -16,17 +16,17 @@ use super::{highlight, input};
 #[derive(rustyline::Helper)]
 pub(super) struct Helper {
     names: Names,
-    has_colour: bool,
+    has_color: bool,
 }
 
 impl Helper {
-    pub(super) fn new(interactive: &Interactive, has_colour: bool) -> Self {
-        Self { names: Names::of(interactive), has_colour }
+    pub(super) fn new(interactive: &InteractiveSession, has_color: bool) -> Self {
+        Self { names: Names::collect(interactive), has_color }
     }
 
-    /// Takes note of what the last line has defined.
-    pub(super) fn learn(&mut self, interactive: &Interactive) {
-        self.names = Names::of(interactive);
+    /// Collects the names that the last line has defined.
+    pub(super) fn refresh(&mut self, interactive: &InteractiveSession) {
+        self.names = Names::collect(interactive);
     }
 }
 
@@ -43,7 +43,7 @@ impl Completer for Helper {
 impl Hinter for Helper {
     type Hint = String;
 
-    /// The parameters of the function whose bracket was just opened.
+    /// The parameters of the function, right after its opening bracket.
     fn hint(&self, line: &str, pos: usize, _: &Context<'_>) -> Option<String> {
         let call = line[..pos].strip_suffix('(').filter(|_| pos == line.len())?;
         let start = call.rfind(|c: char| !c.is_alphanumeric() && c != '_').map_or(0, |at| at + 1);
@@ -54,7 +54,7 @@ impl Hinter for Helper {
             .map(|left| left.rsplit(|c: char| !c.is_alphanumeric()).next());
         let module = module.flatten().unwrap_or_default();
         let is_meant = |f: &&bty_script::reference::Function| {
-            f.name == name && f.module == module && f.kind == Kind::Function
+            f.name == name && f.module == module && f.kind == FunctionKind::Function
         };
         let found = self.names.functions.iter().find(is_meant)?;
         let params: Vec<String> =
@@ -65,14 +65,14 @@ impl Hinter for Helper {
 
 impl Highlighter for Helper {
     fn highlight<'l>(&self, line: &'l str, _: usize) -> Cow<'l, str> {
-        if !self.has_colour || line.starts_with(':') {
+        if !self.has_color || line.starts_with(':') {
             return Cow::Borrowed(line);
         }
         Cow::Owned(highlight::paint(line, &|word| self.names.is_function(word)))
     }
 
     fn highlight_hint<'h>(&self, hint: &'h str) -> Cow<'h, str> {
-        if self.has_colour {
+        if self.has_color {
             Cow::Owned(format!("\x1b[90m{hint}\x1b[0m"))
         } else {
             Cow::Borrowed(hint)
@@ -80,7 +80,7 @@ impl Highlighter for Helper {
     }
 
     fn highlight_char(&self, _: &str, _: usize, _: CmdKind) -> bool {
-        self.has_colour
+        self.has_color
     }
 }
 

@@ -1,4 +1,4 @@
-//! Colours for a line of script: strings, numbers, comments, keywords, known functions.
+//! Highlights a line of script: strings, numbers, comments, keywords, known functions.
 
 const KEYWORDS: [&str; 27] = [
     "let", "const", "fn", "if", "else", "switch", "for", "in", "while", "loop", "do", "until",
@@ -12,7 +12,7 @@ const COMMENT: &str = "90";
 const KEYWORD: &str = "1";
 const FUNCTION: &str = "34";
 
-/// `line` with escape sequences; the text itself stays as it is.
+/// Adds escape sequences to `line`; the text itself does not change.
 pub(super) fn paint(line: &str, is_function: &dyn Fn(&str) -> bool) -> String {
     let mut painted = String::with_capacity(line.len() * 2);
     let mut rest = line;
@@ -28,7 +28,7 @@ pub(super) fn paint(line: &str, is_function: &dyn Fn(&str) -> bool) -> String {
     painted
 }
 
-/// Length and style of what `rest` begins with.
+/// Length and style of the first token of `rest`.
 fn piece(rest: &str, c: char, is_function: &dyn Fn(&str) -> bool) -> (usize, Option<&'static str>) {
     if rest.starts_with("//") {
         return (rest.find('\n').unwrap_or(rest.len()), Some(COMMENT));
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_strings_and_numbers_get_their_colours() {
+    fn tokens_get_their_colors() {
         let painted = paint("let x = disks(\"a\") + 1; // y", &|word| word == "disks");
         let wanted = "\x1b[1mlet\x1b[0m x = \x1b[34mdisks\x1b[0m(\x1b[32m\"a\"\x1b[0m) + \x1b[36m1\x1b[0m; \x1b[90m// y\x1b[0m";
         assert_eq!(painted, wanted);

@@ -1,20 +1,19 @@
-//! Where a line stands: in a string, in a comment, between brackets.
+//! Scans a line for open strings, comments and brackets.
 
-/// What surrounds the end of a text.
+/// What is open at the end of a text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Surroundings {
-    /// Offsets of brackets that are open.
+pub(super) struct InputContext {
+    /// Offsets of open brackets.
     pub(super) open: Vec<usize>,
-    /// Offset of the quote of the string that it ends in, if it ends in one.
+    /// Offset of the quote of an open string.
     pub(super) string: Option<usize>,
     in_comment: bool,
-    /// The last character outside comments that is not blank.
+    /// The last character that is neither white space nor part of a comment.
     last: Option<char>,
 }
 
-/// Looks at `text` from its beginning.
-pub(super) fn surroundings(text: &str) -> Surroundings {
-    let mut found = Surroundings::default();
+pub(super) fn scan(text: &str) -> InputContext {
+    let mut found = InputContext::default();
     let mut chars = text.char_indices().peekable();
     while let Some((at, c)) = chars.next() {
         if let Some(start) = found.string {
@@ -45,7 +44,7 @@ pub(super) fn surroundings(text: &str) -> Surroundings {
     found
 }
 
-/// Skips a block comment, and those in it; false when it does not end.
+/// Skips a block comment and those nested in it; false if it does not end.
 fn skip_comment(chars: &mut std::iter::Peekable<std::str::CharIndices<'_>>) -> bool {
     chars.next();
     let mut depth = 1;
@@ -63,9 +62,9 @@ fn skip_comment(chars: &mut std::iter::Peekable<std::str::CharIndices<'_>>) -> b
     false
 }
 
-/// True when `text` wants another line: something is open, or an operator waits for its right side.
+/// True if `text` continues on another line: something is open, or it ends with an operator.
 pub(super) fn is_incomplete(text: &str) -> bool {
-    let found = surroundings(text);
+    let found = scan(text);
     let in_template = found.string.is_some_and(|at| text[at..].starts_with('`'));
     let waits =
         found.string.is_none() && found.last.is_some_and(|last| "+-*/%=<>&|^,".contains(last));
@@ -80,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_open_wants_another_line() {
+    fn open_input_continues_on_another_line() {
         for text in [
             "fn f() {",
             "f(1,",
@@ -117,7 +116,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_makes_it_panic(text in any::<String>()) {
-            let found = surroundings(&text);
+            let found = scan(&text);
             prop_assert!(found.open.iter().chain(&found.string).all(|&at| text.is_char_boundary(at)));
         }
     }

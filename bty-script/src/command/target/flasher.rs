@@ -1,4 +1,4 @@
-//! Flashes as before, and lets console and server know.
+//! A flasher that also reports to the console and the server.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,51 +9,51 @@ use bty::{CancelToken, Disk, Event, Observer, Result};
 use bty_script::plan::{FlashedDisk, Progress};
 use bty_script::world::{Flasher, Image};
 
-use super::server::Reporter;
-use crate::console::Marks;
+use super::server::ProgressReporter;
+use crate::console_log::ConsoleLog;
 
-/// Stands before the flasher of the machine.
-pub(super) struct Watched {
+/// Wraps the flasher of the machine.
+pub(super) struct ReportingFlasher {
     inner: Arc<dyn Flasher>,
-    marks: Arc<Marks>,
-    reporter: Option<Reporter>,
+    console_log: Arc<ConsoleLog>,
+    reporter: Option<ProgressReporter>,
     has_begun: AtomicBool,
     flashed: Mutex<Vec<FlashedDisk>>,
 }
 
-impl Watched {
+impl ReportingFlasher {
     pub(super) fn new(
         inner: Arc<dyn Flasher>,
-        marks: Arc<Marks>,
-        reporter: Option<Reporter>,
+        console_log: Arc<ConsoleLog>,
+        reporter: Option<ProgressReporter>,
     ) -> Self {
         Self {
             inner,
-            marks,
+            console_log,
             reporter,
             has_begun: AtomicBool::new(false),
             flashed: Mutex::default(),
         }
     }
 
-    /// What was flashed, with its proof.
+    /// The disks flashed so far, with their proof.
     pub(super) fn flashed(&self) -> Vec<FlashedDisk> {
         self.flashed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// No progress is told after this.
+    /// Stops sending progress.
     pub(super) fn end(&self) {
-        self.reporter.iter().for_each(Reporter::end);
+        self.reporter.iter().for_each(ProgressReporter::end);
     }
 
-    fn tell(&self, event: &Event) {
+    fn report(&self, event: &Event) {
         let Some(reporter) = &self.reporter else { return };
         if let Event::Progress { phase, counts, targets, .. } = event {
-            let slowest = |of: fn(&bty::progress::TargetCounts) -> u64| {
-                targets.iter().map(of).min().unwrap_or(0)
+            let slowest = |count: fn(&bty::progress::TargetCounts) -> u64| {
+                targets.iter().map(count).min().unwrap_or(0)
             };
             let written = slowest(|t| t.written_bytes + t.zeroed_bytes);
-            reporter.tell(Progress::new(
+            reporter.update(Progress::new(
                 phase.as_str(),
                 counts,
                 written,
@@ -63,7 +63,7 @@ impl Watched {
     }
 }
 
-impl Flasher for Watched {
+impl Flasher for ReportingFlasher {
     fn execute(
         &self,
         plan: &FlashPlan,
@@ -72,12 +72,12 @@ impl Flasher for Watched {
         cancel: &CancelToken,
     ) -> Result<FlashReport> {
         if !self.has_begun.swap(true, Ordering::SeqCst) {
-            self.marks.mark("auto-flash starting");
+            self.console_log.announce("auto-flash starting");
         }
         let all = |event: &Event| {
             observer.event(event);
-            self.marks.event(event);
-            self.tell(event);
+            self.console_log.event(event);
+            self.report(event);
         };
         let report = self.inner.execute(plan, image, &all, cancel)?;
         self.flashed

@@ -1,4 +1,4 @@
-//! The inventory, posted beside the plan: no machine waits for it.
+//! Sends the inventory in the background: the machine does not wait for it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,21 +9,21 @@ use bty_script::world::World;
 
 use super::server::Server;
 
-/// How often it is posted again to a server that does not know the machine yet: asking for the plan
-/// introduces it.
-const INTRODUCTIONS: u32 = 5;
+/// Attempts for a server that does not know the machine yet: it learns of it when the machine
+/// requests its plan.
+const ATTEMPTS: u32 = 5;
 const POLL: Duration = Duration::from_millis(50);
 
-/// An inventory on its way.
-pub(super) struct Inventory {
-    /// None when the system gave no thread: the server goes without.
+/// An upload in progress.
+pub(super) struct InventoryUpload {
+    /// `None` if no thread could be started; the server gets no inventory then.
     thread: Option<JoinHandle<bool>>,
     is_over: Arc<AtomicBool>,
 }
 
-impl Inventory {
+impl InventoryUpload {
     pub(super) fn start(server: Arc<Server>, world: &World) -> Self {
-        let machine = Arc::clone(&world.machine);
+        let machine = Arc::clone(&world.platform);
         let is_over = Arc::new(AtomicBool::new(false));
         let over = Arc::clone(&is_over);
         let thread = thread::Builder::new().spawn(move || {
@@ -41,7 +41,7 @@ impl Inventory {
                 }
                 over.load(Ordering::Relaxed) || server.cancel().is_cancelled()
             };
-            for _ in 0..INTRODUCTIONS {
+            for _ in 0..ATTEMPTS {
                 if server.post("inventory", &body, &ends) {
                     return true;
                 }
@@ -54,7 +54,7 @@ impl Inventory {
         Self { thread: thread.ok(), is_over }
     }
 
-    /// Waits until it has arrived, or never will.
+    /// Waits until the server has it, or has rejected it.
     pub(super) fn wait(&self, server: &Server) {
         while self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
             && !server.cancel().is_cancelled()
@@ -63,9 +63,8 @@ impl Inventory {
         }
     }
 
-    /// Nobody needs it any more.
+    /// Gives up. A request in flight may still finish within its timeout.
     pub(super) fn stop(self) {
-        // a request in flight may end; it is bounded by its own time
         self.is_over.store(true, Ordering::Relaxed);
     }
 }

@@ -1,4 +1,4 @@
-//! The server's side of the conversation: what is asked, what is told, and how long.
+//! Requests to the server: the plan, reports and progress.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -8,42 +8,40 @@ use bty::client::{Reply, Request};
 use bty::{CancelToken, Client, Result};
 use bty_script::plan::{self, Header, JsonPlan, Progress, Report};
 use bty_script::terminal::Console;
-use bty_script::world::World;
 
-use super::inventory::Inventory;
 use crate::output::Output;
 use crate::session::Session;
 
-/// How long one answer may take.
-const ANSWER_TIME: Duration = Duration::from_secs(15);
-/// How long an answer is waited for that nothing depends on: to progress, and to the last words of
-/// a process that has to end.
-const BRIEF_TIME: Duration = Duration::from_secs(3);
-/// Pauses between attempts: from the first to the last, which repeats.
+/// Timeout of a request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+/// Timeout of requests whose response does not matter: progress, and the last report of a process
+/// that is about to exit.
+const SHORT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Pauses between attempts double from the first to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LAST_PAUSE: Duration = Duration::from_secs(30);
-/// How often progress is told at most.
+/// Minimum interval between progress reports.
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
-/// What came when the plan was asked for.
-pub(super) enum Given {
+/// The result of requesting the plan.
+pub(super) enum PlanReply {
     /// A plan script.
     Script(String),
-    /// A plan of a server without plan scripts.
+    /// A JSON plan, from a server without plan scripts.
     Json(JsonPlan),
-    /// An answer that asking again will not change, and why.
+    /// A response that is not a usable plan, and why. A retry would not help.
     Unusable(String),
     /// Somebody at the machine pressed Enter.
     Interrupted,
 }
 
-/// A server, and the machine that talks to it.
+/// The connection of one machine to its server.
 pub(super) struct Server {
     base: String,
     mac: String,
     cycle: Option<String>,
-    /// The cycle that reports name: that of the plan script. Without one, reports say no more than
-    /// every server understands.
+    /// The boot cycle that reports name, from the plan script. Without one, reports have only the
+    /// fields that every server understands.
     plan_cycle: Mutex<Option<String>>,
     client: Client,
     cancel: CancelToken,
@@ -85,8 +83,8 @@ impl Server {
         &self.cancel
     }
 
-    /// Reports name the cycle of this plan from now on.
-    pub(super) fn use_cycle_of(&self, header: &Header) {
+    /// From now on reports name the boot cycle of this plan.
+    pub(super) fn set_plan_cycle(&self, header: &Header) {
         *self.plan_cycle.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(header.cycle.clone());
     }
@@ -96,61 +94,62 @@ impl Server {
         format!("{}/pxe/{}/{endpoint}{cycle}", self.base, self.mac)
     }
 
-    /// Asks for the plan until there is an answer.
-    pub(super) fn fetch_plan(&self) -> Result<Given> {
+    /// Requests the plan until the server responds or somebody presses Enter.
+    pub(super) fn fetch_plan(&self) -> Result<PlanReply> {
         let url = self.url("plan");
         let accept = format!("{}, application/json;q=0.5", plan::MEDIA_TYPE);
         let mut pause = FIRST_PAUSE;
         loop {
             let mut request = Request::get(&url);
-            (request.accept, request.timeout) = (&accept, ANSWER_TIME);
-            let fault = match self.client.exchange(&request, &self.cancel) {
-                Ok(reply) if is_passing(&reply) => format!("{url} answered {}", reply.status),
-                Ok(reply) => return Ok(understand(&url, &reply)),
+            (request.accept, request.timeout) = (&accept, REQUEST_TIMEOUT);
+            let failure = match self.client.exchange(&request, &self.cancel) {
+                Ok(reply) if is_transient(&reply) => format!("{url} answered {}", reply.status),
+                Ok(reply) => return Ok(parse_reply(&url, &reply)),
                 Err(error) => error.to_string(),
             };
             self.cancel.check()?;
             self.output.warn(&format!(
-                "plan fetch failed: {fault}; next try in {:.1} s (Enter: wizard)",
+                "plan fetch failed: {failure}; retrying in {:.1} s (press Enter for the wizard)",
                 pause.as_secs_f32()
             ));
             if self.console.wait_for_enter(pause, &self.cancel) {
-                return Ok(Given::Interrupted);
+                return Ok(PlanReply::Interrupted);
             }
             self.cancel.check()?;
             pause = (pause * 2).min(LAST_PAUSE);
         }
     }
 
-    /// Sends `body` to `endpoint` until the server has taken it; false when it said that it never
-    /// will. `is_over` ends it early.
+    /// Posts `body` to `endpoint` until the server accepts it. `should_stop` waits for the pause
+    /// that it gets, and returns true to stop early. Returns false if the server rejects the body
+    /// for good, or if stopped.
     pub(super) fn post(
         &self,
         endpoint: &str,
         body: &serde_json::Value,
-        is_over: &dyn Fn(Duration) -> bool,
+        should_stop: &dyn Fn(Duration) -> bool,
     ) -> bool {
         let url = self.url(endpoint);
         let mut pause = FIRST_PAUSE;
         loop {
             let mut request = Request::post_json(&url, body);
-            request.timeout = ANSWER_TIME;
+            request.timeout = REQUEST_TIMEOUT;
             match self.client.exchange(&request, &self.cancel) {
                 Ok(reply) if reply.is_success() => return true,
-                Ok(reply) if !is_passing(&reply) => {
+                Ok(reply) if !is_transient(&reply) => {
                     self.output.warn(&format!(
-                        "{url} refused: {} {}",
+                        "{url} rejected the request: {} {}",
                         reply.status,
                         reply.excerpt()
                     ));
                     return false;
                 }
                 Ok(reply) => {
-                    self.output.warn(&format!("{url} answered {}, trying again", reply.status));
+                    self.output.warn(&format!("{url} answered {}; retrying", reply.status));
                 }
-                Err(error) => self.output.warn(&format!("{error}, trying again")),
+                Err(error) => self.output.warn(&format!("{error}; retrying")),
             }
-            if is_over(pause) {
+            if should_stop(pause) {
                 return false;
             }
             pause = (pause * 2).min(LAST_PAUSE);
@@ -163,81 +162,75 @@ impl Server {
             Some(cycle) => {
                 Report { cycle: Some(cycle).filter(|c| !c.is_empty()), ..report.clone() }
             }
-            None => report.plain(),
+            None => report.basic(),
         };
         serde_json::to_value(report).unwrap_or_default()
     }
 
-    /// Reports until the server has acknowledged, or somebody presses Enter.
+    /// Sends a report until the server acknowledges it or somebody presses Enter.
     pub(super) fn report(&self, report: &Report) -> Result<()> {
-        let is_over = |pause| {
-            self.output.say("  (Enter: go on without the server)");
+        let should_stop = |pause| {
+            self.output.say("  (press Enter to continue without reporting)");
             self.console.wait_for_enter(pause, &self.cancel) || self.cancel.is_cancelled()
         };
-        self.post("status", &self.body(report), &is_over);
+        self.post("status", &self.body(report), &should_stop);
         self.cancel.check()
     }
 
-    /// The same beside other work, until the process ends.
-    pub(super) fn report_in_background(self: &Arc<Self>, report: &Report) -> Told {
+    /// Sends a report in the background, until the server acknowledges it or the process exits.
+    pub(super) fn report_in_background(self: &Arc<Self>, report: &Report) -> BackgroundReport {
         let server = Arc::clone(self);
         let body = self.body(report);
-        let told = thread::Builder::new().spawn(move || {
-            let is_over = |pause| {
+        let thread = thread::Builder::new().spawn(move || {
+            let should_stop = |pause| {
                 thread::sleep(pause);
                 server.cancel.is_cancelled()
             };
-            server.post("status", &body, &is_over);
+            server.post("status", &body, &should_stop);
         });
-        if told.is_err() {
+        if thread.is_err() {
             self.report_once(report);
         }
-        Told(told.ok())
+        BackgroundReport(thread.ok())
     }
 
-    /// One attempt, for a process that has to end.
+    /// Sends a report once, for a process that is about to exit.
     pub(super) fn report_once(&self, report: &Report) {
         let (url, body) = (self.url("status"), self.body(report));
         let mut request = Request::post_json(&url, &body);
-        request.timeout = BRIEF_TIME;
+        request.timeout = SHORT_TIMEOUT;
         let _ = self.client.exchange(&request, &CancelToken::new());
     }
 
-    /// Posts the inventory beside other work.
-    pub(super) fn post_inventory(self: &Arc<Self>, world: &World) -> Inventory {
-        Inventory::start(Arc::clone(self), world)
-    }
-
-    /// One attempt: lost progress is no loss.
-    fn tell_progress(&self, progress: Progress) {
+    /// Sends progress once: the next report replaces a lost one.
+    fn send_progress(&self, progress: Progress) {
         let (url, body) = (self.url("status"), self.body(&Report::progress(progress)));
         let mut request = Request::post_json(&url, &body);
-        request.timeout = BRIEF_TIME;
+        request.timeout = SHORT_TIMEOUT;
         let _ = self.client.exchange(&request, &self.cancel);
     }
 
-    /// Somebody who tells the server how far it is: the newest state, now and then; nothing waits
-    /// for it.
-    pub(super) fn progress_reporter(self: &Arc<Self>) -> Reporter {
-        let newest: Arc<Mutex<Newest>> = Arc::default();
-        let (server, shared) = (Arc::clone(self), Arc::clone(&newest));
+    /// Starts a thread that sends the latest progress to the server. Updates never wait for it.
+    pub(super) fn progress_reporter(self: &Arc<Self>) -> ProgressReporter {
+        let mailbox: Arc<Mutex<ProgressMailbox>> = Arc::default();
+        let (server, shared) = (Arc::clone(self), Arc::clone(&mailbox));
         let thread = thread::Builder::new().spawn(move || {
-            let mut told = None::<Instant>;
+            let mut last_sent = None::<Instant>;
             loop {
-                let pause = told
-                    .map_or(Duration::ZERO, |told| PROGRESS_EVERY.saturating_sub(told.elapsed()));
-                let newest = {
-                    let mut newest = shared.lock().unwrap_or_else(PoisonError::into_inner);
-                    if newest.is_over {
+                let pause = last_sent
+                    .map_or(Duration::ZERO, |sent| PROGRESS_EVERY.saturating_sub(sent.elapsed()));
+                let progress = {
+                    let mut mailbox = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                    if mailbox.is_over {
                         return;
                     }
-                    // the first one is told at once, so that even a short flash is seen
-                    if pause.is_zero() { newest.progress.take() } else { None }
+                    // the first one is sent at once, so that even a short flash is visible
+                    if pause.is_zero() { mailbox.progress.take() } else { None }
                 };
-                match newest {
+                match progress {
                     Some(progress) => {
-                        server.tell_progress(progress);
-                        told = Some(Instant::now());
+                        server.send_progress(progress);
+                        last_sent = Some(Instant::now());
                     }
                     None => {
                         thread::park_timeout(if pause.is_zero() { PROGRESS_EVERY } else { pause });
@@ -245,19 +238,19 @@ impl Server {
                 }
             }
         });
-        // without a thread nothing is told until the end, which needs none
-        Reporter { newest, thread: Mutex::new(thread.ok()) }
+        // without a thread no progress is sent; the final report does not need it
+        ProgressReporter { mailbox, thread: Mutex::new(thread.ok()) }
     }
 }
 
-/// True for answers that may be others in a while.
-pub(super) fn is_passing(reply: &Reply) -> bool {
+/// True for responses that may change if the request is repeated later.
+pub(super) fn is_transient(reply: &Reply) -> bool {
     reply.status >= 500 || matches!(reply.status, 408 | 425 | 429)
 }
 
-fn understand(url: &str, reply: &Reply) -> Given {
+fn parse_reply(url: &str, reply: &Reply) -> PlanReply {
     if !reply.is_success() {
-        return Given::Unusable(format!(
+        return PlanReply::Unusable(format!(
             "plan fetch failed: {url} answered {} {}",
             reply.status,
             reply.excerpt()
@@ -265,59 +258,59 @@ fn understand(url: &str, reply: &Reply) -> Given {
     }
     if reply.content_type.as_deref() == Some(plan::MEDIA_TYPE) {
         return match String::from_utf8(reply.body.clone()) {
-            Ok(text) => Given::Script(text),
-            Err(_) => Given::Unusable("the plan script is not text".into()),
+            Ok(text) => PlanReply::Script(text),
+            Err(_) => PlanReply::Unusable("the plan script is not text".into()),
         };
     }
     let Ok(json) = reply.json() else {
-        return Given::Unusable(format!(
-            "plan fetch failed: {url} answered no plan but {:?}",
+        return PlanReply::Unusable(format!(
+            "plan fetch failed: {url} answered {:?}, which is not a plan",
             reply.excerpt()
         ));
     };
     match serde_json::from_value(json.clone()) {
-        Ok(plan) => Given::Json(plan),
+        Ok(plan) => PlanReply::Json(plan),
         Err(e) => match json.get("mode").and_then(|mode| mode.as_str()) {
-            Some("flash") => Given::Unusable(format!("the plan names no image or no disk: {e}")),
-            Some(mode) => Given::Unusable(format!("unknown plan mode {mode:?}")),
-            None => Given::Unusable("the plan has no mode".into()),
+            Some("flash") => PlanReply::Unusable(format!("the plan lacks an image or a disk: {e}")),
+            Some(mode) => PlanReply::Unusable(format!("unknown plan mode {mode:?}")),
+            None => PlanReply::Unusable("the plan has no mode".into()),
         },
     }
 }
 
-/// A report that is on its way.
-pub(super) struct Told(Option<JoinHandle<()>>);
+/// A report that a thread is sending.
+pub(super) struct BackgroundReport(Option<JoinHandle<()>>);
 
-impl Told {
-    /// Waits until it was acknowledged or refused.
+impl BackgroundReport {
+    /// Waits until the server has acknowledged or rejected the report.
     pub(super) fn wait(self) {
         let _ = self.0.map(JoinHandle::join);
     }
 }
 
 #[derive(Default)]
-struct Newest {
+struct ProgressMailbox {
     progress: Option<Progress>,
     is_over: bool,
 }
 
-/// Tells a server how far a flash is.
-pub(super) struct Reporter {
-    newest: Arc<Mutex<Newest>>,
+/// Sends the progress of a flash to the server.
+pub(super) struct ProgressReporter {
+    mailbox: Arc<Mutex<ProgressMailbox>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-impl Reporter {
-    pub(super) fn tell(&self, progress: Progress) {
-        self.newest.lock().unwrap_or_else(PoisonError::into_inner).progress = Some(progress);
+impl ProgressReporter {
+    pub(super) fn update(&self, progress: Progress) {
+        self.mailbox.lock().unwrap_or_else(PoisonError::into_inner).progress = Some(progress);
         if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
             thread.thread().unpark();
         }
     }
 
-    /// No progress is told after this.
+    /// Stops the thread.
     pub(super) fn end(&self) {
-        self.newest.lock().unwrap_or_else(PoisonError::into_inner).is_over = true;
+        self.mailbox.lock().unwrap_or_else(PoisonError::into_inner).is_over = true;
         if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
             thread.thread().unpark();
             let _ = thread.join();

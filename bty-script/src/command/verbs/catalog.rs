@@ -11,12 +11,12 @@ use bty::{CancelToken, Client, ErrorKind, Location, Result, text};
 use serde_json::json;
 
 use crate::cli::{CatalogAction, Network};
-use crate::output::{Notices, Output};
+use crate::output::{NoticePrinter, Output};
 use crate::{exit, network, signals};
 
 pub(super) fn run(action: CatalogAction, network: &Network, output: &Output) -> Result<ExitCode> {
     let cancel = signals::cancel_on_signal()?;
-    let client = network::client(network, Arc::new(Notices(output.is_json())))?;
+    let client = network::client(network, Arc::new(NoticePrinter(output.is_json())))?;
     match action {
         CatalogAction::Show { src, .. } => show(&Catalog::load(&client, &src, &cancel)?, output),
         CatalogAction::Check { src, .. } => return check(&client, &src, output, &cancel),
@@ -85,11 +85,11 @@ fn check(client: &Client, src: &str, output: &Output, cancel: &CancelToken) -> R
         });
     }
     let bad = checks.iter().filter(|c| !c.is_ok()).count();
-    output.say(&format!("{} entries, {bad} with problems", checks.len()));
+    output.say(&format!("{} images checked, {bad} with problems", checks.len()));
     Ok(if bad == 0 { ExitCode::SUCCESS } else { exit::code(ErrorKind::Source) })
 }
 
-/// An entry for `src`, with what the origin tells about it.
+/// Creates an entry for `src`, with the size and digest that its server reports.
 fn examine(client: &Client, src: &str, name: Option<&str>, cancel: &CancelToken) -> Result<Entry> {
     catalog::canonical_src(src)?;
     let source = client.open(src, cancel)?;

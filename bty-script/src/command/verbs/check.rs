@@ -27,7 +27,7 @@ pub(super) fn run(files: &[PathBuf], output: &Output) -> Result<ExitCode> {
     }
     if count == 0 {
         output.say(&format!(
-            "{} checked, nothing to say",
+            "{} checked, no mistakes found",
             if files.len() == 1 { "1 script".into() } else { format!("{} scripts", files.len()) }
         ));
         return Ok(ExitCode::SUCCESS);

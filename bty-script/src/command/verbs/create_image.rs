@@ -9,13 +9,13 @@ use bty_script::terminal::Style;
 
 use crate::cli::CreateImage;
 use crate::output::Output;
-use crate::progress::Watcher;
+use crate::progress::ProgressDisplay;
 use crate::verbs::disks;
 use crate::{exit, signals};
 
 pub(super) fn run(arguments: &CreateImage, output: &Output) -> Result<ExitCode> {
     let cancel = signals::cancel_on_signal()?;
-    let watcher = Watcher::new(output.is_json());
+    let progress = ProgressDisplay::new(output.is_json());
     let system = SystemHost::new();
     let disk = arguments.disk.parse::<Selector>()?.select(&system)?;
     let mut options = CreateOptions::default();
@@ -27,24 +27,24 @@ pub(super) fn run(arguments: &CreateImage, output: &Output) -> Result<ExitCode> 
             &serde_json::json!({ "disk": disk, "path": arguments.out, "refusals": refusals }),
         );
         refusals.iter().for_each(|refusal| {
-            output.say_marked("", Style::Bad, "refused", &format!(" {refusal}"));
+            output.say_styled("", Style::Bad, "refused", &format!(" {refusal}"));
         });
         return Ok(ExitCode::from(exit::REFUSED));
     }
     output.say(&format!("disk    {}", disks::headline(&disk)));
     output.say(&format!("image   {}", text::escape_name(&arguments.out)));
-    let observer = |event: &Event| watcher.event(event);
+    let observer = |event: &Event| progress.event(event);
     let report = create::create(&disk, &arguments.out, &options, &system, &observer, &cancel);
-    watcher.clear();
+    progress.clear();
     let report = report?;
     output.event("report", &report);
-    output.say_marked("", Style::Good, "done", &format!(" {}", describe(&report)));
+    output.say_styled("", Style::Good, "done", &format!(" {}", describe(&report)));
     Ok(ExitCode::SUCCESS)
 }
 
 fn describe(report: &CreateReport) -> String {
     format!(
-        "{}: {} of the disk, {} of it not zero, in {} of {}; compared with the disk, and equal\n  sha256 {}",
+        "{}: {} read from the disk ({} not zero), stored in {} of {}; compared and equal\n  sha256 {}",
         text::escape_name(&report.path),
         human(report.disk_bytes),
         human(report.data_bytes),

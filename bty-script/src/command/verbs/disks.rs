@@ -10,7 +10,7 @@ use crate::output::Output;
 pub(super) fn run(output: &Output) -> Result<ExitCode> {
     let disks = SystemHost::new().list()?;
     if disks.is_empty() && !output.is_json() {
-        output.say("no disks are here");
+        output.say("no disks found");
     }
     for disk in &disks {
         output.result(disk, || describe(disk));
@@ -18,7 +18,7 @@ pub(super) fn run(output: &Output) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A disk on a few lines: what it is, what is on it, who uses it.
+/// Describes a disk on several lines: what it is, what it holds, and what uses it.
 pub(super) fn describe(disk: &Disk) -> String {
     let mut shown = headline(disk);
     shown.push_str(&format!("\n    {}", text::escape(&disk.contents())));
@@ -28,7 +28,7 @@ pub(super) fn describe(disk: &Disk) -> String {
     shown
 }
 
-/// Path, size, transport, model and serial.
+/// Describes a disk in one line: path, size, transport, model and serial number.
 pub(super) fn headline(disk: &Disk) -> String {
     let mut line = format!("{:<14} {:>9}", text::escape_name(&disk.path), human(disk.size_bytes));
     let model =

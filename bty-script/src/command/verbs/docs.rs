@@ -24,11 +24,14 @@ pub(super) fn run(
     let engine = Engine::new(ScriptContext::compute_only(), Limits::operator());
     let text = match name {
         None => reference::overview(&engine),
-        Some(name) => reference::about(&engine, name).ok_or_else(|| {
-            let error = Error::new(ErrorKind::Usage, format!("nothing is called {name}"));
-            match reference::similar(&engine, name) {
+        Some(name) => reference::describe(&engine, name).ok_or_else(|| {
+            let error = Error::new(
+                ErrorKind::Usage,
+                format!("no function, module or type is called {name}"),
+            );
+            match reference::closest_function(&engine, name) {
                 Some(close) => error.hint(format!("did you mean {close}?")),
-                None => error.hint("bty docs lists all"),
+                None => error.hint("bty docs lists all of them"),
             }
         })?,
     };

@@ -1,4 +1,4 @@
-//! `bty flash`: plan, show, ask, execute, report.
+//! `bty flash`: shows the plan, asks, executes it, and reports the result.
 
 use std::io::{BufRead, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -22,14 +22,14 @@ use serde_json::json;
 
 use crate::cli::{Flash, Network};
 use crate::output::Output;
-use crate::progress::Watcher;
+use crate::progress::ProgressDisplay;
 use crate::verbs::disks;
 use crate::{exit, network, signals};
 
 pub(super) fn run(flash: &Flash, network: &Network, output: &Output) -> Result<ExitCode> {
     let cancel = signals::cancel_on_signal()?;
-    let watcher = Arc::new(Watcher::new(output.is_json()));
-    let client = network::client(network, watcher.clone())?;
+    let progress = Arc::new(ProgressDisplay::new(output.is_json()));
+    let client = network::client(network, progress.clone())?;
     let mut opening = OpenOptions { sha256: flash.sha256, ..OpenOptions::default() };
     (opening.sha512, opening.image_sha256) = (flash.sha512, flash.image_sha256);
     opening.ignore_trailing = flash.ignore_trailing;
@@ -40,7 +40,7 @@ pub(super) fn run(flash: &Flash, network: &Network, output: &Output) -> Result<E
         && !image.source().is_repeatable()
     {
         output.warn(
-            "the size of the image is not known before all of it has come: copying it to the spool directory first",
+            "the size of the image is unknown until its end: copying it to the spool directory first",
         );
         image = image.spooled(&client, &cancel)?;
     }
@@ -52,36 +52,36 @@ pub(super) fn run(flash: &Flash, network: &Network, output: &Output) -> Result<E
     let mut plan = FlashPlan::new(image.info(), targets, options);
     let refusals = plan.validate();
     show(&plan, &refusals, flash, output);
-    let is_asked = may_ask_about(&refusals, flash);
-    if !refusals.is_empty() && !is_asked {
+    let asks_for_raw = can_ask_for_raw(&refusals, flash);
+    if !refusals.is_empty() && !asks_for_raw {
         return Ok(ExitCode::from(exit::REFUSED));
     }
     if flash.dry_run {
         output.say("dry run: nothing was written");
         return Ok(ExitCode::SUCCESS);
     }
-    let word = if is_asked { "raw" } else { "yes" };
+    let word = if asks_for_raw { "raw" } else { "yes" };
     if !flash.yes && !ask(&plan, word, output, &cancel)? {
         output.say("nothing was written");
         return Ok(ExitCode::from(exit::CANCELLED));
     }
-    plan.options.raw |= is_asked;
-    created.make(&system)?;
-    let result = plan.execute(&image, &system, &*watcher, &cancel);
-    watcher.clear();
+    plan.options.raw |= asks_for_raw;
+    created.create(&system)?;
+    let result = plan.execute(&image, &system, &*progress, &cancel);
+    progress.clear();
     let report = result.inspect_err(|_| created.remove(|_| true))?;
     created
         .remove(|path| report.targets.iter().any(|t| t.disk.path == path && t.failure.is_some()));
     output.event("report", &report);
-    tell(&report, output);
+    show_report(&report, output);
     match report.failure_kind() {
         None => Ok(ExitCode::SUCCESS),
         Some(kind) => Ok(exit::code(kind)),
     }
 }
 
-/// The image that a person named: an entry of a catalog, a path or an address; and whether the
-/// catalog says that it is written whatever it looks like.
+/// Opens the image `src`, or the entry `src` of `catalog`. Also returns whether the catalog allows
+/// an unrecognized image (`raw`).
 pub(super) fn open_image(
     client: &Client,
     src: &str,
@@ -97,19 +97,21 @@ pub(super) fn open_image(
     let (given, listed) =
         (Checksums { sha256: options.sha256, sha512: options.sha512 }, entry.checksums());
     let merged = given.merged(listed).ok_or_else(|| {
-        let message = format!("the catalog lists {listed} for {src:?}, but {given} was given");
+        let message = format!(
+            "the catalog lists {listed} for {src:?}, but the command line requires {given}"
+        );
         Error::new(ErrorKind::Integrity, message)
-            .hint("check which of the two is right; nothing was written")
+            .hint("find out which of them is right; nothing was written")
     })?;
     (options.sha256, options.sha512) = (merged.sha256, merged.sha512);
     Ok((Image::open(client, entry.src(), &options, cancel)?, entry.raw))
 }
 
-/// True when nothing but a person's word is missing: what the image is was not recognized, and
-/// somebody is there to answer.
-fn may_ask_about(refusals: &[Refusal], flash: &Flash) -> bool {
-    let is_question = !refusals.is_empty() && refusals.iter().all(Refusal::is_unrecognized_image);
-    is_question && !flash.yes && !flash.dry_run && std::io::stdin().is_terminal()
+/// True if the only objection is an unrecognized image, and a person is there to overrule it.
+fn can_ask_for_raw(refusals: &[Refusal], flash: &Flash) -> bool {
+    let is_only_unrecognized =
+        !refusals.is_empty() && refusals.iter().all(Refusal::is_unrecognized_image);
+    is_only_unrecognized && !flash.yes && !flash.dry_run && std::io::stdin().is_terminal()
 }
 
 fn options(flash: &Flash) -> FlashOptions {
@@ -135,21 +137,21 @@ fn find_targets(
     let Some(size) = flash.create else {
         return flash.target.iter().map(|t| t.parse::<Selector>()?.select(system)).collect();
     };
-    // before a long read that would be for nothing
+    // checked before a read of the whole image
     let paths: Vec<PathBuf> =
         flash.target.iter().map(|target| text::path_of_reference(target)).collect();
     paths.iter().try_for_each(|path| system.plan_file(path, 0).map(drop))?;
     let size = match size.or(image.info().disk_bytes) {
         Some(size) => size,
         None => {
-            output.warn("the size of the image is not known before it is decoded: reading it once to find out");
+            output.warn("the size of the image is unknown: reading it once to find out");
             image.read_fully(&|_, _| {}, cancel)?.disk_bytes
         }
     };
     paths.iter().map(|path| created.plan(system, path, size)).collect()
 }
 
-/// Files that become disks. They are made only after everything was checked and agreed to.
+/// Files for `--create`. They are created only after all checks and the confirmation.
 #[derive(Default)]
 struct Created(Vec<(PathBuf, u64)>);
 
@@ -160,19 +162,18 @@ impl Created {
         Ok(disk)
     }
 
-    /// Makes all of them, or none.
-    fn make(&self, system: &SystemHost) -> Result<()> {
+    /// Creates all files or none.
+    fn create(&self, system: &SystemHost) -> Result<()> {
         for (i, (path, size)) in self.0.iter().enumerate() {
             if let Err(error) = system.create(path, *size) {
-                self.remove(|made| self.0[..i].iter().any(|(earlier, _)| earlier == made));
+                self.remove(|path| self.0[..i].iter().any(|(created, _)| created == path));
                 return Err(error);
             }
         }
         Ok(())
     }
 
-    /// Removes those that `failed`: a file that was made for a flash that failed is of no use to
-    /// anybody.
+    /// Removes the files whose flash `failed`.
     fn remove(&self, failed: impl Fn(&Path) -> bool) {
         for (path, _) in self.0.iter().filter(|(path, _)| failed(path)) {
             let _ = std::fs::remove_file(path);
@@ -196,21 +197,21 @@ fn show(plan: &FlashPlan, refusals: &[Refusal], flash: &Flash, output: &Output) 
     for disk in &plan.targets {
         output.say(&format!("target  {}", disks::headline(disk)));
         if flash.create.is_some() {
-            output.say("        will be created");
+            output.say("        new file");
         } else {
             output.say(&format!("        now: {}", text::escape(&disk.contents())));
-            output.say_marked("        ", Style::Bad, "ALL OF IT WILL BE LOST", "");
+            output.say_styled("        ", Style::Bad, "ALL DATA ON IT WILL BE LOST", "");
         }
     }
     for note in &plan.notes {
         output.warn(note);
     }
     for refusal in refusals {
-        output.say_marked("", Style::Bad, "refused", &format!(" {refusal}"));
+        output.say_styled("", Style::Bad, "refused", &format!(" {refusal}"));
     }
 }
 
-/// Asks for `word`. Only a terminal can answer.
+/// Asks the person to type `word`.
 fn ask(
     plan: &FlashPlan,
     word: &'static str,
@@ -220,13 +221,13 @@ fn ask(
     if !std::io::stdin().is_terminal() {
         return Err(Error::new(
             ErrorKind::Usage,
-            "nobody is there to confirm: stdin is no terminal",
+            "cannot ask for confirmation: stdin is not a terminal",
         )
-        .hint("give --yes to write without being asked"));
+        .hint("use --yes to write without confirmation"));
     }
     let names: Vec<String> = plan.targets.iter().map(|d| text::escape_name(&d.path)).collect();
-    output.say_marked("Type ", Style::Strong, word, &format!(" to write to {}:", names.join(", ")));
-    // on a thread of its own, so that one Ctrl-C is an answer too
+    output.say_styled("Type ", Style::Strong, word, &format!(" to write to {}:", names.join(", ")));
+    // on a separate thread, so that Ctrl-C can end the wait
     let (sender, receiver) = mpsc::channel();
     let reading = thread::Builder::new().spawn(move || {
         let mut answer = String::new();
@@ -248,19 +249,19 @@ fn ask(
     Ok(false)
 }
 
-fn tell(report: &FlashReport, output: &Output) {
+fn show_report(report: &FlashReport, output: &Output) {
     let total: u64 = report.phases.iter().map(|p| p.elapsed_ms).sum();
     for target in &report.targets {
         let name = text::escape_name(&target.disk.path);
         match &target.failure {
-            None => output.say_marked(
+            None => output.say_styled(
                 "",
                 Style::Good,
                 "done",
                 &format!(" {name}: {}", describe(report, target)),
             ),
             Some(failure) => {
-                output.say_marked(
+                output.say_styled(
                     "",
                     Style::Bad,
                     "failed",
@@ -275,15 +276,12 @@ fn tell(report: &FlashReport, output: &Output) {
     }
     let digest = match (report.source_sha256, report.is_digest_checked) {
         (_, true) => {
-            format!(
-                "the digest is as expected:\n  {}",
-                report.image.expected_digests().join("\n  ")
-            )
+            format!("the digest matches:\n  {}", report.image.expected_digests().join("\n  "))
         }
         (Some(digest), false) => {
-            format!("nobody said what its digest should be, it is:\n  sha256 {digest}")
+            format!("no digest was expected; it is:\n  sha256 {digest}")
         }
-        (None, false) => "its digest was not computed".into(),
+        (None, false) => "no digest was computed".into(),
     };
     output.say(&format!(
         "{} read in {:.1} s; {digest}",
@@ -297,9 +295,9 @@ fn describe(report: &FlashReport, target: &TargetReport) -> String {
         0 => "not verified".to_owned(),
         bytes => format!("{} read back and equal", human(bytes)),
     };
-    // the first MiB is written as it is, zeros and all
+    // the first MiB is written with its zeros
     let zeros = human(report.disk_bytes.saturating_sub(target.written_bytes));
-    let mut text = format!("{} written, {zeros} made zero, {proof}", human(target.written_bytes));
+    let mut text = format!("{} written, {zeros} zeroed, {proof}", human(target.written_bytes));
     if target.backup_gpt_offset.is_some() {
         text.push_str(", backup GPT moved to the end");
     }

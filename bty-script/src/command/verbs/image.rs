@@ -9,18 +9,19 @@ use bty::{Image, Result, text};
 
 use crate::cli::Network;
 use crate::output::Output;
-use crate::progress::Watcher;
+use crate::progress::ProgressDisplay;
 use crate::{network, signals};
 
 pub(super) fn run(src: &str, full: bool, network: &Network, output: &Output) -> Result<ExitCode> {
     let cancel = signals::cancel_on_signal()?;
-    let watcher = Arc::new(Watcher::new(output.is_json()));
-    let client = network::client(network, watcher.clone())?;
+    let progress = Arc::new(ProgressDisplay::new(output.is_json()));
+    let client = network::client(network, progress.clone())?;
     let image = Image::open(&client, src, &OpenOptions::default(), &cancel)?;
     let info = image.info();
-    let observed = |source, decoded| watcher.tell(&info.read_progress(source, decoded));
+    let observed =
+        |source, decoded| progress.event_for_people(&info.read_progress(source, decoded));
     let contents = full.then(|| image.read_fully(&observed, &cancel)).transpose();
-    watcher.clear();
+    progress.clear();
     let contents = contents?;
     image.warnings().iter().for_each(|note| output.warn(note));
     let mut value = serde_json::to_value(info).unwrap_or_default();
@@ -31,7 +32,7 @@ pub(super) fn run(src: &str, full: bool, network: &Network, output: &Output) -> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// An image on a few lines.
+/// Describes an image on several lines.
 pub(super) fn describe(info: &ImageInfo, contents: Option<&Contents>) -> String {
     let mut shown =
         format!("{}\n    {}", text::escape(&info.source), text::escape(&info.summary()));
@@ -54,7 +55,7 @@ pub(super) fn describe(info: &ImageInfo, contents: Option<&Contents>) -> String 
     }
     if let Some(all) = contents {
         shown.push_str(&format!(
-            "\n    read in full: {} decoded, {} of it not zero\n    sha256 {}",
+            "\n    read completely: {} decoded, {} not zero\n    sha256 {}",
             human(all.disk_bytes),
             human(all.data_bytes),
             all.source_sha256

@@ -13,7 +13,7 @@ use crate::output::Output;
 pub(super) fn run(dir: &Path, output: &Output) -> Result<ExitCode> {
     let images = directory::list(dir)?;
     if images.is_empty() && !output.is_json() {
-        output.say(&format!("no images are in {}", text::escape_name(dir)));
+        output.say(&format!("no images in {}", text::escape_name(dir)));
     }
     for image in &images {
         output.result(image, || {

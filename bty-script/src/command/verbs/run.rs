@@ -5,48 +5,48 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bty::{CancelToken, Error, ErrorKind, Result};
-use bty_script::engine::Interrupts;
-use bty_script::terminal::{Echo, Size, Terminal};
-use bty_script::world::{DryRunWorld, Effect, Effects, SimulatedWorld, World};
-use bty_script::{Ended, Limits};
+use bty_script::engine::InterruptTarget;
+use bty_script::terminal::{EchoTerminal, Terminal, TerminalSize};
+use bty_script::world::{DryRunWorld, Effect, EffectLog, SimulatedWorld, World};
+use bty_script::{Limits, ScriptOutcome};
 
 use crate::cli::{Network, Run};
 use crate::output::Output;
-use crate::session::{Facts, Session};
+use crate::session::{ScriptFacts, Session};
 use crate::{exit, power};
 
 pub(super) fn run(run: &Run, network: &Network, output: &Output) -> Result<ExitCode> {
     let session = Session::new(network, output)?;
     let (mut world, effects) = world(run, &session)?;
     if output.is_json() {
-        world.terminal = Arc::new(Printed { screen: world.terminal, output: output.clone() });
+        world.terminal = Arc::new(JsonTerminal { screen: world.terminal, output: output.clone() });
     }
     let limits = Limits::operator().with_time(run.timeout.map(Duration::from_secs));
-    let engine = session.engine_of(world, Facts::default(), Interrupts::Script, limits);
+    let engine = session.engine_for(world, ScriptFacts::default(), InterruptTarget::Script, limits);
     let cancel = session.signals.cancel();
-    let ended =
+    let outcome =
         engine.compile_file(&run.file).and_then(|script| engine.run(&script, &run.args, &cancel));
-    session.watcher.clear();
+    session.progress.clear();
     if let Some(effects) = effects {
-        let power = ended.as_ref().ok().and_then(|ended| ended.power);
-        effects_of_dry_run(&effects, power.map(|action| Effect::Power { action }), output);
-        return finish(ended, output);
+        let power = outcome.as_ref().ok().and_then(|outcome| outcome.power);
+        show_effects(&effects, power.map(|action| Effect::Power { action }), output);
+        return finish(outcome, output);
     }
-    if let Ok(Ended { power: Some(wish), .. }) = &ended {
+    if let Ok(ScriptOutcome { power: Some(action), .. }) = &outcome {
         session.console.restore();
-        power::act(*wish, run.no_reboot, output)?;
+        power::perform(*action, run.no_reboot, output)?;
     }
-    finish(ended, output)
+    finish(outcome, output)
 }
 
-/// A terminal for programs: what a script prints is an object like the others.
-struct Printed {
+/// A terminal for `--json`: output of `print` becomes a JSON event.
+struct JsonTerminal {
     screen: Arc<dyn Terminal>,
     output: Output,
 }
 
-impl Terminal for Printed {
-    fn size(&self) -> Size {
+impl Terminal for JsonTerminal {
+    fn size(&self) -> TerminalSize {
         self.screen.size()
     }
 
@@ -63,13 +63,13 @@ impl Terminal for Printed {
     }
 }
 
-/// What the script acts on, and the effects of a dry run.
-fn world(run: &Run, session: &Session) -> Result<(World, Option<Effects>)> {
+/// The world that the script acts on, and the log of effects of a dry run.
+fn world(run: &Run, session: &Session) -> Result<(World, Option<EffectLog>)> {
     if !run.dry_run {
         return Ok((session.world.clone(), None));
     }
     let Some(path) = &run.world else {
-        let (world, effects) = DryRunWorld::dry(&session.world);
+        let (world, effects) = DryRunWorld::wrap(&session.world);
         return Ok((world, Some(effects)));
     };
     let failed = |e: std::io::Error| {
@@ -77,18 +77,19 @@ fn world(run: &Run, session: &Session) -> Result<(World, Option<Effects>)> {
     };
     let text = std::fs::read_to_string(path).map_err(failed)?;
     let (mut world, effects, _) = SimulatedWorld::parse(&text)?;
-    world.terminal = Arc::new(Echo::new(world.terminal, session.console.clone()));
+    world.terminal = Arc::new(EchoTerminal::new(world.terminal, session.console.clone()));
     Ok((world, Some(effects)))
 }
 
-fn effects_of_dry_run(effects: &Effects, last: Option<Effect>, output: &Output) {
+fn show_effects(effects: &EffectLog, last: Option<Effect>, output: &Output) {
     let all: Vec<Effect> = effects.list().into_iter().chain(last).collect();
     if !output.is_json() {
         let count = all.len();
-        output.say(&format!(
-            "dry run: nothing was done; {count} {} it would have had:",
-            if count == 1 { "effect" } else { "effects" }
-        ));
+        output.say(&match count {
+            0 => "dry run: the script would change nothing".to_owned(),
+            1 => "dry run: nothing was changed; the script would do 1 thing:".to_owned(),
+            _ => format!("dry run: nothing was changed; the script would do {count} things:"),
+        });
     }
     for effect in &all {
         if output.is_json() {
@@ -99,14 +100,14 @@ fn effects_of_dry_run(effects: &Effects, last: Option<Effect>, output: &Output) 
     }
 }
 
-/// The exit code: what the script gave to `exit`, or why it failed.
+/// Shows the error if the script failed, and returns the exit code.
 fn finish(
-    ended: std::result::Result<Ended, bty_script::ScriptError>,
+    outcome: std::result::Result<ScriptOutcome, bty_script::ScriptError>,
     output: &Output,
 ) -> Result<ExitCode> {
-    match ended {
-        Ok(ended) if ended.by_exit => {
-            let code = ended.value.as_int().ok().and_then(|code| u8::try_from(code).ok());
+    match outcome {
+        Ok(outcome) if outcome.by_exit => {
+            let code = outcome.value.as_int().ok().and_then(|code| u8::try_from(code).ok());
             Ok(ExitCode::from(code.unwrap_or(0)))
         }
         Ok(_) => Ok(ExitCode::SUCCESS),

@@ -35,7 +35,7 @@ pub(super) fn run(dir: &Path, output: &Output) -> Result<ExitCode> {
 fn show(result: &TestResult, output: &Output) {
     let name = format!("{}  {}", text::escape_name(&result.file), result.name);
     match &result.text {
-        None => output.print_marked(Style::Good, "ok    ", &format!("  {name}")),
-        Some(text) => output.print_marked(Style::Bad, "failed", &format!("  {name}\n{text}")),
+        None => output.print_styled(Style::Good, "ok    ", &format!("  {name}")),
+        Some(text) => output.print_styled(Style::Bad, "failed", &format!("  {name}\n{text}")),
     }
 }

@@ -10,28 +10,28 @@ use bty::{ErrorKind, Result, Selector, SystemHost, text};
 
 use crate::cli::{Network, Verify};
 use crate::output::Output;
-use crate::progress::Watcher;
+use crate::progress::ProgressDisplay;
 use crate::verbs::flash::open_image;
 use crate::{exit, network, signals};
 
 pub(super) fn run(verify: &Verify, network: &Network, output: &Output) -> Result<ExitCode> {
     let cancel = signals::cancel_on_signal()?;
-    let watcher = Arc::new(Watcher::new(output.is_json()));
-    let client = network::client(network, watcher.clone())?;
+    let progress = Arc::new(ProgressDisplay::new(output.is_json()));
+    let client = network::client(network, progress.clone())?;
     let mut opening = OpenOptions { sha256: verify.sha256, ..OpenOptions::default() };
     (opening.sha512, opening.image_sha256) = (verify.sha512, verify.image_sha256);
     opening.ignore_trailing = verify.ignore_trailing;
     let (image, _) = open_image(&client, &verify.src, verify.catalog.as_deref(), opening, &cancel)?;
     let system = SystemHost::new();
     let disk = verify.target.parse::<Selector>()?.select(&system)?;
-    let report = flash::verify(&image, &disk, &system, verify.fix_gpt, &*watcher, &cancel);
-    watcher.clear();
+    let report = flash::verify(&image, &disk, &system, verify.fix_gpt, &*progress, &cancel);
+    progress.clear();
     let report = report?;
     image.warnings().iter().for_each(|note| output.warn(note));
     output.event("report", &report);
     let Some(difference) = &report.first_difference else {
         output.say(&format!(
-            "{} holds the image: {} compared",
+            "{} holds the image: {} compared, all equal",
             text::escape_name(&disk.path),
             human(report.compared_bytes)
         ));
@@ -42,13 +42,13 @@ pub(super) fn run(verify: &Verify, network: &Network, output: &Output) -> Result
         _ => "other bytes",
     };
     output.say(&format!(
-        "{} differs from the image: first at offset {} ({found} there), {} differ in all",
+        "{} differs from the image: first difference at offset {} ({found} found), {} differ",
         text::escape_name(&disk.path),
         difference.offset,
         human(report.different_bytes)
     ));
     output.say(
-        " next: flash it again, or look for what wrote to it since (mounting a file system does)",
+        " next: flash it again, or find out what has written to it since (mounting a file system does)",
     );
     Ok(exit::code(ErrorKind::Integrity))
 }

@@ -93,7 +93,7 @@ impl World {
         &mut self,
         act: impl FnOnce(&Machine, &DecisionContext<'_>, &ClientContext) -> Outcome<T>,
     ) -> T {
-        let decide = |question: &bty_script::decide::Question<'_>| self.decider.decide(question);
+        let decide = |question: &bty_script::decide::PlanCall<'_>| self.decider.decide(question);
         let token =
             || format!("token-{}", self.tokens.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
         let context = DecisionContext {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use bty_script::decide::{Decision, MachineFacts, Question};
+use bty_script::decide::{Decision, MachineFacts, PlanCall};
 use bty_script::{Cause, ScriptError};
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ use crate::domain::time::Time;
 
 /// Evaluates a function of a plan: in a worker process, or in an engine of this process.
 pub type PlanEvaluator<'a> =
-    dyn Fn(&Question<'_>) -> Result<Decision, ScriptError> + Send + Sync + 'a;
+    dyn Fn(&PlanCall<'_>) -> Result<Decision, ScriptError> + Send + Sync + 'a;
 
 /// What decides about a machine, besides its own state.
 #[derive(Clone, Copy)]
@@ -79,7 +79,7 @@ impl DecisionContext<'_> {
             );
         };
         let facts = self.facts(machine, client);
-        let question = Question {
+        let question = PlanCall {
             name: &format!("{}.rhai", plan.name),
             text: &plan.source,
             function,

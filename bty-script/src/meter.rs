@@ -1,4 +1,4 @@
-//! Watches a running script: its time, its memory, and whether somebody cancelled.
+//! Watches a running script: its time, its memory, and whether it was cancelled.
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,53 +8,55 @@ use std::time::{Duration, Instant};
 
 use bty::CancelToken;
 
-use super::Limits;
-use crate::context::Capabilities;
 use crate::error::Stop;
+use crate::limits::Limits;
 
-/// How often the slow checks are made. In this time a script can grow by some ten MiB.
+/// Interval of the checks that need system calls. A script can allocate some ten MiB in it.
 const CHECK_EVERY: Duration = Duration::from_millis(1);
 
-/// What decoders and buffers of a flash may take besides.
+/// Memory that a flash or a download may take on top of the script's limit, for decoders and
+/// buffers.
 const FLASH_BYTES: u64 = 320 << 20;
 
-/// Watches the script that runs at the moment.
+/// Watches the script that an engine is running; an engine runs one at a time.
 pub struct Meter {
-    born: Instant,
-    /// When to look again, in microseconds after `born`.
+    created: Instant,
+    /// When the next check is due, in microseconds after `created`.
     next_check: AtomicU64,
-    run: Mutex<Run>,
+    run: Mutex<RunState>,
     is_timed_out: Arc<AtomicBool>,
 }
 
 /// What Ctrl-C ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Interrupts {
+pub enum InterruptTarget {
     /// The script.
     #[default]
     Script,
-    /// What the script is waiting for: a flash, a download, an answer. The script sees a failure
-    /// and goes on.
+    /// The operation that the script waits for: a flash, a download, a question. It fails with an
+    /// error of kind `cancelled`, and the script goes on. Without such an operation, the script
+    /// ends.
     Operation,
 }
 
 #[derive(Clone, Default)]
-struct Run {
+struct RunState {
     cancel: CancelToken,
-    interrupts: Interrupts,
-    /// What the script is waiting for.
+    interrupt_target: InterruptTarget,
+    /// The innermost operation that the script waits for.
     operation: Option<CancelToken>,
+    /// With the time limit in milliseconds, for the message.
     deadline: Option<(Instant, u64)>,
     memory_bytes: u64,
-    /// Resident size that does not count.
+    /// Resident size that does not count against the script.
     base_bytes: u64,
 }
 
 impl Default for Meter {
     fn default() -> Self {
         Self {
-            born: Instant::now(),
+            created: Instant::now(),
             next_check: AtomicU64::new(0),
             run: Mutex::default(),
             is_timed_out: Arc::default(),
@@ -62,10 +64,10 @@ impl Default for Meter {
     }
 }
 
-/// Ends the watch when dropped.
-pub(crate) struct Running(Option<Arc<(Mutex<bool>, Condvar)>>);
+/// Stops the timer thread of a run when dropped.
+pub(crate) struct RunGuard(Option<Arc<(Mutex<bool>, Condvar)>>);
 
-impl Drop for Running {
+impl Drop for RunGuard {
     fn drop(&mut self) {
         if let Some(over) = &self.0 {
             *over.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
@@ -74,11 +76,11 @@ impl Drop for Running {
     }
 }
 
-/// Something that a script is waiting for.
+/// An operation that a script waits for. Dereferences to the token that cancels it.
 pub(crate) struct Operation<'a> {
     meter: &'a Meter,
     token: CancelToken,
-    /// What waits for this: a flash whose progress function calls the host.
+    /// The operation around this one: a flash whose progress function calls a host function.
     outer: Option<CancelToken>,
 }
 
@@ -97,36 +99,36 @@ impl Drop for Operation<'_> {
 }
 
 impl Meter {
-    /// A script begins. Host functions that wait are ended by its token, so with a deadline and
-    /// such functions a clock cancels it.
+    /// Starts to watch a run. With a time limit and `can_wait` (the script may call functions that
+    /// wait), a timer thread cancels whatever the script waits for at the deadline.
     pub(crate) fn begin(
         &self,
         limits: &Limits,
         cancel: &CancelToken,
-        capabilities: Capabilities,
-        interrupts: Interrupts,
-    ) -> Running {
+        can_wait: bool,
+        interrupt_target: InterruptTarget,
+    ) -> RunGuard {
         let deadline = limits.time.map(|time| (Instant::now() + time, millis(time)));
         self.is_timed_out.store(false, Ordering::SeqCst);
         let mut run = self.run();
-        *run = Run {
+        *run = RunState {
             cancel: cancel.clone(),
-            interrupts,
+            interrupt_target,
             operation: None,
             deadline,
             memory_bytes: limits.memory_bytes,
             base_bytes: resident_bytes(),
         };
-        let Some(time) = limits.time.filter(|_| capabilities != Capabilities::NONE) else {
-            return Running(None);
+        let Some(time) = limits.time.filter(|_| can_wait) else {
+            return RunGuard(None);
         };
-        // a token of its own, so that the caller's stays usable
+        // The timer cancels a token of this run, so that the caller can use its own again.
         let own = CancelToken::new();
         run.cancel = own.clone();
         let over = Arc::new((Mutex::new(false), Condvar::new()));
         let (watched, outer, timed_out) =
             (Arc::clone(&over), cancel.clone(), Arc::clone(&self.is_timed_out));
-        let refused = own.clone();
+        let token = own.clone();
         let watch = move || {
             let deadline = Instant::now() + time;
             let mut is_over = watched.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -135,48 +137,47 @@ impl Meter {
                 is_over = wait.unwrap_or_else(PoisonError::into_inner).0;
             }
             timed_out.store(!*is_over && !outer.is_cancelled(), Ordering::SeqCst);
-            own.cancel();
+            token.cancel();
         };
         if thread::Builder::new().spawn(watch).is_err() {
-            // nobody would end it in time
+            // Without a timer nothing would enforce the limit, so the script does not run at all.
             self.is_timed_out.store(true, Ordering::SeqCst);
-            refused.cancel();
+            own.cancel();
         }
-        Running(Some(over))
+        RunGuard(Some(over))
     }
 
-    /// A host function that takes time begins; it is to obey the token.
+    /// Starts an operation that takes time and has to obey the returned token.
     pub(crate) fn operation(&self) -> Operation<'_> {
         let mut run = self.run();
-        let token = match run.interrupts {
-            Interrupts::Script => run.cancel.clone(),
-            Interrupts::Operation => CancelToken::new(),
+        let token = match run.interrupt_target {
+            InterruptTarget::Script => run.cancel.clone(),
+            InterruptTarget::Operation => CancelToken::new(),
         };
         let outer = run.operation.replace(token.clone());
         Operation { meter: self, token, outer }
     }
 
-    /// Somebody pressed Ctrl-C.
     pub(crate) fn interrupt(&self) {
         let run = self.run();
-        match (run.interrupts, &run.operation) {
-            (Interrupts::Operation, Some(operation)) => operation.cancel(),
+        match (run.interrupt_target, &run.operation) {
+            (InterruptTarget::Operation, Some(operation)) => operation.cancel(),
             _ => run.cancel.cancel(),
         }
     }
 
-    fn run(&self) -> MutexGuard<'_, Run> {
+    fn run(&self) -> MutexGuard<'_, RunState> {
         self.run.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The limit in milliseconds, when the clock ended the last script.
+    /// The time limit in milliseconds, if it ended the last script.
     pub(crate) fn timed_out(&self) -> Option<u64> {
         self.run().deadline.filter(|_| self.is_timed_out.load(Ordering::SeqCst)).map(|(_, ms)| ms)
     }
 
-    /// Runs host work that needs much memory of its own, which does not count against the script.
+    /// Runs `work`, whose buffers do not count against the script's memory limit.
     pub(crate) fn with_buffers<T>(&self, work: impl FnOnce() -> T) -> T {
-        let change = |by: &dyn Fn(&mut Run)| by(&mut self.run());
+        let change = |by: &dyn Fn(&mut RunState)| by(&mut self.run());
         let before = resident_bytes();
         change(&|run| run.memory_bytes = run.memory_bytes.saturating_add(FLASH_BYTES));
         let result = work();
@@ -188,12 +189,13 @@ impl Meter {
         result
     }
 
-    /// Called for every step of the engine.
+    /// Called for every step of the engine, so it reads the clock only every 16 steps, and the
+    /// resident size only every [`CHECK_EVERY`].
     pub(crate) fn check(&self, operations: u64) -> Option<Stop> {
         if operations & 15 != 0 {
             return None;
         }
-        let now = u64::try_from(self.born.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let now = u64::try_from(self.created.elapsed().as_micros()).unwrap_or(u64::MAX);
         if now < self.next_check.load(Ordering::Relaxed) {
             return None;
         }
@@ -219,7 +221,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What the process has in memory, in bytes; 0 where the system does not tell.
+/// Resident size of this process in bytes; 0 where `/proc` does not tell.
 pub(crate) fn resident_bytes() -> u64 {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages: u64 = text.split(' ').nth(1).and_then(|n| n.parse().ok()).unwrap_or(0);

@@ -2,31 +2,31 @@
 
 use std::time::Duration;
 
-/// How much a script may use. Zero means without limit, as in rhai.
+/// Bounds on what one run of a script may use. Zero means unlimited, as in rhai.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Steps of the engine.
+    /// Steps of the engine; each operator is one.
     pub operations: u64,
-    /// Functions that call each other.
+    /// Depth of nested function calls.
     pub call_levels: usize,
-    /// Nesting of expressions, in and outside functions.
+    /// Nesting of expressions, inside and outside functions.
     pub expression_depth: usize,
     /// Bytes of one string, and of all strings in one container.
     pub string_bytes: usize,
-    /// Elements of an array, those of nested ones included.
+    /// Elements of an array, including those of nested arrays.
     pub array_len: usize,
-    /// Entries of a map, those of nested ones included.
+    /// Entries of a map, including those of nested maps.
     pub map_len: usize,
     /// Variables in scope.
     pub variables: usize,
-    /// Modules that are imported.
+    /// Imported modules.
     pub modules: usize,
-    /// Functions that a script defines.
+    /// Functions that the script defines.
     pub functions: usize,
-    /// Wall-clock time, waiting included.
+    /// Wall-clock time, including time spent waiting; `None` means unlimited.
     pub time: Option<Duration>,
-    /// Memory that the process may grow by, in bytes.
+    /// Bytes by which the process may grow while the script runs.
     pub memory_bytes: u64,
 }
 
@@ -35,7 +35,6 @@ impl Limits {
     #[must_use]
     pub fn server() -> Self {
         Self {
-            // an operator is a step of its own
             operations: 300_000,
             call_levels: 32,
             expression_depth: 64,
@@ -50,15 +49,15 @@ impl Limits {
         }
     }
 
-    /// For scripts that a person runs on a machine of their own: they may take all day, but not all
-    /// of the memory.
+    /// For scripts that people run on their own machine: no limit on time, 256 MiB of memory.
     #[must_use]
     pub fn operator() -> Self {
         Self {
             operations: 0,
             call_levels: 64,
             expression_depth: 128,
-            // checking these takes time with every change of a container: memory is watched instead
+            // The engine would check container sizes on every change, which is slow; the memory
+            // limit bounds them instead.
             string_bytes: 0,
             array_len: 0,
             map_len: 0,
@@ -70,14 +69,14 @@ impl Limits {
         }
     }
 
-    /// The same with another wall-clock limit.
+    /// Replaces the wall-clock limit.
     #[must_use]
     pub fn with_time(mut self, time: Option<Duration>) -> Self {
         self.time = time;
         self
     }
 
-    pub(super) fn apply(&self, engine: &mut rhai::Engine) {
+    pub(crate) fn apply(&self, engine: &mut rhai::Engine) {
         engine.set_max_operations(self.operations);
         engine.set_max_call_levels(self.call_levels);
         engine.set_max_expr_depths(self.expression_depth, self.expression_depth);

@@ -1,5 +1,5 @@
-//! The world of scripts that only compute. The engine's capabilities are asked first, so nothing
-//! here is ever reached but by mistake.
+//! The world of scripts that only compute. Capabilities are checked first, so these functions are
+//! reached only by mistake.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,16 +13,16 @@ use bty::image::directory::ImageFile;
 use bty::image::{Contents, OpenOptions};
 use bty::{CancelToken, Device, Disk, DiskHost, Error, ErrorKind, Observer, Result};
 
-use super::{Flasher, Image, Images, Machine, Web};
-use crate::terminal::{Size, Terminal};
+use super::{Flasher, Image, Images, Platform, Web};
+use crate::terminal::{Terminal, TerminalSize};
 
-pub(super) struct Nothing;
+pub(super) struct EmptyWorld;
 
 fn nothing<T>() -> Result<T> {
-    Err(Error::new(ErrorKind::Host, "nothing is here").hint("this host only computes"))
+    Err(Error::new(ErrorKind::Host, "this script can only compute").hint("run it with bty run"))
 }
 
-impl DiskHost for Nothing {
+impl DiskHost for EmptyWorld {
     fn list(&self) -> Result<Vec<Disk>> {
         nothing()
     }
@@ -40,7 +40,7 @@ impl DiskHost for Nothing {
     }
 }
 
-impl Images for Nothing {
+impl Images for EmptyWorld {
     fn open(&self, _: &str, _: &OpenOptions, _: &CancelToken) -> Result<Image> {
         nothing()
     }
@@ -58,7 +58,7 @@ impl Images for Nothing {
     }
 }
 
-impl Flasher for Nothing {
+impl Flasher for EmptyWorld {
     fn execute(
         &self,
         _: &FlashPlan,
@@ -82,7 +82,7 @@ impl Flasher for Nothing {
     }
 }
 
-impl Machine for Nothing {
+impl Platform for EmptyWorld {
     fn now(&self) -> SystemTime {
         SystemTime::UNIX_EPOCH
     }
@@ -108,15 +108,15 @@ impl Machine for Nothing {
     fn log(&self, _: &str) {}
 }
 
-impl Web for Nothing {
+impl Web for EmptyWorld {
     fn exchange(&self, _: &Request<'_>, _: &CancelToken) -> Result<Reply> {
         nothing()
     }
 }
 
-impl Terminal for Nothing {
-    fn size(&self) -> Size {
-        Size::default()
+impl Terminal for EmptyWorld {
+    fn size(&self) -> TerminalSize {
+        TerminalSize::default()
     }
     fn print(&self, _: &str) {}
     fn say(&self, _: &str) {}

@@ -1,4 +1,4 @@
-//! Marks on the consoles, which people who read a serial line and tests wait for.
+//! Milestones of a boot, for people and programs that read a serial line or the kernel log.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -7,25 +7,26 @@ use std::sync::Mutex;
 
 use bty::{Event, Observer, Phase, text};
 
-/// Where the marks go. Everything is best effort: a machine without these files flashes all the
-/// same.
-pub(crate) struct Marks {
+/// Writes milestones and progress to the consoles. Failures are ignored: a machine without these
+/// files can still flash.
+pub(crate) struct ConsoleLog {
     kernel_log: PathBuf,
-    /// None when all consoles show this program anyway.
+    /// `None` if the live environment already shows this program on all consoles.
     console: Option<PathBuf>,
     status: PathBuf,
+    /// Quarters announced so far, of the download and of the write.
     reached: Mutex<[u64; 2]>,
 }
 
-impl Default for Marks {
+impl Default for ConsoleLog {
     fn default() -> Self {
-        let marks = Self::below(Path::new("/dev"), Path::new("/run"));
+        let log = Self::below(Path::new("/dev"), Path::new("/run"));
         let is_shared = std::env::var("BTY_CONSOLES").is_ok_and(|how| how == "shared");
-        Self { console: marks.console.filter(|_| !is_shared), ..marks }
+        Self { console: log.console.filter(|_| !is_shared), ..log }
     }
 }
 
-impl Marks {
+impl ConsoleLog {
     fn below(dev: &Path, run: &Path) -> Self {
         Self {
             kernel_log: dev.join("kmsg"),
@@ -35,11 +36,11 @@ impl Marks {
         }
     }
 
-    /// A mark: on stderr, in the kernel's log, on the console.
-    pub(crate) fn mark(&self, text: &str) {
+    /// Writes a milestone to stderr, the kernel log and the console.
+    pub(crate) fn announce(&self, text: &str) {
         let text = &*text::escape(text);
         eprintln!("bty: {text}");
-        // one write is one record
+        // one write becomes one record of the kernel log
         append(&self.kernel_log, &format!("<6>bty: {text}\n"));
         self.show(text);
     }
@@ -48,7 +49,7 @@ impl Marks {
         self.console.iter().for_each(|console| append(console, &format!("bty: {text}\r\n")));
     }
 
-    /// What is going on: on stderr, and in the status file.
+    /// Writes a status line to stderr and to the status file.
     pub(crate) fn status(&self, text: &str) {
         let text = &*text::escape(text);
         eprintln!("bty: {text}");
@@ -56,8 +57,8 @@ impl Marks {
         let _ = file.and_then(|mut file| file.write_all(format!("bty: {text}\n").as_bytes()));
     }
 
-    /// A mark for each quarter that is reached, on the console only: the kernel's log would scroll
-    /// the bars away.
+    /// Announces each completed quarter on the console only: kernel log lines would scroll the
+    /// progress bars away.
     fn quarter(&self, stage: usize, name: &str, done: u64, total: Option<u64>) {
         let Some(total) = total.filter(|&total| total > 0) else { return };
         let quarter = (done.min(total).saturating_mul(4) / total).min(4);
@@ -74,7 +75,7 @@ fn append(path: &Path, text: &str) {
     let _ = file.and_then(|mut file| file.write_all(text.as_bytes()));
 }
 
-impl Observer for Marks {
+impl Observer for ConsoleLog {
     fn event(&self, event: &Event) {
         if let Event::Progress { phase: Phase::Write, counts, targets, .. } = event {
             self.quarter(0, "download", counts.source_bytes, counts.source_total);
@@ -103,15 +104,15 @@ mod tests {
     }
 
     #[test]
-    fn quarters_are_marked_once_and_on_the_console_only() {
+    fn quarters_are_announced_once_and_on_the_console_only() {
         let dir = tempfile::tempdir().unwrap();
         for name in ["kmsg", "console"] {
             fs::write(dir.path().join(name), "").unwrap();
         }
-        let marks = Marks::below(dir.path(), dir.path());
-        marks.mark("auto-flash starting");
+        let log = ConsoleLog::below(dir.path(), dir.path());
+        log.announce("auto-flash starting");
         for (source, written) in [(10, 0), (60, 40), (60, 50), (100, 200), (100, 200)] {
-            marks.event(&progress(source, written));
+            log.event(&progress(source, written));
         }
         let console = fs::read_to_string(dir.path().join("console")).unwrap();
         let lines: Vec<&str> = console.lines().collect();
@@ -136,21 +137,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_going_on_is_in_the_status_file() {
+    fn status_lines_go_to_the_status_file() {
         let dir = tempfile::tempdir().unwrap();
-        let marks = Marks::below(dir.path(), dir.path());
-        marks.status("starting interface ...");
-        marks.status("server-driven mode");
+        let log = ConsoleLog::below(dir.path(), dir.path());
+        log.status("starting interface ...");
+        log.status("server-driven mode");
         let status = fs::read_to_string(dir.path().join("bty.status")).unwrap();
         assert_eq!(status, "bty: starting interface ...\nbty: server-driven mode\n");
     }
 
     #[test]
-    fn a_machine_without_consoles_is_no_error() {
+    fn missing_consoles_are_ignored() {
         let dir = tempfile::tempdir().unwrap();
-        let marks = Marks::below(&dir.path().join("gone"), &dir.path().join("gone"));
-        marks.mark("entered");
-        marks.status("starting");
+        let log = ConsoleLog::below(&dir.path().join("gone"), &dir.path().join("gone"));
+        log.announce("entered");
+        log.status("starting");
         assert!(!dir.path().join("gone").exists());
     }
 }

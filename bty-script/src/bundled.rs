@@ -1,5 +1,5 @@
-//! The scripts in the box: the wizard, its flows, and what a machine does when a server gives it a
-//! plan without a script.
+//! The scripts that are part of bty: the wizard with its steps, and `auto`, which a machine runs
+//! when its server sends a plan without a script.
 
 /// Name and text of every bundled script.
 const ALL: [(&str, &str); 8] = [
@@ -19,25 +19,26 @@ pub fn text(name: &str) -> Option<&'static str> {
     ALL.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
 }
 
-/// The names of all.
+/// The names of all bundled scripts.
 #[must_use]
 pub fn names() -> Vec<&'static str> {
     ALL.iter().map(|(name, _)| *name).collect()
 }
 
-/// `name` and the bundled scripts that it imports, so that they can be written out together.
+/// Name and text of the script `name` and of all bundled scripts that it imports; empty if there is
+/// no bundled script of that name.
 #[must_use]
 pub fn with_imports(name: &str) -> Vec<(&'static str, &'static str)> {
     let mut found: Vec<(&str, &str)> = Vec::new();
-    let mut wanted = vec![name.to_owned()];
-    while let Some(name) = wanted.pop() {
+    let mut pending = vec![name.to_owned()];
+    while let Some(name) = pending.pop() {
         let Some(&(name, text)) = ALL.iter().find(|(known, _)| *known == name) else { continue };
         if found.iter().any(|(known, _)| *known == name) {
             continue;
         }
         found.push((name, text));
         let imports = text.lines().filter_map(|line| line.trim().strip_prefix("import \""));
-        wanted.extend(imports.filter_map(|rest| rest.split('"').next()).map(str::to_owned));
+        pending.extend(imports.filter_map(|rest| rest.split('"').next()).map(str::to_owned));
     }
     found
 }

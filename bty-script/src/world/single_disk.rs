@@ -1,5 +1,4 @@
-//! A machine whose only disk is a file, with the serial number that it would have: for trying a
-//! server, and whatever names disks by it.
+//! A machine whose only disk is a file, to try out a server without a spare machine.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,54 +6,54 @@ use std::sync::Arc;
 use bty::disks::DiskKind;
 use bty::{Device, Disk, DiskHost, Result, SystemHost};
 
-/// A file that stands for the only disk of a machine. What is written to it is written.
-pub struct OneDisk {
+/// Presents one file as the only disk of the machine. Writes to the disk go to the file.
+pub struct SingleDiskHost {
     path: PathBuf,
     serial: String,
     system: SystemHost,
 }
 
-impl OneDisk {
-    /// The file at `path` as a disk with this serial number.
+impl SingleDiskHost {
+    /// Presents the file at `path` as a disk with this serial number.
     ///
     /// # Errors
-    /// When there is no regular file.
+    /// The same as [`DiskHost::probe`]: for example, there is nothing at `path`.
     pub fn new(path: &Path, serial: &str) -> Result<Self> {
         let system = SystemHost::new();
         let path = system.probe(path)?.path;
         Ok(Self { path, serial: serial.to_owned(), system })
     }
 
-    fn dressed(&self, disk: Disk) -> Disk {
+    fn as_disk(&self, disk: Disk) -> Disk {
         if disk.path != self.path {
             return disk;
         }
-        // whoever names the file as a disk has said that it may be written
+        // naming the file as a disk means that it may be overwritten
         Disk { kind: DiskKind::Disk, serial: Some(self.serial.clone()), file_holds: None, ..disk }
     }
 
-    /// The disk as the system knows it, if it is still the one that is meant.
-    fn bare(&self, disk: &Disk) -> Result<Disk> {
+    /// The file behind `disk`; `disk` itself if it has another serial number.
+    fn as_file(&self, disk: &Disk) -> Result<Disk> {
         let file = self.system.probe(&disk.path)?;
         Ok(if disk.serial.as_ref() == Some(&self.serial) { file } else { disk.clone() })
     }
 }
 
-impl DiskHost for OneDisk {
+impl DiskHost for SingleDiskHost {
     fn list(&self) -> Result<Vec<Disk>> {
         self.probe(&self.path).map(|disk| vec![disk])
     }
 
     fn probe(&self, path: &Path) -> Result<Disk> {
-        self.system.probe(path).map(|disk| self.dressed(disk))
+        self.system.probe(path).map(|disk| self.as_disk(disk))
     }
 
     fn open(&self, disk: &Disk) -> Result<Arc<dyn Device>> {
-        self.system.open(&self.bare(disk)?)
+        self.system.open(&self.as_file(disk)?)
     }
 
     fn open_read_only(&self, disk: &Disk) -> Result<Arc<dyn Device>> {
-        self.system.open_read_only(&self.bare(disk)?)
+        self.system.open_read_only(&self.as_file(disk)?)
     }
 
     fn create(&self, path: &Path, size_bytes: u64) -> Result<()> {
