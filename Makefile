@@ -98,7 +98,7 @@ test-api: build ## requests made from the document of the API; installs a tool f
 fleet: build ## a thousand simulated machines in many runs, each with another seed; ends with the first wrong decision
 	tests/fleet.sh target/debug/bty-web
 
-test-strangers: ## a flood of connections, invented machines and log-ins, measured against the limits of docs/security.md; 5 min
+test-strangers: ## a flood of connections, invented machines and log-ins, measured against the limits of docs/explanation/security.md; 5 min
 	$(CARGO) build --release -p bty-web
 	tests/strangers.py target/release/bty-web
 

@@ -19,6 +19,7 @@ mod reference;
 mod repl;
 mod scripts;
 mod target;
+mod tutorials;
 mod web;
 mod wizard;
 mod wrong_files;

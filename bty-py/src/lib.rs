@@ -9,7 +9,7 @@
 //! | `arguments` | what Python programs may give: paths, disks, images |
 //! | `values`, `events`, `disks`, `images`, `client`, `flash`, `catalog`, `script` | the topics, with the words of the library |
 //!
-//! What users see is in `python/bty`, and described in `docs/python.md`.
+//! What users see is in `python/bty`, and described in `docs/reference/python.md`.
 
 // what pyo3 gives to functions is given by value
 #![allow(clippy::needless_pass_by_value)]

@@ -19,7 +19,7 @@
 //! | [`render`] | values as text and tables |
 //! | [`terminal`] | the person |
 //!
-//! The language is described at <https://rhai.rs/book>; what bty adds is in `docs/scripts.md`.
+//! The language is described at <https://rhai.rs/book>; what bty adds is in `docs/reference/scripts.md`.
 
 pub mod check;
 pub mod context;

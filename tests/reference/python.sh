@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs the reference packages' tests of the modules that are here too against the Python module of this tree, from copies outside of it. Most of those that
-# cannot pass put something in the place of a program that is not started here; docs/python.md counts them. Needs root and losetup for those that flash.
+# cannot pass put something in the place of a program that is not started here; docs/reference/python.md counts them. Needs root and losetup for those that flash.
 #
 # usage: python.sh PYTHON DIR    PYTHON has the module and pytest; the tests are kept in DIR
 set -eu

@@ -165,7 +165,7 @@ def simulate(
     timeout: Optional[float] = 60.0,
     cancel: Union[CancelToken, Callable[[], bool], None] = None,
 ) -> Outcome:
-    """Runs a script on a machine that is only described; see ``docs/scripts.md`` for how.
+    """Runs a script on a machine that is only described; see ``docs/reference/scripts.md`` for how.
 
     >>> import bty
     >>> world = {"disks": [{"path": "/dev/sda", "size": "8G", "serial": "A"}], "images": [{"src": "a.img", "disk_size": "2G"}]}

@@ -18,7 +18,7 @@ use super::dry_run::{flash_effect, post_effect, sleep_effect};
 use super::{Effect, Effects, Flasher, Image, Images, Machine, Web, World};
 use crate::terminal::Scripted;
 
-/// A described machine. See `docs/scripts.md` for the format.
+/// A described machine. See `docs/reference/scripts.md` for the format.
 pub struct SimulatedWorld {
     description: Description,
     started: SystemTime,

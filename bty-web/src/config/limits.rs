@@ -1,5 +1,5 @@
 //! What strangers may take of a server: connections, memory, rows and time. Every limit is a key of
-//! the section `limits`, and `docs/server.md` lists them.
+//! the section `limits`, and `docs/reference/configuration.md` lists them.
 
 use std::num::NonZero;
 use std::sync::{Mutex, PoisonError};

@@ -29,7 +29,7 @@ struct Outcome {
     outcome: &'static str,
 }
 
-/// A limit that somebody has reached; docs/server.md says which key of the configuration sets it.
+/// A limit that somebody has reached; docs/reference/configuration.md says which key of the configuration sets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Limit {
     /// All connections are taken.
