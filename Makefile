@@ -15,7 +15,7 @@ BUILD := $(if $(CI),env CARGO_INCREMENTAL=0) $(CARGO)
 # the harness of the tests of the whole
 WHOLE = $(BUILD) test --workspace --test tests --quiet --
 
-.PHONY: help build demo check test unit whole lint doc test-python test-browser test-chain deny advisories test-all test-arm64 test-times \
+.PHONY: help build demo check test unit whole lint doc docs test-python test-browser test-chain deny advisories test-all test-arm64 test-times \
     deb media images wheels test-wheels test-reference test-api test-strangers fleet bench bench-pages bench-scripts bench-server bench-bytes bench-python packages clean
 
 help: ## this list
@@ -40,7 +40,7 @@ check: ## format, lint and unit tests; 2 min after a change. CRATE=bty: the test
 # --- before every commit, and in CI ---
 
 test: ## everything that needs no emulated machine; 11 min after a build
-	$(MAKE) --jobs=2 --output-sync=target test-browser lint test-python whole unit doc
+	$(MAKE) --jobs=2 --output-sync=target test-browser lint test-python whole unit doc docs
 
 lint: build
 	tests/step format $(CARGO) fmt --all --check
@@ -55,6 +55,9 @@ whole: build packages ## flashes, servers, terminals and networks, with real pee
 
 doc: build
 	RUSTDOCFLAGS="-D warnings" tests/step doc $(BUILD) doc --workspace --no-deps --quiet
+
+docs: packages ## the documentation as a site, in target/site; checks its links, spelling and pictures; 10 s
+	tests/step docs docs/site/build.sh
 
 test-browser: build packages ## every page in a browser; 3 min, screenshots in target/screenshots. Needs node and npm
 	tests/step browser tests/browser/run.sh

@@ -11,6 +11,7 @@ cmp -s $here/requirements.txt $env/requirements || {
     $env/bin/pip -q install --require-hashes -r $here/requirements.txt
     cp $here/requirements.txt $env/requirements
 }
-$env/bin/mkdocs --quiet build --strict
+$env/bin/python $here/pictures.py --check
+$env/bin/mkdocs build --strict
 $env/bin/codespell --config $here/codespell.cfg docs README.md
 $env/bin/python $here/check.py target/site

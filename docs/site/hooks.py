@@ -35,10 +35,7 @@ def on_files(files, config):
         if (path := outside(file.src_uri, link))
     }
     for path in sorted(paths):
-        file = File.generated(config, f"files/{path}", abs_src_path=str(ROOT / path))
-        # Markdown of the tree is shown as it is, not as a page
-        file.dest_uri = file.url = f"files/{path}"
-        files.append(file)
+        files.append(File.generated(config, f"files/{path}", abs_src_path=str(ROOT / path)))
     return files
 
 
@@ -67,3 +64,8 @@ def on_post_page(output, page, config):
         return f'<script src="{up}{name}"></script>'
 
     return INLINE.sub(move, output)
+
+
+def on_post_build(config):
+    """Removes the theme's page for what is not found: the server has one of its own."""
+    Path(config.site_dir, "404.html").unlink()
