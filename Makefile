@@ -107,7 +107,7 @@ test-strangers: ## a flood of connections, invented machines and log-ins, measur
 
 # --- what is published ---
 
-deb: ## target/bty_VERSION_ARCH.deb, of static programs; 6 min. DEB_PROGRAMS has them, where they are built already
+deb: docs ## target/bty_VERSION_ARCH.deb, of static programs; 6 min. DEB_PROGRAMS has them, where they are built already
 	test -x $(DEB_PROGRAMS)/bty-lab || (cd media && python3 -m builder.programs)
 	deploy/debian/build $(DEB_PROGRAMS) target
 DEB_PROGRAMS ?= target/static/x86_64-unknown-linux-gnu/release
@@ -115,7 +115,7 @@ DEB_PROGRAMS ?= target/static/x86_64-unknown-linux-gnu/release
 media: packages ## everything that machines boot, in target/media; 10 min
 	media/build
 
-images: packages ## container images of both architectures, in target/images; 15 min. ARCHES="--arch x86_64": one
+images: packages docs ## container images of both architectures, in target/images; 15 min. ARCHES="--arch x86_64": one
 	deploy/images/build $(ARCHES)
 
 wheels: packages ## the published Python module, in target/wheels; 30 min. ARCHES="--arch x86_64": one

@@ -18,6 +18,7 @@ mod pages;
 mod peer;
 mod plans;
 mod pxe;
+mod site;
 mod start;
 mod state;
 mod strangers;

@@ -20,7 +20,7 @@ use limits::Limits;
 
 /// Every key, its default and its variable. An empty variable counts as unset, except for the
 /// password.
-pub const KEYS: [(&str, &str, &str); 46] = [
+pub const KEYS: [(&str, &str, &str); 47] = [
     ("admin.password", "", "BTY_ADMIN_PASSWORD"),
     ("admin.open", "0", "BTY_ADMIN_OPEN"),
     ("server.host", "0.0.0.0", "BTY_SERVER_HOST"),
@@ -38,6 +38,7 @@ pub const KEYS: [(&str, &str, &str); 46] = [
     ("paths.backup_dir", "", "BTY_PATHS_BACKUP_DIR"),
     ("paths.catalog_file", "", "BTY_PATHS_CATALOG_FILE"),
     ("paths.boot_seed_dir", "/usr/share/bty/boot-seed", "BTY_BOOT_SEED_DIR"),
+    ("paths.site_dir", "/usr/share/doc/bty/site", "BTY_PATHS_SITE_DIR"),
     ("withcache.url", "", "BTY_WITHCACHE_URL"),
     ("cache.embedded", "0", "BTY_CACHE_EMBEDDED"),
     ("cache.listen", "0.0.0.0:3000", "BTY_CACHE_LISTEN"),
@@ -122,6 +123,8 @@ pub struct Config {
     /// Artifacts that come with the program: they are there when the boot directory has none of
     /// their names.
     pub boot_seed_dir: PathBuf,
+    /// The documentation as a site, where it is installed.
+    pub site_dir: PathBuf,
     /// Backups.
     pub backup_dir: PathBuf,
     /// A catalog that is imported at the start.
@@ -200,6 +203,12 @@ impl Config {
     pub fn root(&self) -> String {
         let url = self.public_url.as_deref().and_then(|url| url.parse::<url::Url>().ok());
         url.map(|url| url.path().trim_end_matches('/').to_owned()).unwrap_or_default()
+    }
+
+    /// True when the documentation is installed as a site.
+    #[must_use]
+    pub fn has_site(&self) -> bool {
+        self.site_dir.join("index.html").is_file()
     }
 
     /// A client that reaches neither this host nor its link, except for the networks in
@@ -473,6 +482,7 @@ impl Loader {
             backup_dir: within("paths.backup_dir", "backups"),
             catalog_file: within("paths.catalog_file", "catalog.toml"),
             boot_seed_dir: PathBuf::from(text("paths.boot_seed_dir")),
+            site_dir: PathBuf::from(text("paths.site_dir")),
             is_cache_only: false,
             cache_url: text("withcache.url").trim_end_matches('/').to_owned(),
             cache: is_yes(&text("cache.embedded")).then(|| (cache_listen, cache_options.clone())),

@@ -11,4 +11,5 @@ pub mod pxe;
 mod rewrite;
 pub mod router;
 mod serve_file;
+mod site;
 pub mod ui;

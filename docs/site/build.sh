@@ -5,10 +5,10 @@
 set -eu
 cd "$(dirname "$0")/../.."
 env=target/tools/docs here=docs/site
-export PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONDONTWRITEBYTECODE=1 NO_MKDOCS_2_WARNING=1
+export PIP_DISABLE_PIP_VERSION_CHECK=1 NO_MKDOCS_2_WARNING=1
 [ -x $env/bin/python ] || python3 -m venv $env
 cmp -s $here/requirements.txt $env/requirements || {
-    $env/bin/pip -q install --require-hashes -r $here/requirements.txt
+    $env/bin/pip -q install --no-compile --require-hashes -r $here/requirements.txt
     cp $here/requirements.txt $env/requirements
 }
 $env/bin/python $here/pictures.py --check

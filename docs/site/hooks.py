@@ -67,5 +67,6 @@ def on_post_page(output, page, config):
 
 
 def on_post_build(config):
-    """Removes the theme's page for what is not found: the server has one of its own."""
-    Path(config.site_dir, "404.html").unlink()
+    """Removes what a server of its own has no use for: pages for what is not found, site maps."""
+    for name in ["404.html", "sitemap.xml", "sitemap.xml.gz"]:
+        Path(config.site_dir, name).unlink(missing_ok=True)

@@ -13,7 +13,8 @@
 //! | `transfer` | `/export`, `/import` |
 //! | `settings` | `/settings` |
 //! | `access` | `/tokens…` |
-//! | `health` | `/healthz`, `/version`, `/metrics`, `/openapi.json`, `/docs` |
+//! | `health` | `/healthz`, `/version`, `/metrics`, `/openapi.json`, `/docs/api` |
+//! | `site` | `/docs/…`: the documentation |
 //! | [`crate::http::ui`] | `/ui…`, `/static/…` |
 
 use std::net::SocketAddr;
@@ -89,6 +90,7 @@ fn assemble(app: &Arc<App>, api: Api, pages: Router<Arc<App>>) -> Router {
     let document = Arc::new(document);
     let router = router
         .merge(pages)
+        .merge(crate::http::site::router())
         .fallback(missing)
         .method_not_allowed_fallback(not_allowed)
         .layer(Extension(document))
@@ -255,13 +257,13 @@ fn administers() -> Api {
 }
 
 async fn missing() -> Response {
-    Error::new(crate::domain::error::ErrorKind::NotFound, "there is no such path; /docs lists them")
+    Error::new(crate::domain::error::ErrorKind::NotFound, "there is no such path; /docs/api lists them")
         .into_response()
 }
 
 async fn not_allowed() -> Response {
     let body = crate::domain::error::ErrorBody {
-        detail: "this path has other methods; /docs lists them".into(),
+        detail: "this path has other methods; /docs/api lists them".into(),
         problems: vec![],
     };
     (axum::http::StatusCode::METHOD_NOT_ALLOWED, axum::Json(body)).into_response()

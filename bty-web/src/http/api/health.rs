@@ -78,7 +78,7 @@ pub(crate) async fn openapi(
 }
 
 /// This document, for people.
-#[utoipa::path(get, path = "/docs", tag = "server", responses((status = 200, content_type = "text/html", body = String)))]
+#[utoipa::path(get, path = "/docs/api", tag = "server", responses((status = 200, content_type = "text/html", body = String)))]
 pub(crate) async fn docs(
     State(app): State<Arc<App>>,
     Extension(document): Extension<Arc<utoipa::openapi::OpenApi>>,

@@ -71,7 +71,7 @@ pub fn docs(app: &App, document: &Value) -> Result<Response> {
     let schemas = document["components"]["schemas"].as_object().into_iter().flatten();
     let pretty = |value: &Value| serde_json::to_string_pretty(value).unwrap_or_default();
     render(&Docs {
-        frame: Frame::public(app, "/docs"),
+        frame: Frame::public(app, "/docs/api"),
         operations,
         schemas: schemas.map(|(name, schema)| (name.clone(), pretty(schema))).collect(),
     })
