@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use bty_tests::web::Web;
+use bty_tests::command::tool;
+use bty_tests::web::{Web, web_path};
+use serde_json::Value;
 
 #[test]
 fn the_site_is_served_where_it_is_installed_and_leads_nowhere_else() {
@@ -21,8 +23,11 @@ fn the_site_is_served_where_it_is_installed_and_leads_nowhere_else() {
     let policy = home.header("content-security-policy").unwrap();
     assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
     assert_eq!(web.get("/docs/how-to/plans.html").text(), "<h1>plans</h1>");
-    assert_eq!(web.get("/docs/a.js").header("content-type"), Some("text/javascript; charset=utf-8"));
-    for outside in ["/docs/link", "/docs/how-to", "/docs/none", "/docs/..%2f..%2fetc%2fpasswd"] {
+    assert_eq!(
+        web.get("/docs/a.js").header("content-type"),
+        Some("text/javascript; charset=utf-8")
+    );
+    for outside in ["/docs/link", "/docs/how-to", "/docs/index.html/x", "/docs/..%2fetc"] {
         assert_eq!(web.get(outside).status, 404, "{outside}");
     }
     // the API stays where it is, and the pages lead to both
@@ -35,4 +40,18 @@ fn without_a_site_the_api_is_shown() {
     let web = Web::with(&[("BTY_PATHS_SITE_DIR", "/nonexistent")]);
     assert_eq!(web.get("/docs/").header("location"), Some("/docs/api"));
     assert!(!web.get("/docs/api").text().contains("href=\"/docs/\""));
+}
+
+#[test]
+fn the_reference_has_every_path_of_the_api() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/api.md");
+    let page = fs::read_to_string(page).unwrap();
+    let document = tool(&[web_path().to_str().unwrap(), "openapi"]);
+    let document: Value = serde_json::from_str(&document).unwrap();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for method in methods.as_object().unwrap().keys() {
+            let request = format!("`{} {path}`", method.to_uppercase());
+            assert!(page.contains(&request), "docs/reference/api.md has no {request}");
+        }
+    }
 }

@@ -257,8 +257,11 @@ fn administers() -> Api {
 }
 
 async fn missing() -> Response {
-    Error::new(crate::domain::error::ErrorKind::NotFound, "there is no such path; /docs/api lists them")
-        .into_response()
+    Error::new(
+        crate::domain::error::ErrorKind::NotFound,
+        "there is no such path; /docs/api lists them",
+    )
+    .into_response()
 }
 
 async fn not_allowed() -> Response {

@@ -44,10 +44,11 @@ async fn file(
 }
 
 async fn respond(app: &App, name: &str, method: &Method, headers: &HeaderMap) -> Result<Response> {
-    if !is_inside(name) {
+    let path = app.config.site_dir.join(name);
+    let found = tokio::fs::symlink_metadata(&path).await;
+    if !is_inside(name) || !found.is_ok_and(|found| found.is_file()) {
         return Err(Error::not_found(format!("the file {name}")));
     }
-    let path = app.config.site_dir.join(name);
     let is_head = method == Method::HEAD;
     let mut response = serve_file::respond(&path, name, media_type(name), is_head, headers).await?;
     let fields = response.headers_mut();
@@ -89,6 +90,19 @@ mod tests {
         }
         for outside in ["../state.db", "a/../../b", "/etc/passwd", ".git/config", "a\0", "a/.b"] {
             assert!(!is_inside(outside), "{outside:?}");
+        }
+    }
+
+    #[test]
+    fn the_reference_has_every_kind_of_event_and_every_key() {
+        let events = include_str!("../../../docs/reference/events.md");
+        for kind in crate::domain::event::KINDS {
+            assert!(events.contains(&format!("`{kind}`")), "{kind}");
+        }
+        let configuration = include_str!("../../../docs/reference/configuration.md");
+        for (key, ..) in crate::config::KEYS {
+            let name = key.strip_prefix("limits.").unwrap_or(key);
+            assert!(configuration.contains(&format!("| `{name}` |")), "{key}");
         }
     }
 }
