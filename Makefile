@@ -59,7 +59,7 @@ doc: build
 docs: packages ## the documentation as a site, in target/site; checks its links, spelling and pictures; 10 s
 	tests/step docs docs/site/build.sh
 
-test-browser: build packages ## every page in a browser; 3 min, screenshots in target/screenshots. Needs node and npm
+test-browser: build packages docs ## every page in a browser; 3 min, screenshots in target/screenshots. Needs node and npm
 	tests/step browser tests/browser/run.sh
 
 test-python: build packages ## the Python module, on each Python that is here; 3 min
