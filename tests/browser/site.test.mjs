@@ -72,7 +72,7 @@ test('the pages of the server lead to it, and it leaves the API where it is', as
   await page.getByRole('link', { name: 'Documentation' }).click();
   await page.waitForURL('**/docs/');
   await page.goto('/docs/api');
-  assert.equal(await page.getByRole('heading', { level: 1 }).innerText(), 'API');
+  assert.equal(await page.getByRole('heading', { level: 1 }).first().innerText(), 'API');
   faultless(page, 'pages');
   await page.context().close();
 });

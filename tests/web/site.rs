@@ -20,6 +20,7 @@ fn the_site_is_served_where_it_is_installed_and_leads_nowhere_else() {
     let home = web.get("/docs/");
     assert_eq!((home.status, home.text().as_str()), (200, "<h1>bty</h1>"));
     assert_eq!(home.header("content-type"), Some("text/html; charset=utf-8"));
+    assert_eq!(home.header("content-disposition"), None, "shown, not saved");
     let policy = home.header("content-security-policy").unwrap();
     assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
     assert_eq!(web.get("/docs/how-to/plans.html").text(), "<h1>plans</h1>");

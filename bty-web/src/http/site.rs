@@ -53,6 +53,8 @@ async fn respond(app: &App, name: &str, method: &Method, headers: &HeaderMap) ->
     let mut response = serve_file::respond(&path, name, media_type(name), is_head, headers).await?;
     let fields = response.headers_mut();
     fields.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    // shown, not saved
+    fields.remove(header::CONTENT_DISPOSITION);
     Ok(response)
 }
 
