@@ -15,7 +15,7 @@ BUILD := $(if $(CI),env CARGO_INCREMENTAL=0) $(CARGO)
 # the harness of the tests of the whole
 WHOLE = $(BUILD) test --workspace --test tests --quiet --
 
-.PHONY: help build demo check test unit whole lint doc test-python test-browser test-chain deny advisories test-all test-arm64 test-times \
+.PHONY: help build demo check test unit whole lint doc docs test-python test-browser test-chain deny advisories test-all test-arm64 test-times \
     deb media images wheels test-wheels test-reference test-api test-strangers fleet bench bench-pages bench-scripts bench-server bench-bytes bench-sendfile bench-python packages clean
 
 help: ## this list
@@ -40,7 +40,7 @@ check: ## format, lint and unit tests; 2 min after a change. CRATE=bty: the test
 # --- before every commit, and in CI ---
 
 test: ## everything that needs no emulated machine; 11 min after a build
-	$(MAKE) --jobs=2 --output-sync=target test-browser lint test-python whole unit doc
+	$(MAKE) --jobs=2 --output-sync=target test-browser lint test-python whole unit doc docs
 
 lint: build
 	tests/step format $(CARGO) fmt --all --check
@@ -56,7 +56,10 @@ whole: build packages ## flashes, servers, terminals and networks, with real pee
 doc: build
 	RUSTDOCFLAGS="-D warnings" tests/step doc $(BUILD) doc --workspace --no-deps --quiet
 
-test-browser: build packages ## every page in a browser; 3 min, screenshots in target/screenshots. Needs node and npm
+docs: packages ## the documentation as a site, in target/site; checks its links, spelling and pictures; 10 s
+	tests/step docs docs/site/build.sh
+
+test-browser: build packages docs ## every page in a browser; 3 min, screenshots in target/screenshots. Needs node and npm
 	tests/step browser tests/browser/run.sh
 
 test-python: build packages ## the Python module, on each Python that is here; 3 min
@@ -98,13 +101,13 @@ test-api: build ## requests made from the document of the API; installs a tool f
 fleet: build ## a thousand simulated machines in many runs, each with another seed; ends with the first wrong decision
 	tests/fleet.sh target/debug/bty-web
 
-test-strangers: ## a flood of connections, invented machines and log-ins, measured against the limits of docs/security.md; 5 min
+test-strangers: ## a flood of connections, invented machines and log-ins, measured against the limits of docs/explanation/security.md; 5 min
 	$(CARGO) build --release -p bty-web
 	tests/strangers.py target/release/bty-web
 
 # --- what is published ---
 
-deb: ## target/bty_VERSION_ARCH.deb, of static programs; 6 min. DEB_PROGRAMS has them, where they are built already
+deb: docs ## target/bty_VERSION_ARCH.deb, of static programs; 6 min. DEB_PROGRAMS has them, where they are built already
 	test -x $(DEB_PROGRAMS)/bty-lab || (cd media && python3 -m builder.programs)
 	deploy/debian/build $(DEB_PROGRAMS) target
 DEB_PROGRAMS ?= target/static/x86_64-unknown-linux-gnu/release
@@ -112,7 +115,7 @@ DEB_PROGRAMS ?= target/static/x86_64-unknown-linux-gnu/release
 media: packages ## everything that machines boot, in target/media; 10 min
 	media/build
 
-images: packages ## container images of both architectures, in target/images; 15 min. ARCHES="--arch x86_64": one
+images: packages docs ## container images of both architectures, in target/images; 15 min. ARCHES="--arch x86_64": one
 	deploy/images/build $(ARCHES)
 
 wheels: packages ## the published Python module, in target/wheels; 30 min. ARCHES="--arch x86_64": one

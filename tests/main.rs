@@ -58,6 +58,7 @@ mod web {
     mod peer;
     mod plans;
     mod pxe;
+    mod site;
     mod start;
     mod state;
     mod strangers;
@@ -98,6 +99,9 @@ mod matrix {
     mod network;
     mod sticks;
 }
+
+/// The tutorials of the documentation, executed as they are printed.
+mod tutorials;
 
 /// Checks of dependencies.
 mod dependencies {

@@ -4,7 +4,7 @@
 usage: strangers.py BTY_WEB
 
 While they last, a known machine contacts the server ten times a second. Prints how long that took, what the server took of memory, and what was
-lost; exits with 1 when a limit of docs/security.md is missed. Everything is on loopback.
+lost; exits with 1 when a limit of docs/explanation/security.md is missed. Everything is on loopback.
 """
 
 import collections

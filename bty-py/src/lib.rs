@@ -10,7 +10,7 @@
 //! | `values`, `events` | classes for data types |
 //! | `disks`, `images`, `client`, `flash`, `catalog`, `script` | the API, named like the library |
 //!
-//! The public package is in `python/bty`; its documentation is `docs/python.md`.
+//! The public package is in `python/bty`; its documentation is `docs/reference/python.md`.
 
 // pyo3 passes arguments by value
 #![allow(clippy::needless_pass_by_value)]

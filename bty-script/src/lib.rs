@@ -33,7 +33,7 @@
 //! | [`render`] | values as text and tables |
 //! | [`terminal`] | shows text to a person and reads their answers |
 //!
-//! The functions that bty adds to the language are listed in `docs/functions.md`.
+//! The functions that bty adds to the language are listed in `docs/reference/functions.md`.
 
 pub mod bundled;
 pub mod check;

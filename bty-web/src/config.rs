@@ -63,6 +63,8 @@ pub struct Config {
     /// Directory of the artifacts that are installed with the program. They are used for names that
     /// the boot directory does not have.
     pub boot_seed_dir: PathBuf,
+    /// Directory of the documentation as a site. It need not exist.
+    pub site_dir: PathBuf,
     /// Directory of the backups.
     pub backup_dir: PathBuf,
     /// Catalog file that is imported at the start, if it exists.
@@ -106,6 +108,12 @@ pub struct Config {
 }
 
 impl Config {
+    /// True when the documentation is installed as a site.
+    #[must_use]
+    pub fn has_site(&self) -> bool {
+        self.site_dir.join("index.html").is_file()
+    }
+
     /// The path of [`public_url`](Self::public_url): `/bty` for `http://h/bty`, empty for most.
     #[must_use]
     pub fn root(&self) -> String {

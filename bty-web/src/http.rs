@@ -14,4 +14,5 @@ mod rewrite;
 pub mod router;
 pub mod sendfile;
 mod serve_file;
+mod site;
 pub mod ui;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bty_web::client::Server;
+use bty_web::client::ServerClient;
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -19,14 +19,14 @@ pub(crate) fn exists(url: &str, path: &str) -> std::result::Result<bool, String>
 
 fn request<T>(
     url: &str,
-    send: impl AsyncFnOnce(&Server) -> bty_web::domain::error::Result<T>,
+    send: impl AsyncFnOnce(&ServerClient) -> bty_web::domain::error::Result<T>,
 ) -> std::result::Result<T, String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|e| e.to_string())?;
     runtime.block_on(async {
-        let server = Server::new(url, None).map_err(|e| cause(&e))?;
+        let server = ServerClient::new(url, None).map_err(|e| cause(&e))?;
         let answer = tokio::time::timeout(TIMEOUT, send(&server)).await;
         answer
             .map_err(|_| format!("{url} does not answer within {} s", TIMEOUT.as_secs()))?

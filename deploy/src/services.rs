@@ -113,7 +113,11 @@ mod tests {
                     format!("fsGroup: {UID}\n"),
                 ],
             ),
-            ("docs/deploy.md", include_str!("../../docs/deploy.md"), vec![format!("user {UID}")]),
+            (
+                "docs/how-to/deploy.md",
+                include_str!("../../docs/how-to/deploy.md"),
+                vec![format!("user {UID}")],
+            ),
         ];
         for (name, text, words) in files {
             for word in words {

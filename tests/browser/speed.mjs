@@ -48,7 +48,7 @@ const PAGES = [
   '/ui/dashboard', '/ui/machines', '/ui/machines?per_page=100', '/ui/machines?page=200', '/ui/machines?sort=-seen', '/ui/machines?sort=state', '/ui/machines?q=rack+17',
   '/ui/machines?q=no+such+thing', '/ui/machines?state=trouble', `/ui/machines/${MAC}`, '/ui/plans', '/ui/plans/night', '/ui/plans/night/edit', '/ui/images', '/ui/netboot',
   '/ui/events', '/ui/events?q=failed+ack:no', '/ui/events?q=machine.flashed', `/ui/events?q=${MAC}`, '/ui/events?q=actor:operator', '/ui/events?q=10.0.0.7',
-  '/ui/events?q=debian', '/ui/events?q=no+such+thing', '/ui/backups', '/ui/settings', '/ui/account', '/ui/cache', '/docs',
+  '/ui/events?q=debian', '/ui/events?q=no+such+thing', '/ui/backups', '/ui/settings', '/ui/account', '/ui/cache', '/docs/api',
 ];
 
 const agent = new Agent({ keepAlive: true, maxSockets: 1 });

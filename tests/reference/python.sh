@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs tests of the reference packages against the Python module of this tree, for the modules that both
-# have. Most tests that cannot pass replace a program that bty does not start; docs/python.md counts them.
+# have. Most tests that cannot pass replace a program that bty does not start; docs/reference/python.md counts them.
 # Needs root and losetup for tests that flash.
 #
 # usage: python.sh PYTHON DIR    PYTHON has the module and pytest; the tests are kept in DIR

@@ -288,10 +288,10 @@ fn an_ejected_wizard_is_whole_and_own_copies_are_not_overwritten() {
 
 #[test]
 fn the_reference_in_the_docs_is_that_of_the_engine() {
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/functions.md");
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/functions.md");
     let fresh = bty(&["docs", "--markdown"]).expect(0).stdout;
     let kept = fs::read_to_string(docs).unwrap();
-    assert!(fresh == kept, "run: target/debug/bty docs --markdown > docs/functions.md");
+    assert!(fresh == kept, "run: target/debug/bty docs --markdown > docs/reference/functions.md");
     // every function and field says what it does
     let blocks: Vec<&str> = fresh.split("\n\n").filter(|block| block.starts_with('`')).collect();
     let silent: Vec<&&str> =

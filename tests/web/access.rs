@@ -247,7 +247,7 @@ fn tokens_do_what_their_scopes_allow_and_no_more() {
 #[test]
 fn every_answer_has_its_headers_and_nothing_is_loaded_from_elsewhere() {
     let web = Web::start();
-    for path in ["/ui/machines", "/docs", "/machines", "/nowhere", "/pxe-bootstrap.ipxe"] {
+    for path in ["/ui/machines", "/docs/api", "/machines", "/nowhere", "/pxe-bootstrap.ipxe"] {
         let answer = web.get(path);
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{path}");
         assert_eq!(answer.header("x-frame-options"), Some("DENY"), "{path}");
@@ -261,7 +261,7 @@ fn every_answer_has_its_headers_and_nothing_is_loaded_from_elsewhere() {
             assert!(!found || outside == "https://", "{path} has {outside}");
         }
     }
-    let docs = web.get("/docs").text();
+    let docs = web.get("/docs/api").text();
     assert!(!docs.contains("src=\"http") && !docs.contains("href=\"http"));
     assert_eq!(web.get("/openapi.json").json()["info"]["title"], "bty");
 }

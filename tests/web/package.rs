@@ -16,7 +16,9 @@ fn the_debian_package_installs_runs_and_leaves_the_state() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let mut build = Command::new(file("debian/build"));
-    build.arg(web_path().parent().unwrap()).arg(at("out"));
+    std::fs::create_dir(at("site")).unwrap();
+    std::fs::write(at("site/index.html"), "the documentation").unwrap();
+    build.arg(web_path().parent().unwrap()).arg(at("out")).env("SITE", at("site"));
     // what is published is compressed better, which takes forty seconds
     let built = build
         .envs([("DPKG_DEB_COMPRESSOR_TYPE", "gzip"), ("DPKG_DEB_COMPRESSOR_LEVEL", "1")])
@@ -55,6 +57,8 @@ fn the_debian_package_installs_runs_and_leaves_the_state() {
     let _ = tool(&[&format!("{root}/usr/bin/bty"), "disks"]);
     let page = tool(&["sh", "-c", &format!("zcat {root}/usr/share/man/man1/bty-web.1.gz")]);
     assert!(page.contains("check\\-config"), "{page}");
+    let site = format!("{root}/usr/share/doc/bty/site/index.html");
+    assert_eq!(std::fs::read_to_string(site).unwrap(), "the documentation");
     for unit in ["bty-web", "bty-cache", "bty-tftp"] {
         let text =
             std::fs::read_to_string(format!("{root}/lib/systemd/system/{unit}.service")).unwrap();

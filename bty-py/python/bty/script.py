@@ -172,7 +172,7 @@ def simulate(
     timeout: Optional[float] = 60.0,
     cancel: Union[CancelToken, Callable[[], bool], None] = None,
 ) -> Outcome:
-    """Runs a script on a simulated machine, whose description is in ``docs/scripts.md``. The arguments
+    """Runs a script on a simulated machine, whose description is in ``docs/reference/scripts.md``. The arguments
     are those of :func:`run`.
 
     >>> import bty

@@ -1,4 +1,4 @@
-//! Exit codes. They are stable; `bty --help` and `docs/command.md` list them.
+//! Exit codes. They are stable; `bty --help` and `docs/reference/command.md` list them.
 
 use std::process::ExitCode;
 

@@ -18,7 +18,7 @@ use super::dry_run::{flash_effect, post_effect, sleep_effect};
 use super::{Effect, EffectLog, Flasher, Image, Images, Platform, Web, World};
 use crate::terminal::ScriptedTerminal;
 
-/// A simulated machine. `docs/scripts.md` has the format of descriptions.
+/// A simulated machine. `docs/reference/scripts.md` has the format of descriptions.
 pub struct SimulatedWorld {
     description: Description,
     started: SystemTime,

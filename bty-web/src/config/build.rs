@@ -67,6 +67,7 @@ pub(super) fn build(
         backup_dir: within("paths.backup_dir", "backups"),
         catalog_file: within("paths.catalog_file", "catalog.toml"),
         boot_seed_dir: PathBuf::from(text("paths.boot_seed_dir")),
+        site_dir: PathBuf::from(text("paths.site_dir")),
         is_cache_only: false,
         cache_url: text("withcache.url").trim_end_matches('/').to_owned(),
         cache: has_embedded_cache.then(|| (parsed.cache_listen, parsed.cache_options.clone())),

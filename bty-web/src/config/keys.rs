@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 /// Every key, its default, and its environment variable. An empty variable counts as unset, except
 /// that an empty password is refused.
-pub const KEYS: [(&str, &str, &str); 46] = [
+pub const KEYS: [(&str, &str, &str); 47] = [
     ("admin.password", "", "BTY_ADMIN_PASSWORD"),
     ("admin.open", "0", "BTY_ADMIN_OPEN"),
     ("server.host", "0.0.0.0", "BTY_SERVER_HOST"),
@@ -22,6 +22,7 @@ pub const KEYS: [(&str, &str, &str); 46] = [
     ("paths.backup_dir", "", "BTY_PATHS_BACKUP_DIR"),
     ("paths.catalog_file", "", "BTY_PATHS_CATALOG_FILE"),
     ("paths.boot_seed_dir", "/usr/share/bty/boot-seed", "BTY_BOOT_SEED_DIR"),
+    ("paths.site_dir", "/usr/share/doc/bty/site", "BTY_PATHS_SITE_DIR"),
     ("withcache.url", "", "BTY_WITHCACHE_URL"),
     ("cache.embedded", "0", "BTY_CACHE_EMBEDDED"),
     ("cache.listen", "0.0.0.0:3000", "BTY_CACHE_LISTEN"),

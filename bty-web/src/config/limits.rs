@@ -1,6 +1,6 @@
 //! Limits for strangers: connections, memory, rows and time. A stranger is any client without a
 //! password or token, machines included. Each limit is a key of the section `limits`, and
-//! `docs/server.md` lists them.
+//! `docs/reference/configuration.md` lists them.
 
 use std::num::NonZero;
 use std::sync::{Mutex, PoisonError};

@@ -14,7 +14,8 @@
 //! | `api::settings` | `/settings` |
 //! | `api::access` | `/tokens…`, `/sessions` |
 //! | `api::health` | `/healthz`, `/version`, `/metrics`, `/openapi.json` |
-//! | `ui` | `/ui…`, `/static/…`, `/docs` |
+//! | `ui` | `/ui…`, `/static/…`, `/docs/api` |
+//! | `site` | `/docs/…`: the documentation |
 
 use std::sync::Arc;
 
@@ -41,7 +42,7 @@ use crate::http::middleware::{
 };
 use crate::http::pxe::{self, boot_files};
 use crate::http::ui::notice::Notices;
-use crate::http::{rewrite, ui};
+use crate::http::{rewrite, site, ui};
 use crate::services::app::App;
 use crate::services::auth::Scope;
 
@@ -94,6 +95,7 @@ fn assemble(app: &Arc<App>, api: Api, pages: Router<Arc<App>>) -> Router {
     let bodies = Arc::new(Bodies::new(&app.config.limits));
     let router = router
         .merge(pages)
+        .merge(site::router())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(Extension(Arc::new(document)))
@@ -126,11 +128,11 @@ fn below_root(router: Router, root: Arc<str>) -> Router {
 }
 
 async fn not_found() -> Response {
-    Error::new(ErrorKind::NotFound, "there is no such path; /docs lists them").into_response()
+    Error::new(ErrorKind::NotFound, "there is no such path; /docs/api lists them").into_response()
 }
 
 async fn method_not_allowed() -> Response {
-    let detail = "this path has other methods; /docs lists them".into();
+    let detail = "this path has other methods; /docs/api lists them".into();
     let body = ErrorBody { detail, problems: vec![] };
     (axum::http::StatusCode::METHOD_NOT_ALLOWED, axum::Json(body)).into_response()
 }

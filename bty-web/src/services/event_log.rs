@@ -6,7 +6,7 @@ use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::{Event, KINDS};
 use crate::domain::mac::Mac;
 use crate::services::app::App;
-use crate::store::events::{self, Words};
+use crate::store::events::{self, EventRow};
 
 pub use crate::store::events::{Filter, Found, LIMIT_MAX};
 

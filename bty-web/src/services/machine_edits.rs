@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::domain::error::{Error, Problem, Result};
 use crate::domain::event::{Actor, NewEvent};
 use crate::domain::mac::Mac;
-use crate::domain::machine::save::{Binding, save as apply_binding};
+use crate::domain::machine::save::{Binding, apply_binding};
 use crate::domain::machine::{ClientContext, Machine, Outcome};
 use crate::domain::plan::params::Need;
 use crate::services::app::{App, MachineView};
@@ -22,7 +22,7 @@ use crate::store;
 /// # Errors
 /// [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) with all problems when the
 /// binding cannot work.
-pub async fn apply_binding(
+pub async fn save(
     app: &Arc<App>,
     who: ClientContext,
     mac: &Mac,

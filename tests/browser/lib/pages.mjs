@@ -21,7 +21,7 @@ export const PAGES = [
   ['settings', '/ui/settings'],
   ['account', '/ui/account'],
   ['cache', '/ui/cache'],
-  ['docs', '/docs'],
+  ['docs', '/docs/api'],
 ];
 
 // Of a server that has nothing yet: what is different there.

@@ -40,7 +40,7 @@ struct Parameter {
 
 /// The OpenAPI document as a page.
 #[utoipa::path(
-    get, path = "/docs", tag = "server",
+    get, path = "/docs/api", tag = "server",
     responses((status = 200, content_type = "text/html", body = String)),
 )]
 pub(crate) async fn docs(
@@ -49,7 +49,7 @@ pub(crate) async fn docs(
 ) -> Result<Response> {
     let document = serde_json::to_value(&*document).map_err(Error::internal)?;
     render(&Docs {
-        frame: Frame::public(&app, "/docs"),
+        frame: Frame::public(&app, "/docs/api"),
         operations: operations(&document),
         schemas: schemas(&document),
     })

@@ -182,7 +182,8 @@ fn nav(app: &App) -> Vec<(&'static str, &'static str)> {
         (is_server, ("Backups", "/ui/backups")),
         (is_server, ("Settings", "/ui/settings")),
         (true, ("Account", "/ui/account")),
-        (true, ("API", "/docs")),
+        (app.config.has_site(), ("Documentation", "/docs/")),
+        (true, ("API", "/docs/api")),
     ];
     pages.into_iter().filter(|(is_there, _)| *is_there).map(|(_, page)| page).collect()
 }

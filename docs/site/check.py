@@ -1,0 +1,68 @@
+"""Checks what mkdocs does not: that the built site loads nothing from elsewhere and has no inline
+script, and that links in the Markdown at the root of the tree lead somewhere.
+
+usage: check.py SITE
+"""
+
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PAGES = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+CODE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
+LOADED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "link": "href"}
+IN_CSS = re.compile(r"@import|url\(\s*['\"]?(?:https?:)?//")
+
+
+class Page(HTMLParser):
+    """Collects what a page loads from elsewhere, and its inline scripts."""
+
+    def __init__(self):
+        super().__init__()
+        self.wrong = []
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        address = found.get(LOADED.get(tag, ""), "") or ""
+        if re.match(r"(https?:)?//", address):
+            self.wrong.append(f"<{tag}> loads {address}")
+        if tag == "script" and "src" not in found and found.get("type") != "application/json":
+            self.wrong.append("an inline <script>")
+
+
+def site(root: Path):
+    """Yields what a page or a style sheet has that it must not have."""
+    for file in sorted(root.rglob("*.html")):
+        page = Page()
+        page.feed(file.read_text())
+        yield from (f"{file.relative_to(root)}: {wrong}" for wrong in page.wrong)
+    for file in sorted(root.rglob("*.css")):
+        if IN_CSS.search(file.read_text()):
+            yield f"{file.relative_to(root)}: loads something from elsewhere"
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors of Markdown, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", CODE.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", h.strip().lower()).replace(" ", "-") for h in headings}
+
+
+def links(name: str):
+    """Yields links of a Markdown file that lead nowhere."""
+    for link in LINK.findall(CODE.sub("", (ROOT / name).read_text())):
+        path, _, anchor = link.partition("#")
+        if re.match(r"[a-z]+:", link):
+            continue
+        target = ROOT / (path or name)
+        if not target.exists():
+            yield f"{name}: {link} is not there"
+        elif anchor and target.suffix == ".md" and anchor not in anchors(target.read_text()):
+            yield f"{name}: {link} has no such heading"
+
+
+wrong = [*site(Path(sys.argv[1])), *(problem for name in PAGES for problem in links(name))]
+print("\n".join(wrong), file=sys.stderr, end="\n" if wrong else "")
+sys.exit(1 if wrong else 0)

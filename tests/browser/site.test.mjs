@@ -1,0 +1,78 @@
+// The documentation at /docs/: quiet under the content policy, searched without a network, dark on demand, and nothing of it comes from elsewhere.
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { faultless } from './lib/checks.mjs';
+import { openBrowser, operator } from './lib/browser.mjs';
+import { Server } from './lib/server.mjs';
+
+const SITE = process.env.BTY_SITE ?? new URL('../../target/site', import.meta.url).pathname;
+const PAGES = ['', 'tutorials/first-rack.html', 'how-to/plans.html', 'reference/api.html', 'explanation/boot-cycles.html', 'glossary.html'];
+
+let browser, server;
+
+before(async () => {
+  browser = await openBrowser();
+  server = await Server.start({ env: { BTY_PATHS_SITE_DIR: SITE } });
+});
+
+after(async () => {
+  await browser?.close();
+  await server?.end();
+});
+
+// A reader who needs no password.
+async function reader(options) {
+  const page = await operator(browser, server, { logIn: false, ...options });
+  page.elsewhere = [];
+  page.on('request', (request) => request.url().startsWith(server.base) || request.url().startsWith('data:') || page.elsewhere.push(request.url()));
+  return page;
+}
+
+test('every door opens, and nothing is loaded from elsewhere', async () => {
+  const page = await reader();
+  for (const path of PAGES) {
+    const answer = await page.goto(`/docs/${path}`, { waitUntil: 'load' });
+    assert.equal(answer.status(), 200, path);
+    assert.equal(await page.locator('h1').first().isVisible(), true, path);
+    for (const image of await page.locator('article img').all()) {
+      assert.ok(await image.evaluate((i) => i.decode().then(() => i.naturalWidth > 0)), `${path}: ${await image.getAttribute('src')}`);
+    }
+    assert.equal(await page.locator('footer').getByRole('link', { name: 'Glossary' }).count(), 1, path);
+    faultless(page, path);
+  }
+  assert.deepEqual(page.elsewhere, []);
+  await page.context().close();
+});
+
+test('the search finds a page', async () => {
+  const page = await reader();
+  await page.goto('/docs/');
+  await page.getByRole('textbox', { name: 'Search' }).fill('Secure Boot');
+  const found = page.locator('.md-search-result__link').first();
+  await found.waitFor();
+  assert.match(await found.getAttribute('href'), /secure-boot\.html/);
+  faultless(page, 'search');
+  await page.context().close();
+});
+
+test('light and dark follow the system, pictures too', async () => {
+  for (const colorScheme of ['light', 'dark']) {
+    const page = await reader({ colorScheme });
+    await page.goto('/docs/');
+    const scheme = await page.locator('body').getAttribute('data-md-color-scheme');
+    assert.equal(scheme, colorScheme === 'dark' ? 'slate' : 'default');
+    faultless(page, colorScheme);
+    await page.context().close();
+  }
+});
+
+test('the pages of the server lead to it, and it leaves the API where it is', async () => {
+  const page = await operator(browser, server);
+  await page.goto('/ui/dashboard');
+  await page.getByRole('link', { name: 'Documentation' }).click();
+  await page.waitForURL('**/docs/');
+  await page.goto('/docs/api');
+  assert.equal(await page.getByRole('heading', { level: 1 }).first().innerText(), 'API');
+  faultless(page, 'pages');
+  await page.context().close();
+});
