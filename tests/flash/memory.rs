@@ -766,9 +766,9 @@ fn a_disk_that_changed_since_the_plan_is_refused_and_untouched() {
     let changes: [(Change, &str); 3] = [
         (
             Box::new(|d| d.serial = Some("another".into())),
-            "another disk than when the plan was made",
+            "not the disk that the plan was made for",
         ),
-        (Box::new(|d| d.diskseq = Some(9)), "another disk than when the plan was made"),
+        (Box::new(|d| d.diskseq = Some(9)), "not the disk that the plan was made for"),
         (
             Box::new(move |d| d.uses.push(use_it.clone())),
             "/dev/mem0 is mounted on /mnt (unmount it)",

@@ -145,7 +145,7 @@ fn explains_what_it_cannot_parse() {
         ("", "empty"),
         ("serial:", "nothing follows"),
         ("wwn:  ", "nothing follows"),
-        ("uuid:1", "by \"uuid\""),
+        ("uuid:1", "\"uuid\" is not a way to name one"),
         ("where:", "no operator"),
         ("where:size>=1G,", "no operator"),
         ("where:size", "no operator"),
