@@ -311,7 +311,11 @@ fn wrong_count(shown: &str, given: usize, mut arities: Vec<usize>) -> (String, O
     arities.sort_unstable();
     arities.dedup();
     let counts: Vec<String> = arities.iter().map(ToString::to_string).collect();
-    let expected = counts.join(" or ");
+    let expected = match counts.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, others)) => format!("{} or {last}", others.join(", ")),
+        None => String::new(),
+    };
     let message =
         format!("wrong number of arguments for {shown}: expected {expected}, got {given}");
     (message, None)

@@ -116,7 +116,7 @@ fn calls_succeed_after_a_worker_was_killed() {
     for (what, text) in BOMBS {
         let bomb =
             format!("fn boot(machine) {{ {} }}", text.replace("fn f(n)", "let g = |n| n; fn f(n)"));
-        // functions cannot be nested: those ways are tried by the test above
+        // functions cannot be nested; the test above covers these scripts
         if text.contains("fn f") {
             continue;
         }

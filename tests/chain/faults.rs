@@ -179,7 +179,7 @@ fn a_disk_that_appears_late_is_waited_for() {
     let disk = lab.disk();
     lab.bind("bty-flash-once", SERIAL);
     let mut machine = lab.boot_kernel(lab.hardware(Firmware::Bios).late_disk(&disk, SERIAL));
-    let reason = format!("waiting up to 60 s for the disk serial:{SERIAL}");
+    let reason = format!("waiting up to 60 s for disk serial:{SERIAL}");
     machine.wait(PATIENCE, "the reason", |said| said.contains(&reason));
     machine.plug_in();
     lab.is_flashed_once(&mut machine, &disk);

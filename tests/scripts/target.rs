@@ -153,7 +153,7 @@ fn a_plan_that_cannot_run_is_told_once_and_touches_nothing() {
         (
             "garbage",
             Plan::Text("<html>It works!</html>"),
-            "answered no plan but \"<html>It works!</html>\"",
+            "answered \"<html>It works!</html>\", which is not a plan",
             3,
         ),
         (

@@ -79,7 +79,7 @@ pub(super) mod functions {
             Err(raise(Error::new(ErrorKind::Refused, message).hint(hint)))
         };
         match found.as_slice() {
-            [] => refuse("the filter of disks::only() matches no disk".into(), &disks),
+            [] => refuse("no disk matches the filter".into(), &disks),
             [one] if one.serial.is_none() && one.wwn.is_none() => refuse(
                 format!("{} has neither a serial number nor a WWN", one.path.display()),
                 &found,
@@ -87,7 +87,7 @@ pub(super) mod functions {
             [one] => Ok(one.clone()),
             many => {
                 let count = many.len();
-                refuse(format!("disks::only() expected one matching disk, found {count}"), many)
+                refuse(format!("expected one matching disk, found {count}"), many)
             }
         }
     }

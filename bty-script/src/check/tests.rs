@@ -46,7 +46,7 @@ fn unknown_functions_and_wrong_argument_counts_are_found_with_their_place() {
         found,
         [
             "script.rhai:1:16: there is no function disks::by_serail (did you mean by_serial?)",
-            "script.rhai:2:1: wrong number of arguments for flash: expected 2 or 3 or 4, got 1",
+            "script.rhai:2:1: wrong number of arguments for flash: expected 2, 3 or 4, got 1",
             "script.rhai:3:13: there is no function slep (did you mean sleep?)",
             "script.rhai:4:3: wrong number of arguments for validate: expected 0, got 1",
             "script.rhai:5:1: there is no function nowhere",

@@ -490,7 +490,7 @@ fn callbacks_must_return_true_or_false() {
         let error = evaluate(&format!("let a = [1, 2]; a.{call}")).expect_err(call);
         let name = call.split('(').next().unwrap();
         assert!(
-            error.starts_with(&format!("the function given to {name}() gave a value of type")),
+            error.starts_with(&format!("the callback of {name}() returned a value of type")),
             "{call}: {error}"
         );
         let error = evaluate(&format!("let a = [1, 2]; a.{name}(|a| nowhere(a))")).expect_err(call);

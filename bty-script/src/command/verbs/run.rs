@@ -86,7 +86,7 @@ fn show_effects(effects: &EffectLog, last: Option<Effect>, output: &Output) {
     if !output.is_json() {
         let count = all.len();
         output.say(&match count {
-            0 => "dry run: the script would change nothing".to_owned(),
+            0 => "dry run: nothing was changed".to_owned(),
             1 => "dry run: nothing was changed; the script would do 1 thing:".to_owned(),
             _ => format!("dry run: nothing was changed; the script would do {count} things:"),
         });
