@@ -137,17 +137,17 @@ impl World {
         })
     }
 
-    fn decide_order(&mut self, token: Option<&str>) -> Order {
+    fn order(&mut self, token: Option<&str>) -> Order {
         self.with(|m, context, client| decide_order(m, context, client, token))
     }
 
-    fn apply_report(&mut self, token: Option<&str>, status: &str) -> Receipt {
+    fn report(&mut self, token: Option<&str>, status: &str) -> Receipt {
         let disks = if status == "done" { vec![disk("S1")] } else { Vec::new() };
         let events = Report { status: status.into(), disks, ..Report::default() };
         self.with(|m, context, client| apply_report(m, context, client, token, &events))
     }
 
-    fn apply_inventory(&mut self, token: Option<&str>) {
+    fn inventory(&mut self, token: Option<&str>) {
         let posted = PostedInventory {
             disks: json!([{ "path": "/dev/sda", "serial": "S1", "size_bytes": 1 << 30 }]),
             lshw: None,
@@ -155,7 +155,7 @@ impl World {
         self.with(|m, context, client| apply_inventory(m, context, client, token, &posted));
     }
 
-    fn apply_binding(&mut self, binding: &Binding) {
+    fn save(&mut self, binding: &Binding) {
         self.use_plan(&binding.boot_mode);
         self.with(|m, context, client| apply_binding(Some(m), m.clone(), context, client, binding));
     }
