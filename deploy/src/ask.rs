@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bty_web::client::Server;
+use bty_web::client::ServerClient;
 
 /// What the server at `url` says at `path`.
 pub(crate) fn ask(url: &str, path: &str) -> std::result::Result<serde_json::Value, String> {
@@ -16,14 +16,14 @@ pub(crate) fn has(url: &str, path: &str) -> std::result::Result<bool, String> {
 
 fn talk<T>(
     url: &str,
-    say: impl AsyncFnOnce(&Server) -> bty_web::domain::error::Result<T>,
+    say: impl AsyncFnOnce(&ServerClient) -> bty_web::domain::error::Result<T>,
 ) -> std::result::Result<T, String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|e| e.to_string())?;
     runtime.block_on(async {
-        let server = Server::new(url, None).map_err(|e| short(&e))?;
+        let server = ServerClient::new(url, None).map_err(|e| short(&e))?;
         let answer = tokio::time::timeout(Duration::from_secs(3), say(&server)).await;
         answer.map_err(|_| format!("{url} does not answer within 3 s"))?.map_err(|e| short(&e))
     })
