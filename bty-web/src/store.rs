@@ -1,5 +1,5 @@
-//! SQL: what the database holds, as values. Functions take a connection, so that several make one
-//! transaction.
+//! The database: the only place that names SQL. One file a table; functions take a [`Connection`],
+//! so that several of them can be one transaction.
 
 pub mod access;
 pub mod cache;
@@ -16,7 +16,7 @@ mod time;
 
 pub use database::{Connection, Database, EventSink, Transaction};
 
-/// `text` for `LIKE … ESCAPE '\'`, anywhere in a column.
+/// A pattern for `LIKE … ESCAPE '\'` that matches `text` anywhere in a column.
 fn anywhere(text: &str) -> String {
     let mut pattern = String::from("%");
     for c in text.chars() {

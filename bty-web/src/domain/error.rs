@@ -1,4 +1,4 @@
-//! Errors of the server, and how clients see them.
+//! Errors of the server.
 
 use std::fmt;
 use std::path::Path;
@@ -9,72 +9,72 @@ use serde_json::{Value, json};
 
 use crate::domain::limit::Limit;
 
-/// Shorthand for results of this crate.
+/// A result with an error of the server.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, by whose fault.
+/// Classes of errors, by what the caller can do about them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// The request cannot be understood: 400.
     Malformed,
-    /// It comes too slowly: 408.
+    /// The client sends its request too slowly: 408.
     Slow,
     /// The server is busy with others: 503.
     Busy,
-    /// Nobody is logged in: 401.
+    /// The caller is not logged in: 401.
     LoginRequired,
-    /// It is not allowed to who asks: 403.
+    /// The caller lacks permission: 403.
     Forbidden,
-    /// There is no such thing: 404.
+    /// The subject of the request does not exist: 404.
     NotFound,
-    /// It is not as the request assumes: 409.
+    /// The request assumes another state than the current one: 409.
     Conflict,
-    /// It is too large: 413.
+    /// The body of the request is too large: 413.
     TooLarge,
-    /// It is understood, and wrong: 422.
+    /// The request is well-formed, but a value in it is invalid: 422.
     Invalid,
-    /// Too many attempts: 429.
+    /// The caller has made too many attempts: 429.
     Throttled,
-    /// There is no room for it: 507.
+    /// The server's disk has no space for the change: 507.
     Full,
-    /// Something that the server depends on does not work: 502.
+    /// Another server, such as a registry, has failed: 502.
     Upstream,
-    /// The server's own fault: 500.
+    /// The server has failed: 500.
     Internal,
 }
 
 /// An error of the server.
 #[derive(Clone, Debug)]
 pub struct Error {
-    /// By whose fault.
+    /// What the caller can do about it.
     pub kind: ErrorKind,
-    /// One sentence for who asked.
+    /// One sentence for the caller.
     pub detail: String,
-    /// All problems, each with where it is; empty when there is only the one.
+    /// All problems of an invalid request, each with its place; empty when `detail` says it all.
     pub problems: Vec<Problem>,
-    /// Seconds after which to try again.
+    /// Seconds after which the request may succeed.
     pub retry_after: Option<u64>,
     /// Which limit was reached.
     pub limit: Option<Limit>,
-    /// What only the log gets.
+    /// The cause, for the log; clients do not see it.
     pub cause: Option<String>,
 }
 
 /// One of several problems.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Problem {
-    /// The field, the line or the item.
+    /// The field, line or item that is wrong.
     pub at: String,
     /// One sentence.
     pub message: String,
-    /// The next step.
+    /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
 
 impl Problem {
-    /// A problem without a next step. Passwords in addresses are taken out.
+    /// A problem without a hint. Passwords in addresses are removed.
     pub fn new(at: impl Into<String>, message: impl Into<String>) -> Self {
         let shown = |text: String| redact::text(&text).into_owned();
         Self { at: shown(at.into()), message: shown(message.into()), hint: None }
@@ -82,7 +82,7 @@ impl Problem {
 }
 
 impl Error {
-    /// An error of `kind`. Passwords in addresses are taken out of `detail`.
+    /// An error of `kind`. Passwords in addresses are removed from `detail`.
     pub fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
         Self {
             kind,
@@ -94,29 +94,29 @@ impl Error {
         }
     }
 
-    /// What was asked for is not there.
+    /// A [`NotFound`](ErrorKind::NotFound) error: `what` does not exist.
     pub fn not_found(what: impl fmt::Display) -> Self {
         Self::new(ErrorKind::NotFound, format!("{what} is not known"))
     }
 
-    /// It is understood, and wrong.
+    /// An [`Invalid`](ErrorKind::Invalid) error.
     pub fn invalid(detail: impl Into<String>) -> Self {
         Self::new(ErrorKind::Invalid, detail)
     }
 
-    /// It is wrong in several places.
+    /// Adds the problems of an invalid request.
     #[must_use]
     pub fn with_problems(mut self, problems: Vec<Problem>) -> Self {
         self.problems = problems;
         self
     }
 
-    /// A limit was reached: it may go through after `seconds`.
+    /// An error of a request that has reached `limit`; it may succeed after `seconds`.
     pub fn limited(kind: ErrorKind, limit: Limit, seconds: u64, detail: impl Into<String>) -> Self {
         Self { retry_after: Some(seconds), limit: Some(limit), ..Self::new(kind, detail) }
     }
 
-    /// A file system has no space left for a change; `cause` is for the log only.
+    /// A [`Full`](ErrorKind::Full) error. Only the log gets `cause`.
     pub fn full(cause: impl fmt::Display) -> Self {
         let mut error =
             Self::new(ErrorKind::Full, format!("no space left on the server's disk; {FREE_SPACE}"));
@@ -124,13 +124,15 @@ impl Error {
         error
     }
 
-    /// An error of writing into `dir`.
+    /// The error of a write into `dir`: [`Full`](ErrorKind::Full) when it has no space left, else
+    /// [`Internal`](ErrorKind::Internal).
     pub fn writing(dir: &Path, error: &std::io::Error) -> Self {
         let cause = format!("writing {}: {error}", dir.display());
         if is_full(error) { Self::full(cause).in_dir(dir) } else { Self::internal(cause) }
     }
 
-    /// Names the directory whose file system has no space left. Other errors stay as they are.
+    /// Names the directory without space in a [`Full`](ErrorKind::Full) error. Other errors stay as
+    /// they are.
     #[must_use]
     pub fn in_dir(mut self, dir: &Path) -> Self {
         if self.kind == ErrorKind::Full {
@@ -139,7 +141,7 @@ impl Error {
         self
     }
 
-    /// The server's own fault; `cause` is for the log only.
+    /// An [`Internal`](ErrorKind::Internal) error. Only the log gets `cause`.
     pub fn internal(cause: impl fmt::Display) -> Self {
         let mut error = Self::new(ErrorKind::Internal, "the server failed; its log says why");
         error.cause = Some(cause.to_string());
@@ -184,7 +186,7 @@ impl From<serde_json::Error> for Error {
     }
 }
 
-/// An error of the library on the way to somewhere else.
+/// An error of the library, with its hint in the detail.
 impl From<bty::Error> for Error {
     fn from(error: bty::Error) -> Self {
         use bty::ErrorKind as Kind;
@@ -199,9 +201,8 @@ impl From<bty::Error> for Error {
     }
 }
 
-/// Facts of an error, for the details of an event.
 impl Error {
-    /// As details of an event.
+    /// The error as details of an event.
     #[must_use]
     pub fn details(&self) -> Value {
         json!({ "error": self.detail, "problems": self.problems, "cause": self.cause })

@@ -1,4 +1,4 @@
-//! The audit log: what happened, written in the same transaction as the change that it tells of.
+//! The audit log: an event is written in the same transaction as the change that it records.
 
 use bty::redact;
 use serde::Serialize;
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::domain::time::Time;
 
-/// Every kind of event; those that end in `failed` are failures.
+/// All kinds of events. A kind that ends in `failed` is a failure.
 pub const KINDS: [&str; 68] = [
     "machine.discovered",
     "machine.created",
@@ -78,8 +78,8 @@ pub const KINDS: [&str; 68] = [
     "system.schema.upgraded",
 ];
 
-/// Kinds that anybody in the network can cause, again and again: many of them about one subject are
-/// counted in one.
+/// Kinds that any client on the network can cause without limit. The store counts repetitions
+/// about one subject in one event.
 pub const REPEATABLE: [&str; 12] = [
     "machine.discovered",
     "machine.inventory",
@@ -95,7 +95,7 @@ pub const REPEATABLE: [&str; 12] = [
     "auth.login.throttled",
 ];
 
-/// Who acts.
+/// Who caused an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Actor {
@@ -108,7 +108,7 @@ pub enum Actor {
 }
 
 impl Actor {
-    /// As it is stored.
+    /// The name in the database and in the API.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -119,30 +119,31 @@ impl Actor {
     }
 }
 
-/// An event that is about to be written.
+/// An event that was not written yet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewEvent {
     /// One of [`KINDS`].
     pub kind: &'static str,
     /// `machine`, `plan`, `catalog`, `cache`, `netboot`, `settings`, `auth`, `backup` or `system`.
     pub subject_kind: &'static str,
-    /// Which one.
+    /// The subject's address or name, such as the MAC address of a machine.
     pub subject_id: String,
-    /// Who.
+    /// Who caused it.
     pub actor: Actor,
-    /// From where.
+    /// Address of the client that caused it.
     pub source_ip: Option<String>,
-    /// One sentence.
+    /// One sentence for people.
     pub summary: String,
-    /// Facts for programs.
+    /// A JSON object for programs.
     pub details: Value,
 }
 
 impl NewEvent {
-    /// An event of the server itself, without details.
+    /// An event that the server caused, without details. Its subject is of the kind that the event
+    /// implies.
     ///
     /// # Panics
-    /// When `kind` is not one of [`KINDS`], which a test of every caller would see.
+    /// In debug builds, when `kind` is not one of [`KINDS`].
     #[must_use]
     pub fn new(
         kind: &'static str,
@@ -178,7 +179,7 @@ impl NewEvent {
         }
     }
 
-    /// Who did it, and from where.
+    /// Sets who caused it, and from which address.
     #[must_use]
     pub fn by(mut self, actor: Actor, ip: Option<&str>) -> Self {
         self.actor = actor;
@@ -186,7 +187,7 @@ impl NewEvent {
         self
     }
 
-    /// About whom.
+    /// Sets the subject.
     #[must_use]
     pub fn about(mut self, kind: &'static str, id: impl Into<String>) -> Self {
         self.subject_kind = kind;
@@ -194,7 +195,7 @@ impl NewEvent {
         self
     }
 
-    /// Facts for programs. Those that are null are left out.
+    /// Sets the details, without fields that are null.
     #[must_use]
     pub fn with(mut self, details: Value) -> Self {
         self.details = match details {
@@ -207,7 +208,7 @@ impl NewEvent {
     }
 }
 
-/// The same details, with passwords taken out of all addresses in them.
+/// Removes passwords from all addresses in `details`.
 #[must_use]
 pub fn without_passwords(details: Value) -> Value {
     match details {
@@ -220,33 +221,32 @@ pub fn without_passwords(details: Value) -> Value {
     }
 }
 
-/// An event as it was written.
+/// A written event.
 #[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Event {
-    /// Its number; later ones are larger.
+    /// Its number; later events have larger ones.
     pub id: i64,
-    /// When.
+    /// When it happened first.
     #[schema(value_type = String, format = DateTime)]
     pub ts: Time,
-    /// What.
+    /// One of the kinds of events, such as `machine.flashed`.
     pub kind: String,
     /// `machine`, `plan`, `catalog`, `cache`, `netboot`, `settings`, `auth`, `backup` or `system`.
     pub subject_kind: String,
-    /// Which one.
+    /// The subject's address or name, such as the MAC address of a machine.
     pub subject_id: String,
     /// `operator`, `system` or `pxe-client`.
     pub actor: String,
-    /// From where.
+    /// Address of the client that caused it.
     pub source_ip: Option<String>,
-    /// One sentence.
+    /// One sentence for people.
     pub summary: String,
-    /// Facts for programs.
+    /// A JSON object for programs.
     #[schema(value_type = Object)]
     pub details: Value,
-    /// An operator has taken note of it.
+    /// An operator has acknowledged it.
     pub acknowledged: bool,
-    /// How often it happened: more than once when a client repeats itself so fast that single
-    /// events would tell nothing more.
+    /// How often it happened: the server counts fast repetitions of one client in one event.
     pub count: i64,
     /// When it happened last.
     #[schema(value_type = String, format = DateTime)]

@@ -3,49 +3,49 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-/// Where a cache host stands with an object.
+/// Whether a cache host has an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum CacheStatus {
     /// There is no cache host.
     None,
-    /// It has all of it.
+    /// It has the whole object.
     Hit,
-    /// It is fetching it.
+    /// It is downloading the object.
     Filling,
-    /// It has not, and fetches it for who asks.
+    /// It does not have the object, and downloads it when a client asks.
     Miss,
-    /// It has not, and only an operator adds objects.
+    /// It does not have the object, and only an operator adds objects.
     Curated,
-    /// It has other bytes than the catalog says, and does not look again.
+    /// It has an object with another digest than the catalog's.
     Other,
-    /// It does not fetch from this origin.
+    /// It does not download from this origin.
     Refused,
-    /// It does not answer.
+    /// It does not respond.
     Away,
 }
 
 impl CacheStatus {
-    /// True when a machine that asks it gets the bytes.
+    /// True when the cache host sends the object to a client that asks for it now.
     #[must_use]
     pub fn gives(self) -> bool {
         matches!(self, Self::Hit | Self::Filling | Self::Miss)
     }
 }
 
-/// Whether an image goes through the cache host, decided before the machine is told.
+/// The route of an image: from its origin, or through a cache host.
 #[derive(Clone, Debug)]
 pub struct ImageRoute {
-    /// Address of its origin.
+    /// URL at the origin.
     pub src: String,
-    /// Its address on the cache host, when it goes through that.
+    /// URL at the cache host; `None` for a download from the origin.
     pub url: Option<String>,
-    /// Where the cache host stands with it.
+    /// Whether the cache host has it.
     pub status: CacheStatus,
 }
 
 impl ImageRoute {
-    /// For the event.
+    /// The route in the details of the event.
     #[must_use]
     pub fn details(&self) -> Value {
         let from = if self.url.is_some() { "withcache" } else { "origin" };

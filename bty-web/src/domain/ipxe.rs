@@ -1,30 +1,30 @@
-//! The scripts that iPXE runs. Whatever goes wrong, a machine is never left at a prompt: it says so
-//! and boots its disk.
+//! The scripts that iPXE runs. Whatever goes wrong, a script shows it and boots the disk: a machine
+//! never stays at a prompt.
 
 use std::fmt::Write as _;
 
 use crate::domain::machine::Machine;
 use crate::domain::machine::contact::Boot;
 
-/// The media type of all of them.
+/// Media type of the scripts.
 pub const MEDIA_TYPE: &str = "text/plain; charset=utf-8";
 
-/// The words of the kernel command line that every live environment gets.
+/// Kernel arguments of every live environment.
 const CMDLINE: &str =
     "modprobe.blacklist=nouveau,rndis_host nouveau.modeset=0 plymouth.enable=0 systemd.gpt_auto=0";
 
-/// What the reference's live environment gets besides. The line whose console is named last is the
-/// one of BMCs.
+/// Additional kernel arguments of the reference's live environment. The last console becomes
+/// `/dev/console`; `ttyS0` is the one that BMCs show.
 const REFERENCE_CMDLINE: &str =
     "components console=tty0 console=ttyS1,115200 console=ttyS0,115200 earlyprintk=ttyS0,115200";
 
-/// What our own gets besides. Of serial lines of one kind the kernel itself uses the first that is
-/// named, our environment all of them. Such a line takes a second for each 11 KiB: of the kernel
-/// only warnings are worth that. A kernel that has stopped starts the machine again after a minute,
-/// so that it asks its server again.
+/// Additional kernel arguments of bty's live environment. The kernel logs to the first serial
+/// console that is named; the environment uses all of them. A serial line takes a second for 11
+/// KiB, so the kernel logs warnings only. After a panic, the machine restarts in a minute and asks
+/// its server again.
 const SMALL_CMDLINE: &str = "${bty-consoles} loglevel=5 panic=60";
 
-/// The machine's first disk; a medium that has been started before it has set another one.
+/// Defaults to the first disk. A boot medium has set another drive before.
 const DRIVE: &str = "isset ${bty-drive} || set bty-drive 0x80\n";
 
 /// The live environments that scripts can boot; they take different kernel arguments.
@@ -36,29 +36,28 @@ pub enum Environment {
     Reference,
 }
 
-/// What is the same for every script: where the server is, and which live environment it has.
+/// What the scripts of all machines have in common: the server, and its live environment.
 #[derive(Clone, Debug)]
 pub struct Site<'a> {
-    /// Base address of the server.
+    /// Address of the server, without a slash at the end.
     pub base: &'a str,
     /// Version in the names of the live environment's files.
     pub version: &'a str,
-    /// Whose live environment that is.
+    /// Which live environment that is.
     pub environment: Environment,
-    /// Further words on every kernel command line.
+    /// Additional arguments on every kernel command line.
     pub extra_args: &'a str,
 }
 
-/// `/pxe-bootstrap.ipxe`: chains to the machine's script, with a nonce that tells this boot from
-/// others.
+/// `/pxe-bootstrap.ipxe`: chains to the machine's script, with a nonce that identifies this boot.
 #[must_use]
 pub fn bootstrap(base: &str, nonce: &str) -> String {
     // the address of the interface that has the lease, which need not be the first one
     format!("#!ipxe\nchain --replace {}/pxe/${{mac:hexhyp}}?boot={nonce} || exit 1\n", word(base))
 }
 
-/// `autoexec.ipxe`: what iPXE fetches by itself from where it came from, and runs. Firmware may
-/// have left it an address, or not.
+/// `autoexec.ipxe`, which iPXE fetches from where it was loaded. Firmware may or may not have left
+/// it an IP address.
 #[must_use]
 pub fn autoexec(base: &str) -> String {
     format!(
@@ -74,7 +73,7 @@ pub fn autoexec(base: &str) -> String {
     )
 }
 
-/// `/pxe/{mac}`: what `machine` does now.
+/// `/pxe/{mac}`: boots `machine` as it was decided.
 #[must_use]
 pub fn script(machine: &Machine, boot: &Boot, site: &Site<'_>) -> String {
     let mut text = head(machine);
@@ -99,8 +98,8 @@ pub fn script(machine: &Machine, boot: &Boot, site: &Site<'_>) -> String {
     text
 }
 
-/// The script for a machine of which nothing is known, or about which nothing can be decided: says
-/// why, and boots the disk.
+/// The script for a machine about which nothing could be decided: shows the reason and boots the
+/// disk.
 #[must_use]
 pub fn failed(reason: &str) -> String {
     let mut text = String::from("#!ipxe\n");
@@ -141,8 +140,7 @@ fn live(text: &mut String, machine: &Machine, site: &Site<'_>, token: &str, argu
         Environment::Reference => ("x86_64", REFERENCE_CMDLINE),
     };
     let name = format!("bty-netboot-pc-{arch}-v{}", word(site.version));
-    // under UEFI, iPXE of before 2021 hands an initramfs over as a file, which the kernel must be
-    // told the name of
+    // under UEFI, iPXE from before 2021 passes the initramfs as a file, whose name the kernel needs
     let _ = write!(
         text,
         "kernel ${{bty-base}}/boot/{name}.vmlinuz?{tag} initrd=initrd boot=live fetch=${{bty-base}}/boot/{name}.squashfs {args} {CMDLINE} \
@@ -164,9 +162,9 @@ fn fail(text: &mut String, reason: &str, drive: Option<&str>) {
     local(text, drive);
 }
 
-/// UEFI has no drive numbers: there the firmware goes on with its next boot device. It does so only
-/// after a failure: a boot program that ends well leads to its menu, where a machine waits for
-/// ever. So every script replaces the one before, and says 1 at its end.
+/// Boots the disk. UEFI has no drive numbers, so there the firmware continues with its next boot
+/// device. It does that only after a failure: after success it shows its menu, where the machine
+/// would wait for ever. Therefore every script replaces the one before and exits with 1.
 fn local(text: &mut String, drive: Option<&str>) {
     text.push_str("iseq ${platform} efi && exit 1 ||\n");
     if drive.is_none() {
@@ -176,7 +174,7 @@ fn local(text: &mut String, drive: Option<&str>) {
     let _ = writeln!(text, "sanboot --no-describe --drive {drive} || exit 1");
 }
 
-/// Text that a script shows: one line, and nothing that iPXE would expand or take for an operator.
+/// Text for `echo`: one line, without characters that iPXE would expand or take for an operator.
 fn show(text: &str) -> String {
     let plain = |c: char| match c {
         c if c.is_control() => ' ',
@@ -187,10 +185,10 @@ fn show(text: &str) -> String {
     text.chars().take(SHOWN_CHARS_MAX).map(plain).collect()
 }
 
-/// The consoles of machines have lines of 80 characters.
+/// Maximum length of a text that a script shows.
 const SHOWN_CHARS_MAX: usize = 1024;
 
-/// Text that is one word of a script.
+/// Text as one word of a script, without characters that iPXE would interpret.
 fn word(text: &str) -> String {
     let is_plain = |c: &char| {
         c.is_ascii_graphic() && !matches!(c, '$' | '`' | '\\' | '|' | '"' | '\'' | '<' | '>' | '#')

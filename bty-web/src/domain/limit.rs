@@ -1,27 +1,27 @@
 //! Limits that protect the server from its clients.
 
-/// A limit that somebody has reached; docs/server.md says which key of the configuration sets it.
+/// A limit that a client has reached. `docs/server.md` lists the configuration key of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Limit {
-    /// All connections are taken.
+    /// Connections of the server.
     Connections,
-    /// All connections of one address are taken.
+    /// Connections of one client.
     ConnectionsPerAddress,
-    /// A client reads nothing of its answer.
+    /// Time in which a client reads nothing of its response.
     StalledAnswer,
-    /// The body of a request comes too slowly.
+    /// Time for the body of a request.
     SlowBody,
-    /// The memory for bodies is taken.
+    /// Memory for the bodies of requests.
     BodyMemory,
-    /// Passwords are tried too often, or too many wait.
+    /// Attempts to log in by one client, and passwords that wait to be checked.
     Logins,
-    /// Other simulations are under way.
+    /// Simulations at the same time.
     Simulations,
-    /// Too many machines became known in this minute.
+    /// Unknown machines that become known in a minute.
     NewMachines,
-    /// An unassigned machine made room for another.
+    /// Unassigned machines; the server forgets the one that it has not seen for the longest time.
     UnassignedMachines,
-    /// The hardware facts of an unassigned machine are too large.
+    /// Size of the hardware of an unassigned machine.
     UnassignedBytes,
 }
 

@@ -11,13 +11,13 @@ use serde::{Deserialize, Serialize};
 pub struct Mac(String);
 
 impl Mac {
-    /// With colons.
+    /// The address in lower case, with colons.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// With hyphens, as iPXE puts it into addresses and the server into file names.
+    /// The address with hyphens, as in URLs and file names.
     #[must_use]
     pub fn hyphens(&self) -> String {
         self.0.replace(':', "-")
@@ -30,7 +30,7 @@ impl fmt::Display for Mac {
     }
 }
 
-/// It is none.
+/// The error for text that is not a MAC address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotAMac(String);
 
@@ -51,7 +51,7 @@ impl FromStr for Mac {
 
     fn from_str(text: &str) -> Result<Self, NotAMac> {
         let error = || NotAMac(text.to_owned());
-        // longer ones are not looked at
+        // no spelling is longer, and the error would keep all of it
         if text.len() > 64 {
             return Err(error());
         }

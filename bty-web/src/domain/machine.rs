@@ -1,19 +1,19 @@
-//! Machines: what is known of them, and how it changes.
+//! The state of a machine, and the rules by which it changes.
 //!
-//! The rules are here and are pure: a [`Machine`] and something that happened give a changed
-//! machine, the events that tell of it, and an answer. The store writes all of that in one
-//! transaction; a simulation throws it away.
+//! The rules are pure functions: a [`Machine`] and an input give an [`Outcome`], which is the
+//! changed machine, events, and an answer. The store writes machine and events in one transaction;
+//! a simulation discards them.
 //!
-//! | room | what happens |
+//! | module | input |
 //! |---|---|
-//! | [`contact`] | a PXE contact: what does iPXE do now? |
-//! | [`order`] | the live environment asks for its plan |
-//! | [`report`] | it tells how far it is, and how it ended; it posts its inventory |
-//! | [`save`] | an operator binds it |
+//! | [`contact`] | iPXE asks what to boot |
+//! | [`order`] | the live environment asks for its order |
+//! | [`report`] | the live environment reports progress, its result or its inventory |
+//! | [`save`] | an operator assigns plan, image and disk |
 //!
-//! A *boot cycle* is the unit of trust: it is opened when a machine is sent to the live
-//! environment, has a random token, and is closed by the end that the live environment reports, by
-//! the next contact, or by a save. Only an open cycle can be completed, once.
+//! A *boot cycle* is the unit of trust. It opens when a machine is sent to the live environment,
+//! and has a random token. It closes with the result that the live environment reports, with the
+//! next contact, or with a save. Only an open cycle can be completed, and only once.
 
 use std::net::IpAddr;
 
@@ -33,192 +33,193 @@ pub mod status;
 
 pub use status::{MachineStatus, Phase};
 
-/// What is known of a machine. The fields that an operator binds are `plan` to `labels`.
+/// A machine as the server knows it. An operator sets the fields from `plan` to `labels`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
     /// MAC address.
     pub mac: Mac,
     /// Name of its plan.
     pub plan: String,
-    /// Reference of the image that it is bound to.
+    /// Reference of its image.
     pub image_ref: Option<String>,
     /// Serial number of the disk that may be written.
     pub target_serial: Option<String>,
     /// The drive that BIOS machines boot from, such as `0x80`.
     pub sanboot_drive: Option<String>,
-    /// Further words on its kernel command line.
+    /// Additional arguments on the kernel command line of its live environment.
     pub extra_args: String,
     /// Version of the live environment's files; empty for the server's.
     #[serde(default)]
     pub netboot_version: String,
-    /// Values of the plan's parameters that an operator has set.
+    /// Parameters of the plan that an operator has set.
     pub params: serde_json::Map<String, Value>,
-    /// For people, and for plans to choose by; sorted.
+    /// Labels, sorted. Plans can read them.
     pub labels: Vec<String>,
 
-    /// What the plan remembers.
+    /// The state that the plan keeps between evaluations: a JSON object.
     pub state: Value,
-    /// Why it boots its disk and nothing else until it is saved: its plan failed where that
-    /// matters.
+    /// Why the machine is on hold, which means that it boots its disk until an operator saves it:
+    /// for example, its plan did not learn of a completed flash.
     pub hold: Option<String>,
-    /// The boot cycle that is open, or was last.
+    /// The open boot cycle, or the last one.
     pub cycle: Option<Cycle>,
     /// The last answers to PXE contacts, oldest first.
     pub answers: Vec<CachedAnswer>,
     /// The last events, oldest first.
     pub history: Vec<HistoryEntry>,
 
-    /// Its disks as it posted them.
+    /// The disks of its last inventory: a JSON array.
     pub disks: Option<Value>,
-    /// When it posted them.
+    /// When the machine posted that inventory.
     pub disks_at: Option<Time>,
-    /// The few facts of its hardware that plans choose by.
+    /// The facts about its hardware that plans can read; see [`hardware::facts`].
     pub hardware: Value,
-    /// The last flash that was proven.
+    /// The last completed flash.
     pub flashed: Option<Flashed>,
 
-    /// When it was first seen by itself; none when an operator has added it.
+    /// When it made itself known; `None` when an operator has added it.
     pub discovered_at: Option<Time>,
-    /// When it was last heard of.
+    /// When it last sent a request.
     pub last_seen_at: Option<Time>,
-    /// From which address.
+    /// The address of that request.
     pub last_seen_ip: Option<String>,
     /// When it was added.
     pub created_at: Time,
-    /// When an operator last changed it.
+    /// When an operator last saved it.
     pub updated_at: Time,
 }
 
-/// A boot cycle. Kept as JSON: a field that is added needs a default, for states of earlier
-/// programs.
+/// A boot cycle. The store keeps it as JSON, so a new field needs a default for rows of earlier
+/// versions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cycle {
-    /// Its token: 32 hexadecimal digits.
+    /// The secret that its reports name: 32 hexadecimal digits.
     pub token: String,
-    /// When it was opened.
+    /// When it opened.
     pub opened_at: Time,
-    /// By which address.
+    /// Address of the client that opened it.
     pub opened_by: Option<String>,
-    /// Where it is.
+    /// How far it has come.
     pub stage: Stage,
-    /// True when the live environment does not know the token: then its address has to do.
+    /// The live environment cannot send the token (the reference's cannot), so the address that
+    /// opened the cycle identifies it.
     pub is_tokenless: bool,
-    /// Why a person is asked instead of the plan: it has failed.
+    /// Why the plan has failed; the live environment then asks a person.
     pub fallback: Option<String>,
-    /// Its inventory was posted in this boot.
+    /// The machine has posted its inventory in this cycle.
     pub has_inventory: bool,
-    /// What was ordered, once it has asked.
+    /// The order, once the live environment has asked for it.
     pub order: Option<OrderSummary>,
-    /// How far it is.
+    /// The last progress that was reported.
     pub progress: Option<Value>,
-    /// When it was last heard of.
+    /// When the live environment last sent a request.
     pub heard_at: Time,
-    /// An operator has given a new order since it was closed: it says nothing of where the machine
-    /// is.
+    /// An operator has given a new order since the cycle closed, so it no longer says what the
+    /// state of the machine is.
     #[serde(default)]
     pub is_past: bool,
-    /// The live environment did not start in as many boots directly before this one.
+    /// Number of consecutive boots before this one in which the live environment did not start.
     #[serde(default)]
     pub silent_before: u32,
 }
 
 impl Cycle {
-    /// Nothing has shown that the live environment started: it has neither posted an inventory nor
-    /// asked for an order that needs none.
+    /// True when nothing shows that the live environment started: it has neither posted an
+    /// inventory nor asked for an order other than for one.
     fn is_silent(&self) -> bool {
         !self.has_inventory && self.order.as_ref().is_none_or(|order| order.mode == "inventory")
     }
 }
 
-/// Where a boot cycle is.
+/// How far a boot cycle has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
     /// The machine was sent to the live environment.
     Offered,
-    /// It fetches its files.
+    /// The machine fetches the files of the live environment.
     Booting,
-    /// It has its plan.
+    /// The live environment has its order.
     Working,
-    /// It has reported success. Closed.
+    /// Closed: the live environment has reported success.
     Done,
-    /// It has reported failure. Closed.
+    /// Closed: the live environment has reported failure.
     Failed,
-    /// Another contact came without an end having been reported. Closed.
+    /// Closed: the machine has booted again without a report of the result.
     Lost,
-    /// An operator has saved the machine meanwhile. Closed.
+    /// Closed: an operator has saved the machine in the meantime.
     Superseded,
-    /// The live environment did not start, several boots in a row: the machine boots its disk until
-    /// it is saved. Closed.
+    /// Closed: the live environment did not start in several consecutive boots. The machine boots
+    /// its disk until an operator saves it.
     Stalled,
 }
 
 impl Stage {
-    /// True when an end can still be reported.
+    /// True while a result can be reported.
     #[must_use]
     pub fn is_open(self) -> bool {
         matches!(self, Self::Offered | Self::Booting | Self::Working)
     }
 }
 
-/// What a live environment was told to do.
+/// The order of a boot cycle, as far as reports are compared with it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OrderSummary {
     /// `flash`, `interactive`, `inventory` or `exit`.
     pub mode: String,
-    /// Reference of the image, if it is one of the catalog.
+    /// Reference of the image, if it is in the catalog.
     pub image_ref: Option<String>,
-    /// Its name.
+    /// Name of the image.
     pub image_name: Option<String>,
-    /// Its digest, when it is known.
+    /// SHA-256 of the image, when it is known.
     pub sha256: Option<String>,
-    /// The disk.
+    /// Serial number of the disk.
     pub serial: Option<String>,
 }
 
-/// A flash that was proven.
+/// A completed flash.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Flashed {
-    /// When.
+    /// When it was reported.
     pub at: Time,
     /// Reference of the image.
     pub image: Option<String>,
-    /// Digest of the image.
+    /// SHA-256 of the image.
     pub sha256: Option<String>,
-    /// The disk.
+    /// Serial number of the disk.
     pub serial: Option<String>,
 }
 
-/// An answer to a PXE contact, so that a repeated one gets the same.
+/// The answer to a PXE contact, kept so that a repeated contact gets the same answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CachedAnswer {
-    /// What the contact was told apart by; none when it was chained directly.
+    /// Nonce of the contact; `None` when iPXE did not come by the bootstrap script.
     pub nonce: Option<String>,
-    /// Where it came from.
+    /// Address of the client.
     pub ip: Option<String>,
-    /// When.
+    /// When the contact was answered.
     pub at: Time,
-    /// What was decided.
+    /// The answer.
     pub boot: contact::Boot,
 }
 
-/// An entry of a machine's short memory.
+/// An event in the history that plans can read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HistoryEntry {
-    /// Seconds since 1970.
+    /// When it happened, in seconds since 1970.
     pub at: i64,
-    /// Kind of the event.
+    /// Kind of the event, such as `machine.flashed`.
     pub kind: String,
 }
 
-/// As many events does a machine remember by itself.
+/// Maximum number of events in the history of a machine.
 const HISTORY_MAX: usize = 16;
 
-/// As many answers are kept for contacts that are repeated.
+/// Maximum number of answers that are kept for repeated contacts.
 const ANSWERS_MAX: usize = 4;
 
 impl Machine {
-    /// A machine of which nothing is known but its address and its plan.
+    /// A machine with a plan, and nothing else known about it.
     #[must_use]
     pub fn new(mac: Mac, plan: &str, now: Time) -> Self {
         Self {
@@ -248,23 +249,22 @@ impl Machine {
         }
     }
 
-    /// It was heard of.
-    fn seen(&mut self, who: &ClientContext) {
-        self.last_seen_at = Some(who.now);
-        if who.ip.is_some() {
-            self.last_seen_ip.clone_from(&who.ip);
+    fn mark_seen(&mut self, client: &ClientContext) {
+        self.last_seen_at = Some(client.now);
+        if client.ip.is_some() {
+            self.last_seen_ip.clone_from(&client.ip);
         }
     }
 
-    /// Takes note of an event.
-    fn remember(&mut self, now: Time, kind: &str) {
+    /// Adds an event to the history, in place of the oldest when it is full.
+    fn remember_event(&mut self, now: Time, kind: &str) {
         if self.history.len() >= HISTORY_MAX {
             self.history.remove(0);
         }
         self.history.push(HistoryEntry { at: now.seconds(), kind: kind.to_owned() });
     }
 
-    /// The cycle that can still be completed.
+    /// The cycle, if a result can still be reported for it.
     #[must_use]
     pub fn open_cycle(&self) -> Option<&Cycle> {
         self.cycle.as_ref().filter(|cycle| cycle.stage.is_open())
@@ -274,20 +274,20 @@ impl Machine {
         self.cycle.as_mut().filter(|cycle| cycle.stage.is_open())
     }
 
-    /// In how many boots, up to the last one, the live environment did not start.
+    /// Number of consecutive boots, up to the last one, in which the live environment did not
+    /// start.
     fn silent_boots(&self) -> u32 {
         let lost = self.cycle.as_ref().filter(|cycle| !cycle.is_past && cycle.stage == Stage::Lost);
         lost.filter(|cycle| cycle.is_silent())
             .map_or(0, |cycle| cycle.silent_before.saturating_add(1))
     }
 
-    /// The live environment did not start in several boots, and no operator has saved the machine
-    /// since.
+    /// True when the last cycle is stalled and no operator has saved the machine since.
     fn is_stalled(&self) -> bool {
         self.cycle.as_ref().is_some_and(|cycle| !cycle.is_past && cycle.stage == Stage::Stalled)
     }
 
-    /// True when the boot was for the inventory, and the inventory is here.
+    /// True when the order of the open cycle is the inventory, and the machine has posted it.
     fn has_done_inventory(&self) -> bool {
         let is_done = |cycle: &Cycle| {
             cycle.has_inventory
@@ -302,7 +302,7 @@ impl Machine {
         }
     }
 
-    /// Where it is.
+    /// The status of the machine, which follows from its plan and its last cycle.
     #[must_use]
     pub fn status(&self) -> MachineStatus<'_> {
         let cycle = self.cycle.as_ref().filter(|cycle| !cycle.is_past);
@@ -311,40 +311,40 @@ impl Machine {
         MachineStatus { plan: &self.plan, hold: self.hold.as_deref(), stage, mode }
     }
 
-    /// Where it is, for people; see [`Standing::text`].
+    /// The status in words; see [`MachineStatus::text`].
     #[must_use]
     pub fn boot_state(&self) -> String {
         self.status().text()
     }
 }
 
-/// Who did something, and when.
+/// Where a request comes from, and when it came.
 #[derive(Clone, Debug, Default)]
 pub struct ClientContext {
     /// Address of the client.
     pub ip: Option<String>,
-    /// Now.
+    /// When the request came.
     pub now: Time,
-    /// Base address by which the server was reached, such as `http://10.0.0.1:8080`.
+    /// The address by which the client reached this server, such as `http://10.0.0.1:8080`.
     pub base: String,
 }
 
 impl ClientContext {
-    /// The address of the client; the unspecified one when it is not known.
+    /// The address of the client; `0.0.0.0` when it is unknown.
     #[must_use]
     pub fn address(&self) -> IpAddr {
         self.ip.as_deref().and_then(|ip| ip.parse().ok()).unwrap_or(IpAddr::from([0, 0, 0, 0]))
     }
 }
 
-/// What came of something that happened.
+/// What a rule decides.
 #[derive(Clone, Debug)]
 pub struct Outcome<T> {
-    /// The machine afterwards.
+    /// The machine as it is to be written.
     pub machine: Machine,
-    /// What to write down.
+    /// The events to write with it.
     pub events: Vec<NewEvent>,
-    /// What to answer.
+    /// The answer to the request.
     pub answer: T,
 }
 

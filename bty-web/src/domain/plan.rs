@@ -1,8 +1,8 @@
 //! Plans: scripts that decide what a machine does at its next network boot.
 //!
-//! A plan defines `boot(m)`; `plan(m)`, `on(m, event)` and `declare()` if it needs them; and
-//! `run(p)` for the machine. Nine are bundled, others are kept in the database, in revisions. What
-//! is wrong with a plan is found when it is saved ([`examine`]).
+//! A plan defines `boot(m)`, and optionally `plan(m)`, `on(m, event)` and `declare()` for the
+//! server and `run(p)` for the machine. Nine plans are bundled; operators' plans are in the
+//! database, in revisions. A plan with problems cannot be saved ([`examine`]).
 
 use bty_script::check::{self, Finding};
 use bty_script::decide::{Decider, Question};
@@ -21,35 +21,35 @@ pub mod simulate;
 
 pub use params::{Declared, Parameter};
 
-/// A plan as it is run: one revision of it.
+/// One revision of a plan.
 #[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Plan {
-    /// Its name, by which machines are bound to it.
+    /// Its name, which machines refer to.
     pub name: String,
-    /// Its revision; zero for bundled ones.
+    /// Its revision; zero for bundled plans.
     pub revision: i64,
     /// The script.
     pub source: String,
-    /// What it declares.
+    /// The value of `declare()`.
     pub declared: Declared,
-    /// It came with the program, and cannot be changed.
+    /// It is bundled, and cannot be changed.
     pub is_bundled: bool,
     /// When this revision was saved.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub saved_at: Option<Time>,
-    /// Who saved it, and what for.
+    /// What the person who saved it has noted.
     pub note: String,
 }
 
 impl Plan {
-    /// False only for plans of which it is certain that they write to no disk. What an operator's
-    /// own script may do at some later time cannot be seen by looking at its next boots.
+    /// False only for plans that certainly never write to a disk. A simulation cannot tell what an
+    /// operator's script does at some later time.
     #[must_use]
     pub fn may_write(&self) -> bool {
         !(self.is_bundled && bundled::HARMLESS.contains(&self.name.as_str()))
     }
 
-    /// The first line of its documentation.
+    /// The first line of the documentation comment.
     #[must_use]
     pub fn title(&self) -> &str {
         let first = self.source.lines().find_map(|line| line.trim().strip_prefix("//!"));
@@ -57,22 +57,22 @@ impl Plan {
     }
 }
 
-/// What was found by looking at a script that is to become a plan.
+/// The result of examining a script that is to become a plan.
 #[derive(Clone, Debug, Default)]
 pub struct Examined {
-    /// What it declares.
+    /// The value of `declare()`.
     pub declared: Declared,
-    /// What is wrong with it; a plan with any of these is refused.
+    /// Problems; a plan with any of them is refused.
     pub findings: Vec<Finding>,
 }
 
-/// Scripts longer than this are refused, in bytes.
+/// Maximum size of a script in bytes.
 pub const SOURCE_BYTES_MAX: usize = 256 << 10;
 
-/// Names of plans: lower case, as in addresses.
+/// Checks the name of a plan, which is part of URLs.
 ///
 /// # Errors
-/// One sentence.
+/// The rule for names, as one sentence.
 pub fn check_name(name: &str) -> Result<(), String> {
     let is_plain =
         |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.' | '_');
@@ -89,7 +89,7 @@ pub fn check_name(name: &str) -> Result<(), String> {
     }
 }
 
-/// Compiles, lints and asks a script what it declares.
+/// Compiles and lints a script, and evaluates its `declare()`.
 #[must_use]
 pub fn examine(name: &str, source: &str) -> Examined {
     let mut found = Examined::default();
@@ -150,21 +150,21 @@ pub fn examine(name: &str, source: &str) -> Examined {
     found
 }
 
-/// A map of JSON.
+/// Parameters of a plan, by their names.
 pub type Params = Map<String, Value>;
 
-/// What a plan is bound with in lists.
+/// A plan in a list.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = PlanSummary)]
 pub struct Summary {
     /// Its name.
     pub name: String,
-    /// The first line of its documentation.
+    /// The first line of its documentation comment.
     pub title: String,
-    /// Its newest revision; zero for bundled ones.
+    /// Its newest revision; zero for bundled plans.
     pub revision: i64,
-    /// It came with the program.
+    /// It is bundled.
     pub is_bundled: bool,
-    /// Machines that are bound to it.
+    /// Number of machines with this plan.
     pub machines: i64,
 }

@@ -1,10 +1,10 @@
-//! Settings that an operator changes while the server runs.
+//! Settings, which an operator changes while the server runs.
 
 use std::collections::BTreeMap;
 
 use crate::domain::error::{Error, Result};
 
-/// Every key, its default, and what it is about.
+/// All keys, each with its default and a description.
 pub const KEYS: [(&str, &str, &str); 13] = [
     ("upstream.netboot_repo", "safl/bty", "repository whose releases have the netboot artifacts"),
     ("upstream.netboot_tag", "latest", "tag that is fetched"),
@@ -41,7 +41,7 @@ pub const KEYS: [(&str, &str, &str); 13] = [
     ("backup.last_run_at", "", "when the last scheduled backup succeeded"),
 ];
 
-/// All settings: what is set, else the default.
+/// All settings. A setting that was not set has its default.
 #[derive(Clone, Debug)]
 pub struct Settings(BTreeMap<String, String>);
 
@@ -58,7 +58,7 @@ impl Settings {
         pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
     }
 
-    /// What is set, else the default; empty for unknown keys.
+    /// The value of a setting; empty for unknown keys.
     #[must_use]
     pub fn get(&self, key: &str) -> &str {
         let default =
@@ -66,7 +66,7 @@ impl Settings {
         self.0.get(key).map_or_else(default, String::as_str)
     }
 
-    /// A number; the default when what is set is none.
+    /// The value of a setting as a number; the default when the value is not a number.
     #[must_use]
     pub fn number(&self, key: &str) -> i64 {
         let default = || {
@@ -77,17 +77,18 @@ impl Settings {
         self.get(key).parse().ok().or_else(default).unwrap_or_default()
     }
 
-    /// The zone of what people read.
+    /// The time zone of pages, and of the clock that plans see.
     #[must_use]
     pub fn zone(&self) -> jiff::tz::TimeZone {
         jiff::tz::TimeZone::get(self.get("display.timezone")).unwrap_or(jiff::tz::TimeZone::UTC)
     }
 }
 
-/// Checks a value that is to be set.
+/// Checks a value before it is set.
 ///
 /// # Errors
-/// [`crate::domain::error::ErrorKind::Invalid`], with what is allowed.
+/// [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) for an unknown key or an
+/// invalid value, with the allowed ones.
 pub fn check(key: &str, value: &str) -> Result<()> {
     let wrong = |why: &str| Err(Error::invalid(format!("{key}: {why}")));
     if value.len() > 4096 || value.chars().any(char::is_control) {
@@ -138,7 +139,7 @@ pub fn check(key: &str, value: &str) -> Result<()> {
     }
 }
 
-/// True for the tag of a release, and for what goes into a file's name like one.
+/// True for the tag of a release, which becomes part of file names.
 pub(crate) fn is_tag(text: &str) -> bool {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     !text.is_empty() && text.len() <= 128 && !text.starts_with('.') && text.chars().all(is_plain)

@@ -1,10 +1,11 @@
-//! Moments, as the server keeps and shows them.
+//! Points in time.
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A moment in milliseconds since 1970. Serialises to ISO 8601 in UTC: `2026-11-24T08:30:00.000Z`.
+/// A point in time, in milliseconds since 1970. Serializes to ISO 8601 in UTC, such as
+/// `2026-11-24T08:30:00.000Z`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(pub i64);
 
@@ -15,7 +16,7 @@ impl Time {
         self.0.div_euclid(1000)
     }
 
-    /// So many milliseconds later.
+    /// The time `ms` milliseconds later.
     #[must_use]
     pub fn plus_ms(self, ms: i64) -> Self {
         Self(self.0.saturating_add(ms))
@@ -27,7 +28,7 @@ impl Time {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// From ISO 8601, with an offset or `Z`.
+    /// Parses ISO 8601 with an offset or `Z`; `None` for anything else.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         text.parse::<jiff::Timestamp>().ok().map(|time| Self(time.as_millisecond()))

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::domain::error::{Error, ErrorKind, Problem};
 
-/// The body of every answer that is an error.
+/// The body of every response with an error.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct ErrorBody {
     /// One sentence.
@@ -18,7 +18,7 @@ pub struct ErrorBody {
 }
 
 impl ErrorKind {
-    /// The status of an answer.
+    /// The HTTP status of a response with this error.
     #[must_use]
     pub fn status(self) -> StatusCode {
         match self {
@@ -49,7 +49,7 @@ impl IntoResponse for Error {
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        // who looks at pages gets a page of it
+        // the middleware of the pages makes a page of it
         response.extensions_mut().insert(self);
         response
     }

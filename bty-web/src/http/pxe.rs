@@ -18,8 +18,8 @@ use crate::domain::ipxe;
 use crate::domain::ipxe::Environment;
 use crate::domain::limit::Limit;
 use crate::domain::mac::Mac;
-use crate::domain::machine::contact::{Boot, Contact, contact as decide};
-use crate::domain::machine::report::{Posted, Receipt, inventory as take, report};
+use crate::domain::machine::contact::{Boot, Contact, decide_boot};
+use crate::domain::machine::report::{PostedInventory, Receipt, apply_inventory, apply_report};
 use crate::domain::machine::{ClientContext, Machine, Outcome};
 use crate::domain::plan::render;
 use crate::http::extract::{Json, Params, PathText, mac};
@@ -107,7 +107,7 @@ async fn try_contact(
             let environment =
                 environment_of(&shared.config, look.snapshot.netboot_version_of(&machine));
             let contact = Contact { nonce, is_tokenless: environment == Environment::Reference };
-            let mut outcome = decide(&machine, &look.context(&machine.plan), &who, &contact);
+            let mut outcome = decide_boot(&machine, &look.context(&machine.plan), &who, &contact);
             outcome.events.splice(0..0, discovered);
             Ok(Outcome {
                 machine: outcome.machine,
@@ -231,7 +231,7 @@ pub(crate) async fn status(
         &mac,
         move |look| {
             let machine = known(look.machine.as_ref(), &of)?;
-            Ok(report(machine, &look.context(&machine.plan), &who, token.as_deref(), &posted))
+            Ok(apply_report(machine, &look.context(&machine.plan), &who, token.as_deref(), &posted))
         },
         |_, _| Ok(()),
     );
@@ -384,8 +384,10 @@ pub(crate) async fn inventory(
     body.disks.iter_mut().try_for_each(PostedDisk::check)?;
     let lshw = body.lshw.filter(|lshw| !lshw.is_null());
     let text = lshw.as_ref().map(Value::to_string).filter(|text| text.len() <= LSHW_BYTES_MAX);
-    let posted =
-        Posted { disks: serde_json::to_value(&body.disks)?, lshw: lshw.filter(|_| text.is_some()) };
+    let posted = PostedInventory {
+        disks: serde_json::to_value(&body.disks)?,
+        lshw: lshw.filter(|_| text.is_some()),
+    };
     let (of, orphan, token) = (mac.clone(), who.clone(), query.token());
     let (at, write_of, shared) = (who.now, mac.clone(), Arc::clone(&app));
     let changed = app.update_machine(
@@ -395,7 +397,13 @@ pub(crate) async fn inventory(
                 Some(machine) => machine.clone(),
                 None => return Err(Error::not_found(&of)),
             };
-            Ok(take(&machine, &look.context(&machine.plan), &who, token.as_deref(), &posted))
+            Ok(apply_inventory(
+                &machine,
+                &look.context(&machine.plan),
+                &who,
+                token.as_deref(),
+                &posted,
+            ))
         },
         move |conn, _| {
             let Some(text) = text else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! Who may do what: the admin by password and session, programs by tokens with scopes.
+//! Authentication: the admin has a password and sessions, programs have tokens with scopes.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -15,37 +15,37 @@ mod password;
 
 pub use password::{Password, hash_password};
 
-/// Name of the cookie that a session is in. Browsers tell ports of a host not apart: a cache host
-/// beside a server has another.
+/// Name of the session cookie. Browsers send a cookie to all ports of a host, so a cache host
+/// beside a server needs another name.
 const COOKIE: &str = "bty-token";
-/// That of a cache host.
+/// Name of the session cookie of a cache host.
 const CACHE_COOKIE: &str = "bty-cache-token";
 
-/// A session ends when it has not been used for so long.
+/// Time without use after which a session ends, in milliseconds.
 pub const SESSION_MS: i64 = 7 * 24 * 3600 * 1000;
 
 /// What a token may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
-    /// MachineView at everything but secrets.
+    /// Read everything except secrets.
     Read,
-    /// Bind and delete machines.
+    /// Assign and delete machines.
     Machines,
     /// Change the catalog.
     Catalog,
     /// Change plans.
     Plans,
-    /// Everything, tokens and settings included.
+    /// Do everything, including tokens and settings.
     Admin,
 }
 
 impl Scope {
-    /// All of them.
+    /// All scopes.
     pub const ALL: [Self; 5] =
         [Self::Read, Self::Machines, Self::Catalog, Self::Plans, Self::Admin];
 
-    /// As it is written.
+    /// The name in the API.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -57,34 +57,34 @@ impl Scope {
         }
     }
 
-    /// True when one of `scopes` includes it: `admin` includes all, and every one includes `read`.
+    /// True when one of `scopes` includes this one: `admin` includes all, and all include `read`.
     #[must_use]
     pub fn is_in(self, scopes: &[String]) -> bool {
         scopes.iter().any(|scope| scope == self.as_str() || scope == "admin" || self == Self::Read)
     }
 }
 
-/// How an operator logs in.
+/// The admin's password, and the key that session cookies are signed with.
 pub struct Auth {
     password: Option<Password>,
-    /// What cookies are signed with.
+    /// Signs session cookies.
     pub key: Key,
-    /// Name of the cookie that a session is in.
+    /// Name of the session cookie.
     pub cookie: &'static str,
 }
 
 impl Auth {
-    /// For the password and the secret of `config`; a secret that is not set is made, and kept in
+    /// Takes password and secret from `config`. A secret that is not set is generated, and kept in
     /// the state directory.
     ///
     /// # Errors
-    /// When the secret cannot be read or kept.
+    /// `ErrorKind::Internal` when that file cannot be read or written.
     pub fn new(config: &Config) -> Result<Self> {
         let secret = match &config.session_secret {
             Some(secret) => secret.clone(),
             None => kept_secret(&config.state_dir.join("session-secret"))?,
         };
-        // another password makes another key, which ends all sessions
+        // a new password makes a new key, which ends all sessions
         let secret = format!("{secret}\n{}", config.password.as_deref().unwrap_or_default());
         // a key has 64 bytes
         let key = [Digest::of(secret.as_bytes()), Digest::of(format!("{secret}.").as_bytes())]
@@ -101,7 +101,7 @@ impl Auth {
         })
     }
 
-    /// True when everybody is the admin: no password is set.
+    /// True when no password is set, so that everybody is the admin.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.password.is_none()
@@ -119,13 +119,13 @@ impl Auth {
     }
 }
 
-/// What is kept of a token.
+/// The digest of a token or session, which the database has in its place.
 #[must_use]
 pub fn digest(token: &str) -> String {
     Digest::of(token.as_bytes()).to_string()
 }
 
-/// 256 random bits.
+/// A secret of 256 random bits, as 64 hexadecimal digits.
 #[must_use]
 pub fn secret() -> String {
     format!("{}{}", random_token(), random_token())

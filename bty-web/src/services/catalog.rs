@@ -1,4 +1,4 @@
-//! The server's catalog: entries are added, imported, checked, refreshed and deleted for good.
+//! The server's catalog: adding, importing, refreshing and deleting entries.
 
 use std::sync::Arc;
 
@@ -15,31 +15,31 @@ use crate::domain::time::Time;
 use crate::services::app::App;
 use crate::store::{self, catalog::Stored};
 
-/// What came of an import.
+/// Result of an import.
 #[derive(Clone, Debug, Default, Serialize, utoipa::ToSchema)]
 pub struct Imported {
-    /// Where it came from.
+    /// URL, path or file name of the catalog.
     pub source: String,
-    /// Entries that are new.
+    /// Number of new entries.
     pub imported: usize,
-    /// Entries that were there, and are changed now.
+    /// Number of changed entries.
     pub updated: usize,
-    /// Entries that were there already, or that an operator has deleted.
+    /// Number of entries that were in the catalog already, or that an operator has deleted.
     pub skipped: usize,
-    /// What is wrong with others.
+    /// Entries with an error.
     pub errors: Vec<ImportError>,
 }
 
-/// What is wrong with an entry.
+/// An entry with an error.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct ImportError {
-    /// Its name.
+    /// Name of the entry.
     pub name: String,
-    /// One sentence.
+    /// What is wrong with it, as one sentence.
     pub error: String,
 }
 
-/// What the bytes of an image are now.
+/// The bytes that the URL of an image points to now.
 struct Resolved {
     src: String,
     sha256: Option<Digest>,
@@ -47,18 +47,18 @@ struct Resolved {
     name: String,
 }
 
-/// True for an address of a registry that names a tag, which can move.
+/// True for the URL of a tag in a registry. A tag can be moved to other bytes.
 pub(crate) fn is_tag(src: &str) -> bool {
     src.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("oras://")) && !src.contains('@')
 }
 
-/// Looks where an image is. Blocks.
+/// Asks the origin of an image for its digest and length. Blocks.
 fn resolve(client: &Client, src: &str) -> Result<Resolved> {
     let cancel = CancelToken::new();
     let source = client.open(src, &cancel)?;
     let sha256 = source.expected_digest();
     let src = match (source.location(), sha256) {
-        // the blob itself: what the tag means later does not matter
+        // the blob itself, so that machines get these bytes even when the tag moves
         (Location::Oci(reference), Some(digest)) if is_tag(src) => {
             reference.with_digest(digest).to_string()
         }
@@ -67,31 +67,32 @@ fn resolve(client: &Client, src: &str) -> Result<Resolved> {
     Ok(Resolved { src, sha256, size_bytes: source.len_bytes(), name: source.name().to_owned() })
 }
 
-/// An image that is to be added by its address.
+/// An image to add by its URL.
 #[derive(Debug, Default)]
 pub struct NewImage {
-    /// Where it is.
+    /// URL of the image.
     pub image_url: String,
-    /// Where its digest is published.
+    /// URL of a list of digests that contains the image's.
     pub sha_url: Option<String>,
-    /// What its reference must be.
+    /// The reference that the image must have.
     pub reference: Option<String>,
-    /// What it is called; else what its address or its registry calls it.
+    /// Name of the entry; default: the file name in the URL, or the title in the registry.
     pub name: Option<String>,
-    /// For people.
+    /// Description for people.
     pub description: Option<String>,
 }
 
-/// Adds an image by its address. What is wrong is written down too.
+/// Adds an image by its URL. A failure is recorded as an event too.
 ///
 /// # Errors
-/// [`ErrorKind::Invalid`] for an address or a reference that cannot be, [`ErrorKind::Malformed`]
-/// when nothing is there, [`ErrorKind::Conflict`] when it is in the catalog already.
-pub async fn add(app: &Arc<App>, who: &ClientContext, new: NewImage) -> Result<Stored> {
-    let (shared, now, url) = (Arc::clone(app), who.now, new.image_url.clone());
+/// - [`ErrorKind::Invalid`] for an invalid URL, or another reference than the image's.
+/// - [`ErrorKind::Malformed`] when the image or the list of digests cannot be read.
+/// - [`ErrorKind::Conflict`] when the catalog has the image or the name already.
+pub async fn add(app: &Arc<App>, caller: &ClientContext, new: NewImage) -> Result<Stored> {
+    let (shared, now, url) = (Arc::clone(app), caller.now, new.image_url.clone());
     let made = blocking(move || make(&shared, &new, now)).await?;
     let result = match made {
-        Ok(stored) => insert(app, who, stored).await,
+        Ok(stored) => insert(app, caller, stored).await,
         Err(error) => Err(error),
     };
     match &result {
@@ -103,14 +104,15 @@ pub async fn add(app: &Arc<App>, who: &ClientContext, new: NewImage) -> Result<S
                 shown.clone(),
                 format!("{shown} was not added: {}", error.detail),
             );
-            app.record(event.by(Actor::Operator, who.ip.as_deref()).with(error.details())).await?;
+            app.record(event.by(Actor::Operator, caller.ip.as_deref()).with(error.details()))
+                .await?;
         }
     }
     result
 }
 
-/// Refuses what a client of the API may not name: files of the server, and addresses with a
-/// password, which would be shown to others.
+/// Refuses what a client of the API must not name: files of the server, and URLs with a password,
+/// which others would see.
 fn check_foreign(what: &str, address: &str) -> Result<()> {
     if let Location::File(_) | Location::Stdin = address.parse::<Location>()? {
         return Err(Error::invalid(format!(
@@ -136,7 +138,7 @@ fn make(app: &App, new: &NewImage, now: Time) -> Result<Stored> {
     if let Some(url) = &new.sha_url {
         check_foreign("sha_url", url)?;
     }
-    // what an address cannot be is told before anything is asked
+    // an invalid URL is refused before any request
     Entry::new("unnamed", src).map_err(|e| Error::invalid(format!("image_url: {e}")))?;
     let is_oras = src.to_ascii_lowercase().starts_with("oras://");
     let file = file_name(src);
@@ -192,8 +194,8 @@ fn stored(
     }
 }
 
-async fn insert(app: &Arc<App>, who: &ClientContext, stored: Stored) -> Result<Stored> {
-    let ip = who.ip.clone();
+async fn insert(app: &Arc<App>, caller: &ClientContext, stored: Stored) -> Result<Stored> {
+    let ip = caller.ip.clone();
     app.db
         .write(move |transaction| {
             if let Some((other, false)) = store::catalog::by_src(transaction, &stored.src)? {
@@ -213,12 +215,12 @@ async fn insert(app: &Arc<App>, who: &ClientContext, stored: Stored) -> Result<S
         .await
 }
 
-/// Refuses a catalog that a client of the API may not have imported: `may_read_files` says whether
-/// it is an admin, who may name files of the server.
+/// Refuses the source of a catalog that a client of the API must not import. `may_read_files` is
+/// true for admins, who may name files of the server.
 ///
 /// # Errors
-/// [`ErrorKind::Forbidden`] for a file, whether it is there or not; [`ErrorKind::Invalid`] for what
-/// is no address, or one with a password.
+/// - [`ErrorKind::Forbidden`] for a file, whether it exists or not.
+/// - [`ErrorKind::Invalid`] for an invalid URL, or one with a password.
 pub fn check_source(source: &str, may_read_files: bool) -> Result<()> {
     match source.parse::<Location>().map_err(|e| Error::invalid(format!("source: {e}")))? {
         Location::File(_) if may_read_files => Ok(()),
@@ -230,14 +232,14 @@ pub fn check_source(source: &str, may_read_files: bool) -> Result<()> {
     }
 }
 
-/// Imports the catalog at `source`: an address, or a path on the server. What an operator has not
-/// configured is reached as far as [`App::guarded`] allows.
+/// Imports the catalog at `source`, a URL or a path on the server. Sources that no operator has
+/// configured are reached with the restrictions of [`App::guarded`].
 ///
 /// # Errors
-/// When it cannot be had or understood.
+/// [`ErrorKind::Malformed`] when the catalog cannot be read or parsed.
 pub async fn import(
     app: &Arc<App>,
-    who: &ClientContext,
+    caller: &ClientContext,
     actor: Actor,
     source: String,
 ) -> Result<Imported> {
@@ -247,37 +249,37 @@ pub async fn import(
     let (loader, from) = (client.clone(), source.clone());
     let loaded = blocking(move || Catalog::load(&loader, &from, &CancelToken::new()));
     match loaded.await? {
-        Ok(catalog) => import_catalog(app, client, who, actor, source, &catalog).await,
+        Ok(catalog) => import_catalog(app, client, caller, actor, source, &catalog).await,
         Err(error) => {
-            // whatever is wrong with it: who asked has named it
+            // whatever the cause: the caller has named the source
             let error = Error::new(ErrorKind::Malformed, Error::from(error).detail);
             let event = NewEvent::new(
                 "catalog.entries.import.failed",
                 source.clone(),
                 format!("{source} was not imported: {}", error.detail),
             );
-            app.record(event.by(actor, who.ip.as_deref()).with(error.details())).await?;
+            app.record(event.by(actor, caller.ip.as_deref()).with(error.details())).await?;
             Err(error)
         }
     }
 }
 
-/// Imports the entries of `catalog`. Tags are resolved through `client`; an entry that is there is
-/// updated when the catalog says something else, and stays deleted when it was deleted.
+/// Imports the entries of `catalog`, and resolves tags with `client`. Entries that differ from
+/// those in the database are updated; deleted entries stay deleted.
 ///
 /// # Errors
-/// Those of the database.
+/// [`ErrorKind::Full`] when the disk has no space.
 pub async fn import_catalog(
     app: &Arc<App>,
     client: &Client,
-    who: &ClientContext,
+    caller: &ClientContext,
     actor: Actor,
     source: String,
     catalog: &Catalog,
 ) -> Result<Imported> {
-    let (client, entries, now) = (client.clone(), catalog.entries().to_vec(), who.now);
+    let (client, entries, now) = (client.clone(), catalog.entries().to_vec(), caller.now);
     let resolved = blocking(move || resolve_all(&client, &entries, now)).await?;
-    let (ip, from) = (who.ip.clone(), source.clone());
+    let (ip, from) = (caller.ip.clone(), source.clone());
     let imported = app
         .db
         .write(move |transaction| {
@@ -337,10 +339,10 @@ fn import_one(conn: &store::Connection, mut entry: Stored, outcome: &mut Importe
     Ok(())
 }
 
-/// As many registries are asked at a time.
-const AT_A_TIME: usize = 8;
+/// Maximum number of tags that are resolved at the same time.
+const RESOLVED_AT_A_TIME: usize = 8;
 
-/// Entries as they are kept, each with what is wrong with its tag.
+/// Entries for the database, each with the error of resolving its tag.
 fn resolve_all(client: &Client, entries: &[Entry], now: Time) -> Vec<(Stored, Option<String>)> {
     let one = |entry: &Entry| {
         if !is_tag(entry.src()) {
@@ -360,7 +362,7 @@ fn resolve_all(client: &Client, entries: &[Entry], now: Time) -> Vec<(Stored, Op
         }
     };
     let mut done = Vec::with_capacity(entries.len());
-    for chunk in entries.chunks(AT_A_TIME) {
+    for chunk in entries.chunks(RESOLVED_AT_A_TIME) {
         std::thread::scope(|scope| {
             let threads: Vec<_> = chunk.iter().map(|entry| scope.spawn(|| one(entry))).collect();
             done.extend(threads.into_iter().zip(chunk).map(|(thread, entry)| {
@@ -373,38 +375,38 @@ fn resolve_all(client: &Client, entries: &[Entry], now: Time) -> Vec<(Stored, Op
     done
 }
 
-/// What came of looking at tags again.
+/// Result of a refresh.
 #[derive(Clone, Debug, Default, Serialize, utoipa::ToSchema)]
 pub struct Refreshed {
-    /// Tags that were looked at.
+    /// Number of tags that were resolved or failed.
     pub checked: usize,
-    /// Names of those that have moved.
+    /// Names of images whose tag has moved.
     pub moved: Vec<String>,
-    /// What is wrong with others.
+    /// Images whose tag could not be resolved.
     pub errors: Vec<ImportError>,
 }
 
-/// Looks at every tag again, or at one, and takes note of what it means now.
+/// Resolves all tags of the catalog again, or only the one with the URL `src`.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`] for a `src` that is not in the catalog.
+/// [`ErrorKind::NotFound`] when `src` is not in the catalog.
 pub async fn refresh(
     app: &Arc<App>,
-    who: &ClientContext,
+    caller: &ClientContext,
     actor: Actor,
     src: Option<String>,
 ) -> Result<Refreshed> {
     let known = app.db.read(store::catalog::all).await?;
-    let wanted: Vec<Stored> = match &src {
+    let entries: Vec<Stored> = match &src {
         Some(src) => known.into_iter().filter(|entry| entry.src == *src).collect(),
         None => known.into_iter().filter(|entry| entry.is_tag).collect(),
     };
-    if let Some(src) = src.filter(|_| wanted.is_empty()) {
+    if let Some(src) = src.filter(|_| entries.is_empty()) {
         return Err(Error::not_found(format!("the image {src}")));
     }
-    let (shared, now) = (Arc::clone(app), who.now);
-    let looked = blocking(move || {
-        let look = |mut entry: Stored| match resolve(&shared.client, &entry.src) {
+    let (shared, now) = (Arc::clone(app), caller.now);
+    let resolved = blocking(move || {
+        let refresh_one = |mut entry: Stored| match resolve(&shared.client, &entry.src) {
             Ok(resolved) => {
                 let before = entry.disk_image_sha.clone();
                 entry.resolved_src = Some(resolved.src);
@@ -416,19 +418,19 @@ pub async fn refresh(
             }
             Err(error) => Err(ImportError { name: entry.name, error: error.detail }),
         };
-        wanted.into_iter().map(look).collect::<Vec<_>>()
+        entries.into_iter().map(refresh_one).collect::<Vec<_>>()
     });
-    let looked = looked.await.map_err(Error::internal)?;
-    let ip = who.ip.clone();
+    let resolved = resolved.await.map_err(Error::internal)?;
+    let ip = caller.ip.clone();
     let refreshed = app
         .db
         .write(move |transaction| {
-            let mut outcome = Refreshed { checked: looked.len(), ..Refreshed::default() };
-            for entry in looked {
+            let mut outcome = Refreshed { checked: resolved.len(), ..Refreshed::default() };
+            for entry in resolved {
                 match entry {
                     Err(error) => outcome.errors.push(error),
                     Ok((before, entry)) => {
-                        // deleted meanwhile
+                        // an operator has deleted it in the meantime
                         if !matches!(store::catalog::by_src(transaction, &entry.src)?, Some((_, false))) {
                             continue;
                         }
@@ -456,12 +458,12 @@ pub async fn refresh(
     Ok(refreshed)
 }
 
-/// Deletes an entry for good.
+/// Deletes an entry. Later imports do not restore it.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`].
-pub async fn delete(app: &Arc<App>, who: &ClientContext, src: String) -> Result<()> {
-    let (ip, now) = (who.ip.clone(), who.now);
+/// [`ErrorKind::NotFound`] when it is not in the catalog.
+pub async fn delete(app: &Arc<App>, caller: &ClientContext, src: String) -> Result<()> {
+    let (ip, now) = (caller.ip.clone(), caller.now);
     app.db
         .write(move |transaction| {
             if !store::catalog::delete(transaction, &src, now)? {
@@ -478,10 +480,10 @@ pub async fn delete(app: &Arc<App>, who: &ClientContext, src: String) -> Result<
     app.refresh().await
 }
 
-/// Parses a catalog that was uploaded.
+/// Parses an uploaded catalog.
 ///
 /// # Errors
-/// [`ErrorKind::Invalid`], with all that is wrong with it.
+/// [`ErrorKind::Invalid`], with the problem and its place.
 pub fn parse(bytes: &[u8]) -> Result<Catalog> {
     Catalog::parse(bytes).map_err(|e| {
         let problem = Problem::new("catalog", e.to_string());

@@ -1,5 +1,4 @@
-//! How machines get the bytes of images: from the origin, or through a cache host when there is one
-//! that can be reached and has them, or will.
+//! Routes of images: from the origin, or through a cache host that responds and can send the image.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,16 +14,16 @@ use crate::domain::error::Result;
 use crate::domain::image_route::{CacheStatus, ImageRoute};
 use crate::store::catalog::Stored;
 
-/// A cache host that does not answer so soon is taken as away.
+/// Time after which a cache host counts as not responding.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Its answers to questions about an object have no body, and a few bytes about itself.
+/// Maximum size of a response of a cache host. Responses about an object have no body.
 const PROBE_BYTES_MAX: usize = 64 << 10;
 
-/// As many answers of a cache host are remembered, for lists.
-const SEEN_MAX: usize = 4096;
+/// Maximum number of objects whose status is remembered for lists.
+const KNOWN_MAX: usize = 4096;
 
-/// The cache host that machines are sent to.
+/// Chooses the route of an image.
 pub struct ImageRouter {
     /// Address of a cache host elsewhere; empty for the one of this process.
     url: String,
@@ -32,7 +31,8 @@ pub struct ImageRouter {
     cache: Option<Arc<CacheHost>>,
     /// Port of the cache host in this process.
     port: Option<u16>,
-    seen: Mutex<HashMap<String, CacheStatus>>,
+    /// The last status of objects, by their addresses.
+    known: Mutex<HashMap<String, CacheStatus>>,
 }
 
 impl ImageRouter {
@@ -40,10 +40,10 @@ impl ImageRouter {
     #[must_use]
     pub fn new(config: &Config, client: Client, cache: Option<Arc<CacheHost>>) -> Self {
         let port = config.cache.as_ref().map(|(listen, _)| listen.port());
-        Self { url: config.cache_url.clone(), client, cache, port, seen: Mutex::default() }
+        Self { url: config.cache_url.clone(), client, cache, port, known: Mutex::default() }
     }
 
-    /// The cache host, as a machine reaches it that has reached this server at `base`.
+    /// Address of the cache host for a machine that has reached this server at `base`.
     #[must_use]
     pub fn host(&self, base: &str) -> Option<String> {
         if !self.url.is_empty() {
@@ -52,12 +52,12 @@ impl ImageRouter {
         let mut url: url::Url = base.parse().ok()?;
         url.set_scheme("http").ok()?;
         url.set_port(Some(self.port?)).ok()?;
-        // the server may be below a path of a proxy; its cache host is not
+        // a proxy may serve this server below a path, but not the cache host
         url.set_path("");
         Some(url.as_str().trim_end_matches('/').to_owned())
     }
 
-    /// Where the image at `src` is to come from.
+    /// Chooses the route of the image at `src`, and asks the cache host for that.
     pub async fn choose(
         &self,
         base: &str,
@@ -87,22 +87,22 @@ impl ImageRouter {
                     CacheStatus::Hit
                 }
                 Ok(Some(Lookup::Filling(_))) => CacheStatus::Filling,
-                // it looks at the origin again before it says no
+                // the cache host downloads the object, or checks the origin for a newer one
                 Ok(_) if !cache.options.is_curated => CacheStatus::Miss,
                 Ok(_) => CacheStatus::Curated,
                 Err(_) => CacheStatus::Refused,
             },
             None => CacheStatus::None,
         };
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.len() >= SEEN_MAX {
-            seen.clear();
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= KNOWN_MAX {
+            known.clear();
         }
-        seen.insert(address.to_string(), status);
+        known.insert(address.to_string(), status);
         status
     }
 
-    /// What was last seen of an image, without asking.
+    /// True when the cache host had the image at the last check, or has it in this process.
     #[must_use]
     pub fn is_cached(&self, entry: &Stored) -> bool {
         let Ok(address) = source(entry).parse::<Address>() else { return false };
@@ -111,13 +111,13 @@ impl ImageRouter {
                 matches!(cache.lookup(&address), Ok(Some(Lookup::Whole { .. })))
             }
             _ => {
-                let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-                seen.get(&address.to_string()) == Some(&CacheStatus::Hit)
+                let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+                known.get(&address.to_string()) == Some(&CacheStatus::Hit)
             }
         }
     }
 
-    /// True when the cache host answers.
+    /// True when the cache host responds.
     pub async fn is_reachable(&self) -> bool {
         match self.url.as_str() {
             "" => self.cache.is_some(),
@@ -127,10 +127,11 @@ impl ImageRouter {
         }
     }
 
-    /// Where the cache host stands with an image of the catalog; `is_warming` has it fetched.
+    /// Asks the cache host whether it has an image of the catalog. With `is_warming`, it downloads
+    /// the image.
     ///
     /// # Errors
-    /// Those of the cache of this process.
+    /// `ErrorKind::Upstream` when the cache host of this process cannot download the image.
     pub async fn look(&self, base: &str, entry: &Stored, is_warming: bool) -> Result<CacheStatus> {
         let src = source(entry);
         let choice = self.choose(base, src, &entry.name, entry.disk_image_sha.as_deref()).await;
@@ -138,7 +139,7 @@ impl ImageRouter {
             && choice.status == CacheStatus::Miss
             && let (Some(cache), Ok(address)) = (&self.cache, src.parse::<Address>())
         {
-            // a cache host elsewhere has begun when it was asked
+            // another cache host starts the download when it is asked about the image
             let sha256 = entry.disk_image_sha.as_deref().and_then(|sha| sha.parse().ok());
             return Ok(match cache.fetch(&address, sha256).await? {
                 Lookup::Whole { .. } => CacheStatus::Hit,
@@ -149,13 +150,14 @@ impl ImageRouter {
     }
 }
 
-/// Where the bytes of an entry are now.
+/// URL of the bytes of an entry.
 #[must_use]
 pub fn source(entry: &Stored) -> &str {
     entry.resolved_src.as_deref().unwrap_or(&entry.src)
 }
 
-/// What a cache host elsewhere answers, within so much time and so many bytes.
+/// Sends a request to another cache host; `None` when it does not respond within the limits of time
+/// and size.
 async fn exchange(client: &Client, url: &str, method: &str) -> Option<Reply> {
     let mut request = Request::get(url);
     (request.method, request.timeout, request.limit_bytes) =
@@ -164,15 +166,17 @@ async fn exchange(client: &Client, url: &str, method: &str) -> Option<Reply> {
     reply.inspect_err(|error| tracing::debug!(%error, "a cache host did not answer")).ok()
 }
 
-/// Asks a cache host elsewhere. Ours says how it stands in `X-Cache`; that of the reference fetches
-/// only what is asked for again.
+/// Asks another cache host about an object. Ours answers in `X-Cache`; without that header, as from
+/// the reference's, a 404 counts as [`CacheStatus::Curated`].
 async fn probe(client: &Client, url: &str, sha256: Option<&str>) -> CacheStatus {
     let Some(answer) = exchange(client, url, "HEAD").await else { return CacheStatus::Away };
     let text = |name: &str| answer.header(name);
     match (answer.status, text("x-cache")) {
         (200, Some("filling")) => CacheStatus::Filling,
         (200, _) => match (text("x-withcache-sha256"), sha256) {
-            (Some(has), Some(wanted)) if !has.eq_ignore_ascii_case(wanted) => CacheStatus::Other,
+            (Some(found), Some(expected)) if !found.eq_ignore_ascii_case(expected) => {
+                CacheStatus::Other
+            }
             _ => CacheStatus::Hit,
         },
         (404, Some("miss")) => CacheStatus::Miss,

@@ -1,5 +1,5 @@
-//! Work beside requests: one after the other of each kind, with progress, and with an end on
-//! request.
+//! Jobs: work that outlives the request that starts it. Jobs of one kind take turns; each has
+//! progress and can be cancelled.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,31 +15,31 @@ use crate::domain::time::Time;
 pub mod backup;
 pub mod netboot;
 
-/// What a job does.
+/// What jobs there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[schema(as = JobKind)]
 pub enum Kind {
-    /// Fetches the artifacts of a release.
+    /// Download of a release of the live environment.
     Release,
-    /// Makes a backup.
+    /// Backup of the state.
     Backup,
 }
 
-/// Where a job is.
+/// Status of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[schema(as = JobStatus)]
 pub enum Status {
-    /// It waits for its turn.
+    /// Waiting for its turn.
     Queued,
-    /// It is under way.
+    /// Running.
     Running,
-    /// It has ended well.
+    /// Ended with success.
     Completed,
-    /// It was ended on request.
+    /// Cancelled on request, or because the server ends.
     Cancelled,
-    /// It has failed.
+    /// Ended with an error.
     Failed,
 }
 
@@ -51,24 +51,24 @@ impl Status {
     }
 }
 
-/// A job as it is shown.
+/// A job, and how far it is.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Job {
     /// What it does.
     pub kind: Kind,
-    /// What it does it to: a tag, or the name of a backup.
+    /// The tag of a release, or the name of a backup.
     pub key: String,
-    /// Where it is.
+    /// Whether it waits, runs or has ended.
     pub status: Status,
-    /// How far it is.
+    /// Progress; the result once it is completed.
     #[schema(value_type = Object)]
     pub progress: Value,
     /// Why it has failed.
     pub error: Option<String>,
-    /// When it was asked for.
+    /// When it was requested.
     #[schema(value_type = String, format = DateTime)]
     pub requested_at: Time,
-    /// When it began.
+    /// When it started.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub started_at: Option<Time>,
     /// When it ended.
@@ -76,16 +76,16 @@ pub struct Job {
     pub ended_at: Option<Time>,
 }
 
-/// A change of a job, for who listens.
+/// A change of a job, for subscribers.
 #[derive(Clone, Debug, Serialize)]
 pub struct Change {
     /// What it does.
     pub kind: Kind,
-    /// To what.
+    /// The tag of a release, or the name of a backup.
     pub key: String,
-    /// Where it is now.
+    /// Its status now.
     pub status: Status,
-    /// How far it is.
+    /// Its progress now.
     pub progress: Value,
 }
 
@@ -94,7 +94,7 @@ struct RunningJob {
     cancel: CancelToken,
 }
 
-/// All jobs since the start; of those that have ended, the last ones.
+/// The jobs since the start of the server; of those that have ended, the last ones. Cheap to clone.
 #[derive(Clone)]
 pub struct Jobs(Arc<Inner>);
 
@@ -104,44 +104,44 @@ struct Inner {
     turns: [Arc<tokio::sync::Semaphore>; 2],
 }
 
-/// As many ended jobs are remembered.
+/// Maximum number of ended jobs that are kept.
 const ENDED_MAX: usize = 50;
 
-/// How a job tells how far it is, and learns that it is to end.
+/// What the work of a job gets, to report progress and to learn that it was cancelled.
 pub struct Handle {
     jobs: Jobs,
     kind: Kind,
     key: String,
-    /// Fires when the job is to end.
+    /// Cancelled when the job has to end.
     pub cancel: CancelToken,
-    told: Mutex<Option<Time>>,
+    published_at: Mutex<Option<Time>>,
 }
 
-/// Progress is told once in so many milliseconds.
-const TELL_EVERY_MS: i64 = 1000;
+/// Minimum time between published progress of a job, in milliseconds.
+const PUBLISH_EVERY_MS: i64 = 1000;
 
 impl Handle {
-    /// It is so far.
+    /// Sets the progress of the job. Subscribers hear of it once a second at most.
     pub fn progress(&self, progress: Value) {
         let now = Time::now();
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = told.is_none_or(|told| now.ms_since(told) >= TELL_EVERY_MS);
+        let mut published_at = self.published_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = published_at.is_none_or(|last| now.ms_since(last) >= PUBLISH_EVERY_MS);
         if is_due {
-            *told = Some(now);
+            *published_at = Some(now);
         }
         self.jobs.update(self.kind, &self.key, is_due, |job| job.progress = progress);
     }
 }
 
 impl Jobs {
-    /// With so many backups at a time; artifacts are fetched one release after the other.
+    /// Runs at most `backups` backups at the same time, and one download.
     #[must_use]
     pub fn new(backups: usize) -> Self {
         let turns = [1, backups.max(1)].map(|n| Arc::new(tokio::sync::Semaphore::new(n)));
         Self(Arc::new(Inner { held: Mutex::default(), changes: broadcast::channel(256).0, turns }))
     }
 
-    /// Every job, the newest first.
+    /// Jobs, the newest first; only those of `kind`, if given.
     #[must_use]
     pub fn list(&self, kind: Option<Kind>) -> Vec<Job> {
         let held = self.0.held.lock().unwrap_or_else(PoisonError::into_inner);
@@ -152,7 +152,7 @@ impl Jobs {
             .collect()
     }
 
-    /// Listens to changes from now on.
+    /// Subscribes to changes from now on.
     #[must_use]
     pub fn listen(&self) -> broadcast::Receiver<Change> {
         self.0.changes.subscribe()
@@ -162,7 +162,7 @@ impl Jobs {
         &self,
         kind: Kind,
         key: &str,
-        is_told: bool,
+        is_published: bool,
         change: impl FnOnce(&mut Job),
     ) -> Option<Job> {
         let mut held = self.0.held.lock().unwrap_or_else(PoisonError::into_inner);
@@ -170,17 +170,17 @@ impl Jobs {
         change(&mut found.job);
         let job = found.job.clone();
         drop(held);
-        if is_told {
+        if is_published {
             let Job { kind, key, status, progress, .. } = job.clone();
             let _ = self.0.changes.send(Change { kind, key, status, progress });
         }
         Some(job)
     }
 
-    /// Ends a job: at once while it waits, else soon. A job that has ended stays as it is.
+    /// Cancels a job, which then ends soon. A job that has ended stays as it is.
     ///
     /// # Errors
-    /// [`crate::domain::error::ErrorKind::NotFound`].
+    /// `ErrorKind::NotFound` when there is no such job.
     pub fn cancel(&self, kind: Kind, key: &str) -> Result<Job> {
         let held = self.0.held.lock().unwrap_or_else(PoisonError::into_inner);
         let found = held.iter().rev().find(|h| h.job.kind == kind && h.job.key == key);
@@ -191,7 +191,7 @@ impl Jobs {
         Ok(found.job.clone())
     }
 
-    /// Ends all of them: the server is to end.
+    /// Cancels all jobs, when the server ends.
     pub fn cancel_all(&self) {
         self.0
             .held
@@ -201,7 +201,7 @@ impl Jobs {
             .for_each(|held| held.cancel.cancel());
     }
 
-    /// Waits until nothing is under way.
+    /// Waits until all jobs have ended.
     pub async fn drain(&self) {
         while self.list(None).iter().any(|job| !job.status.is_over()) {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
@@ -209,8 +209,8 @@ impl Jobs {
     }
 }
 
-/// Lets `work` be done when it is its turn. A job of the same kind and key that has not ended is
-/// given instead.
+/// Starts a job, whose `work` runs on a thread that may block when it is its turn. Returns the job;
+/// while one of the same kind and key has not ended, returns that one and starts nothing.
 pub fn start(
     jobs: &Jobs,
     kind: Kind,
@@ -243,7 +243,7 @@ pub fn start(
         }
         held.push(RunningJob { job: job.clone(), cancel: cancel.clone() });
     }
-    let handle = Handle { jobs: jobs.clone(), kind, key, cancel, told: Mutex::default() };
+    let handle = Handle { jobs: jobs.clone(), kind, key, cancel, published_at: Mutex::default() };
     tokio::spawn(run(handle, work));
     job
 }
@@ -258,8 +258,8 @@ async fn run(handle: Handle, work: impl FnOnce(&Handle) -> Result<Value> + Send 
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
     };
-    // one that is cancelled while it waits has its turn at once: it ends as soon as it begins, and
-    // writes that down
+    // a job that is cancelled while it waits runs at once: its work ends immediately, and records
+    // the event
     let permit = tokio::select! {
         permit = turn.acquire_owned() => permit.ok(),
         () = cancelled => None,

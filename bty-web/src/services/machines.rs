@@ -190,9 +190,10 @@ impl Machines {
         proposal: Proposal<T>,
     ) -> Result<Option<(T, Machine)>> {
         let _held = self.lock(mac).await;
-        let wanted = mac.clone();
-        let now = self.db.read(move |conn| store::machines::get(conn, &wanted)).await?;
-        if now != proposal.before || !Arc::ptr_eq(&proposal.snapshot, &self.snapshots.current()) {
+        let key = mac.clone();
+        let current = self.db.read(move |conn| store::machines::get(conn, &key)).await?;
+        if current != proposal.before || !Arc::ptr_eq(&proposal.snapshot, &self.snapshots.current())
+        {
             return Ok(None);
         }
         self.write(proposal.before, proposal.outcome, self.forget_unassigned()).await.map(Some)

@@ -1,4 +1,4 @@
-//! What is counted, for Prometheus.
+//! Metrics for Prometheus.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,19 +15,19 @@ use crate::domain::limit::Limit;
 use crate::tftp;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Request {
+struct RequestLabels {
     method: String,
     route: String,
     status: u16,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Kind {
+struct EventLabels {
     kind: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Outcome {
+struct OutcomeLabels {
     outcome: &'static str,
 }
 
@@ -38,17 +38,17 @@ impl EncodeLabelValue for Limit {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Refusal {
+struct LimitLabels {
     reason: Limit,
 }
 
-/// Counters and gauges.
+/// All metrics of the server.
 pub struct Metrics {
     registry: Registry,
-    requests: Family<Request, Counter>,
+    requests: Family<RequestLabels, Counter>,
     durations: Histogram,
-    events: Family<Kind, Counter>,
-    refused: Family<Refusal, Counter>,
+    events: Family<EventLabels, Counter>,
+    refused: Family<LimitLabels, Counter>,
     machines: Gauge,
     failures: Gauge,
     bytes: Counter<u64, AtomicU64>,
@@ -56,21 +56,21 @@ pub struct Metrics {
     tftp: TftpMetrics,
 }
 
-/// Of the cache host: set from its own counts when they are asked for.
+/// Metrics of the cache host, which are copied from its own counts when they are rendered.
 #[derive(Default)]
 struct CacheMetrics {
-    answers: Family<Outcome, Counter>,
-    fills: Family<Outcome, Counter>,
+    answers: Family<OutcomeLabels, Counter>,
+    fills: Family<OutcomeLabels, Counter>,
     sent: Counter,
     fetched: Counter,
     evictions: Counter,
     used: Gauge,
 }
 
-/// Of TFTP, likewise.
+/// Metrics of TFTP, which are copied likewise.
 #[derive(Default)]
 struct TftpMetrics {
-    transfers: Family<Outcome, Counter>,
+    transfers: Family<OutcomeLabels, Counter>,
     sent: Counter,
 }
 
@@ -78,8 +78,8 @@ fn set(counter: &Counter, count: &AtomicU64) {
     counter.inner().store(count.load(Ordering::Relaxed), Ordering::Relaxed);
 }
 
-fn set_of(family: &Family<Outcome, Counter>, outcome: &'static str, count: &AtomicU64) {
-    set(&family.get_or_create(&Outcome { outcome }), count);
+fn set_of(family: &Family<OutcomeLabels, Counter>, outcome: &'static str, count: &AtomicU64) {
+    set(&family.get_or_create(&OutcomeLabels { outcome }), count);
 }
 
 impl Default for Metrics {
@@ -87,7 +87,7 @@ impl Default for Metrics {
         // half a millisecond to eight seconds
         let durations = Histogram::new((0..15).map(|n| 0.0005 * f64::from(1 << n)));
         let (requests, events, refused) =
-            (Family::default(), Family::default(), Family::<Refusal, Counter>::default());
+            (Family::default(), Family::default(), Family::<LimitLabels, Counter>::default());
         let (machines, failures) = (Gauge::default(), Gauge::default());
         let bytes = Counter::default();
         let mut registry = Registry::with_prefix("bty");
@@ -161,32 +161,32 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// A request was answered.
+    /// Counts a request and the time to its response.
     pub fn request(&self, method: &str, route: &str, status: u16, seconds: f64) {
-        // a client can make up methods, and each would be counted for ever
+        // clients can invent methods, and each would stay a time series for ever
         let known = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
         let method = known.into_iter().find(|known| *known == method).unwrap_or("other").to_owned();
-        let labels = Request { method, route: route.to_owned(), status };
+        let labels = RequestLabels { method, route: route.to_owned(), status };
         self.requests.get_or_create(&labels).inc();
         self.durations.observe(seconds);
     }
 
-    /// An event was written.
+    /// Counts an event.
     pub fn event(&self, kind: &str) {
-        self.events.get_or_create(&Kind { kind: kind.to_owned() }).inc();
+        self.events.get_or_create(&EventLabels { kind: kind.to_owned() }).inc();
     }
 
-    /// Something was refused because this limit was reached.
+    /// Counts a refusal because of this limit.
     pub fn refuse(&self, reason: Limit) {
-        self.refused.get_or_create(&Refusal { reason }).inc();
+        self.refused.get_or_create(&LimitLabels { reason }).inc();
     }
 
-    /// Bytes of an artifact were sent.
+    /// Counts bytes of boot files that were sent.
     pub fn sent(&self, bytes: u64) {
         self.bytes.inc_by(bytes);
     }
 
-    /// Takes over what the cache host has counted.
+    /// Copies the counts of the cache host.
     pub fn cache(&self, cache: &CacheHost) {
         let (counts, own) = (cache.counters(), &self.cache);
         for (outcome, count) in [
@@ -205,7 +205,7 @@ impl Metrics {
         own.used.set(i64::try_from(cache.used_bytes()).unwrap_or(i64::MAX));
     }
 
-    /// Takes over what TFTP has counted.
+    /// Copies the counts of TFTP.
     pub fn tftp(&self, counts: &tftp::TftpCounters) {
         let own = &self.tftp;
         for (outcome, count) in [
@@ -219,7 +219,8 @@ impl Metrics {
         set(&own.sent, &counts.sent_bytes);
     }
 
-    /// All of it as text, with what only the database knows.
+    /// All metrics as text, with the numbers of machines and of unacknowledged failures, which the
+    /// caller reads from the database.
     #[must_use]
     pub fn render(&self, machines: i64, failures: i64) -> String {
         self.machines.set(machines);

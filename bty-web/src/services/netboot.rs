@@ -1,4 +1,4 @@
-//! What is there for machines to boot: versions of the live environment, and boot programs.
+//! Files that machines boot: versions of the live environment, and boot programs.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,15 +13,15 @@ use crate::tftp;
 
 pub mod dhcp;
 
-/// The last parts of the names of a version's files.
+/// Suffixes of the names of a version's files.
 pub const PARTS: [&str; 3] = ["vmlinuz", "initrd", "squashfs"];
 
-/// A file with digests is at most this large.
+/// Maximum size of a file with digests, in bytes.
 pub const SUMS_BYTES_MAX: u64 = 1 << 20;
 
 const PREFIX: &str = "bty-netboot-pc-x86_64-v";
 
-/// The last part of the name of the list of what went in: only our own releases have it.
+/// Suffix of the name of the list of components, which only releases of bty have.
 pub const PARTS_LIST: &str = "spdx.json";
 
 /// Which live environment `version` is: releases of bty list their parts among the digests. A
@@ -41,11 +41,11 @@ pub fn file_name(version: &str, part: &str) -> String {
     format!("{PREFIX}{version}.{part}")
 }
 
-/// The file that is served as `name`: from the boot directory, else from the one that comes with
-/// the program.
+/// The file that is served as `name`: from the boot directory, else from the one that is installed
+/// with the program.
 #[must_use]
 pub fn find(config: &Config, name: &str) -> Option<PathBuf> {
-    // a link could lead anywhere
+    // no symbolic links, which could lead to any file
     let is_file = |path: &PathBuf| path.symlink_metadata().is_ok_and(|meta| meta.is_file());
     [&config.boot_dir, &config.boot_seed_dir].map(|dir| dir.join(name)).into_iter().find(is_file)
 }
@@ -56,23 +56,23 @@ pub fn find(config: &Config, name: &str) -> Option<PathBuf> {
 pub struct Release {
     /// The version in the names of its files.
     pub version: String,
-    /// Its files.
+    /// Its files, whether they exist or not.
     pub files: Vec<Artifact>,
 }
 
 /// A file that machines boot.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Artifact {
-    /// Its name.
+    /// Name of the file.
     pub name: String,
-    /// It is there.
+    /// The file exists.
     pub is_present: bool,
-    /// No machine boots without it. The full environment of our own releases is fetched only when
-    /// somebody wants it.
+    /// No machine boots without it. The squashfs of bty's own releases is not needed: only the full
+    /// environment has it.
     pub is_needed: bool,
-    /// Its size.
+    /// Size in bytes.
     pub size_bytes: Option<u64>,
-    /// The digest that its release says it has.
+    /// SHA-256 in the list of the release.
     #[schema(value_type = Option<String>)]
     pub sha256: Option<Digest>,
     #[serde(skip)]
@@ -80,7 +80,7 @@ pub struct Artifact {
 }
 
 impl Release {
-    /// What is there of `version`.
+    /// The files of `version`.
     #[must_use]
     pub fn of(config: &Config, version: &str) -> Self {
         let sums = find(config, &file_name(version, "sha256"))
@@ -99,7 +99,7 @@ impl Release {
         Self { version: version.to_owned(), files: PARTS.into_iter().map(artifact).collect() }
     }
 
-    /// True when all that a machine needs is there.
+    /// True when all files that a machine needs exist.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.missing().next().is_none()
@@ -112,11 +112,11 @@ impl Release {
             .map(|file| file.name.as_str())
     }
 
-    /// Compares the files with their digests; gives what is wrong. Reads all of them: that takes
-    /// seconds.
+    /// Compares all files with their digests, and returns what is wrong. Reads every byte, which
+    /// takes seconds.
     ///
     /// # Errors
-    /// When a file cannot be read.
+    /// `ErrorKind::Internal` when a file cannot be read.
     pub fn verify(&self) -> Result<Vec<String>> {
         let mut wrong = Vec::new();
         for file in &self.files {
@@ -155,7 +155,7 @@ fn read_sums(path: &Path) -> Option<String> {
     (meta.len() <= SUMS_BYTES_MAX).then(|| std::fs::read_to_string(path).ok()).flatten()
 }
 
-/// All versions of which something is there, the highest last as text is sorted.
+/// All versions with at least one file, sorted as text.
 #[must_use]
 pub fn releases(config: &Config) -> Vec<Release> {
     let mut versions = BTreeMap::new();
@@ -175,7 +175,7 @@ pub fn releases(config: &Config) -> Vec<Release> {
     versions.into_keys().map(|version| Release::of(config, &version)).collect()
 }
 
-/// Boot programs that are there, with their sizes.
+/// Boot programs that exist, with their sizes in bytes.
 #[must_use]
 pub fn programs(config: &Config) -> Vec<(String, u64)> {
     let size = |name: &str| {
@@ -189,7 +189,7 @@ pub fn programs(config: &Config) -> Vec<(String, u64)> {
     tftp::PROGRAMS.into_iter().filter_map(|name| Some((name.to_owned(), size(name)?))).collect()
 }
 
-/// What is wrong with what machines boot, as far as it can be seen without booting one.
+/// What is wrong with `version` for machines that boot it; `None` when nothing is.
 #[must_use]
 pub fn mismatch(config: &Config, version: &str) -> Option<String> {
     let release = Release::of(config, version);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::domain::error::Result;
 use crate::domain::image_route::ImageRoute;
 use crate::domain::mac::Mac;
-use crate::domain::machine::order::{Order, order, route_image};
+use crate::domain::machine::order::{Order, decide_order, route_image};
 use crate::domain::machine::{ClientContext, Machine, Outcome};
 use crate::domain::plan::Plan;
 use crate::services::image_route::ImageRouter;
@@ -102,8 +102,8 @@ async fn give_routed(
     // a machine that becomes known is counted once
     let mut is_counted = false;
     for _ in 0..ATTEMPTS {
-        let (service, asked) = (Arc::clone(machines), request.clone());
-        let decide = move |view: &MachineView<'_>| compute(&service, view, &asked, is_counted);
+        let (service, copy) = (Arc::clone(machines), request.clone());
+        let decide = move |view: &MachineView<'_>| compute(&service, view, &copy, is_counted);
         let mut proposal = machines.propose(&request.mac, decide).await?;
         is_counted = true;
         if let Some(image) = ImageToRoute::of(&proposal.outcome.answer.0) {
@@ -155,7 +155,8 @@ fn compute(
         true => view.known_or_new(mac, client),
         false => machines.discover(view, mac, client)?,
     };
-    let mut outcome = order(&machine, &view.context(&machine.plan), client, token.as_deref());
+    let mut outcome =
+        decide_order(&machine, &view.context(&machine.plan), client, token.as_deref());
     outcome.events.splice(0..0, discovered);
     let plan = view.snapshot.plan(&machine.plan).cloned();
     Ok(Outcome { machine: outcome.machine, events: outcome.events, answer: (outcome.answer, plan) })
@@ -255,7 +256,7 @@ mod tests {
     struct Mirror<'a> {
         bench: &'a Bench,
         meanwhile: Meanwhile,
-        asked: AtomicUsize,
+        requests: AtomicUsize,
     }
 
     #[derive(Clone, Copy, PartialEq)]
@@ -267,13 +268,13 @@ mod tests {
 
     impl<'a> Mirror<'a> {
         fn new(bench: &'a Bench, meanwhile: Meanwhile) -> Self {
-            Self { bench, meanwhile, asked: AtomicUsize::new(0) }
+            Self { bench, meanwhile, requests: AtomicUsize::new(0) }
         }
     }
 
     impl RouteChooser for Mirror<'_> {
         async fn choose_route(&self, _: &str, image: &ImageToRoute) -> ImageRoute {
-            self.asked.fetch_add(1, Ordering::Relaxed);
+            self.requests.fetch_add(1, Ordering::Relaxed);
             match self.meanwhile {
                 Meanwhile::Nothing => {}
                 Meanwhile::TheMachineChanges => self.bench.change().await,
@@ -311,7 +312,7 @@ mod tests {
             let mirror = Mirror::new(&bench, meanwhile);
             let given = bench.give(&mirror).await;
             assert_eq!(bench.evaluations(), 2);
-            assert_eq!(mirror.asked.load(Ordering::Relaxed), 1, "the image is the same");
+            assert_eq!(mirror.requests.load(Ordering::Relaxed), 1, "the image is the same");
             assert_eq!(given.order.value["image"]["src"], MIRRORED);
             let labels = bench.machine().labels.len();
             assert_eq!(labels, 1 + usize::from(meanwhile == Meanwhile::TheMachineChanges));

@@ -1,4 +1,4 @@
-//! How fast machines are being flashed: from what they report, in memory only.
+//! Rates of the flashes under way, computed from the progress that machines report. In memory only.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -8,16 +8,16 @@ use bty_script::plan::Progress;
 use crate::domain::mac::Mac;
 use crate::domain::time::Time;
 
-/// What all machines write together is added up over so many milliseconds.
+/// Length of a step of the curve in milliseconds.
 pub const STEP_MS: i64 = 5_000;
 
-/// As many steps are remembered: ten minutes.
+/// Number of steps that are kept: ten minutes.
 const STEPS_MAX: usize = 120;
 
-/// A machine that has reported nothing for so long is forgotten.
+/// Time without a report after which a machine is forgotten, in milliseconds.
 const FORGET_MS: i64 = 10 * 60 * 1000;
 
-/// Bytes a second of one machine.
+/// Rates of one machine, in bytes per second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rate {
     /// Read from the source.
@@ -28,18 +28,18 @@ pub struct Rate {
     pub verified: u64,
 }
 
-/// A step of the curve.
+/// Sums over all machines, for one step of the curve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// When it began.
+    /// Start of the step.
     pub at: Time,
-    /// Bytes written by all machines.
+    /// Bytes written in the step.
     pub written: u64,
-    /// Bytes read back by all machines.
+    /// Bytes read back in the step.
     pub verified: u64,
 }
 
-/// How fast machines are being flashed.
+/// The rates of all machines that are being flashed.
 #[derive(Default)]
 pub struct Rates(Mutex<Inner>);
 
@@ -56,16 +56,16 @@ struct Last {
 }
 
 impl Rates {
-    /// A machine is so far.
+    /// Records the progress that a machine has reported.
     pub fn progress(&self, mac: &Mac, progress: &Progress, now: Time) {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = inner.machines.get(mac);
         let since = |now: u64, of: fn(&Progress) -> u64| match known.map(|last| of(&last.progress))
         {
             Some(before) if before <= now => now - before,
-            // a flash that begins again counts from zero
+            // a new flash starts at zero
             Some(_) => now,
-            // one that is half way when it is first heard of has not done that at once
+            // the first report says nothing about the time that its bytes took
             None => 0,
         };
         let read = since(progress.source_bytes, |p| p.source_bytes);
@@ -76,7 +76,7 @@ impl Rates {
                 let per_s = |bytes: u64| bytes.saturating_mul(1000) / ms.unsigned_abs();
                 Rate { read: per_s(read), written: per_s(written), verified: per_s(verified) }
             }
-            // two reports at once tell nothing new
+            // two reports at the same time have no rate
             Some(_) => known.map(|last| last.rate).unwrap_or_default(),
             None => Rate::default(),
         };
@@ -84,12 +84,12 @@ impl Rates {
         inner.count(now, written, verified);
     }
 
-    /// The flash of a machine has ended.
+    /// Forgets a machine whose flash has ended.
     pub fn end(&self, mac: &Mac) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).machines.remove(mac);
     }
 
-    /// How fast a machine was when it last reported.
+    /// The rate of a machine at its last report; `None` when it is not being flashed.
     #[must_use]
     pub fn of(&self, mac: &Mac) -> Option<Rate> {
         self.0
@@ -100,8 +100,8 @@ impl Rates {
             .map(|last| last.rate)
     }
 
-    /// The last ten minutes, oldest first, a step every [`STEP_MS`]; empty when nothing was
-    /// flashed.
+    /// The steps of the last ten minutes, oldest first; empty when no machine was flashed in that
+    /// time.
     #[must_use]
     pub fn curve(&self, now: Time) -> Vec<Step> {
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);

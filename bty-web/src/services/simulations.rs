@@ -1,8 +1,8 @@
-//! Simulations take turns, so that whoever asks for many of them takes nothing from machines.
+//! Simulations take turns, so that many of them do not slow down contacts.
 //!
-//! They run in worker processes of their own: those that decide contacts are never lent. Each
-//! principal has one at a time, all of them together have as many as the configuration says, and
-//! each ends at its deadline or when its client is gone.
+//! They have worker processes of their own, apart from those of contacts. Each principal runs one
+//! at a time, the configuration limits their total number, and each ends at its deadline or when
+//! its client has disconnected.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,12 +21,12 @@ use crate::domain::plan::evaluate::PlanEvaluator;
 
 /// How long a simulation waits for its turn.
 const TURN: Duration = Duration::from_secs(10);
-/// How long all decisions of one simulation may take.
+/// How long one simulation may take.
 const TIME_MAX: Duration = Duration::from_secs(60);
 
 type Turn = Arc<tokio::sync::Mutex<()>>;
 
-/// Gives each principal its turn, and lends workers that decide no contacts.
+/// Runs simulations in turns.
 pub struct Simulations {
     workers: Arc<Workers>,
     slots: Arc<Semaphore>,
@@ -34,7 +34,7 @@ pub struct Simulations {
 }
 
 impl Simulations {
-    /// With workers of their own, of which there are `at_a_time`.
+    /// Runs at most `at_a_time` simulations at the same time, in `workers`.
     #[must_use]
     pub fn new(workers: Workers, at_a_time: usize) -> Self {
         Self {
@@ -44,12 +44,13 @@ impl Simulations {
         }
     }
 
-    /// Runs `work` on a thread that may block, when it is the turn of `principal`. Decisions fail
-    /// once the deadline is over or `gone` is cancelled.
+    /// Runs `work` on a thread that may block, when it is the turn of `principal`. Evaluations fail
+    /// after the deadline, or once `gone` is cancelled.
     ///
     /// # Errors
-    /// [`ErrorKind::Throttled`] when its turn does not come; [`ErrorKind::Invalid`] when it takes
-    /// too long; else those of `work`.
+    /// - [`ErrorKind::Throttled`] when the turn does not come in time.
+    /// - [`ErrorKind::Invalid`] when the simulation takes too long.
+    /// - Those of `work`.
     pub async fn run<T: Send + 'static>(
         &self,
         principal: String,
@@ -70,7 +71,7 @@ impl Simulations {
         let turn = tokio::time::timeout(TURN, turn).await.map_err(busy)??;
         let workers = Arc::clone(&self.workers);
         let simulated = blocking(move || {
-            // held until the thread is free again, also when nobody waits for it any more
+            // held until the thread is free again, also when the caller has gone
             let _turn = turn;
             bounded(&|question| workers.decide(question), &gone, Instant::now() + TIME_MAX, work)
         });
@@ -89,7 +90,7 @@ impl Simulations {
     }
 }
 
-/// Does `work` with `decide`, which fails once `deadline` is over or `gone` is cancelled.
+/// Calls `work` with an evaluator that fails after `deadline`, or once `gone` is cancelled.
 fn bounded<T>(
     decide: &PlanEvaluator<'_>,
     gone: &CancelToken,

@@ -1,4 +1,5 @@
-//! Moving a server's state: exports of ours, bundles and databases of the reference.
+//! Export and import of a server's state: bty's exports, and bundles and databases of the
+//! reference.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -12,33 +13,33 @@ use crate::store::{self, Connection, Transaction, catalog::Stored};
 
 pub mod reference;
 
-/// The version of exports that is written.
+/// Version of the exports that this program writes.
 pub const VERSION: u32 = 4;
 
-/// The last version of the reference, which has inventories only.
+/// Version of the reference's bundles, which contain inventories only.
 const REFERENCE_VERSION: u64 = 3;
 
 /// An export: everything but the audit log, sessions and tokens.
 #[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Bundle {
-    /// Four.
+    /// Version of the format; always 4.
     pub bty_export_version: u32,
     /// When it was made.
     #[schema(value_type = String, format = DateTime)]
     pub exported_at: Time,
-    /// By which version.
+    /// Version of the server that has made it.
     pub exported_by_bty_version: String,
-    /// Machines, with what their plans remember, and without their boot cycles.
+    /// Machines with the states of their plans, but without boot cycles.
     #[schema(value_type = Vec<Object>)]
     pub machines: Vec<ExportedMachine>,
     /// The newest revisions of operators' plans.
     #[serde(default)]
     pub plans: Vec<ExportedPlan>,
-    /// The catalog.
+    /// Entries of the catalog.
     #[serde(default)]
     #[schema(value_type = Vec<Object>)]
     pub catalog: Vec<Value>,
-    /// Settings that are not at their defaults.
+    /// Settings that differ from their defaults.
     #[serde(default)]
     #[schema(value_type = Object)]
     pub settings: Map<String, Value>,
@@ -62,37 +63,36 @@ pub struct ExportedPlan {
     note: String,
 }
 
-/// What came of an import.
+/// Result of an import.
 #[derive(Debug, Default, Serialize, utoipa::ToSchema)]
 #[schema(as = ImportSummary)]
 pub struct Summary {
-    /// What it was.
+    /// What was imported, such as `export version 4`.
     pub format: String,
-    /// Machines.
+    /// Number of machines.
     pub machines: usize,
-    /// Of those, machines that boot their disks until they are saved: their plans would write to
-    /// disks.
+    /// Number of machines on hold, because their plans may write to disks.
     pub held: usize,
-    /// Plans.
+    /// Number of plans.
     pub plans: usize,
-    /// Images of the catalog.
+    /// Number of images in the catalog.
     pub images: usize,
-    /// Settings.
+    /// Number of settings.
     pub settings: usize,
-    /// Events.
+    /// Number of events.
     pub events: usize,
-    /// What was left out, and why.
+    /// What was not imported, each with the reason.
     pub skipped: Vec<String>,
 }
 
-/// Everything but the audit log, sessions and tokens.
+/// Exports everything but the audit log, sessions and tokens.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Internal` when the database cannot be read.
 pub fn export(conn: &Connection) -> Result<Bundle> {
     let mut machines = Vec::new();
     for mut machine in store::machines::all(conn)? {
-        // tokens are for one boot, and for one server
+        // the token of a boot cycle is a secret of this server
         machine.cycle = None;
         machine.answers.clear();
         let lshw = store::machines::lshw(conn, &machine.mac)?;
@@ -123,12 +123,13 @@ pub fn export(conn: &Connection) -> Result<Bundle> {
     })
 }
 
-/// Imports an export, or a bundle of the reference. What is there already is replaced; nothing else
-/// is deleted. Machines whose plans write to disks boot their disks until they are saved, unless
+/// Imports an export, or a bundle of the reference. Replaces machines, plans and settings of the
+/// same names, and deletes nothing. Machines whose plans may write to disks are put on hold, unless
 /// `armed`: an export may be older than what is on the disks.
 ///
 /// # Errors
-/// When it is neither.
+/// - `ErrorKind::Invalid` when `bundle` is neither, or of an unknown version.
+/// - `ErrorKind::Full` when the disk has no space.
 pub fn import(
     transaction: &Transaction<'_>,
     bundle: Value,
@@ -289,7 +290,8 @@ fn import_image(
     Ok(())
 }
 
-/// A bundle of the reference has inventories and nothing else: its machines take stock again.
+/// Imports a bundle of the reference, which contains inventories only. Its machines get the plan
+/// that takes the inventory.
 fn import_inventories(transaction: &Transaction<'_>, bundle: &Value, now: Time) -> Result<Summary> {
     let mut summary =
         Summary { format: format!("bundle version {REFERENCE_VERSION}"), ..Summary::default() };
@@ -321,7 +323,7 @@ fn import_inventories(transaction: &Transaction<'_>, bundle: &Value, now: Time) 
     Ok(summary)
 }
 
-/// What an event says about an import that failed.
+/// The event of a failed import.
 #[must_use]
 pub fn failed(error: &Error) -> NewEvent {
     let event = NewEvent::new(

@@ -1,4 +1,4 @@
-//! Sessions and API tokens. Only digests of them are kept.
+//! The tables of sessions and API tokens, which hold only digests of the secrets.
 
 use rusqlite::{OptionalExtension, params};
 use serde::Serialize;
@@ -10,16 +10,16 @@ use crate::domain::time::Time;
 /// A session of a browser.
 #[derive(Clone, Debug)]
 pub struct Session {
-    /// What its forms must carry.
+    /// Token against forged requests, which its forms must contain.
     pub csrf: String,
     /// When it ends.
     pub expires_at: Time,
 }
 
-/// Keeps a session.
+/// Inserts a session, and deletes those that have expired.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
 pub fn put_session(
     conn: &Connection,
     token_sha256: &str,
@@ -36,7 +36,7 @@ pub fn put_session(
 /// The session with this token, if it has not expired.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Internal` when the database cannot be read.
 pub fn session(conn: &Connection, token_sha256: &str, now: Time) -> Result<Option<Session>> {
     let mut select = conn.sql.prepare_cached(
         "SELECT csrf, expires_at FROM sessions WHERE token_sha256 = ?1 AND expires_at > ?2",
@@ -56,16 +56,16 @@ pub struct OpenSession {
     pub token_sha256: String,
     /// When it began.
     pub created_at: Time,
-    /// When it ends, unless it is used.
+    /// When it ends; its use postpones that.
     pub expires_at: Time,
-    /// From where it was begun.
+    /// Address of the client that has logged in.
     pub source_ip: Option<String>,
 }
 
 /// The sessions that have not expired, the newest first.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Internal` when the database cannot be read.
 pub fn sessions(conn: &Connection, now: Time) -> Result<Vec<OpenSession>> {
     let mut select = conn.sql.prepare_cached(
         "SELECT token_sha256, created_at, expires_at, source_ip FROM sessions WHERE expires_at > ?1 ORDER BY created_at DESC",
@@ -83,10 +83,10 @@ pub fn sessions(conn: &Connection, now: Time) -> Result<Vec<OpenSession>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Puts the end of a session off.
+/// Postpones the end of a session.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
 pub fn extend_session(conn: &Connection, token_sha256: &str, expires_at: Time) -> Result<()> {
     conn.sql.execute(
         "UPDATE sessions SET expires_at = ?2 WHERE token_sha256 = ?1",
@@ -95,10 +95,10 @@ pub fn extend_session(conn: &Connection, token_sha256: &str, expires_at: Time) -
     Ok(())
 }
 
-/// Ends a session, or all of them; gives how many.
+/// Ends a session, or all of them. Returns how many there were.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
 pub fn end_sessions(conn: &Connection, token_sha256: Option<&str>) -> Result<usize> {
     Ok(match token_sha256 {
         Some(token) => conn.sql.execute("DELETE FROM sessions WHERE token_sha256 = ?1", [token])?,
@@ -106,7 +106,7 @@ pub fn end_sessions(conn: &Connection, token_sha256: Option<&str>) -> Result<usi
     })
 }
 
-/// An API token, without the token.
+/// An API token, without its secret.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct ApiToken {
     /// Its number.
@@ -131,10 +131,10 @@ pub struct ApiToken {
 
 const COLUMNS: &str = "id, name, scopes, created_at, expires_at, last_used_at, revoked_at";
 
-/// Keeps an API token; gives its number.
+/// Inserts an API token. Returns its number.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
 pub fn put_token(
     conn: &Connection,
     name: &str,
@@ -148,10 +148,10 @@ pub fn put_token(
     Ok(conn.sql.last_insert_rowid())
 }
 
-/// The API token with this digest, if it can be used.
+/// The API token with this digest, unless it was revoked or has expired.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Internal` when the database cannot be read.
 pub fn token(conn: &Connection, token_sha256: &str, now: Time) -> Result<Option<ApiToken>> {
     let sql = format!(
         "SELECT {COLUMNS} FROM api_tokens
@@ -164,7 +164,7 @@ pub fn token(conn: &Connection, token_sha256: &str, now: Time) -> Result<Option<
 /// All API tokens, the newest first.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Internal` when the database cannot be read.
 pub fn tokens(conn: &Connection) -> Result<Vec<ApiToken>> {
     let mut select =
         conn.sql.prepare_cached(&format!("SELECT {COLUMNS} FROM api_tokens ORDER BY id DESC"))?;
@@ -172,19 +172,19 @@ pub fn tokens(conn: &Connection) -> Result<Vec<ApiToken>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Takes note that a token was used.
+/// Sets when a token was last used.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
 pub fn use_token(conn: &Connection, id: i64, now: Time) -> Result<()> {
     conn.sql.execute("UPDATE api_tokens SET last_used_at = ?2 WHERE id = ?1", params![id, now])?;
     Ok(())
 }
 
-/// Revokes a token. False when there is none that could be used.
+/// Revokes a token. False when it does not exist or was revoked before.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
 pub fn revoke_token(conn: &Connection, id: i64, now: Time) -> Result<bool> {
     let sql = "UPDATE api_tokens SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL";
     Ok(conn.sql.execute(sql, params![id, now])? > 0)

@@ -1,4 +1,4 @@
-//! The entries of the catalog.
+//! The table of the catalog's entries.
 
 use bty::catalog::{Catalog, Entry};
 use bty::redact;
@@ -12,14 +12,13 @@ use crate::domain::time::Time;
 /// An entry of the server's catalog.
 #[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Stored {
-    /// What machines are bound by: SHA-256 of the canonical `src`.
+    /// Reference of the image, by which machines name it: SHA-256 of the canonical `src`.
     pub bty_image_ref: String,
-    /// Where the image is.
+    /// URL of the image.
     pub src: String,
-    /// Where its bytes were when it was last looked at: for tags, the address of what the tag
-    /// meant.
+    /// URL of its bytes at the last refresh: for a tag, of the blob that the tag pointed to.
     pub resolved_src: Option<String>,
-    /// When that was.
+    /// When the last refresh was.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub resolved_at: Option<Time>,
     /// SHA-256 of the bytes as they come over the wire.
@@ -49,7 +48,7 @@ const COLUMNS: &str = "image_ref, src, resolved_src, resolved_at, sha256, name, 
 /// All entries that are not deleted, sorted by name.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Internal` when the database cannot be read.
 pub fn all(conn: &Connection) -> Result<Vec<Stored>> {
     let sql = format!(
         "SELECT {COLUMNS} FROM catalog_entries WHERE deleted_at IS NULL ORDER BY name, src"
@@ -62,7 +61,7 @@ pub fn all(conn: &Connection) -> Result<Vec<Stored>> {
 /// The entry with this `src`, and whether it is deleted.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Internal` when the database cannot be read.
 pub fn by_src(conn: &Connection, src: &str) -> Result<Option<(Stored, bool)>> {
     let sql = format!(
         "SELECT {COLUMNS}, deleted_at IS NOT NULL FROM catalog_entries WHERE src = ?1 OR image_ref = ?2"
@@ -74,19 +73,19 @@ pub fn by_src(conn: &Connection, src: &str) -> Result<Option<(Stored, bool)>> {
         .optional()?)
 }
 
-/// True when another entry than that of `src` has this name.
+/// True when an entry other than that of `src` has this name.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Internal` when the database cannot be read.
 pub fn is_name_taken(conn: &Connection, name: &str, src: &str) -> Result<bool> {
     let sql = "SELECT EXISTS (SELECT 1 FROM catalog_entries WHERE name = ?1 AND src <> ?2 AND deleted_at IS NULL)";
     Ok(conn.sql.query_row(sql, [name, src], |row| row.get(0))?)
 }
 
-/// Writes an entry, whether it is there, deleted or new.
+/// Inserts or replaces an entry. A deleted entry is restored.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
 pub fn put(conn: &Connection, entry: &Stored) -> Result<()> {
     conn.sql.prepare_cached(&format!(
         "INSERT INTO catalog_entries ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
@@ -124,20 +123,20 @@ pub fn put_new(conn: &Connection, entry: &Stored) -> Result<()> {
     put(conn, entry)
 }
 
-/// Deletes an entry for good: an import does not bring it back. False when there was none.
+/// Marks an entry as deleted, so that no import restores it. False when there is no such entry.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
 pub fn delete(conn: &Connection, src: &str, now: Time) -> Result<bool> {
     let sql = "UPDATE catalog_entries SET deleted_at = ?2 WHERE src = ?1 AND deleted_at IS NULL";
     Ok(conn.sql.execute(sql, (src, now))? > 0)
 }
 
 impl Stored {
-    /// As it stands in a catalog.
+    /// The entry as a catalog contains it.
     ///
     /// # Errors
-    /// When what is stored is no entry.
+    /// `ErrorKind::Invalid` when the stored name or URL is not allowed in a catalog.
     pub fn entry(&self) -> Result<Entry> {
         let mut entry = Entry::new(self.name.clone(), self.src.clone()).map_err(Error::from)?;
         entry.sha256 = self.disk_image_sha.as_deref().and_then(|sha| sha.parse().ok());
@@ -149,11 +148,11 @@ impl Stored {
     }
 }
 
-/// Takes users and passwords out of all addresses, which earlier programs have kept; gives the
-/// names of their images.
+/// Removes users and passwords from all URLs, which earlier versions have stored. Returns the names
+/// of the images concerned.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
 pub fn forget_passwords(conn: &Connection) -> Result<Vec<String>> {
     let sql = "SELECT image_ref, name, src, resolved_src, sha_url FROM catalog_entries
                WHERE instr(src || ifnull(resolved_src, '') || ifnull(sha_url, ''), '@') > 0";
@@ -179,7 +178,7 @@ pub fn forget_passwords(conn: &Connection) -> Result<Vec<String>> {
 /// The catalog that clients and plans get, as TOML.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Internal` when the database cannot be read.
 pub fn toml(conn: &Connection) -> Result<String> {
     let mut catalog = Catalog::new();
     for stored in all(conn)? {

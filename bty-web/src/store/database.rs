@@ -1,8 +1,8 @@
 //! The database: one file, one writer, many readers.
 //!
-//! Changes are made by one thread. It takes what has gathered while it was busy, does all of it in
-//! one transaction, each change in a savepoint of its own, and answers after the commit. So many
-//! clients share one flush of the disk, and an answer means that it is durable.
+//! One thread makes all changes. It takes the changes that were queued while it was busy, makes
+//! them in one transaction, each in a savepoint of its own, and answers after the commit. So many
+//! clients share one flush of the disk, and an answer means that the change is durable.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,29 +22,29 @@ use crate::domain::time::Time;
 use crate::state_dir::StateLock;
 use crate::store;
 
-/// As many changes share a transaction.
+/// Maximum number of changes in one transaction.
 const BATCH_MAX: usize = 512;
 
-/// As many changes wait before who asks has to.
+/// Length of the queue of changes; when it is full, callers block.
 const QUEUE: usize = 4096;
 
-/// So long is waited for another process that writes.
+/// How long a connection waits for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// And so long for readers, at the end.
+/// How long the writer waits for readers when it closes.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// As many connections for reading are kept.
+/// Maximum number of idle connections for reading.
 const READERS_KEPT: usize = 8;
 
-/// Pages that a connection for reading keeps, in KiB: a row is found by its key, and the system has
-/// the file in memory anyway.
+/// Page cache of a connection for reading, in KiB. It is small: rows are found by their keys, and
+/// the kernel has the file in memory.
 const READER_CACHE_KIB: i64 = 256;
 
-/// A change on its way to the writer: makes itself, and gives what is told to who waits for it.
+/// A change in the queue: makes the change, and returns what answers the caller.
 type Job = Box<dyn FnOnce(&Transaction<'_>) -> Finish + Send>;
 
-/// Tells who waits; the error is of the commit.
+/// Answers the caller after the commit, whose result it takes.
 type Finish = Box<dyn FnOnce(Result<()>) + Send>;
 
 /// Receives the events of a transaction, in order, after it was committed.
@@ -76,20 +76,22 @@ pub struct Database(Arc<Inner>);
 
 struct Inner {
     path: PathBuf,
-    /// The last change failed because there was no space left for it.
+    /// The last transaction failed for lack of space.
     is_full: Arc<AtomicBool>,
     jobs: Mutex<Option<SyncSender<Job>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     readers: Mutex<Vec<Connection>>,
 }
 
-/// What a change is made in.
+/// The transaction that a change is part of. It derefs to a [`Connection`], so functions of the
+/// store take it.
 pub struct Transaction<'a> {
     conn: &'a Connection,
+    /// Events to publish after the commit.
     events: std::cell::RefCell<Vec<Event>>,
-    /// Why SQLite has rolled back all of it: after some errors it does so by itself.
+    /// The error after which SQLite has rolled back the whole transaction by itself.
     ended_by: std::cell::RefCell<Option<Error>>,
-    /// A change has found no space left.
+    /// A change has failed for lack of space.
     is_full: std::cell::Cell<bool>,
     now: Time,
 }
@@ -103,17 +105,18 @@ impl std::ops::Deref for Transaction<'_> {
 }
 
 impl Transaction<'_> {
-    /// When it was begun.
+    /// When the transaction began.
     #[must_use]
     pub fn now(&self) -> Time {
         self.now
     }
 
-    /// Writes an event down, without passwords in addresses, and gives its number. Who listens
-    /// hears of it after the commit; of one that only adds to the count of another nobody does.
+    /// Writes an event, without passwords in addresses, and returns its number. It is published
+    /// after the commit, unless it is a repetition that only increments the count of an earlier
+    /// event.
     ///
     /// # Errors
-    /// Those of the database.
+    /// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
     pub fn record(&self, event: &NewEvent) -> Result<i64> {
         let event = NewEvent {
             summary: redact::text(&event.summary).into_owned(),
@@ -157,20 +160,22 @@ impl Transaction<'_> {
 }
 
 impl Database {
-    /// Opens the database at `path`, or makes it, and brings its schema up to date. Only who has
-    /// the lock of the state may do that to an earlier one.
+    /// Opens or creates the database at `path`, and migrates its schema. The caller must hold the
+    /// lock of the state when the schema may be an earlier one. `sink` gets the events.
     ///
     /// # Errors
-    /// When it cannot be opened, is newer than this program, or is no database.
+    /// - `ErrorKind::Conflict` when the database is of a later version, or of another program.
+    /// - `ErrorKind::Internal` when it cannot be opened.
+    /// - `ErrorKind::Full` when the disk has no space for the copy before a migration.
     pub fn open(path: &Path, sink: impl EventSink) -> Result<Self> {
         let at =
             |e: &dyn std::fmt::Display| Error::internal(format!("opening {}: {e}", path.display()));
-        // a server and a command may find no database at the same time: one of them makes it
+        // a server and a command may find no database at the same time: only one creates it
         let turn = std::fs::File::create(path.with_extension("schema.lock")).map_err(|e| at(&e))?;
         turn.lock().map_err(|e| at(&e))?;
         let mut conn = rusqlite::Connection::open(path).map_err(|e| at(&e))?;
         conn.busy_timeout(BUSY_TIMEOUT).map_err(|e| at(&e))?;
-        // before anything is set that a file remembers
+        // before the pragmas, some of which change the file
         let upgrade = super::schema::bring_up(&mut conn, path)?;
         prepare(&conn).map_err(|e| at(&e))?;
         drop(turn);
@@ -203,11 +208,12 @@ impl Database {
         Ok(db)
     }
 
-    /// The same for a command beside a server, which may be an earlier program and have the state
-    /// open.
+    /// Opens the database for a command beside a server, which may be of an earlier version and
+    /// use the state.
     ///
     /// # Errors
-    /// Also when the schema is an earlier one, and a server uses it.
+    /// Those of [`open`](Self::open), and `ErrorKind::Conflict` when the schema is an earlier one
+    /// and a server uses it.
     pub fn open_beside(path: &Path, sink: impl EventSink) -> Result<Self> {
         let _lock = match super::schema::is_behind(path)? {
             true => Some(StateLock::take(path.parent().unwrap_or(Path::new(".")))?),
@@ -216,24 +222,23 @@ impl Database {
         Self::open(path, sink)
     }
 
-    /// Where it is.
+    /// Path of the database.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0.path
     }
 
-    /// True when the last change failed because there was no space left for it.
+    /// True when the last transaction failed for lack of space.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.0.is_full.load(Ordering::Relaxed)
     }
 
-    /// Finds out whether there is space for a change again: writes the version of the schema, which
-    /// stays as it is.
+    /// Writes the version of the schema, which stays the same, to find out whether there is space
+    /// for a change.
     ///
     /// # Errors
-    /// [`Full`](crate::domain::error::ErrorKind::Full) when there is none, and those of the
-    /// database.
+    /// `ErrorKind::Full` when there is none, `ErrorKind::Internal` for other failures.
     pub async fn try_write(&self) -> Result<()> {
         self.write(|t| {
             let version: i64 = t.sql.query_row("PRAGMA user_version", [], |row| row.get(0))?;
@@ -242,10 +247,11 @@ impl Database {
         .await
     }
 
-    /// Makes a change, and answers when it is durable. A change that fails leaves nothing behind.
+    /// Makes a change, and returns when it is durable. A change that fails is rolled back.
     ///
     /// # Errors
-    /// Those of `change`, and of the commit.
+    /// Those of `change`; `ErrorKind::Full` when the disk has no space, and `ErrorKind::Internal`
+    /// when the commit fails or the database is closed.
     pub async fn write<T: Send + 'static>(
         &self,
         change: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
@@ -257,10 +263,10 @@ impl Database {
             .unwrap_or_else(|_| Err(Error::internal("the writer of the database has ended")))
     }
 
-    /// The same for a thread that may wait.
+    /// Like [`write`](Self::write), for threads that may block.
     ///
     /// # Errors
-    /// Those of `change`, and of the commit.
+    /// Those of [`write`](Self::write).
     pub fn write_blocking<T: Send + 'static>(
         &self,
         change: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
@@ -281,7 +287,7 @@ impl Database {
         let job: Job = Box::new(move |transaction| {
             let result = in_savepoint(transaction, change).map_err(|error| error.in_dir(&dir));
             Box::new(move |committed| {
-                // who asked may have gone
+                // fails when the caller has gone
                 let _ = answer.send(committed.and(result));
             })
         });
@@ -290,11 +296,11 @@ impl Database {
         jobs.ok_or_else(gone)?.send(job).map_err(|_| gone())
     }
 
-    /// Reads. Blocks: call it where that is allowed.
+    /// Calls `read` with a connection for reading. For threads that may block.
     ///
     /// # Errors
-    /// Those of `look`, and of opening the database.
-    pub fn read_blocking<T>(&self, look: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+    /// Those of `read`, and `ErrorKind::Internal` when the database cannot be opened.
+    pub fn read_blocking<T>(&self, read: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         let kept = self.0.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let conn = match kept {
             Some(conn) => conn,
@@ -309,7 +315,7 @@ impl Database {
                 conn.into()
             }
         };
-        let result = look(&conn);
+        let result = read(&conn);
         let mut readers = self.0.readers.lock().unwrap_or_else(PoisonError::into_inner);
         let is_open = self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner).is_some();
         if is_open && readers.len() < READERS_KEPT {
@@ -318,22 +324,22 @@ impl Database {
         result
     }
 
-    /// Reads, on a thread for that.
+    /// Like [`read_blocking`](Self::read_blocking), on a thread that may block.
     ///
     /// # Errors
-    /// Those of `look`, and of opening the database.
+    /// Those of [`read_blocking`](Self::read_blocking).
     pub async fn read<T: Send + 'static>(
         &self,
-        look: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+        read: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let db = self.clone();
-        blocking(move || db.read_blocking(look)).await?
+        blocking(move || db.read_blocking(read)).await?
     }
 
-    /// Copies the database to `path` while it is used.
+    /// Copies the database to `path` while it is in use.
     ///
     /// # Errors
-    /// Those of the database and of the file.
+    /// `ErrorKind::Full` when there is no space at `path`, else `ErrorKind::Internal`.
     pub fn back_up(&self, path: &Path) -> Result<()> {
         self.read_blocking(|conn| {
             let mut copy = rusqlite::Connection::open(path)?;
@@ -343,11 +349,11 @@ impl Database {
         })
     }
 
-    /// Makes what is under way durable, and ends the writer. Later changes are refused. Then all of
-    /// it is in one file, and nothing in a log beside it.
+    /// Waits until queued changes are durable, and ends the writer; later changes fail. Afterwards
+    /// the write-ahead log is empty, so the database is one file.
     pub fn close(&self) {
         drop(self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner).take());
-        // the last one that closes removes the log, and readers may not
+        // readers first: the last connection removes the log, which a reading one cannot
         self.0.readers.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let writer = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(writer) = writer {
@@ -358,7 +364,7 @@ impl Database {
 
 fn prepare(conn: &rusqlite::Connection) -> rusqlite::Result<()> {
     conn.pragma_update(None, "journal_mode", "WAL")?;
-    // every commit is on the disk before it is answered
+    // a commit returns when it is on the disk
     conn.pragma_update(None, "synchronous", "FULL")?;
     conn.pragma_update(None, "foreign_keys", true)?;
     conn.set_prepared_statement_cache_capacity(64);
@@ -373,7 +379,7 @@ struct Writer {
 }
 
 impl Writer {
-    /// Makes changes until nobody can ask for one any more.
+    /// Makes changes until the queue is closed.
     fn run(self, jobs: &Receiver<Job>, sink: &dyn EventSink) {
         while let Ok(first) = jobs.recv() {
             self.batch(first, jobs, sink);
@@ -381,7 +387,7 @@ impl Writer {
         close(&self.conn.sql);
     }
 
-    /// Makes one transaction of `first` and what else waits.
+    /// Makes one transaction of `first` and the other changes in the queue.
     fn batch(&self, first: Job, jobs: &Receiver<Job>, sink: &dyn EventSink) {
         let conn = &self.conn;
         let (events, ended_by) = (std::cell::RefCell::default(), std::cell::RefCell::default());
@@ -392,7 +398,7 @@ impl Writer {
         if begun.is_ok() {
             finishes.push(first(&transaction));
             while finishes.len() < BATCH_MAX
-                // a change after that would be in no transaction
+                // SQLite has rolled back: a further change would be outside of the transaction
                 && transaction.ended_by.borrow().is_none()
                 && let Ok(job) = jobs.try_recv()
             {
@@ -407,7 +413,7 @@ impl Writer {
         };
         if let Err(error) = &committed {
             tracing::error!(%error, "a transaction could not be committed");
-            // an error of the commit may have ended the transaction already
+            // fails when the error has ended the transaction already
             let _ = conn.sql.execute_batch("ROLLBACK");
         }
         let is_full = committed.as_ref().is_err_and(|error| error.kind == ErrorKind::Full);
@@ -423,10 +429,10 @@ impl Writer {
     }
 }
 
-/// Brings the log of the database into its file.
+/// Moves the write-ahead log into the database.
 fn close(conn: &rusqlite::Connection) {
-    // whoever puts another database in the place of this one must not find a log of this one beside
-    // it; a reader may still be at it
+    // when the file is replaced by another database, SQLite would apply a log that is left over to
+    // that one; a reader of another process may still delay this
     let brought_in = conn
         .busy_timeout(CLOSE_TIMEOUT)
         .and_then(|()| conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())));
@@ -439,12 +445,12 @@ fn in_savepoint<T>(
     transaction: &Transaction<'_>,
     change: impl FnOnce(&Transaction<'_>) -> Result<T>,
 ) -> Result<T> {
-    let told = transaction.events.borrow().len();
+    let events = transaction.events.borrow().len();
     transaction.conn.sql.execute_batch("SAVEPOINT change")?;
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| change(transaction)))
         .unwrap_or_else(|_| Err(Error::internal("a change of the database panicked")));
     if let Err(error) = &result {
-        transaction.events.borrow_mut().truncate(told);
+        transaction.events.borrow_mut().truncate(events);
         transaction.is_full.set(transaction.is_full.get() || error.kind == ErrorKind::Full);
         if transaction.conn.sql.is_autocommit() {
             *transaction.ended_by.borrow_mut() = Some(error.clone());

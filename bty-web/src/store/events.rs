@@ -1,4 +1,4 @@
-//! The audit log: appended to by the writer, read and acknowledged here.
+//! The table of events. [`Transaction::record`](super::Transaction::record) adds to it.
 
 use bty::redact;
 use rusqlite::types::Value as Sql;
@@ -10,7 +10,7 @@ use crate::domain::error::Result;
 use crate::domain::event::{Event, NewEvent, REPEATABLE, without_passwords};
 use crate::domain::time::Time;
 
-/// Which events; all that are none filter nothing.
+/// Selects events. A field that is `None` selects all.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     /// Exactly this kind.
@@ -21,28 +21,28 @@ pub struct Filter {
     pub subject_id: Option<String>,
     /// Exactly this actor.
     pub actor: Option<String>,
-    /// Exactly this address.
+    /// Exactly this address of a client.
     pub source_ip: Option<String>,
-    /// Only failures, or only what is none.
+    /// Only failures, or only other events.
     pub failed: Option<bool>,
-    /// Only what is acknowledged, or what is not.
+    /// Only acknowledged events, or only others.
     pub acknowledged: Option<bool>,
-    /// Only older ones than this.
+    /// Only events older than the one with this number.
     pub before_id: Option<i64>,
-    /// Text anywhere in kind, subject, actor, address or summary, whatever its case.
+    /// Text anywhere in kind, subject, actor, address or summary, in any case.
     pub text: Option<String>,
 }
 
-/// At most so many events are given at a time.
+/// Maximum number of events in one list.
 pub const LIMIT_MAX: u32 = 500;
 
 const COLUMNS: &str = "id, ts, kind, subject_kind, subject_id, actor, source_ip, summary, details_json, acknowledged, count, \
                        ifnull(last_ts, ts)";
 
-/// The newest `limit` events that `filter` lets through, the newest first.
+/// The newest `limit` events that `filter` selects, the newest first.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Internal` when the database cannot be read.
 pub fn list(conn: &Connection, filter: &Filter, limit: u32) -> Result<Vec<Event>> {
     let (condition, mut values) = condition(filter);
     values.push(Sql::Integer(limit.clamp(1, LIMIT_MAX).into()));
@@ -52,16 +52,16 @@ pub fn list(conn: &Connection, filter: &Filter, limit: u32) -> Result<Vec<Event>
     rows.map(|row| row?).collect()
 }
 
-/// As many events of one subject, all of them such as anybody can cause, are kept within
-/// [`REPEATED_WITHIN_MS`]; further ones are counted.
+/// Maximum number of [repeatable](REPEATABLE) events of one subject within [`REPEATED_WITHIN_MS`];
+/// further ones are only counted.
 const REPEATED_MAX: u32 = 16;
 const REPEATED_WITHIN_MS: i64 = 60 * 60 * 1000;
 
-/// Counts `event` in an earlier one, when its subject has had enough of such events lately; gives
-/// the number of that one.
+/// Counts `event` in an earlier event when its subject has [`REPEATED_MAX`] of them already.
+/// Returns the number of that event; `None` when `event` has to be written.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
 pub fn repeat(conn: &Connection, event: &NewEvent, now: Time) -> Result<Option<i64>> {
     if !REPEATABLE.contains(&event.kind) {
         return Ok(None);
@@ -83,7 +83,7 @@ pub fn repeat(conn: &Connection, event: &NewEvent, now: Time) -> Result<Option<i
         same = same.or((kind == event.kind).then_some(id));
     }
     let Some(id) = same.filter(|_| recent == REPEATED_MAX) else { return Ok(None) };
-    // a failure that comes again is news again
+    // a failure that repeats itself needs attention again
     let mut update = conn.sql.prepare_cached(
         "UPDATE events SET count = count + 1, last_ts = ?2, source_ip = ?3, summary = ?4, details_json = ?5,
                 acknowledged = acknowledged AND kind NOT LIKE '%failed'
@@ -93,14 +93,14 @@ pub fn repeat(conn: &Connection, event: &NewEvent, now: Time) -> Result<Option<i
     Ok(Some(id))
 }
 
-/// As many events are deleted in one transaction: others want to write as well.
+/// Maximum number of events that one transaction deletes, so that other changes do not wait long.
 const PRUNED_MAX: u32 = 5_000;
 
-/// Deletes events that happened last before `before`, and all but the newest `keep`; gives how
-/// many, at most 5,000 at a time.
+/// Deletes events that happened last before `before`, and all but the newest `keep`. Returns how
+/// many it has deleted, at most [`PRUNED_MAX`] for each of the two conditions.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
 pub fn prune(conn: &Connection, before: Option<Time>, keep: Option<u32>) -> Result<usize> {
     let mut deleted = 0;
     if let Some(before) = before {
@@ -156,10 +156,10 @@ fn condition(filter: &Filter) -> (String, Vec<Sql>) {
     (condition, values)
 }
 
-/// One event.
+/// The event with this number.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Internal` when the database cannot be read.
 pub fn get(conn: &Connection, id: i64) -> Result<Option<Event>> {
     let sql = format!("SELECT {COLUMNS} FROM events WHERE id = ?1");
     conn.sql.query_row(&sql, [id], |row| Ok(from_row(row))).optional()?.transpose()
@@ -188,20 +188,19 @@ pub fn put_imported(conn: &Connection, event: &Event) -> Result<()> {
     Ok(())
 }
 
-/// Takes note that an operator has seen an event, or not after all. False when there is no such
-/// event.
+/// Sets whether an event is acknowledged. False when there is no such event.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
 pub fn acknowledge(conn: &Connection, id: i64, acknowledged: bool) -> Result<bool> {
     Ok(conn.sql.execute("UPDATE events SET acknowledged = ?2 WHERE id = ?1", (id, acknowledged))?
         > 0)
 }
 
-/// The same for many; gives how many there are.
+/// Sets whether events are acknowledged. Returns how many have changed.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
 pub fn acknowledge_all(conn: &Connection, ids: &[i64], acknowledged: bool) -> Result<usize> {
     let mut update = conn.sql.prepare_cached(
         "UPDATE events SET acknowledged = ?2 WHERE id = ?1 AND acknowledged <> ?2",
@@ -209,10 +208,10 @@ pub fn acknowledge_all(conn: &Connection, ids: &[i64], acknowledged: bool) -> Re
     ids.iter().try_fold(0, |n, id| Ok(n + update.execute((id, acknowledged))?))
 }
 
-/// Every failure that nobody has acknowledged is acknowledged; gives which.
+/// Acknowledges all failures. Returns the numbers of those that were not acknowledged before.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Internal` when the database cannot be read.
 pub fn acknowledge_failures(conn: &Connection) -> Result<Vec<i64>> {
     let sql = "SELECT id FROM events WHERE acknowledged = 0 AND kind LIKE '%failed'";
     let ids = conn
@@ -224,38 +223,38 @@ pub fn acknowledge_failures(conn: &Connection) -> Result<Vec<i64>> {
     Ok(ids)
 }
 
-/// True when something of this kind has ever happened.
+/// True when the log has an event of this kind.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Internal` when the database cannot be read.
 pub fn has_kind(conn: &Connection, kind: &str) -> Result<bool> {
     let sql = "SELECT EXISTS (SELECT 1 FROM events WHERE kind = ?1)";
     Ok(conn.sql.prepare_cached(sql)?.query_row([kind], |row| row.get(0))?)
 }
 
-/// What a search has found.
+/// The result of a search.
 pub struct Found {
     /// Events, the newest first.
     pub events: Vec<Event>,
-    /// Where to go on; none at the end of the log.
+    /// Where the next search continues; `None` when the whole log was searched.
     pub next: Option<i64>,
-    /// So far the log was searched: everything newer is found.
+    /// The time back to which the log was searched.
     pub searched_to: Option<Time>,
 }
 
-/// As many events are looked at in one search, and as many are given.
+/// Maximum number of events that one search reads.
 pub const SEARCH_MAX: usize = 40_000;
 
-/// The newest events that `filter` lets through and that `is_wanted`, up to `limit`. A search looks
-/// at no more than [`SEARCH_MAX`] of them: it says where to go on.
+/// The newest events that `filter` and `is_match` select, up to `limit`. A search reads no more
+/// than [`SEARCH_MAX`] events, and says where the next one continues.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Internal` when the database cannot be read.
 pub fn search(
     conn: &Connection,
     filter: &Filter,
     limit: usize,
-    is_wanted: impl Fn(&Words<'_>) -> bool,
+    is_match: impl Fn(&EventRow<'_>) -> bool,
 ) -> Result<Found> {
     let (condition, mut values) = condition(filter);
     values.push(Sql::Integer(i64::try_from(SEARCH_MAX).unwrap_or(i64::MAX)));
@@ -266,7 +265,7 @@ pub fn search(
     let mut looked = 0;
     while let Some(row) = rows.next()? {
         looked += 1;
-        if is_wanted(&Words(row)) {
+        if is_match(&EventRow(row)) {
             found.events.push(from_row(row)?);
         }
         if found.events.len() == limit || looked == SEARCH_MAX {
@@ -278,29 +277,29 @@ pub fn search(
     Ok(found)
 }
 
-/// The words of an event, as they are in the database.
-pub struct Words<'a>(&'a Row<'a>);
+/// The columns of an event, before it is read as a whole.
+pub struct EventRow<'a>(&'a Row<'a>);
 
-impl Words<'_> {
-    /// It is a failure.
+impl EventRow<'_> {
+    /// True for a failure.
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.text(2).ends_with("failed")
     }
 
-    /// An operator has taken note of it.
+    /// True when an operator has acknowledged it.
     #[must_use]
     pub fn is_acknowledged(&self) -> bool {
         self.0.get(9).unwrap_or_default()
     }
 
-    /// `actor` has done it.
+    /// True when `actor` has caused it.
     #[must_use]
     pub fn is_by(&self, actor: &str) -> bool {
         self.text(5) == actor
     }
 
-    /// It came from this address.
+    /// True when a client with this address has caused it.
     #[must_use]
     pub fn is_from(&self, ip: &str) -> bool {
         self.text(6) == ip
@@ -310,9 +309,9 @@ impl Words<'_> {
         self.0.get_ref(column).ok().and_then(|value| value.as_str().ok()).unwrap_or_default()
     }
 
-    /// `needle`, in lower case, is anywhere in kind, subject, actor, address or summary.
+    /// True when `needle`, in lower case, is anywhere in kind, subject, actor, address or summary.
     #[must_use]
-    pub fn have(&self, needle: &str) -> bool {
+    pub fn contains(&self, needle: &str) -> bool {
         (2..=7).any(|column| has(self.text(column), needle))
     }
 }
@@ -330,22 +329,22 @@ fn has(text: &str, needle: &str) -> bool {
 /// Number of the newest event; zero when there is none.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Internal` when the database cannot be read.
 pub fn newest(conn: &Connection) -> Result<i64> {
     let sql = "SELECT ifnull(max(id), 0) FROM events";
     Ok(conn.sql.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
 }
 
-/// How many failures nobody has acknowledged.
+/// Number of failures that nobody has acknowledged.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Internal` when the database cannot be read.
 pub fn tripwire(conn: &Connection) -> Result<i64> {
     let sql = "SELECT count(*) FROM events WHERE acknowledged = 0 AND kind LIKE '%failed'";
     Ok(conn.sql.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
 }
 
-/// Earlier programs have written passwords of addresses down.
+/// Reads a row, without passwords in addresses, which earlier versions have stored.
 fn from_row(row: &Row<'_>) -> Result<Event> {
     let details: String = row.get(8)?;
     let (subject_id, summary): (String, String) = (row.get(4)?, row.get(7)?);
@@ -402,7 +401,7 @@ mod tests {
         assert_eq!(events.iter().map(|event| event.1).sum::<i64>(), 501);
         assert!(
             events.iter().any(|event| event.2 == "no. 499"),
-            "the last one is told: {events:?}"
+            "the event has the last summary: {events:?}"
         );
         // what only its own cycle can cause is always an event of its own, and what follows it too
         record(&db, "machine.flashed", "after");

@@ -15,20 +15,20 @@ const COLUMNS: &str = "mac, plan, image_ref, target_serial, sanboot_drive, extra
                        state_json, hold, cycle_json, answers_json, history_json, disks_json, disks_at, hardware_json, \
                        flashed_json, discovered_at, last_seen_at, last_seen_ip, created_at, updated_at, netboot_version";
 
-/// The machine with this address.
+/// The machine with this MAC address.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Internal` when the database cannot be read.
 pub fn get(conn: &Connection, mac: &Mac) -> Result<Option<Machine>> {
     let mut select =
         conn.sql.prepare_cached(&format!("SELECT {COLUMNS} FROM machines WHERE mac = ?1"))?;
     select.query_row([mac.as_str()], |row| Ok(from_row(row))).optional()?.transpose()
 }
 
-/// All machines, sorted by address.
+/// All machines, sorted by MAC address.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Internal` when the database cannot be read.
 pub fn all(conn: &Connection) -> Result<Vec<Machine>> {
     let mut select =
         conn.sql.prepare_cached(&format!("SELECT {COLUMNS} FROM machines ORDER BY mac"))?;
@@ -36,23 +36,24 @@ pub fn all(conn: &Connection) -> Result<Vec<Machine>> {
     rows.map(|row| row?).collect()
 }
 
-/// Looks at all machines, sorted by address, one after the other, for as long as `look` wants more.
+/// Calls `visit` with one machine after the other, sorted by MAC address, until it returns false.
+/// Only one machine is in memory at a time.
 ///
 /// # Errors
-/// Those of the database and of `look`.
-pub fn each(conn: &Connection, mut look: impl FnMut(Machine) -> Result<bool>) -> Result<()> {
+/// Those of `visit`, and `ErrorKind::Internal` when the database cannot be read.
+pub fn each(conn: &Connection, mut visit: impl FnMut(Machine) -> Result<bool>) -> Result<()> {
     let mut select =
         conn.sql.prepare_cached(&format!("SELECT {COLUMNS} FROM machines ORDER BY mac"))?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
-        if !look(from_row(row)?)? {
+        if !visit(from_row(row)?)? {
             break;
         }
     }
     Ok(())
 }
 
-/// What lists of thousands show of a machine.
+/// The columns of a machine that lists of thousands show.
 #[derive(Clone, Debug)]
 pub struct Brief {
     /// MAC address.
@@ -65,22 +66,22 @@ pub struct Brief {
     pub image_ref: Option<String>,
     /// Serial number of its disk.
     pub serial: Option<String>,
-    /// Why it boots its disk and nothing else.
+    /// Why it is on hold.
     pub hold: Option<String>,
-    /// Where its boot cycle is.
+    /// Stage of its last boot cycle; `None` once that is past.
     pub stage: Option<Stage>,
-    /// What was ordered in that.
+    /// Mode of the order in that cycle.
     pub mode: Option<String>,
-    /// When it was last heard of.
+    /// When it last sent a request.
     pub seen_at: Option<Time>,
-    /// From which address.
+    /// The address of that request.
     pub seen_ip: Option<String>,
-    /// When it was last flashed.
+    /// When its last flash completed.
     pub flashed_at: Option<Time>,
 }
 
 impl Brief {
-    /// Where it is.
+    /// The status of the machine.
     #[must_use]
     pub fn status(&self) -> MachineStatus<'_> {
         MachineStatus {
@@ -92,10 +93,10 @@ impl Brief {
     }
 }
 
-/// All machines, sorted by address, with what lists show of them.
+/// The rows of a list of all machines, sorted by MAC address.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Internal` when the database cannot be read.
 pub fn briefs(conn: &Connection) -> Result<Vec<Brief>> {
     let mut select = conn.sql.prepare_cached(
         "SELECT mac, labels_json, plan, image_ref, target_serial, hold, cycle_json ->> '$.stage',
@@ -125,18 +126,18 @@ pub fn briefs(conn: &Connection) -> Result<Vec<Brief>> {
     rows.map(|row| row?).collect()
 }
 
-/// How many there are.
+/// Number of machines.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Internal` when the database cannot be read.
 pub fn count(conn: &Connection) -> Result<i64> {
     Ok(conn.sql.query_row("SELECT count(*) FROM machines", [], |row| row.get(0))?)
 }
 
-/// How many are bound to each plan.
+/// Number of machines with each plan.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Internal` when the database cannot be read.
 pub fn count_by_plan(conn: &Connection) -> Result<Vec<(String, i64)>> {
     let mut select =
         conn.sql.prepare_cached("SELECT plan, count(*) FROM machines GROUP BY plan")?;
@@ -144,10 +145,10 @@ pub fn count_by_plan(conn: &Connection) -> Result<Vec<(String, i64)>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// How many are bound to each image.
+/// Number of machines with each image.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Internal` when the database cannot be read.
 pub fn count_by_image(conn: &Connection) -> Result<Vec<(String, i64)>> {
     let sql =
         "SELECT image_ref, count(*) FROM machines WHERE image_ref IS NOT NULL GROUP BY image_ref";
@@ -156,10 +157,10 @@ pub fn count_by_image(conn: &Connection) -> Result<Vec<(String, i64)>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Writes all of a machine, whether it is there or not.
+/// Inserts or replaces a machine.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
 pub fn put(conn: &Connection, machine: &Machine) -> Result<()> {
     let mut upsert = conn.sql.prepare_cached(&format!(
         "INSERT INTO machines ({COLUMNS})
@@ -202,21 +203,21 @@ pub fn put(conn: &Connection, machine: &Machine) -> Result<()> {
 /// Deletes a machine and its hardware. False when there was none.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
 pub fn delete(conn: &Connection, mac: &Mac) -> Result<bool> {
     Ok(conn.sql.execute("DELETE FROM machines WHERE mac = ?1", [mac.as_str()])? > 0)
 }
 
-/// Machines that became known by themselves, and that nothing was done with; the same words as in
-/// the index `machines_unassigned`.
+/// Selects machines that made themselves known and that no operator has saved. The condition of the
+/// index `machines_unassigned` has the same text, so that SQLite uses it.
 const UNASSIGNED: &str =
     "discovered_at IS NOT NULL AND updated_at = created_at AND image_ref IS NULL AND target_serial IS NULL
                           AND labels_json = '[]' AND flashed_json IS NULL";
 
-/// True when nothing was done with this machine yet.
+/// True when this machine is unassigned: no operator has saved it since it made itself known.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Internal` when the database cannot be read.
 pub fn is_unassigned(conn: &Connection, mac: &Mac) -> Result<bool> {
     let mut select = conn.sql.prepare_cached(&format!(
         "SELECT EXISTS (SELECT 1 FROM machines WHERE mac = ?1 AND {UNASSIGNED})"
@@ -224,11 +225,11 @@ pub fn is_unassigned(conn: &Connection, mac: &Mac) -> Result<bool> {
     Ok(select.query_row([mac.as_str()], |row| row.get(0))?)
 }
 
-/// Forgets unassigned machines, with all that they left, until `max` are there: first the one that
-/// was seen longest ago. Gives how many.
+/// Deletes unassigned machines and their events until `max` are left, first those that were not
+/// seen for the longest time. Returns how many it has deleted.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
 pub fn make_room(conn: &Connection, max: u32) -> Result<usize> {
     let count = format!("SELECT count(*) FROM machines WHERE {UNASSIGNED}");
     let there: u32 = conn.sql.prepare_cached(&count)?.query_row([], |row| row.get(0))?;
@@ -240,27 +241,27 @@ pub fn make_room(conn: &Connection, max: u32) -> Result<usize> {
         .collect::<rusqlite::Result<Vec<String>>>()?;
     for mac in &macs {
         conn.sql.prepare_cached("DELETE FROM machines WHERE mac = ?1")?.execute([mac])?;
-        // nobody has done anything with it, so only it has told of itself
+        // events that an operator has caused stay
         let sql = "DELETE FROM events WHERE subject_kind = 'machine' AND subject_id = ?1 AND actor = 'pxe-client'";
         conn.sql.prepare_cached(sql)?.execute([mac])?;
     }
     Ok(macs.len())
 }
 
-/// Writes the hardware of a machine, which must be there.
+/// Inserts or replaces the output of `lshw` of a machine, which must be in the database.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
 pub fn put_lshw(conn: &Connection, mac: &Mac, lshw: &str, at: Time) -> Result<()> {
     let sql = "INSERT INTO machine_lshw VALUES (?1, ?2, ?3) ON CONFLICT (mac) DO UPDATE SET lshw_json = ?2, lshw_at = ?3";
     conn.sql.prepare_cached(sql)?.execute(params![mac.as_str(), lshw, at])?;
     Ok(())
 }
 
-/// The hardware of a machine as it posted it, and when.
+/// The output of `lshw` of a machine, and when the machine posted it.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Internal` when the database cannot be read.
 pub fn lshw(conn: &Connection, mac: &Mac) -> Result<Option<(String, Time)>> {
     let sql = "SELECT lshw_json, lshw_at FROM machine_lshw WHERE mac = ?1";
     Ok(conn.sql.query_row(sql, [mac.as_str()], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)

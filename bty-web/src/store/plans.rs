@@ -11,13 +11,13 @@ use crate::domain::time::Time;
 /// A revision in a list.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Revision {
-    /// Its number, from 1.
+    /// The number, from 1.
     pub revision: i64,
-    /// What it was saved for.
+    /// What the person who saved it has noted.
     pub note: String,
-    /// By whom.
+    /// Who saved it.
     pub saved_by: String,
-    /// When.
+    /// When it was saved.
     #[schema(value_type = String, format = DateTime)]
     pub saved_at: Time,
 }
@@ -29,17 +29,17 @@ const NEWEST: &str = "SELECT r.name, r.revision, r.source, r.declared_json, r.no
 /// The newest revision of every plan that is not deleted.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Internal` when the database cannot be read.
 pub fn all(conn: &Connection) -> Result<Vec<Plan>> {
     let mut select = conn.sql.prepare_cached(&format!("{NEWEST} ORDER BY r.name"))?;
     let rows = select.query_map([], |row| Ok(from_row(row)))?;
     rows.map(|row| row?).collect()
 }
 
-/// One revision of a plan; also of a deleted one.
+/// One revision of a plan, which may be deleted.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Internal` when the database cannot be read.
 pub fn revision(conn: &Connection, name: &str, revision: i64) -> Result<Option<Plan>> {
     let sql = "SELECT name, revision, source, declared_json, note, saved_at FROM plan_revisions
                WHERE name = ?1 AND revision = ?2";
@@ -49,7 +49,7 @@ pub fn revision(conn: &Connection, name: &str, revision: i64) -> Result<Option<P
 /// The revisions of a plan, the newest first.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Internal` when the database cannot be read.
 pub fn revisions(conn: &Connection, name: &str) -> Result<Vec<Revision>> {
     let mut select = conn.sql.prepare_cached(
         "SELECT revision, note, saved_by, saved_at FROM plan_revisions WHERE name = ?1 ORDER BY revision DESC",
@@ -65,19 +65,19 @@ pub fn revisions(conn: &Connection, name: &str) -> Result<Vec<Revision>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// The newest revision of `name`, with whether it is deleted.
+/// The newest revision of `name`, and whether the plan is deleted.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Internal` when the database cannot be read.
 pub fn newest(conn: &Connection, name: &str) -> Result<Option<(i64, bool)>> {
     let sql = "SELECT revision, deleted_at IS NOT NULL FROM plans WHERE name = ?1";
     Ok(conn.sql.query_row(sql, [name], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
 }
 
-/// Saves `plan` as the revision that it says, which becomes the newest.
+/// Saves `plan` as the revision that it has, which becomes the newest.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
 pub fn put(conn: &Connection, plan: &Plan, saved_by: &str, now: Time) -> Result<()> {
     conn.sql.execute(
         "INSERT INTO plans VALUES (?1, ?2, NULL) ON CONFLICT (name) DO UPDATE SET revision = ?2, deleted_at = NULL",
@@ -98,10 +98,10 @@ pub fn put(conn: &Connection, plan: &Plan, saved_by: &str, now: Time) -> Result<
     Ok(())
 }
 
-/// Deletes a plan; its revisions stay. False when there was none.
+/// Deletes a plan, but keeps its revisions. False when there is no such plan.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
 pub fn delete(conn: &Connection, name: &str, now: Time) -> Result<bool> {
     Ok(conn.sql.execute(
         "UPDATE plans SET deleted_at = ?2 WHERE name = ?1 AND deleted_at IS NULL",

@@ -8,22 +8,21 @@ use rusqlite_migration::{M, Migrations};
 
 use crate::domain::error::{Error, ErrorKind, Result};
 
-/// Every schema that there has been, each by what leads to it from the one before. An upgrade keeps
-/// everything.
+/// All migrations, in order: each leads from the schema before to the next one, and keeps all data.
 const STEPS: [&str; 3] = [
     include_str!("../../migrations/0001_state.sql"),
     include_str!("../../migrations/0002_cache.sql"),
     include_str!("../../migrations/0003_limits.sql"),
 ];
 
-/// An upgrade that was made.
+/// A completed upgrade.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Upgrade {
-    /// The schema before.
+    /// Number of the schema before.
     pub from: usize,
-    /// And now.
+    /// Number of the schema now.
     pub to: usize,
-    /// The database as it was.
+    /// Copy of the database as it was before.
     pub copy: PathBuf,
 }
 
@@ -31,13 +30,13 @@ fn migrations(steps: &[&'static str]) -> Migrations<'static> {
     Migrations::new(steps.iter().copied().map(M::up).collect())
 }
 
-/// The copy of `path` that has the schema `number`.
+/// Path of the copy of `path` with the schema `number`.
 fn copy_of(path: &Path, number: usize) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!("{name}.schema-{number}.bak"))
 }
 
-/// True when there is a database at `path` with an earlier schema.
+/// True when the database at `path` has an earlier schema.
 pub(super) fn is_behind(path: &Path) -> Result<bool> {
     if !path.is_file() {
         return Ok(false);
@@ -53,7 +52,7 @@ fn number(conn: &Connection, path: &Path) -> Result<usize> {
     usize::try_from(number).map_err(|_| later(path, "an unknown one"))
 }
 
-/// Brings the database at `path` up to date; tells whether there was an earlier one.
+/// Migrates the database at `path` to the newest schema; `None` when it was new or up to date.
 pub(super) fn bring_up(conn: &mut Connection, path: &Path) -> Result<Option<Upgrade>> {
     let (from, to) = (number(conn, path)?, STEPS.len());
     if from > to {
@@ -74,7 +73,7 @@ pub(super) fn bring_up(conn: &mut Connection, path: &Path) -> Result<Option<Upgr
     let copy = copy_of(path, from);
     keep(conn, &copy).map_err(|e| failed(path, from, &e))?;
     if let Err(e) = migrations(&STEPS).to_latest(conn) {
-        // the file is as it was, so that its copy is of no use
+        // the migration was rolled back, so the copy is not needed
         let _ = std::fs::remove_file(&copy);
         return Err(failed(path, from, &e));
     }
@@ -82,8 +81,8 @@ pub(super) fn bring_up(conn: &mut Connection, path: &Path) -> Result<Option<Upgr
     Ok(Some(Upgrade { from, to, copy }))
 }
 
-/// Makes a durable copy, whole or not at all. Every page is read for it, so damage shows before
-/// anything is changed.
+/// Makes a durable copy, whole or not at all. That reads every page, so damage shows before the
+/// migration changes anything.
 fn keep(conn: &Connection, copy: &Path) -> Result<()> {
     let part = copy.with_extension("part");
     let made = || -> Result<()> {
@@ -92,7 +91,7 @@ fn keep(conn: &Connection, copy: &Path) -> Result<()> {
             _ => {}
         }
         conn.execute("VACUUM INTO ?1", [part.to_string_lossy()])?;
-        // there are digests of secrets in it
+        // private: the copy contains digests of secrets
         std::fs::set_permissions(&part, std::os::unix::fs::PermissionsExt::from_mode(0o640))?;
         std::fs::File::open(&part)?.sync_all()?;
         std::fs::rename(&part, copy)?;
@@ -127,7 +126,7 @@ fn foreign(path: &Path) -> Error {
 
 fn failed(path: &Path, from: usize, e: &dyn std::fmt::Display) -> Error {
     let (path, to) = (path.display(), STEPS.len());
-    // one sentence: what the database says of SQL comes with the SQL
+    // one line: the message of SQLite would contain the whole SQL
     let why = e.to_string();
     let why = why.lines().next().unwrap_or_default();
     refused(format!(
@@ -135,7 +134,7 @@ fn failed(path: &Path, from: usize, e: &dyn std::fmt::Display) -> Error {
     ))
 }
 
-/// A program goes back: nothing is touched, and the way is told.
+/// The error for a database of a later version, which stays untouched.
 fn later(path: &Path, number: &str) -> Error {
     let known = STEPS.len();
     let copy = (1..=known).rev().map(|number| copy_of(path, number)).find(|copy| copy.is_file());

@@ -1,4 +1,4 @@
-//! A PXE contact: a machine asks what iPXE is to do now.
+//! A PXE contact: iPXE on a machine asks what to boot.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -8,159 +8,161 @@ use crate::domain::event::{Actor, NewEvent};
 use crate::domain::plan::bundled;
 use crate::domain::plan::evaluate::{DecisionContext, Evaluation};
 
-/// What iPXE does.
+/// What iPXE boots.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "boot", rename_all = "lowercase")]
 pub enum Boot {
-    /// Boots the disk.
+    /// The disk.
     Disk {
-        /// Why, for people.
+        /// Why, to be shown on the console of the machine.
         reason: Option<String>,
     },
-    /// Boots the live environment.
+    /// The live environment.
     Live {
-        /// Token of the cycle.
+        /// Token of the boot cycle.
         token: String,
-        /// Further words on the kernel command line.
+        /// Additional arguments on the kernel command line.
         arguments: String,
-        /// Why a person is asked instead of the plan: it has failed.
+        /// Why the plan has failed; the live environment then asks a person.
         fallback: Option<String>,
     },
-    /// Hands back to the firmware.
+    /// The next entry of the firmware's boot order.
     Firmware {
-        /// Why, for people.
+        /// Why, to be shown on the console of the machine.
         reason: String,
     },
-    /// Goes on with another script.
+    /// Another iPXE script.
     Chain {
-        /// Where it is.
+        /// URL of the script.
         address: String,
     },
-    /// Shows what went wrong, and boots the disk.
+    /// The disk, after an error message.
     Failed {
-        /// What.
+        /// The error message.
         reason: String,
     },
 }
 
-/// A contact as it came.
+/// A contact as it was received.
 #[derive(Clone, Debug, Default)]
 pub struct Contact {
-    /// What tells this boot of the machine from others, if iPXE came by the bootstrap script.
+    /// Identifies this boot of the machine, if iPXE came by the bootstrap script.
     pub nonce: Option<String>,
-    /// The live environment that the machine is offered knows no tokens: the reference's.
+    /// The live environment that the machine would boot cannot send tokens: the reference's.
     pub is_tokenless: bool,
 }
 
-/// Decides a contact. A contact that is repeated within one boot changes nothing.
+/// Decides what a machine boots. A repeated contact of the same boot gets the same answer and
+/// changes nothing.
 #[must_use]
-pub fn contact(
+pub fn decide_boot(
     machine: &Machine,
-    rules: &DecisionContext<'_>,
-    who: &ClientContext,
+    context: &DecisionContext<'_>,
+    client: &ClientContext,
     contact: &Contact,
 ) -> Outcome<Boot> {
-    if let Some(boot) = repeated(machine, rules, who, contact) {
+    if let Some(boot) = cached_answer(machine, context, client, contact) {
         return Outcome { machine: machine.clone(), events: Vec::new(), answer: boot };
     }
     let mut machine = machine.clone();
-    machine.seen(who);
-    let unfinished = machine.open_cycle().map(|cycle| cycle.stage);
+    machine.mark_seen(client);
+    let interrupted_stage = machine.open_cycle().map(|cycle| cycle.stage);
     machine.close_cycle(Stage::Lost);
     let silent = machine.silent_boots();
-    let (boot, failure) = decide_or_stall(&mut machine, rules, who, silent);
-    open_cycle(&mut machine, who, &boot, Stage::Offered);
+    let (boot, failure) = evaluate_or_stall(&mut machine, context, client, silent);
+    open_cycle(&mut machine, client, &boot, Stage::Offered);
     if let Some(cycle) = machine.open_cycle_mut() {
         cycle.is_tokenless = contact.is_tokenless;
         cycle.silent_before = silent;
     }
-    let answered = CachedAnswer {
+    let answer = CachedAnswer {
         nonce: contact.nonce.clone(),
-        ip: who.ip.clone(),
-        at: who.now,
+        ip: client.ip.clone(),
+        at: client.now,
         boot: boot.clone(),
     };
     if machine.answers.len() >= ANSWERS_MAX {
         machine.answers.remove(0);
     }
-    machine.answers.push(answered);
+    machine.answers.push(answer);
     let mut events: Vec<NewEvent> = failure.into_iter().collect();
     for event in &events {
-        machine.remember(who.now, event.kind);
+        machine.remember_event(client.now, event.kind);
     }
-    let image_name = machine.image_ref.as_ref().and_then(|image| rules.names.get(image));
-    events.push(offered(&machine, who, &boot, unfinished, image_name));
+    let image_name = machine.image_ref.as_ref().and_then(|image| context.names.get(image));
+    events.push(offer_event(&machine, client, &boot, interrupted_stage, image_name));
     Outcome { machine, events, answer: boot }
 }
 
-/// Opens a cycle, if the machine is sent to the live environment.
+/// Opens a cycle if the machine boots the live environment; true if so.
 pub(super) fn open_cycle(
     machine: &mut Machine,
-    who: &ClientContext,
+    client: &ClientContext,
     boot: &Boot,
     stage: Stage,
 ) -> bool {
     let Boot::Live { token, fallback, .. } = boot else { return false };
     machine.cycle = Some(Cycle {
         token: token.clone(),
-        opened_at: who.now,
-        opened_by: who.ip.clone(),
+        opened_at: client.now,
+        opened_by: client.ip.clone(),
         stage,
         is_tokenless: false,
         fallback: fallback.clone(),
         has_inventory: false,
         order: None,
         progress: None,
-        heard_at: who.now,
+        heard_at: client.now,
         is_past: false,
         silent_before: 0,
     });
     true
 }
 
-/// A nonce that comes again after so long, in milliseconds, is one that somebody has written into a
-/// script of their own.
+/// How long a nonce identifies one boot, in milliseconds. A nonce that is used for longer is part
+/// of a script that somebody has written.
 const NONCE_MS: i64 = 10 * 60 * 1000;
 
-/// The answer that this boot of the machine has been given already.
-fn repeated(
+/// The answer that an earlier contact of the same boot got.
+fn cached_answer(
     machine: &Machine,
-    rules: &DecisionContext<'_>,
-    who: &ClientContext,
+    context: &DecisionContext<'_>,
+    client: &ClientContext,
     contact: &Contact,
 ) -> Option<Boot> {
-    let is_near = |answer: &&CachedAnswer, ms: i64| (0..ms).contains(&who.now.ms_since(answer.at));
+    let is_recent =
+        |answer: &&CachedAnswer, ms: i64| (0..ms).contains(&client.now.ms_since(answer.at));
     let same = match &contact.nonce {
         Some(_) => machine
             .answers
             .iter()
-            .find(|answer| answer.nonce == contact.nonce && is_near(answer, NONCE_MS)),
-        // only the last one: whatever came between was another boot
+            .find(|answer| answer.nonce == contact.nonce && is_recent(answer, NONCE_MS)),
+        // only the last answer: an answer in between belongs to another boot
         None => {
             let last = machine.answers.last();
             last.filter(|last| {
-                last.nonce.is_none() && last.ip == who.ip && is_near(last, rules.window_ms)
+                last.nonce.is_none() && last.ip == client.ip && is_recent(last, context.window_ms)
             })
         }
     };
     same.map(|answer| answer.boot.clone())
 }
 
-/// What the plan says; but a machine whose live environment never starts is not sent there for
-/// ever.
-fn decide_or_stall(
+/// Evaluates the plan, unless the machine is stalled. Stalls the machine when its plan sends it to
+/// a live environment that did not start in the last `silent` boots.
+fn evaluate_or_stall(
     machine: &mut Machine,
-    rules: &DecisionContext<'_>,
-    who: &ClientContext,
+    context: &DecisionContext<'_>,
+    client: &ClientContext,
     silent: u32,
 ) -> (Boot, Option<NewEvent>) {
     if machine.is_stalled() {
         return (Boot::Failed { reason: STALLED.into() }, None);
     }
     let before = machine.state.clone();
-    let (boot, failure) = decide(machine, rules, who);
-    let is_too_often = rules.silent_boots_max > 0 && silent >= rules.silent_boots_max;
-    if !is_too_often || !matches!(boot, Boot::Live { .. }) {
+    let (boot, failure) = evaluate_boot(machine, context, client);
+    let is_limit_reached = context.silent_boots_max > 0 && silent >= context.silent_boots_max;
+    if !is_limit_reached || !matches!(boot, Boot::Live { .. }) {
         return (boot, failure);
     }
     machine.state = before;
@@ -175,50 +177,53 @@ fn decide_or_stall(
         machine.mac.as_str(),
         format!("{}: {reason}", machine.mac),
     )
-    .by(Actor::PxeClient, who.ip.as_deref())
+    .by(Actor::PxeClient, client.ip.as_deref())
     .with(json!({ "reason": reason, "boot_mode": machine.plan, "boots": silent }));
     (Boot::Failed { reason: STALLED.into() }, Some(event))
 }
 
-/// What a stalled machine shows.
+/// The message on the console of a stalled machine.
 const STALLED: &str =
     "stalled: the live environment did not start; save this machine on the server to try again";
 
-/// What the plan says, or what is safe when it says nothing.
-pub(super) fn decide(
+/// Evaluates `boot(m)`. When it fails, the machine boots its disk, or asks a person if the plan
+/// declares that; the event records the failure.
+pub(super) fn evaluate_boot(
     machine: &mut Machine,
-    rules: &DecisionContext<'_>,
-    who: &ClientContext,
+    context: &DecisionContext<'_>,
+    client: &ClientContext,
 ) -> (Boot, Option<NewEvent>) {
     if let Some(hold) = &machine.hold {
         return (Boot::Failed { reason: format!("on hold until it is saved: {hold}") }, None);
     }
     let before = machine.state.clone();
-    let (reason, event) = match rules.ask(machine, who, "boot", Vec::new()) {
-        Evaluation::Value(value) => match understand(&value, rules) {
+    let (reason, event) = match context.evaluate(machine, client, "boot", Vec::new()) {
+        Evaluation::Value(value) => match parse_boot(&value, context) {
             Ok(boot) => return (boot, None),
-            Err(why) => rules.nonsense(machine, who, "boot", &why),
+            Err(why) => context.invalid_value(machine, client, "boot", &why),
         },
-        Evaluation::Undefined => rules.nonsense(machine, who, "boot", "it does not define boot(m)"),
+        Evaluation::Undefined => {
+            context.invalid_value(machine, client, "boot", "it does not define boot(m)")
+        }
         Evaluation::Failed(reason, event) => (reason, event),
     };
     machine.state = before;
-    let boot = if rules.declared().asks_person_on_failure() {
-        Boot::Live { token: (rules.token)(), arguments: String::new(), fallback: Some(reason) }
+    let boot = if context.declared().asks_person_on_failure() {
+        Boot::Live { token: (context.token)(), arguments: String::new(), fallback: Some(reason) }
     } else {
         Boot::Failed { reason }
     };
     (boot, Some(*event))
 }
 
-fn understand(value: &Value, rules: &DecisionContext<'_>) -> Result<Boot, String> {
+fn parse_boot(value: &Value, context: &DecisionContext<'_>) -> Result<Boot, String> {
     let text = |name: &str| value[name].as_str().map(str::to_owned);
     match value["boot"].as_str() {
         Some("disk") => Ok(Boot::Disk { reason: text("reason") }),
         Some("live") => {
             let arguments = text("arguments").unwrap_or_default();
             check_arguments(&arguments)?;
-            Ok(Boot::Live { token: (rules.token)(), arguments, fallback: None })
+            Ok(Boot::Live { token: (context.token)(), arguments, fallback: None })
         }
         Some("firmware") => Ok(Boot::Firmware { reason: text("reason").unwrap_or_default() }),
         Some("chain") => {
@@ -239,13 +244,14 @@ fn understand(value: &Value, rules: &DecisionContext<'_>) -> Result<Boot, String
     }
 }
 
-/// Longer kernel command lines are cut by kernels.
+/// Kernels truncate longer command lines.
 const ARGUMENTS_BYTES_MAX: usize = 1024;
 
-/// Words of a kernel command line go into a script: they are plain words, or they are refused.
+/// Checks kernel arguments, which become part of an iPXE script.
 ///
 /// # Errors
-/// One sentence.
+/// What is wrong, as one sentence: too long, a character that a script could interpret, or an
+/// argument that only the server sets.
 pub fn check_arguments(arguments: &str) -> Result<(), String> {
     if arguments.len() > ARGUMENTS_BYTES_MAX {
         return Err(format!("kernel arguments have at most {ARGUMENTS_BYTES_MAX} bytes"));
@@ -253,7 +259,7 @@ pub fn check_arguments(arguments: &str) -> Result<(), String> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || " .,:;=_-+/@%*[]\"'".contains(c);
     match arguments.chars().find(|c| !is_plain(*c)) {
         Some(c) => Err(format!("kernel arguments cannot have {c:?}")),
-        None if arguments.split(' ').any(is_own_word) => {
+        None if arguments.split(' ').any(is_reserved) => {
             Err("kernel arguments that begin with bty. are the server's own, except bty.environment= and bty.ssh_key="
                 .into())
         }
@@ -261,15 +267,15 @@ pub fn check_arguments(arguments: &str) -> Result<(), String> {
     }
 }
 
-/// Words of the live environment that an operator or a plan sets. The server sets the others.
-const OPEN_WORDS: [&str; 2] = ["bty.environment=", "bty.ssh_key="];
+/// Arguments of the live environment that operators and plans may set; the server sets the others.
+const SETTABLE_ARGUMENTS: [&str; 2] = ["bty.environment=", "bty.ssh_key="];
 
-fn is_own_word(word: &str) -> bool {
-    let is_open = OPEN_WORDS.iter().any(|open| word.starts_with(open));
+fn is_reserved(word: &str) -> bool {
+    let is_open = SETTABLE_ARGUMENTS.iter().any(|open| word.starts_with(open));
     (word.starts_with("bty.") && !is_open) || word == "---" || word == "--"
 }
 
-/// What kind of answer it is, in the words of the log.
+/// The `offer_kind` of the event, in the vocabulary of the reference.
 fn offer_kind(machine: &Machine, boot: &Boot) -> String {
     match boot {
         Boot::Live { .. } => machine.plan.clone(),
@@ -281,11 +287,11 @@ fn offer_kind(machine: &Machine, boot: &Boot) -> String {
     }
 }
 
-fn offered(
+fn offer_event(
     machine: &Machine,
-    who: &ClientContext,
+    client: &ClientContext,
     boot: &Boot,
-    unfinished: Option<Stage>,
+    interrupted_stage: Option<Stage>,
     image_name: Option<&String>,
 ) -> NewEvent {
     let (offer, reason) = match boot {
@@ -297,12 +303,12 @@ fn offered(
     };
     let is_live = matches!(boot, Boot::Live { .. });
     let is_disk = matches!(boot, Boot::Disk { .. });
-    let interrupted = unfinished.is_some() && is_live;
+    let interrupted = interrupted_stage.is_some() && is_live;
     let is_inventory = machine.plan == bundled::INVENTORY;
     let flag = |is: bool| is.then_some(true);
     let kind = offer_kind(machine, boot);
     NewEvent::new("netboot.pxe.offered", machine.mac.as_str(), format!("{}: {kind}", machine.mac))
-        .by(Actor::PxeClient, who.ip.as_deref())
+        .by(Actor::PxeClient, client.ip.as_deref())
         .with(json!({
             "boot_mode": machine.plan, "offer": offer, "offer_kind": kind, "reason": reason,
             "sanboot_drive": machine.sanboot_drive, "bty_image_ref": machine.image_ref,

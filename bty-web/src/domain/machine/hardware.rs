@@ -1,13 +1,12 @@
-//! The few facts of a machine's hardware that plans choose by, from the tree that `lshw -json`
-//! prints.
+//! Facts about a machine's hardware that plans can read, from the output of `lshw -json`.
 
 use serde_json::{Value, json};
 
-/// Nesting beyond this is not looked at.
+/// Maximum depth of the tree; deeper nodes are ignored.
 const DEPTH_MAX: usize = 16;
 
-/// `vendor`, `product`, `version`, `serial`, `cpu`, `cpus`, `memory_bytes`; null for what the tree
-/// does not tell.
+/// An object with `vendor`, `product`, `version`, `serial`, `cpu`, `cpus` and `memory_bytes`. Facts
+/// that the tree does not contain are null.
 #[must_use]
 pub fn facts(lshw: &Value) -> Value {
     let root = match lshw {
@@ -27,7 +26,7 @@ pub fn facts(lshw: &Value) -> Value {
     })
 }
 
-/// Long text is of no use to a plan.
+/// Text, truncated to what is of use to a plan.
 fn text(value: &Value) -> Value {
     value.as_str().map_or(Value::Null, |text| text.chars().take(256).collect::<String>().into())
 }
@@ -93,7 +92,7 @@ mod tests {
             let found = facts(&tree);
             prop_assert!(found["cpus"].is_u64());
             prop_assert!(["vendor", "product", "serial"].iter().all(|name| found[*name].is_null() || found[*name].is_string()));
-            // what a plan declares is foreign too
+            // the value of declare() comes from outside too
             let _ = crate::domain::plan::Declared::parse(&tree);
         }
     }

@@ -1,43 +1,43 @@
-//! The live environment asks for its plan.
+//! The order of a boot cycle: what the live environment does.
 
 use serde_json::{Value, json};
 
-use super::contact::{decide, open_cycle};
+use super::contact::{evaluate_boot, open_cycle};
 use super::{ClientContext, Machine, OrderSummary, Outcome, Stage};
 use crate::domain::event::{Actor, NewEvent};
 use crate::domain::image_route::ImageRoute;
 use crate::domain::plan::evaluate::{DecisionContext, Evaluation};
 
-/// What the live environment is to do.
+/// What a live environment has to do.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Order {
-    /// `flash`, `interactive`, `inventory` or `exit`.
+    /// The kind of work.
     pub mode: Mode,
-    /// What `plan(m)` gave: what `run(p)` is called with.
+    /// The value of `plan(m)`, with which the live environment calls `run(p)`.
     pub value: Value,
-    /// Token of the cycle; empty when there is none.
+    /// Token of the boot cycle; empty for clients that may not have it.
     pub token: String,
-    /// Why it is not what the plan says.
+    /// Why the order differs from what the plan says.
     pub reason: Option<String>,
 }
 
-/// What is done in the live environment.
+/// The kind of work in a live environment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// An image is written to a disk.
+    /// Write an image to a disk.
     Flash,
-    /// A person is asked.
+    /// Ask a person.
     Interactive,
-    /// The inventory is posted; then the machine reboots.
+    /// Post the inventory and reboot.
     Inventory,
-    /// Nothing.
+    /// Reboot.
     Exit,
-    /// What `run(p)` says, which is none of these.
+    /// Run `run(p)` of the plan, which is neither of these.
     Script,
 }
 
 impl Mode {
-    /// As it is written.
+    /// The name in the API.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -50,42 +50,43 @@ impl Mode {
     }
 }
 
-/// Decides what the live environment of `machine` is to do. `token` is what it has from its kernel
-/// command line.
+/// Decides what the live environment of `machine` has to do. `token` is the one on its kernel
+/// command line, if any.
 #[must_use]
-pub fn order(
+pub fn decide_order(
     machine: &Machine,
-    rules: &DecisionContext<'_>,
-    who: &ClientContext,
+    context: &DecisionContext<'_>,
+    client: &ClientContext,
     token: Option<&str>,
 ) -> Outcome<Order> {
     let mut machine = machine.clone();
-    machine.seen(who);
+    machine.mark_seen(client);
     let mut events = Vec::new();
     let answer = match cycle_match(&machine, token) {
-        CycleMatch::Open => work(&mut machine, rules, who, token, &mut events),
-        CycleMatch::None => match fresh(&mut machine, rules, who, &mut events) {
-            true => work(&mut machine, rules, who, None, &mut events),
-            false => nothing(Mode::Exit, None),
+        CycleMatch::Open => evaluate_order(&mut machine, context, client, token, &mut events),
+        CycleMatch::None => match open_cycle_by_plan(&mut machine, context, client, &mut events) {
+            true => evaluate_order(&mut machine, context, client, None, &mut events),
+            false => empty_order(Mode::Exit, None),
         },
-        // asked again, it is told again what does no harm: the machine reboots
-        CycleMatch::Done if is_inventory(&machine) => nothing(Mode::Inventory, None),
-        CycleMatch::Done => nothing(Mode::Exit, Some("this boot's order is done".into())),
-        CycleMatch::Failed => interactive(
-            who,
+        // a repeated order for an inventory is harmless: the machine reboots
+        CycleMatch::Done if is_inventory(&machine) => empty_order(Mode::Inventory, None),
+        CycleMatch::Done => empty_order(Mode::Exit, Some("this boot's order is done".into())),
+        CycleMatch::Failed => interactive_order(
+            client,
             "this boot's order has failed already; the next network boot tries again".into(),
         ),
-        CycleMatch::Foreign => {
-            interactive(who, "this boot is over: the machine has booted again meanwhile".into())
-        }
+        CycleMatch::Foreign => interactive_order(
+            client,
+            "this boot is over: the machine has booted again meanwhile".into(),
+        ),
     };
     if machine.has_done_inventory() {
         machine.close_cycle(Stage::Done);
     }
     for event in &events {
-        machine.remember(who.now, event.kind);
+        machine.remember_event(client.now, event.kind);
     }
-    events.push(order_event(&machine, who, &answer));
+    events.push(order_event(&machine, client, &answer));
     Outcome { machine, events, answer }
 }
 
@@ -97,15 +98,18 @@ fn is_inventory(machine: &Machine) -> bool {
         .is_some_and(|order| order.mode == "inventory")
 }
 
-/// How who asks stands to the cycle of the machine.
+/// How a request relates to the machine's boot cycle.
 enum CycleMatch {
-    /// It is its open cycle.
+    /// It belongs to the open cycle.
     Open,
-    /// It has none: it was not sent here by a contact, or an operator has saved meanwhile.
+    /// It belongs to no cycle: no contact has sent the machine here, or an operator has saved it
+    /// since.
     None,
+    /// It belongs to a completed cycle.
     Done,
+    /// It belongs to a failed cycle.
     Failed,
-    /// It has another one than the machine.
+    /// It belongs to another cycle than the machine's.
     Foreign,
 }
 
@@ -127,67 +131,67 @@ fn cycle_match(machine: &Machine, token: Option<&str>) -> CycleMatch {
     }
 }
 
-/// A live environment that no contact has sent: what would a contact say? True when it says that
-/// there is something to do.
-fn fresh(
+/// For a live environment that no contact has sent: opens a cycle if the plan would have sent the
+/// machine here; true if so.
+fn open_cycle_by_plan(
     machine: &mut Machine,
-    rules: &DecisionContext<'_>,
-    who: &ClientContext,
+    context: &DecisionContext<'_>,
+    client: &ClientContext,
     events: &mut Vec<NewEvent>,
 ) -> bool {
-    let (boot, failure) = decide(machine, rules, who);
+    let (boot, failure) = evaluate_boot(machine, context, client);
     events.extend(failure);
-    open_cycle(machine, who, &boot, Stage::Booting)
+    open_cycle(machine, client, &boot, Stage::Booting)
 }
 
-fn work(
+fn evaluate_order(
     machine: &mut Machine,
-    rules: &DecisionContext<'_>,
-    who: &ClientContext,
+    context: &DecisionContext<'_>,
+    client: &ClientContext,
     token: Option<&str>,
     events: &mut Vec<NewEvent>,
 ) -> Order {
     if let Some(why) = machine.open_cycle().and_then(|cycle| cycle.fallback.clone()) {
-        // whatever plan(m) says: nothing is written after boot(m) has failed
-        return with_cycle(machine, who, token, interactive(who, why));
+        // plan(m) is not evaluated: after boot(m) has failed, nothing must be written
+        return attach_to_cycle(machine, client, token, interactive_order(client, why));
     }
     let before = machine.state.clone();
-    let (order, failure) = match rules.ask(machine, who, "plan", Vec::new()) {
-        Evaluation::Value(value) => match understand(value, rules) {
+    let (order, failure) = match context.evaluate(machine, client, "plan", Vec::new()) {
+        Evaluation::Value(value) => match parse_order(value, context) {
             Ok(order) => (order, None),
             Err(why) => {
                 machine.state = before;
-                let (reason, event) = rules.nonsense(machine, who, "plan", &why);
-                (interactive(who, reason), Some(event))
+                let (reason, event) = context.invalid_value(machine, client, "plan", &why);
+                (interactive_order(client, reason), Some(event))
             }
         },
-        Evaluation::Undefined => (nothing(Mode::Exit, None), None),
-        Evaluation::Failed(reason, event) => (interactive(who, reason), Some(event)),
+        Evaluation::Undefined => (empty_order(Mode::Exit, None), None),
+        Evaluation::Failed(reason, event) => (interactive_order(client, reason), Some(event)),
     };
     events.extend(failure.map(|event| *event));
-    with_cycle(machine, who, token, order)
+    attach_to_cycle(machine, client, token, order)
 }
 
-/// Takes note of the order in the cycle, and of the cycle in the order.
-fn with_cycle(
+/// Records the order in the cycle, and gives its token to clients that may have it.
+fn attach_to_cycle(
     machine: &mut Machine,
-    who: &ClientContext,
+    client: &ClientContext,
     token: Option<&str>,
     mut order: Order,
 ) -> Order {
     let Some(cycle) = machine.cycle.as_mut() else { return order };
     cycle.stage = Stage::Working;
-    cycle.heard_at = who.now;
-    cycle.order = Some(ordered(&order));
-    let is_opener = cycle.opened_by == who.ip;
-    // the token is for who has it already, and for who opened the cycle
+    cycle.heard_at = client.now;
+    cycle.order = Some(summarize(&order));
+    let is_opener = cycle.opened_by == client.ip;
+    // only a client that has the token already, or has opened the cycle, gets it
     if token.is_some() || is_opener {
         order.token.clone_from(&cycle.token);
     }
     order
 }
 
-fn ordered(order: &Order) -> OrderSummary {
+fn summarize(order: &Order) -> OrderSummary {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     OrderSummary {
         mode: order.mode.as_str().to_owned(),
@@ -198,16 +202,17 @@ fn ordered(order: &Order) -> OrderSummary {
     }
 }
 
-fn nothing(mode: Mode, reason: Option<String>) -> Order {
+fn empty_order(mode: Mode, reason: Option<String>) -> Order {
     Order { mode, value: json!({}), token: String::new(), reason }
 }
 
-fn interactive(who: &ClientContext, reason: String) -> Order {
-    let value = json!({ "mode": "interactive", "catalog": format!("{}/catalog.toml", who.base) });
+fn interactive_order(client: &ClientContext, reason: String) -> Order {
+    let value =
+        json!({ "mode": "interactive", "catalog": format!("{}/catalog.toml", client.base) });
     Order { mode: Mode::Interactive, value, token: String::new(), reason: Some(reason) }
 }
 
-fn understand(mut value: Value, rules: &DecisionContext<'_>) -> Result<Order, String> {
+fn parse_order(mut value: Value, context: &DecisionContext<'_>) -> Result<Order, String> {
     let is_text = |value: &Value| value.as_str().is_some_and(|text| !text.trim().is_empty());
     let mode = match value["mode"].as_str() {
         Some("interactive") => Mode::Interactive,
@@ -233,7 +238,7 @@ fn understand(mut value: Value, rules: &DecisionContext<'_>) -> Result<Order, St
             }
             Mode::Flash
         }
-        None if rules.plan.is_some_and(|plan| plan.declared.runs) => Mode::Script,
+        None if context.plan.is_some_and(|plan| plan.declared.runs) => Mode::Script,
         None => {
             return Err(
                 "plan(m) gave neither an image and a disk nor a mode, and there is no run(p)"
@@ -241,7 +246,8 @@ fn understand(mut value: Value, rules: &DecisionContext<'_>) -> Result<Order, St
             );
         }
     };
-    if let Some(src) = value["image"]["ref"].as_str().and_then(|image| rules.resolved.get(image)) {
+    if let Some(src) = value["image"]["ref"].as_str().and_then(|image| context.resolved.get(image))
+    {
         value["image"]["src"] = src.as_str().into();
     }
     if bty_script::plan::literal(&value).is_err() {
@@ -253,7 +259,7 @@ fn understand(mut value: Value, rules: &DecisionContext<'_>) -> Result<Order, St
 /// Kind of the event that records an order.
 const ORDER_GIVEN: &str = "netboot.pxe.plan";
 
-fn order_event(machine: &Machine, who: &ClientContext, order: &Order) -> NewEvent {
+fn order_event(machine: &Machine, client: &ClientContext, order: &Order) -> NewEvent {
     let kind = match (order.mode, &order.reason) {
         (Mode::Interactive, Some(_)) => "plan:interactive:flash-unresolved".to_owned(),
         (Mode::Interactive, None) => "plan:interactive:tui".to_owned(),
@@ -262,7 +268,7 @@ fn order_event(machine: &Machine, who: &ClientContext, order: &Order) -> NewEven
     };
     let image = &order.value["image"];
     NewEvent::new(ORDER_GIVEN, machine.mac.as_str(), format!("{}: {kind}", machine.mac))
-        .by(Actor::PxeClient, who.ip.as_deref())
+        .by(Actor::PxeClient, client.ip.as_deref())
         .with(json!({
             "boot_mode": machine.plan, "mode": order.mode.as_str(), "plan_kind": kind, "reason": order.reason,
             "bty_image_ref": image["ref"], "image_name": image["name"], "image": image["src"],

@@ -1,4 +1,4 @@
-//! The live environment tells how far it is, how it ended, and what hardware it is on.
+//! Reports of live environments: progress, results and inventories.
 
 use bty_script::plan::{FlashedDisk, Report};
 use serde_json::{Value, json};
@@ -8,44 +8,45 @@ use crate::domain::event::{Actor, NewEvent};
 use crate::domain::plan::evaluate::{DecisionContext, Evaluation};
 use crate::domain::secret::is_same;
 
-/// What a machine is told about its report.
+/// What becomes of a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Receipt {
-    /// It counts.
+    /// The report is recorded.
     Accepted,
-    /// It has been told before; nothing changes.
+    /// The report repeats an earlier one and changes nothing.
     Repeated,
-    /// It does not count: why.
+    /// The report is refused, for this reason.
     Refused(String),
 }
 
-/// Takes a report of a machine. Only an open cycle is completed, and only once.
+/// Applies a report to the machine that it is about. A result completes only an open cycle, and
+/// only once.
 #[must_use]
-pub fn report(
+pub fn apply_report(
     machine: &Machine,
-    rules: &DecisionContext<'_>,
-    who: &ClientContext,
+    context: &DecisionContext<'_>,
+    client: &ClientContext,
     token: Option<&str>,
     report: &Report,
 ) -> Outcome<Receipt> {
     let mut after = machine.clone();
     let mut events = Vec::new();
-    let answer = match (belongs(machine, who, token), report.status.as_str()) {
-        (Belongs::Open, "progress") => {
-            after.seen(who);
+    let answer = match (match_report(machine, client, token), report.status.as_str()) {
+        (ReportMatch::Open, "progress") => {
+            after.mark_seen(client);
             if let Some(cycle) = after.cycle.as_mut() {
                 cycle.progress =
                     serde_json::to_value(&report.progress).ok().filter(|value| !value.is_null());
-                cycle.heard_at = who.now;
+                cycle.heard_at = client.now;
             }
             Receipt::Accepted
         }
-        (Belongs::Open, _) => {
-            after.seen(who);
-            end(&mut after, rules, who, report, &mut events);
+        (ReportMatch::Open, _) => {
+            after.mark_seen(client);
+            close_with_report(&mut after, context, client, report, &mut events);
             Receipt::Accepted
         }
-        (Belongs::Closed(stage), status) => {
+        (ReportMatch::Closed(stage), status) => {
             let same = matches!(
                 (stage, status),
                 (Stage::Done, "done") | (Stage::Failed, "failed") | (_, "progress")
@@ -53,54 +54,57 @@ pub fn report(
             if same {
                 Receipt::Repeated
             } else if stage == Stage::Superseded && status == "done" {
-                // it is over and true, but not what the machine is bound to now
-                after.seen(who);
-                overtaken(&mut after, who, report, &mut events);
+                // the flash is a fact, but it does not fulfill the new assignment
+                after.mark_seen(client);
+                record_overtaken(&mut after, client, report, &mut events);
                 Receipt::Accepted
             } else {
-                refused(
+                refuse(
                     &after,
-                    who,
+                    client,
                     report,
                     &format!("the boot cycle is {stage:?} already").to_lowercase(),
                     &mut events,
                 )
             }
         }
-        (Belongs::Foreign(why), "progress") => Receipt::Refused(why.to_owned()),
-        (Belongs::Foreign(why), _) => refused(&after, who, report, why, &mut events),
+        (ReportMatch::Foreign(why), "progress") => Receipt::Refused(why.to_owned()),
+        (ReportMatch::Foreign(why), _) => refuse(&after, client, report, why, &mut events),
     };
     Outcome { machine: after, events, answer }
 }
 
-/// How a report belongs to the machine.
-enum Belongs {
+/// How a report relates to the machine's boot cycle.
+enum ReportMatch {
+    /// It belongs to the open cycle.
     Open,
+    /// It belongs to the machine's cycle, which has closed.
     Closed(Stage),
+    /// It belongs to no cycle of the machine, for this reason.
     Foreign(&'static str),
 }
 
-fn belongs(machine: &Machine, who: &ClientContext, token: Option<&str>) -> Belongs {
+fn match_report(machine: &Machine, client: &ClientContext, token: Option<&str>) -> ReportMatch {
     let Some(cycle) = &machine.cycle else {
-        return Belongs::Foreign("no boot cycle is open for this machine");
+        return ReportMatch::Foreign("no boot cycle is open for this machine");
     };
     let is_own = match token {
         Some(token) => is_same(token, &cycle.token),
-        None => cycle.is_tokenless && cycle.opened_by == who.ip,
+        None => cycle.is_tokenless && cycle.opened_by == client.ip,
     };
     match (is_own, token) {
-        (true, _) if cycle.stage.is_open() => Belongs::Open,
-        (true, _) => Belongs::Closed(cycle.stage),
+        (true, _) if cycle.stage.is_open() => ReportMatch::Open,
+        (true, _) => ReportMatch::Closed(cycle.stage),
         (false, Some(_)) => {
-            Belongs::Foreign("the report names another boot cycle than the machine's")
+            ReportMatch::Foreign("the report names another boot cycle than the machine's")
         }
-        (false, None) => Belongs::Foreign("the report does not name the machine's boot cycle"),
+        (false, None) => ReportMatch::Foreign("the report does not name the machine's boot cycle"),
     }
 }
 
-fn refused(
+fn refuse(
     machine: &Machine,
-    who: &ClientContext,
+    client: &ClientContext,
     report: &Report,
     why: &str,
     events: &mut Vec<NewEvent>,
@@ -109,17 +113,17 @@ fn refused(
     let event = NewEvent::new("pxe.client.refused", machine.mac.as_str(), summary);
     events.push(
         event
-            .by(Actor::PxeClient, who.ip.as_deref())
+            .by(Actor::PxeClient, client.ip.as_deref())
             .with(json!({ "status": report.status, "reason": why })),
     );
     Receipt::Refused(why.to_owned())
 }
 
-/// An operator has saved the machine while it was being flashed: the flash is a fact, and no
-/// completion of the new binding.
-fn overtaken(
+/// Records a flash that ended after an operator has saved the machine. It does not complete the new
+/// assignment.
+fn record_overtaken(
     machine: &mut Machine,
-    who: &ClientContext,
+    client: &ClientContext,
     report: &Report,
     events: &mut Vec<NewEvent>,
 ) {
@@ -128,42 +132,42 @@ fn overtaken(
         cycle.stage = Stage::Done;
         cycle.order.clone()
     });
-    if let Some(flashed) = flashed(who, order.as_ref(), &report.disks, needs_proof) {
+    if let Some(flashed) = flashed_by(client, order.as_ref(), &report.disks, needs_proof) {
         let summary = format!(
             "{}: flashed, but it was saved meanwhile; the new binding is still to be done",
             machine.mac
         );
         let details =
             json!({ "is_overtaken": true, "disks": report.disks, "bty_image_ref": flashed.image });
-        events.push(said(machine, who, "machine.flashed", summary, details));
+        events.push(machine_event(machine, client, "machine.flashed", summary, details));
         machine.flashed = Some(flashed);
-        machine.remember(who.now, "machine.flashed");
+        machine.remember_event(client.now, "machine.flashed");
     }
 }
 
-fn said(
+fn machine_event(
     machine: &Machine,
-    who: &ClientContext,
+    client: &ClientContext,
     kind: &'static str,
     summary: String,
     details: Value,
 ) -> NewEvent {
     NewEvent::new(kind, machine.mac.as_str(), summary)
-        .by(Actor::PxeClient, who.ip.as_deref())
+        .by(Actor::PxeClient, client.ip.as_deref())
         .with(details)
 }
 
-/// The end of the open cycle.
-fn end(
+/// Closes the open cycle with the result of a report.
+fn close_with_report(
     machine: &mut Machine,
-    rules: &DecisionContext<'_>,
-    who: &ClientContext,
+    context: &DecisionContext<'_>,
+    client: &ClientContext,
     report: &Report,
     events: &mut Vec<NewEvent>,
 ) {
     let order = machine.cycle.as_ref().and_then(|cycle| cycle.order.clone());
     let mac = machine.mac.clone();
-    // the reference's live environment cannot say what it has written
+    // the reference's live environment does not report what it has written
     let needs_proof = machine.cycle.as_ref().is_some_and(|cycle| !cycle.is_tokenless);
     let wrong = wrong_disk(order.as_ref(), &report.disks, needs_proof);
     let (kind, stage, summary, details) = if report.status != "done" || wrong.is_some() {
@@ -171,7 +175,7 @@ fn end(
             wrong.or_else(|| report.reason.clone()).unwrap_or_else(|| "no reason was given".into());
         let details = json!({ "reason": reason, "boot_mode": machine.plan, "disks": report.disks });
         ("machine.flash_failed", Stage::Failed, format!("{mac}: failed: {reason}"), details)
-    } else if let Some(flashed) = flashed(who, order.as_ref(), &report.disks, needs_proof) {
+    } else if let Some(flashed) = flashed_by(client, order.as_ref(), &report.disks, needs_proof) {
         let serial = flashed.serial.as_deref().unwrap_or("its disk");
         let image = order.as_ref().and_then(|order| order.image_name.clone());
         let summary = format!("{mac}: {} is on {serial}", image.as_deref().unwrap_or("an image"));
@@ -191,37 +195,39 @@ fn end(
         )
     };
     machine.close_cycle(stage);
-    machine.remember(who.now, kind);
-    events.push(said(machine, who, kind, summary, details.clone()));
-    tell_plan(machine, rules, who, kind, &details, events);
+    machine.remember_event(client.now, kind);
+    events.push(machine_event(machine, client, kind, summary, details.clone()));
+    notify_plan(machine, context, client, kind, &details, events);
 }
 
-/// Tells the plan what happened. A plan that fails here cannot be trusted with the next contact.
-pub(super) fn tell_plan(
+/// Evaluates `on(m, event)`. A failure puts the machine on hold: the plan may have missed a
+/// completed flash, and would flash the disk again at every boot.
+pub(super) fn notify_plan(
     machine: &mut Machine,
-    rules: &DecisionContext<'_>,
-    who: &ClientContext,
+    context: &DecisionContext<'_>,
+    client: &ClientContext,
     kind: &str,
     details: &Value,
     events: &mut Vec<NewEvent>,
 ) {
-    let event = json!({ "kind": kind, "at": who.now.seconds(), "details": details });
-    if let Evaluation::Failed(reason, event) = rules.ask(machine, who, "on", vec![event]) {
+    let event = json!({ "kind": kind, "at": client.now.seconds(), "details": details });
+    if let Evaluation::Failed(reason, event) = context.evaluate(machine, client, "on", vec![event])
+    {
         machine.hold = Some(format!("its plan failed in on(m, {kind}): {reason}"));
-        machine.remember(who.now, event.kind);
+        machine.remember_event(client.now, event.kind);
         events.push(*event);
     }
 }
 
-/// What was flashed, when something was: what the report proves, or what was ordered when the
-/// report can only say that it is done.
-fn flashed(
-    who: &ClientContext,
+/// The flash that a report proves; `None` when nothing was flashed. Without `needs_proof`, the
+/// order stands for a report that names no disks.
+fn flashed_by(
+    client: &ClientContext,
     order: Option<&OrderSummary>,
     disks: &[FlashedDisk],
     needs_proof: bool,
 ) -> Option<Flashed> {
-    let may_have = order
+    let is_trusted = order
         .is_some_and(|order| matches!(order.mode.as_str(), "flash" | "interactive"))
         && !needs_proof;
     let proof = match order.and_then(|order| order.serial.as_deref()) {
@@ -230,13 +236,13 @@ fn flashed(
     };
     match (proof, order) {
         (Some(disk), order) => Some(Flashed {
-            at: who.now,
+            at: client.now,
             image: order.and_then(|order| order.image_ref.clone()),
             sha256: disk.sha256.map(|digest| digest.to_string()).or_else(|| order?.sha256.clone()),
             serial: disk.serial.clone(),
         }),
-        (None, Some(order)) if may_have => Some(Flashed {
-            at: who.now,
+        (None, Some(order)) if is_trusted => Some(Flashed {
+            at: client.now,
             image: order.image_ref.clone(),
             sha256: order.sha256.clone(),
             serial: order.serial.clone(),
@@ -249,7 +255,7 @@ fn is_serial(disk: &FlashedDisk, serial: &str) -> bool {
     disk.serial.as_deref().map(str::trim) == Some(serial.trim())
 }
 
-/// Why the disks of a report are not what was ordered.
+/// Why the disks of a report do not match the order; `None` when they do.
 fn wrong_disk(
     order: Option<&OrderSummary>,
     disks: &[FlashedDisk],
@@ -272,30 +278,30 @@ fn wrong_disk(
     })
 }
 
-/// Takes the inventory of a machine. While a boot cycle is open, only that cycle changes what is
-/// known of the machine: anybody may post an inventory, and the disks that a plan chooses from must
-/// not change under it. Any other inventory is noted as an event.
+/// Applies an inventory. While a boot cycle is open, only an inventory of that cycle changes the
+/// machine: anybody on the network can post one, and the disks that a plan chooses from must not
+/// change under it. Every inventory is recorded as an event.
 #[must_use]
-pub fn inventory(
+pub fn apply_inventory(
     machine: &Machine,
-    rules: &DecisionContext<'_>,
-    who: &ClientContext,
+    context: &DecisionContext<'_>,
+    client: &ClientContext,
     token: Option<&str>,
-    posted: &Posted,
+    posted: &PostedInventory,
 ) -> Outcome<()> {
     let mut after = machine.clone();
     let counts = match machine.open_cycle() {
         None => token.is_none(),
         Some(cycle) => match token {
             Some(token) => is_same(token, &cycle.token),
-            // a stick posts it before its plan has told it the token: the address has to do
-            None => cycle.opened_by == who.ip,
+            // a machine on a stick posts it before it has the token; its address identifies it
+            None => cycle.opened_by == client.ip,
         },
     };
     if counts || machine.open_cycle().is_none() {
-        after.seen(who);
+        after.mark_seen(client);
         after.disks = Some(posted.disks.clone());
-        after.disks_at = Some(who.now);
+        after.disks_at = Some(client.now);
         if let Some(lshw) = &posted.lshw {
             after.hardware = hardware::facts(lshw);
         }
@@ -303,46 +309,46 @@ pub fn inventory(
     let disks = posted.disks.as_array().map_or(0, Vec::len);
     let details = json!({ "disks": disks, "has_lshw": posted.lshw.is_some(), "counts": counts });
     let plural = if disks == 1 { "disk" } else { "disks" };
-    let mut events = vec![said(
+    let mut events = vec![machine_event(
         &after,
-        who,
+        client,
         "machine.inventory",
         format!("{}: inventory, {disks} {plural}", after.mac),
         details.clone(),
     )];
-    after.remember(who.now, "machine.inventory");
+    after.remember_event(client.now, "machine.inventory");
     if counts {
         if let Some(cycle) = after.cycle.as_mut().filter(|cycle| cycle.stage.is_open()) {
             cycle.has_inventory = true;
         }
-        // posted before the plan is asked for, it is the end only once that says so
+        // an inventory before the order ends the cycle only once the order asks for one
         if after.has_done_inventory() {
             after.close_cycle(Stage::Done);
         }
-        tell_plan(&mut after, rules, who, "machine.inventory", &details, &mut events);
+        notify_plan(&mut after, context, client, "machine.inventory", &details, &mut events);
     }
     Outcome { machine: after, events, answer: () }
 }
 
-/// An inventory as it was posted.
+/// An inventory as a live environment posts it.
 #[derive(Clone, Debug, Default)]
-pub struct Posted {
-    /// Disks, an array of maps.
+pub struct PostedInventory {
+    /// The disks: an array of objects.
     pub disks: Value,
-    /// The hardware as `lshw -json` shows it; none keeps the one before.
+    /// The output of `lshw -json`; `None` keeps the earlier one.
     pub lshw: Option<Value>,
 }
 
-/// The machine fetches the kernel or the initrd of its live environment.
+/// Records that the machine fetches a file of its live environment, which shows that it boots.
 #[must_use]
-pub fn artifact(
+pub fn record_artifact(
     machine: &Machine,
-    who: &ClientContext,
+    client: &ClientContext,
     token: Option<&str>,
     name: &str,
 ) -> Outcome<()> {
     let mut after = machine.clone();
-    after.seen(who);
+    after.mark_seen(client);
     let mut events = Vec::new();
     let is_own = after
         .open_cycle()
@@ -351,10 +357,10 @@ pub fn artifact(
         after.cycle.as_mut().filter(|cycle| is_own && cycle.stage == Stage::Offered)
     {
         cycle.stage = Stage::Booting;
-        cycle.heard_at = who.now;
+        cycle.heard_at = client.now;
         let summary = format!("{}: fetches the live environment", after.mac);
         let details = json!({ "boot_mode": after.plan, "artifact": name });
-        events.push(said(&after, who, "netboot.flasher.armed", summary, details));
+        events.push(machine_event(&after, client, "netboot.flasher.armed", summary, details));
     }
     Outcome { machine: after, events, answer: () }
 }

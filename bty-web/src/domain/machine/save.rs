@@ -1,30 +1,30 @@
-//! An operator binds a machine.
+//! A save: an operator assigns plan, image, disk and parameters to a machine.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::contact::check_arguments;
-use super::report::tell_plan;
+use super::report::notify_plan;
 use super::{ClientContext, Machine, Outcome, Stage};
 use crate::domain::event::{Actor, NewEvent};
 use crate::domain::plan::bundled;
 use crate::domain::plan::evaluate::DecisionContext;
 
-/// What an operator binds: all of it, or the defaults.
+/// The assignment of a machine: what an operator sets. Fields that are left out get defaults.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Binding {
     /// Reference of an image of the catalog: 64 hexadecimal digits.
     #[serde(default)]
     pub bty_image_ref: Option<String>,
-    /// At most 16, each of at most 64 letters, digits, blanks, `.`, `_` and `-`, beginning with a
-    /// letter or digit.
+    /// At most 16 labels, each of at most 64 letters, digits, blanks, `.`, `_` and `-`, beginning
+    /// with a letter or digit.
     #[serde(default)]
     pub labels: Vec<String>,
     /// Name of the plan.
     #[serde(default = "exit")]
     pub boot_mode: String,
-    /// The drive that BIOS machines boot from, `0x80` and the like.
+    /// The drive that BIOS machines boot from, such as `0x80`.
     #[serde(default)]
     pub sanboot_drive: Option<String>,
     /// Serial number of the disk that may be written, at most 128 characters.
@@ -34,7 +34,7 @@ pub struct Binding {
     #[serde(default)]
     #[schema(value_type = Object)]
     pub params: Map<String, Value>,
-    /// Further words on the kernel command line of the live environment.
+    /// Additional arguments on the kernel command line of the live environment.
     #[serde(default)]
     pub extra_args: String,
     /// Version of the live environment's files, which must be there; empty for the server's.
@@ -66,7 +66,7 @@ const LABEL_CHARS_MAX: usize = 64;
 const SERIAL_CHARS_MAX: usize = 128;
 
 impl Binding {
-    /// How `machine` is bound.
+    /// The assignment of `machine`.
     #[must_use]
     pub fn of(machine: &Machine) -> Self {
         Self {
@@ -81,7 +81,8 @@ impl Binding {
         }
     }
 
-    /// What is wrong with the text of it: all problems, each with its field.
+    /// All problems of the assignment that can be seen without the catalog and the plan, each with
+    /// its field.
     #[must_use]
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
@@ -143,18 +144,19 @@ fn is_drive(drive: &str) -> bool {
     })
 }
 
-/// Binds `machine`, or makes it. What a plan remembers is kept only when nothing of what it decides
-/// by has changed *and* something else has: a save that changes nothing orders again.
+/// Saves an assignment to `machine`, or to `new` for an unknown machine. A save is an order, which
+/// resets the state of the plan, unless it changes only fields that are not in [`ORDERING`]. A save
+/// that changes nothing is an order too: that is how an operator asks for another flash.
 #[must_use]
-pub fn save(
+pub fn apply_binding(
     machine: Option<&Machine>,
-    fresh: Machine,
-    rules: &DecisionContext<'_>,
-    who: &ClientContext,
+    new: Machine,
+    context: &DecisionContext<'_>,
+    client: &ClientContext,
     binding: &Binding,
 ) -> Outcome<()> {
     let before = machine.map(Binding::of);
-    let mut after = machine.cloned().unwrap_or(fresh);
+    let mut after = machine.cloned().unwrap_or(new);
     let mut labels = binding.labels.clone();
     labels.sort();
     labels.dedup();
@@ -169,7 +171,7 @@ pub fn save(
     after.netboot_version.clone_from(&binding.netboot_version);
     after.params.clone_from(&binding.params);
     after.labels.clone_from(&binding.labels);
-    after.updated_at = who.now;
+    after.updated_at = client.now;
     let is_order = machine.is_none()
         || changed.is_empty()
         || changed.iter().any(|field| ORDERING.contains(field));
@@ -185,7 +187,8 @@ pub fn save(
         "labels": after.labels, "sanboot_drive": after.sanboot_drive, "params": after.params,
         "extra_args": after.extra_args, "netboot_version": after.netboot_version, "changed": changed, "is_order": is_order,
     });
-    let event = NewEvent::new(kind, mac.as_str(), summary).by(Actor::Operator, who.ip.as_deref());
+    let event =
+        NewEvent::new(kind, mac.as_str(), summary).by(Actor::Operator, client.ip.as_deref());
     let mut events = vec![event.with(details.clone())];
     if is_order {
         after.hold = None;
@@ -193,22 +196,21 @@ pub fn save(
         after.answers.clear();
         after.close_cycle(Stage::Superseded);
     }
-    // another version of the live environment, or other words for its kernel, are a reason to try
-    // again too
+    // a stalled machine tries again after any save: another version of the live environment or
+    // other kernel arguments may help
     if let Some(cycle) =
         after.cycle.as_mut().filter(|cycle| is_order || cycle.stage == Stage::Stalled)
     {
         cycle.is_past = true;
     }
-    after.remember(who.now, kind);
+    after.remember_event(client.now, kind);
     let mut details = details;
     details["changed"] = changed.into();
-    tell_plan(&mut after, rules, who, "machine.saved", &details, &mut events);
+    notify_plan(&mut after, context, client, "machine.saved", &details, &mut events);
     Outcome { machine: after, events, answer: () }
 }
 
-/// A change of these is a new order; a change of the others leaves what the plan remembers as it
-/// is.
+/// Fields whose change is a new order. A change of other fields keeps the state of the plan.
 const ORDERING: [&str; 4] = ["boot_mode", "bty_image_ref", "target_disk_serial", "params"];
 
 fn differences(before: &Binding, after: &Binding) -> Vec<&'static str> {

@@ -1,41 +1,42 @@
-//! Where a machine is, in a sentence and in a word.
+//! The status of a machine, as a phase and in words.
 
 use super::Stage;
 
-/// The few facts that tell where a machine is: lists of thousands read no more of it.
+/// The few columns that the status of a machine follows from, so that lists of thousands of
+/// machines read no more.
 #[derive(Clone, Copy, Debug)]
 pub struct MachineStatus<'a> {
     /// Name of its plan.
     pub plan: &'a str,
-    /// Why it boots its disk and nothing else.
+    /// Why it is on hold.
     pub hold: Option<&'a str>,
-    /// Where its last boot cycle is.
+    /// Stage of its last boot cycle; `None` once that is past.
     pub stage: Option<Stage>,
-    /// What was ordered in that.
+    /// Mode of the order in that cycle.
     pub mode: Option<&'a str>,
 }
 
-/// What an operator has to think of a machine.
+/// The status of a machine in one word, by what an operator has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
-    /// Somebody has to look at it: it is on hold, has failed, was interrupted, or is stalled.
+    /// It needs attention: it is on hold, has failed, was interrupted, or is stalled.
     Trouble,
-    /// Its live environment is at work.
+    /// Its boot cycle is open.
     Working,
-    /// It waits for its next boot, where something is to be done.
+    /// Its plan has work for its next boot.
     Pending,
-    /// What was to be done is done.
+    /// Its order is completed.
     Done,
-    /// Nothing is to be done.
+    /// Its plan has no work for it.
     Idle,
 }
 
 impl Phase {
-    /// All of them, the most urgent first.
+    /// All phases, the most urgent first.
     pub const ALL: [Self; 5] =
         [Self::Trouble, Self::Working, Self::Pending, Self::Done, Self::Idle];
 
-    /// Its name, as in addresses.
+    /// The name in URLs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -49,7 +50,7 @@ impl Phase {
 }
 
 impl MachineStatus<'_> {
-    /// In a word.
+    /// The phase.
     #[must_use]
     pub fn phase(&self) -> Phase {
         match (self.hold, self.stage) {
@@ -65,8 +66,8 @@ impl MachineStatus<'_> {
         }
     }
 
-    /// In a sentence: `pending flash`, `live env running; awaiting flash`, `flashed; booting disk`
-    /// and their like. Empty when there is nothing to say.
+    /// The status in the words of the reference, such as `pending flash`,
+    /// `live env running; awaiting flash` or `flashed; booting disk`. Empty for an idle machine.
     #[must_use]
     pub fn text(&self) -> String {
         if let Some(why) = self.hold {

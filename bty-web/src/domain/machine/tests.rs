@@ -8,10 +8,10 @@ use bty_script::plan::{FlashedDisk, Report};
 use bty_script::{Engine, Limits, ScriptContext};
 use serde_json::{Value, json};
 
-use super::contact::{Boot, Contact, contact};
-use super::order::{Mode, Order, order};
-use super::report::{Posted, Receipt, inventory, report};
-use super::save::{Binding, save};
+use super::contact::{Boot, Contact, decide_boot};
+use super::order::{Mode, Order, decide_order};
+use super::report::{PostedInventory, Receipt, apply_inventory, apply_report};
+use super::save::{Binding, apply_binding};
 use super::*;
 use crate::domain::plan::evaluate::DecisionContext;
 use crate::domain::plan::{Plan, bundled, examine};
@@ -32,14 +32,14 @@ struct World {
     plan: Option<Plan>,
     tokens: std::sync::atomic::AtomicU32,
     silent_boots_max: u32,
-    who: ClientContext,
+    client: ClientContext,
     machine: Machine,
-    told: Vec<NewEvent>,
+    events: Vec<NewEvent>,
 }
 
 impl World {
     fn new(plan: &str) -> Self {
-        let who = ClientContext {
+        let client = ClientContext {
             ip: Some("10.0.0.9".into()),
             now: Time(1_764_000_000_000),
             base: "http://srv:8080".into(),
@@ -58,9 +58,9 @@ impl World {
             plan: None,
             tokens: 0.into(),
             silent_boots_max: 3,
-            machine: Machine::new("525400123456".parse().unwrap(), plan, who.now),
-            who,
-            told: Vec::new(),
+            machine: Machine::new("525400123456".parse().unwrap(), plan, client.now),
+            client,
+            events: Vec::new(),
         };
         world.use_plan(plan);
         world
@@ -96,7 +96,7 @@ impl World {
         let decide = |question: &bty_script::decide::Question<'_>| self.decider.decide(question);
         let token =
             || format!("token-{}", self.tokens.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
-        let rules = DecisionContext {
+        let context = DecisionContext {
             plan: self.plan.as_ref(),
             catalog: &self.catalog,
             resolved: &self.resolved,
@@ -107,51 +107,61 @@ impl World {
             zone: &jiff::tz::TimeZone::UTC,
             token: &token,
         };
-        let outcome = act(&self.machine, &rules, &self.who);
+        let outcome = act(&self.machine, &context, &self.client);
         self.machine = outcome.machine;
-        self.told = outcome.events;
-        self.who.now = self.who.now.plus_ms(1000);
+        self.events = outcome.events;
+        self.client.now = self.client.now.plus_ms(1000);
         outcome.answer
     }
 
     fn boot(&mut self, nonce: &str) -> Boot {
-        self.with(|m, rules, who| {
-            contact(m, rules, who, &Contact { nonce: Some(nonce.into()), is_tokenless: false })
+        self.with(|m, context, client| {
+            decide_boot(
+                m,
+                context,
+                client,
+                &Contact { nonce: Some(nonce.into()), is_tokenless: false },
+            )
         })
     }
 
     /// A contact that offers the reference's live environment, which knows no tokens.
     fn boot_reference(&mut self, nonce: &str) -> Boot {
-        self.with(|m, rules, who| {
-            contact(m, rules, who, &Contact { nonce: Some(nonce.into()), is_tokenless: true })
+        self.with(|m, context, client| {
+            decide_boot(
+                m,
+                context,
+                client,
+                &Contact { nonce: Some(nonce.into()), is_tokenless: true },
+            )
         })
     }
 
     fn order(&mut self, token: Option<&str>) -> Order {
-        self.with(|m, rules, who| order(m, rules, who, token))
+        self.with(|m, context, client| decide_order(m, context, client, token))
     }
 
     fn report(&mut self, token: Option<&str>, status: &str) -> Receipt {
         let disks = if status == "done" { vec![disk("S1")] } else { Vec::new() };
-        let told = Report { status: status.into(), disks, ..Report::default() };
-        self.with(|m, rules, who| report(m, rules, who, token, &told))
+        let events = Report { status: status.into(), disks, ..Report::default() };
+        self.with(|m, context, client| apply_report(m, context, client, token, &events))
     }
 
     fn inventory(&mut self, token: Option<&str>) {
-        let posted = Posted {
+        let posted = PostedInventory {
             disks: json!([{ "path": "/dev/sda", "serial": "S1", "size_bytes": 1 << 30 }]),
             lshw: None,
         };
-        self.with(|m, rules, who| inventory(m, rules, who, token, &posted));
+        self.with(|m, context, client| apply_inventory(m, context, client, token, &posted));
     }
 
     fn save(&mut self, binding: &Binding) {
         self.use_plan(&binding.boot_mode);
-        self.with(|m, rules, who| save(Some(m), m.clone(), rules, who, binding));
+        self.with(|m, context, client| apply_binding(Some(m), m.clone(), context, client, binding));
     }
 
     fn kinds(&self) -> Vec<&str> {
-        self.told.iter().map(|event| event.kind).collect()
+        self.events.iter().map(|event| event.kind).collect()
     }
 
     /// A boot that flashes, from the contact to the acknowledged end.
@@ -250,11 +260,11 @@ fn a_crash_is_never_taken_for_done_in_any_cycle() {
                 let token = live(&world.boot(&format!("{round}-{crash}")));
                 world.order(Some(&token));
             }
-            let offered = &world.told;
+            let offered = &world.events;
             assert!(!offered.is_empty());
             let token = live(&world.boot(&format!("{round}-last")));
-            assert_eq!(world.told[0].details["retry_after_armed_no_done"], true, "{plan}");
-            assert_eq!(world.told[0].details["image_name"], "debian", "{plan}");
+            assert_eq!(world.events[0].details["retry_after_armed_no_done"], true, "{plan}");
+            assert_eq!(world.events[0].details["image_name"], "debian", "{plan}");
             world.order(Some(&token));
             world.report(Some(&token), "done");
             assert!(is_disk(&world.boot(&format!("{round}-disk"))), "{plan}");
@@ -305,7 +315,7 @@ fn a_contact_that_is_repeated_gets_the_same_answer_and_changes_nothing() {
 fn a_nonce_that_never_changes_does_not_stop_a_machine_for_ever() {
     let mut world = World::bound("bty-flash-always");
     world.flash("fixed");
-    world.who.now = world.who.now.plus_ms(10 * 60 * 1000);
+    world.client.now = world.client.now.plus_ms(10 * 60 * 1000);
     assert!(is_disk(&world.boot("fixed")));
 }
 
@@ -313,10 +323,10 @@ fn a_nonce_that_never_changes_does_not_stop_a_machine_for_ever() {
 fn without_a_nonce_a_short_window_does_the_same() {
     let mut world = World::bound("bty-flash-always");
     let direct = |world: &mut World, after_ms: i64, ip: &str| {
-        world.who.now =
-            world.machine.answers.last().map_or(world.who.now, |last| last.at.plus_ms(after_ms));
-        world.who.ip = Some(ip.into());
-        world.with(|m, rules, who| contact(m, rules, who, &Contact::default()))
+        world.client.now =
+            world.machine.answers.last().map_or(world.client.now, |last| last.at.plus_ms(after_ms));
+        world.client.ip = Some(ip.into());
+        world.with(|m, context, client| decide_boot(m, context, client, &Contact::default()))
     };
     let first = direct(&mut world, 0, "10.0.0.9");
     assert_eq!(direct(&mut world, 2999, "10.0.0.9"), first);
@@ -356,23 +366,26 @@ fn the_reference_is_known_by_the_address_that_opened_the_cycle() {
     live(&world.boot_reference("1"));
     let order = world.order(None);
     assert_eq!(order.mode, Mode::Flash);
-    world.who.ip = Some("10.0.0.66".into());
+    world.client.ip = Some("10.0.0.66".into());
     assert!(matches!(world.report(None, "done"), Receipt::Refused(_)));
     assert_eq!(world.order(None).token, "", "the token is not for others");
-    world.who.ip = Some("10.0.0.9".into());
-    let told = Report { status: "done".into(), ..Report::default() };
-    assert_eq!(world.with(|m, rules, who| report(m, rules, who, None, &told)), Receipt::Accepted);
+    world.client.ip = Some("10.0.0.9".into());
+    let events = Report { status: "done".into(), ..Report::default() };
+    assert_eq!(
+        world.with(|m, context, client| apply_report(m, context, client, None, &events)),
+        Receipt::Accepted
+    );
     assert_eq!(world.kinds(), ["machine.flashed"]);
 }
 
 #[test]
 fn a_stranger_who_asks_for_the_plan_cannot_end_the_cycle_without_a_token_or_a_proof() {
     let mut world = World::bound("bty-flash-once");
-    world.who.ip = Some("10.0.0.66".into());
+    world.client.ip = Some("10.0.0.66".into());
     let order = world.order(None);
     let bare = Report { status: "done".into(), ..Report::default() };
     let done = |world: &mut World, token: Option<&str>| {
-        world.with(|m, rules, who| report(m, rules, who, token, &bare))
+        world.with(|m, context, client| apply_report(m, context, client, token, &bare))
     };
     assert!(
         matches!(done(&mut world, None), Receipt::Refused(_)),
@@ -391,18 +404,18 @@ fn an_inventory_of_a_stranger_changes_nothing_while_a_cycle_is_open() {
     let token = live(&world.boot("1"));
     world.inventory(Some(&token));
     let disks = world.machine.disks.clone();
-    let foreign = Posted {
+    let foreign = PostedInventory {
         disks: json!([{ "path": "/dev/sda", "serial": "EVIL", "size_bytes": 1 }]),
         lshw: None,
     };
     for (ip, token) in
         [("10.0.0.66", None), ("10.0.0.66", Some("made up")), ("10.0.0.9", Some("made up"))]
     {
-        world.who.ip = Some(ip.into());
-        world.with(|m, rules, who| inventory(m, rules, who, token, &foreign));
+        world.client.ip = Some(ip.into());
+        world.with(|m, context, client| apply_inventory(m, context, client, token, &foreign));
         assert_eq!(world.machine.disks, disks, "{ip} {token:?}");
         assert_eq!(world.kinds(), ["machine.inventory"], "it is on record");
-        assert_eq!(world.told[0].details["counts"], false);
+        assert_eq!(world.events[0].details["counts"], false);
     }
 }
 
@@ -417,7 +430,7 @@ fn a_save_during_a_flash_is_the_next_order_and_not_done_by_the_last_one() {
         Receipt::Accepted,
         "the machine must not report it for ever"
     );
-    assert_eq!(world.told[0].details["is_overtaken"], true);
+    assert_eq!(world.events[0].details["is_overtaken"], true);
     assert_eq!(world.machine.flashed.as_ref().unwrap().image, Some(image_ref(SRC)));
     let token = live(&world.boot("2"));
     assert_eq!(world.order(Some(&token)).value["image"]["src"], OTHER);
@@ -455,8 +468,8 @@ fn the_wrong_disk_or_the_wrong_image_is_no_completion() {
         let token = live(&world.boot("1"));
         world.order(Some(&token));
         let proof = FlashedDisk { sha256: sha256.map(|sha| sha.parse().unwrap()), ..disk(serial) };
-        let told = Report { status: "done".into(), disks: vec![proof], ..Report::default() };
-        world.with(|m, rules, who| report(m, rules, who, Some(&token), &told));
+        let events = Report { status: "done".into(), disks: vec![proof], ..Report::default() };
+        world.with(|m, context, client| apply_report(m, context, client, Some(&token), &events));
         assert_eq!(world.kinds(), ["machine.flash_failed"], "{serial}");
         live(&world.boot("2"));
     }
@@ -470,7 +483,7 @@ fn what_is_not_bound_is_not_flashed_and_says_why() {
         let mut world = World::new("bty-flash-once");
         world.save(&binding);
         let boot = world.boot("1");
-        (boot, world.told[0].details["offer_kind"].clone())
+        (boot, world.events[0].details["offer_kind"].clone())
     };
     let firmware = |reason: &str| Boot::Firmware { reason: reason.into() };
     assert_eq!(unbound(|b| b.bty_image_ref = None), (firmware("no_image"), json!("unknown")));
@@ -651,7 +664,7 @@ fn a_window_is_open_over_midnight_and_on_its_days() {
     let at = |time: &str, params: Value| {
         let mut world = World::bound("bty-window");
         world.machine.params = params.as_object().cloned().unwrap_or_default();
-        world.who.now = Time::parse(time).unwrap();
+        world.client.now = Time::parse(time).unwrap();
         !is_disk(&world.boot("1"))
     };
     // the 24th is a Tuesday
@@ -697,8 +710,9 @@ fn hardware_chooses_the_image_and_the_disk() {
     let post = |world: &mut World, token: &str, bytes: u64| {
         let usb = json!({ "path": "/dev/sdb", "serial": "USB", "size_bytes": 1 << 30, "removable": true });
         let disks = json!([{ "path": "/dev/sda", "serial": "S9", "size_bytes": bytes }, usb]);
-        let posted = Posted { disks, lshw: Some(json!({ "product": "Rack 9", "vendor": "ACME" })) };
-        world.with(|m, rules, who| inventory(m, rules, who, Some(token), &posted));
+        let posted =
+            PostedInventory { disks, lshw: Some(json!({ "product": "Rack 9", "vendor": "ACME" })) };
+        world.with(|m, context, client| apply_inventory(m, context, client, Some(token), &posted));
     };
     post(&mut world, &token, 50 << 30);
     let token = live(&world.boot("2"));

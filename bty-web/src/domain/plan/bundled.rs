@@ -1,18 +1,18 @@
-//! The plans in the box.
+//! The bundled plans.
 
 use std::sync::LazyLock;
 
 use super::{Plan, examine};
 
-/// Boots the disk.
+/// Name of the plan that boots the disk.
 pub const IPXE_EXIT: &str = "ipxe-exit";
-/// Takes the inventory; what unknown machines get.
+/// Name of the plan that takes the inventory; the default for unknown machines.
 pub const INVENTORY: &str = "bty-inventory";
 
-/// Those that order no write, whatever happens.
+/// Names of plans that never order a write.
 pub const HARMLESS: [&str; 3] = [IPXE_EXIT, INVENTORY, "bty-tui"];
 
-/// Name and text of every bundled plan, the least invasive first.
+/// Name and source of every bundled plan, the least invasive first.
 const ALL: [(&str, &str); 9] = [
     (IPXE_EXIT, include_str!("../plans/ipxe-exit.rhai")),
     (INVENTORY, include_str!("../plans/bty-inventory.rhai")),
@@ -38,7 +38,7 @@ static PLANS: LazyLock<Vec<Plan>> = LazyLock::new(|| {
     ALL.iter().map(plan).collect()
 });
 
-/// All of them.
+/// All bundled plans, the least invasive first.
 #[must_use]
 pub fn all() -> &'static [Plan] {
     &PLANS

@@ -1,7 +1,6 @@
-//! What has changed between two revisions, line by line.
+//! Differences between two revisions of a plan.
 
-/// The lines of a unified diff without context marks: `-` for what is gone, `+` for what is new, a
-/// blank for what stayed. Two equal texts have none.
+/// A unified diff with three lines of context; empty for equal texts.
 #[must_use]
 pub fn lines(before: &str, after: &str) -> String {
     if before == after {

@@ -1,4 +1,4 @@
-//! Asking a plan, and what becomes of it when it fails.
+//! Evaluating the functions of a plan, and recording their failures.
 
 use std::collections::HashMap;
 
@@ -11,44 +11,44 @@ use crate::domain::event::{Actor, NewEvent};
 use crate::domain::machine::{ClientContext, Machine};
 use crate::domain::time::Time;
 
-/// Answers questions to plans: worker processes, or an engine in this one.
+/// Evaluates a function of a plan: in a worker process, or in an engine of this process.
 pub type PlanEvaluator<'a> =
     dyn Fn(&Question<'_>) -> Result<Decision, ScriptError> + Send + Sync + 'a;
 
-/// What decides about a machine, besides the machine.
+/// What decides about a machine, besides its own state.
 #[derive(Clone, Copy)]
 pub struct DecisionContext<'a> {
-    /// Its plan; the failure of looking for it.
+    /// The plan of the machine; `None` when it does not exist.
     pub plan: Option<&'a Plan>,
     /// The catalog as TOML.
     pub catalog: &'a str,
-    /// Where the bytes of an image are now, by its reference: for tags, what the tag meant when it
-    /// was last looked at.
+    /// Resolved addresses of images, by their references: what a tag pointed to at the last
+    /// refresh.
     pub resolved: &'a HashMap<String, String>,
     /// Names of images, by their references.
     pub names: &'a HashMap<String, String>,
     /// Evaluates the functions of the plan.
     pub evaluator: &'a PlanEvaluator<'a>,
-    /// For so long, in milliseconds, a contact without a nonce is taken for a repetition of the one
-    /// before.
+    /// How long a contact without a nonce counts as a repetition of the one before, in
+    /// milliseconds.
     pub window_ms: i64,
-    /// After as many boots in which the live environment did not start, the machine boots its disk;
-    /// 0 for never.
+    /// Number of consecutive boots without a start of the live environment after which a machine is
+    /// stalled; 0 for never.
     pub silent_boots_max: u32,
-    /// The zone of the server's clock.
+    /// The zone of the clock that plans see.
     pub zone: &'a jiff::tz::TimeZone,
-    /// A new token.
+    /// Generates the token of a boot cycle.
     pub token: &'a (dyn Fn() -> String + Send + Sync),
 }
 
-/// What a plan answered.
+/// The result of evaluating a function of a plan.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Evaluation {
-    /// This.
+    /// The value of the function.
     Value(Value),
-    /// It has no such function.
+    /// The plan does not define the function.
     Undefined,
-    /// It failed: why, and the event that tells of it.
+    /// The function failed: why, and the event that records it.
     Failed(String, Box<NewEvent>),
 }
 
@@ -57,28 +57,28 @@ impl DecisionContext<'_> {
         self.plan.map(|plan| plan.declared.clone()).unwrap_or_default()
     }
 
-    /// Asks `function` of the plan of `machine`, whose state changes with the answer, and only with
-    /// an answer.
-    pub(crate) fn ask(
+    /// Evaluates `function` of the plan. The plan's state in `machine` changes only when the
+    /// function returns a value.
+    pub(crate) fn evaluate(
         &self,
         machine: &mut Machine,
-        who: &ClientContext,
+        client: &ClientContext,
         function: &str,
         args: Vec<Value>,
     ) -> Evaluation {
         let Some(plan) = self.plan else {
             return Evaluation::Failed(
                 format!("there is no plan {}", machine.plan),
-                Box::new(failure(
+                Box::new(failure_event(
                     machine,
-                    who,
+                    client,
                     function,
                     &json!({ "reason": "the plan does not exist" }),
                     "does not exist",
                 )),
             );
         };
-        let facts = self.facts(machine, who);
+        let facts = self.facts(machine, client);
         let question = Question {
             name: &format!("{}.rhai", plan.name),
             text: &plan.source,
@@ -93,14 +93,26 @@ impl DecisionContext<'_> {
                 let why = "state must be a map";
                 Evaluation::Failed(
                     why.into(),
-                    Box::new(failure(machine, who, function, &json!({ "reason": why }), why)),
+                    Box::new(failure_event(
+                        machine,
+                        client,
+                        function,
+                        &json!({ "reason": why }),
+                        why,
+                    )),
                 )
             }
             Ok(decision) if decision.state.to_string().len() > STATE_BYTES_MAX => {
                 let why = "the state has grown beyond 16 KiB";
                 Evaluation::Failed(
                     why.into(),
-                    Box::new(failure(machine, who, function, &json!({ "reason": why }), why)),
+                    Box::new(failure_event(
+                        machine,
+                        client,
+                        function,
+                        &json!({ "reason": why }),
+                        why,
+                    )),
                 )
             }
             Ok(decision) => {
@@ -108,29 +120,29 @@ impl DecisionContext<'_> {
                 Evaluation::Value(decision.value)
             }
             Err(error) => {
-                let details = explain(&error, plan, function);
+                let details = error_details(&error, plan, function);
                 Evaluation::Failed(
                     error.message.clone(),
-                    Box::new(failure(machine, who, function, &details, &error.message)),
+                    Box::new(failure_event(machine, client, function, &details, &error.message)),
                 )
             }
         }
     }
 
-    /// A value that is not what the function is for.
-    pub(crate) fn nonsense(
+    /// The reason and the event for a function that has returned an invalid value.
+    pub(crate) fn invalid_value(
         &self,
         machine: &Machine,
-        who: &ClientContext,
+        client: &ClientContext,
         function: &str,
         why: &str,
     ) -> (String, Box<NewEvent>) {
         let revision = self.plan.map(|plan| plan.revision);
         let details = json!({ "function": function, "reason": why, "plan": machine.plan, "revision": revision });
-        (why.to_owned(), Box::new(failure(machine, who, function, &details, why)))
+        (why.to_owned(), Box::new(failure_event(machine, client, function, &details, why)))
     }
 
-    fn facts(&self, machine: &Machine, who: &ClientContext) -> MachineFacts {
+    fn facts(&self, machine: &Machine, client: &ClientContext) -> MachineFacts {
         let mut params = self.declared().presets();
         params.extend(machine.params.clone());
         MachineFacts {
@@ -149,14 +161,14 @@ impl DecisionContext<'_> {
             history: machine.history.iter().map(|h| json!({ "at": h.at, "kind": h.kind })).collect(),
             discovered_at: machine.discovered_at.unwrap_or(machine.created_at).seconds(),
             inventory_at: machine.disks_at.map(Time::seconds),
-            now: who.now.seconds(),
-            clock: clock(who.now, self.zone),
-            server: who.base.clone(),
+            now: client.now.seconds(),
+            clock: clock(client.now, self.zone),
+            server: client.base.clone(),
         }
     }
 }
 
-/// A plan that remembers more than this, as JSON, is taken for one that never forgets.
+/// Maximum size of a plan's state as JSON. A larger state belongs to a plan that only adds to it.
 const STATE_BYTES_MAX: usize = 16 << 10;
 
 fn clock(now: Time, zone: &jiff::tz::TimeZone) -> Value {
@@ -167,7 +179,7 @@ fn clock(now: Time, zone: &jiff::tz::TimeZone) -> Value {
     })
 }
 
-fn explain(error: &ScriptError, plan: &Plan, function: &str) -> Value {
+fn error_details(error: &ScriptError, plan: &Plan, function: &str) -> Value {
     let place = error.place.as_ref();
     json!({
         "plan": plan.name, "revision": plan.revision, "function": function, "reason": error.message,
@@ -176,9 +188,9 @@ fn explain(error: &ScriptError, plan: &Plan, function: &str) -> Value {
     })
 }
 
-fn failure(
+fn failure_event(
     machine: &Machine,
-    who: &ClientContext,
+    client: &ClientContext,
     function: &str,
     details: &Value,
     why: &str,
@@ -187,7 +199,7 @@ fn failure(
     let mut details = details.clone();
     details["mac"] = machine.mac.as_str().into();
     NewEvent::new("plan.failed", machine.plan.clone(), summary)
-        .by(Actor::PxeClient, who.ip.as_deref())
+        .by(Actor::PxeClient, client.ip.as_deref())
         .about("machine", machine.mac.as_str())
         .with(details)
 }

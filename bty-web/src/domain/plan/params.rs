@@ -1,4 +1,5 @@
-//! What a plan declares: its parameters with their types, and whom a failure is left to.
+//! The declaration of a plan: its parameters with their types, what it needs, and who decides after
+//! a failure.
 //!
 //! ```rhai
 //! fn declare() {
@@ -15,24 +16,25 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// What a plan declares.
+/// The value of `declare()`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Declared {
-    /// Its parameters, by name.
+    /// Parameters, by their names.
     #[serde(default)]
     pub parameters: BTreeMap<String, Parameter>,
-    /// When it fails at a contact: `disk` boots the disk, `person` asks in the live environment.
+    /// What a machine does when the plan fails at a contact: `disk` boots the disk, `person` asks
+    /// in the live environment.
     #[serde(default)]
     pub on_failure: OnFailure,
-    /// What a machine must be bound to: `image`, `disk`.
+    /// What an assignment with this plan must name: `image`, `disk`.
     #[serde(default)]
     pub needs: Vec<Need>,
-    /// It defines `run(p)`.
+    /// The plan defines `run(p)`.
     #[serde(default)]
     pub runs: bool,
 }
 
-/// What a machine must be bound to for a plan.
+/// What an assignment must name for a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Need {
@@ -42,43 +44,43 @@ pub enum Need {
     Disk,
 }
 
-/// Whom a failure is left to.
+/// What a machine does when its plan fails at a contact.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnFailure {
-    /// The disk is booted.
+    /// It boots its disk.
     #[default]
     Disk,
-    /// A person is asked in the live environment.
+    /// It asks a person in the live environment.
     Person,
 }
 
-/// A parameter: what a form is drawn from.
+/// A parameter of a plan. Forms are made from it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Parameter {
-    /// What it holds.
+    /// Type of its value.
     #[serde(rename = "type")]
     pub kind: Kind,
-    /// Its value where none is set; without one it must be set.
+    /// Default value; a parameter without one must be set.
     #[serde(default)]
     #[schema(value_type = Value)]
     pub preset: Option<Value>,
-    /// The smallest number.
+    /// Minimum of an integer.
     #[serde(default)]
     pub min: Option<i64>,
-    /// The largest number.
+    /// Maximum of an integer.
     #[serde(default)]
     pub max: Option<i64>,
-    /// The texts that can be chosen.
+    /// Allowed values of a text.
     #[serde(default)]
     pub choices: Option<Vec<String>>,
-    /// For people.
+    /// Description for people.
     #[serde(default)]
     pub about: String,
 }
 
-/// What a parameter holds.
+/// Type of a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[schema(as = ParameterKind)]
@@ -99,10 +101,10 @@ const PARAMETERS_MAX: usize = 32;
 const TEXT_CHARS_MAX: usize = 4096;
 
 impl Declared {
-    /// Reads what `declare()` gave.
+    /// Parses the value of `declare()`.
     ///
     /// # Errors
-    /// All problems, a sentence each.
+    /// All problems, one sentence each.
     pub fn parse(value: &Value) -> Result<Self, Vec<String>> {
         let Some(fields) = value.as_object() else { return Err(vec!["must give a map".into()]) };
         let mut problems = Vec::new();
@@ -152,7 +154,7 @@ impl Declared {
         }
     }
 
-    /// The values of parameters that have a preset.
+    /// Default values of the parameters that have one.
     #[must_use]
     pub fn presets(&self) -> Map<String, Value> {
         let with_preset =
@@ -160,7 +162,7 @@ impl Declared {
         with_preset.collect()
     }
 
-    /// What is wrong with `params`: all problems, a sentence each.
+    /// All problems of `params`, one sentence each: unknown, invalid and missing parameters.
     #[must_use]
     pub fn problems(&self, params: &Map<String, Value>) -> Vec<String> {
         let mut problems = Vec::new();
@@ -190,7 +192,7 @@ impl Declared {
         if names.is_empty() { "it has none".into() } else { format!("it has {}", names.join(", ")) }
     }
 
-    /// True when a failure at a contact is left to a person.
+    /// True when a machine asks a person after a failure at a contact.
     #[must_use]
     pub fn asks_person_on_failure(&self) -> bool {
         self.on_failure == OnFailure::Person

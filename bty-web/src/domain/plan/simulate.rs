@@ -1,20 +1,20 @@
-//! What a machine would do at its next network boots: the same rules on a copy of it.
+//! Simulation of a machine's next network boots: the same rules on a copy of it.
 
 use bty_script::plan::{FlashedDisk, Report};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::evaluate::DecisionContext;
-use crate::domain::machine::contact::{Boot, Contact, contact};
-use crate::domain::machine::order::{Mode, order};
-use crate::domain::machine::report::{Posted, inventory, report};
+use crate::domain::machine::contact::{Boot, Contact, decide_boot};
+use crate::domain::machine::order::{Mode, decide_order};
+use crate::domain::machine::report::{PostedInventory, apply_inventory, apply_report};
 use crate::domain::machine::{ClientContext, Machine};
 
-/// At most so many boots are simulated.
+/// Maximum number of simulated boots.
 pub const BOOTS_MAX: u32 = 50;
 
-/// A simulated machine boots once an hour: between the windows of a plan, and out of the reach of
-/// repeated contacts.
+/// Time between simulated boots in milliseconds: an hour, so that a boot is no repetition of the
+/// one before, and that boots fall inside and outside of a plan's time window.
 const BETWEEN_MS: i64 = 3_600_000;
 
 /// One simulated network boot.
@@ -22,16 +22,15 @@ const BETWEEN_MS: i64 = 3_600_000;
 pub struct Step {
     /// Its number, from 1.
     pub boot: u32,
-    /// What iPXE does: `disk`, `live`, `firmware`, `chain` or `failed`.
+    /// What iPXE boots: `disk`, `live`, `firmware`, `chain` or `failed`.
     pub offer: &'static str,
-    /// Why, when there is a reason.
+    /// The reason that the plan gives.
     pub reason: Option<String>,
-    /// What is done in the live environment: `flash`, `interactive`, `inventory`, `exit` or
-    /// `script`.
+    /// The mode of the order: `flash`, `interactive`, `inventory`, `exit` or `script`.
     pub mode: Option<&'static str>,
-    /// The image that would be written.
+    /// Name or URL of the image that would be written.
     pub image: Option<String>,
-    /// Its digest.
+    /// SHA-256 of the image.
     pub sha256: Option<String>,
     /// Serial number of the disk that would be written.
     pub disk: Option<String>,
@@ -46,7 +45,7 @@ impl Step {
         matches!(self.mode, Some("flash" | "script"))
     }
 
-    /// In a few words.
+    /// The step in a few words.
     #[must_use]
     pub fn words(&self) -> String {
         match (self.mode, &self.image) {
@@ -66,34 +65,34 @@ impl Step {
     }
 }
 
-/// Simulates `boots` network boots, each of which ends as it should.
+/// Simulates `boots` network boots, each of which succeeds.
 #[must_use]
 pub fn simulate(
     machine: &Machine,
-    rules: &DecisionContext<'_>,
-    who: &ClientContext,
+    context: &DecisionContext<'_>,
+    client: &ClientContext,
     boots: u32,
 ) -> Vec<Step> {
     let mut machine = machine.clone();
-    let mut who = who.clone();
+    let mut client = client.clone();
     let mut steps = Vec::new();
     for boot in 1..=boots.min(BOOTS_MAX) {
-        let (after, step) = one(&machine, rules, &who, boot);
+        let (after, step) = simulate_boot(&machine, context, &client, boot);
         machine = after;
         steps.push(step);
-        who.now = who.now.plus_ms(BETWEEN_MS);
+        client.now = client.now.plus_ms(BETWEEN_MS);
     }
     steps
 }
 
-fn one(
+fn simulate_boot(
     machine: &Machine,
-    rules: &DecisionContext<'_>,
-    who: &ClientContext,
+    context: &DecisionContext<'_>,
+    client: &ClientContext,
     boot: u32,
 ) -> (Machine, Step) {
     let nonce = Some(format!("simulated-{boot}"));
-    let contacted = contact(machine, rules, who, &Contact { nonce, is_tokenless: false });
+    let contacted = decide_boot(machine, context, client, &Contact { nonce, is_tokenless: false });
     let (offer, reason, token) = match contacted.answer {
         Boot::Disk { reason } => ("disk", reason, None),
         Boot::Live { token, fallback, .. } => ("live", fallback, Some(token)),
@@ -115,7 +114,7 @@ fn one(
     };
     let mut machine = contacted.machine;
     if let Some(token) = token {
-        let ordered = order(&machine, rules, who, Some(&token));
+        let ordered = decide_order(&machine, context, client, Some(&token));
         events.extend(ordered.events.iter().map(|event| event.kind.to_owned()));
         machine = ordered.machine;
         let text = |value: &Value| value.as_str().map(str::to_owned);
@@ -125,7 +124,8 @@ fn one(
         step.sha256 = text(&value["image"]["sha256"]);
         step.disk = text(&value["disk"]["serial"]);
         step.reason = step.reason.or(ordered.answer.reason.clone());
-        let (after, more) = end(machine, rules, who, &token, ordered.answer.mode, value);
+        let (after, more) =
+            complete_order(machine, context, client, &token, ordered.answer.mode, value);
         machine = after;
         events.extend(more);
     }
@@ -133,11 +133,11 @@ fn one(
     (machine, step)
 }
 
-/// The machine does as it was told, and reports it.
-fn end(
+/// Simulates the work of an order and its report.
+fn complete_order(
     machine: Machine,
-    rules: &DecisionContext<'_>,
-    who: &ClientContext,
+    context: &DecisionContext<'_>,
+    client: &ClientContext,
     token: &str,
     mode: Mode,
     value: &Value,
@@ -148,8 +148,13 @@ fn end(
     match mode {
         Mode::Inventory => {
             let disks = machine.disks.clone().unwrap_or_else(|| Value::Array(Vec::new()));
-            let outcome =
-                inventory(&machine, rules, who, Some(token), &Posted { disks, lshw: None });
+            let outcome = apply_inventory(
+                &machine,
+                context,
+                client,
+                Some(token),
+                &PostedInventory { disks, lshw: None },
+            );
             (outcome.machine, kinds(&outcome.events))
         }
         Mode::Flash | Mode::Script => {
@@ -162,7 +167,8 @@ fn end(
                 verified_bytes: 0,
             };
             let disks = if mode == Mode::Flash { vec![flashed] } else { Vec::new() };
-            let outcome = report(&machine, rules, who, Some(token), &Report::done(disks));
+            let outcome =
+                apply_report(&machine, context, client, Some(token), &Report::done(disks));
             (outcome.machine, kinds(&outcome.events))
         }
         Mode::Interactive | Mode::Exit => (machine, Vec::new()),

@@ -16,7 +16,7 @@ use crate::blocking::blocking;
 use crate::domain::error::{Error, ErrorKind, Problem, Result};
 use crate::domain::event::{Actor, NewEvent};
 use crate::domain::mac::Mac;
-use crate::domain::machine::save::{Binding, save};
+use crate::domain::machine::save::{Binding, apply_binding};
 use crate::domain::machine::{ClientContext, Cycle, Machine, Outcome};
 use crate::domain::plan::params::Need;
 use crate::domain::time::Time;
@@ -266,7 +266,13 @@ pub(crate) async fn put(
     bind(&app, &mac, who, move |look, who| {
         let fresh = Machine::new(fresh, &binding.boot_mode, who.now);
         let checked = check(look, &binding)?;
-        Ok(save(look.machine.as_ref(), fresh, &look.context(&checked.boot_mode), who, &checked))
+        Ok(apply_binding(
+            look.machine.as_ref(),
+            fresh,
+            &look.context(&checked.boot_mode),
+            who,
+            &checked,
+        ))
     })
     .await
 }
@@ -354,7 +360,13 @@ pub(crate) async fn patch(
             return Ok(Outcome { machine, events: Vec::new(), answer: () });
         }
         let checked = check(look, &binding)?;
-        Ok(save(Some(&machine), machine.clone(), &look.context(&checked.boot_mode), who, &checked))
+        Ok(apply_binding(
+            Some(&machine),
+            machine.clone(),
+            &look.context(&checked.boot_mode),
+            who,
+            &checked,
+        ))
     })
     .await
 }

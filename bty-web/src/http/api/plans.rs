@@ -412,8 +412,14 @@ pub(crate) async fn simulate_one(
                 let plan = supposed(&snapshot, &binding.boot_mode, &suppose);
                 let fresh = Machine::new(mac, &binding.boot_mode, who.now);
                 let rules = snapshot.context(plan, decide);
-                crate::domain::machine::save::save(known.as_ref(), fresh, &rules, &who, binding)
-                    .machine
+                crate::domain::machine::save::apply_binding(
+                    known.as_ref(),
+                    fresh,
+                    &rules,
+                    &who,
+                    binding,
+                )
+                .machine
             }
         };
         Ok(steps(&snapshot, decide, &machine, &who, &suppose))

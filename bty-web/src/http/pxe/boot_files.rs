@@ -15,7 +15,7 @@ use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::{Actor, NewEvent};
 use crate::domain::ipxe;
 use crate::domain::machine::ClientContext;
-use crate::domain::machine::report::artifact;
+use crate::domain::machine::report::record_artifact;
 use crate::http::extract::{Params, PathText, broken_body};
 use crate::http::serve_file;
 use crate::services::app::App;
@@ -90,7 +90,7 @@ async fn heard(app: &Arc<App>, tag: &Tag, who: ClientContext, name: &str) -> Res
     let changed = app.update_machine(
         &mac,
         move |look| match &look.machine {
-            Some(machine) => Ok(artifact(machine, &who, token.as_deref(), &name)),
+            Some(machine) => Ok(record_artifact(machine, &who, token.as_deref(), &name)),
             None => Err(Error::not_found("the machine")),
         },
         |_, _| Ok(()),

@@ -18,7 +18,7 @@ use crate::domain::mac::Mac;
 use crate::domain::time::Time;
 use crate::http::extract::Params;
 use crate::services::app::App;
-use crate::store::events::{self, Filter, Found, Words};
+use crate::store::events::{self, EventRow, Filter, Found};
 
 /// As many are on a page.
 const ROWS: usize = 50;
@@ -50,13 +50,13 @@ enum Word {
 }
 
 impl Word {
-    fn is_in(&self, event: &Words<'_>) -> bool {
+    fn is_in(&self, event: &EventRow<'_>) -> bool {
         match self {
             Self::Failed => event.has_failed(),
             Self::Acknowledged(is) => event.is_acknowledged() == *is,
             Self::By(actor) => event.is_by(actor),
             Self::From(ip) => event.is_from(ip),
-            Self::Text(text) => event.have(text),
+            Self::Text(text) => event.contains(text),
         }
     }
 }

@@ -1,8 +1,7 @@
-//! The admin's password: how often it may be tried, and at what cost.
+//! Checking the admin's password, with limits.
 //!
-//! Checking a hash takes 19 MiB and tens of milliseconds, and anybody may ask for it. So attempts
-//! are counted before they are checked, one thread checks all of them, and only so many wait for
-//! it.
+//! Checking a hash takes 19 MiB and tens of milliseconds, and any client can cause it. So attempts
+//! are counted before they are checked, one thread checks all of them, and its queue is bounded.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -18,26 +17,27 @@ use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::limit::Limit;
 use crate::domain::network::network_of;
 
-/// Wrong passwords from one address before it has to wait, and the wait after the next one, which
-/// doubles with each further one.
+/// Number of wrong passwords from one address without a wait. The next one makes the address wait
+/// for [`WAIT`], and each further one doubles that up to [`WAIT_MAX`].
 const ATTEMPTS_FREE: u32 = 5;
 const WAIT: Duration = Duration::from_secs(10);
 const WAIT_MAX: Duration = Duration::from_secs(15 * 60);
-/// Number of addresses whose attempts are remembered; the one that tried longest ago makes room.
+/// Number of addresses whose attempts are counted; beyond that, the one whose last attempt is
+/// oldest is forgotten.
 const ADDRESSES_MAX: usize = 10_000;
-/// The thread that checks hashes gives its memory back when nobody has asked for so long.
+/// Time without checks after which the thread frees its memory.
 const IDLE: Duration = Duration::from_secs(5);
 
-/// What is compared with.
+/// The configured password.
 #[derive(Clone)]
 enum Secret {
-    /// Digest of a password in clear: what is compared has one length, and its time tells nothing.
+    /// Digest of a plain password, so that the time of a comparison reveals no length.
     Plain(Digest),
     /// An argon2 hash.
     Hash(Hash),
 }
 
-/// An argon2 hash, and how it was made.
+/// An argon2 hash with its parameters.
 #[derive(Clone)]
 struct Hash {
     argon2: Argon2<'static>,
@@ -46,7 +46,7 @@ struct Hash {
 }
 
 impl Hash {
-    /// Of `$argon2id$…`; none for any other text.
+    /// Parses `$argon2id$…`; `None` for any other text.
     fn parse(text: &str) -> Option<Self> {
         let hash = PasswordHash::new(text).ok()?;
         let algorithm = Algorithm::try_from(hash.algorithm.as_str()).ok()?;
@@ -59,8 +59,8 @@ impl Hash {
         })
     }
 
-    /// True when `text` is the password. `memory` is kept for the next check: where it is taken and
-    /// given back each time, the allocator scatters it.
+    /// True when `text` is the password. `memory` is reused by the next check: allocating it for
+    /// each check would fragment the heap.
     fn is(&self, text: &str, memory: &mut Vec<Block>) -> bool {
         memory.resize(self.argon2.params().block_count(), Block::default());
         let mut output = vec![0; self.output.len()];
@@ -94,8 +94,8 @@ struct Check {
 }
 
 impl Password {
-    /// For a password as the configuration has it: in clear, or as an argon2 hash. At most
-    /// `waiting_max` passwords wait to be checked.
+    /// Takes the password of the configuration, plain or as an argon2 hash. At most `waiting_max`
+    /// passwords wait to be checked.
     #[must_use]
     pub fn new(configured: &str, waiting_max: usize) -> Self {
         let secret = match Hash::parse(configured) {
@@ -105,8 +105,8 @@ impl Password {
         Self { secret, waiting_max, attempts: Mutex::default(), checker: OnceLock::new() }
     }
 
-    /// True when `text` is the password. The attempt counts as failed until it has succeeded, so
-    /// attempts at the same time gain nothing.
+    /// True when `text` is the password. An attempt counts as failed until it has succeeded, so
+    /// concurrent attempts gain nothing.
     ///
     /// # Errors
     /// [`ErrorKind::Throttled`], with the time to wait, when `ip` has guessed too often, or too
@@ -177,7 +177,7 @@ fn start_checker(hash: Hash, waiting_max: usize) -> mpsc::SyncSender<Check> {
         let mut memory = Vec::new();
         loop {
             match waiting.recv_timeout(IDLE) {
-                // whoever asked may be gone: then nothing is worth checking
+                // nothing to check when the caller has gone
                 Ok(Check { text, answer }) if !answer.is_closed() => {
                     let _ = answer.send(hash.is(&text, &mut memory));
                 }
@@ -193,7 +193,7 @@ fn start_checker(hash: Hash, waiting_max: usize) -> mpsc::SyncSender<Check> {
     sender
 }
 
-/// A password as it can stand in a configuration file.
+/// Hashes a password for the configuration file.
 ///
 /// # Errors
 /// [`ErrorKind::Internal`] when the system gives no random numbers.

@@ -1,4 +1,5 @@
-//! Backups: an export a directory, on request and by schedule.
+//! Backups, on request and by schedule. Each is a directory with an export and a copy of the
+//! database.
 
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -16,16 +17,16 @@ use crate::services::app::App;
 use crate::services::transfer;
 use crate::store;
 
-/// Name of the file in the directory of a backup.
+/// Name of the export in the directory of a backup.
 pub const FILE: &str = "inventory.json";
 
 /// Name of the copy of the database beside it.
 const COPY: &str = "state.db";
 
-/// Mode of the directories that such files are in.
+/// Mode of the directories of backups.
 const PRIVATE_DIR: u32 = 0o750;
 
-/// How often the schedule is looked at.
+/// Time between checks whether a scheduled backup is due.
 const TICK: Duration = Duration::from_secs(60);
 
 /// A backup on the disk.
@@ -37,10 +38,10 @@ pub struct OnDisk {
     pub size_bytes: u64,
 }
 
-/// Makes a backup when it is its turn.
+/// Starts the job of a backup. `trigger` says in the event what has requested it.
 ///
 /// # Errors
-/// Those of the database.
+/// `ErrorKind::Full` when the event cannot be written.
 pub async fn request(
     app: &Arc<App>,
     actor: Actor,
@@ -57,8 +58,9 @@ pub async fn request(
     app.record(event.by(actor, ip.as_deref()).with(json!({ "trigger": trigger }))).await?;
     let (shared, key) = (Arc::clone(app), id.clone());
     Ok(start(&app.jobs, Kind::Backup, id, move |handle| {
-        let tell = |event: NewEvent| shared.db.write_blocking(move |t| t.record(&event).map(drop));
-        tell(
+        let record =
+            |event: NewEvent| shared.db.write_blocking(move |t| t.record(&event).map(drop));
+        record(
             NewEvent::new(
                 "backup.create.started",
                 key.clone(),
@@ -75,7 +77,7 @@ pub async fn request(
                     key.clone(),
                     format!("the backup {key} was made"),
                 );
-                tell(event.by(actor, ip.as_deref()).with(details.clone()))?;
+                record(event.by(actor, ip.as_deref()).with(details.clone()))?;
                 if trigger == "scheduled" {
                     shared.db.write_blocking(move |t| {
                         store::settings::put(t, "backup.last_run_at", &now.to_string(), now)
@@ -90,9 +92,11 @@ pub async fn request(
                     false => ("backup.failed", "failed"),
                 };
                 let event = NewEvent::new(kind, key.clone(), format!("the backup {key} {what}"));
-                // there may be no space for an event either; the job tells why the backup failed
-                if let Err(untold) = tell(event.by(actor, ip.as_deref()).with(error.details())) {
-                    tracing::error!(%error, %untold, "a backup failed");
+                // the disk may have no space for the event either; the job has the error
+                if let Err(unrecorded) =
+                    record(event.by(actor, ip.as_deref()).with(error.details()))
+                {
+                    tracing::error!(%error, %unrecorded, "a backup failed");
                 }
             }
         }
@@ -124,7 +128,7 @@ fn make(app: &App, id: &str, handle: &Handle) -> Result<serde_json::Value> {
     write_durably(&path, &bytes, PRIVATE_FILE).map_err(at)?;
     handle.cancel.check().map_err(Error::from)?;
     let copy = dir.join(COPY);
-    // SQLite would create it readable for everybody
+    // SQLite would create the file with permissions for everybody to read it
     std::fs::OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -137,8 +141,8 @@ fn make(app: &App, id: &str, handle: &Handle) -> Result<serde_json::Value> {
     Ok(json!({ "machines": bundle.machines.len(), "size_bytes": bytes.len(), "pruned": pruned }))
 }
 
-/// Makes the directory of a backup. Earlier backups may be from a version that let everybody read
-/// them: their directories are closed too.
+/// Creates the directory of a backup. Earlier versions let everybody read backups, so this removes
+/// the permissions of older directories too.
 fn make_dir(base: &Path, id: &str) -> std::io::Result<PathBuf> {
     let dir = base.join(id);
     std::fs::DirBuilder::new().recursive(true).mode(PRIVATE_DIR).create(&dir)?;
@@ -158,8 +162,8 @@ fn make_dir(base: &Path, id: &str) -> std::io::Result<PathBuf> {
     Ok(dir)
 }
 
-/// Backups on the disk, the newest first. Other directories are left alone; a directory that cannot
-/// be read has none.
+/// Backups on the disk, the newest first. Other directories are ignored; a backup directory that
+/// cannot be read counts as empty.
 #[must_use]
 pub fn list(app: &App) -> Vec<OnDisk> {
     let mut found = Vec::new();
@@ -170,12 +174,12 @@ pub fn list(app: &App) -> Vec<OnDisk> {
             found.push(OnDisk { id, size_bytes: meta.len() });
         }
     }
-    // by name is by time, since a shorter one of the same second came first
+    // names sort by time: of the same second, the shorter name is the older one
     found.sort_by(|a, b| b.id.cmp(&a.id));
     found
 }
 
-/// True for names that this program gives.
+/// True for names as backups have them.
 #[must_use]
 pub fn is_id(id: &str) -> bool {
     let shape = "dddd-dd-ddTdd-dd-ddZ";
@@ -209,7 +213,7 @@ fn prune(app: &App) -> Result<Vec<String>> {
     Ok(pruned)
 }
 
-/// Makes backups as the settings say, until the server ends.
+/// Requests backups by the schedule in the settings, until the server ends.
 pub async fn schedule(app: Arc<App>) {
     loop {
         tokio::select! {

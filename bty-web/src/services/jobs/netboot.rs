@@ -1,5 +1,4 @@
-//! Fetches the artifacts of the live environment: kernel, initrd, squashfs, and the digests that
-//! they are checked by.
+//! Downloads a release of the live environment: kernel, initrd, squashfs, and their digests.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -21,25 +20,24 @@ use crate::store;
 
 const CHUNK: usize = 1 << 20;
 
-/// No artifact of a live environment comes near it.
+/// Maximum size of an artifact in bytes, far above any real one.
 const ARTIFACT_BYTES_MAX: u64 = 16 << 30;
 
-/// A release that takes longer to fetch is given up; what has come is kept for the next attempt.
+/// Time after which a download fails. The next attempt resumes it.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(6 * 3600);
 
-/// Which release, and from where.
+/// A release, and where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Release {
-    /// Address of the directory that the files are in.
+    /// URL of the directory with its files.
     pub base: String,
-    /// The version in their names.
+    /// The version in the names of its files.
     pub version: String,
 }
 
 impl Release {
-    /// The release `tag` of the repository `repo`: `owner/name` on the usual host, or the address
-    /// of a directory that has a directory a tag. `latest` is the release of this program's own
-    /// version.
+    /// The release `tag` of the repository `repo`, which is `owner/name` on GitHub, or the URL of a
+    /// directory with one directory per tag. `latest` stands for the version of this program.
     #[must_use]
     pub fn new(repo: &str, tag: &str) -> Self {
         let own = format!("v{}", env!("CARGO_PKG_VERSION"));
@@ -56,11 +54,11 @@ impl Release {
     }
 }
 
-/// Fetches a release when it is its turn; one that is there is fetched again.
+/// Starts the job that downloads a release, also when its files exist already.
 ///
 /// # Errors
-/// Those of the database.
-pub async fn request(app: &Arc<App>, who: &ClientContext, tag: String) -> Result<Job> {
+/// `ErrorKind::Full` when the event cannot be written.
+pub async fn request(app: &Arc<App>, client: &ClientContext, tag: String) -> Result<Job> {
     let repo = app.snapshot().settings.get("upstream.netboot_repo").to_owned();
     let repo =
         std::env::var("BTY_BOOT_RELEASE_REPO").ok().filter(|repo| !repo.is_empty()).unwrap_or(repo);
@@ -71,16 +69,16 @@ pub async fn request(app: &Arc<App>, who: &ClientContext, tag: String) -> Result
         format!("the artifacts of {tag} were asked for"),
     );
     let details = json!({ "tag": tag, "from": release.base, "version": release.version });
-    app.record(event.by(Actor::Operator, who.ip.as_deref()).with(details)).await?;
-    let (shared, ip, key) = (Arc::clone(app), who.ip.clone(), tag.clone());
+    app.record(event.by(Actor::Operator, client.ip.as_deref()).with(details)).await?;
+    let (shared, ip, key) = (Arc::clone(app), client.ip.clone(), tag.clone());
     Ok(start(&app.jobs, Kind::Release, tag, move |handle| {
-        let tell = |kind, summary: String, details: Value| {
+        let record = |kind, summary: String, details: Value| {
             let event = NewEvent::new(kind, key.clone(), summary)
                 .by(Actor::Operator, ip.as_deref())
                 .with(details);
             shared.db.write_blocking(move |t| t.record(&event).map(drop))
         };
-        tell(
+        record(
             "netboot.artifacts.fetch.started",
             format!("the artifacts of {key} are being fetched"),
             json!({ "from": release.base }),
@@ -89,14 +87,14 @@ pub async fn request(app: &Arc<App>, who: &ClientContext, tag: String) -> Result
         match &result {
             Ok(details) => {
                 use_version(&shared, &release.version)?;
-                tell(
+                record(
                     "netboot.artifacts.fetched",
                     format!("the artifacts of {key} are here"),
                     details.clone(),
                 )?;
             }
             Err(error) if handle.cancel.is_cancelled() => {
-                tell(
+                record(
                     "netboot.artifacts.fetch.cancelled",
                     format!("fetching {key} was cancelled"),
                     error.details(),
@@ -105,14 +103,14 @@ pub async fn request(app: &Arc<App>, who: &ClientContext, tag: String) -> Result
             Err(error) => {
                 let summary =
                     format!("the artifacts of {key} could not be fetched: {}", error.detail);
-                tell("netboot.artifacts.fetch.failed", summary, error.details())?;
+                record("netboot.artifacts.fetch.failed", summary, error.details())?;
             }
         }
         result
     }))
 }
 
-/// From now on machines boot this version.
+/// Sets the version that machines boot.
 fn use_version(app: &App, version: &str) -> Result<()> {
     let version = version.to_owned();
     let now = crate::domain::time::Time::now();
@@ -126,18 +124,19 @@ fn fetch(app: &App, release: &Release, handle: &Handle) -> Result<Value> {
     let sums = app.client.read_small(&sums_url, SUMS_BYTES_MAX, &handle.cancel)?;
     let text = String::from_utf8_lossy(&sums).into_owned();
     let dir = &app.config.boot_dir;
-    let mut wanted = Vec::new();
+    let mut files_to_fetch = Vec::new();
     for part in PARTS {
         let name = release.name(part);
         let digest = bty::digest::find_in_checksums(&text, &name).ok_or_else(|| {
             Error::new(ErrorKind::Upstream, format!("{sums_url} has no digest of {name}"))
         })?;
-        wanted.push((name, digest));
+        files_to_fetch.push((name, digest));
     }
     let list = release.name(PARTS_LIST);
-    wanted.extend(bty::digest::find_in_checksums(&text, &list).map(|digest| (list, digest)));
+    files_to_fetch
+        .extend(bty::digest::find_in_checksums(&text, &list).map(|digest| (list, digest)));
     let mut files = json!({});
-    for (name, digest) in &wanted {
+    for (name, digest) in &files_to_fetch {
         let partial = dir.join(format!(".{name}.partial"));
         let url = format!("{}/{name}", release.base);
         let source = app.client.open(&url, &handle.cancel)?;
@@ -153,22 +152,22 @@ fn fetch(app: &App, release: &Release, handle: &Handle) -> Result<Value> {
         );
         let bytes = bytes.map_err(|error| {
             if error.kind == ErrorKind::Full {
-                // what is kept for the next attempt would keep the disk full
+                // the partial file would keep the disk full
                 let _ = std::fs::remove_file(&partial);
             }
             error.in_dir(dir)
         })?;
         files[name] = json!({ "bytes": bytes, "total": bytes, "sha256": digest });
     }
-    // all of them, or none: a kernel does not go with another one's modules
-    for (name, _) in &wanted {
+    // only when all are complete: a kernel needs the modules of its own version
+    for (name, _) in &files_to_fetch {
         std::fs::rename(dir.join(format!(".{name}.partial")), dir.join(name))?;
     }
     crate::durable::write_durably(&dir.join(release.name("sha256")), &sums, 0o644)?;
     Ok(files)
 }
 
-/// What bounds a fetch: its operator, its time, and the size of each file.
+/// The bounds of a download: cancellation, time, and the size of each file.
 struct Bounds<'a> {
     until: Instant,
     handle: &'a Handle,
@@ -195,12 +194,13 @@ impl Bounds<'_> {
     }
 }
 
-/// Fetches `source` into `path`, going on where an earlier attempt ended, and checks it.
+/// Downloads `source` to `path`, resumes an earlier attempt, and checks the digest. Calls
+/// `on_progress` with the bytes so far and the total, if known.
 fn download(
     source: &Source,
     path: &PathBuf,
     digest: Digest,
-    told: &mut dyn FnMut(u64, Option<u64>),
+    on_progress: &mut dyn FnMut(u64, Option<u64>),
     bounds: &Bounds<'_>,
 ) -> Result<u64> {
     let mut file =
@@ -208,16 +208,16 @@ fn download(
     let mut hasher = Hasher::new();
     let kept = hash_kept(&mut file, &mut hasher, source.len_bytes())?;
     let done = match kept {
-        0 => whole(source, &mut file, &mut hasher, told, bounds)?,
-        kept => match rest(source, &mut file, &mut hasher, kept, told, bounds) {
+        0 => download_whole(source, &mut file, &mut hasher, on_progress, bounds)?,
+        kept => match resume(source, &mut file, &mut hasher, kept, on_progress, bounds) {
             Ok(done) => done,
             Err(error) if bounds.handle.cancel.is_cancelled() => return Err(error),
-            // a server without ranges: from the beginning
+            // a server without ranges: download again from the beginning
             Err(_) => {
                 hasher = Hasher::new();
                 file.seek(SeekFrom::Start(0))?;
                 file.set_len(0)?;
-                whole(source, &mut file, &mut hasher, told, bounds)?
+                download_whole(source, &mut file, &mut hasher, on_progress, bounds)?
             }
         },
     };
@@ -226,14 +226,14 @@ fn download(
     if found == digest {
         return Ok(done);
     }
-    // what is kept of it is wrong somewhere
+    // remove the file, since it is unknown which part of it is wrong
     std::fs::remove_file(path)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let detail = format!("{name} has the SHA-256 {found}, not {digest}: it was thrown away");
     Err(Error::new(ErrorKind::Upstream, detail))
 }
 
-/// Hashes what an earlier attempt has left; gives how much that is.
+/// Hashes what an earlier attempt has left. Returns its length in bytes.
 fn hash_kept(file: &mut File, hasher: &mut Hasher, total: Option<u64>) -> Result<u64> {
     let kept = file.metadata()?.len();
     if total.is_none_or(|total| kept > total) {
@@ -243,11 +243,11 @@ fn hash_kept(file: &mut File, hasher: &mut Hasher, total: Option<u64>) -> Result
     Ok(hasher.read(file)?)
 }
 
-fn whole(
+fn download_whole(
     source: &Source,
     file: &mut File,
     hasher: &mut Hasher,
-    told: &mut dyn FnMut(u64, Option<u64>),
+    on_progress: &mut dyn FnMut(u64, Option<u64>),
     bounds: &Bounds<'_>,
 ) -> Result<u64> {
     let mut reader = source.reader(&bounds.handle.cancel)?;
@@ -259,17 +259,17 @@ fn whole(
         if n == 0 {
             return Ok(done);
         }
-        done += keep(file, hasher, &buffer[..n])?;
-        told(done, source.len_bytes());
+        done += append(file, hasher, &buffer[..n])?;
+        on_progress(done, source.len_bytes());
     }
 }
 
-fn rest(
+fn resume(
     source: &Source,
     file: &mut File,
     hasher: &mut Hasher,
     mut done: u64,
-    told: &mut dyn FnMut(u64, Option<u64>),
+    on_progress: &mut dyn FnMut(u64, Option<u64>),
     bounds: &Bounds<'_>,
 ) -> Result<u64> {
     let mut buffer = vec![0; CHUNK * 4];
@@ -280,13 +280,13 @@ fn rest(
         }
         match source.read_at(&mut buffer, done, &bounds.handle.cancel)? {
             0 => return Ok(done),
-            n => done += keep(file, hasher, &buffer[..n])?,
+            n => done += append(file, hasher, &buffer[..n])?,
         }
-        told(done, source.len_bytes());
+        on_progress(done, source.len_bytes());
     }
 }
 
-fn keep(file: &mut File, hasher: &mut Hasher, bytes: &[u8]) -> Result<u64> {
+fn append(file: &mut File, hasher: &mut Hasher, bytes: &[u8]) -> Result<u64> {
     file.write_all(bytes)?;
     hasher.update(bytes);
     Ok(bytes.len() as u64)

@@ -1,26 +1,26 @@
-//! What a DHCP server has to be told so that machines boot from here.
+//! Configuration of DHCP servers, so that machines boot from this server.
 //!
 //! Firmware asks by its architecture (option 93, RFC 4578: 0 BIOS, 7 and 9 UEFI x86-64, 11 UEFI
 //! arm64; 16 and 19 the same by HTTP), iPXE by its user class (option 77). Firmware gets a boot
 //! program (options 66 and 67), iPXE the address of the script that it goes on with.
 
-/// What is put into the configuration of one product.
+/// A part of the configuration of one DHCP server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snippet {
     /// Name of the product.
     pub product: &'static str,
-    /// Where it goes, or how it is entered.
+    /// The file it belongs into, or how to enter it.
     pub place: &'static str,
-    /// The text.
+    /// The configuration.
     pub text: String,
 }
 
-/// A value to enter somewhere.
+/// An option for a DHCP server that is configured in a form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Value {
     /// Number and name of the option.
     pub option: &'static str,
-    /// For whom.
+    /// The clients that need it.
     pub whom: &'static str,
     /// The value.
     pub value: String,
@@ -34,7 +34,7 @@ fn host(base: &str) -> String {
         .unwrap_or_default()
 }
 
-/// The values one by one.
+/// All options.
 #[must_use]
 pub fn values(base: &str) -> Vec<Value> {
     let value = |option, whom, value: String| Value { option, whom, value };
@@ -55,7 +55,7 @@ pub fn values(base: &str) -> Vec<Value> {
     ]
 }
 
-/// For products, the most used first.
+/// Configurations of DHCP servers, the most used first.
 #[must_use]
 pub fn snippets(base: &str) -> Vec<Snippet> {
     let snippet = |product, place, text| Snippet { product, place, text };

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::super::report::artifact;
+use super::super::report::record_artifact;
 use super::*;
 
 /// What can happen to a machine.
@@ -77,7 +77,7 @@ fn walk(plan: &str, steps: &[Step]) {
             }
             Step::Artifact => {
                 let token = is.token.clone();
-                world.with(|m, _, who| artifact(m, who, token.as_deref(), "kernel"));
+                world.with(|m, _, client| record_artifact(m, client, token.as_deref(), "kernel"));
             }
             Step::Inventory { is_own } => {
                 let token = if *is_own {
