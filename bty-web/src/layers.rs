@@ -23,8 +23,8 @@ const SHARED: [&str; 6] = ["blocking", "clock", "conditional", "durable", "rando
 const OWNERS: [(&str, &[&str]); 7] = [
     ("rusqlite", &["store"]),
     ("rusqlite_migration", &["store"]),
-    // outside of HTTP: types of methods and headers; the cache host hands connections to a router
-    ("axum", &["http", "server", "cache", "client", "command", "conditional", "fleet"]),
+    // outside of HTTP: types of methods and headers
+    ("axum", &["http", "server", "client", "command", "conditional", "fleet"]),
     ("axum_extra", &["http"]),
     ("askama", &["http"]),
     ("clap", &["command", "fleet"]),
@@ -41,9 +41,8 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("services/app.rs", "http"),
     // the key that cookies are signed with is of the type of the cookie jar
     ("services/auth.rs", "axum_extra"),
-    // the heads of requests and the counters of its answers
-    ("cache/sendfile.rs", "http"),
-    ("cache/sendfile.rs", "services"),
+    // it sends the files of the cache host
+    ("http/sendfile.rs", "cache"),
     // the rest: handlers and pages that use the store, the cache host or TFTP without a service;
     // sessions and tokens
     ("http/api/access.rs", "store"),

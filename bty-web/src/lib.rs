@@ -7,7 +7,7 @@
 //!
 //! # Layers
 //!
-//! Each layer imports only those below it:
+//! Each layer imports only those below it, which a test holds:
 //!
 //! | module | what it does |
 //! |---|---|

@@ -40,15 +40,15 @@ Exit codes: 0 success, 1 failure, 2 invalid command line or configuration.";
 pub(crate) enum Command {
     /// Start the server; the default without a command
     Serve,
-    /// Start a cache host without a server: it fetches each image once for many machines
+    /// Start only a cache host: it fetches each image once for many machines
     Cache(CacheArgs),
-    /// Start a TFTP server without a server: it sends boot programs to firmware
+    /// Start only a TFTP server: it sends boot programs to firmware
     Tftp(TftpArgs),
     /// Check the configuration and report all problems
     CheckConfig,
     /// Print every value of the configuration and where it is set
     ShowConfig,
-    /// Check whether the server on this host answers; exits with 0 if it does, with 1 if not
+    /// Check whether the server on this host answers; the exit code is 0 if it does
     Health {
         /// Check this server instead, such as http://127.0.0.1:8081
         #[arg(long)]
@@ -101,7 +101,7 @@ pub(crate) enum Command {
     },
     /// Print the OpenAPI document
     Openapi,
-    /// Print shell completions: bty-web completions bash >/etc/bash_completion.d/bty-web
+    /// Print completions: bty-web completions bash >/etc/bash_completion.d/bty-web
     Completions { shell: clap_complete::Shell },
     /// Run scripts for a server; started by the server
     #[command(hide = true)]

@@ -94,7 +94,8 @@ fn parse(values: &mut Values) -> Option<ParsedValues> {
     let host: Option<IpAddr> =
         values.parse("server.host", "an address to listen at, such as 0.0.0.0");
     let port: Option<NonZero<u16>> = values.parse("server.port", "a port from 1 to 65535");
-    let trusted_proxies = values.parse("server.trusted_proxy", "networks such as 10.0.0.0/8, or 1");
+    let trusted_proxies =
+        values.parse("server.trusted_proxy", "networks such as 10.0.0.0/8, or 1 for private ones");
     let backups: Option<NonZero<usize>> =
         values.parse("tuning.backup_max_parallel", "a number from 1");
     let script_workers: Option<NonZero<usize>> = match values.set("tuning.script_workers") {

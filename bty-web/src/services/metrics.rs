@@ -186,7 +186,7 @@ impl Metrics {
         self.bytes.inc_by(bytes);
     }
 
-    /// Takes over what the cache host has counted.
+    /// Copies the counts of the cache host.
     pub fn cache(&self, cache: &CacheHost) {
         let (counts, own) = (cache.counters(), &self.cache);
         for (outcome, count) in [
@@ -205,7 +205,7 @@ impl Metrics {
         own.used.set(i64::try_from(cache.used_bytes()).unwrap_or(i64::MAX));
     }
 
-    /// Takes over what TFTP has counted.
+    /// Copies the counts of TFTP.
     pub fn tftp(&self, counts: &tftp::TftpCounters) {
         let own = &self.tftp;
         for (outcome, count) in [
