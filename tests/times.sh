@@ -5,7 +5,7 @@
 set -euo pipefail
 threads=$1 machines=$2
 rm -f target/step-times
-for step in packages build lint unit test-browser test-python doc deny; do make "$step" >&2; done
+for step in packages build lint unit test-browser test-python doc docs deny; do make "$step" >&2; done
 harness=$(cargo test --workspace --test tests --no-run --message-format=json 2>/dev/null | sed -n 's/.*"executable":"\([^"]*\/tests-[^"]*\)".*/\1/p')
 # libtest reports times only with nightly options
 run() { (cd tests && RUSTC_BOOTSTRAP=1 CARGO_MANIFEST_DIR=$PWD ../tests/step "$@"); }
