@@ -170,7 +170,7 @@ fn apply_route(outcome: &mut Computed, route: &ImageRoute) {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use bty_script::decide::{Decision, Question};
+    use bty_script::decide::{Decision, PlanCall};
     use serde_json::json;
 
     use super::*;
@@ -201,7 +201,7 @@ mod tests {
             let snapshots = Arc::new(Snapshots::open(db.clone(), None).unwrap());
             let evaluations = Arc::new(AtomicUsize::new(0));
             let count = Arc::clone(&evaluations);
-            let evaluator = Arc::new(move |question: &Question<'_>| {
+            let evaluator = Arc::new(move |question: &PlanCall<'_>| {
                 let value = match question.function {
                     "boot" => json!({ "boot": "live" }),
                     _ => {
