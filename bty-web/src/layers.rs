@@ -37,66 +37,13 @@ const OWNERS: [(&str, &[&str]); 7] = [
 
 /// What a file may name although its layer may not, each with the reason.
 const EXCEPTIONS: &[(&str, &str)] = &[
-    // what a handler still owns is a field of `App`, until handlers take the services that they use
-    ("services/app.rs", "http"),
     // the key that cookies are signed with is of the type of the cookie jar
     ("services/auth.rs", "axum_extra"),
-    // it sends the files of the cache host
+    // they send the files of the cache host
     ("http/sendfile.rs", "cache"),
-    // the rest: handlers and pages that use the store, the cache host or TFTP without a service;
-    // sessions and tokens
-    ("http/api/access.rs", "store"),
-    // objects and misses are shown as the cache host and the store have them
     ("http/api/cache.rs", "cache"),
-    ("http/api/cache.rs", "store"),
-    // entries are shown as they are stored
-    ("http/api/catalog.rs", "cache"),
-    ("http/api/catalog.rs", "store"),
-    // filters of the store are filters of the API
-    ("http/api/events.rs", "store"),
-    // counts for the state of the server
-    ("http/api/health.rs", "store"),
-    // names of boot programs
-    ("http/api/jobs.rs", "tftp"),
-    // rows of lists
-    ("http/api/machines.rs", "store"),
-    // revisions are shown as they are stored
-    ("http/api/plans.rs", "store"),
-    // settings are written without a service
-    ("http/api/settings.rs", "store"),
-    // sessions and tokens
-    ("http/guard.rs", "store"),
-    // hardware is written with the inventory
-    ("http/pxe.rs", "store"),
     // names of boot programs
     ("http/pxe/boot_files.rs", "tftp"),
-    // sessions and tokens
-    ("http/ui/account.rs", "store"),
-    // objects and misses are shown as the cache host and the store have them
-    ("http/ui/cache.rs", "cache"),
-    ("http/ui/cache.rs", "store"),
-    // counts
-    ("http/ui/dashboard.rs", "store"),
-    // filters of the store are filters of the API
-    ("http/ui/events.rs", "store"),
-    // failures that nobody has acknowledged
-    ("http/ui/frame.rs", "store"),
-    // entries and counts
-    ("http/ui/images.rs", "store"),
-    // the number of the newest event
-    ("http/ui/live.rs", "store"),
-    // sessions
-    ("http/ui/login.rs", "store"),
-    // a page is one read
-    ("http/ui/machine.rs", "store"),
-    // rows of lists
-    ("http/ui/machines.rs", "store"),
-    // undoing writes by itself
-    ("http/ui/notice.rs", "store"),
-    // events
-    ("http/ui/pictures.rs", "store"),
-    // revisions
-    ("http/ui/plan.rs", "store"),
 ];
 
 /// What a crate may not depend on.
