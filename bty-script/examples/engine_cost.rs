@@ -61,7 +61,7 @@ fn main() {
         median(50, || drop(Engine::new(ScriptContext::compute_only(), Limits::server())));
     let engine = Engine::new(ScriptContext::compute_only(), Limits::server());
     let compile_us = median(200, || {
-        drop(engine.compile("plan.rhai", PLAN, &ImportRoot::None).expect("it compiles"))
+        drop(engine.compile("plan.rhai", PLAN, &ImportRoot::None).expect("it compiles"));
     });
     let decider = Decider::new(engine);
     let question = PlanCall {

@@ -174,7 +174,7 @@ fn moves_the_backup_gpt_to_the_end_of_a_larger_disk() {
         let _ = bty(&["verify", path, disk.path(), "--fix-gpt"]).expect(0);
         let differs = bty(&["verify", path, disk.path()]).expect(5);
         // the size of the disk in the protective MBR
-        assert!(differs.stderr.contains("first at offset 459"), "{}", differs.stderr);
+        assert!(differs.stderr.contains("first difference at offset 459"), "{}", differs.stderr);
     }
 }
 

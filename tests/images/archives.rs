@@ -184,7 +184,7 @@ fn one_of_several_images_in_an_archive_is_chosen_by_its_name() {
         assert!(fs::read(&disk).unwrap().starts_with(&two));
     }
     let refused = bty(&["image", &path("one.img#x")]).expect(2);
-    assert!(refused.stderr.contains("is no archive"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("is not an archive"), "{}", refused.stderr);
 }
 
 #[test]

@@ -252,7 +252,7 @@ fn a_backup_gpt_that_was_cut_off_is_made_again_and_wanted_by_verify() {
     let done = bty(&["flash", text(&image), disk, "--create=16M", "--yes"]).expect(0);
     assert!(done.stderr.contains("done"), "{}", done.stderr);
     let differs = bty(&["verify", text(&image), disk, "--fix-gpt"]).expect(5);
-    assert!(differs.stderr.contains("first at offset 16760320"), "{}", differs.stderr);
+    assert!(differs.stderr.contains("first difference at offset 16760320"), "{}", differs.stderr);
 
     let report =
         bty(&["flash", text(&image), disk, "--fix-gpt", "--yes", "--json"]).expect(0).last();

@@ -109,7 +109,7 @@ fn says_what_is_missing() {
 
     let error = read(&format!("oras://{}/team/images:v1", registry.host())).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Format);
-    assert!(error.to_string().contains("no disk image, but application/spdx+json"), "{error:?}");
+    assert!(error.to_string().contains("no disk image, only application/spdx+json"), "{error:?}");
 
     let error =
         read(&format!("oras://{}/team/images@sha256:{}", registry.host(), Digest::of(b"?")))
@@ -313,7 +313,7 @@ fn a_registry_cannot_lead_a_password_from_https_to_http() {
     let (host, reference) =
         (format!("localhost:{port}"), format!("oras://localhost:{port}/team/images:v1"));
     let error = read_as(options, &host, &reference).unwrap_err();
-    assert!(error.to_string().contains("without https"), "{error:?}");
+    assert!(error.to_string().contains("does not use https"), "{error:?}");
     assert!(token.requests().is_empty());
 }
 
@@ -457,7 +457,10 @@ fn a_denied_token_is_final() {
             .header("WWW-Authenticate", &format!("Bearer realm=\"http://{host}/token\""))
     });
     let error = read(&format!("oras://{}/team/images:v1", registry.host())).unwrap_err();
-    assert!(error.to_string().contains("asking") && error.to_string().contains("403"), "{error:?}");
+    assert!(
+        error.to_string().contains("getting a token") && error.to_string().contains("403"),
+        "{error:?}"
+    );
     assert!(
         !format!("{error:?}").contains("DENIED"),
         "what a foreign server says stays there: {error:?}"

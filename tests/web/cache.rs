@@ -731,7 +731,7 @@ fn the_page_shows_what_is_here_and_its_forms_work() {
         ];
         web.request("POST", "/ui/cache", &headers, body.as_bytes())
     };
-    assert!(web.get("/ui/cache").expect(200).text().contains("Nothing yet"));
+    assert!(web.get("/ui/cache").expect(200).text().contains("The cache is empty"));
     let escaped: String = url::form_urlencoded::byte_serialize(url.as_bytes()).collect();
     let begun = post(&format!("act=fetch&url={escaped}&sha256=")).expect(303);
     assert!(begun.header("location").unwrap().starts_with("/ui/cache?told="), "{begun:?}");

@@ -109,7 +109,7 @@ fn plans_are_edited_and_compared_from_a_shell() {
         .unwrap();
     assert_eq!(said(&edited), "mine is at revision 2\n");
     let failed = web.command(&["plan", "edit", "mine"]).env("EDITOR", "false").output().unwrap();
-    assert!(said(&failed).contains("nothing is saved"), "{}", said(&failed));
+    assert!(said(&failed).contains("nothing was saved"), "{}", said(&failed));
     run(&web, &["machine", "set", MAC, "--plan", "mine"], 0);
     std::fs::write(&file, "fn boot(m) { boot_disk() }\n").unwrap();
     let compared =

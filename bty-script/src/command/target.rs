@@ -159,7 +159,7 @@ impl Target<'_> {
             Some(action) => {
                 match action {
                     PowerAction::Reboot if is_flashed => {
-                        self.console_log.announce("flash complete; rebooting")
+                        self.console_log.announce("flash complete; rebooting");
                     }
                     PowerAction::Kexec if is_flashed => {
                         self.console_log.announce("flash complete; starting its kernel");

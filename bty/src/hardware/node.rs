@@ -147,7 +147,7 @@ pub(super) fn truncated(text: &str, chars_max: usize) -> String {
 fn shorten(value: &mut Value) {
     match value {
         Value::String(text) if text.len() > TEXT_CHARS_MAX => {
-            *text = truncated(text, TEXT_CHARS_MAX)
+            *text = truncated(text, TEXT_CHARS_MAX);
         }
         Value::Array(items) => items.iter_mut().for_each(shorten),
         Value::Object(map) => map.values_mut().for_each(shorten),

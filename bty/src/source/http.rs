@@ -497,7 +497,7 @@ impl HttpStream {
             self.state = StreamState::Failed;
             match network::wait(self.receiver.recv(), &self.cancel)? {
                 Some(TransferEvent::Data(bytes)) => {
-                    (self.state, self.current) = (StreamState::Open, bytes)
+                    (self.state, self.current) = (StreamState::Open, bytes);
                 }
                 Some(TransferEvent::End) => self.state = StreamState::Ended,
                 Some(TransferEvent::Failed(error)) => return Err(error),

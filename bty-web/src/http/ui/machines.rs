@@ -74,7 +74,7 @@ impl MachineFilter {
             "image" => machines.sort_by_cached_key(image),
             "plan" => machines.sort_by(|a, b| a.plan.cmp(&b.plan)),
             "state" => {
-                machines.sort_by_cached_key(|m| (m.status().phase(), state_label(&m.status())))
+                machines.sort_by_cached_key(|m| (m.status().phase(), state_label(&m.status())));
             }
             "seen" => machines.sort_by_key(|m| m.seen_at),
             "address" => {

@@ -66,7 +66,10 @@ impl From<Result<Notice>> for Notice {
 
 /// The notices that wait to be shown. Clones share them.
 #[derive(Clone, Default)]
-pub struct Notices(Arc<Mutex<VecDeque<(String, Arc<Notice>)>>>);
+pub struct Notices(Arc<Mutex<Kept>>);
+
+/// Notices with the ids by which their pages find them, oldest first.
+type Kept = VecDeque<(String, Arc<Notice>)>;
 
 impl Notices {
     /// Keeps a notice, and returns its id.
