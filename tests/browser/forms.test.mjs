@@ -421,7 +421,7 @@ test('events: search, pivot, acknowledge', async () => {
   await page.goto('/ui/events?q=machine.flash_failed');
   await rows.first().getByRole('checkbox').check();
   await press(page, 'Unacknowledge');
-  await told(page, 'looked at again');
+  await told(page, 'no longer acknowledged');
   assert.equal(await badge.count(), 1);
   // one click from an event to all of its machine
   const mac = await rows.first().locator('.mac').innerText();
