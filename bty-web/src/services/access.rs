@@ -336,7 +336,7 @@ const PASSWORD_CHARS_MIN: usize = 8;
 pub struct PasswordChange {
     /// The current password; only checked for sessions.
     pub current: String,
-    /// The new one.
+    /// The new password.
     pub new: String,
     /// The new one, repeated.
     pub repeated: String,

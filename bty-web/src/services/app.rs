@@ -221,7 +221,7 @@ impl App {
         crate::state_dir::shortage(dir).or_else(|| self.db.is_full().then(failed))
     }
 
-    /// Where people begin.
+    /// The path of the page that people see after they log in.
     #[must_use]
     pub fn home(&self) -> &'static str {
         if self.config.is_cache_only { "/ui/cache" } else { "/ui/dashboard" }

@@ -109,7 +109,7 @@ pub async fn cache_status(
 /// # Errors
 /// - [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when no entry has the
 ///   address `src`.
-/// - Those of [`Cache::fetch`](crate::cache::Cache::fetch).
+/// - Those of [`CacheHost::fetch`](crate::cache::CacheHost::fetch).
 pub async fn warm(
     app: &Arc<App>,
     who: &ClientContext,

@@ -160,7 +160,7 @@ pub struct FleetReport {
     pub machines: usize,
     /// Number of machines for which nothing changes.
     pub unchanged: usize,
-    /// The others.
+    /// Machines whose next boots would differ.
     pub changed: Vec<MachineComparison>,
 }
 

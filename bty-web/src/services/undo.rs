@@ -41,7 +41,7 @@ pub enum Undo {
     },
     /// Events are acknowledged, or no longer.
     Acknowledged {
-        /// Their numbers.
+        /// Numbers of the events.
         ids: Vec<i64>,
         /// The value that they get.
         acknowledged: bool,

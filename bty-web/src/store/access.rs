@@ -109,7 +109,7 @@ pub fn end_sessions(conn: &Connection, token_sha256: Option<&str>) -> Result<usi
 /// An API token, without its secret.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct ApiToken {
-    /// Its number.
+    /// Number by which the API names the token.
     pub id: i64,
     /// What it is for.
     pub name: String,

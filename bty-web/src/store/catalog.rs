@@ -31,7 +31,7 @@ pub struct Stored {
     pub format: Option<String>,
     /// Size over the wire in bytes.
     pub size_bytes: Option<u64>,
-    /// For people.
+    /// Description that pages show.
     pub description: Option<String>,
     /// Architecture such as `x86_64`.
     pub arch: Option<String>,

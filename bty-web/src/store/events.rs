@@ -57,7 +57,7 @@ pub fn list(conn: &Connection, filter: &Filter, limit: u32) -> Result<Vec<Event>
 const REPEATED_MAX: u32 = 16;
 const REPEATED_WITHIN_MS: i64 = 60 * 60 * 1000;
 
-/// Counts `event` in an earlier event when its subject has [`REPEATED_MAX`] of them already.
+/// Counts `event` in an earlier event when its subject has `REPEATED_MAX` of them already.
 /// Returns the number of that event; `None` when `event` has to be written.
 ///
 /// # Errors
@@ -97,7 +97,7 @@ pub fn repeat(conn: &Connection, event: &NewEvent, now: Time) -> Result<Option<i
 const PRUNED_MAX: u32 = 5_000;
 
 /// Deletes events that happened last before `before`, and all but the newest `keep`. Returns how
-/// many it has deleted, at most [`PRUNED_MAX`] for each of the two conditions.
+/// many it has deleted, at most `PRUNED_MAX` for each of the two conditions.
 ///
 /// # Errors
 /// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.

@@ -15,7 +15,7 @@ pub struct Revision {
     pub revision: i64,
     /// What the person who saved it has noted.
     pub note: String,
-    /// Who saved it.
+    /// Name of the user or token that saved the revision.
     pub saved_by: String,
     /// When it was saved.
     #[schema(value_type = String, format = DateTime)]

@@ -57,10 +57,10 @@ impl Image {
     /// decoded so far.
     ///
     /// # Errors
-    /// - [`ErrorKind::Source`]: the source cannot be read, or has changed since it was opened.
-    /// - [`ErrorKind::Format`]: the image is damaged.
-    /// - [`ErrorKind::Integrity`]: a digest is not the expected one.
-    /// - [`ErrorKind::Cancelled`]: `cancel` was triggered.
+    /// - [`ErrorKind::Source`](crate::ErrorKind::Source): the source cannot be read, or has changed since it was opened.
+    /// - [`ErrorKind::Format`](crate::ErrorKind::Format): the image is damaged.
+    /// - [`ErrorKind::Integrity`](crate::ErrorKind::Integrity): a digest is not the expected one.
+    /// - [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled): `cancel` was triggered.
     pub fn read_fully(
         &self,
         on_progress: &dyn Fn(u64, u64),

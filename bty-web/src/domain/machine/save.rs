@@ -145,7 +145,7 @@ fn is_drive(drive: &str) -> bool {
 }
 
 /// Saves an assignment to `machine`, or to `new` for an unknown machine. A save is an order, which
-/// resets the state of the plan, unless it changes only fields that are not in [`ORDERING`]. A save
+/// resets the state of the plan, unless it changes only fields that are not in `ORDERING`. A save
 /// that changes nothing is an order too: that is how an operator asks for another flash.
 #[must_use]
 pub fn apply_binding(
