@@ -61,11 +61,17 @@ def test_programs_of_the_wheel(program):
     assert path.read_bytes()[:4] == b"\x7fELF"
 
 
-def test_snippet_of_the_readme(image, disk):
-    text = (ROOT / "README.md").read_text()
+@pytest.mark.parametrize("page", ["bty-py/README.md", "docs/reference/python.md"])
+def test_first_snippet_of_a_page(page, image, disk):
+    text = (ROOT / page).read_text()
     snippet = text.split("```python\n", 1)[1].split("```", 1)[0]
-    assert "debian-13.img.zst" in snippet and "/dev/loop0" in snippet
-    snippet = snippet.replace("debian-13.img.zst", str(image)).replace("/dev/loop0", str(disk.path))
+    names = {
+        "https://images.example/debian-13.img.zst": str(image),
+        "serial:4C530001230412115574": str(disk.path),
+    }
+    for name, real in names.items():
+        assert name in snippet
+        snippet = snippet.replace(name, real)
     done = subprocess.run([sys.executable, "-I", "-c", snippet], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "proven equal" in done.stdout
