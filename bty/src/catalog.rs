@@ -21,14 +21,14 @@
 //! | `src` | yes | an `http://`, `https://` or `oras://` address, without user and password |
 //! | `sha256` | no | SHA-256 of the file as published, 64 hexadecimal digits |
 //! | `sha512` | no | SHA-512 of the file as published, 128 hexadecimal digits |
-//! | `ref` | no | must equal [`image_ref`] of `src`; detects mistakes of generators |
+//! | `ref` | no | must equal [`image_ref`] of `src`; detects mistakes of catalog generators |
 //! | `format` | no | a hint for display; by default derived from `name`, then from `src` |
 //! | `size_bytes` | no | size of the file as published |
-//! | `description` | no | text to show |
+//! | `description` | no | description for display |
 //! | `arch` | no | architecture for display; by default derived from `name` |
-//! | `raw` | no | `true` for an image without partition table, file system and boot sector |
+//! | `raw` | no | `true` for an image without a partition table, file system or boot sector |
 //!
-//! A `file://` address is refused, because it means nothing to another machine. Unknown keys are
+//! Local files (`file://`) are refused, because other machines cannot reach them. Unknown keys are
 //! ignored. [`Catalog::parse`] reports all problems of a file at once.
 
 use serde::Serialize;
@@ -72,7 +72,7 @@ pub struct Entry {
     pub format: Option<String>,
     /// Size of the file as published, in bytes.
     pub size_bytes: Option<u64>,
-    /// Text to show.
+    /// Description for display.
     pub description: Option<String>,
     /// Architecture such as `x86_64`, for display.
     pub arch: Option<String>,
@@ -83,8 +83,8 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Creates an entry without digests and size. Format and architecture are derived from the
-    /// names.
+    /// Creates an entry without digests and size. Derives format and architecture from `name` and
+    /// `src`.
     ///
     /// # Errors
     /// [`ErrorKind::Catalog`] when `name` is empty, or `src` is malformed, a local file, or has a
@@ -125,14 +125,15 @@ impl Entry {
         Checksums { sha256: self.sha256, sha512: self.sha512 }
     }
 
-    /// The reference by which machines are assigned this image; see [`image_ref`](fn@image_ref).
+    /// The reference by which servers assign this image to machines; see
+    /// [`image_ref`](fn@image_ref).
     #[must_use]
     pub fn image_ref(&self) -> Digest {
         self.image_ref
     }
 }
 
-/// The reference of `src`, or an error if a catalog must not contain it.
+/// Returns the reference of `src`, or an error if a catalog must not contain it.
 fn check_src(src: &str) -> Result<Digest> {
     let refused = |why: String| Error::new(ErrorKind::Catalog, why);
     let canonical = canonical_src(src).map_err(|e| refused(e.to_string()))?;
@@ -166,7 +167,7 @@ impl Catalog {
     /// Parses a catalog from TOML.
     ///
     /// # Errors
-    /// [`ErrorKind::Catalog`]. The message lists all problems with line, entry and field.
+    /// [`ErrorKind::Catalog`]; the message lists every problem with its line, entry and field.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         schema::parse(bytes)
     }
@@ -219,11 +220,11 @@ impl Catalog {
         self.entries.iter().find(|entry| entry.image_ref == *image_ref)
     }
 
-    /// The entry that `text` names: by its name, or by its [reference](fn@image_ref) as 64
-    /// hexadecimal digits.
+    /// The entry named `text`, or the one whose [reference](fn@image_ref) is `text`, 64 hexadecimal
+    /// digits.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] when there is none. The hint lists similar names.
+    /// [`ErrorKind::Usage`] when there is no such entry. The hint lists similar names.
     pub fn find(&self, text: &str) -> Result<&Entry> {
         let by_ref = || text.parse().ok().and_then(|image_ref| self.by_ref(&image_ref));
         self.by_name(text).or_else(by_ref).ok_or_else(|| {
@@ -241,7 +242,8 @@ impl Catalog {
     /// Appends `entry`.
     ///
     /// # Errors
-    /// [`ErrorKind::Catalog`] when the catalog already has its name or its `src`.
+    /// [`ErrorKind::Catalog`] when the catalog already contains an entry with the same name or
+    /// `src`.
     pub fn add(&mut self, entry: Entry) -> Result<()> {
         let taken = |other: &Entry| {
             Error::new(

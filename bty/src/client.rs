@@ -18,7 +18,7 @@ pub use exchange::{Reply, Request};
 
 /// Opens sources, local and remote. Cheap to clone.
 ///
-/// The network threads start with the first remote source, so local files start none.
+/// It starts its network threads with the first remote source; local files need none.
 #[derive(Clone)]
 pub struct Client {
     options: Arc<ClientOptions>,
@@ -26,8 +26,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client with `options`. Problems with them (an unreadable certificate, a malformed proxy)
-    /// are reported when the network is first used.
+    /// Creates a client with `options`. Invalid options (an unreadable certificate, a malformed
+    /// proxy) are reported when the network is first used.
     #[must_use]
     pub fn new(options: ClientOptions) -> Self {
         let options = Arc::new(options);
@@ -65,9 +65,9 @@ impl Client {
 
     /// Opens `location`, whose bytes must have the digests `expected`.
     ///
-    /// Because the digests prove the bytes, the server is allowed more than by
-    /// [`open`](Self::open): it may redirect from `https` to `http`, omit the length, and answer
-    /// from mirrors that name different versions.
+    /// Because the digests prove the bytes, the client accepts more from the server than with
+    /// [`open`](Self::open): redirects from `https` to `http`, a missing length, and mirrors that
+    /// name different versions.
     ///
     /// # Errors
     /// As [`open`](Self::open), and [`ErrorKind::Integrity`](crate::ErrorKind::Integrity) when the
@@ -82,7 +82,7 @@ impl Client {
     }
 
     /// Like [`open_location`](Self::open_location), for a caller that may check a digest of all
-    /// bytes itself. If `caller_verifies`, the server is allowed as much as by
+    /// bytes itself. If `caller_verifies`, the client accepts as much from the server as with
     /// [`open_expecting`](Self::open_expecting).
     ///
     /// # Errors
@@ -120,10 +120,12 @@ impl Client {
     ///   such artifact.
     /// - [`ErrorKind::Usage`](crate::ErrorKind::Usage): the reference is an index of several
     ///   artifacts; the hint names one by its digest.
-    /// - [`ErrorKind::Format`](crate::ErrorKind::Format): the manifest is malformed, or no layer of
-    ///   it can be a disk image.
-    /// - [`ErrorKind::Integrity`](crate::ErrorKind::Integrity): the manifest has another digest
-    ///   than the reference names.
+    /// - [`ErrorKind::Format`](crate::ErrorKind::Format): the manifest is malformed, or none of its
+    ///   layers can be a disk image.
+    /// - [`ErrorKind::Integrity`](crate::ErrorKind::Integrity): the digest of the manifest differs
+    ///   from the one in the reference.
+    /// - [`ErrorKind::Host`](crate::ErrorKind::Host): the network threads cannot be started, or a
+    ///   certificate file cannot be read.
     pub fn resolve_oci(&self, reference: &OciReference, cancel: &CancelToken) -> Result<OciBlob> {
         oci::resolve(&*self.network.runtime()?, reference, cancel)
             .map_err(|e| e.context(format!("resolving {reference}")))

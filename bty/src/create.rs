@@ -1,8 +1,8 @@
 //! Creates an image from a disk.
 //!
 //! [`create`] reads a disk, writes an image without the zeros, and then compares the image with the
-//! disk. The image gets its final name only after that. A `.sha256` file next to it holds its
-//! digest, so that a damaged copy is detected before it is flashed.
+//! disk. Only then does the image get its final name. A `.sha256` file next to it holds its digest,
+//! so that a damaged copy is detected before it is flashed.
 //!
 //! ```no_run
 //! use bty::create::{CreateOptions, create};
@@ -40,7 +40,7 @@ mod zstd;
 use part::PartFile;
 use shape::Shape;
 
-/// Number of buffers between reading and writing.
+/// Number of buffers between the reader and the writer.
 const BUFFERS: usize = 4;
 
 /// Interval of progress events.
@@ -51,7 +51,7 @@ const TICK: Duration = Duration::from_millis(200);
 #[serde(default)]
 #[non_exhaustive]
 pub struct CreateOptions {
-    /// End the image behind the last partition. The backup GPT moves to the end of the image.
+    /// End the image after the last partition. The backup GPT moves to the end of the image.
     pub shrink: bool,
 }
 
@@ -63,7 +63,7 @@ pub struct CreateReport {
     pub disk: Disk,
     /// Path of the image.
     pub path: PathBuf,
-    /// Format, as chosen by the name: raw, zstd or qcow2.
+    /// Format, as chosen by the file name: raw, zstd or qcow2.
     pub format: Format,
     /// Size of the decoded disk image.
     pub disk_bytes: u64,
@@ -77,8 +77,8 @@ pub struct CreateReport {
     pub elapsed_ms: u64,
 }
 
-/// The format of an image that is created at `path`: raw for `.img`, `.raw` and `.iso`, zstd for
-/// `.zst`, qcow2 for `.qcow2`. `None` for other names.
+/// The format of an image created at `path`: raw for `.img`, `.raw` and `.iso`, zstd for `.zst`,
+/// qcow2 for `.qcow2`. `None` for other names.
 #[must_use]
 pub fn format_for(path: &Path) -> Option<Format> {
     let extension = path.extension()?.to_str()?.to_ascii_lowercase();
@@ -90,7 +90,7 @@ pub fn format_for(path: &Path) -> Option<Format> {
     }
 }
 
-/// All reasons not to create an image of `disk` at `path`. Empty when [`create`] may run.
+/// Returns every reason not to create an image of `disk` at `path`. Empty when [`create`] may run.
 #[must_use]
 pub fn validate(disk: &Disk, path: &Path, options: &CreateOptions) -> Vec<Refusal> {
     let mut refusals = Vec::new();
@@ -148,8 +148,8 @@ pub fn validate(disk: &Disk, path: &Path, options: &CreateOptions) -> Vec<Refusa
 /// `observer` receives the phases [`Phase::Read`] and [`Phase::Verify`].
 ///
 /// # Errors
-/// - [`ErrorKind::Refused`]: [`validate`] found reasons, all of which are in the message; or
-///   another process is creating the same image.
+/// - [`ErrorKind::Refused`]: [`validate`] returned reasons, which the message lists; or another
+///   process is creating the same image.
 /// - [`ErrorKind::Source`]: the disk cannot be read.
 /// - [`ErrorKind::Host`]: the image cannot be written.
 /// - [`ErrorKind::Integrity`]: the image differs from the disk.
@@ -201,7 +201,7 @@ trait Sink {
     fn finish(self: Box<Self>) -> Result<()>;
 }
 
-/// Writes the whole disk, and returns the number of bytes that were data.
+/// Writes the whole disk, and returns the number of bytes of data.
 fn write(
     reader: &DiskReader,
     part: &PartFile,
@@ -236,7 +236,7 @@ fn write(
     Ok(data_bytes)
 }
 
-/// Reads a disk in the shape that its image has.
+/// Reads a disk as its image represents it, with the changes of [`Shape`].
 struct DiskReader {
     device: Arc<dyn Device>,
     name: String,

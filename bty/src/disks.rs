@@ -1,8 +1,7 @@
-//! Finds disks: what a machine has, what is on it, who uses it, and how to name exactly one of
-//! them.
+//! Finds the disks of a machine, their contents and their users, and selects exactly one of them.
 //!
-//! A [`DiskHost`] lists and opens disks. [`SystemHost`] is the machine this runs on, read from
-//! sysfs and procfs without the help of other programs; simulated hosts serve tests and dry runs. A
+//! A [`DiskHost`] lists and opens disks. [`SystemHost`] is the local machine, examined through
+//! sysfs and procfs without running other programs; simulated hosts serve tests and dry runs. A
 //! [`Selector`] names one disk.
 
 use std::fmt;
@@ -24,7 +23,7 @@ pub use host::SystemHost;
 pub use selector::Selector;
 pub use sysfs::SystemRoots;
 
-/// What kind of target a [`Disk`] is.
+/// The kind of target that a [`Disk`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -35,14 +34,13 @@ pub enum DiskKind {
     Loop,
     /// A partition of a disk.
     Partition,
-    /// A regular file: the disk of a virtual machine.
+    /// A regular file, for example the disk of a virtual machine.
     File,
     /// Another block device, such as device-mapper, MD, a RAM disk or an optical drive.
     Other,
 }
 
-/// A disk as it was found. Serializes to the object of `bty disks --json`; sizes and offsets are
-/// bytes.
+/// A disk, as probed. Serializes to the object of `bty disks --json`; sizes and offsets are bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disk {
     /// The device node (`/dev/nvme0n1`), or the file.
@@ -66,32 +64,31 @@ pub struct Disk {
     pub wwn: Option<String>,
     /// How it is attached: `nvme`, `sata`, `usb`, `virtio`, `scsi`, `mmc`, `loop`, `file` …
     pub transport: Option<String>,
-    /// True when the medium can be taken out.
+    /// True when the medium is removable.
     pub is_removable: bool,
     /// True when the kernel refuses writes.
     pub is_read_only: bool,
     /// True for a spinning disk; absent for files.
     pub is_rotational: Option<bool>,
-    /// The number that the kernel gives to each disk that appears. It differs when another disk has
-    /// taken the same name.
+    /// Sequence number that the kernel assigns to a disk when it appears. It changes when another
+    /// disk takes the same device name.
     pub diskseq: Option<u64>,
-    /// Kind of its partition table; absent without one.
+    /// Kind of the partition table; absent without one.
     pub table: Option<TableKind>,
     /// File system, RAID or LVM signature on the whole device.
     pub content: Option<Content>,
     /// Partitions, sorted by their start.
     pub partitions: Vec<Partition>,
-    /// Who uses the disk or one of its partitions. A single entry forbids writing.
+    /// Holders of the disk or of one of its partitions. Any entry forbids writing.
     pub uses: Vec<Use>,
-    /// What a regular file holds that a flash would destroy: `a qcow2 image`, `gzip data`,
-    /// `a disk image`. Absent for devices, for files of zeros, and for files that bty has written
-    /// an image to.
+    /// The content of a regular file that a flash would destroy: `a qcow2 image`, `gzip data`, `a
+    /// disk image`. Absent for devices, for files of zeros, and for files that bty wrote as disks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_holds: Option<String>,
 }
 
-/// Something that uses a disk. As text it names the device, the user and, in parentheses, the way
-/// out.
+/// A holder of a disk. Its text names the device, the holder and, in parentheses, how to release
+/// the disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "use", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -101,7 +98,7 @@ pub enum Use {
         /// The disk or partition.
         #[serde(with = "crate::text::path")]
         device: PathBuf,
-        /// Where it is mounted.
+        /// Mount point.
         #[serde(with = "crate::text::path")]
         mountpoint: PathBuf,
     },
@@ -196,7 +193,7 @@ impl Disk {
         host::planned_file(path.to_owned(), size_bytes)
     }
 
-    /// One line for people: path, size, vendor, model and serial number.
+    /// One line for display: path, size, vendor, model and serial number.
     #[must_use]
     pub fn summary(&self) -> String {
         let mut line = format!("{} {}", self.path.display(), crate::size::human(self.size_bytes));
@@ -211,7 +208,7 @@ impl Disk {
         line
     }
 
-    /// One line for people: what is on the disk now, and would be lost.
+    /// One line for display: the current contents, which a flash destroys.
     #[must_use]
     pub fn contents(&self) -> String {
         let table = match self.table {
@@ -248,13 +245,14 @@ impl Disk {
     }
 }
 
-/// The disks of a machine. [`SystemHost`] is the real one.
+/// The disks of a machine. [`SystemHost`] implements it for the local one.
 pub trait DiskHost: Send + Sync {
     /// Lists the disks that can be targets, sorted by path: whole disks and attached loop devices,
     /// but no partitions, RAM disks or optical drives.
     ///
     /// # Errors
-    /// [`ErrorKind::Host`](crate::ErrorKind::Host) when the system cannot be examined: no sysfs.
+    /// [`ErrorKind::Host`](crate::ErrorKind::Host) when the machine cannot be examined, for example
+    /// without sysfs.
     fn list(&self) -> Result<Vec<Disk>>;
 
     /// Examines the disk, partition, loop device or regular file at `path`. Follows symbolic links
@@ -263,7 +261,7 @@ pub trait DiskHost: Send + Sync {
     /// # Errors
     /// - [`ErrorKind::Refused`](crate::ErrorKind::Refused): there is nothing at `path`, or
     ///   something that cannot be written like a disk.
-    /// - [`ErrorKind::Host`](crate::ErrorKind::Host): the system cannot be examined.
+    /// - [`ErrorKind::Host`](crate::ErrorKind::Host): the machine cannot be examined.
     fn probe(&self, path: &Path) -> Result<Disk>;
 
     /// Opens `disk` for writing, exclusively.
@@ -274,7 +272,7 @@ pub trait DiskHost: Send + Sync {
     /// - [`ErrorKind::Target`](crate::ErrorKind::Target): it cannot be opened.
     fn open(&self, disk: &Disk) -> Result<Arc<dyn Device>>;
 
-    /// Opens `disk` for reading, even if it is in use. The writing methods of the [`Device`] fail.
+    /// Opens `disk` for reading, even if it is in use. Writing to the returned [`Device`] fails.
     ///
     /// # Errors
     /// - [`ErrorKind::Refused`](crate::ErrorKind::Refused): it is no longer the disk that was
@@ -282,7 +280,7 @@ pub trait DiskHost: Send + Sync {
     /// - [`ErrorKind::Target`](crate::ErrorKind::Target): it cannot be opened.
     fn open_read_only(&self, disk: &Disk) -> Result<Arc<dyn Device>>;
 
-    /// Creates the regular file `path` of `size_bytes`, all zero, to be used as a disk.
+    /// Creates a regular file of `size_bytes` zeros at `path`, to be used as a disk.
     ///
     /// # Errors
     /// - [`ErrorKind::Refused`](crate::ErrorKind::Refused): there is something at `path` already.

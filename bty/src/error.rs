@@ -33,13 +33,13 @@ pub enum ErrorKind {
     Format,
     /// A catalog cannot be read, or violates its schema.
     Catalog,
-    /// A digest differs, or the target reads back something else than was written.
+    /// A digest differs, or the target reads back different data than was written.
     Integrity,
     /// The target failed: an I/O error, a device that disappeared, or no progress.
     Target,
     /// The [`CancelToken`](crate::CancelToken) was cancelled.
     Cancelled,
-    /// This machine failed otherwise: no memory, no `/sys`, a file that cannot be created.
+    /// This machine failed in another way: no memory, no `/sys`, a file that cannot be created.
     Host,
 }
 
@@ -67,7 +67,7 @@ impl fmt::Display for ErrorKind {
     }
 }
 
-/// An error of this library. The [module](self) shows how it displays.
+/// The error type of this library. The [module](self) shows how it displays.
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -85,8 +85,8 @@ struct Inner {
 impl Error {
     /// Creates an error of `kind`. `message` is lower case, without a full stop at its end.
     ///
-    /// Passwords in addresses are removed from it, and from paths and contexts that are added
-    /// later. They are not removed from causes and hints.
+    /// Removes passwords from addresses in the message, and in paths and contexts that are added
+    /// later. Causes and hints are not changed.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self(Box::new(Inner {
             kind,
@@ -100,7 +100,7 @@ impl Error {
         }))
     }
 
-    /// The error of work that was cancelled.
+    /// The error of a cancelled operation.
     #[must_use]
     pub fn cancelled() -> Self {
         Self::new(ErrorKind::Cancelled, "cancelled")
@@ -108,8 +108,8 @@ impl Error {
 
     /// Wraps an I/O error as `kind`. `doing` says what was attempted: `"opening /dev/sdb"`.
     ///
-    /// If the [`io::Error`] carries an [`Error`], for example through a decoder, that one is
-    /// returned with `doing` as context, so that its kind is kept.
+    /// If the [`io::Error`] carries an [`Error`], for example through a decoder, returns that one
+    /// with `doing` as context, so that its kind is kept.
     pub fn from_io(kind: ErrorKind, doing: impl Into<String>, error: io::Error) -> Self {
         match Self::unwrap_io(error) {
             Ok(inner) => inner.context(doing),
@@ -192,7 +192,7 @@ impl Error {
         self.0.offset
     }
 
-    /// What a person should do next: the [`hint`](Self::hint).
+    /// The suggested next step: the [`hint`](Self::hint).
     #[must_use]
     pub fn next_step(&self) -> Option<&str> {
         self.0.hint.as_deref()
@@ -268,7 +268,7 @@ pub trait Context<T> {
     /// Adds what was attempted, as a gerund. `doing` is called only on failure.
     ///
     /// # Errors
-    /// The error of `self`, with the context in front.
+    /// The error of `self`, with the context added.
     fn context(self, doing: impl FnOnce() -> String) -> Result<T>;
 }
 

@@ -5,20 +5,21 @@
 //!                   └─► writer of target 2: queue ─► workers ─► device    until all else is proven
 //! ```
 //!
-//! A [`FlashPlan`] is data: what will be written where. [`FlashPlan::validate`] is pure, and
-//! returns all reasons against the plan at once. Only [`FlashPlan::execute`] writes. It probes the
-//! disks again, and refuses if one has changed. Then it
+//! A [`FlashPlan`] is plain data: an image, its targets and options. [`FlashPlan::validate`] is a
+//! pure function that returns every reason to refuse the plan. Only [`FlashPlan::execute`] writes.
+//! It probes the disks again, and refuses the plan if one has changed. Then it
 //! 1. opens all targets exclusively, and zeroes their first MiB and the places where signatures of
-//!    the old system lie: from here on the old system does not boot;
+//!    the old system may be: from here on the old system does not boot;
 //! 2. reads the image once, and writes everything but its first MiB to all targets;
 //! 3. checks the length and the digests of what was read;
 //! 4. flushes, reads everything back from the medium, and compares;
 //! 5. writes the first MiB, flushes, reads it back, and makes the kernel read the new partition
 //!    table.
 //!
-//! Boot sector and partition table are in the first MiB. Since it is zero until everything else is
-//! proven, a flash that is interrupted at any point leaves a disk that does not boot, instead of
-//! one that boots half a system. If a step fails or is cancelled, the first MiB is zeroed again.
+//! The boot sector and the partition table are in the first MiB, which stays zero until everything
+//! else is proven. So a flash that is interrupted at any point leaves a disk that does not boot,
+//! instead of one that boots half a system. If a step fails or is cancelled, the first MiB is
+//! zeroed again.
 
 use std::path::PathBuf;
 
@@ -49,7 +50,7 @@ mod writer;
 pub use compare::{VerifyReport, verify};
 pub use plan::Refusal;
 
-/// What to do besides writing. The default reads back and compares, and does nothing else.
+/// Options of a flash. By default, only `verify` is on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -58,21 +59,22 @@ pub struct FlashOptions {
     pub verify: bool,
     /// Move the backup GPT to the end of the disk.
     pub fix_gpt: bool,
-    /// On a disk that is smaller than the image, leave out what lies behind the last partition if
-    /// it is all zero. The backup GPT goes to the end of the disk.
+    /// On a disk that is smaller than the image, leave out everything after the last partition,
+    /// which must be all zero. The backup GPT goes to the end of the disk.
     pub fit: bool,
-    /// Make UEFI boot the target next, once, through `BootNext`. The boot order is not changed.
+    /// Make UEFI boot the target once, at the next boot, through `BootNext`. The boot order is not
+    /// changed.
     pub uefi_boot: bool,
     /// Allow a partition as a target, instead of a whole disk.
     pub allow_partition: bool,
     /// Write an image in which no partition table, file system or boot sector was found.
     pub raw: bool,
-    /// Allow as a target a regular file that holds an image or an archive, unless bty wrote it as
-    /// a disk.
+    /// Allow overwriting a regular file that holds an image or an archive. A file that bty wrote as
+    /// a disk may always be overwritten.
     pub overwrite: bool,
-    /// Where the variables of UEFI are mounted.
+    /// Mount point of efivarfs, which holds the UEFI variables.
     pub efivars: PathBuf,
-    /// Give a target up when it finishes no request for so many milliseconds.
+    /// Fail a target that completes no request for this many milliseconds.
     pub stall_ms: u64,
 }
 
@@ -92,7 +94,8 @@ impl Default for FlashOptions {
     }
 }
 
-/// What will be written where. Data only: creating and validating a plan touches nothing.
+/// An image, the targets to write it to, and options. Creating and validating a plan accesses no
+/// disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[must_use = "a plan does nothing until it is executed"]
 #[non_exhaustive]
@@ -101,9 +104,9 @@ pub struct FlashPlan {
     pub image: ImageInfo,
     /// The disks, as probed when the plan was made.
     pub targets: Vec<Disk>,
-    /// Chosen by the caller.
+    /// The options, as given by the caller.
     pub options: FlashOptions,
-    /// Warnings for people; they forbid nothing.
+    /// Warnings to show before the flash. They do not prevent it.
     pub notes: Vec<String>,
 }
 
@@ -113,14 +116,14 @@ pub struct FlashPlan {
 pub struct FlashReport {
     /// The image that was written.
     pub image: ImageInfo,
-    /// Bytes that were read from the source, as they came over the wire.
+    /// Bytes read from the source, before decoding.
     pub source_bytes: u64,
     /// Bytes of the source that did not have to be read: holes, unallocated clusters.
     pub skipped_bytes: u64,
-    /// SHA-256 of the source's bytes. Absent when not all of them were read, or when no digest was
-    /// promised and hashing would have taken more than a twentieth of the time.
+    /// SHA-256 of the source. Absent if not all of it was read, or if no digest was expected and
+    /// hashing would have delayed reading by more than a twentieth.
     pub source_sha256: Option<Digest>,
-    /// True when a digest of the source or of the disk image was promised, and all promised digests
+    /// True if a digest of the source or of the disk image was expected, and all expected digests
     /// match.
     pub is_digest_checked: bool,
     /// Size of the disk image.
@@ -133,11 +136,11 @@ pub struct FlashReport {
     pub phases: Vec<PhaseTime>,
 }
 
-/// How long a phase took, over all targets.
+/// The duration of a phase, over all targets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PhaseTime {
-    /// Name of the phase, as of [`Phase::as_str`].
+    /// Name of the phase, as returned by [`Phase::as_str`].
     pub phase: String,
     /// Wall-clock time in milliseconds.
     pub elapsed_ms: u64,
@@ -151,28 +154,28 @@ pub struct TargetReport {
     pub disk: Disk,
     /// Why the target failed; absent on success. A failed target does not boot.
     pub failure: Option<Failure>,
-    /// Data written.
+    /// Bytes of image data written.
     pub written_bytes: u64,
-    /// Ranges of the image made zero.
+    /// Bytes of the image's zero ranges, zeroed on the target.
     pub zeroed_bytes: u64,
-    /// Ranges beyond the image made zero: places of stale signatures, the rest of the last sector.
+    /// Bytes zeroed beyond the image: the rest of its last sector, and places of stale signatures.
     pub wiped_bytes: u64,
-    /// Read back from the medium and found equal, wiped ranges behind the image included; 0 without
-    /// verification.
+    /// Bytes read back from the medium and found equal, including wiped ranges after the image; 0
+    /// without verification.
     pub verified_bytes: u64,
     /// Offset of the backup GPT, if it was moved to the end of the disk.
     pub backup_gpt_offset: Option<u64>,
     /// The boot entry through which UEFI boots the disk next: `Boot00FF`.
     pub boot_entry: Option<String>,
-    /// Warnings for people, for example that the kernel did not re-read the partition table.
+    /// Warnings, for example that the kernel did not re-read the partition table.
     pub notes: Vec<String>,
 }
 
-/// An error as data.
+/// An error in a report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Failure {
-    /// Kind of the error, as of [`ErrorKind::as_str`].
+    /// Kind of the error, as returned by [`ErrorKind::as_str`].
     pub kind: String,
     /// Text of the error.
     pub message: String,
@@ -184,17 +187,17 @@ pub struct Failure {
     pub difference: Option<Difference>,
 }
 
-/// The first difference between a disk and an image, and what is there instead of the image.
+/// The first difference between a disk and an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Difference {
     /// Offset of the first differing byte on the disk.
     pub offset: u64,
-    /// What was found there.
+    /// What the disk holds there.
     pub found: Found,
 }
 
-/// What was found instead of the image.
+/// What a disk holds where it differs from the image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "found", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -203,17 +206,17 @@ pub enum Found {
     Zeros,
     /// Data from elsewhere in the image: addresses wrap around, as on disks of fake capacity.
     Elsewhere {
-        /// Offset in bytes at which the data belongs.
+        /// Offset in bytes at which the image has this data.
         offset: u64,
     },
-    /// What was there before the flash: the write was lost.
+    /// Data from before the flash: the write was lost.
     Old,
     /// Anything else.
     Other,
 }
 
 impl TargetReport {
-    /// Turns the report into that of a failed target.
+    /// Marks the target as failed with `error`, and resets `verified_bytes` to 0.
     pub fn fail(&mut self, error: &Error) {
         self.failure = Some(Failure::new(error, None));
         self.verified_bytes = 0;
@@ -233,8 +236,8 @@ impl Failure {
 }
 
 impl FlashPlan {
-    /// The report of an execution without failures, for dry runs: it assumes that the image is all
-    /// data. Reads nothing.
+    /// Simulates the report of a successful execution, for dry runs. Assumes that the whole image
+    /// is data; reads and writes nothing.
     #[must_use]
     pub fn dry_run_report(&self) -> FlashReport {
         let disk_bytes = self.image.min_disk_bytes().unwrap_or(0);
@@ -264,14 +267,15 @@ impl FlashPlan {
 }
 
 impl FlashReport {
-    /// True when every target was written and, unless switched off, verified.
+    /// True when every target was written and, unless disabled, verified.
     #[must_use]
     pub fn is_success(&self) -> bool {
         !self.targets.is_empty() && self.targets.iter().all(|t| t.failure.is_none())
     }
 
-    /// The most alarming kind among the failures, for exit codes: [`ErrorKind::Integrity`] if there
-    /// is one, [`ErrorKind::Host`] if there is no other, else [`ErrorKind::Target`].
+    /// The most severe kind among the failures, for exit codes: [`ErrorKind::Integrity`] if any
+    /// target failed with it, [`ErrorKind::Host`] if all did, else [`ErrorKind::Target`]. `None`
+    /// without failures.
     #[must_use]
     pub fn failure_kind(&self) -> Option<ErrorKind> {
         let kinds: Vec<&str> =
@@ -283,7 +287,7 @@ impl FlashReport {
             Some(_) => Some(ErrorKind::Target),
         }
     }
-    /// The progress event that ends `phase`, for dry runs: everything is done.
+    /// Simulates the last progress event of `phase`, for dry runs.
     #[must_use]
     pub fn progress(&self, phase: Phase) -> Event {
         let total = Some(self.disk_bytes);

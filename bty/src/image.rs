@@ -1,9 +1,9 @@
-//! Images: what a source holds, recognized from its bytes, and the extents of its disk.
+//! Images: recognizes the format of a source from its bytes, and reads the extents of its disk.
 //!
 //! [`Image::open`] reads only the beginning of a source (and the header of a qcow2), so it is quick
-//! even for a remote image of many gigabytes. It finds images in zip and tar archives. What cannot
-//! be written to a disk (another kind of archive, another virtual disk format, a web page) is
-//! refused with a hint.
+//! even for a remote image of many gigabytes. It finds images in zip and tar archives. It refuses,
+//! with a hint, anything that cannot be written to a disk: another kind of archive, another virtual
+//! disk format, a web page.
 
 use std::sync::Arc;
 
@@ -57,8 +57,8 @@ impl Image {
         &self.source
     }
 
-    /// Warnings for the user. Complete only after the whole image was read: they name bytes behind
-    /// the end of the image that were ignored.
+    /// Warnings for the user about ignored bytes after the end of the image. Complete only after
+    /// the whole image was read.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         self.trailer.warning().into_iter().collect()

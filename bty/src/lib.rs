@@ -1,4 +1,4 @@
-//! Writes operating-system images onto disks, and proves that they are there.
+//! Writes operating-system images to disks, and proves that they arrived intact.
 //!
 //! bty reads an image from a file, a web server or an OCI registry, decodes it, and writes it to
 //! one or several disks. It checks digests, zeroes the ranges that the image leaves empty, and
@@ -33,7 +33,7 @@
 //! |---|---|
 //! | [`client`] | [`Client`] opens sources, and exchanges small messages with servers |
 //! | [`source`] | [`Source`]: bytes of a file, a pipe, a web server or a registry |
-//! | [`image`] | [`Image`]: format, sizes and partition table of what a source holds |
+//! | [`image`] | [`Image`]: an opened image, its format, sizes and partition table |
 //! | [`catalog`] | lists of images on the network; [`image::directory`] lists local ones |
 //! | [`oci`] | references to artifacts in OCI registries |
 //! | [`digest`] | SHA-256 and SHA-512 digests, and checksum files |
@@ -42,11 +42,11 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | [`disks`] | finds disks, what is on them and who uses them; a [`Selector`] chooses one |
+//! | [`disks`] | finds disks, their contents and their users; a [`Selector`] chooses one |
 //! | [`flash`] | plan, validate, execute, report; [`flash::verify`] compares without writing |
 //! | [`create`] | creates an image from a disk |
 //! | [`device`] | [`Device`]: an opened target, a trait that simulations implement |
-//! | [`boot`] | what to boot after a flash |
+//! | [`boot`] | boots a flashed disk, by kexec or at the next UEFI boot |
 //! | [`hardware`] | the inventory of the machine |
 //!
 //! Shared by both:
@@ -56,16 +56,16 @@
 //! | [`progress`] | [`Event`]s for an [`Observer`], and the [`CancelToken`] |
 //! | [`error`] | [`Error`] and [`ErrorKind`] |
 //! | [`size`] | parses and formats sizes |
-//! | [`text`], [`redact`] | make foreign text safe to print, and remove passwords from addresses |
+//! | [`text`], [`redact`] | make untrusted text safe to print, and remove passwords from addresses |
 //!
 //! # Conventions
 //!
 //! - Sizes and offsets are bytes, as `u64`.
-//! - Every [`Error`] has a [kind](ErrorKind) to match on, and most have a
-//!   [hint](Error::next_step) that tells a person what to do next.
-//! - Functions block. The network runs on threads that the library owns, so they may be called
-//!   from any thread. Long operations take a [`CancelToken`], and end within a second after it is
-//!   cancelled.
+//! - Every [`Error`] has a [kind](ErrorKind) to match on, and most have a [hint](Error::next_step)
+//!   that says what to do next.
+//! - Functions block and may be called from any thread: the library runs its network requests on
+//!   threads of its own. Long operations take a [`CancelToken`], and end within a second after it
+//!   is cancelled.
 //! - The library never prints, never exits, and reads no environment variable.
 
 pub mod boot;

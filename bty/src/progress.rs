@@ -1,4 +1,4 @@
-//! Typed progress events, and the token that cancels.
+//! Progress events, and the token that cancels an operation.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// Cancels long work from another thread or a signal handler. Clones share one flag.
+/// Cancels an operation from another thread or a signal handler. Clones share one flag.
 ///
-/// Cancelled work ends within a second, with
+/// A cancelled operation ends within a second, with
 /// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled).
 #[derive(Clone, Debug, Default)]
 pub struct CancelToken(Arc<AtomicBool>);
@@ -21,7 +21,7 @@ impl CancelToken {
         Self::default()
     }
 
-    /// Cancels the work. Cannot be undone.
+    /// Cancels the operation. Cannot be undone.
     pub fn cancel(&self) {
         self.0.store(true, Ordering::SeqCst);
     }
@@ -32,7 +32,7 @@ impl CancelToken {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Fails once cancelled. For loops: `cancel.check()?`.
+    /// Fails once cancelled, so that a loop can stop with `cancel.check()?`.
     ///
     /// # Errors
     /// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled) once cancelled.
@@ -41,7 +41,7 @@ impl CancelToken {
     }
 }
 
-/// A part of the work. The variants are in the order in which they happen.
+/// A phase of an operation. The variants are in the order in which they occur.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -55,7 +55,7 @@ pub enum Phase {
     /// Reading the targets back, and comparing them with what was written.
     Verify,
     /// Writing the first MiB, and making the kernel re-read the partition table. Reported only
-    /// without verification; else this is the end of `Verify`.
+    /// without verification; with verification, this is part of `Verify`.
     Finish,
 }
 
@@ -77,7 +77,7 @@ impl Phase {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Counts {
-    /// Read from the source so far, as it came over the wire.
+    /// Read from the source so far, before decoding.
     pub source_bytes: u64,
     /// Size of the source, if known.
     pub source_total: Option<u64>,
@@ -93,19 +93,19 @@ pub struct Counts {
 pub struct TargetCounts {
     /// Path of the target.
     pub target: String,
-    /// Data that the device has accepted.
+    /// Data accepted by the device so far.
     pub written_bytes: u64,
-    /// Data that a flush has made durable: it survives a power cut.
+    /// Data made durable by a flush: it survives a power cut.
     pub durable_bytes: u64,
-    /// Ranges of the image made zero.
+    /// Zero ranges of the image, zeroed on the target.
     pub zeroed_bytes: u64,
     /// Read back and found equal.
     pub verified_bytes: u64,
-    /// How much there is to read back; absent until that is known.
+    /// Total to read back; absent while unknown.
     pub verify_total: Option<u64>,
 }
 
-/// What an [`Observer`] is told. Serializes to one line of `--json` output.
+/// An event for an [`Observer`]. Serializes to one line of `--json` output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -119,7 +119,7 @@ pub enum Event {
     Progress {
         /// The current phase.
         phase: Phase,
-        /// Milliseconds since the work began.
+        /// Milliseconds since the operation began.
         elapsed_ms: u64,
         /// Progress of reading.
         #[serde(flatten)]
@@ -127,17 +127,16 @@ pub enum Event {
         /// Progress of each target.
         targets: Vec<TargetCounts>,
     },
-    /// A warning for people; the work goes on. For example: the server is asked again after a
-    /// failed request.
+    /// A warning that does not stop the operation, such as the retry of a failed request.
     Notice {
         /// The warning: one sentence without a full stop.
         message: String,
     },
-    /// One of several targets failed; the others go on.
+    /// One of several targets failed; the others continue.
     TargetFailed {
         /// Path of the target.
         target: String,
-        /// Kind of the error, as of [`ErrorKind::as_str`](crate::ErrorKind::as_str).
+        /// Kind of the error, as returned by [`ErrorKind::as_str`](crate::ErrorKind::as_str).
         kind: String,
         /// Text of the error.
         message: String,
@@ -146,7 +145,7 @@ pub enum Event {
 
 /// Receives [`Event`]s. Closures that take an `&Event` are observers.
 pub trait Observer: Send + Sync {
-    /// Receives one event. Called from the threads that do the work, so it must return quickly.
+    /// Receives one event. Called from the threads of the operation, so it must return quickly.
     fn event(&self, event: &Event);
 }
 

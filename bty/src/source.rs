@@ -1,12 +1,12 @@
-//! Where image bytes come from: a file, a pipe, a web server, an OCI registry.
+//! Sources of image bytes: a file, a pipe, a web server, an OCI registry.
 //!
-//! [`Client::open`](crate::Client::open) turns a reference into a [`Source`], which is known to
-//! exist, with its length and expected digest if the server tells them. A source can be read any
-//! number of times, except for a pipe: see [`Source::is_repeatable`].
+//! [`Client::open`](crate::Client::open) turns a reference into a [`Source`]. It verifies that the
+//! source exists, and finds its length and expected digest if the server declares them. A source
+//! can be read any number of times, except for a pipe: see [`Source::is_repeatable`].
 //!
 //! All readers keep one promise: **a clean end means that every byte was delivered.** A body that
 //! is shorter or longer than announced, or an object that changed between two requests, is an error
-//! of kind [`Source`](crate::ErrorKind::Source), never an end.
+//! of kind [`Source`](crate::ErrorKind::Source), never a clean end.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -57,7 +57,7 @@ impl Source {
         &self.location
     }
 
-    /// A short name to show: the file name, or the title of an OCI layer.
+    /// A short name for display: the file name, or the title of an OCI layer.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -69,7 +69,7 @@ impl Source {
         self.bytes.len_bytes()
     }
 
-    /// The SHA-256 that the bytes must have: that of the OCI layer, of a `.sha256` file, or the one
+    /// The SHA-256 that the bytes must have, as declared by the OCI layer or a `.sha256` file, or
     /// given to [`expect`](Self::expect).
     #[must_use]
     pub fn expected_digest(&self) -> Option<Digest> {
@@ -113,22 +113,23 @@ impl Source {
         Ok(self)
     }
 
-    /// A reader from the start to the end, which fails within a second after `cancel`.
+    /// Returns a reader of the whole source. Its reads fail within a second after `cancel` is
+    /// cancelled.
     ///
-    /// A clean end means that every byte was delivered. The reader checks no digest; that is up to
-    /// the caller. Its I/O errors carry an [`Error`], see [`Error::unwrap_io`].
+    /// A clean end means that every byte was delivered. The reader does not check digests; the
+    /// caller must. Its I/O errors carry an [`Error`], see [`Error::unwrap_io`].
     ///
     /// # Errors
-    /// [`ErrorKind::Source`] when the source cannot be read, or is a pipe that was read already.
+    /// [`ErrorKind::Source`] when the source cannot be read, or is a pipe that was already read.
     pub fn reader(&self, cancel: &CancelToken) -> Result<impl Read + Send + use<>> {
         self.bytes.stream(0, cancel)
     }
 
-    /// A reader from `offset` on, in bytes, otherwise like [`reader`](Self::reader). Needs random
-    /// access, see [`is_seekable`](Self::is_seekable).
+    /// Like [`reader`](Self::reader), but starts at `offset`, in bytes. Needs random access, see
+    /// [`is_seekable`](Self::is_seekable).
     ///
     /// # Errors
-    /// [`ErrorKind::Source`] when the source cannot be read, or only from the start.
+    /// [`ErrorKind::Source`] when the source cannot be read, or can be read only from its start.
     pub fn reader_from(
         &self,
         offset: u64,
@@ -143,15 +144,15 @@ impl Source {
         self.bytes.is_seekable()
     }
 
-    /// True when the source can be read more than once. A pipe cannot: its beginning is examined,
-    /// then it is read once.
+    /// True when the source can be read more than once. A pipe can be read only once, after its
+    /// beginning was examined.
     #[must_use]
     pub fn is_repeatable(&self) -> bool {
         self.bytes.is_repeatable()
     }
 
-    /// Identifies the version of the object: two sources of the same location with the same version
-    /// have the same bytes. `None` when the server sends no validator, and for local files.
+    /// Identifies the version of the object: two sources with the same location and the same
+    /// version have the same bytes. `None` for local files, and when the server sends no validator.
     #[must_use]
     pub fn version(&self) -> Option<String> {
         self.expected
@@ -164,16 +165,16 @@ impl Source {
     /// Needs random access, see [`is_seekable`](Self::is_seekable).
     ///
     /// # Errors
-    /// [`ErrorKind::Source`] when the source cannot be read, or only from the start.
+    /// [`ErrorKind::Source`] when the source cannot be read, or can be read only from its start.
     pub fn read_at(&self, buf: &mut [u8], offset: u64, cancel: &CancelToken) -> Result<usize> {
         self.bytes.read_at(buf, offset, cancel)
     }
 
-    /// Reads a whole document of at most `limit_bytes` within two minutes, and checks the expected
+    /// Reads a whole document of at most `limit_bytes` within two minutes, and checks its expected
     /// digests.
     ///
     /// # Errors
-    /// - [`ErrorKind::Source`]: it is larger, takes longer, or cannot be read.
+    /// - [`ErrorKind::Source`]: the document is larger, takes longer, or cannot be read.
     /// - [`ErrorKind::Integrity`]: a digest differs.
     pub fn read_small(&self, limit_bytes: u64, cancel: &CancelToken) -> Result<Vec<u8>> {
         self.read_small_within(limit_bytes, DOCUMENT_TIMEOUT, cancel)
@@ -266,7 +267,7 @@ impl fmt::Debug for Source {
     }
 }
 
-/// Refuses a size in bytes that only a damaged or a hostile image claims.
+/// Refuses a claimed size in bytes that is too large to be real.
 ///
 /// # Errors
 /// [`ErrorKind::Format`] when `claimed` is larger than `limit`.

@@ -1,5 +1,5 @@
-//! Writes an image to a new file, the disk of a virtual machine, and shows progress. The same calls
-//! write to a real disk.
+//! Writes an image to a new file, for example the disk of a virtual machine, and shows progress.
+//! The same calls write to a real disk.
 //!
 //! cargo run -p bty --example flash_file -- IMAGE NEW-FILE
 

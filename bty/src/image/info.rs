@@ -1,4 +1,4 @@
-//! What is known about an image: its format, sizes, partition table and expected digests.
+//! Properties of an image: its format, sizes, partition table and expected digests.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -79,21 +79,21 @@ impl fmt::Display for Format {
     }
 }
 
-/// What is known about an image. Serializes to the object that `bty image --json` prints; sizes and
-/// offsets are bytes.
+/// The known properties of an image. Serializes to the object that `bty image --json` prints; sizes
+/// and offsets are bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ImageInfo {
     /// The reference it was opened from.
     pub source: String,
-    /// A short name to show.
+    /// A short name for display.
     pub name: String,
     /// The canonical path of a local image.
     #[serde(with = "crate::text::optional_path", default)]
     pub path: Option<PathBuf>,
     /// Format of the image; of the image inside if the source is an archive.
     pub format: Format,
-    /// Details of the format, as text to show.
+    /// Details of the format, for display.
     pub detail: Option<String>,
     /// Size of the source before decoding, if known.
     pub source_bytes: Option<u64>,
@@ -128,8 +128,8 @@ fn is_recognized_default() -> bool {
 }
 
 impl ImageInfo {
-    /// A description of an image that was not opened, for dry runs and tests. Sizes, table and
-    /// digests are left empty for the caller to fill in.
+    /// Describes an image without opening it, for dry runs and tests. The caller fills in sizes,
+    /// partition table and digests.
     #[must_use]
     pub fn simulated(source: impl Into<String>, format: Format) -> Self {
         let source = source.into();
@@ -153,7 +153,7 @@ impl ImageInfo {
         }
     }
 
-    /// Format, sizes and partition table in one line, to show.
+    /// One line for display: format, sizes and partition table.
     #[must_use]
     pub fn summary(&self) -> String {
         let mut parts = vec![self.format.to_string()];
@@ -202,15 +202,15 @@ impl ImageInfo {
         [sha256, sha512, image].into_iter().flatten().collect()
     }
 
-    /// Minimum size of the disk in bytes when everything behind the last partition is left out. A
-    /// GPT needs space for its backup. `None` without partitions.
+    /// Minimum size of the disk in bytes if everything after the last partition is left out;
+    /// includes the space for the backup of a GPT. `None` without partitions.
     #[must_use]
     pub fn fitted_bytes(&self, sector_bytes: u32) -> Option<u64> {
         let end = self.partitions_end()?;
         match self.table {
             Some(TableKind::Gpt) => {
                 let sector = u64::from(sector_bytes);
-                // the first MiB is written unchanged, so the backup must lie behind it
+                // the first MiB is written unchanged, so the backup must come after it
                 let entries = crate::size::align_up(gpt::ENTRIES_BYTES, sector);
                 Some(crate::size::align_up(end.max(MIB), sector).saturating_add(entries + sector))
             }
@@ -218,8 +218,8 @@ impl ImageInfo {
         }
     }
 
-    /// The progress event for reading the image without writing it: `source_bytes` were read from
-    /// the source, and `decoded_bytes` came out of the decoder.
+    /// Creates the progress event for reading the image without writing it. `source_bytes` were
+    /// read from the source, and `decoded_bytes` came out of the decoder.
     #[must_use]
     pub fn read_progress(&self, source_bytes: u64, decoded_bytes: u64) -> Event {
         let (source_total, decoded_total) = (self.source_bytes, self.disk_bytes);
@@ -227,8 +227,8 @@ impl ImageInfo {
         Event::Progress { phase: Phase::Read, elapsed_ms: 0, counts, targets: Vec::new() }
     }
 
-    /// Minimum size of the disk in bytes, as far as is known: the size of the image, or else the
-    /// end of its last partition.
+    /// Minimum size of the disk in bytes: the size of the image or, if that is unknown, the end of
+    /// its last partition. `None` if neither is known.
     #[must_use]
     pub fn min_disk_bytes(&self) -> Option<u64> {
         self.disk_bytes.or_else(|| self.partitions_end())
