@@ -1,5 +1,5 @@
-//! Starts the system on a disk: by its kernel, past the firmware (kexec), or by UEFI at the next
-//! boot.
+//! Starts the system on a disk: directly through kexec, bypassing the firmware, or through UEFI at
+//! the next boot.
 //!
 //! The kernel is found where the boot loader of the disk finds it: in the entries of the Boot
 //! Loader Specification (`loader/entries/*.conf`, its chapter "Type #1"), else by the first `linux`
@@ -25,11 +25,11 @@ pub use uefi::BootNext;
 /// Where Linux mounts the variables of UEFI.
 pub const EFIVARS: &str = "/sys/firmware/efi/efivars";
 
-/// File systems on which a kernel is looked for. They are mounted read-only, one after the other.
+/// File systems that are searched for a kernel. They are mounted read-only, one after the other.
 const FILE_SYSTEMS: [&str; 6] = ["vfat", "ext2", "ext3", "ext4", "xfs", "btrfs"];
 const GRUB: [&str; 4] =
     ["boot/grub/grub.cfg", "grub/grub.cfg", "boot/grub2/grub.cfg", "grub2/grub.cfg"];
-/// Larger files are no configuration of a boot loader.
+/// Maximum size of a boot loader configuration in bytes.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
 /// A kernel, and how its boot loader starts it. Paths begin at the root of its file system.
@@ -81,9 +81,9 @@ pub fn load_kernel(disk: &Disk) -> Result<Kernel> {
     .hint("reboot instead"))
 }
 
-/// Makes UEFI boot `disk` next, once, by a boot entry described as `label`. It replaces earlier
-/// entries of that description; the boot order is not changed. `efivars` is where efivarfs is
-/// mounted: [`EFIVARS`].
+/// Makes UEFI boot `disk` once, at the next boot, through a boot entry described as `label`.
+/// Replaces earlier entries with that description; the boot order is not changed. `efivars` is the
+/// mount point of efivarfs, usually [`EFIVARS`].
 ///
 /// For a disk that was flashed without
 /// [`FlashOptions::uefi_boot`](crate::flash::FlashOptions::uefi_boot), which does the same at the
@@ -106,12 +106,12 @@ pub fn set_boot_next(
     uefi::boot_next(efivars, &head, disk.logical_sector_bytes, label)
 }
 
-/// Makes UEFI boot the disk that was flashed last next, once more, whatever the boot order says.
-/// `efivars` is where efivarfs is mounted: [`EFIVARS`].
+/// Makes UEFI boot the disk that was flashed last, once more at the next boot, regardless of the
+/// boot order. `efivars` is the mount point of efivarfs, usually [`EFIVARS`].
 ///
 /// # Errors
-/// [`ErrorKind::Host`] without UEFI or such a disk, when the firmware has ignored the last
-/// `BootNext`, or when a variable cannot be changed.
+/// [`ErrorKind::Host`] when the machine has no UEFI or no boot entry of a flashed disk, when the
+/// firmware ignored the last `BootNext`, or when a variable cannot be changed.
 pub fn repeat_boot_next(efivars: &Path) -> Result<()> {
     match uefi::repeat_boot_next(efivars)? {
         BootNext::Set { .. } => Ok(()),
@@ -183,7 +183,7 @@ fn inside(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
-/// What the boot loader of the file system mounted at `root` would start.
+/// The kernel that the boot loader of the file system mounted at `root` would start.
 fn find(root: &Path) -> Option<Kernel> {
     let is_there = |kernel: &Kernel| inside(root, &kernel.linux).is_file();
     let entries = ["loader/entries", "boot/loader/entries"]
@@ -236,7 +236,7 @@ pub(crate) fn parse_grub(text: &str) -> Option<Kernel> {
     )
 }
 
-/// A kernel that can be loaded without a boot loader: no variables, and at most one initrd.
+/// A kernel, if it can be loaded without a boot loader: no variables, and at most one initrd.
 fn plain(linux: &str, initrds: &[&str], options: &str) -> Option<Kernel> {
     let is_plain =
         |text: &&str| !text.contains(['$', '(', '"']) && !text.split('/').any(|part| part == "..");

@@ -56,7 +56,7 @@
 //! | [`progress`] | [`Event`]s for an [`Observer`], and the [`CancelToken`] |
 //! | [`error`] | [`Error`] and [`ErrorKind`] |
 //! | [`size`] | parses and formats sizes |
-//! | [`text`], [`redact`] | make untrusted text safe to print, and remove passwords from addresses |
+//! | [`text`], [`redact`] | make untrusted text safe to print; remove passwords from addresses |
 //!
 //! # Conventions
 //!

@@ -1,5 +1,5 @@
-//! Makes UEFI boot a disk next, once: by a boot entry that bty creates, and the variable
-//! `BootNext`. `BootOrder` belongs to the machine's owner and is never changed.
+//! Makes UEFI boot a disk once, at the next boot, through a boot entry that bty creates and the
+//! variable `BootNext`. `BootOrder` belongs to the machine's owner and is never changed.
 //!
 //! Variables are files of efivarfs: 4 bytes of attributes, then the value, written in one go. They
 //! are protected by the immutable flag (`Documentation/filesystems/efivarfs.rst` in the kernel).
@@ -58,14 +58,15 @@ fn fallback_loader() -> Option<&'static str> {
     }
 }
 
-/// Makes the firmware boot the disk that begins with `head` next, once, by an entry described as
-/// `label`. `efivars` is where efivarfs is mounted, `sector` the logical sector size in bytes.
+/// Makes the firmware boot the disk that begins with `head` once, at the next boot, through an
+/// entry described as `label`. `efivars` is the mount point of efivarfs, `sector` the logical
+/// sector size in bytes.
 ///
 /// # Errors
 /// - [`ErrorKind::Host`]: a variable cannot be changed.
 /// - [`ErrorKind::Format`]: the partition table is damaged.
 ///
-/// The disk is not affected, so that callers can warn and go on.
+/// The disk is not affected, so that callers can warn and continue.
 pub(crate) fn boot_next(efivars: &Path, head: &[u8], sector: u32, label: &str) -> Result<BootNext> {
     let Some(loader) = fallback_loader() else {
         return Ok(BootNext::Skipped {
@@ -107,15 +108,15 @@ fn boot_loader_next(
     Ok(BootNext::Set { entry })
 }
 
-/// Makes the firmware boot the disk that was flashed last next, once, by the entry that its flash
-/// created.
+/// Makes the firmware boot the disk that was flashed last, once, at the next boot, through the
+/// entry that its flash created.
 ///
 /// # Errors
 /// [`ErrorKind::Host`] when a variable cannot be changed.
 pub(super) fn repeat_boot_next(efivars: &Path) -> Result<BootNext> {
     let Some(variables) = list_variables(efivars)? else { return Ok(NO_UEFI) };
-    // Firmware deletes BootNext when it follows it. If it is still there, the firmware ignores it,
-    // and a caller that reboots would do so forever.
+    // The firmware deletes BootNext when it follows it. If it is still there, the firmware ignores
+    // it, and a caller that reboots would do so forever.
     if variables.iter().any(|name| name.starts_with("BootNext-")) {
         return Ok(BootNext::Skipped { reason: "the firmware ignored the last BootNext" });
     }
@@ -234,8 +235,8 @@ fn remove(path: &Path) -> io::Result<()> {
     fs::remove_file(path)
 }
 
-/// Clears the immutable flag, which protects variables against `rm -r`. A file that does not exist
-/// needs nothing.
+/// Clears the immutable flag, which protects variables against `rm -r`. Does nothing if the file
+/// does not exist.
 fn make_mutable(path: &Path) -> io::Result<()> {
     let file = match File::open(path) {
         Ok(file) => file,

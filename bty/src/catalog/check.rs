@@ -27,11 +27,11 @@ pub struct EntryCheck {
     pub name: String,
     /// Address that was checked.
     pub src: String,
-    /// Size in bytes according to the server, if it tells.
+    /// Size in bytes, if the server declares it.
     pub size_bytes: Option<u64>,
     /// SHA-256 according to the server. Only registries declare one.
     pub sha256: Option<Digest>,
-    /// One sentence for each problem. Empty if the image is as the catalog says.
+    /// One sentence for each problem. Empty if the image matches the catalog.
     pub problems: Vec<String>,
 }
 

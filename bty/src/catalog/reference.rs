@@ -1,4 +1,4 @@
-//! The canonical form of a `src`, and the reference by which machines are assigned an image.
+//! The canonical form of a `src`, and the reference by which servers assign images to machines.
 //!
 //! | scheme | normalized | kept as written |
 //! |---|---|---|
@@ -13,7 +13,7 @@ use url::Url;
 
 use crate::{Digest, Error, ErrorKind, Result, redact};
 
-/// Maximum number of characters of foreign text in a message.
+/// Maximum number of characters of untrusted text in a message.
 const QUOTED_CHARS: usize = 80;
 
 /// The canonical form of `src`, which is equal for addresses that differ only in insignificant
@@ -155,7 +155,7 @@ fn oras(rest: &str) -> Canonical {
     }
 }
 
-/// Quotes foreign text for a message: escaped, without passwords, at most [`QUOTED_CHARS`] long.
+/// Quotes untrusted text for a message: escaped, without passwords, at most [`QUOTED_CHARS`] long.
 pub(super) fn quote(text: &str) -> String {
     let text = &*redact::address(text);
     match text.char_indices().nth(QUOTED_CHARS) {

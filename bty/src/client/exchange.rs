@@ -74,7 +74,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// A made-up reply with a JSON body, for dry runs.
+    /// Simulates a reply with a JSON body, for dry runs.
     #[must_use]
     pub fn simulated(status: u16, json: &serde_json::Value) -> Self {
         Self {
@@ -126,7 +126,7 @@ impl Client {
     ///
     /// # Errors
     /// - [`ErrorKind::Usage`]: the URL or the method is malformed.
-    /// - [`ErrorKind::Source`]: the server does not answer, or not within the limits, or
+    /// - [`ErrorKind::Source`]: the server does not answer within the limits, or
     ///   [`may_reach`](crate::ClientOptions::may_reach) forbids its address.
     /// - [`ErrorKind::Host`]: the network threads cannot be started.
     pub fn exchange(&self, request: &Request<'_>, cancel: &CancelToken) -> Result<Reply> {

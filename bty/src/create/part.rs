@@ -83,10 +83,10 @@ impl PartFile {
             .hint(hint)
     }
 
-    /// Puts the file onto its medium, so that it is read from there.
+    /// Flushes the file to its medium, so that the comparison reads it from there.
     pub(super) fn sync(&self) -> Result<()> {
         self.file.sync_all().map_err(|e| self.failed("writing", e))?;
-        // a wish: what is read back may come from the page cache on some file systems
+        // only advice: some file systems may still serve the comparison from the page cache
         let _ = fadvise(&self.file, 0, None, Advice::DontNeed);
         Ok(())
     }

@@ -39,7 +39,7 @@ pub(super) fn prove(
     digests.wire.sha256.ok_or_else(Error::cancelled)
 }
 
-/// Opens the image file anew, so that the comparison reads what is on the medium.
+/// Reopens the image file, so that the comparison reads from the medium.
 fn reopen(part: &PartFile) -> Result<Source> {
     let shown = part.part.display().to_string();
     let file = File::open(&part.part).map_err(|e| part.failed("opening", e))?;

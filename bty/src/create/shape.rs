@@ -24,7 +24,7 @@ impl Shape {
         Self::whole(align_up(end.max(1), MIB).min(disk_bytes))
     }
 
-    /// The disk up to `end`, with a backup GPT behind it. `head` is at least the first MiB of the
+    /// The disk up to `end`, with a backup GPT after it. `head` is at least the first MiB of the
     /// disk.
     pub(super) fn cut_gpt(head: &[u8], end: u64, disk: &Disk) -> Result<Self> {
         let damaged = || {
@@ -39,7 +39,7 @@ impl Shape {
         let table =
             gpt::read(head, disk.logical_sector_bytes).ok().flatten().ok_or_else(damaged)?;
         let backup_bytes = align_up(table.entries_bytes, sector) + sector;
-        // the backup must lie behind the first MiB, which is written unchanged when flashing
+        // the backup must come after the first MiB, which is written unchanged when flashing
         let shape = Self::cut(end.max(MIB) + backup_bytes, disk.size_bytes);
         if shape.bytes == disk.size_bytes {
             return Ok(shape);

@@ -8,7 +8,7 @@ use rustix::ioctl::{Getter, NoArg, ioctl, opcode};
 
 const BLKROGET: u32 = opcode::none(0x12, 94);
 const BLKRRPART: u32 = opcode::none(0x12, 95);
-// the kernel's definition says size_t, the kernel writes 64 bits
+// the kernel declares it with size_t, but writes 64 bits
 const BLKGETSIZE64: u32 = opcode::read::<usize>(0x12, 114);
 const BLKDISKSEQ: u32 = opcode::read::<u64>(0x12, 128);
 

@@ -48,9 +48,9 @@ pub(crate) struct SystemDevice {
     is_direct: bool,
     /// For a regular file: a second descriptor, for what does not fill whole blocks of direct I/O.
     cached: Option<Cached>,
-    /// How to make it zero a range by itself.
+    /// `fallocate` flags that make it zero a range by itself.
     zeroing: FallocateFlags,
-    /// The device has reported that it cannot.
+    /// The device has reported that it cannot zero a range.
     lacks_zeroing: AtomicBool,
 }
 
@@ -59,8 +59,7 @@ pub(crate) struct SystemDevice {
 const DEALLOCATE: FallocateFlags = FallocateFlags::PUNCH_HOLE.union(FallocateFlags::KEEP_SIZE);
 
 /// Zeroes a range and keeps it allocated. For loop devices: punching holes into the backing file
-/// takes ten times as long, blocks concurrent writes, and gives away space that its owner has
-/// reserved.
+/// takes ten times as long, blocks concurrent writes, and frees space that its owner has reserved.
 const KEEP_ALLOCATED: FallocateFlags = FallocateFlags::ZERO_RANGE.union(FallocateFlags::KEEP_SIZE);
 
 /// Major device number of loop devices.
@@ -276,8 +275,8 @@ pub(crate) fn file_bytes(len: u64) -> u64 {
 /// Extended attribute of a file that bty has created or written as a disk.
 const DISK_MARK: &str = "user.bty.disk";
 
-/// Marks a file as a disk that bty wrote, so that the next flash may overwrite it without being
-/// told to. File systems without extended attributes lose the mark.
+/// Marks a file as a disk that bty wrote, so that the next flash may overwrite it without
+/// `overwrite`. File systems without extended attributes lose the mark.
 pub(crate) fn mark_as_disk(file: impl AsFd) {
     let _ = rustix::fs::fsetxattr(file, DISK_MARK, b"1", rustix::fs::XattrFlags::empty());
 }

@@ -1,4 +1,5 @@
-//! Finds who uses a disk: mounts, swap, devices built on it, loop devices, the running system.
+//! Finds the holders of a disk: mounts, swap, devices built on it, loop devices, the running
+//! system.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -37,8 +38,8 @@ pub(super) struct Usage<'a> {
 }
 
 impl<'a> Usage<'a> {
-    /// Reads the system. What cannot be read counts as no use, since opening a disk exclusively is
-    /// the last word.
+    /// Reads sysfs and procfs. Entries that cannot be read are ignored, because opening the disk
+    /// exclusively is the final check.
     pub(super) fn read(nodes: &'a BlockDevices) -> Self {
         let proc = |file: &str| fs::read(nodes.roots.proc.join(file)).unwrap_or_default();
         let mut usage = Self {

@@ -26,7 +26,7 @@ use crate::{Error, ErrorKind, Result};
 const ALREADY_THERE: &str =
     "choose another name, remove it, or leave out --create to write to it as it is";
 
-/// The machine this runs on. Every call reads sysfs and procfs anew.
+/// The local machine. Every call reads sysfs and procfs again.
 ///
 /// ```no_run
 /// use bty::{DiskHost, SystemHost};
@@ -48,18 +48,19 @@ impl SystemHost {
         Self::default()
     }
 
-    /// Creates a host that reads other trees instead. Their device nodes may be regular files.
+    /// Creates a host that reads the directories in `roots` instead. Device nodes in them may be
+    /// regular files.
     #[must_use]
     pub fn with_roots(roots: SystemRoots) -> Self {
         Self { roots }
     }
 
     /// Describes the disk that [`create`](DiskHost::create) would make of the regular file `path`,
-    /// for plans: nothing is created. `size_bytes` is rounded up to a sector.
+    /// for plans. Creates nothing. `size_bytes` is rounded up to a whole sector.
     ///
     /// # Errors
-    /// [`ErrorKind::Refused`] when there is something at `path` already, its directory is missing,
-    /// or it lies directly in `/dev`.
+    /// [`ErrorKind::Refused`] when `path` already exists, its directory is missing, or it lies
+    /// directly in `/dev`.
     pub fn plan_file(&self, path: &Path, size_bytes: u64) -> Result<Disk> {
         let refuse = |what: &str, next: &str| {
             let message = format!("{} {what}", path.display());
@@ -151,7 +152,7 @@ impl SystemHost {
         Ok(disk)
     }
 
-    /// `next`, followed by the disks of this machine.
+    /// The hint `next`, followed by the disks of this machine.
     fn hint_with_disks(&self, next: &str) -> String {
         let disks = self.list().unwrap_or_default();
         if disks.is_empty() {
@@ -169,7 +170,7 @@ impl SystemHost {
         }
     }
 
-    /// Adds to a refusal who uses the disk, if that can be found.
+    /// Adds the holders of the disk to a refusal, if they can be found.
     fn explain_refusal(&self, disk: &Disk, error: Error) -> Error {
         if error.kind() != ErrorKind::Refused {
             return error;
@@ -366,8 +367,8 @@ fn read_contents(disk: &mut Disk, file: &File) {
     }
 }
 
-/// What a file holds that somebody may want to keep. A disk image does not count if bty wrote it
-/// there. An archive always does: bty never leaves one.
+/// The content of a file that somebody may want to keep. A disk image does not count if bty wrote
+/// it there. An archive always does, because bty never writes one.
 fn held_in_file(disk: &Disk, file: &File) -> Option<String> {
     let mut head = vec![0; 8192];
     let mut filled = 0;
@@ -386,8 +387,8 @@ fn held_in_file(disk: &Disk, file: &File) -> Option<String> {
     (is_disk && !is_marked_as_disk(file)).then(|| "a disk image".to_owned())
 }
 
-/// The sector size in bytes that the partition table uses: that of the disk, but in a file the one
-/// that its image was made for.
+/// The sector size in bytes of the partition table: that of the disk or, in a file, the one that
+/// its image was made for.
 fn table_sector(disk: &Disk, read: &mut partition_table::ReadAt<'_>) -> u32 {
     let mut head = [0; 8192];
     let is_file = disk.kind == DiskKind::File && read(0, &mut head);

@@ -296,8 +296,8 @@ impl Selector {
         Ok(disk.clone())
     }
 
-    /// True if `disk` is one of those that the selector describes. [`select`](Self::select)
-    /// requires that it is the only one.
+    /// True if the selector matches `disk`. [`select`](Self::select) requires that it matches no
+    /// other disk.
     #[must_use]
     pub fn matches(&self, disk: &Disk) -> bool {
         match &self.0 {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::disks::{Disk, DiskKind};
 use crate::{Error, ErrorKind, Result};
 
-/// The directories in which the system describes its devices. Tests bring trees of their own.
+/// The directories through which the kernel and udev describe devices. Tests use their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SystemRoots {
     /// `/sys`.
@@ -206,8 +206,8 @@ impl BlockDevice {
         }
     }
 
-    /// What sysfs and udev know of it, without its content and uses. `disk` is the whole disk, from
-    /// which the properties of the hardware are read.
+    /// The properties known to sysfs and udev, without content and uses. `disk` is the whole disk,
+    /// from which the properties of the hardware are read.
     pub(super) fn facts(&self, disk: &Self, roots: &SystemRoots) -> Disk {
         let udev = |keys: &[&str]| disk.udev(roots, keys);
         let transport = transport(&disk.dir, &disk.name);

@@ -35,14 +35,14 @@ pub struct VerifyReport {
     pub first_difference: Option<Difference>,
     /// How many bytes differ.
     pub different_bytes: u64,
-    /// How many bytes were compared: the size of the image, plus a backup GPT behind it.
+    /// Number of bytes compared: the size of the image, plus that of a backup GPT after it.
     pub compared_bytes: u64,
-    /// SHA-256 of the image as it came over the wire; absent when not all of it was read.
+    /// SHA-256 of the source; absent when not all of it was read.
     pub source_sha256: Option<Digest>,
 }
 
 impl VerifyReport {
-    /// The report that a dry run shows: nothing is read or compared.
+    /// Simulates a report, for dry runs. Reads and compares nothing.
     #[must_use]
     pub fn dry_run(image: &ImageInfo, disk: &Disk, is_equal: bool) -> Self {
         let compared_bytes = image.min_disk_bytes().unwrap_or(0);
@@ -57,7 +57,7 @@ impl VerifyReport {
         }
     }
 
-    /// The last progress event of the comparison, for dry runs.
+    /// Simulates the last progress event of the comparison, for dry runs.
     #[must_use]
     pub fn progress(&self) -> Event {
         progress(&self.image, &self.disk, self.compared_bytes)
@@ -79,8 +79,8 @@ fn progress(image: &ImageInfo, disk: &Disk, compared_bytes: u64) -> Event {
     }
 }
 
-/// Compares `disk` with `image`, byte by byte, from the medium. Writes nothing, and works on a disk
-/// in use.
+/// Compares `disk` with `image` byte by byte, reading from the medium. Writes nothing, and works on
+/// a disk in use.
 ///
 /// With `fix_gpt` it expects the backup GPT at the end of the disk, where
 /// [`FlashOptions::fix_gpt`](crate::flash::FlashOptions) puts it. `observer` receives the progress.
@@ -89,10 +89,10 @@ fn progress(image: &ImageInfo, disk: &Disk, compared_bytes: u64) -> Event {
 /// - [`ErrorKind::Refused`]: the disk is smaller than the image, or not the one that was probed.
 /// - [`ErrorKind::Target`]: the disk cannot be opened or read.
 /// - [`ErrorKind::Source`], [`ErrorKind::Format`] or [`ErrorKind::Integrity`]: the image cannot be
-///   read, or is not what was promised.
-/// - [`ErrorKind::Cancelled`].
+///   read, is damaged, or differs from what was expected.
+/// - [`ErrorKind::Cancelled`]: `cancel` was cancelled.
 ///
-/// A difference is no error: the report says where it is.
+/// A difference is not an error: the report says where it is.
 pub fn verify(
     image: &Image,
     disk: &Disk,
@@ -158,7 +158,7 @@ impl GptPatch {
         ))
     }
 
-    /// The changed ranges behind `end`, the end of the image, as extents to compare.
+    /// The changed ranges after `end`, the end of the image, as extents to compare.
     fn behind(&self, end: u64) -> Vec<Extent> {
         let ranges = self.0.iter().map(|(at, new)| (end.max(*at), at + new.len() as u64));
         ranges

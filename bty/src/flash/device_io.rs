@@ -14,14 +14,14 @@ use crate::{CancelToken, Error, ErrorKind, Result};
 /// A write that takes longer halves the size of the next ones, so that all workers together delay
 /// a cancel by less than a second.
 const SLOW_WRITE: Duration = Duration::from_millis(300);
-/// The smallest write that a slow device is given, in bytes, and the smallest and largest range in
-/// one zeroing command.
+/// Minimum size of a write to a slow device, and minimum and maximum range of one zeroing command,
+/// in bytes.
 const WRITE_MIN: usize = 128 << 10;
 const ZERO_MIN: u64 = 4 << 20;
 const ZERO_MAX: u64 = 1 << 30;
 
-/// An open device, and how to talk to it. Every method stops with [`ErrorKind::Cancelled`] between
-/// two requests once `cancel` is set.
+/// An open device, with the counters and limits of its requests. Every method stops with
+/// [`ErrorKind::Cancelled`] between two requests once `cancel` is set.
 pub(super) struct DeviceIo {
     /// The path of the target, for messages.
     pub(super) name: String,
@@ -38,18 +38,18 @@ pub(super) struct DeviceIo {
     zeros: Block,
 }
 
-/// How many requests a device was given, and how many of them it has finished. A device hangs when
-/// the two differ and neither changes.
+/// Numbers of requests started and completed. A device hangs when the two differ and neither
+/// changes.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct IoCounters {
     pub(super) begun: u64,
     pub(super) finished: u64,
 }
 
-/// Limits of one request, adapted to how fast the device answers. They keep requests short, since
-/// a request that was begun cannot be cancelled.
+/// Limits of one request, adapted to the speed of the device. They keep requests short, because a
+/// running request cannot be cancelled.
 struct RequestLimits {
-    /// False once the device has said that it has no zeroing command.
+    /// False once the device has reported that it has no zeroing command.
     can_zero: AtomicBool,
     zero_bytes: AtomicU64,
     write_bytes: AtomicUsize,
@@ -76,7 +76,7 @@ impl DeviceIo {
         })
     }
 
-    /// Makes one request of the device. Every request goes through here, so that
+    /// Sends one request to the device. Every request goes through here, so that
     /// [`counters`](Self::counters) show whether the device hangs.
     pub(super) fn request<T>(
         &self,
@@ -117,7 +117,7 @@ impl DeviceIo {
         self.patch(until, part(until, end))
     }
 
-    /// Makes a range at any offset zero, by the device's own command where it has one.
+    /// Zeroes a range at any offset, by the device's own command if it has one.
     pub(super) fn zero(&self, offset: u64, len: u64) -> Result<()> {
         let sector = self.sector();
         let (from, until) = (align_up(offset, sector), align_down(offset + len, sector));
@@ -295,7 +295,7 @@ impl DeviceIo {
     }
 }
 
-/// A length within one buffer as an index.
+/// Converts a length within one buffer to an index.
 #[allow(clippy::cast_possible_truncation)] // lengths here never exceed a buffer in memory
 pub(super) fn index(bytes: u64) -> usize {
     bytes as usize

@@ -1,5 +1,5 @@
-//! Sends the extents of one reading to the writers, cut to the size of each disk, and decides when
-//! a slow writer is left behind.
+//! Sends the extents of one pass over the image to the writers, cut to the size of each disk, and
+//! decides when a slow writer is left behind.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -10,30 +10,30 @@ use crate::flash::writer::TargetWriter;
 use crate::size::human;
 use crate::{Error, ErrorKind, Result};
 
-/// How long the reader waits for one writer, in sum, before that may be left behind.
+/// Total time that the reader waits for one writer before that writer may be left behind.
 const SLOWNESS: Duration = Duration::from_secs(2);
 
-/// What holds for all writers of one reading.
+/// Settings shared by all writers of one pass over the image.
 pub(super) struct Distribution {
     /// The image can be read again, so a slow writer may be left behind.
     pub(super) can_read_again: bool,
     pub(super) overflow: Overflow,
 }
 
-/// What happens to extents for which a disk has no room.
+/// How to treat extents beyond the end of a disk.
 pub(super) enum Overflow {
-    /// They fail the target.
+    /// Fail the target.
     Refuse,
-    /// They are left out if they are zero or lie in the image's own backup GPT, which is written
-    /// anew at the end of the disk. Else they fail the target.
+    /// Leave them out if they are zero or lie in the image's own backup GPT, which is rewritten at
+    /// the end of the disk. Otherwise fail the target.
     LeaveOut { backup_gpt: Option<Range<u64>> },
 }
 
 impl Distribution {
     /// Sends extent number `number` to writer `index`, and waits for room in its queue.
     ///
-    /// A writer that blocks faster ones too long is left behind: it gets no more extents of this
-    /// reading, and [`resume_from`](TargetWriter::resume_from) says where the next one has to
+    /// A writer that blocks faster ones for too long is left behind: it gets no more extents of
+    /// this pass, and [`resume_from`](TargetWriter::resume_from) records where the next pass must
     /// resume.
     pub(super) fn send_extent(
         &self,
@@ -89,8 +89,7 @@ impl Distribution {
     }
 }
 
-/// The part of `extent` before `disk_bytes`. What is behind it must be zero, or the backup GPT of
-/// the image.
+/// The part of `extent` before `disk_bytes`. The rest must be zero, or the backup GPT of the image.
 ///
 /// # Errors
 /// The offset of the first byte that would be lost.

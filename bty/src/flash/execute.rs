@@ -1,8 +1,8 @@
 //! Executes a plan: probe again, open, wipe, write, prove, finish.
 //!
 //! The image is read once for all targets. A target that is less than half as fast as another one
-//! is left behind, so that it blocks nobody. The image is then read a second time for it, and it
-//! resumes with the extent where it was left.
+//! is left behind, so that it does not slow down the others. The image is then read again for it,
+//! and it resumes at the extent where it was left behind.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -29,17 +29,19 @@ use crate::{CancelToken, Context, Error, ErrorKind, Event, Observer, Phase, Resu
 const BUFFERS: usize = 20;
 
 impl FlashPlan {
-    /// Carries the plan out: see the [module](crate::flash) for the steps and their guarantees.
+    /// Executes the plan: see the [module](crate::flash) for the steps and their guarantees.
     ///
     /// With several targets, one that fails does not stop the others: its
-    /// [`failure`](TargetReport::failure) tells why, and [`FlashReport::is_success`] is false.
+    /// [`failure`](TargetReport::failure) says why, and [`FlashReport::is_success`] is false.
     ///
     /// # Errors
-    /// - [`ErrorKind::Refused`] with all reasons: `image` is not the one the plan was made for, a
-    ///   disk has changed since, or a rule forbids the flash. Nothing was written.
-    /// - [`ErrorKind::Source`], [`ErrorKind::Format`] or [`ErrorKind::Integrity`]: the image could
-    ///   not be read, or is not what was promised. Targets that were written to do not boot.
-    /// - [`ErrorKind::Cancelled`]: no target boots, unless it had been completed before.
+    /// - [`ErrorKind::Refused`], with all reasons: the plan was made for another image, a disk has
+    ///   changed since, or a rule forbids the flash. Nothing was written.
+    /// - [`ErrorKind::Source`], [`ErrorKind::Format`] or [`ErrorKind::Integrity`]: the image cannot
+    ///   be read, is damaged, or differs from what was expected. Targets that were already written
+    ///   to do not boot.
+    /// - [`ErrorKind::Cancelled`]: `cancel` was cancelled. A target boots only if it was already
+    ///   complete.
     ///
     /// Failures of single targets are in the report, not here.
     pub fn execute(
@@ -100,7 +102,7 @@ impl FlashPlan {
         Ok(fresh.targets)
     }
 
-    /// Refuses disks that are too small for the data of the image, as far as that can be seen
+    /// Refuses disks that are too small for the data of the image, as far as this can be known
     /// before the image is read.
     fn check_fit(&self, image: &Image, disks: &[Disk], cancel: &CancelToken) -> Result<()> {
         let is_smaller = |disk: &&Disk| {
@@ -152,7 +154,7 @@ impl Execution<'_> {
     }
 
     fn wipe_write_finish(&self, writers: &mut [TargetWriter]) -> Result<FlashReport> {
-        // before the wipe, so that the image is read ahead meanwhile
+        // before the wipe, so that the image is read ahead during it
         let extents = self.image.extents(self.reading, false)?;
         self.wipe(writers);
         let mut reports: Vec<Option<TargetReport>> = writers.iter().map(|_| None).collect();
@@ -243,7 +245,7 @@ impl Execution<'_> {
         Ok(summary)
     }
 
-    /// Checks that what was read is what was promised: the size, the first MiB as seen when the
+    /// Compares what was read with what was expected: the size, the first MiB as seen when the
     /// image was opened, and the digests.
     fn check_summary(&self, summary: &mut ReadSummary, extents: &dyn ExtentReader) -> Result<()> {
         let info = self.image.info();

@@ -1,5 +1,5 @@
-//! The beginning and the end of a target: what is wiped before the first write, and after the last
-//! one stale signatures, flush, proof, and only then the first MiB.
+//! The first and last steps of a target: before the first write, the wipe of the old system; after
+//! the last one, the wipe of stale signatures, flush, proof, and only then the first MiB.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -19,8 +19,8 @@ use crate::partition_table::gpt;
 use crate::size::{MIB, align_up};
 use crate::{CancelToken, Result};
 
-/// Wipes what could boot, or be recognized, of the old system. Afterwards neither the old system
-/// nor a half-written new one boots.
+/// Wipes the parts of the old system that could boot or be recognized. Afterwards neither the old
+/// system nor a half-written new one boots.
 pub(super) fn wipe_before(target: &TargetState) -> Result<()> {
     let size = target.io.size_bytes();
     target.remember_samples()?;
@@ -30,7 +30,7 @@ pub(super) fn wipe_before(target: &TargetState) -> Result<()> {
     target.wipe(0, head)?;
     if !old.is_empty() {
         // the backup GPT at the end of the disk is wiped last: if this flash is interrupted, the
-        // next one still finds the old partitions by it
+        // next one can still find the old partitions through it
         target.flush()?;
         for range in merged(old.iter().flat_map(edges).collect()) {
             target.wipe(range.start, range.end - range.start)?;
@@ -42,8 +42,8 @@ pub(super) fn wipe_before(target: &TargetState) -> Result<()> {
     target.flush()
 }
 
-/// What the threads that finish targets need. They share it through an `Arc`, because a hanging
-/// device may keep a thread longer than the execution lasts.
+/// Input of the threads that finish targets. Shared through an `Arc`, because a hanging device may
+/// keep a thread longer than the execution lasts.
 pub(super) struct Work {
     pub(super) options: FlashOptions,
     pub(super) image: Image,
@@ -65,8 +65,8 @@ struct Outcome {
 }
 
 impl Finishing {
-    /// Begins to finish the target of `writer`, whose queue must be drained. If that fails, the
-    /// first MiB is zeroed again.
+    /// Starts to finish the target of `writer`, whose queue must be drained. On failure, the first
+    /// MiB is zeroed again.
     pub(super) fn begin(writer: &TargetWriter, work: &Arc<Work>) -> Self {
         let (work, outcome) = (Arc::clone(work), Arc::new(OnceLock::new()));
         let result = Arc::clone(&outcome);
@@ -84,7 +84,7 @@ impl Finishing {
         Self { running, outcome }
     }
 
-    /// Waits until the target is finished or given up, and reports its outcome.
+    /// Waits until the target is finished or its device is given up, and returns the outcome.
     pub(super) fn wait(self, writer: &mut TargetWriter) -> TargetReport {
         let abandoned = writer.wait(&self.running).err();
         // an outcome found before the device hung explains more than the hang
@@ -117,7 +117,7 @@ struct Completion<'a> {
 }
 
 impl Completion<'_> {
-    /// The order is what guarantees that an interrupted flash never boots: everything else is
+    /// The order of the steps guarantees that an interrupted flash never boots: everything else is
     /// durable and proven before the first MiB is written.
     fn run(&mut self) -> Result<(), Mismatch> {
         if let Some(error) = self.target.take_failure() {
@@ -152,7 +152,7 @@ impl Completion<'_> {
         len
     }
 
-    /// Zeroes the rest of the image's last sector, and the places behind the image where the new
+    /// Zeroes the rest of the image's last sector, and the places after the image where the new
     /// system might find signatures of the old one.
     fn wipe_after(&self, disk_bytes: u64) -> Result<()> {
         let size = self.target.io.size_bytes();
@@ -216,7 +216,7 @@ impl Completion<'_> {
     }
 
     /// Makes the kernel read the new partition table, and the firmware boot the disk if the options
-    /// say so. The disk is complete by now: a failure here is a note, and fails nothing.
+    /// say so. The disk is complete by now, so a failure here only adds a note.
     fn announce(&mut self, head: &[u8]) {
         if let Err(error) = self.target.io.request(|device| device.reread_table()) {
             self.outcome.notes.push(format!(
@@ -246,7 +246,7 @@ impl Completion<'_> {
 /// the reason for the failure.
 fn make_unbootable(target: &TargetState) {
     let len = target.io.size_bytes().min(HEAD_BYTES as u64);
-    // a token of its own, since the one of the execution may be cancelled
+    // a separate token, because that of the execution may be cancelled
     let Ok(mut zeros) = Pool::new(1).take(&CancelToken::new()) else { return };
     zeros[..HEAD_BYTES].fill(0);
     let mut at = 0;

@@ -27,7 +27,7 @@ impl Ledger {
         self.entries().push(LedgerEntry { offset, len: bytes.len() as u64, hashes });
     }
 
-    /// Records that `len` bytes from `offset` on were made zero.
+    /// Records that `len` bytes from `offset` were zeroed.
     pub(super) fn record_zeros(&self, offset: u64, len: u64) {
         let mut entries = self.entries();
         match entries.last_mut() {

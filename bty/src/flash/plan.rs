@@ -1,4 +1,4 @@
-//! Validates a plan: every reason against it, and what a person should know before confirming.
+//! Validates a plan: every reason to refuse it, and warnings to show before the flash.
 
 use std::fmt;
 
@@ -10,15 +10,17 @@ use crate::image::ImageInfo;
 use crate::size::{MIB, align_up, human};
 use crate::{Error, ErrorKind, Result};
 
-/// A reason not to write. As text it names the target, the reason and, in parentheses, the way out.
+/// A reason to refuse an operation. Its text names the target, the reason and, in parentheses, what
+/// to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Refusal {
-    /// Path of the target concerned; absent when it is the plan as a whole.
+    /// Path of the target concerned; absent if the reason concerns the plan as a whole.
     pub target: Option<String>,
     /// A word to match on: `in_use`, `system`, `too_small`, `read_only`, `partition`,
     /// `sector_size`, `same_as_source`, `twice`, `kind`, `no_target`, `no_gpt`, `unrecognized`,
-    /// `overwrite`.
+    /// `overwrite`; from [`create::validate`](crate::create::validate) also `empty`,
+    /// `no_partitions`, `name`, `exists`.
     pub reason: String,
     /// One sentence without a full stop.
     pub message: String,
@@ -45,15 +47,15 @@ impl fmt::Display for Refusal {
 }
 
 impl FlashPlan {
-    /// Plans to write the image described by `image` to all of `targets`. Touches nothing.
+    /// Plans to write the image described by `image` to all of `targets`. Reads and writes nothing.
     pub fn new(image: &ImageInfo, targets: Vec<Disk>, options: FlashOptions) -> Self {
         let mut plan = Self { image: image.clone(), targets, options, notes: Vec::new() };
         plan.notes = plan.warnings();
         plan
     }
 
-    /// Returns every reason against the plan; none when it may be executed. Pure: it depends on the
-    /// plan alone.
+    /// Returns every reason to refuse the plan; empty if it may be executed. Pure: the result
+    /// depends only on the plan.
     #[must_use]
     pub fn validate(&self) -> Vec<Refusal> {
         let mut refusals = Vec::new();
@@ -174,15 +176,15 @@ impl FlashPlan {
         }
     }
 
-    /// The least size in bytes that `disk` must have, as far as is known.
+    /// Minimum size in bytes that `disk` must have, if known.
     fn needed_bytes(&self, disk: &Disk) -> Option<u64> {
         let fitted =
             self.image.fitted_bytes(disk.logical_sector_bytes).filter(|_| self.options.fit);
         fitted.or_else(|| self.image.min_disk_bytes())
     }
 
-    /// True when [`FlashOptions::fit`] would help. Whether what would be left out is all zero, is
-    /// not known yet.
+    /// True when [`FlashOptions::fit`] would help, provided that the part to leave out turns out to
+    /// be zero.
     fn would_fit(&self, disk: &Disk) -> bool {
         let fitted = self.image.fitted_bytes(disk.logical_sector_bytes);
         !self.options.fit && fitted.is_some_and(|bytes| bytes <= disk.size_bytes)
@@ -251,10 +253,10 @@ impl FlashPlan {
         notes
     }
 
-    /// Does the same as [`validate`](Self::validate), with all reasons in one error.
+    /// Like [`validate`](Self::validate), but returns all reasons in one error.
     ///
     /// # Errors
-    /// [`ErrorKind::Refused`] when there is a reason against the plan.
+    /// [`ErrorKind::Refused`] when there is a reason to refuse the plan.
     pub fn check(&self) -> Result<()> {
         let refusals: Vec<String> = self.validate().iter().map(ToString::to_string).collect();
         if refusals.is_empty() {

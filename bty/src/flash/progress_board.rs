@@ -21,7 +21,7 @@ pub(super) struct ProgressBoard {
     source_total: Option<u64>,
     decoded_total: Option<u64>,
     targets: Vec<Arc<TargetState>>,
-    /// Each phase with its start. A second reading of the image adds phases again.
+    /// The phases so far, with their start times. Another pass over the image repeats phases.
     phases: Mutex<Vec<(Phase, Instant)>>,
     started: Instant,
 }

@@ -1,8 +1,8 @@
 //! The proof after writing: everything but the first MiB is read back from the medium, and compared
 //! with the hashes of the ledger.
 //!
-//! A hash says in which grain a target differs, not where in it. Only then the image is read once
-//! more, to find the exact offset, and what is there instead.
+//! A hash shows in which grain a target differs, but not where in it. Only after a difference is
+//! the image read again, to find the exact offset and what the target holds there.
 
 use std::ops::Range;
 use std::sync::Mutex;
@@ -44,7 +44,7 @@ pub(super) fn check_body(
     image: &Image,
 ) -> Result<(), Mismatch> {
     let total: u64 = entries.iter().map(|e| e.len).sum();
-    // the first MiB is verified later, but belongs to the sum
+    // the first MiB is verified later, but counts toward the total
     target.counters.verify_total.store(total + HEAD_BYTES as u64, Ordering::SeqCst);
     let work = Mutex::new(
         entries.iter().flat_map(|e| pieces(e.offset, e.len).map(move |(at, len)| (e, at, len))),
@@ -128,8 +128,8 @@ fn explain(target: &TargetState, entries: &[LedgerEntry], grain: u64, image: &Im
     mismatch(target, Difference { offset, found })
 }
 
-/// The first byte in `range` that differs from the image, which is read once more. `None` when that
-/// is not possible.
+/// Reads the image again to find the first byte in `range` that differs. `None` when that is not
+/// possible.
 fn locate(target: &TargetState, range: Range<u64>, image: &Image) -> Option<u64> {
     let reading = ReadContext::new(4, &target.io.cancel);
     let mut extents = image.extents(&reading, false).ok()?;
@@ -148,7 +148,7 @@ fn locate(target: &TargetState, range: Range<u64>, image: &Image) -> Option<u64>
     None
 }
 
-/// Reads the image once more for the sector found at `offset`: where it belongs.
+/// Reads the image again to find where the sector found at `offset` belongs.
 fn find_elsewhere(target: &TargetState, offset: u64, image: &Image) -> Option<Found> {
     let sector = target.io.sector();
     let mut buffer = Pool::new(1).take(&target.io.cancel).ok()?;

@@ -1,4 +1,4 @@
-//! ReadContext a target back, in pieces that fit a buffer.
+//! Reads a target back, in pieces that fit a buffer.
 
 use crate::Result;
 use crate::extent::{BUFFER_BYTES, Buffer, Pool, is_zero};

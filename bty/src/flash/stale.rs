@@ -40,7 +40,7 @@ pub(crate) fn stale_ranges(
     let start = align_up(image_end, u64::from(sector));
     let end = align_down(disk_bytes, u64::from(sector));
     let places = [
-        // right behind the image, where the free space of the disk begins now
+        // right after the image, where the free space of the disk begins now
         (start, EDGE_BYTES),
         // Ceph BlueStore keeps copies of its label here
         (GIB, 4 * KIB),

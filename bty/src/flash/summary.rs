@@ -1,4 +1,4 @@
-//! What reading a whole image has shown, the first MiB included.
+//! The result of reading a whole image: sizes, digests and the first MiB.
 
 use crate::Result;
 use crate::extent::{Extent, ReadDigests, zeroed};
@@ -15,14 +15,14 @@ pub(super) struct ReadSummary {
     pub(super) disk_bytes: u64,
     pub(super) data_bytes: u64,
     pub(super) digests: ReadDigests,
-    /// A digest was promised, and all that were promised are equal to those of what was read.
+    /// A digest was expected, and all expected digests match.
     pub(super) is_digest_checked: bool,
-    /// The last extent so far ends in the footer of a Virtual PC disk.
+    /// The last extent so far ends with the footer of a Virtual PC disk.
     ends_in_footer: bool,
 }
 
 impl ReadSummary {
-    /// A summary that [`hold_back`](Self::hold_back) can be used with.
+    /// Creates a summary that supports [`hold_back`](Self::hold_back).
     ///
     /// # Errors
     /// [`ErrorKind::Host`](crate::ErrorKind::Host) when there is no memory for the first MiB.
@@ -76,7 +76,7 @@ impl ReadSummary {
         &self.head[..len]
     }
 
-    /// Remarks about the image that only reading all of it could show.
+    /// Warnings about the image that require reading all of it.
     pub(super) fn notes(&self, info: &ImageInfo) -> Vec<String> {
         let mut notes = Vec::new();
         if let (None, Some(end)) = (info.disk_bytes, info.partitions_end())

@@ -1,4 +1,4 @@
-//! What all threads that work on one target share: the device, counters, the ledger, its failure.
+//! The state that all threads of one target share: the device, counters, the ledger, its failure.
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -60,7 +60,7 @@ struct Status {
     may_boot: AtomicBool,
 }
 
-/// What was on the target before the first write.
+/// The content of the target before the first write.
 #[derive(Default)]
 struct OldContent {
     /// Offsets and bytes of some sectors that were not zero: finding them again after a flash
@@ -104,8 +104,8 @@ impl TargetState {
         self.status.failure.lock().expect("nobody panics holding it").take()
     }
 
-    /// Gives the device up: whoever waits for it stops waiting, and its first MiB is not written
-    /// even if the device answers again.
+    /// Gives up on the device: threads stop waiting for it, and its first MiB is not written even
+    /// if the device answers later.
     pub(super) fn give_up(&self) {
         self.status.is_given_up.store(true, Ordering::SeqCst);
     }
@@ -116,9 +116,9 @@ impl TargetState {
 
     /// Announces the write of the first MiB, after which the disk may boot.
     ///
-    /// The flag is set before the checks. So a thread that stopped waiting after a cancel, because
-    /// it did not see the flag, can rely on this to fail; one that sees it waits until the first
-    /// MiB is proven or zero again.
+    /// Sets the flag before the checks. A thread that has stopped waiting after a cancel, because
+    /// it did not see the flag, can rely on this call to fail. A thread that sees the flag waits
+    /// until the first MiB is proven or zero again.
     ///
     /// # Errors
     /// [`ErrorKind::Cancelled`] when cancelled, [`ErrorKind::Target`] when the device was given up.
@@ -133,8 +133,8 @@ impl TargetState {
         Ok(())
     }
 
-    /// True from [`begin_to_boot`](Self::begin_to_boot) on: the disk must not be left alone until
-    /// its first MiB is proven, or zero again.
+    /// True from [`begin_to_boot`](Self::begin_to_boot) on: threads must wait until the first MiB
+    /// of the disk is proven, or zero again.
     pub(super) fn may_boot(&self) -> bool {
         self.status.may_boot.load(Ordering::SeqCst)
     }
@@ -147,7 +147,7 @@ impl TargetState {
         let sample = &mut buffer[..index(sector)];
         for at in (1..=SAMPLES).map(|i| i * step).take_while(|_| step > 0) {
             if self.io.read(at, sample).is_err() {
-                break; // samples only improve a message, and a write may well cure the sector
+                break; // samples only improve a message, and a write may repair the sector
             }
             if !is_zero(sample) {
                 self.samples().push((at, sample.to_vec()));
@@ -170,7 +170,7 @@ impl TargetState {
         partitions
     }
 
-    /// What [`remember_partitions`](Self::remember_partitions) has found.
+    /// The ranges found by [`remember_partitions`](Self::remember_partitions).
     pub(super) fn old_partitions(&self) -> Vec<Range<u64>> {
         self.old.partitions.lock().expect("nobody panics holding it").clone()
     }
@@ -220,8 +220,7 @@ impl TargetState {
         Ok(())
     }
 
-    /// The old content must not shine through where the image has zeros, so they are made, never
-    /// skipped.
+    /// Zeroes a range of the image. Zeros are never skipped, because the old content would remain.
     fn zero_image(&self, offset: u64, len: u64) -> Result<()> {
         self.io.zero(offset, len)?;
         self.counters.zeroed_bytes.fetch_add(len, Ordering::Relaxed);
@@ -289,14 +288,14 @@ pub(super) fn spawn(
 ) -> Result<()> {
     let (target, alive) = (Arc::clone(target), alive.clone());
     let body = move || {
-        // what a panicking thread leaves undone must not pass for done
+        // a panicking thread must not pass for one that has done its work
         if catch_unwind(AssertUnwindSafe(|| work(&target))).is_err() {
             target.fail(
                 Error::new(ErrorKind::Host, "internal error: a worker thread panicked")
                     .hint("report it"),
             );
         }
-        // the device first: whoever is told that the work has ended may open it
+        // the device first: the waiting thread may open it as soon as `alive` is dropped
         drop(target);
         drop(alive);
     };

@@ -1,8 +1,8 @@
 //! Detects devices that hang.
 //!
 //! Requests to a device run on threads of their own, because the kernel may block them forever.
-//! Whoever waits for such a thread does so through a [`Watch`], which stops waiting when the device
-//! finishes no request for too long, or shortly after a cancel.
+//! Other threads wait for them through a [`Watch`], which stops waiting when the device completes
+//! no request for too long, or shortly after a cancel.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -16,14 +16,14 @@ use crate::{CancelToken, Error, ErrorKind, Result};
 /// Interval between two checks of the device.
 pub(super) const WAIT_STEP: Duration = Duration::from_millis(50);
 
-/// How long requests that were begun may still take after a cancel.
+/// How long running requests may still take after a cancel.
 const CANCEL_GRACE: Duration = Duration::from_millis(800);
 
-/// How long to wait for devices. Clones share the time of the cancel: since targets are waited for
-/// one after the other, each would otherwise get a grace period of its own.
+/// Limits on waiting for devices. Clones share the time of the cancel: targets are waited for one
+/// after the other, and would otherwise each get a grace period of their own.
 #[derive(Clone)]
 pub(super) struct StallTimeout {
-    /// A device that finishes no request for so long is given up.
+    /// Maximum time in which a device completes no request; after that, it is given up.
     stall: Duration,
     /// When the cancel was first noticed.
     cancelled_at: Arc<OnceLock<Instant>>,
@@ -43,7 +43,8 @@ impl StallTimeout {
 /// Watches the device of one target.
 pub(super) struct Watch {
     target: Arc<TargetState>,
-    /// The counters, and since when they have not changed while a request was open.
+    /// The last counters, and the time since which they have not changed while a request was
+    /// running.
     last_progress: (IoCounters, Instant),
     timeout: StallTimeout,
 }
@@ -57,7 +58,7 @@ impl Watch {
         }
     }
 
-    /// Gives the device up if it hangs. To be called regularly while waiting for the device.
+    /// Gives up on the device if it hangs. Must be called regularly while waiting for the device.
     ///
     /// # Errors
     /// [`ErrorKind::Target`] if the device was given up, now or earlier.
@@ -75,9 +76,9 @@ impl Watch {
 
     /// Waits until every sender of `running` is gone.
     ///
-    /// After a cancel, requests that a slow device has begun cannot be taken back, but do no harm:
-    /// the first MiB of the disk is zero. So they are waited for only briefly, unless the first MiB
-    /// is being written; then until it is complete or zero again.
+    /// After a cancel, running requests cannot be aborted, but they do no harm, because the first
+    /// MiB of the disk is zero. So the wait for them is short, unless the first MiB is being
+    /// written: then it lasts until that is complete or zero again.
     ///
     /// # Errors
     /// [`ErrorKind::Target`] if the device hangs, [`ErrorKind::Cancelled`] after a cancel. The

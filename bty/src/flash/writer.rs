@@ -34,7 +34,7 @@ pub(super) struct TargetWriter {
     running: Option<Receiver<()>>,
     /// Index of the first extent that it still needs; set when the writer was left behind.
     pub(super) resume_from: Option<u64>,
-    /// How long the reader was blocked by this writer, in sum.
+    /// Total time for which this writer has blocked the reader.
     waited: Duration,
     watch: Watch,
 }
@@ -83,7 +83,7 @@ impl TargetWriter {
     /// still there, and the caller may offer it again.
     ///
     /// # Errors
-    /// [`ErrorKind::Cancelled`]. A failure of the target is no error here.
+    /// [`ErrorKind::Cancelled`]. A failure of the target is not an error here.
     pub(super) fn offer(&mut self, extent: &mut Option<Extent>) -> Result<bool> {
         let (Some(queue), Some(offered)) = (&self.queue, extent.take()) else { return Ok(true) };
         let start = Instant::now();
@@ -127,7 +127,7 @@ impl TargetWriter {
     /// Closes the queue, and returns when the workers have written what was in it.
     ///
     /// # Errors
-    /// [`ErrorKind::Cancelled`]. A failure of the target is no error here.
+    /// [`ErrorKind::Cancelled`]. A failure of the target is not an error here.
     pub(super) fn drain(&mut self) -> Result<()> {
         self.queue = None;
         if let Some(running) = self.running.take() {

@@ -6,8 +6,8 @@ use crate::{CancelToken, Result};
 
 /// Which responses of a server must belong to the same version of an object.
 ///
-/// Versions are told apart by validators such as ETags. Mirrors behind one address may send
-/// different validators for the same bytes, so the check is no stricter than the use needs.
+/// Validators such as ETags distinguish versions. Mirrors behind one address may send different
+/// validators for the same bytes, so callers choose the weakest check that is safe for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum VersionCheck {
     /// All responses since the source was opened: for parts that are read one by one.

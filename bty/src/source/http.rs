@@ -45,18 +45,18 @@ pub(crate) fn file_name(path: &str) -> Option<String> {
 #[derive(Clone, Debug)]
 struct ObjectInfo {
     len_bytes: Option<u64>,
-    /// The server answered a range request with a range, and so also told the length.
+    /// The server answered a range request with a range, which also states the length.
     has_ranges: bool,
     validators: Validators,
 }
 
-/// An object that a first response has proven to exist.
+/// An object that the first response has proven to exist.
 pub(crate) struct HttpSource {
     runtime: Arc<NetworkRuntime>,
     origin: Arc<Origin>,
     object: ObjectInfo,
     version_check: Mutex<VersionCheck>,
-    /// A response had other validators than the first one.
+    /// A later response had other validators than the first one.
     has_varied: Arc<AtomicBool>,
 }
 
