@@ -46,7 +46,7 @@ impl Compression {
         while let Some(len) = skippable_bytes(at) {
             match usize::try_from(len).ok().and_then(|len| at.get(len..)) {
                 Some(rest) if !rest.is_empty() => at = rest,
-                // no frame visible behind it: zstd is far more common
+                // no frame follows in the visible bytes: zstd is far more common
                 _ => return Some(Self::Zstd),
             }
         }

@@ -56,8 +56,8 @@ pub(crate) struct ReadDigests {
     pub(crate) image: Option<Digest>,
 }
 
-/// A bounded number of aligned buffers. They are allocated when first needed. When memory runs out,
-/// the pool makes do with those that it has, if they are at least [`BUFFERS_MIN`].
+/// A bounded number of aligned buffers, allocated when first needed. When memory runs out, the pool
+/// continues with the buffers that it has, if they are at least [`BUFFERS_MIN`].
 pub(crate) struct Pool {
     free: Receiver<Vec<u8>>,
     give_back: Sender<Vec<u8>>,
@@ -125,8 +125,8 @@ impl Pool {
     }
 }
 
-/// True if the system would grant `bytes` of memory in one piece now. Only reserves them for a
-/// moment: limits are mostly on address space, not on used memory.
+/// True if the system would grant `bytes` of memory in one piece now. Reserves them only briefly:
+/// limits mostly apply to address space, not to used memory.
 pub(crate) fn has_memory(bytes: u64) -> bool {
     usize::try_from(bytes).is_ok_and(|bytes| Vec::<u8>::new().try_reserve_exact(bytes).is_ok())
 }

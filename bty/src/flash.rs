@@ -59,8 +59,8 @@ pub struct FlashOptions {
     pub verify: bool,
     /// Move the backup GPT to the end of the disk.
     pub fix_gpt: bool,
-    /// On a disk that is smaller than the image, leave out everything after the last partition,
-    /// which must be all zero. The backup GPT goes to the end of the disk.
+    /// On a disk that is smaller than the image, leave out everything after the last partition. It
+    /// must be zero, except for the backup GPT, which goes to the end of the disk.
     pub fit: bool,
     /// Make UEFI boot the target once, at the next boot, through `BootNext`. The boot order is not
     /// changed.

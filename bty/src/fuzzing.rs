@@ -16,7 +16,7 @@ use crate::source::ByteSource;
 use crate::transport::registry_auth::Challenge;
 use crate::{CancelToken, Client, Location, Result, Selector, Source, digest, size};
 
-/// Decodes untrusted bytes in the format that they look like, up to 64 MiB.
+/// Decodes untrusted bytes in the format that they resemble, up to 64 MiB.
 pub fn decode(data: &[u8]) {
     let Some(compression) = Compression::sniff(&data[..data.len().min(SNIFF_BYTES)]) else {
         return;
@@ -27,7 +27,7 @@ pub fn decode(data: &[u8]) {
     }
 }
 
-/// Opens untrusted bytes as an image (above all as qcow2), and reads up to 4096 extents of it.
+/// Opens untrusted bytes as an image (usually qcow2), and reads up to 4096 extents of it.
 pub fn image(data: &[u8]) {
     let input = Arc::new(Memory(data.to_vec()));
     let source = Source::new(Location::File("fuzz".into()), "fuzz", input);

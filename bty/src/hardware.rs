@@ -1,12 +1,12 @@
-//! The hardware of a machine: the inventory that it posts to its server.
+//! The hardware of a machine: the inventory that the machine posts to its server.
 //!
-//! [`Inventory::collect`] reads sysfs, procfs and the SMBIOS table of the firmware, without the
-//! help of other programs. Its disks have the format of `lsblk`, and its tree that of `lshw -json`,
-//! so that tools for those can read it. [`dmi`] is a summary: vendor, model and serial number of
-//! the machine.
+//! [`Inventory::collect`] reads sysfs, procfs and the SMBIOS table of the firmware, without running
+//! other programs. The disks have the format of `lsblk`, and the tree has that of `lshw -json`, so
+//! that tools for those can read it. [`dmi`] is a summary: vendor, model and serial number of the
+//! machine.
 //!
-//! What the system does not report, or only to root, is absent and never an error. PCI devices are
-//! shown by their numbers, where `lshw` takes their names from a database.
+//! Values that the system does not report, or reports only to root, are absent and never an error.
+//! PCI devices are shown by their numbers, where `lshw` takes their names from a database.
 //!
 //! ```no_run
 //! use bty::SystemHost;
@@ -38,7 +38,7 @@ mod pci;
 pub(crate) mod smbios;
 mod tree;
 
-/// What a machine posts about itself. Serializes to the body of `POST /pxe/{mac}/inventory`.
+/// The inventory that a machine posts. Serializes to the body of `POST /pxe/{mac}/inventory`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Inventory {
@@ -70,15 +70,15 @@ pub struct InventoryDisk {
     pub serial: Option<String>,
     /// Transport: `nvme`, `sata`, `usb` …
     pub tran: Option<String>,
-    /// True when the medium can be taken out.
+    /// True when the medium is removable.
     pub removable: bool,
     /// True when the kernel refuses writes.
     pub readonly: bool,
-    /// Where the disk and its partitions are mounted; `[SWAP]` for active swap space.
+    /// Mount points of the disk and its partitions; `[SWAP]` for active swap space.
     pub mountpoints: Vec<String>,
 }
 
-/// The directories in which the system describes its hardware. Tests bring trees of their own.
+/// The directories through which the kernel describes the hardware. Tests use their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HardwareRoots {
@@ -89,7 +89,7 @@ pub struct HardwareRoots {
 }
 
 impl HardwareRoots {
-    /// Uses other trees than `/sys` and `/proc`. They need not exist.
+    /// Reads the given directories instead of `/sys` and `/proc`. They need not exist.
     pub fn new(sys: impl Into<PathBuf>, proc: impl Into<PathBuf>) -> Self {
         Self { sys: sys.into(), proc: proc.into() }
     }
@@ -154,7 +154,7 @@ pub fn dmi(roots: &HardwareRoots) -> Dmi {
 const DISKS_MAX: usize = 64;
 
 impl Inventory {
-    /// An inventory of these disks and without other hardware, for dry runs.
+    /// Creates an inventory of these disks without other hardware, for dry runs.
     #[must_use]
     pub fn dry_run(disks: &[Disk]) -> Self {
         Self {

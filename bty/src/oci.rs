@@ -54,13 +54,13 @@ pub struct OciBlob {
     pub digest: Digest,
     /// Length in bytes; unknown when the reference named the blob itself.
     pub size_bytes: Option<u64>,
-    /// File name that it was pushed under.
+    /// File name under which it was pushed.
     pub title: Option<String>,
     /// Media type in the manifest.
     pub media_type: Option<String>,
 }
 
-/// Opens the blob that `reference` resolves to.
+/// Opens the blob to which `reference` resolves.
 pub(crate) fn open(
     runtime: &Arc<NetworkRuntime>,
     reference: &OciReference,
@@ -158,7 +158,7 @@ impl Registry {
         Ok(Origin::registry(self.http.clone(), &url, Arc::clone(&self.auth), caller_verifies))
     }
 
-    /// The bytes of a manifest; `None` when the registry has none of this name.
+    /// The bytes of a manifest; `None` when the registry has no manifest of this name.
     async fn fetch(&self, origin: &Origin, expected: Option<Digest>) -> Result<Option<Vec<u8>>> {
         let mut backoff = Backoff::new(&self.http.options);
         loop {

@@ -1,7 +1,7 @@
 //! Partition tables: reading MBR and GPT, and moving the backup GPT to the end of a larger disk.
 //!
-//! Everything here is pure: it works on bytes in memory, or reads through a function of the caller.
-//! Formats: UEFI specification 2.10, section 5.
+//! Everything here is pure: it works on bytes in memory, or reads through a function that the
+//! caller provides. Formats: UEFI specification 2.10, section 5.
 
 use std::fmt;
 use std::ops::Range;
@@ -93,8 +93,8 @@ pub(crate) fn read(read: &mut ReadAt<'_>, disk_bytes: u64, sector: u32) -> Optio
     Some(PartitionTable { kind, partitions })
 }
 
-/// The byte ranges of all partitions on a disk, by the primary table or by the backup GPT if that
-/// is all that is left. `sector` is the logical sector size of the device in bytes; a GPT that was
+/// The byte ranges of all partitions on a disk, from the primary table, or from the backup GPT if
+/// only that is left. `sector` is the logical sector size of the device in bytes; a GPT that was
 /// made for another sector size, as in a disk in a file, is read with its own.
 pub(crate) fn ranges(disk: &mut ReadAt<'_>, disk_bytes: u64, sector: u32) -> Vec<Range<u64>> {
     let mut head = [0; 8192];
@@ -109,8 +109,8 @@ pub(crate) fn ranges(disk: &mut ReadAt<'_>, disk_bytes: u64, sector: u32) -> Vec
     backup.iter().flat_map(|gpt| &gpt.partitions).map(|p| range(&p.describe(sector))).collect()
 }
 
-/// Offset in bytes and magic of other things that a disk may begin with: boot sectors, and
-/// partition tables that are not read here.
+/// Offset in bytes and magic of other structures at the start of a disk: boot sectors, and
+/// partition tables that are not parsed here.
 const BOOT: &[(usize, &[u8])] = &[
     (510, b"\x55\xaa"),
     // a GPT that lost its protective MBR

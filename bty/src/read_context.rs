@@ -1,4 +1,4 @@
-//! What every way of reading an image needs.
+//! The context that every way of reading an image needs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,10 +10,10 @@ use crate::size::MIB;
 /// Default of [`ReadContext::memory_bytes`].
 pub(crate) const DECODER_BYTES: u64 = 192 * MIB;
 
-/// Buffers, bounds, counters and the cancel token of one reading of an image.
+/// Buffers, limits, counters and the cancel token of one pass over an image.
 #[derive(Clone)]
 pub(crate) struct ReadContext {
-    /// Where buffers come from.
+    /// The pool that buffers are taken from.
     pub(crate) pool: Arc<Pool>,
     /// Number of threads for decoding, at least 1.
     pub(crate) threads: usize,
@@ -24,7 +24,7 @@ pub(crate) struct ReadContext {
 }
 
 impl ReadContext {
-    /// A context with a pool of `buffers` buffers, that decodes on all cores.
+    /// Creates a context with a pool of `buffers` buffers. It decodes on all cores.
     pub(crate) fn new(buffers: usize, cancel: &CancelToken) -> Self {
         Self {
             pool: Arc::new(Pool::new(buffers)),
@@ -46,7 +46,7 @@ pub(crate) struct ReadCounts {
 }
 
 impl ReadCounts {
-    /// Starts from zero, for another reading of the same image.
+    /// Resets both counts, for another pass over the same image.
     pub(crate) fn reset(&self) {
         self.source_bytes.store(0, Ordering::Relaxed);
         self.decoded_bytes.store(0, Ordering::Relaxed);

@@ -1,7 +1,7 @@
 //! Removes user names and passwords from addresses before they are shown.
 //!
 //! Addresses end up in messages, logs and lists that others may read. Code that shows an address
-//! passes it through [`address`]; code that shows foreign text passes it through [`text`].
+//! passes it through [`address`]; code that shows untrusted text passes it through [`text`].
 
 use std::borrow::Cow;
 

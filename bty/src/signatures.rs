@@ -1,4 +1,4 @@
-//! Recognizes what is on a disk or partition by its signature: magic bytes at fixed places.
+//! Recognizes the content of a disk or partition by its signature: magic bytes at fixed offsets.
 
 use crate::partition_table::{Content, ReadAt};
 use crate::size::{KIB, align_down};
@@ -104,8 +104,8 @@ const MAGICS: &[Magic] = &[
     magic("vfat", &[(54, b"FAT12   "), (510, b"\x55\xaa")], Label::Bytes(43, 11)),
 ];
 
-/// Recognizes what is on a device of `size_bytes`. `None` if nothing is known, or the device cannot
-/// be read.
+/// Recognizes the content of a device of `size_bytes`. `None` if it is unknown, or the device
+/// cannot be read.
 pub(crate) fn recognize(read: &mut ReadAt<'_>, size_bytes: u64) -> Option<Content> {
     let mut head = vec![0; HEAD_BYTES];
     let len = usize::try_from(size_bytes).map_or(HEAD_BYTES, |size| size.min(HEAD_BYTES));

@@ -1,4 +1,4 @@
-//! Makes foreign text (names in a catalog, file names, disk models, replies of servers) safe to
+//! Makes untrusted text (names in a catalog, file names, disk models, replies of servers) safe to
 //! show in a terminal, and writes paths as text.
 //!
 //! Every program of bty prints through these functions, so that no name can move the cursor, change
@@ -41,7 +41,7 @@ pub fn escape_name(name: impl AsRef<OsStr>) -> String {
     escape(&shown_name(name.as_ref())).into_owned()
 }
 
-/// A file name as text for messages and reports. Bytes that are not UTF-8 become `\xff`; control
+/// Formats a file name for messages and reports. Bytes that are not UTF-8 become `\xff`; control
 /// characters are not escaped.
 #[must_use]
 pub(crate) fn shown_name(name: &OsStr) -> String {

@@ -88,7 +88,7 @@ impl CompressedInput {
         Ok(true)
     }
 
-    /// Reads everything behind the data as a trailer; fails unless [`Trailer`] allows it.
+    /// Reads everything after the data as a trailer; fails unless [`Trailer`] allows it.
     pub(super) fn take_trailer(&mut self, format: Compression) -> io::Result<()> {
         let offset = self.offset;
         self.trailer.clone().take(self, format, offset)

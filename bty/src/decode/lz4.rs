@@ -205,7 +205,7 @@ impl Lz4 {
         Ok(true)
     }
 
-    /// Decompresses `packed` into `decoded` behind the history, and returns the number of bytes.
+    /// Decompresses `packed` into `decoded` after the history, and returns the number of bytes.
     fn unpack(
         &mut self,
         frame: &mut Frame,

@@ -1,4 +1,4 @@
-//! Bytes behind the end of compressed data that do not belong to the format. `gzip -d` ignores them
+//! Bytes after the end of compressed data that do not belong to the format. `gzip -d` ignores them
 //! with a warning.
 //!
 //! OpenWrt appends metadata to its compressed images, as one or several of these records, the last
@@ -38,8 +38,8 @@ impl Trailer {
         self.found.lock().expect("no holder panics").clone()
     }
 
-    /// Reads `rest`, which starts at `offset` right behind the data, to its end. Fails unless it
-    /// may be skipped.
+    /// Reads `rest`, which starts at `offset` right after the data, to its end. Fails unless it may
+    /// be skipped.
     pub(super) fn take(
         &self,
         rest: &mut dyn Read,
@@ -58,7 +58,7 @@ impl Trailer {
         Ok(())
     }
 
-    /// For a decoder that does not hand out the trailer: records it, and returns true if it may be
+    /// For a decoder that does not return the trailer: records it, and returns true if it may be
     /// skipped.
     pub(super) fn skip(&self, format: Compression) -> bool {
         if self.ignore_any {

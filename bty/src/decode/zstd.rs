@@ -80,7 +80,7 @@ impl Zstd {
         }
     }
 
-    /// Reads the next frame boundary. Collects a small frame, or finds out what follows instead.
+    /// Reads the next frame boundary. Collects a small frame, or determines what follows instead.
     fn advance(&mut self) -> io::Result<()> {
         let offset = self.wire.offset();
         let bytes = self.wire.peek(HEADER_BYTES_MAX)?;

@@ -35,8 +35,8 @@ struct Line {
     hex: String,
 }
 
-/// Why a checksum file has no digest for a file. Displays as the rest of a sentence that begins
-/// with the name of the checksum file.
+/// The reason why a checksum file has no digest for a file. Displays as the end of a sentence that
+/// begins with the name of the checksum file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NotListed {
@@ -128,7 +128,7 @@ impl ChecksumList {
         }
     }
 
-    /// The digests of the only file in the list, whatever its name.
+    /// The digests of the only file in the list, regardless of its name.
     #[must_use]
     pub fn only(&self) -> Option<Checksums> {
         let first = self.lines.first()?;

@@ -3,7 +3,7 @@
 use crate::disks::sysfs::{clean, text};
 use crate::hardware::{Dmi, HardwareRoots};
 
-/// What vendors leave in fields that they do not fill, in lower case.
+/// Placeholders that vendors leave in fields that they do not fill, in lower case.
 const PLACEHOLDERS: &[&str] = &[
     "to be filled by o.e.m.",
     "to be filled by o.e.m",

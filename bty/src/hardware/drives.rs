@@ -31,7 +31,7 @@ impl From<&Disk> for InventoryDisk {
     }
 }
 
-/// Where `disk`, or only the device `device` on it, is mounted.
+/// Mount points of `disk`, or only of the device `device` on it.
 fn mountpoints(disk: &Disk, device: Option<&Path>) -> Vec<String> {
     let mut found = Vec::new();
     for used in &disk.uses {

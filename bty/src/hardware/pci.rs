@@ -1,4 +1,4 @@
-//! PCI devices and bridges as trees, with what is attached to them.
+//! PCI devices and bridges as trees, with the disks and network interfaces attached to them.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -101,8 +101,8 @@ struct PciDevice {
     class: u32,
 }
 
-/// The trees of all host bridges, with `attached` below their devices; and the rest of `attached`,
-/// which belongs to no device.
+/// The trees of all host bridges, with `attached` below their devices, and those of `attached` that
+/// belong to no known PCI device.
 pub(super) fn nodes(
     roots: &HardwareRoots,
     attached: Vec<Attached>,

@@ -14,10 +14,10 @@ use crate::{Error, ErrorKind, Result, threads};
 /// Maximum number of blocks that wait to be hashed. Each holds a buffer of the pool.
 const QUEUE_LEN: usize = 3;
 
-/// Zeros hashed between two checks whether the digest was abandoned, in bytes.
+/// Number of zero bytes hashed between two checks whether the digest was abandoned.
 const ZEROS_BYTES: usize = 1 << 20;
 
-/// An optional digest may delay the reading by this much, plus the elapsed time divided by
+/// An optional digest may delay reading by this much, plus the elapsed time divided by
 /// [`DELAY_DIVISOR`].
 const DELAY_FREE: Duration = Duration::from_millis(500);
 const DELAY_DIVISOR: u32 = 20;
@@ -27,7 +27,7 @@ const DELAY_DIVISOR: u32 = 20;
 pub(crate) enum DigestNeed {
     /// One is expected, or the caller needs it.
     Required,
-    /// It is only reported, and abandoned if it delays the reading by more than a twentieth.
+    /// It is only reported, and is abandoned if it delays reading by more than a twentieth.
     Optional,
 }
 
@@ -101,7 +101,7 @@ impl Digester {
         }
     }
 
-    /// How much longer the reading may be delayed.
+    /// How much longer the digest may delay reading.
     fn allowance(&self) -> Duration {
         (DELAY_FREE + self.started.elapsed() / DELAY_DIVISOR).saturating_sub(self.delayed)
     }

@@ -1,4 +1,4 @@
-//! Comparing the digests of a read with the expected ones.
+//! Compares the digests of a read with the expected ones.
 
 use crate::decode::{Compression, Trailer};
 use crate::digest::Checksums;
@@ -36,8 +36,8 @@ impl Image {
             .map_err(|error| self.explain_mismatch(error, actual, cancel))
     }
 
-    /// Tells the caller if the expected digest of the file is that of the image inside. Many
-    /// projects publish both, so they are easily confused.
+    /// Adds a hint if the expected digest of the file is that of the image inside. Many projects
+    /// publish both, so they are easily confused.
     fn explain_mismatch(&self, error: Error, actual: &ReadDigests, cancel: &CancelToken) -> Error {
         let kind = self.info.format.compression().filter(|_| self.member.is_none());
         let (Some(expected), Some(kind)) = (self.source.expected.sha256, kind) else {
@@ -76,7 +76,7 @@ fn unpacked_digest(
     Ok(extents.digests().image)
 }
 
-/// Reads a source once more from start to end, for its digests.
+/// Reads a source from start to end, for its digests.
 fn source_digests(source: &Source, context: &ReadContext) -> Result<Checksums> {
     let (mut reader, digest) = ReadAhead::start(source, context)?;
     std::io::copy(&mut reader, &mut std::io::sink()).map_err(|e| {
@@ -86,8 +86,8 @@ fn source_digests(source: &Source, context: &ReadContext) -> Result<Checksums> {
     digest.ok_or_else(Error::cancelled)
 }
 
-/// The digests of `source`, after all its extents were read. Reads it once more if the extents were
-/// not read in the order of the file, as with qcow2.
+/// The digests of `source`, after all its extents were read. Reads it again if the extents were not
+/// read in the order of the file, as with qcow2.
 pub(crate) fn all_digests(
     extents: &dyn ExtentReader,
     source: &Source,

@@ -36,7 +36,7 @@ pub struct ImageFile {
     pub arch: Option<&'static str>,
 }
 
-/// An [`ImageFile`] as it is deserialized, with owned strings.
+/// An [`ImageFile`] with owned strings, for deserialization.
 #[derive(Deserialize)]
 struct ImageFileData {
     name: String,

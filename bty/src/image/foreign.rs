@@ -148,9 +148,9 @@ const QUOTED_MAX: usize = 40;
 /// What was found instead of a disk image, and a hint.
 type Finding = (String, &'static str);
 
-/// Refuses `head`, the first bytes of a supposed disk image, if they belong to something else. With
-/// `is_recognized`, the head has a partition table, file system or boot sector; then formats that
-/// it may resemble by chance are not checked.
+/// Refuses `head`, the first bytes of a supposed disk image, if they are those of another kind of
+/// file. With `is_recognized`, the head has a partition table, file system or boot sector; formats
+/// that it may resemble by chance are then not checked.
 pub(super) fn refuse(head: &[u8], inside: Option<Compression>, is_recognized: bool) -> Result<()> {
     let certain = by_magic(head).or_else(|| packed_twice(head, inside)).or_else(|| text(head));
     match certain.or_else(|| if is_recognized { None } else { probable(head) }) {

@@ -1,5 +1,5 @@
-//! Format and architecture as the name of an image suggests them, for lists and catalogs. Whether
-//! and how an image is written depends only on its content.
+//! Derives format and architecture from the name of an image, for lists and catalogs. Whether and
+//! how an image is written depends only on its content.
 
 /// Format ids, which are also file name suffixes. The first six are those of existing catalogs.
 const FORMATS: &[&str] = &[
@@ -67,7 +67,7 @@ pub(super) fn known_architecture(name: &str) -> Option<&'static str> {
     ARCHITECTURES.iter().map(|(_, arch)| *arch).find(|arch| *arch == name)
 }
 
-/// The one of `suffixes` that `name` ends with, behind a dot. Ignores letter case.
+/// The one of `suffixes` that `name` ends with, after a dot. Ignores letter case.
 fn suffix_among(name: &str, suffixes: &[&'static str]) -> Option<&'static str> {
     let name = name.to_ascii_lowercase();
     suffixes

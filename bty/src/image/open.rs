@@ -31,16 +31,16 @@ pub struct OpenOptions {
     /// Name of the image in an archive; `ARCHIVE#NAME` in the reference means the same. Needed only
     /// if the archive holds several images.
     pub member: Option<String>,
-    /// Ignore any bytes behind the end of compressed data. Known trailers (firmware metadata) are
+    /// Ignore any bytes after the end of compressed data. Known trailers (firmware metadata) are
     /// always ignored.
     pub ignore_trailing: bool,
 }
 
 impl Image {
-    /// Opens the image at `reference`, and finds out what it is.
+    /// Opens the image at `reference`, and examines it.
     ///
     /// `reference` is a path or an address, see [`Location`]. A `.sha256` or `.sha512` file next to
-    /// a local image declares its digest; so does a registry.
+    /// a local image declares its digest, as does a registry.
     ///
     /// # Errors
     /// - [`ErrorKind::Usage`]: the reference is malformed or ambiguous, or an option does not fit
@@ -95,7 +95,7 @@ impl Image {
         Ok(image)
     }
 
-    /// The image in an opened source, for fuzzing.
+    /// Opens the image in an opened source, for fuzzing.
     #[cfg(feature = "fuzzing")]
     pub(crate) fn from_source(
         client: &Client,
@@ -105,7 +105,7 @@ impl Image {
         Self::examine(client, source, None, Trailer::default(), cancel)
     }
 
-    /// Finds out what `source` is, and finds the image if it is an archive.
+    /// Recognizes the format of `source`, and finds the image if it is an archive.
     fn examine(
         client: &Client,
         mut source: Source,
@@ -207,7 +207,7 @@ impl Image {
     }
 }
 
-/// The layers between a source and the disk image in it.
+/// The layers between a source and its disk image.
 struct Layers {
     qcow2: Option<Arc<Qcow2>>,
     member: Option<Arc<Member>>,

@@ -37,7 +37,7 @@ pub(crate) struct Qcow2 {
     /// The L1 table, as far as the virtual size needs it: at most 32 MiB.
     l1: Arc<[u64]>,
     file_bytes: u64,
-    /// Hashes of what was read so far, to detect changes of the file.
+    /// Hashes of the parts read so far, to detect changes of the file.
     checks: Vec<Check>,
     /// Maximum number of runs of the map in memory.
     runs_max: usize,

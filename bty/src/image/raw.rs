@@ -35,7 +35,7 @@ enum Input {
 }
 
 impl RawExtents {
-    /// Starts reading. Computing the digest occupies a core.
+    /// Starts reading. Computing the digest takes a whole core.
     pub(crate) fn start(source: &Source, context: &ReadContext, need: DigestNeed) -> Result<Self> {
         let input = match source.bytes.as_file() {
             Some(_) => Input::Sparse { data_until: 0 },

@@ -34,7 +34,7 @@ pub struct Contents {
 }
 
 impl Contents {
-    /// The result of a successful read of `image` if all of it is data, for dry runs.
+    /// Simulates the result for an `image` that is all data, for dry runs.
     #[must_use]
     pub fn simulated(image: &ImageInfo) -> Self {
         let disk_bytes = image.min_disk_bytes().unwrap_or(0);
@@ -60,7 +60,7 @@ impl Image {
     /// - [`ErrorKind::Source`](crate::ErrorKind::Source): the source cannot be read, or has changed since it was opened.
     /// - [`ErrorKind::Format`](crate::ErrorKind::Format): the image is damaged.
     /// - [`ErrorKind::Integrity`](crate::ErrorKind::Integrity): a digest is not the expected one.
-    /// - [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled): `cancel` was triggered.
+    /// - [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled): `cancel` was cancelled.
     pub fn read_fully(
         &self,
         on_progress: &dyn Fn(u64, u64),
@@ -93,9 +93,9 @@ impl Image {
     /// Starts reading the extents. They cover every byte of the disk image once, in the same order
     /// every time.
     ///
-    /// The digest of the source is computed if one is expected or `with_digest` is set, and
-    /// otherwise as long as it does not slow the reading down. Fails when the source has changed
-    /// since it was opened: here, or at the end of the context.
+    /// Computes the digest of the source if one is expected or `with_digest` is set; otherwise only
+    /// as long as it does not slow down reading. Fails when the source has changed since it was
+    /// opened: here, or at the end of the extents.
     pub(crate) fn extents(
         &self,
         context: &ReadContext,
@@ -131,9 +131,9 @@ impl Image {
         Ok(Box::new(CheckUnchanged { extents, source: source.clone() }))
     }
 
-    /// The offset of the first byte at or behind `from` that is neither zero nor part of the
-    /// image's own backup GPT. `None` also if that cannot be found without decoding: only raw
-    /// images with random access are searched.
+    /// The offset of the first byte at or after `from` that is neither zero nor part of the image's
+    /// own backup GPT. Searches only raw images with random access; `None` for others, because they
+    /// would have to be decoded.
     pub(crate) fn first_data_behind(&self, from: u64, cancel: &CancelToken) -> Result<Option<u64>> {
         let is_raw =
             self.qcow2.is_none() && self.member.is_none() && self.info.format == Format::Raw;
@@ -155,7 +155,7 @@ impl Image {
     }
 }
 
-/// Fails instead of ending if the source has changed since it was opened.
+/// Checks at the end that the source has not changed since it was opened, and fails if it has.
 struct CheckUnchanged {
     extents: Box<dyn ExtentReader>,
     source: Source,
@@ -175,8 +175,8 @@ impl ExtentReader for CheckUnchanged {
     }
 }
 
-/// The extents of `source`, which is known to be an image of `format`. Nothing else about it is
-/// checked: for images that bty has just created.
+/// The extents of `source`, an image of `format`. Checks nothing else about it: for images that bty
+/// has just created.
 pub(crate) fn extents_of(
     source: &Source,
     format: Format,

@@ -18,7 +18,7 @@ use crate::{Digest, Error, ErrorKind, Result, Source};
 pub(crate) struct StreamExtents {
     decoder: Box<dyn Read + Send>,
     /// The source, which is read to its end after the decoder is done: the digest needs all bytes,
-    /// and an archive goes on behind its image.
+    /// and an archive continues after its image.
     rest: Option<SharedReader>,
     digest: Option<PendingDigests>,
     location: String,

@@ -281,9 +281,9 @@ pub(crate) fn relocate_backup(
     relocated(head, &gpt, disk_bytes, sector).map(Some)
 }
 
-/// The backup that [`relocate_backup`] has written to `disk`, for a comparison with the image that
-/// begins with `head`; `head` is changed in the same way. `None` if it had nothing to move: the
-/// backup at the end of the disk is that of the image.
+/// The backup that [`relocate_backup`] wrote to `disk`, for a comparison with the image that begins
+/// with `head`; changes `head` in the same way. `None` if nothing was moved: the backup at the end
+/// of the disk is that of the image.
 ///
 /// # Errors
 /// Those of [`relocate_backup`].

@@ -1,4 +1,5 @@
-//! Which addresses may be connected to, for programs that fetch what others name.
+//! Restricts which addresses may be connected to, for programs that fetch addresses named by
+//! others.
 
 use std::error::Error as StdError;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! What response headers say about an object: which part of it follows, and which version it is.
+//! Parses response headers: which part of an object follows, and which version it is.
 
 use reqwest::header::{
     CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, HeaderName, LAST_MODIFIED, TRANSFER_ENCODING,

@@ -106,7 +106,7 @@ impl Drop for NetworkRuntime {
     }
 }
 
-/// Blocks the calling thread on `future`, until `cancel`.
+/// Blocks the calling thread on `future`, until it completes or `cancel` is cancelled.
 ///
 /// Works on any thread, even on one of a runtime that the library does not own (`Handle::block_on`
 /// would panic there).

@@ -13,8 +13,8 @@ pub const IMAGE_BYTES_MAX: u64 = 64 << 40;
 
 /// How a [`Client`](crate::Client) reaches servers.
 ///
-/// The library reads no environment variable: proxies and certificates are given here. See
-/// [`set_proxies_from`](Self::set_proxies_from) for the usual variables.
+/// The library reads no environment variables: set proxies and certificates here.
+/// [`set_proxies_from`](Self::set_proxies_from) reads the usual variables for you.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ClientOptions {
@@ -28,8 +28,8 @@ pub struct ClientOptions {
     /// PEM files with certificates to trust in addition to the system's. A file may hold those of
     /// authorities, or of single servers, which are then trusted by that exact certificate.
     pub ca_files: Vec<PathBuf>,
-    /// User names and passwords for web servers and registries. Empty by default; a program that
-    /// fetches on behalf of others should leave it empty.
+    /// User names and passwords for web servers and registries. Empty by default; leave it empty in
+    /// a program that fetches addresses named by others.
     pub credentials: Credentials,
     /// Use plain HTTP for OCI registries. Web addresses carry their own scheme.
     pub plain_http: bool,
@@ -48,8 +48,9 @@ pub struct ClientOptions {
     /// Directory for downloads of images that need random access from a server that offers none.
     pub spool_dir: PathBuf,
     /// Decides which addresses may be connected to; `None` allows all. For programs that fetch
-    /// what others name: it is consulted for every host, including those of redirects and of the
-    /// token servers of registries. Connections through a proxy are checked by the proxy alone.
+    /// addresses named by others. It is called for every host, including those of redirects and of
+    /// the token servers of registries. Host names that are reached through a proxy are resolved,
+    /// and must be checked, by the proxy.
     pub may_reach: Option<MayReach>,
     /// Receives a notice about each retry.
     pub observer: Arc<dyn Observer>,

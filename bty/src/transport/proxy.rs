@@ -1,4 +1,4 @@
-//! The proxy of a request, and the hosts that are reached without one.
+//! Selects the proxy of a request, and the hosts that are reached without one.
 
 use std::net::IpAddr;
 use std::sync::Arc;

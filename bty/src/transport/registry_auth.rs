@@ -136,7 +136,8 @@ impl RegistryAuth {
     }
 }
 
-/// The `Authorization` header for a token; `None` if it has characters that no header may have.
+/// The `Authorization` header for a token; `None` if the token has characters that no header may
+/// have.
 fn bearer(token: &str) -> Option<HeaderValue> {
     let mut value =
         HeaderValue::from_str(&format!("Bearer {token}")).ok().filter(|_| !token.is_empty())?;

@@ -1,4 +1,4 @@
-//! When a failed request is sent again.
+//! Decides when a failed request is sent again.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Which servers are trusted: those with a certificate of the system's authorities, of an authority
-//! that the caller gave, or with exactly a certificate that the caller gave.
+//! Decides which servers are trusted: those with a certificate of the system's authorities, of an
+//! authority that the caller gave, or with exactly a certificate that the caller gave.
 
 use std::path::Path;
 use std::sync::Arc;

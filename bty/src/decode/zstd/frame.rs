@@ -102,7 +102,7 @@ fn window_bytes(descriptor: u8) -> u64 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BlockHeader {
     pub(super) is_last: bool,
-    /// Length of the data behind the header, in bytes.
+    /// Length of the data after the header, in bytes.
     pub(super) data_len: usize,
 }
 

@@ -26,7 +26,7 @@ const PIECES_MAX: usize = 1 << 20;
 pub(super) struct TarPlace {
     /// Number of regular files before it.
     index: usize,
-    /// The rest of the archive was not searched yet, so another image in it is an error.
+    /// The rest of the archive was not searched yet; another image in it is an error.
     must_be_only: bool,
 }
 
@@ -45,8 +45,8 @@ fn has_checksum(block: &[u8; BLOCK_BYTES]) -> bool {
     Header::from_byte_slice(block).cksum().is_ok_and(|stated| stated == sum)
 }
 
-/// Finds the image in an archive. With `search_all`, reads the whole archive to know whether there
-/// are others. Else takes the first image; another one is then detected when the image is read.
+/// Finds the image in an archive. With `search_all`, reads the whole archive to detect other
+/// images. Otherwise takes the first image; another one is detected while the image is read.
 pub(super) fn find(
     unpacked: Box<dyn Read + Send>,
     compression: Option<Compression>,
@@ -165,7 +165,7 @@ impl Files {
         Ok(File { entry: Entry { name, size }, packed_bytes, pieces })
     }
 
-    /// Reads the map of a sparse file, from its header and the blocks behind it.
+    /// Reads the map of a sparse file, from its header and the blocks after it.
     fn sparse(
         &mut self,
         header: &Header,

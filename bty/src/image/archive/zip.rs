@@ -92,7 +92,7 @@ fn directory_error(error: ZipError) -> Error {
     }
 }
 
-/// Finds the data of `file`, which lies behind its local header.
+/// Finds the data of `file`, which follows its local header.
 fn locate(window: &mut BlockReader<'_>, file: &DirectoryEntry, name: &str) -> Result<ZipPlace> {
     let refused = |why: &str| {
         Err(Error::new(ErrorKind::Format, format!("{name} in the zip archive {why}"))

@@ -12,7 +12,7 @@ use crate::{CancelToken, Error, ErrorKind, Result};
 
 /// A gap between two pieces is read if it is at most this long, in bytes, and skipped otherwise.
 const GAP_BYTES: u64 = 1 << 20;
-/// Bytes that are kept to be read again: two compressed clusters may share a sector.
+/// Number of bytes kept for a second read: two compressed clusters may share a sector.
 pub(super) const TAIL_BYTES: usize = 512;
 const SCRATCH_BYTES: usize = 256 << 10;
 

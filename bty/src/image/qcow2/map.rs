@@ -42,7 +42,7 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// End in the file. May lie behind the end of the file, where uncompressed clusters are zero.
+    /// End in the file. May lie beyond the end of the file, where uncompressed clusters are zero.
     pub(super) fn host_end(&self) -> u64 {
         self.host + if self.packed == 0 { self.len } else { u64::from(self.packed) }
     }
@@ -108,7 +108,7 @@ pub(super) struct Walker<'a> {
     /// The part of the file at `read_at`, which has tables in it.
     read: Vec<u8>,
     read_at: u64,
-    /// Hashes of what was read; `None` if they are not needed or too many.
+    /// Hashes of the tables read; `None` if they are not needed or too many.
     checks: Option<Vec<Check>>,
 }
 
@@ -135,7 +135,7 @@ impl<'a> Walker<'a> {
         }
     }
 
-    /// Starts collecting hashes of what is read of the tables, in addition to `before`.
+    /// Starts collecting hashes of the tables read, in addition to `before`.
     pub(super) fn collect_checks(&mut self, before: &[Check]) {
         self.checks = Some(before.to_vec());
     }

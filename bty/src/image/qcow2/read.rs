@@ -238,8 +238,8 @@ impl Producer {
         }
     }
 
-    /// The cursor. Also the digest, if it needed a separate pass because the file cannot be read
-    /// strictly front to back.
+    /// The cursor. Also returns the digest, if it needed a separate pass because the file cannot be
+    /// read strictly front to back.
     fn cursor(&self, checks: Option<Vec<Check>>) -> Result<(Cursor, Option<Checksums>)> {
         let counts = Some(Arc::clone(&self.counts));
         if self.source.expected.is_empty() {
@@ -437,8 +437,8 @@ fn is_forward(runs: &[Run]) -> bool {
     })
 }
 
-/// Fills `buf` from `host`; what lies behind the end of the file is zero, as the last cluster may
-/// be cut there.
+/// Fills `buf` from `host`. Beyond the end of the file it is zero, because the file may end within
+/// the last cluster.
 fn read_padded(cursor: &mut Cursor, buf: &mut [u8], host: u64, file_bytes: u64) -> Result<()> {
     let present = (buf.len() as u64).min(file_bytes.saturating_sub(host)) as usize;
     let (present, missing) = buf.split_at_mut(present);

@@ -32,7 +32,7 @@ impl Unpacker {
         }
     }
 
-    /// Fills `cluster` from `packed`, whose length is rounded up to whole sectors: bytes behind the
+    /// Fills `cluster` from `packed`, whose length is rounded up to whole sectors: bytes after the
     /// compressed data are ignored. Returns false when the data is damaged or too short.
     pub(super) fn unpack(&mut self, packed: &[u8], cluster: &mut [u8]) -> bool {
         match self {
@@ -59,7 +59,7 @@ fn inflate(decoder: &mut Decompress, packed: &[u8], cluster: &mut [u8]) -> bool 
     }
 }
 
-/// Like QEMU, takes several frames, and wants the last one to end where the cluster does.
+/// Like QEMU, accepts several frames, and requires that the last one ends where the cluster does.
 fn decode_zstd(context: &mut DCtx<'static>, packed: &[u8], cluster: &mut [u8]) -> bool {
     if context.reset(ResetDirective::SessionOnly).is_err() {
         return false;
