@@ -1,4 +1,4 @@
-//! Converts arguments that stand for a path, a digest or a disk.
+//! Converts arguments that name a path, a digest or a disk.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;

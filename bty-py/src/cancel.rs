@@ -15,7 +15,7 @@ impl CancelToken {
         Self::default()
     }
 
-    /// Cancels.
+    /// Cancels the operations that use this token.
     fn cancel(&self) {
         self.0.cancel();
     }

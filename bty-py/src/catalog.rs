@@ -110,7 +110,7 @@ impl Entry {
         self.0.raw
     }
 
-    /// The reference that assignments of machines use: 64 hexadecimal digits.
+    /// The reference by which servers assign the image to machines: 64 hexadecimal digits.
     #[getter]
     fn r#ref(&self) -> String {
         self.0.image_ref().to_string()
@@ -314,13 +314,13 @@ fn canonical_src(py: Python<'_>, src: &str) -> PyResult<String> {
     catalog::canonical_src(src).map_err(|error| errors::of(py, &error))
 }
 
-/// The image reference that assignments of machines use.
+/// The reference by which servers assign an image to machines.
 #[pyfunction]
 fn image_ref(py: Python<'_>, src: &str) -> PyResult<String> {
     catalog::image_ref(src).map(|digest| digest.to_string()).map_err(|error| errors::of(py, &error))
 }
 
-/// The digest of a file in a list of checksums.
+/// The digest of a file in a checksum file.
 #[pyfunction]
 fn find_in_checksums(text: &str, name: &str) -> Option<String> {
     bty::digest::find_in_checksums(text, name).map(|digest| digest.to_string())

@@ -41,7 +41,7 @@ fn disks_create_file(py: Python<'_>, path: &Bound<'_, PyAny>, size_bytes: u64) -
 }
 
 /// Has the firmware boot a disk once, at the next boot. Returns the number of the boot entry, or
-/// why nothing was changed.
+/// the reason why nothing was changed.
 #[pyfunction]
 fn disks_boot_next(
     disk: &Bound<'_, PyAny>,

@@ -62,7 +62,8 @@ impl Plan {
     ) -> PyResult<Self> {
         let mut options = self::options(options)?;
         options.raw |= image.cast::<Entry>().is_ok_and(|entry| entry.get().0.raw);
-        // first, because opening the image may take long and would be in vain
+        // first, so that an invalid disk is reported before the image is opened, which may take
+        // long
         let disks = arguments::disks(disks)?;
         if let Ok(info) = image.cast::<ImageInfo>() {
             return Ok(Self { plan: FlashPlan::new(&info.get().0, disks, options), image: None });

@@ -104,7 +104,7 @@ impl Image {
 }
 
 /// The reference to open for a path, a URL, an image file or a catalog entry, and the digests that
-/// an entry promises.
+/// an entry declares.
 fn reference(image: &Bound<'_, PyAny>) -> PyResult<(String, Checksums)> {
     if let Ok(entry) = image.cast::<Entry>() {
         let entry = &entry.get().0;
@@ -122,7 +122,7 @@ fn reference(image: &Bound<'_, PyAny>) -> PyResult<(String, Checksums)> {
     )))
 }
 
-/// How to open an image.
+/// Options for opening an image.
 pub(crate) struct Opening<'a, 'py> {
     pub(crate) options: OpenOptions,
     pub(crate) client: Option<&'a Bound<'py, Client>>,
@@ -188,7 +188,7 @@ fn images_list(py: Python<'_>, dir: &Bound<'_, PyAny>) -> PyResult<Vec<ImageFile
     Ok(files.into_iter().map(ImageFile).collect())
 }
 
-/// The digest that the `.sha256` file beside an image promises.
+/// The digest that the `.sha256` file beside an image declares.
 #[pyfunction]
 fn images_sidecar(py: Python<'_>, path: &Bound<'_, PyAny>) -> PyResult<Option<String>> {
     let path = arguments::path(path)?;

@@ -145,7 +145,7 @@ value! {
 }
 
 value! {
-    /// What is known about an image. Sizes and offsets are in bytes.
+    /// The known properties of an image. Sizes and offsets are in bytes.
     ImageInfo = bty::image::ImageInfo {
         /// The reference from which it was opened.
         source: String = |it| it.source.clone();
@@ -206,8 +206,8 @@ value! {
         verify: bool = |it| it.verify;
         /// Move the backup GPT to the end of the disk.
         fix_gpt: bool = |it| it.fix_gpt;
-        /// On a disk that is smaller than the image, leave out what lies behind the last partition,
-        /// when all of it is zero.
+        /// On a disk that is smaller than the image, leave out everything after the last partition.
+        /// It must be zero, except for the backup GPT.
         fit: bool = |it| it.fit;
         /// Have the firmware boot the target once, at the next boot.
         uefi_boot: bool = |it| it.uefi_boot;
@@ -215,8 +215,8 @@ value! {
         allow_partition: bool = |it| it.allow_partition;
         /// Write an image in which no partition table, file system or boot sector was found.
         raw: bool = |it| it.raw;
-        /// Write to a regular file that holds an image or an archive, and that bty did not make a
-        /// disk of.
+        /// Overwrite a regular file that holds an image or an archive, and that bty did not write
+        /// as a disk.
         overwrite: bool = |it| it.overwrite;
         /// Mount point of the firmware's variables (efivarfs).
         efivars: PathBuf = |it| it.efivars.clone();
@@ -246,7 +246,7 @@ value! {
     Difference = bty::flash::Difference {
         /// Offset of the first different byte.
         offset: u64 = |it| it.offset;
-        /// What the disk has there: `zeros`; `elsewhere`, data from another offset of the image;
+        /// What the disk holds there: `zeros`; `elsewhere`, data from another offset of the image;
         /// `old`, data from before the flash; or `other`.
         found: String = |it| word(&serde_json::to_value(&it.found).ok().and_then(|it| it.get("found").cloned()));
         /// For `elsewhere`: the offset in the image of the data that was found.

@@ -1,4 +1,4 @@
-//! Catalogs as existing publishers write them, hostile ones, and the ones that bty writes.
+//! Tests catalogs as existing publishers write them, hostile ones, and those that bty writes.
 
 use std::time::{Duration, Instant};
 

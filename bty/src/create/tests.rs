@@ -13,7 +13,7 @@ use crate::{Location, Source, SystemHost};
 
 const MIB: usize = 1 << 20;
 
-/// A file that is a disk.
+/// A disk in a regular file.
 struct Bench {
     dir: TempDir,
     disk: Disk,
@@ -56,7 +56,7 @@ impl Bench {
     }
 }
 
-/// What is in the image at `path`.
+/// The content of the image at `path`.
 fn content(path: &Path, format: Format) -> Vec<u8> {
     let source = Source::new(Location::File(path.to_owned()), "image", local::open(path).unwrap());
     let mut extents =
@@ -184,7 +184,7 @@ fn a_disk_that_fails_or_changes_leaves_no_image() {
     }
 }
 
-/// A host whose disks fail, or change once so much was read of them.
+/// A host whose disks fail, or change after a number of bytes was read.
 struct Bad {
     fails_at: u64,
     changes_after: u64,

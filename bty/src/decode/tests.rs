@@ -1,4 +1,4 @@
-//! The decoders against files made by the real tools, whole, cut, damaged and hostile.
+//! Tests the decoders with files made by the real tools: whole, truncated, damaged and hostile.
 
 use std::io::{self, Read, Write};
 use std::process::{Command, Stdio};
@@ -11,7 +11,8 @@ use crate::source::local;
 
 const OPTIONS: DecodeOptions = DecodeOptions { threads: 2, memory_bytes: 192 * MIB };
 
-/// Around a sector, the largest blocks of deflate and zstd, the buffers of this library.
+/// Around the sizes of a sector, of the largest blocks of deflate and zstd, and of this library's
+/// buffers.
 const SIZES: [usize; 12] =
     [0, 1, 511, 512, 513, 65_535, 65_536, 65_537, 1_048_575, 1_048_576, 1_048_577, 4_194_305];
 
@@ -35,7 +36,8 @@ fn content(len: usize, seed: u64) -> Vec<u8> {
     bytes
 }
 
-/// What `command FILE` writes, or, when it ends in `-`, what it makes of its standard input.
+/// The output of `command FILE` or, if the command ends in `-`, of `command` with `content` on its
+/// standard input.
 fn pack(command: &str, content: &[u8]) -> Vec<u8> {
     let mut words = command.split(' ');
     let mut tool = Command::new(words.next().unwrap());
@@ -95,7 +97,7 @@ fn formats_are_recognized_by_their_first_bytes() {
     }
 }
 
-/// Every size alone, and with others behind it, the last of which is empty.
+/// Decodes content of every size, alone and followed by others, the last of which is empty.
 fn decodes_the_output_of(command: &str) {
     let contents: Vec<_> = (0u64..).zip(SIZES).map(|(seed, size)| content(size, seed)).collect();
     let packed: Vec<_> = contents.iter().map(|content| pack(command, content)).collect();
@@ -139,7 +141,7 @@ decodes! {
     decodes_lz4_with_block_checksums: "lz4 -q -BX -B6 --content-size --no-frame-crc -c",
 }
 
-/// One of each format, small.
+/// A small sample of each format.
 fn samples(content: &[u8]) -> Vec<(Compression, Vec<u8>)> {
     ["gzip -c", "xz -c", "bzip2 -c", "zstd -q -c", "zstd -q -c -", "lz4 -q -c"]
         .map(|command| pack(command, content))
@@ -147,7 +149,7 @@ fn samples(content: &[u8]) -> Vec<(Compression, Vec<u8>)> {
         .to_vec()
 }
 
-/// Gives one byte at a time, and now and then an interruption.
+/// Returns one byte at a time, with occasional interruptions.
 struct Dribble(io::Cursor<Vec<u8>>, bool);
 
 impl Read for Dribble {
@@ -211,7 +213,7 @@ fn a_flipped_bit_never_gives_wrong_bytes() {
             let mut damaged = packed.clone();
             damaged[at] ^= 1 << (at % 8);
             match decode(compression, &damaged) {
-                // the name and the time in a gzip header protect nothing
+                // nothing protects the name and the time in a gzip header
                 Ok(decoded) => {
                     assert!(decoded == content, "{compression:?} with byte {at} damaged");
                 }
@@ -292,7 +294,7 @@ fn skippable_frames_are_skipped_wherever_they_are() {
     }
 }
 
-/// Fails once its bytes are read.
+/// Fails after its bytes were read.
 struct Failing(io::Cursor<Vec<u8>>, Option<Error>);
 
 impl Read for Failing {
@@ -326,7 +328,7 @@ fn errors_of_the_source_pass_through() {
     }
 }
 
-/// Decoding fails, on one thread as on several, with an error that says all of `words`.
+/// Expects decoding to fail, on one thread and on several, with an error that contains all `words`.
 fn refuses(compression: Compression, packed: &[u8], words: &[&str]) {
     for threads in [1, 4] {
         let options = DecodeOptions { threads, ..OPTIONS };
@@ -409,7 +411,7 @@ fn zstd_presets_and_windows_fit_the_usual_memory() {
     let content = content(200_000, 17);
     let mut window_128_mib = pack("zstd -q --long=27 -c -", &content);
     assert_eq!(decode(Compression::Zstd, &window_128_mib).unwrap(), content);
-    // the descriptor's mantissa makes it an eighth more
+    // the mantissa of the descriptor makes the window an eighth larger
     window_128_mib[5] = 17 << 3 | 1;
     refuses(Compression::Zstd, &window_128_mib, &["144.0 MiB"]);
     assert_eq!(decode(Compression::Xz, &pack("xz -9e -c", &content)).unwrap(), content);
@@ -490,7 +492,7 @@ fn the_decoded_size_is_found_if_stated() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Foreign bytes behind the right magic: an error or an image, in bounded time.
+    /// Random bytes after a valid magic: an error or an image, in bounded time.
     #[test]
     fn never_panics_on_foreign_bytes(kind in 0usize..5, bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         let (compression, magic) = [
@@ -505,8 +507,8 @@ proptest! {
         let _ = size_of(&file);
     }
 
-    /// Several bytes of a sound lz4 frame without any checksum changed: the decoder of blocks is on
-    /// its own.
+    /// Several changed bytes in a valid lz4 frame without checksums: only the block decoder can
+    /// detect them.
     #[test]
     fn never_panics_on_damaged_lz4_blocks(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
         thread_local!(static PACKED: Vec<u8> = pack("lz4 -q -BD -B4 --no-frame-crc -c", &content(200_000, 23)));

@@ -15,7 +15,7 @@ fn of_class<'a>(node: &'a Value, class: &str) -> Vec<&'a Value> {
     (node["class"] == class).then_some(node).into_iter().chain(below).collect()
 }
 
-/// Values of `key` in `nodes`.
+/// The values of `key` in `nodes`.
 fn each<'a>(nodes: &[&'a Value], key: &str) -> Vec<&'a Value> {
     nodes.iter().map(|node| &node[key]).collect()
 }

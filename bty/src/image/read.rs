@@ -57,7 +57,8 @@ impl Image {
     /// decoded so far.
     ///
     /// # Errors
-    /// - [`ErrorKind::Source`](crate::ErrorKind::Source): the source cannot be read, or has changed since it was opened.
+    /// - [`ErrorKind::Source`](crate::ErrorKind::Source): the source cannot be read, or has changed
+    ///   since it was opened.
     /// - [`ErrorKind::Format`](crate::ErrorKind::Format): the image is damaged.
     /// - [`ErrorKind::Integrity`](crate::ErrorKind::Integrity): a digest is not the expected one.
     /// - [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled): `cancel` was cancelled.

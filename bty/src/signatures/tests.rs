@@ -7,8 +7,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
 
-/// What is recognized in a file of `bytes` after `command` ran on it, with `PATH` replaced by its
-/// path. If the tool is not installed, the test fails and says so.
+/// The content recognized in a file of `bytes` after `command` ran on it, with `PATH` replaced by
+/// its path. If the tool is not installed, the test fails and says so.
 fn made_by(bytes: u64, command: &str) -> Option<Content> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("disk");

@@ -62,7 +62,7 @@ impl Fake {
         self.put(&format!("dev/{name}"), "");
     }
 
-    /// Makes `built` a holder of `below`; both are directories in sysfs.
+    /// Makes `built` a holder of `below`; both are sysfs directories.
     fn hold(&self, below: &str, built: &str) {
         let name = |dir: &str| dir.rsplit('/').next().unwrap().to_owned();
         self.put(&format!("{below}/holders/{}", name(built)), "");

@@ -20,7 +20,7 @@ fn clears_the_places_where_signatures_lie() {
 
 #[test]
 fn clears_both_edges_of_partitions_behind_the_image_and_nothing_inside_them() {
-    // one in the image, one across its end, one behind it, one that claims more than the disk has
+    // one in the image, one across its end, one after it, one that claims more than the disk has
     let partitions =
         [MIB..10 * MIB, 20 * MIB..50 * MIB, 70 * MIB..90 * MIB + 512, 95 * MIB..500 * MIB];
     let cleared = stale_ranges(40 * MIB, 99 * MIB, 512, &partitions);

@@ -13,7 +13,7 @@ use crate::{Client, Digest};
 
 const MIB: usize = 1 << 20;
 
-/// Bytes that look like no format, and do not compress well.
+/// Bytes that resemble no format, and do not compress well.
 fn disk(len: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_u32;
     let step = |_| {
@@ -74,7 +74,7 @@ impl Archive {
         Image::open(&Client::default(), self.path.to_str().unwrap(), &options, &CancelToken::new())
     }
 
-    /// What is in the image, and that its digest is the archive's.
+    /// Returns the content of the image, and checks the digest of the archive.
     fn read(&self, member: Option<&str>) -> Result<Vec<u8>> {
         let digest = Digest::of(&self.bytes);
         let image = self.open(member, Some(digest))?;

@@ -15,7 +15,7 @@ fn old_tar() -> Vec<u8> {
     header[116..124].copy_from_slice(b"0000000\0");
     header[124..136].copy_from_slice(b"00000010000\0");
     header[136..148].copy_from_slice(b"14000000000\0");
-    // GNU tar gives the type of a file as zero, and numbers of a device
+    // GNU tar writes zeros as the device numbers
     header[329..336].copy_from_slice(b"0000000");
     header[337..344].copy_from_slice(b"0000000");
     let sum: u32 = header[..512].iter().map(|&b| u32::from(b)).sum::<u32>() + 8 * 32;
@@ -84,7 +84,7 @@ fn text_is_named_by_what_it_looks_like() {
     );
     // cut inside a character
     assert!(refusal(&"größer".as_bytes()[..3], None).contains("text"));
-    // a long line is not repeated whole
+    // the message does not repeat a long line as a whole
     assert!(refusal(&[b'a'; 5000], None).len() < 300);
 }
 

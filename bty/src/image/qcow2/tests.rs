@@ -1,4 +1,4 @@
-//! Against the real `qemu-img`, and against images that no program would make.
+//! Tests with images that `qemu-img` made, and with images that no program would make.
 
 use std::fs;
 use std::io::{self, Read};
@@ -19,15 +19,15 @@ use crate::{Client, Location};
 
 const MIB: usize = 1 << 20;
 
-/// An origin in memory, which notes what is read, and can fail or change on the way.
+/// A source in memory that records reads, and can fail or change between them.
 #[derive(Default)]
 struct Memory {
     bytes: Mutex<Vec<u8>>,
-    /// Offset and length of what streams gave.
+    /// Offsets and lengths that streams delivered.
     streamed: Mutex<Vec<(u64, u64)>>,
     streams: AtomicU64,
     fails_at: Option<u64>,
-    /// Streams stand still until cancelled.
+    /// Streams block until cancelled.
     stalls: bool,
 }
 
@@ -37,7 +37,7 @@ struct MemoryStream {
     cancel: CancelToken,
 }
 
-/// What a [`Source`] holds: the memory, and its handle for streams.
+/// The bytes of a [`Source`]: the memory, and its handle for streams.
 struct MemoryInput(Arc<Memory>);
 
 impl ByteSource for MemoryInput {
@@ -71,7 +71,7 @@ impl ByteSource for MemoryInput {
 impl Read for MemoryStream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if self.memory.stalls {
-            // as a connection on which nothing arrives: it only notices a cancel
+            // like a connection on which nothing arrives: only a cancel ends it
             loop {
                 self.cancel.check()?;
                 std::thread::sleep(Duration::from_millis(10));
@@ -84,7 +84,7 @@ impl Read for MemoryStream {
         }
         let bytes = self.memory.bytes.lock().unwrap();
         let rest = &bytes[self.position as usize..];
-        // not more than an odd number, as a network does
+        // at most an odd number of bytes, as from a network
         let len = rest.len().min(buf.len()).min(65_537);
         buf[..len].copy_from_slice(&rest[..len]);
         self.memory.streamed.lock().unwrap().push((self.position, len as u64));
@@ -117,7 +117,8 @@ fn reading(buffers: usize, threads: usize) -> ReadContext {
     }
 }
 
-/// Lays the extents out as a disk, over a pattern, so that what no extent mentions is seen.
+/// Writes the extents to a disk filled with a pattern, so that ranges without an extent are
+/// detected.
 fn disk(reader: &mut dyn ExtentReader, len: usize) -> Result<Vec<u8>> {
     let mut disk = vec![0xa5; len];
     let mut total = 0;
@@ -167,14 +168,14 @@ fn qemu_io(dir: &TempDir, script: &str) {
     );
 }
 
-/// Random bytes that the same seed makes again.
+/// Random bytes, reproducible by `seed`.
 fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
     bytes
 }
 
-/// Something like a disk: noise, text and zeros in patches of `patch` bytes.
+/// Disk-like content: noise, text and zeros in patches of `patch` bytes.
 fn content(len: usize, patch: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     for (index, chunk) in bytes.chunks_mut(patch).enumerate() {
@@ -188,7 +189,7 @@ fn content(len: usize, patch: usize) -> Vec<u8> {
     bytes
 }
 
-/// Makes `image.qcow2` of `raw` with `options`, and returns what qemu-img reads of it.
+/// Converts `raw` to `image.qcow2` with `options`, and returns what qemu-img reads from it.
 fn convert(dir: &TempDir, raw: &[u8], options: &str) -> Vec<u8> {
     fs::write(dir.path().join("raw"), raw).unwrap();
     qemu_img(dir, &format!("convert -f raw -O qcow2 {options} raw image.qcow2"));
@@ -204,7 +205,7 @@ fn image_file(dir: &TempDir) -> Vec<u8> {
     fs::read(dir.path().join("image.qcow2")).unwrap()
 }
 
-/// Reads `image.qcow2` in every way there is, and expects `disk`.
+/// Reads `image.qcow2` in every supported way, and expects `disk`.
 fn expect(dir: &TempDir, disk: &[u8], what: &str) {
     let path = dir.path().join("image.qcow2");
     let source = local(&path);
@@ -468,7 +469,7 @@ fn a_changed_table_is_detected() {
     }
 }
 
-/// A whole image by hand, version 3, clusters of 64 KiB, with the given L2 entries and that many
+/// Builds an image by hand: version 3, clusters of 64 KiB, with the given L2 entries and `clusters`
 /// clusters in all.
 fn by_hand(entries: &[u64], clusters: usize) -> Vec<u8> {
     let mut file = vec![0; clusters << 16];
@@ -539,7 +540,7 @@ fn shared_clusters_are_read_for_each_use() {
     let (source, _) = remote(memory(file.clone()));
     let error = read_all(&source.expect(digest).unwrap(), &reading(2, 1)).unwrap_err();
     insta::assert_snapshot!(format!("{error:?}"), @"[source] the image is too fragmented to check its digest while it is read over the network (download it first, then use the file)");
-    // a local file is digested first
+    // the digest of a local file is computed first
     let dir = TempDir::new().unwrap();
     fs::write(dir.path().join("image.qcow2"), file).unwrap();
     let source = local(&dir.path().join("image.qcow2")).expect(digest).unwrap();
@@ -648,7 +649,7 @@ proptest! {
     }
 }
 
-/// Reads until the end, an error, or for a while: a small file may well describe a large disk.
+/// Reads until the end or an error, but not for long: a small file may describe a large disk.
 fn read_briefly(source: &Source) {
     let reading = reading(2, 2);
     let Ok(image) = Qcow2::open(source, &reading.cancel) else { return };
