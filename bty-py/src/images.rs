@@ -53,7 +53,7 @@ impl Image {
 
 #[pymethods]
 impl Image {
-    /// What is known about the image.
+    /// The known properties of the image.
     #[getter(info)]
     fn py_info(&self) -> ImageInfo {
         self.info.clone().into()

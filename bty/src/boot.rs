@@ -1,9 +1,10 @@
 //! Starts the system on a disk: directly through kexec, bypassing the firmware, or through UEFI at
 //! the next boot.
 //!
-//! The kernel is found where the boot loader of the disk finds it: in the entries of the Boot
-//! Loader Specification (`loader/entries/*.conf`, its chapter "Type #1"), else by the first `linux`
-//! and `initrd` commands of a `grub.cfg`. It must be on the same file system as that configuration.
+//! bty finds the kernel where the boot loader of the disk finds it: in the entries of the Boot
+//! Loader Specification (`loader/entries/*.conf`, its chapter "Type #1") or, without those, in the
+//! first `linux` and `initrd` commands of a `grub.cfg`. The kernel must be on the same file system
+//! as that configuration.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ pub(crate) mod uefi;
 
 pub use uefi::BootNext;
 
-/// Where Linux mounts the variables of UEFI.
+/// Mount point of efivarfs on Linux.
 pub const EFIVARS: &str = "/sys/firmware/efi/efivars";
 
 /// File systems that are searched for a kernel. They are mounted read-only, one after the other.

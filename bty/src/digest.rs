@@ -144,7 +144,7 @@ impl From<Sha512> for String {
     }
 }
 
-/// The known digests of one file. Where digests are expected of a file, all of them must match.
+/// The known digests of one file. A file with expected digests must match all of them.
 ///
 /// Displays each with its kind in front: `sha256 e3b0…, sha512 cf83…`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -81,8 +81,8 @@ pub struct Disk {
     pub partitions: Vec<Partition>,
     /// Holders of the disk or of one of its partitions. Any entry forbids writing.
     pub uses: Vec<Use>,
-    /// The content of a regular file that a flash would destroy: `a qcow2 image`, `gzip data`, `a
-    /// disk image`. Absent for devices, for files of zeros, and for files that bty wrote as disks.
+    /// The content of a regular file that a flash would destroy, such as `a qcow2 image` or `gzip
+    /// data`. Absent for devices, for files of zeros, and for files that bty wrote as disks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_holds: Option<String>,
 }
@@ -245,7 +245,7 @@ impl Disk {
     }
 }
 
-/// The disks of a machine. [`SystemHost`] implements it for the local one.
+/// The disks of a machine. [`SystemHost`] implements it for the local machine.
 pub trait DiskHost: Send + Sync {
     /// Lists the disks that can be targets, sorted by path: whole disks and attached loop devices,
     /// but no partitions, RAM disks or optical drives.

@@ -7,8 +7,8 @@
 //! flashing debian-13 to /dev/sdb: writing at offset 4194304: no space left on device (os error 28)
 //! ```
 //!
-//! What to do next is not part of this sentence: [`next_step`](Error::next_step) returns it, so
-//! that a program can show it on a line of its own.
+//! The next step is not part of this sentence: [`next_step`](Error::next_step) returns it, so that
+//! a program can show it on a line of its own.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -128,11 +128,11 @@ pub struct FlashReport {
     pub is_digest_checked: bool,
     /// Size of the disk image.
     pub disk_bytes: u64,
-    /// How much of the disk image is data; the rest is zeros.
+    /// Bytes of data in the disk image; the rest is zeros.
     pub data_bytes: u64,
     /// The outcome of each target, in the order of the plan.
     pub targets: Vec<TargetReport>,
-    /// How long each phase took, in the order in which they ran.
+    /// The duration of each phase, in the order in which they ran.
     pub phases: Vec<PhaseTime>,
 }
 
@@ -183,7 +183,7 @@ pub struct Failure {
     pub hint: Option<String>,
     /// The offset on the target where it failed, in bytes.
     pub offset: Option<u64>,
-    /// Where the target differs from the image, if that is the reason.
+    /// The first difference, if the target failed because it differs from the image.
     pub difference: Option<Difference>,
 }
 

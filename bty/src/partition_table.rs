@@ -46,7 +46,7 @@ pub struct Partition {
     pub content: Option<Content>,
 }
 
-/// What a disk or a partition holds, recognized by its signature.
+/// The content of a disk or a partition, recognized by its signature.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {
     /// `ext4`, `xfs`, `btrfs`, `vfat`, `ntfs`, `exfat`, `iso9660`, `swap`, `luks`, `lvm`, `md`,

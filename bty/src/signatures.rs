@@ -3,10 +3,10 @@
 use crate::partition_table::{Content, ReadAt};
 use crate::size::{KIB, align_down};
 
-/// How much of the start is read: up to the highest magic there, which is that of btrfs at 65600.
+/// Number of bytes read from the start: up to the highest magic, that of btrfs at 65600.
 const HEAD_BYTES: usize = 68 << 10;
 
-/// Where the label is, and its encoding.
+/// The place of the label, and its encoding.
 #[derive(Clone, Copy)]
 enum Label {
     None,

@@ -152,7 +152,8 @@ impl Source {
     }
 
     /// Identifies the version of the object: two sources with the same location and the same
-    /// version have the same bytes. `None` for local files, and when the server sends no validator.
+    /// version have the same bytes. `None` for local files, and when the server sends no validator,
+    /// unless a SHA-256 is expected.
     #[must_use]
     pub fn version(&self) -> Option<String> {
         self.expected

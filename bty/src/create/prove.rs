@@ -1,5 +1,5 @@
-//! Compares a new image with its disk: decodes the image, reads the disk once more, and computes
-//! the digest of the image file on the way.
+//! Compares a new image with its disk: decodes the image, reads the disk again, and computes the
+//! digest of the image file at the same time.
 
 use std::fs::File;
 use std::sync::Arc;

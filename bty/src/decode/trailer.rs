@@ -28,7 +28,7 @@ pub(crate) struct Trailer {
 }
 
 impl Trailer {
-    /// Skips any trailer if `ignore_any`, else only known ones.
+    /// Skips any trailer if `ignore_any`, otherwise only known ones.
     pub(crate) fn new(ignore_any: bool) -> Self {
         Self { ignore_any, found: Arc::default() }
     }

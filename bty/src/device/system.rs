@@ -22,14 +22,14 @@ use crate::{Error, ErrorKind, Result};
 const FILE_BLOCK: u64 = 4096;
 /// Logical sector size of a regular file in bytes: virtual machines use it by default.
 pub(crate) const FILE_SECTOR: u32 = 512;
-/// How many bytes may be dirty in the page cache before a flush, without direct I/O.
+/// Maximum number of dirty bytes in the page cache before a flush, without direct I/O.
 const CACHED_BYTES_MAX: u64 = 64 << 20;
 /// After a write, other programs (udev, desktop services) open the disk for a moment, during which
 /// the kernel does not re-read the partition table.
 const REREAD_ATTEMPTS: u32 = 10;
 const REREAD_PAUSE: Duration = Duration::from_millis(100);
 
-/// What a target is opened for.
+/// Access to an opened target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AccessMode {
     /// Reading and writing, with no other user.
@@ -154,8 +154,8 @@ impl SystemDevice {
         ioctl::diskseq(&self.file).ok()
     }
 
-    /// How many of `len` bytes at `offset` can be transferred at once, and through which
-    /// descriptor: the [`Cached`] one, or the direct one if `None`.
+    /// The number of bytes, of `len` at `offset`, that can be transferred at once, and the
+    /// descriptor for it: the [`Cached`] one, or the direct one if `None`.
     fn next_transfer(&self, offset: u64, len: usize) -> (usize, Option<&Cached>) {
         let Some(cached) = &self.cached else { return (len, None) };
         let into_block = offset % FILE_BLOCK;
@@ -319,8 +319,8 @@ fn in_use(path: &Path, by: &str) -> Error {
         .with_path(path.display())
 }
 
-/// The error of a failed open: a refusal when the target is busy or write-protected, else a failure
-/// of the target.
+/// The error of a failed open: [`ErrorKind::Refused`] when the target is busy or write-protected,
+/// otherwise [`ErrorKind::Target`].
 fn refused(path: &Path, error: io::Error) -> Error {
     match error.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::BUSY) => in_use(path, "by the kernel")

@@ -31,9 +31,9 @@ pub struct VerifyReport {
     pub disk: Disk,
     /// True when every byte of the image is on the disk.
     pub is_equal: bool,
-    /// Where the disk differs first; absent when it is equal.
+    /// The first difference; absent when the disk is equal.
     pub first_difference: Option<Difference>,
-    /// How many bytes differ.
+    /// Number of bytes that differ.
     pub different_bytes: u64,
     /// Number of bytes compared: the size of the image, plus that of a backup GPT after it.
     pub compared_bytes: u64,

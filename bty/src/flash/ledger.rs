@@ -2,8 +2,8 @@
 
 use std::sync::{Mutex, MutexGuard};
 
-/// How many bytes share one hash. A hash has 8 bytes, so the hashes of 1 TiB of data take 32 MiB of
-/// memory.
+/// Number of bytes that share one hash. A hash has 8 bytes, so the hashes of 1 TiB of data take 32
+/// MiB of memory.
 pub(super) const GRAIN_BYTES: usize = 256 << 10;
 
 /// A run of data with the hashes of its grains, or a run of zeros. Offset and length are bytes.
@@ -15,7 +15,7 @@ pub(super) struct LedgerEntry {
     pub(super) hashes: Option<Box<[u64]>>,
 }
 
-/// What was written to one target. The workers add to it in any order.
+/// The ranges written to one target. The workers add to it in any order.
 #[derive(Debug, Default)]
 pub(super) struct Ledger(Mutex<Vec<LedgerEntry>>);
 

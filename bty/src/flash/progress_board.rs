@@ -98,7 +98,7 @@ impl ProgressBoard {
         })
     }
 
-    /// How long each phase took; the last one ends now.
+    /// The duration of each phase; the last one ends now.
     pub(super) fn phase_times(&self) -> Vec<PhaseTime> {
         let phases = self.phases();
         let ends = phases.iter().skip(1).map(|(_, start)| *start).chain([Instant::now()]);

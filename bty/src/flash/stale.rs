@@ -1,4 +1,4 @@
-//! Where signatures of the old system may be left beyond the image.
+//! Finds the places beyond the image where signatures of the old system may be left.
 //!
 //! After a flash no file system, RAID, LVM or partition-table signature of the old system may be
 //! found where the new partition table puts a partition or free space. Zeroing the whole disk would
@@ -8,11 +8,11 @@ use std::ops::Range;
 
 use crate::size::{GIB, KIB, MIB, align_down, align_up};
 
-/// How many bytes are zeroed where a file system may begin or end.
+/// Number of bytes zeroed where a file system may begin or end.
 const EDGE_BYTES: u64 = MIB;
 
-/// How many bytes are zeroed where a partition often begins: this covers every signature at the
-/// start of a partition, the first two labels of ZFS included.
+/// Number of bytes zeroed where a partition often begins: this covers every signature at the start
+/// of a partition, including the first two labels of ZFS.
 const USUAL_BYTES: u64 = 512 * KIB;
 
 /// Sizes in MiB that installers and images commonly give to the first partitions.

@@ -16,13 +16,13 @@ use crate::flash::ledger::Ledger;
 use crate::size::align_down;
 use crate::{CancelToken, Error, ErrorKind, Result, partition_table, threads};
 
-/// How often a target is flushed while it is written, so that the last flush is short and
-/// `durable_bytes` in progress reports keeps up.
+/// Interval of flushes while a target is written. They keep the last flush short, and
+/// `durable_bytes` in progress reports up to date.
 const FLUSH_EVERY: Duration = Duration::from_secs(2);
-/// How many sectors of the old content are remembered.
+/// Number of sectors of the old content that are remembered.
 const SAMPLES: u64 = 64;
-/// How many partitions of the old table are remembered. A table with more of them is a hostile one:
-/// each partition costs two MiB of zeros.
+/// Maximum number of partitions of the old table that are remembered. A table with more of them is
+/// hostile: each partition costs two MiB of zeros.
 const OLD_PARTITIONS_MAX: usize = 256;
 
 /// One target, as shared by its workers, the reader of the image and the progress reports.
@@ -44,7 +44,7 @@ pub(super) struct TargetCounters {
     pub(super) zeroed_bytes: AtomicU64,
     pub(super) wiped_bytes: AtomicU64,
     pub(super) verified_bytes: AtomicU64,
-    /// How much there is to verify; 0 until that is known.
+    /// Total to verify; 0 while unknown.
     pub(super) verify_total: AtomicU64,
     /// Time spent writing data, summed over all workers.
     busy_micros: AtomicU64,

@@ -104,7 +104,7 @@ impl TargetWriter {
         Ok(self.state.has_failed())
     }
 
-    /// How long the reader has waited for this writer.
+    /// Total time for which the reader has waited for this writer.
     pub(super) fn waited(&self) -> Duration {
         self.waited
     }

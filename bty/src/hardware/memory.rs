@@ -154,7 +154,7 @@ fn description(device: &MemoryDevice) -> String {
     parts.join(" ")
 }
 
-/// Size of all memory that is online, else the size that is available to the kernel.
+/// Size of all memory that is online or, if unknown, the size that is available to the kernel.
 fn online_bytes(roots: &HardwareRoots) -> Option<u64> {
     let dir = roots.sys.join("devices/system/memory");
     let block = text(&dir, "block_size_bytes")

@@ -88,7 +88,7 @@ pub(super) struct MemoryDevice {
     pub(super) vendor: Option<String>,
     pub(super) serial: Option<String>,
     pub(super) part: Option<String>,
-    /// Millions of transfers per second: the configured speed, else the maximum.
+    /// Millions of transfers per second: the configured speed or, if unknown, the maximum.
     pub(super) speed: Option<u64>,
 }
 

@@ -117,7 +117,7 @@ impl Member {
     }
 
     /// Reads the member from the bytes of the archive, which start at the beginning of the archive
-    /// if `from_start`, else at [`wire_offset`](Self::wire_offset).
+    /// if `from_start`, otherwise at [`wire_offset`](Self::wire_offset).
     pub(crate) fn reader(
         &self,
         wire: Box<dyn Read + Send>,

@@ -36,8 +36,8 @@ impl Image {
             .map_err(|error| self.explain_mismatch(error, actual, cancel))
     }
 
-    /// Adds a hint if the expected digest of the file is that of the image inside. Many projects
-    /// publish both, so they are easily confused.
+    /// Explains the mismatch if the expected digest of the file may be that of the image inside.
+    /// Many projects publish both, so they are easily confused.
     fn explain_mismatch(&self, error: Error, actual: &ReadDigests, cancel: &CancelToken) -> Error {
         let kind = self.info.format.compression().filter(|_| self.member.is_none());
         let (Some(expected), Some(kind)) = (self.source.expected.sha256, kind) else {

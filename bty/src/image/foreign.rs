@@ -145,7 +145,7 @@ pub(crate) const FOOTER_BYTES: usize = 512;
 /// Maximum number of characters of a text that an error quotes.
 const QUOTED_MAX: usize = 40;
 
-/// What was found instead of a disk image, and a hint.
+/// Describes what was found instead of a disk image; with a hint.
 type Finding = (String, &'static str);
 
 /// Refuses `head`, the first bytes of a supposed disk image, if they are those of another kind of

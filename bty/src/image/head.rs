@@ -14,8 +14,8 @@ use crate::size::{KIB, MIB};
 use crate::source::{Location, Source, read_ahead};
 use crate::{CancelToken, Error, ErrorKind, Result};
 
-/// How much of the disk image is examined before anything else: boot sector, partition table and
-/// signatures. A flash writes this part last.
+/// Number of bytes at the start of the disk image that are examined first: boot sector, partition
+/// table and signatures. A flash writes this part last.
 pub(crate) const HEAD_BYTES: usize = MIB as usize;
 
 /// The first [`HEAD_BYTES`] of the source, before decoding.

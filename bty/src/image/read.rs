@@ -19,7 +19,7 @@ use crate::partition_table::gpt;
 use crate::read_context::ReadContext;
 use crate::{CancelToken, Digest, Error, Result, Source};
 
-/// What [`Image::read_fully`] found.
+/// The result of [`Image::read_fully`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Contents {

@@ -18,7 +18,7 @@ pub(crate) enum VersionCheck {
     Off,
 }
 
-/// How to read the bytes of one kind of source.
+/// Reads the bytes of one kind of source.
 pub(crate) trait ByteSource: Send + Sync {
     /// Length in bytes, if known.
     fn len_bytes(&self) -> Option<u64>;

@@ -41,7 +41,7 @@ pub(crate) fn file_name(path: &str) -> Option<String> {
     (!matches!(name.as_str(), "" | "." | "..")).then_some(name)
 }
 
-/// What the first response said about the object.
+/// Properties of the object, from the first response.
 #[derive(Clone, Debug)]
 struct ObjectInfo {
     len_bytes: Option<u64>,
@@ -217,8 +217,8 @@ fn whole(origin: &Origin, response: &Response) -> Result<ObjectInfo, RequestErro
     Ok(ObjectInfo { len_bytes, has_ranges: false, validators: Validators::of(headers) })
 }
 
-/// What a transfer sends to its reader. A queue that closes without `End` or `Failed` means that
-/// the task died.
+/// A message from a transfer to its reader. If the queue closes without `End` or `Failed`, the task
+/// died.
 enum TransferEvent {
     Data(Bytes),
     End,

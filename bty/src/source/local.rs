@@ -34,7 +34,7 @@ pub(crate) fn open(path: &Path) -> Result<Arc<dyn ByteSource>> {
     Ok(Arc::new(FileSource::new(file, shown.clone())?))
 }
 
-/// Opens stdin: as a file if the shell has redirected it from one, else as a pipe.
+/// Opens stdin, as a file if the shell has redirected it from one, otherwise as a pipe.
 pub(crate) fn stdin() -> Result<Arc<dyn ByteSource>> {
     let failed = |e: io::Error| Error::new(ErrorKind::Source, "examining stdin").because(e);
     let stdin = io::stdin();

@@ -9,7 +9,7 @@ use url::Url;
 use crate::oci::reference::OciReference;
 use crate::{Error, ErrorKind, Result, redact, text};
 
-/// Where an image is, parsed from a reference that a person wrote.
+/// The location of an image, parsed from a reference that a person wrote.
 ///
 /// | reference | location |
 /// |---|---|

@@ -129,15 +129,16 @@ impl Credentials {
         Ok(())
     }
 
-    /// The login for a web address: its own user information, else the entry of its host.
+    /// The login for a web address: its own user information or, without any, the entry of its
+    /// host.
     pub(crate) fn for_address(&self, url: &Url) -> Option<Login> {
         let host = url.host_str()?;
         let port = url.port_or_known_default();
         Login::from_url(url).or_else(|| self.of_host(host, port).cloned())
     }
 
-    /// The login for a repository: one added for the host, else that of the longest matching name
-    /// in an auth file, else that of the host in a netrc file.
+    /// The login for a repository, in this order: one added for the host, that of the longest
+    /// matching name in an auth file, that of the host in a netrc file.
     pub(crate) fn for_repository(
         &self,
         registry: &str,

@@ -25,7 +25,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 const REDIRECTS_MAX: usize = 10;
 
-/// What the HTTP client says when a proxy answers 407 to `CONNECT`; it has no type for that.
+/// Message of the HTTP client when a proxy answers 407 to `CONNECT`; it has no error type for that.
 const PROXY_LOGIN_REQUIRED: &str = "proxy authorization required";
 const PROXY_LOGIN_HINT: &str =
     "give the proxy's user and password in its address: http://user:password@host:port";
@@ -297,7 +297,7 @@ fn redirect_location(response: &Response) -> Option<&str> {
     is_redirect.then(|| headers::text(response.headers(), &LOCATION)).flatten()
 }
 
-/// The text of the innermost cause. The layers around it tell an operator nothing.
+/// The text of the innermost cause. The layers around it do not help an operator.
 fn root_cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn StdError = error;
     while let Some(inner) = cause.source() {

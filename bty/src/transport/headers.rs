@@ -38,7 +38,7 @@ impl ContentRange {
     }
 }
 
-/// The validators of a response, which tell one version of an object from another.
+/// The validators of a response, which distinguish the versions of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Validators {
     etag: Option<String>,
@@ -56,7 +56,7 @@ impl Validators {
         self.etag.as_deref().filter(|etag| etag.starts_with('"'))
     }
 
-    /// The strong ETag, else the time of the last change together with the length.
+    /// The strong ETag or, without one, the modification time together with the length.
     pub(crate) fn version(&self, len_bytes: Option<u64>) -> Option<String> {
         let by_time = || Some(format!("{} {}", self.last_modified.as_deref()?, len_bytes?));
         self.strong_etag().map(str::to_owned).or_else(by_time)

@@ -14,7 +14,8 @@ pub const IMAGE_BYTES_MAX: u64 = 64 << 40;
 /// How a [`Client`](crate::Client) reaches servers.
 ///
 /// The library reads no environment variables: set proxies and certificates here.
-/// [`set_proxies_from`](Self::set_proxies_from) reads the usual variables for you.
+/// [`set_proxies_from`](Self::set_proxies_from) sets the proxies from the usual variables, which
+/// the caller looks up.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ClientOptions {

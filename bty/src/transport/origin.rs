@@ -17,8 +17,8 @@ use crate::transport::retry::RequestError;
 pub(crate) struct Origin {
     pub(crate) endpoint: Endpoint,
     auth: Auth,
-    /// Where the address last redirected to. Later requests go there directly, because a
-    /// redirector may send each request to another mirror.
+    /// The target of the last redirect. Later requests go there directly, because a redirector may
+    /// send each request to another mirror.
     pinned: Mutex<Option<Hop>>,
 }
 

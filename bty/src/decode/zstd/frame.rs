@@ -19,7 +19,7 @@ pub(super) const HEADER_BYTES_MAX: usize = 18;
 /// Maximum decoded size of a block.
 pub(super) const BLOCK_BYTES_MAX: u64 = 128 << 10;
 
-/// What begins at a frame boundary.
+/// The structure at a frame boundary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Head {
     Frame(FrameHeader),
