@@ -230,7 +230,7 @@ fn root(root: Option<&Bound<'_, PyAny>>) -> PyResult<ImportRoot> {
     Ok(root.map(arguments::path).transpose()?.map_or(ImportRoot::None, ImportRoot::Directory))
 }
 
-/// Runs a script, or calls a function of it.
+/// Runs a script, or calls one of its functions.
 #[pyfunction]
 #[pyo3(signature = (name, text, root, args, world, dry, function, values, functions, capabilities, timeout, print, progress, cancel, client))]
 #[allow(clippy::too_many_arguments)] // keyword arguments of `bty.script.run`

@@ -377,7 +377,7 @@ value! {
     Contents = bty::image::Contents {
         /// Bytes read from the source.
         source_bytes: u64 = |it| it.source_bytes;
-        /// SHA-256 of the file as published, if all of it was read.
+        /// SHA-256 of the file as published.
         source_sha256: String = |it| it.source_sha256.to_string();
         /// Size of the disk image, in bytes.
         disk_bytes: u64 = |it| it.disk_bytes;
