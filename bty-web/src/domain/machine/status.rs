@@ -50,6 +50,7 @@ impl Phase {
 }
 
 impl MachineStatus<'_> {
+    /// Returns the phase that follows from the columns.
     #[must_use]
     pub fn phase(&self) -> Phase {
         match (self.hold, self.stage) {
