@@ -25,7 +25,7 @@ pub(crate) struct Image {
     size_bytes: Option<u64>,
     /// Its URL.
     url: String,
-    /// Its reference, which assigns it to machines.
+    /// Its reference, by which it is assigned to machines.
     #[serde(rename = "ref")]
     image_ref: String,
     /// The first twelve digits of its SHA-256.
