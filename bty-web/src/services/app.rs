@@ -165,9 +165,8 @@ impl App {
     /// See [`Machines::update`].
     ///
     /// # Errors
-    /// Those of `decide` and of `also`, and
-    /// [`ErrorKind::Full`](crate::domain::error::ErrorKind::Full) when there is no space on the
-    /// disk.
+    /// - The errors of `decide` and `also`.
+    /// - [`ErrorKind::Full`](crate::domain::error::ErrorKind::Full) when the disk has no space.
     pub async fn update_machine<T: Send + 'static>(
         &self,
         mac: &Mac,

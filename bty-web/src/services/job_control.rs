@@ -164,7 +164,7 @@ pub struct Backups {
     pub backups_root: String,
     /// Maximum number of concurrent backups.
     pub max_parallel: usize,
-    /// Jobs, the newest first.
+    /// Jobs, newest first.
     pub backups: Vec<Job>,
     /// Completed backups, newest first.
     pub on_disk: Vec<backup::OnDisk>,

@@ -103,7 +103,7 @@ impl MachineChanges {
 /// - [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when the machine is
 ///   unknown.
 /// - [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) with all problems when the
-///   changed binding cannot work.
+///   changed assignment cannot work.
 pub async fn patch(
     app: &Arc<App>,
     who: ClientContext,

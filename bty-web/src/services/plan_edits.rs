@@ -16,7 +16,7 @@ use crate::store;
 
 pub use crate::store::plans::Revision;
 
-/// Returns all plans: the bundled ones first, then those of operators, by name.
+/// Returns all plans: bundled ones first, then those of operators, by name.
 ///
 /// # Errors
 /// [`ErrorKind::Internal`] when the database fails.

@@ -25,7 +25,8 @@ const RETRIES: u32 = 12;
 const CLIENT_TIMEOUT_MAX_S: u8 = 5;
 
 /// Retries of the first packet. Until a client replies, its address may be spoofed, so it gets only
-/// one packet per request. If that packet or the reply is lost, the client must ask again.
+/// one packet per request. The long [`FIRST_TIMEOUT`] allows for a lost reply that the client sends
+/// again.
 const FIRST_RETRIES: u32 = 0;
 const FIRST_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -68,7 +68,7 @@ pub(super) fn needs<'a>(snapshot: &'a Snapshot, plan: &str) -> &'a [Need] {
     snapshot.plan(plan).map_or(&[], |plan| &plan.declared.needs)
 }
 
-/// Creates the form for `binding`.
+/// Creates the form for the assignment `binding`.
 pub(super) fn form(
     snapshot: &Snapshot,
     binding: Binding,
