@@ -7,8 +7,8 @@
 //!
 //! # Layers
 //!
-//! Each layer imports only those below it, which a test holds:
-//! Each layer uses only the layers below it; a test enforces this.
+//! Each layer imports only those below it; a test enforces this:
+//!
 //! | module | what it does |
 //! |---|---|
 //! | [`http`] | routes, the JSON API, pages, and the scripts for machines |
