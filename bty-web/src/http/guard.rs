@@ -171,8 +171,8 @@ fn host_of(address: &str) -> Option<String> {
     Some(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
 }
 
-/// Returns the header with which a browser marks a request from another site, such as `Origin:
-/// https://h`; `None` for requests of this server's pages and of other programs.
+/// Returns the header with which a browser marks a request from another site, such as
+/// `Origin: https://h`; `None` for requests of this server's pages and of other programs.
 fn foreign_origin(headers: &HeaderMap, own: &[String]) -> Option<String> {
     let shown = |value: &axum::http::HeaderValue| {
         String::from_utf8_lossy(value.as_bytes())
