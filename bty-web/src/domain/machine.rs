@@ -60,7 +60,7 @@ pub struct Machine {
     /// The state that the plan keeps between evaluations: a JSON object.
     pub state: Value,
     /// Why the machine is on hold, for example because its plan did not learn of a completed flash.
-    /// A machine on hold boots its disk until an operator saves it.
+    /// A machine on hold boots its disk until an operator gives it a new order.
     pub hold: Option<String>,
     /// The open boot cycle, or the most recent one.
     pub cycle: Option<Cycle>,

@@ -17,7 +17,7 @@ use crate::store;
 
 /// Assigns plan, image, disk and parameters to a machine. Omitted fields get their defaults. Adds
 /// an unknown machine. Saving gives a new order even if nothing has changed, but not if only
-/// labels, drive or kernel arguments have changed.
+/// labels, drive, kernel arguments or the version of the live environment have changed.
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) with all problems when the

@@ -56,8 +56,9 @@ pub(crate) async fn get(
 
 /// Assigns plan, image, disk and parameters to a machine.
 ///
-/// Omitted fields get their defaults. An unknown machine is added. Every request is a new order,
-/// even if nothing changes; only a change of labels, drive or kernel arguments alone is not.
+/// Omitted fields get their defaults. An unknown machine is added. A request is a new order even if
+/// it changes nothing, but not if it changes only labels, drive, kernel arguments or the version of
+/// the live environment.
 #[utoipa::path(
     put, path = "/machines/{mac}", tag = "machines", params(("mac" = String, Path)),
     request_body = Binding,
